@@ -1,0 +1,10 @@
+"""Alembic's entry: runs over the connection that the store hands in, in its transaction."""
+
+from alembic import context
+
+from runner.schema import metadata
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=metadata, render_as_batch=True, transactional_ddl=True)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,227 @@
+"""Job: options over environment over job file over defaults, into one frozen value that knows where each setting came from."""
+
+import json
+import math
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from runner.dials import BY_NAME, DIALS, Dial
+from runner.errors import UsageError
+from runner.model import Json, Params
+
+_NOT_YET = {"tpm": "tokens per minute are not limited yet; set rpm or concurrency"}
+_ANSWER = ("provider", "model", "base_url", "system", *Params.__struct_fields__)
+"""The settings that change an answer."""
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """What to do."""
+
+    # absolute path of the prompt file
+    input: Path
+    provider: str
+    model: str
+    # None: the provider's own
+    base_url: str | None
+    api_key_env: str | None
+    concurrency: int
+    rpm: float | None
+    attempts: int
+    system: str | None
+    params: Params
+    connect_s: float
+    first_byte_s: float
+    silence_s: float
+    attempt_s: float
+    # setting -> where it came from, in words
+    sources: Mapping[str, str] = {}
+
+    def settings(self) -> dict[str, Json]:
+        """Give every setting by its name, flat; holds no secret."""
+        flat = {dial.name: getattr(self.params if dial.key.startswith("params.") else self, dial.name) for dial in DIALS}
+        return {"input": str(self.input), **flat}
+
+    def answer(self) -> dict[str, Json]:
+        """Give the settings that change an answer."""
+        settings = self.settings()
+        return {name: settings[name] for name in _ANSWER}
+
+
+def load(file: Path, options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Job:
+    """Make the job of a prompt file or a job file.
+
+    options: setting -> value for those given on the command line, or as arguments. Raises UsageError.
+    """
+    environment = os.environ if environment is None else environment
+    source, table, named = _files(file)
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for dial, value in _from_table(table, named):
+        values[dial.name], sources[dial.name] = value, str(named)
+    for dial in DIALS:
+        if environment.get(dial.variable):
+            values[dial.name] = _parsed(dial, environment[dial.variable], f"in the environment ({dial.variable})")
+            sources[dial.name] = f"environment {dial.variable}"
+    for name, value in options.items():
+        if name not in BY_NAME:
+            raise UsageError(f"there is no setting {name!r}{_close(name, BY_NAME)}")
+        if value is not None:
+            dial = BY_NAME[name]
+            values[name] = _checked(dial, value, f"given with {dial.option}")
+            sources[name] = f"option {dial.option}"
+    return _job(source, values, sources)
+
+
+def restore(settings: Mapping[str, Json], options: Mapping[str, Any]) -> Job:
+    """Make the job of a run again from what the store knows, with new options that do not change an answer."""
+    known = {name: value for name, value in settings.items() if name in BY_NAME and value is not None}
+    sources = dict.fromkeys(known, "the store")
+    for name, value in options.items():
+        if value is not None:
+            known[name] = _checked(BY_NAME[name], value, f"given with {BY_NAME[name].option}")
+            sources[name] = f"option {BY_NAME[name].option}"
+    return _job(Path(settings["input"]), known, sources)
+
+
+def _job(source: Path, values: Mapping[str, Any], sources: Mapping[str, str]) -> Job:
+    full = {dial.name: values.get(dial.name, dial.default) for dial in DIALS}
+    if full["model"] is None:
+        if full["provider"] != "simulator":
+            raise UsageError("no model is named; set model in the job file, or give --model")
+        full["model"] = "simulated-model"
+    if full["base_url"] is not None and full["provider"] == "simulator":
+        raise UsageError("provider simulator starts its own server and takes no base_url; for a running one use openai")
+    params = Params(**{name: full.pop(name) for name in Params.__struct_fields__})
+    said = {dial.name: sources.get(dial.name, "default" if full.get(dial.name) is not None else "not set") for dial in DIALS}
+    return Job(input=source, params=params, sources=said, **full)
+
+
+def _files(file: Path) -> tuple[Path, dict[str, Any], Path]:
+    """Find the prompt file and the table of its job file, if it has one."""
+    if file.suffix.lower() != ".toml":
+        if not file.exists():
+            raise UsageError(f"there is no file {file}")
+        if file.is_dir():
+            raise UsageError(f"{file} is a folder; name a prompt file (.jsonl) or a job file (.toml)")
+        sibling = file.with_suffix(".toml")
+        return file.resolve(), _toml(sibling) if sibling.is_file() else {}, sibling
+    table = _toml(file)
+    named = table.get("input")
+    if not isinstance(named, str) or not named:
+        raise UsageError(f'{file} names no prompt file; add a line such as input = "prompts.jsonl"')
+    source = (file.parent / named).resolve()
+    if not source.is_file():
+        raise UsageError(f"{file} names the prompt file {source}, which does not exist")
+    return source, table, file
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"there is no file {path}") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text (byte {error.start})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from error
+
+
+def _from_table(table: Mapping[str, Any], path: Path) -> Iterator[tuple[Dial, Any]]:
+    by_key = {dial.key: dial for dial in DIALS}
+    groups = {dial.key.partition(".")[0] for dial in DIALS if "." in dial.key}
+    for name, value in table.items():
+        if name == "input":
+            continue
+        if name not in groups:
+            yield _dial(name, by_key, path), _checked(_dial(name, by_key, path), value, f"in {path}")
+            continue
+        if not isinstance(value, dict):
+            raise UsageError(f"{name} must be a table, [{name}], in {path}")
+        for inner, one in value.items():
+            dial = _dial(f"{name}.{inner}", by_key, path)
+            yield dial, _checked(dial, one, f"in {path}")
+
+
+def _dial(key: str, by_key: Mapping[str, Dial], path: Path) -> Dial:
+    if key in by_key:
+        return by_key[key]
+    if key in _NOT_YET:
+        raise UsageError(f"{key} in {path}: {_NOT_YET[key]}")
+    # a key in the wrong table is nearer than one of another name
+    name = key.rpartition(".")[2]
+    if name in BY_NAME:
+        raise UsageError(f"unknown key {key!r} in {path}; did you mean {BY_NAME[name].key!r}?")
+    raise UsageError(f"unknown key {key!r} in {path}{_close(key, [*by_key, 'input'])}")
+
+
+def _close(word: str, among: Any) -> str:
+    close = get_close_matches(word, list(among), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _parsed(dial: Dial, text: str, where: str) -> Any:
+    """Read a setting from text."""
+    value: Any = text
+    try:
+        if dial.kind == "int":
+            value = int(text)
+        elif dial.kind == "float":
+            value = float(text)
+        elif dial.kind == "json" or (dial.kind == "texts" and text.startswith("[")):
+            value = json.loads(text)
+    except ValueError:
+        raise UsageError(f"{_must(dial)}, not {text!r} ({where})") from None
+    return _checked(dial, value, where)
+
+
+def _checked(dial: Dial, value: Any, where: str) -> Any:
+    """Hold a setting to its kind and bounds."""
+    if dial.kind == "json" and isinstance(value, str):
+        return _parsed(dial, value, where)
+    if dial.kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if dial.kind == "texts" and isinstance(value, tuple):
+        value = list(value)
+    if dial.kind == "texts" and isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "text": str, "int": int, "float": float, "texts": (str, list), "json": dict,
+    }  # fmt: skip
+    fits = isinstance(value, kinds[dial.kind]) and not isinstance(value, bool)
+    if isinstance(value, list):
+        fits = all(isinstance(one, str) for one in value) and bool(value)
+    if isinstance(value, float):
+        fits = math.isfinite(value)
+    if fits and dial.least is not None:
+        fits = value >= dial.least if dial.kind == "int" else value > dial.least
+    if fits and dial.kind == "text" and dial.name != "system":
+        fits = bool(value.strip())
+    if not fits:
+        raise UsageError(f"{_must(dial)}, not {value!r} ({where})")
+    return value
+
+
+def _must(dial: Dial) -> str:
+    what = {
+        "text": "a text", "int": "a whole number", "float": "a number", "texts": "a text or a list of texts",
+        "json": "a JSON object",
+    }[dial.kind]  # fmt: skip
+    bound = ""
+    if dial.least is not None:
+        bound = f" of {dial.least:g} or more" if dial.kind == "int" else f" above {dial.least:g}"
+    return f"{dial.key} must be {what}{bound}"
+
+
+def shown(job: Job) -> list[tuple[str, str, str]]:
+    """Give every setting for a person: key, value as JSON, where it came from."""
+    settings = job.settings()
+    return [(dial.key, msgspec.json.encode(settings[dial.name]).decode(), job.sources[dial.name]) for dial in DIALS]

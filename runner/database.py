@@ -1,0 +1,129 @@
+"""The file under the store: made with the right mode, checked, brought to the present schema. Nothing is ever recreated in silence."""
+
+import importlib.resources
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from runner.errors import StoreError, UsageError
+from runner.schema import APPLICATION_ID, VERSION
+
+BUSY_S = 15.0
+"""How long a writer waits for another one."""
+_MAGIC = b"SQLite format 3\x00"
+
+
+def prepare(path: Path, *, create: bool) -> None:
+    """Bring the file at ``path`` to the present schema.
+
+    create: make it where it is missing. Raises UsageError for a path that cannot hold a store, StoreError for a file that is not one.
+    """
+    if create:
+        _create(path)
+    elif not path.is_file():
+        raise UsageError(f"there is no store at {path}; run `runner run FILE` first, or name the store with --db")
+    with _explained(path):
+        version = _version(path)
+        if version > VERSION:
+            raise StoreError(
+                f"{path} was written by a newer runner (schema {version}, this one knows {VERSION}); update runner"
+            )
+        if version < VERSION:
+            _migrate(path)
+
+
+def reason(error: BaseException) -> str:
+    """Find SQLite's own words under SQLAlchemy's wrapping."""
+    inner = getattr(error, "orig", None) or error
+    return str(inner) or type(inner).__name__
+
+
+def on_connect(engine: sa.Engine, *, synchronous: str, write: bool) -> None:
+    """Set every connection of the engine up. write: begin transactions as writers, so that a busy store is waited for."""
+
+    @sa.event.listens_for(engine, "connect")
+    def connect(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        # sqlite3's own transaction control opens none for SELECT or DDL
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_S * 1000)}")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        if write:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.execute(f"PRAGMA synchronous = {synchronous}")
+        else:
+            cursor.execute("PRAGMA query_only = ON")
+        cursor.close()
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, sa.exc.DBAPIError) as error:
+        raise StoreError(f"the store {path} cannot be used: {reason(error)}") from error
+
+
+def _create(path: Path) -> None:
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, not a store; name a file with --db")
+    if not path.parent.is_dir():
+        raise UsageError(f"the folder {path.parent} does not exist; make it, or name another store with --db")
+    try:
+        # 0600 before SQLite sees it: its -wal and -shm take the mode of the file
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise UsageError(f"the store {path} cannot be written: {error.strerror}") from error
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"the folder {path.parent} cannot be written, and SQLite keeps files beside the store")
+
+
+def _version(path: Path) -> int:
+    """Read the schema version; 0 for an empty file. Raises StoreError for a file that is not ours."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not head:
+        return 0
+    if head != _MAGIC:
+        raise StoreError(f"{path} is not a store of runner (it is no SQLite file); name another one with --db")
+    with closing(sqlite3.connect(path, timeout=BUSY_S)) as connection:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application != APPLICATION_ID and tables:
+        raise StoreError(f"{path} is another program's database, not a store of runner; name another one with --db")
+    return int(version)
+
+
+def _migrate(path: Path) -> None:
+    # imported here: it costs most of a second, and only a first or an updated store needs it
+    from alembic import command
+    from alembic.config import Config
+
+    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
+    on_connect(engine, synchronous="FULL", write=True)
+    config = Config()
+    config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+def scripts() -> Path:
+    """Find the migrations: inside the installed package, or beside it in a checkout."""
+    package = Path(str(importlib.resources.files("runner")))
+    installed = package / "_migrations"
+    return installed if installed.is_dir() else package.parent / "migrations"

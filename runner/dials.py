@@ -1,0 +1,57 @@
+"""Every setting of a job, once: its key in the job file, its option, its variable, its kind and its bounds. Imports nothing heavy."""
+
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+Kind: TypeAlias = Literal["text", "int", "float", "texts", "json"]
+
+
+class Dial(NamedTuple):
+    """One setting.
+
+    key: dotted path in the job file. kind: "texts" is one text or a list of them, "json" an object.
+    least: the smallest value allowed; exclusive for floats. default: None leaves it to the provider, or unset.
+    """
+
+    key: str
+    kind: Kind
+    help: str
+    default: Any = None
+    least: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The setting's last name, unique among all: an attribute of a job, a parameter of an option."""
+        return self.key.rpartition(".")[2]
+
+    @property
+    def option(self) -> str:
+        """Its option on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return "RUNNER_" + self.name.upper()
+
+
+DIALS = (
+    Dial("provider", "text", "openai, anthropic or simulator, or the dotted path of a module.", "openai"),
+    Dial("model", "text", "Model to ask for."),
+    Dial("base_url", "text", "Endpoint as the official SDKs mean it: openai up to and including /v1, anthropic without."),
+    Dial("api_key_env", "text", "Name of the environment variable that holds the key."),
+    Dial("concurrency", "int", "Requests in flight at most.", 32, 1),
+    Dial("rpm", "float", "Requests per minute at most.", None, 0),
+    Dial("attempts", "int", "Attempts per item at most; rate limits use none.", 5, 1),
+    Dial("system", "text", "System text; a row's own system message wins over it."),
+    Dial("params.max_tokens", "int", "Tokens of an answer at most.", None, 1),
+    Dial("params.temperature", "float", "Sampling temperature."),
+    Dial("params.top_p", "float", "Nucleus sampling."),
+    Dial("params.stop", "texts", "Text that ends an answer; may be given several times."),
+    Dial("params.seed", "int", "Sampling seed, where the endpoint knows one."),
+    Dial("params.extra_body", "json", "JSON object merged into the request body as it is."),
+    Dial("timeouts.connect_s", "float", "Seconds for a connection.", 10.0, 0),
+    Dial("timeouts.first_byte_s", "float", "Seconds from the connection to the first byte of the answer.", 120.0, 0),
+    Dial("timeouts.silence_s", "float", "Seconds between two bytes of an answer.", 60.0, 0),
+    Dial("timeouts.attempt_s", "float", "Seconds for one whole attempt.", 600.0, 0),
+)
+BY_NAME = {dial.name: dial for dial in DIALS}

@@ -1,0 +1,50 @@
+r"""CSV for spreadsheets: every cell quoted, lines end with \n, UTF-8 without a byte order mark.
+
+A text that a spreadsheet would take for a formula gets an apostrophe in front, unless ``raw``. JSONL loses nothing.
+"""
+
+import csv
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import IO
+
+import msgspec
+
+from runner.text import csv_cell, csv_text, encodable_tree
+
+
+def write(columns: Sequence[str], records: Iterable[Sequence[object]], out: IO[str], *, raw: bool = False) -> int:
+    r"""Write a header and all records; return how many records.
+
+    None and numbers that are not finite become empty cells, lists and objects compact JSON. ``out`` must be
+    opened with ``newline=""``, so that line ends inside a text stay as they are. ``raw`` leaves formulas alone;
+    NUL and lone surrogates are taken out all the same.
+    """
+    text = csv_text if raw else csv_cell
+    writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    writer.writerow([text(column) for column in columns])
+    count = 0
+    for count, record in enumerate(records, 1):  # noqa: B007 - the last one is the result
+        writer.writerow(
+            [text(value) if type(value) is str else _cell(value, text) for value in record],
+        )
+    return count
+
+
+def _cell(value: object, text: Callable[[str], str]) -> str:
+    if value is None:
+        return ""
+    if value is True or value is False:
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return repr(value)
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else ""
+    return text(value if isinstance(value, str) else _json(value))
+
+
+def _json(value: object) -> str:
+    try:
+        return msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:
+        return msgspec.json.encode(encodable_tree(value)).decode()

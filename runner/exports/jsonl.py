@@ -1,0 +1,29 @@
+"""JSON Lines, the lossless export: one object per line, in the order of the columns.
+
+Not quite everything survives: a number that is not finite becomes null, a lone surrogate U+FFFD.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import IO
+
+import msgspec
+
+from runner.text import encodable, encodable_tree
+
+_encode = msgspec.json.Encoder().encode
+
+
+def write(columns: Sequence[str], records: Iterable[Sequence[object]], out: IO[str]) -> int:
+    """Write all records, characters beyond ASCII as they are; return how many records."""
+    names = [encodable(column) for column in columns]
+    count = 0
+    for count, record in enumerate(records, 1):  # noqa: B007 - the last one is the result
+        out.write(_line(dict(zip(names, record, strict=True))))
+    return count
+
+
+def _line(fields: dict[str, object]) -> str:
+    try:
+        return f"{_encode(fields).decode()}\n"
+    except UnicodeEncodeError:
+        return f"{_encode(encodable_tree(fields)).decode()}\n"

@@ -1,0 +1,115 @@
+"""How long a server asks to be left alone, read from its response headers.
+
+Pure, and its one rule: a hint that makes no sense is no hint, and the next form is tried.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+_NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|d|h|m|s)", re.ASCII)
+_SPAN = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|us|µs|ns|d|h|m|s))+", re.ASCII)
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", re.ASCII)
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+# from here on a plain number is no wait but an instant since the epoch; a thousand times that, one in ms
+_EPOCH = 1e9
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Give the wait in seconds, or None. Header names are lower case; ``now`` is used when the server sends no date.
+
+    Order: retry-after-ms, retry-after as number, then as date, x-ratelimit-reset-*, anthropic-ratelimit-*-reset.
+    """
+    wait = _number(headers.get("retry-after-ms", ""))
+    if wait is not None:
+        return wait / 1000
+    plain = headers.get("retry-after", "")
+    wait = _number(plain)
+    if wait is not None:
+        return wait
+    server_now = _date(headers.get("date", ""))
+    if server_now is None:
+        server_now = now
+    wait = _until(_date(plain), server_now)
+    if wait is not None:
+        return wait
+    for family in (_openai_resets(headers, server_now), _anthropic_resets(headers, server_now)):
+        waits = [w for w in family if w is not None]
+        if waits:
+            return max(waits)
+    return None
+
+
+def _openai_resets(headers: Mapping[str, str], now: float) -> Iterator[float | None]:
+    for name, value in headers.items():
+        if name.startswith("x-ratelimit-reset") and _spent(headers, name.replace("-reset", "-remaining", 1)):
+            yield _span(value, now)
+
+
+def _anthropic_resets(headers: Mapping[str, str], now: float) -> Iterator[float | None]:
+    for name, value in headers.items():
+        if (
+            name.startswith("anthropic-ratelimit-")
+            and name.endswith("-reset")
+            and _spent(headers, name.removesuffix("reset") + "remaining")
+        ):
+            yield _until(_instant(value), now)
+
+
+def _spent(headers: Mapping[str, str], remaining: str) -> bool:
+    """Tell whether nothing is left of a limit. One that is not spent did not cause the refusal."""
+    left = headers.get(remaining)
+    return left is None or _number(left) == 0
+
+
+def _number(text: str) -> float | None:
+    text = text.strip()
+    if not _NUMBER.fullmatch(text):
+        return None
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+def _span(text: str, now: float) -> float | None:
+    text = text.strip()
+    value = _number(text)
+    if value is not None:
+        if value < _EPOCH:
+            return value
+        return _until(value if value < _EPOCH * 1000 else value / 1000, now)
+    if not _SPAN.fullmatch(text):
+        return None
+    total = sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(text))
+    return total if math.isfinite(total) else None
+
+
+def _until(instant: float | None, now: float) -> float | None:
+    if instant is None or instant < now:
+        return None
+    return instant - now
+
+
+def _date(text: str) -> float | None:
+    """Read an HTTP date."""
+    try:
+        return _timestamp(parsedate_to_datetime(text))
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def _instant(text: str) -> float | None:
+    """Read an RFC 3339 instant."""
+    text = text.strip()
+    if not _INSTANT.match(text):
+        return None
+    try:
+        return _timestamp(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _timestamp(moment: datetime) -> float:
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

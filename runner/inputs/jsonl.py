@@ -1,0 +1,198 @@
+"""A prompt file with one JSON object per line.
+
+Read lazily, in bounded memory, up to the size the file had at the start. One rule: a broken line is a Row with
+a fault, never an exception; only a file that cannot be read at all is a UsageError.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from runner.errors import UsageError
+from runner.model import Row
+
+LINE_BYTES = 64 * 1024 * 1024
+"""A longer line is a fault."""
+
+RAW_BYTES = 64 * 1024
+"""How much of a broken line a Row keeps."""
+
+_BUFFER = 1024 * 1024
+_BOM = b"\xef\xbb\xbf"
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\x00": "xz",
+    b"BZh": "bzip2",
+    b"PK\x03\x04": "zip",
+}
+# the UTF-32 mark begins with the UTF-16 one
+_WIDE_BOMS = {
+    b"\xff\xfe\x00\x00": "UTF-32",
+    b"\x00\x00\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+# ASCII in two bytes each, without a mark
+_WIDE_ASCII = re.compile(rb"(?:[^\0]\0){4}|(?:\0[^\0]){4}")
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def read(path: Path, *, limit_bytes: int | None = None) -> Iterator[Row]:
+    """Read the rows of a file, with line numbers from 1; blank lines count but give no row.
+
+    What is appended after this call is not read; ``limit_bytes`` stops earlier still, so that a second reading
+    sees what a first one saw. A last line without a line end is a row like any other. A broken row carries at
+    most the first 64 KiB of its line. Raises UsageError, at once, for a file that cannot be read or is not UTF-8 text.
+    """
+    size, head = _look(path)
+    _refuse_other_formats(path, head)
+    end = size if limit_bytes is None else min(size, limit_bytes)
+    return _rows(path, len(_BOM) if head.startswith(_BOM) else 0, end)
+
+
+def _rows(path: Path, start: int, end: int) -> Iterator[Row]:
+    try:
+        with path.open("rb", buffering=_BUFFER) as file:
+            file.seek(start)
+            yield from _lines(file, end - start)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _lines(file: IO[bytes], left: int) -> Iterator[Row]:
+    readline = file.readline
+    # a line of the full length with its CR LF
+    longest = LINE_BYTES + 2
+    number = 0
+    while left > 0 and (line := readline(min(left, longest))):
+        number += 1
+        left -= len(line)
+        if len(line) > LINE_BYTES and len(_bare(line)) > LINE_BYTES:
+            left -= _skip_line(file, line, left)
+            yield _broken(number, line, f"longer than {LINE_BYTES >> 20} MiB")
+            continue
+        try:
+            fields = _decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # Looked at only now, for blank lines are rare and this would be asked of every row.
+            if line.strip():
+                yield _broken(number, line, _fault(_bare(line)))
+            continue
+        yield Row(line=number, fields=fields)
+
+
+def _skip_line(file: IO[bytes], line: bytes, left: int) -> int:
+    """Read on to the end of a line, without keeping it; return the bytes read."""
+    skipped = 0
+    while skipped < left and not line.endswith(b"\n"):
+        line = file.readline(min(_BUFFER, left - skipped))
+        if not line:
+            break
+        skipped += len(line)
+    return skipped
+
+
+def _bare(line: bytes) -> bytes:
+    return line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _broken(number: int, line: bytes, fault: str) -> Row:
+    return Row(line=number, fields=None, fault=fault, raw=_bare(line)[:RAW_BYTES])
+
+
+# A pair of surrogate escapes, a lone one (the group), or any other escape, so that a backslash is never read twice.
+_ESCAPES = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+_NOT_A_NUMBER = re.compile(rb"-?(?:NaN|Infinity)", re.IGNORECASE)
+_PLACE = re.compile(r" \(byte (\d+)\)$")
+_KINDS = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
+
+
+def _fault(line: bytes) -> str:
+    """Say in one sentence why a line that the decoder refused is not a row."""
+    nul = line.find(b"\0")
+    if nul >= 0:
+        return f"a NUL byte at {_column(line, nul)}"
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        return f"not valid UTF-8 at {_column(line, error.start)}"
+    for escape in _ESCAPES.finditer(line):
+        if escape[1]:
+            name = escape[0].decode()
+            return f"a lone surrogate escape, {name}, at {_column(line, escape.start())}: half a character"
+    try:
+        value = msgspec.json.decode(line)
+    except RecursionError:
+        return "nested too deeply"
+    except msgspec.ValidationError:
+        return "a number out of range"
+    except msgspec.DecodeError as error:
+        return f"not JSON: {_reason(line, str(error))}"
+    return f"not a JSON object but {_KINDS.get(type(value), 'something else')}"
+
+
+def _reason(line: bytes, message: str) -> str:
+    place = _PLACE.search(message)
+    if place is None:
+        # msgspec has one such message: the line stops in the middle of a value.
+        return "the line ends too early"
+    byte = int(place[1])
+    reason = message[: place.start()].removeprefix("JSON is malformed: ")
+    # For these two msgspec points one byte too far: past what trails, and past the sign of -Infinity.
+    if reason == "trailing characters" or line[byte - 1 : byte] == b"-":
+        byte -= 1
+    if word := _NOT_A_NUMBER.match(line, byte):
+        reason = f"{word[0].decode()} is no number"
+    return f"{reason} at {_column(line, byte)}"
+
+
+def _column(line: bytes, byte: int) -> str:
+    return f"column {len(line[:byte].decode(errors='replace')) + 1}"
+
+
+def _look(path: Path) -> tuple[int, bytes]:
+    try:
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise UsageError(f"{path} is a folder, not a prompt file")
+        # asked before opening, which would wait for ever for the other end of a pipe
+        if not stat.S_ISREG(found.st_mode):
+            raise UsageError(
+                f"{path} is not a regular file; a run must be able to read it again, so save it as one first"
+            )
+        with path.open("rb") as file:
+            return os.fstat(file.fileno()).st_size, file.read(8)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> UsageError:
+    if isinstance(error, FileNotFoundError):
+        return UsageError(f"there is no prompt file {path}")
+    if isinstance(error, PermissionError):
+        return UsageError(f"no permission to read the prompt file {path}")
+    return UsageError(f"cannot read the prompt file {path}: {getattr(error, 'strerror', None) or error}")
+
+
+def _refuse_other_formats(path: Path, head: bytes) -> None:
+    packed = next((name for mark, name in _PACKED.items() if head.startswith(mark)), None)
+    if packed is None and path.suffix.lower() == ".gz":
+        packed = "gzip"
+    if packed is not None:
+        raise UsageError(f"{path} is compressed ({packed}), which is not supported: unpack it first")
+    wide = next((name for mark, name in _WIDE_BOMS.items() if head.startswith(mark)), None)
+    if wide is None and _WIDE_ASCII.match(head):
+        wide = "UTF-16"
+    if wide is not None:
+        raise UsageError(
+            f"{path} is {wide} text, not UTF-8: convert it first, e.g. iconv -f {wide} -t UTF-8 {path} > prompts.jsonl"
+        )

@@ -1,0 +1,188 @@
+"""The sockets: what each part owes the others. Read this file first.
+
+Parts of the middle layer never import each other; ``api`` joins them through these.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Protocol, TypeAlias, TypeVar
+
+from runner.errors import ProviderError
+from runner.model import Attempt, Completion, Entry, Event, HttpCall, Item, Outcome, Request, Row, ServerSentEvent, Settled
+
+
+class Decoder(Protocol):
+    """Turns the events of one answer into a completion. Pure: no I/O, one instance per attempt."""
+
+    @property
+    def complete(self) -> bool:
+        """True once a finish reason was seen for the first choice."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """True once the dialect's own end mark was seen; nothing after it counts."""
+        ...
+
+    @property
+    def started(self) -> bool:
+        """True once the first piece of text, reasoning or tool call was seen."""
+        ...
+
+    @property
+    def text_chars(self) -> int:
+        """Characters gathered so far, of every kind; the client holds them under its cap."""
+        ...
+
+    def feed(self, event: ServerSentEvent) -> None:
+        """Take one event.
+
+        Raises ProviderError for an error event inside the stream, StreamError for data that breaks the dialect.
+        """
+        ...
+
+    def whole(self, body: bytes) -> None:
+        """Take a plain JSON answer in place of a stream. Raises as ``feed``."""
+        ...
+
+    def completion(self) -> Completion:
+        """Give what was gathered. Valid once ``complete``; before that only ``usage`` and names are of use."""
+        ...
+
+
+class Provider(Protocol):
+    """A wire dialect: encode a request, decode an answer. No I/O."""
+
+    def encode(self, request: Request) -> HttpCall:
+        """Build the POST for a request."""
+        ...
+
+    def decoder(self) -> Decoder:
+        """Make a decoder for one attempt."""
+        ...
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        """Classify an answer that is not a 200. Header names are lower case; the body may be cut at a cap."""
+        ...
+
+
+class Exchange(Protocol):
+    """What is known of one HTTP exchange while it runs and after it ended, well or badly."""
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status, None before an answer."""
+        ...
+
+    @property
+    def connected(self) -> bool:
+        """There was a connection, so the request may have reached the server."""
+        ...
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of the body, after decompression."""
+        ...
+
+    @property
+    def time_to_first_token_s(self) -> float | None:
+        """From sending to the first token, None before it."""
+        ...
+
+    @property
+    def tail_lost(self) -> bool:
+        """The connection broke behind a complete answer; its usage may be missing."""
+        ...
+
+
+E = TypeVar("E", bound=Exchange)
+
+
+class Client(Protocol[E]):
+    """One streamed HTTP exchange."""
+
+    def exchange(self) -> E:
+        """Make the record for one exchange."""
+        ...
+
+    async def stream(
+        self,
+        call: HttpCall,
+        decoder: Decoder,
+        exchange: E,
+        refuse: Callable[[int, Mapping[str, str], bytes], ProviderError],
+    ) -> None:
+        """Send the call and feed the decoder until its answer is complete.
+
+        refuse: says what an answer other than 200 means. Raises AttemptError; returns only when ``decoder.complete`` and all caps held.
+        """
+        ...
+
+
+class Lane(Protocol):
+    """Decides when a request may go out. One per endpoint, model and key."""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests out now."""
+        ...
+
+    async def acquire(self) -> None:
+        """Wait for a place, first come first served."""
+        ...
+
+    def release(self) -> None:
+        """Give the place back."""
+        ...
+
+    def pause(self, seconds: float, reason: str) -> None:
+        """Let nothing out for that long, for everyone."""
+        ...
+
+
+class Reader(Protocol):
+    """A prompt file: its rows, in order, lazily."""
+
+    def __call__(self, path: Path) -> Iterator[Row]:
+        """Read the rows of a file. A broken line is a Row with a fault, never an exception."""
+        ...
+
+
+class Exporter(Protocol):
+    """Writes results in one format."""
+
+    def __call__(self, columns: Sequence[str], records: Iterable[Sequence[object]], out: IO[str]) -> int:
+        """Write all records; return how many."""
+        ...
+
+
+class Store(Protocol):
+    """The run's memory, as the run sees it."""
+
+    async def settled(self, keys: Sequence[str]) -> Mapping[str, Settled]:
+        """Look keys up; those the store knows nothing of are left out."""
+        ...
+
+    async def reposition(self, moved: Sequence[tuple[str, int]]) -> None:
+        """Note the new places of rows that have moved in the input: (key, position)."""
+        ...
+
+    async def save(self, entries: Sequence[Entry]) -> None:
+        """Write all entries in one transaction; on return they survive a power cut. A success is never overwritten."""
+        ...
+
+
+Emit: TypeAlias = Callable[[Attempt], Awaitable[None]]
+"""Hands a failed attempt to the writer."""
+
+Handle: TypeAlias = Callable[[Item, Emit], Awaitable[Outcome | None]]
+"""Turns an item into its outcome. None: the run is stopping and the item stays open."""
+
+Save: TypeAlias = Callable[[list[Entry]], Awaitable[None]]
+"""Makes entries durable."""
+
+Items: TypeAlias = AsyncIterator[Item | Outcome]
+"""What the source gives: work, or an outcome that needs none (a broken row)."""
+
+Observer: TypeAlias = Callable[[Event], None]
+"""Is told what happens; called in the event loop, so it must not block."""

@@ -1,0 +1,33 @@
+"""Nothing goes out until a point in time; one item's hint cools the lane for all."""
+
+from collections.abc import Callable
+
+import anyio
+
+
+class Pause:
+    """Ends by itself; a longer pause replaces a shorter one, never the other way round.
+
+    until: when it ends, on ``clock``; reason: one phrase for the display.
+    """
+
+    def __init__(self, clock: Callable[[], float] = anyio.current_time) -> None:
+        self._clock = clock
+        self.until = float("-inf")
+        self.reason = ""
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until it ends, 0 when there is none."""
+        return max(0.0, self.until - self._clock())
+
+    def extend(self, seconds: float, reason: str) -> None:
+        """Pause for that many seconds from now, unless it is paused for longer already."""
+        until = self._clock() + seconds
+        if until > self.until:
+            self.until, self.reason = until, reason
+
+    async def wait(self) -> None:
+        """Return when there is no pause; one that grows meanwhile is waited for in full."""
+        while (left := self.left_s) > 0:
+            await anyio.sleep(left)

@@ -1,0 +1,35 @@
+"""One process per run: an operating system lock that dies with its holder, so that no force flag is ever needed."""
+
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+class RunLock:
+    """The lock of one run of one store; lives in a small file beside it that stays there."""
+
+    def __init__(self, store: Path, run_id: int) -> None:
+        self._lock = FileLock(store.with_name(f"{store.name}-run{run_id}.lock"), mode=0o600, thread_local=False)
+
+    def acquire(self, timeout_s: float = 0.0) -> bool:
+        """Take the lock; False when another holder kept it for ``timeout_s``."""
+        try:
+            self._lock.acquire(timeout=timeout_s)
+        except Timeout:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._lock.release()
+
+
+def held(store: Path, run_id: int) -> bool:
+    """Tell whether somebody works on the run now."""
+    if not store.with_name(f"{store.name}-run{run_id}.lock").exists():
+        return False
+    lock = RunLock(store, run_id)
+    if lock.acquire():
+        lock.release()
+        return False
+    return True

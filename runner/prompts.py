@@ -1,0 +1,162 @@
+"""Row + what the job adds to every row -> Item. Pure."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from hashlib import blake2b
+
+import msgspec
+from msgspec import Struct
+
+from runner.model import Item, Json, Outcome, Params, Request, Row
+
+BAD_ROW = "bad_row"
+"""Error code of a row from which no request can be made."""
+
+_OURS = ("id", "prompt", "messages", "params")
+_OVERRIDES = ("model", "max_tokens", "temperature", "top_p", "stop", "seed", "extra_body")
+_SORTED = msgspec.json.Encoder(order="sorted")
+
+
+class Template(Struct, frozen=True, kw_only=True):
+    """What a job adds to every row."""
+
+    model: str
+    system: str | None
+    params: Params
+
+
+class RowFaultError(Exception):
+    """No request can be made from a row; ``str()`` says why in one phrase."""
+
+
+class _Overrides(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    model: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    extra_body: dict[str, Json] | None = None
+
+
+def base_key(row: Row) -> tuple[str, bool]:
+    """Give a row's identity before ordinals, and whether it is the row's own id.
+
+    Without an id it is a hash of the row's content, whatever its spacing or order of fields; never its line number, so that a line
+    inserted above buys nothing again.
+    """
+    if row.fields is None:
+        return "row-" + blake2b(row.raw, digest_size=10).hexdigest(), False
+    own = _own_id(row.fields)
+    if own is not None:
+        return own, True
+    return "row-" + blake2b(_SORTED.encode(row.fields), digest_size=10).hexdigest(), False
+
+
+def _own_id(fields: Mapping[str, Json]) -> str | None:
+    own = fields.get("id")
+    if isinstance(own, str):
+        return own or None
+    if isinstance(own, int) and not isinstance(own, bool):
+        return str(own)
+    return None
+
+
+def item(row: Row, key: str, template: Template) -> Item | Outcome:
+    """Make the item of a row, or the failed outcome of a broken one."""
+    metadata = _metadata(row.fields) if row.fields is not None else {}
+    try:
+        request = _request(row, template)
+    except RowFaultError as fault:
+        return Outcome(
+            key=key,
+            position=row.line,
+            status="failed",
+            metadata=metadata,
+            fingerprint=0,
+            error_code=BAD_ROW,
+            error=f"line {row.line}: {fault}",
+        )
+    return Item(
+        key=key, position=row.line, request=request, metadata=metadata, fingerprint=_fingerprint(row.fields or {})
+    )
+
+
+def _metadata(fields: Mapping[str, Json]) -> dict[str, Json]:
+    """Give the row's further fields; an id that was no text stays among them, so that the export gives it back as it was."""
+    return {
+        name: value
+        for name, value in fields.items()
+        if name not in _OURS or (name == "id" and value is not None and not isinstance(value, str))
+    }
+
+
+def _fingerprint(fields: Mapping[str, Json]) -> int:
+    """Hash what is asked, so that a changed prompt under the same id is noticed and changed metadata is not."""
+    asked = _SORTED.encode([fields.get("prompt"), fields.get("messages"), fields.get("params")])
+    return int.from_bytes(blake2b(asked, digest_size=8).digest(), "big", signed=True)
+
+
+def _request(row: Row, template: Template) -> Request:
+    if row.fields is None or row.fault is not None:
+        raise RowFaultError(row.fault or "not an object")
+    own = row.fields.get("id")
+    if own == "" or isinstance(own, bool | float | list | dict):
+        raise RowFaultError("the id must be a text or a whole number")
+    messages = _messages(row.fields)
+    given = row.fields.get("params")
+    if given is None:
+        return Request(model=template.model, messages=messages, system=template.system, params=template.params)
+    return _overridden(given, messages, template)
+
+
+def _messages(fields: Mapping[str, Json]) -> tuple[Mapping[str, Json], ...]:
+    prompt, messages = fields.get("prompt"), fields.get("messages")
+    if prompt is not None and messages is not None:
+        raise RowFaultError("both a prompt and messages; give one of them")
+    if prompt is not None:
+        if not isinstance(prompt, str):
+            raise RowFaultError("the prompt must be a text")
+        if not prompt.strip():
+            raise RowFaultError("the prompt is empty")
+        return ({"role": "user", "content": prompt},)
+    if messages is None:
+        raise RowFaultError(f"no prompt and no messages{_hint(fields)}")
+    if not isinstance(messages, list) or not messages:
+        raise RowFaultError("messages must be a list with at least one message")
+    for message in messages:
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise RowFaultError("every message must be an object with a role")
+    return tuple(messages)
+
+
+def _hint(fields: Mapping[str, Json]) -> str:
+    for name in ("prompt", "messages"):
+        close = get_close_matches(name, fields, n=1)
+        if close:
+            return f" (did you mean {name!r} by {close[0]!r}?)"
+    return ""
+
+
+def _overridden(given: Json, messages: tuple[Mapping[str, Json], ...], template: Template) -> Request:
+    if not isinstance(given, dict):
+        raise RowFaultError("params must be an object")
+    for name in given:
+        if name not in _OVERRIDES:
+            close = get_close_matches(name, _OVERRIDES, n=1)
+            known = f"did you mean {close[0]!r}?" if close else "known are " + ", ".join(_OVERRIDES)
+            raise RowFaultError(f"params has no {name!r}; {known}")
+    try:
+        overrides = msgspec.convert(given, _Overrides)
+    except msgspec.ValidationError as error:
+        raise RowFaultError(f"params: {error}") from error
+    base = template.params
+    params = Params(
+        **{
+            name: value if (value := getattr(overrides, name)) is not None else getattr(base, name)
+            for name in Params.__struct_fields__
+        }
+    )
+    return Request(
+        model=overrides.model or template.model, messages=messages, system=template.system, params=params
+    )

@@ -1,0 +1,50 @@
+"""How long to wait before the next attempt. Pure: no clock, no sleep; None means give up."""
+
+import random
+
+from msgspec import Struct
+
+
+class RetryPolicy(Struct, frozen=True, kw_only=True):
+    """Full-jitter exponential backoff (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+
+    A wait the server asked for is never undercut: jitter is added behind it.
+    """
+
+    # attempts that an item may use up; rate limits and unreachable servers use none
+    attempts: int = 5
+    # first wait after a transient error, in seconds
+    base_s: float = 0.5
+    # first wait after a rate limit without a hint, in seconds
+    throttled_base_s: float = 2.0
+    factor: float = 2.0
+    cap_s: float = 60.0
+    # how long an item may be put off by rate limits before it fails, in seconds
+    patience_s: float = 3600.0
+
+    def delay(self, failures: int, *, draw: random.Random, hint_s: float | None = None) -> float | None:
+        """Seconds to wait after the ``failures``-th attempt that counted (1 is the first), or None to give up.
+
+        hint_s: the wait that the server asked for.
+        """
+        if failures >= self.attempts:
+            return None
+        return self._jittered(self.base_s, failures, draw, hint_s)
+
+    def throttled_delay(
+        self, times: int, *, waited_s: float, draw: random.Random, hint_s: float | None = None
+    ) -> float | None:
+        """Seconds to wait after the ``times``-th refusal that does not count, or None when patience has run out.
+
+        waited_s: seconds since the item's first such refusal.
+        """
+        if waited_s >= self.patience_s:
+            return None
+        return self._jittered(self.throttled_base_s, times, draw, hint_s)
+
+    def _jittered(self, base_s: float, times: int, draw: random.Random, hint_s: float | None) -> float:
+        # the exponent is bounded because a float is
+        ceiling = min(self.cap_s, base_s * self.factor ** min(times - 1, 64))
+        if hint_s is None:
+            return draw.uniform(0, ceiling)
+        return hint_s + draw.uniform(0, min(ceiling, base_s))

@@ -1,0 +1,104 @@
+"""The tables and the naming convention; nothing else. ``docs/store.md`` explains the columns to people."""
+
+import sqlalchemy as sa
+
+APPLICATION_ID = 0x50524E52
+"""Written into the file's header, so that another program's database is never taken for ours. "PRNR" in ASCII."""
+
+VERSION = 1
+"""SQLite's ``user_version``; every migration raises it by one."""
+
+HEAD = "0001"
+"""The newest migration. A test holds it equal to what Alembic finds."""
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    # UTC, seconds since the epoch
+    sa.Column("created_at", sa.Float, nullable=False),
+    # NULL until every row of the input had an outcome
+    sa.Column("finished_at", sa.Float),
+    # absolute path when the run began, and the same seen from the store's folder, which survives a move of both
+    sa.Column("input", sa.Text, nullable=False),
+    sa.Column("input_relative", sa.Text, nullable=False),
+    # the job as JSON, without secrets
+    sa.Column("settings", sa.Text, nullable=False),
+    # hash of the settings that change an answer
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    # hash and rows of the input when it was last read to its end
+    sa.Column("input_digest", sa.Text),
+    sa.Column("rows", sa.Integer),
+    # who works on it, for the message to a second process; the lock file is what counts
+    sa.Column("host", sa.Text),
+    sa.Column("pid", sa.Integer),
+)
+
+items = sa.Table(
+    "items",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id"), nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    # line of the input, counted from 1
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("fingerprint", sa.Integer, nullable=False),
+    # all attempts, over all sessions
+    sa.Column("attempts", sa.Integer, nullable=False),
+    # the one that decided it; NULL when nothing was sent
+    sa.Column("attempt_id", sa.Integer),
+    sa.Column("finish_reason", sa.Text),
+    sa.Column("error_code", sa.Text),
+    sa.Column("error", sa.Text),
+    # what was odd about the answer, joined by commas
+    sa.Column("notes", sa.Text),
+    # the row's further fields as a JSON object
+    sa.Column("metadata", sa.Text),
+    # reasoning, refusal and tool calls as a JSON object, apart from the text
+    sa.Column("extra", sa.Text),
+    sa.Column("text", sa.Text),
+    sa.CheckConstraint("status IN ('done', 'failed')", name="status"),
+    sa.UniqueConstraint("run_id", "key"),
+)
+# input order for exports; the status rides along, so that counting reads no row
+sa.Index("ix_items_run_id_position", items.c.run_id, items.c.position, items.c.status)
+
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id"), nullable=False),
+    # an attempt may be on the books before its item has a row
+    sa.Column("item_key", sa.Text, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("started_at", sa.Float, nullable=False),
+    sa.Column("duration_s", sa.Float, nullable=False),
+    sa.Column("time_to_first_token_s", sa.Float),
+    # HTTP status, NULL when no answer came
+    sa.Column("status", sa.Integer),
+    # 0: it never reached the server and cannot have been billed
+    sa.Column("sent", sa.Boolean, nullable=False),
+    sa.Column("bytes_received", sa.Integer, nullable=False),
+    # NULL: unknown, perhaps billed
+    sa.Column("input_tokens", sa.Integer),
+    sa.Column("output_tokens", sa.Integer),
+    sa.Column("cached_tokens", sa.Integer),
+    sa.Column("reasoning_tokens", sa.Integer),
+    sa.Column("served_model", sa.Text),
+    sa.Column("response_id", sa.Text),
+    # both NULL for a success
+    sa.Column("error_code", sa.Text),
+    sa.Column("error", sa.Text),
+)
+sa.Index("ix_attempts_run_id_item_key", attempts.c.run_id, attempts.c.item_key)

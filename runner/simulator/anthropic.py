@@ -1,0 +1,132 @@
+"""The Anthropic dialect, serving side: Messages.
+
+The constant bytes around a chunk of text never change at all here; text is only ever put between them.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from runner.simulator.dialect import Answer, Ask, Refusal, Window, decode, output_tokens
+
+_ERRORS = {
+    400: ("invalid_request_error", "Invalid request."),
+    401: ("authentication_error", "invalid x-api-key"),
+    404: ("not_found_error", "Not found"),
+    413: ("request_too_large", "Request exceeds the maximum size"),
+    429: ("rate_limit_error", "This request would exceed your organization's rate limit."),
+    500: ("api_error", "Internal server error"),
+    503: ("api_error", "Service unavailable"),
+    529: ("overloaded_error", "Overloaded"),
+}
+_STOP_REASON = {"stop": b"end_turn", "length": b"max_tokens"}
+_BEFORE = (
+    b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"'
+)
+_AFTER = b'"}}\n\n'
+_BLOCK_START = (
+    b"event: content_block_start\n"
+    b'data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}\n\n'
+)
+_PING = b'event: ping\ndata: {"type":"ping"}\n\n'
+_BLOCK_STOP = b'event: content_block_stop\ndata: {"type":"content_block_stop","index":0}\n\n'
+_MESSAGE_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+
+
+class _Message(msgspec.Struct):
+    role: str
+
+
+class _Body(msgspec.Struct):
+    model: str | None = None
+    messages: list[_Message] | None = None
+    max_tokens: int | None = None
+    stream: bool | None = None
+
+
+class Anthropic:
+    """Messages at ``/v1/messages``."""
+
+    path = "/v1/messages"
+    request_id_header = "request-id"
+
+    def read(self, body: bytes, headers: Mapping[str, str]) -> Ask:
+        """Read a request, or raise the Refusal (400) that the provider would answer."""
+        if "anthropic-version" not in headers:
+            raise Refusal(400, "anthropic-version: header is required")
+        asked = decode(body, _Body)
+        for name in ("model", "messages", "max_tokens"):
+            if getattr(asked, name) is None:
+                raise Refusal(400, f"{name}: Field required")
+        if not asked.messages:
+            raise Refusal(400, "messages: at least one message is required")
+        if asked.max_tokens is not None and asked.max_tokens < 1:
+            raise Refusal(400, "max_tokens: must be greater than or equal to 1")
+        return Ask(model=asked.model or "", stream=asked.stream is True, max_tokens=asked.max_tokens)
+
+    def opening(self, answer: Answer) -> bytes:
+        """The start of the message and, if there will be text, of its one block."""
+        start = (
+            b'event: message_start\ndata: {"type":"message_start","message":{"id":"msg_%s","type":"message",'
+            b'"role":"assistant","model":%s,"content":[],"stop_reason":null,"stop_sequence":null,'
+            b'"usage":{"input_tokens":%d,"output_tokens":1}}}\n\n'
+        ) % (answer.id.encode(), msgspec.json.encode(answer.model), answer.input_tokens)
+        return start + (_BLOCK_START if answer.chunks else b"") + _PING
+
+    def pieces(self, answer: Answer) -> list[bytes]:
+        """One event per chunk of text."""
+        return [_BEFORE + chunk + _AFTER for chunk in answer.chunks]
+
+    def closing(self, answer: Answer) -> bytes:
+        """The end of the block, the stop reason with the usage, and the end of the message."""
+        delta = (
+            b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"%s","stop_sequence":null},'
+            b'"usage":{"output_tokens":%d}}\n\n'
+        ) % (_STOP_REASON[answer.finish], output_tokens(answer))
+        return (_BLOCK_STOP if answer.chunks else b"") + delta + _MESSAGE_STOP
+
+    def broken(self, answer: Answer) -> bytes:  # noqa: ARG002 - the socket is wider
+        """An event cut off inside its text."""
+        return _BEFORE + b"cut o\n\n"
+
+    def plain(self, answer: Answer) -> bytes:
+        """The whole answer as one JSON document."""
+        content = b'{"type":"text","text":"%s"}' % b"".join(answer.chunks) if answer.chunks else b""
+        return (
+            b'{"id":"msg_%s","type":"message","role":"assistant","model":%s,"content":[%s],"stop_reason":"%s",'
+            b'"stop_sequence":null,"usage":{"input_tokens":%d,"output_tokens":%d}}'
+        ) % (
+            answer.id.encode(),
+            msgspec.json.encode(answer.model),
+            content,
+            _STOP_REASON[answer.finish],
+            answer.input_tokens,
+            output_tokens(answer),
+        )
+
+    def error(self, refusal: Refusal, request_id: str) -> bytes:
+        """The JSON document of a refusal."""
+        kind, message = _ERRORS[refusal.status]
+        error = {"type": kind, "message": refusal.message or message}
+        return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
+
+    def error_event(self, request_id: str) -> bytes:
+        """An error event with the document of a 529."""
+        return b"event: error\ndata: %s\n\n" % self.error(Refusal(529), request_id)
+
+    def limit_headers(self, windows: Sequence[Window], now_s: float) -> dict[str, str]:
+        """How the state of the limits is told: ``anthropic-ratelimit-*``, with points in time."""
+        headers = {}
+        for window in windows:
+            reset = datetime.fromtimestamp(math.ceil(now_s + window.reset_s), UTC)
+            headers[f"anthropic-ratelimit-{window.kind}-limit"] = str(window.limit)
+            headers[f"anthropic-ratelimit-{window.kind}-remaining"] = str(window.remaining)
+            headers[f"anthropic-ratelimit-{window.kind}-reset"] = reset.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return headers
+
+    def models(self, model: str) -> bytes:
+        """The JSON document that lists the one model."""
+        entry = {"type": "model", "id": model, "display_name": "Simulator", "created_at": "2024-01-01T00:00:00Z"}
+        return msgspec.json.encode({"data": [entry], "has_more": False, "first_id": model, "last_id": model})

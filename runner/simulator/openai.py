@@ -1,0 +1,174 @@
+"""The OpenAI dialect, serving side: Chat Completions.
+
+The constant bytes around a chunk of text are built once per answer; text is only ever put between them.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from runner.simulator.dialect import Answer, Ask, Refusal, Window, decode, output_tokens
+
+_OVERLOADED = "Our servers are currently overloaded. Please try again later."
+_ERRORS = {
+    400: ("invalid_request_error", None, "Invalid request."),
+    401: ("invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
+    404: ("invalid_request_error", None, "Invalid URL."),
+    413: ("invalid_request_error", "request_too_large", "Request body is too large."),
+    429: ("requests", "rate_limit_exceeded", "Rate limit reached. Please try again in 1s."),
+    500: ("server_error", None, "The server had an error while processing your request. Sorry about that!"),
+    503: ("service_unavailable_error", "server_is_overloaded", _OVERLOADED),
+    529: ("service_unavailable_error", "server_is_overloaded", _OVERLOADED),
+}
+
+
+class _Message(msgspec.Struct):
+    role: str
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Body(msgspec.Struct):
+    model: str | None = None
+    messages: list[_Message] | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+
+
+class OpenAI:
+    """Chat Completions at ``/v1/chat/completions``."""
+
+    path = "/v1/chat/completions"
+    request_id_header = "x-request-id"
+
+    def read(self, body: bytes, headers: Mapping[str, str]) -> Ask:  # noqa: ARG002 - the socket is wider
+        """Read a request, or raise the Refusal (400) that the provider would answer."""
+        asked = decode(body, _Body)
+        for name in ("model", "messages"):
+            if getattr(asked, name) is None:
+                raise Refusal(
+                    400, f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter"
+                )
+        if not asked.messages:
+            raise Refusal(400, "Invalid 'messages': empty array.", param="messages", code="empty_array")
+        for name in ("max_completion_tokens", "max_tokens"):
+            number = getattr(asked, name)
+            if number is not None and number < 1:
+                raise Refusal(400, f"Invalid '{name}': must be at least 1.", param=name, code="integer_below_min_value")
+        options = asked.stream_options or _StreamOptions()
+        limits = [number for number in (asked.max_completion_tokens, asked.max_tokens) if number is not None]
+        return Ask(
+            model=asked.model or "",
+            stream=asked.stream is True,
+            max_tokens=min(limits, default=None),
+            with_usage=options.include_usage is True,
+        )
+
+    def opening(self, answer: Answer) -> bytes:
+        """The chunk that names the role."""
+        head, tail = _frame(answer)
+        return b'%s{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null%s' % (
+            head,
+            tail,
+        )
+
+    def pieces(self, answer: Answer) -> list[bytes]:
+        """One event per chunk of text."""
+        head, tail = _frame(answer)
+        before, after = head + b'{"content":"', b'"},"logprobs":null,"finish_reason":null' + tail
+        return [before + chunk + after for chunk in answer.chunks]
+
+    def closing(self, answer: Answer) -> bytes:
+        """The finish chunk, the usage chunk if asked for, and the end mark."""
+        head, tail = _frame(answer)
+        finish = b'%s{},"logprobs":null,"finish_reason":"%s"%s' % (head, answer.finish.encode(), tail)
+        usage = b'%s],"usage":%s}\n\n' % (_before_choices(answer), _usage(answer)) if answer.with_usage else b""
+        return finish + usage + b"data: [DONE]\n\n"
+
+    def broken(self, answer: Answer) -> bytes:
+        """An event cut off inside its text."""
+        head, _ = _frame(answer)
+        return head + b'{"content":"cut o\n\n'
+
+    def plain(self, answer: Answer) -> bytes:
+        """The whole answer as one JSON document."""
+        return (
+            b'{"id":"chatcmpl-%s","object":"chat.completion","created":%d,"model":%s,"choices":[{"index":0,'
+            b'"message":{"role":"assistant","content":"%s","refusal":null},"logprobs":null,"finish_reason":"%s"}],'
+            b'"usage":%s,"system_fingerprint":"fp_simulator"}'
+        ) % (
+            answer.id.encode(),
+            answer.created,
+            msgspec.json.encode(answer.model),
+            b"".join(answer.chunks),
+            answer.finish.encode(),
+            _usage(answer),
+        )
+
+    def error(self, refusal: Refusal, request_id: str) -> bytes:  # noqa: ARG002 - the socket is wider
+        """The JSON document of a refusal."""
+        kind, code, message = _ERRORS[refusal.status]
+        error = {
+            "message": refusal.message or message,
+            "type": refusal.limit or kind,
+            "param": refusal.param,
+            "code": refusal.code or code,
+        }
+        return msgspec.json.encode({"error": error})
+
+    def error_event(self, request_id: str) -> bytes:
+        """A data line with an error document in place of a chunk."""
+        return b"data: %s\n\n" % self.error(Refusal(503), request_id)
+
+    def limit_headers(self, windows: Sequence[Window], now_s: float) -> dict[str, str]:  # noqa: ARG002 - as above
+        """How the state of the limits is told: ``x-ratelimit-*``, with durations."""
+        headers = {}
+        for window in windows:
+            headers[f"x-ratelimit-limit-{window.kind}"] = str(window.limit)
+            headers[f"x-ratelimit-remaining-{window.kind}"] = str(window.remaining)
+            headers[f"x-ratelimit-reset-{window.kind}"] = duration(window.reset_s)
+        return headers
+
+    def models(self, model: str) -> bytes:
+        """The JSON document that lists the one model."""
+        entry = {"id": model, "object": "model", "created": 1_700_000_000, "owned_by": "simulator"}
+        return msgspec.json.encode({"object": "list", "data": [entry]})
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as OpenAI does, rounded up to a millisecond: ``20ms``, ``1s``, ``1.5s``, ``6m0s``, ``1h0m0s``."""
+    # Rounded first, so that what binary fractions add does not count as a millisecond.
+    milliseconds = math.ceil(round(seconds * 1000, 3))
+    if 0 < milliseconds < 1000:
+        return f"{milliseconds}ms"
+    minutes, rest = divmod(milliseconds, 60_000)
+    text = f"{rest / 1000:g}s"
+    if minutes >= 60:
+        return f"{minutes // 60}h{minutes % 60}m{text}"
+    return f"{minutes}m{text}" if minutes else text
+
+
+def _before_choices(answer: Answer) -> bytes:
+    return (
+        b'data: {"id":"chatcmpl-%s","object":"chat.completion.chunk","created":%d,"model":%s,'
+        b'"system_fingerprint":"fp_simulator","choices":['
+    ) % (answer.id.encode(), answer.created, msgspec.json.encode(answer.model))
+
+
+def _frame(answer: Answer) -> tuple[bytes, bytes]:
+    usage = b',"usage":null' if answer.with_usage else b""
+    return _before_choices(answer) + b'{"index":0,"delta":', b"}]%s}\n\n" % usage
+
+
+def _usage(answer: Answer) -> bytes:
+    output = output_tokens(answer)
+    return b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}' % (
+        answer.input_tokens,
+        output,
+        answer.input_tokens + output,
+    )

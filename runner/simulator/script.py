@@ -1,0 +1,88 @@
+"""What goes over the wire for one answer, fault included: decided here in plain functions, played elsewhere."""
+
+from typing import Literal
+
+import msgspec
+
+from runner.simulator import text
+from runner.simulator.dialect import Answer, Ask, Dialect, Refusal
+from runner.simulator.draw import Draw
+
+_STREAM = "text/event-stream; charset=utf-8"
+_JSON = "application/json"
+
+
+class Script(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer, ready to be played."""
+
+    content_type: str
+    # Never empty. A pause lies between one part and the next.
+    parts: list[bytes]
+    # How the connection goes on: the body ends properly, is reset, or stays open in silence.
+    ending: Literal["end", "reset", "stall"] = "end"
+
+
+def answer(ask: Ask, draw: Draw, *, input_tokens: int, created: int) -> Answer:
+    """The answer as it would be served undisturbed."""
+    wanted = 0 if draw.fault == "empty" else draw.tokens
+    count = wanted if ask.max_tokens is None else min(wanted, ask.max_tokens)
+    finished = count == wanted and draw.fault != "length"
+    return Answer(
+        id=draw.answer_id,
+        model=ask.model,
+        created=created,
+        chunks=text.compose(draw.noise(count), finished=finished),
+        finish="stop" if finished else "length",
+        input_tokens=input_tokens,
+        with_usage=ask.with_usage,
+    )
+
+
+def script(dialect: Dialect, ask: Ask, draw: Draw, whole: Answer, request_id: str) -> Script:
+    """The answer in the form asked for, with its fault played into it."""
+    if ask.stream and draw.fault != "json":
+        return _streamed(dialect, draw, whole, request_id)
+    return _plain(dialect, draw, whole, request_id)
+
+
+def _streamed(dialect: Dialect, draw: Draw, whole: Answer, request_id: str) -> Script:
+    pieces = dialect.pieces(whole)
+    closing = dialect.closing(whole)
+    ending: Literal["end", "reset", "stall"] = "end"
+    place = int(draw.cut * len(pieces))
+    match draw.fault:
+        case "malformed":
+            pieces[place] = dialect.broken(whole)
+        case "truncate" | "disconnect" | "stall" | "error_event":
+            pieces = pieces[: place + 1]
+            closing = dialect.error_event(request_id) if draw.fault == "error_event" else b""
+            ending = _ending(draw.fault)
+    opening = dialect.opening(whole)
+    if not pieces:
+        return Script(content_type=_STREAM, parts=[opening + closing])
+    pieces[0] = opening + pieces[0]
+    pieces[-1] += closing
+    return Script(content_type=_STREAM, parts=pieces, ending=ending)
+
+
+def _plain(dialect: Dialect, draw: Draw, whole: Answer, request_id: str) -> Script:
+    """Cut faults strike inside the document; a malformed one lacks its last brace."""
+    body = dialect.plain(whole)
+    match draw.fault:
+        case "malformed":
+            body = body[:-1]
+        case "truncate" | "disconnect" | "stall":
+            body = body[: 1 + int(draw.cut * (len(body) - 1))]
+        case "error_event":
+            body = dialect.error(Refusal(529), request_id)
+    return Script(content_type=_JSON, parts=[body], ending=_ending(draw.fault))
+
+
+def _ending(fault: str | None) -> Literal["end", "reset", "stall"]:
+    match fault:
+        case "disconnect":
+            return "reset"
+        case "stall":
+            return "stall"
+        case _:
+            return "end"

@@ -1,0 +1,108 @@
+"""The simulator's socket: opened on 127.0.0.1 and nowhere else, and closed without leaving anything behind."""
+
+import asyncio
+import os
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from runner.errors import UsageError
+from runner.simulator.behaviour import Behaviour
+from runner.simulator.service import MAX_BODY, Service
+from runner.simulator.tally import Stats
+
+HOST = "127.0.0.1"
+_PATHS = {"openai": "/v1", "anthropic": ""}
+# A benchmark connects a thousand times at once; a full backlog would cost each late one a second.
+_BACKLOG = 4096
+# Everything is cut before this clock starts; it is there for a request that slips in between.
+_CLOSING_S = 0.5
+
+
+class Simulator:
+    """A provider on loopback, for as long as the ``async with`` block lasts; port 0 takes a free one."""
+
+    def __init__(self, behaviour: Behaviour, port: int = 0) -> None:
+        if not 0 <= port <= 65535:
+            raise UsageError(f"port of the simulator must be from 0 to 65535, not {port}")
+        self._wanted = port
+        self._port: int | None = None
+        self._service = Service(behaviour)
+        self._runner: web.AppRunner | None = None
+        self._connections: dict[asyncio.Task[None], asyncio.Transport] = {}
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; known from entering on."""
+        if self._port is None:
+            raise RuntimeError("the simulator has not been started")
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """Address of the server, without a path."""
+        return f"http://{HOST}:{self.port}"
+
+    def base_url(self, provider: str) -> str:
+        """Address to give to the provider's client: with ``/v1`` for openai, without for anthropic."""
+        if provider not in _PATHS:
+            raise UsageError(f"the simulator speaks {' and '.join(_PATHS)}, not {provider!r}")
+        return self.url + _PATHS[provider]
+
+    def stats(self) -> Stats:
+        """The counts so far; they can still be read after leaving."""
+        return self._service.stats()
+
+    async def __aenter__(self) -> Self:
+        if self._runner is not None:
+            raise RuntimeError("the simulator is already running")
+        app = web.Application(client_max_size=MAX_BODY)
+        app.router.add_route("*", r"/{path:[\s\S]*}", self._handle)
+        app.on_shutdown.append(self._cut)
+        # Cancelling the handler is what ends a stalled stream when its client leaves.
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_CLOSING_S)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, HOST, self._wanted, backlog=_BACKLOG).start()
+        except OSError as error:
+            await self._close()
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise UsageError(f"the simulator cannot listen on {HOST}:{self._wanted}: {reason}") from None
+        self._port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        closing = asyncio.ensure_future(self._close())
+        cancelled: asyncio.CancelledError | None = None
+        # A cancelled caller must wait too, or the socket outlives the block; anyio cancels again at every turn.
+        while not closing.done():
+            try:
+                await asyncio.wait({closing})
+            except asyncio.CancelledError as error:
+                cancelled = error
+        closing.result()
+        if cancelled is not None:
+            raise cancelled
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if request.task not in self._connections and request.transport is not None:
+            self._connections[request.task] = request.transport
+            request.task.add_done_callback(self._connections.pop)
+        return await self._service.answer(request)
+
+    async def _cut(self, _app: web.Application) -> None:
+        for transport in self._connections.values():
+            transport.abort()
+
+    async def _close(self) -> None:
+        runner, self._runner = self._runner, None
+        if runner is None:
+            return
+        await runner.cleanup()
+        # The library cancels its tasks but does not wait for them; a loop that ends now would complain.
+        if self._connections:
+            await asyncio.wait(set(self._connections))
+        await asyncio.sleep(0)

@@ -1,0 +1,178 @@
+"""A prompt file -> the items that are still to be done. Reads lazily, twice: once to look, once to work."""
+
+from array import array
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+from msgspec import Struct, structs
+
+from runner.errors import UsageError
+from runner.interfaces import Store
+from runner.model import Item, Outcome, Row, Settled
+from runner.prompts import Template, base_key, item
+
+BATCH = 256
+"""Rows read, and keys looked up, at once."""
+_BUCKETS = 64
+_SHOWN = 5
+
+Read = Callable[[], Iterator[Row]]
+"""Begins to read the rows from the start."""
+
+
+class Scan(Struct, frozen=True, kw_only=True):
+    """What a look through the whole input showed."""
+
+    rows: int
+    # hashes of the keys that several rows share; only these need ordinals
+    repeated: frozenset[int]
+    # identical rows without an id beyond the first
+    identical: int
+    # id -> its lines, for ids that stand more than once
+    duplicates: dict[str, list[int]]
+
+
+class Counts(Struct):
+    """What the source came by; read it while the source runs."""
+
+    # rows that were settled before
+    settled: int = 0
+    # of these: rows asked something else now
+    changed: int = 0
+    # the input was read to its end
+    complete: bool = False
+
+
+def scan(read: Read) -> Scan:
+    """Look through the input: about 8 bytes a row of memory.
+
+    The key's hash is Python's own, 64 bits and salted per process: a false match only costs a second look.
+    """
+    buckets = [array("q") for _ in range(_BUCKETS)]
+    rows = 0
+    for row in read():
+        rows += 1
+        hashed = hash(base_key(row)[0])
+        buckets[hashed % _BUCKETS].append(hashed)
+    suspects = frozenset(hashed for bucket in buckets for hashed in _repeated(bucket))
+    if not suspects:
+        return Scan(rows=rows, repeated=suspects, identical=0, duplicates={})
+    return _second_look(read, rows, suspects)
+
+
+def _repeated(bucket: "array[int]") -> Iterator[int]:
+    ordered = sorted(bucket)
+    return (one for one, next_one in zip(ordered, ordered[1:], strict=False) if one == next_one)
+
+
+def _second_look(read: Read, rows: int, suspects: frozenset[int]) -> Scan:
+    lines: dict[str, list[int]] = {}
+    own: set[str] = set()
+    for row in read():
+        key, is_own = base_key(row)
+        if hash(key) in suspects:
+            lines.setdefault(key, []).append(row.line)
+            if is_own:
+                own.add(key)
+    shared = {key: where for key, where in lines.items() if len(where) > 1}
+    return Scan(
+        rows=rows,
+        repeated=frozenset(map(hash, shared)),
+        identical=sum(len(where) - 1 for key, where in shared.items() if key not in own),
+        duplicates={key: where for key, where in shared.items() if key in own},
+    )
+
+
+def refuse_duplicates(found: Scan, path: Path) -> None:
+    """Raise UsageError when ids stand more than once: it could not be told whose answer is whose."""
+    if not found.duplicates:
+        return
+    first = [
+        f"{key!r} on lines {', '.join(map(str, where[:3]))}{', ...' if len(where) > 3 else ''}"
+        for key, where in islice(found.duplicates.items(), _SHOWN)
+    ]
+    more = len(found.duplicates) - len(first)
+    tail = f"; and {more} more" if more > 0 else ""
+    raise UsageError(
+        f"{path}: {len(found.duplicates)} ids stand more than once: {'; '.join(first)}{tail}. "
+        "Give every row an id of its own, or none"
+    )
+
+
+def digest(path: Path) -> str:
+    """Hash a file's bytes."""
+    hashed = blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            hashed.update(block)
+    return hashed.hexdigest()
+
+
+def keyed(rows: Iterator[Row], repeated: frozenset[int]) -> Iterator[tuple[str, Row]]:
+    """Give every row its key: identical rows without an id are told apart by an ordinal."""
+    seen: Counter[int] = Counter()
+    for row in rows:
+        key, _ = base_key(row)
+        hashed = hash(key)
+        if hashed in repeated:
+            seen[hashed] += 1
+            if seen[hashed] > 1:
+                key = f"{key}-{seen[hashed]}"
+        yield key, row
+
+
+async def items(
+    read: Read,
+    found: Scan,
+    template: Template,
+    store: Store,
+    counts: Counts,
+    *,
+    fresh: bool,
+    retry_failed: bool,
+    limit: int | None,
+) -> AsyncIterator[Item | Outcome]:
+    """Give what is still to be done, in input order.
+
+    fresh: the store knows nothing of this run, so it need not be asked. limit: look at the first so many rows only.
+    """
+    rows = islice(keyed(read(), found.repeated), limit)
+
+    def batch() -> list[Item | Outcome]:
+        return [item(row, key, template) for key, row in islice(rows, BATCH)]
+
+    while candidates := await to_thread.run_sync(batch):
+        known: dict[str, Settled] = {}
+        if not fresh:
+            # a cancelled query would cost the connection
+            with anyio.CancelScope(shield=True):
+                known = dict(await store.settled([candidate.key for candidate in candidates]))
+                await _reposition(store, candidates, known)
+        for candidate in candidates:
+            before = known.get(candidate.key)
+            if before is None:
+                yield candidate
+            elif before.status == "done" or (before.status == "failed" and not retry_failed):
+                counts.settled += 1
+                counts.changed += before.fingerprint != candidate.fingerprint
+            elif isinstance(candidate, Item):
+                yield structs.replace(candidate, attempts_before=before.attempts)
+            else:
+                yield candidate
+    counts.complete = limit is None or found.rows <= limit
+
+
+async def _reposition(store: Store, candidates: Sequence[Item | Outcome], known: dict[str, Settled]) -> None:
+    """Keep the export in the order of the input when lines have moved."""
+    moved = [
+        (candidate.key, candidate.position)
+        for candidate in candidates
+        if (before := known.get(candidate.key)) and before.position not in (None, candidate.position)
+    ]
+    if moved:
+        await store.reposition(moved)

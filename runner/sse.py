@@ -1,0 +1,185 @@
+"""Server-sent events out of bytes, as WHATWG defines them: feed, then flush; no I/O.
+
+Its one rule: the same bytes give the same events however they were cut into chunks. Data stays bytes.
+"""
+
+from runner.errors import StreamError
+from runner.model import ServerSentEvent
+
+_BOM = b"\xef\xbb\xbf"
+_COLON = 0x3A
+_LF = 0x0A
+
+
+class SSEDecoder:
+    """Decode one answer's body.
+
+    max_line bounds, in bytes, one line and the gathered data of one event; max_events the events of the answer.
+    Beyond either, ``feed`` raises StreamError with the code ``size_cap``. Comments are dropped, whatever their length.
+    """
+
+    __slots__ = (
+        "_after_cr",
+        "_count",
+        "_data",
+        "_fresh",
+        "_head",
+        "_in_comment",
+        "_max_events",
+        "_max_line",
+        "_name",
+        "_open",
+        "_rest",
+        "_size",
+    )
+
+    def __init__(self, *, max_line: int = 1 << 20, max_events: int = 100_000) -> None:
+        self._max_line = max_line
+        self._max_events = max_events
+        self._count = 0
+        # the first bytes while they may still become a BOM; None once that is decided
+        self._head: bytes | None = b""
+        # the last chunk ended in CR: an LF to come belongs to it
+        self._after_cr = False
+        # nothing is pending: the next byte begins an event
+        self._fresh = False
+        self._restart()
+
+    def _restart(self) -> None:
+        # an event or a line has begun and is not finished
+        self._open = False
+        self._in_comment = False
+        # the unfinished line; only ever appended to, never searched, so that single bytes cost linear time
+        self._rest = bytearray()
+        self._name = ""
+        self._data: list[bytes] = []
+        self._size = 0
+
+    def feed(self, chunk: bytes) -> list[ServerSentEvent]:
+        """Take the next bytes; give the events they complete."""
+        # most reads bring exactly one plain event; seen at once, it costs half (0.55 us against 0.95)
+        if (
+            self._fresh
+            and chunk.startswith(b"data: ")
+            and chunk.find(b"\n") == len(chunk) - 2 <= self._max_line
+            and chunk.endswith(b"\n\n")
+            and b"\r" not in chunk
+        ):
+            events = [ServerSentEvent("message", chunk[6:-2])]
+        else:
+            events = self._general(chunk)
+        self._count += len(events)
+        if self._count > self._max_events:
+            raise _over(f"more than {self._max_events} events")
+        return events
+
+    def flush(self) -> ServerSentEvent | None:
+        """Give the unfinished last event if it has data. The body is over; whether the event counts is the caller's."""
+        events: list[ServerSentEvent] = []
+        self._lines(b"\n\n", events)
+        self._restart()
+        return events[0] if events else None
+
+    def _general(self, chunk: bytes) -> list[ServerSentEvent]:
+        if self._head is not None:
+            chunk = self._strip_bom(chunk, self._head)
+        if not chunk:
+            return []
+        if self._after_cr:
+            self._after_cr = False
+            if chunk[0] == _LF:
+                chunk = chunk[1:]
+        if b"\r" in chunk:
+            self._after_cr = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        events: list[ServerSentEvent] = []
+        if self._open:
+            # a blank line leaves nothing open: line by line up to the first one, by whole events after it
+            cut = chunk.find(b"\n\n") + 2
+            if cut == 1:
+                cut = len(chunk)
+            self._lines(chunk[:cut], events)
+            chunk = chunk[cut:]
+        if chunk:
+            self._blocks(chunk, events)
+        self._fresh = not self._open and not self._after_cr
+        return events
+
+    def _strip_bom(self, chunk: bytes, head: bytes) -> bytes:
+        chunk = head + chunk
+        if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
+            self._head = chunk
+            return b""
+        self._head = None
+        return chunk.removeprefix(_BOM)
+
+    def _blocks(self, chunk: bytes, events: list[ServerSentEvent]) -> None:
+        """Take LF-only bytes that begin a fresh event; its two usual shapes need no parsing by line."""
+        blocks = chunk.split(b"\n\n")
+        tail = blocks.pop()
+        limit = self._max_line
+        for block in blocks:
+            if len(block) <= limit:
+                if block.startswith(b"data: "):
+                    if b"\n" not in block:
+                        events.append(ServerSentEvent("message", block[6:]))
+                        continue
+                elif block.startswith(b"event: "):
+                    name, _, data = block.partition(b"\n")
+                    if data.startswith(b"data: ") and b"\n" not in data:
+                        events.append(ServerSentEvent(str(name[7:], "utf-8", "replace") or "message", data[6:]))
+                        continue
+            self._lines(block + b"\n\n", events)
+        if tail:
+            self._lines(tail, events)
+
+    def _lines(self, chunk: bytes, events: list[ServerSentEvent]) -> None:
+        """Take LF-only bytes, line by line."""
+        lines = chunk.split(b"\n")
+        tail = lines.pop()
+        if lines and self._in_comment:
+            self._in_comment = False
+            del lines[0]
+        elif lines and self._rest:
+            lines[0] = bytes(self._rest) + lines[0]
+            self._rest.clear()
+        for line in lines:
+            if line:
+                self._field(line)
+            else:
+                self._dispatch(events)
+        if tail and not self._in_comment:
+            if not self._rest and tail[0] == _COLON:
+                self._in_comment = True
+            else:
+                self._rest += tail
+                self._check(len(self._rest))
+        self._open = bool(self._rest or self._data or self._name or self._in_comment)
+
+    def _field(self, line: bytes) -> None:
+        if line[0] == _COLON:
+            return
+        self._check(len(line))
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            self._size += len(value) + bool(self._data)
+            self._check(self._size)
+            self._data.append(value)
+        elif name == b"event":
+            self._name = str(value, "utf-8", "replace")
+
+    def _dispatch(self, events: list[ServerSentEvent]) -> None:
+        if self._data:
+            events.append(ServerSentEvent(self._name or "message", b"\n".join(self._data)))
+            self._data = []
+            self._size = 0
+        self._name = ""
+
+    def _check(self, size: int) -> None:
+        if size > self._max_line:
+            raise _over(f"a line or an event of more than {self._max_line} bytes")
+
+
+def _over(what: str) -> StreamError:
+    return StreamError(f"the answer holds {what}", code="size_cap", verdict="fail")

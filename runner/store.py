@@ -1,0 +1,309 @@
+"""The checkpoint: SQLAlchemy async Core on aiosqlite. One writer; a commit returns when its rows survive a power cut.
+
+Only what has an outcome, or was sent, has a row: there is no "pending" in the database, hence nothing to clean up after a crash.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import anyio
+import msgspec
+import sqlalchemy as sa
+from anyio import to_thread
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from runner import database
+from runner.errors import RunLockedError, StoreError
+from runner.lock import RunLock
+from runner.model import Attempt, Entry, Outcome, Settled
+from runner.prompts import BAD_ROW
+from runner.schema import attempts, items, runs
+
+_ITEM = insert(items)
+_SAVE_ITEM = _ITEM.on_conflict_do_update(
+    index_elements=["run_id", "key"],
+    set_={
+        column.name: _ITEM.excluded[column.name]
+        for column in items.columns
+        if column.name not in ("id", "run_id", "key")
+    },
+    # a success is never overwritten
+    where=items.c.status != "done",
+)
+_SAVE_ATTEMPT = sa.insert(attempts)
+_LAST_ATTEMPT = sa.select(sa.func.coalesce(sa.func.max(attempts.c.id), 0))
+
+
+class RunStore:
+    """One run of one store, owned by this process. Make it with ``RunStore.own``; an async context manager."""
+
+    def __init__(self, path: Path, run_id: int, lock: RunLock) -> None:
+        self.path, self.run_id = path, run_id
+        self._lock = lock
+        self._writer = _Connection(path, write=True)
+        self._reader = _Connection(path, write=False)
+        # the newest attempt known to be on the disk; None when the last commit's fate is unknown
+        self._last_attempt: int | None = None
+        self._unsure = False
+
+    @classmethod
+    def own(cls, path: Path, run_id: int) -> "RunStore":
+        """Take the run's lock. Raises RunLockedError, naming the owner, when another process works on it."""
+        lock = RunLock(path, run_id)
+        # `status` holds it for an instant when it looks
+        if not lock.acquire(timeout_s=1.0):
+            raise RunLockedError(f"run {run_id} of {path} is being worked on{_owner(path, run_id)}; wait for it, or stop it")
+        return cls(path, run_id, lock)
+
+    async def __aenter__(self) -> "RunStore":
+        try:
+            statement = sa.update(runs).where(runs.c.id == self.run_id)
+            async with self._writer.transaction() as connection:
+                await connection.execute(statement.values(host=socket.gethostname(), pid=os.getpid()))
+                # a broken line costs nothing and is found again, or not, when the input is read
+                await connection.execute(
+                    sa.delete(items).where(items.c.run_id == self.run_id, items.c.error_code == BAD_ROW)
+                )
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._writer.close()
+            await self._reader.close()
+            self._lock.release()
+
+    async def known(self) -> dict[str, int]:
+        """Count what the run holds: items by status, and ``attempts``."""
+        statement = (
+            sa.select(items.c.status, sa.func.count()).where(items.c.run_id == self.run_id).group_by(items.c.status)
+        )
+        found = {"done": 0, "failed": 0, **{status: count for status, count in await self._reader.fetch(statement)}}
+        some = sa.select(attempts.c.id).where(attempts.c.run_id == self.run_id).limit(1)
+        found["attempts"] = len(await self._reader.fetch(some))
+        return found
+
+    async def settled(self, keys: Sequence[str]) -> Mapping[str, Settled]:
+        """Look keys up; those the store knows nothing of are left out."""
+        columns = (items.c.key, items.c.status, items.c.position, items.c.fingerprint, items.c.attempts)
+        rows = await self._reader.fetch(sa.select(*columns).where(items.c.run_id == self.run_id, items.c.key.in_(keys)))
+        found = {
+            key: Settled(status=status, position=position, fingerprint=fingerprint, attempts=count)
+            for key, status, position, fingerprint, count in rows
+        }
+        open_keys = [key for key in keys if key not in found or found[key].status == "failed"]
+        if open_keys:
+            where = (attempts.c.run_id == self.run_id, attempts.c.item_key.in_(open_keys))
+            count = sa.func.max(attempts.c.number)
+            statement = sa.select(attempts.c.item_key, count).where(*where).group_by(attempts.c.item_key)
+            for key, number in await self._reader.fetch(statement):
+                before = found.get(key) or Settled(status=None, position=None, fingerprint=None, attempts=0)
+                found[key] = msgspec.structs.replace(before, attempts=max(number, before.attempts))
+        return found
+
+    async def reposition(self, moved: Sequence[tuple[str, int]]) -> None:
+        """Note the new places of rows that have moved in the input: (key, position)."""
+        statement = (
+            sa.update(items)
+            .where(items.c.run_id == self.run_id, items.c.key == sa.bindparam("moved"))
+            .values(position=sa.bindparam("place"))
+        )
+        async with self._writer.transaction() as connection:
+            await connection.execute(statement, [{"moved": key, "place": position} for key, position in moved])
+
+    async def save(self, entries: Sequence[Entry]) -> None:
+        """Write all entries in one transaction; on return they survive a power cut."""
+        async with self._writer.transaction() as connection:
+            last = int((await connection.execute(_LAST_ATTEMPT)).scalar_one())
+            if self._unsure and self._last_attempt is not None:
+                # the last commit may or may not have happened: what it wrote is in this batch again
+                ours = (attempts.c.run_id == self.run_id, attempts.c.id > self._last_attempt)
+                await connection.execute(sa.delete(attempts).where(*ours))
+            self._unsure, known = True, last if self._last_attempt is None else self._last_attempt
+            self._last_attempt = known
+            sent, settled = _rows(self.run_id, entries, last)
+            if sent:
+                await connection.execute(_SAVE_ATTEMPT, sent)
+            if settled:
+                await connection.execute(_SAVE_ITEM, settled)
+        self._unsure, self._last_attempt = False, last + len(sent)
+
+    async def finish(self, *, rows: int, digest: str, complete: bool) -> None:
+        """Note what the input held when it was read to its end; ``complete``: every row of it has an outcome."""
+        values: dict[str, Any] = {"rows": rows, "finished_at": time.time() if complete else None}
+        if complete:
+            values["input_digest"] = digest
+        async with self._writer.transaction() as connection:
+            await connection.execute(sa.update(runs).where(runs.c.id == self.run_id).values(**values))
+
+
+class _Connection:
+    """One connection, opened on first use and thrown away after an error, whose transactions take turns."""
+
+    def __init__(self, path: Path, *, write: bool) -> None:
+        self._path, self._write = path, write
+        self._turn = anyio.Lock()
+        self._engine: AsyncEngine | None = None
+        self._connection: AsyncConnection | None = None
+
+    def transaction(self) -> "_Transaction":
+        return _Transaction(self)
+
+    async def fetch(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        async with self.transaction() as connection:
+            return (await connection.execute(statement)).all()
+
+    async def open(self) -> AsyncConnection:
+        await self._turn.acquire()
+        try:
+            if self._connection is None:
+                url = sa.URL.create("sqlite+aiosqlite", database=str(self._path))
+                self._engine = create_async_engine(url)
+                database.on_connect(self._engine.sync_engine, synchronous="FULL", write=self._write)
+                self._connection = await self._engine.connect()
+            await self._connection.begin()
+        except BaseException as error:
+            await self.drop()
+            self._turn.release()
+            raise self.explained(error) from error
+        return self._connection
+
+    def release(self) -> None:
+        self._turn.release()
+
+    async def drop(self) -> None:
+        """Throw the connection away: after an error its state is not to be trusted."""
+        connection, self._connection = self._connection, None
+        engine, self._engine = self._engine, None
+        with anyio.CancelScope(shield=True):
+            if connection is not None:
+                await connection.invalidate()
+                await connection.close()
+            if engine is not None:
+                await engine.dispose()
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+        if self._engine is not None:
+            await self._engine.dispose()
+
+    def explained(self, error: BaseException) -> BaseException:
+        if isinstance(error, sa.exc.DBAPIError | OSError):
+            verb = "written" if self._write else "read"
+            return StoreError(f"the store {self._path} cannot be {verb}: {database.reason(error)}")
+        return error
+
+
+class _Transaction:
+    """``async with``: commits at the end, throws the connection away on any error."""
+
+    def __init__(self, owner: _Connection) -> None:
+        self._owner = owner
+
+    async def __aenter__(self) -> AsyncConnection:
+        self._connection = await self._owner.open()
+        return self._connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                await self._connection.commit()
+        except BaseException as failure:
+            await self._owner.drop()
+            raise self._owner.explained(failure) from failure
+        else:
+            if error is not None:
+                await self._owner.drop()
+                explained = self._owner.explained(error)
+                if explained is not error:
+                    raise explained from error
+        finally:
+            self._owner.release()
+
+
+def _owner(path: Path, run_id: int) -> str:
+    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
+    try:
+        with engine.connect() as connection:
+            row = connection.execute(sa.select(runs.c.pid, runs.c.host).where(runs.c.id == run_id)).first()
+    finally:
+        engine.dispose()
+    return f" by process {row.pid} on {row.host}" if row is not None and row.pid is not None else ""
+
+
+def _rows(run_id: int, entries: Sequence[Entry], last: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Give the rows of attempts and items; attempts are numbered on from ``last``."""
+    sent: list[dict[str, Any]] = []
+    settled: list[dict[str, Any]] = []
+    for entry in entries:
+        attempt = entry if isinstance(entry, Attempt) else entry.attempt
+        if attempt is not None:
+            last += 1
+            sent.append(_attempt_row(run_id, last, attempt))
+        if isinstance(entry, Outcome):
+            settled.append(_item_row(run_id, entry, last if attempt is not None else None))
+    return sent, settled
+
+
+def _attempt_row(run_id: int, id_: int, attempt: Attempt) -> dict[str, Any]:
+    usage = attempt.usage
+    return {
+        "id": id_,
+        "run_id": run_id,
+        "item_key": attempt.key,
+        "number": attempt.number,
+        "started_at": attempt.started_at,
+        "duration_s": attempt.duration_s,
+        "time_to_first_token_s": attempt.time_to_first_token_s,
+        "status": attempt.status,
+        "sent": attempt.sent,
+        "bytes_received": attempt.bytes_received,
+        "input_tokens": usage.input_tokens if usage else None,
+        "output_tokens": usage.output_tokens if usage else None,
+        "cached_tokens": usage.cached_tokens if usage else None,
+        "reasoning_tokens": usage.reasoning_tokens if usage else None,
+        "served_model": attempt.served_model,
+        "response_id": attempt.response_id,
+        "error_code": attempt.error_code,
+        "error": attempt.error,
+    }
+
+
+def _item_row(run_id: int, outcome: Outcome, attempt_id: int | None) -> dict[str, Any]:
+    completion = outcome.completion
+    return {
+        "run_id": run_id,
+        "key": outcome.key,
+        "position": outcome.position,
+        "status": outcome.status,
+        "fingerprint": outcome.fingerprint,
+        "attempts": outcome.attempts,
+        "attempt_id": attempt_id,
+        "finish_reason": completion.finish_reason if completion else None,
+        "error_code": outcome.error_code,
+        "error": outcome.error,
+        "notes": ",".join(completion.notes) or None if completion else None,
+        "metadata": _json(outcome.metadata),
+        "extra": _json(completion.extra) if completion else None,
+        "text": completion.text if completion else None,
+    }
+
+
+def _json(value: Mapping[str, Any]) -> str | None:
+    return msgspec.json.encode(value).decode() if value else None

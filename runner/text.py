@@ -1,0 +1,188 @@
+"""What foreign text must pass before it leaves for a terminal, a log or a CSV cell.
+
+One rule: text that others wrote (models, providers, prompt files, file names) is shown, never obeyed.
+"""
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import NoReturn, SupportsIndex, final
+from urllib.parse import quote
+
+REDACTED = "[redacted]"
+"""What stands where a secret stood."""
+
+_ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+
+# C0, DEL and C1; then what moves, hides or breaks text without showing itself: soft hyphen, bidi marks and
+# overrides, zero-width characters, line separators, invisible operators, interlinear marks, tags.
+_HIDDEN = (
+    "\\x00-\\x1f\\x7f-\\x9f\\xad\\u034f\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb"
+    "\\U000e0000-\\U000e007f"
+)
+_SURROGATE = "\\ud800-\\udfff"
+_UNSAFE = re.compile(f"[{_HIDDEN}{_SURROGATE}]")
+_NAMED = {"\t": " ", "\n": " ", "\r": " "}
+
+
+def clean(text: str, width: int | None = None) -> str:
+    r"""Make one harmless line for a terminal.
+
+    Line ends and tabs become spaces; controls, bidi and zero-width characters become visible escapes such as
+    ``\u202e``; lone surrogates become U+FFFD. ``width`` is in terminal columns, the ellipsis included.
+    """
+    if width is None:
+        return _UNSAFE.sub(_visible, text.replace("\r\n", "\n"))
+    # No character takes less than one column here, so what lies further on cannot be seen.
+    head = text[: 2 * max(width, 0) + 2].replace("\r\n", "\n")
+    return _cut(_UNSAFE.sub(_visible, head), width)
+
+
+def clean_block(text: str) -> str:
+    """Make a text of several lines harmless for a terminal: as ``clean``, but line ends and tabs stay."""
+    return _UNSAFE.sub(_visible_in_block, text.replace("\r\n", "\n"))
+
+
+def _visible(match: re.Match[str]) -> str:
+    character = match[0]
+    return _NAMED.get(character) or _escape(ord(character))
+
+
+def _visible_in_block(match: re.Match[str]) -> str:
+    character = match[0]
+    return character if character in "\n\t" else _escape(ord(character))
+
+
+def _escape(code: int) -> str:
+    if 0xD800 <= code <= 0xDFFF:
+        return "\N{REPLACEMENT CHARACTER}"
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _cut(text: str, width: int) -> str:
+    if len(text) <= width and text.isascii():
+        return text
+    if width <= 0:
+        return ""
+    columns = 0
+    # where the ellipsis would still fit
+    fits = 0
+    for index, character in enumerate(text):
+        columns += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if columns > width:
+            return text[:fits] + _ELLIPSIS
+        if columns < width:
+            fits = index + 1
+    return text
+
+
+_KEY_SHAPES = re.compile(
+    r"""
+      (?<![A-Za-z0-9]) (?: sk-[A-Za-z0-9_\-*.]{6,}
+                         | (?: gsk_ | hf_ | xai- | pplx- | nvapi- | AIza ) [A-Za-z0-9_\-]{16,} )
+    """,
+    re.VERBOSE,
+)
+# What follows "Bearer" in a sentence about bearer tokens is not a token.
+_BEARER = re.compile(
+    r"\b(bearer\s+|authorization[\"']?\s{0,9}[:=]\s{0,9}[\"']?basic\s+)"
+    r"(?!(?:tokens?|auth\w*|keys?|realm|scheme|format|prefix|header|of|is|and|or|in|error)(?![\w.~+/=-]))"
+    r"[\w.~+/=*-]{3,}",
+    re.IGNORECASE,
+)
+_USERINFO = re.compile(r"(://)[^\s/?#\"'<>]+(?=@)")
+_KEY_WORD = r"(?:x[-_])?api[-_]?key|access[-_]?(?:token|key)|auth[-_]?token|client[-_]?secret"
+_QUERY = re.compile(
+    rf"([?&;](?:{_KEY_WORD}|key|token|auth|password|secret|sig|signature)=)[^&;\s#\"'<>]+", re.IGNORECASE
+)
+_FIELD = re.compile(rf"\b((?:{_KEY_WORD})[\"']?\s{{0,9}}[:=]\s{{0,9}}[\"']?)[^\s\"',;&<>{{}}]{{4,}}", re.IGNORECASE)
+
+
+def redact(text: str, secrets: Iterable[str] = ()) -> str:
+    """Blot out the given secrets (of four characters or more) and all that looks like a key."""
+    plain = {secret.strip() for secret in secrets}
+    known = {form for secret in plain if len(secret) >= 4 for form in (secret, quote(secret, "", errors="replace"))}
+    # the longest first, or a secret that contains another would leave its tail behind
+    for secret in sorted(known, key=len, reverse=True):
+        text = text.replace(secret, REDACTED)
+    text = _KEY_SHAPES.sub(REDACTED, text)
+    for shape in (_BEARER, _USERINFO, _QUERY, _FIELD):
+        text = shape.sub(rf"\g<1>{REDACTED}", text)
+    return text
+
+
+@final
+class Secret:
+    """A key that does not show itself: masked when printed, equal only to itself, never pickled."""
+
+    __slots__ = ("__value",)
+
+    def __init__(self, value: str) -> None:
+        self.__value = value
+
+    def reveal(self) -> str:
+        """Give the key itself."""
+        return self.__value
+
+    def __repr__(self) -> str:
+        return "Secret(****)"
+
+    def __str__(self) -> str:
+        return "****"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError("a Secret cannot be pickled or copied")
+
+
+def encodable(text: str) -> str:
+    """Replace lone surrogates, which no UTF-8 file can hold, by U+FFFD."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _LONE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return text
+
+
+def encodable_tree(value: object) -> object:
+    """Do the same to every text and name inside a JSON value."""
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, list):
+        return [encodable_tree(part) for part in value]
+    if isinstance(value, dict):
+        return {encodable_tree(name): encodable_tree(part) for name, part in value.items()}
+    return value
+
+
+_LONE = re.compile(f"[{_SURROGATE}]")
+
+# Blanks and quotes, of which a spreadsheet may strip any number, then a character that starts a formula:
+# = + - @ and their full-width forms, or TAB CR LF NUL. Zero-width marks count as blanks.
+_FORMULA = re.compile(
+    "(?:[^\\S\\t\\r\\n]|[\"'\\uff02\\uff07\\u200b-\\u200f\\u2060\\ufeff])*[=+\\-@\\t\\r\\n\\x00\\uff1d\\uff0b\\uff0d\\uff20]"
+)
+
+
+def csv_cell(value: str) -> str:
+    """Make a text safe for a spreadsheet: an apostrophe before what would be a formula, no NUL, no lone surrogate."""
+    # A letter or digit in front, the common case, settles it without the pattern.
+    if not value[:1].isalnum() and _FORMULA.match(value):
+        value = f"'{value}"
+    return csv_text(value)
+
+
+def csv_text(value: str) -> str:
+    """Make a text fit for any CSV file, and no more: no NUL, no lone surrogate."""
+    return encodable(value.replace("\0", ""))
+
+
+def nearest(word: str, among: Iterable[str]) -> str | None:
+    """Find the name that was probably meant, whatever its case; None when nothing is near."""
+    names = {name.casefold(): name for name in among}
+    close = difflib.get_close_matches(word[:100].casefold(), names, n=1)
+    return names[close[0]] if close else None

@@ -1,0 +1,159 @@
+"""What every JSON dialect over HTTP needs: bodies in, bodies out, and reading values nobody vouches for.
+
+Pure, and its one rule: foreign JSON never raises anything but StreamError.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from runner.errors import StreamError
+from runner.model import Json
+
+_decode = msgspec.json.Decoder().decode
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_BIGGEST = 2**63 - 1
+
+
+def decode_json(data: bytes) -> tuple[Json, tuple[str, ...]]:
+    """Decode JSON, forgivingly; say what had to be mended: "invalid_utf8", "lone_surrogate".
+
+    Bad UTF-8 and lone surrogates become U+FFFD, NaN and infinities None. Anything else that is not JSON raises
+    StreamError ``malformed_stream``.
+    """
+    try:
+        return _decode(data), ()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    except RecursionError:
+        raise malformed("JSON that is nested too deeply") from None
+    return _mend(data)
+
+
+def malformed(what: str) -> StreamError:
+    """Make the error for an answer that breaks its dialect."""
+    return StreamError(f"the answer holds {what}", code="malformed_stream", verdict="retry")
+
+
+def _mend(data: bytes) -> tuple[Json, tuple[str, ...]]:
+    if not data.strip():
+        raise malformed("no data where JSON was due")
+    notes: list[str] = []
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("utf-8-sig", "replace")
+        notes.append("invalid_utf8")
+    try:
+        # not strict: some servers leave control characters bare inside strings, and reading them loses nothing
+        value = json.loads(text, parse_constant=_no_number, parse_float=_finite, strict=False)
+        scrubbed = _scrub(value)
+    except RecursionError:
+        raise malformed("JSON that is nested too deeply") from None
+    except ValueError as e:
+        raise malformed(f"data that is not JSON ({getattr(e, 'msg', 'a number is too long')})") from None
+    if scrubbed is not value:
+        notes.append("lone_surrogate")
+    return scrubbed, tuple(notes)
+
+
+def _no_number(_: str) -> None:
+    return None
+
+
+def _finite(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+def _scrub(value: Json) -> Json:
+    """Replace lone surrogates; give the very same object when there are none."""
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value) if _SURROGATE.search(value) else value
+    if isinstance(value, list):
+        items = [_scrub(item) for item in value]
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    if isinstance(value, dict):
+        pairs = [(_scrub(k), _scrub(v)) for k, v in value.items()]
+        changed = any(k is not old or v is not value[old] for (k, v), old in zip(pairs, value, strict=True))
+        return dict(pairs) if changed else value
+    return value
+
+
+def encode_json(value: Json) -> bytes:
+    """Encode a request body. Lone surrogates of the input go out as the escapes they came in as."""
+    try:
+        return msgspec.json.encode(value, enc_hook=_plain)
+    except UnicodeEncodeError:
+        return json.dumps(value, default=_plain, separators=(",", ":")).encode("ascii")
+
+
+def _plain(value: object) -> Json:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def json_text(value: Json) -> str:
+    """Write a decoded value back as compact JSON; a text stays what it is."""
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        raise malformed("JSON that is nested too deeply") from None
+
+
+def merged(body: dict[str, Json], extra: Mapping[str, Json] | None) -> dict[str, Json]:
+    """Lay ``extra`` over the body: it wins, and a null of it takes the field out."""
+    if not extra:
+        return body
+    return {name: value for name, value in {**body, **extra}.items() if value is not None or name not in extra}
+
+
+def count(value: Json) -> int | None:
+    """Read a number of tokens: a whole number, not negative; anything else is unknown."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _BIGGEST:
+        return value
+    return None
+
+
+def word(value: Json) -> str | None:
+    """Read a name: a text that is not empty; anything else is unknown."""
+    return value if isinstance(value, str) and value else None
+
+
+def table(value: Json) -> Mapping[str, Any]:
+    """Read an object; anything else is an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def text_of(content: Json) -> str:
+    """Read a message's content: a text, or the text parts of a list."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    return "".join(part if isinstance(part, str) else word(table(part).get("text")) or "" for part in content)
+
+
+def join_url(base: str, path: str) -> str:
+    """Put a path after a base URL, before its query if it has one."""
+    head, mark, query = base.strip().partition("?")
+    return head.rstrip("/") + path + mark + query
+
+
+def stream_headers(version: str) -> dict[str, str]:
+    """Make the headers of a request for a stream, but for the key."""
+    return {
+        "content-type": "application/json",
+        "accept": "text/event-stream",
+        "accept-encoding": "identity",
+        "user-agent": f"prompt-runner/{version}",
+    }

@@ -1,0 +1,209 @@
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.errors import UsageError
+from runner.inputs.jsonl import LINE_BYTES, RAW_BYTES, read
+from runner.model import Row
+
+
+def rows(tmp_path: Path, content: bytes, limit_bytes: int | None = None) -> list[Row]:
+    path = tmp_path / "prompts.jsonl"
+    path.write_bytes(content)
+    return list(read(path, limit_bytes=limit_bytes))
+
+
+def fault(tmp_path: Path, line: bytes) -> str:
+    good, bad, after = rows(tmp_path, b'{"a":1}\n' + line + b'\n{"a":2}\n')
+    assert (good.fields, after.fields) == ({"a": 1}, {"a": 2})
+    assert (bad.line, bad.fields, bad.raw) == (2, None, line)
+    assert bad.fault is not None
+    return bad.fault
+
+
+def test_lines_are_counted_from_one_and_blank_ones_give_no_row(tmp_path: Path) -> None:
+    content = b'\n{"a":1}\n  \t\r\n\r\n{"b":"x"}\r\n{"c":null}'
+    assert rows(tmp_path, content) == [
+        Row(line=2, fields={"a": 1}),
+        Row(line=5, fields={"b": "x"}),
+        Row(line=6, fields={"c": None}),
+    ]
+
+
+def test_an_empty_file_has_no_rows(tmp_path: Path) -> None:
+    assert rows(tmp_path, b"") == []
+    assert rows(tmp_path, b"\xef\xbb\xbf") == []
+
+
+def test_one_byte_order_mark_is_stripped(tmp_path: Path) -> None:
+    assert rows(tmp_path, b'\xef\xbb\xbf{"a":1}\n') == [Row(line=1, fields={"a": 1})]
+    (broken,) = rows(tmp_path, b'\xef\xbb\xbf\xef\xbb\xbf{"a":1}\n')
+    assert broken.fault == "not JSON: invalid character at column 1"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"hello", "not JSON: invalid character at column 1"),
+        (b"{'a': 1}", "not JSON: object keys must be strings at column 2"),
+        (b'{"a": 1} {"b": 2}', "not JSON: trailing characters at column 10"),
+        ('{"ä": oops}'.encode(), "not JSON: invalid character at column 7"),
+        (b'{"a": "cut', "not JSON: the line ends too early"),
+        (b'{"a": NaN}', "not JSON: NaN is no number at column 7"),
+        (b'{"a": Infinity}', "not JSON: Infinity is no number at column 7"),
+        (b'{"a": -Infinity}', "not JSON: -Infinity is no number at column 7"),
+        (b'{"a": 1e999}', "a number out of range"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "a number out of range"),
+        (b"[1, 2]", "not a JSON object but a list"),
+        (b'"text"', "not a JSON object but a text"),
+        (b"1.5", "not a JSON object but a number"),
+        (b"true", "not a JSON object but true or false"),
+        (b"null", "not a JSON object but null"),
+        (b'{"a": "\xff"}', "not valid UTF-8 at column 8"),
+        (b'{"a": "\xed\xa0\x80"}', "not valid UTF-8 at column 8"),
+        (b'{"a": "x\0y"}', "a NUL byte at column 9"),
+        (rb'{"a": "\ud800"}', r"a lone surrogate escape, \ud800, at column 8: half a character"),
+        (rb'{"a": "\\\udC00 x"}', r"a lone surrogate escape, \udC00, at column 10: half a character"),
+        (rb'{"a": "\ud83d\ud83d\ude00"}', r"a lone surrogate escape, \ud83d, at column 8: half a character"),
+        (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
+    ],
+)
+def test_a_broken_line_is_a_row_with_a_fault(tmp_path: Path, line: bytes, expected: str) -> None:
+    if len(line) > RAW_BYTES:
+        (row,) = rows(tmp_path, line)
+        assert (row.fault, row.raw) == (expected, line[:RAW_BYTES])
+    else:
+        assert fault(tmp_path, line) == expected
+
+
+def test_what_only_looks_like_a_lone_surrogate_is_fine(tmp_path: Path) -> None:
+    assert [row.fields for row in rows(tmp_path, rb'{"a": "\ud83d\ude00 \\ud800 \u0000"}')] == [{"a": "😀 \\ud800 \0"}]
+
+
+def test_what_is_appended_later_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "growing.jsonl"
+    path.write_bytes(b'{"a":1}\n{"a":2')
+    reading = read(path)
+    with path.open("ab") as file:
+        file.write(b'3}\n{"a":4}\n')
+    assert [row.raw or row.fields for row in reading] == [{"a": 1}, b'{"a":2']
+    assert [row.fields for row in read(path)] == [{"a": 1}, {"a": 23}, {"a": 4}]
+
+
+def test_a_half_last_line_is_a_row(tmp_path: Path) -> None:
+    first, second = rows(tmp_path, b'{"a":1}\n{"a":"ha')
+    assert first.fields == {"a": 1}
+    assert (second.line, second.raw, second.fault) == (2, b'{"a":"ha', "not JSON: the line ends too early")
+
+
+def test_the_limit_stops_earlier_but_never_later(tmp_path: Path) -> None:
+    content = b'{"a":1}\n{"a":2}\n{"a":3}\n'
+    assert [row.fields for row in rows(tmp_path, content, 16)] == [{"a": 1}, {"a": 2}]
+    assert len(rows(tmp_path, content, 10_000)) == 3
+    assert rows(tmp_path, content, 0) == []
+
+
+def test_a_file_that_shrinks_ends_early(tmp_path: Path) -> None:
+    path = tmp_path / "shrinking.jsonl"
+    path.write_bytes(b'{"a":1}\n{"a":2}\n')
+    reading = read(path)
+    os.truncate(path, 8)
+    assert [row.fields for row in reading] == [{"a": 1}]
+
+
+def test_a_long_line_is_read_and_an_endless_one_is_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    exact = LINE_BYTES - len(b'{"p":""}')
+    with path.open("wb") as file:
+        file.write(b'{"p":"' + b"x" * exact + b'"}\r\n')
+        file.write(b'{"p":"' + b"x" * (exact + 1) + b'"}\n')
+        file.write(b'{"p":"')
+        file.seek(3 * LINE_BYTES, os.SEEK_CUR)  # a hole, which costs no disk
+        file.write(b'"}\n{"p":"after"}\n')
+    fitting, over, endless, after = read(path)
+    assert fitting.fields is not None
+    assert len(fitting.fields["p"]) == exact
+    assert over.fault == endless.fault == "longer than 64 MiB"
+    assert len(over.raw) == len(endless.raw) == RAW_BYTES
+    assert (after.line, after.fields) == (4, {"p": "after"})
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(UsageError) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
+    assert "there is no prompt file" in refusal(tmp_path / "missing.jsonl")
+    assert "is a folder" in refusal(tmp_path)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert "not a regular file" in refusal(pipe)
+    assert "cannot read" in refusal(Path("a" * 5000))
+    (tmp_path / "file").write_bytes(b"{}")
+    assert "cannot read" in refusal(tmp_path / "file" / "below.jsonl")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_no_permission_is_a_usage_error(tmp_path: Path) -> None:
+    path = tmp_path / "closed.jsonl"
+    path.write_bytes(b"{}")
+    path.chmod(0)
+    assert "no permission" in refusal(path)
+
+
+def test_a_packed_file_is_refused_by_name_and_by_content(tmp_path: Path) -> None:
+    for name in ("prompts.jsonl.gz", "renamed.jsonl"):
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(b'{"a":1}\n'))
+        assert "unpack it first" in refusal(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_other_encodings_are_refused_by_name(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "wide.jsonl"
+    path.write_text('{"prompt": "hello"}\n', encoding=encoding)
+    message = refusal(path)
+    assert ("UTF-32" if encoding == "utf-32" else "UTF-16") in message
+    assert "iconv" in message
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.dictionaries(st.text(), VALUES, max_size=4), max_size=5), st.sampled_from(["\n", "\r\n"]), st.booleans()
+)
+def test_whatever_json_writes_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, objects: list[dict[str, object]], end: str, ascii_only: bool
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "round.jsonl"
+    lines = [json.dumps(fields, ensure_ascii=ascii_only) for fields in objects]
+    path.write_bytes(end.join(lines).encode())
+    assert [row.fields for row in read(path)] == objects
+
+
+@settings(max_examples=60)
+@given(st.binary(max_size=200))
+def test_no_bytes_make_it_fail(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.jsonl"
+    path.write_bytes(b"{}\n   \n" + content)
+    for row in read(path):
+        assert (row.fields is None) == (row.fault is not None)
+        assert row.fault or not row.raw
