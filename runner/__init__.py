@@ -1,3 +1,50 @@
-"""Batch runner for prompts."""
+"""Batch runner for prompts: an answer from an LLM to every prompt of a file, and none paid for twice.
 
-__version__ = "0.1.0"
+The public names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from runner.version import __version__
+
+if TYPE_CHECKING:
+    from runner.api import check, export, results, resume, retry, run, runs, status
+    from runner.errors import RunLockedError, RunnerError, RunStoppedError, StoreError, UsageError
+    from runner.model import Result, Run, Summary
+
+_HOMES = {
+    **dict.fromkeys(("check", "export", "resume", "results", "retry", "run", "runs", "status"), "runner.api"),
+    **dict.fromkeys(("RunLockedError", "RunStoppedError", "RunnerError", "StoreError", "UsageError"), "runner.errors"),
+    **dict.fromkeys(("Result", "Run", "Summary"), "runner.model"),
+}
+
+__all__ = [
+    "Result",
+    "Run",
+    "RunLockedError",
+    "RunStoppedError",
+    "RunnerError",
+    "StoreError",
+    "Summary",
+    "UsageError",
+    "__version__",
+    "check",
+    "export",
+    "results",
+    "resume",
+    "retry",
+    "run",
+    "runs",
+    "status",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,7 +1,7 @@
 """One item -> one outcome. Holds the only retry loop.
 
-An answer is paid for when it is complete, so it is returned even if the run ends in that instant; a failed attempt is on the books
-before the next one begins.
+An answer is paid for when it is complete, so it is returned even if the run ends in that instant; a failed attempt is on
+the books before the next one begins.
 """
 
 import random
@@ -109,9 +109,7 @@ class Attempts(Generic[E]):
             await self._sleep(wait_s)
         return not self._stop.requested
 
-    async def _attempt(
-        self, call: HttpCall, item: Item, tally: _Tally, emit: Emit
-    ) -> tuple[Attempt, Completion | AttemptError]:
+    async def _attempt(self, call: HttpCall, item: Item, tally: _Tally, emit: Emit) -> tuple[Attempt, Completion | AttemptError]:
         """Make one attempt; a connection gone stale between two requests is replaced once, quietly."""
         tally.number += 1
         started_at, start = self._wall(), self._clock()

@@ -1,4 +1,7 @@
-"""The file under the store: made with the right mode, checked, brought to the present schema. Nothing is ever recreated in silence."""
+"""The file under the store: made with the right mode, checked, brought to the present schema.
+
+Nothing is ever recreated in silence.
+"""
 
 import importlib.resources
 import os
@@ -22,7 +25,8 @@ _MAGIC = b"SQLite format 3\x00"
 def prepare(path: Path, *, create: bool) -> None:
     """Bring the file at ``path`` to the present schema.
 
-    create: make it where it is missing. Raises UsageError for a path that cannot hold a store, StoreError for a file that is not one.
+    create: make it where it is missing. Raises UsageError for a path that cannot hold a store, StoreError for a file
+    that is not one.
     """
     if create:
         _create(path)
@@ -31,9 +35,7 @@ def prepare(path: Path, *, create: bool) -> None:
     with _explained(path):
         version = _version(path)
         if version > VERSION:
-            raise StoreError(
-                f"{path} was written by a newer runner (schema {version}, this one knows {VERSION}); update runner"
-            )
+            raise StoreError(f"{path} was written by a newer runner (schema {version}, this one knows {VERSION}); update runner")
         if version < VERSION:
             _migrate(path)
 

@@ -1,4 +1,4 @@
-"""Every setting of a job, once: its key in the job file, its option, its variable, its kind and its bounds. Imports nothing heavy."""
+"""Every setting of a job, once: key, option, variable, kind and bounds. Imports nothing heavy."""
 
 from typing import Any, Literal, NamedTuple, TypeAlias
 

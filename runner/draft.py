@@ -68,8 +68,7 @@ class Draft:
             extra["refusal"] = "".join(self._refusal)
         if self._tools:
             extra["tool_calls"] = [
-                {"id": call.id, "name": call.name, "arguments": "".join(call.arguments)}
-                for call in self._tools.values()
+                {"id": call.id, "name": call.name, "arguments": "".join(call.arguments)} for call in self._tools.values()
             ]
         notes = dict(self._notes)
         if self.complete and not text and not self._refusal and not self._tools:

@@ -19,9 +19,7 @@ BATCH = 1_000
 """Entries in one transaction at most; bounds the writer's memory, not its pace."""
 
 
-async def run(
-    items: Items, handle: Handle, save: Save, *, workers: int, stop: Stop, save_limit_s: float = 60.0
-) -> None:
+async def run(items: Items, handle: Handle, save: Save, *, workers: int, stop: Stop, save_limit_s: float = 60.0) -> None:
     """Work through ``items`` until they end or ``stop`` is asked, then return with everything finished saved.
 
     workers: items held in memory at most, in flight or waiting for a retry.
@@ -60,9 +58,7 @@ async def _feed(
                     await give.send(item)
 
 
-async def _work(
-    take: MemoryObjectReceiveStream[Item], handle: Handle, hand: MemoryObjectSendStream[Entry], stop: Stop
-) -> None:
+async def _work(take: MemoryObjectReceiveStream[Item], handle: Handle, hand: MemoryObjectSendStream[Entry], stop: Stop) -> None:
     async def emit(attempt: Attempt) -> None:
         await _hand_over(hand, attempt)
 
@@ -95,9 +91,7 @@ async def _end(stop: Stop, feeding: anyio.CancelScope, abort: anyio.CancelScope)
     abort.cancel()
 
 
-async def _write(
-    collect: MemoryObjectReceiveStream[Entry], save: Save, abort: anyio.CancelScope, save_limit_s: float
-) -> None:
+async def _write(collect: MemoryObjectReceiveStream[Entry], save: Save, abort: anyio.CancelScope, save_limit_s: float) -> None:
     drain = anyio.CancelScope(shield=True)
     async with anyio.create_task_group() as group:
         group.start_soon(_limit, drain, save_limit_s)
@@ -143,7 +137,7 @@ def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Pick the error to show: one of ours first, a broken stream (a consequence) last."""
     leaves = list(_leaves(group))
     consequences = (anyio.BrokenResourceError, anyio.ClosedResourceError)
-    ours = [leaf for leaf in leaves if isinstance(leaf, RunnerError)]
+    ours: list[BaseException] = [leaf for leaf in leaves if isinstance(leaf, RunnerError)]
     causes = ours or [leaf for leaf in leaves if not isinstance(leaf, consequences)] or leaves
     return causes[0]
 

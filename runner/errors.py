@@ -1,15 +1,15 @@
 """Everything that can go wrong, and what it means for the run.
 
-    RunnerError                     one clear sentence for a person; carries the exit code
-    |-- UsageError            (2)   what was asked for cannot be done: option, job file, prompt file
-    |-- StoreError            (4)   the store cannot be opened, read or written
-    |   `-- RunLockedError    (4)   another process owns the run
-    |-- RunStoppedError       (3)   the provider's answer makes going on pointless; the run can be resumed
-    `-- AttemptError                one attempt failed; never leaves the engine
-        |-- TransportError          no complete HTTP exchange: refused, reset, cut
-        |-- AttemptTimeoutError     one of the four clocks ran out
-        |-- StreamError             the answer arrived but is not one: cut off, malformed, over a cap
-        `-- ProviderError           the provider said no, by status or by an error inside a stream
+RunnerError                     one clear sentence for a person; carries the exit code
+|-- UsageError            (2)   what was asked for cannot be done: option, job file, prompt file
+|-- StoreError            (4)   the store cannot be opened, read or written
+|   `-- RunLockedError    (4)   another process owns the run
+|-- RunStoppedError       (3)   the provider's answer makes going on pointless; the run can be resumed
+`-- AttemptError                one attempt failed; never leaves the engine
+    |-- TransportError          no complete HTTP exchange: refused, reset, cut
+    |-- AttemptTimeoutError     one of the four clocks ran out
+    |-- StreamError             the answer arrived but is not one: cut off, malformed, over a cap
+    `-- ProviderError           the provider said no, by status or by an error inside a stream
 """
 
 from typing import Literal, TypeAlias
@@ -71,9 +71,7 @@ class TransportError(AttemptError):
     stale: a kept-alive connection that the server had closed; a new connection may be tried at once.
     """
 
-    def __init__(
-        self, message: str, *, code: str, verdict: Verdict = "retry", sent: bool = True, stale: bool = False
-    ) -> None:
+    def __init__(self, message: str, *, code: str, verdict: Verdict = "retry", sent: bool = True, stale: bool = False) -> None:
         super().__init__(message, code=code, verdict=verdict, sent=sent)
         self.stale = stale
 

@@ -13,6 +13,8 @@ _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNOREC
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|d|h|m|s)", re.ASCII)
 _SPAN = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|us|µs|ns|d|h|m|s))+", re.ASCII)
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", re.ASCII)
+# no number, span or date is longer; more would only cost time
+_LONGEST = 64
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 # from here on a plain number is no wait but an instant since the epoch; a thousand times that, one in ms
 _EPOCH = 1e9
@@ -67,7 +69,7 @@ def _spent(headers: Mapping[str, str], remaining: str) -> bool:
 
 def _number(text: str) -> float | None:
     text = text.strip()
-    if not _NUMBER.fullmatch(text):
+    if len(text) > _LONGEST or not _NUMBER.fullmatch(text):
         return None
     value = float(text)
     return value if math.isfinite(value) else None
@@ -80,7 +82,7 @@ def _span(text: str, now: float) -> float | None:
         if value < _EPOCH:
             return value
         return _until(value if value < _EPOCH * 1000 else value / 1000, now)
-    if not _SPAN.fullmatch(text):
+    if len(text) > _LONGEST or not _SPAN.fullmatch(text):
         return None
     total = sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(text))
     return total if math.isfinite(total) else None
@@ -94,6 +96,8 @@ def _until(instant: float | None, now: float) -> float | None:
 
 def _date(text: str) -> float | None:
     """Read an HTTP date."""
+    if len(text) > _LONGEST:
+        return None
     try:
         return _timestamp(parsedate_to_datetime(text))
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -3,12 +3,24 @@
 Parts of the middle layer never import each other; ``api`` joins them through these.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Protocol, TypeAlias, TypeVar
 
 from runner.errors import ProviderError
-from runner.model import Attempt, Completion, Entry, Event, HttpCall, Item, Outcome, Request, Row, ServerSentEvent, Settled
+from runner.model import (
+    Attempt,
+    Completion,
+    Entry,
+    Event,
+    HttpCall,
+    Item,
+    Outcome,
+    Request,
+    Row,
+    ServerSentEvent,
+    Settled,
+)
 
 
 class Decoder(Protocol):
@@ -114,7 +126,8 @@ class Client(Protocol[E]):
     ) -> None:
         """Send the call and feed the decoder until its answer is complete.
 
-        refuse: says what an answer other than 200 means. Raises AttemptError; returns only when ``decoder.complete`` and all caps held.
+        refuse: says what an answer other than 200 means; header names are given in lower case. Raises AttemptError;
+        returns only when ``decoder.complete`` and all caps held.
         """
         ...
 
@@ -181,7 +194,7 @@ Handle: TypeAlias = Callable[[Item, Emit], Awaitable[Outcome | None]]
 Save: TypeAlias = Callable[[list[Entry]], Awaitable[None]]
 """Makes entries durable."""
 
-Items: TypeAlias = AsyncIterator[Item | Outcome]
+Items: TypeAlias = AsyncGenerator[Item | Outcome, None]
 """What the source gives: work, or an outcome that needs none (a broken row)."""
 
 Observer: TypeAlias = Callable[[Event], None]

@@ -1,6 +1,6 @@
 """What an error means for the run, given what the run has seen so far.
 
-An error by itself has a verdict; a wrong key is a reason to stop on the first answer, and one odd answer after ten thousand good ones.
+A wrong key is a reason to stop on the first answer, and no more than an odd answer after ten thousand good ones.
 """
 
 from runner.errors import AttemptError, ProviderError, Verdict
@@ -61,4 +61,3 @@ class Judge:
         self._refusals = self._refusals + 1 if same == self._refusal else 1
         self._refusal = same
         return "stop" if self._refusals >= SAME_REFUSAL else "fail"
-

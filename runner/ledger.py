@@ -2,17 +2,18 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 
 from runner import database
-from runner.errors import StoreError
+from runner.errors import StoreError, UsageError
 from runner.model import Json
 from runner.schema import runs
 
@@ -35,46 +36,65 @@ def answer_fingerprint(answer: Mapping[str, Json]) -> str:
     return blake2b(msgspec.json.encode(answer, order="sorted"), digest_size=12).hexdigest()
 
 
+def find_run(store: Path, source: Path, answer: Mapping[str, Json]) -> Opened | None:
+    """Find the newest run over the input with the same answer settings."""
+    if not store.is_file() or not store.stat().st_size:
+        return None
+    with _transaction(store, write=False) as connection:
+        earlier = _over(connection, store, source)
+        return next((_found(run) for run in earlier if run.fingerprint == answer_fingerprint(answer)), None)
+
+
+def get_run(store: Path, run_id: int) -> Opened:
+    """Give a run by its number. Raises UsageError when there is none."""
+    with _transaction(store, write=False) as connection:
+        run = connection.execute(sa.select(runs).where(runs.c.id == run_id)).first()
+    if run is None:
+        raise UsageError(f"there is no run {run_id} in {store}; `runner list` shows them")
+    return _found(run)
+
+
 def open_run(store: Path, source: Path, settings: Mapping[str, Json], answer: Mapping[str, Json], *, new: bool) -> Opened:
-    """Find the newest run over the input with the same answer settings, or begin one.
+    """Find the run as ``find_run`` does, or begin one, in one transaction, so that two processes cannot begin the same twice.
 
     settings: the job, without secrets. answer: those of its settings that change an answer. new: begin one in any case.
     """
     fingerprint = answer_fingerprint(answer)
-    relative = _relative(source, store)
-    same_input = sa.or_(runs.c.input == str(source), runs.c.input_relative == relative)
-    with _transaction(store) as connection:
-        earlier = connection.execute(sa.select(runs).where(same_input).order_by(runs.c.id.desc())).all()
-        if not new:
-            for run in earlier:
-                if run.fingerprint == fingerprint:
-                    changed = {"input": str(source), "input_relative": relative, "settings": _json(settings)}
-                    connection.execute(sa.update(runs).where(runs.c.id == run.id).values(**changed))
-                    return Opened(
-                        id=run.id,
-                        existed=True,
-                        finished=run.finished_at is not None,
-                        input_digest=run.input_digest,
-                        differs_from=None,
-                        differences={},
-                    )
-        values = {
-            "created_at": time.time(),
-            "input": str(source),
-            "input_relative": relative,
-            "settings": _json(settings),
-            "fingerprint": fingerprint,
-        }
-        made = connection.execute(sa.insert(runs).values(**values)).inserted_primary_key
+    values = {"input": str(source), "input_relative": _relative(source, store), "settings": _json(settings)}
+    with _transaction(store, write=True) as connection:
+        earlier = _over(connection, store, source)
+        for run in () if new else earlier:
+            if run.fingerprint == fingerprint:
+                connection.execute(sa.update(runs).where(runs.c.id == run.id).values(**values))
+                return _found(run)
+        made = connection.execute(sa.insert(runs).values(created_at=time.time(), fingerprint=fingerprint, **values))
         differing = next((run for run in earlier if run.fingerprint != fingerprint), None)
+        key = made.inserted_primary_key
         return Opened(
-            id=int(made[0]) if made else 0,
+            id=int(key[0]) if key else 0,
             existed=False,
             finished=False,
             input_digest=None,
-            differs_from=differing.id if differing is not None else None,
-            differences=_differences(differing.settings, answer) if differing is not None else {},
+            differs_from=differing.id if differing is not None and not new else None,
+            differences=_differences(differing.settings, answer) if differing is not None and not new else {},
         )
+
+
+def _over(connection: sa.Connection, store: Path, source: Path) -> Sequence[sa.Row[Any]]:
+    """Give the runs over an input, newest first; it is found by its place beside the store too, as both may move together."""
+    same = sa.or_(runs.c.input == str(source), runs.c.input_relative == _relative(source, store))
+    return connection.execute(sa.select(runs).where(same).order_by(runs.c.id.desc())).all()
+
+
+def _found(run: sa.Row[Any]) -> Opened:
+    return Opened(
+        id=run.id,
+        existed=True,
+        finished=run.finished_at is not None,
+        input_digest=run.input_digest,
+        differs_from=None,
+        differences={},
+    )
 
 
 def _differences(then: str, answer: Mapping[str, Json]) -> dict[str, tuple[Json, Json]]:
@@ -95,13 +115,13 @@ def _json(settings: Mapping[str, Json]) -> str:
 
 
 @contextmanager
-def _transaction(store: Path) -> Iterator[sa.Connection]:
+def _transaction(store: Path, *, write: bool) -> Iterator[sa.Connection]:
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(store)))
-    database.on_connect(engine, synchronous="FULL", write=True)
+    database.on_connect(engine, synchronous="FULL", write=write)
     try:
         with engine.begin() as connection:
             yield connection
     except sa.exc.DBAPIError as error:
-        raise StoreError(f"the store {store} cannot be written: {database.reason(error)}") from error
+        raise StoreError(f"the store {store} cannot be used: {database.reason(error)}") from error
     finally:
         engine.dispose()

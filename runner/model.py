@@ -1,6 +1,7 @@
 """The values that walk down the line, from a line of a prompt file to a row of an export.
 
-All are frozen and keyword-only. Durations are float seconds; instants are UTC seconds since the epoch. ``None`` means unknown, never zero.
+All are frozen and keyword-only. Durations are float seconds; instants are UTC seconds since the epoch. ``None`` means
+unknown, never zero.
 """
 
 from collections.abc import Mapping
@@ -179,7 +180,7 @@ class Run(Struct, frozen=True, kw_only=True):
     finished_at: float | None
     # the job's settings, without secrets
     settings: Mapping[str, Json]
-    # absolute path of the input
+    # absolute path of the input, where it was found last
     input: str
     # rows of the input at the last reading; None before the first
     rows: int | None

@@ -42,8 +42,8 @@ class _Overrides(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def base_key(row: Row) -> tuple[str, bool]:
     """Give a row's identity before ordinals, and whether it is the row's own id.
 
-    Without an id it is a hash of the row's content, whatever its spacing or order of fields; never its line number, so that a line
-    inserted above buys nothing again.
+    Without an id it is a hash of the row's content, whatever its spacing or order of fields; never its line number, so that
+    a line inserted above buys nothing again.
     """
     if row.fields is None:
         return "row-" + blake2b(row.raw, digest_size=10).hexdigest(), False
@@ -77,9 +77,7 @@ def item(row: Row, key: str, template: Template) -> Item | Outcome:
             error_code=BAD_ROW,
             error=f"line {row.line}: {fault}",
         )
-    return Item(
-        key=key, position=row.line, request=request, metadata=metadata, fingerprint=_fingerprint(row.fields or {})
-    )
+    return Item(key=key, position=row.line, request=request, metadata=metadata, fingerprint=_fingerprint(row.fields or {}))
 
 
 def _metadata(fields: Mapping[str, Json]) -> dict[str, Json]:
@@ -157,6 +155,4 @@ def _overridden(given: Json, messages: tuple[Mapping[str, Json], ...], template:
             for name in Params.__struct_fields__
         }
     )
-    return Request(
-        model=overrides.model or template.model, messages=messages, system=template.system, params=params
-    )
+    return Request(model=overrides.model or template.model, messages=messages, system=template.system, params=params)

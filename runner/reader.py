@@ -1,9 +1,12 @@
-"""Reads a store, at any time, also while a run writes: runs, errors, results. Synchronous, because commands that only read need no loop."""
+"""Reads a store at any time, also while a run writes: runs, errors, results.
+
+Synchronous, because commands that only read need no event loop.
+"""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import sqlalchemy as sa
@@ -75,20 +78,16 @@ class StoreReader:
         self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
         database.on_connect(self._engine, synchronous="FULL", write=False)
 
-    def __enter__(self) -> "StoreReader":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._engine.dispose()
 
     def runs(self) -> list[Run]:
         """Give all runs, oldest first."""
         rows = self._fetch(sa.select(runs).order_by(runs.c.id))
-        counted = self._fetch(
-            sa.select(items.c.run_id, items.c.status, sa.func.count()).group_by(items.c.run_id, items.c.status)
-        )
+        counted = self._fetch(sa.select(items.c.run_id, items.c.status, sa.func.count()).group_by(items.c.run_id, items.c.status))
         counts = {(run_id, status): count for run_id, status, count in counted}
         return [
             Run(
@@ -96,7 +95,7 @@ class StoreReader:
                 created_at=row.created_at,
                 finished_at=row.finished_at,
                 settings=msgspec.json.decode(row.settings),
-                input=row.input,
+                input=self._input(row.input, row.input_relative),
                 rows=row.rows,
                 done=counts.get((row.id, "done"), 0),
                 failed=counts.get((row.id, "failed"), 0),
@@ -104,6 +103,11 @@ class StoreReader:
             )
             for row in rows
         ]
+
+    def _input(self, absolute: str, relative: str) -> str:
+        """Find the input also when store and input have moved together."""
+        moved = (self.path.parent / relative).resolve()
+        return str(moved) if not Path(absolute).exists() and moved.exists() else absolute
 
     def run(self, run_id: int | None = None) -> Run:
         """Give one run, the newest without a number. Raises UsageError when it does not exist."""
@@ -136,12 +140,20 @@ class StoreReader:
         """Add up everything a run sent."""
         ours = attempts.c.run_id == run_id
         failed = sa.and_(ours, attempts.c.error_code.is_not(None))
-        by_code = self._fetch(
-            sa.select(attempts.c.error_code, sa.func.count()).where(failed).group_by(attempts.c.error_code)
-        )
-        tokens = [attempts.c.input_tokens, attempts.c.output_tokens, attempts.c.cached_tokens, attempts.c.reasoning_tokens]
+        by_code = self._fetch(sa.select(attempts.c.error_code, sa.func.count()).where(failed).group_by(attempts.c.error_code))
+        tokens = [
+            attempts.c.input_tokens,
+            attempts.c.output_tokens,
+            attempts.c.cached_tokens,
+            attempts.c.reasoning_tokens,
+        ]
         (total,) = self._fetch(sa.select(sa.func.count(), *map(sa.func.sum, tokens)).where(ours))
-        unknown = (failed, attempts.c.sent, attempts.c.output_tokens.is_(None), attempts.c.status.is_(None) | (attempts.c.status == 200))
+        unknown = (
+            failed,
+            attempts.c.sent,
+            attempts.c.output_tokens.is_(None),
+            attempts.c.status.is_(None) | (attempts.c.status == 200),
+        )
         (lost,) = self._fetch(sa.select(sa.func.count()).where(*unknown))
         (wasted,) = self._fetch(sa.select(*map(sa.func.sum, tokens[:2])).where(failed))
         reasons = self._fetch(
@@ -181,14 +193,14 @@ class StoreReader:
 
     def metadata_names(self, run_id: int) -> list[str]:
         """Give the names of the rows' further fields, in the order in which they first appear."""
-        fields = sa.func.json_each(items.c.metadata).table_valued("key")
+        fields = sa.func.json_each(items.c.metadata).table_valued("key", "id")
         statement = (
             sa.select(fields.c.key)
             .select_from(items)
             .join(fields, sa.true())
             .where(items.c.run_id == run_id, items.c.metadata.is_not(None))
             .group_by(fields.c.key)
-            .order_by(sa.func.min(items.c.position), sa.func.min(items.c.id))
+            .order_by(sa.func.min(items.c.position), sa.func.min(fields.c.id))
         )
         return [key for (key,) in self._fetch(statement) if key != "id"]
 
@@ -222,8 +234,6 @@ class _Explained:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if isinstance(error, sa.exc.DBAPIError):
             raise StoreError(f"the store {self._path} cannot be read: {database.reason(error)}") from error

@@ -57,9 +57,9 @@ def from_status(status: int, headers: Mapping[str, str], body: bytes, *, now: fl
     return _build(status, refusal, headers, now, names, "")
 
 
-def from_stream(error: Json, *, names: Names) -> ProviderError:
-    """Make the error for an error value inside a stream or a plain answer whose status was 200."""
-    refusal = of(error)
+def from_stream(error: Json | bytes, *, names: Names) -> ProviderError:
+    """Make the error for an error inside an answer whose status was 200: a decoded value, or an event's bytes."""
+    refusal = read(error) if isinstance(error, bytes) else of(error)
     return _build(status_of(refusal.type, refusal.code), refusal, {}, 0.0, names, " inside the answer")
 
 
@@ -83,7 +83,7 @@ def of(value: Json, depth: int = 0) -> Refusal:
     if isinstance(value, list):
         value = value[0] if value else ""
     if not isinstance(value, dict):
-        return Refusal(message=value if isinstance(value, str) else "")
+        return Refusal(message=value[:_PAGE] if isinstance(value, str) else "")
     inner = value.get("error") or value.get("detail") or value.get("errors")
     if isinstance(inner, dict | list) and depth < _DEPTH:
         found = of(inner, depth + 1)
@@ -93,7 +93,7 @@ def of(value: Json, depth: int = 0) -> Refusal:
     return Refusal(
         type=word(value.get("type")) or word(value.get("status")),
         code=_code(value.get("code")),
-        message=json_text(message) if message else "",
+        message=json_text(message)[:_PAGE] if message else "",
         details=_details(value.get("details")),
     )
 

@@ -31,9 +31,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
             return None
         return self._jittered(self.base_s, failures, draw, hint_s)
 
-    def throttled_delay(
-        self, times: int, *, waited_s: float, draw: random.Random, hint_s: float | None = None
-    ) -> float | None:
+    def throttled_delay(self, times: int, *, waited_s: float, draw: random.Random, hint_s: float | None = None) -> float | None:
         """Seconds to wait after the ``times``-th refusal that does not count, or None when patience has run out.
 
         waited_s: seconds since the item's first such refusal.

@@ -2,9 +2,9 @@
 
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from hashlib import blake2b
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import anyio
@@ -40,8 +40,10 @@ class Scan(Struct, frozen=True, kw_only=True):
 class Counts(Struct):
     """What the source came by; read it while the source runs."""
 
-    # rows that were settled before
+    # rows that were settled before and stay so
     settled: int = 0
+    # rows that had an outcome before, failed ones that are tried again included
+    seen: int = 0
     # of these: rows asked something else now
     changed: int = 0
     # the input was read to its end
@@ -67,7 +69,7 @@ def scan(read: Read) -> Scan:
 
 def _repeated(bucket: "array[int]") -> Iterator[int]:
     ordered = sorted(bucket)
-    return (one for one, next_one in zip(ordered, ordered[1:], strict=False) if one == next_one)
+    return (one for one, next_one in pairwise(ordered) if one == next_one)
 
 
 def _second_look(read: Read, rows: int, suspects: frozenset[int]) -> Scan:
@@ -136,7 +138,7 @@ async def items(
     fresh: bool,
     retry_failed: bool,
     limit: int | None,
-) -> AsyncIterator[Item | Outcome]:
+) -> AsyncGenerator[Item | Outcome, None]:
     """Give what is still to be done, in input order.
 
     fresh: the store knows nothing of this run, so it need not be asked. limit: look at the first so many rows only.
@@ -155,6 +157,7 @@ async def items(
                 await _reposition(store, candidates, known)
         for candidate in candidates:
             before = known.get(candidate.key)
+            counts.seen += before is not None and before.status is not None
             if before is None:
                 yield candidate
             elif before.status == "done" or (before.status == "failed" and not retry_failed):

@@ -22,7 +22,6 @@ class SSEDecoder:
         "_after_cr",
         "_count",
         "_data",
-        "_fresh",
         "_head",
         "_in_comment",
         "_max_events",
@@ -41,9 +40,9 @@ class SSEDecoder:
         self._head: bytes | None = b""
         # the last chunk ended in CR: an LF to come belongs to it
         self._after_cr = False
-        # nothing is pending: the next byte begins an event
-        self._fresh = False
         self._restart()
+        # so that the first bytes are looked at for a BOM
+        self._open = True
 
     def _restart(self) -> None:
         # an event or a line has begun and is not finished
@@ -57,15 +56,12 @@ class SSEDecoder:
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Take the next bytes; give the events they complete."""
-        # most reads bring exactly one plain event; seen at once, it costs half (0.55 us against 0.95)
-        if (
-            self._fresh
-            and chunk.startswith(b"data: ")
-            and chunk.find(b"\n") == len(chunk) - 2 <= self._max_line
-            and chunk.endswith(b"\n\n")
-            and b"\r" not in chunk
-        ):
-            events = [ServerSentEvent("message", chunk[6:-2])]
+        # most reads bring whole events, and most of these just one: seen at once, it costs half (0.55 us against 0.95)
+        if not self._open and chunk.endswith(b"\n\n") and b"\r" not in chunk:
+            if chunk.startswith(b"data: ") and chunk.find(b"\n") == len(chunk) - 2 <= self._max_line:
+                events = [ServerSentEvent("message", chunk[6:-2])]
+            else:
+                self._blocks(chunk, events := [])
         else:
             events = self._general(chunk)
         self._count += len(events)
@@ -102,7 +98,6 @@ class SSEDecoder:
             chunk = chunk[cut:]
         if chunk:
             self._blocks(chunk, events)
-        self._fresh = not self._open and not self._after_cr
         return events
 
     def _strip_bom(self, chunk: bytes, head: bytes) -> bytes:

@@ -9,12 +9,11 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import msgspec
 import sqlalchemy as sa
-from anyio import to_thread
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -28,11 +27,7 @@ from runner.schema import attempts, items, runs
 _ITEM = insert(items)
 _SAVE_ITEM = _ITEM.on_conflict_do_update(
     index_elements=["run_id", "key"],
-    set_={
-        column.name: _ITEM.excluded[column.name]
-        for column in items.columns
-        if column.name not in ("id", "run_id", "key")
-    },
+    set_={column.name: _ITEM.excluded[column.name] for column in items.columns if column.name not in ("id", "run_id", "key")},
     # a success is never overwritten
     where=items.c.status != "done",
 )
@@ -61,23 +56,19 @@ class RunStore:
             raise RunLockedError(f"run {run_id} of {path} is being worked on{_owner(path, run_id)}; wait for it, or stop it")
         return cls(path, run_id, lock)
 
-    async def __aenter__(self) -> "RunStore":
+    async def __aenter__(self) -> Self:
         try:
             statement = sa.update(runs).where(runs.c.id == self.run_id)
             async with self._writer.transaction() as connection:
                 await connection.execute(statement.values(host=socket.gethostname(), pid=os.getpid()))
                 # a broken line costs nothing and is found again, or not, when the input is read
-                await connection.execute(
-                    sa.delete(items).where(items.c.run_id == self.run_id, items.c.error_code == BAD_ROW)
-                )
+                await connection.execute(sa.delete(items).where(items.c.run_id == self.run_id, items.c.error_code == BAD_ROW))
         except BaseException:
             await self._close()
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._close()
 
     async def _close(self) -> None:
@@ -88,10 +79,8 @@ class RunStore:
 
     async def known(self) -> dict[str, int]:
         """Count what the run holds: items by status, and ``attempts``."""
-        statement = (
-            sa.select(items.c.status, sa.func.count()).where(items.c.run_id == self.run_id).group_by(items.c.status)
-        )
-        found = {"done": 0, "failed": 0, **{status: count for status, count in await self._reader.fetch(statement)}}
+        statement = sa.select(items.c.status, sa.func.count()).where(items.c.run_id == self.run_id).group_by(items.c.status)
+        found = {"done": 0, "failed": 0, **dict(await self._reader.fetch(statement))}
         some = sa.select(attempts.c.id).where(attempts.c.run_id == self.run_id).limit(1)
         found["attempts"] = len(await self._reader.fetch(some))
         return found
@@ -162,9 +151,10 @@ class _Connection:
     def transaction(self) -> "_Transaction":
         return _Transaction(self)
 
-    async def fetch(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+    async def fetch(self, statement: sa.Select[Any]) -> Sequence[Any]:
         async with self.transaction() as connection:
-            return (await connection.execute(statement)).all()
+            result = await connection.execute(statement)
+            return list(result)
 
     async def open(self) -> AsyncConnection:
         await self._turn.acquire()
@@ -218,9 +208,7 @@ class _Transaction:
         self._connection = await self._owner.open()
         return self._connection
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if error is None:
                 await self._connection.commit()

@@ -95,9 +95,7 @@ _BEARER = re.compile(
 )
 _USERINFO = re.compile(r"(://)[^\s/?#\"'<>]+(?=@)")
 _KEY_WORD = r"(?:x[-_])?api[-_]?key|access[-_]?(?:token|key)|auth[-_]?token|client[-_]?secret"
-_QUERY = re.compile(
-    rf"([?&;](?:{_KEY_WORD}|key|token|auth|password|secret|sig|signature)=)[^&;\s#\"'<>]+", re.IGNORECASE
-)
+_QUERY = re.compile(rf"([?&;](?:{_KEY_WORD}|key|token|auth|password|secret|sig|signature)=)[^&;\s#\"'<>]+", re.IGNORECASE)
 _FIELD = re.compile(rf"\b((?:{_KEY_WORD})[\"']?\s{{0,9}}[:=]\s{{0,9}}[\"']?)[^\s\"',;&<>{{}}]{{4,}}", re.IGNORECASE)
 
 

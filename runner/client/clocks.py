@@ -1,6 +1,6 @@
 """The four clocks of one exchange, on one timer.
 
-A beat only notes the time; the timer looks when it fires and goes on if there is time left, so that a chunk costs next to nothing.
+A beat only notes the time; the timer looks when it fires and goes on if there is time left, so a chunk costs next to nothing.
 """
 
 import asyncio
@@ -27,7 +27,19 @@ class Deadlines(Struct, frozen=True, kw_only=True):
 class Watch:
     """Cancels a scope when one of the clocks runs out; ``expired`` names it."""
 
-    __slots__ = ("_deadlines", "_due", "_end", "_handle", "_limit", "_loop", "_phase", "_scope", "_since", "_start", "expired")
+    __slots__ = (
+        "_deadlines",
+        "_due",
+        "_end",
+        "_handle",
+        "_limit",
+        "_loop",
+        "_phase",
+        "_scope",
+        "_since",
+        "_start",
+        "expired",
+    )
 
     def __init__(self, deadlines: Deadlines, scope: anyio.CancelScope) -> None:
         self._deadlines, self._scope = deadlines, scope

@@ -33,9 +33,7 @@ def transport_error(error: Exception, *, connected: bool, reused: bool, answered
         case aiohttp.ClientHttpProxyError() | aiohttp.ClientProxyConnectionError():
             return TransportError(f"the proxy does not let us through: {_reason(cause)}", code="proxy", sent=False)
         case aiohttp.ClientConnectorError():
-            return TransportError(
-                f"no connection to {cause.host}:{cause.port}: {_reason(cause)}", code="connect", sent=False
-            )
+            return TransportError(f"no connection to {cause.host}:{cause.port}: {_reason(cause)}", code="connect", sent=False)
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return TransportError(f"the address cannot be used: {cause}", code="address", verdict="stop", sent=False)
         case aiohttp.ClientResponseError():

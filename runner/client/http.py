@@ -8,7 +8,7 @@ import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, suppress
 from contextvars import ContextVar
-from typing import cast
+from typing import Self, cast
 
 import aiohttp
 import anyio
@@ -85,7 +85,7 @@ class _Connector(aiohttp.TCPConnector):
         super().__init__(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=context)
         self._seen: weakref.WeakSet[object] = weakref.WeakSet()
 
-    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:
+    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109
         connection = await super().connect(req, traces, timeout)
         exchange, protocol = _exchange.get(), connection.protocol
         exchange.connected, exchange.reused = True, protocol in self._seen
@@ -102,18 +102,14 @@ class HttpClient:
     def __init__(self, deadlines: Deadlines, caps: Caps | None = None, *, proxy: str | None = None) -> None:
         self._deadlines = deadlines
         self._caps = caps or Caps()
-        self._transport = AiohttpTransport(
-            client=self._session, proxy=httpx.Proxy(proxy) if proxy is not None else None
-        )
+        self._transport = AiohttpTransport(client=self._session, proxy=httpx.Proxy(proxy) if proxy is not None else None)
         # our clocks are the only ones
         self._extensions = {"timeout": {"connect": None, "read": None, "write": None, "pool": None}}
 
     def _session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=_Connector(self._transport.ssl_context), cookie_jar=aiohttp.DummyCookieJar()
-        )
+        return aiohttp.ClientSession(connector=_Connector(self._transport.ssl_context), cookie_jar=aiohttp.DummyCookieJar())
 
-    async def __aenter__(self) -> "HttpClient":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -147,9 +143,7 @@ class HttpClient:
         finally:
             _exchange.reset(mark)
 
-    async def _send(
-        self, call: HttpCall, decoder: Decoder, exchange: HttpExchange, watch: Watch, refuse: Refuse
-    ) -> None:
+    async def _send(self, call: HttpCall, decoder: Decoder, exchange: HttpExchange, watch: Watch, refuse: Refuse) -> None:
         request = httpx.Request("POST", call.url, headers=call.headers, content=call.body, extensions=self._extensions)
         response = await self._transport.handle_async_request(request)
         # httpx types the stream for its sync and async kinds at once
@@ -160,7 +154,7 @@ class HttpClient:
             async with aclosing(cast("AsyncGenerator[bytes, None]", aiter(stream))) as chunks:
                 if response.status_code != 200:
                     head = await _head(chunks, body)
-                    raise refuse(response.status_code, response.headers, head)
+                    raise refuse(response.status_code, dict(response.headers), head)
                 kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
                 if kind == "text/event-stream":
                     await self._events(chunks, body, decoder, exchange, watch)
@@ -188,9 +182,7 @@ class HttpClient:
             if exchange.time_to_first_token_s is None and decoder.started:
                 exchange.time_to_first_token_s = watch.age_s
             if decoder.text_chars > self._caps.text_chars:
-                raise StreamError(
-                    f"the text is longer than {self._caps.text_chars} characters", code="size_cap", verdict="fail"
-                )
+                raise StreamError(f"the text is longer than {self._caps.text_chars} characters", code="size_cap", verdict="fail")
             if decoder.complete:
                 # paid for and complete: nothing may throw it away now, not even a second Ctrl-C
                 with anyio.CancelScope(shield=True):

@@ -166,9 +166,7 @@ def _look(path: Path) -> tuple[int, bytes]:
             raise UsageError(f"{path} is a folder, not a prompt file")
         # asked before opening, which would wait for ever for the other end of a pipe
         if not stat.S_ISREG(found.st_mode):
-            raise UsageError(
-                f"{path} is not a regular file; a run must be able to read it again, so save it as one first"
-            )
+            raise UsageError(f"{path} is not a regular file; a run must be able to read it again, so save it as one first")
         with path.open("rb") as file:
             return os.fstat(file.fileno()).st_size, file.read(8)
     except (OSError, ValueError) as error:

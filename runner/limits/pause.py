@@ -29,5 +29,5 @@ class Pause:
 
     async def wait(self) -> None:
         """Return when there is no pause; one that grows meanwhile is waited for in full."""
-        while (left := self.left_s) > 0:
+        while (left := self.left_s) > 0:  # noqa: ASYNC110 - a pause may grow while it is waited for
             await anyio.sleep(left)

@@ -7,8 +7,8 @@ from aiolimiter import AsyncLimiter
 class RequestRate:
     """A leaky bucket whose burst is about one second's worth.
 
-    aiolimiter's own burst is its whole rate: 100 a minute would let 199 through in the first one. It also wakes waiters by amount, not
-    in order, so a lock lets them in one at a time.
+    aiolimiter's own burst is its whole rate: 100 a minute would let 199 through in the first one. It also wakes waiters by
+    amount, not in order, so a lock lets them in one at a time.
     """
 
     def __init__(self, per_minute: float) -> None:

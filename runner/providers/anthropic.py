@@ -119,9 +119,11 @@ class AnthropicDecoder(Draft):
             return
         data = event.data
         # not of this dialect, but gateways that speak both send it
-        if data == b"[DONE]":
+        if len(data) < 16 and data.strip() == b"[DONE]":
             self.ended = True
             return
+        if event.event == "error":
+            raise from_stream(data, names=self._names)
         body = self._object(data)
         kind = body.get("type") or event.event
         if kind == "content_block_delta":
@@ -137,7 +139,7 @@ class AnthropicDecoder(Draft):
         elif kind == "message_stop":
             self._must_have_begun(kind)
             self.ended = True
-        elif kind == "error" or event.event == "error" or (kind == "message" and body.get("error")):
+        elif kind == "error" or body.get("error"):
             raise from_stream(body, names=self._names)
 
     def whole(self, body: bytes) -> None:

@@ -106,11 +106,13 @@ class OpenAIDecoder(Draft):
         if self.ended:
             return
         data = event.data
-        if data == b"[DONE]" or data.strip() == b"[DONE]":
+        if len(data) < 16 and data.strip() == b"[DONE]":
             self.ended = True
             return
+        if event.event == "error":
+            raise from_stream(data, names=self._names)
         chunk = self._object(data)
-        if chunk.get("error") or event.event == "error":
+        if chunk.get("error"):
             raise from_stream(chunk, names=self._names)
         if self._id is None:
             self._id = word(chunk.get("id"))

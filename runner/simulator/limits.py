@@ -87,11 +87,7 @@ class Limits:
                 limit="requests",
                 retry_after_s=1,
             )
-        asked = [
-            (bucket, amount)
-            for bucket, amount in ((self._requests, 1), (self._tokens, input_tokens))
-            if bucket is not None
-        ]
+        asked = [(bucket, amount) for bucket, amount in ((self._requests, 1), (self._tokens, input_tokens)) if bucket is not None]
         for bucket, amount in asked:
             if wait_s := bucket.lack_s(amount):
                 raise bucket.refusal(wait_s)

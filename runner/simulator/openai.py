@@ -51,9 +51,7 @@ class OpenAI:
         asked = decode(body, _Body)
         for name in ("model", "messages"):
             if getattr(asked, name) is None:
-                raise Refusal(
-                    400, f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter"
-                )
+                raise Refusal(400, f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")
         if not asked.messages:
             raise Refusal(400, "Invalid 'messages': empty array.", param="messages", code="empty_array")
         for name in ("max_completion_tokens", "max_tokens"):

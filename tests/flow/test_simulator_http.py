@@ -502,9 +502,7 @@ async def test_a_client_that_leaves_in_the_middle_makes_no_noise(caplog: pytest.
     async with quick(tokens=4000, chunk_s=0.001) as server:
         reader, writer = await raw(server, OPENAI, body(max_tokens=None))
         await reader.readuntil(b"[simulated answer]")
-        writer.transport.get_extra_info("socket").setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-        )
+        writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await close(writer)
         await until(lambda: not server._connections)
     assert not caplog.records

@@ -1,7 +1,7 @@
 """The engine with plain functions for its parts: nothing finished is ever lost."""
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import anyio
 import pytest
@@ -24,7 +24,7 @@ def an_outcome(item: Item) -> Outcome:
     return Outcome(key=item.key, position=item.position, status="done", metadata={}, fingerprint=0)
 
 
-async def numbers(count: int) -> AsyncIterator[Item | Outcome]:
+async def numbers(count: int) -> AsyncGenerator[Item | Outcome, None]:
     for number in range(count):
         yield an_item(number)
 
@@ -113,7 +113,7 @@ async def test_all_items_are_saved_once_by_one_writer() -> None:
 async def test_outcomes_from_the_source_need_no_worker() -> None:
     bench = Bench()
 
-    async def source() -> AsyncIterator[Item | Outcome]:
+    async def source() -> AsyncGenerator[Item | Outcome, None]:
         yield an_item(1)
         yield an_outcome(an_item(2))
 
@@ -165,7 +165,7 @@ async def test_a_store_that_never_answers_cannot_hang_a_cancelled_run() -> None:
 
 
 async def test_an_error_of_the_source_surfaces() -> None:
-    async def source() -> AsyncIterator[Item | Outcome]:
+    async def source() -> AsyncGenerator[Item | Outcome, None]:
         yield an_item(1)
         raise OSError("the file went away")
 

@@ -94,9 +94,7 @@ def test_jsonl_is_read_back(records: list[list[object]]) -> None:
     text.encode()
     lines = text.split("\n")
     assert lines.pop() == ""
-    assert [json.loads(line) for line in lines] == [
-        encodable_tree({"a": first, "b": second}) for first, second in records
-    ]
+    assert [json.loads(line) for line in lines] == [encodable_tree({"a": first, "b": second}) for first, second in records]
 
 
 def test_jsonl_keeps_order_and_characters_and_writes_no_nan() -> None:

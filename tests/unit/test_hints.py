@@ -13,11 +13,33 @@ LATER = "Wed, 21 Oct 2015 07:28:30 GMT"
 
 @pytest.mark.parametrize(
     ("value", "wait"),
-    [("5", 5.0), ("0", 0.0), ("1.5", 1.5), (" 7 ", 7.0), (".5", 0.5), ("1e2", 100.0), (LATER, 30.0), (DATE, 0.0)]
-    + [("Wed, 21 Oct 2015 07:27:00 GMT", None), ("-1", None), ("nan", None), ("inf", None), ("1e999", None), ("", None)]
-    + [("soon", None), ("5, 10", None), ("1_000", None), ("٣", None), ("5s", None), ("Wed, 99 Foo 2015", None)]
-    + [("Wed, 21 Oct 2015 07:28:30 +0100", None), ("Wed, 21 Oct 2015 09:28:30 +0200", 30.0), ("9" * 400, None)]
-    + [("Wed, 21 Oct 99999 07:28:00 GMT", None), ("Wednesday, 21-Oct-15 07:28:30 GMT", 30.0)],
+    [
+        ("5", 5.0),
+        ("0", 0.0),
+        ("1.5", 1.5),
+        (" 7 ", 7.0),
+        (".5", 0.5),
+        ("1e2", 100.0),
+        (LATER, 30.0),
+        (DATE, 0.0),
+        ("Wed, 21 Oct 2015 07:27:00 GMT", None),
+        ("-1", None),
+        ("nan", None),
+        ("inf", None),
+        ("1e999", None),
+        ("", None),
+        ("soon", None),
+        ("5, 10", None),
+        ("1_000", None),
+        ("٣", None),
+        ("5s", None),
+        ("Wed, 99 Foo 2015", None),
+        ("Wed, 21 Oct 2015 07:28:30 +0100", None),
+        ("Wed, 21 Oct 2015 09:28:30 +0200", 30.0),
+        ("9" * 400, None),
+        ("Wed, 21 Oct 99999 07:28:00 GMT", None),
+        ("Wednesday, 21-Oct-15 07:28:30 GMT", 30.0),
+    ],
 )
 def test_retry_after(value: str, wait: float | None) -> None:
     assert retry_after({"retry-after": value}, NOW) == wait
@@ -31,9 +53,27 @@ def test_dates_are_told_by_the_server_s_own_clock() -> None:
 
 @pytest.mark.parametrize(
     ("value", "wait"),
-    [("1s", 1.0), ("6m0s", 360.0), ("20ms", 0.02), ("1h2m3.5s", 3723.5), ("0s", 0.0), ("2d", 172800.0), ("7.66s", 7.66)]
-    + [("12", 12.0), ("0.5", 0.5), ("", None), ("-1s", None), ("1x", None), ("s", None), ("1s2", None), ("NaN", None)]
-    + [(f"{'9' * 400}s", None), (str(int(NOW) + 9), 9.0), (str((int(NOW) + 9) * 1000), 9.0), (str(int(NOW) - 9), None)],
+    [
+        ("1s", 1.0),
+        ("6m0s", 360.0),
+        ("20ms", 0.02),
+        ("1h2m3.5s", 3723.5),
+        ("0s", 0.0),
+        ("2d", 172800.0),
+        ("7.66s", 7.66),
+        ("12", 12.0),
+        ("0.5", 0.5),
+        ("", None),
+        ("-1s", None),
+        ("1x", None),
+        ("s", None),
+        ("1s2", None),
+        ("NaN", None),
+        (f"{'9' * 400}s", None),
+        (str(int(NOW) + 9), 9.0),
+        (str((int(NOW) + 9) * 1000), 9.0),
+        (str(int(NOW) - 9), None),
+    ],
 )
 @pytest.mark.parametrize("name", ["x-ratelimit-reset-requests", "x-ratelimit-reset-tokens", "x-ratelimit-reset"])
 def test_openai_resets(name: str, value: str, wait: float | None) -> None:

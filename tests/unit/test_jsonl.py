@@ -176,20 +176,14 @@ def test_other_encodings_are_refused_by_name(tmp_path: Path, encoding: str) -> N
 
 
 VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**53), 2**53)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
 
 
 @settings(max_examples=60)
-@given(
-    st.lists(st.dictionaries(st.text(), VALUES, max_size=4), max_size=5), st.sampled_from(["\n", "\r\n"]), st.booleans()
-)
+@given(st.lists(st.dictionaries(st.text(), VALUES, max_size=4), max_size=5), st.sampled_from(["\n", "\r\n"]), st.booleans())
 def test_whatever_json_writes_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, objects: list[dict[str, object]], end: str, ascii_only: bool
 ) -> None:

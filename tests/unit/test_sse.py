@@ -1,10 +1,11 @@
 """The rules of the event stream, one by one, and the one over all: chunks do not matter."""
 
+import itertools
 import re
 
 import httpx_sse._decoders as theirs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import StreamError
@@ -223,20 +224,43 @@ def test_a_line_fed_byte_by_byte_is_looked_at_once() -> None:
     assert Watched.looked_at == 0
     assert decoder.feed(b"\n") == []
     assert decoder.feed(b"\n") == [ServerSentEvent("message", b"x" * size)]
-    assert Watched.looked_at <= size + 6
+    assert 0 < Watched.looked_at <= size + 6
 
 
 PIECES = st.sampled_from(
-    [b"data: ", b"data:", b"data", b"event: ", b"event:", b":", b" ", b"id: 1", b"\n", b"\n\n", b"\r", b"\r\n"]
-    + [b"{}", b"x", BOM, b"\xef", b"\xbb", b"\xff", b"\0", b"data: {}\n\n", b"event: e\ndata: y\n\n", "\u2028ä".encode()]
+    [
+        b"data: ",
+        b"data:",
+        b"data",
+        b"event: ",
+        b"event:",
+        b":",
+        b" ",
+        b"id: 1",
+        b"\n",
+        b"\n\n",
+        b"\r",
+        b"\r\n",
+        b"{}",
+        b"x",
+        BOM,
+        b"\xef",
+        b"\xbb",
+        b"\xff",
+        b"\x00",
+        b"data: {}\n\n",
+        b"event: e\ndata: y\n\n",
+        "\u2028ä".encode(),
+    ]
 )
 BODIES = st.lists(PIECES, max_size=40).map(b"".join)
 
 
+@settings(max_examples=600)
 @given(st.one_of(BODIES, st.binary(max_size=60)), st.lists(st.integers(0, 200), max_size=8))
 def test_chunks_do_not_matter(body: bytes, cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(body)]
-    chunks = [body[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    chunks = [body[a:b] for a, b in itertools.pairwise(edges)]
     expected = by_the_book(body)
     assert decode(body) == expected
     assert decode(*chunks) == expected
@@ -252,10 +276,11 @@ def test_chunks_do_not_matter(body: bytes, cuts: list[int]) -> None:
     assert flushed[0] == flushed[1] == flushed[2]
 
 
+@settings(max_examples=300)
 @given(BODIES, st.lists(st.integers(0, 200), max_size=8), st.integers(1, 12))
 def test_chunks_do_not_matter_to_the_caps(body: bytes, cuts: list[int], cap: int) -> None:
     edges = [0, *sorted(cuts), len(body)]
-    ways = ([body], [body[a:b] for a, b in zip(edges, edges[1:], strict=False)], [bytes([c]) for c in body])
+    ways = ([body], [body[a:b] for a, b in itertools.pairwise(edges)], [bytes([c]) for c in body])
     outcomes = []
     # an end, so that the last line is a whole one in every way
     for way in ways:
@@ -264,6 +289,19 @@ def test_chunks_do_not_matter_to_the_caps(body: bytes, cuts: list[int], cap: int
         except StreamError:
             outcomes.append(None)
     assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+@settings(max_examples=600)
+@given(st.lists(PIECES, max_size=40))
+def test_pieces_as_chunks(pieces: list[bytes]) -> None:
+    assert decode(*pieces) == by_the_book(b"".join(pieces))
+
+
+@pytest.mark.parametrize("before", [b":", b": x", b"data", b"event: e\n", b"id: 1", b"data: x\r", b"x"])
+@pytest.mark.parametrize("whole", [b"data: y\n\n", b"event: f\ndata: y\n\n", b"\ndata: y\n\n", b"\n\n"])
+def test_a_whole_event_after_a_piece(before: bytes, whole: bytes) -> None:
+    fresh = b"data: z\n\n"
+    assert decode(fresh, before, whole, whole, b"\n") == by_the_book(fresh + before + whole + whole + b"\n")
 
 
 CLEAN = st.lists(

@@ -36,8 +36,25 @@ def test_decode(data: bytes, value: object, notes: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"  \n", b"{", b"{}{}", b"[1,]", b"{'a':1}", b"nul", b"<html>", b'"\\x"', b'"\\ud8"', b"\xff", b"1" + b"0" * 5000]
-    + [b"[" * 100_000, b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 100_000, b'["\\ud800",' + b"[" * 5000, b"\x00"],
+    [
+        b"",
+        b"  \n",
+        b"{",
+        b"{}{}",
+        b"[1,]",
+        b"{'a':1}",
+        b"nul",
+        b"<html>",
+        b'"\\x"',
+        b'"\\ud8"',
+        b"\xff",
+        b"1" + b"0" * 5000,
+        b"[" * 100000,
+        b"[" * 100000 + b"]" * 100000,
+        b'{"a":' * 100000,
+        b'["\\ud800",' + b"[" * 5000,
+        b"\x00",
+    ],
 )
 def test_not_json(data: bytes) -> None:
     with pytest.raises(StreamError) as caught:
@@ -87,8 +104,23 @@ def test_encode() -> None:
 
 @pytest.mark.parametrize(
     ("value", "number"),
-    [(0, 0), (12, 12), (12.0, 12), (12.5, None), (-1, None), (-1.0, None), (True, None), ("12", None), (None, None)]
-    + [(float("nan"), None), (float("inf"), None), (2**63, None), (1e300, None), ([], None), ({}, None)],
+    [
+        (0, 0),
+        (12, 12),
+        (12.0, 12),
+        (12.5, None),
+        (-1, None),
+        (-1.0, None),
+        (True, None),
+        ("12", None),
+        (None, None),
+        (float("nan"), None),
+        (float("inf"), None),
+        (2**63, None),
+        (1e300, None),
+        ([], None),
+        ({}, None),
+    ],
 )
 def test_count(value: object, number: int | None) -> None:
     assert count(value) == number
@@ -112,8 +144,12 @@ def test_merged() -> None:
 
 @pytest.mark.parametrize(
     ("base", "url"),
-    [("http://h/v1", "http://h/v1/x"), ("http://h/v1//", "http://h/v1/x"), (" http://h ", "http://h/x")]
-    + [("http://h/v1/?api=2", "http://h/v1/x?api=2")],
+    [
+        ("http://h/v1", "http://h/v1/x"),
+        ("http://h/v1//", "http://h/v1/x"),
+        (" http://h ", "http://h/x"),
+        ("http://h/v1/?api=2", "http://h/v1/x?api=2"),
+    ],
 )
 def test_join_url(base: str, url: str) -> None:
     assert join_url(base, "/x") == url

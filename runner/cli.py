@@ -1,0 +1,307 @@
+"""The commands: parse, call the API, print, exit code. Nothing else; what a command needs is imported when it runs."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from runner.dials import DIALS, Dial
+from runner.errors import RunnerError, UsageError
+from runner.version import __version__
+
+if TYPE_CHECKING:
+    from runner.config import Job
+    from runner.interfaces import Observer
+    from runner.model import Summary
+    from runner.session import Wish
+
+GRACE_S = 30.0
+"""After the first Ctrl-C: how long what is in flight may take."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PACE = ("concurrency", "rpm", "attempts", "api_key_env", "connect_s", "first_byte_s", "silence_s", "attempt_s")
+"""The settings that may change within a run: they change no answer."""
+
+
+def _option(dial: Dial) -> Callable[[F], F]:
+    default = f"  [default: {dial.default:g}]" if isinstance(dial.default, int | float) else ""
+    shown = {"int": "N", "float": "X", "json": "JSON"}.get(dial.kind, "TEXT")
+    return click.option(
+        dial.option,
+        dial.name,
+        multiple=dial.kind == "texts",
+        type={"int": int, "float": float}.get(dial.kind, str),
+        metavar=shown,
+        help=dial.help + default,
+    )
+
+
+def _settings(*names: str) -> Callable[[F], F]:
+    """Add the options of settings; all of them without names."""
+
+    def add(command: F) -> F:
+        for dial in reversed(DIALS):
+            if not names or dial.name in names:
+                command = _option(dial)(command)
+        return command
+
+    return add
+
+
+_db = click.option("--db", default="runner.db", envvar="RUNNER_DB", show_default=True, metavar="FILE", help="The store.")
+_json = click.option("--json", "as_json", is_flag=True, help="JSON on standard output instead of text.")
+_quiet = click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+_run_id = click.argument("run_id", metavar="[RUN]", type=int, required=False)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="runner")
+def cli() -> None:
+    r"""Get an answer from an LLM to every prompt of a file, and never pay for one twice.
+
+    \b
+    runner run jobs/prompts.jsonl     and the same again after Ctrl-C, a crash or a power cut: it goes on
+    runner export -o answers.csv
+    """
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_settings()
+@_db
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows of the file.")
+@click.option("--new", is_flag=True, help="Begin a new run, even where one could go on.")
+@click.option("--strict", is_flag=True, help="Refuse to start when a row is broken.")
+@click.option("--show-config", is_flag=True, help="Print every setting and where it came from, and send nothing.")
+@_quiet
+@_json
+def run(
+    file: Path,
+    db: str,
+    limit: int | None,
+    new: bool,
+    strict: bool,
+    show_config: bool,
+    quiet: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Run FILE, or go on with it if it was interrupted.
+
+    FILE is a prompt file (JSON lines), whose settings stand in the .toml of the same name beside it,
+    or a job file (.toml) that names one. Options win over RUNNER_* variables, these over the file.
+    """
+    from runner import api, config, report, session
+
+    job = config.load(file, _given(settings))
+    if show_config:
+        click.echo(report.configuration(api.describe(job), as_json=as_json))
+        return
+    _drive(job, db, session.Wish(limit=limit, new=new, strict=strict), quiet=quiet, as_json=as_json)
+
+
+@cli.command()
+@_run_id
+@_settings(*_PACE)
+@_db
+@_quiet
+@_json
+def resume(run_id: int | None, db: str, quiet: bool, as_json: bool, **settings: Any) -> None:
+    """Go on with a run by its number, by default the newest unfinished one."""
+    from runner import api
+
+    _drive(*_swapped(db, api.resumed(db, run_id, _given(settings))), quiet=quiet, as_json=as_json)
+
+
+@cli.command()
+@_run_id
+@_settings(*_PACE)
+@_db
+@_quiet
+@_json
+def retry(run_id: int | None, db: str, quiet: bool, as_json: bool, **settings: Any) -> None:
+    """Give the failed items of a run another chance, in the same run."""
+    from runner import api
+
+    _drive(*_swapped(db, api.retried(db, run_id, _given(settings))), quiet=quiet, as_json=as_json)
+
+
+@cli.command()
+@_run_id
+@_db
+@_json
+def status(run_id: int | None, db: str, as_json: bool) -> None:
+    """Show one run in full, by default the newest."""
+    from runner import api, report
+
+    click.echo(report.status(*api.status(run_id, db=db), db=db, as_json=as_json))
+
+
+@cli.command("list")
+@_db
+@_json
+def list_(db: str, as_json: bool) -> None:
+    """Show all runs."""
+    from runner import api, report
+
+    click.echo(report.listing(api.runs(db=db), as_json=as_json))
+
+
+@cli.command()
+@_run_id
+@click.option("--output", "-o", required=True, metavar="FILE", help="Where to; - is standard output.")
+@click.option("--format", type=click.Choice(["csv", "jsonl"]), help="By default the ending of FILE.")
+@click.option("--csv-raw", is_flag=True, help="Leave cells that a spreadsheet takes for formulas as they are.")
+@_db
+@_quiet
+def export(run_id: int | None, output: str, format: str | None, csv_raw: bool, db: str, quiet: bool) -> None:  # noqa: A002
+    """Write the results of a run, by default the newest, to a CSV or JSONL file."""
+    from runner import api
+
+    count = api.export(output, run_id=run_id, db=db, format=format, raw=csv_raw)
+    if not quiet and output != "-":
+        click.echo(f"{count:,} rows written to {click.format_filename(output)}")
+
+
+@cli.command()
+@_run_id
+@_db
+@_json
+def errors(run_id: int | None, db: str, as_json: bool) -> None:
+    """Show the failed items of a run by cause: how many, one example, what to do."""
+    from runner import api, report
+
+    click.echo(report.errors(*api.errors(run_id, db=db), db=db, as_json=as_json))
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_settings()
+@_json
+def check(file: Path, as_json: bool, **settings: Any) -> None:
+    """Read everything, send nothing: rows, broken lines, duplicate ids, the settings in force.
+
+    Exit code 1 when rows are broken, 2 when `runner run` would refuse to start.
+    """
+    from runner import api, report
+
+    found = api.check(file, **_given(settings))
+    click.echo(report.check(found, as_json=as_json))
+    if found.refusal or found.duplicates:
+        sys.exit(2)
+    sys.exit(1 if found.broken else 0)
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8399, show_default=True, help="0 takes a free one.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws answers and faults.")
+@click.option("--first-token-s", type=float, default=0.15, show_default=True, help="Mean seconds to the first token.")
+@click.option("--chunk-s", type=float, default=0.01, show_default=True, help="Seconds between two tokens.")
+@click.option("--tokens", type=int, default=40, show_default=True, help="Mean tokens of an answer.")
+@click.option("--rpm", type=int, help="Requests per minute before it answers 429.")
+@click.option("--tpm", type=int, help="Tokens per minute before it answers 429.")
+@click.option("--max-in-flight", type=int, help="Requests at once before it answers 429.")
+@click.option("--key-env", metavar="NAME", help="Demand the key in this environment variable.")
+@click.option("--fault", "faults", multiple=True, metavar="NAME=SHARE", help="Such as 429=0.1; may be given several times.")
+def simulate(port: int, key_env: str | None, faults: tuple[str, ...], **behaviour: Any) -> None:
+    """Serve synthetic answers on loopback in both dialects, until Ctrl-C."""
+    from runner import api
+
+    key = os.environ.get(key_env) if key_env else None
+    if key_env and not key:
+        raise UsageError(f"{key_env} is not set")
+    api.simulate(port, faults, click.echo, key=key, **behaviour)
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    """Keep the options that were given; one that may be repeated is an empty tuple when it was not."""
+    return {name: value for name, value in settings.items() if value is not None and value != ()}
+
+
+def _swapped(db: str, prepared: "tuple[Job, Wish]") -> "tuple[Job, str, Wish]":
+    job, wish = prepared
+    return job, db, wish
+
+
+def _drive(job: "Job", db: str, wish: "Wish", *, quiet: bool, as_json: bool) -> NoReturn:
+    """Run a session with progress on the screen, and exit."""
+    from runner import api, progress
+
+    observe = progress.choose(db, quiet=quiet, as_json=as_json)
+    caught: list[int] = []
+    with observe:
+        summary = api.blocking(lambda: _until_signalled(job, db, wish, observe.tell, caught))
+    if caught and not summary.finished:
+        sys.exit(130 if caught[0] == signal.SIGINT else 143)
+    sys.exit(1 if summary.failed else 0)
+
+
+async def _until_signalled(job: "Job", db: str, wish: "Wish", observe: "Observer", caught: list[int]) -> "Summary":
+    """Execute a session; the first signal asks it to end, the second gives up what is in flight."""
+    import anyio
+
+    from runner import api
+    from runner.stop import Stop
+
+    stop = Stop()
+    result: list[Summary] = []
+    failure: list[Exception] = []
+
+    async def work(scope: anyio.CancelScope) -> None:
+        try:
+            result.append(await api.execute(job, db, wish, stop, observe))
+        except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
+            failure.append(error)
+        scope.cancel()
+
+    kinds = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    with anyio.open_signal_receiver(*kinds) as signals:
+        async with anyio.create_task_group() as group:
+            group.start_soon(work, group.cancel_scope)
+            async for kind in signals:
+                caught.append(kind)
+                name = "Ctrl-C" if kind == signal.SIGINT else signal.Signals(kind).name
+                stop.request(f"stopped by {name}", grace_s=GRACE_S if len(caught) == 1 else 0.0)
+                if len(caught) > 2:
+                    group.cancel_scope.cancel()
+    if failure:
+        raise failure[0]
+    if not result:
+        raise KeyboardInterrupt
+    return result[0]
+
+
+def main() -> NoReturn:
+    """Run the command line: every error becomes one sentence and its exit code."""
+    try:
+        cli.main(standalone_mode=False)
+        sys.stdout.flush()
+        code = 0
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except BrokenPipeError:
+        # the reader of our output has gone; nothing may be written at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except RunnerError as error:
+        from runner.text import clean, redact
+
+        click.echo(f"runner: {clean(redact(str(error)))}", err=True)
+        code = error.exit_code
+    except Exception as error:
+        if os.environ.get("RUNNER_TRACEBACK"):
+            raise
+        click.echo(
+            f"runner: internal error, {type(error).__name__}: {error}. This is a bug; RUNNER_TRACEBACK=1 shows where",
+            err=True,
+        )
+        code = 70
+    sys.exit(code)

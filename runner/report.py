@@ -1,0 +1,242 @@
+"""What people read: summaries, status, errors, checks, as text or as JSON. Foreign words pass ``text.clean`` on their way."""
+
+import shlex
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from runner.advice import advice
+from runner.api import DEFAULT_STORE, Check, Description
+from runner.model import Progress, Quantiles, Run, Started, Stopping, Summary
+from runner.reader import Books, ErrorGroup
+from runner.text import clean
+
+_SHOWN = 20
+
+
+def headline(event: Started) -> str:
+    """Say what begins."""
+    settled = f", {event.restored:,} settled before" if event.restored else ""
+    return f"run {event.run}: {clean(event.input)}, {event.rows:,} rows{settled}"
+
+
+def stopping(event: Stopping) -> str:
+    """Say that the session ends early."""
+    words = f"stopping: {clean(event.reason)}"
+    if event.in_flight and event.grace_s:
+        words += f"; {event.in_flight} in flight may finish (up to {event.grace_s:g} s); Ctrl-C again gives them up"
+    return words
+
+
+def line(event: Progress) -> str:
+    """Give progress as a plain line."""
+    now = event.done + event.failed
+    rate = now / event.elapsed_s if event.elapsed_s > 0 else 0.0
+    left = event.rows - event.restored - now
+    remaining = f", {_clock(left / rate)} left" if rate > 0 and left > 0 else ""
+    return f"{event.restored + now:,} of {event.rows:,}: {postfix(event)}, {rate:.1f} items/s{remaining}"
+
+
+def postfix(event: Progress) -> str:
+    """Give what stands behind the bar."""
+    rate = event.output_tokens / event.elapsed_s if event.elapsed_s > 0 else 0.0
+    words = f"{event.done:,} done, {event.failed:,} failed, {event.in_flight} in flight, {rate:,.0f} tokens/s"
+    return f"{words}, {event.waiting}" if event.waiting else words
+
+
+def summary(end: Summary, db: str) -> str:
+    """Sum a session up, and name the next command."""
+    state = "finished" if end.finished else "not finished"
+    lines = [
+        f"run {end.run} {state}: {end.done_now:,} done, {end.failed_now:,} failed, {end.skipped:,} skipped (settled before) "
+        f"of {end.rows:,} rows in {_clock(end.elapsed_s)}"
+    ]
+    if end.attempts_now:
+        lines.append(f"  tokens        {_count(end.input_tokens)} in, {_count(end.output_tokens)} out")
+        lines.append(f"  first token   {_quantiles(end.time_to_first_token)}")
+        lines.append(f"  whole answer  {_quantiles(end.duration)}")
+    if end.missing:
+        lines.append(f"  {end.missing:,} rows of this run are no longer in the file; their results are kept")
+    if end.changed:
+        lines.append(
+            f"  {end.changed:,} rows have changed since they were settled; their results are kept, `--new` sends all again"
+        )
+    if end.failed:
+        why, again = _command("errors", end.run, db), _command("retry", end.run, db)
+        lines.append(f"  {end.failed:,} rows failed: {why} says why, {again} tries them again")
+    lines.append("next: " + _next(end, db))
+    return "\n".join(lines)
+
+
+def _next(end: Summary, db: str) -> str:
+    if end.finished:
+        return _command("export", end.run, db) + " -o answers.csv"
+    return f"{_command('resume', end.run, db)}   (or the same command again)"
+
+
+def status(run: Run, books: Books, *, db: str, as_json: bool) -> str:
+    """Show one run in full."""
+    if as_json:
+        return _json({"run": run, "books": books})
+    settings = run.settings
+    where = clean(str(settings.get("base_url") or "the simulator"))
+    rows = f"{run.done:,} done, {run.failed:,} failed"
+    if run.rows is not None:
+        rows += f", {max(0, run.rows - run.done - run.failed):,} open of {run.rows:,}"
+    lines = [
+        f"run {run.id}: {state(run)}",
+        f"  input         {clean(run.input)}",
+        f"  model         {clean(str(settings.get('model')))} at {where}",
+        f"  begun         {_date(run.created_at)}",
+        f"  rows          {rows}",
+        f"  attempts      {books.attempts:,}{_failures(books)}",
+        f"  tokens        {_tokens(books)}",
+        f"  first token   {_quantiles(books.time_to_first_token)}",
+        f"  whole answer  {_quantiles(books.duration)}",
+    ]
+    if books.finish_reasons:
+        reasons = ", ".join(f"{clean(reason)} {count:,}" for reason, count in books.finish_reasons.items())
+        lines.append(f"  finish        {reasons}")
+    if run.failed:
+        lines.append(f"next: {_command('errors', run.id, db)}")
+    elif run.finished_at is None and not run.active:
+        lines.append(f"next: {_command('resume', run.id, db)}")
+    else:
+        lines.append(f"next: {_command('export', run.id, db)} -o answers.csv")
+    return "\n".join(lines)
+
+
+def _failures(books: Books) -> str:
+    if not books.failed_attempts:
+        return ""
+    causes = ", ".join(f"{clean(code)} {count:,}" for code, count in books.failed_attempts.items())
+    words = f"; {sum(books.failed_attempts.values()):,} ended in an error ({causes})"
+    if books.perhaps_billed:
+        words += f"; {books.perhaps_billed:,} of them perhaps billed, usage unknown"
+    return words
+
+
+def _tokens(books: Books) -> str:
+    words = f"{_count(books.input_tokens)} in"
+    if books.cached_tokens:
+        words += f" ({books.cached_tokens:,} cached)"
+    words += f", {_count(books.output_tokens)} out"
+    if books.reasoning_tokens:
+        words += f" ({books.reasoning_tokens:,} reasoning)"
+    if books.wasted_input_tokens or books.wasted_output_tokens:
+        words += f"; of failed attempts {_count(books.wasted_input_tokens)} in, {_count(books.wasted_output_tokens)} out"
+    return words
+
+
+def listing(runs: Sequence[Run], *, as_json: bool) -> str:
+    """Show all runs."""
+    if as_json:
+        return _json(list(runs))
+    if not runs:
+        return "no runs yet; start one with `runner run FILE`"
+    rows = [("run", "state", "done", "failed", "rows", "begun", "model", "input")]
+    rows += [
+        (
+            str(run.id),
+            state(run),
+            f"{run.done:,}",
+            f"{run.failed:,}",
+            _count(run.rows),
+            _date(run.created_at),
+            clean(str(run.settings.get("model")), 30),
+            clean(run.input),
+        )
+        for run in runs
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def state(run: Run) -> str:
+    """Name the state of a run in one word."""
+    if run.active:
+        return "running"
+    return "finished" if run.finished_at is not None else "interrupted"
+
+
+def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) -> str:
+    """Show failed items by cause."""
+    if as_json:
+        return _json([{**msgspec.to_builtins(group), "advice": advice(group.code)} for group in groups])
+    if not groups:
+        return f"run {run.id} has no failed rows"
+    lines = [f"run {run.id}: {run.failed:,} failed rows"]
+    for group in groups:
+        lines += [
+            f"{group.count:,} x {clean(group.code)}",
+            f"  example   {clean(group.example_id, 60)}: {clean(group.example, 300)}",
+            f"  to do     {advice(group.code)}",
+        ]
+    lines.append(f"next: {_command('retry', run.id, db)}")
+    return "\n".join(lines)
+
+
+def check(found: Check, *, as_json: bool) -> str:
+    """Show what reading an input showed."""
+    if as_json:
+        fields = {name: getattr(found, name) for name in ("rows", "broken", "duplicates", "identical", "refusal", "key_source")}
+        return _json({**fields, "settings": found.job.settings()})
+    lines = [f"{clean(str(found.job.input))}: {found.rows:,} rows, {len(found.broken):,} broken"]
+    lines += [f"  {clean(why, 200)}" for _, why in found.broken[:_SHOWN]]
+    if len(found.broken) > _SHOWN:
+        lines.append(f"  and {len(found.broken) - _SHOWN:,} more")
+    if found.duplicates:
+        lines.append(f"{len(found.duplicates):,} ids stand more than once; `runner run` refuses to start:")
+        for key, where in list(found.duplicates.items())[:_SHOWN]:
+            lines.append(f"  {clean(key, 60)} on lines {', '.join(map(str, where[:10]))}")
+    if found.identical:
+        lines.append(f"{found.identical:,} rows are identical to an earlier one and have no id; each is sent on its own")
+    if found.refusal:
+        lines.append(f"`runner run` would refuse to start: {clean(found.refusal)}")
+    lines += ["settings:", _settings(Description(job=found.job, key_source=found.key_source))]
+    return "\n".join(lines)
+
+
+def configuration(found: Description, *, as_json: bool) -> str:
+    """Show every setting and where it came from."""
+    if as_json:
+        rows = {key: {"value": msgspec.json.decode(value), "source": where} for key, value, where in found.shown()}
+        return _json({"input": str(found.job.input), "settings": rows, "key_source": found.key_source})
+    return f"  {'input':22}{clean(str(found.job.input))}\n{_settings(found)}"
+
+
+def _settings(found: Description) -> str:
+    lines = [f"  {key:22}{clean(value, 60):32}  {clean(where)}" for key, value, where in found.shown()]
+    key = f"set in {found.key_source}" if found.key_source else "none"
+    return "\n".join([*lines, f"  {'key':22}{key}"])
+
+
+def _command(name: str, run: int, db: str) -> str:
+    where = "" if db == DEFAULT_STORE else f" --db {shlex.quote(db)}"
+    return f"runner {name} {run}{where}"
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def _count(number: int | None) -> str:
+    return "unknown" if number is None else f"{number:,}"
+
+
+def _quantiles(quantiles: Quantiles) -> str:
+    if quantiles.p50 is None or quantiles.p95 is None:
+        return "not measured"
+    return f"p50 {quantiles.p50:.2f} s, p95 {quantiles.p95:.2f} s"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _date(instant: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(instant))

@@ -1,0 +1,147 @@
+"""Job + environment -> the parts of a session: where to send, with which key, through which proxy."""
+
+import ipaddress
+import urllib.request
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import cast
+from urllib.parse import urlsplit
+
+from msgspec import Struct, structs
+
+from runner import plugins
+from runner.client import Deadlines, HttpClient
+from runner.config import Job
+from runner.errors import UsageError
+from runner.interfaces import Provider
+from runner.simulator import Behaviour, Simulator
+from runner.text import Secret
+
+SIMULATOR = "simulator"
+
+
+class Endpoint(Struct, frozen=True, kw_only=True):
+    """Where a job's requests go.
+
+    base_url: None for the simulator, which begins with the session.
+    notes: what a person should know before anything is sent, one sentence each.
+    """
+
+    base_url: str | None
+    key: Secret | None
+    proxy: str | None
+    notes: tuple[str, ...]
+
+
+def settled_endpoint(job: Job, environment: Mapping[str, str]) -> Job:
+    """Fill in the endpoint that a job leaves to the provider, so that it takes part in telling runs apart."""
+    if job.provider == SIMULATOR:
+        return job
+    module = plugins.load("providers", job.provider)
+    sources = dict(job.sources)
+    base_url = job.base_url
+    if base_url is None:
+        base_url = environment.get(module.BASE_URL_ENV) or module.DEFAULT_BASE_URL
+        used = bool(environment.get(module.BASE_URL_ENV))
+        sources["base_url"] = f"environment {module.BASE_URL_ENV}" if used else "the provider's default"
+    return structs.replace(job, base_url=_checked(base_url), sources=sources)
+
+
+def key_source(job: Job, environment: Mapping[str, str]) -> str | None:
+    """Name the variable that holds the key, None where no key is set."""
+    if job.provider == SIMULATOR:
+        return None
+    name: str = job.api_key_env or plugins.load("providers", job.provider).KEY_ENV
+    return name if environment.get(name, "").strip() else None
+
+
+def endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
+    """Find key and proxy. Raises UsageError when a hosted endpoint has no key."""
+    if job.provider == SIMULATOR:
+        return Endpoint(base_url=None, key=None, proxy=None, notes=("simulator: the answers are synthetic",))
+    assert job.base_url is not None
+    module = plugins.load("providers", job.provider)
+    name = job.api_key_env or module.KEY_ENV
+    value = environment.get(name, "").strip()
+    hosted = urlsplit(job.base_url).hostname == urlsplit(module.DEFAULT_BASE_URL).hostname
+    if not value and (hosted or job.api_key_env):
+        raise UsageError(f"{name} is not set; put the key for {job.base_url} into it: export {name}=...")
+    if not value.isascii() or not value.isprintable():
+        raise UsageError(f"the key in {name} holds characters that no key has; set it again")
+    notes = []
+    proxy = _proxy(job.base_url)
+    if proxy is not None:
+        notes.append(f"requests go through the proxy {_without_user(proxy)}")
+    parts = urlsplit(job.base_url)
+    if value and parts.scheme == "http" and not _loopback(parts.hostname or ""):
+        notes.append(f"the key travels unencrypted to {parts.hostname} (http)")
+    return Endpoint(
+        base_url=job.base_url,
+        key=Secret(value) if value else None,
+        proxy=proxy,
+        notes=tuple(notes),
+    )
+
+
+@asynccontextmanager
+async def opened(job: Job, where: Endpoint, version: str) -> AsyncIterator[tuple[Provider, HttpClient]]:
+    """Open the client, and the simulator where the job asks for it."""
+    deadlines = Deadlines(
+        connect_s=job.connect_s, first_byte_s=job.first_byte_s, silence_s=job.silence_s, attempt_s=job.attempt_s
+    )
+    key = where.key.reveal() if where.key is not None else None
+    if where.base_url is not None:
+        module = plugins.load("providers", job.provider)
+        async with HttpClient(deadlines, proxy=where.proxy) as client:
+            yield cast("Provider", module.make(where.base_url, key, version=version)), client
+        return
+    module = plugins.load("providers", "openai")
+    async with Simulator(Behaviour()) as simulator, HttpClient(deadlines) as client:
+        yield cast("Provider", module.make(simulator.base_url("openai"), None, version=version)), client
+
+
+def _checked(base_url: str) -> str:
+    try:
+        parts = urlsplit(base_url)
+        host = parts.hostname
+        _ = parts.port
+    except ValueError as error:
+        raise UsageError(f"base_url {base_url!r} is not an address: {error}") from error
+    if parts.username is not None or parts.password is not None:
+        raise UsageError("base_url must hold no user name or password; keys come from the environment")
+    if parts.scheme not in ("http", "https") or not host:
+        raise UsageError(f"base_url {base_url!r} is not an address; it must look like https://host/v1")
+    if parts.query or parts.fragment:
+        raise UsageError(f"base_url {base_url!r} must end with its path, without ? or #")
+    return base_url.rstrip("/")
+
+
+def _proxy(base_url: str) -> str | None:
+    """Find the proxy that the environment names for an address; loopback is never sent through one."""
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    if _loopback(host) or urllib.request.proxy_bypass(host):
+        return None
+    proxies = urllib.request.getproxies_environment()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if proxy is None:
+        return None
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    if urlsplit(proxy).scheme not in ("http", "https"):
+        raise UsageError(f"the proxy {_without_user(proxy)} is not an HTTP proxy; unset it, or add {host} to NO_PROXY")
+    return proxy
+
+
+def _without_user(address: str) -> str:
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
