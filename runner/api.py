@@ -2,22 +2,20 @@
 
 import os
 import signal
-import sys
-import tempfile
-import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import anyio
 from msgspec import Struct
 
-from runner import config, plugins, session, source, wiring
+from runner import config, opening, outputs, plugins, session, source, wiring
 from runner.config import Job
-from runner.errors import StoreError, UsageError
+from runner.errors import UsageError
 from runner.interfaces import Exporter, Observer
+from runner.loop import blocking
 from runner.model import Event, Result, Run, Summary
+from runner.opening import Wish
 from runner.reader import Books, ErrorGroup, StoreReader
 from runner.simulator import Behaviour, Simulator, parse_faults
 from runner.stop import Stop
@@ -73,7 +71,7 @@ def run(
     Raises UsageError, StoreError, RunStoppedError. Safe to call again: nothing finished is sent twice.
     """
     job = config.load(Path(file), settings)
-    wish = session.Wish(limit=limit, new=new, strict=strict)
+    wish = Wish(limit=limit, new=new, strict=strict)
     return blocking(lambda: execute(job, db, wish, Stop(), observe))
 
 
@@ -89,12 +87,12 @@ def retry(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE, **settin
     return blocking(lambda: execute(job, db, wish, Stop(), None))
 
 
-async def execute(job: Job, db: str | Path, wish: session.Wish, stop: Stop, observe: Observer | None) -> Summary:
+def execute(job: Job, db: str | Path, wish: Wish, stop: Stop, observe: Observer | None) -> Coroutine[Any, Any, Summary]:
     """Do what ``run``, ``resume`` and ``retry`` do, inside a running event loop."""
-    return await session.execute(job, Path(db).resolve(), wish, stop, observe or _ignore)
+    return session.execute(job, Path(db).resolve(), wish, stop, observe or _ignore)
 
 
-def resumed(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tuple[Job, session.Wish]:
+def resumed(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tuple[Job, Wish]:
     """Prepare to go on with a run from what the store knows."""
     with StoreReader(Path(db).resolve()) as reading:
         if run_id is None:
@@ -104,14 +102,14 @@ def resumed(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tup
             found = unfinished[-1]
         else:
             found = reading.run(run_id)
-    return _restored(found, settings), session.Wish(run_id=found.id)
+    return _restored(found, settings), Wish(run_id=found.id)
 
 
-def retried(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tuple[Job, session.Wish]:
+def retried(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tuple[Job, Wish]:
     """Prepare to give the failed items of a run another chance."""
     with StoreReader(Path(db).resolve()) as reading:
         found = reading.run(run_id)
-    return _restored(found, settings), session.Wish(run_id=found.id, retry_failed=True)
+    return _restored(found, settings), Wish(run_id=found.id, retry_failed=True)
 
 
 def describe(job: Job) -> Description:
@@ -128,14 +126,14 @@ def check(file: str | Path, **settings: Any) -> Check:
         wiring.endpoint(job, os.environ)
     except UsageError as error:
         refusal = str(error)
-    read = session.reader(job.input)
-    found = source.scan(read)
+    given = opening.reader(job.input)
+    found = source.scan(given)
     return Check(
         job=job,
         key_source=wiring.key_source(job, os.environ),
         refusal=refusal,
         rows=found.rows,
-        broken=session.broken_rows(read, session.template_of(job)),
+        broken=opening.broken_rows(given, opening.template_of(job)),
         duplicates=found.duplicates,
         identical=found.identical,
     )
@@ -194,7 +192,7 @@ def export(
         at = COLUMNS.index("metadata")
         columns = [*COLUMNS[:at], *(_apart(name, own) for name in own), *COLUMNS[at + 1 :]]
         records = _records(reading.results(found), own, at)
-        with _output(output) as out:
+        with outputs.opened(output) as out:
             return write(columns, records, out, **options)
 
 
@@ -215,44 +213,6 @@ def _apart(name: str, own: list[str]) -> str:
     return name
 
 
-@contextmanager
-def _output(output: str | Path) -> Iterator[IO[str]]:
-    """Open an output so that half a file never bears the final name."""
-    if str(output) == "-":
-        sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]
-        yield sys.stdout
-        sys.stdout.flush()
-        return
-    # a link is followed, so that the link stays one
-    path = Path(output).resolve()
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"{output} cannot be written: {'it is a folder' if path.is_dir() else 'its folder does not exist'}")
-    try:
-        if path.exists() and not path.is_file():
-            with path.open("w", encoding="utf-8", newline="") as file:
-                yield file
-            return
-        with _replacing(path) as file:
-            yield file
-    except OSError as error:
-        raise StoreError(f"{output} cannot be written: {error.strerror or error}") from error
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[str]]:
-    # mkstemp makes it 0600
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 def simulate(port: int, faults: Sequence[str], say: Callable[[str], None], **behaviour: Any) -> None:
     """Serve synthetic answers on loopback until interrupted. say: is told the addresses."""
 
@@ -267,42 +227,6 @@ def simulate(port: int, faults: Sequence[str], say: Callable[[str], None], **beh
                     return
 
     blocking(serve)
-
-
-def blocking(call: Callable[[], Awaitable[T]]) -> T:
-    """Run an async call to its end, on uvloop where there is one.
-
-    Where a loop runs already (a notebook) it gets a thread of its own.
-    """
-    try:
-        import asyncio
-
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return _run(call)
-    outcome: list[T] = []
-    failure: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            outcome.append(_run(call))
-        except BaseException as error:  # noqa: BLE001 - carried over to the caller's thread
-            failure.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return outcome[0]
-
-
-def _run(call: Callable[[], Awaitable[T]]) -> T:
-    try:
-        import uvloop  # noqa: F401
-    except ImportError:
-        return anyio.run(call)
-    return anyio.run(call, backend_options={"use_uvloop": True})
 
 
 def _restored(found: Run, settings: dict[str, Any]) -> Job:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from runner.config import Job
     from runner.interfaces import Observer
     from runner.model import Summary
-    from runner.session import Wish
+    from runner.opening import Wish
 
 GRACE_S = 30.0
 """After the first Ctrl-C: how long what is in flight may take."""
@@ -96,13 +96,14 @@ def run(
     FILE is a prompt file (JSON lines), whose settings stand in the .toml of the same name beside it,
     or a job file (.toml) that names one. Options win over RUNNER_* variables, these over the file.
     """
-    from runner import api, config, report, session
+    from runner import api, config, report
+    from runner.opening import Wish
 
     job = config.load(file, _given(settings))
     if show_config:
         click.echo(report.configuration(api.describe(job), as_json=as_json))
         return
-    _drive(job, db, session.Wish(limit=limit, new=new, strict=strict), quiet=quiet, as_json=as_json)
+    _drive(job, db, Wish(limit=limit, new=new, strict=strict), quiet=quiet, as_json=as_json)
 
 
 @cli.command()
@@ -230,12 +231,13 @@ def _swapped(db: str, prepared: "tuple[Job, Wish]") -> "tuple[Job, str, Wish]":
 
 def _drive(job: "Job", db: str, wish: "Wish", *, quiet: bool, as_json: bool) -> NoReturn:
     """Run a session with progress on the screen, and exit."""
-    from runner import api, progress
+    from runner import progress
+    from runner.loop import blocking
 
     observe = progress.choose(db, quiet=quiet, as_json=as_json)
     caught: list[int] = []
     with observe:
-        summary = api.blocking(lambda: _until_signalled(job, db, wish, observe.tell, caught))
+        summary = blocking(lambda: _until_signalled(job, db, wish, observe.tell, caught))
     if caught and not summary.finished:
         sys.exit(130 if caught[0] == signal.SIGINT else 143)
     sys.exit(1 if summary.failed else 0)

@@ -49,23 +49,19 @@ def postfix(event: Progress) -> str:
 def summary(end: Summary, db: str) -> str:
     """Sum a session up, and name the next command."""
     state = "finished" if end.finished else "not finished"
-    lines = [
-        f"run {end.run} {state}: {end.done_now:,} done, {end.failed_now:,} failed, {end.skipped:,} skipped (settled before) "
-        f"of {end.rows:,} rows in {_clock(end.elapsed_s)}"
-    ]
+    counts = f"{end.done_now:,} done, {end.failed_now:,} failed, {end.skipped:,} skipped (settled before)"
+    lines = [f"run {end.run} {state}: {counts} of {end.rows:,} rows in {_clock(end.elapsed_s)}"]
     if end.attempts_now:
         lines.append(f"  tokens        {_count(end.input_tokens)} in, {_count(end.output_tokens)} out")
         lines.append(f"  first token   {_quantiles(end.time_to_first_token)}")
         lines.append(f"  whole answer  {_quantiles(end.duration)}")
     if end.missing:
-        lines.append(f"  {end.missing:,} rows of this run are no longer in the file; their results are kept")
+        lines.append(f"  {_rows(end.missing)} of this run no longer in the file; their results are kept")
     if end.changed:
-        lines.append(
-            f"  {end.changed:,} rows have changed since they were settled; their results are kept, `--new` sends all again"
-        )
+        lines.append(f"  {_rows(end.changed)} changed since the answer came; the old results are kept, `--new` sends all again")
     if end.failed:
         why, again = _command("errors", end.run, db), _command("retry", end.run, db)
-        lines.append(f"  {end.failed:,} rows failed: {why} says why, {again} tries them again")
+        lines.append(f"  {_rows(end.failed)} failed: {why} says why, {again} tries again")
     lines.append("next: " + _next(end, db))
     return "\n".join(lines)
 
@@ -220,6 +216,10 @@ def _command(name: str, run: int, db: str) -> str:
 
 def _json(value: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number:,} rows"
 
 
 def _count(number: int | None) -> str:

@@ -2,10 +2,11 @@
 
 from array import array
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 from anyio import to_thread
@@ -21,8 +22,17 @@ BATCH = 256
 _BUCKETS = 64
 _SHOWN = 5
 
-Read = Callable[[], Iterator[Row]]
-"""Begins to read the rows from the start."""
+
+class Input(NamedTuple):
+    """A prompt file as it was when it was opened.
+
+    size: its bytes then; what is appended later is not looked at. read: begins to read the rows from the start; raises
+    UsageError for what cannot be read.
+    """
+
+    path: Path
+    size: int
+    read: Callable[[], Generator[Row, None, None]]
 
 
 class Scan(Struct, frozen=True, kw_only=True):
@@ -50,21 +60,21 @@ class Counts(Struct):
     complete: bool = False
 
 
-def scan(read: Read) -> Scan:
+def scan(given: Input) -> Scan:
     """Look through the input: about 8 bytes a row of memory.
 
     The key's hash is Python's own, 64 bits and salted per process: a false match only costs a second look.
     """
     buckets = [array("q") for _ in range(_BUCKETS)]
     rows = 0
-    for row in read():
+    for row in given.read():
         rows += 1
         hashed = hash(base_key(row)[0])
         buckets[hashed % _BUCKETS].append(hashed)
     suspects = frozenset(hashed for bucket in buckets for hashed in _repeated(bucket))
     if not suspects:
         return Scan(rows=rows, repeated=suspects, identical=0, duplicates={})
-    return _second_look(read, rows, suspects)
+    return _second_look(given, rows, suspects)
 
 
 def _repeated(bucket: "array[int]") -> Iterator[int]:
@@ -72,10 +82,10 @@ def _repeated(bucket: "array[int]") -> Iterator[int]:
     return (one for one, next_one in pairwise(ordered) if one == next_one)
 
 
-def _second_look(read: Read, rows: int, suspects: frozenset[int]) -> Scan:
+def _second_look(given: Input, rows: int, suspects: frozenset[int]) -> Scan:
     lines: dict[str, list[int]] = {}
     own: set[str] = set()
-    for row in read():
+    for row in given.read():
         key, is_own = base_key(row)
         if hash(key) in suspects:
             lines.setdefault(key, []).append(row.line)
@@ -106,12 +116,15 @@ def refuse_duplicates(found: Scan, path: Path) -> None:
     )
 
 
-def digest(path: Path) -> str:
-    """Hash a file's bytes."""
+def digest(given: Input) -> str:
+    """Hash the bytes of an input. Raises UsageError for what cannot be read: a pipe would never end."""
+    given.read().close()
     hashed = blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
+    left = given.size
+    with given.path.open("rb") as file:
+        while block := file.read(min(1 << 20, left)):
             hashed.update(block)
+            left -= len(block)
     return hashed.hexdigest()
 
 
@@ -129,7 +142,7 @@ def keyed(rows: Iterator[Row], repeated: frozenset[int]) -> Iterator[tuple[str, 
 
 
 async def items(
-    read: Read,
+    given: Input,
     found: Scan,
     template: Template,
     store: Store,
@@ -143,7 +156,7 @@ async def items(
 
     fresh: the store knows nothing of this run, so it need not be asked. limit: look at the first so many rows only.
     """
-    rows = islice(keyed(read(), found.repeated), limit)
+    rows = islice(keyed(given.read(), found.repeated), limit)
 
     def batch() -> list[Item | Outcome]:
         return [item(row, key, template) for key, row in islice(rows, BATCH)]

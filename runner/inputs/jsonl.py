@@ -7,7 +7,7 @@ a fault, never an exception; only a file that cannot be read at all is a UsageEr
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,11 +44,11 @@ _WIDE_ASCII = re.compile(rb"(?:[^\0]\0){4}|(?:\0[^\0]){4}")
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def read(path: Path, *, limit_bytes: int | None = None) -> Iterator[Row]:
+def read(path: Path, *, limit_bytes: int | None = None) -> Generator[Row, None, None]:
     """Read the rows of a file, with line numbers from 1; blank lines count but give no row.
 
     What is appended after this call is not read; ``limit_bytes`` stops earlier still, so that a second reading
-    sees what a first one saw. A last line without a line end is a row like any other. A broken row carries at
+    sees what a first one saw. A last line without a line end is a row, unless somebody is still writing it. A broken row carries at
     most the first 64 KiB of its line. Raises UsageError, at once, for a file that cannot be read or is not UTF-8 text.
     """
     size, head = _look(path)
@@ -57,7 +57,7 @@ def read(path: Path, *, limit_bytes: int | None = None) -> Iterator[Row]:
     return _rows(path, len(_BOM) if head.startswith(_BOM) else 0, end)
 
 
-def _rows(path: Path, start: int, end: int) -> Iterator[Row]:
+def _rows(path: Path, start: int, end: int) -> Generator[Row, None, None]:
     try:
         with path.open("rb", buffering=_BUFFER) as file:
             file.seek(start)
@@ -66,7 +66,7 @@ def _rows(path: Path, start: int, end: int) -> Iterator[Row]:
         raise _unreadable(path, error) from error
 
 
-def _lines(file: IO[bytes], left: int) -> Iterator[Row]:
+def _lines(file: IO[bytes], left: int) -> Generator[Row, None, None]:
     readline = file.readline
     # a line of the full length with its CR LF
     longest = LINE_BYTES + 2
@@ -82,8 +82,12 @@ def _lines(file: IO[bytes], left: int) -> Iterator[Row]:
             fields = _decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             # Looked at only now, for blank lines are rare and this would be asked of every row.
-            if line.strip():
-                yield _broken(number, line, _fault(_bare(line)))
+            if not line.strip():
+                continue
+            if not left and not line.endswith(b"\n") and os.fstat(file.fileno()).st_size > file.tell():
+                # somebody is still writing this line
+                return
+            yield _broken(number, line, _fault(_bare(line)))
             continue
         yield Row(line=number, fields=fields)
 

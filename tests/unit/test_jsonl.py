@@ -91,7 +91,8 @@ def test_what_is_appended_later_is_not_read(tmp_path: Path) -> None:
     reading = read(path)
     with path.open("ab") as file:
         file.write(b'3}\n{"a":4}\n')
-    assert [row.raw or row.fields for row in reading] == [{"a": 1}, b'{"a":2']
+    # the half line is being written now: no row, and no error
+    assert [row.raw or row.fields for row in reading] == [{"a": 1}]
     assert [row.fields for row in read(path)] == [{"a": 1}, {"a": 23}, {"a": 4}]
 
 

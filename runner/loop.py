@@ -1,0 +1,44 @@
+"""Runs an async call to its end from synchronous code."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+
+def blocking(call: Callable[[], Awaitable[T]]) -> T:
+    """Run an async call to its end, on uvloop where there is one.
+
+    Where a loop runs already (a notebook) it gets a thread of its own.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _run(call)
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            outcome.append(_run(call))
+        except BaseException as error:  # noqa: BLE001 - carried over to the caller's thread
+            failure.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+def _run(call: Callable[[], Awaitable[T]]) -> T:
+    try:
+        import uvloop  # noqa: F401
+    except ImportError:
+        return anyio.run(call)
+    return anyio.run(call, backend_options={"use_uvloop": True})

@@ -1,0 +1,112 @@
+"""Before a session: which run a job belongs to, whether anything is to be done, and what a person should know first."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+from msgspec import Struct
+
+from runner import ledger, plugins, source
+from runner.config import Job
+from runner.errors import UsageError
+from runner.model import Outcome, Run
+from runner.prompts import Template, item
+from runner.reader import StoreReader
+
+_SHOWN = 5
+
+
+class Wish(Struct, frozen=True, kw_only=True):
+    """How a session is to go.
+
+    run_id: go on with this run; None finds the run by input and settings. new: begin one in any case. retry_failed: give
+    failed items another chance. limit: only the first so many rows. strict: refuse to start over a broken row.
+    """
+
+    run_id: int | None = None
+    new: bool = False
+    retry_failed: bool = False
+    limit: int | None = None
+    strict: bool = False
+
+
+def reader(path: Path) -> source.Input:
+    """Find how a prompt file is read, by its ending; an unknown ending is read as JSONL."""
+    ending = path.suffix.lower().lstrip(".")
+    module: ModuleType = plugins.load("inputs", ending if ending in plugins.names("inputs") else "jsonl")
+    try:
+        # what is appended from here on belongs to the next session
+        size = path.stat().st_size
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    return source.Input(path, size, lambda: module.read(path, limit_bytes=size))
+
+
+def template_of(job: Job) -> Template:
+    """Give what a job adds to every row."""
+    return Template(model=job.model, system=job.system, params=job.params)
+
+
+def broken_rows(given: source.Input, template: Template) -> list[tuple[int, str]]:
+    """Find every row from which no request can be made: (line, why)."""
+    made = (item(row, "", template) for row in given.read())
+    return [(one.position, one.error or "") for one in made if isinstance(one, Outcome)]
+
+
+def refuse_broken(job: Job, given: source.Input) -> None:
+    """Raise UsageError when a row is broken."""
+    broken = broken_rows(given, template_of(job))
+    if broken:
+        first = "; ".join(why for _, why in broken[:_SHOWN])
+        more = f"; and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
+        raise UsageError(f"{job.input}: {len(broken)} broken rows, and --strict was given: {first}{more}")
+
+
+def finished_run(job: Job, store_path: Path, wish: Wish, digest: str) -> Run | None:
+    """Find the job's run when nothing is to be done for it: it is finished, and the input is the same to the byte."""
+    if wish.new or wish.retry_failed:
+        return None
+    if wish.run_id is not None:
+        found: ledger.Opened | None = ledger.get_run(store_path, wish.run_id)
+    else:
+        found = ledger.find_run(store_path, job.input, job.answer())
+    if found is None or not found.finished or found.input_digest != digest:
+        return None
+    with StoreReader(store_path) as reading:
+        return reading.run(found.id)
+
+
+def open_run(job: Job, store_path: Path, wish: Wish) -> ledger.Opened:
+    """Find the job's run, or begin one."""
+    if wish.run_id is not None:
+        return ledger.get_run(store_path, wish.run_id)
+    return ledger.open_run(store_path, job.input, job.settings(), job.answer(), new=wish.new)
+
+
+def notes(opened: ledger.Opened, wish: Wish, known: Mapping[str, int], found: source.Scan) -> list[str]:
+    """Say what a person should know before a session begins. known: outcomes that the run holds, by status."""
+    said = []
+    settled = known["done"] + known["failed"]
+    if opened.differs_from is not None:
+        changes = "; ".join(f"{name}: {_brief(then)} -> {_brief(now)}" for name, (then, now) in opened.differences.items())
+        said.append(
+            f"settings that change the answers differ from run {opened.differs_from} ({changes}), so this is a run of its own"
+        )
+    if wish.retry_failed:
+        said.append(f"run {opened.id}: {known['failed']:,} failed rows get another chance")
+    elif opened.finished:
+        said.append(f"run {opened.id} was finished; the input has changed since")
+    elif opened.existed and settled:
+        said.append(f"going on with run {opened.id}: {settled:,} rows are settled already")
+    if found.identical:
+        said.append(
+            f"{found.identical:,} rows without an id are identical to an earlier one; each is sent and answered on its own"
+        )
+    if found.rows == 0:
+        said.append("the prompt file has no rows")
+    return said
+
+
+def _brief(value: object) -> str:
+    words = "unset" if value is None else str(value)
+    return words if len(words) <= 40 else words[:39] + "\N{HORIZONTAL ELLIPSIS}"

@@ -1,0 +1,49 @@
+"""Where an export goes: a file that is complete under its name or absent, or standard output."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from runner.errors import StoreError, UsageError
+
+
+@contextmanager
+def opened(output: str | Path) -> Iterator[IO[str]]:
+    """Open an output; ``-`` is standard output. Raises UsageError before anything is written, StoreError when writing fails."""
+    if str(output) == "-":
+        sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    # a link is followed, so that the link stays one
+    path = Path(output).resolve()
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"{output} cannot be written: {'it is a folder' if path.is_dir() else 'its folder does not exist'}")
+    try:
+        if path.exists() and not path.is_file():
+            with path.open("w", encoding="utf-8", newline="") as file:
+                yield file
+            return
+        with _replacing(path) as file:
+            yield file
+    except OSError as error:
+        raise StoreError(f"{output} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[str]]:
+    # mkstemp makes it 0600
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
