@@ -121,6 +121,8 @@ class Attempts(Generic[E]):
             try:
                 await self._client.stream(call, decoder, exchange, self._provider.error)
                 result = decoder.completion()
+                if exchange.tail_lost:
+                    result = structs.replace(result, notes=(*result.notes, "tail_lost"))
             except TransportError as error:
                 if error.stale and quiet:
                     quiet = False
@@ -159,13 +161,16 @@ class Attempts(Generic[E]):
         """Seconds until the next attempt, None to give up; cools the lane where the cause is not this item's."""
         hint_s = error.retry_after_s if isinstance(error, ProviderError) else None
         throttled = isinstance(error, ProviderError) and error.throttled
-        if throttled or not error.sent:
+        wait_s: float | None
+        if not error.sent:
+            tally.refusals += 1
+            wait_s = self._policy.unreached_delay(tally.refusals, draw=self._draw)
+        elif throttled:
             now = self._clock()
             tally.refusals += 1
             tally.refused_since = now if tally.refused_since is None else tally.refused_since
-            wait_s = self._policy.throttled_delay(
-                tally.refusals, waited_s=now - tally.refused_since, draw=self._draw, hint_s=hint_s
-            )
+            waited_s = now - tally.refused_since
+            wait_s = self._policy.throttled_delay(tally.refusals, waited_s=waited_s, draw=self._draw, hint_s=hint_s)
         else:
             tally.failures += 1
             tally.refusals, tally.refused_since = 0, None

@@ -1,5 +1,6 @@
 """The commands: parse, call the API, print, exit code. Nothing else; what a command needs is imported when it runs."""
 
+import io
 import os
 import signal
 import sys
@@ -62,12 +63,12 @@ _run_id = click.argument("run_id", metavar="[RUN]", type=int, required=False)
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="runner")
 def cli() -> None:
-    r"""Get an answer from an LLM to every prompt of a file, and never pay for one twice.
+    """Get an answer from an LLM to every prompt of a file, and never pay for one twice.
 
     \b
-    runner run jobs/prompts.jsonl     and the same again after Ctrl-C, a crash or a power cut: it goes on
+    runner run jobs/prompts.jsonl     and the same again after Ctrl-C or a crash: it goes on
     runner export -o answers.csv
-    """
+    """  # noqa: D301 - click reads the backspace
 
 
 @cli.command()
@@ -261,7 +262,9 @@ async def _until_signalled(job: "Job", db: str, wish: "Wish", observe: "Observer
             failure.append(error)
         scope.cancel()
 
-    kinds = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    known = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    # what our parent had us ignore (nohup) stays ignored
+    kinds = [kind for kind in known if signal.getsignal(kind) is not signal.SIG_IGN]
     with anyio.open_signal_receiver(*kinds) as signals:
         async with anyio.create_task_group() as group:
             group.start_soon(work, group.cancel_scope)
@@ -280,9 +283,14 @@ async def _until_signalled(job: "Job", db: str, wish: "Wish", observe: "Observer
 
 def main() -> NoReturn:
     """Run the command line: every error becomes one sentence and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # a terminal that cannot show a character gets its number, not a traceback
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli.main(standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         code = 0
     except click.ClickException as error:
         error.show()

@@ -105,6 +105,8 @@ def _job(source: Path, values: Mapping[str, Any], sources: Mapping[str, str]) ->
 
 def _files(file: Path) -> tuple[Path, dict[str, Any], Path]:
     """Find the prompt file and the table of its job file, if it has one."""
+    if str(file) == "-":
+        raise UsageError("standard input cannot be read a second time to go on with a run; put the prompts into a file")
     if file.suffix.lower() != ".toml":
         if not file.exists():
             raise UsageError(f"there is no file {file}")

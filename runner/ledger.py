@@ -38,8 +38,6 @@ def answer_fingerprint(answer: Mapping[str, Json]) -> str:
 
 def find_run(store: Path, source: Path, answer: Mapping[str, Json]) -> Opened | None:
     """Find the newest run over the input with the same answer settings."""
-    if not store.is_file() or not store.stat().st_size:
-        return None
     with _transaction(store, write=False) as connection:
         earlier = _over(connection, store, source)
         return next((_found(run) for run in earlier if run.fingerprint == answer_fingerprint(answer)), None)

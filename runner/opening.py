@@ -6,7 +6,7 @@ from types import ModuleType
 
 from msgspec import Struct
 
-from runner import ledger, plugins, source
+from runner import database, ledger, plugins, source
 from runner.config import Job
 from runner.errors import UsageError
 from runner.model import Outcome, Run
@@ -14,6 +14,7 @@ from runner.prompts import Template, item
 from runner.reader import StoreReader
 
 _SHOWN = 5
+_OTHER_FORMATS = ("csv", "tsv", "parquet", "arrow", "xls", "xlsx")
 
 
 class Wish(Struct, frozen=True, kw_only=True):
@@ -33,6 +34,8 @@ class Wish(Struct, frozen=True, kw_only=True):
 def reader(path: Path) -> source.Input:
     """Find how a prompt file is read, by its ending; an unknown ending is read as JSONL."""
     ending = path.suffix.lower().lstrip(".")
+    if ending in _OTHER_FORMATS:
+        raise UsageError(f"{path}: .{ending} files cannot be read yet; make it JSON lines, one object with a prompt a line")
     module: ModuleType = plugins.load("inputs", ending if ending in plugins.names("inputs") else "jsonl")
     try:
         # what is appended from here on belongs to the next session
@@ -66,6 +69,9 @@ def finished_run(job: Job, store_path: Path, wish: Wish, digest: str) -> Run | N
     """Find the job's run when nothing is to be done for it: it is finished, and the input is the same to the byte."""
     if wish.new or wish.retry_failed:
         return None
+    if not store_path.exists() or (store_path.is_file() and not store_path.stat().st_size):
+        return None
+    database.prepare(store_path, create=False)
     if wish.run_id is not None:
         found: ledger.Opened | None = ledger.get_run(store_path, wish.run_id)
     else:

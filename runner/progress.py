@@ -53,12 +53,12 @@ class _Text(View):
                 self.say(report.headline(event))
             case Progress():
                 self.progress(event)
-            case Stopping():
+            case Stopping() if event.in_flight:
                 self.say(report.stopping(event))
             case Finished():
                 self.close()
                 self.say(report.summary(event.summary, self._db))
-            case Saved():
+            case _:
                 pass
 
     def say(self, text: str) -> None:

@@ -19,7 +19,7 @@ _SHOWN = 20
 def headline(event: Started) -> str:
     """Say what begins."""
     settled = f", {event.restored:,} settled before" if event.restored else ""
-    return f"run {event.run}: {clean(event.input)}, {event.rows:,} rows{settled}"
+    return f"run {event.run}: {clean(event.input)}, {_rows(event.rows)}{settled}"
 
 
 def stopping(event: Stopping) -> str:
@@ -50,7 +50,7 @@ def summary(end: Summary, db: str) -> str:
     """Sum a session up, and name the next command."""
     state = "finished" if end.finished else "not finished"
     counts = f"{end.done_now:,} done, {end.failed_now:,} failed, {end.skipped:,} skipped (settled before)"
-    lines = [f"run {end.run} {state}: {counts} of {end.rows:,} rows in {_clock(end.elapsed_s)}"]
+    lines = [f"run {end.run} {state}: {counts} of {_rows(end.rows)} in {_clock(end.elapsed_s)}"]
     if end.attempts_now:
         lines.append(f"  tokens        {_count(end.input_tokens)} in, {_count(end.output_tokens)} out")
         lines.append(f"  first token   {_quantiles(end.time_to_first_token)}")

@@ -17,6 +17,8 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     base_s: float = 0.5
     # first wait after a rate limit without a hint, in seconds
     throttled_base_s: float = 2.0
+    # longest wait for a server that is out of reach, in seconds: trying costs nothing, and it should be seen soon
+    unreached_cap_s: float = 4.0
     factor: float = 2.0
     cap_s: float = 60.0
     # how long an item may be put off by rate limits before it fails, in seconds
@@ -29,7 +31,11 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         """
         if failures >= self.attempts:
             return None
-        return self._jittered(self.base_s, failures, draw, hint_s)
+        return self._jittered(self.base_s, self.cap_s, failures, draw, hint_s)
+
+    def unreached_delay(self, times: int, *, draw: random.Random) -> float:
+        """Seconds to wait after the ``times``-th time in a row that the server was out of reach."""
+        return self._jittered(self.base_s, self.unreached_cap_s, times, draw, None)
 
     def throttled_delay(self, times: int, *, waited_s: float, draw: random.Random, hint_s: float | None = None) -> float | None:
         """Seconds to wait after the ``times``-th refusal that does not count, or None when patience has run out.
@@ -38,11 +44,11 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         """
         if waited_s >= self.patience_s:
             return None
-        return self._jittered(self.throttled_base_s, times, draw, hint_s)
+        return self._jittered(self.throttled_base_s, self.cap_s, times, draw, hint_s)
 
-    def _jittered(self, base_s: float, times: int, draw: random.Random, hint_s: float | None) -> float:
+    def _jittered(self, base_s: float, cap_s: float, times: int, draw: random.Random, hint_s: float | None) -> float:
         # the exponent is bounded because a float is
-        ceiling = min(self.cap_s, base_s * self.factor ** min(times - 1, 64))
+        ceiling = min(cap_s, base_s * self.factor ** min(times - 1, 64))
         if hint_s is None:
             return draw.uniform(0, ceiling)
         return hint_s + draw.uniform(0, min(ceiling, base_s))

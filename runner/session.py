@@ -13,6 +13,7 @@ from runner import database, engine, ledger, opening, source, wiring
 from runner.attempt import Attempts
 from runner.client import HttpExchange
 from runner.config import Job
+from runner.errors import StoreError
 from runner.interfaces import Observer
 from runner.judge import Judge
 from runner.limits import FixedLane, RequestRate
@@ -74,7 +75,8 @@ class _Session:
         self._source = source.Counts()
         self._known: dict[str, int] = {}
         self._start = time.monotonic()
-        self.lane = FixedLane(job.concurrency, RequestRate(job.rpm) if job.rpm is not None else None)
+        self._slots, self._slots_note = wiring.slots(job)
+        self.lane = FixedLane(self._slots, RequestRate(job.rpm) if job.rpm is not None else None)
 
     @property
     def _rows(self) -> int:
@@ -89,7 +91,8 @@ class _Session:
     async def begin(self, opened: ledger.Opened, where: wiring.Endpoint) -> None:
         """Look at what the run holds, and tell the observer."""
         self._known = await self._store.known()
-        notes = [*where.notes, *opening.notes(opened, self._wish, self._known, self._found)]
+        scarce = [self._slots_note] if self._slots_note is not None else []
+        notes = [*where.notes, *scarce, *opening.notes(opened, self._wish, self._known, self._found)]
         self._observe(
             Started(
                 run=self._store.run_id,
@@ -113,7 +116,7 @@ class _Session:
             limit=self._wish.limit,
         )
         # an item that waits for its retry holds a worker, not a slot: twice as many keep the slots busy
-        workers = self._job.concurrency + max(16, self._job.concurrency)
+        workers = self._slots + max(16, self._slots)
         failure: Exception | None = None
         async with anyio.create_task_group() as beside:
             beside.start_soon(self._tick)
@@ -123,6 +126,8 @@ class _Session:
             except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
                 failure = error
             beside.cancel_scope.cancel()
+        if isinstance(failure, StoreError):
+            raise StoreError(f"{failure}; what was saved before is kept, and the same command goes on from there") from failure
         if failure is not None:
             raise failure
 

@@ -1,6 +1,7 @@
 """Job + environment -> the parts of a session: where to send, with which key, through which proxy."""
 
 import ipaddress
+import sys
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,7 +18,12 @@ from runner.interfaces import Provider
 from runner.simulator import Behaviour, Simulator
 from runner.text import Secret
 
+if sys.platform != "win32":
+    import resource
+
 SIMULATOR = "simulator"
+_OWN_FILES = 40
+"""Files open besides the connections: libraries, store, prompt file, terminal."""
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
@@ -45,6 +51,23 @@ def settled_endpoint(job: Job, environment: Mapping[str, str]) -> Job:
         used = bool(environment.get(module.BASE_URL_ENV))
         sources["base_url"] = f"environment {module.BASE_URL_ENV}" if used else "the provider's default"
     return structs.replace(job, base_url=_checked(base_url), sources=sources)
+
+
+def slots(job: Job) -> tuple[int, str | None]:
+    """Give the slots that the open-file limit leaves, raising it where that is allowed, and a note when they are fewer."""
+    if sys.platform == "win32":
+        return job.concurrency, None
+    # the simulator holds the other end of every connection
+    ends = 2 if job.provider == SIMULATOR else 1
+    wanted = _OWN_FILES + ends * job.concurrency
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return job.concurrency, None
+    left = max(1, (soft - _OWN_FILES) // ends)
+    return left, f"only {soft} files may be open here (ulimit -n), so at most {left} requests are in flight"
 
 
 def key_source(job: Job, environment: Mapping[str, str]) -> str | None:

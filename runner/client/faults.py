@@ -3,6 +3,7 @@
 It tells "never reached the server" (free to send again) from "perhaps billed"; aiohttp's own error knows, httpx's does not.
 """
 
+import os
 import ssl
 
 import aiohttp
@@ -51,8 +52,8 @@ def _reason(cause: BaseException) -> str:
     inner = getattr(cause, "certificate_error", None) or getattr(cause, "os_error", None) or cause
     if isinstance(inner, ssl.SSLCertVerificationError):
         return _short(inner.verify_message)
-    if isinstance(inner, OSError) and inner.strerror:
-        return _short(inner.strerror)
+    if isinstance(inner, OSError) and inner.errno and not isinstance(inner, ssl.SSLError):
+        return os.strerror(inner.errno)
     return _short(str(inner) or type(inner).__name__)
 
 

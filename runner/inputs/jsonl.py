@@ -48,7 +48,7 @@ def read(path: Path, *, limit_bytes: int | None = None) -> Generator[Row, None, 
     """Read the rows of a file, with line numbers from 1; blank lines count but give no row.
 
     What is appended after this call is not read; ``limit_bytes`` stops earlier still, so that a second reading
-    sees what a first one saw. A last line without a line end is a row, unless somebody is still writing it. A broken row carries at
+    sees what a first one saw. A last line without a line end is a row, unless somebody is still writing it. A broken row holds at
     most the first 64 KiB of its line. Raises UsageError, at once, for a file that cannot be read or is not UTF-8 text.
     """
     size, head = _look(path)

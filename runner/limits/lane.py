@@ -14,14 +14,15 @@ class FixedLane:
 
     def __init__(self, slots: int, rate: RequestRate | None = None) -> None:
         self._slots = anyio.Semaphore(slots, max_value=slots, fast_acquire=True)
-        self._total = slots
+        # a slot that waits for its place in the rate is taken, but nothing is in flight
+        self._out = 0
         self._rate = rate
         self._pause = Pause()
 
     @property
     def in_flight(self) -> int:
-        """Slots taken now."""
-        return self._total - self._slots.value
+        """Requests out now."""
+        return self._out
 
     @property
     def paused(self) -> tuple[float, str] | None:
@@ -42,11 +43,13 @@ class FixedLane:
                 self._slots.release()
                 raise
             if self._pause.left_s == 0:
+                self._out += 1
                 return
             self._slots.release()
 
     def release(self) -> None:
         """Give the slot back."""
+        self._out -= 1
         self._slots.release()
 
     def pause(self, seconds: float, reason: str) -> None:
