@@ -1,7 +1,7 @@
 """One item -> one outcome. Holds the only retry loop.
 
-An answer is paid for when it is complete, so it is returned even if the run ends in that instant; a failed attempt is on
-the books before the next one begins.
+An answer is paid for when it is complete, so it is returned even if the run ends in that instant; a failed attempt is with
+the writer before the next one begins.
 """
 
 import random
@@ -70,7 +70,8 @@ class Attempts(Generic[E]):
         try:
             call = self._provider.encode(item.request)
         except Exception as error:  # noqa: BLE001 - one odd row must not end the run
-            return _failed(item, tally, None, "internal", f"the request could not be built: {error!r}")
+            words = self._redact(f"the request could not be built: {error!r}")
+            return _failed(item, tally, None, "internal", words)
         while await self._admitted():
             try:
                 attempt, result = await self._attempt(call, item, tally, emit)
@@ -113,9 +114,9 @@ class Attempts(Generic[E]):
         """Make one attempt; a connection gone stale between two requests is replaced once, quietly."""
         tally.number += 1
         started_at, start = self._wall(), self._clock()
-        quiet = True
+        stale = False
         while True:
-            decoder, exchange = self._provider.decoder(), self._client.exchange()
+            decoder, exchange = self._provider.decoder(), self._client.exchange(fresh=stale)
             attempt = Attempt(key=item.key, number=tally.number, started_at=started_at, duration_s=0.0)
             result: Completion | AttemptError
             try:
@@ -124,8 +125,8 @@ class Attempts(Generic[E]):
                 if exchange.tail_lost:
                     result = structs.replace(result, notes=(*result.notes, "tail_lost"))
             except TransportError as error:
-                if error.stale and quiet:
-                    quiet = False
+                if error.stale and not stale:
+                    stale = True
                     continue
                 result = error
             except AttemptError as error:
@@ -141,12 +142,12 @@ class Attempts(Generic[E]):
     def _record(
         self, attempt: Attempt, start: float, exchange: E, decoder: Decoder, result: Completion | AttemptError
     ) -> Attempt:
-        known = result if isinstance(result, Completion) else decoder.completion()
+        known = result if isinstance(result, Completion) else _partial(decoder)
         failed = isinstance(result, AttemptError)
         return structs.replace(
             attempt,
-            duration_s=self._clock() - start,
-            time_to_first_token_s=exchange.time_to_first_token_s,
+            duration_s=round(self._clock() - start, 6),
+            time_to_first_token_s=round(first, 6) if (first := exchange.time_to_first_token_s) is not None else None,
             status=exchange.status,
             sent=result.sent if isinstance(result, AttemptError) else True,
             bytes_received=exchange.bytes_received,
@@ -183,6 +184,14 @@ class Attempts(Generic[E]):
         code = attempt.error_code or "internal"
         sentence = f"{(attempt.error or '').rstrip('.')}. {advice(code)}"
         self._stop.request(sentence, grace_s=FATAL_GRACE_S, error=RunStoppedError(sentence, code=code))
+
+
+def _partial(decoder: Decoder) -> Completion:
+    """Give what a failed attempt showed: usage and names are worth having, its text is not."""
+    try:
+        return decoder.completion()
+    except Exception:  # noqa: BLE001 - the decoder may be what failed
+        return Completion(text="", finish_reason="")
 
 
 def _done(item: Item, tally: _Tally, attempt: Attempt, completion: Completion) -> Outcome:

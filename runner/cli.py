@@ -271,7 +271,7 @@ async def _until_signalled(job: "Job", db: str, wish: "Wish", observe: "Observer
             async for kind in signals:
                 caught.append(kind)
                 name = "Ctrl-C" if kind == signal.SIGINT else signal.Signals(kind).name
-                stop.request(f"stopped by {name}", grace_s=GRACE_S if len(caught) == 1 else 0.0)
+                stop.request(f"stopped by {name}", grace_s=0.0 if stop.requested else GRACE_S)
                 if len(caught) > 2:
                     group.cancel_scope.cancel()
     if failure:

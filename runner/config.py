@@ -84,6 +84,10 @@ def restore(settings: Mapping[str, Json], options: Mapping[str, Any]) -> Job:
     known = {name: value for name, value in settings.items() if name in BY_NAME and value is not None}
     sources = dict.fromkeys(known, "the store")
     for name, value in options.items():
+        if name not in BY_NAME:
+            raise UsageError(f"there is no setting {name!r}{_close(name, BY_NAME)}")
+        if name in _ANSWER:
+            raise UsageError(f"{name} changes the answers, so it cannot change within a run; start another with `runner run`")
         if value is not None:
             known[name] = _checked(BY_NAME[name], value, f"given with {BY_NAME[name].option}")
             sources[name] = f"option {BY_NAME[name].option}"

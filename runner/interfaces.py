@@ -1,9 +1,9 @@
 """The sockets: what each part owes the others. Read this file first.
 
-Parts of the middle layer never import each other; ``api`` joins them through these.
+Parts of the middle layer never import each other; ``session`` and ``wiring`` join them through these.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Protocol, TypeAlias, TypeVar
 
@@ -113,8 +113,8 @@ E = TypeVar("E", bound=Exchange)
 class Client(Protocol[E]):
     """One streamed HTTP exchange."""
 
-    def exchange(self) -> E:
-        """Make the record for one exchange."""
+    def exchange(self, *, fresh: bool = False) -> E:
+        """Make the record for one exchange. fresh: on a connection that has not served before."""
         ...
 
     async def stream(
@@ -133,7 +133,7 @@ class Client(Protocol[E]):
 
 
 class Lane(Protocol):
-    """Decides when a request may go out. One per endpoint, model and key."""
+    """Decides when a request may go out. One per session."""
 
     @property
     def in_flight(self) -> int:
@@ -156,8 +156,11 @@ class Lane(Protocol):
 class Reader(Protocol):
     """A prompt file: its rows, in order, lazily."""
 
-    def __call__(self, path: Path) -> Iterator[Row]:
-        """Read the rows of a file. A broken line is a Row with a fault, never an exception."""
+    def __call__(self, path: Path, *, limit_bytes: int | None = None) -> Generator[Row, None, None]:
+        """Read the rows of a file, no further than ``limit_bytes``. A broken line is a Row with a fault.
+
+        Raises UsageError, at the call, for a file that cannot be read.
+        """
         ...
 
 

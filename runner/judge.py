@@ -20,8 +20,10 @@ _CONFIGURATION = ("redirect", "not_an_api", "not_found")
 class Judge:
     """Give it every success and every error of the run, in the order in which they end."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, succeeded: bool = False) -> None:
+        """succeeded: rows were answered in earlier sessions, so refusals that are all alike show wrong rows."""
         self._answered = False
+        self._succeeded = succeeded
         self._good_models: set[str] = set()
         self._auth_errors = 0
         self._refusals = 0
@@ -44,9 +46,10 @@ class Judge:
             self._auth_errors += 1
             wrong = not self._good_models or self._auth_errors >= AUTH_AFTER_SUCCESS
             return "stop" if wrong else "retry"
+        self._auth_errors = 0
         if error.code in _CONFIGURATION:
             return "fail" if model in self._good_models else "stop"
-        if isinstance(error, ProviderError) and error.verdict == "fail" and not self._good_models:
+        if isinstance(error, ProviderError) and error.verdict == "fail" and not (self._succeeded or self._good_models):
             return self._refused(error)
         return error.verdict
 

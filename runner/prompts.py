@@ -130,7 +130,7 @@ def _messages(fields: Mapping[str, Json]) -> tuple[Mapping[str, Json], ...]:
 
 def _hint(fields: Mapping[str, Json]) -> str:
     for name in ("prompt", "messages"):
-        close = get_close_matches(name, fields, n=1)
+        close = get_close_matches(name, [field for field in fields if field not in _OURS], n=1)
         if close:
             return f" (did you mean {name!r} by {close[0]!r}?)"
     return ""

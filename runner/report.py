@@ -26,7 +26,7 @@ def stopping(event: Stopping) -> str:
     """Say that the session ends early."""
     words = f"stopping: {clean(event.reason)}"
     if event.in_flight and event.grace_s:
-        words += f"; {event.in_flight} in flight may finish (up to {event.grace_s:g} s); Ctrl-C again gives them up"
+        words = f"{words.rstrip('.')}; {event.in_flight} in flight may finish (up to {event.grace_s:g} s), Ctrl-C gives them up"
     return words
 
 

@@ -8,7 +8,6 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-import anyio
 from anyio import to_thread
 from msgspec import Struct, structs
 
@@ -164,10 +163,8 @@ async def items(
     while candidates := await to_thread.run_sync(batch):
         known: dict[str, Settled] = {}
         if not fresh:
-            # a cancelled query would cost the connection
-            with anyio.CancelScope(shield=True):
-                known = dict(await store.settled([candidate.key for candidate in candidates]))
-                await _reposition(store, candidates, known)
+            known = dict(await store.settled([candidate.key for candidate in candidates]))
+            await _reposition(store, candidates, known)
         for candidate in candidates:
             before = known.get(candidate.key)
             counts.seen += before is not None and before.status is not None

@@ -6,10 +6,11 @@ Only what has an outcome, or was sent, has a row: there is no "pending" in the d
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import anyio
 import msgspec
@@ -23,6 +24,11 @@ from runner.lock import RunLock
 from runner.model import Attempt, Entry, Outcome, Settled
 from runner.prompts import BAD_ROW
 from runner.schema import attempts, items, runs
+
+LIMIT_S = 60.0
+"""How long a transaction may take: a disk that is slower than this is dead."""
+
+T = TypeVar("T")
 
 _ITEM = insert(items)
 _SAVE_ITEM = _ITEM.on_conflict_do_update(
@@ -58,11 +64,12 @@ class RunStore:
 
     async def __aenter__(self) -> Self:
         try:
-            statement = sa.update(runs).where(runs.c.id == self.run_id)
-            async with self._writer.transaction() as connection:
-                await connection.execute(statement.values(host=socket.gethostname(), pid=os.getpid()))
-                # a broken line costs nothing and is found again, or not, when the input is read
-                await connection.execute(sa.delete(items).where(items.c.run_id == self.run_id, items.c.error_code == BAD_ROW))
+            owner = {"host": socket.gethostname(), "pid": os.getpid()}
+            # a broken line costs nothing and is found again, or not, when the input is read
+            broken = (items.c.run_id == self.run_id, items.c.error_code == BAD_ROW)
+            await self._writer.execute(
+                sa.update(runs).where(runs.c.id == self.run_id).values(**owner), sa.delete(items).where(*broken)
+            )
         except BaseException:
             await self._close()
             raise
@@ -72,9 +79,10 @@ class RunStore:
         await self._close()
 
     async def _close(self) -> None:
-        with anyio.CancelScope(shield=True):
+        try:
             await self._writer.close()
             await self._reader.close()
+        finally:
             self._lock.release()
 
     async def known(self) -> dict[str, int]:
@@ -110,37 +118,47 @@ class RunStore:
             .where(items.c.run_id == self.run_id, items.c.key == sa.bindparam("moved"))
             .values(position=sa.bindparam("place"))
         )
-        async with self._writer.transaction() as connection:
+
+        async def write(connection: AsyncConnection) -> None:
             await connection.execute(statement, [{"moved": key, "place": position} for key, position in moved])
+
+        await self._writer.transaction(write)
 
     async def save(self, entries: Sequence[Entry]) -> None:
         """Write all entries in one transaction; on return they survive a power cut."""
-        async with self._writer.transaction() as connection:
-            last = int((await connection.execute(_LAST_ATTEMPT)).scalar_one())
-            if self._unsure and self._last_attempt is not None:
-                # the last commit may or may not have happened: what it wrote is in this batch again
-                ours = (attempts.c.run_id == self.run_id, attempts.c.id > self._last_attempt)
-                await connection.execute(sa.delete(attempts).where(*ours))
-            self._unsure, known = True, last if self._last_attempt is None else self._last_attempt
-            self._last_attempt = known
-            sent, settled = _rows(self.run_id, entries, last)
-            if sent:
-                await connection.execute(_SAVE_ATTEMPT, sent)
-            if settled:
-                await connection.execute(_SAVE_ITEM, settled)
-        self._unsure, self._last_attempt = False, last + len(sent)
+        self._last_attempt = await self._writer.transaction(lambda connection: self._write(connection, entries))
+        self._unsure = False
+
+    async def _write(self, connection: AsyncConnection, entries: Sequence[Entry]) -> int:
+        """Write entries; return the number of the last attempt."""
+        if self._unsure and self._last_attempt is not None:
+            # the last commit may or may not have happened: what it wrote is in this batch again
+            ours = (attempts.c.run_id == self.run_id, attempts.c.id > self._last_attempt)
+            await connection.execute(sa.delete(attempts).where(*ours))
+        last = int((await connection.execute(_LAST_ATTEMPT)).scalar_one())
+        if not self._unsure:
+            self._last_attempt, self._unsure = last, True
+        sent, settled = _rows(self.run_id, entries, last)
+        if sent:
+            await connection.execute(_SAVE_ATTEMPT, sent)
+        if settled:
+            await connection.execute(_SAVE_ITEM, settled)
+        return last + len(sent)
 
     async def finish(self, *, rows: int, digest: str, complete: bool) -> None:
         """Note what the input held when it was read to its end; ``complete``: every row of it has an outcome."""
         values: dict[str, Any] = {"rows": rows, "finished_at": time.time() if complete else None}
         if complete:
             values["input_digest"] = digest
-        async with self._writer.transaction() as connection:
-            await connection.execute(sa.update(runs).where(runs.c.id == self.run_id).values(**values))
+        await self._writer.execute(sa.update(runs).where(runs.c.id == self.run_id).values(**values))
 
 
 class _Connection:
-    """One connection, opened on first use and thrown away after an error, whose transactions take turns."""
+    """One connection, opened on first use and thrown away after an error, whose transactions take turns.
+
+    A transaction is not cancelled: cut off in the middle, SQLite's thread would go on with it and keep the file locked. One
+    that takes longer than ``LIMIT_S`` is left to its fate.
+    """
 
     def __init__(self, path: Path, *, write: bool) -> None:
         self._path, self._write = path, write
@@ -148,81 +166,65 @@ class _Connection:
         self._engine: AsyncEngine | None = None
         self._connection: AsyncConnection | None = None
 
-    def transaction(self) -> "_Transaction":
-        return _Transaction(self)
+    async def transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Do the work and commit. Raises StoreError."""
+        with anyio.move_on_after(LIMIT_S, shield=True):
+            async with self._turn:
+                try:
+                    connection = await self._open()
+                    await connection.begin()
+                    result = await work(connection)
+                    await connection.commit()
+                    return result
+                except anyio.get_cancelled_exc_class():
+                    self._engine = self._connection = None
+                    raise
+                except (sa.exc.DBAPIError, OSError) as error:
+                    await self.close()
+                    verb = "written" if self._write else "read"
+                    raise StoreError(f"the store {self._path} cannot be {verb}: {database.reason(error)}") from error
+                except BaseException:
+                    await self.close()
+                    raise
+        raise StoreError(f"the store {self._path} does not answer: no transaction within {LIMIT_S:g} s")
 
     async def fetch(self, statement: sa.Select[Any]) -> Sequence[Any]:
-        async with self.transaction() as connection:
+        """Read all rows of a statement."""
+
+        async def read(connection: AsyncConnection) -> list[Any]:
             result = await connection.execute(statement)
             return list(result)
 
-    async def open(self) -> AsyncConnection:
-        await self._turn.acquire()
-        try:
-            if self._connection is None:
-                url = sa.URL.create("sqlite+aiosqlite", database=str(self._path))
-                self._engine = create_async_engine(url)
-                database.on_connect(self._engine.sync_engine, synchronous="FULL", write=self._write)
-                self._connection = await self._engine.connect()
-            await self._connection.begin()
-        except BaseException as error:
-            await self.drop()
-            self._turn.release()
-            raise self.explained(error) from error
+        return await self.transaction(read)
+
+    async def execute(self, *statements: sa.Executable) -> None:
+        """Do several statements in one transaction."""
+
+        async def write(connection: AsyncConnection) -> None:
+            for statement in statements:
+                await connection.execute(statement)
+
+        await self.transaction(write)
+
+    async def _open(self) -> AsyncConnection:
+        if self._connection is None:
+            url = sa.URL.create("sqlite+aiosqlite", database=str(self._path))
+            self._engine = create_async_engine(url, poolclass=sa.NullPool)
+            database.on_connect(self._engine.sync_engine, synchronous="FULL", write=self._write)
+            self._connection = await self._engine.connect()
         return self._connection
-
-    def release(self) -> None:
-        self._turn.release()
-
-    async def drop(self) -> None:
-        """Throw the connection away: after an error its state is not to be trusted."""
-        connection, self._connection = self._connection, None
-        engine, self._engine = self._engine, None
-        with anyio.CancelScope(shield=True):
-            if connection is not None:
-                await connection.invalidate()
-                await connection.close()
-            if engine is not None:
-                await engine.dispose()
 
     async def close(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
-        if self._engine is not None:
-            await self._engine.dispose()
-
-    def explained(self, error: BaseException) -> BaseException:
-        if isinstance(error, sa.exc.DBAPIError | OSError):
-            verb = "written" if self._write else "read"
-            return StoreError(f"the store {self._path} cannot be {verb}: {database.reason(error)}")
-        return error
-
-
-class _Transaction:
-    """``async with``: commits at the end, throws the connection away on any error."""
-
-    def __init__(self, owner: _Connection) -> None:
-        self._owner = owner
-
-    async def __aenter__(self) -> AsyncConnection:
-        self._connection = await self._owner.open()
-        return self._connection
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            if error is None:
-                await self._connection.commit()
-        except BaseException as failure:
-            await self._owner.drop()
-            raise self._owner.explained(failure) from failure
-        else:
-            if error is not None:
-                await self._owner.drop()
-                explained = self._owner.explained(error)
-                if explained is not error:
-                    raise explained from error
-        finally:
-            self._owner.release()
+        """Close, rolling back what is open; after an error the connection's state is not to be trusted."""
+        connection, engine = self._connection, self._engine
+        self._connection = self._engine = None
+        with anyio.move_on_after(LIMIT_S, shield=True):
+            if connection is not None:
+                # a connection that cannot even roll back is gone all the same, and the first error is the one to tell
+                with suppress(sa.exc.DBAPIError):
+                    await connection.close()
+            if engine is not None:
+                await engine.dispose()
 
 
 def _owner(path: Path, run_id: int) -> str:

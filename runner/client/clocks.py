@@ -4,12 +4,14 @@ A beat only notes the time; the timer looks when it fires and goes on if there i
 """
 
 import asyncio
+import time
 from typing import Literal, TypeAlias
 
 import anyio
 from msgspec import Struct
 
-Clock: TypeAlias = Literal["connect", "first_byte", "silence", "attempt"]
+Clock: TypeAlias = Literal["connect", "first_byte", "silence", "attempt", "lost"]
+"""What ended an exchange: a clock, or the loss of its connection."""
 
 
 class Deadlines(Struct, frozen=True, kw_only=True):
@@ -28,6 +30,7 @@ class Watch:
     """Cancels a scope when one of the clocks runs out; ``expired`` names it."""
 
     __slots__ = (
+        "_began",
         "_deadlines",
         "_due",
         "_end",
@@ -37,24 +40,26 @@ class Watch:
         "_phase",
         "_scope",
         "_since",
-        "_start",
         "expired",
     )
 
     def __init__(self, deadlines: Deadlines, scope: anyio.CancelScope) -> None:
         self._deadlines, self._scope = deadlines, scope
         self._loop = asyncio.get_running_loop()
-        self._start = self._since = self._loop.time()
-        self._end = self._start + deadlines.attempt_s
+        self._began = time.monotonic()
+        self._since = self._loop.time()
+        self._end = self._since + deadlines.attempt_s
         self._phase: Clock = "connect"
         self._limit = deadlines.connect_s
         self.expired: Clock | None = None
-        self._arm()
+        self._due = min(self._since + self._limit, self._end)
+        self._handle = self._loop.call_at(self._due, self._look)
 
     @property
     def age_s(self) -> float:
         """Seconds since the exchange began."""
-        return self._loop.time() - self._start
+        # uvloop's clock stands still within a turn of the loop and counts milliseconds
+        return time.monotonic() - self._began
 
     def beat(self) -> None:
         """Note a sign of life."""
@@ -68,6 +73,12 @@ class Watch:
         if min(self._since + self._limit, self._end) < self._due:
             self._handle.cancel()
             self._arm()
+
+    def lose(self, after_s: float) -> None:
+        """End the exchange a little later, unless it ends by itself: its connection is gone."""
+        if not self._handle.cancelled():
+            self._handle.cancel()
+            self._handle = self._loop.call_later(after_s, self._expire, "lost")
 
     def close(self) -> None:
         """Stop the timer."""
@@ -95,5 +106,8 @@ class Watch:
         if self._loop.time() < due - 0.001:
             self._arm()
             return
-        self.expired = "attempt" if due == self._end else self._phase
+        self._expire("attempt" if due == self._end else self._phase)
+
+    def _expire(self, clock: Clock) -> None:
+        self.expired = clock
         self._scope.cancel()

@@ -1,12 +1,15 @@
 """One streamed HTTP exchange: httpx as the interface, aiohttp under it.
 
-Redirects, cookies and retries do not exist here. A complete answer is never thrown away for what comes behind it.
+Redirects, cookies and retries do not exist here. A complete answer is not thrown away for what comes behind it, unless that
+is an error of the provider.
 """
 
+import asyncio
+import functools
 import ssl
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Self, cast
 
@@ -14,6 +17,7 @@ import aiohttp
 import anyio
 import httpx
 from aiohttp import ClientTimeout
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
@@ -23,19 +27,16 @@ from msgspec import Struct
 from runner.client.body import Body
 from runner.client.clocks import Deadlines, Watch
 from runner.client.faults import transport_error
-from runner.errors import AttemptTimeoutError, ProviderError, StreamError
+from runner.client.reading import ERROR_BODY_S, LARGE_BODY, error_body, feed_unfinished, head_of, no_api, pieces, tail, whole
+from runner.errors import AttemptTimeoutError, ProviderError, StreamError, TransportError
 from runner.interfaces import Decoder
 from runner.model import HttpCall
 from runner.sse import SSEDecoder
 
 KEEPALIVE_S = 4.0
 """Idle connections are dropped before the common servers' own five seconds, so that a stale one is rare."""
-TAIL_S = 5.0
-"""After the finish reason: how long the usage and the end mark may still take."""
-END_S = 0.5
-"""After the end mark: how long the body may take to end, so that the connection can be used again."""
-ERROR_BODY_BYTES = 64 * 1024
-"""How much of an error's body is read."""
+LOST_S = 0.25
+"""After a connection is gone: how long the reader may take for what had arrived before."""
 
 Refuse = Callable[[int, Mapping[str, str], bytes], ProviderError]
 """Says what an answer other than 200 means."""
@@ -54,9 +55,11 @@ class Caps(Struct, frozen=True, kw_only=True):
 class HttpExchange:
     """What is known of one exchange while it runs and after it ended."""
 
-    __slots__ = ("connected", "received", "reused", "status", "tail_lost", "time_to_first_token_s", "watch")
+    __slots__ = ("connected", "fresh", "received", "reused", "status", "tail_lost", "time_to_first_token_s", "watch")
 
-    def __init__(self) -> None:
+    def __init__(self, *, fresh: bool = False) -> None:
+        # a connection that has served before will not do
+        self.fresh = fresh
         self.status: int | None = None
         self.received: Body | None = None
         self.time_to_first_token_s: float | None = None
@@ -83,17 +86,34 @@ class _Connector(aiohttp.TCPConnector):
     def __init__(self, context: ssl.SSLContext) -> None:
         # slots bound the connections; a second bound here would be a hidden queue
         super().__init__(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=context)
-        self._seen: weakref.WeakSet[object] = weakref.WeakSet()
+        # protocol of a connection -> its present exchange
+        self._serving: weakref.WeakKeyDictionary[ResponseHandler, HttpExchange] = weakref.WeakKeyDictionary()
 
     async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109
+        exchange = _exchange.get()
         connection = await super().connect(req, traces, timeout)
-        exchange, protocol = _exchange.get(), connection.protocol
-        exchange.connected, exchange.reused = True, protocol in self._seen
-        if protocol is not None:
-            self._seen.add(protocol)
+        while exchange.fresh and connection.protocol in self._serving:
+            connection.close()
+            connection = await super().connect(req, traces, timeout)
+        protocol = connection.protocol
+        # a connection that was given out just now has one
+        assert protocol is not None
+        exchange.connected, exchange.reused = True, protocol in self._serving
+        self._serving[protocol] = exchange
+        if not exchange.reused and (closed := protocol.closed) is not None:
+            closed.add_done_callback(functools.partial(self._gone, weakref.ref(protocol)))
         if exchange.watch is not None:
             exchange.watch.enter("first_byte")
         return connection
+
+    def _gone(self, which: "weakref.ref[ResponseHandler]", closed: "asyncio.Future[None]") -> None:
+        """End an exchange whose connection is gone: aiohttp leaves its reader waiting when the framing broke in mid-stream."""
+        # looked at, so that the loop does not complain that nobody did
+        closed.exception()
+        protocol = which()
+        exchange = self._serving.get(protocol) if protocol is not None else None
+        if exchange is not None and exchange.watch is not None:
+            exchange.watch.lose(LOST_S)
 
 
 class HttpClient:
@@ -103,6 +123,8 @@ class HttpClient:
         self._deadlines = deadlines
         self._caps = caps or Caps()
         self._transport = AiohttpTransport(client=self._session, proxy=httpx.Proxy(proxy) if proxy is not None else None)
+        # one address per endpoint; parsing it anew costs as much as building the rest of a request
+        self._address = functools.lru_cache(maxsize=16)(httpx.URL)
         # our clocks are the only ones
         self._extensions = {"timeout": {"connect": None, "read": None, "write": None, "pool": None}}
 
@@ -116,9 +138,9 @@ class HttpClient:
         with anyio.CancelScope(shield=True):
             await self._transport.aclose()
 
-    def exchange(self) -> HttpExchange:
-        """Make the record for one exchange."""
-        return HttpExchange()
+    def exchange(self, *, fresh: bool = False) -> HttpExchange:
+        """Make the record for one exchange. fresh: on a connection that has not served before."""
+        return HttpExchange(fresh=fresh)
 
     async def stream(self, call: HttpCall, decoder: Decoder, exchange: HttpExchange, refuse: Refuse) -> None:
         """Send the call and feed the decoder until its answer is complete; raise AttemptError otherwise."""
@@ -139,29 +161,44 @@ class HttpClient:
                 finally:
                     watch.close()
             # only the watch cancels this scope
+            if watch.expired == "lost":
+                raise TransportError("the connection broke in the middle of the answer", code="cut")
             raise AttemptTimeoutError(watch.sentence(), clock=watch.expired or "attempt", sent=exchange.connected)
         finally:
             _exchange.reset(mark)
 
     async def _send(self, call: HttpCall, decoder: Decoder, exchange: HttpExchange, watch: Watch, refuse: Refuse) -> None:
-        request = httpx.Request("POST", call.url, headers=call.headers, content=call.body, extensions=self._extensions)
+        headers, content = call.headers, call.body
+        if len(content) > LARGE_BODY:
+            headers = {**headers, "content-length": str(len(content))}
+        request = httpx.Request(
+            "POST",
+            self._address(call.url),
+            headers=headers,
+            content=content if len(content) <= LARGE_BODY else pieces(content),
+            extensions=self._extensions,
+        )
         response = await self._transport.handle_async_request(request)
         # httpx types the stream for its sync and async kinds at once
         stream = cast("httpx.AsyncByteStream", response.stream)
         try:
             exchange.status = response.status_code
-            body = exchange.received = Body(response.headers.get("content-encoding", ""), self._caps.body_bytes)
+            encoding = response.headers.get("content-encoding", "")
             async with aclosing(cast("AsyncGenerator[bytes, None]", aiter(stream))) as chunks:
                 if response.status_code != 200:
-                    head = await _head(chunks, body)
+                    limit_s = min(ERROR_BODY_S, self._deadlines.silence_s)
+                    with anyio.CancelScope(shield=True):
+                        head = await error_body(chunks, encoding, self._caps.body_bytes, limit_s)
                     raise refuse(response.status_code, dict(response.headers), head)
+                body = exchange.received = Body(encoding, self._caps.body_bytes)
                 kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
                 if kind == "text/event-stream":
                     await self._events(chunks, body, decoder, exchange, watch)
                 elif kind == "application/json" or kind.endswith("+json"):
-                    await _whole(chunks, body, decoder, watch)
+                    await whole(chunks, body, decoder, watch)
+                    self._check_text(decoder)
                 else:
-                    raise _no_api(kind, await _head(chunks, body))
+                    raise no_api(kind, await head_of(chunks, body))
         finally:
             with anyio.CancelScope(shield=True):
                 await stream.aclose()
@@ -177,81 +214,27 @@ class HttpClient:
             else:
                 watching_silence = True
                 watch.enter("silence")
-            for event in sse.feed(body(chunk)):
-                decoder.feed(event)
+            try:
+                for event in sse.feed(body(chunk)):
+                    decoder.feed(event)
+            except StreamError:
+                # behind the finish reason it costs the tail, not the answer
+                if not decoder.complete:
+                    raise
+                exchange.tail_lost = not decoder.ended
+                return
             if exchange.time_to_first_token_s is None and decoder.started:
                 exchange.time_to_first_token_s = watch.age_s
-            if decoder.text_chars > self._caps.text_chars:
-                raise StreamError(f"the text is longer than {self._caps.text_chars} characters", code="size_cap", verdict="fail")
+            self._check_text(decoder)
             if decoder.complete:
                 # paid for and complete: nothing may throw it away now, not even a second Ctrl-C
                 with anyio.CancelScope(shield=True):
-                    exchange.tail_lost = not await _tail(chunks, body, sse, decoder)
+                    exchange.tail_lost = not await tail(chunks, body, sse, decoder, self._caps.text_chars)
                 return
-        _feed_unfinished(sse, decoder)
+        feed_unfinished(sse, decoder)
         if not decoder.complete:
             raise StreamError("the stream ended without a finish reason", code="truncated")
 
-
-async def _tail(chunks: AsyncIterator[bytes], body: Body, sse: SSEDecoder, decoder: Decoder) -> bool:
-    """Read usage and end mark behind a complete answer; True when all of it came."""
-    ended = decoder.ended
-    with anyio.move_on_after(END_S if ended else TAIL_S) as limit:
-        try:
-            async for chunk in chunks:
-                for event in sse.feed(body(chunk)):
-                    decoder.feed(event)
-                if decoder.ended and not ended:
-                    ended, limit.deadline = True, anyio.current_time() + END_S
-            _feed_unfinished(sse, decoder)
-            return True
-        except (httpx.HTTPError, aiohttp.ClientError, OSError, StreamError):
-            return decoder.ended
-    return decoder.ended
-
-
-def _feed_unfinished(sse: SSEDecoder, decoder: Decoder) -> None:
-    """Some servers close right behind their last data line: it counts if it can be read."""
-    last = sse.flush()
-    if last is not None:
-        with suppress(StreamError):
-            decoder.feed(last)
-
-
-async def _whole(chunks: AsyncIterator[bytes], body: Body, decoder: Decoder, watch: Watch) -> None:
-    """Take plain JSON in place of a stream."""
-    pieces = []
-    watching_silence = False
-    async for chunk in chunks:
-        if not watching_silence:
-            watching_silence = True
-            watch.enter("silence")
-        watch.beat()
-        pieces.append(body(chunk))
-    data = b"".join(pieces)
-    if not data.strip():
-        raise StreamError("the answer is empty", code="truncated")
-    decoder.whole(data)
-    if not decoder.complete:
-        raise StreamError("the answer has no finish reason", code="truncated")
-
-
-def _no_api(kind: str, head: bytes) -> StreamError:
-    if not head.strip():
-        return StreamError("the answer is empty", code="truncated")
-    quoted = head[:200].decode("utf-8", "replace")
-    return StreamError(
-        f"the endpoint answered {kind or 'no content type'} and not an event stream: {quoted!r}",
-        code="not_an_api",
-        verdict="stop",
-    )
-
-
-async def _head(chunks: AsyncIterator[bytes], body: Body) -> bytes:
-    """Read the beginning of an answer that is none."""
-    head = bytearray()
-    async for chunk in chunks:
-        head += body(chunk)
-        if len(head) >= ERROR_BODY_BYTES:
-            break
-    return bytes(head[:ERROR_BODY_BYTES])
+    def _check_text(self, decoder: Decoder) -> None:
+        if decoder.text_chars > self._caps.text_chars:
+            raise StreamError(f"the text is longer than {self._caps.text_chars} characters", code="size_cap", verdict="fail")

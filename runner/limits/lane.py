@@ -17,6 +17,8 @@ class FixedLane:
         # a slot that waits for its place in the rate is taken, but nothing is in flight
         self._out = 0
         self._rate = rate
+        # who came first goes first, also through a pause that sends a slot's holder back
+        self._gate = anyio.Lock(fast_acquire=True)
         self._pause = Pause()
 
     @property
@@ -32,20 +34,21 @@ class FixedLane:
 
     async def acquire(self) -> None:
         """Wait for a place; the caller owes a ``release``."""
-        while True:
-            # a pause is waited for outside the slot
-            await self._pause.wait()
-            await self._slots.acquire()
-            try:
-                if self._rate is not None and self._pause.left_s == 0:
-                    await self._rate.acquire()
-            except BaseException:
+        async with self._gate:
+            while True:
+                # a pause is waited for outside the slot
+                await self._pause.wait()
+                await self._slots.acquire()
+                try:
+                    if self._rate is not None and self._pause.left_s == 0:
+                        await self._rate.acquire()
+                except BaseException:
+                    self._slots.release()
+                    raise
+                if self._pause.left_s == 0:
+                    self._out += 1
+                    return
                 self._slots.release()
-                raise
-            if self._pause.left_s == 0:
-                self._out += 1
-                return
-            self._slots.release()
 
     def release(self) -> None:
         """Give the slot back."""

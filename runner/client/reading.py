@@ -1,0 +1,115 @@
+"""Reading what came back: the tail of a stream, plain JSON, an error's words. The body's bytes are counted by ``Body``."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
+
+import aiohttp
+import anyio
+import httpx
+
+from runner.client.body import Body
+from runner.client.clocks import Watch
+from runner.errors import StreamError
+from runner.interfaces import Decoder
+from runner.sse import SSEDecoder
+
+TAIL_S = 5.0
+"""After the finish reason: how long the usage and the end mark may still take."""
+ERROR_BODY_S = 10.0
+"""How long an error's body may take."""
+LARGE_BODY = 1 << 20
+"""A request body beyond this is handed over in pieces, so that one write does not hold up the loop."""
+END_S = 0.5
+"""After the end mark: how long the body may take to end, so that the connection can be used again."""
+ERROR_BODY_BYTES = 64 * 1024
+"""How much of an error's body is read."""
+
+
+async def pieces(body: bytes) -> AsyncGenerator[bytes, None]:
+    """Give a large request body piece by piece."""
+    for start in range(0, len(body), LARGE_BODY // 4):
+        yield body[start : start + LARGE_BODY // 4]
+
+
+async def error_body(chunks: AsyncIterator[bytes], encoding: str, most: int, limit_s: float) -> bytes:
+    """Read what an error says; whatever goes wrong with its body, the status has arrived and counts."""
+    head = bytearray()
+    with anyio.move_on_after(limit_s):
+        try:
+            await _gather(chunks, Body(encoding, most), head)
+        except (httpx.HTTPError, aiohttp.ClientError, OSError, StreamError):
+            return bytes(head)
+    return bytes(head)
+
+
+async def tail(chunks: AsyncIterator[bytes], body: Body, sse: SSEDecoder, decoder: Decoder, most_chars: int) -> bool:
+    """Read usage and end mark behind a complete answer; True when all of it came."""
+    ended = decoder.ended
+    with anyio.move_on_after(END_S if ended else TAIL_S) as limit:
+        try:
+            async for chunk in chunks:
+                for event in sse.feed(body(chunk)):
+                    decoder.feed(event)
+                if decoder.text_chars > most_chars:
+                    break
+                if decoder.ended and not ended:
+                    ended, limit.deadline = True, anyio.current_time() + END_S
+            else:
+                feed_unfinished(sse, decoder)
+                return True
+        except (httpx.HTTPError, aiohttp.ClientError, OSError, StreamError):
+            return decoder.ended
+    return decoder.ended
+
+
+def feed_unfinished(sse: SSEDecoder, decoder: Decoder) -> None:
+    """Some servers close right behind their last data line: it counts if it can be read."""
+    last = sse.flush()
+    if last is not None:
+        with suppress(StreamError):
+            decoder.feed(last)
+
+
+async def whole(chunks: AsyncIterator[bytes], body: Body, decoder: Decoder, watch: Watch) -> None:
+    """Take plain JSON in place of a stream."""
+    pieces = []
+    watching_silence = False
+    async for chunk in chunks:
+        if not watching_silence:
+            watching_silence = True
+            watch.enter("silence")
+        watch.beat()
+        pieces.append(body(chunk))
+    data = b"".join(pieces)
+    if not data.strip():
+        raise StreamError("the answer is empty", code="truncated")
+    decoder.whole(data)
+    if not decoder.complete:
+        raise StreamError("the answer has no finish reason", code="truncated")
+
+
+def no_api(kind: str, head: bytes) -> StreamError:
+    """Make the error for a 200 that is neither a stream nor JSON, quoting its beginning."""
+    if not head.strip():
+        return StreamError("the answer is empty", code="truncated")
+    quoted = head[:200].decode("utf-8", "replace")
+    return StreamError(
+        f"the endpoint answered {kind or 'no content type'} and not an event stream: {quoted!r}",
+        code="not_an_api",
+        verdict="stop",
+    )
+
+
+async def head_of(chunks: AsyncIterator[bytes], body: Body) -> bytes:
+    """Read the beginning of an answer that is none."""
+    head = bytearray()
+    await _gather(chunks, body, head)
+    return bytes(head)
+
+
+async def _gather(chunks: AsyncIterator[bytes], body: Body, head: bytearray) -> None:
+    async for chunk in chunks:
+        head += body(chunk)
+        if len(head) >= ERROR_BODY_BYTES:
+            del head[ERROR_BODY_BYTES:]
+            return

@@ -1,0 +1,286 @@
+"""Real processes for the flow tests: runner, its simulator and llmock, each in a clean environment, each ended by its own id."""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+HANG_S = 120.0
+"""What takes longer than this hangs; no test asserts anything shorter on a real clock."""
+
+_FOREIGN = ("RUNNER_", "OPENAI_", "ANTHROPIC_", "LLMOCK_", "COLUMNS", "LINES", "PYTHON", "HTTP", "ALL_PROXY", "NO_PROXY")
+_SIGNS = ("Traceback", "Warning:", "never retrieved", "never awaited", "Exception ignored", "internal error", "Fatal Python")
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class Ended(NamedTuple):
+    """How a process ended; a negative code is the signal that killed it."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Started:
+    """A process, from its start until the ``with`` block is left; what it prints goes to files, so it never waits for us."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        stdout: int | None = None,
+        terminal: int | None = None,
+    ) -> None:
+        """Start it in a session of its own. terminal: the slave end of a pty, which becomes its controlling terminal."""
+        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+        self._process = subprocess.Popen(
+            list(command),
+            cwd=cwd,
+            env=dict(env),
+            stdin=subprocess.DEVNULL if terminal is None else terminal,
+            stdout=terminal if terminal is not None else self._out if stdout is None else stdout,
+            stderr=self._err if terminal is None else terminal,
+            start_new_session=True,
+            preexec_fn=None if terminal is None else _take_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.alive:
+            self._process.kill()
+            self._process.wait(HANG_S)
+        self._out.close()
+        self._err.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def out(self) -> str:
+        """Standard output so far."""
+        return os.pread(self._out.fileno(), 1 << 28, 0).decode()
+
+    @property
+    def err(self) -> str:
+        """Standard error so far."""
+        return os.pread(self._err.fileno(), 1 << 28, 0).decode()
+
+    def signal(self, kind: int) -> None:
+        self._process.send_signal(kind)
+
+    def ended(self, timeout_s: float = HANG_S) -> Ended:
+        """Wait for the end."""
+        try:
+            code = self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {timeout_s:g} s\n{self.out[-2000:]}\n{self.err[-2000:]}") from None
+        return Ended(code, self.out, self.err)
+
+    def killed(self) -> None:
+        """Kill it with SIGKILL, by its own id; it must still be at work."""
+        assert self.alive, f"ended before it could be killed\n{self.ended()}"
+        self._process.kill()
+        assert self.ended().code == -signal.SIGKILL
+
+    def until(self, condition: Callable[[], Any], what: str) -> None:
+        """Wait for a condition while the process works."""
+        until(lambda: condition() or not self.alive, what)
+        assert self.alive, f"ended while waiting for {what}\n{self.ended()}"
+
+
+def _take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def until(condition: Callable[[], Any], what: str, timeout_s: float = HANG_S) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, f"waited {timeout_s:g} s in vain for {what}"
+        time.sleep(0.005)
+
+
+def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Our environment without anything that a runner, a provider's SDK or llmock would listen to, and what is given."""
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(_FOREIGN)}
+    return {**kept, "PYTHONUNBUFFERED": "1", **(given or {})}
+
+
+def runner(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, stdout: int | None = None, terminal: int | None = None
+) -> Started:
+    """Start ``runner`` with these arguments."""
+    command = [sys.executable, "-m", "runner", *arguments]
+    return Started(command, cwd=cwd, env=environment(env), stdout=stdout, terminal=terminal)
+
+
+def run(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Ended:
+    """Run ``runner`` to its end; a traceback or a warning on the way is never right."""
+    with runner(*arguments, cwd=cwd, env=env) as process:
+        ended = process.ended()
+    assert_clean(ended)
+    return ended
+
+
+def assert_clean(ended: Ended) -> None:
+    """Hold that nothing of Python's own shows: no traceback, no warning, no complaint at exit."""
+    for sign in _SIGNS:
+        assert sign not in ended.err + ended.out, ended.err[-4000:] or ended.out[-4000:]
+
+
+def get(url: str) -> Any:
+    """Ask a server on loopback for JSON."""
+    with _OPENER.open(url, timeout=HANG_S) as answer:
+        return json.load(answer)
+
+
+def post(url: str, body: Any, headers: Mapping[str, str] | None = None) -> Any:
+    """Send JSON to a server on loopback and read JSON."""
+    data = json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"content-type": "application/json", **(headers or {})})
+    with _OPENER.open(request, timeout=HANG_S) as answer:
+        return json.load(answer)
+
+
+class LLMock(NamedTuple):
+    """An ``llmock serve`` that answers."""
+
+    url: str
+    process: Started
+
+    def base_url(self, dialect: str) -> str:
+        return self.url + {"openai": "/v1", "anthropic": "/anthropic"}[dialect]
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Every request that reached it, with its body; it keeps the last 10,000 and none may be missing."""
+        found: list[dict[str, Any]] = get(f"{self.url}/_llmock/requests")["requests"]
+        assert [one["seq"] for one in found] == list(range(1, len(found) + 1))
+        return found
+
+    def verdict(self) -> dict[str, Any]:
+        found: dict[str, Any] = get(f"{self.url}/_llmock/verdict")
+        return found
+
+    def reset(self) -> None:
+        post(f"{self.url}/_llmock/reset", {})
+
+
+@contextmanager
+def llmock(*options: str) -> Iterator[LLMock]:
+    """Run the fault server that others wrote, on a free port, until the block is left."""
+    for _ in range(3):
+        with _llmock(*options) as server:
+            until(lambda: not server.process.alive or _answers(server.url), "llmock")
+            # somebody else may have taken the port in between
+            if server.process.alive:
+                yield server
+                return
+            said = server.process.err
+    raise AssertionError(f"llmock does not start: {said}")
+
+
+@contextmanager
+def _llmock(*options: str) -> Iterator[LLMock]:
+    port = free_port()
+    command = [sys.executable, "-m", "llmock.cli", "serve", "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
+    with tempfile.TemporaryDirectory() as folder, Started([*command, *options], cwd=Path(folder), env=environment()) as process:
+        yield LLMock(f"http://127.0.0.1:{port}", process)
+
+
+def _answers(url: str) -> bool:
+    try:
+        get(f"{url}/health")
+    except OSError:
+        return False
+    return True
+
+
+def free_port() -> int:
+    """Find a port on loopback where nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Simulated(NamedTuple):
+    """A ``runner simulate`` that answers."""
+
+    openai: str
+    anthropic: str
+    process: Started
+
+    def base_url(self, dialect: str) -> str:
+        return self.openai if dialect == "openai" else self.anthropic
+
+    def stats(self) -> dict[str, Any]:
+        found: dict[str, Any] = get(f"{self.anthropic}/stats")
+        return found
+
+    def sent(self) -> int:
+        """Count the requests that reached it."""
+        count: int = self.stats()["requests"]
+        return count
+
+
+QUICK = ("--first-token-s", "0", "--chunk-s", "0", "--tokens", "6")
+"""Options of a simulator that answers at once."""
+
+
+@contextmanager
+def simulator(*options: str, env: Mapping[str, str] | None = None) -> Iterator[Simulated]:
+    """Run ``runner simulate`` on a free port until the block is left."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        runner("simulate", "--port", "0", *options, cwd=Path(folder), env=env) as process,
+    ):
+        process.until(lambda: "Ctrl-C" in process.out, "the simulator")
+        addresses = dict(line.split(maxsplit=1) for line in process.out.splitlines()[:2])
+        base = {name: words.split()[-1] for name, words in addresses.items()}
+        yield Simulated(base["openai"], base["anthropic"], process)
+
+
+def rows(store: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Read a store beside whoever writes it; a store or a table that is not there yet holds nothing."""
+    if not store.exists():
+        return []
+    try:
+        with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
+            return connection.execute(query, values).fetchall()
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error) or "unable to open" in str(error):
+            return []
+        raise
+
+
+def count(store: Path, table: str = "items", where: str = "1") -> int:
+    """Count rows of a store."""
+    found = rows(store, f"SELECT count(*) FROM {table} WHERE {where}")
+    return int(found[0][0]) if found else 0
+
+
+def write_prompts(path: Path, numbers: Sequence[int] | range) -> None:
+    """Write a prompt file with one row per number."""
+    lines = (json.dumps({"id": f"row-{number}", "prompt": f"Tell me about the number {number}."}) for number in numbers)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -1,0 +1,64 @@
+"""The wheel holds what a run needs, migrations included, and nothing else; it is run elsewhere."""
+
+import email
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import runner
+from runner.schema import VERSION
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--quiet", "--disable-pip-version-check", "-w", folder]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (path,) = folder.glob("*.whl")
+    assert path.name.endswith("-py3-none-any.whl")
+    return zipfile.ZipFile(path)
+
+
+@pytest.fixture(scope="module")
+def names(wheel: zipfile.ZipFile) -> set[str]:
+    return set(wheel.namelist())
+
+
+def test_the_migrations_are_in_it(names: set[str]) -> None:
+    assert "runner/_migrations/env.py" in names
+    assert len([name for name in names if name.startswith("runner/_migrations/versions/") and name.endswith(".py")]) == VERSION
+
+
+def test_every_module_is_in_it_and_the_mark_of_types(names: set[str]) -> None:
+    package = Path(runner.__file__).parent
+    modules = {f"runner/{path.relative_to(package).as_posix()}" for path in package.rglob("*.py")}
+    assert modules <= names
+    assert "runner/py.typed" in names
+
+
+def test_nothing_else_is_in_it(names: set[str]) -> None:
+    for name in names:
+        top, *rest = name.split("/")
+        assert top == "runner" or top.endswith(".dist-info"), name
+        assert "tests" not in rest
+        assert "__pycache__" not in rest
+        assert not name.endswith((".db", ".pyc", ".toml", ".jsonl", ".csv"))
+
+
+def test_the_command_and_the_licence_are_in_it(wheel: zipfile.ZipFile, names: set[str]) -> None:
+    (entry,) = [name for name in names if name.endswith("entry_points.txt")]
+    assert "runner = runner.cli:main" in wheel.read(entry).decode()
+    assert any(name.endswith("LICENSE") for name in names)
+
+
+def test_the_metadata_tells_version_readme_and_python(wheel: zipfile.ZipFile, names: set[str]) -> None:
+    (entry,) = [name for name in names if name.endswith(".dist-info/METADATA")]
+    found = email.message_from_string(wheel.read(entry).decode())
+    assert (found["Name"], found["Version"], found["Requires-Python"]) == ("prompt-runner", runner.__version__, ">=3.11")
+    assert "# runner" in str(found.get_payload())

@@ -1,0 +1,124 @@
+"""An error's meaning for the run, in the light of what came before it."""
+
+import pytest
+
+from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, StreamError, TransportError
+from runner.judge import AUTH_AFTER_SUCCESS, OUTAGE_S, SAME_REFUSAL, UNREACHED_S, Judge
+
+AUTH = ProviderError("401: wrong key", code="auth", verdict="stop", status=401)
+BILLING = ProviderError("402: no money", code="billing", verdict="stop", status=402)
+NOT_FOUND = ProviderError("404: no such model", code="not_found", verdict="stop", status=404)
+REDIRECT = ProviderError("the endpoint redirects", code="redirect", verdict="stop", status=302)
+HTML = StreamError("the endpoint answered text/html", code="not_an_api", verdict="stop")
+BAD = ProviderError("400: no such parameter", code="bad_request", verdict="fail", status=400)
+BUSY = ProviderError("500", code="server_error", verdict="retry", status=500)
+LIMITED = ProviderError("429", code="rate_limited", verdict="retry", status=429, throttled=True)
+REFUSED = TransportError("no connection", code="connect", sent=False)
+NO_NAME = TransportError("not found", code="dns", sent=False)
+TLS = TransportError("certificate", code="tls", verdict="stop", sent=False)
+
+
+def after_a_success(model: str = "m") -> Judge:
+    judge = Judge()
+    judge.success(model)
+    return judge
+
+
+@pytest.mark.parametrize("error", [AUTH, BILLING, NOT_FOUND, REDIRECT, HTML, TLS], ids=lambda e: e.code)
+def test_wrong_settings_stop_the_run_at_the_first_answer(error: AttemptError) -> None:
+    assert Judge().verdict(error, "m", 0) == "stop"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (AUTH, "retry"),
+        (BILLING, "stop"),
+        (NOT_FOUND, "fail"),
+        (REDIRECT, "fail"),
+        (HTML, "fail"),
+        (TLS, "stop"),
+        (BAD, "fail"),
+        (BUSY, "retry"),
+        (LIMITED, "retry"),
+    ],
+    ids=lambda value: getattr(value, "code", value),
+)
+def test_after_a_success_odd_answers_are_the_items_own(error: AttemptError, expected: str) -> None:
+    assert after_a_success().verdict(error, "m", 0) == expected
+
+
+@pytest.mark.parametrize("error", [NOT_FOUND, REDIRECT, HTML], ids=lambda e: e.code)
+def test_success_of_one_model_says_nothing_about_another(error: AttemptError) -> None:
+    assert after_a_success("good").verdict(error, "misspelt", 0) == "stop"
+
+
+def test_a_key_that_had_worked_gets_a_few_more_tries_in_a_row() -> None:
+    judge = after_a_success()
+    verdicts = [judge.verdict(AUTH, "m", 0) for _ in range(AUTH_AFTER_SUCCESS)]
+    assert verdicts == ["retry"] * (AUTH_AFTER_SUCCESS - 1) + ["stop"]
+
+
+def test_a_success_between_key_errors_begins_the_count_anew() -> None:
+    judge = after_a_success()
+    for _ in range(10):
+        assert judge.verdict(AUTH, "m", 0) == "retry"
+        judge.success("m")
+
+
+def test_the_same_refusal_of_all_first_rows_is_a_wrong_setting() -> None:
+    judge = Judge()
+    verdicts = [judge.verdict(BAD, "m", 0) for _ in range(SAME_REFUSAL)]
+    assert verdicts == ["fail"] * (SAME_REFUSAL - 1) + ["stop"]
+
+
+def test_different_refusals_are_the_rows_own() -> None:
+    judge = Judge()
+    for number in range(5 * SAME_REFUSAL):
+        error = ProviderError(f"400: field {number % 2}", code="bad_request", verdict="fail", status=400)
+        assert judge.verdict(error, "m", 0) == "fail"
+
+
+def test_refusals_after_a_success_never_stop_the_run() -> None:
+    judge = after_a_success()
+    assert {judge.verdict(BAD, "m", 0) for _ in range(5 * SAME_REFUSAL)} == {"fail"}
+
+
+@pytest.mark.parametrize("error", [REFUSED, NO_NAME, AttemptTimeoutError("no connection", clock="connect", sent=False)])
+def test_an_endpoint_never_reached_is_tried_for_a_short_while(error: AttemptError) -> None:
+    judge = Judge()
+    assert judge.verdict(error, "m", 1000) == "retry"
+    assert judge.verdict(error, "m", 1000 + UNREACHED_S - 0.1) == "retry"
+    assert judge.verdict(error, "m", 1000 + UNREACHED_S) == "stop"
+
+
+def test_an_endpoint_that_had_answered_gets_longer() -> None:
+    judge = after_a_success()
+    assert judge.verdict(REFUSED, "m", 0) == "retry"
+    assert judge.verdict(REFUSED, "m", UNREACHED_S + 1) == "retry"
+    assert judge.verdict(REFUSED, "m", OUTAGE_S) == "stop"
+
+
+@pytest.mark.parametrize(
+    "error", [BUSY, LIMITED, BAD, TransportError("cut", code="cut"), AttemptTimeoutError("", clock="silence")]
+)
+def test_any_answer_ends_an_outage(error: AttemptError) -> None:
+    judge = Judge()
+    assert judge.verdict(REFUSED, "m", 0) == "retry"
+    judge.verdict(error, "m", UNREACHED_S - 1)
+    assert judge.verdict(REFUSED, "m", UNREACHED_S + 1) == "retry"
+    assert judge.verdict(REFUSED, "m", UNREACHED_S + OUTAGE_S) == "retry"
+    assert judge.verdict(REFUSED, "m", UNREACHED_S + OUTAGE_S + 1) == "stop"
+
+
+def test_a_success_ends_an_outage() -> None:
+    judge = after_a_success()
+    judge.verdict(REFUSED, "m", 0)
+    judge.success("m")
+    assert judge.verdict(REFUSED, "m", OUTAGE_S) == "retry"
+
+
+@pytest.mark.parametrize("verdict", ["retry", "fail"])
+def test_other_errors_mean_what_they_say(verdict: str) -> None:
+    error = StreamError("odd", code="size_cap" if verdict == "fail" else "truncated", verdict=verdict)  # type: ignore[arg-type]
+    assert [Judge().verdict(error, "m", 0), after_a_success().verdict(error, "m", 0)] == [verdict, verdict]

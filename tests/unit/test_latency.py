@@ -1,0 +1,53 @@
+"""Quantiles right within a percent, in constant memory."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.latency import Histogram
+
+DURATIONS = st.floats(min_value=1e-4, max_value=1e5)
+
+
+def filled(*durations: float) -> Histogram:
+    histogram = Histogram()
+    for seconds in durations:
+        histogram.add(seconds)
+    return histogram
+
+
+def test_nothing_measured_has_no_quantile() -> None:
+    assert Histogram().quantile(0.5) is None
+
+
+@given(st.lists(DURATIONS, min_size=1, max_size=60), st.floats(min_value=0, max_value=1))
+def test_every_quantile_is_within_a_percent_of_the_true_one(durations: list[float], share: float) -> None:
+    true = sorted(durations)[max(1, math.ceil(share * len(durations))) - 1]
+    assert filled(*durations).quantile(share) == pytest.approx(true, rel=0.0101)
+
+
+@given(st.lists(DURATIONS, min_size=1, max_size=30))
+def test_quantiles_grow_with_their_share(durations: list[float]) -> None:
+    histogram = filled(*durations)
+    found = [histogram.quantile(share / 20) for share in range(21)]
+    assert found == sorted(found, key=lambda value: value or 0.0)
+
+
+def test_the_order_does_not_matter() -> None:
+    durations = [0.01 * number for number in range(1, 500)]
+    shuffled = random.Random(1).sample(durations, len(durations))
+    assert [filled(*durations).quantile(s) for s in (0.5, 0.95)] == [filled(*shuffled).quantile(s) for s in (0.5, 0.95)]
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 1e-9])
+def test_a_duration_too_small_to_measure_counts_as_the_smallest(seconds: float) -> None:
+    assert filled(seconds).quantile(0.5) == pytest.approx(1e-4)
+
+
+def test_memory_does_not_grow_with_the_number_of_durations() -> None:
+    draw = random.Random(3)
+    histogram = filled(*(draw.lognormvariate(0, 2) for _ in range(20_000)))
+    assert len(histogram._counts) < 1200

@@ -1,0 +1,261 @@
+"""A row's identity, and what is asked for it."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.model import Item, Outcome, Params, Row
+from runner.prompts import BAD_ROW, Template, base_key, item
+
+TEMPLATE = Template(model="m", system="Be brief.", params=Params(max_tokens=10, temperature=0.5, stop=["END"]))
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+NAMES = TEXT.filter(lambda name: name not in ("id", "prompt", "messages", "params"))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=5,
+)
+FIELDS = st.dictionaries(NAMES, VALUES, max_size=4)
+
+
+def a_row(line: int = 1, /, **fields: Any) -> Row:
+    return Row(line=line, fields=fields)
+
+
+def read(line: str) -> Row:
+    return Row(line=1, fields=json.loads(line))
+
+
+def an_item(**fields: Any) -> Item:
+    made = item(a_row(**fields), "key", TEMPLATE)
+    assert isinstance(made, Item), made
+    return made
+
+
+def a_fault(**fields: Any) -> str:
+    made = item(a_row(7, **fields), "key", TEMPLATE)
+    assert isinstance(made, Outcome), made
+    assert (made.key, made.position, made.status, made.error_code) == ("key", 7, "failed", BAD_ROW)
+    assert (made.attempt, made.attempts, made.completion) == (None, 0, None)
+    assert made.error is not None
+    assert made.error.startswith("line 7: ")
+    return made.error
+
+
+def turned(value: Any) -> Any:
+    """The same value with the fields of every object in the opposite order."""
+    if isinstance(value, dict):
+        return {name: turned(value[name]) for name in reversed(value)}
+    return [turned(one) for one in value] if isinstance(value, list) else value
+
+
+def test_an_id_of_its_own_is_the_key() -> None:
+    assert base_key(a_row(id="a b/ü", prompt="x")) == ("a b/ü", True)
+    assert base_key(a_row(id=17, prompt="x")) == ("17", True)
+    assert base_key(a_row(id=0)) == ("0", True)
+    assert base_key(a_row(id=-3)) == ("-3", True)
+
+
+@pytest.mark.parametrize("own", [None, "", True, False, 1.5, [], {}, ["a"]])
+def test_what_is_no_id_leaves_the_hash(own: Any) -> None:
+    key, is_own = base_key(a_row(id=own, prompt="x"))
+    assert key.startswith("row-")
+    assert not is_own
+
+
+def test_the_hash_knows_neither_line_nor_spacing_nor_order() -> None:
+    keys = {
+        base_key(read('{"prompt":"x","lang":{"a":1,"b":2}}')),
+        base_key(read(' { "lang" : { "b" : 2 , "a" : 1 } , "prompt" : "\\u0078" } ')),
+        base_key(Row(line=99, fields={"prompt": "x", "lang": {"a": 1, "b": 2}})),
+    }
+    assert len(keys) == 1
+
+
+@given(FIELDS)
+def test_any_row_has_the_same_hash_in_any_order(fields: dict[str, Any]) -> None:
+    key = base_key(Row(line=1, fields=fields))
+    assert key == base_key(Row(line=5, fields=turned(fields)))
+    assert key == base_key(read(json.dumps(fields, indent=3)))
+
+
+@given(FIELDS, FIELDS)
+def test_different_rows_have_different_hashes(one: dict[str, Any], other: dict[str, Any]) -> None:
+    same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    assert (base_key(Row(line=1, fields=one)) == base_key(Row(line=1, fields=other))) == same
+
+
+def test_every_field_counts_for_the_hash() -> None:
+    rows = [a_row(prompt="x"), a_row(prompt="y"), a_row(prompt="x", n=1), a_row(prompt="x", n="1"), a_row(prompt="x", n=None)]
+    assert len({base_key(row) for row in rows}) == len(rows)
+
+
+def test_a_broken_row_is_known_by_its_bytes() -> None:
+    def broken(raw: bytes, line: int = 1) -> tuple[str, bool]:
+        return base_key(Row(line=line, fields=None, fault="not JSON", raw=raw))
+
+    assert broken(b"{oops") == broken(b"{oops", 8)
+    assert broken(b"{oops")[0] != broken(b"{oops ")[0]
+    assert not broken(b"")[1]
+
+
+def test_a_prompt_becomes_one_message_of_the_user() -> None:
+    made = an_item(prompt=" hello ")
+    assert made.request.messages == ({"role": "user", "content": " hello "},)
+    assert (made.request.model, made.request.system, made.request.params) == ("m", "Be brief.", TEMPLATE.params)
+    assert (made.key, made.position, made.attempts_before) == ("key", 1, 0)
+
+
+def test_messages_are_taken_as_they_are() -> None:
+    messages = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": [{"type": "text", "text": "t"}], "name": "n"},
+        {"role": "assistant", "tool_calls": []},
+    ]
+    assert an_item(messages=messages).request.messages == tuple(messages)
+    assert an_item(messages=messages, prompt=None).request.messages == tuple(messages)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({}, "no prompt and no messages"),
+        ({"prompt": "x", "messages": [{"role": "user", "content": "y"}]}, "both a prompt and messages"),
+        ({"prompt": ""}, "the prompt is empty"),
+        ({"prompt": " \n\t\u3000"}, "the prompt is empty"),
+        ({"prompt": 3}, "the prompt must be a text"),
+        ({"prompt": ["x"]}, "the prompt must be a text"),
+        ({"prompt": False}, "the prompt must be a text"),
+        ({"messages": []}, "at least one message"),
+        ({"messages": {}}, "messages must be a list"),
+        ({"messages": "x"}, "messages must be a list"),
+        ({"messages": ["x"]}, "an object with a role"),
+        ({"messages": [{"content": "x"}]}, "an object with a role"),
+        ({"messages": [{"role": 1, "content": "x"}]}, "an object with a role"),
+        ({"prompt": "x", "id": ""}, "the id must be"),
+        ({"prompt": "x", "id": 1.0}, "the id must be"),
+        ({"prompt": "x", "id": True}, "the id must be"),
+        ({"prompt": "x", "id": ["a"]}, "the id must be"),
+        ({"prompt": "x", "id": {}}, "the id must be"),
+        ({"prompt": "x", "params": []}, "params must be an object"),
+        ({"prompt": "x", "params": 3}, "params must be an object"),
+    ],
+)
+def test_rows_of_which_no_request_can_be_made(fields: dict[str, Any], why: str) -> None:
+    assert why in a_fault(**fields)
+
+
+def test_a_misspelt_field_is_named() -> None:
+    assert "did you mean 'prompt' by 'promt'?" in a_fault(promt="x")
+    assert "did you mean 'messages' by 'message'?" in a_fault(message=[])
+
+
+@pytest.mark.parametrize("name", ["prompt", "messages"])
+def test_a_field_that_is_null_is_not_taken_for_misspelt(name: str) -> None:
+    assert "did you mean" not in a_fault(**{name: None})
+
+
+def test_a_row_that_the_reader_could_not_read() -> None:
+    made = item(Row(line=4, fields=None, fault="not JSON: x", raw=b"{"), "row-1", TEMPLATE)
+    assert isinstance(made, Outcome)
+    assert (made.error_code, made.error, made.metadata, made.position) == (BAD_ROW, "line 4: not JSON: x", {}, 4)
+
+
+def test_a_broken_row_keeps_its_metadata() -> None:
+    made = item(a_row(prompt="", lang="en", id=5), "5", TEMPLATE)
+    assert isinstance(made, Outcome)
+    assert made.metadata == {"lang": "en", "id": 5}
+
+
+OVERRIDES: dict[str, Any] = {
+    "max_tokens": 99, "temperature": 1.5, "top_p": 0.25, "stop": ["A", "B"], "seed": 7, "extra_body": {"k": [1]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(OVERRIDES))
+def test_a_row_overrides_one_parameter_and_leaves_the_others(name: str) -> None:
+    params = an_item(prompt="x", params={name: OVERRIDES[name]}).request.params
+    for other in Params.__struct_fields__:
+        expected = OVERRIDES[name] if other == name else getattr(TEMPLATE.params, other)
+        assert getattr(params, other) == expected
+
+
+def test_a_row_overrides_the_model() -> None:
+    made = an_item(prompt="x", params={"model": "other"})
+    assert (made.request.model, made.request.params) == ("other", TEMPLATE.params)
+
+
+def test_params_that_are_null_or_empty_change_nothing() -> None:
+    for params in (None, {}, {"temperature": None, "model": None}):
+        assert an_item(prompt="x", params=params).request == an_item(prompt="x").request
+
+
+def test_zero_is_an_override() -> None:
+    assert an_item(prompt="x", params={"temperature": 0}).request.params.temperature == 0
+
+
+def test_unknown_parameters_are_refused_with_the_nearest_right_name() -> None:
+    assert "no 'max_token'; did you mean 'max_tokens'?" in a_fault(prompt="x", params={"max_token": 3})
+    assert "no 'qqqqqqq'; known are model, max_tokens" in a_fault(prompt="x", params={"qqqqqqq": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model", 3),
+        ("max_tokens", "10"),
+        ("max_tokens", 1.5),
+        ("max_tokens", True),
+        ("temperature", "hot"),
+        ("top_p", []),
+        ("stop", 3),
+        ("stop", [3]),
+        ("seed", 1.5),
+        ("extra_body", []),
+    ],
+)
+def test_parameters_of_the_wrong_kind_are_refused_by_name(name: str, value: Any) -> None:
+    assert name in a_fault(prompt="x", params={name: value})
+
+
+@given(FIELDS)
+def test_further_fields_are_kept_as_they_are(fields: dict[str, Any]) -> None:
+    assert an_item(prompt="x", params={}, **fields).metadata == fields
+
+
+def test_an_id_that_is_no_text_stays_among_the_metadata() -> None:
+    assert an_item(id=17, prompt="x", lang="en").metadata == {"id": 17, "lang": "en"}
+    assert an_item(id="17", prompt="x").metadata == {}
+    assert an_item(id=None, prompt="x").metadata == {}
+
+
+@given(FIELDS, FIELDS)
+def test_the_fingerprint_does_not_look_at_metadata(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert an_item(prompt="x", **one).fingerprint == an_item(prompt="x", **other).fingerprint
+
+
+@given(TEXT.filter(str.strip), TEXT.filter(str.strip))
+def test_the_fingerprint_tells_prompts_apart(one: str, other: str) -> None:
+    assert (an_item(prompt=one).fingerprint == an_item(prompt=other).fingerprint) == (one == other)
+
+
+def test_the_fingerprint_looks_at_all_that_is_asked() -> None:
+    asked: list[dict[str, Any]] = [
+        {"prompt": "x"},
+        {"prompt": "x", "params": {"seed": 1}},
+        {"prompt": "x", "params": {"seed": 2}},
+        {"messages": [{"role": "user", "content": "x"}]},
+        {"messages": [{"role": "system", "content": "x"}]},
+    ]
+    prints = {an_item(**fields).fingerprint for fields in asked}
+    assert len(prints) == len(asked)
+    assert all(-(2**63) <= one < 2**63 for one in prints)
+
+
+def test_the_fingerprint_is_the_same_in_every_process() -> None:
+    """It is stored, so no salted hash may be in it; changing it makes every stored row look changed."""
+    assert an_item(prompt="x").fingerprint == an_item(id="other", prompt="x").fingerprint == -1403820291804325407
+    assert base_key(a_row(prompt="x")) == ("row-f83c145331955c1293ef", False)

@@ -1,0 +1,82 @@
+"""Waits between attempts: bounded, jittered, never under a hint, and an end to them."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.retry import RetryPolicy
+
+WAITS = st.floats(min_value=0, max_value=1e6, allow_nan=False)
+TIMES = st.integers(min_value=1, max_value=5_000)
+
+
+class Highest(random.Random):
+    """Draws the upper bound."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
+class Lowest(random.Random):
+    """Draws the lower bound."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return a
+
+
+@pytest.mark.parametrize(("failures", "expected"), [(1, 0.5), (2, 1.0), (3, 2.0), (4, 4.0), (5, None), (6, None)])
+def test_the_ceiling_doubles_until_the_attempts_are_used_up(failures: int, expected: float | None) -> None:
+    assert RetryPolicy().delay(failures, draw=Highest()) == expected
+
+
+@pytest.mark.parametrize(("times", "expected"), [(1, 2.0), (2, 4.0), (5, 32.0), (6, 60.0), (7, 60.0), (5_000, 60.0)])
+def test_rate_limits_back_off_further_up_to_the_cap_and_have_no_last_attempt(times: int, expected: float) -> None:
+    assert RetryPolicy().throttled_delay(times, waited_s=0, draw=Highest()) == expected
+
+
+def test_jitter_is_full() -> None:
+    assert RetryPolicy().delay(3, draw=Lowest()) == 0
+    waits = {RetryPolicy(attempts=100).delay(20, draw=random.Random(seed)) for seed in range(50)}
+    assert len(waits) == 50
+    assert min(w for w in waits if w is not None) < 15
+    assert max(w for w in waits if w is not None) > 45
+
+
+def test_the_same_seed_gives_the_same_waits() -> None:
+    first, second = random.Random(7), random.Random(7)
+    policy = RetryPolicy()
+    assert [policy.delay(n, draw=first) for n in range(1, 5)] == [policy.delay(n, draw=second) for n in range(1, 5)]
+
+
+@given(times=TIMES, hint_s=WAITS, seed=st.integers())
+def test_a_hint_is_never_undercut_and_its_jitter_is_small(times: int, hint_s: float, seed: int) -> None:
+    policy = RetryPolicy(attempts=10_000)
+    for wait, base_s in (
+        (policy.delay(times, draw=random.Random(seed), hint_s=hint_s), policy.base_s),
+        (policy.throttled_delay(times, waited_s=0, draw=random.Random(seed), hint_s=hint_s), policy.throttled_base_s),
+    ):
+        assert wait is not None
+        assert hint_s <= wait <= hint_s + base_s
+
+
+@given(times=TIMES, seed=st.integers())
+def test_without_a_hint_no_wait_passes_the_cap(times: int, seed: int) -> None:
+    policy = RetryPolicy(attempts=10_000)
+    wait = policy.delay(times, draw=random.Random(seed))
+    assert wait is not None
+    assert 0 <= wait <= policy.cap_s
+
+
+def test_a_hint_gives_no_further_attempt() -> None:
+    assert RetryPolicy(attempts=2).delay(2, draw=Lowest(), hint_s=1) is None
+
+
+@pytest.mark.parametrize(("waited_s", "gives_up"), [(0.0, False), (3599.9, False), (3600.0, True), (9999.0, True)])
+def test_patience_with_rate_limits_ends(waited_s: float, gives_up: bool) -> None:
+    assert (RetryPolicy().throttled_delay(3, waited_s=waited_s, draw=Lowest()) is None) is gives_up
+
+
+def test_one_attempt_means_no_retry() -> None:
+    assert RetryPolicy(attempts=1).delay(1, draw=Lowest()) is None

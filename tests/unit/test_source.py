@@ -1,0 +1,327 @@
+"""What is still to be done: settled rows are skipped, edited files buy nothing again, identical rows are told apart."""
+
+import json
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runner import database, ledger, source
+from runner.errors import UsageError
+from runner.inputs import jsonl
+from runner.model import Attempt, Completion, Entry, Item, Outcome, Params, Row, Settled
+from runner.opening import reader
+from runner.prompts import Template, base_key
+from runner.store import RunStore
+
+pytestmark = pytest.mark.anyio
+
+TEMPLATE = Template(model="m", system=None, params=Params())
+
+
+class Memory:
+    """A store in a dictionary."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Settled] = {}
+        self.asked: list[str] = []
+        self.moved: list[tuple[str, int]] = []
+
+    async def settled(self, keys: Sequence[str]) -> dict[str, Settled]:
+        self.asked += keys
+        return {key: self.held[key] for key in keys if key in self.held}
+
+    async def reposition(self, moved: Sequence[tuple[str, int]]) -> None:
+        self.moved += moved
+
+    async def save(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if isinstance(entry, Outcome):
+                self.held[entry.key] = Settled(
+                    status=entry.status, position=entry.position, fingerprint=entry.fingerprint, attempts=entry.attempts
+                )
+
+
+def written(path: Path, rows: Iterable[Any]) -> source.Input:
+    """A prompt file of objects, or of lines as they stand."""
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    path.write_text("".join(line + "\n" for line in lines))
+    return reader(path)
+
+
+async def to_do(
+    prompts: source.Input,
+    store: Memory | RunStore,
+    *,
+    fresh: bool = False,
+    retry_failed: bool = False,
+    limit: int | None = None,
+    template: Template = TEMPLATE,
+) -> tuple[list[Item | Outcome], source.Counts]:
+    counts = source.Counts()
+    found = source.scan(prompts)
+    items = source.items(prompts, found, template, store, counts, fresh=fresh, retry_failed=retry_failed, limit=limit)
+    return [one async for one in items], counts
+
+
+def answered(one: Item | Outcome, status: str = "done") -> Outcome:
+    if isinstance(one, Outcome):
+        return one
+    number = one.attempts_before + 1
+    return Outcome(
+        key=one.key,
+        position=one.position,
+        status="done" if status == "done" else "failed",
+        metadata=one.metadata,
+        fingerprint=one.fingerprint,
+        completion=Completion(text="t", finish_reason="stop") if status == "done" else None,
+        error_code=None if status == "done" else "server_error",
+        attempt=Attempt(key=one.key, number=number, started_at=1.0, duration_s=1.0),
+        attempts=number,
+    )
+
+
+async def answer_all(prompts: source.Input, store: Memory | RunStore) -> list[Item | Outcome]:
+    todo, _ = await to_do(prompts, store)
+    await store.save([answered(one) for one in todo])
+    return todo
+
+
+def prompts_of(todo: Iterable[Item | Outcome]) -> list[str]:
+    return [str(one.request.messages[0]["content"]) for one in todo if isinstance(one, Item)]
+
+
+def test_scan_counts_rows_without_blank_lines(tmp_path: Path) -> None:
+    found = source.scan(written(tmp_path / "p.jsonl", [{"prompt": "a"}, "", {"prompt": "b"}, "{broken", "  "]))
+    assert (found.rows, found.identical, found.duplicates, found.repeated) == (3, 0, {}, frozenset())
+
+
+def test_scan_of_an_empty_file(tmp_path: Path) -> None:
+    assert source.scan(written(tmp_path / "p.jsonl", [])).rows == 0
+
+
+def test_scan_finds_duplicate_ids_with_their_lines(tmp_path: Path) -> None:
+    rows = [{"id": "a", "prompt": "1"}, {"id": "b", "prompt": "2"}, "", {"id": "a", "prompt": "3"}, {"id": 5}, {"id": "5"}]
+    found = source.scan(written(tmp_path / "p.jsonl", rows))
+    assert found.duplicates == {"a": [1, 4], "5": [5, 6]}
+    assert found.identical == 0
+
+
+def test_scan_counts_identical_rows_beyond_the_first(tmp_path: Path) -> None:
+    rows = [{"prompt": "x"}, {"prompt": "y"}, '{ "prompt" : "x" }', {"prompt": "x"}, "{oops", "{oops"]
+    found = source.scan(written(tmp_path / "p.jsonl", rows))
+    assert (found.rows, found.identical, found.duplicates) == (6, 3, {})
+
+
+def test_the_same_prompt_under_two_ids_or_with_other_fields_is_not_identical(tmp_path: Path) -> None:
+    rows = [{"id": "1", "prompt": "x"}, {"id": "2", "prompt": "x"}, {"prompt": "x"}, {"prompt": "x", "n": 1}]
+    found = source.scan(written(tmp_path / "p.jsonl", rows))
+    assert (found.identical, found.duplicates) == (0, {})
+
+
+def test_duplicates_are_refused_with_lines_and_only_the_first_few(tmp_path: Path) -> None:
+    rows = [{"id": f"id{n % 7}", "prompt": "x"} for n in range(35)]
+    prompts = written(tmp_path / "p.jsonl", rows)
+    with pytest.raises(UsageError, match="7 ids stand more than once") as caught:
+        source.refuse_duplicates(source.scan(prompts), prompts.path)
+    words = str(caught.value)
+    assert str(prompts.path) in words
+    assert "'id0' on lines 1, 8, 15, ..." in words
+    assert "'id4'" in words
+    assert "'id5'" not in words
+    assert "and 2 more" in words
+
+
+def test_unique_ids_are_not_refused(tmp_path: Path) -> None:
+    prompts = written(tmp_path / "p.jsonl", [{"id": "a"}, {"id": "b"}, {"prompt": "x"}, {"prompt": "x"}])
+    source.refuse_duplicates(source.scan(prompts), prompts.path)
+
+
+@given(st.lists(st.sampled_from("abcde"), max_size=30))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+def test_scan_agrees_with_plain_counting(tmp_path: Path, texts: list[str]) -> None:
+    prompts = written(tmp_path / "p.jsonl", [{"prompt": text} for text in texts])
+    found = source.scan(prompts)
+    assert (found.rows, found.identical) == (len(texts), len(texts) - len(set(texts)))
+    keys = [key for key, _ in source.keyed(prompts.read(), found.repeated)]
+    assert len(set(keys)) == len(texts)
+
+
+async def test_identical_rows_get_ordinals(tmp_path: Path) -> None:
+    prompts = written(tmp_path / "p.jsonl", [{"prompt": "x"}, {"prompt": "y"}, {"prompt": "x"}, {"prompt": "x"}])
+    todo, _ = await to_do(prompts, Memory(), fresh=True)
+    first = todo[0].key
+    assert [one.key for one in todo] == [first, todo[1].key, f"{first}-2", f"{first}-3"]
+    assert [one.position for one in todo] == [1, 2, 3, 4]
+
+
+def test_an_id_that_looks_like_one_of_our_ordinals_is_refused_or_kept_apart(tmp_path: Path) -> None:
+    """Our own exports hold such ids; two rows under one key would be one answer for two prompts."""
+    key, _ = base_key(Row(line=1, fields={"prompt": "x"}))
+    prompts = written(tmp_path / "p.jsonl", [{"prompt": "x"}, {"prompt": "x"}, {"id": f"{key}-2", "prompt": "z"}])
+    found = source.scan(prompts)
+    keys = [one for one, _ in source.keyed(prompts.read(), found.repeated)]
+    assert found.duplicates or len(set(keys)) == 3
+
+
+async def test_a_fresh_run_does_not_ask_the_store(tmp_path: Path) -> None:
+    store = Memory()
+    todo, counts = await to_do(written(tmp_path / "p.jsonl", [{"prompt": str(n)} for n in range(600)]), store, fresh=True)
+    assert prompts_of(todo) == [str(n) for n in range(600)]
+    assert store.asked == []
+    assert (counts.settled, counts.seen, counts.complete) == (0, 0, True)
+
+
+async def test_settled_rows_are_skipped_and_counted(tmp_path: Path) -> None:
+    store, prompts = Memory(), written(tmp_path / "p.jsonl", [{"prompt": str(n)} for n in range(600)])
+    todo, _ = await to_do(prompts, store)
+    await store.save([answered(one) for one in todo[:300]])
+    again, counts = await to_do(prompts, store)
+    assert again == todo[300:]
+    assert (counts.settled, counts.seen, counts.changed, counts.complete) == (300, 300, 0, True)
+
+
+async def test_failed_rows_come_again_only_when_asked_and_know_their_attempts(tmp_path: Path) -> None:
+    store, prompts = Memory(), written(tmp_path / "p.jsonl", [{"prompt": "a"}, {"prompt": "b"}])
+    todo, _ = await to_do(prompts, store)
+    await store.save([answered(todo[0]), answered(todo[1], "failed")])
+    assert (await to_do(prompts, store))[0] == []
+    (again,), counts = await to_do(prompts, store, retry_failed=True)
+    assert isinstance(again, Item)
+    assert (prompts_of([again]), again.attempts_before) == (["b"], 1)
+    assert (counts.settled, counts.seen) == (1, 2)
+
+
+async def test_a_row_with_attempts_only_is_still_to_be_done(tmp_path: Path) -> None:
+    store, prompts = Memory(), written(tmp_path / "p.jsonl", [{"id": "a", "prompt": "x"}])
+    store.held["a"] = Settled(status=None, position=None, fingerprint=None, attempts=3)
+    (one,), counts = await to_do(prompts, store)
+    assert isinstance(one, Item)
+    assert (one.attempts_before, counts.seen, counts.settled, store.moved) == (3, 0, 0, [])
+
+
+@pytest.mark.parametrize(("limit", "complete"), [(1, False), (299, False), (300, True), (301, True), (None, True)])
+async def test_limit_looks_at_the_first_rows_only(tmp_path: Path, limit: int | None, complete: bool) -> None:
+    prompts = written(tmp_path / "p.jsonl", [{"prompt": str(n)} for n in range(300)])
+    store = Memory()
+    todo, counts = await to_do(prompts, store, limit=limit)
+    assert prompts_of(todo) == [str(n) for n in range(300)][:limit]
+    assert counts.complete is complete
+    await store.save([answered(one) for one in todo])
+    assert (await to_do(prompts, store, limit=limit))[0] == []
+
+
+async def test_broken_rows_come_as_outcomes(tmp_path: Path) -> None:
+    prompts = written(tmp_path / "p.jsonl", [{"prompt": "a"}, "{oops", {"id": "c", "lang": "en"}, "[1]"])
+    todo, _ = await to_do(prompts, Memory())
+    assert [type(one) for one in todo] == [Item, Outcome, Outcome, Outcome]
+    assert [one.position for one in todo] == [1, 2, 3, 4]
+    assert [one.error_code for one in todo if isinstance(one, Outcome)] == ["bad_row"] * 3
+
+
+async def test_rows_that_moved_are_noted(tmp_path: Path) -> None:
+    path, store = tmp_path / "p.jsonl", Memory()
+    await answer_all(written(path, [{"id": name, "prompt": name} for name in "abc"]), store)
+    todo, _ = await to_do(written(path, [{"id": name, "prompt": name} for name in "acb"]), store)
+    assert todo == []
+    assert sorted(store.moved) == [("b", 3), ("c", 2)]
+
+
+async def test_changed_rows_are_counted_and_not_sent(tmp_path: Path) -> None:
+    path, store = tmp_path / "p.jsonl", Memory()
+    await answer_all(written(path, [{"id": name, "prompt": name} for name in "abc"]), store)
+    rows = [{"id": "a", "prompt": "a"}, {"id": "b", "prompt": "B"}, {"id": "c", "prompt": "c", "note": "new"}]
+    todo, counts = await to_do(written(path, rows), store)
+    assert todo == []
+    assert (counts.changed, counts.settled) == (1, 3)
+
+
+async def test_appended_rows_are_taken(tmp_path: Path) -> None:
+    path, store = tmp_path / "p.jsonl", Memory()
+    await answer_all(written(path, [{"prompt": "a"}]), store)
+    todo, _ = await to_do(written(path, [{"prompt": "a"}, {"prompt": "b"}, {"prompt": "a"}]), store)
+    assert prompts_of(todo) == ["b", "a"]
+
+
+async def test_what_is_appended_after_opening_belongs_to_the_next_session(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    prompts = written(path, [{"prompt": "a"}])
+    before = source.digest(prompts)
+    with path.open("a") as file:
+        file.write('{"prompt": "b"}\n')
+    assert source.scan(prompts).rows == 1
+    assert source.digest(prompts) == before != source.digest(reader(path))
+    assert prompts_of((await to_do(prompts, Memory()))[0]) == ["a"]
+
+
+def test_digest_changes_with_every_byte(tmp_path: Path) -> None:
+    digests = {source.digest(written(tmp_path / "p.jsonl", lines)) for lines in (["a"], ["b"], ["a", ""], [" a"], [])}
+    assert len(digests) == 5
+
+
+def test_digest_of_a_folder_is_refused(tmp_path: Path) -> None:
+    prompts = source.Input(tmp_path, 0, lambda: jsonl.read(tmp_path))
+    with pytest.raises(UsageError, match="folder"):
+        source.digest(prompts)
+
+
+ROWS: list[dict[str, Any]] = [
+    *({"prompt": f"hash {n}"} for n in range(300)),
+    *({"prompt": "the same", "lang": "en"} for _ in range(5)),
+    *({"id": f"own {n}", "prompt": f"own {n}"} for n in range(300)),
+]
+
+
+def edits() -> dict[str, tuple[list[Any], int]]:
+    """Edited files, and how many of their rows nobody has answered."""
+    new = {"prompt": "new"}
+    shuffled = random.Random(3).sample(ROWS, len(ROWS))
+    return {
+        "same": (ROWS, 0),
+        "line on top": ([new, *ROWS], 1),
+        "line in the middle": ([*ROWS[:300], new, *ROWS[300:]], 1),
+        "blank lines on top": (["", "", *ROWS], 0),
+        "line deleted": (ROWS[1:], 0),
+        "an identical one deleted": ([*ROWS[:300], *ROWS[301:]], 0),
+        "an identical one more": ([ROWS[302], *ROWS], 1),
+        "shuffled": (shuffled, 0),
+        "turned": (ROWS[::-1], 0),
+        "shuffled, cut and added to": ([*shuffled[100:], new, {"id": "n", "prompt": "n"}], 2),
+        "fields in another order": ([dict(reversed(row.items())) for row in ROWS], 0),
+    }
+
+
+@pytest.mark.parametrize("edit", edits())
+async def test_no_unchanged_row_of_an_edited_file_comes_again(tmp_path: Path, edit: str) -> None:
+    rows, unknown = edits()[edit]
+    path, store_path = tmp_path / "p.jsonl", tmp_path / "runner.db"
+    database.prepare(store_path, create=True)
+    opened = ledger.open_run(store_path, path, {}, {}, new=False)
+    async with RunStore.own(store_path, opened.id) as store:
+        assert len(await answer_all(written(path, ROWS), store)) == len(ROWS)
+        prompts = written(path, rows)
+        todo, counts = await to_do(prompts, store)
+        assert len(todo) == unknown
+        assert counts.settled == source.scan(prompts).rows - unknown
+        assert counts.changed == 0
+        await store.save([answered(one) for one in todo])
+        assert (await to_do(prompts, store))[0] == []
+
+
+@given(st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+async def test_any_edit_buys_only_the_rows_that_are_new(tmp_path: Path, data: st.DataObject) -> None:
+    lines = st.lists(st.sampled_from("abcdef").map(lambda text: {"prompt": text}), max_size=12)
+    first, second = data.draw(lines), data.draw(lines)
+    path, store = tmp_path / "p.jsonl", Memory()
+    await answer_all(written(path, first), store)
+    todo, _ = await to_do(written(path, second), store)
+    left = [row["prompt"] for row in second]
+    for row in first:
+        if row["prompt"] in left:
+            left.remove(row["prompt"])
+    assert sorted(prompts_of(todo)) == sorted(left)
