@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -178,16 +179,16 @@ def export(
     format: "csv" or "jsonl", by default the file's ending. raw: leave CSV cells alone that a spreadsheet takes for formulas.
     Under its final name the file is complete or absent. Raises UsageError, StoreError.
     """
-    kind = format or Path(output).suffix.lstrip(".").lower()
-    if not kind and str(output) == "-":
-        kind = "csv"
-    if kind not in plugins.names("exports"):
-        known = " or ".join(plugins.names("exports"))
-        raise UsageError(f"cannot tell the format of {output}: end it in .csv or .jsonl, or give --format {known}")
+    known = plugins.names("exports")
+    kind = format or Path(output).suffix.lstrip(".").lower() or ("csv" if str(output) == "-" else "")
+    if kind not in known:
+        words = f"there is no export format {format!r}" if format else f"cannot tell the format of {output} by its ending"
+        raise UsageError(f"{words}; known are {', '.join(known)} (--format)")
     options = {"raw": True} if raw and kind == "csv" else {}
     write = cast("Exporter", plugins.load("exports", kind).write)
-    with StoreReader(Path(db).resolve()) as reading:
+    with StoreReader(Path(db).resolve()) as reading, ExitStack() as stack:
         found = reading.run(run_id).id
+        stack.enter_context(reading.snapshot())
         own = reading.metadata_names(found)
         at = COLUMNS.index("metadata")
         columns = [*COLUMNS[:at], *(_apart(name, own) for name in own), *COLUMNS[at + 1 :]]
@@ -206,7 +207,7 @@ def _records(found: Iterable[Result], own: list[str], at: int) -> Iterator[list[
 
 def _apart(name: str, own: list[str]) -> str:
     """Name a row's own field; one that bears the name of one of ours gets a prefix."""
-    while name in COLUMNS:
+    while name in COLUMNS and name != "metadata":
         name = f"input_{name}"
         while name in own:
             name = f"input_{name}"

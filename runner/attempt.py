@@ -81,6 +81,11 @@ class Attempts(Generic[E]):
                 self._judge.success(item.request.model)
                 return _done(item, tally, attempt, result)
             verdict = self._judge.verdict(result, item.request.model, self._clock())
+            hint_s = result.retry_after_s if isinstance(result, ProviderError) else None
+            if verdict == "retry" and hint_s is not None and hint_s > self._policy.patience_s:
+                # nobody waits for that with a process open
+                verdict = "stop"
+                attempt = structs.replace(attempt, error=f"{attempt.error} (it asks to wait {hint_s / 3600:.1f} hours)")
             wait_s = self._wait_s(tally, result) if verdict == "retry" else None
             if verdict == "stop":
                 await emit(attempt)

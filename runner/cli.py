@@ -25,6 +25,8 @@ GRACE_S = 30.0
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_READING = ("check", "errors", "export", "list", "status")
+"""The commands that open no connection."""
 _PACE = ("concurrency", "rpm", "attempts", "api_key_env", "connect_s", "first_byte_s", "silence_s", "attempt_s")
 """The settings that may change within a run: they change no answer."""
 
@@ -62,13 +64,17 @@ _run_id = click.argument("run_id", metavar="[RUN]", type=int, required=False)
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="runner")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Get an answer from an LLM to every prompt of a file, and never pay for one twice.
 
     \b
     runner run jobs/prompts.jsonl     and the same again after Ctrl-C or a crash: it goes on
     runner export -o answers.csv
     """  # noqa: D301 - click reads the backspace
+    if context.invoked_subcommand in _READING and hasattr(signal, "SIGPIPE"):
+        # `runner list | head` ends as quietly as `ls | head`; commands with sockets of their own cannot have that
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 @cli.command()
@@ -157,7 +163,7 @@ def list_(db: str, as_json: bool) -> None:
 @cli.command()
 @_run_id
 @click.option("--output", "-o", required=True, metavar="FILE", help="Where to; - is standard output.")
-@click.option("--format", type=click.Choice(["csv", "jsonl"]), help="By default the ending of FILE.")
+@click.option("--format", metavar="FORMAT", help="csv or jsonl; by default the ending of FILE.")
 @click.option("--csv-raw", is_flag=True, help="Leave cells that a spreadsheet takes for formulas as they are.")
 @_db
 @_quiet
@@ -297,10 +303,13 @@ def main() -> NoReturn:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = 130
-    except BrokenPipeError:
-        # the reader of our output has gone; nothing may be written at exit either
+    except OSError as error:
+        # only our own output gets here: its reader has gone, or its disk is full; nothing may be written at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
+        if not isinstance(error, BrokenPipeError):
+            click.echo(f"runner: standard output cannot be written: {error.strerror or error}", err=True)
+            code = 4
     except RunnerError as error:
         from runner.text import clean, redact
 

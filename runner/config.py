@@ -117,12 +117,20 @@ def _files(file: Path) -> tuple[Path, dict[str, Any], Path]:
         if file.is_dir():
             raise UsageError(f"{file} is a folder; name a prompt file (.jsonl) or a job file (.toml)")
         sibling = file.with_suffix(".toml")
-        return file.resolve(), _toml(sibling) if sibling.is_file() else {}, sibling
+        table = _toml(sibling) if sibling.is_file() else {}
+        own = table.get("input")
+        if isinstance(own, str) and (sibling.parent / own).resolve() != file.resolve():
+            raise UsageError(
+                f"{sibling} stands beside {file} but names {own} as its input; run it as a job file, or mend the name"
+            )
+        return file.resolve(), table, sibling
     table = _toml(file)
     named = table.get("input")
     if not isinstance(named, str) or not named:
         raise UsageError(f'{file} names no prompt file; add a line such as input = "prompts.jsonl"')
     source = (file.parent / named).resolve()
+    if source.is_dir():
+        raise UsageError(f"{file} names the prompt file {source}, which is a folder")
     if not source.is_file():
         raise UsageError(f"{file} names the prompt file {source}, which does not exist")
     return source, table, file
@@ -193,7 +201,7 @@ def _checked(dial: Dial, value: Any, where: str) -> Any:
     """Hold a setting to its kind and bounds."""
     if dial.kind == "json" and isinstance(value, str):
         return _parsed(dial, value, where)
-    if dial.kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+    if dial.kind == "float" and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1e300:
         value = float(value)
     if dial.kind == "texts" and isinstance(value, tuple):
         value = list(value)
@@ -204,9 +212,9 @@ def _checked(dial: Dial, value: Any, where: str) -> Any:
     }  # fmt: skip
     fits = isinstance(value, kinds[dial.kind]) and not isinstance(value, bool)
     if isinstance(value, list):
-        fits = all(isinstance(one, str) for one in value) and bool(value)
+        fits = fits and bool(value) and all(isinstance(one, str) for one in value)
     if isinstance(value, float):
-        fits = math.isfinite(value)
+        fits = fits and math.isfinite(value)
     if fits and dial.least is not None:
         fits = value >= dial.least if dial.kind == "int" else value > dial.least
     if fits and dial.kind == "text" and dial.name != "system":

@@ -30,7 +30,9 @@ def prepare(path: Path, *, create: bool) -> None:
     """
     if create:
         _create(path)
-    elif not path.is_file():
+    elif path.is_dir():
+        raise UsageError(f"{path} is a folder, not a store; name a file with --db")
+    elif not path.is_file() or not path.stat().st_size:
         raise UsageError(f"there is no store at {path}; run `runner run FILE` first, or name the store with --db")
     with _explained(path):
         version = _version(path)
@@ -74,6 +76,8 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, sa.exc.DBAPIError) as error:
         raise StoreError(f"the store {path} cannot be used: {reason(error)}") from error
+    except OSError as error:
+        raise StoreError(f"the store {path} cannot be read: {error.strerror}") from error
 
 
 def _create(path: Path) -> None:

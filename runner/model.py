@@ -47,7 +47,7 @@ class Request(Struct, frozen=True, kw_only=True):
     """What is asked, whatever the wire dialect."""
 
     model: str
-    # without the system text of the job, unless the row brought a system message of its own
+    # as the row has them; the job's system text is not among them
     messages: tuple[Message, ...]
     system: str | None = None
     params: Params = Params()

@@ -34,9 +34,10 @@ class Wish(Struct, frozen=True, kw_only=True):
 def reader(path: Path) -> source.Input:
     """Find how a prompt file is read, by its ending; an unknown ending is read as JSONL."""
     ending = path.suffix.lower().lstrip(".")
-    if ending in _OTHER_FORMATS:
+    known = plugins.names("inputs")
+    if ending in _OTHER_FORMATS and ending not in known:
         raise UsageError(f"{path}: .{ending} files cannot be read yet; make it JSON lines, one object with a prompt a line")
-    module: ModuleType = plugins.load("inputs", ending if ending in plugins.names("inputs") else "jsonl")
+    module: ModuleType = plugins.load("inputs", ending if ending in known else "jsonl")
     try:
         # what is appended from here on belongs to the next session
         size = path.stat().st_size
@@ -69,7 +70,7 @@ def finished_run(job: Job, store_path: Path, wish: Wish, digest: str) -> Run | N
     """Find the job's run when nothing is to be done for it: it is finished, and the input is the same to the byte."""
     if wish.new or wish.retry_failed:
         return None
-    if not store_path.exists() or (store_path.is_file() and not store_path.stat().st_size):
+    if not store_path.is_file() or not store_path.stat().st_size:
         return None
     database.prepare(store_path, create=False)
     if wish.run_id is not None:
@@ -99,15 +100,13 @@ def notes(opened: ledger.Opened, wish: Wish, known: Mapping[str, int], found: so
             f"settings that change the answers differ from run {opened.differs_from} ({changes}), so this is a run of its own"
         )
     if wish.retry_failed:
-        said.append(f"run {opened.id}: {known['failed']:,} failed rows get another chance")
+        said.append(f"run {opened.id}: failed rows get another chance ({known['failed']:,}, broken lines apart)")
     elif opened.finished:
         said.append(f"run {opened.id} was finished; the input has changed since")
     elif opened.existed and settled:
         said.append(f"going on with run {opened.id}: {settled:,} rows are settled already")
     if found.identical:
-        said.append(
-            f"{found.identical:,} rows without an id are identical to an earlier one; each is sent and answered on its own"
-        )
+        said.append(f"rows without an id that are identical to an earlier one: {found.identical:,}; each is sent on its own")
     if found.rows == 0:
         said.append("the prompt file has no rows")
     return said

@@ -16,8 +16,13 @@ def opened(output: str | Path) -> Iterator[IO[str]]:
     """Open an output; ``-`` is standard output. Raises UsageError before anything is written, StoreError when writing fails."""
     if str(output) == "-":
         sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]
-        yield sys.stdout
-        sys.stdout.flush()
+        try:
+            yield sys.stdout
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise StoreError(f"standard output cannot be written: {error.strerror or error}") from error
         return
     # a link is followed, so that the link stays one
     path = Path(output).resolve()
@@ -37,7 +42,7 @@ def opened(output: str | Path) -> Iterator[IO[str]]:
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[str]]:
     # mkstemp makes it 0600
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".tmp", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=".export-", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             yield file

@@ -3,14 +3,18 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from hashlib import blake2b
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from runner.model import Item, Json, Outcome, Params, Request, Row
 
 BAD_ROW = "bad_row"
 """Error code of a row from which no request can be made."""
+
+KEY_PREFIX = "row-"
+"""How the keys begin that we give to rows without an id."""
 
 _OURS = ("id", "prompt", "messages", "params")
 _OVERRIDES = ("model", "max_tokens", "temperature", "top_p", "stop", "seed", "extra_body")
@@ -30,11 +34,11 @@ class RowFaultError(Exception):
 
 
 class _Overrides(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    model: str | None = None
-    max_tokens: int | None = None
+    model: Annotated[str, Meta(min_length=1)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
     temperature: float | None = None
     top_p: float | None = None
-    stop: str | list[str] | None = None
+    stop: str | Annotated[list[str], Meta(min_length=1)] | None = None
     seed: int | None = None
     extra_body: dict[str, Json] | None = None
 
@@ -46,11 +50,11 @@ def base_key(row: Row) -> tuple[str, bool]:
     a line inserted above buys nothing again.
     """
     if row.fields is None:
-        return "row-" + blake2b(row.raw, digest_size=10).hexdigest(), False
+        return KEY_PREFIX + blake2b(row.raw, digest_size=10).hexdigest(), False
     own = _own_id(row.fields)
     if own is not None:
         return own, True
-    return "row-" + blake2b(_SORTED.encode(row.fields), digest_size=10).hexdigest(), False
+    return KEY_PREFIX + blake2b(_SORTED.encode(row.fields), digest_size=10).hexdigest(), False
 
 
 def _own_id(fields: Mapping[str, Json]) -> str | None:

@@ -4,6 +4,7 @@ Synchronous, because commands that only read need no event loop.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -77,6 +78,7 @@ class StoreReader:
         database.prepare(path, create=False)
         self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
         database.on_connect(self._engine, synchronous="FULL", write=False)
+        self._held: sa.Connection | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -177,32 +179,40 @@ class StoreReader:
         )
 
     def results(self, run_id: int) -> Iterator[Result]:
-        """Give the settled rows of a run in input order, from one snapshot of the store."""
+        """Give the settled rows of a run in input order."""
         statement = (
             sa.select(*_RESULT)
             .select_from(items.outerjoin(attempts, items.c.attempt_id == attempts.c.id))
             .where(items.c.run_id == run_id)
             .order_by(items.c.position, items.c.id)
         )
-        with self._explained(), self._engine.connect() as connection:
-            rows = connection.execution_options(yield_per=_BATCH).execute(statement)
-            for key, extra, *rest in rows:
-                fields: dict[str, Json] = msgspec.json.decode(extra) if extra is not None else {}
-                own = fields.pop("id", key)
-                yield Result(own, fields, *rest)
+        for key, extra, *rest in self._stream(statement):
+            fields: dict[str, Json] = msgspec.json.decode(extra) if extra is not None else {}
+            own = fields.pop("id", key)
+            yield Result(own, fields, *rest)
 
     def metadata_names(self, run_id: int) -> list[str]:
         """Give the names of the rows' further fields, in the order in which they first appear."""
-        fields = sa.func.json_each(items.c.metadata).table_valued("key", "id")
         statement = (
-            sa.select(fields.c.key)
-            .select_from(items)
-            .join(fields, sa.true())
+            sa.select(items.c.metadata)
             .where(items.c.run_id == run_id, items.c.metadata.is_not(None))
-            .group_by(fields.c.key)
-            .order_by(sa.func.min(items.c.position), sa.func.min(fields.c.id))
+            .order_by(items.c.position, items.c.id)
         )
-        return [key for (key,) in self._fetch(statement) if key != "id"]
+        names: dict[str, None] = {}
+        for (fields,) in self._stream(statement):
+            names.update(dict.fromkeys(msgspec.json.decode(fields)))
+        names.pop("id", None)
+        return list(names)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """See one state of the store from here on, whatever a run writes meanwhile."""
+        with self._explained(), self._engine.connect() as connection:
+            self._held = connection
+            try:
+                yield
+            finally:
+                self._held = None
 
     def _quantiles(self, run_id: int, column: sa.Column[float]) -> Quantiles:
         where = (attempts.c.run_id == run_id, attempts.c.error_code.is_(None), column.is_not(None))
@@ -218,8 +228,11 @@ class StoreReader:
         return Quantiles(p50=at(0.5), p95=at(0.95))
 
     def _fetch(self, statement: sa.Select[Any]) -> list[Any]:
-        with self._explained(), self._engine.connect() as connection:
-            return list(connection.execute(statement))
+        return list(self._stream(statement))
+
+    def _stream(self, statement: sa.Select[Any]) -> Iterator[Any]:
+        with self._explained(), nullcontext(self._held) if self._held is not None else self._engine.connect() as connection:
+            yield from connection.execute(statement, execution_options={"yield_per": _BATCH})
 
     def _explained(self) -> "_Explained":
         return _Explained(self.path)

@@ -10,6 +10,7 @@ import msgspec
 from runner.advice import advice
 from runner.api import DEFAULT_STORE, Check, Description
 from runner.model import Progress, Quantiles, Run, Started, Stopping, Summary
+from runner.prompts import BAD_ROW
 from runner.reader import Books, ErrorGroup
 from runner.text import clean
 
@@ -170,7 +171,10 @@ def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) ->
             f"  example   {clean(group.example_id, 60)}: {clean(group.example, 300)}",
             f"  to do     {advice(group.code)}",
         ]
-    lines.append(f"next: {_command('retry', run.id, db)}")
+    if all(group.code == BAD_ROW for group in groups):
+        lines.append("next: correct the lines, then the same `runner run` again")
+    else:
+        lines.append(f"next: {_command('retry', run.id, db)}")
     return "\n".join(lines)
 
 
@@ -184,11 +188,11 @@ def check(found: Check, *, as_json: bool) -> str:
     if len(found.broken) > _SHOWN:
         lines.append(f"  and {len(found.broken) - _SHOWN:,} more")
     if found.duplicates:
-        lines.append(f"{len(found.duplicates):,} ids stand more than once; `runner run` refuses to start:")
+        lines.append(f"ids that stand more than once: {len(found.duplicates):,}; `runner run` refuses to start:")
         for key, where in list(found.duplicates.items())[:_SHOWN]:
             lines.append(f"  {clean(key, 60)} on lines {', '.join(map(str, where[:10]))}")
     if found.identical:
-        lines.append(f"{found.identical:,} rows are identical to an earlier one and have no id; each is sent on its own")
+        lines.append(f"rows without an id that are identical to an earlier one: {found.identical:,}; each is sent on its own")
     if found.refusal:
         lines.append(f"`runner run` would refuse to start: {clean(found.refusal)}")
     lines += ["settings:", _settings(Description(job=found.job, key_source=found.key_source))]

@@ -29,14 +29,14 @@ runs = sa.Table(
     sa.Column("created_at", sa.Float, nullable=False),
     # NULL until every row of the input had an outcome
     sa.Column("finished_at", sa.Float),
-    # absolute path when the run began, and the same seen from the store's folder, which survives a move of both
+    # absolute path when it was last run, and the same seen from the store's folder, which survives a move of both
     sa.Column("input", sa.Text, nullable=False),
     sa.Column("input_relative", sa.Text, nullable=False),
     # the job as JSON, without secrets
     sa.Column("settings", sa.Text, nullable=False),
     # hash of the settings that change an answer
     sa.Column("fingerprint", sa.Text, nullable=False),
-    # hash and rows of the input when it was last read to its end
+    # rows of the input at the last session; its hash when the run was last finished
     sa.Column("input_digest", sa.Text),
     sa.Column("rows", sa.Integer),
     # who works on it, for the message to a second process; the lock file is what counts

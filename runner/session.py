@@ -55,8 +55,9 @@ async def execute(job: Job, store_path: Path, wish: Wish, stop: Stop, observe: O
         session = _Session(job, wish, store, found, stop, observe)
         await session.begin(opened, where)
         async with wiring.opened(job, where, __version__) as (provider, client):
+            judge = Judge(succeeded=session.succeeded)
             policy = RetryPolicy(attempts=job.attempts)
-            attempts = Attempts(provider, client, session.lane, policy, Judge(), stop, redact=_redactor(where))
+            attempts = Attempts(provider, client, session.lane, policy, judge, stop, redact=_redactor(where))
             await session.run(attempts, given)
         summary = await session.end(digest)
     observe(Finished(summary=summary))
@@ -77,6 +78,11 @@ class _Session:
         self._start = time.monotonic()
         self._slots, self._slots_note = wiring.slots(job)
         self.lane = FixedLane(self._slots, RequestRate(job.rpm) if job.rpm is not None else None)
+
+    @property
+    def succeeded(self) -> bool:
+        """Rows were answered in earlier sessions."""
+        return self._known["done"] > 0
 
     @property
     def _rows(self) -> int:

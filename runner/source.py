@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 from runner.errors import UsageError
 from runner.interfaces import Store
 from runner.model import Item, Outcome, Row, Settled
-from runner.prompts import Template, base_key, item
+from runner.prompts import KEY_PREFIX, Template, base_key, item
 
 BATCH = 256
 """Rows read, and keys looked up, at once."""
@@ -84,18 +84,24 @@ def _repeated(bucket: "array[int]") -> Iterator[int]:
 def _second_look(given: Input, rows: int, suspects: frozenset[int]) -> Scan:
     lines: dict[str, list[int]] = {}
     own: set[str] = set()
+    # ids that look like the keys we give, as ids out of an export do
+    alike: dict[str, int] = {}
     for row in given.read():
         key, is_own = base_key(row)
+        if is_own and key.startswith(KEY_PREFIX):
+            alike[key] = row.line
         if hash(key) in suspects:
             lines.setdefault(key, []).append(row.line)
             if is_own:
                 own.add(key)
     shared = {key: where for key, where in lines.items() if len(where) > 1}
+    ordinals = {f"{key}-{count}": key for key, where in shared.items() for count in range(2, len(where) + 1) if key not in own}
     return Scan(
         rows=rows,
         repeated=frozenset(map(hash, shared)),
         identical=sum(len(where) - 1 for key, where in shared.items() if key not in own),
-        duplicates={key: where for key, where in shared.items() if key in own},
+        duplicates={key: where for key, where in shared.items() if key in own}
+        | {key: [alike[key], *shared[base]] for key, base in ordinals.items() if key in alike},
     )
 
 
@@ -109,10 +115,7 @@ def refuse_duplicates(found: Scan, path: Path) -> None:
     ]
     more = len(found.duplicates) - len(first)
     tail = f"; and {more} more" if more > 0 else ""
-    raise UsageError(
-        f"{path}: {len(found.duplicates)} ids stand more than once: {'; '.join(first)}{tail}. "
-        "Give every row an id of its own, or none"
-    )
+    raise UsageError(f"{path}: ids that stand more than once: {'; '.join(first)}{tail}. Give every row an id of its own, or none")
 
 
 def digest(given: Input) -> str:

@@ -64,7 +64,8 @@ class RunStore:
 
     async def __aenter__(self) -> Self:
         try:
-            owner = {"host": socket.gethostname(), "pid": os.getpid()}
+            # finished again when this session has found it so
+            owner = {"host": socket.gethostname(), "pid": os.getpid(), "finished_at": None}
             # a broken line costs nothing and is found again, or not, when the input is read
             broken = (items.c.run_id == self.run_id, items.c.error_code == BAD_ROW)
             await self._writer.execute(
@@ -134,7 +135,9 @@ class RunStore:
         if self._unsure and self._last_attempt is not None:
             # the last commit may or may not have happened: what it wrote is in this batch again
             ours = (attempts.c.run_id == self.run_id, attempts.c.id > self._last_attempt)
+            theirs = (items.c.run_id == self.run_id, items.c.attempt_id > self._last_attempt)
             await connection.execute(sa.delete(attempts).where(*ours))
+            await connection.execute(sa.delete(items).where(*theirs))
         last = int((await connection.execute(_LAST_ATTEMPT)).scalar_one())
         if not self._unsure:
             self._last_attempt, self._unsure = last, True
@@ -165,6 +168,7 @@ class _Connection:
         self._turn = anyio.Lock()
         self._engine: AsyncEngine | None = None
         self._connection: AsyncConnection | None = None
+        self._file: tuple[int, int] | None = None
 
     async def transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Do the work and commit. Raises StoreError."""
@@ -172,6 +176,7 @@ class _Connection:
             async with self._turn:
                 try:
                     connection = await self._open()
+                    self._check_file()
                     await connection.begin()
                     result = await work(connection)
                     await connection.commit()
@@ -212,7 +217,13 @@ class _Connection:
             self._engine = create_async_engine(url, poolclass=sa.NullPool)
             database.on_connect(self._engine.sync_engine, synchronous="FULL", write=self._write)
             self._connection = await self._engine.connect()
+            self._file = _identity(self._path)
         return self._connection
+
+    def _check_file(self) -> None:
+        """Notice a store that was deleted or replaced: SQLite would go on writing into a file that nobody can find."""
+        if _identity(self._path) != self._file:
+            raise StoreError(f"the store {self._path} was deleted or replaced while it was in use")
 
     async def close(self) -> None:
         """Close, rolling back what is open; after an error the connection's state is not to be trusted."""
@@ -227,11 +238,22 @@ class _Connection:
                 await engine.dispose()
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _owner(path: Path, run_id: int) -> str:
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
     try:
         with engine.connect() as connection:
             row = connection.execute(sa.select(runs.c.pid, runs.c.host).where(runs.c.id == run_id)).first()
+    except sa.exc.DBAPIError:
+        # the lock is what is to be told; its owner is only a help
+        return ""
     finally:
         engine.dispose()
     return f" by process {row.pid} on {row.host}" if row is not None and row.pid is not None else ""

@@ -7,7 +7,7 @@ a fault, never an exception; only a file that cannot be read at all is a UsageEr
 import os
 import re
 import stat
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +18,9 @@ from runner.model import Row
 
 LINE_BYTES = 64 * 1024 * 1024
 """A longer line is a fault."""
+
+DEPTH = 200
+"""Lists and objects within each other, at most: far below what Python can still encode on a deep stack."""
 
 RAW_BYTES = 64 * 1024
 """How much of a broken line a Row keeps."""
@@ -89,7 +92,27 @@ def _lines(file: IO[bytes], left: int) -> Generator[Row, None, None]:
                 return
             yield _broken(number, line, _fault(_bare(line)))
             continue
+        # counting brackets is all that an ordinary row pays
+        if line.count(b"[") + line.count(b"{") > DEPTH and _deeper(fields, DEPTH):
+            yield _broken(number, line, "nested too deeply")
+            continue
         yield Row(line=number, fields=fields)
+
+
+def _deeper(value: object, than: int) -> bool:
+    """Tell whether a value is nested deeper; goes level by level, so that no depth can hurt it."""
+    level = [value]
+    for _ in range(than):
+        level = [inner for one in level for inner in _inside(one)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _skip_line(file: IO[bytes], line: bytes, left: int) -> int:

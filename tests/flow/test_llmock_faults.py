@@ -3,10 +3,13 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from processes import LLMock, count, llmock, post, rows, run
+from processes import LLMock, Started, assert_clean, count, llmock, post, rows, run, runner
 
 DIALECTS = pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 CHANCE = (
@@ -14,6 +17,30 @@ CHANCE = (
     "--stream-fault", "truncate=0.05", "--stream-fault", "malformed=0.03", "--stream-fault", "disconnect=0.03",
 )  # fmt: skip
 ROWS = 150
+
+
+class Begun(NamedTuple):
+    """A run on its way."""
+
+    folder: Path
+    server: LLMock
+    process: Started
+    answers: list[str]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Begun]]:
+    """Begin a run in either dialect; most of their time is waits that the server asks for, so other tests go on beside them."""
+    with ExitStack() as stack:
+        runs = {}
+        for dialect in ("openai", "anthropic"):
+            folder = tmp_path_factory.mktemp(dialect)
+            answers = write(folder, ROWS)
+            server = stack.enter_context(llmock("--response-style", "echo", *CHANCE))
+            # faults come by chance: with ten attempts no row meets one every time
+            process = stack.enter_context(runner(*command(server, dialect, "--attempts", "10"), cwd=folder))
+            runs[dialect] = Begun(folder, server, process, answers)
+        yield runs
 
 
 def write(folder: Path, number: int) -> list[str]:
@@ -24,11 +51,8 @@ def write(folder: Path, number: int) -> list[str]:
     return [f"Hello! You said: {prompt}" for prompt in prompts]
 
 
-def send(folder: Path, server: LLMock, dialect: str, *options: str) -> None:
-    command = ("run", "prompts.jsonl", "--provider", dialect, "--model", "echo", "--base-url", server.base_url(dialect))
-    # faults come by chance: with ten attempts no row meets one every time
-    ended = run(*command, "--attempts", "10", *options, cwd=folder)
-    assert ended.code == 0, ended
+def command(server: LLMock, dialect: str, *options: str) -> tuple[str, ...]:
+    return ("run", "prompts.jsonl", "--provider", dialect, "--model", "echo", "--base-url", server.base_url(dialect), *options)
 
 
 def assert_all_done(folder: Path, server: LLMock, answers: list[str]) -> None:
@@ -48,16 +72,6 @@ def assert_not_blamed(server: LLMock) -> None:
 
 
 @DIALECTS
-def test_faults_by_chance_cost_no_row(tmp_path: Path, dialect: str) -> None:
-    answers = write(tmp_path, ROWS)
-    with llmock("--response-style", "echo", *CHANCE) as server:
-        send(tmp_path, server, dialect)
-        assert_all_done(tmp_path, server, answers)
-        assert_not_blamed(server)
-        assert server.verdict()["faults_injected"] > 0
-
-
-@DIALECTS
 def test_every_fault_to_order_is_on_the_books(tmp_path: Path, dialect: str) -> None:
     answers = write(tmp_path, 16)
     faults = [{"type": "stream_fault", "kind": kind, "after_chunks": 3} for kind in ("truncate", "malformed", "disconnect")]
@@ -66,7 +80,8 @@ def test_every_fault_to_order_is_on_the_books(tmp_path: Path, dialect: str) -> N
     with llmock("--response-style", "echo") as server:
         for fault in faults:
             assert post(f"{server.url}/_llmock/scenario", {"behaviors": [fault]})["queued"] == 1
-        send(tmp_path, server, dialect, "--silence-s", "1")
+        ended = run(*command(server, dialect, "--silence-s", "1"), cwd=tmp_path)
+        assert ended.code == 0, ended
         assert_all_done(tmp_path, server, answers)
         assert_not_blamed(server)
         played = Counter(re.sub("[^a-z0-9].*", "", (one["fault"] or "").partition(":")[2]) for one in server.requests())
@@ -85,8 +100,7 @@ def test_what_no_retry_can_mend_is_sent_once(tmp_path: Path, dialect: str) -> No
     overflow = {"type": "fail", "status": 400, "code": "context_length_exceeded", "message": "maximum context length", "times": 1}
     with llmock("--response-style", "echo") as server:
         post(f"{server.url}/_llmock/scenario", {"behaviors": [overflow]})
-        command = ("run", "prompts.jsonl", "--provider", dialect, "--model", "echo", "--base-url", server.base_url(dialect))
-        ended = run(*command, "--concurrency", "1", cwd=tmp_path)
+        ended = run(*command(server, dialect, "--concurrency", "1"), cwd=tmp_path)
         assert ended.code == 1, ended
         assert len(server.requests()) == len(answers)
         assert_not_blamed(server)
@@ -94,3 +108,14 @@ def test_what_no_retry_can_mend_is_sent_once(tmp_path: Path, dialect: str) -> No
         assert found == [("failed", None), *[("done", answer) for answer in answers[1:]]]
         assert run("retry", cwd=tmp_path).code == 0
         assert len(server.requests()) == len(answers) + 1
+
+
+@DIALECTS
+def test_faults_by_chance_cost_no_row(begun: dict[str, Begun], dialect: str) -> None:
+    folder, server, process, answers = begun[dialect]
+    ended = process.ended()
+    assert_clean(ended)
+    assert ended.code == 0, ended
+    assert_all_done(folder, server, answers)
+    assert_not_blamed(server)
+    assert server.verdict()["faults_injected"] > 0
