@@ -183,7 +183,7 @@ def export(
     kind = format or Path(output).suffix.lstrip(".").lower() or ("csv" if str(output) == "-" else "")
     if kind not in known:
         words = f"there is no export format {format!r}" if format else f"cannot tell the format of {output} by its ending"
-        raise UsageError(f"{words}; known are {', '.join(known)} (--format)")
+        raise UsageError(f"{words}; known are {' or '.join(known)} (--format)")
     options = {"raw": True} if raw and kind == "csv" else {}
     write = cast("Exporter", plugins.load("exports", kind).write)
     with StoreReader(Path(db).resolve()) as reading, ExitStack() as stack:

@@ -120,9 +120,7 @@ def _files(file: Path) -> tuple[Path, dict[str, Any], Path]:
         table = _toml(sibling) if sibling.is_file() else {}
         own = table.get("input")
         if isinstance(own, str) and (sibling.parent / own).resolve() != file.resolve():
-            raise UsageError(
-                f"{sibling} stands beside {file} but names {own} as its input; run it as a job file, or mend the name"
-            )
+            raise UsageError(f"{sibling} stands beside {file} but names {own} as its input; mend the name, or run {sibling}")
         return file.resolve(), table, sibling
     table = _toml(file)
     named = table.get("input")

@@ -115,7 +115,8 @@ def refuse_duplicates(found: Scan, path: Path) -> None:
     ]
     more = len(found.duplicates) - len(first)
     tail = f"; and {more} more" if more > 0 else ""
-    raise UsageError(f"{path}: ids that stand more than once: {'; '.join(first)}{tail}. Give every row an id of its own, or none")
+    count = "1 id stands" if len(found.duplicates) == 1 else f"{len(found.duplicates)} ids stand"
+    raise UsageError(f"{path}: {count} more than once: {'; '.join(first)}{tail}. Give every row an id of its own, or none")
 
 
 def digest(given: Input) -> str:
