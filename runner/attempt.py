@@ -1,7 +1,8 @@
 """One item -> one outcome. Holds the only retry loop.
 
 An answer is paid for when it is complete, so it is returned even if the run ends in that instant; a failed attempt is with
-the writer before the next one begins.
+the writer before the next one begins. A place in the lane is given back by whoever saves the attempt, so that a kill never
+costs more requests than there are places.
 """
 
 import random
@@ -73,10 +74,7 @@ class Attempts(Generic[E]):
             words = self._redact(f"the request could not be built: {error!r}")
             return _failed(item, tally, None, "internal", words)
         while await self._admitted():
-            try:
-                attempt, result = await self._attempt(call, item, tally, emit)
-            finally:
-                self._lane.release()
+            attempt, result = await self._attempt(call, item, tally, emit)
             if isinstance(result, Completion):
                 self._judge.success(item.request.model)
                 return _done(item, tally, attempt, result)

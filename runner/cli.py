@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -25,8 +26,8 @@ GRACE_S = 30.0
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_READING = ("check", "errors", "export", "list", "status")
-"""The commands that open no connection."""
+_SENDING = {"run", "resume", "retry", "simulate"}
+"""The commands that open connections."""
 _PACE = ("concurrency", "rpm", "attempts", "api_key_env", "connect_s", "first_byte_s", "silence_s", "attempt_s")
 """The settings that may change within a run: they change no answer."""
 
@@ -64,17 +65,13 @@ _run_id = click.argument("run_id", metavar="[RUN]", type=int, required=False)
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="runner")
-@click.pass_context
-def cli(context: click.Context) -> None:
+def cli() -> None:
     """Get an answer from an LLM to every prompt of a file, and never pay for one twice.
 
     \b
     runner run jobs/prompts.jsonl     and the same again after Ctrl-C or a crash: it goes on
     runner export -o answers.csv
     """  # noqa: D301 - click reads the backspace
-    if context.invoked_subcommand in _READING and hasattr(signal, "SIGPIPE"):
-        # `runner list | head` ends as quietly as `ls | head`; commands with sockets of their own cannot have that
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 @cli.command()
@@ -293,6 +290,9 @@ def main() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             # a terminal that cannot show a character gets its number, not a traceback
             stream.reconfigure(errors="backslashreplace")
+    if hasattr(signal, "SIGPIPE") and ("--help" in sys.argv or not _SENDING.intersection(sys.argv)):
+        # `runner list | head` ends as quietly as `ls | head`; a connection that breaks must not end a run like that
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         cli.main(standalone_mode=False)
         if sys.stdout is not None:
@@ -308,19 +308,22 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
         if not isinstance(error, BrokenPipeError):
-            click.echo(f"runner: standard output cannot be written: {error.strerror or error}", err=True)
+            _complain(f"standard output cannot be written: {error.strerror or error}")
             code = 4
     except RunnerError as error:
         from runner.text import clean, redact
 
-        click.echo(f"runner: {clean(redact(str(error)))}", err=True)
+        _complain(clean(redact(str(error))))
         code = error.exit_code
     except Exception as error:
         if os.environ.get("RUNNER_TRACEBACK"):
             raise
-        click.echo(
-            f"runner: internal error, {type(error).__name__}: {error}. This is a bug; RUNNER_TRACEBACK=1 shows where",
-            err=True,
-        )
+        _complain(f"internal error, {type(error).__name__}: {error}. This is a bug; RUNNER_TRACEBACK=1 shows where")
         code = 70
     sys.exit(code)
+
+
+def _complain(sentence: str) -> None:
+    """Write to standard error, if there is still one."""
+    with suppress(OSError):
+        click.echo(f"runner: {sentence}", err=True)

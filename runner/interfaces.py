@@ -145,7 +145,7 @@ class Lane(Protocol):
         ...
 
     def release(self) -> None:
-        """Give the place back."""
+        """Give the place back: when the attempt that held it is on the disk, or was never made."""
         ...
 
     def pause(self, seconds: float, reason: str) -> None:

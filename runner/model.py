@@ -188,6 +188,8 @@ class Run(Struct, frozen=True, kw_only=True):
     failed: int
     # another process is working on it now
     active: bool
+    # why its last session ended early, one sentence; None when it did not, or was killed
+    stop_reason: str | None = None
 
 
 class Result(Struct, frozen=True):

@@ -34,7 +34,8 @@ class View:
             return
         try:
             self.show(event)
-        except BrokenPipeError:
+        except OSError:
+            # a closed pipe, a terminal that is gone, a full disk under a log file
             self._broken = True
 
     def show(self, event: Event) -> None:

@@ -102,6 +102,7 @@ class StoreReader:
                 done=counts.get((row.id, "done"), 0),
                 failed=counts.get((row.id, "failed"), 0),
                 active=held(self.path, row.id),
+                stop_reason=row.stop_reason,
             )
             for row in rows
         ]

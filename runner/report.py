@@ -93,6 +93,8 @@ def status(run: Run, books: Books, *, db: str, as_json: bool) -> str:
         f"  first token   {_quantiles(books.time_to_first_token)}",
         f"  whole answer  {_quantiles(books.duration)}",
     ]
+    if run.stop_reason and not run.active:
+        lines.insert(1, f"  stopped       {clean(run.stop_reason)}")
     if books.finish_reasons:
         reasons = ", ".join(f"{clean(reason)} {count:,}" for reason, count in books.finish_reasons.items())
         lines.append(f"  finish        {reasons}")
@@ -163,7 +165,8 @@ def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) ->
     if as_json:
         return _json([{**msgspec.to_builtins(group), "advice": advice(group.code)} for group in groups])
     if not groups:
-        return f"run {run.id} has no failed rows"
+        stopped = f"; it was stopped: {clean(run.stop_reason)}" if run.stop_reason else ""
+        return f"run {run.id} has no failed rows{stopped}"
     lines = [f"run {run.id}: {run.failed:,} failed rows"]
     for group in groups:
         lines += [

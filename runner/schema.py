@@ -39,6 +39,8 @@ runs = sa.Table(
     # rows of the input at the last session; its hash when the run was last finished
     sa.Column("input_digest", sa.Text),
     sa.Column("rows", sa.Integer),
+    # why the last session ended early, one sentence; NULL when it did not
+    sa.Column("stop_reason", sa.Text),
     # who works on it, for the message to a second process; the lock file is what counts
     sa.Column("host", sa.Text),
     sa.Column("pid", sa.Integer),

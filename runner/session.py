@@ -17,7 +17,7 @@ from runner.errors import StoreError
 from runner.interfaces import Observer
 from runner.judge import Judge
 from runner.limits import FixedLane, RequestRate
-from runner.model import Entry, Finished, Outcome, Progress, Run, Saved, Started, Stopping, Summary
+from runner.model import Attempt, Entry, Finished, Outcome, Progress, Run, Saved, Started, Stopping, Summary
 from runner.opening import Wish
 from runner.retry import RetryPolicy
 from runner.stop import Stop
@@ -143,7 +143,8 @@ class _Session:
         settled = self._source.settled + self._count.done + self._count.failed
         # a stop may come when nothing is left to stop
         finished = self._source.complete and settled == self._found.rows
-        await self._store.finish(rows=self._found.rows, digest=digest, complete=finished)
+        stop_reason = self._stop.reason if not finished else None
+        await self._store.finish(rows=self._found.rows, digest=digest, complete=finished, stop_reason=stop_reason)
         first_token, duration = self._count.quantiles()
         before = self._known["done"] + self._known["failed"]
         return Summary(
@@ -163,13 +164,16 @@ class _Session:
             elapsed_s=time.monotonic() - self._start,
             missing=max(0, before - self._source.seen) if finished else 0,
             changed=self._source.changed,
-            stop_reason=self._stop.reason if not finished else None,
+            stop_reason=stop_reason,
         )
 
     async def _save(self, entries: list[Entry]) -> None:
         await self._store.save(entries)
         for entry in entries:
             self._count.add(entry)
+            if isinstance(entry, Attempt) or entry.attempt is not None:
+                # only now: what a kill can cost is what holds a slot
+                self.lane.release()
         self._observe(Saved(outcomes=tuple(entry for entry in entries if isinstance(entry, Outcome))))
 
     async def _tick(self) -> None:

@@ -65,7 +65,7 @@ class RunStore:
     async def __aenter__(self) -> Self:
         try:
             # finished again when this session has found it so
-            owner = {"host": socket.gethostname(), "pid": os.getpid(), "finished_at": None}
+            owner = {"host": socket.gethostname(), "pid": os.getpid(), "finished_at": None, "stop_reason": None}
             # a broken line costs nothing and is found again, or not, when the input is read
             broken = (items.c.run_id == self.run_id, items.c.error_code == BAD_ROW)
             await self._writer.execute(
@@ -148,9 +148,10 @@ class RunStore:
             await connection.execute(_SAVE_ITEM, settled)
         return last + len(sent)
 
-    async def finish(self, *, rows: int, digest: str, complete: bool) -> None:
-        """Note what the input held when it was read to its end; ``complete``: every row of it has an outcome."""
-        values: dict[str, Any] = {"rows": rows, "finished_at": time.time() if complete else None}
+    async def finish(self, *, rows: int, digest: str, complete: bool, stop_reason: str | None) -> None:
+        """Note what the input held and how the session ended; ``complete``: every row of the input has an outcome."""
+        values: dict[str, Any] = {"rows": rows, "stop_reason": stop_reason}
+        values["finished_at"] = time.time() if complete else None
         if complete:
             values["input_digest"] = digest
         await self._writer.execute(sa.update(runs).where(runs.c.id == self.run_id).values(**values))

@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("fingerprint", sa.Text(), nullable=False),
         sa.Column("input_digest", sa.Text()),
         sa.Column("rows", sa.Integer()),
+        sa.Column("stop_reason", sa.Text()),
         sa.Column("host", sa.Text()),
         sa.Column("pid", sa.Integer()),
         sa.PrimaryKeyConstraint("id", name="pk_runs"),

@@ -23,7 +23,7 @@ class FixedLane:
 
     @property
     def in_flight(self) -> int:
-        """Requests out now."""
+        """Requests that are out, or answered and not on the disk yet."""
         return self._out
 
     @property

@@ -53,7 +53,7 @@ def test_nothing_else_is_in_it(names: set[str]) -> None:
 
 def test_the_command_and_the_licence_are_in_it(wheel: zipfile.ZipFile, names: set[str]) -> None:
     (entry,) = [name for name in names if name.endswith("entry_points.txt")]
-    assert "runner = runner.cli:main" in wheel.read(entry).decode()
+    assert "runner = runner.__main__:main" in wheel.read(entry).decode()
     assert any(name.endswith("LICENSE") for name in names)
 
 

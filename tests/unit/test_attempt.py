@@ -211,10 +211,15 @@ class Bench:
         )
 
     async def emit(self, attempt: Attempt) -> None:
+        """Save at once, as the writer does, who gives the place back."""
         self.emitted.append(attempt)
+        self.lane.release()
 
     async def handle(self, attempts_before: int = 0) -> Outcome | None:
         outcome = await self.attempts.handle(an_item(attempts_before), self.emit)
+        # what is decided holds its place until it is saved
+        if outcome is not None and outcome.attempt is not None:
+            self.lane.release()
         assert self.lane.in_flight == 0
         return outcome
 

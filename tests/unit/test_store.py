@@ -463,10 +463,10 @@ async def test_broken_rows_are_dropped_on_entering_this_run_only(path: Path) -> 
 
 async def test_finish_notes_the_input(path: Path) -> None:
     async with RunStore.own(path, 1) as store:
-        await store.finish(rows=9, digest="d1", complete=False)
-    assert rows(path, "SELECT rows, input_digest, finished_at FROM runs") == [(9, None, None)]
+        await store.finish(rows=9, digest="d1", complete=False, stop_reason="no more money")
+    assert rows(path, "SELECT rows, input_digest, finished_at, stop_reason FROM runs") == [(9, None, None, "no more money")]
     async with RunStore.own(path, 1) as store:
-        await store.finish(rows=10, digest="d2", complete=True)
+        await store.finish(rows=10, digest="d2", complete=True, stop_reason=None)
     ((count, digest, at),) = rows(path, "SELECT rows, input_digest, finished_at FROM runs")
     assert (count, digest) == (10, "d2")
     assert abs(at - time.time()) < 600
