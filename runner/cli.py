@@ -304,11 +304,11 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         code = 130
     except OSError as error:
-        # only our own output gets here: its reader has gone, or its disk is full; nothing may be written at exit either
+        # without a name it is our own output: its reader has gone, or its disk is full; nothing may be written at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
         if not isinstance(error, BrokenPipeError):
-            _complain(f"standard output cannot be written: {error.strerror or error}")
+            _complain(f"{error.filename or 'standard output'} cannot be used: {error.strerror or error}")
             code = 4
     except RunnerError as error:
         from runner.text import clean, redact

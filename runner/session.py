@@ -1,5 +1,6 @@
-"""One session of a run: joins the parts, tells the observer. With ``wiring`` the only place where concrete parts meet."""
+"""One session of a run: joins the parts, tells the observer. With ``opening`` and ``wiring`` the place where parts meet."""
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from runner.errors import StoreError
 from runner.interfaces import Observer
 from runner.judge import Judge
 from runner.limits import FixedLane, RequestRate
-from runner.model import Attempt, Entry, Finished, Outcome, Progress, Run, Saved, Started, Stopping, Summary
+from runner.model import Attempt, Entry, Event, Finished, Outcome, Progress, Run, Saved, Started, Stopping, Summary
 from runner.opening import Wish
 from runner.retry import RetryPolicy
 from runner.stop import Stop
@@ -30,6 +31,8 @@ TICK_S = 0.5
 """How often progress is told, in seconds."""
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 async def execute(job: Job, store_path: Path, wish: Wish, stop: Stop, observe: Observer) -> Summary:
@@ -99,7 +102,7 @@ class _Session:
         self._known = await self._store.known()
         scarce = [self._slots_note] if self._slots_note is not None else []
         notes = [*where.notes, *scarce, *opening.notes(opened, self._wish, self._known, self._found)]
-        self._observe(
+        self._tell(
             Started(
                 run=self._store.run_id,
                 input=str(self._job.input),
@@ -174,17 +177,25 @@ class _Session:
             if isinstance(entry, Attempt) or entry.attempt is not None:
                 # only now: what a kill can cost is what holds a slot
                 self.lane.release()
-        self._observe(Saved(outcomes=tuple(entry for entry in entries if isinstance(entry, Outcome))))
+        self._tell(Saved(outcomes=tuple(entry for entry in entries if isinstance(entry, Outcome))))
+
+    def _tell(self, event: Event) -> None:
+        """Tell the observer; one that fails is told nothing more, for it must not cost an answer."""
+        try:
+            self._observe(event)
+        except Exception:
+            logger.exception("the observer failed and is told nothing more")
+            self._observe = _tell_nobody
 
     async def _tick(self) -> None:
         while True:
-            self._observe(self._progress())
+            self._tell(self._progress())
             await anyio.sleep(TICK_S)
 
     async def _tell_stop(self) -> None:
         await self._stop.wait()
         told = Stopping(reason=self._stop.reason or "", in_flight=self.lane.in_flight, grace_s=self._stop.grace_s)
-        self._observe(told)
+        self._tell(told)
 
     def _progress(self) -> Progress:
         paused = self.lane.paused
@@ -208,6 +219,10 @@ async def _in_thread(call: Callable[[], T]) -> T:
 def _redactor(where: wiring.Endpoint) -> Callable[[str], str]:
     secrets = (where.key.reveal(),) if where.key is not None else ()
     return lambda words: redact(words, secrets)
+
+
+def _tell_nobody(event: Event) -> None:
+    """Observe nothing."""
 
 
 def _nothing_to_do(job: Job, run: Run, observe: Observer) -> Summary:
