@@ -7,22 +7,13 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from runner.dials import DIALS, Dial
 from runner.errors import RunnerError, UsageError
 from runner.version import __version__
-
-if TYPE_CHECKING:
-    from runner.config import Job
-    from runner.interfaces import Observer
-    from runner.model import Summary
-    from runner.opening import Wish
-
-GRACE_S = 30.0
-"""After the first Ctrl-C: how long what is in flight may take."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -63,6 +54,11 @@ _quiet = click.option("--quiet", "-q", is_flag=True, help="Say nothing but error
 _run_id = click.argument("run_id", metavar="[RUN]", type=int, required=False)
 
 
+def _again(command: F) -> F:
+    """Add what going on with a run takes."""
+    return _run_id(_settings(*_PACE)(_db(_quiet(_json(command)))))
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="runner")
 def cli() -> None:
@@ -100,40 +96,35 @@ def run(
     FILE is a prompt file (JSON lines), whose settings stand in the .toml of the same name beside it,
     or a job file (.toml) that names one. Options win over RUNNER_* variables, these over the file.
     """
-    from runner import api, config, report
+    from runner import api, config, drive, report
     from runner.opening import Wish
 
     job = config.load(file, _given(settings))
     if show_config:
         click.echo(report.configuration(api.describe(job), as_json=as_json))
         return
-    _drive(job, db, Wish(limit=limit, new=new, strict=strict), quiet=quiet, as_json=as_json)
+    wish = Wish(limit=limit, new=new, strict=strict)
+    sys.exit(drive.drive(job, db, wish, quiet=quiet, as_json=as_json))
 
 
 @cli.command()
-@_run_id
-@_settings(*_PACE)
-@_db
-@_quiet
-@_json
+@_again
 def resume(run_id: int | None, db: str, quiet: bool, as_json: bool, **settings: Any) -> None:
     """Go on with a run by its number, by default the newest unfinished one."""
-    from runner import api
+    from runner import api, drive
 
-    _drive(*_swapped(db, api.resumed(db, run_id, _given(settings))), quiet=quiet, as_json=as_json)
+    job, wish = api.resumed(db, run_id, _given(settings))
+    sys.exit(drive.drive(job, db, wish, quiet=quiet, as_json=as_json))
 
 
 @cli.command()
-@_run_id
-@_settings(*_PACE)
-@_db
-@_quiet
-@_json
+@_again
 def retry(run_id: int | None, db: str, quiet: bool, as_json: bool, **settings: Any) -> None:
     """Give the failed items of a run another chance, in the same run."""
-    from runner import api
+    from runner import api, drive
 
-    _drive(*_swapped(db, api.retried(db, run_id, _given(settings))), quiet=quiet, as_json=as_json)
+    job, wish = api.retried(db, run_id, _given(settings))
+    sys.exit(drive.drive(job, db, wish, quiet=quiet, as_json=as_json))
 
 
 @cli.command()
@@ -226,62 +217,6 @@ def simulate(port: int, key_env: str | None, faults: tuple[str, ...], **behaviou
 def _given(settings: dict[str, Any]) -> dict[str, Any]:
     """Keep the options that were given; one that may be repeated is an empty tuple when it was not."""
     return {name: value for name, value in settings.items() if value is not None and value != ()}
-
-
-def _swapped(db: str, prepared: "tuple[Job, Wish]") -> "tuple[Job, str, Wish]":
-    job, wish = prepared
-    return job, db, wish
-
-
-def _drive(job: "Job", db: str, wish: "Wish", *, quiet: bool, as_json: bool) -> NoReturn:
-    """Run a session with progress on the screen, and exit."""
-    from runner import progress
-    from runner.loop import blocking
-
-    observe = progress.choose(db, quiet=quiet, as_json=as_json)
-    caught: list[int] = []
-    with observe:
-        summary = blocking(lambda: _until_signalled(job, db, wish, observe.tell, caught))
-    if caught and not summary.finished:
-        sys.exit(130 if caught[0] == signal.SIGINT else 143)
-    sys.exit(1 if summary.failed else 0)
-
-
-async def _until_signalled(job: "Job", db: str, wish: "Wish", observe: "Observer", caught: list[int]) -> "Summary":
-    """Execute a session; the first signal asks it to end, the second gives up what is in flight."""
-    import anyio
-
-    from runner import api
-    from runner.stop import Stop
-
-    stop = Stop()
-    result: list[Summary] = []
-    failure: list[Exception] = []
-
-    async def work(scope: anyio.CancelScope) -> None:
-        try:
-            result.append(await api.execute(job, db, wish, stop, observe))
-        except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
-            failure.append(error)
-        scope.cancel()
-
-    known = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    # what our parent had us ignore (nohup) stays ignored
-    kinds = [kind for kind in known if signal.getsignal(kind) is not signal.SIG_IGN]
-    with anyio.open_signal_receiver(*kinds) as signals:
-        async with anyio.create_task_group() as group:
-            group.start_soon(work, group.cancel_scope)
-            async for kind in signals:
-                caught.append(kind)
-                name = "Ctrl-C" if kind == signal.SIGINT else signal.Signals(kind).name
-                stop.request(f"stopped by {name}", grace_s=0.0 if stop.requested else GRACE_S)
-                if len(caught) > 2:
-                    group.cancel_scope.cancel()
-    if failure:
-        raise failure[0]
-    if not result:
-        raise KeyboardInterrupt
-    return result[0]
 
 
 def main() -> NoReturn:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -45,7 +46,7 @@ class View:
         """Put the screen in order."""
 
 
-class _Text(View):
+class _Text(View, ABC):
     def show(self, event: Event) -> None:
         match event:
             case Started():
@@ -65,8 +66,9 @@ class _Text(View):
     def say(self, text: str) -> None:
         print(text, flush=True)
 
+    @abstractmethod
     def progress(self, event: Progress) -> None:
-        raise NotImplementedError
+        """Show where the session stands."""
 
 
 class Lines(_Text):

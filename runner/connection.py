@@ -1,0 +1,108 @@
+"""One asynchronous connection to the store's file, and its transactions."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from runner import database
+from runner.errors import StoreError
+
+LIMIT_S = 60.0
+"""How long a transaction may take: a disk that is slower than this is dead."""
+
+T = TypeVar("T")
+
+
+class Connection:
+    """One connection, opened on first use and thrown away after an error, whose transactions take turns.
+
+    A transaction is not cancelled: cut off in the middle, SQLite's thread would go on with it and keep the file locked. One
+    that takes longer than ``LIMIT_S`` is left to its fate.
+    """
+
+    def __init__(self, path: Path, *, write: bool) -> None:
+        self._path, self._write = path, write
+        self._turn = anyio.Lock()
+        self._engine: AsyncEngine | None = None
+        self._connection: AsyncConnection | None = None
+        self._file: tuple[int, int] | None = None
+
+    async def transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Do the work and commit. Raises StoreError."""
+        with anyio.move_on_after(LIMIT_S, shield=True):
+            async with self._turn:
+                try:
+                    connection = await self._open()
+                    self._check_file()
+                    await connection.begin()
+                    result = await work(connection)
+                    await connection.commit()
+                    return result
+                except anyio.get_cancelled_exc_class():
+                    self._engine = self._connection = None
+                    raise
+                except (sa.exc.DBAPIError, OSError) as error:
+                    await self.close()
+                    verb = "written" if self._write else "read"
+                    raise StoreError(f"the store {self._path} cannot be {verb}: {database.reason(error)}") from error
+                except BaseException:
+                    await self.close()
+                    raise
+        raise StoreError(f"the store {self._path} does not answer: no transaction within {LIMIT_S:g} s")
+
+    async def fetch(self, statement: sa.Select[Any]) -> Sequence[Any]:
+        """Read all rows of a statement."""
+
+        async def read(connection: AsyncConnection) -> list[Any]:
+            result = await connection.execute(statement)
+            return list(result)
+
+        return await self.transaction(read)
+
+    async def execute(self, *statements: sa.Executable) -> None:
+        """Do several statements in one transaction."""
+
+        async def write(connection: AsyncConnection) -> None:
+            for statement in statements:
+                await connection.execute(statement)
+
+        await self.transaction(write)
+
+    async def _open(self) -> AsyncConnection:
+        if self._connection is None:
+            url = sa.URL.create("sqlite+aiosqlite", database=str(self._path))
+            self._engine = create_async_engine(url, poolclass=sa.NullPool)
+            database.on_connect(self._engine.sync_engine, synchronous="FULL", write=self._write)
+            self._connection = await self._engine.connect()
+            self._file = _identity(self._path)
+        return self._connection
+
+    def _check_file(self) -> None:
+        """Notice a store that was deleted or replaced: SQLite would go on writing into a file that nobody can find."""
+        if _identity(self._path) != self._file:
+            raise StoreError(f"the store {self._path} was deleted or replaced while it was in use")
+
+    async def close(self) -> None:
+        """Close, rolling back what is open; after an error the connection's state is not to be trusted."""
+        connection, engine = self._connection, self._engine
+        self._connection = self._engine = None
+        with anyio.move_on_after(LIMIT_S, shield=True):
+            if connection is not None:
+                # a connection that cannot even roll back is gone all the same, and the first error is the one to tell
+                with suppress(sa.exc.DBAPIError):
+                    await connection.close()
+            if engine is not None:
+                await engine.dispose()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
