@@ -4,7 +4,7 @@ ADVICE = {
     "address": "Check base_url: it must be a full address such as https://host/v1.",
     "auth": "Check the key in the environment, then run the same command again.",
     "bad_http": "Something between you and the model breaks HTTP; look at the proxy or gateway.",
-    "bad_request": "Read the provider's words and correct the rows or the [params], then run `runner retry`.",
+    "bad_request": "Correct the rows, then `runner retry`; or the settings, then `runner run` again.",
     "bad_row": "Correct the line in the prompt file, then run the same command again.",
     "billing": "Add credit or raise the spending limit at the provider, then run the same command again.",
     "cancelled": "Nothing to do: the run was stopped while this request was out; it will be sent again.",

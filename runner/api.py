@@ -72,6 +72,8 @@ def run(
     Raises UsageError, StoreError, RunStoppedError. Safe to call again: nothing finished is sent twice.
     """
     job = config.load(Path(file), settings)
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit must be 1 or more, not {limit}")
     wish = Wish(limit=limit, new=new, strict=strict)
     return blocking(lambda: execute(job, db, wish, Stop(), observe))
 
@@ -97,7 +99,7 @@ def resumed(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tup
     """Prepare to go on with a run from what the store knows."""
     with StoreReader(Path(db).resolve()) as reading:
         if run_id is None:
-            unfinished = [one for one in reading.runs() if one.finished_at is None]
+            unfinished = [one for one in reading.runs() if one.finished_at is None and not one.active]
             if not unfinished:
                 raise UsageError(f"there is no unfinished run in {db}; `runner list` shows all")
             found = unfinished[-1]
@@ -187,6 +189,7 @@ def export(
     options = {"raw": True} if raw and kind == "csv" else {}
     write = cast("Exporter", plugins.load("exports", kind).write)
     with StoreReader(Path(db).resolve()) as reading, ExitStack() as stack:
+        _refuse_own(output, reading)
         found = reading.run(run_id).id
         stack.enter_context(reading.snapshot())
         own = reading.metadata_names(found)
@@ -195,6 +198,17 @@ def export(
         records = _records(reading.results(found), own, at)
         with outputs.opened(output) as out:
             return write(columns, records, out, **options)
+
+
+def _refuse_own(output: str | Path, reading: StoreReader) -> None:
+    """Raise UsageError for an output that is the store, a file of it, or a prompt file: it would be lost."""
+    target = Path(output).resolve()
+    name = reading.path.name
+    if target == reading.path or (target.parent == reading.path.parent and target.name.startswith(f"{name}-")):
+        raise UsageError(f"{output} belongs to the store {reading.path}; name another file")
+    for run in reading.runs():
+        if target == Path(run.input) or (target.exists() and Path(run.input).exists() and target.samefile(run.input)):
+            raise UsageError(f"{output} is the prompt file of run {run.id}; name another file")
 
 
 def _records(found: Iterable[Result], own: list[str], at: int) -> Iterator[list[object]]:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 import anyio
+import msgspec
 from msgspec import Struct, structs
 
 from runner.advice import advice
@@ -20,7 +21,10 @@ from runner.judge import Judge
 from runner.model import Attempt, Completion, HttpCall, Item, Outcome
 from runner.retry import RetryPolicy
 from runner.stop import Stop
+from runner.text import REDACTED
 
+SHORTEST_SECRET = 8
+"""A shorter key ("EMPTY", "x") guards nothing, and would be found in ordinary words."""
 FATAL_GRACE_S = 10.0
 """What is in flight when the run must stop is paid for in part, and most of it ends within this."""
 
@@ -41,7 +45,8 @@ class _Tally(Struct):
 class Attempts(Generic[E]):
     """Turns items into outcomes; ``handle`` is what the engine calls.
 
-    redact: takes secrets out of foreign words before they are kept. clock: monotonic seconds. wall: UTC seconds since the epoch.
+    redact: takes secrets out of foreign words before they are kept. secrets: what must be in no answer that is kept, should a
+    server echo it. clock: monotonic seconds. wall: UTC seconds since the epoch.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class Attempts(Generic[E]):
         stop: Stop,
         *,
         redact: Callable[[str], str] = str,
+        secrets: tuple[str, ...] = (),
         draw: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -62,6 +68,7 @@ class Attempts(Generic[E]):
         self._provider, self._client, self._lane = provider, client, lane
         self._policy, self._judge, self._stop = policy, judge, stop
         self._redact = redact
+        self._secrets = tuple(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)
         self._draw = draw or random.Random()  # noqa: S311 - jitter, not a secret
         self._clock, self._wall, self._sleep = clock, wall, sleep
 
@@ -124,7 +131,7 @@ class Attempts(Generic[E]):
             result: Completion | AttemptError
             try:
                 await self._client.stream(call, decoder, exchange, self._provider.error)
-                result = decoder.completion()
+                result = self._concealed(decoder.completion())
                 if exchange.tail_lost:
                     result = structs.replace(result, notes=(*result.notes, "tail_lost"))
             except TransportError as error:
@@ -142,14 +149,25 @@ class Attempts(Generic[E]):
                 result = AttemptError(f"{type(error).__name__}: {error}", code="internal", verdict="fail")
             return self._record(attempt, start, exchange, decoder, result), result
 
+    def _concealed(self, completion: Completion) -> Completion:
+        """Take our own key out of an answer; costs a look at each of its texts."""
+        for secret in self._secrets:
+            parts = (completion.text, completion.finish_reason, completion.served_model, completion.response_id)
+            if any(part is not None and secret in part for part in parts) or secret in str(completion.extra):
+                hidden = msgspec.json.encode(completion).decode().replace(secret, REDACTED)
+                completion = msgspec.json.decode(hidden, type=Completion)
+        return completion
+
     def _record(
         self, attempt: Attempt, start: float, exchange: E, decoder: Decoder, result: Completion | AttemptError
     ) -> Attempt:
-        known = result if isinstance(result, Completion) else _partial(decoder)
+        known = result if isinstance(result, Completion) else self._concealed(_partial(decoder))
+        # a tail that is slow to come is not the answer's time
+        answered_s = exchange.answered_s if isinstance(result, Completion) else None
         failed = isinstance(result, AttemptError)
         return structs.replace(
             attempt,
-            duration_s=round(self._clock() - start, 6),
+            duration_s=round(self._clock() - start if answered_s is None else answered_s, 6),
             time_to_first_token_s=round(first, 6) if (first := exchange.time_to_first_token_s) is not None else None,
             status=exchange.status,
             sent=result.sent if isinstance(result, AttemptError) else True,

@@ -1,5 +1,6 @@
 """The commands: parse, call the API, print, exit code. Nothing else; what a command needs is imported when it runs."""
 
+import errno
 import io
 import os
 import signal
@@ -17,10 +18,11 @@ from runner.version import __version__
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_OUTPUT_TROUBLE = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
 _SENDING = {"run", "resume", "retry", "simulate"}
 """The commands that open connections."""
-_PACE = ("concurrency", "rpm", "attempts", "api_key_env", "connect_s", "first_byte_s", "silence_s", "attempt_s")
-"""The settings that may change within a run: they change no answer."""
+_PACE = tuple(dial.name for dial in DIALS if not dial.answer)
+"""The settings that may change within a run."""
 
 
 def _option(dial: Dial) -> Callable[[F], F]:
@@ -221,6 +223,7 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> NoReturn:
     """Run the command line: every error becomes one sentence and its exit code."""
+    _open_missing_files()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # a terminal that cannot show a character gets its number, not a traceback
@@ -230,8 +233,7 @@ def main() -> NoReturn:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         cli.main(standalone_mode=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         code = 0
     except click.ClickException as error:
         error.show()
@@ -239,11 +241,13 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         code = 130
     except OSError as error:
-        # without a name it is our own output: its reader has gone, or its disk is full; nothing may be written at exit either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.filename is None and error.errno in _OUTPUT_TROUBLE:
+            # nothing may be written at exit either
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 141
         if not isinstance(error, BrokenPipeError):
-            _complain(f"{error.filename or 'standard output'} cannot be used: {error.strerror or error}")
+            what = "standard output" if error.errno in _OUTPUT_TROUBLE else "the current folder or a file"
+            _complain(f"{error.filename or what} cannot be used: {error.strerror or error}")
             code = 4
     except RunnerError as error:
         from runner.text import clean, redact
@@ -256,6 +260,18 @@ def main() -> NoReturn:
         _complain(f"internal error, {type(error).__name__}: {error}. This is a bug; RUNNER_TRACEBACK=1 shows where")
         code = 70
     sys.exit(code)
+
+
+def _open_missing_files() -> None:
+    """Give a process that was started without one a standard input, output and error: the next socket would take their place."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # the lowest free number is taken, which is this one
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of the process
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
 
 
 def _complain(sentence: str) -> None:

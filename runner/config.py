@@ -4,8 +4,7 @@ import json
 import math
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ from msgspec import Struct
 from runner.dials import BY_NAME, DIALS, Dial
 from runner.errors import UsageError
 from runner.model import Json, Params
+from runner.text import nearest
 
 _NOT_YET = {"tpm": "tokens per minute are not limited yet; set rpm or concurrency"}
-_ANSWER = ("provider", "model", "base_url", "system", *Params.__struct_fields__)
-"""The settings that change an answer."""
+_ANSWER = tuple(dial.name for dial in DIALS if dial.answer)
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -27,7 +26,8 @@ class Job(Struct, frozen=True, kw_only=True):
     # absolute path of the prompt file
     input: Path
     provider: str
-    model: str
+    # None: none was named, and nothing can be sent
+    model: str | None
     # None: the provider's own
     base_url: str | None
     api_key_env: str | None
@@ -79,10 +79,15 @@ def load(file: Path, options: Mapping[str, Any], environment: Mapping[str, str] 
     return _job(source, values, sources)
 
 
-def restore(settings: Mapping[str, Json], options: Mapping[str, Any]) -> Job:
-    """Make the job of a run again from what the store knows, with new options that do not change an answer."""
+def restore(settings: Mapping[str, Json], options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Job:
+    """Make the job of a run again from what the store knows, with new settings of those that do not change an answer."""
+    environment = os.environ if environment is None else environment
     known = {name: value for name, value in settings.items() if name in BY_NAME and value is not None}
     sources = dict.fromkeys(known, "the store")
+    for dial in DIALS:
+        if not dial.answer and environment.get(dial.variable):
+            known[dial.name] = _parsed(dial, environment[dial.variable], f"in the environment ({dial.variable})")
+            sources[dial.name] = f"environment {dial.variable}"
     for name, value in options.items():
         if name not in BY_NAME:
             raise UsageError(f"there is no setting {name!r}{_close(name, BY_NAME)}")
@@ -96,9 +101,7 @@ def restore(settings: Mapping[str, Json], options: Mapping[str, Any]) -> Job:
 
 def _job(source: Path, values: Mapping[str, Any], sources: Mapping[str, str]) -> Job:
     full = {dial.name: values.get(dial.name, dial.default) for dial in DIALS}
-    if full["model"] is None:
-        if full["provider"] != "simulator":
-            raise UsageError("no model is named; set model in the job file, or give --model")
+    if full["model"] is None and full["provider"] == "simulator":
         full["model"] = "simulated-model"
     if full["base_url"] is not None and full["provider"] == "simulator":
         raise UsageError("provider simulator starts its own server and takes no base_url; for a running one use openai")
@@ -109,6 +112,10 @@ def _job(source: Path, values: Mapping[str, Any], sources: Mapping[str, str]) ->
 
 def _files(file: Path) -> tuple[Path, dict[str, Any], Path]:
     """Find the prompt file and the table of its job file, if it has one."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the name {str(file)!a} is not UTF-8, and the store keeps names as text; rename the file") from None
     if str(file) == "-":
         raise UsageError("standard input cannot be read a second time to go on with a run; put the prompts into a file")
     if file.suffix.lower() != ".toml":
@@ -118,8 +125,10 @@ def _files(file: Path) -> tuple[Path, dict[str, Any], Path]:
             raise UsageError(f"{file} is a folder; name a prompt file (.jsonl) or a job file (.toml)")
         sibling = file.with_suffix(".toml")
         table = _toml(sibling) if sibling.is_file() else {}
-        own = table.get("input")
-        if isinstance(own, str) and (sibling.parent / own).resolve() != file.resolve():
+        own = table.get("input", file.name)
+        if not isinstance(own, str):
+            raise UsageError(f"input must be a text, not {own!r} (in {sibling})")
+        if (sibling.parent / own).resolve() != file.resolve():
             raise UsageError(f"{sibling} stands beside {file} but names {own} as its input; mend the name, or run {sibling}")
         return file.resolve(), table, sibling
     table = _toml(file)
@@ -172,12 +181,12 @@ def _dial(key: str, by_key: Mapping[str, Dial], path: Path) -> Dial:
     name = key.rpartition(".")[2]
     if name in BY_NAME:
         raise UsageError(f"unknown key {key!r} in {path}; did you mean {BY_NAME[name].key!r}?")
-    raise UsageError(f"unknown key {key!r} in {path}{_close(key, [*by_key, 'input'])}")
+    raise UsageError(f"unknown key {key!r} in {path}{_close(key, [*by_key, 'input', 'params', 'timeouts'])}")
 
 
-def _close(word: str, among: Any) -> str:
-    close = get_close_matches(word, list(among), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def _close(word: str, among: Iterable[str]) -> str:
+    close = nearest(word, among)
+    return f"; did you mean {close!r}?" if close is not None else ""
 
 
 def _parsed(dial: Dial, text: str, where: str) -> Any:

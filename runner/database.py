@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -40,6 +41,15 @@ def prepare(path: Path, *, create: bool) -> None:
             raise StoreError(f"{path} was written by a newer runner (schema {version}, this one knows {VERSION}); update runner")
         if version < VERSION:
             _migrate(path)
+
+
+def address(path: Path) -> str:
+    """Give the URI under which a store is read.
+
+    WAL needs files beside the store even to read it; in a folder that cannot be written a store at rest is read as it is.
+    """
+    at_rest = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
+    return f"file:{quote(str(path))}" + ("?immutable=1" if at_rest else "")
 
 
 def reason(error: BaseException) -> str:
@@ -102,7 +112,7 @@ def _version(path: Path) -> int:
         return 0
     if head != _MAGIC:
         raise StoreError(f"{path} is not a store of runner (it is no SQLite file); name another one with --db")
-    with closing(sqlite3.connect(path, timeout=BUSY_S)) as connection:
+    with closing(sqlite3.connect(address(path), timeout=BUSY_S, uri=True)) as connection:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

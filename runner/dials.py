@@ -10,6 +10,7 @@ class Dial(NamedTuple):
 
     key: dotted path in the job file. kind: "texts" is one text or a list of them, "json" an object.
     least: the smallest value allowed; exclusive for floats. default: None leaves it to the provider, or unset.
+    answer: it changes answers, so another value makes another run.
     """
 
     key: str
@@ -17,6 +18,7 @@ class Dial(NamedTuple):
     help: str
     default: Any = None
     least: float | None = None
+    answer: bool = False
 
     @property
     def name(self) -> str:
@@ -35,20 +37,25 @@ class Dial(NamedTuple):
 
 
 DIALS = (
-    Dial("provider", "text", "openai, anthropic or simulator, or the dotted path of a module.", "openai"),
-    Dial("model", "text", "Model to ask for."),
-    Dial("base_url", "text", "Endpoint as the official SDKs mean it: openai up to and including /v1, anthropic without."),
+    Dial("provider", "text", "openai, anthropic or simulator, or the dotted path of a module.", "openai", answer=True),
+    Dial("model", "text", "Model to ask for.", answer=True),
+    Dial(
+        "base_url",
+        "text",
+        "Endpoint as the official SDKs mean it: openai up to /v1, anthropic without it.",
+        answer=True,
+    ),
     Dial("api_key_env", "text", "Name of the environment variable that holds the key."),
     Dial("concurrency", "int", "Requests in flight at most.", 32, 1),
     Dial("rpm", "float", "Requests per minute at most.", None, 0),
     Dial("attempts", "int", "Attempts per item at most; rate limits use none.", 5, 1),
-    Dial("system", "text", "System text; a row's own system message wins over it."),
-    Dial("params.max_tokens", "int", "Tokens of an answer at most.", None, 1),
-    Dial("params.temperature", "float", "Sampling temperature."),
-    Dial("params.top_p", "float", "Nucleus sampling."),
-    Dial("params.stop", "texts", "Text that ends an answer; may be given several times."),
-    Dial("params.seed", "int", "Sampling seed, where the endpoint knows one."),
-    Dial("params.extra_body", "json", "JSON object merged into the request body as it is."),
+    Dial("system", "text", "System text; a row's own system message wins over it.", answer=True),
+    Dial("params.max_tokens", "int", "Tokens of an answer at most.", None, 1, answer=True),
+    Dial("params.temperature", "float", "Sampling temperature.", answer=True),
+    Dial("params.top_p", "float", "Nucleus sampling.", answer=True),
+    Dial("params.stop", "texts", "Text that ends an answer; may be given several times.", answer=True),
+    Dial("params.seed", "int", "Sampling seed, where the endpoint knows one.", answer=True),
+    Dial("params.extra_body", "json", "JSON object merged into the request body as it is.", answer=True),
     Dial("timeouts.connect_s", "float", "Seconds for a connection.", 10.0, 0),
     Dial("timeouts.first_byte_s", "float", "Seconds from the connection to the first byte of the answer.", 120.0, 0),
     Dial("timeouts.silence_s", "float", "Seconds between two bytes of an answer.", 60.0, 0),

@@ -102,6 +102,11 @@ class Exchange(Protocol):
         ...
 
     @property
+    def answered_s(self) -> float | None:
+        """From sending to the finish reason of a stream; None before it, and for an answer in one piece."""
+        ...
+
+    @property
     def tail_lost(self) -> bool:
         """The connection broke behind a complete answer; its usage may be missing."""
         ...
@@ -181,6 +186,10 @@ class Store(Protocol):
 
     async def reposition(self, moved: Sequence[tuple[str, int]]) -> None:
         """Note the new places of rows that have moved in the input: (key, position)."""
+        ...
+
+    async def forget_broken(self, first: int, last: int | None, keep: Sequence[str]) -> None:
+        """Drop the broken rows that stood on these lines and are no longer there. last: None for to the end."""
         ...
 
     async def save(self, entries: Sequence[Entry]) -> None:

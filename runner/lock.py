@@ -4,6 +4,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from runner.errors import StoreError
+
 
 class RunLock:
     """The lock of one run of one store; lives in a small file beside it that stays there."""
@@ -17,6 +19,8 @@ class RunLock:
             self._lock.acquire(timeout=timeout_s)
         except Timeout:
             return False
+        except OSError as error:
+            raise StoreError(f"the lock file {self._lock.lock_file} cannot be used: {error.strerror or error}") from error
         return True
 
     def release(self) -> None:

@@ -169,6 +169,8 @@ class Settled(Struct, frozen=True, kw_only=True):
     position: int | None
     fingerprint: int | None
     attempts: int
+    # its outcome was that no request could be made from it
+    broken: bool = False
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -186,6 +188,8 @@ class Run(Struct, frozen=True, kw_only=True):
     rows: int | None
     done: int
     failed: int
+    # of the failed: rows from which no request could be made
+    broken: int
     # another process is working on it now
     active: bool
     # why its last session ended early, one sentence; None when it did not, or was killed
@@ -227,9 +231,10 @@ class Summary(Struct, frozen=True, kw_only=True):
     finished: bool
     # rows of the input
     rows: int
-    # of the whole run
+    # of the whole run; broken rows are among the failed
     done: int
     failed: int
+    broken: int
     # settled in earlier sessions and not sent again
     skipped: int
     # of this session
@@ -247,6 +252,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     changed: int
     # why it ended early, one sentence; None when it did not
     stop_reason: str | None
+    # the same command would go on with this run: not so after --new, and not further after --limit
+    same_command: bool = True
 
 
 class Started(Struct, frozen=True, kw_only=True):

@@ -1,6 +1,5 @@
 """Before a session: which run a job belongs to, whether anything is to be done, and what a person should know first."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +11,7 @@ from runner.errors import UsageError
 from runner.model import Outcome, Run
 from runner.prompts import Template, item
 from runner.reader import StoreReader
+from runner.store import Known
 
 _SHOWN = 5
 _OTHER_FORMATS = ("csv", "tsv", "parquet", "arrow", "xls", "xlsx")
@@ -48,7 +48,7 @@ def reader(path: Path) -> source.Input:
 
 def template_of(job: Job) -> Template:
     """Give what a job adds to every row."""
-    return Template(model=job.model, system=job.system, params=job.params)
+    return Template(model=job.model or "", system=job.system, params=job.params)
 
 
 def broken_rows(given: source.Input, template: Template) -> list[tuple[int, str]]:
@@ -90,17 +90,17 @@ def open_run(job: Job, store_path: Path, wish: Wish) -> ledger.Opened:
     return ledger.open_run(store_path, job.input, job.settings(), job.answer(), new=wish.new)
 
 
-def notes(opened: ledger.Opened, wish: Wish, known: Mapping[str, int], found: source.Scan) -> list[str]:
-    """Say what a person should know before a session begins. known: outcomes that the run holds, by status."""
+def notes(opened: ledger.Opened, wish: Wish, known: Known, found: source.Scan) -> list[str]:
+    """Say what a person should know before a session begins. known: what the run holds."""
     said = []
-    settled = known["done"] + known["failed"]
+    settled = known.done + known.failed
     if opened.differs_from is not None:
         changes = "; ".join(f"{name}: {_brief(then)} -> {_brief(now)}" for name, (then, now) in opened.differences.items())
         said.append(
             f"settings that change the answers differ from run {opened.differs_from} ({changes}), so this is a run of its own"
         )
     if wish.retry_failed:
-        said.append(f"run {opened.id}: failed rows get another chance ({known['failed']:,}, broken lines apart)")
+        said.append(f"run {opened.id}: failed rows that get another chance: {known.failed:,}")
     elif opened.finished:
         said.append(f"run {opened.id} was finished; the input has changed since")
     elif opened.existed and settled:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from runner import report
 from runner.model import Event, Finished, Outcome, Progress, Saved, Started, Stopping
+from runner.text import clean
 
 LINE_S = 5.0
 """Without a terminal: a line this often."""
@@ -51,7 +52,7 @@ class _Text(View, ABC):
         match event:
             case Started():
                 for note in event.notes:
-                    self.say(note)
+                    self.say(clean(note))
                 self.say(report.headline(event))
             case Progress():
                 self.progress(event)

@@ -1,7 +1,6 @@
 """Row + what the job adds to every row -> Item. Pure."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from hashlib import blake2b
 from typing import Annotated
 
@@ -9,6 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from runner.model import Item, Json, Outcome, Params, Request, Row
+from runner.text import nearest
 
 BAD_ROW = "bad_row"
 """Error code of a row from which no request can be made."""
@@ -17,7 +17,6 @@ KEY_PREFIX = "row-"
 """How the keys begin that we give to rows without an id."""
 
 _OURS = ("id", "prompt", "messages", "params")
-_OVERRIDES = ("model", "max_tokens", "temperature", "top_p", "stop", "seed", "extra_body")
 _SORTED = msgspec.json.Encoder(order="sorted")
 
 
@@ -41,6 +40,9 @@ class _Overrides(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stop: str | Annotated[list[str], Meta(min_length=1)] | None = None
     seed: int | None = None
     extra_body: dict[str, Json] | None = None
+
+
+_OVERRIDES = _Overrides.__struct_fields__
 
 
 def base_key(row: Row) -> tuple[str, bool]:
@@ -134,9 +136,9 @@ def _messages(fields: Mapping[str, Json]) -> tuple[Mapping[str, Json], ...]:
 
 def _hint(fields: Mapping[str, Json]) -> str:
     for name in ("prompt", "messages"):
-        close = get_close_matches(name, [field for field in fields if field not in _OURS], n=1)
-        if close:
-            return f" (did you mean {name!r} by {close[0]!r}?)"
+        close = nearest(name, [field for field in fields if field not in _OURS])
+        if close is not None:
+            return f" (did you mean {name!r} by {close!r}?)"
     return ""
 
 
@@ -145,8 +147,8 @@ def _overridden(given: Json, messages: tuple[Mapping[str, Json], ...], template:
         raise RowFaultError("params must be an object")
     for name in given:
         if name not in _OVERRIDES:
-            close = get_close_matches(name, _OVERRIDES, n=1)
-            known = f"did you mean {close[0]!r}?" if close else "known are " + ", ".join(_OVERRIDES)
+            close = nearest(name, _OVERRIDES)
+            known = f"did you mean {close!r}?" if close is not None else "known are " + ", ".join(_OVERRIDES)
             raise RowFaultError(f"params has no {name!r}; {known}")
     try:
         overrides = msgspec.convert(given, _Overrides)

@@ -17,6 +17,7 @@ from runner import database
 from runner.errors import StoreError, UsageError
 from runner.lock import held
 from runner.model import Json, Quantiles, Result, Run
+from runner.prompts import BAD_ROW
 from runner.schema import attempts, items, runs
 
 _BATCH = 2_000
@@ -76,7 +77,7 @@ class StoreReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         database.prepare(path, create=False)
-        self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
+        self._engine = sa.create_engine(sa.URL.create("sqlite", database=database.address(path), query={"uri": "true"}))
         database.on_connect(self._engine, synchronous="FULL", write=False)
         self._held: sa.Connection | None = None
 
@@ -91,6 +92,13 @@ class StoreReader:
         rows = self._fetch(sa.select(runs).order_by(runs.c.id))
         counted = self._fetch(sa.select(items.c.run_id, items.c.status, sa.func.count()).group_by(items.c.run_id, items.c.status))
         counts = {(run_id, status): count for run_id, status, count in counted}
+        broken = dict(
+            self._fetch(
+                sa.select(items.c.run_id, sa.func.count())
+                .where(items.c.status == "failed", items.c.error_code == BAD_ROW)
+                .group_by(items.c.run_id)
+            )
+        )
         return [
             Run(
                 id=row.id,
@@ -101,6 +109,7 @@ class StoreReader:
                 rows=row.rows,
                 done=counts.get((row.id, "done"), 0),
                 failed=counts.get((row.id, "failed"), 0),
+                broken=broken.get(row.id, 0),
                 active=held(self.path, row.id),
                 stop_reason=row.stop_reason,
             )
@@ -127,10 +136,13 @@ class StoreReader:
     def errors(self, run_id: int) -> list[ErrorGroup]:
         """Give the failed items of a run by cause, the most frequent first."""
         first = sa.func.min(items.c.position)
+        # a provider's own name for it stands before the colon; the head of a broken row is its line
+        head = sa.func.substr(items.c.error, 1, sa.func.instr(items.c.error, ": "))
+        cause = sa.case((items.c.error_code == BAD_ROW, ""), else_=head)
         statement = (
             sa.select(items.c.error_code, sa.func.count(), items.c.key, items.c.error, first)
             .where(items.c.run_id == run_id, items.c.status == "failed")
-            .group_by(items.c.error_code)
+            .group_by(items.c.error_code, cause)
             .order_by(sa.func.count().desc())
         )
         # SQLite gives the other columns of the row that holds the minimum
@@ -235,19 +247,9 @@ class StoreReader:
         with self._explained(), nullcontext(self._held) if self._held is not None else self._engine.connect() as connection:
             yield from connection.execute(statement, execution_options={"yield_per": _BATCH})
 
-    def _explained(self) -> "_Explained":
-        return _Explained(self.path)
-
-
-class _Explained:
-    """Turns SQLite's errors into ours."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if isinstance(error, sa.exc.DBAPIError):
-            raise StoreError(f"the store {self._path} cannot be read: {database.reason(error)}") from error
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            raise StoreError(f"the store {self.path} cannot be read: {database.reason(error)}") from error

@@ -61,8 +61,8 @@ def summary(end: Summary, db: str) -> str:
     if end.changed:
         lines.append(f"  {_rows(end.changed)} changed since the answer came; the old results are kept, `--new` sends all again")
     if end.failed:
-        why, again = _command("errors", end.run, db), _command("retry", end.run, db)
-        lines.append(f"  {_rows(end.failed)} failed: {why} says why, {again} tries again")
+        again = f", {_command('retry', end.run, db)} tries again" if end.failed > end.broken else ""
+        lines.append(f"  {_rows(end.failed)} failed: {_command('errors', end.run, db)} says why{again}")
     lines.append("next: " + _next(end, db))
     return "\n".join(lines)
 
@@ -70,7 +70,7 @@ def summary(end: Summary, db: str) -> str:
 def _next(end: Summary, db: str) -> str:
     if end.finished:
         return _command("export", end.run, db) + " -o answers.csv"
-    return f"{_command('resume', end.run, db)}   (or the same command again)"
+    return _command("resume", end.run, db) + ("   (or the same command again)" if end.same_command else "")
 
 
 def status(run: Run, books: Books, *, db: str, as_json: bool) -> str:
@@ -80,8 +80,10 @@ def status(run: Run, books: Books, *, db: str, as_json: bool) -> str:
     settings = run.settings
     where = clean(str(settings.get("base_url") or "the simulator"))
     rows = f"{run.done:,} done, {run.failed:,} failed"
+    if run.rows is not None and run.finished_at is None:
+        rows += f", {max(0, run.rows - run.done - run.failed):,} open"
     if run.rows is not None:
-        rows += f", {max(0, run.rows - run.done - run.failed):,} open of {run.rows:,}"
+        rows += f"; {run.rows:,} in the file"
     lines = [
         f"run {run.id}: {state(run)}",
         f"  input         {clean(run.input)}",

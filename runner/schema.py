@@ -36,7 +36,7 @@ runs = sa.Table(
     sa.Column("settings", sa.Text, nullable=False),
     # hash of the settings that change an answer
     sa.Column("fingerprint", sa.Text, nullable=False),
-    # rows of the input at the last session; its hash when the run was last finished
+    # hash and rows of the input at the last session
     sa.Column("input_digest", sa.Text),
     sa.Column("rows", sa.Integer),
     # why the last session ended early, one sentence; NULL when it did not

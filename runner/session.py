@@ -1,6 +1,7 @@
 """One session of a run: joins the parts, tells the observer. With ``opening`` and ``wiring`` the place where parts meet."""
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from runner.model import Attempt, Entry, Event, Finished, Outcome, Progress, Run
 from runner.opening import Wish
 from runner.retry import RetryPolicy
 from runner.stop import Stop
-from runner.store import RunStore
+from runner.store import Known, RunStore
 from runner.tally import Tally
 from runner.text import redact
 from runner.version import __version__
@@ -56,13 +57,15 @@ async def execute(job: Job, store_path: Path, wish: Wish, stop: Stop, observe: O
     own = await _in_thread(lambda: RunStore.own(store_path, opened.id))
     async with own as store:
         session = _Session(job, wish, store, found, stop, observe)
-        await session.begin(opened, where)
+        await session.begin(opened, where, given, digest)
         async with wiring.opened(job, where, __version__) as (provider, client):
             judge = Judge(succeeded=session.succeeded)
             policy = RetryPolicy(attempts=job.attempts)
-            attempts = Attempts(provider, client, session.lane, policy, judge, stop, redact=_redactor(where))
+            attempts = Attempts(
+                provider, client, session.lane, policy, judge, stop, redact=_redactor(where), secrets=_secrets(where)
+            )
             await session.run(attempts, given)
-        summary = await session.end(digest)
+        summary = await session.end()
     observe(Finished(summary=summary))
     if stop.error is not None and not summary.finished:
         raise stop.error
@@ -77,7 +80,9 @@ class _Session:
         self._stop, self._observe = stop, observe
         self._count = Tally()
         self._source = source.Counts()
-        self._known: dict[str, int] = {}
+        self._known = Known(done=0, failed=0, broken=0, attempted=False)
+        # rows settled in earlier sessions, among those that this one looks at
+        self._restored = 0
         self._start = time.monotonic()
         self._slots, self._slots_note = wiring.slots(job)
         self.lane = FixedLane(self._slots, RequestRate(job.rpm) if job.rpm is not None else None)
@@ -85,21 +90,18 @@ class _Session:
     @property
     def succeeded(self) -> bool:
         """Rows were answered in earlier sessions."""
-        return self._known["done"] > 0
+        return self._known.done > 0
 
     @property
     def _rows(self) -> int:
         """Rows to be settled by the end of this session."""
         return self._found.rows if self._wish.limit is None else min(self._wish.limit, self._found.rows)
 
-    @property
-    def _restored(self) -> int:
-        settled = self._known["done"] + (0 if self._wish.retry_failed else self._known["failed"])
-        return min(settled, self._rows)
-
-    async def begin(self, opened: ledger.Opened, where: wiring.Endpoint) -> None:
+    async def begin(self, opened: ledger.Opened, where: wiring.Endpoint, given: source.Input, digest: str) -> None:
         """Look at what the run holds, and tell the observer."""
         self._known = await self._store.known()
+        self._restored = await self._count_restored(given, unchanged=opened.input_digest == digest)
+        await self._store.begin(rows=self._found.rows, digest=digest)
         scarce = [self._slots_note] if self._slots_note is not None else []
         notes = [*where.notes, *scarce, *opening.notes(opened, self._wish, self._known, self._found)]
         self._tell(
@@ -112,6 +114,19 @@ class _Session:
             )
         )
 
+    async def _count_restored(self, given: source.Input, *, unchanged: bool) -> int:
+        again = self._wish.retry_failed
+        if unchanged and self._wish.limit is None:
+            return self._known.done + (0 if again else self._known.failed)
+        if self._fresh:
+            return 0
+        # rows may have come, gone or moved: only the file can tell which of them are settled
+        return await source.count_settled(given, self._found, self._store, limit=self._wish.limit, failed_too=not again)
+
+    @property
+    def _fresh(self) -> bool:
+        return not (self._known.attempted or self._known.done or self._known.failed or self._known.broken)
+
     async def run(self, attempts: Attempts[HttpExchange], given: source.Input) -> None:
         """Drive the engine; progress and the news of a stop go beside it."""
         items = source.items(
@@ -120,7 +135,7 @@ class _Session:
             opening.template_of(self._job),
             self._store,
             self._source,
-            fresh=not any(self._known.values()),
+            fresh=self._fresh,
             retry_failed=self._wish.retry_failed,
             limit=self._wish.limit,
         )
@@ -140,22 +155,25 @@ class _Session:
         if failure is not None:
             raise failure
 
-    async def end(self, digest: str) -> Summary:
+    async def end(self) -> Summary:
         """Note how far the run has come, and sum the session up."""
         known = await self._store.known()
         settled = self._source.settled + self._count.done + self._count.failed
         # a stop may come when nothing is left to stop
         finished = self._source.complete and settled == self._found.rows
         stop_reason = self._stop.reason if not finished else None
-        await self._store.finish(rows=self._found.rows, digest=digest, complete=finished, stop_reason=stop_reason)
+        if self._source.complete and not finished and stop_reason is None:
+            stop_reason = "the prompt file changed while it was read"
+        await self._store.finish(complete=finished, stop_reason=stop_reason)
         first_token, duration = self._count.quantiles()
-        before = self._known["done"] + self._known["failed"]
+        before = self._known.done + self._known.failed
         return Summary(
             run=self._store.run_id,
             finished=finished,
             rows=self._found.rows,
-            done=known["done"],
-            failed=known["failed"],
+            done=known.done,
+            failed=known.failed + known.broken,
+            broken=known.broken,
             skipped=self._source.settled,
             done_now=self._count.done,
             failed_now=self._count.failed,
@@ -168,6 +186,7 @@ class _Session:
             missing=max(0, before - self._source.seen) if finished else 0,
             changed=self._source.changed,
             stop_reason=stop_reason,
+            same_command=not self._wish.new and self._wish.limit is None,
         )
 
     async def _save(self, entries: list[Entry]) -> None:
@@ -207,7 +226,7 @@ class _Session:
             in_flight=self.lane.in_flight,
             output_tokens=self._count.output_tokens or 0,
             elapsed_s=time.monotonic() - self._start,
-            waiting=f"paused for {paused[0]:.0f} s ({paused[1]})" if paused is not None else None,
+            waiting=f"paused for {math.ceil(paused[0])} s ({paused[1]})" if paused is not None else None,
         )
 
 
@@ -216,8 +235,12 @@ async def _in_thread(call: Callable[[], T]) -> T:
     return await to_thread.run_sync(call, abandon_on_cancel=True)
 
 
+def _secrets(where: wiring.Endpoint) -> tuple[str, ...]:
+    return (where.key.reveal(),) if where.key is not None else ()
+
+
 def _redactor(where: wiring.Endpoint) -> Callable[[str], str]:
-    secrets = (where.key.reveal(),) if where.key is not None else ()
+    secrets = _secrets(where)
     return lambda words: redact(words, secrets)
 
 
@@ -238,6 +261,7 @@ def _nothing_to_do(job: Job, run: Run, observe: Observer) -> Summary:
         rows=rows,
         done=run.done,
         failed=run.failed,
+        broken=run.broken,
         skipped=min(settled, rows),
         done_now=0,
         failed_now=0,

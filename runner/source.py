@@ -161,18 +161,23 @@ async def items(
     """
     rows = islice(keyed(given.read(), found.repeated), limit)
 
+    line = 0
+
     def batch() -> list[Item | Outcome]:
         return [item(row, key, template) for key, row in islice(rows, BATCH)]
 
     while candidates := await to_thread.run_sync(batch):
         known: dict[str, Settled] = {}
         if not fresh:
-            known = dict(await store.settled([candidate.key for candidate in candidates]))
+            keys = [candidate.key for candidate in candidates]
+            known = dict(await store.settled(keys))
             await _reposition(store, candidates, known)
+            await store.forget_broken(line + 1, candidates[-1].position, keys)
+            line = candidates[-1].position
         for candidate in candidates:
             before = known.get(candidate.key)
-            counts.seen += before is not None and before.status is not None
-            if before is None:
+            counts.seen += before is not None and before.status is not None and not before.broken
+            if before is None or before.broken:
                 yield candidate
             elif before.status == "done" or (before.status == "failed" and not retry_failed):
                 counts.settled += 1
@@ -181,7 +186,21 @@ async def items(
                 yield structs.replace(candidate, attempts_before=before.attempts)
             else:
                 yield candidate
-    counts.complete = limit is None or found.rows <= limit
+    if limit is None or found.rows <= limit:
+        if not fresh:
+            await store.forget_broken(line + 1, None, [])
+        counts.complete = True
+
+
+async def count_settled(given: Input, found: Scan, store: Store, *, limit: int | None, failed_too: bool) -> int:
+    """Count the rows of the input that are settled already. failed_too: failed ones stay so."""
+    keys = islice((key for key, _ in keyed(given.read(), found.repeated)), limit)
+    statuses = ("done", "failed") if failed_too else ("done",)
+    count = 0
+    while batch := await to_thread.run_sync(lambda: list(islice(keys, BATCH))):
+        known = (await store.settled(batch)).values()
+        count += sum(one.status in statuses and not one.broken for one in known)
+    return count
 
 
 async def _reposition(store: Store, candidates: Sequence[Item | Outcome], known: dict[str, Settled]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import msgspec
 import sqlalchemy as sa
+from msgspec import Struct
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -32,6 +33,16 @@ _SAVE_ITEM = _ITEM.on_conflict_do_update(
 )
 _SAVE_ATTEMPT = sa.insert(attempts)
 _LAST_ATTEMPT = sa.select(sa.func.coalesce(sa.func.max(attempts.c.id), 0))
+
+
+class Known(Struct, frozen=True, kw_only=True):
+    """What a run holds: outcomes by kind, and whether anything was ever sent."""
+
+    done: int
+    # without the broken rows
+    failed: int
+    broken: int
+    attempted: bool
 
 
 class RunStore:
@@ -59,11 +70,7 @@ class RunStore:
         try:
             # finished again when this session has found it so
             owner = {"host": socket.gethostname(), "pid": os.getpid(), "finished_at": None, "stop_reason": None}
-            # a broken line costs nothing and is found again, or not, when the input is read
-            broken = (items.c.run_id == self.run_id, items.c.error_code == BAD_ROW)
-            await self._writer.execute(
-                sa.update(runs).where(runs.c.id == self.run_id).values(**owner), sa.delete(items).where(*broken)
-            )
+            await self._writer.execute(sa.update(runs).where(runs.c.id == self.run_id).values(**owner))
         except BaseException:
             await self._close()
             raise
@@ -79,21 +86,43 @@ class RunStore:
         finally:
             self._lock.release()
 
-    async def known(self) -> dict[str, int]:
-        """Count what the run holds: items by status, and ``attempts``."""
-        statement = sa.select(items.c.status, sa.func.count()).where(items.c.run_id == self.run_id).group_by(items.c.status)
-        found = {"done": 0, "failed": 0, **dict(await self._reader.fetch(statement))}
+    async def begin(self, *, rows: int, digest: str) -> None:
+        """Note what the input holds now."""
+        noted = {"rows": rows, "input_digest": digest}
+        await self._writer.execute(sa.update(runs).where(runs.c.id == self.run_id).values(**noted))
+
+    async def known(self) -> Known:
+        """Count what the run holds."""
+        broken = sa.func.coalesce(items.c.error_code, "") == BAD_ROW
+        statement = (
+            sa.select(items.c.status, broken, sa.func.count())
+            .where(items.c.run_id == self.run_id)
+            .group_by(items.c.status, broken)
+        )
+        counts = {(status, bool(is_broken)): count for status, is_broken, count in await self._reader.fetch(statement)}
         some = sa.select(attempts.c.id).where(attempts.c.run_id == self.run_id).limit(1)
-        found["attempts"] = len(await self._reader.fetch(some))
-        return found
+        return Known(
+            done=counts.get(("done", False), 0),
+            failed=counts.get(("failed", False), 0),
+            broken=counts.get(("failed", True), 0),
+            attempted=bool(await self._reader.fetch(some)),
+        )
+
+    async def forget_broken(self, first: int, last: int | None, keep: Sequence[str]) -> None:
+        """Drop the broken rows that stood on these lines and are no longer there; they cost nothing. last: None to the end."""
+        where = [items.c.run_id == self.run_id, items.c.position >= first, items.c.error_code == BAD_ROW]
+        if last is not None:
+            where.append(items.c.position <= last)
+        if await self._reader.fetch(sa.select(items.c.id).where(*where, items.c.key.not_in(keep)).limit(1)):
+            await self._writer.execute(sa.delete(items).where(*where, items.c.key.not_in(keep)))
 
     async def settled(self, keys: Sequence[str]) -> Mapping[str, Settled]:
         """Look keys up; those the store knows nothing of are left out."""
-        columns = (items.c.key, items.c.status, items.c.position, items.c.fingerprint, items.c.attempts)
+        columns = (items.c.key, items.c.status, items.c.position, items.c.fingerprint, items.c.attempts, items.c.error_code)
         rows = await self._reader.fetch(sa.select(*columns).where(items.c.run_id == self.run_id, items.c.key.in_(keys)))
         found = {
-            key: Settled(status=status, position=position, fingerprint=fingerprint, attempts=count)
-            for key, status, position, fingerprint, count in rows
+            key: Settled(status=status, position=position, fingerprint=fingerprint, attempts=count, broken=error_code == BAD_ROW)
+            for key, status, position, fingerprint, count, error_code in rows
         }
         open_keys = [key for key in keys if key not in found or found[key].status == "failed"]
         if open_keys:
@@ -141,12 +170,9 @@ class RunStore:
             await connection.execute(_SAVE_ITEM, settled)
         return last + len(sent)
 
-    async def finish(self, *, rows: int, digest: str, complete: bool, stop_reason: str | None) -> None:
-        """Note what the input held and how the session ended; ``complete``: every row of the input has an outcome."""
-        values: dict[str, Any] = {"rows": rows, "stop_reason": stop_reason}
-        values["finished_at"] = time.time() if complete else None
-        if complete:
-            values["input_digest"] = digest
+    async def finish(self, *, complete: bool, stop_reason: str | None) -> None:
+        """Note how the session ended; ``complete``: every row of the input has an outcome."""
+        values = {"stop_reason": stop_reason, "finished_at": time.time() if complete else None}
         await self._writer.execute(sa.update(runs).where(runs.c.id == self.run_id).values(**values))
 
 

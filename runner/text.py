@@ -39,19 +39,9 @@ def clean(text: str, width: int | None = None) -> str:
     return _cut(_UNSAFE.sub(_visible, head), width)
 
 
-def clean_block(text: str) -> str:
-    """Make a text of several lines harmless for a terminal: as ``clean``, but line ends and tabs stay."""
-    return _UNSAFE.sub(_visible_in_block, text.replace("\r\n", "\n"))
-
-
 def _visible(match: re.Match[str]) -> str:
     character = match[0]
     return _NAMED.get(character) or _escape(ord(character))
-
-
-def _visible_in_block(match: re.Match[str]) -> str:
-    character = match[0]
-    return character if character in "\n\t" else _escape(ord(character))
 
 
 def _escape(code: int) -> str:

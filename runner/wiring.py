@@ -79,7 +79,9 @@ def key_source(job: Job, environment: Mapping[str, str]) -> str | None:
 
 
 def endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
-    """Find key and proxy. Raises UsageError when a hosted endpoint has no key."""
+    """Find key and proxy. Raises UsageError when no model is named, or a hosted endpoint has no key."""
+    if job.model is None:
+        raise UsageError("no model is named; set model in the job file, or give --model")
     if job.provider == SIMULATOR:
         return Endpoint(base_url=None, key=None, proxy=None, notes=("simulator: the answers are synthetic",))
     assert job.base_url is not None

@@ -13,10 +13,15 @@ from runner.errors import TransportError
 _OLD_PROTOCOL = ("UNSUPPORTED_PROTOCOL", "PROTOCOL_VERSION", "WRONG_VERSION_NUMBER", "HTTP_REQUEST")
 
 
-def transport_error(error: Exception, *, connected: bool, reused: bool, answered: bool) -> TransportError:
+STALE_S = 1.0
+"""A kept connection that breaks within this had been closed before our request; one that breaks later had taken it."""
+
+
+def transport_error(error: Exception, *, connected: bool, reused: bool, answered: bool, age_s: float) -> TransportError:
     """Translate what the HTTP library raised.
 
     connected: there was a connection. reused: it had served an earlier exchange. answered: a status line had arrived.
+    age_s: seconds since the exchange began.
     """
     cause = error if isinstance(error, aiohttp.ClientError) else (error.__cause__ or error)
     match cause:
@@ -44,7 +49,7 @@ def transport_error(error: Exception, *, connected: bool, reused: bool, answered
     if answered:
         return TransportError("the connection broke in the middle of the answer", code="cut")
     words = "the server closed the connection before it answered"
-    return TransportError(words, code="closed", sent=connected, stale=connected and reused)
+    return TransportError(words, code="closed", sent=connected, stale=connected and reused and age_s < STALE_S)
 
 
 def _reason(cause: BaseException) -> str:

@@ -55,7 +55,17 @@ class Caps(Struct, frozen=True, kw_only=True):
 class HttpExchange:
     """What is known of one exchange while it runs and after it ended."""
 
-    __slots__ = ("connected", "fresh", "received", "reused", "status", "tail_lost", "time_to_first_token_s", "watch")
+    __slots__ = (
+        "answered_s",
+        "connected",
+        "fresh",
+        "received",
+        "reused",
+        "status",
+        "tail_lost",
+        "time_to_first_token_s",
+        "watch",
+    )
 
     def __init__(self, *, fresh: bool = False) -> None:
         # a connection that has served before will not do
@@ -63,6 +73,7 @@ class HttpExchange:
         self.status: int | None = None
         self.received: Body | None = None
         self.time_to_first_token_s: float | None = None
+        self.answered_s: float | None = None
         # a connection was there, so bytes may have reached the server
         self.connected = False
         # ... and it had served an earlier exchange
@@ -157,6 +168,7 @@ class HttpClient:
                         connected=exchange.connected,
                         reused=exchange.reused,
                         answered=exchange.status is not None,
+                        age_s=watch.age_s,
                     ) from error
                 finally:
                     watch.close()
@@ -221,12 +233,14 @@ class HttpClient:
                 # behind the finish reason it costs the tail, not the answer
                 if not decoder.complete:
                     raise
+                exchange.answered_s = watch.age_s
                 exchange.tail_lost = not decoder.ended
                 return
             if exchange.time_to_first_token_s is None and decoder.started:
                 exchange.time_to_first_token_s = watch.age_s
             self._check_text(decoder)
             if decoder.complete:
+                exchange.answered_s = watch.age_s
                 # paid for and complete: nothing may throw it away now, not even a second Ctrl-C
                 with anyio.CancelScope(shield=True):
                     exchange.tail_lost = not await tail(chunks, body, sse, decoder, self._caps.text_chars)

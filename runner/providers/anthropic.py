@@ -153,6 +153,7 @@ class AnthropicDecoder(Draft):
         self._message_start(answer)
         for index, block in enumerate(content):
             self._block_start({"index": index, "content_block": block})
+        self._count(answer.get("usage"))
         self._finished(answer.get("stop_reason"))
         self.ended = True
 
@@ -174,7 +175,8 @@ class AnthropicDecoder(Draft):
         self._begun = True
         self._id = word(message.get("id"))
         self._model = word(message.get("model"))
-        self._count(message.get("usage"))
+        # its output_tokens are a beginning, not a count: they come with message_delta
+        self._count({name: value for name, value in table(message.get("usage")).items() if name != "output_tokens"})
 
     def _block_start(self, body: Mapping[str, Json]) -> None:
         self._must_have_begun("content_block_start")

@@ -66,6 +66,7 @@ class Exchange:
     connected: bool = False
     bytes_received: int = 0
     time_to_first_token_s: float | None = None
+    answered_s: float | None = None
     tail_lost: bool = False
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runner import config
+from runner import config, wiring
 from runner.dials import BY_NAME, DIALS, Dial
 from runner.errors import UsageError
 from runner.model import Params
@@ -331,9 +331,11 @@ def test_bad_toml_and_bad_utf8(prompts: Path) -> None:
         config.load(path, {}, {})
 
 
-def test_a_model_must_be_named_except_for_the_simulator(prompts: Path) -> None:
+def test_a_model_must_be_named_before_anything_is_sent_except_for_the_simulator(prompts: Path) -> None:
+    job = config.load(prompts, {"base_url": "http://localhost:1"}, {})
+    assert job.model is None
     with pytest.raises(UsageError, match="no model is named"):
-        config.load(prompts, {}, {})
+        wiring.endpoint(job, {})
     assert config.load(prompts, {"provider": "simulator"}, {}).model == "simulated-model"
     with pytest.raises(UsageError, match="takes no base_url"):
         config.load(prompts, {"provider": "simulator", "base_url": "http://localhost:1"}, {})

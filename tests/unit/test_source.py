@@ -38,11 +38,21 @@ class Memory:
     async def reposition(self, moved: Sequence[tuple[str, int]]) -> None:
         self.moved += moved
 
+    async def forget_broken(self, first: int, last: int | None, keep: Sequence[str]) -> None:
+        for key, one in list(self.held.items()):
+            inside = one.position is not None and first <= one.position and (last is None or one.position <= last)
+            if one.broken and inside and key not in keep:
+                del self.held[key]
+
     async def save(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             if isinstance(entry, Outcome):
                 self.held[entry.key] = Settled(
-                    status=entry.status, position=entry.position, fingerprint=entry.fingerprint, attempts=entry.attempts
+                    status=entry.status,
+                    position=entry.position,
+                    fingerprint=entry.fingerprint,
+                    attempts=entry.attempts,
+                    broken=entry.error_code == "bad_row",
                 )
 
 

@@ -22,7 +22,7 @@ from runner.lock import held
 from runner.model import Attempt, Completion, Outcome, Usage
 from runner.reader import StoreReader
 from runner.schema import APPLICATION_ID, VERSION
-from runner.store import RunStore
+from runner.store import Known, RunStore
 
 pytestmark = pytest.mark.anyio
 
@@ -342,7 +342,7 @@ def test_the_fingerprint_does_not_depend_on_the_order_of_settings() -> None:
 async def test_what_was_saved_is_read_back(path: Path) -> None:
     async with RunStore.own(path, 1) as store:
         await store.save([an_attempt("a", error="cut", sent=False), done("a", 4, number=2), failed("b", 5)])
-        assert await store.known() == {"done": 1, "failed": 1, "attempts": 1}
+        assert await store.known() == Known(done=1, failed=1, broken=0, attempted=True)
         found = await store.settled(["a", "b", "c"])
     assert set(found) == {"a", "b"}
     a, b = found["a"], found["b"]
@@ -438,7 +438,7 @@ async def test_runs_do_not_see_each_other(path: Path) -> None:
         await store.save([done("a"), an_attempt("b", error="cut")])
     async with RunStore.own(path, 2) as store:
         assert await store.settled(["a", "b"]) == {}
-        assert await store.known() == {"done": 0, "failed": 0, "attempts": 0}
+        assert await store.known() == Known(done=0, failed=0, broken=0, attempted=False)
         await store.reposition([("a", 99)])
     assert rows(path, "SELECT position FROM items") == [(1,)]
 
@@ -451,22 +451,30 @@ async def test_reposition(path: Path) -> None:
         assert [one.id for one in reader.results(1)] == ["c", "b", "a"]
 
 
-async def test_broken_rows_are_dropped_on_entering_this_run_only(path: Path) -> None:
+async def test_broken_rows_that_are_gone_are_forgotten_in_this_run_only(path: Path) -> None:
     begin(path, new=True)
     for run in (1, 2):
         async with RunStore.own(path, run) as store:
-            await store.save([broken("x", 1), failed("b", 2), done("c", 3)])
+            await store.save([broken("x", 1), failed("b", 2), done("c", 3), broken("y", 4), broken("z", 900)])
     async with RunStore.own(path, 1) as store:
-        assert set(await store.settled(["x", "b", "c"])) == {"b", "c"}
-    assert rows(path, "SELECT run_id, count(*) FROM items GROUP BY run_id") == [(1, 2), (2, 3)]
+        known = await store.settled(["x", "b"])
+        assert (known["x"].broken, known["b"].broken) == (True, False)
+        assert await store.known() == Known(done=1, failed=1, broken=3, attempted=True)
+        await store.forget_broken(1, 256, ["y", "b", "c"])
+        assert set(await store.settled(["x", "b", "c", "y", "z"])) == {"b", "c", "y", "z"}
+        await store.forget_broken(257, None, [])
+        assert set(await store.settled(["x", "b", "c", "y", "z"])) == {"b", "c", "y"}
+    assert rows(path, "SELECT run_id, count(*) FROM items GROUP BY run_id") == [(1, 3), (2, 5)]
 
 
 async def test_finish_notes_the_input(path: Path) -> None:
     async with RunStore.own(path, 1) as store:
-        await store.finish(rows=9, digest="d1", complete=False, stop_reason="no more money")
-    assert rows(path, "SELECT rows, input_digest, finished_at, stop_reason FROM runs") == [(9, None, None, "no more money")]
+        await store.begin(rows=9, digest="d1")
+        await store.finish(complete=False, stop_reason="no more money")
+    assert rows(path, "SELECT rows, input_digest, finished_at, stop_reason FROM runs") == [(9, "d1", None, "no more money")]
     async with RunStore.own(path, 1) as store:
-        await store.finish(rows=10, digest="d2", complete=True, stop_reason=None)
+        await store.begin(rows=10, digest="d2")
+        await store.finish(complete=True, stop_reason=None)
     ((count, digest, at),) = rows(path, "SELECT rows, input_digest, finished_at FROM runs")
     assert (count, digest) == (10, "d2")
     assert abs(at - time.time()) < 600
@@ -653,7 +661,7 @@ def test_processes_that_begin_at_once_make_one_store_and_one_run(tmp_path: Path)
 OWNER = """
 import sys, anyio
 from pathlib import Path
-from runner.store import RunStore
+from runner.store import Known, RunStore
 
 async def main():
     async with RunStore.own(Path(sys.argv[1]), int(sys.argv[2])):
@@ -735,7 +743,7 @@ async def test_looking_does_not_take_the_run_away(path: Path) -> None:
 
 async def test_a_store_that_cannot_be_entered_gives_the_lock_back(path: Path) -> None:
     with sqlite(path) as other:
-        other.execute("ALTER TABLE items RENAME TO hidden")
+        other.execute("ALTER TABLE runs RENAME TO hidden")
     with pytest.raises(StoreError):
         async with RunStore.own(path, 1):
             pass

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.text import Secret, clean, clean_block, csv_cell, csv_text, encodable, encodable_tree, nearest, redact
+from runner.text import Secret, clean, csv_cell, csv_text, encodable, encodable_tree, nearest, redact
 
 ANY_TEXT = st.text(st.characters())  # lone surrogates included
 
@@ -61,10 +61,6 @@ def test_clean_cuts_to_columns(text: str, width: int, shown: str) -> None:
 def test_a_cut_text_is_the_head_of_the_whole(text: str, width: int) -> None:
     whole = clean(text)
     assert clean(text, width) == (whole if len(whole) <= width else (whole[: width - 1] + "…" if width else ""))
-
-
-def test_a_block_keeps_its_lines() -> None:
-    assert clean_block("a\r\n\tb\rc\x1b[2J\n") == "a\n\tb\\x0dc\\x1b[2J\n"
 
 
 @pytest.mark.parametrize(
