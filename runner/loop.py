@@ -34,16 +34,19 @@ def blocking(call: Callable[[], Awaitable[T]]) -> T:
             outcome.append(_run(noted))
         except BaseException as error:  # noqa: BLE001 - carried over to the caller's thread
             failure.append(error)
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=work)
-    thread.start()
+    # not join: an interrupted join takes the thread for ended in Python 3.11
+    done = threading.Event()
+    threading.Thread(target=work).start()
     try:
-        thread.join()
+        done.wait()
     except BaseException:
         # interrupted: the work must end too, or it would go on buying behind the caller's back
         for loop, task in running:
             loop.call_soon_threadsafe(task.cancel)
-        thread.join()
+        done.wait()
         raise
     if failure:
         raise failure[0]
