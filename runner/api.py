@@ -99,7 +99,9 @@ def resumed(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tup
     """Prepare to go on with a run from what the store knows."""
     with StoreReader(Path(db).resolve()) as reading:
         if run_id is None:
-            unfinished = [one for one in reading.runs() if one.finished_at is None and not one.active]
+            unfinished = [one for one in reading.runs() if one.finished_at is None]
+            # one that another process works on is refused by its lock, which names that process
+            unfinished = [one for one in unfinished if not one.active] or unfinished
             if not unfinished:
                 raise UsageError(f"there is no unfinished run in {db}; `runner list` shows all")
             found = unfinished[-1]
