@@ -136,6 +136,7 @@ class HttpClient:
         self._transport = AiohttpTransport(client=self._session, proxy=httpx.Proxy(proxy) if proxy is not None else None)
         # one address per endpoint; parsing it anew costs as much as building the rest of a request
         self._address = functools.lru_cache(maxsize=16)(httpx.URL)
+        self._last_headers: tuple[dict[str, str], httpx.Headers] | None = None
         # our clocks are the only ones
         self._extensions = {"timeout": {"connect": None, "read": None, "write": None, "pool": None}}
 
@@ -180,9 +181,10 @@ class HttpClient:
             _exchange.reset(mark)
 
     async def _send(self, call: HttpCall, decoder: Decoder, exchange: HttpExchange, watch: Watch, refuse: Refuse) -> None:
-        headers, content = call.headers, call.body
+        content = call.body
+        headers = self._prepared(call.headers)
         if len(content) > LARGE_BODY:
-            headers = {**headers, "content-length": str(len(content))}
+            headers = httpx.Headers({**call.headers, "content-length": str(len(content))})
         request = httpx.Request(
             "POST",
             self._address(call.url),
@@ -195,25 +197,44 @@ class HttpClient:
         stream = cast("httpx.AsyncByteStream", response.stream)
         try:
             exchange.status = response.status_code
-            encoding = response.headers.get("content-encoding", "")
             async with aclosing(cast("AsyncGenerator[bytes, None]", aiter(stream))) as chunks:
-                if response.status_code != 200:
-                    limit_s = min(ERROR_BODY_S, self._deadlines.silence_s)
-                    with anyio.CancelScope(shield=True):
-                        head = await error_body(chunks, encoding, self._caps.body_bytes, limit_s)
-                    raise refuse(response.status_code, dict(response.headers), head)
-                body = exchange.received = Body(encoding, self._caps.body_bytes)
-                kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-                if kind == "text/event-stream":
-                    await self._events(chunks, body, decoder, exchange, watch)
-                elif kind == "application/json" or kind.endswith("+json"):
-                    await whole(chunks, body, decoder, watch)
-                    self._check_text(decoder)
-                else:
-                    raise no_api(kind, await head_of(chunks, body))
-        finally:
+                await self._receive(response, chunks, decoder, exchange, watch, refuse)
+        except BaseException:
             with anyio.CancelScope(shield=True):
                 await stream.aclose()
+            raise
+        # all of it was read, so there is nothing to wait for
+        await stream.aclose()
+
+    async def _receive(
+        self,
+        response: httpx.Response,
+        chunks: AsyncIterator[bytes],
+        decoder: Decoder,
+        exchange: HttpExchange,
+        watch: Watch,
+        refuse: Refuse,
+    ) -> None:
+        kind, encoding = _content(response.headers.raw)
+        if response.status_code != 200:
+            limit_s = min(ERROR_BODY_S, self._deadlines.silence_s)
+            with anyio.CancelScope(shield=True):
+                head = await error_body(chunks, encoding, self._caps.body_bytes, limit_s)
+            raise refuse(response.status_code, dict(response.headers), head)
+        body = exchange.received = Body(encoding, self._caps.body_bytes)
+        if kind == "text/event-stream":
+            await self._events(chunks, body, decoder, exchange, watch)
+        elif kind == "application/json" or kind.endswith("+json"):
+            await whole(chunks, body, decoder, watch)
+            self._check_text(decoder)
+        else:
+            raise no_api(kind, await head_of(chunks, body))
+
+    def _prepared(self, headers: dict[str, str]) -> httpx.Headers:
+        """Give httpx's form of a provider's headers; it makes one dict for all its calls."""
+        if self._last_headers is None or self._last_headers[0] is not headers:
+            self._last_headers = headers, httpx.Headers(headers)
+        return self._last_headers[1]
 
     async def _events(
         self, chunks: AsyncIterator[bytes], body: Body, decoder: Decoder, exchange: HttpExchange, watch: Watch
@@ -241,9 +262,7 @@ class HttpClient:
             self._check_text(decoder)
             if decoder.complete:
                 exchange.answered_s = watch.age_s
-                # paid for and complete: nothing may throw it away now, not even a second Ctrl-C
-                with anyio.CancelScope(shield=True):
-                    exchange.tail_lost = not await tail(chunks, body, sse, decoder, self._caps.text_chars)
+                exchange.tail_lost = not await tail(chunks, body, sse, decoder, self._caps.text_chars)
                 return
         feed_unfinished(sse, decoder)
         if not decoder.complete:
@@ -252,3 +271,15 @@ class HttpClient:
     def _check_text(self, decoder: Decoder) -> None:
         if decoder.text_chars > self._caps.text_chars:
             raise StreamError(f"the text is longer than {self._caps.text_chars} characters", code="size_cap", verdict="fail")
+
+
+def _content(raw: list[tuple[bytes, bytes]]) -> tuple[str, str]:
+    """Give the content's type, without parameters, and its encoding; httpx's own look-up decodes every header first."""
+    kind = encoding = ""
+    for name, value in raw:
+        lower = name.lower()
+        if lower == b"content-type":
+            kind = value.decode("latin-1").partition(";")[0].strip().lower()
+        elif lower == b"content-encoding":
+            encoding = value.decode("latin-1")
+    return kind, encoding

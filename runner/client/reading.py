@@ -15,7 +15,7 @@ from runner.sse import SSEDecoder
 
 TAIL_S = 5.0
 """After the finish reason: how long the usage and the end mark may still take."""
-ERROR_BODY_S = 10.0
+ERROR_BODY_S = 3.0
 """How long an error's body may take."""
 LARGE_BODY = 1 << 20
 """A request body beyond this is handed over in pieces, so that one write does not hold up the loop."""
@@ -43,9 +43,12 @@ async def error_body(chunks: AsyncIterator[bytes], encoding: str, most: int, lim
 
 
 async def tail(chunks: AsyncIterator[bytes], body: Body, sse: SSEDecoder, decoder: Decoder, most_chars: int) -> bool:
-    """Read usage and end mark behind a complete answer; True when all of it came."""
+    """Read usage and end mark behind a complete answer; True when all of it came.
+
+    The answer is paid for: nothing may throw it away now, not even a second Ctrl-C.
+    """
     ended = decoder.ended
-    with anyio.move_on_after(END_S if ended else TAIL_S) as limit:
+    with anyio.move_on_after(END_S if ended else TAIL_S, shield=True) as limit:
         try:
             async for chunk in chunks:
                 for event in sse.feed(body(chunk)):

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import anyio
 
+_NEVER = float("-inf")
+
 
 class Pause:
     """Ends by itself; a longer pause replaces a shorter one, never the other way round.
@@ -13,13 +15,20 @@ class Pause:
 
     def __init__(self, clock: Callable[[], float] = anyio.current_time) -> None:
         self._clock = clock
-        self.until = float("-inf")
+        self.until = _NEVER
         self.reason = ""
 
     @property
     def left_s(self) -> float:
         """Seconds until it ends, 0 when there is none."""
-        return max(0.0, self.until - self._clock())
+        # asked for every request, and nearly always there is none
+        if self.until == _NEVER:
+            return 0.0
+        left = self.until - self._clock()
+        if left <= 0:
+            self.until = _NEVER
+            return 0.0
+        return left
 
     def extend(self, seconds: float, reason: str) -> None:
         """Pause for that many seconds from now, unless it is paused for longer already."""
