@@ -14,7 +14,9 @@ class RequestRate:
     def __init__(self, per_minute: float) -> None:
         self.per_minute = per_minute
         burst = max(1.0, per_minute / 60)
-        self._limiter = AsyncLimiter(burst, 60 * burst / per_minute)
+        # what the burst lets through at once is taken from the steady rate, so that no minute holds more than the limit
+        steady = per_minute - (burst - 1)
+        self._limiter = AsyncLimiter(burst, 60 * burst / steady)
         self._gate = anyio.Lock()
 
     async def acquire(self) -> None:
