@@ -617,7 +617,8 @@ async def test_a_busy_store_is_waited_for_without_blocking_the_loop(path: Path) 
                 await saved.wait()
                 group.cancel_scope.cancel()
     assert rows(path, "SELECT count(*) FROM items") == [(2,)]
-    assert len(ticks) > 10
+    # a blocked loop would have ticked once
+    assert len(ticks) > 3
 
 
 async def test_a_store_that_was_deleted_during_the_run_is_an_error(path: Path) -> None:
