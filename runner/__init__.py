@@ -11,12 +11,14 @@ if TYPE_CHECKING:
 
     from runner.api import check, export, results, resume, retry, run, runs, status
     from runner.errors import RunLockedError, RunnerError, RunStoppedError, StoreError, UsageError
-    from runner.model import Result, Run, Summary
+    from runner.events import Summary
+    from runner.model import Result, Run
 
 _HOMES = {
     **dict.fromkeys(("check", "export", "resume", "results", "retry", "run", "runs", "status"), "runner.api"),
     **dict.fromkeys(("RunLockedError", "RunStoppedError", "RunnerError", "StoreError", "UsageError"), "runner.errors"),
-    **dict.fromkeys(("Result", "Run", "Summary"), "runner.model"),
+    **dict.fromkeys(("Result", "Run"), "runner.model"),
+    "Summary": "runner.events",
 }
 
 __all__ = [

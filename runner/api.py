@@ -13,9 +13,10 @@ from msgspec import Struct
 from runner import config, opening, outputs, plugins, session, source, wiring
 from runner.config import Job
 from runner.errors import UsageError
+from runner.events import Event, Summary
 from runner.interfaces import Exporter, Observer
 from runner.loop import blocking
-from runner.model import Event, Result, Run, Summary
+from runner.model import Result, Run
 from runner.opening import Wish
 from runner.reader import Books, ErrorGroup, StoreReader
 from runner.simulator import Behaviour, Simulator, parse_faults

@@ -6,9 +6,9 @@ import anyio
 
 from runner import api, progress
 from runner.config import Job
+from runner.events import Summary
 from runner.interfaces import Observer
 from runner.loop import blocking
-from runner.model import Summary
 from runner.opening import Wish
 from runner.stop import Stop
 

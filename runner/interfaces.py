@@ -8,19 +8,8 @@ from pathlib import Path
 from typing import IO, Protocol, TypeAlias, TypeVar
 
 from runner.errors import ProviderError
-from runner.model import (
-    Attempt,
-    Completion,
-    Entry,
-    Event,
-    HttpCall,
-    Item,
-    Outcome,
-    Request,
-    Row,
-    ServerSentEvent,
-    Settled,
-)
+from runner.events import Event
+from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Request, Row, ServerSentEvent, Settled
 
 
 class Decoder(Protocol):

@@ -10,7 +10,8 @@ import msgspec
 from tqdm import tqdm
 
 from runner import report
-from runner.model import Event, Finished, Outcome, Progress, Saved, Started, Stopping
+from runner.events import Event, Finished, Progress, Saved, Started, Stopping
+from runner.model import Outcome
 from runner.text import clean
 
 LINE_S = 5.0

@@ -15,8 +15,9 @@ from msgspec import Struct
 
 from runner import database
 from runner.errors import StoreError, UsageError
+from runner.events import Quantiles
 from runner.lock import held
-from runner.model import Json, Quantiles, Result, Run
+from runner.model import Json, Result, Run
 from runner.prompts import BAD_ROW
 from runner.schema import attempts, items, runs
 

@@ -9,7 +9,8 @@ import msgspec
 
 from runner.advice import advice
 from runner.api import DEFAULT_STORE, Check, Description
-from runner.model import Progress, Quantiles, Run, Started, Stopping, Summary
+from runner.events import Progress, Quantiles, Started, Stopping, Summary
+from runner.model import Run
 from runner.prompts import BAD_ROW
 from runner.reader import Books, ErrorGroup
 from runner.text import clean

@@ -16,10 +16,11 @@ from runner.attempt import Attempts
 from runner.client import HttpExchange
 from runner.config import Job
 from runner.errors import StoreError
+from runner.events import Event, Finished, Progress, Saved, Started, Stopping, Summary
 from runner.interfaces import Observer
 from runner.judge import Judge
 from runner.limits import FixedLane, RequestRate
-from runner.model import Attempt, Entry, Event, Finished, Outcome, Progress, Run, Saved, Started, Stopping, Summary
+from runner.model import Attempt, Entry, Outcome, Run
 from runner.opening import Wish
 from runner.retry import RetryPolicy
 from runner.stop import Stop

@@ -2,8 +2,9 @@
 
 from msgspec import Struct, field
 
+from runner.events import Quantiles
 from runner.latency import Histogram
-from runner.model import Attempt, Entry, Outcome, Quantiles, Usage
+from runner.model import Attempt, Entry, Outcome, Usage
 
 
 class Tally(Struct):

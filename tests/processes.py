@@ -261,6 +261,11 @@ def simulator(*options: str, env: Mapping[str, str] | None = None) -> Iterator[S
         yield Simulated(base["openai"], base["anthropic"], process)
 
 
+def at(server: Simulated, *options: str) -> tuple[str, ...]:
+    """Give the command that runs the prompt file against a server."""
+    return ("run", "prompts.jsonl", "--model", "m", "--base-url", server.openai, *options)
+
+
 def rows(store: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
     """Read a store beside whoever writes it; a store or a table that is not there yet holds nothing."""
     if not store.exists():

@@ -7,32 +7,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import QUICK, Simulated, environment, rows, run, simulator, until, write_prompts
+from processes import Simulated, at, environment, rows, run, simulator, until, write_prompts
 from raw_server import RawServer, Received, Reply, openai_answer, whole
 
 import runner
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Simulated]:
-    with simulator(*QUICK) as started:
-        yield started
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    write_prompts(tmp_path / "prompts.jsonl", range(10))
-    return tmp_path
-
-
-def at(server: Simulated, *options: str) -> tuple[str, ...]:
-    return ("run", "prompts.jsonl", "--model", "m", "--base-url", server.openai, *options)
 
 
 @pytest.mark.parametrize("output", ["runner.db", "runner.db-wal", "runner.db-run1.lock", "prompts.jsonl", "link.jsonl"])

@@ -16,6 +16,7 @@ from processes import (
     Simulated,
     Started,
     assert_clean,
+    at,
     count,
     free_port,
     rows,
@@ -37,24 +38,6 @@ def unreached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     address = f"http://127.0.0.1:{free_port()}/v1"
     with runner("run", "prompts.jsonl", "--model", "m", "--base-url", address, cwd=folder) as process:
         yield process
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Simulated]:
-    with simulator(*QUICK) as started:
-        yield started
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with a prompt file of ten rows."""
-    write_prompts(tmp_path / "prompts.jsonl", range(10))
-    return tmp_path
-
-
-def at(server: Simulated, *options: str) -> tuple[str, ...]:
-    """Give the command that runs the prompt file against a server."""
-    return ("run", "prompts.jsonl", "--model", "m", "--base-url", server.openai, *options)
 
 
 def settled(folder: Path, run_id: int = 1) -> list[str]:

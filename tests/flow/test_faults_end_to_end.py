@@ -34,7 +34,7 @@ from raw_server import (
 )
 
 import runner
-from runner.model import Summary
+from runner.events import Summary
 
 CONCURRENCY = 6
 CANARY = "sk-canary-0123456789abcdefghijKLMNOP"

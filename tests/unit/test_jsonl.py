@@ -1,6 +1,8 @@
 import gzip
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -152,12 +154,30 @@ def test_a_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
     assert "cannot read" in refusal(tmp_path / "file" / "below.jsonl")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+READ_AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from runner.errors import UsageError
+from runner.inputs.jsonl import read
+os.chdir(sys.argv[1])
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+try:
+    read(Path("closed.jsonl"))
+except UsageError as error:
+    print(error)
+"""
+
+
 def test_no_permission_is_a_usage_error(tmp_path: Path) -> None:
+    """Tried as a user with no rights, for root may read everything."""
     path = tmp_path / "closed.jsonl"
     path.write_bytes(b"{}")
     path.chmod(0)
-    assert "no permission" in refusal(path)
+    tried = subprocess.run([sys.executable, "-c", READ_AS_NOBODY, tmp_path], capture_output=True, text=True, check=True)
+    assert "no permission" in tried.stdout
 
 
 def test_a_packed_file_is_refused_by_name_and_by_content(tmp_path: Path) -> None:
