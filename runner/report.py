@@ -45,7 +45,8 @@ def postfix(event: Progress) -> str:
     """Give what stands behind the bar."""
     rate = event.output_tokens / event.elapsed_s if event.elapsed_s > 0 else 0.0
     words = f"{event.done:,} done, {event.failed:,} failed, {event.in_flight} in flight, {rate:,.0f} tokens/s"
-    return f"{words}, {event.waiting}" if event.waiting else words
+    waiting = [lane.waiting for lane in event.pace.lanes if lane.waiting]
+    return ", ".join([words, *waiting])
 
 
 def summary(end: Summary, db: str) -> str:

@@ -16,7 +16,7 @@ from runner.attempt import Attempts
 from runner.client import HttpExchange
 from runner.config import Job
 from runner.errors import StoreError
-from runner.events import Event, Finished, Progress, Saved, Started, Stopping, Summary
+from runner.events import Event, Finished, LaneState, Pace, Progress, Saved, Started, Stopping, Summary
 from runner.interfaces import Observer
 from runner.judge import Judge
 from runner.limits import FixedLane, RequestRate
@@ -227,7 +227,18 @@ class _Session:
             in_flight=self.lane.in_flight,
             output_tokens=self._count.output_tokens or 0,
             elapsed_s=time.monotonic() - self._start,
-            waiting=f"paused for {math.ceil(paused[0])} s ({paused[1]})" if paused is not None else None,
+            pace=Pace(
+                at=time.time(),
+                lanes=(
+                    LaneState(
+                        model=self._job.model or "",
+                        slots=self._slots,
+                        ceiling=self._slots,
+                        in_flight=self.lane.in_flight,
+                        waiting=f"paused for {math.ceil(paused[0])} s ({paused[1]})" if paused is not None else None,
+                    ),
+                ),
+            ),
         )
 
 
