@@ -13,6 +13,7 @@ ADVICE = {
     "content_policy": "The provider refuses the prompt; change it, or leave the row failed.",
     "context_length": "Shorten the prompt, lower max_tokens, or use a model with a larger context.",
     "cut": "The connection breaks in mid-answer; look at the proxy or gateway, then run `runner retry`.",
+    "deadline": "What is finished is kept; the same command goes on.",
     "dns": "Check the host name in base_url and the network, then run the same command again.",
     "internal": "This is a bug in runner; please report it with the text of the error.",
     "malformed_stream": "The server sends broken events; run `runner retry`, and report it to whoever runs the server.",

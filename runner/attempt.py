@@ -1,63 +1,66 @@
 """One item -> one outcome. Holds the only retry loop.
 
 An answer is paid for when it is complete, so it is returned even if the run ends in that instant; a failed attempt is with
-the writer before the next one begins. A place in the lane is given back by whoever saves the attempt, so that a kill never
-costs more requests than there are places.
+the writer before the next one begins. A permit goes back to its lane when its attempt is saved, so that a kill never costs more
+requests than there are places.
 """
 
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Generic, TypeVar
 
 import anyio
-import msgspec
 from msgspec import Struct, structs
 
+from runner.admission import Failure, Permit, Standing
 from runner.advice import advice
-from runner.errors import AttemptError, ProviderError, RunStoppedError, TransportError
-from runner.interfaces import Client, Decoder, Emit, Exchange, Lane, Provider
-from runner.judge import Judge
-from runner.model import Attempt, Completion, HttpCall, Item, Outcome
+from runner.errors import AttemptError, ProviderError, RunStoppedError, StreamError, TransportError
+from runner.interfaces import Client, Decoder, Emit, Exchange, Lane, Lanes, Provider
+from runner.judge import OUTAGE_S, Judge
+from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome
+from runner.record import conceal, done, failed, guarding, partial_of, record
 from runner.retry import RetryPolicy
 from runner.stop import Stop
-from runner.text import REDACTED
+from runner.text import span
 
-SHORTEST_SECRET = 8
-"""A shorter key ("EMPTY", "x") guards nothing, and would be found in ordinary words."""
 FATAL_GRACE_S = 10.0
 """What is in flight when the run must stop is paid for in part, and most of it ends within this."""
+PARKED_S = 600.0
+"""A wait that the server asks for and that is longer than this does not use up an item's patience."""
 
 E = TypeVar("E", bound=Exchange)
 
 
-class _Tally(Struct):
-    """How an item has fared so far."""
+class _Try(Struct):
+    """One item's way through its lane."""
 
-    number: int
-    # attempts that count against the policy
-    failures: int = 0
-    # refusals that do not
-    refusals: int = 0
-    refused_since: float | None = None
+    item: Item
+    call: HttpCall
+    lane: Lane
+    standing: Standing
 
 
 class Attempts(Generic[E]):
     """Turns items into outcomes; ``handle`` is what the engine calls.
 
-    redact: takes secrets out of foreign words before they are kept. secrets: what must be in no answer that is kept, should a
-    server echo it. clock: monotonic seconds. wall: UTC seconds since the epoch.
+    deadline: when the run has to end, on ``clock``; None for never. redact: takes secrets out of foreign words before they are
+    kept. secrets: what must be in no answer that is kept, should a server echo it. clock: monotonic seconds. wall: UTC seconds
+    since the epoch.
     """
 
     def __init__(
         self,
         provider: Provider,
         client: Client[E],
-        lane: Lane,
+        lanes: Lanes,
         policy: RetryPolicy,
         judge: Judge,
         stop: Stop,
         *,
+        deadline: float | None = None,
         redact: Callable[[str], str] = str,
         secrets: tuple[str, ...] = (),
         draw: random.Random | None = None,
@@ -65,73 +68,107 @@ class Attempts(Generic[E]):
         wall: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
-        self._provider, self._client, self._lane = provider, client, lane
+        self._provider, self._client, self._lanes = provider, client, lanes
         self._policy, self._judge, self._stop = policy, judge, stop
+        self._deadline = deadline
         self._redact = redact
-        self._secrets = tuple(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)
+        self._secrets = guarding(secrets)
         self._draw = draw or random.Random()  # noqa: S311 - jitter, not a secret
         self._clock, self._wall, self._sleep = clock, wall, sleep
+        # attempts that are made and not saved: whose permit, and which
+        self._out: dict[tuple[str, int], tuple[Lane, Permit]] = {}
+        # items that wait for a retry, by the number of the attempt that comes
+        self._retrying: Counter[int] = Counter()
+
+    def saved(self, entry: Entry) -> None:
+        """Give the permit of an entry's attempt back: it is on the disk."""
+        attempt = entry if isinstance(entry, Attempt) else entry.attempt
+        if attempt is not None and (held := self._out.pop((attempt.key, attempt.number), None)) is not None:
+            lane, permit = held
+            lane.release(permit)
+
+    def retrying(self) -> str | None:
+        """Say what waits for another attempt, the furthest first, in one phrase; None when nothing does."""
+        waiting = sorted(((number, count) for number, count in self._retrying.items() if count > 0), reverse=True)
+        if not waiting:
+            return None
+        words = [f"{count:,} on attempt {number} of {self._policy.attempts}" for number, count in waiting[:2]]
+        first, *others = words
+        return ", ".join([first.replace(" on", " item on" if waiting[0][1] == 1 else " items on", 1), *others])
 
     async def handle(self, item: Item, emit: Emit) -> Outcome | None:
         """Send the item until it has an outcome; None when the run stops first."""
-        tally = _Tally(number=item.attempts_before)
         try:
             call = self._provider.encode(item.request)
         except Exception as error:  # noqa: BLE001 - one odd row must not end the run
             words = self._redact(f"the request could not be built: {error!r}")
-            return _failed(item, tally, None, "internal", words)
-        while await self._admitted():
-            attempt, result = await self._attempt(call, item, tally, emit)
+            return failed(item, item.attempts_before, None, "internal", words)
+        lane = self._lanes.of(item.request.model)
+        standing = lane.enter(item.attempts_before)
+        try:
+            return await self._work(_Try(item, call, lane, standing), emit)
+        finally:
+            lane.leave(standing)
+
+    async def _work(self, one: _Try, emit: Emit) -> Outcome | None:
+        item, standing = one.item, one.standing
+        wait_s: float | None = None
+        while True:
+            permit = await self._admitted(one, wait_s)
+            if permit is None:
+                return None
+            attempt, result = await self._attempt(one, permit, emit)
             if isinstance(result, Completion):
+                one.lane.succeeded(permit, result.usage)
                 self._judge.success(item.request.model)
-                return _done(item, tally, attempt, result)
+                return done(item, standing.number, attempt, result)
             verdict = self._judge.verdict(result, item.request.model, self._clock())
-            hint_s = result.retry_after_s if isinstance(result, ProviderError) else None
-            if verdict == "retry" and hint_s is not None and hint_s > self._policy.patience_s:
-                # nobody waits for that with a process open
-                verdict = "stop"
-                attempt = structs.replace(attempt, error=f"{attempt.error} (it asks to wait {hint_s / 3600:.1f} hours)")
-            wait_s = self._wait_s(tally, result) if verdict == "retry" else None
-            if verdict == "stop":
+            wait_s = self._after(one, permit, attempt, result, retried=verdict == "retry")
+            reason = self._stops(one, verdict, wait_s)
+            if reason is not None:
+                attempt = structs.replace(attempt, error=f"{attempt.error}{reason}")
                 await emit(attempt)
                 self._stop_run(attempt)
                 return None
             if wait_s is None:
-                return _failed(item, tally, attempt, attempt.error_code, attempt.error)
+                return failed(item, standing.number, attempt, attempt.error_code, attempt.error)
             await emit(attempt)
-            if not await self._waited(wait_s):
-                return None
-        return None
 
-    async def _admitted(self) -> bool:
-        """Wait for the lane; False when the run stops first."""
-        with self._stop.interrupts() as scope:
-            await self._lane.acquire()
-        if scope.cancelled_caught:
-            return False
-        if self._stop.requested:
-            self._lane.release()
-            return False
-        return True
+    async def _admitted(self, one: _Try, wait_s: float | None) -> Permit | None:
+        """Sleep off a retry's delay, and wait for the lane; None when the run stops first."""
+        number = self._counted(one) + 1
+        if wait_s is not None:
+            self._retrying[number] += 1
+        permit: Permit | None = None
+        try:
+            with self._stop.interrupts():
+                if wait_s is not None:
+                    await self._sleep(wait_s)
+                most = one.item.request.params.max_tokens
+                permit = await one.lane.acquire(len(one.call.body), most)
+        finally:
+            if wait_s is not None:
+                self._retrying[number] -= 1
+        if permit is not None and self._stop.requested:
+            one.lane.release(permit, unused=True)
+            return None
+        return permit
 
-    async def _waited(self, wait_s: float) -> bool:
-        """Sleep off a retry's delay; False when the run stops first."""
-        with self._stop.interrupts():
-            await self._sleep(wait_s)
-        return not self._stop.requested
-
-    async def _attempt(self, call: HttpCall, item: Item, tally: _Tally, emit: Emit) -> tuple[Attempt, Completion | AttemptError]:
+    async def _attempt(self, one: _Try, permit: Permit, emit: Emit) -> tuple[Attempt, Completion | AttemptError]:
         """Make one attempt; a connection gone stale between two requests is replaced once, quietly."""
-        tally.number += 1
+        item, standing = one.item, one.standing
+        standing.number += 1
+        self._out[(item.key, standing.number)] = one.lane, permit
         started_at, start = self._wall(), self._clock()
+        heard: Callable[[int, Iterable[tuple[bytes, bytes]]], None] = partial(one.lane.heard, permit)
         stale = False
         while True:
-            decoder, exchange = self._provider.decoder(), self._client.exchange(fresh=stale)
-            attempt = Attempt(key=item.key, number=tally.number, started_at=started_at, duration_s=0.0)
+            decoder, exchange = self._provider.decoder(), self._client.exchange(fresh=stale, heard=heard)
+            attempt = Attempt(key=item.key, number=standing.number, started_at=started_at, duration_s=0.0)
             result: Completion | AttemptError
             try:
-                await self._client.stream(call, decoder, exchange, self._provider.error)
-                result = self._concealed(decoder.completion())
+                await self._client.stream(one.call, decoder, exchange, self._provider.error)
+                result = conceal(decoder.completion(), self._secrets)
                 if exchange.tail_lost:
                     result = structs.replace(result, notes=(*result.notes, "tail_lost"))
             except TransportError as error:
@@ -142,6 +179,7 @@ class Attempts(Generic[E]):
             except AttemptError as error:
                 result = error
             except anyio.get_cancelled_exc_class():
+                one.lane.cancelled(permit)
                 cancelled = AttemptError("the run was stopped", code="cancelled", sent=exchange.connected)
                 await emit(self._record(attempt, start, exchange, decoder, cancelled))
                 raise
@@ -149,94 +187,77 @@ class Attempts(Generic[E]):
                 result = AttemptError(f"{type(error).__name__}: {error}", code="internal", verdict="fail")
             return self._record(attempt, start, exchange, decoder, result), result
 
-    def _concealed(self, completion: Completion) -> Completion:
-        """Take our own key out of an answer; costs a look at each of its texts."""
-        for secret in self._secrets:
-            parts = (completion.text, completion.finish_reason, completion.served_model, completion.response_id)
-            if any(part is not None and secret in part for part in parts) or secret in str(completion.extra):
-                hidden = msgspec.json.encode(completion).decode().replace(secret, REDACTED)
-                completion = msgspec.json.decode(hidden, type=Completion)
-        return completion
-
     def _record(
         self, attempt: Attempt, start: float, exchange: E, decoder: Decoder, result: Completion | AttemptError
     ) -> Attempt:
-        known = result if isinstance(result, Completion) else self._concealed(_partial(decoder))
-        # a tail that is slow to come is not the answer's time
-        answered_s = exchange.answered_s if isinstance(result, Completion) else None
-        failed = isinstance(result, AttemptError)
-        return structs.replace(
-            attempt,
-            duration_s=round(self._clock() - start if answered_s is None else answered_s, 6),
-            time_to_first_token_s=round(first, 6) if (first := exchange.time_to_first_token_s) is not None else None,
-            status=exchange.status,
-            sent=result.sent if isinstance(result, AttemptError) else True,
-            bytes_received=exchange.bytes_received,
-            usage=known.usage,
-            served_model=known.served_model,
-            response_id=known.response_id,
-            error_code=result.code if isinstance(result, AttemptError) else None,
-            error=self._redact(str(result)) if failed else None,
-        )
+        known = result if isinstance(result, Completion) else conceal(partial_of(decoder), self._secrets)
+        return record(attempt, self._clock() - start, exchange, known, result, self._redact)
 
-    def _wait_s(self, tally: _Tally, error: AttemptError) -> float | None:
-        """Seconds until the next attempt, None to give up; cools the lane where the cause is not this item's."""
-        hint_s = error.retry_after_s if isinstance(error, ProviderError) else None
+    # -- what a failure means
+
+    def _after(self, one: _Try, permit: Permit, attempt: Attempt, error: AttemptError, *, retried: bool) -> float | None:
+        """Book a failure; give the seconds until the next attempt, None when there is none."""
+        standing, lane, now = one.standing, one.lane, self._clock()
         throttled = isinstance(error, ProviderError) and error.throttled
-        wait_s: float | None
+        hint_s = error.retry_after_s if isinstance(error, ProviderError) else None
+        counts = retried and error.sent and not throttled
+        if counts:
+            standing.failures.append(Failure(began=now - attempt.duration_s, ended=now))
+        lane.failed(permit, error, attempt.usage, throttled=throttled, retried=retried)
+        if not retried:
+            return None
+        if not counts:
+            standing.refusals += 1
+        if throttled:
+            lane.throttle(permit, hint_s, attempt.status)
+            return self._put_off(standing, hint_s, now)
         if not error.sent:
-            tally.refusals += 1
-            wait_s = self._policy.unreached_delay(tally.refusals, draw=self._draw)
-        elif throttled:
-            now = self._clock()
-            tally.refusals += 1
-            tally.refused_since = now if tally.refused_since is None else tally.refused_since
-            waited_s = now - tally.refused_since
-            wait_s = self._policy.throttled_delay(tally.refusals, waited_s=waited_s, draw=self._draw, hint_s=hint_s)
-        else:
-            tally.failures += 1
-            tally.refusals, tally.refused_since = 0, None
-            wait_s = self._policy.delay(tally.failures, draw=self._draw, hint_s=hint_s)
-        if wait_s is not None and (throttled or not error.sent or hint_s is not None):
-            self._lane.pause(hint_s if hint_s is not None else wait_s, error.code)
+            return self._policy.unreached_delay(standing.refusals, draw=self._draw)
+        standing.refusals, standing.refused_since = 0, None
+        if hint_s is not None:
+            lane.pause(hint_s, f"{attempt.status or error.code}, asked by the server")
+        if self._alike(standing, attempt, error):
+            return None
+        return self._policy.delay(max(1, self._counted(one)), draw=self._draw, hint_s=hint_s)
+
+    def _put_off(self, standing: Standing, hint_s: float | None, now: float) -> float | None:
+        """Give the wait behind a rate limit, None when the item's patience has run out."""
+        if standing.refused_since is None:
+            standing.refused_since = now
+        wait_s = self._policy.throttled_delay(
+            standing.refusals, waited_s=now - standing.refused_since, draw=self._draw, hint_s=hint_s
+        )
+        if hint_s is not None and hint_s > PARKED_S:
+            standing.refused_since += hint_s
         return wait_s
+
+    def _counted(self, one: _Try) -> int:
+        """Count the failures that are the item's own."""
+        return sum(not one.lane.excused(failure) for failure in one.standing.failures)
+
+    def _alike(self, standing: Standing, attempt: Attempt, error: AttemptError) -> bool:
+        """Tell whether the same request has met the same fault so often that it always will."""
+        fixed = isinstance(error, StreamError) or error.code == "bad_http"
+        looks = (error.code, attempt.bytes_received) if fixed else None
+        standing.alike = standing.alike + 1 if looks is not None and looks == standing.looks else 1
+        standing.looks = looks
+        return fixed and standing.alike >= self._policy.alike
+
+    def _stops(self, one: _Try, verdict: str, wait_s: float | None) -> str | None:
+        """Tell whether the run has to stop, as words to add to the error's own; None to go on."""
+        if verdict != "retry":
+            return "" if verdict == "stop" else None
+        since = one.standing.refused_since
+        refused_all = wait_s is None and since is not None and one.lane.succeeded_at < since
+        if refused_all or one.lane.out_of_service_s > OUTAGE_S:
+            return f" (and nothing else for {OUTAGE_S / 60:.0f} minutes)"
+        if self._deadline is not None:
+            left_s, asked_s = max(0.0, self._deadline - self._clock()), self._lanes.paused_s
+            if asked_s > left_s:
+                return f" (it asks to wait {span(asked_s)}, and the deadline is in {span(left_s)})"
+        return None
 
     def _stop_run(self, attempt: Attempt) -> None:
         code = attempt.error_code or "internal"
         sentence = f"{(attempt.error or '').rstrip('.')}. {advice(code)}"
         self._stop.request(sentence, grace_s=FATAL_GRACE_S, error=RunStoppedError(sentence, code=code))
-
-
-def _partial(decoder: Decoder) -> Completion:
-    """Give what a failed attempt showed: usage and names are worth having, its text is not."""
-    try:
-        return decoder.completion()
-    except Exception:  # noqa: BLE001 - the decoder may be what failed
-        return Completion(text="", finish_reason="")
-
-
-def _done(item: Item, tally: _Tally, attempt: Attempt, completion: Completion) -> Outcome:
-    return Outcome(
-        key=item.key,
-        position=item.position,
-        status="done",
-        metadata=item.metadata,
-        fingerprint=item.fingerprint,
-        completion=completion,
-        attempt=attempt,
-        attempts=tally.number,
-    )
-
-
-def _failed(item: Item, tally: _Tally, attempt: Attempt | None, code: str | None, error: str | None) -> Outcome:
-    return Outcome(
-        key=item.key,
-        position=item.position,
-        status="failed",
-        metadata=item.metadata,
-        fingerprint=item.fingerprint,
-        error_code=code,
-        error=error,
-        attempt=attempt,
-        attempts=tally.number,
-    )

@@ -27,7 +27,8 @@ _PACE = tuple(dial.name for dial in DIALS if not dial.answer)
 
 def _option(dial: Dial) -> Callable[[F], F]:
     default = f"  [default: {dial.default:g}]" if isinstance(dial.default, int | float) else ""
-    shown = {"int": "N", "float": "X", "json": "JSON"}.get(dial.kind, "TEXT")
+    default = "  [default: auto]" if dial.kind == "slots" else default
+    shown = {"int": "N", "float": "X", "json": "JSON", "slots": "auto|N", "span": "SECONDS"}.get(dial.kind, "TEXT")
     return click.option(
         dial.option,
         dial.name,

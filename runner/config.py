@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from runner import hints
 from runner.dials import BY_NAME, DIALS, Dial
 from runner.errors import UsageError
 from runner.model import Json, Params
 from runner.text import nearest
 
-_NOT_YET = {"tpm": "tokens per minute are not limited yet; set rpm or concurrency"}
 _ANSWER = tuple(dial.name for dial in DIALS if dial.answer)
 
 
@@ -31,9 +31,17 @@ class Job(Struct, frozen=True, kw_only=True):
     # None: the provider's own
     base_url: str | None
     api_key_env: str | None
-    concurrency: int
+    # None: it finds itself, up to max_concurrency
+    concurrency: int | None
+    max_concurrency: int
+    # per minute, each model by itself
     rpm: float | None
+    tpm: float | None
+    input_tpm: float | None
+    output_tpm: float | None
     attempts: int
+    # seconds from the start of a session
+    deadline: float | None
     system: str | None
     params: Params
     connect_s: float
@@ -46,6 +54,7 @@ class Job(Struct, frozen=True, kw_only=True):
     def settings(self) -> dict[str, Json]:
         """Give every setting by its name, flat; holds no secret."""
         flat = {dial.name: getattr(self.params if dial.key.startswith("params.") else self, dial.name) for dial in DIALS}
+        flat["concurrency"] = "auto" if self.concurrency is None else self.concurrency
         return {"input": str(self.input), **flat}
 
     def answer(self) -> dict[str, Json]:
@@ -101,12 +110,13 @@ def restore(settings: Mapping[str, Json], options: Mapping[str, Any], environmen
 
 def _job(source: Path, values: Mapping[str, Any], sources: Mapping[str, str]) -> Job:
     full = {dial.name: values.get(dial.name, dial.default) for dial in DIALS}
+    said = {dial.name: sources.get(dial.name, "default" if full[dial.name] is not None else "not set") for dial in DIALS}
+    full["concurrency"] = None if full["concurrency"] == "auto" else full["concurrency"]
     if full["model"] is None and full["provider"] == "simulator":
         full["model"] = "simulated-model"
     if full["base_url"] is not None and full["provider"] == "simulator":
         raise UsageError("provider simulator starts its own server and takes no base_url; for a running one use openai")
     params = Params(**{name: full.pop(name) for name in Params.__struct_fields__})
-    said = {dial.name: sources.get(dial.name, "default" if full.get(dial.name) is not None else "not set") for dial in DIALS}
     return Job(input=source, params=params, sources=said, **full)
 
 
@@ -175,8 +185,6 @@ def _from_table(table: Mapping[str, Any], path: Path) -> Iterator[tuple[Dial, An
 def _dial(key: str, by_key: Mapping[str, Dial], path: Path) -> Dial:
     if key in by_key:
         return by_key[key]
-    if key in _NOT_YET:
-        raise UsageError(f"{key} in {path}: {_NOT_YET[key]}")
     # a key in the wrong table is nearer than one of another name
     name = key.rpartition(".")[2]
     if name in BY_NAME:
@@ -197,6 +205,8 @@ def _parsed(dial: Dial, text: str, where: str) -> Any:
             value = int(text)
         elif dial.kind == "float":
             value = float(text)
+        elif dial.kind == "slots":
+            value = text if text == "auto" else int(text)
         elif dial.kind == "json" or (dial.kind == "texts" and text.startswith("[")):
             value = json.loads(text)
     except ValueError:
@@ -206,39 +216,42 @@ def _parsed(dial: Dial, text: str, where: str) -> Any:
 
 def _checked(dial: Dial, value: Any, where: str) -> Any:
     """Hold a setting to its kind and bounds."""
-    if dial.kind == "json" and isinstance(value, str):
+    given = value
+    if dial.kind in ("json", "slots") and isinstance(value, str) and value != "auto":
         return _parsed(dial, value, where)
-    if dial.kind == "float" and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1e300:
+    if dial.kind == "span" and isinstance(value, str):
+        value = hints.span(value)
+    if dial.kind in ("float", "span") and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1e300:
         value = float(value)
     if dial.kind == "texts" and isinstance(value, tuple):
         value = list(value)
     if dial.kind == "texts" and isinstance(value, list) and len(value) == 1:
         value = value[0]
     kinds: dict[str, type | tuple[type, ...]] = {
-        "text": str, "int": int, "float": float, "texts": (str, list), "json": dict,
+        "text": str, "int": int, "float": float, "texts": (str, list), "json": dict, "slots": (int, str), "span": float,
     }  # fmt: skip
     fits = isinstance(value, kinds[dial.kind]) and not isinstance(value, bool)
     if isinstance(value, list):
         fits = fits and bool(value) and all(isinstance(one, str) for one in value)
     if isinstance(value, float):
         fits = fits and math.isfinite(value)
-    if fits and dial.least is not None:
-        fits = value >= dial.least if dial.kind == "int" else value > dial.least
+    if fits and dial.least is not None and not isinstance(value, str):
+        fits = value >= dial.least if dial.kind in ("int", "slots") else value > dial.least
     if fits and dial.kind == "text" and dial.name != "system":
         fits = bool(value.strip())
     if not fits:
-        raise UsageError(f"{_must(dial)}, not {value!r} ({where})")
+        raise UsageError(f"{_must(dial)}, not {given!r} ({where})")
     return value
 
 
 def _must(dial: Dial) -> str:
     what = {
         "text": "a text", "int": "a whole number", "float": "a number", "texts": "a text or a list of texts",
-        "json": "a JSON object",
+        "json": "a JSON object", "slots": "auto or a whole number", "span": "seconds or a time such as 30m",
     }[dial.kind]  # fmt: skip
     bound = ""
     if dial.least is not None:
-        bound = f" of {dial.least:g} or more" if dial.kind == "int" else f" above {dial.least:g}"
+        bound = f" of {dial.least:g} or more" if dial.kind in ("int", "slots") else f" above {dial.least:g}"
     return f"{dial.key} must be {what}{bound}"
 
 

@@ -2,13 +2,14 @@
 
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-Kind: TypeAlias = Literal["text", "int", "float", "texts", "json"]
+Kind: TypeAlias = Literal["text", "int", "float", "texts", "json", "slots", "span"]
 
 
 class Dial(NamedTuple):
     """One setting.
 
-    key: dotted path in the job file. kind: "texts" is one text or a list of them, "json" an object.
+    key: dotted path in the job file. kind: "texts" is one text or a list of them, "json" an object, "slots" a number or
+    "auto", "span" seconds, or a text such as 30m.
     least: the smallest value allowed; exclusive for floats. default: None leaves it to the provider, or unset.
     answer: it changes answers, so another value makes another run.
     """
@@ -46,9 +47,18 @@ DIALS = (
         answer=True,
     ),
     Dial("api_key_env", "text", "Name of the environment variable that holds the key."),
-    Dial("concurrency", "int", "Requests in flight at most.", 32, 1),
-    Dial("rpm", "float", "Requests per minute at most.", None, 0),
-    Dial("attempts", "int", "Attempts per item at most; rate limits use none.", 5, 1),
+    Dial("concurrency", "slots", "Requests in flight at most; auto finds the number that the server takes.", "auto", 1),
+    Dial("max_concurrency", "int", "The most that auto tries.", 256, 1),
+    Dial(
+        "rpm", "float", "Requests per minute at most; the server's own limits are kept in any case where it tells them.", None, 0
+    ),
+    Dial("tpm", "float", "Tokens per minute at most, input and output together.", None, 0),
+    Dial("input_tpm", "float", "Input tokens per minute at most.", None, 0),
+    Dial("output_tpm", "float", "Output tokens per minute at most.", None, 0),
+    Dial("attempts", "int", "Attempts per item at most; rate limits and outages use none.", 5, 1),
+    Dial(
+        "deadline", "span", "How long a session may take, in seconds or as 30m, 8h; then it stops, and can go on later.", None, 0
+    ),
     Dial("system", "text", "System text; a row's own system message wins over it.", answer=True),
     Dial("params.max_tokens", "int", "Tokens of an answer at most.", None, 1, answer=True),
     Dial("params.temperature", "float", "Sampling temperature.", answer=True),

@@ -4,10 +4,13 @@ Endings are carried by the streams closing: no sentinel values, no flags. A fini
 writing it are shielded from cancellation.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import aclosing
+from functools import partial
+from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from runner.errors import RunnerError, StoreError
@@ -19,10 +22,24 @@ BATCH = 1_000
 """Entries in one transaction at most; bounds the writer's memory, not its pace."""
 
 
-async def run(items: Items, handle: Handle, save: Save, *, workers: int, stop: Stop, save_limit_s: float = 60.0) -> None:
+GROW_S = 0.05
+"""How often a look is taken whether more workers are wanted."""
+
+
+async def run(
+    items: Items,
+    handle: Handle,
+    save: Save,
+    *,
+    workers: int,
+    stop: Stop,
+    wanted: Callable[[], int] | None = None,
+    save_limit_s: float = 60.0,
+) -> None:
     """Work through ``items`` until they end or ``stop`` is asked, then return with everything finished saved.
 
-    workers: items held in memory at most, in flight or waiting for a retry.
+    workers: items held in memory at first, in flight or waiting for a retry. wanted: how many it may be now; their number grows
+    when there is work for more, and never falls.
     save_limit_s: after a cancellation, how long the writer may take to save what is finished.
     Raises what ``save``, ``items`` or ``handle`` raised; when ``save`` fails everything else is cancelled at once.
     """
@@ -41,6 +58,10 @@ async def run(items: Items, handle: Handle, save: Save, *, workers: int, stop: S
                             inner.start_soon(_feed, items, give, hand, feeding)
                             for _ in range(workers):
                                 inner.start_soon(_work, take, handle, hand, stop)
+                            if wanted is not None:
+                                watch.start_soon(
+                                    _grow, inner, take, workers, wanted, partial(_work, take, handle, hand, stop), stop
+                                )
                         watch.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         raise _cause(group) from None
@@ -68,6 +89,27 @@ async def _work(take: MemoryObjectReceiveStream[Item], handle: Handle, hand: Mem
         outcome = await handle(item, emit)
         if outcome is not None:
             await _hand_over(hand, outcome)
+
+
+async def _grow(
+    crew: TaskGroup,
+    take: MemoryObjectReceiveStream[Item],
+    workers: int,
+    wanted: Callable[[], int],
+    work: Callable[[], Coroutine[Any, Any, None]],
+    stop: Stop,
+) -> None:
+    """Let more work as soon as items wait for a worker and more are wanted."""
+    while True:
+        await anyio.sleep(GROW_S)
+        waiting = take.statistics()
+        if stop.requested or (waiting.open_send_streams == 0 and waiting.current_buffer_used == 0):
+            return
+        if waiting.current_buffer_used and not waiting.tasks_waiting_receive:
+            more = max(0, wanted() - workers)
+            workers += more
+            for _ in range(more):
+                crew.start_soon(work)
 
 
 async def _hand_over(hand: MemoryObjectSendStream[Entry], entry: Entry) -> None:

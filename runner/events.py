@@ -1,11 +1,10 @@
 """What an observer is told while a session goes on, and the summary at its end. Durations are float seconds."""
 
-from collections.abc import Mapping
 from typing import TypeAlias
 
 from msgspec import Struct
 
-from runner.model import Outcome
+from runner.model import Outcome, Pace
 
 
 class Quantiles(Struct, frozen=True, kw_only=True):
@@ -64,30 +63,6 @@ class Saved(Struct, frozen=True, kw_only=True):
     """Outcomes that are on the disk now."""
 
     outcomes: tuple[Outcome, ...]
-
-
-class LaneState(Struct, frozen=True, kw_only=True):
-    """What a lane is doing."""
-
-    model: str
-    # requests that may be in flight now, and the most there will ever be; the same for a fixed number
-    slots: int
-    ceiling: int
-    in_flight: int
-    # limits in force, by name (rpm, tpm, input_tpm, output_tpm), given or learned from the server
-    limits: Mapping[str, float] = {}
-    # why nothing goes out, one phrase; None when it does
-    waiting: str | None = None
-
-
-class Pace(Struct, frozen=True, kw_only=True):
-    """How a session goes on at an instant; kept in the store, so that another process can tell."""
-
-    # UTC seconds since the epoch
-    at: float
-    lanes: tuple[LaneState, ...]
-    # items that wait for another attempt, one phrase; None when there are none
-    retrying: str | None = None
 
 
 class Progress(Struct, frozen=True, kw_only=True):

@@ -25,17 +25,17 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
     Order: retry-after-ms, retry-after as number, then as date, x-ratelimit-reset-*, anthropic-ratelimit-*-reset.
     """
-    wait = _number(headers.get("retry-after-ms", ""))
+    wait = number(headers.get("retry-after-ms", ""))
     if wait is not None:
         return wait / 1000
     plain = headers.get("retry-after", "")
-    wait = _number(plain)
+    wait = number(plain)
     if wait is not None:
         return wait
-    server_now = _date(headers.get("date", ""))
+    server_now = date(headers.get("date", ""))
     if server_now is None:
         server_now = now
-    wait = _until(_date(plain), server_now)
+    wait = _until(date(plain), server_now)
     if wait is not None:
         return wait
     for family in (_openai_resets(headers, server_now), _anthropic_resets(headers, server_now)):
@@ -64,10 +64,11 @@ def _anthropic_resets(headers: Mapping[str, str], now: float) -> Iterator[float 
 def _spent(headers: Mapping[str, str], remaining: str) -> bool:
     """Tell whether nothing is left of a limit. One that is not spent did not cause the refusal."""
     left = headers.get(remaining)
-    return left is None or _number(left) == 0
+    return left is None or number(left) == 0
 
 
-def _number(text: str) -> float | None:
+def number(text: str) -> float | None:
+    """Read a number that is none below 0, no NaN and not infinite."""
     text = text.strip()
     if len(text) > _LONGEST or not _NUMBER.fullmatch(text):
         return None
@@ -75,17 +76,29 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _span(text: str, now: float) -> float | None:
+def reset(text: str, now: float) -> float | None:
+    """Read a time to wait, in seconds: a span (``6m0s``), a number, an instant in either, or one by RFC 3339."""
+    wait = _span(text, now)
+    return wait if wait is not None else _until(_instant(text), now)
+
+
+def span(text: str) -> float | None:
+    """Read a time in seconds: a number, or a span such as ``6m0s``."""
     text = text.strip()
-    value = _number(text)
+    value = number(text)
     if value is not None:
-        if value < _EPOCH:
-            return value
-        return _until(value if value < _EPOCH * 1000 else value / 1000, now)
+        return value
     if len(text) > _LONGEST or not _SPAN.fullmatch(text):
         return None
     total = sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(text))
     return total if math.isfinite(total) else None
+
+
+def _span(text: str, now: float) -> float | None:
+    value = number(text)
+    if value is None or value < _EPOCH:
+        return span(text)
+    return _until(value if value < _EPOCH * 1000 else value / 1000, now)
 
 
 def _until(instant: float | None, now: float) -> float | None:
@@ -94,7 +107,7 @@ def _until(instant: float | None, now: float) -> float | None:
     return instant - now
 
 
-def _date(text: str) -> float | None:
+def date(text: str) -> float | None:
     """Read an HTTP date."""
     if len(text) > _LONGEST:
         return None

@@ -7,9 +7,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iter
 from pathlib import Path
 from typing import IO, Protocol, TypeAlias, TypeVar
 
-from runner.errors import ProviderError
+from runner.admission import Failure, Permit, Standing
+from runner.errors import AttemptError, ProviderError
 from runner.events import Event
-from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Request, Row, ServerSentEvent, Settled
+from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Request, Row, ServerSentEvent, Settled, Usage
+
+Heard: TypeAlias = Callable[[int, Iterable[tuple[bytes, bytes]]], None]
+"""Is told that an answer has begun: its status and its headers."""
 
 
 class Decoder(Protocol):
@@ -107,8 +111,11 @@ E = TypeVar("E", bound=Exchange)
 class Client(Protocol[E]):
     """One streamed HTTP exchange."""
 
-    def exchange(self, *, fresh: bool = False) -> E:
-        """Make the record for one exchange. fresh: on a connection that has not served before."""
+    def exchange(self, *, fresh: bool = False, heard: Heard | None = None) -> E:
+        """Make the record for one exchange. fresh: on a connection that has not served before.
+
+        heard: called once, with status and headers, when an answer begins: at the first bytes of a 200, at the head of another.
+        """
         ...
 
     async def stream(
@@ -127,23 +134,73 @@ class Client(Protocol[E]):
 
 
 class Lane(Protocol):
-    """Decides when a request may go out. One per session."""
+    """Decides when a request may go out: one endpoint, model and key."""
 
     @property
-    def in_flight(self) -> int:
-        """Requests out now."""
+    def out_of_service_s(self) -> float:
+        """How long the present outage lasts already, in seconds; 0 when there is none."""
         ...
 
-    async def acquire(self) -> None:
-        """Wait for a place, first come first served."""
+    @property
+    def succeeded_at(self) -> float:
+        """When the last completion came, on the clock of the run; minus infinity before the first."""
         ...
 
-    def release(self) -> None:
-        """Give the place back: when the attempt that held it is on the disk, or was never made."""
+    def enter(self, number: int) -> Standing:
+        """Begin an item's standing. number: its attempts in earlier sessions."""
+        ...
+
+    def leave(self, standing: Standing) -> None:
+        """End it."""
+        ...
+
+    def excused(self, failure: Failure) -> bool:
+        """Tell whether a failure fell into an outage, so that it does not count against its item."""
+        ...
+
+    async def acquire(self, size: int, most: int | None) -> Permit:
+        """Wait for a permit, first come first served. size: bytes of the request; most: output tokens at most."""
+        ...
+
+    def release(self, permit: Permit, *, unused: bool = False) -> None:
+        """Give the place back: when the attempt that held it is on the disk, or was never made (unused)."""
+        ...
+
+    def heard(self, permit: Permit, status: int, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        """Note that an answer has begun; ``raw`` are its headers."""
+        ...
+
+    def succeeded(self, permit: Permit, usage: Usage | None) -> None:
+        """Book a completion."""
+        ...
+
+    def failed(self, permit: Permit, error: AttemptError, usage: Usage | None, *, throttled: bool, retried: bool) -> None:
+        """Book a failed attempt. usage: what is known of it. throttled: refused by a rate limit. retried: another may follow."""
+        ...
+
+    def cancelled(self, permit: Permit) -> None:
+        """Book an attempt that was given up in flight."""
+        ...
+
+    def throttle(self, permit: Permit, hint_s: float | None, status: int | None) -> None:
+        """Take a rate limit in: fewer requests at a time, and a pause for everybody. hint_s: the wait the server asked for."""
         ...
 
     def pause(self, seconds: float, reason: str) -> None:
         """Let nothing out for that long, for everyone."""
+        ...
+
+
+class Lanes(Protocol):
+    """The lanes of a session."""
+
+    @property
+    def paused_s(self) -> float:
+        """Seconds until the first lane goes on; 0 while one is not paused."""
+        ...
+
+    def of(self, model: str) -> Lane:
+        """Give the lane of a model."""
         ...
 
 

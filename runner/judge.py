@@ -11,8 +11,8 @@ SAME_REFUSAL = 20
 """First answers that, all alike, show a wrong setting rather than wrong rows."""
 UNREACHED_S = 15.0
 """How long an endpoint that never answered is tried."""
-OUTAGE_S = 900.0
-"""How long an endpoint that had answered may be out of reach."""
+OUTAGE_S = 3600.0
+"""How long an endpoint that had answered may be out of reach, or refuse everything."""
 
 _CONFIGURATION = ("redirect", "not_an_api", "not_found")
 

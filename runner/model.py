@@ -173,6 +173,30 @@ class Settled(Struct, frozen=True, kw_only=True):
     broken: bool = False
 
 
+class LaneState(Struct, frozen=True, kw_only=True):
+    """What a lane is doing."""
+
+    model: str
+    # requests that may be in flight now, and the most there will ever be; the same for a fixed number
+    slots: int
+    ceiling: int
+    in_flight: int
+    # limits in force, by name (rpm, tpm, input_tpm, output_tpm), given or learned from the server
+    limits: Mapping[str, float] = {}
+    # why nothing goes out, one phrase; None when it does
+    waiting: str | None = None
+
+
+class Pace(Struct, frozen=True, kw_only=True):
+    """How a session goes on at an instant; kept in the store, so that another process can tell."""
+
+    # UTC seconds since the epoch
+    at: float
+    lanes: tuple[LaneState, ...]
+    # items that wait for another attempt, one phrase; None when there are none
+    retrying: str | None = None
+
+
 class Run(Struct, frozen=True, kw_only=True):
     """One execution of a job in a store."""
 
@@ -194,6 +218,8 @@ class Run(Struct, frozen=True, kw_only=True):
     active: bool
     # why its last session ended early, one sentence; None when it did not, or was killed
     stop_reason: str | None = None
+    # what its session is doing, as noted last; None when nobody works on it
+    pace: Pace | None = None
 
 
 class Result(Struct, frozen=True):

@@ -8,6 +8,7 @@ from msgspec import Struct
 from runner import database, ledger, plugins, source
 from runner.config import Job
 from runner.errors import UsageError
+from runner.events import Quantiles, Summary
 from runner.model import Outcome, Run
 from runner.prompts import Template, item
 from runner.reader import StoreReader
@@ -115,3 +116,30 @@ def notes(opened: ledger.Opened, wish: Wish, known: Known, found: source.Scan) -
 def _brief(value: object) -> str:
     words = "unset" if value is None else str(value)
     return words if len(words) <= 40 else words[:39] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def summary(run: Run) -> Summary:
+    """Sum up a session that found everything settled."""
+    settled = run.done + run.failed
+    rows = run.rows if run.rows is not None else settled
+    nothing = Quantiles(p50=None, p95=None)
+    return Summary(
+        run=run.id,
+        finished=True,
+        rows=rows,
+        done=run.done,
+        failed=run.failed,
+        broken=run.broken,
+        skipped=min(settled, rows),
+        done_now=0,
+        failed_now=0,
+        attempts_now=0,
+        input_tokens=None,
+        output_tokens=None,
+        time_to_first_token=nothing,
+        duration=nothing,
+        elapsed_s=0.0,
+        missing=0,
+        changed=0,
+        stop_reason=None,
+    )

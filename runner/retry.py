@@ -23,6 +23,8 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     cap_s: float = 60.0
     # how long an item may be put off by rate limits before it fails, in seconds
     patience_s: float = 3600.0
+    # the same fault of the same request so often in a row is final
+    alike: int = 3
 
     def delay(self, failures: int, *, draw: random.Random, hint_s: float | None = None) -> float | None:
         """Seconds to wait after the ``failures``-th attempt that counted (1 is the first), or None to give up.

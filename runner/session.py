@@ -1,7 +1,6 @@
 """One session of a run: joins the parts, tells the observer. With ``opening`` and ``wiring`` the place where parts meet."""
 
 import logging
-import math
 import os
 import time
 from collections.abc import Callable
@@ -10,27 +9,33 @@ from typing import TypeVar
 
 import anyio
 from anyio import to_thread
+from msgspec import structs
 
 from runner import database, engine, ledger, opening, source, wiring
-from runner.attempt import Attempts
+from runner.attempt import FATAL_GRACE_S, Attempts
 from runner.client import HttpExchange
 from runner.config import Job
-from runner.errors import StoreError
-from runner.events import Event, Finished, LaneState, Pace, Progress, Saved, Started, Stopping, Summary
+from runner.errors import RunStoppedError, StoreError
+from runner.events import Event, Finished, Progress, Saved, Started, Stopping, Summary
 from runner.interfaces import Observer
 from runner.judge import Judge
-from runner.limits import FixedLane, RequestRate
-from runner.model import Attempt, Entry, Outcome, Run
+from runner.limits import Lanes
+from runner.model import Entry, Outcome, Pace, Run
 from runner.opening import Wish
 from runner.retry import RetryPolicy
 from runner.stop import Stop
 from runner.store import Known, RunStore
 from runner.tally import Tally
-from runner.text import redact
+from runner.text import redact, span
 from runner.version import __version__
 
 TICK_S = 0.5
 """How often progress is told, in seconds."""
+
+NOTE_S = 2.0
+"""How often the pace is kept in the store, in seconds."""
+STUCK = 2_000
+"""Items that wait in blocked lanes and for which others are taken in, at most."""
 
 T = TypeVar("T")
 
@@ -60,10 +65,16 @@ async def execute(job: Job, store_path: Path, wish: Wish, stop: Stop, observe: O
         session = _Session(job, wish, store, found, stop, observe)
         await session.begin(opened, where, given, digest)
         async with wiring.opened(job, where, __version__) as (provider, client):
-            judge = Judge(succeeded=session.succeeded)
-            policy = RetryPolicy(attempts=job.attempts)
             attempts = Attempts(
-                provider, client, session.lane, policy, judge, stop, redact=_redactor(where), secrets=_secrets(where)
+                provider,
+                client,
+                session.lanes,
+                RetryPolicy(attempts=job.attempts),
+                Judge(succeeded=session.succeeded),
+                stop,
+                deadline=session.deadline,
+                redact=_redactor(where),
+                secrets=_secrets(where),
             )
             await session.run(attempts, given)
         summary = await session.end()
@@ -85,8 +96,10 @@ class _Session:
         # rows settled in earlier sessions, among those that this one looks at
         self._restored = 0
         self._start = time.monotonic()
-        self._slots, self._slots_note = wiring.slots(job)
-        self.lane = FixedLane(self._slots, RequestRate(job.rpm) if job.rpm is not None else None)
+        self._limits, self._limits_note = wiring.limits(job)
+        self.lanes = Lanes(self._limits)
+        self.deadline = self._start + job.deadline if job.deadline is not None else None
+        self._attempts: Attempts[HttpExchange] | None = None
 
     @property
     def succeeded(self) -> bool:
@@ -103,7 +116,7 @@ class _Session:
         self._known = await self._store.known()
         self._restored = await self._count_restored(given, unchanged=opened.input_digest == digest)
         await self._store.begin(rows=self._found.rows, digest=digest)
-        scarce = [self._slots_note] if self._slots_note is not None else []
+        scarce = [self._limits_note] if self._limits_note is not None else []
         notes = [*where.notes, *scarce, *opening.notes(opened, self._wish, self._known, self._found)]
         self._tell(
             Started(
@@ -140,14 +153,16 @@ class _Session:
             retry_failed=self._wish.retry_failed,
             limit=self._wish.limit,
         )
-        # an item that waits for its retry holds a worker, not a slot: twice as many keep the slots busy
-        workers = self._slots + max(16, self._slots)
+        self._attempts = attempts
         failure: Exception | None = None
         async with anyio.create_task_group() as beside:
             beside.start_soon(self._tick)
+            beside.start_soon(self._note_pace)
             beside.start_soon(self._tell_stop)
+            beside.start_soon(self._keep_deadline)
             try:
-                await engine.run(items, attempts.handle, self._save, workers=workers, stop=self._stop)
+                workers = self._workers()
+                await engine.run(items, attempts.handle, self._save, workers=workers, stop=self._stop, wanted=self._workers)
             except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
                 failure = error
             beside.cancel_scope.cancel()
@@ -155,6 +170,11 @@ class _Session:
             raise StoreError(f"{failure}; what was saved before is kept, and the same command goes on from there") from failure
         if failure is not None:
             raise failure
+
+    def _workers(self) -> int:
+        """Count the items to be held: twice the slots, as one that waits for its retry holds a worker and no slot."""
+        slots = self.lanes.slots
+        return slots + max(16, slots) + min(self.lanes.stuck(), STUCK)
 
     async def end(self) -> Summary:
         """Note how far the run has come, and sum the session up."""
@@ -192,11 +212,11 @@ class _Session:
 
     async def _save(self, entries: list[Entry]) -> None:
         await self._store.save(entries)
+        assert self._attempts is not None
         for entry in entries:
             self._count.add(entry)
-            if isinstance(entry, Attempt) or entry.attempt is not None:
-                # only now: what a kill can cost is what holds a slot
-                self.lane.release()
+            # only now: what a kill can cost is what holds a slot
+            self._attempts.saved(entry)
         self._tell(Saved(outcomes=tuple(entry for entry in entries if isinstance(entry, Outcome))))
 
     def _tell(self, event: Event) -> None:
@@ -212,34 +232,48 @@ class _Session:
             self._tell(self._progress())
             await anyio.sleep(TICK_S)
 
+    async def _note_pace(self) -> None:
+        """Keep in the store what the lanes are doing, for `runner status` in another process."""
+        noted: Pace | None = None
+        while True:
+            await anyio.sleep(NOTE_S)
+            pace = self._pace()
+            if noted is None or structs.replace(pace, at=noted.at) != noted:
+                try:
+                    await self._store.note_pace(pace)
+                except StoreError as error:
+                    # whoever saves will say so in earnest
+                    logger.warning("the pace was not noted: %s", error)
+                    return
+                noted = pace
+
+    async def _keep_deadline(self) -> None:
+        if self.deadline is None or self._job.deadline is None:
+            return
+        await anyio.sleep(max(0.0, self.deadline - time.monotonic()))
+        sentence = f"the deadline of {span(self._job.deadline)} has passed"
+        self._stop.request(sentence, grace_s=FATAL_GRACE_S, error=RunStoppedError(sentence, code="deadline"))
+
     async def _tell_stop(self) -> None:
         await self._stop.wait()
-        told = Stopping(reason=self._stop.reason or "", in_flight=self.lane.in_flight, grace_s=self._stop.grace_s)
+        told = Stopping(reason=self._stop.reason or "", in_flight=self.lanes.in_flight, grace_s=self._stop.grace_s)
         self._tell(told)
 
     def _progress(self) -> Progress:
-        paused = self.lane.paused
         return Progress(
             rows=self._rows,
             restored=self._restored,
             done=self._count.done,
             failed=self._count.failed,
-            in_flight=self.lane.in_flight,
+            in_flight=self.lanes.in_flight,
             output_tokens=self._count.output_tokens or 0,
             elapsed_s=time.monotonic() - self._start,
-            pace=Pace(
-                at=time.time(),
-                lanes=(
-                    LaneState(
-                        model=self._job.model or "",
-                        slots=self._slots,
-                        ceiling=self._slots,
-                        in_flight=self.lane.in_flight,
-                        waiting=f"paused for {math.ceil(paused[0])} s ({paused[1]})" if paused is not None else None,
-                    ),
-                ),
-            ),
+            pace=self._pace(),
         )
+
+    def _pace(self) -> Pace:
+        retrying = self._attempts.retrying() if self._attempts is not None else None
+        return Pace(at=time.time(), lanes=self.lanes.states(), retrying=retrying)
 
 
 async def _in_thread(call: Callable[[], T]) -> T:
@@ -262,30 +296,9 @@ def _tell_nobody(event: Event) -> None:
 
 def _nothing_to_do(job: Job, run: Run, observe: Observer) -> Summary:
     """Say so, and sum up what there is."""
-    settled = run.done + run.failed
-    rows = run.rows if run.rows is not None else settled
+    summary = opening.summary(run)
     note = f"run {run.id} is finished and {job.input.name} has not changed: nothing is sent"
-    observe(Started(run=run.id, input=str(job.input), rows=rows, restored=min(settled, rows), notes=(note,)))
-    first_token, duration = Tally().quantiles()
-    summary = Summary(
-        run=run.id,
-        finished=True,
-        rows=rows,
-        done=run.done,
-        failed=run.failed,
-        broken=run.broken,
-        skipped=min(settled, rows),
-        done_now=0,
-        failed_now=0,
-        attempts_now=0,
-        input_tokens=None,
-        output_tokens=None,
-        time_to_first_token=first_token,
-        duration=duration,
-        elapsed_s=0.0,
-        missing=0,
-        changed=0,
-        stop_reason=None,
-    )
+    restored = min(summary.skipped, summary.rows)
+    observe(Started(run=run.id, input=str(job.input), rows=summary.rows, restored=restored, notes=(note,)))
     observe(Finished(summary=summary))
     return summary

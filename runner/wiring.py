@@ -15,6 +15,7 @@ from runner.client import Deadlines, HttpClient
 from runner.config import Job
 from runner.errors import UsageError
 from runner.interfaces import Provider
+from runner.limits import Kind, Limits
 from runner.simulator import Behaviour, Simulator
 from runner.text import Secret
 
@@ -53,21 +54,35 @@ def settled_endpoint(job: Job, environment: Mapping[str, str]) -> Job:
     return structs.replace(job, base_url=_checked(base_url), sources=sources)
 
 
-def slots(job: Job) -> tuple[int, str | None]:
-    """Give the slots that the open-file limit leaves, raising it where that is allowed, and a note when they are fewer."""
+def limits(job: Job) -> tuple[Limits, str | None]:
+    """Give the limits of a job's lanes, and a note when the open-file limit leaves fewer requests in flight than asked for."""
+    wanted = job.max_concurrency if job.concurrency is None else job.concurrency
+    most = _connections(wanted, ends=2 if job.provider == SIMULATOR else 1)
+    note = None
+    if most < wanted and job.concurrency is not None:
+        note = f"too few files may be open here (ulimit -n), so at most {most} requests are in flight"
+    asked: dict[Kind, float | None] = {
+        "rpm": job.rpm, "tpm": job.tpm, "input_tpm": job.input_tpm, "output_tpm": job.output_tpm,
+    }  # fmt: skip
+    per_minute = {kind: amount for kind, amount in asked.items() if amount is not None}
+    return Limits(ceiling=most, tuned=job.concurrency is None, per_minute=per_minute), note
+
+
+def _connections(wanted: int, *, ends: int) -> int:
+    """Give how many connections the open-file limit leaves, raising it where that is allowed.
+
+    ends: files for each; the simulator holds the other end of every connection.
+    """
     if sys.platform == "win32":
-        return job.concurrency, None
-    # the simulator holds the other end of every connection
-    ends = 2 if job.provider == SIMULATOR else 1
-    wanted = _OWN_FILES + ends * job.concurrency
+        return wanted
+    files = _OWN_FILES + ends * wanted
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < files:
+        soft = files if hard == resource.RLIM_INFINITY else min(files, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return job.concurrency, None
-    left = max(1, (soft - _OWN_FILES) // ends)
-    return left, f"only {soft} files may be open here (ulimit -n), so at most {left} requests are in flight"
+    if soft == resource.RLIM_INFINITY or soft >= files:
+        return wanted
+    return max(1, (soft - _OWN_FILES) // ends)
 
 
 def key_source(job: Job, environment: Mapping[str, str]) -> str | None:

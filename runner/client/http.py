@@ -29,7 +29,7 @@ from runner.client.clocks import Deadlines, Watch
 from runner.client.faults import transport_error
 from runner.client.reading import ERROR_BODY_S, LARGE_BODY, error_body, feed_unfinished, head_of, no_api, pieces, tail, whole
 from runner.errors import AttemptTimeoutError, ProviderError, StreamError, TransportError
-from runner.interfaces import Decoder
+from runner.interfaces import Decoder, Heard
 from runner.model import HttpCall
 from runner.sse import SSEDecoder
 
@@ -59,6 +59,8 @@ class HttpExchange:
         "answered_s",
         "connected",
         "fresh",
+        "headers",
+        "heard",
         "received",
         "reused",
         "status",
@@ -67,10 +69,13 @@ class HttpExchange:
         "watch",
     )
 
-    def __init__(self, *, fresh: bool = False) -> None:
+    def __init__(self, *, fresh: bool = False, heard: Heard | None = None) -> None:
         # a connection that has served before will not do
         self.fresh = fresh
+        # is told when an answer begins
+        self.heard = heard
         self.status: int | None = None
+        self.headers: list[tuple[bytes, bytes]] = []
         self.received: Body | None = None
         self.time_to_first_token_s: float | None = None
         self.answered_s: float | None = None
@@ -81,6 +86,11 @@ class HttpExchange:
         # the connection broke after the finish reason: usage may be missing
         self.tail_lost = False
         self.watch: Watch | None = None
+
+    def began(self) -> None:
+        """Tell that the answer begins."""
+        if self.heard is not None and self.status is not None:
+            self.heard(self.status, self.headers)
 
     @property
     def bytes_received(self) -> int:
@@ -150,9 +160,9 @@ class HttpClient:
         with anyio.CancelScope(shield=True):
             await self._transport.aclose()
 
-    def exchange(self, *, fresh: bool = False) -> HttpExchange:
-        """Make the record for one exchange. fresh: on a connection that has not served before."""
-        return HttpExchange(fresh=fresh)
+    def exchange(self, *, fresh: bool = False, heard: Heard | None = None) -> HttpExchange:
+        """Make the record for one exchange. fresh: on a connection that has not served before. heard: see ``interfaces``."""
+        return HttpExchange(fresh=fresh, heard=heard)
 
     async def stream(self, call: HttpCall, decoder: Decoder, exchange: HttpExchange, refuse: Refuse) -> None:
         """Send the call and feed the decoder until its answer is complete; raise AttemptError otherwise."""
@@ -196,7 +206,7 @@ class HttpClient:
         # httpx types the stream for its sync and async kinds at once
         stream = cast("httpx.AsyncByteStream", response.stream)
         try:
-            exchange.status = response.status_code
+            exchange.status, exchange.headers = response.status_code, response.headers.raw
             async with aclosing(cast("AsyncGenerator[bytes, None]", aiter(stream))) as chunks:
                 await self._receive(response, chunks, decoder, exchange, watch, refuse)
         except BaseException:
@@ -217,6 +227,7 @@ class HttpClient:
     ) -> None:
         kind, encoding = _content(response.headers.raw)
         if response.status_code != 200:
+            exchange.began()
             limit_s = min(ERROR_BODY_S, self._deadlines.silence_s)
             with anyio.CancelScope(shield=True):
                 head = await error_body(chunks, encoding, self._caps.body_bytes, limit_s)
@@ -226,6 +237,7 @@ class HttpClient:
             await self._events(chunks, body, decoder, exchange, watch)
         elif kind == "application/json" or kind.endswith("+json"):
             await whole(chunks, body, decoder, watch)
+            exchange.began()
             self._check_text(decoder)
         else:
             raise no_api(kind, await head_of(chunks, body))
@@ -247,6 +259,7 @@ class HttpClient:
             else:
                 watching_silence = True
                 watch.enter("silence")
+                exchange.began()
             try:
                 for event in sse.feed(body(chunk)):
                     decoder.feed(event)

@@ -1,60 +1,270 @@
-"""A lane with a fixed number of slots: one endpoint, model and key."""
+"""One endpoint, model and key: joins slots, rates, pause and outage into one admission, first come first served."""
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
 
 import anyio
 
+from runner.admission import Failure, Permit, Standing
+from runner.errors import AttemptError
+from runner.limits import headers
+from runner.limits.headers import Kind
+from runner.limits.outage import Outage
 from runner.limits.pause import Pause
-from runner.limits.rate import RequestRate
+from runner.limits.places import Places
+from runner.limits.rates import Rates
+from runner.limits.slots import Slots
+from runner.model import LaneState, Usage
+
+PARKED_S = 600.0
+"""A pause longer than this is told with its date."""
+LOOK_S = 1.0
+"""How long somebody who waits for a point in time sleeps at most: the point may have moved."""
+OPENING_S = 0.005
+HEADERS_S = 0.1
+"""How often the limits that good answers tell are read at most."""
+BACKOFF_S = 0.5
+BACKOFF_CAP_S = 60.0
+"""First and longest pause after a refusal that names no wait."""
+OVERLOADED = ("overloaded", "connect", "timeout_connect", "timeout_first_byte")
+"""Errors that fewer requests at a time may help against."""
+
+_WORDS: dict[Kind, str] = {
+    "rpm": "requests/min",
+    "tpm": "tokens/min",
+    "input_tpm": "input tokens/min",
+    "output_tpm": "output tokens/min",
+}
 
 
-class FixedLane:
-    """Admission over slots, requests per minute and pause, in this order, so that no place in the rate waits for a slot.
+class Lane:
+    """Admission in this order: pause and outage, slot, requests per minute, tokens per minute.
 
-    slots: requests in flight at most. rate: None for no limit.
+    given: limits per minute, by kind. places: shared by the lanes of a session. clock: monotonic seconds; wall: UTC seconds since
+    the epoch, for what people read.
     """
 
-    def __init__(self, slots: int, rate: RequestRate | None = None) -> None:
-        self._slots = anyio.Semaphore(slots, max_value=slots, fast_acquire=True)
-        # a slot that waits for its place in the rate is taken, but nothing is in flight
-        self._out = 0
-        self._rate = rate
-        # who came first goes first, also through a pause that sends a slot's holder back
+    def __init__(
+        self,
+        model: str,
+        slots: Slots,
+        places: Places,
+        given: dict[Kind, float],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        draw: random.Random | None = None,
+    ) -> None:
+        self.model = model
+        self._slots, self._places = slots, places
+        self._clock, self._wall, self._sleep = clock, wall, sleep
+        self._draw = draw or random.Random()  # noqa: S311 - jitter, not a secret
+        self._rates = Rates(given, clock)
+        self._pause = Pause(clock)
+        self._outage = Outage(clock, self._draw)
+        # who came first goes first
         self._gate = anyio.Lock(fast_acquire=True)
-        self._pause = Pause()
+        self._standings: set[Standing] = set()
+        self._next_headers = float("-inf")
+        # refusals without a hint, one episode after another
+        self._refusals = 0
+        self.succeeded_at = float("-inf")
+
+    # -- who is in the lane
+
+    def enter(self, number: int) -> Standing:
+        """Begin an item's standing. number: its attempts in earlier sessions."""
+        standing = Standing(number=number)
+        self._standings.add(standing)
+        return standing
+
+    def leave(self, standing: Standing) -> None:
+        """End it."""
+        self._standings.discard(standing)
 
     @property
-    def in_flight(self) -> int:
-        """Requests that are out, or answered and not on the disk yet."""
-        return self._out
+    def slots(self) -> int:
+        """Requests that may be in flight now."""
+        return self._slots.limit
 
     @property
-    def paused(self) -> tuple[float, str] | None:
-        """Seconds left of a pause and its reason, or None."""
-        left = self._pause.left_s
-        return (left, self._pause.reason) if left > 0 else None
+    def waiting_items(self) -> int:
+        """Items in the lane that have no permit."""
+        return max(0, len(self._standings) - self._slots.out)
 
-    async def acquire(self) -> None:
-        """Wait for a place; the caller owes a ``release``."""
+    @property
+    def paused_s(self) -> float:
+        """Seconds that are left of a pause, 0 when there is none."""
+        return self._pause.left_s
+
+    @property
+    def blocked(self) -> bool:
+        """Nothing goes out for now, whatever comes back."""
+        return self._pause.left_s > 0 or self._outage.since is not None
+
+    @property
+    def out_of_service_s(self) -> float:
+        """How long the present outage lasts already, in seconds; 0 when there is none."""
+        return 0.0 if self._outage.since is None else self._clock() - self._outage.since
+
+    def excused(self, failure: Failure) -> bool:
+        """Tell whether a failure fell into an outage, so that it does not count against its item."""
+        return self._outage.excuses(failure)
+
+    # -- admission
+
+    async def acquire(self, size: int, most: int | None) -> Permit:
+        """Wait for a permit; the caller owes ``release``.
+
+        size: bytes of the request. most: output tokens that the answer may have, None when unknown.
+        """
         async with self._gate:
             while True:
-                # a pause is waited for outside the slot
-                await self._pause.wait()
-                await self._slots.acquire()
-                try:
-                    if self._rate is not None and self._pause.left_s == 0:
-                        await self._rate.acquire()
-                except BaseException:
-                    self._slots.release()
-                    raise
-                if self._pause.left_s == 0:
-                    self._out += 1
-                    return
-                self._slots.release()
+                await self._open()
+                permit = Permit(admitted_at=0.0, size=size)
+                await self._rates.reserve(permit, most)
+                # the wait may have been long
+                if self._closed() or not self._slots.may_take():
+                    self._rates.unused(permit)
+                    continue
+                permit.admitted_at = self._clock()
+                if self._outage.since is not None:
+                    self._outage.send_probe(permit)
+                self._slots.take(permit)
+                self._places.take()
+                return permit
 
-    def release(self) -> None:
-        """Give the slot back."""
-        self._out -= 1
-        self._slots.release()
+    async def _open(self) -> None:
+        """Wait until one may go out, but for the rates."""
+        while True:
+            probe_s = self._outage.probe_in_s if self._outage.since is not None else None
+            if (wait_s := max(self._pause.left_s, probe_s or 0.0)) > 0:
+                await self._sleep(min(wait_s, LOOK_S))
+            elif self._closed() or not (self._slots.may_take() and self._places.free):
+                if self._slots.opening:
+                    await self._sleep(OPENING_S)
+                else:
+                    await self._places.change(LOOK_S)
+            else:
+                return
+
+    def _closed(self) -> bool:
+        if self._pause.left_s > 0:
+            return True
+        return self._outage.since is not None and self._outage.probe_in_s != 0.0
+
+    # -- what became of it
+
+    def release(self, permit: Permit, *, unused: bool = False) -> None:
+        """Give the slot back: when the attempt is on the disk, or was never made (unused)."""
+        if unused:
+            self._outage.lost(permit)
+            self._rates.unused(permit)
+        self._slots.give_back(permit)
+        self._places.give_back()
+
+    def heard(self, permit: Permit, status: int, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        """Note that an answer has begun; ``raw`` are its headers."""
+        now = self._clock()
+        if status != 200 or now >= self._next_headers:
+            self._next_headers = now + HEADERS_S
+            raw = list(raw)
+            if headers.speaks(raw):
+                for kind, seen in headers.read(raw, self._wall()).items():
+                    self._rates.learn(kind, seen)
+        if status == 200:
+            self._accept(permit)
+            if (
+                permit.probe
+                and self._outage.since is not None
+                and not self._outage.late
+                and self._outage.answered(permit, success=False)
+            ):
+                self._reopen()
+
+    def succeeded(self, permit: Permit, usage: Usage | None) -> None:
+        """Book a completion."""
+        self.succeeded_at = self._clock()
+        self._accept(permit)
+        self._refusals = 0
+        self._rates.used(permit, usage, complete=True)
+        if self._outage.answered(permit, success=True):
+            self._reopen()
+
+    def failed(self, permit: Permit, error: AttemptError, usage: Usage | None, *, throttled: bool, retried: bool) -> None:
+        """Book a failed attempt. usage: what is known of it. throttled: refused by a rate limit. retried: another may follow."""
+        if not error.sent:
+            self._rates.unused(permit)
+        elif throttled:
+            self._rates.refused(permit)
+        else:
+            self._rates.used(permit, usage, complete=False)
+        if throttled or not retried:
+            if not throttled and error.sent:
+                self._accept(permit)
+            # the endpoint is there, whatever it thinks of this request
+            if error.sent and self._outage.answered(permit, success=False):
+                self._reopen()
+            self._outage.lost(permit)
+        elif self._outage.failed(permit, error.code, self._innocent):
+            self._places.notify()
+        if error.code in OVERLOADED:
+            self._slots.overload(permit)
+
+    def cancelled(self, permit: Permit) -> None:
+        """Book an attempt that was given up in flight."""
+        self._outage.lost(permit)
+
+    def throttle(self, permit: Permit, hint_s: float | None, status: int | None) -> None:
+        """Take a rate limit in: fewer slots, and a pause for everybody; without a hint it grows from episode to episode."""
+        first = self._slots.refuse(permit)
+        words = str(status or 429)
+        if hint_s is not None:
+            self.pause(hint_s + self._draw.uniform(0, min(0.25, hint_s / 4)), f"{words}, asked by the server")
+        elif first:
+            self._refusals += 1
+            ceiling = min(BACKOFF_CAP_S, BACKOFF_S * 2 ** min(self._refusals - 1, 16))
+            self.pause(self._draw.uniform(ceiling / 2, ceiling), words)
 
     def pause(self, seconds: float, reason: str) -> None:
         """Let nothing new out for that many seconds."""
-        self._pause.extend(seconds, reason)
+        if self._pause.extend(seconds, reason):
+            self._slots.paused(seconds)
+
+    def _accept(self, permit: Permit) -> None:
+        if not permit.accepted:
+            self._slots.accepted(permit)
+            self._places.notify()
+
+    def _reopen(self) -> None:
+        self._slots.probing()
+        self._places.notify()
+
+    def _innocent(self) -> bool:
+        return any(not self._outage.suspects(standing) for standing in self._standings)
+
+    # -- what it is doing
+
+    def state(self) -> LaneState:
+        """Tell what it is doing now."""
+        return LaneState(
+            model=self.model,
+            slots=self._slots.limit,
+            ceiling=self._slots.ceiling,
+            in_flight=self._slots.out,
+            limits={str(kind): limit for kind, limit in self._rates.per_minute.items()},
+            waiting=self._waiting(),
+        )
+
+    def _waiting(self) -> str | None:
+        if (left := self._pause.left_s) > 0:
+            until = time.localtime(self._wall() + left)
+            if left > PARKED_S:
+                return f"parked until {time.strftime('%Y-%m-%d %H:%M:%S', until)} ({self._pause.reason})"
+            return f"paused until {time.strftime('%H:%M:%S', until)} ({self._pause.reason})"
+        if self._outage.since is not None:
+            since = time.localtime(self._wall() - self.out_of_service_s)
+            return f"no answer since {time.strftime('%H:%M:%S', since)} ({self._outage.reason}), trying one request now and then"
+        return f"waiting for {_WORDS[self._rates.waits_for]}" if self._rates.waits_for is not None else None

@@ -2,18 +2,16 @@
 
 from collections.abc import Callable
 
-import anyio
-
 _NEVER = float("-inf")
 
 
 class Pause:
     """Ends by itself; a longer pause replaces a shorter one, never the other way round.
 
-    until: when it ends, on ``clock``; reason: one phrase for the display.
+    until: when it ends, on ``clock`` (monotonic seconds); reason: one phrase for the display.
     """
 
-    def __init__(self, clock: Callable[[], float] = anyio.current_time) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.until = _NEVER
         self.reason = ""
@@ -30,13 +28,10 @@ class Pause:
             return 0.0
         return left
 
-    def extend(self, seconds: float, reason: str) -> None:
-        """Pause for that many seconds from now, unless it is paused for longer already."""
+    def extend(self, seconds: float, reason: str) -> bool:
+        """Pause for that many seconds from now; False when it is paused for longer already."""
         until = self._clock() + seconds
-        if until > self.until:
-            self.until, self.reason = until, reason
-
-    async def wait(self) -> None:
-        """Return when there is no pause; one that grows meanwhile is waited for in full."""
-        while (left := self.left_s) > 0:  # noqa: ASYNC110 - a pause may grow while it is waited for
-            await anyio.sleep(left)
+        if seconds <= 0 or until <= self.until:
+            return False
+        self.until, self.reason = until, reason
+        return True

@@ -1,25 +1,64 @@
-"""Requests per minute, first come first served."""
+"""An amount per minute, requests or tokens, with a ledger for what an estimate got wrong."""
 
-import anyio
+import math
+
 from aiolimiter import AsyncLimiter
 
+CREDIT_S = 60.0
+"""Seconds' worth of reservations given back that may be spent at once."""
 
-class RequestRate:
-    """A leaky bucket whose burst is about one second's worth.
 
-    aiolimiter's own burst is its whole rate: 100 a minute would let 199 through in the first one. It also wakes waiters by
-    amount, not in order, so a lock lets them in one at a time.
+class Rate:
+    """A leaky bucket whose burst is about one second's worth. One caller at a time: the lane's gate sees to the order.
+
+    aiolimiter's own burst is its whole rate (100 a minute would let 199 through in the first one), it refuses amounts above it,
+    and it knows no refund. So the bucket is small, a large amount is taken in slices, and corrections wait in ``debt``, which
+    the next caller pays: below zero it is a credit.
     """
 
     def __init__(self, per_minute: float) -> None:
         self.per_minute = per_minute
-        burst = max(1.0, per_minute / 60)
-        # what the burst lets through at once is taken from the steady rate, so that no minute holds more than the limit
-        steady = per_minute - (burst - 1)
-        self._limiter = AsyncLimiter(burst, 60 * burst / steady)
-        self._gate = anyio.Lock()
+        self.debt = 0.0
+        self._limiter = _limiter(per_minute)
 
-    async def acquire(self) -> None:
-        """Wait for a request's place in the rate."""
-        async with self._gate:
-            await self._limiter.acquire()
+    def change(self, per_minute: float) -> None:
+        """Let another amount through from now on."""
+        if per_minute != self.per_minute:
+            # a limiter's own pace is fixed when it is made; this one begins with at most a second's worth of burst
+            self.per_minute, self._limiter = per_minute, _limiter(per_minute)
+
+    def waits(self, amount: float) -> bool:
+        """Tell whether ``amount`` would have to wait."""
+        due = min(self.debt + amount, self._limiter.max_rate)
+        return due > 0 and not self._limiter.has_capacity(due)
+
+    async def acquire(self, amount: float) -> None:
+        """Wait until ``amount`` and what is owed may go; an amount above the bucket waits for all of itself, alone."""
+        # whole from here on, so that a cancelled caller leaves behind what it has not used
+        self.debt += amount
+        try:
+            while self.debt > 0:
+                limiter = self._limiter
+                piece = min(self.debt, limiter.max_rate)
+                await limiter.acquire(piece)
+                self.debt -= piece
+        except BaseException:
+            self.debt -= amount
+            raise
+
+    def settle(self, reserved: float, used: float) -> None:
+        """Book the difference between what was set aside and what was used."""
+        self.debt = max(self.debt + used - reserved, -self.per_minute * CREDIT_S / 60)
+
+    def drain(self, left: float) -> None:
+        """Take over that the server has only ``left`` to give now: never more than a second's worth stays on hand."""
+        self.debt = max(self.debt, min(self._limiter.max_rate - left, self._limiter.max_rate))
+
+
+def _limiter(per_minute: float) -> AsyncLimiter:
+    burst = max(1.0, per_minute / 60)
+    # what the burst lets through at once is taken from the steady rate, so that no minute holds more than the limit
+    steady = max(per_minute - (burst - 1), per_minute / 2)
+    if not math.isfinite(steady) or steady <= 0:
+        raise ValueError(f"a rate must be a number above 0, not {per_minute}")
+    return AsyncLimiter(burst, 60 * burst / steady)

@@ -1,0 +1,110 @@
+"""Tells an outage of the endpoint from trouble of single items: the retry quota, and the probes while it is spent.
+
+The quota follows gRPC's retry throttling (proposal A6: failures take from a bucket, successes put back, an empty one ends the
+retries), but what is ended here is all sending, and one request at a time goes out to see whether the endpoint is back.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable
+
+from runner.admission import Failure, Permit, Standing
+
+QUOTA = 20.0
+"""Failures without a success that spend it; each success puts one back."""
+FIRST_PROBE_S = 1.0
+PROBE_FACTOR = 1.5
+LAST_PROBE_S = 15.0
+"""The wait before a probe grows up to this, so that a long outage is left no later than this after its end."""
+_NEVER = float("-inf")
+
+
+class Outage:
+    """One lane's view of its endpoint.
+
+    since: when the present outage began, on ``clock``; None while there is none. reason: the code of its last failure.
+    """
+
+    def __init__(self, clock: Callable[[], float], draw: random.Random) -> None:
+        self._clock, self._draw = clock, draw
+        self.since: float | None = None
+        self.reason = ""
+        # its last failure came when an answer had begun already, so the beginning of one proves nothing
+        self.late = False
+        self._quota = QUOTA
+        self._opened = self._good = _NEVER
+        self._first_failure: float | None = None
+        self._wait_s = FIRST_PROBE_S
+        self._probe_at = _NEVER
+        self._probe_out = False
+        # outages that are over: (begin, end)
+        self._past: deque[tuple[float, float]] = deque(maxlen=64)
+
+    @property
+    def probe_in_s(self) -> float | None:
+        """Seconds until a probe may go out; None while one is out. Ask only during an outage."""
+        return None if self._probe_out else max(0.0, self._probe_at - self._clock())
+
+    def send_probe(self, permit: Permit) -> None:
+        """Make a permit the probe."""
+        permit.probe = self._probe_out = True
+
+    def lost(self, permit: Permit) -> None:
+        """A probe ended without telling anything."""
+        if permit.probe:
+            self._probe_out = False
+
+    def answered(self, permit: Permit, *, success: bool) -> bool:
+        """Note that the endpoint works: a completion, or a refusal that is about the request. True when an outage is over."""
+        now = self._clock()
+        if self.since is not None:
+            self.lost(permit)
+            # an answer that had begun before says nothing about now
+            if permit.admitted_at < self._opened:
+                return False
+            self._past.append((self.since, now))
+            self._end()
+            self._good = now if success else self._good
+            return True
+        if success:
+            self._quota, self._first_failure, self._good = min(QUOTA, self._quota + 1), None, now
+        return False
+
+    def failed(self, permit: Permit, reason: str, innocent: Callable[[], bool]) -> bool:
+        """Note a failure that may be the endpoint's; True when an outage begins.
+
+        innocent: tells whether there is an item that has not failed while others succeeded; where there is none, the failures are
+        the items' own.
+        """
+        now = self._clock()
+        self.late = permit.accepted
+        if self.since is None:
+            self._quota -= 1
+            self._first_failure = permit.admitted_at if self._first_failure is None else self._first_failure
+            if self._quota > 0 or not innocent():
+                return False
+            self.since, self._opened, self.reason = max(self._first_failure, self._good), now, reason
+            self._wait_s = FIRST_PROBE_S
+            self._probe_at = now + self._draw.uniform(0.5, 1.0) * self._wait_s
+            return True
+        self.reason = reason
+        if permit.probe:
+            self._probe_out = False
+            self._wait_s = min(self._wait_s * PROBE_FACTOR, LAST_PROBE_S)
+            self._probe_at = now + self._draw.uniform(0.8, 1.0) * self._wait_s
+            if not innocent():
+                self._end()
+        return False
+
+    def excuses(self, failure: Failure) -> bool:
+        """Tell whether a failure fell into an outage, so that it is not the item's."""
+        if self.since is not None and failure.ended >= self.since:
+            return True
+        return any(failure.ended >= begin and failure.began <= end for begin, end in self._past)
+
+    def suspects(self, standing: Standing) -> bool:
+        """Tell whether an item has failed while others succeeded."""
+        return any(failure.ended < self._good and not self.excuses(failure) for failure in standing.failures)
+
+    def _end(self) -> None:
+        self.since, self._probe_out, self._quota, self._first_failure = None, False, QUOTA, None

@@ -1,0 +1,221 @@
+"""How many requests may be out: a fixed number, or one that finds the server's limit by itself.
+
+Additive increase, multiplicative decrease (Jacobson, "Congestion Avoidance and Control", SIGCOMM 1988), with two differences that
+the field's servers ask for. A refusal shows exactly how many the server had taken, so a raise that was one too many is taken
+back to that number and not halved. And a refusal says nothing about the slots when as many are taken as before, so refusals
+at random do not drive the number down.
+"""
+
+from collections.abc import Callable
+
+from runner.admission import Permit
+
+START = 8
+"""Requests out at the start, while nothing is known."""
+FIXED_START = 64
+"""The same for a fixed number, which then doubles every FIXED_DOUBLING_S, so that connections are not opened all at once."""
+FIXED_DOUBLING_S = 0.02
+REOPENED_DOUBLING_S = 0.25
+"""The same behind a pause."""
+HOLD_S = 8.0
+"""After trouble: seconds without any until one more slot is tried."""
+HOLD_PAUSES = 12
+"""... and at least so many times as long as the pause that the trouble cost."""
+HOLD_ANSWERS = 64
+"""... and at least so many answers."""
+AT_LEVEL = 0.9
+"""A request speaks for the number of slots when at least this part of them was taken with it."""
+DECREASE = 0.85
+OVERLOAD_DECREASE = 0.5
+LEAST = 0.5
+"""What one episode of trouble leaves of the slots at least."""
+TESTS = 3
+"""Refusals come although as many as before are taken: so often fewer slots are tried, until it is clear that it is not them."""
+NOISE_S = 60.0
+"""How long refusals are then taken for noise, while few enough are refused."""
+NOISE_SHARE = 0.35
+_SHARE_KEPT = 31 / 32
+
+
+class Slots:
+    """Slots of one lane. ``limit`` is how many there are now; in a ``window`` that opens again after a pause there are fewer.
+
+    ceiling: the most there will ever be, or the fixed number. tuned: whether the number finds itself.
+    """
+
+    def __init__(self, ceiling: int, *, tuned: bool, clock: Callable[[], float]) -> None:
+        self.ceiling, self.tuned = ceiling, tuned
+        self._clock = clock
+        self.limit = min(START, ceiling) if tuned else ceiling
+        self.out = 0
+        # refused, and not given back yet
+        self._refused = 0
+        # fewer than the limit while they open again after a pause; None when all are open
+        self._window: float | None = None if tuned or ceiling <= FIXED_START else float(FIXED_START)
+        self._opened: float | None = None
+        self._doubling_s = FIXED_DOUBLING_S
+        self._epoch = 0
+        # doubling; ends with the first trouble
+        self._ramping = True
+        # since the last trouble: when that was, its pause, answers begun, those that speak for the limit, whether it rose
+        self._clean_since = clock()
+        self._pause_s = 0.0
+        self._begun = self._at_level = 0
+        self._raised = False
+        self._wanted = False
+        self._least = 1
+        self._measuring = False
+        self._in_episode = 0
+        # refusals that may have nothing to do with the slots
+        self._tests, self._untested = 0, self.limit
+        self._noisy_until = float("-inf")
+        self._share = 0.0
+        self._round = 0
+
+    def may_take(self) -> bool:
+        """Tell whether one more may go out now; the number may rise at the asking."""
+        if self._window is not None and not self.tuned:
+            self._open_by_time()
+        open_now = self.limit if self._window is None else min(self.limit, int(self._window))
+        if self.out < open_now:
+            return True
+        # an honest sign that the limit is what holds requests back
+        self._wanted = self._wanted or self.out >= self.limit
+        return self.tuned and self._window is None and self._one_more()
+
+    @property
+    def opening(self) -> bool:
+        """Slots open by the passing of time, so a look in a few milliseconds is worth while."""
+        return self._window is not None and not self.tuned
+
+    def take(self, permit: Permit) -> None:
+        """Give a slot to a permit."""
+        self.out += 1
+        permit.epoch, permit.level = self._epoch, self.out
+
+    def give_back(self, permit: Permit) -> None:
+        """Take a slot back."""
+        self.out -= 1
+        if permit.refused:
+            self._refused -= 1
+
+    def accepted(self, permit: Permit) -> None:
+        """Note that the answer to a request has begun."""
+        if permit.accepted:
+            return
+        permit.accepted = True
+        self._share *= _SHARE_KEPT
+        if permit.epoch != self._epoch or not self.tuned:
+            return
+        self._begun += 1
+        if self._window is not None:
+            self._window = None if self._window + 1 >= self.limit else self._window + 1
+        if permit.level >= AT_LEVEL * self.limit:
+            self._at_level += 1
+            self._round += 1
+        # no more than half used: there is no sign that more would be
+        if permit.level * 2 >= self.limit and self.limit < self.ceiling and (self._ramping or self._noisy_round()):
+            self.limit += 1
+            self._round, self._raised = 0, True
+
+    def refuse(self, permit: Permit) -> bool:
+        """Note a refusal (429) and shrink; True for the first of an episode, which speaks for all that were out with it."""
+        if not permit.refused:
+            permit.refused = True
+            self._refused += 1
+        self._share = self._share * _SHARE_KEPT + (1 - _SHARE_KEPT)
+        first = permit.epoch == self._epoch
+        taken = self.out - self._refused
+        if first:
+            raised, at_level = self._raised, self._at_level
+            self._trouble(LEAST)
+            self._measuring = not self._noisy and (raised or at_level * 2 < self.limit)
+            if self._measuring:
+                self._tests = 0
+                self._shrink(taken if raised else min(taken, int(self.limit * DECREASE)))
+            elif not self._noisy:
+                self._test()
+        elif self._measuring:
+            # each of those sent with it shows that one fewer was taken
+            self._shrink(taken)
+        self._in_episode += 1
+        return first
+
+    def overload(self, permit: Permit) -> bool:
+        """Note a sign of too much load (529, refused connections, no first byte) and shrink; True for the first of an episode."""
+        if permit.epoch != self._epoch:
+            return False
+        spoken_for = self._at_level * 2 >= self.limit
+        self._trouble(OVERLOAD_DECREASE)
+        if spoken_for:
+            self._noisy_until = self._clock() + NOISE_S
+        else:
+            self._shrink(int(self.limit * OVERLOAD_DECREASE))
+        return True
+
+    def paused(self, seconds: float) -> None:
+        """Let fewer out at first when a pause ends, for all who waited would come at once."""
+        self._pause_s = max(self._pause_s, seconds)
+        herd = self._in_episode * 4 >= self.limit
+        self._window, self._opened = max(1.0, self.limit / (8 if herd else 2)), None
+        self._doubling_s = REOPENED_DOUBLING_S
+        if self._window >= self.limit:
+            self._window = None
+
+    def probing(self) -> None:
+        """Begin with a single one when an outage is over."""
+        self._window, self._opened = (1.0 if self.limit > 1 else None), None
+        self._doubling_s = REOPENED_DOUBLING_S
+
+    @property
+    def _noisy(self) -> bool:
+        return self._share < NOISE_SHARE and self._clock() < self._noisy_until
+
+    def _noisy_round(self) -> bool:
+        return self._round >= self.limit and self._wanted and self._noisy
+
+    def _test(self) -> None:
+        """Look whether fewer slots meet fewer refusals; if they do not, the slots are not what is refused."""
+        if self._tests == 0:
+            self._untested = self.limit
+        self._tests += 1
+        if self._tests > TESTS:
+            self.limit = max(self.limit, min(self._untested, self.ceiling))
+            self._tests, self._noisy_until = 0, self._clock() + NOISE_S
+        else:
+            self._shrink(int(self.limit * AT_LEVEL))
+
+    def _trouble(self, least: float) -> None:
+        self._epoch += 1
+        self._least = max(1, int(self.limit * least))
+        self._clean_since, self._pause_s = self._clock(), 0.0
+        self._begun = self._at_level = self._in_episode = self._round = 0
+        self._ramping = self._raised = self._wanted = False
+
+    def _shrink(self, to: int) -> None:
+        if self.tuned:
+            self.limit = min(self.limit, max(1, self._least, to))
+
+    def _one_more(self) -> bool:
+        """Try one more slot when there has been no trouble for a while; if it goes well, more follow."""
+        if self._ramping or self.limit >= self.ceiling or not self._wanted:
+            return False
+        hold_s = max(HOLD_S, HOLD_PAUSES * self._pause_s)
+        if self._clock() - self._clean_since < hold_s or self._begun < min(HOLD_ANSWERS, 4 * self.limit):
+            return False
+        self.limit += 1
+        self._tests = 0
+        self._ramping = self._raised = True
+        return True
+
+    def _open_by_time(self) -> None:
+        now = self._clock()
+        if self._opened is None:
+            self._opened = now
+        assert self._window is not None
+        steps = min(int((now - self._opened) / self._doubling_s), 30)
+        if steps:
+            self._window *= 2**steps
+            self._opened = now
+        if self._window >= self.limit:
+            self._window = None
