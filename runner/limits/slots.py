@@ -25,12 +25,13 @@ HOLD_ANSWERS = 64
 """... and at least so many answers."""
 AT_LEVEL = 0.9
 """A request speaks for the number of slots when at least this part of them was taken with it."""
-DECREASE = 0.85
+FIRST_CUT = 0.03
+"""Part of the slots that the first of several refusals costs; each further one costs twice as much."""
 OVERLOAD_DECREASE = 0.5
 LEAST = 0.5
 """What one episode of trouble leaves of the slots at least."""
-TESTS = 3
-"""Refusals come although as many as before are taken: so often fewer slots are tried, until it is clear that it is not them."""
+CUTS = 3
+"""So often fewer slots are tried against refusals that come although most are taken; then it is not the slots."""
 NOISE_S = 60.0
 """How long refusals are then taken for noise, while few enough are refused."""
 NOISE_SHARE = 0.35
@@ -65,9 +66,10 @@ class Slots:
         self._wanted = False
         self._least = 1
         self._measuring = False
+        self._taken = 0
         self._in_episode = 0
         # refusals that may have nothing to do with the slots
-        self._tests, self._untested = 0, self.limit
+        self._cuts, self._uncut = 0, self.limit
         self._noisy_until = float("-inf")
         self._share = 0.0
         self._round = 0
@@ -125,19 +127,20 @@ class Slots:
             self._refused += 1
         self._share = self._share * _SHARE_KEPT + (1 - _SHARE_KEPT)
         first = permit.epoch == self._epoch
-        taken = self.out - self._refused
         if first:
-            raised, at_level = self._raised, self._at_level
+            # what was out when the first refusal came, less each refused with it; answers that end meanwhile were taken too
+            self._taken = self.out - self._refused
+            raised, spoken_for = self._raised, self._spoken_for
             self._trouble(LEAST)
-            self._measuring = not self._noisy and (raised or at_level * 2 < self.limit)
-            if self._measuring:
-                self._tests = 0
-                self._shrink(taken if raised else min(taken, int(self.limit * DECREASE)))
+            self._measuring = not self._noisy and (raised or not spoken_for)
+            if raised and not self._noisy:
+                self._cuts = 0
+                self._shrink(self._taken)
             elif not self._noisy:
-                self._test()
-        elif self._measuring:
-            # each of those sent with it shows that one fewer was taken
-            self._shrink(taken)
+                self._cut(spoken_for=spoken_for)
+        elif self._measuring and permit.epoch == self._epoch - 1:
+            self._taken -= 1
+            self._shrink(self._taken)
         self._in_episode += 1
         return first
 
@@ -145,9 +148,10 @@ class Slots:
         """Note a sign of too much load (529, refused connections, no first byte) and shrink; True for the first of an episode."""
         if permit.epoch != self._epoch:
             return False
-        spoken_for = self._at_level * 2 >= self.limit
+        self._share = self._share * _SHARE_KEPT + (1 - _SHARE_KEPT)
+        noise = self._spoken_for and (self._noisy or not self._raised)
         self._trouble(OVERLOAD_DECREASE)
-        if spoken_for:
+        if noise:
             self._noisy_until = self._clock() + NOISE_S
         else:
             self._shrink(int(self.limit * OVERLOAD_DECREASE))
@@ -168,22 +172,28 @@ class Slots:
         self._doubling_s = REOPENED_DOUBLING_S
 
     @property
+    def _spoken_for(self) -> bool:
+        """Most of the slots were taken and answered since the last trouble, so their number as such is not refused."""
+        return self._at_level * 2 >= self.limit
+
+    @property
     def _noisy(self) -> bool:
         return self._share < NOISE_SHARE and self._clock() < self._noisy_until
 
     def _noisy_round(self) -> bool:
         return self._round >= self.limit and self._wanted and self._noisy
 
-    def _test(self) -> None:
-        """Look whether fewer slots meet fewer refusals; if they do not, the slots are not what is refused."""
-        if self._tests == 0:
-            self._untested = self.limit
-        self._tests += 1
-        if self._tests > TESTS:
-            self.limit = max(self.limit, min(self._untested, self.ceiling))
-            self._tests, self._noisy_until = 0, self._clock() + NOISE_S
+    def _cut(self, *, spoken_for: bool) -> None:
+        """Try fewer slots; when that does not help against refusals, the slots are not what is refused."""
+        if self._cuts == 0:
+            self._uncut = self.limit
+        self._cuts += 1
+        if spoken_for and self._cuts > CUTS:
+            self.limit = max(self.limit, min(self._uncut, self.ceiling))
+            self._cuts, self._noisy_until = 0, self._clock() + NOISE_S
         else:
-            self._shrink(int(self.limit * AT_LEVEL))
+            cut = max(1, int(self.limit * FIRST_CUT * 2 ** min(self._cuts - 1, 4)))
+            self._shrink(self.limit - cut if spoken_for else min(self._taken, self.limit - cut))
 
     def _trouble(self, least: float) -> None:
         self._epoch += 1
@@ -204,7 +214,7 @@ class Slots:
         if self._clock() - self._clean_since < hold_s or self._begun < min(HOLD_ANSWERS, 4 * self.limit):
             return False
         self.limit += 1
-        self._tests = 0
+        self._cuts = 0
         self._ramping = self._raised = True
         return True
 
