@@ -79,7 +79,8 @@ class Connection:
             self._engine = create_async_engine(url, poolclass=sa.NullPool)
             database.on_connect(self._engine.sync_engine, synchronous="FULL", write=self._write)
             self._connection = await self._engine.connect()
-            self._file = _identity(self._path)
+            # the file of the first connection: a later one must not hide that it was replaced
+            self._file = self._file or _identity(self._path)
         return self._connection
 
     def _check_file(self) -> None:

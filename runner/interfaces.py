@@ -10,7 +10,7 @@ from typing import IO, Protocol, TypeAlias, TypeVar
 from runner.admission import Failure, Permit, Standing
 from runner.errors import AttemptError, ProviderError
 from runner.events import Event
-from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Request, Row, ServerSentEvent, Settled, Usage
+from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Pace, Request, Row, ServerSentEvent, Settled, Usage
 
 Heard: TypeAlias = Callable[[int, Iterable[tuple[bytes, bytes]]], None]
 """Is told that an answer has begun: its status and its headers."""
@@ -236,6 +236,10 @@ class Store(Protocol):
 
     async def forget_broken(self, first: int, last: int | None, keep: Sequence[str]) -> None:
         """Drop the broken rows that stood on these lines and are no longer there. last: None for to the end."""
+        ...
+
+    async def note_pace(self, pace: Pace) -> None:
+        """Note what the session is doing, for a process that looks on. Raises StoreError."""
         ...
 
     async def save(self, entries: Sequence[Entry]) -> None:

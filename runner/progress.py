@@ -1,13 +1,16 @@
 """Observers for a terminal, a log file and a program: events in, a tqdm bar, plain lines or JSON lines out."""
 
+import os
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from types import TracebackType
 from typing import IO, Any, Self
 
 import msgspec
 from tqdm import tqdm
+from tqdm.utils import disp_len
 
 from runner import report
 from runner.events import Event, Finished, Progress, Saved, Started, Stopping
@@ -16,6 +19,15 @@ from runner.text import clean
 
 LINE_S = 5.0
 """Without a terminal: a line this often."""
+_BAR_COLUMNS = 10
+# from wide to narrow, each with the rank of the phrases that must fit beside it
+_LAYOUTS = (
+    ("{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]{postfix}", 2),
+    ("{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}", 2),
+    ("{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}", 1),
+    ("{percentage:3.0f}% {n_fmt}/{total_fmt}{postfix}", 0),
+    ("{percentage:3.0f}%{postfix}", -1),
+)
 
 
 class View:
@@ -85,7 +97,7 @@ class Lines(_Text):
         now = time.monotonic()
         if now >= self._next:
             self._next = now + LINE_S
-            print(report.line(event), file=sys.stderr, flush=True)
+            print(line(event), file=sys.stderr, flush=True)
 
 
 class Bar(_Text):
@@ -108,25 +120,91 @@ class Bar(_Text):
     def progress(self, event: Progress) -> None:
         """Redraw the bar."""
         if self._bar is None:
-            self._bar = tqdm(
-                total=event.rows,
-                initial=event.restored,
-                unit=" items",
-                # the whole session's rate, not the last second's
-                smoothing=0,
-                dynamic_ncols=True,
-                leave=False,
-                bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]{postfix}",
-            )
-        self._bar.n = event.restored + event.done + event.failed
-        self._bar.set_postfix_str(report.postfix(event), refresh=False)
-        self._bar.refresh()
+            # the whole session's rate, not the last second's
+            self._bar = tqdm(total=event.rows, initial=event.restored, unit=" items", smoothing=0, leave=False, bar_format=" ")
+        bar = self._bar
+        bar.n = event.restored + event.done + event.failed
+        # measured here and not by tqdm, so that the words are chosen for the width that is drawn
+        bar.ncols = columns = _columns()
+        bar.bar_format, words = _fitted(bar, phrases(event), columns)
+        bar.set_postfix_str(words, refresh=False)
+        bar.refresh()
 
     def close(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def line(event: Progress) -> str:
+    """Give progress as a plain line."""
+    now = event.done + event.failed
+    rate = now / event.elapsed_s if event.elapsed_s > 0 else 0.0
+    left = event.rows - event.restored - now
+    remaining = f", {report.clock(left / rate)} left" if rate > 0 and left > 0 else ""
+    words = ", ".join(words for _, words in phrases(event))
+    return f"{event.restored + now:,} of {event.rows:,}: {words}, {rate:.1f} items/s{remaining}"
+
+
+def phrases(event: Progress) -> list[tuple[int, str]]:
+    """Say how the session goes on: (rank, words) in the order of reading; rank 0, why things wait, matters most."""
+    rate = event.output_tokens / event.elapsed_s if event.elapsed_s > 0 else 0.0
+    lanes = event.pace.lanes
+    in_flight, slots = sum(lane.in_flight for lane in lanes), sum(lane.slots for lane in lanes)
+    found = [
+        (4, f"{event.done:,} done"),
+        (1 if event.failed else 6, f"{event.failed:,} failed"),
+        (2, f"{in_flight:,} of {slots:,} in flight" if lanes else f"{event.in_flight:,} in flight"),
+        (5, f"{rate:,.0f} tokens/s"),
+    ]
+    for lane in lanes:
+        if lane.waiting:
+            name = f"{clean(lane.model, 30)}: " if len(lanes) > 1 else ""
+            # one reason is worth more than the places of all
+            found.append((min(1, sum(rank == 0 for rank, _ in found)), name + clean(lane.waiting)))
+    if event.pace.retrying:
+        found.append((3, clean(event.pace.retrying)))
+    return found
+
+
+def _columns() -> int:
+    """Measure the terminal; the last column stays free, for some terminals go to the next line behind it."""
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        columns = 0
+    # a terminal that does not know its width says 0
+    return max(1, (columns or 80) - 1)
+
+
+def _fitted(bar: "tqdm[Any]", found: Sequence[tuple[int, str]], columns: int) -> tuple[str, str]:
+    """Choose the widest layout beside which all that matters has room, and the words behind it."""
+    layout, room = "", 0
+    for layout, rank in _LAYOUTS:
+        without = {**bar.format_dict, "bar_format": layout.replace("{bar}", ""), "postfix": "", "ncols": None}
+        taken = disp_len(tqdm.format_meter(**without)) + (_BAR_COLUMNS if "{bar}" in layout else 0)
+        # tqdm puts a comma and a space before the words
+        room = columns - taken - 2
+        needed = ", ".join(words for of, words in found if of <= rank)
+        if disp_len(needed) <= room:
+            break
+    return layout, _kept(found, room)
+
+
+def _kept(found: Sequence[tuple[int, str]], columns: int) -> str:
+    """Join the phrases that have room, those that matter most; only the reason why things wait is cut short."""
+    left = list(found)
+    while left:
+        words = ", ".join(words for _, words in left)
+        if disp_len(words) <= columns:
+            return words
+        # among equals the last one goes
+        least = max(reversed(left), key=lambda phrase: phrase[0])
+        if least[0] == 0:
+            return clean(words, columns)
+        left.remove(least)
+    return ""
 
 
 class JsonLines(View):

@@ -2,20 +2,21 @@
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from runner.advice import advice
 from runner.api import DEFAULT_STORE, Check, Description
-from runner.events import Progress, Quantiles, Started, Stopping, Summary
-from runner.model import Run
+from runner.events import Quantiles, Started, Stopping, Summary
+from runner.model import LaneState, Pace, Run
 from runner.prompts import BAD_ROW
 from runner.reader import Books, ErrorGroup
 from runner.text import clean
 
 _SHOWN = 20
+_STALE_S = 30.0
 
 
 def headline(event: Started) -> str:
@@ -32,28 +33,11 @@ def stopping(event: Stopping) -> str:
     return words
 
 
-def line(event: Progress) -> str:
-    """Give progress as a plain line."""
-    now = event.done + event.failed
-    rate = now / event.elapsed_s if event.elapsed_s > 0 else 0.0
-    left = event.rows - event.restored - now
-    remaining = f", {_clock(left / rate)} left" if rate > 0 and left > 0 else ""
-    return f"{event.restored + now:,} of {event.rows:,}: {postfix(event)}, {rate:.1f} items/s{remaining}"
-
-
-def postfix(event: Progress) -> str:
-    """Give what stands behind the bar."""
-    rate = event.output_tokens / event.elapsed_s if event.elapsed_s > 0 else 0.0
-    words = f"{event.done:,} done, {event.failed:,} failed, {event.in_flight} in flight, {rate:,.0f} tokens/s"
-    waiting = [lane.waiting for lane in event.pace.lanes if lane.waiting]
-    return ", ".join([words, *waiting])
-
-
 def summary(end: Summary, db: str) -> str:
     """Sum a session up, and name the next command."""
     state = "finished" if end.finished else "not finished"
     counts = f"{end.done_now:,} done, {end.failed_now:,} failed, {end.skipped:,} skipped (settled before)"
-    lines = [f"run {end.run} {state}: {counts} of {_rows(end.rows)} in {_clock(end.elapsed_s)}"]
+    lines = [f"run {end.run} {state}: {counts} of {_rows(end.rows)} in {clock(end.elapsed_s)}"]
     if end.attempts_now:
         lines.append(f"  tokens        {_count(end.input_tokens)} in, {_count(end.output_tokens)} out")
         lines.append(f"  first token   {_quantiles(end.time_to_first_token)}")
@@ -92,7 +76,8 @@ def status(run: Run, books: Books, *, db: str, as_json: bool) -> str:
         f"  model         {clean(str(settings.get('model')))} at {where}",
         f"  begun         {_date(run.created_at)}",
         f"  rows          {rows}",
-        f"  attempts      {books.attempts:,}{_failures(books)}",
+        *_pace(run.pace),
+        *_attempts(books),
         f"  tokens        {_tokens(books)}",
         f"  first token   {_quantiles(books.time_to_first_token)}",
         f"  whole answer  {_quantiles(books.duration)}",
@@ -111,14 +96,60 @@ def status(run: Run, books: Books, *, db: str, as_json: bool) -> str:
     return "\n".join(lines)
 
 
-def _failures(books: Books) -> str:
-    if not books.failed_attempts:
-        return ""
-    causes = ", ".join(f"{clean(code)} {count:,}" for code, count in books.failed_attempts.items())
-    words = f"; {sum(books.failed_attempts.values()):,} ended in an error ({causes})"
-    if books.perhaps_billed:
-        words += f"; {books.perhaps_billed:,} of them perhaps billed, usage unknown"
-    return words
+def _pace(pace: Pace | None) -> list[str]:
+    """Show what a session is doing: a line for each lane, and why items wait."""
+    if pace is None:
+        return []
+    lines = [f"  lane          {_lane(lane)}" for lane in pace.lanes]
+    if pace.retrying:
+        lines.append(f"  retrying      {clean(pace.retrying)}")
+    if time.time() - pace.at > _STALE_S:
+        lines.append(f"  noted         {_date(pace.at)}; nothing else has been noted since")
+    return lines
+
+
+def _lane(lane: LaneState) -> str:
+    words = f"{clean(lane.model, 60)}: " if lane.model else ""
+    words += f"{lane.in_flight:,} of {lane.slots:,} in flight"
+    if lane.ceiling != lane.slots:
+        words += f" (up to {lane.ceiling:,})"
+    for name, limit in lane.limits.items():
+        number = f"{limit:,.0f}" if limit >= 10 else f"{limit:g}"
+        words += f", {clean(name.replace('_', ' '))} {number}"
+    return f"{words}; {clean(lane.waiting)}" if lane.waiting else words
+
+
+def _attempts(books: Books) -> list[str]:
+    """Show what was sent and what went wrong, as far as it is known."""
+    words = f"  attempts      {books.attempts:,}"
+    if books.retries:
+        retries = sum(books.retries.values())
+        words += f"; {retries:,} {'retry' if retries == 1 else 'retries'} ({_causes(books.retries)})"
+    if books.deciding:
+        words += f"; {_rows(sum(books.deciding.values()))} given up ({_causes(books.deciding)})"
+    lines = [words]
+    if books.failed_attempts:
+        kinds = (
+            (books.unsent, "never reached the server"),
+            (books.refused, "refused"),
+            (books.perhaps_billed, "perhaps billed (usage unknown)"),
+        )
+        words = ", ".join(f"{count:,} {kind}" for count, kind in kinds if count)
+        lines.append(f"  failed        {sum(books.failed_attempts.values()):,}{words and ': '}{words}")
+    if books.wasted_input_tokens or books.wasted_output_tokens or books.wasted_bytes:
+        lines.append(f"  wasted        {_waste(books)}")
+    return lines
+
+
+def _causes(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{clean(code)} {count:,}" for code, count in counts.items())
+
+
+def _waste(books: Books) -> str:
+    received = f"{books.wasted_bytes:,} bytes received by failed attempts"
+    if books.wasted_input_tokens is None and books.wasted_output_tokens is None:
+        return received
+    return f"{_count(books.wasted_input_tokens)} tokens in, {_count(books.wasted_output_tokens)} out, {received}"
 
 
 def _tokens(books: Books) -> str:
@@ -128,8 +159,6 @@ def _tokens(books: Books) -> str:
     words += f", {_count(books.output_tokens)} out"
     if books.reasoning_tokens:
         words += f" ({books.reasoning_tokens:,} reasoning)"
-    if books.wasted_input_tokens or books.wasted_output_tokens:
-        words += f"; of failed attempts {_count(books.wasted_input_tokens)} in, {_count(books.wasted_output_tokens)} out"
     return words
 
 
@@ -243,7 +272,8 @@ def _quantiles(quantiles: Quantiles) -> str:
     return f"p50 {quantiles.p50:.2f} s, p95 {quantiles.p95:.2f} s"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Give a duration as minutes and seconds, with hours where there are any."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -5,10 +5,10 @@ import sqlalchemy as sa
 APPLICATION_ID = 0x50524E52
 """Written into the file's header, so that another program's database is never taken for ours. "PRNR" in ASCII."""
 
-VERSION = 1
+VERSION = 2
 """SQLite's ``user_version``; every migration raises it by one."""
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration. A test holds it equal to what Alembic finds."""
 
 metadata = sa.MetaData(
@@ -44,6 +44,8 @@ runs = sa.Table(
     # who works on it, for the message to a second process; the lock file is what counts
     sa.Column("host", sa.Text),
     sa.Column("pid", sa.Integer),
+    # what the session is doing, as JSON of model.Pace; NULL between sessions, stale after a kill
+    sa.Column("pace", sa.Text),
 )
 
 items = sa.Table(

@@ -244,7 +244,7 @@ class _Session:
                 except StoreError as error:
                     # whoever saves will say so in earnest
                     logger.warning("the pace was not noted: %s", error)
-                    return
+                    continue
                 noted = pace
 
     async def _keep_deadline(self) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from runner.connection import Connection
 from runner.errors import RunLockedError
 from runner.lock import RunLock
-from runner.model import Attempt, Entry, Outcome, Settled
+from runner.model import Attempt, Entry, Outcome, Pace, Settled
 from runner.prompts import BAD_ROW
 from runner.schema import attempts, items, runs
 
@@ -68,9 +68,9 @@ class RunStore:
 
     async def __aenter__(self) -> Self:
         try:
-            # finished again when this session has found it so
-            owner = {"host": socket.gethostname(), "pid": os.getpid(), "finished_at": None, "stop_reason": None}
-            await self._writer.execute(sa.update(runs).where(runs.c.id == self.run_id).values(**owner))
+            # finished again when this session has found it so; a killed one may have left its pace
+            owner = {"host": socket.gethostname(), "pid": os.getpid(), "finished_at": None, "stop_reason": None, "pace": None}
+            await self._note(owner)
         except BaseException:
             await self._close()
             raise
@@ -88,8 +88,14 @@ class RunStore:
 
     async def begin(self, *, rows: int, digest: str) -> None:
         """Note what the input holds now."""
-        noted = {"rows": rows, "input_digest": digest}
-        await self._writer.execute(sa.update(runs).where(runs.c.id == self.run_id).values(**noted))
+        await self._note({"rows": rows, "input_digest": digest})
+
+    async def note_pace(self, pace: Pace) -> None:
+        """Note what the session is doing, for a process that looks on: one small commit, in turn with the saves.
+
+        Saves and their attempts are not touched, whether it succeeds or not. Raises StoreError, as ``save`` does.
+        """
+        await self._note({"pace": msgspec.json.encode(pace).decode()})
 
     async def known(self) -> Known:
         """Count what the run holds."""
@@ -172,7 +178,10 @@ class RunStore:
 
     async def finish(self, *, complete: bool, stop_reason: str | None) -> None:
         """Note how the session ended; ``complete``: every row of the input has an outcome."""
-        values = {"stop_reason": stop_reason, "finished_at": time.time() if complete else None}
+        await self._note({"stop_reason": stop_reason, "finished_at": time.time() if complete else None, "pace": None})
+
+    async def _note(self, values: Mapping[str, Any]) -> None:
+        """Change the row of the run, in a transaction of its own."""
         await self._writer.execute(sa.update(runs).where(runs.c.id == self.run_id).values(**values))
 
 

@@ -126,7 +126,7 @@ class Lane:
                 permit = Permit(admitted_at=0.0, size=size)
                 await self._rates.reserve(permit, most)
                 # the wait may have been long
-                if self._closed() or not self._slots.may_take():
+                if self._closed() or not (self._slots.may_take() and self._places.free):
                     self._rates.unused(permit)
                     continue
                 permit.admitted_at = self._clock()
@@ -267,4 +267,6 @@ class Lane:
         if self._outage.since is not None:
             since = time.localtime(self._wall() - self.out_of_service_s)
             return f"no answer since {time.strftime('%H:%M:%S', since)} ({self._outage.reason}), trying one request now and then"
-        return f"waiting for {_WORDS[self._rates.waits_for]}" if self._rates.waits_for is not None else None
+        # the last one that waited may have been the last of all
+        waits_for = self._rates.waits_for if self._gate.locked() else None
+        return f"waiting for {_WORDS[waits_for]}" if waits_for is not None else None

@@ -53,6 +53,8 @@ class Slots:
         self._refused = 0
         # fewer than the limit while they open again after a pause; None when all are open
         self._window: float | None = None if tuned or ceiling <= FIXED_START else float(FIXED_START)
+        # the part of the limit that may come at once when a pause is over; None when there was none
+        self._again: float | None = None
         self._opened: float | None = None
         self._doubling_s = FIXED_DOUBLING_S
         self._epoch = 0
@@ -76,6 +78,8 @@ class Slots:
 
     def may_take(self) -> bool:
         """Tell whether one more may go out now; the number may rise at the asking."""
+        if self._again is not None:
+            self._reopen(self._again)
         if self._window is not None and not self.tuned:
             self._open_by_time()
         open_now = self.limit if self._window is None else min(self.limit, int(self._window))
@@ -160,16 +164,11 @@ class Slots:
     def paused(self, seconds: float) -> None:
         """Let fewer out at first when a pause ends, for all who waited would come at once."""
         self._pause_s = max(self._pause_s, seconds)
-        herd = self._in_episode * 4 >= self.limit
-        self._window, self._opened = max(1.0, self.limit / (8 if herd else 2)), None
-        self._doubling_s = REOPENED_DOUBLING_S
-        if self._window >= self.limit:
-            self._window = None
+        self._again = 1 / 8 if self._in_episode * 4 >= self.limit else 1 / 2
 
     def probing(self) -> None:
         """Begin with a single one when an outage is over."""
-        self._window, self._opened = (1.0 if self.limit > 1 else None), None
-        self._doubling_s = REOPENED_DOUBLING_S
+        self._again = 0.0
 
     @property
     def _spoken_for(self) -> bool:
@@ -217,6 +216,12 @@ class Slots:
         self._cuts = 0
         self._ramping = self._raised = True
         return True
+
+    def _reopen(self, part: float) -> None:
+        """Let some more out than are out still, and then the others by and by."""
+        some = float(self.out + max(1, int(self.limit * part)))
+        self._window = some if some < self.limit else None
+        self._again, self._opened, self._doubling_s = None, None, REOPENED_DOUBLING_S
 
     def _open_by_time(self) -> None:
         now = self._clock()

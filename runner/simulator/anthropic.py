@@ -11,6 +11,9 @@ import msgspec
 
 from runner.simulator.dialect import Answer, Ask, Refusal, Window, decode, output_tokens
 
+_NO_MONEY = (
+    "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits."
+)
 _ERRORS = {
     400: ("invalid_request_error", "Invalid request."),
     401: ("authentication_error", "invalid x-api-key"),
@@ -48,6 +51,10 @@ class Anthropic:
 
     path = "/v1/messages"
     request_id_header = "request-id"
+
+    def broke(self) -> Refusal:
+        """What somebody without money is told: a 400, told apart from others by its words only."""
+        return Refusal(400, _NO_MONEY, cause="money")
 
     def read(self, body: bytes, headers: Mapping[str, str]) -> Ask:
         """Read a request, or raise the Refusal (400) that the provider would answer."""

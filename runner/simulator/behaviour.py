@@ -24,8 +24,16 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     tpm: int | None = None
     # Answers at the same time; None is no limit.
     max_in_flight: int | None = None
+    # How much of a minute's worth a limit per minute holds at the start: 1 is all, 0 makes the first request wait.
+    fill: float = 1.0
+    # Whether headers say how long to wait (retry-after) and how the limits stand.
+    hints: bool = True
     # What requests must carry as Bearer token or x-api-key; None asks for nothing.
     key: str | None = None
+    # No money: every request that carries the key is refused for it.
+    broke: bool = False
+    # Answer with the text of the last message, one token a word, instead of invented words.
+    echo: bool = False
     # Share of admitted requests by name of fault, see FAULTS.
     faults: dict[str, float] = msgspec.field(default_factory=dict)
 
@@ -38,6 +46,8 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise UsageError(f"{name} of the simulator must be at least 1, not {number}")
+        if not 0 <= self.fill <= 1:
+            raise UsageError(f"fill of the simulator must be from 0 to 1, not {self.fill:g}")
         check_faults(self.faults)
 
     def __repr__(self) -> str:

@@ -10,6 +10,7 @@ import msgspec
 
 Finish = Literal["stop", "length"]
 Kind = Literal["requests", "tokens"]
+Cause = Literal["key", "money", "form", "limit", "outage"]
 _T = TypeVar("_T")
 
 
@@ -54,7 +55,9 @@ class Refusal(Exception):  # noqa: N818 - an answer to a request, not an error o
         status: int,
         message: str | None = None,
         *,
+        cause: Cause = "form",
         param: str | None = None,
+        kind: str | None = None,
         code: str | None = None,
         limit: Kind | None = None,
         retry_after_s: int | None = None,
@@ -62,7 +65,9 @@ class Refusal(Exception):  # noqa: N818 - an answer to a request, not an error o
         super().__init__(status, message)
         self.status = status
         self.message = message
+        self.cause = cause
         self.param = param
+        self.kind = kind
         self.code = code
         self.limit = limit
         self.retry_after_s = retry_after_s
@@ -73,6 +78,10 @@ class Dialect(Protocol):
 
     path: str
     request_id_header: str
+
+    def broke(self) -> Refusal:
+        """What somebody without money is told."""
+        ...
 
     def read(self, body: bytes, headers: Mapping[str, str]) -> Ask:
         """Read a request, or raise the Refusal (400) that the provider would answer."""

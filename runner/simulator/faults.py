@@ -30,6 +30,9 @@ FAULTS: Mapping[str, str] = MappingProxyType(
 STATUSES: Mapping[str, int] = MappingProxyType({"429": 429, "500": 500, "503": 503, "529": 529})
 """The faults that are a refusal by status, before any answer."""
 
+OUTAGES = tuple(STATUSES.values())
+"""The statuses that an outage may have."""
+
 HARMLESS = frozenset({"length", "json", "empty"})
 """The faults under which the answer is still served in full."""
 

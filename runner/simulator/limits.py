@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from runner.simulator.dialect import Kind, Refusal, Window
+from runner.simulator.flight import Flight
 
 # An exact wait must be enough, whatever the last bit of the refill says.
 _ROUNDING = 1e-6
@@ -17,12 +18,18 @@ _SHORT = {"requests": "RPM", "tokens": "TPM"}
 class Bucket:
     """One limit per minute; it may go into debt by what turned out larger than expected."""
 
-    def __init__(self, kind: Kind, limit: int, clock: Callable[[], float]) -> None:
+    def __init__(self, kind: Kind, limit: int, clock: Callable[[], float], *, fill: float) -> None:
         self._kind = kind
         self._limit = limit
         self._clock = clock
-        self._level = float(limit)
+        self._level = limit * fill
         self._seen = clock()
+
+    def change(self, limit: int) -> None:
+        """Another limit from now on; what the bucket holds stays, as far as there is room for it."""
+        self._refill()
+        self._limit = limit
+        self._level = min(self._level, limit)
 
     def lack_s(self, amount: int) -> float:
         """Seconds until this amount may go; 0 is now. More than the bucket holds may go when it is full."""
@@ -41,6 +48,7 @@ class Bucket:
             429,
             f"Rate limit reached on {self._kind} per min ({_SHORT[self._kind]}): Limit {self._limit}. "
             f"Please try again in {wait_s:.3f}s.",
+            cause="limit",
             limit=self._kind,
             retry_after_s=max(1, math.ceil(wait_s)),
         )
@@ -70,20 +78,29 @@ class Limits:
         rpm: int | None,
         tpm: int | None,
         max_in_flight: int | None,
+        fill: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._requests = None if rpm is None else Bucket("requests", rpm, clock)
-        self._tokens = None if tpm is None else Bucket("tokens", tpm, clock)
+        self._fill = fill
+        self._clock = clock
+        self._requests: Bucket | None = None
+        self._tokens: Bucket | None = None
+        self.flight = Flight(clock)
+        self.change(rpm=rpm, tpm=tpm, max_in_flight=max_in_flight)
+
+    def change(self, *, rpm: int | None, tpm: int | None, max_in_flight: int | None) -> None:
+        """Other limits from now on; answers under way go on, also above the ceiling."""
+        self._requests = self._changed(self._requests, "requests", rpm)
+        self._tokens = self._changed(self._tokens, "tokens", tpm)
         self._ceiling = max_in_flight
-        self._in_flight = 0
-        self.most_in_flight = 0
 
     def admit(self, input_tokens: int) -> None:
         """Let a request in, or raise the Refusal; whoever is let in must leave."""
-        if self._ceiling is not None and self._in_flight >= self._ceiling:
+        if self._ceiling is not None and self.flight.now >= self._ceiling:
             raise Refusal(
                 429,
                 f"Number of requests at once is above the limit of {self._ceiling}.",
+                cause="limit",
                 limit="requests",
                 retry_after_s=1,
             )
@@ -93,12 +110,11 @@ class Limits:
                 raise bucket.refusal(wait_s)
         for bucket, amount in asked:
             bucket.take(amount)
-        self._in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self._in_flight)
+        self.flight.begin()
 
     def leave(self) -> None:
         """An admitted request has ended, however it did."""
-        self._in_flight -= 1
+        self.flight.end()
 
     def spend(self, output_tokens: int) -> None:
         """Count the tokens of an answer against the limit."""
@@ -108,3 +124,11 @@ class Limits:
     def windows(self) -> list[Window]:
         """State of every limit that is set."""
         return [bucket.window() for bucket in (self._requests, self._tokens) if bucket is not None]
+
+    def _changed(self, bucket: Bucket | None, kind: Kind, limit: int | None) -> Bucket | None:
+        if limit is None:
+            return None
+        if bucket is None:
+            return Bucket(kind, limit, self._clock, fill=self._fill)
+        bucket.change(limit)
+        return bucket

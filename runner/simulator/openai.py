@@ -11,6 +11,10 @@ import msgspec
 from runner.simulator.dialect import Answer, Ask, Refusal, Window, decode, output_tokens
 
 _OVERLOADED = "Our servers are currently overloaded. Please try again later."
+_NO_MONEY = (
+    "You exceeded your current quota, please check your plan and billing details. For more information on this error, "
+    "read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors."
+)
 _ERRORS = {
     400: ("invalid_request_error", None, "Invalid request."),
     401: ("invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
@@ -45,6 +49,10 @@ class OpenAI:
 
     path = "/v1/chat/completions"
     request_id_header = "x-request-id"
+
+    def broke(self) -> Refusal:
+        """What somebody without money is told: a 429, though no wait will help."""
+        return Refusal(429, _NO_MONEY, cause="money", kind="insufficient_quota", code="insufficient_quota")
 
     def read(self, body: bytes, headers: Mapping[str, str]) -> Ask:  # noqa: ARG002 - the socket is wider
         """Read a request, or raise the Refusal (400) that the provider would answer."""
@@ -113,7 +121,7 @@ class OpenAI:
         kind, code, message = _ERRORS[refusal.status]
         error = {
             "message": refusal.message or message,
-            "type": refusal.limit or kind,
+            "type": refusal.kind or refusal.limit or kind,
             "param": refusal.param,
             "code": refusal.code or code,
         }

@@ -22,16 +22,17 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     ending: Literal["end", "reset", "stall"] = "end"
 
 
-def answer(ask: Ask, draw: Draw, *, input_tokens: int, created: int) -> Answer:
-    """The answer as it would be served undisturbed."""
-    wanted = 0 if draw.fault == "empty" else draw.tokens
+def answer(ask: Ask, draw: Draw, *, input_tokens: int, created: int, said: list[bytes] | None = None) -> Answer:
+    """The answer as it would be served undisturbed. said: its chunks, where they are not drawn."""
+    full = draw.tokens if said is None else len(said)
+    wanted = 0 if draw.fault == "empty" else full
     count = wanted if ask.max_tokens is None else min(wanted, ask.max_tokens)
     finished = count == wanted and draw.fault != "length"
     return Answer(
         id=draw.answer_id,
         model=ask.model,
         created=created,
-        chunks=text.compose(draw.noise(count), finished=finished),
+        chunks=text.compose(draw.noise(count), finished=finished) if said is None else said[:count],
         finish="stop" if finished else "length",
         input_tokens=input_tokens,
         with_usage=ask.with_usage,

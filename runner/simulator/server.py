@@ -1,14 +1,20 @@
-"""The simulator's socket: opened on 127.0.0.1 and nowhere else, and closed without leaving anything behind."""
+"""The simulator's socket: opened on 127.0.0.1 and nowhere else, and closed without leaving anything behind.
+
+What it does can be changed while it runs: its limits, an outage, the door.
+"""
 
 import asyncio
 import os
+import socket
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
+from msgspec import UNSET, UnsetType
 
 from runner.errors import UsageError
 from runner.simulator.behaviour import Behaviour
+from runner.simulator.faults import OUTAGES
 from runner.simulator.service import MAX_BODY, Service
 from runner.simulator.tally import Stats
 
@@ -30,6 +36,10 @@ class Simulator:
         self._port: int | None = None
         self._service = Service(behaviour)
         self._runner: web.AppRunner | None = None
+        # None while the door is closed.
+        self._site: web.TCPSite | None = None
+        # Keeps the port while the door is closed, without listening: nobody else may get it meanwhile.
+        self._held: socket.socket | None = None
         self._connections: dict[asyncio.Task[None], asyncio.Transport] = {}
 
     @property
@@ -54,6 +64,41 @@ class Simulator:
         """The counts so far; they can still be read after leaving."""
         return self._service.stats()
 
+    def limit(
+        self,
+        *,
+        rpm: int | UnsetType | None = UNSET,
+        tpm: int | UnsetType | None = UNSET,
+        max_in_flight: int | UnsetType | None = UNSET,
+    ) -> None:
+        """Change the limits that are given, from now on; None takes one away. Answers under way go on."""
+        given = {"rpm": rpm, "tpm": tpm, "max_in_flight": max_in_flight}
+        self._service.limit({name: value for name, value in given.items() if not isinstance(value, UnsetType)})
+
+    def outage(self, status: int | None) -> None:
+        """Refuse every request with this status (429, 500, 503 or 529) from now on; None ends it. Answers under way go on."""
+        if status is not None and status not in OUTAGES:
+            raise UsageError(f"an outage of the simulator is one of {', '.join(map(str, OUTAGES))}, not {status}")
+        self._service.outage = status
+
+    async def close_door(self) -> None:
+        """Break every connection, answers under way included, and refuse new ones, until ``open_door``."""
+        site, self._site = self._site, None
+        if site is None:
+            raise RuntimeError("the door of the simulator is closed already")
+        await site.stop()
+        self._held = socket.socket()
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._held.bind((HOST, self.port))
+        self._abort()
+
+    async def open_door(self) -> None:
+        """Listen again on the same port."""
+        if self._runner is None or self._site is not None:
+            raise RuntimeError("the simulator is not running" if self._runner is None else "its door is open already")
+        self._let_go()
+        await self._listen(self._runner, self.port)
+
     async def __aenter__(self) -> Self:
         if self._runner is not None:
             raise RuntimeError("the simulator is already running")
@@ -64,11 +109,10 @@ class Simulator:
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_CLOSING_S)
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, HOST, self._wanted, backlog=_BACKLOG).start()
-        except OSError as error:
+            await self._listen(self._runner, self._wanted)
+        except UsageError:
             await self._close()
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise UsageError(f"the simulator cannot listen on {HOST}:{self._wanted}: {reason}") from None
+            raise
         self._port = self._runner.addresses[0][1]
         return self
 
@@ -87,18 +131,41 @@ class Simulator:
         if cancelled is not None:
             raise cancelled
 
+    async def _listen(self, runner: web.AppRunner, port: int) -> None:
+        site = self._site = web.TCPSite(runner, HOST, port, backlog=_BACKLOG)
+        try:
+            await site.start()
+        except OSError as error:
+            self._site = None
+            await site.stop()
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise UsageError(f"the simulator cannot listen on {HOST}:{port}: {reason}") from None
+
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         if request.task not in self._connections and request.transport is not None:
             self._connections[request.task] = request.transport
             request.task.add_done_callback(self._connections.pop)
+        if self._site is None and request.transport is not None:
+            # It connected before the door closed and asks only now.
+            request.transport.abort()
+            return web.Response(status=503)
         return await self._service.answer(request)
 
     async def _cut(self, _app: web.Application) -> None:
+        self._abort()
+
+    def _abort(self) -> None:
         for transport in self._connections.values():
             transport.abort()
 
+    def _let_go(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held.close()
+
     async def _close(self) -> None:
-        runner, self._runner = self._runner, None
+        self._let_go()
+        runner, self._runner, self._site = self._runner, None, None
         if runner is None:
             return
         await runner.cleanup()

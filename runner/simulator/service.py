@@ -1,4 +1,4 @@
-"""Answers requests: route, key, form, limits, chance, script, in this order. It owns no socket."""
+"""Answers requests: route, outage, key, money, form, limits, chance, script, in this order. It owns no socket."""
 
 import asyncio
 import time
@@ -12,6 +12,7 @@ from runner.simulator.anthropic import Anthropic
 from runner.simulator.behaviour import Behaviour
 from runner.simulator.dialect import Dialect, Refusal
 from runner.simulator.draw import Chance
+from runner.simulator.echo import echo
 from runner.simulator.faults import HARMLESS, STATUSES
 from runner.simulator.limits import Limits
 from runner.simulator.openai import OpenAI
@@ -34,11 +35,18 @@ class Service:
         self._behaviour = behaviour
         self._chance = Chance(behaviour)
         self._tally = Tally()
-        self._limits = Limits(rpm=behaviour.rpm, tpm=behaviour.tpm, max_in_flight=behaviour.max_in_flight)
+        self._limits = Limits(rpm=behaviour.rpm, tpm=behaviour.tpm, max_in_flight=behaviour.max_in_flight, fill=behaviour.fill)
+        # Status of every request for now; None is no outage.
+        self.outage: int | None = None
 
     def stats(self) -> Stats:
         """The counts so far."""
-        return self._tally.stats(max_in_flight=self._limits.most_in_flight)
+        return self._tally.stats(self._limits.flight)
+
+    def limit(self, changes: Mapping[str, int | None]) -> None:
+        """Change the limits that are named; nonsense is a UsageError and changes nothing."""
+        self._behaviour = msgspec.structs.replace(self._behaviour, **changes)
+        self._limits.change(rpm=self._behaviour.rpm, tpm=self._behaviour.tpm, max_in_flight=self._behaviour.max_in_flight)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request, whatever it asks for."""
@@ -63,21 +71,26 @@ class Service:
         request_id = _request_id()
         try:
             body = await _body(request)
+            self._check_outage()
             self._check_key(request)
+            self._check_money(dialect)
             ask = dialect.read(body, request.headers)
             input_tokens = max(1, len(body) // _BYTES_PER_TOKEN)
             self._limits.admit(input_tokens)
         except Refusal as refusal:
-            self._tally.refused += 1
+            self._tally.refused[refusal.cause] += 1
             return self._refuse(dialect, refusal, request_id)
+        self._tally.input_tokens += input_tokens
         try:
             draw = self._chance.draw(body)
             if draw.fault is not None:
                 self._tally.faults[draw.fault] += 1
                 if draw.fault in STATUSES:
                     return self._refuse(dialect, _refusal(draw.fault), request_id)
-            whole = answer(ask, draw, input_tokens=input_tokens, created=int(time.time()))
+            said = echo(body) if self._behaviour.echo else None
+            whole = answer(ask, draw, input_tokens=input_tokens, created=int(time.time()), said=said)
             self._limits.spend(len(whole.chunks))
+            self._tally.output_tokens += len(whole.chunks)
             played = script(dialect, ask, draw, whole, request_id)
             if draw.wait_s > 0:
                 await asyncio.sleep(draw.wait_s)
@@ -89,6 +102,14 @@ class Service:
         finally:
             self._limits.leave()
 
+    def _check_outage(self) -> None:
+        if self.outage is not None:
+            raise Refusal(self.outage, cause="outage")
+
+    def _check_money(self, dialect: Dialect) -> None:
+        if self._behaviour.broke:
+            raise dialect.broke()
+
     def _check_key(self, request: web.Request) -> None:
         key = self._behaviour.key
         if key is None:
@@ -96,16 +117,17 @@ class Service:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         bearer = token.strip() if scheme.lower() == "bearer" else None
         if key not in (bearer, request.headers.get("x-api-key")):
-            raise Refusal(401)
+            raise Refusal(401, cause="key")
 
     def _refuse(self, dialect: Dialect, refusal: Refusal, request_id: str) -> web.Response:
         headers = self._headers(dialect, request_id)
-        if refusal.retry_after_s is not None:
+        if refusal.retry_after_s is not None and self._behaviour.hints:
             headers["retry-after"] = str(refusal.retry_after_s)
         return _json(dialect.error(refusal, request_id), status=refusal.status, headers=headers)
 
     def _headers(self, dialect: Dialect, request_id: str) -> dict[str, str]:
-        limits = dialect.limit_headers(self._limits.windows(), time.time())
+        windows = self._limits.windows() if self._behaviour.hints else ()
+        limits = dialect.limit_headers(windows, time.time())
         return {dialect.request_id_header: request_id, **limits}
 
 

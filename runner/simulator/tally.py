@@ -3,22 +3,32 @@
 from collections import Counter
 from typing import TypedDict
 
+from runner.simulator.flight import Flight
+
 
 class Stats(TypedDict):
     """Counts since the simulator started.
 
     requests: all that reached one of the two dialects.
     completions: streams and plain answers sent to their proper end, those of a harmless fault included.
-    refused: for key, form or limit; a refusal that is itself a fault counts under faults only.
+    refused: for any cause; a refusal that is itself a fault counts under faults only.
+    refused_for: the same by cause, those that happened: key, money, form, limit, outage.
     faults: by name, those that happened.
     max_in_flight: the most answers under way at the same time.
+    in_flight_s: seconds that all answers together have been under way.
+    input_tokens: of all requests admitted.
+    output_tokens: of all answers begun, as they count against the limit, however far they got.
     """
 
     requests: int
     completions: int
     refused: int
+    refused_for: dict[str, int]
     faults: dict[str, int]
     max_in_flight: int
+    in_flight_s: float
+    input_tokens: int
+    output_tokens: int
 
 
 class Tally:
@@ -27,15 +37,21 @@ class Tally:
     def __init__(self) -> None:
         self.requests = 0
         self.completions = 0
-        self.refused = 0
+        self.refused: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
+        self.input_tokens = 0
+        self.output_tokens = 0
 
-    def stats(self, *, max_in_flight: int) -> Stats:
+    def stats(self, flight: Flight) -> Stats:
         """The counts as a value of their own."""
         return Stats(
             requests=self.requests,
             completions=self.completions,
-            refused=self.refused,
+            refused=self.refused.total(),
+            refused_for=dict(self.refused),
             faults=dict(self.faults),
-            max_in_flight=max_in_flight,
+            max_in_flight=flight.most,
+            in_flight_s=flight.sum_s,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
         )

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from runner import database
+from runner.errors import StoreError
+from runner.reader import StoreReader
 from runner.schema import APPLICATION_ID, HEAD, VERSION, metadata
 
 
@@ -91,3 +94,108 @@ def test_a_path_with_a_percent_sign_can_be_migrated(tmp_path: Path) -> None:
     folder.mkdir()
     database.prepare(folder / "ru%nner?.db", create=True)
     assert [one.name for one in folder.iterdir()] == ["ru%nner?.db"]
+
+
+# --- a store of version 1 ---------------------------------------------------------------------------------------------
+
+OLD_ROWS = """
+    INSERT INTO runs VALUES (1, 1e9, 1e9 + 60, '/x/p.jsonl', 'p.jsonl', '{"model": "m"}', 'f', 'd', 3, NULL, 'here', 77);
+    INSERT INTO runs VALUES (2, 2e9, NULL, '/x/q.jsonl', 'q.jsonl', '{"model": "n"}', 'g', NULL, NULL, 'stopped', NULL, NULL);
+    INSERT INTO items VALUES (1, 1, 'a', 1, 'done', 5, 2, 2, 'stop', NULL, NULL, NULL, '{"n": 1}', NULL, 'yes');
+    INSERT INTO items VALUES (2, 1, 'b', 2, 'failed', 6, 1, 3, NULL, 'cut', 'cut!', NULL, NULL, NULL, NULL);
+    INSERT INTO attempts VALUES (1, 1, 'a', 1, 1e9, 2.0, NULL, 200, 1, 9, NULL, NULL, NULL, NULL, NULL, NULL, 'cut', 'cut!');
+    INSERT INTO attempts VALUES (2, 1, 'a', 2, 1e9, 2.0, 0.5, 200, 1, 90, 3, 5, 0, 1, 'm-1', 'r', NULL, NULL);
+    INSERT INTO attempts VALUES (3, 1, 'b', 1, 1e9, 2.0, NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, 'cut', 'cut!');
+"""
+TABLES = ("runs", "items", "attempts")
+
+
+def migrate(path: Path, revision: str) -> None:
+    """Bring a store up or down to any version, as the store itself does it to the newest."""
+    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
+    database.on_connect(engine, synchronous="FULL", write=True)
+    config = Config()
+    config.set_main_option("script_location", str(database.scripts()).replace("%", "%%"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        now = MigrationContext.configure(connection).get_current_revision() or ""
+        (command.downgrade if revision < now else command.upgrade)(config, revision)
+    engine.dispose()
+
+
+def kept(path: Path) -> dict[str, list[dict[str, object]]]:
+    """All rows, by column."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.row_factory = sqlite3.Row
+        return {table: [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY id")] for table in TABLES}
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    path = tmp_path / "old.db"
+    path.touch(0o600)
+    migrate(path, "0001")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(OLD_ROWS)
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert "pace" not in [row[1] for row in connection.execute("PRAGMA table_info(runs)")]
+    return path
+
+
+@pytest.mark.parametrize("create", [True, False], ids=["a run", "a reader"])
+def test_an_old_store_is_brought_up_to_date_and_keeps_every_row(old: Path, create: bool) -> None:
+    before = kept(old)
+    database.prepare(old, create=create)
+    after = kept(old)
+    assert [row.pop("pace") for row in after["runs"]] == [None, None]
+    assert after == before
+    with closing(sqlite3.connect(old)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
+        assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert old.stat().st_mode & 0o777 == 0o600
+    database.prepare(old, create=create)
+
+
+def test_what_an_old_store_held_is_found_again(old: Path) -> None:
+    with StoreReader(old) as reader:
+        one, two = reader.runs()
+        assert (one.done, one.failed, one.rows, one.finished_at, one.settings) == (1, 1, 3, 1e9 + 60, {"model": "m"})
+        assert (two.done, two.stop_reason, two.pace) == (0, "stopped", None)
+        a, b = reader.results(1)
+        assert (a.id, a.metadata, a.text, a.output_tokens, a.attempts) == ("a", {"n": 1}, "yes", 5, 2)
+        assert (b.id, b.error_code, b.attempts) == ("b", "cut", 1)
+        books = reader.books(1)
+    assert (books.attempts, books.retries, books.deciding) == (3, {"cut": 1}, {"cut": 1})
+    assert (books.unsent, books.perhaps_billed) == (1, 1)
+
+
+def test_a_migrated_store_has_the_schema_of_a_new_one(old: Path, store: Path) -> None:
+    database.prepare(old, create=True)
+    with closing(sqlite3.connect(old)) as left, closing(sqlite3.connect(store)) as right:
+        for table in TABLES:
+            query = f"PRAGMA table_info({table})"
+            assert left.execute(query).fetchall() == right.execute(query).fetchall()
+
+
+def test_the_second_version_can_be_taken_back(old: Path) -> None:
+    before = kept(old)
+    database.prepare(old, create=True)
+    migrate(old, "0001")
+    assert kept(old) == before
+    with closing(sqlite3.connect(old)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    database.prepare(old, create=True)
+    assert [row.pop("pace") for row in kept(old)["runs"]] == [None, None]
+
+
+def test_a_migration_waits_for_a_writer_and_is_whole_or_absent(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_S", 0.1)
+    with closing(sqlite3.connect(old, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="locked"):
+            database.prepare(old, create=True)
+        writer.execute("ROLLBACK")
+        assert writer.execute("PRAGMA user_version").fetchone() == (1,)
+    database.prepare(old, create=True)

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
+from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import runner
 from runner import config, database, ledger, opening
 from runner.errors import RunLockedError, StoreError, UsageError
 from runner.lock import held
-from runner.model import Attempt, Completion, Outcome, Usage
-from runner.reader import StoreReader
+from runner.model import Attempt, Completion, LaneState, Outcome, Pace, Usage
+from runner.reader import StoreReader, _sums
 from runner.schema import APPLICATION_ID, VERSION
 from runner.store import Known, RunStore
 
@@ -632,6 +634,116 @@ async def test_a_store_that_was_deleted_during_the_run_is_an_error(path: Path) -
             await store.save([done("b")])
 
 
+# --- the pace ---------------------------------------------------------------------------------------------------------
+
+PACE = Pace(
+    at=1e9,
+    lanes=(
+        LaneState(
+            model="m", slots=48, ceiling=256, in_flight=41, limits={"rpm": 500, "tpm": 2e5}, waiting="paused until 12:03:10 (429)"
+        ),
+        LaneState(model="ü \x1b[31m\u2028", slots=8, ceiling=8, in_flight=0),
+    ),
+    retrying="3 items on attempt 4 of 5",
+)
+
+
+def shown(path: Path, run: int = 1) -> Pace | None:
+    with StoreReader(path) as reader:
+        return reader.run(run).pace
+
+
+async def test_the_pace_of_a_session_is_shown_while_it_goes_on(path: Path) -> None:
+    async with RunStore.own(path, 1) as store:
+        assert shown(path) is None
+        await store.note_pace(PACE)
+        assert shown(path) == PACE
+        later = Pace(at=1e9 + 1, lanes=())
+        await store.note_pace(later)
+        assert shown(path) == later
+        await store.finish(complete=True, stop_reason=None)
+        assert shown(path) is None
+    assert shown(path) is None
+
+
+async def test_the_pace_that_a_killed_session_left_is_not_shown(path: Path) -> None:
+    async with RunStore.own(path, 1) as store:
+        await store.note_pace(PACE)
+    assert rows(path, "SELECT pace IS NULL FROM runs") == [(0,)]
+    assert shown(path) is None
+    # nor by the next session, which has not noted one yet
+    async with RunStore.own(path, 1):
+        assert shown(path) is None
+
+
+async def test_a_run_shows_its_own_pace(path: Path) -> None:
+    begin(path, new=True)
+    async with RunStore.own(path, 1) as one, RunStore.own(path, 2) as two:
+        await one.note_pace(PACE)
+        assert (shown(path, 1), shown(path, 2)) == (PACE, None)
+        await two.finish(complete=False, stop_reason="x")
+        assert shown(path, 1) == PACE
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", "7", '{"at": "x", "lanes": []}', '{"at": 1.0}', '{"at": 1, "lanes": [{"model": "m"}]}', "\0", "ü"],
+)
+async def test_a_pace_that_cannot_be_read_is_none(path: Path, text: str) -> None:
+    async with RunStore.own(path, 1):
+        with sqlite(path) as other:
+            other.execute("UPDATE runs SET pace = ?", (text,))
+        assert shown(path) is None
+
+
+async def test_a_pace_with_fields_of_a_newer_version_is_read(path: Path) -> None:
+    async with RunStore.own(path, 1):
+        with sqlite(path) as other:
+            other.execute("""UPDATE runs SET pace = '{"at": 5, "lanes": [], "mood": "good"}'""")
+        assert shown(path) == Pace(at=5.0, lanes=())
+
+
+async def test_notes_between_saves_lose_and_reorder_none_of_them(path: Path) -> None:
+    async with RunStore.own(path, 1) as store, anyio.create_task_group() as group:
+
+        async def note() -> None:
+            for number in range(50):
+                await store.note_pace(Pace(at=float(number), lanes=()))
+
+        group.start_soon(note)
+        for number in range(50):
+            await store.save([an_attempt(f"k{number}", 1, error="cut"), done(f"k{number}", number, number=2)])
+    assert rows(path, "SELECT count(*), max(id) FROM attempts") == [(100, 100)]
+    assert rows(path, "SELECT item_key, number FROM attempts ORDER BY id") == [(f"k{n // 2}", 1 + n % 2) for n in range(100)]
+    assert rows(path, "SELECT count(*) FROM items i JOIN attempts a ON a.id = i.attempt_id AND a.number = 2") == [(50,)]
+
+
+async def test_a_note_does_not_settle_the_doubt_about_a_commit(path: Path) -> None:
+    async with RunStore.own(path, 1) as store:
+        await store.save([done("before", 9)])
+        known = store._last_attempt
+        await store.save(BATCH)
+        store._unsure, store._last_attempt = True, known
+        await store.note_pace(PACE)
+        await store.save(BATCH)
+    assert rows(path, "SELECT count(*) FROM attempts") == [(4,)]
+
+
+async def test_a_note_that_fails_says_so_and_harms_no_save(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_S", 0.1)
+    async with RunStore.own(path, 1) as store:
+        await store.save([an_attempt("a", 1, error="cut")])
+        with sqlite(path) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreError, match="locked"):
+                await store.note_pace(PACE)
+            other.execute("ROLLBACK")
+        await store.save([done("a", number=2)])
+        await store.note_pace(PACE)
+        assert shown(path) == PACE
+    assert rows(path, "SELECT id, number FROM attempts ORDER BY id") == [(1, 1), (2, 2)]
+
+
 # --- one process per run ----------------------------------------------------------------------------------------------
 
 BEGINNER = """
@@ -798,10 +910,10 @@ async def test_books_add_up_what_was_sent(path: Path) -> None:
     wasted = Usage(input_tokens=10, output_tokens=20, cached_tokens=1, reasoning_tokens=2)
     await fill(
         path,
-        an_attempt("a", 1, error="cut", usage=wasted, status=200),
+        an_attempt("a", 1, error="cut", usage=wasted, status=200, bytes_received=7),
         an_attempt("a", 2, error="cut", status=None),
         an_attempt("a", 3, error="cut", status=None, sent=False),
-        an_attempt("a", 4, error="rate_limited", status=429),
+        an_attempt("a", 4, error="rate_limited", status=429, bytes_received=30),
         done("a", number=5),
         done("b"),
         broken("c", 3),
@@ -811,12 +923,115 @@ async def test_books_add_up_what_was_sent(path: Path) -> None:
     assert books.attempts == 6
     assert dict(books.failed_attempts) == {"cut": 3, "rate_limited": 1}
     assert list(books.failed_attempts) == ["cut", "rate_limited"]
-    assert books.perhaps_billed == 1
+    assert (books.retries, books.deciding) == ({"cut": 3, "rate_limited": 1}, {})
+    assert (books.unsent, books.refused, books.perhaps_billed) == (1, 1, 1)
     assert (books.input_tokens, books.output_tokens, books.cached_tokens, books.reasoning_tokens) == (16, 30, 1, 2)
-    assert (books.wasted_input_tokens, books.wasted_output_tokens) == (10, 20)
+    assert (books.wasted_input_tokens, books.wasted_output_tokens, books.wasted_bytes) == (10, 20, 37)
     assert (books.duration.p50, books.duration.p95) == (2.0, 2.0)
     assert books.time_to_first_token.p50 is None
     assert books.finish_reasons == {"stop": 2}
+
+
+async def test_books_tell_retries_from_what_decided_a_row_and_from_what_is_open(path: Path) -> None:
+    await fill(
+        path,
+        # given up at the third attempt
+        an_attempt("a", 1, error="cut"),
+        an_attempt("b", 1, error="overloaded"),
+        an_attempt("a", 2, error="overloaded"),
+        failed("a", 1, code="server_error", number=3),
+        # still open: one waits for its third attempt, one for its second
+        an_attempt("b", 2, error="cut"),
+        an_attempt("c", 1, error="cut"),
+        # refused at once, and answered at once
+        failed("d", 4, code="context_length"),
+        done("e", 5),
+    )
+    with StoreReader(path) as reader:
+        books = reader.books(1)
+    assert books.failed_attempts == {"cut": 3, "overloaded": 2, "server_error": 1, "context_length": 1}
+    assert books.retries == {"overloaded": 2, "cut": 1}
+    assert books.deciding == {"context_length": 1, "server_error": 1}
+    # every attempt that was not the first of its item
+    assert rows(path, "SELECT count(*) FROM attempts WHERE number > 1") == [(sum(books.retries.values()),)]
+
+
+async def test_a_failed_row_that_is_sent_again_turns_its_last_attempt_into_a_retry(path: Path) -> None:
+    await fill(path, failed("a", 1, number=1), failed("b", 2, number=1))
+    await fill(path, an_attempt("a", 2, error="cut"))
+    with StoreReader(path) as reader:
+        books = reader.books(1)
+    # the row of a is failed as long as it has no other outcome, and its newest attempt is the last word on it
+    assert (books.retries, books.deciding) == ({"server_error": 1}, {"cut": 1, "server_error": 1})
+    await fill(path, done("a", number=3))
+    with StoreReader(path) as reader:
+        books = reader.books(1)
+    assert (books.retries, books.deciding) == ({"cut": 1, "server_error": 1}, {"server_error": 1})
+
+
+@pytest.mark.parametrize(
+    ("status", "sent", "usage", "kind"),
+    [
+        (None, False, None, "unsent"),
+        (None, True, None, "perhaps_billed"),
+        (200, True, None, "perhaps_billed"),
+        (200, True, Usage(input_tokens=9), "perhaps_billed"),
+        (429, True, None, "refused"),
+        (500, True, None, "refused"),
+        (200, True, Usage(input_tokens=9, output_tokens=0), None),
+        (500, True, Usage(output_tokens=4), None),
+    ],
+)
+async def test_a_failed_attempt_is_of_one_kind(
+    path: Path, status: int | None, sent: bool, usage: Usage | None, kind: str | None
+) -> None:
+    await fill(path, an_attempt("a", 1, error="cut", status=status, sent=sent, usage=usage))
+    with StoreReader(path) as reader:
+        books = reader.books(1)
+    kinds = {"unsent": books.unsent, "refused": books.refused, "perhaps_billed": books.perhaps_billed}
+    assert kinds == {**dict.fromkeys(kinds, 0), **({kind: 1} if kind else {})}
+
+
+async def test_the_books_of_a_run_hold_nothing_of_another(path: Path) -> None:
+    """Their attempts lie among each other in the table, and their items have the same keys."""
+    begin(path, new=True)
+    async with RunStore.own(path, 1) as one, RunStore.own(path, 2) as two:
+        for number in range(1, 4):
+            await two.save([an_attempt("a", number, error="overloaded", duration_s=9.0)])
+            await one.save([an_attempt("a", number, error="cut", duration_s=5.0)])
+        await two.save([done("a", number=4)])
+        await one.save([failed("a", number=4, code="cut")])
+    with StoreReader(path) as reader:
+        first, second = reader.books(1), reader.books(2)
+    assert (first.attempts, first.failed_attempts, first.retries, first.deciding) == (4, {"cut": 4}, {"cut": 3}, {"cut": 1})
+    assert (second.attempts, second.failed_attempts, second.deciding) == (4, {"overloaded": 3}, {})
+    assert (first.duration.p50, second.duration.p50) == (None, 2.0)
+
+
+async def test_quantiles_are_those_of_the_answers(path: Path) -> None:
+    def answer(number: int, **more: Any) -> Outcome:
+        attempt = an_attempt(f"k{number}", duration_s=float(number), **more)
+        return msgspec.structs.replace(done(f"k{number}", number), attempt=attempt)
+
+    await fill(
+        path,
+        *(answer(number, time_to_first_token_s=number / 10) for number in range(20, 0, -1)),
+        answer(21),
+        an_attempt("x", error="cut", duration_s=1000.0, time_to_first_token_s=500.0),
+    )
+    with StoreReader(path) as reader:
+        books = reader.books(1)
+    assert (books.duration.p50, books.duration.p95) == (11.0, 20.0)
+    assert (books.time_to_first_token.p50, books.time_to_first_token.p95) == (1.1, 2.0)
+
+
+async def test_the_books_read_the_attempts_in_their_order_and_look_the_retries_up(path: Path) -> None:
+    """By the index of the keys a million attempts took four times as long."""
+    statement = str(_sums(1).compile(dialect=dialect(), compile_kwargs={"literal_binds": True}))
+    plan = [row[3] for row in rows(path, f"EXPLAIN QUERY PLAN {statement}")]
+    assert "SEARCH attempts USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in plan
+    assert "SEARCH later USING COVERING INDEX ix_attempts_run_id_item_key (run_id=? AND item_key=? AND rowid>?)" in plan
+    assert not [line for line in plan if line.startswith("SCAN")]
 
 
 def test_the_books_of_nothing_are_unknown_and_not_zero(path: Path) -> None:
@@ -825,6 +1040,8 @@ def test_the_books_of_nothing_are_unknown_and_not_zero(path: Path) -> None:
     assert (books.attempts, books.perhaps_billed) == (0, 0)
     assert books.input_tokens is books.output_tokens is books.cached_tokens is books.wasted_input_tokens is None
     assert books.duration.p50 is None
+    assert books.failed_attempts == books.retries == books.deciding == {}
+    assert (books.unsent, books.refused, books.wasted_bytes) == (0, 0, 0)
 
 
 async def test_results_come_in_input_order(path: Path) -> None:
