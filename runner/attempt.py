@@ -89,7 +89,8 @@ class Attempts(Generic[E]):
 
     def retrying(self) -> str | None:
         """Say what waits for another attempt, the furthest first, in one phrase; None when nothing does."""
-        waiting = sorted(((number, count) for number, count in self._retrying.items() if count > 0), reverse=True)
+        # a first attempt that comes again was excused
+        waiting = sorted(((number, count) for number, count in self._retrying.items() if count > 0 and number > 1), reverse=True)
         if not waiting:
             return None
         words = [f"{count:,} on attempt {number} of {self._policy.attempts}" for number, count in waiting[:2]]

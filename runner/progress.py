@@ -126,7 +126,7 @@ class Bar(_Text):
         bar.n = event.restored + event.done + event.failed
         # measured here and not by tqdm, so that the words are chosen for the width that is drawn
         bar.ncols = columns = _columns()
-        bar.bar_format, words = _fitted(bar, phrases(event), columns)
+        bar.bar_format, words = _fitted(bar, phrases(event), columns, still=_still(event))
         bar.set_postfix_str(words, refresh=False)
         bar.refresh()
 
@@ -142,9 +142,14 @@ def line(event: Progress) -> str:
     now = event.done + event.failed
     rate = now / event.elapsed_s if event.elapsed_s > 0 else 0.0
     left = event.rows - event.restored - now
-    remaining = f", {report.clock(left / rate)} left" if rate > 0 and left > 0 else ""
+    remaining = f", {report.clock(left / rate)} left" if rate > 0 and left > 0 and not _still(event) else ""
     words = ", ".join(words for _, words in phrases(event))
     return f"{event.restored + now:,} of {event.rows:,}: {words}, {rate:.1f} items/s{remaining}"
+
+
+def _still(event: Progress) -> bool:
+    """Nothing goes out or is out, so nobody knows how long it will take."""
+    return event.in_flight == 0 and any(lane.waiting for lane in event.pace.lanes)
 
 
 def phrases(event: Progress) -> list[tuple[int, str]]:
@@ -178,10 +183,11 @@ def _columns() -> int:
     return max(1, (columns or 80) - 1)
 
 
-def _fitted(bar: "tqdm[Any]", found: Sequence[tuple[int, str]], columns: int) -> tuple[str, str]:
+def _fitted(bar: "tqdm[Any]", found: Sequence[tuple[int, str]], columns: int, *, still: bool) -> tuple[str, str]:
     """Choose the widest layout beside which all that matters has room, and the words behind it."""
     layout, room = "", 0
-    for layout, rank in _LAYOUTS:
+    for full, rank in _LAYOUTS:
+        layout = full.replace("<{remaining}", "") if still else full
         without = {**bar.format_dict, "bar_format": layout.replace("{bar}", ""), "postfix": "", "ncols": None}
         taken = disp_len(tqdm.format_meter(**without)) + (_BAR_COLUMNS if "{bar}" in layout else 0)
         # tqdm puts a comma and a space before the words

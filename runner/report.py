@@ -135,7 +135,9 @@ def _attempts(books: Books) -> list[str]:
             (books.perhaps_billed, "perhaps billed (usage unknown)"),
         )
         words = ", ".join(f"{count:,} {kind}" for count, kind in kinds if count)
-        lines.append(f"  failed        {sum(books.failed_attempts.values()):,}{words and ': '}{words}")
+        lines.append(
+            f"  failed        {sum(books.failed_attempts.values()):,} ({_causes(books.failed_attempts)}){words and ': '}{words}"
+        )
     if books.wasted_input_tokens or books.wasted_output_tokens or books.wasted_bytes:
         lines.append(f"  wasted        {_waste(books)}")
     return lines

@@ -4,6 +4,8 @@ import math
 
 from aiolimiter import AsyncLimiter
 
+SLICE = 0.25
+"""Part of the bucket that is taken at once."""
 CREDIT_S = 60.0
 """Seconds' worth of reservations given back that may be spent at once."""
 
@@ -39,7 +41,8 @@ class Rate:
         try:
             while self.debt > 0:
                 limiter = self._limiter
-                piece = min(self.debt, limiter.max_rate)
+                # a slice as large as the bucket would lose what drips while its timer is late
+                piece = min(self.debt, limiter.max_rate * SLICE)
                 await limiter.acquire(piece)
                 self.debt -= piece
         except BaseException:

@@ -136,7 +136,7 @@ def test_retries_and_rows_given_up_stand_with_their_causes() -> None:
     )
     assert shown("attempts", a_run(), books) == ["5,813; 214 retries (cut 120, overloaded 94); 1 row given up (cut 1)"]
     assert shown("failed", a_run(), books) == [
-        "216: 3 never reached the server, 91 refused, 122 perhaps billed (usage unknown)",
+        "216 (cut 122, overloaded 94): 3 never reached the server, 91 refused, 122 perhaps billed (usage unknown)",
     ]
     assert shown("wasted", a_run(), books) == []
 
@@ -150,7 +150,7 @@ def test_a_run_without_failures_says_nothing_of_them() -> None:
 def test_one_retry_is_no_plural_and_a_failure_of_no_kind_has_no_colon() -> None:
     books = the_books(attempts=2, failed_attempts={"cut": 1}, retries={"cut": 1})
     assert shown("attempts", a_run(), books) == ["2; 1 retry (cut 1)"]
-    assert shown("failed", a_run(), books) == ["1"]
+    assert shown("failed", a_run(), books) == ["1 (cut 1)"]
 
 
 @pytest.mark.parametrize(
