@@ -16,6 +16,8 @@ _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", re.ASCII)
 # no number, span or date is longer; more would only cost time
 _LONGEST = 64
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+# a month: no server means a longer wait in earnest
+_LONGEST_S = 31 * 86400.0
 # from here on a plain number is no wait but an instant since the epoch; a thousand times that, one in ms
 _EPOCH = 1e9
 
@@ -25,24 +27,20 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
     Order: retry-after-ms, retry-after as number, then as date, x-ratelimit-reset-*, anthropic-ratelimit-*-reset.
     """
-    wait = number(headers.get("retry-after-ms", ""))
-    if wait is not None:
-        return wait / 1000
+    return next((wait for wait in _waits(headers, now) if wait is not None and wait <= _LONGEST_S), None)
+
+
+def _waits(headers: Mapping[str, str], now: float) -> Iterator[float | None]:
+    in_ms = number(headers.get("retry-after-ms", ""))
+    yield None if in_ms is None else in_ms / 1000
     plain = headers.get("retry-after", "")
-    wait = number(plain)
-    if wait is not None:
-        return wait
+    yield number(plain)
     server_now = date(headers.get("date", ""))
     if server_now is None:
         server_now = now
-    wait = _until(date(plain), server_now)
-    if wait is not None:
-        return wait
+    yield _until(date(plain), server_now)
     for family in (_openai_resets(headers, server_now), _anthropic_resets(headers, server_now)):
-        waits = [w for w in family if w is not None]
-        if waits:
-            return max(waits)
-    return None
+        yield max((wait for wait in family if wait is not None), default=None)
 
 
 def _openai_resets(headers: Mapping[str, str], now: float) -> Iterator[float | None]:

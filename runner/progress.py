@@ -156,7 +156,9 @@ def phrases(event: Progress) -> list[tuple[int, str]]:
     """Say how the session goes on: (rank, words) in the order of reading; rank 0, why things wait, matters most."""
     rate = event.output_tokens / event.elapsed_s if event.elapsed_s > 0 else 0.0
     lanes = event.pace.lanes
-    in_flight, slots = sum(lane.in_flight for lane in lanes), sum(lane.slots for lane in lanes)
+    ceilings = [lane.ceiling for lane in lanes]
+    # lanes share the ceiling
+    in_flight, slots = sum(lane.in_flight for lane in lanes), min(sum(lane.slots for lane in lanes), max(ceilings, default=0))
     found = [
         (4, f"{event.done:,} done"),
         (1 if event.failed else 6, f"{event.failed:,} failed"),
