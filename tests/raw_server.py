@@ -1,6 +1,7 @@
 """An HTTP server whose bytes, pauses and kind of close are the test's. It shares no code with ``runner``.
 
-A script is a sequence of steps: bytes are sent, a number is a pause in seconds, an ``End`` says how the connection goes on.
+A script is a sequence of steps: bytes are sent, a number is a pause in seconds, an event is waited for, a ``Tunnel`` joins the
+connection to another one, and an ``End`` says how it goes on.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import os
 import socket
 import ssl
 import struct
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,7 +29,16 @@ class End(Enum):
 
 
 FIN, RST, HANG = End.FIN, End.RST, End.HANG
-Step: TypeAlias = bytes | float | End
+
+
+@dataclass(frozen=True)
+class Tunnel:
+    """What a proxy does behind its answer to a CONNECT: it hands bytes on, both ways, until one side closes."""
+
+    port: int
+
+
+Step: TypeAlias = bytes | float | asyncio.Event | Tunnel | End
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,9 @@ class Received:
     path: str
     headers: dict[str, str]
     body: bytes = b""
+    # when its head had come, and when its reply was over, by the monotonic clock
+    at: float = field(default_factory=time.monotonic)
+    over: float | None = None
 
     @property
     def json(self) -> Any:
@@ -60,7 +74,7 @@ Answers: TypeAlias = Reply | Sequence[Reply] | Callable[[Received], Reply]
 
 @dataclass
 class RawServer:
-    """An async context manager, listening on a free loopback port.
+    """An async context manager, listening on a loopback port, a free one where none is given.
 
     answers: one reply for all, one per request number (the last one is for all that follow), or a function.
     greeting: steps for a connection before anything is read, by its number. early: reply before the body of a request is read.
@@ -75,6 +89,8 @@ class RawServer:
     # opened by clients so far
     connections: int = 0
     port: int = 0
+    # requests whose heads have come and whose replies are not over
+    in_flight: int = 0
     _open: set[asyncio.Task[None]] = field(default_factory=set)
     _errors: list[BaseException] = field(default_factory=list)
 
@@ -88,7 +104,7 @@ class RawServer:
         return f"{self.origin}/v1"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self.tls, limit=1 << 24)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, ssl=self.tls, limit=1 << 24, backlog=1024)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -131,12 +147,17 @@ class RawServer:
         request = _request(head, len(self.requests) + 1, connection, turn)
         self.requests.append(request)
         length = int(request.headers.get("content-length", "0"))
-        if not self.early:
-            request.body = await reader.readexactly(length)
-        going = await self._play(self._reply(request).steps, reader, writer)
-        if self.early and going:
-            request.body = await reader.readexactly(length)
-        return going
+        self.in_flight += 1
+        try:
+            if not self.early:
+                request.body = await reader.readexactly(length)
+            going = await self._play(self._reply(request).steps, reader, writer)
+            if self.early and going:
+                request.body = await reader.readexactly(length)
+            return going
+        finally:
+            self.in_flight -= 1
+            request.over = time.monotonic()
 
     def _reply(self, request: Received) -> Reply:
         if isinstance(self.answers, Reply):
@@ -161,6 +182,11 @@ class RawServer:
                     while await reader.read(1 << 16):
                         pass
                     return False
+                case asyncio.Event():
+                    await step.wait()
+                case Tunnel():
+                    await _tunnel(step.port, reader, writer)
+                    return False
                 case _:
                     await asyncio.sleep(step)
         return True
@@ -174,6 +200,24 @@ def _request(head: bytes, number: int, connection: int, turn: int) -> Received:
     return Received(number=number, connection=connection, turn=turn, method=method, path=path, headers=headers)
 
 
+async def _tunnel(port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+    ways = [asyncio.ensure_future(_pump(reader, far_writer)), asyncio.ensure_future(_pump(far_reader, writer))]
+    try:
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for way in ways:
+            way.cancel()
+        far_writer.close()
+
+
+async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await source.read(1 << 16):
+            target.write(data)
+            await target.drain()
+
+
 def _reset(writer: asyncio.StreamWriter) -> None:
     # a twin of the descriptor, because no event loop's own socket object promises setsockopt
     with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as twin:
@@ -182,17 +226,17 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 
 @asynccontextmanager
-async def deaf() -> AsyncIterator[int]:
+async def deaf(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
     """Listen without ever accepting; its queue is full, so that a client's connect hangs. Gives the port."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((host, port))
         listener.listen(0)
         port = listener.getsockname()[1]
         fillers = [socket.socket() for _ in range(4)]
         try:
             for filler in fillers:
                 filler.setblocking(False)
-                filler.connect_ex(("127.0.0.1", port))
+                filler.connect_ex((host, port))
             await asyncio.sleep(0.05)
             yield port
         finally:

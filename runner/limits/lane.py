@@ -202,7 +202,7 @@ class Lane:
         else:
             self._rates.used(permit, usage, complete=False)
         if throttled or not retried:
-            if not throttled and error.sent:
+            if error.verdict == "fail" and error.sent:
                 self._accept(permit)
             # the endpoint is there, whatever it thinks of this request
             if error.sent and self._outage.answered(permit, success=False):
@@ -243,7 +243,8 @@ class Lane:
         self._places.notify()
 
     def _innocent(self) -> bool:
-        return any(not self._outage.suspects(standing) for standing in self._standings)
+        """Tell whether there are items that have not failed while others succeeded; one alone may be its own trouble."""
+        return sum(not self._outage.suspects(standing) for standing in self._standings) > 1
 
     # -- what it is doing
 

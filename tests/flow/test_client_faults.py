@@ -1,19 +1,23 @@
-"""``HttpClient`` against every fault of the catalogue that a server can commit, over real sockets, on both event loops."""
+"""``HttpClient`` against the network's and HTTP's faults (2.1, 2.2 of the catalogue), over real sockets, on both event loops.
 
+The faults of a stream's content are in ``test_stream_faults``; ``docs/faults.md`` says which test holds which line.
+"""
+
+import asyncio
+import datetime as dt
 import gzip
-import socket
 import ssl
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from importlib.util import find_spec
-from types import ModuleType
 from typing import Any
 
+import aiohttp
 import anyio
 import pytest
 import trustme
+from asking import BEFORE_RESET_S, BOTH_LOOPS, CALM, DIALECTS, PROGRAM_LOOP, SETTLE_S, SHORT, Got, ask, call, provider
 from raw_server import (
     BLOCK_START,
     BLOCK_STOP,
@@ -28,7 +32,6 @@ from raw_server import (
     RST,
     STREAM,
     USAGE,
-    Answers,
     End,
     RawServer,
     Received,
@@ -42,46 +45,21 @@ from raw_server import (
     free_port,
     head,
     message_delta,
-    named,
     openai_answer,
-    sse,
     stream,
     whole,
 )
 
-from runner.client import Caps, Deadlines, HttpClient, HttpExchange
-from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, StreamError, TransportError
-from runner.interfaces import Decoder, Provider
-from runner.model import Completion, Request, Usage
-from runner.providers import anthropic, openai
+from runner.client import Caps, Deadlines, HttpClient
+from runner.errors import AttemptTimeoutError, ProviderError, StreamError, TransportError
+from runner.model import Request, Usage
 
 pytestmark = pytest.mark.anyio
-
-MODULES: dict[str, ModuleType] = {"openai": openai, "anthropic": anthropic}
-CALM = Deadlines(connect_s=5.0, first_byte_s=10.0, silence_s=10.0, attempt_s=30.0)
-SHORT = Deadlines(connect_s=5.0, first_byte_s=0.2, silence_s=0.2, attempt_s=5.0)
-BEFORE_RESET_S = 0.05
-"""So that the bytes before a reset have been read when it comes."""
-SETTLE_S = 0.03
-
-
-HAS_UVLOOP = find_spec("uvloop") is not None
-BOTH_LOOPS = pytest.mark.parametrize(
-    "anyio_backend",
-    [
-        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-        pytest.param(
-            ("asyncio", {"use_uvloop": True}), id="uvloop", marks=pytest.mark.skipif(not HAS_UVLOOP, reason="not there")
-        ),
-    ],
-)
-"""For faults of the connection: the two do not break alike."""
 
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, Any]]:
-    """The loop that the program runs on."""
-    return "asyncio", {"use_uvloop": HAS_UVLOOP}
+    return PROGRAM_LOOP
 
 
 @pytest.fixture(scope="module")
@@ -95,61 +73,6 @@ def _trusted(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path_fa
     path = tmp_path_factory.getbasetemp() / "ca.pem"
     authority.cert_pem.write_to_path(str(path))
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
-
-
-@dataclass
-class Got:
-    """What came of one call."""
-
-    error: AttemptError | None
-    exchange: HttpExchange
-    decoder: Decoder
-
-    @property
-    def completion(self) -> Completion:
-        assert self.error is None, repr(self.error)
-        return self.decoder.completion()
-
-    @property
-    def failure(self) -> AttemptError:
-        assert self.error is not None, self.decoder.completion()
-        return self.error
-
-    def is_(self, kind: type[AttemptError], code: str, verdict: str, *, sent: bool = True) -> None:
-        found = self.failure
-        assert (type(found), found.code, found.verdict, found.sent) == (kind, code, verdict, sent), found
-
-
-def provider(base_url: str, dialect: str = "openai") -> Provider:
-    made: Provider = MODULES[dialect].make(base_url, "a-test-key", version="0")
-    return made
-
-
-async def call(client: HttpClient, base_url: str, dialect: str = "openai", prompt: str = "Hi") -> Got:
-    made = provider(base_url, dialect)
-    exchange, decoder = client.exchange(), made.decoder()
-    error = None
-    request = made.encode(Request(model="m", messages=({"role": "user", "content": prompt},)))
-    try:
-        await client.stream(request, decoder, exchange, made.error)
-    except AttemptError as raised:
-        error = raised
-    assert (error is None) <= decoder.complete
-    return Got(error, exchange, decoder)
-
-
-async def ask(
-    answers: Answers,
-    dialect: str = "openai",
-    *,
-    deadlines: Deadlines = CALM,
-    caps: Caps | None = None,
-    prompt: str = "Hi",
-    early: bool = False,
-) -> Got:
-    """Make one call to a server of its own."""
-    async with RawServer(answers, early=early) as server, HttpClient(deadlines, caps) as client:
-        return await call(client, server.base_url, dialect, prompt)
 
 
 # -- the happy path, and what is on the wire
@@ -232,7 +155,9 @@ async def test_calls_at_the_same_time_do_not_mix() -> None:
 
 
 @BOTH_LOOPS
-async def test_n1_name_not_found() -> None:
+async def test_n1_name_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    # where no resolver answers, glibc's has given up before our clock
+    monkeypatch.setenv("RES_OPTIONS", "timeout:1 attempts:1")
     async with HttpClient(CALM) as client:
         got = await call(client, "http://no-such-host.invalid/v1")
     if got.failure.code == "timeout_connect":
@@ -302,6 +227,28 @@ async def test_n4_wrong_name(known_ca: Callable[[str], ssl.SSLContext]) -> None:
     got.is_(TransportError, "tls", "stop", sent=False)
     assert "127.0.0.1" in str(got.failure)
     assert server.requests == []
+
+
+@BOTH_LOOPS
+async def test_n4_expired(authority: trustme.CA) -> None:
+    now = dt.datetime.now(dt.UTC)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    yesterday, before = now - dt.timedelta(days=1), now - dt.timedelta(days=9)
+    authority.issue_cert("127.0.0.1", not_before=before, not_after=yesterday).configure_cert(context)
+    async with RawServer(openai_answer(), tls=context) as server, HttpClient(CALM) as client:
+        got = await call(client, server.base_url)
+    got.is_(TransportError, "tls", "stop", sent=False)
+    assert "expired" in str(got.failure)
+    assert server.requests == []
+
+
+@BOTH_LOOPS
+async def test_n4_a_protocol_that_is_too_old() -> None:
+    """A server that knows nothing newer than TLS 1.1 says so in an alert; what OpenSSL sends, asyncio's server swallows."""
+    alert = b"\x15\x03\x01\x00\x02\x02\x46"
+    async with RawServer((), greeting=lambda _: (alert, 0.2, FIN)) as server, HttpClient(CALM) as client:
+        got = await call(client, server.base_url.replace("http:", "https:"))
+    got.is_(TransportError, "tls", "stop", sent=False)
 
 
 @BOTH_LOOPS
@@ -439,10 +386,70 @@ async def test_n13_a_server_that_does_not_read_a_large_request() -> None:
     assert (got.failure.verdict, got.failure.sent) == ("retry", True)
 
 
+@BOTH_LOOPS
+async def test_n14_no_pool_is_exhausted_and_no_clock_runs_before_its_call() -> None:
+    """More calls at once than any library's default pool holds; none is answered before all are there."""
+    number, all_there = 150, asyncio.Event()
+
+    def answers(request: Received) -> Reply:
+        if server.in_flight == number:
+            all_there.set()
+        return stream(delta(request.json["messages"][0]["content"]), all_there, finish(), DONE)
+
+    texts: list[str] = []
+    async with RawServer(answers) as server, HttpClient(CALM) as client:
+
+        async def one(which: int) -> None:
+            texts.append((await call(client, server.base_url, prompt=f"<{which}>")).completion.text)
+
+        async with anyio.create_task_group() as group:
+            for which in range(number):
+                group.start_soon(one, which)
+    assert sorted(texts) == sorted(f"<{which}>" for which in range(number))
+    assert (len(server.requests), server.connections) == (number, number)
+
+
+@BOTH_LOOPS
+async def test_n15_a_kept_connection_whose_other_end_is_gone_without_a_word() -> None:
+    """Whoever is gone without a FIN takes our bytes, as far as we can see, and says nothing."""
+
+    def answers(request: Received) -> Reply:
+        return openai_answer() if request.turn == 1 else Reply((HANG,))
+
+    async with RawServer(answers) as server, HttpClient(SHORT) as client:
+        assert (await call(client, server.base_url)).completion.text == "Hello"
+        got = await call(client, server.base_url)
+        got.is_(AttemptTimeoutError, "timeout_first_byte", "retry")
+        assert got.exchange.reused
+        # the dead connection is not used a third time
+        assert (await call(client, server.base_url)).completion.text == "Hello"
+        assert server.connections == 2
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize("gone", ["refuses", "is silent"])
+async def test_n16_a_name_with_a_dead_address_falls_over_to_the_other(gone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resolver is the test's: no name with two addresses, one of them dead, can be relied upon."""
+
+    async def resolve(_: object, host: str, port: int = 0, family: int = 0) -> list[dict[str, Any]]:
+        assert host == "twofold.invalid"
+        common = {"hostname": host, "port": port, "family": 2, "proto": 0, "flags": 0}
+        return [{**common, "host": "127.0.0.2"}, {**common, "host": "127.0.0.1"}]
+
+    monkeypatch.setattr(aiohttp.ThreadedResolver, "resolve", resolve)
+    async with RawServer(openai_answer()) as server, HttpClient(CALM) as client:
+        base_url = f"http://twofold.invalid:{server.port}/v1"
+        if gone == "refuses":
+            assert (await call(client, base_url)).completion.text == "Hello"
+            return
+        async with deaf("127.0.0.2", server.port):
+            assert (await call(client, base_url)).completion.text == "Hello"
+
+
 # -- HTTP
 
 
-@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+@DIALECTS
 @pytest.mark.parametrize("status", ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect", "308 P"])
 async def test_h1_redirects_are_not_followed(status: str, dialect: str) -> None:
     async with RawServer(openai_answer()) as second:
@@ -660,7 +667,14 @@ async def test_h8_a_bomb_stops_at_the_cap(kind: str) -> None:
     bomb = gzip.compress(b": " + b"x" * (64 << 20))
     assert len(bomb) < 80_000
     reply = whole("200 OK", bomb, kind=kind, content_encoding="gzip")
-    got = await ask(reply, caps=Caps(body_bytes=most))
+    tracemalloc.start()
+    try:
+        got = await ask(reply, caps=Caps(body_bytes=most))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # all of Python's memory, the server's part and the chunks on their way included
+    assert peak < 16 * most
     assert got.failure.verdict in ("fail", "stop")
     assert got.failure.code == ("size_cap" if kind != "text/html" else got.failure.code)
     assert got.exchange.bytes_received <= most + 1
@@ -835,207 +849,33 @@ async def test_h14_truncation_of_a_close_delimited_stream_shows_by_the_missing_r
 
 
 @BOTH_LOOPS
+@pytest.mark.parametrize("offered", [["h2", "http/1.1"], ["http/1.1"], ["h2"]])
+async def test_h14_we_speak_http_1_1_whatever_else_is_offered(
+    known_ca: Callable[[str], ssl.SSLContext], offered: list[str]
+) -> None:
+    context = known_ca("127.0.0.1")
+    context.set_alpn_protocols(offered)
+    async with RawServer(openai_answer(), tls=context) as server, HttpClient(CALM) as client:
+        assert (await call(client, server.base_url)).completion.text == "Hello"
+
+
+@BOTH_LOOPS
+async def test_h14_a_server_that_speaks_http_2_only() -> None:
+    """It greets with a SETTINGS frame, and closes when it has seen that we are somebody else."""
+    settings = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64"
+    goaway = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01"
+    got = await ask(Reply((settings + goaway, FIN)))
+    assert isinstance(got.failure, TransportError)
+    assert got.failure.verdict == "retry"
+    assert got.failure.code in ("bad_http", "closed")
+
+
+@BOTH_LOOPS
 @pytest.mark.parametrize("end", [(), (0.1, FIN), (FIN,)], ids=["reads on", "closes", "closes at once"])
 async def test_h15_an_answer_before_the_request_was_read(end: tuple[float | End, ...]) -> None:
     refusal = whole("413 Content Too Large", {"error": {"message": "too large"}}, *end)
     got = await ask(refusal, early=True, prompt="x" * (8 << 20))
     got.is_(ProviderError, "too_large", "fail")
-
-
-# -- the stream
-
-
-LAST_OPENAI = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}'
-LAST_ANTHROPIC = b'event: message_delta\ndata: {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}'
-
-
-@pytest.mark.parametrize("newlines", [b"", b"\n"])
-@pytest.mark.parametrize(
-    ("dialect", "events"),
-    [
-        ("openai", (delta("Hello"), LAST_OPENAI)),
-        ("anthropic", (MESSAGE_START, BLOCK_START, block_delta("Hello"), LAST_ANTHROPIC)),
-    ],
-)
-async def test_s9_no_blank_line_behind_the_last_event(dialect: str, events: tuple[bytes, ...], newlines: bytes) -> None:
-    got = await ask(stream(*events[:-1], events[-1] + newlines), dialect)
-    assert got.completion.text == "Hello"
-
-
-async def test_s9_an_unfinished_line_that_is_not_json_is_dropped() -> None:
-    (await ask(stream(delta("Hel"), LAST_OPENAI[:-7]))).is_(StreamError, "truncated", "retry")
-
-
-async def test_s9_usage_without_a_blank_line_behind_the_reason_is_read() -> None:
-    got = await ask(stream(delta("Hello"), finish(), USAGE.rstrip(b"\n")))
-    assert got.completion.usage == Usage(input_tokens=7, output_tokens=3)
-    assert not got.exchange.tail_lost
-
-
-@pytest.mark.parametrize(
-    ("dialect", "events"),
-    [
-        ("openai", (delta("Hello"), finish())),
-        ("openai", (delta("Hello"), finish(), USAGE)),
-        ("anthropic", (MESSAGE_START, BLOCK_START, block_delta("Hello"), BLOCK_STOP, message_delta())),
-        # some gateways send no content_block_stop
-        ("anthropic", (MESSAGE_START, BLOCK_START, block_delta("Hello"), message_delta())),
-    ],
-)
-async def test_s10_no_end_mark(dialect: str, events: tuple[bytes, ...]) -> None:
-    got = await ask(stream(*events), dialect)
-    assert got.completion.text == "Hello"
-    assert not got.exchange.tail_lost
-
-
-async def test_s11_an_end_mark_without_a_reason() -> None:
-    (await ask(stream(delta("Hel"), DONE))).is_(StreamError, "truncated", "retry")
-
-
-@pytest.mark.parametrize("together", [False, True])
-@pytest.mark.parametrize(
-    ("dialect", "events"),
-    [
-        ("openai", (delta("Hello"), finish(), DONE, delta("MORE"), finish("length"))),
-        (
-            "anthropic",
-            (MESSAGE_START, BLOCK_START, block_delta("Hello"), message_delta(), MESSAGE_STOP, block_delta("MORE"), sse(b"{oops")),
-        ),
-    ],
-)
-async def test_s12_data_behind_the_end_mark_is_ignored(dialect: str, events: tuple[bytes, ...], together: bool) -> None:
-    got = await ask(stream(b"".join(events)) if together else stream(*events), dialect)
-    assert got.completion.text == "Hello"
-    assert got.completion.finish_reason in ("stop", "end_turn")
-
-
-BROKEN = {
-    "cut JSON": sse(b'{"choices": [{"delta": {"content": "lo'),
-    "no JSON": sse(b"oops"),
-    "null": sse(b"null"),
-    "number": sse(b"17"),
-    "array": sse(b"[]"),
-    "deep": sse(b"[" * 100_000),
-    "empty data": b"data: \n\n",
-}
-
-
-@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
-@pytest.mark.parametrize(
-    ("dialect", "before", "after"),
-    [
-        ("openai", (delta("Hel"),), (delta("lo"), finish(), DONE)),
-        ("anthropic", (MESSAGE_START, BLOCK_START, block_delta("Hel")), (block_delta("lo"), message_delta(), MESSAGE_STOP)),
-    ],
-)
-async def test_s13_malformed_data_is_not_skipped(
-    dialect: str, before: tuple[bytes, ...], after: tuple[bytes, ...], broken: bytes
-) -> None:
-    got = await ask(stream(*before, broken, *after), dialect)
-    got.is_(StreamError, "malformed_stream", "retry")
-
-
-@pytest.mark.parametrize("together", [False, True], ids=["each its own chunk", "one chunk"])
-@pytest.mark.parametrize(
-    ("dialect", "events"),
-    [
-        ("openai", (delta("Hello"), finish(), sse(b"{oops"))),
-        ("anthropic", (MESSAGE_START, BLOCK_START, block_delta("Hello"), BLOCK_STOP, message_delta(), sse(b"{oops"))),
-    ],
-)
-async def test_s13_rubbish_behind_the_reason_costs_the_answer_in_no_cut_of_the_bytes(
-    dialect: str, events: tuple[bytes, ...], together: bool
-) -> None:
-    """Complete and paid for; what the bytes' way through the network was must not decide."""
-    spread = (step for event in events for step in (event, SETTLE_S))
-    got = await ask(stream(b"".join(events)) if together else stream(*spread), dialect)
-    assert got.completion.text == "Hello"
-    assert got.exchange.tail_lost
-
-
-@pytest.mark.parametrize("size", [2 << 20, 10_000_000])
-async def test_s16_a_huge_delta_against_the_cap_of_a_line(size: int) -> None:
-    got = await ask(stream(delta("x" * size), finish(), DONE), deadlines=Deadlines())
-    got.is_(StreamError, "size_cap", "fail")
-
-
-async def test_s16_a_huge_delta_under_larger_caps() -> None:
-    caps = Caps(line_bytes=16 << 20)
-    got = await ask(stream(delta("x" * 10_000_000), finish(), DONE), deadlines=Deadlines(), caps=caps)
-    assert got.completion.text == "x" * 10_000_000
-
-
-async def test_s16_a_line_that_never_ends() -> None:
-    endless = stream(*[b"x" * 65536] * 40, end=(HANG,))
-    got = await ask(Reply((endless.steps[0], chunk(b"data: "), *endless.steps[1:])), deadlines=Deadlines())
-    got.is_(StreamError, "size_cap", "fail")
-
-
-async def test_s17_an_endless_stream_meets_the_cap_of_events() -> None:
-    many = stream(*[delta("x") * 50] * 100, end=(HANG,))
-    got = await ask(many, caps=Caps(events=1000))
-    got.is_(StreamError, "size_cap", "fail")
-
-
-async def test_s17_an_endless_stream_meets_the_cap_of_text() -> None:
-    many = stream(*[delta("x" * 100) * 50] * 100, end=(HANG,))
-    got = await ask(many, caps=Caps(text_chars=20_000))
-    got.is_(StreamError, "size_cap", "fail")
-
-
-async def test_s17_an_endless_stream_meets_the_cap_of_bytes() -> None:
-    comments = stream(*[b": " + b"x" * 10_000 + b"\n"] * 200, end=(HANG,))
-    got = await ask(comments, caps=Caps(body_bytes=100_000))
-    got.is_(StreamError, "size_cap", "fail")
-
-
-async def test_s17_endless_text_behind_the_reason_is_bounded_too() -> None:
-    many = stream(delta("Hello"), finish(), *[delta("x" * 100) * 50] * 100)
-    got = await ask(many, caps=Caps(text_chars=20_000))
-    assert got.error is None or got.error.code == "size_cap"
-    assert got.decoder.text_chars <= 20_000 + 16_384
-
-
-ERRORS = [
-    ("overloaded_error", "overloaded", "retry", 529, False),
-    ("rate_limit_error", "rate_limited", "retry", 429, True),
-    ("api_error", "server_error", "retry", 500, False),
-    ("invalid_request_error", "bad_request", "fail", 400, False),
-    ("authentication_error", "auth", "stop", 401, False),
-    ("insufficient_quota", "billing", "stop", 429, False),
-    ("brand_new_error", "server_error", "retry", None, False),
-]
-
-
-@pytest.mark.parametrize(("kind", "code", "verdict", "status", "throttled"), ERRORS, ids=[line[0] for line in ERRORS])
-@pytest.mark.parametrize("texts", [0, 2])
-@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
-async def test_s23_s24_errors_in_the_stream(
-    dialect: str, texts: int, kind: str, code: str, verdict: str, status: int | None, throttled: bool
-) -> None:
-    error = {"error": {"type": kind, "message": "so it is"}}
-    if dialect == "openai":
-        events = [*[delta("Hel")] * texts, sse(error)]
-    else:
-        begun = [MESSAGE_START, BLOCK_START, *[block_delta("Hel")] * texts] if texts else []
-        events = [*begun, named("error", **error)]
-    got = await ask(stream(*events), dialect)
-    got.is_(ProviderError, code, verdict)
-    assert isinstance(got.failure, ProviderError)
-    assert (got.failure.status, got.failure.throttled, got.exchange.status) == (status, throttled, 200)
-
-
-@pytest.mark.parametrize("error", [{"error": {"message": None}}, {"error": {"message": 17, "code": 500}}, {"error": "no"}])
-async def test_s24_errors_of_odd_shape(error: dict[str, Any]) -> None:
-    (await ask(stream(delta("Hel"), sse(error)))).is_(ProviderError, "server_error", "retry")
-
-
-@pytest.mark.parametrize("together", [False, True])
-async def test_s23_an_error_behind_the_reason(together: bool) -> None:
-    """An error event and a finish reason contradict each other: no answer (1.3)."""
-    events = (delta("Hel"), finish(), sse({"error": {"type": "server_error", "message": "lost"}}))
-    got = await ask(stream(b"".join(events)) if together else stream(*events))
-    got.is_(ProviderError, "server_error", "retry")
 
 
 # -- behind the finish reason
@@ -1142,15 +982,3 @@ async def test_a_cancelled_call_leaves_nothing_for_the_next_one() -> None:
         await anyio.sleep(0.7)
         assert (await call(client, server.base_url)).completion.text == "Hello"
         assert server.connections == 2
-
-
-# -- one address family dead
-
-
-@BOTH_LOOPS
-async def test_n16_a_name_with_a_dead_address_falls_over_to_the_other() -> None:
-    if len({info[4][0] for info in socket.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)}) < 2:
-        pytest.skip("localhost has one address here")
-    async with RawServer(openai_answer()) as server, HttpClient(CALM) as client:
-        got = await call(client, f"http://localhost:{server.port}/v1")
-    assert got.completion.text == "Hello"

@@ -1,5 +1,7 @@
 """Whole runs through the public API against a server that commits faults in turn: nothing lost, doubled or leaked."""
 
+import csv
+import io
 import json
 import sqlite3
 from collections import Counter
@@ -8,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import run
 from raw_server import (
     BLOCK_START,
     DONE,
     FIN,
+    HANG,
     LAST,
     MESSAGE_START,
     RST,
@@ -343,6 +347,170 @@ def test_a_key_in_the_other_dialects_header_is_in_no_file(case: Case, monkeypatc
     # twenty rows with the same refusal are a wrong setting
     assert len(server.requests) == 20
     assert case.holds(CANARY.encode()) == []
+
+
+# -- what the store and the exports hold of odd answers (2.3 of the catalogue)
+
+CONTROLS = "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0)]))
+REASONS = ["length", "content_filter", "refusal", "pause_turn", "brand_new_reason"]
+
+
+def bare(text: bytes) -> bytes:
+    """Make the event of a text as it is, in bytes that need not be JSON."""
+    return sse(b'{"choices": [{"index": 0, "delta": {"content": "%b"}}]}' % text)
+
+
+def no_constant(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
+
+
+def exported(case: Case, ending: str) -> list[dict[str, Any]]:
+    path = case.folder / f"out.{ending}"
+    runner.export(path, db=case.db)
+    # read_text would make one line end of another
+    text = path.read_bytes().decode()
+    if ending == "csv":
+        assert "\0" not in text
+        return list(csv.DictReader(io.StringIO(text, newline="")))
+    # no other character than a line feed ends a line
+    return [json.loads(line, parse_constant=no_constant) for line in text.split("\n") if line]
+
+
+def test_s25_s26_reasons_and_empty_answers_reach_the_export(case: Case) -> None:
+    def answers(request: Received) -> Reply:
+        number = int(prompt_of(request).strip("<>"))
+        return stream(finish(), DONE) if number == 5 else stream(delta("Hello"), finish(REASONS[number % 5]), DONE)
+
+    with in_thread(RawServer(answers)) as server:
+        summary = case.run(server)
+    assert (summary.done, summary.failed, len(server.requests)) == (20, 0, 20)
+    for ending in ("csv", "jsonl"):
+        found = exported(case, ending)
+        assert [row["finish_reason"] for row in found] == ["stop" if n == 5 else REASONS[n % 5] for n in range(20)]
+        assert [row["text"] for row in found] == ["" if n == 5 else "Hello" for n in range(20)]
+    assert case.ask("SELECT key, notes FROM items WHERE notes IS NOT NULL") == [("row-5", "empty")]
+
+
+def test_s4_s5_s27_s28_odd_characters_reach_the_export(case: Case) -> None:
+    """As they are where they can be; else U+FFFD, with a note. A CSV cell holds no NUL."""
+    odd: dict[int, tuple[Reply, str, str | None]] = {
+        0: (stream(delta(CONTROLS), finish(), DONE), CONTROLS, None),
+        1: (stream(bare(b"a\xffb"), finish(), DONE), "a\ufffdb", "invalid_utf8"),
+        2: (stream(bare(b"a\\ud800b"), finish(), DONE), "a\ufffdb", "lone_surrogate"),
+        3: (stream(bare("a\u2028b\u0085c\x1cd".encode()), finish(), DONE), "a\u2028b\u0085c\x1cd", None),
+        4: (stream(delta("=1+1"), finish(), DONE), "=1+1", None),
+        5: (stream(delta("\r\n\"',;\n"), finish(), DONE), "\r\n\"',;\n", None),
+    }
+
+    def answers(request: Received) -> Reply:
+        number = int(prompt_of(request).strip("<>"))
+        return odd[number][0] if number in odd else openai_answer()
+
+    with in_thread(RawServer(answers)) as server:
+        summary = case.run(server)
+    assert (summary.done, summary.failed, len(server.requests)) == (20, 0, 20)
+    stored = dict(case.ask("SELECT key, text FROM items"))
+    notes = dict(case.ask("SELECT key, notes FROM items"))
+    in_jsonl = {row["id"]: row["text"] for row in exported(case, "jsonl")}
+    in_csv = {row["id"]: row["text"] for row in exported(case, "csv")}
+    for number, (_, text, note) in odd.items():
+        key = f"row-{number}"
+        assert (stored[key], notes[key], in_jsonl[key]) == (text, note, text)
+        assert in_csv[key].lstrip("'") == text.replace("\0", "")
+    assert in_csv["row-4"] == "'=1+1"
+
+
+def test_s15_numbers_that_are_none_are_unknown_in_store_and_export(case: Case) -> None:
+    usage = sse(b'{"choices": [], "usage": {"prompt_tokens": NaN, "completion_tokens": Infinity}}')
+    call = sse(
+        b'{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "t", "function": {"name": "f", "arguments":'
+        b' {"x": NaN}}}]}}]}'
+    )
+    with in_thread(RawServer(stream(delta("Hello"), call, finish(), usage, DONE))) as server:
+        assert case.run(server).done == 20
+    assert set(case.ask("SELECT input_tokens, output_tokens FROM attempts")) == {(None, None)}
+    (extra,) = set(case.ask("SELECT extra FROM items"))
+    json.loads(extra[0], parse_constant=no_constant)
+    assert "NaN" not in extra[0]
+    assert {(row["input_tokens"], row["output_tokens"]) for row in exported(case, "jsonl")} == {(None, None)}
+    assert {(row["input_tokens"], row["output_tokens"]) for row in exported(case, "csv")} == {("", "")}
+
+
+def test_s19_usage_that_nobody_told_is_unknown_and_not_nothing(case: Case) -> None:
+    with in_thread(RawServer(stream(delta("Hello"), finish(), DONE))) as server:
+        summary = case.run(server)
+    assert (summary.done, summary.input_tokens, summary.output_tokens) == (20, None, None)
+    assert set(case.ask("SELECT input_tokens, output_tokens FROM attempts")) == {(None, None)}
+
+
+def test_s20_reasoning_stays_out_of_the_text_in_store_and_export(case: Case) -> None:
+    thinking = sse({"choices": [{"index": 0, "delta": {"reasoning_content": "HIDDEN"}}]})
+    refusal = sse({"choices": [{"index": 0, "delta": {"refusal": "I will not"}}]})
+    with in_thread(RawServer(stream(thinking, delta("Hello"), refusal, finish(), DONE))) as server:
+        assert case.run(server).done == 20
+    ((text, extra),) = set(case.ask("SELECT text, extra FROM items"))
+    assert text == "Hello"
+    assert json.loads(extra) == {"reasoning": "HIDDEN", "refusal": "I will not"}
+    assert {row["text"] for row in exported(case, "jsonl")} == {"Hello"}
+
+
+def test_s28_foreign_controls_reach_no_terminal(case: Case) -> None:
+    refusal = whole("400 Bad Request", {"error": {"code": "\x1b]0;owned\x07", "message": "no \x1b[31m\u202ered\x9b0m"}})
+
+    def answers(request: Received) -> Reply:
+        return refusal if prompt_of(request) == "<7>" else openai_answer("\x1b[2J")
+
+    with in_thread(RawServer(answers)) as server:
+        ended = run("run", "prompts.jsonl", "--model", "m\x1b[5m", "--base-url", server.base_url, cwd=case.folder)
+    assert ended.code == 1, ended
+    for told in (ended, run("errors", cwd=case.folder), run("status", cwd=case.folder), run("list", cwd=case.folder)):
+        assert "m" in told.out
+        assert not set(told.out + told.err) & (set(CONTROLS) - {"\n", "\t"} | {"\u202e"})
+
+
+# -- limits on what an attempt may cost
+
+
+def test_n14_waiting_for_a_place_is_no_failure_and_no_clock_runs(case: Case) -> None:
+    """One place for twenty rows: the last one waits longer than any clock of an attempt allows."""
+    slow = stream(0.08, delta("Hello"), finish(), DONE)
+    with in_thread(RawServer(slow)) as server:
+        summary = case.run(server, concurrency=1, connect_s=1, first_byte_s=1, silence_s=1, attempt_s=1)
+    assert (summary.done, summary.failed, summary.attempts_now) == (20, 0, 20)
+    assert len(server.requests) == 20
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        (Reply((head(headers={"content-type": "text/event-stream", "x-giant": "x" * 300_000}),)), "bad_http"),
+        (stream(delta("PARTIAL"), sse(b"{oops")), "malformed_stream"),
+    ],
+    ids=["giant header", "malformed data"],
+)
+def test_h9_s13_the_same_fault_of_the_same_size_three_times_is_final(case: Case, reply: Reply, code: str) -> None:
+    """No more attempts are bought for a row whose answer breaks in the same place each time."""
+
+    def answers(request: Received) -> Reply:
+        return reply if prompt_of(request) == "<3>" else openai_answer(f"echo {prompt_of(request)}")
+
+    with in_thread(RawServer(answers)) as server:
+        summary = case.run(server, attempts=6)
+    assert (summary.done, case.codes()) == (19, {"row-3": code})
+    assert [one for one in case.sent() if one[0] == "row-3"] == [("row-3", number, code) for number in (1, 2, 3)]
+    assert not case.holds(b"PARTIAL")
+
+
+def test_s17_an_answer_without_end_fails_its_row_and_is_not_tried_again(case: Case) -> None:
+    endless = stream(*[delta("x" * 500_000)] * 40, end=(HANG,))
+
+    def answers(request: Received) -> Reply:
+        return endless if prompt_of(request) == "<3>" else openai_answer()
+
+    with in_thread(RawServer(answers)) as server:
+        summary = case.run(server)
+    assert (summary.done, case.codes()) == (19, {"row-3": "size_cap"})
+    assert len(server.requests) == len(case.sent()) == 20
 
 
 def test_files_are_for_their_owner_only(case: Case) -> None:

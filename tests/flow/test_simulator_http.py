@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from runner.errors import UsageError
-from runner.simulator import Behaviour, Simulator, Stats
+from runner.simulator import Behaviour, Simulator
 
 pytestmark = pytest.mark.anyio
 
@@ -73,6 +73,12 @@ def text_of(stream: bytes) -> str:
         elif data != "[DONE]" and data["type"] == "content_block_delta":
             text += data["delta"]["text"]
     return text
+
+
+def counts(server: Simulator) -> dict[str, object]:
+    """The plain counts of the stats."""
+    names = ("requests", "completions", "refused", "faults", "max_in_flight")
+    return {name: value for name, value in server.stats().items() if name in names}
 
 
 async def raw(server: Simulator, path: str, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -210,7 +216,7 @@ async def test_refusals_by_fault(http: aiohttp.ClientSession, path: str, status:
         assert found == status
         assert headers.get("retry-after") == ("1" if status == 429 else None)
         check_error(path, headers, document)
-        assert server.stats() == Stats(requests=1, completions=0, refused=0, faults={str(status): 1}, max_in_flight=1)
+        assert counts(server) == {"requests": 1, "completions": 0, "refused": 0, "faults": {str(status): 1}, "max_in_flight": 1}
 
 
 def check_error(path: str, headers: dict[str, str], document: bytes) -> dict[str, Any]:
@@ -422,7 +428,7 @@ async def test_other_paths(http: aiohttp.ClientSession) -> None:
         await post(http, server, OPENAI, body())
         async with http.get(server.url + "/stats") as response:
             assert await response.json() == server.stats()
-        assert server.stats() == Stats(requests=1, completions=1, refused=0, faults={}, max_in_flight=1)
+        assert counts(server) == {"requests": 1, "completions": 1, "refused": 0, "faults": {}, "max_in_flight": 1}
 
 
 async def test_the_largest_body_is_accepted_and_a_larger_one_is_not(http: aiohttp.ClientSession) -> None:
@@ -507,3 +513,142 @@ async def test_a_client_that_leaves_in_the_middle_makes_no_noise(caplog: pytest.
         await until(lambda: not server._connections)
     assert not caplog.records
     assert server.stats()["completions"] == 0
+
+
+@BOTH
+async def test_limits_change_while_it_runs(http: aiohttp.ClientSession, path: str) -> None:
+    async with quick(rpm=1, tpm=1_000_000) as server:
+        assert [(await post(http, server, path, body(f"{number}")))[0] for number in range(2)] == [200, 429]
+        server.limit(rpm=None)
+        assert [(await post(http, server, path, body(f"{number}")))[0] for number in range(2)] == [200, 200]
+        server.limit(rpm=1, max_in_flight=5)
+        status, headers, _ = await post(http, server, path, body())
+        assert status == 200
+        # What was not named is as before.
+        assert "1000000" in headers.values()
+        with pytest.raises(UsageError):
+            server.limit(rpm=5, tpm=0)
+        status, headers, _ = await post(http, server, path, body())
+        assert (status, server.stats()["refused_for"]) == (429, {"limit": 2})
+        assert "1" in (headers.get("x-ratelimit-limit-requests"), headers.get("anthropic-ratelimit-requests-limit"))
+
+
+@BOTH
+async def test_a_bucket_that_begins_empty_and_a_server_that_gives_no_hint(http: aiohttp.ClientSession, path: str) -> None:
+    async with quick(rpm=1, fill=0.0) as telling, quick(rpm=1, fill=0.0, hints=False) as silent:
+        for server, hinted in ((telling, True), (silent, False)):
+            status, headers, document = await post(http, server, path, body())
+            assert status == 429
+            check_error(path, headers, document)
+            assert ("retry-after" in headers) is hinted
+            assert any("ratelimit" in name for name in headers) is hinted
+
+
+@BOTH
+@pytest.mark.parametrize("status", [429, 500, 503, 529])
+async def test_an_outage_refuses_everything_until_it_ends(http: aiohttp.ClientSession, path: str, status: int) -> None:
+    async with quick(first_token_s=0.05, key="sk-right", max_in_flight=1) as server:
+        right = {"x_api_key": "sk-right"}
+        under_way = asyncio.create_task(post(http, server, path, body(), **right))
+        await until(lambda: server.stats()["max_in_flight"] == 1)
+        server.outage(status)
+        for headers in (right, {}):
+            found, answered, document = await post(http, server, path, body(), **headers)
+            assert (found, answered.get("retry-after")) == (status, None)
+            check_error(path, answered, document)
+        # What was under way is not touched.
+        assert (await under_way)[0] == 200
+        server.outage(None)
+        assert (await post(http, server, path, body(), **right))[0] == 200
+        assert counts(server) == {"requests": 4, "completions": 2, "refused": 2, "faults": {}, "max_in_flight": 1}
+        assert server.stats()["refused_for"] == {"outage": 2}
+
+
+async def test_an_outage_has_a_known_status() -> None:
+    async with quick() as server:
+        with pytest.raises(UsageError, match="429, 500, 503, 529, not 418"):
+            server.outage(418)
+
+
+@BOTH
+async def test_a_closed_door_cuts_refuses_and_opens_again_at_the_same_port(path: str) -> None:
+    async with quick(faults={"stall": 1.0}) as server:
+        port = server.port
+        cut, cut_writer = await raw(server, path, body())
+        await cut.readuntil(b"[simulated answer]")
+        idle, idle_writer = await asyncio.open_connection("127.0.0.1", port)
+        await server.close_door()
+        with pytest.raises(RuntimeError):
+            await server.close_door()
+        assert not (await cut.read()).endswith(b"0\r\n\r\n")
+        for _ in range(3):
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", port)
+        # Connected before, and no request yet: it gets no answer either.
+        idle_writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert await idle.read() == b""
+        await server.open_door()
+        with pytest.raises(RuntimeError):
+            await server.open_door()
+        assert server.port == port
+        reader, writer = await raw(server, path, body())
+        await reader.readuntil(b"[simulated answer]")
+        for each in (cut_writer, idle_writer, writer):
+            await close(each)
+        assert server.stats()["requests"] == 2
+
+
+async def test_leaving_with_a_closed_door_leaves_nothing_behind() -> None:
+    before = asyncio.all_tasks()
+    async with quick() as server:
+        await server.close_door()
+    assert asyncio.all_tasks() == before
+    # Its port is free.
+    async with Simulator(Behaviour(), port=server.port):
+        pass
+    with pytest.raises(RuntimeError):
+        await server.open_door()
+
+
+@BOTH
+async def test_no_money(http: aiohttp.ClientSession, path: str) -> None:
+    async with quick(broke=True, key="sk-right") as server:
+        assert (await post(http, server, path, body()))[0] == 401
+        status, headers, document = await post(http, server, path, body(), x_api_key="sk-right")
+        error = check_error(path, headers, document)
+        if path == OPENAI:
+            assert (status, error["type"], error["code"]) == (429, "insufficient_quota", "insufficient_quota")
+            assert error["message"].startswith("You exceeded your current quota, please check your plan and billing details.")
+        else:
+            assert (status, error["type"]) == (400, "invalid_request_error")
+            assert error["message"].startswith("Your credit balance is too low to access the Anthropic API.")
+        assert "retry-after" not in headers
+        assert server.stats()["refused_for"] == {"key": 1, "money": 1}
+        assert server.stats()["refused"] == 2
+
+
+@BOTH
+async def test_an_echo_survives_its_retries(http: aiohttp.ClientSession, path: str) -> None:
+    text = 'Wörter, “words” and\n\n"words" 😀.'
+    async with quick(echo=True, faults={"truncate": 0.5}) as server:
+        texts = {text_of((await post(http, server, path, body(text)))[2]) for _ in range(20)}
+        assert text in texts
+        assert all(text.startswith(part) for part in texts)
+        assert server.stats()["faults"].keys() == {"truncate"}
+
+
+@BOTH
+async def test_tokens_and_time_under_way_are_counted(http: aiohttp.ClientSession, path: str) -> None:
+    async with quick(tokens=1000, first_token_s=0.02, key="sk-right") as server:
+        asked = [body("x" * 400 * number, max_tokens=7 * number) for number in (1, 2, 3)]
+        clock = asyncio.get_running_loop().time
+        start = clock()
+        await asyncio.gather(*(post(http, server, path, one, x_api_key="sk-right") for one in asked))
+        took_s = clock() - start
+        await post(http, server, path, body())
+        stats = server.stats()
+        assert stats["input_tokens"] == sum(len(one) // 4 for one in asked)
+        assert stats["output_tokens"] == 7 + 14 + 21
+        # Each of the three waits half of the mean at least, and no longer than all of it took.
+        assert 3 * 0.01 <= stats["in_flight_s"] <= 3 * took_s
+        assert stats["refused_for"] == {"key": 1}

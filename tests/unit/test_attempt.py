@@ -1,21 +1,31 @@
-"""One item to one outcome: scripted client, provider, lane and clock, all passed in."""
+"""One item to one outcome: a scripted client and provider, real lanes, and time that passes at once."""
 
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from virtual import BACKEND
+from world import Decoder, Exchange, Provider, Server, World, limited
 
 from runner.attempt import Attempts
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, RunStoppedError, StreamError, TransportError
+from runner.interfaces import Heard
 from runner.judge import UNREACHED_S, Judge
-from runner.model import Attempt, Completion, HttpCall, Item, Outcome, Request, ServerSentEvent, Usage
+from runner.limits import Lanes, Limits
+from runner.model import Attempt, Completion, HttpCall, Item, Outcome, Request, Usage
 from runner.retry import RetryPolicy
 from runner.stop import Stop
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> object:
+    return BACKEND
+
 
 WALL_S = 1_700_000_000.0
 CUT = TransportError("the connection broke", code="cut")
@@ -23,12 +33,9 @@ BUSY = ProviderError("500", code="server_error", verdict="retry", status=500)
 REFUSED = TransportError("no connection", code="connect", sent=False)
 STALE = TransportError("closed", code="closed", stale=True)
 BAD = ProviderError("400: no such field", code="bad_request", verdict="fail", status=400)
+HALF = Completion(text="Hel", finish_reason="", usage=Usage(input_tokens=7), served_model="m-2", response_id="r-0")
 HELLO = Completion(text="Hello", finish_reason="stop", usage=Usage(input_tokens=7, output_tokens=3))
 AUTH = ProviderError("401: Incorrect API key provided: sk-secret", code="auth", verdict="stop", status=401)
-
-
-def limited(hint_s: float | None = None) -> ProviderError:
-    return ProviderError("429", code="rate_limited", verdict="retry", status=429, throttled=True, retry_after_s=hint_s)
 
 
 # -- the fakes
@@ -41,66 +48,14 @@ class Highest(random.Random):
         return b
 
 
-class Clock:
-    """Time that passes only while somebody sleeps or an exchange takes it."""
+class Broken(Provider):
+    """Cannot build a request."""
 
-    def __init__(self) -> None:
-        self.now = 500.0
-        self.slept: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return WALL_S + self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-        await checkpoint()
-
-
-@dataclass
-class Exchange:
-    status: int | None = None
-    connected: bool = False
-    bytes_received: int = 0
-    time_to_first_token_s: float | None = None
-    answered_s: float | None = None
-    tail_lost: bool = False
-
-
-class Decoder:
-    """Gives what the client put there."""
-
-    started = complete = ended = False
-    text_chars = 0
-
-    def __init__(self) -> None:
-        self.gathered = Completion(text="", finish_reason="")
-
-    def feed(self, event: ServerSentEvent) -> None: ...
-
-    def whole(self, body: bytes) -> None: ...
-
-    def completion(self) -> Completion:
-        return self.gathered
-
-
-@dataclass
-class Provider:
-    broken: Exception | None = None
+    def __init__(self, error: Exception) -> None:
+        self.error_of_ours = error
 
     def encode(self, request: Request) -> HttpCall:
-        if self.broken is not None:
-            raise self.broken
-        return HttpCall(url="http://x", headers={}, body=request.messages[0]["content"].encode())
-
-    def decoder(self) -> Decoder:
-        return Decoder()
-
-    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        raise AssertionError("the scripted client raises its errors itself")
+        raise self.error_of_ours
 
 
 @dataclass(frozen=True)
@@ -116,7 +71,8 @@ class Partial:
     """An error that comes after some of the answer."""
 
     error: AttemptError
-    known: Completion
+    known: Completion = HALF
+    received: int = 55
 
 
 HANG = "HANG"
@@ -125,62 +81,37 @@ HANG_UNCONNECTED = "HANG_UNCONNECTED"
 
 @dataclass
 class Client:
-    """Plays its script, one step per exchange; the last one is for all that follow."""
+    """Plays its script, one step of two seconds per exchange; the last step is for all that follow."""
 
-    clock: Clock
     steps: list[object]
     calls: list[HttpCall] = field(default_factory=list)
     exchanges: list[Exchange] = field(default_factory=list)
+    fresh: list[bool] = field(default_factory=list)
 
-    def exchange(self, *, fresh: bool = False) -> Exchange:
-        self.exchanges.append(Exchange())
+    def exchange(self, *, fresh: bool = False, heard: Heard | None = None) -> Exchange:
+        self.fresh.append(fresh)
+        self.exchanges.append(Exchange(heard=heard))
         return self.exchanges[-1]
 
-    async def stream(self, call: HttpCall, decoder: Decoder, exchange: Exchange, refuse: Callable[..., ProviderError]) -> None:
+    async def stream(self, call: HttpCall, decoder: Decoder, exchange: Exchange, refuse: object) -> None:
         step = self.steps[min(len(self.calls), len(self.steps) - 1)]
         self.calls.append(call)
         exchange.connected = step is not HANG_UNCONNECTED
         if step in (HANG, HANG_UNCONNECTED):
             await anyio.sleep_forever()
-        await checkpoint()
-        self.clock.now += 2.0
+        await anyio.sleep(2.0)
         match step:
             case Answer():
                 exchange.status, exchange.time_to_first_token_s, exchange.bytes_received = 200, 0.25, 111
                 exchange.tail_lost = step.tail_lost
                 decoder.gathered = step.completion
             case Partial():
-                exchange.status, exchange.bytes_received = 200, 55
+                exchange.status, exchange.bytes_received = 200, step.received
                 decoder.gathered = step.known
                 raise step.error
             case Exception():
                 exchange.status = getattr(step, "status", None)
                 raise step
-
-
-@dataclass
-class Lane:
-    """Keeps books; never makes anybody wait, unless it is shut."""
-
-    shut: bool = False
-    in_flight: int = 0
-    acquired: int = 0
-    pauses: list[tuple[float, str]] = field(default_factory=list)
-
-    async def acquire(self) -> None:
-        await checkpoint()
-        if self.shut:
-            await anyio.sleep_forever()
-        self.acquired += 1
-        self.in_flight += 1
-
-    def release(self) -> None:
-        self.in_flight -= 1
-        assert self.in_flight >= 0
-
-    def pause(self, seconds: float, reason: str) -> None:
-        assert seconds >= 0
-        self.pauses.append((seconds, reason))
 
 
 class Bench:
@@ -191,37 +122,52 @@ class Bench:
         *steps: object,
         attempts: int = 3,
         provider: Provider | None = None,
-        shut: bool = False,
-        sleep: Callable[[float], Awaitable[None]] | None = None,
+        deadline_s: float | None = None,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
-        self.clock, self.lane, self.judge, self.stop = Clock(), Lane(shut=shut), Judge(), Stop()
-        self.client = Client(self.clock, list(steps))
+        self.start = anyio.current_time()
+        self.lanes = Lanes(Limits(ceiling=8, tuned=False), clock=anyio.current_time, draw=Highest())
+        self.lane, self.judge, self.stop = self.lanes.of("m"), Judge(), Stop()
+        self.client = Client(list(steps))
         self.emitted: list[Attempt] = []
-        self.attempts = Attempts(
+        self.slept: list[float] = []
+        self._sleep = sleep
+        self.attempts: Attempts[Exchange] = Attempts(
             provider or Provider(),
             self.client,
-            self.lane,
+            self.lanes,
             RetryPolicy(attempts=attempts),
             self.judge,
             self.stop,
+            deadline=None if deadline_s is None else self.start + deadline_s,
             redact=lambda words: words.replace("sk-secret", "[redacted]"),
+            secrets=("sk-secret",),
             draw=Highest(),
-            clock=self.clock,
-            wall=self.clock.wall,
-            sleep=sleep or self.clock.sleep,
+            clock=anyio.current_time,
+            wall=lambda: WALL_S + self.took_s,
+            sleep=self.sleep,
         )
 
+    @property
+    def took_s(self) -> float:
+        return anyio.current_time() - self.start
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await self._sleep(seconds)
+
     async def emit(self, attempt: Attempt) -> None:
-        """Save at once, as the writer does, who gives the place back."""
+        """Save at once, as the writer does, who gives the permit back."""
         self.emitted.append(attempt)
-        self.lane.release()
+        self.attempts.saved(attempt)
 
     async def handle(self, attempts_before: int = 0) -> Outcome | None:
         outcome = await self.attempts.handle(an_item(attempts_before), self.emit)
-        # what is decided holds its place until it is saved
-        if outcome is not None and outcome.attempt is not None:
-            self.lane.release()
-        assert self.lane.in_flight == 0
+        if outcome is not None:
+            # what is decided holds its place until it is saved
+            assert self.lanes.in_flight == (outcome.attempt is not None)
+            self.attempts.saved(outcome)
+        assert (self.lanes.in_flight, self.lane.waiting_items) == (0, 0)
         return outcome
 
     @property
@@ -229,9 +175,9 @@ class Bench:
         return [attempt.error_code for attempt in self.emitted]
 
 
-def an_item(attempts_before: int = 0) -> Item:
+def an_item(attempts_before: int = 0, key: str = "k") -> Item:
     request = Request(model="m", messages=({"role": "user", "content": "Hi"},))
-    return Item(key="k", position=4, request=request, metadata={"lang": "en"}, fingerprint=9, attempts_before=attempts_before)
+    return Item(key=key, position=4, request=request, metadata={"lang": "en"}, fingerprint=9, attempts_before=attempts_before)
 
 
 def settled(outcome: Outcome | None) -> Outcome:
@@ -252,14 +198,14 @@ async def test_an_answer_is_an_outcome_with_its_attempt() -> None:
     assert outcome.attempt == Attempt(
         key="k",
         number=1,
-        started_at=WALL_S + 500.0,
-        duration_s=2.0,
+        started_at=pytest.approx(WALL_S),
+        duration_s=pytest.approx(2.0, abs=1e-3),
         time_to_first_token_s=0.25,
         status=200,
         bytes_received=111,
         usage=Usage(input_tokens=7, output_tokens=3),
     )
-    assert (bench.emitted, bench.clock.slept, bench.lane.pauses) == ([], [], [])
+    assert (bench.emitted, bench.slept, bench.lanes.paused_s) == ([], [], 0)
 
 
 async def test_names_of_the_answer_are_kept_with_the_attempt() -> None:
@@ -289,9 +235,8 @@ async def test_a_retry_and_then_an_answer() -> None:
     assert bench.codes == ["cut", "server_error"]
     assert [attempt.number for attempt in bench.emitted] == [1, 2]
     assert [attempt.status for attempt in bench.emitted] == [None, 500]
-    assert bench.clock.slept == [0.5, 1.0]
-    assert bench.lane.acquired == 3
-    assert bench.lane.pauses == []
+    assert bench.slept == [0.5, 1.0]
+    assert bench.lanes.paused_s == 0
 
 
 async def test_attempts_are_used_up() -> None:
@@ -308,13 +253,12 @@ async def test_a_refusal_for_good_is_not_tried_again() -> None:
     bench = Bench(BAD)
     outcome = settled(await bench.handle())
     assert (outcome.status, outcome.error_code, outcome.error) == ("failed", "bad_request", "400: no such field")
-    assert (outcome.attempts, bench.emitted, bench.clock.slept) == (1, [], [])
+    assert (outcome.attempts, bench.emitted, bench.slept) == (1, [], [])
 
 
 async def test_text_and_usage_of_a_failed_attempt() -> None:
     """Its tokens are spend; its text is never joined with the next one's."""
-    half = Completion(text="Hel", finish_reason="", usage=Usage(input_tokens=7), served_model="m-2", response_id="r-0")
-    bench = Bench(Partial(CUT, half), Answer())
+    bench = Bench(Partial(CUT), Answer())
     outcome = settled(await bench.handle())
     assert outcome.completion == HELLO
     (failed,) = bench.emitted
@@ -339,20 +283,28 @@ async def test_earlier_sessions_use_up_no_attempt_of_this_one() -> None:
 # -- throttled and unreached
 
 
-async def test_throttled_answers_use_up_no_attempt_and_pause_the_lane_with_the_hint() -> None:
+async def test_throttled_answers_use_up_no_attempt_and_the_hint_is_kept() -> None:
     bench = Bench(*[limited(30.0)] * 10, BUSY, BUSY, Answer(), attempts=3)
     outcome = settled(await bench.handle())
     assert (outcome.status, outcome.attempts) == ("done", 13)
-    assert bench.lane.pauses == [(30.0, "rate_limited")] * 10
-    assert bench.clock.slept[:10] == [32.0] * 10
+    assert bench.slept[:10] == [32.0] * 10
     assert bench.codes == ["rate_limited"] * 10 + ["server_error"] * 2
 
 
-async def test_without_a_hint_the_lane_pauses_for_the_wait() -> None:
+async def test_one_items_hint_holds_the_whole_lane() -> None:
+    bench = Bench(limited(30.0), Answer())
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.attempts.handle, an_item(), bench.emit)
+        await anyio.sleep(3)
+        assert bench.lanes.paused_s == pytest.approx(29.25, abs=0.01)
+        await bench.lane.acquire(10, None)
+        assert bench.took_s >= 32
+
+
+async def test_without_a_hint_the_item_backs_off_further_each_time() -> None:
     bench = Bench(limited(), limited(), limited(), Answer())
     await bench.handle()
-    assert bench.lane.pauses == [(2.0, "rate_limited"), (4.0, "rate_limited"), (8.0, "rate_limited")]
-    assert bench.clock.slept == [2.0, 4.0, 8.0]
+    assert bench.slept == [2.0, 4.0, 8.0]
 
 
 async def test_a_hint_of_a_server_error_pauses_the_lane_and_uses_an_attempt() -> None:
@@ -360,16 +312,33 @@ async def test_a_hint_of_a_server_error_pauses_the_lane_and_uses_an_attempt() ->
     bench = Bench(busy, attempts=2)
     outcome = settled(await bench.handle())
     assert outcome.attempts == 2
-    assert bench.lane.pauses == [(12.0, "server_error")]
-    assert bench.clock.slept == [12.5]
+    assert bench.slept == [12.5]
+    assert bench.lanes.paused_s == pytest.approx(12.0, abs=0.01)
 
 
-async def test_patience_with_rate_limits_ends() -> None:
-    bench = Bench(limited(600.0))
-    outcome = settled(await bench.handle())
-    assert (outcome.status, outcome.error_code) == ("failed", "rate_limited")
-    # an hour, in waits of ten minutes
-    assert 6 <= outcome.attempts <= 8
+async def test_a_lane_that_refuses_everything_for_an_hour_stops_the_run() -> None:
+    bench = Bench(limited(300.0))
+    assert await bench.handle() is None
+    assert bench.stop.error is not None
+    assert bench.stop.error.code == "rate_limited"
+    assert "(and nothing else for 60 minutes)" in str(bench.stop.error)
+    assert 3600 <= bench.took_s <= 3600 + 310
+    # it is on the books with the reason of the stop
+    assert (bench.emitted[-1].error or "").endswith("(and nothing else for 60 minutes)")
+
+
+async def test_an_item_that_is_refused_for_an_hour_while_others_are_answered_fails() -> None:
+    server = Server(fault=lambda item, _: limited(60.0) if item == "0" else None)
+    world = World(server, tuned=False, ceiling=2, workers=2)
+    await world.work(200)
+    assert [(outcome.key, outcome.error_code) for outcome in world.failed] == [("0", "rate_limited")]
+    assert server.since >= 3600
+    assert world.stop.reason is None
+
+
+async def test_a_long_wait_that_the_server_asks_for_uses_up_no_patience() -> None:
+    bench = Bench(*[limited(7200.0)] * 5, Answer())
+    assert settled(await bench.handle()).status == "done"
 
 
 async def test_a_real_attempt_in_between_renews_the_patience() -> None:
@@ -382,7 +351,6 @@ async def test_unreached_ones_use_up_no_attempt() -> None:
     outcome = settled(await bench.handle())
     assert (outcome.status, outcome.attempts) == ("done", 6)
     assert [attempt.sent for attempt in bench.emitted] == [False, False, False, True, True]
-    assert [reason for _, reason in bench.lane.pauses] == ["connect"] * 3
 
 
 async def test_a_connect_timeout_is_unreached_and_any_other_timeout_is_not() -> None:
@@ -398,8 +366,147 @@ async def test_an_endpoint_never_reached_stops_the_run() -> None:
     assert await bench.handle() is None
     assert bench.stop.error is not None
     assert bench.stop.error.code == "connect"
-    assert bench.clock.now >= 500 + UNREACHED_S
+    assert bench.took_s >= UNREACHED_S
     assert len(bench.emitted) == len(bench.client.calls)
+
+
+async def test_an_outage_of_an_hour_stops_the_run_and_fails_nothing() -> None:
+    world = World(Server(fault=lambda _, since: BUSY if since >= 60 else None), workers=64)
+    await world.work(10_000)
+    assert world.failed == []
+    assert "(and nothing else for 60 minutes)" in str(world.stop.error)
+    assert 3600 <= world.server.since - 60 <= 3600 + 40
+
+
+# -- the same fault again
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StreamError("broken", code="malformed_stream"),
+        StreamError("no finish reason", code="truncated"),
+        TransportError("no HTTP", code="bad_http"),
+    ],
+    ids=lambda error: error.code,
+)
+async def test_the_same_broken_answer_three_times_is_final(error: AttemptError) -> None:
+    bench = Bench(Partial(error), attempts=5)
+    outcome = settled(await bench.handle())
+    assert (outcome.status, outcome.error_code, outcome.attempts) == ("failed", error.code, 3)
+
+
+async def test_broken_answers_that_differ_are_tried_again() -> None:
+    error = StreamError("no finish reason", code="truncated")
+    steps = [Partial(error, received=received) for received in (10, 10, 11, 11, 10)]
+    assert settled(await Bench(*steps, attempts=5).handle()).attempts == 5
+    mixed = [Partial(error), Partial(error), BUSY, Partial(error), Partial(error)]
+    assert settled(await Bench(*mixed, attempts=5).handle()).attempts == 5
+
+
+@pytest.mark.parametrize("error", [BUSY, CUT], ids=lambda error: error.code)
+async def test_what_may_look_different_next_time_is_tried_to_the_end(error: AttemptError) -> None:
+    assert settled(await Bench(Partial(error), attempts=5).handle()).attempts == 5
+
+
+# -- the deadline
+
+
+async def test_a_hint_beyond_the_deadline_stops_the_run() -> None:
+    bench = Bench(limited(300.0), deadline_s=100.0)
+    assert await bench.handle() is None
+    assert bench.stop.error is not None
+    assert "(it asks to wait 5 min, and the deadline is in 98 s)" in str(bench.stop.error)
+    assert (bench.codes, bench.slept) == (["rate_limited"], [])
+
+
+async def test_a_hint_before_the_deadline_is_waited_for() -> None:
+    assert settled(await Bench(limited(300.0), Answer(), deadline_s=400.0).handle()).status == "done"
+
+
+async def test_a_hint_beyond_the_deadline_stops_nothing_while_another_lane_goes_on() -> None:
+    bench = Bench(limited(300.0), deadline_s=100.0, sleep=lambda _: anyio.sleep_forever())
+    bench.lanes.of("another")
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.handle)
+        await anyio.sleep(10)
+        assert not bench.stop.requested
+        group.cancel_scope.cancel()
+
+
+# -- permits
+
+
+async def test_a_permit_is_given_back_once_when_its_attempt_is_saved() -> None:
+    bench = Bench(BUSY, Answer())
+    held: list[int] = []
+
+    async def emit(attempt: Attempt) -> None:
+        held.append(bench.lanes.in_flight)
+        for _ in range(2):
+            bench.attempts.saved(attempt)
+            held.append(bench.lanes.in_flight)
+
+    outcome = settled(await bench.attempts.handle(an_item(), emit))
+    held.append(bench.lanes.in_flight)
+    for _ in range(2):
+        bench.attempts.saved(outcome)
+        held.append(bench.lanes.in_flight)
+    assert held == [1, 0, 0, 1, 0, 0]
+
+
+async def test_an_attempt_that_is_not_saved_yet_holds_its_place_through_the_retry() -> None:
+    bench, unsaved = Bench(BUSY, BUSY, Answer()), list[Attempt]()
+
+    async def emit(attempt: Attempt) -> None:
+        unsaved.append(attempt)
+
+    outcome = settled(await bench.attempts.handle(an_item(), emit))
+    assert bench.lanes.in_flight == 3
+    for entry in (*unsaved, outcome):
+        bench.attempts.saved(entry)
+    assert bench.lanes.in_flight == 0
+
+
+async def test_a_broken_row_has_no_permit() -> None:
+    bench = Bench(Answer())
+    bench.attempts.saved(Outcome(key="k", position=1, status="failed", metadata={}, fingerprint=0))
+    assert bench.lanes.in_flight == 0
+
+
+# -- what waits for a retry
+
+
+async def test_items_that_wait_for_a_retry_are_told() -> None:
+    bench = Bench(BUSY, BUSY, Answer(), attempts=5)
+    bench.lane.pause(0.001, "")
+    said: list[str | None] = [bench.attempts.retrying()]
+    async with anyio.create_task_group() as group:
+        for number in range(2):
+            group.start_soon(bench.attempts.handle, an_item(key=str(number)), bench.emit)
+        await anyio.sleep(2.1)
+        said.append(bench.attempts.retrying())
+    said.append(bench.attempts.retrying())
+    assert said == [None, "2 items on attempt 2 of 5", None]
+
+
+async def test_the_furthest_retries_are_told_first() -> None:
+    asleep = Bench(BUSY, attempts=5, sleep=lambda _: anyio.sleep_forever())
+    asleep.attempts._retrying.update({2: 1400, 3: 37, 5: 1})
+    assert asleep.attempts.retrying() == "1 item on attempt 5 of 5, 37 on attempt 3 of 5"
+    del asleep.attempts._retrying[5], asleep.attempts._retrying[3]
+    assert asleep.attempts.retrying() == "1,400 items on attempt 2 of 5"
+
+
+async def test_who_gives_up_waiting_for_a_retry_is_not_told_any_more() -> None:
+    bench = Bench(BUSY, sleep=lambda _: anyio.sleep_forever())
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.handle)
+        await anyio.sleep(5)
+        assert bench.attempts.retrying() == "1 item on attempt 2 of 3"
+        group.cancel_scope.cancel()
+    assert bench.attempts.retrying() is None
+    assert bench.lane.waiting_items == 0
 
 
 # -- stops
@@ -432,11 +539,12 @@ async def test_nothing_is_sent_once_the_run_is_to_end() -> None:
     bench = Bench(Answer())
     bench.stop.request("enough", grace_s=30)
     assert await bench.handle() is None
-    assert (bench.client.calls, bench.emitted, bench.lane.in_flight) == ([], [], 0)
+    assert (bench.client.calls, bench.emitted, bench.lanes.in_flight) == ([], [], 0)
 
 
 async def test_a_stop_ends_the_wait_for_the_lane_at_once() -> None:
-    bench = Bench(Answer(), shut=True)
+    bench = Bench(Answer())
+    bench.lane.pause(1e6, "429")
     outcomes: list[Outcome | None] = []
 
     async def work() -> None:
@@ -447,7 +555,7 @@ async def test_a_stop_ends_the_wait_for_the_lane_at_once() -> None:
         await anyio.wait_all_tasks_blocked()
         bench.stop.request("enough", grace_s=30)
     assert outcomes == [None]
-    assert (bench.client.calls, bench.lane.in_flight) == ([], 0)
+    assert (bench.client.calls, bench.lanes.in_flight) == ([], 0)
 
 
 async def test_a_stop_ends_the_wait_for_a_retry_at_once() -> None:
@@ -512,7 +620,7 @@ async def test_one_cancelled_in_flight_is_on_the_books(step: object, sent: bool)
         group.cancel_scope.cancel()
     (attempt,) = bench.emitted
     assert (attempt.number, attempt.error_code, attempt.sent) == (1, "cancelled", sent)
-    assert bench.lane.in_flight == 0
+    assert bench.lanes.in_flight == 0
 
 
 # -- stale connections
@@ -521,8 +629,8 @@ async def test_one_cancelled_in_flight_is_on_the_books(step: object, sent: bool)
 async def test_a_stale_connection_is_replaced_quietly_once() -> None:
     bench = Bench(STALE, Answer())
     outcome = settled(await bench.handle())
-    assert (outcome.status, outcome.attempts, bench.emitted, bench.clock.slept) == ("done", 1, [], [])
-    assert (len(bench.client.calls), bench.lane.acquired) == (2, 1)
+    assert (outcome.status, outcome.attempts, bench.emitted, bench.slept) == ("done", 1, [], [])
+    assert bench.client.fresh == [False, True]
     # a record of its own for each, so that nothing of the first one shines through
     assert len(bench.client.exchanges) == 2
 
@@ -539,14 +647,14 @@ async def test_the_second_stale_connection_is_a_failure_that_counts() -> None:
 
 @pytest.mark.parametrize("broken", [ValueError("odd row: sk-secret"), RecursionError(), TypeError("not JSON")])
 async def test_a_request_that_cannot_be_built_fails_its_row(broken: Exception) -> None:
-    bench = Bench(Answer(), provider=Provider(broken))
+    bench = Bench(Answer(), provider=Broken(broken))
     outcome = settled(await bench.handle(attempts_before=2))
     assert (outcome.status, outcome.error_code, outcome.attempt, outcome.attempts) == ("failed", "internal", None, 2)
     assert bench.client.calls == []
 
 
 async def test_words_about_a_request_that_cannot_be_built_are_redacted() -> None:
-    bench = Bench(Answer(), provider=Provider(ValueError("odd header: sk-secret")))
+    bench = Bench(Answer(), provider=Broken(ValueError("odd header: sk-secret")))
     assert "sk-secret" not in (settled(await bench.handle()).error or "")
 
 

@@ -24,9 +24,12 @@ VALUES: dict[str, tuple[Any, Any, Any]] = {
     "float": (1.5, 2.5, 3.5),
     "texts": (["END", "STOP"], ["A", "B"], ["C", "D"]),
     "json": ({"a": 1}, {"b": [2, None]}, {"c": {"d": "3"}}),
+    "slots": (11, "auto", 13),
+    "span": (90.0, 1800.0, 5400.0),
 }
 TOML = {
     "text": '"one"', "int": "11", "float": "1.5", "texts": '["END", "STOP"]', "json": "{ a = 1 }",
+    "slots": "11", "span": '"1m30s"',
 }  # fmt: skip
 WRONG = {
     "text": ["3", "1.5", "true", "[]", '["a"]', '""', '"  "'],
@@ -34,6 +37,8 @@ WRONG = {
     "float": ['"fast"', "true", "nan", "inf", "[]", '["a"]'],
     "texts": ["3", "1.5", "[]", "[1]", "true"],
     "json": ["3", "1.5", "[]", '["a"]', "true"],
+    "slots": ["1.5", '"many"', '""', '"1.5"', '"AUTO"', "true", "[1]"],
+    "span": ['"soon"', '"-5m"', '""', '"1x"', "true", "nan", "inf", "[]", '["1m"]'],
 }
 
 
@@ -153,9 +158,64 @@ def test_a_key_like_no_other_is_refused_without_a_guess(prompts: Path) -> None:
     assert "did you mean" not in str(caught.value)
 
 
-def test_a_limit_that_does_not_exist_yet_says_so(prompts: Path) -> None:
-    with pytest.raises(UsageError, match="tokens per minute are not limited yet"):
-        config.load(a_job(prompts.parent, "tpm = 1000"), {}, {})
+@pytest.mark.parametrize(
+    ("value", "expected"), [('"auto"', None), ("32", 32), ('"32"', 32), ("1", 1)], ids=["auto", "32", "text-32", "1"]
+)
+def test_concurrency_is_a_number_or_auto_in_all_three_ways(prompts: Path, value: str, expected: int | None) -> None:
+    word = value.strip('"')
+    for job in (
+        config.load(a_job(prompts.parent, f"concurrency = {value}"), {}, {}),
+        config.load(prompts, {"model": "m"}, {"RUNNER_CONCURRENCY": word}),
+        config.load(prompts, {"model": "m", "concurrency": word}, {}),
+        config.load(prompts, {"model": "m", "concurrency": expected or "auto"}, {}),
+    ):
+        assert job.concurrency == expected
+        assert job.settings()["concurrency"] == (expected or "auto")
+
+
+def test_auto_wins_over_a_number_of_the_job_file(prompts: Path) -> None:
+    job = config.load(a_job(prompts.parent, "concurrency = 32"), {"concurrency": "auto"}, {})
+    assert (job.concurrency, job.sources["concurrency"]) == (None, "option --concurrency")
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "1.5", "many", "1e3", "true", "Auto"])
+def test_a_bad_concurrency_says_what_it_must_be(prompts: Path, value: str) -> None:
+    for options, environment in (({}, {"RUNNER_CONCURRENCY": value}), ({"concurrency": value}, {})):
+        with pytest.raises(UsageError, match="concurrency must be auto or a whole number of 1 or more, not"):
+            config.load(prompts, {"model": "m", **options}, environment)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("90", 90), ("30m", 1800), ("1h30m", 5400), ("8h", 28_800), ("1.5h", 5400), ("0.5", 0.5), ("500ms", 0.5), ("2d", 172_800)],
+)
+def test_a_deadline_is_seconds_or_a_span_in_all_three_ways(prompts: Path, value: str, seconds: float) -> None:
+    for job in (
+        config.load(a_job(prompts.parent, f'deadline = "{value}"'), {}, {}),
+        config.load(prompts, {"model": "m"}, {"RUNNER_DEADLINE": value}),
+        config.load(prompts, {"model": "m", "deadline": value}, {}),
+        config.load(prompts, {"model": "m", "deadline": seconds}, {}),
+    ):
+        assert job.deadline == seconds
+        assert isinstance(job.deadline, float)
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "0s", "-1m", "soon", "1x", "30 m", "1h-5m", "nan", "inf", "9" * 400])
+def test_a_bad_deadline_says_what_it_must_be(prompts: Path, value: str) -> None:
+    for options, environment in (({}, {"RUNNER_DEADLINE": value}), ({"deadline": value}, {})):
+        with pytest.raises(UsageError, match="deadline must be seconds or a time such as 30m above 0, not ") as caught:
+            config.load(prompts, {"model": "m", **options}, environment)
+        assert value in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "tuned", "ceiling"),
+    [({}, True, 256), ({"max_concurrency": 40}, True, 40), ({"concurrency": 9}, False, 9)],
+)
+def test_the_lanes_get_a_fixed_number_or_a_ceiling(prompts: Path, options: dict[str, Any], tuned: bool, ceiling: int) -> None:
+    limits, _ = wiring.limits(config.load(prompts, {"model": "m", "rpm": 60, "output_tpm": 5000, **options}, {}))
+    assert (limits.tuned, limits.ceiling) == (tuned, ceiling)
+    assert limits.per_minute == {"rpm": 60.0, "output_tpm": 5000.0}
 
 
 def test_an_unknown_argument_is_refused_with_the_nearest_right_name(prompts: Path) -> None:
@@ -199,7 +259,7 @@ def test_wrong_words_in_the_environment_name_the_variable(prompts: Path, dial: D
 @pytest.mark.parametrize("dial", [dial for dial in DIALS if dial.least is not None], ids=lambda dial: dial.name)
 def test_bounds_hold_in_all_three_ways(prompts: Path, dial: Dial) -> None:
     assert dial.least is not None
-    outside: list[int | float] = [int(dial.least) - 1, -5] if dial.kind == "int" else [dial.least, -0.5]
+    outside: list[int | float] = [int(dial.least) - 1, -5] if dial.kind in ("int", "slots") else [dial.least, -0.5]
     for value in outside:
         for file, options, environment, where in (
             (a_job(prompts.parent, a_line(dial, str(value))), {}, {}, "job.toml"),
@@ -209,7 +269,7 @@ def test_bounds_hold_in_all_three_ways(prompts: Path, dial: Dial) -> None:
             with pytest.raises(UsageError, match=re.escape(dial.key)) as caught:
                 config.load(file, options, environment)
             assert where in str(caught.value)
-    inside = int(dial.least) if dial.kind == "int" else 0.001
+    inside = int(dial.least) if dial.kind in ("int", "slots") else 0.001
     assert given(config.load(prompts, {"model": "m", dial.name: inside}, {}), dial.name) == inside
 
 
@@ -264,7 +324,7 @@ def test_the_toml_beside_a_prompt_file_is_its_job_file(prompts: Path) -> None:
 
 def test_another_toml_in_the_folder_is_not(prompts: Path) -> None:
     a_job(prompts.parent, "concurrency = 3")
-    assert config.load(prompts, {"model": "m"}, {}).concurrency == BY_NAME["concurrency"].default
+    assert config.load(prompts, {"model": "m"}, {}).sources["concurrency"] == "default"
 
 
 def test_input_is_relative_to_the_job_file(prompts: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -365,7 +425,7 @@ def test_restore_takes_new_settings_of_pace(prompts: Path) -> None:
 
 
 def test_restore_holds_new_settings_to_their_bounds(prompts: Path) -> None:
-    with pytest.raises(UsageError, match="concurrency must be a whole number of 1 or more"):
+    with pytest.raises(UsageError, match="concurrency must be auto or a whole number of 1 or more"):
         config.restore(everything(prompts).settings(), {"concurrency": 0})
 
 

@@ -6,6 +6,7 @@ from functools import partial
 
 import anyio
 import pytest
+from virtual import BACKEND
 
 from runner import engine
 from runner.errors import StoreError
@@ -14,6 +15,7 @@ from runner.model import Attempt, Entry, Item, Outcome, Request
 from runner.stop import Stop
 
 pytestmark = pytest.mark.anyio
+in_virtual_time = pytest.mark.parametrize("anyio_backend", [BACKEND], ids=["virtual"])
 
 
 def an_item(number: int) -> Item:
@@ -184,3 +186,123 @@ async def test_nothing_to_do_ends_at_once() -> None:
     bench = Bench()
     await engine.run(numbers(0), bench.handle, bench.save, workers=4, stop=Stop())
     assert bench.saved == []
+
+
+# -- more workers
+
+
+class Crew:
+    """Holds every item until it is let go, and counts who is at work."""
+
+    def __init__(self) -> None:
+        self.at_work = self.most = 0
+        self.go = anyio.Event()
+
+    async def handle(self, item: Item, emit: Emit) -> Outcome | None:
+        self.at_work += 1
+        self.most = max(self.most, self.at_work)
+        try:
+            await self.go.wait()
+        finally:
+            self.at_work -= 1
+        return an_outcome(item)
+
+
+async def nowhere(entries: list[Entry]) -> None:
+    """Save nothing."""
+
+
+@in_virtual_time
+async def test_more_work_when_items_wait_and_more_are_wanted() -> None:
+    crew, seen, wanted = Crew(), list[int](), 4
+
+    async def watch() -> None:
+        nonlocal wanted
+        for wish in (4, 10, 10, 25, 7):
+            wanted = wish
+            await anyio.sleep(3 * engine.GROW_S)
+            seen.append(crew.at_work)
+        crew.go.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        await engine.run(numbers(200), crew.handle, nowhere, workers=4, stop=Stop(), wanted=lambda: wanted)
+    # their number grows and never falls
+    assert seen == [4, 10, 10, 25, 25]
+    assert crew.most == 25
+
+
+@in_virtual_time
+async def test_no_more_work_than_there_are_items() -> None:
+    crew, asked = Crew(), list[int]()
+
+    def wanted() -> int:
+        asked.append(1)
+        return 100
+
+    async def watch() -> None:
+        await anyio.sleep(10)
+        assert crew.at_work == 3
+        crew.go.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        await engine.run(numbers(3), crew.handle, nowhere, workers=8, stop=Stop(), wanted=wanted)
+    assert asked == []
+
+
+@in_virtual_time
+async def test_nobody_is_taken_on_when_the_run_is_to_stop() -> None:
+    crew, stop, wanted = Crew(), Stop(), 2
+
+    async def watch() -> None:
+        nonlocal wanted
+        await anyio.sleep(1)
+        stop.request("enough", grace_s=5)
+        wanted = 50
+        await anyio.sleep(1)
+        assert crew.at_work == 2
+        crew.go.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        await engine.run(numbers(200), crew.handle, nowhere, workers=2, stop=stop, wanted=lambda: wanted)
+    assert crew.most == 2
+
+
+@in_virtual_time
+@pytest.mark.parametrize("seed", range(10))
+async def test_a_crew_that_ends_at_any_moment_while_more_are_wanted_is_no_error(seed: int) -> None:
+    draw, saved, wanted = random.Random(seed), list[str](), 1
+
+    async def handle(item: Item, emit: Emit) -> Outcome | None:
+        nonlocal wanted
+        wanted += draw.randrange(3)
+        await anyio.sleep(draw.uniform(0, 4 * engine.GROW_S))
+        return an_outcome(item)
+
+    async def save(entries: list[Entry]) -> None:
+        saved.extend(entry.key for entry in entries)
+
+    count = draw.randrange(200)
+    await engine.run(numbers(count), handle, save, workers=1, stop=Stop(), wanted=lambda: wanted)
+    assert sorted(saved, key=int) == [str(number) for number in range(count)]
+
+
+@in_virtual_time
+async def test_a_slow_source_is_waited_for_and_its_late_items_are_worked_on() -> None:
+    crew, most = Crew(), 6
+
+    async def source() -> AsyncGenerator[Item | Outcome, None]:
+        for number in range(20):
+            await anyio.sleep(1)
+            yield an_item(number)
+
+    async def watch() -> None:
+        await anyio.sleep(60)
+        assert crew.at_work == most
+        crew.go.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        await engine.run(source(), crew.handle, nowhere, workers=1, stop=Stop(), wanted=lambda: most)

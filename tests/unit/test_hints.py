@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.hints import retry_after
+from runner.hints import number, reset, retry_after, span
 
 NOW = 1_445_412_480.0
 DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
@@ -124,6 +124,72 @@ def test_order() -> None:
     assert seen == [1.5, 7.0, 9.0, 5.0]
     assert retry_after(headers, NOW) is None
     assert retry_after({}, NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90.0),
+        (" 90 ", 90.0),
+        ("30m", 1800.0),
+        ("1h30m", 5400.0),
+        ("1.5h", 5400.0),
+        ("250us", 0.00025),
+        ("250µs", 0.00025),
+        ("5ns", 5e-9),
+        ("30 m", None),
+        ("m", None),
+        ("-30m", None),
+        ("1h,5m", None),
+        ("1" * 65, None),
+        ("", None),
+    ],
+)
+def test_spans(text: str, seconds: float | None) -> None:
+    assert span(text) == (None if seconds is None else pytest.approx(seconds))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0", 0.0),
+        ("1.5", 1.5),
+        ("1e3", 1000.0),
+        ("-1", None),
+        ("+1", None),
+        ("nan", None),
+        ("inf", None),
+        ("1e999", None),
+        ("1,5", None),
+    ],
+)
+def test_numbers(text: str, value: float | None) -> None:
+    assert number(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("6m0s", 360.0),
+        ("12", 12.0),
+        (str(int(NOW) + 9), 9.0),
+        (str((int(NOW) + 9) * 1000), 9.0),
+        ("2015-10-21T07:28:05Z", 5.0),
+        ("2015-10-21T07:28:05.500Z", 5.5),
+        ("2015-10-21T09:28:05+02:00", 5.0),
+        ("2015-10-21T07:27:59Z", None),
+        ("2015-10-21", None),
+        ("soon", None),
+    ],
+)
+def test_the_time_to_a_reset_in_every_form(text: str, seconds: float | None) -> None:
+    assert reset(text, NOW) == seconds
+
+
+@given(st.text(max_size=100))
+def test_no_text_whatever_is_in_it_raises(text: str) -> None:
+    for value in (number(text), span(text), reset(text, NOW)):
+        assert value is None or 0 <= value < float("inf")
 
 
 NAMES = st.sampled_from(

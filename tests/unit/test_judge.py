@@ -122,3 +122,13 @@ def test_a_success_ends_an_outage() -> None:
 def test_other_errors_mean_what_they_say(verdict: str) -> None:
     error = StreamError("odd", code="size_cap" if verdict == "fail" else "truncated", verdict=verdict)  # type: ignore[arg-type]
     assert [Judge().verdict(error, "m", 0), after_a_success().verdict(error, "m", 0)] == [verdict, verdict]
+
+
+def test_the_same_refusal_of_all_rows_is_the_rows_own_when_earlier_sessions_had_answers() -> None:
+    judge = Judge(succeeded=True)
+    assert {judge.verdict(BAD, "m", 0) for _ in range(5 * SAME_REFUSAL)} == {"fail"}
+
+
+def test_answers_of_earlier_sessions_do_not_excuse_a_wrong_key_or_a_model_that_is_not_there() -> None:
+    for error in (AUTH, NOT_FOUND, BILLING):
+        assert Judge(succeeded=True).verdict(error, "m", 0) == "stop"

@@ -80,3 +80,14 @@ def test_patience_with_rate_limits_ends(waited_s: float, gives_up: bool) -> None
 
 def test_one_attempt_means_no_retry() -> None:
     assert RetryPolicy(attempts=1).delay(1, draw=Lowest()) is None
+
+
+@pytest.mark.parametrize(("times", "expected"), [(1, 0.5), (2, 1.0), (4, 4.0), (5, 4.0), (5_000, 4.0)])
+def test_a_server_out_of_reach_is_tried_again_soon_and_for_ever(times: int, expected: float) -> None:
+    assert RetryPolicy(attempts=1).unreached_delay(times, draw=Highest()) == expected
+    assert RetryPolicy(attempts=1).unreached_delay(times, draw=Lowest()) == 0
+
+
+def test_a_hint_beyond_the_cap_is_kept() -> None:
+    assert RetryPolicy().throttled_delay(1, waited_s=0, draw=Highest(), hint_s=7200) == 7202
+    assert RetryPolicy().delay(1, draw=Lowest(), hint_s=7200) == 7200

@@ -11,6 +11,8 @@ from runner.simulator import FAULTS, Behaviour, Simulator, parse_faults
 from runner.simulator.anthropic import Anthropic
 from runner.simulator.dialect import Ask, Dialect, Refusal, Window
 from runner.simulator.draw import Chance, Draw
+from runner.simulator.echo import echo
+from runner.simulator.flight import Flight
 from runner.simulator.limits import Limits
 from runner.simulator.openai import OpenAI, duration
 from runner.simulator.script import Script, answer, script
@@ -99,6 +101,9 @@ def test_wrong_shares_are_one_clear_sentence(texts: list[str], sentence: str) ->
         {"max_in_flight": 0},
         {"chunk_s": -0.1},
         {"first_token_s": float("inf")},
+        {"fill": -0.1},
+        {"fill": 1.1},
+        {"fill": float("nan")},
         {"faults": {"nope": 0.1}},
         {"faults": {"429": 2.0}},
     ],
@@ -286,8 +291,90 @@ def test_no_more_at_once_than_allowed() -> None:
     assert (caught.value.status, caught.value.retry_after_s) == (429, 1)
     limits.leave()
     limits.admit(1)
-    assert limits.most_in_flight == 2
+    assert limits.flight.most == 2
     assert limits.windows() == []
+
+
+def test_a_bucket_may_begin_with_a_part_or_nothing() -> None:
+    clock = Clock()
+    limits = Limits(rpm=60, tpm=None, max_in_flight=None, fill=0.05, clock=clock)
+    for _ in range(3):
+        limits.admit(1)
+    with pytest.raises(Refusal):
+        limits.admit(1)
+    empty = Limits(rpm=60, tpm=None, max_in_flight=None, fill=0.0, clock=clock)
+    with pytest.raises(Refusal) as caught:
+        empty.admit(1)
+    assert (caught.value.cause, caught.value.retry_after_s) == ("limit", 1)
+    clock.now = 1.0
+    empty.admit(1)
+
+
+def test_limits_change_while_they_are_in_force() -> None:
+    clock = Clock()
+    limits = Limits(rpm=60, tpm=None, max_in_flight=None, clock=clock)
+    for _ in range(50):
+        limits.admit(1)
+    # What is left stays, and what had refilled by now refilled at the old pace.
+    clock.now = 5.0
+    limits.change(rpm=6000, tpm=None, max_in_flight=None)
+    assert limits.windows()[0].remaining == 15
+    clock.now = 6.0
+    assert limits.windows()[0].remaining == 115
+    limits.change(rpm=10, tpm=600, max_in_flight=50)
+    requests, tokens = limits.windows()
+    assert (requests.limit, requests.remaining) == (10, 10)
+    assert (tokens.limit, tokens.remaining) == (600, 600)
+    with pytest.raises(Refusal, match="at once"):
+        limits.admit(1)
+    limits.change(rpm=None, tpm=None, max_in_flight=None)
+    limits.admit(1)
+    assert limits.windows() == []
+    # Those that were let in before are still counted.
+    assert limits.flight.now == 51
+
+
+def test_answers_under_way_are_summed_over_time() -> None:
+    clock = Clock()
+    flight = Flight(clock)
+    clock.now = 10.0
+    flight.begin()
+    clock.now = 12.0
+    flight.begin()
+    clock.now = 15.0
+    assert flight.sum_s == 1 * 2 + 2 * 3
+    flight.end()
+    clock.now = 16.0
+    flight.end()
+    clock.now = 99.0
+    assert (flight.sum_s, flight.now, flight.most) == (2 + 6 + 1, 0, 2)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("text", ['One two.\n\n  three\t“four” \\ "5"', " leading and trailing \n ", "   ", "", "0", "日本 語😀"])
+def test_an_echo_is_the_last_message_word_by_word(dialect: Dialect, text: str) -> None:
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}]
+    said = echo(json.dumps({"messages": messages}).encode())
+    assert json.loads(b'"' + b"".join(said) + b'"') == text
+    whole = answer(ASK, draw(), input_tokens=1, created=0, said=said)
+    assert (whole.chunks, whole.finish) == (said, "stop")
+    assert len(dialect.pieces(whole)) == len(said)
+
+
+def test_an_echo_of_parts_and_of_nothing() -> None:
+    def said(content: object) -> list[bytes]:
+        return echo(json.dumps({"messages": [{"role": "user", "content": content}]}).encode())
+
+    assert said([{"type": "text", "text": "a b"}, {"type": "image_url"}, {"type": "text", "text": "c"}]) == [b"a", b" bc"]
+    assert said(None) == said(7) == []
+    assert echo(b'{"messages":[{"role":"user"}]}') == []
+
+
+def test_an_echo_is_cut_by_max_tokens_and_emptied_by_its_fault() -> None:
+    said = [b"a", b" b", b" c"]
+    cut = answer(Ask(model="m", stream=True, max_tokens=2), draw(), input_tokens=1, created=0, said=said)
+    assert (cut.chunks, cut.finish) == ([b"a", b" b"], "length")
+    assert answer(ASK, draw("empty"), input_tokens=1, created=0, said=said).chunks == []
 
 
 @pytest.mark.parametrize(
