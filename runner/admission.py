@@ -30,6 +30,8 @@ class Failure(Struct, frozen=True):
 
     began: float
     ended: float
+    # how it looked: code and bytes received; None where it may look different next time
+    looks: tuple[str, int] | None = None
 
 
 class Standing(Struct, eq=False):
@@ -43,6 +45,3 @@ class Standing(Struct, eq=False):
     refusals: int = 0
     # since when rate limits have put it off; None when they have not
     refused_since: float | None = None
-    # how its last failure looked, and how often in a row it has looked so; None: it may look different next time
-    looks: tuple[str, int] | None = None
-    alike: int = 0

@@ -203,7 +203,10 @@ class Attempts(Generic[E]):
         hint_s = error.retry_after_s if isinstance(error, ProviderError) else None
         counts = retried and error.sent and not throttled
         if counts:
-            standing.failures.append(Failure(began=now - attempt.duration_s, ended=now))
+            # what such a fault looks like is the server's doing, and the same each time where the request brings it about
+            fixed = isinstance(error, StreamError) or error.code == "bad_http"
+            looks = (error.code, attempt.bytes_received) if fixed else None
+            standing.failures.append(Failure(began=now - attempt.duration_s, ended=now, looks=looks))
         lane.failed(permit, error, attempt.usage, throttled=throttled, retried=retried)
         if not retried:
             return None
@@ -217,7 +220,7 @@ class Attempts(Generic[E]):
         standing.refusals, standing.refused_since = 0, None
         if hint_s is not None:
             lane.pause(hint_s, f"{attempt.status or error.code}, asked by the server")
-        if self._alike(standing, attempt, error):
+        if self._alike(one):
             return None
         return self._policy.delay(max(1, self._counted(one)), draw=self._draw, hint_s=hint_s)
 
@@ -236,13 +239,12 @@ class Attempts(Generic[E]):
         """Count the failures that are the item's own."""
         return sum(not one.lane.excused(failure) for failure in one.standing.failures)
 
-    def _alike(self, standing: Standing, attempt: Attempt, error: AttemptError) -> bool:
-        """Tell whether the same request has met the same fault so often that it always will."""
-        fixed = isinstance(error, StreamError) or error.code == "bad_http"
-        looks = (error.code, attempt.bytes_received) if fixed else None
-        standing.alike = standing.alike + 1 if looks is not None and looks == standing.looks else 1
-        standing.looks = looks
-        return fixed and standing.alike >= self._policy.alike
+    def _alike(self, one: _Try) -> bool:
+        """Tell whether the same request has met the same fault so often that it always will, while others were answered."""
+        last = one.standing.failures[-self._policy.alike :]
+        if len(last) < self._policy.alike or last[0].looks is None or any(failure.looks != last[0].looks for failure in last):
+            return False
+        return one.lane.singled_out(one.standing, last[0].ended) and not any(map(one.lane.excused, last))
 
     def _stops(self, one: _Try, verdict: str, wait_s: float | None) -> str | None:
         """Tell whether the run has to stop, as words to add to the error's own; None to go on."""

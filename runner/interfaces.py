@@ -158,6 +158,10 @@ class Lane(Protocol):
         """Tell whether a failure fell into an outage, so that it does not count against its item."""
         ...
 
+    def singled_out(self, standing: Standing, since: float) -> bool:
+        """Tell whether an item's failures since then are its own: others were answered meanwhile, or no other one fails."""
+        ...
+
     async def acquire(self, size: int, most: int | None) -> Permit:
         """Wait for a permit, first come first served. size: bytes of the request; most: output tokens at most."""
         ...

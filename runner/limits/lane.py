@@ -27,8 +27,8 @@ HEADERS_S = 0.1
 BACKOFF_S = 0.5
 BACKOFF_CAP_S = 60.0
 """First and longest pause after a refusal that names no wait."""
-OVERLOADED = ("overloaded", "connect", "timeout_connect", "timeout_first_byte")
-"""Errors that fewer requests at a time may help against."""
+UNREACHED = ("connect", "timeout_connect", "timeout_first_byte")
+"""Errors that tell nothing of how many requests the server had taken, and that fewer at a time may help against."""
 
 _WORDS: dict[Kind, str] = {
     "rpm": "requests/min",
@@ -112,6 +112,11 @@ class Lane:
     def excused(self, failure: Failure) -> bool:
         """Tell whether a failure fell into an outage, so that it does not count against its item."""
         return self._outage.excuses(failure)
+
+    def singled_out(self, standing: Standing, since: float) -> bool:
+        """Tell whether an item's failures since then are its own: others were answered meanwhile, or no other one fails."""
+        others = any(other is not standing and other.failures for other in self._standings)
+        return self.succeeded_at > since or not others
 
     # -- admission
 
@@ -208,9 +213,14 @@ class Lane:
             if error.sent and self._outage.answered(permit, success=False):
                 self._reopen()
             self._outage.lost(permit)
-        elif self._outage.failed(permit, error.code, self._innocent):
+        elif self._outage.failed(permit, error.code, self._innocent, self._slots.out):
             self._places.notify()
-        if error.code in OVERLOADED:
+        if self._outage.since is not None:
+            # nothing is answered, so nothing can be said of the slots
+            return
+        if error.code == "overloaded":
+            self._slots.refuse(permit)
+        elif error.code in UNREACHED:
             self._slots.overload(permit)
 
     def cancelled(self, permit: Permit) -> None:

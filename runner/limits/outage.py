@@ -11,7 +11,10 @@ from collections.abc import Callable
 from runner.admission import Failure, Permit, Standing
 
 QUOTA = 20.0
-"""Failures without a success that spend it; each success puts one back."""
+"""Failures without a success that spend it, or half of what is out where that is more, as failures come sooner than successes;
+each success puts one back."""
+DOUBT_S = 660.0
+"""After this long with nothing but failures, what had begun before counts too, to tell whose trouble it is."""
 FIRST_PROBE_S = 1.0
 PROBE_FACTOR = 1.5
 LAST_PROBE_S = 15.0
@@ -31,8 +34,10 @@ class Outage:
         self.reason = ""
         # its last failure came when an answer had begun already, so the beginning of one proves nothing
         self.late = False
-        self._quota = QUOTA
-        self._opened = self._good = _NEVER
+        # failures, less successes
+        self._spent = 0
+        # last success, and the same with those that had begun before an outage
+        self._opened = self._good = self._good_late = _NEVER
         self._first_failure: float | None = None
         self._wait_s = FIRST_PROBE_S
         self._probe_at = _NEVER
@@ -57,6 +62,7 @@ class Outage:
     def answered(self, permit: Permit, *, success: bool) -> bool:
         """Note that the endpoint works: a completion, or a refusal that is about the request. True when an outage is over."""
         now = self._clock()
+        self._good_late = now if success else self._good_late
         if self.since is not None:
             self.lost(permit)
             # an answer that had begun before says nothing about now
@@ -67,21 +73,21 @@ class Outage:
             self._good = now if success else self._good
             return True
         if success:
-            self._quota, self._first_failure, self._good = min(QUOTA, self._quota + 1), None, now
+            self._spent, self._first_failure, self._good = max(0, self._spent - 1), None, now
         return False
 
-    def failed(self, permit: Permit, reason: str, innocent: Callable[[], bool]) -> bool:
+    def failed(self, permit: Permit, reason: str, innocent: Callable[[], bool], out: int = 0) -> bool:
         """Note a failure that may be the endpoint's; True when an outage begins.
 
-        innocent: tells whether there is an item that has not failed while others succeeded; where there is none, the failures are
-        the items' own.
+        out: requests that are out. innocent: tells whether there is an item that has not failed while others succeeded; where
+        there is none, the failures are the items' own.
         """
         now = self._clock()
         self.late = permit.accepted
         if self.since is None:
-            self._quota -= 1
+            self._spent += 1
             self._first_failure = permit.admitted_at if self._first_failure is None else self._first_failure
-            if self._quota > 0 or not innocent():
+            if self._spent < max(QUOTA, out / 2) or not innocent():
                 return False
             self.since, self._opened, self.reason = max(self._first_failure, self._good), now, reason
             self._wait_s = FIRST_PROBE_S
@@ -104,7 +110,9 @@ class Outage:
 
     def suspects(self, standing: Standing) -> bool:
         """Tell whether an item has failed while others succeeded."""
+        if self.since is not None and self._clock() - self.since > DOUBT_S:
+            return any(failure.ended < self._good_late for failure in standing.failures)
         return any(failure.ended < self._good and not self.excuses(failure) for failure in standing.failures)
 
     def _end(self) -> None:
-        self.since, self._probe_out, self._quota, self._first_failure = None, False, QUOTA, None
+        self.since, self._probe_out, self._spent, self._first_failure = None, False, 0, None

@@ -31,8 +31,8 @@ class Rate:
 
     def waits(self, amount: float) -> bool:
         """Tell whether ``amount`` would have to wait."""
-        due = min(self.debt + amount, self._limiter.max_rate)
-        return due > 0 and not self._limiter.has_capacity(due)
+        due = self.debt + amount
+        return due > 0 and (due > self._limiter.max_rate or not self._limiter.has_capacity(due))
 
     async def acquire(self, amount: float) -> None:
         """Wait until ``amount`` and what is owed may go; an amount above the bucket waits for all of itself, alone."""

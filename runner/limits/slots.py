@@ -21,6 +21,8 @@ HOLD_S = 8.0
 """After trouble: seconds without any until one more slot is tried."""
 HOLD_PAUSES = 12
 """... and at least so many times as long as the pause that the trouble cost."""
+HOLD_MOST_S = 120.0
+"""... but no longer than this ..."""
 HOLD_ANSWERS = 64
 """... and at least so many answers."""
 AT_LEVEL = 0.9
@@ -70,9 +72,13 @@ class Slots:
         self._measuring = False
         self._taken = 0
         self._in_episode = 0
+        self._fruitless = False
+        # slots that had been found when one more was tried
+        self._tried = 0
         # refusals that may have nothing to do with the slots
         self._cuts, self._uncut = 0, self.limit
         self._noisy_until = float("-inf")
+        self._overload_at = float("-inf")
         self._share = 0.0
         self._round = 0
 
@@ -111,16 +117,19 @@ class Slots:
             return
         permit.accepted = True
         self._share *= _SHARE_KEPT
-        if permit.epoch != self._epoch or not self.tuned:
+        if permit.epoch != self._epoch:
             return
         self._begun += 1
+        if not self.tuned:
+            return
         if self._window is not None:
             self._window = None if self._window + 1 >= self.limit else self._window + 1
         if permit.level >= AT_LEVEL * self.limit:
             self._at_level += 1
             self._round += 1
-        # no more than half used: there is no sign that more would be
-        if permit.level * 2 >= self.limit and self.limit < self.ceiling and (self._ramping or self._noisy_round()):
+        # no more than half used: no sign that more would be; not beyond what was tried one by one: no sign that more would do
+        used = permit.level * 2 >= self.limit and permit.level > self._tried
+        if used and self.limit < self.ceiling and (self._ramping or self._noisy_round()):
             self.limit += 1
             self._round, self._raised = 0, True
 
@@ -153,18 +162,22 @@ class Slots:
         if permit.epoch != self._epoch:
             return False
         self._share = self._share * _SHARE_KEPT + (1 - _SHARE_KEPT)
-        noise = self._spoken_for and (self._noisy or not self._raised)
         self._trouble(OVERLOAD_DECREASE)
-        if noise:
-            self._noisy_until = self._clock() + NOISE_S
+        now = self._clock()
+        again, self._overload_at = now - self._overload_at < NOISE_S, now
+        if again and self._share < NOISE_SHARE:
+            # fewer slots have not helped, and most requests are answered
+            self._noisy_until = now + NOISE_S
+            self.limit = max(self.limit, min(self._uncut, self.ceiling))
         else:
+            self._uncut = self.limit
             self._shrink(int(self.limit * OVERLOAD_DECREASE))
         return True
 
     def paused(self, seconds: float) -> None:
         """Let fewer out at first when a pause ends, for all who waited would come at once."""
         self._pause_s = max(self._pause_s, seconds)
-        self._again = 1 / 8 if self._in_episode * 4 >= self.limit else 1 / 2
+        self._again = 1 / 2
 
     def probing(self) -> None:
         """Begin with a single one when an outage is over."""
@@ -196,6 +209,7 @@ class Slots:
 
     def _trouble(self, least: float) -> None:
         self._epoch += 1
+        self._fruitless = self._begun == 0
         self._least = max(1, int(self.limit * least))
         self._clean_since, self._pause_s = self._clock(), 0.0
         self._begun = self._at_level = self._in_episode = self._round = 0
@@ -209,16 +223,22 @@ class Slots:
         """Try one more slot when there has been no trouble for a while; if it goes well, more follow."""
         if self._ramping or self.limit >= self.ceiling or not self._wanted:
             return False
-        hold_s = max(HOLD_S, HOLD_PAUSES * self._pause_s)
+        # a trial costs the less the fewer there are
+        hold_s = max(HOLD_S, min(HOLD_MOST_S, HOLD_PAUSES * self._pause_s) * min(1.0, self.limit / START))
         if self._clock() - self._clean_since < hold_s or self._begun < min(HOLD_ANSWERS, 4 * self.limit):
             return False
+        self._tried = self.limit
         self.limit += 1
         self._cuts = 0
         self._ramping = self._raised = True
         return True
 
     def _reopen(self, part: float) -> None:
-        """Let some more out than are out still, and then the others by and by."""
+        """Let some more out than are out still, then the others by and by; just one when nothing was answered since last time."""
+        if self._fruitless:
+            part = 0.0
+        elif self._in_episode * 4 >= self.limit:
+            part /= 4
         some = float(self.out + max(1, int(self.limit * part)))
         self._window = some if some < self.limit else None
         self._again, self._opened, self._doubling_s = None, None, REOPENED_DOUBLING_S

@@ -192,6 +192,13 @@ def test_no_text_whatever_is_in_it_raises(text: str) -> None:
         assert value is None or 0 <= value < float("inf")
 
 
+def test_a_wait_of_more_than_a_month_is_none_and_the_next_form_is_tried() -> None:
+    month = 31 * 86_400
+    assert retry_after({"retry-after": str(month)}, NOW) == month
+    assert retry_after({"retry-after": str(month + 1)}, NOW) is None
+    assert retry_after({"retry-after-ms": str((month + 1) * 1000), "retry-after": "7"}, NOW) == 7
+
+
 NAMES = st.sampled_from(
     ["retry-after-ms", "retry-after", "date", "x-ratelimit-reset-a", "anthropic-ratelimit-a-reset", "x-ratelimit-reset"]
 )

@@ -1,0 +1,597 @@
+"""The lane: first come first served, one for all, and nothing left behind by those who give up."""
+
+import random
+import time
+from collections.abc import Sequence
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from virtual import BACKEND, run
+from world import REFUSED, Server, World, an_item, busy, limited
+
+from runner.admission import Permit
+from runner.errors import AttemptError, AttemptTimeoutError, ProviderError
+from runner.limits import Kind, Lane, Lanes, Limits
+from runner.limits.lane import BACKOFF_CAP_S, PARKED_S
+from runner.model import Usage
+
+pytestmark = pytest.mark.anyio
+
+WALL_S = 1_700_000_000.0
+SIZE = 400
+
+
+@pytest.fixture
+def anyio_backend() -> object:
+    return BACKEND
+
+
+def lanes(ceiling: int = 8, *, tuned: bool = False, **per_minute: float) -> Lanes:
+    limits: dict[Kind, float] = dict(per_minute)  # type: ignore[arg-type]
+    start = anyio.current_time()
+    return Lanes(
+        Limits(ceiling=ceiling, tuned=tuned, per_minute=limits),
+        clock=anyio.current_time,
+        wall=lambda: WALL_S + anyio.current_time() - start,
+        draw=random.Random(1),
+    )
+
+
+class Line:
+    """People who queue in a lane; notes who came through, and when."""
+
+    def __init__(self, lane: Lane, *, stay_s: float | None = None) -> None:
+        self.lane, self.stay_s = lane, stay_s
+        self.start = anyio.current_time()
+        self.through: list[int] = []
+        self.times: list[float] = []
+        self.permits: list[Permit] = []
+
+    async def one(self, name: int) -> None:
+        permit = await self.lane.acquire(SIZE, 50)
+        self.through.append(name)
+        self.times.append(anyio.current_time() - self.start)
+        self.permits.append(permit)
+        if self.stay_s is not None:
+            try:
+                await anyio.sleep(self.stay_s)
+                self.lane.succeeded(permit, Usage(input_tokens=100, output_tokens=50))
+            except anyio.get_cancelled_exc_class():
+                self.lane.cancelled(permit)
+                raise
+            finally:
+                self.lane.release(permit)
+
+    async def all(self, names: Sequence[int]) -> None:
+        async with anyio.create_task_group() as group:
+            for name in names:
+                group.start_soon(self.one, name)
+
+
+def nothing_is_left(group: Lanes) -> None:
+    assert group.in_flight == 0
+    assert [state.in_flight for state in group.states()] == [0] * len(group.states())
+
+
+# -- places
+
+
+async def test_no_more_than_the_slots_are_in_flight() -> None:
+    group, most = lanes(4), 0
+    lane = group.of("m")
+
+    async def work() -> None:
+        nonlocal most
+        permit = await lane.acquire(SIZE, None)
+        most = max(most, group.in_flight)
+        await anyio.sleep(1)
+        lane.release(permit)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(30):
+            tasks.start_soon(work)
+    assert most == 4
+    nothing_is_left(group)
+
+
+async def test_a_lane_is_made_once_for_each_model() -> None:
+    group = lanes()
+    assert group.of("a") is group.of("a")
+    assert group.of("a") is not group.of("b")
+
+
+async def test_lanes_share_the_places() -> None:
+    group = lanes(4)
+    async with anyio.create_task_group() as tasks:
+        for model in ("a", "b"):
+            line = Line(group.of(model), stay_s=1)
+            tasks.start_soon(line.all, range(10))
+        for _ in range(50):
+            await anyio.sleep(0.1)
+            assert group.in_flight <= 4
+    nothing_is_left(group)
+
+
+async def test_one_lanes_pause_does_not_hold_another() -> None:
+    group = lanes(4)
+    group.of("a").pause(100, "429")
+    line = Line(group.of("b"), stay_s=1)
+    await line.all(range(4))
+    assert max(line.times) < 0.01
+    assert group.paused_s == 0
+    group.of("b").pause(50, "429")
+    assert group.paused_s == pytest.approx(50)
+
+
+async def test_limits_per_minute_are_each_lanes_own() -> None:
+    group = lanes(100, rpm=60)
+    async with anyio.create_task_group() as tasks:
+        lines = [Line(group.of(model), stay_s=0) for model in "ab"]
+        for line in lines:
+            tasks.start_soon(line.all, range(30))
+    assert [line.times[-1] for line in lines] == [pytest.approx(29, rel=0.03)] * 2
+
+
+async def test_slots_over_all_lanes() -> None:
+    group = lanes(20, tuned=True)
+    assert group.slots == 8
+    group.of("a"), group.of("b"), group.of("c")
+    assert group.slots == 20
+    assert lanes(20).slots == 20
+
+
+async def test_items_that_wait_in_a_blocked_lane_are_counted_so_that_others_may_be_taken_in() -> None:
+    group = lanes()
+    blocked, free = group.of("a"), group.of("b")
+    standings = [lane.enter(0) for lane in (blocked, free) for _ in range(5)]
+    assert group.stuck() == 0
+    blocked.pause(10, "429")
+    assert group.stuck() == 5
+    for standing in standings:
+        blocked.leave(standing)
+    assert group.stuck() == 0
+
+
+# -- order
+
+
+async def test_who_came_first_goes_first() -> None:
+    group = lanes(3)
+    line = Line(group.of("m"), stay_s=0.7)
+    await line.all(range(40))
+    assert line.through == list(range(40))
+
+
+async def test_a_newcomer_does_not_overtake_those_who_wait() -> None:
+    lane = lanes(1).of("m")
+    line = Line(lane)
+    async with anyio.create_task_group() as tasks:
+        for name in range(10):
+            tasks.start_soon(line.one, name)
+        for count in range(1, 11):
+            await anyio.wait_all_tasks_blocked()
+            assert line.through == list(range(count))
+            lane.release(line.permits[-1])
+            tasks.start_soon(line.one, 100 + count)
+        tasks.cancel_scope.cancel()
+
+
+async def test_order_holds_through_pauses_and_rates() -> None:
+    lane = lanes(2, rpm=60, tpm=60_000).of("m")
+    line = Line(lane, stay_s=1.5)
+    async with anyio.create_task_group() as tasks:
+        for name in range(60):
+            tasks.start_soon(line.one, name)
+            await anyio.sleep(0.1)
+            if name % 20 == 0:
+                lane.pause(7, "429")
+    assert line.through == list(range(60))
+
+
+# -- pauses
+
+
+async def test_a_hint_holds_all_and_is_never_undercut() -> None:
+    lane = lanes(8).of("m")
+    first = Line(lane)
+    await first.all(range(2))
+    lane.throttle(first.permits[0], 30.0, 429)
+    lane.release(first.permits[0])
+    line = Line(lane)
+    async with anyio.create_task_group() as tasks:
+        for name in range(5):
+            tasks.start_soon(line.one, name)
+        await anyio.sleep(10)
+        # a shorter one does not take it back
+        lane.throttle(first.permits[1], 1.0, 429)
+    assert line.times[0] >= 30
+    assert line.times[-1] < 32
+
+
+async def test_a_pause_that_begins_while_slots_are_waited_for_holds_too() -> None:
+    lane = lanes(1).of("m")
+    line = Line(lane)
+    await line.one(0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(line.one, 1)
+        await anyio.sleep(1)
+        lane.pause(10, "429")
+        lane.release(line.permits[0])
+    assert line.times[1] == pytest.approx(11, abs=0.01)
+
+
+async def test_a_pause_that_begins_while_the_rate_is_waited_for_holds_too() -> None:
+    group = lanes(5, rpm=6)
+    line = Line(group.of("m"))
+    await line.one(0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(line.one, 1)
+        await anyio.sleep(5)
+        group.of("m").pause(30, "overloaded")
+    # and no longer: what was set aside in vain is given back
+    assert line.times[1] == pytest.approx(35, abs=1)
+    assert group.in_flight == 2
+
+
+async def test_a_pause_that_grows_is_waited_for_in_full() -> None:
+    lane = lanes().of("m")
+    lane.pause(10, "first")
+    line = Line(lane)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(line.one, 1)
+        await anyio.sleep(9)
+        lane.pause(20, "more")
+        lane.pause(2, "less")
+    assert line.times == [pytest.approx(29, abs=0.01)]
+
+
+@pytest.mark.parametrize("seconds", [0.0, -5.0])
+async def test_a_pause_of_nothing_is_none(seconds: float) -> None:
+    lane = lanes().of("m")
+    lane.pause(seconds, "nothing")
+    assert (lane.paused_s, lane.blocked) == (0, False)
+
+
+async def test_what_is_in_flight_is_not_touched_by_a_pause() -> None:
+    group = lanes(2)
+    line = Line(group.of("m"))
+    await line.one(0)
+    group.of("m").pause(10, "429")
+    assert group.in_flight == 1
+    group.of("m").release(line.permits[0])
+    nothing_is_left(group)
+
+
+async def test_without_a_hint_the_pause_grows_from_episode_to_episode_and_a_success_ends_that() -> None:
+    lane = lanes(4).of("m")
+    pauses = []
+    for _ in range(12):
+        permit = await lane.acquire(SIZE, None)
+        lane.throttle(permit, None, 429)
+        pauses.append(lane.paused_s)
+        lane.release(permit)
+    assert pauses[0] <= 0.5
+    assert all(before < after for before, after in zip(pauses[:6:2], pauses[2:8:2], strict=True))
+    assert BACKOFF_CAP_S / 2 <= pauses[-1] <= BACKOFF_CAP_S
+    permit = await lane.acquire(SIZE, None)
+    lane.succeeded(permit, None)
+    lane.throttle(permit, None, 429)
+    assert lane.paused_s <= 0.5
+
+
+# -- what is booked
+
+
+async def test_a_learned_limit_is_kept_and_shown() -> None:
+    group = lanes(100)
+    line = Line(group.of("m"))
+    await line.one(0)
+    group.of("m").heard(line.permits[0], 200, [(b"x-ratelimit-limit-requests", b"60"), (b"x-ratelimit-reset-requests", b"1s")])
+    await line.all(range(1, 32))
+    assert line.times[-1] == pytest.approx(30, abs=1.1)
+    assert group.states()[0].limits == {"rpm": 60.0}
+
+
+async def test_a_refusal_counts_as_a_request_and_costs_no_tokens() -> None:
+    lane = lanes(100, tpm=600).of("m")
+    permit = await lane.acquire(SIZE, 50)
+    lane.failed(permit, limited(), None, throttled=True, retried=True)
+    lane.release(permit)
+    line = Line(lane)
+    await line.one(0)
+    assert line.times[0] < 0.01
+
+
+async def test_what_never_reached_the_server_costs_nothing() -> None:
+    lane = lanes(100, rpm=6).of("m")
+    for _ in range(5):
+        permit = await lane.acquire(SIZE, 50)
+        lane.failed(permit, REFUSED, None, throttled=False, retried=True)
+        lane.release(permit)
+    line = Line(lane)
+    await line.one(0)
+    assert line.times[0] < 0.01
+
+
+async def test_a_permit_that_was_never_used_costs_nothing() -> None:
+    group = lanes(100, rpm=6)
+    for _ in range(5):
+        group.of("m").release(await group.of("m").acquire(SIZE, 50), unused=True)
+    line = Line(group.of("m"))
+    await line.one(0)
+    assert line.times[0] < 0.01
+
+
+def slots_after(lane: Lane, errors: Sequence[tuple[AttemptError, bool]], permits: Sequence[Permit]) -> int:
+    for permit, (error, retried) in zip(permits, errors, strict=False):
+        lane.failed(permit, error, None, throttled=False, retried=retried)
+    return lane.slots
+
+
+@pytest.mark.parametrize(
+    ("error", "slots"),
+    [
+        (busy(529), 4),
+        (REFUSED, 4),
+        (AttemptTimeoutError("no connection", clock="connect", sent=False), 4),
+        (AttemptTimeoutError("no first byte", clock="first_byte"), 4),
+        (AttemptTimeoutError("stalled", clock="silence"), 8),
+        (busy(500), 8),
+    ],
+    ids=lambda value: getattr(value, "code", str(value)),
+)
+async def test_signs_of_too_much_load_halve_the_slots_once(error: AttemptError, slots: int) -> None:
+    lane = lanes(100, tuned=True).of("m")
+    line = Line(lane)
+    await line.all(range(8))
+    assert slots_after(lane, [(error, True)] * 8, line.permits) == slots
+
+
+async def test_a_refusal_that_is_about_the_request_shows_that_the_server_takes_so_many() -> None:
+    lane = lanes(100, tuned=True).of("m")
+    line = Line(lane)
+    await line.all(range(8))
+    bad = ProviderError("400", code="bad_request", verdict="fail", status=400)
+    assert slots_after(lane, [(bad, False)] * 8, line.permits) > 8
+
+
+async def test_a_wrong_key_opens_no_slots() -> None:
+    lane = lanes(100, tuned=True).of("m")
+    line = Line(lane)
+    await line.all(range(8))
+    wrong = ProviderError("401", code="auth", verdict="stop", status=401)
+    assert slots_after(lane, [(wrong, False)] * 8, line.permits) == 8
+
+
+async def test_one_row_alone_is_no_outage() -> None:
+    lane = lanes(100).of("m")
+    lane.enter(0)
+    for _ in range(100):
+        permit = await lane.acquire(SIZE, None)
+        lane.failed(permit, busy(), None, throttled=False, retried=True)
+        lane.release(permit)
+    assert lane.state().waiting is None
+
+
+async def test_limits_that_good_answers_tell_are_read_now_and_then_and_those_of_refusals_always() -> None:
+    group = lanes(100)
+    lane, told = group.of("m"), []
+    permit = await lane.acquire(SIZE, None)
+    for status, limit, wait_s in ((200, b"60", 0.0), (200, b"70", 0.05), (429, b"80", 0.01), (200, b"90", 0.2)):
+        await anyio.sleep(wait_s)
+        lane.heard(permit, status, [(b"x-ratelimit-limit-requests", limit)])
+        told.append(lane.state().limits["rpm"])
+    assert told == [60, 60, 80, 90]
+
+
+# -- what it says
+
+
+def at(seconds: float, form: str = "%H:%M:%S") -> str:
+    return time.strftime(form, time.localtime(WALL_S + seconds))
+
+
+async def test_it_says_what_it_waits_for() -> None:
+    group = lanes(8)
+    lane = group.of("m")
+    said = [lane.state().waiting]
+    permit = await lane.acquire(SIZE, None)
+    lane.pause(30.5, "503, asked by the server")
+    said.append(lane.state().waiting)
+    lane.pause(PARKED_S + 60.5, "429, asked by the server")
+    said.append(lane.state().waiting)
+    lane.release(permit)
+    assert said == [
+        None,
+        f"paused until {at(30.5)} (503, asked by the server)",
+        f"parked until {at(660.5, '%Y-%m-%d %H:%M:%S')} (429, asked by the server)",
+    ]
+    await anyio.sleep(1000)
+    assert lane.state().waiting is None
+
+
+@pytest.mark.parametrize(("hint_s", "words"), [(30.0, "429, asked by the server"), (None, "429")])
+async def test_it_says_who_asked_for_a_pause(hint_s: float | None, words: str) -> None:
+    lane = lanes(8).of("m")
+    lane.throttle(await lane.acquire(SIZE, None), hint_s, 429)
+    assert (lane.state().waiting or "").startswith("paused until ")
+    assert (lane.state().waiting or "").endswith(f" ({words})")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("rpm", "waiting for requests/min"),
+        ("tpm", "waiting for tokens/min"),
+        ("input_tpm", "waiting for input tokens/min"),
+        ("output_tpm", "waiting for output tokens/min"),
+    ],
+)
+async def test_it_says_which_limit_it_waits_for(kind: Kind, words: str) -> None:
+    lane = lanes(100, **{kind: 12.0}).of("m")
+    line = Line(lane)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(line.all, range(4))
+        await anyio.sleep(1)
+        assert lane.state().waiting == words
+        tasks.cancel_scope.cancel()
+    assert lane.state().waiting is None
+
+
+async def test_it_says_since_when_there_is_no_answer() -> None:
+    group = lanes(100)
+    lane = group.of("m")
+    lane.enter(0), lane.enter(0)
+    await anyio.sleep(5.5)
+    for _ in range(20):
+        permit = await lane.acquire(SIZE, None)
+        lane.failed(permit, busy(), None, throttled=False, retried=True)
+        lane.release(permit)
+    await anyio.sleep(30)
+    assert lane.state().waiting == f"no answer since {at(5.5)} (server_error), trying one request now and then"
+    assert lane.out_of_service_s == pytest.approx(30, abs=0.1)
+    assert lane.blocked
+    probe = await lane.acquire(SIZE, None)
+    lane.succeeded(probe, None)
+    lane.release(probe)
+    assert (lane.state().waiting, lane.out_of_service_s, lane.blocked) == (None, 0, False)
+
+
+# -- those who give up
+
+
+async def test_cancelling_who_waits_leaves_nothing_behind() -> None:
+    group = lanes(2, rpm=6000, tpm=1e6)
+    lane = group.of("m")
+    held = Line(lane)
+    await held.all(range(2))
+    for _ in range(20):
+        with anyio.move_on_after(1) as scope:
+            await lane.acquire(SIZE, 50)
+        assert scope.cancelled_caught
+    for permit in held.permits:
+        lane.release(permit)
+    nothing_is_left(group)
+    line = Line(lane)
+    await line.all(range(2))
+    assert max(line.times) < 0.1
+
+
+async def test_who_gives_up_waiting_for_the_rate_holds_no_slot_and_nobody_up() -> None:
+    group = lanes(5, rpm=6)
+    line = Line(group.of("m"))
+    await line.one(0)
+    with anyio.move_on_after(1) as scope:
+        await line.one(1)
+    assert (scope.cancelled_caught, group.in_flight) == (True, 1)
+    await line.one(2)
+    assert line.times[-1] == pytest.approx(10, abs=1.1)
+
+
+async def test_a_probe_that_is_given_up_makes_room_for_another() -> None:
+    lane = lanes(100).of("m")
+    lane.enter(0), lane.enter(0)
+    for _ in range(20):
+        permit = await lane.acquire(SIZE, None)
+        lane.failed(permit, busy(), None, throttled=False, retried=True)
+        lane.release(permit)
+    for give_up in ("cancelled", "unused"):
+        probe = await lane.acquire(SIZE, None)
+        assert probe.probe
+        if give_up == "cancelled":
+            lane.cancelled(probe)
+        lane.release(probe, unused=give_up == "unused")
+    with anyio.fail_after(1):
+        assert (await lane.acquire(SIZE, None)).probe
+
+
+def nobody_is_left_behind(seed: int, tuned: bool, per_minute: dict[str, float], ceiling: int) -> None:
+    """People come, wait, pause the lane, are refused, and give up at any instant; then all must still be there."""
+    draw = random.Random(seed)
+
+    async def main() -> None:
+        group = lanes(ceiling, tuned=tuned, **per_minute)
+
+        async def one(model: str) -> None:
+            lane = group.of(model)
+            standing = lane.enter(0)
+            await anyio.sleep(draw.uniform(0, 20))
+            with anyio.move_on_after(draw.choice([0.0, 1e-6, 0.01, 0.5, 5.0, 50.0])):
+                try:
+                    permit = await lane.acquire(draw.choice([40, 400, 40_000]), 50)
+                    await use(lane, permit)
+                finally:
+                    lane.leave(standing)
+
+        async def use(lane: Lane, permit: Permit) -> None:
+            unused = False
+            try:
+                if draw.random() < 0.1:
+                    unused = True
+                    return
+                await anyio.sleep(draw.uniform(0, 3))
+                luck = draw.random()
+                if luck < 0.2:
+                    lane.failed(permit, limited(), None, throttled=True, retried=True)
+                    lane.throttle(permit, draw.choice([None, 1.0]), 429)
+                elif luck < 0.5:
+                    lane.failed(permit, busy(draw.choice([500, 529])), None, throttled=False, retried=True)
+                else:
+                    lane.heard(permit, 200, [(b"x-ratelimit-limit-tokens", b"50000"), (b"x-ratelimit-remaining-tokens", b"0")])
+                    await anyio.sleep(draw.uniform(0, 1))
+                    lane.succeeded(permit, Usage(input_tokens=70, output_tokens=60))
+            except anyio.get_cancelled_exc_class():
+                lane.cancelled(permit)
+                raise
+            finally:
+                lane.release(permit, unused=unused)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(80):
+                tasks.start_soon(one, draw.choice("ab"))
+        nothing_is_left(group)
+        assert group.stuck() == 0
+        # and everybody who comes now is served
+        with anyio.fail_after(1000):
+            for model in "ab":
+                await Line(group.of(model), stay_s=0.1).all(range(5))
+        nothing_is_left(group)
+
+    run(main)
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    tuned=st.booleans(),
+    per_minute=st.sampled_from([{}, {"rpm": 120.0}, {"tpm": 60_000.0}, {"rpm": 600.0, "input_tpm": 30_000.0}]),
+    ceiling=st.sampled_from([1, 3, 20]),
+)
+@settings(max_examples=60, deadline=None)
+def test_giving_up_at_any_instant_leaves_nothing_behind(
+    seed: int, tuned: bool, per_minute: dict[str, float], ceiling: int
+) -> None:
+    nobody_is_left_behind(seed, tuned, per_minute, ceiling)
+
+
+# -- with everything before a server
+
+
+async def test_a_limit_of_tokens_is_kept_by_the_whole_line() -> None:
+    world = World(Server(), ceiling=256, per_minute={"tpm": 60_000})
+    start = anyio.current_time()
+    await world.work(2000)
+    assert 2000 * 150 / ((anyio.current_time() - start) / 60) == pytest.approx(60_000, rel=0.05)
+
+
+async def test_one_models_limit_does_not_hold_another_models_items_up() -> None:
+    """While a lane is paused its items wait, and further items are taken in for the other one."""
+    server = Server(service=(1.0, 1.0))
+    world = World(server, ceiling=16)
+    world.lanes.of("slow").pause(500, "429")
+    items = [an_item(number, model="slow" if number < 100 else "m") for number in range(300)]
+    await world.work(items)
+    before = [time for time in server.times if time < 500]
+    assert (len(before), max(before) < 100) == (200, True)
+    assert world.failed == []

@@ -1,0 +1,405 @@
+"""Amounts per minute: never above the limit, nearly all of it used, and the books right whatever an estimate got wrong."""
+
+import random
+from collections.abc import Awaitable, Callable
+
+import anyio
+import pytest
+from virtual import BACKEND
+
+from runner.admission import Permit
+from runner.limits.estimate import BYTES_PER_TOKEN, OUTPUT_TOKENS, Estimate
+from runner.limits.headers import Kind, Seen
+from runner.limits.rate import CREDIT_S, Rate
+from runner.limits.rates import DRAIN_S, Rates
+from runner.model import Usage
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> object:
+    return BACKEND
+
+
+def rates(**given: float) -> Rates:
+    limits: dict[Kind, float] = dict(given)  # type: ignore[arg-type]
+    return Rates(limits, anyio.current_time)
+
+
+async def times(acquire: Callable[[], Awaitable[object]], count: int) -> list[float]:
+    """Acquire one after another, as the lane's gate sees to; give the seconds at which each came through."""
+    start, through = anyio.current_time(), []
+    for _ in range(count):
+        await acquire()
+        through.append(anyio.current_time() - start)
+    return through
+
+
+# -- one rate
+
+
+@pytest.mark.parametrize("per_minute", [6, 60, 90, 600, 6000])
+async def test_the_burst_is_one_seconds_worth(per_minute: float) -> None:
+    rate = Rate(per_minute)
+    through = await times(lambda: rate.acquire(1), 2 * int(per_minute / 60) + 3)
+    assert sum(time < 30 / per_minute for time in through) == max(1, per_minute // 60)
+
+
+@pytest.mark.parametrize("per_minute", [30, 100, 600])
+async def test_no_minute_sees_more_than_the_limit_and_nearly_all_of_it_is_used(per_minute: float) -> None:
+    rate = Rate(per_minute)
+    through = await times(lambda: rate.acquire(1), 4 * int(per_minute))
+    for start in through:
+        assert sum(start <= time < start + 60 for time in through) <= per_minute
+    assert 4 * per_minute / (through[-1] / 60) >= 0.97 * per_minute
+
+
+async def test_no_minute_sees_more_tokens_than_the_limit() -> None:
+    draw, rate = random.Random(1), Rate(60_000)
+    amounts = [draw.choice([50.0, 200.0, 900.0, 3000.0]) for _ in range(400)]
+    given = iter(amounts)
+    through = await times(lambda: rate.acquire(next(given)), len(amounts))
+    went = list(zip(through, amounts, strict=True))
+    for start, _ in went:
+        assert sum(amount for time, amount in went if start < time <= start + 60) <= 60_000 * 1.0001
+    assert sum(amounts) / (through[-1] / 60) >= 0.97 * 60_000
+
+
+async def test_an_amount_above_the_bucket_waits_for_all_of_itself() -> None:
+    rate = Rate(600)
+    assert rate.waits(100)
+    (first, second) = await times(lambda: rate.acquire(100), 2)
+    assert first == pytest.approx(9, rel=0.05)
+    assert second - first == pytest.approx(10, rel=0.05)
+
+
+async def test_an_amount_above_a_whole_minutes_limit_is_let_in_all_the_same() -> None:
+    rate = Rate(60)
+    (first,) = await times(lambda: rate.acquire(150), 1)
+    assert first == pytest.approx(149, rel=0.01)
+
+
+async def test_it_tells_whether_one_has_to_wait() -> None:
+    rate = Rate(60)
+    assert not rate.waits(1)
+    await rate.acquire(1)
+    assert rate.waits(1)
+    await anyio.sleep(1)
+    assert not rate.waits(1)
+
+
+async def test_what_was_used_beyond_the_reservation_is_paid_by_the_next() -> None:
+    rate = Rate(60)
+    await rate.acquire(1)
+    rate.settle(1, 11)
+    (through,) = await times(lambda: rate.acquire(1), 1)
+    assert through == pytest.approx(11, abs=0.01)
+
+
+async def test_what_was_not_used_is_a_credit_and_at_most_a_minutes_worth() -> None:
+    rate = Rate(60)
+    await rate.acquire(10)
+    rate.settle(10, 4)
+    through = await times(lambda: rate.acquire(1), 8)
+    assert (through[5], through[6]) == (pytest.approx(0, abs=0.01), pytest.approx(1, abs=0.05))
+    rate.settle(10_000, 0)
+    assert rate.debt == -60 * CREDIT_S / 60
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.5, 3.0, 7.5])
+async def test_who_gives_up_in_the_middle_leaves_only_what_went_through_behind(after_s: float) -> None:
+    rate = Rate(60)
+    await rate.acquire(1)
+    with anyio.move_on_after(after_s) as scope:
+        await rate.acquire(10)
+    assert scope.cancelled_caught
+    # what dripped for it may be lost, but nothing more is owed
+    assert -10 <= rate.debt <= 0
+    (through,) = await times(lambda: rate.acquire(1), 1)
+    assert through <= 1.01
+
+
+async def test_giving_up_again_and_again_neither_mints_nor_loses_tokens() -> None:
+    draw, rate, start, went = random.Random(3), Rate(600), anyio.current_time(), 0.0
+    while anyio.current_time() - start < 600:
+        with anyio.move_on_after(draw.uniform(0, 0.5)):
+            await rate.acquire(5)
+            went += 5
+    assert went <= 600 * 10 + 10
+    assert -600 <= rate.debt <= 0.001
+    start, total = anyio.current_time(), 0
+    while anyio.current_time() - start < 180:
+        await rate.acquire(5)
+        total += 5
+    assert total <= 600 * 3 * 1.02 + 600
+
+
+async def test_a_new_limit_holds_for_who_waits_already() -> None:
+    rate = Rate(60)
+    await rate.acquire(1)
+    through: list[float] = []
+
+    async def wait() -> None:
+        start = anyio.current_time()
+        await rate.acquire(100)
+        through.append(anyio.current_time() - start)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.sleep(10)
+        rate.change(600)
+    # ten in ten seconds, the other ninety at the new pace
+    assert through == [pytest.approx(19, abs=1.5)]
+
+
+async def test_the_same_limit_again_gives_no_new_burst() -> None:
+    rate = Rate(600)
+    for _ in range(50):
+        rate.change(600)
+        await rate.acquire(1)
+    (through,) = await times(lambda: rate.acquire(1), 1)
+    assert through > 0
+
+
+async def test_what_the_server_has_left_is_the_most_that_stays_on_hand() -> None:
+    rate = Rate(600)
+    rate.drain(3)
+    through = await times(lambda: rate.acquire(1), 5)
+    assert [time < 0.01 for time in through] == [True, True, True, False, False]
+    rate.drain(0)
+    assert rate.debt <= 10
+    # it never gives anything
+    rate.drain(10_000)
+    (through_s,) = await times(lambda: rate.acquire(1), 1)
+    assert through_s > 0
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan"), float("inf")])
+async def test_a_rate_is_a_number_above_0(wrong: float) -> None:
+    with pytest.raises(ValueError):
+        Rate(wrong)
+
+
+# -- all rates of a lane
+
+
+async def minutes(books: Rates, used: Usage, count: int, *, size: int = 400, most: int | None = None) -> list[float]:
+    """Send that many requests that all use the same; give when each went."""
+    start, went = anyio.current_time(), []
+    for _ in range(count):
+        permit = Permit(admitted_at=0, size=size)
+        await books.reserve(permit, most)
+        went.append(anyio.current_time() - start)
+        books.used(permit, used, complete=True)
+    return went
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("kind", ["tpm", "input_tpm", "output_tpm"])
+async def test_estimates_twice_too_high_or_too_low_land_on_the_limit(kind: Kind, factor: float) -> None:
+    """Without learning: the ledger alone must do it."""
+    books = rates(**{kind: 60_000})
+    books._estimate.learn = lambda size, usage: None  # type: ignore[method-assign]
+    into, out = 100 * factor, OUTPUT_TOKENS * factor
+    took = {"tpm": into + out, "input_tpm": into, "output_tpm": out}[kind]
+    went = await minutes(books, Usage(input_tokens=int(into), output_tokens=int(out)), int(5 * 60_000 / took))
+    assert 5 / (went[-1] / 60) == pytest.approx(1, abs=0.03)
+
+
+async def test_answers_that_come_late_land_on_the_limit_too() -> None:
+    draw, books, used = random.Random(2), rates(tpm=60_000), [0.0]
+    start = anyio.current_time()
+
+    async def answer(permit: Permit) -> None:
+        await anyio.sleep(draw.uniform(1, 20))
+        out = draw.randrange(20, 2000)
+        used[0] += 100 + out
+        books.used(permit, Usage(input_tokens=100, output_tokens=out), complete=True)
+
+    async with anyio.create_task_group() as group:
+        while anyio.current_time() - start < 600:
+            permit = Permit(admitted_at=0, size=400)
+            await books.reserve(permit, None)
+            group.start_soon(answer, permit)
+    assert used[0] / 10 == pytest.approx(60_000, rel=0.05)
+
+
+async def test_large_requests_are_not_starved_by_small_ones() -> None:
+    """A request goes when all before it have gone, whatever its size."""
+    books, gate, order = rates(input_tpm=600), anyio.Lock(), list[int]()
+
+    async def one(name: int, size: int) -> None:
+        async with gate:
+            await books.reserve(Permit(admitted_at=0, size=size), None)
+            order.append(name)
+
+    async with anyio.create_task_group() as group:
+        for name in range(60):
+            group.start_soon(one, name, 2000 if name == 10 else 40)
+    assert order == list(range(60))
+
+
+async def test_nothing_is_set_aside_where_there_are_no_limits() -> None:
+    permit = Permit(admitted_at=0, size=400)
+    await rates().reserve(permit, None)
+    assert permit.reserved == {}
+
+
+async def test_each_kind_sets_its_own_amount_aside() -> None:
+    permit = Permit(admitted_at=0, size=400)
+    await rates(rpm=60_000, tpm=1e6, input_tpm=1e6, output_tpm=1e6).reserve(permit, 50)
+    into = 400 / BYTES_PER_TOKEN
+    assert permit.reserved == {"rpm": 1, "tpm": into + 50, "input_tpm": into, "output_tpm": 50}
+
+
+async def set_aside(books: Rates) -> Permit:
+    permit = Permit(admitted_at=0, size=400)
+    await books.reserve(permit, 50)
+    return permit
+
+
+def debts(books: Rates) -> dict[Kind, float]:
+    return {kind: rate.debt for kind, rate in books._rates.items()}
+
+
+async def test_a_refusal_costs_the_request_and_no_tokens() -> None:
+    books = rates(rpm=6000, tpm=1e6)
+    books.refused(await set_aside(books))
+    assert debts(books) == {"rpm": 0, "tpm": -150}
+
+
+async def test_what_never_reached_the_server_costs_nothing() -> None:
+    books = rates(rpm=6000, tpm=1e6)
+    books.unused(await set_aside(books))
+    assert debts(books) == {"rpm": -1, "tpm": -150}
+
+
+async def test_the_estimate_stands_where_usage_is_unknown_or_half_known() -> None:
+    books = rates(rpm=6000, tpm=1e6)
+    books.used(await set_aside(books), None, complete=False)
+    assert debts(books) == {"rpm": 0, "tpm": 0}
+    books.used(await set_aside(books), Usage(input_tokens=70), complete=False)
+    assert debts(books) == {"rpm": 0, "tpm": -30}
+
+
+async def test_a_permit_is_settled_once() -> None:
+    books = rates(rpm=6000, tpm=1e6)
+    permit = await set_aside(books)
+    books.used(permit, Usage(input_tokens=100, output_tokens=50), complete=True)
+    books.unused(permit)
+    books.refused(permit)
+    assert debts(books) == {"rpm": 0, "tpm": 0}
+
+
+async def test_a_failed_attempt_teaches_the_estimate_nothing() -> None:
+    books = rates(tpm=1e6)
+    books.used(await set_aside(books), Usage(input_tokens=9999, output_tokens=1), complete=False)
+    assert books._estimate.input_tokens(400) == 100
+
+
+async def test_who_gives_up_at_the_second_limit_gets_the_first_back() -> None:
+    books = rates(rpm=6000, tpm=600)
+    await books.reserve(Permit(admitted_at=0, size=40), 10)
+    permit = Permit(admitted_at=0, size=40)
+    with anyio.move_on_after(0.1) as scope:
+        await books.reserve(permit, 1000)
+    assert scope.cancelled_caught
+    assert permit.reserved == {}
+    assert books._rates["rpm"].debt == -1
+
+
+async def test_what_the_last_one_waited_for_is_told() -> None:
+    books = rates(rpm=60_000, input_tpm=600)
+    await set_aside(books)
+    assert books.waits_for == "input_tpm"
+    await anyio.sleep(60)
+    await books.reserve(Permit(admitted_at=0, size=4), 1)
+    assert books.waits_for is None
+
+
+# -- limits that the server tells
+
+
+@pytest.mark.parametrize(("given", "told", "holds"), [(100.0, 60.0, 60.0), (100.0, 500.0, 100.0), (None, 500.0, 500.0)])
+async def test_of_a_given_and_a_told_limit_the_smaller_holds(given: float | None, told: float, holds: float) -> None:
+    books = rates() if given is None else rates(rpm=given)
+    books.learn("rpm", Seen(limit=told))
+    assert books.per_minute == {"rpm": holds}
+
+
+async def test_a_told_limit_may_rise_again_up_to_the_given_one() -> None:
+    books = rates(rpm=100)
+    for told, holds in ((60.0, 60.0), (80.0, 80.0), (1000.0, 100.0)):
+        books.learn("rpm", Seen(limit=told))
+        assert books.per_minute == {"rpm": holds}
+
+
+@pytest.mark.parametrize("seen", [Seen(), Seen(limit=0.0), Seen(limit=10_000.0, reset_s=3600.0), Seen(remaining=0.0)])
+async def test_what_is_no_pace_is_not_learned(seen: Seen) -> None:
+    books = rates()
+    books.learn("rpm", seen)
+    assert books.per_minute == {}
+
+
+async def test_a_limit_learned_while_somebody_waits_holds_from_the_next_on() -> None:
+    books = rates(tpm=600)
+    await set_aside(books)
+    permit = Permit(admitted_at=0, size=400)
+    async with anyio.create_task_group() as group:
+        group.start_soon(books.reserve, permit, 50)
+        await anyio.sleep(1)
+        books.learn("rpm", Seen(limit=60.0))
+    assert set(permit.reserved) == {"tpm"}
+    books.used(permit, None, complete=False)
+    assert set((await set_aside(books)).reserved) == {"tpm", "rpm"}
+
+
+async def test_a_limit_lowered_while_somebody_waits_holds_for_it() -> None:
+    books, start = rates(input_tpm=6000), anyio.current_time()
+    async with anyio.create_task_group() as group:
+        group.start_soon(books.reserve, Permit(admitted_at=0, size=8000), None)
+        await anyio.sleep(10)
+        books.learn("input_tpm", Seen(limit=600.0))
+    # 1100 of 2000 went in the first ten seconds
+    assert anyio.current_time() - start == pytest.approx(100, rel=0.05)
+
+
+async def test_what_the_server_has_left_is_taken_over_once_a_second() -> None:
+    books = rates(rpm=6000)
+    books.learn("rpm", Seen(limit=6000.0, remaining=0.0))
+    owed = debts(books)["rpm"]
+    assert owed == 100
+    books._rates["rpm"].debt = 0
+    books.learn("rpm", Seen(limit=6000.0, remaining=0.0))
+    assert debts(books)["rpm"] == 0
+    await anyio.sleep(DRAIN_S)
+    books.learn("rpm", Seen(limit=6000.0, remaining=0.0))
+    assert debts(books)["rpm"] == 100
+
+
+# -- estimates
+
+
+async def test_an_estimate_begins_with_what_is_usual() -> None:
+    estimate = Estimate()
+    assert estimate.input_tokens(4000) == 4000 / BYTES_PER_TOKEN
+    assert (estimate.output_tokens(None), estimate.output_tokens(100_000), estimate.output_tokens(16)) == (256, 256, 16)
+    assert estimate.input_tokens(0) == 1
+
+
+async def test_an_estimate_learns_and_leans_to_the_newest() -> None:
+    estimate = Estimate()
+    estimate.learn(1000, Usage(input_tokens=500, output_tokens=1000))
+    assert (estimate.input_tokens(2000), estimate.output_tokens(None), estimate.output_tokens(10)) == (1000, 1000, 10)
+    for _ in range(200):
+        estimate.learn(1000, Usage(input_tokens=100, output_tokens=20))
+    assert estimate.input_tokens(1000) == pytest.approx(100, rel=0.05)
+    assert estimate.output_tokens(None) == pytest.approx(20, rel=0.5)
+
+
+async def test_what_is_not_reported_teaches_nothing() -> None:
+    estimate = Estimate()
+    estimate.learn(1000, Usage())
+    estimate.learn(0, Usage(input_tokens=10))
+    assert (estimate.input_tokens(400), estimate.output_tokens(None)) == (100, OUTPUT_TOKENS)
