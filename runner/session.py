@@ -26,7 +26,7 @@ from runner.retry import RetryPolicy
 from runner.stop import Stop
 from runner.store import Known, RunStore
 from runner.tally import Tally
-from runner.text import redact, span
+from runner.text import span
 from runner.version import __version__
 
 TICK_S = 0.5
@@ -73,8 +73,8 @@ async def execute(job: Job, store_path: Path, wish: Wish, stop: Stop, observe: O
                 Judge(succeeded=session.succeeded),
                 stop,
                 deadline=session.deadline,
-                redact=_redactor(where),
-                secrets=_secrets(where),
+                redact=where.redact,
+                secrets=where.secrets,
             )
             await session.run(attempts, given)
         summary = await session.end()
@@ -279,15 +279,6 @@ class _Session:
 async def _in_thread(call: Callable[[], T]) -> T:
     """Run a blocking call beside the loop; a cancelled session does not wait for it."""
     return await to_thread.run_sync(call, abandon_on_cancel=True)
-
-
-def _secrets(where: wiring.Endpoint) -> tuple[str, ...]:
-    return (where.key.reveal(),) if where.key is not None else ()
-
-
-def _redactor(where: wiring.Endpoint) -> Callable[[str], str]:
-    secrets = _secrets(where)
-    return lambda words: redact(words, secrets)
 
 
 def _tell_nobody(event: Event) -> None:

@@ -17,7 +17,7 @@ from runner.errors import UsageError
 from runner.interfaces import Provider
 from runner.limits import Kind, Limits
 from runner.simulator import Behaviour, Simulator
-from runner.text import Secret
+from runner.text import Secret, redact
 
 if sys.platform != "win32":
     import resource
@@ -38,6 +38,15 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     key: Secret | None
     proxy: str | None
     notes: tuple[str, ...]
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must be in no answer, message or file."""
+        return (self.key.reveal(),) if self.key is not None else ()
+
+    def redact(self, words: str) -> str:
+        """Take secrets out of foreign words."""
+        return redact(words, self.secrets)
 
 
 def settled_endpoint(job: Job, environment: Mapping[str, str]) -> Job:

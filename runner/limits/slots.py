@@ -9,6 +9,7 @@ at random do not drive the number down.
 from collections.abc import Callable
 
 from runner.admission import Permit
+from runner.limits.window import Window
 
 START = 8
 """Requests out at the start, while nothing is known."""
@@ -41,7 +42,7 @@ _SHARE_KEPT = 31 / 32
 
 
 class Slots:
-    """Slots of one lane. ``limit`` is how many there are now; in a ``window`` that opens again after a pause there are fewer.
+    """Slots of one lane. ``limit`` is how many there are now; fewer may be open.
 
     ceiling: the most there will ever be, or the fixed number. tuned: whether the number finds itself.
     """
@@ -53,12 +54,11 @@ class Slots:
         self.out = 0
         # refused, and not given back yet
         self._refused = 0
-        # fewer than the limit while they open again after a pause; None when all are open
-        self._window: float | None = None if tuned or ceiling <= FIXED_START else float(FIXED_START)
+        # fewer than the limit while they open
+        self._window = Window(clock, by_time=not tuned)
         # the part of the limit that may come at once when a pause is over; None when there was none
         self._again: float | None = None
-        self._opened: float | None = None
-        self._doubling_s = FIXED_DOUBLING_S
+        self._begun_at_all = False
         self._epoch = 0
         # doubling; ends with the first trouble
         self._ramping = True
@@ -84,21 +84,21 @@ class Slots:
 
     def may_take(self) -> bool:
         """Tell whether one more may go out now; the number may rise at the asking."""
+        if not self.tuned and not self._begun_at_all:
+            self._begun_at_all = True
+            self._window.begin(FIXED_START, self.limit, FIXED_DOUBLING_S)
         if self._again is not None:
             self._reopen(self._again)
-        if self._window is not None and not self.tuned:
-            self._open_by_time()
-        open_now = self.limit if self._window is None else min(self.limit, int(self._window))
-        if self.out < open_now:
+        if self.out < self._window.of(self.limit):
             return True
         # an honest sign that the limit is what holds requests back
         self._wanted = self._wanted or self.out >= self.limit
-        return self.tuned and self._window is None and self._one_more()
+        return self.tuned and not self._window.opening and self._one_more()
 
     @property
     def opening(self) -> bool:
         """Slots open by the passing of time, so a look in a few milliseconds is worth while."""
-        return self._window is not None and not self.tuned
+        return self._window.opens_by_time
 
     def take(self, permit: Permit) -> None:
         """Give a slot to a permit."""
@@ -122,8 +122,7 @@ class Slots:
         self._begun += 1
         if not self.tuned:
             return
-        if self._window is not None:
-            self._window = None if self._window + 1 >= self.limit else self._window + 1
+        self._window.answered(self.limit)
         if permit.level >= AT_LEVEL * self.limit:
             self._at_level += 1
             self._round += 1
@@ -239,18 +238,5 @@ class Slots:
             part = 0.0
         elif self._in_episode * 4 >= self.limit:
             part /= 4
-        some = float(self.out + max(1, int(self.limit * part)))
-        self._window = some if some < self.limit else None
-        self._again, self._opened, self._doubling_s = None, None, REOPENED_DOUBLING_S
-
-    def _open_by_time(self) -> None:
-        now = self._clock()
-        if self._opened is None:
-            self._opened = now
-        assert self._window is not None
-        steps = min(int((now - self._opened) / self._doubling_s), 30)
-        if steps:
-            self._window *= 2**steps
-            self._opened = now
-        if self._window >= self.limit:
-            self._window = None
+        self._window.begin(self.out + max(1, int(self.limit * part)), self.limit, REOPENED_DOUBLING_S)
+        self._again = None
