@@ -6,6 +6,7 @@ is an error of the provider.
 
 import asyncio
 import functools
+import socket
 import ssl
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -27,7 +28,18 @@ from msgspec import Struct
 from runner.client.body import Body
 from runner.client.clocks import Deadlines, Watch
 from runner.client.faults import transport_error
-from runner.client.reading import ERROR_BODY_S, LARGE_BODY, error_body, feed_unfinished, head_of, no_api, pieces, tail, whole
+from runner.client.reading import (
+    ERROR_BODY_S,
+    LARGE_BODY,
+    content_of,
+    error_body,
+    feed_unfinished,
+    head_of,
+    no_api,
+    pieces,
+    tail,
+    whole,
+)
 from runner.errors import AttemptTimeoutError, ProviderError, StreamError, TransportError
 from runner.interfaces import Decoder, Heard
 from runner.model import HttpCall
@@ -121,11 +133,18 @@ class _Connector(aiohttp.TCPConnector):
         assert protocol is not None
         exchange.connected, exchange.reused = True, protocol in self._serving
         self._serving[protocol] = exchange
-        if not exchange.reused and (closed := protocol.closed) is not None:
-            closed.add_done_callback(functools.partial(self._gone, weakref.ref(protocol)))
+        if not exchange.reused:
+            self._begin(protocol)
         if exchange.watch is not None:
             exchange.watch.enter("first_byte")
         return connection
+
+    def _begin(self, protocol: ResponseHandler) -> None:
+        """Set a fresh connection up: the kernel asks after a silent peer, and we hear when it is gone."""
+        if protocol.transport is not None and (sock := protocol.transport.get_extra_info("socket")) is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if protocol.closed is not None:
+            protocol.closed.add_done_callback(functools.partial(self._gone, weakref.ref(protocol)))
 
     def _gone(self, which: "weakref.ref[ResponseHandler]", closed: "asyncio.Future[None]") -> None:
         """End an exchange whose connection is gone: aiohttp leaves its reader waiting when the framing broke in mid-stream."""
@@ -225,7 +244,7 @@ class HttpClient:
         watch: Watch,
         refuse: Refuse,
     ) -> None:
-        kind, encoding = _content(response.headers.raw)
+        kind, encoding = content_of(response.headers.raw)
         if response.status_code != 200:
             exchange.began()
             limit_s = min(ERROR_BODY_S, self._deadlines.silence_s)
@@ -284,15 +303,3 @@ class HttpClient:
     def _check_text(self, decoder: Decoder) -> None:
         if decoder.text_chars > self._caps.text_chars:
             raise StreamError(f"the text is longer than {self._caps.text_chars} characters", code="size_cap", verdict="fail")
-
-
-def _content(raw: list[tuple[bytes, bytes]]) -> tuple[str, str]:
-    """Give the content's type, without parameters, and its encoding; httpx's own look-up decodes every header first."""
-    kind = encoding = ""
-    for name, value in raw:
-        lower = name.lower()
-        if lower == b"content-type":
-            kind = value.decode("latin-1").partition(";")[0].strip().lower()
-        elif lower == b"content-encoding":
-            encoding = value.decode("latin-1")
-    return kind, encoding

@@ -116,3 +116,15 @@ async def _gather(chunks: AsyncIterator[bytes], body: Body, head: bytearray) -> 
         if len(head) >= ERROR_BODY_BYTES:
             del head[ERROR_BODY_BYTES:]
             return
+
+
+def content_of(raw: list[tuple[bytes, bytes]]) -> tuple[str, str]:
+    """Give the content's type, without parameters, and its encoding; httpx's own look-up decodes every header first."""
+    kind = encoding = ""
+    for name, value in raw:
+        lower = name.lower()
+        if lower == b"content-type":
+            kind = value.decode("latin-1").partition(";")[0].strip().lower()
+        elif lower == b"content-encoding":
+            encoding = value.decode("latin-1")
+    return kind, encoding
