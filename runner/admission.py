@@ -41,6 +41,9 @@ class Standing(Struct, eq=False):
     number: int = 0
     # attempts of this session that count, unless an outage excuses them
     failures: list[Failure] = field(default_factory=list)
+    # when its last attempt ended, on the lane's clock, and how long it had waited for it; None and 0 before a second one
+    ended: float | None = None
+    waited_s: float = 0.0
     # times in a row that it was put off at no cost: rate limit, or server out of reach
     refusals: int = 0
     # since when rate limits have put it off; None when they have not

@@ -161,6 +161,7 @@ class Attempts(Generic[E]):
         standing.number += 1
         self._out[(item.key, standing.number)] = one.lane, permit
         started_at, start = self._wall(), self._clock()
+        standing.waited_s = start - standing.ended if standing.ended is not None else 0.0
         heard: Callable[[int, Iterable[tuple[bytes, bytes]]], None] = partial(one.lane.heard, permit)
         stale = False
         while True:
@@ -202,6 +203,7 @@ class Attempts(Generic[E]):
         throttled = isinstance(error, ProviderError) and error.throttled
         hint_s = error.retry_after_s if isinstance(error, ProviderError) else None
         counts = retried and error.sent and not throttled
+        standing.ended = now
         if counts:
             # what such a fault looks like is the server's doing, and the same each time where the request brings it about
             fixed = isinstance(error, StreamError) or error.code == "bad_http"
@@ -222,14 +224,14 @@ class Attempts(Generic[E]):
             lane.pause(hint_s, f"{attempt.status or error.code}, asked by the server")
         if self._alike(one):
             return None
-        return self._policy.delay(max(1, self._counted(one)), draw=self._draw, hint_s=hint_s)
+        return self._policy.delay(max(1, self._counted(one)), draw=self._draw, hint_s=hint_s, last_s=standing.waited_s)
 
     def _put_off(self, standing: Standing, hint_s: float | None, now: float) -> float | None:
         """Give the wait behind a rate limit, None when the item's patience has run out."""
         if standing.refused_since is None:
             standing.refused_since = now
         wait_s = self._policy.throttled_delay(
-            standing.refusals, waited_s=now - standing.refused_since, draw=self._draw, hint_s=hint_s
+            standing.refusals, waited_s=now - standing.refused_since, draw=self._draw, hint_s=hint_s, last_s=standing.waited_s
         )
         if hint_s is not None and hint_s > PARKED_S:
             standing.refused_since += hint_s

@@ -6,9 +6,10 @@ from msgspec import Struct
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
-    """Full-jitter exponential backoff (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    """Full-jitter exponential backoff (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015) over a floor.
 
-    A wait the server asked for is never undercut: jitter is added behind it.
+    The floor keeps chance from making a wait next to nothing, or shorter than the one before. A wait the server asked for is
+    never undercut: jitter is added behind it.
     """
 
     # attempts that an item may use up; rate limits and unreachable servers use none
@@ -20,37 +21,45 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     # longest wait for a server that is out of reach, in seconds: trying costs nothing, and it should be seen soon
     unreached_cap_s: float = 4.0
     factor: float = 2.0
+    # no wait is shorter than this part of the first bound, nor than the last wait times ``growth``
+    floor: float = 0.2
+    growth: float = 1.25
     cap_s: float = 60.0
     # how long an item may be put off by rate limits before it fails, in seconds
     patience_s: float = 3600.0
     # the same fault of the same request so often in a row is final
     alike: int = 3
 
-    def delay(self, failures: int, *, draw: random.Random, hint_s: float | None = None) -> float | None:
+    def delay(self, failures: int, *, draw: random.Random, hint_s: float | None = None, last_s: float = 0.0) -> float | None:
         """Seconds to wait after the ``failures``-th attempt that counted (1 is the first), or None to give up.
 
-        hint_s: the wait that the server asked for.
+        hint_s: the wait that the server asked for. last_s: the wait before the failed attempt, 0 when there was none.
         """
         if failures >= self.attempts:
             return None
-        return self._jittered(self.base_s, self.cap_s, failures, draw, hint_s)
+        return self._jittered(self.base_s, self.cap_s, failures, draw, hint_s, last_s)
 
     def unreached_delay(self, times: int, *, draw: random.Random) -> float:
         """Seconds to wait after the ``times``-th time in a row that the server was out of reach."""
-        return self._jittered(self.base_s, self.unreached_cap_s, times, draw, None)
+        return self._jittered(self.base_s, self.unreached_cap_s, times, draw, None, 0.0)
 
-    def throttled_delay(self, times: int, *, waited_s: float, draw: random.Random, hint_s: float | None = None) -> float | None:
+    def throttled_delay(
+        self, times: int, *, waited_s: float, draw: random.Random, hint_s: float | None = None, last_s: float = 0.0
+    ) -> float | None:
         """Seconds to wait after the ``times``-th refusal that does not count, or None when patience has run out.
 
-        waited_s: seconds since the item's first such refusal.
+        waited_s: seconds since the item's first such refusal. hint_s, last_s: as in ``delay``.
         """
         if waited_s >= self.patience_s:
             return None
-        return self._jittered(self.throttled_base_s, self.cap_s, times, draw, hint_s)
+        return self._jittered(self.throttled_base_s, self.cap_s, times, draw, hint_s, last_s)
 
-    def _jittered(self, base_s: float, cap_s: float, times: int, draw: random.Random, hint_s: float | None) -> float:
+    def _jittered(
+        self, base_s: float, cap_s: float, times: int, draw: random.Random, hint_s: float | None, last_s: float
+    ) -> float:
         # the exponent is bounded because a float is
         ceiling = min(cap_s, base_s * self.factor ** min(times - 1, 64))
         if hint_s is None:
-            return draw.uniform(0, ceiling)
+            floor = max(base_s * self.floor, last_s * self.growth)
+            return draw.uniform(min(floor, 0.8 * ceiling), ceiling)
         return hint_s + draw.uniform(0, min(ceiling, base_s))

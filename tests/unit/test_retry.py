@@ -36,12 +36,19 @@ def test_rate_limits_back_off_further_up_to_the_cap_and_have_no_last_attempt(tim
     assert RetryPolicy().throttled_delay(times, waited_s=0, draw=Highest()) == expected
 
 
-def test_jitter_is_full() -> None:
-    assert RetryPolicy().delay(3, draw=Lowest()) == 0
-    waits = {RetryPolicy(attempts=100).delay(20, draw=random.Random(seed)) for seed in range(50)}
-    assert len(waits) == 50
-    assert min(w for w in waits if w is not None) < 15
-    assert max(w for w in waits if w is not None) > 45
+def test_jitter_is_full_over_a_small_floor() -> None:
+    assert RetryPolicy().delay(3, draw=Lowest()) == pytest.approx(0.1)
+    assert RetryPolicy().delay(3, draw=Highest()) == 2.0
+
+
+def test_a_wait_is_longer_than_the_one_before_but_never_beyond_its_bound() -> None:
+    policy = RetryPolicy(base_s=1.0)
+    assert policy.delay(2, draw=Lowest(), last_s=0.8) == pytest.approx(1.0)
+    # a last wait that a pause had drawn out
+    assert policy.delay(2, draw=Lowest(), last_s=600.0) == pytest.approx(1.6)
+    assert policy.throttled_delay(1, waited_s=0, draw=Lowest(), last_s=1.0) == pytest.approx(1.25)
+    # the server's own wait needs no floor
+    assert policy.delay(2, draw=Lowest(), hint_s=0.1, last_s=600.0) == pytest.approx(0.1)
 
 
 def test_the_same_seed_gives_the_same_waits() -> None:
@@ -85,7 +92,7 @@ def test_one_attempt_means_no_retry() -> None:
 @pytest.mark.parametrize(("times", "expected"), [(1, 0.5), (2, 1.0), (4, 4.0), (5, 4.0), (5_000, 4.0)])
 def test_a_server_out_of_reach_is_tried_again_soon_and_for_ever(times: int, expected: float) -> None:
     assert RetryPolicy(attempts=1).unreached_delay(times, draw=Highest()) == expected
-    assert RetryPolicy(attempts=1).unreached_delay(times, draw=Lowest()) == 0
+    assert RetryPolicy(attempts=1).unreached_delay(times, draw=Lowest()) == pytest.approx(0.1)
 
 
 def test_a_hint_beyond_the_cap_is_kept() -> None:
