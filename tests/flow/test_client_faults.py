@@ -6,11 +6,14 @@ The faults of a stream's content are in ``test_stream_faults``; ``docs/faults.md
 import asyncio
 import datetime as dt
 import gzip
+import os
+import socket
 import ssl
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -424,6 +427,24 @@ async def test_n15_a_kept_connection_whose_other_end_is_gone_without_a_word() ->
         # the dead connection is not used a third time
         assert (await call(client, server.base_url)).completion.text == "Hello"
         assert server.connections == 2
+
+
+@BOTH_LOOPS
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="our own sockets cannot be listed here")
+async def test_n15_the_kernel_asks_after_a_peer_that_is_silent() -> None:
+    """As the option of our end of the connection says, whatever object of the library's may hold it."""
+    found: list[int] = []
+
+    def answers(request: Received) -> Reply:
+        for entry in Path("/proc/self/fd").iterdir():
+            with suppress(OSError), socket.socket(fileno=os.dup(int(entry.name))) as twin:
+                if twin.getpeername() == ("127.0.0.1", server.port):
+                    found.append(twin.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+        return openai_answer()
+
+    async with RawServer(answers) as server, HttpClient(CALM) as client:
+        assert (await call(client, server.base_url)).completion.text == "Hello"
+    assert found == [1]
 
 
 @BOTH_LOOPS
@@ -975,10 +996,10 @@ async def test_cancelled_before_the_reason_it_is_over_at_once(steps: tuple[bytes
 
 @BOTH_LOOPS
 async def test_a_cancelled_call_leaves_nothing_for_the_next_one() -> None:
-    slow = stream(delta("WRONG"), 1.0, delta("WRONG"), finish(), DONE)
+    slow = stream(delta("WRONG"), 0.4, delta("WRONG"), finish(), DONE)
     async with RawServer([slow, openai_answer()]) as server, HttpClient(CALM) as client:
-        with anyio.move_on_after(0.5):
+        with anyio.move_on_after(0.2):
             await call(client, server.base_url)
-        await anyio.sleep(0.7)
+        await anyio.sleep(0.3)
         assert (await call(client, server.base_url)).completion.text == "Hello"
         assert server.connections == 2

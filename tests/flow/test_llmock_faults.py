@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from processes import LLMock, Started, assert_clean, count, llmock, post, rows, run, runner
+from processes import LLMock, Started, assert_clean, count, llmock, post, rows, runner
+
+from runner import api
+from runner.errors import RunStoppedError
+from runner.events import Summary
 
 DIALECTS = pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 CHUNKS_S = ("--stream-chunk-delay-ms", "25")
 """So that a broken chunk is seen before the rest has been sent: else llmock takes it for one that was passed over."""
 CHANCE = (
-    "--error-rate", "429=0.03", "--error-rate", "500=0.04", "--error-rate", "503=0.02", "--error-rate", "529=0.02",
+    "--error-rate", "429=0.02", "--error-rate", "500=0.04", "--error-rate", "503=0.01", "--error-rate", "529=0.01",
     "--stream-fault", "truncate=0.05", "--stream-fault", "malformed=0.04", "--stream-fault", "disconnect=0.04",
     "--stream-fault", "stall=0.03", "--stream-stall-seconds", "600", *CHUNKS_S,
 )  # fmt: skip
@@ -65,11 +69,24 @@ def _plain() -> Iterator[LLMock]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def _slow() -> Iterator[LLMock]:
+    with llmock("--response-style", "echo", *CHUNKS_S) as server:
+        yield server
+
+
 @pytest.fixture
 def server(_plain: LLMock) -> LLMock:
     """One that has nothing queued and remembers nothing."""
     _plain.reset()
     return _plain
+
+
+@pytest.fixture
+def slow(_slow: LLMock) -> LLMock:
+    """The same, but it takes its time between two chunks."""
+    _slow.reset()
+    return _slow
 
 
 def write(folder: Path, number: int, rows: Mapping[int, Mapping[str, Any]] | None = None, *, more: str = "") -> list[str]:
@@ -87,6 +104,12 @@ def write(folder: Path, number: int, rows: Mapping[int, Mapping[str, Any]] | Non
 
 def command(server: LLMock, dialect: str, *options: str) -> tuple[str, ...]:
     return ("run", "prompts.jsonl", "--provider", dialect, "--model", "echo", "--base-url", server.base_url(dialect), *options)
+
+
+def go(folder: Path, server: LLMock, dialect: str, **settings: Any) -> Summary:
+    """Run the prompts in this process, which is quicker: through the same API as the command."""
+    where = {"provider": dialect, "model": "echo", "base_url": server.base_url(dialect)}
+    return api.run(folder / "prompts.jsonl", db=folder / "runner.db", **where, **settings)
 
 
 def queue(server: LLMock, *behaviors: Mapping[str, Any]) -> None:
@@ -127,7 +150,7 @@ UNHINTED = (408, 409, 500, 502)
 
 
 @DIALECTS
-def test_every_fault_to_order_is_on_the_books(tmp_path: Path, dialect: str) -> None:
+def test_every_fault_to_order_is_on_the_books(tmp_path: Path, slow: LLMock, dialect: str) -> None:
     answers = write(tmp_path, 24)
     kinds = ("truncate", "malformed", "disconnect")
     faults: list[dict[str, Any]] = [
@@ -137,14 +160,12 @@ def test_every_fault_to_order_is_on_the_books(tmp_path: Path, dialect: str) -> N
     faults += [{"type": "fail", "status": status, "retry_after": 0.2} for status in HINTED]
     faults += [{"type": "fail", "status": status} for status in UNHINTED]
     faults += [{"type": "delay", "seconds": 0.2, "times": 2}, {"type": "slow_first_token", "seconds": 0.3, "times": 2}]
-    with llmock("--response-style", "echo", *CHUNKS_S) as server:
-        queue(server, *faults)
-        ended = run(*command(server, dialect, "--silence-s", "1"), cwd=tmp_path)
-        assert ended.code == 0, ended
-        assert_all_done(tmp_path, server, answers, dialect)
-        assert_not_blamed(server)
-        expected = {"": len(answers), **dict.fromkeys(kinds, 2), "stall": 2, **dict.fromkeys(map(str, HINTED + UNHINTED), 1)}
-        assert played(server) == expected
+    queue(slow, *faults)
+    assert go(tmp_path, slow, dialect, silence_s=1).failed == 0
+    assert_all_done(tmp_path, slow, answers, dialect)
+    assert_not_blamed(slow)
+    expected = {"": len(answers), **dict.fromkeys(kinds, 2), "stall": 2, **dict.fromkeys(map(str, HINTED + UNHINTED), 1)}
+    assert played(slow) == expected
     books = dict(rows(tmp_path / "runner.db", "SELECT error_code, count(*) FROM attempts GROUP BY error_code"))
     assert books.pop(None) == len(answers)
     assert sum(books.values()) == 8 + len(HINTED + UNHINTED), books
@@ -160,15 +181,14 @@ def test_what_no_retry_can_mend_is_sent_once(tmp_path: Path, server: LLMock, dia
         {"type": "fail", "status": 413},
     ]
     queue(server, *refusals)
-    ended = run(*command(server, dialect, "--concurrency", "1"), cwd=tmp_path)
-    assert ended.code == 1, ended
-    assert len(server.requests()) == len(answers)
+    summary = go(tmp_path, server, dialect, concurrency=1)
+    assert (summary.finished, summary.failed, len(server.requests())) == (True, 3, len(answers))
     assert_not_blamed(server)
     found = rows(tmp_path / "runner.db", "SELECT status, text FROM items ORDER BY position")
     assert found == [*[("failed", None)] * 3, *[("done", answer) for answer in answers[3:]]]
     codes = rows(tmp_path / "runner.db", "SELECT error_code FROM items ORDER BY position LIMIT 3")
     assert codes == [("context_length",), ("bad_request",), ("too_large",)]
-    assert run("retry", cwd=tmp_path).code == 0
+    assert api.retry(db=tmp_path / "runner.db").failed == 0
     assert len(server.requests()) == len(answers) + 3
 
 
@@ -177,8 +197,8 @@ def test_what_no_retry_can_mend_is_sent_once(tmp_path: Path, server: LLMock, dia
 def test_what_stops_a_run_is_sent_once(tmp_path: Path, server: LLMock, dialect: str, status: int) -> None:
     write(tmp_path, 9)
     queue(server, {"type": "fail", "status": status, "times": None})
-    ended = run(*command(server, dialect, "--concurrency", "1"), cwd=tmp_path)
-    assert ended.code == 3, ended
+    with pytest.raises(RunStoppedError):
+        go(tmp_path, server, dialect, concurrency=1)
     assert len(server.requests()) == 1
     assert_not_blamed(server)
 
@@ -186,9 +206,8 @@ def test_what_stops_a_run_is_sent_once(tmp_path: Path, server: LLMock, dialect: 
 @DIALECTS
 def test_prompts_beyond_the_context_window_fail_alone(tmp_path: Path, server: LLMock, dialect: str) -> None:
     answers = write(tmp_path, 9, {4: {"prompt": "A long story. " * 400}})
-    ended = run(*command(server, dialect), cwd=tmp_path)
-    assert ended.code == 1, ended
-    assert len(server.requests()) == len(answers)
+    summary = go(tmp_path, server, dialect)
+    assert (summary.finished, summary.failed, len(server.requests())) == (True, 1, len(answers))
     assert_not_blamed(server)
     found = rows(tmp_path / "runner.db", "SELECT status, error_code, text FROM items ORDER BY position")
     assert found.pop(4) == ("failed", "context_length", None)
@@ -212,9 +231,8 @@ def test_scripted_answers_and_tools_are_kept_as_they_come(tmp_path: Path, server
         {"type": "tool_fault", "kind": "malformed_arguments"},
         {"type": "tool_fault", "kind": "unknown_tool"},
     )
-    ended = run(*command(server, dialect, "--concurrency", "1"), cwd=tmp_path)
-    assert ended.code == 0, ended
-    assert len(server.requests()) == 6
+    summary = go(tmp_path, server, dialect, concurrency=1)
+    assert (summary.done, summary.failed, len(server.requests())) == (6, 0, 6)
     assert_not_blamed(server)
     found = rows(tmp_path / "runner.db", "SELECT text, finish_reason, extra FROM items ORDER BY position")
     assert found[:3] == [("Cut", reasons[0], None), ("No", reasons[1], None), ("Grüße 🙂\u2028", reasons[2], None)]
@@ -233,8 +251,7 @@ def test_waits_grow_from_one_failure_to_the_next(tmp_path: Path, server: LLMock,
     for one in range(10):
         status = UNHINTED[one % len(UNHINTED)]
         queue(server, {"type": "fail", "status": status, "times": 2 + one % 2, "match": {"model": f"m-{one}"}})
-    ended = run(*command(server, dialect, "--concurrency", "40"), cwd=tmp_path)
-    assert ended.code == 0, ended
+    assert go(tmp_path, server, dialect, concurrency=40).failed == 0
     assert_all_done(tmp_path, server, answers, dialect)
     assert_not_blamed(server)
 

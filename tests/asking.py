@@ -1,0 +1,112 @@
+"""One call of ``HttpClient`` to a raw server, and what came of it: what the tests of faults on the wire share."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import pytest
+from raw_server import (
+    BLOCK_START,
+    BLOCK_STOP,
+    DONE,
+    MESSAGE_START,
+    MESSAGE_STOP,
+    USAGE,
+    Answers,
+    RawServer,
+    block_delta,
+    delta,
+    finish,
+    message_delta,
+)
+
+from runner.client import Caps, Deadlines, HttpClient, HttpExchange
+from runner.errors import AttemptError
+from runner.interfaces import Decoder, Provider
+from runner.model import Completion, Request
+from runner.providers import anthropic, openai
+
+MODULES: dict[str, ModuleType] = {"openai": openai, "anthropic": anthropic}
+CALM = Deadlines(connect_s=5.0, first_byte_s=10.0, silence_s=10.0, attempt_s=30.0)
+SHORT = Deadlines(connect_s=5.0, first_byte_s=0.2, silence_s=0.2, attempt_s=5.0)
+BEFORE_RESET_S = 0.05
+"""So that the bytes before a reset have been read when it comes."""
+SETTLE_S = 0.03
+
+DIALECTS = pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+HAS_UVLOOP = find_spec("uvloop") is not None
+PROGRAM_LOOP: tuple[str, dict[str, Any]] = ("asyncio", {"use_uvloop": HAS_UVLOOP})
+"""The loop that the program runs on."""
+BOTH_LOOPS = pytest.mark.parametrize(
+    "anyio_backend",
+    [
+        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+        pytest.param(
+            ("asyncio", {"use_uvloop": True}), id="uvloop", marks=pytest.mark.skipif(not HAS_UVLOOP, reason="not there")
+        ),
+    ],
+)
+"""For faults of the connection: the two do not break alike."""
+
+
+@dataclass
+class Got:
+    """What came of one call."""
+
+    error: AttemptError | None
+    exchange: HttpExchange
+    decoder: Decoder
+
+    @property
+    def completion(self) -> Completion:
+        assert self.error is None, repr(self.error)
+        return self.decoder.completion()
+
+    @property
+    def failure(self) -> AttemptError:
+        assert self.error is not None, self.decoder.completion()
+        return self.error
+
+    def is_(self, kind: type[AttemptError], code: str, verdict: str, *, sent: bool = True) -> None:
+        found = self.failure
+        assert (type(found), found.code, found.verdict, found.sent) == (kind, code, verdict, sent), found
+
+
+def provider(base_url: str, dialect: str = "openai") -> Provider:
+    made: Provider = MODULES[dialect].make(base_url, "a-test-key", version="0")
+    return made
+
+
+async def call(client: HttpClient, base_url: str, dialect: str = "openai", prompt: str = "Hi") -> Got:
+    made = provider(base_url, dialect)
+    exchange, decoder = client.exchange(), made.decoder()
+    error = None
+    request = made.encode(Request(model="m", messages=({"role": "user", "content": prompt},)))
+    try:
+        await client.stream(request, decoder, exchange, made.error)
+    except AttemptError as raised:
+        error = raised
+    assert (error is None) <= decoder.complete
+    return Got(error, exchange, decoder)
+
+
+async def ask(
+    answers: Answers,
+    dialect: str = "openai",
+    *,
+    deadlines: Deadlines = CALM,
+    caps: Caps | None = None,
+    prompt: str = "Hi",
+    early: bool = False,
+) -> Got:
+    """Make one call to a server of its own."""
+    async with RawServer(answers, early=early) as server, HttpClient(deadlines, caps) as client:
+        return await call(client, server.base_url, dialect, prompt)
+
+
+def events(dialect: str, *texts: str) -> tuple[bytes, ...]:
+    """Give the events of a whole answer whose text comes in these pieces."""
+    if dialect == "openai":
+        return (*map(delta, texts), finish(), USAGE, DONE)
+    return (MESSAGE_START, BLOCK_START, *map(block_delta, texts), BLOCK_STOP, message_delta(), MESSAGE_STOP)
