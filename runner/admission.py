@@ -10,6 +10,8 @@ class Permit(Struct, eq=False):
     admitted_at: float
     # bytes of the request, by which input tokens are estimated
     size: int = 0
+    # output tokens that its answer may have; None where no one has said
+    most: int | None = None
     # tokens expected, and what was set aside of each limit
     input_tokens: float = 0.0
     output_tokens: float = 0.0

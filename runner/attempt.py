@@ -17,12 +17,12 @@ from msgspec import Struct, structs
 
 from runner.admission import Failure, Permit, Standing
 from runner.advice import advice
+from runner.backoff import RetryPolicy
 from runner.errors import AttemptError, ProviderError, RunStoppedError, StreamError, TransportError
 from runner.interfaces import Client, Decoder, Emit, Exchange, Lane, Lanes, Provider
 from runner.judge import OUTAGE_S, Judge
 from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome
 from runner.record import conceal, done, failed, guarding, partial_of, record
-from runner.retry import RetryPolicy
 from runner.stop import Stop
 from runner.text import span
 
@@ -46,7 +46,7 @@ class _Try(Struct):
 class Attempts(Generic[E]):
     """Turns items into outcomes; ``handle`` is what the engine calls.
 
-    deadline: when the run has to end, on ``clock``; None for never. redact: takes secrets out of foreign words before they are
+    redact: takes secrets out of foreign words before they are
     kept. secrets: what must be in no answer that is kept, should a server echo it. clock: monotonic seconds. wall: UTC seconds
     since the epoch.
     """
@@ -60,7 +60,6 @@ class Attempts(Generic[E]):
         judge: Judge,
         stop: Stop,
         *,
-        deadline: float | None = None,
         redact: Callable[[str], str] = str,
         secrets: tuple[str, ...] = (),
         draw: random.Random | None = None,
@@ -70,7 +69,6 @@ class Attempts(Generic[E]):
     ) -> None:
         self._provider, self._client, self._lanes = provider, client, lanes
         self._policy, self._judge, self._stop = policy, judge, stop
-        self._deadline = deadline
         self._redact = redact
         self._secrets = guarding(secrets)
         self._draw = draw or random.Random()  # noqa: S311 - jitter, not a secret
@@ -128,8 +126,9 @@ class Attempts(Generic[E]):
             reason = self._stops(one, verdict, wait_s)
             if reason is not None:
                 attempt = structs.replace(attempt, error=f"{attempt.error}{reason}")
-                await emit(attempt)
+                # nothing may go out while the writer is waited for
                 self._stop_run(attempt)
+                await emit(attempt)
                 return None
             if wait_s is None:
                 return failed(item, standing.number, attempt, attempt.error_code, attempt.error)
@@ -146,7 +145,7 @@ class Attempts(Generic[E]):
                 if wait_s is not None:
                     await self._sleep(wait_s)
                 most = one.item.request.params.max_tokens
-                permit = await one.lane.acquire(len(one.call.body), most)
+                permit = await one.lane.acquire(one.standing, len(one.call.body), most)
         finally:
             if wait_s is not None:
                 self._retrying[number] -= 1
@@ -210,18 +209,19 @@ class Attempts(Generic[E]):
             looks = (error.code, attempt.bytes_received) if fixed else None
             standing.failures.append(Failure(began=now - attempt.duration_s, ended=now, looks=looks))
         lane.failed(permit, error, attempt.usage, throttled=throttled, retried=retried)
+        if throttled:
+            lane.throttle(permit, hint_s, attempt.status)
         if not retried:
             return None
         if not counts:
             standing.refusals += 1
         if throttled:
-            lane.throttle(permit, hint_s, attempt.status)
             return self._put_off(standing, hint_s, now)
         if not error.sent:
             return self._policy.unreached_delay(standing.refusals, draw=self._draw)
         standing.refusals, standing.refused_since = 0, None
         if hint_s is not None:
-            lane.pause(hint_s, f"{attempt.status or error.code}, asked by the server")
+            lane.pause(hint_s, str(attempt.status or error.code), asked=True)
         if self._alike(one):
             return None
         return self._policy.delay(max(1, self._counted(one)), draw=self._draw, hint_s=hint_s, last_s=standing.waited_s)
@@ -239,7 +239,7 @@ class Attempts(Generic[E]):
 
     def _counted(self, one: _Try) -> int:
         """Count the failures that are the item's own."""
-        return sum(not one.lane.excused(failure) for failure in one.standing.failures)
+        return one.lane.counted(one.standing)
 
     def _alike(self, one: _Try) -> bool:
         """Tell whether the same request has met the same fault so often that it always will, while others were answered."""
@@ -252,15 +252,10 @@ class Attempts(Generic[E]):
         """Tell whether the run has to stop, as words to add to the error's own; None to go on."""
         if verdict != "retry":
             return "" if verdict == "stop" else None
-        since = one.standing.refused_since
-        refused_all = wait_s is None and since is not None and one.lane.succeeded_at < since
-        if refused_all or one.lane.out_of_service_s > OUTAGE_S:
-            return f" (and nothing else for {OUTAGE_S / 60:.0f} minutes)"
-        if self._deadline is not None:
-            left_s, asked_s = max(0.0, self._deadline - self._clock()), self._lanes.paused_s
-            if asked_s > left_s:
-                return f" (it asks to wait {span(asked_s)}, and the deadline is in {span(left_s)})"
-        return None
+        now, since = self._clock(), one.standing.refused_since
+        refused_all = wait_s is None and since is not None and self._lanes.succeeded_at < since
+        out = one.lane.out_of_service_s > OUTAGE_S and now - self._lanes.succeeded_at > OUTAGE_S
+        return f" (and nothing else for {span(OUTAGE_S)})" if refused_all or out else None
 
     def _stop_run(self, attempt: Attempt) -> None:
         code = attempt.error_code or "internal"

@@ -114,7 +114,7 @@ def status_of(type_: str | None, code: str | None) -> int | None:
             continue
         if name.isascii() and name.isdecimal() and len(name) == 3 and int(name) >= 400:
             return int(name)
-        status = TYPE_STATUS.get(_snake(name))
+        status = TYPE_STATUS.get(snake(name))
         if status is not None:
             return status
     return None
@@ -136,14 +136,14 @@ def classify(
     details: further names out of the error body.
     rate_codes: names (snake case) that this endpoint uses for plain rate limits, although they speak of money.
     """
-    names = tuple(_snake(name) for name in (type_, code, *details) if name)
+    names = tuple(snake(name) for name in (type_, code, *details) if name)
     about_money = not rate_codes.intersection(names) and (
         any(_is_money(name, money_codes) for name in names) or _MONEY_PHRASES.search(message) is not None
     )
     ruling = _stop(status, names, message, about_money=about_money) or _go_on(status, names, message)
     wish = headers.get("x-should-retry", "").strip().lower()
     if ruling.verdict == "retry" and wish == "false":
-        return Ruling(ruling.code, "fail")
+        return Ruling(ruling.code, "fail", throttled=ruling.throttled)
     if ruling.verdict == "fail" and wish == "true":
         return Ruling(ruling.code, "retry")
     return ruling
@@ -187,5 +187,6 @@ def _is_money(name: str, money_codes: frozenset[str]) -> bool:
     return name in money_codes or (not MONEY_WORDS.isdisjoint(words) and RATE_WORDS.isdisjoint(words))
 
 
-def _snake(name: str) -> str:
+def snake(name: str) -> str:
+    """Give a name in the form in which names are compared."""
     return _WORDS.sub("_", _CAMEL.sub("_", name).lower()).strip("_")

@@ -39,6 +39,9 @@ class Job(Struct, frozen=True, kw_only=True):
     tpm: float | None
     input_tpm: float | None
     output_tpm: float | None
+    # names of errors, beyond those that are known
+    money_codes: str | list[str] | None
+    rate_codes: str | list[str] | None
     attempts: int
     # seconds from the start of a session
     deadline: float | None

@@ -37,6 +37,9 @@ class Dial(NamedTuple):
         return "RUNNER_" + self.name.upper()
 
 
+LEAST_PER_MINUTE = 0.0001
+"""A smaller rate would let nothing out for weeks."""
+
 DIALS = (
     Dial("provider", "text", "openai, anthropic or simulator, or the dotted path of a module.", "openai", answer=True),
     Dial("model", "text", "Model to ask for.", answer=True),
@@ -50,11 +53,17 @@ DIALS = (
     Dial("concurrency", "slots", "Requests in flight at most; auto finds the number that the server takes.", "auto", 1),
     Dial("max_concurrency", "int", "The most that auto tries.", 256, 1),
     Dial(
-        "rpm", "float", "Requests per minute at most; the server's own limits are kept in any case where it tells them.", None, 0
+        "rpm",
+        "float",
+        "Requests per minute at most; the server's own limits are kept in any case where it tells them.",
+        None,
+        LEAST_PER_MINUTE,
     ),
-    Dial("tpm", "float", "Tokens per minute at most, input and output together.", None, 0),
-    Dial("input_tpm", "float", "Input tokens per minute at most.", None, 0),
-    Dial("output_tpm", "float", "Output tokens per minute at most.", None, 0),
+    Dial("tpm", "float", "Tokens per minute at most, input and output together.", None, LEAST_PER_MINUTE),
+    Dial("input_tpm", "float", "Input tokens per minute at most.", None, LEAST_PER_MINUTE),
+    Dial("output_tpm", "float", "Output tokens per minute at most.", None, LEAST_PER_MINUTE),
+    Dial("money_codes", "texts", "Further error names of this endpoint that mean no money, so that the run stops."),
+    Dial("rate_codes", "texts", "Error names of this endpoint that mean a rate limit, although they speak of quota or money."),
     Dial("attempts", "int", "Attempts per item at most; rate limits and outages use none.", 5, 1),
     Dial(
         "deadline", "span", "How long a session may take, in seconds or as 30m, 8h; then it stops, and can go on later.", None, 0

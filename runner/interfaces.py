@@ -155,14 +155,18 @@ class Lane(Protocol):
         ...
 
     def excused(self, failure: Failure) -> bool:
-        """Tell whether a failure fell into an outage, so that it does not count against its item."""
+        """Tell whether a failure fell into an outage."""
+        ...
+
+    def counted(self, standing: Standing) -> int:
+        """Count an item's failures that are its own."""
         ...
 
     def singled_out(self, standing: Standing, since: float) -> bool:
         """Tell whether an item's failures since then are its own: others were answered meanwhile, or no other one fails."""
         ...
 
-    async def acquire(self, size: int, most: int | None) -> Permit:
+    async def acquire(self, standing: Standing, size: int, most: int | None) -> Permit:
         """Wait for a permit, first come first served. size: bytes of the request; most: output tokens at most."""
         ...
 
@@ -190,8 +194,8 @@ class Lane(Protocol):
         """Take a rate limit in: fewer requests at a time, and a pause for everybody. hint_s: the wait the server asked for."""
         ...
 
-    def pause(self, seconds: float, reason: str) -> None:
-        """Let nothing out for that long, for everyone."""
+    def pause(self, seconds: float, reason: str, *, asked: bool = False) -> None:
+        """Let nothing out for that long, for everyone. asked: by the server."""
         ...
 
 
@@ -199,8 +203,8 @@ class Lanes(Protocol):
     """The lanes of a session."""
 
     @property
-    def paused_s(self) -> float:
-        """Seconds until the first lane goes on; 0 while one is not paused."""
+    def succeeded_at(self) -> float:
+        """When the last completion came in any lane, on the clock of the run; minus infinity before the first."""
         ...
 
     def of(self, model: str) -> Lane:

@@ -7,6 +7,8 @@ from runner.errors import AttemptError, ProviderError, Verdict
 
 AUTH_AFTER_SUCCESS = 3
 """Consecutive key errors that stop a run in which the key had worked; rotating proxies show one now and then."""
+MISSES_AFTER_SUCCESS = 3
+"""Rows in a row that meet no model or no API, before the session's first answer, in a run that has answers from earlier ones."""
 SAME_REFUSAL = 20
 """First answers that, all alike, show a wrong setting rather than wrong rows."""
 UNREACHED_S = 15.0
@@ -26,6 +28,7 @@ class Judge:
         self._succeeded = succeeded
         self._good_models: set[str] = set()
         self._auth_errors = 0
+        self._misses = 0
         self._refusals = 0
         self._refusal: tuple[str, str] | None = None
         self._unreached_since: float | None = None
@@ -34,7 +37,7 @@ class Judge:
         """Note a completion."""
         self._answered = True
         self._good_models.add(model)
-        self._auth_errors = 0
+        self._auth_errors = self._misses = 0
         self._unreached_since = None
 
     def verdict(self, error: AttemptError, model: str, now: float) -> Verdict:
@@ -48,10 +51,18 @@ class Judge:
             return "stop" if wrong else "retry"
         self._auth_errors = 0
         if error.code in _CONFIGURATION:
-            return "fail" if model in self._good_models else "stop"
+            return self._configured(model)
+        self._misses = 0
         if isinstance(error, ProviderError) and error.verdict == "fail" and not (self._succeeded or self._good_models):
             return self._refused(error)
         return error.verdict
+
+    def _configured(self, model: str) -> Verdict:
+        """A row's own mistake where the model answers; where it had answered in an earlier session, for a few rows in a row."""
+        if model in self._good_models:
+            return "fail"
+        self._misses += 1
+        return "fail" if self._succeeded and self._misses < MISSES_AFTER_SUCCESS else "stop"
 
     def _unreached(self, now: float) -> Verdict:
         if self._unreached_since is None:

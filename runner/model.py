@@ -183,8 +183,10 @@ class LaneState(Struct, frozen=True, kw_only=True):
     in_flight: int
     # limits in force, by name (rpm, tpm, input_tpm, output_tpm), given or learned from the server
     limits: Mapping[str, float] = {}
-    # why nothing goes out, one phrase; None when it does
+    # why things wait, one phrase; None when they do not
     waiting: str | None = None
+    # ... and nothing goes out until that is over
+    blocked: bool = False
 
 
 class Pace(Struct, frozen=True, kw_only=True):

@@ -149,7 +149,7 @@ def line(event: Progress) -> str:
 
 def _still(event: Progress) -> bool:
     """Nothing goes out or is out, so nobody knows how long it will take."""
-    return event.in_flight == 0 and any(lane.waiting for lane in event.pace.lanes)
+    return event.in_flight == 0 and any(lane.blocked for lane in event.pace.lanes)
 
 
 def phrases(event: Progress) -> list[tuple[int, str]]:

@@ -12,7 +12,9 @@ from anyio import to_thread
 from msgspec import structs
 
 from runner import database, engine, ledger, opening, source, wiring
+from runner.advice import advice
 from runner.attempt import FATAL_GRACE_S, Attempts
+from runner.backoff import RetryPolicy
 from runner.client import HttpExchange
 from runner.config import Job
 from runner.errors import RunStoppedError, StoreError
@@ -22,7 +24,6 @@ from runner.judge import Judge
 from runner.limits import Lanes
 from runner.model import Entry, Outcome, Pace, Run
 from runner.opening import Wish
-from runner.retry import RetryPolicy
 from runner.stop import Stop
 from runner.store import Known, RunStore
 from runner.tally import Tally
@@ -32,6 +33,8 @@ from runner.version import __version__
 TICK_S = 0.5
 """How often progress is told, in seconds."""
 
+LOOK_S = 0.5
+"""How often the waits that a server asks for are held against the deadline, in seconds."""
 NOTE_S = 2.0
 """How often the pace is kept in the store, in seconds."""
 STUCK = 2_000
@@ -72,7 +75,6 @@ async def execute(job: Job, store_path: Path, wish: Wish, stop: Stop, observe: O
                 RetryPolicy(attempts=job.attempts),
                 Judge(succeeded=session.succeeded),
                 stop,
-                deadline=session.deadline,
                 redact=where.redact,
                 secrets=where.secrets,
             )
@@ -98,7 +100,6 @@ class _Session:
         self._start = time.monotonic()
         self._limits, self._limits_note = wiring.limits(job)
         self.lanes = Lanes(self._limits)
-        self.deadline = self._start + job.deadline if job.deadline is not None else None
         self._attempts: Attempts[HttpExchange] | None = None
 
     @property
@@ -248,11 +249,21 @@ class _Session:
                 noted = pace
 
     async def _keep_deadline(self) -> None:
-        if self.deadline is None or self._job.deadline is None:
+        """Stop when the deadline passes, or at once when the server asks for a wait beyond it."""
+        if self._job.deadline is None:
             return
-        await anyio.sleep(max(0.0, self.deadline - time.monotonic()))
-        sentence = f"the deadline of {span(self._job.deadline)} has passed"
-        self._stop.request(sentence, grace_s=FATAL_GRACE_S, error=RunStoppedError(sentence, code="deadline"))
+        while True:
+            left_s = self._start + self._job.deadline - time.monotonic()
+            asked_s = self.lanes.asked_s
+            if left_s <= 0:
+                sentence = f"the deadline of {span(self._job.deadline)} has passed. {advice('deadline')}"
+            elif asked_s > left_s:
+                sentence = f"the server asks to wait {span(asked_s)}, beyond the deadline in {span(left_s)}. {advice('deadline')}"
+            else:
+                await anyio.sleep(min(left_s, LOOK_S))
+                continue
+            self._stop.request(sentence, grace_s=FATAL_GRACE_S, error=RunStoppedError(sentence, code="deadline"))
+            return
 
     async def _tell_stop(self) -> None:
         await self._stop.wait()

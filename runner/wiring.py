@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct, structs
 
 from runner import plugins
+from runner.classify import MONEY_CODES, snake
 from runner.client import Deadlines, HttpClient
 from runner.config import Job
 from runner.errors import UsageError
@@ -142,11 +143,24 @@ async def opened(job: Job, where: Endpoint, version: str) -> AsyncIterator[tuple
     if where.base_url is not None:
         module = plugins.load("providers", job.provider)
         async with HttpClient(deadlines, proxy=where.proxy) as client:
-            yield cast("Provider", module.make(where.base_url, key, version=version)), client
+            yield cast("Provider", module.make(where.base_url, key, version=version, **_codes(job))), client
         return
     module = plugins.load("providers", "openai")
     async with Simulator(Behaviour()) as simulator, HttpClient(deadlines) as client:
         yield cast("Provider", module.make(simulator.base_url("openai"), None, version=version)), client
+
+
+def _codes(job: Job) -> dict[str, frozenset[str]]:
+    """Give the names of errors that a job adds to those that are known; a provider of one's own need not know of them."""
+    money, rate = (
+        [given] if isinstance(given, str) else given or [] for given in (job.money_codes, job.rate_codes)
+    )  # fmt: skip
+    added = {}
+    if money:
+        added["money_codes"] = MONEY_CODES | {snake(name) for name in money}
+    if rate:
+        added["rate_codes"] = frozenset(snake(name) for name in rate)
+    return added
 
 
 def _checked(base_url: str) -> str:
@@ -156,6 +170,10 @@ def _checked(base_url: str) -> str:
         _ = parts.port
     except ValueError as error:
         raise UsageError(f"base_url {base_url!r} is not an address: {error}") from error
+    try:
+        (host or "").encode("idna")
+    except UnicodeError:
+        raise UsageError(f"base_url {base_url!r} names a host that cannot be one: {host}") from None
     if parts.username is not None or parts.password is not None:
         raise UsageError("base_url must hold no user name or password; keys come from the environment")
     if parts.scheme not in ("http", "https") or not host:

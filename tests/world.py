@@ -18,12 +18,12 @@ from virtual import run
 
 from runner import engine
 from runner.attempt import Attempts
+from runner.backoff import RetryPolicy
 from runner.errors import AttemptError, ProviderError, TransportError
 from runner.interfaces import Heard
 from runner.judge import Judge
 from runner.limits import Kind, Lanes, Limits
 from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Request, ServerSentEvent, Usage
-from runner.retry import RetryPolicy
 from runner.stop import Stop
 
 ROUND_TRIP_S = 0.02
@@ -188,7 +188,6 @@ class World:
         per_minute: dict[Kind, float] | None = None,
         attempts: int = 5,
         workers: int | None = None,
-        deadline: float | None = None,
         seed: int = 1,
     ) -> None:
         self.server, self.stop, self._workers = server, Stop(), workers
@@ -202,7 +201,6 @@ class World:
             RetryPolicy(attempts=attempts),
             Judge(),
             self.stop,
-            deadline=deadline,
             draw=random.Random(seed + 1),
             clock=anyio.current_time,
         )
@@ -223,7 +221,8 @@ class World:
 
     def _wanted(self) -> int:
         slots = self.lanes.slots
-        return self._workers if self._workers is not None else slots + max(16, slots) + min(self.lanes.stuck(), 2000)
+        base = self._workers if self._workers is not None else slots + max(16, slots)
+        return base + min(self.lanes.stuck(), 2000)
 
     async def save(self, entries: list[Entry]) -> None:
         self.entries += entries
@@ -239,8 +238,7 @@ class World:
                 yield item
 
         workers = self._wanted()
-        wanted = self._wanted if self._workers is None else None
-        await engine.run(source(), self.attempts.handle, self.save, workers=workers, stop=self.stop, wanted=wanted)
+        await engine.run(source(), self.attempts.handle, self.save, workers=workers, stop=self.stop, wanted=self._wanted)
         assert self.lanes.in_flight == 0
 
 

@@ -16,6 +16,9 @@ Kind: TypeAlias = Literal["rpm", "tpm", "input_tpm", "output_tpm"]
 LONG_S = 300.0
 """A limit that takes longer than this to come back is one for a day, not for a minute: it is not a pace."""
 
+LEAST = 1.0
+"""A smaller limit is a mistake of the server; nothing would go out."""
+
 _WORDS: Mapping[str, Kind] = {
     "requests": "rpm", "tokens": "tpm", "input-tokens": "input_tpm", "output-tokens": "output_tpm",
 }  # fmt: skip
@@ -34,7 +37,7 @@ class Seen(Struct, kw_only=True):
     @property
     def per_minute(self) -> float | None:
         """The limit as a pace, None when it is none."""
-        if self.limit is None or not self.limit > 0 or (self.reset_s is not None and self.reset_s > LONG_S):
+        if self.limit is None or self.limit < LEAST or (self.reset_s is not None and self.reset_s > LONG_S):
             return None
         return self.limit
 

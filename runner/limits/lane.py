@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Iterable
 import anyio
 
 from runner.admission import Failure, Permit, Standing
-from runner.errors import AttemptError
+from runner.errors import AttemptError, ProviderError
 from runner.limits import headers
 from runner.limits.headers import Kind
-from runner.limits.outage import Outage
+from runner.limits.outage import Here, Outage
 from runner.limits.pause import Pause
 from runner.limits.places import Places
 from runner.limits.rates import Rates
@@ -27,6 +27,8 @@ HEADERS_S = 0.1
 BACKOFF_S = 0.5
 BACKOFF_CAP_S = 60.0
 """First and longest pause after a refusal that names no wait."""
+PATIENT_HINTS = 3
+"""So many refusals with a hint, one after another without a success, are met by what the hint says alone."""
 UNREACHED = ("connect", "timeout_connect", "timeout_first_byte")
 """Errors that tell nothing of how many requests the server had taken, and that fewer at a time may help against."""
 
@@ -68,7 +70,9 @@ class Lane:
         self._gate = anyio.Lock(fast_acquire=True)
         self._standings: set[Standing] = set()
         self._next_headers = float("-inf")
-        # refusals without a hint, one episode after another
+        # items at the gate that have not been sent yet
+        self._untried = 0
+        # refusals, one episode after another
         self._refusals = 0
         self.succeeded_at = float("-inf")
 
@@ -95,9 +99,26 @@ class Lane:
         return max(0, len(self._standings) - self._slots.out)
 
     @property
+    def tried_items(self) -> int:
+        """Items that an outage may hold up and that tell nothing more of it."""
+        if not self._outage.suspected:
+            return 0
+        return sum(standing.ended is not None for standing in self._standings)
+
+    @property
     def paused_s(self) -> float:
         """Seconds that are left of a pause, 0 when there is none."""
         return self._pause.left_s
+
+    @property
+    def asked_s(self) -> float:
+        """Seconds that are left of a pause which the server has asked for, 0 when there is none."""
+        return self._pause.left_s if self._pause.asked else 0.0
+
+    @property
+    def occupied(self) -> bool:
+        """There are items in it."""
+        return bool(self._standings)
 
     @property
     def blocked(self) -> bool:
@@ -110,8 +131,12 @@ class Lane:
         return 0.0 if self._outage.since is None else self._clock() - self._outage.since
 
     def excused(self, failure: Failure) -> bool:
-        """Tell whether a failure fell into an outage, so that it does not count against its item."""
+        """Tell whether a failure fell into an outage."""
         return self._outage.excuses(failure)
+
+    def counted(self, standing: Standing) -> int:
+        """Count an item's failures that are its own."""
+        return self._outage.counted(standing.failures)
 
     def singled_out(self, standing: Standing, since: float) -> bool:
         """Tell whether an item's failures since then are its own: others were answered meanwhile, or no other one fails."""
@@ -120,26 +145,41 @@ class Lane:
 
     # -- admission
 
-    async def acquire(self, size: int, most: int | None) -> Permit:
+    async def acquire(self, standing: Standing, size: int, most: int | None) -> Permit:
         """Wait for a permit; the caller owes ``release``.
 
         size: bytes of the request. most: output tokens that the answer may have, None when unknown.
         """
-        async with self._gate:
+        tried = standing.ended is not None
+        self._untried += not tried
+        try:
             while True:
-                await self._open()
-                permit = Permit(admitted_at=0.0, size=size)
-                await self._rates.reserve(permit, most)
-                # the wait may have been long
-                if self._closed() or not (self._slots.may_take() and self._places.free):
-                    self._rates.unused(permit)
-                    continue
-                permit.admitted_at = self._clock()
-                if self._outage.since is not None:
-                    self._outage.send_probe(permit)
-                self._slots.take(permit)
-                self._places.take()
-                return permit
+                async with self._gate:
+                    permit = await self._admitted(size, most, tried=tried)
+                # else to the end of the queue
+                if permit is not None:
+                    return permit
+        finally:
+            self._untried -= not tried
+
+    async def _admitted(self, size: int, most: int | None, *, tried: bool) -> Permit | None:
+        """Wait at the gate; None to let an item go first that tells more of an outage, as it has not been tried yet."""
+        while True:
+            await self._open()
+            if tried and self._outage.since is not None and self._untried:
+                return None
+            permit = Permit(admitted_at=0.0, size=size, most=most)
+            await self._rates.reserve(permit)
+            # the wait may have been long
+            if self._closed() or not (self._slots.may_take() and self._places.free):
+                self._rates.unused(permit)
+                continue
+            permit.admitted_at = self._clock()
+            if self._outage.since is not None:
+                self._outage.send_probe(permit)
+            self._slots.take(permit)
+            self._places.take()
+            return permit
 
     async def _open(self) -> None:
         """Wait until one may go out, but for the rates."""
@@ -148,7 +188,7 @@ class Lane:
             if (wait_s := max(self._pause.left_s, probe_s or 0.0)) > 0:
                 await self._sleep(min(wait_s, LOOK_S))
             elif self._closed() or not (self._slots.may_take() and self._places.free):
-                if self._slots.opening:
+                if self._slots.opening and not self._closed():
                     await self._sleep(OPENING_S)
                 else:
                     await self._places.change(LOOK_S)
@@ -184,7 +224,7 @@ class Lane:
             if (
                 permit.probe
                 and self._outage.since is not None
-                and not self._outage.late
+                and not self._outage.soft
                 and self._outage.answered(permit, success=False)
             ):
                 self._reopen()
@@ -207,13 +247,13 @@ class Lane:
         else:
             self._rates.used(permit, usage, complete=False)
         if throttled or not retried:
-            if error.verdict == "fail" and error.sent:
+            if error.verdict == "fail" and error.sent and not throttled:
                 self._accept(permit)
             # the endpoint is there, whatever it thinks of this request
             if error.sent and self._outage.answered(permit, success=False):
                 self._reopen()
             self._outage.lost(permit)
-        elif self._outage.failed(permit, error.code, self._innocent, self._slots.out):
+        elif self._outage.failed(permit, error.code, self._here(), soft=_soft(error), out=self._slots.out):
             self._places.notify()
         if self._outage.since is not None:
             # nothing is answered, so nothing can be said of the slots
@@ -231,16 +271,20 @@ class Lane:
         """Take a rate limit in: fewer slots, and a pause for everybody; without a hint it grows from episode to episode."""
         first = self._slots.refuse(permit)
         words = str(status or 429)
+        self._refusals += first
+        # a server whose hints lead nowhere is given more and more time
+        times = self._refusals - 1 if hint_s is None else self._refusals - PATIENT_HINTS
+        own_s = 0.0
+        if first and times >= 0:
+            ceiling = min(BACKOFF_CAP_S, BACKOFF_S * 2 ** min(times, 16))
+            own_s = self._draw.uniform(ceiling / 2, ceiling)
         if hint_s is not None:
-            self.pause(hint_s + self._draw.uniform(0, min(0.25, hint_s / 4)), f"{words}, asked by the server")
-        elif first:
-            self._refusals += 1
-            ceiling = min(BACKOFF_CAP_S, BACKOFF_S * 2 ** min(self._refusals - 1, 16))
-            self.pause(self._draw.uniform(ceiling / 2, ceiling), words)
+            self.pause(hint_s + self._draw.uniform(0, min(0.25, hint_s / 4)), words, asked=True)
+        self.pause(own_s, words)
 
-    def pause(self, seconds: float, reason: str) -> None:
-        """Let nothing new out for that many seconds."""
-        if self._pause.extend(seconds, reason):
+    def pause(self, seconds: float, reason: str, *, asked: bool = False) -> None:
+        """Let nothing new out for that many seconds. asked: by the server."""
+        if self._pause.extend(seconds, f"{reason}, asked by the server" if asked else reason, asked=asked):
             self._slots.paused(seconds)
 
     def _accept(self, permit: Permit) -> None:
@@ -252,9 +296,11 @@ class Lane:
         self._slots.probing()
         self._places.notify()
 
-    def _innocent(self) -> bool:
-        """Tell whether there are items that have not failed while others succeeded; one alone may be its own trouble."""
-        return sum(not self._outage.suspects(standing) for standing in self._standings) > 1
+    def _here(self) -> Here:
+        return Here(
+            innocent=sum(not self._outage.suspects(standing) for standing in self._standings),
+            untried=sum(standing.ended is None for standing in self._standings),
+        )
 
     # -- what it is doing
 
@@ -267,6 +313,7 @@ class Lane:
             in_flight=self._slots.out,
             limits={str(kind): limit for kind, limit in self._rates.per_minute.items()},
             waiting=self._waiting(),
+            blocked=self.blocked,
         )
 
     def _waiting(self) -> str | None:
@@ -277,7 +324,15 @@ class Lane:
             return f"paused until {time.strftime('%H:%M:%S', until)} ({self._pause.reason})"
         if self._outage.since is not None:
             since = time.localtime(self._wall() - self.out_of_service_s)
-            return f"no answer since {time.strftime('%H:%M:%S', since)} ({self._outage.reason}), trying one request now and then"
-        # the last one that waited may have been the last of all
-        waits_for = self._rates.waits_for if self._gate.locked() else None
-        return f"waiting for {_WORDS[waits_for]}" if waits_for is not None else None
+            return f"out of service since {time.strftime('%H:%M:%S', since)} ({self._outage.reason}), tried again now and then"
+        if (kind := self._rates.waits_for) is None:
+            return None
+        told = f" ({self._rates.per_minute[kind]:,.10g}, told by the server)" if self._rates.told.get(kind) else ""
+        return f"waiting for {_WORDS[kind]}{told}"
+
+
+def _soft(error: AttemptError) -> bool:
+    """Tell whether a prompt may bring such a failure about: a plain 500, or an answer that broke off."""
+    status = error.status if isinstance(error, ProviderError) else None
+    down = not error.sent or error.code in ("overloaded", "closed", "timeout_first_byte") or (status or 0) > 500
+    return not down

@@ -64,15 +64,22 @@ class Lanes:
         return self._places.out
 
     def stuck(self) -> int:
-        """Count items that wait in a blocked lane while another lane could go on."""
-        if len(self._lanes) < 2:
-            return 0
-        return sum(lane.waiting_items for lane in self._lanes.values() if lane.blocked)
+        """Count items that hold a worker to no use: where a lane cannot send them while another has too few, or in an outage."""
+        tried = sum(lane.tried_items for lane in self._lanes.values())
+        if all(lane.waiting_items >= lane.slots for lane in self._lanes.values()):
+            return tried
+        waiting = (lane.waiting_items - (0 if lane.blocked else lane.slots) for lane in self._lanes.values())
+        return tried + sum(max(0, number) for number in waiting)
 
     @property
-    def paused_s(self) -> float:
-        """Seconds until the first lane goes on; 0 while one is not paused."""
-        return min((lane.paused_s for lane in self._lanes.values()), default=0.0)
+    def asked_s(self) -> float:
+        """Seconds that the server has asked to wait before the first lane goes on; 0 while one need not wait."""
+        return min((lane.asked_s for lane in self._lanes.values() if lane.occupied), default=0.0)
+
+    @property
+    def succeeded_at(self) -> float:
+        """When the last completion came in any lane, on ``clock``; minus infinity before the first."""
+        return max((lane.succeeded_at for lane in self._lanes.values()), default=float("-inf"))
 
     def states(self) -> tuple[LaneState, ...]:
         """Tell what each is doing."""

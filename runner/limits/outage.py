@@ -6,7 +6,9 @@ retries), but what is ended here is all sending, and one request at a time goes 
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
 
 from runner.admission import Failure, Permit, Standing
 
@@ -19,7 +21,26 @@ FIRST_PROBE_S = 1.0
 PROBE_FACTOR = 1.5
 LAST_PROBE_S = 15.0
 """The wait before a probe grows up to this, so that a long outage is left no later than this after its end."""
+SOFT_PROBE_S = 5.0
+"""... and up to this where the requests may have brought the failures about: then other items are to be tried soon."""
+INNOCENT = 2
+"""So many items that have not failed while others succeeded must be in trouble; one alone may be its own."""
 _NEVER = float("-inf")
+
+
+class Past(Struct, frozen=True):
+    """An outage: from, to; soft: the requests may have brought it about."""
+
+    begin: float
+    end: float
+    soft: bool
+
+
+class Here(Struct, frozen=True, kw_only=True):
+    """Who is in the lane: items that have not failed while others succeeded, and items of which nothing has come back yet."""
+
+    innocent: int
+    untried: int
 
 
 class Outage:
@@ -32,8 +53,6 @@ class Outage:
         self._clock, self._draw = clock, draw
         self.since: float | None = None
         self.reason = ""
-        # its last failure came when an answer had begun already, so the beginning of one proves nothing
-        self.late = False
         # failures, less successes
         self._spent = 0
         # last success, and the same with those that had begun before an outage
@@ -42,8 +61,15 @@ class Outage:
         self._wait_s = FIRST_PROBE_S
         self._probe_at = _NEVER
         self._probe_out = False
-        # outages that are over: (begin, end)
-        self._past: deque[tuple[float, float]] = deque(maxlen=64)
+        # the requests may have brought it about; then the beginning of an answer proves nothing
+        self.soft = False
+        # outages that are over
+        self._past: deque[Past] = deque(maxlen=64)
+
+    @property
+    def suspected(self) -> bool:
+        """The quota is spent; whether it is an outage depends on who is there."""
+        return self.since is not None or self._spent >= QUOTA
 
     @property
     def probe_in_s(self) -> float | None:
@@ -68,7 +94,7 @@ class Outage:
             # an answer that had begun before says nothing about now
             if permit.admitted_at < self._opened:
                 return False
-            self._past.append((self.since, now))
+            self._past.append(Past(self.since, now, soft=self.soft))
             self._end()
             self._good = now if success else self._good
             return True
@@ -76,43 +102,60 @@ class Outage:
             self._spent, self._first_failure, self._good = max(0, self._spent - 1), None, now
         return False
 
-    def failed(self, permit: Permit, reason: str, innocent: Callable[[], bool], out: int = 0) -> bool:
+    def failed(self, permit: Permit, reason: str, here: Here, *, soft: bool, out: int = 0) -> bool:
         """Note a failure that may be the endpoint's; True when an outage begins.
 
-        out: requests that are out. innocent: tells whether there is an item that has not failed while others succeeded; where
-        there is none, the failures are the items' own.
+        here: who is in the lane. soft: the request may have brought it about. out: requests that are out.
         """
         now = self._clock()
-        self.late = permit.accepted
         if self.since is None:
             self._spent += 1
             self._first_failure = permit.admitted_at if self._first_failure is None else self._first_failure
-            if self._spent < max(QUOTA, out / 2) or not innocent():
+            if self._spent < max(QUOTA, out / 2) or not self._believable(here, soft=soft):
                 return False
-            self.since, self._opened, self.reason = max(self._first_failure, self._good), now, reason
+            self.since, self._opened, self.reason, self.soft = max(self._first_failure, self._good), now, reason, soft
             self._wait_s = FIRST_PROBE_S
             self._probe_at = now + self._draw.uniform(0.5, 1.0) * self._wait_s
             return True
         self.reason = reason
         if permit.probe:
             self._probe_out = False
-            self._wait_s = min(self._wait_s * PROBE_FACTOR, LAST_PROBE_S)
+            self._wait_s = min(self._wait_s * PROBE_FACTOR, SOFT_PROBE_S if self.soft else LAST_PROBE_S)
             self._probe_at = now + self._draw.uniform(0.8, 1.0) * self._wait_s
-            if not innocent():
+            if not self._believable(here, soft=self.soft):
+                self._past.append(Past(self.since, now, soft=self.soft) if self.soft else Past(now, now, soft=False))
                 self._end()
         return False
 
+    def _believable(self, here: Here, *, soft: bool) -> bool:
+        """Tell whether it can be the endpoint: items are there that could show the opposite."""
+        return here.untried > 0 if soft else here.innocent >= INNOCENT
+
+    def counted(self, failures: Sequence[Failure]) -> int:
+        """Count the failures that are an item's own: none of an outage, one of each that the requests may have brought about."""
+        own, soft = 0, set()
+        for failure in failures:
+            past = self._outage_of(failure)
+            if past is None:
+                own += 1
+            elif past.soft:
+                soft.add(past.begin)
+        return own + len(soft)
+
     def excuses(self, failure: Failure) -> bool:
-        """Tell whether a failure fell into an outage, so that it is not the item's."""
-        if self.since is not None and failure.ended >= self.since:
-            return True
-        return any(failure.ended >= begin and failure.began <= end for begin, end in self._past)
+        """Tell whether a failure fell into an outage."""
+        return self._outage_of(failure) is not None
 
     def suspects(self, standing: Standing) -> bool:
         """Tell whether an item has failed while others succeeded."""
         if self.since is not None and self._clock() - self.since > DOUBT_S:
             return any(failure.ended < self._good_late for failure in standing.failures)
         return any(failure.ended < self._good and not self.excuses(failure) for failure in standing.failures)
+
+    def _outage_of(self, failure: Failure) -> Past | None:
+        if self.since is not None and failure.ended >= self.since:
+            return Past(self.since, self._clock(), soft=self.soft)
+        return next((past for past in self._past if failure.ended >= past.begin and failure.began <= past.end), None)
 
     def _end(self) -> None:
         self.since, self._probe_out, self._spent, self._first_failure = None, False, 0, None

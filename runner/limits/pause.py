@@ -15,6 +15,8 @@ class Pause:
         self._clock = clock
         self.until = _NEVER
         self.reason = ""
+        # by the server
+        self.asked = False
 
     @property
     def left_s(self) -> float:
@@ -28,10 +30,10 @@ class Pause:
             return 0.0
         return left
 
-    def extend(self, seconds: float, reason: str) -> bool:
+    def extend(self, seconds: float, reason: str, *, asked: bool = False) -> bool:
         """Pause for that many seconds from now; False when it is paused for longer already."""
         until = self._clock() + seconds
         if seconds <= 0 or until <= self.until:
             return False
-        self.until, self.reason = until, reason
+        self.until, self.reason, self.asked = until, reason, asked
         return True

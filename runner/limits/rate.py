@@ -2,10 +2,13 @@
 
 import math
 
+import anyio
 from aiolimiter import AsyncLimiter
 
 SLICE = 0.25
 """Part of the bucket that is taken at once."""
+LOOK_S = 1.0
+"""How long a wait lasts until a look is taken whether the limit is still the same."""
 CREDIT_S = 60.0
 """Seconds' worth of reservations given back that may be spent at once."""
 
@@ -43,8 +46,11 @@ class Rate:
                 limiter = self._limiter
                 # a slice as large as the bucket would lose what drips while its timer is late
                 piece = min(self.debt, limiter.max_rate * SLICE)
-                await limiter.acquire(piece)
-                self.debt -= piece
+                with anyio.move_on_after(LOOK_S) as wait:
+                    await limiter.acquire(piece)
+                # the limit may have changed meanwhile
+                if not wait.cancelled_caught:
+                    self.debt -= piece
         except BaseException:
             self.debt -= amount
             raise
@@ -62,6 +68,6 @@ def _limiter(per_minute: float) -> AsyncLimiter:
     burst = max(1.0, per_minute / 60)
     # what the burst lets through at once is taken from the steady rate, so that no minute holds more than the limit
     steady = max(per_minute - (burst - 1), per_minute / 2)
-    if not math.isfinite(steady) or steady <= 0:
+    if not math.isfinite(steady) or steady <= 0 or not math.isfinite(60 * burst / steady):
         raise ValueError(f"a rate must be a number above 0, not {per_minute}")
     return AsyncLimiter(burst, 60 * burst / steady)

@@ -11,6 +11,13 @@ from runner.model import Usage
 DRAIN_S = 1.0
 """How often what the server has left is taken over at most: answers that come together tell the same thing."""
 
+DRAINS = 3
+"""How often the same rest is taken over."""
+SPARE_TOKENS = 100_000
+"""Tokens of input that a request may have beyond its bytes: a picture behind an address, a provider's own prompt."""
+MOST_TOKENS = 1_000_000
+"""Output tokens that are believed where the request sets no limit."""
+
 
 class Rates:
     """Limits by kind: those given, those that the server tells, and the smaller where there are both."""
@@ -20,7 +27,10 @@ class Rates:
         self._rates: dict[Kind, Rate] = {kind: Rate(amount) for kind, amount in given.items()}
         self._estimate = Estimate()
         self._next_drain = float("-inf")
-        # what the last one had to wait for
+        self._drained: dict[Kind, tuple[float, int]] = {}
+        # limits that the server has told, and that hold
+        self.told: dict[Kind, bool] = {}
+        # what somebody waits for now
         self.waits_for: Kind | None = None
 
     @property
@@ -28,25 +38,25 @@ class Rates:
         """The limits in force."""
         return {kind: rate.per_minute for kind, rate in self._rates.items()}
 
-    async def reserve(self, permit: Permit, most: int | None) -> None:
-        """Wait until a request may go, and note on its permit what was set aside. most: output tokens at most, if known."""
+    async def reserve(self, permit: Permit) -> None:
+        """Wait until a request may go, and note on its permit what was set aside."""
         if not self._rates:
             return
         permit.input_tokens = self._estimate.input_tokens(permit.size)
-        permit.output_tokens = self._estimate.output_tokens(most)
-        waits_for: Kind | None = None
+        permit.output_tokens = self._estimate.output_tokens(permit.most)
         try:
             # a limit that is learned meanwhile holds from the next request on
             for kind, rate in tuple(self._rates.items()):
                 amount = _amount(kind, permit.input_tokens, permit.output_tokens)
                 if rate.waits(amount):
-                    waits_for = self.waits_for = kind
+                    self.waits_for = kind
                 await rate.acquire(amount)
                 permit.reserved[kind] = amount
         except BaseException:
             self.unused(permit)
             raise
-        self.waits_for = waits_for
+        finally:
+            self.waits_for = None
 
     def unused(self, permit: Permit) -> None:
         """Give everything back: nothing reached the server."""
@@ -58,26 +68,36 @@ class Rates:
 
     def used(self, permit: Permit, usage: Usage | None, *, complete: bool) -> None:
         """Book what a request took; what is not known was perhaps used, so the estimate stands."""
+        usage = _possible(usage, permit) if usage is not None else None
         if usage is not None and complete:
             self._estimate.learn(permit.size, usage)
         if not permit.reserved:
             return
         into = permit.input_tokens if usage is None or usage.input_tokens is None else float(usage.input_tokens)
         out = permit.output_tokens if usage is None or usage.output_tokens is None else float(usage.output_tokens)
-        self._book(permit, lambda kind: _amount(kind, into, out))
+        # Anthropic's input tokens per minute leave out what is read from its cache
+        cached = float(usage.cached_tokens or 0) if usage is not None else 0.0
+        self._book(permit, lambda kind: _amount(kind, into - cached if kind == "input_tpm" else into, out))
 
     def learn(self, kind: Kind, seen: Seen) -> None:
         """Take a limit over from the server's headers."""
         if (told := seen.per_minute) is None:
             return
         limit = min(told, self._given.get(kind, told))
+        self.told[kind] = limit == told
         if kind in self._rates:
             self._rates[kind].change(limit)
         else:
             self._rates[kind] = Rate(limit)
         # somebody else may use the same limit, or the server may count otherwise than we do
         now = self._clock()
-        if seen.remaining is not None and seen.remaining < limit / 60 and now >= self._next_drain:
+        if seen.remaining is None or seen.remaining >= limit / 60 or now < self._next_drain:
+            return
+        last, times = self._drained.get(kind, (-1.0, 0))
+        times = times + 1 if last == seen.remaining else 1
+        self._drained[kind] = seen.remaining, times
+        # a number that never moves tells nothing
+        if times <= DRAINS:
             self._next_drain = now + DRAIN_S
             self._rates[kind].drain(seen.remaining)
 
@@ -85,6 +105,17 @@ class Rates:
         for kind, rate in self._rates.items():
             if (reserved := permit.reserved.pop(kind, None)) is not None:
                 rate.settle(reserved, used(kind))
+
+
+def _possible(usage: Usage, permit: Permit) -> Usage:
+    """Hold a reported usage to what can be: one absurd number must not stop the lane for days."""
+    most_in = permit.size + SPARE_TOKENS
+    most_out = MOST_TOKENS if permit.most is None else 2 * permit.most + SPARE_TOKENS
+    return Usage(
+        input_tokens=None if usage.input_tokens is None else min(usage.input_tokens, most_in),
+        output_tokens=None if usage.output_tokens is None else min(usage.output_tokens, most_out),
+        cached_tokens=None if usage.cached_tokens is None else min(usage.cached_tokens, usage.input_tokens or 0, most_in),
+    )
 
 
 def _amount(kind: Kind, input_tokens: float, output_tokens: float) -> float:

@@ -10,13 +10,14 @@ from anyio.lowlevel import checkpoint
 from virtual import BACKEND
 from world import Decoder, Exchange, Provider, Server, World, limited
 
+from runner.admission import Standing
 from runner.attempt import Attempts
+from runner.backoff import RetryPolicy
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, RunStoppedError, StreamError, TransportError
 from runner.interfaces import Heard
 from runner.judge import UNREACHED_S, Judge
 from runner.limits import Lanes, Limits
 from runner.model import Attempt, Completion, HttpCall, Item, Outcome, Request, Usage
-from runner.retry import RetryPolicy
 from runner.stop import Stop
 
 pytestmark = pytest.mark.anyio
@@ -122,7 +123,6 @@ class Bench:
         *steps: object,
         attempts: int = 3,
         provider: Provider | None = None,
-        deadline_s: float | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
         self.start = anyio.current_time()
@@ -139,7 +139,6 @@ class Bench:
             RetryPolicy(attempts=attempts),
             self.judge,
             self.stop,
-            deadline=None if deadline_s is None else self.start + deadline_s,
             redact=lambda words: words.replace("sk-secret", "[redacted]"),
             secrets=("sk-secret",),
             draw=Highest(),
@@ -205,7 +204,7 @@ async def test_an_answer_is_an_outcome_with_its_attempt() -> None:
         bytes_received=111,
         usage=Usage(input_tokens=7, output_tokens=3),
     )
-    assert (bench.emitted, bench.slept, bench.lanes.paused_s) == ([], [], 0)
+    assert (bench.emitted, bench.slept, bench.lane.paused_s) == ([], [], 0)
 
 
 async def test_names_of_the_answer_are_kept_with_the_attempt() -> None:
@@ -236,7 +235,7 @@ async def test_a_retry_and_then_an_answer() -> None:
     assert [attempt.number for attempt in bench.emitted] == [1, 2]
     assert [attempt.status for attempt in bench.emitted] == [None, 500]
     assert bench.slept == [0.5, 1.0]
-    assert bench.lanes.paused_s == 0
+    assert bench.lane.paused_s == 0
 
 
 async def test_attempts_are_used_up() -> None:
@@ -296,8 +295,8 @@ async def test_one_items_hint_holds_the_whole_lane() -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(bench.attempts.handle, an_item(), bench.emit)
         await anyio.sleep(3)
-        assert bench.lanes.paused_s == pytest.approx(29.25, abs=0.01)
-        await bench.lane.acquire(10, None)
+        assert bench.lane.paused_s == pytest.approx(29.25, abs=0.01)
+        await bench.lane.acquire(Standing(), 10, None)
         assert bench.took_s >= 32
 
 
@@ -313,7 +312,7 @@ async def test_a_hint_of_a_server_error_pauses_the_lane_and_uses_an_attempt() ->
     outcome = settled(await bench.handle())
     assert outcome.attempts == 2
     assert bench.slept == [12.5]
-    assert bench.lanes.paused_s == pytest.approx(12.0, abs=0.01)
+    assert bench.lane.paused_s == pytest.approx(12.0, abs=0.01)
 
 
 async def test_a_lane_that_refuses_everything_for_an_hour_stops_the_run() -> None:
@@ -321,10 +320,10 @@ async def test_a_lane_that_refuses_everything_for_an_hour_stops_the_run() -> Non
     assert await bench.handle() is None
     assert bench.stop.error is not None
     assert bench.stop.error.code == "rate_limited"
-    assert "(and nothing else for 60 minutes)" in str(bench.stop.error)
+    assert "(and nothing else for 60 min)" in str(bench.stop.error)
     assert 3600 <= bench.took_s <= 3600 + 310
     # it is on the books with the reason of the stop
-    assert (bench.emitted[-1].error or "").endswith("(and nothing else for 60 minutes)")
+    assert (bench.emitted[-1].error or "").endswith("(and nothing else for 60 min)")
 
 
 async def test_an_item_that_is_refused_for_an_hour_while_others_are_answered_fails() -> None:
@@ -374,7 +373,7 @@ async def test_an_outage_of_an_hour_stops_the_run_and_fails_nothing() -> None:
     world = World(Server(fault=lambda _, since: BUSY if since >= 60 else None), workers=64)
     await world.work(10_000)
     assert world.failed == []
-    assert "(and nothing else for 60 minutes)" in str(world.stop.error)
+    assert "(and nothing else for 60 min)" in str(world.stop.error)
     assert 3600 <= world.server.since - 60 <= 3600 + 40
 
 
@@ -407,31 +406,6 @@ async def test_broken_answers_that_differ_are_tried_again() -> None:
 @pytest.mark.parametrize("error", [BUSY, CUT], ids=lambda error: error.code)
 async def test_what_may_look_different_next_time_is_tried_to_the_end(error: AttemptError) -> None:
     assert settled(await Bench(Partial(error), attempts=5).handle()).attempts == 5
-
-
-# -- the deadline
-
-
-async def test_a_hint_beyond_the_deadline_stops_the_run() -> None:
-    bench = Bench(limited(300.0), deadline_s=100.0)
-    assert await bench.handle() is None
-    assert bench.stop.error is not None
-    assert "(it asks to wait 5 min, and the deadline is in 98 s)" in str(bench.stop.error)
-    assert (bench.codes, bench.slept) == (["rate_limited"], [])
-
-
-async def test_a_hint_before_the_deadline_is_waited_for() -> None:
-    assert settled(await Bench(limited(300.0), Answer(), deadline_s=400.0).handle()).status == "done"
-
-
-async def test_a_hint_beyond_the_deadline_stops_nothing_while_another_lane_goes_on() -> None:
-    bench = Bench(limited(300.0), deadline_s=100.0, sleep=lambda _: anyio.sleep_forever())
-    bench.lanes.of("another")
-    async with anyio.create_task_group() as group:
-        group.start_soon(bench.handle)
-        await anyio.sleep(10)
-        assert not bench.stop.requested
-        group.cancel_scope.cancel()
 
 
 # -- permits

@@ -3,7 +3,7 @@
 import pytest
 
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, StreamError, TransportError
-from runner.judge import AUTH_AFTER_SUCCESS, OUTAGE_S, SAME_REFUSAL, UNREACHED_S, Judge
+from runner.judge import AUTH_AFTER_SUCCESS, MISSES_AFTER_SUCCESS, OUTAGE_S, SAME_REFUSAL, UNREACHED_S, Judge
 
 AUTH = ProviderError("401: wrong key", code="auth", verdict="stop", status=401)
 BILLING = ProviderError("402: no money", code="billing", verdict="stop", status=402)
@@ -129,6 +129,18 @@ def test_the_same_refusal_of_all_rows_is_the_rows_own_when_earlier_sessions_had_
     assert {judge.verdict(BAD, "m", 0) for _ in range(5 * SAME_REFUSAL)} == {"fail"}
 
 
-def test_answers_of_earlier_sessions_do_not_excuse_a_wrong_key_or_a_model_that_is_not_there() -> None:
-    for error in (AUTH, NOT_FOUND, BILLING):
+def test_answers_of_earlier_sessions_do_not_excuse_a_wrong_key_or_want_of_money() -> None:
+    for error in (AUTH, BILLING):
         assert Judge(succeeded=True).verdict(error, "m", 0) == "stop"
+
+
+@pytest.mark.parametrize("error", [NOT_FOUND, REDIRECT, HTML], ids=lambda e: e.code)
+def test_answers_of_earlier_sessions_excuse_a_few_rows_without_a_model_but_not_an_endpoint_that_is_gone(
+    error: AttemptError,
+) -> None:
+    judge = Judge(succeeded=True)
+    assert [judge.verdict(error, "m", 0) for _ in range(MISSES_AFTER_SUCCESS)] == ["fail", "fail", "stop"]
+    judge = Judge(succeeded=True)
+    for _ in range(10):
+        assert judge.verdict(error, "missing", 0) == "fail"
+        judge.success("m")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from virtual import BACKEND, run
 from world import REFUSED, Server, World, an_item, busy, limited
 
-from runner.admission import Permit
+from runner.admission import Permit, Standing
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError
 from runner.limits import Kind, Lane, Lanes, Limits
 from runner.limits.lane import BACKOFF_CAP_S, PARKED_S
@@ -50,7 +50,7 @@ class Line:
         self.permits: list[Permit] = []
 
     async def one(self, name: int) -> None:
-        permit = await self.lane.acquire(SIZE, 50)
+        permit = await self.lane.acquire(Standing(), SIZE, 50)
         self.through.append(name)
         self.times.append(anyio.current_time() - self.start)
         self.permits.append(permit)
@@ -84,7 +84,7 @@ async def test_no_more_than_the_slots_are_in_flight() -> None:
 
     async def work() -> None:
         nonlocal most
-        permit = await lane.acquire(SIZE, None)
+        permit = await lane.acquire(Standing(), SIZE, None)
         most = max(most, group.in_flight)
         await anyio.sleep(1)
         lane.release(permit)
@@ -120,9 +120,22 @@ async def test_one_lanes_pause_does_not_hold_another() -> None:
     line = Line(group.of("b"), stay_s=1)
     await line.all(range(4))
     assert max(line.times) < 0.01
-    assert group.paused_s == 0
-    group.of("b").pause(50, "429")
-    assert group.paused_s == pytest.approx(50)
+
+
+async def test_what_the_server_asked_for_is_told_apart_and_only_of_lanes_that_items_wait_in() -> None:
+    group = lanes(4)
+    first, second = group.of("a"), group.of("b")
+    first.pause(100, "429", asked=True)
+    assert group.asked_s == 0
+    standing = first.enter(0)
+    assert group.asked_s == pytest.approx(100)
+    second.enter(0)
+    assert group.asked_s == 0
+    second.pause(50, "503")
+    assert group.asked_s == 0
+    second.pause(70, "503", asked=True)
+    assert group.asked_s == pytest.approx(70)
+    first.leave(standing)
 
 
 async def test_limits_per_minute_are_each_lanes_own() -> None:
@@ -268,14 +281,14 @@ async def test_without_a_hint_the_pause_grows_from_episode_to_episode_and_a_succ
     lane = lanes(4).of("m")
     pauses = []
     for _ in range(12):
-        permit = await lane.acquire(SIZE, None)
+        permit = await lane.acquire(Standing(), SIZE, None)
         lane.throttle(permit, None, 429)
         pauses.append(lane.paused_s)
         lane.release(permit)
     assert pauses[0] <= 0.5
     assert all(before < after for before, after in zip(pauses[:6:2], pauses[2:8:2], strict=True))
     assert BACKOFF_CAP_S / 2 <= pauses[-1] <= BACKOFF_CAP_S
-    permit = await lane.acquire(SIZE, None)
+    permit = await lane.acquire(Standing(), SIZE, None)
     lane.succeeded(permit, None)
     lane.throttle(permit, None, 429)
     assert lane.paused_s <= 0.5
@@ -296,7 +309,7 @@ async def test_a_learned_limit_is_kept_and_shown() -> None:
 
 async def test_a_refusal_counts_as_a_request_and_costs_no_tokens() -> None:
     lane = lanes(100, tpm=600).of("m")
-    permit = await lane.acquire(SIZE, 50)
+    permit = await lane.acquire(Standing(), SIZE, 50)
     lane.failed(permit, limited(), None, throttled=True, retried=True)
     lane.release(permit)
     line = Line(lane)
@@ -307,7 +320,7 @@ async def test_a_refusal_counts_as_a_request_and_costs_no_tokens() -> None:
 async def test_what_never_reached_the_server_costs_nothing() -> None:
     lane = lanes(100, rpm=6).of("m")
     for _ in range(5):
-        permit = await lane.acquire(SIZE, 50)
+        permit = await lane.acquire(Standing(), SIZE, 50)
         lane.failed(permit, REFUSED, None, throttled=False, retried=True)
         lane.release(permit)
     line = Line(lane)
@@ -318,7 +331,7 @@ async def test_what_never_reached_the_server_costs_nothing() -> None:
 async def test_a_permit_that_was_never_used_costs_nothing() -> None:
     group = lanes(100, rpm=6)
     for _ in range(5):
-        group.of("m").release(await group.of("m").acquire(SIZE, 50), unused=True)
+        group.of("m").release(await group.of("m").acquire(Standing(), SIZE, 50), unused=True)
     line = Line(group.of("m"))
     await line.one(0)
     assert line.times[0] < 0.01
@@ -369,8 +382,8 @@ async def test_one_row_alone_is_no_outage() -> None:
     lane = lanes(100).of("m")
     lane.enter(0)
     for _ in range(100):
-        permit = await lane.acquire(SIZE, None)
-        lane.failed(permit, busy(), None, throttled=False, retried=True)
+        permit = await lane.acquire(Standing(), SIZE, None)
+        lane.failed(permit, busy(503), None, throttled=False, retried=True)
         lane.release(permit)
     assert lane.state().waiting is None
 
@@ -378,7 +391,7 @@ async def test_one_row_alone_is_no_outage() -> None:
 async def test_limits_that_good_answers_tell_are_read_now_and_then_and_those_of_refusals_always() -> None:
     group = lanes(100)
     lane, told = group.of("m"), []
-    permit = await lane.acquire(SIZE, None)
+    permit = await lane.acquire(Standing(), SIZE, None)
     for status, limit, wait_s in ((200, b"60", 0.0), (200, b"70", 0.05), (429, b"80", 0.01), (200, b"90", 0.2)):
         await anyio.sleep(wait_s)
         lane.heard(permit, status, [(b"x-ratelimit-limit-requests", limit)])
@@ -397,7 +410,7 @@ async def test_it_says_what_it_waits_for() -> None:
     group = lanes(8)
     lane = group.of("m")
     said = [lane.state().waiting]
-    permit = await lane.acquire(SIZE, None)
+    permit = await lane.acquire(Standing(), SIZE, None)
     lane.pause(30.5, "503, asked by the server")
     said.append(lane.state().waiting)
     lane.pause(PARKED_S + 60.5, "429, asked by the server")
@@ -415,7 +428,7 @@ async def test_it_says_what_it_waits_for() -> None:
 @pytest.mark.parametrize(("hint_s", "words"), [(30.0, "429, asked by the server"), (None, "429")])
 async def test_it_says_who_asked_for_a_pause(hint_s: float | None, words: str) -> None:
     lane = lanes(8).of("m")
-    lane.throttle(await lane.acquire(SIZE, None), hint_s, 429)
+    lane.throttle(await lane.acquire(Standing(), SIZE, None), hint_s, 429)
     assert (lane.state().waiting or "").startswith("paused until ")
     assert (lane.state().waiting or "").endswith(f" ({words})")
 
@@ -446,14 +459,14 @@ async def test_it_says_since_when_there_is_no_answer() -> None:
     lane.enter(0), lane.enter(0)
     await anyio.sleep(5.5)
     for _ in range(20):
-        permit = await lane.acquire(SIZE, None)
-        lane.failed(permit, busy(), None, throttled=False, retried=True)
+        permit = await lane.acquire(Standing(), SIZE, None)
+        lane.failed(permit, busy(503), None, throttled=False, retried=True)
         lane.release(permit)
     await anyio.sleep(30)
-    assert lane.state().waiting == f"no answer since {at(5.5)} (server_error), trying one request now and then"
+    assert lane.state().waiting == f"out of service since {at(5.5)} (server_error), tried again now and then"
     assert lane.out_of_service_s == pytest.approx(30, abs=0.1)
     assert lane.blocked
-    probe = await lane.acquire(SIZE, None)
+    probe = await lane.acquire(Standing(), SIZE, None)
     lane.succeeded(probe, None)
     lane.release(probe)
     assert (lane.state().waiting, lane.out_of_service_s, lane.blocked) == (None, 0, False)
@@ -469,7 +482,7 @@ async def test_cancelling_who_waits_leaves_nothing_behind() -> None:
     await held.all(range(2))
     for _ in range(20):
         with anyio.move_on_after(1) as scope:
-            await lane.acquire(SIZE, 50)
+            await lane.acquire(Standing(), SIZE, 50)
         assert scope.cancelled_caught
     for permit in held.permits:
         lane.release(permit)
@@ -494,17 +507,17 @@ async def test_a_probe_that_is_given_up_makes_room_for_another() -> None:
     lane = lanes(100).of("m")
     lane.enter(0), lane.enter(0)
     for _ in range(20):
-        permit = await lane.acquire(SIZE, None)
+        permit = await lane.acquire(Standing(), SIZE, None)
         lane.failed(permit, busy(), None, throttled=False, retried=True)
         lane.release(permit)
     for give_up in ("cancelled", "unused"):
-        probe = await lane.acquire(SIZE, None)
+        probe = await lane.acquire(Standing(), SIZE, None)
         assert probe.probe
         if give_up == "cancelled":
             lane.cancelled(probe)
         lane.release(probe, unused=give_up == "unused")
     with anyio.fail_after(1):
-        assert (await lane.acquire(SIZE, None)).probe
+        assert (await lane.acquire(Standing(), SIZE, None)).probe
 
 
 def nobody_is_left_behind(seed: int, tuned: bool, per_minute: dict[str, float], ceiling: int) -> None:
@@ -520,7 +533,7 @@ def nobody_is_left_behind(seed: int, tuned: bool, per_minute: dict[str, float], 
             await anyio.sleep(draw.uniform(0, 20))
             with anyio.move_on_after(draw.choice([0.0, 1e-6, 0.01, 0.5, 5.0, 50.0])):
                 try:
-                    permit = await lane.acquire(draw.choice([40, 400, 40_000]), 50)
+                    permit = await lane.acquire(Standing(), draw.choice([40, 400, 40_000]), 50)
                     await use(lane, permit)
                 finally:
                     lane.leave(standing)

@@ -10,7 +10,7 @@ from world import REFUSED, Server, World, an_item, busy
 
 from runner.admission import Failure, Permit, Standing
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, StreamError, TransportError
-from runner.limits.outage import FIRST_PROBE_S, LAST_PROBE_S, PROBE_FACTOR, QUOTA, Outage
+from runner.limits.outage import FIRST_PROBE_S, LAST_PROBE_S, PROBE_FACTOR, QUOTA, Here, Outage
 
 
 class Highest(random.Random):
@@ -32,7 +32,8 @@ class Bench:
         return Permit(admitted_at=self.now - ago)
 
     def fail(self, permit: Permit | None = None, reason: str = "server_error") -> bool:
-        return self.outage.failed(permit or self.sent(), reason, lambda: self.innocent)
+        here = Here(innocent=9 if self.innocent else 0, untried=0)
+        return self.outage.failed(permit or self.sent(), reason, here, soft=False)
 
     def succeed(self, permit: Permit | None = None) -> bool:
         return self.outage.answered(permit or self.sent(), success=True)
@@ -322,7 +323,7 @@ async def test_one_failure_in_five_at_random_is_never_an_outage(ceiling: int, tu
 
 @pytest.mark.anyio
 async def test_one_item_that_waits_alone_through_an_outage_is_answered() -> None:
-    server = Server(fault=lambda _item, since: busy() if since < 300 else None)
+    server = Server(fault=lambda _item, since: busy(503) if since < 300 else None)
     world = World(server, workers=64)
     await world.work([an_item(number) for number in range(25)])
     assert [outcome.error_code for outcome in world.failed] == []

@@ -17,6 +17,11 @@ from runner.model import Usage
 pytestmark = pytest.mark.anyio
 
 
+async def reserve(books: Rates, permit: Permit, most: int | None) -> None:
+    permit.most = most
+    await books.reserve(permit)
+
+
 @pytest.fixture
 def anyio_backend() -> object:
     return BACKEND
@@ -189,7 +194,7 @@ async def minutes(books: Rates, used: Usage, count: int, *, size: int = 400, mos
     start, went = anyio.current_time(), []
     for _ in range(count):
         permit = Permit(admitted_at=0, size=size)
-        await books.reserve(permit, most)
+        await reserve(books, permit, most)
         went.append(anyio.current_time() - start)
         books.used(permit, used, complete=True)
     return went
@@ -220,7 +225,7 @@ async def test_answers_that_come_late_land_on_the_limit_too() -> None:
     async with anyio.create_task_group() as group:
         while anyio.current_time() - start < 600:
             permit = Permit(admitted_at=0, size=400)
-            await books.reserve(permit, None)
+            await reserve(books, permit, None)
             group.start_soon(answer, permit)
     assert used[0] / 10 == pytest.approx(60_000, rel=0.05)
 
@@ -231,7 +236,7 @@ async def test_large_requests_are_not_starved_by_small_ones() -> None:
 
     async def one(name: int, size: int) -> None:
         async with gate:
-            await books.reserve(Permit(admitted_at=0, size=size), None)
+            await reserve(books, Permit(admitted_at=0, size=size), None)
             order.append(name)
 
     async with anyio.create_task_group() as group:
@@ -242,20 +247,20 @@ async def test_large_requests_are_not_starved_by_small_ones() -> None:
 
 async def test_nothing_is_set_aside_where_there_are_no_limits() -> None:
     permit = Permit(admitted_at=0, size=400)
-    await rates().reserve(permit, None)
+    await reserve(rates(), permit, None)
     assert permit.reserved == {}
 
 
 async def test_each_kind_sets_its_own_amount_aside() -> None:
     permit = Permit(admitted_at=0, size=400)
-    await rates(rpm=60_000, tpm=1e6, input_tpm=1e6, output_tpm=1e6).reserve(permit, 50)
+    await reserve(rates(rpm=60_000, tpm=1e6, input_tpm=1e6, output_tpm=1e6), permit, 50)
     into = 400 / BYTES_PER_TOKEN
     assert permit.reserved == {"rpm": 1, "tpm": into + 50, "input_tpm": into, "output_tpm": 50}
 
 
 async def set_aside(books: Rates) -> Permit:
     permit = Permit(admitted_at=0, size=400)
-    await books.reserve(permit, 50)
+    await reserve(books, permit, 50)
     return permit
 
 
@@ -300,21 +305,23 @@ async def test_a_failed_attempt_teaches_the_estimate_nothing() -> None:
 
 async def test_who_gives_up_at_the_second_limit_gets_the_first_back() -> None:
     books = rates(rpm=6000, tpm=600)
-    await books.reserve(Permit(admitted_at=0, size=40), 10)
+    await reserve(books, Permit(admitted_at=0, size=40), 10)
     permit = Permit(admitted_at=0, size=40)
     with anyio.move_on_after(0.1) as scope:
-        await books.reserve(permit, 1000)
+        await reserve(books, permit, 1000)
     assert scope.cancelled_caught
     assert permit.reserved == {}
     assert books._rates["rpm"].debt == -1
 
 
-async def test_what_the_last_one_waited_for_is_told() -> None:
+async def test_what_somebody_waits_for_is_told_while_it_is_waited_for() -> None:
     books = rates(rpm=60_000, input_tpm=600)
     await set_aside(books)
-    assert books.waits_for == "input_tpm"
-    await anyio.sleep(60)
-    await books.reserve(Permit(admitted_at=0, size=4), 1)
+    assert books.waits_for is None
+    async with anyio.create_task_group() as group:
+        group.start_soon(reserve, books, Permit(admitted_at=0, size=40), 1)
+        await anyio.wait_all_tasks_blocked()
+        assert books.waits_for == "input_tpm"
     assert books.waits_for is None
 
 
@@ -347,7 +354,7 @@ async def test_a_limit_learned_while_somebody_waits_holds_from_the_next_on() -> 
     await set_aside(books)
     permit = Permit(admitted_at=0, size=400)
     async with anyio.create_task_group() as group:
-        group.start_soon(books.reserve, permit, 50)
+        group.start_soon(reserve, books, permit, 50)
         await anyio.sleep(1)
         books.learn("rpm", Seen(limit=60.0))
     assert set(permit.reserved) == {"tpm"}
@@ -358,7 +365,7 @@ async def test_a_limit_learned_while_somebody_waits_holds_from_the_next_on() -> 
 async def test_a_limit_lowered_while_somebody_waits_holds_for_it() -> None:
     books, start = rates(input_tpm=6000), anyio.current_time()
     async with anyio.create_task_group() as group:
-        group.start_soon(books.reserve, Permit(admitted_at=0, size=8000), None)
+        group.start_soon(reserve, books, Permit(admitted_at=0, size=8000), None)
         await anyio.sleep(10)
         books.learn("input_tpm", Seen(limit=600.0))
     # 1100 of 2000 went in the first ten seconds
