@@ -25,6 +25,8 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     floor: float = 0.2
     growth: float = 1.25
     cap_s: float = 60.0
+    # so many refusals of an item in a row are met by the server's wait and a little; more of them by waits that grow
+    patient: int = 8
     # how long an item may be put off by rate limits before it fails, in seconds
     patience_s: float = 3600.0
     # the same fault of the same request so often in a row is final
@@ -62,4 +64,6 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         if hint_s is None:
             floor = max(base_s * self.floor, last_s * self.growth)
             return draw.uniform(min(floor, 0.8 * ceiling), ceiling)
-        return hint_s + draw.uniform(0, min(ceiling, base_s))
+        # a hint that has led nowhere so often is not enough
+        beyond = base_s * self.factor ** max(0, min(times, 64) - self.patient)
+        return hint_s + draw.uniform(0, min(ceiling, beyond))

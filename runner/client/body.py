@@ -1,14 +1,17 @@
 """The body's bytes on their way to the decoder: counted, inflated where needed, under the cap."""
 
 import zlib
+from collections.abc import Iterable, Iterator
 
 from runner.errors import StreamError
 
+_STEP = 64 << 10
+"""Bytes that are inflated at once: a bomb shows before it has grown."""
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
 class Body:
-    """Call it with each chunk; it gives the bytes to decode and keeps ``received``, after inflation."""
+    """Give ``pieces`` each chunk; it gives the bytes to decode and keeps ``received``, after inflation."""
 
     __slots__ = ("_inflate", "_most", "received")
 
@@ -28,15 +31,32 @@ class Body:
                 verdict="stop",
             )
 
-    def __call__(self, chunk: bytes) -> bytes:
-        """Take a chunk. Raises StreamError over the cap and for a broken compression."""
+    def pieces(self, chunk: bytes) -> Iterable[bytes]:
+        """Take a chunk; give its bytes in pieces that stay small however they were packed.
+
+        Raises StreamError over the cap and for a broken compression.
+        """
         if self._inflate is not None:
+            return self._inflated(chunk)
+        self._count(chunk)
+        return (chunk,)
+
+    def _inflated(self, chunk: bytes) -> Iterator[bytes]:
+        assert self._inflate is not None
+        while True:
+            # one byte more than allowed shows that there is more
+            step = min(_STEP, self._most - self.received + 1)
             try:
-                # one byte more than allowed shows a bomb without letting it grow
-                chunk = self._inflate.decompress(chunk, self._most - self.received + 1)
+                piece = self._inflate.decompress(chunk, step)
             except zlib.error as error:
                 raise StreamError("the answer's compression is broken", code="malformed_stream") from error
-        self.received += len(chunk)
+            self._count(piece)
+            yield piece
+            chunk = self._inflate.unconsumed_tail
+            if not chunk and len(piece) < step:
+                return
+
+    def _count(self, piece: bytes) -> None:
+        self.received += len(piece)
         if self.received > self._most:
             raise StreamError(f"the answer is larger than {self._most} bytes", code="size_cap", verdict="fail")
-        return chunk

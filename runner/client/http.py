@@ -61,7 +61,10 @@ class Caps(Struct, frozen=True, kw_only=True):
     events: int = 100_000
     # after decompression
     body_bytes: int = 64 << 20
-    text_chars: int = 16 << 20
+    # an answer in one piece
+    json_bytes: int = 4 << 20
+    # the longest answers of today's models have a fifth less; four bytes each at worst, and as many again when they are joined
+    text_chars: int = 768 << 10
 
 
 class HttpExchange:
@@ -255,7 +258,7 @@ class HttpClient:
         if kind == "text/event-stream":
             await self._events(chunks, body, decoder, exchange, watch)
         elif kind == "application/json" or kind.endswith("+json"):
-            await whole(chunks, body, decoder, watch)
+            await whole(chunks, body, decoder, watch, self._caps.json_bytes)
             exchange.began()
             self._check_text(decoder)
         else:
@@ -280,8 +283,10 @@ class HttpClient:
                 watch.enter("silence")
                 exchange.began()
             try:
-                for event in sse.feed(body(chunk)):
-                    decoder.feed(event)
+                for piece in body.pieces(chunk):
+                    for event in sse.feed(piece):
+                        decoder.feed(event)
+                    self._check_text(decoder)
             except StreamError:
                 # behind the finish reason it costs the tail, not the answer
                 if not decoder.complete:
@@ -291,7 +296,6 @@ class HttpClient:
                 return
             if exchange.time_to_first_token_s is None and decoder.started:
                 exchange.time_to_first_token_s = watch.age_s
-            self._check_text(decoder)
             if decoder.complete:
                 exchange.answered_s = watch.age_s
                 exchange.tail_lost = not await tail(chunks, body, sse, decoder, self._caps.text_chars)

@@ -51,10 +51,11 @@ async def tail(chunks: AsyncIterator[bytes], body: Body, sse: SSEDecoder, decode
     with anyio.move_on_after(END_S if ended else TAIL_S, shield=True) as limit:
         try:
             async for chunk in chunks:
-                for event in sse.feed(body(chunk)):
-                    decoder.feed(event)
-                if decoder.text_chars > most_chars:
-                    break
+                for piece in body.pieces(chunk):
+                    for event in sse.feed(piece):
+                        decoder.feed(event)
+                    if decoder.text_chars > most_chars:
+                        return decoder.ended
                 if decoder.ended and not ended:
                     ended, limit.deadline = True, anyio.current_time() + END_S
             else:
@@ -73,20 +74,22 @@ def feed_unfinished(sse: SSEDecoder, decoder: Decoder) -> None:
             decoder.feed(last)
 
 
-async def whole(chunks: AsyncIterator[bytes], body: Body, decoder: Decoder, watch: Watch) -> None:
-    """Take plain JSON in place of a stream."""
-    pieces = []
+async def whole(chunks: AsyncIterator[bytes], body: Body, decoder: Decoder, watch: Watch, most: int) -> None:
+    """Take plain JSON of ``most`` bytes at most in place of a stream."""
+    data = bytearray()
     watching_silence = False
     async for chunk in chunks:
         if not watching_silence:
             watching_silence = True
             watch.enter("silence")
         watch.beat()
-        pieces.append(body(chunk))
-    data = b"".join(pieces)
+        for piece in body.pieces(chunk):
+            data += piece
+            if len(data) > most:
+                raise StreamError(f"the answer in one piece is larger than {most} bytes", code="size_cap", verdict="fail")
     if not data.strip():
         raise StreamError("the answer is empty", code="truncated")
-    decoder.whole(data)
+    decoder.whole(bytes(data))
     if not decoder.complete:
         raise StreamError("the answer has no finish reason", code="truncated")
 
@@ -112,10 +115,11 @@ async def head_of(chunks: AsyncIterator[bytes], body: Body) -> bytes:
 
 async def _gather(chunks: AsyncIterator[bytes], body: Body, head: bytearray) -> None:
     async for chunk in chunks:
-        head += body(chunk)
-        if len(head) >= ERROR_BODY_BYTES:
-            del head[ERROR_BODY_BYTES:]
-            return
+        for piece in body.pieces(chunk):
+            head += piece
+            if len(head) >= ERROR_BODY_BYTES:
+                del head[ERROR_BODY_BYTES:]
+                return
 
 
 def content_of(raw: list[tuple[bytes, bytes]]) -> tuple[str, str]:

@@ -276,7 +276,8 @@ class Lane:
         times = self._refusals - 1 if hint_s is None else self._refusals - PATIENT_HINTS
         own_s = 0.0
         if first and times >= 0:
-            ceiling = min(BACKOFF_CAP_S, BACKOFF_S * 2 ** min(times, 16))
+            longest = BACKOFF_CAP_S if hint_s is None else max(BACKOFF_S, 2 * hint_s)
+            ceiling = min(longest, BACKOFF_S * 2 ** min(times, 16))
             own_s = self._draw.uniform(ceiling / 2, ceiling)
         if hint_s is not None:
             self.pause(hint_s + self._draw.uniform(0, min(0.25, hint_s / 4)), words, asked=True)

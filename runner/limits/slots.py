@@ -20,7 +20,7 @@ REOPENED_DOUBLING_S = 0.25
 """The same behind a pause."""
 HOLD_S = 8.0
 """After trouble: seconds without any until one more slot is tried."""
-HOLD_PAUSES = 12
+HOLD_PAUSES = 16
 """... and at least so many times as long as the pause that the trouble cost."""
 HOLD_MOST_S = 120.0
 """... but no longer than this ..."""
