@@ -1,0 +1,1 @@
+"""Benchmarks: real ``runner`` processes against servers on loopback. They need a checkout with the project installed."""

@@ -1,0 +1,70 @@
+"""``python -m benchmarks.limits``: how well runner keeps to limits, outages and bad servers. See ``benchmarks/README.md``."""
+
+import argparse
+import asyncio
+import platform
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from benchmarks.scenarios import SCENARIOS, Bench
+from benchmarks.table import Figure, missed, render
+
+
+def main() -> int:
+    """Parse the command line, measure, print the table; 1 when a target is missed or a run could not be measured."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.limits", description=__doc__)
+    parser.add_argument("--only", action="append", choices=SCENARIOS, metavar="NAME", help=f"one of {', '.join(SCENARIOS)}")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each scenario; the table shows their median (3)")
+    parser.add_argument("--outage-s", type=float, default=60.0, help="length of the outages; 600 is the real one (60)")
+    parser.add_argument("--timeline", action="store_true", help="print what the server saw, second by second")
+    given = parser.parse_args()
+    found: dict[str, list[list[Figure]]] = {}
+    failed = 0
+    for name in given.only or SCENARIOS:
+        for number in range(1, given.runs + 1):
+            begin = time.monotonic()
+            try:
+                figures = _measured(name, Bench(timeline=given.timeline, outage_s=given.outage_s))
+            except asyncio.CancelledError:
+                return 128 + signal.SIGTERM
+            except RuntimeError as error:
+                failed += 1
+                _say(f"{name}, run {number}: not measured: {error}")
+                continue
+            found.setdefault(name, []).append(figures)
+            shown = ", ".join(f"{figure.what} {figure.text(figure.value)}" for figure in figures)
+            _say(f"{name}, run {number}, {time.monotonic() - begin:.0f} s: {shown}")
+    print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, median of {given.runs}\n")
+    print(render(found))
+    return int(failed > 0 or any(missed(runs) for runs in found.values()))
+
+
+def _measured(name: str, bench: Bench) -> list[Figure]:
+    with (
+        tempfile.TemporaryDirectory(prefix="runner-bench-") as folder,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop,
+    ):
+        return loop.run(_ended_by_sigterm(SCENARIOS[name](Path(folder), bench)))
+
+
+async def _ended_by_sigterm(measuring: Coroutine[Any, Any, list[Figure]]) -> list[Figure]:
+    """End as after Ctrl-C, so that no process is left behind."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await measuring
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,18 @@
+"""What every scenario is given beside its folder."""
+
+import sys
+from typing import NamedTuple
+
+from benchmarks.gauge import Gauge
+
+
+class Bench(NamedTuple):
+    """How to measure."""
+
+    timeline: bool
+    outage_s: float
+
+    def show(self, gauge: Gauge, begin: float) -> None:
+        """Print the timeline where it is wanted."""
+        if self.timeline:
+            print(gauge.timeline(begin), file=sys.stderr, flush=True)
