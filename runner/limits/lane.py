@@ -224,7 +224,7 @@ class Lane:
             if (
                 permit.probe
                 and self._outage.since is not None
-                and not self._outage.soft
+                and not self._outage.late
                 and self._outage.answered(permit, success=False)
             ):
                 self._reopen()

@@ -61,8 +61,10 @@ class Outage:
         self._wait_s = FIRST_PROBE_S
         self._probe_at = _NEVER
         self._probe_out = False
-        # the requests may have brought it about; then the beginning of an answer proves nothing
+        # the requests may have brought it about
         self.soft = False
+        # its last failure came when an answer had begun already, so the beginning of one proves nothing
+        self.late = False
         # outages that are over
         self._past: deque[Past] = deque(maxlen=64)
 
@@ -108,6 +110,7 @@ class Outage:
         here: who is in the lane. soft: the request may have brought it about. out: requests that are out.
         """
         now = self._clock()
+        self.late = permit.accepted
         if self.since is None:
             self._spent += 1
             self._first_failure = permit.admitted_at if self._first_failure is None else self._first_failure
