@@ -114,8 +114,12 @@ class AnthropicDecoder(Draft):
 
     def feed(self, event: ServerSentEvent) -> None:
         """Take one event. Raises ProviderError, StreamError."""
-        # a ping says nothing, and some gateways send it without data
-        if self.ended or event.event == "ping":
+        if self.ended:
+            return
+        if event.event == "ping":
+            # it says nothing, and some gateways send it without JSON; but a broken object is a broken stream
+            if event.data.lstrip().startswith(b"{"):
+                self._object(event.data)
             return
         data = event.data
         # not of this dialect, but gateways that speak both send it

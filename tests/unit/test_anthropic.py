@@ -141,6 +141,13 @@ def test_odd_events_change_nothing(odd) -> None:
     assert made.completion() == Completion(text="ab", finish_reason="end_turn")
 
 
+@pytest.mark.parametrize("data", [b'{"type": "ping"', b'{"type": pi', b"{"])
+def test_a_ping_that_is_broken_is_a_broken_stream(data: bytes) -> None:
+    with pytest.raises(StreamError) as caught:
+        decoder().feed(ServerSentEvent("ping", data))
+    assert caught.value.code == "malformed_stream"
+
+
 def test_a_ping_may_be_empty_and_a_done_is_an_end() -> None:
     made = decoder(start(), block(), delta(text="a"), end())
     made.feed(ServerSentEvent("ping", b""))
