@@ -21,7 +21,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     # longest wait for a server that is out of reach, in seconds: trying costs nothing, and it should be seen soon
     unreached_cap_s: float = 4.0
     factor: float = 2.0
-    # no wait is shorter than this part of the first bound, nor than the last wait times ``growth``
+    # no wait is shorter than this part of the first bound, nor than the last wait times ``growth``, up to eight times its bound
     floor: float = 0.2
     growth: float = 1.25
     cap_s: float = 60.0
@@ -62,8 +62,8 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         # the exponent is bounded because a float is
         ceiling = min(cap_s, base_s * self.factor ** min(times - 1, 64))
         if hint_s is None:
-            floor = max(base_s * self.floor, last_s * self.growth)
-            return draw.uniform(min(floor, 0.8 * ceiling), ceiling)
+            floor = max(base_s * self.floor, min(last_s * self.growth, 8 * ceiling, 0.8 * cap_s))
+            return draw.uniform(floor, max(ceiling, min(floor * self.growth, cap_s)))
         # a hint that has led nowhere so often is not enough
         beyond = base_s * self.factor ** max(0, min(times, 64) - self.patient)
         return hint_s + draw.uniform(0, min(ceiling, beyond))

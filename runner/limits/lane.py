@@ -7,37 +7,22 @@ from collections.abc import Awaitable, Callable, Iterable
 import anyio
 
 from runner.admission import Failure, Permit, Standing
-from runner.errors import AttemptError, ProviderError
-from runner.limits import headers
+from runner.errors import AttemptError
 from runner.limits.headers import Kind
-from runner.limits.outage import Here, Outage
+from runner.limits.outage import Here, Outage, soft
 from runner.limits.pause import Pause
 from runner.limits.places import Places
 from runner.limits.rates import Rates
+from runner.limits.refusals import Refusals
 from runner.limits.slots import Slots
+from runner.limits.waiting import waiting
 from runner.model import LaneState, Usage
 
-PARKED_S = 600.0
-"""A pause longer than this is told with its date."""
 LOOK_S = 1.0
 """How long somebody who waits for a point in time sleeps at most: the point may have moved."""
 OPENING_S = 0.005
-HEADERS_S = 0.1
-"""How often the limits that good answers tell are read at most."""
-BACKOFF_S = 0.5
-BACKOFF_CAP_S = 60.0
-"""First and longest pause after a refusal that names no wait."""
-PATIENT_HINTS = 3
-"""So many refusals with a hint, one after another without a success, are met by what the hint says alone."""
 UNREACHED = ("connect", "timeout_connect", "timeout_first_byte")
 """Errors that tell nothing of how many requests the server had taken, and that fewer at a time may help against."""
-
-_WORDS: dict[Kind, str] = {
-    "rpm": "requests/min",
-    "tpm": "tokens/min",
-    "input_tpm": "input tokens/min",
-    "output_tpm": "output tokens/min",
-}
 
 
 class Lane:
@@ -66,14 +51,13 @@ class Lane:
         self._rates = Rates(given, clock)
         self._pause = Pause(clock)
         self._outage = Outage(clock, self._draw)
-        # who came first goes first
+        self._refusals = Refusals(self._draw)
+        # who came first goes first; of those not tried yet only one stands in the gate, so that a retry passes the others
         self._gate = anyio.Lock(fast_acquire=True)
+        self._door = anyio.Lock(fast_acquire=True)
         self._standings: set[Standing] = set()
-        self._next_headers = float("-inf")
         # items at the gate that have not been sent yet
         self._untried = 0
-        # refusals, one episode after another
-        self._refusals = 0
         self.succeeded_at = float("-inf")
 
     # -- who is in the lane
@@ -122,7 +106,7 @@ class Lane:
 
     @property
     def blocked(self) -> bool:
-        """Nothing goes out for now, whatever comes back."""
+        """Nothing goes out at present, whatever comes back."""
         return self._pause.left_s > 0 or self._outage.since is not None
 
     @property
@@ -150,17 +134,23 @@ class Lane:
 
         size: bytes of the request. most: output tokens that the answer may have, None when unknown.
         """
-        tried = standing.ended is not None
-        self._untried += not tried
-        try:
-            while True:
-                async with self._gate:
-                    permit = await self._admitted(size, most, tried=tried)
-                # else to the end of the queue
-                if permit is not None:
-                    return permit
-        finally:
-            self._untried -= not tried
+        if standing.ended is None:
+            self._untried += 1
+            try:
+                async with self._door:
+                    return await self._passed(size, most, tried=False)
+            finally:
+                self._untried -= 1
+        return await self._passed(size, most, tried=True)
+
+    async def _passed(self, size: int, most: int | None, *, tried: bool) -> Permit:
+        """Wait for the gate, and at it."""
+        while True:
+            async with self._gate:
+                permit = await self._admitted(size, most, tried=tried)
+            # else to the end of the queue
+            if permit is not None:
+                return permit
 
     async def _admitted(self, size: int, most: int | None, *, tried: bool) -> Permit | None:
         """Wait at the gate; None to let an item go first that tells more of an outage, as it has not been tried yet."""
@@ -212,13 +202,7 @@ class Lane:
 
     def heard(self, permit: Permit, status: int, raw: Iterable[tuple[bytes, bytes]]) -> None:
         """Note that an answer has begun; ``raw`` are its headers."""
-        now = self._clock()
-        if status != 200 or now >= self._next_headers:
-            self._next_headers = now + HEADERS_S
-            raw = list(raw)
-            if headers.speaks(raw):
-                for kind, seen in headers.read(raw, self._wall()).items():
-                    self._rates.learn(kind, seen)
+        self._rates.hear(raw, self._wall(), always=status != 200)
         if status == 200:
             self._accept(permit)
             if (
@@ -233,7 +217,7 @@ class Lane:
         """Book a completion."""
         self.succeeded_at = self._clock()
         self._accept(permit)
-        self._refusals = 0
+        self._refusals.succeeded()
         self._rates.used(permit, usage, complete=True)
         if self._outage.answered(permit, success=True):
             self._reopen()
@@ -253,7 +237,7 @@ class Lane:
             if error.sent and self._outage.answered(permit, success=False):
                 self._reopen()
             self._outage.lost(permit)
-        elif self._outage.failed(permit, error.code, self._here(), soft=_soft(error), out=self._slots.out):
+        elif self._outage.failed(permit, error.code, self._here(), soft=soft(error), out=self._slots.out):
             self._places.notify()
         if self._outage.since is not None:
             # nothing is answered, so nothing can be said of the slots
@@ -269,16 +253,8 @@ class Lane:
 
     def throttle(self, permit: Permit, hint_s: float | None, status: int | None) -> None:
         """Take a rate limit in: fewer slots, and a pause for everybody; without a hint it grows from episode to episode."""
-        first = self._slots.refuse(permit)
         words = str(status or 429)
-        self._refusals += first
-        # a server whose hints lead nowhere is given more and more time
-        times = self._refusals - 1 if hint_s is None else self._refusals - PATIENT_HINTS
-        own_s = 0.0
-        if first and times >= 0:
-            longest = BACKOFF_CAP_S if hint_s is None else max(BACKOFF_S, 2 * hint_s)
-            ceiling = min(longest, BACKOFF_S * 2 ** min(times, 16))
-            own_s = self._draw.uniform(ceiling / 2, ceiling)
+        own_s = self._refusals.pause_s(hint_s, first=self._slots.refuse(permit))
         if hint_s is not None:
             self.pause(hint_s + self._draw.uniform(0, min(0.25, hint_s / 4)), words, asked=True)
         self.pause(own_s, words)
@@ -313,27 +289,6 @@ class Lane:
             ceiling=self._slots.ceiling,
             in_flight=self._slots.out,
             limits={str(kind): limit for kind, limit in self._rates.per_minute.items()},
-            waiting=self._waiting(),
+            waiting=waiting(self._pause, self._outage, self._rates, clock=self._clock(), wall=self._wall()),
             blocked=self.blocked,
         )
-
-    def _waiting(self) -> str | None:
-        if (left := self._pause.left_s) > 0:
-            until = time.localtime(self._wall() + left)
-            if left > PARKED_S:
-                return f"parked until {time.strftime('%Y-%m-%d %H:%M:%S', until)} ({self._pause.reason})"
-            return f"paused until {time.strftime('%H:%M:%S', until)} ({self._pause.reason})"
-        if self._outage.since is not None:
-            since = time.localtime(self._wall() - self.out_of_service_s)
-            return f"out of service since {time.strftime('%H:%M:%S', since)} ({self._outage.reason}), tried again now and then"
-        if (kind := self._rates.waits_for) is None:
-            return None
-        told = f" ({self._rates.per_minute[kind]:,.10g}, told by the server)" if self._rates.told.get(kind) else ""
-        return f"waiting for {_WORDS[kind]}{told}"
-
-
-def _soft(error: AttemptError) -> bool:
-    """Tell whether a prompt may bring such a failure about: a plain 500, or an answer that broke off."""
-    status = error.status if isinstance(error, ProviderError) else None
-    down = not error.sent or error.code in ("overloaded", "closed", "timeout_first_byte") or (status or 0) > 500
-    return not down

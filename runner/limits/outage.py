@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from runner.admission import Failure, Permit, Standing
+from runner.errors import AttemptError, ProviderError
 
 QUOTA = 20.0
 """Failures without a success that spend it, or half of what is out where that is more, as failures come sooner than successes;
@@ -162,3 +163,10 @@ class Outage:
 
     def _end(self) -> None:
         self.since, self._probe_out, self._spent, self._first_failure = None, False, 0, None
+
+
+def soft(error: AttemptError) -> bool:
+    """Tell whether a prompt may bring such a failure about: a plain 500, or an answer that broke off."""
+    status = error.status if isinstance(error, ProviderError) else None
+    down = not error.sent or error.code in ("overloaded", "closed", "timeout_first_byte") or (status or 0) > 500
+    return not down

@@ -1,13 +1,16 @@
 """All limits per minute of a lane: what they are, what is set aside for a request, and what it took in the end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from runner.admission import Permit
+from runner.limits import headers
 from runner.limits.estimate import Estimate
 from runner.limits.headers import Kind, Seen
 from runner.limits.rate import Rate
 from runner.model import Usage
 
+HEADERS_S = 0.1
+"""How often the limits that good answers tell are read at most."""
 DRAIN_S = 1.0
 """How often what the server has left is taken over at most: answers that come together tell the same thing."""
 
@@ -26,11 +29,11 @@ class Rates:
         self._given, self._clock = given, clock
         self._rates: dict[Kind, Rate] = {kind: Rate(amount) for kind, amount in given.items()}
         self._estimate = Estimate()
-        self._next_drain = float("-inf")
+        self._next_headers = self._next_drain = float("-inf")
         self._drained: dict[Kind, tuple[float, int]] = {}
         # limits that the server has told, and that hold
         self.told: dict[Kind, bool] = {}
-        # what somebody waits for now
+        # what somebody waits for at present
         self.waits_for: Kind | None = None
 
     @property
@@ -78,6 +81,17 @@ class Rates:
         # Anthropic's input tokens per minute leave out what is read from its cache
         cached = float(usage.cached_tokens or 0) if usage is not None else 0.0
         self._book(permit, lambda kind: _amount(kind, into - cached if kind == "input_tpm" else into, out))
+
+    def hear(self, raw: Iterable[tuple[bytes, bytes]], wall: float, *, always: bool) -> None:
+        """Learn from an answer's headers, received at ``wall``. always: also when others were read a moment ago."""
+        now = self._clock()
+        if not always and now < self._next_headers:
+            return
+        self._next_headers = now + HEADERS_S
+        raw = list(raw)
+        if headers.speaks(raw):
+            for kind, seen in headers.read(raw, wall).items():
+                self.learn(kind, seen)
 
     def learn(self, kind: Kind, seen: Seen) -> None:
         """Take a limit over from the server's headers."""

@@ -36,7 +36,7 @@ class Service:
         self._chance = Chance(behaviour)
         self._tally = Tally()
         self._limits = Limits(rpm=behaviour.rpm, tpm=behaviour.tpm, max_in_flight=behaviour.max_in_flight, fill=behaviour.fill)
-        # Status of every request for now; None is no outage.
+        # Status of every request at present; None is no outage.
         self.outage: int | None = None
 
     def stats(self) -> Stats:

@@ -41,11 +41,12 @@ def test_jitter_is_full_over_a_small_floor() -> None:
     assert RetryPolicy().delay(3, draw=Highest()) == 2.0
 
 
-def test_a_wait_is_longer_than_the_one_before_but_never_beyond_its_bound() -> None:
+def test_a_wait_is_longer_than_the_one_before_up_to_eight_times_its_bound() -> None:
     policy = RetryPolicy(base_s=1.0)
     assert policy.delay(2, draw=Lowest(), last_s=0.8) == pytest.approx(1.0)
     # a last wait that a pause had drawn out
-    assert policy.delay(2, draw=Lowest(), last_s=600.0) == pytest.approx(1.6)
+    assert policy.delay(2, draw=Lowest(), last_s=600.0) == pytest.approx(16.0)
+    assert policy.delay(2, draw=Highest(), last_s=600.0) == pytest.approx(20.0)
     assert policy.throttled_delay(1, waited_s=0, draw=Lowest(), last_s=1.0) == pytest.approx(1.25)
     # the server's own wait needs no floor
     assert policy.delay(2, draw=Lowest(), hint_s=0.1, last_s=600.0) == pytest.approx(0.1)

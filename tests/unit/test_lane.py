@@ -14,7 +14,8 @@ from world import REFUSED, Server, World, an_item, busy, limited
 from runner.admission import Permit, Standing
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError
 from runner.limits import Kind, Lane, Lanes, Limits
-from runner.limits.lane import BACKOFF_CAP_S, PARKED_S
+from runner.limits.refusals import LONGEST_S
+from runner.limits.waiting import PARKED_S
 from runner.model import Usage
 
 pytestmark = pytest.mark.anyio
@@ -287,7 +288,7 @@ async def test_without_a_hint_the_pause_grows_from_episode_to_episode_and_a_succ
         lane.release(permit)
     assert pauses[0] <= 0.5
     assert all(before < after for before, after in zip(pauses[:6:2], pauses[2:8:2], strict=True))
-    assert BACKOFF_CAP_S / 2 <= pauses[-1] <= BACKOFF_CAP_S
+    assert LONGEST_S / 2 <= pauses[-1] <= LONGEST_S
     permit = await lane.acquire(Standing(), SIZE, None)
     lane.succeeded(permit, None)
     lane.throttle(permit, None, 429)
