@@ -136,16 +136,21 @@ class Attempts(Generic[E]):
 
     async def _admitted(self, one: _Try, wait_s: float | None) -> Permit | None:
         """Sleep off a retry's delay, and wait for the lane; None when the run stops first."""
+        size, most = len(one.call.body), one.item.request.params.max_tokens
+        permit: Permit | None = None
+        if wait_s is None:
+            if self._stop.requested:
+                return None
+            if (permit := await one.lane.at_once(size, most)) is not None:
+                return permit
         number = self._counted(one) + 1
         if wait_s is not None:
             self._retrying[number] += 1
-        permit: Permit | None = None
         try:
             with self._stop.interrupts():
                 if wait_s is not None:
                     await self._sleep(wait_s)
-                most = one.item.request.params.max_tokens
-                permit = await one.lane.acquire(one.standing, len(one.call.body), most)
+                permit = await one.lane.acquire(one.standing, size, most)
         finally:
             if wait_s is not None:
                 self._retrying[number] -= 1

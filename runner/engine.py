@@ -75,7 +75,10 @@ async def _feed(
             async for item in items:
                 if isinstance(item, Outcome):
                     await _hand_over(hand, item)
-                else:
+                    continue
+                try:
+                    give.send_nowait(item)
+                except anyio.WouldBlock:
                     await give.send(item)
 
 
@@ -83,7 +86,15 @@ async def _work(take: MemoryObjectReceiveStream[Item], handle: Handle, hand: Mem
     async def emit(attempt: Attempt) -> None:
         await _hand_over(hand, attempt)
 
-    async for item in take:
+    while True:
+        try:
+            try:
+                # what is there is taken without a turn of the loop
+                item = take.receive_nowait()
+            except anyio.WouldBlock:
+                item = await take.receive()
+        except anyio.EndOfStream:
+            return
         if stop.requested:
             return
         outcome = await handle(item, emit)

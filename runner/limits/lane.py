@@ -8,6 +8,7 @@ import anyio
 
 from runner.admission import Failure, Permit, Standing
 from runner.errors import AttemptError
+from runner.limits.gate import Gate
 from runner.limits.headers import Kind
 from runner.limits.outage import Here, Outage, soft
 from runner.limits.pause import Pause
@@ -52,9 +53,7 @@ class Lane:
         self._pause = Pause(clock)
         self._outage = Outage(clock, self._draw)
         self._refusals = Refusals(self._draw)
-        # who came first goes first; of those not tried yet only one stands in the gate, so that a retry passes the others
-        self._gate = anyio.Lock(fast_acquire=True)
-        self._door = anyio.Lock(fast_acquire=True)
+        self._gate = Gate()
         self._standings: set[Standing] = set()
         # items at the gate that have not been sent yet
         self._untried = 0
@@ -129,28 +128,36 @@ class Lane:
 
     # -- admission
 
+    async def at_once(self, size: int, most: int | None) -> Permit | None:
+        """Give a permit without waiting, None when there is something or somebody to wait for; else as ``acquire``."""
+        if self._gate.busy or self._pause.left_s > 0 or self._outage.since is not None or not self._free:
+            return None
+        permit = Permit(admitted_at=self._clock(), size=size, most=most)
+        if not await self._rates.at_once(permit):
+            return None
+        self._slots.take(permit)
+        self._places.take()
+        return permit
+
     async def acquire(self, standing: Standing, size: int, most: int | None) -> Permit:
         """Wait for a permit; the caller owes ``release``.
 
         size: bytes of the request. most: output tokens that the answer may have, None when unknown.
         """
-        if standing.ended is None:
-            self._untried += 1
-            try:
-                async with self._door:
-                    return await self._passed(size, most, tried=False)
-            finally:
-                self._untried -= 1
-        return await self._passed(size, most, tried=True)
-
-    async def _passed(self, size: int, most: int | None, *, tried: bool) -> Permit:
-        """Wait for the gate, and at it."""
-        while True:
-            async with self._gate:
-                permit = await self._admitted(size, most, tried=tried)
-            # else to the end of the queue
-            if permit is not None:
-                return permit
+        tried = standing.ended is not None
+        self._untried += not tried
+        try:
+            while True:
+                await self._gate.enter(again=tried)
+                try:
+                    permit = await self._admitted(size, most, tried=tried)
+                finally:
+                    self._gate.leave()
+                # else to the end of the queue
+                if permit is not None:
+                    return permit
+        finally:
+            self._untried -= not tried
 
     async def _admitted(self, size: int, most: int | None, *, tried: bool) -> Permit | None:
         """Wait at the gate; None to let an item go first that tells more of an outage, as it has not been tried yet."""
@@ -161,7 +168,7 @@ class Lane:
             permit = Permit(admitted_at=0.0, size=size, most=most)
             await self._rates.reserve(permit)
             # the wait may have been long
-            if self._closed() or not (self._slots.may_take() and self._places.free):
+            if self._closed() or not self._free:
                 self._rates.unused(permit)
                 continue
             permit.admitted_at = self._clock()
@@ -177,13 +184,17 @@ class Lane:
             probe_s = self._outage.probe_in_s if self._outage.since is not None else None
             if (wait_s := max(self._pause.left_s, probe_s or 0.0)) > 0:
                 await self._sleep(min(wait_s, LOOK_S))
-            elif self._closed() or not (self._slots.may_take() and self._places.free):
+            elif self._closed() or not self._free:
                 if self._slots.opening and not self._closed():
                     await self._sleep(OPENING_S)
                 else:
                     await self._places.change(LOOK_S)
             else:
                 return
+
+    @property
+    def _free(self) -> bool:
+        return self._places.free and self._slots.may_take()
 
     def _closed(self) -> bool:
         if self._pause.left_s > 0:

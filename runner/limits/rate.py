@@ -37,6 +37,14 @@ class Rate:
         due = self.debt + amount
         return due > 0 and (due > self._limiter.max_rate or not self._limiter.has_capacity(due))
 
+    async def take(self, amount: float) -> None:
+        """Let ``amount`` go that need not wait, as ``waits`` has told."""
+        self.debt += amount
+        if self.debt > 0:
+            due, self.debt = self.debt, 0.0
+            # where there is capacity, it returns without giving way to anybody
+            await self._limiter.acquire(due)
+
     async def acquire(self, amount: float) -> None:
         """Wait until ``amount`` and what is owed may go; an amount above the bucket waits for all of itself, alone."""
         # whole from here on, so that a cancelled caller leaves behind what it has not used
