@@ -9,16 +9,15 @@ from typing import TypeVar
 
 import anyio
 from anyio import to_thread
-from msgspec import structs
 
 from runner import database, engine, ledger, opening, source, wiring
-from runner.advice import advice
-from runner.attempt import FATAL_GRACE_S, Attempts
+from runner.attempt import Attempts
 from runner.backoff import RetryPolicy
+from runner.beside import keep_deadline, note_pace, tell_progress, tell_stop
 from runner.client import HttpExchange
 from runner.config import Job
-from runner.errors import RunStoppedError, StoreError
-from runner.events import Event, Finished, Progress, Saved, Started, Stopping, Summary
+from runner.errors import StoreError
+from runner.events import Event, Finished, Progress, Saved, Started, Summary
 from runner.interfaces import Observer
 from runner.judge import Judge
 from runner.limits import Lanes
@@ -27,16 +26,8 @@ from runner.opening import Wish
 from runner.stop import Stop
 from runner.store import Known, RunStore
 from runner.tally import Tally
-from runner.text import span
 from runner.version import __version__
 
-TICK_S = 0.5
-"""How often progress is told, in seconds."""
-
-LOOK_S = 0.5
-"""How often the waits that a server asks for are held against the deadline, in seconds."""
-NOTE_S = 2.0
-"""How often the pace is kept in the store, in seconds."""
 STUCK = 2_000
 """Items that wait in blocked lanes and for which others are taken in, at most."""
 
@@ -157,10 +148,11 @@ class _Session:
         self._attempts = attempts
         failure: Exception | None = None
         async with anyio.create_task_group() as beside:
-            beside.start_soon(self._tick)
-            beside.start_soon(self._note_pace)
-            beside.start_soon(self._tell_stop)
-            beside.start_soon(self._keep_deadline)
+            beside.start_soon(tell_progress, self._tell, self._progress)
+            beside.start_soon(note_pace, self._store.note_pace, self._pace)
+            beside.start_soon(tell_stop, self._tell, self._stop, self.lanes)
+            if self._job.deadline is not None:
+                beside.start_soon(keep_deadline, self._job.deadline, self._start, self._stop, self.lanes)
             try:
                 workers = self._workers()
                 await engine.run(items, attempts.handle, self._save, workers=workers, stop=self._stop, wanted=self._workers)
@@ -227,48 +219,6 @@ class _Session:
         except Exception:
             logger.exception("the observer failed and is told nothing more")
             self._observe = _tell_nobody
-
-    async def _tick(self) -> None:
-        while True:
-            self._tell(self._progress())
-            await anyio.sleep(TICK_S)
-
-    async def _note_pace(self) -> None:
-        """Keep in the store what the lanes are doing, for `runner status` in another process."""
-        noted: Pace | None = None
-        while True:
-            await anyio.sleep(NOTE_S)
-            pace = self._pace()
-            if noted is None or structs.replace(pace, at=noted.at) != noted:
-                try:
-                    await self._store.note_pace(pace)
-                except StoreError as error:
-                    # whoever saves will say so in earnest
-                    logger.warning("the pace was not noted: %s", error)
-                    continue
-                noted = pace
-
-    async def _keep_deadline(self) -> None:
-        """Stop when the deadline passes, or at once when the server asks for a wait beyond it."""
-        if self._job.deadline is None:
-            return
-        while True:
-            left_s = self._start + self._job.deadline - time.monotonic()
-            asked_s = self.lanes.asked_s
-            if left_s <= 0:
-                sentence = f"the deadline of {span(self._job.deadline)} has passed. {advice('deadline')}"
-            elif asked_s > left_s:
-                sentence = f"the server asks to wait {span(asked_s)}, beyond the deadline in {span(left_s)}. {advice('deadline')}"
-            else:
-                await anyio.sleep(min(left_s, LOOK_S))
-                continue
-            self._stop.request(sentence, grace_s=FATAL_GRACE_S, error=RunStoppedError(sentence, code="deadline"))
-            return
-
-    async def _tell_stop(self) -> None:
-        await self._stop.wait()
-        told = Stopping(reason=self._stop.reason or "", in_flight=self.lanes.in_flight, grace_s=self._stop.grace_s)
-        self._tell(told)
 
     def _progress(self) -> Progress:
         return Progress(

@@ -4,29 +4,20 @@ Redirects, cookies and retries do not exist here. A complete answer is not throw
 is an error of the provider.
 """
 
-import asyncio
 import functools
-import socket
-import ssl
-import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from contextvars import ContextVar
 from typing import Self, cast
 
 import aiohttp
 import anyio
 import httpx
-from aiohttp import ClientTimeout
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ClientRequest
-from aiohttp.connector import Connection
-from aiohttp.tracing import Trace
-from httpx_aiohttp import AiohttpTransport
 from msgspec import Struct
 
 from runner.client.body import Body
 from runner.client.clocks import Deadlines, Watch
+from runner.client.connector import current, transport
+from runner.client.exchange import HttpExchange
 from runner.client.faults import transport_error
 from runner.client.reading import (
     ERROR_BODY_S,
@@ -45,11 +36,6 @@ from runner.interfaces import Decoder, Heard
 from runner.model import HttpCall
 from runner.sse import SSEDecoder
 
-KEEPALIVE_S = 4.0
-"""Idle connections are dropped before the common servers' own five seconds, so that a stale one is rare."""
-LOST_S = 0.25
-"""After a connection is gone: how long the reader may take for what had arrived before."""
-
 Refuse = Callable[[int, Mapping[str, str], bytes], ProviderError]
 """Says what an answer other than 200 means."""
 
@@ -67,113 +53,18 @@ class Caps(Struct, frozen=True, kw_only=True):
     text_chars: int = 768 << 10
 
 
-class HttpExchange:
-    """What is known of one exchange while it runs and after it ended."""
-
-    __slots__ = (
-        "answered_s",
-        "connected",
-        "fresh",
-        "headers",
-        "heard",
-        "received",
-        "reused",
-        "status",
-        "tail_lost",
-        "time_to_first_token_s",
-        "watch",
-    )
-
-    def __init__(self, *, fresh: bool = False, heard: Heard | None = None) -> None:
-        # a connection that has served before will not do
-        self.fresh = fresh
-        # is told when an answer begins
-        self.heard = heard
-        self.status: int | None = None
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.received: Body | None = None
-        self.time_to_first_token_s: float | None = None
-        self.answered_s: float | None = None
-        # a connection was there, so bytes may have reached the server
-        self.connected = False
-        # ... and it had served an earlier exchange
-        self.reused = False
-        # the connection broke after the finish reason: usage may be missing
-        self.tail_lost = False
-        self.watch: Watch | None = None
-
-    def began(self) -> None:
-        """Tell that the answer begins."""
-        if self.heard is not None and self.status is not None:
-            self.heard(self.status, self.headers)
-
-    @property
-    def bytes_received(self) -> int:
-        """Bytes of the body, after decompression."""
-        return self.received.received if self.received is not None else 0
-
-
-_exchange: ContextVar[HttpExchange] = ContextVar("_exchange")
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Tells the current exchange when it has a connection, and whether a fresh one."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        # slots bound the connections; a second bound here would be a hidden queue
-        super().__init__(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=context)
-        # protocol of a connection -> its present exchange
-        self._serving: weakref.WeakKeyDictionary[ResponseHandler, HttpExchange] = weakref.WeakKeyDictionary()
-
-    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109
-        exchange = _exchange.get()
-        connection = await super().connect(req, traces, timeout)
-        while exchange.fresh and connection.protocol in self._serving:
-            connection.close()
-            connection = await super().connect(req, traces, timeout)
-        protocol = connection.protocol
-        # a connection that was given out just now has one
-        assert protocol is not None
-        exchange.connected, exchange.reused = True, protocol in self._serving
-        self._serving[protocol] = exchange
-        if not exchange.reused:
-            self._begin(protocol)
-        if exchange.watch is not None:
-            exchange.watch.enter("first_byte")
-        return connection
-
-    def _begin(self, protocol: ResponseHandler) -> None:
-        """Set a fresh connection up: the kernel asks after a silent peer, and we hear when it is gone."""
-        if protocol.transport is not None and (sock := protocol.transport.get_extra_info("socket")) is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if protocol.closed is not None:
-            protocol.closed.add_done_callback(functools.partial(self._gone, weakref.ref(protocol)))
-
-    def _gone(self, which: "weakref.ref[ResponseHandler]", closed: "asyncio.Future[None]") -> None:
-        """End an exchange whose connection is gone: aiohttp leaves its reader waiting when the framing broke in mid-stream."""
-        # looked at, so that the loop does not complain that nobody did
-        closed.exception()
-        protocol = which()
-        exchange = self._serving.get(protocol) if protocol is not None else None
-        if exchange is not None and exchange.watch is not None:
-            exchange.watch.lose(LOST_S)
-
-
 class HttpClient:
     """Sends calls and feeds decoders. An async context manager, to be used inside the event loop."""
 
     def __init__(self, deadlines: Deadlines, caps: Caps | None = None, *, proxy: str | None = None) -> None:
         self._deadlines = deadlines
         self._caps = caps or Caps()
-        self._transport = AiohttpTransport(client=self._session, proxy=httpx.Proxy(proxy) if proxy is not None else None)
+        self._transport = transport(proxy)
         # one address per endpoint; parsing it anew costs as much as building the rest of a request
         self._address = functools.lru_cache(maxsize=16)(httpx.URL)
         self._last_headers: tuple[dict[str, str], httpx.Headers] | None = None
         # our clocks are the only ones
         self._extensions = {"timeout": {"connect": None, "read": None, "write": None, "pool": None}}
-
-    def _session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(connector=_Connector(self._transport.ssl_context), cookie_jar=aiohttp.DummyCookieJar())
 
     async def __aenter__(self) -> Self:
         return self
@@ -188,7 +79,7 @@ class HttpClient:
 
     async def stream(self, call: HttpCall, decoder: Decoder, exchange: HttpExchange, refuse: Refuse) -> None:
         """Send the call and feed the decoder until its answer is complete; raise AttemptError otherwise."""
-        mark = _exchange.set(exchange)
+        mark = current.set(exchange)
         try:
             with anyio.CancelScope() as scope:
                 watch = exchange.watch = Watch(self._deadlines, scope)
@@ -210,7 +101,7 @@ class HttpClient:
                 raise TransportError("the connection broke in the middle of the answer", code="cut")
             raise AttemptTimeoutError(watch.sentence(), clock=watch.expired or "attempt", sent=exchange.connected)
         finally:
-            _exchange.reset(mark)
+            current.reset(mark)
 
     async def _send(self, call: HttpCall, decoder: Decoder, exchange: HttpExchange, watch: Watch, refuse: Refuse) -> None:
         content = call.body
