@@ -5,7 +5,9 @@ import functools
 import socket
 import ssl
 import weakref
+from collections.abc import AsyncIterator
 from contextvars import ContextVar
+from typing import Any, Self
 
 import aiohttp
 import httpx
@@ -15,6 +17,7 @@ from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from httpx_aiohttp import AiohttpTransport
+from multidict import CIMultiDict
 
 from runner.client.exchange import HttpExchange
 
@@ -22,6 +25,9 @@ KEEPALIVE_S = 4.0
 """Idle connections are dropped before the common servers' own five seconds, so that a stale one is rare."""
 LOST_S = 0.25
 """After a connection is gone: how long the reader may take for what had arrived before."""
+
+_NO_CLOCKS = ClientTimeout()
+"""Our clocks are the only ones."""
 
 current: ContextVar[HttpExchange] = ContextVar("current")
 """The exchange that a task is about; neither library would hand it through."""
@@ -70,11 +76,71 @@ class _Connector(aiohttp.TCPConnector):
             exchange.watch.lose(LOST_S)
 
 
-def transport(proxy: str | None) -> AiohttpTransport:
-    """Make httpx's transport over our connections; it keeps no cookies."""
+class Chunks(httpx.AsyncByteStream):
+    """The body of an answer, as its bytes come; raises aiohttp's own errors, which tell more than httpx's."""
 
-    def session() -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(connector=_Connector(made.ssl_context), cookie_jar=aiohttp.DummyCookieJar())
+    __slots__ = ("_read", "_response", "raw_headers")
 
-    made = AiohttpTransport(client=session, proxy=httpx.Proxy(proxy) if proxy is not None else None)
-    return made
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self._read = response.content.readany
+        self.raw_headers = response.raw_headers
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if chunk := await self._read():
+            return chunk
+        raise StopAsyncIteration
+
+    @property
+    def at_end(self) -> bool:
+        """All has been read, and the answer has ended well."""
+        return self._response.content.at_eof()
+
+    async def aclose(self) -> None:
+        """Give the connection back if all was read, else close it."""
+        self._response.release()
+        await self._response.wait_for_close()
+
+
+class Post(httpx.Request):
+    """A POST whose parts are ready as they are: httpx's own constructor would look at each header anew."""
+
+    def __init__(self, url: httpx.URL, headers: httpx.Headers, content: bytes | AsyncIterator[bytes]) -> None:
+        self.method, self.url, self.headers = "POST", url, headers
+        self.extensions = {}
+        self.body = content
+
+
+class Transport(AiohttpTransport):
+    """httpx's transport over our connections, for ``Post`` only; it keeps no cookies and follows no redirects.
+
+    Half of what its parent costs is made anew for each request there and is the same for all of them.
+    """
+
+    def __init__(self, proxy: str | None) -> None:
+        super().__init__(client=self._session, proxy=httpx.Proxy(proxy) if proxy is not None else None)
+        self._options: dict[str, Any] = {"allow_redirects": False, "auto_decompress": False, "timeout": _NO_CLOCKS}
+        if self.proxy is not None:
+            self._options["proxy"] = str(self.proxy.url)
+            self._options["proxy_headers"] = CIMultiDict(self.proxy.headers)
+            if self.proxy.auth is not None:
+                self._options["proxy_auth"] = aiohttp.BasicAuth(*self.proxy.auth)
+        self._last_headers: tuple[httpx.Headers, CIMultiDict[str]] | None = None
+
+    def _session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(connector=_Connector(self.ssl_context), cookie_jar=aiohttp.DummyCookieJar())
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; return when its answer's head is there. Raises aiohttp.ClientError, OSError."""
+        assert isinstance(request, Post)
+        if not isinstance(self.client, aiohttp.ClientSession):
+            self.client = self.get_client()
+        if self._last_headers is None or self._last_headers[0] is not request.headers:
+            self._last_headers = request.headers, CIMultiDict(request.headers)
+        response = await self.client.request(
+            "POST", str(request.url), data=request.body, headers=self._last_headers[1], **self._options
+        )
+        return httpx.Response(response.status, headers=response.raw_headers, stream=Chunks(response), request=request)

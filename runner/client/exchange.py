@@ -1,5 +1,7 @@
 """The record of one exchange: the client and its connection fill it in, an attempt is written from it."""
 
+from collections.abc import Iterable
+
 from runner.client.body import Body
 from runner.client.clocks import Watch
 from runner.interfaces import Heard
@@ -28,7 +30,7 @@ class HttpExchange:
         # is told when an answer begins
         self.heard = heard
         self.status: int | None = None
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.headers: Iterable[tuple[bytes, bytes]] = ()
         self.received: Body | None = None
         self.time_to_first_token_s: float | None = None
         self.answered_s: float | None = None

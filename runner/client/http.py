@@ -5,8 +5,7 @@ is an error of the provider.
 """
 
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Mapping
 from typing import Self, cast
 
 import aiohttp
@@ -16,7 +15,7 @@ from msgspec import Struct
 
 from runner.client.body import Body
 from runner.client.clocks import Deadlines, Watch
-from runner.client.connector import current, transport
+from runner.client.connector import Chunks, Post, Transport, current
 from runner.client.exchange import HttpExchange
 from runner.client.faults import transport_error
 from runner.client.reading import (
@@ -59,12 +58,10 @@ class HttpClient:
     def __init__(self, deadlines: Deadlines, caps: Caps | None = None, *, proxy: str | None = None) -> None:
         self._deadlines = deadlines
         self._caps = caps or Caps()
-        self._transport = transport(proxy)
+        self._transport = Transport(proxy)
         # one address per endpoint; parsing it anew costs as much as building the rest of a request
         self._address = functools.lru_cache(maxsize=16)(httpx.URL)
         self._last_headers: tuple[dict[str, str], httpx.Headers] | None = None
-        # our clocks are the only ones
-        self._extensions = {"timeout": {"connect": None, "read": None, "write": None, "pool": None}}
 
     async def __aenter__(self) -> Self:
         return self
@@ -108,37 +105,29 @@ class HttpClient:
         headers = self._prepared(call.headers)
         if len(content) > LARGE_BODY:
             headers = httpx.Headers({**call.headers, "content-length": str(len(content))})
-        request = httpx.Request(
-            "POST",
-            self._address(call.url),
-            headers=headers,
-            content=content if len(content) <= LARGE_BODY else pieces(content),
-            extensions=self._extensions,
-        )
+        request = Post(self._address(call.url), headers, content if len(content) <= LARGE_BODY else pieces(content))
         response = await self._transport.handle_async_request(request)
-        # httpx types the stream for its sync and async kinds at once
-        stream = cast("httpx.AsyncByteStream", response.stream)
+        chunks = cast("Chunks", response.stream)
         try:
-            exchange.status, exchange.headers = response.status_code, response.headers.raw
-            async with aclosing(cast("AsyncGenerator[bytes, None]", aiter(stream))) as chunks:
-                await self._receive(response, chunks, decoder, exchange, watch, refuse)
+            exchange.status, exchange.headers = response.status_code, chunks.raw_headers
+            await self._receive(response, chunks, decoder, exchange, watch, refuse)
         except BaseException:
             with anyio.CancelScope(shield=True):
-                await stream.aclose()
+                await chunks.aclose()
             raise
         # all of it was read, so there is nothing to wait for
-        await stream.aclose()
+        await chunks.aclose()
 
     async def _receive(
         self,
         response: httpx.Response,
-        chunks: AsyncIterator[bytes],
+        chunks: Chunks,
         decoder: Decoder,
         exchange: HttpExchange,
         watch: Watch,
         refuse: Refuse,
     ) -> None:
-        kind, encoding = content_of(response.headers.raw)
+        kind, encoding = content_of(chunks.raw_headers)
         if response.status_code != 200:
             exchange.began()
             limit_s = min(ERROR_BODY_S, self._deadlines.silence_s)
@@ -161,9 +150,7 @@ class HttpClient:
             self._last_headers = headers, httpx.Headers(headers)
         return self._last_headers[1]
 
-    async def _events(
-        self, chunks: AsyncIterator[bytes], body: Body, decoder: Decoder, exchange: HttpExchange, watch: Watch
-    ) -> None:
+    async def _events(self, chunks: Chunks, body: Body, decoder: Decoder, exchange: HttpExchange, watch: Watch) -> None:
         sse = SSEDecoder(max_line=self._caps.line_bytes, max_events=self._caps.events)
         watching_silence = False
         async for chunk in chunks:
@@ -189,8 +176,11 @@ class HttpClient:
                 exchange.time_to_first_token_s = watch.age_s
             if decoder.complete:
                 exchange.answered_s = watch.age_s
-                exchange.tail_lost = not await tail(chunks, body, sse, decoder, self._caps.text_chars)
-                return
+                # most often the end has come with it
+                if not chunks.at_end:
+                    exchange.tail_lost = not await tail(chunks, body, sse, decoder, self._caps.text_chars)
+                    return
+                break
         feed_unfinished(sse, decoder)
         if not decoder.complete:
             raise StreamError("the stream ended without a finish reason", code="truncated")

@@ -1,6 +1,6 @@
 """Reading what came back: the tail of a stream, plain JSON, an error's words. The body's bytes are counted by ``Body``."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import suppress
 
 import aiohttp
@@ -122,7 +122,7 @@ async def _gather(chunks: AsyncIterator[bytes], body: Body, head: bytearray) -> 
                 return
 
 
-def content_of(raw: list[tuple[bytes, bytes]]) -> tuple[str, str]:
+def content_of(raw: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
     """Give the content's type, without parameters, and its encoding; httpx's own look-up decodes every header first."""
     kind = encoding = ""
     for name, value in raw:
