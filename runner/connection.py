@@ -1,5 +1,6 @@
 """One asynchronous connection to the store's file, and its transactions."""
 
+import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -46,7 +47,7 @@ class Connection:
                 except anyio.get_cancelled_exc_class():
                     self._engine = self._connection = None
                     raise
-                except (sa.exc.DBAPIError, OSError) as error:
+                except (sa.exc.DBAPIError, sqlite3.Error, OSError) as error:
                     await self.close()
                     verb = "written" if self._write else "read"
                     raise StoreError(f"the store {self._path} cannot be {verb}: {database.reason(error)}") from error

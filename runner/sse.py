@@ -56,10 +56,14 @@ class SSEDecoder:
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Take the next bytes; give the events they complete."""
-        # most reads bring whole events, and most of these just one: seen at once, it costs half (0.55 us against 0.95)
-        if not self._open and chunk.endswith(b"\n\n") and b"\r" not in chunk:
-            if chunk.startswith(b"data: ") and chunk.find(b"\n") == len(chunk) - 2 <= self._max_line:
-                events = [ServerSentEvent("message", chunk[6:-2])]
+        # most reads bring whole events of one line of data each: they need no parsing
+        fresh = not self._open or self._head == b""
+        if fresh and chunk.startswith(b"data: ") and chunk.endswith(b"\n\n") and b"\r" not in chunk:
+            # a BOM would have stood before it
+            self._head, self._open = None, False
+            whole = chunk[6:-2].split(b"\n\ndata: ")
+            if chunk.count(b"\n") == 2 * len(whole) and len(chunk) <= self._max_line:
+                events = [ServerSentEvent("message", data) for data in whole]
             else:
                 self._blocks(chunk, events := [])
         else:

@@ -14,25 +14,15 @@ from typing import Any, Self
 import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runner.connection import Connection
 from runner.errors import RunLockedError
 from runner.lock import RunLock
-from runner.model import Attempt, Entry, Outcome, Pace, Settled
+from runner.model import Entry, Pace, Settled
 from runner.prompts import BAD_ROW
+from runner.rows import LAST_ATTEMPT, SAVE_ATTEMPT, SAVE_ITEM, rows
 from runner.schema import attempts, items, runs
-
-_ITEM = insert(items)
-_SAVE_ITEM = _ITEM.on_conflict_do_update(
-    index_elements=["run_id", "key"],
-    set_={column.name: _ITEM.excluded[column.name] for column in items.columns if column.name not in ("id", "run_id", "key")},
-    # a success is never overwritten
-    where=items.c.status != "done",
-)
-_SAVE_ATTEMPT = sa.insert(attempts)
-_LAST_ATTEMPT = sa.select(sa.func.coalesce(sa.func.max(attempts.c.id), 0))
 
 
 class Known(Struct, frozen=True, kw_only=True):
@@ -125,10 +115,10 @@ class RunStore:
     async def settled(self, keys: Sequence[str]) -> Mapping[str, Settled]:
         """Look keys up; those the store knows nothing of are left out."""
         columns = (items.c.key, items.c.status, items.c.position, items.c.fingerprint, items.c.attempts, items.c.error_code)
-        rows = await self._reader.fetch(sa.select(*columns).where(items.c.run_id == self.run_id, items.c.key.in_(keys)))
+        known = await self._reader.fetch(sa.select(*columns).where(items.c.run_id == self.run_id, items.c.key.in_(keys)))
         found = {
             key: Settled(status=status, position=position, fingerprint=fingerprint, attempts=count, broken=error_code == BAD_ROW)
-            for key, status, position, fingerprint, count, error_code in rows
+            for key, status, position, fingerprint, count, error_code in known
         }
         open_keys = [key for key in keys if key not in found or found[key].status == "failed"]
         if open_keys:
@@ -166,15 +156,17 @@ class RunStore:
             theirs = (items.c.run_id == self.run_id, items.c.attempt_id > self._last_attempt)
             await connection.execute(sa.delete(attempts).where(*ours))
             await connection.execute(sa.delete(items).where(*theirs))
-        last = int((await connection.execute(_LAST_ATTEMPT)).scalar_one())
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        ((last,),) = await driver.execute_fetchall(LAST_ATTEMPT)
         if not self._unsure:
             self._last_attempt, self._unsure = last, True
-        sent, settled = _rows(self.run_id, entries, last)
+        sent, settled = rows(self.run_id, entries, last)
         if sent:
-            await connection.execute(_SAVE_ATTEMPT, sent)
+            await driver.executemany(SAVE_ATTEMPT, sent)
         if settled:
-            await connection.execute(_SAVE_ITEM, settled)
-        return last + len(sent)
+            await driver.executemany(SAVE_ITEM, settled)
+        return int(last) + len(sent)
 
     async def finish(self, *, complete: bool, stop_reason: str | None) -> None:
         """Note how the session ended; ``complete``: every row of the input has an outcome."""
@@ -196,65 +188,3 @@ def _owner(path: Path, run_id: int) -> str:
     finally:
         engine.dispose()
     return f" by process {row.pid} on {row.host}" if row is not None and row.pid is not None else ""
-
-
-def _rows(run_id: int, entries: Sequence[Entry], last: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Give the rows of attempts and items; attempts are numbered on from ``last``."""
-    sent: list[dict[str, Any]] = []
-    settled: list[dict[str, Any]] = []
-    for entry in entries:
-        attempt = entry if isinstance(entry, Attempt) else entry.attempt
-        if attempt is not None:
-            last += 1
-            sent.append(_attempt_row(run_id, last, attempt))
-        if isinstance(entry, Outcome):
-            settled.append(_item_row(run_id, entry, last if attempt is not None else None))
-    return sent, settled
-
-
-def _attempt_row(run_id: int, id_: int, attempt: Attempt) -> dict[str, Any]:
-    usage = attempt.usage
-    return {
-        "id": id_,
-        "run_id": run_id,
-        "item_key": attempt.key,
-        "number": attempt.number,
-        "started_at": attempt.started_at,
-        "duration_s": attempt.duration_s,
-        "time_to_first_token_s": attempt.time_to_first_token_s,
-        "status": attempt.status,
-        "sent": attempt.sent,
-        "bytes_received": attempt.bytes_received,
-        "input_tokens": usage.input_tokens if usage else None,
-        "output_tokens": usage.output_tokens if usage else None,
-        "cached_tokens": usage.cached_tokens if usage else None,
-        "reasoning_tokens": usage.reasoning_tokens if usage else None,
-        "served_model": attempt.served_model,
-        "response_id": attempt.response_id,
-        "error_code": attempt.error_code,
-        "error": attempt.error,
-    }
-
-
-def _item_row(run_id: int, outcome: Outcome, attempt_id: int | None) -> dict[str, Any]:
-    completion = outcome.completion
-    return {
-        "run_id": run_id,
-        "key": outcome.key,
-        "position": outcome.position,
-        "status": outcome.status,
-        "fingerprint": outcome.fingerprint,
-        "attempts": outcome.attempts,
-        "attempt_id": attempt_id,
-        "finish_reason": completion.finish_reason if completion else None,
-        "error_code": outcome.error_code,
-        "error": outcome.error,
-        "notes": ",".join(completion.notes) or None if completion else None,
-        "metadata": _json(outcome.metadata),
-        "extra": _json(completion.extra) if completion else None,
-        "text": completion.text if completion else None,
-    }
-
-
-def _json(value: Mapping[str, Any]) -> str | None:
-    return msgspec.json.encode(value).decode() if value else None

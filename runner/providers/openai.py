@@ -5,7 +5,11 @@ Its one rule: only what is needed must be there; whatever else is missing, null 
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Literal
 from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
 
 from runner.classify import MONEY_CODES
 from runner.draft import Draft
@@ -90,6 +94,41 @@ class _OpenAI:
         return from_status(status, headers, body, now=self._clock(), names=self._names)
 
 
+class _Delta(Struct):
+    content: str
+    role: str | None = None
+    reasoning_content: None = None
+    reasoning: None = None
+    refusal: None = None
+    tool_calls: None = None
+    function_call: None = None
+
+
+class _Choice(Struct):
+    delta: _Delta
+    index: Literal[0] | None = 0
+    finish_reason: None = None
+
+
+class _Plain(Struct):
+    """A chunk that brings a piece of text and nothing else: nearly all of them, so it is decoded straight to that."""
+
+    choices: tuple[_Choice]
+    usage: None = None
+    error: None = None
+
+
+_decode_plain = msgspec.json.Decoder(_Plain).decode
+
+
+def _plain(data: bytes) -> str:
+    """Give a plain chunk's text; the empty text for any other chunk, which is then to be read with care."""
+    try:
+        return _decode_plain(data).choices[0].delta.content
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
 class OpenAIDecoder(Draft):
     """Decode one answer. Only choice 0 counts."""
 
@@ -111,6 +150,11 @@ class OpenAIDecoder(Draft):
             return
         if event.event == "error":
             raise from_stream(data, names=self._names)
+        if self._model is not None and self._id is not None and (piece := _plain(data)):
+            self._text.append(piece)
+            self.text_chars += len(piece)
+            self.started = True
+            return
         chunk = self._object(data)
         if chunk.get("error"):
             raise from_stream(chunk, names=self._names)
