@@ -3,8 +3,9 @@
 It ends every wait that costs nothing (for a slot, for a retry) at once, and gives work in flight a grace time.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from types import TracebackType
+from typing import Self
 
 import anyio
 
@@ -24,7 +25,7 @@ class Stop:
         self.error: RunStoppedError | None = None
         self.grace_s = 0.0
         self._event = anyio.Event()
-        self._waits: set[anyio.CancelScope] = set()
+        self._waits: set[Interruptible] = set()
 
     @property
     def requested(self) -> bool:
@@ -38,21 +39,51 @@ class Stop:
             return
         self.reason, self.error, self.grace_s = reason, error, grace_s
         self._event.set()
-        for scope in self._waits:
-            scope.cancel()
+        for wait in self._waits:
+            wait.end()
 
     async def wait(self) -> None:
         """Return when somebody has asked."""
         await self._event.wait()
 
-    @contextmanager
-    def interrupts(self) -> Iterator[anyio.CancelScope]:
-        """Run a wait that a stop ends; ``cancelled_caught`` of the scope tells whether it did."""
-        with anyio.CancelScope() as scope:
-            if self.requested:
-                scope.cancel()
-            self._waits.add(scope)
-            try:
-                yield scope
-            finally:
-                self._waits.discard(scope)
+    def interrupts(self) -> "Interruptible":
+        """Make the context of a wait that a stop ends."""
+        return Interruptible(self, self._waits)
+
+
+class Interruptible:
+    """The context of one wait of one task; ``interrupted`` tells whether a stop has ended it.
+
+    By the means of ``asyncio.timeout``, as every request has such a wait and anyio's scope costs ten times as much.
+    """
+
+    __slots__ = ("_asked", "_stop", "_task", "_waits", "interrupted")
+
+    def __init__(self, stop: Stop, waits: "set[Interruptible]") -> None:
+        self._stop, self._waits = stop, waits
+        self._task: asyncio.Task[object] | None = None
+        self._asked = False
+        self.interrupted = False
+
+    def __enter__(self) -> Self:
+        self._task = asyncio.current_task()
+        self._waits.add(self)
+        if self._stop.requested:
+            asyncio.get_running_loop().call_soon(self.end)
+        return self
+
+    def end(self) -> None:
+        """End the wait, if it is still under way."""
+        if self._task is not None and not self._asked:
+            self._asked = True
+            self._task.cancel()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        self._waits.discard(self)
+        task, self._task = self._task, None
+        if not self._asked or task is None:
+            return False
+        task.uncancel()
+        # should it have been cancelled from elsewhere too, anyio says so again at the next wait
+        self.interrupted = isinstance(error, asyncio.CancelledError)
+        return self.interrupted

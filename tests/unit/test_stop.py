@@ -13,9 +13,9 @@ pytestmark = pytest.mark.anyio
 async def test_before_anybody_asks() -> None:
     stop = Stop()
     assert (stop.requested, stop.reason, stop.error) == (False, None, None)
-    with stop.interrupts() as scope:
+    with stop.interrupts() as wait:
         await checkpoint()
-    assert not scope.cancelled_caught
+    assert not wait.interrupted
 
 
 async def test_the_first_reason_stays() -> None:
@@ -53,9 +53,9 @@ async def test_it_ends_every_wait_under_way() -> None:
     stop, ended = Stop(), []
 
     async def wait() -> None:
-        with stop.interrupts() as scope:
+        with stop.interrupts() as wait:
             await anyio.sleep_forever()
-        ended.append(scope.cancelled_caught)
+        ended.append(wait.interrupted)
 
     async with anyio.create_task_group() as group:
         for _ in range(5):
@@ -68,9 +68,9 @@ async def test_it_ends_every_wait_under_way() -> None:
 async def test_a_wait_begun_after_it_ends_at_once() -> None:
     stop = Stop()
     stop.request("enough", grace_s=30)
-    with stop.interrupts() as scope:
+    with stop.interrupts() as wait:
         await anyio.sleep_forever()
-    assert scope.cancelled_caught
+    assert wait.interrupted
 
 
 async def test_what_is_not_such_a_wait_goes_on() -> None:
@@ -85,8 +85,49 @@ async def test_what_is_not_such_a_wait_goes_on() -> None:
 async def test_a_wait_cancelled_from_outside_is_not_swallowed() -> None:
     stop = Stop()
     with anyio.move_on_after(0) as outside:
-        with stop.interrupts() as scope:
+        with stop.interrupts() as wait:
             await anyio.sleep_forever()
         raise AssertionError("the cancellation was lost")
     assert outside.cancelled_caught
-    assert not scope.cancelled_caught
+    assert not wait.interrupted
+
+
+async def test_a_cancellation_at_the_same_time_is_told_at_the_next_wait() -> None:
+    stop, after = Stop(), []
+
+    async def work() -> None:
+        with stop.interrupts() as wait:
+            await anyio.sleep_forever()
+        after.append(wait.interrupted)
+        await checkpoint()
+        raise AssertionError("the cancellation was lost")
+
+    for first_outside in (True, False):
+        stop = Stop()
+        async with anyio.create_task_group() as group:
+            group.start_soon(work)
+            await anyio.wait_all_tasks_blocked()
+            if first_outside:
+                group.cancel_scope.cancel()
+            stop.request("enough", grace_s=0)
+            group.cancel_scope.cancel()
+    assert after == [True, True]
+
+
+async def test_a_wait_that_ends_by_itself_in_the_same_instant_leaves_nothing_behind() -> None:
+    stop, came = Stop(), anyio.Event()
+    passed = []
+
+    async def work() -> None:
+        with stop.interrupts():
+            await came.wait()
+        await checkpoint()
+        await anyio.sleep(0.001)
+        passed.append(True)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(work)
+        await anyio.wait_all_tasks_blocked()
+        came.set()
+        stop.request("enough", grace_s=0)
+    assert passed == [True]
