@@ -4,7 +4,6 @@ import asyncio
 import functools
 import socket
 import ssl
-import weakref
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from typing import Any, Self
@@ -40,7 +39,7 @@ class _Connector(aiohttp.TCPConnector):
         # slots bound the connections; a second bound here would be a hidden queue
         super().__init__(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=context)
         # protocol of a connection -> its present exchange
-        self._serving: weakref.WeakKeyDictionary[ResponseHandler, HttpExchange] = weakref.WeakKeyDictionary()
+        self._serving: dict[ResponseHandler, HttpExchange] = {}
 
     async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109
         exchange = current.get()
@@ -52,26 +51,26 @@ class _Connector(aiohttp.TCPConnector):
         # a connection that was given out just now has one
         assert protocol is not None
         exchange.connected, exchange.reused = True, protocol in self._serving
-        self._serving[protocol] = exchange
-        if not exchange.reused:
-            self._begin(protocol)
+        if exchange.reused or self._begin(protocol):
+            self._serving[protocol] = exchange
         if exchange.watch is not None:
             exchange.watch.enter("first_byte")
         return connection
 
-    def _begin(self, protocol: ResponseHandler) -> None:
-        """Set a fresh connection up: the kernel asks after a silent peer, and we hear when it is gone."""
+    def _begin(self, protocol: ResponseHandler) -> bool:
+        """Set a fresh connection up: the kernel asks after a silent peer, and we hear of its end; False when that has come."""
         if protocol.transport is not None and (sock := protocol.transport.get_extra_info("socket")) is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if protocol.closed is not None:
-            protocol.closed.add_done_callback(functools.partial(self._gone, weakref.ref(protocol)))
+        if protocol.closed is None:
+            return False
+        protocol.closed.add_done_callback(functools.partial(self._gone, protocol))
+        return True
 
-    def _gone(self, which: "weakref.ref[ResponseHandler]", closed: "asyncio.Future[None]") -> None:
+    def _gone(self, protocol: ResponseHandler, closed: "asyncio.Future[None]") -> None:
         """End an exchange whose connection is gone: aiohttp leaves its reader waiting when the framing broke in mid-stream."""
         # looked at, so that the loop does not complain that nobody did
         closed.exception()
-        protocol = which()
-        exchange = self._serving.get(protocol) if protocol is not None else None
+        exchange = self._serving.pop(protocol, None)
         if exchange is not None and exchange.watch is not None:
             exchange.watch.lose(LOST_S)
 
@@ -143,4 +142,6 @@ class Transport(AiohttpTransport):
         response = await self.client.request(
             "POST", str(request.url), data=request.body, headers=self._last_headers[1], **self._options
         )
-        return httpx.Response(response.status, headers=response.raw_headers, stream=Chunks(response), request=request)
+        # those of a good answer are looked at raw
+        headers = response.raw_headers if response.status != 200 else None
+        return httpx.Response(response.status, headers=headers, stream=Chunks(response), request=request)
