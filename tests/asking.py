@@ -6,20 +6,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from raw_server import (
-    BLOCK_START,
-    BLOCK_STOP,
-    DONE,
-    MESSAGE_START,
-    MESSAGE_STOP,
-    USAGE,
-    Answers,
-    RawServer,
-    block_delta,
-    delta,
-    finish,
-    message_delta,
-)
+from raw_server import Answers, RawServer
 
 from runner.client import Caps, Deadlines, HttpClient, HttpExchange
 from runner.errors import AttemptError
@@ -103,10 +90,3 @@ async def ask(
     """Make one call to a server of its own."""
     async with RawServer(answers, early=early) as server, HttpClient(deadlines, caps) as client:
         return await call(client, server.base_url, dialect, prompt)
-
-
-def events(dialect: str, *texts: str) -> tuple[bytes, ...]:
-    """Give the events of a whole answer whose text comes in these pieces."""
-    if dialect == "openai":
-        return (*map(delta, texts), finish(), USAGE, DONE)
-    return (MESSAGE_START, BLOCK_START, *map(block_delta, texts), BLOCK_STOP, message_delta(), MESSAGE_STOP)

@@ -5,33 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from raw_server import (
-    BLOCK_START,
-    BLOCK_STOP,
-    DONE,
-    EVENTS,
-    FIN,
-    HANG,
-    LAST,
-    MESSAGE_START,
-    MESSAGE_STOP,
-    PING,
-    RST,
-    USAGE,
-    Received,
-    Reply,
-    Step,
-    block_delta,
-    chunk,
-    delta,
-    finish,
-    head,
-    message_delta,
-    named,
-    sse,
-    stream,
-    whole,
-)
+from raw_server import EVENTS, FIN, HANG, LAST, PING, RST, Received, Reply, Step, chunk, events, head, named, sse, stream, whole
 
 PARTIAL = "PARTIAL TEXT"
 """The text of every answer that breaks off."""
@@ -150,9 +124,8 @@ class Misbehaving:
         """Give the events of a whole answer."""
         at = sorted(draw.randrange(len(text) + 1) for _ in range(3))
         pieces = [text[start:end] for start, end in zip([0, *at], [*at, len(text)], strict=True)]
-        if self.dialect == "openai":
-            return [*map(delta, pieces), finish(), USAGE, DONE]
-        return [MESSAGE_START, BLOCK_START, PING, *map(block_delta, pieces), BLOCK_STOP, message_delta(), MESSAGE_STOP]
+        first, second, *others = events(self.dialect, *pieces)
+        return [first, second, *([PING] if self.dialect == "anthropic" else []), *others]
 
     def _error(self, kind: str, message: str) -> Step:
         error = {"error": {"type": kind, "message": message}}

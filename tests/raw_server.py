@@ -315,10 +315,6 @@ USAGE = sse({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3
 DONE = sse(b"[DONE]")
 
 
-def openai_answer(text: str = "Hello") -> Reply:
-    return stream(delta(text), finish(), USAGE, DONE)
-
-
 def named(kind: str, **fields: Any) -> bytes:
     """Make an event of the Anthropic dialect."""
     return sse({"type": kind, **fields}, kind)
@@ -339,5 +335,16 @@ def message_delta(reason: str = "end_turn") -> bytes:
     return named("message_delta", delta={"stop_reason": reason}, usage={"output_tokens": 3})
 
 
+def events(dialect: str, *texts: str) -> tuple[bytes, ...]:
+    """Give the events of a whole answer whose text comes in these pieces."""
+    if dialect == "openai":
+        return (*map(delta, texts), finish(), USAGE, DONE)
+    return (MESSAGE_START, BLOCK_START, *map(block_delta, texts), BLOCK_STOP, message_delta(), MESSAGE_STOP)
+
+
+def openai_answer(text: str = "Hello") -> Reply:
+    return stream(*events("openai", text))
+
+
 def anthropic_answer(text: str = "Hello") -> Reply:
-    return stream(MESSAGE_START, BLOCK_START, block_delta(text), BLOCK_STOP, message_delta(), MESSAGE_STOP)
+    return stream(*events("anthropic", text))

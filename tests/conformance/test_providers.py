@@ -1,8 +1,10 @@
 """Every recording gives its completion, however it is cut; none is complete before its finish reason."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from decoding import fed
 
 from runner.errors import AttemptError, StreamError
 from runner.interfaces import Decoder
@@ -77,16 +79,12 @@ def recorded(name: str) -> bytes:
     return (RECORDINGS / f"{name}.sse").read_bytes()
 
 
-def fed(name: str, *chunks: bytes) -> Decoder:
-    decoder = DIALECTS[name.partition("/")[0]].decoder()
-    sse = SSEDecoder()
-    for chunk in chunks:
-        for event in sse.feed(chunk):
-            decoder.feed(event)
-    last = sse.flush()
-    if last is not None:
-        decoder.feed(last)
-    return decoder
+def decoder_for(name: str) -> Decoder:
+    return DIALECTS[name.partition("/")[0]].decoder()
+
+
+def decoded(name: str, *chunks: bytes) -> Completion:
+    return fed(decoder_for(name), chunks).completion()
 
 
 def test_every_recording_is_expected() -> None:
@@ -99,7 +97,7 @@ def test_every_recording_is_expected() -> None:
 
 @every_recording
 def test_whole(name: str) -> None:
-    decoder = fed(name, recorded(name))
+    decoder = fed(decoder_for(name), [recorded(name)])
     assert decoder.complete
     assert decoder.ended == (name != "openai/no_usage_no_done")
     assert decoder.completion() == EXPECTED[name]
@@ -111,20 +109,20 @@ def test_whole(name: str) -> None:
 def test_cut_at_every_byte(name: str) -> None:
     body = recorded(name)
     for cut in range(len(body) + 1):
-        assert fed(name, body[:cut], body[cut:]).completion() == EXPECTED[name], cut
+        assert decoded(name, body[:cut], body[cut:]) == EXPECTED[name], cut
 
 
 @every_recording
 def test_byte_by_byte(name: str) -> None:
     body = recorded(name)
-    assert fed(name, *(body[i : i + 1] for i in range(len(body)))).completion() == EXPECTED[name]
+    assert decoded(name, *(body[i : i + 1] for i in range(len(body)))) == EXPECTED[name]
 
 
 @every_recording
 def test_other_line_ends(name: str) -> None:
     plain = recorded(name).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     for end in (b"\n", b"\r\n", b"\r"):
-        assert fed(name, plain.replace(b"\n", end)).completion() == EXPECTED[name]
+        assert decoded(name, plain.replace(b"\n", end)) == EXPECTED[name]
 
 
 @every_recording
@@ -134,16 +132,9 @@ def test_truncated_before_the_finish_reason_is_never_complete(name: str) -> None
     reason = b'_reason":' + finish
     end = body.index(reason) + len(reason)
     for cut in range(end + 1):
-        decoder = DIALECTS[name.partition("/")[0]].decoder()
-        sse = SSEDecoder()
-        try:
-            for event in sse.feed(body[:cut]):
-                decoder.feed(event)
-            last = sse.flush()
-            if last is not None:
-                decoder.feed(last)
-        except StreamError:
-            pass
+        decoder = decoder_for(name)
+        with suppress(StreamError):
+            fed(decoder, [body[:cut]])
         assert not decoder.complete, cut
 
 
@@ -151,7 +142,7 @@ def test_truncated_before_the_finish_reason_is_never_complete(name: str) -> None
 def test_anything_after_the_end_is_ignored(name: str) -> None:
     body = recorded(name)
     if name != "openai/no_usage_no_done":
-        assert fed(name, body + b"data: not json\n\n" + body).completion() == EXPECTED[name]
+        assert decoded(name, body + b"data: not json\n\n" + body) == EXPECTED[name]
 
 
 @pytest.mark.parametrize("dialect", sorted(DIALECTS))

@@ -5,30 +5,24 @@ Streams come from recordings, and from a model of each dialect that knows what t
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from decoding import fed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_providers import DIALECTS, EXPECTED, recorded
 
 from runner.errors import StreamError
 from runner.model import Completion, Usage
-from runner.sse import SSEDecoder
 
 BOM = b"\xef\xbb\xbf"
 
 
 def decoded(dialect: str, chunks: Sequence[bytes]) -> Completion:
-    """Decode as the client does: nothing behind the end mark, and an unfinished last event if it can be read."""
-    decoder, sse = DIALECTS[dialect].decoder(), SSEDecoder()
-    for chunk in chunks:
-        for event in sse.feed(chunk):
-            decoder.feed(event)
-    last = sse.flush()
-    if last is not None:
-        decoder.feed(last)
+    decoder = fed(DIALECTS[dialect].decoder(), chunks)
     assert decoder.complete
     return decoder.completion()
 
@@ -235,14 +229,7 @@ def test_a_generated_stream_that_ends_early_is_no_completion(dialect: str, data:
     words = {"openai": b'"finish_reason"', "anthropic": b'"stop_reason"'}[dialect]
     end = body.index(json.dumps(expected.finish_reason).encode(), body.rindex(words)) + len(expected.finish_reason)
     at = data.draw(st.integers(0, end))
-    decoder, sse = DIALECTS[dialect].decoder(), SSEDecoder()
-    try:
-        for chunk in cut(body[:at], data.draw(CUTS)):
-            for event in sse.feed(chunk):
-                decoder.feed(event)
-        last = sse.flush()
-        if last is not None:
-            decoder.feed(last)
-    except StreamError:
-        pass
+    decoder, chunks = DIALECTS[dialect].decoder(), cut(body[:at], data.draw(CUTS))
+    with suppress(StreamError):
+        fed(decoder, chunks)
     assert not decoder.complete

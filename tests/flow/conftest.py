@@ -1,10 +1,16 @@
-"""What the flow tests share: a server that answers at once, and a folder with prompts."""
+"""What the flow tests share: no keys of our own, a server that answers at once, and a folder with prompts."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from processes import QUICK, Simulated, simulator, write_prompts
+
+
+@pytest.fixture(autouse=True)
+def _no_keys_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="module")

@@ -46,12 +46,6 @@ LIMITED = whole("429 Too Many Requests", {"error": {"type": "rate_limit_error", 
 BAD = whole("400 Bad Request", {"error": {"type": "invalid_request_error", "message": "no such row"}})
 
 
-@pytest.fixture(autouse=True)
-def _no_keys_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-
-
 class Case:
     """A prompt file, a store, and a server to run them against."""
 

@@ -62,12 +62,6 @@ def limited(after_s: float) -> Reply:
     return failure("429 Too Many Requests", "slow down", kind="rate_limit_error", retry_after_ms=str(int(after_s * 1000)))
 
 
-@pytest.fixture(autouse=True)
-def _no_keys_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-
-
 class Case(NamedTuple):
     """A folder with prompts, and how to run them."""
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from asking import DIALECTS, PROGRAM_LOOP, SETTLE_S, Got, ask, events
+from asking import DIALECTS, PROGRAM_LOOP, SETTLE_S, Got, ask
 from raw_server import (
     BLOCK_START,
     BLOCK_STOP,
@@ -22,6 +22,7 @@ from raw_server import (
     block_delta,
     chunk,
     delta,
+    events,
     finish,
     message_delta,
     named,
