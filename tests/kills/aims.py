@@ -104,6 +104,14 @@ def work(scene: Scene, process: Started, _: ExitStack) -> None:
     _pause(scene, 0.05)
 
 
+def write(scene: Scene, process: Started, _: ExitStack) -> None:
+    """At work, inside a commit: while its pages are written and synced."""
+    _at(scene, process, lambda: len(scene.entries) >= scene.after_requests, "requests")
+    before = _size(scene.wal), _changed(scene.store)
+    _at(scene, process, lambda: (_size(scene.wal), _changed(scene.store)) != before, "a commit")
+    _pause(scene, 0.0005)
+
+
 def commit(scene: Scene, process: Started, after: ExitStack) -> None:
     """While a commit waits for another writer, and every slot with it: all has been answered, nothing is saved."""
     _at(scene, process, lambda: len(scene.entries) >= scene.after_requests, "requests")
@@ -177,6 +185,8 @@ class Aim(NamedTuple):
     long: int
 
 
+AT_WORK = ("work", "write", "commit")
+"""Aims that use up rows, as many as the plan gives them."""
 AIMS = {
     "creation": Aim(creation, 1, 4),
     "start": Aim(start, 1, 20),
@@ -184,7 +194,8 @@ AIMS = {
     "opening": Aim(opening, 1, 6),
     "recovery": Aim(recovery, 1, 8),
     "resume": Aim(owned, 1, 12),
-    "work": Aim(work, 4, 96),
+    "work": Aim(work, 3, 66),
+    "write": Aim(write, 1, 30),
     "commit": Aim(commit, 1, 10),
     "checkpoint": Aim(checkpoint, 1, 3),
     "line": Aim(line, 0, 3),

@@ -16,11 +16,11 @@ from typing import NamedTuple
 from processes import Ended, assert_clean, installed
 
 from kills import judge
-from kills.aims import AIMS, Scene
+from kills.aims import AIMS, AT_WORK, Scene
 from kills.endpoint import Endpoint, prompt_of, serving
 from kills.judge import Bill, Figures, Session
 from kills.shown import shown
-from kills.store import Held, look, take_back
+from kills.store import Held, commits, look, take_back
 
 LATE = ("last", "end")
 """Aims behind all others: they need the last rows."""
@@ -101,7 +101,7 @@ class Campaign:
         for place, name in enumerate(plan):
             if name == "last" and name in plan[:place]:
                 self._write(EACH)
-            coming = sum(one in ("work", "commit") for one in plan[place:])
+            coming = sum(one in AT_WORK for one in plan[place:])
             self._kill(name, share=(self.rows - len(self.held.items)) / (coming + 1))
             if self.broken:
                 return
@@ -182,7 +182,7 @@ class Campaign:
         )
 
     def _command(self, name: str, draw: random.Random) -> list[str]:
-        as_json = ["--json"] if name != "line" and draw.random() < 0.6 else []
+        as_json = ["--json"] if name == "commit" or (name != "line" and draw.random() < 0.6) else []
         if self.held.runs and (name == "resume" or draw.random() < 0.4):
             return ["resume", "1", *as_json]
         most = ["--max-concurrency", str(CEILING)] if self.form.concurrency == "auto" else []
@@ -204,6 +204,10 @@ class Campaign:
         except AssertionError as error:
             self.broken.append(f"{where}: it was not quiet: {error}")
         self.broken += [f"{where}: {rule}" for rule in judge.after_session(session)]
+        if session.aim == "migration":
+            # a kill lands on one of its commits, and might have landed on each
+            for held in commits(self.store, self.folder / "scratch"):
+                self.broken += [f"{where}, at an earlier commit: {rule}" for rule in judge.intact(held)]
         settled = f"{len(self.held.items)} of {self.rows} rows settled, {found.requests} requests, {found.lost} lost"
         self.say(f"{where}: {found.landed}; {settled}; runner {session.command}")
 

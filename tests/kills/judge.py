@@ -67,7 +67,7 @@ def key_of(number: int) -> str:
 
 def after_session(session: Session) -> Iterator[str]:
     """Judge what a session has left."""
-    yield from _intact(session.after)
+    yield from intact(session.after)
     yield from _nothing_lost(session.before, session.after)
     yield from _answers_are_the_servers(session)
     yield from _shown_is_there(session)
@@ -78,7 +78,8 @@ def after_session(session: Session) -> Iterator[str]:
         yield f"it ended by itself with exit code {session.code}"
 
 
-def _intact(held: Held) -> Iterator[str]:
+def intact(held: Held) -> Iterator[str]:
+    """Judge a store by itself."""
     if held.integrity != ("ok",):
         yield f"the store is damaged: {'; '.join(held.integrity)}"
     whole = {0: not held.columns, 1: bool(held.columns) and "pace" not in held.columns, VERSION: "pace" in held.columns}

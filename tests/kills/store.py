@@ -58,6 +58,34 @@ class Held(NamedTuple):
 
 def look(store: Path, scratch: Path) -> Held:
     """Read a copy of a store whose process is dead: to open the store itself would tidy up what the next session must."""
+    copy = _copied(store, scratch)
+    return _opened(copy) if copy.exists() else Held()
+
+
+def commits(store: Path, scratch: Path) -> Iterator[Held]:
+    """Read a store whose process is dead as each commit that is still in its log had left it."""
+    log = store.with_name(f"{store.name}-wal")
+    data = log.read_bytes() if log.exists() else b""
+    for end in _commit_ends(data):
+        copy = _copied(store, scratch)
+        copy.with_name(f"{copy.name}-wal").write_bytes(data[:end])
+        yield _opened(copy)
+
+
+def _commit_ends(log: bytes) -> Iterator[int]:
+    """Find where commits end in a write-ahead log (SQLite's file format, section 4)."""
+    if len(log) < 32:
+        return
+    size, salts = int.from_bytes(log[8:12], "big"), log[16:24]
+    for at in range(32, len(log) - size - 23, 24 + size):
+        if log[at + 8 : at + 16] != salts:
+            # what an earlier log has left
+            return
+        if any(log[at + 4 : at + 8]):
+            yield at + 24 + size
+
+
+def _copied(store: Path, scratch: Path) -> Path:
     scratch.mkdir(exist_ok=True)
     for ending in ("", "-wal", "-journal", "-shm"):
         copy = scratch / f"looked-at.db{ending}"
@@ -65,9 +93,11 @@ def look(store: Path, scratch: Path) -> Held:
         # the -shm is made anew from the -wal, as after a loss of power
         if ending != "-shm" and (found := store.with_name(store.name + ending)).exists():
             shutil.copy(found, copy)
-    if not store.exists():
-        return Held()
-    with closing(sqlite3.connect(scratch / "looked-at.db", timeout=HANG_S)) as connection:
+    return scratch / "looked-at.db"
+
+
+def _opened(copy: Path) -> Held:
+    with closing(sqlite3.connect(copy, timeout=HANG_S)) as connection:
         try:
             return _read(connection)
         except sqlite3.DatabaseError as error:
