@@ -64,7 +64,7 @@ Wait: TypeAlias = Callable[[Scene, Started, ExitStack], None]
 
 def creation(scene: Scene, process: Started, _: ExitStack) -> None:
     """While the store is made: its file, its tables, its run."""
-    _at(scene, process, lambda: _loaded(process, _MIGRATING) or scene.entries, "a store to be made")
+    _early(scene, process, lambda: _loaded(process, _MIGRATING), "a store to be made")
     _pause(scene, 0.2 * scene.start_s)
 
 
@@ -75,12 +75,12 @@ def start(scene: Scene, process: Started, _: ExitStack) -> None:
 
 def scan(scene: Scene, process: Started, _: ExitStack) -> None:
     """While the prompt file is open: hashed, scanned, or read."""
-    _at(scene, process, lambda: _holds(process, scene.folder / "prompts.jsonl"), "the prompt file to be opened")
+    _early(scene, process, lambda: _holds(process, scene.folder / "prompts.jsonl"), "the prompt file to be opened")
 
 
 def opening(scene: Scene, process: Started, _: ExitStack) -> None:
     """While the store is looked at for the first time."""
-    _at(scene, process, lambda: _holds(process, scene.store), "the store to be opened")
+    _early(scene, process, lambda: _holds(process, scene.store), "the store to be opened")
     _pause(scene, 0.01)
 
 
@@ -93,8 +93,9 @@ def recovery(scene: Scene, process: Started, _: ExitStack) -> None:
 
 def owned(scene: Scene, process: Started, _: ExitStack) -> None:
     """When a session has made the run its own and looks for what is left to do."""
+    query = "SELECT count(*) FROM runs WHERE pid = ?"
     with Watch(scene.store) as watch:
-        _at(scene, process, lambda: watch.ask("SELECT count(*) FROM runs WHERE pid = ?", process.pid), "the run to be taken over")
+        _early(scene, process, lambda: watch.ask(query, process.pid), "the run to be taken over")
     _pause(scene, 0.05)
 
 
@@ -146,8 +147,8 @@ def line(scene: Scene, process: Started, after: ExitStack) -> None:
 def migration(scene: Scene, process: Started, _: ExitStack) -> None:
     """Before, in, or just behind the transaction that brings the store up to date."""
     with locked(scene.store):
-        _at(scene, process, lambda: _loaded(process, _MIGRATING), "the migrations to be loaded")
-        _at(scene, process, lambda: _holds(process, scene.store), "the store to be opened for a migration")
+        _early(scene, process, lambda: _loaded(process, _MIGRATING), "the migrations to be loaded")
+        _early(scene, process, lambda: _holds(process, scene.store), "the store to be opened for a migration")
         _pause(scene, 0.05)
         if scene.draw.random() < 0.2:
             # its transaction has not begun
@@ -156,7 +157,7 @@ def migration(scene: Scene, process: Started, _: ExitStack) -> None:
             return
         size = _size(scene.wal)
     # its one commit is what writes to the log
-    _at(scene, process, lambda: _size(scene.wal) != size, "the commit of a migration")
+    _early(scene, process, lambda: _size(scene.wal) != size, "the commit of a migration")
     _pause(scene, 0.002)
 
 
@@ -204,6 +205,12 @@ AIMS = {
     "last": Aim(last, 1, 6),
     "end": Aim(end, 1, 6),
 }
+
+
+def _early(scene: Scene, process: Started, condition: Callable[[], object], what: str) -> None:
+    """Wait for an instant before the first request: from then on it does not come."""
+    scene.most_requests = 1
+    _at(scene, process, condition, what)
 
 
 def _at(scene: Scene, process: Started, condition: Callable[[], object], what: str) -> None:
