@@ -158,7 +158,7 @@ def migration(scene: Scene, process: Started, _: ExitStack) -> None:
         size = _size(scene.wal)
     # its one commit is what writes to the log
     _early(scene, process, lambda: _size(scene.wal) != size, "the commit of a migration")
-    _pause(scene, 0.002)
+    _pause(scene, 0.006)
 
 
 def export(scene: Scene, process: Started, _: ExitStack) -> None:
@@ -199,7 +199,7 @@ AIMS = {
     "write": Aim(write, 1, 30),
     "commit": Aim(commit, 1, 10),
     "checkpoint": Aim(checkpoint, 1, 3),
-    "line": Aim(line, 0, 3),
+    "line": Aim(line, 1, 3),
     "migration": Aim(migration, 1, 10),
     "export": Aim(export, 2, 12),
     "last": Aim(last, 1, 6),

@@ -26,6 +26,7 @@ LATE = ("last", "end")
 """Aims behind all others: they need the last rows."""
 EACH = 4
 """Rows that are added to the prompt file for a kill behind the last commit."""
+FILLER = "so that the file takes a while to be read, and rows take some room in the store's log; " * 40
 CEILING = 16
 """Slots at most, where their number tunes itself."""
 
@@ -43,13 +44,14 @@ class Form(NamedTuple):
 
 
 def form(items: int, kills: int, concurrency: str = "8") -> Form:
-    """Make a form of so many kills, each kind with its share of them."""
+    """Make a form of so many kills, ``LEAST`` or more, each kind with its share of them."""
     aims = {name: max(1, round(aim.long * kills / 200)) for name, aim in AIMS.items()}
     # what rounding has taken or given
     aims["work"] += kills - sum(aims.values())
     return Form(items, aims, concurrency)
 
 
+LEAST = 2 * len(AIMS)
 SHORT = Form(240, {name: aim.short for name, aim in AIMS.items()})
 AUTO = Form(60, {**dict.fromkeys(AIMS, 0), "work": 2, "commit": 1, "last": 1}, "auto")
 
@@ -87,13 +89,6 @@ class Campaign:
     def store(self) -> Path:
         return self.folder / "runner.db"
 
-    def write(self, more: int) -> None:
-        """Add rows to the prompt file."""
-        with (self.folder / "prompts.jsonl").open("a", encoding="utf-8") as file:
-            for number in range(self.rows, self.rows + more):
-                file.write(json.dumps({"id": judge.key_of(number), "prompt": prompt_of(number), "n": number}) + "\n")
-        self.rows += more
-
     def carry_out(self) -> None:
         """Kill by plan, until a rule is broken; then let the run end, and judge the whole."""
         self._write(self.form.items - EACH * (self.form.aims["last"] - 1))
@@ -106,8 +101,9 @@ class Campaign:
             if self.broken:
                 return
         # some may have ended before they could be killed
-        while not self.broken and sum(one.killed for one in self.sessions) < len(plan):
-            self._kill("end", share=1.0)
+        for _ in plan:
+            if not self.broken and sum(one.killed for one in self.sessions) < len(plan):
+                self._kill("end", share=1.0)
         if not self.broken:
             self._end()
 
@@ -124,7 +120,7 @@ class Campaign:
         left["work"] -= 1
         # only a kill at work leaves something to recover
         pairs = min(left["recovery"], left["work"])
-        left.subtract(recovery=pairs, work=pairs)
+        left.subtract({"recovery": pairs, "work": pairs})
         middle = [["work", "recovery"]] * pairs + [[name] for name in left.elements()]
         draw.shuffle(middle)
         draw.shuffle(late)
@@ -134,7 +130,8 @@ class Campaign:
         """Add rows to the prompt file."""
         with (self.folder / "prompts.jsonl").open("a", encoding="utf-8") as file:
             for number in range(self.rows, self.rows + more):
-                file.write(json.dumps({"id": judge.key_of(number), "prompt": prompt_of(number), "n": number}) + "\n")
+                row = {"id": judge.key_of(number), "prompt": prompt_of(number), "filler": FILLER}
+                file.write(json.dumps(row) + "\n")
         self.rows += more
 
     # -- one session

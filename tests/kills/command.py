@@ -9,21 +9,22 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kills.campaign import Verdict, carry_out, form
+from kills.campaign import LEAST, Verdict, carry_out, form
 from kills.judge import Figures
 
 
 def main() -> int:
     """Carry out both campaigns, print what was done; 1 when a rule was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description="Kill one run again and again, and judge it.")
-    parser.add_argument("--kills", type=int, default=200, help="kills of the run with a fixed concurrency (200)")
-    parser.add_argument("--items", type=int, default=2000, help="its rows (2000); the run with `auto` has a fifth of both")
+    parser.add_argument("--kills", type=int, default=200, help=f"kills with a fixed concurrency, {LEAST} at least (200)")
+    parser.add_argument("--items", type=int, default=2000, help="its rows (2000); the run with auto has a fifth of both")
     parser.add_argument("--only", choices=("8", "auto"), help="one concurrency only")
     parser.add_argument("--seed", default=secrets.token_hex(4), help="as printed, to carry out the same plan again")
     parser.add_argument("--keep", type=Path, help="a folder for prompt files, stores and exports, to be looked at afterwards")
     given = parser.parse_args()
     _say(f"seed {given.seed}")
-    forms = [form(given.items, given.kills), form(given.items // 5, given.kills // 5, "auto")]
+    kills = max(LEAST, given.kills)
+    forms = [form(given.items, kills), form(given.items // 5, max(LEAST, kills // 5), "auto")]
     broken = False
     for one in forms:
         if given.only in (None, one.concurrency):

@@ -25,7 +25,7 @@ def prompt_of(number: int) -> str:
 
 def text_of(number: int) -> str:
     """Give the answer to a row: its own, and now and then so long that it fills pages of the store's log."""
-    words = 6000 if number % 4 == 0 else number % 40
+    words = 6000 if number % 5 == 0 else number % 40
     return f"<{number}> Grüezi 🙂 " + " ".join(str(number * one) for one in range(words))
 
 

@@ -111,12 +111,10 @@ def _answers_are_the_servers(session: Session) -> Iterator[str]:
             yield f"{key} is done with a text that the server never gave: {(kept.text or '')[:80]!r}"
         elif key not in session.before.done and not answered[row_of(key)]:
             yield f"{key} is done now, and the server has sent no whole answer to it"
-    successes = Counter(tried.key for tried in session.after.attempts.values() if tried.error_code is None)
-    done = session.after.done
-    yield from (
-        f"{key} has {count} good attempts on the books" for key, count in successes.items() if count > 1 or key not in done
-    )
-    yield from (f"{key} is done without a good attempt on the books" for key in done if not successes[key])
+    good, done = Counter(tried.key for tried in session.after.attempts.values() if tried.error_code is None), session.after.done
+    for key in good.keys() | done.keys():
+        if good[key] != (key in done):
+            yield f"{key} is {'done' if key in done else 'open'} with {good[key]} good attempts on the books"
 
 
 def _shown_is_there(session: Session) -> Iterator[str]:
