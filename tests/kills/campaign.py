@@ -27,6 +27,8 @@ LATE = ("last", "end")
 EACH = 4
 """Rows that are added to the prompt file for a kill behind the last commit."""
 FILLER = "so that the file takes a while to be read, and rows take some room in the store's log; " * 40
+DEADLINE = "10m"
+"""Ends a session whose harness was killed itself."""
 CEILING = 16
 """Slots at most, where their number tunes itself."""
 
@@ -184,7 +186,7 @@ class Campaign:
             return ["resume", "1", *as_json]
         most = ["--max-concurrency", str(CEILING)] if self.form.concurrency == "auto" else []
         address = ["--model", "m", "--base-url", self.endpoint.base_url, "--concurrency", self.form.concurrency, *most]
-        return ["run", "prompts.jsonl", *address, "--silence-s", "3", *as_json]
+        return ["run", "prompts.jsonl", *address, "--silence-s", "3", "--deadline", DEADLINE, *as_json]
 
     def _judge(self, session: Session, ended: Ended) -> None:
         self.endpoint.settle()

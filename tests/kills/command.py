@@ -2,6 +2,7 @@
 
 import argparse
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -22,6 +23,8 @@ def main() -> int:
     parser.add_argument("--seed", default=secrets.token_hex(4), help="as printed, to carry out the same plan again")
     parser.add_argument("--keep", type=Path, help="a folder for prompt files, stores and exports, to be looked at afterwards")
     given = parser.parse_args()
+    # so that no process is left behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     _say(f"seed {given.seed}")
     kills = max(LEAST, given.kills)
     forms = [form(given.items, kills), form(given.items // 5, max(LEAST, kills // 5), "auto")]
