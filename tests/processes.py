@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import termios
 import time
@@ -113,12 +114,12 @@ def _take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def until(condition: Callable[[], Any], what: str, timeout_s: float = HANG_S) -> None:
+def until(condition: Callable[[], Any], what: str, timeout_s: float = HANG_S, poll_s: float = 0.005) -> None:
     """Wait for a condition."""
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, f"waited {timeout_s:g} s in vain for {what}"
-        time.sleep(0.005)
+        time.sleep(poll_s)
 
 
 def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -133,6 +134,11 @@ def runner(
     """Start ``runner`` with these arguments."""
     command = [sys.executable, "-m", "runner", *arguments]
     return Started(command, cwd=cwd, env=environment(env), stdout=stdout, terminal=terminal)
+
+
+def installed(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Started:
+    """Start the installed command ``runner``, as a person does."""
+    return Started([str(Path(sysconfig.get_path("scripts")) / "runner"), *arguments], cwd=cwd, env=environment(env))
 
 
 def run(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Ended:

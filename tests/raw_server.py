@@ -63,6 +63,8 @@ class Received:
     # when its head had come, and when its reply was over, by the monotonic clock
     at: float = field(default_factory=time.monotonic)
     over: float | None = None
+    # every step of the reply was done, as far as a server can tell
+    played: bool = False
 
     @property
     def json(self) -> Any:
@@ -97,6 +99,11 @@ class RawServer:
     @property
     def origin(self) -> str:
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def open(self) -> int:
+        """Connections that are not closed."""
+        return len(self._open)
 
     @property
     def base_url(self) -> str:
@@ -152,6 +159,7 @@ class RawServer:
             if not self.early:
                 request.body = await reader.readexactly(length)
             going = await self._play(self._reply(request).steps, reader, writer)
+            request.played = True
             if self.early and going:
                 request.body = await reader.readexactly(length)
             return going

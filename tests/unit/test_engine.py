@@ -306,3 +306,21 @@ async def test_a_slow_source_is_waited_for_and_its_late_items_are_worked_on() ->
     async with anyio.create_task_group() as group:
         group.start_soon(watch)
         await engine.run(source(), crew.handle, nowhere, workers=1, stop=Stop(), wanted=lambda: most)
+
+
+@in_virtual_time
+async def test_what_is_finished_is_saved_at_once_and_waits_for_no_timer_and_for_nobody_else() -> None:
+    finished, saved = dict[str, float](), dict[str, float]()
+
+    async def handle(item: Item, emit: Emit) -> Outcome | None:
+        await anyio.sleep(1 + item.position)
+        finished[item.key] = anyio.current_time()
+        return an_outcome(item)
+
+    async def save(entries: list[Entry]) -> None:
+        saved.update((entry.key, anyio.current_time()) for entry in entries)
+
+    await engine.run(numbers(20), handle, save, workers=20, stop=Stop())
+    assert len(saved) == 20
+    # a turn of this loop takes a millionth of a second, and nothing but a timer takes longer
+    assert max(saved[key] - finished[key] for key in finished) < 0.001

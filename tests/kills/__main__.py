@@ -1,0 +1,11 @@
+"""``python -m tests.kills``: the long form of the kill harness. See ``docs/durability.md``."""
+
+import sys
+from pathlib import Path
+
+# as pytest does for the tests: their helpers are top-level modules
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from kills.command import main
+
+sys.exit(main())

@@ -1,0 +1,51 @@
+"""What a session told whoever watched it, up to its last whole line: rows and counts that must then be in the store."""
+
+import json
+import re
+from typing import Any, NamedTuple
+
+_LINE = re.compile(r"([\d,]+) of [\d,]+: ")
+_HEADLINE = re.compile(r"run \d+: .*, ([\d,]+) settled before$")
+_SUMMARY = re.compile(r"run \d+ (?:not )?finished: ([\d,]+) done, ([\d,]+) failed, ([\d,]+) skipped")
+
+
+class Shown(NamedTuple):
+    """Rows that were named as done, the highest count of settled rows, and how many lines told one."""
+
+    keys: frozenset[str]
+    settled: int
+    counts: int
+
+
+NOTHING = Shown(frozenset(), 0, 0)
+
+
+def shown(out: str, err: str) -> Shown:
+    """Read what a process printed, with ``--json`` or without."""
+    keys: set[str] = set()
+    counts: list[int] = []
+    for line in [*_whole_lines(out), *_whole_lines(err)]:
+        if line.startswith("{"):
+            event = json.loads(line)
+            if event["event"] == "item" and event["status"] == "done":
+                keys.add(event["id"])
+            counts += _counted(event)
+        elif match := _LINE.match(line) or _HEADLINE.match(line) or _SUMMARY.match(line):
+            counts.append(sum(int(group.replace(",", "")) for group in match.groups()))
+    return Shown(frozenset(keys), max(counts, default=0), len(counts))
+
+
+def _counted(event: dict[str, Any]) -> list[int]:
+    match event["event"]:
+        case "started":
+            return [event["restored"]]
+        case "progress":
+            return [event["restored"] + event["done"] + event["failed"]]
+        case "finished":
+            return [event["done"] + event["failed"]]
+    return []
+
+
+def _whole_lines(text: str) -> list[str]:
+    """Give the lines that were written to their end."""
+    return text.split("\n")[:-1]
