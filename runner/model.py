@@ -29,6 +29,8 @@ class Row(Struct, frozen=True, kw_only=True):
     fault: str | None = None
     # the line's bytes without its line end, kept only for a broken line
     raw: bytes = b""
+    # bytes it took in the file, as far as the reader knows
+    size: int = 0
 
 
 class Params(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -153,6 +153,7 @@ class _Session:
             fresh=self._fresh,
             retry_failed=self._wish.retry_failed,
             limit=self._wish.limit,
+            broken=self._known.broken > 0,
         )
         self._attempts = attempts
         failure: Exception | None = None

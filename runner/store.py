@@ -34,6 +34,9 @@ _SAVE_ITEM = _ITEM.on_conflict_do_update(
 _SAVE_ATTEMPT = sa.insert(attempts)
 _LAST_ATTEMPT = sa.select(sa.func.coalesce(sa.func.max(attempts.c.id), 0))
 
+_SETTLED = "SELECT key, status, position, fingerprint, attempts, error_code FROM items WHERE run_id = ? AND key IN ({})"
+_TRIED = "SELECT item_key, max(number) FROM attempts WHERE run_id = ? AND item_key IN ({}) GROUP BY item_key"
+
 
 class Known(Struct, frozen=True, kw_only=True):
     """What a run holds: outcomes by kind, and whether anything was ever sent."""
@@ -124,18 +127,16 @@ class RunStore:
 
     async def settled(self, keys: Sequence[str]) -> Mapping[str, Settled]:
         """Look keys up; those the store knows nothing of are left out."""
-        columns = (items.c.key, items.c.status, items.c.position, items.c.fingerprint, items.c.attempts, items.c.error_code)
-        rows = await self._reader.fetch(sa.select(*columns).where(items.c.run_id == self.run_id, items.c.key.in_(keys)))
+        # by hand, for a million finished rows are asked before the first new request
+        rows = await self._reader.rows(_SETTLED.format(_places(keys)), (self.run_id, *keys))
         found = {
             key: Settled(status=status, position=position, fingerprint=fingerprint, attempts=count, broken=error_code == BAD_ROW)
             for key, status, position, fingerprint, count, error_code in rows
         }
         open_keys = [key for key in keys if key not in found or found[key].status == "failed"]
         if open_keys:
-            where = (attempts.c.run_id == self.run_id, attempts.c.item_key.in_(open_keys))
-            count = sa.func.max(attempts.c.number)
-            statement = sa.select(attempts.c.item_key, count).where(*where).group_by(attempts.c.item_key)
-            for key, number in await self._reader.fetch(statement):
+            query = _TRIED.format(_places(open_keys))
+            for key, number in await self._reader.rows(query, (self.run_id, *open_keys)):
                 before = found.get(key) or Settled(status=None, position=None, fingerprint=None, attempts=0)
                 found[key] = msgspec.structs.replace(before, attempts=max(number, before.attempts))
         return found
@@ -254,6 +255,10 @@ def _item_row(run_id: int, outcome: Outcome, attempt_id: int | None) -> dict[str
         "extra": _json(completion.extra) if completion else None,
         "text": completion.text if completion else None,
     }
+
+
+def _places(values: Sequence[str]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _json(value: Mapping[str, Any]) -> str | None:
