@@ -221,17 +221,18 @@ async def items(
             line = batch[-1][1].line
         for key, row in batch:
             before = known.get(key)
-            counts.seen += before is not None and before.status is not None and not before.broken
             if before is None or before.broken:
                 yield item(row, key, template)
-            elif before.status == "done" or (before.status == "failed" and not retry_failed):
+                continue
+            counts.seen += before.status is not None
+            if before.status == "done" or (before.status == "failed" and not retry_failed):
                 # its item is not made: of a million settled rows nothing but the fingerprint is asked
                 counts.settled += 1
                 counts.changed += before.fingerprint != fingerprint(row)
-            else:
-                candidate = item(row, key, template)
-                tried = isinstance(candidate, Item)
-                yield structs.replace(candidate, attempts_before=before.attempts) if tried else candidate
+                continue
+            candidate = item(row, key, template)
+            tried = isinstance(candidate, Item)
+            yield structs.replace(candidate, attempts_before=before.attempts) if tried else candidate
     if limit is None or found.rows <= limit:
         if broken and not fresh:
             await store.forget_broken(line + 1, None, [])
