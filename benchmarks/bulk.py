@@ -1,16 +1,11 @@
 """A million rows: a prompt file, and a store in which they are finished. Both are made through the project's own code."""
 
-import asyncio
-import os
 import random
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
-from runner import config, database, ledger, opening, source, wiring
-from runner.config import Job
+from runner import config, database, opening, source, wiring
 from runner.model import Attempt, Completion, Item, Outcome, Usage
-from runner.store import Known, RunStore
+from runner.store import RunStore
 
 _WORDS = ("river", "stone", "window", "because", "a", "little", "of", "the", "seldom", "Tokyo", "seven", "and", "green", "end.")
 _BATCH = 10_000
@@ -41,9 +36,7 @@ async def finished(store: Path, path: Path, base_url: str) -> int:
         found = source.scan(given)
         await run.begin(rows=found.rows, digest=source.digest(given))
         counts = source.Counts()
-        items = source.items(
-            given, found, opening.template_of(job), run, counts, fresh=True, retry_failed=False, limit=None
-        )
+        items = source.items(given, found, opening.template_of(job), run, counts, fresh=True, retry_failed=False, limit=None)
         draw = random.Random(0)  # noqa: S311 - the same answers in every run
         batch: list[Outcome] = []
         async for item in items:

@@ -102,7 +102,7 @@ def _second_look(given: Input, rows: int, suspects: Repeats) -> Scan:
     doubled = sum(ids)
     if alike and repeated:
         clashes = _clashes(given, repeated)
-        doubled += clashes.count - len(first.keys() & clashes.first.keys())
+        doubled += clashes.number - len(first.keys() & clashes.first.keys())
         first |= clashes.first
     duplicates = _lines(given, first) if first else {}
     return Scan(
@@ -116,7 +116,7 @@ def _second_look(given: Input, rows: int, suspects: Repeats) -> Scan:
 
 
 class _Clashes(NamedTuple):
-    count: int
+    number: int
     # the first of them -> the key whose ordinal they bear
     first: dict[str, str | None]
 
@@ -264,8 +264,6 @@ async def count_settled(given: Input, found: Scan, store: Store, *, limit: int |
 
 async def _reposition(store: Store, batch: Sequence[tuple[str, Row]], known: Mapping[str, Settled]) -> None:
     """Keep the export in the order of the input when lines have moved."""
-    moved = [
-        (key, row.line) for key, row in batch if (before := known.get(key)) and before.position not in (None, row.line)
-    ]
+    moved = [(key, row.line) for key, row in batch if (before := known.get(key)) and before.position not in (None, row.line)]
     if moved:
         await store.reposition(moved)

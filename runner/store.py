@@ -109,7 +109,7 @@ class RunStore:
         # by the index alone; the rows themselves are read for the failed ones only
         by_status = sa.select(items.c.status, sa.func.count()).where(mine).group_by(items.c.status)
         broken_rows = sa.select(sa.func.count()).where(mine, items.c.status == "failed", items.c.error_code == BAD_ROW)
-        counts = {status: count for status, count in await self._reader.fetch(by_status)}
+        counts: dict[str, int] = dict(await self._reader.fetch(by_status))
         ((broken,),) = await self._reader.fetch(broken_rows)
         some = sa.select(attempts.c.id).where(attempts.c.run_id == self.run_id).limit(1)
         return Known(

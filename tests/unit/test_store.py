@@ -19,10 +19,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 import runner
 from runner import config, database, ledger, opening
+from runner.books import _sums
 from runner.errors import RunLockedError, StoreError, UsageError
 from runner.lock import held
 from runner.model import Attempt, Completion, LaneState, Outcome, Pace, Usage
-from runner.reader import StoreReader, _sums
+from runner.reader import StoreReader
 from runner.schema import APPLICATION_ID, VERSION
 from runner.store import Known, RunStore
 
