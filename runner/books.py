@@ -105,10 +105,10 @@ def _sums(run_id: int) -> sa.Select[Any]:
     later, code = attempts.alias("later").c, attempts.c.error_code
     same = (later.run_id == attempts.c.run_id, later.item_key == attempts.c.item_key)
     its = (items.c.run_id == attempts.c.run_id, items.c.key == attempts.c.item_key)
-    # of the id alone, which the index holds: with all columns each row would be looked up, too
-    followed = sa.exists(later.id).where(*same, later.id > attempts.c.id)
-    settled = sa.exists().where(*its, items.c.status == "failed")
-    fate = sa.case((code.is_(None), None), (followed, _RETRIED), (settled, _DECIDED), else_=_OPEN)
+    # behind a failure comes another failure, or at last the answer; the index holds no other attempts
+    failed_again = sa.exists(later.id).where(*same, later.id > attempts.c.id, later.error_code.is_not(None))
+    answered, settled = (sa.exists().where(*its, items.c.status == status) for status in ("done", "failed"))
+    fate = sa.case((code.is_(None), None), (failed_again | answered, _RETRIED), (settled, _DECIDED), else_=_OPEN)
     silent = attempts.c.sent & attempts.c.output_tokens.is_(None)
     refused = attempts.c.status.is_not(None) & (attempts.c.status != 200)
     count = sa.func.count()

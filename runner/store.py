@@ -38,7 +38,8 @@ _SETTLED = (
     f"SELECT key, status, position, fingerprint, attempts, error_code IS '{BAD_ROW}' FROM items"  # noqa: S608 - our own words
     " WHERE run_id = ? AND key IN ({})"
 )
-_TRIED = "SELECT item_key, max(number) FROM attempts WHERE run_id = ? AND item_key IN ({}) GROUP BY item_key"
+# of an item that is not done all attempts have failed, and only those are in the index
+_TRIED = "SELECT item_key, max(number) FROM attempts WHERE run_id = ? AND item_key IN ({}) AND error_code IS NOT NULL GROUP BY item_key"
 
 
 class Known(Struct, frozen=True, kw_only=True):
@@ -92,9 +93,9 @@ class RunStore:
         finally:
             self._lock.release()
 
-    async def begin(self, *, rows: int, digest: str) -> None:
-        """Note what the input holds now."""
-        await self._note({"rows": rows, "input_digest": digest})
+    async def begin(self, *, rows: int, digest: str, identical: int | None = None) -> None:
+        """Note what the input holds now. identical: rows without an id beyond the first of their kind."""
+        await self._note({"rows": rows, "input_digest": digest, "identical": identical})
 
     async def note_pace(self, pace: Pace) -> None:
         """Note what the session is doing, for a process that looks on: one small commit, in turn with the saves.
@@ -111,12 +112,12 @@ class RunStore:
         broken_rows = sa.select(sa.func.count()).where(mine, items.c.status == "failed", items.c.error_code == BAD_ROW)
         counts: dict[str, int] = dict(await self._reader.fetch(by_status))
         ((broken,),) = await self._reader.fetch(broken_rows)
-        some = sa.select(attempts.c.id).where(attempts.c.run_id == self.run_id).limit(1)
+        some = sa.select(attempts.c.id).where(attempts.c.run_id == self.run_id, attempts.c.error_code.is_not(None)).limit(1)
         return Known(
             done=counts.get("done", 0),
             failed=counts.get("failed", 0) - broken,
             broken=broken,
-            attempted=bool(await self._reader.fetch(some)),
+            attempted="done" in counts or bool(await self._reader.fetch(some)),
         )
 
     async def forget_broken(self, first: int, last: int | None, keep: Sequence[str]) -> None:
