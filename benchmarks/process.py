@@ -80,7 +80,7 @@ class Runner:
     async def _watched(self) -> None:
         waiting = asyncio.create_task(self._process.wait())
         while not waiting.done():
-            self.peak_mib = max(self.peak_mib, _peak_mib(self._process.pid))
+            self.peak_mib = max(self.peak_mib, peak_mib(self._process.pid))
             await asyncio.wait({waiting}, timeout=_POLL_S)
         self.ended = time.monotonic()
 
@@ -91,7 +91,8 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(_CHECKOUT)}
 
 
-def _peak_mib(pid: int) -> float:
+def peak_mib(pid: int) -> float:
+    """Read the most memory that a process has held, in MiB; 0 when it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import anyio
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner import config, opening, outputs, plugins, session, source, wiring
+from runner.books import Books
 from runner.config import Job
 from runner.errors import UsageError
 from runner.events import Event, Summary
@@ -18,7 +19,7 @@ from runner.interfaces import Exporter, Observer
 from runner.loop import blocking
 from runner.model import Result, Run
 from runner.opening import Wish
-from runner.reader import Books, ErrorGroup, StoreReader
+from runner.reader import ErrorGroup, StoreReader
 from runner.simulator import Behaviour, Simulator, parse_faults
 from runner.stop import Stop
 
@@ -215,10 +216,10 @@ def _refuse_own(output: str | Path, reading: StoreReader) -> None:
 
 
 def _records(found: Iterable[Result], own: list[str], at: int) -> Iterator[list[object]]:
-    fields = COLUMNS[:at] + COLUMNS[at + 1 :]
     for result in found:
-        values: list[object] = [getattr(result, name) for name in fields]
-        values[at:at] = [result.metadata.get(name) for name in own]
+        values: list[object] = list(structs.astuple(result))
+        get = result.metadata.get
+        values[at : at + 1] = [get(name) for name in own]
         yield values
 
 

@@ -52,6 +52,17 @@ def get_run(store: Path, run_id: int) -> Opened:
     return _found(run)
 
 
+def rows_of(store: Path, source: Path, digest: str) -> int | None:
+    """Count the rows of an input that an earlier session has looked through already.
+
+    None: there was none, or the input has rows without an id that are alike, which only a look can tell apart.
+    """
+    same = (runs.c.input == str(source), runs.c.input_digest == digest, runs.c.identical == 0)
+    with _transaction(store, write=False) as connection:
+        found: int | None = connection.execute(sa.select(runs.c.rows).where(*same).limit(1)).scalar()
+        return found
+
+
 def open_run(store: Path, source: Path, settings: Mapping[str, Json], answer: Mapping[str, Json], *, new: bool) -> Opened:
     """Find the run as ``find_run`` does, or begin one, in one transaction, so that two processes cannot begin the same twice.
 

@@ -29,6 +29,8 @@ class Row(Struct, frozen=True, kw_only=True):
     fault: str | None = None
     # the line's bytes without its line end, kept only for a broken line
     raw: bytes = b""
+    # bytes it took in the file, as far as the reader knows
+    size: int = 0
 
 
 class Params(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -161,8 +163,8 @@ Entry: TypeAlias = Attempt | Outcome
 """What the writer saves: a failed attempt on its own, or an outcome with its last attempt."""
 
 
-class Settled(Struct, frozen=True, kw_only=True):
-    """What the store already holds for a key."""
+class Settled(Struct, frozen=True):
+    """What the store already holds for a key; by place in the order of a look-up's columns."""
 
     # None: only attempts, no outcome
     status: Status | None

@@ -12,6 +12,7 @@ from runner.events import Quantiles, Summary
 from runner.model import Outcome, Run
 from runner.prompts import Template, item
 from runner.reader import StoreReader
+from runner.repeats import Repeats
 from runner.store import Known
 
 _SHOWN = 5
@@ -45,6 +46,16 @@ def reader(path: Path) -> source.Input:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     return source.Input(path, size, lambda: module.read(path, limit_bytes=size))
+
+
+def scanned(given: source.Input, store_path: Path, digest: str) -> source.Scan:
+    """Look through an input, unless it is the same to the byte as one that an earlier session has looked through."""
+    if store_path.is_file() and store_path.stat().st_size:
+        database.prepare(store_path, create=False)
+        rows = ledger.rows_of(store_path, given.path, digest)
+        if rows is not None:
+            return source.Scan(rows=rows, repeated=Repeats())
+    return source.scan(given)
 
 
 def template_of(job: Job) -> Template:

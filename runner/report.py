@@ -9,10 +9,11 @@ import msgspec
 
 from runner.advice import advice
 from runner.api import DEFAULT_STORE, Check, Description
+from runner.books import Books
 from runner.events import Quantiles, Started, Stopping, Summary
 from runner.model import LaneState, Pace, Run
 from runner.prompts import BAD_ROW
-from runner.reader import Books, ErrorGroup
+from runner.reader import ErrorGroup
 from runner.text import clean
 
 _SHOWN = 20

@@ -1,14 +1,17 @@
-"""The tables and the naming convention; nothing else. ``docs/store.md`` explains the columns to people."""
+"""The tables and the naming convention; nothing else: the views for people are made by the migrations.
+
+``docs/store.md`` explains the columns to people.
+"""
 
 import sqlalchemy as sa
 
 APPLICATION_ID = 0x50524E52
 """Written into the file's header, so that another program's database is never taken for ours. "PRNR" in ASCII."""
 
-VERSION = 2
+VERSION = 3
 """SQLite's ``user_version``; every migration raises it by one."""
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration. A test holds it equal to what Alembic finds."""
 
 metadata = sa.MetaData(
@@ -46,6 +49,8 @@ runs = sa.Table(
     sa.Column("pid", sa.Integer),
     # what the session is doing, as JSON of model.Pace; NULL between sessions, stale after a kill
     sa.Column("pace", sa.Text),
+    # rows of the input without an id that are identical to an earlier one, at the last session; NULL: nobody counted
+    sa.Column("identical", sa.Integer),
 )
 
 items = sa.Table(
@@ -105,4 +110,5 @@ attempts = sa.Table(
     sa.Column("error_code", sa.Text),
     sa.Column("error", sa.Text),
 )
-sa.Index("ix_attempts_run_id_item_key", attempts.c.run_id, attempts.c.item_key)
+# of the failed ones: how often an open item was tried, and what came behind a failure; an item that is done asks neither
+sa.Index("ix_attempts_run_id_item_key", attempts.c.run_id, attempts.c.item_key, sqlite_where=attempts.c.error_code.is_not(None))

@@ -48,7 +48,7 @@ async def execute(job: Job, store_path: Path, wish: Wish, stop: Stop, observe: O
     if finished is not None:
         return _nothing_to_do(job, finished, observe)
     where = wiring.endpoint(job, os.environ)
-    found = await _in_thread(lambda: source.scan(given))
+    found = await _in_thread(lambda: opening.scanned(given, store_path, digest))
     source.refuse_duplicates(found, job.input)
     if wish.strict:
         await _in_thread(lambda: opening.refuse_broken(job, given))
@@ -107,7 +107,7 @@ class _Session:
         """Look at what the run holds, and tell the observer."""
         self._known = await self._store.known()
         self._restored = await self._count_restored(given, unchanged=opened.input_digest == digest)
-        await self._store.begin(rows=self._found.rows, digest=digest)
+        await self._store.begin(rows=self._found.rows, digest=digest, identical=self._found.identical)
         scarce = [self._limits_note] if self._limits_note is not None else []
         notes = [*where.notes, *scarce, *opening.notes(opened, self._wish, self._known, self._found)]
         self._tell(
@@ -144,6 +144,7 @@ class _Session:
             fresh=self._fresh,
             retry_failed=self._wish.retry_failed,
             limit=self._wish.limit,
+            broken=self._known.broken > 0,
         )
         self._attempts = attempts
         failure: Exception | None = None

@@ -1,10 +1,10 @@
 """A prompt file -> the items that are still to be done. Reads lazily, twice: once to look, once to work."""
 
+import re
 from array import array
-from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,12 +14,18 @@ from msgspec import Struct, structs
 from runner.errors import UsageError
 from runner.interfaces import Store
 from runner.model import Item, Outcome, Row, Settled
-from runner.prompts import KEY_PREFIX, Template, base_key, item
+from runner.prompts import KEY_PREFIX, Template, base_key, fingerprint, item
+from runner.repeats import Gathered, Repeats
 
-BATCH = 256
+BATCH = 1_000
 """Rows read, and keys looked up, at once."""
-_BUCKETS = 64
+BATCH_BYTES = 4 << 20
+"""... or fewer, where their lines are longer than that together."""
 _SHOWN = 5
+# duplicate ids, and lines of each, that are kept to be shown
+_KEPT = 100
+# what an identical row without an id may get as its key
+_ORDINAL = re.compile(rf"({KEY_PREFIX}[0-9a-f]{{20}})-([1-9][0-9]{{0,9}})")
 
 
 class Input(NamedTuple):
@@ -38,12 +44,14 @@ class Scan(Struct, frozen=True, kw_only=True):
     """What a look through the whole input showed."""
 
     rows: int
-    # hashes of the keys that several rows share; only these need ordinals
-    repeated: frozenset[int]
+    # the keys without ordinals that several rows share, by their ``_short``
+    repeated: Repeats
     # identical rows without an id beyond the first
-    identical: int
-    # id -> its lines, for ids that stand more than once
-    duplicates: dict[str, list[int]]
+    identical: int = 0
+    # ids that stand more than once
+    doubled: int = 0
+    # the first 100 of them -> the first 100 of their lines
+    duplicates: dict[str, list[int]] = {}
 
 
 class Counts(Struct):
@@ -60,49 +68,88 @@ class Counts(Struct):
 
 
 def scan(given: Input) -> Scan:
-    """Look through the input: about 8 bytes a row of memory.
+    """Look through the input: 8 bytes a row of memory, and up to 16 where many rows are alike.
 
     The key's hash is Python's own, 64 bits and salted per process: a false match only costs a second look.
     """
-    buckets = [array("q") for _ in range(_BUCKETS)]
+    gathered = Gathered()
     rows = 0
     for row in given.read():
         rows += 1
-        hashed = hash(base_key(row)[0])
-        buckets[hashed % _BUCKETS].append(hashed)
-    suspects = frozenset(hashed for bucket in buckets for hashed in _repeated(bucket))
-    if not suspects:
-        return Scan(rows=rows, repeated=suspects, identical=0, duplicates={})
-    return _second_look(given, rows, suspects)
+        gathered.add(hash(base_key(row)[0]))
+    suspects = gathered.repeats()
+    return _second_look(given, rows, suspects) if suspects else Scan(rows=rows, repeated=suspects)
 
 
-def _repeated(bucket: "array[int]") -> Iterator[int]:
-    ordered = sorted(bucket)
-    return (one for one, next_one in pairwise(ordered) if one == next_one)
-
-
-def _second_look(given: Input, rows: int, suspects: frozenset[int]) -> Scan:
-    lines: dict[str, list[int]] = {}
-    own: set[str] = set()
-    # ids that look like the keys we give, as ids out of an export do
-    alike: dict[str, int] = {}
+def _second_look(given: Input, rows: int, suspects: Repeats) -> Scan:
+    """Tell ids that stand more than once from identical rows without one."""
+    ours = Gathered()
+    ids = bytearray(len(suspects))
+    first: dict[str, str | None] = {}
+    # ids that look like the keys we give to identical rows, as ids out of an export do
+    alike = False
     for row in given.read():
         key, is_own = base_key(row)
-        if is_own and key.startswith(KEY_PREFIX):
-            alike[key] = row.line
-        if hash(key) in suspects:
-            lines.setdefault(key, []).append(row.line)
-            if is_own:
-                own.add(key)
-    shared = {key: where for key, where in lines.items() if len(where) > 1}
-    ordinals = {f"{key}-{count}": key for key, where in shared.items() for count in range(2, len(where) + 1) if key not in own}
+        alike = alike or (is_own and _ORDINAL.fullmatch(key) is not None)
+        at = suspects.find(hash(key))
+        if at is not None and not is_own:
+            ours.add(_short(key))
+        elif at is not None and not ids[at]:
+            ids[at] = 1
+            if len(first) < _KEPT:
+                first[key] = None
+    repeated = ours.repeats()
+    doubled = sum(ids)
+    if alike and repeated:
+        clashes = _clashes(given, repeated)
+        doubled += clashes.number - len(first.keys() & clashes.first.keys())
+        first |= clashes.first
+    duplicates = _lines(given, first) if first else {}
     return Scan(
         rows=rows,
-        repeated=frozenset(map(hash, shared)),
-        identical=sum(len(where) - 1 for key, where in shared.items() if key not in own),
-        duplicates={key: where for key, where in shared.items() if key in own}
-        | {key: [alike[key], *shared[base]] for key, base in ordinals.items() if key in alike},
+        repeated=repeated,
+        identical=sum(repeated.counts) - len(repeated),
+        # a false match of two hashes is one too many
+        doubled=doubled - len(first) + len(duplicates),
+        duplicates=duplicates,
     )
+
+
+class _Clashes(NamedTuple):
+    number: int
+    # the first of them -> the key whose ordinal they bear
+    first: dict[str, str | None]
+
+
+def _clashes(given: Input, repeated: Repeats) -> _Clashes:
+    """Find ids that are the key of an identical row without an id."""
+    count = 0
+    first: dict[str, str | None] = {}
+    for row in given.read():
+        key, is_own = base_key(row)
+        found = _ORDINAL.fullmatch(key) if is_own else None
+        at = repeated.find(_short(found[1])) if found is not None else None
+        if found is not None and at is not None and int(found[2]) <= repeated.counts[at]:
+            count += 1
+            if len(first) < _KEPT:
+                first[key] = found[1]
+    return _Clashes(count, first)
+
+
+def _lines(given: Input, ids: Mapping[str, str | None]) -> dict[str, list[int]]:
+    """Find the lines of ids, and of the keys whose ordinal they bear; those with one line only are left out."""
+    lines: dict[str, list[int]] = {key: [] for pair in ids.items() for key in pair if key is not None}
+    for row in given.read():
+        key, _ = base_key(row)
+        if key in lines and len(lines[key]) < _KEPT:
+            lines[key].append(row.line)
+    found = {key: lines[key] + (lines[base] if base is not None else []) for key, base in ids.items()}
+    return {key: where for key, where in found.items() if len(where) > 1}
+
+
+def _short(key: str) -> int:
+    """Shorten a key that we gave to 64 of its 80 bits: if two rows ever share them, one gets an ordinal for nothing."""
+    return int(key[len(KEY_PREFIX) : len(KEY_PREFIX) + 16], 16) - (1 << 63)
 
 
 def refuse_duplicates(found: Scan, path: Path) -> None:
@@ -113,9 +160,9 @@ def refuse_duplicates(found: Scan, path: Path) -> None:
         f"{key!r} on lines {', '.join(map(str, where[:3]))}{', ...' if len(where) > 3 else ''}"
         for key, where in islice(found.duplicates.items(), _SHOWN)
     ]
-    more = len(found.duplicates) - len(first)
-    tail = f"; and {more} more" if more > 0 else ""
-    count = "1 id stands" if len(found.duplicates) == 1 else f"{len(found.duplicates)} ids stand"
+    more = found.doubled - len(first)
+    tail = f"; and {more:,} more" if more > 0 else ""
+    count = "1 id stands" if found.doubled == 1 else f"{found.doubled:,} ids stand"
     raise UsageError(f"{path}: {count} more than once: {'; '.join(first)}{tail}. Give every row an id of its own, or none")
 
 
@@ -131,16 +178,16 @@ def digest(given: Input) -> str:
     return hashed.hexdigest()
 
 
-def keyed(rows: Iterator[Row], repeated: frozenset[int]) -> Iterator[tuple[str, Row]]:
+def keyed(rows: Iterator[Row], repeated: Repeats) -> Iterator[tuple[str, Row]]:
     """Give every row its key: identical rows without an id are told apart by an ordinal."""
-    seen: Counter[int] = Counter()
+    seen = array("I", bytes(repeated.counts.itemsize * len(repeated)))
     for row in rows:
-        key, _ = base_key(row)
-        hashed = hash(key)
-        if hashed in repeated:
-            seen[hashed] += 1
-            if seen[hashed] > 1:
-                key = f"{key}-{seen[hashed]}"
+        key, is_own = base_key(row)
+        at = repeated.find(_short(key)) if seen and not is_own else None
+        if at is not None:
+            seen[at] += 1
+            if seen[at] > 1:
+                key = f"{key}-{seen[at]}"
         yield key, row
 
 
@@ -154,61 +201,69 @@ async def items(
     fresh: bool,
     retry_failed: bool,
     limit: int | None,
+    broken: bool = True,
 ) -> AsyncGenerator[Item | Outcome, None]:
     """Give what is still to be done, in input order.
 
-    fresh: the store knows nothing of this run, so it need not be asked. limit: look at the first so many rows only.
+    fresh: the store knows nothing of this run, so it need not be asked. limit: look at the first so many rows only. broken: the
+    store may hold broken rows, which are forgotten when they have gone.
     """
     rows = islice(keyed(given.read(), found.repeated), limit)
-
     line = 0
-
-    def batch() -> list[Item | Outcome]:
-        return [item(row, key, template) for key, row in islice(rows, BATCH)]
-
-    while candidates := await to_thread.run_sync(batch):
-        known: dict[str, Settled] = {}
+    while batch := await to_thread.run_sync(_batch, rows):
+        known: Mapping[str, Settled] = {}
         if not fresh:
-            keys = [candidate.key for candidate in candidates]
-            known = dict(await store.settled(keys))
-            await _reposition(store, candidates, known)
-            await store.forget_broken(line + 1, candidates[-1].position, keys)
-            line = candidates[-1].position
-        for candidate in candidates:
-            before = known.get(candidate.key)
-            counts.seen += before is not None and before.status is not None and not before.broken
+            keys = [key for key, _ in batch]
+            known = await store.settled(keys)
+            await _reposition(store, batch, known)
+            if broken:
+                await store.forget_broken(line + 1, batch[-1][1].line, keys)
+            line = batch[-1][1].line
+        for key, row in batch:
+            before = known.get(key)
             if before is None or before.broken:
-                yield candidate
-            elif before.status == "done" or (before.status == "failed" and not retry_failed):
+                yield item(row, key, template)
+                continue
+            counts.seen += before.status is not None
+            if before.status == "done" or (before.status == "failed" and not retry_failed):
+                # its item is not made: of a million settled rows nothing but the fingerprint is asked
                 counts.settled += 1
-                counts.changed += before.fingerprint != candidate.fingerprint
-            elif isinstance(candidate, Item):
-                yield structs.replace(candidate, attempts_before=before.attempts)
-            else:
-                yield candidate
+                counts.changed += before.fingerprint != fingerprint(row)
+                continue
+            candidate = item(row, key, template)
+            tried = isinstance(candidate, Item)
+            yield structs.replace(candidate, attempts_before=before.attempts) if tried else candidate
     if limit is None or found.rows <= limit:
-        if not fresh:
+        if broken and not fresh:
             await store.forget_broken(line + 1, None, [])
         counts.complete = True
 
 
+def _batch(rows: Iterator[tuple[str, Row]]) -> list[tuple[str, Row]]:
+    """Read as many rows as are looked up at once."""
+    batch: list[tuple[str, Row]] = []
+    left = BATCH_BYTES
+    for keyed_row in islice(rows, BATCH):
+        batch.append(keyed_row)
+        left -= keyed_row[1].size
+        if left <= 0:
+            break
+    return batch
+
+
 async def count_settled(given: Input, found: Scan, store: Store, *, limit: int | None, failed_too: bool) -> int:
     """Count the rows of the input that are settled already. failed_too: failed ones stay so."""
-    keys = islice((key for key, _ in keyed(given.read(), found.repeated)), limit)
+    rows = islice(keyed(given.read(), found.repeated), limit)
     statuses = ("done", "failed") if failed_too else ("done",)
     count = 0
-    while batch := await to_thread.run_sync(lambda: list(islice(keys, BATCH))):
-        known = (await store.settled(batch)).values()
+    while batch := await to_thread.run_sync(_batch, rows):
+        known = (await store.settled([key for key, _ in batch])).values()
         count += sum(one.status in statuses and not one.broken for one in known)
     return count
 
 
-async def _reposition(store: Store, candidates: Sequence[Item | Outcome], known: dict[str, Settled]) -> None:
+async def _reposition(store: Store, batch: Sequence[tuple[str, Row]], known: Mapping[str, Settled]) -> None:
     """Keep the export in the order of the input when lines have moved."""
-    moved = [
-        (candidate.key, candidate.position)
-        for candidate in candidates
-        if (before := known.get(candidate.key)) and before.position not in (None, candidate.position)
-    ]
+    moved = [(key, row.line) for key, row in batch if (before := known.get(key)) and before.position not in (None, row.line)]
     if moved:
         await store.reposition(moved)

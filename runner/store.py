@@ -24,6 +24,16 @@ from runner.prompts import BAD_ROW
 from runner.rows import LAST_ATTEMPT, SAVE_ATTEMPT, SAVE_ITEM, rows
 from runner.schema import attempts, items, runs
 
+_SETTLED = (
+    f"SELECT key, status, position, fingerprint, attempts, error_code IS '{BAD_ROW}' FROM items"  # noqa: S608 - our own words
+    " WHERE run_id = ? AND key IN ({})"
+)
+# of an item that is not done all attempts have failed, and only those are in the index
+_TRIED = (
+    "SELECT item_key, max(number) FROM attempts"
+    " WHERE run_id = ? AND item_key IN ({}) AND error_code IS NOT NULL GROUP BY item_key"
+)
+
 
 class Known(Struct, frozen=True, kw_only=True):
     """What a run holds: outcomes by kind, and whether anything was ever sent."""
@@ -76,9 +86,9 @@ class RunStore:
         finally:
             self._lock.release()
 
-    async def begin(self, *, rows: int, digest: str) -> None:
-        """Note what the input holds now."""
-        await self._note({"rows": rows, "input_digest": digest})
+    async def begin(self, *, rows: int, digest: str, identical: int | None = None) -> None:
+        """Note what the input holds now. identical: rows without an id beyond the first of their kind."""
+        await self._note({"rows": rows, "input_digest": digest, "identical": identical})
 
     async def note_pace(self, pace: Pace) -> None:
         """Note what the session is doing, for a process that looks on: one small commit, in turn with the saves.
@@ -89,19 +99,18 @@ class RunStore:
 
     async def known(self) -> Known:
         """Count what the run holds."""
-        broken = sa.func.coalesce(items.c.error_code, "") == BAD_ROW
-        statement = (
-            sa.select(items.c.status, broken, sa.func.count())
-            .where(items.c.run_id == self.run_id)
-            .group_by(items.c.status, broken)
-        )
-        counts = {(status, bool(is_broken)): count for status, is_broken, count in await self._reader.fetch(statement)}
-        some = sa.select(attempts.c.id).where(attempts.c.run_id == self.run_id).limit(1)
+        mine = items.c.run_id == self.run_id
+        # by the index alone; the rows themselves are read for the failed ones only
+        by_status = sa.select(items.c.status, sa.func.count()).where(mine).group_by(items.c.status)
+        broken_rows = sa.select(sa.func.count()).where(mine, items.c.status == "failed", items.c.error_code == BAD_ROW)
+        counts: dict[str, int] = dict(await self._reader.fetch(by_status))
+        ((broken,),) = await self._reader.fetch(broken_rows)
+        some = sa.select(attempts.c.id).where(attempts.c.run_id == self.run_id, attempts.c.error_code.is_not(None)).limit(1)
         return Known(
-            done=counts.get(("done", False), 0),
-            failed=counts.get(("failed", False), 0),
-            broken=counts.get(("failed", True), 0),
-            attempted=bool(await self._reader.fetch(some)),
+            done=counts.get("done", 0),
+            failed=counts.get("failed", 0) - broken,
+            broken=broken,
+            attempted="done" in counts or bool(await self._reader.fetch(some)),
         )
 
     async def forget_broken(self, first: int, last: int | None, keep: Sequence[str]) -> None:
@@ -114,18 +123,13 @@ class RunStore:
 
     async def settled(self, keys: Sequence[str]) -> Mapping[str, Settled]:
         """Look keys up; those the store knows nothing of are left out."""
-        columns = (items.c.key, items.c.status, items.c.position, items.c.fingerprint, items.c.attempts, items.c.error_code)
-        known = await self._reader.fetch(sa.select(*columns).where(items.c.run_id == self.run_id, items.c.key.in_(keys)))
-        found = {
-            key: Settled(status=status, position=position, fingerprint=fingerprint, attempts=count, broken=error_code == BAD_ROW)
-            for key, status, position, fingerprint, count, error_code in known
-        }
-        open_keys = [key for key in keys if key not in found or found[key].status == "failed"]
+        # by hand, for a million finished rows are asked before the first new request
+        known = await self._reader.rows(_SETTLED.format(_places(keys)), (self.run_id, *keys))
+        found = {key: Settled(*rest) for key, *rest in known}
+        open_keys = [key for key in keys if (one := found.get(key)) is None or one.status != "done"]
         if open_keys:
-            where = (attempts.c.run_id == self.run_id, attempts.c.item_key.in_(open_keys))
-            count = sa.func.max(attempts.c.number)
-            statement = sa.select(attempts.c.item_key, count).where(*where).group_by(attempts.c.item_key)
-            for key, number in await self._reader.fetch(statement):
+            query = _TRIED.format(_places(open_keys))
+            for key, number in await self._reader.rows(query, (self.run_id, *open_keys)):
                 before = found.get(key) or Settled(status=None, position=None, fingerprint=None, attempts=0)
                 found[key] = msgspec.structs.replace(before, attempts=max(number, before.attempts))
         return found
@@ -188,3 +192,7 @@ def _owner(path: Path, run_id: int) -> str:
     finally:
         engine.dispose()
     return f" by process {row.pid} on {row.host}" if row is not None and row.pid is not None else ""
+
+
+def _places(values: Sequence[str]) -> str:
+    return ",".join("?" * len(values))

@@ -158,8 +158,11 @@ _FORMULA = re.compile(
 
 def csv_cell(value: str) -> str:
     """Make a text safe for a spreadsheet: an apostrophe before what would be a formula, no NUL, no lone surrogate."""
-    # A letter or digit in front, the common case, settles it without the pattern.
-    if not value[:1].isalnum() and _FORMULA.match(value):
+    # A plain text with a letter or digit in front, the common case, is settled in three steps; millions of cells come by here.
+    first = value[:1]
+    if first.isalnum() and value.isascii() and "\0" not in value:
+        return value
+    if not first.isalnum() and _FORMULA.match(value):
         value = f"'{value}"
     return csv_text(value)
 

@@ -96,7 +96,7 @@ def _lines(file: IO[bytes], left: int) -> Generator[Row, None, None]:
         if line.count(b"[") + line.count(b"{") > DEPTH and _deeper(fields, DEPTH):
             yield _broken(number, line, "nested too deeply")
             continue
-        yield Row(line=number, fields=fields)
+        yield Row(line=number, fields=fields, size=len(line))
 
 
 def _deeper(value: object, than: int) -> bool:
@@ -131,7 +131,7 @@ def _bare(line: bytes) -> bytes:
 
 
 def _broken(number: int, line: bytes, fault: str) -> Row:
-    return Row(line=number, fields=None, fault=fault, raw=_bare(line)[:RAW_BYTES])
+    return Row(line=number, fields=None, fault=fault, raw=_bare(line)[:RAW_BYTES], size=len(line))
 
 
 # A pair of surrogate escapes, a lone one (the group), or any other escape, so that a backslash is never read twice.

@@ -147,7 +147,7 @@ def test_an_old_store_is_brought_up_to_date_and_keeps_every_row(old: Path, creat
     before = kept(old)
     database.prepare(old, create=create)
     after = kept(old)
-    assert [row.pop("pace") for row in after["runs"]] == [None, None]
+    assert [(row.pop("pace"), row.pop("identical")) for row in after["runs"]] == [(None, None), (None, None)]
     assert after == before
     with closing(sqlite3.connect(old)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
@@ -187,7 +187,41 @@ def test_the_second_version_can_be_taken_back(old: Path) -> None:
     with closing(sqlite3.connect(old)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
     database.prepare(old, create=True)
-    assert [row.pop("pace") for row in kept(old)["runs"]] == [None, None]
+    assert [row["pace"] for row in kept(old)["runs"]] == [None, None]
+
+
+def test_the_third_version_can_be_taken_back(old: Path) -> None:
+    migrate(old, "0002")
+    before, objects = kept(old), everything(old)
+    database.prepare(old, create=True)
+    assert {"overview", "answers", "failures", "spend"} == {name for name, kind in everything(old) if kind == "view"}
+    migrate(old, "0002")
+    assert kept(old) == before
+    assert everything(old) == objects
+    with closing(sqlite3.connect(old)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def everything(path: Path) -> dict[tuple[str, str], str]:
+    """What makes up a schema: (name, kind) -> SQL."""
+    with closing(sqlite3.connect(path)) as connection:
+        return {(name, kind): sql for name, kind, sql in connection.execute("SELECT name, type, sql FROM sqlite_master")}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_migrated_store_asks_its_indexes_as_a_new_one_does(old: Path, store: Path, table: str) -> None:
+    database.prepare(old, create=True)
+    query = f"SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = '{table}' ORDER BY name"
+    with closing(sqlite3.connect(old)) as left, closing(sqlite3.connect(store)) as right:
+        assert left.execute(query).fetchall() == right.execute(query).fetchall()
+
+
+def test_the_index_of_the_attempts_holds_failed_ones_only(connection: sa.Connection) -> None:
+    """Alembic compares no WHERE of an index."""
+    (made,) = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = 'ix_attempts_run_id_item_key'").scalars()
+    assert made.endswith("WHERE error_code IS NOT NULL")
+    (ours,) = metadata.tables["attempts"].indexes
+    assert str(ours.dialect_options["sqlite"]["where"]) == "attempts.error_code IS NOT NULL"
 
 
 def test_a_migration_waits_for_a_writer_and_is_whole_or_absent(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from runner import report
+from runner.books import Books
 from runner.events import Quantiles
 from runner.model import LaneState, Pace, Run
-from runner.reader import Books
 
 NOTHING = Quantiles(p50=None, p95=None)
 

@@ -1,0 +1,78 @@
+"""A million rows: a prompt file, and a store in which they are finished. Both are made through the project's own code."""
+
+import random
+from pathlib import Path
+
+from runner import config, database, opening, source, wiring
+from runner.model import Attempt, Completion, Item, Outcome, Usage
+from runner.store import RunStore
+
+_WORDS = ("river", "stone", "window", "because", "a", "little", "of", "the", "seldom", "Tokyo", "seven", "and", "green", "end.")
+_BATCH = 10_000
+
+
+def prompts(path: Path, rows: int) -> Path:
+    """Write a prompt file of about 110 bytes a row: an id, a prompt and a field of the user's own."""
+    with path.open("w", encoding="utf-8", buffering=1 << 20) as file:
+        file.writelines(line(number) for number in range(rows))
+    return path
+
+
+def line(number: int) -> str:
+    """Make one row, with its line end."""
+    prompt = f"Tell me in one short sentence about the number {number}."
+    return f'{{"id":"row-{number:07}","prompt":"{prompt}","topic":"numbers-{number % 97}"}}\n'
+
+
+async def finished(store: Path, path: Path, base_url: str) -> int:
+    """Make a store in which all rows of a prompt file are done, as sessions leave it; return the bytes of the answers' texts."""
+    options = {"base_url": base_url, "model": "m", "provider": "openai"}
+    job = wiring.settled_endpoint(config.load(path, options, {}), {})
+    given = opening.reader(job.input)
+    database.prepare(store, create=True)
+    opened = opening.open_run(job, store, opening.Wish())
+    texts = 0
+    async with RunStore.own(store, opened.id) as run:
+        found = source.scan(given)
+        await run.begin(rows=found.rows, digest=source.digest(given))
+        counts = source.Counts()
+        items = source.items(given, found, opening.template_of(job), run, counts, fresh=True, retry_failed=False, limit=None)
+        draw = random.Random(0)  # noqa: S311 - the same answers in every run
+        batch: list[Outcome] = []
+        async for item in items:
+            assert isinstance(item, Item)
+            outcome = answered(item, draw)
+            texts += len(outcome.completion.text) if outcome.completion is not None else 0
+            batch.append(outcome)
+            if len(batch) == _BATCH:
+                await run.save(batch)
+                batch.clear()
+        await run.save(batch)
+        await run.finish(complete=True, stop_reason=None)
+    return texts
+
+
+def answered(item: Item, draw: random.Random) -> Outcome:
+    """Answer an item with about 40 words."""
+    words = " ".join(draw.choices(_WORDS, k=draw.randint(20, 60)))
+    return Outcome(
+        key=item.key,
+        position=item.position,
+        status="done",
+        metadata=item.metadata,
+        fingerprint=item.fingerprint,
+        completion=Completion(text=words, finish_reason="stop"),
+        attempt=Attempt(
+            key=item.key,
+            number=1,
+            started_at=1_800_000_000.0 + item.position / 1000,
+            duration_s=round(draw.uniform(0.3, 2.0), 6),
+            time_to_first_token_s=round(draw.uniform(0.1, 0.3), 6),
+            status=200,
+            bytes_received=draw.randint(4000, 12000),
+            usage=Usage(input_tokens=draw.randint(10, 20), output_tokens=len(words) // 4),
+            served_model="m-2026-01-01",
+            response_id=f"chatcmpl-{draw.getrandbits(96):024x}",
+        ),
+        attempts=1,
+    )
