@@ -65,7 +65,7 @@ Wait: TypeAlias = Callable[[Scene, Started, ExitStack], None]
 def creation(scene: Scene, process: Started, _: ExitStack) -> None:
     """While the store is made: its file, its tables, its run."""
     _early(scene, process, lambda: _loaded(process, _MIGRATING), "a store to be made")
-    _pause(scene, 0.2 * scene.start_s)
+    _pause(scene, 0.4 * scene.start_s)
 
 
 def start(scene: Scene, process: Started, _: ExitStack) -> None:
