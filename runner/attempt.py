@@ -32,6 +32,7 @@ PARKED_S = 600.0
 """A wait that the server asks for and that is longer than this does not use up an item's patience."""
 
 E = TypeVar("E", bound=Exchange)
+X = TypeVar("X", bound=AttemptError)
 
 
 class _Try(Struct):
@@ -181,9 +182,9 @@ class Attempts(Generic[E]):
                 if error.stale and not stale:
                     stale = True
                     continue
-                result = error
+                result = _bare(error)
             except AttemptError as error:
-                result = error
+                result = _bare(error)
             except anyio.get_cancelled_exc_class():
                 one.lane.cancelled(permit)
                 cancelled = AttemptError("the run was stopped", code="cancelled", sent=exchange.connected)
@@ -266,3 +267,9 @@ class Attempts(Generic[E]):
         code = attempt.error_code or "internal"
         sentence = f"{(attempt.error or '').rstrip('.')}. {advice(code)}"
         self._stop.request(sentence, grace_s=FATAL_GRACE_S, error=RunStoppedError(sentence, code=code))
+
+
+def _bare(error: X) -> X:
+    """Let go of the frames that an error knows: they hold all that was read, and one of them, in a circle, holds the error."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
