@@ -188,9 +188,8 @@ def _look(path: Path) -> tuple[int, bytes]:
             raise UsageError(f"{path} is a folder, not a prompt file")
         # asked before opening, which would wait for ever for the other end of a pipe
         if not stat.S_ISREG(found.st_mode):
-            raise UsageError(
-                f"{path} is not a regular file; a run must be able to read it again, so save it as one first, or pipe it in: runner run -"
-            )
+            words = "is not a regular file; a run must be able to read it again, so save it as one first"
+            raise UsageError(f"{path} {words}, or pipe it in: runner run -")
         with opened(path, found.st_size) as (file, _):
             return found.st_size, file.read(8)
     except (OSError, ValueError) as error:
