@@ -83,7 +83,7 @@ def item(row: Row, key: str, template: Template) -> Item | Outcome:
             error_code=BAD_ROW,
             error=f"line {row.line}: {fault}",
         )
-    return Item(key=key, position=row.line, request=request, metadata=metadata, fingerprint=_fingerprint(row.fields or {}))
+    return Item(key=key, position=row.line, request=request, metadata=metadata, fingerprint=fingerprint(row.fields or {}))
 
 
 def _metadata(fields: Mapping[str, Json]) -> dict[str, Json]:
@@ -95,7 +95,7 @@ def _metadata(fields: Mapping[str, Json]) -> dict[str, Json]:
     }
 
 
-def _fingerprint(fields: Mapping[str, Json]) -> int:
+def fingerprint(fields: Mapping[str, Json]) -> int:
     """Hash what is asked, so that a changed prompt under the same id is noticed and changed metadata is not."""
     asked = _SORTED.encode([fields.get("prompt"), fields.get("messages"), fields.get("params")])
     return int.from_bytes(blake2b(asked, digest_size=8).digest(), "big", signed=True)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from runner import database
-from runner.errors import StoreError, UsageError
+from runner.errors import UsageError
 from runner.events import Quantiles
 from runner.lock import held
 from runner.model import Json, Pace, Result, Run
@@ -240,7 +240,7 @@ class StoreReader:
         try:
             yield
         except sa.exc.DBAPIError as error:
-            raise StoreError(f"the store {self.path} cannot be read: {database.reason(error)}") from error
+            raise database.trouble(self.path, "read", error) from error
 
 
 def _of_run(run_id: int) -> sa.ColumnElement[bool]:

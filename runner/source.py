@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 from runner.errors import UsageError
 from runner.interfaces import Store
 from runner.model import Item, Outcome, Row, Settled
-from runner.prompts import KEY_PREFIX, Template, base_key, item
+from runner.prompts import KEY_PREFIX, Template, base_key, fingerprint, item
 
 BATCH = 256
 """Rows read, and keys looked up, at once."""
@@ -154,10 +154,12 @@ async def items(
     fresh: bool,
     retry_failed: bool,
     limit: int | None,
+    accept_changes: bool = False,
 ) -> AsyncGenerator[Item | Outcome, None]:
     """Give what is still to be done, in input order.
 
     fresh: the store knows nothing of this run, so it need not be asked. limit: look at the first so many rows only.
+    accept_changes: settled rows that ask something else now come again.
     """
     rows = islice(keyed(given.read(), found.repeated), limit)
 
@@ -179,9 +181,12 @@ async def items(
             counts.seen += before is not None and before.status is not None and not before.broken
             if before is None or before.broken:
                 yield candidate
-            elif before.status == "done" or (before.status == "failed" and not retry_failed):
+                continue
+            changed = before.status is not None and before.fingerprint != candidate.fingerprint
+            again = (before.status == "failed" and retry_failed) or (changed and accept_changes and isinstance(candidate, Item))
+            if before.status is not None and not again:
                 counts.settled += 1
-                counts.changed += before.fingerprint != candidate.fingerprint
+                counts.changed += changed
             elif isinstance(candidate, Item):
                 yield structs.replace(candidate, attempts_before=before.attempts)
             else:
@@ -192,15 +197,24 @@ async def items(
         counts.complete = True
 
 
-async def count_settled(given: Input, found: Scan, store: Store, *, limit: int | None, failed_too: bool) -> int:
-    """Count the rows of the input that are settled already. failed_too: failed ones stay so."""
-    keys = islice((key for key, _ in keyed(given.read(), found.repeated)), limit)
+async def count_settled(
+    given: Input, found: Scan, store: Store, *, limit: int | None, failed_too: bool, accept_changes: bool = False
+) -> tuple[int, int]:
+    """Count the rows of the input that are settled already and stay so, and those that ask something else since.
+
+    failed_too: failed ones stay so. accept_changes: changed ones do not.
+    """
+    rows = islice(keyed(given.read(), found.repeated), limit)
     statuses = ("done", "failed") if failed_too else ("done",)
-    count = 0
-    while batch := await to_thread.run_sync(lambda: list(islice(keys, BATCH))):
-        known = (await store.settled(batch)).values()
-        count += sum(one.status in statuses and not one.broken for one in known)
-    return count
+    settled = changed = 0
+    while batch := await to_thread.run_sync(lambda: [(key, fingerprint(row.fields or {})) for key, row in islice(rows, BATCH)]):
+        known = await store.settled([key for key, _ in batch])
+        for key, asked in batch:
+            before = known.get(key)
+            if before is not None and before.status in statuses and not before.broken:
+                changed += before.fingerprint != asked
+                settled += not (accept_changes and before.fingerprint != asked)
+    return settled, changed
 
 
 async def _reposition(store: Store, candidates: Sequence[Item | Outcome], known: dict[str, Settled]) -> None:
