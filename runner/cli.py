@@ -237,6 +237,7 @@ def main() -> NoReturn:
     if hasattr(signal, "SIGPIPE") and ("--help" in sys.argv or not _SENDING.intersection(sys.argv)):
         # `runner list | head` ends as quietly as `ls | head`; a connection that breaks must not end a run like that
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        _end_in_good_order()
     try:
         cli.main(standalone_mode=False)
         sys.stdout.flush()
@@ -266,6 +267,18 @@ def main() -> NoReturn:
         _complain(f"internal error, {type(error).__name__}: {error}. This is a bug; RUNNER_TRACEBACK=1 shows where")
         code = 70
     sys.exit(code)
+
+
+def _end_in_good_order() -> None:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does: an export takes its unfinished file away."""
+
+    def end(*_: object) -> NoReturn:
+        sys.exit(143)
+
+    for kind in (signal.SIGTERM, signal.SIGHUP):
+        # what our parent had us ignore (nohup) stays ignored
+        if signal.getsignal(kind) is not signal.SIG_IGN:
+            signal.signal(kind, end)
 
 
 def _open_missing_files() -> None:

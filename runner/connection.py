@@ -1,5 +1,6 @@
 """One asynchronous connection to the store's file, and its transactions."""
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from runner.errors import StoreError
 
 LIMIT_S = 60.0
 """How long a transaction may take: a disk that is slower than this is dead."""
+STUCK_S = 1.0
 
 T = TypeVar("T")
 _Identity: TypeAlias = tuple[int, int]
@@ -29,6 +31,8 @@ class Connection:
     def __init__(self, path: Path, *, write: bool, synchronous: str = "FULL") -> None:
         self._path, self._write, self._synchronous = path, write, synchronous
         self._turn = anyio.Lock()
+        # when the present transaction began to wait for the store, by the monotonic clock
+        self._since: float | None = None
         self._engine: AsyncEngine | None = None
         self._connection: AsyncConnection | None = None
         self._file: _Identity | None = None
@@ -38,6 +42,7 @@ class Connection:
         """Do the work and commit. Raises StoreError."""
         with anyio.move_on_after(LIMIT_S, shield=True):
             async with self._turn:
+                self._since = time.monotonic()
                 try:
                     connection = await self._open()
                     self._check_file()
@@ -53,10 +58,17 @@ class Connection:
                 except BaseException:
                     await self.close()
                     raise
+                finally:
+                    self._since = None
                 # behind the commit, and the connection stays open: it alone can still bring what it holds into the store
                 self._check_companions()
                 return result
         raise StoreError(f"the store {self._path} does not answer: no transaction within {LIMIT_S:g} s")
+
+    @property
+    def stuck(self) -> bool:
+        """A transaction takes so long that one more, which can be done without, had better not get in line."""
+        return self._since is not None and time.monotonic() - self._since > STUCK_S
 
     async def fetch(self, statement: sa.Select[Any]) -> Sequence[Any]:
         """Read all rows of a statement."""

@@ -263,7 +263,7 @@ class _Session:
                     await self._store.note_pace(pace)
                 except StoreError as error:
                     # whoever saves will say so in earnest
-                    logger.warning("the pace was not noted: %s", error)
+                    logger.info("the pace was not noted: %s", error)
                     continue
                 noted = pace
 

@@ -93,9 +93,11 @@ class RunStore:
     async def note_pace(self, pace: Pace) -> None:
         """Note what the session is doing, for a process that looks on: one small commit, in turn with the saves.
 
-        Saves and their attempts are not touched, whether it succeeds or not. Raises StoreError, as ``save`` does.
+        Saves and their attempts are not touched, whether it succeeds or not. Nothing is noted while one waits for the store.
+        Raises StoreError, as ``save`` does.
         """
-        await self._note({"pace": msgspec.json.encode(pace).decode()})
+        if not self._writer.stuck:
+            await self._note({"pace": msgspec.json.encode(pace).decode()})
 
     async def known(self) -> Known:
         """Count what the run holds."""
