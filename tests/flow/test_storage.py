@@ -265,7 +265,7 @@ def test_x10_a_file_that_goes_away_during_a_run_stops_it(tmp_path: Path, slow: S
 # a network file system
 
 
-def test_a_store_on_a_network_file_system_is_refused(folder: Path, server: Simulated) -> None:
+def test_x7_a_store_on_a_network_file_system_is_refused(folder: Path, server: Simulated) -> None:
     """Told by the kernel's list of mounts, which this process sees with one line changed."""
     list_ = folder.parent / "mountinfo"
     here = f"36 25 0:42 / {folder} rw,relatime shared:7 - nfs4 server:/export rw,vers=4.2"
