@@ -108,7 +108,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         pytest.skip("not run: there is no mount")
     tried = subprocess.run(command, capture_output=True, text=True, check=False)
     if tried.returncode:
-        pytest.skip(f"not run: no tmpfs may be mounted here ({tried.stderr.strip()})")
+        pytest.skip(f"not run: no tmpfs may be mounted here ({tried.stderr.splitlines()[0]})")
     try:
         yield folder
     finally:
