@@ -68,6 +68,7 @@ def run(
     db: str | Path = DEFAULT_STORE,
     limit: int | None = None,
     new: bool = False,
+    accept_changes: bool = False,
     strict: bool = False,
     observe: Observer | None = None,
     **settings: Any,
@@ -75,12 +76,13 @@ def run(
     """Run a prompt file, a job file or standard input (``-``) to its end, or go on with it.
 
     settings: any setting of a job by its last name (``model=...``, ``concurrency=...``). limit: only the first so many rows.
+    accept_changes: send rows again whose prompt has changed since it was answered.
     Raises UsageError, StoreError, RunStoppedError. Safe to call again: nothing finished is sent twice.
     """
     job = config.load(Path(file), settings)
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be 1 or more, not {limit}")
-    wish = Wish(limit=limit, new=new, strict=strict)
+    wish = Wish(limit=limit, new=new, accept_changes=accept_changes, strict=strict)
     job = spooled(job, db)
     return blocking(lambda: execute(job, db, wish, Stop(), observe))
 
@@ -90,9 +92,11 @@ def spooled(job: Job, db: str | Path) -> Job:
     return structs.replace(job, input=spool.keep(Path(db).resolve())) if job.input == spool.STDIN else job
 
 
-def resume(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE, **settings: Any) -> Summary:
-    """Go on with a run, by default the newest unfinished one."""
-    job, wish = resumed(db, run_id, settings)
+def resume(
+    run_id: int | None = None, *, db: str | Path = DEFAULT_STORE, accept_changes: bool = False, **settings: Any
+) -> Summary:
+    """Go on with a run, by default the newest unfinished one. accept_changes: as for ``run``."""
+    job, wish = resumed(db, run_id, settings, accept_changes=accept_changes)
     return blocking(lambda: execute(job, db, wish, Stop(), None))
 
 
@@ -107,7 +111,7 @@ def execute(job: Job, db: str | Path, wish: Wish, stop: Stop, observe: Observer 
     return session.execute(job, Path(db).resolve(), wish, stop, observe or _ignore)
 
 
-def resumed(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tuple[Job, Wish]:
+def resumed(db: str | Path, run_id: int | None, settings: dict[str, Any], *, accept_changes: bool = False) -> tuple[Job, Wish]:
     """Prepare to go on with a run from what the store knows."""
     with StoreReader(Path(db).resolve()) as reading:
         if run_id is None:
@@ -119,7 +123,7 @@ def resumed(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tup
             found = unfinished[-1]
         else:
             found = reading.run(run_id)
-    return _restored(found, settings), Wish(run_id=found.id)
+    return _restored(found, settings), Wish(run_id=found.id, accept_changes=accept_changes)
 
 
 def retried(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tuple[Job, Wish]:

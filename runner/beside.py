@@ -44,7 +44,7 @@ async def note_pace(note: Callable[[Pace], Awaitable[None]], look: Callable[[], 
                 await note(pace)
             except StoreError as error:
                 # whoever saves will say so in earnest
-                logger.warning("the pace was not noted: %s", error)
+                logger.info("the pace was not noted: %s", error)
                 continue
             noted = pace
 

@@ -27,8 +27,9 @@ _PACE = tuple(dial.name for dial in DIALS if not dial.answer)
 
 def _option(dial: Dial) -> Callable[[F], F]:
     default = f"  [default: {dial.default:g}]" if isinstance(dial.default, int | float) else ""
-    default = "  [default: auto]" if dial.kind == "slots" else default
+    default = f"  [default: {dial.default}]" if dial.kind == "slots" or dial.choices else default
     shown = {"int": "N", "float": "X", "json": "JSON", "slots": "auto|N", "span": "SECONDS"}.get(dial.kind, "TEXT")
+    shown = "|".join(dial.choices) or shown
     return click.option(
         dial.option,
         dial.name,
@@ -54,6 +55,7 @@ def _settings(*names: str) -> Callable[[F], F]:
 _db = click.option("--db", default="runner.db", envvar="RUNNER_DB", show_default=True, metavar="FILE", help="The store.")
 _json = click.option("--json", "as_json", is_flag=True, help="JSON on standard output instead of text.")
 _quiet = click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+_accept = click.option("--accept-changes", is_flag=True, help="Send rows again whose prompt has changed since its answer came.")
 _run_id = click.argument("run_id", metavar="[RUN]", type=int, required=False)
 
 
@@ -79,6 +81,7 @@ def cli() -> None:
 @_db
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows of the file.")
 @click.option("--new", is_flag=True, help="Begin a new run, even where one could go on.")
+@_accept
 @click.option("--strict", is_flag=True, help="Refuse to start when a row is broken.")
 @click.option("--show-config", is_flag=True, help="Print every setting and where it came from, and send nothing.")
 @_quiet
@@ -88,6 +91,7 @@ def run(
     db: str,
     limit: int | None,
     new: bool,
+    accept_changes: bool,
     strict: bool,
     show_config: bool,
     quiet: bool,
@@ -107,17 +111,18 @@ def run(
     if show_config:
         click.echo(report.configuration(api.describe(job), as_json=as_json))
         return
-    wish = Wish(limit=limit, new=new, strict=strict)
+    wish = Wish(limit=limit, new=new, accept_changes=accept_changes, strict=strict)
     sys.exit(drive.drive(api.spooled(job, db), db, wish, quiet=quiet, as_json=as_json))
 
 
 @cli.command()
 @_again
-def resume(run_id: int | None, db: str, quiet: bool, as_json: bool, **settings: Any) -> None:
+@_accept
+def resume(run_id: int | None, db: str, accept_changes: bool, quiet: bool, as_json: bool, **settings: Any) -> None:
     """Go on with a run by its number, by default the newest unfinished one."""
     from runner import api, drive
 
-    job, wish = api.resumed(db, run_id, _given(settings))
+    job, wish = api.resumed(db, run_id, _given(settings), accept_changes=accept_changes)
     sys.exit(drive.drive(job, db, wish, quiet=quiet, as_json=as_json))
 
 
@@ -233,6 +238,7 @@ def main() -> NoReturn:
     if hasattr(signal, "SIGPIPE") and ("--help" in sys.argv or not _SENDING.intersection(sys.argv)):
         # `runner list | head` ends as quietly as `ls | head`; a connection that breaks must not end a run like that
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        _end_in_good_order()
     try:
         cli.main(standalone_mode=False)
         sys.stdout.flush()
@@ -262,6 +268,18 @@ def main() -> NoReturn:
         _complain(f"internal error, {type(error).__name__}: {error}. This is a bug; RUNNER_TRACEBACK=1 shows where")
         code = 70
     sys.exit(code)
+
+
+def _end_in_good_order() -> None:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does: an export takes its unfinished file away."""
+
+    def end(*_: object) -> NoReturn:
+        sys.exit(143)
+
+    for kind in (signal.SIGTERM, signal.SIGHUP):
+        # what our parent had us ignore (nohup) stays ignored
+        if signal.getsignal(kind) is not signal.SIG_IGN:
+            signal.signal(kind, end)
 
 
 def _open_missing_files() -> None:

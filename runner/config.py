@@ -47,6 +47,8 @@ class Job(Struct, frozen=True, kw_only=True):
     attempts: int
     # seconds from the start of a session
     deadline: float | None
+    # full or normal: what a power cut may cost
+    durability: str
     system: str | None
     params: Params
     connect_s: float
@@ -235,6 +237,7 @@ def _checked(dial: Dial, value: Any, where: str) -> Any:
         value = value[0]
     kinds: dict[str, type | tuple[type, ...]] = {
         "text": str, "int": int, "float": float, "texts": (str, list), "json": dict, "slots": (int, str), "span": float,
+        "choice": str,
     }  # fmt: skip
     fits = isinstance(value, kinds[dial.kind]) and not isinstance(value, bool)
     if isinstance(value, list):
@@ -245,6 +248,8 @@ def _checked(dial: Dial, value: Any, where: str) -> Any:
         fits = value >= dial.least if dial.kind in ("int", "slots") else value > dial.least
     if fits and dial.kind == "text" and dial.name != "system":
         fits = bool(value.strip())
+    if fits and dial.kind == "choice":
+        fits = value in dial.choices
     if not fits:
         raise UsageError(f"{_must(dial)}, not {given!r} ({where})")
     return value
@@ -254,6 +259,7 @@ def _must(dial: Dial) -> str:
     what = {
         "text": "a text", "int": "a whole number", "float": "a number", "texts": "a text or a list of texts",
         "json": "a JSON object", "slots": "auto or a whole number", "span": "seconds or a time such as 30m",
+        "choice": " or ".join(dial.choices),
     }[dial.kind]  # fmt: skip
     bound = ""
     if dial.least is not None:

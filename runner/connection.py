@@ -1,10 +1,11 @@
 """One asynchronous connection to the store's file, and its transactions."""
 
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
 import sqlalchemy as sa
@@ -15,8 +16,10 @@ from runner.errors import StoreError
 
 LIMIT_S = 60.0
 """How long a transaction may take: a disk that is slower than this is dead."""
+STUCK_S = 1.0
 
 T = TypeVar("T")
+_Identity: TypeAlias = tuple[int, int]
 
 
 class Connection:
@@ -26,12 +29,15 @@ class Connection:
     that takes longer than ``LIMIT_S`` is left to its fate.
     """
 
-    def __init__(self, path: Path, *, write: bool) -> None:
-        self._path, self._write = path, write
+    def __init__(self, path: Path, *, write: bool, synchronous: str = "FULL") -> None:
+        self._path, self._write, self._synchronous = path, write, synchronous
         self._turn = anyio.Lock()
+        # when the present transaction began to wait for the store, by the monotonic clock
+        self._since: float | None = None
         self._engine: AsyncEngine | None = None
         self._connection: AsyncConnection | None = None
-        self._file: tuple[int, int] | None = None
+        self._file: _Identity | None = None
+        self._companions: dict[Path, _Identity | None] = {}
 
     async def transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Do the work and commit. Raises StoreError."""
@@ -58,21 +64,31 @@ class Connection:
     async def _in_turn(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         with anyio.move_on_after(LIMIT_S, shield=True):
             async with self._turn:
+                self._since = time.monotonic()
                 try:
                     connection = await self._open()
                     self._check_file()
-                    return await work(connection)
+                    result = await work(connection)
                 except anyio.get_cancelled_exc_class():
                     self._engine = self._connection = None
                     raise
                 except (sa.exc.DBAPIError, sqlite3.Error, OSError) as error:
                     await self.close()
-                    verb = "written" if self._write else "read"
-                    raise StoreError(f"the store {self._path} cannot be {verb}: {database.reason(error)}") from error
+                    raise database.trouble(self._path, "written" if self._write else "read", error) from error
                 except BaseException:
                     await self.close()
                     raise
+                finally:
+                    self._since = None
+                # behind the commit, and the connection stays open: it alone can still bring what it holds into the store
+                self._check_companions()
+                return result
         raise StoreError(f"the store {self._path} does not answer: no transaction within {LIMIT_S:g} s")
+
+    @property
+    def stuck(self) -> bool:
+        """A transaction takes so long that one more, which can be done without, had better not get in line."""
+        return self._since is not None and time.monotonic() - self._since > STUCK_S
 
     async def fetch(self, statement: sa.Select[Any]) -> Sequence[Any]:
         """Read all rows of a statement."""
@@ -96,8 +112,9 @@ class Connection:
         if self._connection is None:
             url = sa.URL.create("sqlite+aiosqlite", database=str(self._path))
             self._engine = create_async_engine(url, poolclass=sa.NullPool)
-            database.on_connect(self._engine.sync_engine, synchronous="FULL", write=self._write)
+            database.on_connect(self._engine.sync_engine, synchronous=self._synchronous, write=self._write)
             self._connection = await self._engine.connect()
+            self._companions = {}
             # the file of the first connection: a later one must not hide that it was replaced
             self._file = self._file or _identity(self._path)
         return self._connection
@@ -105,7 +122,22 @@ class Connection:
     def _check_file(self) -> None:
         """Notice a store that was deleted or replaced: SQLite would go on writing into a file that nobody can find."""
         if _identity(self._path) != self._file:
-            raise StoreError(f"the store {self._path} was deleted or replaced while it was in use")
+            words = "was deleted or replaced while it was in use, and its results with it"
+            raise StoreError(f"the store {self._path} {words}; put it back and go on, or begin anew", kept=False)
+
+    def _check_companions(self) -> None:
+        """Notice that SQLite's files beside the store were deleted: a kill would now cost what only they hold.
+
+        They come with the first transaction, and stay as long as a connection is open.
+        """
+        if not self._write:
+            return
+        for ending in ("-wal", "-shm"):
+            path = self._path.with_name(f"{self._path.name}{ending}")
+            found = _identity(path)
+            if self._companions.setdefault(path, found) != found:
+                words = "was deleted or replaced while the store was in use; leave it alone while a run is going on"
+                raise StoreError(f"{path} {words}")
 
     async def close(self) -> None:
         """Close, rolling back what is open; after an error the connection's state is not to be trusted."""
@@ -120,7 +152,7 @@ class Connection:
                 await engine.dispose()
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path) -> _Identity | None:
     try:
         found = path.stat()
     except OSError:

@@ -5,6 +5,7 @@ Nothing is ever recreated in silence.
 
 import importlib.resources
 import os
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,12 +16,22 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from runner import place
 from runner.errors import StoreError, UsageError
 from runner.schema import APPLICATION_ID, VERSION
 
 BUSY_S = 15.0
 """How long a writer waits for another one."""
 _MAGIC = b"SQLite format 3\x00"
+_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+_ADVICE = {
+    "SQLITE_FULL": "free some space there",
+    "SQLITE_IOERR": "look at the disk, and at what the system says of it",
+    "SQLITE_BUSY": "another program holds it; wait for it, or end it",
+    "SQLITE_READONLY": "it may not be written; give permission, or name another one with --db",
+    "SQLITE_CANTOPEN": "may its folder be read and written?",
+}
+"""What to do, by the beginning of SQLite's name for an error."""
 
 
 def prepare(path: Path, *, create: bool) -> None:
@@ -40,6 +51,7 @@ def prepare(path: Path, *, create: bool) -> None:
         if version > VERSION:
             raise StoreError(f"{path} was written by a newer runner (schema {version}, this one knows {VERSION}); update runner")
         if version < VERSION:
+            _refuse_old(path, version)
             _migrate(path)
 
 
@@ -52,10 +64,17 @@ def address(path: Path) -> str:
     return f"file:{quote(str(path))}" + ("?immutable=1" if at_rest else "")
 
 
-def reason(error: BaseException) -> str:
-    """Find SQLite's own words under SQLAlchemy's wrapping."""
+def trouble(path: Path, verb: str, error: BaseException) -> StoreError:
+    """Say in one sentence what is wrong with the store at ``path``, and what to do."""
+    # SQLite's own words stand under SQLAlchemy's wrapping
     inner = getattr(error, "orig", None) or error
-    return str(inner) or type(inner).__name__
+    words = str(inner) or type(inner).__name__
+    name = getattr(inner, "sqlite_errorname", None) or ""
+    if name.startswith(_DAMAGED):
+        advice = f"put a copy of it back, or save what can be read with `sqlite3 {shlex.quote(str(path))} .recover`"
+        return StoreError(f"the store {path} cannot be {verb}: it is damaged ({words}); {advice}", kept=False)
+    advice = next((f" ({todo})" for begin, todo in _ADVICE.items() if name.startswith(begin)), "")
+    return StoreError(f"the store {path} cannot be {verb}: {words}{advice}")
 
 
 def on_connect(engine: sa.Engine, *, synchronous: str, write: bool) -> None:
@@ -71,6 +90,8 @@ def on_connect(engine: sa.Engine, *, synchronous: str, write: bool) -> None:
         if write:
             cursor.execute("PRAGMA journal_mode = WAL")
             cursor.execute(f"PRAGMA synchronous = {synchronous}")
+            # a Mac's fsync leaves the data in the drive's own cache; elsewhere this does nothing
+            cursor.execute(f"PRAGMA fullfsync = {int(synchronous == 'FULL')}")
         else:
             cursor.execute("PRAGMA query_only = ON")
         cursor.close()
@@ -85,7 +106,7 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, sa.exc.DBAPIError) as error:
-        raise StoreError(f"the store {path} cannot be used: {reason(error)}") from error
+        raise trouble(path, "used", error) from error
     except OSError as error:
         raise StoreError(f"the store {path} cannot be read: {error.strerror}") from error
 
@@ -95,13 +116,18 @@ def _create(path: Path) -> None:
         raise UsageError(f"{path} is a folder, not a store; name a file with --db")
     if not path.parent.is_dir():
         raise UsageError(f"the folder {path.parent} does not exist; make it, or name another store with --db")
+    kind = place.network(path.parent)
+    if kind is not None:
+        why = f"lies on a network file system ({kind}), where SQLite may lose what was saved"
+        raise UsageError(f"the store {path} {why}; name one on a disk of this machine with --db")
     try:
         # 0600 before SQLite sees it: its -wal and -shm take the mode of the file
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
-        raise UsageError(f"the store {path} cannot be written: {error.strerror}") from error
+        raise UsageError(f"the store {path} cannot be written: {error.strerror}; name another one with --db") from error
     if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"the folder {path.parent} cannot be written, and SQLite keeps files beside the store")
+        words = "cannot be written, and SQLite keeps files beside the store; name another one with --db"
+        raise UsageError(f"the folder {path.parent} {words}")
 
 
 def _version(path: Path) -> int:
@@ -119,6 +145,14 @@ def _version(path: Path) -> int:
     if application != APPLICATION_ID and tables:
         raise StoreError(f"{path} is another program's database, not a store of runner; name another one with --db")
     return int(version)
+
+
+def _refuse_old(path: Path, version: int) -> None:
+    """Raise UsageError where an older store cannot be brought up to date."""
+    # SQLite keeps files beside the store, so the folder counts too
+    if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        why = f"was written by an older runner (schema {version}, this one needs {VERSION}) and may not be written here"
+        raise UsageError(f"the store {path} {why}; copy it to a folder of yours and name the copy with --db")
 
 
 def _migrate(path: Path) -> None:

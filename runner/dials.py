@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-Kind: TypeAlias = Literal["text", "int", "float", "texts", "json", "slots", "span"]
+Kind: TypeAlias = Literal["text", "int", "float", "texts", "json", "slots", "span", "choice"]
 
 
 class Dial(NamedTuple):
@@ -10,7 +10,8 @@ class Dial(NamedTuple):
 
     key: dotted path in the job file. kind: "texts" is one text or a list of them, "json" an object, "slots" a number or
     "auto", "span" seconds, or a text such as 30m.
-    least: the smallest value allowed; exclusive for floats. default: None leaves it to the provider, or unset.
+    least: the smallest value allowed; exclusive for floats. choices: the texts that a "choice" allows.
+    default: None leaves it to the provider, or unset.
     answer: it changes answers, so another value makes another run.
     """
 
@@ -20,6 +21,7 @@ class Dial(NamedTuple):
     default: Any = None
     least: float | None = None
     answer: bool = False
+    choices: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -67,6 +69,13 @@ DIALS = (
     Dial("attempts", "int", "Attempts per item at most; rate limits and outages use none.", 5, 1),
     Dial(
         "deadline", "span", "How long a session may take, in seconds or as 30m, 8h; then it stops, and can go on later.", None, 0
+    ),
+    Dial(
+        "durability",
+        "choice",
+        "full: an answer counts when the disk has synced it. normal: a power cut may cost the last answers.",
+        "full",
+        choices=("full", "normal"),
     ),
     Dial("system", "text", "System text; a row's own system message wins over it.", answer=True),
     Dial("params.max_tokens", "int", "Tokens of an answer at most.", None, 1, answer=True),

@@ -31,9 +31,16 @@ class UsageError(RunnerError):
 
 
 class StoreError(RunnerError):
-    """The store cannot be opened, read or written."""
+    """The store cannot be opened, read or written.
+
+    kept: what was saved before is still there, and the same command can go on from it.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, *, kept: bool = True) -> None:
+        super().__init__(message)
+        self.kept = kept
 
 
 class RunLockedError(StoreError):

@@ -255,7 +255,10 @@ class Store(Protocol):
         ...
 
     async def save(self, entries: Sequence[Entry]) -> None:
-        """Write all entries in one transaction; on return they survive a power cut. A success is never overwritten."""
+        """Write all entries in one transaction; on return they survive a kill.
+
+        A success is never overwritten, but by an outcome of another question.
+        """
         ...
 
 

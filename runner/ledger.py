@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from runner import database
-from runner.errors import StoreError, UsageError
+from runner.errors import UsageError
 from runner.model import Json
 from runner.schema import runs
 
@@ -125,12 +125,14 @@ def _json(settings: Mapping[str, Json]) -> str:
 
 @contextmanager
 def _transaction(store: Path, *, write: bool) -> Iterator[sa.Connection]:
-    engine = sa.create_engine(sa.URL.create("sqlite", database=str(store)))
+    # a store at rest in a folder that cannot be written may still be looked at
+    named = (str(store), {}) if write else (database.address(store), {"uri": "true"})
+    engine = sa.create_engine(sa.URL.create("sqlite", database=named[0], query=named[1]))
     database.on_connect(engine, synchronous="FULL", write=write)
     try:
         with engine.begin() as connection:
             yield connection
     except sa.exc.DBAPIError as error:
-        raise StoreError(f"the store {store} cannot be used: {database.reason(error)}") from error
+        raise database.trouble(store, "used", error) from error
     finally:
         engine.dispose()

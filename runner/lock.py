@@ -29,11 +29,15 @@ class RunLock:
 
 
 def held(store: Path, run_id: int) -> bool:
-    """Tell whether somebody works on the run now."""
+    """Tell whether somebody works on the run now; where the lock file may not be written, nobody does."""
     if not store.with_name(f"{store.name}-run{run_id}.lock").exists():
         return False
     lock = RunLock(store, run_id)
-    if lock.acquire():
-        lock.release()
+    try:
+        if not lock.acquire():
+            return True
+    except StoreError:
+        # a read-only copy, or a folder of somebody else: no reason not to look at the results
         return False
-    return True
+    lock.release()
+    return False

@@ -34,12 +34,14 @@ class Wish(Struct, frozen=True, kw_only=True):
     """How a session is to go.
 
     run_id: go on with this run; None finds the run by input and settings. new: begin one in any case. retry_failed: give
-    failed items another chance. limit: only the first so many rows. strict: refuse to start over a broken row.
+    failed items another chance. accept_changes: send rows again that ask something else now.
+    limit: only the first so many rows. strict: refuse to start over a broken row.
     """
 
     run_id: int | None = None
     new: bool = False
     retry_failed: bool = False
+    accept_changes: bool = False
     limit: int | None = None
     strict: bool = False
 
@@ -98,7 +100,7 @@ def refuse_broken(job: Job, given: source.Input) -> None:
 
 def finished_run(job: Job, store_path: Path, wish: Wish, digest: str) -> Run | None:
     """Find the job's run when nothing is to be done for it: it is finished, and the input is the same to the byte."""
-    if wish.new or wish.retry_failed:
+    if wish.new or wish.retry_failed or wish.accept_changes:
         return None
     if not store_path.is_file() or not store_path.stat().st_size:
         return None
@@ -120,8 +122,11 @@ def open_run(job: Job, store_path: Path, wish: Wish) -> ledger.Opened:
     return ledger.open_run(store_path, job.input, job.settings(), job.answer(), new=wish.new)
 
 
-def notes(opened: ledger.Opened, wish: Wish, known: Known, found: source.Scan) -> list[str]:
-    """Say what a person should know before a session begins. known: what the run holds."""
+def notes(opened: ledger.Opened, wish: Wish, known: Known, found: source.Scan, changed: int) -> list[str]:
+    """Say what a person should know before a session begins.
+
+    known: what the run holds. changed: settled rows that ask something else now.
+    """
     said = []
     settled = known.done + known.failed
     if opened.differs_from is not None:
@@ -135,6 +140,9 @@ def notes(opened: ledger.Opened, wish: Wish, known: Known, found: source.Scan) -
         said.append(f"run {opened.id} was finished; the input has changed since")
     elif opened.existed and settled:
         said.append(f"going on with run {opened.id}: {settled:,} rows are settled already")
+    if changed:
+        they = "are sent again" if wish.accept_changes else "keep their answers, and --accept-changes sends them again"
+        said.append(f"rows changed since their answers came: {changed:,}; they {they}")
     if found.identical:
         said.append(f"rows without an id that are identical to an earlier one: {found.identical:,}; each is sent on its own")
     if found.rows == 0:

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from runner import books, database
 from runner.books import Books
-from runner.errors import StoreError, UsageError
+from runner.errors import UsageError
 from runner.lock import held
 from runner.model import Json, Pace, Result, Run
 from runner.prompts import BAD_ROW
@@ -181,7 +181,7 @@ class StoreReader:
         try:
             yield
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            raise StoreError(f"the store {self.path} cannot be read: {database.reason(error)}") from error
+            raise database.trouble(self.path, "read", error) from error
 
 
 def _pace(text: str | None) -> Pace | None:

@@ -46,7 +46,8 @@ def summary(end: Summary, db: str) -> str:
     if end.missing:
         lines.append(f"  {_rows(end.missing)} of this run no longer in the file; their results are kept")
     if end.changed:
-        lines.append(f"  {_rows(end.changed)} changed since the answer came; the old results are kept, `--new` sends all again")
+        kept = "changed since their answers came; these are kept, `--accept-changes` sends the rows again"
+        lines.append(f"  {_rows(end.changed)} {kept}")
     if end.failed:
         again = f", {_command('retry', end.run, db)} tries again" if end.failed > end.broken else ""
         lines.append(f"  {_rows(end.failed)} failed: {_command('errors', end.run, db)} says why{again}")

@@ -19,8 +19,8 @@ _ITEM = insert(items)
 _UPSERT = _ITEM.on_conflict_do_update(
     index_elements=["run_id", "key"],
     set_={column.name: _ITEM.excluded[column.name] for column in items.columns if column.name not in ("id", "run_id", "key")},
-    # a success is never overwritten
-    where=items.c.status != sa.literal_column("'done'"),
+    # a success is never overwritten; the answer to another question under the same key is (--accept-changes)
+    where=sa.or_(items.c.status != sa.literal_column("'done'"), items.c.fingerprint != _ITEM.excluded.fingerprint),
 )
 
 

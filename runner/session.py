@@ -54,7 +54,7 @@ async def execute(job: Job, store_path: Path, wish: Wish, stop: Stop, observe: O
         await _in_thread(lambda: opening.refuse_broken(job, given))
     await _in_thread(lambda: database.prepare(store_path, create=True))
     opened = await _in_thread(lambda: opening.open_run(job, store_path, wish))
-    own = await _in_thread(lambda: RunStore.own(store_path, opened.id))
+    own = await _in_thread(lambda: RunStore.own(store_path, opened.id, durability=job.durability))
     async with own as store:
         session = _Session(job, wish, store, found, stop, observe)
         await session.begin(opened, where, given, digest)
@@ -88,6 +88,10 @@ class _Session:
         self._known = Known(done=0, failed=0, broken=0, attempted=False)
         # rows settled in earlier sessions, among those that this one looks at
         self._restored = 0
+        # of these: rows that have changed since, where the file was looked through for them
+        self._changed = 0
+        # of the input: what it has, and what the store was told
+        self._digest = self._noted = ""
         self._start = time.monotonic()
         self._limits, self._limits_note = wiring.limits(job)
         self.lanes = Lanes(self._limits)
@@ -107,9 +111,11 @@ class _Session:
         """Look at what the run holds, and tell the observer."""
         self._known = await self._store.known()
         self._restored = await self._count_restored(given, unchanged=opened.input_digest == digest)
-        await self._store.begin(rows=self._found.rows, digest=digest, identical=self._found.identical)
+        # with changed rows in it the next session is to look through the input again, and to say so again
+        self._digest, self._noted = digest, "" if self._changed else digest
+        await self._store.begin(rows=self._found.rows, digest=self._noted, identical=self._found.identical)
         scarce = [self._limits_note] if self._limits_note is not None else []
-        notes = [*where.notes, *scarce, *opening.notes(opened, self._wish, self._known, self._found)]
+        notes = [*where.notes, *scarce, *opening.notes(opened, self._wish, self._known, self._found, self._changed)]
         self._tell(
             Started(
                 run=self._store.run_id,
@@ -122,12 +128,20 @@ class _Session:
 
     async def _count_restored(self, given: source.Input, *, unchanged: bool) -> int:
         again = self._wish.retry_failed
-        if unchanged and self._wish.limit is None:
+        if unchanged and self._wish.limit is None and not self._wish.accept_changes:
             return self._known.done + (0 if again else self._known.failed)
         if self._fresh:
             return 0
         # rows may have come, gone or moved: only the file can tell which of them are settled
-        return await source.count_settled(given, self._found, self._store, limit=self._wish.limit, failed_too=not again)
+        settled, self._changed = await source.count_settled(
+            given,
+            self._found,
+            self._store,
+            limit=self._wish.limit,
+            failed_too=not again,
+            accept_changes=self._wish.accept_changes,
+        )
+        return settled
 
     @property
     def _fresh(self) -> bool:
@@ -145,6 +159,7 @@ class _Session:
             retry_failed=self._wish.retry_failed,
             limit=self._wish.limit,
             broken=self._known.broken > 0,
+            accept_changes=self._wish.accept_changes,
         )
         self._attempts = attempts
         failure: Exception | None = None
@@ -161,7 +176,8 @@ class _Session:
                 failure = error
             beside.cancel_scope.cancel()
         if isinstance(failure, StoreError):
-            raise StoreError(f"{failure}; what was saved before is kept, and the same command goes on from there") from failure
+            kept = "; what was saved before is kept, and the same command goes on from there" if failure.kept else ""
+            raise StoreError(f"{failure}{kept}", kept=failure.kept) from failure
         if failure is not None:
             raise failure
 
@@ -179,6 +195,9 @@ class _Session:
         stop_reason = self._stop.reason if not finished else None
         if self._source.complete and not finished and stop_reason is None:
             stop_reason = "the prompt file changed while it was read"
+        digest = "" if self._source.changed else self._digest
+        if finished and digest != self._noted:
+            await self._store.begin(rows=self._found.rows, digest=digest)
         await self._store.finish(complete=finished, stop_reason=stop_reason)
         first_token, duration = self._count.quantiles()
         before = self._known.done + self._known.failed

@@ -202,11 +202,13 @@ async def items(
     retry_failed: bool,
     limit: int | None,
     broken: bool = True,
+    accept_changes: bool = False,
 ) -> AsyncGenerator[Item | Outcome, None]:
     """Give what is still to be done, in input order.
 
     fresh: the store knows nothing of this run, so it need not be asked. limit: look at the first so many rows only. broken: the
-    store may hold broken rows, which are forgotten when they have gone.
+    store may hold broken rows, which are forgotten when they have gone. accept_changes: settled rows that ask something else
+    now come again.
     """
     rows = islice(keyed(given.read(), found.repeated), limit)
     line = 0
@@ -225,14 +227,22 @@ async def items(
                 yield item(row, key, template)
                 continue
             counts.seen += before.status is not None
-            if before.status == "done" or (before.status == "failed" and not retry_failed):
+            changed = before.status is not None and before.fingerprint != fingerprint(row)
+            retried = before.status == "failed" and retry_failed
+            if before.status is not None and not retried and not (changed and accept_changes):
                 # its item is not made: of a million settled rows nothing but the fingerprint is asked
                 counts.settled += 1
-                counts.changed += before.fingerprint != fingerprint(row)
+                counts.changed += changed
                 continue
             candidate = item(row, key, template)
-            tried = isinstance(candidate, Item)
-            yield structs.replace(candidate, attempts_before=before.attempts) if tried else candidate
+            if isinstance(candidate, Item):
+                yield structs.replace(candidate, attempts_before=before.attempts)
+            elif before.status is None or retried:
+                yield candidate
+            else:
+                # an answer is worth more than a row that is broken now
+                counts.settled += 1
+                counts.changed += 1
     if limit is None or found.rows <= limit:
         if broken and not fresh:
             await store.forget_broken(line + 1, None, [])
@@ -251,15 +261,25 @@ def _batch(rows: Iterator[tuple[str, Row]]) -> list[tuple[str, Row]]:
     return batch
 
 
-async def count_settled(given: Input, found: Scan, store: Store, *, limit: int | None, failed_too: bool) -> int:
-    """Count the rows of the input that are settled already. failed_too: failed ones stay so."""
+async def count_settled(
+    given: Input, found: Scan, store: Store, *, limit: int | None, failed_too: bool, accept_changes: bool = False
+) -> tuple[int, int]:
+    """Count the rows of the input that are settled already and stay so, and those that ask something else since.
+
+    failed_too: failed ones stay so. accept_changes: changed ones do not.
+    """
     rows = islice(keyed(given.read(), found.repeated), limit)
     statuses = ("done", "failed") if failed_too else ("done",)
-    count = 0
+    settled = changed = 0
     while batch := await to_thread.run_sync(_batch, rows):
-        known = (await store.settled([key for key, _ in batch])).values()
-        count += sum(one.status in statuses and not one.broken for one in known)
-    return count
+        known = await store.settled([key for key, _ in batch])
+        for key, row in batch:
+            before = known.get(key)
+            if before is not None and before.status in statuses and not before.broken:
+                other = before.fingerprint != fingerprint(row)
+                changed += other
+                settled += not (accept_changes and other)
+    return settled, changed
 
 
 async def _reposition(store: Store, batch: Sequence[tuple[str, Row]], known: Mapping[str, Settled]) -> None:

@@ -46,23 +46,23 @@ class Known(Struct, frozen=True, kw_only=True):
 class RunStore:
     """One run of one store, owned by this process. Make it with ``RunStore.own``; an async context manager."""
 
-    def __init__(self, path: Path, run_id: int, lock: RunLock) -> None:
+    def __init__(self, path: Path, run_id: int, lock: RunLock, *, durability: str = "full") -> None:
         self.path, self.run_id = path, run_id
         self._lock = lock
-        self._writer = Connection(path, write=True)
+        self._writer = Connection(path, write=True, synchronous=durability.upper())
         self._reader = Connection(path, write=False)
         # the newest attempt known to be on the disk; None when the last commit's fate is unknown
         self._last_attempt: int | None = None
         self._unsure = False
 
     @classmethod
-    def own(cls, path: Path, run_id: int) -> "RunStore":
+    def own(cls, path: Path, run_id: int, *, durability: str = "full") -> "RunStore":
         """Take the run's lock. Raises RunLockedError, naming the owner, when another process works on it."""
         lock = RunLock(path, run_id)
         # `status` holds it for an instant when it looks
         if not lock.acquire(timeout_s=1.0):
             raise RunLockedError(f"run {run_id} of {path} is being worked on{_owner(path, run_id)}; wait for it, or stop it")
-        return cls(path, run_id, lock)
+        return cls(path, run_id, lock, durability=durability)
 
     async def __aenter__(self) -> Self:
         try:
@@ -91,9 +91,11 @@ class RunStore:
     async def note_pace(self, pace: Pace) -> None:
         """Note what the session is doing, for a process that looks on: one small commit, in turn with the saves.
 
-        Saves and their attempts are not touched, whether it succeeds or not. Raises StoreError, as ``save`` does.
+        Saves and their attempts are not touched, whether it succeeds or not. Nothing is noted while one waits for the store.
+        Raises StoreError, as ``save`` does.
         """
-        await self._note({"pace": msgspec.json.encode(pace).decode()})
+        if not self._writer.stuck:
+            await self._note({"pace": msgspec.json.encode(pace).decode()})
 
     async def known(self) -> Known:
         """Count what the run holds."""
@@ -146,7 +148,7 @@ class RunStore:
         await self._writer.transaction(write)
 
     async def save(self, entries: Sequence[Entry]) -> None:
-        """Write all entries in one transaction; on return they survive a power cut."""
+        """Write all entries in one transaction; on return they survive a kill, and a power cut with full durability."""
         self._last_attempt = await self._writer.transaction(lambda connection: self._write(connection, entries))
         self._unsure = False
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-LINES = {"N": 18, "H": 15, "S": 28, "P": 12}
+LINES = {"N": 18, "H": 15, "S": 28, "P": 12, "X": 21}
 """The catalogue: how many lines each of its parts has."""
 
 ROW = re.compile(r"^\| ([A-Z]\d+) \| (.+) \| (.+) \| (.+) \|$")
@@ -56,7 +56,7 @@ def test_every_test_that_has_a_line_in_its_name_is_in_the_table() -> None:
         (line, name)
         for names in names_by_file().values()
         for name in names
-        for line in re.findall(r"(?<=_)([nhsp][1-9]\d?)(?=_)", re.match(r"test(?:_[nhsp]\d+)*_", name)[0])
+        for line in re.findall(r"(?<=_)([nhspx][1-9]\d?)(?=_)", re.match(r"test(?:_[nhspx]\d+)*_", name)[0])
         if name not in by_line.get(line.upper(), set())
     ]
     assert missing == []

@@ -26,10 +26,11 @@ VALUES: dict[str, tuple[Any, Any, Any]] = {
     "json": ({"a": 1}, {"b": [2, None]}, {"c": {"d": "3"}}),
     "slots": (11, "auto", 13),
     "span": (90.0, 1800.0, 5400.0),
+    "choice": ("normal", "full", "normal"),
 }
 TOML = {
     "text": '"one"', "int": "11", "float": "1.5", "texts": '["END", "STOP"]', "json": "{ a = 1 }",
-    "slots": "11", "span": '"1m30s"',
+    "slots": "11", "span": '"1m30s"', "choice": '"normal"',
 }  # fmt: skip
 WRONG = {
     "text": ["3", "1.5", "true", "[]", '["a"]', '""', '"  "'],
@@ -39,6 +40,7 @@ WRONG = {
     "json": ["3", "1.5", "[]", '["a"]', "true"],
     "slots": ["1.5", '"many"', '""', '"1.5"', '"AUTO"', "true", "[1]"],
     "span": ['"soon"', '"-5m"', '""', '"1x"', "true", "nan", "inf", "[]", '["1m"]'],
+    "choice": ['"off"', '"FULL"', '""', "1", "true", '["full"]'],
 }
 
 

@@ -65,7 +65,8 @@ def done(key: str, position: int = 1, *, text: str = "yes", number: int = 1, met
 
 
 def failed(key: str, position: int = 1, *, code: str = "server_error", number: int = 1, **more: Any) -> Outcome:
-    fields = {"metadata": {}, "fingerprint": 7, "attempt": an_attempt(key, number, error=code), "attempts": number, **more}
+    fields = {"metadata": {}, "fingerprint": -(2**63) + position, "attempts": number, **more}
+    fields.setdefault("attempt", an_attempt(key, number, error=code))
     return Outcome(key=key, position=position, status="failed", error_code=code, error=f"{code}!", **fields)
 
 
@@ -350,7 +351,7 @@ async def test_what_was_saved_is_read_back(path: Path) -> None:
     assert set(found) == {"a", "b"}
     a, b = found["a"], found["b"]
     assert (a.status, a.position, a.fingerprint, a.attempts) == ("done", 4, -(2**63) + 4, 2)
-    assert (b.status, b.position, b.fingerprint, b.attempts) == ("failed", 5, 7, 1)
+    assert (b.status, b.position, b.fingerprint, b.attempts) == ("failed", 5, -(2**63) + 5, 1)
     assert rows(path, "SELECT key, finish_reason, notes FROM items ORDER BY id") == [
         ("a", "stop", "empty,tail_lost"),
         ("b", None, None),
@@ -379,6 +380,17 @@ async def test_a_success_is_never_overwritten(path: Path) -> None:
         ]
         # what was sent stays on the books
         assert reader.books(1).attempts == 6
+
+
+@pytest.mark.parametrize("outcome", [done("a", 2, text="new", number=2), failed("a", 2, number=2)], ids=["done", "failed"])
+async def test_the_answer_to_another_question_is_overwritten(path: Path, outcome: Outcome) -> None:
+    """As --accept-changes has it: the position stands for the fingerprint here."""
+    async with RunStore.own(path, 1) as store:
+        await store.save([done("a", 1)])
+        await store.save([outcome])
+    with StoreReader(path) as reader:
+        assert [(one.id, one.status, one.attempts) for one in reader.results(1)] == [("a", outcome.status, 2)]
+        assert reader.books(1).attempts == 2
 
 
 async def test_a_failure_is_overwritten_by_a_success_and_by_a_later_failure(path: Path) -> None:
@@ -505,6 +517,12 @@ async def test_the_connections_are_set_up_for_durability(path: Path) -> None:
     assert writing == ["wal", 2, 1, 0]
     assert (reading[0], reading[3]) == ("wal", 1)
     assert min(write_busy_ms, read_busy_ms) >= 5_000
+
+
+async def test_normal_durability_syncs_less(path: Path) -> None:
+    async with RunStore.own(path, 1, durability="normal") as store:
+        mode, synchronous, *_ = await store._writer.transaction(pragmas)
+    assert (mode, synchronous) == ("wal", 1)
 
 
 def test_the_file_itself_says_that_it_is_in_wal_mode(path: Path) -> None:

@@ -1,0 +1,194 @@
+"""A prompt file that changes between a run and the next: no unchanged row is bought again, and changed ones are asked about."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import assert_clean, count, rows, run
+from raw_server import RawServer, Received, Reply, in_thread, openai_answer
+
+ROWS = 12
+
+
+class Asked(Counter[str]):
+    """The server's book: how often it was asked for each prompt."""
+
+    def __call__(self, request: Received) -> Reply:
+        prompt = request.json["messages"][0]["content"]
+        self[prompt] += 1
+        return openai_answer(f"echo {prompt}")
+
+
+class Desk:
+    """A folder with a prompt file, and a server with its book."""
+
+    def __init__(self, folder: Path, server: RawServer, asked: Asked) -> None:
+        self.folder, self.server, self.asked = folder, server, asked
+        self.store, self.prompts = folder / "runner.db", folder / "prompts.jsonl"
+
+    def write(self, lines: list[dict[str, Any]], end: str = "\n") -> None:
+        self.prompts.write_text("\n".join(json.dumps(line) for line in lines) + end)
+
+    def run(self, *options: str, command: tuple[str, ...] = ()) -> str:
+        """Run the file with exit code 0, and give what was said."""
+        address = ("--model", "m", "--base-url", self.server.base_url)
+        ended = run(*(command or ("run", "prompts.jsonl", *address)), *options, cwd=self.folder)
+        assert (ended.code, ended.err) == (0, ""), ended
+        return ended.out
+
+    def answers(self) -> dict[str, str]:
+        return dict(rows(self.store, "SELECT key, text FROM items WHERE status = 'done' ORDER BY position"))
+
+    def exported(self) -> list[str]:
+        ended = run("export", "1", "-o", "-", "--format", "jsonl", cwd=self.folder)
+        assert_clean(ended)
+        return [json.loads(line)["text"] for line in ended.out.splitlines()]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    asked = Asked()
+    with in_thread(RawServer(asked)) as server:
+        yield Desk(tmp_path, server, asked)
+
+
+def numbered(*, ids: bool) -> list[dict[str, Any]]:
+    return [{**({"id": f"row-{one}"} if ids else {}), "prompt": f"prompt {one}"} for one in range(ROWS)]
+
+
+def appended(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [*lines, {"prompt": "new 1"}, {"prompt": "new 2"}]
+
+
+def inserted(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"prompt": "new 1"}, *lines[:5], {"prompt": "new 2"}, *lines[5:]]
+
+
+def deleted(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [*lines[1:4], *lines[6:]]
+
+
+def shuffled(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return random.Random(4).sample(lines, len(lines))
+
+
+def all_at_once(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return shuffled(inserted(deleted(lines)))
+
+
+EDITS = [appended, inserted, deleted, shuffled, all_at_once]
+
+
+@pytest.mark.parametrize(
+    ("edit", "ids"),
+    [*((edit, True) for edit in EDITS), (all_at_once, False)],
+    ids=[*(edit.__name__ for edit in EDITS), "all_at_once without ids"],
+)
+def test_x13_rows_that_come_go_and_move_buy_nothing_unchanged(desk: Desk, edit: Any, ids: bool) -> None:
+    lines = numbered(ids=ids)
+    desk.write(lines)
+    # some are still to be done when the file changes
+    desk.run("--limit", "8")
+    assert desk.asked.total() == 8
+    changed = edit(lines)
+    desk.write(changed)
+    said = desk.run()
+    there = {line["prompt"] for line in changed}
+    done = {f"prompt {one}" for one in range(8)}
+    assert desk.asked == Counter(there | done)
+    gone = len(done - there)
+    assert (f"{gone} row{'s' * (gone != 1)} of this run no longer in the file; their results are kept" in said) == (gone > 0)
+    assert "changed since their" not in said
+    # the export follows the file, and what is gone is still there
+    texts = [text for text in desk.exported() if text.removeprefix("echo ") in there]
+    assert texts == [f"echo {line['prompt']}" for line in changed]
+    assert len(desk.exported()) == len(there | done)
+    # and once more nothing is sent
+    assert "nothing is sent" in desk.run()
+    assert desk.asked.total() == len(there | done)
+
+
+def test_x13_changed_rows_keep_their_answers_until_that_is_asked_for(desk: Desk) -> None:
+    lines = numbered(ids=True)
+    desk.write(lines)
+    desk.run("--limit", "8")
+    lines[2]["prompt"], lines[5]["prompt"], lines[10]["prompt"] = "other 2", "other 5", "other 10"
+    desk.write(shuffled(lines))
+    for _ in range(2):
+        # said each time, also when there is nothing else to do
+        said = desk.run()
+        assert "rows changed since their answers came: 2; they keep their answers, and --accept-changes sends them again" in said
+        assert "2 rows changed since their answers came; these are kept" in said
+    # the third of them had not been answered yet
+    assert desk.asked == Counter([f"prompt {one}" for one in range(ROWS) if one != 10] + ["other 10"])
+    assert desk.answers()["row-2"] == "echo prompt 2"
+    said = desk.run("--accept-changes")
+    assert "rows changed since their answers came: 2; they are sent again" in said
+    assert "10 settled before" in said
+    assert desk.asked == Counter([f"prompt {one}" for one in range(ROWS) if one != 10] + ["other 10", "other 2", "other 5"])
+    assert desk.answers() == {f"row-{one}": f"echo {'other' if one in (2, 5, 10) else 'prompt'} {one}" for one in range(ROWS)}
+    assert "changed since their" not in desk.run("--accept-changes")
+    assert "nothing is sent" in desk.run()
+    assert desk.asked.total() == ROWS + 2 == count(desk.store, "attempts")
+
+
+def test_x13_resume_accepts_changes_too(desk: Desk) -> None:
+    lines = numbered(ids=True)
+    desk.write(lines)
+    desk.run()
+    lines[7]["prompt"] = "other 7"
+    desk.write(lines)
+    assert "1 row changed since" in desk.run(command=("resume", "1"))
+    assert desk.asked.total() == ROWS
+    desk.run("--accept-changes", command=("resume", "1"))
+    assert desk.asked["other 7"] == 1
+    assert desk.asked.total() == ROWS + 1
+    assert desk.answers()["row-7"] == "echo other 7"
+
+
+def test_x13_a_changed_row_without_an_id_is_a_new_row(desk: Desk) -> None:
+    lines = numbered(ids=False)
+    desk.write(lines)
+    desk.run()
+    lines[3]["prompt"] = "other 3"
+    desk.write(lines)
+    said = desk.run()
+    assert "1 row of this run no longer in the file; their results are kept" in said
+    assert desk.asked == Counter([f"prompt {one}" for one in range(ROWS)] + ["other 3"])
+
+
+def test_x13_changed_fields_of_ones_own_buy_nothing(desk: Desk) -> None:
+    lines = numbered(ids=True)
+    desk.write(lines)
+    desk.run()
+    desk.write([{**line, "topic": "another"} for line in lines])
+    assert "changed since their" not in desk.run()
+    assert desk.asked.total() == ROWS
+
+
+def test_x14_what_comes_behind_the_end_during_a_run_is_for_the_next_one(desk: Desk) -> None:
+    """Also half a line, as of somebody who is still writing it."""
+    lines = numbered(ids=True)
+    desk.write(lines)
+    more = [{"id": "late-1", "prompt": "late 1"}, {"id": "late-2", "prompt": "late 2"}]
+    answer = desk.server.answers
+    assert callable(answer)
+
+    def growing(request: Received) -> Reply:
+        if not desk.asked:
+            with desk.prompts.open("a") as file:
+                file.write(json.dumps(more[0]) + "\n" + json.dumps(more[1])[:20])
+        reply: Reply = answer(request)
+        return reply
+
+    desk.server.answers = growing
+    desk.run()
+    assert desk.asked == Counter(f"prompt {one}" for one in range(ROWS))
+    desk.write([*lines, *more])
+    desk.run()
+    assert desk.asked == Counter([f"prompt {one}" for one in range(ROWS)] + ["late 1", "late 2"])
+    assert count(desk.store) == count(desk.store, where="status = 'done'") == ROWS + 2
