@@ -139,11 +139,6 @@ class Attempts(Generic[E]):
         """Sleep off a retry's delay, and wait for the lane; None when the run stops first."""
         size, most = len(one.call.body), one.item.request.params.max_tokens
         permit: Permit | None = None
-        if wait_s is None:
-            if self._stop.requested:
-                return None
-            if (permit := await one.lane.at_once(size, most)) is not None:
-                return permit
         number = self._counted(one) + 1
         if wait_s is not None:
             self._retrying[number] += 1

@@ -166,10 +166,6 @@ class Lane(Protocol):
         """Tell whether an item's failures since then are its own: others were answered meanwhile, or no other one fails."""
         ...
 
-    async def at_once(self, size: int, most: int | None) -> Permit | None:
-        """Give a permit if nothing and nobody has to be waited for; arguments as those of ``acquire``."""
-        ...
-
     async def acquire(self, standing: Standing, size: int, most: int | None) -> Permit:
         """Wait for a permit, first come first served. size: bytes of the request; most: output tokens at most."""
         ...

@@ -128,17 +128,6 @@ class Lane:
 
     # -- admission
 
-    async def at_once(self, size: int, most: int | None) -> Permit | None:
-        """Give a permit without waiting, None when there is something or somebody to wait for; else as ``acquire``."""
-        if self._gate.busy or self._pause.left_s > 0 or self._outage.since is not None or not self._free:
-            return None
-        permit = Permit(admitted_at=self._clock(), size=size, most=most)
-        if not await self._rates.at_once(permit):
-            return None
-        self._slots.take(permit)
-        self._places.take()
-        return permit
-
     async def acquire(self, standing: Standing, size: int, most: int | None) -> Permit:
         """Wait for a permit; the caller owes ``release``.
 

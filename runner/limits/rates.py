@@ -63,20 +63,6 @@ class Rates:
         finally:
             self.waits_for = None
 
-    async def at_once(self, permit: Permit) -> bool:
-        """Reserve for a request if nothing has to be waited for; False, and nothing reserved, if it has."""
-        if not self._rates:
-            return True
-        permit.input_tokens = self._estimate.input_tokens(permit.size)
-        permit.output_tokens = self._estimate.output_tokens(permit.most)
-        amounts = [(kind, rate, _amount(kind, permit.input_tokens, permit.output_tokens)) for kind, rate in self._rates.items()]
-        if any(rate.waits(amount) for _, rate, amount in amounts):
-            return False
-        for kind, rate, amount in amounts:
-            await rate.take(amount)
-            permit.reserved[kind] = amount
-        return True
-
     def unused(self, permit: Permit) -> None:
         """Give everything back: nothing reached the server."""
         self._book(permit, lambda _kind: 0.0)
