@@ -84,7 +84,7 @@ class Lane:
     @property
     def tried_items(self) -> int:
         """Items that an outage may hold up and that tell nothing more of it."""
-        if not self._outage.suspected:
+        if not self._outage.likely:
             return 0
         return sum(standing.ended is not None for standing in self._standings)
 
@@ -152,7 +152,7 @@ class Lane:
         """Wait at the gate; None to let an item go first that tells more of an outage, as it has not been tried yet."""
         while True:
             await self._open()
-            if tried and self._outage.since is not None and self._untried:
+            if tried and self._untried and self._outage.likely:
                 return None
             permit = Permit(admitted_at=0.0, size=size, most=most)
             await self._rates.reserve(permit)

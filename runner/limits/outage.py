@@ -70,9 +70,9 @@ class Outage:
         self._past: deque[Past] = deque(maxlen=64)
 
     @property
-    def suspected(self) -> bool:
-        """The quota is spent; whether it is an outage depends on who is there."""
-        return self.since is not None or self._spent >= QUOTA
+    def likely(self) -> bool:
+        """There is one, or this may be the beginning of one: who has been tried already tells little more of it."""
+        return self.since is not None or self._first_failure is not None
 
     @property
     def probe_in_s(self) -> float | None:

@@ -280,6 +280,17 @@ async def test_ten_minutes_without_a_server_cost_no_item(fault: str, tuned: bool
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(("ceiling", "attempts"), [(1, 5), (2, 2), (4, 2), (16, 2)])
+async def test_an_outage_that_takes_its_time_to_show_costs_no_item(ceiling: int, attempts: int) -> None:
+    """With few requests at once, or slow failures, some items would have used up their attempts before it is known for one."""
+    server = Server(fault=gone(busy(503)), late=True)
+    world = World(server, ceiling=ceiling, tuned=False, attempts=attempts)
+    await world.work(1000)
+    assert [outcome.error_code for outcome in world.failed] == []
+    assert len(world.outcomes) == 1000
+
+
+@pytest.mark.anyio
 async def test_an_item_that_always_fails_does_so_by_its_own_attempts() -> None:
     poison = frozenset({"500", "1500", "3999"})
     server = Server(fault=gone(busy(503), poison))
