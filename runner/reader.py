@@ -5,7 +5,7 @@ Synchronous, because commands that only read need no event loop.
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +22,8 @@ from runner.model import Json, Pace, Result, Run
 from runner.prompts import BAD_ROW
 from runner.schema import attempts, items, runs
 
+_BATCH = 1_000
+"""Rows that are read at once."""
 _RESULT = (
     *(items.c[name] for name in ("key", "metadata", "status", "text", "finish_reason", "error_code", "error")),
     *(attempts.c[name] for name in ("served_model", "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")),
@@ -173,8 +175,10 @@ class StoreReader:
         with self._explained(), self._connected() as connection:
             driver = connection.connection.driver_connection
             assert driver is not None
-            with closing(driver.execute(query)) as cursor:
-                yield from cursor
+            # not closed here: an export that is cut short has closed the connection before
+            cursor = driver.execute(query)
+            while rows := cursor.fetchmany(_BATCH):
+                yield from rows
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from kills.store import take_back
 from processes import (
     Ended,
     Simulated,
@@ -24,6 +25,8 @@ from processes import (
     simulator,
     write_prompts,
 )
+
+from runner.schema import VERSION
 
 SLOW = ("--first-token-s", "0.05", "--chunk-s", "0.001", "--tokens", "10")
 CONCURRENCY = 4
@@ -101,16 +104,8 @@ def test_x7_a_missing_folder_and_a_folder_for_a_store(folder: Path, server: Simu
     assert not (folder / "nope").exists()
 
 
-def older(store: Path) -> None:
-    """Turn a store into one of schema 1."""
-    with closing(sqlite3.connect(store, isolation_level=None)) as connection:
-        connection.execute("ALTER TABLE runs DROP COLUMN pace")
-        connection.execute("UPDATE alembic_version SET version_num = '0001'")
-        connection.execute("PRAGMA user_version = 1")
-
-
 def test_x7_an_older_store_that_cannot_be_brought_up_to_date(half: Path, server: Simulated) -> None:
-    older(half)
+    take_back(half)
     before = half.read_bytes()
     with read_only(half.parent):
         for command in (("status",), at(server)):
@@ -118,7 +113,7 @@ def test_x7_an_older_store_that_cannot_be_brought_up_to_date(half: Path, server:
     assert half.read_bytes() == before
     # and where it may be written it is brought up to date
     assert run("status", cwd=half.parent).code == 0
-    assert rows(half, "PRAGMA user_version") == [(2,)]
+    assert rows(half, "PRAGMA user_version") == [(VERSION,)]
 
 
 # X8
