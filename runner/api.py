@@ -3,14 +3,14 @@
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import anyio
 from msgspec import Struct, structs
 
-from runner import config, opening, outputs, plugins, session, source, wiring
+from runner import config, opening, outputs, plugins, session, source, spool, wiring
 from runner.books import Books
 from runner.config import Job
 from runner.errors import UsageError
@@ -39,10 +39,14 @@ class Check(Struct, frozen=True, kw_only=True):
     # why it would be refused now; None: it would not
     refusal: str | None
     rows: int
-    # (line, why)
+    # (line, why) of the first 1,000 of them
     broken: list[tuple[int, str]]
-    # id -> its lines
+    # how many there are
+    broken_rows: int
+    # the first 100 ids that stand more than once -> the first 100 of their lines
     duplicates: dict[str, list[int]]
+    # how many there are
+    duplicate_ids: int
     # identical rows without an id, beyond the first
     identical: int
 
@@ -68,7 +72,7 @@ def run(
     observe: Observer | None = None,
     **settings: Any,
 ) -> Summary:
-    """Run a prompt file or a job file to its end, or go on with it.
+    """Run a prompt file, a job file or standard input (``-``) to its end, or go on with it.
 
     settings: any setting of a job by its last name (``model=...``, ``concurrency=...``). limit: only the first so many rows.
     Raises UsageError, StoreError, RunStoppedError. Safe to call again: nothing finished is sent twice.
@@ -77,7 +81,13 @@ def run(
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be 1 or more, not {limit}")
     wish = Wish(limit=limit, new=new, strict=strict)
+    job = spooled(job, db)
     return blocking(lambda: execute(job, db, wish, Stop(), observe))
+
+
+def spooled(job: Job, db: str | Path) -> Job:
+    """Keep standard input beside the store, where it is a job's input; outside the event loop, so that Ctrl-C ends the wait."""
+    return structs.replace(job, input=spool.keep(Path(db).resolve())) if job.input == spool.STDIN else job
 
 
 def resume(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE, **settings: Any) -> Summary:
@@ -133,15 +143,19 @@ def check(file: str | Path, **settings: Any) -> Check:
         wiring.endpoint(job, os.environ)
     except UsageError as error:
         refusal = str(error)
-    given = opening.reader(job.input)
-    found = source.scan(given)
+    with spool.for_a_while() if job.input == spool.STDIN else nullcontext(job.input) as path:
+        given = opening.reader(path)
+        found = source.scan(given)
+        broken = opening.broken_rows(given, opening.template_of(job))
     return Check(
         job=job,
         key_source=wiring.key_source(job, os.environ),
         refusal=refusal,
         rows=found.rows,
-        broken=opening.broken_rows(given, opening.template_of(job)),
+        broken=broken.first,
+        broken_rows=broken.number,
         duplicates=found.duplicates,
+        duplicate_ids=found.doubled,
         identical=found.identical,
     )
 

@@ -96,8 +96,9 @@ def run(
 ) -> None:
     """Run FILE, or go on with it if it was interrupted.
 
-    FILE is a prompt file (JSON lines), whose settings stand in the .toml of the same name beside it,
-    or a job file (.toml) that names one. Options win over RUNNER_* variables, these over the file.
+    FILE is a prompt file (JSON lines, also .gz), whose settings stand in the .toml of the same name beside it,
+    or a job file (.toml) that names one, or - for standard input. Options win over RUNNER_* variables, these
+    over the file.
     """
     from runner import api, config, drive, report
     from runner.opening import Wish
@@ -107,7 +108,7 @@ def run(
         click.echo(report.configuration(api.describe(job), as_json=as_json))
         return
     wish = Wish(limit=limit, new=new, strict=strict)
-    sys.exit(drive.drive(job, db, wish, quiet=quiet, as_json=as_json))
+    sys.exit(drive.drive(api.spooled(job, db), db, wish, quiet=quiet, as_json=as_json))
 
 
 @cli.command()

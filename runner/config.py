@@ -15,6 +15,8 @@ from runner import hints
 from runner.dials import BY_NAME, DIALS, Dial
 from runner.errors import UsageError
 from runner.model import Json, Params
+from runner.packed import bare
+from runner.spool import STDIN
 from runner.text import nearest
 
 _ANSWER = tuple(dial.name for dial in DIALS if dial.answer)
@@ -23,7 +25,7 @@ _ANSWER = tuple(dial.name for dial in DIALS if dial.answer)
 class Job(Struct, frozen=True, kw_only=True):
     """What to do."""
 
-    # absolute path of the prompt file
+    # absolute path of the prompt file; - for standard input that was not read yet
     input: Path
     provider: str
     # None: none was named, and nothing can be sent
@@ -129,14 +131,15 @@ def _files(file: Path) -> tuple[Path, dict[str, Any], Path]:
         str(file).encode()
     except UnicodeEncodeError:
         raise UsageError(f"the name {str(file)!a} is not UTF-8, and the store keeps names as text; rename the file") from None
-    if str(file) == "-":
-        raise UsageError("standard input cannot be read a second time to go on with a run; put the prompts into a file")
+    if file == STDIN:
+        # it has no job file, and becomes a file when it is read
+        return file, {}, file
     if file.suffix.lower() != ".toml":
         if not file.exists():
             raise UsageError(f"there is no file {file}")
         if file.is_dir():
             raise UsageError(f"{file} is a folder; name a prompt file (.jsonl) or a job file (.toml)")
-        sibling = file.with_suffix(".toml")
+        sibling = bare(file).with_suffix(".toml")
         table = _toml(sibling) if sibling.is_file() else {}
         own = table.get("input", file.name)
         if not isinstance(own, str):

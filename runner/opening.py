@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -10,13 +11,23 @@ from runner.config import Job
 from runner.errors import UsageError
 from runner.events import Quantiles, Summary
 from runner.model import Outcome, Run
+from runner.packed import bare
 from runner.prompts import Template, item
 from runner.reader import StoreReader
 from runner.repeats import Repeats
 from runner.store import Known
 
 _SHOWN = 5
+# broken rows that are kept to be shown
+_KEPT = 1_000
 _OTHER_FORMATS = ("csv", "tsv", "parquet", "arrow", "xls", "xlsx")
+
+
+class Broken(NamedTuple):
+    """The rows from which no request can be made: how many, and (line, why) of the first of them."""
+
+    number: int
+    first: list[tuple[int, str]]
 
 
 class Wish(Struct, frozen=True, kw_only=True):
@@ -34,8 +45,8 @@ class Wish(Struct, frozen=True, kw_only=True):
 
 
 def reader(path: Path) -> source.Input:
-    """Find how a prompt file is read, by its ending; an unknown ending is read as JSONL."""
-    ending = path.suffix.lower().lstrip(".")
+    """Find how a prompt file is read, by its ending, that before ``.gz`` if it has one; an unknown ending is read as JSONL."""
+    ending = bare(path).suffix.lower().lstrip(".")
     known = plugins.names("inputs")
     if ending in _OTHER_FORMATS and ending not in known:
         raise UsageError(f"{path}: .{ending} files cannot be read yet; make it JSON lines, one object with a prompt a line")
@@ -63,19 +74,26 @@ def template_of(job: Job) -> Template:
     return Template(model=job.model or "", system=job.system, params=job.params)
 
 
-def broken_rows(given: source.Input, template: Template) -> list[tuple[int, str]]:
-    """Find every row from which no request can be made: (line, why)."""
-    made = (item(row, "", template) for row in given.read())
-    return [(one.position, one.error or "") for one in made if isinstance(one, Outcome)]
+def broken_rows(given: source.Input, template: Template) -> Broken:
+    """Find every row from which no request can be made."""
+    count = 0
+    first: list[tuple[int, str]] = []
+    for row in given.read():
+        made = item(row, "", template)
+        if isinstance(made, Outcome):
+            count += 1
+            if count <= _KEPT:
+                first.append((made.position, made.error or ""))
+    return Broken(count, first)
 
 
 def refuse_broken(job: Job, given: source.Input) -> None:
     """Raise UsageError when a row is broken."""
     broken = broken_rows(given, template_of(job))
-    if broken:
-        first = "; ".join(why for _, why in broken[:_SHOWN])
-        more = f"; and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
-        raise UsageError(f"{job.input}: {len(broken)} broken rows, and --strict was given: {first}{more}")
+    if broken.number:
+        first = "; ".join(why for _, why in broken.first[:_SHOWN])
+        more = f"; and {broken.number - _SHOWN:,} more" if broken.number > _SHOWN else ""
+        raise UsageError(f"{job.input}: {broken.number:,} broken rows, and --strict was given: {first}{more}")
 
 
 def finished_run(job: Job, store_path: Path, wish: Wish, digest: str) -> Run | None:

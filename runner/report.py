@@ -220,14 +220,15 @@ def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) ->
 def check(found: Check, *, as_json: bool) -> str:
     """Show what reading an input showed."""
     if as_json:
-        fields = {name: getattr(found, name) for name in ("rows", "broken", "duplicates", "identical", "refusal", "key_source")}
+        names = ("rows", "broken", "broken_rows", "duplicates", "duplicate_ids", "identical", "refusal", "key_source")
+        fields = {name: getattr(found, name) for name in names}
         return _json({**fields, "settings": found.job.settings()})
-    lines = [f"{clean(str(found.job.input))}: {found.rows:,} rows, {len(found.broken):,} broken"]
+    lines = [f"{clean(str(found.job.input))}: {found.rows:,} rows, {found.broken_rows:,} broken"]
     lines += [f"  {clean(why, 200)}" for _, why in found.broken[:_SHOWN]]
-    if len(found.broken) > _SHOWN:
-        lines.append(f"  and {len(found.broken) - _SHOWN:,} more")
+    if found.broken_rows > _SHOWN:
+        lines.append(f"  and {found.broken_rows - _SHOWN:,} more")
     if found.duplicates:
-        lines.append(f"ids that stand more than once: {len(found.duplicates):,}; `runner run` refuses to start:")
+        lines.append(f"ids that stand more than once: {found.duplicate_ids:,}; `runner run` refuses to start:")
         for key, where in list(found.duplicates.items())[:_SHOWN]:
             lines.append(f"  {clean(key, 60)} on lines {', '.join(map(str, where[:10]))}")
     if found.identical:

@@ -39,7 +39,8 @@ _SETTLED = (
     " WHERE run_id = ? AND key IN ({})"
 )
 # of an item that is not done all attempts have failed, and only those are in the index
-_TRIED = "SELECT item_key, max(number) FROM attempts WHERE run_id = ? AND item_key IN ({}) AND error_code IS NOT NULL GROUP BY item_key"
+_FAILED_BEFORE = "run_id = ? AND item_key IN ({}) AND error_code IS NOT NULL"
+_TRIED = f"SELECT item_key, max(number) FROM attempts WHERE {_FAILED_BEFORE} GROUP BY item_key"  # noqa: S608 - as above
 
 
 class Known(Struct, frozen=True, kw_only=True):

@@ -1,13 +1,12 @@
-"""A prompt file with one JSON object per line.
+"""A prompt file with one JSON object per line, plain or gzip.
 
 Read lazily, in bounded memory, up to the size the file had at the start. One rule: a broken line is a Row with
 a fault, never an exception; only a file that cannot be read at all is a UsageError.
 """
 
-import os
 import re
 import stat
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +14,7 @@ import msgspec
 
 from runner.errors import UsageError
 from runner.model import Row
+from runner.packed import opened
 
 LINE_BYTES = 64 * 1024 * 1024
 """A longer line is a fault."""
@@ -28,7 +28,7 @@ RAW_BYTES = 64 * 1024
 _BUFFER = 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 _PACKED = {
-    b"\x1f\x8b": "gzip",
+    b"\x1f\x8b": "gzip inside gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\xfd7zXZ\x00": "xz",
     b"BZh": "bzip2",
@@ -50,9 +50,10 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 def read(path: Path, *, limit_bytes: int | None = None) -> Generator[Row, None, None]:
     """Read the rows of a file, with line numbers from 1; blank lines count but give no row.
 
-    What is appended after this call is not read; ``limit_bytes`` stops earlier still, so that a second reading
-    sees what a first one saw. A last line without a line end is a row, unless somebody is still writing it. A broken row holds at
-    most the first 64 KiB of its line. Raises UsageError, at once, for a file that cannot be read or is not UTF-8 text.
+    What is appended after this call is not read; ``limit_bytes``, of the file as it lies on the disk, stops earlier still, so
+    that a second reading sees what a first one saw. A last line without a line end is a row, unless somebody is still writing
+    it. A broken row holds at most the first 64 KiB of its line. Raises UsageError, at once, for a file that cannot be read or is
+    not UTF-8 text, and on the way for gzip that is cut off or damaged.
     """
     size, head = _look(path)
     _refuse_other_formats(path, head)
@@ -62,23 +63,23 @@ def read(path: Path, *, limit_bytes: int | None = None) -> Generator[Row, None, 
 
 def _rows(path: Path, start: int, end: int) -> Generator[Row, None, None]:
     try:
-        with path.open("rb", buffering=_BUFFER) as file:
-            file.seek(start)
-            yield from _lines(file, end - start)
+        with opened(path, end) as (file, packed):
+            file.read(start)
+            # a last line of which a part only lies before the end is still being written
+            yield from _lines(file, lambda: not packed and path.stat().st_size > end)
     except OSError as error:
         raise _unreadable(path, error) from error
 
 
-def _lines(file: IO[bytes], left: int) -> Generator[Row, None, None]:
+def _lines(file: IO[bytes], grows: Callable[[], bool]) -> Generator[Row, None, None]:
     readline = file.readline
     # a line of the full length with its CR LF
     longest = LINE_BYTES + 2
     number = 0
-    while left > 0 and (line := readline(min(left, longest))):
+    while line := readline(longest):
         number += 1
-        left -= len(line)
         if len(line) > LINE_BYTES and len(_bare(line)) > LINE_BYTES:
-            left -= _skip_line(file, line, left)
+            _skip_line(file, line)
             yield _broken(number, line, f"longer than {LINE_BYTES >> 20} MiB")
             continue
         try:
@@ -87,8 +88,7 @@ def _lines(file: IO[bytes], left: int) -> Generator[Row, None, None]:
             # Looked at only now, for blank lines are rare and this would be asked of every row.
             if not line.strip():
                 continue
-            if not left and not line.endswith(b"\n") and os.fstat(file.fileno()).st_size > file.tell():
-                # somebody is still writing this line
+            if not line.endswith(b"\n") and grows():
                 return
             yield _broken(number, line, _fault(_bare(line)))
             continue
@@ -115,15 +115,10 @@ def _inside(value: object) -> Iterable[object]:
     return value if isinstance(value, list) else ()
 
 
-def _skip_line(file: IO[bytes], line: bytes, left: int) -> int:
-    """Read on to the end of a line, without keeping it; return the bytes read."""
-    skipped = 0
-    while skipped < left and not line.endswith(b"\n"):
-        line = file.readline(min(_BUFFER, left - skipped))
-        if not line:
-            break
-        skipped += len(line)
-    return skipped
+def _skip_line(file: IO[bytes], line: bytes) -> None:
+    """Read on to the end of a line, without keeping it."""
+    while line and not line.endswith(b"\n"):
+        line = file.readline(_BUFFER)
 
 
 def _bare(line: bytes) -> bytes:
@@ -193,9 +188,10 @@ def _look(path: Path) -> tuple[int, bytes]:
             raise UsageError(f"{path} is a folder, not a prompt file")
         # asked before opening, which would wait for ever for the other end of a pipe
         if not stat.S_ISREG(found.st_mode):
-            raise UsageError(f"{path} is not a regular file; a run must be able to read it again, so save it as one first")
-        with path.open("rb") as file:
-            return os.fstat(file.fileno()).st_size, file.read(8)
+            words = "is not a regular file; a run must be able to read it again, so save it as one first"
+            raise UsageError(f"{path} {words}, or pipe it in: runner run -")
+        with opened(path, found.st_size) as (file, _):
+            return found.st_size, file.read(8)
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
 
@@ -210,10 +206,8 @@ def _unreadable(path: Path, error: OSError | ValueError) -> UsageError:
 
 def _refuse_other_formats(path: Path, head: bytes) -> None:
     packed = next((name for mark, name in _PACKED.items() if head.startswith(mark)), None)
-    if packed is None and path.suffix.lower() == ".gz":
-        packed = "gzip"
     if packed is not None:
-        raise UsageError(f"{path} is compressed ({packed}), which is not supported: unpack it first")
+        raise UsageError(f"{path} is compressed ({packed}), which is not supported: unpack it first, or pack it with gzip")
     wide = next((name for mark, name in _WIDE_BOMS.items() if head.startswith(mark)), None)
     if wide is None and _WIDE_ASCII.match(head):
         wide = "UTF-16"

@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,9 @@ def fault(tmp_path: Path, line: bytes) -> str:
 def test_lines_are_counted_from_one_and_blank_ones_give_no_row(tmp_path: Path) -> None:
     content = b'\n{"a":1}\n  \t\r\n\r\n{"b":"x"}\r\n{"c":null}'
     assert rows(tmp_path, content) == [
-        Row(line=2, fields={"a": 1}),
-        Row(line=5, fields={"b": "x"}),
-        Row(line=6, fields={"c": None}),
+        Row(line=2, fields={"a": 1}, size=8),
+        Row(line=5, fields={"b": "x"}, size=11),
+        Row(line=6, fields={"c": None}, size=10),
     ]
 
 
@@ -43,7 +44,7 @@ def test_an_empty_file_has_no_rows(tmp_path: Path) -> None:
 
 
 def test_one_byte_order_mark_is_stripped(tmp_path: Path) -> None:
-    assert rows(tmp_path, b'\xef\xbb\xbf{"a":1}\n') == [Row(line=1, fields={"a": 1})]
+    assert rows(tmp_path, b'\xef\xbb\xbf{"a":1}\n') == [Row(line=1, fields={"a": 1}, size=8)]
     (broken,) = rows(tmp_path, b'\xef\xbb\xbf\xef\xbb\xbf{"a":1}\n')
     assert broken.fault == "not JSON: invalid character at column 1"
 
@@ -180,11 +181,68 @@ def test_no_permission_is_a_usage_error(tmp_path: Path) -> None:
     assert "no permission" in tried.stdout
 
 
-def test_a_packed_file_is_refused_by_name_and_by_content(tmp_path: Path) -> None:
-    for name in ("prompts.jsonl.gz", "renamed.jsonl"):
-        path = tmp_path / name
-        path.write_bytes(gzip.compress(b'{"a":1}\n'))
-        assert "unpack it first" in refusal(path)
+@pytest.mark.parametrize("name", ["prompts.jsonl.gz", "prompts.jsonl", "prompts.GZ"])
+def test_gzip_is_read_whatever_its_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    # two members, as `cat a.gz b.gz` makes them
+    path.write_bytes(gzip.compress(b'\xef\xbb\xbf{"a":1}\n\n{"b"') + gzip.compress(b":2}\n{oops\n"))
+    first, second, broken = read(path)
+    assert [(row.line, row.fields) for row in (first, second)] == [(1, {"a": 1}), (3, {"b": 2})]
+    assert (broken.line, broken.raw) == (4, b"{oops")
+
+
+def test_a_plain_file_with_the_ending_of_gzip_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl.gz"
+    path.write_bytes(b'{"a":1}\n')
+    assert [row.fields for row in read(path)] == [{"a": 1}]
+
+
+@pytest.mark.parametrize("spoil", ["cut off", "damaged", "followed by rubbish"])
+def test_gzip_that_is_cut_off_or_damaged_is_a_usage_error(tmp_path: Path, spoil: str) -> None:
+    path = tmp_path / "prompts.jsonl.gz"
+    packed = gzip.compress(b"".join(b'{"a":%d}\n' % number for number in range(100_000)))
+    middle = len(packed) // 2
+    path.write_bytes(
+        {
+            "cut off": packed[:middle],
+            "damaged": packed[:middle] + bytes(64) + packed[middle + 64 :],
+            "followed by rubbish": packed + b"rubbish",
+        }[spoil]
+    )
+    with pytest.raises(UsageError, match="cut off or damaged"):
+        list(read(path))
+
+
+def test_gzip_that_grows_afterwards_is_read_as_far_as_it_went(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"a":1}\n'))
+    found = read(path)
+    with path.open("ab") as file:
+        file.write(gzip.compress(b'{"a":2}\n'))
+    assert [row.fields for row in found] == [{"a": 1}]
+    assert [row.fields for row in read(path)] == [{"a": 1}, {"a": 2}]
+
+
+def test_a_bomb_of_one_line_is_a_broken_row_and_stays_small(tmp_path: Path) -> None:
+    """600 MB out of 3 MB; what is held of it is a line of the longest length, a few times."""
+    path = tmp_path / "prompts.jsonl.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(600):
+            file.write(bytes(1_000_000))
+        file.write(b'\n{"a":1}\n')
+    tracemalloc.start()
+    broken, after = read(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (broken.fault, after.fields) == ("longer than 64 MiB", {"a": 1})
+    assert peak < 4 * LINE_BYTES
+
+
+@pytest.mark.parametrize("content", [gzip.compress(gzip.compress(b"{}")), b"BZh91AY", b"\x28\xb5\x2f\xfd"])
+def test_other_packed_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_bytes(content)
+    assert "unpack it first" in refusal(path)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
