@@ -24,17 +24,16 @@ def line(number: int) -> str:
     return f'{{"id":"row-{number:07}","prompt":"{prompt}","topic":"numbers-{number % 97}"}}\n'
 
 
-async def finished(store: Path, path: Path, base_url: str) -> int:
-    """Make a store in which all rows of a prompt file are done, as sessions leave it; return the bytes of the answers' texts."""
+async def finished(store: Path, path: Path, base_url: str) -> None:
+    """Make a store in which all rows of a prompt file are done, as sessions leave it."""
     options = {"base_url": base_url, "model": "m", "provider": "openai"}
     job = wiring.settled_endpoint(config.load(path, options, {}), {})
     given = opening.reader(job.input)
     database.prepare(store, create=True)
     opened = opening.open_run(job, store, opening.Wish())
-    texts = 0
     async with RunStore.own(store, opened.id) as run:
         found = source.scan(given)
-        await run.begin(rows=found.rows, digest=source.digest(given))
+        await run.begin(rows=found.rows, digest=source.digest(given), identical=found.identical)
         counts = source.Counts()
         items = source.items(given, found, opening.template_of(job), run, counts, fresh=True, retry_failed=False, limit=None)
         draw = random.Random(0)  # noqa: S311 - the same answers in every run
@@ -42,14 +41,12 @@ async def finished(store: Path, path: Path, base_url: str) -> int:
         async for item in items:
             assert isinstance(item, Item)
             outcome = answered(item, draw)
-            texts += len(outcome.completion.text) if outcome.completion is not None else 0
             batch.append(outcome)
             if len(batch) == _BATCH:
                 await run.save(batch)
                 batch.clear()
         await run.save(batch)
         await run.finish(complete=True, stop_reason=None)
-    return texts
 
 
 def answered(item: Item, draw: random.Random) -> Outcome:

@@ -25,7 +25,7 @@ _SHOWN = 5
 # duplicate ids, and lines of each, that are kept to be shown
 _KEPT = 100
 # what an identical row without an id may get as its key
-_ORDINAL = re.compile(rf"({KEY_PREFIX}[0-9a-f]{{20}})-([1-9][0-9]{{0,9}})")
+_ORDINAL = re.compile(rf"({KEY_PREFIX}[0-9a-f]{{20}})-([2-9]|[1-9][0-9]{{1,9}})")
 
 
 class Input(NamedTuple):

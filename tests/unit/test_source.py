@@ -146,6 +146,46 @@ def test_duplicates_are_refused_with_lines_and_only_the_first_few(tmp_path: Path
     assert "and 2 more" in words
 
 
+def test_of_many_duplicates_the_first_are_kept_and_all_are_counted(tmp_path: Path) -> None:
+    rows = [{"id": f"id{n % 300}", "prompt": "x"} for n in range(900)] + [{"id": "often", "prompt": "x"}] * 150
+    prompts = written(tmp_path / "p.jsonl", rows)
+    found = source.scan(prompts)
+    assert (found.rows, found.doubled, len(found.duplicates)) == (1050, 301, 100)
+    assert found.duplicates["id99"] == [100, 400, 700]
+    with pytest.raises(UsageError, match=r"301 ids stand more than once.*and 296 more"):
+        source.refuse_duplicates(found, prompts.path)
+    found = source.scan(written(tmp_path / "often.jsonl", rows[900:]))
+    assert found.duplicates == {"often": list(range(1, 101))}
+
+
+def test_two_hashes_that_only_look_alike_are_no_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "hash", lambda key: 7, raising=False)
+    rows = [{"id": "a", "prompt": "1"}, {"id": "b", "prompt": "1"}, {"prompt": "1"}, {"prompt": "2"}]
+    prompts = written(tmp_path / "p.jsonl", rows)
+    found = source.scan(prompts)
+    assert (found.doubled, found.duplicates, found.identical) == (0, {}, 0)
+    source.refuse_duplicates(found, prompts.path)
+    assert len({key for key, _ in source.keyed(prompts.read(), found.repeated)}) == 4
+
+
+async def test_a_batch_is_bounded_in_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand rows of a megabyte are not held at once."""
+    monkeypatch.setattr(source, "BATCH_BYTES", 1000)
+    store = Memory()
+    asked: list[int] = []
+    look_up = store.settled
+
+    async def noted(keys: Sequence[str]) -> dict[str, Settled]:
+        asked.append(len(keys))
+        return await look_up(keys)
+
+    monkeypatch.setattr(store, "settled", noted)
+    rows = [{"id": str(n), "prompt": "x" * 300} for n in range(10)] + [{"id": "long", "prompt": "x" * 5000}, {"prompt": "y"}]
+    todo, _ = await to_do(written(tmp_path / "p.jsonl", rows), store)
+    assert len(todo) == 12
+    assert asked == [4, 4, 3, 1]
+
+
 def test_unique_ids_are_not_refused(tmp_path: Path) -> None:
     prompts = written(tmp_path / "p.jsonl", [{"id": "a"}, {"id": "b"}, {"prompt": "x"}, {"prompt": "x"}])
     source.refuse_duplicates(source.scan(prompts), prompts.path)
@@ -176,6 +216,16 @@ def test_an_id_that_looks_like_one_of_our_ordinals_is_refused_or_kept_apart(tmp_
     found = source.scan(prompts)
     keys = [one for one, _ in source.keyed(prompts.read(), found.repeated)]
     assert found.duplicates or len(set(keys)) == 3
+    assert (found.doubled, found.duplicates) == (1, {f"{key}-2": [3, 1, 2]})
+
+
+@pytest.mark.parametrize("ending", ["-3", "-02", "-1", "-2x", ""])
+def test_an_id_that_no_identical_row_gets_stays_an_id(tmp_path: Path, ending: str) -> None:
+    key, _ = base_key(Row(line=1, fields={"prompt": "x"}))
+    prompts = written(tmp_path / "p.jsonl", [{"prompt": "x"}, {"id": f"{key}{ending}", "prompt": "z"}, {"prompt": "x"}])
+    found = source.scan(prompts)
+    assert found.duplicates == ({} if ending else {key: [1, 2, 3]})
+    assert found.identical == 1
 
 
 async def test_a_fresh_run_does_not_ask_the_store(tmp_path: Path) -> None:

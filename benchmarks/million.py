@@ -1,0 +1,259 @@
+"""``python -m benchmarks.million``: what a million rows cost in memory, time and bytes. See ``benchmarks/README.md``."""
+
+import argparse
+import asyncio
+import gzip
+import json
+import platform
+import shutil
+import signal
+import sqlite3
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from benchmarks import bulk, child
+from benchmarks.child import Ran
+from benchmarks.stub import Stub
+from benchmarks.table import Figure, missed, render
+
+STORE, NEW = "runner.db", "new.db"
+_NOWHERE = "http://127.0.0.1:9/v1"
+_GROWTH_MB = 32.0
+_MB = 1_000_000
+
+
+class Made(NamedTuple):
+    """A folder with a prompt file of so many rows and the store of a run that has finished it."""
+
+    folder: Path
+    rows: int
+    # of the store, and of it the texts of the answers and the rows' own fields
+    stored: int
+    texts: int
+
+
+def main() -> int:
+    """Parse the command line, measure, print the table; 1 when a target is missed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.million", description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the large file (1,000,000)")
+    parser.add_argument("--runs", type=int, default=1, help="how often all is measured; the table shows medians (1)")
+    parser.add_argument("--sent", type=int, default=20_000, help="rows really sent to see memory grow; 0 leaves it out (20,000)")
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, _interrupted)
+    found: dict[str, list[list[Figure]]] = {}
+    with tempfile.TemporaryDirectory(prefix="runner-bench-") as folder:
+        large, small = (_made(Path(folder) / str(rows), rows) for rows in (given.rows, given.rows // 10))
+        for number in range(1, given.runs + 1):
+            for name, figures in _all(large, small, given.sent).items():
+                found.setdefault(name, []).append(figures)
+                _say(f"{name}, run {number}: {', '.join(f'{one.what} {one.text(one.value)}' for one in figures)}")
+    print(
+        f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {given.rows:,} rows, {given.runs} runs\n"
+    )
+    print(render(found))
+    return int(any(missed(runs) for runs in found.values()))
+
+
+def _all(large: Made, small: Made, sent: int) -> dict[str, list[Figure]]:
+    figures = {
+        "finished": _both(large, small, _finished, cpu_s=4, peak=140),
+        "first request": _both(large, small, _first, cpu_s=3),
+        "first request, no ids": _both(large, small, _first_without_ids),
+        "first request, pairs": _both(large, small, _first_in_pairs),
+        "first request, gzip": _both(large, small, _first_packed),
+        "first request, stdin": _both(large, small, _first_piped),
+        "one open row": _both(large, small, _one_open),
+        "one new row": _both(large, small, _one_new),
+        "check": _both(large, small, lambda made: _ended(made, "check", "prompts.jsonl", *_to(_NOWHERE))),
+        "export csv": _export(large, small, "answers.csv", at_least=80_000),
+        "export jsonl": _export(large, small, "answers.jsonl"),
+        "store": [Figure("bytes a row beyond the texts", (large.stored - large.texts) / large.rows, "bytes", at_most=250)],
+        "--help": _help(small),
+    }
+    if sent:
+        figures["sent"] = _sent(large, sent)
+    return figures
+
+
+def _both(
+    large: Made,
+    small: Made,
+    measure: Callable[[Made], Ran],
+    *,
+    cpu_s: float | None = None,
+    peak: float | None = None,
+) -> list[Figure]:
+    """Measure both sizes: what grew between them belongs to the rows. The wall is shown only, as others may use the machine."""
+    most, least = measure(large), measure(small)
+    grown = (most.peak_mib - least.peak_mib) * 1.048576 / (large.rows - small.rows) * _MB
+    return [
+        Figure("CPU", most.cpu_s, "s", at_most=cpu_s),
+        Figure("wall", most.wall_s, "s"),
+        Figure("peak", most.peak_mib * 1.048576, "MB", at_most=peak),
+        Figure("growth per million rows", max(0.0, grown), "MB", at_most=_GROWTH_MB),
+    ]
+
+
+def _export(large: Made, small: Made, name: str, *, at_least: float | None = None) -> list[Figure]:
+    cpu, *rest = _both(large, small, lambda made: _ended(made, "export", "-o", name, "--db", STORE), peak=120)
+    (large.folder / name).unlink()
+    return [Figure("rows per CPU second", large.rows / cpu.value, "", at_least=at_least), *rest]
+
+
+def _help(made: Made) -> list[Figure]:
+    """Compare start-ups, one after the other, several times."""
+    pairs = [
+        (child.spawn(made.folder, (sys.executable, "-c", "import click")).cpu_s, child.run(made.folder, "--help").cpu_s)
+        for _ in range(15)
+    ]
+    click, shown = (statistics.median(times) for times in zip(*pairs, strict=True))
+    return [Figure("CPU", shown * 1000, "ms"), Figure("CPU / `import click`", shown / click, "", at_most=2)]
+
+
+def _finished(made: Made) -> Ran:
+    return _ended(made, "run", "prompts.jsonl", "--db", STORE, *_to(_NOWHERE))
+
+
+def _first(made: Made, name: str = "prompts.jsonl", given: Path | None = None) -> Ran:
+    """Begin a run of new rows, and kill it at its first request."""
+    with Stub(silent=True) as stub:
+        ran = child.run(
+            made.folder, "run", name, "--db", NEW, *_to(stub.base_url), until=lambda: stub.first_at is not None, given=given
+        )
+    _swept(made.folder, NEW)
+    return _reached(made, stub, ran)
+
+
+def _first_without_ids(made: Made) -> Ran:
+    return _first_of(made, (line.replace('"id"', '"name"') for line in map(bulk.line, range(made.rows))))
+
+
+def _first_in_pairs(made: Made) -> Ran:
+    """Every row stands twice: the most that has to be remembered."""
+    return _first_of(made, (f'{{"prompt":"number {number // 2}"}}\n' for number in range(made.rows)))
+
+
+def _first_of(made: Made, lines: Iterable[str]) -> Ran:
+    path = made.folder / "others.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(lines)
+    try:
+        return _first(made, path.name)
+    finally:
+        path.unlink()
+
+
+def _first_packed(made: Made) -> Ran:
+    path = made.folder / "prompts.jsonl.gz"
+    with gzip.open(path, "wb", compresslevel=1) as packed, (made.folder / "prompts.jsonl").open("rb") as plain:
+        shutil.copyfileobj(plain, packed, 1 << 20)
+    try:
+        return _first(made, path.name)
+    finally:
+        path.unlink()
+
+
+def _first_piped(made: Made) -> Ran:
+    return _first(made, "-", given=made.folder / "prompts.jsonl")
+
+
+def _one_open(made: Made) -> Ran:
+    """Go on with a run whose last row has no outcome, and kill it at its first request."""
+
+    def reopen(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM items WHERE position = (SELECT max(position) FROM items)")
+        connection.execute("DELETE FROM attempts WHERE id = (SELECT max(id) FROM attempts)")
+
+    return _resumed(made, reopen)
+
+
+def _one_new(made: Made) -> Ran:
+    """Go on with a finished run to whose file a row was appended, and kill it at its first request."""
+    path = made.folder / "prompts.jsonl"
+    size = path.stat().st_size
+    with path.open("a", encoding="utf-8") as file:
+        file.write(bulk.line(made.rows))
+    try:
+        return _resumed(made, lambda _: None)
+    finally:
+        with path.open("r+b") as whole:
+            whole.truncate(size)
+
+
+def _resumed(made: Made, change: Callable[[sqlite3.Connection], None]) -> Ran:
+    shutil.copy(made.folder / STORE, made.folder / NEW)
+    with Stub(silent=True) as stub:
+        with closing(sqlite3.connect(made.folder / NEW)) as connection, connection:
+            change(connection)
+            ((settings,),) = connection.execute("SELECT settings FROM runs").fetchall()
+            moved = json.dumps({**json.loads(settings), "base_url": stub.base_url})
+            connection.execute("UPDATE runs SET finished_at = NULL, settings = ?", (moved,))
+        ran = child.run(made.folder, "resume", "--db", NEW, until=lambda: stub.first_at is not None)
+    _swept(made.folder, NEW)
+    return _reached(made, stub, ran)
+
+
+def _sent(made: Made, rows: int) -> list[Figure]:
+    """Really send rows, and five times as many: what grows beyond the scan of the file belongs to what was sent."""
+    peaks = []
+    for limit in (rows, 5 * rows):
+        with Stub() as stub:
+            ran = _ended(made, "run", "prompts.jsonl", "--db", NEW, "--limit", str(limit), "-q", *_to(stub.base_url))
+        _swept(made.folder, NEW)
+        peaks.append(ran.peak_mib * 1.048576)
+    grown = max(0.0, peaks[1] - peaks[0]) / (4 * rows) * _MB
+    return [
+        Figure("rows per CPU second", 5 * rows / ran.cpu_s),
+        Figure("peak", peaks[1], "MB"),
+        Figure("growth per million rows", grown, "MB", at_most=_GROWTH_MB),
+    ]
+
+
+def _to(base_url: str) -> tuple[str, ...]:
+    return ("--provider", "openai", "--model", "m", "--base-url", base_url)
+
+
+def _ended(made: Made, *arguments: str) -> Ran:
+    ran = child.run(made.folder, *arguments)
+    if ran.code != 0:
+        raise RuntimeError(f"runner {' '.join(arguments)} ended with {ran.code}: {child.said(made.folder)[-2000:]}")
+    return ran
+
+
+def _reached(made: Made, stub: Stub, ran: Ran) -> Ran:
+    if stub.first_at is None:
+        raise RuntimeError(f"no request came: {child.said(made.folder)[-2000:]}")
+    return ran._replace(wall_s=stub.first_at - ran.started)
+
+
+def _swept(folder: Path, store: str) -> None:
+    for path in folder.glob(f"{store}*"):
+        path.unlink()
+
+
+def _made(folder: Path, rows: int) -> Made:
+    folder.mkdir()
+    path = bulk.prompts(folder / "prompts.jsonl", rows)
+    asyncio.run(bulk.finished(folder / STORE, path, _NOWHERE))
+    with closing(sqlite3.connect(folder / STORE)) as connection:
+        query = "SELECT sum(length(CAST(text AS BLOB)) + length(CAST(coalesce(metadata, '') AS BLOB))) FROM items"
+        ((texts,),) = connection.execute(query).fetchall()
+    return Made(folder, rows, (folder / STORE).stat().st_size, texts)
+
+
+def _interrupted(*_: object) -> NoReturn:
+    """End as after Ctrl-C, so that no process and no folder is left behind."""
+    raise KeyboardInterrupt
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
