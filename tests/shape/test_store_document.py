@@ -14,9 +14,10 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "store.md").read_text()
 QUERIES = re.findall(r"```sql\n(.*?)```", DOCUMENT, re.DOTALL)
 ROWS = """
     INSERT INTO runs VALUES (1, 1e9, NULL, '/x/p.jsonl', 'p.jsonl', '{"model": "m"}', 'f', 'd', 4, 'stopped', 'here', 77,
-        '{"at": 1e9, "lanes": [{"model": "m", "in_flight": 1, "slots": 8, "ceiling": 64, "waiting": null}], "retrying": null}', 0);
+        '{"at": 1e9, "lanes": [{"model": "m", "in_flight": 1, "slots": 8, "ceiling": 64}], "retrying": null}', 0);
     INSERT INTO runs VALUES (2, 1e9, 1e9 + 5, '/x/q.jsonl', 'q.jsonl', '{"model": "n"}', 'g', 'e', 0, NULL, 'here', 77, NULL, 0);
-    INSERT INTO items VALUES (1, 1, 'a', 1, 'done', 5, 2, 2, 'stop', NULL, NULL, NULL, '{"topic": "sky"}', '{"reasoning": "r"}', 'blue');
+    INSERT INTO items VALUES (1, 1, 'a', 1, 'done', 5, 2, 2, 'stop', NULL, NULL, NULL,
+        '{"topic": "sky"}', '{"reasoning": "r"}', 'blue');
     INSERT INTO items VALUES (2, 1, 'b', 2, 'failed', 6, 1, 3, NULL, 'cut', 'cut!', NULL, NULL, NULL, NULL);
     INSERT INTO items VALUES (3, 1, 'c', 3, 'failed', 0, 0, NULL, NULL, 'bad_row', 'line 3: no', NULL, NULL, NULL, NULL);
     INSERT INTO attempts VALUES (1, 1, 'a', 1, 1e9, 2.0, NULL, 503, 1, 9, NULL, NULL, NULL, NULL, NULL, NULL, 'busy', 'busy!');
@@ -69,13 +70,8 @@ def test_the_answers_and_the_failures(store: sqlite3.Connection) -> None:
     assert (answer["key"], answer["text"], answer["served_model"], answer["output_tokens"]) == ("a", "blue", "m-1", 5)
     assert (answer["attempts"], answer["answered_utc"]) == (2, "2001-09-09 01:46:42")
     cut, broken = store.execute("SELECT * FROM failures ORDER BY position")
-    assert (cut["key"], cut["error_code"], cut["http_status"], cut["sent"], cut["failed_utc"]) == (
-        "b",
-        "cut",
-        None,
-        1,
-        "2001-09-09 01:46:43",
-    )
+    assert (cut["key"], cut["error_code"], cut["http_status"], cut["sent"]) == ("b", "cut", None, 1)
+    assert cut["failed_utc"] == "2001-09-09 01:46:43"
     # nothing was sent for it
     assert (broken["key"], broken["sent"], broken["failed_utc"]) == ("c", None, None)
 

@@ -25,7 +25,7 @@ from runner.lock import held
 from runner.model import Attempt, Completion, LaneState, Outcome, Pace, Usage
 from runner.reader import StoreReader
 from runner.schema import APPLICATION_ID, VERSION
-from runner.store import Known, RunStore
+from runner.store import _SETTLED, _TRIED, Known, RunStore
 
 pytestmark = pytest.mark.anyio
 
@@ -1033,6 +1033,41 @@ async def test_the_books_read_the_attempts_in_their_order_and_look_the_retries_u
     assert "SEARCH attempts USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in plan
     assert "SEARCH later USING INDEX ix_attempts_run_id_item_key (run_id=? AND item_key=? AND rowid>?)" in plan
     assert not [line for line in plan if line.startswith("SCAN")]
+
+
+async def test_settled_keys_are_found_by_indexes_whatever_the_size(path: Path) -> None:
+    """A million keys are asked before the first new request of a session that goes on."""
+    asked = [query.replace("?", "1").format("'a', 'b'") for query in (_SETTLED, _TRIED)]
+    plan = [row[3] for query in asked for row in rows(path, f"EXPLAIN QUERY PLAN {query}")]
+    assert plan == [
+        "SEARCH items USING INDEX sqlite_autoindex_items_1 (run_id=? AND key=?)",
+        "SEARCH attempts USING INDEX ix_attempts_run_id_item_key (run_id=? AND item_key=?)",
+    ]
+
+
+async def test_an_export_asks_for_no_sorting_of_all_its_rows(path: Path) -> None:
+    await fill(path, done("a", 1))
+    with StoreReader(path) as reader, reader.snapshot():
+        seen: list[str] = []
+        assert reader._held is not None
+        driver = reader._held.connection.driver_connection
+        assert driver is not None
+        driver.set_trace_callback(seen.append)
+        list(reader.results(1))
+        reader.metadata_names(1)
+        driver.set_trace_callback(None)
+    for query in (one for one in seen if one.startswith("SELECT")):
+        plan = [row[3] for row in rows(path, f"EXPLAIN QUERY PLAN {query}")]
+        assert any("ix_items_run_id_position" in line for line in plan)
+        assert not [line for line in plan if "TEMP B-TREE" in line]
+
+
+async def test_a_lookup_that_fails_is_a_store_error_and_the_next_one_works(path: Path) -> None:
+    async with RunStore.own(path, 1) as store:
+        await store.save([done("a", 1)])
+        with pytest.raises(StoreError, match="cannot be read"):
+            await store._reader.rows("SELECT nothing FROM nowhere", ())
+        assert (await store.settled(["a", "b"])).keys() == {"a"}
 
 
 def test_the_books_of_nothing_are_unknown_and_not_zero(path: Path) -> None:
