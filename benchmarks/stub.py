@@ -65,7 +65,7 @@ class Stub:
 
     async def _serve(self) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
-        server = await self._loop.create_server(lambda: _Connection(self), "127.0.0.1", 0)
+        server = await self._loop.create_server(lambda: _Connection(self), "127.0.0.1", 0, backlog=1024)
         self._port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._end.wait()
