@@ -213,12 +213,9 @@ async def items(
     while batch := await to_thread.run_sync(_batch, rows):
         known: Mapping[str, Settled] = {}
         if not fresh:
-            keys = [key for key, _ in batch]
-            known = await store.settled(keys)
+            known = await store.settled([key for key, _ in batch])
             await _reposition(store, batch, known)
-            if broken:
-                await store.forget_broken(line + 1, batch[-1][1].line, keys)
-            line = batch[-1][1].line
+            line = await _forget(store, batch, line) if broken else line
         for key, row in batch:
             before = known.get(key)
             if before is None or before.broken:
@@ -230,9 +227,8 @@ async def items(
                 counts.settled += 1
                 counts.changed += before.fingerprint != fingerprint(row)
                 continue
-            candidate = item(row, key, template)
-            tried = isinstance(candidate, Item)
-            yield structs.replace(candidate, attempts_before=before.attempts) if tried else candidate
+            again = item(row, key, template)
+            yield structs.replace(again, attempts_before=before.attempts) if isinstance(again, Item) else again
     if limit is None or found.rows <= limit:
         if broken and not fresh:
             await store.forget_broken(line + 1, None, [])
@@ -260,6 +256,13 @@ async def count_settled(given: Input, found: Scan, store: Store, *, limit: int |
         known = (await store.settled([key for key, _ in batch])).values()
         count += sum(one.status in statuses and not one.broken for one in known)
     return count
+
+
+async def _forget(store: Store, batch: Sequence[tuple[str, Row]], line: int) -> int:
+    """Drop the broken rows that stood behind a line, up to the last one of a batch, and have gone; return that line."""
+    last = batch[-1][1].line
+    await store.forget_broken(line + 1, last, [key for key, _ in batch])
+    return last
 
 
 async def _reposition(store: Store, batch: Sequence[tuple[str, Row]], known: Mapping[str, Settled]) -> None:
