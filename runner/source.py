@@ -215,12 +215,9 @@ async def items(
     while batch := await to_thread.run_sync(_batch, rows):
         known: Mapping[str, Settled] = {}
         if not fresh:
-            keys = [key for key, _ in batch]
-            known = await store.settled(keys)
+            known = await store.settled([key for key, _ in batch])
             await _reposition(store, batch, known)
-            if broken:
-                await store.forget_broken(line + 1, batch[-1][1].line, keys)
-            line = batch[-1][1].line
+            line = await _forget(store, batch, line) if broken else line
         for key, row in batch:
             before = known.get(key)
             if before is None or before.broken:
@@ -280,6 +277,13 @@ async def count_settled(
                 changed += other
                 settled += not (accept_changes and other)
     return settled, changed
+
+
+async def _forget(store: Store, batch: Sequence[tuple[str, Row]], line: int) -> int:
+    """Drop the broken rows that stood behind a line, up to the last one of a batch, and have gone; return that line."""
+    last = batch[-1][1].line
+    await store.forget_broken(line + 1, last, [key for key, _ in batch])
+    return last
 
 
 async def _reposition(store: Store, batch: Sequence[tuple[str, Row]], known: Mapping[str, Settled]) -> None:
