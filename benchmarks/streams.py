@@ -7,11 +7,13 @@ with ``runner``.
 import argparse
 import asyncio
 import json
+import os
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -216,7 +218,9 @@ async def _serve(chunks: int, first_s: float, gap_s: float) -> None:
     await end.wait()
     loop.remove_reader(sys.stdin.fileno())
     server.close()
-    print(json.dumps(ledger.served()._asdict()), flush=True)
+    # nobody listens when we end because our parent was killed
+    with suppress(BrokenPipeError):
+        os.write(sys.stdout.fileno(), json.dumps(ledger.served()._asdict()).encode())
 
 
 def main() -> None:
