@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,14 +30,19 @@ class Ran(NamedTuple):
 
 
 def run(
-    folder: Path, *arguments: str, until: Callable[[], bool] | None = None, given: Path | None = None, limit_s: float = LIMIT_S
+    folder: Path,
+    *arguments: str,
+    until: Callable[[], bool] | None = None,
+    given: Path | None = None,
+    limit_s: float = LIMIT_S,
+    cpu: int | None = None,
 ) -> Ran:
     """Run ``runner`` in a folder; what it says goes to ``said.log`` there.
 
-    until: when it says so, the process is killed. given: what it reads as standard input. Raises RuntimeError when the process
-    takes too long.
+    until: when it says so, the process is killed. given: what it reads as standard input. cpu: the only one that it may use.
+    Raises RuntimeError when the process takes too long.
     """
-    return spawn(folder, (sys.executable, "-m", "runner", *arguments), until=until, given=given, limit_s=limit_s)
+    return spawn(folder, (sys.executable, "-m", "runner", *arguments), until=until, given=given, limit_s=limit_s, cpu=cpu)
 
 
 def spawn(
@@ -46,6 +52,7 @@ def spawn(
     until: Callable[[], bool] | None = None,
     given: Path | None = None,
     limit_s: float = LIMIT_S,
+    cpu: int | None = None,
 ) -> Ran:
     """Run any command in the same way."""
     with (folder / "said.log").open("wb") as log, (given or Path(os.devnull)).open("rb") as stdin:
@@ -55,6 +62,7 @@ def spawn(
         )
         peak, killed = 0.0, False
         try:
+            pin(process.pid, cpu)
             while True:
                 peak = max(peak, peak_mib(process.pid))
                 pid, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -73,6 +81,14 @@ def spawn(
     if wall > limit_s:
         raise RuntimeError(f"{' '.join(command)} was still running after {limit_s:g} s")
     return Ran(process.returncode, wall, usage.ru_utime + usage.ru_stime, peak, started)
+
+
+def pin(pid: int, cpu: int | None) -> None:
+    """Keep a process that has just been started on one CPU; threads that it begins later stay there too."""
+    if cpu is not None:
+        # it may have ended already
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(pid, {cpu})
 
 
 def said(folder: Path) -> str:

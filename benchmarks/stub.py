@@ -65,25 +65,26 @@ class Stub:
 
     async def _serve(self) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
-        server = await self._loop.create_server(lambda: _Connection(self), "127.0.0.1", 0, backlog=1024)
+        server = await self._loop.create_server(lambda: _Counted(self), "127.0.0.1", 0, backlog=1024)
         self._port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._end.wait()
         server.close()
 
 
-class _Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """One connection: requests of a known length, one after the other."""
 
-    def __init__(self, stub: Stub) -> None:
-        self._stub = stub
+    def __init__(self) -> None:
         self._held = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the way back."""
         # uvloop's own is no subclass
-        self._transport = cast("asyncio.Transport", transport)
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
+        """Collect until a request is whole; there may be several."""
         self._held += data
         while (end := self._held.find(b"\r\n\r\n")) >= 0:
             head = self._held[:end].lower()
@@ -92,4 +93,17 @@ class _Connection(asyncio.Protocol):
             if len(self._held) < end + 4 + size:
                 return
             self._held = self._held[end + 4 + size :]
-            self._transport.write(self._stub.took())
+            self.requested()
+
+    def requested(self) -> None:
+        """Answer a request that is there as a whole."""
+        raise NotImplementedError
+
+
+class _Counted(Connection):
+    def __init__(self, stub: Stub) -> None:
+        super().__init__()
+        self._stub = stub
+
+    def requested(self) -> None:
+        self.transport.write(self._stub.took())

@@ -1,0 +1,126 @@
+"""What runner is held against, each a process of its own: the least a client can do, and what a user would write.
+
+The clock runs from the first request to the last answer; imports and the interpreter's start are not in it. Nothing is stored.
+"""
+
+import argparse
+import asyncio
+import importlib
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, NamedTuple
+
+import aiohttp
+
+from benchmarks.streams import text
+
+_MODEL = "m"
+
+
+class Asked(NamedTuple):
+    """What a loop has to do."""
+
+    base_url: str
+    items: int
+    in_flight: int
+    # takes the text and the tokens of every answer
+    take: Callable[[str, int | None], None]
+
+    def prompts(self) -> Iterator[str]:
+        """Give one after the other, as the workers ask."""
+        return (f"Tell me about the number {number}." for number in range(self.items))
+
+
+async def bare(asked: Asked) -> None:
+    """Post with aiohttp from as many workers as may be in flight; events are split as bytes and read with ``json``."""
+    prompts, url = asked.prompts(), f"{asked.base_url}/chat/completions"
+    headers = {"content-type": "application/json", "authorization": "Bearer none"}
+
+    async def worker(session: aiohttp.ClientSession) -> None:
+        for prompt in prompts:
+            body = {
+                "model": _MODEL,
+                "messages": [{"role": "user", "content": prompt}],
+                "stream": True,
+                "stream_options": {"include_usage": True},
+            }
+            async with session.post(url, data=json.dumps(body).encode(), headers=headers) as response:
+                response.raise_for_status()
+                asked.take(*await _read(response.content))
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session, asyncio.TaskGroup() as group:
+        for _ in range(asked.in_flight):
+            group.create_task(worker(session))
+
+
+async def _read(content: aiohttp.StreamReader) -> tuple[str, int | None]:
+    words: list[str] = []
+    tokens, held = None, b""
+    async for data in content.iter_any():
+        *events, held = (held + data).split(b"\n\n")
+        for event in events:
+            if event == b"data: [DONE]":
+                continue
+            chunk = json.loads(event[6:])
+            if chunk["choices"]:
+                words.append(chunk["choices"][0]["delta"].get("content") or "")
+            if usage := chunk.get("usage"):
+                tokens = usage["completion_tokens"]
+    return "".join(words), tokens
+
+
+async def sdk(asked: Asked) -> None:
+    """Use the openai SDK as its users do: a task per prompt, and a semaphore."""
+    # not among our dependencies, so the type checker may know it or not
+    openai: Any = importlib.import_module("openai")
+    room = asyncio.Semaphore(asked.in_flight)
+
+    async def one(client: Any, prompt: str) -> None:
+        async with room:
+            answer = await client.chat.completions.create(
+                model=_MODEL,
+                messages=[{"role": "user", "content": prompt}],
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+            words: list[str] = []
+            tokens = None
+            async for chunk in answer:
+                if chunk.choices:
+                    words.append(chunk.choices[0].delta.content or "")
+                if chunk.usage:
+                    tokens = chunk.usage.completion_tokens
+            asked.take("".join(words), tokens)
+
+    async with openai.AsyncOpenAI(base_url=asked.base_url, api_key="none", max_retries=0) as client:
+        await asyncio.gather(*(one(client, prompt) for prompt in asked.prompts()))
+
+
+LOOPS: dict[str, Callable[[Asked], Awaitable[None]]] = {"bare": bare, "sdk": sdk}
+
+
+async def _timed(name: str, base_url: str, items: int, in_flight: int, chunks: int) -> dict[str, float]:
+    right, expected = 0, text(chunks)
+
+    def take(words: str, tokens: int | None) -> None:
+        nonlocal right
+        right += words == expected and tokens == chunks
+
+    wall, cpu = time.monotonic(), time.process_time()
+    await LOOPS[name](Asked(base_url, items, in_flight, take))
+    return {"wall_s": time.monotonic() - wall, "cpu_s": time.process_time() - cpu, "right": right}
+
+
+def main() -> None:
+    """Parse the command line, run the loop on asyncio's own event loop, print how it went as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.loops", description=__doc__)
+    parser.add_argument("name", choices=LOOPS)
+    parser.add_argument("base_url")
+    for number in ("items", "in_flight", "chunks"):
+        parser.add_argument(number, type=int)
+    print(json.dumps(asyncio.run(_timed(**vars(parser.parse_args())))))
+
+
+if __name__ == "__main__":
+    main()
