@@ -13,6 +13,7 @@ from typing import Any
 
 import uvloop
 
+from benchmarks.process import say
 from benchmarks.scenarios import SCENARIOS, Bench
 from benchmarks.table import Figure, missed, render
 
@@ -36,11 +37,11 @@ def main() -> int:
                 return 128 + signal.SIGTERM
             except RuntimeError as error:
                 failed += 1
-                _say(f"{name}, run {number}: not measured: {error}")
+                say(f"{name}, run {number}: not measured: {error}")
                 continue
             found.setdefault(name, []).append(figures)
             shown = ", ".join(f"{figure.what} {figure.text(figure.value)}" for figure in figures)
-            _say(f"{name}, run {number}, {time.monotonic() - begin:.0f} s: {shown}")
+            say(f"{name}, run {number}, {time.monotonic() - begin:.0f} s: {shown}")
     print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, median of {given.runs}\n")
     print(render(found))
     return int(failed > 0 or any(missed(runs) for runs in found.values()))
@@ -60,10 +61,6 @@ async def _ended_by_sigterm(measuring: Coroutine[Any, Any, list[Figure]]) -> lis
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await measuring
-
-
-def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from benchmarks import bulk, child
 from benchmarks.child import Ran
+from benchmarks.process import interrupted, say
 from benchmarks.stub import Stub
 from benchmarks.table import Figure, missed, render
 
@@ -45,7 +46,7 @@ def main() -> int:
     parser.add_argument("--sent", type=int, default=60_000, help="rows that are sent to see memory grow, and three times these")
     parser.add_argument("--only", action="append", metavar="NAME", help="one scenario, by its name in the table")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, _interrupted)
+    signal.signal(signal.SIGTERM, interrupted)
     found: dict[str, list[list[Figure]]] = {}
     with tempfile.TemporaryDirectory(prefix="runner-bench-") as folder:
         large, small = (_made(Path(folder) / str(rows), rows) for rows in (given.rows, given.rows // 10))
@@ -54,7 +55,7 @@ def main() -> int:
             for number in range(1, given.runs + 1):
                 figures = scenarios[name]()
                 found.setdefault(name, []).append(figures)
-                _say(f"{name}, run {number}: {', '.join(f'{one.what} {one.text(one.value)}' for one in figures)}")
+                say(f"{name}, run {number}: {', '.join(f'{one.what} {one.text(one.value)}' for one in figures)}")
     where = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     print(f"{where}, {given.rows:,} rows, median of {given.runs}\n")
     print(render(found))
@@ -245,15 +246,6 @@ def _made(folder: Path, rows: int) -> Made:
         query = "SELECT sum(length(CAST(text AS BLOB)) + length(CAST(coalesce(metadata, '') AS BLOB))) FROM items"
         ((texts,),) = connection.execute(query).fetchall()
     return Made(folder, rows, (folder / STORE).stat().st_size, texts)
-
-
-def _interrupted(*_: object) -> NoReturn:
-    """End as after Ctrl-C, so that no process and no folder is left behind."""
-    raise KeyboardInterrupt
-
-
-def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 _FOREIGN = ("RUNNER_", "OPENAI_", "ANTHROPIC_", "COLUMNS", "LINES", "PYTHON", "HTTP", "ALL_PROXY", "NO_PROXY")
 _CHECKOUT = Path(__file__).resolve().parents[1]
@@ -98,3 +98,13 @@ def peak_mib(pid: int) -> float:
     except OSError:
         return 0.0
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
+
+
+def say(sentence: str) -> None:
+    """Tell how far it is; the table has standard output for itself."""
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def interrupted(*_: object) -> NoReturn:
+    """End on a signal as after Ctrl-C, so that no process and no folder is left behind."""
+    raise KeyboardInterrupt

@@ -13,10 +13,10 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from benchmarks import books, child, rows
-from benchmarks.process import environment
+from benchmarks.process import environment, interrupted, say
 from benchmarks.streams import Served, Streams, text
 from benchmarks.table import Figure, missed, render
 
@@ -61,7 +61,7 @@ def main() -> int:
     parser.add_argument("--items", type=int, default=_STEADY, help=f"items of the runs without delay ({_STEADY:,})")
     parser.add_argument("--runs", type=int, default=3, help="how often all is measured; the table shows medians (3)")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, _interrupted)
+    signal.signal(signal.SIGTERM, interrupted)
     found: dict[str, list[list[Figure]]] = {}
     failed = 0
     for number in range(1, given.runs + 1):
@@ -70,11 +70,11 @@ def main() -> int:
                 figures = measure(given.items, number)
             except RuntimeError as error:
                 failed += 1
-                _say(f"run {number}: not measured: {error}")
+                say(f"run {number}: not measured: {error}")
                 continue
             for name, some in figures.items():
                 found.setdefault(name, []).append(some)
-                _say(f"{name}, run {number}: {', '.join(f'{one.what} {one.text(one.value)}' for one in some)}")
+                say(f"{name}, run {number}: {', '.join(f'{one.what} {one.text(one.value)}' for one in some)}")
     where = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     print(f"{where}, {given.items:,} items, median of {given.runs}\n")
     print(render(found))
@@ -234,15 +234,6 @@ def _cpus() -> tuple[int, int] | tuple[None, None]:
 
 def _has_sdk() -> bool:
     return importlib.util.find_spec("openai") is not None
-
-
-def _interrupted(*_: object) -> NoReturn:
-    """End as after Ctrl-C, so that no process and no folder is left behind."""
-    raise KeyboardInterrupt
-
-
-def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
