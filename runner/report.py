@@ -46,7 +46,7 @@ def summary(end: Summary, db: str) -> str:
     if end.missing:
         lines.append(f"  {_rows(end.missing)} of this run no longer in the file; their results are kept")
     if end.changed:
-        kept = "changed since their answers came; these are kept, `--accept-changes` sends the rows again"
+        kept = "changed since; the answers are kept, `--accept-changes` sends such rows again"
         lines.append(f"  {_rows(end.changed)} {kept}")
     if end.failed:
         again = f", {_command('retry', end.run, db)} tries again" if end.failed > end.broken else ""

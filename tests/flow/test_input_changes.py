@@ -122,7 +122,7 @@ def test_x13_changed_rows_keep_their_answers_until_that_is_asked_for(desk: Desk)
         # said each time, also when there is nothing else to do
         said = desk.run()
         assert "rows changed since their answers came: 2; they keep their answers, and --accept-changes sends them again" in said
-        assert "2 rows changed since their answers came; these are kept" in said
+        assert "2 rows changed since; the answers are kept" in said
     # the third of them had not been answered yet
     assert desk.asked == Counter([f"prompt {one}" for one in range(ROWS) if one != 10] + ["other 10"])
     assert desk.answers()["row-2"] == "echo prompt 2"
