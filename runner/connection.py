@@ -83,7 +83,7 @@ class Connection:
                 # behind the commit, and the connection stays open: it alone can still bring what it holds into the store
                 self._check_companions()
                 return result
-        raise StoreError(f"the store {self._path} does not answer: no transaction within {LIMIT_S:g} s")
+        raise StoreError(f"the store {self._path} does not answer: no transaction within {LIMIT_S:g} s", stuck=True)
 
     @property
     def stuck(self) -> bool:

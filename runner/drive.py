@@ -1,17 +1,23 @@
 """A session from a terminal: signals and events in, progress and an exit code out."""
 
 import gc
+import os
 import signal
+import sys
+from contextlib import suppress
+from typing import NoReturn
 
 import anyio
 
 from runner import api, progress
 from runner.config import Job
+from runner.errors import StoreError
 from runner.events import Summary
 from runner.interfaces import Observer
 from runner.loop import blocking
 from runner.opening import Wish
 from runner.stop import Stop
+from runner.text import clean, redact
 
 GRACE_S = 30.0
 """After the first Ctrl-C: how long what is in flight may take."""
@@ -30,6 +36,13 @@ def drive(job: Job, db: str, wish: Wish, *, quiet: bool, as_json: bool) -> int:
     return 1 if summary.failed or summary.stop_reason is not None else 0
 
 
+def _leave(error: StoreError) -> NoReturn:
+    """End the process here: the loop's end, and Python's, would wait for the thread that hangs in the store."""
+    with suppress(OSError):
+        print(f"runner: {clean(redact(str(error)))}", file=sys.stderr, flush=True)
+    os._exit(error.exit_code)
+
+
 async def _until_signalled(job: Job, db: str, wish: Wish, observe: Observer, caught: list[int]) -> Summary:
     """Execute a session; the first signal asks it to end, the second gives up what is in flight."""
     stop = Stop()
@@ -40,6 +53,8 @@ async def _until_signalled(job: Job, db: str, wish: Wish, observe: Observer, cau
         try:
             result.append(await api.execute(job, db, wish, stop, observe))
         except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
+            if isinstance(error, StoreError) and error.stuck:
+                _leave(error)
             failure.append(error)
         scope.cancel()
 

@@ -33,14 +33,15 @@ class UsageError(RunnerError):
 class StoreError(RunnerError):
     """The store cannot be opened, read or written.
 
-    kept: what was saved before is still there, and the same command can go on from it.
+    kept: what was saved before is still there, and the same command can go on from it. stuck: a thread hangs in it, and nothing
+    that waits for that thread will end.
     """
 
     exit_code = 4
 
-    def __init__(self, message: str, *, kept: bool = True) -> None:
+    def __init__(self, message: str, *, kept: bool = True, stuck: bool = False) -> None:
         super().__init__(message)
-        self.kept = kept
+        self.kept, self.stuck = kept, stuck
 
 
 class RunLockedError(StoreError):

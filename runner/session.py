@@ -177,7 +177,7 @@ class _Session:
             beside.cancel_scope.cancel()
         if isinstance(failure, StoreError):
             kept = "; what was saved before is kept, and the same command goes on from there" if failure.kept else ""
-            raise StoreError(f"{failure}{kept}", kept=failure.kept) from failure
+            raise StoreError(f"{failure}{kept}", kept=failure.kept, stuck=failure.stuck) from failure
         if failure is not None:
             raise failure
 

@@ -195,7 +195,11 @@ def _proxy(base_url: str) -> str | None:
         return None
     if "://" not in proxy:
         proxy = f"http://{proxy}"
-    if urlsplit(proxy).scheme not in ("http", "https"):
+    try:
+        scheme = urlsplit(proxy).scheme
+    except ValueError as error:
+        raise UsageError(f"the proxy that the environment names is no address: {error}; unset it, or mend it") from error
+    if scheme not in ("http", "https"):
         raise UsageError(f"the proxy {_without_user(proxy)} is not an HTTP proxy; unset it, or add {host} to NO_PROXY")
     return proxy
 

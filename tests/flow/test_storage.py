@@ -282,3 +282,32 @@ def test_x7_a_store_on_a_network_file_system_is_refused(folder: Path, server: Si
 def command_of(server: Simulated, *options: str) -> list[str]:
 
     return [sys.executable, "-m", "runner", *at(server, *options)]
+
+
+HANGS = """
+import sys, time
+from runner import connection, store
+from runner.cli import main
+connection.LIMIT_S = 1.0
+write = store.RunStore._write
+async def stalled(self, held, entries):
+    last = await write(self, held, entries)
+    driver = (await held.get_raw_connection()).driver_connection
+    # what a disk that has gone away does to the thread that writes
+    await driver._execute(time.sleep, 3600)
+    return last
+store.RunStore._write = stalled
+sys.argv = ["runner", *sys.argv[1:]]
+main()
+"""
+
+
+def test_x6_a_disk_that_never_answers_ends_the_run_with_one_sentence(folder: Path, server: Simulated) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", HANGS, *at(server)], cwd=folder, env=environment(), capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 4, ended
+    assert "does not answer: no transaction within 1 s" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    # and when it is back the same command goes on
+    assert run(*at(server), cwd=folder).code == 0
