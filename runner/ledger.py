@@ -12,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 
-from runner import database
+from runner import database, spool
 from runner.errors import UsageError
 from runner.model import Json
 from runner.schema import runs
@@ -29,6 +29,8 @@ class Opened(Struct, frozen=True, kw_only=True):
     # the newest run over the same input whose settings differ, and the settings that do: name -> (then, now)
     differs_from: int | None
     differences: Mapping[str, tuple[Json, Json]]
+    # begun just now over standard input: the newest run over other standard input
+    other_stdin: int | None = None
 
 
 def answer_fingerprint(answer: Mapping[str, Json]) -> str:
@@ -76,6 +78,8 @@ def open_run(store: Path, source: Path, settings: Mapping[str, Json], answer: Ma
             if run.fingerprint == fingerprint:
                 connection.execute(sa.update(runs).where(runs.c.id == run.id).values(**values))
                 return _found(run)
+        others = sa.select(sa.func.max(runs.c.id)).where(runs.c.input.contains(spool.MARK, autoescape=True))
+        other: int | None = connection.execute(others).scalar() if spool.MARK in source.name else None
         made = connection.execute(sa.insert(runs).values(created_at=time.time(), fingerprint=fingerprint, **values))
         differing = next((run for run in earlier if run.fingerprint != fingerprint), None)
         key = made.inserted_primary_key
@@ -86,6 +90,7 @@ def open_run(store: Path, source: Path, settings: Mapping[str, Json], answer: Ma
             input_digest=None,
             differs_from=differing.id if differing is not None and not new else None,
             differences=_differences(differing.settings, answer) if differing is not None and not new else {},
+            other_stdin=other if differing is None and not new else None,
         )
 
 

@@ -134,6 +134,11 @@ def notes(opened: ledger.Opened, wish: Wish, known: Known, found: source.Scan, c
         said.append(
             f"settings that change the answers differ from run {opened.differs_from} ({changes}), so this is a run of its own"
         )
+    if opened.other_stdin is not None:
+        said.append(
+            f"standard input is other than that of run {opened.other_stdin}, so this is a run of its own and all rows are sent; "
+            "to send only what is new, keep the prompts in a file"
+        )
     if wish.retry_failed:
         said.append(f"run {opened.id}: failed rows that get another chance: {known.failed:,}")
     elif opened.finished:

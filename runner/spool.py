@@ -14,6 +14,8 @@ from runner.errors import StoreError, UsageError
 STDIN = Path("-")
 """How standard input is named as a prompt file."""
 
+MARK = "-stdin-"
+"""Stands in the name of a file in which it is kept."""
 _BLOCK = 1 << 20
 
 
@@ -25,7 +27,7 @@ def keep(store: Path) -> Path:
     StoreError for a disk that is full.
     """
     try:
-        handle, name = tempfile.mkstemp(prefix=f"{store.name}-stdin-", suffix=".tmp", dir=store.parent)
+        handle, name = tempfile.mkstemp(prefix=f"{store.name}{MARK}", suffix=".tmp", dir=store.parent)
     except OSError as error:
         raise UsageError(f"standard input cannot be kept in {store.parent}: {error.strerror}") from error
     try:
@@ -33,7 +35,7 @@ def keep(store: Path) -> Path:
             digest = _copy(file)
             file.flush()
             os.fsync(file.fileno())
-        kept = store.with_name(f"{store.name}-stdin-{digest}.jsonl")
+        kept = store.with_name(f"{store.name}{MARK}{digest}.jsonl")
         Path(name).replace(kept)
     except OSError as error:
         Path(name).unlink(missing_ok=True)
