@@ -52,7 +52,7 @@ def test_resume_needs_nothing_piped_in(tmp_path: Path) -> None:
 def test_other_prompts_are_another_run_and_take_no_place(tmp_path: Path) -> None:
     command(tmp_path, "run", "-", *JOB, "--limit", "2", given=ROWS.encode())
     said = command(tmp_path, "run", "-", *JOB[:-1], given=b'{"prompt":"other"}\n')
-    assert "standard input is other than that of run 1, so this is a run of its own and all rows are sent" in said.stderr
+    assert "standard input is other than that of run 1, so this is a run of its own and all rows are sent" in said.stdout
     assert len(kept(tmp_path)) == 2
     with StoreReader(tmp_path / "runner.db") as reader:
         assert [(run.done, run.rows) for run in reader.runs()] == [(2, 5), (1, 1)]
