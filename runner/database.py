@@ -7,6 +7,7 @@ import importlib.resources
 import os
 import shlex
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from runner.schema import APPLICATION_ID, VERSION
 
 BUSY_S = 15.0
 """How long a writer waits for another one."""
+_RETRY_S = 0.02
 _MAGIC = b"SQLite format 3\x00"
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _ADVICE = {
@@ -160,6 +162,7 @@ def _migrate(path: Path) -> None:
     from alembic import command
     from alembic.config import Config
 
+    _into_wal(path)
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
     on_connect(engine, synchronous="FULL", write=True)
     config = Config()
@@ -170,6 +173,21 @@ def _migrate(path: Path) -> None:
             command.upgrade(config, "head")
     finally:
         engine.dispose()
+
+
+def _into_wal(path: Path) -> None:
+    """Switch the file to WAL. SQLite answers "locked" at once, with no wait, while another process does the same."""
+    until = time.monotonic() + BUSY_S
+    with closing(sqlite3.connect(path, timeout=BUSY_S)) as connection:
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() >= until:
+                    raise
+                time.sleep(_RETRY_S)
+            else:
+                return
 
 
 def scripts() -> Path:

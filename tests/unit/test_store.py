@@ -1,5 +1,6 @@
 """The store on real SQLite files: made privately, refused with a reason, written once, read at any time."""
 
+import concurrent.futures
 import os
 import sqlite3
 import subprocess
@@ -790,6 +791,32 @@ def test_processes_that_begin_at_once_make_one_store_and_one_run(tmp_path: Path)
         process.stdin.write("go\n")
         process.stdin.flush()
     assert [process.communicate() for process in processes] == [("1\n", "")] * 4
+
+
+def test_a_store_being_made_by_another_process_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    path.touch()
+    with sqlite(path) as other:
+        # the state in which SQLite refuses the switch to WAL at once, whatever the busy timeout
+        other.execute("BEGIN IMMEDIATE")
+        with concurrent.futures.ThreadPoolExecutor(1) as threads:
+            made = threads.submit(database.prepare, path, create=True)
+            with pytest.raises(TimeoutError):
+                made.result(timeout=0.3)
+            other.execute("ROLLBACK")
+            made.result()
+    assert rows(path, "PRAGMA journal_mode") == [("wal",)]
+
+
+def test_a_store_that_another_program_never_lets_go_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_S", 0.1)
+    path = tmp_path / "new.db"
+    path.touch()
+    with sqlite(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match=r"locked \(another program holds it"):
+            database.prepare(path, create=True)
+        other.execute("ROLLBACK")
 
 
 OWNER = """
