@@ -42,6 +42,8 @@ class _Try(Struct):
     call: HttpCall
     lane: Lane
     standing: Standing
+    # the next attempt needs a connection that has not served before: the last one's was stale
+    fresh: bool = False
 
 
 class Attempts(Generic[E]):
@@ -122,6 +124,11 @@ class Attempts(Generic[E]):
                 one.lane.succeeded(permit, result.usage)
                 self._judge.success(item.request.model)
                 return done(item, standing.number, attempt, result)
+            if isinstance(result, TransportError) and result.stale and not one.fresh:
+                one.fresh, wait_s = True, self._replaced(one, permit)
+                await emit(attempt)
+                continue
+            one.fresh = False
             verdict = self._judge.verdict(result, item.request.model, self._clock())
             wait_s = self._after(one, permit, attempt, result, retried=verdict == "retry")
             reason = self._stops(one, verdict, wait_s)
@@ -144,7 +151,7 @@ class Attempts(Generic[E]):
             self._retrying[number] += 1
         try:
             with self._stop.interrupts():
-                if wait_s is not None:
+                if wait_s:
                     await self._sleep(wait_s)
                 permit = await one.lane.acquire(one.standing, size, most)
         finally:
@@ -156,38 +163,32 @@ class Attempts(Generic[E]):
         return permit
 
     async def _attempt(self, one: _Try, permit: Permit, emit: Emit) -> tuple[Attempt, Completion | AttemptError]:
-        """Make one attempt; a connection gone stale between two requests is replaced once, quietly."""
+        """Make one attempt."""
         item, standing = one.item, one.standing
         standing.number += 1
         self._out[(item.key, standing.number)] = one.lane, permit
         started_at, start = self._wall(), self._clock()
-        standing.waited_s = start - standing.ended if standing.ended is not None else 0.0
+        if not one.fresh:
+            standing.waited_s = start - standing.ended if standing.ended is not None else 0.0
         heard: Callable[[int, Iterable[tuple[bytes, bytes]]], None] = partial(one.lane.heard, permit)
-        stale = False
-        while True:
-            decoder, exchange = self._provider.decoder(), self._client.exchange(fresh=stale, heard=heard)
-            attempt = Attempt(key=item.key, number=standing.number, started_at=started_at, duration_s=0.0)
-            result: Completion | AttemptError
-            try:
-                await self._client.stream(one.call, decoder, exchange, self._provider.error)
-                result = conceal(decoder.completion(), self._secrets)
-                if exchange.tail_lost:
-                    result = structs.replace(result, notes=(*result.notes, "tail_lost"))
-            except TransportError as error:
-                if error.stale and not stale:
-                    stale = True
-                    continue
-                result = _bare(error)
-            except AttemptError as error:
-                result = _bare(error)
-            except anyio.get_cancelled_exc_class():
-                one.lane.cancelled(permit)
-                cancelled = AttemptError("the run was stopped", code="cancelled", sent=exchange.connected)
-                await emit(self._record(attempt, start, exchange, decoder, cancelled))
-                raise
-            except Exception as error:  # noqa: BLE001 - one odd answer must not end the run
-                result = AttemptError(f"{type(error).__name__}: {error}", code="internal", verdict="fail")
-            return self._record(attempt, start, exchange, decoder, result), result
+        decoder, exchange = self._provider.decoder(), self._client.exchange(fresh=one.fresh, heard=heard)
+        attempt = Attempt(key=item.key, number=standing.number, started_at=started_at, duration_s=0.0)
+        result: Completion | AttemptError
+        try:
+            await self._client.stream(one.call, decoder, exchange, self._provider.error)
+            result = conceal(decoder.completion(), self._secrets)
+            if exchange.tail_lost:
+                result = structs.replace(result, notes=(*result.notes, "tail_lost"))
+        except AttemptError as error:
+            result = _bare(error)
+        except anyio.get_cancelled_exc_class():
+            one.lane.told_nothing(permit)
+            cancelled = AttemptError("the run was stopped", code="cancelled", sent=exchange.connected)
+            await emit(self._record(attempt, start, exchange, decoder, cancelled))
+            raise
+        except Exception as error:  # noqa: BLE001 - one odd answer must not end the run
+            result = AttemptError(f"{type(error).__name__}: {error}", code="internal", verdict="fail")
+        return self._record(attempt, start, exchange, decoder, result), result
 
     def _record(
         self, attempt: Attempt, start: float, exchange: E, decoder: Decoder, result: Completion | AttemptError
@@ -196,6 +197,12 @@ class Attempts(Generic[E]):
         return record(attempt, self._clock() - start, exchange, known, result, self._redact)
 
     # -- what a failure means
+
+    def _replaced(self, one: _Try, permit: Permit) -> float:
+        """Let a stale connection's attempt count against nothing but the books: the server may have taken it all the same."""
+        one.standing.ended = self._clock()
+        one.lane.told_nothing(permit)
+        return 0.0
 
     def _after(self, one: _Try, permit: Permit, attempt: Attempt, error: AttemptError, *, retried: bool) -> float | None:
         """Book a failure; give the seconds until the next attempt, None when there is none."""

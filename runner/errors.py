@@ -76,7 +76,7 @@ class AttemptError(RunnerError):
 class TransportError(AttemptError):
     """No complete HTTP exchange took place.
 
-    stale: a kept-alive connection that the server had closed; a new connection may be tried at once.
+    stale: a kept-alive connection that the server had most likely closed before; a new one may be tried at once.
     """
 
     def __init__(self, message: str, *, code: str, verdict: Verdict = "retry", sent: bool = True, stale: bool = False) -> None:

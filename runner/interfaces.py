@@ -186,8 +186,8 @@ class Lane(Protocol):
         """Book a failed attempt. usage: what is known of it. throttled: refused by a rate limit. retried: another may follow."""
         ...
 
-    def cancelled(self, permit: Permit) -> None:
-        """Book an attempt that was given up in flight."""
+    def told_nothing(self, permit: Permit) -> None:
+        """Book an attempt that says nothing of the server: given up in flight, or on a stale connection."""
         ...
 
     def throttle(self, permit: Permit, hint_s: float | None, status: int | None) -> None:

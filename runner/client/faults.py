@@ -14,7 +14,7 @@ _OLD_PROTOCOL = ("UNSUPPORTED_PROTOCOL", "PROTOCOL_VERSION", "WRONG_VERSION_NUMB
 
 
 STALE_S = 1.0
-"""A kept connection that breaks within this had been closed before our request; one that breaks later had taken it."""
+"""A kept connection that breaks within this had most likely been closed before our request; later, it had taken it."""
 
 
 def transport_error(error: Exception, *, connected: bool, reused: bool, answered: bool, age_s: float) -> TransportError:

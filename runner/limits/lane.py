@@ -247,8 +247,8 @@ class Lane:
         elif error.code in UNREACHED:
             self._slots.overload(permit)
 
-    def cancelled(self, permit: Permit) -> None:
-        """Book an attempt that was given up in flight."""
+    def told_nothing(self, permit: Permit) -> None:
+        """Book an attempt that says nothing of the server; what was set aside for it was perhaps used."""
         self._outage.lost(permit)
 
     def throttle(self, permit: Permit, hint_s: float | None, status: int | None) -> None:

@@ -159,16 +159,18 @@ def test_a_lost_tail_is_an_answer_with_a_note(case: Case) -> None:
     assert set(case.ask("SELECT text, notes FROM items")) == {("Hello", "tail_lost")}
 
 
-def test_connections_that_go_stale_cost_no_attempt(case: Case) -> None:
-    """Every second request on a connection meets a closed door."""
+def test_connections_that_go_stale_fail_nothing_and_are_on_the_books(case: Case) -> None:
+    """Every second request on a connection is taken, and meets a closed door."""
 
     def answers(request: Received) -> Reply:
         return openai_answer(f"echo {prompt_of(request)}") if request.turn == 1 else Reply((RST,))
 
     with in_thread(RawServer(answers)) as server:
         summary = case.run(server, attempts=1)
-    assert (summary.done, summary.failed, summary.attempts_now) == (20, 0, 20)
-    assert len(server.requests) > 20
+    assert (summary.done, summary.failed) == (20, 0)
+    assert len(server.requests) == summary.attempts_now > 20
+    codes = Counter(code for *_, code in case.sent())
+    assert codes == {None: 20, "closed": len(server.requests) - 20}
 
 
 def test_attempts_used_up_fail_their_rows_alone(case: Case) -> None:

@@ -601,10 +601,13 @@ async def test_one_cancelled_in_flight_is_on_the_books(step: object, sent: bool)
 # -- stale connections
 
 
-async def test_a_stale_connection_is_replaced_quietly_once() -> None:
-    bench = Bench(STALE, Answer())
+async def test_a_stale_connection_is_replaced_at_once_on_the_books_and_counts_against_nothing() -> None:
+    bench = Bench(STALE, Answer(), attempts=1)
     outcome = settled(await bench.handle())
-    assert (outcome.status, outcome.attempts, bench.emitted, bench.slept) == ("done", 1, [], [])
+    assert (outcome.status, outcome.attempts, bench.slept) == ("done", 2, [])
+    # the server may have taken it before it closed
+    (attempt,) = bench.emitted
+    assert (attempt.number, attempt.error_code, attempt.sent, attempt.usage) == (1, "closed", True, None)
     assert bench.client.fresh == [False, True]
     # a record of its own for each, so that nothing of the first one shines through
     assert len(bench.client.exchanges) == 2
@@ -613,8 +616,11 @@ async def test_a_stale_connection_is_replaced_quietly_once() -> None:
 async def test_the_second_stale_connection_is_a_failure_that_counts() -> None:
     bench = Bench(STALE, attempts=2)
     outcome = settled(await bench.handle())
-    assert (outcome.status, outcome.error_code, outcome.attempts) == ("failed", "closed", 2)
+    assert (outcome.status, outcome.error_code, outcome.attempts) == ("failed", "closed", 4)
+    assert [attempt.number for attempt in bench.emitted] == [1, 2, 3]
     assert len(bench.client.calls) == 4
+    assert bench.client.fresh == [False, True, False, True]
+    assert len(bench.slept) == 1
 
 
 # -- our own faults

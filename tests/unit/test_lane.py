@@ -60,7 +60,7 @@ class Line:
                 await anyio.sleep(self.stay_s)
                 self.lane.succeeded(permit, Usage(input_tokens=100, output_tokens=50))
             except anyio.get_cancelled_exc_class():
-                self.lane.cancelled(permit)
+                self.lane.told_nothing(permit)
                 raise
             finally:
                 self.lane.release(permit)
@@ -515,7 +515,7 @@ async def test_a_probe_that_is_given_up_makes_room_for_another() -> None:
         probe = await lane.acquire(Standing(), SIZE, None)
         assert probe.probe
         if give_up == "cancelled":
-            lane.cancelled(probe)
+            lane.told_nothing(probe)
         lane.release(probe, unused=give_up == "unused")
     with anyio.fail_after(1):
         assert (await lane.acquire(Standing(), SIZE, None)).probe
@@ -557,7 +557,7 @@ def nobody_is_left_behind(seed: int, tuned: bool, per_minute: dict[str, float], 
                     await anyio.sleep(draw.uniform(0, 1))
                     lane.succeeded(permit, Usage(input_tokens=70, output_tokens=60))
             except anyio.get_cancelled_exc_class():
-                lane.cancelled(permit)
+                lane.told_nothing(permit)
                 raise
             finally:
                 lane.release(permit, unused=unused)
