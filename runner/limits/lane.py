@@ -277,6 +277,7 @@ class Lane:
         return Here(
             innocent=sum(not self._outage.suspects(standing) for standing in self._standings),
             untried=sum(standing.ended is None for standing in self._standings),
+            unsent=self._untried,
         )
 
     # -- what it is doing

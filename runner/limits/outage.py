@@ -17,7 +17,12 @@ QUOTA = 20.0
 """Failures without a success that spend it, or half of what is out where that is more, as failures come sooner than successes;
 each success puts one back."""
 DOUBT_S = 660.0
-"""After this long with nothing but failures, what had begun before counts too, to tell whose trouble it is."""
+"""After this long with nothing but failures, what had begun before counts too, to tell whose trouble it is; and it is the items'
+own where no more than ``FEW`` are left."""
+FEW = 4
+"""So few items may have used up their attempts before the quota is spent."""
+TRIALS = 2.0
+"""Failures that spend the quota, for each item that is left, where the endpoint had answered before and all of them were sent."""
 FIRST_PROBE_S = 1.0
 PROBE_FACTOR = 1.5
 LAST_PROBE_S = 15.0
@@ -38,10 +43,13 @@ class Past(Struct, frozen=True):
 
 
 class Here(Struct, frozen=True, kw_only=True):
-    """Who is in the lane: items that have not failed while others succeeded, and items of which nothing has come back yet."""
+    """Who is in the lane, counted."""
 
+    # items that have not failed while others succeeded
     innocent: int
+    # items of which nothing has come back yet, and those of them that wait to be sent
     untried: int
+    unsent: int
 
 
 class Outage:
@@ -115,7 +123,7 @@ class Outage:
         if self.since is None:
             self._spent += 1
             self._first_failure = permit.admitted_at if self._first_failure is None else self._first_failure
-            if self._spent < max(QUOTA, out / 2) or not self._believable(here, soft=soft):
+            if self._spent < self._quota(here, out, soft=soft) or not self._believable(here, soft=soft):
                 return False
             self.since, self._opened, self.reason, self.soft = max(self._first_failure, self._good), now, reason, soft
             self._wait_s = FIRST_PROBE_S
@@ -126,10 +134,23 @@ class Outage:
             self._probe_out = False
             self._wait_s = min(self._wait_s * PROBE_FACTOR, SOFT_PROBE_S if self.soft else LAST_PROBE_S)
             self._probe_at = now + self._draw.uniform(0.8, 1.0) * self._wait_s
-            if not self._believable(here, soft=self.soft):
+            if (doubted := self._doubted(here)) or not self._believable(here, soft=self.soft):
                 self._past.append(Past(self.since, now, soft=self.soft) if self.soft else Past(now, now, soft=False))
+                # or they would begin the next one
+                self._good = now if doubted else self._good
                 self._end()
         return False
+
+    def _quota(self, here: Here, out: int, *, soft: bool) -> float:
+        """Give the failures that begin an outage: at the end of a run there are too few items for the whole quota."""
+        quota = max(QUOTA, out / 2)
+        last = not soft and here.unsent == 0 and self._good_late > _NEVER
+        return min(quota, TRIALS * here.innocent) if last else quota
+
+    def _doubted(self, here: Here) -> bool:
+        """Tell whether the last few items have met nothing but failures for so long that it must be them."""
+        long = self.since is not None and self._clock() - self.since > DOUBT_S
+        return long and not self.soft and here.unsent == 0 and here.innocent <= FEW and self._good_late > _NEVER
 
     def _believable(self, here: Here, *, soft: bool) -> bool:
         """Tell whether it can be the endpoint: items are there that could show the opposite."""

@@ -10,7 +10,7 @@ from world import REFUSED, Server, World, an_item, busy
 
 from runner.admission import Failure, Permit, Standing
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, StreamError, TransportError
-from runner.limits.outage import FIRST_PROBE_S, LAST_PROBE_S, PROBE_FACTOR, QUOTA, Here, Outage
+from runner.limits.outage import DOUBT_S, FIRST_PROBE_S, LAST_PROBE_S, PROBE_FACTOR, QUOTA, Here, Outage
 
 
 class Highest(random.Random):
@@ -26,13 +26,14 @@ class Bench:
     def __init__(self) -> None:
         self.now = 100.0
         self.outage = Outage(lambda: self.now, Highest())
-        self.innocent = True
+        self.innocent = 9
+        self.unsent = 1
 
     def sent(self, ago: float = 0.0) -> Permit:
         return Permit(admitted_at=self.now - ago)
 
     def fail(self, permit: Permit | None = None, reason: str = "server_error") -> bool:
-        here = Here(innocent=9 if self.innocent else 0, untried=0)
+        here = Here(innocent=self.innocent, untried=0, unsent=self.unsent)
         return self.outage.failed(permit or self.sent(), reason, here, soft=False)
 
     def succeed(self, permit: Permit | None = None) -> bool:
@@ -109,10 +110,10 @@ def test_a_success_shows_that_it_had_not_begun() -> None:
 
 def test_there_is_none_when_all_who_are_there_have_failed_while_others_succeeded() -> None:
     bench = Bench()
-    bench.innocent = False
+    bench.innocent = 0
     for _ in range(100):
         assert not bench.fail()
-    bench.innocent = True
+    bench.innocent = 9
     assert bench.fail()
 
 
@@ -192,7 +193,7 @@ def test_a_probe_that_only_suspects_were_left_for_ends_it() -> None:
     """Else the last rows, broken ones, would be probes for ever."""
     bench = Bench()
     bench.begin()
-    bench.innocent = False
+    bench.innocent = 0
     bench.fail(bench.probe())
     assert bench.outage.since is None
 
@@ -330,6 +331,55 @@ async def test_one_failure_in_five_at_random_is_never_an_outage(ceiling: int, tu
     assert seen == {None}
     # five times in a row one in five
     assert len(world.failed) < 0.01 * 5000
+
+
+LAST = ["503", "529", "first_byte", "connect", "closed"]
+FAULTS["503"], FAULTS["closed"] = busy(503), TransportError("closed", code="closed")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("fault", LAST)
+@pytest.mark.parametrize("left", [2, 3, 4, 5, 9])
+async def test_ten_minutes_without_a_server_cost_none_of_the_last_items(left: int, fault: str) -> None:
+    server = Server()
+    server.fault = lambda _item, since: FAULTS[fault] if server.served >= 100 and since < END_S else None
+    world = World(server, ceiling=4, tuned=False)
+    await world.work(100 + left)
+    assert [outcome.error_code for outcome in world.failed] == []
+    assert len(world.outcomes) == 100 + left
+    back = min(time for time in server.times if time >= END_S)
+    assert back <= END_S + LAST_PROBE_S + 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("left", [2, 3, 4])
+async def test_the_last_few_items_that_always_fail_do_not_hold_a_run_up_much_longer(left: int) -> None:
+    """One after the other, so that nobody else is answered after their first failure."""
+    server = Server(fault=lambda item, _since: busy(503) if int(item) >= 100 else None)
+    world = World(server, ceiling=1, tuned=False)
+    await world.work(100 + left)
+    assert {outcome.key for outcome in world.failed} == {str(item) for item in range(100, 100 + left)}
+    assert {outcome.error_code for outcome in world.failed} == {"server_error"}
+    assert world.stop.reason is None
+    # the doubt, and the few attempts before and after it
+    assert server.times[-1] < 100 * 2.0 + DOUBT_S + 60
+
+
+@pytest.mark.anyio
+async def test_the_very_last_item_may_be_the_trouble_itself() -> None:
+    server = Server(fault=lambda item, _since: busy(503) if item == "100" else None)
+    world = World(server, ceiling=1, tuned=False)
+    await world.work(101)
+    assert [outcome.key for outcome in world.failed] == ["100"]
+    assert server.by_item["100"] == 5
+
+
+@pytest.mark.anyio
+async def test_a_few_items_before_a_server_that_never_answered_do_not_wait() -> None:
+    world = World(Server(fault=lambda _item, _since: busy(503)))
+    await world.work(3)
+    assert len(world.failed) == 3
+    assert world.server.times[-1] < 60
 
 
 @pytest.mark.anyio
