@@ -18,7 +18,7 @@ from msgspec import Struct, structs
 from runner.admission import Failure, Permit, Standing
 from runner.advice import advice
 from runner.backoff import RetryPolicy
-from runner.errors import AttemptError, ProviderError, RunStoppedError, StreamError, TransportError
+from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, RunStoppedError, StreamError, TransportError
 from runner.interfaces import Client, Decoder, Emit, Exchange, Lane, Lanes, Provider
 from runner.judge import OUTAGE_S, Judge
 from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome
@@ -232,7 +232,10 @@ class Attempts(Generic[E]):
             lane.pause(hint_s, str(attempt.status or error.code), asked=True)
         if self._alike(one):
             return None
-        return self._policy.delay(max(1, self._counted(one)), draw=self._draw, hint_s=hint_s, last_s=standing.waited_s)
+        hung_up = isinstance(error, AttemptTimeoutError)
+        return self._policy.delay(
+            max(1, self._counted(one)), draw=self._draw, hint_s=hint_s, last_s=standing.waited_s, hung_up=hung_up
+        )
 
     def _put_off(self, standing: Standing, hint_s: float | None, now: float) -> float | None:
         """Give the wait behind a rate limit, None when the item's patience has run out."""

@@ -23,7 +23,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     factor: float = 2.0
     # no wait is shorter than this part of the first bound, nor than the last wait times ``growth``, up to eight times its bound
     floor: float = 0.2
-    growth: float = 1.25
+    growth: float = 1.4
     cap_s: float = 60.0
     # so many refusals of an item in a row are met by the server's wait and a little; more of them by waits that grow
     patient: int = 8
@@ -32,14 +32,18 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     # the same fault of the same request so often in a row is final
     alike: int = 3
 
-    def delay(self, failures: int, *, draw: random.Random, hint_s: float | None = None, last_s: float = 0.0) -> float | None:
+    def delay(
+        self, failures: int, *, draw: random.Random, hint_s: float | None = None, last_s: float = 0.0, hung_up: bool = False
+    ) -> float | None:
         """Seconds to wait after the ``failures``-th attempt that counted (1 is the first), or None to give up.
 
         hint_s: the wait that the server asked for. last_s: the wait before the failed attempt, 0 when there was none.
+        hung_up: one of our clocks ended the attempt; a server that is late needs time to see it, or it has the same work twice.
         """
         if failures >= self.attempts:
             return None
-        return self._jittered(self.base_s, self.cap_s, failures, draw, hint_s, last_s)
+        base_s, least_s = (2 * self.base_s, self.base_s / self.growth) if hung_up else (self.base_s, 0.0)
+        return self._jittered(base_s, self.cap_s, failures, draw, hint_s, max(last_s, least_s))
 
     def unreached_delay(self, times: int, *, draw: random.Random) -> float:
         """Seconds to wait after the ``times``-th time in a row that the server was out of reach."""

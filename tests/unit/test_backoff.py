@@ -43,13 +43,21 @@ def test_jitter_is_full_over_a_small_floor() -> None:
 
 def test_a_wait_is_longer_than_the_one_before_up_to_eight_times_its_bound() -> None:
     policy = RetryPolicy(base_s=1.0)
-    assert policy.delay(2, draw=Lowest(), last_s=0.8) == pytest.approx(1.0)
+    assert policy.delay(2, draw=Lowest(), last_s=0.8) == pytest.approx(1.12)
     # a last wait that a pause had drawn out
     assert policy.delay(2, draw=Lowest(), last_s=600.0) == pytest.approx(16.0)
-    assert policy.delay(2, draw=Highest(), last_s=600.0) == pytest.approx(20.0)
-    assert policy.throttled_delay(1, waited_s=0, draw=Lowest(), last_s=1.0) == pytest.approx(1.25)
+    assert policy.delay(2, draw=Highest(), last_s=600.0) == pytest.approx(22.4)
+    assert policy.throttled_delay(1, waited_s=0, draw=Lowest(), last_s=1.0) == pytest.approx(1.4)
     # the server's own wait needs no floor
     assert policy.delay(2, draw=Lowest(), hint_s=0.1, last_s=600.0) == pytest.approx(0.1)
+
+
+def test_a_server_that_we_hung_up_on_gets_time_to_see_it() -> None:
+    policy = RetryPolicy(base_s=1.0)
+    assert policy.delay(1, draw=Lowest(), hung_up=True) == pytest.approx(1.0)
+    assert [policy.delay(n, draw=Highest(), hung_up=True) for n in (1, 2, 3)] == [2.0, 4.0, 8.0]
+    assert policy.delay(2, draw=Lowest(), hung_up=True, last_s=2.0) == pytest.approx(2.8)
+    assert policy.delay(5, draw=Lowest(), hung_up=True) is None
 
 
 def test_the_same_seed_gives_the_same_waits() -> None:
