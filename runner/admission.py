@@ -43,9 +43,11 @@ class Standing(Struct, eq=False):
     number: int = 0
     # attempts of this session that count, unless an outage excuses them
     failures: list[Failure] = field(default_factory=list)
-    # when its last attempt ended, on the lane's clock, and how long it had waited for it; None and 0 before a second one
+    # when its last attempt ended, on the lane's clock; None before a second one
     ended: float | None = None
+    # the last wait whose length was ours to choose, 0 when there was none; and whether the present one is the server's
     waited_s: float = 0.0
+    asked: bool = False
     # times in a row that it was put off at no cost: rate limit, or server out of reach
     refusals: int = 0
     # since when rate limits have put it off; None when they have not

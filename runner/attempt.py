@@ -168,8 +168,8 @@ class Attempts(Generic[E]):
         standing.number += 1
         self._out[(item.key, standing.number)] = one.lane, permit
         started_at, start = self._wall(), self._clock()
-        if not one.fresh:
-            standing.waited_s = start - standing.ended if standing.ended is not None else 0.0
+        if standing.ended is not None and not (one.fresh or standing.asked):
+            standing.waited_s = start - standing.ended
         heard: Callable[[int, Iterable[tuple[bytes, bytes]]], None] = partial(one.lane.heard, permit)
         decoder, exchange = self._provider.decoder(), self._client.exchange(fresh=one.fresh, heard=heard)
         attempt = Attempt(key=item.key, number=standing.number, started_at=started_at, duration_s=0.0)
@@ -210,7 +210,7 @@ class Attempts(Generic[E]):
         throttled = isinstance(error, ProviderError) and error.throttled
         hint_s = error.retry_after_s if isinstance(error, ProviderError) else None
         counts = retried and error.sent and not throttled
-        standing.ended = now
+        standing.ended, standing.asked = now, hint_s is not None
         if counts:
             # what such a fault looks like is the server's doing, and the same each time where the request brings it about
             fixed = isinstance(error, StreamError) or error.code == "bad_http"

@@ -307,6 +307,22 @@ async def test_without_a_hint_the_item_backs_off_further_each_time() -> None:
     assert bench.slept == [2.0, 4.0, 8.0]
 
 
+async def test_a_wait_that_the_server_asked_for_does_not_make_the_next_one_shorter() -> None:
+    bench = Bench(BUSY, limited(0.1), BUSY, Answer(), attempts=5)
+
+    async def pausing(seconds: float) -> None:
+        await anyio.sleep(seconds)
+        if len(bench.slept) == 1:
+            bench.lane.pause(3.0, "another row's")
+
+    bench._sleep = pausing
+    await bench.handle()
+    # the first took 3.5 s with the pause, and the third is longer
+    assert bench.slept[0] == 0.5
+    assert bench.slept[1] < 3
+    assert bench.slept[2] >= 1.4 * 3.5
+
+
 async def test_a_hint_of_a_server_error_pauses_the_lane_and_uses_an_attempt() -> None:
     busy = ProviderError("503", code="server_error", verdict="retry", status=503, retry_after_s=12.0)
     bench = Bench(busy, attempts=2)
