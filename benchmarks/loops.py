@@ -7,8 +7,10 @@ import argparse
 import asyncio
 import importlib
 import json
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -70,34 +72,50 @@ async def _read(content: aiohttp.StreamReader) -> tuple[str, int | None]:
     return "".join(words), tokens
 
 
-async def sdk(asked: Asked) -> None:
+async def sdk(asked: Asked, *, aiohttp_client: bool = False) -> None:
     """Use the openai SDK as its users do: a task per prompt, and a semaphore."""
     # not among our dependencies, so the type checker may know it or not
     openai: Any = importlib.import_module("openai")
+    more = {"http_client": openai.DefaultAioHttpClient()} if aiohttp_client else {}
+    async with openai.AsyncOpenAI(base_url=asked.base_url, api_key="none", max_retries=0, **more) as client:
+        await _gathered(asked, partial(client.chat.completions.create, model=_MODEL))
+
+
+async def litellm(asked: Asked) -> None:
+    """Use litellm in the same way."""
+    # it would ask the network for prices
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    library: Any = importlib.import_module("litellm")
+    await _gathered(asked, partial(library.acompletion, model=f"openai/{_MODEL}", api_base=asked.base_url, api_key="none"))
+
+
+async def _gathered(asked: Asked, create: Callable[..., Awaitable[Any]]) -> None:
     room = asyncio.Semaphore(asked.in_flight)
 
-    async def one(client: Any, prompt: str) -> None:
+    async def one(prompt: str) -> None:
+        messages = [{"role": "user", "content": prompt}]
         async with room:
-            answer = await client.chat.completions.create(
-                model=_MODEL,
-                messages=[{"role": "user", "content": prompt}],
-                stream=True,
-                stream_options={"include_usage": True},
-            )
+            answer = await create(messages=messages, stream=True, stream_options={"include_usage": True})
             words: list[str] = []
             tokens = None
             async for chunk in answer:
                 if chunk.choices:
                     words.append(chunk.choices[0].delta.content or "")
-                if chunk.usage:
-                    tokens = chunk.usage.completion_tokens
+                if usage := getattr(chunk, "usage", None):
+                    tokens = usage.completion_tokens
             asked.take("".join(words), tokens)
 
-    async with openai.AsyncOpenAI(base_url=asked.base_url, api_key="none", max_retries=0) as client:
-        await asyncio.gather(*(one(client, prompt) for prompt in asked.prompts()))
+    await asyncio.gather(*map(one, asked.prompts()))
 
 
-LOOPS: dict[str, Callable[[Asked], Awaitable[None]]] = {"bare": bare, "sdk": sdk}
+LOOPS: dict[str, Callable[[Asked], Awaitable[None]]] = {
+    "bare": bare,
+    "sdk": sdk,
+    "sdk_aiohttp": partial(sdk, aiohttp_client=True),
+    "litellm": litellm,
+}
+COLD = ("bare",)
+"""Loops that begin without a request beforehand."""
 
 
 async def _timed(name: str, base_url: str, items: int, in_flight: int, chunks: int) -> dict[str, float]:
@@ -107,6 +125,9 @@ async def _timed(name: str, base_url: str, items: int, in_flight: int, chunks: i
         nonlocal right
         right += words == expected and tokens == chunks
 
+    if name not in COLD:
+        # an SDK imports the half of itself with its first request
+        await LOOPS[name](Asked(base_url, 1, 1, lambda _words, _tokens: None))
     wall, cpu = time.monotonic(), time.process_time()
     await LOOPS[name](Asked(base_url, items, in_flight, take))
     return {"wall_s": time.monotonic() - wall, "cpu_s": time.process_time() - cpu, "right": right}

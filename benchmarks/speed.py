@@ -1,7 +1,6 @@
 """``python -m benchmarks.speed``: what runner costs beside a bare loop, and how near it comes to the clock."""
 
 import argparse
-import importlib.util
 import json
 import os
 import platform
@@ -16,15 +15,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import books, child, rows
+from benchmarks.loops import COLD
+from benchmarks.peers import PEERS, Peer, python_for
 from benchmarks.process import environment, interrupted, say
 from benchmarks.streams import Served, Streams, text
 from benchmarks.table import Figure, missed, render
 
 _CHUNKS = 20
 _FEW, _MANY = 64, 512
-_SDK_ITEMS = 600
-"""As many answers of the openai SDK take as long as all of runner's."""
-
 _WAVES, _AT_ONCE, _PACED_CHUNKS, _FIRST_S, _GAP_S = 3, 1000, 50, 0.2, 0.04
 _BOUND_S = _WAVES * (_FIRST_S + (_PACED_CHUNKS - 1) * _GAP_S)
 """No client can be faster: every slot has to wait for so many answers, one after the other."""
@@ -60,14 +58,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("--items", type=int, default=_STEADY, help=f"items of the runs without delay ({_STEADY:,})")
     parser.add_argument("--runs", type=int, default=3, help="how often all is measured; the table shows medians (3)")
+    parser.add_argument(
+        "--python", action="append", default=[], metavar="PATH", help="another interpreter, with an SDK that this one lacks"
+    )
     given = parser.parse_args()
+    pythons = (sys.executable, *given.python)
     signal.signal(signal.SIGTERM, interrupted)
     found: dict[str, list[list[Figure]]] = {}
     failed = 0
     for number in range(1, given.runs + 1):
         for measure in (_without_delay, _waves, _start):
             try:
-                figures = measure(given.items, number)
+                figures = measure(given.items, number, pythons)
             except RuntimeError as error:
                 failed += 1
                 say(f"run {number}: not measured: {error}")
@@ -78,15 +80,14 @@ def main() -> int:
     where = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     print(f"{where}, {given.items:,} items, median of {given.runs}\n")
     print(render(found))
-    for note in _notes(given.items):
+    for note in _notes(given.items, pythons):
         print(f"\nNote: {note}")
     return int(failed > 0 or any(missed(runs) for runs in found.values()))
 
 
-def _notes(items: int) -> list[str]:
-    notes = []
-    if not _has_sdk():
-        notes.append("the openai SDK is not installed here, so runner was not measured against it.")
+def _notes(items: int, pythons: Sequence[str]) -> list[str]:
+    absent = [peer.label for peer in PEERS if python_for(peer, pythons) is None]
+    notes = [f"{label} is not installed here (nor for --python), so runner was not measured against it." for label in absent]
     if items < _STEADY:
         notes.append(f"with fewer than {_STEADY:,} items the start of runner's process weighs in every ratio.")
     if _cpus() == (None, None):
@@ -94,7 +95,7 @@ def _notes(items: int) -> list[str]:
     return notes
 
 
-def _without_delay(items: int, number: int) -> dict[str, list[Figure]]:
+def _without_delay(items: int, number: int, pythons: Sequence[str]) -> dict[str, list[Figure]]:
     """Measure all clients beside each other; every other run backwards, so that a drift hits none of them alone."""
     todo: list[Callable[[], Took]] = [
         lambda: _loop("bare", items, _FEW),
@@ -111,8 +112,9 @@ def _without_delay(items: int, number: int) -> dict[str, list[Figure]]:
             Figure("CPU, 512 / 64 in flight", many.cpu_ms / few.cpu_ms, "", at_most=1.6),
         ],
     }
-    if _has_sdk():
-        figures["openai SDK"] = _against_sdk(few)
+    for peer in PEERS:
+        if (python := python_for(peer, pythons)) is not None:
+            figures[peer.label] = _against(peer, python, few)
     return figures
 
 
@@ -130,17 +132,17 @@ def _beside(bare: Took, few: Took) -> list[Figure]:
     ]
 
 
-def _against_sdk(few: Took) -> list[Figure]:
-    used = _loop("sdk", _SDK_ITEMS, _FEW)
+def _against(peer: Peer, python: str, few: Took) -> list[Figure]:
+    used = _loop(peer.loop, peer.items, _FEW, python)
     return [
-        Figure("openai SDK", used.rate, "items/s"),
-        Figure("openai SDK, CPU per 1,000 items", used.cpu_ms, "ms"),
-        Figure("items/s, runner / openai SDK", few.rate / used.rate, "", at_least=15),
-        Figure("CPU, openai SDK / runner", used.cpu_ms / few.cpu_ms),
+        Figure("its rate", used.rate, "items/s"),
+        Figure("its CPU per 1,000 items", used.cpu_ms, "ms"),
+        Figure("items/s, runner / it", few.rate / used.rate, "", at_least=peer.target),
+        Figure("CPU, it / runner", used.cpu_ms / few.cpu_ms),
     ]
 
 
-def _waves(_items: int, _number: int) -> dict[str, list[Figure]]:
+def _waves(_items: int, _number: int, _pythons: Sequence[str]) -> dict[str, list[Figure]]:
     took = _runner(_WAVES * _AT_ONCE, _AT_ONCE, _PACED_CHUNKS, first_s=_FIRST_S, gap_s=_GAP_S)
     return {
         "1,000 in flight": [
@@ -153,7 +155,7 @@ def _waves(_items: int, _number: int) -> dict[str, list[Figure]]:
     }
 
 
-def _start(_items: int, _number: int) -> dict[str, list[Figure]]:
+def _start(_items: int, _number: int, _pythons: Sequence[str]) -> dict[str, list[Figure]]:
     """Compare starts one after the other, several times."""
     commands = ((sys.executable, "-c", "import click"), (sys.executable, "-m", "runner", "--help"))
     for command in commands:
@@ -203,25 +205,28 @@ def _runner(items: int, in_flight: int, chunks: int, *, first_s: float = 0.0, ga
         return Took(items, ran.wall_s, ran.cpu_s, ran.peak_mib, _served(streams, items, right, "runner stored"))
 
 
-def _loop(name: str, items: int, in_flight: int) -> Took:
+def _loop(name: str, items: int, in_flight: int, python: str = sys.executable) -> Took:
     """Run one of the loops that store nothing; its clock is its own."""
     client, server = _cpus()
     with tempfile.TemporaryDirectory(prefix="runner-bench-") as folder, Streams(_CHUNKS, cpu=server) as streams:
         numbers = (str(number) for number in (items, in_flight, _CHUNKS))
-        command = (sys.executable, "-m", "benchmarks.loops", name, streams.base_url, *numbers)
+        command = (python, "-m", "benchmarks.loops", name, streams.base_url, *numbers)
         ran = child.spawn(Path(folder), command, limit_s=_LIMIT_S, cpu=client)
         said = child.said(Path(folder))
         if ran.code != 0:
             raise RuntimeError(f"the loop {name} ended with {ran.code}: {said[-2000:]}")
         told = json.loads(said)
-        served = _served(streams, items, told["right"], f"the loop {name} read")
+        served = _served(streams, items, told["right"], f"the loop {name} read", before=int(name not in COLD))
         return Took(items, told["wall_s"], told["cpu_s"], ran.peak_mib, served)
 
 
-def _served(streams: Streams, items: int, right: int, who: str) -> Served:
-    """Let the server end; every item must have been served once, in full, and be right on the other side."""
+def _served(streams: Streams, items: int, right: int, who: str, *, before: int = 0) -> Served:
+    """Let the server end; every item must have been served once, in full, and be right on the other side.
+
+    before: requests that were no item's.
+    """
     served = streams.end()
-    if (served.answers, served.broken, right) != (items, 0, items):
+    if (served.answers, served.broken, right) != (items + before, 0, items):
         raise RuntimeError(f"of {items:,} items {served.answers:,} were served, {served.broken:,} broke, {who} {right:,}")
     return served
 
@@ -230,10 +235,6 @@ def _cpus() -> tuple[int, int] | tuple[None, None]:
     """Give the client's CPU and the server's, where there is more than one."""
     ours = sorted(os.sched_getaffinity(0))
     return (ours[0], ours[1]) if len(ours) > 1 else (None, None)
-
-
-def _has_sdk() -> bool:
-    return importlib.util.find_spec("openai") is not None
 
 
 if __name__ == "__main__":
