@@ -20,7 +20,6 @@ from runner.loop import blocking
 from runner.model import Result, Run
 from runner.opening import Wish
 from runner.reader import ErrorGroup, StoreReader
-from runner.simulator import Behaviour, Simulator, parse_faults
 from runner.stop import Stop
 
 DEFAULT_STORE = "runner.db"
@@ -252,6 +251,8 @@ def _apart(name: str, own: list[str]) -> str:
 
 def simulate(port: int, faults: Sequence[str], say: Callable[[str], None], **behaviour: Any) -> None:
     """Serve synthetic answers on loopback until interrupted. say: is told the addresses."""
+    # imported here, as in wiring: no other call needs a server
+    from runner.simulator import Behaviour, Simulator, parse_faults
 
     async def serve() -> None:
         simulated = Behaviour(faults=parse_faults(faults), **behaviour)

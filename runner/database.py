@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from runner import place
+from runner import place, schema
 from runner.errors import StoreError, UsageError
 from runner.schema import APPLICATION_ID, VERSION
 
@@ -54,7 +54,7 @@ def prepare(path: Path, *, create: bool) -> None:
             raise StoreError(f"{path} was written by a newer runner (schema {version}, this one knows {VERSION}); update runner")
         if version < VERSION:
             _refuse_old(path, version)
-            _migrate(path)
+            (_migrate if version else _make)(path)
 
 
 def address(path: Path) -> str:
@@ -157,20 +157,33 @@ def _refuse_old(path: Path, version: int) -> None:
         raise UsageError(f"the store {path} {why}; copy it to a folder of yours and name the copy with --db")
 
 
+def _make(path: Path) -> None:
+    with _transaction(path) as connection:
+        # another first run may have been quicker: nobody else can write now
+        if not connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar():
+            schema.create(connection)
+
+
 def _migrate(path: Path) -> None:
-    # imported here: it costs most of a second, and only a first or an updated store needs it
+    # imported here: it costs a tenth of a second, and only an older store needs it
     from alembic import command
     from alembic.config import Config
 
+    config = Config()
+    config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
+    with _transaction(path) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+@contextmanager
+def _transaction(path: Path) -> Iterator[sa.Connection]:
     _into_wal(path)
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
     on_connect(engine, synchronous="FULL", write=True)
-    config = Config()
-    config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
     try:
         with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            yield connection
     finally:
         engine.dispose()
 

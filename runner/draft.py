@@ -3,9 +3,9 @@
 Its one rule: a text, a reasoning, a refusal and a tool call are never mixed.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
-from runner.model import Completion, Json, Usage
+from runner.model import Completion, Json, ServerSentEvent, Usage
 from runner.wire import decode_json, malformed
 
 
@@ -57,6 +57,15 @@ class Draft:
         self._model: str | None = None
         self._id: str | None = None
         self._notes: dict[str, None] = {}
+
+    def feed(self, event: ServerSentEvent) -> None:
+        """Take one event; the dialect says how."""
+        raise NotImplementedError
+
+    def feed_all(self, events: Sequence[ServerSentEvent]) -> None:
+        """Take the events of one read. Raises as ``feed``."""
+        for event in events:
+            self.feed(event)
 
     def completion(self) -> Completion:
         """Give what was gathered."""

@@ -25,6 +25,8 @@ GRACE_S = 30.0
 
 def drive(job: Job, db: str, wish: Wish, *, quiet: bool, as_json: bool) -> int:
     """Run a session with progress on the screen; return the exit code."""
+    # what is loaded by now stays: neither a collection nor the end of the process need look through it
+    gc.freeze()
     # nearly nothing that a run makes refers to itself: looking for it as often as usual costs a tenth of the time
     gc.set_threshold(50_000, 20, 20)
     observe = progress.choose(db, quiet=quiet, as_json=as_json)

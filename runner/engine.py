@@ -1,18 +1,19 @@
 """source -> workers -> writer. Knows neither HTTP nor SQL.
 
-Endings are carried by the streams closing: no sentinel values, no flags. A finished outcome is never dropped: handing it over and
+Endings are carried by the belts closing: no sentinel values, no flags. A finished outcome is never dropped: handing it over and
 writing it are shielded from cancellation.
 """
 
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from functools import partial
 from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from anyio.lowlevel import checkpoint
 
+from runner.belt import Belt
 from runner.errors import RunnerError, StoreError
 from runner.interfaces import Handle, Items, Save
 from runner.model import Attempt, Entry, Item, Outcome
@@ -20,7 +21,8 @@ from runner.stop import Stop
 
 BATCH = 1_000
 """Entries in one transaction at most; bounds the writer's memory, not its pace."""
-
+TURNS = 10
+"""For so many turns of the loop the writer lets entries come as long as each turn brings some: larger batches, and no timer."""
 
 GROW_S = 0.05
 """How often a look is taken whether more workers are wanted."""
@@ -43,68 +45,54 @@ async def run(
     save_limit_s: after a cancellation, how long the writer may take to save what is finished.
     Raises what ``save``, ``items`` or ``handle`` raised; when ``save`` fails everything else is cancelled at once.
     """
-    give, take = anyio.create_memory_object_stream[Item](workers)
-    hand, collect = anyio.create_memory_object_stream[Entry](max(BATCH, 2 * workers))
+    todo, finished = Belt[Item](workers), Belt[Entry](max(BATCH, 2 * workers))
     abort, feeding = anyio.CancelScope(), anyio.CancelScope()
+    work = partial(_work, todo, handle, finished, stop)
     try:
-        with give, take, collect:
-            async with anyio.create_task_group() as outer:
-                outer.start_soon(_write, collect, save, abort, save_limit_s)
-                # closing `hand` ends the writer, so it closes only after the last worker
-                with hand, abort:
-                    async with anyio.create_task_group() as watch:
-                        watch.start_soon(_end, stop, feeding, abort)
-                        async with anyio.create_task_group() as inner:
-                            inner.start_soon(_feed, items, give, hand, feeding)
-                            for _ in range(workers):
-                                inner.start_soon(_work, take, handle, hand, stop)
-                            if wanted is not None:
-                                watch.start_soon(
-                                    _grow, inner, take, workers, wanted, partial(_work, take, handle, hand, stop), stop
-                                )
-                        watch.cancel_scope.cancel()
+        async with anyio.create_task_group() as outer:
+            outer.start_soon(_write, finished, save, abort, save_limit_s)
+            # its end is the writer's, so it closes only after the last worker
+            with closing(finished), abort:
+                async with anyio.create_task_group() as watch:
+                    watch.start_soon(_end, stop, feeding, abort)
+                    async with anyio.create_task_group() as inner:
+                        inner.start_soon(_feed, items, todo, finished, feeding)
+                        for _ in range(workers):
+                            inner.start_soon(work)
+                        if wanted is not None:
+                            watch.start_soon(_grow, inner, todo, workers, wanted, work, stop)
+                    watch.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         raise _cause(group) from None
 
 
-async def _feed(
-    items: Items, give: MemoryObjectSendStream[Item], hand: MemoryObjectSendStream[Entry], feeding: anyio.CancelScope
-) -> None:
-    with give, feeding:
+async def _feed(items: Items, todo: Belt[Item], finished: Belt[Entry], feeding: anyio.CancelScope) -> None:
+    with closing(todo), feeding:
         async with aclosing(items):
             async for item in items:
                 if isinstance(item, Outcome):
-                    await _hand_over(hand, item)
-                    continue
-                try:
-                    give.send_nowait(item)
-                except anyio.WouldBlock:
-                    await give.send(item)
+                    await _hand_over(finished, item)
+                elif not todo.offer(item):
+                    await todo.put(item)
 
 
-async def _work(take: MemoryObjectReceiveStream[Item], handle: Handle, hand: MemoryObjectSendStream[Entry], stop: Stop) -> None:
+async def _work(todo: Belt[Item], handle: Handle, finished: Belt[Entry], stop: Stop) -> None:
     async def emit(attempt: Attempt) -> None:
-        await _hand_over(hand, attempt)
+        await _hand_over(finished, attempt)
 
-    while True:
-        try:
-            try:
-                # what is there is taken without a turn of the loop
-                item = take.receive_nowait()
-            except anyio.WouldBlock:
-                item = await take.receive()
-        except anyio.EndOfStream:
-            return
+    # what is there is taken without a turn of the loop
+    while len(todo) or await todo.wait():
+        (item,) = todo.take(1)
         if stop.requested:
             return
         outcome = await handle(item, emit)
         if outcome is not None:
-            await _hand_over(hand, outcome)
+            await _hand_over(finished, outcome)
 
 
 async def _grow(
     crew: TaskGroup,
-    take: MemoryObjectReceiveStream[Item],
+    todo: Belt[Item],
     workers: int,
     wanted: Callable[[], int],
     work: Callable[[], Coroutine[Any, Any, None]],
@@ -113,23 +101,20 @@ async def _grow(
     """Let more work as soon as items wait for a worker and more are wanted."""
     while True:
         await anyio.sleep(GROW_S)
-        waiting = take.statistics()
-        if stop.requested or (waiting.open_send_streams == 0 and waiting.current_buffer_used == 0):
+        if stop.requested or todo.over:
             return
-        if waiting.current_buffer_used and not waiting.tasks_waiting_receive:
+        if len(todo) and not todo.waited_for:
             more = max(0, wanted() - workers)
             workers += more
             for _ in range(more):
                 crew.start_soon(work)
 
 
-async def _hand_over(hand: MemoryObjectSendStream[Entry], entry: Entry) -> None:
+async def _hand_over(finished: Belt[Entry], entry: Entry) -> None:
     """Give an entry to the writer, whatever happens around: it may have been paid for."""
-    try:
-        hand.send_nowait(entry)
-    except anyio.WouldBlock:
+    if not finished.offer(entry):
         with anyio.CancelScope(shield=True):
-            await hand.send(entry)
+            await finished.put(entry)
 
 
 async def _end(stop: Stop, feeding: anyio.CancelScope, abort: anyio.CancelScope) -> None:
@@ -144,12 +129,12 @@ async def _end(stop: Stop, feeding: anyio.CancelScope, abort: anyio.CancelScope)
     abort.cancel()
 
 
-async def _write(collect: MemoryObjectReceiveStream[Entry], save: Save, abort: anyio.CancelScope, save_limit_s: float) -> None:
+async def _write(finished: Belt[Entry], save: Save, abort: anyio.CancelScope, save_limit_s: float) -> None:
     drain = anyio.CancelScope(shield=True)
     async with anyio.create_task_group() as group:
         group.start_soon(_limit, drain, save_limit_s)
         with drain:
-            await _write_all(collect, save, abort)
+            await _write_all(finished, save, abort)
         group.cancel_scope.cancel()
     if drain.cancelled_caught:
         raise StoreError(f"the store did not take the last results within {save_limit_s:g} s; they are lost")
@@ -164,35 +149,35 @@ async def _limit(drain: anyio.CancelScope, save_limit_s: float) -> None:
         raise
 
 
-async def _write_all(collect: MemoryObjectReceiveStream[Entry], save: Save, abort: anyio.CancelScope) -> None:
-    async for first in collect:
-        batch = [first, *_waiting(collect, BATCH - 1)]
+async def _write_all(finished: Belt[Entry], save: Save, abort: anyio.CancelScope) -> None:
+    while await finished.wait():
+        await _let_come(finished)
+        batch = finished.take(BATCH)
         try:
             await save(batch)
         except Exception:
             # buying more would be waste; what is finished gets one more try, all together
             abort.cancel()
-            batch += [entry async for entry in collect]
+            while await finished.wait():
+                batch += finished.take(BATCH)
             await save(batch)
             raise
 
 
-def _waiting(collect: MemoryObjectReceiveStream[Entry], most: int) -> Iterator[Entry]:
-    """Take what is there already, without waiting."""
-    for _ in range(most):
-        try:
-            yield collect.receive_nowait()
-        except (anyio.WouldBlock, anyio.EndOfStream):
+async def _let_come(finished: Belt[Entry]) -> None:
+    """Let the answers that are in the process already become entries: a commit costs as much as a dozen of them."""
+    for _ in range(TURNS):
+        before = len(finished)
+        await checkpoint()
+        if len(finished) == before:
             return
 
 
 def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Pick the error to show: one of ours first, a broken stream (a consequence) last."""
+    """Pick the error to show: one of ours first."""
     leaves = list(_leaves(group))
-    consequences = (anyio.BrokenResourceError, anyio.ClosedResourceError)
-    ours: list[BaseException] = [leaf for leaf in leaves if isinstance(leaf, RunnerError)]
-    causes = ours or [leaf for leaf in leaves if not isinstance(leaf, consequences)] or leaves
-    return causes[0]
+    ours = (leaf for leaf in leaves if isinstance(leaf, RunnerError))
+    return next(ours, leaves[0])
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

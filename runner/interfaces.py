@@ -46,6 +46,10 @@ class Decoder(Protocol):
         """
         ...
 
+    def feed_all(self, events: Sequence[ServerSentEvent]) -> None:
+        """Take the events of one read, in order: the same as ``feed`` for each of them, also where one of them raises."""
+        ...
+
     def whole(self, body: bytes) -> None:
         """Take a plain JSON answer in place of a stream. Raises as ``feed``."""
         ...

@@ -82,7 +82,7 @@ class HttpCall(Struct, frozen=True, kw_only=True):
         return f"HttpCall(url={self.url!r}, {len(self.body)} bytes)"
 
 
-class ServerSentEvent(Struct, frozen=True):
+class ServerSentEvent(Struct, frozen=True, gc=False):
     """One dispatched event. ``data`` is the joined data lines as bytes, meant to be UTF-8 but not yet checked."""
 
     event: str

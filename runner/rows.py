@@ -38,6 +38,8 @@ _ITEM_NAMES = tuple(column.name for column in items.columns if column.name != "i
 SAVE_ATTEMPT = _compiled(sa.insert(attempts), _ATTEMPT_NAMES)
 SAVE_ITEM = _compiled(_UPSERT, _ITEM_NAMES)
 LAST_ATTEMPT = "SELECT coalesce(max(id), 0) FROM attempts"
+FORGET_ATTEMPTS = "DELETE FROM attempts WHERE run_id = ? AND id > ?"
+FORGET_ITEMS = "DELETE FROM items WHERE run_id = ? AND attempt_id > ?"
 
 
 def rows(run_id: int, entries: Sequence[Entry], last: int) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:

@@ -62,7 +62,8 @@ class SSEDecoder:
             # a BOM would have stood before it
             self._head, self._open = None, False
             whole = chunk[6:-2].split(b"\n\ndata: ")
-            if chunk.count(b"\n") == 2 * len(whole) and len(chunk) <= self._max_line:
+            # to look through the joined lines is cheaper than to count the line ends
+            if len(chunk) <= self._max_line and b"\n" not in b"".join(whole):
                 events = [ServerSentEvent("message", data) for data in whole]
             else:
                 self._blocks(chunk, events := [])

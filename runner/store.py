@@ -5,6 +5,7 @@ Only what has an outcome, or was sent, has a row: there is no "pending" in the d
 
 import os
 import socket
+import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from runner.errors import RunLockedError
 from runner.lock import RunLock
 from runner.model import Entry, Pace, Settled
 from runner.prompts import BAD_ROW
-from runner.rows import LAST_ATTEMPT, SAVE_ATTEMPT, SAVE_ITEM, rows
+from runner.rows import FORGET_ATTEMPTS, FORGET_ITEMS, LAST_ATTEMPT, SAVE_ATTEMPT, SAVE_ITEM, rows
 from runner.schema import attempts, items, runs
 
 _SETTLED = (
@@ -149,27 +150,29 @@ class RunStore:
 
     async def save(self, entries: Sequence[Entry]) -> None:
         """Write all entries in one transaction; on return they survive a kill, and a power cut with full durability."""
-        self._last_attempt = await self._writer.transaction(lambda connection: self._write(connection, entries))
+        begun: list[int] = []
+        try:
+            self._last_attempt = await self._writer.in_one_turn(lambda driver: self._write(driver, entries, begun))
+        except BaseException:
+            if begun and not self._unsure:
+                self._last_attempt, self._unsure = begun[0], True
+            raise
         self._unsure = False
 
-    async def _write(self, connection: AsyncConnection, entries: Sequence[Entry]) -> int:
-        """Write entries; return the number of the last attempt."""
+    def _write(self, driver: sqlite3.Connection, entries: Sequence[Entry], begun: list[int]) -> int:
+        """Write entries; return the number of the last attempt. Runs in the driver's thread: it changes nothing but ``begun``.
+
+        begun: gets the number of the last attempt before, as soon as something may be written.
+        """
         if self._unsure and self._last_attempt is not None:
             # the last commit may or may not have happened: what it wrote is in this batch again
-            ours = (attempts.c.run_id == self.run_id, attempts.c.id > self._last_attempt)
-            theirs = (items.c.run_id == self.run_id, items.c.attempt_id > self._last_attempt)
-            await connection.execute(sa.delete(attempts).where(*ours))
-            await connection.execute(sa.delete(items).where(*theirs))
-        driver = (await connection.get_raw_connection()).driver_connection
-        assert driver is not None
-        ((last,),) = await driver.execute_fetchall(LAST_ATTEMPT)
-        if not self._unsure:
-            self._last_attempt, self._unsure = last, True
+            for forget in (FORGET_ATTEMPTS, FORGET_ITEMS):
+                driver.execute(forget, (self.run_id, self._last_attempt))
+        ((last,),) = driver.execute(LAST_ATTEMPT)
+        begun.append(last)
         sent, settled = rows(self.run_id, entries, last)
-        if sent:
-            await driver.executemany(SAVE_ATTEMPT, sent)
-        if settled:
-            await driver.executemany(SAVE_ITEM, settled)
+        driver.executemany(SAVE_ATTEMPT, sent)
+        driver.executemany(SAVE_ITEM, settled)
         return int(last) + len(sent)
 
     async def finish(self, *, complete: bool, stop_reason: str | None) -> None:

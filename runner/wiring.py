@@ -17,7 +17,6 @@ from runner.config import Job
 from runner.errors import UsageError
 from runner.interfaces import Provider
 from runner.limits import Kind, Limits
-from runner.simulator import Behaviour, Simulator
 from runner.text import Secret, redact
 
 if sys.platform != "win32":
@@ -145,6 +144,9 @@ async def opened(job: Job, where: Endpoint, version: str) -> AsyncIterator[tuple
         async with HttpClient(deadlines, proxy=where.proxy) as client:
             yield cast("Provider", module.make(where.base_url, key, version=version, **_codes(job))), client
         return
+    # imported here: its server is a twentieth of a start, and few jobs ask for it
+    from runner.simulator import Behaviour, Simulator
+
     module = plugins.load("providers", "openai")
     async with Simulator(Behaviour()) as simulator, HttpClient(deadlines) as client:
         yield cast("Provider", module.make(simulator.base_url("openai"), None, version=version)), client

@@ -10,8 +10,7 @@ def fed(decoder: Decoder, chunks: Iterable[bytes]) -> Decoder:
     """Feed a decoder these bytes, to the end: an unfinished last event counts if it can be read."""
     sse = SSEDecoder()
     for chunk in chunks:
-        for event in sse.feed(chunk):
-            decoder.feed(event)
+        decoder.feed_all(sse.feed(chunk))
     last = sse.flush()
     if last is not None:
         decoder.feed(last)

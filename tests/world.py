@@ -9,7 +9,7 @@ import argparse
 import random
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +69,8 @@ class Decoder:
         self.gathered = Completion(text="", finish_reason="")
 
     def feed(self, event: ServerSentEvent) -> None: ...
+
+    def feed_all(self, events: Sequence[ServerSentEvent]) -> None: ...
 
     def whole(self, body: bytes) -> None: ...
 

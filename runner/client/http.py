@@ -162,8 +162,7 @@ class HttpClient:
                 exchange.began()
             try:
                 for piece in body.pieces(chunk):
-                    for event in sse.feed(piece):
-                        decoder.feed(event)
+                    decoder.feed_all(sse.feed(piece))
                     self._check_text(decoder)
             except StreamError:
                 # behind the finish reason it costs the tail, not the answer

@@ -52,8 +52,7 @@ async def tail(chunks: AsyncIterator[bytes], body: Body, sse: SSEDecoder, decode
         try:
             async for chunk in chunks:
                 for piece in body.pieces(chunk):
-                    for event in sse.feed(piece):
-                        decoder.feed(event)
+                    decoder.feed_all(sse.feed(piece))
                     if decoder.text_chars > most_chars:
                         return decoder.ended
                 if decoder.ended and not ended:

@@ -4,7 +4,7 @@ Its one rule: only what is needed must be there; whatever else is missing, null 
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -94,7 +94,7 @@ class _OpenAI:
         return from_status(status, headers, body, now=self._clock(), names=self._names)
 
 
-class _Delta(Struct):
+class _Delta(Struct, gc=False):
     content: str
     role: str | None = None
     reasoning_content: None = None
@@ -104,13 +104,13 @@ class _Delta(Struct):
     function_call: None = None
 
 
-class _Choice(Struct):
+class _Choice(Struct, gc=False):
     delta: _Delta
     index: Literal[0] | None = 0
     finish_reason: None = None
 
 
-class _Plain(Struct):
+class _Plain(Struct, gc=False):
     """A chunk that brings a piece of text and nothing else: nearly all of them, so it is decoded straight to that."""
 
     choices: tuple[_Choice]
@@ -121,24 +121,38 @@ class _Plain(Struct):
 _decode_plain = msgspec.json.Decoder(_Plain).decode
 
 
-def _plain(data: bytes) -> str:
-    """Give a plain chunk's text; the empty text for any other chunk, which is then to be read with care."""
-    try:
-        return _decode_plain(data).choices[0].delta.content
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
+# any other chunk is to be read with care
+_NOT_PLAIN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class OpenAIDecoder(Draft):
     """Decode one answer. Only choice 0 counts."""
 
-    __slots__ = ("_last_tool", "_names")
+    __slots__ = ("_last_tool", "_named", "_names")
 
     def __init__(self, names: Names | None = None) -> None:
         super().__init__()
         self._names = names or Names()
+        # id and model are known, so that a plain chunk brings nothing but its text
+        self._named = False
         # where a piece of a tool call goes that does not say: to the call before it
         self._last_tool: object = 0
+
+    def feed_all(self, events: Sequence[ServerSentEvent]) -> None:
+        """Take the events of one read. Raises as ``feed``."""
+        for event in events:
+            # pieces of text, which nearly all of them are, one after the other without a call for each
+            if self._named and not self.ended and event.event != "error":
+                try:
+                    piece = _decode_plain(event.data).choices[0].delta.content
+                except _NOT_PLAIN:
+                    piece = ""
+                if piece:
+                    self._text.append(piece)
+                    self.text_chars += len(piece)
+                    self.started = True
+                    continue
+            self.feed(event)
 
     def feed(self, event: ServerSentEvent) -> None:
         """Take one event. Raises ProviderError, StreamError."""
@@ -150,11 +164,6 @@ class OpenAIDecoder(Draft):
             return
         if event.event == "error":
             raise from_stream(data, names=self._names)
-        if self._model is not None and self._id is not None and (piece := _plain(data)):
-            self._text.append(piece)
-            self.text_chars += len(piece)
-            self.started = True
-            return
         chunk = self._object(data)
         if chunk.get("error"):
             raise from_stream(chunk, names=self._names)
@@ -162,6 +171,7 @@ class OpenAIDecoder(Draft):
             self._id = word(chunk.get("id"))
         if self._model is None:
             self._model = word(chunk.get("model"))
+        self._named = self._id is not None and self._model is not None
         choices = chunk.get("choices")
         if choices and type(choices) is list:
             for position, choice in enumerate(choices):

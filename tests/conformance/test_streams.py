@@ -4,7 +4,7 @@ Streams come from recordings, and from a model of each dialect that knows what t
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_providers import DIALECTS, EXPECTED, recorded
 
-from runner.errors import StreamError
-from runner.model import Completion, Usage
+from runner.errors import AttemptError, StreamError
+from runner.model import Completion, ServerSentEvent, Usage
+from runner.sse import SSEDecoder
 
 BOM = b"\xef\xbb\xbf"
 
@@ -233,3 +234,32 @@ def test_a_generated_stream_that_ends_early_is_no_completion(dialect: str, data:
     with suppress(StreamError):
         fed(decoder, chunks)
     assert not decoder.complete
+
+
+def fault(call: Callable[[], object]) -> tuple[type, str] | None:
+    """What a call raises."""
+    try:
+        call()
+    except AttemptError as error:
+        return type(error), str(error)
+    return None
+
+
+BREAKS = st.sampled_from([b"{", b"null", b'{"error":{"message":"m","type":"t"}}', b'{"choices":[', b"\xff", b"[DONE]"])
+
+
+@pytest.mark.parametrize("dialect", sorted(STREAMS))
+@settings(max_examples=150)
+@given(st.data())
+def test_events_taken_at_once_are_taken_as_one_by_one(dialect: str, data: st.DataObject) -> None:
+    """Also where one of them breaks the dialect: what stood before it is kept, what stands behind it is not looked at."""
+    body, _ = data.draw(STREAMS[dialect])
+    events = SSEDecoder().feed(body)
+    for broken in data.draw(st.lists(BREAKS, max_size=2)):
+        name = data.draw(st.sampled_from(["message", "error", "ping"]))
+        events.insert(data.draw(st.integers(0, len(events))), ServerSentEvent(name, broken))
+    singly, at_once = DIALECTS[dialect].decoder(), DIALECTS[dialect].decoder()
+    assert fault(lambda: [singly.feed(event) for event in events]) == fault(lambda: at_once.feed_all(events))
+    for one in ("complete", "ended", "started", "text_chars"):
+        assert getattr(singly, one) == getattr(at_once, one), one
+    assert singly.completion() == at_once.completion()

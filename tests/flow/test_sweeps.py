@@ -21,7 +21,7 @@ from sweeping import CALLS, CONCURRENCY, SCENES, Bench, Fault, Stage, Verdict, g
 missing = functools.cache(not_here)
 
 SHORT = [
-    # a store is made: migrations, the table of runs, the first rows
+    # a store is made: its tables, the run, the first rows
     Fault("start", "write", "EIO", "once", 3),
     Fault("start", "write", "ENOSPC", "on", 30),
     Fault("start", "sync", "EIO", "once", 2),

@@ -64,8 +64,8 @@ Wait: TypeAlias = Callable[[Scene, Started, ExitStack], None]
 
 def creation(scene: Scene, process: Started, _: ExitStack) -> None:
     """While the store is made: its file, its tables, its run."""
-    _early(scene, process, lambda: _loaded(process, _MIGRATING), "a store to be made")
-    _pause(scene, 0.4 * scene.start_s)
+    _early(scene, process, scene.store.exists, "a store to be made")
+    _pause(scene, 0.1 * scene.start_s)
 
 
 def start(scene: Scene, process: Started, _: ExitStack) -> None:

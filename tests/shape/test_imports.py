@@ -63,6 +63,12 @@ def test_commands_that_only_read_load_no_http_library_and_no_migrations() -> Non
     assert loaded("import runner.reader, runner.report") & {"alembic", "aiosqlite"} == set()
 
 
+def test_a_run_loads_no_server_and_no_migrations() -> None:
+    code = "import sys, runner.api, runner.drive; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"runner.simulator", "aiohttp.web", "alembic"} & set(done.stdout.split()) == set()
+
+
 def test_a_module_run_is_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "runner", "--help"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,6 +1,9 @@
 """The migrations make exactly the tables that the code believes in."""
 
+import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,11 +22,23 @@ from runner.reader import StoreReader
 from runner.schema import APPLICATION_ID, HEAD, VERSION, metadata
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
+@pytest.fixture(params=["made at once", "migrated"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     path = tmp_path / "runner.db"
-    database.prepare(path, create=True)
+    (migrated if request.param == "migrated" else made)(path)
     return path
+
+
+def made(path: Path) -> None:
+    database.prepare(path, create=True)
+
+
+def migrated(path: Path) -> None:
+    """Step by step from nothing, by Alembic alone."""
+    path.touch(0o600)
+    database._into_wal(path)
+    for revision in reversed([one.revision for one in scripts().walk_revisions()]):
+        migrate(path, revision)
 
 
 @pytest.fixture
@@ -200,6 +215,61 @@ def test_the_third_version_can_be_taken_back(old: Path) -> None:
     assert everything(old) == objects
     with closing(sqlite3.connect(old)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def laid_out(path: Path) -> dict[str, object]:
+    """What SQLite itself says of a store, whatever way its tables were written down."""
+    with closing(sqlite3.connect(path)) as connection:
+
+        def rows(query: str) -> list[tuple[object, ...]]:
+            return sorted(connection.execute(query).fetchall(), key=repr)
+
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        indexes = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")]
+        looks: dict[str, object] = {
+            pragma: rows(f"PRAGMA {pragma}") for pragma in ("application_id", "user_version", "journal_mode")
+        }
+        looks |= {f"{look} {name}": rows(f"PRAGMA {look}({name})") for name in names for look in TABLE_LOOKS}
+        looks |= {f"index_xinfo {name}": rows(f"PRAGMA index_xinfo({name})") for name in indexes}
+        looks["version"] = rows("SELECT * FROM alembic_version")
+        looks["rows"] = [rows(f"SELECT count(*) FROM {name}") for name in TABLES]
+        return looks
+
+
+TABLE_LOOKS = ("table_list", "table_xinfo", "index_list", "foreign_key_list")
+
+
+def written(sql: str | None) -> list[str]:
+    """The parts of a CREATE, in any order and spacing: a column that was added later stands behind the constraints."""
+    return sorted(re.sub(r"\s+", " ", part).strip(" ()") for part in re.split(r",|CREATE TABLE \w+ \(", sql or ""))
+
+
+def test_a_store_that_is_made_at_once_is_a_migrated_one(tmp_path: Path) -> None:
+    one, other = tmp_path / "made.db", tmp_path / "migrated.db"
+    made(one)
+    migrated(other)
+    assert laid_out(one) == laid_out(other)
+    left, right = everything(one), everything(other)
+    assert left.keys() == right.keys()
+    for which, sql in left.items():
+        if which[1] == "table":
+            assert written(sql) == written(right[which])
+        else:
+            assert sql == right[which]
+
+
+def test_a_new_store_needs_no_alembic(tmp_path: Path) -> None:
+    code = "import pathlib, sys; from runner import database; database.prepare(pathlib.Path(sys.argv[1]), create=True)"
+    command = [sys.executable, "-c", f"{code}; print('alembic' in sys.modules)", str(tmp_path / "new.db")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_a_store_that_another_process_has_made_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "runner.db"
+    made(path)
+    before = everything(path)
+    database._make(path)
+    assert everything(path) == before
 
 
 def everything(path: Path) -> dict[tuple[str, str], str]:

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from functools import partial
 
 import anyio
+import anyio.lowlevel
 import pytest
 from virtual import BACKEND
 
@@ -324,3 +325,20 @@ async def test_what_is_finished_is_saved_at_once_and_waits_for_no_timer_and_for_
     assert len(saved) == 20
     # a turn of this loop takes a millionth of a second, and nothing but a timer takes longer
     assert max(saved[key] - finished[key] for key in finished) < 0.001
+
+
+@in_virtual_time
+async def test_entries_that_come_turn_by_turn_are_written_together_but_not_waited_for_without_end() -> None:
+    sizes: list[int] = []
+
+    async def handle(item: Item, emit: Emit) -> Outcome | None:
+        await anyio.lowlevel.checkpoint()
+        return an_outcome(item)
+
+    async def save(entries: list[Entry]) -> None:
+        sizes.append(len(entries))
+
+    await engine.run(numbers(1000), handle, save, workers=1, stop=Stop())
+    assert sum(sizes) == 1000
+    assert max(sizes) <= engine.TURNS + 1
+    assert len(sizes) < 500

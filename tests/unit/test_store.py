@@ -19,11 +19,11 @@ from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import runner
-from runner import config, database, ledger, opening
+from runner import config, connection, database, ledger, opening
 from runner.books import _sums
 from runner.errors import RunLockedError, StoreError, UsageError
 from runner.lock import held
-from runner.model import Attempt, Completion, LaneState, Outcome, Pace, Usage
+from runner.model import Attempt, Completion, Entry, LaneState, Outcome, Pace, Usage
 from runner.reader import StoreReader
 from runner.schema import APPLICATION_ID, VERSION
 from runner.store import _SETTLED, _TRIED, Known, RunStore
@@ -602,6 +602,43 @@ async def test_a_batch_whose_commit_was_in_doubt_is_on_the_books_once(path: Path
     assert (found["b"].status, found["b"].duration_s) == ("failed", 2.0)
     # the success was not overwritten, and still knows what it cost
     assert (found["a"].status, found["a"].input_tokens, found["a"].duration_s, found["a"].served_model) == ("done", 3, 2.0, "m-1")
+
+
+@pytest.mark.parametrize("slow", ["to begin", "to write", "to commit"])
+async def test_a_save_that_was_given_up_comes_to_nothing_when_the_disk_is_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    """Its thread goes on where it hung; what it wrote is in the next batch again."""
+    released = threading.Event()
+    write = RunStore._write
+
+    def stalled(self: RunStore, driver: sqlite3.Connection, entries: list[Entry], begun: list[int]) -> int:
+        if slow == "to write":
+            released.wait(10)
+        last = write(self, driver, entries, begun)
+        if slow == "to commit":
+            released.wait(10)
+        return last
+
+    async with RunStore.own(path, 1) as store:
+        await store.save([done("before", 9)])
+        thread = store._writer._driver._thread
+        with sqlite(path) as other, monkeypatch.context() as patch:
+            patch.setattr(connection, "LIMIT_S", 0.1)
+            patch.setattr(RunStore, "_write", stalled)
+            if slow == "to begin":
+                other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreError, match="does not answer"):
+                await store.save(BATCH)
+            if slow == "to begin":
+                other.execute("ROLLBACK")
+            released.set()
+        await store.save(BATCH)
+        await store.save([done("after", 10)])
+        # it has closed its connection and ended
+        await anyio.to_thread.run_sync(thread.join)
+    assert rows(path, "SELECT count(*), max(id) FROM attempts") == [(5, 5)]
+    assert rows(path, "SELECT key FROM items ORDER BY key") == [("a",), ("after",), ("b",), ("before",)]
 
 
 async def test_a_cancelled_save_is_whole_or_absent_and_can_be_done_again(path: Path) -> None:
