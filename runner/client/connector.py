@@ -52,6 +52,11 @@ class Connector:
             line.end()
         return None
 
+    def clear(self, endpoint: Endpoint) -> None:
+        """Close the idle lines to an endpoint: it had closed one of them, and so it may have closed them all."""
+        for line in self._idle.pop(endpoint.key, ()):
+            line.end()
+
     async def open(self, request: ClientRequest) -> Line:
         """Open a new line. Raises aiohttp.ClientError, OSError."""
         connection = await self._opener.connect(request, [], _NO_CLOCKS)

@@ -70,7 +70,9 @@ class Transport(httpx.AsyncBaseTransport):
         if connector is None:
             connector = self._connector = Connector(self._context)
         endpoint, exchange, watch = self._endpoint(request), request.exchange, request.watch
-        line = None if exchange.fresh else connector.take(endpoint)
+        if exchange.fresh:
+            connector.clear(endpoint)
+        line = connector.take(endpoint)
         if line is None:
             line = await watch.connected(connector.open(endpoint.request))
         exchange.connected, exchange.reused = True, line.served
