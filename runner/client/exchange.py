@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from runner.client.body import Body
-from runner.client.clocks import Watch
 from runner.interfaces import Heard
 
 
@@ -21,7 +20,6 @@ class HttpExchange:
         "status",
         "tail_lost",
         "time_to_first_token_s",
-        "watch",
     )
 
     def __init__(self, *, fresh: bool = False, heard: Heard | None = None) -> None:
@@ -40,7 +38,6 @@ class HttpExchange:
         self.reused = False
         # the connection broke after the finish reason: usage may be missing
         self.tail_lost = False
-        self.watch: Watch | None = None
 
     def began(self) -> None:
         """Tell that the answer begins."""

@@ -4,7 +4,6 @@ Redirects, cookies and retries do not exist here. A complete answer is not throw
 is an error of the provider.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Self, cast
 
@@ -14,23 +13,13 @@ import httpx
 from msgspec import Struct
 
 from runner.client.body import Body
-from runner.client.clocks import Deadlines, Watch
-from runner.client.connector import Chunks, Post, Transport, current
+from runner.client.clocks import Clocks, Deadlines, Watch
 from runner.client.exchange import HttpExchange
 from runner.client.faults import transport_error
-from runner.client.reading import (
-    ERROR_BODY_S,
-    LARGE_BODY,
-    content_of,
-    error_body,
-    feed_unfinished,
-    head_of,
-    no_api,
-    pieces,
-    tail,
-    whole,
-)
-from runner.errors import AttemptTimeoutError, ProviderError, StreamError, TransportError
+from runner.client.reading import ERROR_BODY_S, content_of, error_body, feed_unfinished, head_of, no_api, tail, whole
+from runner.client.request import Post
+from runner.client.transport import Chunks, Transport
+from runner.errors import ProviderError, StreamError
 from runner.interfaces import Decoder, Heard
 from runner.model import HttpCall
 from runner.sse import SSEDecoder
@@ -56,17 +45,17 @@ class HttpClient:
     """Sends calls and feeds decoders. An async context manager, to be used inside the event loop."""
 
     def __init__(self, deadlines: Deadlines, caps: Caps | None = None, *, proxy: str | None = None) -> None:
-        self._deadlines = deadlines
+        self._clocks = Clocks(deadlines)
         self._caps = caps or Caps()
         self._transport = Transport(proxy)
-        # one address per endpoint; parsing it anew costs as much as building the rest of a request
-        self._address = functools.lru_cache(maxsize=16)(httpx.URL)
-        self._last_headers: tuple[dict[str, str], httpx.Headers] | None = None
+        # one address and one set of headers per provider, in httpx's form; making that costs as much as all the rest of a request
+        self._last: tuple[str, dict[str, str], httpx.URL, httpx.Headers] | None = None
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._clocks.close()
         with anyio.CancelScope(shield=True):
             await self._transport.aclose()
 
@@ -76,47 +65,31 @@ class HttpClient:
 
     async def stream(self, call: HttpCall, decoder: Decoder, exchange: HttpExchange, refuse: Refuse) -> None:
         """Send the call and feed the decoder until its answer is complete; raise AttemptError otherwise."""
-        mark = current.set(exchange)
+        watch = Watch(self._clocks)
         try:
-            with anyio.CancelScope() as scope:
-                watch = exchange.watch = Watch(self._deadlines, scope)
-                try:
-                    await self._send(call, decoder, exchange, watch, refuse)
-                    return
-                except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
-                    raise transport_error(
-                        error,
-                        connected=exchange.connected,
-                        reused=exchange.reused,
-                        answered=exchange.status is not None,
-                        age_s=watch.age_s,
-                    ) from error
-                finally:
-                    watch.close()
-            # only the watch cancels this scope
-            if watch.expired == "lost":
-                raise TransportError("the connection broke in the middle of the answer", code="cut")
-            raise AttemptTimeoutError(watch.sentence(), clock=watch.expired or "attempt", sent=exchange.connected)
+            response = await self._transport.handle_async_request(self._request(call, exchange, watch))
+            chunks = cast("Chunks", response.stream)
+            try:
+                exchange.status, exchange.headers = response.status_code, chunks.raw_headers
+                await self._receive(response, chunks, decoder, exchange, watch, refuse)
+            finally:
+                chunks.close()
+        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
+            raise transport_error(
+                error,
+                connected=exchange.connected,
+                reused=exchange.reused,
+                answered=exchange.status is not None,
+                age_s=watch.age_s,
+            ) from error
         finally:
-            current.reset(mark)
+            watch.close()
 
-    async def _send(self, call: HttpCall, decoder: Decoder, exchange: HttpExchange, watch: Watch, refuse: Refuse) -> None:
-        content = call.body
-        headers = self._prepared(call.headers)
-        if len(content) > LARGE_BODY:
-            headers = httpx.Headers({**call.headers, "content-length": str(len(content))})
-        request = Post(self._address(call.url), headers, content if len(content) <= LARGE_BODY else pieces(content))
-        response = await self._transport.handle_async_request(request)
-        chunks = cast("Chunks", response.stream)
-        try:
-            exchange.status, exchange.headers = response.status_code, chunks.raw_headers
-            await self._receive(response, chunks, decoder, exchange, watch, refuse)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await chunks.aclose()
-            raise
-        # all of it was read, so there is nothing to wait for
-        await chunks.aclose()
+    def _request(self, call: HttpCall, exchange: HttpExchange, watch: Watch) -> Post:
+        last = self._last
+        if last is None or last[0] != call.url or last[1] is not call.headers:
+            last = self._last = call.url, call.headers, httpx.URL(call.url), httpx.Headers(call.headers)
+        return Post(last[2], last[3], call.body, exchange, watch)
 
     async def _receive(
         self,
@@ -130,7 +103,9 @@ class HttpClient:
         kind, encoding = content_of(chunks.raw_headers)
         if response.status_code != 200:
             exchange.began()
-            limit_s = min(ERROR_BODY_S, self._deadlines.silence_s)
+            # it has a limit of its own
+            watch.close()
+            limit_s = min(ERROR_BODY_S, self._clocks.deadlines.silence_s)
             with anyio.CancelScope(shield=True):
                 head = await error_body(chunks, encoding, self._caps.body_bytes, limit_s)
             raise refuse(response.status_code, dict(response.headers), head)
@@ -144,21 +119,15 @@ class HttpClient:
         else:
             raise no_api(kind, await head_of(chunks, body))
 
-    def _prepared(self, headers: dict[str, str]) -> httpx.Headers:
-        """Give httpx's form of a provider's headers; it makes one dict for all its calls."""
-        if self._last_headers is None or self._last_headers[0] is not headers:
-            self._last_headers = headers, httpx.Headers(headers)
-        return self._last_headers[1]
-
     async def _events(self, chunks: Chunks, body: Body, decoder: Decoder, exchange: HttpExchange, watch: Watch) -> None:
         sse = SSEDecoder(max_line=self._caps.line_bytes, max_events=self._caps.events)
         watching_silence = False
-        async for chunk in chunks:
+        while chunk := await chunks.read():
             if watching_silence:
                 watch.beat()
             else:
                 watching_silence = True
-                watch.enter("silence")
+                watch.began()
                 exchange.began()
             try:
                 for piece in body.pieces(chunk):
@@ -177,6 +146,8 @@ class HttpClient:
                 exchange.answered_s = watch.age_s
                 # most often the end has come with it
                 if not chunks.at_end:
+                    # it has a limit of its own, and nothing may throw the answer away now
+                    watch.close()
                     exchange.tail_lost = not await tail(chunks, body, sse, decoder, self._caps.text_chars)
                     return
                 break

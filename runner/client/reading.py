@@ -1,6 +1,6 @@
 """Reading what came back: the tail of a stream, plain JSON, an error's words. The body's bytes are counted by ``Body``."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 
 import aiohttp
@@ -9,7 +9,7 @@ import httpx
 
 from runner.client.body import Body
 from runner.client.clocks import Watch
-from runner.errors import StreamError
+from runner.errors import AttemptTimeoutError, StreamError, TransportError
 from runner.interfaces import Decoder
 from runner.sse import SSEDecoder
 
@@ -17,18 +17,14 @@ TAIL_S = 5.0
 """After the finish reason: how long the usage and the end mark may still take."""
 ERROR_BODY_S = 3.0
 """How long an error's body may take."""
-LARGE_BODY = 1 << 20
-"""A request body beyond this is handed over in pieces, so that one write does not hold up the loop."""
 END_S = 0.5
 """After the end mark: how long the body may take to end, so that the connection can be used again."""
 ERROR_BODY_BYTES = 64 * 1024
 """How much of an error's body is read."""
 
 
-async def pieces(body: bytes) -> AsyncGenerator[bytes, None]:
-    """Give a large request body piece by piece."""
-    for start in range(0, len(body), LARGE_BODY // 4):
-        yield body[start : start + LARGE_BODY // 4]
+_BROKEN = (httpx.HTTPError, aiohttp.ClientError, OSError, StreamError, TransportError, AttemptTimeoutError)
+"""What may end a body that need not be read to its end; a clock may have run out in the moment before."""
 
 
 async def error_body(chunks: AsyncIterator[bytes], encoding: str, most: int, limit_s: float) -> bytes:
@@ -37,7 +33,7 @@ async def error_body(chunks: AsyncIterator[bytes], encoding: str, most: int, lim
     with anyio.move_on_after(limit_s):
         try:
             await _gather(chunks, Body(encoding, most), head)
-        except (httpx.HTTPError, aiohttp.ClientError, OSError, StreamError):
+        except _BROKEN:
             return bytes(head)
     return bytes(head)
 
@@ -60,7 +56,7 @@ async def tail(chunks: AsyncIterator[bytes], body: Body, sse: SSEDecoder, decode
             else:
                 feed_unfinished(sse, decoder)
                 return True
-        except (httpx.HTTPError, aiohttp.ClientError, OSError, StreamError):
+        except _BROKEN:
             return decoder.ended
     return decoder.ended
 
@@ -80,7 +76,7 @@ async def whole(chunks: AsyncIterator[bytes], body: Body, decoder: Decoder, watc
     async for chunk in chunks:
         if not watching_silence:
             watching_silence = True
-            watch.enter("silence")
+            watch.began()
         watch.beat()
         for piece in body.pieces(chunk):
             data += piece

@@ -10,7 +10,6 @@ HEAVY = {
     "alembic",
     "aiosqlite",
     "httpx",
-    "httpx_aiohttp",
     "aiohttp",
     "tqdm",
     "msgspec",
