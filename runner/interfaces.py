@@ -235,7 +235,14 @@ class Store(Protocol):
     """The run's memory, as the run sees it."""
 
     async def settled(self, keys: Sequence[str]) -> Mapping[str, Settled]:
-        """Look keys up; those the store knows nothing of are left out."""
+        """Look keys up; those the store knows nothing of are left out.
+
+        Of a row that is done ``attempts`` leaves out what has failed behind its answer: ``tried`` tells.
+        """
+        ...
+
+    async def tried(self, keys: Sequence[str]) -> Mapping[str, int]:
+        """Give the number of the last failed attempt of keys that have one."""
         ...
 
     async def reposition(self, moved: Sequence[tuple[str, int]]) -> None:

@@ -214,8 +214,10 @@ async def items(
     line = 0
     while batch := await to_thread.run_sync(_batch, rows):
         known: Mapping[str, Settled] = {}
+        tried: Mapping[str, int] = {}
         if not fresh:
             known = await store.settled([key for key, _ in batch])
+            tried = await _tried_anew(store, batch, known) if accept_changes else tried
             await _reposition(store, batch, known)
             line = await _forget(store, batch, line) if broken else line
         for key, row in batch:
@@ -233,7 +235,7 @@ async def items(
                 continue
             candidate = item(row, key, template)
             if isinstance(candidate, Item):
-                yield structs.replace(candidate, attempts_before=before.attempts)
+                yield structs.replace(candidate, attempts_before=max(before.attempts, tried.get(key, 0)))
             elif before.status is None or retried:
                 yield candidate
             else:
@@ -244,6 +246,13 @@ async def items(
         if broken and not fresh:
             await store.forget_broken(line + 1, None, [])
         counts.complete = True
+
+
+async def _tried_anew(store: Store, batch: Sequence[tuple[str, Row]], known: Mapping[str, Settled]) -> Mapping[str, int]:
+    """Look up how often changed rows that are done were sent behind their answers."""
+    done = [(key, row, before) for key, row in batch if (before := known.get(key)) and before.status == "done"]
+    changed = [key for key, row, before in done if before.fingerprint != fingerprint(row)]
+    return await store.tried(changed) if changed else {}
 
 
 def _batch(rows: Iterator[tuple[str, Row]]) -> list[tuple[str, Row]]:

@@ -28,7 +28,7 @@ _SETTLED = (
     f"SELECT key, status, position, fingerprint, attempts, error_code IS '{BAD_ROW}' FROM items"  # noqa: S608 - our own words
     " WHERE run_id = ? AND key IN ({})"
 )
-# of an item that is not done all attempts have failed, and only those are in the index
+# an item's answer has its number in its row; the index holds the other attempts
 _FAILED_BEFORE = "run_id = ? AND item_key IN ({}) AND error_code IS NOT NULL"
 _TRIED = f"SELECT item_key, max(number) FROM attempts WHERE {_FAILED_BEFORE} GROUP BY item_key"  # noqa: S608 - as above
 
@@ -128,11 +128,14 @@ class RunStore:
         found = {key: Settled(*rest) for key, *rest in known}
         open_keys = [key for key in keys if (one := found.get(key)) is None or one.status != "done"]
         if open_keys:
-            query = _TRIED.format(_places(open_keys))
-            for key, number in await self._reader.rows(query, (self.run_id, *open_keys)):
+            for key, number in (await self.tried(open_keys)).items():
                 before = found.get(key) or Settled(status=None, position=None, fingerprint=None, attempts=0)
                 found[key] = msgspec.structs.replace(before, attempts=max(number, before.attempts))
         return found
+
+    async def tried(self, keys: Sequence[str]) -> Mapping[str, int]:
+        """Give the number of the last failed attempt of keys that have one; ``settled`` leaves those of done rows out."""
+        return dict(await self._reader.rows(_TRIED.format(_places(keys)), (self.run_id, *keys)))
 
     async def reposition(self, moved: Sequence[tuple[str, int]]) -> None:
         """Note the new places of rows that have moved in the input: (key, position)."""

@@ -8,45 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import assert_clean, count, rows, run
-from raw_server import RawServer, Received, Reply, in_thread, openai_answer
-
-ROWS = 12
-
-
-class Asked(Counter[str]):
-    """The server's book: how often it was asked for each prompt."""
-
-    def __call__(self, request: Received) -> Reply:
-        prompt = request.json["messages"][0]["content"]
-        self[prompt] += 1
-        return openai_answer(f"echo {prompt}")
-
-
-class Desk:
-    """A folder with a prompt file, and a server with its book."""
-
-    def __init__(self, folder: Path, server: RawServer, asked: Asked) -> None:
-        self.folder, self.server, self.asked = folder, server, asked
-        self.store, self.prompts = folder / "runner.db", folder / "prompts.jsonl"
-
-    def write(self, lines: list[dict[str, Any]], end: str = "\n") -> None:
-        self.prompts.write_text("\n".join(json.dumps(line) for line in lines) + end)
-
-    def run(self, *options: str, command: tuple[str, ...] = ()) -> str:
-        """Run the file with exit code 0, and give what was said."""
-        address = ("--model", "m", "--base-url", self.server.base_url)
-        ended = run(*(command or ("run", "prompts.jsonl", *address)), *options, cwd=self.folder)
-        assert (ended.code, ended.err) == (0, ""), ended
-        return ended.out
-
-    def answers(self) -> dict[str, str]:
-        return dict(rows(self.store, "SELECT key, text FROM items WHERE status = 'done' ORDER BY position"))
-
-    def exported(self) -> list[str]:
-        ended = run("export", "1", "-o", "-", "--format", "jsonl", cwd=self.folder)
-        assert_clean(ended)
-        return [json.loads(line)["text"] for line in ended.out.splitlines()]
+from desk import ROWS, Asked, Desk, numbered
+from processes import count
+from raw_server import RawServer, Received, Reply, in_thread
 
 
 @pytest.fixture
@@ -54,10 +18,6 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     asked = Asked()
     with in_thread(RawServer(asked)) as server:
         yield Desk(tmp_path, server, asked)
-
-
-def numbered(*, ids: bool) -> list[dict[str, Any]]:
-    return [{**({"id": f"row-{one}"} if ids else {}), "prompt": f"prompt {one}"} for one in range(ROWS)]
 
 
 def appended(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:

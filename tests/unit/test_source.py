@@ -35,6 +35,9 @@ class Memory:
         self.asked += keys
         return {key: self.held[key] for key in keys if key in self.held}
 
+    async def tried(self, keys: Sequence[str]) -> dict[str, int]:
+        raise AssertionError("asked for rows that are sent again only")
+
     async def reposition(self, moved: Sequence[tuple[str, int]]) -> None:
         self.moved += moved
 
