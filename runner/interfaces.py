@@ -260,7 +260,7 @@ class Store(Protocol):
     async def save(self, entries: Sequence[Entry]) -> None:
         """Write all entries in one transaction; on return they survive a kill.
 
-        A success is never overwritten, but by an outcome of another question.
+        A success is never overwritten, but by the answer to another question.
         """
         ...
 

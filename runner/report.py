@@ -45,6 +45,9 @@ def summary(end: Summary, db: str) -> str:
         lines.append(f"  whole answer  {_quantiles(end.duration)}")
     if end.missing:
         lines.append(f"  {_rows(end.missing)} of this run no longer in the file; their results are kept")
+    if end.kept:
+        kept = f"failed when sent again and kept the earlier answer: {_command('status', end.run, db)} counts the causes"
+        lines.append(f"  {_rows(end.kept)} that had changed {kept}")
     if end.changed:
         kept = "changed since; the answers are kept, `--accept-changes` sends such rows again"
         lines.append(f"  {_rows(end.changed)} {kept}")

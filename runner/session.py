@@ -195,7 +195,8 @@ class _Session:
         stop_reason = self._stop.reason if not finished else None
         if self._source.complete and not finished and stop_reason is None:
             stop_reason = "the prompt file changed while it was read"
-        digest = "" if self._source.changed else self._digest
+        changed = self._source.changed + self._count.kept
+        digest = "" if changed else self._digest
         if finished and digest != self._noted:
             await self._store.begin(rows=self._found.rows, digest=digest)
         await self._store.finish(complete=finished, stop_reason=stop_reason)
@@ -211,6 +212,7 @@ class _Session:
             skipped=self._source.settled,
             done_now=self._count.done,
             failed_now=self._count.failed,
+            kept=self._count.kept,
             attempts_now=self._count.attempts,
             input_tokens=self._count.input_tokens,
             output_tokens=self._count.output_tokens,
@@ -218,7 +220,7 @@ class _Session:
             duration=duration,
             elapsed_s=time.monotonic() - self._start,
             missing=max(0, before - self._source.seen) if finished else 0,
-            changed=self._source.changed,
+            changed=changed,
             stop_reason=stop_reason,
             same_command=not self._wish.new and self._wish.limit is None,
         )

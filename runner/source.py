@@ -235,7 +235,8 @@ async def items(
                 continue
             candidate = item(row, key, template)
             if isinstance(candidate, Item):
-                yield structs.replace(candidate, attempts_before=max(before.attempts, tried.get(key, 0)))
+                number = max(before.attempts, tried.get(key, 0))
+                yield structs.replace(candidate, attempts_before=number, answered=before.status == "done")
             elif before.status is None or retried:
                 yield candidate
             else:

@@ -21,7 +21,7 @@ from runner.errors import RunLockedError
 from runner.lock import RunLock
 from runner.model import Entry, Pace, Settled
 from runner.prompts import BAD_ROW
-from runner.rows import LAST_ATTEMPT, SAVE_ATTEMPT, SAVE_ITEM, rows
+from runner.rows import KEEP_ITEM, LAST_ATTEMPT, SAVE_ATTEMPT, SAVE_ITEM, rows
 from runner.schema import attempts, items, runs
 
 _SETTLED = (
@@ -168,12 +168,11 @@ class RunStore:
         ((last,),) = await driver.execute_fetchall(LAST_ATTEMPT)
         if not self._unsure:
             self._last_attempt, self._unsure = last, True
-        sent, settled = rows(self.run_id, entries, last)
-        if sent:
-            await driver.executemany(SAVE_ATTEMPT, sent)
-        if settled:
-            await driver.executemany(SAVE_ITEM, settled)
-        return int(last) + len(sent)
+        found = rows(self.run_id, entries, last)
+        for statement, values in ((SAVE_ATTEMPT, found.sent), (SAVE_ITEM, found.settled), (KEEP_ITEM, found.kept)):
+            if values:
+                await driver.executemany(statement, values)
+        return int(last) + len(found.sent)
 
     async def finish(self, *, complete: bool, stop_reason: str | None) -> None:
         """Note how the session ended; ``complete``: every row of the input has an outcome."""

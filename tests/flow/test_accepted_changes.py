@@ -60,3 +60,51 @@ def test_attempts_are_numbered_on_however_often_it_is_interrupted(desk: Desk) ->
     books = api.status(db=desk.store)[1]
     assert (books.retries, books.deciding) == ({"server_error": 4}, {})
     assert desk.asked == Counter({**{f"prompt {one}": 1 for one in range(12)}, "other 2": 3, "other 5": 3})
+
+
+def test_a_change_that_fails_leaves_the_answer_that_was_paid_for(desk: Desk) -> None:
+    desk.asked.refused = {"other 5": whole("400 Bad Request", {"error": {"message": "too odd", "type": "invalid_request_error"}})}
+    for sent in (1, 2):
+        said = desk.run("--accept-changes", code=1)
+        failed = "1 row that had changed failed when sent again and kept the earlier answer: runner status 1 counts the causes"
+        assert failed in said
+        assert "1 row changed since; the answers are kept, `--accept-changes` sends such rows again" in said
+        assert "run 1 finished" in said
+        assert desk.asked["other 5"] == sent
+        assert (desk.answers()["row-2"], desk.answers()["row-5"]) == ("echo other 2", "echo prompt 5")
+        run, books = api.status(db=desk.store)
+        assert (run.done, run.failed, run.finished_at is not None) == (12, 0, True)
+        assert (books.attempts, sum(books.failed_attempts.values()), books.deciding) == (13 + sent, sent, {})
+        assert rows(desk.store, "SELECT attempts FROM items WHERE key = 'row-5'") == [(1 + sent,)]
+    # a later session asks about it again, and sends nothing by itself
+    assert "rows changed since their answers came: 1; they keep their answers" in desk.run()
+    assert len(desk.exported()) == 12
+    assert desk.asked["other 5"] == 2
+    desk.asked.refused = {}
+    assert "kept the earlier answer" not in desk.run("--accept-changes")
+    assert desk.answers()["row-5"] == "echo other 5"
+    assert "nothing is sent" in desk.run()
+
+
+def test_a_failed_row_that_has_changed_has_no_answer_to_keep(tmp_path: Path) -> None:
+    asked = Asked()
+    refused = whole("400 Bad Request", {"error": {"message": "too odd", "type": "invalid_request_error"}})
+    asked.refused = {"prompt 3": refused, "other 3": refused}
+    with in_thread(RawServer(asked)) as server:
+        desk = Desk(tmp_path, server, asked)
+        lines = numbered(ids=True)
+        desk.write(lines)
+        desk.run(code=1)
+        lines[3]["prompt"] = "other 3"
+        desk.write(lines)
+        said = desk.run("--accept-changes", code=1)
+        assert "kept the earlier answer" not in said
+        assert "1 row failed" in said
+        assert api.status(db=desk.store)[0].failed == 1
+
+
+def test_python_tells_of_kept_answers_too(desk: Desk) -> None:
+    desk.asked.refused = {"other 5": whole("400 Bad Request", {"error": {"message": "too odd"}})}
+    summary = api.run(desk.prompts, db=desk.store, model="m", base_url=desk.server.base_url, accept_changes=True)
+    assert (summary.done, summary.failed, summary.done_now, summary.failed_now, summary.kept) == (12, 0, 1, 1, 1)
+    assert (summary.changed, summary.finished, summary.stop_reason) == (1, True, None)

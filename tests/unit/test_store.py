@@ -383,14 +383,42 @@ async def test_a_success_is_never_overwritten(path: Path) -> None:
         assert reader.books(1).attempts == 6
 
 
-@pytest.mark.parametrize("outcome", [done("a", 2, text="new", number=2), failed("a", 2, number=2)], ids=["done", "failed"])
-async def test_the_answer_to_another_question_is_overwritten(path: Path, outcome: Outcome) -> None:
+async def test_the_answer_to_another_question_is_overwritten(path: Path) -> None:
     """As --accept-changes has it: the position stands for the fingerprint here."""
     async with RunStore.own(path, 1) as store:
         await store.save([done("a", 1)])
-        await store.save([outcome])
+        await store.save([done("a", 2, text="new", number=2)])
     with StoreReader(path) as reader:
-        assert [(one.id, one.status, one.attempts) for one in reader.results(1)] == [("a", outcome.status, 2)]
+        assert [(one.id, one.text, one.attempts) for one in reader.results(1)] == [("a", "new", 2)]
+        assert reader.books(1).attempts == 2
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["told", "not told"])
+async def test_a_failure_overwrites_no_answer_also_to_another_question(path: Path, kept: bool) -> None:
+    """kept: whoever saves knows of the answer; the store holds on to it in any case."""
+    async with RunStore.own(path, 1) as store:
+        await store.save([done("a", 1)])
+        await store.save([an_attempt("a", 2, error="cut"), failed("a", 2, number=3, kept=kept)])
+        found = (await store.settled(["a"]))["a"]
+        assert await store.known() == Known(done=1, failed=0, broken=0, attempted=True)
+    assert (found.status, found.fingerprint, found.attempts) == ("done", -(2**63) + 1, 3 if kept else 1)
+    with StoreReader(path) as reader:
+        (one,), books = reader.results(1), reader.books(1)
+    assert (one.status, one.text, one.output_tokens, one.error) == ("done", "yes", 5, None)
+    # the last failure neither decided the row nor was it retried
+    assert (books.attempts, books.retries, books.deciding) == (3, {"cut": 1}, {})
+    assert books.failed_attempts == {"cut": 1, "server_error": 1}
+
+
+async def test_a_kept_answer_survives_a_commit_in_doubt(path: Path) -> None:
+    async with RunStore.own(path, 1) as store:
+        await store.save([done("a", 1)])
+        known, batch = store._last_attempt, [failed("a", 2, number=2, kept=True)]
+        await store.save(batch)
+        store._unsure, store._last_attempt = True, known
+        await store.save(batch)
+    with StoreReader(path) as reader:
+        assert [(one.text, one.attempts) for one in reader.results(1)] == [("yes", 2)]
         assert reader.books(1).attempts == 2
 
 
