@@ -70,7 +70,7 @@ async def execute(job: Job, store_path: Path, wish: Wish, stop: Stop, observe: O
                 secrets=where.secrets,
             )
             await session.run(attempts, given)
-        summary = await session.end()
+        summary = await session.end(given)
     observe(Finished(summary=summary))
     if stop.error is not None and not summary.finished:
         raise stop.error
@@ -186,17 +186,18 @@ class _Session:
         slots = self.lanes.slots
         return slots + max(16, slots) + min(self.lanes.stuck(), STUCK)
 
-    async def end(self) -> Summary:
+    async def end(self, given: source.Input) -> Summary:
         """Note how far the run has come, and sum the session up."""
         known = await self._store.known()
         settled = self._source.settled + self._count.done + self._count.failed
         # a stop may come when nothing is left to stop
-        finished = self._source.complete and settled == self._found.rows
+        finished = settled == self._rows and (self._source.complete or await self._rest_settled(known, given))
         stop_reason = self._stop.reason if not finished else None
         if self._source.complete and not finished and stop_reason is None:
             stop_reason = "the prompt file changed while it was read"
         changed = self._source.changed + self._count.kept
-        digest = "" if changed else self._digest
+        # behind a limit rows may have moved or changed: the next session is to look
+        digest = "" if changed or not self._source.complete else self._digest
         if finished and digest != self._noted:
             await self._store.begin(rows=self._found.rows, digest=digest)
         await self._store.finish(complete=finished, stop_reason=stop_reason)
@@ -209,7 +210,7 @@ class _Session:
             done=known.done,
             failed=known.failed + known.broken,
             broken=known.broken,
-            skipped=self._source.settled,
+            skipped=self._found.rows - self._count.done - self._count.failed if finished else self._source.settled,
             done_now=self._count.done,
             failed_now=self._count.failed,
             kept=self._count.kept,
@@ -219,11 +220,18 @@ class _Session:
             time_to_first_token=first_token,
             duration=duration,
             elapsed_s=time.monotonic() - self._start,
-            missing=max(0, before - self._source.seen) if finished else 0,
+            missing=max(0, before - self._source.seen) if finished and self._source.complete else 0,
             changed=changed,
             stop_reason=stop_reason,
             same_command=not self._wish.new and self._wish.limit is None,
         )
+
+    async def _rest_settled(self, known: Known, given: source.Input) -> bool:
+        """Tell whether the rows behind a limit are all settled, as in a run that was finished before."""
+        enough = known.done + known.failed + known.broken >= self._found.rows
+        if self._wish.limit is None or self._stop.requested or not enough:
+            return False
+        return await source.all_settled(given, self._found, opening.template_of(self._job), self._store)
 
     async def _save(self, entries: list[Entry]) -> None:
         await self._store.save(entries)

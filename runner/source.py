@@ -289,6 +289,18 @@ async def count_settled(
     return settled, changed
 
 
+async def all_settled(given: Input, found: Scan, template: Template, store: Store) -> bool:
+    """Tell whether every row of the input has an outcome; broken rows have one as long as they are broken."""
+    rows = keyed(given.read(), found.repeated)
+    while batch := await to_thread.run_sync(_batch, rows):
+        known = await store.settled([key for key, _ in batch])
+        for key, row in batch:
+            before = known.get(key)
+            if before is None or before.status is None or (before.broken and isinstance(item(row, key, template), Item)):
+                return False
+    return True
+
+
 async def _forget(store: Store, batch: Sequence[tuple[str, Row]], line: int) -> int:
     """Drop the broken rows that stood behind a line, up to the last one of a batch, and have gone; return that line."""
     last = batch[-1][1].line

@@ -152,3 +152,58 @@ def test_x14_what_comes_behind_the_end_during_a_run_is_for_the_next_one(desk: De
     desk.run()
     assert desk.asked == Counter([f"prompt {one}" for one in range(ROWS)] + ["late 1", "late 2"])
     assert count(desk.store) == count(desk.store, where="status = 'done'") == ROWS + 2
+
+
+def finished(desk: Desk) -> bool:
+    """As ``runner list`` has it."""
+    (state,) = (run["finished_at"] is not None for run in json.loads(desk.run(command=("list", "--json"))))
+    return state
+
+
+def test_a_limit_leaves_a_finished_run_finished(desk: Desk) -> None:
+    lines = [*numbered(ids=True), {"id": "odd"}]
+    desk.write(lines)
+    desk.run(code=1)
+    lines[2]["prompt"], lines[7]["prompt"] = "other 2", "other 7"
+    desk.write(lines)
+    said = desk.run("--limit", "4", code=1)
+    assert "run 1 finished: 0 done, 0 failed, 13 skipped (settled before) of 13 rows" in said
+    assert finished(desk)
+    said = desk.run("--limit", "4", "--accept-changes", code=1)
+    assert "run 1 finished: 1 done, 0 failed, 12 skipped (settled before) of 13 rows" in said
+    assert finished(desk)
+    assert desk.asked.total() == ROWS + 1
+    # what is behind the limit was not forgotten
+    assert "rows changed since their answers came: 1; they keep their answers" in desk.run(code=1)
+    desk.run("--accept-changes", code=1)
+    assert desk.answers()["row-7"] == "echo other 7"
+
+
+def test_a_limit_before_open_rows_leaves_the_run_unfinished(desk: Desk) -> None:
+    lines: list[dict[str, Any]] = [*numbered(ids=True), {"id": "odd"}]
+    desk.write(lines)
+    desk.run(code=1)
+    # as many rows as before: one has gone, one is new
+    desk.write([*lines[1:], {"prompt": "new"}])
+    assert "run 1 not finished" in desk.run("--limit", "4", code=1)
+    assert not finished(desk)
+    desk.run(code=1)
+    assert finished(desk)
+    # a broken row that was mended is open
+    lines[-1]["prompt"] = "mended"
+    desk.write([*lines[1:], {"prompt": "new"}])
+    desk.run("--limit", "4", code=1)
+    assert not finished(desk)
+    desk.run()
+    assert desk.asked == Counter([*(f"prompt {one}" for one in range(ROWS)), "new", "mended"])
+
+
+def test_a_limit_on_a_shuffled_file_does_not_settle_the_order(desk: Desk) -> None:
+    lines = numbered(ids=True)
+    desk.write(lines)
+    desk.run()
+    desk.write(lines[::-1])
+    desk.run("--limit", "4")
+    assert finished(desk)
+    desk.run()
+    assert desk.exported() == [f"echo prompt {one}" for one in reversed(range(ROWS))]
