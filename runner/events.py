@@ -6,6 +6,9 @@ from msgspec import Struct
 
 from runner.model import Outcome, Pace
 
+INPUT_CHANGED = "the prompt file changed while it was read"
+"""The stop reason of a session that nobody has asked to stop."""
+
 
 class Quantiles(Struct, frozen=True, kw_only=True):
     """Median and 95th percentile of a duration, in seconds; None when nothing was measured."""

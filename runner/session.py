@@ -17,7 +17,7 @@ from runner.beside import keep_deadline, note_pace, tell_progress, tell_stop
 from runner.client import HttpExchange
 from runner.config import Job
 from runner.errors import StoreError
-from runner.events import Event, Finished, Progress, Saved, Started, Summary
+from runner.events import INPUT_CHANGED, Event, Finished, Progress, Saved, Started, Summary
 from runner.interfaces import Observer
 from runner.judge import Judge
 from runner.limits import Lanes
@@ -194,7 +194,7 @@ class _Session:
         finished = settled == self._rows and (self._source.complete or await self._rest_settled(known, given))
         stop_reason = self._stop.reason if not finished else None
         if self._source.complete and not finished and stop_reason is None:
-            stop_reason = "the prompt file changed while it was read"
+            stop_reason = INPUT_CHANGED
         changed = self._source.changed + self._count.kept
         # behind a limit rows may have moved or changed: the next session is to look
         digest = "" if changed or not self._source.complete else self._digest

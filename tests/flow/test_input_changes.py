@@ -207,3 +207,30 @@ def test_a_limit_on_a_shuffled_file_does_not_settle_the_order(desk: Desk) -> Non
     assert finished(desk)
     desk.run()
     assert desk.exported() == [f"echo prompt {one}" for one in reversed(range(ROWS))]
+
+
+def test_a_file_that_changes_while_it_is_read_is_told_with_what_to_do(desk: Desk) -> None:
+    """Cut off in place, as by an editor: behind what was read ahead there is nothing more."""
+    lines = [{"id": f"row-{one}", "prompt": f"{one} {'x' * 400_000}"} for one in range(30)]
+    desk.write(lines)
+    answer = desk.server.answers
+    assert callable(answer)
+
+    def cutting(request: Received) -> Reply:
+        with desk.prompts.open("r+") as file:
+            file.truncate(400_000)
+        reply: Reply = answer(request)
+        return reply
+
+    desk.server.answers = cutting
+    said = desk.run("--concurrency", "1", code=1)
+    assert "run 1 not finished" in said
+    assert "the prompt file changed while it was read, so not all of its rows were seen: go on when nobody writes into it" in said
+    assert "next: runner resume 1   (or the same command again)" in said
+    assert "stopped       the prompt file changed while it was read" in desk.run(command=("status", "1"))
+    # and so it goes on
+    desk.server.answers = answer
+    desk.write(lines)
+    said = desk.run()
+    assert ("run 1 finished" in said, "the prompt file changed" in said) == (True, False)
+    assert desk.asked.total() == 30
