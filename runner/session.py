@@ -10,7 +10,7 @@ from typing import TypeVar
 import anyio
 from anyio import to_thread
 
-from runner import database, engine, ledger, opening, source, wiring
+from runner import database, engine, ledger, opening, source, spool, wiring
 from runner.attempt import Attempts
 from runner.backoff import RetryPolicy
 from runner.beside import keep_deadline, note_pace, tell_progress, tell_stop
@@ -279,7 +279,7 @@ def _tell_nobody(event: Event) -> None:
 def _nothing_to_do(job: Job, run: Run, observe: Observer) -> Summary:
     """Say so, and sum up what there is."""
     summary = opening.summary(run)
-    note = f"run {run.id} is finished and {job.input.name} has not changed: nothing is sent"
+    note = f"run {run.id} is finished and {spool.called(job.input)} has not changed: nothing is sent"
     restored = min(summary.skipped, summary.rows)
     observe(Started(run=run.id, input=str(job.input), rows=summary.rows, restored=restored, notes=(note,)))
     observe(Finished(summary=summary))
