@@ -241,6 +241,13 @@ class Store(Protocol):
         """
         ...
 
+    async def settled_between(self, first: int, last: int, *, failed_too: bool) -> Sequence[tuple[int, str, int]]:
+        """Give the rows that are done and stand on these lines, in their order: (position, key, fingerprint).
+
+        failed_too: those that have failed as well, broken ones never.
+        """
+        ...
+
     async def tried(self, keys: Sequence[str]) -> Mapping[str, int]:
         """Give the number of the last failed attempt of keys that have one."""
         ...

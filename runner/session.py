@@ -88,8 +88,8 @@ class _Session:
         self._known = Known(done=0, failed=0, broken=0, attempted=False)
         # rows settled in earlier sessions, among those that this one looks at
         self._restored = 0
-        # of these: rows that have changed since, where the file was looked through for them
-        self._changed = 0
+        # ... where the file was looked through for them
+        self._look = source.Look()
         # of the input: what it has, and what the store was told
         self._digest = self._noted = ""
         self._start = time.monotonic()
@@ -112,10 +112,10 @@ class _Session:
         self._known = await self._store.known()
         self._restored = await self._count_restored(given, unchanged=opened.input_digest == digest)
         # with changed rows in it the next session is to look through the input again, and to say so again
-        self._digest, self._noted = digest, "" if self._changed else digest
+        self._digest, self._noted = digest, "" if self._look.changed else digest
         await self._store.begin(rows=self._found.rows, digest=self._noted, identical=self._found.identical)
         scarce = [self._limits_note] if self._limits_note is not None else []
-        notes = [*where.notes, *scarce, *opening.notes(opened, self._wish, self._known, self._found, self._changed)]
+        notes = [*where.notes, *scarce, *opening.notes(opened, self._wish, self._known, self._found, self._look.changed)]
         self._tell(
             Started(
                 run=self._store.run_id,
@@ -133,7 +133,7 @@ class _Session:
         if self._fresh:
             return 0
         # rows may have come, gone or moved: only the file can tell which of them are settled
-        settled, self._changed = await source.count_settled(
+        self._look = await source.look(
             given,
             self._found,
             self._store,
@@ -141,7 +141,7 @@ class _Session:
             failed_too=not again,
             accept_changes=self._wish.accept_changes,
         )
-        return settled
+        return self._look.settled
 
     @property
     def _fresh(self) -> bool:
@@ -160,6 +160,7 @@ class _Session:
             limit=self._wish.limit,
             broken=self._known.broken > 0,
             accept_changes=self._wish.accept_changes,
+            untouched=self._look.untouched,
         )
         self._attempts = attempts
         failure: Exception | None = None

@@ -28,6 +28,11 @@ _SETTLED = (
     f"SELECT key, status, position, fingerprint, attempts, error_code IS '{BAD_ROW}' FROM items"  # noqa: S608 - our own words
     " WHERE run_id = ? AND key IN ({})"
 )
+_BETWEEN = (
+    "SELECT position, key, fingerprint FROM items WHERE run_id = ? AND position BETWEEN ? AND ? {}"  # noqa: S608 - as above
+    f"AND error_code IS NOT '{BAD_ROW}' ORDER BY position"
+)
+_DONE_ONLY = "AND status = 'done' "
 # an item's answer has its number in its row; the index holds the other attempts
 _FAILED_BEFORE = "run_id = ? AND item_key IN ({}) AND error_code IS NOT NULL"
 _TRIED = f"SELECT item_key, max(number) FROM attempts WHERE {_FAILED_BEFORE} GROUP BY item_key"  # noqa: S608 - as above
@@ -132,6 +137,10 @@ class RunStore:
                 before = found.get(key) or Settled(status=None, position=None, fingerprint=None, attempts=0)
                 found[key] = msgspec.structs.replace(before, attempts=max(number, before.attempts))
         return found
+
+    async def settled_between(self, first: int, last: int, *, failed_too: bool) -> Sequence[tuple[int, str, int]]:
+        """Give the settled rows that stand on these lines, in their order: (position, key, fingerprint)."""
+        return await self._reader.rows(_BETWEEN.format("" if failed_too else _DONE_ONLY), (self.run_id, first, last))
 
     async def tried(self, keys: Sequence[str]) -> Mapping[str, int]:
         """Give the number of the last failed attempt of keys that have one; ``settled`` leaves those of done rows out."""

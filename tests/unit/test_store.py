@@ -26,7 +26,7 @@ from runner.lock import held
 from runner.model import Attempt, Completion, LaneState, Outcome, Pace, Usage
 from runner.reader import StoreReader
 from runner.schema import APPLICATION_ID, VERSION
-from runner.store import _SETTLED, _TRIED, Known, RunStore
+from runner.store import _BETWEEN, _DONE_ONLY, _SETTLED, _TRIED, Known, RunStore
 
 pytestmark = pytest.mark.anyio
 
@@ -1108,13 +1108,27 @@ async def test_the_books_read_the_attempts_in_their_order_and_look_the_retries_u
     assert not [line for line in plan if line.startswith("SCAN")]
 
 
+async def test_rows_that_stand_on_some_lines_come_in_their_order(path: Path) -> None:
+    begin(path, new=True)
+    async with RunStore.own(path, 2) as other:
+        await other.save([done("a", 2)])
+    async with RunStore.own(path, 1) as store:
+        await store.save([done("c", 3), done("a", 1), failed("b", 2), broken("x", 2), done("d", 9), an_attempt("e", error="cut")])
+        of = -(2**63)
+        assert await store.settled_between(1, 3, failed_too=True) == [(1, "a", of + 1), (2, "b", of + 2), (3, "c", of + 3)]
+        assert await store.settled_between(2, 9, failed_too=False) == [(3, "c", of + 3), (9, "d", of + 9)]
+        assert await store.settled_between(4, 8, failed_too=True) == []
+
+
 async def test_settled_keys_are_found_by_indexes_whatever_the_size(path: Path) -> None:
     """A million keys are asked before the first new request of a session that goes on."""
     asked = [query.replace("?", "1").format("'a', 'b'") for query in (_SETTLED, _TRIED)]
+    asked += [query.replace("?", "1") for query in (_BETWEEN.format(""), _BETWEEN.format(_DONE_ONLY))]
     plan = [row[3] for query in asked for row in rows(path, f"EXPLAIN QUERY PLAN {query}")]
     assert plan == [
         "SEARCH items USING INDEX sqlite_autoindex_items_1 (run_id=? AND key=?)",
         "SEARCH attempts USING INDEX ix_attempts_run_id_item_key (run_id=? AND item_key=?)",
+        *["SEARCH items USING INDEX ix_items_run_id_position (run_id=? AND position>? AND position<?)"] * 2,
     ]
 
 
