@@ -3,14 +3,14 @@
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import anyio
 from msgspec import Struct, structs
 
-from runner import config, opening, outputs, plugins, session, source, spool, wiring
+from runner import config, ledger, opening, outputs, plugins, session, source, spool, wiring
 from runner.books import Books
 from runner.config import Job
 from runner.errors import UsageError
@@ -72,23 +72,29 @@ def run(
     observe: Observer | None = None,
     **settings: Any,
 ) -> Summary:
-    """Run a prompt file, a job file or standard input (``-``) to its end, or go on with it.
+    """Run a prompt file, a job file, standard input (``-``) or a pipe by name to its end, or go on with it.
 
     settings: any setting of a job by its last name (``model=...``, ``concurrency=...``). limit: only the first so many rows.
     accept_changes: send rows again whose prompt has changed since it was answered.
     Raises UsageError, StoreError, RunStoppedError. Safe to call again: nothing finished is sent twice.
     """
-    job = config.load(Path(file), settings)
+    job = config.load(file, settings)
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be 1 or more, not {limit}")
     wish = Wish(limit=limit, new=new, accept_changes=accept_changes, strict=strict)
-    job = spooled(job, db)
-    return blocking(lambda: execute(job, db, wish, Stop(), observe))
+    with spooled(job, db) as kept:
+        return blocking(lambda: execute(kept, db, wish, Stop(), observe))
 
 
-def spooled(job: Job, db: str | Path) -> Job:
-    """Keep standard input beside the store, where it is a job's input; outside the event loop, so that Ctrl-C ends the wait."""
-    return structs.replace(job, input=spool.keep(Path(db).resolve())) if job.input == spool.STDIN else job
+@contextmanager
+def spooled(job: Job, db: str | Path) -> Iterator[Job]:
+    """Keep an input that flows beside the store, if a run comes of it; outside the event loop, so that Ctrl-C ends the wait."""
+    if not spool.flows(job.input):
+        yield job
+        return
+    store = Path(db).resolve()
+    with spool.kept(job.input, store, lambda path: ledger.may_need(store, path)) as path:
+        yield structs.replace(job, input=path)
 
 
 def resume(
@@ -140,13 +146,13 @@ def describe(job: Job) -> Description:
 
 def check(file: str | Path, **settings: Any) -> Check:
     """Read everything, send nothing."""
-    job = wiring.settled_endpoint(config.load(Path(file), settings), os.environ)
+    job = wiring.settled_endpoint(config.load(file, settings), os.environ)
     refusal = None
     try:
         wiring.endpoint(job, os.environ)
     except UsageError as error:
         refusal = str(error)
-    with spool.for_a_while() if job.input == spool.STDIN else nullcontext(job.input) as path:
+    with spool.for_a_while(job.input) if spool.flows(job.input) else nullcontext(job.input) as path:
         given = opening.reader(path)
         found = source.scan(given)
         broken = opening.broken_rows(given, opening.template_of(job))

@@ -23,7 +23,7 @@ class Books(Struct, frozen=True, kw_only=True):
 
     A retry is an attempt that was not the first of its item; its cause is the error of the attempt before it. So a failed
     attempt counts once: in ``retries``, when another attempt of its item was written after it; in ``deciding``, when it
-    is its item's last and the item has failed; in neither, while the row is open.
+    is its item's last and the item has failed; in neither, while the row is open, or changed and not answered anew.
     """
 
     attempts: int
@@ -107,8 +107,10 @@ def _sums(run_id: int) -> sa.Select[Any]:
     its = (items.c.run_id == attempts.c.run_id, items.c.key == attempts.c.item_key)
     # behind a failure comes another failure, or at last the answer; the index holds no other attempts
     failed_again = sa.exists(later.id).where(*same, later.id > attempts.c.id, later.error_code.is_not(None))
-    answered, settled = (sa.exists().where(*its, items.c.status == status) for status in ("done", "failed"))
-    fate = sa.case((code.is_(None), None), (failed_again | answered, _RETRIED), (settled, _DECIDED), else_=_OPEN)
+    # a changed row that is sent again (--accept-changes) has an answer before its failures
+    answered = sa.exists().where(*its, items.c.status == "done", items.c.attempt_id > attempts.c.id)
+    given_up = sa.exists().where(*its, items.c.status == "failed")
+    fate = sa.case((code.is_(None), None), (failed_again | answered, _RETRIED), (given_up, _DECIDED), else_=_OPEN)
     silent = attempts.c.sent & attempts.c.output_tokens.is_(None)
     refused = attempts.c.status.is_not(None) & (attempts.c.status != 200)
     count = sa.func.count()

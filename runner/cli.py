@@ -6,8 +6,8 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -77,7 +77,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path())
 @_settings()
 @_db
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows of the file.")
@@ -88,7 +88,7 @@ def cli() -> None:
 @_quiet
 @_json
 def run(
-    file: Path,
+    file: str,
     db: str,
     limit: int | None,
     new: bool,
@@ -102,8 +102,8 @@ def run(
     """Run FILE, or go on with it if it was interrupted.
 
     FILE is a prompt file (JSON lines, also .gz), whose settings stand in the .toml of the same name beside it,
-    or a job file (.toml) that names one, or - for standard input. Options win over RUNNER_* variables, these
-    over the file.
+    or a job file (.toml) that names one, or - for standard input; a pipe by name is read as that is. Options
+    win over RUNNER_* variables, these over the file.
     """
     from runner import api, config, drive, report
     from runner.opening import Wish
@@ -113,7 +113,8 @@ def run(
         click.echo(report.configuration(api.describe(job), as_json=as_json))
         return
     wish = Wish(limit=limit, new=new, accept_changes=accept_changes, strict=strict)
-    sys.exit(drive.drive(api.spooled(job, db), db, wish, quiet=quiet, as_json=as_json))
+    with _in_good_order(), api.spooled(job, db) as kept:
+        sys.exit(drive.drive(kept, db, wish, quiet=quiet, as_json=as_json))
 
 
 @cli.command()
@@ -186,10 +187,10 @@ def errors(run_id: int | None, db: str, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path())
 @_settings()
 @_json
-def check(file: Path, as_json: bool, **settings: Any) -> None:
+def check(file: str, as_json: bool, **settings: Any) -> None:
     """Read everything, send nothing: rows, broken lines, duplicate ids, the settings in force.
 
     Exit code 1 when rows are broken, 2 when `runner run` would refuse to start.
@@ -238,13 +239,14 @@ def main() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             # a terminal that cannot show a character gets its number, not a traceback
             stream.reconfigure(errors="backslashreplace")
-    if hasattr(signal, "SIGPIPE") and ("--help" in sys.argv or not _SENDING.intersection(sys.argv)):
+    reading = "--help" in sys.argv or not _SENDING.intersection(sys.argv)
+    if hasattr(signal, "SIGPIPE") and reading:
         # `runner list | head` ends as quietly as `ls | head`; a connection that breaks must not end a run like that
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        _end_in_good_order()
     try:
-        cli.main(standalone_mode=False)
-        sys.stdout.flush()
+        with _in_good_order() if reading else nullcontext():
+            cli.main(standalone_mode=False)
+            sys.stdout.flush()
         code = 0
     except click.ClickException as error:
         error.show()
@@ -273,16 +275,23 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
-def _end_in_good_order() -> None:
-    """Let SIGTERM and SIGHUP end a command as Ctrl-C does: an export takes its unfinished file away."""
+@contextmanager
+def _in_good_order() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end what is done inside as Ctrl-C does: a copy or an export takes its unfinished file away."""
 
     def end(*_: object) -> NoReturn:
         sys.exit(143)
 
-    for kind in (signal.SIGTERM, signal.SIGHUP):
-        # what our parent had us ignore (nohup) stays ignored
-        if signal.getsignal(kind) is not signal.SIG_IGN:
-            signal.signal(kind, end)
+    known = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+    # what our parent had us ignore (nohup) stays ignored
+    before = {kind: signal.getsignal(kind) for kind in known if signal.getsignal(kind) is not signal.SIG_IGN}
+    for kind in before:
+        signal.signal(kind, end)
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 def _open_missing_files() -> None:

@@ -16,7 +16,7 @@ from runner.dials import BY_NAME, DIALS, Dial
 from runner.errors import UsageError
 from runner.model import Json, Params
 from runner.packed import bare
-from runner.spool import STDIN
+from runner.spool import STDIN, flows, path_of
 from runner.text import nearest
 
 _ANSWER = tuple(dial.name for dial in DIALS if dial.answer)
@@ -25,7 +25,7 @@ _ANSWER = tuple(dial.name for dial in DIALS if dial.answer)
 class Job(Struct, frozen=True, kw_only=True):
     """What to do."""
 
-    # absolute path of the prompt file; - for standard input that was not read yet
+    # absolute path of the prompt file; what flows (- is standard input) until it was read
     input: Path
     provider: str
     # None: none was named, and nothing can be sent
@@ -70,13 +70,13 @@ class Job(Struct, frozen=True, kw_only=True):
         return {name: settings[name] for name in _ANSWER}
 
 
-def load(file: Path, options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Job:
+def load(file: str | Path, options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Job:
     """Make the job of a prompt file or a job file.
 
     options: setting -> value for those given on the command line, or as arguments. Raises UsageError.
     """
     environment = os.environ if environment is None else environment
-    source, table, named = _files(file)
+    source, table, named = _files(path_of(file))
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for dial, value in _from_table(table, named):
@@ -148,12 +148,16 @@ def _files(file: Path) -> tuple[Path, dict[str, Any], Path]:
             raise UsageError(f"input must be a text, not {own!r} (in {sibling})")
         if (sibling.parent / own).resolve() != file.resolve():
             raise UsageError(f"{sibling} stands beside {file} but names {own} as its input; mend the name, or run {sibling}")
-        return file.resolve(), table, sibling
+        # a pipe without a name, as a shell makes it, has no other path than the one it was given by
+        return file.absolute() if flows(file) else file.resolve(), table, sibling
     table = _toml(file)
     named = table.get("input")
     if not isinstance(named, str) or not named:
         raise UsageError(f'{file} names no prompt file; add a line such as input = "prompts.jsonl"')
-    source = (file.parent / named).resolve()
+    source = file.absolute().parent / named
+    if named == str(STDIN) or flows(source):
+        return STDIN if named == str(STDIN) else source, table, file
+    source = source.resolve()
     if source.is_dir():
         raise UsageError(f"{file} names the prompt file {source}, which is a folder")
     if not source.is_file():

@@ -35,7 +35,7 @@ def drive(job: Job, db: str, wish: Wish, *, quiet: bool, as_json: bool) -> int:
         summary = blocking(lambda: _until_signalled(job, db, wish, observe.tell, caught))
     if caught and not summary.finished:
         return 130 if caught[0] == signal.SIGINT else 143
-    return 1 if summary.failed or summary.stop_reason is not None else 0
+    return 1 if summary.failed or summary.kept or summary.stop_reason is not None else 0
 
 
 def _leave(error: StoreError) -> NoReturn:

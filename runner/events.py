@@ -6,6 +6,9 @@ from msgspec import Struct
 
 from runner.model import Outcome, Pace
 
+INPUT_CHANGED = "the prompt file changed while it was read"
+"""The stop reason of a session that nobody has asked to stop."""
+
 
 class Quantiles(Struct, frozen=True, kw_only=True):
     """Median and 95th percentile of a duration, in seconds; None when nothing was measured."""
@@ -31,6 +34,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     # of this session
     done_now: int
     failed_now: int
+    # of failed_now: rows that had changed and were sent again; they stay done, with their earlier answers
+    kept: int
     attempts_now: int
     # tokens of this session where they are known, failed attempts included; None: no usage was reported
     input_tokens: int | None
@@ -38,7 +43,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     time_to_first_token: Quantiles
     duration: Quantiles
     elapsed_s: float
-    # rows of the run that are no longer in the input, and rows whose content changed under the same id
+    # rows of the run that are no longer in the input, and rows whose answer is to what they asked before they changed
     missing: int
     changed: int
     # why it ended early, one sentence; None when it did not

@@ -239,7 +239,21 @@ class Store(Protocol):
     """The run's memory, as the run sees it."""
 
     async def settled(self, keys: Sequence[str]) -> Mapping[str, Settled]:
-        """Look keys up; those the store knows nothing of are left out."""
+        """Look keys up; those the store knows nothing of are left out.
+
+        Of a row that is done ``attempts`` leaves out what has failed behind its answer: ``tried`` tells.
+        """
+        ...
+
+    async def settled_between(self, first: int, last: int, *, failed_too: bool) -> Sequence[tuple[int, str, int]]:
+        """Give the rows that are done and stand on these lines, in their order: (position, key, fingerprint).
+
+        failed_too: those that have failed as well, broken ones never.
+        """
+        ...
+
+    async def tried(self, keys: Sequence[str]) -> Mapping[str, int]:
+        """Give the number of the last failed attempt of keys that have one."""
         ...
 
     async def reposition(self, moved: Sequence[tuple[str, int]]) -> None:
@@ -257,7 +271,7 @@ class Store(Protocol):
     async def save(self, entries: Sequence[Entry]) -> None:
         """Write all entries in one transaction; on return they survive a kill.
 
-        A success is never overwritten, but by an outcome of another question.
+        A success is never overwritten, but by the answer to another question.
         """
         ...
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from runner import database, spool
-from runner.errors import UsageError
+from runner.errors import StoreError, UsageError
 from runner.model import Json
 from runner.schema import runs
 
@@ -52,6 +52,19 @@ def get_run(store: Path, run_id: int) -> Opened:
     if run is None:
         raise UsageError(f"there is no run {run_id} in {store}; `runner list` shows them")
     return _found(run)
+
+
+def may_need(store: Path, source: Path) -> bool:
+    """Tell whether a run is over this very file; True where that cannot be asked now."""
+    if not store.is_file() or not store.stat().st_size:
+        return False
+    try:
+        with _transaction(store, write=False) as connection:
+            return connection.execute(sa.select(runs.c.id).where(runs.c.input == str(source)).limit(1)).first() is not None
+    except StoreError as error:
+        # these say that it is no store of ours: no database at all, or one without such a table
+        name = getattr(getattr(error.__cause__, "orig", None), "sqlite_errorname", None)
+        return name not in ("SQLITE_NOTADB", "SQLITE_ERROR")
 
 
 def rows_of(store: Path, source: Path, digest: str) -> int | None:

@@ -69,6 +69,8 @@ class Item(Struct, frozen=True, kw_only=True):
     fingerprint: int
     # attempts already on the books from earlier sessions
     attempts_before: int = 0
+    # the store holds an answer to what the row asked before it changed
+    answered: bool = False
 
 
 class HttpCall(Struct, frozen=True, kw_only=True):
@@ -157,6 +159,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     attempt: Attempt | None = None
     # all attempts of the item, over all sessions
     attempts: int = 0
+    # a failure behind which the row stays done: it keeps the answer to what it asked before it changed
+    kept: bool = False
 
 
 Entry: TypeAlias = Attempt | Outcome

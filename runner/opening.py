@@ -175,6 +175,7 @@ def summary(run: Run) -> Summary:
         skipped=min(settled, rows),
         done_now=0,
         failed_now=0,
+        kept=0,
         attempts_now=0,
         input_tokens=None,
         output_tokens=None,

@@ -243,6 +243,7 @@ def _brief(outcome: Outcome) -> dict[str, Any]:
     return {
         "id": outcome.key,
         "status": outcome.status,
+        "kept": outcome.kept,
         "finish_reason": completion.finish_reason if completion is not None else None,
         "error_code": outcome.error_code,
         "input_tokens": usage.input_tokens if usage is not None else None,

@@ -80,7 +80,7 @@ def done(item: Item, number: int, attempt: Attempt, completion: Completion) -> O
 
 
 def failed(item: Item, number: int, attempt: Attempt | None, code: str | None, error: str | None) -> Outcome:
-    """Give the outcome of an item that was not."""
+    """Give the outcome of an item that was not; an answer from before a change outlives it."""
     return Outcome(
         key=item.key,
         position=item.position,
@@ -91,4 +91,5 @@ def failed(item: Item, number: int, attempt: Attempt | None, code: str | None, e
         error=error,
         attempt=attempt,
         attempts=number,
+        kept=item.answered,
     )

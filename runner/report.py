@@ -10,7 +10,7 @@ import msgspec
 from runner.advice import advice
 from runner.api import DEFAULT_STORE, Check, Description
 from runner.books import Books
-from runner.events import Quantiles, Started, Stopping, Summary
+from runner.events import INPUT_CHANGED, Quantiles, Started, Stopping, Summary
 from runner.model import LaneState, Pace, Run
 from runner.prompts import BAD_ROW
 from runner.reader import ErrorGroup
@@ -39,12 +39,18 @@ def summary(end: Summary, db: str) -> str:
     state = "finished" if end.finished else "not finished"
     counts = f"{end.done_now:,} done, {end.failed_now:,} failed, {end.skipped:,} skipped (settled before)"
     lines = [f"run {end.run} {state}: {counts} of {_rows(end.rows)} in {clock(end.elapsed_s)}"]
+    if end.stop_reason == INPUT_CHANGED:
+        # any other reason was told when it came
+        lines.append(f"  {INPUT_CHANGED}, so not all of its rows were seen: go on when nobody writes into it")
     if end.attempts_now:
         lines.append(f"  tokens        {_count(end.input_tokens)} in, {_count(end.output_tokens)} out")
         lines.append(f"  first token   {_quantiles(end.time_to_first_token)}")
         lines.append(f"  whole answer  {_quantiles(end.duration)}")
     if end.missing:
         lines.append(f"  {_rows(end.missing)} of this run no longer in the file; their results are kept")
+    if end.kept:
+        kept = f"failed when sent again and kept the earlier answer: {_command('status', end.run, db)} counts the causes"
+        lines.append(f"  {_rows(end.kept)} that had changed {kept}")
     if end.changed:
         kept = "changed since; the answers are kept, `--accept-changes` sends such rows again"
         lines.append(f"  {_rows(end.changed)} {kept}")

@@ -5,7 +5,7 @@ and fro for every cursor, they cost more than SQLite's own work.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -19,8 +19,11 @@ _ITEM = insert(items)
 _UPSERT = _ITEM.on_conflict_do_update(
     index_elements=["run_id", "key"],
     set_={column.name: _ITEM.excluded[column.name] for column in items.columns if column.name not in ("id", "run_id", "key")},
-    # a success is never overwritten; the answer to another question under the same key is (--accept-changes)
-    where=sa.or_(items.c.status != sa.literal_column("'done'"), items.c.fingerprint != _ITEM.excluded.fingerprint),
+    # a success is never overwritten, but by the answer to another question under the same key (--accept-changes)
+    where=sa.or_(
+        items.c.status != sa.literal_column("'done'"),
+        sa.and_(_ITEM.excluded.status == sa.literal_column("'done'"), items.c.fingerprint != _ITEM.excluded.fingerprint),
+    ),
 )
 
 
@@ -37,23 +40,34 @@ _ITEM_NAMES = tuple(column.name for column in items.columns if column.name != "i
 
 SAVE_ATTEMPT = _compiled(sa.insert(attempts), _ATTEMPT_NAMES)
 SAVE_ITEM = _compiled(_UPSERT, _ITEM_NAMES)
+# behind a failure that leaves an answer alone: no more than how often the row was sent
+KEEP_ITEM = "UPDATE items SET attempts = ? WHERE run_id = ? AND key = ?"
 LAST_ATTEMPT = "SELECT coalesce(max(id), 0) FROM attempts"
 FORGET_ATTEMPTS = "DELETE FROM attempts WHERE run_id = ? AND id > ?"
 FORGET_ITEMS = "DELETE FROM items WHERE run_id = ? AND attempt_id > ?"
 
 
-def rows(run_id: int, entries: Sequence[Entry], last: int) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+class Rows(NamedTuple):
+    """The values of a batch, for SAVE_ATTEMPT, SAVE_ITEM and KEEP_ITEM."""
+
+    sent: list[tuple[Any, ...]]
+    settled: list[tuple[Any, ...]]
+    kept: list[tuple[Any, ...]]
+
+
+def rows(run_id: int, entries: Sequence[Entry], last: int) -> Rows:
     """Give the rows of attempts and items; attempts are numbered on from ``last``."""
-    sent: list[tuple[Any, ...]] = []
-    settled: list[tuple[Any, ...]] = []
+    sent, settled, kept = found = Rows([], [], [])
     for entry in entries:
         attempt = entry if isinstance(entry, Attempt) else entry.attempt
         if attempt is not None:
             last += 1
             sent.append(_attempt(run_id, last, attempt))
-        if isinstance(entry, Outcome):
+        if isinstance(entry, Outcome) and entry.kept:
+            kept.append((entry.attempts, run_id, entry.key))
+        elif isinstance(entry, Outcome):
             settled.append(_item(run_id, entry, last if attempt is not None else None))
-    return sent, settled
+    return found
 
 
 def _attempt(run_id: int, id_: int, attempt: Attempt) -> tuple[Any, ...]:

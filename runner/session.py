@@ -10,14 +10,14 @@ from typing import TypeVar
 import anyio
 from anyio import to_thread
 
-from runner import database, engine, ledger, opening, source, wiring
+from runner import database, engine, ledger, opening, source, spool, wiring
 from runner.attempt import Attempts
 from runner.backoff import RetryPolicy
 from runner.beside import keep_deadline, note_pace, tell_progress, tell_stop
 from runner.client import HttpExchange
 from runner.config import Job
 from runner.errors import StoreError
-from runner.events import Event, Finished, Progress, Saved, Started, Summary
+from runner.events import INPUT_CHANGED, Event, Finished, Progress, Saved, Started, Summary
 from runner.interfaces import Observer
 from runner.judge import Judge
 from runner.limits import Lanes
@@ -70,7 +70,7 @@ async def execute(job: Job, store_path: Path, wish: Wish, stop: Stop, observe: O
                 secrets=where.secrets,
             )
             await session.run(attempts, given)
-        summary = await session.end()
+        summary = await session.end(given)
     observe(Finished(summary=summary))
     if stop.error is not None and not summary.finished:
         raise stop.error
@@ -88,8 +88,8 @@ class _Session:
         self._known = Known(done=0, failed=0, broken=0, attempted=False)
         # rows settled in earlier sessions, among those that this one looks at
         self._restored = 0
-        # of these: rows that have changed since, where the file was looked through for them
-        self._changed = 0
+        # ... where the file was looked through for them
+        self._look = source.Look()
         # of the input: what it has, and what the store was told
         self._digest = self._noted = ""
         self._start = time.monotonic()
@@ -112,10 +112,10 @@ class _Session:
         self._known = await self._store.known()
         self._restored = await self._count_restored(given, unchanged=opened.input_digest == digest)
         # with changed rows in it the next session is to look through the input again, and to say so again
-        self._digest, self._noted = digest, "" if self._changed else digest
+        self._digest, self._noted = digest, "" if self._look.changed else digest
         await self._store.begin(rows=self._found.rows, digest=self._noted, identical=self._found.identical)
         scarce = [self._limits_note] if self._limits_note is not None else []
-        notes = [*where.notes, *scarce, *opening.notes(opened, self._wish, self._known, self._found, self._changed)]
+        notes = [*where.notes, *scarce, *opening.notes(opened, self._wish, self._known, self._found, self._look.changed)]
         self._tell(
             Started(
                 run=self._store.run_id,
@@ -133,7 +133,7 @@ class _Session:
         if self._fresh:
             return 0
         # rows may have come, gone or moved: only the file can tell which of them are settled
-        settled, self._changed = await source.count_settled(
+        self._look = await source.look(
             given,
             self._found,
             self._store,
@@ -141,7 +141,7 @@ class _Session:
             failed_too=not again,
             accept_changes=self._wish.accept_changes,
         )
-        return settled
+        return self._look.settled
 
     @property
     def _fresh(self) -> bool:
@@ -160,6 +160,7 @@ class _Session:
             limit=self._wish.limit,
             broken=self._known.broken > 0,
             accept_changes=self._wish.accept_changes,
+            untouched=self._look.untouched,
         )
         self._attempts = attempts
         failure: Exception | None = None
@@ -186,16 +187,18 @@ class _Session:
         slots = self.lanes.slots
         return slots + max(16, slots) + min(self.lanes.stuck(), STUCK)
 
-    async def end(self) -> Summary:
+    async def end(self, given: source.Input) -> Summary:
         """Note how far the run has come, and sum the session up."""
         known = await self._store.known()
         settled = self._source.settled + self._count.done + self._count.failed
         # a stop may come when nothing is left to stop
-        finished = self._source.complete and settled == self._found.rows
+        finished = settled == self._rows and (self._source.complete or await self._rest_settled(known, given))
         stop_reason = self._stop.reason if not finished else None
         if self._source.complete and not finished and stop_reason is None:
-            stop_reason = "the prompt file changed while it was read"
-        digest = "" if self._source.changed else self._digest
+            stop_reason = INPUT_CHANGED
+        changed = self._source.changed + self._count.kept
+        # behind a limit rows may have moved or changed: the next session is to look
+        digest = "" if changed or not self._source.complete else self._digest
         if finished and digest != self._noted:
             await self._store.begin(rows=self._found.rows, digest=digest)
         await self._store.finish(complete=finished, stop_reason=stop_reason)
@@ -208,20 +211,28 @@ class _Session:
             done=known.done,
             failed=known.failed + known.broken,
             broken=known.broken,
-            skipped=self._source.settled,
+            skipped=self._found.rows - self._count.done - self._count.failed if finished else self._source.settled,
             done_now=self._count.done,
             failed_now=self._count.failed,
+            kept=self._count.kept,
             attempts_now=self._count.attempts,
             input_tokens=self._count.input_tokens,
             output_tokens=self._count.output_tokens,
             time_to_first_token=first_token,
             duration=duration,
             elapsed_s=time.monotonic() - self._start,
-            missing=max(0, before - self._source.seen) if finished else 0,
-            changed=self._source.changed,
+            missing=max(0, before - self._source.seen) if finished and self._source.complete else 0,
+            changed=changed,
             stop_reason=stop_reason,
             same_command=not self._wish.new and self._wish.limit is None,
         )
+
+    async def _rest_settled(self, known: Known, given: source.Input) -> bool:
+        """Tell whether the rows behind a limit are all settled, as in a run that was finished before."""
+        enough = known.done + known.failed + known.broken >= self._found.rows
+        if self._wish.limit is None or self._stop.requested or not enough:
+            return False
+        return await source.all_settled(given, self._found, opening.template_of(self._job), self._store)
 
     async def _save(self, entries: list[Entry]) -> None:
         await self._store.save(entries)
@@ -269,7 +280,7 @@ def _tell_nobody(event: Event) -> None:
 def _nothing_to_do(job: Job, run: Run, observe: Observer) -> Summary:
     """Say so, and sum up what there is."""
     summary = opening.summary(run)
-    note = f"run {run.id} is finished and {job.input.name} has not changed: nothing is sent"
+    note = f"run {run.id} is finished and {spool.called(job.input)} has not changed: nothing is sent"
     restored = min(summary.skipped, summary.rows)
     observe(Started(run=run.id, input=str(job.input), rows=summary.rows, restored=restored, notes=(note,)))
     observe(Finished(summary=summary))

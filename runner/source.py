@@ -2,14 +2,14 @@
 
 import re
 from array import array
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Container, Generator, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from anyio import to_thread
-from msgspec import Struct, structs
+from msgspec import Struct, field, structs
 
 from runner.errors import UsageError
 from runner.interfaces import Store
@@ -65,6 +65,17 @@ class Counts(Struct):
     changed: int = 0
     # the input was read to its end
     complete: bool = False
+
+
+class Look(Struct):
+    """What a look through the settled rows of an input showed."""
+
+    # rows that are settled already and stay so
+    settled: int = 0
+    # settled rows that ask something else since
+    changed: int = 0
+    # batches, by ``_mark``, of rows that are all settled, as they were and where they were: nothing is to be done for them
+    untouched: set[int] = field(default_factory=set)
 
 
 def scan(given: Input) -> Scan:
@@ -203,21 +214,28 @@ async def items(
     limit: int | None,
     broken: bool = True,
     accept_changes: bool = False,
+    untouched: Container[int] = frozenset(),
 ) -> AsyncGenerator[Item | Outcome, None]:
     """Give what is still to be done, in input order.
 
     fresh: the store knows nothing of this run, so it need not be asked. limit: look at the first so many rows only. broken: the
     store may hold broken rows, which are forgotten when they have gone. accept_changes: settled rows that ask something else
-    now come again.
+    now come again. untouched: what a ``Look`` has found to be so, which need not be looked up once more.
     """
     rows = islice(keyed(given.read(), found.repeated), limit)
     line = 0
     while batch := await to_thread.run_sync(_batch, rows):
         known: Mapping[str, Settled] = {}
+        tried: Mapping[str, int] = {}
         if not fresh:
-            known = await store.settled([key for key, _ in batch])
-            await _reposition(store, batch, known)
             line = await _forget(store, batch, line) if broken else line
+            if _mark(batch) in untouched or await _is_untouched(store, batch, failed_too=not retry_failed):
+                counts.settled += len(batch)
+                counts.seen += len(batch)
+                continue
+            known = await store.settled([key for key, _ in batch])
+            tried = await _tried_anew(store, batch, known) if accept_changes else tried
+            await _reposition(store, batch, known)
         for key, row in batch:
             before = known.get(key)
             if before is None or before.broken:
@@ -233,7 +251,8 @@ async def items(
                 continue
             candidate = item(row, key, template)
             if isinstance(candidate, Item):
-                yield structs.replace(candidate, attempts_before=before.attempts)
+                number = max(before.attempts, tried.get(key, 0))
+                yield structs.replace(candidate, attempts_before=number, answered=before.status == "done")
             elif before.status is None or retried:
                 yield candidate
             else:
@@ -244,6 +263,18 @@ async def items(
         if broken and not fresh:
             await store.forget_broken(line + 1, None, [])
         counts.complete = True
+
+
+async def _tried_anew(store: Store, batch: Sequence[tuple[str, Row]], known: Mapping[str, Settled]) -> Mapping[str, int]:
+    """Look up how often changed rows that are done were sent behind their answers."""
+    done = [(key, row, before) for key, row in batch if (before := known.get(key)) and before.status == "done"]
+    changed = [key for key, row, before in done if before.fingerprint != fingerprint(row)]
+    return await store.tried(changed) if changed else {}
+
+
+def _mark(batch: Sequence[tuple[str, Row]]) -> int:
+    """Recognise a batch by its first line and its keys, should the file change between two readings; for one session only."""
+    return hash((batch[0][1].line, *(key for key, _ in batch)))
 
 
 def _batch(rows: Iterator[tuple[str, Row]]) -> list[tuple[str, Row]]:
@@ -258,25 +289,47 @@ def _batch(rows: Iterator[tuple[str, Row]]) -> list[tuple[str, Row]]:
     return batch
 
 
-async def count_settled(
+async def look(
     given: Input, found: Scan, store: Store, *, limit: int | None, failed_too: bool, accept_changes: bool = False
-) -> tuple[int, int]:
-    """Count the rows of the input that are settled already and stay so, and those that ask something else since.
+) -> Look:
+    """Look through the settled rows of the input before a session begins.
 
-    failed_too: failed ones stay so. accept_changes: changed ones do not.
+    failed_too: failed ones stay settled. accept_changes: changed ones do not.
     """
     rows = islice(keyed(given.read(), found.repeated), limit)
     statuses = ("done", "failed") if failed_too else ("done",)
-    settled = changed = 0
+    seen = Look()
     while batch := await to_thread.run_sync(_batch, rows):
+        if await _is_untouched(store, batch, failed_too=failed_too):
+            seen.settled += len(batch)
+            seen.untouched.add(_mark(batch))
+            continue
         known = await store.settled([key for key, _ in batch])
         for key, row in batch:
             before = known.get(key)
             if before is not None and before.status in statuses and not before.broken:
-                other = before.fingerprint != fingerprint(row)
-                changed += other
-                settled += not (accept_changes and other)
-    return settled, changed
+                changed = before.fingerprint != fingerprint(row)
+                seen.changed += changed
+                seen.settled += not (accept_changes and changed)
+    return seen
+
+
+async def _is_untouched(store: Store, batch: Sequence[tuple[str, Row]], *, failed_too: bool) -> bool:
+    """Tell whether all rows of a batch are settled, as they are and where they are: at a third of the price of a look-up."""
+    found = await store.settled_between(batch[0][1].line, batch[-1][1].line, failed_too=failed_too)
+    return len(found) == len(batch) and found == [(row.line, key, fingerprint(row)) for key, row in batch]
+
+
+async def all_settled(given: Input, found: Scan, template: Template, store: Store) -> bool:
+    """Tell whether every row of the input has an outcome; broken rows have one as long as they are broken."""
+    rows = keyed(given.read(), found.repeated)
+    while batch := await to_thread.run_sync(_batch, rows):
+        known = await store.settled([key for key, _ in batch])
+        for key, row in batch:
+            before = known.get(key)
+            if before is None or before.status is None or (before.broken and isinstance(item(row, key, template), Item)):
+                return False
+    return True
 
 
 async def _forget(store: Store, batch: Sequence[tuple[str, Row]], line: int) -> int:

@@ -52,18 +52,17 @@ class Stop:
 
 
 class Interruptible:
-    """The context of one wait of one task; ``interrupted`` tells whether a stop has ended it.
+    """The context of one wait of one task, which a stop ends.
 
     By the means of ``asyncio.timeout``, as every request has such a wait and anyio's scope costs ten times as much.
     """
 
-    __slots__ = ("_asked", "_stop", "_task", "_waits", "interrupted")
+    __slots__ = ("_asked", "_stop", "_task", "_waits")
 
     def __init__(self, stop: Stop, waits: "set[Interruptible]") -> None:
         self._stop, self._waits = stop, waits
         self._task: asyncio.Task[object] | None = None
         self._asked = False
-        self.interrupted = False
 
     def __enter__(self) -> Self:
         self._task = asyncio.current_task()
@@ -85,5 +84,4 @@ class Interruptible:
             return False
         task.uncancel()
         # should it have been cancelled from elsewhere too, anyio says so again at the next wait
-        self.interrupted = isinstance(error, asyncio.CancelledError)
-        return self.interrupted
+        return isinstance(error, asyncio.CancelledError)

@@ -22,14 +22,19 @@ from runner.errors import RunLockedError
 from runner.lock import RunLock
 from runner.model import Entry, Pace, Settled
 from runner.prompts import BAD_ROW
-from runner.rows import FORGET_ATTEMPTS, FORGET_ITEMS, LAST_ATTEMPT, SAVE_ATTEMPT, SAVE_ITEM, rows
+from runner.rows import FORGET_ATTEMPTS, FORGET_ITEMS, KEEP_ITEM, LAST_ATTEMPT, SAVE_ATTEMPT, SAVE_ITEM, rows
 from runner.schema import attempts, items, runs
 
 _SETTLED = (
     f"SELECT key, status, position, fingerprint, attempts, error_code IS '{BAD_ROW}' FROM items"  # noqa: S608 - our own words
     " WHERE run_id = ? AND key IN ({})"
 )
-# of an item that is not done all attempts have failed, and only those are in the index
+_BETWEEN = (
+    "SELECT position, key, fingerprint FROM items WHERE run_id = ? AND position BETWEEN ? AND ? {}"  # noqa: S608 - as above
+    f"AND error_code IS NOT '{BAD_ROW}' ORDER BY position"
+)
+_DONE_ONLY = "AND status = 'done' "
+# an item's answer has its number in its row; the index holds the other attempts
 _FAILED_BEFORE = "run_id = ? AND item_key IN ({}) AND error_code IS NOT NULL"
 _TRIED = f"SELECT item_key, max(number) FROM attempts WHERE {_FAILED_BEFORE} GROUP BY item_key"  # noqa: S608 - as above
 
@@ -129,11 +134,18 @@ class RunStore:
         found = {key: Settled(*rest) for key, *rest in known}
         open_keys = [key for key in keys if (one := found.get(key)) is None or one.status != "done"]
         if open_keys:
-            query = _TRIED.format(_places(open_keys))
-            for key, number in await self._reader.rows(query, (self.run_id, *open_keys)):
+            for key, number in (await self.tried(open_keys)).items():
                 before = found.get(key) or Settled(status=None, position=None, fingerprint=None, attempts=0)
                 found[key] = msgspec.structs.replace(before, attempts=max(number, before.attempts))
         return found
+
+    async def settled_between(self, first: int, last: int, *, failed_too: bool) -> Sequence[tuple[int, str, int]]:
+        """Give the settled rows that stand on these lines, in their order: (position, key, fingerprint)."""
+        return await self._reader.rows(_BETWEEN.format("" if failed_too else _DONE_ONLY), (self.run_id, first, last))
+
+    async def tried(self, keys: Sequence[str]) -> Mapping[str, int]:
+        """Give the number of the last failed attempt of keys that have one; ``settled`` leaves those of done rows out."""
+        return dict(await self._reader.rows(_TRIED.format(_places(keys)), (self.run_id, *keys)))
 
     async def reposition(self, moved: Sequence[tuple[str, int]]) -> None:
         """Note the new places of rows that have moved in the input: (key, position)."""
@@ -170,10 +182,10 @@ class RunStore:
                 driver.execute(forget, (self.run_id, self._last_attempt))
         ((last,),) = driver.execute(LAST_ATTEMPT)
         begun.append(last)
-        sent, settled = rows(self.run_id, entries, last)
-        driver.executemany(SAVE_ATTEMPT, sent)
-        driver.executemany(SAVE_ITEM, settled)
-        return int(last) + len(sent)
+        found = rows(self.run_id, entries, last)
+        for statement, values in ((SAVE_ATTEMPT, found.sent), (SAVE_ITEM, found.settled), (KEEP_ITEM, found.kept)):
+            driver.executemany(statement, values)
+        return int(last) + len(found.sent)
 
     async def finish(self, *, complete: bool, stop_reason: str | None) -> None:
         """Note how the session ended; ``complete``: every row of the input has an outcome."""

@@ -12,6 +12,8 @@ class Tally(Struct):
 
     done: int = 0
     failed: int = 0
+    # of the failed: rows that stay done, with the answer from before they changed
+    kept: int = 0
     attempts: int = 0
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -24,6 +26,7 @@ class Tally(Struct):
         if isinstance(entry, Outcome):
             self.done += entry.status == "done"
             self.failed += entry.status == "failed"
+            self.kept += entry.kept
         if attempt is None:
             return
         self.attempts += 1

@@ -1,6 +1,5 @@
 """Job + environment -> the parts of a session: where to send, with which key, through which proxy."""
 
-import ipaddress
 import sys
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
@@ -10,7 +9,8 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
-from runner import plugins
+from runner import address, plugins
+from runner.address import is_loopback
 from runner.classify import MONEY_CODES, snake
 from runner.client import Deadlines, HttpClient
 from runner.config import Job
@@ -60,7 +60,7 @@ def settled_endpoint(job: Job, environment: Mapping[str, str]) -> Job:
         base_url = environment.get(module.BASE_URL_ENV) or module.DEFAULT_BASE_URL
         used = bool(environment.get(module.BASE_URL_ENV))
         sources["base_url"] = f"environment {module.BASE_URL_ENV}" if used else "the provider's default"
-    return structs.replace(job, base_url=_checked(base_url), sources=sources)
+    return structs.replace(job, base_url=address.checked(base_url, sources["base_url"]), sources=sources)
 
 
 def limits(job: Job) -> tuple[Limits, str | None]:
@@ -122,7 +122,7 @@ def endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
     if proxy is not None:
         notes.append(f"requests go through the proxy {_without_user(proxy)}")
     parts = urlsplit(job.base_url)
-    if value and parts.scheme == "http" and not _loopback(parts.hostname or ""):
+    if value and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         notes.append(f"the key travels unencrypted to {parts.hostname} (http)")
     return Endpoint(
         base_url=job.base_url,
@@ -165,31 +165,11 @@ def _codes(job: Job) -> dict[str, frozenset[str]]:
     return added
 
 
-def _checked(base_url: str) -> str:
-    try:
-        parts = urlsplit(base_url)
-        host = parts.hostname
-        _ = parts.port
-    except ValueError as error:
-        raise UsageError(f"base_url {base_url!r} is not an address: {error}") from error
-    try:
-        (host or "").encode("idna")
-    except UnicodeError:
-        raise UsageError(f"base_url {base_url!r} names a host that cannot be one: {host}") from None
-    if parts.username is not None or parts.password is not None:
-        raise UsageError("base_url must hold no user name or password; keys come from the environment")
-    if parts.scheme not in ("http", "https") or not host:
-        raise UsageError(f"base_url {base_url!r} is not an address; it must look like https://host/v1")
-    if parts.query or parts.fragment:
-        raise UsageError(f"base_url {base_url!r} must end with its path, without ? or #")
-    return base_url.rstrip("/")
-
-
 def _proxy(base_url: str) -> str | None:
     """Find the proxy that the environment names for an address; loopback is never sent through one."""
     parts = urlsplit(base_url)
     host = parts.hostname or ""
-    if _loopback(host) or urllib.request.proxy_bypass(host):
+    if is_loopback(host) or urllib.request.proxy_bypass(host):
         return None
     proxies = urllib.request.getproxies_environment()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
@@ -209,12 +189,3 @@ def _proxy(base_url: str) -> str | None:
 def _without_user(address: str) -> str:
     parts = urlsplit(address)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -212,6 +212,4 @@ def _refuse_other_formats(path: Path, head: bytes) -> None:
     if wide is None and _WIDE_ASCII.match(head):
         wide = "UTF-16"
     if wide is not None:
-        raise UsageError(
-            f"{path} is {wide} text, not UTF-8: convert it first, e.g. iconv -f {wide} -t UTF-8 {path} > prompts.jsonl"
-        )
+        raise UsageError(f"{path} is {wide} text, not UTF-8: convert it first, e.g. with iconv -f {wide} -t UTF-8")

@@ -216,6 +216,12 @@ def test_a_file_without_rows_is_no_accident(folder: Path, server: Simulated) -> 
         (("run", "prompts.jsonl", *SYNTHETIC, "--concurrency", "0"), ("concurrency", "1 or more")),
         (("run", "prompts.jsonl", "--model", "m", "--base-url", "host/v1"), ("base_url", "https://")),
         (("run", "prompts.jsonl", "--model", "m", "--base-url", "http://u:p@localhost/v1"), ("user name",)),
+        (
+            ("run", "prompts.jsonl", "--model", "m", "--base-url", "http://ex ample/v1"),
+            ("'http://ex ample/v1'", "--base-url", "blank"),
+        ),
+        (("check", "prompts.jsonl", "--model", "m", "--base-url", "http:///v1"), ("names no host", "https://host/v1")),
+        (("run", "prompts.jsonl", "--model", "m", "--base-url", "http://host:80a/v1"), ("port", "1 to 65535")),
         (("check", "absent.jsonl", *SYNTHETIC), ("absent.jsonl",)),
         (("simulate", "--fault", "trunkate=0.1"), ("did you mean 'truncate'",)),
         (("simulate", "--key-env", "NO_SUCH_KEY"), ("NO_SUCH_KEY is not set",)),

@@ -8,45 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import assert_clean, count, rows, run
-from raw_server import RawServer, Received, Reply, in_thread, openai_answer
-
-ROWS = 12
-
-
-class Asked(Counter[str]):
-    """The server's book: how often it was asked for each prompt."""
-
-    def __call__(self, request: Received) -> Reply:
-        prompt = request.json["messages"][0]["content"]
-        self[prompt] += 1
-        return openai_answer(f"echo {prompt}")
-
-
-class Desk:
-    """A folder with a prompt file, and a server with its book."""
-
-    def __init__(self, folder: Path, server: RawServer, asked: Asked) -> None:
-        self.folder, self.server, self.asked = folder, server, asked
-        self.store, self.prompts = folder / "runner.db", folder / "prompts.jsonl"
-
-    def write(self, lines: list[dict[str, Any]], end: str = "\n") -> None:
-        self.prompts.write_text("\n".join(json.dumps(line) for line in lines) + end)
-
-    def run(self, *options: str, command: tuple[str, ...] = ()) -> str:
-        """Run the file with exit code 0, and give what was said."""
-        address = ("--model", "m", "--base-url", self.server.base_url)
-        ended = run(*(command or ("run", "prompts.jsonl", *address)), *options, cwd=self.folder)
-        assert (ended.code, ended.err) == (0, ""), ended
-        return ended.out
-
-    def answers(self) -> dict[str, str]:
-        return dict(rows(self.store, "SELECT key, text FROM items WHERE status = 'done' ORDER BY position"))
-
-    def exported(self) -> list[str]:
-        ended = run("export", "1", "-o", "-", "--format", "jsonl", cwd=self.folder)
-        assert_clean(ended)
-        return [json.loads(line)["text"] for line in ended.out.splitlines()]
+from desk import ROWS, Asked, Desk, numbered
+from processes import count
+from raw_server import RawServer, Received, Reply, in_thread
 
 
 @pytest.fixture
@@ -54,10 +18,6 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     asked = Asked()
     with in_thread(RawServer(asked)) as server:
         yield Desk(tmp_path, server, asked)
-
-
-def numbered(*, ids: bool) -> list[dict[str, Any]]:
-    return [{**({"id": f"row-{one}"} if ids else {}), "prompt": f"prompt {one}"} for one in range(ROWS)]
 
 
 def appended(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -192,3 +152,85 @@ def test_x14_what_comes_behind_the_end_during_a_run_is_for_the_next_one(desk: De
     desk.run()
     assert desk.asked == Counter([f"prompt {one}" for one in range(ROWS)] + ["late 1", "late 2"])
     assert count(desk.store) == count(desk.store, where="status = 'done'") == ROWS + 2
+
+
+def finished(desk: Desk) -> bool:
+    """As ``runner list`` has it."""
+    (state,) = (run["finished_at"] is not None for run in json.loads(desk.run(command=("list", "--json"))))
+    return state
+
+
+def test_a_limit_leaves_a_finished_run_finished(desk: Desk) -> None:
+    lines = [*numbered(ids=True), {"id": "odd"}]
+    desk.write(lines)
+    desk.run(code=1)
+    lines[2]["prompt"], lines[7]["prompt"] = "other 2", "other 7"
+    desk.write(lines)
+    said = desk.run("--limit", "4", code=1)
+    assert "run 1 finished: 0 done, 0 failed, 13 skipped (settled before) of 13 rows" in said
+    assert finished(desk)
+    said = desk.run("--limit", "4", "--accept-changes", code=1)
+    assert "run 1 finished: 1 done, 0 failed, 12 skipped (settled before) of 13 rows" in said
+    assert finished(desk)
+    assert desk.asked.total() == ROWS + 1
+    # what is behind the limit was not forgotten
+    assert "rows changed since their answers came: 1; they keep their answers" in desk.run(code=1)
+    desk.run("--accept-changes", code=1)
+    assert desk.answers()["row-7"] == "echo other 7"
+
+
+def test_a_limit_before_open_rows_leaves_the_run_unfinished(desk: Desk) -> None:
+    lines: list[dict[str, Any]] = [*numbered(ids=True), {"id": "odd"}]
+    desk.write(lines)
+    desk.run(code=1)
+    # as many rows as before: one has gone, one is new
+    desk.write([*lines[1:], {"prompt": "new"}])
+    assert "run 1 not finished" in desk.run("--limit", "4", code=1)
+    assert not finished(desk)
+    desk.run(code=1)
+    assert finished(desk)
+    # a broken row that was mended is open
+    lines[-1]["prompt"] = "mended"
+    desk.write([*lines[1:], {"prompt": "new"}])
+    desk.run("--limit", "4", code=1)
+    assert not finished(desk)
+    desk.run()
+    assert desk.asked == Counter([*(f"prompt {one}" for one in range(ROWS)), "new", "mended"])
+
+
+def test_a_limit_on_a_shuffled_file_does_not_settle_the_order(desk: Desk) -> None:
+    lines = numbered(ids=True)
+    desk.write(lines)
+    desk.run()
+    desk.write(lines[::-1])
+    desk.run("--limit", "4")
+    assert finished(desk)
+    desk.run()
+    assert desk.exported() == [f"echo prompt {one}" for one in reversed(range(ROWS))]
+
+
+def test_a_file_that_changes_while_it_is_read_is_told_with_what_to_do(desk: Desk) -> None:
+    """Cut off in place, as by an editor: behind what was read ahead there is nothing more."""
+    lines = [{"id": f"row-{one}", "prompt": f"{one} {'x' * 400_000}"} for one in range(30)]
+    desk.write(lines)
+    answer = desk.server.answers
+    assert callable(answer)
+
+    def cutting(request: Received) -> Reply:
+        with desk.prompts.open("r+") as file:
+            file.truncate(400_000)
+        reply: Reply = answer(request)
+        return reply
+
+    desk.server.answers = cutting
+    said = desk.run("--concurrency", "1", code=1)
+    assert "run 1 not finished" in said
+    assert "the prompt file changed while it was read, so not all of its rows were seen: go on when nobody writes into it" in said
+    assert "next: runner resume 1   (or the same command again)" in said
+    assert "stopped       the prompt file changed while it was read" in desk.run(command=("status", "1"))
+    # and so it goes on
+    desk.server.answers = answer
+    desk.write(lines)
+    said = desk.run()
+    assert ("run 1 finished" in said, "the prompt file changed" in said) == (True, False)
+    assert desk.asked.total() == 30

@@ -3,11 +3,15 @@
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from processes import HANG_S, environment, until
 
 import runner
 from runner.reader import StoreReader
@@ -114,8 +118,149 @@ def test_a_packed_file_has_the_job_file_of_the_bare_one_and_its_format(tmp_path:
     assert (refused.returncode, ".csv files cannot be read yet" in refused.stderr) == (2, True)
 
 
-def test_a_pipe_by_name_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    refused = command(tmp_path, "run", "pipe", *JOB)
+def test_what_is_refused_leaves_nothing_and_is_called_standard_input(tmp_path: Path) -> None:
+    doubled, packed = ROWS + ROWS, gzip.compress(ROWS.encode() * 2000)[:-200]
+    hosted = ("--model", "m", "--base-url", "https://api.openai.com/v1")
+    refusals = [
+        (hosted, ROWS.encode(), "OPENAI_API_KEY is not set"),
+        (JOB, doubled.encode(), "standard input: 5 ids stand more than once"),
+        (JOB, packed, "standard input is cut off or damaged"),
+        (
+            JOB,
+            ROWS.encode("utf-16"),
+            "standard input is UTF-16 text, not UTF-8: convert it first, e.g. with iconv -f",
+        ),
+        ((*JOB, "--strict"), b"{oops\n", "standard input: 1 broken rows"),
+    ]
+    for options, given, why in refusals:
+        refused = command(tmp_path, "run", "-", *options, given=given)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert why in refused.stderr
+        assert ("-stdin-" in refused.stderr, refused.stderr.count("\n")) == (False, 1)
+        assert list(tmp_path.iterdir()) == []
+    checked = command(tmp_path, "check", "-", *JOB[:-1], given=packed)
+    assert (checked.returncode, "standard input is cut off or damaged" in checked.stderr) == (2, True)
+
+
+def test_what_a_run_goes_on_with_stays_when_the_same_is_refused(tmp_path: Path) -> None:
+    assert command(tmp_path, "run", "-", *JOB, "--limit", "2", given=ROWS.encode()).returncode == 0
+    before = kept(tmp_path)
+    refused = command(tmp_path, "run", "-", "--model", "m", "--base-url", "https://api.openai.com/v1", given=ROWS.encode())
     assert refused.returncode == 2
-    assert "runner run -" in refused.stderr
+    assert kept(tmp_path) == before
+    # nor does a refusal of other prompts leave anything, or take anything away
+    assert command(tmp_path, "run", "-", *JOB, given=(ROWS + ROWS).encode()).returncode == 2
+    assert kept(tmp_path) == before
+    assert command(tmp_path, "run", "-", *JOB, given=ROWS.encode()).returncode == 0
+    again = command(tmp_path, "run", "-", *JOB[:-1], given=ROWS.encode())
+    assert "run 1 is finished and standard input has not changed" in again.stdout
+
+
+def test_a_file_that_is_no_store_leaves_nothing_of_standard_input(tmp_path: Path) -> None:
+    (tmp_path / "runner.db").write_text("no store\n" * 10)
+    refused = command(tmp_path, "run", "-", *JOB, given=ROWS.encode())
+    assert (refused.returncode, "is not a store" in refused.stderr) == (4, True)
+    assert kept(tmp_path) == []
+
+
+@contextmanager
+def waiting(folder: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    """A run to which nothing is piped in for the moment; it has begun to keep it."""
+    before = kept(folder)
+    with subprocess.Popen(
+        [sys.executable, "-m", "runner", "run", "-", *JOB],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            until(lambda: set(kept(folder)) - set(before), "a file for standard input")
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+@pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
+def test_a_signal_while_standard_input_comes_leaves_nothing(tmp_path: Path, kind: signal.Signals, code: int) -> None:
+    with waiting(tmp_path) as process:
+        process.send_signal(kind)
+        # not by communicate, which would close the pipe
+        assert process.wait(HANG_S) == code
+        out, err = process.communicate(timeout=HANG_S)
+    assert (out, err.strip()) == (b"", b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_kill_left_is_cleared_away_and_what_still_comes_is_not(tmp_path: Path) -> None:
+    with waiting(tmp_path) as killed:
+        killed.kill()
+        killed.communicate(timeout=HANG_S)
+    (left,) = kept(tmp_path)
+    with waiting(tmp_path) as other:
+        (coming,) = kept(tmp_path)
+        assert coming != left
+        assert command(tmp_path, "run", "-", *JOB, given=b'{"prompt":"other"}\n').returncode == 0
+        assert coming in kept(tmp_path)
+        assert other.communicate(ROWS.encode(), timeout=HANG_S) == (b"", b"")
+        assert other.returncode == 0
+    assert [path.suffix for path in kept(tmp_path)] == [".jsonl"] * 2
+
+
+WAYS = {
+    "a pipe by name": "(cat rows.jsonl > pipe &) ; $RUN pipe $JOB",
+    "in a job file": "(cat rows.jsonl > pipe &) ; mkdir -p away; cd away; RUNNER_DB=../runner.db $RUN ../job.toml $JOB",
+    "of a shell": "$RUN <(cat rows.jsonl) $JOB",
+    "/dev/stdin": "cat rows.jsonl | $RUN /dev/stdin $JOB",
+    "/dev/stdin in a job file": "cat rows.jsonl | $RUN stdin.toml $JOB",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_whatever_flows_is_kept_like_standard_input(tmp_path: Path, way: str) -> None:
+    (tmp_path / "rows.jsonl").write_text(ROWS)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "job.toml").write_text('input = "pipe"\n')
+    (tmp_path / "stdin.toml").write_text('input = "/dev/stdin"\n')
+    for name in ("run", "check"):
+        env = {**environment(), "RUN": f"{sys.executable} -m runner {name}", "JOB": "--provider simulator"}
+        done = subprocess.run(["bash", "-c", WAYS[way]], cwd=tmp_path, env=env, capture_output=True, timeout=HANG_S, check=False)
+        assert (done.returncode, done.stderr) == (0, b""), done
+    (path,) = kept(tmp_path)
+    assert path.read_text() == ROWS
+    with StoreReader(tmp_path / "runner.db") as reader:
+        assert [(run.done, run.rows, run.input) for run in reader.runs()] == [(5, 5, str(path))]
+
+
+def test_a_pipe_that_is_refused_is_called_by_its_name(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    script = "(echo '{oops' > pipe &) ; exec \"$0\" -m runner run pipe --provider simulator --strict"
+    refused = subprocess.run(["bash", "-c", script, sys.executable], cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    assert refused.returncode == 2
+    assert f"runner: {tmp_path / 'pipe'}: 1 broken rows" in refused.stderr.decode()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_file_called_dash_is_a_file_where_its_path_says_so(tmp_path: Path) -> None:
+    (tmp_path / "-").write_text('{"prompt":"a"}\n{"prompt":"b"}\n')
+    assert command(tmp_path, "run", "./-", *JOB, given=ROWS.encode()).returncode == 0
+    assert kept(tmp_path) == []
+    (tmp_path / "job.toml").write_text('input = "./-"\n')
+    checked = command(tmp_path, "check", "job.toml", "--provider", "simulator", "--json", given=ROWS.encode())
+    assert json.loads(checked.stdout)["rows"] == 2
+    with StoreReader(tmp_path / "runner.db") as reader:
+        assert [(run.rows, run.input) for run in reader.runs()] == [(2, str(tmp_path / "-"))]
+    assert runner.check(tmp_path / "-", provider="simulator").rows == 2
+
+
+def test_a_job_file_may_name_standard_input(tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text('input = "-"\nprovider = "simulator"\n')
+    checked = command(tmp_path, "check", "job.toml", "--json", given=ROWS.encode())
+    assert json.loads(checked.stdout)["rows"] == 5
+    for _ in range(2):
+        assert command(tmp_path, "run", "job.toml", "-q", given=ROWS.encode()).returncode == 0
+    (path,) = kept(tmp_path)
+    with StoreReader(tmp_path / "runner.db") as reader:
+        assert [(run.done, run.input) for run in reader.runs()] == [(5, str(path))]

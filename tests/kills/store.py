@@ -7,12 +7,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
+from migrating import migrate
 from processes import HANG_S
-
-from runner import database
 
 OLD = "0001"
 """The revision to which a store is taken back, to be upgraded again."""
@@ -163,11 +159,4 @@ def locked(store: Path) -> Iterator[None]:
 
 def take_back(store: Path) -> None:
     """Make it a store of the first version again, with all its rows."""
-    engine = sa.create_engine(sa.URL.create("sqlite", database=str(store)))
-    database.on_connect(engine, synchronous="FULL", write=True)
-    config = Config()
-    config.set_main_option("script_location", str(database.scripts()).replace("%", "%%"))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.downgrade(config, OLD)
-    engine.dispose()
+    migrate(store, OLD)

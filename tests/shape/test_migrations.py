@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from migrating import config, migrate
 
 from runner import database
 from runner.errors import StoreError
@@ -50,9 +49,7 @@ def connection(store: Path) -> Iterator[sa.Connection]:
 
 
 def scripts() -> ScriptDirectory:
-    config = Config()
-    config.set_main_option("script_location", str(database.scripts()).replace("%", "%%"))
-    return ScriptDirectory.from_config(config)
+    return ScriptDirectory.from_config(config())
 
 
 def test_the_migrated_schema_is_the_schema(connection: sa.Connection) -> None:
@@ -123,19 +120,6 @@ OLD_ROWS = """
     INSERT INTO attempts VALUES (3, 1, 'b', 1, 1e9, 2.0, NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, 'cut', 'cut!');
 """
 TABLES = ("runs", "items", "attempts")
-
-
-def migrate(path: Path, revision: str) -> None:
-    """Bring a store up or down to any version, as the store itself does it to the newest."""
-    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
-    database.on_connect(engine, synchronous="FULL", write=True)
-    config = Config()
-    config.set_main_option("script_location", str(database.scripts()).replace("%", "%%"))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        now = MigrationContext.configure(connection).get_current_revision() or ""
-        (command.downgrade if revision < now else command.upgrade)(config, revision)
-    engine.dispose()
 
 
 def kept(path: Path) -> dict[str, list[dict[str, object]]]:

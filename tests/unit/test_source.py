@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,17 @@ class Memory:
     async def settled(self, keys: Sequence[str]) -> dict[str, Settled]:
         self.asked += keys
         return {key: self.held[key] for key in keys if key in self.held}
+
+    async def settled_between(self, first: int, last: int, *, failed_too: bool) -> list[tuple[int, str, int]]:
+        found = []
+        for key, one in self.held.items():
+            wanted = one.status == "done" or (failed_too and one.status == "failed" and not one.broken)
+            if wanted and one.position is not None and one.fingerprint is not None and first <= one.position <= last:
+                found.append((one.position, key, one.fingerprint))
+        return sorted(found)
+
+    async def tried(self, keys: Sequence[str]) -> dict[str, int]:
+        raise AssertionError("asked for rows that are sent again only")
 
     async def reposition(self, moved: Sequence[tuple[str, int]]) -> None:
         self.moved += moved
@@ -385,3 +396,127 @@ async def test_any_edit_buys_only_the_rows_that_are_new(tmp_path: Path, data: st
         if row["prompt"] in left:
             left.remove(row["prompt"])
     assert sorted(prompts_of(todo)) == sorted(left)
+
+
+# --- a look before the session, and what it spares ---------------------------------------------------------------------
+
+
+async def a_look(
+    prompts: source.Input, store: Memory | RunStore, *, retry_failed: bool = False, accept_changes: bool = False
+) -> tuple[source.Look, list[Item | Outcome], source.Counts]:
+    """Look, and give what is to be done then, as a session does."""
+    found, counts = source.scan(prompts), source.Counts()
+    look = await source.look(prompts, found, store, limit=None, failed_too=not retry_failed, accept_changes=accept_changes)
+    items = source.items(
+        prompts,
+        found,
+        TEMPLATE,
+        store,
+        counts,
+        fresh=False,
+        retry_failed=retry_failed,
+        limit=None,
+        accept_changes=accept_changes,
+        untouched=look.untouched,
+    )
+    return look, [one async for one in items], counts
+
+
+@pytest.fixture
+def tens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of ten rows."""
+    monkeypatch.setattr(source, "BATCH", 10)
+
+
+@pytest.fixture
+async def real(tmp_path: Path) -> AsyncIterator[RunStore]:
+    path = tmp_path / "runner.db"
+    database.prepare(path, create=True)
+    opened = ledger.open_run(path, tmp_path / "p.jsonl", {}, {}, new=False)
+    async with RunStore.own(path, opened.id) as store:
+        yield store
+
+
+A_HUNDRED = [{"id": f"r{n}", "prompt": str(n)} for n in range(100)]
+
+
+@pytest.mark.usefixtures("tens")
+async def test_behind_settled_rows_only_what_is_new_is_looked_up(tmp_path: Path) -> None:
+    path, store = tmp_path / "p.jsonl", Memory()
+    await answer_all(written(path, A_HUNDRED), store)
+    store.asked.clear()
+    look, todo, counts = await a_look(written(path, [*A_HUNDRED, {"id": "new", "prompt": "new"}]), store)
+    assert (look.settled, look.changed, len(look.untouched)) == (100, 0, 10)
+    assert prompts_of(todo) == ["new"]
+    assert (counts.settled, counts.seen, counts.changed, counts.complete) == (100, 100, 0, True)
+    assert store.asked == ["new", "new"]
+
+
+@pytest.mark.usefixtures("tens")
+@pytest.mark.parametrize(
+    ("edited", "to_send", "settled", "changed", "moved"),
+    [
+        ([*A_HUNDRED[:40], {"id": "r40", "prompt": "other"}, *A_HUNDRED[41:]], [], 100, 1, 0),
+        ([*A_HUNDRED[:40], {"id": "x", "prompt": "x"}, *A_HUNDRED[40:]], ["x"], 100, 0, 60),
+        ([*A_HUNDRED[:40], *A_HUNDRED[41:]], [], 99, 0, 59),
+        ([*A_HUNDRED[:40], {"id": "x", "prompt": "x"}, *A_HUNDRED[41:]], ["x"], 99, 0, 0),
+        ([*A_HUNDRED[:40], "", *A_HUNDRED[40:]], [], 100, 0, 60),
+        ([A_HUNDRED[1], A_HUNDRED[0], *A_HUNDRED[2:]], [], 100, 0, 2),
+        ([*A_HUNDRED[:40], {"id": "r40"}, *A_HUNDRED[41:]], [], 100, 1, 0),
+    ],
+    ids=["edited", "inserted", "removed", "replaced", "a blank line", "swapped", "broken now"],
+)
+async def test_every_edit_in_the_midst_of_settled_rows_is_seen(
+    tmp_path: Path, real: RunStore, edited: list[Any], to_send: list[str], settled: int, changed: int, moved: int
+) -> None:
+    path = tmp_path / "p.jsonl"
+    prompts = written(path, A_HUNDRED)
+    await answer_all(prompts, real)
+    places = {key: one.position for key, one in (await real.settled([row["id"] for row in A_HUNDRED])).items()}
+    look, todo, counts = await a_look(written(path, edited), real)
+    assert prompts_of(todo) == to_send
+    assert (look.settled, look.changed) == (counts.settled, counts.changed) == (settled, changed)
+    now = {key: one.position for key, one in (await real.settled([row["id"] for row in A_HUNDRED])).items()}
+    assert sum(now[key] != place for key, place in places.items()) == moved
+
+
+@pytest.mark.usefixtures("tens")
+async def test_failed_and_changed_rows_in_the_midst_of_settled_ones_come_again_when_asked_for(
+    tmp_path: Path, real: RunStore
+) -> None:
+    path = tmp_path / "p.jsonl"
+    todo, _ = await to_do(written(path, A_HUNDRED), real)
+    await real.save([answered(one, "failed" if at == 55 else "done") for at, one in enumerate(todo)])
+    look, todo, counts = await a_look(written(path, A_HUNDRED), real)
+    assert (todo, look.settled, len(look.untouched), counts.settled) == ([], 100, 10, 100)
+    look, todo, counts = await a_look(written(path, A_HUNDRED), real, retry_failed=True)
+    assert (prompts_of(todo), look.settled, counts.settled, counts.seen) == (["55"], 99, 99, 100)
+    rows = [*A_HUNDRED[:7], {"id": "r7", "prompt": "other"}, *A_HUNDRED[8:]]
+    look, todo, counts = await a_look(written(path, rows), real, accept_changes=True)
+    assert (prompts_of(todo), look.settled, look.changed, counts.settled) == (["other"], 99, 1, 99)
+
+
+@pytest.mark.usefixtures("tens")
+async def test_a_file_that_changes_between_the_look_and_the_session_loses_no_row(tmp_path: Path, real: RunStore) -> None:
+    path = tmp_path / "p.jsonl"
+    prompts = written(path, A_HUNDRED)
+    await answer_all(prompts, real)
+    look = await source.look(prompts, source.scan(prompts), real, limit=None, failed_too=True)
+    prompts = written(path, [*A_HUNDRED[:40], {"id": "x", "prompt": "x"}, *A_HUNDRED[41:]])
+    counts, found = source.Counts(), source.scan(prompts)
+    items = source.items(
+        prompts, found, TEMPLATE, real, counts, fresh=False, retry_failed=False, limit=None, untouched=look.untouched
+    )
+    assert prompts_of([one async for one in items]) == ["x"]
+    assert counts.settled == 99
+
+
+@pytest.mark.usefixtures("tens")
+async def test_broken_rows_that_have_gone_are_forgotten_among_settled_ones(tmp_path: Path, real: RunStore) -> None:
+    path = tmp_path / "p.jsonl"
+    todo, _ = await to_do(written(path, [*A_HUNDRED[:95], "{oops"]), real)
+    await real.save([answered(one) for one in todo])
+    assert (await real.known()).broken == 1
+    _, todo, counts = await a_look(written(path, A_HUNDRED[:90]), real)
+    assert (todo, counts.settled) == ([], 90)
+    assert (await real.known()).broken == 0

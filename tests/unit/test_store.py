@@ -26,7 +26,7 @@ from runner.lock import held
 from runner.model import Attempt, Completion, Entry, LaneState, Outcome, Pace, Usage
 from runner.reader import StoreReader
 from runner.schema import APPLICATION_ID, VERSION
-from runner.store import _SETTLED, _TRIED, Known, RunStore
+from runner.store import _BETWEEN, _DONE_ONLY, _SETTLED, _TRIED, Known, RunStore
 
 pytestmark = pytest.mark.anyio
 
@@ -383,14 +383,42 @@ async def test_a_success_is_never_overwritten(path: Path) -> None:
         assert reader.books(1).attempts == 6
 
 
-@pytest.mark.parametrize("outcome", [done("a", 2, text="new", number=2), failed("a", 2, number=2)], ids=["done", "failed"])
-async def test_the_answer_to_another_question_is_overwritten(path: Path, outcome: Outcome) -> None:
+async def test_the_answer_to_another_question_is_overwritten(path: Path) -> None:
     """As --accept-changes has it: the position stands for the fingerprint here."""
     async with RunStore.own(path, 1) as store:
         await store.save([done("a", 1)])
-        await store.save([outcome])
+        await store.save([done("a", 2, text="new", number=2)])
     with StoreReader(path) as reader:
-        assert [(one.id, one.status, one.attempts) for one in reader.results(1)] == [("a", outcome.status, 2)]
+        assert [(one.id, one.text, one.attempts) for one in reader.results(1)] == [("a", "new", 2)]
+        assert reader.books(1).attempts == 2
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["told", "not told"])
+async def test_a_failure_overwrites_no_answer_also_to_another_question(path: Path, kept: bool) -> None:
+    """kept: whoever saves knows of the answer; the store holds on to it in any case."""
+    async with RunStore.own(path, 1) as store:
+        await store.save([done("a", 1)])
+        await store.save([an_attempt("a", 2, error="cut"), failed("a", 2, number=3, kept=kept)])
+        found = (await store.settled(["a"]))["a"]
+        assert await store.known() == Known(done=1, failed=0, broken=0, attempted=True)
+    assert (found.status, found.fingerprint, found.attempts) == ("done", -(2**63) + 1, 3 if kept else 1)
+    with StoreReader(path) as reader:
+        (one,), books = reader.results(1), reader.books(1)
+    assert (one.status, one.text, one.output_tokens, one.error) == ("done", "yes", 5, None)
+    # the last failure neither decided the row nor was it retried
+    assert (books.attempts, books.retries, books.deciding) == (3, {"cut": 1}, {})
+    assert books.failed_attempts == {"cut": 1, "server_error": 1}
+
+
+async def test_a_kept_answer_survives_a_commit_in_doubt(path: Path) -> None:
+    async with RunStore.own(path, 1) as store:
+        await store.save([done("a", 1)])
+        known, batch = store._last_attempt, [failed("a", 2, number=2, kept=True)]
+        await store.save(batch)
+        store._unsure, store._last_attempt = True, known
+        await store.save(batch)
+    with StoreReader(path) as reader:
+        assert [(one.text, one.attempts) for one in reader.results(1)] == [("yes", 2)]
         assert reader.books(1).attempts == 2
 
 
@@ -1117,13 +1145,27 @@ async def test_the_books_read_the_attempts_in_their_order_and_look_the_retries_u
     assert not [line for line in plan if line.startswith("SCAN")]
 
 
+async def test_rows_that_stand_on_some_lines_come_in_their_order(path: Path) -> None:
+    begin(path, new=True)
+    async with RunStore.own(path, 2) as other:
+        await other.save([done("a", 2)])
+    async with RunStore.own(path, 1) as store:
+        await store.save([done("c", 3), done("a", 1), failed("b", 2), broken("x", 2), done("d", 9), an_attempt("e", error="cut")])
+        of = -(2**63)
+        assert await store.settled_between(1, 3, failed_too=True) == [(1, "a", of + 1), (2, "b", of + 2), (3, "c", of + 3)]
+        assert await store.settled_between(2, 9, failed_too=False) == [(3, "c", of + 3), (9, "d", of + 9)]
+        assert await store.settled_between(4, 8, failed_too=True) == []
+
+
 async def test_settled_keys_are_found_by_indexes_whatever_the_size(path: Path) -> None:
     """A million keys are asked before the first new request of a session that goes on."""
     asked = [query.replace("?", "1").format("'a', 'b'") for query in (_SETTLED, _TRIED)]
+    asked += [query.replace("?", "1") for query in (_BETWEEN.format(""), _BETWEEN.format(_DONE_ONLY))]
     plan = [row[3] for query in asked for row in rows(path, f"EXPLAIN QUERY PLAN {query}")]
     assert plan == [
         "SEARCH items USING INDEX sqlite_autoindex_items_1 (run_id=? AND key=?)",
         "SEARCH attempts USING INDEX ix_attempts_run_id_item_key (run_id=? AND item_key=?)",
+        *["SEARCH items USING INDEX ix_items_run_id_position (run_id=? AND position>? AND position<?)"] * 2,
     ]
 
 

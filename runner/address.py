@@ -1,0 +1,67 @@
+"""The address of an endpoint: held to what an address can be before anything is sent. Pure."""
+
+import ipaddress
+import re
+from urllib.parse import SplitResult, urlsplit
+
+from runner.errors import UsageError
+
+# what stands in host names; an underscore does in those of containers
+_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?", re.IGNORECASE)
+_LIKE = "it must look like https://host/v1"
+
+
+def checked(base_url: str, source: str) -> str:
+    """Give a base_url without a slash at its end. Raises UsageError for what is none; source: where it came from, in words."""
+    said = f"base_url {base_url!r} ({source})"
+    # asked first, for urlsplit drops line ends and goes on
+    if any(char.isspace() or not char.isprintable() for char in base_url):
+        raise UsageError(f"{said} holds a blank or a control character; {_LIKE}")
+    try:
+        parts = urlsplit(base_url)
+    except ValueError as error:
+        raise UsageError(f"{said} is not an address: {error}; {_LIKE}") from error
+    if parts.username is not None or parts.password is not None:
+        raise UsageError("base_url must hold no user name or password; keys come from the environment")
+    if parts.scheme not in ("http", "https"):
+        raise UsageError(f"{said} is not an address; {_LIKE}")
+    if not parts.hostname:
+        raise UsageError(f"{said} names no host; {_LIKE}")
+    if not _is_host(parts):
+        raise UsageError(f"{said} names a host that cannot be one: {parts.hostname}; {_LIKE}")
+    if not _is_port(parts):
+        raise UsageError(f"{said} names a port that cannot be one; leave it out, or give a number from 1 to 65535")
+    if parts.query or parts.fragment:
+        raise UsageError(f"{said} must end with its path, without ? or #")
+    return base_url.rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine by its name or number."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_host(parts: SplitResult) -> bool:
+    host = parts.hostname or ""
+    if "[" in parts.netloc:
+        try:
+            return ipaddress.ip_address(host).version == 6
+        except ValueError:
+            return False
+    try:
+        return _NAME.fullmatch(host.encode("idna").decode()) is not None
+    except UnicodeError:
+        return False
+
+
+def _is_port(parts: SplitResult) -> bool:
+    """Tell whether the port, where one is named, is a number that can be connected to."""
+    try:
+        return parts.port != 0 and not parts.netloc.endswith(":")
+    except ValueError:
+        return False

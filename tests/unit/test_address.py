@@ -1,0 +1,68 @@
+"""What can be the address of an endpoint, and the sentence for what cannot."""
+
+import re
+
+import pytest
+
+from runner.address import checked
+from runner.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        "http://localhost:8000/v1",
+        "https://api.openai.com/v1",
+        "https://api.example.com.",
+        "http://my_vllm-2:1/v1",
+        "http://127.0.0.1:65535",
+        "http://[::1]:8000/v1",
+        "http://[fe80::1%eth0]/v1",
+        "https://m\u00fcnchen.example/v1",
+        "https://host/a%20path/~x",
+    ],
+)
+def test_an_address_is_given_back_without_its_last_slash(good: str) -> None:
+    assert checked(good, "the test") == checked(good + "/", "the test") == good
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ("http://ex ample/v1", "holds a blank or a control character"),
+        ("http://ex\nample/v1", "holds a blank or a control character"),
+        ("http://ex\x00ample/v1", "holds a blank or a control character"),
+        ("http://ex\u00a0ample/v1", "holds a blank or a control character"),
+        ("http://host/v1 ", "holds a blank or a control character"),
+        ("http:///v1", "names no host"),
+        ("http://:80/v1", "names no host"),
+        ("https://", "names no host"),
+        ("http://ex%20ample/v1", "names a host that cannot be one: ex%20ample"),
+        ("http://ex<am>ple/v1", "names a host that cannot be one"),
+        ("http://a..b/v1", "names a host that cannot be one"),
+        ("http://-a/v1", "names a host that cannot be one"),
+        ("http://host\\v1", "names a host that cannot be one"),
+        (f"http://{'x' * 64}.example/v1", "names a host that cannot be one"),
+        ("http://[1.2.3.4]/v1", "is not an address"),
+        ("http://[::1/v1", "is not an address"),
+        ("http://host:/v1", "names a port that cannot be one"),
+        ("http://host:0/v1", "names a port that cannot be one"),
+        ("http://host:65536/v1", "names a port that cannot be one"),
+        ("http://host:-1/v1", "names a port that cannot be one"),
+        ("http://host:http/v1", "names a port that cannot be one"),
+        ("host/v1", "is not an address"),
+        ("ftp://host/v1", "is not an address"),
+        ("http://host/v1?key=1", "without ? or #"),
+    ],
+)
+def test_what_is_none_is_refused_in_one_sentence(bad: str, why: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(why)) as refused:
+        checked(bad, "job.toml")
+    assert str(refused.value).startswith(f"base_url {bad!r} (job.toml) ")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_password_is_not_repeated() -> None:
+    with pytest.raises(UsageError, match="no user name or password") as refused:
+        checked("http://me:hush@host/v1", "job.toml")
+    assert "hush" not in str(refused.value)
