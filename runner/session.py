@@ -110,9 +110,11 @@ class _Session:
     async def begin(self, opened: ledger.Opened, where: wiring.Endpoint, given: source.Input, digest: str) -> None:
         """Look at what the run holds, and tell the observer."""
         self._known = await self._store.known()
-        self._restored = await self._count_restored(given, unchanged=opened.input_digest == digest)
-        # with changed rows in it the next session is to look through the input again, and to say so again
-        self._digest, self._noted = digest, "" if self._look.changed else digest
+        unchanged = opened.input_digest == digest
+        self._restored = await self._count_restored(given, unchanged=unchanged)
+        # with changed rows in it, or some behind a limit, the next session is to look through the input and to say so (again)
+        unseen = self._wish.limit is not None and not (unchanged or self._fresh)
+        self._digest, self._noted = digest, "" if self._look.changed or unseen else digest
         await self._store.begin(rows=self._found.rows, digest=self._noted, identical=self._found.identical)
         scarce = [self._limits_note] if self._limits_note is not None else []
         notes = [*where.notes, *scarce, *opening.notes(opened, self._wish, self._known, self._found, self._look.changed)]

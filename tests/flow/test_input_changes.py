@@ -234,3 +234,15 @@ def test_a_file_that_changes_while_it_is_read_is_told_with_what_to_do(desk: Desk
     said = desk.run()
     assert ("run 1 finished" in said, "the prompt file changed" in said) == (True, False)
     assert desk.asked.total() == 30
+
+
+def test_changes_behind_a_limit_are_told_before_the_next_session_sends_anything(desk: Desk) -> None:
+    lines = numbered(ids=True)
+    desk.write(lines)
+    desk.run()
+    lines[7]["prompt"] = "other 7"
+    desk.write([*lines, {"prompt": "new"}])
+    assert "changed since their" not in desk.run("--limit", "4")
+    said = desk.run()
+    assert "rows changed since their answers came: 1; they keep their answers" in said
+    assert "13 rows, 12 settled before" in said
