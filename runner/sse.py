@@ -3,12 +3,17 @@
 Its one rule: the same bytes give the same events however they were cut into chunks. Data stays bytes.
 """
 
+import re
+from functools import lru_cache
+
 from runner.errors import StreamError
 from runner.model import ServerSentEvent
 
 _BOM = b"\xef\xbb\xbf"
 _COLON = 0x3A
 _LF = 0x0A
+# an event with a name and one line of data; what is none ends the search and comes whole
+_NAMED = re.compile(rb"event: ([^\n]*+)\ndata: ([^\n]*+)\n\n|([\s\S]+)").findall
 
 
 class SSEDecoder:
@@ -56,17 +61,11 @@ class SSEDecoder:
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Take the next bytes; give the events they complete."""
-        # most reads bring whole events of one line of data each: they need no parsing
+        # most reads bring whole events that need no parsing by line; a BOM would stand before them
         fresh = not self._open or self._head == b""
-        if fresh and chunk.startswith(b"data: ") and chunk.endswith(b"\n\n") and b"\r" not in chunk:
-            # a BOM would have stood before it
-            self._head, self._open = None, False
-            whole = chunk[6:-2].split(b"\n\ndata: ")
-            # to look through the joined lines is cheaper than to count the line ends
-            if len(chunk) <= self._max_line and b"\n" not in b"".join(whole):
-                events = [ServerSentEvent("message", data) for data in whole]
-            else:
-                self._blocks(chunk, events := [])
+        if fresh and chunk.startswith((b"data: ", b"event: ")) and b"\r" not in chunk:
+            self._head, self._open, self._after_cr = None, False, False
+            events = self._whole(chunk)
         else:
             events = self._general(chunk)
         self._count += len(events)
@@ -80,6 +79,23 @@ class SSEDecoder:
         self._lines(b"\n\n", events)
         self._restart()
         return events[0] if events else None
+
+    def _whole(self, chunk: bytes) -> list[ServerSentEvent]:
+        """Take LF-only bytes that begin a fresh event; all at once where each is one line of data, without a name or with one."""
+        events: list[ServerSentEvent] = []
+        rest = chunk
+        if len(chunk) <= self._max_line:
+            if chunk.startswith(b"data: ") and chunk.endswith(b"\n\n"):
+                lines = chunk[6:-2].split(b"\n\ndata: ")
+                # to look through the joined lines is cheaper than to count the line ends
+                if b"\n" not in b"".join(lines):
+                    return [ServerSentEvent("message", data) for data in lines]
+            found = _NAMED(chunk)
+            rest = found.pop()[2] if found[-1][2] else b""
+            events += [ServerSentEvent(_name(name), data) for name, data, _ in found]
+        if rest:
+            self._blocks(rest, events)
+        return events
 
     def _general(self, chunk: bytes) -> list[ServerSentEvent]:
         if self._head is not None:
@@ -127,7 +143,7 @@ class SSEDecoder:
                 elif block.startswith(b"event: "):
                     name, _, data = block.partition(b"\n")
                     if data.startswith(b"data: ") and b"\n" not in data:
-                        events.append(ServerSentEvent(str(name[7:], "utf-8", "replace") or "message", data[6:]))
+                        events.append(ServerSentEvent(_name(name[7:]), data[6:]))
                         continue
             self._lines(block + b"\n\n", events)
         if tail:
@@ -179,6 +195,12 @@ class SSEDecoder:
     def _check(self, size: int) -> None:
         if size > self._max_line:
             raise _over(f"a line or an event of more than {self._max_line} bytes")
+
+
+@lru_cache(maxsize=64)
+def _name(name: bytes) -> str:
+    """Decode the name of an event: there are few, and each comes again and again."""
+    return str(name, "utf-8", "replace") or "message"
 
 
 def _over(what: str) -> StreamError:

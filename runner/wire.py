@@ -14,6 +14,9 @@ import msgspec
 from runner.errors import StreamError
 from runner.model import Json
 
+NOT_PLAIN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a decoder of plain pieces raises for anything else, which is then to be read with care."""
+
 _decode = msgspec.json.Decoder().decode
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BIGGEST = 2**63 - 1

@@ -4,7 +4,11 @@ Its one rule: a message has a grammar (start, blocks, end); what is unknown is p
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
 
 from runner.classify import MONEY_CODES
 from runner.draft import Draft
@@ -12,7 +16,19 @@ from runner.errors import ProviderError
 from runner.interfaces import Provider
 from runner.model import Completion, HttpCall, Json, Request, ServerSentEvent, Usage
 from runner.refusal import Names, from_status, from_stream
-from runner.wire import count, encode_json, join_url, json_text, malformed, merged, stream_headers, table, text_of, word
+from runner.wire import (
+    NOT_PLAIN,
+    count,
+    encode_json,
+    join_url,
+    json_text,
+    malformed,
+    merged,
+    stream_headers,
+    table,
+    text_of,
+    word,
+)
 
 DEFAULT_BASE_URL = "https://api.anthropic.com"
 """Without the version, as the official SDK means it."""
@@ -100,6 +116,23 @@ class _Block:
         self.reasoning: list[str] = []
 
 
+class _Delta(Struct, gc=False):
+    type: Literal["text_delta"]
+    text: str
+
+
+class _Plain(Struct, gc=False):
+    """An event that brings a piece of text and nothing else: nearly all of them, so it is decoded straight to that."""
+
+    type: Literal["content_block_delta"]
+    delta: _Delta
+    # looked at by its type: 1.0 and true are no indexes
+    index: Json
+
+
+_decode_plain = msgspec.json.Decoder(_Plain).decode
+
+
 class AnthropicDecoder(Draft):
     """Decode one answer. Text is put together by block index, whatever order the pieces came in."""
 
@@ -111,6 +144,24 @@ class AnthropicDecoder(Draft):
         self._begun = False
         self._blocks: dict[int, _Block] = {}
         self._counts: dict[str, int] = {}
+
+    def feed_all(self, events: Sequence[ServerSentEvent]) -> None:
+        """Take the events of one read. Raises as ``feed``."""
+        for event in events:
+            if self.ended or event.event != "content_block_delta" or not self._took(event.data):
+                self.feed(event)
+
+    def _took(self, data: bytes) -> bool:
+        """Take a plain piece of text; False for any other event, which is then to be read with care."""
+        try:
+            plain = _decode_plain(data)
+        except NOT_PLAIN:
+            return False
+        block = self._blocks.get(plain.index) if type(plain.index) is int else None
+        if block is None or block.kind != "text":
+            return False
+        self._gather(block.text, plain.delta.text)
+        return True
 
     def feed(self, event: ServerSentEvent) -> None:
         """Take one event. Raises ProviderError, StreamError."""

@@ -17,7 +17,7 @@ from runner.errors import ProviderError
 from runner.interfaces import Provider
 from runner.model import HttpCall, Json, Message, Request, ServerSentEvent, Usage
 from runner.refusal import Names, from_status, from_stream
-from runner.wire import count, encode_json, join_url, json_text, malformed, merged, stream_headers, table, word
+from runner.wire import NOT_PLAIN, count, encode_json, join_url, json_text, malformed, merged, stream_headers, table, word
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 """Up to and including the version, as the official SDK means it."""
@@ -121,10 +121,6 @@ class _Plain(Struct, gc=False):
 _decode_plain = msgspec.json.Decoder(_Plain).decode
 
 
-# any other chunk is to be read with care
-_NOT_PLAIN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
-
 class OpenAIDecoder(Draft):
     """Decode one answer. Only choice 0 counts."""
 
@@ -145,7 +141,7 @@ class OpenAIDecoder(Draft):
             if self._named and not self.ended and event.event != "error":
                 try:
                     piece = _decode_plain(event.data).choices[0].delta.content
-                except _NOT_PLAIN:
+                except NOT_PLAIN:
                     piece = ""
                 if piece:
                     self._text.append(piece)

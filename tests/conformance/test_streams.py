@@ -245,7 +245,18 @@ def fault(call: Callable[[], object]) -> tuple[type, str] | None:
     return None
 
 
-BREAKS = st.sampled_from([b"{", b"null", b'{"error":{"message":"m","type":"t"}}', b'{"choices":[', b"\xff", b"[DONE]"])
+DELTA = b'{"type":"content_block_delta","index":%s,"delta":{"type":"text_delta","text":"x"}}'
+BREAKS = st.sampled_from(
+    [
+        *(DELTA % one for one in (b"0", b"0.0", b"false", b"null", b'"0"', b"9")),
+        b"{",
+        b"null",
+        b'{"error":{"message":"m","type":"t"}}',
+        b'{"choices":[',
+        b"\xff",
+        b"[DONE]",
+    ]
+)
 
 
 @pytest.mark.parametrize("dialect", sorted(STREAMS))
@@ -256,7 +267,7 @@ def test_events_taken_at_once_are_taken_as_one_by_one(dialect: str, data: st.Dat
     body, _ = data.draw(STREAMS[dialect])
     events = SSEDecoder().feed(body)
     for broken in data.draw(st.lists(BREAKS, max_size=2)):
-        name = data.draw(st.sampled_from(["message", "error", "ping"]))
+        name = data.draw(st.sampled_from(["message", "error", "ping", "content_block_delta"]))
         events.insert(data.draw(st.integers(0, len(events))), ServerSentEvent(name, broken))
     singly, at_once = DIALECTS[dialect].decoder(), DIALECTS[dialect].decoder()
     assert fault(lambda: [singly.feed(event) for event in events]) == fault(lambda: at_once.feed_all(events))
