@@ -7,8 +7,8 @@ what is shielded in the task stays so.
 
 import asyncio
 import math
-import time
 from collections.abc import Awaitable
+from time import monotonic
 from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct
@@ -77,12 +77,12 @@ class Clocks:
         if self._timer is not None:
             self._timer.cancel()
         self._set_for = due
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, due - time.monotonic()), self._look)
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, due - monotonic()), self._look)
 
     def _look(self) -> None:
         self._timer, self._set_for = None, math.inf
         # a timer may fire a clock tick early
-        now = time.monotonic() + 0.001
+        now = monotonic() + 0.001
         for watch in [watch for watch in self._watches if watch.due <= now]:
             watch.expire()
         if self._watches:
@@ -96,7 +96,7 @@ class Watch:
 
     def __init__(self, clocks: Clocks) -> None:
         self._clocks = clocks
-        self._began = self._since = time.monotonic()
+        self._began = self._since = monotonic()
         self._end = self._began + clocks.deadlines.attempt_s
         self._phase: Clock = "connect"
         self._limit = clocks.deadlines.connect_s
@@ -105,7 +105,7 @@ class Watch:
     @property
     def age_s(self) -> float:
         """Seconds since the exchange began."""
-        return time.monotonic() - self._began
+        return monotonic() - self._began
 
     @property
     def due(self) -> float:
@@ -126,25 +126,25 @@ class Watch:
         """The connection is there: watch it, from the request to the first byte."""
         self._line = line
         self._phase, self._limit = "first_byte", self._clocks.deadlines.first_byte_s
-        self._since = time.monotonic()
+        self._since = monotonic()
         self._clocks.add(self)
 
     def began(self) -> None:
         """The first byte is there: from now on silence counts."""
         if self._phase == "first_byte":
             self._phase, self._limit = "silence", self._clocks.deadlines.silence_s
-            self._since = time.monotonic()
+            self._since = monotonic()
             self._clocks.expect(self.due)
 
     def beat(self) -> None:
         """Note a sign of life."""
-        self._since = time.monotonic()
+        self._since = monotonic()
 
     def lose(self, after_s: float) -> None:
         """End the exchange a little later, unless it ends by itself: its connection is gone."""
         if self._line is not None:
             self._phase, self._limit = "lost", after_s
-            self._since = time.monotonic()
+            self._since = monotonic()
             self._clocks.expect(self.due)
 
     def close(self) -> None:
