@@ -50,8 +50,6 @@ class Misbehaving:
         self.dialect, self.faults, self.likely, self.always = dialect, faults, likely, always or {}
         self.asked: Counter[int] = Counter()
         self.played: Counter[str] = Counter()
-        # a kept connection that breaks at once is replaced without a word, and not on the books
-        self.unseen = 0
 
     def __call__(self, request: Received) -> Reply:
         number = int(request.json["messages"][0]["content"].split()[-1].rstrip("."))
@@ -59,8 +57,6 @@ class Misbehaving:
         draw = random.Random(f"{number} {self.asked[number]}")
         play = self._choice(number, draw)
         self.played[play] += 1
-        if play == "reset before headers" and request.turn > 1:
-            self.unseen += 1
         return self._reply(play, number, draw)
 
     def _choice(self, number: int, draw: random.Random) -> str:

@@ -344,8 +344,8 @@ class _Late:
     def __init__(self, decoder: Any, client: HttpClient) -> None:
         self._decoder, self._client = decoder, client
 
-    def feed(self, event: Any) -> None:
-        self._decoder.feed(event)
+    def feed_all(self, events: Any) -> None:
+        self._decoder.feed_all(events)
         if self._decoder.complete:
             for watch in list(self._client._clocks._watches):
                 watch.expire()
