@@ -21,8 +21,9 @@ class Permit(Struct, eq=False):
     level: int = 0
     # sent to see whether an outage is over
     probe: bool = False
-    # its answer has begun
+    # its answer has begun, and when
     accepted: bool = False
+    accepted_at: float | None = None
     # refused, and its slot not given back yet
     refused: bool = False
 

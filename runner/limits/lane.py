@@ -266,6 +266,7 @@ class Lane:
 
     def _accept(self, permit: Permit) -> None:
         if not permit.accepted:
+            permit.accepted_at = self._clock()
             self._slots.accepted(permit)
             self._places.notify()
 
@@ -274,8 +275,10 @@ class Lane:
         self._places.notify()
 
     def _here(self) -> Here:
+        innocent = [standing for standing in self._standings if not self._outage.suspects(standing)]
         return Here(
-            innocent=sum(not self._outage.suspects(standing) for standing in self._standings),
+            innocent=len(innocent),
+            failing=sum(standing.ended is not None for standing in innocent),
             untried=sum(standing.ended is None for standing in self._standings),
             unsent=self._untried,
         )

@@ -22,7 +22,7 @@ own where no more than ``FEW`` are left."""
 FEW = 4
 """So few items may have used up their attempts before the quota is spent."""
 TRIALS = 2.0
-"""Failures that spend the quota, for each item that is left, where the endpoint had answered before and all of them were sent."""
+"""Failures for each failing item that begin an outage where the endpoint had answered before and no item waits to be sent."""
 FIRST_PROBE_S = 1.0
 PROBE_FACTOR = 1.5
 LAST_PROBE_S = 15.0
@@ -45,8 +45,9 @@ class Past(Struct, frozen=True):
 class Here(Struct, frozen=True, kw_only=True):
     """Who is in the lane, counted."""
 
-    # items that have not failed while others succeeded
+    # items that have not failed while others succeeded, and those of them that have failed
     innocent: int
+    failing: int
     # items of which nothing has come back yet, and those of them that wait to be sent
     untried: int
     unsent: int
@@ -64,9 +65,12 @@ class Outage:
         self.reason = ""
         # failures, less successes
         self._spent = 0
-        # last success, and the same with those that had begun before an outage
+        # when the last success was accepted, and when the last one was complete, be it one that had begun before an outage
         self._opened = self._good = self._good_late = _NEVER
         self._first_failure: float | None = None
+        # failures since a request was accepted that was then answered, and when the first of them was sent
+        self._alone = 0
+        self._alone_from: float | None = None
         self._wait_s = FIRST_PROBE_S
         self._probe_at = _NEVER
         self._probe_out = False
@@ -110,7 +114,12 @@ class Outage:
             self._good = now if success else self._good
             return True
         if success:
-            self._spent, self._first_failure, self._good = max(0, self._spent - 1), None, now
+            self._spent, self._first_failure = max(0, self._spent - 1), None
+            # an answer that had begun before says nothing of how a request fares that is sent now
+            accepted_at = now if permit.accepted_at is None else permit.accepted_at
+            self._good = max(self._good, accepted_at)
+            if self._alone_from is None or accepted_at >= self._alone_from:
+                self._alone, self._alone_from = 0, None
         return False
 
     def failed(self, permit: Permit, reason: str, here: Here, *, soft: bool, out: int = 0) -> bool:
@@ -122,10 +131,14 @@ class Outage:
         self.late = permit.accepted
         if self.since is None:
             self._spent += 1
+            self._alone += 1
             self._first_failure = permit.admitted_at if self._first_failure is None else self._first_failure
-            if self._spent < self._quota(here, out, soft=soft) or not self._believable(here, soft=soft):
+            self._alone_from = permit.admitted_at if self._alone_from is None else self._alone_from
+            last = self._last(here, soft=soft)
+            if not (last or self._spent >= max(QUOTA, out / 2)) or not self._believable(here, soft=soft):
                 return False
-            self.since, self._opened, self.reason, self.soft = max(self._first_failure, self._good), now, reason, soft
+            begin = self._alone_from if last else self._first_failure
+            self.since, self._opened, self.reason, self.soft = max(begin, self._good), now, reason, soft
             self._wait_s = FIRST_PROBE_S
             self._probe_at = now + self._draw.uniform(0.5, 1.0) * self._wait_s
             return True
@@ -141,11 +154,10 @@ class Outage:
                 self._end()
         return False
 
-    def _quota(self, here: Here, out: int, *, soft: bool) -> float:
-        """Give the failures that begin an outage: at the end of a run there are too few items for the whole quota."""
-        quota = max(QUOTA, out / 2)
-        last = not soft and here.unsent == 0 and self._good_late > _NEVER
-        return min(quota, TRIALS * here.innocent) if last else quota
+    def _last(self, here: Here, *, soft: bool) -> bool:
+        """Tell whether the last items of a run have failed often enough: they are too few for the whole quota."""
+        ripe = here.failing >= INNOCENT and self._alone >= TRIALS * here.failing
+        return ripe and not soft and here.unsent == 0 and self._good_late > _NEVER
 
     def _doubted(self, here: Here) -> bool:
         """Tell whether the last few items have met nothing but failures for so long that it must be them."""
@@ -184,6 +196,7 @@ class Outage:
 
     def _end(self) -> None:
         self.since, self._probe_out, self._spent, self._first_failure = None, False, 0, None
+        self._alone, self._alone_from = 0, None
 
 
 def soft(error: AttemptError) -> bool:

@@ -33,7 +33,7 @@ class Bench:
         return Permit(admitted_at=self.now - ago)
 
     def fail(self, permit: Permit | None = None, reason: str = "server_error") -> bool:
-        here = Here(innocent=self.innocent, untried=0, unsent=self.unsent)
+        here = Here(innocent=self.innocent, failing=self.innocent, untried=0, unsent=self.unsent)
         return self.outage.failed(permit or self.sent(), reason, here, soft=False)
 
     def succeed(self, permit: Permit | None = None) -> bool:
@@ -349,6 +349,36 @@ async def test_ten_minutes_without_a_server_cost_none_of_the_last_items(left: in
     assert len(world.outcomes) == 100 + left
     back = min(time for time in server.times if time >= END_S)
     assert back <= END_S + LAST_PROBE_S + 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("left", [2, 3, 5, 9])
+async def test_answers_that_end_in_an_outage_do_not_make_the_last_items_suspects(left: int) -> None:
+    """A server that takes nothing new finishes what it has begun."""
+    begun = set[str]()
+
+    def draining(item: str, since: float) -> AttemptError | None:
+        if item not in begun and 3 <= since < END_S:
+            return busy(503)
+        begun.add(item)
+        return None
+
+    server = Server(fault=draining, service=(4.0, 12.0))
+    world = World(server, ceiling=20, tuned=False)
+    await world.work(20 + left)
+    assert [outcome.error_code for outcome in world.failed] == []
+    assert len(world.outcomes) == 20 + left
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("count", [2, 3, 5])
+async def test_items_that_always_fail_while_others_begin_are_suspects(count: int) -> None:
+    """All are sent at once, so nobody is sent after their first failure."""
+    poison = frozenset(str(item) for item in range(0, 60, 60 // count))
+    world = World(Server(fault=lambda item, _since: busy(503) if item in poison else None), ceiling=64, tuned=False)
+    await world.work(60)
+    assert {outcome.key for outcome in world.failed} == poison
+    assert world.server.times[-1] < 60
 
 
 @pytest.mark.anyio
