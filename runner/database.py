@@ -140,7 +140,9 @@ def _version(path: Path) -> int:
         return 0
     if head != _MAGIC:
         raise StoreError(f"{path} is not a store of runner (it is no SQLite file); name another one with --db")
-    with closing(sqlite3.connect(address(path), timeout=BUSY_S, uri=True)) as connection:
+    with closing(sqlite3.connect(address(path), timeout=BUSY_S, uri=True, isolation_level=None)) as connection:
+        # one transaction, as another process may be making the store
+        connection.execute("BEGIN")
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -92,9 +92,10 @@ def _keep(source: Path, store: Path) -> tuple[Path, bool]:
             digest = _copy(source, file)
             file.flush()
             os.fsync(file.fileno())
-        path = store.with_name(f"{store.name}{MARK}{digest}.jsonl")
-        new = not path.exists()
-        unfinished.replace(path)
+            path = store.with_name(f"{store.name}{MARK}{digest}.jsonl")
+            new = not path.exists()
+            # still locked, or another process may sweep it away
+            unfinished.replace(path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
         raise StoreError(f"{words}: {error.strerror or error}") from error

@@ -1,0 +1,29 @@
+"""What is kept of an input that flows is not swept away by another process that keeps one beside the same store."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from runner import spool
+
+ROW = b'{"prompt": "Hi"}\n'
+
+
+def test_a_copy_is_guarded_until_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, store = tmp_path / "pipe", tmp_path / "runner.db"
+    os.mkfifo(source)
+    replace = Path.replace
+
+    def late(unfinished: Path, path: Path) -> Path:
+        # another process begins in this very moment
+        spool._sweep(store)
+        return replace(unfinished, path)
+
+    monkeypatch.setattr(Path, "replace", late)
+    writer = threading.Thread(target=source.write_bytes, args=(ROW,))
+    writer.start()
+    with spool.kept(source, store, bool) as path:
+        assert path.read_bytes() == ROW
+    writer.join()
