@@ -43,7 +43,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.million", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the large file (1,000,000)")
     parser.add_argument("--runs", type=int, default=1, help="how often all is measured; the table shows medians (1)")
-    parser.add_argument("--sent", type=int, default=60_000, help="rows that are sent to see memory grow, and three times these")
+    parser.add_argument("--sent", type=int, default=200_000, help="rows that are sent to see memory grow, and three times these")
     parser.add_argument("--only", action="append", metavar="NAME", help="one scenario, by its name in the table")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, interrupted)
