@@ -1,4 +1,4 @@
-"""The address of an endpoint: held to what an address can be before anything is sent. Pure."""
+"""The address of an endpoint, or of a proxy: held to what an address can be before anything is sent. Pure."""
 
 import ipaddress
 import re
@@ -34,6 +34,35 @@ def checked(base_url: str, source: str) -> str:
     if parts.query or parts.fragment:
         raise UsageError(f"{said} must end with its path, without ? or #")
     return base_url.rstrip("/")
+
+
+def checked_proxy(proxy: str, variable: str) -> str:
+    """Give the address of an HTTP proxy that an environment variable names.
+
+    Raises UsageError for what is none, and never quotes it: where it is wrong, its password may stand anywhere in it.
+    """
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    fault = _fault_of_proxy(proxy)
+    if fault is not None:
+        raise UsageError(f"{variable} names a proxy that cannot be used: {fault}; mend it, or unset it")
+    return proxy
+
+
+def _fault_of_proxy(proxy: str) -> str | None:
+    try:
+        parts = urlsplit(proxy)
+    except ValueError:
+        return "it is no address like http://host:port"
+    if parts.scheme not in ("http", "https"):
+        return "it is not an HTTP proxy"
+    if not parts.hostname or not _is_host(parts):
+        return "it is no address like http://host:port"
+    if not _is_port(parts):
+        return "its port is not a number from 1 to 65535"
+    if "@" in parts.path + parts.query + parts.fragment:
+        return "a / ? or # in its user name or password must be written as %2F, %3F or %23"
+    return None
 
 
 def is_loopback(host: str) -> bool:

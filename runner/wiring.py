@@ -1,5 +1,6 @@
 """Job + environment -> the parts of a session: where to send, with which key, through which proxy."""
 
+import os
 import sys
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
@@ -172,20 +173,16 @@ def _proxy(base_url: str) -> str | None:
     if is_loopback(host) or urllib.request.proxy_bypass(host):
         return None
     proxies = urllib.request.getproxies_environment()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if proxy is None:
-        return None
-    if "://" not in proxy:
-        proxy = f"http://{proxy}"
-    try:
-        scheme = urlsplit(proxy).scheme
-    except ValueError as error:
-        raise UsageError(f"the proxy that the environment names is no address: {error}; unset it, or mend it") from error
-    if scheme not in ("http", "https"):
-        raise UsageError(f"the proxy {_without_user(proxy)} is not an HTTP proxy; unset it, or add {host} to NO_PROXY")
-    return proxy
+    kind = parts.scheme if proxies.get(parts.scheme) else "all"
+    proxy = proxies.get(kind)
+    return address.checked_proxy(proxy, _variable(f"{kind}_proxy")) if proxy is not None else None
 
 
-def _without_user(address: str) -> str:
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+def _variable(name: str) -> str:
+    """Spell a variable as the environment does; of two spellings the lower one counts."""
+    return next((found for found in sorted(os.environ, reverse=True) if found.lower() == name), name)
+
+
+def _without_user(proxy: str) -> str:
+    parts = urlsplit(proxy)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

@@ -710,6 +710,27 @@ def test_n17_a_proxy_is_used_and_told(make: Callable[..., Case]) -> None:
     assert b"secret-word" not in b"".join(path.read_bytes() for path in case.folder.iterdir())
 
 
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+@pytest.mark.parametrize(
+    "address",
+    ["http://127.0.0.1:99999", "http://:9", "http://", "http://u:secret-word@127.0.0.1:notaport", "http://[::1", "socks5://h:1"],
+)
+def test_n17_a_proxy_that_is_no_address_is_refused_before_anything_starts(
+    make: Callable[..., Case], variable: str, address: str
+) -> None:
+    assert_refused_before_anything_starts(make(2), variable, address)
+
+
+def assert_refused_before_anything_starts(case: Case, variable: str, value: str, scheme: str = "http") -> None:
+    """Hold that a variable is refused in one sentence that names it, and that no run was made."""
+    ended = case.run(f"{scheme}://api.provider.example/v1", env={variable: value, "OPENAI_API_KEY": "k"})
+    assert (ended.code, ended.out) == (2, ""), ended
+    assert ended.err.startswith(f"runner: {variable} names "), ended
+    assert ended.err.count("\n") == 1
+    assert "secret" not in ended.err
+    assert not case.store.exists()
+
+
 def test_n17_tls_goes_through_the_proxy_in_a_tunnel(make: Callable[..., Case], tmp_path_factory: pytest.TempPathFactory) -> None:
     case, authority = make(20), trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
