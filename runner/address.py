@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from runner.errors import UsageError
 
@@ -62,6 +62,10 @@ def _fault_of_proxy(proxy: str) -> str | None:
         return "its port is not a number from 1 to 65535"
     if "@" in parts.path + parts.query + parts.fragment:
         return "a / ? or # in its user name or password must be written as %2F, %3F or %23"
+    if ":" in unquote(parts.username or ""):
+        return "there is a colon in its user name"
+    if not _is_latin_1(parts.username) or not _is_latin_1(parts.password):
+        return "its user name or password holds a character that HTTP cannot carry there"
     return None
 
 
@@ -94,3 +98,13 @@ def _is_port(parts: SplitResult) -> bool:
         return parts.port != 0 and not parts.netloc.endswith(":")
     except ValueError:
         return False
+
+
+def _is_latin_1(quoted: str | None) -> bool:
+    """Tell whether a user name or password can be put into the header, which has one byte for each character."""
+    try:
+        # what is no UTF-8 goes as it is written
+        unquote(quoted or "", errors="ignore").encode("latin-1")
+    except UnicodeError:
+        return False
+    return True

@@ -52,6 +52,11 @@ def transport_error(error: Exception, *, connected: bool, reused: bool, answered
     return TransportError(words, code="closed", sent=connected, stale=connected and reused and age_s < STALE_S)
 
 
+def unsendable(error: ValueError) -> TransportError:
+    """Translate what was raised while a request's head was made; all rows share the head, so that no row could be sent."""
+    return TransportError(f"the request cannot be sent: {_short(str(error))}", code="address", verdict="stop", sent=False)
+
+
 def _reason(cause: BaseException) -> str:
     """Find the words of the operating system or of the TLS library under aiohttp's wrapping."""
     inner = getattr(cause, "certificate_error", None) or getattr(cause, "os_error", None) or cause

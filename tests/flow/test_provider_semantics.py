@@ -721,6 +721,14 @@ def test_n17_a_proxy_that_is_no_address_is_refused_before_anything_starts(
     assert_refused_before_anything_starts(make(2), variable, address)
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("address", ["http://u:secret-word%E2%82%AC@127.0.0.1:9", "http://secret%3Au:p@127.0.0.1:9"])
+def test_n17_a_proxy_whose_user_cannot_be_sent_is_refused_before_anything_starts(
+    make: Callable[..., Case], scheme: str, address: str
+) -> None:
+    assert_refused_before_anything_starts(make(2), f"{scheme}_proxy", address, scheme)
+
+
 def assert_refused_before_anything_starts(case: Case, variable: str, value: str, scheme: str = "http") -> None:
     """Hold that a variable is refused in one sentence that names it, and that no run was made."""
     ended = case.run(f"{scheme}://api.provider.example/v1", env={variable: value, "OPENAI_API_KEY": "k"})

@@ -77,6 +77,7 @@ def test_a_password_is_not_repeated() -> None:
         ("proxy:3128", "http://proxy:3128"),
         ("me:hush@proxy:3128", "http://me:hush@proxy:3128"),
         ("http://m%40e:hu%2Fsh@proxy:3128", "http://m%40e:hu%2Fsh@proxy:3128"),
+        ("http://m%C3%BC:h%3Ash%FF@proxy:3128", "http://m%C3%BC:h%3Ash%FF@proxy:3128"),
     ],
 )
 def test_a_proxy_is_given_with_its_scheme(good: str, given: str) -> None:
@@ -96,6 +97,9 @@ def test_a_proxy_is_given_with_its_scheme(good: str, given: str) -> None:
         ("http://[::1", "no address like http://host:port"),
         ("http://me:hush@a\u2100b:9", "no address like http://host:port"),
         ("http://me:hush@ex ample:9", "no address like http://host:port"),
+        ("http://m%3Ae:hush@127.0.0.1:9", "a colon in its user name"),
+        ("http://m%E2%82%ACe:hush@127.0.0.1:9", "a character that HTTP cannot carry"),
+        ("http://me:hush%E2%82%AC@127.0.0.1:9", "a character that HTTP cannot carry"),
         ("socks5://me:hush@127.0.0.1:9", "not an HTTP proxy"),
     ],
 )
