@@ -38,6 +38,8 @@ def transport_error(error: Exception, *, connected: bool, reused: bool, answered
             return TransportError(f"the host name {cause.host!r} was not found", code="dns", sent=False)
         case aiohttp.ClientHttpProxyError() | aiohttp.ClientProxyConnectionError():
             return TransportError(f"the proxy does not let us through: {_reason(cause)}", code="proxy", sent=False)
+        case aiohttp.ClientResponseError() if not connected:
+            return TransportError(f"the proxy's answer is not valid HTTP: {_short(cause.message)}", code="proxy", sent=False)
         case aiohttp.ClientConnectorError():
             return TransportError(f"no connection to {cause.host}:{cause.port}: {_reason(cause)}", code="connect", sent=False)
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():

@@ -467,6 +467,16 @@ async def test_n16_a_name_with_a_dead_address_falls_over_to_the_other(gone: str,
             assert (await call(client, base_url)).completion.text == "Hello"
 
 
+@BOTH_LOOPS
+@pytest.mark.parametrize("answer", [b"zzz\r\n\r\n", b"HTTP/1.1 two hundred\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n"])
+async def test_n17_a_proxy_that_does_not_speak_http_has_reached_no_server(answer: bytes) -> None:
+    async with RawServer(Reply((answer, FIN))) as proxy, HttpClient(CALM, proxy=proxy.origin) as client:
+        got = await call(client, "https://far.example/v1")
+        assert [one.method for one in proxy.requests] == ["CONNECT"]
+    got.is_(TransportError, "proxy", "retry", sent=False)
+    assert not got.exchange.connected
+
+
 # -- HTTP
 
 
