@@ -1,10 +1,12 @@
 """Job + environment -> the parts of a session: where to send, with which key, through which proxy."""
 
 import os
+import ssl
 import sys
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -104,9 +106,10 @@ def key_source(job: Job, environment: Mapping[str, str]) -> str | None:
 
 
 def endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
-    """Find key and proxy. Raises UsageError when no model is named, or a hosted endpoint has no key."""
+    """Find key and proxy. Raises UsageError when no model is named, a hosted endpoint has no key, or a variable is of no use."""
     if job.model is None:
         raise UsageError("no model is named; set model in the job file, or give --model")
+    _check_certificates(environment)
     if job.provider == SIMULATOR:
         return Endpoint(base_url=None, key=None, proxy=None, notes=("simulator: the answers are synthetic",))
     assert job.base_url is not None
@@ -164,6 +167,22 @@ def _codes(job: Job) -> dict[str, frozenset[str]]:
     if rate:
         added["rate_codes"] = frozenset(snake(name) for name in rate)
     return added
+
+
+def _check_certificates(environment: Mapping[str, str]) -> None:
+    """Refuse certificates that cannot be read, before the client does; it takes the first of the variables that is set."""
+    file, folders = environment.get("SSL_CERT_FILE"), environment.get("SSL_CERT_DIR")
+    if file:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+        except ssl.SSLError as error:
+            raise UsageError(f"SSL_CERT_FILE names {file!r}, which holds no certificate; mend it, or unset it") from error
+        except OSError as error:
+            raise UsageError(
+                f"SSL_CERT_FILE names {file!r}, which cannot be read: {error.strerror}; mend it, or unset it"
+            ) from error
+    elif folders and not any(Path(folder).is_dir() for folder in folders.split(os.pathsep)):
+        raise UsageError(f"SSL_CERT_DIR names {folders!r}, which is no folder; mend it, or unset it")
 
 
 def _proxy(base_url: str) -> str | None:
