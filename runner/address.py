@@ -31,7 +31,8 @@ def checked(base_url: str, source: str) -> str:
         raise UsageError(f"{said} names a host that cannot be one: {parts.hostname}; {_LIKE}")
     if not _is_port(parts):
         raise UsageError(f"{said} names a port that cannot be one; leave it out, or give a number from 1 to 65535")
-    if parts.query or parts.fragment:
+    # an empty one counts too: what is put behind it would not be its path
+    if "?" in base_url or "#" in base_url:
         raise UsageError(f"{said} must end with its path, without ? or #")
     return base_url.rstrip("/")
 

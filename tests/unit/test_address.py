@@ -53,6 +53,9 @@ def test_an_address_is_given_back_without_its_last_slash(good: str) -> None:
         ("host/v1", "is not an address"),
         ("ftp://host/v1", "is not an address"),
         ("http://host/v1?key=1", "without ? or #"),
+        ("http://host/v1?", "without ? or #"),
+        ("http://host/v1#", "without ? or #"),
+        ("http://host#", "without ? or #"),
     ],
 )
 def test_what_is_none_is_refused_in_one_sentence(bad: str, why: str) -> None:
