@@ -43,9 +43,18 @@ class Line(ResponseHandler):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End the exchange: aiohttp leaves its reader waiting when the framing broke in mid-stream."""
+        """End the exchange, should its reader still wait."""
         super().connection_lost(exc)
         if self._watch is not None:
+            self._watch.lose(LOST_S)
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """End the exchange too when the framing is broken: aiohttp leaves the body's reader waiting.
+
+        The connection's loss would come late: over TLS aiohttp's close waits for the peer's.
+        """
+        super().set_exception(exc, *cause)
+        if self._watch is not None and isinstance(exc, HttpProcessingError):
             self._watch.lose(LOST_S)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
