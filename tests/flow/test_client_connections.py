@@ -246,6 +246,22 @@ async def test_h15_an_answer_before_the_request_had_gone_out_costs_the_connectio
 
 
 @BOTH_LOOPS
+@pytest.mark.parametrize("pause_s", [0.0, SETTLE_S / 3])
+@pytest.mark.parametrize(
+    "part", [b"H", b"HTTP/1.1 200 O", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\ncontent-ty", b"\r\nHTTP", STREAM[:-2]]
+)
+async def test_h6_part_of_an_answer_behind_another_costs_the_connection(part: bytes, pause_s: float) -> None:
+    good = b"".join(step for step in openai_answer().steps if isinstance(step, bytes))
+    first = Reply((good, pause_s, part) if pause_s else (good + part,))
+    async with RawServer([first, openai_answer("second")]) as server, HttpClient(CALM) as client:
+        assert (await call(client, server.base_url)).completion.text == "Hello"
+        await anyio.sleep(SETTLE_S)
+        got = await call(client, server.base_url)
+        assert got.completion.text == "second"
+        assert (server.connections, got.exchange.reused) == (2, False)
+
+
+@BOTH_LOOPS
 @pytest.mark.parametrize("kind", ["an answer", "noise"])
 async def test_h6_bytes_that_come_between_two_exchanges_are_nobodys_answer(kind: str) -> None:
     smuggled = b"".join(step for step in openai_answer("SMUGGLED").steps if isinstance(step, bytes))
