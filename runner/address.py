@@ -1,8 +1,8 @@
-"""The address of an endpoint: held to what an address can be before anything is sent. Pure."""
+"""The address of an endpoint, or of a proxy: held to what an address can be before anything is sent. Pure."""
 
 import ipaddress
 import re
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from runner.errors import UsageError
 
@@ -31,9 +31,43 @@ def checked(base_url: str, source: str) -> str:
         raise UsageError(f"{said} names a host that cannot be one: {parts.hostname}; {_LIKE}")
     if not _is_port(parts):
         raise UsageError(f"{said} names a port that cannot be one; leave it out, or give a number from 1 to 65535")
-    if parts.query or parts.fragment:
+    # an empty one counts too: what is put behind it would not be its path
+    if "?" in base_url or "#" in base_url:
         raise UsageError(f"{said} must end with its path, without ? or #")
     return base_url.rstrip("/")
+
+
+def checked_proxy(proxy: str, variable: str) -> str:
+    """Give the address of an HTTP proxy that an environment variable names.
+
+    Raises UsageError for what is none, and never quotes it: where it is wrong, its password may stand anywhere in it.
+    """
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    fault = _fault_of_proxy(proxy)
+    if fault is not None:
+        raise UsageError(f"{variable} names a proxy that cannot be used: {fault}; mend it, or unset it")
+    return proxy
+
+
+def _fault_of_proxy(proxy: str) -> str | None:
+    try:
+        parts = urlsplit(proxy)
+    except ValueError:
+        return "it is no address like http://host:port"
+    if parts.scheme not in ("http", "https"):
+        return "it is not an HTTP proxy"
+    if not parts.hostname or not _is_host(parts):
+        return "it is no address like http://host:port"
+    if not _is_port(parts):
+        return "its port is not a number from 1 to 65535"
+    if "@" in parts.path + parts.query + parts.fragment:
+        return "a / ? or # in its user name or password must be written as %2F, %3F or %23"
+    if ":" in unquote(parts.username or ""):
+        return "there is a colon in its user name"
+    if not _is_latin_1(parts.username) or not _is_latin_1(parts.password):
+        return "its user name or password holds a character that HTTP cannot carry there"
+    return None
 
 
 def is_loopback(host: str) -> bool:
@@ -65,3 +99,13 @@ def _is_port(parts: SplitResult) -> bool:
         return parts.port != 0 and not parts.netloc.endswith(":")
     except ValueError:
         return False
+
+
+def _is_latin_1(quoted: str | None) -> bool:
+    """Tell whether a user name or password can be put into the header, which has one byte for each character."""
+    try:
+        # what is no UTF-8 goes as it is written
+        unquote(quoted or "", errors="ignore").encode("latin-1")
+    except UnicodeError:
+        return False
+    return True

@@ -1,9 +1,12 @@
 """Job + environment -> the parts of a session: where to send, with which key, through which proxy."""
 
+import os
+import ssl
 import sys
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -103,9 +106,10 @@ def key_source(job: Job, environment: Mapping[str, str]) -> str | None:
 
 
 def endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
-    """Find key and proxy. Raises UsageError when no model is named, or a hosted endpoint has no key."""
+    """Find key and proxy. Raises UsageError when no model is named, a hosted endpoint has no key, or a variable is of no use."""
     if job.model is None:
         raise UsageError("no model is named; set model in the job file, or give --model")
+    _check_certificates(environment)
     if job.provider == SIMULATOR:
         return Endpoint(base_url=None, key=None, proxy=None, notes=("simulator: the answers are synthetic",))
     assert job.base_url is not None
@@ -165,6 +169,22 @@ def _codes(job: Job) -> dict[str, frozenset[str]]:
     return added
 
 
+def _check_certificates(environment: Mapping[str, str]) -> None:
+    """Refuse certificates that cannot be read, before the client does; it takes the first of the variables that is set."""
+    file, folders = environment.get("SSL_CERT_FILE"), environment.get("SSL_CERT_DIR")
+    if file:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+        except ssl.SSLError as error:
+            raise UsageError(f"SSL_CERT_FILE names {file!r}, which holds no certificate; mend it, or unset it") from error
+        except OSError as error:
+            raise UsageError(
+                f"SSL_CERT_FILE names {file!r}, which cannot be read: {error.strerror}; mend it, or unset it"
+            ) from error
+    elif folders and not any(Path(folder).is_dir() for folder in folders.split(os.pathsep)):
+        raise UsageError(f"SSL_CERT_DIR names {folders!r}, which is no folder; mend it, or unset it")
+
+
 def _proxy(base_url: str) -> str | None:
     """Find the proxy that the environment names for an address; loopback is never sent through one."""
     parts = urlsplit(base_url)
@@ -172,20 +192,16 @@ def _proxy(base_url: str) -> str | None:
     if is_loopback(host) or urllib.request.proxy_bypass(host):
         return None
     proxies = urllib.request.getproxies_environment()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if proxy is None:
-        return None
-    if "://" not in proxy:
-        proxy = f"http://{proxy}"
-    try:
-        scheme = urlsplit(proxy).scheme
-    except ValueError as error:
-        raise UsageError(f"the proxy that the environment names is no address: {error}; unset it, or mend it") from error
-    if scheme not in ("http", "https"):
-        raise UsageError(f"the proxy {_without_user(proxy)} is not an HTTP proxy; unset it, or add {host} to NO_PROXY")
-    return proxy
+    kind = parts.scheme if proxies.get(parts.scheme) else "all"
+    proxy = proxies.get(kind)
+    return address.checked_proxy(proxy, _variable(f"{kind}_proxy")) if proxy is not None else None
 
 
-def _without_user(address: str) -> str:
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+def _variable(name: str) -> str:
+    """Spell a variable as the environment does; of two spellings the lower one counts."""
+    return next((found for found in sorted(os.environ, reverse=True) if found.lower() == name), name)
+
+
+def _without_user(proxy: str) -> str:
+    parts = urlsplit(proxy)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

@@ -47,7 +47,7 @@ class Connector:
         while idle:
             line = idle.pop()
             # bytes that nobody asked for must not be taken for an answer
-            if line.idle_since >= oldest and line.is_connected() and not line.should_close:
+            if line.idle_since >= oldest and line.is_connected() and line.nothing_came():
                 return line
             line.end()
         return None

@@ -38,6 +38,8 @@ def transport_error(error: Exception, *, connected: bool, reused: bool, answered
             return TransportError(f"the host name {cause.host!r} was not found", code="dns", sent=False)
         case aiohttp.ClientHttpProxyError() | aiohttp.ClientProxyConnectionError():
             return TransportError(f"the proxy does not let us through: {_reason(cause)}", code="proxy", sent=False)
+        case aiohttp.ClientResponseError() if not connected:
+            return TransportError(f"the proxy's answer is not valid HTTP: {_short(cause.message)}", code="proxy", sent=False)
         case aiohttp.ClientConnectorError():
             return TransportError(f"no connection to {cause.host}:{cause.port}: {_reason(cause)}", code="connect", sent=False)
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
@@ -50,6 +52,11 @@ def transport_error(error: Exception, *, connected: bool, reused: bool, answered
         return TransportError("the connection broke in the middle of the answer", code="cut")
     words = "the server closed the connection before it answered"
     return TransportError(words, code="closed", sent=connected, stale=connected and reused and age_s < STALE_S)
+
+
+def unsendable(error: ValueError) -> TransportError:
+    """Translate what was raised while a request's head was made; all rows share the head, so that no row could be sent."""
+    return TransportError(f"the request cannot be sent: {_short(str(error))}", code="address", verdict="stop", sent=False)
 
 
 def _reason(cause: BaseException) -> str:

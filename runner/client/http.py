@@ -15,7 +15,7 @@ from msgspec import Struct
 from runner.client.body import Body
 from runner.client.clocks import Clocks, Deadlines, Watch
 from runner.client.exchange import HttpExchange
-from runner.client.faults import transport_error
+from runner.client.faults import transport_error, unsendable
 from runner.client.reading import ERROR_BODY_S, content_of, error_body, feed_unfinished, head_of, no_api, tail, whole
 from runner.client.request import Post
 from runner.client.transport import Chunks, Transport
@@ -88,7 +88,7 @@ class HttpClient:
     def _request(self, call: HttpCall, exchange: HttpExchange, watch: Watch) -> Post:
         last = self._last
         if last is None or last[0] != call.url or last[1] is not call.headers:
-            last = self._last = call.url, call.headers, httpx.URL(call.url), httpx.Headers(call.headers)
+            last = self._last = call.url, call.headers, httpx.URL(call.url), _headers(call)
         return Post(last[2], last[3], call.body, exchange, watch)
 
     async def _receive(
@@ -158,3 +158,10 @@ class HttpClient:
     def _check_text(self, decoder: Decoder) -> None:
         if decoder.text_chars > self._caps.text_chars:
             raise StreamError(f"the text is longer than {self._caps.text_chars} characters", code="size_cap", verdict="fail")
+
+
+def _headers(call: HttpCall) -> httpx.Headers:
+    try:
+        return httpx.Headers(call.headers)
+    except ValueError as error:
+        raise unsendable(error) from error

@@ -18,6 +18,7 @@ LOST_S = 0.25
 LARGE_BODY = 1 << 20
 """A request body beyond this is handed over in pieces, so that one write does not hold up the loop."""
 _PIECE = LARGE_BODY // 4
+_EMPTY_LINES = b"\r\n\r\n"
 
 
 class Line(ResponseHandler):
@@ -43,9 +44,18 @@ class Line(ResponseHandler):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End the exchange: aiohttp leaves its reader waiting when the framing broke in mid-stream."""
+        """End the exchange, should its reader still wait."""
         super().connection_lost(exc)
         if self._watch is not None:
+            self._watch.lose(LOST_S)
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """End the exchange too when the framing is broken: aiohttp leaves the body's reader waiting.
+
+        The connection's loss would come late: over TLS aiohttp's close waits for the peer's.
+        """
+        super().set_exception(exc, *cause)
+        if self._watch is not None and isinstance(exc, HttpProcessingError):
             self._watch.lose(LOST_S)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
@@ -93,6 +103,14 @@ class Line(ResponseHandler):
         self.served = True
         # an answer may come before the whole request has gone out
         return done and not self._unsent and not self.should_close
+
+    def nothing_came(self) -> bool:
+        """Tell whether nothing, not even part of an answer, has come behind the last answer."""
+        if self.should_close:
+            return False
+        # a parser passes over empty lines between two answers, but they end the head of one that it has read in part
+        self.data_received(_EMPTY_LINES)
+        return not self.should_close
 
     def end(self) -> None:
         """Close the connection."""

@@ -30,8 +30,12 @@ class Proxy:
     """A proxy as aiohttp wants it: its address, and apart from it the user that may stand in it."""
 
     def __init__(self, address: str) -> None:
+        """Raise ValueError for an address that cannot be used; its words may hold a password."""
         url = URL(address)
         self.auth = aiohttp.BasicAuth.from_url(url)
+        if self.auth is not None:
+            # not later, with every connection
+            self.auth.encode()
         self.url = url.with_user(None)
 
 
@@ -43,9 +47,9 @@ class Endpoint:
 
     __slots__ = ("_before", "_behind", "key", "request")
 
-    def __init__(self, url: httpx.URL, headers: httpx.Headers, proxy: Proxy | None) -> None:
-        """Raise aiohttp.ClientError for an address that cannot be used, ValueError for headers that cannot be sent."""
-        address = _checked(str(url))
+    def __init__(self, url: httpx.URL, headers: httpx.Headers, through: str | None) -> None:
+        """Raise aiohttp.ClientError for an address that cannot be used, ValueError for a proxy or headers that cannot be."""
+        address, proxy = _checked(str(url)), _proxy(through)
         fields = CIMultiDict(headers)
         fields.popall("content-length", None)
         self.request = ClientRequest(
@@ -85,3 +89,11 @@ def _checked(address: str) -> URL:
     if not url.raw_host:
         raise aiohttp.InvalidUrlClientError(url)
     return url
+
+
+def _proxy(address: str | None) -> Proxy | None:
+    try:
+        return Proxy(address) if address is not None else None
+    except ValueError:
+        # without the cause, which may show a password
+        raise ValueError("the proxy is no address that can be used") from None

@@ -2,13 +2,15 @@
 
 from typing import Self
 
+import aiohttp
 import httpx
 from aiohttp.http import RawResponseMessage
 from aiohttp.streams import StreamReader
 
 from runner.client.connector import Connector
+from runner.client.faults import unsendable
 from runner.client.line import Line
-from runner.client.request import Endpoint, Post, Proxy
+from runner.client.request import Endpoint, Post
 
 
 class Chunks(httpx.AsyncByteStream):
@@ -59,7 +61,7 @@ class Transport(httpx.AsyncBaseTransport):
 
     def __init__(self, proxy: str | None) -> None:
         self._context = httpx.create_ssl_context()
-        self._proxy = Proxy(proxy) if proxy is not None else None
+        self._proxy = proxy
         self._connector: Connector | None = None
         self._last: tuple[httpx.URL, httpx.Headers, Endpoint] | None = None
 
@@ -93,5 +95,14 @@ class Transport(httpx.AsyncBaseTransport):
         """Give what all requests with this address and these headers share; most often it is the last one's."""
         last = self._last
         if last is None or last[0] is not request.url or last[1] is not request.headers:
-            last = self._last = request.url, request.headers, Endpoint(request.url, request.headers, self._proxy)
+            last = self._last = request.url, request.headers, self._new_endpoint(request)
         return last[2]
+
+    def _new_endpoint(self, request: Post) -> Endpoint:
+        try:
+            return Endpoint(request.url, request.headers, self._proxy)
+        except aiohttp.ClientError:
+            # some are a ValueError too
+            raise
+        except ValueError as error:
+            raise unsendable(error) from error

@@ -106,15 +106,16 @@ async def test_a_proxy_gets_the_whole_address_and_its_user_apart(user: bool) -> 
 
 @pytest.mark.parametrize(
     "headers",
-    [{"x-one": "a\r\nx-two: b"}, {"x-one": "a\nb"}, {"x-one": "a\x00b"}, {"x-one\r\nx-two": "b"}, {"x-one": "a\x7f"}],
-    ids=["two lines", "a line feed", "NUL", "in a name", "DEL"],
+    [{"x-one": "a\r\nb: c"}, {"x-one": "a\nb"}, {"x-one": "a\x00b"}, {"x-one\r\nb": "c"}, {"x": "\x7f"}, {"x": "\u20ac"}],
+    ids=["two lines", "a line feed", "NUL", "in a name", "DEL", "beyond ASCII"],
 )
-async def test_a_header_that_would_be_two_is_refused_before_anything_is_sent(headers: dict[str, str]) -> None:
+async def test_a_header_that_cannot_be_sent_is_refused_before_anything_is(headers: dict[str, str]) -> None:
     async with RawServer(openai_answer()) as server, HttpClient(CALM) as client:
         made = provider(server.base_url)
         request = HttpCall(url=f"{server.base_url}/chat/completions", headers=headers, body=b"{}")
-        with pytest.raises(ValueError, match="control character"):
+        with pytest.raises(TransportError, match="cannot be sent") as refused:
             await client.stream(request, made.decoder(), client.exchange(), made.error)
+        assert (refused.value.code, refused.value.verdict, refused.value.sent) == ("address", "stop", False)
         assert server.connections == 0
 
 
@@ -137,6 +138,17 @@ async def test_an_address_that_is_none(address: str) -> None:
     async with HttpClient(CALM) as client:
         got = await call(client, address)
     got.is_(TransportError, "address", "stop", sent=False)
+    assert not got.exchange.connected
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("proxy", ["http://me:hush%E2%82%AC@127.0.0.1:9", "http://127.0.0.1:99999", "http://"])
+async def test_a_proxy_that_cannot_be_used_is_no_rows_fault(scheme: str, proxy: str) -> None:
+    async with HttpClient(CALM, proxy=proxy) as client:
+        got = await call(client, f"{scheme}://far.example/v1")
+    got.is_(TransportError, "address", "stop", sent=False)
+    assert "proxy" in str(got.failure)
+    assert "hush" not in str(got.failure)
     assert not got.exchange.connected
 
 
@@ -231,6 +243,22 @@ async def test_h15_an_answer_before_the_request_had_gone_out_costs_the_connectio
             assert (second.completion.text, second.exchange.reused, connections) == ("Hello", False, 2)
         over.set()
         await anyio.sleep(SETTLE_S)
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize("pause_s", [0.0, SETTLE_S / 3])
+@pytest.mark.parametrize(
+    "part", [b"H", b"HTTP/1.1 200 O", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\ncontent-ty", b"\r\nHTTP", STREAM[:-2]]
+)
+async def test_h6_part_of_an_answer_behind_another_costs_the_connection(part: bytes, pause_s: float) -> None:
+    good = b"".join(step for step in openai_answer().steps if isinstance(step, bytes))
+    first = Reply((good, pause_s, part) if pause_s else (good + part,))
+    async with RawServer([first, openai_answer("second")]) as server, HttpClient(CALM) as client:
+        assert (await call(client, server.base_url)).completion.text == "Hello"
+        await anyio.sleep(SETTLE_S)
+        got = await call(client, server.base_url)
+        assert got.completion.text == "second"
+        assert (server.connections, got.exchange.reused) == (2, False)
 
 
 @BOTH_LOOPS

@@ -9,6 +9,8 @@ import gzip
 import os
 import socket
 import ssl
+import threading
+import time
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +20,7 @@ from typing import Any
 
 import aiohttp
 import anyio
+import anyio.to_thread
 import pytest
 import trustme
 from asking import BEFORE_RESET_S, BOTH_LOOPS, CALM, DIALECTS, PROGRAM_LOOP, SETTLE_S, SHORT, Got, ask, call, provider
@@ -467,6 +470,16 @@ async def test_n16_a_name_with_a_dead_address_falls_over_to_the_other(gone: str,
             assert (await call(client, base_url)).completion.text == "Hello"
 
 
+@BOTH_LOOPS
+@pytest.mark.parametrize("answer", [b"zzz\r\n\r\n", b"HTTP/1.1 two hundred\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n"])
+async def test_n17_a_proxy_that_does_not_speak_http_has_reached_no_server(answer: bytes) -> None:
+    async with RawServer(Reply((answer, FIN))) as proxy, HttpClient(CALM, proxy=proxy.origin) as client:
+        got = await call(client, "https://far.example/v1")
+        assert [one.method for one in proxy.requests] == ["CONNECT"]
+    got.is_(TransportError, "proxy", "retry", sent=False)
+    assert not got.exchange.connected
+
+
 # -- HTTP
 
 
@@ -621,6 +634,47 @@ async def test_h6_framing_broken_mid_stream_is_seen_at_once_and_not_by_a_clock()
     got = await ask(stream(delta("Hel"), end=(SETTLE_S, b"zz\r\nnonsense\r\n", FIN)), deadlines=SHORT)
     assert isinstance(got.failure, TransportError)
     assert (got.failure.code, got.failure.verdict) in (("cut", "retry"), ("bad_http", "retry"))
+
+
+@asynccontextmanager
+async def tls_without_a_close(context: ssl.SSLContext, *writes: bytes) -> AsyncIterator[str]:
+    """Serve one request over TLS, then neither read nor close: the client's close gets no answer. Gives the base URL."""
+    over = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        with listener.accept()[0] as plain, context.wrap_socket(plain, server_side=True) as peer:
+            # each write a packet of its own
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            peer.recv(1 << 16)
+            for written in writes:
+                peer.sendall(written)
+                time.sleep(SETTLE_S)
+            over.wait(30)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.to_thread.run_sync, serve, listener)
+            try:
+                yield f"https://127.0.0.1:{listener.getsockname()[1]}/v1"
+            finally:
+                over.set()
+
+
+@BOTH_LOOPS
+async def test_h6_framing_broken_over_tls_is_seen_although_the_peer_does_not_close(
+    known_ca: Callable[[str], ssl.SSLContext],
+) -> None:
+    begun = STREAM + chunk(delta("Hel"))
+    async with tls_without_a_close(known_ca("127.0.0.1"), begun, b"zz\r\n") as url, HttpClient(CALM) as client:
+        got = await call(client, url)
+        got.is_(TransportError, "cut", "retry")
+
+
+@BOTH_LOOPS
+async def test_h6_what_was_read_before_the_framing_broke_over_tls_counts(known_ca: Callable[[str], ssl.SSLContext]) -> None:
+    answer = b"".join(map(chunk, (delta("Hello"), finish(), USAGE, DONE))) + b"zz\r\n"
+    async with tls_without_a_close(known_ca("127.0.0.1"), STREAM, answer) as url, HttpClient(CALM) as client:
+        assert (await call(client, url)).completion.text == "Hello"
 
 
 @BOTH_LOOPS

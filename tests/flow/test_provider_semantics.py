@@ -678,6 +678,20 @@ def test_n18_many_begin_slowly_and_do_not_come_back_as_a_herd(begun: Begun) -> N
     begun["herd"].result()
 
 
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+@pytest.mark.parametrize(
+    "held", [None, b"", b"no certificate\n", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_n4_certificates_that_cannot_be_read_are_refused_before_anything_starts(
+    make: Callable[..., Case], tmp_path: Path, variable: str, held: bytes | None
+) -> None:
+    path = tmp_path / "trusted.pem"
+    if held is not None:
+        path.write_bytes(held)
+    ended = assert_refused_before_anything_starts(make(2), variable, str(path), "https")
+    assert str(path) in ended.err
+
+
 # -- N17: proxies
 
 
@@ -708,6 +722,36 @@ def test_n17_a_proxy_is_used_and_told(make: Callable[..., Case]) -> None:
     assert "proxy-authorization" in proxy.requests[0].headers
     case.assert_all_done()
     assert b"secret-word" not in b"".join(path.read_bytes() for path in case.folder.iterdir())
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+@pytest.mark.parametrize(
+    "address",
+    ["http://127.0.0.1:99999", "http://:9", "http://", "http://u:secret-word@127.0.0.1:notaport", "http://[::1", "socks5://h:1"],
+)
+def test_n17_a_proxy_that_is_no_address_is_refused_before_anything_starts(
+    make: Callable[..., Case], variable: str, address: str
+) -> None:
+    assert_refused_before_anything_starts(make(2), variable, address)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("address", ["http://u:secret-word%E2%82%AC@127.0.0.1:9", "http://secret%3Au:p@127.0.0.1:9"])
+def test_n17_a_proxy_whose_user_cannot_be_sent_is_refused_before_anything_starts(
+    make: Callable[..., Case], scheme: str, address: str
+) -> None:
+    assert_refused_before_anything_starts(make(2), f"{scheme}_proxy", address, scheme)
+
+
+def assert_refused_before_anything_starts(case: Case, variable: str, value: str, scheme: str = "http") -> Ended:
+    """Hold that a variable is refused in one sentence that names it, and that no run was made."""
+    ended = case.run(f"{scheme}://api.provider.example/v1", env={"SSL_CERT_FILE": "", variable: value, "OPENAI_API_KEY": "k"})
+    assert (ended.code, ended.out) == (2, ""), ended
+    assert ended.err.startswith(f"runner: {variable} names "), ended
+    assert ended.err.count("\n") == 1
+    assert "secret" not in ended.err
+    assert not case.store.exists()
+    return ended
 
 
 def test_n17_tls_goes_through_the_proxy_in_a_tunnel(make: Callable[..., Case], tmp_path_factory: pytest.TempPathFactory) -> None:

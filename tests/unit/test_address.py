@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from runner.address import checked
+from runner.address import checked, checked_proxy
 from runner.errors import UsageError
 
 
@@ -53,6 +53,9 @@ def test_an_address_is_given_back_without_its_last_slash(good: str) -> None:
         ("host/v1", "is not an address"),
         ("ftp://host/v1", "is not an address"),
         ("http://host/v1?key=1", "without ? or #"),
+        ("http://host/v1?", "without ? or #"),
+        ("http://host/v1#", "without ? or #"),
+        ("http://host#", "without ? or #"),
     ],
 )
 def test_what_is_none_is_refused_in_one_sentence(bad: str, why: str) -> None:
@@ -66,3 +69,46 @@ def test_a_password_is_not_repeated() -> None:
     with pytest.raises(UsageError, match="no user name or password") as refused:
         checked("http://me:hush@host/v1", "job.toml")
     assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("good", "given"),
+    [
+        ("http://127.0.0.1:3128", "http://127.0.0.1:3128"),
+        ("https://proxy.example", "https://proxy.example"),
+        ("http://[::1]:3128/", "http://[::1]:3128/"),
+        ("proxy:3128", "http://proxy:3128"),
+        ("me:hush@proxy:3128", "http://me:hush@proxy:3128"),
+        ("http://m%40e:hu%2Fsh@proxy:3128", "http://m%40e:hu%2Fsh@proxy:3128"),
+        ("http://m%C3%BC:h%3Ash%FF@proxy:3128", "http://m%C3%BC:h%3Ash%FF@proxy:3128"),
+    ],
+)
+def test_a_proxy_is_given_with_its_scheme(good: str, given: str) -> None:
+    assert checked_proxy(good, "http_proxy") == given
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ("http://127.0.0.1:99999", "its port is not a number"),
+        ("http://127.0.0.1:notaport", "its port is not a number"),
+        ("http://me:hu#sh@127.0.0.1:9", "its port is not a number"),
+        ("http://me:12#hush@127.0.0.1:9", "must be written as %2F, %3F or %23"),
+        ("http://me:12/hush@127.0.0.1:9", "must be written as %2F, %3F or %23"),
+        ("http://:9", "no address like http://host:port"),
+        ("http://", "no address like http://host:port"),
+        ("http://[::1", "no address like http://host:port"),
+        ("http://me:hush@a\u2100b:9", "no address like http://host:port"),
+        ("http://me:hush@ex ample:9", "no address like http://host:port"),
+        ("http://m%3Ae:hush@127.0.0.1:9", "a colon in its user name"),
+        ("http://m%E2%82%ACe:hush@127.0.0.1:9", "a character that HTTP cannot carry"),
+        ("http://me:hush%E2%82%AC@127.0.0.1:9", "a character that HTTP cannot carry"),
+        ("socks5://me:hush@127.0.0.1:9", "not an HTTP proxy"),
+    ],
+)
+def test_a_proxy_that_is_none_is_refused_without_being_quoted(bad: str, why: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(why)) as refused:
+        checked_proxy(bad, "http_proxy")
+    assert str(refused.value).startswith("http_proxy names a proxy that cannot be used: ")
+    assert not {"me", "hu", "sh", "12", "127"} & set(re.findall(r"\w+", str(refused.value)))
+    assert refused.value.__context__ is None
