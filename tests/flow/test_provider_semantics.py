@@ -445,7 +445,10 @@ def gone(case: Case) -> None:
     # what never had a connection is on the books as such
     assert count(case.store, "attempts", "error_code = 'connect' AND sent") == 0
     seen = len(first.requests) + len(second.requests)
-    assert count(case.store, "attempts", "sent") <= seen
+    # of one that was closed unanswered nobody can tell whether the server had it; all that it had are on the books
+    unsure = count(case.store, "attempts", "error_code = 'closed'")
+    sent = count(case.store, "attempts", "sent")
+    assert sent - unsure <= seen <= sent
     assert seen <= 200 + 2 * 16
 
 
