@@ -16,15 +16,14 @@ import anyio
 from msgspec import Struct, structs
 
 from runner.admission import Failure, Permit, Standing
-from runner.advice import advice
 from runner.backoff import RetryPolicy
-from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, RunStoppedError, StreamError, TransportError
+from runner.durations import format_span
+from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, RunStoppedError, StreamError, TransportError, advice
 from runner.interfaces import Client, Decoder, Emit, Exchange, Lane, Lanes, Provider
 from runner.judge import OUTAGE_S, Judge
 from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome
 from runner.record import conceal, done, failed, guarding, partial_of, record
 from runner.stop import Stop
-from runner.text import span
 
 FATAL_GRACE_S = 10.0
 """What is in flight when the run must stop is paid for in part, and most of it ends within this."""
@@ -266,7 +265,7 @@ class Attempts(Generic[E]):
         now, since = self._clock(), one.standing.refused_since
         refused_all = wait_s is None and since is not None and self._lanes.succeeded_at < since
         out = one.lane.out_of_service_s > OUTAGE_S and now - self._lanes.succeeded_at > OUTAGE_S
-        return f" (and nothing else for {span(OUTAGE_S)})" if refused_all or out else None
+        return f" (and nothing else for {format_span(OUTAGE_S)})" if refused_all or out else None
 
     def _stop_run(self, attempt: Attempt) -> None:
         code = attempt.error_code or "internal"

@@ -7,14 +7,13 @@ from collections.abc import Awaitable, Callable
 import anyio
 from msgspec import structs
 
-from runner.advice import advice
 from runner.attempt import FATAL_GRACE_S
-from runner.errors import RunStoppedError, StoreError
+from runner.durations import format_span
+from runner.errors import RunStoppedError, StoreError, advice
 from runner.events import Event, Progress, Stopping
 from runner.limits import Lanes
 from runner.model import Pace
 from runner.stop import Stop
-from runner.text import span
 
 TICK_S = 0.5
 """How often progress is told, in seconds."""
@@ -61,9 +60,10 @@ async def keep_deadline(deadline_s: float, start: float, stop: Stop, lanes: Lane
         left_s = start + deadline_s - time.monotonic()
         asked_s = lanes.asked_s
         if left_s <= 0:
-            sentence = f"the deadline of {span(deadline_s)} has passed. {advice('deadline')}"
+            sentence = f"the deadline of {format_span(deadline_s)} has passed. {advice('deadline')}"
         elif asked_s > left_s:
-            sentence = f"the server asks to wait {span(asked_s)}, beyond the deadline in {span(left_s)}. {advice('deadline')}"
+            words = f"the server asks to wait {format_span(asked_s)}, beyond the deadline in {format_span(left_s)}"
+            sentence = f"{words}. {advice('deadline')}"
         else:
             await anyio.sleep(min(left_s, LOOK_S))
             continue

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from runner import hints
+from runner import durations
 from runner.dials import BY_NAME, DIALS, Dial
 from runner.errors import UsageError
 from runner.model import Json, Params
@@ -232,7 +232,7 @@ def _checked(dial: Dial, value: Any, where: str) -> Any:
     if dial.kind in ("json", "slots") and isinstance(value, str) and value != "auto":
         return _parsed(dial, value, where)
     if dial.kind == "span" and isinstance(value, str):
-        value = hints.span(value)
+        value = durations.parse_span(value)
     if dial.kind in ("float", "span") and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1e300:
         value = float(value)
     if dial.kind == "texts" and isinstance(value, tuple):

@@ -12,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 
-from runner import database, spool
+from runner import database
 from runner.errors import StoreError, UsageError
 from runner.model import Json
 from runner.schema import runs
@@ -78,10 +78,19 @@ def rows_of(store: Path, source: Path, digest: str) -> int | None:
         return found
 
 
-def open_run(store: Path, source: Path, settings: Mapping[str, Json], answer: Mapping[str, Json], *, new: bool) -> Opened:
+def open_run(
+    store: Path,
+    source: Path,
+    settings: Mapping[str, Json],
+    answer: Mapping[str, Json],
+    *,
+    new: bool,
+    kept_mark: str | None = None,
+) -> Opened:
     """Find the run as ``find_run`` does, or begin one, in one transaction, so that two processes cannot begin the same twice.
 
     settings: the job, without secrets. answer: those of its settings that change an answer. new: begin one in any case.
+    kept_mark: what stands in the name of a file in which standard input is kept; None where the input is no such file.
     """
     fingerprint = answer_fingerprint(answer)
     values = {"input": str(source), "input_relative": _relative(source, store), "settings": _json(settings)}
@@ -91,8 +100,10 @@ def open_run(store: Path, source: Path, settings: Mapping[str, Json], answer: Ma
             if run.fingerprint == fingerprint:
                 connection.execute(sa.update(runs).where(runs.c.id == run.id).values(**values))
                 return _found(run)
-        others = sa.select(sa.func.max(runs.c.id)).where(runs.c.input.contains(spool.MARK, autoescape=True))
-        other: int | None = connection.execute(others).scalar() if spool.MARK in source.name else None
+        other: int | None = None
+        if kept_mark is not None:
+            others = sa.select(sa.func.max(runs.c.id)).where(runs.c.input.contains(kept_mark, autoescape=True))
+            other = connection.execute(others).scalar()
         made = connection.execute(sa.insert(runs).values(created_at=time.time(), fingerprint=fingerprint, **values))
         differing = next((run for run in earlier if run.fingerprint != fingerprint), None)
         key = made.inserted_primary_key

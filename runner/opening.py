@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from runner import database, ledger, plugins, source
+from runner import database, ledger, plugins, source, spool
 from runner.config import Job
 from runner.errors import UsageError
 from runner.events import Quantiles, Summary
@@ -119,7 +119,8 @@ def open_run(job: Job, store_path: Path, wish: Wish) -> ledger.Opened:
     """Find the job's run, or begin one."""
     if wish.run_id is not None:
         return ledger.get_run(store_path, wish.run_id)
-    return ledger.open_run(store_path, job.input, job.settings(), job.answer(), new=wish.new)
+    mark = spool.MARK if spool.MARK in job.input.name else None
+    return ledger.open_run(store_path, job.input, job.settings(), job.answer(), new=wish.new, kept_mark=mark)
 
 
 def notes(opened: ledger.Opened, wish: Wish, known: Known, found: source.Scan, changed: int) -> list[str]:

@@ -3,40 +3,50 @@
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
+from typing import NamedTuple
 
 from runner.errors import UsageError
 from runner.text import nearest
 
-_OWES = {
-    "providers": ("make", "DEFAULT_BASE_URL", "KEY_ENV", "BASE_URL_ENV"),
-    "exports": ("write",),
-    "inputs": ("read",),
+
+class Kind(NamedTuple):
+    """One kind of plug-in. package: where ours are; word: what a person calls one; owes: what its module must have."""
+
+    package: str
+    word: str
+    owes: tuple[str, ...]
+
+
+KINDS = {
+    "providers": Kind("runner.providers", "provider", ("make", "DEFAULT_BASE_URL", "KEY_ENV", "BASE_URL_ENV")),
+    "exports": Kind("runner.exports", "export format", ("write",)),
+    "inputs": Kind("runner.inputs", "input format", ("read",)),
 }
-"""What a module must have to be a plug-in."""
 
 
 def names(kind: str) -> list[str]:
-    """List the modules of a plug-in package: "providers", "exports" or "inputs"."""
-    package = import_module(f"runner.{kind}")
+    """List our plug-ins of a kind: "providers", "exports" or "inputs"."""
+    package = import_module(KINDS[kind].package)
     return sorted(found.name for found in iter_modules(package.__path__))
 
 
 def load(kind: str, name: str) -> ModuleType:
     """Import a plug-in. Raises UsageError for a name that is none."""
+    package, word, owes = KINDS[kind]
     if "." not in name:
         known = names(kind)
         if name in known:
-            return import_module(f"runner.{kind}.{name}")
+            return import_module(f"{package}.{name}")
         if kind == "providers":
             known.append("simulator")
         close = nearest(name, known)
         hint = f"did you mean {close!r}?" if close is not None else "known are " + ", ".join(known)
-        raise UsageError(f"there is no {kind[:-1]} {name!r}; {hint}")
+        raise UsageError(f"there is no {word} {name!r}; {hint}")
     try:
         module = import_module(name)
     except ImportError as error:
-        raise UsageError(f"the {kind[:-1]} module {name!r} cannot be imported: {error}") from error
-    lacking = [one for one in _OWES[kind] if not hasattr(module, one)]
+        raise UsageError(f"the {word} module {name!r} cannot be imported: {error}") from error
+    lacking = [one for one in owes if not hasattr(module, one)]
     if lacking:
-        raise UsageError(f"the module {name!r} is no {kind[:-1]}: it has no {', '.join(lacking)}")
+        raise UsageError(f"the module {name!r} is no {word}: it has no {', '.join(lacking)}")
     return module

@@ -7,11 +7,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from runner.errors import BAD_ROW
 from runner.model import Item, Json, Outcome, Params, Request, Row
 from runner.text import nearest
-
-BAD_ROW = "bad_row"
-"""Error code of a row from which no request can be made."""
 
 KEY_PREFIX = "row-"
 """How the keys begin that we give to rows without an id."""

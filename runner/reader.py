@@ -16,10 +16,9 @@ from msgspec import Struct
 
 from runner import books, database
 from runner.books import Books
-from runner.errors import UsageError
+from runner.errors import BAD_ROW, UsageError
 from runner.lock import held
 from runner.model import Json, Pace, Result, Run
-from runner.prompts import BAD_ROW
 from runner.schema import attempts, items, runs
 
 _BATCH = 1_000

@@ -7,12 +7,11 @@ from typing import Any
 
 import msgspec
 
-from runner.advice import advice
 from runner.api import DEFAULT_STORE, Check, Description
 from runner.books import Books
+from runner.errors import BAD_ROW, advice
 from runner.events import INPUT_CHANGED, Quantiles, Started, Stopping, Summary
 from runner.model import LaneState, Pace, Run
-from runner.prompts import BAD_ROW
 from runner.reader import ErrorGroup
 from runner.text import clean
 

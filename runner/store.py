@@ -18,10 +18,9 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runner.connection import Connection
-from runner.errors import RunLockedError
+from runner.errors import BAD_ROW, RunLockedError
 from runner.lock import RunLock
 from runner.model import Entry, Pace, Settled
-from runner.prompts import BAD_ROW
 from runner.rows import FORGET_ATTEMPTS, FORGET_ITEMS, KEEP_ITEM, LAST_ATTEMPT, SAVE_ATTEMPT, SAVE_ITEM, rows
 from runner.schema import attempts, items, runs
 

@@ -177,10 +177,3 @@ def nearest(word: str, among: Iterable[str]) -> str | None:
     names = {name.casefold(): name for name in among}
     close = difflib.get_close_matches(word[:100].casefold(), names, n=1)
     return names[close[0]] if close else None
-
-
-def span(seconds: float) -> str:
-    """Give a time in words a person reads at a glance: ``45 s``, ``10 min``, ``5.5 h``."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

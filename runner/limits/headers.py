@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from runner import hints
+from runner import durations
 
 Kind: TypeAlias = Literal["rpm", "tpm", "input_tpm", "output_tpm"]
 """A limit per minute, by the name of its option."""
@@ -50,7 +50,7 @@ def speaks(raw: Iterable[tuple[bytes, bytes]]) -> bool:
 def read(raw: Iterable[tuple[bytes, bytes]], now: float) -> dict[Kind, Seen]:
     """Read all limits. ``now``: UTC seconds since the epoch, used when the server sends no date."""
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in raw}
-    server_now = hints.date(headers.get("date", ""))
+    server_now = durations.date(headers.get("date", ""))
     found: dict[Kind, Seen] = {}
     for name, value in headers.items():
         prefix = next((one for one in _PREFIXES if name.startswith(one)), None)
@@ -61,11 +61,11 @@ def read(raw: Iterable[tuple[bytes, bytes]], now: float) -> dict[Kind, Seen]:
             continue
         seen = found.setdefault(kind, Seen())
         if part == "limit":
-            seen.limit = hints.number(value)
+            seen.limit = durations.number(value)
         elif part == "remaining":
-            seen.remaining = hints.number(value)
+            seen.remaining = durations.number(value)
         else:
-            seen.reset_s = hints.reset(value, now if server_now is None else server_now)
+            seen.reset_s = durations.reset(value, now if server_now is None else server_now)
     return found
 
 

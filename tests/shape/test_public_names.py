@@ -10,10 +10,10 @@ import click
 import pytest
 
 import runner
-from runner.advice import ADVICE
 from runner.cli import cli
 from runner.client import Deadlines
 from runner.dials import DIALS
+from runner.errors import ADVICE
 
 PACKAGE = Path(runner.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -138,7 +138,7 @@ def assigned(module: ast.Module, name: str) -> ast.expr:
 def codes() -> set[str]:
     """Every error code that the package can produce, read off its source; the simulator is the other side."""
     found = texts(assigned(tree(PACKAGE / "classify.py"), "Code"))
-    found |= texts(assigned(tree(PACKAGE / "prompts.py"), "BAD_ROW"))
+    found |= texts(assigned(tree(PACKAGE / "errors.py"), "BAD_ROW"))
     # AttemptTimeoutError makes its code from the clock that ran out
     found |= {f"timeout_{clock.removesuffix('_s')}" for clock in Deadlines.__struct_fields__ if clock.endswith("_s")}
     for path in MODULES:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.hints import number, reset, retry_after, span
+from runner.durations import number, parse_span, reset
+from runner.hints import retry_after
 
 NOW = 1_445_412_480.0
 DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
@@ -146,7 +147,7 @@ def test_order() -> None:
     ],
 )
 def test_spans(text: str, seconds: float | None) -> None:
-    assert span(text) == (None if seconds is None else pytest.approx(seconds))
+    assert parse_span(text) == (None if seconds is None else pytest.approx(seconds))
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_the_time_to_a_reset_in_every_form(text: str, seconds: float | None) -> 
 
 @given(st.text(max_size=100))
 def test_no_text_whatever_is_in_it_raises(text: str) -> None:
-    for value in (number(text), span(text), reset(text, NOW)):
+    for value in (number(text), parse_span(text), reset(text, NOW)):
         assert value is None or 0 <= value < float("inf")
 
 

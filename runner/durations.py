@@ -1,0 +1,93 @@
+"""Times to wait and instants, read from text and written for people. Pure.
+
+The one rule of the readers: text that makes no sense gives None, and whoever asked tries the next form.
+"""
+
+import math
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+_NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|d|h|m|s)", re.ASCII)
+_SPAN = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|us|µs|ns|d|h|m|s))+", re.ASCII)
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", re.ASCII)
+# no number, span or date is longer; more would only cost time
+_LONGEST = 64
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+# from here on a plain number is no wait but an instant since the epoch; a thousand times that, one in ms
+_EPOCH = 1e9
+
+
+def number(text: str) -> float | None:
+    """Read a number that is none below 0, no NaN and not infinite."""
+    text = text.strip()
+    if len(text) > _LONGEST or not _NUMBER.fullmatch(text):
+        return None
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+def reset(text: str, now: float) -> float | None:
+    """Read a time to wait, in seconds: a span (``6m0s``), a number, an instant in either, or one by RFC 3339."""
+    wait = span_until(text, now)
+    return wait if wait is not None else until(instant_of(text), now)
+
+
+def parse_span(text: str) -> float | None:
+    """Read a time in seconds: a number, or a span such as ``6m0s``."""
+    text = text.strip()
+    value = number(text)
+    if value is not None:
+        return value
+    if len(text) > _LONGEST or not _SPAN.fullmatch(text):
+        return None
+    total = sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(text))
+    return total if math.isfinite(total) else None
+
+
+def span_until(text: str, now: float) -> float | None:
+    """Read a time to wait, in seconds: a span, a number, or a number so large that it is an instant since the epoch."""
+    value = number(text)
+    if value is None or value < _EPOCH:
+        return parse_span(text)
+    return until(value if value < _EPOCH * 1000 else value / 1000, now)
+
+
+def until(instant: float | None, now: float) -> float | None:
+    """Return the seconds from ``now`` to an instant; None for one that is unknown or past."""
+    if instant is None or instant < now:
+        return None
+    return instant - now
+
+
+def date(text: str) -> float | None:
+    """Read an HTTP date."""
+    if len(text) > _LONGEST:
+        return None
+    try:
+        return _timestamp(parsedate_to_datetime(text))
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def instant_of(text: str) -> float | None:
+    """Read an RFC 3339 instant."""
+    text = text.strip()
+    if not _INSTANT.match(text):
+        return None
+    try:
+        return _timestamp(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _timestamp(moment: datetime) -> float:
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def format_span(seconds: float) -> str:
+    """Give a time in words a person reads at a glance: ``45 s``, ``10 min``, ``5.5 h``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
