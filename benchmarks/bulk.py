@@ -3,9 +3,13 @@
 import random
 from pathlib import Path
 
-from runner import config, database, opening, source, wiring
+from runner.config import job as config
+from runner.inputs import source
 from runner.model import Attempt, Completion, Item, Outcome, Usage
-from runner.store import RunStore
+from runner.session import prepare as opening
+from runner.session import wiring
+from runner.store import database
+from runner.store.checkpoint import RunStore
 
 _WORDS = ("river", "stone", "window", "because", "a", "little", "of", "the", "seldom", "Tokyo", "seven", "and", "green", "end.")
 _BATCH = 10_000

@@ -10,17 +10,23 @@ from typing import Any, TypeVar, cast
 import anyio
 from msgspec import Struct, structs
 
-from runner import config, ledger, opening, outputs, plugins, session, source, spool, wiring
-from runner.books import Books
-from runner.config import Job
+from runner.config import job as config
+from runner.config import plugins
+from runner.config.job import Job
+from runner.engine.stop import Stop
 from runner.errors import UsageError
 from runner.events import Event, Summary
+from runner.exports import file as outputs
+from runner.inputs import source, spool
 from runner.interfaces import Exporter, Observer
-from runner.loop import blocking
 from runner.model import Result, Run
-from runner.opening import Wish
-from runner.reader import ErrorGroup, StoreReader
-from runner.stop import Stop
+from runner.session import prepare as opening
+from runner.session import session, wiring
+from runner.session.blocking import blocking
+from runner.session.prepare import Wish
+from runner.store import runs as ledger
+from runner.store.reader import ErrorGroup, StoreReader
+from runner.store.totals import Books
 
 DEFAULT_STORE = "runner.db"
 COLUMNS = tuple(Result.__struct_fields__)

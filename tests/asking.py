@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from raw_server import Answers, RawServer
 
-from runner.client import Caps, Deadlines, HttpClient, HttpExchange
 from runner.errors import AttemptError
 from runner.interfaces import Decoder, Provider
 from runner.model import Completion, Request
-from runner.providers import anthropic, openai
+from runner.providers.dialects import anthropic, openai
+from runner.providers.http import Caps, Deadlines, HttpClient, HttpExchange
 
 MODULES: dict[str, ModuleType] = {"openai": openai, "anthropic": anthropic}
 CALM = Deadlines(connect_s=5.0, first_byte_s=10.0, silence_s=10.0, attempt_s=30.0)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from runner.interfaces import Decoder
-from runner.sse import SSEDecoder
+from runner.providers.sse import SSEDecoder
 
 
 def fed(decoder: Decoder, chunks: Iterable[bytes]) -> Decoder:

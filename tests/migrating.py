@@ -7,7 +7,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
-from runner import database
+from runner.store import database
 
 
 def config() -> Config:

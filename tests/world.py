@@ -16,15 +16,15 @@ from typing import Any
 import anyio
 from virtual import run
 
-from runner import engine
-from runner.attempt import Attempts
-from runner.backoff import RetryPolicy
+from runner.engine import pipeline as engine
+from runner.engine.attempt import Attempts
+from runner.engine.judge import Judge
+from runner.engine.limits import Kind, Lanes, Limits
+from runner.engine.retry import RetryPolicy
+from runner.engine.stop import Stop
 from runner.errors import AttemptError, ProviderError, TransportError
 from runner.interfaces import Heard
-from runner.judge import Judge
-from runner.limits import Kind, Lanes, Limits
 from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Request, ServerSentEvent, Usage
-from runner.stop import Stop
 
 ROUND_TRIP_S = 0.02
 """A refusal takes no longer than the way there and back."""

@@ -1,1 +1,1 @@
-"""Input formats, one file each; the file's name is the format's name."""
+"""Prompt files: from their rows to the items that are still to be done."""

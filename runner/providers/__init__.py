@@ -1,1 +1,1 @@
-"""Wire dialects, one file each; the file's name is the provider's name."""
+"""The model APIs: their dialects, which do no I/O, and the HTTP client, which is the only part that uses the network."""

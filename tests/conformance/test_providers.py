@@ -9,8 +9,8 @@ from decoding import fed
 from runner.errors import AttemptError, StreamError
 from runner.interfaces import Decoder
 from runner.model import Completion, HttpCall, Params, Request, Usage
-from runner.providers import anthropic, openai
-from runner.sse import SSEDecoder
+from runner.providers.dialects import anthropic, openai
+from runner.providers.sse import SSEDecoder
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 DIALECTS = {

@@ -17,7 +17,7 @@ from test_providers import DIALECTS, EXPECTED, recorded
 
 from runner.errors import AttemptError, StreamError
 from runner.model import Completion, ServerSentEvent, Usage
-from runner.sse import SSEDecoder
+from runner.providers.sse import SSEDecoder
 
 BOM = b"\xef\xbb\xbf"
 

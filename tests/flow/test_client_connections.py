@@ -24,9 +24,11 @@ from raw_server import (
     stream,
 )
 
-from runner.client import Deadlines, HttpClient, connector, line
 from runner.errors import AttemptError, TransportError
 from runner.model import HttpCall, Request
+from runner.providers.http import Deadlines, HttpClient
+from runner.providers.http import connection as line
+from runner.providers.http import pool as connector
 
 pytestmark = pytest.mark.anyio
 

@@ -56,9 +56,9 @@ from raw_server import (
     whole,
 )
 
-from runner.client import Caps, Deadlines, HttpClient
 from runner.errors import AttemptTimeoutError, ProviderError, StreamError, TransportError
 from runner.model import Request, Usage
+from runner.providers.http import Caps, Deadlines, HttpClient
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ import pytest
 from processes import HANG_S, environment, until
 
 import runner
-from runner.reader import StoreReader
+from runner.store.reader import StoreReader
 
 ROWS = "".join(json.dumps({"id": f"r{n}", "prompt": f"number {n}"}) + "\n" for n in range(5))
 JOB = ("--provider", "simulator", "--model", "m", "-q")

@@ -26,7 +26,7 @@ from processes import (
     write_prompts,
 )
 
-from runner.schema import VERSION
+from runner.store.schema import VERSION
 
 SLOW = ("--first-token-s", "0.05", "--chunk-s", "0.001", "--tokens", "10")
 CONCURRENCY = 4
@@ -286,8 +286,9 @@ def command_of(server: Simulated, *options: str) -> list[str]:
 
 HANGS = """
 import sys, time
-from runner import connection, store
-from runner.cli import main
+from runner.cli.commands import main
+from runner.store import checkpoint as store
+from runner.store import connection
 connection.LIMIT_S = 1.0
 write = store.RunStore._write
 def stalled(self, driver, entries, begun):

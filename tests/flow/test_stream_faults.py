@@ -30,9 +30,9 @@ from raw_server import (
     stream,
 )
 
-from runner.client import Caps, Deadlines
 from runner.errors import ProviderError, StreamError
 from runner.model import Usage
+from runner.providers.http import Caps, Deadlines
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from kills.endpoint import Entry, text_of
 from kills.shown import NOTHING, Shown
 from kills.store import Held
-from runner.schema import VERSION
+from runner.store.schema import VERSION
 
 
 @dataclass

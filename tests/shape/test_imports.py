@@ -25,10 +25,10 @@ print(*sorted({{name.partition(".")[0] for name in sys.modules}}), file=sys.stde
 """
 
 MAIN = """
-import runner.cli
+import runner.cli.commands
 sys.argv = {argv!r}
 try:
-    runner.cli.main()
+    runner.cli.commands.main()
 except SystemExit as end:
     assert end.code == 0, end.code
 """
@@ -59,11 +59,11 @@ def test_errors_can_be_named_without_anything_heavy() -> None:
 
 
 def test_commands_that_only_read_load_no_http_library_and_no_migrations() -> None:
-    assert loaded("import runner.reader, runner.report") & {"alembic", "aiosqlite"} == set()
+    assert loaded("import runner.store.reader, runner.cli.output") & {"alembic", "aiosqlite"} == set()
 
 
 def test_a_run_loads_no_server_and_no_migrations() -> None:
-    code = "import sys, runner.api, runner.drive; print(*sys.modules)"
+    code = "import sys, runner.api, runner.cli.foreground; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"runner.simulator", "aiohttp.web", "alembic"} & set(done.stdout.split()) == set()
 

@@ -15,10 +15,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from migrating import config, migrate
 
-from runner import database
 from runner.errors import StoreError
-from runner.reader import StoreReader
-from runner.schema import APPLICATION_ID, HEAD, VERSION, metadata
+from runner.store import database
+from runner.store.reader import StoreReader
+from runner.store.schema import APPLICATION_ID, HEAD, VERSION, metadata
 
 
 @pytest.fixture(params=["made at once", "migrated"])
@@ -243,7 +243,7 @@ def test_a_store_that_is_made_at_once_is_a_migrated_one(tmp_path: Path) -> None:
 
 
 def test_a_new_store_needs_no_alembic(tmp_path: Path) -> None:
-    code = "import pathlib, sys; from runner import database; database.prepare(pathlib.Path(sys.argv[1]), create=True)"
+    code = "import pathlib, sys; from runner.store import database; database.prepare(pathlib.Path(sys.argv[1]), create=True)"
     command = [sys.executable, "-c", f"{code}; print('alembic' in sys.modules)", str(tmp_path / "new.db")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
 

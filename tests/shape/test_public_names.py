@@ -10,10 +10,10 @@ import click
 import pytest
 
 import runner
-from runner.cli import cli
-from runner.client import Deadlines
-from runner.dials import DIALS
+from runner.cli.commands import cli
+from runner.config.settings import DIALS
 from runner.errors import ADVICE
+from runner.providers.http import Deadlines
 
 PACKAGE = Path(runner.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -137,7 +137,7 @@ def assigned(module: ast.Module, name: str) -> ast.expr:
 
 def codes() -> set[str]:
     """Every error code that the package can produce, read off its source; the simulator is the other side."""
-    found = texts(assigned(tree(PACKAGE / "classify.py"), "Code"))
+    found = texts(assigned(tree(PACKAGE / "providers" / "classify.py"), "Code"))
     found |= texts(assigned(tree(PACKAGE / "errors.py"), "BAD_ROW"))
     # AttemptTimeoutError makes its code from the clock that ran out
     found |= {f"timeout_{clock.removesuffix('_s')}" for clock in Deadlines.__struct_fields__ if clock.endswith("_s")}

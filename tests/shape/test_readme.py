@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner import errors
-from runner.cli import cli
+from runner.cli.commands import cli
 from runner.errors import RunnerError
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ def exit_codes() -> set[int]:
     for value in vars(errors).values():
         if isinstance(value, type) and issubclass(value, RunnerError):
             found.add(value.exit_code)
-    for node in ast.walk(ast.parse((ROOT / "runner" / "cli.py").read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse((ROOT / "runner" / "cli" / "commands.py").read_text(encoding="utf-8"))):
         if isinstance(node, ast.Assign) and any(isinstance(target, ast.Name) and target.id == "code" for target in node.targets):
             found |= {one.value for one in ast.walk(node.value) if isinstance(one, ast.Constant) and isinstance(one.value, int)}
     return found

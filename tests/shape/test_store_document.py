@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import database
+from runner.store import database
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "store.md").read_text()
 QUERIES = re.findall(r"```sql\n(.*?)```", DOCUMENT, re.DOTALL)

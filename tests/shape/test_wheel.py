@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import runner
-from runner.schema import VERSION
+from runner.store.schema import VERSION
 
 ROOT = Path(__file__).parents[2]
 

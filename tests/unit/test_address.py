@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from runner.address import checked, checked_proxy
+from runner.config.address import checked, checked_proxy
 from runner.errors import UsageError
 
 

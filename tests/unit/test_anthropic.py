@@ -6,7 +6,7 @@ import pytest
 
 from runner.errors import ProviderError, StreamError
 from runner.model import Completion, Params, Request, ServerSentEvent, Usage
-from runner.providers import anthropic
+from runner.providers.dialects import anthropic
 
 USER = {"role": "user", "content": "hi"}
 

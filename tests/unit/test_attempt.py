@@ -11,14 +11,14 @@ from virtual import BACKEND
 from world import Decoder, Exchange, Provider, Server, World, limited
 
 from runner.admission import Standing
-from runner.attempt import Attempts
-from runner.backoff import RetryPolicy
+from runner.engine.attempt import Attempts
+from runner.engine.judge import UNREACHED_S, Judge
+from runner.engine.limits import Lanes, Limits
+from runner.engine.retry import RetryPolicy
+from runner.engine.stop import Stop
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, RunStoppedError, StreamError, TransportError
 from runner.interfaces import Heard
-from runner.judge import UNREACHED_S, Judge
-from runner.limits import Lanes, Limits
 from runner.model import Attempt, Completion, HttpCall, Item, Outcome, Request, Usage
-from runner.stop import Stop
 
 pytestmark = pytest.mark.anyio
 

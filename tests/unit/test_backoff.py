@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.backoff import RetryPolicy
+from runner.engine.retry import RetryPolicy
 
 WAITS = st.floats(min_value=0, max_value=1e6, allow_nan=False)
 TIMES = st.integers(min_value=1, max_value=5_000)

@@ -7,7 +7,7 @@ import anyio
 import pytest
 from virtual import BACKEND
 
-from runner.belt import Belt
+from runner.engine.bounded_queue import Belt
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [BACKEND], ids=["virtual"])]
 

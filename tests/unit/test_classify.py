@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.classify import MONEY_CODES, TYPE_STATUS, Ruling, classify, status_of
+from runner.providers.classify import MONEY_CODES, TYPE_STATUS, Ruling, classify, status_of
 
 STOPS = ("auth", "billing", "not_found", "redirect")
 

@@ -8,9 +8,9 @@ import anyio
 import pytest
 import virtual
 
-from runner.client import clocks as module
-from runner.client.clocks import TICK_S, Clocks, Deadlines, Watch
 from runner.errors import AttemptError, AttemptTimeoutError, TransportError
+from runner.providers.http import timeouts as module
+from runner.providers.http.timeouts import TICK_S, Clocks, Deadlines, Watch
 
 pytestmark = pytest.mark.anyio
 

@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from runner import config, wiring
-from runner.dials import BY_NAME, DIALS, Dial
+from runner.config import job as config
+from runner.config.settings import BY_NAME, DIALS, Dial
 from runner.errors import UsageError
 from runner.model import Params
+from runner.session import wiring
 
 ANSWER = {
     "provider", "model", "base_url", "system",

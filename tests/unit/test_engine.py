@@ -9,11 +9,11 @@ import anyio.lowlevel
 import pytest
 from virtual import BACKEND
 
-from runner import engine
+from runner.engine import pipeline as engine
+from runner.engine.stop import Stop
 from runner.errors import StoreError
 from runner.interfaces import Emit
 from runner.model import Attempt, Entry, Item, Outcome, Request
-from runner.stop import Stop
 
 pytestmark = pytest.mark.anyio
 in_virtual_time = pytest.mark.parametrize("anyio_backend", [BACKEND], ids=["virtual"])

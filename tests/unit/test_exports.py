@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.exports import csv as csv_export
-from runner.exports import jsonl as jsonl_export
+from runner.exports.formats import csv as csv_export
+from runner.exports.formats import jsonl as jsonl_export
 from runner.text import csv_cell, csv_text, encodable_tree
 
 ANY_TEXT = st.text(st.characters())  # lone surrogates included

@@ -13,10 +13,12 @@ import anyio
 import pytest
 
 import runner
-from runner import database, ledger, outputs
 from runner.errors import StoreError, UsageError
+from runner.exports import file as outputs
 from runner.model import Attempt, Completion, Outcome, Usage
-from runner.store import RunStore
+from runner.store import database
+from runner.store import runs as ledger
+from runner.store.checkpoint import RunStore
 
 OURS = [
     "status", "text", "finish_reason", "error_code", "error", "served_model", "input_tokens", "output_tokens", "cached_tokens",

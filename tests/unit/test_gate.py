@@ -4,7 +4,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from runner.limits.gate import Gate
+from runner.engine.limits.gate import Gate
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.durations import number, parse_span, reset
-from runner.hints import retry_after
+from runner.providers.retry_after import retry_after
 
 NOW = 1_445_412_480.0
 DATE = "Wed, 21 Oct 2015 07:28:00 GMT"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.inputs.jsonl import read
+from runner.inputs.formats.jsonl import read
 
 JOBS = Path(__file__).parents[2] / "jobs"
 TOP = {"input", "provider", "model", "base_url", "api_key_env", "concurrency", "rpm", "attempts", "system"}

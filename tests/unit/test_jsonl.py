@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import UsageError
-from runner.inputs.jsonl import LINE_BYTES, RAW_BYTES, read
+from runner.inputs.formats.jsonl import LINE_BYTES, RAW_BYTES, read
 from runner.model import Row
 
 
@@ -159,7 +159,7 @@ READ_AS_NOBODY = """
 import os, sys
 from pathlib import Path
 from runner.errors import UsageError
-from runner.inputs.jsonl import read
+from runner.inputs.formats.jsonl import read
 os.chdir(sys.argv[1])
 if os.geteuid() == 0:
     os.setgroups([])

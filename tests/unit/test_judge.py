@@ -2,8 +2,8 @@
 
 import pytest
 
+from runner.engine.judge import AUTH_AFTER_SUCCESS, MISSES_AFTER_SUCCESS, OUTAGE_S, SAME_REFUSAL, UNREACHED_S, Judge
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, StreamError, TransportError
-from runner.judge import AUTH_AFTER_SUCCESS, MISSES_AFTER_SUCCESS, OUTAGE_S, SAME_REFUSAL, UNREACHED_S, Judge
 
 AUTH = ProviderError("401: wrong key", code="auth", verdict="stop", status=401)
 BILLING = ProviderError("402: no money", code="billing", verdict="stop", status=402)

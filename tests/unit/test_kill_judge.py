@@ -16,7 +16,7 @@ from kills.shown import Shown, shown
 from kills.store import Held, Kept, Tried, commits, look
 from raw_server import Received
 
-from runner.schema import VERSION
+from runner.store.schema import VERSION
 
 Change = Callable[[Session], Session]
 

@@ -12,10 +12,10 @@ from virtual import BACKEND, run
 from world import REFUSED, Server, World, an_item, busy, limited
 
 from runner.admission import Permit, Standing
+from runner.engine.limits import Kind, Lane, Lanes, Limits
+from runner.engine.limits.refusals import LONGEST_S
+from runner.engine.limits.waiting import PARKED_S
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError
-from runner.limits import Kind, Lane, Lanes, Limits
-from runner.limits.refusals import LONGEST_S
-from runner.limits.waiting import PARKED_S
 from runner.model import Usage
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.limits.headers import LONG_S, Seen, read, speaks
+from runner.engine.limits.headers import LONG_S, Seen, read, speaks
 
 NOW = 1_445_412_480.0
 DATE = b"Wed, 21 Oct 2015 07:28:00 GMT"

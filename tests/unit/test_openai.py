@@ -6,7 +6,7 @@ import pytest
 
 from runner.errors import ProviderError, StreamError
 from runner.model import Completion, Params, Request, ServerSentEvent, Usage
-from runner.providers import openai
+from runner.providers.dialects import openai
 
 USER = {"role": "user", "content": "hi"}
 

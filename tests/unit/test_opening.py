@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 import runner
-from runner import database, ledger, opening, source
 from runner.errors import UsageError
+from runner.inputs import source
+from runner.inputs.prompts import Template
 from runner.model import Params, Row
-from runner.prompts import Template
-from runner.store import RunStore
+from runner.session import prepare as opening
+from runner.store import database
+from runner.store import runs as ledger
+from runner.store.checkpoint import RunStore
 
 pytestmark = pytest.mark.anyio
 

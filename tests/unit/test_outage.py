@@ -9,8 +9,8 @@ from virtual import BACKEND
 from world import REFUSED, Server, World, an_item, busy
 
 from runner.admission import Failure, Permit, Standing
+from runner.engine.limits.outage import DOUBT_S, FIRST_PROBE_S, LAST_PROBE_S, PROBE_FACTOR, QUOTA, Here, Outage
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, StreamError, TransportError
-from runner.limits.outage import DOUBT_S, FIRST_PROBE_S, LAST_PROBE_S, PROBE_FACTOR, QUOTA, Here, Outage
 
 
 class Highest(random.Random):

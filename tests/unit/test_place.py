@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import place
+from runner.store import filesystem as place
 
 MOUNTS = """\
 21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from tqdm.utils import disp_len
 
-from runner import progress
+from runner.cli import progress
 from runner.events import Progress
 from runner.model import LaneState, Pace
 
@@ -99,7 +99,7 @@ def test_without_a_reason_to_wait_nothing_is_cut_in_two() -> None:
 SHOW = """
 import sys, msgspec
 from runner.events import Progress
-from runner.progress import Bar
+from runner.cli.progress import Bar
 with Bar("runner.db") as bar:
     for event in msgspec.json.decode(sys.argv[1], type=list[Progress]):
         bar.tell(event)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import BAD_ROW
+from runner.inputs.prompts import Template, base_key, item
 from runner.model import Item, Outcome, Params, Row
-from runner.prompts import Template, base_key, item
 
 TEMPLATE = Template(model="m", system="Be brief.", params=Params(max_tokens=10, temperature=0.5, stop=["END"]))
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

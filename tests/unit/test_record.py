@@ -4,9 +4,9 @@ import pytest
 from msgspec import structs
 from world import Exchange, an_item
 
+from runner.engine.outcomes import SHORTEST_SECRET, conceal, done, failed, guarding, partial_of, record
 from runner.errors import AttemptError, StreamError, TransportError
 from runner.model import Attempt, Completion, Usage
-from runner.record import SHORTEST_SECRET, conceal, done, failed, guarding, partial_of, record
 from runner.text import REDACTED
 
 KEY = "sk-canary-0001"

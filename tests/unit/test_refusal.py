@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import ProviderError
-from runner.refusal import Names, Refusal, from_status, from_stream, of, quote, read
+from runner.providers.refusal import Names, Refusal, from_status, from_stream, of, quote, read
 
 KEY = "my-own-key-0123456789"
 

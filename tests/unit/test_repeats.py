@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.repeats import Gathered
+from runner.inputs.duplicates import Gathered
 
 SIGNED = st.integers(-(1 << 63), (1 << 63) - 1)
 

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from runner import report
-from runner.books import Books
+from runner.cli import output as report
 from runner.events import Quantiles
 from runner.model import LaneState, Pace, Run
+from runner.store.totals import Books
 
 NOTHING = Quantiles(p50=None, p95=None)
 

@@ -10,8 +10,7 @@ from virtual import BACKEND
 from world import Server, World, busy, experiment, limited
 
 from runner.admission import Permit
-from runner.errors import AttemptError
-from runner.limits.slots import (
+from runner.engine.limits.slots import (
     FIXED_DOUBLING_S,
     FIXED_START,
     HOLD_ANSWERS,
@@ -21,6 +20,7 @@ from runner.limits.slots import (
     START,
     Slots,
 )
+from runner.errors import AttemptError
 
 Fault = Callable[[float, float], AttemptError | None]
 

@@ -10,13 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner import database, ledger, source
 from runner.errors import UsageError
-from runner.inputs import jsonl
+from runner.inputs import source
+from runner.inputs.formats import jsonl
+from runner.inputs.prompts import Template, base_key
 from runner.model import Attempt, Completion, Entry, Item, Outcome, Params, Row, Settled
-from runner.opening import reader
-from runner.prompts import Template, base_key
-from runner.store import RunStore
+from runner.session.prepare import reader
+from runner.store import database
+from runner.store import runs as ledger
+from runner.store.checkpoint import RunStore
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import spool
+from runner.inputs import spool
 
 ROW = b'{"prompt": "Hi"}\n'
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runner.errors import StreamError
 from runner.model import ServerSentEvent
-from runner.sse import SSEDecoder
+from runner.providers.sse import SSEDecoder
 
 BOM = b"\xef\xbb\xbf"
 

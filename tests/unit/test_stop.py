@@ -4,8 +4,8 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from runner.engine.stop import Stop
 from runner.errors import RunStoppedError
-from runner.stop import Stop
 
 pytestmark = pytest.mark.anyio
 

@@ -19,14 +19,17 @@ from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import runner
-from runner import config, connection, database, ledger, opening
-from runner.books import _sums
+from runner.config import job as config
 from runner.errors import RunLockedError, StoreError, UsageError
-from runner.lock import held
 from runner.model import Attempt, Completion, Entry, LaneState, Outcome, Pace, Usage
-from runner.reader import StoreReader
-from runner.schema import APPLICATION_ID, VERSION
-from runner.store import _BETWEEN, _DONE_ONLY, _SETTLED, _TRIED, Known, RunStore
+from runner.session import prepare as opening
+from runner.store import connection, database
+from runner.store import runs as ledger
+from runner.store.checkpoint import _BETWEEN, _DONE_ONLY, _SETTLED, _TRIED, Known, RunStore
+from runner.store.lock import held
+from runner.store.reader import StoreReader
+from runner.store.schema import APPLICATION_ID, VERSION
+from runner.store.totals import _sums
 
 pytestmark = pytest.mark.anyio
 
@@ -218,7 +221,7 @@ def test_a_run_refuses_such_files_with_the_same_words(tmp_path: Path) -> None:
 AS_NOBODY = """
 import os, sys
 from pathlib import Path
-from runner import database
+from runner.store import database
 os.chdir(sys.argv[1])
 if os.geteuid() == 0:
     os.setgroups([])
@@ -834,7 +837,8 @@ async def test_a_note_that_fails_says_so_and_harms_no_save(path: Path, monkeypat
 BEGINNER = """
 import sys
 from pathlib import Path
-from runner import database, ledger
+from runner.store import database
+from runner.store import runs as ledger
 
 path = Path(sys.argv[1])
 print("ready", flush=True)
@@ -887,7 +891,7 @@ def test_a_store_that_another_program_never_lets_go_is_refused(tmp_path: Path, m
 OWNER = """
 import sys, anyio
 from pathlib import Path
-from runner.store import Known, RunStore
+from runner.store.checkpoint import Known, RunStore
 
 async def main():
     async with RunStore.own(Path(sys.argv[1]), int(sys.argv[2])):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import StreamError
-from runner.wire import count, decode_json, encode_json, join_url, json_text, merged, table, text_of, word
+from runner.providers.lenient_json import count, decode_json, encode_json, join_url, json_text, merged, table, text_of, word
 
 
 @pytest.mark.parametrize(

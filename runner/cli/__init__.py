@@ -1,0 +1,1 @@
+"""The terminal: commands, options, progress, output and exit codes."""

@@ -1,0 +1,80 @@
+"""A session from a terminal: signals and events in, progress and an exit code out."""
+
+import gc
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import NoReturn
+
+import anyio
+
+from runner import api
+from runner.cli import progress
+from runner.config.job import Job
+from runner.engine.stop import Stop
+from runner.errors import StoreError
+from runner.events import Summary
+from runner.interfaces import Observer
+from runner.session.blocking import blocking
+from runner.session.prepare import Wish
+from runner.text import clean, redact
+
+GRACE_S = 30.0
+"""After the first Ctrl-C: how long what is in flight may take."""
+
+
+def drive(job: Job, db: str, wish: Wish, *, quiet: bool, as_json: bool) -> int:
+    """Run a session with progress on the screen; return the exit code."""
+    # what is loaded by now stays: neither a collection nor the end of the process need look through it
+    gc.freeze()
+    # nearly nothing that a run makes refers to itself: looking for it as often as usual costs a tenth of the time
+    gc.set_threshold(50_000, 20, 20)
+    observe = progress.choose(db, quiet=quiet, as_json=as_json)
+    caught: list[int] = []
+    with observe:
+        summary = blocking(lambda: _until_signalled(job, db, wish, observe.tell, caught))
+    if caught and not summary.finished:
+        return 130 if caught[0] == signal.SIGINT else 143
+    return 1 if summary.failed or summary.kept or summary.stop_reason is not None else 0
+
+
+def _leave(error: StoreError) -> NoReturn:
+    """End the process here: the loop's end, and Python's, would wait for the thread that hangs in the store."""
+    with suppress(OSError):
+        print(f"runner: {clean(redact(str(error)))}", file=sys.stderr, flush=True)
+    os._exit(error.exit_code)
+
+
+async def _until_signalled(job: Job, db: str, wish: Wish, observe: Observer, caught: list[int]) -> Summary:
+    """Execute a session; the first signal asks it to end, the second gives up what is in flight."""
+    stop = Stop()
+    result: list[Summary] = []
+    failure: list[Exception] = []
+
+    async def work(scope: anyio.CancelScope) -> None:
+        try:
+            result.append(await api.execute(job, db, wish, stop, observe))
+        except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
+            if isinstance(error, StoreError) and error.stuck:
+                _leave(error)
+            failure.append(error)
+        scope.cancel()
+
+    known = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    # what our parent had us ignore (nohup) stays ignored
+    kinds = [kind for kind in known if signal.getsignal(kind) is not signal.SIG_IGN]
+    with anyio.open_signal_receiver(*kinds) as signals:
+        async with anyio.create_task_group() as group:
+            group.start_soon(work, group.cancel_scope)
+            async for kind in signals:
+                caught.append(kind)
+                name = "Ctrl-C" if kind == signal.SIGINT else signal.Signals(kind).name
+                stop.request(f"stopped by {name}", grace_s=0.0 if stop.requested else GRACE_S)
+                if len(caught) > 2:
+                    group.cancel_scope.cancel()
+    if failure:
+        raise failure[0]
+    if not result:
+        raise KeyboardInterrupt
+    return result[0]

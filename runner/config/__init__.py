@@ -1,0 +1,1 @@
+"""What to do: settings, job files, endpoints, keys and plug-ins."""

@@ -1,0 +1,1 @@
+"""The engine: from items to outcomes, with retries and rate limits; it knows neither the network nor the disk."""

@@ -1,0 +1,7 @@
+"""The lane: everything that decides when a request may go out. One idea per file."""
+
+from runner.engine.limits.headers import Kind
+from runner.engine.limits.lane import Lane
+from runner.engine.limits.lanes import Lanes, Limits
+
+__all__ = ["Kind", "Lane", "Lanes", "Limits"]

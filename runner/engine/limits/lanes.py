@@ -1,0 +1,86 @@
+"""The lanes of a session, one for each model that its rows name."""
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+import anyio
+from msgspec import Struct
+
+from runner.engine.limits.headers import Kind
+from runner.engine.limits.lane import Lane
+from runner.engine.limits.places import Places
+from runner.engine.limits.slots import START, Slots
+from runner.model import LaneState
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What a job asks of its lanes. per_minute: by name of the option; each lane has them for itself."""
+
+    # requests in flight at most, over all lanes
+    ceiling: int
+    # the slots find their number themselves, below the ceiling
+    tuned: bool = True
+    per_minute: dict[Kind, float] = {}
+
+
+class Lanes:
+    """Makes a model's lane when it is first asked for. Clock, wall, sleep and draw are those of ``Lane``."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        draw: random.Random | None = None,
+    ) -> None:
+        self._limits = limits
+        self._clock, self._wall, self._sleep, self._draw = clock, wall, sleep, draw
+        self._places = Places(limits.ceiling)
+        self._lanes: dict[str, Lane] = {}
+
+    def of(self, model: str) -> Lane:
+        """Give the lane of a model."""
+        lane = self._lanes.get(model)
+        if lane is None:
+            slots = Slots(self._limits.ceiling, tuned=self._limits.tuned, clock=self._clock)
+            given = dict(self._limits.per_minute)
+            lane = self._lanes[model] = Lane(
+                model, slots, self._places, given, clock=self._clock, wall=self._wall, sleep=self._sleep, draw=self._draw
+            )
+        return lane
+
+    @property
+    def slots(self) -> int:
+        """Requests that may be in flight now, over all lanes."""
+        most = sum(lane.slots for lane in self._lanes.values())
+        return min(most or START, self._limits.ceiling) if self._limits.tuned else self._limits.ceiling
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are out, or answered and not on the disk yet."""
+        return self._places.out
+
+    def stuck(self) -> int:
+        """Count items that hold a worker to no use: where a lane cannot send them while another has too few, or in an outage."""
+        tried = sum(lane.tried_items for lane in self._lanes.values())
+        if all(lane.waiting_items >= lane.slots for lane in self._lanes.values()):
+            return tried
+        waiting = (lane.waiting_items - (0 if lane.blocked else lane.slots) for lane in self._lanes.values())
+        return tried + sum(max(0, number) for number in waiting)
+
+    @property
+    def asked_s(self) -> float:
+        """Seconds that the server has asked to wait before the first lane goes on; 0 while one need not wait."""
+        return min((lane.asked_s for lane in self._lanes.values() if lane.occupied), default=0.0)
+
+    @property
+    def succeeded_at(self) -> float:
+        """When the last completion came in any lane, on ``clock``; minus infinity before the first."""
+        return max((lane.succeeded_at for lane in self._lanes.values()), default=float("-inf"))
+
+    def states(self) -> tuple[LaneState, ...]:
+        """Tell what each is doing."""
+        return tuple(lane.state() for lane in self._lanes.values())

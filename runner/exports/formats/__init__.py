@@ -1,0 +1,1 @@
+"""Export formats, one file each; the file's name is the format's name."""

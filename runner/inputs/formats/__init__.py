@@ -1,0 +1,1 @@
+"""Input formats, one file each; the file's name is the format's name."""

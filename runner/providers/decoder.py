@@ -1,0 +1,120 @@
+"""What every decoder gathers on its way to a Completion, kept in pieces and joined once at the end.
+
+Its one rule: a text, a reasoning, a refusal and a tool call are never mixed.
+"""
+
+from collections.abc import Hashable, Sequence
+
+from runner.model import Completion, Json, ServerSentEvent, Usage
+from runner.providers.lenient_json import decode_json, malformed
+
+
+class ToolCall:
+    """One tool call as it grows."""
+
+    __slots__ = ("arguments", "id", "name")
+
+    def __init__(self) -> None:
+        self.id: str | None = None
+        self.name: str | None = None
+        self.arguments: list[str] = []
+
+
+class Draft:
+    """The state of a decoder; the attributes below are those of ``interfaces.Decoder``.
+
+    complete: a finish reason was seen. ended: the dialect's end mark was seen.
+    started: the first piece of anything was seen. text_chars: characters gathered, of every kind.
+    """
+
+    __slots__ = (
+        "_finish",
+        "_id",
+        "_model",
+        "_notes",
+        "_reasoning",
+        "_refusal",
+        "_text",
+        "_tools",
+        "_usage",
+        "complete",
+        "ended",
+        "started",
+        "text_chars",
+    )
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.ended = False
+        self.started = False
+        self.text_chars = 0
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._refusal: list[str] = []
+        self._tools: dict[Hashable, ToolCall] = {}
+        self._finish = ""
+        self._usage: Usage | None = None
+        self._model: str | None = None
+        self._id: str | None = None
+        self._notes: dict[str, None] = {}
+
+    def feed(self, event: ServerSentEvent) -> None:
+        """Take one event; the dialect says how."""
+        raise NotImplementedError
+
+    def feed_all(self, events: Sequence[ServerSentEvent]) -> None:
+        """Take the events of one read. Raises as ``feed``."""
+        for event in events:
+            self.feed(event)
+
+    def completion(self) -> Completion:
+        """Give what was gathered."""
+        text = "".join(self._text)
+        extra: dict[str, Json] = {}
+        if self._reasoning:
+            extra["reasoning"] = "".join(self._reasoning)
+        if self._refusal:
+            extra["refusal"] = "".join(self._refusal)
+        if self._tools:
+            extra["tool_calls"] = [
+                {"id": call.id, "name": call.name, "arguments": "".join(call.arguments)} for call in self._tools.values()
+            ]
+        notes = dict(self._notes)
+        if self.complete and not text and not self._refusal and not self._tools:
+            notes["empty"] = None
+        return Completion(
+            text=text,
+            finish_reason=self._finish,
+            usage=self._usage,
+            served_model=self._model,
+            response_id=self._id,
+            extra=extra,
+            notes=tuple(notes),
+        )
+
+    def _object(self, data: bytes) -> dict[str, Json]:
+        """Decode an event's data, which must be an object."""
+        value, notes = decode_json(data)
+        if notes:
+            self._notes.update(dict.fromkeys(notes))
+        if type(value) is not dict:
+            raise malformed("JSON that is not an object")
+        return value
+
+    def _gather(self, pieces: list[str], piece: Json) -> None:
+        """Keep a piece, if it is a text and not empty."""
+        if type(piece) is str and piece:
+            pieces.append(piece)
+            self.text_chars += len(piece)
+            self.started = True
+
+    def _tool(self, key: Hashable) -> ToolCall:
+        """Find or begin a tool call."""
+        self.started = True
+        return self._tools.setdefault(key, ToolCall())
+
+    def _finished(self, reason: Json) -> None:
+        """Keep a finish reason, if it is a text and not empty."""
+        if type(reason) is str and reason:
+            self._finish = reason
+            self.complete = True

@@ -1,0 +1,148 @@
+"""Builds the ProviderError for a refusal out of whatever body the server sent with it.
+
+Its one rule: what a provider says is quoted, on one line, cut short and without keys.
+"""
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from msgspec import Struct
+
+from runner.errors import ProviderError, StreamError
+from runner.model import Json
+from runner.providers.classify import MONEY_CODES, classify, status_of
+from runner.providers.lenient_json import decode_json, json_text, table, word
+from runner.providers.retry_after import retry_after
+from runner.text import redact
+
+_LONGEST = 300
+# a body beyond this is no error message; its beginning is quoted
+_JSON_CAP = 1 << 20
+_PAGE = 4096
+_DEPTH = 4
+# controls, and the marks that reorder, hide or cut a line
+_UNSEEN = re.compile("[\x00-\x20\x7f-\xa0\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]+")
+_TITLE = re.compile(r"<title[^>]{0,200}>([^<]*)", re.IGNORECASE)
+_DETAIL_KEYS = ("code", "error_code", "reason", "type")
+
+
+class Refusal(Struct, frozen=True, kw_only=True):
+    """What an error body says, as it says it."""
+
+    type: str | None = None
+    code: str | None = None
+    message: str = ""
+    # further names, out of the error's details
+    details: tuple[str, ...] = ()
+
+
+class Names(Struct, frozen=True, kw_only=True):
+    """What is peculiar to an endpoint: its key, never to be quoted, and its words for money and for rate limits."""
+
+    key: str | None = None
+    money_codes: frozenset[str] = MONEY_CODES
+    rate_codes: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        return "Names()"
+
+
+def from_status(status: int, headers: Mapping[str, str], body: bytes, *, now: float, names: Names) -> ProviderError:
+    """Make the error for an answer that is not a 200. ``now``: seconds since the epoch."""
+    refusal = read(body)
+    if 300 <= status < 400:
+        target = re.sub(r"//[^/@]*@", "//", headers.get("location", "")).partition("?")[0]
+        refusal = Refusal(message=f"the endpoint redirects to {target or 'nowhere'}, and redirects are not followed")
+    return _build(status, refusal, headers, now, names, "")
+
+
+def from_stream(error: Json | bytes, *, names: Names) -> ProviderError:
+    """Make the error for an error inside an answer whose status was 200: a decoded value, or an event's bytes."""
+    refusal = read(error) if isinstance(error, bytes) else of(error)
+    return _build(status_of(refusal.type, refusal.code), refusal, {}, 0.0, names, " inside the answer")
+
+
+def read(body: bytes) -> Refusal:
+    """Read an error body: JSON of any shape, else text, else the title of a page."""
+    if len(body) <= _JSON_CAP:
+        try:
+            value, _ = decode_json(body)
+            return of(value)
+        except StreamError:
+            pass
+    text = body[:_PAGE].decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+    if not text.startswith("<"):
+        return Refusal(message=text)
+    title = _TITLE.search(text)
+    return Refusal(message=f"an HTML page, {title[1].strip()!r}" if title else "an HTML page")
+
+
+def of(value: Json, depth: int = 0) -> Refusal:
+    """Read an error out of decoded JSON, from the outside in, but not for ever."""
+    if isinstance(value, list):
+        value = value[0] if value else ""
+    if not isinstance(value, dict):
+        return Refusal(message=value[:_PAGE] if isinstance(value, str) else "")
+    inner = value.get("error") or value.get("detail") or value.get("errors")
+    if isinstance(inner, dict | list) and depth < _DEPTH:
+        found = of(inner, depth + 1)
+        if found != Refusal():
+            return found
+    message = value.get("message") or value.get("msg") or (inner if isinstance(inner, str) else None)
+    return Refusal(
+        type=word(value.get("type")) or word(value.get("status")),
+        code=_code(value.get("code")),
+        message=json_text(message)[:_PAGE] if message else "",
+        details=_details(value.get("details")),
+    )
+
+
+def _code(value: Json) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value) if abs(value) < 1e9 else None
+    return word(value)
+
+
+def _details(value: Json) -> tuple[str, ...]:
+    entries = value[:20] if isinstance(value, list) else [value]
+    found = (word(table(entry).get(name)) for entry in entries for name in _DETAIL_KEYS)
+    return tuple(name for name in found if name)
+
+
+def _build(
+    status: int | None, refusal: Refusal, headers: Mapping[str, str], now: float, names: Names, where: str
+) -> ProviderError:
+    ruling = classify(
+        status,
+        refusal.type,
+        refusal.code,
+        refusal.message,
+        headers,
+        details=refusal.details,
+        money_codes=names.money_codes,
+        rate_codes=names.rate_codes,
+    )
+    own = refusal.code if refusal.code and not refusal.code.isdecimal() else refusal.type
+    own = quote(own, names.key, longest=80) if own else None
+    head = " ".join(str(part) for part in (status, own) if part) or "an error"
+    said = quote(refusal.message, names.key)
+    if not said and not own and status is not None:
+        said = next((s.phrase for s in HTTPStatus if s == status), "")
+    return ProviderError(
+        f"{head}{where}: {said}" if said else f"{head}{where}",
+        code=ruling.code,
+        verdict=ruling.verdict,
+        status=status,
+        provider_code=own,
+        throttled=ruling.throttled,
+        retry_after_s=retry_after(headers, now),
+    )
+
+
+def quote(text: str, key: str | None, *, longest: int = _LONGEST) -> str:
+    """Make foreign words fit to be shown: one line, no keys, at most ``longest`` characters."""
+    # a short key ("x", "EMPTY") guards nothing, and would be found in ordinary words
+    secrets = [key] if key and len(key) >= 8 else []
+    text = redact(_UNSEEN.sub(" ", text), secrets).strip()
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"

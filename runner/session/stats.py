@@ -1,0 +1,48 @@
+"""What a session has put on the disk so far, in constant memory."""
+
+from msgspec import Struct, field
+
+from runner.events import Quantiles
+from runner.model import Attempt, Entry, Outcome, Usage
+from runner.session.latency import Histogram
+
+
+class Tally(Struct):
+    """Counts of one session; tokens are None until one was reported."""
+
+    done: int = 0
+    failed: int = 0
+    # of the failed: rows that stay done, with the answer from before they changed
+    kept: int = 0
+    attempts: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    first_token: Histogram = field(default_factory=Histogram)
+    duration: Histogram = field(default_factory=Histogram)
+
+    def add(self, entry: Entry) -> None:
+        """Count one entry."""
+        attempt = entry if isinstance(entry, Attempt) else entry.attempt
+        if isinstance(entry, Outcome):
+            self.done += entry.status == "done"
+            self.failed += entry.status == "failed"
+            self.kept += entry.kept
+        if attempt is None:
+            return
+        self.attempts += 1
+        self._add_usage(attempt.usage)
+        if attempt.error_code is None:
+            self.duration.add(attempt.duration_s)
+            if attempt.time_to_first_token_s is not None:
+                self.first_token.add(attempt.time_to_first_token_s)
+
+    def _add_usage(self, usage: Usage | None) -> None:
+        if usage is not None and usage.input_tokens is not None:
+            self.input_tokens = (self.input_tokens or 0) + usage.input_tokens
+        if usage is not None and usage.output_tokens is not None:
+            self.output_tokens = (self.output_tokens or 0) + usage.output_tokens
+
+    def quantiles(self) -> tuple[Quantiles, Quantiles]:
+        """Give time to first token, and duration, of the completions."""
+        first, whole = (Quantiles(p50=one.quantile(0.5), p95=one.quantile(0.95)) for one in (self.first_token, self.duration))
+        return first, whole

@@ -1,0 +1,118 @@
+"""Entries as rows: the statements that write them, and their values in the order of those statements.
+
+The statements are built and compiled once and handed to the driver: compiled anew for each batch, and with a thread's way to
+and fro for every cursor, they cost more than SQLite's own work.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.sqlite import insert
+
+from runner.model import Attempt, Entry, Outcome
+from runner.store.schema import attempts, items
+
+_ITEM = insert(items)
+_UPSERT = _ITEM.on_conflict_do_update(
+    index_elements=["run_id", "key"],
+    set_={column.name: _ITEM.excluded[column.name] for column in items.columns if column.name not in ("id", "run_id", "key")},
+    # a success is never overwritten, but by the answer to another question under the same key (--accept-changes)
+    where=sa.or_(
+        items.c.status != sa.literal_column("'done'"),
+        sa.and_(_ITEM.excluded.status == sa.literal_column("'done'"), items.c.fingerprint != _ITEM.excluded.fingerprint),
+    ),
+)
+
+
+def _compiled(statement: sa.Insert, names: Sequence[str]) -> str:
+    given = statement.values({name: sa.bindparam(name) for name in names})
+    compiled = given.compile(dialect=sqlite.dialect(paramstyle="qmark"))
+    # the places are the columns in this order, and nothing else
+    assert getattr(compiled, "positiontup", None) == list(names)
+    return str(compiled)
+
+
+_ATTEMPT_NAMES = tuple(column.name for column in attempts.columns)
+_ITEM_NAMES = tuple(column.name for column in items.columns if column.name != "id")
+
+SAVE_ATTEMPT = _compiled(sa.insert(attempts), _ATTEMPT_NAMES)
+SAVE_ITEM = _compiled(_UPSERT, _ITEM_NAMES)
+# behind a failure that leaves an answer alone: no more than how often the row was sent
+KEEP_ITEM = "UPDATE items SET attempts = ? WHERE run_id = ? AND key = ?"
+LAST_ATTEMPT = "SELECT coalesce(max(id), 0) FROM attempts"
+FORGET_ATTEMPTS = "DELETE FROM attempts WHERE run_id = ? AND id > ?"
+FORGET_ITEMS = "DELETE FROM items WHERE run_id = ? AND attempt_id > ?"
+
+
+class Rows(NamedTuple):
+    """The values of a batch, for SAVE_ATTEMPT, SAVE_ITEM and KEEP_ITEM."""
+
+    sent: list[tuple[Any, ...]]
+    settled: list[tuple[Any, ...]]
+    kept: list[tuple[Any, ...]]
+
+
+def rows(run_id: int, entries: Sequence[Entry], last: int) -> Rows:
+    """Give the rows of attempts and items; attempts are numbered on from ``last``."""
+    sent, settled, kept = found = Rows([], [], [])
+    for entry in entries:
+        attempt = entry if isinstance(entry, Attempt) else entry.attempt
+        if attempt is not None:
+            last += 1
+            sent.append(_attempt(run_id, last, attempt))
+        if isinstance(entry, Outcome) and entry.kept:
+            kept.append((entry.attempts, run_id, entry.key))
+        elif isinstance(entry, Outcome):
+            settled.append(_item(run_id, entry, last if attempt is not None else None))
+    return found
+
+
+def _attempt(run_id: int, id_: int, attempt: Attempt) -> tuple[Any, ...]:
+    usage = attempt.usage
+    return (
+        id_,
+        run_id,
+        attempt.key,
+        attempt.number,
+        attempt.started_at,
+        attempt.duration_s,
+        attempt.time_to_first_token_s,
+        attempt.status,
+        attempt.sent,
+        attempt.bytes_received,
+        usage.input_tokens if usage else None,
+        usage.output_tokens if usage else None,
+        usage.cached_tokens if usage else None,
+        usage.reasoning_tokens if usage else None,
+        attempt.served_model,
+        attempt.response_id,
+        attempt.error_code,
+        attempt.error,
+    )
+
+
+def _item(run_id: int, outcome: Outcome, attempt_id: int | None) -> tuple[Any, ...]:
+    completion = outcome.completion
+    return (
+        run_id,
+        outcome.key,
+        outcome.position,
+        outcome.status,
+        outcome.fingerprint,
+        outcome.attempts,
+        attempt_id,
+        completion.finish_reason if completion else None,
+        outcome.error_code,
+        outcome.error,
+        ",".join(completion.notes) or None if completion else None,
+        _json(outcome.metadata),
+        _json(completion.extra) if completion else None,
+        completion.text if completion else None,
+    )
+
+
+def _json(value: Mapping[str, Any]) -> str | None:
+    return msgspec.json.encode(value).decode() if value else None
