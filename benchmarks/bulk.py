@@ -3,11 +3,12 @@
 import random
 from pathlib import Path
 
+from runner.config import endpoint
 from runner.config import job as config
-from runner.inputs import source
+from runner.inputs import scan, source
 from runner.model import Attempt, Completion, Item, Outcome, Usage
 from runner.session import prepare as opening
-from runner.session import wiring
+from runner.session.options import Wish
 from runner.store import database
 from runner.store.checkpoint import RunStore
 
@@ -31,13 +32,13 @@ def line(number: int) -> str:
 async def finished(store: Path, path: Path, base_url: str) -> None:
     """Make a store in which all rows of a prompt file are done, as sessions leave it."""
     options = {"base_url": base_url, "model": "m", "provider": "openai"}
-    job = wiring.settled_endpoint(config.load(path, options, {}), {})
+    job = endpoint.settled_endpoint(config.load(path, options, {}), {})
     given = opening.reader(job.input)
     database.prepare(store, create=True)
-    opened = opening.open_run(job, store, opening.Wish())
+    opened = opening.open_run(job, store, Wish())
     async with RunStore.own(store, opened.id) as run:
-        found = source.scan(given)
-        await run.begin(rows=found.rows, digest=source.digest(given), identical=found.identical)
+        found = scan.scan(given)
+        await run.begin(rows=found.rows, digest=scan.digest(given), identical=found.identical)
         counts = source.Counts()
         items = source.items(given, found, opening.template_of(job), run, counts, fresh=True, retry_failed=False, limit=None)
         draw = random.Random(0)  # noqa: S311 - the same answers in every run

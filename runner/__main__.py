@@ -4,7 +4,7 @@
 def main() -> None:
     """Run the command line."""
     try:
-        from runner.cli.commands import main as command_line
+        from runner.cli.main import main as command_line
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     command_line()

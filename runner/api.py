@@ -1,36 +1,33 @@
 """The public Python API, which the command line uses too: run, resume, retry, check, export, results."""
 
 import os
-import signal
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import anyio
 from msgspec import Struct, structs
 
+from runner.config import endpoint, plugins
 from runner.config import job as config
-from runner.config import plugins
 from runner.config.job import Job
 from runner.engine.stop import Stop
 from runner.errors import UsageError
 from runner.events import Event, Summary
 from runner.exports import file as outputs
-from runner.inputs import source, spool
+from runner.exports.columns import columns, records
+from runner.inputs import scan, spool
 from runner.interfaces import Exporter, Observer
 from runner.model import Result, Run
 from runner.session import prepare as opening
-from runner.session import session, wiring
+from runner.session import session
 from runner.session.blocking import blocking
-from runner.session.prepare import Wish
+from runner.session.options import Wish
 from runner.store import runs as ledger
 from runner.store.reader import ErrorGroup, StoreReader
 from runner.store.totals import Books
 
 DEFAULT_STORE = "runner.db"
-COLUMNS = tuple(Result.__struct_fields__)
-"""Columns of an export; the rows' own fields stand in the place of ``metadata``."""
 
 T = TypeVar("T")
 
@@ -146,25 +143,25 @@ def retried(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tup
 
 def describe(job: Job) -> Description:
     """Say what a job would do and where its settings came from, without needing a key."""
-    job = wiring.settled_endpoint(job, os.environ)
-    return Description(job=job, key_source=wiring.key_source(job, os.environ))
+    job = endpoint.settled_endpoint(job, os.environ)
+    return Description(job=job, key_source=endpoint.key_source(job, os.environ))
 
 
 def check(file: str | Path, **settings: Any) -> Check:
     """Read everything, send nothing."""
-    job = wiring.settled_endpoint(config.load(file, settings), os.environ)
+    job = endpoint.settled_endpoint(config.load(file, settings), os.environ)
     refusal = None
     try:
-        wiring.endpoint(job, os.environ)
+        endpoint.endpoint(job, os.environ)
     except UsageError as error:
         refusal = str(error)
     with spool.for_a_while(job.input) if spool.flows(job.input) else nullcontext(job.input) as path:
         given = opening.reader(path)
-        found = source.scan(given)
+        found = scan.scan(given)
         broken = opening.broken_rows(given, opening.template_of(job))
     return Check(
         job=job,
-        key_source=wiring.key_source(job, os.environ),
+        key_source=endpoint.key_source(job, os.environ),
         refusal=refusal,
         rows=found.rows,
         broken=broken.first,
@@ -226,11 +223,8 @@ def export(
         found = reading.run(run_id).id
         stack.enter_context(reading.snapshot())
         own = reading.metadata_names(found)
-        at = COLUMNS.index("metadata")
-        columns = [*COLUMNS[:at], *(_apart(name, own) for name in own), *COLUMNS[at + 1 :]]
-        records = _records(reading.results(found), own, at)
         with outputs.opened(output) as out:
-            return write(columns, records, out, **options)
+            return write(columns(own), records(reading.results(found), own), out, **options)
 
 
 def _refuse_own(output: str | Path, reading: StoreReader) -> None:
@@ -242,41 +236,6 @@ def _refuse_own(output: str | Path, reading: StoreReader) -> None:
     for run in reading.runs():
         if target == Path(run.input) or (target.exists() and Path(run.input).exists() and target.samefile(run.input)):
             raise UsageError(f"{output} is the prompt file of run {run.id}; name another file")
-
-
-def _records(found: Iterable[Result], own: list[str], at: int) -> Iterator[list[object]]:
-    for result in found:
-        values: list[object] = list(structs.astuple(result))
-        get = result.metadata.get
-        values[at : at + 1] = [get(name) for name in own]
-        yield values
-
-
-def _apart(name: str, own: list[str]) -> str:
-    """Name a row's own field; one that bears the name of one of ours gets a prefix."""
-    while name in COLUMNS and name != "metadata":
-        name = f"input_{name}"
-        while name in own:
-            name = f"input_{name}"
-    return name
-
-
-def simulate(port: int, faults: Sequence[str], say: Callable[[str], None], **behaviour: Any) -> None:
-    """Serve synthetic answers on loopback until interrupted. say: is told the addresses."""
-    # imported here, as in wiring: no other call needs a server
-    from runner.simulator import Behaviour, Simulator, parse_faults
-
-    async def serve() -> None:
-        simulated = Behaviour(faults=parse_faults(faults), **behaviour)
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async with Simulator(simulated, port=port) as simulator:
-                say(f"openai     base_url {simulator.base_url('openai')}")
-                say(f"anthropic  base_url {simulator.base_url('anthropic')}")
-                say("answers are synthetic; Ctrl-C ends it")
-                async for _ in signals:
-                    return
-
-    blocking(serve)
 
 
 def _restored(found: Run, settings: dict[str, Any]) -> Job:

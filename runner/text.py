@@ -149,28 +149,6 @@ def encodable_tree(value: object) -> object:
 
 _LONE = re.compile(f"[{_SURROGATE}]")
 
-# Blanks and quotes, of which a spreadsheet may strip any number, then a character that starts a formula:
-# = + - @ and their full-width forms, or TAB CR LF NUL. Zero-width marks count as blanks.
-_FORMULA = re.compile(
-    "(?:[^\\S\\t\\r\\n]|[\"'\\uff02\\uff07\\u200b-\\u200f\\u2060\\ufeff])*[=+\\-@\\t\\r\\n\\x00\\uff1d\\uff0b\\uff0d\\uff20]"
-)
-
-
-def csv_cell(value: str) -> str:
-    """Make a text safe for a spreadsheet: an apostrophe before what would be a formula, no NUL, no lone surrogate."""
-    # A plain text with a letter or digit in front, the common case, is settled in three steps; millions of cells come by here.
-    first = value[:1]
-    if first.isalnum() and value.isascii() and "\0" not in value:
-        return value
-    if not first.isalnum() and _FORMULA.match(value):
-        value = f"'{value}"
-    return csv_text(value)
-
-
-def csv_text(value: str) -> str:
-    """Make a text fit for any CSV file, and no more: no NUL, no lone surrogate."""
-    return encodable(value.replace("\0", ""))
-
 
 def nearest(word: str, among: Iterable[str]) -> str | None:
     """Find the name that was probably meant, whatever its case; None when nothing is near."""

@@ -17,7 +17,7 @@ from runner.errors import StoreError
 from runner.events import Summary
 from runner.interfaces import Observer
 from runner.session.blocking import blocking
-from runner.session.prepare import Wish
+from runner.session.options import Wish
 from runner.text import clean, redact
 
 GRACE_S = 30.0

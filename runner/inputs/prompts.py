@@ -1,21 +1,17 @@
 """Row + what the job adds to every row -> Item. Pure."""
 
 from collections.abc import Mapping
-from hashlib import blake2b
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
 from runner.errors import BAD_ROW
+from runner.inputs.keys import fingerprint
 from runner.model import Item, Json, Outcome, Params, Request, Row
 from runner.text import nearest
 
-KEY_PREFIX = "row-"
-"""How the keys begin that we give to rows without an id."""
-
 _OURS = ("id", "prompt", "messages", "params")
-_SORTED = msgspec.json.Encoder(order="sorted")
 
 
 class Template(Struct, frozen=True, kw_only=True):
@@ -43,29 +39,6 @@ class _Overrides(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 _OVERRIDES = _Overrides.__struct_fields__
 
 
-def base_key(row: Row) -> tuple[str, bool]:
-    """Give a row's identity before ordinals, and whether it is the row's own id.
-
-    Without an id it is a hash of the row's content, whatever its spacing or order of fields; never its line number, so that
-    a line inserted above buys nothing again.
-    """
-    if row.fields is None:
-        return KEY_PREFIX + blake2b(row.raw, digest_size=10).hexdigest(), False
-    own = _own_id(row.fields)
-    if own is not None:
-        return own, True
-    return KEY_PREFIX + blake2b(_SORTED.encode(row.fields), digest_size=10).hexdigest(), False
-
-
-def _own_id(fields: Mapping[str, Json]) -> str | None:
-    own = fields.get("id")
-    if isinstance(own, str):
-        return own or None
-    if isinstance(own, int) and not isinstance(own, bool):
-        return str(own)
-    return None
-
-
 def item(row: Row, key: str, template: Template) -> Item | Outcome:
     """Make the item of a row, or the failed outcome of a broken one."""
     metadata = _metadata(row.fields) if row.fields is not None else {}
@@ -91,13 +64,6 @@ def _metadata(fields: Mapping[str, Json]) -> dict[str, Json]:
         for name, value in fields.items()
         if name not in _OURS or (name == "id" and value is not None and not isinstance(value, str))
     }
-
-
-def fingerprint(row: Row) -> int:
-    """Hash what a row asks, so that a changed prompt under the same id is noticed and changed metadata is not."""
-    fields = row.fields or {}
-    asked = _SORTED.encode([fields.get("prompt"), fields.get("messages"), fields.get("params")])
-    return int.from_bytes(blake2b(asked, digest_size=8).digest(), "big", signed=True)
 
 
 def _request(row: Row, template: Template) -> Request:

@@ -4,17 +4,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from msgspec import Struct
-
 from runner.config import plugins
 from runner.config.job import Job
 from runner.errors import UsageError
 from runner.events import Quantiles, Summary
-from runner.inputs import source, spool
+from runner.inputs import scan, spool
 from runner.inputs.compression import bare
 from runner.inputs.duplicates import Repeats
 from runner.inputs.prompts import Template, item
 from runner.model import Outcome, Run
+from runner.session.options import Wish
 from runner.store import database
 from runner.store import runs as ledger
 from runner.store.checkpoint import Known
@@ -33,23 +32,7 @@ class Broken(NamedTuple):
     first: list[tuple[int, str]]
 
 
-class Wish(Struct, frozen=True, kw_only=True):
-    """How a session is to go.
-
-    run_id: go on with this run; None finds the run by input and settings. new: begin one in any case. retry_failed: give
-    failed items another chance. accept_changes: send rows again that ask something else now.
-    limit: only the first so many rows. strict: refuse to start over a broken row.
-    """
-
-    run_id: int | None = None
-    new: bool = False
-    retry_failed: bool = False
-    accept_changes: bool = False
-    limit: int | None = None
-    strict: bool = False
-
-
-def reader(path: Path) -> source.Input:
+def reader(path: Path) -> scan.Input:
     """Find how a prompt file is read, by its ending, that before ``.gz`` if it has one; an unknown ending is read as JSONL."""
     ending = bare(path).suffix.lower().lstrip(".")
     known = plugins.names("inputs")
@@ -61,17 +44,17 @@ def reader(path: Path) -> source.Input:
         size = path.stat().st_size
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    return source.Input(path, size, lambda: module.read(path, limit_bytes=size))
+    return scan.Input(path, size, lambda: module.read(path, limit_bytes=size))
 
 
-def scanned(given: source.Input, store_path: Path, digest: str) -> source.Scan:
+def scanned(given: scan.Input, store_path: Path, digest: str) -> scan.Scan:
     """Look through an input, unless it is the same to the byte as one that an earlier session has looked through."""
     if store_path.is_file() and store_path.stat().st_size:
         database.prepare(store_path, create=False)
         rows = ledger.rows_of(store_path, given.path, digest)
         if rows is not None:
-            return source.Scan(rows=rows, repeated=Repeats())
-    return source.scan(given)
+            return scan.Scan(rows=rows, repeated=Repeats())
+    return scan.scan(given)
 
 
 def template_of(job: Job) -> Template:
@@ -79,7 +62,7 @@ def template_of(job: Job) -> Template:
     return Template(model=job.model or "", system=job.system, params=job.params)
 
 
-def broken_rows(given: source.Input, template: Template) -> Broken:
+def broken_rows(given: scan.Input, template: Template) -> Broken:
     """Find every row from which no request can be made."""
     count = 0
     first: list[tuple[int, str]] = []
@@ -92,7 +75,7 @@ def broken_rows(given: source.Input, template: Template) -> Broken:
     return Broken(count, first)
 
 
-def refuse_broken(job: Job, given: source.Input) -> None:
+def refuse_broken(job: Job, given: scan.Input) -> None:
     """Raise UsageError when a row is broken."""
     broken = broken_rows(given, template_of(job))
     if broken.number:
@@ -126,7 +109,7 @@ def open_run(job: Job, store_path: Path, wish: Wish) -> ledger.Opened:
     return ledger.open_run(store_path, job.input, job.settings(), job.answer(), new=wish.new, kept_mark=mark)
 
 
-def notes(opened: ledger.Opened, wish: Wish, known: Known, found: source.Scan, changed: int) -> list[str]:
+def notes(opened: ledger.Opened, wish: Wish, known: Known, found: scan.Scan, changed: int) -> list[str]:
     """Say what a person should know before a session begins.
 
     known: what the run holds. changed: settled rows that ask something else now.

@@ -10,6 +10,7 @@ from typing import TypeVar
 import anyio
 from anyio import to_thread
 
+from runner.config import endpoint
 from runner.config.job import Job
 from runner.engine import pipeline as engine
 from runner.engine.attempt import Attempts
@@ -19,14 +20,14 @@ from runner.engine.retry import RetryPolicy
 from runner.engine.stop import Stop
 from runner.errors import StoreError
 from runner.events import INPUT_CHANGED, Event, Finished, Progress, Saved, Started, Summary
-from runner.inputs import source, spool
+from runner.inputs import scan, source, spool
 from runner.interfaces import Observer
 from runner.model import Entry, Outcome, Pace, Run
 from runner.providers.http import HttpExchange
 from runner.session import prepare as opening
 from runner.session import wiring
 from runner.session.background import keep_deadline, note_pace, tell_progress, tell_stop
-from runner.session.prepare import Wish
+from runner.session.options import Wish
 from runner.session.stats import Tally
 from runner.store import database
 from runner.store import runs as ledger
@@ -46,15 +47,15 @@ async def execute(job: Job, store_path: Path, wish: Wish, stop: Stop, observe: O
 
     Raises UsageError before anything is sent, StoreError, and RunStoppedError when going on would be pointless.
     """
-    job = wiring.settled_endpoint(job, os.environ)
+    job = endpoint.settled_endpoint(job, os.environ)
     given = await _in_thread(lambda: opening.reader(job.input))
-    digest = await _in_thread(lambda: source.digest(given))
+    digest = await _in_thread(lambda: scan.digest(given))
     finished = await _in_thread(lambda: opening.finished_run(job, store_path, wish, digest))
     if finished is not None:
         return _nothing_to_do(job, finished, observe)
-    where = wiring.endpoint(job, os.environ)
+    where = endpoint.endpoint(job, os.environ)
     found = await _in_thread(lambda: opening.scanned(given, store_path, digest))
-    source.refuse_duplicates(found, job.input)
+    scan.refuse_duplicates(found, job.input)
     if wish.strict:
         await _in_thread(lambda: opening.refuse_broken(job, given))
     await _in_thread(lambda: database.prepare(store_path, create=True))
@@ -85,7 +86,7 @@ async def execute(job: Job, store_path: Path, wish: Wish, stop: Stop, observe: O
 class _Session:
     """The moving parts of one session and its counts."""
 
-    def __init__(self, job: Job, wish: Wish, store: RunStore, found: source.Scan, stop: Stop, observe: Observer) -> None:
+    def __init__(self, job: Job, wish: Wish, store: RunStore, found: scan.Scan, stop: Stop, observe: Observer) -> None:
         self._job, self._wish, self._store, self._found = job, wish, store, found
         self._stop, self._observe = stop, observe
         self._count = Tally()
@@ -112,7 +113,7 @@ class _Session:
         """Rows to be settled by the end of this session."""
         return self._found.rows if self._wish.limit is None else min(self._wish.limit, self._found.rows)
 
-    async def begin(self, opened: ledger.Opened, where: wiring.Endpoint, given: source.Input, digest: str) -> None:
+    async def begin(self, opened: ledger.Opened, where: endpoint.Endpoint, given: scan.Input, digest: str) -> None:
         """Look at what the run holds, and tell the observer."""
         self._known = await self._store.known()
         unchanged = opened.input_digest == digest
@@ -133,7 +134,7 @@ class _Session:
             )
         )
 
-    async def _count_restored(self, given: source.Input, *, unchanged: bool) -> int:
+    async def _count_restored(self, given: scan.Input, *, unchanged: bool) -> int:
         again = self._wish.retry_failed
         if unchanged and self._wish.limit is None and not self._wish.accept_changes:
             return self._known.done + (0 if again else self._known.failed)
@@ -154,7 +155,7 @@ class _Session:
     def _fresh(self) -> bool:
         return not (self._known.attempted or self._known.done or self._known.failed or self._known.broken)
 
-    async def run(self, attempts: Attempts[HttpExchange], given: source.Input) -> None:
+    async def run(self, attempts: Attempts[HttpExchange], given: scan.Input) -> None:
         """Drive the engine; progress and the news of a stop go beside it."""
         items = source.items(
             given,
@@ -194,7 +195,7 @@ class _Session:
         slots = self.lanes.slots
         return slots + max(16, slots) + min(self.lanes.stuck(), STUCK)
 
-    async def end(self, given: source.Input) -> Summary:
+    async def end(self, given: scan.Input) -> Summary:
         """Note how far the run has come, and sum the session up."""
         known = await self._store.known()
         settled = self._source.settled + self._count.done + self._count.failed
@@ -234,7 +235,7 @@ class _Session:
             same_command=not self._wish.new and self._wish.limit is None,
         )
 
-    async def _rest_settled(self, known: Known, given: source.Input) -> bool:
+    async def _rest_settled(self, known: Known, given: scan.Input) -> bool:
         """Tell whether the rows behind a limit are all settled, as in a run that was finished before."""
         enough = known.done + known.failed + known.broken >= self._found.rows
         if self._wish.limit is None or self._stop.requested or not enough:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from runner.simulator.dialect import Kind, Refusal, Window
-from runner.simulator.flight import Flight
+from runner.simulator.stats import Flight
 
 # An exact wait must be enough, whatever the last bit of the refill says.
 _ROUNDING = 1e-6

@@ -16,7 +16,7 @@ from runner.errors import UsageError
 from runner.simulator.behaviour import Behaviour
 from runner.simulator.faults import OUTAGES
 from runner.simulator.service import MAX_BODY, Service
-from runner.simulator.tally import Stats
+from runner.simulator.stats import Stats
 
 HOST = "127.0.0.1"
 _PATHS = {"openai": "/v1", "anthropic": ""}

@@ -12,13 +12,13 @@ from runner.simulator.anthropic import Anthropic
 from runner.simulator.behaviour import Behaviour
 from runner.simulator.dialect import Dialect, Refusal
 from runner.simulator.draw import Chance
-from runner.simulator.echo import echo
 from runner.simulator.faults import HARMLESS, STATUSES
 from runner.simulator.limits import Limits
 from runner.simulator.openai import OpenAI
 from runner.simulator.play import play
 from runner.simulator.script import answer, script
-from runner.simulator.tally import Stats, Tally
+from runner.simulator.stats import Stats, Tally
+from runner.simulator.text import echo
 
 MAX_BODY = 64 * 1024 * 1024
 MODEL = "simulated-model"

@@ -207,7 +207,7 @@ def _into_wal(path: Path) -> None:
 
 
 def scripts() -> Path:
-    """Find the migrations: inside the installed package, or beside it in a checkout."""
-    package = Path(str(importlib.resources.files("runner")))
-    installed = package / "_migrations"
-    return installed if installed.is_dir() else package.parent / "migrations"
+    """Return the folder of the migrations: inside the installed package, or at the top of a checkout."""
+    room = Path(str(importlib.resources.files("runner"))) / "store"
+    installed = room / "_migrations"
+    return installed if installed.is_dir() else room.parent.parent / "migrations"

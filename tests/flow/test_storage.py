@@ -286,7 +286,7 @@ def command_of(server: Simulated, *options: str) -> list[str]:
 
 HANGS = """
 import sys, time
-from runner.cli.commands import main
+from runner.cli.main import main
 from runner.store import checkpoint as store
 from runner.store import connection
 connection.LIMIT_S = 1.0

@@ -1,4 +1,4 @@
-"""Disks that fail and disks that are full: the sweeps (``tests/sweeping.py``) in short, a disk that is gone, a small tmpfs.
+"""Disks that fail and disks that are full: the sweeps (``support/sweeping.py``) in short, a disk that is gone, a small tmpfs.
 
 What needs strace or a tmpfs is skipped where there is none, with a reason that says "not run".
 """

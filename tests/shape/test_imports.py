@@ -25,10 +25,10 @@ print(*sorted({{name.partition(".")[0] for name in sys.modules}}), file=sys.stde
 """
 
 MAIN = """
-import runner.cli.commands
+import runner.cli.main
 sys.argv = {argv!r}
 try:
-    runner.cli.commands.main()
+    runner.cli.main.main()
 except SystemExit as end:
     assert end.code == 0, end.code
 """

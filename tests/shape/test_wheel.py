@@ -31,8 +31,10 @@ def names(wheel: zipfile.ZipFile) -> set[str]:
 
 
 def test_the_migrations_are_in_it(names: set[str]) -> None:
-    assert "runner/_migrations/env.py" in names
-    assert len([name for name in names if name.startswith("runner/_migrations/versions/") and name.endswith(".py")]) == VERSION
+    assert "runner/store/_migrations/env.py" in names
+    assert (
+        len([name for name in names if name.startswith("runner/store/_migrations/versions/") and name.endswith(".py")]) == VERSION
+    )
 
 
 def test_every_module_is_in_it_and_the_mark_of_types(names: set[str]) -> None:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.text import Secret, clean, csv_cell, csv_text, encodable, encodable_tree, nearest, redact
+from runner.exports.formats.csv import csv_cell, csv_text
+from runner.text import Secret, clean, encodable, encodable_tree, nearest, redact
 
 ANY_TEXT = st.text(st.characters())  # lone surrogates included
 

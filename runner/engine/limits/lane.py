@@ -10,10 +10,9 @@ from runner.admission import Failure, Permit, Standing
 from runner.engine.limits.gate import Gate
 from runner.engine.limits.headers import Kind
 from runner.engine.limits.outage import Here, Outage, soft
-from runner.engine.limits.pause import Pause
+from runner.engine.limits.pause import Pause, Refusals
 from runner.engine.limits.places import Places
 from runner.engine.limits.rates import Rates
-from runner.engine.limits.refusals import Refusals
 from runner.engine.limits.slots import Slots
 from runner.engine.limits.waiting import waiting
 from runner.errors import AttemptError

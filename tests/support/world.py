@@ -2,7 +2,7 @@
 
 As a script it is an experiment:
 
-    python tests/world.py --slots 48,12,96 --phase 120 --service 0.5-2 --hint 1
+    python tests/support/world.py --slots 48,12,96 --phase 120 --service 0.5-2 --hint 1
 """
 
 import argparse

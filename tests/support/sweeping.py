@@ -2,8 +2,8 @@
 
 The real command runs under ``strace``, which makes the kernel's answer an error. As a script it is the long form:
 
-    python tests/sweeping.py                                # all chains; a table, and exit code 1 when a rule is broken
-    python tests/sweeping.py --scene resume --call sync     # some of them
+    python tests/support/sweeping.py                                # all chains; a table, and exit code 1 when a rule is broken
+    python tests/support/sweeping.py --scene resume --call sync     # some of them
 
 strace counts the calls of each thread by itself, and a connection to the store has a thread of its own. So "once" is once in each
 connection, and "on" is from the N-th call of each connection on. ``tests/flow/test_sweeps.py`` has a disk that is gone for all of

@@ -9,7 +9,7 @@ import pytest
 
 import runner
 from runner.errors import UsageError
-from runner.inputs import source
+from runner.inputs import scan
 from runner.inputs.prompts import Template
 from runner.model import Params, Row
 from runner.session import prepare as opening
@@ -22,16 +22,16 @@ pytestmark = pytest.mark.anyio
 TEMPLATE = Template(model="m", system=None, params=Params())
 
 
-def written(path: Path, rows: Iterable[Any]) -> source.Input:
+def written(path: Path, rows: Iterable[Any]) -> scan.Input:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return opening.reader(path)
 
 
-async def looked_through(store: Path, given: source.Input) -> source.Scan:
+async def looked_through(store: Path, given: scan.Input) -> scan.Scan:
     """What a session does before it sends anything."""
-    digest = source.digest(given)
+    digest = scan.digest(given)
     found = opening.scanned(given, store, digest)
-    source.refuse_duplicates(found, given.path)
+    scan.refuse_duplicates(found, given.path)
     database.prepare(store, create=True)
     run = ledger.open_run(store, given.path, {"model": "m"}, {"model": "m"}, new=False)
     async with RunStore.own(store, run.id) as own:
@@ -39,7 +39,7 @@ async def looked_through(store: Path, given: source.Input) -> source.Scan:
     return found
 
 
-def unread(given: source.Input) -> source.Input:
+def unread(given: scan.Input) -> scan.Input:
     def read() -> Any:
         raise AssertionError("the input was read again")
 
@@ -50,7 +50,7 @@ async def test_an_input_that_has_not_changed_is_not_looked_through_again(tmp_pat
     store, path = tmp_path / "runner.db", tmp_path / "p.jsonl"
     given = written(path, [{"id": str(n), "prompt": "x"} for n in range(7)])
     first = await looked_through(store, given)
-    again = opening.scanned(unread(given), store, source.digest(given))
+    again = opening.scanned(unread(given), store, scan.digest(given))
     assert (again.rows, len(again.repeated), again.doubled) == (first.rows, 0, 0) == (7, 0, 0)
 
 
@@ -71,7 +71,7 @@ async def test_the_same_bytes_under_another_name_are_looked_through(tmp_path: Pa
     await looked_through(store, given)
     other = written(tmp_path / "q.jsonl", [{"id": "a", "prompt": "x"}])
     with pytest.raises(AssertionError, match="read again"):
-        opening.scanned(unread(other), store, source.digest(other))
+        opening.scanned(unread(other), store, scan.digest(other))
 
 
 async def test_rows_that_are_alike_are_told_apart_in_every_session(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ async def test_rows_that_are_alike_are_told_apart_in_every_session(tmp_path: Pat
 
 def test_of_broken_rows_the_first_are_kept_and_all_are_counted() -> None:
     rows = [Row(line=n, fields={"id": str(n)}) for n in range(1, 2501)]
-    found = opening.broken_rows(source.Input(Path("p"), 0, lambda: (row for row in rows)), TEMPLATE)
+    found = opening.broken_rows(scan.Input(Path("p"), 0, lambda: (row for row in rows)), TEMPLATE)
     assert (found.number, len(found.first), found.first[0][0], found.first[-1][0]) == (2500, 1000, 1, 1000)
 
 
@@ -101,8 +101,8 @@ async def test_a_session_needs_no_second_look(tmp_path: Path, monkeypatch: pytes
     path, store = tmp_path / "p.jsonl", tmp_path / "runner.db"
     written(path, [{"id": str(n), "prompt": f"number {n}"} for n in range(30)])
     runner.run(path, db=store, limit=10, provider="simulator")
-    looks: list[source.Input] = []
-    scan = source.scan
-    monkeypatch.setattr(source, "scan", lambda given: looks.append(given) or scan(given))
+    looks: list[scan.Input] = []
+    look_through = scan.scan
+    monkeypatch.setattr(scan, "scan", lambda given: looks.append(given) or look_through(given))
     summary = runner.run(path, db=store, provider="simulator")
     assert (summary.finished, summary.skipped, summary.done_now, looks) == (True, 10, 20, [])

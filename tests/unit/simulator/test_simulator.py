@@ -11,12 +11,11 @@ from runner.simulator import FAULTS, Behaviour, Simulator, parse_faults
 from runner.simulator.anthropic import Anthropic
 from runner.simulator.dialect import Ask, Dialect, Refusal, Window
 from runner.simulator.draw import Chance, Draw
-from runner.simulator.echo import echo
-from runner.simulator.flight import Flight
 from runner.simulator.limits import Limits
 from runner.simulator.openai import OpenAI, duration
 from runner.simulator.script import Script, answer, script
-from runner.simulator.text import compose
+from runner.simulator.stats import Flight
+from runner.simulator.text import compose, echo
 
 DIALECTS: list[Dialect] = [OpenAI(), Anthropic()]
 ASK = Ask(model="m", stream=True, max_tokens=None)

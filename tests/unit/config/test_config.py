@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from runner.config import endpoint
 from runner.config import job as config
 from runner.config.settings import BY_NAME, DIALS, Dial
 from runner.errors import UsageError
@@ -398,7 +399,7 @@ def test_a_model_must_be_named_before_anything_is_sent_except_for_the_simulator(
     job = config.load(prompts, {"base_url": "http://localhost:1"}, {})
     assert job.model is None
     with pytest.raises(UsageError, match="no model is named"):
-        wiring.endpoint(job, {})
+        endpoint.endpoint(job, {})
     assert config.load(prompts, {"provider": "simulator"}, {}).model == "simulated-model"
     with pytest.raises(UsageError, match="takes no base_url"):
         config.load(prompts, {"provider": "simulator", "base_url": "http://localhost:1"}, {})

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from runner.exports.formats import csv as csv_export
 from runner.exports.formats import jsonl as jsonl_export
-from runner.text import csv_cell, csv_text, encodable_tree
+from runner.exports.formats.csv import csv_cell, csv_text
+from runner.text import encodable_tree
 
 ANY_TEXT = st.text(st.characters())  # lone surrogates included
 VALUES = st.recursive(

@@ -23,6 +23,7 @@ from runner.config import job as config
 from runner.errors import RunLockedError, StoreError, UsageError
 from runner.model import Attempt, Completion, Entry, LaneState, Outcome, Pace, Usage
 from runner.session import prepare as opening
+from runner.session.options import Wish
 from runner.store import connection, database
 from runner.store import runs as ledger
 from runner.store.checkpoint import _BETWEEN, _DONE_ONLY, _SETTLED, _TRIED, Known, RunStore
@@ -330,7 +331,7 @@ def test_nothing_is_found_without_a_store_and_none_is_made(tmp_path: Path) -> No
     prompts = tmp_path / "p.jsonl"
     prompts.touch()
     job = config.load(prompts, {"model": "m"}, {})
-    assert opening.finished_run(job, tmp_path / "runner.db", opening.Wish(), "") is None
+    assert opening.finished_run(job, tmp_path / "runner.db", Wish(), "") is None
     assert list(tmp_path.iterdir()) == [prompts]
 
 

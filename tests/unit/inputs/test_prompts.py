@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import BAD_ROW
-from runner.inputs.prompts import Template, base_key, item
+from runner.inputs.keys import base_key
+from runner.inputs.prompts import Template, item
 from runner.model import Item, Outcome, Params, Row
 
 TEMPLATE = Template(model="m", system="Be brief.", params=Params(max_tokens=10, temperature=0.5, stop=["END"]))

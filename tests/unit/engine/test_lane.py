@@ -13,7 +13,7 @@ from world import REFUSED, Server, World, an_item, busy, limited
 
 from runner.admission import Permit, Standing
 from runner.engine.limits import Kind, Lane, Lanes, Limits
-from runner.engine.limits.refusals import LONGEST_S
+from runner.engine.limits.pause import LONGEST_S
 from runner.engine.limits.waiting import PARKED_S
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError
 from runner.model import Usage

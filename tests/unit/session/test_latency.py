@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.session.latency import Histogram
+from runner.session.stats import Histogram
 
 DURATIONS = st.floats(min_value=1e-4, max_value=1e5)
 

@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.errors import UsageError
-from runner.inputs import source
+from runner.inputs import scan, source
 from runner.inputs.formats import jsonl
-from runner.inputs.prompts import Template, base_key
+from runner.inputs.keys import base_key, keyed
+from runner.inputs.prompts import Template
 from runner.model import Attempt, Completion, Entry, Item, Outcome, Params, Row, Settled
 from runner.session.prepare import reader
 from runner.store import database
@@ -69,7 +70,7 @@ class Memory:
                 )
 
 
-def written(path: Path, rows: Iterable[Any]) -> source.Input:
+def written(path: Path, rows: Iterable[Any]) -> scan.Input:
     """A prompt file of objects, or of lines as they stand."""
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     path.write_text("".join(line + "\n" for line in lines))
@@ -77,7 +78,7 @@ def written(path: Path, rows: Iterable[Any]) -> source.Input:
 
 
 async def to_do(
-    prompts: source.Input,
+    prompts: scan.Input,
     store: Memory | RunStore,
     *,
     fresh: bool = False,
@@ -86,7 +87,7 @@ async def to_do(
     template: Template = TEMPLATE,
 ) -> tuple[list[Item | Outcome], source.Counts]:
     counts = source.Counts()
-    found = source.scan(prompts)
+    found = scan.scan(prompts)
     items = source.items(prompts, found, template, store, counts, fresh=fresh, retry_failed=retry_failed, limit=limit)
     return [one async for one in items], counts
 
@@ -108,7 +109,7 @@ def answered(one: Item | Outcome, status: str = "done") -> Outcome:
     )
 
 
-async def answer_all(prompts: source.Input, store: Memory | RunStore) -> list[Item | Outcome]:
+async def answer_all(prompts: scan.Input, store: Memory | RunStore) -> list[Item | Outcome]:
     todo, _ = await to_do(prompts, store)
     await store.save([answered(one) for one in todo])
     return todo
@@ -119,30 +120,30 @@ def prompts_of(todo: Iterable[Item | Outcome]) -> list[str]:
 
 
 def test_scan_counts_rows_without_blank_lines(tmp_path: Path) -> None:
-    found = source.scan(written(tmp_path / "p.jsonl", [{"prompt": "a"}, "", {"prompt": "b"}, "{broken", "  "]))
+    found = scan.scan(written(tmp_path / "p.jsonl", [{"prompt": "a"}, "", {"prompt": "b"}, "{broken", "  "]))
     assert (found.rows, found.identical, found.duplicates, len(found.repeated)) == (3, 0, {}, 0)
 
 
 def test_scan_of_an_empty_file(tmp_path: Path) -> None:
-    assert source.scan(written(tmp_path / "p.jsonl", [])).rows == 0
+    assert scan.scan(written(tmp_path / "p.jsonl", [])).rows == 0
 
 
 def test_scan_finds_duplicate_ids_with_their_lines(tmp_path: Path) -> None:
     rows = [{"id": "a", "prompt": "1"}, {"id": "b", "prompt": "2"}, "", {"id": "a", "prompt": "3"}, {"id": 5}, {"id": "5"}]
-    found = source.scan(written(tmp_path / "p.jsonl", rows))
+    found = scan.scan(written(tmp_path / "p.jsonl", rows))
     assert found.duplicates == {"a": [1, 4], "5": [5, 6]}
     assert found.identical == 0
 
 
 def test_scan_counts_identical_rows_beyond_the_first(tmp_path: Path) -> None:
     rows = [{"prompt": "x"}, {"prompt": "y"}, '{ "prompt" : "x" }', {"prompt": "x"}, "{oops", "{oops"]
-    found = source.scan(written(tmp_path / "p.jsonl", rows))
+    found = scan.scan(written(tmp_path / "p.jsonl", rows))
     assert (found.rows, found.identical, found.duplicates) == (6, 3, {})
 
 
 def test_the_same_prompt_under_two_ids_or_with_other_fields_is_not_identical(tmp_path: Path) -> None:
     rows = [{"id": "1", "prompt": "x"}, {"id": "2", "prompt": "x"}, {"prompt": "x"}, {"prompt": "x", "n": 1}]
-    found = source.scan(written(tmp_path / "p.jsonl", rows))
+    found = scan.scan(written(tmp_path / "p.jsonl", rows))
     assert (found.identical, found.duplicates) == (0, {})
 
 
@@ -150,7 +151,7 @@ def test_duplicates_are_refused_with_lines_and_only_the_first_few(tmp_path: Path
     rows = [{"id": f"id{n % 7}", "prompt": "x"} for n in range(35)]
     prompts = written(tmp_path / "p.jsonl", rows)
     with pytest.raises(UsageError, match="7 ids stand more than once") as caught:
-        source.refuse_duplicates(source.scan(prompts), prompts.path)
+        scan.refuse_duplicates(scan.scan(prompts), prompts.path)
     words = str(caught.value)
     assert str(prompts.path) in words
     assert "'id0' on lines 1, 8, 15, ..." in words
@@ -162,12 +163,12 @@ def test_duplicates_are_refused_with_lines_and_only_the_first_few(tmp_path: Path
 def test_of_many_duplicates_the_first_are_kept_and_all_are_counted(tmp_path: Path) -> None:
     rows = [{"id": f"id{n % 300}", "prompt": "x"} for n in range(900)] + [{"id": "often", "prompt": "x"}] * 150
     prompts = written(tmp_path / "p.jsonl", rows)
-    found = source.scan(prompts)
+    found = scan.scan(prompts)
     assert (found.rows, found.doubled, len(found.duplicates)) == (1050, 301, 100)
     assert found.duplicates["id99"] == [100, 400, 700]
     with pytest.raises(UsageError, match=r"301 ids stand more than once.*and 296 more"):
-        source.refuse_duplicates(found, prompts.path)
-    found = source.scan(written(tmp_path / "often.jsonl", rows[900:]))
+        scan.refuse_duplicates(found, prompts.path)
+    found = scan.scan(written(tmp_path / "often.jsonl", rows[900:]))
     assert found.duplicates == {"often": list(range(1, 101))}
 
 
@@ -175,10 +176,10 @@ def test_two_hashes_that_only_look_alike_are_no_duplicates(tmp_path: Path, monke
     monkeypatch.setattr(source, "hash", lambda key: 7, raising=False)
     rows = [{"id": "a", "prompt": "1"}, {"id": "b", "prompt": "1"}, {"prompt": "1"}, {"prompt": "2"}]
     prompts = written(tmp_path / "p.jsonl", rows)
-    found = source.scan(prompts)
+    found = scan.scan(prompts)
     assert (found.doubled, found.duplicates, found.identical) == (0, {}, 0)
-    source.refuse_duplicates(found, prompts.path)
-    assert len({key for key, _ in source.keyed(prompts.read(), found.repeated)}) == 4
+    scan.refuse_duplicates(found, prompts.path)
+    assert len({key for key, _ in keyed(prompts.read(), found.repeated)}) == 4
 
 
 async def test_a_batch_is_bounded_in_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,16 +202,16 @@ async def test_a_batch_is_bounded_in_bytes_too(tmp_path: Path, monkeypatch: pyte
 
 def test_unique_ids_are_not_refused(tmp_path: Path) -> None:
     prompts = written(tmp_path / "p.jsonl", [{"id": "a"}, {"id": "b"}, {"prompt": "x"}, {"prompt": "x"}])
-    source.refuse_duplicates(source.scan(prompts), prompts.path)
+    scan.refuse_duplicates(scan.scan(prompts), prompts.path)
 
 
 @given(st.lists(st.sampled_from("abcde"), max_size=30))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 def test_scan_agrees_with_plain_counting(tmp_path: Path, texts: list[str]) -> None:
     prompts = written(tmp_path / "p.jsonl", [{"prompt": text} for text in texts])
-    found = source.scan(prompts)
+    found = scan.scan(prompts)
     assert (found.rows, found.identical) == (len(texts), len(texts) - len(set(texts)))
-    keys = [key for key, _ in source.keyed(prompts.read(), found.repeated)]
+    keys = [key for key, _ in keyed(prompts.read(), found.repeated)]
     assert len(set(keys)) == len(texts)
 
 
@@ -226,8 +227,8 @@ def test_an_id_that_looks_like_one_of_our_ordinals_is_refused_or_kept_apart(tmp_
     """Our own exports hold such ids; two rows under one key would be one answer for two prompts."""
     key, _ = base_key(Row(line=1, fields={"prompt": "x"}))
     prompts = written(tmp_path / "p.jsonl", [{"prompt": "x"}, {"prompt": "x"}, {"id": f"{key}-2", "prompt": "z"}])
-    found = source.scan(prompts)
-    keys = [one for one, _ in source.keyed(prompts.read(), found.repeated)]
+    found = scan.scan(prompts)
+    keys = [one for one, _ in keyed(prompts.read(), found.repeated)]
     assert found.duplicates or len(set(keys)) == 3
     assert (found.doubled, found.duplicates) == (1, {f"{key}-2": [3, 1, 2]})
 
@@ -236,7 +237,7 @@ def test_an_id_that_looks_like_one_of_our_ordinals_is_refused_or_kept_apart(tmp_
 def test_an_id_that_no_identical_row_gets_stays_an_id(tmp_path: Path, ending: str) -> None:
     key, _ = base_key(Row(line=1, fields={"prompt": "x"}))
     prompts = written(tmp_path / "p.jsonl", [{"prompt": "x"}, {"id": f"{key}{ending}", "prompt": "z"}, {"prompt": "x"}])
-    found = source.scan(prompts)
+    found = scan.scan(prompts)
     assert found.duplicates == ({} if ending else {key: [1, 2, 3]})
     assert found.identical == 1
 
@@ -323,23 +324,23 @@ async def test_appended_rows_are_taken(tmp_path: Path) -> None:
 async def test_what_is_appended_after_opening_belongs_to_the_next_session(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     prompts = written(path, [{"prompt": "a"}])
-    before = source.digest(prompts)
+    before = scan.digest(prompts)
     with path.open("a") as file:
         file.write('{"prompt": "b"}\n')
-    assert source.scan(prompts).rows == 1
-    assert source.digest(prompts) == before != source.digest(reader(path))
+    assert scan.scan(prompts).rows == 1
+    assert scan.digest(prompts) == before != scan.digest(reader(path))
     assert prompts_of((await to_do(prompts, Memory()))[0]) == ["a"]
 
 
 def test_digest_changes_with_every_byte(tmp_path: Path) -> None:
-    digests = {source.digest(written(tmp_path / "p.jsonl", lines)) for lines in (["a"], ["b"], ["a", ""], [" a"], [])}
+    digests = {scan.digest(written(tmp_path / "p.jsonl", lines)) for lines in (["a"], ["b"], ["a", ""], [" a"], [])}
     assert len(digests) == 5
 
 
 def test_digest_of_a_folder_is_refused(tmp_path: Path) -> None:
-    prompts = source.Input(tmp_path, 0, lambda: jsonl.read(tmp_path))
+    prompts = scan.Input(tmp_path, 0, lambda: jsonl.read(tmp_path))
     with pytest.raises(UsageError, match="folder"):
-        source.digest(prompts)
+        scan.digest(prompts)
 
 
 ROWS: list[dict[str, Any]] = [
@@ -379,7 +380,7 @@ async def test_no_unchanged_row_of_an_edited_file_comes_again(tmp_path: Path, ed
         prompts = written(path, rows)
         todo, counts = await to_do(prompts, store)
         assert len(todo) == unknown
-        assert counts.settled == source.scan(prompts).rows - unknown
+        assert counts.settled == scan.scan(prompts).rows - unknown
         assert counts.changed == 0
         await store.save([answered(one) for one in todo])
         assert (await to_do(prompts, store))[0] == []
@@ -404,10 +405,10 @@ async def test_any_edit_buys_only_the_rows_that_are_new(tmp_path: Path, data: st
 
 
 async def a_look(
-    prompts: source.Input, store: Memory | RunStore, *, retry_failed: bool = False, accept_changes: bool = False
+    prompts: scan.Input, store: Memory | RunStore, *, retry_failed: bool = False, accept_changes: bool = False
 ) -> tuple[source.Look, list[Item | Outcome], source.Counts]:
     """Look, and give what is to be done then, as a session does."""
-    found, counts = source.scan(prompts), source.Counts()
+    found, counts = scan.scan(prompts), source.Counts()
     look = await source.look(prompts, found, store, limit=None, failed_too=not retry_failed, accept_changes=accept_changes)
     items = source.items(
         prompts,
@@ -503,9 +504,9 @@ async def test_a_file_that_changes_between_the_look_and_the_session_loses_no_row
     path = tmp_path / "p.jsonl"
     prompts = written(path, A_HUNDRED)
     await answer_all(prompts, real)
-    look = await source.look(prompts, source.scan(prompts), real, limit=None, failed_too=True)
+    look = await source.look(prompts, scan.scan(prompts), real, limit=None, failed_too=True)
     prompts = written(path, [*A_HUNDRED[:40], {"id": "x", "prompt": "x"}, *A_HUNDRED[41:]])
-    counts, found = source.Counts(), source.scan(prompts)
+    counts, found = source.Counts(), scan.scan(prompts)
     items = source.items(
         prompts, found, TEMPLATE, real, counts, fresh=False, retry_failed=False, limit=None, untouched=look.untouched
     )

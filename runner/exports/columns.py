@@ -1,0 +1,35 @@
+"""The columns of an export, and results as its records. Pure."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from msgspec import structs
+
+from runner.model import Result
+
+COLUMNS = tuple(Result.__struct_fields__)
+"""The columns of an export; the rows' own fields take the place of ``metadata``."""
+
+_METADATA_AT = COLUMNS.index("metadata")
+
+
+def columns(own: Sequence[str]) -> list[str]:
+    """Return the names of all columns of an export. own: the names of the rows' own fields, in their order."""
+    return [*COLUMNS[:_METADATA_AT], *(_column_of(name, own) for name in own), *COLUMNS[_METADATA_AT + 1 :]]
+
+
+def records(results: Iterable[Result], own: Sequence[str]) -> Iterator[list[object]]:
+    """Yield each result as a list of values, in the order of ``columns(own)``; a field that a row lacks is None."""
+    for result in results:
+        values: list[object] = list(structs.astuple(result))
+        get = result.metadata.get
+        values[_METADATA_AT : _METADATA_AT + 1] = [get(name) for name in own]
+        yield values
+
+
+def _column_of(name: str, own: Sequence[str]) -> str:
+    """Return the column of a row's own field: its name, with ``input_`` before it where one of our columns has that name."""
+    while name in COLUMNS and name != "metadata":
+        name = f"input_{name}"
+        while name in own:
+            name = f"input_{name}"
+    return name
