@@ -5,6 +5,7 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import NamedTuple
 
+from runner.config.local_server import LOCAL_SERVERS
 from runner.errors import UsageError
 from runner.text import nearest
 
@@ -38,7 +39,7 @@ def load(kind: str, name: str) -> ModuleType:
         if name in known:
             return import_module(f"{package}.{name}")
         if kind == "providers":
-            known.append("simulator")
+            known += LOCAL_SERVERS
         close = nearest(name, known)
         hint = f"did you mean {close!r}?" if close is not None else "known are " + ", ".join(known)
         raise UsageError(f"there is no {word} {name!r}; {hint}")
