@@ -55,6 +55,28 @@ def test_the_tree_lists_nothing_twice_and_says_something_about_everything() -> N
     assert [path for path, words in listed() if not words] == []
 
 
+def defined() -> set[str]:
+    """Return what the package defines: ``module.name`` of every module, and ``Class.name`` of every class."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        for owner, body in [
+            (path.stem, module.body),
+            *((node.name, node.body) for node in module.body if isinstance(node, ast.ClassDef)),
+        ]:
+            found |= {
+                f"{owner}.{node.name}" for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            }
+    return found
+
+
+def test_the_functions_and_methods_that_the_page_names_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = {name for name in re.findall(r"`(\w+\.\w+)`", text) if not name.endswith((".md", ".py", ".toml"))}
+    assert {"scan.scan", "Attempts.handle", "RunStore.save"} <= named
+    assert sorted(named - defined()) == []
+
+
 def one_line(path: Path) -> bool:
     """Tell whether the docstring of a module has a first line that is a sentence, with nothing or a blank line after it."""
     lines = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").splitlines()
