@@ -43,7 +43,7 @@ LEAST_PER_MINUTE = 0.0001
 """A smaller rate would let nothing out for weeks."""
 
 DIALS = (
-    Dial("provider", "text", "openai, anthropic or simulator, or the dotted path of a module.", "openai", answer=True),
+    Dial("provider", "text", "openai, anthropic or simulator, or the name of a plug-in.", "openai", answer=True),
     Dial("model", "text", "Model to ask for.", answer=True),
     Dial(
         "base_url",

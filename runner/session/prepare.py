@@ -1,7 +1,6 @@
 """Before a session: which run a job belongs to, whether anything is to be done, and what a person should know first."""
 
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 from runner.config import plugins
@@ -35,10 +34,13 @@ class Broken(NamedTuple):
 def reader(path: Path) -> scan.Input:
     """Find how a prompt file is read, by its ending, that before ``.gz`` if it has one; an unknown ending is read as JSONL."""
     ending = bare(path).suffix.lower().lstrip(".")
-    known = plugins.names("inputs")
-    if ending in _OTHER_FORMATS and ending not in known:
-        raise UsageError(f"{path}: .{ending} files cannot be read yet; make it JSON lines, one object with a prompt a line")
-    module: ModuleType = plugins.load("inputs", ending if ending in known else "jsonl")
+    module = plugins.registered("inputs", ending or "jsonl")
+    if module is None and ending in _OTHER_FORMATS:
+        known = ", ".join(plugins.known("inputs"))
+        raise UsageError(
+            f"{path}: .{ending} files cannot be read yet (known: {known}); make it JSON lines, one object with a prompt a line"
+        )
+    module = module or plugins.load("inputs", "jsonl")
     try:
         # what is appended from here on belongs to the next session
         size = path.stat().st_size
