@@ -208,8 +208,8 @@ def export(
 ) -> int:
     """Write the settled rows of a run to a file and return how many; ``-`` is standard output.
 
-    format: "csv", "jsonl" or a plug-in, by default the file's ending. raw: leave CSV cells alone that a spreadsheet takes for formulas.
-    Under its final name the file is complete or absent. Raises UsageError, StoreError.
+    format: "csv", "jsonl" or the name of a plug-in, by default the file's ending. raw: leave CSV cells alone that a spreadsheet
+    takes for formulas. Under its final name the file is complete or absent. Raises UsageError, StoreError.
     """
     kind = format or Path(output).suffix.lstrip(".").lower() or ("csv" if str(output) == "-" else "")
     module = plugins.load("exports", format) if format else plugins.registered("exports", kind)

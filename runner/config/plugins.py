@@ -110,18 +110,19 @@ def _entries(kind: str) -> "list[EntryPoint]":
 
     try:
         return list(entry_points(group=f"runner.{kind}"))
-    except Exception as error:
+    except Exception:
         for package in distributions():
             try:
                 list(package.entry_points)
             except Exception as damage:
-                words = f"{type(damage).__name__}: {damage}"
-                raise UsageError(f"the entry points of the package {package.name!r} cannot be read ({words})") from damage
-        raise UsageError(f"the installed packages cannot be searched for plug-ins: {_reason(error)}") from error
+                words = f"the entry points of the package {package.name!r} cannot be read ({_reason(damage)})"
+                raise UsageError(words) from damage
+        raise
 
 
 def _owner(entry: "EntryPoint") -> str:
-    return f"the package {entry.dist.name!r}" if entry.dist is not None else f"an unnamed package ({entry.value})"
+    assert entry.dist is not None
+    return f"the package {entry.dist.name!r}"
 
 
 def _importable(name: str) -> bool:
@@ -171,4 +172,5 @@ def _without_ending(name: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    return str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+    words = str(error)
+    return words if isinstance(error, ImportError) and words else f"{type(error).__name__}: {words}".removesuffix(": ")

@@ -29,7 +29,9 @@ def murmur(request: Received) -> Reply:
     if asked == "shout":
         return whole("400 Bad Request", {"error": {"message": "no shouting, sk-murmur-secret-1"}})
     if asked == "stumble":
-        return stream(sse({"text": "Well"}, "piece"), sse({"error": {"type": "invalid_request_error", "message": "lost"}}, "error"))
+        return stream(
+            sse({"text": "Well"}, "piece"), sse({"error": {"type": "invalid_request_error", "message": "lost"}}, "error")
+        )
     if asked == "at once":
         return whole("200 OK", {"text": "At once.", "reason": "stop", "heard": 2, "spoken": 2})
     pieces = [sse({"text": piece}, "piece") for piece in ("You said: ", asked, f" ({request.json['limit']})")]
