@@ -18,6 +18,7 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
+from runner.config.local_server import LOCAL_SERVERS
 from runner.errors import UsageError
 from runner.text import nearest
 
@@ -40,7 +41,7 @@ class Kind(NamedTuple):
 
 KINDS = {
     "providers": Kind(
-        "runner.providers.dialects", "provider", ("make", "DEFAULT_BASE_URL", "KEY_ENV", "BASE_URL_ENV"), ("simulator",)
+        "runner.providers.dialects", "provider", ("make", "DEFAULT_BASE_URL", "KEY_ENV", "BASE_URL_ENV"), tuple(LOCAL_SERVERS)
     ),
     "exports": Kind("runner.exports.formats", "export format", ("write",)),
     "inputs": Kind("runner.inputs.formats", "input format", ("read",)),

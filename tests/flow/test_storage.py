@@ -287,16 +287,16 @@ def command_of(server: Simulated, *options: str) -> list[str]:
 HANGS = """
 import sys, time
 from runner.cli.main import main
-from runner.store import checkpoint as store
+from runner.store import checkpoint
 from runner.store import connection
 connection.LIMIT_S = 1.0
-write = store.RunStore._write
+write = checkpoint.RunStore._write
 def stalled(self, driver, entries, begun):
     last = write(self, driver, entries, begun)
     # what a disk that has gone away does to the thread that writes
     time.sleep(3600)
     return last
-store.RunStore._write = stalled
+checkpoint.RunStore._write = stalled
 sys.argv = ["runner", *sys.argv[1:]]
 main()
 """

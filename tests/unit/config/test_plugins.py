@@ -306,9 +306,9 @@ def test_an_input_format_is_found_by_the_ending_before_gz(places: Places) -> Non
     places.package("reads", "[runner.inputs]\nmine = reads_it\ncsv = reads_it\n")
     for name in ("a.mine", "a.MINE", "a.mine.gz", "a.csv"):
         (places.here / name).write_text("anything")
-        assert list(opening.reader(places.here / name).read()) == []
+        assert list(opening.open_input(places.here / name).read()) == []
     with pytest.raises(UsageError, match=r"\.tsv files cannot be read yet \(known: csv, jsonl, mine\)"):
-        opening.reader(places.here / "a.tsv")
+        opening.open_input(places.here / "a.tsv")
 
 
 def test_an_ending_names_no_module(places: Places) -> None:
@@ -317,7 +317,7 @@ def test_an_ending_names_no_module(places: Places) -> None:
     places.module("mine_too", "raise AssertionError('imported')", here=True)
     for name in ("a.mine_too", "a.json", "a", "a.1", ".mine_too"):
         (places.here / name).write_text('{"prompt": "x"}\n')
-        assert [row.fields for row in opening.reader(places.here / name).read()] == [{"prompt": "x"}], name
+        assert [row.fields for row in opening.open_input(places.here / name).read()] == [{"prompt": "x"}], name
     for name in ("a.mine_too", "a.json", "a"):
         with pytest.raises(UsageError, match=r"cannot tell the format of .* by its ending; known are csv or jsonl \(--format\)"):
             api.export(places.here / name, db=places.here / "no.db")
