@@ -211,16 +211,16 @@ def export(
 ) -> int:
     """Write the settled rows of a run to a file and return how many; ``-`` is standard output.
 
-    format: "csv" or "jsonl", by default the file's ending. raw: leave CSV cells alone that a spreadsheet takes for formulas.
-    Under its final name the file is complete or absent. Raises UsageError, StoreError.
+    format: "csv", "jsonl" or the name of a plug-in, by default the file's ending. raw: leave CSV cells alone that a spreadsheet
+    takes for formulas. Under its final name the file is complete or absent. Raises UsageError, StoreError.
     """
-    known = plugins.names("exports")
     kind = format or Path(output).suffix.lstrip(".").lower() or ("csv" if str(output) == "-" else "")
-    if kind not in known:
-        words = f"there is no export format {format!r}" if format else f"cannot tell the format of {output} by its ending"
-        raise UsageError(f"{words}; known are {' or '.join(known)} (--format)")
+    module = plugins.load("exports", format) if format else plugins.registered("exports", kind)
+    if module is None:
+        known = " or ".join(plugins.known("exports"))
+        raise UsageError(f"cannot tell the format of {output} by its ending; known are {known} (--format)")
     options = {"raw": True} if raw and kind == "csv" else {}
-    write = cast("Exporter", plugins.load("exports", kind).write)
+    write = cast("Exporter", module.write)
     with StoreReader(Path(db).resolve()) as reading, ExitStack() as stack:
         _refuse_own(output, reading)
         found = reading.run(run_id).id

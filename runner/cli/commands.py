@@ -114,7 +114,7 @@ def list_(db: str, as_json: bool) -> None:
 @cli.command()
 @run_argument
 @click.option("--output", "-o", required=True, metavar="FILE", help="Where to; - is standard output.")
-@click.option("--format", metavar="FORMAT", help="csv or jsonl; by default the ending of FILE.")
+@click.option("--format", metavar="FORMAT", help="csv, jsonl or the name of a plug-in; by default the ending of FILE.")
 @click.option("--csv-raw", is_flag=True, help="Leave cells that a spreadsheet takes for formulas as they are.")
 @db_option
 @quiet_option

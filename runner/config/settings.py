@@ -43,7 +43,7 @@ LEAST_PER_MINUTE = 0.0001
 """A smaller rate would let nothing out for weeks."""
 
 SETTINGS = (
-    Setting("provider", "text", "openai, anthropic or simulator, or the dotted path of a module.", "openai", answer=True),
+    Setting("provider", "text", "openai, anthropic or simulator, or the name of a plug-in.", "openai", answer=True),
     Setting("model", "text", "Model to ask for.", answer=True),
     Setting(
         "base_url",

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple, TypeVar
 
 from anyio import to_thread
@@ -109,10 +108,13 @@ async def in_thread(call: Callable[[], T]) -> T:
 def open_input(path: Path) -> Input:
     """Find how a prompt file is read, by its ending, that before ``.gz`` if it has one; an unknown ending is read as JSONL."""
     ending = bare(path).suffix.lower().lstrip(".")
-    known = plugins.names("inputs")
-    if ending in _OTHER_FORMATS and ending not in known:
-        raise UsageError(f"{path}: .{ending} files cannot be read yet; make it JSON lines, one object with a prompt a line")
-    module: ModuleType = plugins.load("inputs", ending if ending in known else "jsonl")
+    module = plugins.registered("inputs", ending or "jsonl")
+    if module is None and ending in _OTHER_FORMATS:
+        known = ", ".join(plugins.known("inputs"))
+        raise UsageError(
+            f"{path}: .{ending} files cannot be read yet (known: {known}); make it JSON lines, one object with a prompt a line"
+        )
+    module = module or plugins.load("inputs", "jsonl")
     try:
         # what is appended from here on belongs to the next session
         size = path.stat().st_size
