@@ -27,10 +27,9 @@ def exit_codes() -> set[int]:
     for value in vars(errors).values():
         if isinstance(value, type) and issubclass(value, RunnerError):
             found.add(value.exit_code)
-    for node in ast.walk(ast.parse((ROOT / "runner" / "cli" / "commands.py").read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Assign) and any(isinstance(target, ast.Name) and target.id == "code" for target in node.targets):
-            found |= {one.value for one in ast.walk(node.value) if isinstance(one, ast.Constant) and isinstance(one.value, int)}
-    return found
+    main = ast.parse((ROOT / "runner" / "cli" / "main.py").read_text(encoding="utf-8"))
+    returned = [node.value for node in ast.walk(main) if isinstance(node, ast.Return)]
+    return found | {value.value for value in returned if isinstance(value, ast.Constant) and isinstance(value.value, int)}
 
 
 def about_exit_codes() -> str:
