@@ -333,8 +333,8 @@ def test_whole_without_a_reason_is_not_complete() -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"choices":[{"text":"a","finish_reason":"stop"}]}', b'{"choices":{"0":1}}'])
-def test_whole_that_is_no_completion(body: bytes) -> None:
-    with pytest.raises(StreamError, match="no completion"):
+def test_whole_that_is_not_a_completion(body: bytes) -> None:
+    with pytest.raises(StreamError, match="JSON that is not a completion"):
         openai.OpenAIDecoder().whole(body)
 
 
