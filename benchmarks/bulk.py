@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from runner.config.endpoint import settled_endpoint
+from runner.config.endpoint import with_base_url
 from runner.config.job import load_job
 from runner.inputs import scan, source
 from runner.model import Attempt, Completion, Item, Outcome, Usage
@@ -32,7 +32,7 @@ def line(number: int) -> str:
 async def finished(store: Path, path: Path, base_url: str) -> None:
     """Create a store in which all rows of a prompt file are done, as a finished run leaves it."""
     options = {"base_url": base_url, "model": "m", "provider": "openai"}
-    job = settled_endpoint(load_job(path, options, {}), {})
+    job = with_base_url(load_job(path, options, {}), {})
     input_file = prepare.open_input(job.input)
     database.prepare(store, create=True)
     found_run = prepare.open_run(job, store, SessionOptions())
@@ -41,7 +41,7 @@ async def finished(store: Path, path: Path, base_url: str) -> None:
         await run.begin(rows=scanned.rows, digest=scan.digest(input_file), identical=scanned.identical)
         counts = source.Counts()
         items = source.items(
-            input_file, scanned, prepare.template_of(job), run, counts, source.Selection(fresh=True), source.Look()
+            input_file, scanned, prepare.template_of(job), run, counts, source.Selection(fresh=True), source.SettledRows()
         )
         draw = random.Random(0)  # noqa: S311 - the same answers in every run
         batch: list[Outcome] = []

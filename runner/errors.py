@@ -64,7 +64,7 @@ class RunStoppedError(RunnerError):
 class AttemptError(RunnerError):
     """One attempt failed.
 
-    code: stable word, stored and shown (``docs/errors.md`` lists them).
+    code: stable word, stored and shown (``docs/reference/errors.md`` lists them).
     verdict: what it means by itself; ``judge`` may raise it to a stop in the light of the run so far.
     sent: False when the request never reached the server, so that it cannot have been billed.
     """

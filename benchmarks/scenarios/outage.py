@@ -28,7 +28,7 @@ async def overloaded(folder: Path, bench: Bench) -> list[Figure]:
 
 async def refused(folder: Path, bench: Bench) -> list[Figure]:
     """Open connections break, and new ones are refused."""
-    return await _measure(folder, bench, Simulator.close_door, Simulator.open_door)
+    return await _measure(folder, bench, Simulator.close_port, Simulator.open_port)
 
 
 async def _by_status(folder: Path, bench: Bench, status: int) -> list[Figure]:
