@@ -3,12 +3,12 @@
 import random
 from pathlib import Path
 
-from runner.config import endpoint
-from runner.config import job as config
+from runner.config.endpoint import settled_endpoint
+from runner.config.job import load_job
 from runner.inputs import scan, source
 from runner.model import Attempt, Completion, Item, Outcome, Usage
-from runner.session import prepare as opening
-from runner.session.options import Wish
+from runner.session import prepare
+from runner.session.options import SessionOptions
 from runner.store import database
 from runner.store.checkpoint import RunStore
 
@@ -32,15 +32,15 @@ def line(number: int) -> str:
 async def finished(store: Path, path: Path, base_url: str) -> None:
     """Make a store in which all rows of a prompt file are done, as sessions leave it."""
     options = {"base_url": base_url, "model": "m", "provider": "openai"}
-    job = endpoint.settled_endpoint(config.load(path, options, {}), {})
-    given = opening.reader(job.input)
+    job = settled_endpoint(load_job(path, options, {}), {})
+    given = prepare.open_input(job.input)
     database.prepare(store, create=True)
-    opened = opening.open_run(job, store, Wish())
+    opened = prepare.open_run(job, store, SessionOptions())
     async with RunStore.own(store, opened.id) as run:
         found = scan.scan(given)
         await run.begin(rows=found.rows, digest=scan.digest(given), identical=found.identical)
         counts = source.Counts()
-        items = source.items(given, found, opening.template_of(job), run, counts, fresh=True, retry_failed=False, limit=None)
+        items = source.items(given, found, prepare.template_of(job), run, counts, source.Selection(fresh=True), source.Look())
         draw = random.Random(0)  # noqa: S311 - the same answers in every run
         batch: list[Outcome] = []
         async for item in items:

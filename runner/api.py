@@ -8,24 +8,23 @@ from typing import Any, TypeVar, cast
 
 from msgspec import Struct, structs
 
-from runner.config import endpoint, plugins
-from runner.config import job as config
-from runner.config.job import Job
+from runner.config import plugins
+from runner.config.endpoint import find_endpoint, key_source, settled_endpoint
+from runner.config.job import Job, load_job, restore_job, shown_settings
 from runner.engine.stop import Stop
 from runner.errors import UsageError
 from runner.events import Event, Summary
-from runner.exports import file as outputs
 from runner.exports.columns import columns, records
+from runner.exports.file import open_output
 from runner.inputs import scan, spool
 from runner.interfaces import Exporter, Observer
 from runner.model import Result, Run
-from runner.session import prepare as opening
-from runner.session import session
+from runner.session import prepare, session
 from runner.session.blocking import blocking
-from runner.session.options import Wish
-from runner.store import runs as ledger
+from runner.session.options import SessionOptions
 from runner.store.reader import ErrorGroup, StoreReader
-from runner.store.totals import Books
+from runner.store.runs import may_need
+from runner.store.totals import Totals
 
 DEFAULT_STORE = "runner.db"
 
@@ -61,7 +60,7 @@ class Description(Struct, frozen=True, kw_only=True):
 
     def shown(self) -> list[tuple[str, str, str]]:
         """Give every setting: key, value as JSON, where it came from."""
-        return config.shown(self.job)
+        return shown_settings(self.job)
 
 
 def run(
@@ -81,12 +80,12 @@ def run(
     accept_changes: send rows again whose prompt has changed since it was answered.
     Raises UsageError, StoreError, RunStoppedError. Safe to call again: nothing finished is sent twice.
     """
-    job = config.load(file, settings)
+    job = load_job(file, settings)
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be 1 or more, not {limit}")
-    wish = Wish(limit=limit, new=new, accept_changes=accept_changes, strict=strict)
+    options = SessionOptions(limit=limit, new=new, accept_changes=accept_changes, strict=strict)
     with spooled(job, db) as kept:
-        return blocking(lambda: execute(kept, db, wish, Stop(), observe))
+        return blocking(lambda: execute(kept, db, options, Stop(), observe))
 
 
 @contextmanager
@@ -96,7 +95,7 @@ def spooled(job: Job, db: str | Path) -> Iterator[Job]:
         yield job
         return
     store = Path(db).resolve()
-    with spool.kept(job.input, store, lambda path: ledger.may_need(store, path)) as path:
+    with spool.kept(job.input, store, lambda path: may_need(store, path)) as path:
         yield structs.replace(job, input=path)
 
 
@@ -104,22 +103,26 @@ def resume(
     run_id: int | None = None, *, db: str | Path = DEFAULT_STORE, accept_changes: bool = False, **settings: Any
 ) -> Summary:
     """Go on with a run, by default the newest unfinished one. accept_changes: as for ``run``."""
-    job, wish = resumed(db, run_id, settings, accept_changes=accept_changes)
-    return blocking(lambda: execute(job, db, wish, Stop(), None))
+    job, options = resumed(db, run_id, settings, accept_changes=accept_changes)
+    return blocking(lambda: execute(job, db, options, Stop(), None))
 
 
 def retry(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE, **settings: Any) -> Summary:
     """Give the failed items of a run, by default the newest, another chance."""
-    job, wish = retried(db, run_id, settings)
-    return blocking(lambda: execute(job, db, wish, Stop(), None))
+    job, options = retried(db, run_id, settings)
+    return blocking(lambda: execute(job, db, options, Stop(), None))
 
 
-def execute(job: Job, db: str | Path, wish: Wish, stop: Stop, observe: Observer | None) -> Coroutine[Any, Any, Summary]:
+def execute(
+    job: Job, db: str | Path, options: SessionOptions, stop: Stop, observe: Observer | None
+) -> Coroutine[Any, Any, Summary]:
     """Do what ``run``, ``resume`` and ``retry`` do, inside a running event loop."""
-    return session.execute(job, Path(db).resolve(), wish, stop, observe or _ignore)
+    return session.execute(job, Path(db).resolve(), options, stop, observe or _ignore)
 
 
-def resumed(db: str | Path, run_id: int | None, settings: dict[str, Any], *, accept_changes: bool = False) -> tuple[Job, Wish]:
+def resumed(
+    db: str | Path, run_id: int | None, settings: dict[str, Any], *, accept_changes: bool = False
+) -> tuple[Job, SessionOptions]:
     """Prepare to go on with a run from what the store knows."""
     with StoreReader(Path(db).resolve()) as reading:
         if run_id is None:
@@ -131,37 +134,37 @@ def resumed(db: str | Path, run_id: int | None, settings: dict[str, Any], *, acc
             found = unfinished[-1]
         else:
             found = reading.run(run_id)
-    return _restored(found, settings), Wish(run_id=found.id, accept_changes=accept_changes)
+    return _restored(found, settings), SessionOptions(run_id=found.id, accept_changes=accept_changes)
 
 
-def retried(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tuple[Job, Wish]:
+def retried(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tuple[Job, SessionOptions]:
     """Prepare to give the failed items of a run another chance."""
     with StoreReader(Path(db).resolve()) as reading:
         found = reading.run(run_id)
-    return _restored(found, settings), Wish(run_id=found.id, retry_failed=True)
+    return _restored(found, settings), SessionOptions(run_id=found.id, retry_failed=True)
 
 
 def describe(job: Job) -> Description:
     """Say what a job would do and where its settings came from, without needing a key."""
-    job = endpoint.settled_endpoint(job, os.environ)
-    return Description(job=job, key_source=endpoint.key_source(job, os.environ))
+    job = settled_endpoint(job, os.environ)
+    return Description(job=job, key_source=key_source(job, os.environ))
 
 
 def check(file: str | Path, **settings: Any) -> Check:
     """Read everything, send nothing."""
-    job = endpoint.settled_endpoint(config.load(file, settings), os.environ)
+    job = settled_endpoint(load_job(file, settings), os.environ)
     refusal = None
     try:
-        endpoint.endpoint(job, os.environ)
+        find_endpoint(job, os.environ)
     except UsageError as error:
         refusal = str(error)
     with spool.for_a_while(job.input) if spool.flows(job.input) else nullcontext(job.input) as path:
-        given = opening.reader(path)
+        given = prepare.open_input(path)
         found = scan.scan(given)
-        broken = opening.broken_rows(given, opening.template_of(job))
+        broken = prepare.broken_rows(given, prepare.template_of(job))
     return Check(
         job=job,
-        key_source=endpoint.key_source(job, os.environ),
+        key_source=key_source(job, os.environ),
         refusal=refusal,
         rows=found.rows,
         broken=broken.first,
@@ -178,7 +181,7 @@ def runs(*, db: str | Path = DEFAULT_STORE) -> list[Run]:
         return reading.runs()
 
 
-def status(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, Books]:
+def status(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, Totals]:
     """Give one run, by default the newest, with everything it sent."""
     with StoreReader(Path(db).resolve()) as reading:
         found = reading.run(run_id)
@@ -208,22 +211,22 @@ def export(
 ) -> int:
     """Write the settled rows of a run to a file and return how many; ``-`` is standard output.
 
-    format: "csv" or "jsonl", by default the file's ending. raw: leave CSV cells alone that a spreadsheet takes for formulas.
-    Under its final name the file is complete or absent. Raises UsageError, StoreError.
+    format: "csv", "jsonl" or the name of a plug-in, by default the file's ending. raw: leave CSV cells alone that a spreadsheet
+    takes for formulas. Under its final name the file is complete or absent. Raises UsageError, StoreError.
     """
-    known = plugins.names("exports")
     kind = format or Path(output).suffix.lstrip(".").lower() or ("csv" if str(output) == "-" else "")
-    if kind not in known:
-        words = f"there is no export format {format!r}" if format else f"cannot tell the format of {output} by its ending"
-        raise UsageError(f"{words}; known are {' or '.join(known)} (--format)")
+    module = plugins.load("exports", format) if format else plugins.registered("exports", kind)
+    if module is None:
+        known = " or ".join(plugins.known("exports"))
+        raise UsageError(f"cannot tell the format of {output} by its ending; known are {known} (--format)")
     options = {"raw": True} if raw and kind == "csv" else {}
-    write = cast("Exporter", plugins.load("exports", kind).write)
+    write = cast("Exporter", module.write)
     with StoreReader(Path(db).resolve()) as reading, ExitStack() as stack:
         _refuse_own(output, reading)
         found = reading.run(run_id).id
         stack.enter_context(reading.snapshot())
         own = reading.metadata_names(found)
-        with outputs.opened(output) as out:
+        with open_output(output) as out:
             return write(columns(own), records(reading.results(found), own), out, **options)
 
 
@@ -241,7 +244,7 @@ def _refuse_own(output: str | Path, reading: StoreReader) -> None:
 def _restored(found: Run, settings: dict[str, Any]) -> Job:
     if not Path(found.input).is_file():
         raise UsageError(f"the prompt file of run {found.id}, {found.input}, is gone; put it back, or export what there is")
-    return config.restore({**found.settings, "input": found.input}, settings)
+    return restore_job({**found.settings, "input": found.input}, settings)
 
 
 def _ignore(event: Event) -> None:

@@ -216,7 +216,7 @@ class Lanes(Protocol):
         ...
 
 
-class Reader(Protocol):
+class RowReader(Protocol):
     """A prompt file: its rows, in order, lazily."""
 
     def __call__(self, path: Path, *, limit_bytes: int | None = None) -> Generator[Row, None, None]:

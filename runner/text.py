@@ -13,6 +13,9 @@ from urllib.parse import quote
 REDACTED = "[redacted]"
 """What stands where a secret stood."""
 
+SHORTEST_SECRET = 8
+"""Characters. Keys shorter than this ("EMPTY", "x") are placeholders; redacting them would mangle ordinary text."""
+
 _ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 # C0, DEL and C1; then what moves, hides or breaks text without showing itself: soft hyphen, bidi marks and
@@ -89,17 +92,36 @@ _QUERY = re.compile(rf"([?&;](?:{_KEY_WORD}|key|token|auth|password|secret|sig|s
 _FIELD = re.compile(rf"\b((?:{_KEY_WORD})[\"']?\s{{0,9}}[:=]\s{{0,9}}[\"']?)[^\s\"',;&<>{{}}]{{4,}}", re.IGNORECASE)
 
 
-def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """Blot out the given secrets (of four characters or more) and all that looks like a key."""
-    plain = {secret.strip() for secret in secrets}
-    known = {form for secret in plain if len(secret) >= 4 for form in (secret, quote(secret, "", errors="replace"))}
-    # the longest first, or a secret that contains another would leave its tail behind
-    for secret in sorted(known, key=len, reverse=True):
-        text = text.replace(secret, REDACTED)
+def redact(text: str) -> str:
+    """Blot out all that looks like a key."""
     text = _KEY_SHAPES.sub(REDACTED, text)
     for shape in (_BEARER, _USERINFO, _QUERY, _FIELD):
         text = shape.sub(rf"\g<1>{REDACTED}", text)
     return text
+
+
+class Redactor:
+    """Takes known secrets, and all that looks like a key, out of foreign text.
+
+    Secrets shorter than ``SHORTEST_SECRET`` are placeholders. They are left in place, because redacting them would mangle
+    ordinary text.
+    """
+
+    __slots__ = ("_forms", "secrets")
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        plain = {secret.strip() for secret in secrets}
+        # what must be in no answer, message or file
+        self.secrets = tuple(sorted((secret for secret in plain if len(secret) >= SHORTEST_SECRET), key=len, reverse=True))
+        forms = {form for secret in self.secrets for form in (secret, quote(secret, "", errors="replace"))}
+        # the longest first, or a secret that contains another would leave its tail behind
+        self._forms = sorted(forms, key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        """Return the text without secrets and keys."""
+        for form in self._forms:
+            text = text.replace(form, REDACTED)
+        return redact(text)
 
 
 @final

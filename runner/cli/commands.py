@@ -10,6 +10,7 @@ from runner.cli.options import (
     accept_changes_option,
     continue_options,
     db_option,
+    gathered,
     given_settings,
     json_option,
     quiet_option,
@@ -43,37 +44,25 @@ def cli() -> None:
 @click.option("--show-config", is_flag=True, help="Print every setting and where it came from, and send nothing.")
 @quiet_option
 @json_option
-def run(
-    file: str,
-    db: str,
-    limit: int | None,
-    new: bool,
-    accept_changes: bool,
-    strict: bool,
-    show_config: bool,
-    quiet: bool,
-    as_json: bool,
-    **settings: Any,
-) -> None:
-    """Run FILE, or go on with it if it was interrupted.
+@gathered("options", "limit", "new", "accept_changes", "strict")
+def run(file: str, db: str, show_config: bool, quiet: bool, as_json: bool, options: dict[str, Any], **settings: Any) -> None:
+    """Run FILE, or continue with it if it was interrupted.
 
-    FILE is a prompt file (JSON lines, also .gz), whose settings stand in the .toml of the same name beside it,
-    or a job file (.toml) that names one, or - for standard input; a pipe by name is read as that is. Options
-    win over RUNNER_* variables, these over the file.
+    FILE is a prompt file (JSON lines, also .gz), a job file (.toml) that names one, or - for standard input. For a prompt file,
+    settings are read from a .toml file of the same name, if there is one. A pipe by name is read like standard input. Options
+    win over RUNNER_* variables, and these over the file.
     """
     from runner import api
-    from runner.cli import foreground as drive
-    from runner.cli import output as report
-    from runner.config import job as config
-    from runner.session.options import Wish
+    from runner.cli import foreground, output
+    from runner.config.job import load_job
+    from runner.session.options import SessionOptions
 
-    job = config.load(file, given_settings(settings))
+    job = load_job(file, given_settings(settings))
     if show_config:
-        click.echo(report.configuration(api.describe(job), as_json=as_json))
+        click.echo(output.configuration(api.describe(job), as_json=as_json))
         return
-    wish = Wish(limit=limit, new=new, accept_changes=accept_changes, strict=strict)
     with orderly_end(), api.spooled(job, db) as kept:
-        sys.exit(drive.drive(kept, db, wish, quiet=quiet, as_json=as_json))
+        sys.exit(foreground.drive(kept, db, SessionOptions(**options), quiet=quiet, as_json=as_json))
 
 
 @cli.command()
@@ -82,10 +71,10 @@ def run(
 def resume(run_id: int | None, db: str, accept_changes: bool, quiet: bool, as_json: bool, **settings: Any) -> None:
     """Go on with a run by its number, by default the newest unfinished one."""
     from runner import api
-    from runner.cli import foreground as drive
+    from runner.cli import foreground
 
-    job, wish = api.resumed(db, run_id, given_settings(settings), accept_changes=accept_changes)
-    sys.exit(drive.drive(job, db, wish, quiet=quiet, as_json=as_json))
+    job, options = api.resumed(db, run_id, given_settings(settings), accept_changes=accept_changes)
+    sys.exit(foreground.drive(job, db, options, quiet=quiet, as_json=as_json))
 
 
 @cli.command()
@@ -93,10 +82,10 @@ def resume(run_id: int | None, db: str, accept_changes: bool, quiet: bool, as_js
 def retry(run_id: int | None, db: str, quiet: bool, as_json: bool, **settings: Any) -> None:
     """Give the failed items of a run another chance, in the same run."""
     from runner import api
-    from runner.cli import foreground as drive
+    from runner.cli import foreground
 
-    job, wish = api.retried(db, run_id, given_settings(settings))
-    sys.exit(drive.drive(job, db, wish, quiet=quiet, as_json=as_json))
+    job, options = api.retried(db, run_id, given_settings(settings))
+    sys.exit(foreground.drive(job, db, options, quiet=quiet, as_json=as_json))
 
 
 @cli.command()
@@ -106,9 +95,9 @@ def retry(run_id: int | None, db: str, quiet: bool, as_json: bool, **settings: A
 def status(run_id: int | None, db: str, as_json: bool) -> None:
     """Show one run in full, by default the newest."""
     from runner import api
-    from runner.cli import output as report
+    from runner.cli import output
 
-    click.echo(report.status(*api.status(run_id, db=db), db=db, as_json=as_json))
+    click.echo(output.status(*api.status(run_id, db=db), db=db, as_json=as_json))
 
 
 @cli.command("list")
@@ -117,15 +106,15 @@ def status(run_id: int | None, db: str, as_json: bool) -> None:
 def list_(db: str, as_json: bool) -> None:
     """Show all runs."""
     from runner import api
-    from runner.cli import output as report
+    from runner.cli import output
 
-    click.echo(report.listing(api.runs(db=db), as_json=as_json))
+    click.echo(output.listing(api.runs(db=db), as_json=as_json))
 
 
 @cli.command()
 @run_argument
 @click.option("--output", "-o", required=True, metavar="FILE", help="Where to; - is standard output.")
-@click.option("--format", metavar="FORMAT", help="csv or jsonl; by default the ending of FILE.")
+@click.option("--format", metavar="FORMAT", help="csv, jsonl or the name of a plug-in; by default the ending of FILE.")
 @click.option("--csv-raw", is_flag=True, help="Leave cells that a spreadsheet takes for formulas as they are.")
 @db_option
 @quiet_option
@@ -145,9 +134,9 @@ def export(run_id: int | None, output: str, format: str | None, csv_raw: bool, d
 def errors(run_id: int | None, db: str, as_json: bool) -> None:
     """Show the failed items of a run by cause: how many, one example, what to do."""
     from runner import api
-    from runner.cli import output as report
+    from runner.cli import output
 
-    click.echo(report.errors(*api.errors(run_id, db=db), db=db, as_json=as_json))
+    click.echo(output.errors(*api.errors(run_id, db=db), db=db, as_json=as_json))
 
 
 @cli.command()
@@ -160,10 +149,10 @@ def check(file: str, as_json: bool, **settings: Any) -> None:
     Exit code 1 when rows are broken, 2 when `runner run` would refuse to start.
     """
     from runner import api
-    from runner.cli import output as report
+    from runner.cli import output
 
     found = api.check(file, **given_settings(settings))
-    click.echo(report.check(found, as_json=as_json))
+    click.echo(output.check(found, as_json=as_json))
     if found.refusal or found.duplicates:
         sys.exit(2)
     sys.exit(1 if found.broken else 0)

@@ -17,14 +17,14 @@ from runner.errors import StoreError
 from runner.events import Summary
 from runner.interfaces import Observer
 from runner.session.blocking import blocking
-from runner.session.options import Wish
+from runner.session.options import SessionOptions
 from runner.text import clean, redact
 
 GRACE_S = 30.0
 """After the first Ctrl-C: how long what is in flight may take."""
 
 
-def drive(job: Job, db: str, wish: Wish, *, quiet: bool, as_json: bool) -> int:
+def drive(job: Job, db: str, options: SessionOptions, *, quiet: bool, as_json: bool) -> int:
     """Run a session with progress on the screen; return the exit code."""
     # what is loaded by now stays: neither a collection nor the end of the process need look through it
     gc.freeze()
@@ -33,7 +33,7 @@ def drive(job: Job, db: str, wish: Wish, *, quiet: bool, as_json: bool) -> int:
     observe = progress.choose(db, quiet=quiet, as_json=as_json)
     caught: list[int] = []
     with observe:
-        summary = blocking(lambda: _until_signalled(job, db, wish, observe.tell, caught))
+        summary = blocking(lambda: _until_signalled(job, db, options, observe.tell, caught))
     if caught and not summary.finished:
         return 130 if caught[0] == signal.SIGINT else 143
     return 1 if summary.failed or summary.kept or summary.stop_reason is not None else 0
@@ -46,7 +46,7 @@ def _leave(error: StoreError) -> NoReturn:
     os._exit(error.exit_code)
 
 
-async def _until_signalled(job: Job, db: str, wish: Wish, observe: Observer, caught: list[int]) -> Summary:
+async def _until_signalled(job: Job, db: str, options: SessionOptions, observe: Observer, caught: list[int]) -> Summary:
     """Execute a session; the first signal asks it to end, the second gives up what is in flight."""
     stop = Stop()
     result: list[Summary] = []
@@ -54,7 +54,7 @@ async def _until_signalled(job: Job, db: str, wish: Wish, observe: Observer, cau
 
     async def work(scope: anyio.CancelScope) -> None:
         try:
-            result.append(await api.execute(job, db, wish, stop, observe))
+            result.append(await api.execute(job, db, options, stop, observe))
         except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
             if isinstance(error, StoreError) and error.stuck:
                 _leave(error)

@@ -1,31 +1,32 @@
 """The options that several commands share."""
 
+import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
-from runner.config.settings import DIALS, Dial
+from runner.config.settings import SETTINGS, Setting
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-PACE = tuple(dial.name for dial in DIALS if not dial.answer)
+PACE = tuple(setting.name for setting in SETTINGS if not setting.answer)
 """The settings that may change within a run."""
 
 
-def _option(dial: Dial) -> Callable[[F], F]:
-    default = f"  [default: {dial.default:g}]" if isinstance(dial.default, int | float) else ""
-    default = f"  [default: {dial.default}]" if dial.kind == "slots" or dial.choices else default
-    shown = {"int": "N", "float": "X", "json": "JSON", "slots": "auto|N", "span": "SECONDS"}.get(dial.kind, "TEXT")
-    shown = "|".join(dial.choices) or shown
+def _option(setting: Setting) -> Callable[[F], F]:
+    default = f"  [default: {setting.default:g}]" if isinstance(setting.default, int | float) else ""
+    default = f"  [default: {setting.default}]" if setting.kind == "slots" or setting.choices else default
+    shown = {"int": "N", "float": "X", "json": "JSON", "slots": "auto|N", "span": "SECONDS"}.get(setting.kind, "TEXT")
+    shown = "|".join(setting.choices) or shown
     return click.option(
-        dial.option,
-        dial.name,
-        multiple=dial.kind == "texts",
-        type={"int": int, "float": float}.get(dial.kind, str),
+        setting.option,
+        setting.name,
+        multiple=setting.kind == "texts",
+        type={"int": int, "float": float}.get(setting.kind, str),
         metavar=shown,
-        help=dial.help + default,
+        help=setting.help + default,
     )
 
 
@@ -33,9 +34,9 @@ def setting_options(*names: str) -> Callable[[F], F]:
     """Add the options of settings; all of them without names."""
 
     def add(command: F) -> F:
-        for dial in reversed(DIALS):
-            if not names or dial.name in names:
-                command = _option(dial)(command)
+        for setting in reversed(SETTINGS):
+            if not names or setting.name in names:
+                command = _option(setting)(command)
         return command
 
     return add
@@ -66,3 +67,16 @@ def continue_options(command: F) -> F:
 def given_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Keep the options that were given; one that may be repeated is an empty tuple when it was not."""
     return {name: value for name, value in settings.items() if value is not None and value != ()}
+
+
+def gathered(into: str, *names: str) -> Callable[[F], F]:
+    """Hand several options to a command as one dictionary, named ``into``. Stands next to the function, below its options."""
+
+    def wrap(command: F) -> F:
+        @functools.wraps(command)
+        def call(**given: Any) -> Any:
+            return command(**{into: {name: given.pop(name) for name in names}}, **given)
+
+        return cast("F", call)
+
+    return wrap

@@ -12,7 +12,7 @@ from runner.errors import BAD_ROW, advice
 from runner.events import INPUT_CHANGED, Quantiles, Started, Stopping, Summary
 from runner.model import LaneState, Pace, Run
 from runner.store.reader import ErrorGroup
-from runner.store.totals import Books
+from runner.store.totals import Totals
 from runner.text import clean
 
 _SHOWN = 20
@@ -66,7 +66,7 @@ def _next(end: Summary, db: str) -> str:
     return _command("resume", end.run, db) + ("   (or the same command again)" if end.same_command else "")
 
 
-def status(run: Run, books: Books, *, db: str, as_json: bool) -> str:
+def status(run: Run, books: Totals, *, db: str, as_json: bool) -> str:
     """Show one run in full."""
     if as_json:
         return _json({"run": run, "books": books})
@@ -126,7 +126,7 @@ def _lane(lane: LaneState) -> str:
     return f"{words}; {clean(lane.waiting)}" if lane.waiting else words
 
 
-def _attempts(books: Books) -> list[str]:
+def _attempts(books: Totals) -> list[str]:
     """Show what was sent and what went wrong, as far as it is known."""
     words = f"  attempts      {books.attempts:,}"
     if books.retries:
@@ -154,14 +154,14 @@ def _causes(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{clean(code)} {count:,}" for code, count in counts.items())
 
 
-def _waste(books: Books) -> str:
+def _waste(books: Totals) -> str:
     received = f"{books.wasted_bytes:,} bytes received by failed attempts"
     if books.wasted_input_tokens is None and books.wasted_output_tokens is None:
         return received
     return f"{_count(books.wasted_input_tokens)} tokens in, {_count(books.wasted_output_tokens)} out, {received}"
 
 
-def _tokens(books: Books) -> str:
+def _tokens(books: Totals) -> str:
     words = f"{_count(books.input_tokens)} in"
     if books.cached_tokens:
         words += f" ({books.cached_tokens:,} cached)"

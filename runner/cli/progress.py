@@ -11,7 +11,7 @@ from typing import IO, Any, Self
 import msgspec
 from tqdm import tqdm
 
-from runner.cli import output as report
+from runner.cli import output
 from runner.cli.tqdm_internals import disp_len
 from runner.events import Event, Finished, Progress, Saved, Started, Stopping
 from runner.model import Outcome
@@ -66,14 +66,14 @@ class _Text(View, ABC):
             case Started():
                 for note in event.notes:
                     self.say(clean(note))
-                self.say(report.headline(event))
+                self.say(output.headline(event))
             case Progress():
                 self.progress(event)
             case Stopping() if event.in_flight:
-                self.say(report.stopping(event))
+                self.say(output.stopping(event))
             case Finished():
                 self.close()
-                self.say(report.summary(event.summary, self._db))
+                self.say(output.summary(event.summary, self._db))
             case _:
                 pass
 
@@ -142,7 +142,7 @@ def line(event: Progress) -> str:
     now = event.done + event.failed
     rate = now / event.elapsed_s if event.elapsed_s > 0 else 0.0
     left = event.rows - event.restored - now
-    remaining = f", {report.clock(left / rate)} left" if rate > 0 and left > 0 and not _still(event) else ""
+    remaining = f", {output.clock(left / rate)} left" if rate > 0 and left > 0 and not _still(event) else ""
     words = ", ".join(words for _, words in phrases(event))
     return f"{event.restored + now:,} of {event.rows:,}: {words}, {rate:.1f} items/s{remaining}"
 

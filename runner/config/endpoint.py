@@ -13,15 +13,13 @@ from runner.config import address, plugins
 from runner.config.address import is_loopback
 from runner.config.job import Job
 from runner.errors import UsageError
-from runner.text import Secret, redact
-
-SIMULATOR = "simulator"
+from runner.text import Redactor, Secret
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
     """Where a job's requests go.
 
-    base_url: None for the simulator, which begins with the session.
+    base_url: None for a local server, which starts with the session.
     notes: what a person should know before anything is sent, one sentence each.
     """
 
@@ -31,18 +29,14 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
 
     @property
-    def secrets(self) -> tuple[str, ...]:
-        """What must be in no answer, message or file."""
-        return (self.key.reveal(),) if self.key is not None else ()
-
-    def redact(self, words: str) -> str:
-        """Take secrets out of foreign words."""
-        return redact(words, self.secrets)
+    def redactor(self) -> Redactor:
+        """Takes the key out of foreign text and out of answers."""
+        return Redactor([self.key.reveal()] if self.key is not None else [])
 
 
 def settled_endpoint(job: Job, environment: Mapping[str, str]) -> Job:
     """Fill in the endpoint that a job leaves to the provider, so that it takes part in telling runs apart."""
-    if job.provider == SIMULATOR:
+    if job.local_server is not None:
         return job
     module = plugins.load("providers", job.provider)
     sources = dict(job.sources)
@@ -56,19 +50,19 @@ def settled_endpoint(job: Job, environment: Mapping[str, str]) -> Job:
 
 def key_source(job: Job, environment: Mapping[str, str]) -> str | None:
     """Name the variable that holds the key, None where no key is set."""
-    if job.provider == SIMULATOR:
+    if job.local_server is not None:
         return None
     name: str = job.api_key_env or plugins.load("providers", job.provider).KEY_ENV
     return name if environment.get(name, "").strip() else None
 
 
-def endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
+def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
     """Find key and proxy. Raises UsageError when no model is named, a hosted endpoint has no key, or a variable is of no use."""
     if job.model is None:
         raise UsageError("no model is named; set model in the job file, or give --model")
     _check_certificates(environment)
-    if job.provider == SIMULATOR:
-        return Endpoint(base_url=None, key=None, proxy=None, notes=("simulator: the answers are synthetic",))
+    if job.local_server is not None:
+        return Endpoint(base_url=None, key=None, proxy=None, notes=(job.local_server.note,))
     assert job.base_url is not None
     module = plugins.load("providers", job.provider)
     name = job.api_key_env or module.KEY_ENV

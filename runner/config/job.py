@@ -12,14 +12,15 @@ import msgspec
 from msgspec import Struct
 
 from runner import durations
-from runner.config.settings import BY_NAME, DIALS, Dial
+from runner.config.local_server import LOCAL_SERVERS, LocalServer
+from runner.config.settings import BY_NAME, SETTINGS, Setting
 from runner.errors import UsageError
 from runner.inputs.compression import bare
 from runner.inputs.spool import STDIN, flows, path_of
 from runner.model import Json, Params
 from runner.text import nearest
 
-_ANSWER = tuple(dial.name for dial in DIALS if dial.answer)
+_ANSWER = tuple(setting.name for setting in SETTINGS if setting.answer)
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -58,9 +59,14 @@ class Job(Struct, frozen=True, kw_only=True):
     # setting -> where it came from, in words
     sources: Mapping[str, str] = {}
 
+    @property
+    def local_server(self) -> LocalServer | None:
+        """The server that starts and ends with the session; None where requests go to a server that runs by itself."""
+        return LOCAL_SERVERS.get(self.provider)
+
     def settings(self) -> dict[str, Json]:
         """Give every setting by its name, flat; holds no secret."""
-        flat = {dial.name: getattr(self.params if dial.key.startswith("params.") else self, dial.name) for dial in DIALS}
+        flat = {one.name: getattr(self.params if one.key.startswith("params.") else self, one.name) for one in SETTINGS}
         flat["concurrency"] = "auto" if self.concurrency is None else self.concurrency
         return {"input": str(self.input), **flat}
 
@@ -70,7 +76,7 @@ class Job(Struct, frozen=True, kw_only=True):
         return {name: settings[name] for name in _ANSWER}
 
 
-def load(file: str | Path, options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Job:
+def load_job(file: str | Path, options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Job:
     """Make the job of a prompt file or a job file.
 
     options: setting -> value for those given on the command line, or as arguments. Raises UsageError.
@@ -79,31 +85,31 @@ def load(file: str | Path, options: Mapping[str, Any], environment: Mapping[str,
     source, table, named = _files(path_of(file))
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    for dial, value in _from_table(table, named):
-        values[dial.name], sources[dial.name] = value, str(named)
-    for dial in DIALS:
-        if environment.get(dial.variable):
-            values[dial.name] = _parsed(dial, environment[dial.variable], f"in the environment ({dial.variable})")
-            sources[dial.name] = f"environment {dial.variable}"
+    for setting, value in _from_table(table, named):
+        values[setting.name], sources[setting.name] = value, str(named)
+    for setting in SETTINGS:
+        if environment.get(setting.variable):
+            values[setting.name] = _parsed(setting, environment[setting.variable], f"in the environment ({setting.variable})")
+            sources[setting.name] = f"environment {setting.variable}"
     for name, value in options.items():
         if name not in BY_NAME:
             raise UsageError(f"there is no setting {name!r}{_close(name, BY_NAME)}")
         if value is not None:
-            dial = BY_NAME[name]
-            values[name] = _checked(dial, value, f"given with {dial.option}")
-            sources[name] = f"option {dial.option}"
+            setting = BY_NAME[name]
+            values[name] = _checked(setting, value, f"given with {setting.option}")
+            sources[name] = f"option {setting.option}"
     return _job(source, values, sources)
 
 
-def restore(settings: Mapping[str, Json], options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Job:
+def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Job:
     """Make the job of a run again from what the store knows, with new settings of those that do not change an answer."""
     environment = os.environ if environment is None else environment
     known = {name: value for name, value in settings.items() if name in BY_NAME and value is not None}
     sources = dict.fromkeys(known, "the store")
-    for dial in DIALS:
-        if not dial.answer and environment.get(dial.variable):
-            known[dial.name] = _parsed(dial, environment[dial.variable], f"in the environment ({dial.variable})")
-            sources[dial.name] = f"environment {dial.variable}"
+    for setting in SETTINGS:
+        if not setting.answer and environment.get(setting.variable):
+            known[setting.name] = _parsed(setting, environment[setting.variable], f"in the environment ({setting.variable})")
+            sources[setting.name] = f"environment {setting.variable}"
     for name, value in options.items():
         if name not in BY_NAME:
             raise UsageError(f"there is no setting {name!r}{_close(name, BY_NAME)}")
@@ -116,13 +122,16 @@ def restore(settings: Mapping[str, Json], options: Mapping[str, Any], environmen
 
 
 def _job(source: Path, values: Mapping[str, Any], sources: Mapping[str, str]) -> Job:
-    full = {dial.name: values.get(dial.name, dial.default) for dial in DIALS}
-    said = {dial.name: sources.get(dial.name, "default" if full[dial.name] is not None else "not set") for dial in DIALS}
+    full = {setting.name: values.get(setting.name, setting.default) for setting in SETTINGS}
+    said = {name: sources.get(name, "default" if value is not None else "not set") for name, value in full.items()}
     full["concurrency"] = None if full["concurrency"] == "auto" else full["concurrency"]
-    if full["model"] is None and full["provider"] == "simulator":
-        full["model"] = "simulated-model"
-    if full["base_url"] is not None and full["provider"] == "simulator":
-        raise UsageError("provider simulator starts its own server and takes no base_url; for a running one use openai")
+    server = LOCAL_SERVERS.get(full["provider"])
+    if server is not None:
+        if full["base_url"] is not None:
+            raise UsageError(
+                f"provider {full['provider']} starts its own server and takes no base_url; for a running one use {server.dialect}"
+            )
+        full["model"] = server.model if full["model"] is None else full["model"]
     params = Params(**{name: full.pop(name) for name in Params.__struct_fields__})
     return Job(input=source, params=params, sources=said, **full)
 
@@ -178,23 +187,23 @@ def _toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not valid TOML: {error}") from error
 
 
-def _from_table(table: Mapping[str, Any], path: Path) -> Iterator[tuple[Dial, Any]]:
-    by_key = {dial.key: dial for dial in DIALS}
-    groups = {dial.key.partition(".")[0] for dial in DIALS if "." in dial.key}
+def _from_table(table: Mapping[str, Any], path: Path) -> Iterator[tuple[Setting, Any]]:
+    by_key = {setting.key: setting for setting in SETTINGS}
+    groups = {setting.key.partition(".")[0] for setting in SETTINGS if "." in setting.key}
     for name, value in table.items():
         if name == "input":
             continue
         if name not in groups:
-            yield _dial(name, by_key, path), _checked(_dial(name, by_key, path), value, f"in {path}")
+            yield _setting(name, by_key, path), _checked(_setting(name, by_key, path), value, f"in {path}")
             continue
         if not isinstance(value, dict):
             raise UsageError(f"{name} must be a table, [{name}], in {path}")
         for inner, one in value.items():
-            dial = _dial(f"{name}.{inner}", by_key, path)
-            yield dial, _checked(dial, one, f"in {path}")
+            setting = _setting(f"{name}.{inner}", by_key, path)
+            yield setting, _checked(setting, one, f"in {path}")
 
 
-def _dial(key: str, by_key: Mapping[str, Dial], path: Path) -> Dial:
+def _setting(key: str, by_key: Mapping[str, Setting], path: Path) -> Setting:
     if key in by_key:
         return by_key[key]
     # a key in the wrong table is nearer than one of another name
@@ -209,69 +218,69 @@ def _close(word: str, among: Iterable[str]) -> str:
     return f"; did you mean {close!r}?" if close is not None else ""
 
 
-def _parsed(dial: Dial, text: str, where: str) -> Any:
+def _parsed(setting: Setting, text: str, where: str) -> Any:
     """Read a setting from text."""
     value: Any = text
     try:
-        if dial.kind == "int":
+        if setting.kind == "int":
             value = int(text)
-        elif dial.kind == "float":
+        elif setting.kind == "float":
             value = float(text)
-        elif dial.kind == "slots":
+        elif setting.kind == "slots":
             value = text if text == "auto" else int(text)
-        elif dial.kind == "json" or (dial.kind == "texts" and text.startswith("[")):
+        elif setting.kind == "json" or (setting.kind == "texts" and text.startswith("[")):
             value = json.loads(text)
     except ValueError:
-        raise UsageError(f"{_must(dial)}, not {text!r} ({where})") from None
-    return _checked(dial, value, where)
+        raise UsageError(f"{_must(setting)}, not {text!r} ({where})") from None
+    return _checked(setting, value, where)
 
 
-def _checked(dial: Dial, value: Any, where: str) -> Any:
+def _checked(setting: Setting, value: Any, where: str) -> Any:
     """Hold a setting to its kind and bounds."""
     given = value
-    if dial.kind in ("json", "slots") and isinstance(value, str) and value != "auto":
-        return _parsed(dial, value, where)
-    if dial.kind == "span" and isinstance(value, str):
+    if setting.kind in ("json", "slots") and isinstance(value, str) and value != "auto":
+        return _parsed(setting, value, where)
+    if setting.kind == "span" and isinstance(value, str):
         value = durations.parse_span(value)
-    if dial.kind in ("float", "span") and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1e300:
+    if setting.kind in ("float", "span") and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1e300:
         value = float(value)
-    if dial.kind == "texts" and isinstance(value, tuple):
+    if setting.kind == "texts" and isinstance(value, tuple):
         value = list(value)
-    if dial.kind == "texts" and isinstance(value, list) and len(value) == 1:
+    if setting.kind == "texts" and isinstance(value, list) and len(value) == 1:
         value = value[0]
     kinds: dict[str, type | tuple[type, ...]] = {
         "text": str, "int": int, "float": float, "texts": (str, list), "json": dict, "slots": (int, str), "span": float,
         "choice": str,
     }  # fmt: skip
-    fits = isinstance(value, kinds[dial.kind]) and not isinstance(value, bool)
+    fits = isinstance(value, kinds[setting.kind]) and not isinstance(value, bool)
     if isinstance(value, list):
         fits = fits and bool(value) and all(isinstance(one, str) for one in value)
     if isinstance(value, float):
         fits = fits and math.isfinite(value)
-    if fits and dial.least is not None and not isinstance(value, str):
-        fits = value >= dial.least if dial.kind in ("int", "slots") else value > dial.least
-    if fits and dial.kind == "text" and dial.name != "system":
+    if fits and setting.least is not None and not isinstance(value, str):
+        fits = value >= setting.least if setting.kind in ("int", "slots") else value > setting.least
+    if fits and setting.kind == "text" and setting.name != "system":
         fits = bool(value.strip())
-    if fits and dial.kind == "choice":
-        fits = value in dial.choices
+    if fits and setting.kind == "choice":
+        fits = value in setting.choices
     if not fits:
-        raise UsageError(f"{_must(dial)}, not {given!r} ({where})")
+        raise UsageError(f"{_must(setting)}, not {given!r} ({where})")
     return value
 
 
-def _must(dial: Dial) -> str:
+def _must(setting: Setting) -> str:
     what = {
         "text": "a text", "int": "a whole number", "float": "a number", "texts": "a text or a list of texts",
         "json": "a JSON object", "slots": "auto or a whole number", "span": "seconds or a time such as 30m",
-        "choice": " or ".join(dial.choices),
-    }[dial.kind]  # fmt: skip
+        "choice": " or ".join(setting.choices),
+    }[setting.kind]  # fmt: skip
     bound = ""
-    if dial.least is not None:
-        bound = f" of {dial.least:g} or more" if dial.kind in ("int", "slots") else f" above {dial.least:g}"
-    return f"{dial.key} must be {what}{bound}"
+    if setting.least is not None:
+        bound = f" of {setting.least:g} or more" if setting.kind in ("int", "slots") else f" above {setting.least:g}"
+    return f"{setting.key} must be {what}{bound}"
 
 
-def shown(job: Job) -> list[tuple[str, str, str]]:
+def shown_settings(job: Job) -> list[tuple[str, str, str]]:
     """Give every setting for a person: key, value as JSON, where it came from."""
-    settings = job.settings()
-    return [(dial.key, msgspec.json.encode(settings[dial.name]).decode(), job.sources[dial.name]) for dial in DIALS]
+    values = job.settings()
+    return [(one.key, msgspec.json.encode(values[one.name]).decode(), job.sources[one.name]) for one in SETTINGS]

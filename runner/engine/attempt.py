@@ -5,10 +5,8 @@ the writer before the next one begins. A permit goes back to its lane when its a
 requests than there are places.
 """
 
-import random
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -17,18 +15,19 @@ from msgspec import Struct, structs
 
 from runner.admission import Failure, Permit, Standing
 from runner.durations import format_span
+from runner.engine.clock import Clock
 from runner.engine.judge import OUTAGE_S, Judge
-from runner.engine.outcomes import conceal, done, failed, guarding, partial_of, record
+from runner.engine.limits.pause import PARKED_S
+from runner.engine.outcomes import conceal, done, failed, partial_of, record
 from runner.engine.retry import RetryPolicy
 from runner.engine.stop import Stop
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, RunStoppedError, StreamError, TransportError, advice
 from runner.interfaces import Client, Decoder, Emit, Exchange, Lane, Lanes, Provider
 from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome
+from runner.text import Redactor
 
 FATAL_GRACE_S = 10.0
 """What is in flight when the run must stop is paid for in part, and most of it ends within this."""
-PARKED_S = 600.0
-"""A wait that the server asks for and that is longer than this does not use up an item's patience."""
 
 E = TypeVar("E", bound=Exchange)
 X = TypeVar("X", bound=AttemptError)
@@ -48,9 +47,7 @@ class _Try(Struct):
 class Attempts(Generic[E]):
     """Turns items into outcomes; ``handle`` is what the engine calls.
 
-    redact: takes secrets out of foreign words before they are
-    kept. secrets: what must be in no answer that is kept, should a server echo it. clock: monotonic seconds. wall: UTC seconds
-    since the epoch.
+    redactor: takes secrets out of foreign words and out of answers before they are kept.
     """
 
     def __init__(
@@ -62,19 +59,14 @@ class Attempts(Generic[E]):
         judge: Judge,
         stop: Stop,
         *,
-        redact: Callable[[str], str] = str,
-        secrets: tuple[str, ...] = (),
-        draw: random.Random | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        redactor: Redactor | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._provider, self._client, self._lanes = provider, client, lanes
         self._policy, self._judge, self._stop = policy, judge, stop
-        self._redact = redact
-        self._secrets = guarding(secrets)
-        self._draw = draw or random.Random()  # noqa: S311 - jitter, not a secret
-        self._clock, self._wall, self._sleep = clock, wall, sleep
+        self._redactor = redactor or Redactor()
+        clock = clock or Clock()
+        self._clock, self._wall, self._sleep, self._draw = clock.monotonic, clock.wall, clock.sleep, clock.random
         # attempts that are made and not saved: whose permit, and which
         self._out: dict[tuple[str, int], tuple[Lane, Permit]] = {}
         # items that wait for a retry, by the number of the attempt that comes
@@ -102,7 +94,7 @@ class Attempts(Generic[E]):
         try:
             call = self._provider.encode(item.request)
         except Exception as error:  # noqa: BLE001 - one odd row must not end the run
-            words = self._redact(f"the request could not be built: {error!r}")
+            words = self._redactor(f"the request could not be built: {error!r}")
             return failed(item, item.attempts_before, None, "internal", words)
         lane = self._lanes.of(item.request.model)
         standing = lane.enter(item.attempts_before)
@@ -175,7 +167,7 @@ class Attempts(Generic[E]):
         result: Completion | AttemptError
         try:
             await self._client.stream(one.call, decoder, exchange, self._provider.error)
-            result = conceal(decoder.completion(), self._secrets)
+            result = conceal(decoder.completion(), self._redactor)
             if exchange.tail_lost:
                 result = structs.replace(result, notes=(*result.notes, "tail_lost"))
         except AttemptError as error:
@@ -192,8 +184,8 @@ class Attempts(Generic[E]):
     def _record(
         self, attempt: Attempt, start: float, exchange: E, decoder: Decoder, result: Completion | AttemptError
     ) -> Attempt:
-        known = result if isinstance(result, Completion) else conceal(partial_of(decoder), self._secrets)
-        return record(attempt, self._clock() - start, exchange, known, result, self._redact)
+        known = result if isinstance(result, Completion) else conceal(partial_of(decoder), self._redactor)
+        return record(attempt, self._clock() - start, exchange, known, result, self._redactor)
 
     # -- what a failure means
 

@@ -1,6 +1,6 @@
 """A bounded queue between tasks, on which a wake-up serves many things and not one.
 
-Its one rule: whoever finds the belt full waits until half of it is free, so that the two ends do not take turns for each thing.
+Its one rule: whoever finds the queue full waits until half of it is free, so that the two ends do not take turns for each thing.
 """
 
 from collections import deque
@@ -11,7 +11,7 @@ import anyio
 T = TypeVar("T")
 
 
-class Belt(Generic[T]):
+class BoundedQueue(Generic[T]):
     """What is put on comes off in the same order, also after ``close``. room: how much it holds."""
 
     __slots__ = ("_closed", "_room", "_space", "_things", "_waiting")
@@ -46,7 +46,7 @@ class Belt(Generic[T]):
         return True
 
     async def put(self, thing: T) -> None:
-        """Put a thing on; wait until half the belt is free when it is full."""
+        """Put a thing on; wait until half the queue is free when it is full."""
         while not self.offer(thing):
             if self._space is None:
                 self._space = anyio.Event()

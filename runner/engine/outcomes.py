@@ -1,27 +1,17 @@
 """What an attempt leaves behind: its record, without our key, and its item's outcome. Pure."""
 
-from collections.abc import Callable, Sequence
-
 import msgspec
 from msgspec import structs
 
 from runner.errors import AttemptError
 from runner.interfaces import Decoder, Exchange
 from runner.model import Attempt, Completion, Item, Outcome
-from runner.text import REDACTED
-
-SHORTEST_SECRET = 8
-"""A shorter key ("EMPTY", "x") guards nothing, and would be found in ordinary words."""
+from runner.text import REDACTED, Redactor
 
 
-def guarding(secrets: Sequence[str]) -> tuple[str, ...]:
-    """Give those secrets that are worth looking for."""
-    return tuple(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)
-
-
-def conceal(completion: Completion, secrets: Sequence[str]) -> Completion:
+def conceal(completion: Completion, redactor: Redactor) -> Completion:
     """Take our own key out of an answer; costs a look at each of its texts."""
-    for secret in secrets:
+    for secret in redactor.secrets:
         parts = (completion.text, completion.finish_reason, completion.served_model, completion.response_id)
         if any(part is not None and secret in part for part in parts) or secret in str(completion.extra):
             hidden = msgspec.json.encode(completion).decode().replace(secret, REDACTED)
@@ -43,7 +33,7 @@ def record(
     exchange: Exchange,
     known: Completion,
     result: Completion | AttemptError,
-    redact: Callable[[str], str],
+    redactor: Redactor,
 ) -> Attempt:
     """Fill in how an attempt ended. known: what its answer showed, complete or not."""
     error = result if isinstance(result, AttemptError) else None
@@ -61,7 +51,7 @@ def record(
         served_model=known.served_model,
         response_id=known.response_id,
         error_code=error.code if error is not None else None,
-        error=redact(str(error)) if error is not None else None,
+        error=redactor(str(error)) if error is not None else None,
     )
 
 

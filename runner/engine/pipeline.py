@@ -1,6 +1,6 @@
 """source -> workers -> writer. Knows neither HTTP nor SQL.
 
-Endings are carried by the belts closing: no sentinel values, no flags. A finished outcome is never dropped: handing it over and
+Endings are carried by the queue closing: no sentinel values, no flags. A finished outcome is never dropped: handing it over and
 writing it are shielded from cancellation.
 """
 
@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from runner.engine.bounded_queue import Belt
+from runner.engine.bounded_queue import BoundedQueue
 from runner.engine.stop import Stop
 from runner.errors import RunnerError, StoreError
 from runner.interfaces import Handle, Items, Save
@@ -45,7 +45,7 @@ async def run(
     save_limit_s: after a cancellation, how long the writer may take to save what is finished.
     Raises what ``save``, ``items`` or ``handle`` raised; when ``save`` fails everything else is cancelled at once.
     """
-    todo, finished = Belt[Item](workers), Belt[Entry](max(BATCH, 2 * workers))
+    todo, finished = BoundedQueue[Item](workers), BoundedQueue[Entry](max(BATCH, 2 * workers))
     abort, feeding = anyio.CancelScope(), anyio.CancelScope()
     work = partial(_work, todo, handle, finished, stop)
     try:
@@ -66,7 +66,7 @@ async def run(
         raise _cause(group) from None
 
 
-async def _feed(items: Items, todo: Belt[Item], finished: Belt[Entry], feeding: anyio.CancelScope) -> None:
+async def _feed(items: Items, todo: BoundedQueue[Item], finished: BoundedQueue[Entry], feeding: anyio.CancelScope) -> None:
     with closing(todo), feeding:
         async with aclosing(items):
             async for item in items:
@@ -76,7 +76,7 @@ async def _feed(items: Items, todo: Belt[Item], finished: Belt[Entry], feeding: 
                     await todo.put(item)
 
 
-async def _work(todo: Belt[Item], handle: Handle, finished: Belt[Entry], stop: Stop) -> None:
+async def _work(todo: BoundedQueue[Item], handle: Handle, finished: BoundedQueue[Entry], stop: Stop) -> None:
     async def emit(attempt: Attempt) -> None:
         await _hand_over(finished, attempt)
 
@@ -92,7 +92,7 @@ async def _work(todo: Belt[Item], handle: Handle, finished: Belt[Entry], stop: S
 
 async def _grow(
     crew: TaskGroup,
-    todo: Belt[Item],
+    todo: BoundedQueue[Item],
     workers: int,
     wanted: Callable[[], int],
     work: Callable[[], Coroutine[Any, Any, None]],
@@ -110,7 +110,7 @@ async def _grow(
                 crew.start_soon(work)
 
 
-async def _hand_over(finished: Belt[Entry], entry: Entry) -> None:
+async def _hand_over(finished: BoundedQueue[Entry], entry: Entry) -> None:
     """Give an entry to the writer, whatever happens around: it may have been paid for."""
     if not finished.offer(entry):
         with anyio.CancelScope(shield=True):
@@ -129,7 +129,7 @@ async def _end(stop: Stop, feeding: anyio.CancelScope, abort: anyio.CancelScope)
     abort.cancel()
 
 
-async def _write(finished: Belt[Entry], save: Save, abort: anyio.CancelScope, save_limit_s: float) -> None:
+async def _write(finished: BoundedQueue[Entry], save: Save, abort: anyio.CancelScope, save_limit_s: float) -> None:
     drain = anyio.CancelScope(shield=True)
     async with anyio.create_task_group() as group:
         group.start_soon(_limit, drain, save_limit_s)
@@ -149,7 +149,7 @@ async def _limit(drain: anyio.CancelScope, save_limit_s: float) -> None:
         raise
 
 
-async def _write_all(finished: Belt[Entry], save: Save, abort: anyio.CancelScope) -> None:
+async def _write_all(finished: BoundedQueue[Entry], save: Save, abort: anyio.CancelScope) -> None:
     while await finished.wait():
         await _let_come(finished)
         batch = finished.take(BATCH)
@@ -164,7 +164,7 @@ async def _write_all(finished: Belt[Entry], save: Save, abort: anyio.CancelScope
             raise
 
 
-async def _let_come(finished: Belt[Entry]) -> None:
+async def _let_come(finished: BoundedQueue[Entry]) -> None:
     """Let the answers that are in the process already become entries: a commit costs as much as a dozen of them."""
     for _ in range(TURNS):
         before = len(finished)

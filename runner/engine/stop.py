@@ -16,7 +16,7 @@ class Stop:
     """Asked once; later requests change nothing, except that a shorter grace time wins.
 
     reason: one sentence, None until asked.
-    error: why the provider made going on pointless, None for a wish of the user.
+    error: why the provider made going on pointless, None for a options of the user.
     grace_s: seconds that work in flight may still take.
     """
 

@@ -12,7 +12,7 @@ from runner.errors import StoreError, UsageError
 
 
 @contextmanager
-def opened(output: str | Path) -> Iterator[IO[str]]:
+def open_output(output: str | Path) -> Iterator[IO[str]]:
     """Open an output; ``-`` is standard output. Raises UsageError before anything is written, StoreError when writing fails."""
     if str(output) == "-":
         sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]

@@ -30,7 +30,7 @@ class _First(io.RawIOBase):
 
 
 @contextmanager
-def opened(path: Path, size: int) -> Iterator[tuple[IO[bytes], bool]]:
+def open_compressed(path: Path, size: int) -> Iterator[tuple[IO[bytes], bool]]:
     """Open the first ``size`` bytes of a file, unpacked where they are gzip; tell whether they were.
 
     Raises UsageError, also while it is read, for gzip that is cut off or damaged; OSError for a file that cannot be read.

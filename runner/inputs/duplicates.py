@@ -9,7 +9,7 @@ _BUCKETS = 64
 _SHIFT = 58
 
 
-class Repeats:
+class RepeatedHashes:
     """Hashes that stand more than once, in order, and how often; 12 bytes each."""
 
     __slots__ = ("counts", "hashes")
@@ -27,7 +27,7 @@ class Repeats:
         return at if at < len(self.hashes) and self.hashes[at] == hashed else None
 
 
-class Gathered:
+class HashCollector:
     """Hashes of 64 bits, signed, as they come."""
 
     __slots__ = ("_buckets",)
@@ -39,9 +39,9 @@ class Gathered:
         """Take one in."""
         self._buckets[(hashed >> _SHIFT) + _BUCKETS // 2].append(hashed)
 
-    def repeats(self) -> Repeats:
+    def repeats(self) -> RepeatedHashes:
         """Find those that stand more than once, and forget all others."""
-        found = Repeats()
+        found = RepeatedHashes()
         self._buckets.reverse()
         while self._buckets:
             # as objects they are five times as large, so only one bucket at a time

@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from runner.inputs.duplicates import Repeats
+from runner.inputs.duplicates import RepeatedHashes
 from runner.model import Json, Row
 
 KEY_PREFIX = "row-"
@@ -51,7 +51,7 @@ def short_key(key: str) -> int:
     return int(key[len(KEY_PREFIX) : len(KEY_PREFIX) + 16], 16) - (1 << 63)
 
 
-def keyed(rows: Iterator[Row], repeated: Repeats) -> Iterator[tuple[str, Row]]:
+def keyed(rows: Iterator[Row], repeated: RepeatedHashes) -> Iterator[tuple[str, Row]]:
     """Give every row its key: identical rows without an id are told apart by an ordinal."""
     seen = array("I", bytes(repeated.counts.itemsize * len(repeated)))
     for row in rows:

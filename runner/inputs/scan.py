@@ -10,7 +10,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from runner.errors import UsageError
-from runner.inputs.duplicates import Gathered, Repeats
+from runner.inputs.duplicates import HashCollector, RepeatedHashes
 from runner.inputs.keys import KEY_PREFIX, base_key, short_key
 from runner.model import Row
 
@@ -42,7 +42,7 @@ class Scan(Struct, frozen=True, kw_only=True):
 
     rows: int
     # the keys without ordinals that several rows share, by their ``short_key``
-    repeated: Repeats
+    repeated: RepeatedHashes
     # identical rows without an id beyond the first
     identical: int = 0
     # ids that stand more than once
@@ -56,7 +56,7 @@ def scan(given: Input) -> Scan:
 
     The key's hash is Python's own, 64 bits and salted per process: a false match only costs a second look.
     """
-    gathered = Gathered()
+    gathered = HashCollector()
     rows = 0
     for row in given.read():
         rows += 1
@@ -65,9 +65,9 @@ def scan(given: Input) -> Scan:
     return _second_look(given, rows, suspects) if suspects else Scan(rows=rows, repeated=suspects)
 
 
-def _second_look(given: Input, rows: int, suspects: Repeats) -> Scan:
+def _second_look(given: Input, rows: int, suspects: RepeatedHashes) -> Scan:
     """Tell ids that stand more than once from identical rows without one."""
-    ours = Gathered()
+    ours = HashCollector()
     ids = bytearray(len(suspects))
     first: dict[str, str | None] = {}
     # ids that look like the keys we give to identical rows, as ids out of an export do
@@ -105,7 +105,7 @@ class _Clashes(NamedTuple):
     first: dict[str, str | None]
 
 
-def _clashes(given: Input, repeated: Repeats) -> _Clashes:
+def _clashes(given: Input, repeated: RepeatedHashes) -> _Clashes:
     """Find ids that are the key of an identical row without an id."""
     count = 0
     first: dict[str, str | None] = {}

@@ -1,6 +1,6 @@
-"""A prompt file -> the items that are still to be done. Reads lazily, twice: once to look, once to work."""
+"""From a prompt file to the items that are still to be done. Reads lazily, twice: once to look, once to work."""
 
-from collections.abc import AsyncGenerator, Container, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from itertools import islice
 
 from anyio import to_thread
@@ -15,17 +15,32 @@ from runner.model import Item, Outcome, Row, Settled
 BATCH = 1_000
 """Rows read, and keys looked up, at once."""
 BATCH_BYTES = 4 << 20
-"""... or fewer, where their lines are longer than that together."""
+"""A batch has fewer rows than that where their lines are together longer than this many bytes."""
+
+
+class Selection(Struct, frozen=True, kw_only=True):
+    """Which rows of an input a session looks at, and which settled ones it sends again."""
+
+    # only the first so many rows; None: all
+    limit: int | None = None
+    # failed rows are sent again
+    retry_failed: bool = False
+    # settled rows that ask something else since are sent again
+    accept_changes: bool = False
+    # the store knows nothing of this run, so it is not asked
+    fresh: bool = False
+    # the store may hold broken rows; those that have left the input are forgotten
+    may_hold_broken: bool = True
 
 
 class Counts(Struct):
-    """What the source came by; read it while the source runs."""
+    """What the source has passed so far. It may be read while the source runs."""
 
     # rows that were settled before and stay so
     settled: int = 0
     # rows that had an outcome before, failed ones that are tried again included
     seen: int = 0
-    # of these: rows asked something else now
+    # of these: rows that ask something else now
     changed: int = 0
     # the input was read to its end
     complete: bool = False
@@ -43,66 +58,71 @@ class Look(Struct):
 
 
 async def items(
-    given: Input,
-    found: Scan,
-    template: Template,
-    store: Store,
-    counts: Counts,
-    *,
-    fresh: bool,
-    retry_failed: bool,
-    limit: int | None,
-    broken: bool = True,
-    accept_changes: bool = False,
-    untouched: Container[int] = frozenset(),
+    prompts: Input, scanned: Scan, template: Template, store: Store, counts: Counts, selection: Selection, look: Look
 ) -> AsyncGenerator[Item | Outcome, None]:
-    """Give what is still to be done, in input order.
+    """Yield what is still to be done, in input order: items, and the failed outcomes of broken rows.
 
-    fresh: the store knows nothing of this run, so it need not be asked. limit: look at the first so many rows only. broken: the
-    store may hold broken rows, which are forgotten when they have gone. accept_changes: settled rows that ask something else
-    now come again. untouched: what a ``Look`` has found to be so, which need not be looked up once more.
+    counts: is kept up to date. look: its untouched batches are not looked up once more.
     """
-    rows = islice(keyed(given.read(), found.repeated), limit)
+    forget = selection.may_hold_broken and not selection.fresh
+    rows = islice(keyed(prompts.read(), scanned.repeated), selection.limit)
     line = 0
     while batch := await to_thread.run_sync(_batch, rows):
         known: Mapping[str, Settled] = {}
         tried: Mapping[str, int] = {}
-        if not fresh:
-            line = await _forget(store, batch, line) if broken else line
-            if _mark(batch) in untouched or await _is_untouched(store, batch, failed_too=not retry_failed):
+        if not selection.fresh:
+            line = await _forget(store, batch, line) if forget else line
+            if _mark(batch) in look.untouched or await _is_untouched(store, batch, failed_too=not selection.retry_failed):
                 counts.settled += len(batch)
                 counts.seen += len(batch)
                 continue
             known = await store.settled([key for key, _ in batch])
-            tried = await _tried_anew(store, batch, known) if accept_changes else tried
+            tried = await _tried_anew(store, batch, known) if selection.accept_changes else tried
             await _reposition(store, batch, known)
         for key, row in batch:
             before = known.get(key)
             if before is None or before.broken:
                 yield item(row, key, template)
-                continue
-            counts.seen += before.status is not None
-            changed = before.status is not None and before.fingerprint != fingerprint(row)
-            retried = before.status == "failed" and retry_failed
-            if before.status is not None and not retried and not (changed and accept_changes):
-                # its item is not made: of a million settled rows nothing but the fingerprint is asked
-                counts.settled += 1
-                counts.changed += changed
-                continue
-            candidate = item(row, key, template)
-            if isinstance(candidate, Item):
-                number = max(before.attempts, tried.get(key, 0))
-                yield structs.replace(candidate, attempts_before=number, answered=before.status == "done")
-            elif before.status is None or retried:
-                yield candidate
-            else:
-                # an answer is worth more than a row that is broken now
-                counts.settled += 1
-                counts.changed += 1
-    if limit is None or found.rows <= limit:
-        if broken and not fresh:
+            elif _is_due(row, before, counts, selection):
+                candidate = _again(item(row, key, template), before, tried.get(key, 0), counts, selection)
+                if candidate is not None:
+                    yield candidate
+    if selection.limit is None or scanned.rows <= selection.limit:
+        if forget:
             await store.forget_broken(line + 1, None, [])
         counts.complete = True
+
+
+def _is_due(row: Row, before: Settled, counts: Counts, selection: Selection) -> bool:
+    """Tell whether a row that the store knows is to be sent, and count it.
+
+    No item is made for this: of a million settled rows only the fingerprint is computed.
+    """
+    if before.status is None:
+        return True
+    counts.seen += 1
+    changed = before.fingerprint != fingerprint(row)
+    if (before.status == "failed" and selection.retry_failed) or (changed and selection.accept_changes):
+        return True
+    counts.settled += 1
+    counts.changed += changed
+    return False
+
+
+def _again(candidate: Item | Outcome, before: Settled, tried: int, counts: Counts, selection: Selection) -> Item | Outcome | None:
+    """Prepare a known row to be sent again; None when it is broken now and its earlier outcome stays.
+
+    tried: the number of its last failed attempt behind an answer.
+    """
+    if isinstance(candidate, Item):
+        number = max(before.attempts, tried)
+        return structs.replace(candidate, attempts_before=number, answered=before.status == "done")
+    if before.status is None or (before.status == "failed" and selection.retry_failed):
+        return candidate
+    # an answer is worth more than a row that is broken now
+    counts.settled += 1
+    counts.changed += 1
+    return None
 
 
 async def _tried_anew(store: Store, batch: Sequence[tuple[str, Row]], known: Mapping[str, Settled]) -> Mapping[str, int]:
@@ -129,18 +149,13 @@ def _batch(rows: Iterator[tuple[str, Row]]) -> list[tuple[str, Row]]:
     return batch
 
 
-async def look(
-    given: Input, found: Scan, store: Store, *, limit: int | None, failed_too: bool, accept_changes: bool = False
-) -> Look:
-    """Look through the settled rows of the input before a session begins.
-
-    failed_too: failed ones stay settled. accept_changes: changed ones do not.
-    """
-    rows = islice(keyed(given.read(), found.repeated), limit)
-    statuses = ("done", "failed") if failed_too else ("done",)
+async def look(prompts: Input, scanned: Scan, store: Store, selection: Selection) -> Look:
+    """Look through the settled rows of the input before a session begins."""
+    rows = islice(keyed(prompts.read(), scanned.repeated), selection.limit)
+    statuses = ("done",) if selection.retry_failed else ("done", "failed")
     seen = Look()
     while batch := await to_thread.run_sync(_batch, rows):
-        if await _is_untouched(store, batch, failed_too=failed_too):
+        if await _is_untouched(store, batch, failed_too=not selection.retry_failed):
             seen.settled += len(batch)
             seen.untouched.add(_mark(batch))
             continue
@@ -150,7 +165,7 @@ async def look(
             if before is not None and before.status in statuses and not before.broken:
                 changed = before.fingerprint != fingerprint(row)
                 seen.changed += changed
-                seen.settled += not (accept_changes and changed)
+                seen.settled += not (selection.accept_changes and changed)
     return seen
 
 
@@ -160,9 +175,9 @@ async def _is_untouched(store: Store, batch: Sequence[tuple[str, Row]], *, faile
     return len(found) == len(batch) and found == [(row.line, key, fingerprint(row)) for key, row in batch]
 
 
-async def all_settled(given: Input, found: Scan, template: Template, store: Store) -> bool:
+async def all_settled(prompts: Input, scanned: Scan, template: Template, store: Store) -> bool:
     """Tell whether every row of the input has an outcome; broken rows have one as long as they are broken."""
-    rows = keyed(given.read(), found.repeated)
+    rows = keyed(prompts.read(), scanned.repeated)
     while batch := await to_thread.run_sync(_batch, rows):
         known = await store.settled([key for key, _ in batch])
         for key, row in batch:

@@ -138,7 +138,7 @@ def _lock(file: IO[bytes], *, wait: bool = True) -> None:
 def _copy(source: Path, out: IO[bytes]) -> str:
     """Copy an input; give a hash of it."""
     hashed = blake2b(digest_size=8)
-    with _opened(source) as file:
+    with _open_source(source) as file:
         while block := _read(source, file):
             hashed.update(block)
             out.write(block)
@@ -146,7 +146,7 @@ def _copy(source: Path, out: IO[bytes]) -> str:
 
 
 @contextmanager
-def _opened(source: Path) -> Iterator[IO[bytes]]:
+def _open_source(source: Path) -> Iterator[IO[bytes]]:
     if source != STDIN:
         try:
             file = source.open("rb")

@@ -99,6 +99,28 @@ _WORDS = re.compile(r"[^a-z0-9]+")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
+class Refusal(Struct, frozen=True, kw_only=True):
+    """What an error body says, as it says it."""
+
+    type: str | None = None
+    code: str | None = None
+    message: str = ""
+    # further names, out of the error's details
+    details: tuple[str, ...] = ()
+
+
+class Names(Struct, frozen=True, kw_only=True):
+    """What is peculiar to an endpoint: its key, never to be quoted, and its words for money and for rate limits (snake case)."""
+
+    key: str | None = None
+    money_codes: frozenset[str] = MONEY_CODES
+    # names of plain rate limits, although they speak of money
+    rate_codes: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        return "Names()"
+
+
 class Ruling(Struct, frozen=True):
     """What a refusal means. throttled: a rate limit, which does not use up the item's attempts."""
 
@@ -120,31 +142,17 @@ def status_of(type_: str | None, code: str | None) -> int | None:
     return None
 
 
-def classify(
-    status: int | None,
-    type_: str | None,
-    code: str | None,
-    message: str,
-    headers: Mapping[str, str],
-    *,
-    details: tuple[str, ...] = (),
-    money_codes: frozenset[str] = MONEY_CODES,
-    rate_codes: frozenset[str] = frozenset(),
-) -> Ruling:
-    """Judge one refusal. ``status`` None: an error inside a stream that names none.
-
-    details: further names out of the error body.
-    rate_codes: names (snake case) that this endpoint uses for plain rate limits, although they speak of money.
-    """
-    names = tuple(snake(name) for name in (type_, code, *details) if name)
-    about_money = not rate_codes.intersection(names) and (
-        any(_is_money(name, money_codes) for name in names) or _MONEY_PHRASES.search(message) is not None
+def classify(status: int | None, refusal: Refusal, headers: Mapping[str, str], names: Names) -> Ruling:
+    """Judge one refusal. ``status`` None: an error inside a stream that names none."""
+    said = tuple(snake(name) for name in (refusal.type, refusal.code, *refusal.details) if name)
+    about_money = not names.rate_codes.intersection(said) and (
+        any(_is_money(name, names.money_codes) for name in said) or _MONEY_PHRASES.search(refusal.message) is not None
     )
-    ruling = _stop(status, names, message, about_money=about_money) or _go_on(status, names, message)
-    wish = headers.get("x-should-retry", "").strip().lower()
-    if ruling.verdict == "retry" and wish == "false":
+    ruling = _stop(status, said, refusal.message, about_money=about_money) or _go_on(status, said, refusal.message)
+    asked = headers.get("x-should-retry", "").strip().lower()
+    if ruling.verdict == "retry" and asked == "false":
         return Ruling(ruling.code, "fail", throttled=ruling.throttled)
-    if ruling.verdict == "fail" and wish == "true":
+    if ruling.verdict == "fail" and asked == "true":
         return Ruling(ruling.code, "retry")
     return ruling
 

@@ -20,7 +20,7 @@ class ToolCall:
         self.arguments: list[str] = []
 
 
-class Draft:
+class BaseDecoder:
     """The state of a decoder; the attributes below are those of ``interfaces.Decoder``.
 
     complete: a finish reason was seen. ended: the dialect's end mark was seen.

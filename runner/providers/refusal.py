@@ -7,14 +7,12 @@ import re
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from msgspec import Struct
-
 from runner.errors import ProviderError, StreamError
 from runner.model import Json
-from runner.providers.classify import MONEY_CODES, classify, status_of
+from runner.providers.classify import Names, Refusal, classify, status_of
 from runner.providers.lenient_json import decode_json, json_text, table, word
 from runner.providers.retry_after import retry_after
-from runner.text import redact
+from runner.text import Redactor
 
 _LONGEST = 300
 # a body beyond this is no error message; its beginning is quoted
@@ -25,27 +23,6 @@ _DEPTH = 4
 _UNSEEN = re.compile("[\x00-\x20\x7f-\xa0\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]+")
 _TITLE = re.compile(r"<title[^>]{0,200}>([^<]*)", re.IGNORECASE)
 _DETAIL_KEYS = ("code", "error_code", "reason", "type")
-
-
-class Refusal(Struct, frozen=True, kw_only=True):
-    """What an error body says, as it says it."""
-
-    type: str | None = None
-    code: str | None = None
-    message: str = ""
-    # further names, out of the error's details
-    details: tuple[str, ...] = ()
-
-
-class Names(Struct, frozen=True, kw_only=True):
-    """What is peculiar to an endpoint: its key, never to be quoted, and its words for money and for rate limits."""
-
-    key: str | None = None
-    money_codes: frozenset[str] = MONEY_CODES
-    rate_codes: frozenset[str] = frozenset()
-
-    def __repr__(self) -> str:
-        return "Names()"
 
 
 def from_status(status: int, headers: Mapping[str, str], body: bytes, *, now: float, names: Names) -> ProviderError:
@@ -113,20 +90,12 @@ def _details(value: Json) -> tuple[str, ...]:
 def _build(
     status: int | None, refusal: Refusal, headers: Mapping[str, str], now: float, names: Names, where: str
 ) -> ProviderError:
-    ruling = classify(
-        status,
-        refusal.type,
-        refusal.code,
-        refusal.message,
-        headers,
-        details=refusal.details,
-        money_codes=names.money_codes,
-        rate_codes=names.rate_codes,
-    )
+    ruling = classify(status, refusal, headers, names)
+    redactor = Redactor([names.key] if names.key else [])
     own = refusal.code if refusal.code and not refusal.code.isdecimal() else refusal.type
-    own = quote(own, names.key, longest=80) if own else None
+    own = quote(own, redactor, longest=80) if own else None
     head = " ".join(str(part) for part in (status, own) if part) or "an error"
-    said = quote(refusal.message, names.key)
+    said = quote(refusal.message, redactor)
     if not said and not own and status is not None:
         said = next((s.phrase for s in HTTPStatus if s == status), "")
     return ProviderError(
@@ -140,9 +109,7 @@ def _build(
     )
 
 
-def quote(text: str, key: str | None, *, longest: int = _LONGEST) -> str:
+def quote(text: str, redactor: Redactor, *, longest: int = _LONGEST) -> str:
     """Make foreign words fit to be shown: one line, no keys, at most ``longest`` characters."""
-    # a short key ("x", "EMPTY") guards nothing, and would be found in ordinary words
-    secrets = [key] if key and len(key) >= 8 else []
-    text = redact(_UNSEEN.sub(" ", text), secrets).strip()
+    text = redactor(_UNSEEN.sub(" ", text)).strip()
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 
-class Wish(Struct, frozen=True, kw_only=True):
+class SessionOptions(Struct, frozen=True, kw_only=True):
     """How a session is to go.
 
     run_id: go on with this run; None finds the run by input and settings. new: begin one in any case. retry_failed: give

@@ -1,28 +1,36 @@
 """Before a session: which run a job belongs to, whether anything is to be done, and what a person should know first."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+from anyio import to_thread
+from msgspec import Struct
 
 from runner.config import plugins
+from runner.config.endpoint import Endpoint, find_endpoint, settled_endpoint
 from runner.config.job import Job
 from runner.errors import UsageError
 from runner.events import Quantiles, Summary
 from runner.inputs import scan, spool
 from runner.inputs.compression import bare
-from runner.inputs.duplicates import Repeats
+from runner.inputs.duplicates import RepeatedHashes
 from runner.inputs.prompts import Template, item
+from runner.inputs.scan import Input, Scan
 from runner.model import Outcome, Run
-from runner.session.options import Wish
-from runner.store import database
-from runner.store import runs as ledger
-from runner.store.checkpoint import Known
+from runner.session.options import SessionOptions
+from runner.store import database, runs
+from runner.store.checkpoint import RunCounts
 from runner.store.reader import StoreReader
+from runner.store.runs import FoundRun
 
 _SHOWN = 5
 # broken rows that are kept to be shown
 _KEPT = 1_000
 _OTHER_FORMATS = ("csv", "tsv", "parquet", "arrow", "xls", "xlsx")
+
+T = TypeVar("T")
 
 
 class Broken(NamedTuple):
@@ -32,41 +40,109 @@ class Broken(NamedTuple):
     first: list[tuple[int, str]]
 
 
-def reader(path: Path) -> scan.Input:
+class Plan(Struct, frozen=True, kw_only=True):
+    """All that is settled before a session begins."""
+
+    job: Job
+    options: SessionOptions
+    store_path: Path
+    prompts: Input
+    # hash of the bytes of the input
+    digest: str
+    scanned: Scan
+    endpoint: Endpoint
+    run: FoundRun
+
+    @property
+    def template(self) -> Template:
+        """What the job adds to every row."""
+        return template_of(self.job)
+
+    @property
+    def rows(self) -> int:
+        """Rows that are to have an outcome by the end of the session."""
+        limit = self.options.limit
+        return self.scanned.rows if limit is None else min(limit, self.scanned.rows)
+
+    @property
+    def unchanged(self) -> bool:
+        """The input is the same to the byte as at the end of the run's last session."""
+        return self.run.input_digest == self.digest
+
+
+async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan | Run:
+    """Return the plan of a session, or the run itself when it is finished and nothing is to be done.
+
+    Nothing is sent. The run is begun only when nothing else can be refused. Raises UsageError, StoreError.
+    """
+    job = settled_endpoint(job, os.environ)
+    prompts = await in_thread(lambda: open_input(job.input))
+    digest = await in_thread(lambda: scan.digest(prompts))
+    finished = await in_thread(lambda: finished_run(job, store_path, options, digest))
+    if finished is not None:
+        return finished
+    endpoint = find_endpoint(job, os.environ)
+    scanned = await in_thread(lambda: scan_once(prompts, store_path, digest))
+    scan.refuse_duplicates(scanned, job.input)
+    if options.strict:
+        await in_thread(lambda: _refuse_broken(job, prompts))
+    await in_thread(lambda: database.prepare(store_path, create=True))
+    run = await in_thread(lambda: open_run(job, store_path, options))
+    return Plan(
+        job=job,
+        options=options,
+        store_path=store_path,
+        prompts=prompts,
+        digest=digest,
+        scanned=scanned,
+        endpoint=endpoint,
+        run=run,
+    )
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """Run a blocking call beside the event loop; a cancelled session does not wait for it."""
+    return await to_thread.run_sync(call, abandon_on_cancel=True)
+
+
+def open_input(path: Path) -> Input:
     """Find how a prompt file is read, by its ending, that before ``.gz`` if it has one; an unknown ending is read as JSONL."""
     ending = bare(path).suffix.lower().lstrip(".")
-    known = plugins.names("inputs")
-    if ending in _OTHER_FORMATS and ending not in known:
-        raise UsageError(f"{path}: .{ending} files cannot be read yet; make it JSON lines, one object with a prompt a line")
-    module: ModuleType = plugins.load("inputs", ending if ending in known else "jsonl")
+    module = plugins.registered("inputs", ending or "jsonl")
+    if module is None and ending in _OTHER_FORMATS:
+        known = ", ".join(plugins.known("inputs"))
+        raise UsageError(
+            f"{path}: .{ending} files cannot be read yet (known: {known}); make it JSON lines, one object with a prompt a line"
+        )
+    module = module or plugins.load("inputs", "jsonl")
     try:
         # what is appended from here on belongs to the next session
         size = path.stat().st_size
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    return scan.Input(path, size, lambda: module.read(path, limit_bytes=size))
+    return Input(path, size, lambda: module.read(path, limit_bytes=size))
 
 
-def scanned(given: scan.Input, store_path: Path, digest: str) -> scan.Scan:
-    """Look through an input, unless it is the same to the byte as one that an earlier session has looked through."""
+def scan_once(prompts: Input, store_path: Path, digest: str) -> Scan:
+    """Scan an input, unless an earlier session has scanned the very same bytes."""
     if store_path.is_file() and store_path.stat().st_size:
         database.prepare(store_path, create=False)
-        rows = ledger.rows_of(store_path, given.path, digest)
+        rows = runs.rows_of(store_path, prompts.path, digest)
         if rows is not None:
-            return scan.Scan(rows=rows, repeated=Repeats())
-    return scan.scan(given)
+            return Scan(rows=rows, repeated=RepeatedHashes())
+    return scan.scan(prompts)
 
 
 def template_of(job: Job) -> Template:
-    """Give what a job adds to every row."""
+    """Return what a job adds to every row."""
     return Template(model=job.model or "", system=job.system, params=job.params)
 
 
-def broken_rows(given: scan.Input, template: Template) -> Broken:
+def broken_rows(prompts: Input, template: Template) -> Broken:
     """Find every row from which no request can be made."""
     count = 0
     first: list[tuple[int, str]] = []
-    for row in given.read():
+    for row in prompts.read():
         made = item(row, "", template)
         if isinstance(made, Outcome):
             count += 1
@@ -75,71 +151,83 @@ def broken_rows(given: scan.Input, template: Template) -> Broken:
     return Broken(count, first)
 
 
-def refuse_broken(job: Job, given: scan.Input) -> None:
+def _refuse_broken(job: Job, prompts: Input) -> None:
     """Raise UsageError when a row is broken."""
-    broken = broken_rows(given, template_of(job))
+    broken = broken_rows(prompts, template_of(job))
     if broken.number:
         first = "; ".join(why for _, why in broken.first[:_SHOWN])
         more = f"; and {broken.number - _SHOWN:,} more" if broken.number > _SHOWN else ""
         raise UsageError(f"{job.input}: {broken.number:,} broken rows, and --strict was given: {first}{more}")
 
 
-def finished_run(job: Job, store_path: Path, wish: Wish, digest: str) -> Run | None:
+def finished_run(job: Job, store_path: Path, options: SessionOptions, digest: str) -> Run | None:
     """Find the job's run when nothing is to be done for it: it is finished, and the input is the same to the byte."""
-    if wish.new or wish.retry_failed or wish.accept_changes:
+    if options.new or options.retry_failed or options.accept_changes:
         return None
     if not store_path.is_file() or not store_path.stat().st_size:
         return None
     database.prepare(store_path, create=False)
-    if wish.run_id is not None:
-        found: ledger.Opened | None = ledger.get_run(store_path, wish.run_id)
+    if options.run_id is not None:
+        found: FoundRun | None = runs.get_run(store_path, options.run_id)
     else:
-        found = ledger.find_run(store_path, job.input, job.answer())
+        found = runs.find_run(store_path, job.input, job.answer())
     if found is None or not found.finished or found.input_digest != digest:
         return None
-    with StoreReader(store_path) as reading:
-        return reading.run(found.id)
+    with StoreReader(store_path) as reader:
+        return reader.run(found.id)
 
 
-def open_run(job: Job, store_path: Path, wish: Wish) -> ledger.Opened:
+def open_run(job: Job, store_path: Path, options: SessionOptions) -> FoundRun:
     """Find the job's run, or begin one."""
-    if wish.run_id is not None:
-        return ledger.get_run(store_path, wish.run_id)
+    if options.run_id is not None:
+        return runs.get_run(store_path, options.run_id)
     mark = spool.MARK if spool.MARK in job.input.name else None
-    return ledger.open_run(store_path, job.input, job.settings(), job.answer(), new=wish.new, kept_mark=mark)
+    return runs.open_run(store_path, job.input, job.settings(), job.answer(), new=options.new, kept_mark=mark)
 
 
-def notes(opened: ledger.Opened, wish: Wish, known: Known, found: scan.Scan, changed: int) -> list[str]:
-    """Say what a person should know before a session begins.
+def notes(plan: Plan, counts: RunCounts, changed: int) -> list[str]:
+    """Say what a person should know before a session begins, one sentence each.
 
-    known: what the run holds. changed: settled rows that ask something else now.
+    counts: what the run holds. changed: rows that have an outcome and ask something else now.
     """
-    said = []
-    settled = known.done + known.failed
-    if opened.differs_from is not None:
-        changes = "; ".join(f"{name}: {_brief(then)} -> {_brief(now)}" for name, (then, now) in opened.differences.items())
-        said.append(
-            f"settings that change the answers differ from run {opened.differs_from} ({changes}), so this is a run of its own"
-        )
-    if opened.other_stdin is not None:
-        said.append(
-            f"standard input is other than that of run {opened.other_stdin}, so this is a run of its own and all rows are sent; "
-            "to send only what is new, keep the prompts in a file"
-        )
-    if wish.retry_failed:
-        said.append(f"run {opened.id}: failed rows that get another chance: {known.failed:,}")
-    elif opened.finished:
-        said.append(f"run {opened.id} was finished; the input has changed since")
-    elif opened.existed and settled:
-        said.append(f"going on with run {opened.id}: {settled:,} rows are settled already")
+    options, run, scanned = plan.options, plan.run, plan.scanned
+    said = [*_new_run_notes(run)]
+    if options.retry_failed:
+        said.append(f"run {run.id}: retrying {_rows(counts.failed, 'failed row')}")
+    elif run.finished:
+        said.append(f"run {run.id} was finished; its input has changed since")
+    elif run.existed and counts.done + counts.failed:
+        failed = f", {counts.failed:,} failed" if counts.failed else ""
+        said.append(f"continuing run {run.id}: {counts.done:,} already done{failed}")
     if changed:
-        they = "are sent again" if wish.accept_changes else "keep their answers, and --accept-changes sends them again"
-        said.append(f"rows changed since their answers came: {changed:,}; they {they}")
-    if found.identical:
-        said.append(f"rows without an id that are identical to an earlier one: {found.identical:,}; each is sent on its own")
-    if found.rows == 0:
+        have = "has" if changed == 1 else "have"
+        its, it, results = ("its", "it", "result is") if changed == 1 else ("their", "them", "results are")
+        kept = "" if options.accept_changes else f"{its} old {results} kept, and "
+        said.append(f"{_rows(changed, 'finished row')} {have} changed since; {kept}--accept-changes sends {it} again")
+    if scanned.identical:
+        are = "is" if scanned.identical == 1 else "are"
+        said.append(f"{_rows(scanned.identical, 'row')} without an id {are} identical to an earlier one; each is sent")
+    if scanned.rows == 0:
         said.append("the prompt file has no rows")
     return said
+
+
+def _new_run_notes(run: FoundRun) -> list[str]:
+    """Say why a new run begins although the store has one that is nearly the same."""
+    said = []
+    if run.differs_from is not None:
+        changes = ", ".join(f"{name} ({_brief(then)} -> {_brief(now)})" for name, (then, now) in run.differences.items())
+        said.append(f"{changes} changed since run {run.differs_from}, so this starts a new run; all rows are sent again")
+    if run.other_stdin is not None:
+        said.append(
+            f"standard input differs from that of run {run.other_stdin}, so this starts a new run and all rows are sent; "
+            "prompts that you edit belong in a file"
+        )
+    return said
+
+
+def _rows(number: int, words: str) -> str:
+    return f"{number:,} {words}{'' if number == 1 else 's'}"
 
 
 def _brief(value: object) -> str:

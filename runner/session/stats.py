@@ -33,7 +33,7 @@ class Histogram:
         return None
 
 
-class Tally(Struct):
+class SessionStats(Struct):
     """Counts of one session; tokens are None until one was reported."""
 
     done: int = 0

@@ -3,15 +3,17 @@
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import cast
 
 from runner.config import plugins
-from runner.config.endpoint import SIMULATOR, Endpoint
+from runner.config.endpoint import Endpoint
 from runner.config.job import Job
 from runner.engine.limits import Kind, Limits
 from runner.interfaces import Provider
 from runner.providers.classify import MONEY_CODES, snake
 from runner.providers.http import Deadlines, HttpClient
+from runner.version import __version__
 
 if sys.platform != "win32":
     import resource
@@ -23,7 +25,7 @@ _OWN_FILES = 40
 def limits(job: Job) -> tuple[Limits, str | None]:
     """Give the limits of a job's lanes, and a note when the open-file limit leaves fewer requests in flight than asked for."""
     wanted = job.max_concurrency if job.concurrency is None else job.concurrency
-    most = _connections(wanted, ends=2 if job.provider == SIMULATOR else 1)
+    most = _connections(wanted, ends=2 if job.local_server is not None else 1)
     note = None
     if most < wanted and job.concurrency is not None:
         note = f"too few files may be open here (ulimit -n), so at most {most} requests are in flight"
@@ -37,7 +39,7 @@ def limits(job: Job) -> tuple[Limits, str | None]:
 def _connections(wanted: int, *, ends: int) -> int:
     """Give how many connections the open-file limit leaves, raising it where that is allowed.
 
-    ends: files for each; the simulator holds the other end of every connection.
+    ends: files for each connection; a local server holds the other end.
     """
     if sys.platform == "win32":
         return wanted
@@ -52,23 +54,22 @@ def _connections(wanted: int, *, ends: int) -> int:
 
 
 @asynccontextmanager
-async def opened(job: Job, where: Endpoint, version: str) -> AsyncIterator[tuple[Provider, HttpClient]]:
-    """Open the client, and the simulator where the job asks for it."""
-    deadlines = Deadlines(
-        connect_s=job.connect_s, first_byte_s=job.first_byte_s, silence_s=job.silence_s, attempt_s=job.attempt_s
-    )
-    key = where.key.reveal() if where.key is not None else None
-    if where.base_url is not None:
+async def open_provider(job: Job, endpoint: Endpoint) -> AsyncIterator[tuple[Provider, HttpClient]]:
+    """Yield the provider and the client of a session, with the local server running where the job asks for one."""
+    timeouts = Deadlines(connect_s=job.connect_s, first_byte_s=job.first_byte_s, silence_s=job.silence_s, attempt_s=job.attempt_s)
+    if job.local_server is None:
+        assert endpoint.base_url is not None
+        key = endpoint.key.reveal() if endpoint.key is not None else None
         module = plugins.load("providers", job.provider)
-        async with HttpClient(deadlines, proxy=where.proxy) as client:
-            yield cast("Provider", module.make(where.base_url, key, version=version, **_codes(job))), client
+        async with HttpClient(timeouts, proxy=endpoint.proxy) as client:
+            yield cast("Provider", module.make(endpoint.base_url, key, version=__version__, **_codes(job))), client
         return
-    # imported here: its server is a twentieth of a start, and few jobs ask for it
-    from runner.simulator import Behaviour, Simulator
-
-    module = plugins.load("providers", "openai")
-    async with Simulator(Behaviour()) as simulator, HttpClient(deadlines) as client:
-        yield cast("Provider", module.make(simulator.base_url("openai"), None, version=version)), client
+    dialect = job.local_server.dialect
+    module = plugins.load("providers", dialect)
+    # imported only here: a server takes a twentieth of a start, and few jobs ask for one
+    serve = import_module(job.local_server.module).serve
+    async with serve(dialect) as base_url, HttpClient(timeouts) as client:
+        yield cast("Provider", module.make(base_url, None, version=__version__)), client
 
 
 def _codes(job: Job) -> dict[str, frozenset[str]]:

@@ -9,7 +9,7 @@ and shares no code with the client, so that the two cannot be wrong in the same 
 
 from runner.simulator.behaviour import Behaviour
 from runner.simulator.faults import FAULTS, parse_faults
-from runner.simulator.server import Simulator
+from runner.simulator.server import Simulator, serve
 from runner.simulator.stats import Stats
 
-__all__ = ["FAULTS", "Behaviour", "Simulator", "Stats", "parse_faults"]
+__all__ = ["FAULTS", "Behaviour", "Simulator", "Stats", "parse_faults", "serve"]

@@ -6,6 +6,8 @@ What it does can be changed while it runs: its limits, an outage, the door.
 import asyncio
 import os
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
@@ -175,3 +177,10 @@ class Simulator:
         if self._connections:
             await asyncio.wait(set(self._connections))
         await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def serve(provider: str) -> AsyncIterator[str]:
+    """Run a simulator with its default behaviour; yield the base URL for a provider's client."""
+    async with Simulator(Behaviour()) as simulator:
+        yield simulator.base_url(provider)

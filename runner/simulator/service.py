@@ -17,7 +17,7 @@ from runner.simulator.limits import Limits
 from runner.simulator.openai import OpenAI
 from runner.simulator.play import play
 from runner.simulator.script import answer, script
-from runner.simulator.stats import Stats, Tally
+from runner.simulator.stats import Counters, Stats
 from runner.simulator.text import echo
 
 MAX_BODY = 64 * 1024 * 1024
@@ -34,14 +34,14 @@ class Service:
     def __init__(self, behaviour: Behaviour) -> None:
         self._behaviour = behaviour
         self._chance = Chance(behaviour)
-        self._tally = Tally()
+        self._counters = Counters()
         self._limits = Limits(rpm=behaviour.rpm, tpm=behaviour.tpm, max_in_flight=behaviour.max_in_flight, fill=behaviour.fill)
         # Status of every request at present; None is no outage.
         self.outage: int | None = None
 
     def stats(self) -> Stats:
         """The counts so far."""
-        return self._tally.stats(self._limits.flight)
+        return self._counters.stats(self._limits.flight)
 
     def limit(self, changes: Mapping[str, int | None]) -> None:
         """Change the limits that are named; nonsense is a UsageError and changes nothing."""
@@ -67,7 +67,7 @@ class Service:
         return _json(dialect.models(MODEL), headers={dialect.request_id_header: request_id})
 
     async def _exchange(self, request: web.Request, dialect: Dialect) -> web.StreamResponse:
-        self._tally.requests += 1
+        self._counters.requests += 1
         request_id = _request_id()
         try:
             body = await _body(request)
@@ -78,26 +78,26 @@ class Service:
             input_tokens = max(1, len(body) // _BYTES_PER_TOKEN)
             self._limits.admit(input_tokens)
         except Refusal as refusal:
-            self._tally.refused[refusal.cause] += 1
+            self._counters.refused[refusal.cause] += 1
             return self._refuse(dialect, refusal, request_id)
-        self._tally.input_tokens += input_tokens
+        self._counters.input_tokens += input_tokens
         try:
             draw = self._chance.draw(body)
             if draw.fault is not None:
-                self._tally.faults[draw.fault] += 1
+                self._counters.faults[draw.fault] += 1
                 if draw.fault in STATUSES:
                     return self._refuse(dialect, _refusal(draw.fault), request_id)
             said = echo(body) if self._behaviour.echo else None
             whole = answer(ask, draw, input_tokens=input_tokens, created=int(time.time()), said=said)
             self._limits.spend(len(whole.chunks))
-            self._tally.output_tokens += len(whole.chunks)
+            self._counters.output_tokens += len(whole.chunks)
             played = script(dialect, ask, draw, whole, request_id)
             if draw.wait_s > 0:
                 await asyncio.sleep(draw.wait_s)
             headers = {"cache-control": "no-cache", **self._headers(dialect, request_id)}
             response = web.StreamResponse(headers={"content-type": played.content_type, **headers})
             ended = await play(request, response, played, self._behaviour.chunk_s)
-            self._tally.completions += ended and (draw.fault is None or draw.fault in HARMLESS)
+            self._counters.completions += ended and (draw.fault is None or draw.fault in HARMLESS)
             return response
         finally:
             self._limits.leave()

@@ -60,7 +60,7 @@ class Stats(TypedDict):
     output_tokens: int
 
 
-class Tally:
+class Counters:
     """The running counts."""
 
     def __init__(self) -> None:

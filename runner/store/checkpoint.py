@@ -38,7 +38,7 @@ _FAILED_BEFORE = "run_id = ? AND item_key IN ({}) AND error_code IS NOT NULL"
 _TRIED = f"SELECT item_key, max(number) FROM attempts WHERE {_FAILED_BEFORE} GROUP BY item_key"  # noqa: S608 - as above
 
 
-class Known(Struct, frozen=True, kw_only=True):
+class RunCounts(Struct, frozen=True, kw_only=True):
     """What a run holds: outcomes by kind, and whether anything was ever sent."""
 
     done: int
@@ -102,7 +102,7 @@ class RunStore:
         if not self._writer.stuck:
             await self._note({"pace": msgspec.json.encode(pace).decode()})
 
-    async def known(self) -> Known:
+    async def counts(self) -> RunCounts:
         """Count what the run holds."""
         mine = items.c.run_id == self.run_id
         # by the index alone; the rows themselves are read for the failed ones only
@@ -111,7 +111,7 @@ class RunStore:
         counts: dict[str, int] = dict(await self._reader.fetch(by_status))
         ((broken,),) = await self._reader.fetch(broken_rows)
         some = sa.select(attempts.c.id).where(attempts.c.run_id == self.run_id, attempts.c.error_code.is_not(None)).limit(1)
-        return Known(
+        return RunCounts(
             done=counts.get("done", 0),
             failed=counts.get("failed", 0) - broken,
             broken=broken,

@@ -18,8 +18,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from runner.errors import StoreError, UsageError
-from runner.store import filesystem as place
-from runner.store import schema
+from runner.store import filesystem, schema
 from runner.store.schema import APPLICATION_ID, VERSION
 
 BUSY_S = 15.0
@@ -119,7 +118,7 @@ def _create(path: Path) -> None:
         raise UsageError(f"{path} is a folder, not a store; name a file with --db")
     if not path.parent.is_dir():
         raise UsageError(f"the folder {path.parent} does not exist; make it, or name another store with --db")
-    kind = place.network(path.parent)
+    kind = filesystem.network(path.parent)
     if kind is not None:
         why = f"lies on a network file system ({kind}), where SQLite may lose what was saved"
         raise UsageError(f"the store {path} {why}; name one on a disk of this machine with --db")

@@ -16,11 +16,10 @@ from msgspec import Struct
 
 from runner.errors import BAD_ROW, UsageError
 from runner.model import Json, Pace, Result, Run
-from runner.store import database
-from runner.store import totals as books
+from runner.store import database, totals
 from runner.store.lock import held
 from runner.store.schema import attempts, items, runs
-from runner.store.totals import Books
+from runner.store.totals import Totals
 
 _BATCH = 1_000
 """Rows that are read at once."""
@@ -124,10 +123,10 @@ class StoreReader:
             for code, count, key, error, _ in self._fetch(statement)
         ]
 
-    def books(self, run_id: int) -> Books:
+    def books(self, run_id: int) -> Totals:
         """Add up everything a run sent."""
         with nullcontext() if self._held is not None else self.snapshot():
-            return books.add_up(self._fetch, run_id)
+            return totals.add_up(self._fetch, run_id)
 
     def results(self, run_id: int) -> Iterator[Result]:
         """Give the settled rows of a run in input order."""

@@ -18,7 +18,7 @@ from runner.store import database
 from runner.store.schema import runs
 
 
-class Opened(Struct, frozen=True, kw_only=True):
+class FoundRun(Struct, frozen=True, kw_only=True):
     """The run that a job belongs to."""
 
     id: int
@@ -38,14 +38,14 @@ def answer_fingerprint(answer: Mapping[str, Json]) -> str:
     return blake2b(msgspec.json.encode(answer, order="sorted"), digest_size=12).hexdigest()
 
 
-def find_run(store: Path, source: Path, answer: Mapping[str, Json]) -> Opened | None:
+def find_run(store: Path, source: Path, answer: Mapping[str, Json]) -> FoundRun | None:
     """Find the newest run over the input with the same answer settings."""
     with _transaction(store, write=False) as connection:
         earlier = _over(connection, store, source)
         return next((_found(run) for run in earlier if run.fingerprint == answer_fingerprint(answer)), None)
 
 
-def get_run(store: Path, run_id: int) -> Opened:
+def get_run(store: Path, run_id: int) -> FoundRun:
     """Give a run by its number. Raises UsageError when there is none."""
     with _transaction(store, write=False) as connection:
         run = connection.execute(sa.select(runs).where(runs.c.id == run_id)).first()
@@ -86,7 +86,7 @@ def open_run(
     *,
     new: bool,
     kept_mark: str | None = None,
-) -> Opened:
+) -> FoundRun:
     """Find the run as ``find_run`` does, or begin one, in one transaction, so that two processes cannot begin the same twice.
 
     settings: the job, without secrets. answer: those of its settings that change an answer. new: begin one in any case.
@@ -107,7 +107,7 @@ def open_run(
         made = connection.execute(sa.insert(runs).values(created_at=time.time(), fingerprint=fingerprint, **values))
         differing = next((run for run in earlier if run.fingerprint != fingerprint), None)
         key = made.inserted_primary_key
-        return Opened(
+        return FoundRun(
             id=int(key[0]) if key else 0,
             existed=False,
             finished=False,
@@ -124,8 +124,8 @@ def _over(connection: sa.Connection, store: Path, source: Path) -> Sequence[sa.R
     return connection.execute(sa.select(runs).where(same).order_by(runs.c.id.desc())).all()
 
 
-def _found(run: sa.Row[Any]) -> Opened:
-    return Opened(
+def _found(run: sa.Row[Any]) -> FoundRun:
+    return FoundRun(
         id=run.id,
         existed=True,
         finished=run.finished_at is not None,

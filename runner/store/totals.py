@@ -18,7 +18,7 @@ Fetch = Callable[[sa.Select[Any]], list[Any]]
 """Reads all rows of a statement."""
 
 
-class Books(Struct, frozen=True, kw_only=True):
+class Totals(Struct, frozen=True, kw_only=True):
     """What a run sent, over all sessions.
 
     A retry is an attempt that was not the first of its item; its cause is the error of the attempt before it. So a failed
@@ -54,7 +54,7 @@ class Books(Struct, frozen=True, kw_only=True):
     finish_reasons: Mapping[str, int]
 
 
-def add_up(fetch: Fetch, run_id: int) -> Books:
+def add_up(fetch: Fetch, run_id: int) -> Totals:
     """Add up everything a run sent. fetch: sees one state of the store from call to call."""
     groups = fetch(_sums(run_id))
     first_token = _quantiles(fetch, run_id, attempts.c.time_to_first_token_s, sum(row.first_tokens for row in groups))
@@ -62,7 +62,7 @@ def add_up(fetch: Fetch, run_id: int) -> Books:
     finish, done = items.c.finish_reason, (items.c.run_id == run_id, items.c.status == "done")
     reasons = fetch(sa.select(finish, sa.func.count()).where(*done).group_by(finish))
     failed = [row for row in groups if row.code is not None]
-    return Books(
+    return Totals(
         attempts=sum(row.count for row in groups),
         failed_attempts=_by_code(failed),
         retries=_by_code(row for row in failed if row.fate == _RETRIED),

@@ -26,9 +26,7 @@ from raw_server import (
 
 from runner.errors import AttemptError, TransportError
 from runner.model import HttpCall, Request
-from runner.providers.http import Deadlines, HttpClient
-from runner.providers.http import connection as line
-from runner.providers.http import pool as connector
+from runner.providers.http import Deadlines, HttpClient, connection, pool
 
 pytestmark = pytest.mark.anyio
 
@@ -201,13 +199,13 @@ async def test_a_connection_that_is_over_is_not_used_again(first: Reply) -> None
 @pytest.fixture
 def _little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the kernel take next to nothing, so that most of a request waits in the process until the server reads it."""
-    made = line.Line.connection_made
+    made = connection.Line.connection_made
 
-    def narrow(self: line.Line, transport: asyncio.BaseTransport) -> None:
+    def narrow(self: connection.Line, transport: asyncio.BaseTransport) -> None:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         made(self, transport)
 
-    monkeypatch.setattr(line.Line, "connection_made", narrow)
+    monkeypatch.setattr(connection.Line, "connection_made", narrow)
 
 
 @BOTH_LOOPS
@@ -293,7 +291,7 @@ async def test_an_answer_larger_than_the_buffers_is_read_to_its_end() -> None:
 
 @BOTH_LOOPS
 async def test_idle_connections_are_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connector, "KEEPALIVE_S", 0.2)
+    monkeypatch.setattr(pool, "KEEPALIVE_S", 0.2)
     async with RawServer(Reply((0.05, *openai_answer().steps))) as server, HttpClient(CALM) as client:
 
         async def one() -> None:

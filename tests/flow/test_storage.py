@@ -155,7 +155,7 @@ def test_x8_a_lock_that_stays_ends_the_run_and_it_goes_on_later(tmp_path: Path, 
         process.until(lambda: count(store) >= 5, "the first rows")
         with locked(store):
             kept = count(store)
-            sentence(process.ended(), 4, str(store), "database is locked", "another program", "goes on from there")
+            sentence(process.ended(), 4, str(store), "database is locked", "another program", "continues from there")
     assert count(store) == kept
     again = run(*at(slow), cwd=tmp_path)
     assert again.code == 0
@@ -222,7 +222,7 @@ def test_x10_a_damaged_table_of_rows_stops_the_run_and_promises_nothing(half: Pa
     sent = server.sent()
     ended = run(*at(server, "--concurrency", str(CONCURRENCY)), cwd=half.parent)
     sentence(ended, 4, str(half), "damaged", ".recover")
-    assert "goes on from there" not in ended.err
+    assert "continues from there" not in ended.err
     assert server.sent() - sent <= CONCURRENCY
 
 
@@ -247,7 +247,7 @@ def test_x10_a_file_that_goes_away_during_a_run_stops_it(tmp_path: Path, slow: S
     assert slow.sent() - sent <= told + 2 * CONCURRENCY
     if not gone:
         # nothing is promised, for the results are in a file that nobody can open
-        assert "goes on from there" not in ended.err
+        assert "continues from there" not in ended.err
         return
     # what was told is in the store itself now, and is not bought again
     assert count(store, where="status = 'done'") >= told
@@ -287,16 +287,16 @@ def command_of(server: Simulated, *options: str) -> list[str]:
 HANGS = """
 import sys, time
 from runner.cli.main import main
-from runner.store import checkpoint as store
+from runner.store import checkpoint
 from runner.store import connection
 connection.LIMIT_S = 1.0
-write = store.RunStore._write
+write = checkpoint.RunStore._write
 def stalled(self, driver, entries, begun):
     last = write(self, driver, entries, begun)
     # what a disk that has gone away does to the thread that writes
     time.sleep(3600)
     return last
-store.RunStore._write = stalled
+checkpoint.RunStore._write = stalled
 sys.argv = ["runner", *sys.argv[1:]]
 main()
 """

@@ -11,7 +11,7 @@ import pytest
 
 import runner
 from runner.cli.commands import cli
-from runner.config.settings import DIALS
+from runner.config.settings import SETTINGS
 from runner.errors import ADVICE
 from runner.providers.http import Deadlines
 
@@ -72,7 +72,7 @@ def test_every_public_function_class_and_method_has_a_docstring(path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in PACKAGE.rglob("*") if "__pycache__" not in path.parts], ids=lambda path: path.name
+    "path", sorted(path for path in PACKAGE.rglob("*") if "__pycache__" not in path.parts), ids=lambda path: path.name
 )
 def test_no_name_means_anything_and_everything(path: Path) -> None:
     assert not FORBIDDEN.intersection(path.stem.split("_"))
@@ -95,7 +95,7 @@ def test_every_command_and_every_option_has_help(name: str) -> None:
 def test_every_setting_is_an_option_of_run_and_of_check() -> None:
     for command in (cli.commands["run"], cli.commands["check"]):
         options = {word for parameter in command.params for word in parameter.opts}
-        assert {dial.option for dial in DIALS} <= options
+        assert {setting.option for setting in SETTINGS} <= options
 
 
 # --- error codes ------------------------------------------------------------------------------------------------------

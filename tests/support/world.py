@@ -16,8 +16,9 @@ from typing import Any
 import anyio
 from virtual import run
 
-from runner.engine import pipeline as engine
+from runner.engine import pipeline
 from runner.engine.attempt import Attempts
+from runner.engine.clock import Clock
 from runner.engine.judge import Judge
 from runner.engine.limits import Kind, Lanes, Limits
 from runner.engine.retry import RetryPolicy
@@ -194,7 +195,7 @@ class World:
     ) -> None:
         self.server, self.stop, self._workers = server, Stop(), workers
         limits = Limits(ceiling=ceiling, tuned=tuned, per_minute=per_minute or {})
-        self.lanes = Lanes(limits, clock=anyio.current_time, draw=random.Random(seed))
+        self.lanes = Lanes(limits, Clock(monotonic=anyio.current_time, random=random.Random(seed)))
         self.lane = self.lanes.of("m")
         self.attempts: Attempts[Any] = Attempts(
             Provider(),
@@ -203,8 +204,7 @@ class World:
             RetryPolicy(attempts=attempts),
             Judge(),
             self.stop,
-            draw=random.Random(seed + 1),
-            clock=anyio.current_time,
+            clock=Clock(monotonic=anyio.current_time, random=random.Random(seed + 1)),
         )
         self.entries: list[Entry] = []
 
@@ -240,7 +240,7 @@ class World:
                 yield item
 
         workers = self._wanted()
-        await engine.run(source(), self.attempts.handle, self.save, workers=workers, stop=self.stop, wanted=self._wanted)
+        await pipeline.run(source(), self.attempts.handle, self.save, workers=workers, stop=self.stop, wanted=self._wanted)
         assert self.lanes.in_flight == 0
 
 

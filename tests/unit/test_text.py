@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.exports.formats.csv import csv_cell, csv_text
-from runner.text import Secret, clean, encodable, encodable_tree, nearest, redact
+from runner.text import SHORTEST_SECRET, Redactor, Secret, clean, encodable, encodable_tree, nearest, redact
 
 ANY_TEXT = st.text(st.characters())  # lone surrogates included
 
@@ -103,9 +103,17 @@ def test_ordinary_words_stay(harmless: str) -> None:
 
 
 def test_known_secrets_go_in_every_form() -> None:
-    text = redact("a=canary-1 b=canary-1-long c=p%2Fw%3Ax abc", ["canary-1", "canary-1-long", "p/w:x", "abc", ""])
-    assert text == "a=[redacted] b=[redacted] c=[redacted] abc"
-    assert redact("key\udcff", ["key\udcff"]) == "[redacted]"
+    hide = Redactor(["canary-1", "canary-1-long", "p/w:xyzq", "EMPTY", "abc", ""])
+    assert hide("a=canary-1 b=canary-1-long c=p%2Fw%3Axyzq abc") == "a=[redacted] b=[redacted] c=[redacted] abc"
+    assert Redactor([" long-key\udcff "])("long-key\udcff") == "[redacted]"
+
+
+def test_short_keys_are_placeholders_and_stay() -> None:
+    shortest = "x" * SHORTEST_SECRET
+    hide = Redactor(["EMPTY", shortest[1:], shortest, "canary-1-long"])
+    assert set(hide.secrets) == {shortest, "canary-1-long"}
+    assert hide(f"EMPTY handed {shortest[1:]}") == f"EMPTY handed {shortest[1:]}"
+    assert hide(f"{shortest} sk-1234567890") == "[redacted] [redacted]"
 
 
 def test_redaction_is_linear() -> None:

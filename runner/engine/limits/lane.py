@@ -1,12 +1,9 @@
 """One endpoint, model and key: joins slots, rates, pause and outage into one admission, first come first served."""
 
-import random
-import time
-from collections.abc import Awaitable, Callable, Iterable
-
-import anyio
+from collections.abc import Iterable
 
 from runner.admission import Failure, Permit, Standing
+from runner.engine.clock import Clock
 from runner.engine.limits.gate import Gate
 from runner.engine.limits.headers import Kind
 from runner.engine.limits.outage import Here, Outage, soft
@@ -28,8 +25,7 @@ UNREACHED = ("connect", "timeout_connect", "timeout_first_byte")
 class Lane:
     """Admission in this order: pause and outage, slot, requests per minute, tokens per minute.
 
-    given: limits per minute, by kind. places: shared by the lanes of a session. clock: monotonic seconds; wall: UTC seconds since
-    the epoch, for what people read.
+    given: limits per minute, by kind. places: shared by the lanes of a session.
     """
 
     def __init__(
@@ -38,20 +34,16 @@ class Lane:
         slots: Slots,
         places: Places,
         given: dict[Kind, float],
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
-        draw: random.Random | None = None,
+        clock: Clock,
     ) -> None:
         self.model = model
         self._slots, self._places = slots, places
-        self._clock, self._wall, self._sleep = clock, wall, sleep
-        self._draw = draw or random.Random()  # noqa: S311 - jitter, not a secret
-        self._rates = Rates(given, clock)
-        self._pause = Pause(clock)
-        self._outage = Outage(clock, self._draw)
-        self._refusals = Refusals(self._draw)
+        self._clock, self._wall, self._sleep = clock.monotonic, clock.wall, clock.sleep
+        self._random = clock.random
+        self._rates = Rates(given, clock.monotonic)
+        self._pause = Pause(clock.monotonic)
+        self._outage = Outage(clock.monotonic, clock.random)
+        self._refusals = Refusals(clock.random)
         self._gate = Gate()
         self._standings: set[Standing] = set()
         # items at the gate that have not been sent yet
@@ -255,7 +247,7 @@ class Lane:
         words = str(status or 429)
         own_s = self._refusals.pause_s(hint_s, first=self._slots.refuse(permit))
         if hint_s is not None:
-            self.pause(hint_s + self._draw.uniform(0, min(0.25, hint_s / 4)), words, asked=True)
+            self.pause(hint_s + self._random.uniform(0, min(0.25, hint_s / 4)), words, asked=True)
         self.pause(own_s, words)
 
     def pause(self, seconds: float, reason: str, *, asked: bool = False) -> None:

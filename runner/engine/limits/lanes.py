@@ -1,12 +1,8 @@
 """The lanes of a session, one for each model that its rows name."""
 
-import random
-import time
-from collections.abc import Awaitable, Callable
-
-import anyio
 from msgspec import Struct
 
+from runner.engine.clock import Clock
 from runner.engine.limits.headers import Kind
 from runner.engine.limits.lane import Lane
 from runner.engine.limits.places import Places
@@ -25,31 +21,20 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 class Lanes:
-    """Makes a model's lane when it is first asked for. Clock, wall, sleep and draw are those of ``Lane``."""
+    """Makes a model's lane when a row first asks for that model."""
 
-    def __init__(
-        self,
-        limits: Limits,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
-        draw: random.Random | None = None,
-    ) -> None:
-        self._limits = limits
-        self._clock, self._wall, self._sleep, self._draw = clock, wall, sleep, draw
+    def __init__(self, limits: Limits, clock: Clock | None = None) -> None:
+        self._limits, self._clock = limits, clock or Clock()
         self._places = Places(limits.ceiling)
         self._lanes: dict[str, Lane] = {}
 
     def of(self, model: str) -> Lane:
-        """Give the lane of a model."""
+        """Return the lane of a model."""
         lane = self._lanes.get(model)
         if lane is None:
-            slots = Slots(self._limits.ceiling, tuned=self._limits.tuned, clock=self._clock)
+            slots = Slots(self._limits.ceiling, tuned=self._limits.tuned, clock=self._clock.monotonic)
             given = dict(self._limits.per_minute)
-            lane = self._lanes[model] = Lane(
-                model, slots, self._places, given, clock=self._clock, wall=self._wall, sleep=self._sleep, draw=self._draw
-            )
+            lane = self._lanes[model] = Lane(model, slots, self._places, given, self._clock)
         return lane
 
     @property

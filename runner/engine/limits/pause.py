@@ -3,6 +3,8 @@
 import random
 from collections.abc import Callable
 
+PARKED_S = 600.0
+"""Seconds. A longer pause is shown with its date, and does not use up an item's patience."""
 _NEVER = float("-inf")
 
 

@@ -4,11 +4,8 @@ import time
 
 from runner.engine.limits.headers import Kind
 from runner.engine.limits.outage import Outage
-from runner.engine.limits.pause import Pause
+from runner.engine.limits.pause import PARKED_S, Pause
 from runner.engine.limits.rates import Rates
-
-PARKED_S = 600.0
-"""A pause longer than this is told with its date."""
 
 _WORDS: dict[Kind, str] = {
     "rpm": "requests/min",

@@ -13,7 +13,7 @@ from typing import IO, Any
 import msgspec
 
 from runner.errors import UsageError
-from runner.inputs.compression import opened
+from runner.inputs.compression import open_compressed
 from runner.model import Row
 
 LINE_BYTES = 64 * 1024 * 1024
@@ -63,7 +63,7 @@ def read(path: Path, *, limit_bytes: int | None = None) -> Generator[Row, None, 
 
 def _rows(path: Path, start: int, end: int) -> Generator[Row, None, None]:
     try:
-        with opened(path, end) as (file, packed):
+        with open_compressed(path, end) as (file, packed):
             file.read(start)
             # a last line of which a part only lies before the end is still being written
             yield from _lines(file, lambda: not packed and path.stat().st_size > end)
@@ -190,7 +190,7 @@ def _look(path: Path) -> tuple[int, bytes]:
         if not stat.S_ISREG(found.st_mode):
             words = "is not a regular file; a run must be able to read it again, so save it as one first"
             raise UsageError(f"{path} {words}, or pipe it in: runner run -")
-        with opened(path, found.st_size) as (file, _):
+        with open_compressed(path, found.st_size) as (file, _):
             return found.st_size, file.read(8)
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error

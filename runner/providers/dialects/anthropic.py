@@ -13,8 +13,8 @@ from msgspec import Struct
 from runner.errors import ProviderError
 from runner.interfaces import Provider
 from runner.model import Completion, HttpCall, Json, Request, ServerSentEvent, Usage
-from runner.providers.classify import MONEY_CODES
-from runner.providers.decoder import Draft
+from runner.providers.classify import MONEY_CODES, Names
+from runner.providers.decoder import BaseDecoder
 from runner.providers.lenient_json import (
     NOT_PLAIN,
     count,
@@ -28,7 +28,7 @@ from runner.providers.lenient_json import (
     text_of,
     word,
 )
-from runner.providers.refusal import Names, from_status, from_stream
+from runner.providers.refusal import from_status, from_stream
 
 DEFAULT_BASE_URL = "https://api.anthropic.com"
 """Without the version, as the official SDK means it."""
@@ -133,7 +133,7 @@ class _Plain(Struct, gc=False):
 _decode_plain = msgspec.json.Decoder(_Plain).decode
 
 
-class AnthropicDecoder(Draft):
+class AnthropicDecoder(BaseDecoder):
     """Decode one answer. Text is put together by block index, whatever order the pieces came in."""
 
     __slots__ = ("_begun", "_blocks", "_counts", "_names")

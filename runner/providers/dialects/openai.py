@@ -14,8 +14,8 @@ from msgspec import Struct
 from runner.errors import ProviderError
 from runner.interfaces import Provider
 from runner.model import HttpCall, Json, Message, Request, ServerSentEvent, Usage
-from runner.providers.classify import MONEY_CODES
-from runner.providers.decoder import Draft
+from runner.providers.classify import MONEY_CODES, Names
+from runner.providers.decoder import BaseDecoder
 from runner.providers.lenient_json import (
     NOT_PLAIN,
     count,
@@ -28,7 +28,7 @@ from runner.providers.lenient_json import (
     table,
     word,
 )
-from runner.providers.refusal import Names, from_status, from_stream
+from runner.providers.refusal import from_status, from_stream
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 """Up to and including the version, as the official SDK means it."""
@@ -132,7 +132,7 @@ class _Plain(Struct, gc=False):
 _decode_plain = msgspec.json.Decoder(_Plain).decode
 
 
-class OpenAIDecoder(Draft):
+class OpenAIDecoder(BaseDecoder):
     """Decode one answer. Only choice 0 counts."""
 
     __slots__ = ("_last_tool", "_named", "_names")

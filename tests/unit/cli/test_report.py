@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from runner.cli import output as report
+from runner.cli import output
 from runner.events import Quantiles
 from runner.model import LaneState, Pace, Run
-from runner.store.totals import Books
+from runner.store.totals import Totals
 
 NOTHING = Quantiles(p50=None, p95=None)
 
@@ -32,7 +32,7 @@ def a_run(**more: Any) -> Run:
     return Run(**{**fields, **more})
 
 
-def the_books(**more: Any) -> Books:
+def the_books(**more: Any) -> Totals:
     fields: dict[str, Any] = {
         **{name: {} for name in ("failed_attempts", "retries", "deciding", "finish_reasons")},
         **dict.fromkeys(("attempts", "unsent", "refused", "perhaps_billed", "wasted_bytes"), 0),
@@ -40,7 +40,7 @@ def the_books(**more: Any) -> Books:
         **dict.fromkeys(("wasted_input_tokens", "wasted_output_tokens")),
         **dict.fromkeys(("time_to_first_token", "duration"), NOTHING),
     }
-    return Books(**{**fields, **more})
+    return Totals(**{**fields, **more})
 
 
 def lane(**more: Any) -> LaneState:
@@ -51,11 +51,11 @@ def pace(*lanes: LaneState, age_s: float = 0.0, retrying: str | None = None) -> 
     return Pace(at=time.time() - age_s, lanes=lanes, retrying=retrying)
 
 
-def lines(run: Run, books: Books | None = None) -> list[str]:
-    return report.status(run, books or the_books(), db="runner.db", as_json=False).split("\n")
+def lines(run: Run, books: Totals | None = None) -> list[str]:
+    return output.status(run, books or the_books(), db="runner.db", as_json=False).split("\n")
 
 
-def shown(label: str, run: Run, books: Books | None = None) -> list[str]:
+def shown(label: str, run: Run, books: Totals | None = None) -> list[str]:
     """The lines under a label, without it."""
     return [line[16:] for line in lines(run, books) if line.startswith(f"  {label:14}")]
 
@@ -107,7 +107,7 @@ def test_an_old_pace_says_how_old_it_is() -> None:
 def test_foreign_words_are_shown_and_not_obeyed() -> None:
     nasty = "\x1b[2J\n\u202e"
     state = lane(model=nasty, waiting=nasty, limits={nasty: 20})
-    text = report.status(a_run(pace=pace(state, retrying=nasty)), the_books(), db="runner.db", as_json=False)
+    text = output.status(a_run(pace=pace(state, retrying=nasty)), the_books(), db="runner.db", as_json=False)
     assert "\x1b" not in text
     assert "\u202e" not in text
     assert len(text.split("\n")) == len(lines(a_run(pace=pace(lane(), retrying="x"))))
@@ -115,10 +115,10 @@ def test_foreign_words_are_shown_and_not_obeyed() -> None:
 
 def test_programs_get_the_pace_and_the_books_whole() -> None:
     run, books = a_run(pace=pace(lane(limits={"rpm": 500}))), the_books(attempts=3, retries={"cut": 1}, unsent=1)
-    told = json.loads(report.status(run, books, db="runner.db", as_json=True))
+    told = json.loads(output.status(run, books, db="runner.db", as_json=True))
     assert msgspec.convert(told["run"], Run) == run
     assert (told["books"]["retries"], told["books"]["unsent"]) == ({"cut": 1}, 1)
-    assert json.loads(report.status(a_run(), books, db="runner.db", as_json=True))["run"]["pace"] is None
+    assert json.loads(output.status(a_run(), books, db="runner.db", as_json=True))["run"]["pace"] is None
 
 
 # --- what was sent ----------------------------------------------------------------------------------------------------

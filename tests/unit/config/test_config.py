@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from runner.config import endpoint
-from runner.config import job as config
-from runner.config.settings import BY_NAME, DIALS, Dial
+from runner.config.endpoint import find_endpoint
+from runner.config.job import Job, load_job, restore_job, shown_settings
+from runner.config.settings import BY_NAME, SETTINGS, Setting
 from runner.errors import UsageError
 from runner.model import Params
 from runner.session import wiring
@@ -18,7 +18,7 @@ ANSWER = {
     "provider", "model", "base_url", "system",
     "max_tokens", "temperature", "top_p", "stop", "seed", "extra_body",
 }  # fmt: skip
-NAMES = [dial.name for dial in DIALS]
+NAMES = [setting.name for setting in SETTINGS]
 # three values per kind, so that each of the three ways can be told from the others: job file, environment, option
 VALUES: dict[str, tuple[Any, Any, Any]] = {
     "text": ("one", "two", "three"),
@@ -53,8 +53,8 @@ def prompts(tmp_path: Path) -> Path:
     return path
 
 
-def a_line(dial: Dial, value: str) -> str:
-    table, _, name = dial.key.rpartition(".")
+def a_line(setting: Setting, value: str) -> str:
+    table, _, name = setting.key.rpartition(".")
     return f"[{table}]\n{name} = {value}\n" if table else f"{name} = {value}\n"
 
 
@@ -64,68 +64,68 @@ def a_job(folder: Path, text: str = "", *, model: str = 'model = "m"\n') -> Path
     return path
 
 
-def without_model(dial: Dial) -> str:
-    return "" if dial.name == "model" else 'model = "m"\n'
+def without_model(setting: Setting) -> str:
+    return "" if setting.name == "model" else 'model = "m"\n'
 
 
-def as_text(dial: Dial, value: Any) -> str:
-    return msgspec.json.encode(value).decode() if dial.kind in ("json", "texts") else str(value)
+def as_text(setting: Setting, value: Any) -> str:
+    return msgspec.json.encode(value).decode() if setting.kind in ("json", "texts") else str(value)
 
 
-def given(job: config.Job, name: str) -> Any:
+def given(job: Job, name: str) -> Any:
     return job.settings()[name]
 
 
-@pytest.mark.parametrize("dial", DIALS, ids=NAMES)
-def test_every_setting_from_the_job_file(prompts: Path, dial: Dial) -> None:
-    file = a_job(prompts.parent, a_line(dial, TOML[dial.kind]), model=without_model(dial))
-    job = config.load(file, {}, {})
-    assert given(job, dial.name) == VALUES[dial.kind][0]
-    assert job.sources[dial.name] == str(file)
+@pytest.mark.parametrize("setting", SETTINGS, ids=NAMES)
+def test_every_setting_from_the_job_file(prompts: Path, setting: Setting) -> None:
+    file = a_job(prompts.parent, a_line(setting, TOML[setting.kind]), model=without_model(setting))
+    job = load_job(file, {}, {})
+    assert given(job, setting.name) == VALUES[setting.kind][0]
+    assert job.sources[setting.name] == str(file)
 
 
-@pytest.mark.parametrize("dial", DIALS, ids=NAMES)
-def test_every_setting_from_the_environment_wins_over_the_job_file(prompts: Path, dial: Dial) -> None:
-    file = a_job(prompts.parent, a_line(dial, TOML[dial.kind]), model=without_model(dial))
-    job = config.load(file, {}, {dial.variable: as_text(dial, VALUES[dial.kind][1])})
-    assert given(job, dial.name) == VALUES[dial.kind][1]
-    assert job.sources[dial.name] == f"environment {dial.variable}"
+@pytest.mark.parametrize("setting", SETTINGS, ids=NAMES)
+def test_every_setting_from_the_environment_wins_over_the_job_file(prompts: Path, setting: Setting) -> None:
+    file = a_job(prompts.parent, a_line(setting, TOML[setting.kind]), model=without_model(setting))
+    job = load_job(file, {}, {setting.variable: as_text(setting, VALUES[setting.kind][1])})
+    assert given(job, setting.name) == VALUES[setting.kind][1]
+    assert job.sources[setting.name] == f"environment {setting.variable}"
 
 
-@pytest.mark.parametrize("dial", DIALS, ids=NAMES)
-def test_every_setting_as_an_option_wins_over_all(prompts: Path, dial: Dial) -> None:
-    file = a_job(prompts.parent, a_line(dial, TOML[dial.kind]), model=without_model(dial))
-    value = VALUES[dial.kind][2]
-    job = config.load(file, {dial.name: value}, {dial.variable: as_text(dial, VALUES[dial.kind][1])})
-    assert given(job, dial.name) == value
-    assert job.sources[dial.name] == f"option {dial.option}"
+@pytest.mark.parametrize("setting", SETTINGS, ids=NAMES)
+def test_every_setting_as_an_option_wins_over_all(prompts: Path, setting: Setting) -> None:
+    file = a_job(prompts.parent, a_line(setting, TOML[setting.kind]), model=without_model(setting))
+    value = VALUES[setting.kind][2]
+    job = load_job(file, {setting.name: value}, {setting.variable: as_text(setting, VALUES[setting.kind][1])})
+    assert given(job, setting.name) == value
+    assert job.sources[setting.name] == f"option {setting.option}"
 
 
-@pytest.mark.parametrize("dial", DIALS, ids=NAMES)
-def test_an_empty_variable_and_a_missing_option_count_as_not_given(prompts: Path, dial: Dial) -> None:
-    file = a_job(prompts.parent, a_line(dial, TOML[dial.kind]), model=without_model(dial))
-    assert given(config.load(file, {dial.name: None}, {dial.variable: ""}), dial.name) == VALUES[dial.kind][0]
+@pytest.mark.parametrize("setting", SETTINGS, ids=NAMES)
+def test_an_empty_variable_and_a_missing_option_count_as_not_given(prompts: Path, setting: Setting) -> None:
+    file = a_job(prompts.parent, a_line(setting, TOML[setting.kind]), model=without_model(setting))
+    assert given(load_job(file, {setting.name: None}, {setting.variable: ""}), setting.name) == VALUES[setting.kind][0]
 
 
 def test_defaults_and_their_sources(prompts: Path) -> None:
-    job = config.load(prompts, {"model": "m"}, {})
-    for dial in DIALS:
-        if dial.name != "model":
-            assert given(job, dial.name) == dial.default
-            assert job.sources[dial.name] == ("not set" if dial.default is None else "default")
+    job = load_job(prompts, {"model": "m"}, {})
+    for setting in SETTINGS:
+        if setting.name != "model":
+            assert given(job, setting.name) == setting.default
+            assert job.sources[setting.name] == ("not set" if setting.default is None else "default")
     assert job.input == prompts.resolve()
 
 
 def test_the_real_environment_is_used_when_none_is_given(prompts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for dial in DIALS:
-        monkeypatch.delenv(dial.variable, raising=False)
+    for setting in SETTINGS:
+        monkeypatch.delenv(setting.variable, raising=False)
     monkeypatch.setenv("RUNNER_MODEL", "from-outside")
-    assert config.load(prompts, {}).model == "from-outside"
+    assert load_job(prompts, {}).model == "from-outside"
 
 
 def test_every_setting_has_a_name_an_option_and_a_variable_of_its_own() -> None:
-    for words in ([d.key for d in DIALS], NAMES, [d.option for d in DIALS], [d.variable for d in DIALS]):
-        assert len(set(words)) == len(DIALS)
+    for words in ([d.key for d in SETTINGS], NAMES, [d.option for d in SETTINGS], [d.variable for d in SETTINGS]):
+        assert len(set(words)) == len(SETTINGS)
     assert BY_NAME["max_tokens"].option == "--max-tokens"
     assert BY_NAME["connect_s"].variable == "RUNNER_CONNECT_S"
 
@@ -150,7 +150,7 @@ def test_every_setting_has_a_name_an_option_and_a_variable_of_its_own() -> None:
 def test_unknown_keys_are_refused_with_the_nearest_right_name(prompts: Path, line: str, meant: str) -> None:
     file = a_job(prompts.parent, line)
     with pytest.raises(UsageError) as caught:
-        config.load(file, {}, {})
+        load_job(file, {}, {})
     words = str(caught.value)
     assert str(file) in words
     assert re.search(rf"did you mean '{re.escape(meant)}", words), words
@@ -158,7 +158,7 @@ def test_unknown_keys_are_refused_with_the_nearest_right_name(prompts: Path, lin
 
 def test_a_key_like_no_other_is_refused_without_a_guess(prompts: Path) -> None:
     with pytest.raises(UsageError, match="unknown key 'qqqqqq'") as caught:
-        config.load(a_job(prompts.parent, "qqqqqq = 1"), {}, {})
+        load_job(a_job(prompts.parent, "qqqqqq = 1"), {}, {})
     assert "did you mean" not in str(caught.value)
 
 
@@ -168,17 +168,17 @@ def test_a_key_like_no_other_is_refused_without_a_guess(prompts: Path) -> None:
 def test_concurrency_is_a_number_or_auto_in_all_three_ways(prompts: Path, value: str, expected: int | None) -> None:
     word = value.strip('"')
     for job in (
-        config.load(a_job(prompts.parent, f"concurrency = {value}"), {}, {}),
-        config.load(prompts, {"model": "m"}, {"RUNNER_CONCURRENCY": word}),
-        config.load(prompts, {"model": "m", "concurrency": word}, {}),
-        config.load(prompts, {"model": "m", "concurrency": expected or "auto"}, {}),
+        load_job(a_job(prompts.parent, f"concurrency = {value}"), {}, {}),
+        load_job(prompts, {"model": "m"}, {"RUNNER_CONCURRENCY": word}),
+        load_job(prompts, {"model": "m", "concurrency": word}, {}),
+        load_job(prompts, {"model": "m", "concurrency": expected or "auto"}, {}),
     ):
         assert job.concurrency == expected
         assert job.settings()["concurrency"] == (expected or "auto")
 
 
 def test_auto_wins_over_a_number_of_the_job_file(prompts: Path) -> None:
-    job = config.load(a_job(prompts.parent, "concurrency = 32"), {"concurrency": "auto"}, {})
+    job = load_job(a_job(prompts.parent, "concurrency = 32"), {"concurrency": "auto"}, {})
     assert (job.concurrency, job.sources["concurrency"]) == (None, "option --concurrency")
 
 
@@ -186,7 +186,7 @@ def test_auto_wins_over_a_number_of_the_job_file(prompts: Path) -> None:
 def test_a_bad_concurrency_says_what_it_must_be(prompts: Path, value: str) -> None:
     for options, environment in (({}, {"RUNNER_CONCURRENCY": value}), ({"concurrency": value}, {})):
         with pytest.raises(UsageError, match="concurrency must be auto or a whole number of 1 or more, not"):
-            config.load(prompts, {"model": "m", **options}, environment)
+            load_job(prompts, {"model": "m", **options}, environment)
 
 
 @pytest.mark.parametrize(
@@ -195,10 +195,10 @@ def test_a_bad_concurrency_says_what_it_must_be(prompts: Path, value: str) -> No
 )
 def test_a_deadline_is_seconds_or_a_span_in_all_three_ways(prompts: Path, value: str, seconds: float) -> None:
     for job in (
-        config.load(a_job(prompts.parent, f'deadline = "{value}"'), {}, {}),
-        config.load(prompts, {"model": "m"}, {"RUNNER_DEADLINE": value}),
-        config.load(prompts, {"model": "m", "deadline": value}, {}),
-        config.load(prompts, {"model": "m", "deadline": seconds}, {}),
+        load_job(a_job(prompts.parent, f'deadline = "{value}"'), {}, {}),
+        load_job(prompts, {"model": "m"}, {"RUNNER_DEADLINE": value}),
+        load_job(prompts, {"model": "m", "deadline": value}, {}),
+        load_job(prompts, {"model": "m", "deadline": seconds}, {}),
     ):
         assert job.deadline == seconds
         assert isinstance(job.deadline, float)
@@ -208,7 +208,7 @@ def test_a_deadline_is_seconds_or_a_span_in_all_three_ways(prompts: Path, value:
 def test_a_bad_deadline_says_what_it_must_be(prompts: Path, value: str) -> None:
     for options, environment in (({}, {"RUNNER_DEADLINE": value}), ({"deadline": value}, {})):
         with pytest.raises(UsageError, match="deadline must be seconds or a time such as 30m above 0, not ") as caught:
-            config.load(prompts, {"model": "m", **options}, environment)
+            load_job(prompts, {"model": "m", **options}, environment)
         assert value in str(caught.value)
 
 
@@ -217,29 +217,29 @@ def test_a_bad_deadline_says_what_it_must_be(prompts: Path, value: str) -> None:
     [({}, True, 256), ({"max_concurrency": 40}, True, 40), ({"concurrency": 9}, False, 9)],
 )
 def test_the_lanes_get_a_fixed_number_or_a_ceiling(prompts: Path, options: dict[str, Any], tuned: bool, ceiling: int) -> None:
-    limits, _ = wiring.limits(config.load(prompts, {"model": "m", "rpm": 60, "output_tpm": 5000, **options}, {}))
+    limits, _ = wiring.limits(load_job(prompts, {"model": "m", "rpm": 60, "output_tpm": 5000, **options}, {}))
     assert (limits.tuned, limits.ceiling) == (tuned, ceiling)
     assert limits.per_minute == {"rpm": 60.0, "output_tpm": 5000.0}
 
 
 def test_an_unknown_argument_is_refused_with_the_nearest_right_name(prompts: Path) -> None:
     with pytest.raises(UsageError, match="no setting 'max_token'; did you mean 'max_tokens'"):
-        config.load(prompts, {"model": "m", "max_token": 3}, {})
+        load_job(prompts, {"model": "m", "max_token": 3}, {})
 
 
 @pytest.mark.parametrize(
-    ("dial", "value"),
+    ("setting", "value"),
     [
-        pytest.param(dial, value, id=f"{dial.name}={value}")
-        for dial in DIALS
-        for value in WRONG[dial.kind]
-        if dial.name != "system"
+        pytest.param(setting, value, id=f"{setting.name}={value}")
+        for setting in SETTINGS
+        for value in WRONG[setting.kind]
+        if setting.name != "system"
     ],
 )
-def test_wrong_kinds_in_the_job_file_name_the_key_and_the_file(prompts: Path, dial: Dial, value: str) -> None:
-    file = a_job(prompts.parent, a_line(dial, value), model=without_model(dial))
-    with pytest.raises(UsageError, match=re.escape(f"{dial.key} must be ")) as caught:
-        config.load(file, {}, {})
+def test_wrong_kinds_in_the_job_file_name_the_key_and_the_file(prompts: Path, setting: Setting, value: str) -> None:
+    file = a_job(prompts.parent, a_line(setting, value), model=without_model(setting))
+    with pytest.raises(UsageError, match=re.escape(f"{setting.key} must be ")) as caught:
+        load_job(file, {}, {})
     assert f"in {file}" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -247,56 +247,60 @@ def test_wrong_kinds_in_the_job_file_name_the_key_and_the_file(prompts: Path, di
 @pytest.mark.parametrize("value", ["3", "1.5", "true", "[]", '["a"]'])
 def test_the_system_text_must_be_a_text_but_may_be_empty(prompts: Path, value: str) -> None:
     with pytest.raises(UsageError, match="system must be a text"):
-        config.load(a_job(prompts.parent, f"system = {value}"), {}, {})
-    assert config.load(a_job(prompts.parent, 'system = ""'), {}, {}).system == ""
+        load_job(a_job(prompts.parent, f"system = {value}"), {}, {})
+    assert load_job(a_job(prompts.parent, 'system = ""'), {}, {}).system == ""
 
 
 @pytest.mark.parametrize(
-    "dial", [dial for dial in DIALS if dial.kind != "text" and dial.kind != "texts"], ids=lambda dial: dial.name
+    "setting",
+    [setting for setting in SETTINGS if setting.kind != "text" and setting.kind != "texts"],
+    ids=lambda setting: setting.name,
 )
-def test_wrong_words_in_the_environment_name_the_variable(prompts: Path, dial: Dial) -> None:
-    with pytest.raises(UsageError, match=re.escape(f"{dial.key} must be ")) as caught:
-        config.load(prompts, {"model": "m"}, {dial.variable: "{not right"})
-    assert dial.variable in str(caught.value)
+def test_wrong_words_in_the_environment_name_the_variable(prompts: Path, setting: Setting) -> None:
+    with pytest.raises(UsageError, match=re.escape(f"{setting.key} must be ")) as caught:
+        load_job(prompts, {"model": "m"}, {setting.variable: "{not right"})
+    assert setting.variable in str(caught.value)
 
 
-@pytest.mark.parametrize("dial", [dial for dial in DIALS if dial.least is not None], ids=lambda dial: dial.name)
-def test_bounds_hold_in_all_three_ways(prompts: Path, dial: Dial) -> None:
-    assert dial.least is not None
-    outside: list[int | float] = [int(dial.least) - 1, -5] if dial.kind in ("int", "slots") else [dial.least, -0.5]
+@pytest.mark.parametrize(
+    "setting", [setting for setting in SETTINGS if setting.least is not None], ids=lambda setting: setting.name
+)
+def test_bounds_hold_in_all_three_ways(prompts: Path, setting: Setting) -> None:
+    assert setting.least is not None
+    outside: list[int | float] = [int(setting.least) - 1, -5] if setting.kind in ("int", "slots") else [setting.least, -0.5]
     for value in outside:
         for file, options, environment, where in (
-            (a_job(prompts.parent, a_line(dial, str(value))), {}, {}, "job.toml"),
-            (prompts, {"model": "m"}, {dial.variable: str(value)}, dial.variable),
-            (prompts, {"model": "m", dial.name: value}, {}, dial.option),
+            (a_job(prompts.parent, a_line(setting, str(value))), {}, {}, "job.toml"),
+            (prompts, {"model": "m"}, {setting.variable: str(value)}, setting.variable),
+            (prompts, {"model": "m", setting.name: value}, {}, setting.option),
         ):
-            with pytest.raises(UsageError, match=re.escape(dial.key)) as caught:
-                config.load(file, options, environment)
+            with pytest.raises(UsageError, match=re.escape(setting.key)) as caught:
+                load_job(file, options, environment)
             assert where in str(caught.value)
-    inside = int(dial.least) if dial.kind in ("int", "slots") else 0.001
-    assert given(config.load(prompts, {"model": "m", dial.name: inside}, {}), dial.name) == inside
+    inside = int(setting.least) if setting.kind in ("int", "slots") else 0.001
+    assert given(load_job(prompts, {"model": "m", setting.name: inside}, {}), setting.name) == inside
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_numbers_that_are_none_are_refused_in_the_environment(prompts: Path, value: str) -> None:
     with pytest.raises(UsageError, match="RUNNER_TEMPERATURE"):
-        config.load(prompts, {"model": "m"}, {"RUNNER_TEMPERATURE": value})
+        load_job(prompts, {"model": "m"}, {"RUNNER_TEMPERATURE": value})
 
 
 def test_a_number_too_large_for_a_float_is_a_usage_error(prompts: Path) -> None:
     with pytest.raises(UsageError, match="rpm"):
-        config.load(a_job(prompts.parent, f"rpm = 1{'0' * 400}"), {}, {})
+        load_job(a_job(prompts.parent, f"rpm = 1{'0' * 400}"), {}, {})
 
 
 def test_a_whole_number_is_good_for_a_float(prompts: Path) -> None:
-    job = config.load(a_job(prompts.parent, "rpm = 60\n[params]\ntemperature = 0"), {}, {})
+    job = load_job(a_job(prompts.parent, "rpm = 60\n[params]\ntemperature = 0"), {}, {})
     assert (job.rpm, job.params.temperature) == (60.0, 0.0)
     assert isinstance(job.rpm, float)
 
 
 def test_stop_takes_one_text_several_or_a_json_list(prompts: Path) -> None:
     def stop(options: dict[str, Any], environment: dict[str, str]) -> Any:
-        return config.load(prompts, {"model": "m", **options}, environment).params.stop
+        return load_job(prompts, {"model": "m", **options}, environment).params.stop
 
     assert stop({"stop": ("END",)}, {}) == "END"
     assert stop({"stop": ("A", "B")}, {}) == ["A", "B"]
@@ -307,28 +311,28 @@ def test_stop_takes_one_text_several_or_a_json_list(prompts: Path) -> None:
 
 def test_extra_body_as_an_option_is_json_text_or_an_object(prompts: Path) -> None:
     for value in ('{"top_k": 5}', {"top_k": 5}):
-        assert config.load(prompts, {"model": "m", "extra_body": value}, {}).params.extra_body == {"top_k": 5}
+        assert load_job(prompts, {"model": "m", "extra_body": value}, {}).params.extra_body == {"top_k": 5}
     with pytest.raises(UsageError, match=r"params\.extra_body must be a JSON object.*--extra-body"):
-        config.load(prompts, {"model": "m", "extra_body": "{"}, {})
+        load_job(prompts, {"model": "m", "extra_body": "{"}, {})
 
 
 @pytest.mark.parametrize("table", ["params", "timeouts"])
 def test_a_table_that_is_none_is_refused(prompts: Path, table: str) -> None:
     with pytest.raises(UsageError, match=rf"{table} must be a table, \[{table}\], in "):
-        config.load(a_job(prompts.parent, f"{table} = 3"), {}, {})
+        load_job(a_job(prompts.parent, f"{table} = 3"), {}, {})
 
 
 def test_the_toml_beside_a_prompt_file_is_its_job_file(prompts: Path) -> None:
     sibling = prompts.with_suffix(".toml")
     sibling.write_text('model = "beside"\nconcurrency = 3\n')
-    job = config.load(prompts, {}, {})
+    job = load_job(prompts, {}, {})
     assert (job.model, job.concurrency, job.input) == ("beside", 3, prompts.resolve())
     assert job.sources["model"] == str(sibling)
 
 
 def test_another_toml_in_the_folder_is_not(prompts: Path) -> None:
     a_job(prompts.parent, "concurrency = 3")
-    assert config.load(prompts, {"model": "m"}, {}).sources["concurrency"] == "default"
+    assert load_job(prompts, {"model": "m"}, {}).sources["concurrency"] == "default"
 
 
 def test_input_is_relative_to_the_job_file(prompts: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -337,9 +341,9 @@ def test_input_is_relative_to_the_job_file(prompts: Path, monkeypatch: pytest.Mo
     elsewhere.mkdir()
     (folder / "job.toml").write_text('input = "../prompts.jsonl"\nmodel = "m"\n')
     monkeypatch.chdir(elsewhere)
-    assert config.load(Path("../jobs/job.toml"), {}, {}).input == prompts.resolve()
+    assert load_job(Path("../jobs/job.toml"), {}, {}).input == prompts.resolve()
     (folder / "job.toml").write_text(f'input = "{prompts}"\nmodel = "m"\n')
-    assert config.load(folder / "job.toml", {}, {}).input == prompts.resolve()
+    assert load_job(folder / "job.toml", {}, {}).input == prompts.resolve()
 
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:
@@ -350,7 +354,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         (tmp_path, "is a folder"),
     ):
         with pytest.raises(UsageError, match=words) as caught:
-            config.load(path, {}, {})
+            load_job(path, {}, {})
         assert str(path) in str(caught.value)
 
 
@@ -358,7 +362,7 @@ def test_a_folder_with_the_name_of_a_job_file(tmp_path: Path) -> None:
     folder = tmp_path / "job.toml"
     folder.mkdir()
     with pytest.raises(UsageError, match="cannot be read"):
-        config.load(folder, {}, {})
+        load_job(folder, {}, {})
 
 
 @pytest.mark.parametrize("text", ['model = "m"', "input = 3", 'input = ""', "input = []"])
@@ -366,14 +370,14 @@ def test_a_job_file_that_names_no_prompt_file(tmp_path: Path, text: str) -> None
     path = tmp_path / "job.toml"
     path.write_text(text)
     with pytest.raises(UsageError, match="names no prompt file"):
-        config.load(path, {}, {})
+        load_job(path, {}, {})
 
 
 def test_a_job_file_that_names_a_missing_prompt_file(tmp_path: Path) -> None:
     path = tmp_path / "job.toml"
     path.write_text('input = "gone.jsonl"')
     with pytest.raises(UsageError, match="does not exist") as caught:
-        config.load(path, {}, {})
+        load_job(path, {}, {})
     assert str(tmp_path / "gone.jsonl") in str(caught.value)
 
 
@@ -381,48 +385,48 @@ def test_a_job_file_that_names_a_folder_does_not_say_that_it_does_not_exist(tmp_
     path = tmp_path / "job.toml"
     path.write_text('input = "."')
     with pytest.raises(UsageError) as caught:
-        config.load(path, {}, {})
+        load_job(path, {}, {})
     assert "folder" in str(caught.value)
 
 
 def test_bad_toml_and_bad_utf8(prompts: Path) -> None:
     path = a_job(prompts.parent, "model = \n")
     with pytest.raises(UsageError, match=r"is not valid TOML: .*line") as caught:
-        config.load(path, {}, {})
+        load_job(path, {}, {})
     assert str(path) in str(caught.value)
     path.write_bytes(b'model = "\xff"')
     with pytest.raises(UsageError, match=r"is not UTF-8 text \(byte 9\)"):
-        config.load(path, {}, {})
+        load_job(path, {}, {})
 
 
 def test_a_model_must_be_named_before_anything_is_sent_except_for_the_simulator(prompts: Path) -> None:
-    job = config.load(prompts, {"base_url": "http://localhost:1"}, {})
+    job = load_job(prompts, {"base_url": "http://localhost:1"}, {})
     assert job.model is None
     with pytest.raises(UsageError, match="no model is named"):
-        endpoint.endpoint(job, {})
-    assert config.load(prompts, {"provider": "simulator"}, {}).model == "simulated-model"
+        find_endpoint(job, {})
+    assert load_job(prompts, {"provider": "simulator"}, {}).model == "simulated-model"
     with pytest.raises(UsageError, match="takes no base_url"):
-        config.load(prompts, {"provider": "simulator", "base_url": "http://localhost:1"}, {})
+        load_job(prompts, {"provider": "simulator", "base_url": "http://localhost:1"}, {})
 
 
-def everything(prompts: Path) -> config.Job:
-    return config.load(prompts, {dial.name: VALUES[dial.kind][0] for dial in DIALS}, {})
+def everything(prompts: Path) -> Job:
+    return load_job(prompts, {setting.name: VALUES[setting.kind][0] for setting in SETTINGS}, {})
 
 
 def test_restore_gives_the_same_job_back(prompts: Path) -> None:
     for job in (
         everything(prompts),
-        config.load(prompts, {"model": "m"}, {}),
-        config.load(prompts, {"provider": "simulator"}, {}),
+        load_job(prompts, {"model": "m"}, {}),
+        load_job(prompts, {"provider": "simulator"}, {}),
     ):
         stored = msgspec.json.decode(msgspec.json.encode(job.settings()))
-        again = config.restore(stored, {})
+        again = restore_job(stored, {})
         assert msgspec.structs.replace(again, sources={}) == msgspec.structs.replace(job, sources={})
         assert set(again.sources.values()) <= {"the store", "default", "not set"}
 
 
 def test_restore_takes_new_settings_of_pace(prompts: Path) -> None:
-    again = config.restore(everything(prompts).settings(), {"concurrency": 2, "silence_s": 3})
+    again = restore_job(everything(prompts).settings(), {"concurrency": 2, "silence_s": 3})
     assert (again.concurrency, again.silence_s) == (2, 3.0)
     assert again.sources["concurrency"] == "option --concurrency"
     assert again.answer() == everything(prompts).answer()
@@ -430,19 +434,19 @@ def test_restore_takes_new_settings_of_pace(prompts: Path) -> None:
 
 def test_restore_holds_new_settings_to_their_bounds(prompts: Path) -> None:
     with pytest.raises(UsageError, match="concurrency must be auto or a whole number of 1 or more"):
-        config.restore(everything(prompts).settings(), {"concurrency": 0})
+        restore_job(everything(prompts).settings(), {"concurrency": 0})
 
 
 def test_restore_refuses_an_unknown_setting(prompts: Path) -> None:
     with pytest.raises(UsageError, match="concurency"):
-        config.restore(everything(prompts).settings(), {"concurency": 2})
+        restore_job(everything(prompts).settings(), {"concurency": 2})
 
 
 def test_restore_refuses_a_setting_that_changes_answers(prompts: Path) -> None:
     """Else one run would hold answers to two questions."""
     for name in sorted(ANSWER):
         with pytest.raises(UsageError, match=name):
-            config.restore(everything(prompts).settings(), {name: VALUES[BY_NAME[name].kind][1]})
+            restore_job(everything(prompts).settings(), {name: VALUES[BY_NAME[name].kind][1]})
 
 
 def test_answer_holds_what_changes_an_answer_and_nothing_else(prompts: Path) -> None:
@@ -450,25 +454,25 @@ def test_answer_holds_what_changes_an_answer_and_nothing_else(prompts: Path) -> 
     assert set(job.answer()) == ANSWER
     assert set(Params.__struct_fields__) <= ANSWER
     assert job.answer().items() <= job.settings().items()
-    for dial in DIALS:
-        other = config.load(prompts, {**{d.name: VALUES[d.kind][0] for d in DIALS}, dial.name: VALUES[dial.kind][1]}, {})
-        assert (other.answer() != job.answer()) == (dial.name in ANSWER), dial.name
+    for setting in SETTINGS:
+        other = load_job(prompts, {**{d.name: VALUES[d.kind][0] for d in SETTINGS}, setting.name: VALUES[setting.kind][1]}, {})
+        assert (other.answer() != job.answer()) == (setting.name in ANSWER), setting.name
 
 
 def test_settings_hold_the_input_every_dial_and_no_secret(prompts: Path) -> None:
-    job = config.load(prompts, {"model": "m", "api_key_env": "MY_KEY"}, {"MY_KEY": "sk-canary-0001"})
+    job = load_job(prompts, {"model": "m", "api_key_env": "MY_KEY"}, {"MY_KEY": "sk-canary-0001"})
     assert list(job.settings()) == ["input", *NAMES]
     assert "canary" not in repr(job)
 
 
 def test_shown_gives_every_setting_as_json_with_its_source(prompts: Path) -> None:
-    shown = config.shown(everything(prompts))
-    assert [key for key, _, _ in shown] == [dial.key for dial in DIALS]
-    assert all(where == f"option {dial.option}" for dial, (_, _, where) in zip(DIALS, shown, strict=True))
-    assert [msgspec.json.decode(value) for _, value, _ in shown] == [VALUES[dial.kind][0] for dial in DIALS]
+    shown = shown_settings(everything(prompts))
+    assert [key for key, _, _ in shown] == [setting.key for setting in SETTINGS]
+    assert all(where == f"option {setting.option}" for setting, (_, _, where) in zip(SETTINGS, shown, strict=True))
+    assert [msgspec.json.decode(value) for _, value, _ in shown] == [VALUES[setting.kind][0] for setting in SETTINGS]
 
 
 def test_a_prompt_file_is_known_by_its_real_place(prompts: Path) -> None:
     link = prompts.with_name("link.jsonl")
     link.symlink_to(prompts)
-    assert config.load(link, {"model": "m"}, {}).input == prompts.resolve()
+    assert load_job(link, {"model": "m"}, {}).input == prompts.resolve()

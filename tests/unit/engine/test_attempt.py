@@ -12,6 +12,7 @@ from world import Decoder, Exchange, Provider, Server, World, limited
 
 from runner.admission import Standing
 from runner.engine.attempt import Attempts
+from runner.engine.clock import Clock
 from runner.engine.judge import UNREACHED_S, Judge
 from runner.engine.limits import Lanes, Limits
 from runner.engine.retry import RetryPolicy
@@ -19,6 +20,7 @@ from runner.engine.stop import Stop
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, RunStoppedError, StreamError, TransportError
 from runner.interfaces import Heard
 from runner.model import Attempt, Completion, HttpCall, Item, Outcome, Request, Usage
+from runner.text import Redactor
 
 pytestmark = pytest.mark.anyio
 
@@ -126,7 +128,7 @@ class Bench:
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
         self.start = anyio.current_time()
-        self.lanes = Lanes(Limits(ceiling=8, tuned=False), clock=anyio.current_time, draw=Highest())
+        self.lanes = Lanes(Limits(ceiling=8, tuned=False), Clock(monotonic=anyio.current_time, random=Highest()))
         self.lane, self.judge, self.stop = self.lanes.of("m"), Judge(), Stop()
         self.client = Client(list(steps))
         self.emitted: list[Attempt] = []
@@ -139,12 +141,8 @@ class Bench:
             RetryPolicy(attempts=attempts),
             self.judge,
             self.stop,
-            redact=lambda words: words.replace("sk-secret", "[redacted]"),
-            secrets=("sk-secret",),
-            draw=Highest(),
-            clock=anyio.current_time,
-            wall=lambda: WALL_S + self.took_s,
-            sleep=self.sleep,
+            redactor=Redactor(["sk-secret"]),
+            clock=Clock(monotonic=anyio.current_time, wall=lambda: WALL_S + self.took_s, sleep=self.sleep, random=Highest()),
         )
 
     @property

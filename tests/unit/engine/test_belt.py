@@ -1,4 +1,4 @@
-"""Nothing on a belt is lost or comes twice, whoever waits and whoever gives up waiting."""
+"""Nothing on a queue is lost or comes twice, whoever waits and whoever gives up waiting."""
 
 import asyncio
 import random
@@ -7,26 +7,26 @@ import anyio
 import pytest
 from virtual import BACKEND
 
-from runner.engine.bounded_queue import Belt
+from runner.engine.bounded_queue import BoundedQueue
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [BACKEND], ids=["virtual"])]
 
 
 async def test_things_come_off_in_order_and_no_more_than_there_is_room() -> None:
-    belt = Belt[int](3)
-    assert [belt.offer(number) for number in range(5)] == [True, True, True, False, False]
-    assert (len(belt), belt.waited_for, belt.over) == (3, False, False)
-    assert (belt.take(2), belt.take(2), belt.take(2)) == ([0, 1], [2], [])
+    queue = BoundedQueue[int](3)
+    assert [queue.offer(number) for number in range(5)] == [True, True, True, False, False]
+    assert (len(queue), queue.waited_for, queue.over) == (3, False, False)
+    assert (queue.take(2), queue.take(2), queue.take(2)) == ([0, 1], [2], [])
 
 
 @pytest.mark.parametrize("room", [1, 2, 3, 10])
 async def test_who_waits_for_room_is_woken_when_half_is_free(room: int) -> None:
-    belt = Belt[int](room)
+    queue = BoundedQueue[int](room)
     put = []
 
     async def feed() -> None:
         for number in range(3 * room):
-            await belt.put(number)
+            await queue.put(number)
             put.append(number)
 
     async with anyio.create_task_group() as group:
@@ -36,41 +36,41 @@ async def test_who_waits_for_room_is_woken_when_half_is_free(room: int) -> None:
         taken = 0
         while len(put) == room:
             assert room - taken > room // 2
-            belt.take(1)
+            queue.take(1)
             taken += 1
             await anyio.sleep(1)
         assert room - taken <= room // 2
-        assert (len(belt), len(put)) == (room, room + taken)
+        assert (len(queue), len(put)) == (room, room + taken)
         group.cancel_scope.cancel()
 
 
 async def test_what_was_put_on_before_the_end_comes_off_and_then_nothing() -> None:
-    belt = Belt[int](2)
+    queue = BoundedQueue[int](2)
     ends = []
 
     async def work() -> None:
-        ends.append(await belt.wait())
+        ends.append(await queue.wait())
 
     async with anyio.create_task_group() as group:
         for _ in range(3):
             group.start_soon(work)
         await anyio.sleep(1)
-        assert belt.waited_for
-        belt.close()
+        assert queue.waited_for
+        queue.close()
     assert ends == [False] * 3
-    belt = Belt[int](2)
-    belt.offer(1)
-    belt.close()
-    assert (belt.over, await belt.wait(), belt.take(9), belt.over, await belt.wait()) == (False, True, [1], True, False)
+    queue = BoundedQueue[int](2)
+    queue.offer(1)
+    queue.close()
+    assert (queue.over, await queue.wait(), queue.take(9), queue.over, await queue.wait()) == (False, True, [1], True, False)
 
 
 async def test_one_thing_wakes_one_and_who_gives_up_passes_it_on() -> None:
-    belt = Belt[int](2)
+    queue = BoundedQueue[int](2)
     woken = []
 
     async def work(name: str) -> None:
-        if await belt.wait():
-            woken.append((name, belt.take(1)))
+        if await queue.wait():
+            woken.append((name, queue.take(1)))
 
     tasks = []
     for name in "abcd":
@@ -78,25 +78,25 @@ async def test_one_thing_wakes_one_and_who_gives_up_passes_it_on() -> None:
         await anyio.sleep(1)
     tasks[1].cancel()
     await anyio.sleep(1)
-    belt.offer(1)
+    queue.offer(1)
     # it is woken already, and will not take it
     tasks[0].cancel()
     await anyio.sleep(1)
     assert woken == [("c", [1])]
-    assert belt.waited_for
-    belt.close()
+    assert queue.waited_for
+    queue.close()
     await tasks[3]
-    assert not belt.waited_for
+    assert not queue.waited_for
 
 
 @pytest.mark.parametrize("seed", range(30))
 async def test_everything_is_taken_once_whatever_happens_around(seed: int) -> None:
     draw = random.Random(seed)
-    belt, taken, put = Belt[int](draw.randint(1, 5)), list[int](), list[int]()
+    queue, taken, put = BoundedQueue[int](draw.randint(1, 5)), list[int](), list[int]()
 
     async def feed() -> None:
         for number in range(100):
-            await belt.put(number)
+            await queue.put(number)
             put.append(number)
             if draw.random() < 0.3:
                 await anyio.sleep(draw.uniform(0, 0.01))
@@ -104,9 +104,9 @@ async def test_everything_is_taken_once_whatever_happens_around(seed: int) -> No
     async def work() -> None:
         while True:
             with anyio.move_on_after(draw.uniform(0, 0.01)):
-                if not await belt.wait():
+                if not await queue.wait():
                     return
-                taken.extend(belt.take(draw.randint(1, 4)))
+                taken.extend(queue.take(draw.randint(1, 4)))
                 await anyio.sleep(draw.uniform(0, 0.01))
 
     with anyio.fail_after(100):
@@ -115,5 +115,5 @@ async def test_everything_is_taken_once_whatever_happens_around(seed: int) -> No
                 crew.start_soon(work)
             async with anyio.create_task_group() as feeders:
                 feeders.start_soon(feed)
-            belt.close()
+            queue.close()
     assert taken == put == list(range(100))

@@ -9,7 +9,7 @@ import anyio.lowlevel
 import pytest
 from virtual import BACKEND
 
-from runner.engine import pipeline as engine
+from runner.engine import pipeline
 from runner.engine.stop import Stop
 from runner.errors import StoreError
 from runner.interfaces import Emit
@@ -68,7 +68,7 @@ async def test_cancelling_loses_no_finished_result(seed: int) -> None:
     scope = anyio.CancelScope()
     bench = Bench(seed, save_s=0.01, end_after=20 + seed * 37, end=scope.cancel)
     with scope:
-        await engine.run(numbers(100_000), bench.handle, bench.save, workers=32, stop=Stop())
+        await pipeline.run(numbers(100_000), bench.handle, bench.save, workers=32, stop=Stop())
     assert scope.cancelled_caught
     assert len(bench.finished) >= bench.end_after
     assert sorted(bench.saved) == sorted(bench.finished)
@@ -80,7 +80,7 @@ async def test_abort_loses_no_finished_result(seed: int) -> None:
     stop = Stop()
     second = partial(stop.request, "second Ctrl-C", grace_s=0)
     bench = Bench(seed, save_s=0.01, end_after=20 + seed * 37, end=second)
-    await engine.run(numbers(100_000), bench.handle, bench.save, workers=32, stop=stop)
+    await pipeline.run(numbers(100_000), bench.handle, bench.save, workers=32, stop=stop)
     assert len(bench.finished) >= bench.end_after
     assert sorted(bench.saved) == sorted(bench.finished)
 
@@ -94,7 +94,7 @@ async def test_a_crash_in_one_worker_loses_no_finished_result_and_surfaces() -> 
         return await bench.handle(item, emit)
 
     with pytest.raises(RuntimeError, match="broken inside"):
-        await engine.run(numbers(100_000), handle, bench.save, workers=32, stop=Stop())
+        await pipeline.run(numbers(100_000), handle, bench.save, workers=32, stop=Stop())
     assert sorted(bench.saved) == sorted(bench.finished)
 
 
@@ -106,14 +106,14 @@ async def test_a_stop_lets_work_in_flight_finish_and_starts_nothing_new() -> Non
             stop.request("enough", grace_s=30)
         return await bench.handle(item, emit)
 
-    await engine.run(numbers(100_000), handle, bench.save, workers=8, stop=stop)
+    await pipeline.run(numbers(100_000), handle, bench.save, workers=8, stop=stop)
     assert sorted(bench.saved) == sorted(bench.started)
     assert len(bench.started) <= 41 + 8
 
 
 async def test_all_items_are_saved_once_by_one_writer() -> None:
     bench = Bench()
-    await engine.run(numbers(500), bench.handle, bench.save, workers=16, stop=Stop())
+    await pipeline.run(numbers(500), bench.handle, bench.save, workers=16, stop=Stop())
     assert sorted(bench.saved, key=int) == [str(number) for number in range(500)]
     assert bench.most_saving == 1
 
@@ -125,7 +125,7 @@ async def test_outcomes_from_the_source_need_no_worker() -> None:
         yield an_item(1)
         yield an_outcome(an_item(2))
 
-    await engine.run(source(), bench.handle, bench.save, workers=2, stop=Stop())
+    await pipeline.run(source(), bench.handle, bench.save, workers=2, stop=Stop())
     assert sorted(bench.saved) == ["1", "2"]
     assert bench.started == ["1"]
 
@@ -141,7 +141,7 @@ async def test_emitted_attempts_reach_the_writer() -> None:
     async def save(entries: list[Entry]) -> None:
         seen.extend(entries)
 
-    await engine.run(numbers(10), handle, save, workers=2, stop=Stop())
+    await pipeline.run(numbers(10), handle, save, workers=2, stop=Stop())
     assert sum(isinstance(entry, Attempt) for entry in seen) == 10
     assert sum(isinstance(entry, Outcome) for entry in seen) == 10
 
@@ -157,7 +157,7 @@ async def test_a_failing_store_stops_everything_and_gets_one_more_try() -> None:
         await bench.save(entries)
 
     with pytest.raises(StoreError, match="disk full"):
-        await engine.run(numbers(100_000), bench.handle, save, workers=8, stop=Stop())
+        await pipeline.run(numbers(100_000), bench.handle, save, workers=8, stop=Stop())
     assert len(calls) == 4
     assert sorted(bench.saved) == sorted(bench.finished)
 
@@ -168,7 +168,7 @@ async def test_a_store_that_never_answers_cannot_hang_a_cancelled_run() -> None:
 
     bench = Bench()
     with anyio.move_on_after(0.05) as scope, pytest.raises(StoreError, match=r"within 0\.05 s"):
-        await engine.run(numbers(100), bench.handle, save, workers=4, stop=Stop(), save_limit_s=0.05)
+        await pipeline.run(numbers(100), bench.handle, save, workers=4, stop=Stop(), save_limit_s=0.05)
     assert scope.cancel_called
 
 
@@ -179,13 +179,13 @@ async def test_an_error_of_the_source_surfaces() -> None:
 
     bench = Bench()
     with pytest.raises(OSError, match="went away"):
-        await engine.run(source(), bench.handle, bench.save, workers=2, stop=Stop())
+        await pipeline.run(source(), bench.handle, bench.save, workers=2, stop=Stop())
     assert sorted(bench.saved) == sorted(bench.finished)
 
 
 async def test_nothing_to_do_ends_at_once() -> None:
     bench = Bench()
-    await engine.run(numbers(0), bench.handle, bench.save, workers=4, stop=Stop())
+    await pipeline.run(numbers(0), bench.handle, bench.save, workers=4, stop=Stop())
     assert bench.saved == []
 
 
@@ -219,15 +219,15 @@ async def test_more_work_when_items_wait_and_more_are_wanted() -> None:
 
     async def watch() -> None:
         nonlocal wanted
-        for wish in (4, 10, 10, 25, 7):
-            wanted = wish
-            await anyio.sleep(3 * engine.GROW_S)
+        for options in (4, 10, 10, 25, 7):
+            wanted = options
+            await anyio.sleep(3 * pipeline.GROW_S)
             seen.append(crew.at_work)
         crew.go.set()
 
     async with anyio.create_task_group() as group:
         group.start_soon(watch)
-        await engine.run(numbers(200), crew.handle, nowhere, workers=4, stop=Stop(), wanted=lambda: wanted)
+        await pipeline.run(numbers(200), crew.handle, nowhere, workers=4, stop=Stop(), wanted=lambda: wanted)
     # their number grows and never falls
     assert seen == [4, 10, 10, 25, 25]
     assert crew.most == 25
@@ -248,7 +248,7 @@ async def test_no_more_work_than_there_are_items() -> None:
 
     async with anyio.create_task_group() as group:
         group.start_soon(watch)
-        await engine.run(numbers(3), crew.handle, nowhere, workers=8, stop=Stop(), wanted=wanted)
+        await pipeline.run(numbers(3), crew.handle, nowhere, workers=8, stop=Stop(), wanted=wanted)
     assert asked == []
 
 
@@ -267,7 +267,7 @@ async def test_nobody_is_taken_on_when_the_run_is_to_stop() -> None:
 
     async with anyio.create_task_group() as group:
         group.start_soon(watch)
-        await engine.run(numbers(200), crew.handle, nowhere, workers=2, stop=stop, wanted=lambda: wanted)
+        await pipeline.run(numbers(200), crew.handle, nowhere, workers=2, stop=stop, wanted=lambda: wanted)
     assert crew.most == 2
 
 
@@ -279,14 +279,14 @@ async def test_a_crew_that_ends_at_any_moment_while_more_are_wanted_is_no_error(
     async def handle(item: Item, emit: Emit) -> Outcome | None:
         nonlocal wanted
         wanted += draw.randrange(3)
-        await anyio.sleep(draw.uniform(0, 4 * engine.GROW_S))
+        await anyio.sleep(draw.uniform(0, 4 * pipeline.GROW_S))
         return an_outcome(item)
 
     async def save(entries: list[Entry]) -> None:
         saved.extend(entry.key for entry in entries)
 
     count = draw.randrange(200)
-    await engine.run(numbers(count), handle, save, workers=1, stop=Stop(), wanted=lambda: wanted)
+    await pipeline.run(numbers(count), handle, save, workers=1, stop=Stop(), wanted=lambda: wanted)
     assert sorted(saved, key=int) == [str(number) for number in range(count)]
 
 
@@ -306,7 +306,7 @@ async def test_a_slow_source_is_waited_for_and_its_late_items_are_worked_on() ->
 
     async with anyio.create_task_group() as group:
         group.start_soon(watch)
-        await engine.run(source(), crew.handle, nowhere, workers=1, stop=Stop(), wanted=lambda: most)
+        await pipeline.run(source(), crew.handle, nowhere, workers=1, stop=Stop(), wanted=lambda: most)
 
 
 @in_virtual_time
@@ -321,7 +321,7 @@ async def test_what_is_finished_is_saved_at_once_and_waits_for_no_timer_and_for_
     async def save(entries: list[Entry]) -> None:
         saved.update((entry.key, anyio.current_time()) for entry in entries)
 
-    await engine.run(numbers(20), handle, save, workers=20, stop=Stop())
+    await pipeline.run(numbers(20), handle, save, workers=20, stop=Stop())
     assert len(saved) == 20
     # a turn of this loop takes a millionth of a second, and nothing but a timer takes longer
     assert max(saved[key] - finished[key] for key in finished) < 0.001
@@ -338,7 +338,7 @@ async def test_entries_that_come_turn_by_turn_are_written_together_but_not_waite
     async def save(entries: list[Entry]) -> None:
         sizes.append(len(entries))
 
-    await engine.run(numbers(1000), handle, save, workers=1, stop=Stop())
+    await pipeline.run(numbers(1000), handle, save, workers=1, stop=Stop())
     assert sum(sizes) == 1000
-    assert max(sizes) <= engine.TURNS + 1
+    assert max(sizes) <= pipeline.TURNS + 1
     assert len(sizes) < 500

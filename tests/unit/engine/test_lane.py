@@ -12,6 +12,7 @@ from virtual import BACKEND, run
 from world import REFUSED, Server, World, an_item, busy, limited
 
 from runner.admission import Permit, Standing
+from runner.engine.clock import Clock
 from runner.engine.limits import Kind, Lane, Lanes, Limits
 from runner.engine.limits.pause import LONGEST_S
 from runner.engine.limits.waiting import PARKED_S
@@ -34,9 +35,7 @@ def lanes(ceiling: int = 8, *, tuned: bool = False, **per_minute: float) -> Lane
     start = anyio.current_time()
     return Lanes(
         Limits(ceiling=ceiling, tuned=tuned, per_minute=limits),
-        clock=anyio.current_time,
-        wall=lambda: WALL_S + anyio.current_time() - start,
-        draw=random.Random(1),
+        Clock(monotonic=anyio.current_time, wall=lambda: WALL_S + anyio.current_time() - start, random=random.Random(1)),
     )
 
 

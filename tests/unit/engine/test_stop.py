@@ -1,4 +1,4 @@
-"""One wish to end: asked once, ends the free waits at once, and only those."""
+"""One options to end: asked once, ends the free waits at once, and only those."""
 
 import anyio
 import pytest

@@ -14,11 +14,11 @@ import pytest
 
 import runner
 from runner.errors import StoreError, UsageError
-from runner.exports import file as outputs
+from runner.exports.file import open_output
 from runner.model import Attempt, Completion, Outcome, Usage
 from runner.store import database
-from runner.store import runs as ledger
 from runner.store.checkpoint import RunStore
+from runner.store.runs import open_run
 
 OURS = [
     "status", "text", "finish_reason", "error_code", "error", "served_model", "input_tokens", "output_tokens", "cached_tokens",
@@ -75,7 +75,7 @@ def filled(path: Path, *outcomes: Outcome) -> Path:
 
     async def fill() -> None:
         database.prepare(path, create=True)
-        opened = ledger.open_run(path, path.parent / "p.jsonl", {"model": "m"}, {"model": "m"}, new=True)
+        opened = open_run(path, path.parent / "p.jsonl", {"model": "m"}, {"model": "m"}, new=True)
         async with RunStore.own(path, opened.id) as store:
             await store.save(outcomes)
 
@@ -283,7 +283,7 @@ def test_an_export_replaces_the_old_file_in_one_step(store: Path, out: Path) -> 
 
 
 def break_in_the_middle(path: Path) -> None:
-    with outputs.opened(path) as file:
+    with open_output(path) as file:
         file.write("half a file")
         file.flush()
         raise ZeroDivisionError
@@ -299,7 +299,7 @@ def test_an_export_that_breaks_leaves_the_old_file_and_no_other(out: Path, old: 
 
 
 def test_a_file_appears_only_when_it_is_whole(out: Path) -> None:
-    with outputs.opened(out / "a.csv") as file:
+    with open_output(out / "a.csv") as file:
         file.write("half")
         file.flush()
         assert not (out / "a.csv").exists()

@@ -5,14 +5,14 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.inputs.duplicates import Gathered
+from runner.inputs.duplicates import HashCollector
 
 SIGNED = st.integers(-(1 << 63), (1 << 63) - 1)
 
 
 @given(st.lists(st.sampled_from([-(1 << 63), -1, 0, 1, 7, (1 << 63) - 1]) | SIGNED, max_size=60))
 def test_it_agrees_with_plain_counting(hashes: list[int]) -> None:
-    gathered = Gathered()
+    gathered = HashCollector()
     for hashed in hashes:
         gathered.add(hashed)
     found = gathered.repeats()
@@ -28,7 +28,7 @@ def test_it_agrees_with_plain_counting(hashes: list[int]) -> None:
 
 def test_what_it_keeps_is_counted_in_bytes() -> None:
     """Every hash twice is the most that it has to remember; objects would be five times as large."""
-    gathered = Gathered()
+    gathered = HashCollector()
     for number in range(20_000):
         gathered.add((number // 2) * 1_000_003 * 1_000_003)
     found = gathered.repeats()

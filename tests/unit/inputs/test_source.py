@@ -16,10 +16,10 @@ from runner.inputs.formats import jsonl
 from runner.inputs.keys import base_key, keyed
 from runner.inputs.prompts import Template
 from runner.model import Attempt, Completion, Entry, Item, Outcome, Params, Row, Settled
-from runner.session.prepare import reader
+from runner.session.prepare import open_input
 from runner.store import database
-from runner.store import runs as ledger
 from runner.store.checkpoint import RunStore
+from runner.store.runs import open_run
 
 pytestmark = pytest.mark.anyio
 
@@ -74,7 +74,7 @@ def written(path: Path, rows: Iterable[Any]) -> scan.Input:
     """A prompt file of objects, or of lines as they stand."""
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     path.write_text("".join(line + "\n" for line in lines))
-    return reader(path)
+    return open_input(path)
 
 
 async def to_do(
@@ -88,7 +88,15 @@ async def to_do(
 ) -> tuple[list[Item | Outcome], source.Counts]:
     counts = source.Counts()
     found = scan.scan(prompts)
-    items = source.items(prompts, found, template, store, counts, fresh=fresh, retry_failed=retry_failed, limit=limit)
+    items = source.items(
+        prompts,
+        found,
+        template,
+        store,
+        counts,
+        source.Selection(fresh=fresh, retry_failed=retry_failed, limit=limit),
+        source.Look(),
+    )
     return [one async for one in items], counts
 
 
@@ -328,7 +336,7 @@ async def test_what_is_appended_after_opening_belongs_to_the_next_session(tmp_pa
     with path.open("a") as file:
         file.write('{"prompt": "b"}\n')
     assert scan.scan(prompts).rows == 1
-    assert scan.digest(prompts) == before != scan.digest(reader(path))
+    assert scan.digest(prompts) == before != scan.digest(open_input(path))
     assert prompts_of((await to_do(prompts, Memory()))[0]) == ["a"]
 
 
@@ -374,7 +382,7 @@ async def test_no_unchanged_row_of_an_edited_file_comes_again(tmp_path: Path, ed
     rows, unknown = edits()[edit]
     path, store_path = tmp_path / "p.jsonl", tmp_path / "runner.db"
     database.prepare(store_path, create=True)
-    opened = ledger.open_run(store_path, path, {}, {}, new=False)
+    opened = open_run(store_path, path, {}, {}, new=False)
     async with RunStore.own(store_path, opened.id) as store:
         assert len(await answer_all(written(path, ROWS), store)) == len(ROWS)
         prompts = written(path, rows)
@@ -409,19 +417,9 @@ async def a_look(
 ) -> tuple[source.Look, list[Item | Outcome], source.Counts]:
     """Look, and give what is to be done then, as a session does."""
     found, counts = scan.scan(prompts), source.Counts()
-    look = await source.look(prompts, found, store, limit=None, failed_too=not retry_failed, accept_changes=accept_changes)
-    items = source.items(
-        prompts,
-        found,
-        TEMPLATE,
-        store,
-        counts,
-        fresh=False,
-        retry_failed=retry_failed,
-        limit=None,
-        accept_changes=accept_changes,
-        untouched=look.untouched,
-    )
+    selection = source.Selection(retry_failed=retry_failed, accept_changes=accept_changes)
+    look = await source.look(prompts, found, store, selection)
+    items = source.items(prompts, found, TEMPLATE, store, counts, selection, look)
     return look, [one async for one in items], counts
 
 
@@ -435,7 +433,7 @@ def tens(monkeypatch: pytest.MonkeyPatch) -> None:
 async def real(tmp_path: Path) -> AsyncIterator[RunStore]:
     path = tmp_path / "runner.db"
     database.prepare(path, create=True)
-    opened = ledger.open_run(path, tmp_path / "p.jsonl", {}, {}, new=False)
+    opened = open_run(path, tmp_path / "p.jsonl", {}, {}, new=False)
     async with RunStore.own(path, opened.id) as store:
         yield store
 
@@ -504,12 +502,10 @@ async def test_a_file_that_changes_between_the_look_and_the_session_loses_no_row
     path = tmp_path / "p.jsonl"
     prompts = written(path, A_HUNDRED)
     await answer_all(prompts, real)
-    look = await source.look(prompts, scan.scan(prompts), real, limit=None, failed_too=True)
+    look = await source.look(prompts, scan.scan(prompts), real, source.Selection())
     prompts = written(path, [*A_HUNDRED[:40], {"id": "x", "prompt": "x"}, *A_HUNDRED[41:]])
     counts, found = source.Counts(), scan.scan(prompts)
-    items = source.items(
-        prompts, found, TEMPLATE, real, counts, fresh=False, retry_failed=False, limit=None, untouched=look.untouched
-    )
+    items = source.items(prompts, found, TEMPLATE, real, counts, source.Selection(), look)
     assert prompts_of([one async for one in items]) == ["x"]
     assert counts.settled == 99
 
@@ -519,7 +515,7 @@ async def test_broken_rows_that_have_gone_are_forgotten_among_settled_ones(tmp_p
     path = tmp_path / "p.jsonl"
     todo, _ = await to_do(written(path, [*A_HUNDRED[:95], "{oops"]), real)
     await real.save([answered(one) for one in todo])
-    assert (await real.known()).broken == 1
+    assert (await real.counts()).broken == 1
     _, todo, counts = await a_look(written(path, A_HUNDRED[:90]), real)
     assert (todo, counts.settled) == ([], 90)
-    assert (await real.known()).broken == 0
+    assert (await real.counts()).broken == 0

@@ -2,13 +2,14 @@
 
 import pytest
 
-from runner.providers.classify import MONEY_CODES, TYPE_STATUS, Ruling, classify, status_of
+from runner.providers.classify import MONEY_CODES, TYPE_STATUS, Names, Refusal, Ruling, classify, status_of
 
 STOPS = ("auth", "billing", "not_found", "redirect")
 
 
 def ruled(status, type_=None, code=None, message="", headers=None, **more):
-    return classify(status, type_, code, message, headers or {}, **more)
+    refusal = Refusal(type=type_, code=code, message=message, details=more.pop("details", ()))
+    return classify(status, refusal, headers or {}, Names(**more))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def test_too_large_by_name() -> None:
 @pytest.mark.parametrize("status", [*range(100, 600), None])
 def test_the_server_s_wish_turns_retry_and_fail_but_never_a_stop(status) -> None:
     plain = ruled(status)
-    no, yes = (ruled(status, headers={"x-should-retry": wish}) for wish in ("false", " TRUE "))
+    no, yes = (ruled(status, headers={"x-should-retry": options}) for options in ("false", " TRUE "))
     if plain.verdict == "stop":
         assert plain == no == yes
         assert plain.code in STOPS

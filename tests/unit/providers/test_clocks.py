@@ -9,7 +9,7 @@ import pytest
 import virtual
 
 from runner.errors import AttemptError, AttemptTimeoutError, TransportError
-from runner.providers.http import timeouts as module
+from runner.providers.http import timeouts
 from runner.providers.http.timeouts import TICK_S, Clocks, Deadlines, Watch
 
 pytestmark = pytest.mark.anyio
@@ -24,7 +24,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def _one_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "monotonic", now)
+    monkeypatch.setattr(timeouts, "monotonic", now)
 
 
 def now() -> float:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from runner.errors import ProviderError
 from runner.providers.refusal import Names, Refusal, from_status, from_stream, of, quote, read
+from runner.text import Redactor
 
 KEY = "my-own-key-0123456789"
 
@@ -133,20 +134,20 @@ def test_no_key_is_ever_quoted() -> None:
             assert secret not in str(got)
             assert secret not in (got.provider_code or "")
         assert KEY not in repr(Names(key=KEY))
-    assert quote("task-management, sk-ill", None) == "task-management, sk-ill"
-    assert quote("x marks the spot", "x") == "x marks the spot"
+    assert quote("task-management, sk-ill", Redactor()) == "task-management, sk-ill"
+    assert quote("x marks the spot", Redactor(["x"])) == "x marks the spot"
 
 
 def test_no_key_survives_the_cut() -> None:
     for lead in range(250, 310):
-        assert "sk-" not in quote("a" * lead + " sk-abcdefghijklmnop", None)
-        assert KEY[:6] not in quote("a" * lead + " " + KEY, KEY)
+        assert "sk-" not in quote("a" * lead + " sk-abcdefghijklmnop", Redactor())
+        assert KEY[:6] not in quote("a" * lead + " " + KEY, Redactor([KEY]))
 
 
 def test_quotes_are_one_short_line() -> None:
-    assert quote(" a\r\n\tb\x1b[31m\x00\u202ec\ud800 ", None) == "a b [31m c"
-    assert quote("x" * 301, None) == "x" * 299 + "…"
-    assert quote("x" * 300, None) == "x" * 300
+    assert quote(" a\r\n\tb\x1b[31m\x00\u202ec\ud800 ", Redactor()) == "a b [31m c"
+    assert quote("x" * 301, Redactor()) == "x" * 299 + "…"
+    assert quote("x" * 300, Redactor()) == "x" * 300
 
 
 @given(st.integers(100, 599), st.binary(max_size=80), st.dictionaries(st.just("retry-after"), st.text(max_size=5)))

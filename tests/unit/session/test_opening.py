@@ -12,10 +12,10 @@ from runner.errors import UsageError
 from runner.inputs import scan
 from runner.inputs.prompts import Template
 from runner.model import Params, Row
-from runner.session import prepare as opening
+from runner.session import prepare
 from runner.store import database
-from runner.store import runs as ledger
 from runner.store.checkpoint import RunStore
+from runner.store.runs import open_run
 
 pytestmark = pytest.mark.anyio
 
@@ -24,16 +24,16 @@ TEMPLATE = Template(model="m", system=None, params=Params())
 
 def written(path: Path, rows: Iterable[Any]) -> scan.Input:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return opening.reader(path)
+    return prepare.open_input(path)
 
 
 async def looked_through(store: Path, given: scan.Input) -> scan.Scan:
     """What a session does before it sends anything."""
     digest = scan.digest(given)
-    found = opening.scanned(given, store, digest)
+    found = prepare.scan_once(given, store, digest)
     scan.refuse_duplicates(found, given.path)
     database.prepare(store, create=True)
-    run = ledger.open_run(store, given.path, {"model": "m"}, {"model": "m"}, new=False)
+    run = open_run(store, given.path, {"model": "m"}, {"model": "m"}, new=False)
     async with RunStore.own(store, run.id) as own:
         await own.begin(rows=found.rows, digest=digest, identical=found.identical)
     return found
@@ -50,7 +50,7 @@ async def test_an_input_that_has_not_changed_is_not_looked_through_again(tmp_pat
     store, path = tmp_path / "runner.db", tmp_path / "p.jsonl"
     given = written(path, [{"id": str(n), "prompt": "x"} for n in range(7)])
     first = await looked_through(store, given)
-    again = opening.scanned(unread(given), store, scan.digest(given))
+    again = prepare.scan_once(unread(given), store, scan.digest(given))
     assert (again.rows, len(again.repeated), again.doubled) == (first.rows, 0, 0) == (7, 0, 0)
 
 
@@ -61,7 +61,7 @@ async def test_an_input_that_has_changed_is_looked_through(tmp_path: Path) -> No
         await looked_through(store, written(path, [{"id": "a", "prompt": "x"}, {"id": "a", "prompt": "x"}]))
     # and that refusal is not forgotten
     with pytest.raises(UsageError, match="more than once"):
-        await looked_through(store, opening.reader(path))
+        await looked_through(store, prepare.open_input(path))
 
 
 async def test_the_same_bytes_under_another_name_are_looked_through(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ async def test_the_same_bytes_under_another_name_are_looked_through(tmp_path: Pa
     await looked_through(store, given)
     other = written(tmp_path / "q.jsonl", [{"id": "a", "prompt": "x"}])
     with pytest.raises(AssertionError, match="read again"):
-        opening.scanned(unread(other), store, scan.digest(other))
+        prepare.scan_once(unread(other), store, scan.digest(other))
 
 
 async def test_rows_that_are_alike_are_told_apart_in_every_session(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ async def test_rows_that_are_alike_are_told_apart_in_every_session(tmp_path: Pat
 
 def test_of_broken_rows_the_first_are_kept_and_all_are_counted() -> None:
     rows = [Row(line=n, fields={"id": str(n)}) for n in range(1, 2501)]
-    found = opening.broken_rows(scan.Input(Path("p"), 0, lambda: (row for row in rows)), TEMPLATE)
+    found = prepare.broken_rows(scan.Input(Path("p"), 0, lambda: (row for row in rows)), TEMPLATE)
     assert (found.number, len(found.first), found.first[0][0], found.first[-1][0]) == (2500, 1000, 1, 1000)
 
 

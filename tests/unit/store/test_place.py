@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.store import filesystem as place
+from runner.store import filesystem
 
 MOUNTS = """\
 21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
@@ -37,12 +37,12 @@ broken line
     ],
 )
 def test_x7_the_file_system_under_a_folder(folder: str, kind: str) -> None:
-    assert place.kind(Path(folder), MOUNTS) == kind
+    assert filesystem.kind(Path(folder), MOUNTS) == kind
 
 
 def test_nothing_is_told_by_an_empty_list() -> None:
-    assert place.kind(Path("/x"), "") is None
+    assert filesystem.kind(Path("/x"), "") is None
 
 
 def test_a_folder_of_this_machine_is_no_network(tmp_path: Path) -> None:
-    assert place.network(tmp_path) is None
+    assert filesystem.network(tmp_path) is None

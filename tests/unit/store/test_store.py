@@ -19,16 +19,16 @@ from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import runner
-from runner.config import job as config
+from runner.config.job import load_job
 from runner.errors import RunLockedError, StoreError, UsageError
 from runner.model import Attempt, Completion, Entry, LaneState, Outcome, Pace, Usage
-from runner.session import prepare as opening
-from runner.session.options import Wish
+from runner.session import prepare
+from runner.session.options import SessionOptions
 from runner.store import connection, database
-from runner.store import runs as ledger
-from runner.store.checkpoint import _BETWEEN, _DONE_ONLY, _SETTLED, _TRIED, Known, RunStore
+from runner.store.checkpoint import _BETWEEN, _DONE_ONLY, _SETTLED, _TRIED, RunCounts, RunStore
 from runner.store.lock import held
 from runner.store.reader import StoreReader
+from runner.store.runs import FoundRun, answer_fingerprint, find_run, get_run, open_run
 from runner.store.schema import APPLICATION_ID, VERSION
 from runner.store.totals import _sums
 
@@ -47,8 +47,8 @@ def path(tmp_path: Path) -> Path:
     return found
 
 
-def begin(path: Path, answer: dict[str, Any] = ANSWER, *, name: str = "p.jsonl", new: bool = False) -> ledger.Opened:
-    return ledger.open_run(path, path.parent / name, {**SETTINGS, **answer}, answer, new=new)
+def begin(path: Path, answer: dict[str, Any] = ANSWER, *, name: str = "p.jsonl", new: bool = False) -> FoundRun:
+    return open_run(path, path.parent / name, {**SETTINGS, **answer}, answer, new=new)
 
 
 def an_attempt(key: str, number: int = 1, *, error: str | None = None, usage: Usage | None = None, **more: Any) -> Attempt:
@@ -272,13 +272,13 @@ def test_a_store_of_somebody_else_is_refused_in_a_sentence(path: Path, how: str)
 def test_the_same_settings_are_the_same_run(path: Path) -> None:
     again = begin(path)
     assert (again.id, again.existed, again.finished, again.differs_from) == (1, True, False, None)
-    found = ledger.find_run(path, path.parent / "p.jsonl", ANSWER)
+    found = find_run(path, path.parent / "p.jsonl", ANSWER)
     assert found is not None
     assert found.id == 1
 
 
 def test_settings_of_pace_stay_in_the_run_and_are_brought_up_to_date(path: Path) -> None:
-    opened = ledger.open_run(path, path.parent / "p.jsonl", {**SETTINGS, "concurrency": 2}, ANSWER, new=False)
+    opened = open_run(path, path.parent / "p.jsonl", {**SETTINGS, "concurrency": 2}, ANSWER, new=False)
     assert (opened.id, opened.existed) == (1, True)
     with StoreReader(path) as reader:
         assert reader.run(1).settings == {**SETTINGS, "concurrency": 2}
@@ -330,19 +330,19 @@ def test_a_moved_input_is_found_by_the_reader_before_any_run(path: Path, tmp_pat
 def test_nothing_is_found_without_a_store_and_none_is_made(tmp_path: Path) -> None:
     prompts = tmp_path / "p.jsonl"
     prompts.touch()
-    job = config.load(prompts, {"model": "m"}, {})
-    assert opening.finished_run(job, tmp_path / "runner.db", Wish(), "") is None
+    job = load_job(prompts, {"model": "m"}, {})
+    assert prepare.finished_run(job, tmp_path / "runner.db", SessionOptions(), "") is None
     assert list(tmp_path.iterdir()) == [prompts]
 
 
 def test_a_run_by_number(path: Path) -> None:
-    assert ledger.get_run(path, 1).id == 1
+    assert get_run(path, 1).id == 1
     with pytest.raises(UsageError, match="there is no run 9"):
-        ledger.get_run(path, 9)
+        get_run(path, 9)
 
 
 def test_the_fingerprint_does_not_depend_on_the_order_of_settings() -> None:
-    assert ledger.answer_fingerprint(dict(reversed(ANSWER.items()))) == ledger.answer_fingerprint(ANSWER)
+    assert answer_fingerprint(dict(reversed(ANSWER.items()))) == answer_fingerprint(ANSWER)
 
 
 # --- saving -----------------------------------------------------------------------------------------------------------
@@ -351,7 +351,7 @@ def test_the_fingerprint_does_not_depend_on_the_order_of_settings() -> None:
 async def test_what_was_saved_is_read_back(path: Path) -> None:
     async with RunStore.own(path, 1) as store:
         await store.save([an_attempt("a", error="cut", sent=False), done("a", 4, number=2), failed("b", 5)])
-        assert await store.known() == Known(done=1, failed=1, broken=0, attempted=True)
+        assert await store.counts() == RunCounts(done=1, failed=1, broken=0, attempted=True)
         found = await store.settled(["a", "b", "c"])
     assert set(found) == {"a", "b"}
     a, b = found["a"], found["b"]
@@ -404,7 +404,7 @@ async def test_a_failure_overwrites_no_answer_also_to_another_question(path: Pat
         await store.save([done("a", 1)])
         await store.save([an_attempt("a", 2, error="cut"), failed("a", 2, number=3, kept=kept)])
         found = (await store.settled(["a"]))["a"]
-        assert await store.known() == Known(done=1, failed=0, broken=0, attempted=True)
+        assert await store.counts() == RunCounts(done=1, failed=0, broken=0, attempted=True)
     assert (found.status, found.fingerprint, found.attempts) == ("done", -(2**63) + 1, 3 if kept else 1)
     with StoreReader(path) as reader:
         (one,), books = reader.results(1), reader.books(1)
@@ -486,7 +486,7 @@ async def test_runs_do_not_see_each_other(path: Path) -> None:
         await store.save([done("a"), an_attempt("b", error="cut")])
     async with RunStore.own(path, 2) as store:
         assert await store.settled(["a", "b"]) == {}
-        assert await store.known() == Known(done=0, failed=0, broken=0, attempted=False)
+        assert await store.counts() == RunCounts(done=0, failed=0, broken=0, attempted=False)
         await store.reposition([("a", 99)])
     assert rows(path, "SELECT position FROM items") == [(1,)]
 
@@ -507,7 +507,7 @@ async def test_broken_rows_that_are_gone_are_forgotten_in_this_run_only(path: Pa
     async with RunStore.own(path, 1) as store:
         known = await store.settled(["x", "b"])
         assert (known["x"].broken, known["b"].broken) == (True, False)
-        assert await store.known() == Known(done=1, failed=1, broken=3, attempted=True)
+        assert await store.counts() == RunCounts(done=1, failed=1, broken=3, attempted=True)
         await store.forget_broken(1, 256, ["y", "b", "c"])
         assert set(await store.settled(["x", "b", "c", "y", "z"])) == {"b", "c", "y", "z"}
         await store.forget_broken(257, None, [])
@@ -839,13 +839,13 @@ BEGINNER = """
 import sys
 from pathlib import Path
 from runner.store import database
-from runner.store import runs as ledger
+from runner.store.runs import FoundRun, answer_fingerprint, find_run, get_run, open_run
 
 path = Path(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
 database.prepare(path, create=True)
-print(ledger.open_run(path, path.parent / "p.jsonl", {}, {}, new=False).id)
+print(open_run(path, path.parent / "p.jsonl", {}, {}, new=False).id)
 """
 
 
@@ -892,7 +892,7 @@ def test_a_store_that_another_program_never_lets_go_is_refused(tmp_path: Path, m
 OWNER = """
 import sys, anyio
 from pathlib import Path
-from runner.store.checkpoint import Known, RunStore
+from runner.store.checkpoint import RunCounts, RunStore
 
 async def main():
     async with RunStore.own(Path(sys.argv[1]), int(sys.argv[2])):
