@@ -15,6 +15,7 @@ from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from runner.errors import UsageError
+from runner.simulator.aiohttp_internals import connection_task
 from runner.simulator.behaviour import Behaviour
 from runner.simulator.faults import OUTAGES
 from runner.simulator.service import MAX_BODY, Service
@@ -144,9 +145,10 @@ class Simulator:
             raise UsageError(f"the simulator cannot listen on {HOST}:{port}: {reason}") from None
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        if request.task not in self._connections and request.transport is not None:
-            self._connections[request.task] = request.transport
-            request.task.add_done_callback(self._connections.pop)
+        task = connection_task(request)
+        if task not in self._connections and request.transport is not None:
+            self._connections[task] = request.transport
+            task.add_done_callback(self._connections.pop)
         if self._site is None and request.transport is not None:
             # The client connected before the port was closed, and sends its request only now.
             request.transport.abort()
