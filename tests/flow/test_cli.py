@@ -94,7 +94,7 @@ def test_what_is_finished_is_not_sent_again(folder: Path, server: Simulated) -> 
     write_prompts(folder / "prompts.jsonl", range(14))
     ended = run(*at(server), cwd=folder)
     assert ended.code == 0
-    assert "4 done, 0 failed, 10 skipped" in ended.out
+    assert "4 done, 0 failed, 10 already done of 14 rows" in ended.out
     assert server.sent() == before + 14
 
 
@@ -103,8 +103,7 @@ def test_other_settings_are_another_run_and_it_is_said(folder: Path, server: Sim
     before = server.sent()
     ended = run(*at(server, "--temperature", "0.5"), cwd=folder)
     assert ended.code == 0
-    assert "run of its own" in ended.out
-    assert "temperature: unset -> 0.5" in ended.out
+    assert "temperature (unset -> 0.5) changed since run 1, so this starts a new run; all rows are sent again" in ended.out
     assert server.sent() == before + 10
     assert settled(folder, 2) == settled(folder, 1)
     # what changes no answer changes no run
