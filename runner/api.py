@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 from msgspec import Struct, structs
 
 from runner.config import plugins
-from runner.config.endpoint import find_endpoint, key_source, settled_endpoint
+from runner.config.endpoint import find_endpoint, key_source, with_base_url
 from runner.config.job import Job, load_job, restore_job, shown_settings
 from runner.engine.stop import Stop
 from runner.errors import UsageError
@@ -95,11 +95,11 @@ def spooled(job: Job, db: str | Path) -> Iterator[Job]:
 
     Call this outside the event loop, so that Ctrl-C interrupts the read.
     """
-    if not spool.flows(job.input):
+    if not spool.is_stream(job.input):
         yield job
         return
     store = Path(db).resolve()
-    with spool.kept(job.input, store, lambda path: may_need(store, path)) as path:
+    with spool.stored_copy(job.input, store, lambda path: may_need(store, path)) as path:
         yield structs.replace(job, input=path)
 
 
@@ -150,19 +150,19 @@ def retried(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tup
 
 def describe(job: Job) -> Description:
     """Return a job's settings and their sources. No API key is needed."""
-    job = settled_endpoint(job, os.environ)
+    job = with_base_url(job, os.environ)
     return Description(job=job, key_source=key_source(job, os.environ))
 
 
 def check(file: str | Path, **settings: Any) -> Check:
     """Read a whole input and send nothing."""
-    job = settled_endpoint(load_job(file, settings), os.environ)
+    job = with_base_url(load_job(file, settings), os.environ)
     refusal = None
     try:
         find_endpoint(job, os.environ)
     except UsageError as error:
         refusal = str(error)
-    with spool.for_a_while(job.input) if spool.flows(job.input) else nullcontext(job.input) as path:
+    with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
         prompts = prepare.open_input(path)
         scanned = scan.scan(prompts)
         broken = prepare.broken_rows(prompts, prepare.template_of(job))
@@ -174,7 +174,7 @@ def check(file: str | Path, **settings: Any) -> Check:
         broken=broken.first,
         broken_rows=broken.number,
         duplicates=scanned.duplicates,
-        duplicate_ids=scanned.doubled,
+        duplicate_ids=scanned.duplicate_ids,
         identical=scanned.identical,
     )
 

@@ -64,7 +64,7 @@ class RunStoppedError(RunnerError):
 class AttemptError(RunnerError):
     """One attempt failed.
 
-    code: stable word, stored and shown (``docs/errors.md`` lists all codes).
+    code: stable word, stored and shown (``docs/reference/errors.md`` lists all codes).
     verdict: what this error means on its own; ``judge`` may turn it into a stop, depending on the run so far.
     sent: False if the request never reached the server, so that it cannot have been billed.
     """

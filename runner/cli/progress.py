@@ -10,9 +10,9 @@ from typing import IO, Any, Self
 
 import msgspec
 from tqdm import tqdm
-from tqdm.utils import disp_len
 
 from runner.cli import output
+from runner.cli.tqdm_internals import disp_len
 from runner.events import Event, Finished, Progress, Saved, Started, Stopping
 from runner.model import Outcome
 from runner.text import clean

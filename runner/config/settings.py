@@ -1,4 +1,4 @@
-"""Every setting of a job, once: key, option, variable, kind and bounds. Imports nothing heavy."""
+"""Every setting of a job, described once: key, option, variable, kind and bounds. Imports nothing heavy: --help loads it."""
 
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -8,11 +8,11 @@ Kind: TypeAlias = Literal["text", "int", "float", "texts", "json", "slots", "spa
 class Setting(NamedTuple):
     """One setting.
 
-    key: dotted path in the job file. kind: "texts" is one text or a list of them, "json" an object, "slots" a number or
-    "auto", "span" seconds, or a text such as 30m.
-    least: the smallest value allowed; exclusive for floats. choices: the texts that a "choice" allows.
-    default: None leaves it to the provider, or unset.
-    answer: it changes answers, so another value makes another run.
+    key: dotted path in the job file. kind: "text" is a string, "texts" a string or a list of strings, "json" an object, "slots" a
+    number or "auto", "span" a number of seconds or a string such as 30m, "choice" one of ``choices``.
+    least: lower bound, inclusive for whole numbers and exclusive for floats and spans.
+    default: None leaves the value to the provider, or unset.
+    answer: True if the setting changes the answers, so that a different value starts a new run.
     """
 
     key: str
@@ -25,22 +25,22 @@ class Setting(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The setting's last name, unique among all: an attribute of a job, a parameter of an option."""
+        """Last part of the key, unique among all settings: the attribute of a job and the parameter of an option."""
         return self.key.rpartition(".")[2]
 
     @property
     def option(self) -> str:
-        """Its option on the command line."""
+        """The command-line option."""
         return "--" + self.name.replace("_", "-")
 
     @property
     def variable(self) -> str:
-        """Its environment variable."""
+        """The environment variable."""
         return "RUNNER_" + self.name.upper()
 
 
 LEAST_PER_MINUTE = 0.0001
-"""A smaller rate would let nothing out for weeks."""
+"""Lower bound for rates: at a smaller rate no request would go out for weeks."""
 
 SETTINGS = (
     Setting("provider", "text", "openai, anthropic, simulator, or the name of a plug-in.", "openai", answer=True),

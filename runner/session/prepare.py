@@ -9,15 +9,15 @@ from anyio import to_thread
 from msgspec import Struct
 
 from runner.config import plugins
-from runner.config.endpoint import Endpoint, find_endpoint, settled_endpoint
+from runner.config.endpoint import Endpoint, find_endpoint, with_base_url
 from runner.config.job import Job
 from runner.errors import UsageError
 from runner.events import Quantiles, Summary
 from runner.inputs import scan, spool
-from runner.inputs.compression import bare
+from runner.inputs.compression import without_gz
 from runner.inputs.duplicates import RepeatedHashes
-from runner.inputs.prompts import Template, item
-from runner.inputs.scan import Input, Scan
+from runner.inputs.prompts import Template, make_item
+from runner.inputs.scan import PromptFile, Scan
 from runner.model import Outcome, Run
 from runner.session.options import SessionOptions
 from runner.store import database, runs
@@ -47,7 +47,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     job: Job
     options: SessionOptions
     store_path: Path
-    prompts: Input
+    prompts: PromptFile
     # hash of the bytes of the input
     digest: str
     scanned: Scan
@@ -76,7 +76,7 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
 
     Sends nothing. A new run is created only after every other check has passed. Raises UsageError, StoreError.
     """
-    job = settled_endpoint(job, os.environ)
+    job = with_base_url(job, os.environ)
     prompts = await in_thread(lambda: open_input(job.input))
     digest = await in_thread(lambda: scan.digest(prompts))
     finished = await in_thread(lambda: finished_run(job, store_path, options, digest))
@@ -106,9 +106,9 @@ async def in_thread(call: Callable[[], T]) -> T:
     return await to_thread.run_sync(call, abandon_on_cancel=True)
 
 
-def open_input(path: Path) -> Input:
+def open_input(path: Path) -> PromptFile:
     """Return a prompt file with the reader for its ending (of ``p.csv.gz``: csv). An unknown ending is read as JSONL."""
-    ending = bare(path).suffix.lower().lstrip(".")
+    ending = without_gz(path).suffix.lower().lstrip(".")
     module = plugins.registered("inputs", ending or "jsonl")
     if module is None and ending in _OTHER_FORMATS:
         known = ", ".join(plugins.known("inputs"))
@@ -119,10 +119,10 @@ def open_input(path: Path) -> Input:
         size = path.stat().st_size
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    return Input(path, size, lambda: module.read(path, limit_bytes=size))
+    return PromptFile(path, size, lambda: module.read(path, limit_bytes=size))
 
 
-def scan_once(prompts: Input, store_path: Path, digest: str) -> Scan:
+def scan_once(prompts: PromptFile, store_path: Path, digest: str) -> Scan:
     """Scan an input, unless an earlier session has scanned the same bytes."""
     if store_path.is_file() and store_path.stat().st_size:
         database.prepare(store_path, create=False)
@@ -137,12 +137,12 @@ def template_of(job: Job) -> Template:
     return Template(model=job.model or "", system=job.system, params=job.params)
 
 
-def broken_rows(prompts: Input, template: Template) -> Broken:
+def broken_rows(prompts: PromptFile, template: Template) -> Broken:
     """Find the rows from which no request can be made."""
     count = 0
     first: list[tuple[int, str]] = []
     for row in prompts.read():
-        made = item(row, "", template)
+        made = make_item(row, "", template)
         if isinstance(made, Outcome):
             count += 1
             if count <= _MAX_KEPT:
@@ -150,7 +150,7 @@ def broken_rows(prompts: Input, template: Template) -> Broken:
     return Broken(count, first)
 
 
-def _refuse_broken(job: Job, prompts: Input) -> None:
+def _refuse_broken(job: Job, prompts: PromptFile) -> None:
     """Raise UsageError if a row is broken."""
     broken = broken_rows(prompts, template_of(job))
     if broken.number:
@@ -169,7 +169,7 @@ def finished_run(job: Job, store_path: Path, options: SessionOptions, digest: st
     if options.run_id is not None:
         run: FoundRun | None = runs.get_run(store_path, options.run_id)
     else:
-        run = runs.find_run(store_path, job.input, job.answer())
+        run = runs.find_run(store_path, job.input, job.answer_settings())
     if run is None or not run.finished or run.input_digest != digest:
         return None
     with StoreReader(store_path) as reader:
@@ -181,7 +181,7 @@ def open_run(job: Job, store_path: Path, options: SessionOptions) -> FoundRun:
     if options.run_id is not None:
         return runs.get_run(store_path, options.run_id)
     mark = spool.MARK if spool.MARK in job.input.name else None
-    return runs.open_run(store_path, job.input, job.settings(), job.answer(), new=options.new, kept_mark=mark)
+    return runs.open_run(store_path, job.input, job.settings(), job.answer_settings(), new=options.new, kept_mark=mark)
 
 
 def notes(plan: Plan, counts: RunCounts, changed: int) -> list[str]:

@@ -63,7 +63,7 @@ class _Session:
         self._before = RunCounts(done=0, failed=0, broken=0, attempted=False)
         # rows with an outcome from earlier sessions, among those that this session reads
         self._restored = 0
-        self._look = source.Look()
+        self._look = source.SettledRows()
         # the digest of the input as it was stored; empty: the next session scans the input
         self._stored_digest = ""
         self._start = time.monotonic()
@@ -92,7 +92,7 @@ class _Session:
         if self._fresh:
             return 0
         # rows may have been added, removed or moved, so each row of the file is looked up
-        self._look = await source.look(self._plan.prompts, self._plan.scanned, self._store, self._selection)
+        self._look = await source.find_settled(self._plan.prompts, self._plan.scanned, self._store, self._selection)
         return self._look.settled
 
     @property
@@ -243,7 +243,7 @@ def _tell_nobody(event: Event) -> None:
 def _nothing_to_do(job: Job, run: Run, observe: Observer) -> Summary:
     """Report that the run is finished, and return its summary."""
     summary = prepare.summary(run)
-    note = f"run {run.id} is finished and {spool.called(job.input)} has not changed: nothing is sent"
+    note = f"run {run.id} is finished and {spool.display_name(job.input)} has not changed: nothing is sent"
     restored = min(summary.skipped, summary.rows)
     observe(Started(run=run.id, input=str(job.input), rows=summary.rows, restored=restored, notes=(note,)))
     observe(Finished(summary=summary))

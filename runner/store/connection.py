@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from runner.errors import StoreError
 from runner.store import database
+from runner.store.aiosqlite_internals import in_thread
 
 if TYPE_CHECKING:
     # SQLAlchemy imports it for the first connection
@@ -78,12 +79,10 @@ class Connection:
             nonlocal given_up
             assert self._driver is not None
             try:
-                # aiosqlite offers nothing else that runs a function of ours in its thread
-                result: T = await self._driver._execute(committed, self._driver._conn)  # type: ignore[no-untyped-call] # noqa: SLF001
+                return await in_thread(self._driver, committed)
             except anyio.get_cancelled_exc_class():
                 given_up = True
                 raise
-            return result
 
         return await self._in_turn(handed_over)
 

@@ -1,6 +1,6 @@
 """``HttpClient`` against the network's and HTTP's faults (2.1, 2.2 of the catalogue), over real sockets, on both event loops.
 
-The faults of a stream's content are in ``test_stream_faults``; ``docs/faults.md`` says which test holds which line.
+The faults of a stream's content are in ``test_stream_faults``; ``docs/reference/faults.md`` says which test holds which line.
 """
 
 import asyncio

@@ -88,7 +88,7 @@ def test_show_config_reads_nothing(tmp_path: Path) -> None:
 def test_refused_in_one_sentence(tmp_path: Path) -> None:
     away = command(tmp_path, "run", "-", *JOB, "--db", "away/runner.db", given=ROWS.encode())
     assert away.returncode == 2
-    assert away.stderr.startswith("runner: standard input cannot be kept in ")
+    assert away.stderr.startswith("runner: standard input cannot be saved in ")
     closed = subprocess.run(
         ["sh", "-c", 'exec "$0" -m runner run - --provider simulator <&-', sys.executable],
         cwd=tmp_path,
@@ -123,7 +123,7 @@ def test_what_is_refused_leaves_nothing_and_is_called_standard_input(tmp_path: P
     hosted = ("--model", "m", "--base-url", "https://api.openai.com/v1")
     refusals = [
         (hosted, ROWS.encode(), "OPENAI_API_KEY is not set"),
-        (JOB, doubled.encode(), "standard input: 5 ids stand more than once"),
+        (JOB, doubled.encode(), "standard input: 5 duplicate ids: "),
         (JOB, packed, "standard input is cut off or damaged"),
         (
             JOB,

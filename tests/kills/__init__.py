@@ -1,1 +1,1 @@
-"""The kill harness: one run, killed again and again, judged by the server's journal. See ``docs/durability.md``."""
+"""The kill harness: one run, killed again and again, judged by the server's journal. See ``docs/reference/durability.md``."""

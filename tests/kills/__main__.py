@@ -1,4 +1,4 @@
-"""``python -m tests.kills``: the long form of the kill harness. See ``docs/durability.md``."""
+"""``python -m tests.kills``: the long form of the kill harness. See ``docs/reference/durability.md``."""
 
 import sys
 from pathlib import Path

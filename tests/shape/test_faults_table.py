@@ -1,4 +1,4 @@
-"""``docs/faults.md`` has every line of the fault catalogue, once, and names tests that exist."""
+"""``docs/reference/faults.md`` has every line of the fault catalogue, once, and names tests that exist."""
 
 import ast
 import functools
@@ -17,7 +17,7 @@ NAMED = re.compile(r"`([a-z0-9_]+\.py)::([a-z0-9_]+)`")
 
 def table() -> list[tuple[str, str]]:
     """Give each row of the tables: its line, and the tests that it names."""
-    text = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "faults.md").read_text(encoding="utf-8")
     return [(found[1], found[4]) for found in map(ROW.match, text.splitlines()) if found is not None]
 
 

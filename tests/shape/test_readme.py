@@ -1,4 +1,4 @@
-"""The README names every command and every exit code, and its marked Python examples run as they stand."""
+"""The README's marked examples run as they stand; the documents name every command, option and exit code, and no other."""
 
 import ast
 import re
@@ -11,10 +11,14 @@ import pytest
 
 from runner import errors
 from runner.cli.commands import cli
+from runner.config.settings import SETTINGS
 from runner.errors import RunnerError
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
 MARK = "<!-- runs as a test -->"
 # the mark, perhaps blank lines, then a fenced Python block
 BLOCK = re.compile(re.escape(MARK) + r"[ \t]*\n\s*^```(?:python|py)[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
@@ -27,43 +31,63 @@ def exit_codes() -> set[int]:
     for value in vars(errors).values():
         if isinstance(value, type) and issubclass(value, RunnerError):
             found.add(value.exit_code)
-    main = ast.parse((ROOT / "runner" / "cli" / "main.py").read_text(encoding="utf-8"))
-    returned = [node.value for node in ast.walk(main) if isinstance(node, ast.Return)]
-    return found | {value.value for value in returned if isinstance(value, ast.Constant) and isinstance(value.value, int)}
+    for path in (ROOT / "runner" / "cli").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = node.targets if isinstance(node, ast.Assign) else []
+            if isinstance(node, ast.Return) or any(isinstance(name, ast.Name) and name.id == "code" for name in names):
+                # a code alone, or one of two
+                value = node.value
+                codes = [value.body, value.orelse] if isinstance(value, ast.IfExp) else [value]
+                found |= {code.value for code in codes if isinstance(code, ast.Constant) and type(code.value) is int}
+    return found
 
 
-def about_exit_codes() -> str:
-    """Every passage that speaks of exit codes: from the first mention in a section to its end."""
-    sections = re.split(r"^#+ ", README, flags=re.MULTILINE)
-    found = [re.search(r"exit(?:s| code| status).*", section, re.IGNORECASE | re.DOTALL) for section in sections]
-    return "\n".join(match[0] for match in found if match)
+def test_the_exit_codes_are_found() -> None:
+    assert exit_codes() == {0, 1, 2, 3, 4, 70, 130, 141, 143}
+
+
+def options_of(name: str) -> set[str]:
+    return {option for parameter in cli.commands[name].params for option in parameter.opts if option.startswith("-")}
 
 
 @pytest.mark.parametrize("name", sorted(cli.commands))
 def test_every_command_is_documented(name: str) -> None:
+    assert re.search(rf"^\| `runner {name}\b", COMMANDS, re.MULTILINE), (
+        f"docs/reference/commands.md has no row for `runner {name}`"
+    )
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_the_readme_shows_every_command(name: str) -> None:
     assert re.search(rf"\brunner {name}\b", README), f"README.md does not show `runner {name}`"
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_option_is_documented(name: str) -> None:
+    """Those of a setting in settings.md, which a test of its own holds to the code; the others here."""
+    others = options_of(name) - ({setting.option for setting in SETTINGS} if name != "simulate" else set())
+    documented = set(re.findall(r"`(--?[a-z][a-z-]*)", COMMANDS.partition("\n## Options\n")[2].partition("\n## ")[0]))
+    assert sorted(others - documented) == []
 
 
 @pytest.mark.parametrize("code", sorted(exit_codes()))
 def test_every_exit_code_is_documented(code: int) -> None:
-    assert re.search(rf"(?<![\w.,-]){code}(?![\w.]\d|\d)", about_exit_codes()), f"README.md does not explain exit code {code}"
+    rows = re.findall(r"^\| ([\d, ]+) \| .+ \|$", COMMANDS.partition("\n## Exit codes\n")[2], re.MULTILINE)
+    assert str(code) in ", ".join(rows).split(", "), f"docs/reference/commands.md does not explain exit code {code}"
 
 
-def test_every_command_that_the_readme_shows_exists() -> None:
-    shown = set(re.findall(r"^\s*(?:\$ )?runner ([a-z]+)", README, re.MULTILINE))
-    assert shown <= set(cli.commands)
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_command_that_is_shown_exists(page: Path) -> None:
+    shown = set(re.findall(r"(?:^ {4,}(?:\$ )?|`)runner ([a-z]+)", page.read_text(encoding="utf-8"), re.MULTILINE))
+    assert shown - set(cli.commands) == set()
 
 
-def test_every_option_that_the_readme_shows_exists() -> None:
-    options = {option for command in cli.commands.values() for parameter in command.params for option in parameter.opts}
-    shown = set(re.findall(r"\brunner [^`\n#]*", README))
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_option_that_is_shown_exists(page: Path) -> None:
+    options = {option for name in cli.commands for option in options_of(name)}
+    shown = set(re.findall(r"\brunner [^`\n#]*", page.read_text(encoding="utf-8")))
     used = {option for line in shown for option in re.findall(r"(?<!\S)--[a-z][a-z-]*", line)}
     assert used - options - {"--help", "--version"} == set()
-
-
-def test_every_file_that_the_readme_links_to_exists() -> None:
-    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", README)
-    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 def test_there_are_examples_that_run() -> None:

@@ -1,4 +1,4 @@
-"""docs/store.md: its queries run, and it leaves no table, view or column out."""
+"""docs/reference/store.md: its queries run, and it leaves no table, view or column out."""
 
 import re
 import sqlite3
@@ -10,7 +10,7 @@ import pytest
 
 from runner.store import database
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "store.md").read_text()
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "reference" / "store.md").read_text()
 QUERIES = re.findall(r"```sql\n(.*?)```", DOCUMENT, re.DOTALL)
 ROWS = """
     INSERT INTO runs VALUES (1, 1e9, NULL, '/x/p.jsonl', 'p.jsonl', '{"model": "m"}', 'f', 'd', 4, 'stopped', 'here', 77,

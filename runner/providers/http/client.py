@@ -18,7 +18,7 @@ from runner.model import HttpCall
 from runner.providers.http.body import Body
 from runner.providers.http.errors import transport_error, unsendable
 from runner.providers.http.exchange import HttpExchange
-from runner.providers.http.request import Post
+from runner.providers.http.httpx_internals import Post
 from runner.providers.http.response import ERROR_BODY_S, content_of, error_body, feed_unfinished, head_of, no_api, tail, whole
 from runner.providers.http.timeouts import Clocks, Deadlines, Watch
 from runner.providers.http.transport import Chunks, Transport

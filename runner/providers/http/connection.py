@@ -4,12 +4,16 @@ import asyncio
 import socket
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
-from aiohttp.http import HttpProcessingError, RawResponseMessage
-from aiohttp.streams import StreamReader
+from aiohttp import StreamReader
 
 from runner.errors import AttemptError
+from runner.providers.http.aiohttp_internals import (
+    ClientRequest,
+    Connection,
+    HttpProcessingError,
+    RawResponseMessage,
+    ResponseProtocol,
+)
 from runner.providers.http.request import Endpoint
 from runner.providers.http.timeouts import Watch
 
@@ -21,7 +25,7 @@ _PIECE = LARGE_BODY // 4
 _EMPTY_LINES = b"\r\n\r\n"
 
 
-class Line(ResponseHandler):
+class Line(ResponseProtocol):
     """``begin`` and ``head`` open an exchange, ``StreamReader`` gives its body, ``end`` closes the connection."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -58,11 +62,6 @@ class Line(ResponseHandler):
         if self._watch is not None and isinstance(exc, HttpProcessingError):
             self._watch.lose(LOST_S)
 
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """Read on. aiohttp asks for it with every chunk that is taken, and it parses anew each time."""
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
-
     # -- an exchange
 
     def begin(self, watch: Watch, endpoint: Endpoint, body: bytes) -> None:
@@ -74,9 +73,9 @@ class Line(ResponseHandler):
         if len(body) <= LARGE_BODY:
             self._send(endpoint.head(len(body)) + body)
         else:
-            self._pouring = self._loop.create_task(self._pour(endpoint.head(len(body)), body))
+            self._pouring = asyncio.get_running_loop().create_task(self._pour(endpoint.head(len(body)), body))
 
-    async def head(self, request: aiohttp.ClientRequest) -> tuple[RawResponseMessage, StreamReader]:
+    async def head(self, request: ClientRequest) -> tuple[RawResponseMessage, StreamReader]:
         """Wait for an answer's head, and give it with its body; interim answers are passed over."""
         while True:
             try:
@@ -91,10 +90,7 @@ class Line(ResponseHandler):
 
     def fail(self, error: AttemptError) -> None:
         """Give the reader an error, once it has read what is there."""
-        self.set_exception(error)
-        for body in (self._payload, self._body):
-            if body is not None:
-                body.set_exception(error)
+        self.fail_reading(error, self._body)
 
     def leave(self) -> bool:
         """Take leave of an exchange that is over; True when the connection is fit for another one."""
@@ -138,7 +134,7 @@ class Line(ResponseHandler):
             self._send(head)
             for start in range(0, len(body), _PIECE):
                 self._send(body[start : start + _PIECE])
-                await self._drain_helper()
+                await self.drain()
         except OSError as error:
             self.set_exception(error)
         else:

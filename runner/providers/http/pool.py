@@ -1,42 +1,25 @@
 """Connections: opened by aiohttp (names, addresses, TLS, proxies), kept here between two exchanges."""
 
 import asyncio
-import functools
 import ssl
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import cast
 
-import aiohttp
-from aiohttp import ClientTimeout
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ClientRequest, ConnectionKey
-
+from runner.providers.http.aiohttp_internals import ClientRequest, ConnectionKey, ProtocolConnector
 from runner.providers.http.connection import Line
 from runner.providers.http.request import Endpoint
 
 KEEPALIVE_S = 4.0
 """Idle connections are dropped before the common servers' own five seconds, so that a stale one is rare."""
 
-_NO_CLOCKS = ClientTimeout()
-"""Our clocks are the only ones."""
-
-
-class _Opener(aiohttp.TCPConnector):
-    """aiohttp's connector, for connections that are lines."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        # slots bound the connections; a second bound here would be a hidden queue
-        super().__init__(limit=0, ssl=context)
-        self._factory = cast("functools.partial[ResponseHandler]", functools.partial(Line, loop=self._loop))
-
 
 class Connector:
     """Gives a line to each exchange: the one that was in use last, as it is the least likely to be stale, or a new one."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
-        self._opener = _Opener(context)
+        # slots bound the connections; a second bound here would be a hidden queue
+        self._opener = ProtocolConnector(Line, limit=0, context=context)
         # in the order in which they became idle
         self._idle: defaultdict[ConnectionKey, list[Line]] = defaultdict(list)
         self._timer: asyncio.TimerHandle | None = None
@@ -59,7 +42,7 @@ class Connector:
 
     async def open(self, request: ClientRequest) -> Line:
         """Open a new line. Raises aiohttp.ClientError, OSError."""
-        connection = await self._opener.connect(request, [], _NO_CLOCKS)
+        connection = await self._opener.open(request)
         line = connection.protocol
         assert isinstance(line, Line)
         line.connection = connection

@@ -1,29 +1,17 @@
-"""What goes out: a request whose parts are ready as they are, and the bytes before its body, made once for each endpoint."""
+"""What goes out: the bytes before a request's body, made once for each endpoint."""
 
-import asyncio
 import re
 
 import aiohttp
 import httpx
-from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from multidict import CIMultiDict
 from yarl import URL
 
-from runner.providers.http.exchange import HttpExchange
-from runner.providers.http.timeouts import Watch
+from runner.providers.http.aiohttp_internals import ConnectionKey, endpoint_request
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 """What would end a line, or be read differently by others; aiohttp refuses the same."""
 _LENGTH = "\r\nContent-Length: "
-
-
-class Post(httpx.Request):
-    """A POST whose parts are ready as they are: httpx's own constructor would look at each header anew."""
-
-    def __init__(self, url: httpx.URL, headers: httpx.Headers, content: bytes, exchange: HttpExchange, watch: Watch) -> None:
-        self.method, self.url, self.headers = "POST", url, headers
-        self.extensions = {}
-        self.body, self.exchange, self.watch = content, exchange, watch
 
 
 class Proxy:
@@ -52,15 +40,8 @@ class Endpoint:
         address, proxy = _checked(str(url)), _proxy(through)
         fields = CIMultiDict(headers)
         fields.popall("content-length", None)
-        self.request = ClientRequest(
-            "POST",
-            address,
-            headers=fields,
-            data=b"",
-            loop=asyncio.get_running_loop(),
-            proxy=proxy.url if proxy is not None else None,
-            proxy_auth=proxy.auth if proxy is not None else None,
-        )
+        through_url, auth = (proxy.url, proxy.auth) if proxy is not None else (None, None)
+        self.request = endpoint_request(address, fields, through_url, auth)
         self.key: ConnectionKey = self.request.connection_key
         target, fields = address.raw_path_qs, self.request.headers
         if proxy is not None and not self.request.is_ssl():

@@ -4,13 +4,14 @@ from typing import Self
 
 import aiohttp
 import httpx
-from aiohttp.http import RawResponseMessage
-from aiohttp.streams import StreamReader
+from aiohttp import StreamReader
 
+from runner.providers.http.aiohttp_internals import RawResponseMessage
 from runner.providers.http.connection import Line
 from runner.providers.http.errors import unsendable
+from runner.providers.http.httpx_internals import Answer, Post
 from runner.providers.http.pool import Connector
-from runner.providers.http.request import Endpoint, Post
+from runner.providers.http.request import Endpoint
 
 
 class Chunks(httpx.AsyncByteStream):
@@ -44,16 +45,6 @@ class Chunks(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         """Do the same, for httpx."""
         self.close()
-
-
-class Answer(httpx.Response):
-    """An answer's head, with the parts that we need; httpx's own constructor looks for more."""
-
-    def __init__(self, message: RawResponseMessage, chunks: Chunks, request: Post) -> None:
-        self.status_code, self.stream, self.request = message.code, chunks, request
-        # those of a good answer are looked at raw
-        self.headers = httpx.Headers(message.raw_headers if message.code != 200 else None)
-        self.extensions = {}
 
 
 class Transport(httpx.AsyncBaseTransport):

@@ -18,12 +18,12 @@ def test_a_copy_is_guarded_until_it_has_its_name(tmp_path: Path, monkeypatch: py
 
     def late(unfinished: Path, path: Path) -> Path:
         # another process begins in this very moment
-        spool._sweep(store)
+        spool._remove_unfinished(store)
         return replace(unfinished, path)
 
     monkeypatch.setattr(Path, "replace", late)
     writer = threading.Thread(target=source.write_bytes, args=(ROW,))
     writer.start()
-    with spool.kept(source, store, bool) as path:
+    with spool.stored_copy(source, store, bool) as path:
         assert path.read_bytes() == ROW
     writer.join()

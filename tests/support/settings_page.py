@@ -1,0 +1,64 @@
+"""The table of ``docs/reference/settings.md``, made from the settings; run as a program, it writes the table into the page."""
+
+from pathlib import Path
+
+from runner.config.settings import SETTINGS, Setting
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
+BEGIN, END = "<!-- made by tests/support/settings_page.py -->\n", "<!-- end -->\n"
+HEAD = "| key | option | variable | value | default | another run | what it does |\n|---|---|---|---|---|---|---|\n"
+KINDS = {
+    "text": "text",
+    "int": "whole number",
+    "float": "number",
+    "texts": "text, or a list of texts",
+    "json": "JSON object",
+    "slots": "`auto` or a whole number",
+    "span": "seconds, or a time such as `30m`",
+}
+
+
+def table() -> str:
+    """Return the table, a row for each setting in the order of the code."""
+    return HEAD + "".join(f"| {' | '.join(cells(setting))} |\n" for setting in SETTINGS)
+
+
+def cells(setting: Setting) -> tuple[str, ...]:
+    """Return the cells of a setting's row."""
+    return (
+        f"`{setting.key}`",
+        f"`{setting.option}`",
+        f"`{setting.variable}`",
+        value(setting),
+        default(setting),
+        "yes" if setting.answer else "no",
+        setting.help.replace("|", r"\|"),
+    )
+
+
+def value(setting: Setting) -> str:
+    """Say what a setting may be, with its bound."""
+    if setting.choices:
+        return " or ".join(f"`{choice}`" for choice in setting.choices)
+    words = KINDS[setting.kind]
+    if setting.least is None:
+        return words
+    return f"{words}, {setting.least:g} or more" if setting.kind in ("int", "slots") else f"{words}, above {setting.least:g}"
+
+
+def default(setting: Setting) -> str:
+    """Return the default as it is written; empty where the setting is unset."""
+    if setting.default is None:
+        return ""
+    return f"`{setting.default:g}`" if isinstance(setting.default, int | float) else f"`{setting.default}`"
+
+
+def written(page: str) -> str:
+    """Return the page with the table in its place."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}{table()}{END}{after}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
