@@ -511,4 +511,4 @@ def test_a_server_that_is_not_there_ends_the_run(unreached: Started) -> None:
     assert_clean(ended)
     assert ended.code == 3, ended
     assert "127.0.0.1" in ended.err
-    assert "Check that the server runs" in ended.err
+    assert "Check that the server is running" in ended.err

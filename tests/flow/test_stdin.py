@@ -130,7 +130,7 @@ def test_what_is_refused_leaves_nothing_and_is_called_standard_input(tmp_path: P
             ROWS.encode("utf-16"),
             "standard input is UTF-16 text, not UTF-8: convert it first, e.g. with iconv -f",
         ),
-        ((*JOB, "--strict"), b"{oops\n", "standard input: 1 broken rows"),
+        ((*JOB, "--strict"), b"{oops\n", "standard input: 1 broken row, and --strict was given: line 1: "),
     ]
     for options, given, why in refusals:
         refused = command(tmp_path, "run", "-", *options, given=given)
@@ -239,7 +239,7 @@ def test_a_pipe_that_is_refused_is_called_by_its_name(tmp_path: Path) -> None:
     script = "(echo '{oops' > pipe &) ; exec \"$0\" -m runner run pipe --provider simulator --strict"
     refused = subprocess.run(["bash", "-c", script, sys.executable], cwd=tmp_path, capture_output=True, timeout=60, check=False)
     assert refused.returncode == 2
-    assert f"runner: {tmp_path / 'pipe'}: 1 broken rows" in refused.stderr.decode()
+    assert f"runner: {tmp_path / 'pipe'}: 1 broken row, and --strict was given: line 1: " in refused.stderr.decode()
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
