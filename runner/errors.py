@@ -7,7 +7,7 @@ RunnerError                     one clear sentence for a person; carries the exi
 |-- RunStoppedError       (3)   the provider's answer makes going on pointless; the run can be resumed
 `-- AttemptError                one attempt failed; never leaves the engine
     |-- TransportError          no complete HTTP exchange: refused, reset, cut
-    |-- AttemptTimeoutError     one of the four clocks ran out
+    |-- AttemptTimeoutError     one of the four timeouts expired
     |-- StreamError             the answer arrived but is not one: cut off, malformed, over a cap
     `-- ProviderError           the provider said no, by status or by an error inside a stream
 """
@@ -88,11 +88,11 @@ class TransportError(AttemptError):
 
 
 class AttemptTimeoutError(AttemptError):
-    """One of the four clocks of an attempt ran out: connect, first_byte, silence, attempt."""
+    """One of the four timeouts of an attempt expired: connect, first_byte, silence, attempt."""
 
-    def __init__(self, message: str, *, clock: str, sent: bool = True) -> None:
-        super().__init__(message, code=f"timeout_{clock}", sent=sent)
-        self.clock = clock
+    def __init__(self, message: str, *, timeout: str, sent: bool = True) -> None:
+        super().__init__(message, code=f"timeout_{timeout}", sent=sent)
+        self.timeout = timeout
 
 
 class StreamError(AttemptError):
