@@ -115,9 +115,7 @@ def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], enviro
         if name not in BY_NAME:
             raise UsageError(f"unknown setting {name!r}{_suggestion(name, BY_NAME)}")
         if name in _ANSWER:
-            raise UsageError(
-                f"{name} changes the answers, so it cannot be changed within a run; start a new run with `runner run`"
-            )
+            raise UsageError(f"{name} changes the answers, so a run keeps it; start a new run with `runner run`")
         if value is not None:
             values[name] = check(BY_NAME[name], value, f"given with {BY_NAME[name].option}")
             sources[name] = f"option {BY_NAME[name].option}"
