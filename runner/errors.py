@@ -90,9 +90,9 @@ class TransportError(AttemptError):
 class AttemptTimeoutError(AttemptError):
     """One of the four timeouts of an attempt expired: connect, first_byte, silence, attempt."""
 
-    def __init__(self, message: str, *, clock: str, sent: bool = True) -> None:
-        super().__init__(message, code=f"timeout_{clock}", sent=sent)
-        self.clock = clock
+    def __init__(self, message: str, *, timeout: str, sent: bool = True) -> None:
+        super().__init__(message, code=f"timeout_{timeout}", sent=sent)
+        self.timeout = timeout
 
 
 class StreamError(AttemptError):
