@@ -1,7 +1,4 @@
-"""Builds a job: one frozen value that also records where each setting came from.
-
-Options win over the environment, the environment over the job file, and the job file over the defaults.
-"""
+"""Builds a job from options, environment, job file and defaults, in this order of precedence, with the source of each setting."""
 
 import json
 import math
@@ -136,10 +133,8 @@ def _build(source: Path, values: Mapping[str, Any], sources: Mapping[str, str]) 
     server = LOCAL_SERVERS.get(full["provider"])
     if server is not None:
         if full["base_url"] is not None:
-            raise UsageError(
-                f"provider {full['provider']} starts its own server and takes no base_url; "
-                f"for a server that already runs, use provider {server.dialect}"
-            )
+            hint = f"for a server that already runs, use provider {server.dialect}"
+            raise UsageError(f"provider {full['provider']} starts its own server and takes no base_url; {hint}")
         full["model"] = server.model if full["model"] is None else full["model"]
     params = Params(**{name: full.pop(name) for name in Params.__struct_fields__})
     return Job(input=source, params=params, sources=all_sources, **full)

@@ -311,7 +311,7 @@ def test_an_input_format_is_found_by_the_ending_before_gz(places: Places) -> Non
     for name in ("a.mine", "a.MINE", "a.mine.gz", "a.csv"):
         (places.here / name).write_text("anything")
         assert list(prepare.open_input(places.here / name).read()) == []
-    with pytest.raises(UsageError, match=r"\.tsv files cannot be read yet \(known: csv, jsonl, mine\)"):
+    with pytest.raises(UsageError, match=r"\.tsv files cannot be read \(known: csv, jsonl, mine\)"):
         prepare.open_input(places.here / "a.tsv")
 
 
@@ -323,7 +323,7 @@ def test_an_ending_names_no_module(places: Places) -> None:
         (places.here / name).write_text('{"prompt": "x"}\n')
         assert [row.fields for row in prepare.open_input(places.here / name).read()] == [{"prompt": "x"}], name
     for name in ("a.mine_too", "a.json", "a"):
-        with pytest.raises(UsageError, match=r"cannot tell the format of .* by its ending; known are csv or jsonl \(--format\)"):
+        with pytest.raises(UsageError, match=r"cannot tell the format of .* from its ending; choose csv or jsonl with --format"):
             api.export(places.here / name, db=places.here / "no.db")
 
 

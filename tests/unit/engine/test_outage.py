@@ -9,7 +9,7 @@ from virtual import BACKEND
 from world import REFUSED, Server, World, an_item, busy
 
 from runner.admission import Failure, Permit, Standing
-from runner.engine.limits.outage import DOUBT_S, FIRST_PROBE_S, LAST_PROBE_S, PROBE_FACTOR, QUOTA, Here, Outage
+from runner.engine.limits.outage import DOUBT_S, FIRST_PROBE_S, LAST_PROBE_S, PROBE_FACTOR, QUOTA, Census, Outage
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, StreamError, TransportError
 
 
@@ -33,8 +33,8 @@ class Bench:
         return Permit(admitted_at=self.now - ago)
 
     def fail(self, permit: Permit | None = None, reason: str = "server_error") -> bool:
-        here = Here(innocent=self.innocent, failing=self.innocent, untried=0, unsent=self.unsent)
-        return self.outage.failed(permit or self.sent(), reason, here, soft=False)
+        census = Census(innocent=self.innocent, failing=self.innocent, untried=0, unsent=self.unsent)
+        return self.outage.failed(permit or self.sent(), reason, census, soft=False)
 
     def succeed(self, permit: Permit | None = None) -> bool:
         return self.outage.answered(permit or self.sent(), success=True)
