@@ -52,8 +52,7 @@ class Slots:
     def __init__(self, ceiling: int, *, tuned: bool, clock: Callable[[], float]) -> None:
         self.ceiling, self.tuned = ceiling, tuned
         self._clock = clock
-        self.limit = min(START, ceiling) if tuned else ceiling
-        self.out = 0
+        self.limit, self.out = min(START, ceiling) if tuned else ceiling, 0
         # refused requests whose slot has not been released yet
         self._refused = 0
         # how many of the slots are open, while they open gradually
