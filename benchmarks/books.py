@@ -1,4 +1,4 @@
-"""What the store of a run holds when its process has ended."""
+"""Reads the store of a run after its process has ended."""
 
 import sqlite3
 from contextlib import closing
@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 STORE = "runner.db"
-"""Its name, where the command does not say otherwise."""
+"""The name of the store, unless the command sets another."""
 
 
-class Tried(NamedTuple):
-    """One attempt."""
+class StoredAttempt(NamedTuple):
+    """One attempt, as stored."""
 
     key: str
     number: int
@@ -21,26 +21,26 @@ class Tried(NamedTuple):
 
 
 def statuses(folder: Path) -> dict[str, int]:
-    """Count the items by status."""
+    """Return the number of items by status."""
     return dict(_rows(folder, "SELECT status, count(*) FROM items GROUP BY status"))
 
 
 def texts(folder: Path, store: str = STORE) -> dict[str, str]:
-    """Text of every item that is done, by key."""
+    """Return the text of every item that is done, by key."""
     return dict(_rows(folder, "SELECT key, text FROM items WHERE status = 'done'", store))
 
 
-def attempts(folder: Path) -> list[Tried]:
-    """Every attempt, by the time it began."""
+def attempts(folder: Path) -> list[StoredAttempt]:
+    """Return every attempt, ordered by start."""
     query = (
         "SELECT item_key, number, started_at, duration_s, coalesce(input_tokens, 0) + coalesce(output_tokens, 0), error_code"
         " FROM attempts ORDER BY started_at"
     )
-    return [Tried(*row) for row in _rows(folder, query)]
+    return [StoredAttempt(*row) for row in _rows(folder, query)]
 
 
 def errors(folder: Path) -> dict[str, int]:
-    """Count the failed attempts by error code."""
+    """Return the number of failed attempts by error code."""
     return dict(_rows(folder, "SELECT error_code, count(*) FROM attempts WHERE error_code IS NOT NULL GROUP BY error_code"))
 
 

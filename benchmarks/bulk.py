@@ -1,9 +1,9 @@
-"""A million rows: a prompt file, and a store in which they are finished. Both are made through the project's own code."""
+"""A million rows: a prompt file, and a store in which they are done, which the project's own code writes."""
 
 import random
 from pathlib import Path
 
-from runner.config.endpoint import settled_endpoint
+from runner.config.endpoint import with_base_url
 from runner.config.job import load_job
 from runner.inputs import scan, source
 from runner.model import Attempt, Completion, Item, Outcome, Usage
@@ -24,23 +24,25 @@ def prompts(path: Path, rows: int) -> Path:
 
 
 def line(number: int) -> str:
-    """Make one row, with its line end."""
+    """Return one row as a line of JSON, with its line end."""
     prompt = f"Tell me in one short sentence about the number {number}."
     return f'{{"id":"row-{number:07}","prompt":"{prompt}","topic":"numbers-{number % 97}"}}\n'
 
 
 async def finished(store: Path, path: Path, base_url: str) -> None:
-    """Make a store in which all rows of a prompt file are done, as sessions leave it."""
+    """Create a store in which all rows of a prompt file are done, as a finished run leaves it."""
     options = {"base_url": base_url, "model": "m", "provider": "openai"}
-    job = settled_endpoint(load_job(path, options, {}), {})
-    given = prepare.open_input(job.input)
+    job = with_base_url(load_job(path, options, {}), {})
+    input_file = prepare.open_input(job.input)
     database.prepare(store, create=True)
-    opened = prepare.open_run(job, store, SessionOptions())
-    async with RunStore.own(store, opened.id) as run:
-        found = scan.scan(given)
-        await run.begin(rows=found.rows, digest=scan.digest(given), identical=found.identical)
+    found_run = prepare.open_run(job, store, SessionOptions())
+    async with RunStore.own(store, found_run.id) as run:
+        scanned = scan.scan(input_file)
+        await run.begin(rows=scanned.rows, digest=scan.digest(input_file), identical=scanned.identical)
         counts = source.Counts()
-        items = source.items(given, found, prepare.template_of(job), run, counts, source.Selection(fresh=True), source.Look())
+        items = source.items(
+            input_file, scanned, prepare.template_of(job), run, counts, source.Selection(fresh=True), source.SettledRows()
+        )
         draw = random.Random(0)  # noqa: S311 - the same answers in every run
         batch: list[Outcome] = []
         async for item in items:
@@ -55,7 +57,7 @@ async def finished(store: Path, path: Path, base_url: str) -> None:
 
 
 def answered(item: Item, draw: random.Random) -> Outcome:
-    """Answer an item with about 40 words."""
+    """Return the outcome of an item: an answer of about 40 words."""
     words = " ".join(draw.choices(_WORDS, k=draw.randint(20, 60)))
     return Outcome(
         key=item.key,

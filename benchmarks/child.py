@@ -1,4 +1,4 @@
-"""One ``runner`` command from start to exit: seconds, seconds of CPU, peak of memory."""
+"""Measures one ``runner`` command from start to exit: wall time, CPU time, peak memory."""
 
 import os
 import signal
@@ -14,11 +14,11 @@ from benchmarks.process import environment, peak_mib
 
 _POLL_S = 0.01
 LIMIT_S = 3600.0
-"""After that a command is killed."""
+"""Seconds after which a command is killed."""
 
 
 class Ran(NamedTuple):
-    """How a command went."""
+    """The exit code and the costs of a command."""
 
     code: int
     wall_s: float
@@ -33,16 +33,16 @@ def run(
     folder: Path,
     *arguments: str,
     until: Callable[[], bool] | None = None,
-    given: Path | None = None,
+    stdin: Path | None = None,
     limit_s: float = LIMIT_S,
     cpu: int | None = None,
 ) -> Ran:
-    """Run ``runner`` in a folder; what it says goes to ``said.log`` there.
+    """Run ``runner`` in a folder; its output goes to ``output.log`` in that folder.
 
-    until: when it says so, the process is killed. given: what it reads as standard input. cpu: the only one that it may use.
-    Raises RuntimeError when the process takes too long.
+    until: kill the process as soon as this returns True. stdin: file for standard input. cpu: the only CPU that it may use.
+    Raises RuntimeError if the process takes longer than ``limit_s``.
     """
-    return spawn(folder, (sys.executable, "-m", "runner", *arguments), until=until, given=given, limit_s=limit_s, cpu=cpu)
+    return spawn(folder, (sys.executable, "-m", "runner", *arguments), until=until, stdin=stdin, limit_s=limit_s, cpu=cpu)
 
 
 def spawn(
@@ -50,15 +50,15 @@ def spawn(
     command: Sequence[str],
     *,
     until: Callable[[], bool] | None = None,
-    given: Path | None = None,
+    stdin: Path | None = None,
     limit_s: float = LIMIT_S,
     cpu: int | None = None,
 ) -> Ran:
     """Run any command in the same way."""
-    with (folder / "said.log").open("wb") as log, (given or Path(os.devnull)).open("rb") as stdin:
+    with (folder / "output.log").open("wb") as log, (stdin or Path(os.devnull)).open("rb") as source:
         started = time.monotonic()
         process = subprocess.Popen(  # noqa: S603 - our own commands
-            command, cwd=folder, env=environment(), stdin=stdin, stdout=log, stderr=log, start_new_session=True
+            command, cwd=folder, env=environment(), stdin=source, stdout=log, stderr=log, start_new_session=True
         )
         peak, killed = 0.0, False
         try:
@@ -84,13 +84,13 @@ def spawn(
 
 
 def pin(pid: int, cpu: int | None) -> None:
-    """Keep a process that has just been started on one CPU; threads that it begins later stay there too."""
+    """Bind a process that has just been started to one CPU, and with it the threads that it starts later."""
     if cpu is not None:
-        # it may have ended already
+        # the process may have ended already
         with suppress(ProcessLookupError):
             os.sched_setaffinity(pid, {cpu})
 
 
-def said(folder: Path) -> str:
-    """Give what the last command said."""
-    return (folder / "said.log").read_text(errors="replace")
+def output(folder: Path) -> str:
+    """Return the output of the last command."""
+    return (folder / "output.log").read_text(errors="replace")

@@ -1,4 +1,4 @@
-"""Reads a simulator's counts ten times a second, so that any interval can be looked at afterwards."""
+"""Reads a simulator's counts ten times a second, so that any interval can be evaluated afterwards."""
 
 import asyncio
 import time
@@ -16,24 +16,24 @@ _EVERY_S = 0.1
 
 
 class Reading(NamedTuple):
-    """The counts at one moment of the monotonic clock."""
+    """The counts at one time of the monotonic clock."""
 
     at: float
     stats: Stats
 
     @property
     def admitted(self) -> int:
-        """Requests that were let in."""
+        """Requests that were admitted."""
         return self.stats["requests"] - self.stats["refused"]
 
     @property
     def tokens(self) -> int:
-        """Tokens that the limit was charged with."""
+        """Tokens that were counted against the limit."""
         return self.stats["input_tokens"] + self.stats["output_tokens"]
 
 
 class Gauge:
-    """Readings of one simulator, from entering to leaving."""
+    """A context manager that reads the counts of one simulator as long as it is open."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
@@ -41,7 +41,7 @@ class Gauge:
 
     async def __aenter__(self) -> Self:
         self._read()
-        self._task = asyncio.create_task(self._go_on())
+        self._task = asyncio.create_task(self._keep_reading())
         return self
 
     async def __aexit__(
@@ -53,42 +53,45 @@ class Gauge:
         self._read()
 
     async def until(self, condition: Callable[[Stats], bool], process: Runner, timeout_s: float = 30.0) -> float:
-        """Wait until the counts fulfil a condition, as long as the process works; the moment at which they did."""
+        """Wait until the counts meet a condition; return that time. Raises RuntimeError if the process ends first."""
         end = time.monotonic() + timeout_s
         while not condition(self._simulator.stats()):
             if not process.alive or time.monotonic() > end:
-                raise RuntimeError(f"waited in vain; {'at work' if process.alive else 'ended'}: {process.log[-2000:]}")
+                raise RuntimeError(
+                    f"the condition was not met; process {'running' if process.alive else 'ended'}: {process.log[-2000:]}"
+                )
             await asyncio.sleep(_EVERY_S / 5)
         return self._read().at
 
     def at(self, moment: float) -> Reading:
-        """Give the first reading from a moment on, or the last of all."""
-        place = bisect_left(self._readings, moment, key=lambda reading: reading.at)
-        return self._readings[min(place, len(self._readings) - 1)]
+        """Return the first reading at or after a time, or the last of all."""
+        index = bisect_left(self._readings, moment, key=lambda reading: reading.at)
+        return self._readings[min(index, len(self._readings) - 1)]
 
     def in_flight(self, begin: float, end: float) -> float:
-        """Mean number of answers under way in an interval."""
+        """Return the mean number of answers in progress during an interval."""
         first, last = self.at(begin), self.at(end)
         return (last.stats["in_flight_s"] - first.stats["in_flight_s"]) / (last.at - first.at)
 
     def per_second(self, begin: float, end: float, count: Callable[[Reading], int]) -> float:
-        """By how much a count grew per second of an interval: the slope of the line of least squares.
+        """Return how much a count grew per second of an interval: the slope of a least-squares line.
 
-        Between the first and the last reading, one large item at an edge would weigh two hundredths of half a minute.
+        The difference of the first and last reading would shift by two hundredths over half a minute with one large item at an
+        edge.
         """
         inside = [reading for reading in self._readings if begin <= reading.at <= end]
         return linear_regression([reading.at - begin for reading in inside], [count(reading) for reading in inside]).slope
 
     def timeline(self, begin: float) -> str:
-        """One line a second: mean in flight, requests let in, refused."""
-        lines = ["second  in flight  let in  refused"]
+        """Return a table, one line a second: mean in flight, requests admitted, requests refused."""
+        lines = ["second  in flight  admitted  refused"]
         end = self._readings[-1].at
         second = 0
         while begin + second + 1 <= end:
             first, last = self.at(begin + second), self.at(begin + second + 1)
             refused = last.stats["refused"] - first.stats["refused"]
             mean = self.in_flight(begin + second, begin + second + 1)
-            lines.append(f"{second:6}  {mean:9.1f}  {last.admitted - first.admitted:6}  {refused:7}")
+            lines.append(f"{second:6}  {mean:9.1f}  {last.admitted - first.admitted:8}  {refused:7}")
             second += 1
         return "\n".join(lines)
 
@@ -97,7 +100,7 @@ class Gauge:
         self._readings.append(reading)
         return reading
 
-    async def _go_on(self) -> None:
+    async def _keep_reading(self) -> None:
         while True:
             await asyncio.sleep(_EVERY_S)
             self._read()

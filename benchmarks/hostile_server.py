@@ -1,4 +1,4 @@
-"""A server that never does what a client hopes for: every answer is without end. It shares no code with ``runner``."""
+"""A hostile server: every answer is endless. It shares no code with ``runner``."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ def _event(text: str) -> bytes:
 
 
 def _packed(data: bytes) -> Iterator[bytes]:
-    """Gzip without end: a block that stands for itself, over and over."""
+    """Yield endless gzip: one self-contained block, again and again."""
     squeeze = zlib.compressobj(9, zlib.DEFLATED, -15)
     block = squeeze.compress(data) + squeeze.flush(zlib.Z_FULL_FLUSH)
     yield _chunk(_GZIP_HEAD)
@@ -33,7 +33,7 @@ def _packed(data: bytes) -> Iterator[bytes]:
 
 
 def _answer(kind: str) -> tuple[bytes, Iterator[bytes]]:
-    """Give the head and the endless rest."""
+    """Return the head of an answer, and its endless rest."""
     match kind:
         case "compressed bomb":
             return _OK + _PACKED + b"\r\n", _packed(_event("x" * 500_000) * 4)
@@ -71,9 +71,9 @@ KINDS = (
 
 
 class HostileServer:
-    """Listens on a free loopback port; gives every request the same kind of answer until the client leaves.
+    """Listens on a free loopback port; sends every request the same kind of answer until the client disconnects.
 
-    together: so many requests must have come before any is answered.
+    together: no request is answered before this many have arrived.
     """
 
     def __init__(self, kind: str, *, together: int) -> None:
@@ -85,7 +85,7 @@ class HostileServer:
 
     @property
     def base_url(self) -> str:
-        """What the OpenAI dialect wants."""
+        """The base URL for the OpenAI dialect."""
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
 
     async def __aenter__(self) -> Self:

@@ -1,6 +1,7 @@
-"""What runner is held against, each a process of its own: the least a client can do, and what a user would write.
+"""The clients that runner is compared with, each in its own process: a minimal loop, and what a user would write with an SDK.
 
-The clock runs from the first request to the last answer; imports and the interpreter's start are not in it. Nothing is stored.
+The time is measured from the first request to the last answer; imports and the interpreter's start are excluded. Nothing is
+stored.
 """
 
 import argparse
@@ -20,23 +21,23 @@ from benchmarks.streams import text
 _MODEL = "m"
 
 
-class Asked(NamedTuple):
-    """What a loop has to do."""
+class Work(NamedTuple):
+    """The work of a loop."""
 
     base_url: str
     items: int
     in_flight: int
-    # takes the text and the tokens of every answer
+    # called with the text and the tokens of every answer
     take: Callable[[str, int | None], None]
 
     def prompts(self) -> Iterator[str]:
-        """Give one after the other, as the workers ask."""
+        """Return an iterator over the prompts, which all workers share."""
         return (f"Tell me about the number {number}." for number in range(self.items))
 
 
-async def bare(asked: Asked) -> None:
-    """Post with aiohttp from as many workers as may be in flight; events are split as bytes and read with ``json``."""
-    prompts, url = asked.prompts(), f"{asked.base_url}/chat/completions"
+async def bare(work: Work) -> None:
+    """Post with aiohttp from ``in_flight`` workers; split events as bytes, and parse them with ``json``."""
+    prompts, url = work.prompts(), f"{work.base_url}/chat/completions"
     headers = {"content-type": "application/json", "authorization": "Bearer none"}
 
     async def worker(session: aiohttp.ClientSession) -> None:
@@ -49,10 +50,10 @@ async def bare(asked: Asked) -> None:
             }
             async with session.post(url, data=json.dumps(body).encode(), headers=headers) as response:
                 response.raise_for_status()
-                asked.take(*await _read(response.content))
+                work.take(*await _read(response.content))
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session, asyncio.TaskGroup() as group:
-        for _ in range(asked.in_flight):
+        for _ in range(work.in_flight):
             group.create_task(worker(session))
 
 
@@ -72,29 +73,29 @@ async def _read(content: aiohttp.StreamReader) -> tuple[str, int | None]:
     return "".join(words), tokens
 
 
-async def sdk(asked: Asked, *, aiohttp_client: bool = False) -> None:
-    """Use the openai SDK as its users do: a task per prompt, and a semaphore."""
+async def sdk(work: Work, *, aiohttp_client: bool = False) -> None:
+    """Use the openai SDK as its users do: one task per prompt, and a semaphore."""
     # not among our dependencies, so the type checker may know it or not
     openai: Any = importlib.import_module("openai")
     more = {"http_client": openai.DefaultAioHttpClient()} if aiohttp_client else {}
-    async with openai.AsyncOpenAI(base_url=asked.base_url, api_key="none", max_retries=0, **more) as client:
-        await _gathered(asked, partial(client.chat.completions.create, model=_MODEL))
+    async with openai.AsyncOpenAI(base_url=work.base_url, api_key="none", max_retries=0, **more) as client:
+        await _gather(work, partial(client.chat.completions.create, model=_MODEL))
 
 
-async def litellm(asked: Asked) -> None:
+async def litellm(work: Work) -> None:
     """Use litellm in the same way."""
-    # it would ask the network for prices
+    # otherwise it downloads a price list
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     library: Any = importlib.import_module("litellm")
-    await _gathered(asked, partial(library.acompletion, model=f"openai/{_MODEL}", api_base=asked.base_url, api_key="none"))
+    await _gather(work, partial(library.acompletion, model=f"openai/{_MODEL}", api_base=work.base_url, api_key="none"))
 
 
-async def _gathered(asked: Asked, create: Callable[..., Awaitable[Any]]) -> None:
-    room = asyncio.Semaphore(asked.in_flight)
+async def _gather(work: Work, create: Callable[..., Awaitable[Any]]) -> None:
+    slots = asyncio.Semaphore(work.in_flight)
 
     async def one(prompt: str) -> None:
         messages = [{"role": "user", "content": prompt}]
-        async with room:
+        async with slots:
             answer = await create(messages=messages, stream=True, stream_options={"include_usage": True})
             words: list[str] = []
             tokens = None
@@ -103,19 +104,19 @@ async def _gathered(asked: Asked, create: Callable[..., Awaitable[Any]]) -> None
                     words.append(chunk.choices[0].delta.content or "")
                 if usage := getattr(chunk, "usage", None):
                     tokens = usage.completion_tokens
-            asked.take("".join(words), tokens)
+            work.take("".join(words), tokens)
 
-    await asyncio.gather(*map(one, asked.prompts()))
+    await asyncio.gather(*map(one, work.prompts()))
 
 
-LOOPS: dict[str, Callable[[Asked], Awaitable[None]]] = {
+LOOPS: dict[str, Callable[[Work], Awaitable[None]]] = {
     "bare": bare,
     "sdk": sdk,
     "sdk_aiohttp": partial(sdk, aiohttp_client=True),
     "litellm": litellm,
 }
 COLD = ("bare",)
-"""Loops that begin without a request beforehand."""
+"""Loops that are measured without a warm-up request."""
 
 
 async def _timed(name: str, base_url: str, items: int, in_flight: int, chunks: int) -> dict[str, float]:
@@ -126,15 +127,15 @@ async def _timed(name: str, base_url: str, items: int, in_flight: int, chunks: i
         right += words == expected and tokens == chunks
 
     if name not in COLD:
-        # an SDK imports the half of itself with its first request
-        await LOOPS[name](Asked(base_url, 1, 1, lambda _words, _tokens: None))
+        # an SDK imports half of its modules at the first request
+        await LOOPS[name](Work(base_url, 1, 1, lambda _words, _tokens: None))
     wall, cpu = time.monotonic(), time.process_time()
-    await LOOPS[name](Asked(base_url, items, in_flight, take))
+    await LOOPS[name](Work(base_url, items, in_flight, take))
     return {"wall_s": time.monotonic() - wall, "cpu_s": time.process_time() - cpu, "right": right}
 
 
 def main() -> None:
-    """Parse the command line, run the loop on asyncio's own event loop, print how it went as JSON."""
+    """Parse the command line, run the loop on asyncio's own event loop, print the result as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loops", description=__doc__)
     parser.add_argument("name", choices=LOOPS)
     parser.add_argument("base_url")

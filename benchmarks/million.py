@@ -1,4 +1,4 @@
-"""``python -m benchmarks.million``: what a million rows cost in memory, time and bytes. See ``benchmarks/README.md``."""
+"""``python -m benchmarks.million``: how much memory, time and disk a million rows need. See ``benchmarks/README.md``."""
 
 import argparse
 import asyncio
@@ -29,37 +29,42 @@ _MB = 1_000_000
 
 
 class Made(NamedTuple):
-    """A folder with a prompt file of so many rows and the store of a run that has finished it."""
+    """A folder with a prompt file of ``rows`` rows, and the store of a run in which all of them are done."""
 
     folder: Path
     rows: int
-    # of the store, and of it the texts of the answers and the rows' own fields
+    # bytes of the store; and those of them that are answers' texts and rows' own fields
     stored: int
     texts: int
 
 
 def main() -> int:
-    """Parse the command line, measure, print the table; 1 when a target is missed."""
+    """Parse the command line, measure, print the table; return 1 if a target is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.million", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the large file (1,000,000)")
-    parser.add_argument("--runs", type=int, default=1, help="how often all is measured; the table shows medians (1)")
-    parser.add_argument("--sent", type=int, default=200_000, help="rows that are sent to see memory grow, and three times these")
+    parser.add_argument("--runs", type=int, default=1, help="how often everything is measured; the table shows medians (1)")
+    parser.add_argument(
+        "--sent",
+        type=int,
+        default=200_000,
+        help="rows that are sent to see memory grow; a second run sends three times as many",
+    )
     parser.add_argument("--only", action="append", metavar="NAME", help="one scenario, by its name in the table")
-    given = parser.parse_args()
+    args = parser.parse_args()
     signal.signal(signal.SIGTERM, interrupted)
-    found: dict[str, list[list[Figure]]] = {}
+    figures_of: dict[str, list[list[Figure]]] = {}
     with tempfile.TemporaryDirectory(prefix="runner-bench-") as folder:
-        large, small = (_made(Path(folder) / str(rows), rows) for rows in (given.rows, given.rows // 10))
-        scenarios = _scenarios(large, small, given.sent)
-        for name in given.only or scenarios:
-            for number in range(1, given.runs + 1):
+        large, small = (_make(Path(folder) / str(rows), rows) for rows in (args.rows, args.rows // 10))
+        scenarios = _scenarios(large, small, args.sent)
+        for name in args.only or scenarios:
+            for number in range(1, args.runs + 1):
                 figures = scenarios[name]()
-                found.setdefault(name, []).append(figures)
-                say(f"{name}, run {number}: {', '.join(f'{one.what} {one.text(one.value)}' for one in figures)}")
+                figures_of.setdefault(name, []).append(figures)
+                say(f"{name}, run {number}: {', '.join(f'{figure.what} {figure.text(figure.value)}' for figure in figures)}")
     where = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    print(f"{where}, {given.rows:,} rows, median of {given.runs}\n")
-    print(render(found))
-    return int(any(missed(runs) for runs in found.values()))
+    print(f"{where}, {args.rows:,} rows, median of {args.runs}\n")
+    print(render(figures_of))
+    return int(any(missed(runs) for runs in figures_of.values()))
 
 
 def _scenarios(large: Made, small: Made, sent: int) -> dict[str, Callable[[], list[Figure]]]:
@@ -69,8 +74,8 @@ def _scenarios(large: Made, small: Made, sent: int) -> dict[str, Callable[[], li
         "first request": lambda: _both(large, small, _first, cpu_s=3),
         "first request, no ids": lambda: _both(large, small, _first_without_ids),
         "first request, pairs": lambda: _both(large, small, _first_in_pairs),
-        "first request, gzip": lambda: _both(large, small, _first_packed),
-        "first request, stdin": lambda: _both(large, small, _first_piped),
+        "first request, gzip": lambda: _both(large, small, _first_compressed),
+        "first request, stdin": lambda: _both(large, small, _first_from_stdin),
         "one open row": lambda: _both(large, small, _one_open),
         "one new row": lambda: _both(large, small, _one_new),
         "check": lambda: _both(large, small, lambda made: _ended(made, "check", "prompts.jsonl", *_to(_NOWHERE))),
@@ -90,7 +95,7 @@ def _both(
     cpu_s: float | None = None,
     peak: float | None = None,
 ) -> list[Figure]:
-    """Measure both sizes: what grew between them belongs to the rows. The wall is shown only, as others may use the machine."""
+    """Measure both files; the difference in memory is due to the rows. Wall time has no target, as the machine may be shared."""
     most, least = measure(large), measure(small)
     grown = (most.peak_mib - least.peak_mib) * 1.048576 / (large.rows - small.rows) * _MB
     return [
@@ -108,7 +113,7 @@ def _export(large: Made, small: Made, name: str, *, at_least: float | None = Non
 
 
 def _help(made: Made) -> list[Figure]:
-    """Compare start-ups, one after the other, several times."""
+    """Compare start-ups, alternately and several times."""
     pairs = [
         (child.spawn(made.folder, (sys.executable, "-c", "import click")).cpu_s, child.run(made.folder, "--help").cpu_s)
         for _ in range(15)
@@ -121,13 +126,13 @@ def _finished(made: Made) -> Ran:
     return _ended(made, "run", "prompts.jsonl", "--db", STORE, *_to(_NOWHERE))
 
 
-def _first(made: Made, name: str = "prompts.jsonl", given: Path | None = None) -> Ran:
-    """Begin a run of new rows, and kill it at its first request."""
+def _first(made: Made, name: str = "prompts.jsonl", stdin: Path | None = None) -> Ran:
+    """Start a run of new rows, and kill it at its first request."""
     with Stub(silent=True) as stub:
         ran = child.run(
-            made.folder, "run", name, "--db", NEW, *_to(stub.base_url), until=lambda: stub.first_at is not None, given=given
+            made.folder, "run", name, "--db", NEW, *_to(stub.base_url), until=lambda: stub.first_at is not None, stdin=stdin
         )
-    _swept(made.folder, NEW)
+    _delete_store(made.folder, NEW)
     return _reached(made, stub, ran)
 
 
@@ -136,7 +141,7 @@ def _first_without_ids(made: Made) -> Ran:
 
 
 def _first_in_pairs(made: Made) -> Ran:
-    """Every row stands twice: the most that has to be remembered."""
+    """Every row occurs twice: the most that runner must remember about duplicates."""
     return _first_of(made, (f'{{"prompt":"number {number // 2}"}}\n' for number in range(made.rows)))
 
 
@@ -150,22 +155,22 @@ def _first_of(made: Made, lines: Iterable[str]) -> Ran:
         path.unlink()
 
 
-def _first_packed(made: Made) -> Ran:
+def _first_compressed(made: Made) -> Ran:
     path = made.folder / "prompts.jsonl.gz"
-    with gzip.open(path, "wb", compresslevel=1) as packed, (made.folder / "prompts.jsonl").open("rb") as plain:
-        shutil.copyfileobj(plain, packed, 1 << 20)
+    with gzip.open(path, "wb", compresslevel=1) as compressed, (made.folder / "prompts.jsonl").open("rb") as plain:
+        shutil.copyfileobj(plain, compressed, 1 << 20)
     try:
         return _first(made, path.name)
     finally:
         path.unlink()
 
 
-def _first_piped(made: Made) -> Ran:
-    return _first(made, "-", given=made.folder / "prompts.jsonl")
+def _first_from_stdin(made: Made) -> Ran:
+    return _first(made, "-", stdin=made.folder / "prompts.jsonl")
 
 
 def _one_open(made: Made) -> Ran:
-    """Go on with a run whose last row has no outcome, and kill it at its first request."""
+    """Resume a run whose last row has no outcome, and kill it at its first request."""
 
     def reopen(connection: sqlite3.Connection) -> None:
         connection.execute("DELETE FROM items WHERE position = (SELECT max(position) FROM items)")
@@ -175,7 +180,7 @@ def _one_open(made: Made) -> Ran:
 
 
 def _one_new(made: Made) -> Ran:
-    """Go on with a finished run to whose file a row was appended, and kill it at its first request."""
+    """Resume a finished run after a row was appended to its file, and kill it at its first request."""
     path = made.folder / "prompts.jsonl"
     size = path.stat().st_size
     with path.open("a", encoding="utf-8") as file:
@@ -196,17 +201,17 @@ def _resumed(made: Made, change: Callable[[sqlite3.Connection], None]) -> Ran:
             moved = json.dumps({**json.loads(settings), "base_url": stub.base_url})
             connection.execute("UPDATE runs SET finished_at = NULL, settings = ?", (moved,))
         ran = child.run(made.folder, "resume", "--db", NEW, until=lambda: stub.first_at is not None)
-    _swept(made.folder, NEW)
+    _delete_store(made.folder, NEW)
     return _reached(made, stub, ran)
 
 
 def _sent(made: Made, rows: int) -> list[Figure]:
-    """Really send rows, and three times as many: by then the number of requests in flight has settled."""
+    """Send ``rows`` rows to a server, then three times as many: by then the number of requests in flight is constant."""
     peaks = []
     for limit in (rows, 3 * rows):
         with Stub() as stub:
             ran = _ended(made, "run", "prompts.jsonl", "--db", NEW, "--limit", str(limit), "-q", *_to(stub.base_url))
-        _swept(made.folder, NEW)
+        _delete_store(made.folder, NEW)
         peaks.append(ran.peak_mib * 1.048576)
     grown = max(0.0, peaks[1] - peaks[0]) / (2 * rows) * _MB
     return [
@@ -223,22 +228,22 @@ def _to(base_url: str) -> tuple[str, ...]:
 def _ended(made: Made, *arguments: str) -> Ran:
     ran = child.run(made.folder, *arguments)
     if ran.code != 0:
-        raise RuntimeError(f"runner {' '.join(arguments)} ended with {ran.code}: {child.said(made.folder)[-2000:]}")
+        raise RuntimeError(f"runner {' '.join(arguments)} ended with {ran.code}: {child.output(made.folder)[-2000:]}")
     return ran
 
 
 def _reached(made: Made, stub: Stub, ran: Ran) -> Ran:
     if stub.first_at is None:
-        raise RuntimeError(f"no request came: {child.said(made.folder)[-2000:]}")
+        raise RuntimeError(f"no request came: {child.output(made.folder)[-2000:]}")
     return ran._replace(wall_s=stub.first_at - ran.started)
 
 
-def _swept(folder: Path, store: str) -> None:
+def _delete_store(folder: Path, store: str) -> None:
     for path in folder.glob(f"{store}*"):
         path.unlink()
 
 
-def _made(folder: Path, rows: int) -> Made:
+def _make(folder: Path, rows: int) -> Made:
     folder.mkdir()
     path = bulk.prompts(folder / "prompts.jsonl", rows)
     asyncio.run(bulk.finished(folder / STORE, path, _NOWHERE))

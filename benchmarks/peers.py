@@ -1,4 +1,4 @@
-"""What a user would take instead of runner, and the Python that has it: their versions exclude each other now and then."""
+"""The alternatives to runner, and the Python interpreter that has each: their requirements can conflict with each other."""
 
 import subprocess
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ class Peer(NamedTuple):
     """One way to send many prompts."""
 
     label: str
-    # its name in ``loops``, and the modules that it needs
+    # its key in ``loops.LOOPS``, and the modules that it needs
     loop: str
     modules: tuple[str, ...]
-    # as many of its answers take about as long as all of runner's
+    # it needs about as long for this many answers as runner for all of its own
     items: int
-    # runner is to make so many items in the same time
+    # runner is to answer this many times as many items a second
     target: float
 
 
@@ -29,7 +29,7 @@ PEERS = (
 
 
 def python_for(peer: Peer, pythons: Sequence[str]) -> str | None:
-    """Give the first interpreter that can run a peer's loop; None where there is none."""
+    """Return the first interpreter that can run a peer's loop, or None."""
     return next((python for python in pythons if _imports(python, peer.modules)), None)
 
 

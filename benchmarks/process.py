@@ -1,4 +1,4 @@
-"""One ``runner`` process: started, watched, and ended by its own id."""
+"""A ``runner`` process: start it, watch it, end it by its own id."""
 
 import asyncio
 import os
@@ -16,11 +16,11 @@ _CHECKOUT = Path(__file__).resolve().parents[1]
 _POLL_S = 0.05
 _GRACE_S = 60.0
 _DEADLINE_S = 1800
-"""No scenario takes as long; it ends a process whose benchmark was killed outright."""
+"""Longer than any scenario takes; it ends a process whose benchmark was killed with SIGKILL."""
 
 
 class Runner:
-    """``runner run prompts.jsonl`` in a folder, from entering to leaving; what it says goes to ``runner.log`` there."""
+    """A context manager: ``runner run prompts.jsonl`` in a folder. Its output goes to ``runner.log`` in that folder."""
 
     def __init__(self, folder: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
         self._folder = folder
@@ -29,7 +29,7 @@ class Runner:
         # seconds of the monotonic clock
         self.started = 0.0
         self.ended: float | None = None
-        # the most memory it has held, in MiB, as the kernel counts it
+        # peak of its memory, in MiB, as the kernel counts it
         self.peak_mib = 0.0
 
     async def __aenter__(self) -> Self:
@@ -54,16 +54,16 @@ class Runner:
 
     @property
     def alive(self) -> bool:
-        """It has not ended."""
+        """True until the process has ended."""
         return self.ended is None
 
     @property
     def log(self) -> str:
-        """What it has said so far."""
+        """The output of the process so far."""
         return (self._folder / "runner.log").read_text(errors="replace")
 
     async def until_end(self, timeout_s: float) -> int:
-        """Wait for its end; the exit code."""
+        """Wait until the process ends; return its exit code."""
         try:
             async with asyncio.timeout(timeout_s):
                 await asyncio.shield(self._watch)
@@ -72,7 +72,7 @@ class Runner:
         return await self._process.wait()
 
     async def stop(self) -> int:
-        """End it as an operator would, with SIGTERM; the exit code."""
+        """End the process with SIGTERM, as an operator would; return its exit code."""
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
         return await self.until_end(_GRACE_S)
@@ -86,13 +86,13 @@ class Runner:
 
 
 def environment() -> dict[str, str]:
-    """Our environment without anything that runner or a provider's SDK listens to; it finds the runner of this checkout."""
+    """Return our environment without the variables that runner or an SDK reads; PYTHONPATH points to this checkout."""
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(_FOREIGN)}
     return {**kept, "PYTHONPATH": str(_CHECKOUT)}
 
 
 def peak_mib(pid: int) -> float:
-    """Read the most memory that a process has held, in MiB; 0 when it has ended."""
+    """Return the peak memory of a process in MiB, or 0 if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -101,10 +101,10 @@ def peak_mib(pid: int) -> float:
 
 
 def say(sentence: str) -> None:
-    """Tell how far it is; the table has standard output for itself."""
+    """Print a sentence about progress to standard error; standard output is for the table."""
     print(sentence, file=sys.stderr, flush=True)
 
 
 def interrupted(*_: object) -> NoReturn:
-    """End on a signal as after Ctrl-C, so that no process and no folder is left behind."""
+    """Handle a signal as Ctrl-C, so that no process and no folder is left behind."""
     raise KeyboardInterrupt

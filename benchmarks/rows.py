@@ -1,4 +1,4 @@
-"""Prompt files: rows whose sizes are known to the token."""
+"""Prompt files whose rows have known sizes in tokens."""
 
 import json
 import random
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 BYTES_PER_TOKEN = 4
-"""How the simulator counts the input: bytes of the request's body."""
+"""The simulator counts this many bytes of the request's body as one input token."""
 ENVELOPE = 170
-"""About as many bytes of a request's body are not prompt."""
+"""Bytes of a request's body that are not prompt, roughly."""
 
 
 def write(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
@@ -21,14 +21,14 @@ def write(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
 
 
 def plain(count: int) -> Iterable[dict[str, Any]]:
-    """Rows that differ in a number only."""
+    """Return rows that differ only in a number."""
     return ({"id": f"row-{number}", "prompt": f"Tell me about the number {number}."} for number in range(count))
 
 
 def mixed(total: int, *, least: int, most: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Rows of ``least`` to ``most`` tokens, as many small ones as large ones by their logarithm, ``total`` tokens together.
+    """Return rows of ``least`` to ``most`` tokens, log-uniformly distributed, ``total`` tokens together.
 
-    A fifth of each is output, steered by ``max_tokens``; the rest is input.
+    A fifth of the tokens of a row is output, set by ``max_tokens``; the rest is input.
     """
     draw = random.Random(seed)  # noqa: S311 - the same file in every run
     rows: list[dict[str, Any]] = []
@@ -43,7 +43,7 @@ def mixed(total: int, *, least: int, most: int, seed: int = 0) -> list[dict[str,
 
 
 def stories(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Rows of 20 to 60 words, some with line breaks, quotes and other scripts, to be echoed."""
+    """Return rows for an echo server: 20 to 60 words each, some with line breaks, quotes and other scripts."""
     draw = random.Random(seed)  # noqa: S311 - as above
     words = ["river", "stone", '"quoted"', "façade", "東京", "😀", "\n\nNext", "back\\slash", "1,000", "end."]
     return [

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.speed``: what runner costs beside a bare loop, and how near it comes to the clock."""
+"""``python -m benchmarks.speed``: how much CPU and time runner needs compared with a bare loop and with other clients."""
 
 import argparse
 import json
@@ -25,16 +25,16 @@ _CHUNKS = 20
 _FEW, _MANY = 64, 512
 _WAVES, _AT_ONCE, _PACED_CHUNKS, _FIRST_S, _GAP_S = 3, 1000, 50, 0.2, 0.04
 _BOUND_S = _WAVES * (_FIRST_S + (_PACED_CHUNKS - 1) * _GAP_S)
-"""No client can be faster: every slot has to wait for so many answers, one after the other."""
+"""Latency bound in seconds: every slot must wait for this many answers, one after the other."""
 
 _STARTS = 15
 _LIMIT_S = 600.0
 _STEADY = 20_000
-"""From so many items on the start of a process weighs little."""
+"""With this many items or more, the start of a process has little weight."""
 
 
 class Took(NamedTuple):
-    """What a client took for so many items, and what its server says about them."""
+    """The time and memory that a client used for a number of items, and the counts of its server."""
 
     items: int
     wall_s: float
@@ -54,35 +54,39 @@ class Took(NamedTuple):
 
 
 def main() -> int:
-    """Parse the command line, measure, print the table; 1 when a target is missed or a run could not be measured."""
+    """Parse the command line, measure, print the table; return 1 if a target is missed or a run could not be measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("--items", type=int, default=_STEADY, help=f"items of the runs without delay ({_STEADY:,})")
-    parser.add_argument("--runs", type=int, default=3, help="how often all is measured; the table shows medians (3)")
+    parser.add_argument("--runs", type=int, default=3, help="how often everything is measured; the table shows medians (3)")
     parser.add_argument(
-        "--python", action="append", default=[], metavar="PATH", help="another interpreter, with an SDK that this one lacks"
+        "--python",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="another interpreter, for an SDK that this one lacks",
     )
-    given = parser.parse_args()
-    pythons = (sys.executable, *given.python)
+    args = parser.parse_args()
+    pythons = (sys.executable, *args.python)
     signal.signal(signal.SIGTERM, interrupted)
-    found: dict[str, list[list[Figure]]] = {}
+    figures_of: dict[str, list[list[Figure]]] = {}
     failed = 0
-    for number in range(1, given.runs + 1):
+    for number in range(1, args.runs + 1):
         for measure in (_without_delay, _waves, _start):
             try:
-                figures = measure(given.items, number, pythons)
+                figures = measure(args.items, number, pythons)
             except RuntimeError as error:
                 failed += 1
                 say(f"run {number}: not measured: {error}")
                 continue
-            for name, some in figures.items():
-                found.setdefault(name, []).append(some)
-                say(f"{name}, run {number}: {', '.join(f'{one.what} {one.text(one.value)}' for one in some)}")
+            for name, group in figures.items():
+                figures_of.setdefault(name, []).append(group)
+                say(f"{name}, run {number}: {', '.join(f'{figure.what} {figure.text(figure.value)}' for figure in group)}")
     where = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    print(f"{where}, {given.items:,} items, median of {given.runs}\n")
-    print(render(found))
-    for note in _notes(given.items, pythons):
+    print(f"{where}, {args.items:,} items, median of {args.runs}\n")
+    print(render(figures_of))
+    for note in _notes(args.items, pythons):
         print(f"\nNote: {note}")
-    return int(failed > 0 or any(missed(runs) for runs in found.values()))
+    return int(failed > 0 or any(missed(runs) for runs in figures_of.values()))
 
 
 def _notes(items: int, pythons: Sequence[str]) -> list[str]:
@@ -91,12 +95,12 @@ def _notes(items: int, pythons: Sequence[str]) -> list[str]:
     if items < _STEADY:
         notes.append(f"with fewer than {_STEADY:,} items the start of runner's process weighs in every ratio.")
     if _cpus() == (None, None):
-        notes.append("there is one CPU only: client and server take it from each other.")
+        notes.append("there is one CPU only, and client and server share it.")
     return notes
 
 
 def _without_delay(items: int, number: int, pythons: Sequence[str]) -> dict[str, list[Figure]]:
-    """Measure all clients beside each other; every other run backwards, so that a drift hits none of them alone."""
+    """Measure all clients in turn; in reverse order in every other run, so that a drift of the machine affects all of them."""
     todo: list[Callable[[], Took]] = [
         lambda: _loop("bare", items, _FEW),
         lambda: _runner(items, _FEW, _CHUNKS),
@@ -126,7 +130,7 @@ def _beside(bare: Took, few: Took) -> list[Figure]:
         Figure("bare loop, CPU per 1,000 items", bare.cpu_ms, "ms"),
         Figure("runner, CPU per 1,000 items", few.cpu_ms, "ms"),
         Figure("CPU, runner / bare loop", few.cpu_ms / bare.cpu_ms),
-        # a share of the loop's CPU time: of the wall it would look small on a busy machine, and it is never less than that
+        # relative to the loop's CPU time: the wall time is never shorter, and on a busy machine the share would look too small
         Figure("the server's CPU / bare loop's", bare.served.cpu_s / bare.cpu_s * 100, "%", at_most=60),
         Figure("bare loop's CPU / wall", bare.cpu_s / bare.wall_s * 100, "%"),
     ]
@@ -156,10 +160,10 @@ def _waves(_items: int, _number: int, _pythons: Sequence[str]) -> dict[str, list
 
 
 def _start(_items: int, _number: int, _pythons: Sequence[str]) -> dict[str, list[Figure]]:
-    """Compare starts one after the other, several times."""
+    """Compare start-ups, alternately and several times."""
     commands = ((sys.executable, "-c", "import click"), (sys.executable, "-m", "runner", "--help"))
     for command in commands:
-        # the first one may have to compile
+        # the first start may have to compile modules
         _started(command)
     pairs = [[_started(command) for command in commands] for _ in range(_STARTS)]
     click, shown = (statistics.median(times) for times in zip(*pairs, strict=True))
@@ -173,7 +177,7 @@ def _start(_items: int, _number: int, _pythons: Sequence[str]) -> dict[str, list
 
 
 def _started(command: Sequence[str]) -> float:
-    """Time a short command: waited for, not polled, as a poll's period would be a part of the time."""
+    """Return the seconds that a short command takes. It is waited for, not polled: the period of a poll would add to the time."""
     client, _ = _cpus()
     begin = time.perf_counter()
     with subprocess.Popen(  # noqa: S603 - our own commands
@@ -187,7 +191,7 @@ def _started(command: Sequence[str]) -> float:
 
 
 def _runner(items: int, in_flight: int, chunks: int, *, first_s: float = 0.0, gap_s: float = 0.0) -> Took:
-    """Run a whole process over a new prompt file, and look into its store."""
+    """Run runner as a process on a new prompt file, and check the answers in its store."""
     client, server = _cpus()
     with (
         tempfile.TemporaryDirectory(prefix="runner-bench-") as name,
@@ -200,30 +204,30 @@ def _runner(items: int, in_flight: int, chunks: int, *, first_s: float = 0.0, ga
             "--concurrency", str(in_flight), "--deadline", f"{_LIMIT_S:g}", "--quiet", limit_s=_LIMIT_S, cpu=client,
         )  # fmt: skip
         if ran.code != 0:
-            raise RuntimeError(f"runner ended with {ran.code}: {child.said(folder)[-2000:]}")
+            raise RuntimeError(f"runner ended with {ran.code}: {child.output(folder)[-2000:]}")
         right = list(books.texts(folder).values()).count(text(chunks))
         return Took(items, ran.wall_s, ran.cpu_s, ran.peak_mib, _served(streams, items, right, "runner stored"))
 
 
 def _loop(name: str, items: int, in_flight: int, python: str = sys.executable) -> Took:
-    """Run one of the loops that store nothing; its clock is its own."""
+    """Run one of the loops, which store nothing and measure their own time."""
     client, server = _cpus()
     with tempfile.TemporaryDirectory(prefix="runner-bench-") as folder, Streams(_CHUNKS, cpu=server) as streams:
         numbers = (str(number) for number in (items, in_flight, _CHUNKS))
         command = (python, "-m", "benchmarks.loops", name, streams.base_url, *numbers)
         ran = child.spawn(Path(folder), command, limit_s=_LIMIT_S, cpu=client)
-        said = child.said(Path(folder))
+        output = child.output(Path(folder))
         if ran.code != 0:
-            raise RuntimeError(f"the loop {name} ended with {ran.code}: {said[-2000:]}")
-        told = json.loads(said)
-        served = _served(streams, items, told["right"], f"the loop {name} read", before=int(name not in COLD))
-        return Took(items, told["wall_s"], told["cpu_s"], ran.peak_mib, served)
+            raise RuntimeError(f"the loop {name} ended with {ran.code}: {output[-2000:]}")
+        report = json.loads(output)
+        served = _served(streams, items, report["right"], f"the loop {name} read", before=int(name not in COLD))
+        return Took(items, report["wall_s"], report["cpu_s"], ran.peak_mib, served)
 
 
 def _served(streams: Streams, items: int, right: int, who: str, *, before: int = 0) -> Served:
-    """Let the server end; every item must have been served once, in full, and be right on the other side.
+    """End the server, and check that it served every item once and in full, and that the client read all of them correctly.
 
-    before: requests that were no item's.
+    before: requests that belong to no item.
     """
     served = streams.end()
     if (served.answers, served.broken, right) != (items + before, 0, items):
@@ -232,7 +236,7 @@ def _served(streams: Streams, items: int, right: int, who: str, *, before: int =
 
 
 def _cpus() -> tuple[int, int] | tuple[None, None]:
-    """Give the client's CPU and the server's, where there is more than one."""
+    """Return the CPU for the client and the one for the server, or None for both if there is only one CPU."""
     ours = sorted(os.sched_getaffinity(0))
     return (ours[0], ours[1]) if len(ours) > 1 else (None, None)
 

@@ -1,7 +1,7 @@
-"""A server of streams in a process of its own: the same answer to every request, at once or paced.
+"""A streaming server in a separate process: the same answer to every request, in one write or paced.
 
-It is there for timing clients: much cheaper than any of them, and it tells at its end what it has served. It shares no code
-with ``runner``.
+It serves to measure clients: it needs much less CPU than any of them, and reports what it has served when it ends. It shares
+no code with ``runner``.
 """
 
 import argparse
@@ -41,11 +41,11 @@ _WORDS = (
     " try",
     ": ",
 )
-# more connections than the thousand of the largest run may come before the loop's next turn; a full queue would cost a second
+# a thousand connections may arrive within one turn of the event loop; a full queue would cost a second
 _BACKLOG = 4096
 _FILES = 8192
 _GRACE_S = 10.0
-# what OpenAI sends, with limits that nobody reaches, so that a client reads them as it would in earnest
+# the headers of OpenAI, with limits too high to be reached, so that a client parses them as usual
 _HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n"
     b"x-request-id: req_0123456789abcdef0123456789abcdef\r\nopenai-processing-ms: 12\r\n"
@@ -55,13 +55,13 @@ _HEAD = (
 
 
 class Served(NamedTuple):
-    """What the server has done, by its own clock."""
+    """The server's own counts and times."""
 
-    # answers whose last byte was written
+    # answers that were written to the last byte
     answers: int
-    # answers whose connection was lost before
+    # answers whose connection was lost before the last byte
     broken: int
-    # the most answers under way at once
+    # the most answers in progress at once
     most: int
     # from the first request to the end of the last answer
     wall_s: float
@@ -70,7 +70,7 @@ class Served(NamedTuple):
 
 
 def text(chunks: int) -> str:
-    """Give the text of an answer of so many chunks."""
+    """Return the text of an answer of this many chunks."""
     return "".join(_words(chunks))
 
 
@@ -79,7 +79,7 @@ def _words(chunks: int) -> Iterator[str]:
 
 
 def _pieces(chunks: int) -> list[bytes]:
-    """Make the answer, one piece per content chunk: the head goes with the first, all that ends it with the last."""
+    """Return the answer, one piece per content chunk; the first includes the head, the last all that follows the content."""
     content = [_event(choices=[{"index": 0, "delta": {"content": word}, "finish_reason": None}]) for word in _words(chunks)]
     role = _event(choices=[{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
     end = _event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
@@ -101,9 +101,9 @@ def _chunk(data: bytes) -> bytes:
 
 
 class Streams:
-    """The server's process, from entering to leaving. It ends by itself when we end: its standard input closes then.
+    """A context manager that runs the server's process. If our process ends, the server's standard input closes, and it ends too.
 
-    first_s: wait for the first chunk, gap_s: between two; with neither the whole answer is one write.
+    first_s: seconds until the first chunk. gap_s: seconds between two. With both 0, the whole answer is one write.
     """
 
     def __init__(self, chunks: int, *, first_s: float = 0.0, gap_s: float = 0.0, cpu: int | None = None) -> None:
@@ -130,13 +130,13 @@ class Streams:
                 self._process.kill()
 
     def end(self) -> Served:
-        """Let it end; what it has served."""
-        told, _ = self._process.communicate(timeout=_GRACE_S)
-        return Served(**json.loads(told))
+        """End the server; return what it has served."""
+        report, _ = self._process.communicate(timeout=_GRACE_S)
+        return Served(**json.loads(report))
 
 
-class _Ledger:
-    """What has been served so far."""
+class _Counts:
+    """Counts what has been served so far."""
 
     def __init__(self) -> None:
         self._first_at: float | None = None
@@ -163,29 +163,29 @@ class _Ledger:
 
 
 class _AtOnce(Connection):
-    """Every answer in one write."""
+    """Sends every answer in one write."""
 
-    def __init__(self, ledger: _Ledger, whole: bytes) -> None:
+    def __init__(self, counts: _Counts, whole: bytes) -> None:
         super().__init__()
-        self._ledger, self._whole = ledger, whole
+        self._counts, self._whole = counts, whole
 
     def requested(self) -> None:
-        self._ledger.began()
+        self._counts.began()
         self.transport.write(self._whole)
-        self._ledger.ended(whole=True)
+        self._counts.ended(whole=True)
 
 
 class _Paced(Connection):
-    """One write per chunk, each at its time since the request, so that a late one delays none behind it."""
+    """Sends one chunk a write, each at a fixed time after the request, so that a late chunk does not delay those after it."""
 
-    def __init__(self, ledger: _Ledger, pieces: list[bytes], first_s: float, gap_s: float) -> None:
+    def __init__(self, counts: _Counts, pieces: list[bytes], first_s: float, gap_s: float) -> None:
         super().__init__()
-        self._ledger, self._pieces, self._first_s, self._gap_s = ledger, pieces, first_s, gap_s
+        self._counts, self._pieces, self._first_s, self._gap_s = counts, pieces, first_s, gap_s
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
     def requested(self) -> None:
-        self._ledger.began()
+        self._counts.began()
         self._next = 0
         self._begin = self._loop.time() + self._first_s
         self._timer = self._loop.call_at(self._begin, self._step)
@@ -197,20 +197,20 @@ class _Paced(Connection):
             self._timer = self._loop.call_at(self._begin + self._next * self._gap_s, self._step)
         else:
             self._timer = None
-            self._ledger.ended(whole=True)
+            self._counts.ended(whole=True)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's own signature
         if self._timer is not None:
             self._timer.cancel()
-            self._ledger.ended(whole=False)
+            self._counts.ended(whole=False)
 
 
 async def _serve(chunks: int, first_s: float, gap_s: float) -> None:
     """Serve until standard input ends."""
-    loop, end, ledger, pieces = asyncio.get_running_loop(), asyncio.Event(), _Ledger(), _pieces(chunks)
+    loop, end, counts, pieces = asyncio.get_running_loop(), asyncio.Event(), _Counts(), _pieces(chunks)
     whole = b"".join(pieces)
     server = await loop.create_server(
-        lambda: _Paced(ledger, pieces, first_s, gap_s) if first_s or gap_s else _AtOnce(ledger, whole),
+        lambda: _Paced(counts, pieces, first_s, gap_s) if first_s or gap_s else _AtOnce(counts, whole),
         "127.0.0.1", 0, backlog=_BACKLOG,
     )  # fmt: skip
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
@@ -218,9 +218,9 @@ async def _serve(chunks: int, first_s: float, gap_s: float) -> None:
     await end.wait()
     loop.remove_reader(sys.stdin.fileno())
     server.close()
-    # nobody listens when we end because our parent was killed
+    # if the parent was killed, nobody reads the pipe
     with suppress(BrokenPipeError):
-        os.write(sys.stdout.fileno(), json.dumps(ledger.served()._asdict()).encode())
+        os.write(sys.stdout.fileno(), json.dumps(counts.served()._asdict()).encode())
 
 
 def main() -> None:
@@ -229,11 +229,11 @@ def main() -> None:
     parser.add_argument("chunks", type=int)
     parser.add_argument("first_s", type=float)
     parser.add_argument("gap_s", type=float)
-    given = parser.parse_args()
+    args = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY and hard < _FILES else _FILES, hard))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
-        loop.run(_serve(given.chunks, given.first_s, given.gap_s))
+        loop.run(_serve(args.chunks, args.first_s, args.gap_s))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A server that costs next to nothing: every request gets the same small answer, or none. It shares no code with ``runner``."""
+"""A server that needs hardly any CPU: every request gets the same small answer, or none. It shares no code with ``runner``."""
 
 import asyncio
 import json
@@ -26,9 +26,9 @@ def _answer() -> bytes:
 
 
 class Stub:
-    """Listens on a free loopback port, in a thread of its own. silent: takes requests and answers none.
+    """Listens on a free loopback port, in its own thread. silent: accept requests and answer none.
 
-    first_at: when the first request was there, in seconds of the monotonic clock; None before. requests: how many came.
+    first_at: the time of the first request, in seconds of the monotonic clock; None before it. requests: how many have arrived.
     """
 
     def __init__(self, *, silent: bool = False) -> None:
@@ -40,11 +40,11 @@ class Stub:
 
     @property
     def base_url(self) -> str:
-        """What the OpenAI dialect wants."""
+        """The base URL for the OpenAI dialect."""
         return f"http://127.0.0.1:{self._port}/v1"
 
-    def took(self) -> bytes:
-        """Note a request; what it is answered."""
+    def count(self) -> bytes:
+        """Count a request; return the bytes of its answer."""
         if self.first_at is None:
             self.first_at = time.monotonic()
         self.requests += 1
@@ -73,7 +73,7 @@ class Stub:
 
 
 class Connection(asyncio.Protocol):
-    """One connection: requests of a known length, one after the other."""
+    """A connection on which requests of known length arrive one after the other."""
 
     def __init__(self) -> None:
         self._held = b""
@@ -84,7 +84,7 @@ class Connection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Collect until a request is whole; there may be several."""
+        """Collect bytes, and call ``requested`` for each complete request among them."""
         self._held += data
         while (end := self._held.find(b"\r\n\r\n")) >= 0:
             head = self._held[:end].lower()
@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
             self.requested()
 
     def requested(self) -> None:
-        """Answer a request that is there as a whole."""
+        """Answer a complete request."""
         raise NotImplementedError
 
 
@@ -106,4 +106,4 @@ class _Counted(Connection):
         self._stub = stub
 
     def requested(self) -> None:
-        self.transport.write(self._stub.took())
+        self.transport.write(self._stub.count())

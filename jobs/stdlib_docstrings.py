@@ -1,6 +1,6 @@
-"""Write a large prompt file of real texts: every public docstring of Python's standard library, to be summarised.
+"""Write a large prompt file of real texts: summarise every public docstring of Python's standard library.
 
-The sources are parsed, never imported; the same interpreter always gives the same bytes.
+The sources are parsed and never imported. The same interpreter always writes the same bytes.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeAlias
 SKIPPED = frozenset(
     {"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "turtledemo", "ensurepip", "_vendored"}
 )
-"""Folders whose docstrings are not part of the library's documentation."""
+"""Folders that are not part of the documented library."""
 
 QUESTION = "Summarise in one sentence what this part of Python's standard library is for."
 
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 
 
 def main() -> None:
-    """Write the file and say in one line what is in it."""
+    """Write the file and print one line about its content."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).with_name("docstrings.jsonl"))
     parser.add_argument("--limit", type=int, metavar="N", help="write the first N rows only")
@@ -53,8 +53,8 @@ def main() -> None:
 
 
 def row(entry: Entry) -> str:
-    """Make one line of the prompt file."""
-    # A docstring may hold half a surrogate pair, written as an escape; UTF-8 cannot.
+    """Return one line of the prompt file."""
+    # An escape in a docstring may stand for half a surrogate pair, which UTF-8 cannot encode.
     text = entry.text.encode(errors="replace").decode()
     fields = {
         "id": entry.name,
@@ -66,7 +66,7 @@ def row(entry: Entry) -> str:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file completely or not at all."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         temporary = Path(file.name)
         try:
@@ -79,21 +79,21 @@ def write(path: Path, content: bytes) -> None:
 
 
 def collect(root: Path) -> Iterator[Entry]:
-    """Give every public docstring under a folder once, ordered by module and then as written."""
+    """Yield every public docstring under a folder once, ordered by module, then by position."""
     seen: set[str] = set()
     for module, path in sorted(modules(root)):
         tree = parse(path)
         if tree is None:
             continue
         for entry in documented(tree, module):
-            # A name defined on several branches, or a property with its setter, counts once.
+            # A name may be defined more than once: in several branches, or as a property and its setter.
             if entry.name not in seen:
                 seen.add(entry.name)
                 yield entry
 
 
 def modules(folder: Path, package: str = "") -> Iterator[tuple[str, Path]]:
-    """Find the public modules, with their dotted names."""
+    """Yield the dotted name and the path of every public module."""
     for path in folder.iterdir():
         name = f"{package}{path.stem}"
         if path.name == "__init__.py" and package:
@@ -101,7 +101,7 @@ def modules(folder: Path, package: str = "") -> Iterator[tuple[str, Path]]:
         elif path.name.startswith("_") or not path.stem.isidentifier() or path.name in SKIPPED:
             continue
         elif path.is_dir():
-            # a folder without __init__.py is no package
+            # A folder without __init__.py is not a package.
             if (path / "__init__.py").is_file():
                 yield from modules(path, f"{name}.")
         elif path.suffix == ".py":
@@ -109,7 +109,7 @@ def modules(folder: Path, package: str = "") -> Iterator[tuple[str, Path]]:
 
 
 def parse(path: Path) -> ast.Module | None:
-    """Parse a source file; None for one that is broken on purpose."""
+    """Parse a source file. Return None if it is invalid: some files of the library are, on purpose."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -119,14 +119,14 @@ def parse(path: Path) -> ast.Module | None:
 
 
 def documented(tree: ast.Module, module: str) -> Iterator[Entry]:
-    """Give the docstrings of a module and of all public names in it."""
+    """Yield the docstrings of a module and of all public names in it."""
     if text := docstring(tree):
         yield Entry(module, "module", text)
     yield from members(tree, module, "function")
 
 
 def members(parent: ast.AST, prefix: str, function_kind: str) -> Iterator[Entry]:
-    """Give the docstrings of what a module or class defines, on every branch; not what a function defines inside."""
+    """Yield the docstrings of the names that a module or class defines, in all branches, but not those inside functions."""
     for node in ast.iter_child_nodes(parent):
         if not isinstance(node, _Named):
             if isinstance(node, ast.stmt | ast.excepthandler):
@@ -143,7 +143,7 @@ def members(parent: ast.AST, prefix: str, function_kind: str) -> Iterator[Entry]
 
 
 def docstring(node: ast.Module | _Named) -> str:
-    """Give a docstring without its indentation; empty when there is none."""
+    """Return a docstring without its indentation; an empty string if there is none."""
     return inspect.cleandoc(ast.get_docstring(node, clean=False) or "").strip()
 
 

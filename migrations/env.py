@@ -1,4 +1,4 @@
-"""Alembic's entry: runs over the connection that the store hands in, in its transaction."""
+"""Alembic's entry point. The migrations run on the connection that the store passes in, within its transaction."""
 
 from alembic import context
 

@@ -1,6 +1,6 @@
-"""Batch runner for prompts: an answer from an LLM to every prompt of a file, and none paid for twice.
+"""Batch runner for prompts: gets an answer from an LLM to every prompt of a file, without paying twice for a finished one.
 
-The public names are loaded when they are first used, so that importing the package costs nothing.
+Each public name is imported when it is first used, so that importing the package costs almost nothing.
 """
 
 from runner.version import __version__

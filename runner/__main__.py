@@ -1,4 +1,4 @@
-"""``python -m runner`` and the script ``runner``: imports next to nothing, so that even an early Ctrl-C ends in quiet."""
+"""Entry point of ``python -m runner`` and the script ``runner``. It imports little, so that an early Ctrl-C ends quietly."""
 
 
 def main() -> None:

@@ -1,55 +1,55 @@
-"""What a lane gives to an item: a permit for one attempt, and a standing in which it keeps how the item has fared."""
+"""What a lane hands out: a permit for each attempt, and a standing that records the failures of an item."""
 
 from msgspec import Struct, field
 
 
 class Permit(Struct, eq=False):
-    """The right to make one attempt; the lane that gave it gets it back."""
+    """The right to make one attempt. It is released to the lane that issued it."""
 
-    # on the lane's clock
+    # when it was issued, by the lane's clock
     admitted_at: float
-    # bytes of the request, by which input tokens are estimated
+    # bytes of the request, from which input tokens are estimated
     size: int = 0
-    # output tokens that its answer may have; None where no one has said
+    # output tokens that the answer may have; None if neither the row nor the job limits them
     most: int | None = None
-    # tokens expected, and what was set aside of each limit
+    # tokens expected, and the amount reserved of each limit
     input_tokens: float = 0.0
     output_tokens: float = 0.0
     reserved: dict[str, float] = field(default_factory=dict)
-    # which state of the slots it was given under, and how many were out with it
+    # the state of the slots when it was issued, and how many permits were in use then, this one included
     epoch: int = 0
     level: int = 0
-    # sent to see whether an outage is over
+    # the request tests whether an outage is over
     probe: bool = False
-    # its answer has begun, and when
+    # its answer has begun, and when, by the lane's clock
     accepted: bool = False
     accepted_at: float | None = None
-    # refused, and its slot not given back yet
+    # True from a refusal until the permit is released
     refused: bool = False
 
 
 class Failure(Struct, frozen=True):
-    """One failed attempt, in seconds of the lane's clock."""
+    """One failed attempt; times are seconds of the lane's clock."""
 
     began: float
     ended: float
-    # how it looked: code and bytes received; None where it may look different next time
+    # code and bytes received, to recognize the same failure again; None if a repetition may look different
     looks: tuple[str, int] | None = None
 
 
 class Standing(Struct, eq=False):
-    """How an item has fared in its lane."""
+    """What has happened to an item in its lane."""
 
-    # attempts on the books, over all sessions
+    # attempts made so far, over all sessions
     number: int = 0
-    # attempts of this session that count, unless an outage excuses them
+    # failures of this session that count against the item, unless they fell into an outage
     failures: list[Failure] = field(default_factory=list)
-    # when its last attempt ended, on the lane's clock; None before a second one
+    # when the last failed attempt ended, by the lane's clock; None before the first
     ended: float | None = None
-    # the last wait whose length was ours to choose, 0 when there was none; and whether the present one is the server's
+    # seconds of the last wait whose length we chose, 0 if there was none; True if the server chose the current wait
     waited_s: float = 0.0
     asked: bool = False
-    # times in a row that it was put off at no cost: rate limit, or server out of reach
+    # refusals in a row that use up no attempt: rate limits, or a server that cannot be reached
     refusals: int = 0
-    # since when rate limits have put it off; None when they have not
+    # when rate limits began to refuse it, by the lane's clock; None if they do not
     refused_since: float | None = None

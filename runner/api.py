@@ -1,4 +1,4 @@
-"""The public Python API, which the command line uses too: run, resume, retry, check, export, results."""
+"""The public Python API, which the command line also uses: run, resume, retry, check, export, results."""
 
 import os
 from collections.abc import Coroutine, Iterator
@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 from msgspec import Struct, structs
 
 from runner.config import plugins
-from runner.config.endpoint import find_endpoint, key_source, settled_endpoint
+from runner.config.endpoint import find_endpoint, key_source, with_base_url
 from runner.config.job import Job, load_job, restore_job, shown_settings
 from runner.engine.stop import Stop
 from runner.errors import UsageError
@@ -32,34 +32,34 @@ T = TypeVar("T")
 
 
 class Check(Struct, frozen=True, kw_only=True):
-    """What reading an input without sending anything showed."""
+    """What ``check`` found in an input, without sending anything."""
 
     job: Job
-    # where the key will come from; None: no key is sent
+    # where the API key comes from; None: no key is sent
     key_source: str | None
-    # why it would be refused now; None: it would not
+    # why `runner run` would refuse to start; None if it would start
     refusal: str | None
     rows: int
-    # (line, why) of the first 1,000 of them
+    # (line, reason) of the first 1,000 broken rows
     broken: list[tuple[int, str]]
-    # how many there are
+    # number of all broken rows
     broken_rows: int
-    # the first 100 ids that stand more than once -> the first 100 of their lines
+    # the first 100 duplicate ids, each with the first 100 lines that have it
     duplicates: dict[str, list[int]]
-    # how many there are
+    # number of all duplicate ids
     duplicate_ids: int
-    # identical rows without an id, beyond the first
+    # rows without an id that repeat an earlier row
     identical: int
 
 
 class Description(Struct, frozen=True, kw_only=True):
-    """A job's settings with their sources, and where its key comes from."""
+    """A job's settings with their sources, and where its API key comes from."""
 
     job: Job
     key_source: str | None
 
     def shown(self) -> list[tuple[str, str, str]]:
-        """Give every setting: key, value as JSON, where it came from."""
+        """Return every setting as (key, value as JSON, source)."""
         return shown_settings(self.job)
 
 
@@ -74,11 +74,12 @@ def run(
     observe: Observer | None = None,
     **settings: Any,
 ) -> Summary:
-    """Run a prompt file, a job file, standard input (``-``) or a pipe by name to its end, or go on with it.
+    """Run a prompt file, a job file, standard input (``-``) or a named pipe to its end; continue its run if there is one.
 
-    settings: any setting of a job by its last name (``model=...``, ``concurrency=...``). limit: only the first so many rows.
-    accept_changes: send rows again whose prompt has changed since it was answered.
-    Raises UsageError, StoreError, RunStoppedError. Safe to call again: nothing finished is sent twice.
+    settings: any setting of a job by its last name (``model=...``, ``concurrency=...``). limit: use only the first so many rows.
+    new: start a new run in any case. accept_changes: send rows again whose prompt has changed since they were answered.
+    strict: refuse to start if a row is broken.
+    Raises UsageError, StoreError, RunStoppedError. Calling it again is safe: no finished row is sent twice.
     """
     job = load_job(file, settings)
     if limit is not None and limit < 1:
@@ -90,25 +91,28 @@ def run(
 
 @contextmanager
 def spooled(job: Job, db: str | Path) -> Iterator[Job]:
-    """Keep an input that flows beside the store, if a run comes of it; outside the event loop, so that Ctrl-C ends the wait."""
-    if not spool.flows(job.input):
+    """Copy standard input or a pipe to a file next to the store, and keep the copy if a run uses it.
+
+    Call this outside the event loop, so that Ctrl-C interrupts the read.
+    """
+    if not spool.is_stream(job.input):
         yield job
         return
     store = Path(db).resolve()
-    with spool.kept(job.input, store, lambda path: may_need(store, path)) as path:
+    with spool.stored_copy(job.input, store, lambda path: may_need(store, path)) as path:
         yield structs.replace(job, input=path)
 
 
 def resume(
     run_id: int | None = None, *, db: str | Path = DEFAULT_STORE, accept_changes: bool = False, **settings: Any
 ) -> Summary:
-    """Go on with a run, by default the newest unfinished one. accept_changes: as for ``run``."""
+    """Continue a run, by default the newest unfinished one. accept_changes: as for ``run``."""
     job, options = resumed(db, run_id, settings, accept_changes=accept_changes)
     return blocking(lambda: execute(job, db, options, Stop(), None))
 
 
 def retry(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE, **settings: Any) -> Summary:
-    """Give the failed items of a run, by default the newest, another chance."""
+    """Send the failed rows of a run again, by default of the newest one."""
     job, options = retried(db, run_id, settings)
     return blocking(lambda: execute(job, db, options, Stop(), None))
 
@@ -123,82 +127,82 @@ def execute(
 def resumed(
     db: str | Path, run_id: int | None, settings: dict[str, Any], *, accept_changes: bool = False
 ) -> tuple[Job, SessionOptions]:
-    """Prepare to go on with a run from what the store knows."""
-    with StoreReader(Path(db).resolve()) as reading:
+    """Return the job and the options that continue a run."""
+    with StoreReader(Path(db).resolve()) as reader:
         if run_id is None:
-            unfinished = [one for one in reading.runs() if one.finished_at is None]
-            # one that another process works on is refused by its lock, which names that process
-            unfinished = [one for one in unfinished if not one.active] or unfinished
+            unfinished = [run for run in reader.runs() if run.finished_at is None]
+            # if every unfinished run is active, take one all the same: its lock refuses it and names the other process
+            unfinished = [run for run in unfinished if not run.active] or unfinished
             if not unfinished:
-                raise UsageError(f"there is no unfinished run in {db}; `runner list` shows all")
-            found = unfinished[-1]
+                raise UsageError(f"there is no unfinished run in {db}; `runner list` shows all runs")
+            run = unfinished[-1]
         else:
-            found = reading.run(run_id)
-    return _restored(found, settings), SessionOptions(run_id=found.id, accept_changes=accept_changes)
+            run = reader.run(run_id)
+    return _restored(run, settings), SessionOptions(run_id=run.id, accept_changes=accept_changes)
 
 
 def retried(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tuple[Job, SessionOptions]:
-    """Prepare to give the failed items of a run another chance."""
-    with StoreReader(Path(db).resolve()) as reading:
-        found = reading.run(run_id)
-    return _restored(found, settings), SessionOptions(run_id=found.id, retry_failed=True)
+    """Return the job and the options that send the failed rows of a run again."""
+    with StoreReader(Path(db).resolve()) as reader:
+        run = reader.run(run_id)
+    return _restored(run, settings), SessionOptions(run_id=run.id, retry_failed=True)
 
 
 def describe(job: Job) -> Description:
-    """Say what a job would do and where its settings came from, without needing a key."""
-    job = settled_endpoint(job, os.environ)
+    """Return a job's settings and their sources. No API key is needed."""
+    job = with_base_url(job, os.environ)
     return Description(job=job, key_source=key_source(job, os.environ))
 
 
 def check(file: str | Path, **settings: Any) -> Check:
-    """Read everything, send nothing."""
-    job = settled_endpoint(load_job(file, settings), os.environ)
+    """Read a whole input and send nothing."""
+    job = with_base_url(load_job(file, settings), os.environ)
     refusal = None
     try:
         find_endpoint(job, os.environ)
     except UsageError as error:
         refusal = str(error)
-    with spool.for_a_while(job.input) if spool.flows(job.input) else nullcontext(job.input) as path:
-        given = prepare.open_input(path)
-        found = scan.scan(given)
-        broken = prepare.broken_rows(given, prepare.template_of(job))
+    with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
+        prompts = prepare.open_input(path)
+        scanned = scan.scan(prompts)
+        broken = prepare.broken_rows(prompts, prepare.template_of(job))
     return Check(
         job=job,
         key_source=key_source(job, os.environ),
         refusal=refusal,
-        rows=found.rows,
+        rows=scanned.rows,
         broken=broken.first,
         broken_rows=broken.number,
-        duplicates=found.duplicates,
-        duplicate_ids=found.doubled,
-        identical=found.identical,
+        duplicates=scanned.duplicates,
+        duplicate_ids=scanned.duplicate_ids,
+        identical=scanned.identical,
     )
 
 
 def runs(*, db: str | Path = DEFAULT_STORE) -> list[Run]:
-    """Give all runs of a store, oldest first."""
-    with StoreReader(Path(db).resolve()) as reading:
-        return reading.runs()
+    """Return all runs of a store, oldest first."""
+    with StoreReader(Path(db).resolve()) as reader:
+        return reader.runs()
 
 
 def status(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, Totals]:
-    """Give one run, by default the newest, with everything it sent."""
-    with StoreReader(Path(db).resolve()) as reading:
-        found = reading.run(run_id)
-        return found, reading.books(found.id)
+    """Return a run, by default the newest, with the totals of everything that it sent."""
+    with StoreReader(Path(db).resolve()) as reader:
+        run = reader.run(run_id)
+        return run, reader.books(run.id)
 
 
 def errors(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, list[ErrorGroup]]:
-    """Give the failed items of a run by cause."""
-    with StoreReader(Path(db).resolve()) as reading:
-        found = reading.run(run_id)
-        return found, reading.errors(found.id)
+    """Return a run, by default the newest, with its failed rows by cause."""
+    with StoreReader(Path(db).resolve()) as reader:
+        run = reader.run(run_id)
+        return run, reader.errors(run.id)
 
 
 def results(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> Iterator[Result]:
-    """Iterate over the settled rows of a run, by default the newest, in input order and in constant memory."""
-    with StoreReader(Path(db).resolve()) as reading:
-        yield from reading.results(reading.run(run_id).id)
+    """Iterate over the finished rows of a run, by default the newest, in input order and in constant memory."""
+    with StoreReader(Path(db).resolve()) as reader:
+        yield from reader.results(reader.run(run_id).id)
 
 
 def export(
@@ -209,43 +213,43 @@ def export(
     format: str | None = None,  # noqa: A002 - the option's name
     raw: bool = False,
 ) -> int:
-    """Write the settled rows of a run to a file and return how many; ``-`` is standard output.
+    """Write the finished rows of a run, done or failed, to a file and return their number; ``-`` is standard output.
 
-    format: "csv", "jsonl" or the name of a plug-in, by default the file's ending. raw: leave CSV cells alone that a spreadsheet
-    takes for formulas. Under its final name the file is complete or absent. Raises UsageError, StoreError.
+    format: "csv", "jsonl" or the name of a plug-in; by default the file's ending. raw: do not escape CSV cells that a spreadsheet
+    would run as formulas. A file appears under its final name only when it is complete. Raises UsageError, StoreError.
     """
     kind = format or Path(output).suffix.lstrip(".").lower() or ("csv" if str(output) == "-" else "")
     module = plugins.load("exports", format) if format else plugins.registered("exports", kind)
     if module is None:
         known = " or ".join(plugins.known("exports"))
-        raise UsageError(f"cannot tell the format of {output} by its ending; known are {known} (--format)")
+        raise UsageError(f"cannot tell the format of {output} from its ending; choose {known} with --format")
     options = {"raw": True} if raw and kind == "csv" else {}
     write = cast("Exporter", module.write)
-    with StoreReader(Path(db).resolve()) as reading, ExitStack() as stack:
-        _refuse_own(output, reading)
-        found = reading.run(run_id).id
-        stack.enter_context(reading.snapshot())
-        own = reading.metadata_names(found)
+    with StoreReader(Path(db).resolve()) as reader, ExitStack() as stack:
+        _refuse_own(output, reader)
+        run = reader.run(run_id).id
+        stack.enter_context(reader.snapshot())
+        metadata = reader.metadata_names(run)
         with open_output(output) as out:
-            return write(columns(own), records(reading.results(found), own), out, **options)
+            return write(columns(metadata), records(reader.results(run), metadata), out, **options)
 
 
-def _refuse_own(output: str | Path, reading: StoreReader) -> None:
-    """Raise UsageError for an output that is the store, a file of it, or a prompt file: it would be lost."""
+def _refuse_own(output: str | Path, reader: StoreReader) -> None:
+    """Raise UsageError if the output would overwrite the store, one of its files, or a prompt file."""
     target = Path(output).resolve()
-    name = reading.path.name
-    if target == reading.path or (target.parent == reading.path.parent and target.name.startswith(f"{name}-")):
-        raise UsageError(f"{output} belongs to the store {reading.path}; name another file")
-    for run in reading.runs():
+    name = reader.path.name
+    if target == reader.path or (target.parent == reader.path.parent and target.name.startswith(f"{name}-")):
+        raise UsageError(f"{output} belongs to the store {reader.path}; name another file")
+    for run in reader.runs():
         if target == Path(run.input) or (target.exists() and Path(run.input).exists() and target.samefile(run.input)):
             raise UsageError(f"{output} is the prompt file of run {run.id}; name another file")
 
 
-def _restored(found: Run, settings: dict[str, Any]) -> Job:
-    if not Path(found.input).is_file():
-        raise UsageError(f"the prompt file of run {found.id}, {found.input}, is gone; put it back, or export what there is")
-    return restore_job({**found.settings, "input": found.input}, settings)
+def _restored(run: Run, settings: dict[str, Any]) -> Job:
+    if not Path(run.input).is_file():
+        raise UsageError(f"the prompt file of run {run.id}, {run.input}, is missing; put it back, or export the results so far")
+    return restore_job({**run.settings, "input": run.input}, settings)
 
 
 def _ignore(event: Event) -> None:
-    """Observe nothing."""
+    """Ignore an event."""

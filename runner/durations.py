@@ -1,6 +1,6 @@
-"""Times to wait and instants, read from text and written for people. Pure.
+"""Parses waits and instants from text, and formats them for people. Pure.
 
-The one rule of the readers: text that makes no sense gives None, and whoever asked tries the next form.
+Every parser returns None for text that it cannot read, so that its caller can try the next form.
 """
 
 import math
@@ -12,15 +12,15 @@ _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNOREC
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|d|h|m|s)", re.ASCII)
 _SPAN = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|us|µs|ns|d|h|m|s))+", re.ASCII)
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", re.ASCII)
-# no number, span or date is longer; more would only cost time
+# no number, span or date is longer; matching more text would only cost time
 _LONGEST = 64
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-# from here on a plain number is no wait but an instant since the epoch; a thousand times that, one in ms
+# from here on, a plain number is not a wait but an instant in seconds since the epoch; from 1000 times that on, in ms
 _EPOCH = 1e9
 
 
 def number(text: str) -> float | None:
-    """Read a number that is none below 0, no NaN and not infinite."""
+    """Parse a finite number that is not negative."""
     text = text.strip()
     if len(text) > _LONGEST or not _NUMBER.fullmatch(text):
         return None
@@ -29,13 +29,13 @@ def number(text: str) -> float | None:
 
 
 def reset(text: str, now: float) -> float | None:
-    """Read a time to wait, in seconds: a span (``6m0s``), a number, an instant in either, or one by RFC 3339."""
+    """Parse a wait and return it in seconds. The text is a number, a span (``6m0s``), or an instant (epoch or RFC 3339)."""
     wait = span_until(text, now)
     return wait if wait is not None else until(instant_of(text), now)
 
 
 def parse_span(text: str) -> float | None:
-    """Read a time in seconds: a number, or a span such as ``6m0s``."""
+    """Parse a number of seconds, or a span such as ``6m0s``, and return seconds."""
     text = text.strip()
     value = number(text)
     if value is not None:
@@ -47,7 +47,7 @@ def parse_span(text: str) -> float | None:
 
 
 def span_until(text: str, now: float) -> float | None:
-    """Read a time to wait, in seconds: a span, a number, or a number so large that it is an instant since the epoch."""
+    """Parse a wait and return it in seconds: a span, a number, or a number so large that it is an instant since the epoch."""
     value = number(text)
     if value is None or value < _EPOCH:
         return parse_span(text)
@@ -55,14 +55,14 @@ def span_until(text: str, now: float) -> float | None:
 
 
 def until(instant: float | None, now: float) -> float | None:
-    """Return the seconds from ``now`` to an instant; None for one that is unknown or past."""
+    """Return the seconds from ``now`` to an instant; None if the instant is unknown or past."""
     if instant is None or instant < now:
         return None
     return instant - now
 
 
 def date(text: str) -> float | None:
-    """Read an HTTP date."""
+    """Parse an HTTP date and return seconds since the epoch."""
     if len(text) > _LONGEST:
         return None
     try:
@@ -72,7 +72,7 @@ def date(text: str) -> float | None:
 
 
 def instant_of(text: str) -> float | None:
-    """Read an RFC 3339 instant."""
+    """Parse an RFC 3339 instant and return seconds since the epoch."""
     text = text.strip()
     if not _INSTANT.match(text):
         return None
@@ -87,7 +87,7 @@ def _timestamp(moment: datetime) -> float:
 
 
 def format_span(seconds: float) -> str:
-    """Give a time in words a person reads at a glance: ``45 s``, ``10 min``, ``5.5 h``."""
+    """Format a duration for people: ``45 s``, ``10 min``, ``5.5 h``."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

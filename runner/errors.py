@@ -1,21 +1,21 @@
-"""Everything that can go wrong, and what it means for the run.
+"""Every error and what it means for the run.
 
 RunnerError                     one clear sentence for a person; carries the exit code
-|-- UsageError            (2)   what was asked for cannot be done: option, job file, prompt file
+|-- UsageError            (2)   the request cannot be carried out: option, job file, prompt file
 |-- StoreError            (4)   the store cannot be opened, read or written
 |   `-- RunLockedError    (4)   another process owns the run
-|-- RunStoppedError       (3)   the provider's answer makes going on pointless; the run can be resumed
+|-- RunStoppedError       (3)   an error makes further requests pointless; the run can be resumed
 `-- AttemptError                one attempt failed; never leaves the engine
     |-- TransportError          no complete HTTP exchange: refused, reset, cut
-    |-- AttemptTimeoutError     one of the four clocks ran out
-    |-- StreamError             the answer arrived but is not one: cut off, malformed, over a cap
-    `-- ProviderError           the provider said no, by status or by an error inside a stream
+    |-- AttemptTimeoutError     one of the four timeouts expired
+    |-- StreamError             the answer is unusable: cut off, malformed, over a cap
+    `-- ProviderError           the provider refused, by status or by an error inside a stream
 """
 
 from typing import Literal, TypeAlias
 
 Verdict: TypeAlias = Literal["retry", "fail", "stop"]
-"""retry: this item, later. fail: this item, recorded, go on. stop: the whole run, resumable."""
+"""retry: send this item again later. fail: record the failure and continue with other items. stop: stop the whole run."""
 
 BAD_ROW = "bad_row"
 """Error code of a row from which no request can be made."""
@@ -28,7 +28,7 @@ class RunnerError(Exception):
 
 
 class UsageError(RunnerError):
-    """What was asked for cannot be done as it stands."""
+    """The request cannot be carried out: an option, the job file or the prompt file has to be changed."""
 
     exit_code = 2
 
@@ -36,8 +36,8 @@ class UsageError(RunnerError):
 class StoreError(RunnerError):
     """The store cannot be opened, read or written.
 
-    kept: what was saved before is still there, and the same command can go on from it. stuck: a thread hangs in it, and nothing
-    that waits for that thread will end.
+    kept: what was saved before is still there, and the same command can continue from it. stuck: a thread hangs in the store, so
+    waiting for that thread would never end.
     """
 
     exit_code = 4
@@ -48,11 +48,11 @@ class StoreError(RunnerError):
 
 
 class RunLockedError(StoreError):
-    """Another process is working on the run."""
+    """Another process is working on this run."""
 
 
 class RunStoppedError(RunnerError):
-    """The provider's answer makes going on pointless. What is finished is saved; the run can be resumed."""
+    """An error makes further requests pointless. Finished rows are saved; the run can be resumed."""
 
     exit_code = 3
 
@@ -64,9 +64,9 @@ class RunStoppedError(RunnerError):
 class AttemptError(RunnerError):
     """One attempt failed.
 
-    code: stable word, stored and shown (``docs/errors.md`` lists them).
-    verdict: what it means by itself; ``judge`` may raise it to a stop in the light of the run so far.
-    sent: False when the request never reached the server, so that it cannot have been billed.
+    code: stable word, stored and shown (``docs/reference/errors.md`` lists all codes).
+    verdict: what this error means on its own; ``judge`` may turn it into a stop, depending on the run so far.
+    sent: False if the request never reached the server, so that it cannot have been billed.
     """
 
     def __init__(self, message: str, *, code: str, verdict: Verdict = "retry", sent: bool = True) -> None:
@@ -79,7 +79,7 @@ class AttemptError(RunnerError):
 class TransportError(AttemptError):
     """No complete HTTP exchange took place.
 
-    stale: a kept-alive connection that the server had most likely closed before; a new one may be tried at once.
+    stale: the request used a kept-alive connection that the server had most likely closed; retry at once on a new one.
     """
 
     def __init__(self, message: str, *, code: str, verdict: Verdict = "retry", sent: bool = True, stale: bool = False) -> None:
@@ -88,11 +88,11 @@ class TransportError(AttemptError):
 
 
 class AttemptTimeoutError(AttemptError):
-    """One of the four clocks of an attempt ran out: connect, first_byte, silence, attempt."""
+    """One of the four timeouts of an attempt expired: connect, first_byte, silence, attempt."""
 
-    def __init__(self, message: str, *, clock: str, sent: bool = True) -> None:
-        super().__init__(message, code=f"timeout_{clock}", sent=sent)
-        self.clock = clock
+    def __init__(self, message: str, *, timeout: str, sent: bool = True) -> None:
+        super().__init__(message, code=f"timeout_{timeout}", sent=sent)
+        self.timeout = timeout
 
 
 class StreamError(AttemptError):
@@ -102,9 +102,9 @@ class StreamError(AttemptError):
 class ProviderError(AttemptError):
     """The provider refused, by status or by an error event inside a 200 stream.
 
-    status: HTTP status, or the one that an error inside a stream stands for; None when it names none.
-    provider_code: the provider's own word for it.
-    throttled: a rate limit, which does not use up the item's attempts.
+    status: HTTP status, or the status that an error inside a stream corresponds to; None if there is none.
+    provider_code: the provider's own code for the error.
+    throttled: True for a rate limit, which does not use up the item's attempts.
     retry_after_s: the wait the server asked for, in seconds from now.
     """
 
@@ -127,43 +127,43 @@ class ProviderError(AttemptError):
 
 
 ADVICE = {
-    "address": "Check base_url: it must be a full address such as https://host/v1.",
-    "auth": "Check the key in the environment, then run the same command again.",
-    "bad_http": "Something between you and the model breaks HTTP; look at the proxy or gateway.",
-    "bad_request": "Correct the rows, then `runner retry`; or the settings, then `runner run` again.",
-    "bad_row": "Correct the line in the prompt file, then run the same command again.",
+    "address": "Check base_url: it must be a full URL such as https://host/v1.",
+    "auth": "Check the API key in the environment, then run the same command again.",
+    "bad_http": "The answers are not valid HTTP; check the proxy or gateway between you and the model.",
+    "bad_request": "Fix the rows, then run `runner retry`; or change the settings, then use `runner run` again.",
+    "bad_row": "Fix the line in the prompt file, then run the same command again.",
     "billing": "Add credit or raise the spending limit at the provider, then run the same command again.",
-    "cancelled": "Nothing to do: the run was stopped while this request was out; it will be sent again.",
+    "cancelled": "Nothing to do: the run was stopped while this request was open; it will be sent again.",
     "closed": "The server drops connections; lower --concurrency, then run `runner retry`.",
-    "connect": "Check that the server runs and that base_url is right, then run the same command again.",
-    "content_policy": "The provider refuses the prompt; change it, or leave the row failed.",
+    "connect": "Check that the server is running and that base_url is right, then run the same command again.",
+    "content_policy": "The provider refuses the prompt; change the prompt, or leave the row failed.",
     "context_length": "Shorten the prompt, lower max_tokens, or use a model with a larger context.",
-    "cut": "The connection breaks in mid-answer; look at the proxy or gateway, then run `runner retry`.",
-    "deadline": "What is finished is kept; the same command goes on.",
+    "cut": "The connection breaks in the middle of answers; check the proxy or gateway, then run `runner retry`.",
+    "deadline": "Finished rows are kept; run the same command again to continue.",
     "dns": "Check the host name in base_url and the network, then run the same command again.",
     "internal": "This is a bug in runner; please report it with the text of the error.",
-    "malformed_stream": "The server sends broken events; run `runner retry`, and report it to whoever runs the server.",
+    "malformed_stream": "The server sends malformed events; run `runner retry`, and report this to the operator of the server.",
     "not_an_api": "Check base_url: it does not point at an LLM API.",
-    "not_found": "Check the model's name and base_url (openai: up to and including /v1; anthropic: without it).",
+    "not_found": "Check the model name and base_url (OpenAI: ends in /v1; Anthropic: without /v1).",
     "overloaded": "The provider is overloaded; run `runner retry` later.",
     "proxy": "Check the proxy in HTTPS_PROXY / HTTP_PROXY, or add the host to NO_PROXY.",
     "rate_limited": "Set --rpm or lower --concurrency, then run `runner retry`.",
-    "redirect": "Set base_url to the address it redirects to, if you trust it.",
-    "server_error": "The server fails; run `runner retry` later.",
-    "size_cap": "The answer is larger than runner takes; lower max_tokens.",
+    "redirect": "If you trust the address that the server redirects to, set base_url to it.",
+    "server_error": "The server reports an error on its side; run `runner retry` later.",
+    "size_cap": "The answer is larger than runner accepts; lower max_tokens.",
     "timeout_attempt": "Answers take longer than --attempt-s; raise it or lower max_tokens, then run `runner retry`.",
     "timeout_connect": "The server does not accept connections; check base_url and the network.",
-    "timeout_first_byte": "The server is slow to begin; lower --concurrency or raise --first-byte-s, then run `runner retry`.",
-    "timeout_silence": "Streams stall; lower --concurrency or raise --silence-s, then run `runner retry`.",
-    "tls": "The connection is not secure and was not used; check the host name, its certificate and the clock.",
-    "too_large": "Shorten the prompt: the server does not take requests of this size.",
-    "truncated": "Answers end without a finish reason; look at the server or the gateway, then run `runner retry`.",
+    "timeout_first_byte": "The server is slow to answer; lower --concurrency or raise --first-byte-s, then run `runner retry`.",
+    "timeout_silence": "Answers stall; lower --concurrency or raise --silence-s, then run `runner retry`.",
+    "tls": "The connection is not secure, so nothing was sent; check the host name, its certificate and the system clock.",
+    "too_large": "Shorten the prompt: the server does not accept requests of this size.",
+    "truncated": "Answers end without a finish reason; check the server or the gateway, then run `runner retry`.",
 }
-"""One sentence of advice for every error code: the one place where a code meets a person."""
+"""One sentence of advice for every error code. No other module words advice."""
 
-_OTHER = "Run `runner retry`; if it stays, look the provider's words up."
+_OTHER = "Run `runner retry`; if the error comes again, look up the provider's message."
 
 
 def advice(code: str) -> str:
-    """Say what to do about an error code."""
+    """Return what a person can do about an error code."""
     return ADVICE.get(code, _OTHER)

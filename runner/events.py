@@ -1,4 +1,4 @@
-"""What an observer is told while a session goes on, and the summary at its end. Durations are float seconds."""
+"""The events that an observer receives during a session, and the summary at its end. Durations are float seconds."""
 
 from typing import TypeAlias
 
@@ -7,11 +7,11 @@ from msgspec import Struct
 from runner.model import Outcome, Pace
 
 INPUT_CHANGED = "the prompt file changed while it was read"
-"""The stop reason of a session that nobody has asked to stop."""
+"""The stop reason of a session that ended early although no stop was requested."""
 
 
 class Quantiles(Struct, frozen=True, kw_only=True):
-    """Median and 95th percentile of a duration, in seconds; None when nothing was measured."""
+    """Median and 95th percentile of a duration, in seconds; None if nothing was measured."""
 
     p50: float | None
     p95: float | None
@@ -29,26 +29,27 @@ class Summary(Struct, frozen=True, kw_only=True):
     done: int
     failed: int
     broken: int
-    # settled in earlier sessions and not sent again
+    # rows with an outcome from earlier sessions that were not sent again
     skipped: int
     # of this session
     done_now: int
     failed_now: int
-    # of failed_now: rows that had changed and were sent again; they stay done, with their earlier answers
+    # of failed_now: changed rows that were sent again; they stay done and keep their earlier answers
     kept: int
     attempts_now: int
-    # tokens of this session where they are known, failed attempts included; None: no usage was reported
+    # tokens of this session as far as they were reported, failed attempts included; None: no attempt reported any
     input_tokens: int | None
     output_tokens: int | None
     time_to_first_token: Quantiles
     duration: Quantiles
     elapsed_s: float
-    # rows of the run that are no longer in the input, and rows whose answer is to what they asked before they changed
+    # rows of the run that are no longer in the input
     missing: int
+    # finished rows that have changed since: their result belongs to the earlier prompt
     changed: int
-    # why it ended early, one sentence; None when it did not
+    # why the session ended early, one sentence; None if it did not
     stop_reason: str | None
-    # the same command would go on with this run: not so after --new, and not further after --limit
+    # the same command would continue this run: False after --new, which starts another, and --limit, which adds no rows
     same_command: bool = True
 
 
@@ -57,25 +58,26 @@ class Started(Struct, frozen=True, kw_only=True):
 
     run: int
     input: str
-    # rows to be settled by the end of this session, and how many are already
+    # rows that will have an outcome if the session is not stopped
     rows: int
+    # those of them that have an outcome from earlier sessions
     restored: int
-    # what a person should know first: one sentence each
+    # what a person should know before the session begins, one sentence each
     notes: tuple[str, ...]
 
 
 class Saved(Struct, frozen=True, kw_only=True):
-    """Outcomes that are on the disk now."""
+    """Outcomes have been saved."""
 
     outcomes: tuple[Outcome, ...]
 
 
 class Progress(Struct, frozen=True, kw_only=True):
-    """Where the session stands; comes about twice a second."""
+    """How far the session is. Sent about twice a second."""
 
     rows: int
     restored: int
-    # of this session, on the disk
+    # saved in this session
     done: int
     failed: int
     in_flight: int
@@ -85,7 +87,7 @@ class Progress(Struct, frozen=True, kw_only=True):
 
 
 class Stopping(Struct, frozen=True, kw_only=True):
-    """The session ends early; what is in flight may still finish."""
+    """The session ends early. Open requests may still finish within ``grace_s``."""
 
     reason: str
     in_flight: int
@@ -93,10 +95,10 @@ class Stopping(Struct, frozen=True, kw_only=True):
 
 
 class Finished(Struct, frozen=True, kw_only=True):
-    """The session ended."""
+    """The session has ended."""
 
     summary: Summary
 
 
 Event: TypeAlias = Started | Saved | Progress | Stopping | Finished
-"""What an observer is told."""
+"""Everything that an observer receives."""

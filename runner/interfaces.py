@@ -1,6 +1,6 @@
-"""The sockets: what each part owes the others. Read this file first.
+"""The sockets: what each part must provide for the others. Read this file first.
 
-Parts of the middle layer never import each other; ``session`` and ``wiring`` join them through these.
+The rooms on the path of a prompt never import each other; ``runner.session`` joins them through these protocols.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
@@ -13,30 +13,30 @@ from runner.events import Event
 from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Pace, Request, Row, ServerSentEvent, Settled, Usage
 
 Heard: TypeAlias = Callable[[int, Iterable[tuple[bytes, bytes]]], None]
-"""Is told that an answer has begun: its status and its headers."""
+"""Called when an answer begins, with its status and its headers."""
 
 
 class Decoder(Protocol):
-    """Turns the events of one answer into a completion. Pure: no I/O, one instance per attempt."""
+    """Turns the events of one answer into a completion. Pure: no I/O. There is one instance per attempt."""
 
     @property
     def complete(self) -> bool:
-        """True once a finish reason was seen for the first choice."""
+        """True once the first choice has a finish reason."""
         ...
 
     @property
     def ended(self) -> bool:
-        """True once the dialect's own end mark was seen; nothing after it counts."""
+        """True once the dialect's own end mark has come; later events are ignored."""
         ...
 
     @property
     def started(self) -> bool:
-        """True once the first piece of text, reasoning or tool call was seen."""
+        """True once the first piece of text, reasoning or tool call has come."""
         ...
 
     @property
     def text_chars(self) -> int:
-        """Characters gathered so far, of every kind; the client holds them under its cap."""
+        """Characters collected so far: text, reasoning and tool calls. The client enforces a cap on them."""
         ...
 
     def feed(self, event: ServerSentEvent) -> None:
@@ -47,65 +47,65 @@ class Decoder(Protocol):
         ...
 
     def feed_all(self, events: Sequence[ServerSentEvent]) -> None:
-        """Take the events of one read, in order: the same as ``feed`` for each of them, also where one of them raises."""
+        """Take the events of one read, in order. Equivalent to calling ``feed`` for each of them, errors included."""
         ...
 
     def whole(self, body: bytes) -> None:
-        """Take a plain JSON answer in place of a stream. Raises as ``feed``."""
+        """Take a plain JSON answer instead of a stream. Raises the errors that ``feed`` raises."""
         ...
 
     def completion(self) -> Completion:
-        """Give what was gathered. Valid once ``complete``; before that only ``usage`` and names are of use."""
+        """Return what was collected. Before ``complete`` is True, only usage, model name and response id are meaningful."""
         ...
 
 
 class Provider(Protocol):
-    """A wire dialect: encode a request, decode an answer. No I/O."""
+    """A wire dialect: encodes requests and decodes answers. No I/O."""
 
     def encode(self, request: Request) -> HttpCall:
-        """Build the POST for a request."""
+        """Return the POST for a request."""
         ...
 
     def decoder(self) -> Decoder:
-        """Make a decoder for one attempt."""
+        """Return a new decoder for one attempt."""
         ...
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        """Classify an answer that is not a 200. Header names are lower case; the body may be cut at a cap."""
+        """Classify an answer whose status is not 200. Header names are lower case; the body may be cut off at a cap."""
         ...
 
 
 class Exchange(Protocol):
-    """What is known of one HTTP exchange while it runs and after it ended, well or badly."""
+    """What is known about one HTTP exchange, while it runs and after it has ended or failed."""
 
     @property
     def status(self) -> int | None:
-        """The HTTP status, None before an answer."""
+        """HTTP status; None before the answer begins."""
         ...
 
     @property
     def connected(self) -> bool:
-        """There was a connection, so the request may have reached the server."""
+        """True once there is a connection, so that the request may have reached the server."""
         ...
 
     @property
     def bytes_received(self) -> int:
-        """Bytes of the body, after decompression."""
+        """Bytes of the body received so far, after decompression."""
         ...
 
     @property
     def time_to_first_token_s(self) -> float | None:
-        """From sending to the first token, None before it."""
+        """Seconds from sending to the first token; None before it."""
         ...
 
     @property
     def answered_s(self) -> float | None:
-        """From sending to the finish reason of a stream; None before it, and for an answer in one piece."""
+        """Seconds from sending to the finish reason of a stream; None before it, and for an answer without a stream."""
         ...
 
     @property
     def tail_lost(self) -> bool:
-        """The connection broke behind a complete answer; its usage may be missing."""
+        """True if the connection broke after a complete answer, so that its usage may be missing."""
         ...
 
 
@@ -113,12 +113,12 @@ E = TypeVar("E", bound=Exchange)
 
 
 class Client(Protocol[E]):
-    """One streamed HTTP exchange."""
+    """Sends calls and streams the answers into decoders."""
 
     def exchange(self, *, fresh: bool = False, heard: Heard | None = None) -> E:
-        """Make the record for one exchange. fresh: on a connection that has not served before.
+        """Return the record of a new exchange. fresh: use a new connection.
 
-        heard: called once, with status and headers, when an answer begins: at the first bytes of a 200, at the head of another.
+        heard: called once when the answer begins: at the first bytes of the body of a 200, else at the head of the answer.
         """
         ...
 
@@ -131,75 +131,78 @@ class Client(Protocol[E]):
     ) -> None:
         """Send the call and feed the decoder until its answer is complete.
 
-        refuse: says what an answer other than 200 means; header names are given in lower case. Raises AttemptError;
-        returns only when ``decoder.complete`` and all caps held.
+        refuse: classifies an answer whose status is not 200; header names are lower case. Raises AttemptError. Returns only if
+        ``decoder.complete`` is True and no cap was exceeded.
         """
         ...
 
 
 class Lane(Protocol):
-    """Decides when a request may go out: one endpoint, model and key."""
+    """Decides when a request may be sent. There is one lane for each endpoint, model and key."""
 
     @property
     def out_of_service_s(self) -> float:
-        """How long the present outage lasts already, in seconds; 0 when there is none."""
+        """Seconds since the current outage began; 0 if there is none."""
         ...
 
     @property
     def succeeded_at(self) -> float:
-        """When the last completion came, on the clock of the run; minus infinity before the first."""
+        """When the last completion came, by the clock of the run; minus infinity before the first."""
         ...
 
     def enter(self, number: int) -> Standing:
-        """Begin an item's standing. number: its attempts in earlier sessions."""
+        """Return the standing of an item that enters the lane. number: its attempts in earlier sessions."""
         ...
 
     def leave(self, standing: Standing) -> None:
-        """End it."""
+        """Remove the standing of an item that leaves the lane."""
         ...
 
     def excused(self, failure: Failure) -> bool:
-        """Tell whether a failure fell into an outage."""
+        """Return True if a failure fell into an outage."""
         ...
 
     def counted(self, standing: Standing) -> int:
-        """Count an item's failures that are its own."""
+        """Return how many failures of an item count against it, given the outages of the lane."""
         ...
 
     def singled_out(self, standing: Standing, since: float) -> bool:
-        """Tell whether an item's failures since then are its own: others were answered meanwhile, or no other one fails."""
+        """Return True if the failures since ``since`` are specific to this item.
+
+        That is so if other items succeeded in that time, or if no other item is failing.
+        """
         ...
 
     async def acquire(self, standing: Standing, size: int, most: int | None) -> Permit:
-        """Wait for a permit, first come first served. size: bytes of the request; most: output tokens at most."""
+        """Wait for a permit, first come, first served. size: bytes of the request. most: limit of its output tokens."""
         ...
 
     def release(self, permit: Permit, *, unused: bool = False) -> None:
-        """Give the place back: when the attempt that held it is on the disk, or was never made (unused)."""
+        """Release a permit: after its attempt has been saved, or because no attempt was made (``unused``)."""
         ...
 
     def heard(self, permit: Permit, status: int, raw: Iterable[tuple[bytes, bytes]]) -> None:
-        """Note that an answer has begun; ``raw`` are its headers."""
+        """Record that an answer has begun. raw: its headers."""
         ...
 
     def succeeded(self, permit: Permit, usage: Usage | None) -> None:
-        """Book a completion."""
+        """Record a completion."""
         ...
 
     def failed(self, permit: Permit, error: AttemptError, usage: Usage | None, *, throttled: bool, retried: bool) -> None:
-        """Book a failed attempt. usage: what is known of it. throttled: refused by a rate limit. retried: another may follow."""
+        """Record a failed attempt. throttled: refused by a rate limit. retried: another attempt may follow."""
         ...
 
     def told_nothing(self, permit: Permit) -> None:
-        """Book an attempt that says nothing of the server: given up in flight, or on a stale connection."""
+        """Record an attempt that shows nothing about the server: it was cancelled, or it used a stale connection."""
         ...
 
     def throttle(self, permit: Permit, hint_s: float | None, status: int | None) -> None:
-        """Take a rate limit in: fewer requests at a time, and a pause for everybody. hint_s: the wait the server asked for."""
+        """React to a rate limit: allow fewer requests at a time, and pause the lane. hint_s: the wait the server asked for."""
         ...
 
     def pause(self, seconds: float, reason: str, *, asked: bool = False) -> None:
-        """Let nothing out for that long, for everyone. asked: by the server."""
+        """Send nothing in this lane for so many seconds. asked: the server asked for the wait."""
         ...
 
 
@@ -208,85 +211,85 @@ class Lanes(Protocol):
 
     @property
     def succeeded_at(self) -> float:
-        """When the last completion came in any lane, on the clock of the run; minus infinity before the first."""
+        """When the last completion came in any lane, by the clock of the run; minus infinity before the first."""
         ...
 
     def of(self, model: str) -> Lane:
-        """Give the lane of a model."""
+        """Return the lane of a model."""
         ...
 
 
 class RowReader(Protocol):
-    """A prompt file: its rows, in order, lazily."""
+    """Reads a prompt file row by row, in order."""
 
     def __call__(self, path: Path, *, limit_bytes: int | None = None) -> Generator[Row, None, None]:
-        """Read the rows of a file, no further than ``limit_bytes``. A broken line is a Row with a fault.
+        """Yield the rows in the first ``limit_bytes`` bytes of a file. A broken line is a Row with a fault.
 
-        Raises UsageError, at the call, for a file that cannot be read.
+        The call itself, not the first row, raises UsageError for a file that cannot be read.
         """
         ...
 
 
 class Exporter(Protocol):
-    """Writes results in one format."""
+    """Writes results in one export format."""
 
     def __call__(self, columns: Sequence[str], records: Iterable[Sequence[object]], out: IO[str]) -> int:
-        """Write all records; return how many."""
+        """Write all records and return their number."""
         ...
 
 
 class Store(Protocol):
-    """The run's memory, as the run sees it."""
+    """The store of one run, as the engine and the inputs use it."""
 
     async def settled(self, keys: Sequence[str]) -> Mapping[str, Settled]:
-        """Look keys up; those the store knows nothing of are left out.
+        """Look up keys. The result leaves out keys without an attempt or outcome.
 
-        Of a row that is done ``attempts`` leaves out what has failed behind its answer: ``tried`` tells.
+        For a row that is done, ``attempts`` does not count attempts that failed after its answer; ``tried`` returns those.
         """
         ...
 
     async def settled_between(self, first: int, last: int, *, failed_too: bool) -> Sequence[tuple[int, str, int]]:
-        """Give the rows that are done and stand on these lines, in their order: (position, key, fingerprint).
+        """Return the done rows on these lines, in their order, as (position, key, fingerprint).
 
-        failed_too: those that have failed as well, broken ones never.
+        failed_too: include failed rows, except broken ones.
         """
         ...
 
     async def tried(self, keys: Sequence[str]) -> Mapping[str, int]:
-        """Give the number of the last failed attempt of keys that have one."""
+        """Return the number of the last failed attempt for each key that has one."""
         ...
 
     async def reposition(self, moved: Sequence[tuple[str, int]]) -> None:
-        """Note the new places of rows that have moved in the input: (key, position)."""
+        """Store the new lines of rows that have moved in the input, as (key, position)."""
         ...
 
     async def forget_broken(self, first: int, last: int | None, keep: Sequence[str]) -> None:
-        """Drop the broken rows that stood on these lines and are no longer there. last: None for to the end."""
+        """Delete the broken rows on these lines, except those in ``keep``. last: None means to the end of the input."""
         ...
 
     async def note_pace(self, pace: Pace) -> None:
-        """Note what the session is doing, for a process that looks on. Raises StoreError."""
+        """Store what the session is doing, for ``runner status`` in another process. Raises StoreError."""
         ...
 
     async def save(self, entries: Sequence[Entry]) -> None:
-        """Write all entries in one transaction; on return they survive a kill.
+        """Write all entries in one transaction. After the return they survive a kill of the process.
 
-        A success is never overwritten, but by the answer to another question.
+        An answer is never overwritten, except by the answer to a changed prompt.
         """
         ...
 
 
 Emit: TypeAlias = Callable[[Attempt], Awaitable[None]]
-"""Hands a failed attempt to the writer."""
+"""Passes a failed attempt to the writer."""
 
 Handle: TypeAlias = Callable[[Item, Emit], Awaitable[Outcome | None]]
-"""Turns an item into its outcome. None: the run is stopping and the item stays open."""
+"""Turns an item into its outcome. None: the run is stopping, and the item has no outcome."""
 
 Save: TypeAlias = Callable[[list[Entry]], Awaitable[None]]
 """Makes entries durable."""
 
 Items: TypeAlias = AsyncGenerator[Item | Outcome, None]
-"""What the source gives: work, or an outcome that needs none (a broken row)."""
+"""What the source yields: items, and outcomes of rows that cannot be sent (broken rows)."""
 
 Observer: TypeAlias = Callable[[Event], None]
-"""Is told what happens; called in the event loop, so it must not block."""
+"""Called with each event, in the event loop, so it must not block."""

@@ -1,4 +1,4 @@
-"""The values that walk down the line, from a line of a prompt file to a row of an export.
+"""The values that pass through the program, from a line of a prompt file to a row of an export.
 
 All are frozen and keyword-only. Durations are float seconds; instants are UTC seconds since the epoch. ``None`` means
 unknown, never zero.
@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from msgspec import Struct
 
 Json: TypeAlias = Any
-"""A decoded JSON value: the one place where a type may stay open."""
+"""A decoded JSON value: the only type that is left open."""
 
 Message: TypeAlias = Mapping[str, Json]
 """A chat message as the user wrote it: ``role``, ``content`` and whatever else the endpoint understands."""
@@ -23,13 +23,13 @@ class Row(Struct, frozen=True, kw_only=True):
 
     # 1-based line of the prompt file, or ordinal of the record
     line: int
-    # the decoded object; None for a line that is not one
+    # the decoded object; None if the line is not a JSON object
     fields: Mapping[str, Json] | None
-    # why the line is broken, in one sentence; None for a good one
+    # why the line is broken, one sentence; None if it is not
     fault: str | None = None
     # the line's bytes without its line end, kept only for a broken line
     raw: bytes = b""
-    # bytes it took in the file, as far as the reader knows
+    # size of the record in the file, in bytes; 0 if the reader does not know it
     size: int = 0
 
 
@@ -46,10 +46,10 @@ class Params(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """What is asked, whatever the wire dialect."""
+    """What is sent to a model, independent of the wire dialect."""
 
     model: str
-    # as the row has them; the job's system text is not among them
+    # the messages of the row; the job's system text is kept apart, in ``system``
     messages: tuple[Message, ...]
     system: str | None = None
     params: Params = Params()
@@ -60,21 +60,21 @@ class Item(Struct, frozen=True, kw_only=True):
 
     # stable identity within a run: the row's id, else its content hash with an ordinal among identical rows
     key: str
-    # where the row stands in the input; orders the export
+    # line of the row in the input; orders the export
     position: int
     request: Request
-    # the row's further fields (and its id where that was not a text), given back in the export
+    # the row's other fields (and its id if that is not a string), which the export returns
     metadata: Mapping[str, Json]
-    # 64-bit hash of the row's content; a changed row under the same id shows here
+    # 64-bit hash of the row's content, which shows that a row has changed under the same id
     fingerprint: int
-    # attempts already on the books from earlier sessions
+    # attempts of earlier sessions
     attempts_before: int = 0
-    # the store holds an answer to what the row asked before it changed
+    # the store holds an answer to the prompt that the row had before it changed
     answered: bool = False
 
 
 class HttpCall(Struct, frozen=True, kw_only=True):
-    """A POST ready to be sent. ``headers`` hold the key, so a call is never printed or stored."""
+    """A POST ready to be sent. ``headers`` contain the API key, so a call is never printed or stored."""
 
     url: str
     headers: dict[str, str]
@@ -85,18 +85,18 @@ class HttpCall(Struct, frozen=True, kw_only=True):
 
 
 class ServerSentEvent(Struct, frozen=True, gc=False):
-    """One dispatched event. ``data`` is the joined data lines as bytes, meant to be UTF-8 but not yet checked."""
+    """One dispatched event. ``data`` holds its joined data lines as bytes, which should be UTF-8 but have not been checked."""
 
     event: str
     data: bytes
 
 
 class Usage(Struct, frozen=True, kw_only=True):
-    """Tokens as the provider reports them; a part that was not reported is None."""
+    """Tokens as the provider reports them; a count that was not reported is None."""
 
-    # everything read, cached tokens included
+    # all tokens read, cached tokens included
     input_tokens: int | None = None
-    # everything generated, reasoning included
+    # all tokens generated, reasoning included
     output_tokens: int | None = None
     # the part of input_tokens that came from a cache
     cached_tokens: int | None = None
@@ -110,18 +110,18 @@ class Completion(Struct, frozen=True, kw_only=True):
     text: str
     # verbatim from the provider: "stop", "length", "end_turn", ...
     finish_reason: str
-    # None: the provider reported none
+    # None: the provider reported no usage
     usage: Usage | None = None
     served_model: str | None = None
     response_id: str | None = None
     # kept apart from text: "reasoning", "refusal", "tool_calls"
     extra: Mapping[str, Json] = {}
-    # what was odd about it: "empty", "tail_lost", "invalid_utf8", "lone_surrogate"
+    # what is unusual about the answer: "empty", "tail_lost", "invalid_utf8", "lone_surrogate"
     notes: tuple[str, ...] = ()
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """One call that was sent, or tried to be."""
+    """One call: sent, or not sent because no connection was made."""
 
     key: str
     # 1 is the first for this item, counted over all sessions
@@ -130,9 +130,9 @@ class Attempt(Struct, frozen=True, kw_only=True):
     duration_s: float
     # from sending to the first token of text, reasoning or tool call
     time_to_first_token_s: float | None = None
-    # HTTP status; None when no answer came
+    # HTTP status; None if no answer came
     status: int | None = None
-    # False: it never reached the server, so it cannot have been billed
+    # False: the call never reached the server, so it cannot have been billed
     sent: bool = True
     bytes_received: int = 0
     # None: unknown, perhaps billed
@@ -155,11 +155,11 @@ class Outcome(Struct, frozen=True, kw_only=True):
     completion: Completion | None = None
     error_code: str | None = None
     error: str | None = None
-    # the attempt that decided it; earlier ones were recorded when they ended. None: nothing was sent (a broken row)
+    # the attempt that led to this outcome; earlier ones were saved when they ended. None: nothing was sent (a broken row)
     attempt: Attempt | None = None
     # all attempts of the item, over all sessions
     attempts: int = 0
-    # a failure behind which the row stays done: it keeps the answer to what it asked before it changed
+    # True for the failure of a changed row that was sent again: the row stays done and keeps its earlier answer
     kept: bool = False
 
 
@@ -168,14 +168,14 @@ Entry: TypeAlias = Attempt | Outcome
 
 
 class Settled(Struct, frozen=True):
-    """What the store already holds for a key; by place in the order of a look-up's columns."""
+    """What the store holds for a key. The fields are in the order of the columns of the query."""
 
     # None: only attempts, no outcome
     status: Status | None
     position: int | None
     fingerprint: int | None
     attempts: int
-    # its outcome was that no request could be made from it
+    # True for a broken row: no request could be made from it
     broken: bool = False
 
 
@@ -183,25 +183,25 @@ class LaneState(Struct, frozen=True, kw_only=True):
     """What a lane is doing."""
 
     model: str
-    # requests that may be in flight now, and the most there will ever be; the same for a fixed number
+    # requests that may be in flight now, and the highest number there will be; both are the same for a fixed number
     slots: int
     ceiling: int
     in_flight: int
-    # limits in force, by name (rpm, tpm, input_tpm, output_tpm), given or learned from the server
+    # limits in force, by name (rpm, tpm, input_tpm, output_tpm), set by the job or reported by the server
     limits: Mapping[str, float] = {}
-    # why things wait, one phrase; None when they do not
+    # why requests wait, one phrase; None if none waits
     waiting: str | None = None
-    # ... and nothing goes out until that is over
+    # True if no request is sent until that wait is over
     blocked: bool = False
 
 
 class Pace(Struct, frozen=True, kw_only=True):
-    """How a session goes on at an instant; kept in the store, so that another process can tell."""
+    """What a session is doing at one instant; stored so that another process can show it."""
 
     # UTC seconds since the epoch
     at: float
     lanes: tuple[LaneState, ...]
-    # items that wait for another attempt, one phrase; None when there are none
+    # rows that wait for a retry, one phrase; None if there are none
     retrying: str | None = None
 
 
@@ -214,24 +214,24 @@ class Run(Struct, frozen=True, kw_only=True):
     finished_at: float | None
     # the job's settings, without secrets
     settings: Mapping[str, Json]
-    # absolute path of the input, where it was found last
+    # absolute path of the input in the last session
     input: str
-    # rows of the input at the last reading; None before the first
+    # rows of the input when it was last read; None before that
     rows: int | None
     done: int
     failed: int
     # of the failed: rows from which no request could be made
     broken: int
-    # another process is working on it now
+    # True if another process is working on the run now
     active: bool
-    # why its last session ended early, one sentence; None when it did not, or was killed
+    # why the last session ended early, one sentence; None if it did not, or was killed
     stop_reason: str | None = None
-    # what its session is doing, as noted last; None when nobody works on it
+    # what the current session is doing, as last stored; None if no session is running
     pace: Pace | None = None
 
 
 class Result(Struct, frozen=True):
-    """One settled row as it is exported. Fields are named as the export's columns, in their order."""
+    """One finished row as it is exported. The fields have the names and the order of the export's columns."""
 
     id: str | int | float
     metadata: Mapping[str, Json]

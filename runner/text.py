@@ -1,6 +1,6 @@
-"""What foreign text must pass before it leaves for a terminal, a log or a CSV cell.
+"""Makes foreign text safe for a terminal, a log or a file, keeps secrets out of it, and words small things for people.
 
-One rule: text that others wrote (models, providers, prompt files, file names) is shown, never obeyed.
+One rule: text that others wrote (models, providers, prompt files, file names) is shown, never interpreted.
 """
 
 import difflib
@@ -11,15 +11,15 @@ from typing import NoReturn, SupportsIndex, final
 from urllib.parse import quote
 
 REDACTED = "[redacted]"
-"""What stands where a secret stood."""
+"""Replacement for a secret."""
 
 SHORTEST_SECRET = 8
 """Characters. Keys shorter than this ("EMPTY", "x") are placeholders; redacting them would mangle ordinary text."""
 
 _ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
-# C0, DEL and C1; then what moves, hides or breaks text without showing itself: soft hyphen, bidi marks and
-# overrides, zero-width characters, line separators, invisible operators, interlinear marks, tags.
+# C0, DEL and C1; then invisible characters that move, hide or break text: soft hyphen, bidi marks and overrides,
+# zero-width characters, line separators, invisible operators, interlinear marks, tags.
 _HIDDEN = (
     "\\x00-\\x1f\\x7f-\\x9f\\xad\\u034f\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb"
     "\\U000e0000-\\U000e007f"
@@ -30,14 +30,14 @@ _NAMED = {"\t": " ", "\n": " ", "\r": " "}
 
 
 def clean(text: str, width: int | None = None) -> str:
-    r"""Make one harmless line for a terminal.
+    r"""Return the text as one harmless line for a terminal.
 
     Line ends and tabs become spaces; controls, bidi and zero-width characters become visible escapes such as
     ``\u202e``; lone surrogates become U+FFFD. ``width`` is in terminal columns, the ellipsis included.
     """
     if width is None:
         return _UNSAFE.sub(_visible, text.replace("\r\n", "\n"))
-    # No character takes less than one column here, so what lies further on cannot be seen.
+    # No character takes less than one column here, so text beyond this cannot be visible.
     head = text[: 2 * max(width, 0) + 2].replace("\r\n", "\n")
     return _cut(_UNSAFE.sub(_visible, head), width)
 
@@ -61,7 +61,7 @@ def _cut(text: str, width: int) -> str:
     if width <= 0:
         return ""
     columns = 0
-    # where the ellipsis would still fit
+    # how many characters may precede the ellipsis
     fits = 0
     for index, character in enumerate(text):
         columns += 2 if unicodedata.east_asian_width(character) in "WF" else 1
@@ -79,7 +79,7 @@ _KEY_SHAPES = re.compile(
     """,
     re.VERBOSE,
 )
-# What follows "Bearer" in a sentence about bearer tokens is not a token.
+# In a sentence about bearer tokens, the word after "Bearer" is not a token.
 _BEARER = re.compile(
     r"\b(bearer\s+|authorization[\"']?\s{0,9}[:=]\s{0,9}[\"']?basic\s+)"
     r"(?!(?:tokens?|auth\w*|keys?|realm|scheme|format|prefix|header|of|is|and|or|in|error)(?![\w.~+/=-]))"
@@ -93,7 +93,7 @@ _FIELD = re.compile(rf"\b((?:{_KEY_WORD})[\"']?\s{{0,9}}[:=]\s{{0,9}}[\"']?)[^\s
 
 
 def redact(text: str) -> str:
-    """Blot out all that looks like a key."""
+    """Replace everything that looks like a key."""
     text = _KEY_SHAPES.sub(REDACTED, text)
     for shape in (_BEARER, _USERINFO, _QUERY, _FIELD):
         text = shape.sub(rf"\g<1>{REDACTED}", text)
@@ -101,7 +101,7 @@ def redact(text: str) -> str:
 
 
 class Redactor:
-    """Takes known secrets, and all that looks like a key, out of foreign text.
+    """Replaces known secrets, and everything that looks like a key, in foreign text.
 
     Secrets shorter than ``SHORTEST_SECRET`` are placeholders. They are left in place, because redacting them would mangle
     ordinary text.
@@ -111,10 +111,10 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         plain = {secret.strip() for secret in secrets}
-        # what must be in no answer, message or file
+        # texts that must not appear in any answer, message or file
         self.secrets = tuple(sorted((secret for secret in plain if len(secret) >= SHORTEST_SECRET), key=len, reverse=True))
         forms = {form for secret in self.secrets for form in (secret, quote(secret, "", errors="replace"))}
-        # the longest first, or a secret that contains another would leave its tail behind
+        # longest first: otherwise a secret that contains a shorter one would be replaced only in part
         self._forms = sorted(forms, key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
@@ -126,7 +126,7 @@ class Redactor:
 
 @final
 class Secret:
-    """A key that does not show itself: masked when printed, equal only to itself, never pickled."""
+    """A key that cannot leak by accident: masked when printed, equal only to itself, never pickled."""
 
     __slots__ = ("__value",)
 
@@ -134,7 +134,7 @@ class Secret:
         self.__value = value
 
     def reveal(self) -> str:
-        """Give the key itself."""
+        """Return the key itself."""
         return self.__value
 
     def __repr__(self) -> str:
@@ -148,7 +148,7 @@ class Secret:
 
 
 def encodable(text: str) -> str:
-    """Replace lone surrogates, which no UTF-8 file can hold, by U+FFFD."""
+    """Replace lone surrogates, which UTF-8 cannot encode, with U+FFFD."""
     if text.isascii():
         return text
     try:
@@ -159,7 +159,7 @@ def encodable(text: str) -> str:
 
 
 def encodable_tree(value: object) -> object:
-    """Do the same to every text and name inside a JSON value."""
+    """Apply ``encodable`` to every string and key inside a JSON value."""
     if isinstance(value, str):
         return encodable(value)
     if isinstance(value, list):
@@ -172,8 +172,13 @@ def encodable_tree(value: object) -> object:
 _LONE = re.compile(f"[{_SURROGATE}]")
 
 
+def plural(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 row", "2,000 rows"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def nearest(word: str, among: Iterable[str]) -> str | None:
-    """Find the name that was probably meant, whatever its case; None when nothing is near."""
+    """Return the name that was probably meant, ignoring case; None if no name is similar."""
     names = {name.casefold(): name for name in among}
     close = difflib.get_close_matches(word[:100].casefold(), names, n=1)
     return names[close[0]] if close else None

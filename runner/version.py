@@ -1,3 +1,3 @@
-"""The version, alone, so that anything may know it."""
+"""The version, in a module without imports, so that every module can import it."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""What every scenario is given beside its folder."""
+"""The options that every scenario receives in addition to its folder."""
 
 import sys
 from typing import NamedTuple
@@ -13,6 +13,6 @@ class Bench(NamedTuple):
     outage_s: float
 
     def show(self, gauge: Gauge, begin: float) -> None:
-        """Print the timeline where it is wanted."""
+        """Print the timeline if the option asks for it."""
         if self.timeline:
             print(gauge.timeline(begin), file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""A wrong key, and no money: a hundred thousand rows must end at once, not one by one."""
+"""A wrong key, and an account without credit: a run of a hundred thousand rows must stop at once, not row by row."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from runner.simulator import Behaviour, Simulator
 ROWS = 100_000
 CONCURRENCY = 64
 STOPPED = 3
-"""The exit code of a run that the provider's answer makes pointless."""
+"""The exit code of a run that was stopped because of the provider's answer."""
 _CASES = (
     ("wrong key, openai", "openai", Behaviour(first_token_s=0.1, key="right")),
     ("no money, openai", "openai", Behaviour(first_token_s=0.1, broke=True)),
@@ -19,8 +19,8 @@ _CASES = (
 )
 
 
-async def measure(folder: Path, bench: Bench) -> list[Figure]:  # noqa: ARG001 - the socket is wider
-    """Time from start to exit, and requests sent, in each case."""
+async def measure(folder: Path, bench: Bench) -> list[Figure]:  # noqa: ARG001 - all scenarios have this signature
+    """Return the time from start to exit, and the requests sent, for each case."""
     rows.write(folder, rows.plain(ROWS))
     figures = []
     for what, dialect, behaviour in _CASES:

@@ -1,4 +1,4 @@
-"""Servers that send without end, to eight slots at once: the memory that they cost."""
+"""The peak memory while eight slots at once receive endless answers."""
 
 from pathlib import Path
 
@@ -12,23 +12,23 @@ from runner.simulator import Behaviour, Simulator
 SLOTS = 8
 ROWS = 64
 LENGTH_S = 6
-"""A server that is tried again and again is left after this long."""
+"""Seconds after which a run that keeps retrying is stopped."""
 _OPTIONS = ("--model", "m", "--concurrency", str(SLOTS), "--attempts", "2", "--attempt-s", "4", "--new")
 
 
-async def measure(folder: Path, bench: Bench) -> list[Figure]:  # noqa: ARG001 - the socket is wider
-    """Peak of resident memory under each kind of answer, above that of a calm run of the same rows."""
+async def measure(folder: Path, bench: Bench) -> list[Figure]:  # noqa: ARG001 - all scenarios have this signature
+    """Return the peak resident memory for each kind of answer, minus that of a normal run of the same rows."""
     rows.write(folder, rows.plain(ROWS))
     async with Simulator(Behaviour(first_token_s=0.1, tokens=100)) as server:
-        calm = await _peak_mib(folder, server.base_url("openai"))
+        normal = await _peak_mib(folder, server.base_url("openai"))
     figures = []
     for kind in KINDS:
         async with HostileServer(kind, together=SLOTS) as hostile:
             peak = await _peak_mib(folder, hostile.base_url)
         if hostile.requests < SLOTS:
             raise RuntimeError(f"{kind}: only {hostile.requests} requests")
-        figures.append(Figure(kind, max(0.0, peak - calm), "MiB", at_most=64))
-    return [Figure("calm run, peak", calm, "MiB"), *figures]
+        figures.append(Figure(kind, max(0.0, peak - normal), "MiB", at_most=64))
+    return [Figure("calm run, peak", normal, "MiB"), *figures]
 
 
 async def _peak_mib(folder: Path, base_url: str) -> float:

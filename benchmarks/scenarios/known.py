@@ -1,7 +1,7 @@
-"""Limits that the user names and the server enforces: how much of them is used, what is refused.
+"""Limits that the user sets and the server enforces: the share that is used, and the requests that are refused.
 
-The server's bucket begins with one second's worth, so it enforces from the first second; with a minute's worth, as
-providers have it, a client could exceed its limit by a lot for half a minute before anybody told it.
+The server's bucket starts with one second's worth, so that the limit holds from the first second. With a minute's worth, as
+providers have it, a client could far exceed its limit for half a minute before the first refusal.
 """
 
 from pathlib import Path
@@ -17,16 +17,16 @@ from runner.simulator import Behaviour, Simulator
 RPM = 1800
 TPM = 600_000
 LENGTH_S = 36
-"""How long the rows last at the limit."""
+"""Seconds that the rows take at the limit."""
 WARM_UP_S = 5
 TAIL_S = 5
 CONCURRENCY = 16
-"""Far more than the limit needs (3 to 10 at once), so that slots never hold a request back."""
+"""Far more than the limit needs (3 to 10 at once), so that slots never delay a request."""
 SECOND = 1 / 60
 
 
 async def requests(folder: Path, bench: Bench) -> list[Figure]:
-    """Requests per minute."""
+    """Measure a limit on requests per minute."""
     rows.write(folder, rows.plain(RPM * LENGTH_S // 60))
     behaviour = Behaviour(first_token_s=0.3, chunk_s=0.0, tokens=20, rpm=RPM, fill=SECOND)
     async with Simulator(behaviour) as server, Gauge(server) as gauge:
@@ -36,7 +36,7 @@ async def requests(folder: Path, bench: Bench) -> list[Figure]:
 
 
 async def tokens(folder: Path, bench: Bench) -> list[Figure]:
-    """Tokens per minute, with items of 50 to 5,000 tokens: also how long the large ones wait."""
+    """Measure a limit on tokens per minute, with items of 50 to 5,000 tokens, and how long the large ones wait."""
     rows.write(folder, rows.mixed(TPM * LENGTH_S // 60, least=50, most=5000))
     behaviour = Behaviour(first_token_s=0.3, chunk_s=0.0, tokens=100_000, tpm=TPM, fill=SECOND)
     async with Simulator(behaviour) as server, Gauge(server) as gauge:
@@ -51,7 +51,7 @@ async def tokens(folder: Path, bench: Bench) -> list[Figure]:
 
 
 async def _run(folder: Path, bench: Bench, server: Simulator, gauge: Gauge, *options: str) -> float:
-    """Run all rows; the moment of the first request."""
+    """Run all rows; return the time of the first request."""
     options = ("--model", "m", "--base-url", server.base_url("openai"), "--concurrency", str(CONCURRENCY), *options)
     async with Runner(folder, *options) as process:
         begin = await gauge.until(lambda stats: stats["requests"] > 0, process)

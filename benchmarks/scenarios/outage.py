@@ -1,4 +1,4 @@
-"""An outage in the middle of a run, at default settings: what fails, what is sent in vain."""
+"""An outage in the middle of a run with default settings: the rows that fail, and the requests that are wasted."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -27,8 +27,8 @@ async def overloaded(folder: Path, bench: Bench) -> list[Figure]:
 
 
 async def refused(folder: Path, bench: Bench) -> list[Figure]:
-    """Connections break, and new ones are refused."""
-    return await _measure(folder, bench, Simulator.close_door, Simulator.open_door)
+    """Open connections break, and new ones are refused."""
+    return await _measure(folder, bench, Simulator.close_port, Simulator.open_port)
 
 
 async def _by_status(folder: Path, bench: Bench, status: int) -> list[Figure]:
@@ -51,17 +51,17 @@ async def _measure(folder: Path, bench: Bench, begin: Change, end: Change) -> li
             await begin(server)
             await asyncio.sleep(bench.outage_s)
             if not process.alive:
-                raise RuntimeError(f"it did not outlive the outage: {process.log[-2000:]}")
+                raise RuntimeError(f"the run ended during the outage: {process.log[-2000:]}")
             await end(server)
             ended = server.stats()["completions"]
-            again = await gauge.until(lambda stats: stats["completions"] > ended, process, 700)
+            resumed = await gauge.until(lambda stats: stats["completions"] > ended, process, 700)
             await process.until_end(300)
         bench.show(gauge, started)
-    tried = books.attempts(folder)
-    retries = sum(attempt.number > 1 for attempt in tried)
+    attempts = books.attempts(folder)
+    retries = sum(attempt.number > 1 for attempt in attempts)
     counted = books.statuses(folder)
     return [
         Figure("items not done", ROWS - counted.get("done", 0), at_most=0),
-        Figure("retries / requests", 100 * retries / len(tried), "%", at_most=10),
-        Figure("end of the outage to the next answer", again - started - BEFORE_S - bench.outage_s, "s"),
+        Figure("retries / requests", 100 * retries / len(attempts), "%", at_most=10),
+        Figure("end of the outage to the next answer", resumed - started - BEFORE_S - bench.outage_s, "s"),
     ]

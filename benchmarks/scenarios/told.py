@@ -1,4 +1,4 @@
-"""A limit on requests per minute that only the headers of the answers tell."""
+"""A limit on requests per minute that runner learns only from the headers of the answers."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ WARM_UP_S = 10
 
 
 async def openai(folder: Path, bench: Bench) -> list[Figure]:
-    """``x-ratelimit-*``."""
+    """Headers ``x-ratelimit-*``."""
     return await _measure(folder, bench, "openai")
 
 
 async def anthropic(folder: Path, bench: Bench) -> list[Figure]:
-    """``anthropic-ratelimit-*``."""
+    """Headers ``anthropic-ratelimit-*``."""
     return await _measure(folder, bench, "anthropic")
 
 

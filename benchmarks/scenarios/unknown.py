@@ -1,4 +1,4 @@
-"""A limit on answers at once that nobody has told: 48, then 12, then 96; how close the slots come to it."""
+"""An unannounced limit on concurrent requests: 48, then 12, then 96; how close the number of slots comes to it."""
 
 import asyncio
 import time
@@ -15,16 +15,16 @@ CEILINGS = (48, 12, 96)
 PHASE_S = 60
 SETTLED_S = 30
 ROWS = 30_000
-"""More than can be answered in all phases together."""
+"""More than the server can answer in all phases together."""
 
 
 async def hinted(folder: Path, bench: Bench) -> list[Figure]:
-    """Refusals carry ``retry-after: 1``."""
+    """Refusals have the header ``retry-after: 1``."""
     return await _measure(folder, bench, hints=True)
 
 
 async def silent(folder: Path, bench: Bench) -> list[Figure]:
-    """Refusals say nothing of a wait."""
+    """Refusals have no header about a wait."""
     return await _measure(folder, bench, hints=False)
 
 
@@ -44,7 +44,7 @@ async def _measure(folder: Path, bench: Bench, *, hints: bool) -> list[Figure]:
         bench.show(gauge, begin)
     figures = []
     for ceiling, change in zip(CEILINGS, changes, strict=True):
-        # before the next change or the stop has any effect
+        # 0.2 s before the next change or the stop, which would affect the mean
         settled = gauge.in_flight(change + SETTLED_S, change + PHASE_S - 0.2)
         early = gauge.in_flight(change, change + SETTLED_S)
         figures += [

@@ -73,6 +73,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_attempts"),
     )
     op.create_index("ix_attempts_run_id_item_key", "attempts", ["run_id", "item_key"])
-    # "PRNR"; read before anything else when a store is opened
+    # "PRNR" in ASCII. Opening a store checks this number before anything else.
     op.execute("PRAGMA application_id = 1347571282")
     op.execute("PRAGMA user_version = 1")

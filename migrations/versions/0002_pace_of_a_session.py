@@ -1,4 +1,4 @@
-"""What the session of a run is doing: ``runs.pace``, for a process that looks on."""
+"""``runs.pace``: what the session of a run is doing, for other processes to read."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # not in batch mode: it makes the table anew, which foreign keys forbid while items point at it
+    # Not in batch mode, which would recreate the table: the foreign keys of items and attempts forbid that.
     op.add_column("runs", sa.Column("pace", sa.Text()))
     op.execute("PRAGMA user_version = 2")
 

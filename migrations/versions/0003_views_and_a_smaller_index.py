@@ -1,4 +1,4 @@
-"""Views for people, an index that holds failed attempts only, and how many rows of the input are alike: ``runs.identical``."""
+"""Views for reading by hand, an index of failed attempts only, and ``runs.identical``: the number of identical rows."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -45,7 +45,7 @@ _VIEWS = {
 
 def upgrade() -> None:
     op.add_column("runs", sa.Column("identical", sa.Integer()))
-    # of a million rows that were answered at once the whole index held nothing that anybody looks up
+    # Only failed attempts are looked up. For a million rows answered at the first attempt, the full index would hold only waste.
     op.drop_index("ix_attempts_run_id_item_key", "attempts")
     op.create_index(
         "ix_attempts_run_id_item_key", "attempts", ["run_id", "item_key"], sqlite_where=sa.text("error_code IS NOT NULL")

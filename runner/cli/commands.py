@@ -1,4 +1,4 @@
-"""The commands: parse, call the API, print, exit code. Nothing else; what a command needs is imported when it runs."""
+"""The commands: parse options, call the API, print, set the exit code. Each command imports what it needs when it runs."""
 
 import os
 import sys
@@ -25,32 +25,32 @@ from runner.version import __version__
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="runner")
 def cli() -> None:
-    """Get an answer from an LLM to every prompt of a file, and never pay for one twice.
+    """Get an answer from an LLM to every prompt of a file, without paying twice for a finished one.
 
     \b
-    runner run jobs/prompts.jsonl     and the same again after Ctrl-C or a crash: it goes on
+    runner run jobs/prompts.jsonl     run it again after Ctrl-C or a crash to continue
     runner export -o answers.csv
-    """  # noqa: D301 - click reads the backspace
+    """  # noqa: D301 - \b tells click to keep the lines as they are
 
 
 @cli.command()
 @click.argument("file", type=click.Path())
 @setting_options()
 @db_option
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows of the file.")
-@click.option("--new", is_flag=True, help="Begin a new run, even where one could go on.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows of the file.")
+@click.option("--new", is_flag=True, help="Start a new run, even if there is one to continue.")
 @accept_changes_option
-@click.option("--strict", is_flag=True, help="Refuse to start when a row is broken.")
-@click.option("--show-config", is_flag=True, help="Print every setting and where it came from, and send nothing.")
+@click.option("--strict", is_flag=True, help="Refuse to start if a row is broken.")
+@click.option("--show-config", is_flag=True, help="Print every setting and its source; send nothing.")
 @quiet_option
 @json_option
 @gathered("options", "limit", "new", "accept_changes", "strict")
 def run(file: str, db: str, show_config: bool, quiet: bool, as_json: bool, options: dict[str, Any], **settings: Any) -> None:
-    """Run FILE, or continue with it if it was interrupted.
+    """Run FILE, or continue its run if that was interrupted.
 
     FILE is a prompt file (JSON lines, also .gz), a job file (.toml) that names one, or - for standard input. For a prompt file,
-    settings are read from a .toml file of the same name, if there is one. A pipe by name is read like standard input. Options
-    win over RUNNER_* variables, and these over the file.
+    settings are read from a .toml file of the same name, if there is one. A named pipe is read like standard input. Options
+    override RUNNER_* variables, and these override the .toml file.
     """
     from runner import api
     from runner.cli import foreground, output
@@ -69,7 +69,7 @@ def run(file: str, db: str, show_config: bool, quiet: bool, as_json: bool, optio
 @continue_options
 @accept_changes_option
 def resume(run_id: int | None, db: str, accept_changes: bool, quiet: bool, as_json: bool, **settings: Any) -> None:
-    """Go on with a run by its number, by default the newest unfinished one."""
+    """Continue an unfinished run, by default the newest."""
     from runner import api
     from runner.cli import foreground
 
@@ -80,7 +80,10 @@ def resume(run_id: int | None, db: str, accept_changes: bool, quiet: bool, as_js
 @cli.command()
 @continue_options
 def retry(run_id: int | None, db: str, quiet: bool, as_json: bool, **settings: Any) -> None:
-    """Give the failed items of a run another chance, in the same run."""
+    """Send the failed rows of a run again.
+
+    RUN is its number; the default is the newest run.
+    """
     from runner import api
     from runner.cli import foreground
 
@@ -95,16 +98,16 @@ def retry(run_id: int | None, db: str, quiet: bool, as_json: bool, **settings: A
 def status(run_id: int | None, db: str, as_json: bool) -> None:
     """Show one run in full, by default the newest."""
     from runner import api
-    from runner.cli import output
+    from runner.cli.status import status as details
 
-    click.echo(output.status(*api.status(run_id, db=db), db=db, as_json=as_json))
+    click.echo(details(*api.status(run_id, db=db), db=db, as_json=as_json))
 
 
 @cli.command("list")
 @db_option
 @json_option
 def list_(db: str, as_json: bool) -> None:
-    """Show all runs."""
+    """List all runs of the store."""
     from runner import api
     from runner.cli import output
 
@@ -113,18 +116,22 @@ def list_(db: str, as_json: bool) -> None:
 
 @cli.command()
 @run_argument
-@click.option("--output", "-o", required=True, metavar="FILE", help="Where to; - is standard output.")
-@click.option("--format", metavar="FORMAT", help="csv, jsonl or the name of a plug-in; by default the ending of FILE.")
-@click.option("--csv-raw", is_flag=True, help="Leave cells that a spreadsheet takes for formulas as they are.")
+@click.option("--output", "-o", required=True, metavar="FILE", help="File to write; - is standard output.")
+@click.option("--format", metavar="FORMAT", help="csv, jsonl or the name of a plug-in; default: the ending of FILE.")
+@click.option("--csv-raw", is_flag=True, help="Do not escape cells that look like formulas.")
 @db_option
 @quiet_option
 def export(run_id: int | None, output: str, format: str | None, csv_raw: bool, db: str, quiet: bool) -> None:  # noqa: A002
-    """Write the results of a run, by default the newest, to a CSV or JSONL file."""
+    """Write the results of a run to a CSV or JSONL file.
+
+    RUN is its number; the default is the newest run.
+    """
     from runner import api
+    from runner.text import plural
 
     count = api.export(output, run_id=run_id, db=db, format=format, raw=csv_raw)
     if not quiet and output != "-":
-        click.echo(f"{count:,} rows written to {click.format_filename(output)}")
+        click.echo(f"{plural(count, 'row')} written to {click.format_filename(output)}")
 
 
 @cli.command()
@@ -132,7 +139,10 @@ def export(run_id: int | None, output: str, format: str | None, csv_raw: bool, d
 @db_option
 @json_option
 def errors(run_id: int | None, db: str, as_json: bool) -> None:
-    """Show the failed items of a run by cause: how many, one example, what to do."""
+    """Show the failed rows of a run by cause.
+
+    Each cause has a count, an example and what to do. RUN is the number of the run; the default is the newest.
+    """
     from runner import api
     from runner.cli import output
 
@@ -144,33 +154,46 @@ def errors(run_id: int | None, db: str, as_json: bool) -> None:
 @setting_options()
 @json_option
 def check(file: str, as_json: bool, **settings: Any) -> None:
-    """Read everything, send nothing: rows, broken lines, duplicate ids, the settings in force.
+    """Read the whole prompt file and send nothing.
 
-    Exit code 1 when rows are broken, 2 when `runner run` would refuse to start.
+    Shows the number of rows, broken lines, duplicate ids and the settings in force.
+
+    The exit code is 1 if rows are broken, and 2 if `runner run` would refuse to start.
     """
     from runner import api
     from runner.cli import output
 
-    found = api.check(file, **given_settings(settings))
-    click.echo(output.check(found, as_json=as_json))
-    if found.refusal or found.duplicates:
+    report = api.check(file, **given_settings(settings))
+    click.echo(output.check(report, as_json=as_json))
+    if report.refusal or report.duplicates:
         sys.exit(2)
-    sys.exit(1 if found.broken else 0)
+    sys.exit(1 if report.broken else 0)
 
 
 @cli.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=8399, show_default=True, help="0 takes a free one.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Draws answers and faults.")
-@click.option("--first-token-s", type=float, default=0.15, show_default=True, help="Mean seconds to the first token.")
-@click.option("--chunk-s", type=float, default=0.01, show_default=True, help="Seconds between two tokens.")
-@click.option("--tokens", type=int, default=40, show_default=True, help="Mean tokens of an answer.")
-@click.option("--rpm", type=int, help="Requests per minute before it answers 429.")
-@click.option("--tpm", type=int, help="Tokens per minute before it answers 429.")
-@click.option("--max-in-flight", type=int, help="Requests at once before it answers 429.")
-@click.option("--key-env", metavar="NAME", help="Demand the key in this environment variable.")
-@click.option("--fault", "faults", multiple=True, metavar="NAME=SHARE", help="Such as 429=0.1; may be given several times.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8399, show_default=True, help="Port to listen on; 0 picks a free one."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random answers and faults.")
+@click.option("--first-token-s", type=float, default=0.15, show_default=True, help="Mean time to the first token, in seconds.")
+@click.option("--chunk-s", type=float, default=0.01, show_default=True, help="Time between two tokens, in seconds.")
+@click.option("--tokens", type=int, default=40, show_default=True, help="Mean length of an answer, in tokens.")
+@click.option("--rpm", type=int, help="Requests per minute; the server answers further ones with 429.")
+@click.option("--tpm", type=int, help="Tokens per minute; the server answers requests for more with 429.")
+@click.option("--max-in-flight", type=int, help="Open requests; the server answers further ones with 429.")
+@click.option("--key-env", metavar="NAME", help="Require the API key that this environment variable holds.")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="NAME=SHARE",
+    help="Share of requests with a fault, such as 429=0.1; may be repeated.",
+)
 def simulate(port: int, key_env: str | None, faults: tuple[str, ...], **behaviour: Any) -> None:
-    """Serve synthetic answers on loopback in both dialects, until Ctrl-C."""
+    """Serve synthetic answers on this machine.
+
+    The server is an OpenAI and an Anthropic endpoint on loopback, and runs until Ctrl-C.
+    """
     from runner.cli.simulate import simulate as serve
 
     key = os.environ.get(key_env) if key_env else None

@@ -1,4 +1,4 @@
-"""A session from a terminal: signals and events in, progress and an exit code out."""
+"""Runs a session in the foreground: shows its events, obeys signals and returns an exit code."""
 
 import gc
 import os
@@ -10,7 +10,7 @@ from typing import NoReturn
 import anyio
 
 from runner import api
-from runner.cli import progress
+from runner.cli import output, progress
 from runner.config.job import Job
 from runner.engine.stop import Stop
 from runner.errors import StoreError
@@ -21,14 +21,14 @@ from runner.session.options import SessionOptions
 from runner.text import clean, redact
 
 GRACE_S = 30.0
-"""After the first Ctrl-C: how long what is in flight may take."""
+"""How long open requests may take after the first Ctrl-C, in seconds."""
 
 
 def drive(job: Job, db: str, options: SessionOptions, *, quiet: bool, as_json: bool) -> int:
     """Run a session with progress on the screen; return the exit code."""
-    # what is loaded by now stays: neither a collection nor the end of the process need look through it
+    # Objects loaded so far live until exit: neither a collection nor the end of the process has to scan them.
     gc.freeze()
-    # nearly nothing that a run makes refers to itself: looking for it as often as usual costs a tenth of the time
+    # A run creates almost no reference cycles; collecting as often as by default costs a tenth of the time.
     gc.set_threshold(50_000, 20, 20)
     observe = progress.choose(db, quiet=quiet, as_json=as_json)
     caught: list[int] = []
@@ -40,19 +40,19 @@ def drive(job: Job, db: str, options: SessionOptions, *, quiet: bool, as_json: b
 
 
 def _leave(error: StoreError) -> NoReturn:
-    """End the process here: the loop's end, and Python's, would wait for the thread that hangs in the store."""
+    """End the process at once: closing the event loop, or Python itself, would wait for the thread that hangs in the store."""
     with suppress(OSError):
         print(f"runner: {clean(redact(str(error)))}", file=sys.stderr, flush=True)
     os._exit(error.exit_code)
 
 
 async def _until_signalled(job: Job, db: str, options: SessionOptions, observe: Observer, caught: list[int]) -> Summary:
-    """Execute a session; the first signal asks it to end, the second gives up what is in flight."""
+    """Execute a session. The first signal asks it to stop, the second drops open requests, the third cancels the session."""
     stop = Stop()
     result: list[Summary] = []
     failure: list[Exception] = []
 
-    async def work(scope: anyio.CancelScope) -> None:
+    async def execute(scope: anyio.CancelScope) -> None:
         try:
             result.append(await api.execute(job, db, options, stop, observe))
         except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
@@ -61,16 +61,16 @@ async def _until_signalled(job: Job, db: str, options: SessionOptions, observe: 
             failure.append(error)
         scope.cancel()
 
-    known = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    # what our parent had us ignore (nohup) stays ignored
-    kinds = [kind for kind in known if signal.getsignal(kind) is not signal.SIG_IGN]
+    supported = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    # a signal that the parent process had us ignore (nohup) stays ignored
+    kinds = [kind for kind in supported if signal.getsignal(kind) is not signal.SIG_IGN]
     with anyio.open_signal_receiver(*kinds) as signals:
         async with anyio.create_task_group() as group:
-            group.start_soon(work, group.cancel_scope)
+            group.start_soon(execute, group.cancel_scope)
             async for kind in signals:
                 caught.append(kind)
                 name = "Ctrl-C" if kind == signal.SIGINT else signal.Signals(kind).name
-                stop.request(f"stopped by {name}", grace_s=0.0 if stop.requested else GRACE_S)
+                stop.request(f"{output.STOPPED_BY}{name}", grace_s=0.0 if stop.requested else GRACE_S)
                 if len(caught) > 2:
                     group.cancel_scope.cancel()
     if failure:

@@ -1,4 +1,4 @@
-"""Where the command begins and ends: streams, signals, and every error as one sentence with its exit code."""
+"""Entry point of the command line: prepares streams and signals, and turns every error into one sentence and an exit code."""
 
 import errno
 import gc
@@ -18,69 +18,79 @@ from runner.errors import RunnerError
 
 _OUTPUT_TROUBLE = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
 
-
 _SENDING = {"run", "resume", "retry", "simulate"}
 """The commands that open connections."""
 
 
 def main() -> NoReturn:
-    """Run the command line: every error becomes one sentence and its exit code."""
-    # what a command loads stays to its end: looking through it again and again costs a tenth of a second
+    """Run the command line. Every error becomes one sentence and an exit code."""
+    # Objects created by imports live until exit; scanning them in every garbage collection costs 0.1 s.
     gc.set_threshold(500_000, 20, 20)
     _open_missing_files()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # a terminal that cannot show a character gets its number, not a traceback
+            # a character that the terminal cannot show is printed as an escape instead of raising an error
             stream.reconfigure(errors="backslashreplace")
     reading = "--help" in sys.argv or not _SENDING.intersection(sys.argv)
     if hasattr(signal, "SIGPIPE") and reading:
-        # `runner list | head` ends as quietly as `ls | head`; a connection that breaks must not end a run like that
+        # `runner list | head` ends as quietly as `ls | head`; in a run, a broken connection must not end the process
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    code = 0
     try:
         with orderly_end() if reading else nullcontext():
             cli.main(standalone_mode=False)
             sys.stdout.flush()
-        code = 0
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        code = 130
-    except OSError as error:
-        if error.filename is None and error.errno in _OUTPUT_TROUBLE:
-            # nothing may be written at exit either
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        code = 141
-        if not isinstance(error, BrokenPipeError):
-            what = "standard output" if error.errno in _OUTPUT_TROUBLE else "the current folder or a file"
-            _complain(f"{error.filename or what} cannot be used: {error.strerror or error}")
-            code = 4
-    except RunnerError as error:
-        from runner.text import clean, redact
-
-        _complain(clean(redact(str(error))))
-        code = error.exit_code
-    except Exception as error:
-        if os.environ.get("RUNNER_TRACEBACK"):
-            raise
-        _complain(f"internal error, {type(error).__name__}: {error}. This is a bug; RUNNER_TRACEBACK=1 shows where")
-        code = 70
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the user gets a sentence instead of a traceback
+        code = _report(error)
     sys.exit(code)
 
 
+def _report(error: Exception | KeyboardInterrupt) -> int:
+    """Print an error as one sentence on standard error and return the exit code."""
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return 130
+    if isinstance(error, OSError):
+        return _report_os_error(error)
+    if isinstance(error, RunnerError):
+        # imported here: most commands end without an error
+        from runner.text import clean, redact
+
+        _complain(clean(redact(str(error))))
+        return error.exit_code
+    if os.environ.get("RUNNER_TRACEBACK"):
+        raise error
+    _complain(f"internal error, {type(error).__name__}: {error}. This is a bug; RUNNER_TRACEBACK=1 shows where")
+    return 70
+
+
+def _report_os_error(error: OSError) -> int:
+    """Print an error of a file or of standard output; a closed pipe ends the command without a word, as SIGPIPE does."""
+    if error.filename is None and error.errno in _OUTPUT_TROUBLE:
+        # standard output is flushed once more at exit, which would fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if isinstance(error, BrokenPipeError):
+        return 141
+    what = "standard output" if error.errno in _OUTPUT_TROUBLE else "the current folder or a file"
+    _complain(f"{error.filename or what} cannot be used: {error.strerror or error}")
+    return 4
+
+
 def _open_missing_files() -> None:
-    """Give a process that was started without one a standard input, output and error: the next socket would take their place."""
+    """Open standard input, output and error where they are missing. Otherwise the next socket would get their numbers."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # the lowest free number is taken, which is this one
+            # open returns the lowest free number, which is this one
             os.open(os.devnull, os.O_RDWR)
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of the process
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
 
 
 def _complain(sentence: str) -> None:
-    """Write to standard error, if there is still one."""
+    """Print a sentence on standard error; ignore a standard error that is closed."""
     with suppress(OSError):
         click.echo(f"runner: {sentence}", err=True)

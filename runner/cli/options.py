@@ -1,4 +1,4 @@
-"""The options that several commands share."""
+"""Options that several commands share."""
 
 import functools
 from collections.abc import Callable
@@ -18,20 +18,20 @@ PACE = tuple(setting.name for setting in SETTINGS if not setting.answer)
 def _option(setting: Setting) -> Callable[[F], F]:
     default = f"  [default: {setting.default:g}]" if isinstance(setting.default, int | float) else ""
     default = f"  [default: {setting.default}]" if setting.kind == "slots" or setting.choices else default
-    shown = {"int": "N", "float": "X", "json": "JSON", "slots": "auto|N", "span": "SECONDS"}.get(setting.kind, "TEXT")
-    shown = "|".join(setting.choices) or shown
+    metavar = {"int": "N", "float": "X", "json": "JSON", "slots": "auto|N", "span": "SECONDS"}.get(setting.kind, "TEXT")
+    metavar = "|".join(setting.choices) or metavar
     return click.option(
         setting.option,
         setting.name,
         multiple=setting.kind == "texts",
         type={"int": int, "float": float}.get(setting.kind, str),
-        metavar=shown,
+        metavar=metavar,
         help=setting.help + default,
     )
 
 
 def setting_options(*names: str) -> Callable[[F], F]:
-    """Add the options of settings; all of them without names."""
+    """Add the options of the named settings, or of all settings if no names are given."""
 
     def add(command: F) -> F:
         for setting in reversed(SETTINGS):
@@ -42,40 +42,34 @@ def setting_options(*names: str) -> Callable[[F], F]:
     return add
 
 
-db_option = click.option("--db", default="runner.db", envvar="RUNNER_DB", show_default=True, metavar="FILE", help="The store.")
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON on standard output instead of text.")
-
-
-quiet_option = click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
-
-
-accept_changes_option = click.option(
-    "--accept-changes", is_flag=True, help="Send rows again whose prompt has changed since its answer came."
+db_option = click.option(
+    "--db", default="runner.db", envvar="RUNNER_DB", show_default=True, metavar="FILE", help="Store file (SQLite)."
 )
-
-
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
+accept_changes_option = click.option(
+    "--accept-changes", is_flag=True, help="Send finished rows again if their prompt has changed."
+)
 run_argument = click.argument("run_id", metavar="[RUN]", type=int, required=False)
 
 
 def continue_options(command: F) -> F:
-    """Add what going on with a run takes."""
+    """Add the argument and the options of a command that continues a run."""
     return run_argument(setting_options(*PACE)(db_option(quiet_option(json_option(command)))))
 
 
 def given_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Keep the options that were given; one that may be repeated is an empty tuple when it was not."""
+    """Return the settings that were given. The others are None, or an empty tuple if the option may be repeated."""
     return {name: value for name, value in settings.items() if value is not None and value != ()}
 
 
 def gathered(into: str, *names: str) -> Callable[[F], F]:
-    """Hand several options to a command as one dictionary, named ``into``. Stands next to the function, below its options."""
+    """Pass the named options to a command as one dictionary ``into``. This decorator must be the last, below the options."""
 
     def wrap(command: F) -> F:
         @functools.wraps(command)
-        def call(**given: Any) -> Any:
-            return command(**{into: {name: given.pop(name) for name in names}}, **given)
+        def call(**options: Any) -> Any:
+            return command(**{into: {name: options.pop(name) for name in names}}, **options)
 
         return cast("F", call)
 

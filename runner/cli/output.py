@@ -1,8 +1,8 @@
-"""What people read: summaries, status, errors, checks, as text or as JSON. Foreign words pass ``text.clean`` on their way."""
+"""What people read: summaries, the list of runs, errors and checks, as text or as JSON. Foreign text passes ``text.clean``."""
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,182 +10,92 @@ import msgspec
 from runner.api import DEFAULT_STORE, Check, Description
 from runner.errors import BAD_ROW, advice
 from runner.events import INPUT_CHANGED, Quantiles, Started, Stopping, Summary
-from runner.model import LaneState, Pace, Run
+from runner.model import Run
+from runner.session import prepare
 from runner.store.reader import ErrorGroup
-from runner.store.totals import Totals
-from runner.text import clean
+from runner.text import clean, plural
 
-_SHOWN = 20
-_STALE_S = 30.0
+STOPPED_BY = "stopped by "
+"""Beginning of the stop reason when a signal ended the session; the name of the signal follows."""
+
+_MAX_SHOWN = 20
 
 
 def headline(event: Started) -> str:
-    """Say what begins."""
-    settled = f", {event.restored:,} settled before" if event.restored else ""
-    return f"run {event.run}: {clean(event.input)}, {_rows(event.rows)}{settled}"
+    """Return the first line of a session: the run, its input and how much is left to do."""
+    left = f", {max(0, event.rows - event.restored):,} left" if event.restored else ""
+    return f"run {event.run}: {clean(event.input)}, {plural(event.rows, 'row')}{left}"
 
 
 def stopping(event: Stopping) -> str:
-    """Say that the session ends early."""
-    words = f"stopping: {clean(event.reason)}"
+    """Return the line that says why the session ends early, and how long it waits for open requests."""
+    words = _stopped(event.reason, "stopping")
     if event.in_flight and event.grace_s:
-        words = f"{words.rstrip('.')}; {event.in_flight} in flight may finish (up to {event.grace_s:g} s), Ctrl-C gives them up"
+        wait = f"waiting up to {event.grace_s:g} s for {plural(event.in_flight, 'open request')}"
+        words = f"{words.rstrip('.')}; {wait}; Ctrl-C to drop {'it' if event.in_flight == 1 else 'them'}"
     return words
 
 
+def _stopped(reason: str, verb: str) -> str:
+    """Return a stop reason with a verb before it, unless it begins with one ("stopped by Ctrl-C")."""
+    return clean(reason) if reason.startswith(STOPPED_BY) else f"{verb}: {clean(reason)}"
+
+
 def summary(end: Summary, db: str) -> str:
-    """Sum a session up, and name the next command."""
+    """Return the summary of a session, with the next command as its last line."""
     state = "finished" if end.finished else "not finished"
-    counts = f"{end.done_now:,} done, {end.failed_now:,} failed, {end.skipped:,} skipped (settled before)"
-    lines = [f"run {end.run} {state}: {counts} of {_rows(end.rows)} in {clock(end.elapsed_s)}"]
+    counts = f"{end.done_now:,} done, {end.failed_now:,} failed, {end.skipped:,} {_earlier(end)}"
+    lines = [f"run {end.run} {state}: {counts} of {plural(end.rows, 'row')} in {clock(end.elapsed_s)}"]
     if end.stop_reason == INPUT_CHANGED:
-        # any other reason was told when it came
-        lines.append(f"  {INPUT_CHANGED}, so not all of its rows were seen: go on when nobody writes into it")
+        # any other reason was printed when the stop was requested
+        lines.append(f"  {INPUT_CHANGED}, so some rows were not seen; run it again when nothing writes to the file")
     if end.attempts_now:
-        lines.append(f"  tokens        {_count(end.input_tokens)} in, {_count(end.output_tokens)} out")
-        lines.append(f"  first token   {_quantiles(end.time_to_first_token)}")
-        lines.append(f"  whole answer  {_quantiles(end.duration)}")
+        lines.append(f"  tokens        {count(end.input_tokens)} in, {count(end.output_tokens)} out")
+        lines.append(f"  first token   {quantiles(end.time_to_first_token)}")
+        lines.append(f"  whole answer  {quantiles(end.duration)}")
     if end.missing:
-        lines.append(f"  {_rows(end.missing)} of this run no longer in the file; their results are kept")
+        one = end.missing == 1
+        results = "is no longer in the file; its result is kept" if one else "are no longer in the file; their results are kept"
+        lines.append(f"  {plural(end.missing, 'row')} {results}")
     if end.kept:
-        kept = f"failed when sent again and kept the earlier answer: {_command('status', end.run, db)} counts the causes"
-        lines.append(f"  {_rows(end.kept)} that had changed {kept}")
+        its, answers = ("its", "answer is") if end.kept == 1 else ("their", "answers are")
+        causes = f"`{command('status', end.run, db)}` counts the causes"
+        lines.append(f"  {plural(end.kept, 'changed row')} failed when sent again; {its} old {answers} kept; {causes}")
     if end.changed:
-        kept = "changed since; the answers are kept, `--accept-changes` sends such rows again"
-        lines.append(f"  {_rows(end.changed)} {kept}")
+        lines.append(f"  {prepare.changed_rows(end.changed)}")
     if end.failed:
-        again = f", {_command('retry', end.run, db)} tries again" if end.failed > end.broken else ""
-        lines.append(f"  {_rows(end.failed)} failed: {_command('errors', end.run, db)} says why{again}")
+        again = f", `{command('retry', end.run, db)}` tries again" if end.failed > end.broken else ""
+        lines.append(f"  {plural(end.failed, 'row')} failed: `{command('errors', end.run, db)}` shows why{again}")
     lines.append("next: " + _next(end, db))
     return "\n".join(lines)
 
 
+def _earlier(end: Summary) -> str:
+    """Say what became of the rows that were not sent in this session; only some of them may have failed."""
+    return "already done" if end.failed <= end.failed_now - end.kept else "already done or failed"
+
+
 def _next(end: Summary, db: str) -> str:
     if end.finished:
-        return _command("export", end.run, db) + " -o answers.csv"
-    return _command("resume", end.run, db) + ("   (or the same command again)" if end.same_command else "")
-
-
-def status(run: Run, books: Totals, *, db: str, as_json: bool) -> str:
-    """Show one run in full."""
-    if as_json:
-        return _json({"run": run, "books": books})
-    settings = run.settings
-    where = clean(str(settings.get("base_url") or "the simulator"))
-    rows = f"{run.done:,} done, {run.failed:,} failed"
-    if run.rows is not None and run.finished_at is None:
-        rows += f", {max(0, run.rows - run.done - run.failed):,} open"
-    if run.rows is not None:
-        rows += f"; {run.rows:,} in the file"
-    lines = [
-        f"run {run.id}: {state(run)}",
-        f"  input         {clean(run.input)}",
-        f"  model         {clean(str(settings.get('model')))} at {where}",
-        f"  begun         {_date(run.created_at)}",
-        f"  rows          {rows}",
-        *_pace(run.pace),
-        *_attempts(books),
-        f"  tokens        {_tokens(books)}",
-        f"  first token   {_quantiles(books.time_to_first_token)}",
-        f"  whole answer  {_quantiles(books.duration)}",
-    ]
-    if run.stop_reason and not run.active:
-        lines.insert(1, f"  stopped       {clean(run.stop_reason)}")
-    if books.finish_reasons:
-        reasons = ", ".join(f"{clean(reason)} {count:,}" for reason, count in books.finish_reasons.items())
-        lines.append(f"  finish        {reasons}")
-    if run.failed:
-        lines.append(f"next: {_command('errors', run.id, db)}")
-    elif run.finished_at is None and not run.active:
-        lines.append(f"next: {_command('resume', run.id, db)}")
-    else:
-        lines.append(f"next: {_command('export', run.id, db)} -o answers.csv")
-    return "\n".join(lines)
-
-
-def _pace(pace: Pace | None) -> list[str]:
-    """Show what a session is doing: a line for each lane, and why items wait."""
-    if pace is None:
-        return []
-    lines = [f"  lane          {_lane(lane)}" for lane in pace.lanes]
-    if pace.retrying:
-        lines.append(f"  retrying      {clean(pace.retrying)}")
-    if time.time() - pace.at > _STALE_S:
-        lines.append(f"  noted         {_date(pace.at)}; nothing else has been noted since")
-    return lines
-
-
-def _lane(lane: LaneState) -> str:
-    words = f"{clean(lane.model, 60)}: " if lane.model else ""
-    words += f"{lane.in_flight:,} of {lane.slots:,} in flight"
-    if lane.ceiling != lane.slots:
-        words += f" (up to {lane.ceiling:,})"
-    for name, limit in lane.limits.items():
-        number = f"{limit:,.0f}" if limit >= 10 else f"{limit:g}"
-        words += f", {clean(name.replace('_', ' '))} {number}"
-    return f"{words}; {clean(lane.waiting)}" if lane.waiting else words
-
-
-def _attempts(books: Totals) -> list[str]:
-    """Show what was sent and what went wrong, as far as it is known."""
-    words = f"  attempts      {books.attempts:,}"
-    if books.retries:
-        retries = sum(books.retries.values())
-        words += f"; {retries:,} {'retry' if retries == 1 else 'retries'} ({_causes(books.retries)})"
-    if books.deciding:
-        words += f"; {_rows(sum(books.deciding.values()))} given up ({_causes(books.deciding)})"
-    lines = [words]
-    if books.failed_attempts:
-        kinds = (
-            (books.unsent, "never reached the server"),
-            (books.refused, "refused"),
-            (books.perhaps_billed, "perhaps billed (usage unknown)"),
-        )
-        words = ", ".join(f"{count:,} {kind}" for count, kind in kinds if count)
-        lines.append(
-            f"  failed        {sum(books.failed_attempts.values()):,} ({_causes(books.failed_attempts)}){words and ': '}{words}"
-        )
-    if books.wasted_input_tokens or books.wasted_output_tokens or books.wasted_bytes:
-        lines.append(f"  wasted        {_waste(books)}")
-    return lines
-
-
-def _causes(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{clean(code)} {count:,}" for code, count in counts.items())
-
-
-def _waste(books: Totals) -> str:
-    received = f"{books.wasted_bytes:,} bytes received by failed attempts"
-    if books.wasted_input_tokens is None and books.wasted_output_tokens is None:
-        return received
-    return f"{_count(books.wasted_input_tokens)} tokens in, {_count(books.wasted_output_tokens)} out, {received}"
-
-
-def _tokens(books: Totals) -> str:
-    words = f"{_count(books.input_tokens)} in"
-    if books.cached_tokens:
-        words += f" ({books.cached_tokens:,} cached)"
-    words += f", {_count(books.output_tokens)} out"
-    if books.reasoning_tokens:
-        words += f" ({books.reasoning_tokens:,} reasoning)"
-    return words
+        return command("export", end.run, db) + " -o answers.csv"
+    return command("resume", end.run, db) + ("   (or the same command again)" if end.same_command else "")
 
 
 def listing(runs: Sequence[Run], *, as_json: bool) -> str:
-    """Show all runs."""
+    """Return a table of all runs."""
     if as_json:
-        return _json(list(runs))
+        return to_json(list(runs))
     if not runs:
         return "no runs yet; start one with `runner run FILE`"
-    rows = [("run", "state", "done", "failed", "rows", "begun", "model", "input")]
+    rows = [("run", "state", "done", "failed", "rows", "started", "model", "input")]
     rows += [
         (
             str(run.id),
             state(run),
             f"{run.done:,}",
             f"{run.failed:,}",
-            _count(run.rows),
-            _date(run.created_at),
+            count(run.rows),
+            date(run.created_at),
             clean(str(run.settings.get("model")), 30),
             clean(run.input),
         )
@@ -196,20 +106,21 @@ def listing(runs: Sequence[Run], *, as_json: bool) -> str:
 
 
 def state(run: Run) -> str:
-    """Name the state of a run in one word."""
+    """Return the state of a run in one word."""
     if run.active:
         return "running"
     return "finished" if run.finished_at is not None else "interrupted"
 
 
 def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) -> str:
-    """Show failed items by cause."""
+    """Return the failed rows of a run by cause."""
     if as_json:
-        return _json([{**msgspec.to_builtins(group), "advice": advice(group.code)} for group in groups])
+        return to_json([{**msgspec.to_builtins(group), "advice": advice(group.code)} for group in groups])
     if not groups:
-        stopped = f"; it was stopped: {clean(run.stop_reason)}" if run.stop_reason else ""
-        return f"run {run.id} has no failed rows{stopped}"
-    lines = [f"run {run.id}: {run.failed:,} failed rows"]
+        if run.stop_reason:
+            return f"no failed rows; run {run.id} was {_stopped(run.stop_reason, 'stopped')}"
+        return f"run {run.id} has no failed rows"
+    lines = [f"run {run.id}: {plural(run.failed, 'failed row')}"]
     for group in groups:
         lines += [
             f"{group.count:,} x {clean(group.code)}",
@@ -217,77 +128,84 @@ def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) ->
             f"  to do     {advice(group.code)}",
         ]
     if all(group.code == BAD_ROW for group in groups):
-        lines.append("next: correct the lines, then the same `runner run` again")
+        lines.append("next: fix those lines and run the same command again")
     else:
-        lines.append(f"next: {_command('retry', run.id, db)}")
+        lines.append(f"next: {command('retry', run.id, db)}")
     return "\n".join(lines)
 
 
-def check(found: Check, *, as_json: bool) -> str:
-    """Show what reading an input showed."""
+def check(report: Check, *, as_json: bool) -> str:
+    """Return what reading an input showed."""
     if as_json:
         names = ("rows", "broken", "broken_rows", "duplicates", "duplicate_ids", "identical", "refusal", "key_source")
-        fields = {name: getattr(found, name) for name in names}
-        return _json({**fields, "settings": found.job.settings()})
-    lines = [f"{clean(str(found.job.input))}: {found.rows:,} rows, {found.broken_rows:,} broken"]
-    lines += [f"  {clean(why, 200)}" for _, why in found.broken[:_SHOWN]]
-    if found.broken_rows > _SHOWN:
-        lines.append(f"  and {found.broken_rows - _SHOWN:,} more")
-    if found.duplicates:
-        lines.append(f"ids that stand more than once: {found.duplicate_ids:,}; `runner run` refuses to start:")
-        for key, where in list(found.duplicates.items())[:_SHOWN]:
-            lines.append(f"  {clean(key, 60)} on lines {', '.join(map(str, where[:10]))}")
-    if found.identical:
-        lines.append(f"rows without an id that are identical to an earlier one: {found.identical:,}; each is sent on its own")
-    if found.refusal:
-        lines.append(f"`runner run` would refuse to start: {clean(found.refusal)}")
-    lines += ["settings:", _settings(Description(job=found.job, key_source=found.key_source))]
+        fields = {name: getattr(report, name) for name in names}
+        return to_json({**fields, "settings": report.job.settings()})
+    lines = [f"{clean(str(report.job.input))}: {plural(report.rows, 'row')}, {report.broken_rows:,} broken"]
+    lines += [f"  {clean(why, 200)}" for _, why in report.broken[:_MAX_SHOWN]]
+    if report.broken_rows > _MAX_SHOWN:
+        lines.append(f"  and {report.broken_rows - _MAX_SHOWN:,} more")
+    if report.duplicates:
+        lines.append(f"{plural(report.duplicate_ids, 'duplicate id')}; `runner run` refuses to start:")
+        lines += [f"  {clean(key, 60)} on lines {_numbers(where)}" for key, where in list(report.duplicates.items())[:_MAX_SHOWN]]
+    if report.identical:
+        lines.append(prepare.identical_rows(report.identical))
+    if report.refusal:
+        lines.append(f"`runner run` would refuse to start: {clean(report.refusal)}")
+    lines += ["settings:", _settings(Description(job=report.job, key_source=report.key_source))]
     return "\n".join(lines)
 
 
-def configuration(found: Description, *, as_json: bool) -> str:
-    """Show every setting and where it came from."""
+def _numbers(lines: Sequence[int]) -> str:
+    """Join two or more line numbers as "1, 5 and 8"; of more than ten, the first ten and an ellipsis."""
+    if len(lines) > 10:
+        return ", ".join(map(str, lines[:10])) + ", ..."
+    return f"{', '.join(map(str, lines[:-1]))} and {lines[-1]}"
+
+
+def configuration(description: Description, *, as_json: bool) -> str:
+    """Return every setting and its source."""
     if as_json:
-        rows = {key: {"value": msgspec.json.decode(value), "source": where} for key, value, where in found.shown()}
-        return _json({"input": str(found.job.input), "settings": rows, "key_source": found.key_source})
-    return f"  {'input':22}{clean(str(found.job.input))}\n{_settings(found)}"
+        rows = {key: {"value": msgspec.json.decode(value), "source": where} for key, value, where in description.shown()}
+        return to_json({"input": str(description.job.input), "settings": rows, "key_source": description.key_source})
+    return f"  {'input':22}{clean(str(description.job.input))}\n{_settings(description)}"
 
 
-def _settings(found: Description) -> str:
-    lines = [f"  {key:22}{clean(value, 60):32}  {clean(where)}" for key, value, where in found.shown()]
-    key = f"set in {found.key_source}" if found.key_source else "none"
+def _settings(description: Description) -> str:
+    lines = [f"  {key:22}{clean(value, 60):32}  {clean(where)}" for key, value, where in description.shown()]
+    key = f"set in {description.key_source}" if description.key_source else "none"
     return "\n".join([*lines, f"  {'key':22}{key}"])
 
 
-def _command(name: str, run: int, db: str) -> str:
+def command(name: str, run: int, db: str) -> str:
+    """Return a command about a run, as a person can type it."""
     where = "" if db == DEFAULT_STORE else f" --db {shlex.quote(db)}"
     return f"runner {name} {run}{where}"
 
 
-def _json(value: Any) -> str:
+def to_json(value: Any) -> str:
+    """Return a value as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
-def _rows(number: int) -> str:
-    return "1 row" if number == 1 else f"{number:,} rows"
-
-
-def _count(number: int | None) -> str:
+def count(number: int | None) -> str:
+    """Return a number with thousands separators, or "unknown"."""
     return "unknown" if number is None else f"{number:,}"
 
 
-def _quantiles(quantiles: Quantiles) -> str:
-    if quantiles.p50 is None or quantiles.p95 is None:
+def quantiles(duration: Quantiles) -> str:
+    """Return the median and the 95th percentile of a duration."""
+    if duration.p50 is None or duration.p95 is None:
         return "not measured"
-    return f"p50 {quantiles.p50:.2f} s, p95 {quantiles.p95:.2f} s"
+    return f"p50 {duration.p50:.2f} s, p95 {duration.p95:.2f} s"
 
 
 def clock(seconds: float) -> str:
-    """Give a duration as minutes and seconds, with hours where there are any."""
+    """Return a duration as minutes and seconds (``1:05``), from one hour on with hours (``1:00:05``)."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _date(instant: float) -> str:
+def date(instant: float) -> str:
+    """Return an instant as local date and time."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(instant))

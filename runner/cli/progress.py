@@ -1,4 +1,4 @@
-"""Observers for a terminal, a log file and a program: events in, a tqdm bar, plain lines or JSON lines out."""
+"""Observers for a terminal, a log file and a program: they print events as a tqdm bar, as plain lines or as JSON lines."""
 
 import os
 import sys
@@ -18,9 +18,9 @@ from runner.model import Outcome
 from runner.text import clean
 
 LINE_S = 5.0
-"""Without a terminal: a line this often."""
+"""Without a terminal, a progress line is printed at most this often, in seconds."""
 _BAR_COLUMNS = 10
-# from wide to narrow, each with the rank of the phrases that must fit beside it
+# layouts from wide to narrow; each with the highest rank of a phrase that must fit next to it
 _LAYOUTS = (
     ("{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]{postfix}", 2),
     ("{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}", 2),
@@ -31,7 +31,7 @@ _LAYOUTS = (
 
 
 class View:
-    """Tells a person, or a program, what happens. A context manager; ``tell`` is the observer."""
+    """Shows a session to a person or a program. A context manager; its method ``tell`` is the observer."""
 
     def __init__(self, db: str) -> None:
         self._db = db
@@ -44,20 +44,20 @@ class View:
         self.close()
 
     def tell(self, event: Event) -> None:
-        """Take one event. A reader of our output that has gone does not end the run: its results are in the store."""
+        """Show one event. A failed write ends the output, not the run, because the results are in the store."""
         if self._broken:
             return
         try:
             self.show(event)
         except OSError:
-            # a closed pipe, a terminal that is gone, a full disk under a log file
+            # a closed pipe, a terminal that was closed, a log file on a full disk
             self._broken = True
 
     def show(self, event: Event) -> None:
-        """Show one event; the quiet view shows none."""
+        """Show one event. The base class, used for --quiet, shows nothing."""
 
     def close(self) -> None:
-        """Put the screen in order."""
+        """Remove from the screen what is only temporary."""
 
 
 class _Text(View, ABC):
@@ -82,18 +82,18 @@ class _Text(View, ABC):
 
     @abstractmethod
     def progress(self, event: Progress) -> None:
-        """Show where the session stands."""
+        """Show how far the session is."""
 
 
 class Lines(_Text):
-    """Plain lines on standard error, one every few seconds."""
+    """Prints plain lines on standard error, one every few seconds."""
 
     def __init__(self, db: str) -> None:
         super().__init__(db)
         self._next = time.monotonic() + LINE_S
 
     def progress(self, event: Progress) -> None:
-        """Print a line when the last one is old enough."""
+        """Print a line if the last one is at least ``LINE_S`` old."""
         now = time.monotonic()
         if now >= self._next:
             self._next = now + LINE_S
@@ -101,16 +101,16 @@ class Lines(_Text):
 
 
 class Bar(_Text):
-    """A tqdm bar; rows of earlier sessions are its beginning, never its speed."""
+    """Draws a tqdm bar. Rows of earlier sessions count as progress, but not towards the rate."""
 
     def __init__(self, db: str) -> None:
         super().__init__(db)
         self._bar: tqdm[Any] | None = None
-        # its helper thread would only redraw a bar that our ticks redraw anyway
+        # tqdm's monitor thread would only redraw a bar that every Progress event redraws anyway
         tqdm.monitor_interval = 0
 
     def say(self, text: str) -> None:
-        """Print above the bar."""
+        """Print text above the bar."""
         if self._bar is not None:
             self._bar.clear()
         super().say(text)
@@ -120,46 +120,46 @@ class Bar(_Text):
     def progress(self, event: Progress) -> None:
         """Redraw the bar."""
         if self._bar is None:
-            # the whole session's rate, not the last second's
-            self._bar = tqdm(total=event.rows, initial=event.restored, unit=" items", smoothing=0, leave=False, bar_format=" ")
+            # smoothing=0: the rate is that of the whole session, not of the last second
+            self._bar = tqdm(total=event.rows, initial=event.restored, unit=" rows", smoothing=0, leave=False, bar_format=" ")
         bar = self._bar
         bar.n = event.restored + event.done + event.failed
-        # measured here and not by tqdm, so that the words are chosen for the width that is drawn
+        # measured here and not by tqdm, so that the phrases are chosen for the width that is drawn
         bar.ncols = columns = _columns()
         bar.bar_format, words = _fitted(bar, phrases(event), columns, still=_still(event))
         bar.set_postfix_str(words, refresh=False)
         bar.refresh()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
 
 def line(event: Progress) -> str:
-    """Give progress as a plain line."""
-    now = event.done + event.failed
-    rate = now / event.elapsed_s if event.elapsed_s > 0 else 0.0
-    left = event.rows - event.restored - now
+    """Return progress as a plain line."""
+    settled = event.done + event.failed
+    rate = settled / event.elapsed_s if event.elapsed_s > 0 else 0.0
+    left = event.rows - event.restored - settled
     remaining = f", {output.clock(left / rate)} left" if rate > 0 and left > 0 and not _still(event) else ""
     words = ", ".join(words for _, words in phrases(event))
-    return f"{event.restored + now:,} of {event.rows:,}: {words}, {rate:.1f} items/s{remaining}"
+    return f"{event.restored + settled:,} of {event.rows:,}: {words}, {rate:.1f} rows/s{remaining}"
 
 
 def _still(event: Progress) -> bool:
-    """Nothing goes out or is out, so nobody knows how long it will take."""
+    """Return True if no request is open and none may be sent, so that the time left is unknown."""
     return event.in_flight == 0 and any(lane.blocked for lane in event.pace.lanes)
 
 
 def phrases(event: Progress) -> list[tuple[int, str]]:
-    """Say how the session goes on: (rank, words) in the order of reading; rank 0, why things wait, matters most."""
+    """Return the phrases of a progress line in reading order, each with a rank. Rank 0, the reason for a wait, matters most."""
     rate = event.output_tokens / event.elapsed_s if event.elapsed_s > 0 else 0.0
     lanes = event.pace.lanes
     ceilings = [lane.ceiling for lane in lanes]
-    # lanes share the ceiling
+    # the lanes of a session share one ceiling
     in_flight, slots = sum(lane.in_flight for lane in lanes), min(sum(lane.slots for lane in lanes), max(ceilings, default=0))
-    found = [
+    ranked = [
         (4, f"{event.done:,} done"),
         (1 if event.failed else 6, f"{event.failed:,} failed"),
         (2, f"{in_flight:,} of {slots:,} in flight" if lanes else f"{event.in_flight:,} in flight"),
@@ -168,46 +168,46 @@ def phrases(event: Progress) -> list[tuple[int, str]]:
     for lane in lanes:
         if lane.waiting:
             name = f"{clean(lane.model, 30)}: " if len(lanes) > 1 else ""
-            # one reason is worth more than the places of all
-            found.append((min(1, sum(rank == 0 for rank, _ in found)), name + clean(lane.waiting)))
+            # the first reason has rank 0; every further one has to make room for it
+            ranked.append((min(1, sum(rank == 0 for rank, _ in ranked)), name + clean(lane.waiting)))
     if event.pace.retrying:
-        found.append((3, clean(event.pace.retrying)))
-    return found
+        ranked.append((3, clean(event.pace.retrying)))
+    return ranked
 
 
 def _columns() -> int:
-    """Measure the terminal; the last column stays free, for some terminals go to the next line behind it."""
+    """Return the width of the terminal less one column: some terminals start a new line after the last one."""
     try:
         columns = os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):
         columns = 0
-    # a terminal that does not know its width says 0
+    # a terminal that does not know its width reports 0
     return max(1, (columns or 80) - 1)
 
 
-def _fitted(bar: "tqdm[Any]", found: Sequence[tuple[int, str]], columns: int, *, still: bool) -> tuple[str, str]:
-    """Choose the widest layout beside which all that matters has room, and the words behind it."""
+def _fitted(bar: "tqdm[Any]", ranked: Sequence[tuple[int, str]], columns: int, *, still: bool) -> tuple[str, str]:
+    """Return the widest layout that leaves room for the phrases it requires, and the words that follow the bar."""
     layout, room = "", 0
     for full, rank in _LAYOUTS:
         layout = full.replace("<{remaining}", "") if still else full
-        without = {**bar.format_dict, "bar_format": layout.replace("{bar}", ""), "postfix": "", "ncols": None}
-        taken = disp_len(tqdm.format_meter(**without)) + (_BAR_COLUMNS if "{bar}" in layout else 0)
-        # tqdm puts a comma and a space before the words
+        barless = {**bar.format_dict, "bar_format": layout.replace("{bar}", ""), "postfix": "", "ncols": None}
+        taken = disp_len(tqdm.format_meter(**barless)) + (_BAR_COLUMNS if "{bar}" in layout else 0)
+        # 2: tqdm puts a comma and a space before the words
         room = columns - taken - 2
-        needed = ", ".join(words for of, words in found if of <= rank)
+        needed = ", ".join(words for importance, words in ranked if importance <= rank)
         if disp_len(needed) <= room:
             break
-    return layout, _kept(found, room)
+    return layout, _kept(ranked, room)
 
 
-def _kept(found: Sequence[tuple[int, str]], columns: int) -> str:
-    """Join the phrases that have room, those that matter most; only the reason why things wait is cut short."""
-    left = list(found)
+def _kept(ranked: Sequence[tuple[int, str]], columns: int) -> str:
+    """Join as many phrases as fit, dropping the least important ones. Only the reason for a wait may be cut short."""
+    left = list(ranked)
     while left:
         words = ", ".join(words for _, words in left)
         if disp_len(words) <= columns:
             return words
-        # among equals the last one goes
+        # of several with the same rank, the last one is dropped
         least = max(reversed(left), key=lambda phrase: phrase[0])
         if least[0] == 0:
             return clean(words, columns)
@@ -216,14 +216,14 @@ def _kept(found: Sequence[tuple[int, str]], columns: int) -> str:
 
 
 class JsonLines(View):
-    """Events as JSON lines on standard output; an item's text is left to the export."""
+    """Prints events as JSON lines on standard output. The text of an answer is left to the export."""
 
     def __init__(self, db: str, out: IO[str] | None = None) -> None:
         super().__init__(db)
         self._out = out or sys.stdout
 
     def show(self, event: Event) -> None:
-        """Print one event."""
+        """Print one event as one line, or Saved as a line for each row."""
         if isinstance(event, Saved):
             for outcome in event.outcomes:
                 self._print("item", _brief(outcome))
@@ -253,7 +253,7 @@ def _brief(outcome: Outcome) -> dict[str, Any]:
 
 
 def choose(db: str, *, quiet: bool, as_json: bool) -> View:
-    """Choose the view that fits the options and the terminal."""
+    """Return the view for the options and for what standard error is."""
     if as_json:
         return JsonLines(db)
     if quiet:

@@ -1,4 +1,4 @@
-"""Signals at the command line, outside a session."""
+"""Signal handling for commands that run outside a session."""
 
 import signal
 import sys
@@ -9,14 +9,14 @@ from typing import NoReturn
 
 @contextmanager
 def orderly_end() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end what is done inside as Ctrl-C does: a copy or an export takes its unfinished file away."""
+    """Make SIGTERM and SIGHUP end the block by SystemExit, so that a copy or an export removes its unfinished file."""
 
     def end(*_: object) -> NoReturn:
         sys.exit(143)
 
-    known = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
-    # what our parent had us ignore (nohup) stays ignored
-    before = {kind: signal.getsignal(kind) for kind in known if signal.getsignal(kind) is not signal.SIG_IGN}
+    kinds = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+    # a signal that the parent process had us ignore (nohup) stays ignored
+    before = {kind: signal.getsignal(kind) for kind in kinds if signal.getsignal(kind) is not signal.SIG_IGN}
     for kind in before:
         signal.signal(kind, end)
     try:

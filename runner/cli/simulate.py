@@ -1,4 +1,4 @@
-"""The command runner simulate: the simulator as a server of its own."""
+"""``runner simulate``: run the simulator as a server of its own."""
 
 import signal
 from collections.abc import Callable, Sequence
@@ -10,8 +10,8 @@ from runner.session.blocking import blocking
 
 
 def simulate(port: int, faults: Sequence[str], say: Callable[[str], None], **behaviour: Any) -> None:
-    """Serve synthetic answers on loopback until interrupted. say: is told the addresses."""
-    # imported here, as in wiring: no other call needs a server
+    """Serve synthetic answers on loopback until SIGINT or SIGTERM. say: called with each line to print."""
+    # imported here, because no other command needs a server
     from runner.simulator import Behaviour, Simulator, parse_faults
 
     async def serve() -> None:
@@ -20,7 +20,7 @@ def simulate(port: int, faults: Sequence[str], say: Callable[[str], None], **beh
             async with Simulator(simulated, port=port) as simulator:
                 say(f"openai     base_url {simulator.base_url('openai')}")
                 say(f"anthropic  base_url {simulator.base_url('anthropic')}")
-                say("answers are synthetic; Ctrl-C ends it")
+                say("answers are synthetic; press Ctrl-C to stop")
                 async for _ in signals:
                     return
 

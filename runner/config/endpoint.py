@@ -1,4 +1,4 @@
-"""Where requests go: the base URL, the key, the proxy and the certificates of an endpoint."""
+"""Finds out where requests go: base URL, key, proxy and certificates."""
 
 import os
 import ssl
@@ -19,8 +19,8 @@ from runner.text import Redactor, Secret
 class Endpoint(Struct, frozen=True, kw_only=True):
     """Where a job's requests go.
 
-    base_url: None for a local server, which starts with the session.
-    notes: what a person should know before anything is sent, one sentence each.
+    base_url: None for a local server, which is started with the session.
+    notes: what the user should know before anything is sent, one sentence each.
     """
 
     base_url: str | None
@@ -30,12 +30,15 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 
     @property
     def redactor(self) -> Redactor:
-        """Takes the key out of foreign text and out of answers."""
+        """The redactor that removes the key from error messages and answers."""
         return Redactor([self.key.reveal()] if self.key is not None else [])
 
 
-def settled_endpoint(job: Job, environment: Mapping[str, str]) -> Job:
-    """Fill in the endpoint that a job leaves to the provider, so that it takes part in telling runs apart."""
+def with_base_url(job: Job, environment: Mapping[str, str]) -> Job:
+    """Return the job with its base URL filled in, from the environment or the provider's default where the job has none.
+
+    The base URL is one of the settings by which runs are told apart, so it must be known before a run is looked up.
+    """
     if job.local_server is not None:
         return job
     module = plugins.load("providers", job.provider)
@@ -43,13 +46,13 @@ def settled_endpoint(job: Job, environment: Mapping[str, str]) -> Job:
     base_url = job.base_url
     if base_url is None:
         base_url = environment.get(module.BASE_URL_ENV) or module.DEFAULT_BASE_URL
-        used = bool(environment.get(module.BASE_URL_ENV))
-        sources["base_url"] = f"environment {module.BASE_URL_ENV}" if used else "the provider's default"
-    return structs.replace(job, base_url=address.checked(base_url, sources["base_url"]), sources=sources)
+        from_environment = bool(environment.get(module.BASE_URL_ENV))
+        sources["base_url"] = f"environment {module.BASE_URL_ENV}" if from_environment else "the provider's default"
+    return structs.replace(job, base_url=address.check_base_url(base_url, sources["base_url"]), sources=sources)
 
 
 def key_source(job: Job, environment: Mapping[str, str]) -> str | None:
-    """Name the variable that holds the key, None where no key is set."""
+    """Return the name of the environment variable that holds the key; None if no key is set."""
     if job.local_server is not None:
         return None
     name: str = job.api_key_env or plugins.load("providers", job.provider).KEY_ENV
@@ -57,9 +60,12 @@ def key_source(job: Job, environment: Mapping[str, str]) -> str | None:
 
 
 def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
-    """Find key and proxy. Raises UsageError when no model is named, a hosted endpoint has no key, or a variable is of no use."""
+    """Find the key and the proxy.
+
+    Raises UsageError if no model is set, if a hosted endpoint has no key, or if an environment variable has an unusable value.
+    """
     if job.model is None:
-        raise UsageError("no model is named; set model in the job file, or give --model")
+        raise UsageError("no model is set; set model in the job file, or use --model")
     _check_certificates(environment)
     if job.local_server is not None:
         return Endpoint(base_url=None, key=None, proxy=None, notes=(job.local_server.note,))
@@ -69,16 +75,16 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
     value = environment.get(name, "").strip()
     hosted = urlsplit(job.base_url).hostname == urlsplit(module.DEFAULT_BASE_URL).hostname
     if not value and (hosted or job.api_key_env):
-        raise UsageError(f"{name} is not set; put the key for {job.base_url} into it: export {name}=...")
+        raise UsageError(f"{name} is not set; set it to the key for {job.base_url}: export {name}=...")
     if not value.isascii() or not value.isprintable():
-        raise UsageError(f"the key in {name} holds characters that no key has; set it again")
+        raise UsageError(f"the key in {name} contains characters that no key can contain; set it again")
     notes = []
     proxy = _proxy(job.base_url)
     if proxy is not None:
         notes.append(f"requests go through the proxy {_without_user(proxy)}")
     parts = urlsplit(job.base_url)
     if value and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        notes.append(f"the key travels unencrypted to {parts.hostname} (http)")
+        notes.append(f"the key is sent unencrypted to {parts.hostname} (http)")
     return Endpoint(
         base_url=job.base_url,
         key=Secret(value) if value else None,
@@ -88,23 +94,23 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
 
 
 def _check_certificates(environment: Mapping[str, str]) -> None:
-    """Refuse certificates that cannot be read, before the client does; it takes the first of the variables that is set."""
+    """Raise UsageError if the HTTP client could not load the certificates; it uses the first of the two variables that is set."""
     file, folders = environment.get("SSL_CERT_FILE"), environment.get("SSL_CERT_DIR")
     if file:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
         except ssl.SSLError as error:
-            raise UsageError(f"SSL_CERT_FILE names {file!r}, which holds no certificate; mend it, or unset it") from error
+            raise UsageError(f"SSL_CERT_FILE is {file!r}, which contains no certificate; correct it, or unset it") from error
         except OSError as error:
             raise UsageError(
-                f"SSL_CERT_FILE names {file!r}, which cannot be read: {error.strerror}; mend it, or unset it"
+                f"SSL_CERT_FILE is {file!r}, which cannot be read: {error.strerror}; correct it, or unset it"
             ) from error
     elif folders and not any(Path(folder).is_dir() for folder in folders.split(os.pathsep)):
-        raise UsageError(f"SSL_CERT_DIR names {folders!r}, which is no folder; mend it, or unset it")
+        raise UsageError(f"SSL_CERT_DIR is {folders!r}, which is not a folder; correct it, or unset it")
 
 
 def _proxy(base_url: str) -> str | None:
-    """Find the proxy that the environment names for an address; loopback is never sent through one."""
+    """Return the proxy that the environment sets for a base URL; None for loopback, which never uses a proxy."""
     parts = urlsplit(base_url)
     host = parts.hostname or ""
     if is_loopback(host) or urllib.request.proxy_bypass(host):
@@ -112,12 +118,12 @@ def _proxy(base_url: str) -> str | None:
     proxies = urllib.request.getproxies_environment()
     kind = parts.scheme if proxies.get(parts.scheme) else "all"
     proxy = proxies.get(kind)
-    return address.checked_proxy(proxy, _variable(f"{kind}_proxy")) if proxy is not None else None
+    return address.check_proxy(proxy, _variable(f"{kind}_proxy")) if proxy is not None else None
 
 
 def _variable(name: str) -> str:
-    """Spell a variable as the environment does; of two spellings the lower one counts."""
-    return next((found for found in sorted(os.environ, reverse=True) if found.lower() == name), name)
+    """Return a variable's name as the environment spells it; if both spellings exist, the lower-case one is in force."""
+    return next((variable for variable in sorted(os.environ, reverse=True) if variable.lower() == name), name)
 
 
 def _without_user(proxy: str) -> str:

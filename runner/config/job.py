@@ -1,7 +1,5 @@
-"""Job: options over environment over job file over defaults, into one frozen value that knows where each setting came from."""
+"""Builds a job from options, environment, job file and defaults, in this order of precedence, with the source of each setting."""
 
-import json
-import math
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,12 +9,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from runner import durations
 from runner.config.local_server import LOCAL_SERVERS, LocalServer
 from runner.config.settings import BY_NAME, SETTINGS, Setting
+from runner.config.values import check, parse
 from runner.errors import UsageError
-from runner.inputs.compression import bare
-from runner.inputs.spool import STDIN, flows, path_of
+from runner.inputs.compression import without_gz
+from runner.inputs.spool import STDIN, is_stream, path_of
 from runner.model import Json, Params
 from runner.text import nearest
 
@@ -24,31 +22,31 @@ _ANSWER = tuple(setting.name for setting in SETTINGS if setting.answer)
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """What to do."""
+    """What to do: the input, the endpoint, the model, the parameters and the pace."""
 
-    # absolute path of the prompt file; what flows (- is standard input) until it was read
+    # absolute path of the prompt file; for standard input (-) and pipes, the name as given until they are copied to a file
     input: Path
     provider: str
-    # None: none was named, and nothing can be sent
+    # None: not set, so nothing can be sent
     model: str | None
-    # None: the provider's own
+    # None: the provider's default
     base_url: str | None
     api_key_env: str | None
-    # None: it finds itself, up to max_concurrency
+    # None: tuned automatically, up to max_concurrency
     concurrency: int | None
     max_concurrency: int
-    # per minute, each model by itself
+    # per minute, for each model separately
     rpm: float | None
     tpm: float | None
     input_tpm: float | None
     output_tpm: float | None
-    # names of errors, beyond those that are known
+    # error codes of the endpoint, in addition to the known ones
     money_codes: str | list[str] | None
     rate_codes: str | list[str] | None
     attempts: int
     # seconds from the start of a session
     deadline: float | None
-    # full or normal: what a power cut may cost
+    # full or normal: which answers a power cut can lose
     durability: str
     system: str | None
     params: Params
@@ -61,111 +59,117 @@ class Job(Struct, frozen=True, kw_only=True):
 
     @property
     def local_server(self) -> LocalServer | None:
-        """The server that starts and ends with the session; None where requests go to a server that runs by itself."""
+        """The server that is started for the session; None if requests go to a server that is already running."""
         return LOCAL_SERVERS.get(self.provider)
 
     def settings(self) -> dict[str, Json]:
-        """Give every setting by its name, flat; holds no secret."""
-        flat = {one.name: getattr(self.params if one.key.startswith("params.") else self, one.name) for one in SETTINGS}
+        """Return all settings and the input in one flat dictionary. It contains no secrets."""
+        flat = {
+            setting.name: getattr(self.params if setting.key.startswith("params.") else self, setting.name)
+            for setting in SETTINGS
+        }
         flat["concurrency"] = "auto" if self.concurrency is None else self.concurrency
         return {"input": str(self.input), **flat}
 
-    def answer(self) -> dict[str, Json]:
-        """Give the settings that change an answer."""
+    def answer_settings(self) -> dict[str, Json]:
+        """Return the settings that can change an answer."""
         settings = self.settings()
         return {name: settings[name] for name in _ANSWER}
 
 
 def load_job(file: str | Path, options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Job:
-    """Make the job of a prompt file or a job file.
+    """Build the job for a prompt file or a job file.
 
-    options: setting -> value for those given on the command line, or as arguments. Raises UsageError.
+    options: setting -> value, from the command line or from keyword arguments. Raises UsageError.
     """
     environment = os.environ if environment is None else environment
-    source, table, named = _files(path_of(file))
+    source, table, job_file = _find_files(path_of(file))
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    for setting, value in _from_table(table, named):
-        values[setting.name], sources[setting.name] = value, str(named)
+    for setting, value in _from_table(table, job_file):
+        values[setting.name], sources[setting.name] = value, str(job_file)
     for setting in SETTINGS:
         if environment.get(setting.variable):
-            values[setting.name] = _parsed(setting, environment[setting.variable], f"in the environment ({setting.variable})")
+            values[setting.name] = parse(setting, environment[setting.variable], f"in the environment ({setting.variable})")
             sources[setting.name] = f"environment {setting.variable}"
     for name, value in options.items():
         if name not in BY_NAME:
-            raise UsageError(f"there is no setting {name!r}{_close(name, BY_NAME)}")
+            raise UsageError(f"unknown setting {name!r}{_suggestion(name, BY_NAME)}")
         if value is not None:
             setting = BY_NAME[name]
-            values[name] = _checked(setting, value, f"given with {setting.option}")
+            values[name] = check(setting, value, f"given with {setting.option}")
             sources[name] = f"option {setting.option}"
-    return _job(source, values, sources)
+    return _build(source, values, sources)
 
 
 def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Job:
-    """Make the job of a run again from what the store knows, with new settings of those that do not change an answer."""
+    """Rebuild the job of a stored run. The environment and the options can change only settings that do not change answers."""
     environment = os.environ if environment is None else environment
-    known = {name: value for name, value in settings.items() if name in BY_NAME and value is not None}
-    sources = dict.fromkeys(known, "the store")
+    values = {name: value for name, value in settings.items() if name in BY_NAME and value is not None}
+    sources = dict.fromkeys(values, "the store")
     for setting in SETTINGS:
         if not setting.answer and environment.get(setting.variable):
-            known[setting.name] = _parsed(setting, environment[setting.variable], f"in the environment ({setting.variable})")
+            values[setting.name] = parse(setting, environment[setting.variable], f"in the environment ({setting.variable})")
             sources[setting.name] = f"environment {setting.variable}"
     for name, value in options.items():
         if name not in BY_NAME:
-            raise UsageError(f"there is no setting {name!r}{_close(name, BY_NAME)}")
+            raise UsageError(f"unknown setting {name!r}{_suggestion(name, BY_NAME)}")
         if name in _ANSWER:
-            raise UsageError(f"{name} changes the answers, so it cannot change within a run; start another with `runner run`")
+            raise UsageError(f"{name} changes the answers, so a run keeps it; start a new run with `runner run`")
         if value is not None:
-            known[name] = _checked(BY_NAME[name], value, f"given with {BY_NAME[name].option}")
+            values[name] = check(BY_NAME[name], value, f"given with {BY_NAME[name].option}")
             sources[name] = f"option {BY_NAME[name].option}"
-    return _job(Path(settings["input"]), known, sources)
+    return _build(Path(settings["input"]), values, sources)
 
 
-def _job(source: Path, values: Mapping[str, Any], sources: Mapping[str, str]) -> Job:
+def _build(source: Path, values: Mapping[str, Any], sources: Mapping[str, str]) -> Job:
     full = {setting.name: values.get(setting.name, setting.default) for setting in SETTINGS}
-    said = {name: sources.get(name, "default" if value is not None else "not set") for name, value in full.items()}
+    all_sources = {name: sources.get(name, "default" if value is not None else "not set") for name, value in full.items()}
     full["concurrency"] = None if full["concurrency"] == "auto" else full["concurrency"]
     server = LOCAL_SERVERS.get(full["provider"])
     if server is not None:
         if full["base_url"] is not None:
-            raise UsageError(
-                f"provider {full['provider']} starts its own server and takes no base_url; for a running one use {server.dialect}"
-            )
+            hint = f"for a server that already runs, use provider {server.dialect}"
+            raise UsageError(f"provider {full['provider']} starts its own server and takes no base_url; {hint}")
         full["model"] = server.model if full["model"] is None else full["model"]
     params = Params(**{name: full.pop(name) for name in Params.__struct_fields__})
-    return Job(input=source, params=params, sources=said, **full)
+    return Job(input=source, params=params, sources=all_sources, **full)
 
 
-def _files(file: Path) -> tuple[Path, dict[str, Any], Path]:
-    """Find the prompt file and the table of its job file, if it has one."""
+def _find_files(file: Path) -> tuple[Path, dict[str, Any], Path]:
+    """Return the prompt file, the content of its job file (empty if there is none), and the path of the job file."""
     try:
         str(file).encode()
     except UnicodeEncodeError:
-        raise UsageError(f"the name {str(file)!a} is not UTF-8, and the store keeps names as text; rename the file") from None
+        raise UsageError(
+            f"the file name {str(file)!a} is not UTF-8, and the store keeps names as text; rename the file"
+        ) from None
     if file == STDIN:
-        # it has no job file, and becomes a file when it is read
+        # Standard input has no job file. It is copied to a file when it is read.
         return file, {}, file
     if file.suffix.lower() != ".toml":
         if not file.exists():
             raise UsageError(f"there is no file {file}")
         if file.is_dir():
             raise UsageError(f"{file} is a folder; name a prompt file (.jsonl) or a job file (.toml)")
-        sibling = bare(file).with_suffix(".toml")
+        sibling = without_gz(file).with_suffix(".toml")
         table = _toml(sibling) if sibling.is_file() else {}
-        own = table.get("input", file.name)
-        if not isinstance(own, str):
-            raise UsageError(f"input must be a text, not {own!r} (in {sibling})")
-        if (sibling.parent / own).resolve() != file.resolve():
-            raise UsageError(f"{sibling} stands beside {file} but names {own} as its input; mend the name, or run {sibling}")
-        # a pipe without a name, as a shell makes it, has no other path than the one it was given by
-        return file.absolute() if flows(file) else file.resolve(), table, sibling
+        input_name = table.get("input", file.name)
+        if not isinstance(input_name, str):
+            raise UsageError(f"input must be a string, not {input_name!r} (in {sibling})")
+        if (sibling.parent / input_name).resolve() != file.resolve():
+            raise UsageError(
+                f"{sibling} is the job file of {file}, but its input is {input_name}; correct the input, or run {sibling}"
+            )
+        # The path of an unnamed pipe, such as /dev/fd/63 from a shell, does not survive being resolved.
+        return file.absolute() if is_stream(file) else file.resolve(), table, sibling
     table = _toml(file)
-    named = table.get("input")
-    if not isinstance(named, str) or not named:
-        raise UsageError(f'{file} names no prompt file; add a line such as input = "prompts.jsonl"')
-    source = file.absolute().parent / named
-    if named == str(STDIN) or flows(source):
-        return STDIN if named == str(STDIN) else source, table, file
+    input_name = table.get("input")
+    if not isinstance(input_name, str) or not input_name:
+        raise UsageError(f'{file} does not name a prompt file; add a line such as input = "prompts.jsonl"')
+    source = file.absolute().parent / input_name
+    if input_name == str(STDIN) or is_stream(source):
+        return STDIN if input_name == str(STDIN) else source, table, file
     source = source.resolve()
     if source.is_dir():
         raise UsageError(f"{file} names the prompt file {source}, which is a folder")
@@ -194,93 +198,31 @@ def _from_table(table: Mapping[str, Any], path: Path) -> Iterator[tuple[Setting,
         if name == "input":
             continue
         if name not in groups:
-            yield _setting(name, by_key, path), _checked(_setting(name, by_key, path), value, f"in {path}")
+            yield _setting(name, by_key, path), check(_setting(name, by_key, path), value, f"in {path}")
             continue
         if not isinstance(value, dict):
             raise UsageError(f"{name} must be a table, [{name}], in {path}")
-        for inner, one in value.items():
+        for inner, inner_value in value.items():
             setting = _setting(f"{name}.{inner}", by_key, path)
-            yield setting, _checked(setting, one, f"in {path}")
+            yield setting, check(setting, inner_value, f"in {path}")
 
 
 def _setting(key: str, by_key: Mapping[str, Setting], path: Path) -> Setting:
     if key in by_key:
         return by_key[key]
-    # a key in the wrong table is nearer than one of another name
+    # The right name in the wrong table is a better guess than a similar name.
     name = key.rpartition(".")[2]
     if name in BY_NAME:
         raise UsageError(f"unknown key {key!r} in {path}; did you mean {BY_NAME[name].key!r}?")
-    raise UsageError(f"unknown key {key!r} in {path}{_close(key, [*by_key, 'input', 'params', 'timeouts'])}")
+    raise UsageError(f"unknown key {key!r} in {path}{_suggestion(key, [*by_key, 'input', 'params', 'timeouts'])}")
 
 
-def _close(word: str, among: Iterable[str]) -> str:
-    close = nearest(word, among)
+def _suggestion(word: str, names: Iterable[str]) -> str:
+    close = nearest(word, names)
     return f"; did you mean {close!r}?" if close is not None else ""
 
 
-def _parsed(setting: Setting, text: str, where: str) -> Any:
-    """Read a setting from text."""
-    value: Any = text
-    try:
-        if setting.kind == "int":
-            value = int(text)
-        elif setting.kind == "float":
-            value = float(text)
-        elif setting.kind == "slots":
-            value = text if text == "auto" else int(text)
-        elif setting.kind == "json" or (setting.kind == "texts" and text.startswith("[")):
-            value = json.loads(text)
-    except ValueError:
-        raise UsageError(f"{_must(setting)}, not {text!r} ({where})") from None
-    return _checked(setting, value, where)
-
-
-def _checked(setting: Setting, value: Any, where: str) -> Any:
-    """Hold a setting to its kind and bounds."""
-    given = value
-    if setting.kind in ("json", "slots") and isinstance(value, str) and value != "auto":
-        return _parsed(setting, value, where)
-    if setting.kind == "span" and isinstance(value, str):
-        value = durations.parse_span(value)
-    if setting.kind in ("float", "span") and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1e300:
-        value = float(value)
-    if setting.kind == "texts" and isinstance(value, tuple):
-        value = list(value)
-    if setting.kind == "texts" and isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    kinds: dict[str, type | tuple[type, ...]] = {
-        "text": str, "int": int, "float": float, "texts": (str, list), "json": dict, "slots": (int, str), "span": float,
-        "choice": str,
-    }  # fmt: skip
-    fits = isinstance(value, kinds[setting.kind]) and not isinstance(value, bool)
-    if isinstance(value, list):
-        fits = fits and bool(value) and all(isinstance(one, str) for one in value)
-    if isinstance(value, float):
-        fits = fits and math.isfinite(value)
-    if fits and setting.least is not None and not isinstance(value, str):
-        fits = value >= setting.least if setting.kind in ("int", "slots") else value > setting.least
-    if fits and setting.kind == "text" and setting.name != "system":
-        fits = bool(value.strip())
-    if fits and setting.kind == "choice":
-        fits = value in setting.choices
-    if not fits:
-        raise UsageError(f"{_must(setting)}, not {given!r} ({where})")
-    return value
-
-
-def _must(setting: Setting) -> str:
-    what = {
-        "text": "a text", "int": "a whole number", "float": "a number", "texts": "a text or a list of texts",
-        "json": "a JSON object", "slots": "auto or a whole number", "span": "seconds or a time such as 30m",
-        "choice": " or ".join(setting.choices),
-    }[setting.kind]  # fmt: skip
-    bound = ""
-    if setting.least is not None:
-        bound = f" of {setting.least:g} or more" if setting.kind in ("int", "slots") else f" above {setting.least:g}"
-    return f"{setting.key} must be {what}{bound}"
-
-
 def shown_settings(job: Job) -> list[tuple[str, str, str]]:
-    """Give every setting for a person: key, value as JSON, where it came from."""
+    """Return every setting for display: key, value as JSON, and where it came from."""
     values = job.settings()
-    return [(one.key, msgspec.json.encode(values[one.name]).decode(), job.sources[one.name]) for one in SETTINGS]
+    return [(setting.key, msgspec.json.encode(values[setting.name]).decode(), job.sources[setting.name]) for setting in SETTINGS]

@@ -1,4 +1,4 @@
-"""Providers that start a server of their own with the session: the simulator. The one place that knows its name."""
+"""Providers that start their own server with the session: the simulator. No other module tests for its name."""
 
 from typing import NamedTuple
 
@@ -6,8 +6,8 @@ from typing import NamedTuple
 class LocalServer(NamedTuple):
     """A server on this machine that starts and ends with a session.
 
-    dialect: the provider whose dialect it speaks. model: asked for where the job names none. module: has ``serve(dialect)``, an
-    asynchronous context manager that yields the base URL; it is imported when a session starts the server. note: what a person
+    dialect: the provider whose dialect it speaks. model: the model if the job sets none. module: has ``serve(dialect)``, an
+    asynchronous context manager that yields the base URL; it is imported when a session starts the server. note: what the user
     should know before anything is sent, one sentence.
     """
 
@@ -25,4 +25,4 @@ LOCAL_SERVERS = {
         note="simulator: the answers are synthetic",
     ),
 }
-"""By the name of the provider."""
+"""The local servers by provider name."""

@@ -1,12 +1,12 @@
 """Finds plug-ins by name: providers, input formats and export formats.
 
-A name is looked for in this order, and the first hit counts:
+A name is searched for in this order, and the first match is used:
 
 1. our own modules: "openai" is ``runner.providers.dialects.openai``;
 2. the entry points of installed packages, in the groups ``runner.providers``, ``runner.inputs`` and ``runner.exports``;
-3. any module that can be imported. The current folder comes last here, so that no file in it hides an installed module.
+3. any importable module. The current folder is searched last, so that no file in it hides an installed module.
 
-The ending of a file is looked for in 1 and 2 only: the name of a data file must not decide which code is run.
+The extension of a file is searched for in 1 and 2 only: the name of a data file must not decide which code is run.
 """
 
 import os
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 class Kind(NamedTuple):
     """One kind of plug-in.
 
-    package: where ours are. word: what a person calls one. owes: what its module must have. others: names that are no
-    modules, but are known all the same.
+    package: holds our own plug-ins. word: the kind's name in messages. required: the names that a plug-in's module must define.
+    extra_names: names that users may give although no module has them.
     """
 
     package: str
     word: str
-    owes: tuple[str, ...]
-    others: tuple[str, ...] = ()
+    required: tuple[str, ...]
+    extra_names: tuple[str, ...] = ()
 
 
 KINDS = {
@@ -49,18 +49,18 @@ KINDS = {
 
 
 def names(kind: str) -> list[str]:
-    """List our plug-ins of a kind: "providers", "exports" or "inputs"."""
+    """Return the names of our own plug-ins of a kind: "providers", "exports" or "inputs"."""
     package = import_module(KINDS[kind].package)
-    return sorted(found.name for found in iter_modules(package.__path__))
+    return sorted(module.name for module in iter_modules(package.__path__))
 
 
 def known(kind: str) -> list[str]:
-    """List every name of a kind that a person may use: ours and those of installed packages."""
-    return sorted({*names(kind), *KINDS[kind].others, *(entry.name for entry in _entries(kind))})
+    """Return every name of a kind that a user may give: ours and those of installed packages."""
+    return sorted({*names(kind), *KINDS[kind].extra_names, *(entry.name for entry in _entries(kind))})
 
 
 def load(kind: str, name: str) -> ModuleType:
-    """Return the plug-in of a name. Raises UsageError where there is none, and where the module found is no plug-in."""
+    """Return the plug-in with this name. Raises UsageError if there is none, or if its module is not a plug-in of this kind."""
     module = registered(kind, name)
     if module is not None:
         return module
@@ -70,20 +70,21 @@ def load(kind: str, name: str) -> ModuleType:
     try:
         module = import_module(name)
     except (Exception, SystemExit) as error:
-        why = _reason(error) + _without_ending(name)
-        raise UsageError(f"the {word} module {name!r} cannot be imported: {why}") from error
-    lacking = _lacking(kind, module)
-    if lacking:
-        # two modules may have the same name, so the file is named
+        reason = _reason(error) + _extension_hint(name)
+        raise UsageError(f"the {word} module {name!r} cannot be imported: {reason}") from error
+    missing = _missing(kind, module)
+    if missing:
+        # two modules may have the same name, so the message names the file
         file = getattr(module, "__file__", None) or "built into Python"
-        raise UsageError(f"the module {name!r} is no {word}: it has no {lacking} ({file}); known are {', '.join(known(kind))}")
+        available = ", ".join(known(kind))
+        raise UsageError(f"the {word} module {name!r} does not define {missing} ({file}); available: {available}")
     return module
 
 
 def registered(kind: str, name: str) -> ModuleType | None:
-    """Return the plug-in of a name that is ours or an installed package's; None where there is none.
+    """Return the plug-in with this name that is ours or of an installed package, or None.
 
-    Raises UsageError where two packages have the name, and where the module of a package is of no use.
+    Raises UsageError if two packages register the name, or if the registered module is not a plug-in of this kind.
     """
     if name in names(kind):
         return import_module(f"{KINDS[kind].package}.{name}")
@@ -93,20 +94,20 @@ def registered(kind: str, name: str) -> ModuleType | None:
     word = KINDS[kind].word
     owners = sorted({_owner(entry) for entry in entries})
     if len(owners) > 1:
-        raise UsageError(f"the {word} {name!r} comes from {' and from '.join(owners)}; uninstall all but one")
+        raise UsageError(f"the {word} {name!r} is provided by {' and by '.join(owners)}; uninstall all but one")
     try:
         module: ModuleType = entries[0].load()
     except (Exception, SystemExit) as error:
         raise UsageError(f"the {word} {name!r} of {owners[0]} cannot be imported: {_reason(error)}") from error
-    lacking = _lacking(kind, module)
-    if lacking:
-        raise UsageError(f"{entries[0].value!r} of {owners[0]} is no {word}: it has no {lacking}")
+    missing = _missing(kind, module)
+    if missing:
+        raise UsageError(f"the {word} {name!r} of {owners[0]} does not define {missing} (module {entries[0].value!r})")
     return module
 
 
 def _entries(kind: str) -> "list[EntryPoint]":
-    """Return the entry points of a kind. Raises UsageError where those of one installed package cannot be read."""
-    # imported here: a name of ours needs no look at the installed packages
+    """Return the entry points of a kind. Raises UsageError if those of an installed package cannot be read."""
+    # imported here, because importlib.metadata is not needed for our own plug-ins
     from importlib.metadata import distributions, entry_points
 
     try:
@@ -115,9 +116,9 @@ def _entries(kind: str) -> "list[EntryPoint]":
         for package in distributions():
             try:
                 list(package.entry_points)
-            except Exception as damage:
-                words = f"the entry points of the package {package.name!r} cannot be read ({_reason(damage)})"
-                raise UsageError(words) from damage
+            except Exception as error:
+                message = f"the entry points of the package {package.name!r} cannot be read ({_reason(error)})"
+                raise UsageError(message) from error
         raise
 
 
@@ -127,10 +128,10 @@ def _owner(entry: "EntryPoint") -> str:
 
 
 def _importable(name: str) -> bool:
-    """Tell whether a module of this name can be imported; of a dotted name, whether its first part can.
+    """Return True if a module of this name can be imported; for a dotted name, if its first part can.
 
-    Where the current folder alone has it, that folder is added at the end of the search path, unless Python was told to leave
-    it out (``-P``, ``PYTHONSAFEPATH``).
+    If only the current folder has the module, append that folder to the search path, unless Python was started with ``-P`` or
+    ``PYTHONSAFEPATH``, which exclude the folder.
     """
     parts = name.split(".")
     if not all(part.isidentifier() for part in parts):
@@ -140,7 +141,7 @@ def _importable(name: str) -> bool:
     if parts[0] in sys.modules or _is_module(spec):
         return True
     if not sys.flags.safe_path:
-        folder = os.getcwd()  # noqa: PTH109 - the search path holds texts
+        folder = os.getcwd()  # noqa: PTH109 - the search path holds strings
         local = PathFinder.find_spec(parts[0], [folder])
         if _is_module(local) or (dotted and local is not None):
             sys.path.append(folder)
@@ -149,29 +150,29 @@ def _importable(name: str) -> bool:
 
 
 def _is_module(spec: ModuleSpec | None) -> bool:
-    """Tell a module from a mere folder, which Python takes for a package too, and which can hold modules but no plug-in."""
+    """Return True for a module; False for a folder without ``__init__.py``, a package to Python, but never a plug-in."""
     return spec is not None and spec.loader is not None and not isinstance(spec.loader, NamespaceLoader)
 
 
-def _lacking(kind: str, module: ModuleType) -> str:
-    return ", ".join(one for one in KINDS[kind].owes if not hasattr(module, one))
+def _missing(kind: str, module: ModuleType) -> str:
+    return ", ".join(name for name in KINDS[kind].required if not hasattr(module, name))
 
 
 def _hint(kind: str, name: str) -> str:
-    """Say what was probably meant, or what there is."""
+    """Return the end of the message about an unknown name: what was probably meant, or which names are available."""
     if name.endswith(".py"):
-        return _without_ending(name)
+        return _extension_hint(name)
     close = nearest(name, known(kind))
     if close is not None:
         return f"; did you mean {close!r}?"
-    where = "installed" if sys.flags.safe_path else "installed or in the current folder"
-    return f", and no module of that name is {where}; known are {', '.join(known(kind))}"
+    places = "installed" if sys.flags.safe_path else "installed or in the current folder"
+    return f", and no module of that name is {places}; available: {', '.join(known(kind))}"
 
 
-def _without_ending(name: str) -> str:
-    return f"; a module is named without its ending: {name.removesuffix('.py')}" if name.endswith(".py") else ""
+def _extension_hint(name: str) -> str:
+    return f"; give the module's name without .py: {name.removesuffix('.py')}" if name.endswith(".py") else ""
 
 
 def _reason(error: BaseException) -> str:
-    words = str(error)
-    return words if isinstance(error, ImportError) and words else f"{type(error).__name__}: {words}".removesuffix(": ")
+    text = str(error)
+    return text if isinstance(error, ImportError) and text else f"{type(error).__name__}: {text}".removesuffix(": ")

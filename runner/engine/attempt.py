@@ -1,8 +1,8 @@
-"""One item -> one outcome. Holds the only retry loop.
+"""One item -> one outcome. Contains the only retry loop.
 
-An answer is paid for when it is complete, so it is returned even if the run ends in that instant; a failed attempt is with
-the writer before the next one begins. A permit goes back to its lane when its attempt is saved, so that a kill never costs more
-requests than there are places.
+A complete answer has been paid for, so it is returned even if the run stops at that moment. A failed attempt is passed to the
+writer before the next attempt begins. A permit is released when its attempt has been saved, so that a kill never loses more
+requests than there are slots.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from runner.admission import Failure, Permit, Standing
 from runner.durations import format_span
 from runner.engine.clock import Clock
 from runner.engine.judge import OUTAGE_S, Judge
-from runner.engine.limits.pause import PARKED_S
+from runner.engine.limits.pause import LONG_PAUSE_S
 from runner.engine.outcomes import conceal, done, failed, partial_of, record
 from runner.engine.retry import RetryPolicy
 from runner.engine.stop import Stop
@@ -27,27 +27,27 @@ from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome
 from runner.text import Redactor
 
 FATAL_GRACE_S = 10.0
-"""What is in flight when the run must stop is paid for in part, and most of it ends within this."""
+"""Seconds that open requests get when an error stops the run: they are partly paid for, and most of them end within this time."""
 
 E = TypeVar("E", bound=Exchange)
 X = TypeVar("X", bound=AttemptError)
 
 
-class _Try(Struct):
-    """One item's way through its lane."""
+class _Task(Struct):
+    """An item while it is being processed."""
 
     item: Item
     call: HttpCall
     lane: Lane
     standing: Standing
-    # the next attempt needs a connection that has not served before: the last one's was stale
+    # the next attempt must use a new connection, because the last one was stale
     fresh: bool = False
 
 
 class Attempts(Generic[E]):
-    """Turns items into outcomes; ``handle`` is what the engine calls.
+    """Turns items into outcomes. The pipeline calls ``handle`` for each item.
 
-    redactor: takes secrets out of foreign words and out of answers before they are kept.
+    redactor: removes secrets from error messages and answers before they are stored.
     """
 
     def __init__(
@@ -67,65 +67,65 @@ class Attempts(Generic[E]):
         self._redactor = redactor or Redactor()
         clock = clock or Clock()
         self._clock, self._wall, self._sleep, self._draw = clock.monotonic, clock.wall, clock.sleep, clock.random
-        # attempts that are made and not saved: whose permit, and which
-        self._out: dict[tuple[str, int], tuple[Lane, Permit]] = {}
-        # items that wait for a retry, by the number of the attempt that comes
+        # the permits of attempts that have not been saved yet, by key and number of the attempt
+        self._unsaved: dict[tuple[str, int], tuple[Lane, Permit]] = {}
+        # how many items wait for a retry, by the number of their next attempt
         self._retrying: Counter[int] = Counter()
 
     def saved(self, entry: Entry) -> None:
-        """Give the permit of an entry's attempt back: it is on the disk."""
+        """Release the permit of an attempt that has been saved."""
         attempt = entry if isinstance(entry, Attempt) else entry.attempt
-        if attempt is not None and (held := self._out.pop((attempt.key, attempt.number), None)) is not None:
+        if attempt is not None and (held := self._unsaved.pop((attempt.key, attempt.number), None)) is not None:
             lane, permit = held
             lane.release(permit)
 
     def retrying(self) -> str | None:
-        """Say what waits for another attempt, the furthest first, in one phrase; None when nothing does."""
-        # a first attempt that comes again was excused
+        """Return a phrase about the rows that wait for a retry, highest attempt first; None if there are none."""
+        # number 1 is the next attempt of an item whose failures did not count
         waiting = sorted(((number, count) for number, count in self._retrying.items() if count > 0 and number > 1), reverse=True)
         if not waiting:
             return None
         words = [f"{count:,} on attempt {number} of {self._policy.attempts}" for number, count in waiting[:2]]
         first, *others = words
-        return ", ".join([first.replace(" on", " item on" if waiting[0][1] == 1 else " items on", 1), *others])
+        return ", ".join([first.replace(" on", " row on" if waiting[0][1] == 1 else " rows on", 1), *others])
 
     async def handle(self, item: Item, emit: Emit) -> Outcome | None:
-        """Send the item until it has an outcome; None when the run stops first."""
+        """Send the item until it has an outcome. Return None if the run stops first."""
         try:
             call = self._provider.encode(item.request)
-        except Exception as error:  # noqa: BLE001 - one odd row must not end the run
+        except Exception as error:  # noqa: BLE001 - one unusual row must not end the run
             words = self._redactor(f"the request could not be built: {error!r}")
             return failed(item, item.attempts_before, None, "internal", words)
         lane = self._lanes.of(item.request.model)
         standing = lane.enter(item.attempts_before)
         try:
-            return await self._work(_Try(item, call, lane, standing), emit)
+            return await self._work(_Task(item, call, lane, standing), emit)
         finally:
             lane.leave(standing)
 
-    async def _work(self, one: _Try, emit: Emit) -> Outcome | None:
-        item, standing = one.item, one.standing
+    async def _work(self, task: _Task, emit: Emit) -> Outcome | None:
+        item, standing = task.item, task.standing
         wait_s: float | None = None
         while True:
-            permit = await self._admitted(one, wait_s)
+            permit = await self._admitted(task, wait_s)
             if permit is None:
                 return None
-            attempt, result = await self._attempt(one, permit, emit)
+            attempt, result = await self._attempt(task, permit, emit)
             if isinstance(result, Completion):
-                one.lane.succeeded(permit, result.usage)
+                task.lane.succeeded(permit, result.usage)
                 self._judge.success(item.request.model)
                 return done(item, standing.number, attempt, result)
-            if isinstance(result, TransportError) and result.stale and not one.fresh:
-                one.fresh, wait_s = True, self._replaced(one, permit)
+            if isinstance(result, TransportError) and result.stale and not task.fresh:
+                task.fresh, wait_s = True, self._stale(task, permit)
                 await emit(attempt)
                 continue
-            one.fresh = False
+            task.fresh = False
             verdict = self._judge.verdict(result, item.request.model, self._clock())
-            wait_s = self._after(one, permit, attempt, result, retried=verdict == "retry")
-            reason = self._stops(one, verdict, wait_s)
+            wait_s = self._failed(task, permit, attempt, result, retried=verdict == "retry")
+            reason = self._stop_reason(task, verdict, wait_s)
             if reason is not None:
                 attempt = structs.replace(attempt, error=f"{attempt.error}{reason}")
-                # nothing may go out while the writer is waited for
+                # stop first: no request may be sent while this task waits for the writer
                 self._stop_run(attempt)
                 await emit(attempt)
                 return None
@@ -133,77 +133,80 @@ class Attempts(Generic[E]):
                 return failed(item, standing.number, attempt, attempt.error_code, attempt.error)
             await emit(attempt)
 
-    async def _admitted(self, one: _Try, wait_s: float | None) -> Permit | None:
-        """Sleep off a retry's delay, and wait for the lane; None when the run stops first."""
-        size, most = len(one.call.body), one.item.request.params.max_tokens
+    async def _admitted(self, task: _Task, wait_s: float | None) -> Permit | None:
+        """Wait for the delay of a retry, then for a permit. Return None if the run stops first."""
+        size, most = len(task.call.body), task.item.request.params.max_tokens
         permit: Permit | None = None
-        number = self._counted(one) + 1
+        number = self._counted(task) + 1
         if wait_s is not None:
             self._retrying[number] += 1
         try:
             with self._stop.interrupts():
                 if wait_s:
                     await self._sleep(wait_s)
-                permit = await one.lane.acquire(one.standing, size, most)
+                permit = await task.lane.acquire(task.standing, size, most)
         finally:
             if wait_s is not None:
                 self._retrying[number] -= 1
         if permit is not None and self._stop.requested:
-            one.lane.release(permit, unused=True)
+            task.lane.release(permit, unused=True)
             return None
         return permit
 
-    async def _attempt(self, one: _Try, permit: Permit, emit: Emit) -> tuple[Attempt, Completion | AttemptError]:
+    async def _attempt(self, task: _Task, permit: Permit, emit: Emit) -> tuple[Attempt, Completion | AttemptError]:
         """Make one attempt."""
-        item, standing = one.item, one.standing
+        item, standing = task.item, task.standing
         standing.number += 1
-        self._out[(item.key, standing.number)] = one.lane, permit
+        self._unsaved[(item.key, standing.number)] = task.lane, permit
         started_at, start = self._wall(), self._clock()
-        if standing.ended is not None and not (one.fresh or standing.asked):
+        if standing.ended is not None and not (task.fresh or standing.asked):
             standing.waited_s = start - standing.ended
-        heard: Callable[[int, Iterable[tuple[bytes, bytes]]], None] = partial(one.lane.heard, permit)
-        decoder, exchange = self._provider.decoder(), self._client.exchange(fresh=one.fresh, heard=heard)
+        heard: Callable[[int, Iterable[tuple[bytes, bytes]]], None] = partial(task.lane.heard, permit)
+        decoder, exchange = self._provider.decoder(), self._client.exchange(fresh=task.fresh, heard=heard)
         attempt = Attempt(key=item.key, number=standing.number, started_at=started_at, duration_s=0.0)
         result: Completion | AttemptError
         try:
-            await self._client.stream(one.call, decoder, exchange, self._provider.error)
+            await self._client.stream(task.call, decoder, exchange, self._provider.error)
             result = conceal(decoder.completion(), self._redactor)
             if exchange.tail_lost:
                 result = structs.replace(result, notes=(*result.notes, "tail_lost"))
         except AttemptError as error:
-            result = _bare(error)
+            result = _without_frames(error)
         except anyio.get_cancelled_exc_class():
-            one.lane.told_nothing(permit)
+            task.lane.told_nothing(permit)
             cancelled = AttemptError("the run was stopped", code="cancelled", sent=exchange.connected)
             await emit(self._record(attempt, start, exchange, decoder, cancelled))
             raise
-        except Exception as error:  # noqa: BLE001 - one odd answer must not end the run
+        except Exception as error:  # noqa: BLE001 - one unusual answer must not end the run
             result = AttemptError(f"{type(error).__name__}: {error}", code="internal", verdict="fail")
         return self._record(attempt, start, exchange, decoder, result), result
 
     def _record(
         self, attempt: Attempt, start: float, exchange: E, decoder: Decoder, result: Completion | AttemptError
     ) -> Attempt:
-        known = result if isinstance(result, Completion) else conceal(partial_of(decoder), self._redactor)
-        return record(attempt, self._clock() - start, exchange, known, result, self._redactor)
+        answer = result if isinstance(result, Completion) else conceal(partial_of(decoder), self._redactor)
+        return record(attempt, self._clock() - start, exchange, answer, result, self._redactor)
 
     # -- what a failure means
 
-    def _replaced(self, one: _Try, permit: Permit) -> float:
-        """Let a stale connection's attempt count against nothing but the books: the server may have taken it all the same."""
-        one.standing.ended = self._clock()
-        one.lane.told_nothing(permit)
+    def _stale(self, task: _Task, permit: Permit) -> float:
+        """Record an attempt on a stale connection and return the wait before the next one: none.
+
+        The attempt is stored, because the server may have received it, but it counts neither against the item nor the server.
+        """
+        task.standing.ended = self._clock()
+        task.lane.told_nothing(permit)
         return 0.0
 
-    def _after(self, one: _Try, permit: Permit, attempt: Attempt, error: AttemptError, *, retried: bool) -> float | None:
-        """Book a failure; give the seconds until the next attempt, None when there is none."""
-        standing, lane, now = one.standing, one.lane, self._clock()
+    def _failed(self, task: _Task, permit: Permit, attempt: Attempt, error: AttemptError, *, retried: bool) -> float | None:
+        """Record a failure. Return the seconds until the next attempt; None if there is none."""
+        standing, lane, now = task.standing, task.lane, self._clock()
         throttled = isinstance(error, ProviderError) and error.throttled
         hint_s = error.retry_after_s if isinstance(error, ProviderError) else None
         counts = retried and error.sent and not throttled
         standing.ended, standing.asked = now, hint_s is not None
         if counts:
-            # what such a fault looks like is the server's doing, and the same each time where the request brings it about
+            # such a fault is made by the server, so it looks the same each time if the request causes it
             fixed = isinstance(error, StreamError) or error.code == "bad_http"
             looks = (error.code, attempt.bytes_received) if fixed else None
             standing.failures.append(Failure(began=now - attempt.duration_s, ended=now, looks=looks))
@@ -215,49 +218,49 @@ class Attempts(Generic[E]):
         if not counts:
             standing.refusals += 1
         if throttled:
-            return self._put_off(standing, hint_s, now)
+            return self._throttled_wait(standing, hint_s, now)
         if not error.sent:
             return self._policy.unreached_delay(standing.refusals, draw=self._draw)
         standing.refusals, standing.refused_since = 0, None
         if hint_s is not None:
             lane.pause(hint_s, str(attempt.status or error.code), asked=True)
-        if self._alike(one):
+        if self._repeats(task):
             return None
         hung_up = isinstance(error, AttemptTimeoutError)
         return self._policy.delay(
-            max(1, self._counted(one)), draw=self._draw, hint_s=hint_s, last_s=standing.waited_s, hung_up=hung_up
+            max(1, self._counted(task)), draw=self._draw, hint_s=hint_s, last_s=standing.waited_s, hung_up=hung_up
         )
 
-    def _put_off(self, standing: Standing, hint_s: float | None, now: float) -> float | None:
-        """Give the wait behind a rate limit, None when the item's patience has run out."""
+    def _throttled_wait(self, standing: Standing, hint_s: float | None, now: float) -> float | None:
+        """Return the wait after a rate limit; None if the item's patience is used up."""
         if standing.refused_since is None:
             standing.refused_since = now
         wait_s = self._policy.throttled_delay(
             standing.refusals, waited_s=now - standing.refused_since, draw=self._draw, hint_s=hint_s, last_s=standing.waited_s
         )
-        if hint_s is not None and hint_s > PARKED_S:
+        if hint_s is not None and hint_s > LONG_PAUSE_S:
             standing.refused_since += hint_s
         return wait_s
 
-    def _counted(self, one: _Try) -> int:
-        """Count the failures that are the item's own."""
-        return one.lane.counted(one.standing)
+    def _counted(self, task: _Task) -> int:
+        """Return how many failures count against the item."""
+        return task.lane.counted(task.standing)
 
-    def _alike(self, one: _Try) -> bool:
-        """Tell whether the same request has met the same fault so often that it always will, while others were answered."""
-        last = one.standing.failures[-self._policy.alike :]
+    def _repeats(self, task: _Task) -> bool:
+        """Return True if the item has failed in the same way so often, while others succeeded, that it always will."""
+        last = task.standing.failures[-self._policy.alike :]
         if len(last) < self._policy.alike or last[0].looks is None or any(failure.looks != last[0].looks for failure in last):
             return False
-        return one.lane.singled_out(one.standing, last[0].ended) and not any(map(one.lane.excused, last))
+        return task.lane.singled_out(task.standing, last[0].ended) and not any(map(task.lane.excused, last))
 
-    def _stops(self, one: _Try, verdict: str, wait_s: float | None) -> str | None:
-        """Tell whether the run has to stop, as words to add to the error's own; None to go on."""
+    def _stop_reason(self, task: _Task, verdict: str, wait_s: float | None) -> str | None:
+        """Return words to append to the message of an error that stops the run; None if the run continues."""
         if verdict != "retry":
             return "" if verdict == "stop" else None
-        now, since = self._clock(), one.standing.refused_since
+        now, since = self._clock(), task.standing.refused_since
         refused_all = wait_s is None and since is not None and self._lanes.succeeded_at < since
-        out = one.lane.out_of_service_s > OUTAGE_S and now - self._lanes.succeeded_at > OUTAGE_S
-        return f" (and nothing else for {format_span(OUTAGE_S)})" if refused_all or out else None
+        out_too_long = task.lane.out_of_service_s > OUTAGE_S and now - self._lanes.succeeded_at > OUTAGE_S
+        return f" (no row was answered for {format_span(OUTAGE_S)})" if refused_all or out_too_long else None
 
     def _stop_run(self, attempt: Attempt) -> None:
         code = attempt.error_code or "internal"
@@ -265,7 +268,7 @@ class Attempts(Generic[E]):
         self._stop.request(sentence, grace_s=FATAL_GRACE_S, error=RunStoppedError(sentence, code=code))
 
 
-def _bare(error: X) -> X:
-    """Let go of the frames that an error knows: they hold all that was read, and one of them, in a circle, holds the error."""
+def _without_frames(error: X) -> X:
+    """Drop the traceback of an error: its frames keep all bytes read alive, and one frame refers back to the error."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

@@ -1,6 +1,7 @@
-"""A bounded queue between tasks, on which a wake-up serves many things and not one.
+"""A bounded queue between tasks, in which one wake-up serves many elements.
 
-Its one rule: whoever finds the queue full waits until half of it is free, so that the two ends do not take turns for each thing.
+A producer that finds the queue full waits until half of it is free. Otherwise producer and consumer would take turns for every
+element.
 """
 
 from collections import deque
@@ -12,49 +13,49 @@ T = TypeVar("T")
 
 
 class BoundedQueue(Generic[T]):
-    """What is put on comes off in the same order, also after ``close``. room: how much it holds."""
+    """First in, first out. Elements can still be taken after ``close``. capacity: how many elements the queue holds."""
 
-    __slots__ = ("_closed", "_room", "_space", "_things", "_waiting")
+    __slots__ = ("_capacity", "_closed", "_elements", "_space", "_waiting")
 
-    def __init__(self, room: int) -> None:
-        self._room = room
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
         self._closed = False
-        self._things: deque[T] = deque()
-        # who waits for a thing, each for one; who waits for space wait together
+        self._elements: deque[T] = deque()
+        # one event for each consumer that waits; all producers that wait share one
         self._waiting: deque[anyio.Event] = deque()
         self._space: anyio.Event | None = None
 
     def __len__(self) -> int:
-        return len(self._things)
+        return len(self._elements)
 
     @property
-    def waited_for(self) -> bool:
-        """Somebody waits for a thing."""
+    def has_waiters(self) -> bool:
+        """True if a consumer waits for an element."""
         return bool(self._waiting)
 
     @property
-    def over(self) -> bool:
-        """It is closed, and all has been taken."""
-        return self._closed and not self._things
+    def drained(self) -> bool:
+        """True once the queue is closed and empty."""
+        return self._closed and not self._elements
 
-    def offer(self, thing: T) -> bool:
-        """Put a thing on if there is room; tell whether it was."""
-        if len(self._things) >= self._room:
+    def offer(self, element: T) -> bool:
+        """Put an element on the queue if there is room. Return True if it was put there."""
+        if len(self._elements) >= self._capacity:
             return False
-        self._things.append(thing)
+        self._elements.append(element)
         self._wake()
         return True
 
-    async def put(self, thing: T) -> None:
-        """Put a thing on; wait until half the queue is free when it is full."""
-        while not self.offer(thing):
+    async def put(self, element: T) -> None:
+        """Put an element on the queue. If the queue is full, first wait until half of it is free."""
+        while not self.offer(element):
             if self._space is None:
                 self._space = anyio.Event()
             await self._space.wait()
 
     async def wait(self) -> bool:
-        """Wait until there is something; False when nothing comes any more."""
-        while not self._things:
+        """Wait for an element. Return False if the queue is closed and empty."""
+        while not self._elements:
             if self._closed:
                 return False
             ticket = anyio.Event()
@@ -63,7 +64,7 @@ class BoundedQueue(Generic[T]):
                 await ticket.wait()
             except BaseException:
                 if ticket.is_set():
-                    # what it was woken for is another one's now
+                    # the element for which this consumer was woken goes to another one
                     self._wake()
                 else:
                     self._waiting.remove(ticket)
@@ -71,16 +72,16 @@ class BoundedQueue(Generic[T]):
         return True
 
     def take(self, most: int) -> list[T]:
-        """Take what is there."""
-        things = self._things
-        taken = [things.popleft() for _ in range(min(most, len(things)))]
-        if self._space is not None and len(things) <= self._room // 2:
+        """Take up to ``most`` elements, without waiting."""
+        elements = self._elements
+        taken = [elements.popleft() for _ in range(min(most, len(elements)))]
+        if self._space is not None and len(elements) <= self._capacity // 2:
             self._space.set()
             self._space = None
         return taken
 
     def close(self) -> None:
-        """Say that nothing comes any more."""
+        """End the queue: no further element will be put on it."""
         self._closed = True
         while self._waiting:
             self._wake()

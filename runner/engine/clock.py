@@ -1,4 +1,4 @@
-"""Time and chance, as one value that is handed in, so that a test can run hours in virtual time and draw the same twice."""
+"""Time and randomness as one value that is passed in, so that a test can run hours in virtual time and repeat every draw."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -9,13 +9,13 @@ from msgspec import Struct, field
 
 
 class Clock(Struct, frozen=True, kw_only=True):
-    """What the engine knows of time and chance."""
+    """The sources of time and randomness that the engine uses."""
 
-    # seconds that never jump; differences count, the value itself means nothing
+    # seconds on a clock that never jumps; only differences mean anything
     monotonic: Callable[[], float] = time.monotonic
-    # UTC seconds since the epoch, for what people read
+    # UTC seconds since the epoch, for times that people read
     wall: Callable[[], float] = time.time
-    # waits so many seconds
+    # sleeps for a number of seconds
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
-    # draws the jitter of waits; no secret depends on it
+    # draws the jitter of waits; not used for secrets
     random: Random = field(default_factory=Random)

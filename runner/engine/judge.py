@@ -1,29 +1,31 @@
-"""What an error means for the run, given what the run has seen so far.
+"""Decides what an error means for the run, from what the run has seen so far.
 
-A wrong key is a reason to stop on the first answer, and no more than an odd answer after ten thousand good ones.
+A key error on the first answer stops the run; after ten thousand good answers the same error is only an oddity.
 """
 
 from runner.errors import AttemptError, ProviderError, Verdict
 
 AUTH_AFTER_SUCCESS = 3
-"""Consecutive key errors that stop a run in which the key had worked; rotating proxies show one now and then."""
+"""Consecutive key errors that stop a run in which the key has worked; rotating proxies return a single one occasionally."""
 MISSES_AFTER_SUCCESS = 3
-"""Rows in a row that meet no model or no API, before the session's first answer, in a run that has answers from earlier ones."""
+"""Consecutive redirects, missing models or answers of no API that stop a run with answers from earlier sessions.
+
+Counted until the model answers in this session. In a run without earlier answers, the first one stops the run."""
 SAME_REFUSAL = 20
-"""First answers that, all alike, show a wrong setting rather than wrong rows."""
+"""Identical refusals, before any success, that show a wrong setting rather than wrong rows."""
 UNREACHED_S = 15.0
-"""How long an endpoint that never answered is tried."""
+"""Seconds after which a run stops if its endpoint has never been reached."""
 OUTAGE_S = 3600.0
-"""How long an endpoint that had answered may be out of reach, or refuse everything."""
+"""Seconds after which a run stops if an endpoint that has answered is unreachable, or refuses everything."""
 
 _CONFIGURATION = ("redirect", "not_an_api", "not_found")
 
 
 class Judge:
-    """Give it every success and every error of the run, in the order in which they end."""
+    """Receives every success and every error of the run, in the order in which the attempts end."""
 
     def __init__(self, *, succeeded: bool = False) -> None:
-        """succeeded: rows were answered in earlier sessions, so refusals that are all alike show wrong rows."""
+        """succeeded: earlier sessions have answers, so identical refusals are blamed on the rows and not on the settings."""
         self._answered = False
         self._succeeded = succeeded
         self._good_models: set[str] = set()
@@ -34,14 +36,14 @@ class Judge:
         self._unreached_since: float | None = None
 
     def success(self, model: str) -> None:
-        """Note a completion."""
+        """Record a completion."""
         self._answered = True
         self._good_models.add(model)
         self._auth_errors = self._misses = 0
         self._unreached_since = None
 
     def verdict(self, error: AttemptError, model: str, now: float) -> Verdict:
-        """Say what to do about an error. ``now``: a monotonic clock, in seconds."""
+        """Return what to do about an error. now: seconds on a monotonic clock."""
         if not error.sent and error.verdict == "retry":
             return self._unreached(now)
         self._answered, self._unreached_since = True, None
@@ -58,7 +60,11 @@ class Judge:
         return error.verdict
 
     def _configured(self, model: str) -> Verdict:
-        """A row's own mistake where the model answers; where it had answered in an earlier session, for a few rows in a row."""
+        """Judge a redirect, a missing model or an endpoint that is no API.
+
+        If the model has answered in this session, only the row fails. If earlier sessions have answers, the first few rows fail,
+        then the run stops. Otherwise the run stops at once.
+        """
         if model in self._good_models:
             return "fail"
         self._misses += 1
@@ -71,7 +77,7 @@ class Judge:
         return "stop" if now - self._unreached_since >= limit else "retry"
 
     def _refused(self, error: ProviderError) -> Verdict:
-        same = (error.code, str(error))
-        self._refusals = self._refusals + 1 if same == self._refusal else 1
-        self._refusal = same
+        refusal = (error.code, str(error))
+        self._refusals = self._refusals + 1 if refusal == self._refusal else 1
+        self._refusal = refusal
         return "stop" if self._refusals >= SAME_REFUSAL else "fail"

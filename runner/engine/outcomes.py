@@ -1,4 +1,4 @@
-"""What an attempt leaves behind: its record, without our key, and its item's outcome. Pure."""
+"""Builds what is stored of an attempt: its record, with secrets removed, and the outcome of its item. Pure."""
 
 import msgspec
 from msgspec import structs
@@ -10,7 +10,7 @@ from runner.text import REDACTED, Redactor
 
 
 def conceal(completion: Completion, redactor: Redactor) -> Completion:
-    """Take our own key out of an answer; costs a look at each of its texts."""
+    """Remove our own API key from an answer. Searches each text of the answer once for each secret."""
     for secret in redactor.secrets:
         parts = (completion.text, completion.finish_reason, completion.served_model, completion.response_id)
         if any(part is not None and secret in part for part in parts) or secret in str(completion.extra):
@@ -20,10 +20,10 @@ def conceal(completion: Completion, redactor: Redactor) -> Completion:
 
 
 def partial_of(decoder: Decoder) -> Completion:
-    """Give what a failed attempt showed: usage and names are worth having, its text is not."""
+    """Return what is known of a failed attempt's answer. Usage, model name and response id are useful; the text is not."""
     try:
         return decoder.completion()
-    except Exception:  # noqa: BLE001 - the decoder may be what failed
+    except Exception:  # noqa: BLE001 - the decoder itself may have caused the failure
         return Completion(text="", finish_reason="")
 
 
@@ -31,13 +31,13 @@ def record(
     attempt: Attempt,
     took_s: float,
     exchange: Exchange,
-    known: Completion,
+    answer: Completion,
     result: Completion | AttemptError,
     redactor: Redactor,
 ) -> Attempt:
-    """Fill in how an attempt ended. known: what its answer showed, complete or not."""
+    """Return the attempt with its result filled in. answer: what was decoded, complete or not."""
     error = result if isinstance(result, AttemptError) else None
-    # a tail that is slow to come is not the answer's time
+    # the time of a complete answer ends at its finish reason, not with a slow end of the stream
     answered_s = exchange.answered_s if error is None else None
     first_s = exchange.time_to_first_token_s
     return structs.replace(
@@ -47,16 +47,16 @@ def record(
         status=exchange.status,
         sent=error.sent if error is not None else True,
         bytes_received=exchange.bytes_received,
-        usage=known.usage,
-        served_model=known.served_model,
-        response_id=known.response_id,
+        usage=answer.usage,
+        served_model=answer.served_model,
+        response_id=answer.response_id,
         error_code=error.code if error is not None else None,
         error=redactor(str(error)) if error is not None else None,
     )
 
 
 def done(item: Item, number: int, attempt: Attempt, completion: Completion) -> Outcome:
-    """Give the outcome of an item that was answered. number: its attempts over all sessions."""
+    """Return the outcome of an item that was answered. number: its attempts over all sessions."""
     return Outcome(
         key=item.key,
         position=item.position,
@@ -70,7 +70,7 @@ def done(item: Item, number: int, attempt: Attempt, completion: Completion) -> O
 
 
 def failed(item: Item, number: int, attempt: Attempt | None, code: str | None, error: str | None) -> Outcome:
-    """Give the outcome of an item that was not; an answer from before a change outlives it."""
+    """Return the outcome of an item that failed. A changed row that was sent again keeps its earlier answer (``kept``)."""
     return Outcome(
         key=item.key,
         position=item.position,

@@ -1,7 +1,7 @@
 """source -> workers -> writer. Knows neither HTTP nor SQL.
 
-Endings are carried by the queue closing: no sentinel values, no flags. A finished outcome is never dropped: handing it over and
-writing it are shielded from cancellation.
+Each queue is closed when its producer ends; there are no sentinel values or flags. A finished outcome is never dropped: passing
+it to the writer and writing it are shielded from cancellation.
 """
 
 from collections.abc import Callable, Coroutine, Iterator
@@ -20,12 +20,14 @@ from runner.interfaces import Handle, Items, Save
 from runner.model import Attempt, Entry, Item, Outcome
 
 BATCH = 1_000
-"""Entries in one transaction at most; bounds the writer's memory, not its pace."""
+"""Maximum number of entries in one transaction; bounds the writer's memory, not its speed."""
 TURNS = 10
-"""For so many turns of the loop the writer lets entries come as long as each turn brings some: larger batches, and no timer."""
+"""Maximum number of event loop turns for which the writer waits while each turn brings new entries.
+
+The batches become larger without a timer."""
 
 GROW_S = 0.05
-"""How often a look is taken whether more workers are wanted."""
+"""Interval at which the number of workers is checked, in seconds."""
 
 
 async def run(
@@ -38,12 +40,12 @@ async def run(
     wanted: Callable[[], int] | None = None,
     save_limit_s: float = 60.0,
 ) -> None:
-    """Work through ``items`` until they end or ``stop`` is asked, then return with everything finished saved.
+    """Process ``items`` until they end or a stop is requested. On return, every finished outcome has been saved.
 
-    workers: items held in memory at first, in flight or waiting for a retry. wanted: how many it may be now; their number grows
-    when there is work for more, and never falls.
-    save_limit_s: after a cancellation, how long the writer may take to save what is finished.
-    Raises what ``save``, ``items`` or ``handle`` raised; when ``save`` fails everything else is cancelled at once.
+    workers: initial number of workers; each holds one item, in flight or waiting for a retry. wanted: returns the number of
+    workers wanted now. Workers are added if items wait for one, and never removed.
+    save_limit_s: seconds that the writer has, after a cancellation, to save what is finished.
+    Raises what ``save``, ``items`` or ``handle`` raised. If ``save`` fails, everything else is cancelled at once.
     """
     todo, finished = BoundedQueue[Item](workers), BoundedQueue[Entry](max(BATCH, 2 * workers))
     abort, feeding = anyio.CancelScope(), anyio.CancelScope()
@@ -51,10 +53,10 @@ async def run(
     try:
         async with anyio.create_task_group() as outer:
             outer.start_soon(_write, finished, save, abort, save_limit_s)
-            # its end is the writer's, so it closes only after the last worker
+            # the workers put entries on it, so it is closed after the last of them has ended
             with closing(finished), abort:
                 async with anyio.create_task_group() as watch:
-                    watch.start_soon(_end, stop, feeding, abort)
+                    watch.start_soon(_enforce_stop, stop, feeding, abort)
                     async with anyio.create_task_group() as inner:
                         inner.start_soon(_feed, items, todo, finished, feeding)
                         for _ in range(workers):
@@ -80,7 +82,7 @@ async def _work(todo: BoundedQueue[Item], handle: Handle, finished: BoundedQueue
     async def emit(attempt: Attempt) -> None:
         await _hand_over(finished, attempt)
 
-    # what is there is taken without a turn of the loop
+    # an item that is already there is taken without a turn of the event loop
     while len(todo) or await todo.wait():
         (item,) = todo.take(1)
         if stop.requested:
@@ -91,40 +93,40 @@ async def _work(todo: BoundedQueue[Item], handle: Handle, finished: BoundedQueue
 
 
 async def _grow(
-    crew: TaskGroup,
+    group: TaskGroup,
     todo: BoundedQueue[Item],
     workers: int,
     wanted: Callable[[], int],
     work: Callable[[], Coroutine[Any, Any, None]],
     stop: Stop,
 ) -> None:
-    """Let more work as soon as items wait for a worker and more are wanted."""
+    """Add workers when items wait for one and more are wanted."""
     while True:
         await anyio.sleep(GROW_S)
-        if stop.requested or todo.over:
+        if stop.requested or todo.drained:
             return
-        if len(todo) and not todo.waited_for:
+        if len(todo) and not todo.has_waiters:
             more = max(0, wanted() - workers)
             workers += more
             for _ in range(more):
-                crew.start_soon(work)
+                group.start_soon(work)
 
 
 async def _hand_over(finished: BoundedQueue[Entry], entry: Entry) -> None:
-    """Give an entry to the writer, whatever happens around: it may have been paid for."""
+    """Pass an entry to the writer, even during a cancellation: it may have been paid for."""
     if not finished.offer(entry):
         with anyio.CancelScope(shield=True):
             await finished.put(entry)
 
 
-async def _end(stop: Stop, feeding: anyio.CancelScope, abort: anyio.CancelScope) -> None:
-    """On a stop: take nothing new in, and give up what is still in flight after the grace time."""
+async def _enforce_stop(stop: Stop, feeding: anyio.CancelScope, abort: anyio.CancelScope) -> None:
+    """On a stop, read no further items, and cancel the requests that are still open after the grace time."""
     await stop.wait()
     feeding.cancel()
     until = anyio.current_time() + stop.grace_s
     while (left := until - anyio.current_time()) > 0:
         await anyio.sleep(min(left, 0.1))
-        # a second request may have shortened it
+        # a second stop request may have shortened the grace time
         until = min(until, anyio.current_time() + stop.grace_s)
     abort.cancel()
 
@@ -132,16 +134,16 @@ async def _end(stop: Stop, feeding: anyio.CancelScope, abort: anyio.CancelScope)
 async def _write(finished: BoundedQueue[Entry], save: Save, abort: anyio.CancelScope, save_limit_s: float) -> None:
     drain = anyio.CancelScope(shield=True)
     async with anyio.create_task_group() as group:
-        group.start_soon(_limit, drain, save_limit_s)
+        group.start_soon(_limit_drain, drain, save_limit_s)
         with drain:
             await _write_all(finished, save, abort)
         group.cancel_scope.cancel()
     if drain.cancelled_caught:
-        raise StoreError(f"the store did not take the last results within {save_limit_s:g} s; they are lost")
+        raise StoreError(f"the last results could not be saved within {save_limit_s:g} s; they are lost")
 
 
-async def _limit(drain: anyio.CancelScope, save_limit_s: float) -> None:
-    """Once the run is cancelled, bound the writer, so that a dead disk cannot hang the exit."""
+async def _limit_drain(drain: anyio.CancelScope, save_limit_s: float) -> None:
+    """Once the run is cancelled, give the writer a deadline, so that a dead disk cannot hang the exit."""
     try:
         await anyio.sleep_forever()
     except anyio.get_cancelled_exc_class():
@@ -151,12 +153,12 @@ async def _limit(drain: anyio.CancelScope, save_limit_s: float) -> None:
 
 async def _write_all(finished: BoundedQueue[Entry], save: Save, abort: anyio.CancelScope) -> None:
     while await finished.wait():
-        await _let_come(finished)
+        await _gather(finished)
         batch = finished.take(BATCH)
         try:
             await save(batch)
         except Exception:
-            # buying more would be waste; what is finished gets one more try, all together
+            # further answers would be paid for and lost; everything that is finished is tried once more, in one transaction
             abort.cancel()
             while await finished.wait():
                 batch += finished.take(BATCH)
@@ -164,8 +166,8 @@ async def _write_all(finished: BoundedQueue[Entry], save: Save, abort: anyio.Can
             raise
 
 
-async def _let_come(finished: BoundedQueue[Entry]) -> None:
-    """Let the answers that are in the process already become entries: a commit costs as much as a dozen of them."""
+async def _gather(finished: BoundedQueue[Entry]) -> None:
+    """Wait while answers that the process has already received become entries: one commit costs as much as a dozen of them."""
     for _ in range(TURNS):
         before = len(finished)
         await checkpoint()
@@ -174,7 +176,7 @@ async def _let_come(finished: BoundedQueue[Entry]) -> None:
 
 
 def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Pick the error to show: one of ours first."""
+    """Return the error to show: one of ours if there is one."""
     leaves = list(_leaves(group))
     ours = (leaf for leaf in leaves if isinstance(leaf, RunnerError))
     return next(ours, leaves[0])

@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt. Pure: no clock, no sleep; None means give up."""
+"""How long to wait before the next attempt. Pure: no clock, no sleep. A wait of None means: no further attempt."""
 
 import random
 
@@ -6,39 +6,41 @@ from msgspec import Struct
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
-    """Full-jitter exponential backoff (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015) over a floor.
+    """Full-jitter exponential backoff (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015) with a floor.
 
-    The floor keeps chance from making a wait next to nothing, or shorter than the one before. A wait the server asked for is
-    never undercut: jitter is added behind it.
+    The floor prevents waits close to zero, and waits shorter than the one before. If the server asked for a wait, the wait is
+    never shorter than that: jitter is added to it.
     """
 
-    # attempts that an item may use up; rate limits and unreachable servers use none
+    # attempts that an item may use; rate limits and an unreachable server do not count
     attempts: int = 5
     # first wait after a transient error, in seconds
     base_s: float = 0.5
     # first wait after a rate limit without a hint, in seconds
     throttled_base_s: float = 2.0
-    # longest wait for a server that is out of reach, in seconds: trying costs nothing, and it should be seen soon
+    # longest wait for an unreachable server, in seconds: trying costs nothing, and its return should be noticed soon
     unreached_cap_s: float = 4.0
     factor: float = 2.0
-    # no wait is shorter than this part of the first bound, nor than the last wait times ``growth``, up to eight times its bound
+    # a wait is at least this fraction of the first bound, and at least ``growth`` times the last wait, but the latter asks for
+    # no more than eight times the current bound
     floor: float = 0.2
     growth: float = 1.4
     cap_s: float = 60.0
-    # so many refusals of an item in a row are met by the server's wait and a little; more of them by waits that grow
+    # after up to this many consecutive refusals an item waits as long as the server asks, plus some jitter; after more of them
+    # the part added grows
     patient: int = 8
-    # how long an item may be put off by rate limits before it fails, in seconds
+    # how long rate limits may delay an item before it fails, in seconds
     patience_s: float = 3600.0
-    # the same fault of the same request so often in a row is final
+    # consecutive identical faults of an item after which it fails
     alike: int = 3
 
     def delay(
         self, failures: int, *, draw: random.Random, hint_s: float | None = None, last_s: float = 0.0, hung_up: bool = False
     ) -> float | None:
-        """Seconds to wait after the ``failures``-th attempt that counted (1 is the first), or None to give up.
+        """Seconds to wait after the ``failures``-th attempt that counted (1 is the first); None: no further attempt.
 
-        hint_s: the wait that the server asked for. last_s: the wait before the failed attempt, 0 when there was none.
-        hung_up: one of our clocks ended the attempt; a server that is late needs time to see it, or it has the same work twice.
+        hint_s: the wait that the server asked for. last_s: the wait before the failed attempt, 0 if there was none.
+        hung_up: one of our timeouts ended the attempt. A slow server needs time to notice, or it would do the same work twice.
         """
         if failures >= self.attempts:
             return None
@@ -46,15 +48,15 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         return self._jittered(base_s, self.cap_s, failures, draw, hint_s, max(last_s, least_s))
 
     def unreached_delay(self, times: int, *, draw: random.Random) -> float:
-        """Seconds to wait after the ``times``-th time in a row that the server was out of reach."""
+        """Seconds to wait after the server was unreachable ``times`` times in a row."""
         return self._jittered(self.base_s, self.unreached_cap_s, times, draw, None, 0.0)
 
     def throttled_delay(
         self, times: int, *, waited_s: float, draw: random.Random, hint_s: float | None = None, last_s: float = 0.0
     ) -> float | None:
-        """Seconds to wait after the ``times``-th refusal that does not count, or None when patience has run out.
+        """Seconds to wait after a rate limit, the ``times``-th consecutive failure that does not count; None: give up.
 
-        waited_s: seconds since the item's first such refusal. hint_s, last_s: as in ``delay``.
+        waited_s: seconds since rate limits began to delay the item. hint_s, last_s: as in ``delay``.
         """
         if waited_s >= self.patience_s:
             return None
@@ -63,11 +65,11 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     def _jittered(
         self, base_s: float, cap_s: float, times: int, draw: random.Random, hint_s: float | None, last_s: float
     ) -> float:
-        # the exponent is bounded because a float is
+        # a larger exponent would overflow a float
         ceiling = min(cap_s, base_s * self.factor ** min(times - 1, 64))
         if hint_s is None:
             floor = max(base_s * self.floor, min(last_s * self.growth, 8 * ceiling, 0.8 * cap_s))
             return draw.uniform(floor, max(ceiling, min(floor * self.growth, cap_s)))
-        # a hint that has led nowhere so often is not enough
-        beyond = base_s * self.factor ** max(0, min(times, 64) - self.patient)
-        return hint_s + draw.uniform(0, min(ceiling, beyond))
+        # a hint that has been followed so often in vain is too short: add more and more to it
+        extra = base_s * self.factor ** max(0, min(times, 64) - self.patient)
+        return hint_s + draw.uniform(0, min(ceiling, extra))

@@ -1,6 +1,6 @@
-"""One event that asks a run to end, with its reason.
+"""One event that asks a run to stop, with its reason.
 
-It ends every wait that costs nothing (for a slot, for a retry) at once, and gives work in flight a grace time.
+A stop ends every wait that costs nothing (for a slot, for a retry) at once, and gives open requests a grace time.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from runner.errors import RunStoppedError
 
 
 class Stop:
-    """Asked once; later requests change nothing, except that a shorter grace time wins.
+    """The first request decides; later ones change nothing, except that a shorter grace time wins.
 
-    reason: one sentence, None until asked.
-    error: why the provider made going on pointless, None for a options of the user.
-    grace_s: seconds that work in flight may still take.
+    reason: one sentence; None until a stop is requested.
+    error: the error that makes further requests pointless; None for any other reason, such as Ctrl-C.
+    grace_s: seconds that open requests may still take.
     """
 
     def __init__(self) -> None:
@@ -29,11 +29,11 @@ class Stop:
 
     @property
     def requested(self) -> bool:
-        """True once somebody asked."""
+        """True once a stop has been requested."""
         return self.reason is not None
 
     def request(self, reason: str, *, grace_s: float, error: RunStoppedError | None = None) -> None:
-        """Ask the run to end."""
+        """Ask the run to stop."""
         if self.reason is not None:
             self.grace_s = min(self.grace_s, grace_s)
             return
@@ -43,26 +43,27 @@ class Stop:
             wait.end()
 
     async def wait(self) -> None:
-        """Return when somebody has asked."""
+        """Return when a stop is requested."""
         await self._event.wait()
 
     def interrupts(self) -> "Interruptible":
-        """Make the context of a wait that a stop ends."""
+        """Return a context manager for a wait that a stop interrupts."""
         return Interruptible(self, self._waits)
 
 
 class Interruptible:
-    """The context of one wait of one task, which a stop ends.
+    """A context manager for one wait of one task, which a stop interrupts.
 
-    By the means of ``asyncio.timeout``, as every request has such a wait and anyio's scope costs ten times as much.
+    Works like ``asyncio.timeout``: cancel the task, then uncancel it. Every request has such a wait, and an anyio cancel scope
+    costs ten times as much.
     """
 
-    __slots__ = ("_asked", "_stop", "_task", "_waits")
+    __slots__ = ("_interrupted", "_stop", "_task", "_waits")
 
     def __init__(self, stop: Stop, waits: "set[Interruptible]") -> None:
         self._stop, self._waits = stop, waits
         self._task: asyncio.Task[object] | None = None
-        self._asked = False
+        self._interrupted = False
 
     def __enter__(self) -> Self:
         self._task = asyncio.current_task()
@@ -72,16 +73,16 @@ class Interruptible:
         return self
 
     def end(self) -> None:
-        """End the wait, if it is still under way."""
-        if self._task is not None and not self._asked:
-            self._asked = True
+        """End the wait, if it has not ended yet."""
+        if self._task is not None and not self._interrupted:
+            self._interrupted = True
             self._task.cancel()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
         self._waits.discard(self)
         task, self._task = self._task, None
-        if not self._asked or task is None:
+        if not self._interrupted or task is None:
             return False
         task.uncancel()
-        # should it have been cancelled from elsewhere too, anyio says so again at the next wait
+        # if an anyio scope was cancelled as well, anyio cancels the task again at its next wait
         return isinstance(error, asyncio.CancelledError)

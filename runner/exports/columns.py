@@ -1,4 +1,4 @@
-"""The columns of an export, and results as its records. Pure."""
+"""The columns of an export, and its records. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -7,7 +7,7 @@ from msgspec import structs
 from runner.model import Result
 
 COLUMNS = tuple(Result.__struct_fields__)
-"""The columns of an export; the rows' own fields take the place of ``metadata``."""
+"""The columns of an export, before ``metadata`` is replaced by a column for each of the rows' own fields."""
 
 _METADATA_AT = COLUMNS.index("metadata")
 
@@ -27,7 +27,7 @@ def records(results: Iterable[Result], own: Sequence[str]) -> Iterator[list[obje
 
 
 def _column_of(name: str, own: Sequence[str]) -> str:
-    """Return the column of a row's own field: its name, with ``input_`` before it where one of our columns has that name."""
+    """Return the column name for a row's own field: the same name, prefixed with ``input_`` if a column of ours has that name."""
     while name in COLUMNS and name != "metadata":
         name = f"input_{name}"
         while name in own:

@@ -1,4 +1,4 @@
-"""Where an export goes: a file that is complete under its name or absent, or standard output."""
+"""The output of an export: standard output, or a file that appears under its name only when it is complete."""
 
 import os
 import sys
@@ -13,7 +13,11 @@ from runner.errors import StoreError, UsageError
 
 @contextmanager
 def open_output(output: str | Path) -> Iterator[IO[str]]:
-    """Open an output; ``-`` is standard output. Raises UsageError before anything is written, StoreError when writing fails."""
+    """Open an output for writing; ``-`` is standard output.
+
+    Raises UsageError, before anything is written, if the output is a folder or its folder is missing.
+    Raises StoreError if a write fails.
+    """
     if str(output) == "-":
         sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]
         try:
@@ -24,7 +28,7 @@ def open_output(output: str | Path) -> Iterator[IO[str]]:
         except OSError as error:
             raise StoreError(f"standard output cannot be written: {error.strerror or error}") from error
         return
-    # a link is followed, so that the link stays one
+    # A symbolic link is resolved, so that its target is replaced and not the link.
     path = Path(output).resolve()
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError(f"{output} cannot be written: {'it is a folder' if path.is_dir() else 'its folder does not exist'}")
@@ -33,15 +37,15 @@ def open_output(output: str | Path) -> Iterator[IO[str]]:
             with path.open("w", encoding="utf-8", newline="") as file:
                 yield file
             return
-        with _replacing(path) as file:
+        with _complete_or_absent(path) as file:
             yield file
     except OSError as error:
         raise StoreError(f"{output} cannot be written: {error.strerror or error}") from error
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[str]]:
-    # mkstemp makes it 0600
+def _complete_or_absent(path: Path) -> Iterator[IO[str]]:
+    # mkstemp creates the file with mode 0600, so that an export is private.
     handle, name = tempfile.mkstemp(prefix=".export-", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:

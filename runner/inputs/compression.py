@@ -1,4 +1,4 @@
-"""A prompt file as bytes: plain, or gzip by its first bytes, and no further than a size."""
+"""Reads a prompt file as bytes: plain or gzip, told apart by the first bytes, and up to a given size."""
 
 import gzip
 import io
@@ -14,8 +14,8 @@ _BUFFER = 1 << 20
 _GZIP = b"\x1f\x8b"
 
 
-class _First(io.RawIOBase):
-    """The first bytes of a file, as if it had no more."""
+class _Head(io.RawIOBase):
+    """The first ``size`` bytes of a file, as if the file ended there."""
 
     def __init__(self, file: io.FileIO, size: int) -> None:
         self._file, self._left = file, size
@@ -31,22 +31,22 @@ class _First(io.RawIOBase):
 
 @contextmanager
 def open_compressed(path: Path, size: int) -> Iterator[tuple[IO[bytes], bool]]:
-    """Open the first ``size`` bytes of a file, unpacked where they are gzip; tell whether they were.
+    """Open the first ``size`` bytes of a file, and decompress them if they are gzip; yield the stream and whether they are.
 
-    Raises UsageError, also while it is read, for gzip that is cut off or damaged; OSError for a file that cannot be read.
+    Raises UsageError, also during reading, if the gzip data is cut off or damaged; OSError if the file cannot be read.
     """
     with ExitStack() as stack:
         file = stack.enter_context(path.open("rb", buffering=0))
-        plain = stack.enter_context(io.BufferedReader(_First(file, size), _BUFFER))
+        plain = stack.enter_context(io.BufferedReader(_Head(file, size), _BUFFER))
         if plain.peek(2)[:2] != _GZIP:
             yield plain, False
             return
         try:
             yield stack.enter_context(io.BufferedReader(gzip.GzipFile(fileobj=plain), _BUFFER)), True
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise UsageError(f"{path} is cut off or damaged: gzip says {str(error).rstrip('.')!r}") from error
+            raise UsageError(f"{path} is cut off or damaged (gzip: {str(error).rstrip('.')})") from error
 
 
-def bare(path: Path) -> Path:
-    """Take the ending of a packed file off its name: what is left ends as its content does."""
+def without_gz(path: Path) -> Path:
+    """Return the path without a ``.gz`` ending, so that its suffix names the format of the content."""
     return path.with_suffix("") if path.suffix.lower() == ".gz" else path

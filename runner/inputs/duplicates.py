@@ -1,16 +1,16 @@
-"""Which of millions of hashes stand more than once, in 8 bytes a hash. Pure."""
+"""Finds duplicates among millions of hashes, in 8 bytes per hash. Pure."""
 
 from array import array
 from bisect import bisect_left, bisect_right
 from itertools import pairwise
 
 _BUCKETS = 64
-# by their highest bits, so that the buckets, one behind the other, are in order
+# Hashes are put into buckets by their highest 6 bits, so that the sorted buckets, joined, are sorted too.
 _SHIFT = 58
 
 
 class RepeatedHashes:
-    """Hashes that stand more than once, in order, and how often; 12 bytes each."""
+    """Hashes that occur more than once, sorted, with their counts; 12 bytes each."""
 
     __slots__ = ("counts", "hashes")
 
@@ -22,13 +22,13 @@ class RepeatedHashes:
         return len(self.hashes)
 
     def find(self, hashed: int) -> int | None:
-        """Give a hash's place among them; None when it does not stand more than once."""
-        at = bisect_left(self.hashes, hashed)
-        return at if at < len(self.hashes) and self.hashes[at] == hashed else None
+        """Return the index of a hash; None if it does not occur more than once."""
+        index = bisect_left(self.hashes, hashed)
+        return index if index < len(self.hashes) and self.hashes[index] == hashed else None
 
 
 class HashCollector:
-    """Hashes of 64 bits, signed, as they come."""
+    """Collects signed 64-bit hashes."""
 
     __slots__ = ("_buckets",)
 
@@ -36,17 +36,17 @@ class HashCollector:
         self._buckets = [array("q") for _ in range(_BUCKETS)]
 
     def add(self, hashed: int) -> None:
-        """Take one in."""
+        """Add one hash."""
         self._buckets[(hashed >> _SHIFT) + _BUCKETS // 2].append(hashed)
 
     def repeats(self) -> RepeatedHashes:
-        """Find those that stand more than once, and forget all others."""
-        found = RepeatedHashes()
+        """Return the hashes that occur more than once, and empty the collector."""
+        repeated = RepeatedHashes()
         self._buckets.reverse()
         while self._buckets:
-            # as objects they are five times as large, so only one bucket at a time
+            # Only one bucket at a time becomes a list of objects, which takes five times the memory of the array.
             ordered = sorted(self._buckets.pop())
-            for hashed in sorted({one for one, next_one in pairwise(ordered) if one == next_one}):
-                found.hashes.append(hashed)
-                found.counts.append(bisect_right(ordered, hashed) - bisect_left(ordered, hashed))
-        return found
+            for hashed in sorted({first for first, second in pairwise(ordered) if first == second}):
+                repeated.hashes.append(hashed)
+                repeated.counts.append(bisect_right(ordered, hashed) - bisect_left(ordered, hashed))
+        return repeated

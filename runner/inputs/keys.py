@@ -1,4 +1,4 @@
-"""What identifies a row within a run: its own id, else a hash of its content with an ordinal among identical rows. Pure."""
+"""Keys of rows. A row's key within a run is its own id, else a hash of its content and an ordinal among identical rows. Pure."""
 
 from array import array
 from collections.abc import Iterator, Mapping
@@ -10,17 +10,16 @@ from runner.inputs.duplicates import RepeatedHashes
 from runner.model import Json, Row
 
 KEY_PREFIX = "row-"
-"""How the keys begin that we give to rows without an id."""
-
+"""Prefix of the keys of rows without an id."""
 
 _SORTED = msgspec.json.Encoder(order="sorted")
 
 
 def base_key(row: Row) -> tuple[str, bool]:
-    """Give a row's identity before ordinals, and whether it is the row's own id.
+    """Return the key of a row before an ordinal is added, and True if that key is the row's own id.
 
-    Without an id it is a hash of the row's content, whatever its spacing or order of fields; never its line number, so that
-    a line inserted above buys nothing again.
+    Without an id, the key is a hash of the row's content that ignores spacing and the order of fields. It never depends on the
+    line number, so that inserting a line does not cause the rows below it to be sent again.
     """
     if row.fields is None:
         return KEY_PREFIX + blake2b(row.raw, digest_size=10).hexdigest(), False
@@ -40,25 +39,25 @@ def _own_id(fields: Mapping[str, Json]) -> str | None:
 
 
 def fingerprint(row: Row) -> int:
-    """Hash what a row asks, so that a changed prompt under the same id is noticed and changed metadata is not."""
+    """Return a 64-bit hash of what a row asks: a changed prompt under the same id changes it, changed metadata does not."""
     fields = row.fields or {}
     asked = _SORTED.encode([fields.get("prompt"), fields.get("messages"), fields.get("params")])
     return int.from_bytes(blake2b(asked, digest_size=8).digest(), "big", signed=True)
 
 
 def short_key(key: str) -> int:
-    """Shorten a key that we gave to 64 of its 80 bits: if two rows ever share them, one gets an ordinal for nothing."""
+    """Return the first 64 of the 80 bits of a generated key. If two rows ever share them, one gets a needless ordinal."""
     return int(key[len(KEY_PREFIX) : len(KEY_PREFIX) + 16], 16) - (1 << 63)
 
 
 def keyed(rows: Iterator[Row], repeated: RepeatedHashes) -> Iterator[tuple[str, Row]]:
-    """Give every row its key: identical rows without an id are told apart by an ordinal."""
+    """Yield every row with its key. Identical rows without an id get an ordinal (``-2``, ``-3``, ...) from the second on."""
     seen = array("I", bytes(repeated.counts.itemsize * len(repeated)))
     for row in rows:
         key, is_own = base_key(row)
-        at = repeated.find(short_key(key)) if seen and not is_own else None
-        if at is not None:
-            seen[at] += 1
-            if seen[at] > 1:
-                key = f"{key}-{seen[at]}"
+        index = repeated.find(short_key(key)) if seen and not is_own else None
+        if index is not None:
+            seen[index] += 1
+            if seen[index] > 1:
+                key = f"{key}-{seen[index]}"
         yield key, row

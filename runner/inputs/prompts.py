@@ -1,4 +1,4 @@
-"""Row + what the job adds to every row -> Item. Pure."""
+"""Makes an item from a row and from what the job adds to every row. Pure."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -11,7 +11,7 @@ from runner.inputs.keys import fingerprint
 from runner.model import Item, Json, Outcome, Params, Request, Row
 from runner.text import nearest
 
-_OURS = ("id", "prompt", "messages", "params")
+_RESERVED = ("id", "prompt", "messages", "params")
 
 
 class Template(Struct, frozen=True, kw_only=True):
@@ -23,7 +23,7 @@ class Template(Struct, frozen=True, kw_only=True):
 
 
 class RowFaultError(Exception):
-    """No request can be made from a row; ``str()`` says why in one phrase."""
+    """No request can be made from a row; ``str()`` says why, in one phrase."""
 
 
 class _Overrides(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,8 +39,8 @@ class _Overrides(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 _OVERRIDES = _Overrides.__struct_fields__
 
 
-def item(row: Row, key: str, template: Template) -> Item | Outcome:
-    """Make the item of a row, or the failed outcome of a broken one."""
+def make_item(row: Row, key: str, template: Template) -> Item | Outcome:
+    """Return the item for a row; for a broken row, its failed outcome."""
     metadata = _metadata(row.fields) if row.fields is not None else {}
     try:
         request = _request(row, template)
@@ -58,11 +58,11 @@ def item(row: Row, key: str, template: Template) -> Item | Outcome:
 
 
 def _metadata(fields: Mapping[str, Json]) -> dict[str, Json]:
-    """Give the row's further fields; an id that was no text stays among them, so that the export gives it back as it was."""
+    """Return the fields that are not reserved, and the id if it is not a string, so that the export can restore its type."""
     return {
         name: value
         for name, value in fields.items()
-        if name not in _OURS or (name == "id" and value is not None and not isinstance(value, str))
+        if name not in _RESERVED or (name == "id" and value is not None and not isinstance(value, str))
     }
 
 
@@ -71,21 +71,21 @@ def _request(row: Row, template: Template) -> Request:
         raise RowFaultError(row.fault or "not an object")
     own = row.fields.get("id")
     if own == "" or isinstance(own, bool | float | list | dict):
-        raise RowFaultError("the id must be a text or a whole number")
+        raise RowFaultError("the id must be a string or a whole number")
     messages = _messages(row.fields)
-    given = row.fields.get("params")
-    if given is None:
+    overrides = row.fields.get("params")
+    if overrides is None:
         return Request(model=template.model, messages=messages, system=template.system, params=template.params)
-    return _overridden(given, messages, template)
+    return _with_overrides(overrides, messages, template)
 
 
 def _messages(fields: Mapping[str, Json]) -> tuple[Mapping[str, Json], ...]:
     prompt, messages = fields.get("prompt"), fields.get("messages")
     if prompt is not None and messages is not None:
-        raise RowFaultError("both a prompt and messages; give one of them")
+        raise RowFaultError("both prompt and messages are set; use one of them")
     if prompt is not None:
         if not isinstance(prompt, str):
-            raise RowFaultError("the prompt must be a text")
+            raise RowFaultError("the prompt must be a string")
         if not prompt.strip():
             raise RowFaultError("the prompt is empty")
         return ({"role": "user", "content": prompt},)
@@ -101,22 +101,22 @@ def _messages(fields: Mapping[str, Json]) -> tuple[Mapping[str, Json], ...]:
 
 def _hint(fields: Mapping[str, Json]) -> str:
     for name in ("prompt", "messages"):
-        close = nearest(name, [field for field in fields if field not in _OURS])
+        close = nearest(name, [field for field in fields if field not in _RESERVED])
         if close is not None:
-            return f" (did you mean {name!r} by {close!r}?)"
+            return f" ({close!r}: did you mean {name!r}?)"
     return ""
 
 
-def _overridden(given: Json, messages: tuple[Mapping[str, Json], ...], template: Template) -> Request:
-    if not isinstance(given, dict):
+def _with_overrides(fields: Json, messages: tuple[Mapping[str, Json], ...], template: Template) -> Request:
+    if not isinstance(fields, dict):
         raise RowFaultError("params must be an object")
-    for name in given:
+    for name in fields:
         if name not in _OVERRIDES:
             close = nearest(name, _OVERRIDES)
-            known = f"did you mean {close!r}?" if close is not None else "known are " + ", ".join(_OVERRIDES)
-            raise RowFaultError(f"params has no {name!r}; {known}")
+            hint = f"did you mean {close!r}?" if close is not None else "available: " + ", ".join(_OVERRIDES)
+            raise RowFaultError(f"unknown parameter {name!r} in params; {hint}")
     try:
-        overrides = msgspec.convert(given, _Overrides)
+        overrides = msgspec.convert(fields, _Overrides)
     except msgspec.ValidationError as error:
         raise RowFaultError(f"params: {error}") from error
     base = template.params

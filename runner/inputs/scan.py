@@ -1,7 +1,7 @@
-"""Looks through a prompt file once, before anything is sent: counts its rows, finds duplicate ids and identical rows."""
+"""Scans a prompt file before anything is sent: counts its rows, and finds duplicate ids and identical rows."""
 
 import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -14,22 +14,19 @@ from runner.inputs.duplicates import HashCollector, RepeatedHashes
 from runner.inputs.keys import KEY_PREFIX, base_key, short_key
 from runner.model import Row
 
-_SHOWN = 5
-
-
-# duplicate ids, and lines of each, that are kept to be shown
+_SHOWN_IDS = 5
+_SHOWN_LINES = 3
+# upper bound for the duplicate ids in a Scan, and for the lines of each
 _KEPT = 100
-
-
-# what an identical row without an id may get as its key
+# keys that an identical row without an id can get
 _ORDINAL = re.compile(rf"({KEY_PREFIX}[0-9a-f]{{20}})-([2-9]|[1-9][0-9]{{1,9}})")
 
 
-class Input(NamedTuple):
+class PromptFile(NamedTuple):
     """A prompt file as it was when it was opened.
 
-    size: its bytes then; what is appended later is not looked at. read: begins to read the rows from the start; raises
-    UsageError for what cannot be read.
+    size: its bytes at that time; anything appended later is ignored. read: starts reading the rows from the beginning; raises
+    UsageError if the file cannot be read.
     """
 
     path: Path
@@ -38,119 +35,127 @@ class Input(NamedTuple):
 
 
 class Scan(Struct, frozen=True, kw_only=True):
-    """What a look through the whole input showed."""
+    """The result of a scan of a whole prompt file."""
 
     rows: int
-    # the keys without ordinals that several rows share, by their ``short_key``
+    # keys before ordinals that several rows share, as ``short_key`` hashes
     repeated: RepeatedHashes
-    # identical rows without an id beyond the first
+    # rows without an id that are identical to an earlier one
     identical: int = 0
-    # ids that stand more than once
-    doubled: int = 0
-    # the first 100 of them -> the first 100 of their lines
+    # number of ids that occur more than once
+    duplicate_ids: int = 0
+    # the first 100 of these ids -> the first 100 of their lines
     duplicates: dict[str, list[int]] = {}
 
 
-def scan(given: Input) -> Scan:
-    """Look through the input: 8 bytes a row of memory, and up to 16 where many rows are alike.
+def scan(prompts: PromptFile) -> Scan:
+    """Scan a prompt file. Takes 8 bytes of memory per row, and up to 16 if many rows are identical.
 
-    The key's hash is Python's own, 64 bits and salted per process: a false match only costs a second look.
+    The keys are hashed by Python's own hash, 64 bits and salted per process: a collision only costs a second pass.
     """
-    gathered = HashCollector()
+    hashes = HashCollector()
     rows = 0
-    for row in given.read():
+    for row in prompts.read():
         rows += 1
-        gathered.add(hash(base_key(row)[0]))
-    suspects = gathered.repeats()
-    return _second_look(given, rows, suspects) if suspects else Scan(rows=rows, repeated=suspects)
+        hashes.add(hash(base_key(row)[0]))
+    suspects = hashes.repeats()
+    return _second_pass(prompts, rows, suspects) if suspects else Scan(rows=rows, repeated=suspects)
 
 
-def _second_look(given: Input, rows: int, suspects: RepeatedHashes) -> Scan:
-    """Tell ids that stand more than once from identical rows without one."""
-    ours = HashCollector()
-    ids = bytearray(len(suspects))
+def _second_pass(prompts: PromptFile, rows: int, suspects: RepeatedHashes) -> Scan:
+    """Separate duplicate ids from identical rows without an id, among the keys that seem to occur more than once."""
+    generated = HashCollector()
+    # 1 for each suspect that is an id
+    is_id = bytearray(len(suspects))
     first: dict[str, str | None] = {}
-    # ids that look like the keys we give to identical rows, as ids out of an export do
-    alike = False
-    for row in given.read():
+    # True if an id has the form of a generated key with an ordinal, as the ids in an export do
+    may_clash = False
+    for row in prompts.read():
         key, is_own = base_key(row)
-        alike = alike or (is_own and _ORDINAL.fullmatch(key) is not None)
-        at = suspects.find(hash(key))
-        if at is not None and not is_own:
-            ours.add(short_key(key))
-        elif at is not None and not ids[at]:
-            ids[at] = 1
+        may_clash = may_clash or (is_own and _ORDINAL.fullmatch(key) is not None)
+        index = suspects.find(hash(key))
+        if index is not None and not is_own:
+            generated.add(short_key(key))
+        elif index is not None and not is_id[index]:
+            is_id[index] = 1
             if len(first) < _KEPT:
                 first[key] = None
-    repeated = ours.repeats()
-    doubled = sum(ids)
-    if alike and repeated:
-        clashes = _clashes(given, repeated)
-        doubled += clashes.number - len(first.keys() & clashes.first.keys())
+    repeated = generated.repeats()
+    duplicate_ids = sum(is_id)
+    if may_clash and repeated:
+        clashes = _clashes(prompts, repeated)
+        duplicate_ids += clashes.number - len(first.keys() & clashes.first.keys())
         first |= clashes.first
-    duplicates = _lines(given, first) if first else {}
+    duplicates = _lines(prompts, first) if first else {}
     return Scan(
         rows=rows,
         repeated=repeated,
         identical=sum(repeated.counts) - len(repeated),
-        # a false match of two hashes is one too many
-        doubled=doubled - len(first) + len(duplicates),
+        # Ids that turned out to have one line only were hash collisions.
+        duplicate_ids=duplicate_ids - len(first) + len(duplicates),
         duplicates=duplicates,
     )
 
 
 class _Clashes(NamedTuple):
+    """Ids that are equal to the generated key of an identical row without an id."""
+
     number: int
-    # the first of them -> the key whose ordinal they bear
+    # the first of these ids -> the generated key without its ordinal
     first: dict[str, str | None]
 
 
-def _clashes(given: Input, repeated: RepeatedHashes) -> _Clashes:
-    """Find ids that are the key of an identical row without an id."""
+def _clashes(prompts: PromptFile, repeated: RepeatedHashes) -> _Clashes:
     count = 0
     first: dict[str, str | None] = {}
-    for row in given.read():
+    for row in prompts.read():
         key, is_own = base_key(row)
-        found = _ORDINAL.fullmatch(key) if is_own else None
-        at = repeated.find(short_key(found[1])) if found is not None else None
-        if found is not None and at is not None and int(found[2]) <= repeated.counts[at]:
+        match = _ORDINAL.fullmatch(key) if is_own else None
+        index = repeated.find(short_key(match[1])) if match is not None else None
+        if match is not None and index is not None and int(match[2]) <= repeated.counts[index]:
             count += 1
             if len(first) < _KEPT:
-                first[key] = found[1]
+                first[key] = match[1]
     return _Clashes(count, first)
 
 
-def _lines(given: Input, ids: Mapping[str, str | None]) -> dict[str, list[int]]:
-    """Find the lines of ids, and of the keys whose ordinal they bear; those with one line only are left out."""
+def _lines(prompts: PromptFile, ids: Mapping[str, str | None]) -> dict[str, list[int]]:
+    """Return the lines of each id, and of the rows whose generated key it equals; ids with a single line are left out."""
     lines: dict[str, list[int]] = {key: [] for pair in ids.items() for key in pair if key is not None}
-    for row in given.read():
+    for row in prompts.read():
         key, _ = base_key(row)
         if key in lines and len(lines[key]) < _KEPT:
             lines[key].append(row.line)
-    found = {key: lines[key] + (lines[base] if base is not None else []) for key, base in ids.items()}
-    return {key: where for key, where in found.items() if len(where) > 1}
+    all_lines = {key: lines[key] + (lines[base] if base is not None else []) for key, base in ids.items()}
+    return {key: numbers for key, numbers in all_lines.items() if len(numbers) > 1}
 
 
-def refuse_duplicates(found: Scan, path: Path) -> None:
-    """Raise UsageError when ids stand more than once: it could not be told whose answer is whose."""
-    if not found.duplicates:
+def refuse_duplicates(scanned: Scan, path: Path) -> None:
+    """Raise UsageError if an id occurs more than once: the answers of its rows could not be told apart."""
+    if not scanned.duplicates:
         return
-    first = [
-        f"{key!r} on lines {', '.join(map(str, where[:3]))}{', ...' if len(where) > 3 else ''}"
-        for key, where in islice(found.duplicates.items(), _SHOWN)
-    ]
-    more = found.doubled - len(first)
+    first = [f"{key!r} on lines {_enumerate(lines)}" for key, lines in islice(scanned.duplicates.items(), _SHOWN_IDS)]
+    more = scanned.duplicate_ids - len(first)
     tail = f"; and {more:,} more" if more > 0 else ""
-    count = "1 id stands" if found.doubled == 1 else f"{found.doubled:,} ids stand"
-    raise UsageError(f"{path}: {count} more than once: {'; '.join(first)}{tail}. Give every row an id of its own, or none")
+    words = "duplicate id" if scanned.duplicate_ids == 1 else f"{scanned.duplicate_ids:,} duplicate ids:"
+    raise UsageError(f"{path}: {words} {'; '.join(first)}{tail}. Give every row its own id, or no id")
 
 
-def digest(given: Input) -> str:
-    """Hash the bytes of an input. Raises UsageError for what cannot be read: a pipe would never end."""
-    given.read().close()
+def _enumerate(lines: Sequence[int]) -> str:
+    """Return line numbers as ``1 and 8``, ``1, 8 and 15`` or ``1, 8, 15, ...``."""
+    first = [str(line) for line in lines[:_SHOWN_LINES]]
+    if len(lines) > _SHOWN_LINES:
+        return ", ".join([*first, "..."])
+    return f"{', '.join(first[:-1])} and {first[-1]}"
+
+
+def digest(prompts: PromptFile) -> str:
+    """Return a hash of the bytes of a prompt file. Raises UsageError if the file cannot be read."""
+    # Starting to read refuses a pipe, which the loop below would read without end.
+    prompts.read().close()
     hashed = blake2b(digest_size=16)
-    left = given.size
-    with given.path.open("rb") as file:
+    left = prompts.size
+    with prompts.path.open("rb") as file:
         while block := file.read(min(1 << 20, left)):
             hashed.update(block)
             left -= len(block)

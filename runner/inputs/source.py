@@ -1,4 +1,8 @@
-"""From a prompt file to the items that are still to be done. Reads lazily, twice: once to look, once to work."""
+"""Yields the items of a prompt file that are still to be done.
+
+Reads lazily and in batches. A session may read the file twice: first ``find_settled`` counts the settled rows, then ``items``
+yields the others.
+"""
 
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from itertools import islice
@@ -7,84 +11,90 @@ from anyio import to_thread
 from msgspec import Struct, field, structs
 
 from runner.inputs.keys import fingerprint, keyed
-from runner.inputs.prompts import Template, item
-from runner.inputs.scan import Input, Scan
+from runner.inputs.prompts import Template, make_item
+from runner.inputs.scan import PromptFile, Scan
 from runner.interfaces import Store
 from runner.model import Item, Outcome, Row, Settled
 
 BATCH = 1_000
-"""Rows read, and keys looked up, at once."""
+"""Number of rows that are read, and whose keys are looked up, at once."""
 BATCH_BYTES = 4 << 20
-"""A batch has fewer rows than that where their lines are together longer than this many bytes."""
+"""A batch ends early when its lines reach this many bytes."""
 
 
 class Selection(Struct, frozen=True, kw_only=True):
-    """Which rows of an input a session looks at, and which settled ones it sends again."""
+    """Which rows of an input a session considers, and which settled rows it sends again."""
 
-    # only the first so many rows; None: all
+    # number of rows to consider, from the first; None: all
     limit: int | None = None
-    # failed rows are sent again
+    # True: failed rows are sent again
     retry_failed: bool = False
-    # settled rows that ask something else since are sent again
+    # True: settled rows that have changed since are sent again
     accept_changes: bool = False
-    # the store knows nothing of this run, so it is not asked
+    # True: the store holds nothing for this run, so no keys are looked up
     fresh: bool = False
-    # the store may hold broken rows; those that have left the input are forgotten
+    # True: the store may hold broken rows; those that are no longer in the input are deleted
     may_hold_broken: bool = True
 
 
 class Counts(Struct):
-    """What the source has passed so far. It may be read while the source runs."""
+    """Running counts of ``items``; may be read at any time."""
 
-    # rows that were settled before and stay so
+    # rows that are settled and not sent again
     settled: int = 0
-    # rows that had an outcome before, failed ones that are tried again included
+    # rows that have an outcome from earlier, including failed rows that are sent again
     seen: int = 0
-    # of these: rows that ask something else now
+    # settled rows that have changed since and are not sent again
     changed: int = 0
-    # the input was read to its end
+    # True when the input has been read to its end
     complete: bool = False
 
 
-class Look(Struct):
-    """What a look through the settled rows of an input showed."""
+class SettledRows(Struct):
+    """The settled rows of an input, before a session begins."""
 
-    # rows that are settled already and stay so
+    # rows that are settled and will not be sent again
     settled: int = 0
-    # settled rows that ask something else since
+    # settled rows that have changed since
     changed: int = 0
-    # batches, by ``_mark``, of rows that are all settled, as they were and where they were: nothing is to be done for them
+    # ``_mark`` of each batch in which every row is settled, unchanged and on its old line: ``items`` skips these batches
     untouched: set[int] = field(default_factory=set)
 
 
 async def items(
-    prompts: Input, scanned: Scan, template: Template, store: Store, counts: Counts, selection: Selection, look: Look
+    prompts: PromptFile,
+    scanned: Scan,
+    template: Template,
+    store: Store,
+    counts: Counts,
+    selection: Selection,
+    before: SettledRows,
 ) -> AsyncGenerator[Item | Outcome, None]:
     """Yield what is still to be done, in input order: items, and the failed outcomes of broken rows.
 
-    counts: is kept up to date. look: its untouched batches are not looked up once more.
+    counts: updated along the way. before: its untouched batches are not looked up again.
     """
     forget = selection.may_hold_broken and not selection.fresh
     rows = islice(keyed(prompts.read(), scanned.repeated), selection.limit)
     line = 0
     while batch := await to_thread.run_sync(_batch, rows):
-        known: Mapping[str, Settled] = {}
+        settled: Mapping[str, Settled] = {}
         tried: Mapping[str, int] = {}
         if not selection.fresh:
             line = await _forget(store, batch, line) if forget else line
-            if _mark(batch) in look.untouched or await _is_untouched(store, batch, failed_too=not selection.retry_failed):
+            if _mark(batch) in before.untouched or await _is_untouched(store, batch, failed_too=not selection.retry_failed):
                 counts.settled += len(batch)
                 counts.seen += len(batch)
                 continue
-            known = await store.settled([key for key, _ in batch])
-            tried = await _tried_anew(store, batch, known) if selection.accept_changes else tried
-            await _reposition(store, batch, known)
+            settled = await store.settled([key for key, _ in batch])
+            tried = await _attempts_since_done(store, batch, settled) if selection.accept_changes else tried
+            await _reposition(store, batch, settled)
         for key, row in batch:
-            before = known.get(key)
-            if before is None or before.broken:
-                yield item(row, key, template)
-            elif _is_due(row, before, counts, selection):
-                candidate = _again(item(row, key, template), before, tried.get(key, 0), counts, selection)
+            stored = settled.get(key)
+            if stored is None or stored.broken:
+                yield make_item(row, key, template)
+            elif _is_due(row, stored, counts, selection):
+                candidate = _again(make_item(row, key, template), stored, tried.get(key, 0), counts, selection)
                 if candidate is not None:
                     yield candidate
     if selection.limit is None or scanned.rows <= selection.limit:
@@ -93,52 +103,57 @@ async def items(
         counts.complete = True
 
 
-def _is_due(row: Row, before: Settled, counts: Counts, selection: Selection) -> bool:
-    """Tell whether a row that the store knows is to be sent, and count it.
+def _is_due(row: Row, stored: Settled, counts: Counts, selection: Selection) -> bool:
+    """Return True if a row that the store already knows is to be sent, and count it.
 
-    No item is made for this: of a million settled rows only the fingerprint is computed.
+    No item is made here, so that of a million settled rows only the fingerprints are computed.
     """
-    if before.status is None:
+    if stored.status is None:
         return True
     counts.seen += 1
-    changed = before.fingerprint != fingerprint(row)
-    if (before.status == "failed" and selection.retry_failed) or (changed and selection.accept_changes):
+    changed = stored.fingerprint != fingerprint(row)
+    if (stored.status == "failed" and selection.retry_failed) or (changed and selection.accept_changes):
         return True
     counts.settled += 1
     counts.changed += changed
     return False
 
 
-def _again(candidate: Item | Outcome, before: Settled, tried: int, counts: Counts, selection: Selection) -> Item | Outcome | None:
-    """Prepare a known row to be sent again; None when it is broken now and its earlier outcome stays.
+def _again(candidate: Item | Outcome, stored: Settled, tried: int, counts: Counts, selection: Selection) -> Item | Outcome | None:
+    """Prepare a row that the store already knows to be sent again; None if it is broken now and keeps its earlier outcome.
 
-    tried: the number of its last failed attempt behind an answer.
+    tried: number of the last failed attempt since the row was done; 0 if there is none.
     """
     if isinstance(candidate, Item):
-        number = max(before.attempts, tried)
-        return structs.replace(candidate, attempts_before=number, answered=before.status == "done")
-    if before.status is None or (before.status == "failed" and selection.retry_failed):
+        number = max(stored.attempts, tried)
+        return structs.replace(candidate, attempts_before=number, answered=stored.status == "done")
+    if stored.status is None or (stored.status == "failed" and selection.retry_failed):
         return candidate
-    # an answer is worth more than a row that is broken now
+    # The earlier outcome, perhaps an answer, is worth more than the fault of a row that is broken now.
     counts.settled += 1
     counts.changed += 1
     return None
 
 
-async def _tried_anew(store: Store, batch: Sequence[tuple[str, Row]], known: Mapping[str, Settled]) -> Mapping[str, int]:
-    """Look up how often changed rows that are done were sent behind their answers."""
-    done = [(key, row, before) for key, row in batch if (before := known.get(key)) and before.status == "done"]
-    changed = [key for key, row, before in done if before.fingerprint != fingerprint(row)]
+async def _attempts_since_done(
+    store: Store, batch: Sequence[tuple[str, Row]], settled: Mapping[str, Settled]
+) -> Mapping[str, int]:
+    """Return the number of the last failed attempt since the answer, for changed rows that are done."""
+    done = [(key, row, stored) for key, row in batch if (stored := settled.get(key)) and stored.status == "done"]
+    changed = [key for key, row, stored in done if stored.fingerprint != fingerprint(row)]
     return await store.tried(changed) if changed else {}
 
 
 def _mark(batch: Sequence[tuple[str, Row]]) -> int:
-    """Recognise a batch by its first line and its keys, should the file change between two readings; for one session only."""
+    """Return a hash of the first line number and the keys of a batch.
+
+    It recognises the batch at the second reading, and no longer does if the file has changed. Valid within one process.
+    """
     return hash((batch[0][1].line, *(key for key, _ in batch)))
 
 
 def _batch(rows: Iterator[tuple[str, Row]]) -> list[tuple[str, Row]]:
-    """Read as many rows as are looked up at once."""
+    """Read the next rows: ``BATCH`` of them, or fewer once they reach ``BATCH_BYTES``."""
     batch: list[tuple[str, Row]] = []
     left = BATCH_BYTES
     for keyed_row in islice(rows, BATCH):
@@ -149,53 +164,53 @@ def _batch(rows: Iterator[tuple[str, Row]]) -> list[tuple[str, Row]]:
     return batch
 
 
-async def look(prompts: Input, scanned: Scan, store: Store, selection: Selection) -> Look:
-    """Look through the settled rows of the input before a session begins."""
+async def find_settled(prompts: PromptFile, scanned: Scan, store: Store, selection: Selection) -> SettledRows:
+    """Count the settled rows of the input before a session begins."""
     rows = islice(keyed(prompts.read(), scanned.repeated), selection.limit)
     statuses = ("done",) if selection.retry_failed else ("done", "failed")
-    seen = Look()
+    found = SettledRows()
     while batch := await to_thread.run_sync(_batch, rows):
         if await _is_untouched(store, batch, failed_too=not selection.retry_failed):
-            seen.settled += len(batch)
-            seen.untouched.add(_mark(batch))
+            found.settled += len(batch)
+            found.untouched.add(_mark(batch))
             continue
-        known = await store.settled([key for key, _ in batch])
+        settled = await store.settled([key for key, _ in batch])
         for key, row in batch:
-            before = known.get(key)
-            if before is not None and before.status in statuses and not before.broken:
-                changed = before.fingerprint != fingerprint(row)
-                seen.changed += changed
-                seen.settled += not (selection.accept_changes and changed)
-    return seen
+            stored = settled.get(key)
+            if stored is not None and stored.status in statuses and not stored.broken:
+                changed = stored.fingerprint != fingerprint(row)
+                found.changed += changed
+                found.settled += not (selection.accept_changes and changed)
+    return found
 
 
 async def _is_untouched(store: Store, batch: Sequence[tuple[str, Row]], *, failed_too: bool) -> bool:
-    """Tell whether all rows of a batch are settled, as they are and where they are: at a third of the price of a look-up."""
-    found = await store.settled_between(batch[0][1].line, batch[-1][1].line, failed_too=failed_too)
-    return len(found) == len(batch) and found == [(row.line, key, fingerprint(row)) for key, row in batch]
+    """Return True if all rows of a batch are settled, unchanged and on their old lines. Costs a third of a look-up by keys."""
+    on_lines = await store.settled_between(batch[0][1].line, batch[-1][1].line, failed_too=failed_too)
+    return len(on_lines) == len(batch) and on_lines == [(row.line, key, fingerprint(row)) for key, row in batch]
 
 
-async def all_settled(prompts: Input, scanned: Scan, template: Template, store: Store) -> bool:
-    """Tell whether every row of the input has an outcome; broken rows have one as long as they are broken."""
+async def all_settled(prompts: PromptFile, scanned: Scan, template: Template, store: Store) -> bool:
+    """Return True if every row of the input has an outcome. The outcome of a broken row counts while the row is still broken."""
     rows = keyed(prompts.read(), scanned.repeated)
     while batch := await to_thread.run_sync(_batch, rows):
-        known = await store.settled([key for key, _ in batch])
+        settled = await store.settled([key for key, _ in batch])
         for key, row in batch:
-            before = known.get(key)
-            if before is None or before.status is None or (before.broken and isinstance(item(row, key, template), Item)):
+            stored = settled.get(key)
+            if stored is None or stored.status is None or (stored.broken and isinstance(make_item(row, key, template), Item)):
                 return False
     return True
 
 
 async def _forget(store: Store, batch: Sequence[tuple[str, Row]], line: int) -> int:
-    """Drop the broken rows that stood behind a line, up to the last one of a batch, and have gone; return that line."""
+    """Delete the stored broken rows after ``line`` that have left the file, up to the batch's last line; return that line."""
     last = batch[-1][1].line
     await store.forget_broken(line + 1, last, [key for key, _ in batch])
     return last
 
 
-async def _reposition(store: Store, batch: Sequence[tuple[str, Row]], known: Mapping[str, Settled]) -> None:
-    """Keep the export in the order of the input when lines have moved."""
-    moved = [(key, row.line) for key, row in batch if (before := known.get(key)) and before.position not in (None, row.line)]
+async def _reposition(store: Store, batch: Sequence[tuple[str, Row]], settled: Mapping[str, Settled]) -> None:
+    """Store the new lines of rows that have moved, so that the export keeps the order of the input."""
+    moved = [(key, row.line) for key, row in batch if (stored := settled.get(key)) and stored.position not in (None, row.line)]
     if moved:
         await store.reposition(moved)

@@ -1,4 +1,4 @@
-"""Prompts that can be read only once, standard input above all, kept in a file: a run reads them twice, and again later."""
+"""Copies standard input and pipes to a file, because a run reads its input twice, and again when it is resumed."""
 
 import os
 import re
@@ -17,22 +17,22 @@ if sys.platform != "win32":
     import fcntl
 
 STDIN = Path("-")
-"""How standard input is named as a prompt file."""
+"""The name of standard input as a prompt file."""
 
 MARK = "-stdin-"
-"""Stands in the name of a file in which it is kept."""
-_KEPT = re.compile(re.escape(MARK) + r"[0-9a-f]{16}\.jsonl$")
+"""Part of the name of every copy."""
+_COPY = re.compile(re.escape(MARK) + r"[0-9a-f]{16}\.jsonl$")
 _BLOCK = 1 << 20
 
 
 def path_of(file: str | Path) -> Path:
-    """Make a path of what a person wrote: ``-`` is standard input, ``./-`` a file, which a Path would not tell apart."""
+    """Return the path that the user named. ``-`` is standard input and ``./-`` a file; ``Path`` does not tell them apart."""
     path = Path(file)
     return path.absolute() if path == STDIN and str(file) != "-" else path
 
 
-def flows(path: Path) -> bool:
-    """Tell whether a prompt file can be read only once: standard input, a pipe by name, a terminal."""
+def is_stream(path: Path) -> bool:
+    """Return True if a prompt file can be read only once: standard input, a named pipe, a terminal."""
     if path == STDIN:
         return True
     try:
@@ -42,20 +42,20 @@ def flows(path: Path) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
-def called(path: Path) -> str:
-    """Name a prompt file for a person, who does not know under what name standard input is kept."""
-    return "standard input" if path == STDIN or _KEPT.search(path.name) else path.name
+def display_name(path: Path) -> str:
+    """Return the name of a prompt file for messages: the user does not know the name of a copy of standard input."""
+    return "standard input" if path == STDIN or _COPY.search(path.name) else path.name
 
 
 @contextmanager
-def kept(source: Path, store: Path, needed: Callable[[Path], bool]) -> Iterator[Path]:
-    """Keep what flows in a file beside the store, and give its path; errors name it as the user did.
+def stored_copy(source: Path, store: Path, needed: Callable[[Path], bool]) -> Iterator[Path]:
+    """Copy a stream to a file next to the store, and yield the path of the copy. Errors name the source as the user did.
 
-    needed: tells at the end whether a run goes on with the file; one that came just now for nothing is removed.
-    Raises UsageError for an input that cannot be read and a folder that cannot be written, StoreError for a disk that is full.
+    needed: called at the end; returns True if a run uses the copy. A new copy that no run uses is removed.
+    Raises UsageError if the source cannot be read or the folder cannot be written, StoreError if the disk is full.
     """
-    _sweep(store)
-    path, new = _keep(source, store)
+    _remove_unfinished(store)
+    path, new = _copy_beside(source, store)
     try:
         yield path
     except UsageError as error:
@@ -66,9 +66,9 @@ def kept(source: Path, store: Path, needed: Callable[[Path], bool]) -> Iterator[
 
 
 @contextmanager
-def for_a_while(source: Path) -> Iterator[Path]:
-    """Keep what flows in a file of its own as long as it is looked at. Raises as ``kept``."""
-    with tempfile.TemporaryDirectory(prefix="runner-") as folder, kept(source, Path(folder, "runner.db"), bool) as path:
+def temporary_copy(source: Path) -> Iterator[Path]:
+    """Copy a stream to a temporary file, which is removed at the end. Raises the errors of ``stored_copy``."""
+    with tempfile.TemporaryDirectory(prefix="runner-") as folder, stored_copy(source, Path(folder, "runner.db"), bool) as path:
         yield path
 
 
@@ -76,17 +76,17 @@ def _name(source: Path) -> str:
     return "standard input" if source == STDIN else str(source)
 
 
-def _keep(source: Path, store: Path) -> tuple[Path, bool]:
-    """Copy an input to a file beside the store, in constant memory; give its path, and whether it was not there before.
+def _copy_beside(source: Path, store: Path) -> tuple[Path, bool]:
+    """Copy a stream to a file next to the store, in constant memory; return its path, and True if the file is new.
 
-    The file is named by its content: the same prompts again are the same input, so the same command goes on with their run, and
-    no other prompts take their place.
+    The file name contains a hash of the content. The same prompts are therefore the same input, so that repeating a command
+    continues its run, and different prompts never overwrite a copy.
     """
-    words = f"{_name(source)} cannot be kept in {store.parent}"
+    refusal = f"{_name(source)} cannot be saved in {store.parent}"
     try:
-        file, unfinished = _made(store)
+        file, unfinished = _create(store)
     except OSError as error:
-        raise UsageError(f"{words}: {error.strerror}") from error
+        raise UsageError(f"{refusal}: {error.strerror}") from error
     try:
         with file:
             digest = _copy(source, file)
@@ -94,55 +94,55 @@ def _keep(source: Path, store: Path) -> tuple[Path, bool]:
             os.fsync(file.fileno())
             path = store.with_name(f"{store.name}{MARK}{digest}.jsonl")
             new = not path.exists()
-            # still locked, or another process may sweep it away
+            # The file stays locked until it has its final name, or another process could remove it as unfinished.
             unfinished.replace(path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        raise StoreError(f"{words}: {error.strerror or error}") from error
+        raise StoreError(f"{refusal}: {error.strerror or error}") from error
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
     return path, new
 
 
-def _made(store: Path) -> tuple[IO[bytes], Path]:
-    """Make a file for a copy that is not finished, locked as long as it is open."""
+def _create(store: Path) -> tuple[IO[bytes], Path]:
+    """Create the file of an unfinished copy, locked for as long as it is open."""
     while True:
         handle, name = tempfile.mkstemp(prefix=f"{store.name}{MARK}", suffix=".tmp", dir=store.parent)
         file = os.fdopen(handle, "wb")
         with suppress(OSError):
             _lock(file)
-        # before that another process may have taken it for one that was left behind
+        # Before the lock was taken, another process may have removed the file as a left-over.
         if os.fstat(handle).st_nlink:
             return file, Path(name)
         file.close()
 
 
-def _sweep(store: Path) -> None:
-    """Remove copies that a killed process has not finished."""
+def _remove_unfinished(store: Path) -> None:
+    """Remove the unfinished copies of killed processes."""
     with suppress(OSError):
         for path in store.parent.iterdir():
             if path.name.startswith(f"{store.name}{MARK}") and path.suffix == ".tmp":
-                # what cannot be opened or removed stays, for it harms nobody
+                # A file that cannot be opened or removed is left: it does no harm.
                 with suppress(OSError), path.open("rb") as file:
                     _lock(file, wait=False)
                     path.unlink()
 
 
 def _lock(file: IO[bytes], *, wait: bool = True) -> None:
-    """Lock an open file; raises OSError where that cannot be, or another process holds it. Windows removes no open file."""
+    """Lock an open file. Raises OSError if that fails. Not needed on Windows, where an open file cannot be removed."""
     if sys.platform != "win32":
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 def _copy(source: Path, out: IO[bytes]) -> str:
-    """Copy an input; give a hash of it."""
-    hashed = blake2b(digest_size=8)
+    """Copy a stream to a file; return a hash of its content."""
+    content_hash = blake2b(digest_size=8)
     with _open_source(source) as file:
         while block := _read(source, file):
-            hashed.update(block)
+            content_hash.update(block)
             out.write(block)
-    return hashed.hexdigest()
+    return content_hash.hexdigest()
 
 
 @contextmanager
@@ -157,7 +157,7 @@ def _open_source(source: Path) -> Iterator[IO[bytes]]:
         return
     stream: IO[bytes] | None = getattr(sys.stdin, "buffer", None)
     if stream is None:
-        raise UsageError("there is no standard input that could be read; name a file")
+        raise UsageError("there is no standard input to read; name a file instead")
     yield stream
 
 

@@ -1,1 +1,1 @@
-"""The model APIs: their dialects, which do no I/O, and the HTTP client, which is the only part that uses the network."""
+"""The model APIs: dialects, which do no I/O, and the HTTP client, the only code of the package that uses the network."""

@@ -1,6 +1,6 @@
-"""What a provider's refusal means: from status, names and headers to our error code and verdict.
+"""Maps the status, error names and headers of a refusal to our error code and verdict.
 
-Pure. Its one rule: money and keys stop the run, whatever a header says; lists of names are data, at the top.
+Pure. One rule: billing and key errors stop the run, whatever a header says. The lists of names are data, at the top.
 """
 
 import re
@@ -34,18 +34,18 @@ MONEY_CODES: frozenset[str] = frozenset(
         "billing_error",
         "exceeded_current_quota_error",
         "payment_required",
-        # names that hold none of MONEY_WORDS: an account in arrears
+        # an account in arrears; these names contain none of MONEY_WORDS
         "arrearage",
         "account_overdue_error",
     }
 )
-"""Types and codes that say: no money, no answer, and waiting will not help. In snake case."""
+"""Types and codes that mean "out of credit": waiting does not help. In snake case."""
 
 MONEY_WORDS: frozenset[str] = frozenset({"quota", "credit", "credits", "balance", "spend", "spending", "billing"})
-"""A type or code with one of these words in it is about money, unless it also has one of RATE_WORDS."""
+"""A type or code that contains one of these words is about money, unless it also contains one of RATE_WORDS."""
 
 RATE_WORDS: frozenset[str] = frozenset({"rate", "throttling", "throttled", "rpm", "tpm"})
-"""Words of a plain rate limit, as in ``Throttling.RateQuota``."""
+"""Words in the names of plain rate limits, such as ``Throttling.RateQuota``."""
 
 AUTH_CODES: frozenset[str] = frozenset(
     {
@@ -57,7 +57,7 @@ AUTH_CODES: frozenset[str] = frozenset(
         "unsupported_country_region_territory",
     }
 )
-"""Types and codes of a 403 that no other prompt would escape."""
+"""Types and codes of a 403 that every other prompt would get as well."""
 
 TYPE_STATUS: Mapping[str, int] = {
     "invalid_request_error": 400,
@@ -78,10 +78,10 @@ TYPE_STATUS: Mapping[str, int] = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-"""The status that an error inside a 200 stream stands for, by its type or code."""
+"""The HTTP status that corresponds to the type or code of an error inside a 200 stream."""
 
 _MONEY_PHRASES = re.compile(
-    # whole sentences of the providers only: a word such as "quota" may be an echo of the prompt, or a limit per minute
+    # whole sentences of the providers only: a word such as "quota" may be quoted from the prompt, or mean a limit per minute
     r"credit balance is too low|reached your specified (?:\w+ ){0,2}usage limits|billing hard limit has been reached",
     re.IGNORECASE,
 )
@@ -100,21 +100,23 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 class Refusal(Struct, frozen=True, kw_only=True):
-    """What an error body says, as it says it."""
+    """What an error body says, in the provider's own words."""
 
     type: str | None = None
     code: str | None = None
     message: str = ""
-    # further names, out of the error's details
+    # further error names, from the error's details
     details: tuple[str, ...] = ()
 
 
 class Names(Struct, frozen=True, kw_only=True):
-    """What is peculiar to an endpoint: its key, never to be quoted, and its words for money and for rate limits (snake case)."""
+    """The names of one endpoint: its key, which is never quoted, and its error names in snake case.
+
+    money_codes: names that mean "out of credit". rate_codes: names of plain rate limits, although they mention money.
+    """
 
     key: str | None = None
     money_codes: frozenset[str] = MONEY_CODES
-    # names of plain rate limits, although they speak of money
     rate_codes: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
@@ -122,7 +124,7 @@ class Names(Struct, frozen=True, kw_only=True):
 
 
 class Ruling(Struct, frozen=True):
-    """What a refusal means. throttled: a rate limit, which does not use up the item's attempts."""
+    """The meaning of a refusal. throttled: a rate limit, which does not count against the item's attempts."""
 
     code: Code
     verdict: Verdict
@@ -130,7 +132,7 @@ class Ruling(Struct, frozen=True):
 
 
 def status_of(type_: str | None, code: str | None) -> int | None:
-    """Give the status an error inside a stream stands for; None when neither name is known."""
+    """Return the status that corresponds to an error inside a stream, or None if neither name is known."""
     for name in (code, type_):
         if name is None:
             continue
@@ -143,49 +145,49 @@ def status_of(type_: str | None, code: str | None) -> int | None:
 
 
 def classify(status: int | None, refusal: Refusal, headers: Mapping[str, str], names: Names) -> Ruling:
-    """Judge one refusal. ``status`` None: an error inside a stream that names none."""
-    said = tuple(snake(name) for name in (refusal.type, refusal.code, *refusal.details) if name)
-    about_money = not names.rate_codes.intersection(said) and (
-        any(_is_money(name, names.money_codes) for name in said) or _MONEY_PHRASES.search(refusal.message) is not None
+    """Classify one refusal. status: None for an error inside a stream that corresponds to no status."""
+    codes = tuple(snake(name) for name in (refusal.type, refusal.code, *refusal.details) if name)
+    about_money = not names.rate_codes.intersection(codes) and (
+        any(_is_money(code, names.money_codes) for code in codes) or _MONEY_PHRASES.search(refusal.message) is not None
     )
-    ruling = _stop(status, said, refusal.message, about_money=about_money) or _go_on(status, said, refusal.message)
-    asked = headers.get("x-should-retry", "").strip().lower()
-    if ruling.verdict == "retry" and asked == "false":
+    ruling = _stop(status, codes, refusal.message, about_money=about_money) or _retry_or_fail(status, codes, refusal.message)
+    should_retry = headers.get("x-should-retry", "").strip().lower()
+    if ruling.verdict == "retry" and should_retry == "false":
         return Ruling(ruling.code, "fail", throttled=ruling.throttled)
-    if ruling.verdict == "fail" and asked == "true":
+    if ruling.verdict == "fail" and should_retry == "true":
         return Ruling(ruling.code, "retry")
     return ruling
 
 
-def _stop(status: int | None, names: tuple[str, ...], message: str, *, about_money: bool) -> Ruling | None:
+def _stop(status: int | None, codes: tuple[str, ...], message: str, *, about_money: bool) -> Ruling | None:
     if status == 401:
         return Ruling("auth", "stop")
     if status == 402 or (about_money and status in (None, 400, 403, 429)):
         return Ruling("billing", "stop")
-    if status == 403 and (AUTH_CODES.intersection(names) or _KEY_PHRASES.search(message)):
+    if status == 403 and (AUTH_CODES.intersection(codes) or _KEY_PHRASES.search(message)):
         return Ruling("auth", "stop")
-    if status == 404 or (status in (400, 403) and "model_not_found" in names):
+    if status == 404 or (status in (400, 403) and "model_not_found" in codes):
         return Ruling("not_found", "stop")
     if status is not None and 300 <= status < 400:
         return Ruling("redirect", "stop")
     return None
 
 
-def _go_on(status: int | None, names: tuple[str, ...], message: str) -> Ruling:
+def _retry_or_fail(status: int | None, codes: tuple[str, ...], message: str) -> Ruling:
     if status == 429:
         return Ruling("rate_limited", "retry", throttled=True)
-    if status == 529 or "overloaded_error" in names:
+    if status == 529 or "overloaded_error" in codes:
         return Ruling("overloaded", "retry")
-    # an unnamed error inside a stream: the request had been accepted, so the trouble is the server's
+    # an unnamed error inside a stream: the request had been accepted, so it is the server that failed
     if status is None or status >= 500 or status in _RETRIED:
         return Ruling("server_error", "retry")
     if 200 <= status < 300:
         return Ruling("truncated", "retry")
-    if "context_length_exceeded" in names or (status == 400 and _CONTEXT_PHRASES.search(message)):
+    if "context_length_exceeded" in codes or (status == 400 and _CONTEXT_PHRASES.search(message)):
         return Ruling("context_length", "fail")
-    if status in (400, 403) and (any(map(_POLICY_NAMES.search, names)) or _POLICY_PHRASES.search(message)):
+    if status in (400, 403) and (any(map(_POLICY_NAMES.search, codes)) or _POLICY_PHRASES.search(message)):
         return Ruling("content_policy", "fail")
-    if status == 413 or "request_too_large" in names:
+    if status == 413 or "request_too_large" in codes:
         return Ruling("too_large", "fail")
     return Ruling("bad_request", "fail")
 
@@ -196,5 +198,5 @@ def _is_money(name: str, money_codes: frozenset[str]) -> bool:
 
 
 def snake(name: str) -> str:
-    """Give a name in the form in which names are compared."""
+    """Return a name in snake case, the form in which names are compared."""
     return _WORDS.sub("_", _CAMEL.sub("_", name).lower()).strip("_")

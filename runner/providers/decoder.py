@@ -1,6 +1,6 @@
-"""What every decoder gathers on its way to a Completion, kept in pieces and joined once at the end.
+"""The base class of decoders: collects the pieces of an answer and joins them once, into a Completion.
 
-Its one rule: a text, a reasoning, a refusal and a tool call are never mixed.
+One rule: text, reasoning, refusal and tool calls are never mixed.
 """
 
 from collections.abc import Hashable, Sequence
@@ -10,7 +10,7 @@ from runner.providers.lenient_json import decode_json, malformed
 
 
 class ToolCall:
-    """One tool call as it grows."""
+    """A tool call, while its pieces arrive."""
 
     __slots__ = ("arguments", "id", "name")
 
@@ -21,10 +21,10 @@ class ToolCall:
 
 
 class BaseDecoder:
-    """The state of a decoder; the attributes below are those of ``interfaces.Decoder``.
+    """The state of a decoder. A dialect subclasses it; the public attributes are those of ``interfaces.Decoder``.
 
-    complete: a finish reason was seen. ended: the dialect's end mark was seen.
-    started: the first piece of anything was seen. text_chars: characters gathered, of every kind.
+    complete: a finish reason has arrived. ended: the dialect's end mark has arrived.
+    started: the first piece of any kind has arrived. text_chars: characters collected so far, of every kind.
     """
 
     __slots__ = (
@@ -59,7 +59,7 @@ class BaseDecoder:
         self._notes: dict[str, None] = {}
 
     def feed(self, event: ServerSentEvent) -> None:
-        """Take one event; the dialect says how."""
+        """Take one event. Implemented by the dialect."""
         raise NotImplementedError
 
     def feed_all(self, events: Sequence[ServerSentEvent]) -> None:
@@ -68,7 +68,7 @@ class BaseDecoder:
             self.feed(event)
 
     def completion(self) -> Completion:
-        """Give what was gathered."""
+        """Return what has been collected."""
         text = "".join(self._text)
         extra: dict[str, Json] = {}
         if self._reasoning:
@@ -93,7 +93,7 @@ class BaseDecoder:
         )
 
     def _object(self, data: bytes) -> dict[str, Json]:
-        """Decode an event's data, which must be an object."""
+        """Decode the data of an event. Raises StreamError if it is not a JSON object."""
         value, notes = decode_json(data)
         if notes:
             self._notes.update(dict.fromkeys(notes))
@@ -102,19 +102,19 @@ class BaseDecoder:
         return value
 
     def _gather(self, pieces: list[str], piece: Json) -> None:
-        """Keep a piece, if it is a text and not empty."""
+        """Append a piece to ``pieces`` if it is a string and not empty."""
         if type(piece) is str and piece:
             pieces.append(piece)
             self.text_chars += len(piece)
             self.started = True
 
     def _tool(self, key: Hashable) -> ToolCall:
-        """Find or begin a tool call."""
+        """Return the tool call with this key; create it if there is none."""
         self.started = True
         return self._tools.setdefault(key, ToolCall())
 
     def _finished(self, reason: Json) -> None:
-        """Keep a finish reason, if it is a text and not empty."""
+        """Store a finish reason if it is a string and not empty."""
         if type(reason) is str and reason:
             self._finish = reason
             self.complete = True

@@ -1,6 +1,6 @@
-"""What every JSON dialect over HTTP needs: bodies in, bodies out, and reading values nobody vouches for.
+"""JSON for all dialects: decode answers, encode requests, and read values whose types nobody guarantees.
 
-Pure, and its one rule: foreign JSON never raises anything but StreamError.
+Pure. One rule: JSON from a server raises StreamError and no other exception.
 """
 
 import json
@@ -15,7 +15,7 @@ from runner.errors import StreamError
 from runner.model import Json
 
 NOT_PLAIN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What a decoder of plain pieces raises for anything else, which is then to be read with care."""
+"""Raised by a dialect's decoder of plain text pieces for any other event, which must then be decoded by ``decode_json``."""
 
 _decode = msgspec.json.Decoder().decode
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -23,10 +23,10 @@ _BIGGEST = 2**63 - 1
 
 
 def decode_json(data: bytes) -> tuple[Json, tuple[str, ...]]:
-    """Decode JSON, forgivingly; say what had to be mended: "invalid_utf8", "lone_surrogate".
+    """Decode JSON leniently; return the value, and what had to be repaired: "invalid_utf8", "lone_surrogate".
 
-    Bad UTF-8 and lone surrogates become U+FFFD, NaN and infinities None. Anything else that is not JSON raises
-    StreamError ``malformed_stream``.
+    Invalid UTF-8 and lone surrogates become U+FFFD; NaN and infinities become None. Anything else that is not JSON raises
+    StreamError with the code ``malformed_stream``.
     """
     try:
         return _decode(data), ()
@@ -34,17 +34,17 @@ def decode_json(data: bytes) -> tuple[Json, tuple[str, ...]]:
         pass
     except RecursionError:
         raise malformed("JSON that is nested too deeply") from None
-    return _mend(data)
+    return _repair(data)
 
 
 def malformed(what: str) -> StreamError:
-    """Make the error for an answer that breaks its dialect."""
+    """Return the error for an answer that violates its dialect. what: what the answer contains."""
     return StreamError(f"the answer holds {what}", code="malformed_stream", verdict="retry")
 
 
-def _mend(data: bytes) -> tuple[Json, tuple[str, ...]]:
+def _repair(data: bytes) -> tuple[Json, tuple[str, ...]]:
     if not data.strip():
-        raise malformed("no data where JSON was due")
+        raise malformed("no data where JSON was expected")
     notes: list[str] = []
     try:
         text = data.decode("utf-8-sig")
@@ -52,7 +52,7 @@ def _mend(data: bytes) -> tuple[Json, tuple[str, ...]]:
         text = data.decode("utf-8-sig", "replace")
         notes.append("invalid_utf8")
     try:
-        # not strict: some servers leave control characters bare inside strings, and reading them loses nothing
+        # not strict: some servers leave control characters unescaped in strings, and accepting those loses nothing
         value = json.loads(text, parse_constant=_no_number, parse_float=_finite, strict=False)
         scrubbed = _scrub(value)
     except RecursionError:
@@ -74,7 +74,7 @@ def _finite(text: str) -> float | None:
 
 
 def _scrub(value: Json) -> Json:
-    """Replace lone surrogates; give the very same object when there are none."""
+    """Replace lone surrogates; return the same object if there are none."""
     if isinstance(value, str):
         return _SURROGATE.sub("\ufffd", value) if _SURROGATE.search(value) else value
     if isinstance(value, list):
@@ -88,7 +88,7 @@ def _scrub(value: Json) -> Json:
 
 
 def encode_json(value: Json) -> bytes:
-    """Encode a request body. Lone surrogates of the input go out as the escapes they came in as."""
+    """Encode a request body. Lone surrogates are sent as escapes, as they were in the input."""
     try:
         return msgspec.json.encode(value, enc_hook=_plain)
     except UnicodeEncodeError:
@@ -102,7 +102,7 @@ def _plain(value: object) -> Json:
 
 
 def json_text(value: Json) -> str:
-    """Write a decoded value back as compact JSON; a text stays what it is."""
+    """Return a decoded value as compact JSON; a string is returned unchanged."""
     if isinstance(value, str):
         return value
     try:
@@ -112,14 +112,14 @@ def json_text(value: Json) -> str:
 
 
 def merged(body: dict[str, Json], extra: Mapping[str, Json] | None) -> dict[str, Json]:
-    """Lay ``extra`` over the body: it wins, and a null of it takes the field out."""
+    """Return the body updated with ``extra``; a null in ``extra`` removes the field."""
     if not extra:
         return body
     return {name: value for name, value in {**body, **extra}.items() if value is not None or name not in extra}
 
 
 def count(value: Json) -> int | None:
-    """Read a number of tokens: a whole number, not negative; anything else is unknown."""
+    """Return a number of tokens, or None if the value is not a whole number of 0 or more."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _BIGGEST:
@@ -128,17 +128,17 @@ def count(value: Json) -> int | None:
 
 
 def word(value: Json) -> str | None:
-    """Read a name: a text that is not empty; anything else is unknown."""
+    """Return a name, or None if the value is not a string or is empty."""
     return value if isinstance(value, str) and value else None
 
 
 def table(value: Json) -> Mapping[str, Any]:
-    """Read an object; anything else is an empty one."""
+    """Return a JSON object, or an empty one if the value is anything else."""
     return value if isinstance(value, dict) else {}
 
 
 def text_of(content: Json) -> str:
-    """Read a message's content: a text, or the text parts of a list."""
+    """Return the text of a message's content: a string, or the text parts of a list joined."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -147,13 +147,13 @@ def text_of(content: Json) -> str:
 
 
 def join_url(base: str, path: str) -> str:
-    """Put a path after a base URL, before its query if it has one."""
+    """Append a path to a base URL, before the query if there is one."""
     head, mark, query = base.strip().partition("?")
     return head.rstrip("/") + path + mark + query
 
 
 def stream_headers(version: str) -> dict[str, str]:
-    """Make the headers of a request for a stream, but for the key."""
+    """Return the headers of a streaming request, without the key."""
     return {
         "content-type": "application/json",
         "accept": "text/event-stream",

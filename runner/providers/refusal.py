@@ -1,6 +1,6 @@
-"""Builds the ProviderError for a refusal out of whatever body the server sent with it.
+"""Builds the ProviderError for a refusal from its status, headers and body, whatever the body is.
 
-Its one rule: what a provider says is quoted, on one line, cut short and without keys.
+One rule: a provider's message is quoted on one line, shortened, with keys redacted.
 """
 
 import re
@@ -15,18 +15,18 @@ from runner.providers.retry_after import retry_after
 from runner.text import Redactor
 
 _LONGEST = 300
-# a body beyond this is no error message; its beginning is quoted
+# bytes; a larger body is not parsed as JSON, and its beginning is quoted as text
 _JSON_CAP = 1 << 20
 _PAGE = 4096
 _DEPTH = 4
-# controls, and the marks that reorder, hide or cut a line
+# control characters, and the marks that reorder, hide or break a line
 _UNSEEN = re.compile("[\x00-\x20\x7f-\xa0\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]+")
 _TITLE = re.compile(r"<title[^>]{0,200}>([^<]*)", re.IGNORECASE)
 _DETAIL_KEYS = ("code", "error_code", "reason", "type")
 
 
 def from_status(status: int, headers: Mapping[str, str], body: bytes, *, now: float, names: Names) -> ProviderError:
-    """Make the error for an answer that is not a 200. ``now``: seconds since the epoch."""
+    """Return the error for an answer other than 200. now: seconds since the epoch."""
     refusal = read(body)
     if 300 <= status < 400:
         target = re.sub(r"//[^/@]*@", "//", headers.get("location", "")).partition("?")[0]
@@ -35,13 +35,13 @@ def from_status(status: int, headers: Mapping[str, str], body: bytes, *, now: fl
 
 
 def from_stream(error: Json | bytes, *, names: Names) -> ProviderError:
-    """Make the error for an error inside an answer whose status was 200: a decoded value, or an event's bytes."""
+    """Return the error for an error inside an answer with status 200. error: a decoded value, or the bytes of an event."""
     refusal = read(error) if isinstance(error, bytes) else of(error)
     return _build(status_of(refusal.type, refusal.code), refusal, {}, 0.0, names, " inside the answer")
 
 
 def read(body: bytes) -> Refusal:
-    """Read an error body: JSON of any shape, else text, else the title of a page."""
+    """Parse an error body: JSON of any shape, plain text, or the title of an HTML page."""
     if len(body) <= _JSON_CAP:
         try:
             value, _ = decode_json(body)
@@ -56,16 +56,16 @@ def read(body: bytes) -> Refusal:
 
 
 def of(value: Json, depth: int = 0) -> Refusal:
-    """Read an error out of decoded JSON, from the outside in, but not for ever."""
+    """Extract the refusal from decoded JSON; objects nested more than ``_DEPTH`` deep are ignored."""
     if isinstance(value, list):
         value = value[0] if value else ""
     if not isinstance(value, dict):
         return Refusal(message=value[:_PAGE] if isinstance(value, str) else "")
     inner = value.get("error") or value.get("detail") or value.get("errors")
     if isinstance(inner, dict | list) and depth < _DEPTH:
-        found = of(inner, depth + 1)
-        if found != Refusal():
-            return found
+        nested = of(inner, depth + 1)
+        if nested != Refusal():
+            return nested
     message = value.get("message") or value.get("msg") or (inner if isinstance(inner, str) else None)
     return Refusal(
         type=word(value.get("type")) or word(value.get("status")),
@@ -83,8 +83,8 @@ def _code(value: Json) -> str | None:
 
 def _details(value: Json) -> tuple[str, ...]:
     entries = value[:20] if isinstance(value, list) else [value]
-    found = (word(table(entry).get(name)) for entry in entries for name in _DETAIL_KEYS)
-    return tuple(name for name in found if name)
+    names = (word(table(entry).get(key)) for entry in entries for key in _DETAIL_KEYS)
+    return tuple(name for name in names if name)
 
 
 def _build(
@@ -92,24 +92,24 @@ def _build(
 ) -> ProviderError:
     ruling = classify(status, refusal, headers, names)
     redactor = Redactor([names.key] if names.key else [])
-    own = refusal.code if refusal.code and not refusal.code.isdecimal() else refusal.type
-    own = quote(own, redactor, longest=80) if own else None
-    head = " ".join(str(part) for part in (status, own) if part) or "an error"
-    said = quote(refusal.message, redactor)
-    if not said and not own and status is not None:
-        said = next((s.phrase for s in HTTPStatus if s == status), "")
+    name = refusal.code if refusal.code and not refusal.code.isdecimal() else refusal.type
+    name = quote(name, redactor, longest=80) if name else None
+    head = " ".join(str(part) for part in (status, name) if part) or "an error"
+    message = quote(refusal.message, redactor)
+    if not message and not name and status is not None:
+        message = next((s.phrase for s in HTTPStatus if s == status), "")
     return ProviderError(
-        f"{head}{where}: {said}" if said else f"{head}{where}",
+        f"{head}{where}: {message}" if message else f"{head}{where}",
         code=ruling.code,
         verdict=ruling.verdict,
         status=status,
-        provider_code=own,
+        provider_code=name,
         throttled=ruling.throttled,
         retry_after_s=retry_after(headers, now),
     )
 
 
 def quote(text: str, redactor: Redactor, *, longest: int = _LONGEST) -> str:
-    """Make foreign words fit to be shown: one line, no keys, at most ``longest`` characters."""
+    """Return text of a server that is safe to show: one line, keys redacted, at most ``longest`` characters."""
     text = redactor(_UNSEEN.sub(" ", text)).strip()
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"

@@ -1,20 +1,21 @@
-"""How long a server asks to be left alone, read from its response headers.
+"""Reads from response headers how long a server asks clients to wait before they retry.
 
-Pure, and its one rule: a hint that makes no sense is no hint, and the next form is tried.
+Pure. One rule: a header that cannot be parsed, or is not plausible, is ignored, and the next one is tried.
 """
 
 from collections.abc import Iterator, Mapping
 
 from runner.durations import date, instant_of, number, span_until, until
 
-# a month: no server means a longer wait in earnest
+# 31 days: a server that sends more does not mean it
 _LONGEST_S = 31 * 86400.0
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Give the wait in seconds, or None. Header names are lower case; ``now`` is used when the server sends no date.
+    """Return the wait in seconds, or None. Header names are lower case.
 
-    Order: retry-after-ms, retry-after as number, then as date, x-ratelimit-reset-*, anthropic-ratelimit-*-reset.
+    now: seconds since the epoch, used if the answer has no ``date`` header. Order of the headers: retry-after-ms, retry-after
+    as a number, retry-after as a date, x-ratelimit-reset-*, anthropic-ratelimit-*-reset.
     """
     return next((wait for wait in _waits(headers, now) if wait is not None and wait <= _LONGEST_S), None)
 
@@ -34,7 +35,7 @@ def _waits(headers: Mapping[str, str], now: float) -> Iterator[float | None]:
 
 def _openai_resets(headers: Mapping[str, str], now: float) -> Iterator[float | None]:
     for name, value in headers.items():
-        if name.startswith("x-ratelimit-reset") and _spent(headers, name.replace("-reset", "-remaining", 1)):
+        if name.startswith("x-ratelimit-reset") and _used_up(headers, name.replace("-reset", "-remaining", 1)):
             yield span_until(value, now)
 
 
@@ -43,12 +44,12 @@ def _anthropic_resets(headers: Mapping[str, str], now: float) -> Iterator[float 
         if (
             name.startswith("anthropic-ratelimit-")
             and name.endswith("-reset")
-            and _spent(headers, name.removesuffix("reset") + "remaining")
+            and _used_up(headers, name.removesuffix("reset") + "remaining")
         ):
             yield until(instant_of(value), now)
 
 
-def _spent(headers: Mapping[str, str], remaining: str) -> bool:
-    """Tell whether nothing is left of a limit. One that is not spent did not cause the refusal."""
-    left = headers.get(remaining)
-    return left is None or number(left) == 0
+def _used_up(headers: Mapping[str, str], remaining: str) -> bool:
+    """Return True if a limit is used up or its remainder is unknown. A limit with a remainder did not cause the refusal."""
+    value = headers.get(remaining)
+    return value is None or number(value) == 0

@@ -1,6 +1,6 @@
-"""Server-sent events out of bytes, as WHATWG defines them: feed, then flush; no I/O.
+"""Decodes bytes into server-sent events, as WHATWG defines them: feed, then flush; no I/O.
 
-Its one rule: the same bytes give the same events however they were cut into chunks. Data stays bytes.
+One rule: the same bytes give the same events, however they were cut into chunks. The data of an event stays bytes.
 """
 
 import re
@@ -12,15 +12,15 @@ from runner.model import ServerSentEvent
 _BOM = b"\xef\xbb\xbf"
 _COLON = 0x3A
 _LF = 0x0A
-# an event with a name and one line of data; what is none ends the search and comes whole
+# an event with a name and one line of data; at anything else the search ends, and group 3 is all of the rest
 _NAMED = re.compile(rb"event: ([^\n]*+)\ndata: ([^\n]*+)\n\n|([\s\S]+)").findall
 
 
 class SSEDecoder:
-    """Decode one answer's body.
+    """Decodes the body of one answer.
 
-    max_line bounds, in bytes, one line and the gathered data of one event; max_events the events of the answer.
-    Beyond either, ``feed`` raises StreamError with the code ``size_cap``. Comments are dropped, whatever their length.
+    max_line: the longest line, and the most data of one event, in bytes. max_events: the most events of the answer.
+    Beyond either limit, ``feed`` raises StreamError with the code ``size_cap``. Comments are dropped, whatever their length.
     """
 
     __slots__ = (
@@ -41,27 +41,27 @@ class SSEDecoder:
         self._max_line = max_line
         self._max_events = max_events
         self._count = 0
-        # the first bytes while they may still become a BOM; None once that is decided
+        # the first bytes, while they may still turn out to be a BOM; None once that is decided
         self._head: bytes | None = b""
-        # the last chunk ended in CR: an LF to come belongs to it
+        # the last chunk ended in CR: if the next one begins with LF, the two are one line end
         self._after_cr = False
         self._restart()
-        # so that the first bytes are looked at for a BOM
+        # True at first, so that the first bytes are checked for a BOM
         self._open = True
 
     def _restart(self) -> None:
-        # an event or a line has begun and is not finished
+        # an event or a line has begun and is not complete
         self._open = False
         self._in_comment = False
-        # the unfinished line; only ever appended to, never searched, so that single bytes cost linear time
+        # the incomplete line; it is appended to and never searched, so that a line in single bytes costs linear time
         self._rest = bytearray()
         self._name = ""
         self._data: list[bytes] = []
         self._size = 0
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
-        """Take the next bytes; give the events they complete."""
-        # most reads bring whole events that need no parsing by line; a BOM would stand before them
+        """Take the next bytes; return the events that they complete."""
+        # most reads hold whole events, which need no parsing by line; a chunk that begins with a BOM fails the test below
         fresh = not self._open or self._head == b""
         if fresh and chunk.startswith((b"data: ", b"event: ")) and b"\r" not in chunk:
             self._head, self._open, self._after_cr = None, False, False
@@ -74,25 +74,25 @@ class SSEDecoder:
         return events
 
     def flush(self) -> ServerSentEvent | None:
-        """Give the unfinished last event if it has data. The body is over; whether the event counts is the caller's."""
+        """End the body; return the incomplete last event if it has data. The caller decides whether that event counts."""
         events: list[ServerSentEvent] = []
         self._lines(b"\n\n", events)
         self._restart()
         return events[0] if events else None
 
     def _whole(self, chunk: bytes) -> list[ServerSentEvent]:
-        """Take LF-only bytes that begin a fresh event; all at once where each is one line of data, without a name or with one."""
+        """Decode LF-only bytes that begin a new event; in one call where each event is one line of data, named or not."""
         events: list[ServerSentEvent] = []
         rest = chunk
         if len(chunk) <= self._max_line:
             if chunk.startswith(b"data: ") and chunk.endswith(b"\n\n"):
                 lines = chunk[6:-2].split(b"\n\ndata: ")
-                # to look through the joined lines is cheaper than to count the line ends
+                # searching the joined lines is cheaper than counting the line ends of the chunk
                 if b"\n" not in b"".join(lines):
                     return [ServerSentEvent("message", data) for data in lines]
-            found = _NAMED(chunk)
-            rest = found.pop()[2] if found[-1][2] else b""
-            events += [ServerSentEvent(_name(name), data) for name, data, _ in found]
+            matches = _NAMED(chunk)
+            rest = matches.pop()[2] if matches[-1][2] else b""
+            events += [ServerSentEvent(_name(name), data) for name, data, _ in matches]
         if rest:
             self._blocks(rest, events)
         return events
@@ -111,7 +111,7 @@ class SSEDecoder:
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         events: list[ServerSentEvent] = []
         if self._open:
-            # a blank line leaves nothing open: line by line up to the first one, by whole events after it
+            # a blank line completes the open event: parse by line up to the first one, by whole events after it
             cut = chunk.find(b"\n\n") + 2
             if cut == 1:
                 cut = len(chunk)
@@ -130,7 +130,7 @@ class SSEDecoder:
         return chunk.removeprefix(_BOM)
 
     def _blocks(self, chunk: bytes, events: list[ServerSentEvent]) -> None:
-        """Take LF-only bytes that begin a fresh event; its two usual shapes need no parsing by line."""
+        """Decode LF-only bytes that begin a new event; the two usual shapes of an event need no parsing by line."""
         blocks = chunk.split(b"\n\n")
         tail = blocks.pop()
         limit = self._max_line
@@ -150,7 +150,7 @@ class SSEDecoder:
             self._lines(tail, events)
 
     def _lines(self, chunk: bytes, events: list[ServerSentEvent]) -> None:
-        """Take LF-only bytes, line by line."""
+        """Decode LF-only bytes line by line."""
         lines = chunk.split(b"\n")
         tail = lines.pop()
         if lines and self._in_comment:
@@ -199,7 +199,7 @@ class SSEDecoder:
 
 @lru_cache(maxsize=64)
 def _name(name: bytes) -> str:
-    """Decode the name of an event: there are few, and each comes again and again."""
+    """Decode the name of an event. Cached, because a stream repeats a few names."""
     return str(name, "utf-8", "replace") or "message"
 
 

@@ -1,4 +1,4 @@
-"""What goes on beside the engine: progress, the noted pace, the news of a stop, the deadline."""
+"""Background tasks of a session: report progress, store the pace, announce a stop, enforce the deadline."""
 
 import logging
 import time
@@ -16,46 +16,49 @@ from runner.events import Event, Progress, Stopping
 from runner.model import Pace
 
 TICK_S = 0.5
-"""How often progress is told, in seconds."""
+"""Interval between two progress events, in seconds."""
 LOOK_S = 0.5
-"""How often the waits that a server asks for are held against the deadline, in seconds."""
+"""Interval at which the waits that a server asks for are compared with the deadline, in seconds."""
 NOTE_S = 2.0
-"""How often the pace is kept in the store, in seconds."""
+"""Interval at which the pace is stored, in seconds."""
 
 logger = logging.getLogger(__name__)
 
 
 async def tell_progress(tell: Callable[[Event], None], progress: Callable[[], Progress]) -> None:
-    """Tell how far the session is, now and then."""
+    """Send a progress event every ``TICK_S``."""
     while True:
         tell(progress())
         await anyio.sleep(TICK_S)
 
 
-async def note_pace(note: Callable[[Pace], Awaitable[None]], look: Callable[[], Pace]) -> None:
-    """Keep in the store what the lanes are doing, for `runner status` in another process."""
+async def note_pace(note: Callable[[Pace], Awaitable[None]], current: Callable[[], Pace]) -> None:
+    """Store what the lanes are doing, when it has changed, for ``runner status`` in another process."""
     noted: Pace | None = None
     while True:
         await anyio.sleep(NOTE_S)
-        pace = look()
+        pace = current()
         if noted is None or structs.replace(pace, at=noted.at) != noted:
             try:
                 await note(pace)
             except StoreError as error:
-                # whoever saves will say so in earnest
-                logger.info("the pace was not noted: %s", error)
+                # not an error yet: the next batch of answers that cannot be saved raises it
+                logger.info("the pace was not stored: %s", error)
                 continue
             noted = pace
 
 
 async def tell_stop(tell: Callable[[Event], None], stop: Stop, lanes: Lanes) -> None:
-    """Tell that the run has been asked to end."""
+    """Send an event when the run is asked to stop."""
     await stop.wait()
     tell(Stopping(reason=stop.reason or "", in_flight=lanes.in_flight, grace_s=stop.grace_s))
 
 
 async def keep_deadline(deadline_s: float, start: float, stop: Stop, lanes: Lanes) -> None:
-    """Stop when the deadline passes, or at once when the server asks for a wait beyond it. start: by the monotonic clock."""
+    """Stop the run when the deadline passes, or as soon as the server asks for a wait beyond it.
+
+    start: when the session began, by the monotonic clock.
+    """
     while True:
         left_s = start + deadline_s - time.monotonic()
         asked_s = lanes.asked_s

@@ -11,19 +11,24 @@ T = TypeVar("T")
 
 
 def blocking(call: Callable[[], Awaitable[T]]) -> T:
-    """Run an async call to its end, on uvloop where there is one.
+    """Run an async call to its end, on uvloop if it is installed.
 
-    Where a loop runs already (a notebook) it gets a thread of its own.
+    If this thread already runs an event loop (as in a notebook), the call runs in a thread of its own.
     """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return _run(call)
-    outcome: list[T] = []
+    return _run_in_thread(call)
+
+
+def _run_in_thread(call: Callable[[], Awaitable[T]]) -> T:
+    """Run an async call in a new thread and wait for it. If the wait is interrupted, cancel the call and wait for its end."""
+    result: list[T] = []
     failure: list[BaseException] = []
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
 
-    async def noted() -> T:
+    async def cancellable() -> T:
         task = asyncio.current_task()
         assert task is not None
         running.append((asyncio.get_running_loop(), task))
@@ -31,26 +36,26 @@ def blocking(call: Callable[[], Awaitable[T]]) -> T:
 
     def work() -> None:
         try:
-            outcome.append(_run(noted))
-        except BaseException as error:  # noqa: BLE001 - carried over to the caller's thread
+            result.append(_run(cancellable))
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             failure.append(error)
         finally:
             done.set()
 
-    # not join: an interrupted join takes the thread for ended in Python 3.11
+    # an event and not Thread.join: in Python 3.11 a thread counts as ended after an interrupted join
     done = threading.Event()
     threading.Thread(target=work).start()
     try:
         done.wait()
     except BaseException:
-        # interrupted: the work must end too, or it would go on buying behind the caller's back
+        # without this the call would send requests after its caller has gone
         for loop, task in running:
             loop.call_soon_threadsafe(task.cancel)
         done.wait()
         raise
     if failure:
         raise failure[0]
-    return outcome[0]
+    return result[0]
 
 
 def _run(call: Callable[[], Awaitable[T]]) -> T:

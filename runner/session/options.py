@@ -1,14 +1,14 @@
-"""How one session of a run is to go."""
+"""The options of one session of a run."""
 
 from msgspec import Struct
 
 
 class SessionOptions(Struct, frozen=True, kw_only=True):
-    """How a session is to go.
+    """What a session does with its run.
 
-    run_id: go on with this run; None finds the run by input and settings. new: begin one in any case. retry_failed: give
-    failed items another chance. accept_changes: send rows again that ask something else now.
-    limit: only the first so many rows. strict: refuse to start over a broken row.
+    run_id: continue this run; None finds the run by input and settings. new: start a new run in any case.
+    retry_failed: send failed rows again. accept_changes: send rows again whose prompt has changed since they were answered.
+    limit: use only the first so many rows. strict: refuse to start if a row is broken.
     """
 
     run_id: int | None = None

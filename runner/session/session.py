@@ -27,15 +27,15 @@ from runner.session.stats import SessionStats
 from runner.store.checkpoint import RunCounts, RunStore
 
 STUCK = 2_000
-"""Items that wait in blocked lanes and for which others are taken in, at most."""
+"""Workers that may be added, at most, for items that wait in blocked lanes."""
 
 logger = logging.getLogger(__name__)
 
 
 async def execute(job: Job, store_path: Path, options: SessionOptions, stop: Stop, observe: Observer) -> Summary:
-    """Work through a job until its rows have outcomes or ``stop`` is asked.
+    """Run a job until all its rows have outcomes or a stop is requested.
 
-    Raises UsageError before anything is sent, StoreError, and RunStoppedError when going on would be pointless.
+    Raises UsageError before anything is sent, StoreError, and RunStoppedError when further requests would be pointless.
     """
     plan = await prepare.prepare(job, store_path, options)
     if isinstance(plan, Run):
@@ -53,7 +53,7 @@ async def execute(job: Job, store_path: Path, options: SessionOptions, stop: Sto
 
 
 class _Session:
-    """The moving parts of one session and its counts."""
+    """The state of one session: its parts and its counts."""
 
     def __init__(self, plan: Plan, store: RunStore, stop: Stop, observe: Observer) -> None:
         self._plan, self._store, self._stop, self._observe = plan, store, stop, observe
@@ -61,28 +61,28 @@ class _Session:
         self._passed = source.Counts()
         # what the run held when the session began
         self._before = RunCounts(done=0, failed=0, broken=0, attempted=False)
-        # rows with an outcome from earlier sessions, among those that this session looks at
+        # rows with an outcome from earlier sessions, among those that this session reads
         self._restored = 0
-        self._look = source.Look()
-        # the digest of the input that the store was told; empty: the next session is to look through the input
-        self._noted = ""
+        self._look = source.SettledRows()
+        # the digest of the input as it was stored; empty: the next session scans the input
+        self._stored_digest = ""
         self._start = time.monotonic()
         self._limits, self._limits_note = wiring.limits(plan.job)
         self._lanes = Lanes(self._limits)
         self._attempts: Attempts[HttpExchange] | None = None
 
     async def begin(self) -> None:
-        """Look at what the run holds, and tell the observer."""
+        """Read what the run holds, and send the event Started."""
         plan = self._plan
         self._before = await self._store.counts()
         self._restored = await self._count_restored()
         # If rows have changed, or lie beyond --limit, no digest is stored: the next session then scans the input and reports
         # them again.
         unseen = plan.options.limit is not None and not (plan.unchanged or self._fresh)
-        self._noted = "" if self._look.changed or unseen else plan.digest
-        await self._store.begin(rows=plan.scanned.rows, digest=self._noted, identical=plan.scanned.identical)
-        scarce = [self._limits_note] if self._limits_note is not None else []
-        notes = (*plan.endpoint.notes, *scarce, *prepare.notes(plan, self._before, self._look.changed))
+        self._stored_digest = "" if self._look.changed or unseen else plan.digest
+        await self._store.begin(rows=plan.scanned.rows, digest=self._stored_digest, identical=plan.scanned.identical)
+        limits_note = [self._limits_note] if self._limits_note is not None else []
+        notes = (*plan.endpoint.notes, *limits_note, *prepare.notes(plan, self._before, self._look.changed))
         self._tell(Started(run=plan.run.id, input=str(plan.job.input), rows=plan.rows, restored=self._restored, notes=notes))
 
     async def _count_restored(self) -> int:
@@ -91,13 +91,13 @@ class _Session:
             return self._before.done + (0 if options.retry_failed else self._before.failed)
         if self._fresh:
             return 0
-        # rows may have come, gone or moved: only the file can tell which of them have an outcome
-        self._look = await source.look(self._plan.prompts, self._plan.scanned, self._store, self._selection)
+        # rows may have been added, removed or moved, so each row of the file is looked up
+        self._look = await source.find_settled(self._plan.prompts, self._plan.scanned, self._store, self._selection)
         return self._look.settled
 
     @property
     def _fresh(self) -> bool:
-        """The store knows nothing of the run yet."""
+        """Return True if the store holds no attempt and no outcome of the run."""
         before = self._before
         return not (before.attempted or before.done or before.failed or before.broken)
 
@@ -113,7 +113,7 @@ class _Session:
         )
 
     async def run(self, provider: Provider, client: HttpClient) -> None:
-        """Drive the engine, with the background tasks beside it."""
+        """Run the engine, and the background tasks next to it."""
         plan = self._plan
         items = source.items(plan.prompts, plan.scanned, plan.template, self._store, self._passed, self._selection, self._look)
         attempts = self._attempts = Attempts(
@@ -145,24 +145,24 @@ class _Session:
             raise failure
 
     def _workers(self) -> int:
-        """Count the items to be held: twice the slots, as one that waits for its retry holds a worker and no slot."""
+        """Return the number of workers: twice the slots or more, as an item that waits for a retry holds a worker and no slot."""
         slots = self._lanes.slots
         return slots + max(16, slots) + min(self._lanes.stuck(), STUCK)
 
     async def end(self) -> Summary:
-        """Store how far the run has come, and sum the session up."""
+        """Store the state of the run, and return the summary of the session."""
         plan, stats, passed = self._plan, self._stats, self._passed
         now = await self._store.counts()
         settled = passed.settled + stats.done + stats.failed
-        # a stop may come when nothing is left to stop
+        # the run may be finished although a stop was requested: the last row may have been saved just before
         finished = settled == plan.rows and (passed.complete or await self._rest_settled(now))
         stop_reason = self._stop.reason if not finished else None
         if passed.complete and not finished and stop_reason is None:
             stop_reason = INPUT_CHANGED
         changed = passed.changed + stats.kept
-        # behind a limit rows may have moved or changed: the next session is to look
+        # rows beyond --limit may have moved or changed: without a digest the next session scans the input
         digest = "" if changed or not passed.complete else plan.digest
-        if finished and digest != self._noted:
+        if finished and digest != self._stored_digest:
             await self._store.begin(rows=plan.scanned.rows, digest=digest)
         await self._store.finish(complete=finished, stop_reason=stop_reason)
         return self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
@@ -195,7 +195,7 @@ class _Session:
         )
 
     async def _rest_settled(self, now: RunCounts) -> bool:
-        """Return True if the rows behind a limit all have an outcome, as in a run that was finished before."""
+        """Return True if the rows beyond --limit all have an outcome, as in a run that was finished before."""
         plan = self._plan
         enough = now.done + now.failed + now.broken >= plan.scanned.rows
         if plan.options.limit is None or self._stop.requested or not enough:
@@ -207,16 +207,16 @@ class _Session:
         assert self._attempts is not None
         for entry in entries:
             self._stats.add(entry)
-            # only now: what a kill can cost is what holds a slot
+            # Only now is the slot free for another request, so that a kill loses at most one answer for each slot.
             self._attempts.saved(entry)
         self._tell(Saved(outcomes=tuple(entry for entry in entries if isinstance(entry, Outcome))))
 
     def _tell(self, event: Event) -> None:
-        """Tell the observer; an observer that fails is told nothing more, for it must not cost an answer."""
+        """Send an event to the observer. After an exception it gets no more events: a broken observer must not lose answers."""
         try:
             self._observe(event)
         except Exception:
-            logger.exception("the observer failed and is told nothing more")
+            logger.exception("the observer failed and gets no more events")
             self._observe = _tell_nobody
 
     def _progress(self) -> Progress:
@@ -237,13 +237,13 @@ class _Session:
 
 
 def _tell_nobody(event: Event) -> None:
-    """Observe nothing."""
+    """Ignore an event."""
 
 
 def _nothing_to_do(job: Job, run: Run, observe: Observer) -> Summary:
-    """Say that the run is finished, and sum up what there is."""
+    """Report that the run is finished, and return its summary."""
     summary = prepare.summary(run)
-    note = f"run {run.id} is finished and {spool.called(job.input)} has not changed: nothing is sent"
+    note = f"run {run.id} is finished and {spool.display_name(job.input)} has not changed: nothing is sent"
     restored = min(summary.skipped, summary.rows)
     observe(Started(run=run.id, input=str(job.input), rows=summary.rows, restored=restored, notes=(note,)))
     observe(Finished(summary=summary))

@@ -1,4 +1,4 @@
-"""What a session has put on the disk so far, in constant memory."""
+"""Statistics of the entries that a session has saved, in constant memory."""
 
 import math
 
@@ -9,7 +9,7 @@ from runner.model import Attempt, Entry, Outcome, Usage
 
 
 class Histogram:
-    """Counts durations in buckets 2 % wide (as HdrHistogram does), so that quantiles are right within 1 %."""
+    """Counts durations in buckets 2 % wide (as HdrHistogram does), so that quantiles are accurate to 1 %."""
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
@@ -22,7 +22,7 @@ class Histogram:
         self._total += 1
 
     def quantile(self, share: float) -> float | None:
-        """Give the duration below which ``share`` (0..1) of all lie, in seconds; None when there are none."""
+        """Return the duration below which ``share`` (0..1) of all durations lie, in seconds; None if there are none."""
         if not self._total:
             return None
         rank = max(1, math.ceil(share * self._total))
@@ -34,11 +34,11 @@ class Histogram:
 
 
 class SessionStats(Struct):
-    """Counts of one session; tokens are None until one was reported."""
+    """Counts of one session. Token counts are None until an attempt reports usage."""
 
     done: int = 0
     failed: int = 0
-    # of the failed: rows that stay done, with the answer from before they changed
+    # of the failed: changed rows that keep their earlier answer and stay done
     kept: int = 0
     attempts: int = 0
     input_tokens: int | None = None
@@ -69,8 +69,11 @@ class SessionStats(Struct):
             self.output_tokens = (self.output_tokens or 0) + usage.output_tokens
 
     def quantiles(self) -> tuple[Quantiles, Quantiles]:
-        """Give time to first token, and duration, of the completions."""
-        first, whole = (Quantiles(p50=one.quantile(0.5), p95=one.quantile(0.95)) for one in (self.first_token, self.duration))
+        """Return the quantiles of time to first token and of duration, over the successful attempts."""
+        first, whole = (
+            Quantiles(p50=durations.quantile(0.5), p95=durations.quantile(0.95))
+            for durations in (self.first_token, self.duration)
+        )
         return first, whole
 
 

@@ -1,4 +1,4 @@
-"""Job + environment -> the parts of a session: where to send, with which key, through which proxy."""
+"""Builds the parts of a session from a job: its limits, its provider and its HTTP client."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -12,23 +12,23 @@ from runner.config.job import Job
 from runner.engine.limits import Kind, Limits
 from runner.interfaces import Provider
 from runner.providers.classify import MONEY_CODES, snake
-from runner.providers.http import Deadlines, HttpClient
+from runner.providers.http import HttpClient, Timeouts
 from runner.version import __version__
 
 if sys.platform != "win32":
     import resource
 
 _OWN_FILES = 40
-"""Files open besides the connections: libraries, store, prompt file, terminal."""
+"""Open files other than connections: libraries, store, prompt file, terminal."""
 
 
 def limits(job: Job) -> tuple[Limits, str | None]:
-    """Give the limits of a job's lanes, and a note when the open-file limit leaves fewer requests in flight than asked for."""
+    """Return the limits of a job's lanes, and a note if the open-file limit allows fewer open requests than the job asks for."""
     wanted = job.max_concurrency if job.concurrency is None else job.concurrency
     most = _connections(wanted, ends=2 if job.local_server is not None else 1)
     note = None
     if most < wanted and job.concurrency is not None:
-        note = f"too few files may be open here (ulimit -n), so at most {most} requests are in flight"
+        note = f"the limit of open files (ulimit -n) allows only {most} of {wanted} open requests"
     asked: dict[Kind, float | None] = {
         "rpm": job.rpm, "tpm": job.tpm, "input_tpm": job.input_tpm, "output_tpm": job.output_tpm,
     }  # fmt: skip
@@ -37,9 +37,9 @@ def limits(job: Job) -> tuple[Limits, str | None]:
 
 
 def _connections(wanted: int, *, ends: int) -> int:
-    """Give how many connections the open-file limit leaves, raising it where that is allowed.
+    """Return how many connections the open-file limit allows. Raises the soft limit if it is too low and the hard limit permits.
 
-    ends: files for each connection; a local server holds the other end.
+    ends: files for each connection: 2 if a local server in this process holds the other end, else 1.
     """
     if sys.platform == "win32":
         return wanted
@@ -55,8 +55,8 @@ def _connections(wanted: int, *, ends: int) -> int:
 
 @asynccontextmanager
 async def open_provider(job: Job, endpoint: Endpoint) -> AsyncIterator[tuple[Provider, HttpClient]]:
-    """Yield the provider and the client of a session, with the local server running where the job asks for one."""
-    timeouts = Deadlines(connect_s=job.connect_s, first_byte_s=job.first_byte_s, silence_s=job.silence_s, attempt_s=job.attempt_s)
+    """Yield the provider and the client of a session, with a local server if the job asks for one."""
+    timeouts = Timeouts(connect_s=job.connect_s, first_byte_s=job.first_byte_s, silence_s=job.silence_s, attempt_s=job.attempt_s)
     if job.local_server is None:
         assert endpoint.base_url is not None
         key = endpoint.key.reveal() if endpoint.key is not None else None
@@ -66,20 +66,20 @@ async def open_provider(job: Job, endpoint: Endpoint) -> AsyncIterator[tuple[Pro
         return
     dialect = job.local_server.dialect
     module = plugins.load("providers", dialect)
-    # imported only here: a server takes a twentieth of a start, and few jobs ask for one
+    # imported only here: a server adds 5 % to the start time, and few jobs ask for one
     serve = import_module(job.local_server.module).serve
     async with serve(dialect) as base_url, HttpClient(timeouts) as client:
         yield cast("Provider", module.make(base_url, None, version=__version__)), client
 
 
 def _codes(job: Job) -> dict[str, frozenset[str]]:
-    """Give the names of errors that a job adds to those that are known; a provider of one's own need not know of them."""
+    """Return the error codes that a job adds, as arguments for ``make``. Without such codes a plug-in need not accept them."""
     money, rate = (
-        [given] if isinstance(given, str) else given or [] for given in (job.money_codes, job.rate_codes)
+        [codes] if isinstance(codes, str) else codes or [] for codes in (job.money_codes, job.rate_codes)
     )  # fmt: skip
-    added = {}
+    arguments = {}
     if money:
-        added["money_codes"] = MONEY_CODES | {snake(name) for name in money}
+        arguments["money_codes"] = MONEY_CODES | {snake(name) for name in money}
     if rate:
-        added["rate_codes"] = frozenset(snake(name) for name in rate)
-    return added
+        arguments["rate_codes"] = frozenset(snake(name) for name in rate)
+    return arguments

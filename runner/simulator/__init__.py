@@ -1,7 +1,7 @@
-"""A stand-in for a provider: a real HTTP server on loopback that speaks both dialects, with faults on request.
+"""A simulated provider: a real HTTP server on loopback that speaks both dialects and can inject faults.
 
-It is for first tries, rehearsals, tests and benchmarks. It never leaves 127.0.0.1, answers with invented words only,
-and shares no code with the client, so that the two cannot be wrong in the same way.
+It serves first tries, rehearsals, tests and benchmarks. It listens on 127.0.0.1 only, answers with synthetic text, and shares no
+code with the client, so that a bug cannot hide by being in both.
 
     async with Simulator(Behaviour(faults=parse_faults(["429=0.1", "truncate=0.05"]))) as simulator:
         print(simulator.base_url("openai"))

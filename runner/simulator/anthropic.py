@@ -1,6 +1,6 @@
-"""The Anthropic dialect, serving side: Messages.
+"""The server side of the Anthropic dialect: Messages.
 
-The constant bytes around a chunk of text never change at all here; text is only ever put between them.
+The bytes around each chunk of text are constants, so that sending a chunk only joins bytes.
 """
 
 import math
@@ -52,12 +52,12 @@ class Anthropic:
     path = "/v1/messages"
     request_id_header = "request-id"
 
-    def broke(self) -> Refusal:
-        """What somebody without money is told: a 400, told apart from others by its words only."""
+    def out_of_credit(self) -> Refusal:
+        """Return the refusal of an account without credit: a 400 that differs from others by its message only."""
         return Refusal(400, _NO_MONEY, cause="money")
 
     def read(self, body: bytes, headers: Mapping[str, str]) -> Ask:
-        """Read a request, or raise the Refusal (400) that the provider would answer."""
+        """Parse a request; raise the Refusal (400) that the provider would send for an invalid one."""
         if "anthropic-version" not in headers:
             raise Refusal(400, "anthropic-version: header is required")
         asked = decode(body, _Body)
@@ -71,7 +71,7 @@ class Anthropic:
         return Ask(model=asked.model or "", stream=asked.stream is True, max_tokens=asked.max_tokens)
 
     def opening(self, answer: Answer) -> bytes:
-        """The start of the message and, if there will be text, of its one block."""
+        """Return the start of the message and, if there will be text, the start of its one block."""
         start = (
             b'event: message_start\ndata: {"type":"message_start","message":{"id":"msg_%s","type":"message",'
             b'"role":"assistant","model":%s,"content":[],"stop_reason":null,"stop_sequence":null,'
@@ -80,23 +80,23 @@ class Anthropic:
         return start + (_BLOCK_START if answer.chunks else b"") + _PING
 
     def pieces(self, answer: Answer) -> list[bytes]:
-        """One event per chunk of text."""
+        """Return one event per chunk of text."""
         return [_BEFORE + chunk + _AFTER for chunk in answer.chunks]
 
     def closing(self, answer: Answer) -> bytes:
-        """The end of the block, the stop reason with the usage, and the end of the message."""
+        """Return the end of the block, the stop reason with the usage, and the end of the message."""
         delta = (
             b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"%s","stop_sequence":null},'
             b'"usage":{"output_tokens":%d}}\n\n'
         ) % (_STOP_REASON[answer.finish], output_tokens(answer))
         return (_BLOCK_STOP if answer.chunks else b"") + delta + _MESSAGE_STOP
 
-    def broken(self, answer: Answer) -> bytes:  # noqa: ARG002 - the socket is wider
-        """An event cut off inside its text."""
+    def broken(self, answer: Answer) -> bytes:  # noqa: ARG002 - required by the protocol
+        """Return an event that is cut off inside its text."""
         return _BEFORE + b"cut o\n\n"
 
     def plain(self, answer: Answer) -> bytes:
-        """The whole answer as one JSON document."""
+        """Return the whole answer as one JSON document."""
         content = b'{"type":"text","text":"%s"}' % b"".join(answer.chunks) if answer.chunks else b""
         return (
             b'{"id":"msg_%s","type":"message","role":"assistant","model":%s,"content":[%s],"stop_reason":"%s",'
@@ -111,17 +111,17 @@ class Anthropic:
         )
 
     def error(self, refusal: Refusal, request_id: str) -> bytes:
-        """The JSON document of a refusal."""
+        """Return the JSON document of a refusal."""
         kind, message = _ERRORS[refusal.status]
         error = {"type": kind, "message": refusal.message or message}
         return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
 
     def error_event(self, request_id: str) -> bytes:
-        """An error event with the document of a 529."""
+        """Return an error event with the document of a 529."""
         return b"event: error\ndata: %s\n\n" % self.error(Refusal(529), request_id)
 
     def limit_headers(self, windows: Sequence[Window], now_s: float) -> dict[str, str]:
-        """How the state of the limits is told: ``anthropic-ratelimit-*``, with points in time."""
+        """Return the state of the limits as ``anthropic-ratelimit-*`` headers, whose resets are points in time."""
         headers = {}
         for window in windows:
             reset = datetime.fromtimestamp(math.ceil(now_s + window.reset_s), UTC)
@@ -131,6 +131,6 @@ class Anthropic:
         return headers
 
     def models(self, model: str) -> bytes:
-        """The JSON document that lists the one model."""
+        """Return the JSON document that lists the one model."""
         entry = {"type": "model", "id": model, "display_name": "Simulator", "created_at": "2024-01-01T00:00:00Z"}
         return msgspec.json.encode({"data": [entry], "has_more": False, "first_id": model, "last_id": model})

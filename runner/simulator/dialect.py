@@ -1,6 +1,6 @@
-"""What the two dialects have in common: the values they trade in, and the socket each of them fills.
+"""What the two dialects share: the values that they take and return, and the protocol that both implement.
 
-A dialect is pure: bytes in, bytes out. It knows neither the network nor chance.
+A dialect is pure: bytes in, bytes out. It uses neither the network nor random numbers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,17 +20,17 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     stream: bool
     max_tokens: int | None
-    # OpenAI only: one more chunk that carries the usage.
+    # OpenAI only: send one more chunk with the usage.
     with_usage: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer as it would be served undisturbed."""
+    """An answer as it would be sent without a fault."""
 
     id: str
     model: str
     created: int
-    # Escaped as inside a JSON string, without the quotes.
+    # Escaped as the inside of a JSON string, without the quotes.
     chunks: list[bytes]
     finish: Finish
     input_tokens: int
@@ -38,17 +38,17 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """State of one rate limit, for the headers of an answer."""
+    """The state of one rate limit, for the headers of an answer."""
 
     kind: Kind
     limit: int
     remaining: int
-    # Until the whole limit is free again.
+    # Seconds until the whole limit is available again.
     reset_s: float
 
 
 class Refusal(Exception):  # noqa: N818 - an answer to a request, not an error of the simulator
-    """A request that gets an error status instead of an answer; each dialect has its own words where none are given."""
+    """An error status instead of an answer. Each dialect has its own message for a refusal without one."""
 
     def __init__(
         self,
@@ -74,67 +74,67 @@ class Refusal(Exception):  # noqa: N818 - an answer to a request, not an error o
 
 
 class Dialect(Protocol):
-    """One wire dialect, seen from the serving side."""
+    """The server side of one wire dialect."""
 
     path: str
     request_id_header: str
 
-    def broke(self) -> Refusal:
-        """What somebody without money is told."""
+    def out_of_credit(self) -> Refusal:
+        """Return the refusal of an account without credit."""
         ...
 
     def read(self, body: bytes, headers: Mapping[str, str]) -> Ask:
-        """Read a request, or raise the Refusal (400) that the provider would answer."""
+        """Parse a request; raise the Refusal (400) that the provider would send for an invalid one."""
         ...
 
     def opening(self, answer: Answer) -> bytes:
-        """Everything of a stream before the first chunk of text."""
+        """Return everything that a stream sends before the first chunk of text."""
         ...
 
     def pieces(self, answer: Answer) -> list[bytes]:
-        """One complete event per chunk of text."""
+        """Return one complete event per chunk of text."""
         ...
 
     def closing(self, answer: Answer) -> bytes:
-        """Everything of a stream after the last chunk of text."""
+        """Return everything that a stream sends after the last chunk of text."""
         ...
 
     def broken(self, answer: Answer) -> bytes:
-        """An event whose data is not JSON."""
+        """Return an event whose data is not valid JSON."""
         ...
 
     def plain(self, answer: Answer) -> bytes:
-        """The whole answer as one JSON document."""
+        """Return the whole answer as one JSON document."""
         ...
 
     def error(self, refusal: Refusal, request_id: str) -> bytes:
-        """The JSON document of a refusal."""
+        """Return the JSON document of a refusal."""
         ...
 
     def error_event(self, request_id: str) -> bytes:
-        """An event inside a stream that says the server is overloaded."""
+        """Return an event inside a stream that reports an overloaded server."""
         ...
 
     def limit_headers(self, windows: Sequence[Window], now_s: float) -> dict[str, str]:
-        """How the state of the limits is told; ``now_s`` is seconds since 1970."""
+        """Return the headers with the state of the limits. now_s: seconds since the epoch."""
         ...
 
     def models(self, model: str) -> bytes:
-        """The JSON document that lists the one model."""
+        """Return the JSON document that lists the one model."""
         ...
 
 
 def decode(body: bytes, shape: type[_T]) -> _T:
-    """Decode a request body, or raise the Refusal (400) for it."""
+    """Decode a request body; raise a Refusal (400) if it is invalid."""
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
-        # It names the place and the types, never a value.
+        # The error names the position and the types, never a value of the request.
         raise Refusal(400, f"Invalid request: {error}") from None
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise Refusal(400, "The body of the request could not be parsed as JSON.") from None
 
 
 def output_tokens(answer: Answer) -> int:
-    """A token of the simulator is a chunk of text."""
+    """Return the number of output tokens. A token of the simulator is a chunk of text."""
     return len(answer.chunks)

@@ -1,6 +1,7 @@
-"""What chance decides about one answer, from (seed, request body, how often this body was drawn for before) only.
+"""Random decisions about one answer, derived from the seed, the request body, and the number of earlier draws for that body.
 
-Never from a clock, a counter of all requests, or the order of arrival: the same requests meet the same fate again.
+They never depend on a clock, on a counter of all requests, or on the order of arrival, so the same requests get the same answers
+and faults again.
 """
 
 from hashlib import blake2b
@@ -11,32 +12,32 @@ from runner.simulator.behaviour import Behaviour
 from runner.simulator.faults import FAULTS
 
 _UNIT = 2.0**-64
-# A retry comes within minutes; forgetting bodies older than this many keeps memory flat over millions of rows.
+# Number of bodies to remember. A retry comes within minutes, so older ones can be forgotten to keep memory flat.
 _REMEMBERED = 1_000_000
 
 
 class Draw(msgspec.Struct, frozen=True, kw_only=True):
-    """What chance decided about one answer."""
+    """The random decisions about one answer."""
 
-    # Hex, the same whenever the same draw is made.
+    # In hex; equal draws have equal ids.
     answer_id: str
     fault: str | None
     wait_s: float
-    # Chunks of text, before any max_tokens of the request.
+    # Number of chunks of text, before the max_tokens of the request is applied.
     tokens: int
-    # Place of a fault in the middle of the answer, as a part of its length, 0 to just below 1.
+    # Position of a fault within the answer, as a fraction of its length: at least 0, below 1.
     cut: float
-    # Where the words come from.
+    # Seed of the words.
     root: bytes
 
     def noise(self, count: int) -> bytes:
-        """As many bytes as asked for; a longer draw begins with the shorter one."""
+        """Return ``count`` bytes of noise. A longer result starts with the shorter one."""
         blocks = (blake2b(self.root, salt=block.to_bytes(16, "big")).digest() for block in range(-(-count // 64)))
         return b"".join(blocks)[:count]
 
 
 class Chance:
-    """Draws for one simulator; remembers how often each body was drawn for, as a digest only."""
+    """Makes the draws of one simulator. Counts the draws per body, of which it keeps only a digest."""
 
     def __init__(self, behaviour: Behaviour, *, remembered: int = _REMEMBERED) -> None:
         self._behaviour = behaviour
@@ -45,10 +46,10 @@ class Chance:
         self._drawn: dict[bytes, int] = {}
 
     def draw(self, body: bytes) -> Draw:
-        """Draw for this body; the next draw for the same body is another one."""
+        """Return the next draw for a body; each draw for the same body is different."""
         digest = blake2b(body, digest_size=16, key=self._seed).digest()
         before = self._drawn.pop(digest, 0)
-        # Put back at the end, so that the first of the dict is the one longest not asked for.
+        # Re-inserted at the end, so that the first key of the dict is the least recently used one.
         self._drawn[digest] = before + 1
         if len(self._drawn) > self._remembered:
             del self._drawn[next(iter(self._drawn))]
@@ -64,7 +65,7 @@ class Chance:
         )
 
     def _fault(self, point: float) -> str | None:
-        # In the order of FAULTS, so that the order in which shares were given makes no difference.
+        # In the order of FAULTS, so that the order in which the shares were given does not matter.
         for name in FAULTS:
             point -= self._behaviour.faults.get(name, 0.0)
             if point < 0:

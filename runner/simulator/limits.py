@@ -1,6 +1,6 @@
-"""Rate limits as the providers apply them: buckets that refill evenly over a minute, and a ceiling on answers at once.
+"""Rate limits as the providers apply them: token buckets that refill evenly over a minute, and a cap on requests in flight.
 
-Nothing waits here: a request is admitted or refused at once. The clock is an argument.
+Nothing waits here: a request is admitted or refused immediately. The clock is an argument.
 """
 
 import math
@@ -10,13 +10,13 @@ from collections.abc import Callable
 from runner.simulator.dialect import Kind, Refusal, Window
 from runner.simulator.stats import Flight
 
-# An exact wait must be enough, whatever the last bit of the refill says.
+# Tolerance for floating-point errors of the refill, so that waiting exactly as long as told is enough.
 _ROUNDING = 1e-6
 _SHORT = {"requests": "RPM", "tokens": "TPM"}
 
 
 class Bucket:
-    """One limit per minute; it may go into debt by what turned out larger than expected."""
+    """One limit per minute. Its level can become negative, if an answer turns out larger than expected."""
 
     def __init__(self, kind: Kind, limit: int, clock: Callable[[], float], *, fill: float) -> None:
         self._kind = kind
@@ -26,24 +26,24 @@ class Bucket:
         self._seen = clock()
 
     def change(self, limit: int) -> None:
-        """Another limit from now on; what the bucket holds stays, as far as there is room for it."""
+        """Change the limit from now on. The bucket keeps its level, up to the new limit."""
         self._refill()
         self._limit = limit
         self._level = min(self._level, limit)
 
     def lack_s(self, amount: int) -> float:
-        """Seconds until this amount may go; 0 is now. More than the bucket holds may go when it is full."""
+        """Return the seconds until this amount may be taken; 0 is now. From a full bucket any amount may be taken."""
         self._refill()
         missing = min(amount, self._limit) - self._level
         return 0.0 if missing <= _ROUNDING else missing * 60 / self._limit
 
     def take(self, amount: int) -> None:
-        """Take the amount, into debt if need be."""
+        """Take the amount, even if the level becomes negative."""
         self._refill()
         self._level -= amount
 
     def refusal(self, wait_s: float) -> Refusal:
-        """The answer to a request that would have to wait this long."""
+        """Return the refusal of a request that would have to wait this long."""
         return Refusal(
             429,
             f"Rate limit reached on {self._kind} per min ({_SHORT[self._kind]}): Limit {self._limit}. "
@@ -54,7 +54,7 @@ class Bucket:
         )
 
     def window(self) -> Window:
-        """State as the headers tell it."""
+        """Return the state of the limit for the headers."""
         self._refill()
         return Window(
             kind=self._kind,
@@ -70,7 +70,7 @@ class Bucket:
 
 
 class Limits:
-    """All limits of one simulator. A request that is refused takes nothing."""
+    """All limits of one simulator. A refused request takes nothing from any of them."""
 
     def __init__(
         self,
@@ -89,40 +89,42 @@ class Limits:
         self.change(rpm=rpm, tpm=tpm, max_in_flight=max_in_flight)
 
     def change(self, *, rpm: int | None, tpm: int | None, max_in_flight: int | None) -> None:
-        """Other limits from now on; answers under way go on, also above the ceiling."""
+        """Change the limits from now on. Answers in flight continue, even if there are more than the new cap."""
         self._requests = self._changed(self._requests, "requests", rpm)
         self._tokens = self._changed(self._tokens, "tokens", tpm)
-        self._ceiling = max_in_flight
+        self._cap = max_in_flight
 
     def admit(self, input_tokens: int) -> None:
-        """Let a request in, or raise the Refusal; whoever is let in must leave."""
-        if self._ceiling is not None and self.flight.now >= self._ceiling:
+        """Admit a request, or raise a Refusal. The caller must call ``leave`` for every admitted request."""
+        if self._cap is not None and self.flight.now >= self._cap:
             raise Refusal(
                 429,
-                f"Number of requests at once is above the limit of {self._ceiling}.",
+                f"Number of requests at once is above the limit of {self._cap}.",
                 cause="limit",
                 limit="requests",
                 retry_after_s=1,
             )
-        asked = [(bucket, amount) for bucket, amount in ((self._requests, 1), (self._tokens, input_tokens)) if bucket is not None]
-        for bucket, amount in asked:
+        amounts = [
+            (bucket, amount) for bucket, amount in ((self._requests, 1), (self._tokens, input_tokens)) if bucket is not None
+        ]
+        for bucket, amount in amounts:
             if wait_s := bucket.lack_s(amount):
                 raise bucket.refusal(wait_s)
-        for bucket, amount in asked:
+        for bucket, amount in amounts:
             bucket.take(amount)
         self.flight.begin()
 
     def leave(self) -> None:
-        """An admitted request has ended, however it did."""
+        """Record that an admitted request has ended, well or badly."""
         self.flight.end()
 
     def spend(self, output_tokens: int) -> None:
-        """Count the tokens of an answer against the limit."""
+        """Take the tokens of an answer from the token limit."""
         if self._tokens is not None:
             self._tokens.take(output_tokens)
 
     def windows(self) -> list[Window]:
-        """State of every limit that is set."""
+        """Return the state of every limit that is set."""
         return [bucket.window() for bucket in (self._requests, self._tokens) if bucket is not None]
 
     def _changed(self, bucket: Bucket | None, kind: Kind, limit: int | None) -> Bucket | None:

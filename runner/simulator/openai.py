@@ -1,6 +1,6 @@
-"""The OpenAI dialect, serving side: Chat Completions.
+"""The server side of the OpenAI dialect: Chat Completions.
 
-The constant bytes around a chunk of text are built once per answer; text is only ever put between them.
+The bytes around each chunk of text are built once per answer, so that sending a chunk only joins bytes.
 """
 
 import math
@@ -50,12 +50,12 @@ class OpenAI:
     path = "/v1/chat/completions"
     request_id_header = "x-request-id"
 
-    def broke(self) -> Refusal:
-        """What somebody without money is told: a 429, though no wait will help."""
+    def out_of_credit(self) -> Refusal:
+        """Return the refusal of an account without credit: a 429, although waiting does not help."""
         return Refusal(429, _NO_MONEY, cause="money", kind="insufficient_quota", code="insufficient_quota")
 
-    def read(self, body: bytes, headers: Mapping[str, str]) -> Ask:  # noqa: ARG002 - the socket is wider
-        """Read a request, or raise the Refusal (400) that the provider would answer."""
+    def read(self, body: bytes, headers: Mapping[str, str]) -> Ask:  # noqa: ARG002 - required by the protocol
+        """Parse a request; raise the Refusal (400) that the provider would send for an invalid one."""
         asked = decode(body, _Body)
         for name in ("model", "messages"):
             if getattr(asked, name) is None:
@@ -76,7 +76,7 @@ class OpenAI:
         )
 
     def opening(self, answer: Answer) -> bytes:
-        """The chunk that names the role."""
+        """Return the chunk with the role."""
         head, tail = _frame(answer)
         return b'%s{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null%s' % (
             head,
@@ -84,25 +84,25 @@ class OpenAI:
         )
 
     def pieces(self, answer: Answer) -> list[bytes]:
-        """One event per chunk of text."""
+        """Return one event per chunk of text."""
         head, tail = _frame(answer)
         before, after = head + b'{"content":"', b'"},"logprobs":null,"finish_reason":null' + tail
         return [before + chunk + after for chunk in answer.chunks]
 
     def closing(self, answer: Answer) -> bytes:
-        """The finish chunk, the usage chunk if asked for, and the end mark."""
+        """Return the finish chunk, the usage chunk if it was requested, and the end mark."""
         head, tail = _frame(answer)
         finish = b'%s{},"logprobs":null,"finish_reason":"%s"%s' % (head, answer.finish.encode(), tail)
         usage = b'%s],"usage":%s}\n\n' % (_before_choices(answer), _usage(answer)) if answer.with_usage else b""
         return finish + usage + b"data: [DONE]\n\n"
 
     def broken(self, answer: Answer) -> bytes:
-        """An event cut off inside its text."""
+        """Return an event that is cut off inside its text."""
         head, _ = _frame(answer)
         return head + b'{"content":"cut o\n\n'
 
     def plain(self, answer: Answer) -> bytes:
-        """The whole answer as one JSON document."""
+        """Return the whole answer as one JSON document."""
         return (
             b'{"id":"chatcmpl-%s","object":"chat.completion","created":%d,"model":%s,"choices":[{"index":0,'
             b'"message":{"role":"assistant","content":"%s","refusal":null},"logprobs":null,"finish_reason":"%s"}],'
@@ -116,8 +116,8 @@ class OpenAI:
             _usage(answer),
         )
 
-    def error(self, refusal: Refusal, request_id: str) -> bytes:  # noqa: ARG002 - the socket is wider
-        """The JSON document of a refusal."""
+    def error(self, refusal: Refusal, request_id: str) -> bytes:  # noqa: ARG002 - required by the protocol
+        """Return the JSON document of a refusal."""
         kind, code, message = _ERRORS[refusal.status]
         error = {
             "message": refusal.message or message,
@@ -128,11 +128,11 @@ class OpenAI:
         return msgspec.json.encode({"error": error})
 
     def error_event(self, request_id: str) -> bytes:
-        """A data line with an error document in place of a chunk."""
+        """Return a data line with an error document in place of a chunk."""
         return b"data: %s\n\n" % self.error(Refusal(503), request_id)
 
     def limit_headers(self, windows: Sequence[Window], now_s: float) -> dict[str, str]:  # noqa: ARG002 - as above
-        """How the state of the limits is told: ``x-ratelimit-*``, with durations."""
+        """Return the state of the limits as ``x-ratelimit-*`` headers, whose resets are durations."""
         headers = {}
         for window in windows:
             headers[f"x-ratelimit-limit-{window.kind}"] = str(window.limit)
@@ -141,14 +141,14 @@ class OpenAI:
         return headers
 
     def models(self, model: str) -> bytes:
-        """The JSON document that lists the one model."""
+        """Return the JSON document that lists the one model."""
         entry = {"id": model, "object": "model", "created": 1_700_000_000, "owned_by": "simulator"}
         return msgspec.json.encode({"object": "list", "data": [entry]})
 
 
 def duration(seconds: float) -> str:
-    """Write seconds as OpenAI does, rounded up to a millisecond: ``20ms``, ``1s``, ``1.5s``, ``6m0s``, ``1h0m0s``."""
-    # Rounded first, so that what binary fractions add does not count as a millisecond.
+    """Format seconds as OpenAI does, rounded up to a millisecond: ``20ms``, ``1s``, ``1.5s``, ``6m0s``, ``1h0m0s``."""
+    # Rounding first keeps the error of binary fractions from adding a millisecond.
     milliseconds = math.ceil(round(seconds * 1000, 3))
     if 0 < milliseconds < 1000:
         return f"{milliseconds}ms"

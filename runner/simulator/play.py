@@ -1,4 +1,4 @@
-"""Plays a script onto one connection: pauses, few writes, and the ending that was asked for."""
+"""Sends a script over one connection: its parts with pauses, in as few writes as possible, and its ending."""
 
 import asyncio
 import socket
@@ -10,14 +10,14 @@ from aiohttp import web
 from runner.simulator.script import Script
 
 STALL_S = 3600.0
-# Without it the reset may overtake, in the client's kernel, the bytes that were sent before it.
+# Pause before a reset. Without it, the client's kernel may process the reset before the bytes that were sent earlier.
 _BEFORE_RESET_S = 0.01
-# Time zero to linger is how a socket is told to reset instead of saying goodbye.
+# A linger time of zero makes a socket send a reset when it is closed.
 _NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 async def play(request: web.Request, response: web.StreamResponse, script: Script, pause_s: float) -> bool:
-    """Send the script; True when the body has got its proper end, False when it was cut or the client has left."""
+    """Send the script. Return True if the body was sent completely, False if it was cut or the client disconnected."""
     try:
         await response.prepare(request)
         rest = await _all_but_the_last_write(response, script.parts, pause_s)
@@ -28,15 +28,15 @@ async def play(request: web.Request, response: web.StreamResponse, script: Scrip
         await asyncio.sleep(STALL_S if script.ending == "stall" else _BEFORE_RESET_S)
         _reset(request)
     except ConnectionError:
-        # Usually the server cancels the handler of a client that left; a write may notice first.
+        # Usually the server cancels the handler of a client that has disconnected; a write may notice it first.
         return False
     return False
 
 
 async def _all_but_the_last_write(response: web.StreamResponse, parts: list[bytes], pause_s: float) -> bytes:
-    """Write part after part and return what is left for the last write.
+    """Write the parts one after another, and return the data of the last write.
 
-    What is due goes out in one write: a late loop catches up, so that the length of an answer stays true under load.
+    All parts that are due go out in one write. A late event loop thus catches up, so an answer keeps its length under load.
     """
     if pause_s == 0:
         return b"".join(parts)

@@ -1,4 +1,4 @@
-"""What goes over the wire for one answer, fault included: decided here in plain functions, played elsewhere."""
+"""Decides which bytes are sent for one answer, faults included. Pure: ``play`` sends them."""
 
 from typing import Literal
 
@@ -13,18 +13,18 @@ _JSON = "application/json"
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer, ready to be played."""
+    """One answer, ready to be sent."""
 
     content_type: str
-    # Never empty. A pause lies between one part and the next.
+    # Never empty. There is a pause between one part and the next.
     parts: list[bytes]
-    # How the connection goes on: the body ends properly, is reset, or stays open in silence.
+    # What follows the last part: the body ends, the connection is reset, or it stays open without data.
     ending: Literal["end", "reset", "stall"] = "end"
 
 
-def answer(ask: Ask, draw: Draw, *, input_tokens: int, created: int, said: list[bytes] | None = None) -> Answer:
-    """The answer as it would be served undisturbed. said: its chunks, where they are not drawn."""
-    full = draw.tokens if said is None else len(said)
+def answer(ask: Ask, draw: Draw, *, input_tokens: int, created: int, echoed: list[bytes] | None = None) -> Answer:
+    """Return the answer as it would be sent without a fault. echoed: its chunks, if they are not to be drawn."""
+    full = draw.tokens if echoed is None else len(echoed)
     wanted = 0 if draw.fault == "empty" else full
     count = wanted if ask.max_tokens is None else min(wanted, ask.max_tokens)
     finished = count == wanted and draw.fault != "length"
@@ -32,7 +32,7 @@ def answer(ask: Ask, draw: Draw, *, input_tokens: int, created: int, said: list[
         id=draw.answer_id,
         model=ask.model,
         created=created,
-        chunks=text.compose(draw.noise(count), finished=finished) if said is None else said[:count],
+        chunks=text.compose(draw.noise(count), finished=finished) if echoed is None else echoed[:count],
         finish="stop" if finished else "length",
         input_tokens=input_tokens,
         with_usage=ask.with_usage,
@@ -40,7 +40,7 @@ def answer(ask: Ask, draw: Draw, *, input_tokens: int, created: int, said: list[
 
 
 def script(dialect: Dialect, ask: Ask, draw: Draw, whole: Answer, request_id: str) -> Script:
-    """The answer in the form asked for, with its fault played into it."""
+    """Return the script of an answer in the requested form, with its fault applied."""
     if ask.stream and draw.fault != "json":
         return _streamed(dialect, draw, whole, request_id)
     return _plain(dialect, draw, whole, request_id)
@@ -50,12 +50,12 @@ def _streamed(dialect: Dialect, draw: Draw, whole: Answer, request_id: str) -> S
     pieces = dialect.pieces(whole)
     closing = dialect.closing(whole)
     ending: Literal["end", "reset", "stall"] = "end"
-    place = int(draw.cut * len(pieces))
+    position = int(draw.cut * len(pieces))
     match draw.fault:
         case "malformed":
-            pieces[place] = dialect.broken(whole)
+            pieces[position] = dialect.broken(whole)
         case "truncate" | "disconnect" | "stall" | "error_event":
-            pieces = pieces[: place + 1]
+            pieces = pieces[: position + 1]
             closing = dialect.error_event(request_id) if draw.fault == "error_event" else b""
             ending = _ending(draw.fault)
     opening = dialect.opening(whole)
@@ -67,7 +67,7 @@ def _streamed(dialect: Dialect, draw: Draw, whole: Answer, request_id: str) -> S
 
 
 def _plain(dialect: Dialect, draw: Draw, whole: Answer, request_id: str) -> Script:
-    """Cut faults strike inside the document; a malformed one lacks its last brace."""
+    """Return the script of a plain answer. Faults that cut it do so inside the document; a malformed one lacks its last brace."""
     body = dialect.plain(whole)
     match draw.fault:
         case "malformed":

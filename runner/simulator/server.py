@@ -1,6 +1,6 @@
-"""The simulator's socket: opened on 127.0.0.1 and nowhere else, and closed without leaving anything behind.
+"""The simulator's HTTP server. It listens on 127.0.0.1 only, and releases everything when it is closed.
 
-What it does can be changed while it runs: its limits, an outage, the door.
+Its behaviour can be changed while it runs: the limits, an outage, and a closed port.
 """
 
 import asyncio
@@ -23,48 +23,48 @@ from runner.simulator.stats import Stats
 
 HOST = "127.0.0.1"
 _PATHS = {"openai": "/v1", "anthropic": ""}
-# A benchmark connects a thousand times at once; a full backlog would cost each late one a second.
+# A benchmark opens a thousand connections at once; with a full backlog each late one would wait a second.
 _BACKLOG = 4096
-# Everything is cut before this clock starts; it is there for a request that slips in between.
+# All connections are aborted before this time starts to run; it covers a request that arrives in between.
 _CLOSING_S = 0.5
 
 
 class Simulator:
-    """A provider on loopback, for as long as the ``async with`` block lasts; port 0 takes a free one."""
+    """A simulated provider that runs as long as its ``async with`` block. port: 0 takes a free one."""
 
     def __init__(self, behaviour: Behaviour, port: int = 0) -> None:
         if not 0 <= port <= 65535:
-            raise UsageError(f"port of the simulator must be from 0 to 65535, not {port}")
+            raise UsageError(f"the simulator's port must be from 0 to 65535, not {port}")
         self._wanted = port
         self._port: int | None = None
         self._service = Service(behaviour)
         self._runner: web.AppRunner | None = None
-        # None while the door is closed.
+        # None while the port is closed.
         self._site: web.TCPSite | None = None
-        # Keeps the port while the door is closed, without listening: nobody else may get it meanwhile.
+        # Bound to the port, without listening, while the port is closed, so that no other program can take it.
         self._held: socket.socket | None = None
         self._connections: dict[asyncio.Task[None], asyncio.Transport] = {}
 
     @property
     def port(self) -> int:
-        """The port it listens on; known from entering on."""
+        """The port of the server. Known once the block has been entered."""
         if self._port is None:
             raise RuntimeError("the simulator has not been started")
         return self._port
 
     @property
     def url(self) -> str:
-        """Address of the server, without a path."""
+        """The URL of the server, without a path."""
         return f"http://{HOST}:{self.port}"
 
     def base_url(self, provider: str) -> str:
-        """Address to give to the provider's client: with ``/v1`` for openai, without for anthropic."""
+        """Return the base URL for a provider's client: with ``/v1`` for openai, without it for anthropic."""
         if provider not in _PATHS:
             raise UsageError(f"the simulator speaks {' and '.join(_PATHS)}, not {provider!r}")
         return self.url + _PATHS[provider]
 
     def stats(self) -> Stats:
-        """The counts so far; they can still be read after leaving."""
+        """Return the counts so far; they can still be read after the block has ended."""
         return self._service.stats()
 
     def limit(
@@ -74,32 +74,32 @@ class Simulator:
         tpm: int | UnsetType | None = UNSET,
         max_in_flight: int | UnsetType | None = UNSET,
     ) -> None:
-        """Change the limits that are given, from now on; None takes one away. Answers under way go on."""
-        given = {"rpm": rpm, "tpm": tpm, "max_in_flight": max_in_flight}
-        self._service.limit({name: value for name, value in given.items() if not isinstance(value, UnsetType)})
+        """Change the given limits from now on; None removes a limit. Answers in flight continue."""
+        changes = {"rpm": rpm, "tpm": tpm, "max_in_flight": max_in_flight}
+        self._service.limit({name: value for name, value in changes.items() if not isinstance(value, UnsetType)})
 
     def outage(self, status: int | None) -> None:
-        """Refuse every request with this status (429, 500, 503 or 529) from now on; None ends it. Answers under way go on."""
+        """Refuse every request with a status (429, 500, 503, 529) from now on; None ends this. Answers in flight continue."""
         if status is not None and status not in OUTAGES:
-            raise UsageError(f"an outage of the simulator is one of {', '.join(map(str, OUTAGES))}, not {status}")
+            raise UsageError(f"the status of an outage must be one of {', '.join(map(str, OUTAGES))}, not {status}")
         self._service.outage = status
 
-    async def close_door(self) -> None:
-        """Break every connection, answers under way included, and refuse new ones, until ``open_door``."""
+    async def close_port(self) -> None:
+        """Abort every connection, including answers in flight, and refuse new connections until ``open_port``."""
         site, self._site = self._site, None
         if site is None:
-            raise RuntimeError("the door of the simulator is closed already")
+            raise RuntimeError("the simulator's port is already closed")
         await site.stop()
         self._held = socket.socket()
         self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._held.bind((HOST, self.port))
         self._abort()
 
-    async def open_door(self) -> None:
+    async def open_port(self) -> None:
         """Listen again on the same port."""
         if self._runner is None or self._site is not None:
-            raise RuntimeError("the simulator is not running" if self._runner is None else "its door is open already")
-        self._let_go()
+            raise RuntimeError("the simulator is not running" if self._runner is None else "the simulator's port is already open")
+        self._release_port()
         await self._listen(self._runner, self.port)
 
     async def __aenter__(self) -> Self:
@@ -108,7 +108,7 @@ class Simulator:
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_route("*", r"/{path:[\s\S]*}", self._handle)
         app.on_shutdown.append(self._cut)
-        # Cancelling the handler is what ends a stalled stream when its client leaves.
+        # Cancelling the handler ends a stalled stream when its client disconnects.
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_CLOSING_S)
         await self._runner.setup()
         try:
@@ -124,7 +124,7 @@ class Simulator:
     ) -> None:
         closing = asyncio.ensure_future(self._close())
         cancelled: asyncio.CancelledError | None = None
-        # A cancelled caller must wait too, or the socket outlives the block; anyio cancels again at every turn.
+        # A cancelled caller must wait too, or the socket would outlive the block. anyio repeats the cancellation in every cycle.
         while not closing.done():
             try:
                 await asyncio.wait({closing})
@@ -150,7 +150,7 @@ class Simulator:
             self._connections[task] = request.transport
             task.add_done_callback(self._connections.pop)
         if self._site is None and request.transport is not None:
-            # It connected before the door closed and asks only now.
+            # The client connected before the port was closed, and sends its request only now.
             request.transport.abort()
             return web.Response(status=503)
         return await self._service.answer(request)
@@ -162,18 +162,18 @@ class Simulator:
         for transport in self._connections.values():
             transport.abort()
 
-    def _let_go(self) -> None:
+    def _release_port(self) -> None:
         held, self._held = self._held, None
         if held is not None:
             held.close()
 
     async def _close(self) -> None:
-        self._let_go()
+        self._release_port()
         runner, self._runner, self._site = self._runner, None, None
         if runner is None:
             return
         await runner.cleanup()
-        # The library cancels its tasks but does not wait for them; a loop that ends now would complain.
+        # aiohttp cancels its tasks but does not wait for them; an event loop that ended now would log errors.
         if self._connections:
             await asyncio.wait(set(self._connections))
         await asyncio.sleep(0)
@@ -181,6 +181,6 @@ class Simulator:
 
 @asynccontextmanager
 async def serve(provider: str) -> AsyncIterator[str]:
-    """Run a simulator with its default behaviour; yield the base URL for a provider's client."""
+    """Run a simulator with the default behaviour, and yield the base URL for a provider's client."""
     async with Simulator(Behaviour()) as simulator:
         yield simulator.base_url(provider)

@@ -1,4 +1,4 @@
-"""Answers requests: route, outage, key, money, form, limits, chance, script, in this order. It owns no socket."""
+"""Answers requests: checks route, outage, key, credit, form and limits, in this order, then draws and sends an answer."""
 
 import asyncio
 import time
@@ -29,35 +29,35 @@ _DIALECTS: Mapping[str, Dialect] = {_OPENAI.path: _OPENAI, _ANTHROPIC.path: _ANT
 
 
 class Service:
-    """All answers of one simulator, and the counts."""
+    """Answers the requests of one simulator, and counts them."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self._behaviour = behaviour
         self._chance = Chance(behaviour)
         self._counters = Counters()
         self._limits = Limits(rpm=behaviour.rpm, tpm=behaviour.tpm, max_in_flight=behaviour.max_in_flight, fill=behaviour.fill)
-        # Status of every request at present; None is no outage.
+        # Status with which every request is refused; None if there is no outage.
         self.outage: int | None = None
 
     def stats(self) -> Stats:
-        """The counts so far."""
+        """Return the counts so far."""
         return self._counters.stats(self._limits.flight)
 
     def limit(self, changes: Mapping[str, int | None]) -> None:
-        """Change the limits that are named; nonsense is a UsageError and changes nothing."""
+        """Change the given limits. Raises UsageError, and changes nothing, if a value is invalid."""
         self._behaviour = msgspec.structs.replace(self._behaviour, **changes)
         self._limits.change(rpm=self._behaviour.rpm, tpm=self._behaviour.tpm, max_in_flight=self._behaviour.max_in_flight)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Answer one request, whatever it asks for."""
+        """Answer one request to any path."""
         dialect = _DIALECTS.get(request.path)
         if dialect is not None and request.method == "POST":
-            return await self._exchange(request, dialect)
+            return await self._complete(request, dialect)
         if request.method == "GET" and request.path == "/stats":
             return _json(msgspec.json.encode(self.stats()))
-        return self._aside(request, dialect or _guess(request))
+        return self._answer_other(request, dialect or _guess_dialect(request))
 
-    def _aside(self, request: web.Request, dialect: Dialect) -> web.Response:
+    def _answer_other(self, request: web.Request, dialect: Dialect) -> web.Response:
         request_id = _request_id()
         try:
             _check_route(request)
@@ -66,14 +66,14 @@ class Service:
             return self._refuse(dialect, refusal, request_id)
         return _json(dialect.models(MODEL), headers={dialect.request_id_header: request_id})
 
-    async def _exchange(self, request: web.Request, dialect: Dialect) -> web.StreamResponse:
+    async def _complete(self, request: web.Request, dialect: Dialect) -> web.StreamResponse:
         self._counters.requests += 1
         request_id = _request_id()
         try:
             body = await _body(request)
             self._check_outage()
             self._check_key(request)
-            self._check_money(dialect)
+            self._check_credit(dialect)
             ask = dialect.read(body, request.headers)
             input_tokens = max(1, len(body) // _BYTES_PER_TOKEN)
             self._limits.admit(input_tokens)
@@ -87,17 +87,17 @@ class Service:
                 self._counters.faults[draw.fault] += 1
                 if draw.fault in STATUSES:
                     return self._refuse(dialect, _refusal(draw.fault), request_id)
-            said = echo(body) if self._behaviour.echo else None
-            whole = answer(ask, draw, input_tokens=input_tokens, created=int(time.time()), said=said)
+            echoed = echo(body) if self._behaviour.echo else None
+            whole = answer(ask, draw, input_tokens=input_tokens, created=int(time.time()), echoed=echoed)
             self._limits.spend(len(whole.chunks))
             self._counters.output_tokens += len(whole.chunks)
-            played = script(dialect, ask, draw, whole, request_id)
+            prepared = script(dialect, ask, draw, whole, request_id)
             if draw.wait_s > 0:
                 await asyncio.sleep(draw.wait_s)
             headers = {"cache-control": "no-cache", **self._headers(dialect, request_id)}
-            response = web.StreamResponse(headers={"content-type": played.content_type, **headers})
-            ended = await play(request, response, played, self._behaviour.chunk_s)
-            self._counters.completions += ended and (draw.fault is None or draw.fault in HARMLESS)
+            response = web.StreamResponse(headers={"content-type": prepared.content_type, **headers})
+            complete = await play(request, response, prepared, self._behaviour.chunk_s)
+            self._counters.completions += complete and (draw.fault is None or draw.fault in HARMLESS)
             return response
         finally:
             self._limits.leave()
@@ -106,9 +106,9 @@ class Service:
         if self.outage is not None:
             raise Refusal(self.outage, cause="outage")
 
-    def _check_money(self, dialect: Dialect) -> None:
+    def _check_credit(self, dialect: Dialect) -> None:
         if self._behaviour.broke:
-            raise dialect.broke()
+            raise dialect.out_of_credit()
 
     def _check_key(self, request: web.Request) -> None:
         key = self._behaviour.key
@@ -133,13 +133,13 @@ class Service:
 
 def _check_route(request: web.Request) -> None:
     if (request.method, request.path) != ("GET", "/v1/models"):
-        raise Refusal(404, f"There is nothing here; the simulator answers POST {' and POST '.join(_DIALECTS)}.")
+        raise Refusal(404, f"There is nothing at this path; the simulator answers POST {' and POST '.join(_DIALECTS)}.")
 
 
-def _guess(request: web.Request) -> Dialect:
-    """The dialect of somebody who asks for a path that belongs to neither, by the headers only one of them has."""
-    named = "anthropic-version" in request.headers or "x-api-key" in request.headers
-    return _ANTHROPIC if named else _OPENAI
+def _guess_dialect(request: web.Request) -> Dialect:
+    """Return the likely dialect of a request whose path belongs to neither: only Anthropic's clients send these headers."""
+    is_anthropic = "anthropic-version" in request.headers or "x-api-key" in request.headers
+    return _ANTHROPIC if is_anthropic else _OPENAI
 
 
 def _refusal(fault: str) -> Refusal:

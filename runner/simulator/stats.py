@@ -1,4 +1,4 @@
-"""What a simulator has counted so far. Only counts: nothing of any request or answer is kept."""
+"""The counts of a simulator. Nothing of the content of a request or answer is kept."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import TypedDict
 
 
 class Flight:
-    """Counts answers as they begin and end. The clock is an argument."""
+    """Counts the answers in flight, and the time they take. The clock is an argument."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -17,16 +17,16 @@ class Flight:
 
     @property
     def sum_s(self) -> float:
-        """Seconds that all answers together were under way; it grows over an interval by the mean number times the length."""
+        """Seconds in flight of all answers together. Over an interval it grows by the mean number times the length."""
         return self._sum_s + self.now * (self._clock() - self._changed)
 
     def begin(self) -> None:
-        """One more is under way."""
+        """Count one more answer in flight."""
         self._change(1)
         self.most = max(self.most, self.now)
 
     def end(self) -> None:
-        """One less is under way."""
+        """Count one answer less in flight."""
         self._change(-1)
 
     def _change(self, by: int) -> None:
@@ -38,15 +38,15 @@ class Flight:
 class Stats(TypedDict):
     """Counts since the simulator started.
 
-    requests: all that reached one of the two dialects.
-    completions: streams and plain answers sent to their proper end, those of a harmless fault included.
-    refused: for any cause; a refusal that is itself a fault counts under faults only.
-    refused_for: the same by cause, those that happened: key, money, form, limit, outage.
-    faults: by name, those that happened.
-    max_in_flight: the most answers under way at the same time.
-    in_flight_s: seconds that all answers together have been under way.
-    input_tokens: of all requests admitted.
-    output_tokens: of all answers begun, as they count against the limit, however far they got.
+    requests: requests that reached one of the two dialects.
+    completions: streams and plain answers that were sent completely, including those with a harmless fault.
+    refused: requests refused for any cause; a refusal that is itself a fault counts under faults only.
+    refused_for: the same by cause, without zeros: key, money, form, limit, outage.
+    faults: injected faults by name, without zeros.
+    max_in_flight: largest number of answers in flight at the same time.
+    in_flight_s: seconds in flight of all answers together.
+    input_tokens: of all admitted requests.
+    output_tokens: of all answers that were begun, whole answers even if they were cut; this is what counts against the limit.
     """
 
     requests: int
@@ -72,7 +72,7 @@ class Counters:
         self.output_tokens = 0
 
     def stats(self, flight: Flight) -> Stats:
-        """The counts as a value of their own."""
+        """Return a snapshot of the counts."""
         return Stats(
             requests=self.requests,
             completions=self.completions,

@@ -1,7 +1,6 @@
-"""Synthetic answers: sentences of everyday words, plainly marked, with non-ASCII, quotes and new lines now and then.
+"""Synthetic answers: sentences of everyday words, marked as simulated, with some non-ASCII characters, quotes and line breaks.
 
-One chunk of text is one byte of noise. Chunks are bytes as they stand inside a JSON string, so nothing is escaped
-while an answer is sent.
+Each byte of noise gives one chunk of text. Chunks are already escaped for a JSON string, so that sending them needs no escaping.
 """
 
 import re
@@ -26,7 +25,7 @@ together tower trade true turn twelve under until usual valley value various vil
 wheel where while white whole wide wind window winter without wonder wood word work write yellow yesterday
 young zero
 """
-# At most 256, so that a byte reaches every one.
+# At most 256, so that a byte can select any of them.
 _WORDS = (*_PLAIN.split(), "東京", "λ", "50 €", "😀", "“so”")
 
 
@@ -46,7 +45,7 @@ _END = tuple(_escaped(f" {word.rstrip(',')}.") for word in _WORDS)
 
 
 def compose(noise: bytes, *, finished: bool) -> list[bytes]:
-    """Chunks of an answer, one per byte of noise; an unfinished one may stop in the middle of a sentence."""
+    """Return the chunks of an answer, one per byte of noise. An unfinished answer may stop in the middle of a sentence."""
     chunks = [_FIRST] if noise else []
     left = 0
     for byte in noise[1:]:
@@ -64,7 +63,7 @@ def compose(noise: bytes, *, finished: bool) -> list[bytes]:
     return chunks
 
 
-# Nothing is lost: joined, the pieces are the text again.
+# Splits a text into words without loss: joined, the pieces are the text again.
 _PIECE = re.compile(r"\s*\S+|\s+")
 
 
@@ -81,11 +80,11 @@ class _Body(msgspec.Struct):
 
 
 def echo(body: bytes) -> list[bytes]:
-    """Text of the last message, a chunk per word, escaped as inside a JSON string; nothing where it has no text."""
+    """Return the text of the last message, one chunk per word, escaped for a JSON string; empty if the message has no text."""
     try:
         content = msgspec.json.decode(body, type=_Body).messages[-1].content
     except msgspec.ValidationError:
-        # A form of content that the dialects let pass and that holds no text for us.
+        # The dialects accept this form of content, but it contains no text to echo.
         return []
     text = content if isinstance(content, str) else "".join(part.text for part in content or ())
     return [msgspec.json.encode(piece)[1:-1] for piece in _PIECE.findall(text)]

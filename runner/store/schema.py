@@ -1,6 +1,7 @@
 """The tables, their naming convention, the views for people, and how a new store gets them; nothing else.
 
-An older store gets the same by the migrations, and a test holds the two equal. ``docs/store.md`` explains the columns to people.
+An older store gets the same by the migrations, and a test holds the two equal.
+``docs/reference/store.md`` explains the columns.
 """
 
 import sqlalchemy as sa

@@ -1,4 +1,4 @@
-"""Every recording gives its completion, however it is cut; none is complete before its finish reason."""
+"""Every recording decodes to its completion, however it is cut into chunks; none is complete before its finish reason."""
 
 from contextlib import suppress
 from pathlib import Path

@@ -66,9 +66,9 @@ def test_a_change_that_fails_leaves_the_answer_that_was_paid_for(desk: Desk) -> 
     desk.asked.refused = {"other 5": whole("400 Bad Request", {"error": {"message": "too odd", "type": "invalid_request_error"}})}
     for sent in (1, 2):
         said = desk.run("--accept-changes", code=1)
-        failed = "1 row that had changed failed when sent again and kept the earlier answer: runner status 1 counts the causes"
+        failed = "1 changed row failed when sent again; its old answer is kept; `runner status 1` counts the causes"
         assert failed in said
-        assert "1 row changed since; the answers are kept, `--accept-changes` sends such rows again" in said
+        assert "1 finished row has changed since; its old result is kept, and --accept-changes sends it again" in said
         assert "run 1 finished" in said
         assert desk.asked["other 5"] == sent
         assert (desk.answers()["row-2"], desk.answers()["row-5"]) == ("echo other 2", "echo prompt 5")
@@ -77,11 +77,11 @@ def test_a_change_that_fails_leaves_the_answer_that_was_paid_for(desk: Desk) -> 
         assert (books.attempts, sum(books.failed_attempts.values()), books.deciding) == (13 + sent, sent, {})
         assert rows(desk.store, "SELECT attempts FROM items WHERE key = 'row-5'") == [(1 + sent,)]
     # a later session asks about it again, and sends nothing by itself
-    assert "rows changed since their answers came: 1; they keep their answers" in desk.run()
+    assert "1 finished row has changed since; its old result is kept" in desk.run()
     assert len(desk.exported()) == 12
     assert desk.asked["other 5"] == 2
     desk.asked.refused = {}
-    assert "kept the earlier answer" not in desk.run("--accept-changes")
+    assert "failed when sent again" not in desk.run("--accept-changes")
     assert desk.answers()["row-5"] == "echo other 5"
     assert "nothing is sent" in desk.run()
 
@@ -98,7 +98,7 @@ def test_a_failed_row_that_has_changed_has_no_answer_to_keep(tmp_path: Path) -> 
         lines[3]["prompt"] = "other 3"
         desk.write(lines)
         said = desk.run("--accept-changes", code=1)
-        assert "kept the earlier answer" not in said
+        assert "failed when sent again" not in said
         assert "1 row failed" in said
         assert api.status(db=desk.store)[0].failed == 1
 

@@ -45,7 +45,7 @@ def test_check_and_show_config_need_no_model(folder: Path) -> None:
     checked = run("check", "prompts.jsonl", cwd=folder, env={"OPENAI_API_KEY": "sk-canary-123456"})
     assert checked.code == 2
     assert "10 rows" in checked.out
-    assert "no model is named" in checked.out
+    assert "no model is set" in checked.out
     assert run("run", "prompts.jsonl", "--show-config", cwd=folder).code == 0
 
 

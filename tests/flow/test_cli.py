@@ -94,7 +94,7 @@ def test_what_is_finished_is_not_sent_again(folder: Path, server: Simulated) -> 
     write_prompts(folder / "prompts.jsonl", range(14))
     ended = run(*at(server), cwd=folder)
     assert ended.code == 0
-    assert "4 done, 0 failed, 10 skipped" in ended.out
+    assert "4 done, 0 failed, 10 already done of 14 rows" in ended.out
     assert server.sent() == before + 14
 
 
@@ -103,8 +103,7 @@ def test_other_settings_are_another_run_and_it_is_said(folder: Path, server: Sim
     before = server.sent()
     ended = run(*at(server, "--temperature", "0.5"), cwd=folder)
     assert ended.code == 0
-    assert "run of its own" in ended.out
-    assert "temperature: unset -> 0.5" in ended.out
+    assert "temperature (unset -> 0.5) changed since run 1, so this starts a new run; all rows are sent again" in ended.out
     assert server.sent() == before + 10
     assert settled(folder, 2) == settled(folder, 1)
     # what changes no answer changes no run
@@ -512,4 +511,4 @@ def test_a_server_that_is_not_there_ends_the_run(unreached: Started) -> None:
     assert_clean(ended)
     assert ended.code == 3, ended
     assert "127.0.0.1" in ended.err
-    assert "Check that the server runs" in ended.err
+    assert "Check that the server is running" in ended.err

@@ -61,8 +61,9 @@ def test_x13_rows_that_come_go_and_move_buy_nothing_unchanged(desk: Desk, edit: 
     done = {f"prompt {one}" for one in range(8)}
     assert desk.asked == Counter(there | done)
     gone = len(done - there)
-    assert (f"{gone} row{'s' * (gone != 1)} of this run no longer in the file; their results are kept" in said) == (gone > 0)
-    assert "changed since their" not in said
+    words = "1 row is no longer in the file; its result" if gone == 1 else f"{gone} rows are no longer in the file; their results"
+    assert (words in said) == ("no longer in the file" in said) == (gone > 0)
+    assert "changed since;" not in said
     # the export follows the file, and what is gone is still there
     texts = [text for text in desk.exported() if text.removeprefix("echo ") in there]
     assert texts == [f"echo {line['prompt']}" for line in changed]
@@ -81,17 +82,17 @@ def test_x13_changed_rows_keep_their_answers_until_that_is_asked_for(desk: Desk)
     for _ in range(2):
         # said each time, also when there is nothing else to do
         said = desk.run()
-        assert "rows changed since their answers came: 2; they keep their answers, and --accept-changes sends them again" in said
-        assert "2 rows changed since; the answers are kept" in said
+        sentence = "2 finished rows have changed since; their old results are kept, and --accept-changes sends them again"
+        assert said.count(sentence) == 2
     # the third of them had not been answered yet
     assert desk.asked == Counter([f"prompt {one}" for one in range(ROWS) if one != 10] + ["other 10"])
     assert desk.answers()["row-2"] == "echo prompt 2"
     said = desk.run("--accept-changes")
-    assert "rows changed since their answers came: 2; they are sent again" in said
-    assert "10 settled before" in said
+    assert "2 finished rows have changed since; --accept-changes sends them again" in said
+    assert "12 rows, 2 left" in said
     assert desk.asked == Counter([f"prompt {one}" for one in range(ROWS) if one != 10] + ["other 10", "other 2", "other 5"])
     assert desk.answers() == {f"row-{one}": f"echo {'other' if one in (2, 5, 10) else 'prompt'} {one}" for one in range(ROWS)}
-    assert "changed since their" not in desk.run("--accept-changes")
+    assert "changed since;" not in desk.run("--accept-changes")
     assert "nothing is sent" in desk.run()
     assert desk.asked.total() == ROWS + 2 == count(desk.store, "attempts")
 
@@ -102,7 +103,7 @@ def test_x13_resume_accepts_changes_too(desk: Desk) -> None:
     desk.run()
     lines[7]["prompt"] = "other 7"
     desk.write(lines)
-    assert "1 row changed since" in desk.run(command=("resume", "1"))
+    assert "1 finished row has changed since; its old result is kept" in desk.run(command=("resume", "1"))
     assert desk.asked.total() == ROWS
     desk.run("--accept-changes", command=("resume", "1"))
     assert desk.asked["other 7"] == 1
@@ -117,7 +118,7 @@ def test_x13_a_changed_row_without_an_id_is_a_new_row(desk: Desk) -> None:
     lines[3]["prompt"] = "other 3"
     desk.write(lines)
     said = desk.run()
-    assert "1 row of this run no longer in the file; their results are kept" in said
+    assert "1 row is no longer in the file; its result is kept" in said
     assert desk.asked == Counter([f"prompt {one}" for one in range(ROWS)] + ["other 3"])
 
 
@@ -126,7 +127,7 @@ def test_x13_changed_fields_of_ones_own_buy_nothing(desk: Desk) -> None:
     desk.write(lines)
     desk.run()
     desk.write([{**line, "topic": "another"} for line in lines])
-    assert "changed since their" not in desk.run()
+    assert "changed since;" not in desk.run()
     assert desk.asked.total() == ROWS
 
 
@@ -167,14 +168,14 @@ def test_a_limit_leaves_a_finished_run_finished(desk: Desk) -> None:
     lines[2]["prompt"], lines[7]["prompt"] = "other 2", "other 7"
     desk.write(lines)
     said = desk.run("--limit", "4", code=1)
-    assert "run 1 finished: 0 done, 0 failed, 13 skipped (settled before) of 13 rows" in said
+    assert "run 1 finished: 0 done, 0 failed, 13 already done or failed of 13 rows" in said
     assert finished(desk)
     said = desk.run("--limit", "4", "--accept-changes", code=1)
-    assert "run 1 finished: 1 done, 0 failed, 12 skipped (settled before) of 13 rows" in said
+    assert "run 1 finished: 1 done, 0 failed, 12 already done or failed of 13 rows" in said
     assert finished(desk)
     assert desk.asked.total() == ROWS + 1
     # what is behind the limit was not forgotten
-    assert "rows changed since their answers came: 1; they keep their answers" in desk.run(code=1)
+    assert "1 finished row has changed since; its old result is kept, and --accept-changes sends it again" in desk.run(code=1)
     desk.run("--accept-changes", code=1)
     assert desk.answers()["row-7"] == "echo other 7"
 
@@ -225,7 +226,10 @@ def test_a_file_that_changes_while_it_is_read_is_told_with_what_to_do(desk: Desk
     desk.server.answers = cutting
     said = desk.run("--concurrency", "1", code=1)
     assert "run 1 not finished" in said
-    assert "the prompt file changed while it was read, so not all of its rows were seen: go on when nobody writes into it" in said
+    sentence = (
+        "the prompt file changed while it was read, so some rows were not seen; run it again when nothing writes to the file"
+    )
+    assert sentence in said
     assert "next: runner resume 1   (or the same command again)" in said
     assert "stopped       the prompt file changed while it was read" in desk.run(command=("status", "1"))
     # and so it goes on
@@ -242,7 +246,7 @@ def test_changes_behind_a_limit_are_told_before_the_next_session_sends_anything(
     desk.run()
     lines[7]["prompt"] = "other 7"
     desk.write([*lines, {"prompt": "new"}])
-    assert "changed since their" not in desk.run("--limit", "4")
+    assert "changed since;" not in desk.run("--limit", "4")
     said = desk.run()
-    assert "rows changed since their answers came: 1; they keep their answers" in said
-    assert "13 rows, 12 settled before" in said
+    assert "1 finished row has changed since; its old result is kept, and --accept-changes sends it again" in said
+    assert "13 rows, 1 left" in said

@@ -66,7 +66,7 @@ def test_one_signal_lets_what_is_in_flight_finish(tmp_path: Path, kind: signal.S
         assert server.sent() == kept == count(store, "attempts")
         again = run("resume", "1", cwd=tmp_path) if kind == signal.SIGTERM else run(*command(server), cwd=tmp_path)
         assert again.code == 0, again
-        assert f"{kept} skipped" in again.out
+        assert f"{kept} already done" in again.out
         assert server.sent() == 36
     assert_each_row_once(store, 36)
 
@@ -89,7 +89,10 @@ def test_a_second_signal_gives_up_what_is_in_flight(tmp_path: Path, kind: signal
             process.until(all_stalled(server, store), "eight stalled answers")
             kept = count(store)
             process.signal(kind)
-            process.until(lambda: f"{CONCURRENCY} in flight may finish" in process.out, "the word about the grace time")
+            process.until(
+                lambda: f"waiting up to 30 s for {CONCURRENCY} open requests; Ctrl-C to drop them" in process.out,
+                "the word about the grace time",
+            )
             process.signal(kind)
             # a hang here would be the grace time of 30 s
             ended = process.ended(25)
@@ -100,7 +103,7 @@ def test_a_second_signal_gives_up_what_is_in_flight(tmp_path: Path, kind: signal
         assert rows(store, "SELECT DISTINCT status FROM items") == [("done",)]
         assert count(store, "attempts", "error_code = 'cancelled'") == CONCURRENCY
         assert count(store, "attempts") == server.sent()
-        assert "cancelled 8" in run("status", cwd=tmp_path).out
+        assert "8 cancelled attempts: " in run("status", cwd=tmp_path).out
 
 
 def test_a_signal_ends_the_wait_for_a_retry(tmp_path: Path) -> None:
@@ -266,7 +269,7 @@ def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
             terminal.press(b"\x03")
             until(lambda: terminal.said() and not process.alive, "the end")
             assert process.ended().code == 130
-            assert "stopping: stopped by Ctrl-C" in terminal.said()
+            assert "stopped by Ctrl-C; waiting up to 30 s for " in terminal.said()
             assert "runner resume 1" in terminal.said()
         assert server.sent() == count(store)
 

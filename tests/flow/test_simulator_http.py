@@ -571,15 +571,15 @@ async def test_an_outage_has_a_known_status() -> None:
 
 
 @BOTH
-async def test_a_closed_door_cuts_refuses_and_opens_again_at_the_same_port(path: str) -> None:
+async def test_a_closed_port_cuts_refuses_and_opens_again_at_the_same_port(path: str) -> None:
     async with quick(faults={"stall": 1.0}) as server:
         port = server.port
         cut, cut_writer = await raw(server, path, body())
         await cut.readuntil(b"[simulated answer]")
         idle, idle_writer = await asyncio.open_connection("127.0.0.1", port)
-        await server.close_door()
+        await server.close_port()
         with pytest.raises(RuntimeError):
-            await server.close_door()
+            await server.close_port()
         assert not (await cut.read()).endswith(b"0\r\n\r\n")
         for _ in range(3):
             with pytest.raises(ConnectionRefusedError):
@@ -587,9 +587,9 @@ async def test_a_closed_door_cuts_refuses_and_opens_again_at_the_same_port(path:
         # Connected before, and no request yet: it gets no answer either.
         idle_writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         assert await idle.read() == b""
-        await server.open_door()
+        await server.open_port()
         with pytest.raises(RuntimeError):
-            await server.open_door()
+            await server.open_port()
         assert server.port == port
         reader, writer = await raw(server, path, body())
         await reader.readuntil(b"[simulated answer]")
@@ -598,16 +598,16 @@ async def test_a_closed_door_cuts_refuses_and_opens_again_at_the_same_port(path:
         assert server.stats()["requests"] == 2
 
 
-async def test_leaving_with_a_closed_door_leaves_nothing_behind() -> None:
+async def test_leaving_with_a_closed_port_leaves_nothing_behind() -> None:
     before = asyncio.all_tasks()
     async with quick() as server:
-        await server.close_door()
+        await server.close_port()
     assert asyncio.all_tasks() == before
     # Its port is free.
     async with Simulator(Behaviour(), port=server.port):
         pass
     with pytest.raises(RuntimeError):
-        await server.open_door()
+        await server.open_port()
 
 
 @BOTH

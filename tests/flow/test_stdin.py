@@ -56,7 +56,7 @@ def test_resume_needs_nothing_piped_in(tmp_path: Path) -> None:
 def test_other_prompts_are_another_run_and_take_no_place(tmp_path: Path) -> None:
     command(tmp_path, "run", "-", *JOB, "--limit", "2", given=ROWS.encode())
     said = command(tmp_path, "run", "-", *JOB[:-1], given=b'{"prompt":"other"}\n')
-    assert "standard input is other than that of run 1, so this is a run of its own and all rows are sent" in said.stdout
+    assert "standard input differs from that of run 1, so this starts a new run and all rows are sent" in said.stdout
     assert len(kept(tmp_path)) == 2
     with StoreReader(tmp_path / "runner.db") as reader:
         assert [(run.done, run.rows) for run in reader.runs()] == [(2, 5), (1, 1)]
@@ -88,7 +88,7 @@ def test_show_config_reads_nothing(tmp_path: Path) -> None:
 def test_refused_in_one_sentence(tmp_path: Path) -> None:
     away = command(tmp_path, "run", "-", *JOB, "--db", "away/runner.db", given=ROWS.encode())
     assert away.returncode == 2
-    assert away.stderr.startswith("runner: standard input cannot be kept in ")
+    assert away.stderr.startswith("runner: standard input cannot be saved in ")
     closed = subprocess.run(
         ["sh", "-c", 'exec "$0" -m runner run - --provider simulator <&-', sys.executable],
         cwd=tmp_path,
@@ -115,7 +115,7 @@ def test_a_packed_file_has_the_job_file_of_the_bare_one_and_its_format(tmp_path:
     assert command(tmp_path, "run", "p.jsonl.gz", "-q").returncode == 0
     (tmp_path / "table.csv.gz").write_bytes(gzip.compress(b"id,prompt\n"))
     refused = command(tmp_path, "run", "table.csv.gz", *JOB)
-    assert (refused.returncode, ".csv files cannot be read yet" in refused.stderr) == (2, True)
+    assert (refused.returncode, ".csv files cannot be read (known: " in refused.stderr) == (2, True)
 
 
 def test_what_is_refused_leaves_nothing_and_is_called_standard_input(tmp_path: Path) -> None:
@@ -123,14 +123,14 @@ def test_what_is_refused_leaves_nothing_and_is_called_standard_input(tmp_path: P
     hosted = ("--model", "m", "--base-url", "https://api.openai.com/v1")
     refusals = [
         (hosted, ROWS.encode(), "OPENAI_API_KEY is not set"),
-        (JOB, doubled.encode(), "standard input: 5 ids stand more than once"),
+        (JOB, doubled.encode(), "standard input: 5 duplicate ids: "),
         (JOB, packed, "standard input is cut off or damaged"),
         (
             JOB,
             ROWS.encode("utf-16"),
             "standard input is UTF-16 text, not UTF-8: convert it first, e.g. with iconv -f",
         ),
-        ((*JOB, "--strict"), b"{oops\n", "standard input: 1 broken rows"),
+        ((*JOB, "--strict"), b"{oops\n", "standard input: 1 broken row, and --strict was given: line 1: "),
     ]
     for options, given, why in refusals:
         refused = command(tmp_path, "run", "-", *options, given=given)
@@ -239,7 +239,7 @@ def test_a_pipe_that_is_refused_is_called_by_its_name(tmp_path: Path) -> None:
     script = "(echo '{oops' > pipe &) ; exec \"$0\" -m runner run pipe --provider simulator --strict"
     refused = subprocess.run(["bash", "-c", script, sys.executable], cwd=tmp_path, capture_output=True, timeout=60, check=False)
     assert refused.returncode == 2
-    assert f"runner: {tmp_path / 'pipe'}: 1 broken rows" in refused.stderr.decode()
+    assert f"runner: {tmp_path / 'pipe'}: 1 broken row, and --strict was given: line 1: " in refused.stderr.decode()
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 

@@ -1,16 +1,16 @@
-"""What a session told whoever watched it, up to its last whole line: rows and counts that must then be in the store."""
+"""What a session showed before it was killed, up to its last whole line: rows and counts that must then be in the store."""
 
 import json
 import re
 from typing import Any, NamedTuple
 
 _LINE = re.compile(r"([\d,]+) of [\d,]+: ")
-_HEADLINE = re.compile(r"run \d+: .*, ([\d,]+) settled before$")
-_SUMMARY = re.compile(r"run \d+ (?:not )?finished: ([\d,]+) done, ([\d,]+) failed, ([\d,]+) skipped")
+_HEADLINE = re.compile(r"run \d+: .*, ([\d,]+) rows?, ([\d,]+) left$")
+_SUMMARY = re.compile(r"run \d+ (?:not )?finished: ([\d,]+) done, ([\d,]+) failed, ([\d,]+) already done")
 
 
 class Shown(NamedTuple):
-    """Rows that were named as done, the highest count of settled rows, and how many lines told one."""
+    """The rows that were named as done, the highest count of finished rows, and how many lines held such a count."""
 
     keys: frozenset[str]
     settled: int
@@ -21,7 +21,7 @@ NOTHING = Shown(frozenset(), 0, 0)
 
 
 def shown(out: str, err: str) -> Shown:
-    """Read what a process printed, with ``--json`` or without."""
+    """Return what a process has shown, with ``--json`` or without."""
     keys: set[str] = set()
     counts: list[int] = []
     for line in [*_whole_lines(out), *_whole_lines(err)]:
@@ -30,8 +30,11 @@ def shown(out: str, err: str) -> Shown:
             if event["event"] == "item" and event["status"] == "done":
                 keys.add(event["id"])
             counts += _counted(event)
-        elif match := _LINE.match(line) or _HEADLINE.match(line) or _SUMMARY.match(line):
-            counts.append(sum(int(group.replace(",", "")) for group in match.groups()))
+        elif match := _HEADLINE.match(line):
+            rows, left = _numbers(match)
+            counts.append(rows - left)
+        elif match := _LINE.match(line) or _SUMMARY.match(line):
+            counts.append(sum(_numbers(match)))
     return Shown(frozenset(keys), max(counts, default=0), len(counts))
 
 
@@ -46,6 +49,10 @@ def _counted(event: dict[str, Any]) -> list[int]:
     return []
 
 
+def _numbers(match: re.Match[str]) -> list[int]:
+    return [int(group.replace(",", "")) for group in match.groups()]
+
+
 def _whole_lines(text: str) -> list[str]:
-    """Give the lines that were written to their end."""
+    """Return the lines that were written to their end."""
     return text.split("\n")[:-1]

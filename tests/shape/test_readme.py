@@ -34,10 +34,11 @@ def exit_codes() -> set[int]:
     for path in (ROOT / "runner" / "cli").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = node.targets if isinstance(node, ast.Assign) else []
-            if any(isinstance(target, ast.Name) and target.id == "code" for target in names):
-                found |= {
-                    one.value for one in ast.walk(node.value) if isinstance(one, ast.Constant) and isinstance(one.value, int)
-                }
+            if isinstance(node, ast.Return) or any(isinstance(name, ast.Name) and name.id == "code" for name in names):
+                # a code alone, or one of two
+                value = node.value
+                codes = [value.body, value.orelse] if isinstance(value, ast.IfExp) else [value]
+                found |= {code.value for code in codes if isinstance(code, ast.Constant) and type(code.value) is int}
     return found
 
 

@@ -1,4 +1,4 @@
-"""The lane: everything that decides when a request may go out. One idea per file."""
+"""The lane: everything that decides when a request may be sent. One idea per file."""
 
 from runner.engine.limits.headers import Kind
 from runner.engine.limits.lane import Lane

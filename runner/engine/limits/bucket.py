@@ -1,4 +1,4 @@
-"""An amount per minute, requests or tokens, with a ledger for what an estimate got wrong."""
+"""A limit per minute, of requests or tokens, that corrects its estimates afterwards."""
 
 import math
 
@@ -6,19 +6,19 @@ import anyio
 from aiolimiter import AsyncLimiter
 
 SLICE = 0.25
-"""Part of the bucket that is taken at once."""
-LOOK_S = 1.0
-"""How long a wait lasts until a look is taken whether the limit is still the same."""
+"""Fraction of the bucket that is taken at once."""
+RECHECK_S = 1.0
+"""Longest wait, in seconds, before checking whether the limit has changed."""
 CREDIT_S = 60.0
-"""Seconds' worth of reservations given back that may be spent at once."""
+"""Unused reservations can be spent at once up to the amount that the limit allows in this many seconds."""
 
 
 class Rate:
-    """A leaky bucket whose burst is about one second's worth. One caller at a time: the lane's gate sees to the order.
+    """A leaky bucket whose burst is about the amount of one second. One caller at a time: the lane's gate keeps the order.
 
-    aiolimiter's own burst is its whole rate (100 a minute would let 199 through in the first one), it refuses amounts above it,
-    and it knows no refund. So the bucket is small, a large amount is taken in slices, and corrections wait in ``debt``, which
-    the next caller pays: below zero it is a credit.
+    aiolimiter's own burst is its whole rate (100 per minute would let 199 through in the first minute), it rejects amounts above
+    the burst, and it has no refunds. So the bucket here is small, a large amount is taken in slices, and corrections are added to
+    ``debt``, which the next caller pays. A negative debt is a credit.
     """
 
     def __init__(self, per_minute: float) -> None:
@@ -27,54 +27,57 @@ class Rate:
         self._limiter = _limiter(per_minute)
 
     def change(self, per_minute: float) -> None:
-        """Let another amount through from now on."""
+        """Replace the limit from now on."""
         if per_minute != self.per_minute:
-            # a limiter's own pace is fixed when it is made; this one begins with at most a second's worth of burst
+            # aiolimiter cannot change the rate of a limiter; a new one starts with a burst of at most one second's amount
             self.per_minute, self._limiter = per_minute, _limiter(per_minute)
 
     def waits(self, amount: float) -> bool:
-        """Tell whether ``amount`` would have to wait."""
+        """Return True if ``amount`` would have to wait."""
         due = self.debt + amount
         return due > 0 and (due > self._limiter.max_rate or not self._limiter.has_capacity(due))
 
     async def take(self, amount: float) -> None:
-        """Let ``amount`` go that need not wait, as ``waits`` has told."""
+        """Take an amount for which ``waits`` has just returned False."""
         self.debt += amount
         if self.debt > 0:
             due, self.debt = self.debt, 0.0
-            # where there is capacity, it returns without giving way to anybody
+            # there is capacity, so this returns without a switch to another task
             await self._limiter.acquire(due)
 
     async def acquire(self, amount: float) -> None:
-        """Wait until ``amount`` and what is owed may go; an amount above the bucket waits for all of itself, alone."""
-        # whole from here on, so that a cancelled caller leaves behind what it has not used
+        """Wait until the bucket has let ``amount`` and the debt through, in slices. ``amount`` may exceed the bucket."""
+        # added in full now, so that a cancelled caller can take back exactly its own amount
         self.debt += amount
         try:
             while self.debt > 0:
                 limiter = self._limiter
-                # a slice as large as the bucket would lose what drips while its timer is late
-                piece = min(self.debt, limiter.max_rate * SLICE)
-                with anyio.move_on_after(LOOK_S) as wait:
-                    await limiter.acquire(piece)
-                # the limit may have changed meanwhile
+                # a slice as large as the bucket would lose the capacity that drains while the timer is late
+                part = min(self.debt, limiter.max_rate * SLICE)
+                with anyio.move_on_after(RECHECK_S) as wait:
+                    await limiter.acquire(part)
+                # on a timeout, take the limiter again: the limit may have changed
                 if not wait.cancelled_caught:
-                    self.debt -= piece
+                    self.debt -= part
         except BaseException:
             self.debt -= amount
             raise
 
     def settle(self, reserved: float, used: float) -> None:
-        """Book the difference between what was set aside and what was used."""
+        """Correct a reservation to the amount that was really used."""
         self.debt = max(self.debt + used - reserved, -self.per_minute * CREDIT_S / 60)
 
     def drain(self, left: float) -> None:
-        """Take over that the server has only ``left`` to give now: never more than a second's worth stays on hand."""
+        """Raise the debt so that no more than ``left``, the rest that the server reports, can be taken at once.
+
+        The debt is raised to at most one second's amount.
+        """
         self.debt = max(self.debt, min(self._limiter.max_rate - left, self._limiter.max_rate))
 
 
 def _limiter(per_minute: float) -> AsyncLimiter:
     burst = max(1.0, per_minute / 60)
-    # what the burst lets through at once is taken from the steady rate, so that no minute holds more than the limit
+    # the steady rate is lowered by the burst, so that no minute lets more than the limit through
     steady = max(per_minute - (burst - 1), per_minute / 2)
     if not math.isfinite(steady) or steady <= 0 or not math.isfinite(60 * burst / steady):
         raise ValueError(f"a rate must be a number above 0, not {per_minute}")

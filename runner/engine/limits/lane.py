@@ -1,4 +1,4 @@
-"""One endpoint, model and key: joins slots, rates, pause and outage into one admission, first come first served."""
+"""One endpoint, model and API key: combines slots, rates, pause and outage into one admission, first come, first served."""
 
 from collections.abc import Iterable
 
@@ -6,8 +6,8 @@ from runner.admission import Failure, Permit, Standing
 from runner.engine.clock import Clock
 from runner.engine.limits.gate import Gate
 from runner.engine.limits.headers import Kind
-from runner.engine.limits.outage import Here, Outage, soft
-from runner.engine.limits.pause import Pause, Refusals
+from runner.engine.limits.outage import Census, Outage, soft
+from runner.engine.limits.pause import Pause, PauseBackoff
 from runner.engine.limits.places import Places
 from runner.engine.limits.rates import Rates
 from runner.engine.limits.slots import Slots
@@ -15,17 +15,18 @@ from runner.engine.limits.waiting import waiting
 from runner.errors import AttemptError
 from runner.model import LaneState, Usage
 
-LOOK_S = 1.0
-"""How long somebody who waits for a point in time sleeps at most: the point may have moved."""
+RECHECK_S = 1.0
+"""Longest sleep, in seconds, before checking whether the end of a pause or the next probe has moved."""
 OPENING_S = 0.005
+"""Interval of checks, in seconds, while slots open by the passing of time."""
 UNREACHED = ("connect", "timeout_connect", "timeout_first_byte")
-"""Errors that tell nothing of how many requests the server had taken, and that fewer at a time may help against."""
+"""Errors that fewer requests at a time may prevent, but that do not show how many the server had accepted."""
 
 
 class Lane:
-    """Admission in this order: pause and outage, slot, requests per minute, tokens per minute.
+    """Admits requests, subject to these in order: pause and outage, slot, requests per minute, tokens per minute.
 
-    given: limits per minute, by kind. places: shared by the lanes of a session.
+    places: shared by all lanes of a session. per_minute: limits of the job, by kind.
     """
 
     def __init__(
@@ -33,33 +34,33 @@ class Lane:
         model: str,
         slots: Slots,
         places: Places,
-        given: dict[Kind, float],
+        per_minute: dict[Kind, float],
         clock: Clock,
     ) -> None:
         self.model = model
         self._slots, self._places = slots, places
         self._clock, self._wall, self._sleep = clock.monotonic, clock.wall, clock.sleep
         self._random = clock.random
-        self._rates = Rates(given, clock.monotonic)
+        self._rates = Rates(per_minute, clock.monotonic)
         self._pause = Pause(clock.monotonic)
         self._outage = Outage(clock.monotonic, clock.random)
-        self._refusals = Refusals(clock.random)
+        self._backoff = PauseBackoff(clock.random)
         self._gate = Gate()
         self._standings: set[Standing] = set()
-        # items at the gate that have not been sent yet
-        self._untried = 0
+        # items that wait for their first permit
+        self._unsent = 0
         self.succeeded_at = float("-inf")
 
     # -- who is in the lane
 
     def enter(self, number: int) -> Standing:
-        """Begin an item's standing. number: its attempts in earlier sessions."""
+        """Return the standing of an item that enters the lane. number: its attempts in earlier sessions."""
         standing = Standing(number=number)
         self._standings.add(standing)
         return standing
 
     def leave(self, standing: Standing) -> None:
-        """End it."""
+        """Remove the standing of an item that leaves the lane."""
         self._standings.discard(standing)
 
     @property
@@ -69,63 +70,66 @@ class Lane:
 
     @property
     def waiting_items(self) -> int:
-        """Items in the lane that have no permit."""
+        """Number of items in the lane without a permit."""
         return max(0, len(self._standings) - self._slots.out)
 
     @property
     def tried_items(self) -> int:
-        """Items that an outage may hold up and that tell nothing more of it."""
+        """Number of items that an outage may delay and whose further attempts would show nothing new about it."""
         if not self._outage.likely:
             return 0
         return sum(standing.ended is not None for standing in self._standings)
 
     @property
     def paused_s(self) -> float:
-        """Seconds that are left of a pause, 0 when there is none."""
+        """Seconds until the pause ends; 0 if there is none."""
         return self._pause.left_s
 
     @property
     def asked_s(self) -> float:
-        """Seconds that are left of a pause which the server has asked for, 0 when there is none."""
+        """Seconds until a pause that the server asked for ends; 0 if there is none."""
         return self._pause.left_s if self._pause.asked else 0.0
 
     @property
     def occupied(self) -> bool:
-        """There are items in it."""
+        """True if the lane has items."""
         return bool(self._standings)
 
     @property
     def blocked(self) -> bool:
-        """Nothing goes out at present, whatever comes back."""
+        """True during a pause or an outage: no request is sent, even if others end."""
         return self._pause.left_s > 0 or self._outage.since is not None
 
     @property
     def out_of_service_s(self) -> float:
-        """How long the present outage lasts already, in seconds; 0 when there is none."""
+        """Seconds since the present outage began; 0 if there is none."""
         return 0.0 if self._outage.since is None else self._clock() - self._outage.since
 
     def excused(self, failure: Failure) -> bool:
-        """Tell whether a failure fell into an outage."""
+        """Return True if a failure fell into an outage."""
         return self._outage.excuses(failure)
 
     def counted(self, standing: Standing) -> int:
-        """Count an item's failures that are its own."""
+        """Return how many failures of an item count against it."""
         return self._outage.counted(standing.failures)
 
     def singled_out(self, standing: Standing, since: float) -> bool:
-        """Tell whether an item's failures since then are its own: others were answered meanwhile, or no other one fails."""
-        others = any(other is not standing and other.failures for other in self._standings)
-        return self.succeeded_at > since or not others
+        """Return True if the failures since ``since`` are specific to this item.
+
+        That is so if other items succeeded in that time, or if no other item is failing.
+        """
+        others_fail = any(other is not standing and other.failures for other in self._standings)
+        return self.succeeded_at > since or not others_fail
 
     # -- admission
 
     async def acquire(self, standing: Standing, size: int, most: int | None) -> Permit:
-        """Wait for a permit; the caller owes ``release``.
+        """Wait for a permit, which the caller must release.
 
-        size: bytes of the request. most: output tokens that the answer may have, None when unknown.
+        size: bytes of the request. most: limit of the answer's output tokens, None if unknown.
         """
         tried = standing.ended is not None
-        self._untried += not tried
+        self._unsent += not tried
         try:
             while True:
                 await self._gate.enter(again=tried)
@@ -133,21 +137,24 @@ class Lane:
                     permit = await self._admitted(size, most, tried=tried)
                 finally:
                     self._gate.leave()
-                # else to the end of the queue
                 if permit is not None:
                     return permit
+                # back to the end of the queue
         finally:
-            self._untried -= not tried
+            self._unsent -= not tried
 
     async def _admitted(self, size: int, most: int | None, *, tried: bool) -> Permit | None:
-        """Wait at the gate; None to let an item go first that tells more of an outage, as it has not been tried yet."""
+        """Wait for a permit at the head of the queue. Return None to let an untried item go first.
+
+        In an outage, the first attempt of an untried item shows more than another attempt of a failed one.
+        """
         while True:
             await self._open()
-            if tried and self._untried and self._outage.likely:
+            if tried and self._unsent and self._outage.likely:
                 return None
             permit = Permit(admitted_at=0.0, size=size, most=most)
             await self._rates.reserve(permit)
-            # the wait may have been long
+            # the wait for the rates may have been long, so check again
             if self._closed() or not self._free:
                 self._rates.unused(permit)
                 continue
@@ -159,16 +166,16 @@ class Lane:
             return permit
 
     async def _open(self) -> None:
-        """Wait until one may go out, but for the rates."""
+        """Wait until a request may be sent, except for the rates."""
         while True:
             probe_s = self._outage.probe_in_s if self._outage.since is not None else None
             if (wait_s := max(self._pause.left_s, probe_s or 0.0)) > 0:
-                await self._sleep(min(wait_s, LOOK_S))
+                await self._sleep(min(wait_s, RECHECK_S))
             elif self._closed() or not self._free:
                 if self._slots.opening and not self._closed():
                     await self._sleep(OPENING_S)
                 else:
-                    await self._places.change(LOOK_S)
+                    await self._places.change(RECHECK_S)
             else:
                 return
 
@@ -181,10 +188,10 @@ class Lane:
             return True
         return self._outage.since is not None and self._outage.probe_in_s != 0.0
 
-    # -- what became of it
+    # -- results of attempts
 
     def release(self, permit: Permit, *, unused: bool = False) -> None:
-        """Give the slot back: when the attempt is on the disk, or was never made (unused)."""
+        """Release a permit: after its attempt has been saved, or because no attempt was made (``unused``)."""
         if unused:
             self._outage.lost(permit)
             self._rates.unused(permit)
@@ -192,7 +199,7 @@ class Lane:
         self._places.give_back()
 
     def heard(self, permit: Permit, status: int, raw: Iterable[tuple[bytes, bytes]]) -> None:
-        """Note that an answer has begun; ``raw`` are its headers."""
+        """Record that an answer has begun. raw: its headers."""
         self._rates.hear(raw, self._wall(), always=status != 200)
         if status == 200:
             self._accept(permit)
@@ -205,16 +212,16 @@ class Lane:
                 self._reopen()
 
     def succeeded(self, permit: Permit, usage: Usage | None) -> None:
-        """Book a completion."""
+        """Record a completion."""
         self.succeeded_at = self._clock()
         self._accept(permit)
-        self._refusals.succeeded()
+        self._backoff.succeeded()
         self._rates.used(permit, usage, complete=True)
         if self._outage.answered(permit, success=True):
             self._reopen()
 
     def failed(self, permit: Permit, error: AttemptError, usage: Usage | None, *, throttled: bool, retried: bool) -> None:
-        """Book a failed attempt. usage: what is known of it. throttled: refused by a rate limit. retried: another may follow."""
+        """Record a failed attempt. throttled: refused by a rate limit. retried: another attempt may follow."""
         if not error.sent:
             self._rates.unused(permit)
         elif throttled:
@@ -224,14 +231,14 @@ class Lane:
         if throttled or not retried:
             if error.verdict == "fail" and error.sent and not throttled:
                 self._accept(permit)
-            # the endpoint is there, whatever it thinks of this request
+            # an error about the request shows that the endpoint works
             if error.sent and self._outage.answered(permit, success=False):
                 self._reopen()
             self._outage.lost(permit)
-        elif self._outage.failed(permit, error.code, self._here(), soft=soft(error), out=self._slots.out):
+        elif self._outage.failed(permit, error.code, self._census(), soft=soft(error), out=self._slots.out):
             self._places.notify()
         if self._outage.since is not None:
-            # nothing is answered, so nothing can be said of the slots
+            # failures during an outage show nothing about the slots
             return
         if error.code == "overloaded":
             self._slots.refuse(permit)
@@ -239,20 +246,20 @@ class Lane:
             self._slots.overload(permit)
 
     def told_nothing(self, permit: Permit) -> None:
-        """Book an attempt that says nothing of the server; what was set aside for it was perhaps used."""
+        """Record an attempt that shows nothing about the server. Its reservation stays, because it may have been used."""
         self._outage.lost(permit)
 
     def throttle(self, permit: Permit, hint_s: float | None, status: int | None) -> None:
-        """Take a rate limit in: fewer slots, and a pause for everybody; without a hint it grows from episode to episode."""
+        """React to a rate limit: reduce the slots, and pause the lane. Without a hint the pause grows from episode to episode."""
         words = str(status or 429)
-        own_s = self._refusals.pause_s(hint_s, first=self._slots.refuse(permit))
+        own_s = self._backoff.pause_s(hint_s, first=self._slots.refuse(permit))
         if hint_s is not None:
             self.pause(hint_s + self._random.uniform(0, min(0.25, hint_s / 4)), words, asked=True)
         self.pause(own_s, words)
 
     def pause(self, seconds: float, reason: str, *, asked: bool = False) -> None:
-        """Let nothing new out for that many seconds. asked: by the server."""
-        if self._pause.extend(seconds, f"{reason}, asked by the server" if asked else reason, asked=asked):
+        """Send no new request for ``seconds``. asked: the server asked for the wait."""
+        if self._pause.extend(seconds, f"{reason}, requested by the server" if asked else reason, asked=asked):
             self._slots.paused(seconds)
 
     def _accept(self, permit: Permit) -> None:
@@ -265,19 +272,19 @@ class Lane:
         self._slots.probing()
         self._places.notify()
 
-    def _here(self) -> Here:
+    def _census(self) -> Census:
         innocent = [standing for standing in self._standings if not self._outage.suspects(standing)]
-        return Here(
+        return Census(
             innocent=len(innocent),
             failing=sum(standing.ended is not None for standing in innocent),
             untried=sum(standing.ended is None for standing in self._standings),
-            unsent=self._untried,
+            unsent=self._unsent,
         )
 
-    # -- what it is doing
+    # -- display
 
     def state(self) -> LaneState:
-        """Tell what it is doing now."""
+        """Return what the lane is doing now."""
         return LaneState(
             model=self.model,
             slots=self._slots.limit,

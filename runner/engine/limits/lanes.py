@@ -1,4 +1,4 @@
-"""The lanes of a session, one for each model that its rows name."""
+"""The lanes of a session, one for each model."""
 
 from msgspec import Struct
 
@@ -11,17 +11,17 @@ from runner.model import LaneState
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """What a job asks of its lanes. per_minute: by name of the option; each lane has them for itself."""
+    """The limits that a job sets. per_minute: by name of the option; they apply to each lane separately."""
 
-    # requests in flight at most, over all lanes
+    # maximum number of requests in flight, over all lanes
     ceiling: int
-    # the slots find their number themselves, below the ceiling
+    # True: each lane finds its number of slots by itself, up to the ceiling
     tuned: bool = True
     per_minute: dict[Kind, float] = {}
 
 
 class Lanes:
-    """Makes a model's lane when a row first asks for that model."""
+    """Creates the lane of a model when the first row for that model comes."""
 
     def __init__(self, limits: Limits, clock: Clock | None = None) -> None:
         self._limits, self._clock = limits, clock or Clock()
@@ -33,8 +33,8 @@ class Lanes:
         lane = self._lanes.get(model)
         if lane is None:
             slots = Slots(self._limits.ceiling, tuned=self._limits.tuned, clock=self._clock.monotonic)
-            given = dict(self._limits.per_minute)
-            lane = self._lanes[model] = Lane(model, slots, self._places, given, self._clock)
+            per_minute = dict(self._limits.per_minute)
+            lane = self._lanes[model] = Lane(model, slots, self._places, per_minute, self._clock)
         return lane
 
     @property
@@ -45,11 +45,15 @@ class Lanes:
 
     @property
     def in_flight(self) -> int:
-        """Requests that are out, or answered and not on the disk yet."""
+        """Requests that are open, or whose attempts have not been saved yet."""
         return self._places.out
 
     def stuck(self) -> int:
-        """Count items that hold a worker to no use: where a lane cannot send them while another has too few, or in an outage."""
+        """Return how many items occupy a worker in vain.
+
+        These are the tried items of lanes that may be in an outage and, while any lane has fewer items than slots, the items for
+        which the other lanes have no slot.
+        """
         tried = sum(lane.tried_items for lane in self._lanes.values())
         if all(lane.waiting_items >= lane.slots for lane in self._lanes.values()):
             return tried
@@ -58,14 +62,14 @@ class Lanes:
 
     @property
     def asked_s(self) -> float:
-        """Seconds that the server has asked to wait before the first lane goes on; 0 while one need not wait."""
+        """Seconds that the server asked to wait until the first lane may continue; 0 if a lane may continue now."""
         return min((lane.asked_s for lane in self._lanes.values() if lane.occupied), default=0.0)
 
     @property
     def succeeded_at(self) -> float:
-        """When the last completion came in any lane, on ``clock``; minus infinity before the first."""
+        """When the last completion came in any lane, by the monotonic clock; minus infinity before the first."""
         return max((lane.succeeded_at for lane in self._lanes.values()), default=float("-inf"))
 
     def states(self) -> tuple[LaneState, ...]:
-        """Tell what each is doing."""
+        """Return what each lane is doing."""
         return tuple(lane.state() for lane in self._lanes.values())

@@ -1,7 +1,7 @@
-"""Tells an outage of the endpoint from trouble of single items: the retry quota, and the probes while it is spent.
+"""Distinguishes an outage of the endpoint from failures of single items: a quota of failures, and probes once it is used up.
 
-The quota follows gRPC's retry throttling (proposal A6: failures take from a bucket, successes put back, an empty one ends the
-retries), but what is ended here is all sending, and one request at a time goes out to see whether the endpoint is back.
+The quota follows gRPC's retry throttling (proposal A6: failures take tokens from a bucket, successes return them, and an empty
+bucket ends the retries). Here an empty bucket ends all sending, and one request at a time probes whether the endpoint is back.
 """
 
 import random
@@ -14,131 +14,140 @@ from runner.admission import Failure, Permit, Standing
 from runner.errors import AttemptError, ProviderError
 
 QUOTA = 20.0
-"""Failures without a success that spend it, or half of what is out where that is more, as failures come sooner than successes;
-each success puts one back."""
+"""Failures that use up the quota. It is half of the open requests if that is more, since failures come sooner than successes.
+
+Each success gives one back."""
 DOUBT_S = 660.0
-"""After this long with nothing but failures, what had begun before counts too, to tell whose trouble it is; and it is the items'
-own where no more than ``FEW`` are left."""
+"""Seconds. In an outage longer than this, answers that had begun before it are evidence against the failing items too.
+
+And if no more than ``FEW`` items are left, they are taken for the cause, not the endpoint."""
 FEW = 4
-"""So few items may have used up their attempts before the quota is spent."""
+"""So few items may use up their attempts before they use up the quota."""
 TRIALS = 2.0
-"""Failures for each failing item that begin an outage where the endpoint had answered before and no item waits to be sent."""
+"""Failures per failing item that begin an outage if the endpoint has answered before and no item waits to be sent."""
 FIRST_PROBE_S = 1.0
 PROBE_FACTOR = 1.5
 LAST_PROBE_S = 15.0
-"""The wait before a probe grows up to this, so that a long outage is left no later than this after its end."""
+"""Longest wait before a probe, in seconds. The end of a long outage is noticed no later than this."""
 SOFT_PROBE_S = 5.0
-"""... and up to this where the requests may have brought the failures about: then other items are to be tried soon."""
+"""Longest wait if the requests may have caused the failures: other items should be tried soon."""
 INNOCENT = 2
-"""So many items that have not failed while others succeeded must be in trouble; one alone may be its own."""
+"""An outage needs at least this many items that have not failed while others succeeded; a single one may itself be the cause."""
 _NEVER = float("-inf")
 
 
-class Past(Struct, frozen=True):
-    """An outage: from, to; soft: the requests may have brought it about."""
+class PastOutage(Struct, frozen=True):
+    """An outage that is over. soft: the requests may have caused it."""
 
     begin: float
     end: float
     soft: bool
 
 
-class Here(Struct, frozen=True, kw_only=True):
-    """Who is in the lane, counted."""
+class Census(Struct, frozen=True, kw_only=True):
+    """Numbers of items in the lane."""
 
-    # items that have not failed while others succeeded, and those of them that have failed
+    # items that have not failed while others succeeded
     innocent: int
+    # those of them that have failed
     failing: int
-    # items of which nothing has come back yet, and those of them that wait to be sent
+    # items without a finished attempt
     untried: int
+    # those of them that wait to be sent
     unsent: int
 
 
 class Outage:
     """One lane's view of its endpoint.
 
-    since: when the present outage began, on ``clock``; None while there is none. reason: the code of its last failure.
+    since: when the present outage began, by ``clock``; None if there is none. reason: the error code of its last failure.
     """
 
     def __init__(self, clock: Callable[[], float], draw: random.Random) -> None:
         self._clock, self._draw = clock, draw
         self.since: float | None = None
         self.reason = ""
-        # failures, less successes
+        # failures minus successes, not below 0
         self._spent = 0
-        # when the last success was accepted, and when the last one was complete, be it one that had begun before an outage
-        self._opened = self._good = self._good_late = _NEVER
-        self._first_failure: float | None = None
-        # failures since a request was accepted that was then answered, and when the first of them was sent
-        self._alone = 0
-        self._alone_from: float | None = None
+        # when the present outage was declared, at or after ``since``
+        self._declared_at = _NEVER
+        # when the answer of the last success began; successes of requests from before an outage do not count during it
+        self._success_at = _NEVER
+        # when the last success was complete, whenever its request was sent
+        self._completed_at = _NEVER
+        # when the request of the first failure since the last success was sent
+        self._failing_since: float | None = None
+        # failures since the beginning of the last answer that became a success, and when the request of the first was sent
+        self._streak = 0
+        self._streak_from: float | None = None
         self._wait_s = FIRST_PROBE_S
         self._probe_at = _NEVER
         self._probe_out = False
-        # the requests may have brought it about
+        # True if the requests may have caused the present outage
         self.soft = False
-        # its last failure came when an answer had begun already, so the beginning of one proves nothing
+        # True if the last failure came after its answer had begun, so that the beginning of an answer proves nothing
         self.late = False
         # outages that are over
-        self._past: deque[Past] = deque(maxlen=64)
+        self._past: deque[PastOutage] = deque(maxlen=64)
 
     @property
     def likely(self) -> bool:
-        """There is one, or this may be the beginning of one: who has been tried already tells little more of it."""
-        return self.since is not None or self._first_failure is not None
+        """True during an outage and at its possible beginning: another attempt of a tried item shows little then."""
+        return self.since is not None or self._failing_since is not None
 
     @property
     def probe_in_s(self) -> float | None:
-        """Seconds until a probe may go out; None while one is out. Ask only during an outage."""
+        """Seconds until a probe may be sent; None while one is open. Valid only during an outage."""
         return None if self._probe_out else max(0.0, self._probe_at - self._clock())
 
     def send_probe(self, permit: Permit) -> None:
-        """Make a permit the probe."""
+        """Mark a permit as the probe."""
         permit.probe = self._probe_out = True
 
     def lost(self, permit: Permit) -> None:
-        """A probe ended without telling anything."""
+        """Record that a probe, if the permit is one, ended without a result."""
         if permit.probe:
             self._probe_out = False
 
     def answered(self, permit: Permit, *, success: bool) -> bool:
-        """Note that the endpoint works: a completion, or a refusal that is about the request. True when an outage is over."""
+        """Record that the endpoint works: a completion, or an error about the request. Return True if this ends an outage."""
         now = self._clock()
-        self._good_late = now if success else self._good_late
+        self._completed_at = now if success else self._completed_at
         if self.since is not None:
             self.lost(permit)
-            # an answer that had begun before says nothing about now
-            if permit.admitted_at < self._opened:
+            # a request that was sent before the outage was declared shows nothing about the present
+            if permit.admitted_at < self._declared_at:
                 return False
-            self._past.append(Past(self.since, now, soft=self.soft))
+            self._past.append(PastOutage(self.since, now, soft=self.soft))
             self._end()
-            self._good = now if success else self._good
+            self._success_at = now if success else self._success_at
             return True
         if success:
-            self._spent, self._first_failure = max(0, self._spent - 1), None
-            # an answer that had begun before says nothing of how a request fares that is sent now
+            self._spent, self._failing_since = max(0, self._spent - 1), None
+            # the time when the answer began counts: its end shows nothing about requests that are sent now
             accepted_at = now if permit.accepted_at is None else permit.accepted_at
-            self._good = max(self._good, accepted_at)
-            if self._alone_from is None or accepted_at >= self._alone_from:
-                self._alone, self._alone_from = 0, None
+            self._success_at = max(self._success_at, accepted_at)
+            if self._streak_from is None or accepted_at >= self._streak_from:
+                self._streak, self._streak_from = 0, None
         return False
 
-    def failed(self, permit: Permit, reason: str, here: Here, *, soft: bool, out: int = 0) -> bool:
-        """Note a failure that may be the endpoint's; True when an outage begins.
+    def failed(self, permit: Permit, reason: str, census: Census, *, soft: bool, out: int = 0) -> bool:
+        """Record a failure that the endpoint may have caused. Return True if this begins an outage.
 
-        here: who is in the lane. soft: the request may have brought it about. out: requests that are out.
+        census: the items in the lane. soft: the request may have caused the failure. out: number of open requests.
         """
         now = self._clock()
         self.late = permit.accepted
         if self.since is None:
             self._spent += 1
-            self._alone += 1
-            self._first_failure = permit.admitted_at if self._first_failure is None else self._first_failure
-            self._alone_from = permit.admitted_at if self._alone_from is None else self._alone_from
-            last = self._last(here, soft=soft)
-            if not (last or self._spent >= max(QUOTA, out / 2)) or not self._believable(here, soft=soft):
+            self._streak += 1
+            self._failing_since = permit.admitted_at if self._failing_since is None else self._failing_since
+            self._streak_from = permit.admitted_at if self._streak_from is None else self._streak_from
+            last_items = self._last_items_fail(census, soft=soft)
+            if not (last_items or self._spent >= max(QUOTA, out / 2)) or not self._plausible(census, soft=soft):
                 return False
-            begin = self._alone_from if last else self._first_failure
-            self.since, self._opened, self.reason, self.soft = max(begin, self._good), now, reason, soft
+            begin = self._streak_from if last_items else self._failing_since
+            self.since, self._declared_at, self.reason, self.soft = max(begin, self._success_at), now, reason, soft
             self._wait_s = FIRST_PROBE_S
             self._probe_at = now + self._draw.uniform(0.5, 1.0) * self._wait_s
             return True
@@ -147,29 +156,29 @@ class Outage:
             self._probe_out = False
             self._wait_s = min(self._wait_s * PROBE_FACTOR, SOFT_PROBE_S if self.soft else LAST_PROBE_S)
             self._probe_at = now + self._draw.uniform(0.8, 1.0) * self._wait_s
-            if (doubted := self._doubted(here)) or not self._believable(here, soft=self.soft):
-                self._past.append(Past(self.since, now, soft=self.soft) if self.soft else Past(now, now, soft=False))
-                # or they would begin the next one
-                self._good = now if doubted else self._good
+            if (doubted := self._doubtful(census)) or not self._plausible(census, soft=self.soft):
+                self._past.append(PastOutage(self.since, now, soft=self.soft) if self.soft else PastOutage(now, now, soft=False))
+                # the failures so far now count against their items, which therefore cannot begin the next outage
+                self._success_at = now if doubted else self._success_at
                 self._end()
         return False
 
-    def _last(self, here: Here, *, soft: bool) -> bool:
-        """Tell whether the last items of a run have failed often enough: they are too few for the whole quota."""
-        ripe = here.failing >= INNOCENT and self._alone >= TRIALS * here.failing
-        return ripe and not soft and here.unsent == 0 and self._good_late > _NEVER
+    def _last_items_fail(self, census: Census, *, soft: bool) -> bool:
+        """Return True if the last items of a run have failed often enough: they are too few to use up the whole quota."""
+        enough = census.failing >= INNOCENT and self._streak >= TRIALS * census.failing
+        return enough and not soft and census.unsent == 0 and self._completed_at > _NEVER
 
-    def _doubted(self, here: Here) -> bool:
-        """Tell whether the last few items have met nothing but failures for so long that it must be them."""
+    def _doubtful(self, census: Census) -> bool:
+        """Return True if the last few items have failed for so long that they must be the cause."""
         long = self.since is not None and self._clock() - self.since > DOUBT_S
-        return long and not self.soft and here.unsent == 0 and here.innocent <= FEW and self._good_late > _NEVER
+        return long and not self.soft and census.unsent == 0 and census.innocent <= FEW and self._completed_at > _NEVER
 
-    def _believable(self, here: Here, *, soft: bool) -> bool:
-        """Tell whether it can be the endpoint: items are there that could show the opposite."""
-        return here.untried > 0 if soft else here.innocent >= INNOCENT
+    def _plausible(self, census: Census, *, soft: bool) -> bool:
+        """Return True if the endpoint may be the cause: there are enough items that could prove the opposite."""
+        return census.untried > 0 if soft else census.innocent >= INNOCENT
 
     def counted(self, failures: Sequence[Failure]) -> int:
-        """Count the failures that are an item's own: none of an outage, one of each that the requests may have brought about."""
+        """Return how many failures count against an item: none of an outage, but one of each soft outage."""
         own, soft = 0, set()
         for failure in failures:
             past = self._outage_of(failure)
@@ -180,27 +189,27 @@ class Outage:
         return own + len(soft)
 
     def excuses(self, failure: Failure) -> bool:
-        """Tell whether a failure fell into an outage."""
+        """Return True if a failure fell into an outage."""
         return self._outage_of(failure) is not None
 
     def suspects(self, standing: Standing) -> bool:
-        """Tell whether an item has failed while others succeeded."""
+        """Return True if an item has failed while others succeeded."""
         if self.since is not None and self._clock() - self.since > DOUBT_S:
-            return any(failure.ended < self._good_late for failure in standing.failures)
-        return any(failure.ended < self._good and not self.excuses(failure) for failure in standing.failures)
+            return any(failure.ended < self._completed_at for failure in standing.failures)
+        return any(failure.ended < self._success_at and not self.excuses(failure) for failure in standing.failures)
 
-    def _outage_of(self, failure: Failure) -> Past | None:
+    def _outage_of(self, failure: Failure) -> PastOutage | None:
         if self.since is not None and failure.ended >= self.since:
-            return Past(self.since, self._clock(), soft=self.soft)
+            return PastOutage(self.since, self._clock(), soft=self.soft)
         return next((past for past in self._past if failure.ended >= past.begin and failure.began <= past.end), None)
 
     def _end(self) -> None:
-        self.since, self._probe_out, self._spent, self._first_failure = None, False, 0, None
-        self._alone, self._alone_from = 0, None
+        self.since, self._probe_out, self._spent, self._failing_since = None, False, 0, None
+        self._streak, self._streak_from = 0, None
 
 
 def soft(error: AttemptError) -> bool:
-    """Tell whether a prompt may bring such a failure about: a plain 500, or an answer that broke off."""
+    """Return True if the prompt may have caused the failure: a plain 500, or an answer that broke off."""
     status = error.status if isinstance(error, ProviderError) else None
     down = not error.sent or error.code in ("overloaded", "closed", "timeout_first_byte") or (status or 0) > 500
     return not down

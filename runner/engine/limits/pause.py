@@ -1,30 +1,30 @@
-"""Nothing goes out until a point in time; one item's hint cools the lane for all."""
+"""A pause of a lane: no request is sent until a point in time. The wait asked of one item applies to all."""
 
 import random
 from collections.abc import Callable
 
-PARKED_S = 600.0
-"""Seconds. A longer pause is shown with its date, and does not use up an item's patience."""
+LONG_PAUSE_S = 600.0
+"""Seconds. A longer pause is shown with its date, and does not count towards an item's patience."""
 _NEVER = float("-inf")
 
 
 class Pause:
-    """Ends by itself; a longer pause replaces a shorter one, never the other way round.
+    """Ends by itself. A longer pause replaces a shorter one, never the reverse.
 
-    until: when it ends, on ``clock`` (monotonic seconds); reason: one phrase for the display.
+    until: when the pause ends, by ``clock`` (monotonic seconds). reason: one phrase for the display.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.until = _NEVER
         self.reason = ""
-        # by the server
+        # True if the server asked for it
         self.asked = False
 
     @property
     def left_s(self) -> float:
-        """Seconds until it ends, 0 when there is none."""
-        # asked for every request, and nearly always there is none
+        """Seconds until the pause ends; 0 if there is none."""
+        # a short cut: this is called for every request, and a pause is rare
         if self.until == _NEVER:
             return 0.0
         left = self.until - self._clock()
@@ -34,7 +34,7 @@ class Pause:
         return left
 
     def extend(self, seconds: float, reason: str, *, asked: bool = False) -> bool:
-        """Pause for that many seconds from now; False when it is paused for longer already."""
+        """Pause for ``seconds`` from now. Return False if the present pause already lasts longer."""
         until = self._clock() + seconds
         if seconds <= 0 or until <= self.until:
             return False
@@ -43,31 +43,27 @@ class Pause:
 
 
 FIRST_S = 0.5
-
-
 LONGEST_S = 60.0
-"""First and longest pause after a refusal that names no wait."""
-
-
+"""First and longest pause, in seconds, after a refusal without a hint."""
 PATIENT_HINTS = 3
-"""So many episodes with a hint, one after another without a success, are met by what the hint says alone."""
+"""For this many episodes in a row without a success, the pause is only as long as the server's hint says."""
 
 
-class Refusals:
-    """Counts episodes: refusals of requests that were in flight together are one."""
+class PauseBackoff:
+    """Pauses that grow with each episode of refusals. Refusals of requests that were in flight together are one episode."""
 
     def __init__(self, draw: random.Random) -> None:
         self._draw = draw
         self._episodes = 0
 
     def succeeded(self) -> None:
-        """Begin anew."""
+        """Start again with the shortest pause."""
         self._episodes = 0
 
     def pause_s(self, hint_s: float | None, *, first: bool) -> float:
-        """Give the seconds to pause beside the wait that the server asked for. first: the refusal begins an episode."""
+        """Return the seconds of our own pause; the lane takes the longer of this and the hint. first: a new episode begins."""
         self._episodes += first
-        # a server whose hints lead nowhere is given more and more time
+        # if following the hints does not help, the pause grows all the same
         times = self._episodes - 1 if hint_s is None else self._episodes - PATIENT_HINTS
         if not first or times < 0:
             return 0.0

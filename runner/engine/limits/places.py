@@ -1,10 +1,10 @@
-"""Places in flight that all lanes of a session share; also wakes those who wait for a change."""
+"""The places for requests in flight that all lanes of a session share. Also wakes tasks that wait for a change."""
 
 import anyio
 
 
 class Places:
-    """At most ``ceiling`` requests are out, whatever their lanes would allow."""
+    """Limits the requests in flight to ``ceiling`` over all lanes, even if the lanes would allow more."""
 
     def __init__(self, ceiling: int) -> None:
         self.ceiling = ceiling
@@ -13,26 +13,26 @@ class Places:
 
     @property
     def free(self) -> bool:
-        """One more may go out."""
+        """True if one more request may be sent."""
         return self.out < self.ceiling
 
     def take(self) -> None:
-        """Take a place."""
+        """Occupy a place."""
         self.out += 1
 
     def give_back(self) -> None:
-        """Give it back."""
+        """Release a place."""
         self.out -= 1
         self.notify()
 
     def notify(self) -> None:
-        """Wake those who wait; each looks for itself."""
+        """Wake all tasks that wait for a change; each checks again whether it may continue."""
         if self._change is not None:
             self._change.set()
             self._change = None
 
     async def change(self, most_s: float) -> None:
-        """Return when something has changed, or after ``most_s`` seconds."""
+        """Wait for the next ``notify``, but at most ``most_s`` seconds."""
         if self._change is None:
             self._change = anyio.Event()
         with anyio.move_on_after(most_s):

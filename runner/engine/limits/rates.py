@@ -1,4 +1,4 @@
-"""All limits per minute of a lane: what they are, what is set aside for a request, and what it took in the end."""
+"""All limits per minute of a lane: their values, the reservation for each request, and its correction afterwards."""
 
 from collections.abc import Callable, Iterable
 
@@ -9,30 +9,29 @@ from runner.engine.limits.headers import Kind, Seen
 from runner.model import Usage
 
 HEADERS_S = 0.1
-"""How often the limits that good answers tell are read at most."""
+"""Shortest interval, in seconds, at which the headers of good answers are read."""
 DRAIN_S = 1.0
-"""How often what the server has left is taken over at most: answers that come together tell the same thing."""
-
+"""Shortest interval, in seconds, at which the reported rest is used: answers that come together report the same rest."""
 DRAINS = 3
-"""How often the same rest is taken over."""
+"""How many times in a row the same rest is used; a rest that never changes is not a real count."""
 SPARE_TOKENS = 100_000
-"""Tokens of input that a request may have beyond its bytes: a picture behind an address, a provider's own prompt."""
+"""Input tokens that a request may use beyond its size in bytes: for an image given by URL, or a provider's own prompt."""
 MOST_TOKENS = 1_000_000
-"""Output tokens that are believed where the request sets no limit."""
+"""Maximum number of output tokens that is believed if the request sets no limit."""
 
 
 class Rates:
-    """Limits by kind: those given, those that the server tells, and the smaller where there are both."""
+    """Limits by kind: those of the job, those that the server reports, and the smaller one if there are both."""
 
-    def __init__(self, given: dict[Kind, float], clock: Callable[[], float]) -> None:
-        self._given, self._clock = given, clock
-        self._rates: dict[Kind, Rate] = {kind: Rate(amount) for kind, amount in given.items()}
+    def __init__(self, configured: dict[Kind, float], clock: Callable[[], float]) -> None:
+        self._configured, self._clock = configured, clock
+        self._rates: dict[Kind, Rate] = {kind: Rate(amount) for kind, amount in configured.items()}
         self._estimate = Estimate()
         self._next_headers = self._next_drain = float("-inf")
         self._drained: dict[Kind, tuple[float, int]] = {}
-        # limits that the server has told, and that hold
-        self.told: dict[Kind, bool] = {}
-        # what somebody waits for at present
+        # True for a limit whose value in force is the one that the server reports
+        self.reported: dict[Kind, bool] = {}
+        # the limit for which a request waits now
         self.waits_for: Kind | None = None
 
     @property
@@ -41,13 +40,13 @@ class Rates:
         return {kind: rate.per_minute for kind, rate in self._rates.items()}
 
     async def reserve(self, permit: Permit) -> None:
-        """Wait until a request may go, and note on its permit what was set aside."""
+        """Wait until all limits allow a request, and store the reserved amounts in its permit."""
         if not self._rates:
             return
         permit.input_tokens = self._estimate.input_tokens(permit.size)
         permit.output_tokens = self._estimate.output_tokens(permit.most)
         try:
-            # a limit that is learned meanwhile holds from the next request on
+            # a copy: a limit that is learned in the meantime applies to the next request
             for kind, rate in tuple(self._rates.items()):
                 amount = _amount(kind, permit.input_tokens, permit.output_tokens)
                 if rate.waits(amount):
@@ -63,15 +62,15 @@ class Rates:
             self.waits_for = None
 
     def unused(self, permit: Permit) -> None:
-        """Give everything back: nothing reached the server."""
-        self._book(permit, lambda _kind: 0.0)
+        """Return the whole reservation: nothing reached the server."""
+        self._settle(permit, lambda _kind: 0.0)
 
     def refused(self, permit: Permit) -> None:
-        """Book a rate limit's refusal: the request was counted, its tokens were not."""
-        self._book(permit, lambda kind: 1.0 if kind == "rpm" else 0.0)
+        """Correct the reservation after a rate limit: the server counted the request, but not its tokens."""
+        self._settle(permit, lambda kind: 1.0 if kind == "rpm" else 0.0)
 
     def used(self, permit: Permit, usage: Usage | None, *, complete: bool) -> None:
-        """Book what a request took; what is not known was perhaps used, so the estimate stands."""
+        """Correct the reservation to what the request used. Unknown amounts may have been used, so their estimate stays."""
         usage = _possible(usage, permit) if usage is not None else None
         if usage is not None and complete:
             self._estimate.learn(permit.size, usage)
@@ -79,12 +78,12 @@ class Rates:
             return
         into = permit.input_tokens if usage is None or usage.input_tokens is None else float(usage.input_tokens)
         out = permit.output_tokens if usage is None or usage.output_tokens is None else float(usage.output_tokens)
-        # Anthropic's input tokens per minute leave out what is read from its cache
+        # Anthropic does not count tokens read from its cache as input tokens per minute
         cached = float(usage.cached_tokens or 0) if usage is not None else 0.0
-        self._book(permit, lambda kind: _amount(kind, into - cached if kind == "input_tpm" else into, out))
+        self._settle(permit, lambda kind: _amount(kind, into - cached if kind == "input_tpm" else into, out))
 
     def hear(self, raw: Iterable[tuple[bytes, bytes]], wall: float, *, always: bool) -> None:
-        """Learn from an answer's headers, received at ``wall``. always: also when others were read a moment ago."""
+        """Learn limits from the headers of an answer. wall: when it came. always: even if others were read a moment ago."""
         now = self._clock()
         if not always and now < self._next_headers:
             return
@@ -95,35 +94,34 @@ class Rates:
                 self.learn(kind, seen)
 
     def learn(self, kind: Kind, seen: Seen) -> None:
-        """Take a limit over from the server's headers."""
-        if (told := seen.per_minute) is None:
+        """Apply a limit that the server reports."""
+        if (reported := seen.per_minute) is None:
             return
-        limit = min(told, self._given.get(kind, told))
-        self.told[kind] = limit == told
+        limit = min(reported, self._configured.get(kind, reported))
+        self.reported[kind] = limit == reported
         if kind in self._rates:
             self._rates[kind].change(limit)
         else:
             self._rates[kind] = Rate(limit)
-        # somebody else may use the same limit, or the server may count otherwise than we do
+        # another client may use the same limit, or the server may count differently from us
         now = self._clock()
         if seen.remaining is None or seen.remaining >= limit / 60 or now < self._next_drain:
             return
         last, times = self._drained.get(kind, (-1.0, 0))
         times = times + 1 if last == seen.remaining else 1
         self._drained[kind] = seen.remaining, times
-        # a number that never moves tells nothing
         if times <= DRAINS:
             self._next_drain = now + DRAIN_S
             self._rates[kind].drain(seen.remaining)
 
-    def _book(self, permit: Permit, used: Callable[[Kind], float]) -> None:
+    def _settle(self, permit: Permit, used: Callable[[Kind], float]) -> None:
         for kind, rate in self._rates.items():
             if (reserved := permit.reserved.pop(kind, None)) is not None:
                 rate.settle(reserved, used(kind))
 
 
 def _possible(usage: Usage, permit: Permit) -> Usage:
-    """Hold a reported usage to what can be: one absurd number must not stop the lane for days."""
+    """Cap a reported usage at what is possible: a single absurd number must not block the lane for days."""
     most_in = permit.size + SPARE_TOKENS
     most_out = MOST_TOKENS if permit.most is None else 2 * permit.most + SPARE_TOKENS
     return Usage(
@@ -146,35 +144,31 @@ def _amount(kind: Kind, input_tokens: float, output_tokens: float) -> float:
 
 
 BYTES_PER_TOKEN = 4.0
-"""Bytes of a request for one token of input, until usage tells; English text in JSON has about as many."""
-
-
+"""Bytes of a request per input token, until usage is known; about right for English text in JSON."""
 OUTPUT_TOKENS = 256.0
-"""Tokens of an answer, until usage tells."""
-
-
+"""Tokens of an answer, until usage is known."""
 _KEPT = 0.98
-"""What a new observation leaves of the older ones: about fifty answers are looked back on."""
+"""Factor by which each new observation lowers the weight of the older ones: about the last fifty answers count."""
 
 
 class Estimate:
-    """Running means, weighted towards the newest answers."""
+    """Estimates tokens by running means, weighted towards the newest answers."""
 
     def __init__(self) -> None:
         self._bytes = self._input = 0.0
         self._output = self._answers = 0.0
 
     def input_tokens(self, size: int) -> float:
-        """Tokens of a request of ``size`` bytes."""
+        """Expected input tokens of a request of ``size`` bytes."""
         return max(1.0, size * self._input / self._bytes if self._input else size / BYTES_PER_TOKEN)
 
     def output_tokens(self, most: int | None) -> float:
-        """Tokens of an answer that may have at most ``most``."""
+        """Expected output tokens of an answer that may have up to ``most``."""
         mean = self._output / self._answers if self._answers else OUTPUT_TOKENS
         return mean if most is None else min(mean, float(most))
 
     def learn(self, size: int, usage: Usage) -> None:
-        """Take a complete answer's usage into account."""
+        """Include the usage of a complete answer."""
         if usage.input_tokens is not None and size > 0:
             self._bytes = self._bytes * _KEPT + size
             self._input = self._input * _KEPT + usage.input_tokens

@@ -1,9 +1,9 @@
-"""How many requests may be out: a fixed number, or one that finds the server's limit by itself.
+"""How many requests may be open: a fixed number, or one that adapts to the server's limit by itself.
 
 Additive increase, multiplicative decrease (Jacobson, "Congestion Avoidance and Control", SIGCOMM 1988), with two differences that
-the field's servers ask for. A refusal shows exactly how many the server had taken, so a raise that was one too many is taken
-back to that number and not halved. And a refusal says nothing about the slots when as many are taken as before, so refusals
-at random do not drive the number down.
+model servers call for. A refusal shows exactly how many requests the server had accepted, so a raise that was one too many is
+taken back to that number and not halved. And a refusal shows nothing about the slots if the server still accepts as many requests
+as before, so random refusals do not drive the number down.
 """
 
 from collections.abc import Callable
@@ -11,160 +11,172 @@ from collections.abc import Callable
 from runner.admission import Permit
 
 START = 8
-"""Requests out at the start, while nothing is known."""
+"""Slots at the start, while nothing is known."""
 FIXED_START = 64
-"""The same for a fixed number, which then doubles every FIXED_DOUBLING_S, so that connections are not opened all at once."""
+"""Slots of a fixed number that are open at first."""
 FIXED_DOUBLING_S = 0.02
+"""Seconds in which that number doubles: a gradual start, so that connections are not all opened at once."""
 REOPENED_DOUBLING_S = 0.25
-"""The same behind a pause."""
+"""Seconds in which it doubles after a pause."""
 HOLD_S = 8.0
-"""After trouble: seconds without any until one more slot is tried."""
+"""Seconds without trouble until one more slot is tried."""
 HOLD_PAUSES = 16
-"""... and at least so many times as long as the pause that the trouble cost."""
+"""This time is at least as many times as long as the pause that the trouble caused ..."""
 HOLD_MOST_S = 120.0
-"""... but no longer than this ..."""
+"""... but no longer than this, in seconds."""
 HOLD_ANSWERS = 64
-"""... and at least so many answers."""
+"""Answers without trouble until one more slot is tried."""
 AT_LEVEL = 0.9
-"""A request speaks for the number of slots when at least this part of them was taken with it."""
+"""An answer is evidence about the number of slots only if at least this fraction of them was in use when its request was sent."""
 FIRST_CUT = 0.03
-"""Part of the slots that the first of several refusals costs; each further one costs twice as much."""
+"""Fraction of the slots that the first cut removes; each further cut removes twice as much."""
 OVERLOAD_DECREASE = 0.5
+"""Factor for the slots after a sign of overload."""
 LEAST = 0.5
-"""What one episode of trouble leaves of the slots at least."""
+"""Smallest fraction of the slots that one episode of refusals leaves."""
 CUTS = 3
-"""So often fewer slots are tried against refusals that come although most are taken; then it is not the slots."""
+"""Maximum number of cuts against refusals that come although most slots are accepted; after them the slots are not the cause."""
 NOISE_S = 60.0
-"""How long refusals are then taken for noise, while few enough are refused."""
+"""Seconds for which refusals are then treated as noise ..."""
 NOISE_SHARE = 0.35
+"""... as long as a smaller share of the requests than this is refused."""
 _SHARE_KEPT = 31 / 32
 
 
 class Slots:
-    """Slots of one lane. ``limit`` is how many there are now; fewer may be open.
+    """The slots of one lane. ``limit`` is their present number; fewer may be open.
 
-    ceiling: the most there will ever be, or the fixed number. tuned: whether the number finds itself.
+    ceiling: the highest number, or the fixed one. tuned: True if the number adapts by itself.
     """
 
     def __init__(self, ceiling: int, *, tuned: bool, clock: Callable[[], float]) -> None:
         self.ceiling, self.tuned = ceiling, tuned
         self._clock = clock
-        self.limit = min(START, ceiling) if tuned else ceiling
-        self.out = 0
-        # refused, and not given back yet
+        self.limit, self.out = min(START, ceiling) if tuned else ceiling, 0
+        # refused requests whose slot has not been released yet
         self._refused = 0
-        # fewer than the limit while they open
+        # how many of the slots are open, while they open gradually
         self._window = Window(clock, by_time=not tuned)
-        # the part of the limit that may come at once when a pause is over; None when there was none
-        self._again: float | None = None
-        self._begun_at_all = False
+        # fraction of the limit that opens at once after a pause or an outage; None if there was neither
+        self._reopen_part: float | None = None
+        self._started = False
+        # number of the present episode; requests that were sent in the same epoch belong together
         self._epoch = 0
-        # doubling; ends with the first trouble
+        # True while the limit rises with each answer; ends with the first trouble
         self._ramping = True
-        # since the last trouble: when that was, its pause, answers begun, those that speak for the limit, whether it rose
+        # when the last trouble was, and the longest pause since
         self._clean_since = clock()
         self._pause_s = 0.0
-        self._begun = self._at_level = 0
-        self._raised = False
-        self._wanted = False
-        self._least = 1
+        # since the last trouble: answers begun, and those at the level of the limit
+        self._answers = self._at_level = 0
+        # since the last trouble: whether the limit rose, and whether it held requests back
+        self._raised = self._wanted = False
+        # the least that the present episode leaves
+        self._floor = 1
+        # requests that the server had accepted when the episode began, while further refusals of it correct that number
         self._measuring = False
-        self._taken = 0
-        self._in_episode = 0
+        self._accepted_level = 0
+        self._episode_refusals = 0
+        # True if nothing was answered between the last two episodes
         self._fruitless = False
-        # slots that had been found when one more was tried
-        self._tried = 0
-        # refusals that may have nothing to do with the slots
+        # the limit from which one more slot was tried
+        self._raised_from = 0
+        # cuts against refusals that may have another cause, and the limit before them
         self._cuts, self._uncut = 0, self.limit
         self._noisy_until = float("-inf")
         self._overload_at = float("-inf")
-        self._share = 0.0
-        self._round = 0
+        # running mean of refused requests among all
+        self._refused_share = 0.0
+        # answers at the level of the limit since it rose
+        self._round_answers = 0
 
     def may_take(self) -> bool:
-        """Tell whether one more may go out now; the number may rise at the asking."""
-        if not self.tuned and not self._begun_at_all:
-            self._begun_at_all = True
+        """Return True if one more request may be sent now. The call may raise the limit."""
+        if not self.tuned and not self._started:
+            self._started = True
             self._window.begin(FIXED_START, self.limit, FIXED_DOUBLING_S)
-        if self._again is not None:
-            self._reopen(self._again)
+        if self._reopen_part is not None:
+            self._reopen(self._reopen_part)
         if self.out < self._window.of(self.limit):
             return True
-        # an honest sign that the limit is what holds requests back
+        # the limit itself, and not a lack of items, holds requests back
         self._wanted = self._wanted or self.out >= self.limit
         return self.tuned and not self._window.opening and self._one_more()
 
     @property
     def opening(self) -> bool:
-        """Slots open by the passing of time, so a look in a few milliseconds is worth while."""
+        """True while slots open by the passing of time, so that checking again in a few milliseconds is useful."""
         return self._window.opens_by_time
 
     def take(self, permit: Permit) -> None:
-        """Give a slot to a permit."""
+        """Occupy a slot for a permit."""
         self.out += 1
         permit.epoch, permit.level = self._epoch, self.out
 
     def give_back(self, permit: Permit) -> None:
-        """Take a slot back."""
+        """Release the slot of a permit."""
         self.out -= 1
         if permit.refused:
             self._refused -= 1
 
     def accepted(self, permit: Permit) -> None:
-        """Note that the answer to a request has begun."""
+        """Record that the answer to a request has begun."""
         if permit.accepted:
             return
         permit.accepted = True
-        self._share *= _SHARE_KEPT
+        self._refused_share *= _SHARE_KEPT
         if permit.epoch != self._epoch:
             return
-        self._begun += 1
+        self._answers += 1
         if not self.tuned:
             return
         self._window.answered(self.limit)
         if permit.level >= AT_LEVEL * self.limit:
             self._at_level += 1
-            self._round += 1
-        # no more than half used: no sign that more would be; not beyond what was tried one by one: no sign that more would do
-        used = permit.level * 2 >= self.limit and permit.level > self._tried
+            self._round_answers += 1
+        # evidence for more slots: at least half of them are used, and more than the number from which the last trial started
+        used = permit.level * 2 >= self.limit and permit.level > self._raised_from
         if used and self.limit < self.ceiling and (self._ramping or self._noisy_round()):
             self.limit += 1
-            self._round, self._raised = 0, True
+            self._round_answers, self._raised = 0, True
 
     def refuse(self, permit: Permit) -> bool:
-        """Note a refusal (429) and shrink; True for the first of an episode, which speaks for all that were out with it."""
+        """Record a refusal (429) and reduce the limit. Return True for the first of an episode.
+
+        All requests that were open when it came belong to the same episode.
+        """
         if not permit.refused:
             permit.refused = True
             self._refused += 1
-        self._share = self._share * _SHARE_KEPT + (1 - _SHARE_KEPT)
+        self._refused_share = self._refused_share * _SHARE_KEPT + (1 - _SHARE_KEPT)
         first = permit.epoch == self._epoch
         if first:
-            # what was out when the first refusal came, less each refused with it; answers that end meanwhile were taken too
-            self._taken = self.out - self._refused
-            raised, spoken_for = self._raised, self._spoken_for
-            self._trouble(LEAST)
-            self._measuring = not self._noisy and (raised or not spoken_for)
+            # open requests at the first refusal, minus each one refused with it; those that are answered count as accepted
+            self._accepted_level = self.out - self._refused
+            raised, proven = self._raised, self._level_proven
+            self._begin_episode(LEAST)
+            self._measuring = not self._noisy and (raised or not proven)
             if raised and not self._noisy:
                 self._cuts = 0
-                self._shrink(self._taken)
+                self._shrink(self._accepted_level)
             elif not self._noisy:
-                self._cut(spoken_for=spoken_for)
+                self._cut(proven=proven)
         elif self._measuring and permit.epoch == self._epoch - 1:
-            self._taken -= 1
-            self._shrink(self._taken)
-        self._in_episode += 1
+            self._accepted_level -= 1
+            self._shrink(self._accepted_level)
+        self._episode_refusals += 1
         return first
 
     def overload(self, permit: Permit) -> bool:
-        """Note a sign of too much load (529, refused connections, no first byte) and shrink; True for the first of an episode."""
+        """Record overload (529, no connection, no first byte) and reduce the limit. Return True for the first of an episode."""
         if permit.epoch != self._epoch:
             return False
-        self._share = self._share * _SHARE_KEPT + (1 - _SHARE_KEPT)
-        self._trouble(OVERLOAD_DECREASE)
+        self._refused_share = self._refused_share * _SHARE_KEPT + (1 - _SHARE_KEPT)
+        self._begin_episode(OVERLOAD_DECREASE)
         now = self._clock()
-        again, self._overload_at = now - self._overload_at < NOISE_S, now
-        if again and self._share < NOISE_SHARE:
-            # fewer slots have not helped, and most requests are answered
+        repeated, self._overload_at = now - self._overload_at < NOISE_S, now
+        if repeated and self._refused_share < NOISE_SHARE:
+            # fewer slots did not help, and most requests are answered
             self._noisy_until = now + NOISE_S
             self.limit = max(self.limit, min(self._uncut, self.ceiling))
         else:
@@ -173,76 +185,76 @@ class Slots:
         return True
 
     def paused(self, seconds: float) -> None:
-        """Let fewer out at first when a pause ends, for all who waited would come at once."""
+        """Open the slots gradually after a pause: otherwise all waiting requests would be sent at once."""
         self._pause_s = max(self._pause_s, seconds)
-        self._again = 1 / 2
+        self._reopen_part = 1 / 2
 
     def probing(self) -> None:
-        """Begin with a single one when an outage is over."""
-        self._again = 0.0
+        """Open the slots gradually after an outage, beginning with one."""
+        self._reopen_part = 0.0
 
     @property
-    def _spoken_for(self) -> bool:
-        """Most of the slots were taken and answered since the last trouble, so their number as such is not refused."""
+    def _level_proven(self) -> bool:
+        """True if the server has answered about as many requests at once as there are slots, so that it accepts their number."""
         return self._at_level * 2 >= self.limit
 
     @property
     def _noisy(self) -> bool:
-        return self._share < NOISE_SHARE and self._clock() < self._noisy_until
+        return self._refused_share < NOISE_SHARE and self._clock() < self._noisy_until
 
     def _noisy_round(self) -> bool:
-        return self._round >= self.limit and self._wanted and self._noisy
+        return self._round_answers >= self.limit and self._wanted and self._noisy
 
-    def _cut(self, *, spoken_for: bool) -> None:
-        """Try fewer slots; when that does not help against refusals, the slots are not what is refused."""
+    def _cut(self, *, proven: bool) -> None:
+        """Reduce the limit. If several cuts do not help against the refusals, restore it: the slots are not the cause."""
         if self._cuts == 0:
             self._uncut = self.limit
         self._cuts += 1
-        if spoken_for and self._cuts > CUTS:
+        if proven and self._cuts > CUTS:
             self.limit = max(self.limit, min(self._uncut, self.ceiling))
             self._cuts, self._noisy_until = 0, self._clock() + NOISE_S
         else:
             cut = max(1, int(self.limit * FIRST_CUT * 2 ** min(self._cuts - 1, 4)))
-            self._shrink(self.limit - cut if spoken_for else min(self._taken, self.limit - cut))
+            self._shrink(self.limit - cut if proven else min(self._accepted_level, self.limit - cut))
 
-    def _trouble(self, least: float) -> None:
+    def _begin_episode(self, least: float) -> None:
         self._epoch += 1
-        self._fruitless = self._begun == 0
-        self._least = max(1, int(self.limit * least))
+        self._fruitless = self._answers == 0
+        self._floor = max(1, int(self.limit * least))
         self._clean_since, self._pause_s = self._clock(), 0.0
-        self._begun = self._at_level = self._in_episode = self._round = 0
+        self._answers = self._at_level = self._episode_refusals = self._round_answers = 0
         self._ramping = self._raised = self._wanted = False
 
     def _shrink(self, to: int) -> None:
         if self.tuned:
-            self.limit = min(self.limit, max(1, self._least, to))
+            self.limit = min(self.limit, max(1, self._floor, to))
 
     def _one_more(self) -> bool:
-        """Try one more slot when there has been no trouble for a while; if it goes well, more follow."""
+        """Try one more slot if there has been no trouble for a while. If it goes well, more follow."""
         if self._ramping or self.limit >= self.ceiling or not self._wanted:
             return False
-        # a trial costs the less the fewer there are
+        # the fewer slots there are, the less a trial costs, so the wait is shorter
         hold_s = max(HOLD_S, min(HOLD_MOST_S, HOLD_PAUSES * self._pause_s) * min(1.0, self.limit / START))
-        if self._clock() - self._clean_since < hold_s or self._begun < min(HOLD_ANSWERS, 4 * self.limit):
+        if self._clock() - self._clean_since < hold_s or self._answers < min(HOLD_ANSWERS, 4 * self.limit):
             return False
-        self._tried = self.limit
+        self._raised_from = self.limit
         self.limit += 1
         self._cuts = 0
         self._ramping = self._raised = True
         return True
 
     def _reopen(self, part: float) -> None:
-        """Let some more out than are out still, then the others by and by; just one when nothing was answered since last time."""
+        """Open some slots beyond those in use, then the others gradually; only one if nothing was answered since last time."""
         if self._fruitless:
             part = 0.0
-        elif self._in_episode * 4 >= self.limit:
+        elif self._episode_refusals * 4 >= self.limit:
             part /= 4
         self._window.begin(self.out + max(1, int(self.limit * part)), self.limit, REOPENED_DOUBLING_S)
-        self._again = None
+        self._reopen_part = None
 
 
 class Window:
-    """Opens by one for each answer that begins, or, with ``by_time``, doubles at an interval. clock: seconds."""
+    """Opens slots gradually: one more for each answer that begins or, with ``by_time``, twice as many at an interval."""
 
     def __init__(self, clock: Callable[[], float], *, by_time: bool) -> None:
         self._clock, self._by_time = clock, by_time
@@ -253,26 +265,26 @@ class Window:
 
     @property
     def opening(self) -> bool:
-        """Not all slots are open yet."""
+        """True while not all slots are open."""
         return self._open is not None
 
     @property
     def opens_by_time(self) -> bool:
-        """Slots open by the passing of time, so a look in a few milliseconds is worth while."""
+        """True while slots open by the passing of time."""
         return self._by_time and self._open is not None
 
-    def begin(self, some: int, limit: int, doubling_s: float) -> None:
-        """Let ``some`` of the slots be open, and then more."""
-        self._open = float(some) if some < limit else None
+    def begin(self, count: int, limit: int, doubling_s: float) -> None:
+        """Start with ``count`` open slots."""
+        self._open = float(count) if count < limit else None
         self._doubling_s, self._doubled_at = doubling_s, self._clock()
 
     def answered(self, limit: int) -> None:
-        """Open one more."""
+        """Open one more slot, because an answer has begun."""
         if self._open is not None and not self._by_time:
             self._open = self._open + 1 if self._open + 1 < limit else None
 
     def of(self, limit: int) -> int:
-        """Give how many of ``limit`` slots are open now."""
+        """Return how many of ``limit`` slots are open now."""
         if self._open is None:
             return limit
         if self._by_time and (steps := int((self._clock() - self._doubled_at) / self._doubling_s)):

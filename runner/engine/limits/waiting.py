@@ -1,31 +1,32 @@
-"""Says in one phrase why nothing goes out at present."""
+"""Words the reason why no request of a lane is sent, in one phrase."""
 
 import time
 
 from runner.engine.limits.headers import Kind
 from runner.engine.limits.outage import Outage
-from runner.engine.limits.pause import PARKED_S, Pause
+from runner.engine.limits.pause import LONG_PAUSE_S, Pause
 from runner.engine.limits.rates import Rates
 
-_WORDS: dict[Kind, str] = {
+_NAMES: dict[Kind, str] = {
     "rpm": "requests/min",
     "tpm": "tokens/min",
     "input_tpm": "input tokens/min",
     "output_tpm": "output tokens/min",
 }
+_UNREACHABLE = ("connect", "dns", "proxy", "timeout_connect", "tls")
+"""Error codes of attempts that did not reach the server."""
 
 
 def waiting(pause: Pause, outage: Outage, rates: Rates, *, clock: float, wall: float) -> str | None:
-    """Give the phrase, None when nothing but slots is waited for. clock, wall: the time now, monotonic and since the epoch."""
+    """Return the phrase; None if requests wait for slots only. clock, wall: the time now, monotonic and since the epoch."""
     if (left := pause.left_s) > 0:
         until = time.localtime(wall + left)
-        if left > PARKED_S:
-            return f"parked until {time.strftime('%Y-%m-%d %H:%M:%S', until)} ({pause.reason})"
-        return f"paused until {time.strftime('%H:%M:%S', until)} ({pause.reason})"
+        return f"paused until {time.strftime('%Y-%m-%d %H:%M:%S' if left > LONG_PAUSE_S else '%H:%M:%S', until)} ({pause.reason})"
     if outage.since is not None:
         since = time.localtime(wall - (clock - outage.since))
-        return f"out of service since {time.strftime('%H:%M:%S', since)} ({outage.reason}), tried again now and then"
+        trouble = "unreachable" if outage.reason in _UNREACHABLE else "failing"
+        return f"server {trouble} since {time.strftime('%H:%M:%S', since)} ({outage.reason}); retrying"
     if (kind := rates.waits_for) is None:
         return None
-    told = f" ({rates.per_minute[kind]:,.10g}, told by the server)" if rates.told.get(kind) else ""
-    return f"waiting for {_WORDS[kind]}{told}"
+    limit = f" ({rates.per_minute[kind]:,.10g}, reported by the server)" if rates.reported.get(kind) else ""
+    return f"waiting for the {_NAMES[kind]} limit{limit}"

@@ -1,6 +1,6 @@
 r"""CSV for spreadsheets: every cell quoted, lines end with \n, UTF-8 without a byte order mark.
 
-A text that a spreadsheet would take for a formula gets an apostrophe in front, unless ``raw``. JSONL loses nothing.
+Text that a spreadsheet would read as a formula is prefixed with an apostrophe, unless ``raw``. JSONL is the lossless format.
 """
 
 import csv
@@ -15,11 +15,11 @@ from runner.text import encodable, encodable_tree
 
 
 def write(columns: Sequence[str], records: Iterable[Sequence[object]], out: IO[str], *, raw: bool = False) -> int:
-    r"""Write a header and all records; return how many records.
+    r"""Write a header and all records; return the number of records.
 
-    None and numbers that are not finite become empty cells, lists and objects compact JSON. ``out`` must be
-    opened with ``newline=""``, so that line ends inside a text stay as they are. ``raw`` leaves formulas alone;
-    NUL and lone surrogates are taken out all the same.
+    None, NaN and infinities become empty cells; lists and objects become compact JSON. ``out`` must be opened with
+    ``newline=""``, so that line ends inside a text are preserved. ``raw`` leaves formulas as they are; NUL and lone surrogates
+    are removed or replaced in any case.
     """
     text = csv_text if raw else csv_cell
     writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n")
@@ -28,8 +28,8 @@ def write(columns: Sequence[str], records: Iterable[Sequence[object]], out: IO[s
 
     def rows() -> Iterator[list[object]]:
         nonlocal count
-        for count, record in enumerate(records, 1):  # noqa: B007 - the last one is the result
-            # None becomes an empty cell, and a whole number itself, in the writer: asked here for speed
+        for count, record in enumerate(records, 1):  # noqa: B007 - the last count is the result
+            # csv.writer handles None and int itself; passing them straight through saves a call per cell.
             yield [
                 text(value) if type(value) is str else value if value is None or type(value) is int else _cell(value, text)
                 for value in record
@@ -56,16 +56,16 @@ def _json(value: object) -> str:
         return msgspec.json.encode(encodable_tree(value)).decode()
 
 
-# Blanks and quotes, of which a spreadsheet may strip any number, then a character that starts a formula:
-# = + - @ and their full-width forms, or TAB CR LF NUL. Zero-width marks count as blanks.
+# Spaces and quotes, any number of which a spreadsheet may strip, then a character that starts a formula: = + - @ and their
+# full-width forms, or TAB CR LF NUL. Zero-width characters count as spaces.
 _FORMULA = re.compile(
     "(?:[^\\S\\t\\r\\n]|[\"'\\uff02\\uff07\\u200b-\\u200f\\u2060\\ufeff])*[=+\\-@\\t\\r\\n\\x00\\uff1d\\uff0b\\uff0d\\uff20]"
 )
 
 
 def csv_cell(value: str) -> str:
-    """Make a text safe for a spreadsheet: an apostrophe before what would be a formula, no NUL, no lone surrogate."""
-    # A plain text with a letter or digit in front, the common case, is settled in three steps; millions of cells come by here.
+    """Return a text made safe for a spreadsheet: an apostrophe before a would-be formula, no NUL, no lone surrogates."""
+    # The common case, ASCII text that starts with a letter or digit, returns after three tests: this runs for millions of cells.
     first = value[:1]
     if first.isalnum() and value.isascii() and "\0" not in value:
         return value
@@ -75,5 +75,5 @@ def csv_cell(value: str) -> str:
 
 
 def csv_text(value: str) -> str:
-    """Make a text fit for any CSV file, and no more: no NUL, no lone surrogate."""
+    """Return a text without NUL and with lone surrogates replaced, as every CSV file needs it."""
     return encodable(value.replace("\0", ""))

@@ -1,6 +1,6 @@
 """JSON Lines, the lossless export: one object per line, in the order of the columns.
 
-Not quite everything survives: a number that is not finite becomes null, a lone surrogate U+FFFD.
+There are two exceptions: NaN and infinities become null, and a lone surrogate becomes U+FFFD.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,10 +14,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 def write(columns: Sequence[str], records: Iterable[Sequence[object]], out: IO[str]) -> int:
-    """Write all records, characters beyond ASCII as they are; return how many records."""
+    """Write all records, with non-ASCII characters unescaped; return the number of records."""
     names = [encodable(column) for column in columns]
     count = 0
-    for count, record in enumerate(records, 1):  # noqa: B007 - the last one is the result
+    for count, record in enumerate(records, 1):  # noqa: B007 - the last count is the result
         out.write(_line(dict(zip(names, record, strict=True))))
     return count
 

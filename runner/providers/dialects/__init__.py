@@ -1,1 +1,1 @@
-"""Wire dialects, one file each; the file's name is the provider's name."""
+"""API dialects, one file each; the name of the file is the name of the provider."""

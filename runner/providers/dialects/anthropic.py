@@ -1,6 +1,6 @@
 """The Messages dialect of Anthropic.
 
-Its one rule: a message has a grammar (start, blocks, end); what is unknown is passed over, what breaks it is an error.
+One rule: a message has a grammar (start, blocks, end). Unknown events are ignored; a violation of the grammar is an error.
 """
 
 import time
@@ -31,7 +31,7 @@ from runner.providers.lenient_json import (
 from runner.providers.refusal import from_status, from_stream
 
 DEFAULT_BASE_URL = "https://api.anthropic.com"
-"""Without the version, as the official SDK means it."""
+"""Does not include the version, as in the official SDK."""
 
 KEY_ENV = "ANTHROPIC_API_KEY"
 """The environment variable that holds the key."""
@@ -40,7 +40,7 @@ BASE_URL_ENV = "ANTHROPIC_BASE_URL"
 """The environment variable that holds the base URL."""
 
 DEFAULT_MAX_TOKENS = 4096
-"""Sent when the job says nothing: the API insists on a number."""
+"""Sent if the job sets no max_tokens: the API requires a number."""
 
 _API_VERSION = "2023-06-01"
 _SYSTEM_ROLES = ("system", "developer")
@@ -57,10 +57,10 @@ def make(
     rate_codes: frozenset[str] = frozenset(),
     clock: Callable[[], float] = time.time,
 ) -> Provider:
-    """Make the dialect for one endpoint.
+    """Return the dialect for one endpoint.
 
-    version: of this program, for the user agent. rate_codes: what this endpoint calls a plain rate limit although it
-    speaks of money. clock: seconds since the epoch, for hints of servers that send no date.
+    version: of this program, for the user agent. money_codes: error names that mean "out of credit". rate_codes: error names of
+    plain rate limits, although they mention money. clock: seconds since the epoch, for servers that send no ``date`` header.
     """
     return _Anthropic(base_url, key, version, Names(key=key, money_codes=money_codes, rate_codes=rate_codes), clock)
 
@@ -78,14 +78,14 @@ class _Anthropic:
         self._clock = clock
 
     def encode(self, request: Request) -> HttpCall:
-        """Build the POST for a request. ``seed`` has no place in this dialect."""
+        """Build the POST for a request. This dialect has no parameter for ``seed``."""
         params = request.params
         body: dict[str, Json] = {
             "model": request.model,
             "max_tokens": DEFAULT_MAX_TOKENS if params.max_tokens is None else params.max_tokens,
         }
-        own = [m for m in request.messages if m.get("role") in _SYSTEM_ROLES]
-        system = "\n\n".join(text for m in own if (text := text_of(m.get("content")))) if own else request.system
+        row_system = [m for m in request.messages if m.get("role") in _SYSTEM_ROLES]
+        system = "\n\n".join(text for m in row_system if (text := text_of(m.get("content")))) if row_system else request.system
         if system:
             body["system"] = system
         body["messages"] = [m for m in request.messages if m.get("role") not in _SYSTEM_ROLES]
@@ -99,11 +99,11 @@ class _Anthropic:
         return HttpCall(url=self._url, headers=self._headers, body=encode_json(merged(body, params.extra_body)))
 
     def decoder(self) -> "AnthropicDecoder":
-        """Make a decoder for one attempt."""
+        """Return a decoder for one attempt."""
         return AnthropicDecoder(self._names)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        """Classify an answer that is not a 200."""
+        """Classify an answer other than 200."""
         return from_status(status, headers, body, now=self._clock(), names=self._names)
 
 
@@ -122,11 +122,11 @@ class _Delta(Struct, gc=False):
 
 
 class _Plain(Struct, gc=False):
-    """An event that brings a piece of text and nothing else: nearly all of them, so it is decoded straight to that."""
+    """An event that contains a piece of text and nothing else, as nearly all do: it is decoded directly into this struct."""
 
     type: Literal["content_block_delta"]
     delta: _Delta
-    # looked at by its type: 1.0 and true are no indexes
+    # any JSON here, so that 1.0 and true can be told from an index by their types
     index: Json
 
 
@@ -134,7 +134,7 @@ _decode_plain = msgspec.json.Decoder(_Plain).decode
 
 
 class AnthropicDecoder(BaseDecoder):
-    """Decode one answer. Text is put together by block index, whatever order the pieces came in."""
+    """Decodes one answer. The text is joined in the order of the block indexes, whatever the order of arrival."""
 
     __slots__ = ("_begun", "_blocks", "_counts", "_names")
 
@@ -148,11 +148,11 @@ class AnthropicDecoder(BaseDecoder):
     def feed_all(self, events: Sequence[ServerSentEvent]) -> None:
         """Take the events of one read. Raises as ``feed``."""
         for event in events:
-            if self.ended or event.event != "content_block_delta" or not self._took(event.data):
+            if self.ended or event.event != "content_block_delta" or not self._take_text(event.data):
                 self.feed(event)
 
-    def _took(self, data: bytes) -> bool:
-        """Take a plain piece of text; False for any other event, which is then to be read with care."""
+    def _take_text(self, data: bytes) -> bool:
+        """Take a plain piece of text and return True; return False for any other event, which must then go to ``feed``."""
         try:
             plain = _decode_plain(data)
         except NOT_PLAIN:
@@ -168,12 +168,12 @@ class AnthropicDecoder(BaseDecoder):
         if self.ended:
             return
         if event.event == "ping":
-            # it says nothing, and some gateways send it without JSON; but a broken object is a broken stream
+            # a ping carries no data, and some gateways send it without JSON; but a broken object means a broken stream
             if event.data.lstrip().startswith(b"{"):
                 self._object(event.data)
             return
         data = event.data
-        # not of this dialect, but gateways that speak both send it
+        # the end mark of Chat Completions; gateways that serve both dialects send it here too
         if len(data) < 16 and data.strip() == b"[DONE]":
             self.ended = True
             return
@@ -198,13 +198,13 @@ class AnthropicDecoder(BaseDecoder):
             raise from_stream(body, names=self._names)
 
     def whole(self, body: bytes) -> None:
-        """Take a plain message. Raises as ``feed``."""
+        """Take a message that was not streamed. Raises as ``feed``."""
         answer = self._object(body)
         if answer.get("error"):
             raise from_stream(answer, names=self._names)
         content = answer.get("content")
         if not isinstance(content, list):
-            raise malformed("JSON that is no message: it has no list of content blocks")
+            raise malformed("JSON that is not a message: it has no list of content blocks")
         self._message_start(answer)
         for index, block in enumerate(content):
             self._block_start({"index": index, "content_block": block})
@@ -213,7 +213,7 @@ class AnthropicDecoder(BaseDecoder):
         self.ended = True
 
     def completion(self) -> Completion:
-        """Give what was gathered, the blocks in the order of their indexes."""
+        """Return what has been collected, with the blocks in the order of their indexes."""
         order = sorted(self._blocks)
         self._text = [piece for index in order for piece in self._blocks[index].text]
         self._reasoning = [piece for index in order for piece in self._blocks[index].reasoning]
@@ -230,7 +230,7 @@ class AnthropicDecoder(BaseDecoder):
         self._begun = True
         self._id = word(message.get("id"))
         self._model = word(message.get("model"))
-        # its output_tokens are a beginning, not a count: they come with message_delta
+        # output_tokens is not the final count here; message_delta brings it
         self._count({name: value for name, value in table(message.get("usage")).items() if name != "output_tokens"})
 
     def _block_start(self, body: Mapping[str, Json]) -> None:
@@ -248,7 +248,7 @@ class AnthropicDecoder(BaseDecoder):
         elif kind in _TOOL_BLOCKS:
             tool = self._tool(index)
             tool.id, tool.name = word(content.get("id")), word(content.get("name"))
-            # empty in a stream, where the pieces follow; the whole of it in a plain message
+            # empty in a stream, where the pieces follow; complete in a message that was not streamed
             if content.get("input"):
                 self._gather(tool.arguments, json_text(content["input"]))
 
@@ -261,7 +261,7 @@ class AnthropicDecoder(BaseDecoder):
         delta = table(body.get("delta"))
         kind = delta.get("type")
         if kind == "text_delta":
-            # an unknown kind of block is not known to be part of the answer's text
+            # the text of a block of an unknown kind may not be part of the answer
             if block.kind == "text":
                 self._gather(block.text, delta.get("text"))
         elif kind == "thinking_delta":
@@ -270,7 +270,7 @@ class AnthropicDecoder(BaseDecoder):
             self._gather(self._tool(index).arguments, delta.get("partial_json"))
 
     def _count(self, usage: Json) -> None:
-        """Merge a usage into what is known: its figures are running totals, and each may be missing."""
+        """Update the token counts from a usage object: its numbers are running totals, and each may be missing."""
         figures = table(usage)
         for name in _USAGE_FIELDS:
             value = count(figures.get(name))
@@ -278,12 +278,12 @@ class AnthropicDecoder(BaseDecoder):
                 self._counts[name] = value
         if not self._counts:
             return
-        plain = self._counts.get("input_tokens")
+        uncached = self._counts.get("input_tokens")
         read = self._counts.get("cache_read_input_tokens")
         written = self._counts.get("cache_creation_input_tokens")
         self._usage = Usage(
-            # this dialect's own figure leaves the cached tokens out
-            input_tokens=None if plain is None else plain + (read or 0) + (written or 0),
+            # in this dialect, input_tokens does not include the cached tokens
+            input_tokens=None if uncached is None else uncached + (read or 0) + (written or 0),
             output_tokens=self._counts.get("output_tokens"),
             cached_tokens=read,
         )

@@ -1,6 +1,6 @@
-"""The Chat Completions dialect, as OpenAI defined it and many servers speak it, each in its own way.
+"""The Chat Completions dialect: defined by OpenAI, implemented by many servers with differences.
 
-Its one rule: only what is needed must be there; whatever else is missing, null or strange is passed over.
+One rule: only the fields that we need are required; others may be missing, null or malformed, and are ignored.
 """
 
 import time
@@ -31,7 +31,7 @@ from runner.providers.lenient_json import (
 from runner.providers.refusal import from_status, from_stream
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
-"""Up to and including the version, as the official SDK means it."""
+"""Includes the version, as in the official SDK."""
 
 KEY_ENV = "OPENAI_API_KEY"
 """The environment variable that holds the key."""
@@ -51,10 +51,10 @@ def make(
     rate_codes: frozenset[str] = frozenset(),
     clock: Callable[[], float] = time.time,
 ) -> Provider:
-    """Make the dialect for one endpoint.
+    """Return the dialect for one endpoint.
 
-    version: of this program, for the user agent. rate_codes: what this endpoint calls a plain rate limit although it
-    speaks of money. clock: seconds since the epoch, for hints of servers that send no date.
+    version: of this program, for the user agent. money_codes: error names that mean "out of credit". rate_codes: error names of
+    plain rate limits, although they mention money. clock: seconds since the epoch, for servers that send no ``date`` header.
     """
     return _OpenAI(base_url, key, version, Names(key=key, money_codes=money_codes, rate_codes=rate_codes), clock)
 
@@ -68,9 +68,9 @@ class _OpenAI:
         if key is not None:
             self._headers["authorization"] = f"Bearer {key}"
         host = urlsplit(self._url).hostname or ""
-        # OpenAI's newer models refuse the old name, and most other servers do not know the new one
-        own = host == "api.openai.com" or host.endswith(".api.openai.com")
-        self._max_tokens = "max_completion_tokens" if own else "max_tokens"
+        # OpenAI's newer models reject the old name of the parameter, and most other servers do not know the new one
+        is_openai = host == "api.openai.com" or host.endswith(".api.openai.com")
+        self._max_tokens = "max_completion_tokens" if is_openai else "max_tokens"
         self._names = names
         self._clock = clock
 
@@ -97,11 +97,11 @@ class _OpenAI:
         return HttpCall(url=self._url, headers=self._headers, body=encode_json(merged(body, params.extra_body)))
 
     def decoder(self) -> "OpenAIDecoder":
-        """Make a decoder for one attempt."""
+        """Return a decoder for one attempt."""
         return OpenAIDecoder(self._names)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        """Classify an answer that is not a 200."""
+        """Classify an answer other than 200."""
         return from_status(status, headers, body, now=self._clock(), names=self._names)
 
 
@@ -122,7 +122,7 @@ class _Choice(Struct, gc=False):
 
 
 class _Plain(Struct, gc=False):
-    """A chunk that brings a piece of text and nothing else: nearly all of them, so it is decoded straight to that."""
+    """A chunk that contains a piece of text and nothing else, as nearly all do: it is decoded directly into this struct."""
 
     choices: tuple[_Choice]
     usage: None = None
@@ -133,22 +133,22 @@ _decode_plain = msgspec.json.Decoder(_Plain).decode
 
 
 class OpenAIDecoder(BaseDecoder):
-    """Decode one answer. Only choice 0 counts."""
+    """Decodes one answer. Only choice 0 counts."""
 
     __slots__ = ("_last_tool", "_named", "_names")
 
     def __init__(self, names: Names | None = None) -> None:
         super().__init__()
         self._names = names or Names()
-        # id and model are known, so that a plain chunk brings nothing but its text
+        # True once id and model are known: from then on, the text is all that a plain chunk adds
         self._named = False
-        # where a piece of a tool call goes that does not say: to the call before it
+        # the key of the latest tool call: a piece with neither index nor id is added to that call
         self._last_tool: object = 0
 
     def feed_all(self, events: Sequence[ServerSentEvent]) -> None:
         """Take the events of one read. Raises as ``feed``."""
         for event in events:
-            # pieces of text, which nearly all of them are, one after the other without a call for each
+            # nearly all events are pieces of text: append each here, without a function call
             if self._named and not self.ended and event.event != "error":
                 try:
                     piece = _decode_plain(event.data).choices[0].delta.content
@@ -189,14 +189,14 @@ class OpenAIDecoder(BaseDecoder):
             self._usage = _usage(usage) or self._usage
 
     def whole(self, body: bytes) -> None:
-        """Take a plain completion. Raises as ``feed``."""
+        """Take a completion that was not streamed. Raises as ``feed``."""
         answer = self._object(body)
         if answer.get("error"):
             raise from_stream(answer, names=self._names)
         choices = answer.get("choices")
         first = table(choices[0]) if isinstance(choices, list) and choices else {}
         if not isinstance(first.get("message"), dict):
-            raise malformed("JSON that is no completion: it has no choice with a message")
+            raise malformed("JSON that is not a completion: it has no choice with a message")
         self._id = word(answer.get("id"))
         self._model = word(answer.get("model"))
         self._usage = _usage(answer.get("usage"))
@@ -217,14 +217,14 @@ class OpenAIDecoder(BaseDecoder):
             if choice.get("error"):
                 raise from_stream(choice, names=self._names)
             self._finished(reason)
-            # some servers report the usage here and nowhere else
+            # some servers report the usage only here
             self._usage = _usage(choice.get("usage")) or self._usage
 
     def _rarer(self, delta: Mapping[str, Json]) -> None:
         content = delta.get("content")
         if type(content) is list:
             self._parts(content)
-        # servers that changed the name of the field send both, with the same text
+        # servers that renamed the field send both names, with the same text
         self._gather(self._reasoning, delta.get("reasoning_content") or delta.get("reasoning"))
         self._gather(self._refusal, delta.get("refusal"))
         calls = delta.get("tool_calls")
@@ -254,7 +254,7 @@ class OpenAIDecoder(BaseDecoder):
 
     def _call(self, call: Mapping[str, Json]) -> None:
         index, id_ = call.get("index"), word(call.get("id"))
-        # servers that leave out the index send each call whole, with an id of its own
+        # servers that omit the index send each call in one piece, with its own id
         key = index if isinstance(index, int) else id_ or self._last_tool
         self._last_tool = key
         tool = self._tool(key)
@@ -273,7 +273,7 @@ def _usage(value: Json) -> Usage | None:
     usage = Usage(
         input_tokens=count(value.get("prompt_tokens")),
         output_tokens=count(value.get("completion_tokens")),
-        # the second name is DeepSeek's
+        # prompt_cache_hit_tokens is DeepSeek's name
         cached_tokens=count(value.get("prompt_cache_hit_tokens")) if cached is None else cached,
         reasoning_tokens=count(table(value.get("completion_tokens_details")).get("reasoning_tokens")),
     )

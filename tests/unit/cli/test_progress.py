@@ -18,7 +18,7 @@ from runner.events import Progress
 from runner.model import LaneState, Pace
 
 PAUSED = "paused until 12:03:10 (429, asked by the server)"
-RETRYING = "3 items on attempt 4 of 5"
+RETRYING = "3 rows on attempt 4 of 5"
 
 
 def lane(model: str = "gpt-5-mini", **more: object) -> LaneState:
@@ -40,7 +40,7 @@ def words(event: Progress) -> str:
 def test_why_things_wait_is_told_with_the_counts() -> None:
     event = at(lane(waiting=PAUSED), retrying=RETRYING)
     assert words(event) == f"12 done, 0 failed, 41 of 48 in flight, 1,234 tokens/s, {PAUSED}, {RETRYING}"
-    assert progress.line(event) == f"112 of 1,000: {words(event)}, 1.2 items/s, 12:20 left"
+    assert progress.line(event) == f"112 of 1,000: {words(event)}, 1.2 rows/s, 12:20 left"
 
 
 def test_nothing_is_said_of_a_lane_that_does_not_wait() -> None:
@@ -79,15 +79,15 @@ def test_foreign_words_are_shown_and_not_obeyed() -> None:
     ],
 )
 def test_what_matters_least_goes_first(columns: int, kept: str) -> None:
-    found = progress.phrases(at(lane(waiting=PAUSED), retrying=RETRYING))
-    assert progress._kept(found, columns) == kept
+    ranked = progress.phrases(at(lane(waiting=PAUSED), retrying=RETRYING))
+    assert progress._kept(ranked, columns) == kept
 
 
 def test_failures_stay_longer_than_places_and_one_reason_longer_than_the_others() -> None:
-    found = progress.phrases(at(lane(waiting="waiting for rpm"), lane("b", waiting="waiting for tpm"), failed=3))
-    assert progress._kept(found, 70) == "3 failed, gpt-5-mini: waiting for rpm, b: waiting for tpm"
-    assert progress._kept(found, 50) == "3 failed, gpt-5-mini: waiting for rpm"
-    assert progress._kept(found, 30) == "gpt-5-mini: waiting for rpm"
+    ranked = progress.phrases(at(lane(waiting="waiting for rpm"), lane("b", waiting="waiting for tpm"), failed=3))
+    assert progress._kept(ranked, 70) == "3 failed, gpt-5-mini: waiting for rpm, b: waiting for tpm"
+    assert progress._kept(ranked, 50) == "3 failed, gpt-5-mini: waiting for rpm"
+    assert progress._kept(ranked, 30) == "gpt-5-mini: waiting for rpm"
 
 
 def test_without_a_reason_to_wait_nothing_is_cut_in_two() -> None:

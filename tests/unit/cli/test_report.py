@@ -1,4 +1,4 @@
-"""What ``runner status`` says: of a session that goes on, and of what was sent."""
+"""What ``runner status`` shows: of a running session, and of what was sent."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runner.cli import output
+from runner.cli.status import status
 from runner.events import Quantiles
 from runner.model import LaneState, Pace, Run
 from runner.store.totals import Totals
@@ -52,7 +52,7 @@ def pace(*lanes: LaneState, age_s: float = 0.0, retrying: str | None = None) -> 
 
 
 def lines(run: Run, books: Totals | None = None) -> list[str]:
-    return output.status(run, books or the_books(), db="runner.db", as_json=False).split("\n")
+    return status(run, books or the_books(), db="runner.db", as_json=False).split("\n")
 
 
 def shown(label: str, run: Run, books: Totals | None = None) -> list[str]:
@@ -60,7 +60,7 @@ def shown(label: str, run: Run, books: Totals | None = None) -> list[str]:
     return [line[16:] for line in lines(run, books) if line.startswith(f"  {label:14}")]
 
 
-# --- a session that goes on -------------------------------------------------------------------------------------------
+# --- a running session -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -80,34 +80,34 @@ def shown(label: str, run: Run, books: Totals | None = None) -> list[str]:
     ],
 )
 def test_a_lane_is_one_line(state: LaneState, words: str) -> None:
-    assert shown("lane", a_run(pace=pace(state))) == [words]
+    assert shown("requests", a_run(pace=pace(state))) == [words]
 
 
 def test_every_lane_has_a_line_and_retries_have_one() -> None:
-    run = a_run(pace=pace(lane(), lane(model="b", waiting="paused until 12:03:10 (429)"), retrying="3 items on attempt 4 of 5"))
-    assert shown("lane", run) == [
+    run = a_run(pace=pace(lane(), lane(model="b", waiting="paused until 12:03:10 (429)"), retrying="3 rows on attempt 4 of 5"))
+    assert shown("requests", run) == [
         "gpt-5-mini: 41 of 48 in flight (up to 256)",
         "b: 41 of 48 in flight (up to 256); paused until 12:03:10 (429)",
     ]
-    assert shown("retrying", run) == ["3 items on attempt 4 of 5"]
-    assert shown("noted", run) == []
+    assert shown("retrying", run) == ["3 rows on attempt 4 of 5"]
+    assert shown("last update", run) == []
 
 
 def test_a_run_that_nobody_works_on_has_no_lane() -> None:
     text = "\n".join(lines(a_run(active=False)))
-    assert "lane" not in text
+    assert "requests" not in text
     assert "retrying" not in text
 
 
 def test_an_old_pace_says_how_old_it_is() -> None:
-    (words,) = shown("noted", a_run(pace=pace(lane(), age_s=60)))
-    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d; nothing else has been noted since", words)
+    (words,) = shown("last update", a_run(pace=pace(lane(), age_s=90)))
+    assert re.fullmatch(r"9[01] s ago", words)
 
 
 def test_foreign_words_are_shown_and_not_obeyed() -> None:
     nasty = "\x1b[2J\n\u202e"
     state = lane(model=nasty, waiting=nasty, limits={nasty: 20})
-    text = output.status(a_run(pace=pace(state, retrying=nasty)), the_books(), db="runner.db", as_json=False)
+    text = status(a_run(pace=pace(state, retrying=nasty)), the_books(), db="runner.db", as_json=False)
     assert "\x1b" not in text
     assert "\u202e" not in text
     assert len(text.split("\n")) == len(lines(a_run(pace=pace(lane(), retrying="x"))))
@@ -115,10 +115,10 @@ def test_foreign_words_are_shown_and_not_obeyed() -> None:
 
 def test_programs_get_the_pace_and_the_books_whole() -> None:
     run, books = a_run(pace=pace(lane(limits={"rpm": 500}))), the_books(attempts=3, retries={"cut": 1}, unsent=1)
-    told = json.loads(output.status(run, books, db="runner.db", as_json=True))
+    told = json.loads(status(run, books, db="runner.db", as_json=True))
     assert msgspec.convert(told["run"], Run) == run
     assert (told["books"]["retries"], told["books"]["unsent"]) == ({"cut": 1}, 1)
-    assert json.loads(output.status(a_run(), books, db="runner.db", as_json=True))["run"]["pace"] is None
+    assert json.loads(status(a_run(), books, db="runner.db", as_json=True))["run"]["pace"] is None
 
 
 # --- what was sent ----------------------------------------------------------------------------------------------------
@@ -134,9 +134,10 @@ def test_retries_and_rows_given_up_stand_with_their_causes() -> None:
         refused=91,
         perhaps_billed=122,
     )
-    assert shown("attempts", a_run(), books) == ["5,813; 214 retries (cut 120, overloaded 94); 1 row given up (cut 1)"]
-    assert shown("failed", a_run(), books) == [
-        "216 (cut 122, overloaded 94): 3 never reached the server, 91 refused, 122 perhaps billed (usage unknown)",
+    assert shown("attempts", a_run(), books) == ["5,813; 214 retries (cut 120, overloaded 94); 1 row failed (cut 1)"]
+    counts = "216 failed attempts (cut 122, overloaded 94)"
+    assert shown("", a_run(), books) == [
+        f"{counts}: 3 never reached the server, 91 refused, 122 perhaps billed (usage unknown)",
     ]
     assert shown("wasted", a_run(), books) == []
 
@@ -144,13 +145,24 @@ def test_retries_and_rows_given_up_stand_with_their_causes() -> None:
 def test_a_run_without_failures_says_nothing_of_them() -> None:
     books = the_books(attempts=7)
     assert shown("attempts", a_run(), books) == ["7"]
-    assert shown("failed", a_run(), books) == shown("wasted", a_run(), books) == []
+    assert shown("", a_run(), books) == shown("wasted", a_run(), books) == []
 
 
 def test_one_retry_is_no_plural_and_a_failure_of_no_kind_has_no_colon() -> None:
     books = the_books(attempts=2, failed_attempts={"cut": 1}, retries={"cut": 1})
     assert shown("attempts", a_run(), books) == ["2; 1 retry (cut 1)"]
-    assert shown("failed", a_run(), books) == ["1 (cut 1)"]
+    assert shown("", a_run(), books) == ["1 failed attempt (cut 1)"]
+
+
+@pytest.mark.parametrize(
+    ("failed_attempts", "words"),
+    [
+        ({"cut": 2, "cancelled": 8}, "2 failed attempts (cut 2), 8 cancelled attempts: 10 perhaps billed (usage unknown)"),
+        ({"cancelled": 1}, "1 cancelled attempt: 10 perhaps billed (usage unknown)"),
+    ],
+)
+def test_a_cancelled_attempt_is_not_a_failed_one(failed_attempts: dict[str, int], words: str) -> None:
+    assert shown("", a_run(), the_books(attempts=10, failed_attempts=failed_attempts, perhaps_billed=10)) == [words]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
-"""What can be the address of an endpoint, and the sentence for what cannot."""
+"""Valid and invalid URLs of endpoints and proxies, and the message for each invalid one."""
 
 import re
 
 import pytest
 
-from runner.config.address import checked, checked_proxy
+from runner.config.address import check_base_url, check_proxy
 from runner.errors import UsageError
 
 
@@ -22,57 +22,57 @@ from runner.errors import UsageError
         "https://host/a%20path/~x",
     ],
 )
-def test_an_address_is_given_back_without_its_last_slash(good: str) -> None:
-    assert checked(good, "the test") == checked(good + "/", "the test") == good
+def test_a_valid_url_is_returned_without_its_last_slash(good: str) -> None:
+    assert check_base_url(good, "the test") == check_base_url(good + "/", "the test") == good
 
 
 @pytest.mark.parametrize(
     ("bad", "why"),
     [
-        ("http://ex ample/v1", "holds a blank or a control character"),
-        ("http://ex\nample/v1", "holds a blank or a control character"),
-        ("http://ex\x00ample/v1", "holds a blank or a control character"),
-        ("http://ex\u00a0ample/v1", "holds a blank or a control character"),
-        ("http://host/v1 ", "holds a blank or a control character"),
-        ("http:///v1", "names no host"),
-        ("http://:80/v1", "names no host"),
-        ("https://", "names no host"),
-        ("http://ex%20ample/v1", "names a host that cannot be one: ex%20ample"),
-        ("http://ex<am>ple/v1", "names a host that cannot be one"),
-        ("http://a..b/v1", "names a host that cannot be one"),
-        ("http://-a/v1", "names a host that cannot be one"),
-        ("http://host\\v1", "names a host that cannot be one"),
-        (f"http://{'x' * 64}.example/v1", "names a host that cannot be one"),
-        ("http://[1.2.3.4]/v1", "is not an address"),
-        ("http://[::1/v1", "is not an address"),
-        ("http://host:/v1", "names a port that cannot be one"),
-        ("http://host:0/v1", "names a port that cannot be one"),
-        ("http://host:65536/v1", "names a port that cannot be one"),
-        ("http://host:-1/v1", "names a port that cannot be one"),
-        ("http://host:http/v1", "names a port that cannot be one"),
-        ("host/v1", "is not an address"),
-        ("ftp://host/v1", "is not an address"),
-        ("http://host/v1?key=1", "without ? or #"),
-        ("http://host/v1?", "without ? or #"),
-        ("http://host/v1#", "without ? or #"),
-        ("http://host#", "without ? or #"),
+        ("http://ex ample/v1", "contains whitespace or a control character"),
+        ("http://ex\nample/v1", "contains whitespace or a control character"),
+        ("http://ex\x00ample/v1", "contains whitespace or a control character"),
+        ("http://ex\u00a0ample/v1", "contains whitespace or a control character"),
+        ("http://host/v1 ", "contains whitespace or a control character"),
+        ("http:///v1", "has no host"),
+        ("http://:80/v1", "has no host"),
+        ("https://", "has no host"),
+        ("http://ex%20ample/v1", "has an invalid host: ex%20ample"),
+        ("http://ex<am>ple/v1", "has an invalid host"),
+        ("http://a..b/v1", "has an invalid host"),
+        ("http://-a/v1", "has an invalid host"),
+        ("http://host\\v1", "has an invalid host"),
+        (f"http://{'x' * 64}.example/v1", "has an invalid host"),
+        ("http://[1.2.3.4]/v1", "is not a valid URL"),
+        ("http://[::1/v1", "is not a valid URL"),
+        ("http://host:/v1", "has an invalid port"),
+        ("http://host:0/v1", "has an invalid port"),
+        ("http://host:65536/v1", "has an invalid port"),
+        ("http://host:-1/v1", "has an invalid port"),
+        ("http://host:http/v1", "has an invalid port"),
+        ("host/v1", "is not a valid URL"),
+        ("ftp://host/v1", "is not a valid URL"),
+        ("http://host/v1?key=1", "must not contain ? or #"),
+        ("http://host/v1?", "must not contain ? or #"),
+        ("http://host/v1#", "must not contain ? or #"),
+        ("http://host#", "must not contain ? or #"),
     ],
 )
-def test_what_is_none_is_refused_in_one_sentence(bad: str, why: str) -> None:
+def test_an_invalid_url_is_refused_in_one_sentence(bad: str, why: str) -> None:
     with pytest.raises(UsageError, match=re.escape(why)) as refused:
-        checked(bad, "job.toml")
+        check_base_url(bad, "job.toml")
     assert str(refused.value).startswith(f"base_url {bad!r} (job.toml) ")
     assert "\n" not in str(refused.value)
 
 
 def test_a_password_is_not_repeated() -> None:
-    with pytest.raises(UsageError, match="no user name or password") as refused:
-        checked("http://me:hush@host/v1", "job.toml")
+    with pytest.raises(UsageError, match="must not contain a user name or password") as refused:
+        check_base_url("http://me:hush@host/v1", "job.toml")
     assert "hush" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("good", "given"),
+    ("good", "expected"),
     [
         ("http://127.0.0.1:3128", "http://127.0.0.1:3128"),
         ("https://proxy.example", "https://proxy.example"),
@@ -83,8 +83,8 @@ def test_a_password_is_not_repeated() -> None:
         ("http://m%C3%BC:h%3Ash%FF@proxy:3128", "http://m%C3%BC:h%3Ash%FF@proxy:3128"),
     ],
 )
-def test_a_proxy_is_given_with_its_scheme(good: str, given: str) -> None:
-    assert checked_proxy(good, "http_proxy") == given
+def test_a_proxy_is_returned_with_its_scheme(good: str, expected: str) -> None:
+    assert check_proxy(good, "http_proxy") == expected
 
 
 @pytest.mark.parametrize(
@@ -95,20 +95,20 @@ def test_a_proxy_is_given_with_its_scheme(good: str, given: str) -> None:
         ("http://me:hu#sh@127.0.0.1:9", "its port is not a number"),
         ("http://me:12#hush@127.0.0.1:9", "must be written as %2F, %3F or %23"),
         ("http://me:12/hush@127.0.0.1:9", "must be written as %2F, %3F or %23"),
-        ("http://:9", "no address like http://host:port"),
-        ("http://", "no address like http://host:port"),
-        ("http://[::1", "no address like http://host:port"),
-        ("http://me:hush@a\u2100b:9", "no address like http://host:port"),
-        ("http://me:hush@ex ample:9", "no address like http://host:port"),
-        ("http://m%3Ae:hush@127.0.0.1:9", "a colon in its user name"),
-        ("http://m%E2%82%ACe:hush@127.0.0.1:9", "a character that HTTP cannot carry"),
-        ("http://me:hush%E2%82%AC@127.0.0.1:9", "a character that HTTP cannot carry"),
+        ("http://:9", "not a URL such as http://host:port"),
+        ("http://", "not a URL such as http://host:port"),
+        ("http://[::1", "not a URL such as http://host:port"),
+        ("http://me:hush@a\u2100b:9", "not a URL such as http://host:port"),
+        ("http://me:hush@ex ample:9", "not a URL such as http://host:port"),
+        ("http://m%3Ae:hush@127.0.0.1:9", "its user name contains a colon"),
+        ("http://m%E2%82%ACe:hush@127.0.0.1:9", "a character that an HTTP header cannot carry"),
+        ("http://me:hush%E2%82%AC@127.0.0.1:9", "a character that an HTTP header cannot carry"),
         ("socks5://me:hush@127.0.0.1:9", "not an HTTP proxy"),
     ],
 )
-def test_a_proxy_that_is_none_is_refused_without_being_quoted(bad: str, why: str) -> None:
+def test_an_invalid_proxy_is_refused_without_being_quoted(bad: str, why: str) -> None:
     with pytest.raises(UsageError, match=re.escape(why)) as refused:
-        checked_proxy(bad, "http_proxy")
-    assert str(refused.value).startswith("http_proxy names a proxy that cannot be used: ")
+        check_proxy(bad, "http_proxy")
+    assert str(refused.value).startswith("the proxy in http_proxy cannot be used: ")
     assert not {"me", "hu", "sh", "12", "127"} & set(re.findall(r"\w+", str(refused.value)))
     assert refused.value.__context__ is None

@@ -1,4 +1,4 @@
-"""Job: option over environment over job file over default; every mistake is one sentence that says where it was made."""
+"""A job: options win over the environment, the job file and the defaults; the message for each mistake says where it is."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ ANSWER = {
     "max_tokens", "temperature", "top_p", "stop", "seed", "extra_body",
 }  # fmt: skip
 NAMES = [setting.name for setting in SETTINGS]
-# three values per kind, so that each of the three ways can be told from the others: job file, environment, option
+# Three values per kind, so that the three sources give different results: job file, environment, option.
 VALUES: dict[str, tuple[Any, Any, Any]] = {
     "text": ("one", "two", "three"),
     "int": (11, 12, 13),
@@ -207,7 +207,9 @@ def test_a_deadline_is_seconds_or_a_span_in_all_three_ways(prompts: Path, value:
 @pytest.mark.parametrize("value", ["0", "-5", "0s", "-1m", "soon", "1x", "30 m", "1h-5m", "nan", "inf", "9" * 400])
 def test_a_bad_deadline_says_what_it_must_be(prompts: Path, value: str) -> None:
     for options, environment in (({}, {"RUNNER_DEADLINE": value}), ({"deadline": value}, {})):
-        with pytest.raises(UsageError, match="deadline must be seconds or a time such as 30m above 0, not ") as caught:
+        with pytest.raises(
+            UsageError, match="deadline must be a number of seconds or a duration such as 30m, greater than 0, not "
+        ) as caught:
             load_job(prompts, {"model": "m", **options}, environment)
         assert value in str(caught.value)
 
@@ -223,7 +225,7 @@ def test_the_lanes_get_a_fixed_number_or_a_ceiling(prompts: Path, options: dict[
 
 
 def test_an_unknown_argument_is_refused_with_the_nearest_right_name(prompts: Path) -> None:
-    with pytest.raises(UsageError, match="no setting 'max_token'; did you mean 'max_tokens'"):
+    with pytest.raises(UsageError, match="unknown setting 'max_token'; did you mean 'max_tokens'"):
         load_job(prompts, {"model": "m", "max_token": 3}, {})
 
 
@@ -246,7 +248,7 @@ def test_wrong_kinds_in_the_job_file_name_the_key_and_the_file(prompts: Path, se
 
 @pytest.mark.parametrize("value", ["3", "1.5", "true", "[]", '["a"]'])
 def test_the_system_text_must_be_a_text_but_may_be_empty(prompts: Path, value: str) -> None:
-    with pytest.raises(UsageError, match="system must be a text"):
+    with pytest.raises(UsageError, match="system must be a string"):
         load_job(a_job(prompts.parent, f"system = {value}"), {}, {})
     assert load_job(a_job(prompts.parent, 'system = ""'), {}, {}).system == ""
 
@@ -369,7 +371,7 @@ def test_a_folder_with_the_name_of_a_job_file(tmp_path: Path) -> None:
 def test_a_job_file_that_names_no_prompt_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "job.toml"
     path.write_text(text)
-    with pytest.raises(UsageError, match="names no prompt file"):
+    with pytest.raises(UsageError, match="does not name a prompt file"):
         load_job(path, {}, {})
 
 
@@ -402,7 +404,7 @@ def test_bad_toml_and_bad_utf8(prompts: Path) -> None:
 def test_a_model_must_be_named_before_anything_is_sent_except_for_the_simulator(prompts: Path) -> None:
     job = load_job(prompts, {"base_url": "http://localhost:1"}, {})
     assert job.model is None
-    with pytest.raises(UsageError, match="no model is named"):
+    with pytest.raises(UsageError, match="no model is set"):
         find_endpoint(job, {})
     assert load_job(prompts, {"provider": "simulator"}, {}).model == "simulated-model"
     with pytest.raises(UsageError, match="takes no base_url"):
@@ -429,7 +431,7 @@ def test_restore_takes_new_settings_of_pace(prompts: Path) -> None:
     again = restore_job(everything(prompts).settings(), {"concurrency": 2, "silence_s": 3})
     assert (again.concurrency, again.silence_s) == (2, 3.0)
     assert again.sources["concurrency"] == "option --concurrency"
-    assert again.answer() == everything(prompts).answer()
+    assert again.answer_settings() == everything(prompts).answer_settings()
 
 
 def test_restore_holds_new_settings_to_their_bounds(prompts: Path) -> None:
@@ -443,7 +445,7 @@ def test_restore_refuses_an_unknown_setting(prompts: Path) -> None:
 
 
 def test_restore_refuses_a_setting_that_changes_answers(prompts: Path) -> None:
-    """Else one run would hold answers to two questions."""
+    """Otherwise one run would contain answers to two different questions."""
     for name in sorted(ANSWER):
         with pytest.raises(UsageError, match=name):
             restore_job(everything(prompts).settings(), {name: VALUES[BY_NAME[name].kind][1]})
@@ -451,15 +453,15 @@ def test_restore_refuses_a_setting_that_changes_answers(prompts: Path) -> None:
 
 def test_answer_holds_what_changes_an_answer_and_nothing_else(prompts: Path) -> None:
     job = everything(prompts)
-    assert set(job.answer()) == ANSWER
+    assert set(job.answer_settings()) == ANSWER
     assert set(Params.__struct_fields__) <= ANSWER
-    assert job.answer().items() <= job.settings().items()
+    assert job.answer_settings().items() <= job.settings().items()
     for setting in SETTINGS:
         other = load_job(prompts, {**{d.name: VALUES[d.kind][0] for d in SETTINGS}, setting.name: VALUES[setting.kind][1]}, {})
-        assert (other.answer() != job.answer()) == (setting.name in ANSWER), setting.name
+        assert (other.answer_settings() != job.answer_settings()) == (setting.name in ANSWER), setting.name
 
 
-def test_settings_hold_the_input_every_dial_and_no_secret(prompts: Path) -> None:
+def test_settings_hold_the_input_every_setting_and_no_secret(prompts: Path) -> None:
     job = load_job(prompts, {"model": "m", "api_key_env": "MY_KEY"}, {"MY_KEY": "sk-canary-0001"})
     assert list(job.settings()) == ["input", *NAMES]
     assert "canary" not in repr(job)

@@ -1,6 +1,6 @@
-"""Where a plug-in's name is looked for, in which order, and the one sentence for each way in which it is not found.
+"""Where the name of a plug-in is searched for, in which order, and the message for each way in which the search fails.
 
-Modules and packages are real files in a folder on the search path; nothing is replaced.
+Modules and packages are real files in a folder on the search path; nothing is mocked.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from processes import installed, run
 from runner import api
 from runner.config import plugins
 from runner.errors import UsageError
-from runner.session import prepare as opening
+from runner.session import prepare
 
 PROVIDER = "DEFAULT_BASE_URL = 'https://x.example'\nKEY_ENV = 'K'\nBASE_URL_ENV = 'U'\ndef make(*a, **k): return None\n"
 EXPORT = "def write(columns, records, out):\n    return out.write('|'.join(columns)) and sum(1 for _ in records)\n"
@@ -40,7 +40,7 @@ class Places:
         importlib.invalidate_caches()
 
     def package(self, name: str, entry_points: str) -> None:
-        """Write what an installer leaves of a package beside its modules."""
+        """Write the metadata that an installer puts next to a package's modules."""
         info = self.site / f"{name.replace('-', '_')}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
@@ -49,7 +49,7 @@ class Places:
 
     @property
     def env(self) -> dict[str, str]:
-        """What makes a process of its own see the same."""
+        """The environment in which another process has the same search path."""
         return {"PYTHONPATH": str(self.site)}
 
 
@@ -77,7 +77,7 @@ def file_of(module: ModuleType) -> Path:
     return Path(module.__file__)
 
 
-# -- what is found, and what comes first
+# -- what is found, and in which order
 
 
 @pytest.mark.parametrize(("kind", "name"), [("providers", "openai"), ("exports", "csv"), ("inputs", "jsonl")])
@@ -133,7 +133,7 @@ def test_the_same_package_twice_on_the_path_is_one(places: Places, monkeypatch: 
 @pytest.mark.parametrize("name", ["plain", "dotted.inner"])
 @pytest.mark.parametrize("here", [False, True])
 def test_any_importable_module_with_or_without_a_dot(places: Places, kind: str, name: str, here: bool) -> None:
-    """A folder without __init__.py serves for the dotted one."""
+    """The dotted one is in a folder without __init__.py."""
     places.module(name.replace(".", "/"), KINDS[kind], here=here)
     assert file_of(plugins.load(kind, name)).is_relative_to(places.here if here else places.site)
     assert (sys.path[-1] == str(places.here)) is here
@@ -151,7 +151,7 @@ def test_a_module_of_the_current_folder_imports_its_neighbours_also_later(places
 
 
 def test_the_current_folder_hides_nothing_that_is_installed(places: Places) -> None:
-    """Neither the standard library nor a package; and as long as nobody asks for it, it is not on the path at all."""
+    """Neither the standard library nor a package. The folder is not on the path until a module of it is loaded."""
     places.module("installed_one", PROVIDER)
     for name in ("installed_one", "tabnanny", "colorsys"):
         places.module(name, PROVIDER, here=True)
@@ -173,7 +173,7 @@ def test_a_package_of_the_current_folder_wins_over_a_mere_folder_elsewhere(place
 
 
 def test_a_provider_that_is_loaded_already_needs_no_file(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As one that was typed into a notebook, whose module is ``__main__``."""
+    """Such as one defined in a notebook, whose module is ``__main__``."""
     module = ModuleType("typed_in")
     exec(PROVIDER, vars(module))
     monkeypatch.setitem(sys.modules, "typed_in", module)
@@ -192,23 +192,23 @@ def test_a_provider_that_is_loaded_already_needs_no_file(places: Places, monkeyp
         ("exports", "odt", "there is no export format 'odt', and no module of that name is installed or in the current folder"),
     ],
 )
-def test_a_name_that_is_nothing_gets_the_nearest_or_all_that_are_known(places: Places, kind: str, name: str, words: str) -> None:
+def test_an_unknown_name_gets_the_nearest_name_or_all_names(places: Places, kind: str, name: str, words: str) -> None:
     assert refusal(kind, name).startswith(words)
 
 
-def test_installed_ones_are_among_the_known_and_the_near(places: Places) -> None:
+def test_installed_plugins_are_among_the_available_and_the_nearest(places: Places) -> None:
     places.package("murmurs", "[runner.providers]\nmurmur = murmur\n")
     assert refusal("providers", "murmurr") == "there is no provider 'murmurr'; did you mean 'murmur'?"
-    assert refusal("providers", "zzz").endswith("; known are anthropic, murmur, openai, simulator")
+    assert refusal("providers", "zzz").endswith("; available: anthropic, murmur, openai, simulator")
 
 
 @pytest.mark.parametrize("name", [".x", "x.", "a..b", "../x", "./x.py", "a/b", "a b", "a-b", "x\0y", "\N{SNOWMAN}", "1"])
-def test_what_is_no_name_of_a_module_is_looked_for_nowhere(places: Places, name: str) -> None:
+def test_a_name_that_no_module_can_have_is_not_searched_for(places: Places, name: str) -> None:
     assert refusal("providers", name).startswith("there is no provider ")
 
 
 def test_a_mere_folder_is_no_module(places: Places) -> None:
-    """Python takes any folder for a package, and runner is often started where there are some."""
+    """To Python any folder is a package, and the current folder often contains folders."""
     (places.here / "prompts_of_mine").mkdir()
     (places.site / "stray_folder").mkdir()
     for name in ("prompts_of_mine", "stray_folder"):
@@ -218,9 +218,9 @@ def test_a_mere_folder_is_no_module(places: Places) -> None:
 
 def test_a_module_named_as_a_file(places: Places) -> None:
     places.module("mine_alone", PROVIDER, here=True)
-    hint = "a module is named without its ending: mine_alone"
+    hint = "give the module's name without .py: mine_alone"
     assert hint in refusal("providers", "mine_alone.py")
-    assert "a module is named without its ending: nowhere" in refusal("providers", "nowhere.py")
+    assert "give the module's name without .py: nowhere" in refusal("providers", "nowhere.py")
 
 
 @pytest.mark.parametrize(
@@ -233,11 +233,11 @@ def test_a_module_named_as_a_file(places: Places) -> None:
         ("exports", "json", "write"),
     ],
 )
-def test_a_module_that_lacks_what_it_owes(places: Places, kind: str, name: str, missing: str) -> None:
+def test_a_module_that_lacks_required_names(places: Places, kind: str, name: str, missing: str) -> None:
     places.module("half_done", PROVIDER.replace("KEY_ENV", "KEYENV"))
-    said = refusal(kind, name)
-    assert said.startswith(f"the module {name!r} is no {plugins.KINDS[kind].word}: it has no {missing}")
-    assert "; known are " in said
+    message = refusal(kind, name)
+    assert message.startswith(f"the {plugins.KINDS[kind].word} module {name!r} does not define {missing}")
+    assert "); available: " in message
 
 
 @pytest.mark.parametrize(
@@ -268,11 +268,13 @@ def test_an_interrupt_while_a_module_is_imported_is_no_error_of_the_module(place
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_entry_point_that_lacks_what_it_owes(places: Places, kind: str) -> None:
+def test_an_entry_point_that_lacks_required_names(places: Places, kind: str) -> None:
     places.module("empty_one", "")
     places.package("hollow", f"[runner.{kind}]\nhollow = empty_one\n")
-    word, missing = plugins.KINDS[kind].word, ", ".join(plugins.KINDS[kind].owes)
-    assert refusal(kind, "hollow") == f"'empty_one' of the package 'hollow' is no {word}: it has no {missing}"
+    word, missing = plugins.KINDS[kind].word, ", ".join(plugins.KINDS[kind].required)
+    assert (
+        refusal(kind, "hollow") == f"the {word} 'hollow' of the package 'hollow' does not define {missing} (module 'empty_one')"
+    )
 
 
 @pytest.mark.parametrize("value", ["no_such_module_of_anybody", "half_of:nothing", "what is this?", ""])
@@ -286,9 +288,11 @@ def test_two_packages_with_the_same_name(places: Places) -> None:
     places.module("common", PROVIDER)
     for name in ("second-one", "first-one"):
         places.package(name, "[runner.providers]\ncommon = common\n")
-    expected = "the provider 'common' comes from the package 'first-one' and from the package 'second-one'; uninstall all but one"
+    expected = (
+        "the provider 'common' is provided by the package 'first-one' and by the package 'second-one'; uninstall all but one"
+    )
     assert refusal("providers", "common") == expected
-    # as long as nobody asks for it, it hurts nobody
+    # the conflict matters only when the name is loaded
     assert refusal("providers", "commen") == "there is no provider 'commen'; did you mean 'common'?"
 
 
@@ -298,7 +302,7 @@ def test_a_package_whose_entry_points_cannot_be_read_is_named(places: Places) ->
     assert plugins.load("providers", "openai").KEY_ENV == "OPENAI_API_KEY"
 
 
-# -- endings
+# -- extensions
 
 
 def test_an_input_format_is_found_by_the_ending_before_gz(places: Places) -> None:
@@ -306,20 +310,20 @@ def test_an_input_format_is_found_by_the_ending_before_gz(places: Places) -> Non
     places.package("reads", "[runner.inputs]\nmine = reads_it\ncsv = reads_it\n")
     for name in ("a.mine", "a.MINE", "a.mine.gz", "a.csv"):
         (places.here / name).write_text("anything")
-        assert list(opening.open_input(places.here / name).read()) == []
-    with pytest.raises(UsageError, match=r"\.tsv files cannot be read yet \(known: csv, jsonl, mine\)"):
-        opening.open_input(places.here / "a.tsv")
+        assert list(prepare.open_input(places.here / name).read()) == []
+    with pytest.raises(UsageError, match=r"\.tsv files cannot be read \(known: csv, jsonl, mine\)"):
+        prepare.open_input(places.here / "a.tsv")
 
 
 def test_an_ending_names_no_module(places: Places) -> None:
-    """Or the name of a data file would decide which code is run."""
+    """Otherwise the name of a data file would decide which code is run."""
     places.module("mine_too", "raise AssertionError('imported')")
     places.module("mine_too", "raise AssertionError('imported')", here=True)
     for name in ("a.mine_too", "a.json", "a", "a.1", ".mine_too"):
         (places.here / name).write_text('{"prompt": "x"}\n')
-        assert [row.fields for row in opening.open_input(places.here / name).read()] == [{"prompt": "x"}], name
+        assert [row.fields for row in prepare.open_input(places.here / name).read()] == [{"prompt": "x"}], name
     for name in ("a.mine_too", "a.json", "a"):
-        with pytest.raises(UsageError, match=r"cannot tell the format of .* by its ending; known are csv or jsonl \(--format\)"):
+        with pytest.raises(UsageError, match=r"cannot tell the format of .* from its ending; choose csv or jsonl with --format"):
             api.export(places.here / name, db=places.here / "no.db")
 
 
@@ -339,10 +343,10 @@ def test_exit_code_2_and_one_sentence(places: Places) -> None:
     places.package("bad", "[runner.providers]\nbad = no_such_module_of_anybody\n[runner.exports]\nbad = other\n")
     for command, words in (
         (("run", "prompts.jsonl", "--model", "m", "--provider", "breaks"), "ZeroDivisionError"),
-        (("check", "prompts.jsonl", "--model", "m", "--provider", "common"), "'one' and from the package 'two'"),
+        (("check", "prompts.jsonl", "--model", "m", "--provider", "common"), "'one' and by the package 'two'"),
         (("check", "prompts.jsonl", "--model", "m", "--provider", "bad"), "the package 'bad'"),
-        (("check", "prompts.jsonl", "--model", "m", "--provider", "json"), "the module 'json' is no provider: it has no make, "),
-        (("export", "-o", "a.bad"), "is no export format: it has no write"),
+        (("check", "prompts.jsonl", "--model", "m", "--provider", "json"), "the provider module 'json' does not define make, "),
+        (("export", "-o", "a.bad"), "the export format 'bad' of the package 'bad' does not define write"),
         (("export", "-o", "a.txt", "--format", "breaks"), "ZeroDivisionError"),
     ):
         ended = run(*command, cwd=places.here, env=places.env)
@@ -353,7 +357,7 @@ def test_exit_code_2_and_one_sentence(places: Places) -> None:
 
 @pytest.mark.parametrize(
     ("env", "code", "words"),
-    [({}, 0, "K"), ({"PYTHONSAFEPATH": "1"}, 2, "and no module of that name is installed; known are")],
+    [({}, 0, "K"), ({"PYTHONSAFEPATH": "1"}, 2, "and no module of that name is installed; available: ")],
 )
 def test_the_command_finds_a_module_of_the_current_folder_unless_python_was_told_not_to(
     places: Places, env: Mapping[str, str], code: int, words: str
@@ -375,7 +379,7 @@ def test_the_command_finds_a_module_of_the_current_folder_unless_python_was_told
 
 @pytest.mark.parametrize("load", ["", "from runner.config import plugins; plugins.load('providers', 'openai')"])
 def test_a_name_of_ours_does_not_look_at_the_installed_packages(load: str) -> None:
-    """The first case shows that the dialect does not do so either, so that the second one can tell."""
+    """The first case shows that the dialect does not load the metadata either; without it, the second would prove nothing."""
     code = f"import sys, runner.providers.dialects.openai; {load or 'pass'}; print('importlib.metadata' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

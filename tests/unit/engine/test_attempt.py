@@ -335,10 +335,10 @@ async def test_a_lane_that_refuses_everything_for_an_hour_stops_the_run() -> Non
     assert await bench.handle() is None
     assert bench.stop.error is not None
     assert bench.stop.error.code == "rate_limited"
-    assert "(and nothing else for 60 min)" in str(bench.stop.error)
+    assert "(no row was answered for 60 min)" in str(bench.stop.error)
     assert 3600 <= bench.took_s <= 3600 + 310
     # it is on the books with the reason of the stop
-    assert (bench.emitted[-1].error or "").endswith("(and nothing else for 60 min)")
+    assert (bench.emitted[-1].error or "").endswith("(no row was answered for 60 min)")
 
 
 async def test_an_item_that_is_refused_for_an_hour_while_others_are_answered_fails() -> None:
@@ -368,10 +368,10 @@ async def test_unreached_ones_use_up_no_attempt() -> None:
 
 
 async def test_a_connect_timeout_is_unreached_and_any_other_timeout_is_not() -> None:
-    connect = AttemptTimeoutError("no connection", clock="connect", sent=False)
+    connect = AttemptTimeoutError("no connection", timeout="connect", sent=False)
     bench = Bench(connect, connect, Answer(), attempts=1)
     assert settled(await bench.handle()).status == "done"
-    bench = Bench(AttemptTimeoutError("stalled", clock="silence"), attempts=1)
+    bench = Bench(AttemptTimeoutError("stalled", timeout="silence"), attempts=1)
     assert settled(await bench.handle()).error_code == "timeout_silence"
 
 
@@ -388,7 +388,7 @@ async def test_an_outage_of_an_hour_stops_the_run_and_fails_nothing() -> None:
     world = World(Server(fault=lambda _, since: BUSY if since >= 60 else None), workers=64)
     await world.work(10_000)
     assert world.failed == []
-    assert "(and nothing else for 60 min)" in str(world.stop.error)
+    assert "(no row was answered for 60 min)" in str(world.stop.error)
     assert 3600 <= world.server.since - 60 <= 3600 + 40
 
 
@@ -476,15 +476,15 @@ async def test_items_that_wait_for_a_retry_are_told() -> None:
         await anyio.sleep(2.1)
         said.append(bench.attempts.retrying())
     said.append(bench.attempts.retrying())
-    assert said == [None, "2 items on attempt 2 of 5", None]
+    assert said == [None, "2 rows on attempt 2 of 5", None]
 
 
 async def test_the_furthest_retries_are_told_first() -> None:
     asleep = Bench(BUSY, attempts=5, sleep=lambda _: anyio.sleep_forever())
     asleep.attempts._retrying.update({2: 1400, 3: 37, 5: 1})
-    assert asleep.attempts.retrying() == "1 item on attempt 5 of 5, 37 on attempt 3 of 5"
+    assert asleep.attempts.retrying() == "1 row on attempt 5 of 5, 37 on attempt 3 of 5"
     del asleep.attempts._retrying[5], asleep.attempts._retrying[3]
-    assert asleep.attempts.retrying() == "1,400 items on attempt 2 of 5"
+    assert asleep.attempts.retrying() == "1,400 rows on attempt 2 of 5"
 
 
 async def test_who_gives_up_waiting_for_a_retry_is_not_told_any_more() -> None:
@@ -492,7 +492,7 @@ async def test_who_gives_up_waiting_for_a_retry_is_not_told_any_more() -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(bench.handle)
         await anyio.sleep(5)
-        assert bench.attempts.retrying() == "1 item on attempt 2 of 3"
+        assert bench.attempts.retrying() == "1 row on attempt 2 of 3"
         group.cancel_scope.cancel()
     assert bench.attempts.retrying() is None
     assert bench.lane.waiting_items == 0

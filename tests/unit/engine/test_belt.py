@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", [BACKE
 async def test_things_come_off_in_order_and_no_more_than_there_is_room() -> None:
     queue = BoundedQueue[int](3)
     assert [queue.offer(number) for number in range(5)] == [True, True, True, False, False]
-    assert (len(queue), queue.waited_for, queue.over) == (3, False, False)
+    assert (len(queue), queue.has_waiters, queue.drained) == (3, False, False)
     assert (queue.take(2), queue.take(2), queue.take(2)) == ([0, 1], [2], [])
 
 
@@ -55,13 +55,14 @@ async def test_what_was_put_on_before_the_end_comes_off_and_then_nothing() -> No
         for _ in range(3):
             group.start_soon(work)
         await anyio.sleep(1)
-        assert queue.waited_for
+        assert queue.has_waiters
         queue.close()
     assert ends == [False] * 3
     queue = BoundedQueue[int](2)
     queue.offer(1)
     queue.close()
-    assert (queue.over, await queue.wait(), queue.take(9), queue.over, await queue.wait()) == (False, True, [1], True, False)
+    assert (queue.drained, await queue.wait(), queue.take(9)) == (False, True, [1])
+    assert (queue.drained, await queue.wait()) == (True, False)
 
 
 async def test_one_thing_wakes_one_and_who_gives_up_passes_it_on() -> None:
@@ -83,10 +84,10 @@ async def test_one_thing_wakes_one_and_who_gives_up_passes_it_on() -> None:
     tasks[0].cancel()
     await anyio.sleep(1)
     assert woken == [("c", [1])]
-    assert queue.waited_for
+    assert queue.has_waiters
     queue.close()
     await tasks[3]
-    assert not queue.waited_for
+    assert not queue.has_waiters
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -15,8 +15,8 @@ from runner.admission import Permit, Standing
 from runner.engine.clock import Clock
 from runner.engine.limits import Kind, Lane, Lanes, Limits
 from runner.engine.limits.pause import LONGEST_S
-from runner.engine.limits.waiting import PARKED_S
-from runner.errors import AttemptError, AttemptTimeoutError, ProviderError
+from runner.engine.limits.waiting import LONG_PAUSE_S
+from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, TransportError
 from runner.model import Usage
 
 pytestmark = pytest.mark.anyio
@@ -348,9 +348,9 @@ def slots_after(lane: Lane, errors: Sequence[tuple[AttemptError, bool]], permits
     [
         (busy(529), 4),
         (REFUSED, 4),
-        (AttemptTimeoutError("no connection", clock="connect", sent=False), 4),
-        (AttemptTimeoutError("no first byte", clock="first_byte"), 4),
-        (AttemptTimeoutError("stalled", clock="silence"), 8),
+        (AttemptTimeoutError("no connection", timeout="connect", sent=False), 4),
+        (AttemptTimeoutError("no first byte", timeout="first_byte"), 4),
+        (AttemptTimeoutError("stalled", timeout="silence"), 8),
         (busy(500), 8),
     ],
     ids=lambda value: getattr(value, "code", str(value)),
@@ -411,21 +411,21 @@ async def test_it_says_what_it_waits_for() -> None:
     lane = group.of("m")
     said = [lane.state().waiting]
     permit = await lane.acquire(Standing(), SIZE, None)
-    lane.pause(30.5, "503, asked by the server")
+    lane.pause(30.5, "503, requested by the server")
     said.append(lane.state().waiting)
-    lane.pause(PARKED_S + 60.5, "429, asked by the server")
+    lane.pause(LONG_PAUSE_S + 60.5, "429, requested by the server")
     said.append(lane.state().waiting)
     lane.release(permit)
     assert said == [
         None,
-        f"paused until {at(30.5)} (503, asked by the server)",
-        f"parked until {at(660.5, '%Y-%m-%d %H:%M:%S')} (429, asked by the server)",
+        f"paused until {at(30.5)} (503, requested by the server)",
+        f"paused until {at(660.5, '%Y-%m-%d %H:%M:%S')} (429, requested by the server)",
     ]
     await anyio.sleep(1000)
     assert lane.state().waiting is None
 
 
-@pytest.mark.parametrize(("hint_s", "words"), [(30.0, "429, asked by the server"), (None, "429")])
+@pytest.mark.parametrize(("hint_s", "words"), [(30.0, "429, requested by the server"), (None, "429")])
 async def test_it_says_who_asked_for_a_pause(hint_s: float | None, words: str) -> None:
     lane = lanes(8).of("m")
     lane.throttle(await lane.acquire(Standing(), SIZE, None), hint_s, 429)
@@ -436,10 +436,10 @@ async def test_it_says_who_asked_for_a_pause(hint_s: float | None, words: str) -
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("rpm", "waiting for requests/min"),
-        ("tpm", "waiting for tokens/min"),
-        ("input_tpm", "waiting for input tokens/min"),
-        ("output_tpm", "waiting for output tokens/min"),
+        ("rpm", "waiting for the requests/min limit"),
+        ("tpm", "waiting for the tokens/min limit"),
+        ("input_tpm", "waiting for the input tokens/min limit"),
+        ("output_tpm", "waiting for the output tokens/min limit"),
     ],
 )
 async def test_it_says_which_limit_it_waits_for(kind: Kind, words: str) -> None:
@@ -453,17 +453,24 @@ async def test_it_says_which_limit_it_waits_for(kind: Kind, words: str) -> None:
     assert lane.state().waiting is None
 
 
-async def test_it_says_since_when_there_is_no_answer() -> None:
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (busy(503), "server failing since {} (server_error); retrying"),
+        (TransportError("no connection", code="connect", sent=False), "server unreachable since {} (connect); retrying"),
+    ],
+)
+async def test_it_says_since_when_there_is_no_answer(error: AttemptError, words: str) -> None:
     group = lanes(100)
     lane = group.of("m")
     lane.enter(0), lane.enter(0)
     await anyio.sleep(5.5)
     for _ in range(20):
         permit = await lane.acquire(Standing(), SIZE, None)
-        lane.failed(permit, busy(503), None, throttled=False, retried=True)
+        lane.failed(permit, error, None, throttled=False, retried=True)
         lane.release(permit)
     await anyio.sleep(30)
-    assert lane.state().waiting == f"out of service since {at(5.5)} (server_error), tried again now and then"
+    assert lane.state().waiting == words.format(at(5.5))
     assert lane.out_of_service_s == pytest.approx(30, abs=0.1)
     assert lane.blocked
     probe = await lane.acquire(Standing(), SIZE, None)

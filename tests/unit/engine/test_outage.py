@@ -9,7 +9,7 @@ from virtual import BACKEND
 from world import REFUSED, Server, World, an_item, busy
 
 from runner.admission import Failure, Permit, Standing
-from runner.engine.limits.outage import DOUBT_S, FIRST_PROBE_S, LAST_PROBE_S, PROBE_FACTOR, QUOTA, Here, Outage
+from runner.engine.limits.outage import DOUBT_S, FIRST_PROBE_S, LAST_PROBE_S, PROBE_FACTOR, QUOTA, Census, Outage
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, StreamError, TransportError
 
 
@@ -33,8 +33,8 @@ class Bench:
         return Permit(admitted_at=self.now - ago)
 
     def fail(self, permit: Permit | None = None, reason: str = "server_error") -> bool:
-        here = Here(innocent=self.innocent, failing=self.innocent, untried=0, unsent=self.unsent)
-        return self.outage.failed(permit or self.sent(), reason, here, soft=False)
+        census = Census(innocent=self.innocent, failing=self.innocent, untried=0, unsent=self.unsent)
+        return self.outage.failed(permit or self.sent(), reason, census, soft=False)
 
     def succeed(self, permit: Permit | None = None) -> bool:
         return self.outage.answered(permit or self.sent(), success=True)
@@ -243,7 +243,7 @@ FAULTS: dict[str, AttemptError] = {
     "500": busy(500),
     "529": busy(529),
     "connect": REFUSED,
-    "first_byte": AttemptTimeoutError("no first byte", clock="first_byte"),
+    "first_byte": AttemptTimeoutError("no first byte", timeout="first_byte"),
     "hint": ProviderError("503", code="server_error", verdict="retry", status=503, retry_after_s=7.0),
 }
 LATE_FAULTS: dict[str, AttemptError] = {

@@ -1,4 +1,4 @@
-"""A row's identity, and what is asked for it."""
+"""Keys of rows, and the request made from a row."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from runner.errors import BAD_ROW
 from runner.inputs.keys import base_key
-from runner.inputs.prompts import Template, item
+from runner.inputs.prompts import Template, make_item
 from runner.model import Item, Outcome, Params, Row
 
 TEMPLATE = Template(model="m", system="Be brief.", params=Params(max_tokens=10, temperature=0.5, stop=["END"]))
@@ -32,13 +32,13 @@ def read(line: str) -> Row:
 
 
 def an_item(**fields: Any) -> Item:
-    made = item(a_row(**fields), "key", TEMPLATE)
+    made = make_item(a_row(**fields), "key", TEMPLATE)
     assert isinstance(made, Item), made
     return made
 
 
 def a_fault(**fields: Any) -> str:
-    made = item(a_row(7, **fields), "key", TEMPLATE)
+    made = make_item(a_row(7, **fields), "key", TEMPLATE)
     assert isinstance(made, Outcome), made
     assert (made.key, made.position, made.status, made.error_code) == ("key", 7, "failed", BAD_ROW)
     assert (made.attempt, made.attempts, made.completion) == (None, 0, None)
@@ -48,7 +48,7 @@ def a_fault(**fields: Any) -> str:
 
 
 def turned(value: Any) -> Any:
-    """The same value with the fields of every object in the opposite order."""
+    """Return the value with the fields of every object in the opposite order."""
     if isinstance(value, dict):
         return {name: turned(value[name]) for name in reversed(value)}
     return [turned(one) for one in value] if isinstance(value, list) else value
@@ -125,12 +125,12 @@ def test_messages_are_taken_as_they_are() -> None:
     ("fields", "why"),
     [
         ({}, "no prompt and no messages"),
-        ({"prompt": "x", "messages": [{"role": "user", "content": "y"}]}, "both a prompt and messages"),
+        ({"prompt": "x", "messages": [{"role": "user", "content": "y"}]}, "both prompt and messages are set"),
         ({"prompt": ""}, "the prompt is empty"),
         ({"prompt": " \n\t\u3000"}, "the prompt is empty"),
-        ({"prompt": 3}, "the prompt must be a text"),
-        ({"prompt": ["x"]}, "the prompt must be a text"),
-        ({"prompt": False}, "the prompt must be a text"),
+        ({"prompt": 3}, "the prompt must be a string"),
+        ({"prompt": ["x"]}, "the prompt must be a string"),
+        ({"prompt": False}, "the prompt must be a string"),
         ({"messages": []}, "at least one message"),
         ({"messages": {}}, "messages must be a list"),
         ({"messages": "x"}, "messages must be a list"),
@@ -151,8 +151,8 @@ def test_rows_of_which_no_request_can_be_made(fields: dict[str, Any], why: str) 
 
 
 def test_a_misspelt_field_is_named() -> None:
-    assert "did you mean 'prompt' by 'promt'?" in a_fault(promt="x")
-    assert "did you mean 'messages' by 'message'?" in a_fault(message=[])
+    assert "('promt': did you mean 'prompt'?)" in a_fault(promt="x")
+    assert "('message': did you mean 'messages'?)" in a_fault(message=[])
 
 
 @pytest.mark.parametrize("name", ["prompt", "messages"])
@@ -161,13 +161,13 @@ def test_a_field_that_is_null_is_not_taken_for_misspelt(name: str) -> None:
 
 
 def test_a_row_that_the_reader_could_not_read() -> None:
-    made = item(Row(line=4, fields=None, fault="not JSON: x", raw=b"{"), "row-1", TEMPLATE)
+    made = make_item(Row(line=4, fields=None, fault="not JSON: x", raw=b"{"), "row-1", TEMPLATE)
     assert isinstance(made, Outcome)
     assert (made.error_code, made.error, made.metadata, made.position) == (BAD_ROW, "line 4: not JSON: x", {}, 4)
 
 
 def test_a_broken_row_keeps_its_metadata() -> None:
-    made = item(a_row(prompt="", lang="en", id=5), "5", TEMPLATE)
+    made = make_item(a_row(prompt="", lang="en", id=5), "5", TEMPLATE)
     assert isinstance(made, Outcome)
     assert made.metadata == {"lang": "en", "id": 5}
 
@@ -200,8 +200,8 @@ def test_zero_is_an_override() -> None:
 
 
 def test_unknown_parameters_are_refused_with_the_nearest_right_name() -> None:
-    assert "no 'max_token'; did you mean 'max_tokens'?" in a_fault(prompt="x", params={"max_token": 3})
-    assert "no 'qqqqqqq'; known are model, max_tokens" in a_fault(prompt="x", params={"qqqqqqq": 3})
+    assert "unknown parameter 'max_token' in params; did you mean 'max_tokens'?" in a_fault(prompt="x", params={"max_token": 3})
+    assert "unknown parameter 'qqqqqqq' in params; available: model, max_tokens" in a_fault(prompt="x", params={"qqqqqqq": 3})
 
 
 @pytest.mark.parametrize(
@@ -258,6 +258,6 @@ def test_the_fingerprint_looks_at_all_that_is_asked() -> None:
 
 
 def test_the_fingerprint_is_the_same_in_every_process() -> None:
-    """It is stored, so no salted hash may be in it; changing it makes every stored row look changed."""
+    """Fingerprints are stored, so they must not contain a salted hash; a new formula would make every stored row look changed."""
     assert an_item(prompt="x").fingerprint == an_item(id="other", prompt="x").fingerprint == -1403820291804325407
     assert base_key(a_row(prompt="x")) == ("row-f83c145331955c1293ef", False)

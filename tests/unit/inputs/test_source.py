@@ -1,4 +1,4 @@
-"""What is still to be done: settled rows are skipped, edited files buy nothing again, identical rows are told apart."""
+"""The items still to be done: settled rows are skipped, also in edited files, and identical rows are told apart."""
 
 import json
 import random
@@ -27,7 +27,7 @@ TEMPLATE = Template(model="m", system=None, params=Params())
 
 
 class Memory:
-    """A store in a dictionary."""
+    """A store that is a dictionary."""
 
     def __init__(self) -> None:
         self.held: dict[str, Settled] = {}
@@ -70,15 +70,15 @@ class Memory:
                 )
 
 
-def written(path: Path, rows: Iterable[Any]) -> scan.Input:
-    """A prompt file of objects, or of lines as they stand."""
+def written(path: Path, rows: Iterable[Any]) -> scan.PromptFile:
+    """Write a prompt file. rows: objects, or strings that are written as lines."""
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     path.write_text("".join(line + "\n" for line in lines))
     return open_input(path)
 
 
 async def to_do(
-    prompts: scan.Input,
+    prompts: scan.PromptFile,
     store: Memory | RunStore,
     *,
     fresh: bool = False,
@@ -95,7 +95,7 @@ async def to_do(
         store,
         counts,
         source.Selection(fresh=fresh, retry_failed=retry_failed, limit=limit),
-        source.Look(),
+        source.SettledRows(),
     )
     return [one async for one in items], counts
 
@@ -117,7 +117,7 @@ def answered(one: Item | Outcome, status: str = "done") -> Outcome:
     )
 
 
-async def answer_all(prompts: scan.Input, store: Memory | RunStore) -> list[Item | Outcome]:
+async def answer_all(prompts: scan.PromptFile, store: Memory | RunStore) -> list[Item | Outcome]:
     todo, _ = await to_do(prompts, store)
     await store.save([answered(one) for one in todo])
     return todo
@@ -158,7 +158,7 @@ def test_the_same_prompt_under_two_ids_or_with_other_fields_is_not_identical(tmp
 def test_duplicates_are_refused_with_lines_and_only_the_first_few(tmp_path: Path) -> None:
     rows = [{"id": f"id{n % 7}", "prompt": "x"} for n in range(35)]
     prompts = written(tmp_path / "p.jsonl", rows)
-    with pytest.raises(UsageError, match="7 ids stand more than once") as caught:
+    with pytest.raises(UsageError, match="7 duplicate ids: ") as caught:
         scan.refuse_duplicates(scan.scan(prompts), prompts.path)
     words = str(caught.value)
     assert str(prompts.path) in words
@@ -172,26 +172,26 @@ def test_of_many_duplicates_the_first_are_kept_and_all_are_counted(tmp_path: Pat
     rows = [{"id": f"id{n % 300}", "prompt": "x"} for n in range(900)] + [{"id": "often", "prompt": "x"}] * 150
     prompts = written(tmp_path / "p.jsonl", rows)
     found = scan.scan(prompts)
-    assert (found.rows, found.doubled, len(found.duplicates)) == (1050, 301, 100)
+    assert (found.rows, found.duplicate_ids, len(found.duplicates)) == (1050, 301, 100)
     assert found.duplicates["id99"] == [100, 400, 700]
-    with pytest.raises(UsageError, match=r"301 ids stand more than once.*and 296 more"):
+    with pytest.raises(UsageError, match=r"301 duplicate ids: .*and 296 more"):
         scan.refuse_duplicates(found, prompts.path)
     found = scan.scan(written(tmp_path / "often.jsonl", rows[900:]))
     assert found.duplicates == {"often": list(range(1, 101))}
 
 
 def test_two_hashes_that_only_look_alike_are_no_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "hash", lambda key: 7, raising=False)
+    monkeypatch.setattr(scan, "hash", lambda key: 7, raising=False)
     rows = [{"id": "a", "prompt": "1"}, {"id": "b", "prompt": "1"}, {"prompt": "1"}, {"prompt": "2"}]
     prompts = written(tmp_path / "p.jsonl", rows)
     found = scan.scan(prompts)
-    assert (found.doubled, found.duplicates, found.identical) == (0, {}, 0)
+    assert (found.duplicate_ids, found.duplicates, found.identical) == (0, {}, 0)
     scan.refuse_duplicates(found, prompts.path)
     assert len({key for key, _ in keyed(prompts.read(), found.repeated)}) == 4
 
 
 async def test_a_batch_is_bounded_in_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thousand rows of a megabyte are not held at once."""
+    """A thousand rows of a megabyte each are never in memory at once."""
     monkeypatch.setattr(source, "BATCH_BYTES", 1000)
     store = Memory()
     asked: list[int] = []
@@ -232,13 +232,13 @@ async def test_identical_rows_get_ordinals(tmp_path: Path) -> None:
 
 
 def test_an_id_that_looks_like_one_of_our_ordinals_is_refused_or_kept_apart(tmp_path: Path) -> None:
-    """Our own exports hold such ids; two rows under one key would be one answer for two prompts."""
+    """Our own exports contain such ids. Two rows with the same key would get one answer for two prompts."""
     key, _ = base_key(Row(line=1, fields={"prompt": "x"}))
     prompts = written(tmp_path / "p.jsonl", [{"prompt": "x"}, {"prompt": "x"}, {"id": f"{key}-2", "prompt": "z"}])
     found = scan.scan(prompts)
     keys = [one for one, _ in keyed(prompts.read(), found.repeated)]
     assert found.duplicates or len(set(keys)) == 3
-    assert (found.doubled, found.duplicates) == (1, {f"{key}-2": [3, 1, 2]})
+    assert (found.duplicate_ids, found.duplicates) == (1, {f"{key}-2": [3, 1, 2]})
 
 
 @pytest.mark.parametrize("ending", ["-3", "-02", "-1", "-2x", ""])
@@ -346,7 +346,7 @@ def test_digest_changes_with_every_byte(tmp_path: Path) -> None:
 
 
 def test_digest_of_a_folder_is_refused(tmp_path: Path) -> None:
-    prompts = scan.Input(tmp_path, 0, lambda: jsonl.read(tmp_path))
+    prompts = scan.PromptFile(tmp_path, 0, lambda: jsonl.read(tmp_path))
     with pytest.raises(UsageError, match="folder"):
         scan.digest(prompts)
 
@@ -359,7 +359,7 @@ ROWS: list[dict[str, Any]] = [
 
 
 def edits() -> dict[str, tuple[list[Any], int]]:
-    """Edited files, and how many of their rows nobody has answered."""
+    """Edited files, and the number of rows in each that have no answer yet."""
     new = {"prompt": "new"}
     shuffled = random.Random(3).sample(ROWS, len(ROWS))
     return {
@@ -409,16 +409,16 @@ async def test_any_edit_buys_only_the_rows_that_are_new(tmp_path: Path, data: st
     assert sorted(prompts_of(todo)) == sorted(left)
 
 
-# --- a look before the session, and what it spares ---------------------------------------------------------------------
+# --- settled rows counted before the session, and the look-ups that this saves ------------------------------------------
 
 
 async def a_look(
-    prompts: scan.Input, store: Memory | RunStore, *, retry_failed: bool = False, accept_changes: bool = False
-) -> tuple[source.Look, list[Item | Outcome], source.Counts]:
-    """Look, and give what is to be done then, as a session does."""
+    prompts: scan.PromptFile, store: Memory | RunStore, *, retry_failed: bool = False, accept_changes: bool = False
+) -> tuple[source.SettledRows, list[Item | Outcome], source.Counts]:
+    """Count the settled rows and collect the items still to be done, as a session does."""
     found, counts = scan.scan(prompts), source.Counts()
     selection = source.Selection(retry_failed=retry_failed, accept_changes=accept_changes)
-    look = await source.look(prompts, found, store, selection)
+    look = await source.find_settled(prompts, found, store, selection)
     items = source.items(prompts, found, TEMPLATE, store, counts, selection, look)
     return look, [one async for one in items], counts
 
@@ -502,7 +502,7 @@ async def test_a_file_that_changes_between_the_look_and_the_session_loses_no_row
     path = tmp_path / "p.jsonl"
     prompts = written(path, A_HUNDRED)
     await answer_all(prompts, real)
-    look = await source.look(prompts, scan.scan(prompts), real, source.Selection())
+    look = await source.find_settled(prompts, scan.scan(prompts), real, source.Selection())
     prompts = written(path, [*A_HUNDRED[:40], {"id": "x", "prompt": "x"}, *A_HUNDRED[41:]])
     counts, found = source.Counts(), scan.scan(prompts)
     items = source.items(prompts, found, TEMPLATE, real, counts, source.Selection(), look)

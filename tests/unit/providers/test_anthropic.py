@@ -1,4 +1,4 @@
-"""The Messages dialect, request and answer."""
+"""The Messages dialect: requests and answers."""
 
 import json
 
@@ -90,7 +90,7 @@ def end(reason="end_turn", **usage):
 STOP = {"type": "message_stop"}
 
 
-def test_the_state_on_the_way() -> None:
+def test_the_state_while_the_answer_arrives() -> None:
     made = anthropic.AnthropicDecoder()
     seen = []
     for event in (start(id="i", model="m"), block(text=""), delta(text="äb"), end(), STOP, delta(text="more")):

@@ -1,4 +1,4 @@
-"""The table of refusals, line by line."""
+"""Every refusal and its error code and verdict."""
 
 import pytest
 
@@ -155,16 +155,16 @@ def test_too_large_by_name() -> None:
 
 
 @pytest.mark.parametrize("status", [*range(100, 600), None])
-def test_the_server_s_wish_turns_retry_and_fail_but_never_a_stop(status) -> None:
+def test_x_should_retry_changes_retry_and_fail_but_never_a_stop(status) -> None:
     plain = ruled(status)
-    no, yes = (ruled(status, headers={"x-should-retry": options}) for options in ("false", " TRUE "))
+    no, yes = (ruled(status, headers={"x-should-retry": value}) for value in ("false", " TRUE "))
     if plain.verdict == "stop":
         assert plain == no == yes
         assert plain.code in STOPS
     else:
         assert (no.verdict, yes.verdict) == ("fail", "retry")
         assert no.code == yes.code == plain.code
-        # the lane is cooled all the same
+        # throttled all the same, so the lane still slows down
         assert no.throttled == plain.throttled
     assert ruled(status, headers={"x-should-retry": "perhaps"}) == plain
 

@@ -1,4 +1,4 @@
-"""Every way a server says how long to wait."""
+"""Every header in which a server says how long to wait."""
 
 import pytest
 from hypothesis import given
@@ -46,7 +46,7 @@ def test_retry_after(value: str, wait: float | None) -> None:
     assert retry_after({"retry-after": value}, NOW) == wait
 
 
-def test_dates_are_told_by_the_server_s_own_clock() -> None:
+def test_dates_are_read_by_the_server_s_own_clock() -> None:
     headers = {"retry-after": LATER, "date": DATE}
     assert retry_after(headers, NOW + 86400) == 30.0
     assert retry_after({**headers, "date": "nonsense"}, NOW + 10) == 20.0
@@ -81,7 +81,7 @@ def test_openai_resets(name: str, value: str, wait: float | None) -> None:
     assert retry_after({name: value}, NOW) == (None if wait is None else pytest.approx(wait))
 
 
-def test_the_largest_reset_of_the_spent_limits_counts() -> None:
+def test_the_largest_reset_of_the_used_up_limits_counts() -> None:
     headers = {
         "x-ratelimit-reset-requests": "3s",
         "x-ratelimit-remaining-requests": "0",

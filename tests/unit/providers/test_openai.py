@@ -1,4 +1,4 @@
-"""The Chat Completions dialect, request and answer."""
+"""The Chat Completions dialect: requests and answers."""
 
 import json
 
@@ -110,7 +110,7 @@ def text_of(*chunks) -> str:
     return decoder(*chunks).completion().text
 
 
-def test_the_state_on_the_way() -> None:
+def test_the_state_while_the_answer_arrives() -> None:
     made = decoder(chunk(choice("", role="assistant")))
     assert (made.started, made.complete, made.ended, made.text_chars) == (False, False, False, 0)
     made.feed(ServerSentEvent("message", json.dumps(chunk(choice("äb"))).encode()))
@@ -333,12 +333,12 @@ def test_whole_without_a_reason_is_not_complete() -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"choices":[{"text":"a","finish_reason":"stop"}]}', b'{"choices":{"0":1}}'])
-def test_whole_that_is_no_completion(body: bytes) -> None:
-    with pytest.raises(StreamError, match="no completion"):
+def test_whole_that_is_not_a_completion(body: bytes) -> None:
+    with pytest.raises(StreamError, match="JSON that is not a completion"):
         openai.OpenAIDecoder().whole(body)
 
 
-def test_error_reads_hints_with_the_clock_given() -> None:
+def test_error_reads_retry_after_with_the_given_clock() -> None:
     provider = openai.make("http://h", None, version="1", clock=lambda: 1_445_412_480.0)
     got = provider.error(429, {"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT"}, b"")
     assert got.retry_after_s == 30.0

@@ -1,4 +1,4 @@
-"""Error bodies of every shape, and what may be quoted of them."""
+"""Error bodies of every shape, and what is quoted from them."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The rules of the event stream, one by one, and the one over all: chunks do not matter."""
+"""Each rule of the event stream, and the most important one: the cuts between chunks do not matter."""
 
 import codecs
 import itertools
@@ -22,7 +22,7 @@ def decode(*chunks: bytes, **caps: int) -> list[tuple[str, bytes]]:
 
 
 def by_the_book(body: bytes) -> list[tuple[str, bytes]]:
-    """The standard's algorithm, as slowly and plainly as it is written there."""
+    """The standard's algorithm, step by step and slowly, as the reference for the decoder."""
     events, name, data = [], "", None
     for line in re.split(rb"\r\n|\r|\n", body.removeprefix(BOM))[:-1]:
         if not line:
@@ -86,7 +86,7 @@ def test_line_ends(end: bytes) -> None:
 
 def test_line_ends_may_be_mixed_and_split() -> None:
     assert decode(b"data: a\r\ndata: b\rdata: c\ndata: d\r", b"\n\r\n") == [("message", b"a\nb\nc\nd")]
-    # an LF after CR LF is a line of its own
+    # an LF after CR LF is an empty line
     assert decode(b"data: a\r", b"\n", b"\ndata: b\n\n") == [("message", b"a"), ("message", b"b")]
     assert decode(b"data: a\n\r", b"\ndata: b\r\r") == [("message", b"a"), ("message", b"b")]
 
@@ -159,7 +159,7 @@ def test_the_gathered_data_of_an_event_has_the_same_cap() -> None:
     assert decode(*lines, b"\n", max_line=99) == [("message", b"\n".join([b"xxxx"] * 20))]
     with pytest.raises(StreamError):
         decode(*lines, b"\n", max_line=98)
-    # the event after it begins anew
+    # the next event starts from zero
     assert len(decode(*lines, b"\n", *lines, b"\n", max_line=99)) == 2
     with pytest.raises(StreamError):
         decode(b"data\n" * 102, max_line=100)
@@ -186,7 +186,7 @@ def test_a_huge_comment_is_dropped_not_kept() -> None:
 
 
 class Watched(bytearray):
-    """Counts every byte looked at again after it was put in."""
+    """Counts every byte that is read again after it was appended."""
 
     looked_at = 0
 
@@ -265,7 +265,7 @@ def test_chunks_do_not_matter(body: bytes, cuts: list[int]) -> None:
     expected = by_the_book(body)
     assert decode(body) == expected
     assert decode(*chunks) == expected
-    # a chunk of one byte never takes the fast way
+    # a chunk of one byte never takes the fast path
     singly = [body[i : i + 1] for i in range(len(body))]
     assert decode(*singly) == expected
     flushed = []
@@ -283,7 +283,7 @@ def test_chunks_do_not_matter_to_the_caps(body: bytes, cuts: list[int], cap: int
     edges = [0, *sorted(cuts), len(body)]
     ways = ([body], [body[a:b] for a, b in itertools.pairwise(edges)], [bytes([c]) for c in body])
     outcomes = []
-    # an end, so that the last line is a whole one in every way
+    # a line end, so that the last line is complete however the body is cut
     for way in ways:
         try:
             outcomes.append(decode(*way, b"\n", max_line=cap))
@@ -306,20 +306,20 @@ def test_a_whole_event_after_a_piece(before: bytes, whole: bytes) -> None:
 
 
 def theirs_on(body: bytes, cuts: list[int]) -> list[tuple[str, str]]:
-    """What httpx-sse makes of a body in chunks, but for the three things in which it differs from the standard.
+    """Return the events that httpx-sse decodes from chunks, corrected for the three points where it differs from the standard.
 
-    * It takes a BOM for content, and with it the first line for an unknown field: it is not given one.
-    * It dispatches at a blank line also where there was no data: behind a lone ``event`` or ``retry`` (such as ``retry: 1_000``,
-      which it takes for a number), and for ever once there was an ``id``. Such events are left out.
-    * Its response obeys a charset; here the text is decoded before it, as UTF-8.
+    * It treats a BOM as content, so that the first line becomes an unknown field: the BOM is removed here.
+    * At a blank line it dispatches an event without data, too: after an ``event`` or ``retry`` alone (such as ``retry: 1_000``,
+      which it accepts as a number), and always once an ``id`` has arrived. Such events are omitted here.
+    * Its response class follows the charset of the answer; here the bytes are decoded as UTF-8 beforehand.
 
-    A last event without a blank line is dropped by both, as the standard has it; ours gives it at ``flush``, tested above.
+    Both drop a last event without a blank line, as the standard says; ours returns it from ``flush``, which is tested above.
     """
     lines, decoder = theirs.SSELineDecoder(), theirs.SSEDecoder()
     utf_8 = codecs.getincrementaldecoder("utf-8")("replace")
     body = body.removeprefix(BOM)
     edges = [0, *sorted(cuts), len(body)]
-    # httpx never hands it an empty text
+    # httpx never passes it an empty string
     texts = filter(None, (utf_8.decode(body[a:b], final=b == len(body)) for a, b in itertools.pairwise(edges)))
     events = []
     for line in itertools.chain.from_iterable((*map(lines.decode, texts), lines.flush())):
@@ -339,7 +339,7 @@ def test_as_httpx_sse_where_that_is_right(body: bytes, cuts: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "made_of_it"),
+    ("body", "their_events"),
     [
         (b"event: e\n\n", [("e", "")]),
         (b"id: 1\n\n\n", [("message", ""), ("message", "")]),
@@ -347,9 +347,9 @@ def test_as_httpx_sse_where_that_is_right(body: bytes, cuts: list[int]) -> None:
         (BOM + b"data: x\n\n", []),
     ],
 )
-def test_httpx_sse_is_wrong_only_where_we_say_so(body: bytes, made_of_it: list[tuple[str, str]]) -> None:
-    """When it is mended, ``theirs_on`` can do with less."""
+def test_httpx_sse_is_wrong_only_where_we_say_so(body: bytes, their_events: list[tuple[str, str]]) -> None:
+    """If this fails, httpx-sse has been fixed, and ``theirs_on`` needs fewer corrections."""
     lines, decoder = theirs.SSELineDecoder(), theirs.SSEDecoder()
     events = [decoder.decode(line) for line in lines.decode(body.decode()) + lines.flush()]
-    assert [(event.event, event.data) for event in events if event is not None] == made_of_it
-    assert decode(body) == by_the_book(body) != made_of_it
+    assert [(event.event, event.data) for event in events if event is not None] == their_events
+    assert decode(body) == by_the_book(body) != their_events

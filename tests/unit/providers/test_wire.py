@@ -1,4 +1,4 @@
-"""Foreign JSON in, our JSON out."""
+"""Lenient decoding of JSON from servers, and encoding of our own."""
 
 import json
 from types import MappingProxyType

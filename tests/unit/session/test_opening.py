@@ -22,12 +22,12 @@ pytestmark = pytest.mark.anyio
 TEMPLATE = Template(model="m", system=None, params=Params())
 
 
-def written(path: Path, rows: Iterable[Any]) -> scan.Input:
+def written(path: Path, rows: Iterable[Any]) -> scan.PromptFile:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return prepare.open_input(path)
 
 
-async def looked_through(store: Path, given: scan.Input) -> scan.Scan:
+async def looked_through(store: Path, given: scan.PromptFile) -> scan.Scan:
     """What a session does before it sends anything."""
     digest = scan.digest(given)
     found = prepare.scan_once(given, store, digest)
@@ -39,7 +39,7 @@ async def looked_through(store: Path, given: scan.Input) -> scan.Scan:
     return found
 
 
-def unread(given: scan.Input) -> scan.Input:
+def unread(given: scan.PromptFile) -> scan.PromptFile:
     def read() -> Any:
         raise AssertionError("the input was read again")
 
@@ -51,16 +51,16 @@ async def test_an_input_that_has_not_changed_is_not_looked_through_again(tmp_pat
     given = written(path, [{"id": str(n), "prompt": "x"} for n in range(7)])
     first = await looked_through(store, given)
     again = prepare.scan_once(unread(given), store, scan.digest(given))
-    assert (again.rows, len(again.repeated), again.doubled) == (first.rows, 0, 0) == (7, 0, 0)
+    assert (again.rows, len(again.repeated), again.duplicate_ids) == (first.rows, 0, 0) == (7, 0, 0)
 
 
 async def test_an_input_that_has_changed_is_looked_through(tmp_path: Path) -> None:
     store, path = tmp_path / "runner.db", tmp_path / "p.jsonl"
     await looked_through(store, written(path, [{"id": "a", "prompt": "x"}]))
-    with pytest.raises(UsageError, match="more than once"):
+    with pytest.raises(UsageError, match="duplicate id 'a' on lines 1 and 2"):
         await looked_through(store, written(path, [{"id": "a", "prompt": "x"}, {"id": "a", "prompt": "x"}]))
     # and that refusal is not forgotten
-    with pytest.raises(UsageError, match="more than once"):
+    with pytest.raises(UsageError, match="duplicate id 'a' on lines 1 and 2"):
         await looked_through(store, prepare.open_input(path))
 
 
@@ -84,7 +84,7 @@ async def test_rows_that_are_alike_are_told_apart_in_every_session(tmp_path: Pat
 
 def test_of_broken_rows_the_first_are_kept_and_all_are_counted() -> None:
     rows = [Row(line=n, fields={"id": str(n)}) for n in range(1, 2501)]
-    found = prepare.broken_rows(scan.Input(Path("p"), 0, lambda: (row for row in rows)), TEMPLATE)
+    found = prepare.broken_rows(scan.PromptFile(Path("p"), 0, lambda: (row for row in rows)), TEMPLATE)
     assert (found.number, len(found.first), found.first[0][0], found.first[-1][0]) == (2500, 1000, 1, 1000)
 
 
@@ -101,7 +101,7 @@ async def test_a_session_needs_no_second_look(tmp_path: Path, monkeypatch: pytes
     path, store = tmp_path / "p.jsonl", tmp_path / "runner.db"
     written(path, [{"id": str(n), "prompt": f"number {n}"} for n in range(30)])
     runner.run(path, db=store, limit=10, provider="simulator")
-    looks: list[scan.Input] = []
+    looks: list[scan.PromptFile] = []
     look_through = scan.scan
     monkeypatch.setattr(scan, "scan", lambda given: looks.append(given) or look_through(given))
     summary = runner.run(path, db=store, provider="simulator")

@@ -73,16 +73,16 @@ def test_shares_are_read() -> None:
     ("texts", "sentence"),
     [
         (["429"], "fault '429' needs a share, such as 429=0.1"),
-        (["=0.1"], "there is no fault ''"),
-        (["truncat=0.1"], "there is no fault 'truncat'; did you mean 'truncate'?"),
+        (["=0.1"], "unknown fault ''"),
+        (["truncat=0.1"], "unknown fault 'truncat'; did you mean 'truncate'?"),
         (["Stalled=0.1"], "did you mean 'stall'?"),
-        (["xyz=0.1"], "known are 429, 500"),
-        (["429=ten"], "share of fault '429' must be a number from 0 to 1, not 'ten'"),
-        (["429=1.5"], "share of fault '429' must be from 0 to 1, not 1.5"),
+        (["xyz=0.1"], "available: 429, 500"),
+        (["429=ten"], "the share of fault '429' must be a number from 0 to 1, not 'ten'"),
+        (["429=1.5"], "the share of fault '429' must be from 0 to 1, not 1.5"),
         (["429=-0.1"], "must be from 0 to 1"),
         (["429=nan"], "must be from 0 to 1"),
         (["429=0.1", "429=0.2"], "fault '429' is given twice"),
-        (["429=0.6", "500=0.6"], "shares of all faults add up to 1.2"),
+        (["429=0.6", "500=0.6"], "the shares of all faults add up to 1.2"),
     ],
 )
 def test_wrong_shares_are_one_clear_sentence(texts: list[str], sentence: str) -> None:
@@ -314,7 +314,7 @@ def test_limits_change_while_they_are_in_force() -> None:
     limits = Limits(rpm=60, tpm=None, max_in_flight=None, clock=clock)
     for _ in range(50):
         limits.admit(1)
-    # What is left stays, and what had refilled by now refilled at the old pace.
+    # The level stays, and the refill up to now took place at the old rate.
     clock.now = 5.0
     limits.change(rpm=6000, tpm=None, max_in_flight=None)
     assert limits.windows()[0].remaining == 15
@@ -329,7 +329,7 @@ def test_limits_change_while_they_are_in_force() -> None:
     limits.change(rpm=None, tpm=None, max_in_flight=None)
     limits.admit(1)
     assert limits.windows() == []
-    # Those that were let in before are still counted.
+    # Requests that were admitted before are still counted.
     assert limits.flight.now == 51
 
 
@@ -355,7 +355,7 @@ def test_an_echo_is_the_last_message_word_by_word(dialect: Dialect, text: str) -
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}]
     said = echo(json.dumps({"messages": messages}).encode())
     assert json.loads(b'"' + b"".join(said) + b'"') == text
-    whole = answer(ASK, draw(), input_tokens=1, created=0, said=said)
+    whole = answer(ASK, draw(), input_tokens=1, created=0, echoed=said)
     assert (whole.chunks, whole.finish) == (said, "stop")
     assert len(dialect.pieces(whole)) == len(said)
 
@@ -371,9 +371,9 @@ def test_an_echo_of_parts_and_of_nothing() -> None:
 
 def test_an_echo_is_cut_by_max_tokens_and_emptied_by_its_fault() -> None:
     said = [b"a", b" b", b" c"]
-    cut = answer(Ask(model="m", stream=True, max_tokens=2), draw(), input_tokens=1, created=0, said=said)
+    cut = answer(Ask(model="m", stream=True, max_tokens=2), draw(), input_tokens=1, created=0, echoed=said)
     assert (cut.chunks, cut.finish) == ([b"a", b" b"], "length")
-    assert answer(ASK, draw("empty"), input_tokens=1, created=0, said=said).chunks == []
+    assert answer(ASK, draw("empty"), input_tokens=1, created=0, echoed=said).chunks == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,125 @@
+"""What ``runner status`` prints: one run in full, as text or as JSON."""
+
+import time
+from collections.abc import Mapping
+
+from runner.cli import output
+from runner.durations import format_span
+from runner.model import LaneState, Pace, Run
+from runner.store.totals import Totals
+from runner.text import clean, plural
+
+_STALE_S = 30.0
+
+
+def status(run: Run, books: Totals, *, db: str, as_json: bool) -> str:
+    """Return the details of one run and of everything that it sent."""
+    if as_json:
+        return output.to_json({"run": run, "books": books})
+    settings = run.settings
+    where = clean(str(settings.get("base_url") or "the simulator"))
+    rows = f"{run.done:,} done, {run.failed:,} failed"
+    if run.rows is not None and run.finished_at is None:
+        rows += f", {max(0, run.rows - run.done - run.failed):,} left"
+    if run.rows is not None:
+        rows += f"; {run.rows:,} in the file"
+    lines = [
+        f"run {run.id}: {output.state(run)}",
+        f"  input         {clean(run.input)}",
+        f"  model         {clean(str(settings.get('model')))} at {where}",
+        f"  started       {output.date(run.created_at)}",
+        f"  rows          {rows}",
+        *_pace(run.pace),
+        *_attempts(books),
+        f"  tokens        {_tokens(books)}",
+        f"  first token   {output.quantiles(books.time_to_first_token)}",
+        f"  whole answer  {output.quantiles(books.duration)}",
+    ]
+    if run.stop_reason and not run.active:
+        lines.insert(1, f"  stopped       {clean(run.stop_reason).removeprefix('stopped ')}")
+    if books.finish_reasons:
+        reasons = ", ".join(f"{clean(reason)} {count:,}" for reason, count in books.finish_reasons.items())
+        lines.append(f"  finish reason {reasons}")
+    if run.failed:
+        lines.append(f"next: {output.command('errors', run.id, db)}")
+    elif run.finished_at is None and not run.active:
+        lines.append(f"next: {output.command('resume', run.id, db)}")
+    else:
+        lines.append(f"next: {output.command('export', run.id, db)} -o answers.csv")
+    return "\n".join(lines)
+
+
+def _pace(pace: Pace | None) -> list[str]:
+    """Return a line for each lane of a running session, and one for the rows that wait for a retry."""
+    if pace is None:
+        return []
+    lines = [f"  requests      {_lane(lane)}" for lane in pace.lanes]
+    if pace.retrying:
+        lines.append(f"  retrying      {clean(pace.retrying)}")
+    age_s = time.time() - pace.at
+    if age_s > _STALE_S:
+        lines.append(f"  last update   {format_span(age_s)} ago")
+    return lines
+
+
+def _lane(lane: LaneState) -> str:
+    words = f"{clean(lane.model, 60)}: " if lane.model else ""
+    words += f"{lane.in_flight:,} of {lane.slots:,} in flight"
+    if lane.ceiling != lane.slots:
+        words += f" (up to {lane.ceiling:,})"
+    for name, limit in lane.limits.items():
+        number = f"{limit:,.0f}" if limit >= 10 else f"{limit:g}"
+        words += f", {clean(name.replace('_', ' '))} {number}"
+    return f"{words}; {clean(lane.waiting)}" if lane.waiting else words
+
+
+def _attempts(books: Totals) -> list[str]:
+    """Return the lines about what was sent, what went wrong and what that cost, as far as it is known."""
+    words = f"  attempts      {books.attempts:,}"
+    if books.retries:
+        retries = sum(books.retries.values())
+        words += f"; {retries:,} {'retry' if retries == 1 else 'retries'} ({_causes(books.retries)})"
+    if books.deciding:
+        words += f"; {plural(sum(books.deciding.values()), 'row')} failed ({_causes(books.deciding)})"
+    lines = [words]
+    if books.failed_attempts:
+        lines.append(f"                {_failed_attempts(books)}")
+    if books.wasted_input_tokens or books.wasted_output_tokens or books.wasted_bytes:
+        lines.append(f"  wasted        {_waste(books)}")
+    return lines
+
+
+def _failed_attempts(books: Totals) -> str:
+    """Count the attempts without an answer. A cancelled attempt is not a failed one."""
+    failed = {code: count for code, count in books.failed_attempts.items() if code != "cancelled"}
+    cancelled = books.failed_attempts.get("cancelled", 0)
+    counts = [f"{plural(sum(failed.values()), 'failed attempt')} ({_causes(failed)})"] if failed else []
+    counts += [plural(cancelled, "cancelled attempt")] if cancelled else []
+    kinds = (
+        (books.unsent, "never reached the server"),
+        (books.refused, "refused"),
+        (books.perhaps_billed, "perhaps billed (usage unknown)"),
+    )
+    details = ", ".join(f"{count:,} {kind}" for count, kind in kinds if count)
+    return f"{', '.join(counts)}{details and ': '}{details}"
+
+
+def _causes(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{clean(code)} {count:,}" for code, count in counts.items())
+
+
+def _waste(books: Totals) -> str:
+    received = f"{books.wasted_bytes:,} bytes received by failed attempts"
+    if books.wasted_input_tokens is None and books.wasted_output_tokens is None:
+        return received
+    return f"{output.count(books.wasted_input_tokens)} tokens in, {output.count(books.wasted_output_tokens)} out, {received}"
+
+
+def _tokens(books: Totals) -> str:
+    words = f"{output.count(books.input_tokens)} in"
+    if books.cached_tokens:
+        words += f" ({books.cached_tokens:,} cached)"
+    words += f", {output.count(books.output_tokens)} out"
+    if books.reasoning_tokens:
+        words += f" ({books.reasoning_tokens:,} reasoning)"
+    return words
