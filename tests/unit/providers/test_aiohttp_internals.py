@@ -324,7 +324,7 @@ async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
 
 @pytest.mark.anyio
 async def test_a_server_that_closes_behind_its_answer() -> None:
-    with AIOHTTP.uses_within("connection.Line.leave does not keep a connection that the server will close: should_close"):
+    with AIOHTTP.uses_within("HttpConnection.leave does not keep a connection that the server will close: should_close"):
         async with connected(whole("200 OK", b"x", connection="close")) as found:
             _, body = await found.ask()
             assert await all_of(body) == b"x"
