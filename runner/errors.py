@@ -90,9 +90,9 @@ class TransportError(AttemptError):
 class AttemptTimeoutError(AttemptError):
     """One of the four timeouts of an attempt expired: connect, first_byte, silence, attempt."""
 
-    def __init__(self, message: str, *, clock: str, sent: bool = True) -> None:
-        super().__init__(message, code=f"timeout_{clock}", sent=sent)
-        self.clock = clock
+    def __init__(self, message: str, *, timeout: str, sent: bool = True) -> None:
+        super().__init__(message, code=f"timeout_{timeout}", sent=sent)
+        self.timeout = timeout
 
 
 class StreamError(AttemptError):
@@ -149,7 +149,7 @@ ADVICE = {
     "proxy": "Check the proxy in HTTPS_PROXY / HTTP_PROXY, or add the host to NO_PROXY.",
     "rate_limited": "Set --rpm or lower --concurrency, then run `runner retry`.",
     "redirect": "If you trust the address that the server redirects to, set base_url to it.",
-    "server_error": "The server reports an internal error; run `runner retry` later.",
+    "server_error": "The server reports an error on its side; run `runner retry` later.",
     "size_cap": "The answer is larger than runner accepts; lower max_tokens.",
     "timeout_attempt": "Answers take longer than --attempt-s; raise it or lower max_tokens, then run `runner retry`.",
     "timeout_connect": "The server does not accept connections; check base_url and the network.",

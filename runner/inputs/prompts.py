@@ -113,7 +113,7 @@ def _with_overrides(fields: Json, messages: tuple[Mapping[str, Json], ...], temp
     for name in fields:
         if name not in _OVERRIDES:
             close = nearest(name, _OVERRIDES)
-            hint = f"did you mean {close!r}?" if close is not None else "choose from " + ", ".join(_OVERRIDES)
+            hint = f"did you mean {close!r}?" if close is not None else "available: " + ", ".join(_OVERRIDES)
             raise RowFaultError(f"unknown parameter {name!r} in params; {hint}")
     try:
         overrides = msgspec.convert(fields, _Overrides)

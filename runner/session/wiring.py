@@ -12,7 +12,7 @@ from runner.config.job import Job
 from runner.engine.limits import Kind, Limits
 from runner.interfaces import Provider
 from runner.providers.classify import MONEY_CODES, snake
-from runner.providers.http import Deadlines, HttpClient
+from runner.providers.http import HttpClient, Timeouts
 from runner.version import __version__
 
 if sys.platform != "win32":
@@ -56,7 +56,7 @@ def _connections(wanted: int, *, ends: int) -> int:
 @asynccontextmanager
 async def open_provider(job: Job, endpoint: Endpoint) -> AsyncIterator[tuple[Provider, HttpClient]]:
     """Yield the provider and the client of a session, with a local server if the job asks for one."""
-    timeouts = Deadlines(connect_s=job.connect_s, first_byte_s=job.first_byte_s, silence_s=job.silence_s, attempt_s=job.attempt_s)
+    timeouts = Timeouts(connect_s=job.connect_s, first_byte_s=job.first_byte_s, silence_s=job.silence_s, attempt_s=job.attempt_s)
     if job.local_server is None:
         assert endpoint.base_url is not None
         key = endpoint.key.reveal() if endpoint.key is not None else None

@@ -72,4 +72,4 @@ def check_faults(shares: Mapping[str, float]) -> None:
 
 def _hint(name: str) -> str:
     close = difflib.get_close_matches(name.lower(), FAULTS, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(FAULTS)}"
+    return f"did you mean {close[0]!r}?" if close else f"available: {', '.join(FAULTS)}"

@@ -26,7 +26,7 @@ from raw_server import (
 
 from runner.errors import AttemptError, TransportError
 from runner.model import HttpCall, Request
-from runner.providers.http import Deadlines, HttpClient, connection, pool
+from runner.providers.http import HttpClient, Timeouts, connection, pool
 
 pytestmark = pytest.mark.anyio
 
@@ -199,13 +199,13 @@ async def test_a_connection_that_is_over_is_not_used_again(first: Reply) -> None
 @pytest.fixture
 def _little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the kernel take next to nothing, so that most of a request waits in the process until the server reads it."""
-    made = connection.Line.connection_made
+    made = connection.HttpConnection.connection_made
 
-    def narrow(self: connection.Line, transport: asyncio.BaseTransport) -> None:
+    def narrow(self: connection.HttpConnection, transport: asyncio.BaseTransport) -> None:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         made(self, transport)
 
-    monkeypatch.setattr(connection.Line, "connection_made", narrow)
+    monkeypatch.setattr(connection.HttpConnection, "connection_made", narrow)
 
 
 @BOTH_LOOPS
@@ -338,13 +338,13 @@ async def test_closing_the_client_closes_its_connections() -> None:
                 await anyio.sleep(0.01)
 
 
-# -- the clocks over it
+# -- the timeouts
 
 
 @BOTH_LOOPS
 @pytest.mark.parametrize("number", [1, 60])
 async def test_clocks_run_out_in_time_however_many_there_are(number: int) -> None:
-    hanging = Deadlines(connect_s=20, first_byte_s=20, silence_s=0.1, attempt_s=20)
+    hanging = Timeouts(connect_s=20, first_byte_s=20, silence_s=0.1, attempt_s=20)
     took: list[float] = []
 
     def answers(request: Received) -> Reply:
@@ -367,7 +367,7 @@ async def test_clocks_run_out_in_time_however_many_there_are(number: int) -> Non
 
 
 class _Late:
-    """A decoder in whose hands the clock runs out, in the very moment in which the answer is complete."""
+    """A decoder during whose call a timeout expires, at the moment when the answer is complete."""
 
     def __init__(self, decoder: Any, client: HttpClient) -> None:
         self._decoder, self._client = decoder, client
@@ -375,7 +375,7 @@ class _Late:
     def feed_all(self, events: Any) -> None:
         self._decoder.feed_all(events)
         if self._decoder.complete:
-            for watch in list(self._client._clocks._watches):
+            for watch in list(self._client._timer._watches):
                 watch.expire()
 
     def __getattr__(self, name: str) -> Any:
@@ -400,7 +400,7 @@ async def test_a_clock_that_runs_out_with_the_finish_reason_does_not_cost_the_an
 @BOTH_LOOPS
 async def test_a_cancellation_from_outside_is_not_taken_for_a_clock() -> None:
     caught: list[AttemptError] = []
-    async with RawServer(Reply((3600.0,))) as server, HttpClient(Deadlines(first_byte_s=0.2)) as client:
+    async with RawServer(Reply((3600.0,))) as server, HttpClient(Timeouts(first_byte_s=0.2)) as client:
 
         async def one() -> None:
             try:

@@ -473,7 +473,7 @@ def test_s28_foreign_controls_reach_no_terminal(case: Case) -> None:
 
 
 def test_n14_waiting_for_a_place_is_no_failure_and_no_clock_runs(case: Case) -> None:
-    """One place for twenty rows: the last one waits longer than any clock of an attempt allows."""
+    """One place for twenty rows: the last one waits longer than any timeout of an attempt."""
     slow = stream(0.08, delta("Hello"), finish(), DONE)
     with in_thread(RawServer(slow)) as server:
         summary = case.run(server, concurrency=1, connect_s=1, first_byte_s=1, silence_s=1, attempt_s=1)

@@ -32,7 +32,7 @@ from raw_server import (
 
 from runner.errors import ProviderError, StreamError
 from runner.model import Usage
-from runner.providers.http import Caps, Deadlines
+from runner.providers.http import Caps, Timeouts
 
 pytestmark = pytest.mark.anyio
 
@@ -343,19 +343,19 @@ async def test_s15_numbers_that_are_none(dialect: str, number: bytes) -> None:
 
 @pytest.mark.parametrize("size", [2 << 20, 10_000_000])
 async def test_s16_a_huge_delta_against_the_cap_of_a_line(size: int) -> None:
-    got = await ask(stream(delta("x" * size), finish(), DONE), deadlines=Deadlines())
+    got = await ask(stream(delta("x" * size), finish(), DONE), timeouts=Timeouts())
     got.is_(StreamError, "size_cap", "fail")
 
 
 async def test_s16_a_huge_delta_under_larger_caps() -> None:
     caps = Caps(line_bytes=16 << 20, text_chars=16 << 20)
-    got = await ask(stream(delta("x" * 10_000_000), finish(), DONE), deadlines=Deadlines(), caps=caps)
+    got = await ask(stream(delta("x" * 10_000_000), finish(), DONE), timeouts=Timeouts(), caps=caps)
     assert got.completion.text == "x" * 10_000_000
 
 
 async def test_s16_a_line_that_never_ends() -> None:
     endless = stream(*[b"x" * 65536] * 40, end=(HANG,))
-    got = await ask(Reply((endless.steps[0], chunk(b"data: "), *endless.steps[1:])), deadlines=Deadlines())
+    got = await ask(Reply((endless.steps[0], chunk(b"data: "), *endless.steps[1:])), timeouts=Timeouts())
     got.is_(StreamError, "size_cap", "fail")
 
 

@@ -13,7 +13,7 @@ import runner
 from runner.cli.commands import cli
 from runner.config.settings import SETTINGS
 from runner.errors import ADVICE
-from runner.providers.http import Deadlines
+from runner.providers.http import Timeouts
 
 PACKAGE = Path(runner.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -139,8 +139,8 @@ def codes() -> set[str]:
     """Every error code that the package can produce, read off its source; the simulator is the other side."""
     found = texts(assigned(tree(PACKAGE / "providers" / "classify.py"), "Code"))
     found |= texts(assigned(tree(PACKAGE / "errors.py"), "BAD_ROW"))
-    # AttemptTimeoutError makes its code from the clock that ran out
-    found |= {f"timeout_{clock.removesuffix('_s')}" for clock in Deadlines.__struct_fields__ if clock.endswith("_s")}
+    # AttemptTimeoutError makes its code from the timeout that expired
+    found |= {f"timeout_{name.removesuffix('_s')}" for name in Timeouts.__struct_fields__ if name.endswith("_s")}
     for path in MODULES:
         if "simulator" in path.parts:
             continue

@@ -12,11 +12,11 @@ from runner.errors import AttemptError
 from runner.interfaces import Decoder, Provider
 from runner.model import Completion, Request
 from runner.providers.dialects import anthropic, openai
-from runner.providers.http import Caps, Deadlines, HttpClient, HttpExchange
+from runner.providers.http import Caps, HttpClient, HttpExchange, Timeouts
 
 MODULES: dict[str, ModuleType] = {"openai": openai, "anthropic": anthropic}
-CALM = Deadlines(connect_s=5.0, first_byte_s=10.0, silence_s=10.0, attempt_s=30.0)
-SHORT = Deadlines(connect_s=5.0, first_byte_s=0.2, silence_s=0.2, attempt_s=5.0)
+CALM = Timeouts(connect_s=5.0, first_byte_s=10.0, silence_s=10.0, attempt_s=30.0)
+SHORT = Timeouts(connect_s=5.0, first_byte_s=0.2, silence_s=0.2, attempt_s=5.0)
 BEFORE_RESET_S = 0.05
 """So that the bytes before a reset have been read when it comes."""
 SETTLE_S = 0.03
@@ -82,11 +82,11 @@ async def ask(
     answers: Answers,
     dialect: str = "openai",
     *,
-    deadlines: Deadlines = CALM,
+    timeouts: Timeouts = CALM,
     caps: Caps | None = None,
     prompt: str = "Hi",
     early: bool = False,
 ) -> Got:
     """Make one call to a server of its own."""
-    async with RawServer(answers, early=early) as server, HttpClient(deadlines, caps) as client:
+    async with RawServer(answers, early=early) as server, HttpClient(timeouts, caps) as client:
         return await call(client, server.base_url, dialect, prompt)

@@ -1,7 +1,7 @@
-"""One streamed HTTP exchange and everything that bounds it; the only package that knows the HTTP library."""
+"""Streamed HTTP exchanges, with their timeouts and size limits; the only package that uses an HTTP library."""
 
 from runner.providers.http.client import Caps, HttpClient
 from runner.providers.http.exchange import HttpExchange
-from runner.providers.http.timeouts import Deadlines
+from runner.providers.http.timeouts import Timeouts
 
-__all__ = ["Caps", "Deadlines", "HttpClient", "HttpExchange"]
+__all__ = ["Caps", "HttpClient", "HttpExchange", "Timeouts"]

@@ -1,4 +1,4 @@
-"""Everything of aiohttp that is used below its documented surface, and nothing else. Decision 0010 says why, and how to leave it.
+"""Every undocumented part of aiohttp that we use, and nothing else. Decision 0010 says why, and how to do without them.
 
 The documented way, a session, costs a third of an answer's CPU. ``tests/unit/providers/test_aiohttp_internals.py`` fails
 when a new version changes what is used here. Every name was last checked with the version ``CHECKED_WITH``.
@@ -35,11 +35,11 @@ CHECKED_WITH = "3.14.5"
 
 # -- names that aiohttp has and does not document, as they are
 #
-# ClientRequest         what a connector opens a connection for; a session makes one anew for every request.
+# ClientRequest         passed to a connector, which opens a connection for it; a session makes one for every request.
 #                       Used: connection_key, headers, is_ssl(), request_info
-# ConnectionKey         says which connections may take each other's place: host, port, TLS, proxy. Used: that it can be a key
+# ConnectionKey         connections with the same key are interchangeable: host, port, TLS, proxy. Used: as a dictionary key
 # Connection            a connector's handle on an open connection; a session hides it. Used: protocol, close()
-# RawResponseMessage    an answer's head as the parser made it; ClientResponse would decode each header. Used: code, raw_headers
+# RawResponseMessage    an answer's head from the parser; ClientResponse would decode each header. Used: code, raw_headers
 # HttpProcessingError   what the parser raises; a session wraps it in a ClientResponseError. Used: code, message, headers
 
 _NO_TIMEOUTS = aiohttp.ClientTimeout()
@@ -48,50 +48,50 @@ _Factory: TypeAlias = "functools.partial[ResponseHandler]"
 
 
 class ResponseProtocol(ResponseHandler):
-    """aiohttp's protocol of a client connection, with its parser in C. A subclass uses the names below and no others.
+    """aiohttp's protocol of a client connection, with its parser in C. A subclass uses only the names below.
 
-    A session has it too, and puts a request, a response, a timer and a writer's task around every exchange.
+    A session uses this class too, and adds a request, a response, a timer and a writer task to every exchange.
     """
 
-    # None before the connection is there and after it is gone
+    # None before the connection is made and after it is lost
     transport: asyncio.Transport | None
 
-    # what the event loop calls: a subclass may do more
+    # called by the event loop; a subclass may extend them
     connection_made = ResponseHandler.connection_made
     connection_lost = ResponseHandler.connection_lost
-    # what arrived; also called to feed the parser bytes that did not
+    # takes bytes that arrived; also called to feed the parser bytes that did not arrive
     data_received = ResponseHandler.data_received
-    # a broken connection or broken framing; aiohttp calls it too. The next ``read`` raises the error
+    # reports a broken connection or broken framing; aiohttp calls it too. The next ``read`` raises the error
     set_exception = ResponseHandler.set_exception
 
     # makes a parser for the next answer
     set_response_params = ResponseHandler.set_response_params
     # waits for the next answer's head, and returns it with the body's StreamReader
     read = ResponseHandler.read
-    # True unless the last answer was read to its end, nothing came behind it, and both sides keep the connection
+    # False only if the last answer was read to its end, nothing came after it, and both sides keep the connection
     should_close = ResponseHandler.should_close
     is_connected = ResponseHandler.is_connected
-    # waits until the transport takes more; without it a large body lies in memory once more
+    # waits until the transport accepts more; without it, a large body would be in memory twice
     drain = ResponseHandler._drain_helper
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Read on. aiohttp asks for it with every chunk that is taken, and it parses anew each time."""
+        """Resume reading if it is paused. aiohttp calls this for every chunk taken, and would run the parser each time."""
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
     def fail_reading(self, error: Exception, body: aiohttp.StreamReader | None) -> None:
-        """Give whoever reads the head or the body an error, behind the bytes for which a reader has been woken already."""
+        """Raise an error in the reader of the head or of the body, after the bytes for which it has already been woken."""
         self.set_exception(error)
-        # until the head has been read, the protocol alone knows the body
+        # before the head has been read, only the protocol has the body
         for reader in (self._payload, body):
             if reader is not None:
                 reader.set_exception(error)
 
 
 class ProtocolConnector(aiohttp.TCPConnector):
-    """aiohttp's connector (names, addresses, TLS, proxies), for connections whose protocol is ours.
+    """aiohttp's connector (names, addresses, TLS, proxies), for connections with our own protocol.
 
-    The documented connector always makes aiohttp's own protocol, and is called by a session only.
+    The documented connector always creates aiohttp's protocol, and only a session calls it.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class ProtocolConnector(aiohttp.TCPConnector):
 def endpoint_request(
     address: URL, headers: CIMultiDict[str], proxy: URL | None, proxy_auth: aiohttp.BasicAuth | None
 ) -> ClientRequest:
-    """Return aiohttp's request that stands for all requests to an address with these headers.
+    """Return one aiohttp request that represents all requests to an address with these headers.
 
     Its headers are those of a POST with an empty body, in the order in which aiohttp sends them.
     """

@@ -1,4 +1,4 @@
-"""The body's bytes on their way to the decoder: counted, inflated where needed, under the cap."""
+"""The bytes of a body between connection and decoder: counted, decompressed if needed, and limited in size."""
 
 import zlib
 from collections.abc import Iterable, Iterator
@@ -6,24 +6,24 @@ from collections.abc import Iterable, Iterator
 from runner.errors import StreamError
 
 _STEP = 64 << 10
-"""Bytes that are inflated at once: a bomb shows before it has grown."""
+"""Bytes that are decompressed at a time: a decompression bomb is noticed before it takes memory."""
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
 class Body:
-    """Give ``pieces`` each chunk; it gives the bytes to decode and keeps ``received``, after inflation."""
+    """Turns each chunk into the bytes to decode, by ``pieces``. received: bytes so far, after decompression."""
 
-    __slots__ = ("_inflate", "_most", "received")
+    __slots__ = ("_decompressor", "_most", "received")
 
     def __init__(self, encoding: str, most: int) -> None:
-        """Raise StreamError for an encoding that we did not ask for and cannot undo."""
+        """Raise StreamError for an encoding that was not requested and cannot be decoded. most: the size limit in bytes."""
         self._most = most
         self.received = 0
         encoding = encoding.strip().lower()
         if encoding in ("", "identity"):
-            self._inflate = None
+            self._decompressor = None
         elif encoding in _WINDOW_BITS:
-            self._inflate = zlib.decompressobj(_WINDOW_BITS[encoding])
+            self._decompressor = zlib.decompressobj(_WINDOW_BITS[encoding])
         else:
             raise StreamError(
                 f"the answer is compressed ({encoding[:40]!r}) although plain text was asked for",
@@ -32,27 +32,27 @@ class Body:
             )
 
     def pieces(self, chunk: bytes) -> Iterable[bytes]:
-        """Take a chunk; give its bytes in pieces that stay small however they were packed.
+        """Return the bytes of a chunk, in small pieces if it has to be decompressed.
 
-        Raises StreamError over the cap and for a broken compression.
+        Raises StreamError beyond the size limit, and for invalid compression.
         """
-        if self._inflate is not None:
-            return self._inflated(chunk)
+        if self._decompressor is not None:
+            return self._decompressed(chunk)
         self._count(chunk)
         return (chunk,)
 
-    def _inflated(self, chunk: bytes) -> Iterator[bytes]:
-        assert self._inflate is not None
+    def _decompressed(self, chunk: bytes) -> Iterator[bytes]:
+        assert self._decompressor is not None
         while True:
-            # one byte more than allowed shows that there is more
+            # one byte beyond the limit is enough to exceed it
             step = min(_STEP, self._most - self.received + 1)
             try:
-                piece = self._inflate.decompress(chunk, step)
+                piece = self._decompressor.decompress(chunk, step)
             except zlib.error as error:
                 raise StreamError("the answer's compression is broken", code="malformed_stream") from error
             self._count(piece)
             yield piece
-            chunk = self._inflate.unconsumed_tail
+            chunk = self._decompressor.unconsumed_tail
             if not chunk and len(piece) < step:
                 return
 

@@ -1,7 +1,7 @@
-"""One streamed HTTP exchange: httpx as the interface, aiohttp under it.
+"""The HTTP client: streamed exchanges, with httpx as the interface and aiohttp below it.
 
-Redirects, cookies and retries do not exist here. A complete answer is not thrown away for what comes behind it, unless that
-is an error of the provider.
+There are no redirects, cookies or retries. A complete answer is not discarded because of what follows it, unless that is an error
+of the provider.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,16 +20,16 @@ from runner.providers.http.errors import transport_error, unsendable
 from runner.providers.http.exchange import HttpExchange
 from runner.providers.http.httpx_internals import Post
 from runner.providers.http.response import ERROR_BODY_S, content_of, error_body, feed_unfinished, head_of, no_api, tail, whole
-from runner.providers.http.timeouts import Clocks, Deadlines, Watch
+from runner.providers.http.timeouts import Timeouts, TimeoutTimer, Watch
 from runner.providers.http.transport import Chunks, Transport
 from runner.providers.sse import SSEDecoder
 
 Refuse = Callable[[int, Mapping[str, str], bytes], ProviderError]
-"""Says what an answer other than 200 means."""
+"""Returns the error for an answer other than 200."""
 
 
 class Caps(Struct, frozen=True, kw_only=True):
-    """What one answer may be at most, so that a hostile server cannot fill the memory."""
+    """Size limits of one answer, so that a hostile server cannot fill the memory."""
 
     line_bytes: int = 1 << 20
     events: int = 100_000
@@ -37,35 +37,35 @@ class Caps(Struct, frozen=True, kw_only=True):
     body_bytes: int = 64 << 20
     # an answer in one piece
     json_bytes: int = 5 << 19
-    # the longest answers of today's models have a fifth less; four bytes each at worst, and as many again when they are joined
+    # today's longest answers are a fifth shorter; up to four bytes a character, and as many again when the pieces are joined
     text_chars: int = 768 << 10
 
 
 class HttpClient:
-    """Sends calls and feeds decoders. An async context manager, to be used inside the event loop."""
+    """Sends calls and feeds decoders. An asynchronous context manager; create it inside the event loop."""
 
-    def __init__(self, deadlines: Deadlines, caps: Caps | None = None, *, proxy: str | None = None) -> None:
-        self._clocks = Clocks(deadlines)
+    def __init__(self, timeouts: Timeouts, caps: Caps | None = None, *, proxy: str | None = None) -> None:
+        self._timer = TimeoutTimer(timeouts)
         self._caps = caps or Caps()
         self._transport = Transport(proxy)
-        # one address and one set of headers per provider, in httpx's form; making that costs as much as all the rest of a request
+        # the last URL and headers, converted for httpx: the conversion costs as much CPU as the rest of a request
         self._last: tuple[str, dict[str, str], httpx.URL, httpx.Headers] | None = None
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._clocks.close()
+        self._timer.close()
         with anyio.CancelScope(shield=True):
             await self._transport.aclose()
 
     def exchange(self, *, fresh: bool = False, heard: Heard | None = None) -> HttpExchange:
-        """Make the record for one exchange. fresh: on a connection that has not served before. heard: see ``interfaces``."""
+        """Return the record for one exchange. fresh: use a new connection. heard: see ``interfaces``."""
         return HttpExchange(fresh=fresh, heard=heard)
 
     async def stream(self, call: HttpCall, decoder: Decoder, exchange: HttpExchange, refuse: Refuse) -> None:
-        """Send the call and feed the decoder until its answer is complete; raise AttemptError otherwise."""
-        watch = Watch(self._clocks)
+        """Send the call and feed the decoder until its answer is complete. Raises AttemptError."""
+        watch = Watch(self._timer)
         try:
             response = await self._transport.handle_async_request(self._request(call, exchange, watch))
             chunks = cast("Chunks", response.stream)
@@ -103,9 +103,9 @@ class HttpClient:
         kind, encoding = content_of(chunks.raw_headers)
         if response.status_code != 200:
             exchange.began()
-            # it has a limit of its own
+            # error_body has its own time limit
             watch.close()
-            limit_s = min(ERROR_BODY_S, self._clocks.deadlines.silence_s)
+            limit_s = min(ERROR_BODY_S, self._timer.timeouts.silence_s)
             with anyio.CancelScope(shield=True):
                 head = await error_body(chunks, encoding, self._caps.body_bytes, limit_s)
             raise refuse(response.status_code, dict(response.headers), head)
@@ -121,12 +121,12 @@ class HttpClient:
 
     async def _events(self, chunks: Chunks, body: Body, decoder: Decoder, exchange: HttpExchange, watch: Watch) -> None:
         sse = SSEDecoder(max_line=self._caps.line_bytes, max_events=self._caps.events)
-        watching_silence = False
+        first_byte_seen = False
         while chunk := await chunks.read():
-            if watching_silence:
+            if first_byte_seen:
                 watch.beat()
             else:
-                watching_silence = True
+                first_byte_seen = True
                 watch.began()
                 exchange.began()
             try:
@@ -134,7 +134,7 @@ class HttpClient:
                     decoder.feed_all(sse.feed(piece))
                     self._check_text(decoder)
             except StreamError:
-                # behind the finish reason it costs the tail, not the answer
+                # after the finish reason, the tail is lost and the answer is kept
                 if not decoder.complete:
                     raise
                 exchange.answered_s = watch.age_s
@@ -144,9 +144,9 @@ class HttpClient:
                 exchange.time_to_first_token_s = watch.age_s
             if decoder.complete:
                 exchange.answered_s = watch.age_s
-                # most often the end has come with it
+                # usually the end of the body has arrived with the finish reason
                 if not chunks.at_end:
-                    # it has a limit of its own, and nothing may throw the answer away now
+                    # tail has its own time limit, and no timeout may discard the answer now
                     watch.close()
                     exchange.tail_lost = not await tail(chunks, body, sse, decoder, self._caps.text_chars)
                     return

@@ -1,6 +1,7 @@
-"""The one place where errors of the HTTP library become ours.
+"""Translates the errors of the HTTP libraries to ours; no other module does.
 
-It tells "never reached the server" (free to send again) from "perhaps billed"; aiohttp's own error knows, httpx's does not.
+The translation tells "never reached the server" (can be sent again for free) from "perhaps billed". That needs aiohttp's own
+errors; httpx's do not say.
 """
 
 import os
@@ -14,14 +15,15 @@ _OLD_PROTOCOL = ("UNSUPPORTED_PROTOCOL", "PROTOCOL_VERSION", "WRONG_VERSION_NUMB
 
 
 STALE_S = 1.0
-"""A kept connection that breaks within this had most likely been closed before our request; later, it had taken it."""
+"""A kept connection that breaks within this many seconds was most likely closed before our request
+reached the server; after that, the server may have accepted it."""
 
 
 def transport_error(error: Exception, *, connected: bool, reused: bool, answered: bool, age_s: float) -> TransportError:
-    """Translate what the HTTP library raised.
+    """Translate an error of the HTTP library.
 
-    connected: there was a connection. reused: it had served an earlier exchange. answered: a status line had arrived.
-    age_s: seconds since the exchange began.
+    connected: there was a connection. reused: the connection had carried an exchange before. answered: a status line had
+    arrived. age_s: seconds since the exchange began.
     """
     cause = error if isinstance(error, aiohttp.ClientError) else (error.__cause__ or error)
     match cause:
@@ -37,7 +39,7 @@ def transport_error(error: Exception, *, connected: bool, reused: bool, answered
         case aiohttp.ClientConnectorDNSError():
             return TransportError(f"the host name {cause.host!r} was not found", code="dns", sent=False)
         case aiohttp.ClientHttpProxyError() | aiohttp.ClientProxyConnectionError():
-            return TransportError(f"the proxy does not let us through: {_reason(cause)}", code="proxy", sent=False)
+            return TransportError(f"the proxy refused the connection: {_reason(cause)}", code="proxy", sent=False)
         case aiohttp.ClientResponseError() if not connected:
             return TransportError(f"the proxy's answer is not valid HTTP: {_short(cause.message)}", code="proxy", sent=False)
         case aiohttp.ClientConnectorError():
@@ -50,17 +52,17 @@ def transport_error(error: Exception, *, connected: bool, reused: bool, answered
             return TransportError("the connection broke in the middle of the answer", code="cut")
     if answered:
         return TransportError("the connection broke in the middle of the answer", code="cut")
-    words = "the server closed the connection before it answered"
-    return TransportError(words, code="closed", sent=connected, stale=connected and reused and age_s < STALE_S)
+    message = "the server closed the connection before it answered"
+    return TransportError(message, code="closed", sent=connected, stale=connected and reused and age_s < STALE_S)
 
 
 def unsendable(error: ValueError) -> TransportError:
-    """Translate what was raised while a request's head was made; all rows share the head, so that no row could be sent."""
+    """Translate an error raised while encoding a request's head. All rows share the head, so none of them can be sent."""
     return TransportError(f"the request cannot be sent: {_short(str(error))}", code="address", verdict="stop", sent=False)
 
 
 def _reason(cause: BaseException) -> str:
-    """Find the words of the operating system or of the TLS library under aiohttp's wrapping."""
+    """Return the message of the operating system or of the TLS library that aiohttp's error wraps."""
     inner = getattr(cause, "certificate_error", None) or getattr(cause, "os_error", None) or cause
     if isinstance(inner, ssl.SSLCertVerificationError):
         return _short(inner.verify_message)
@@ -69,5 +71,5 @@ def _reason(cause: BaseException) -> str:
     return _short(str(inner) or type(inner).__name__)
 
 
-def _short(words: str) -> str:
-    return " ".join(words.split())[:200]
+def _short(text: str) -> str:
+    return " ".join(text.split())[:200]

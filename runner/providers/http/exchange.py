@@ -1,4 +1,4 @@
-"""The record of one exchange: the client and its connection fill it in, an attempt is written from it."""
+"""The record of one exchange. The client fills it in; the engine writes the attempt from it."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from runner.providers.http.body import Body
 
 
 class HttpExchange:
-    """What is known of one exchange while it runs and after it ended."""
+    """The state of one exchange, while it runs and after it has ended."""
 
     __slots__ = (
         "answered_s",
@@ -23,24 +23,24 @@ class HttpExchange:
     )
 
     def __init__(self, *, fresh: bool = False, heard: Heard | None = None) -> None:
-        # a connection that has served before will not do
+        # True: use a new connection, not one that is kept
         self.fresh = fresh
-        # is told when an answer begins
+        # called when an answer begins
         self.heard = heard
         self.status: int | None = None
         self.headers: Iterable[tuple[bytes, bytes]] = ()
         self.received: Body | None = None
         self.time_to_first_token_s: float | None = None
         self.answered_s: float | None = None
-        # a connection was there, so bytes may have reached the server
+        # there was a connection, so the request may have reached the server
         self.connected = False
-        # ... and it had served an earlier exchange
+        # the connection had carried an exchange before
         self.reused = False
-        # the connection broke after the finish reason: usage may be missing
+        # the end of the stream was lost after the finish reason: usage may be missing
         self.tail_lost = False
 
     def began(self) -> None:
-        """Tell that the answer begins."""
+        """Call ``heard``: the answer begins."""
         if self.heard is not None and self.status is not None:
             self.heard(self.status, self.headers)
 

@@ -1,4 +1,7 @@
-"""Reading what came back: the tail of a stream, plain JSON, an error's words. The body's bytes are counted by ``Body``."""
+"""Reads the parts of an answer that are not stream events: the tail after the answer, JSON in one piece, error bodies.
+
+``Body`` counts the bytes.
+"""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
@@ -14,21 +17,20 @@ from runner.providers.http.timeouts import Watch
 from runner.providers.sse import SSEDecoder
 
 TAIL_S = 5.0
-"""After the finish reason: how long the usage and the end mark may still take."""
+"""Seconds after the finish reason in which the usage and the end mark must arrive."""
 ERROR_BODY_S = 3.0
-"""How long an error's body may take."""
+"""Seconds that an error body may take."""
 END_S = 0.5
-"""After the end mark: how long the body may take to end, so that the connection can be used again."""
+"""Seconds after the end mark in which the body must end, so that the connection can be reused."""
 ERROR_BODY_BYTES = 64 * 1024
-"""How much of an error's body is read."""
-
+"""Bytes of an error body that are read."""
 
 _BROKEN = (httpx.HTTPError, aiohttp.ClientError, OSError, StreamError, TransportError, AttemptTimeoutError)
-"""What may end a body that need not be read to its end; a clock may have run out in the moment before."""
+"""Errors that end a body which need not be read completely. A timeout may have expired just before it was closed."""
 
 
 async def error_body(chunks: AsyncIterator[bytes], encoding: str, most: int, limit_s: float) -> bytes:
-    """Read what an error says; whatever goes wrong with its body, the status has arrived and counts."""
+    """Return the beginning of an error body. Failures to read it are ignored, as the status has arrived and is enough."""
     head = bytearray()
     with anyio.move_on_after(limit_s):
         try:
@@ -39,9 +41,9 @@ async def error_body(chunks: AsyncIterator[bytes], encoding: str, most: int, lim
 
 
 async def tail(chunks: AsyncIterator[bytes], body: Body, sse: SSEDecoder, decoder: Decoder, most_chars: int) -> bool:
-    """Read usage and end mark behind a complete answer; True when all of it came.
+    """Read usage and end mark after a complete answer; return True if all of them arrived.
 
-    The answer is paid for: nothing may throw it away now, not even a second Ctrl-C.
+    The answer is paid for: nothing may discard it now, not even a second Ctrl-C.
     """
     ended = decoder.ended
     with anyio.move_on_after(END_S if ended else TAIL_S, shield=True) as limit:
@@ -62,7 +64,7 @@ async def tail(chunks: AsyncIterator[bytes], body: Body, sse: SSEDecoder, decode
 
 
 def feed_unfinished(sse: SSEDecoder, decoder: Decoder) -> None:
-    """Some servers close right behind their last data line: it counts if it can be read."""
+    """Feed the last event, which some servers end without a blank line. Ignore it if it is invalid."""
     last = sse.flush()
     if last is not None:
         with suppress(StreamError):
@@ -70,12 +72,12 @@ def feed_unfinished(sse: SSEDecoder, decoder: Decoder) -> None:
 
 
 async def whole(chunks: AsyncIterator[bytes], body: Body, decoder: Decoder, watch: Watch, most: int) -> None:
-    """Take plain JSON of ``most`` bytes at most in place of a stream."""
+    """Feed the decoder with JSON in one piece instead of a stream. most: the size limit in bytes."""
     data = bytearray()
-    watching_silence = False
+    first_byte_seen = False
     async for chunk in chunks:
-        if not watching_silence:
-            watching_silence = True
+        if not first_byte_seen:
+            first_byte_seen = True
             watch.began()
         watch.beat()
         for piece in body.pieces(chunk):
@@ -90,7 +92,7 @@ async def whole(chunks: AsyncIterator[bytes], body: Body, decoder: Decoder, watc
 
 
 def no_api(kind: str, head: bytes) -> StreamError:
-    """Make the error for a 200 that is neither a stream nor JSON, quoting its beginning."""
+    """Return the error for a 200 that is neither a stream nor JSON. head: the beginning of the body, which is quoted."""
     if not head.strip():
         return StreamError("the answer is empty", code="truncated")
     quoted = head[:200].decode("utf-8", "replace")
@@ -102,7 +104,7 @@ def no_api(kind: str, head: bytes) -> StreamError:
 
 
 async def head_of(chunks: AsyncIterator[bytes], body: Body) -> bytes:
-    """Read the beginning of an answer that is none."""
+    """Return the beginning of a body that is not an answer of an API."""
     head = bytearray()
     await _gather(chunks, body, head)
     return bytes(head)
@@ -118,7 +120,7 @@ async def _gather(chunks: AsyncIterator[bytes], body: Body, head: bytearray) -> 
 
 
 def content_of(raw: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
-    """Give the content's type, without parameters, and its encoding; httpx's own look-up decodes every header first."""
+    """Return the content type, without parameters, and the encoding. httpx's own lookup would decode every header first."""
     kind = encoding = ""
     for name, value in raw:
         lower = name.lower()

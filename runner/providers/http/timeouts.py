@@ -1,8 +1,8 @@
-"""The four clocks of an exchange, and one timer for all exchanges of a client.
+"""The four timeouts of an exchange, and one timer for all exchanges of a client.
 
-A beat only notes the time. The timer is set for the earliest moment at which any clock could run out, and looks at all of them
-then, which is seldom. Nothing is cancelled: who reads is given an error to raise, so bytes that have come are read first, and
-what is shielded in the task stays so.
+When bytes arrive, a watch only stores the time. The timer is set for the earliest time at which a timeout could expire, and
+checks all watches then, which is rare. No task is cancelled: the connection raises an error in its reader. So bytes that have
+arrived are read first, and code under a shield is not interrupted.
 """
 
 import asyncio
@@ -15,73 +15,73 @@ from msgspec import Struct
 
 from runner.errors import AttemptError, AttemptTimeoutError, TransportError
 
-Clock: TypeAlias = Literal["connect", "first_byte", "silence", "attempt", "lost"]
-"""What ends an exchange: a clock, or the loss of its connection."""
+TimeoutKind: TypeAlias = Literal["connect", "first_byte", "silence", "attempt", "lost"]
+"""What ends an exchange: one of the four timeouts, or the loss of its connection."""
 
 TICK_S = 0.02
-"""Between two looks; a thousand clocks that run out one after the other must not cost a thousand looks at all of them."""
+"""Seconds between two checks at least: a thousand timeouts one after the other must not cost a thousand checks of all watches."""
 
 T = TypeVar("T")
 
 
-class Deadlines(Struct, frozen=True, kw_only=True):
-    """How long each clock runs, in seconds."""
+class Timeouts(Struct, frozen=True, kw_only=True):
+    """The four timeouts, in seconds."""
 
     connect_s: float = 10.0
-    # from the connection to the first byte of the body
+    # from having a connection to the first byte of the body
     first_byte_s: float = 120.0
-    # between two bytes; a ping counts as life
+    # between two reads of bytes; a ping restarts it
     silence_s: float = 60.0
-    # all of it, whatever arrives
+    # the whole exchange, whatever arrives
     attempt_s: float = 600.0
 
 
 class Failing(Protocol):
-    """What a clock ends: whoever reads from it gets the error."""
+    """A connection whose exchange a timeout can end."""
 
     def fail(self, error: AttemptError) -> None:
-        """Give the error to the reader, once it has read what is there."""
+        """Raise the error in the reader, after the bytes that have arrived."""
         ...
 
 
-class Clocks:
-    """The watches of a client, and their timer."""
+class TimeoutTimer:
+    """Holds the watches of a client's exchanges, and ends those whose timeout has expired."""
 
-    def __init__(self, deadlines: Deadlines) -> None:
-        self.deadlines = deadlines
+    def __init__(self, timeouts: Timeouts) -> None:
+        self.timeouts = timeouts
         self._watches: set[Watch] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        # when the timer is set for
+        self._handle: asyncio.TimerHandle | None = None
+        # when the timer will fire
         self._set_for = math.inf
 
     def add(self, watch: "Watch") -> None:
-        """Look after a watch."""
+        """Begin to check a watch."""
         self._watches.add(watch)
         self.expect(watch.due)
 
     def remove(self, watch: "Watch") -> None:
-        """Look after it no longer. The timer stays: most often there is another watch by then."""
+        """Stop checking a watch. The timer stays set, as there is usually another watch by the time it fires."""
         self._watches.discard(watch)
 
     def expect(self, due: float) -> None:
-        """See to it that the timer is set for then, or earlier."""
+        """Make sure that the timer fires at ``due`` or earlier."""
         if due < self._set_for:
             self._set(due)
 
     def close(self) -> None:
         """Stop the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._handle is not None:
+            self._handle.cancel()
 
     def _set(self, due: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._handle is not None:
+            self._handle.cancel()
         self._set_for = due
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, due - monotonic()), self._look)
+        self._handle = asyncio.get_running_loop().call_later(max(0.0, due - monotonic()), self._check)
 
-    def _look(self) -> None:
-        self._timer, self._set_for = None, math.inf
-        # a timer may fire a clock tick early
+    def _check(self) -> None:
+        self._handle, self._set_for = None, math.inf
+        # a timer may fire up to a tick of the event loop's clock early
         now = monotonic() + 0.001
         for watch in [watch for watch in self._watches if watch.due <= now]:
             watch.expire()
@@ -90,17 +90,17 @@ class Clocks:
 
 
 class Watch:
-    """The clocks of one exchange: ``connected`` bounds the way to a connection, then ``follow`` watches what is read from it."""
+    """The timeouts of one exchange: ``connected`` limits the wait for a connection, then ``follow`` watches the connection."""
 
-    __slots__ = ("_began", "_clocks", "_end", "_limit", "_line", "_phase", "_since")
+    __slots__ = ("_began", "_connection", "_end", "_limit", "_phase", "_since", "_timer")
 
-    def __init__(self, clocks: Clocks) -> None:
-        self._clocks = clocks
+    def __init__(self, timer: TimeoutTimer) -> None:
+        self._timer = timer
         self._began = self._since = monotonic()
-        self._end = self._began + clocks.deadlines.attempt_s
-        self._phase: Clock = "connect"
-        self._limit = clocks.deadlines.connect_s
-        self._line: Failing | None = None
+        self._end = self._began + timer.timeouts.attempt_s
+        self._phase: TimeoutKind = "connect"
+        self._limit = timer.timeouts.connect_s
+        self._connection: Failing | None = None
 
     @property
     def age_s(self) -> float:
@@ -109,11 +109,11 @@ class Watch:
 
     @property
     def due(self) -> float:
-        """When the first clock runs out, if no sign of life comes."""
+        """When the next timeout expires if no byte arrives, in seconds of the monotonic clock."""
         return min(self._since + self._limit, self._end)
 
     async def connected(self, connecting: Awaitable[T]) -> T:
-        """Wait for a connection; raise AttemptTimeoutError when it takes too long."""
+        """Wait for a connection. Raises AttemptTimeoutError if it takes too long."""
         try:
             async with asyncio.timeout(self.due - self._since) as limit:
                 return await connecting
@@ -122,55 +122,55 @@ class Watch:
                 raise
             raise self._error(sent=False) from None
 
-    def follow(self, line: Failing) -> None:
-        """The connection is there: watch it, from the request to the first byte."""
-        self._line = line
-        self._phase, self._limit = "first_byte", self._clocks.deadlines.first_byte_s
+    def follow(self, connection: Failing) -> None:
+        """Watch a connection, first with the timeout for the first byte."""
+        self._connection = connection
+        self._phase, self._limit = "first_byte", self._timer.timeouts.first_byte_s
         self._since = monotonic()
-        self._clocks.add(self)
+        self._timer.add(self)
 
     def began(self) -> None:
-        """The first byte is there: from now on silence counts."""
+        """Switch to the silence timeout: the first byte has arrived."""
         if self._phase == "first_byte":
-            self._phase, self._limit = "silence", self._clocks.deadlines.silence_s
+            self._phase, self._limit = "silence", self._timer.timeouts.silence_s
             self._since = monotonic()
-            self._clocks.expect(self.due)
+            self._timer.expect(self.due)
 
     def beat(self) -> None:
-        """Note a sign of life."""
+        """Restart the silence timeout: bytes have arrived."""
         self._since = monotonic()
 
     def lose(self, after_s: float) -> None:
-        """End the exchange a little later, unless it ends by itself: its connection is gone."""
-        if self._line is not None:
+        """End the exchange after ``after_s`` seconds unless it ends before: its connection is lost."""
+        if self._connection is not None:
             self._phase, self._limit = "lost", after_s
             self._since = monotonic()
-            self._clocks.expect(self.due)
+            self._timer.expect(self.due)
 
     def close(self) -> None:
-        """Stop all clocks."""
-        self._line = None
-        self._clocks.remove(self)
+        """Stop all timeouts of the exchange."""
+        self._connection = None
+        self._timer.remove(self)
 
     def expire(self) -> None:
-        """End the exchange: a clock has run out."""
-        line = self._line
+        """End the exchange: a timeout has expired."""
+        connection = self._connection
         error = self._error(sent=True)
         self.close()
-        if line is not None:
-            line.fail(error)
+        if connection is not None:
+            connection.fail(error)
 
     def _error(self, *, sent: bool) -> AttemptError:
-        clock = "attempt" if self._end <= self._since + self._limit else self._phase
-        match clock:
+        kind: TimeoutKind = "attempt" if self._end <= self._since + self._limit else self._phase
+        match kind:
             case "lost":
                 return TransportError("the connection broke in the middle of the answer", code="cut")
             case "connect":
-                words = f"no connection within {self._limit:g} s"
+                message = f"no connection within {self._limit:g} s"
             case "first_byte":
-                words = f"no first byte within {self._limit:g} s"
+                message = f"no first byte within {self._limit:g} s"
             case "silence":
-                words = f"the answer stalled: no byte for {self._limit:g} s"
+                message = f"the answer stalled: no byte for {self._limit:g} s"
             case _:
-                words = f"the answer was not finished within {self._clocks.deadlines.attempt_s:g} s"
-        return AttemptTimeoutError(words, clock=clock, sent=sent)
+                message = f"the answer was not finished within {self._timer.timeouts.attempt_s:g} s"
+        return AttemptTimeoutError(message, timeout=kind, sent=sent)

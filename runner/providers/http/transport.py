@@ -1,4 +1,4 @@
-"""httpx's transport over our connections: a request out, an answer's head back, and its body as it comes."""
+"""httpx's transport over our connection pool: sends a request, returns the answer's head, and streams its body."""
 
 from typing import Self
 
@@ -7,22 +7,29 @@ import httpx
 from aiohttp import StreamReader
 
 from runner.providers.http.aiohttp_internals import RawResponseMessage
-from runner.providers.http.connection import Line
+from runner.providers.http.connection import HttpConnection
 from runner.providers.http.errors import unsendable
 from runner.providers.http.httpx_internals import Answer, Post
-from runner.providers.http.pool import Connector
+from runner.providers.http.pool import ConnectionPool
 from runner.providers.http.request import Endpoint
 
 
 class Chunks(httpx.AsyncByteStream):
-    """The body of an answer, as its bytes come; raises aiohttp's own errors, which tell more than httpx's."""
+    """The body of an answer, in chunks as they arrive. Raises aiohttp's errors, which say more than httpx's."""
 
-    __slots__ = ("_body", "_connector", "_endpoint", "_line", "raw_headers", "read")
+    __slots__ = ("_body", "_connection", "_endpoint", "_pool", "raw_headers", "read")
 
-    def __init__(self, message: RawResponseMessage, body: StreamReader, line: Line, endpoint: Endpoint, back: Connector) -> None:
-        self._body, self._line, self._endpoint, self._connector = body, line, endpoint, back
+    def __init__(
+        self,
+        message: RawResponseMessage,
+        body: StreamReader,
+        connection: HttpConnection,
+        endpoint: Endpoint,
+        pool: ConnectionPool,
+    ) -> None:
+        self._body, self._connection, self._endpoint, self._pool = body, connection, endpoint, pool
         self.raw_headers = message.raw_headers
-        # gives no bytes at the end
+        # returns b"" at the end
         self.read = body.readany
 
     def __aiter__(self) -> Self:
@@ -35,55 +42,55 @@ class Chunks(httpx.AsyncByteStream):
 
     @property
     def at_end(self) -> bool:
-        """All has been read, and the answer has ended well."""
+        """True if the body has been read completely, and has ended without an error."""
         return self._body.at_eof()
 
     def close(self) -> None:
-        """Give the connection back if all was read, else close it."""
-        self._connector.give_back(self._endpoint, self._line)
+        """Return the connection to the pool if the whole body was read, else close it."""
+        self._pool.give_back(self._endpoint, self._connection)
 
     async def aclose(self) -> None:
-        """Do the same, for httpx."""
+        """Do the same as ``close``; httpx calls this."""
         self.close()
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """Sends ``Post`` only; it keeps no cookies, follows no redirects and retries nothing."""
+    """Sends only ``Post``; keeps no cookies, follows no redirects, retries nothing."""
 
     def __init__(self, proxy: str | None) -> None:
         self._context = httpx.create_ssl_context()
         self._proxy = proxy
-        self._connector: Connector | None = None
+        self._pool: ConnectionPool | None = None
         self._last: tuple[httpx.URL, httpx.Headers, Endpoint] | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> Answer:
-        """Send a request; return when its answer's head is there. Raises aiohttp.ClientError, OSError, AttemptError."""
+        """Send a request; return when the head of its answer has arrived. Raises aiohttp.ClientError, OSError, AttemptError."""
         assert isinstance(request, Post)
-        connector = self._connector
-        if connector is None:
-            connector = self._connector = Connector(self._context)
+        pool = self._pool
+        if pool is None:
+            pool = self._pool = ConnectionPool(self._context)
         endpoint, exchange, watch = self._endpoint(request), request.exchange, request.watch
         if exchange.fresh:
-            connector.clear(endpoint)
-        line = connector.take(endpoint)
-        if line is None:
-            line = await watch.connected(connector.open(endpoint.request))
-        exchange.connected, exchange.reused = True, line.served
+            pool.clear(endpoint)
+        connection = pool.take(endpoint)
+        if connection is None:
+            connection = await watch.connected(pool.open(endpoint.request))
+        exchange.connected, exchange.reused = True, connection.served
         try:
-            line.begin(watch, endpoint, request.body)
-            message, body = await line.head(endpoint.request)
+            connection.begin(watch, endpoint, request.body)
+            message, body = await connection.head(endpoint.request)
         except BaseException:
-            line.end()
+            connection.end()
             raise
-        return Answer(message, Chunks(message, body, line, endpoint, connector), request)
+        return Answer(message, Chunks(message, body, connection, endpoint, pool), request)
 
     async def aclose(self) -> None:
         """Close all connections."""
-        if self._connector is not None:
-            await self._connector.close()
+        if self._pool is not None:
+            await self._pool.close()
 
     def _endpoint(self, request: Post) -> Endpoint:
-        """Give what all requests with this address and these headers share; most often it is the last one's."""
+        """Return the endpoint for this address and these headers; usually it is that of the last request."""
         last = self._last
         if last is None or last[0] is not request.url or last[1] is not request.headers:
             last = self._last = request.url, request.headers, self._new_endpoint(request)
@@ -93,7 +100,7 @@ class Transport(httpx.AsyncBaseTransport):
         try:
             return Endpoint(request.url, request.headers, self._proxy)
         except aiohttp.ClientError:
-            # some are a ValueError too
+            # some of them are a ValueError, too
             raise
         except ValueError as error:
             raise unsendable(error) from error

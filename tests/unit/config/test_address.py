@@ -1,4 +1,4 @@
-"""What can be the address of an endpoint, and the sentence for what cannot."""
+"""Valid and invalid URLs of endpoints and proxies, and the message for each invalid one."""
 
 import re
 
@@ -22,7 +22,7 @@ from runner.errors import UsageError
         "https://host/a%20path/~x",
     ],
 )
-def test_an_address_is_given_back_without_its_last_slash(good: str) -> None:
+def test_a_valid_url_is_returned_without_its_last_slash(good: str) -> None:
     assert check_base_url(good, "the test") == check_base_url(good + "/", "the test") == good
 
 
@@ -58,7 +58,7 @@ def test_an_address_is_given_back_without_its_last_slash(good: str) -> None:
         ("http://host#", "must not contain ? or #"),
     ],
 )
-def test_what_is_none_is_refused_in_one_sentence(bad: str, why: str) -> None:
+def test_an_invalid_url_is_refused_in_one_sentence(bad: str, why: str) -> None:
     with pytest.raises(UsageError, match=re.escape(why)) as refused:
         check_base_url(bad, "job.toml")
     assert str(refused.value).startswith(f"base_url {bad!r} (job.toml) ")
@@ -72,7 +72,7 @@ def test_a_password_is_not_repeated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("good", "given"),
+    ("good", "expected"),
     [
         ("http://127.0.0.1:3128", "http://127.0.0.1:3128"),
         ("https://proxy.example", "https://proxy.example"),
@@ -83,8 +83,8 @@ def test_a_password_is_not_repeated() -> None:
         ("http://m%C3%BC:h%3Ash%FF@proxy:3128", "http://m%C3%BC:h%3Ash%FF@proxy:3128"),
     ],
 )
-def test_a_proxy_is_given_with_its_scheme(good: str, given: str) -> None:
-    assert check_proxy(good, "http_proxy") == given
+def test_a_proxy_is_returned_with_its_scheme(good: str, expected: str) -> None:
+    assert check_proxy(good, "http_proxy") == expected
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_proxy_is_given_with_its_scheme(good: str, given: str) -> None:
         ("socks5://me:hush@127.0.0.1:9", "not an HTTP proxy"),
     ],
 )
-def test_a_proxy_that_is_none_is_refused_without_being_quoted(bad: str, why: str) -> None:
+def test_an_invalid_proxy_is_refused_without_being_quoted(bad: str, why: str) -> None:
     with pytest.raises(UsageError, match=re.escape(why)) as refused:
         check_proxy(bad, "http_proxy")
     assert str(refused.value).startswith("the proxy in http_proxy cannot be used: ")

@@ -1,4 +1,4 @@
-"""Job: option over environment over job file over default; every mistake is one sentence that says where it was made."""
+"""A job: options win over the environment, the job file and the defaults; the message for each mistake says where it is."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ ANSWER = {
     "max_tokens", "temperature", "top_p", "stop", "seed", "extra_body",
 }  # fmt: skip
 NAMES = [setting.name for setting in SETTINGS]
-# three values per kind, so that each of the three ways can be told from the others: job file, environment, option
+# Three values per kind, so that the three sources give different results: job file, environment, option.
 VALUES: dict[str, tuple[Any, Any, Any]] = {
     "text": ("one", "two", "three"),
     "int": (11, 12, 13),
@@ -445,7 +445,7 @@ def test_restore_refuses_an_unknown_setting(prompts: Path) -> None:
 
 
 def test_restore_refuses_a_setting_that_changes_answers(prompts: Path) -> None:
-    """Else one run would hold answers to two questions."""
+    """Otherwise one run would contain answers to two different questions."""
     for name in sorted(ANSWER):
         with pytest.raises(UsageError, match=name):
             restore_job(everything(prompts).settings(), {name: VALUES[BY_NAME[name].kind][1]})
@@ -461,7 +461,7 @@ def test_answer_holds_what_changes_an_answer_and_nothing_else(prompts: Path) -> 
         assert (other.answer_settings() != job.answer_settings()) == (setting.name in ANSWER), setting.name
 
 
-def test_settings_hold_the_input_every_dial_and_no_secret(prompts: Path) -> None:
+def test_settings_hold_the_input_every_setting_and_no_secret(prompts: Path) -> None:
     job = load_job(prompts, {"model": "m", "api_key_env": "MY_KEY"}, {"MY_KEY": "sk-canary-0001"})
     assert list(job.settings()) == ["input", *NAMES]
     assert "canary" not in repr(job)

@@ -368,10 +368,10 @@ async def test_unreached_ones_use_up_no_attempt() -> None:
 
 
 async def test_a_connect_timeout_is_unreached_and_any_other_timeout_is_not() -> None:
-    connect = AttemptTimeoutError("no connection", clock="connect", sent=False)
+    connect = AttemptTimeoutError("no connection", timeout="connect", sent=False)
     bench = Bench(connect, connect, Answer(), attempts=1)
     assert settled(await bench.handle()).status == "done"
-    bench = Bench(AttemptTimeoutError("stalled", clock="silence"), attempts=1)
+    bench = Bench(AttemptTimeoutError("stalled", timeout="silence"), attempts=1)
     assert settled(await bench.handle()).error_code == "timeout_silence"
 
 

@@ -84,7 +84,7 @@ def test_refusals_after_a_success_never_stop_the_run() -> None:
     assert {judge.verdict(BAD, "m", 0) for _ in range(5 * SAME_REFUSAL)} == {"fail"}
 
 
-@pytest.mark.parametrize("error", [REFUSED, NO_NAME, AttemptTimeoutError("no connection", clock="connect", sent=False)])
+@pytest.mark.parametrize("error", [REFUSED, NO_NAME, AttemptTimeoutError("no connection", timeout="connect", sent=False)])
 def test_an_endpoint_never_reached_is_tried_for_a_short_while(error: AttemptError) -> None:
     judge = Judge()
     assert judge.verdict(error, "m", 1000) == "retry"
@@ -100,7 +100,7 @@ def test_an_endpoint_that_had_answered_gets_longer() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [BUSY, LIMITED, BAD, TransportError("cut", code="cut"), AttemptTimeoutError("", clock="silence")]
+    "error", [BUSY, LIMITED, BAD, TransportError("cut", code="cut"), AttemptTimeoutError("", timeout="silence")]
 )
 def test_any_answer_ends_an_outage(error: AttemptError) -> None:
     judge = Judge()

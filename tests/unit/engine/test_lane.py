@@ -348,9 +348,9 @@ def slots_after(lane: Lane, errors: Sequence[tuple[AttemptError, bool]], permits
     [
         (busy(529), 4),
         (REFUSED, 4),
-        (AttemptTimeoutError("no connection", clock="connect", sent=False), 4),
-        (AttemptTimeoutError("no first byte", clock="first_byte"), 4),
-        (AttemptTimeoutError("stalled", clock="silence"), 8),
+        (AttemptTimeoutError("no connection", timeout="connect", sent=False), 4),
+        (AttemptTimeoutError("no first byte", timeout="first_byte"), 4),
+        (AttemptTimeoutError("stalled", timeout="silence"), 8),
         (busy(500), 8),
     ],
     ids=lambda value: getattr(value, "code", str(value)),

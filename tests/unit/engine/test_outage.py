@@ -243,7 +243,7 @@ FAULTS: dict[str, AttemptError] = {
     "500": busy(500),
     "529": busy(529),
     "connect": REFUSED,
-    "first_byte": AttemptTimeoutError("no first byte", clock="first_byte"),
+    "first_byte": AttemptTimeoutError("no first byte", timeout="first_byte"),
     "hint": ProviderError("503", code="server_error", verdict="retry", status=503, retry_after_s=7.0),
 }
 LATE_FAULTS: dict[str, AttemptError] = {

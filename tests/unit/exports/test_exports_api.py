@@ -1,4 +1,4 @@
-"""``runner.export`` and ``runner.results``: the columns, the rows, and a file that is whole or absent."""
+"""``runner.export`` and ``runner.results``: the columns, the rows, and a file that is complete or absent."""
 
 import csv
 import io
@@ -71,7 +71,7 @@ def broken(key: str, position: int) -> Outcome:
 
 
 def filled(path: Path, *outcomes: Outcome) -> Path:
-    """A store with one more run, which holds these outcomes."""
+    """Add a run with these outcomes to a store."""
 
     async def fill() -> None:
         database.prepare(path, create=True)

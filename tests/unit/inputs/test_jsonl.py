@@ -94,7 +94,7 @@ def test_what_is_appended_later_is_not_read(tmp_path: Path) -> None:
     reading = read(path)
     with path.open("ab") as file:
         file.write(b'3}\n{"a":4}\n')
-    # the half line is being written now: no row, and no error
+    # The incomplete line is still being written: it is no row and no error.
     assert [row.raw or row.fields for row in reading] == [{"a": 1}]
     assert [row.fields for row in read(path)] == [{"a": 1}, {"a": 23}, {"a": 4}]
 
@@ -127,7 +127,7 @@ def test_a_long_line_is_read_and_an_endless_one_is_skipped(tmp_path: Path) -> No
         file.write(b'{"p":"' + b"x" * exact + b'"}\r\n')
         file.write(b'{"p":"' + b"x" * (exact + 1) + b'"}\n')
         file.write(b'{"p":"')
-        file.seek(3 * LINE_BYTES, os.SEEK_CUR)  # a hole, which costs no disk
+        file.seek(3 * LINE_BYTES, os.SEEK_CUR)  # a hole, which takes no disk space
         file.write(b'"}\n{"p":"after"}\n')
     fitting, over, endless, after = read(path)
     assert fitting.fields is not None
@@ -173,7 +173,7 @@ except UsageError as error:
 
 
 def test_no_permission_is_a_usage_error(tmp_path: Path) -> None:
-    """Tried as a user with no rights, for root may read everything."""
+    """Runs as a user without rights, because root can read everything."""
     path = tmp_path / "closed.jsonl"
     path.write_bytes(b"{}")
     path.chmod(0)
@@ -224,7 +224,7 @@ def test_gzip_that_grows_afterwards_is_read_as_far_as_it_went(tmp_path: Path) ->
 
 
 def test_a_bomb_of_one_line_is_a_broken_row_and_stays_small(tmp_path: Path) -> None:
-    """600 MB out of 3 MB; what is held of it is a line of the longest length, a few times."""
+    """600 MB out of 3 MB. Memory holds only a few lines of the maximum length."""
     path = tmp_path / "prompts.jsonl.gz"
     with gzip.open(path, "wb", compresslevel=1) as file:
         for _ in range(600):

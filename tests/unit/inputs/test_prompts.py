@@ -1,4 +1,4 @@
-"""A row's identity, and what is asked for it."""
+"""Keys of rows, and the request made from a row."""
 
 import json
 from typing import Any
@@ -48,7 +48,7 @@ def a_fault(**fields: Any) -> str:
 
 
 def turned(value: Any) -> Any:
-    """The same value with the fields of every object in the opposite order."""
+    """Return the value with the fields of every object in the opposite order."""
     if isinstance(value, dict):
         return {name: turned(value[name]) for name in reversed(value)}
     return [turned(one) for one in value] if isinstance(value, list) else value
@@ -201,7 +201,7 @@ def test_zero_is_an_override() -> None:
 
 def test_unknown_parameters_are_refused_with_the_nearest_right_name() -> None:
     assert "unknown parameter 'max_token' in params; did you mean 'max_tokens'?" in a_fault(prompt="x", params={"max_token": 3})
-    assert "unknown parameter 'qqqqqqq' in params; choose from model, max_tokens" in a_fault(prompt="x", params={"qqqqqqq": 3})
+    assert "unknown parameter 'qqqqqqq' in params; available: model, max_tokens" in a_fault(prompt="x", params={"qqqqqqq": 3})
 
 
 @pytest.mark.parametrize(
@@ -258,6 +258,6 @@ def test_the_fingerprint_looks_at_all_that_is_asked() -> None:
 
 
 def test_the_fingerprint_is_the_same_in_every_process() -> None:
-    """It is stored, so no salted hash may be in it; changing it makes every stored row look changed."""
+    """Fingerprints are stored, so they must not contain a salted hash; a new formula would make every stored row look changed."""
     assert an_item(prompt="x").fingerprint == an_item(id="other", prompt="x").fingerprint == -1403820291804325407
     assert base_key(a_row(prompt="x")) == ("row-f83c145331955c1293ef", False)

@@ -1,4 +1,4 @@
-"""What is still to be done: settled rows are skipped, edited files buy nothing again, identical rows are told apart."""
+"""The items still to be done: settled rows are skipped, also in edited files, and identical rows are told apart."""
 
 import json
 import random
@@ -27,7 +27,7 @@ TEMPLATE = Template(model="m", system=None, params=Params())
 
 
 class Memory:
-    """A store in a dictionary."""
+    """A store that is a dictionary."""
 
     def __init__(self) -> None:
         self.held: dict[str, Settled] = {}
@@ -71,7 +71,7 @@ class Memory:
 
 
 def written(path: Path, rows: Iterable[Any]) -> scan.PromptFile:
-    """A prompt file of objects, or of lines as they stand."""
+    """Write a prompt file. rows: objects, or strings that are written as lines."""
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     path.write_text("".join(line + "\n" for line in lines))
     return open_input(path)
@@ -191,7 +191,7 @@ def test_two_hashes_that_only_look_alike_are_no_duplicates(tmp_path: Path, monke
 
 
 async def test_a_batch_is_bounded_in_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thousand rows of a megabyte are not held at once."""
+    """A thousand rows of a megabyte each are never in memory at once."""
     monkeypatch.setattr(source, "BATCH_BYTES", 1000)
     store = Memory()
     asked: list[int] = []
@@ -232,7 +232,7 @@ async def test_identical_rows_get_ordinals(tmp_path: Path) -> None:
 
 
 def test_an_id_that_looks_like_one_of_our_ordinals_is_refused_or_kept_apart(tmp_path: Path) -> None:
-    """Our own exports hold such ids; two rows under one key would be one answer for two prompts."""
+    """Our own exports contain such ids. Two rows with the same key would get one answer for two prompts."""
     key, _ = base_key(Row(line=1, fields={"prompt": "x"}))
     prompts = written(tmp_path / "p.jsonl", [{"prompt": "x"}, {"prompt": "x"}, {"id": f"{key}-2", "prompt": "z"}])
     found = scan.scan(prompts)
@@ -359,7 +359,7 @@ ROWS: list[dict[str, Any]] = [
 
 
 def edits() -> dict[str, tuple[list[Any], int]]:
-    """Edited files, and how many of their rows nobody has answered."""
+    """Edited files, and the number of rows in each that have no answer yet."""
     new = {"prompt": "new"}
     shuffled = random.Random(3).sample(ROWS, len(ROWS))
     return {
@@ -409,13 +409,13 @@ async def test_any_edit_buys_only_the_rows_that_are_new(tmp_path: Path, data: st
     assert sorted(prompts_of(todo)) == sorted(left)
 
 
-# --- a look before the session, and what it spares ---------------------------------------------------------------------
+# --- settled rows counted before the session, and the look-ups that this saves ------------------------------------------
 
 
 async def a_look(
     prompts: scan.PromptFile, store: Memory | RunStore, *, retry_failed: bool = False, accept_changes: bool = False
 ) -> tuple[source.SettledRows, list[Item | Outcome], source.Counts]:
-    """Look, and give what is to be done then, as a session does."""
+    """Count the settled rows and collect the items still to be done, as a session does."""
     found, counts = scan.scan(prompts), source.Counts()
     selection = source.Selection(retry_failed=retry_failed, accept_changes=accept_changes)
     look = await source.find_settled(prompts, found, store, selection)

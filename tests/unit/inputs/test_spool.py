@@ -1,4 +1,4 @@
-"""What is kept of an input that flows is not swept away by another process that keeps one beside the same store."""
+"""The unfinished copy of a stream is not removed by another process that copies one next to the same store."""
 
 import os
 import threading
@@ -17,7 +17,7 @@ def test_a_copy_is_guarded_until_it_has_its_name(tmp_path: Path, monkeypatch: py
     replace = Path.replace
 
     def late(unfinished: Path, path: Path) -> Path:
-        # another process begins in this very moment
+        # Another process starts at this moment.
         spool._remove_unfinished(store)
         return replace(unfinished, path)
 

@@ -1,6 +1,6 @@
-"""What the client uses of aiohttp below its documented surface is still there and still does the same, on real sockets.
+"""The undocumented parts of aiohttp that the client uses still exist and behave as before, on real sockets.
 
-A failure here most often means that another version of aiohttp is installed; its message says what to look at.
+A failure usually means that another version of aiohttp is installed; the message says what to check.
 """
 
 import asyncio
@@ -31,12 +31,12 @@ from runner.providers.http.aiohttp_internals import (
     ResponseProtocol,
     endpoint_request,
 )
-from runner.providers.http.connection import Line
+from runner.providers.http.connection import HttpConnection
 
 AIOHTTP = Internals(aiohttp_internals, "aiohttp")
 ASK = b"POST /v1 HTTP/1.1\r\nHost: here\r\nContent-Length: 0\r\n\r\n"
 LARGE = 8 << 20
-"""More than the buffers of two sockets and of a reader take."""
+"""More bytes than the buffers of two sockets and of a reader hold."""
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 
 class Watched(ResponseProtocol):
-    """Notes what aiohttp calls."""
+    """Records the calls that aiohttp makes."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
@@ -65,7 +65,7 @@ class Watched(ResponseProtocol):
 
 
 class Opened:
-    """A connection, and what lies around it."""
+    """A connection, with its protocol and its connector."""
 
     def __init__(self, connector: ProtocolConnector, connection: Connection, protocol: Watched) -> None:
         self.connector, self.connection, self.protocol = connector, connection, protocol
@@ -113,7 +113,7 @@ async def until(true: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
-# -- what there is
+# -- names and signatures
 
 
 def test_the_version_is_the_one_that_was_checked() -> None:
@@ -121,7 +121,7 @@ def test_the_version_is_the_one_that_was_checked() -> None:
 
 
 def test_the_protocol_is_a_protocol_and_a_queue() -> None:
-    with AIOHTTP.uses("ResponseHandler is an asyncio.Protocol and a queue of answers' heads; connection.Line builds on both"):
+    with AIOHTTP.uses("ResponseHandler is an asyncio.Protocol and a queue of answers' heads; HttpConnection builds on both"):
         names = [base.__name__ for base in aiohttp_internals.ResponseHandler.__mro__]
         assert issubclass(ResponseProtocol, asyncio.Protocol)
         assert {"BaseProtocol", "DataQueue"} <= set(names), names
@@ -159,12 +159,16 @@ def test_a_signature_takes_what_it_is_called_with(function: Callable[..., Any], 
         assert len(needed) <= len(given) + len(named), f"it asks for {needed}"
 
 
-def test_the_private_names_are_there_and_those_of_a_line_are_free() -> None:
-    theirs = foreign_names(Line)
+def test_the_private_names_are_there_and_those_of_a_connection_are_free() -> None:
+    theirs = foreign_names(HttpConnection)
     with AIOHTTP.uses("ResponseProtocol reads _reading_paused and _payload, ProtocolConnector sets _factory and reads _loop"):
         assert {"_reading_paused", "_payload", "transport", "_drain_helper"} <= theirs
         assert {"_factory", "_loop"} <= foreign_names(ProtocolConnector)
-    ours = (own_names(Line) | own_names(ResponseProtocol) | own_names(ProtocolConnector)) - {"__module__", "__doc__", "__init__"}
+    ours = (own_names(HttpConnection) | own_names(ResponseProtocol) | own_names(ProtocolConnector)) - {
+        "__module__",
+        "__doc__",
+        "__init__",
+    }
     meant = {
         "connection_made",
         "connection_lost",
@@ -178,12 +182,14 @@ def test_the_private_names_are_there_and_those_of_a_line_are_free() -> None:
         "transport",
         "_factory",
     }
-    with AIOHTTP.uses("a name that Line or its bases add must not be one of aiohttp's own, or each would overwrite the other's"):
+    with AIOHTTP.uses(
+        "a name that HttpConnection or its bases add must not be one of aiohttp's own: one would overwrite the other"
+    ):
         taken = {name for name in ours & (theirs | foreign_names(ProtocolConnector)) if not name.startswith("__")}
         assert taken == meant, f"taken by aiohttp: {sorted(taken ^ meant)}"
 
 
-# -- a request that stands for all
+# -- a request that represents all
 
 
 @pytest.mark.anyio
@@ -202,7 +208,7 @@ async def test_a_request_has_the_headers_of_an_empty_post() -> None:
 
 @pytest.mark.anyio
 async def test_a_connection_key_tells_which_connections_are_alike() -> None:
-    with AIOHTTP.uses_within("pool.Connector keeps idle connections by ClientRequest.connection_key"):
+    with AIOHTTP.uses_within("pool.ConnectionPool keeps idle connections by ClientRequest.connection_key"):
         one, same, *others = (
             request_to(*address).connection_key
             for address in (
@@ -224,7 +230,9 @@ async def test_a_connection_key_tells_which_connections_are_alike() -> None:
 
 @pytest.mark.anyio
 async def test_a_connection_has_our_protocol_and_ends_with_close() -> None:
-    with AIOHTTP.uses_within("pool.Connector opens by TCPConnector.connect and ._factory, Connection.close ends what is open"):
+    with AIOHTTP.uses_within(
+        "pool.ConnectionPool opens by TCPConnector.connect and ._factory; Connection.close closes connections"
+    ):
         async with RawServer(whole("200 OK", b"x")) as server, opened(server.base_url) as found:
             assert found.protocol.is_connected()
             assert found.protocol.transport is not None
@@ -237,7 +245,7 @@ async def test_a_connection_has_our_protocol_and_ends_with_close() -> None:
 
 @pytest.mark.anyio
 async def test_a_connector_closes_what_is_open() -> None:
-    with AIOHTTP.uses_within("pool.Connector.close leaves connections in use to TCPConnector.close"):
+    with AIOHTTP.uses_within("pool.ConnectionPool.close leaves connections in use to TCPConnector.close"):
         async with RawServer(whole("200 OK", b"x")) as server, opened(server.base_url) as found:
             await found.connector.close()
             await until(lambda: server.open == 0)
@@ -267,7 +275,7 @@ async def test_a_connection_has_our_protocol_over_tls_and_behind_a_proxy() -> No
 
 @pytest.mark.anyio
 async def test_an_exchange_and_another_one_on_its_connection() -> None:
-    with AIOHTTP.uses_within("connection.Line asks by set_response_params, read and StreamReader, and reuses the connection"):
+    with AIOHTTP.uses_within("HttpConnection calls set_response_params, read and StreamReader, and is used for another exchange"):
         first = head("200 OK", {"X-One": "a", "transfer-encoding": "chunked"}) + chunk(b"abc")
         answer = Reply((first, 0.01, chunk(b"de") + LAST))
         async with connected(answer) as found:
@@ -289,7 +297,7 @@ async def test_an_exchange_and_another_one_on_its_connection() -> None:
 
 @pytest.mark.anyio
 async def test_interim_answers_are_heads_of_their_own() -> None:
-    with AIOHTTP.uses_within("connection.Line.head passes over interim answers, each of which read() returns"):
+    with AIOHTTP.uses_within("HttpConnection.head passes over interim answers, each of which read() returns"):
         async with connected(Reply((head("103 Early Hints") + head("200 OK", {"content-length": "1"}) + b"x",))) as found:
             assert (await found.ask())[0].code == 103
             message, body = await found.protocol.read()
@@ -371,7 +379,7 @@ async def test_what_has_come_is_read_before_an_error() -> None:
 
 @pytest.mark.anyio
 async def test_broken_framing_is_told_to_the_protocol() -> None:
-    with AIOHTTP.uses_within("connection.Line.set_exception ends the exchange on an HttpProcessingError"):
+    with AIOHTTP.uses_within("HttpConnection.set_exception ends the exchange on an HttpProcessingError"):
         async with connected(Reply((STREAM + chunk(b"abc"), 0.01, b"no length\r\n", HANG))) as found:
             await found.ask()
             await until(lambda: any(isinstance(one, HttpProcessingError) for one in found.protocol.seen))
@@ -407,7 +415,7 @@ async def test_a_connection_that_is_lost() -> None:
     ],
 )
 async def test_empty_lines_show_whether_something_came_behind_an_answer(behind: bytes, fit: bool) -> None:
-    with AIOHTTP.uses_within("connection.Line.nothing_came feeds the parser empty lines: they end a head that came in part"):
+    with AIOHTTP.uses_within("HttpConnection.nothing_received feeds the parser empty lines: they end a head that came in part"):
         async with connected(whole("200 OK", b"x")) as found:
             await all_of((await found.ask())[1])
             assert not found.protocol.should_close
@@ -421,7 +429,7 @@ async def test_empty_lines_show_whether_something_came_behind_an_answer(behind: 
 
 @pytest.mark.anyio
 async def test_draining_waits_until_the_server_reads() -> None:
-    with AIOHTTP.uses_within("connection.Line sends a large body in pieces, and waits for ResponseProtocol.drain between them"):
+    with AIOHTTP.uses_within("HttpConnection sends a large body in pieces, and waits for ResponseProtocol.drain between them"):
         taken = asyncio.Event()
 
         async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

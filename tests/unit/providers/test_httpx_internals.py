@@ -1,6 +1,6 @@
 """httpx's request and response still work without their constructors, as far as the client uses them.
 
-A failure here most often means that another version of httpx is installed; its message says what to look at.
+A failure usually means that another version of httpx is installed; the message says what to check.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from raw_server import RawServer, whole
 from runner.providers.http import httpx_internals
 from runner.providers.http.exchange import HttpExchange
 from runner.providers.http.httpx_internals import Answer, Post
-from runner.providers.http.timeouts import Clocks, Watch
+from runner.providers.http.timeouts import TimeoutTimer, Watch
 from runner.providers.http.transport import Transport
 
 pytestmark = pytest.mark.anyio
@@ -29,11 +29,11 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
 async def test_an_exchange_with_objects_that_went_through_no_constructor(status: str) -> None:
-    clocks = Clocks(CALM)
+    timer = TimeoutTimer(CALM)
     with HTTPX.uses_within("Post and Answer have the attributes that their __init__ sets, and httpx's own objects have the same"):
         async with RawServer(whole(status, b"abc", x_one="a")) as server:
             url, headers, exchange = httpx.URL(f"{server.base_url}/x"), httpx.Headers({"X-Two": "b"}), HttpExchange()
-            transport, watch = Transport(None), Watch(clocks)
+            transport, watch = Transport(None), Watch(timer)
             post = Post(url, headers, b"body", exchange, watch)
             answer = await transport.handle_async_request(post)
             try:
@@ -57,7 +57,7 @@ async def test_an_exchange_with_objects_that_went_through_no_constructor(status:
         assert (answer.status_code, answer.extensions) == (known.status_code, known.extensions)
         assert answer.headers.raw == known.headers.raw
         assert answer.request is post
-    clocks.close()
+    timer.close()
 
 
 def test_what_a_post_adds_is_no_name_of_httpx() -> None:

@@ -76,7 +76,7 @@ def test_shares_are_read() -> None:
         (["=0.1"], "unknown fault ''"),
         (["truncat=0.1"], "unknown fault 'truncat'; did you mean 'truncate'?"),
         (["Stalled=0.1"], "did you mean 'stall'?"),
-        (["xyz=0.1"], "choose from 429, 500"),
+        (["xyz=0.1"], "available: 429, 500"),
         (["429=ten"], "the share of fault '429' must be a number from 0 to 1, not 'ten'"),
         (["429=1.5"], "the share of fault '429' must be from 0 to 1, not 1.5"),
         (["429=-0.1"], "must be from 0 to 1"),
@@ -314,7 +314,7 @@ def test_limits_change_while_they_are_in_force() -> None:
     limits = Limits(rpm=60, tpm=None, max_in_flight=None, clock=clock)
     for _ in range(50):
         limits.admit(1)
-    # What is left stays, and what had refilled by now refilled at the old pace.
+    # The level stays, and the refill up to now took place at the old rate.
     clock.now = 5.0
     limits.change(rpm=6000, tpm=None, max_in_flight=None)
     assert limits.windows()[0].remaining == 15
@@ -329,7 +329,7 @@ def test_limits_change_while_they_are_in_force() -> None:
     limits.change(rpm=None, tpm=None, max_in_flight=None)
     limits.admit(1)
     assert limits.windows() == []
-    # Those that were let in before are still counted.
+    # Requests that were admitted before are still counted.
     assert limits.flight.now == 51
 
 
