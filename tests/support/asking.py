@@ -1,4 +1,4 @@
-"""One call of ``HttpClient`` to a raw server, and what came of it: what the tests of faults on the wire share."""
+"""One call of ``HttpClient`` to a raw server, and its result: shared by the tests of faults on the wire."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,13 +18,13 @@ MODULES: dict[str, ModuleType] = {"openai": openai, "anthropic": anthropic}
 CALM = Timeouts(connect_s=5.0, first_byte_s=10.0, silence_s=10.0, attempt_s=30.0)
 SHORT = Timeouts(connect_s=5.0, first_byte_s=0.2, silence_s=0.2, attempt_s=5.0)
 BEFORE_RESET_S = 0.05
-"""So that the bytes before a reset have been read when it comes."""
+"""Seconds before a reset, so that the bytes before it have been read when it comes."""
 SETTLE_S = 0.03
 
 DIALECTS = pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 HAS_UVLOOP = find_spec("uvloop") is not None
 PROGRAM_LOOP: tuple[str, dict[str, Any]] = ("asyncio", {"use_uvloop": HAS_UVLOOP})
-"""The loop that the program runs on."""
+"""The event loop that the program uses."""
 BOTH_LOOPS = pytest.mark.parametrize(
     "anyio_backend",
     [
@@ -34,12 +34,12 @@ BOTH_LOOPS = pytest.mark.parametrize(
         ),
     ],
 )
-"""For faults of the connection: the two do not break alike."""
+"""For faults of the connection, which the two loops report differently."""
 
 
 @dataclass
 class Got:
-    """What came of one call."""
+    """The result of one call."""
 
     error: AttemptError | None
     exchange: HttpExchange

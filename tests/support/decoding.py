@@ -1,4 +1,4 @@
-"""Decoding as the client does, without a network: what the tests of providers and of streams share."""
+"""Decodes as the client does, without a network: shared by the tests of providers and of streams."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from runner.providers.sse import SSEDecoder
 
 
 def fed(decoder: Decoder, chunks: Iterable[bytes]) -> Decoder:
-    """Feed a decoder these bytes, to the end: an unfinished last event counts if it can be read."""
+    """Feed all bytes to a decoder. An unfinished last event counts if it can be read."""
     sse = SSEDecoder()
     for chunk in chunks:
         decoder.feed_all(sse.feed(chunk))

@@ -1,4 +1,4 @@
-"""A folder with a prompt file that is edited between sessions, and a server that keeps a book of what it was asked."""
+"""A folder with a prompt file that is edited between sessions, and a server that counts the prompts that it receives."""
 
 import json
 import re
@@ -14,7 +14,7 @@ _PROGRESS = re.compile(r"[\d,]+ of [\d,]+: ")
 
 
 class Asked(Counter[str]):
-    """The server's book: how often it was asked for each prompt. refused: what a prompt gets in place of its echo."""
+    """Counts how often the server received each prompt. refused: replies to prompts that are not echoed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Asked(Counter[str]):
 
 
 class Desk:
-    """A folder with a prompt file, and a server with its book."""
+    """A folder with a prompt file, and a server with its counts."""
 
     def __init__(self, folder: Path, server: RawServer, asked: Asked) -> None:
         self.folder, self.server, self.asked = folder, server, asked
@@ -38,13 +38,13 @@ class Desk:
 
     @property
     def command(self) -> tuple[str, ...]:
-        """What runs the file against the server."""
+        """The command that runs the file against the server."""
         return ("run", "prompts.jsonl", "--model", "m", "--base-url", self.server.base_url)
 
     def run(self, *options: str, command: tuple[str, ...] = (), code: int = 0) -> str:
-        """Run the file, and give what was said."""
+        """Run the file and return its standard output."""
         ended = run(*(command or self.command), *options, cwd=self.folder)
-        # a line of progress comes after five seconds, which a busy machine takes
+        # a line of progress is printed after five seconds, which a busy machine takes
         said = [line for line in ended.err.splitlines() if not _PROGRESS.match(line)]
         assert (ended.code, said) == (code, []), ended
         return ended.out

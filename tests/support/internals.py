@@ -1,4 +1,4 @@
-"""What the tests of the ``*_internals`` modules share: how they fail, and which names a class of a library has."""
+"""Shared by the tests of the ``*_internals`` modules: how they fail, and which names a class of a library has."""
 
 import ast
 import inspect
@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[2]
 RECORD = "docs/decisions/0010-below-the-public-surface.md"
 GUARD_S = 20.0
-"""A library that has changed may leave a test waiting; nothing here takes a second."""
+"""Seconds. A changed library may leave a test waiting; no test here takes a second."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Internals:
 
     @contextmanager
     def uses(self, what: str) -> Iterator[None]:
-        """Fail with a sentence that says what has changed and where to look, whatever goes wrong inside."""
+        """Turn any error inside into a failure whose sentence says what has changed and where to look."""
         try:
             yield
         except (Exception, pytest.fail.Exception) as error:
@@ -39,12 +39,12 @@ class Internals:
 
     @contextmanager
     def uses_within(self, what: str) -> Iterator[None]:
-        """Do the same in the event loop, where what is waited for may not come any more."""
+        """Do the same in the event loop, with a time limit, since an awaited event may never come."""
         with self.uses(what), anyio.fail_after(GUARD_S):
             yield
 
     def check_one_minor_version(self) -> None:
-        """Fail when another minor version is installed, or allowed, than the one that was checked."""
+        """Fail if another minor version than the one that was checked is installed or allowed."""
         checked, installed = self._checked, metadata.version(self.library)
         major, minor = map(int, checked.split(".")[:2])
         with self.uses("only one minor version of it may be installed, as any other may change what is used"):
@@ -80,7 +80,7 @@ def foreign_names(cls: type) -> set[str]:
 
 
 def is_foreign(cls: type) -> bool:
-    """Tell whether a class is a library's; Python's own classes and ours are not."""
+    """Return True if a class belongs to a library, and not to Python or to this project."""
     root = cls.__module__.partition(".")[0]
     return root != "runner" and root not in sys.stdlib_module_names
 
@@ -88,10 +88,10 @@ def is_foreign(cls: type) -> bool:
 def own_names(cls: type) -> set[str]:
     """Return the names that a class adds itself: its attributes, and those that its methods set on ``self``."""
     names = {*vars(cls), *inspect.get_annotations(cls)}
-    # method by method, as a class may claim to come from another module than the one that it is written in
+    # method by method, because a class may claim to come from another module than the one that defines it
     for value in vars(cls).values():
         function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
-        # a method of another class may stand here under a name of this one
+        # a method of another class may be assigned here under a name of this class
         if inspect.isfunction(function) and function.__qualname__.startswith(f"{cls.__qualname__}."):
             names |= _set_on_self(function)
     return names
@@ -106,5 +106,5 @@ def _set_on_self(function: FunctionType) -> set[str]:
 
 
 def is_self(node: ast.expr) -> bool:
-    """Tell whether an expression is ``self``."""
+    """Return True if an expression is ``self``."""
     return isinstance(node, ast.Name) and node.id == "self"

@@ -1,4 +1,4 @@
-"""The way through the versions of the store: up or down to any of them, as the store itself goes up to the newest."""
+"""Migrates a store up or down to any version, in the way in which the store itself migrates to the newest."""
 
 from pathlib import Path
 
@@ -11,19 +11,19 @@ from runner.store import database
 
 
 def config() -> Config:
-    """Give Alembic the project's migrations."""
-    made = Config()
-    made.set_main_option("script_location", str(database.scripts()).replace("%", "%%"))
-    return made
+    """Return an Alembic configuration with the project's migrations."""
+    alembic = Config()
+    alembic.set_main_option("script_location", str(database.scripts()).replace("%", "%%"))
+    return alembic
 
 
 def migrate(path: Path, revision: str) -> None:
-    """Bring a store to a version, with all its rows."""
+    """Bring a store, with all its rows, to a version."""
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
     database.on_connect(engine, synchronous="FULL", write=True)
-    given = config()
+    alembic = config()
     with engine.begin() as connection:
-        given.attributes["connection"] = connection
+        alembic.attributes["connection"] = connection
         now = MigrationContext.configure(connection).get_current_revision() or ""
-        (command.downgrade if revision < now else command.upgrade)(given, revision)
+        (command.downgrade if revision < now else command.upgrade)(alembic, revision)
     engine.dispose()

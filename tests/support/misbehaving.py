@@ -1,4 +1,4 @@
-"""A server that misbehaves in many ways at once, by a table: the same in every run. It shares no code with ``runner``."""
+"""A server that misbehaves in many ways, in the same way in every run. It shares no code with ``runner``."""
 
 import gzip
 import random
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from raw_server import EVENTS, FIN, HANG, LAST, PING, RST, Received, Reply, Step, chunk, events, head, named, sse, stream, whole
 
 PARTIAL = "PARTIAL TEXT"
-"""The text of every answer that breaks off."""
+"""The text of every answer that is cut off."""
 ANSWERS = ("stream", "stream with pauses", "stream in one piece", "stream with CRLF", "gzip")
 FAULTS = (
     "reset before headers",
@@ -28,12 +28,12 @@ FAULTS = (
 
 
 def text_of(number: int) -> str:
-    """Give the answer to a row: its own, and long enough to be cut."""
+    """Return the answer to a row: different for each row, and long enough to be cut off."""
     return f"<{number}> Grüezi 🙂 " + " ".join(str(number * one) for one in range(number % 7 + 1))
 
 
 class Misbehaving:
-    """Serves each request by a table that the row, and how often it has asked, decide: the same in every run."""
+    """Chooses the reply to a request from the row and the number of its requests so far: the same in every run."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Misbehaving:
         likely: Sequence[float] = (0.35, 0.2),
         always: Mapping[int, str] | None = None,
     ) -> None:
-        """faults: what it may do wrong. likely: how likely at a row's first request, its second, ...; behind these all is well.
+        """faults: what may go wrong. likely: chance of a fault at a row's first request, its second, ...; later ones succeed.
 
         always: rows that get the same fault each time.
         """
@@ -62,13 +62,13 @@ class Misbehaving:
     def _choice(self, number: int, draw: random.Random) -> str:
         if number in self.always:
             return self.always[number]
-        # a few faults at most for a row, so that no row meets as many as it has attempts
+        # only a few faults for each row, so that no row gets as many faults as it has attempts
         likely = dict(enumerate(self.likely, 1)).get(self.asked[number], 0.0)
         return draw.choice(self.faults if draw.random() < likely else ANSWERS)
 
     def _reply(self, play: str, number: int, draw: random.Random) -> Reply:
         good = self.events(text_of(number), draw)
-        # all but the end of it
+        # the answer without its end
         begun = self.events(PARTIAL, draw)[: 4 if self.dialect == "openai" else 7]
         match play:
             case "stream":
@@ -117,7 +117,7 @@ class Misbehaving:
         raise AssertionError(play)
 
     def events(self, text: str, draw: random.Random) -> list[bytes]:
-        """Give the events of a whole answer."""
+        """Return the events of a whole answer."""
         at = sorted(draw.randrange(len(text) + 1) for _ in range(3))
         pieces = [text[start:end] for start, end in zip([0, *at], [*at, len(text)], strict=True)]
         first, second, *others = events(self.dialect, *pieces)

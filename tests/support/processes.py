@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Self
 import forks
 
 HANG_S = 120.0
-"""What takes longer than this hangs; no test asserts anything shorter on a real clock."""
+"""Seconds after which a process counts as hanging; no test asserts a shorter time on a real clock."""
 
 _FOREIGN = ("RUNNER_", "OPENAI_", "ANTHROPIC_", "LLMOCK_", "COLUMNS", "LINES", "PYTHON", "HTTP", "ALL_PROXY", "NO_PROXY")
 _SIGNS = ("Traceback", "Warning:", "never retrieved", "never awaited", "Exception ignored", "internal error", "Fatal Python")
@@ -37,7 +37,7 @@ class Ended(NamedTuple):
 
 
 class Started:
-    """A process, from its start until the ``with`` block is left; what it prints goes to files, so it never waits for us."""
+    """A process, from its start until the ``with`` block is left; its output goes to files, so that it never blocks on a pipe."""
 
     def __init__(
         self,
@@ -167,12 +167,12 @@ def runner(
 
 
 def installed(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Started:
-    """Start the installed command ``runner``, as a person does."""
+    """Start the installed command ``runner``, as a user does."""
     return Started([str(Path(sysconfig.get_path("scripts")) / "runner"), *arguments], cwd=cwd, env=environment(env))
 
 
 def run(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Ended:
-    """Run ``runner`` to its end; a traceback or a warning on the way is never right."""
+    """Run ``runner`` to its end. A traceback or a warning is always an error."""
     with runner(*arguments, cwd=cwd, env=env) as process:
         ended = process.ended()
     assert_clean(ended)
@@ -180,7 +180,7 @@ def run(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> End
 
 
 def piped(*arguments: str, given: bytes, cwd: Path) -> Ended:
-    """Run ``runner`` to its end with this in a pipe that is its standard input."""
+    """Run ``runner`` to its end with the given bytes on its standard input, which is a pipe."""
     reading, writing = os.pipe()
     with os.fdopen(writing, "wb", buffering=0) as pipe:
         try:
@@ -188,7 +188,7 @@ def piped(*arguments: str, given: bytes, cwd: Path) -> Ended:
         finally:
             os.close(reading)
         with process:
-            # a process that refuses what it is given does not read all of it
+            # a process that refuses its input does not read all of it
             with suppress(BrokenPipeError):
                 pipe.write(given)
             pipe.close()
@@ -196,13 +196,13 @@ def piped(*arguments: str, given: bytes, cwd: Path) -> Ended:
 
 
 def assert_clean(ended: Ended) -> None:
-    """Hold that nothing of Python's own shows: no traceback, no warning, no complaint at exit."""
+    """Check that Python itself prints nothing: no traceback, no warning, no message at exit."""
     for sign in _SIGNS:
         assert sign not in ended.err + ended.out, ended.err[-4000:] or ended.out[-4000:]
 
 
 def get(url: str) -> Any:
-    """Ask a server on loopback for JSON."""
+    """Get JSON from a server on loopback."""
     with _OPENER.open(url, timeout=HANG_S) as answer:
         return json.load(answer)
 
@@ -240,11 +240,11 @@ class LLMock(NamedTuple):
 
 @contextmanager
 def llmock(*options: str) -> Iterator[LLMock]:
-    """Run the fault server that others wrote, on a free port, until the block is left."""
+    """Run llmock, a fault server of other authors, on a free port until the block is left."""
     for _ in range(3):
         with _llmock(*options) as server:
             until(lambda: not server.process.alive or _answers(server.url), "llmock")
-            # somebody else may have taken the port in between
+            # another process may have taken the port in between
             if server.process.alive:
                 yield server
                 return
@@ -269,7 +269,7 @@ def _answers(url: str) -> bool:
 
 
 def free_port() -> int:
-    """Find a port on loopback where nothing listens."""
+    """Return a port on loopback on which no process listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -314,12 +314,12 @@ def simulator(*options: str, env: Mapping[str, str] | None = None) -> Iterator[S
 
 
 def at(server: Simulated, *options: str) -> tuple[str, ...]:
-    """Give the command that runs the prompt file against a server."""
+    """Return the command that runs the prompt file against a server."""
     return ("run", "prompts.jsonl", "--model", "m", "--base-url", server.openai, *options)
 
 
 def rows(store: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
-    """Read a store beside whoever writes it; a store or a table that is not there yet holds nothing."""
+    """Read from a store while another process may write to it. A missing store or table counts as empty."""
     if not store.exists():
         return []
     try:

@@ -1,7 +1,7 @@
-"""An HTTP server whose bytes, pauses and kind of close are the test's. It shares no code with ``runner``.
+"""An HTTP server whose bytes, pauses and kind of close a test determines. It shares no code with ``runner``.
 
 A script is a sequence of steps: bytes are sent, a number is a pause in seconds, an event is waited for, a ``Tunnel`` joins the
-connection to another one, and an ``End`` says how it goes on.
+connection to another one, and an ``End`` says what happens to the connection.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from anyio.from_thread import start_blocking_portal
 
 
 class End(Enum):
-    """How a connection goes on behind the bytes; a script without one keeps it open for the next request."""
+    """What happens to a connection after the bytes. A script without an end keeps it open for the next request."""
 
     FIN = "close it in good order"
     RST = "reset it"
@@ -33,7 +33,7 @@ FIN, RST, HANG = End.FIN, End.RST, End.HANG
 
 @dataclass(frozen=True)
 class Tunnel:
-    """What a proxy does behind its answer to a CONNECT: it hands bytes on, both ways, until one side closes."""
+    """What a proxy does after its answer to a CONNECT: it forwards bytes in both directions until one side closes."""
 
     port: int
 
@@ -43,14 +43,14 @@ Step: TypeAlias = bytes | float | asyncio.Event | Tunnel | End
 
 @dataclass(frozen=True)
 class Reply:
-    """What one request gets."""
+    """The reply to one request."""
 
     steps: tuple[Step, ...]
 
 
 @dataclass
 class Received:
-    """One request as it came. Numbers count from 1."""
+    """One request as it was received. Numbers count from 1."""
 
     number: int
     connection: int
@@ -76,7 +76,7 @@ Answers: TypeAlias = Reply | Sequence[Reply] | Callable[[Received], Reply]
 
 @dataclass
 class RawServer:
-    """An async context manager, listening on a loopback port, a free one where none is given.
+    """An async context manager, listening on a loopback port: a free one if none is given.
 
     answers: one reply for all, one per request number (the last one is for all that follow), or a function.
     greeting: steps for a connection before anything is read, by its number. early: reply before the body of a request is read.
@@ -88,10 +88,10 @@ class RawServer:
     early: bool = False
     # in the order of their heads
     requests: list[Received] = field(default_factory=list)
-    # opened by clients so far
+    # connections opened by clients so far
     connections: int = 0
     port: int = 0
-    # requests whose heads have come and whose replies are not over
+    # requests whose heads have come and whose replies have not ended
     in_flight: int = 0
     _open: set[asyncio.Task[None]] = field(default_factory=set)
     _errors: list[BaseException] = field(default_factory=list)
@@ -102,12 +102,12 @@ class RawServer:
 
     @property
     def open(self) -> int:
-        """Connections that are not closed."""
+        """Number of connections that are not closed."""
         return len(self._open)
 
     @property
     def base_url(self) -> str:
-        """What the OpenAI dialect wants; the other one takes it too."""
+        """The base URL as the OpenAI dialect expects it; the Anthropic dialect accepts it too."""
         return f"{self.origin}/v1"
 
     async def __aenter__(self) -> Self:
@@ -122,7 +122,7 @@ class RawServer:
         await asyncio.gather(*self._open, return_exceptions=True)
         await self._server.wait_closed()
         if self._errors:
-            # the test's own function is broken
+            # the function of the test itself is broken
             raise self._errors[0]
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -138,7 +138,7 @@ class RawServer:
 
     async def _serve(self, connection: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            # the client may leave at any point
+            # the client may disconnect at any point
             with suppress(OSError, ssl.SSLError, asyncio.IncompleteReadError):
                 turn, going = 0, await self._play(self.greeting(connection), reader, writer)
                 while going:
@@ -175,7 +175,7 @@ class RawServer:
         return self.answers[min(request.number, len(self.answers)) - 1]
 
     async def _play(self, steps: Sequence[Step], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Do the steps; False when the connection is over."""
+        """Do the steps. Return False if the connection has ended."""
         for step in steps:
             match step:
                 case bytes():
@@ -227,7 +227,7 @@ async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    # a twin of the descriptor, because no event loop's own socket object promises setsockopt
+    # a duplicate of the descriptor, because the socket object of an event loop does not promise setsockopt
     with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as twin:
         twin.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
@@ -235,7 +235,7 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 @asynccontextmanager
 async def deaf(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
-    """Listen without ever accepting; its queue is full, so that a client's connect hangs. Gives the port."""
+    """Listen without ever accepting, with a full queue, so that a client's connect hangs. Yields the port."""
     with socket.socket() as listener:
         listener.bind((host, port))
         listener.listen(0)
@@ -253,7 +253,7 @@ async def deaf(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
 
 
 def free_port() -> int:
-    """Find a port on which nobody listens."""
+    """Return a port on which no process listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -262,7 +262,7 @@ def free_port() -> int:
 
 @contextmanager
 def in_thread(server: RawServer) -> Iterator[RawServer]:
-    """Serve from a thread, for a test that blocks its own."""
+    """Serve from a thread, for a test that blocks its own thread."""
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(server):
         yield server
 
@@ -278,7 +278,7 @@ def head(status: str = "200 OK", headers: Mapping[str, str] | None = None, versi
 def whole(
     status: str, body: bytes | str | Mapping[str, Any] = b"", *ends: Step, kind: str | None = None, **headers: str
 ) -> Reply:
-    """Make a plain answer with its length. Underscores in header names become dashes."""
+    """Return a plain answer with its length. Underscores in header names become dashes."""
     if isinstance(body, Mapping):
         body, kind = json.dumps(body), kind or "application/json"
     body = body.encode() if isinstance(body, str) else body
@@ -298,13 +298,13 @@ STREAM = head(headers=EVENTS)
 
 
 def sse(data: Any, event: str | None = None) -> bytes:
-    """Make one event; what is not bytes becomes JSON."""
+    """Return one event. Data that is not bytes is encoded as JSON."""
     data = data if isinstance(data, bytes) else json.dumps(data).encode()
     return (f"event: {event}\n".encode() if event else b"") + b"data: " + data + b"\n\n"
 
 
 def stream(*events: Step, end: Sequence[Step] = (LAST,)) -> Reply:
-    """Make a chunked event stream, each event its own chunk; pauses and ends stay what they are."""
+    """Return a chunked event stream with each event in a chunk of its own. Pauses and ends are kept."""
     return Reply((STREAM, *(chunk(event) if isinstance(event, bytes) else event for event in events), *end))
 
 
@@ -324,7 +324,7 @@ DONE = sse(b"[DONE]")
 
 
 def named(kind: str, **fields: Any) -> bytes:
-    """Make an event of the Anthropic dialect."""
+    """Return an event of the Anthropic dialect."""
     return sse({"type": kind, **fields}, kind)
 
 
@@ -344,7 +344,7 @@ def message_delta(reason: str = "end_turn") -> bytes:
 
 
 def events(dialect: str, *texts: str) -> tuple[bytes, ...]:
-    """Give the events of a whole answer whose text comes in these pieces."""
+    """Return the events of a whole answer whose text comes in these pieces."""
     if dialect == "openai":
         return (*map(delta, texts), finish(), USAGE, DONE)
     return (MESSAGE_START, BLOCK_START, *map(block_delta, texts), BLOCK_STOP, message_delta(), MESSAGE_STOP)

@@ -1,4 +1,4 @@
-"""The table of ``docs/reference/settings.md``, made from the settings; run as a program, it writes the table into the page."""
+"""Generates the table of ``docs/reference/settings.md`` from the settings. As a script, it writes the table into the page."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def cells(setting: Setting) -> tuple[str, ...]:
 
 
 def value(setting: Setting) -> str:
-    """Say what a setting may be, with its bound."""
+    """Return words for the values that a setting accepts, with their bound."""
     if setting.choices:
         return " or ".join(f"`{choice}`" for choice in setting.choices)
     words = KINDS[setting.kind]
@@ -47,7 +47,7 @@ def value(setting: Setting) -> str:
 
 
 def default(setting: Setting) -> str:
-    """Return the default as it is written; empty where the setting is unset."""
+    """Return the default as it is written; empty if the setting has none."""
     if setting.default is None:
         return ""
     return f"`{setting.default:g}`" if isinstance(setting.default, int | float) else f"`{setting.default}`"

@@ -1,4 +1,4 @@
-"""The sweeps: the N-th write, or the N-th sync, of a store's files fails, for N = 1 until a run goes through unharmed.
+"""The sweeps: the N-th write, or the N-th sync, of a store's files fails, for N = 1, 2, ... until a run meets no fault.
 
 The real command runs under ``strace``, which makes the kernel's answer an error. As a script it is the long form:
 
@@ -52,7 +52,7 @@ class Fault(NamedTuple):
 
 
 def not_here() -> str | None:
-    """Say why no sweep can be run here; None where one can."""
+    """Return the reason why no sweep can run here; None if one can."""
     found = shutil.which("strace")
     if sys.platform != "linux" or found is None:
         return "not run: there is no strace" if sys.platform == "linux" else "not run: strace is a program of Linux"
@@ -80,7 +80,7 @@ class Stage:
         return Reply((self._slow_s, *openai_answer(f"echo {row}").steps))
 
     def prepare(self, scenes: Iterable[str]) -> None:
-        """Make the stores of scenes in which a run goes on: three rows are done."""
+        """Create the stores of scenes in which a run is continued: three rows are done."""
         for scene in scenes:
             if scene != "start":
                 folder = self.folder / f"begun-{scene}"
@@ -109,7 +109,7 @@ def stage(*scenes: str, slow_s: float = 0.0) -> Iterator[Stage]:
 
 
 class Bench:
-    """A folder with a prompt file and a store as a scene finds it."""
+    """A folder with a prompt file and a store, as a scene begins."""
 
     def __init__(self, stage: Stage, folder: Path, scene: str, number: int = ROWS) -> None:
         self.stage, self.folder, self.scene, self.number = stage, folder, scene, number
@@ -119,7 +119,7 @@ class Bench:
 
     @property
     def asked(self) -> Counter[str]:
-        """How often the server was asked for each row."""
+        """How often the server received each row."""
         return self.stage.journals[f"Bearer {self.folder}"]
 
     @property
@@ -131,7 +131,7 @@ class Bench:
         return [sys.executable, "-m", "runner", "run", "prompts.jsonl", *address, "--json", *options]
 
     def again(self) -> list[str]:
-        """Give the command under test; ``resume`` writes nothing before its own connection does."""
+        """Return the command under test. ``resume`` writes nothing before its own connection does."""
         return self.command() if self.scene == "start" else [sys.executable, "-m", "runner", "resume", "1", "--json"]
 
     def run(self, command: Sequence[str]) -> Ended:
@@ -140,7 +140,7 @@ class Bench:
                 return process.ended(HANG_S)
             finally:
                 if process.alive:
-                    # strace is what was started; what it traces is in its session
+                    # the started process is strace; the traced process is in its session
                     os.killpg(process.pid, signal.SIGKILL)
 
     def stored(self) -> set[str]:
@@ -148,14 +148,14 @@ class Bench:
 
 
 def items_of(ended: Ended) -> set[str]:
-    """Give the rows that a run has told to be done."""
+    """Return the rows that a run has reported as done."""
     events = [json.loads(line) for line in ended.out.splitlines() if line.endswith("}")]
     return {one["id"] for one in events if one["event"] == "item" and one["status"] == "done"}
 
 
 @dataclass
 class Verdict:
-    """How a run under a fault went, and which rules it broke."""
+    """The result of a run under a fault, and the rules that it broke."""
 
     hits: int = 0
     code: int = 0
@@ -170,7 +170,7 @@ class Verdict:
 
 
 def hit(fault: Fault, opened: Stage) -> Verdict:
-    """Run the scene under the fault, and once more without; hold all rules."""
+    """Run the scene under the fault, then once more without, and check all rules."""
     with tempfile.TemporaryDirectory(prefix=f"{fault.scene}-", dir=opened.folder) as name:
         bench = opened.bench(fault.scene, Path(name))
         log = bench.folder / "strace.log"
@@ -190,7 +190,7 @@ def hit(fault: Fault, opened: Stage) -> Verdict:
 
 
 def judge(bench: Bench, ended: Ended, verdict: Verdict) -> None:
-    """Hold what must be true of a run that was hit."""
+    """Check what must be true of a run that met a fault."""
     told, stored = items_of(ended), bench.stored()
     verdict.told, verdict.sentence = len(told), ended.err.strip()
     verdict.hold(told <= stored, f"told to be done, but not in the store: {sorted(told - stored)}")
@@ -212,7 +212,7 @@ def judge(bench: Bench, ended: Ended, verdict: Verdict) -> None:
 
 
 def go_on(bench: Bench, ended: Ended, verdict: Verdict) -> None:
-    """Give the same command without faults, and hold that nothing told or stored is bought again."""
+    """Run the same command without faults, and check that no row reported or stored as done is sent again."""
     kept, before = bench.stored() | items_of(ended), bench.asked.copy()
     after = bench.run(bench.command())
     verdict.hold(after.code == 0 and not after.err, f"does not go on: exit code {after.code}: {after.err}")
@@ -239,7 +239,7 @@ class Chain(NamedTuple):
     when: str
 
     def numbers(self) -> Iterator[int]:
-        """Count up; a checkpoint writes a thousand pages that are alike, so there the steps grow."""
+        """Count up. A checkpoint writes a thousand similar pages, so there the steps grow."""
         n = 1
         while True:
             yield n
@@ -247,7 +247,7 @@ class Chain(NamedTuple):
 
 
 def sweep(chain: Chain, opened: Stage) -> tuple[str, list[str]]:
-    """Go through a chain until a run is not hit any more; return its line of the table and what was broken."""
+    """Go through a chain until a run meets no fault. Return its line of the table and the broken rules."""
     verdicts: list[Verdict] = []
     broken: list[str] = []
     for n in chain.numbers():
@@ -267,7 +267,7 @@ FIGURES = ("clean N", "runs", "hits", "exit 4", "exit 0", "told", "twice", "brok
 
 
 def main() -> int:
-    """Sweep all chains, or those that are named."""
+    """Sweep all chains, or only the given ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, known in (("scene", tuple(SCENES)), ("call", tuple(CALLS)), ("error", ERRORS), ("when", ("once", "on"))):
         parser.add_argument(f"--{name}", choices=known, action="append", default=None)

@@ -1,4 +1,4 @@
-"""Time that passes at once: an event loop that jumps to its next timer, so that waits are exact and cost nothing."""
+"""Virtual time: an event loop that jumps to its next timer, so that waits are exact and take no real time."""
 
 import asyncio
 import selectors
@@ -10,7 +10,7 @@ import anyio
 T = TypeVar("T")
 
 MOMENT_S = 1e-6
-"""Every turn of the loop takes a moment, as in real life."""
+"""Seconds that every turn of the loop takes, as in reality."""
 
 
 class VirtualTime(asyncio.SelectorEventLoop):
@@ -31,16 +31,16 @@ class _Jump(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None:
-            # no timer is left: whatever wakes the loop comes from outside
+            # without a timer, only an event from outside can wake the loop
             return super().select(None)
         self._loop._now += MOMENT_S + max(timeout, 0.0)
         return super().select(0)
 
 
 BACKEND: tuple[str, dict[str, Any]] = ("asyncio", {"loop_factory": VirtualTime})
-"""What the fixture ``anyio_backend`` of a file gives whose tests run in virtual time."""
+"""The value of the fixture ``anyio_backend`` in a file whose tests run in virtual time."""
 
 
 def run(main: Callable[[], Awaitable[T]]) -> T:
-    """Run something in virtual time outside of a test."""
+    """Run a coroutine function in virtual time, outside of a test."""
     return anyio.run(main, backend=BACKEND[0], backend_options=BACKEND[1])

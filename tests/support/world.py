@@ -1,6 +1,6 @@
-"""A model server in virtual time, and the real engine, attempts and lanes before it.
+"""A model server in virtual time, with the real engine, attempts and lanes as its client.
 
-As a script it is an experiment:
+As a script, it runs an experiment:
 
     python tests/support/world.py --slots 48,12,96 --phase 120 --service 0.5-2 --hint 1
 """
@@ -28,28 +28,28 @@ from runner.interfaces import Heard
 from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Request, ServerSentEvent, Usage
 
 ROUND_TRIP_S = 0.02
-"""A refusal takes no longer than the way there and back."""
+"""Seconds that a refusal takes: one round trip."""
 FIRST_TOKEN = 0.2
-"""An answer begins when this part of its time is over."""
+"""Fraction of an answer's time after which it begins."""
 USAGE = Usage(input_tokens=100, output_tokens=50)
 REFUSED = TransportError("no connection", code="connect", sent=False)
 Headers = Iterable[tuple[bytes, bytes]]
 
 
 def limited(hint_s: float | None = None) -> ProviderError:
-    """Make a rate limit's refusal."""
+    """Return the error of a rate limit."""
     return ProviderError("429", code="rate_limited", verdict="retry", status=429, throttled=True, retry_after_s=hint_s)
 
 
 def busy(status: int = 500) -> ProviderError:
-    """Make an error of the server; 529 says that it has too much to do."""
+    """Return an error of the server; 529 means that it is overloaded."""
     code = "overloaded" if status == 529 else "server_error"
     return ProviderError(str(status), code=code, verdict="retry", status=status)
 
 
 @dataclass
 class Exchange:
-    """One exchange as the client would tell of it."""
+    """One exchange, as the client would record it."""
 
     heard: Heard | None = None
     status: int | None = None
@@ -61,7 +61,7 @@ class Exchange:
 
 
 class Decoder:
-    """Gives what the client put there."""
+    """Returns the completion that the client has put into it."""
 
     started = complete = ended = False
     text_chars = 0
@@ -80,7 +80,7 @@ class Decoder:
 
 
 class Provider:
-    """The body is the first message, so a server can tell items apart."""
+    """The body is the first message, so that a server can distinguish items."""
 
     def encode(self, request: Request) -> HttpCall:
         return HttpCall(url="http://x", headers={}, body=request.messages[0]["content"].encode())
@@ -95,8 +95,8 @@ class Provider:
 class Server:
     """A client that is its own server: takes ``slots`` requests at once and refuses the others at once.
 
-    service: shortest and longest time of an answer. hint_s: the wait that a refusal asks for. fault: an error for an item at an
-    instant, instead of an answer; asked when a request arrives, and again when its answer is ready. late: the second asking only.
+    service: shortest and longest time of an answer. hint_s: the wait that a refusal asks for. fault: returns the error for an
+    item at a time, or None; called when a request arrives, and again when its answer is ready. late: only the second call.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Server:
         self.start = anyio.current_time()
         self.in_flight = self.most = self.requests = self.refused = self.served = 0
         self.by_item: Counter[str] = Counter()
-        # seconds since the start at which a request came in
+        # when each request came in, in seconds since the start
         self.times: list[float] = []
         self.area = 0.0
         self._changed = self.start
@@ -125,7 +125,7 @@ class Server:
         return anyio.current_time() - self.start
 
     def account(self) -> float:
-        """Sum up the time in flight until now."""
+        """Return the total time of requests in flight until now."""
         now = anyio.current_time()
         self.area += self.in_flight * (now - self._changed)
         self._changed = now
@@ -180,7 +180,7 @@ def _tell(exchange: Exchange, error: AttemptError) -> None:
 
 
 class World:
-    """Engine, attempts and lanes as a session joins them, before a server."""
+    """Engine, attempts and lanes, connected as in a session, with a server."""
 
     def __init__(
         self,
@@ -218,7 +218,7 @@ class World:
 
     @property
     def retries(self) -> int:
-        """Attempts that decided nothing."""
+        """Number of attempts that did not lead to an outcome."""
         return sum(isinstance(entry, Attempt) for entry in self.entries)
 
     def _wanted(self) -> int:
@@ -232,11 +232,11 @@ class World:
             self.attempts.saved(entry)
 
     async def work(self, items: int | Iterable[Item]) -> None:
-        """Work through so many items, or through these, to the end or until ``stop`` is asked."""
-        given = (an_item(number) for number in range(items)) if isinstance(items, int) else items
+        """Process a number of items, or the given ones, until they end or a stop is requested."""
+        source_items = (an_item(number) for number in range(items)) if isinstance(items, int) else items
 
         async def source() -> AsyncGenerator[Item | Outcome, None]:
-            for item in given:
+            for item in source_items:
                 yield item
 
         workers = self._wanted()
@@ -255,7 +255,7 @@ def an_item(number: int | str, *, model: str = "m", attempts_before: int = 0) ->
 
 @dataclass
 class Phase:
-    """What was seen while the server took ``slots``; the share in use is from ``settle_s`` after the change."""
+    """Measurements while the server accepts ``slots`` requests; the share in use counts from ``settle_s`` after the change."""
 
     slots: int
     use: float = 0.0
@@ -277,7 +277,7 @@ async def experiment(
     seed: int = 1,
     look_s: float = 0.25,
 ) -> list[Phase]:
-    """Run the phases one after another, with items without end."""
+    """Run the phases one after another, with an endless supply of items."""
     phases = [Phase(slots=number) for number in slots]
     server = Server(service=service, hint_s=hint_s, seed=seed)
     world = World(server, ceiling=ceiling, seed=seed)

@@ -67,8 +67,8 @@ def shown(label: str, run: Run, books: Totals | None = None) -> list[str]:
     ("state", "words"),
     [
         (
-            lane(limits={"rpm": 500, "tpm": 2e5}, waiting="waiting for tokens/min"),
-            "gpt-5-mini: 41 of 48 in flight (up to 256), rpm 500, tpm 200,000; waiting for tokens/min",
+            lane(limits={"rpm": 500, "tpm": 2e5}, waiting="waiting for the tokens/min limit"),
+            "gpt-5-mini: 41 of 48 in flight (up to 256), rpm 500, tpm 200,000; waiting for the tokens/min limit",
         ),
         (lane(slots=256), "gpt-5-mini: 41 of 256 in flight"),
         (lane(slots=1500, ceiling=2000, in_flight=1024), "gpt-5-mini: 1,024 of 1,500 in flight (up to 2,000)"),

@@ -1,4 +1,4 @@
-"""One item to one outcome: a scripted client and provider, real lanes, and time that passes at once."""
+"""One item to one outcome: a scripted client and provider, real lanes, and virtual time."""
 
 import random
 from collections.abc import Awaitable, Callable
@@ -71,7 +71,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Partial:
-    """An error that comes after some of the answer."""
+    """An error that comes after part of the answer."""
 
     error: AttemptError
     known: Completion = HALF
@@ -84,7 +84,7 @@ HANG_UNCONNECTED = "HANG_UNCONNECTED"
 
 @dataclass
 class Client:
-    """Plays its script, one step of two seconds per exchange; the last step is for all that follow."""
+    """A client that plays a script: one step of two seconds per exchange. The last step is repeated."""
 
     steps: list[object]
     calls: list[HttpCall] = field(default_factory=list)
@@ -118,7 +118,7 @@ class Client:
 
 
 class Bench:
-    """Everything an item needs, and what came of it."""
+    """Everything that an item needs, and its results."""
 
     def __init__(
         self,
@@ -154,14 +154,14 @@ class Bench:
         await self._sleep(seconds)
 
     async def emit(self, attempt: Attempt) -> None:
-        """Save at once, as the writer does, who gives the permit back."""
+        """Save at once, as the writer does, which releases the permit."""
         self.emitted.append(attempt)
         self.attempts.saved(attempt)
 
     async def handle(self, attempts_before: int = 0) -> Outcome | None:
         outcome = await self.attempts.handle(an_item(attempts_before), self.emit)
         if outcome is not None:
-            # what is decided holds its place until it is saved
+            # an outcome keeps its place until it is saved
             assert self.lanes.in_flight == (outcome.attempt is not None)
             self.attempts.saved(outcome)
         assert (self.lanes.in_flight, self.lane.waiting_items) == (0, 0)
@@ -242,7 +242,7 @@ async def test_attempts_are_used_up() -> None:
     assert (outcome.status, outcome.error_code, outcome.attempts) == ("failed", "server_error", 4)
     assert outcome.completion is None
     assert outcome.attempt is not None
-    # the last one rides with the outcome, the others went before it
+    # the last attempt is part of the outcome; the others were emitted before it
     assert (outcome.attempt.number, len(bench.emitted), len(bench.client.calls)) == (4, 3, 4)
 
 
@@ -254,7 +254,7 @@ async def test_a_refusal_for_good_is_not_tried_again() -> None:
 
 
 async def test_text_and_usage_of_a_failed_attempt() -> None:
-    """Its tokens are spend; its text is never joined with the next one's."""
+    """Its tokens were paid for, but its text is never joined with the text of the next attempt."""
     bench = Bench(Partial(CUT), Answer())
     outcome = settled(await bench.handle())
     assert outcome.completion == HELLO
@@ -284,7 +284,7 @@ async def test_throttled_answers_use_up_no_attempt_and_the_hint_is_kept() -> Non
     bench = Bench(*[limited(30.0)] * 10, BUSY, BUSY, Answer(), attempts=3)
     outcome = settled(await bench.handle())
     assert (outcome.status, outcome.attempts) == ("done", 13)
-    # from the ninth on a hint that leads nowhere is not enough
+    # from the ninth refusal on, the hint alone is not enough
     assert bench.slept[:10] == [*[32.0] * 8, 34.0, 38.0]
     assert bench.codes == ["rate_limited"] * 10 + ["server_error"] * 2
 
@@ -337,7 +337,7 @@ async def test_a_lane_that_refuses_everything_for_an_hour_stops_the_run() -> Non
     assert bench.stop.error.code == "rate_limited"
     assert "(no row was answered for 60 min)" in str(bench.stop.error)
     assert 3600 <= bench.took_s <= 3600 + 310
-    # it is on the books with the reason of the stop
+    # the attempt is stored with the reason of the stop
     assert (bench.emitted[-1].error or "").endswith("(no row was answered for 60 min)")
 
 
@@ -469,14 +469,14 @@ async def test_a_broken_row_has_no_permit() -> None:
 async def test_items_that_wait_for_a_retry_are_told() -> None:
     bench = Bench(BUSY, BUSY, Answer(), attempts=5)
     bench.lane.pause(0.001, "")
-    said: list[str | None] = [bench.attempts.retrying()]
+    phrases: list[str | None] = [bench.attempts.retrying()]
     async with anyio.create_task_group() as group:
         for number in range(2):
             group.start_soon(bench.attempts.handle, an_item(key=str(number)), bench.emit)
         await anyio.sleep(2.1)
-        said.append(bench.attempts.retrying())
-    said.append(bench.attempts.retrying())
-    assert said == [None, "2 rows on attempt 2 of 5", None]
+        phrases.append(bench.attempts.retrying())
+    phrases.append(bench.attempts.retrying())
+    assert phrases == [None, "2 rows on attempt 2 of 5", None]
 
 
 async def test_the_furthest_retries_are_told_first() -> None:
@@ -507,7 +507,7 @@ async def test_a_stop_verdict_ends_the_run_and_leaves_the_item_open() -> None:
     assert isinstance(bench.stop.error, RunStoppedError)
     assert bench.stop.error.code == "auth"
     assert bench.stop.reason == str(bench.stop.error)
-    # the provider's words without the key, and what to do
+    # the provider's message without the key, and the advice
     assert "401" in bench.stop.reason
     assert "environment" in bench.stop.reason
     assert "sk-secret" not in bench.stop.reason
@@ -619,11 +619,11 @@ async def test_a_stale_connection_is_replaced_at_once_on_the_books_and_counts_ag
     bench = Bench(STALE, Answer(), attempts=1)
     outcome = settled(await bench.handle())
     assert (outcome.status, outcome.attempts, bench.slept) == ("done", 2, [])
-    # the server may have taken it before it closed
+    # the server may have received the request before it closed the connection
     (attempt,) = bench.emitted
     assert (attempt.number, attempt.error_code, attempt.sent, attempt.usage) == (1, "closed", True, None)
     assert bench.client.fresh == [False, True]
-    # a record of its own for each, so that nothing of the first one shines through
+    # each has a record of its own, so that nothing of the first one remains in the second
     assert len(bench.client.exchanges) == 2
 
 

@@ -1,4 +1,4 @@
-"""Nothing on a queue is lost or comes twice, whoever waits and whoever gives up waiting."""
+"""No element of a queue is lost or comes twice, whichever tasks wait, and whichever are cancelled."""
 
 import asyncio
 import random
@@ -80,7 +80,7 @@ async def test_one_thing_wakes_one_and_who_gives_up_passes_it_on() -> None:
     tasks[1].cancel()
     await anyio.sleep(1)
     queue.offer(1)
-    # it is woken already, and will not take it
+    # this task has been woken already, and will not take the element
     tasks[0].cancel()
     await anyio.sleep(1)
     assert woken == [("c", [1])]

@@ -1,4 +1,4 @@
-"""The gate: turns, and nobody lost when somebody gives up."""
+"""The gate: tasks take turns, and none is lost when another one is cancelled."""
 
 import anyio
 import pytest
@@ -13,7 +13,7 @@ async def pass_through(gate: Gate, name: str, seen: list[str], *, again: bool) -
     await gate.enter(again=again)
     try:
         seen.append(name)
-        # others come meanwhile
+        # other tasks come in the meantime
         await checkpoint()
     finally:
         gate.leave()
@@ -47,7 +47,7 @@ async def test_who_gives_up_holds_nobody_up(again: bool) -> None:
                     hurried.start_soon(lambda one=one: pass_through(gate, f"hurried {one}", seen, again=again))
                 await anyio.wait_all_tasks_blocked()
                 scope.cancel()
-                # in the very instant in which they are cancelled: one of them may have the turn already
+                # at the moment in which they are cancelled: one of them may have been granted the turn already
                 gate.leave()
     assert seen[-1] == "patient"
     assert not gate.busy

@@ -1,4 +1,4 @@
-"""An error's meaning for the run, in the light of what came before it."""
+"""What an error means for the run, given what came before it."""
 
 import pytest
 

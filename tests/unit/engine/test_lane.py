@@ -1,4 +1,4 @@
-"""The lane: first come first served, one for all, and nothing left behind by those who give up."""
+"""The lane: first come, first served; the pause of one is a pause for all; a cancelled task leaves nothing behind."""
 
 import random
 import time
@@ -40,7 +40,7 @@ def lanes(ceiling: int = 8, *, tuned: bool = False, **per_minute: float) -> Lane
 
 
 class Line:
-    """People who queue in a lane; notes who came through, and when."""
+    """Tasks that queue in a lane; records which were admitted, and when."""
 
     def __init__(self, lane: Lane, *, stay_s: float | None = None) -> None:
         self.lane, self.stay_s = lane, stay_s
@@ -217,7 +217,7 @@ async def test_a_hint_holds_all_and_is_never_undercut() -> None:
         for name in range(5):
             tasks.start_soon(line.one, name)
         await anyio.sleep(10)
-        # a shorter one does not take it back
+        # a shorter pause does not shorten it
         lane.throttle(first.permits[1], 1.0, 429)
     assert line.times[0] >= 30
     assert line.times[-1] < 32
@@ -243,7 +243,7 @@ async def test_a_pause_that_begins_while_the_rate_is_waited_for_holds_too() -> N
         tasks.start_soon(line.one, 1)
         await anyio.sleep(5)
         group.of("m").pause(30, "overloaded")
-    # and no longer: what was set aside in vain is given back
+    # and no longer: a reservation that was not used is returned
     assert line.times[1] == pytest.approx(35, abs=1)
     assert group.in_flight == 2
 
@@ -409,14 +409,14 @@ def at(seconds: float, form: str = "%H:%M:%S") -> str:
 async def test_it_says_what_it_waits_for() -> None:
     group = lanes(8)
     lane = group.of("m")
-    said = [lane.state().waiting]
+    phrases = [lane.state().waiting]
     permit = await lane.acquire(Standing(), SIZE, None)
     lane.pause(30.5, "503, requested by the server")
-    said.append(lane.state().waiting)
+    phrases.append(lane.state().waiting)
     lane.pause(LONG_PAUSE_S + 60.5, "429, requested by the server")
-    said.append(lane.state().waiting)
+    phrases.append(lane.state().waiting)
     lane.release(permit)
-    assert said == [
+    assert phrases == [
         None,
         f"paused until {at(30.5)} (503, requested by the server)",
         f"paused until {at(660.5, '%Y-%m-%d %H:%M:%S')} (429, requested by the server)",
@@ -528,7 +528,7 @@ async def test_a_probe_that_is_given_up_makes_room_for_another() -> None:
 
 
 def nobody_is_left_behind(seed: int, tuned: bool, per_minute: dict[str, float], ceiling: int) -> None:
-    """People come, wait, pause the lane, are refused, and give up at any instant; then all must still be there."""
+    """Tasks come, wait, pause the lane, are refused, and are cancelled at any moment; afterwards nothing may be missing."""
     draw = random.Random(seed)
 
     async def main() -> None:
@@ -573,7 +573,7 @@ def nobody_is_left_behind(seed: int, tuned: bool, per_minute: dict[str, float], 
                 tasks.start_soon(one, draw.choice("ab"))
         nothing_is_left(group)
         assert group.stuck() == 0
-        # and everybody who comes now is served
+        # and every task that comes now is admitted
         with anyio.fail_after(1000):
             for model in "ab":
                 await Line(group.of(model), stay_s=0.1).all(range(5))
@@ -606,7 +606,7 @@ async def test_a_limit_of_tokens_is_kept_by_the_whole_line() -> None:
 
 
 async def test_one_models_limit_does_not_hold_another_models_items_up() -> None:
-    """While a lane is paused its items wait, and further items are taken in for the other one."""
+    """While one lane is paused its items wait, and further items are read for the other one."""
     server = Server(service=(1.0, 1.0))
     world = World(server, ceiling=16)
     world.lanes.of("slow").pause(500, "429")

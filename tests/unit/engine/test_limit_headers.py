@@ -1,4 +1,4 @@
-"""What a server tells of its limits, in the two forms there are."""
+"""The limits that a server reports, in the two forms that exist."""
 
 import pytest
 from hypothesis import example, given

@@ -1,4 +1,4 @@
-"""An outage of the endpoint is waited out; trouble of single items is theirs."""
+"""An outage of the endpoint does not count against items; failures of single items do."""
 
 import random
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class Highest(random.Random):
 
 
 class Bench:
-    """An outage with a clock that stands still until it is moved."""
+    """An outage with a clock that stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -44,7 +44,7 @@ class Bench:
             self.now += 0.1
 
     def probe(self) -> Permit:
-        """Wait until a probe may go, and send it."""
+        """Wait until a probe may be sent, and send it."""
         left = self.outage.probe_in_s
         assert left is not None
         self.now += left
@@ -61,7 +61,7 @@ def test_so_many_failures_in_a_row_begin_one() -> None:
     begun = [bench.fail() for _ in range(int(QUOTA))]
     assert begun == [False] * (int(QUOTA) - 1) + [True]
     assert (bench.outage.since, bench.outage.reason) == (bench.now, "server_error")
-    # it begins once
+    # it begins only once
     assert not bench.fail()
 
 
@@ -176,7 +176,7 @@ def test_the_first_probe_that_is_answered_ends_it(success: bool) -> None:
     bench.begin()
     assert bench.outage.answered(bench.probe(), success=success)
     assert bench.outage.since is None
-    # with the whole quota
+    # the new outage needs the whole quota
     assert [bench.fail() for _ in range(int(QUOTA))].index(True) == int(QUOTA) - 1
 
 
@@ -190,7 +190,7 @@ def test_an_answer_that_had_been_asked_for_before_says_nothing_about_now() -> No
 
 
 def test_a_probe_that_only_suspects_were_left_for_ends_it() -> None:
-    """Else the last rows, broken ones, would be probes for ever."""
+    """Otherwise the last rows, which always fail, would be probes for ever."""
     bench = Bench()
     bench.begin()
     bench.innocent = 0
@@ -258,7 +258,7 @@ def anyio_backend() -> object:
 
 
 def gone(error: AttemptError, poison: frozenset[str] = frozenset()) -> Callable[[str, float], AttemptError | None]:
-    """Make the fault of a server that is gone for ten minutes, and answers some items with 500 at any time."""
+    """Return the fault of a server that is gone for ten minutes, and answers some items with 500 at any time."""
     return lambda item, since: busy() if item in poison else error if BEGIN_S <= since < END_S else None
 
 
@@ -275,7 +275,7 @@ async def test_ten_minutes_without_a_server_cost_no_item(fault: str, tuned: bool
     assert world.retries < 0.1 * server.requests
     back = min(time for time in server.times if time >= END_S)
     assert back <= END_S + LAST_PROBE_S + 1
-    # and then it is soon as fast as it was
+    # and then it soon is as fast as before
     before, after = (sum(at <= time < at + 10 for time in server.times) for at in (BEGIN_S - 20, back + 10))
     assert after > 0.8 * before
 
@@ -283,7 +283,7 @@ async def test_ten_minutes_without_a_server_cost_no_item(fault: str, tuned: bool
 @pytest.mark.anyio
 @pytest.mark.parametrize(("ceiling", "attempts"), [(1, 5), (2, 2), (4, 2), (16, 2)])
 async def test_an_outage_that_takes_its_time_to_show_costs_no_item(ceiling: int, attempts: int) -> None:
-    """With few requests at once, or slow failures, some items would have used up their attempts before it is known for one."""
+    """With few requests at once, or slow failures, some items would use up their attempts before the outage is recognised."""
     server = Server(fault=gone(busy(503)), late=True)
     world = World(server, ceiling=ceiling, tuned=False, attempts=attempts)
     await world.work(1000)
@@ -354,7 +354,7 @@ async def test_ten_minutes_without_a_server_cost_none_of_the_last_items(left: in
 @pytest.mark.anyio
 @pytest.mark.parametrize("left", [2, 3, 5, 9])
 async def test_answers_that_end_in_an_outage_do_not_make_the_last_items_suspects(left: int) -> None:
-    """A server that takes nothing new finishes what it has begun."""
+    """A server that accepts no new requests finishes those that it has begun."""
     begun = set[str]()
 
     def draining(item: str, since: float) -> AttemptError | None:
@@ -373,7 +373,7 @@ async def test_answers_that_end_in_an_outage_do_not_make_the_last_items_suspects
 @pytest.mark.anyio
 @pytest.mark.parametrize("count", [2, 3, 5])
 async def test_items_that_always_fail_while_others_begin_are_suspects(count: int) -> None:
-    """All are sent at once, so nobody is sent after their first failure."""
+    """All items are sent at once, so none is sent after their first failure."""
     poison = frozenset(str(item) for item in range(0, 60, 60 // count))
     world = World(Server(fault=lambda item, _since: busy(503) if item in poison else None), ceiling=64, tuned=False)
     await world.work(60)
@@ -384,14 +384,14 @@ async def test_items_that_always_fail_while_others_begin_are_suspects(count: int
 @pytest.mark.anyio
 @pytest.mark.parametrize("left", [2, 3, 4])
 async def test_the_last_few_items_that_always_fail_do_not_hold_a_run_up_much_longer(left: int) -> None:
-    """One after the other, so that nobody else is answered after their first failure."""
+    """One after another, so that no other item is answered after their first failure."""
     server = Server(fault=lambda item, _since: busy(503) if int(item) >= 100 else None)
     world = World(server, ceiling=1, tuned=False)
     await world.work(100 + left)
     assert {outcome.key for outcome in world.failed} == {str(item) for item in range(100, 100 + left)}
     assert {outcome.error_code for outcome in world.failed} == {"server_error"}
     assert world.stop.reason is None
-    # the doubt, and the few attempts before and after it
+    # DOUBT_S, and the few attempts before and after it
     assert server.times[-1] < 100 * 2.0 + DOUBT_S + 60
 
 

@@ -1,4 +1,4 @@
-"""What an attempt leaves behind, and that our own key is not in it."""
+"""What is stored of an attempt, and that it never contains our own key."""
 
 import pytest
 from msgspec import structs
@@ -17,7 +17,7 @@ HELLO = Completion(
 
 
 class Odd:
-    """A decoder that fails when it is asked."""
+    """A decoder that fails in ``completion``."""
 
     def completion(self) -> Completion:
         raise KeyError("choices")

@@ -1,4 +1,4 @@
-"""The engine with plain functions for its parts: nothing finished is ever lost."""
+"""The pipeline with plain functions as its parts: no finished outcome is ever lost."""
 
 import random
 from collections.abc import AsyncGenerator, Callable
@@ -37,7 +37,7 @@ class Bench:
     """Records which outcomes were finished and which were saved."""
 
     def __init__(self, seed: int = 0, *, save_s: float = 0.001, end_after: int = 0, end: Callable[[], object] = print) -> None:
-        """end: called once when so many outcomes are finished, so that no test depends on a clock."""
+        """end: called once when a number of outcomes are finished, so that no test depends on a clock."""
         self.end_after, self.end = end_after, end
         self.random = random.Random(seed)
         self.save_s = save_s
@@ -193,7 +193,7 @@ async def test_nothing_to_do_ends_at_once() -> None:
 
 
 class Crew:
-    """Holds every item until it is let go, and counts who is at work."""
+    """Holds every item until it is released, and counts the workers that are busy."""
 
     def __init__(self) -> None:
         self.at_work = self.most = 0
@@ -323,7 +323,7 @@ async def test_what_is_finished_is_saved_at_once_and_waits_for_no_timer_and_for_
 
     await pipeline.run(numbers(20), handle, save, workers=20, stop=Stop())
     assert len(saved) == 20
-    # a turn of this loop takes a millionth of a second, and nothing but a timer takes longer
+    # a turn of this loop takes a microsecond, and only a timer takes longer
     assert max(saved[key] - finished[key] for key in finished) < 0.001
 
 

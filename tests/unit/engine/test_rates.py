@@ -1,4 +1,4 @@
-"""Amounts per minute: never above the limit, nearly all of it used, and the books right whatever an estimate got wrong."""
+"""Limits per minute: never exceeded, almost fully used, and corrected whenever an estimate was wrong."""
 
 import random
 from collections.abc import Awaitable, Callable
@@ -16,9 +16,9 @@ from runner.model import Usage
 pytestmark = pytest.mark.anyio
 
 
-async def reserve(books: Rates, permit: Permit, most: int | None) -> None:
+async def reserve(lane_rates: Rates, permit: Permit, most: int | None) -> None:
     permit.most = most
-    await books.reserve(permit)
+    await lane_rates.reserve(permit)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def rates(**given: float) -> Rates:
 
 
 async def times(acquire: Callable[[], Awaitable[object]], count: int) -> list[float]:
-    """Acquire one after another, as the lane's gate sees to; give the seconds at which each came through."""
+    """Acquire one after another, as the lane's gate ensures. Return the seconds at which each was let through."""
     start, through = anyio.current_time(), []
     for _ in range(count):
         await acquire()
@@ -118,7 +118,7 @@ async def test_who_gives_up_in_the_middle_leaves_only_what_went_through_behind(a
     with anyio.move_on_after(after_s) as scope:
         await rate.acquire(10)
     assert scope.cancelled_caught
-    # what dripped for it may be lost, but nothing more is owed
+    # the capacity that was drained for it may be lost, but it leaves no debt
     assert -10 <= rate.debt <= 0
     (through,) = await times(lambda: rate.acquire(1), 1)
     assert through <= 1.01
@@ -153,7 +153,7 @@ async def test_a_new_limit_holds_for_who_waits_already() -> None:
         group.start_soon(wait)
         await anyio.sleep(10)
         rate.change(600)
-    # ten in ten seconds, the other ninety at the new pace
+    # ten in ten seconds, the other ninety at the new rate
     assert through == [pytest.approx(19, abs=1.5)]
 
 
@@ -173,7 +173,7 @@ async def test_what_the_server_has_left_is_the_most_that_stays_on_hand() -> None
     assert [time < 0.01 for time in through] == [True, True, True, False, False]
     rate.drain(0)
     assert rate.debt <= 10
-    # it never gives anything
+    # it never lets anything through
     rate.drain(10_000)
     (through_s,) = await times(lambda: rate.acquire(1), 1)
     assert through_s > 0
@@ -188,54 +188,54 @@ async def test_a_rate_is_a_number_above_0(wrong: float) -> None:
 # -- all rates of a lane
 
 
-async def minutes(books: Rates, used: Usage, count: int, *, size: int = 400, most: int | None = None) -> list[float]:
-    """Send that many requests that all use the same; give when each went."""
+async def minutes(lane_rates: Rates, used: Usage, count: int, *, size: int = 400, most: int | None = None) -> list[float]:
+    """Send that many requests that all use the same amount. Return when each was sent."""
     start, went = anyio.current_time(), []
     for _ in range(count):
         permit = Permit(admitted_at=0, size=size)
-        await reserve(books, permit, most)
+        await reserve(lane_rates, permit, most)
         went.append(anyio.current_time() - start)
-        books.used(permit, used, complete=True)
+        lane_rates.used(permit, used, complete=True)
     return went
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("kind", ["tpm", "input_tpm", "output_tpm"])
 async def test_estimates_twice_too_high_or_too_low_land_on_the_limit(kind: Kind, factor: float) -> None:
-    """Without learning: the ledger alone must do it."""
-    books = rates(**{kind: 60_000})
-    books._estimate.learn = lambda size, usage: None  # type: ignore[method-assign]
+    """Without learning: the corrections alone must keep the limit."""
+    lane_rates = rates(**{kind: 60_000})
+    lane_rates._estimate.learn = lambda size, usage: None  # type: ignore[method-assign]
     into, out = 100 * factor, OUTPUT_TOKENS * factor
     took = {"tpm": into + out, "input_tpm": into, "output_tpm": out}[kind]
-    went = await minutes(books, Usage(input_tokens=int(into), output_tokens=int(out)), int(5 * 60_000 / took))
+    went = await minutes(lane_rates, Usage(input_tokens=int(into), output_tokens=int(out)), int(5 * 60_000 / took))
     assert 5 / (went[-1] / 60) == pytest.approx(1, abs=0.03)
 
 
 async def test_answers_that_come_late_land_on_the_limit_too() -> None:
-    draw, books, used = random.Random(2), rates(tpm=60_000), [0.0]
+    draw, lane_rates, used = random.Random(2), rates(tpm=60_000), [0.0]
     start = anyio.current_time()
 
     async def answer(permit: Permit) -> None:
         await anyio.sleep(draw.uniform(1, 20))
         out = draw.randrange(20, 2000)
         used[0] += 100 + out
-        books.used(permit, Usage(input_tokens=100, output_tokens=out), complete=True)
+        lane_rates.used(permit, Usage(input_tokens=100, output_tokens=out), complete=True)
 
     async with anyio.create_task_group() as group:
         while anyio.current_time() - start < 600:
             permit = Permit(admitted_at=0, size=400)
-            await reserve(books, permit, None)
+            await reserve(lane_rates, permit, None)
             group.start_soon(answer, permit)
     assert used[0] / 10 == pytest.approx(60_000, rel=0.05)
 
 
 async def test_large_requests_are_not_starved_by_small_ones() -> None:
-    """A request goes when all before it have gone, whatever its size."""
-    books, gate, order = rates(input_tpm=600), anyio.Lock(), list[int]()
+    """A request is sent after all requests before it, whatever its size."""
+    lane_rates, gate, order = rates(input_tpm=600), anyio.Lock(), list[int]()
 
     async def one(name: int, size: int) -> None:
         async with gate:
-            await reserve(books, Permit(admitted_at=0, size=size), None)
+            await reserve(lane_rates, Permit(admitted_at=0, size=size), None)
             order.append(name)
 
     async with anyio.create_task_group() as group:
@@ -257,71 +257,71 @@ async def test_each_kind_sets_its_own_amount_aside() -> None:
     assert permit.reserved == {"rpm": 1, "tpm": into + 50, "input_tpm": into, "output_tpm": 50}
 
 
-async def set_aside(books: Rates) -> Permit:
+async def set_aside(lane_rates: Rates) -> Permit:
     permit = Permit(admitted_at=0, size=400)
-    await reserve(books, permit, 50)
+    await reserve(lane_rates, permit, 50)
     return permit
 
 
-def debts(books: Rates) -> dict[Kind, float]:
-    return {kind: rate.debt for kind, rate in books._rates.items()}
+def debts(lane_rates: Rates) -> dict[Kind, float]:
+    return {kind: rate.debt for kind, rate in lane_rates._rates.items()}
 
 
 async def test_a_refusal_costs_the_request_and_no_tokens() -> None:
-    books = rates(rpm=6000, tpm=1e6)
-    books.refused(await set_aside(books))
-    assert debts(books) == {"rpm": 0, "tpm": -150}
+    lane_rates = rates(rpm=6000, tpm=1e6)
+    lane_rates.refused(await set_aside(lane_rates))
+    assert debts(lane_rates) == {"rpm": 0, "tpm": -150}
 
 
 async def test_what_never_reached_the_server_costs_nothing() -> None:
-    books = rates(rpm=6000, tpm=1e6)
-    books.unused(await set_aside(books))
-    assert debts(books) == {"rpm": -1, "tpm": -150}
+    lane_rates = rates(rpm=6000, tpm=1e6)
+    lane_rates.unused(await set_aside(lane_rates))
+    assert debts(lane_rates) == {"rpm": -1, "tpm": -150}
 
 
 async def test_the_estimate_stands_where_usage_is_unknown_or_half_known() -> None:
-    books = rates(rpm=6000, tpm=1e6)
-    books.used(await set_aside(books), None, complete=False)
-    assert debts(books) == {"rpm": 0, "tpm": 0}
-    books.used(await set_aside(books), Usage(input_tokens=70), complete=False)
-    assert debts(books) == {"rpm": 0, "tpm": -30}
+    lane_rates = rates(rpm=6000, tpm=1e6)
+    lane_rates.used(await set_aside(lane_rates), None, complete=False)
+    assert debts(lane_rates) == {"rpm": 0, "tpm": 0}
+    lane_rates.used(await set_aside(lane_rates), Usage(input_tokens=70), complete=False)
+    assert debts(lane_rates) == {"rpm": 0, "tpm": -30}
 
 
 async def test_a_permit_is_settled_once() -> None:
-    books = rates(rpm=6000, tpm=1e6)
-    permit = await set_aside(books)
-    books.used(permit, Usage(input_tokens=100, output_tokens=50), complete=True)
-    books.unused(permit)
-    books.refused(permit)
-    assert debts(books) == {"rpm": 0, "tpm": 0}
+    lane_rates = rates(rpm=6000, tpm=1e6)
+    permit = await set_aside(lane_rates)
+    lane_rates.used(permit, Usage(input_tokens=100, output_tokens=50), complete=True)
+    lane_rates.unused(permit)
+    lane_rates.refused(permit)
+    assert debts(lane_rates) == {"rpm": 0, "tpm": 0}
 
 
 async def test_a_failed_attempt_teaches_the_estimate_nothing() -> None:
-    books = rates(tpm=1e6)
-    books.used(await set_aside(books), Usage(input_tokens=9999, output_tokens=1), complete=False)
-    assert books._estimate.input_tokens(400) == 100
+    lane_rates = rates(tpm=1e6)
+    lane_rates.used(await set_aside(lane_rates), Usage(input_tokens=9999, output_tokens=1), complete=False)
+    assert lane_rates._estimate.input_tokens(400) == 100
 
 
 async def test_who_gives_up_at_the_second_limit_gets_the_first_back() -> None:
-    books = rates(rpm=6000, tpm=600)
-    await reserve(books, Permit(admitted_at=0, size=40), 10)
+    lane_rates = rates(rpm=6000, tpm=600)
+    await reserve(lane_rates, Permit(admitted_at=0, size=40), 10)
     permit = Permit(admitted_at=0, size=40)
     with anyio.move_on_after(0.1) as scope:
-        await reserve(books, permit, 1000)
+        await reserve(lane_rates, permit, 1000)
     assert scope.cancelled_caught
     assert permit.reserved == {}
-    assert books._rates["rpm"].debt == -1
+    assert lane_rates._rates["rpm"].debt == -1
 
 
 async def test_what_somebody_waits_for_is_told_while_it_is_waited_for() -> None:
-    books = rates(rpm=60_000, input_tpm=600)
-    await set_aside(books)
-    assert books.waits_for is None
+    lane_rates = rates(rpm=60_000, input_tpm=600)
+    await set_aside(lane_rates)
+    assert lane_rates.waits_for is None
     async with anyio.create_task_group() as group:
-        group.start_soon(reserve, books, Permit(admitted_at=0, size=40), 1)
+        group.start_soon(reserve, lane_rates, Permit(admitted_at=0, size=40), 1)
         await anyio.wait_all_tasks_blocked()
-        assert books.waits_for == "input_tpm"
-    assert books.waits_for is None
+        assert lane_rates.waits_for == "input_tpm"
+    assert lane_rates.waits_for is None
 
 
 # -- limits that the server tells
@@ -329,59 +329,59 @@ async def test_what_somebody_waits_for_is_told_while_it_is_waited_for() -> None:
 
 @pytest.mark.parametrize(("given", "told", "holds"), [(100.0, 60.0, 60.0), (100.0, 500.0, 100.0), (None, 500.0, 500.0)])
 async def test_of_a_given_and_a_told_limit_the_smaller_holds(given: float | None, told: float, holds: float) -> None:
-    books = rates() if given is None else rates(rpm=given)
-    books.learn("rpm", Seen(limit=told))
-    assert books.per_minute == {"rpm": holds}
+    lane_rates = rates() if given is None else rates(rpm=given)
+    lane_rates.learn("rpm", Seen(limit=told))
+    assert lane_rates.per_minute == {"rpm": holds}
 
 
 async def test_a_told_limit_may_rise_again_up_to_the_given_one() -> None:
-    books = rates(rpm=100)
+    lane_rates = rates(rpm=100)
     for told, holds in ((60.0, 60.0), (80.0, 80.0), (1000.0, 100.0)):
-        books.learn("rpm", Seen(limit=told))
-        assert books.per_minute == {"rpm": holds}
+        lane_rates.learn("rpm", Seen(limit=told))
+        assert lane_rates.per_minute == {"rpm": holds}
 
 
 @pytest.mark.parametrize("seen", [Seen(), Seen(limit=0.0), Seen(limit=10_000.0, reset_s=3600.0), Seen(remaining=0.0)])
 async def test_what_is_no_pace_is_not_learned(seen: Seen) -> None:
-    books = rates()
-    books.learn("rpm", seen)
-    assert books.per_minute == {}
+    lane_rates = rates()
+    lane_rates.learn("rpm", seen)
+    assert lane_rates.per_minute == {}
 
 
 async def test_a_limit_learned_while_somebody_waits_holds_from_the_next_on() -> None:
-    books = rates(tpm=600)
-    await set_aside(books)
+    lane_rates = rates(tpm=600)
+    await set_aside(lane_rates)
     permit = Permit(admitted_at=0, size=400)
     async with anyio.create_task_group() as group:
-        group.start_soon(reserve, books, permit, 50)
+        group.start_soon(reserve, lane_rates, permit, 50)
         await anyio.sleep(1)
-        books.learn("rpm", Seen(limit=60.0))
+        lane_rates.learn("rpm", Seen(limit=60.0))
     assert set(permit.reserved) == {"tpm"}
-    books.used(permit, None, complete=False)
-    assert set((await set_aside(books)).reserved) == {"tpm", "rpm"}
+    lane_rates.used(permit, None, complete=False)
+    assert set((await set_aside(lane_rates)).reserved) == {"tpm", "rpm"}
 
 
 async def test_a_limit_lowered_while_somebody_waits_holds_for_it() -> None:
-    books, start = rates(input_tpm=6000), anyio.current_time()
+    lane_rates, start = rates(input_tpm=6000), anyio.current_time()
     async with anyio.create_task_group() as group:
-        group.start_soon(reserve, books, Permit(admitted_at=0, size=8000), None)
+        group.start_soon(reserve, lane_rates, Permit(admitted_at=0, size=8000), None)
         await anyio.sleep(10)
-        books.learn("input_tpm", Seen(limit=600.0))
-    # 1100 of 2000 went in the first ten seconds
+        lane_rates.learn("input_tpm", Seen(limit=600.0))
+    # 1100 of 2000 were sent in the first ten seconds
     assert anyio.current_time() - start == pytest.approx(100, rel=0.05)
 
 
 async def test_what_the_server_has_left_is_taken_over_once_a_second() -> None:
-    books = rates(rpm=6000)
-    books.learn("rpm", Seen(limit=6000.0, remaining=0.0))
-    owed = debts(books)["rpm"]
+    lane_rates = rates(rpm=6000)
+    lane_rates.learn("rpm", Seen(limit=6000.0, remaining=0.0))
+    owed = debts(lane_rates)["rpm"]
     assert owed == 100
-    books._rates["rpm"].debt = 0
-    books.learn("rpm", Seen(limit=6000.0, remaining=0.0))
-    assert debts(books)["rpm"] == 0
+    lane_rates._rates["rpm"].debt = 0
+    lane_rates.learn("rpm", Seen(limit=6000.0, remaining=0.0))
+    assert debts(lane_rates)["rpm"] == 0
     await anyio.sleep(DRAIN_S)
-    books.learn("rpm", Seen(limit=6000.0, remaining=0.0))
-    assert debts(books)["rpm"] == 100
+    lane_rates.learn("rpm", Seen(limit=6000.0, remaining=0.0))
+    assert debts(lane_rates)["rpm"] == 100
 
 
 # -- estimates

@@ -1,4 +1,4 @@
-"""Waits between attempts: bounded, jittered, never under a hint, and an end to them."""
+"""Waits between attempts: bounded, jittered, never shorter than a hint, and limited in number."""
 
 import random
 
@@ -44,11 +44,11 @@ def test_jitter_is_full_over_a_small_floor() -> None:
 def test_a_wait_is_longer_than_the_one_before_up_to_eight_times_its_bound() -> None:
     policy = RetryPolicy(base_s=1.0)
     assert policy.delay(2, draw=Lowest(), last_s=0.8) == pytest.approx(1.12)
-    # a last wait that a pause had drawn out
+    # a last wait that a pause had lengthened
     assert policy.delay(2, draw=Lowest(), last_s=600.0) == pytest.approx(16.0)
     assert policy.delay(2, draw=Highest(), last_s=600.0) == pytest.approx(22.4)
     assert policy.throttled_delay(1, waited_s=0, draw=Lowest(), last_s=1.0) == pytest.approx(1.4)
-    # the server's own wait needs no floor
+    # the wait that the server asks for needs no floor
     assert policy.delay(2, draw=Lowest(), hint_s=0.1, last_s=600.0) == pytest.approx(0.1)
 
 
@@ -74,7 +74,7 @@ def test_a_hint_is_never_undercut_and_its_jitter_is_small(times: int, hint_s: fl
         (policy.throttled_delay(times, waited_s=0, draw=random.Random(seed), hint_s=hint_s), policy.throttled_base_s),
     ):
         assert wait is not None
-        # hints that led nowhere so often are given more and more time
+        # after hints that did not help so often, more and more time is added
         beyond = base_s if times <= policy.patient else policy.cap_s
         assert hint_s <= wait <= hint_s + beyond
 

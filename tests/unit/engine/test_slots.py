@@ -1,4 +1,4 @@
-"""Slots: they find the server's number, and one bad moment does not cost them all."""
+"""Slots: they adapt to the server's limit, and a short disturbance does not cost all of them."""
 
 import itertools
 import random
@@ -26,7 +26,7 @@ Fault = Callable[[float, float], AttemptError | None]
 
 
 class Crew:
-    """Slots with a clock that stands still until it is moved."""
+    """Slots with a clock that stands still until a test moves it."""
 
     def __init__(self, ceiling: int = 256, *, tuned: bool = True) -> None:
         self.now = 100.0
@@ -37,7 +37,7 @@ class Crew:
         return self.slots.limit
 
     def send(self, most: int = 10_000) -> list[Permit]:
-        """Send as many as may go, and no more than ``most``."""
+        """Send as many requests as allowed, up to ``most``."""
         sent: list[Permit] = []
         while len(sent) < most and self.slots.may_take():
             permit = Permit(admitted_at=self.now)
@@ -60,7 +60,7 @@ class Crew:
             self.slots.give_back(permit)
 
     def grow(self, to: int) -> None:
-        """Let answers come one at a time, each followed by as many requests as may go, until there are ``to`` slots."""
+        """Let answers come one at a time, each followed by as many requests as allowed, until there are ``to`` slots."""
         sent = self.send()
         while self.limit < to:
             self.answer([sent.pop(0)])
@@ -69,7 +69,7 @@ class Crew:
         assert (self.limit, self.slots.out) == (to, 0)
 
     def work(self, answers: int) -> None:
-        """Let so many answers come, one at a time, with all slots taken."""
+        """Let a number of answers come, one at a time, while all slots are in use."""
         sent = self.send()
         for _ in range(answers):
             self.answer([sent.pop(0)])
@@ -77,7 +77,7 @@ class Crew:
         self.give_back(sent)
 
     def hold(self, pause_s: float = 0.0) -> None:
-        """Let the time pass in which nothing is tried after trouble, with good answers."""
+        """Let the time after trouble pass in which no further slot is tried, with good answers."""
         for _ in range(2 * HOLD_ANSWERS):
             self.now += max(HOLD_S, HOLD_PAUSES * pause_s) / HOLD_ANSWERS
             self.answer(self.send(1))
@@ -231,7 +231,7 @@ def test_overload_that_goes_on_with_fewer_slots_while_most_are_accepted_is_not_a
 
 
 def test_one_overload_in_ten_is_not_about_many_slots() -> None:
-    """So long as nine in ten are accepted whatever the level, halving again and again would end at one."""
+    """If nine in ten are accepted at every level, halving again and again would end at one slot."""
     crew = Crew(256)
     crew.grow(256)
     for _ in range(50):
@@ -246,7 +246,7 @@ def test_one_overload_in_ten_is_not_about_many_slots() -> None:
 
 
 def troubled() -> Crew:
-    """Make one of 64 slots that has just fallen back to 40."""
+    """Return slots that have just fallen from 64 to 40."""
     crew = Crew()
     crew.grow(64)
     sent = crew.send()
@@ -315,7 +315,7 @@ def test_one_that_was_too_many_is_taken_back_alone() -> None:
 
 
 def test_answers_of_before_a_raise_prove_nothing_about_it() -> None:
-    """Forty answers that begin together must not make eighty slots of one that was tried."""
+    """Forty answers that begin at the same time must not turn one trial slot into eighty slots."""
     crew = troubled()
     crew.now += HOLD_S
     for _ in range(3):
@@ -355,7 +355,7 @@ def test_behind_a_pause_that_a_herd_was_refused_for_an_eighth_goes_out() -> None
 
 
 def test_who_was_in_flight_through_a_pause_holds_nobody_up() -> None:
-    """A short pause must not drain a lane whose answers take long: the window is for those who go out behind it."""
+    """A short pause must not drain a lane with slow answers: the window applies only to requests sent after the pause."""
     crew = Crew()
     crew.grow(64)
     sent = crew.send()
@@ -426,7 +426,7 @@ def anyio_backend() -> object:
 
 
 async def watched(fault: Fault, looks: Sequence[float]) -> tuple[World, list[float]]:
-    """Work before a server of 64 slots; give how many were in flight there between one look and the next, on average."""
+    """Work against a server of 64 slots. Return how many requests were in flight there on average, for each interval."""
     draw = random.Random(5)
     server = Server(64, fault=lambda _item, since: fault(since, draw.random()))
     world, flight = World(server), []

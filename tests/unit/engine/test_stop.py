@@ -1,4 +1,4 @@
-"""One options to end: asked once, ends the free waits at once, and only those."""
+"""The stop event: the first request decides; it ends the waits that cost nothing at once, and only those."""
 
 import anyio
 import pytest

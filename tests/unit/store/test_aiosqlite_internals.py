@@ -28,14 +28,14 @@ AIOSQLITE = Internals(aiosqlite_internals, "aiosqlite")
 
 @asynccontextmanager
 async def opened(path: Path) -> AsyncIterator[aiosqlite.Connection]:
-    """Open a file with one table, as the store does: no transaction but those that are begun."""
+    """Open a file with one table as the store does: without implicit transactions."""
     async with aiosqlite.connect(path, isolation_level=None) as driver:
         await driver.execute_fetchall("CREATE TABLE t (x UNIQUE)")
         yield driver
 
 
 def held(path: Path) -> bool:
-    """Tell whether somebody is writing to a file."""
+    """Return True if a transaction is writing to the file."""
     with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
         try:
             other.execute("BEGIN IMMEDIATE")
@@ -130,7 +130,7 @@ async def test_a_function_goes_on_when_nobody_waits_for_it(tmp_path: Path) -> No
 
 
 async def test_a_stuck_connection_can_be_left_behind(tmp_path: Path) -> None:
-    """As ``Connection._give_up`` does it; all of SQLAlchemy that it uses is documented, and so is ``stop``."""
+    """As ``Connection._abandon`` does it; all of SQLAlchemy that it uses is documented, and so is ``stop``."""
     path = tmp_path / "db"
     with AIOSQLITE.uses_within("detach and stop leave a stuck thread behind, which closes the connection when it comes back"):
         engine = create_async_engine(sa.URL.create("sqlite+aiosqlite", database=str(path)), poolclass=sa.NullPool)

@@ -1,4 +1,4 @@
-"""What file system lies under a folder, by the kernel's list of mounts as it is given."""
+"""Which file system holds a folder, according to a given list of mounts of the kernel."""
 
 from pathlib import Path
 
@@ -28,10 +28,10 @@ broken line
         ("/home/me/runs", "nfs4"),
         ("/home/local", "xfs"),
         ("/home/local/deeper", "xfs"),
-        # not below it, though it begins alike
+        # not below it, although its name begins in the same way
         ("/homeless", "ext4"),
         ("/mnt/with blank/x", "cifs"),
-        # the later of two on one folder lies on top
+        # of two mounts on one folder, the later one hides the earlier one
         ("/data/x", "fuse.sshfs"),
         ("/mnt/c/Users", "9p"),
     ],

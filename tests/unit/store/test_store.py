@@ -1,4 +1,4 @@
-"""The store on real SQLite files: made privately, refused with a reason, written once, read at any time."""
+"""The store on real SQLite files: created with a private mode, refused with a reason, written once, readable at any time."""
 
 import concurrent.futures
 import os
@@ -81,7 +81,7 @@ def broken(key: str, position: int) -> Outcome:
 
 @contextmanager
 def sqlite(path: Path) -> Iterator[sqlite3.Connection]:
-    """A second, foreign connection."""
+    """A second connection, of another program."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         yield connection
 
@@ -156,7 +156,7 @@ def test_a_missing_store_is_not_made_for_a_reader(tmp_path: Path) -> None:
 
 
 def test_an_empty_file_is_no_store_for_a_reader(tmp_path: Path) -> None:
-    """Reading writes nothing: the file may be another program's, or what is left of a store."""
+    """Reading writes nothing: the file may belong to another program, or be the rest of a store."""
     path = tmp_path / "empty.db"
     path.touch()
     with pytest.raises((UsageError, StoreError)):
@@ -236,7 +236,7 @@ except Exception as error:
 
 
 def prepared_by_nobody(folder: Path, name: str, how: str) -> str:
-    """Prepare a store as a user with no rights; root may write anywhere."""
+    """Prepare a store as a user without rights, since root may write anywhere."""
     done = subprocess.run([sys.executable, "-c", AS_NOBODY, folder, name, how], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -383,12 +383,12 @@ async def test_a_success_is_never_overwritten(path: Path) -> None:
             ("a", "done", "yes", None),
             ("b", "done", "second", None),
         ]
-        # what was sent stays on the totals
+        # the totals still count what was sent
         assert reader.totals(1).attempts == 6
 
 
 async def test_the_answer_to_another_question_is_overwritten(path: Path) -> None:
-    """As --accept-changes has it: the position stands for the fingerprint here."""
+    """As with --accept-changes; here the position serves as the fingerprint."""
     async with RunStore.own(path, 1) as store:
         await store.save([done("a", 1)])
         await store.save([done("a", 2, text="new", number=2)])
@@ -399,7 +399,7 @@ async def test_the_answer_to_another_question_is_overwritten(path: Path) -> None
 
 @pytest.mark.parametrize("kept", [True, False], ids=["told", "not told"])
 async def test_a_failure_overwrites_no_answer_also_to_another_question(path: Path, kept: bool) -> None:
-    """kept: whoever saves knows of the answer; the store holds on to it in any case."""
+    """kept: the caller knows that there is an answer. The store keeps the answer in any case."""
     async with RunStore.own(path, 1) as store:
         await store.save([done("a", 1)])
         await store.save([an_attempt("a", 2, error="cut"), failed("a", 2, number=3, kept=kept)])
@@ -409,7 +409,7 @@ async def test_a_failure_overwrites_no_answer_also_to_another_question(path: Pat
     with StoreReader(path) as reader:
         (one,), totals = reader.results(1), reader.totals(1)
     assert (one.status, one.text, one.output_tokens, one.error) == ("done", "yes", 5, None)
-    # the last failure neither decided the row nor was it retried
+    # the last failure neither decided the row nor was retried
     assert (totals.attempts, totals.retries, totals.deciding) == (3, {"cut": 1}, {})
     assert totals.failed_attempts == {"cut": 1, "server_error": 1}
 
@@ -618,7 +618,7 @@ async def test_a_full_disk_is_a_store_error_and_the_next_save_works(path: Path) 
 
 @pytest.mark.parametrize("another_run", [False, True])
 async def test_a_batch_whose_commit_was_in_doubt_is_on_the_books_once(path: Path, another_run: bool) -> None:
-    """As a save leaves it that was cut off while its commit went through; another run of the store may have written since."""
+    """The state after a save that was cancelled during its commit; another run may have written to the store since."""
     async with RunStore.own(path, 1) as store:
         await store.save([done("before", 9)])
         known = store._last_attempt
@@ -632,7 +632,7 @@ async def test_a_batch_whose_commit_was_in_doubt_is_on_the_books_once(path: Path
         assert reader.totals(1).attempts == 4
         found = {one.id: one for one in reader.results(1)}
     assert (found["b"].status, found["b"].duration_s) == ("failed", 2.0)
-    # the success was not overwritten, and still knows what it cost
+    # the success was not overwritten, and its usage is still known
     assert (found["a"].status, found["a"].input_tokens, found["a"].duration_s, found["a"].served_model) == ("done", 3, 2.0, "m-1")
 
 
@@ -640,7 +640,7 @@ async def test_a_batch_whose_commit_was_in_doubt_is_on_the_books_once(path: Path
 async def test_a_save_that_was_given_up_comes_to_nothing_when_the_disk_is_back(
     path: Path, monkeypatch: pytest.MonkeyPatch, slow: str
 ) -> None:
-    """Its thread goes on where it hung; what it wrote is in the next batch again."""
+    """Its thread continues where it hung; the next batch contains its rows again."""
     released = threading.Event()
     write = RunStore._write
 
@@ -667,14 +667,14 @@ async def test_a_save_that_was_given_up_comes_to_nothing_when_the_disk_is_back(
             released.set()
         await store.save(BATCH)
         await store.save([done("after", 10)])
-        # it has closed its connection and ended
+        # the thread has closed its connection and ended
         await anyio.to_thread.run_sync(thread.join)
     assert rows(path, "SELECT count(*), max(id) FROM attempts") == [(5, 5)]
     assert rows(path, "SELECT key FROM items ORDER BY key") == [("a",), ("after",), ("b",), ("before",)]
 
 
 async def test_a_cancelled_save_is_whole_or_absent_and_can_be_done_again(path: Path) -> None:
-    """Cut off at any point, it must not leave a connection behind that holds the store's write lock."""
+    """Cancelled at any point, it must not leave a connection that holds the write lock of the store."""
     async with RunStore.own(path, 1) as store:
         batch = [done(f"k{number}", number) for number in range(200)]
         for step in range(40):
@@ -710,12 +710,12 @@ async def test_a_busy_store_is_waited_for_without_blocking_the_loop(path: Path) 
                 await saved.wait()
                 group.cancel_scope.cancel()
     assert rows(path, "SELECT count(*) FROM items") == [(2,)]
-    # a blocked loop would have ticked once
+    # a blocked event loop would have ticked once
     assert len(ticks) > 3
 
 
 async def test_a_store_that_was_deleted_during_the_run_is_an_error(path: Path) -> None:
-    """SQLite would go on writing into a file that nobody can open any more."""
+    """SQLite would continue to write to a file that can no longer be opened."""
     async with RunStore.own(path, 1) as store:
         await store.save([done("a")])
         await anyio.Path(path).unlink()
@@ -760,7 +760,7 @@ async def test_the_pace_that_a_killed_session_left_is_not_shown(path: Path) -> N
         await store.note_pace(PACE)
     assert rows(path, "SELECT pace IS NULL FROM runs") == [(0,)]
     assert shown(path) is None
-    # nor by the next session, which has not noted one yet
+    # nor by the next session, which has not stored a pace yet
     async with RunStore.own(path, 1):
         assert shown(path) is None
 
@@ -952,7 +952,7 @@ async def test_the_lock_holds_within_a_process_too(path: Path) -> None:
 
 
 async def test_looking_does_not_take_the_run_away(path: Path) -> None:
-    """`status`, asked again and again, holds the lock for instants; a run that begins waits them out."""
+    """`runner status`, called again and again, holds the lock for short moments; a run that begins waits for their end."""
     end = threading.Event()
 
     def look() -> None:
@@ -1051,15 +1051,15 @@ async def test_books_add_up_what_was_sent(path: Path) -> None:
 async def test_books_tell_retries_from_what_decided_a_row_and_from_what_is_open(path: Path) -> None:
     await fill(
         path,
-        # given up at the third attempt
+        # failed at the third attempt
         an_attempt("a", 1, error="cut"),
         an_attempt("b", 1, error="overloaded"),
         an_attempt("a", 2, error="overloaded"),
         failed("a", 1, code="server_error", number=3),
-        # still open: one waits for its third attempt, one for its second
+        # without an outcome: one waits for its third attempt, one for its second
         an_attempt("b", 2, error="cut"),
         an_attempt("c", 1, error="cut"),
-        # refused at once, and answered at once
+        # one refused at once, and one answered at once
         failed("d", 4, code="context_length"),
         done("e", 5),
     )
@@ -1077,7 +1077,7 @@ async def test_a_failed_row_that_is_sent_again_turns_its_last_attempt_into_a_ret
     await fill(path, an_attempt("a", 2, error="cut"))
     with StoreReader(path) as reader:
         totals = reader.totals(1)
-    # the row of a is failed as long as it has no other outcome, and its newest attempt is the last word on it
+    # the row of a counts as failed until it has another outcome, and its newest attempt as the deciding one
     assert (totals.retries, totals.deciding) == ({"server_error": 1}, {"cut": 1, "server_error": 1})
     await fill(path, done("a", number=3))
     with StoreReader(path) as reader:
@@ -1109,7 +1109,7 @@ async def test_a_failed_attempt_is_of_one_kind(
 
 
 async def test_the_books_of_a_run_hold_nothing_of_another(path: Path) -> None:
-    """Their attempts lie among each other in the table, and their items have the same keys."""
+    """Their attempts alternate in the table, and their items have the same keys."""
     begin(path, new=True)
     async with RunStore.own(path, 1) as one, RunStore.own(path, 2) as two:
         for number in range(1, 4):
@@ -1142,7 +1142,7 @@ async def test_quantiles_are_those_of_the_answers(path: Path) -> None:
 
 
 async def test_the_books_read_the_attempts_in_their_order_and_look_the_retries_up(path: Path) -> None:
-    """By the index of the keys a million attempts took four times as long."""
+    """With the index of the keys, a million attempts took four times as long."""
     statement = str(_sums(1).compile(dialect=dialect(), compile_kwargs={"literal_binds": True}))
     plan = [row[3] for row in rows(path, f"EXPLAIN QUERY PLAN {statement}")]
     assert "SEARCH attempts USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in plan
@@ -1163,7 +1163,7 @@ async def test_rows_that_stand_on_some_lines_come_in_their_order(path: Path) -> 
 
 
 async def test_settled_keys_are_found_by_indexes_whatever_the_size(path: Path) -> None:
-    """A million keys are asked before the first new request of a session that goes on."""
+    """A resumed session may look up a million keys before its first new request."""
     asked = [query.replace("?", "1").format("'a', 'b'") for query in (_SETTLED, _TRIED)]
     asked += [query.replace("?", "1") for query in (_BETWEEN.format(""), _BETWEEN.format(_DONE_ONLY))]
     plan = [row[3] for query in asked for row in rows(path, f"EXPLAIN QUERY PLAN {query}")]
@@ -1241,7 +1241,7 @@ async def test_an_id_that_was_no_text_is_given_back_as_it_was(path: Path) -> Non
 async def test_metadata_names_come_in_the_order_of_their_first_appearance(
     path: Path, metadata: list[dict[str, Any]], names: list[str]
 ) -> None:
-    # saved in the opposite order: what counts is the place in the input
+    # saved in the reverse order: the order in the input counts
     await fill(path, *reversed([done(f"k{n}", n, metadata=one) for n, one in enumerate(metadata)]))
     with StoreReader(path) as reader:
         assert reader.metadata_names(1) == names
@@ -1304,7 +1304,7 @@ async def test_a_damaged_page_is_a_store_error(path: Path) -> None:
 
 
 def test_rows_nested_almost_too_deeply_do_not_end_the_run(tmp_path: Path) -> None:
-    """Where the reader just manages, the writer may not: it has a deeper stack."""
+    """At a depth that the reader just manages, the writer may fail, because its stack is deeper."""
     prompts = tmp_path / "p.jsonl"
     depths = range(800, 1010, 10)
     prompts.write_text("".join('{"prompt": "x", "deep": ' + "[" * depth + "]" * depth + "}\n" for depth in depths))
