@@ -156,7 +156,7 @@ def test_what_a_run_goes_on_with_stays_when_the_same_is_refused(tmp_path: Path) 
 def test_a_file_that_is_no_store_leaves_nothing_of_standard_input(tmp_path: Path) -> None:
     (tmp_path / "runner.db").write_text("no store\n" * 10)
     refused = command(tmp_path, "run", "-", *JOB, given=ROWS.encode())
-    assert (refused.code, "is not a store" in refused.err) == (4, True)
+    assert (refused.code, "is not a runner store" in refused.err) == (4, True)
     assert kept(tmp_path) == []
 
 

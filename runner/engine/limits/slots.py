@@ -52,7 +52,8 @@ class Slots:
     def __init__(self, ceiling: int, *, tuned: bool, clock: Callable[[], float]) -> None:
         self.ceiling, self.tuned = ceiling, tuned
         self._clock = clock
-        self.limit, self.out = min(START, ceiling) if tuned else ceiling, 0
+        self.limit = min(START, ceiling) if tuned else ceiling
+        self.out = 0
         # refused requests whose slot has not been released yet
         self._refused = 0
         # how many of the slots are open, while they open gradually
@@ -83,8 +84,7 @@ class Slots:
         self._raised_from = 0
         # cuts against refusals that may have another cause, and the limit before them
         self._cuts, self._uncut = 0, self.limit
-        self._noisy_until = float("-inf")
-        self._overload_at = float("-inf")
+        self._noisy_until = self._overload_at = float("-inf")
         # running mean of refused requests among all
         self._refused_share = 0.0
         # answers at the level of the limit since it rose
