@@ -28,8 +28,8 @@ def cli() -> None:
     """Get an answer from an LLM to every prompt of a file, without paying twice for a finished one.
 
     \b
-    runner run jobs/prompts.jsonl     run it again after Ctrl-C or a crash to continue
-    runner export -o answers.csv
+    runner run jobs/prompts.jsonl     start, or continue after Ctrl-C or a crash
+    runner export -o answers.csv      write the results to a file
     """  # noqa: D301 - \b tells click to keep the lines as they are
 
 
@@ -80,7 +80,7 @@ def resume(run_id: int | None, db: str, accept_changes: bool, quiet: bool, as_js
 @cli.command()
 @continue_options
 def retry(run_id: int | None, db: str, quiet: bool, as_json: bool, **settings: Any) -> None:
-    """Send the failed rows of a run again, by default of the newest run."""
+    """Send the failed rows of a run again. Without RUN, of the newest run."""
     from runner import api
     from runner.cli import foreground
 
@@ -119,7 +119,7 @@ def list_(db: str, as_json: bool) -> None:
 @db_option
 @quiet_option
 def export(run_id: int | None, output: str, format: str | None, csv_raw: bool, db: str, quiet: bool) -> None:  # noqa: A002
-    """Write the results of a run, by default of the newest one, to a CSV or JSONL file."""
+    """Write the results of a run to a CSV or JSONL file. Without RUN, of the newest run."""
     from runner import api
     from runner.text import plural
 
@@ -133,7 +133,7 @@ def export(run_id: int | None, output: str, format: str | None, csv_raw: bool, d
 @db_option
 @json_option
 def errors(run_id: int | None, db: str, as_json: bool) -> None:
-    """Show the failed rows of a run by cause, each with an example and what to do."""
+    """Show the failed rows of a run by cause. Each cause has an example and says what to do."""
     from runner import api
     from runner.cli import output
 
@@ -145,9 +145,9 @@ def errors(run_id: int | None, db: str, as_json: bool) -> None:
 @setting_options()
 @json_option
 def check(file: str, as_json: bool, **settings: Any) -> None:
-    """Read a whole input and send nothing: count rows, find broken lines and duplicate ids, show the settings.
+    """Read a whole input without sending anything.
 
-    The exit code is 1 if rows are broken, and 2 if `runner run` would refuse to start.
+    Counts rows, finds broken lines and duplicate ids, and shows the settings in force. The exit code is 1 if rows are broken, and 2 if `runner run` would refuse to start.
     """
     from runner import api
     from runner.cli import output
@@ -179,7 +179,7 @@ def check(file: str, as_json: bool, **settings: Any) -> None:
     help="Share of requests with a fault, such as 429=0.1; may be repeated.",
 )
 def simulate(port: int, key_env: str | None, faults: tuple[str, ...], **behaviour: Any) -> None:
-    """Serve synthetic answers on this machine, as an OpenAI and an Anthropic endpoint, until Ctrl-C."""
+    """Serve synthetic answers on this machine until Ctrl-C. Speaks the APIs of OpenAI and Anthropic."""
     from runner.cli.simulate import simulate as serve
 
     key = os.environ.get(key_env) if key_env else None
