@@ -147,8 +147,8 @@ def errors(run_id: int | None, db: str, as_json: bool) -> None:
 def check(file: str, as_json: bool, **settings: Any) -> None:
     """Read a whole input without sending anything.
 
-    Counts rows, finds broken lines and duplicate ids, and shows the settings in force. The exit code is 1 if rows are broken, and 2
-    if `runner run` would refuse to start.
+    Counts rows, finds broken lines and duplicate ids, and shows the settings in force. The exit code is 1 if rows are broken,
+    and 2 if `runner run` would refuse to start.
     """
     from runner import api
     from runner.cli import output
