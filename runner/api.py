@@ -189,7 +189,7 @@ def status(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tupl
     """Return a run, by default the newest, with the totals of everything that it sent."""
     with StoreReader(Path(db).resolve()) as reader:
         run = reader.run(run_id)
-        return run, reader.books(run.id)
+        return run, reader.totals(run.id)
 
 
 def errors(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, list[ErrorGroup]]:

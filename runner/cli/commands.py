@@ -69,7 +69,7 @@ def run(file: str, db: str, show_config: bool, quiet: bool, as_json: bool, optio
 @continue_options
 @accept_changes_option
 def resume(run_id: int | None, db: str, accept_changes: bool, quiet: bool, as_json: bool, **settings: Any) -> None:
-    """Continue a run, by default the newest unfinished one."""
+    """Continue an unfinished run, by default the newest."""
     from runner import api
     from runner.cli import foreground
 
@@ -80,7 +80,10 @@ def resume(run_id: int | None, db: str, accept_changes: bool, quiet: bool, as_js
 @cli.command()
 @continue_options
 def retry(run_id: int | None, db: str, quiet: bool, as_json: bool, **settings: Any) -> None:
-    """Send the failed rows of a run again. Without RUN, of the newest run."""
+    """Send the failed rows of a run again.
+
+    RUN is its number; the default is the newest run.
+    """
     from runner import api
     from runner.cli import foreground
 
@@ -93,7 +96,7 @@ def retry(run_id: int | None, db: str, quiet: bool, as_json: bool, **settings: A
 @db_option
 @json_option
 def status(run_id: int | None, db: str, as_json: bool) -> None:
-    """Show the details of a run, by default of the newest one."""
+    """Show one run in full, by default the newest."""
     from runner import api
     from runner.cli.status import status as details
 
@@ -119,7 +122,10 @@ def list_(db: str, as_json: bool) -> None:
 @db_option
 @quiet_option
 def export(run_id: int | None, output: str, format: str | None, csv_raw: bool, db: str, quiet: bool) -> None:  # noqa: A002
-    """Write the results of a run to a CSV or JSONL file. Without RUN, of the newest run."""
+    """Write the results of a run to a CSV or JSONL file.
+
+    RUN is its number; the default is the newest run.
+    """
     from runner import api
     from runner.text import plural
 
@@ -133,7 +139,10 @@ def export(run_id: int | None, output: str, format: str | None, csv_raw: bool, d
 @db_option
 @json_option
 def errors(run_id: int | None, db: str, as_json: bool) -> None:
-    """Show the failed rows of a run by cause. Each cause has an example and says what to do."""
+    """Show the failed rows of a run by cause.
+
+    Each cause has a count, an example and what to do. RUN is the number of the run; the default is the newest.
+    """
     from runner import api
     from runner.cli import output
 
@@ -145,10 +154,11 @@ def errors(run_id: int | None, db: str, as_json: bool) -> None:
 @setting_options()
 @json_option
 def check(file: str, as_json: bool, **settings: Any) -> None:
-    """Read a whole input without sending anything.
+    """Read the whole prompt file and send nothing.
 
-    Counts rows, finds broken lines and duplicate ids, and shows the settings in force. The exit code is 1 if rows are broken,
-    and 2 if `runner run` would refuse to start.
+    Shows the number of rows, broken lines, duplicate ids and the settings in force.
+
+    The exit code is 1 if rows are broken, and 2 if `runner run` would refuse to start.
     """
     from runner import api
     from runner.cli import output
@@ -180,7 +190,10 @@ def check(file: str, as_json: bool, **settings: Any) -> None:
     help="Share of requests with a fault, such as 429=0.1; may be repeated.",
 )
 def simulate(port: int, key_env: str | None, faults: tuple[str, ...], **behaviour: Any) -> None:
-    """Serve synthetic answers on this machine until Ctrl-C. Speaks the APIs of OpenAI and Anthropic."""
+    """Serve synthetic answers on this machine.
+
+    The server is an OpenAI and an Anthropic endpoint on loopback, and runs until Ctrl-C.
+    """
     from runner.cli.simulate import simulate as serve
 
     key = os.environ.get(key_env) if key_env else None

@@ -42,6 +42,8 @@ def main() -> NoReturn:
             sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the user gets a sentence instead of a traceback
         code = _report(error)
+    finally:
+        _discard_unwritable_output()
     sys.exit(code)
 
 
@@ -68,14 +70,22 @@ def _report(error: Exception | KeyboardInterrupt) -> int:
 
 def _report_os_error(error: OSError) -> int:
     """Print an error of a file or of standard output; a closed pipe ends the command without a word, as SIGPIPE does."""
-    if error.filename is None and error.errno in _OUTPUT_TROUBLE:
-        # standard output is flushed once more at exit, which would fail again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if isinstance(error, BrokenPipeError):
         return 141
     what = "standard output" if error.errno in _OUTPUT_TROUBLE else "the current folder or a file"
     _complain(f"{error.filename or what} cannot be used: {error.strerror or error}")
     return 4
+
+
+def _discard_unwritable_output() -> None:
+    """Discard the rest of a standard output that cannot be written.
+
+    Python flushes it once more at exit. If that fails, the exit code is 120, and a second error is printed.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _open_missing_files() -> None:

@@ -1,7 +1,5 @@
 """Builds a job from options, environment, job file and defaults, in this order of precedence, with the source of each setting."""
 
-import json
-import math
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,9 +9,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from runner import durations
 from runner.config.local_server import LOCAL_SERVERS, LocalServer
 from runner.config.settings import BY_NAME, SETTINGS, Setting
+from runner.config.values import check, parse
 from runner.errors import UsageError
 from runner.inputs.compression import without_gz
 from runner.inputs.spool import STDIN, is_stream, path_of
@@ -92,14 +90,14 @@ def load_job(file: str | Path, options: Mapping[str, Any], environment: Mapping[
         values[setting.name], sources[setting.name] = value, str(job_file)
     for setting in SETTINGS:
         if environment.get(setting.variable):
-            values[setting.name] = _parse(setting, environment[setting.variable], f"in the environment ({setting.variable})")
+            values[setting.name] = parse(setting, environment[setting.variable], f"in the environment ({setting.variable})")
             sources[setting.name] = f"environment {setting.variable}"
     for name, value in options.items():
         if name not in BY_NAME:
             raise UsageError(f"unknown setting {name!r}{_suggestion(name, BY_NAME)}")
         if value is not None:
             setting = BY_NAME[name]
-            values[name] = _check(setting, value, f"given with {setting.option}")
+            values[name] = check(setting, value, f"given with {setting.option}")
             sources[name] = f"option {setting.option}"
     return _build(source, values, sources)
 
@@ -111,7 +109,7 @@ def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], enviro
     sources = dict.fromkeys(values, "the store")
     for setting in SETTINGS:
         if not setting.answer and environment.get(setting.variable):
-            values[setting.name] = _parse(setting, environment[setting.variable], f"in the environment ({setting.variable})")
+            values[setting.name] = parse(setting, environment[setting.variable], f"in the environment ({setting.variable})")
             sources[setting.name] = f"environment {setting.variable}"
     for name, value in options.items():
         if name not in BY_NAME:
@@ -119,7 +117,7 @@ def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], enviro
         if name in _ANSWER:
             raise UsageError(f"{name} changes the answers, so a run keeps it; start a new run with `runner run`")
         if value is not None:
-            values[name] = _check(BY_NAME[name], value, f"given with {BY_NAME[name].option}")
+            values[name] = check(BY_NAME[name], value, f"given with {BY_NAME[name].option}")
             sources[name] = f"option {BY_NAME[name].option}"
     return _build(Path(settings["input"]), values, sources)
 
@@ -200,13 +198,13 @@ def _from_table(table: Mapping[str, Any], path: Path) -> Iterator[tuple[Setting,
         if name == "input":
             continue
         if name not in groups:
-            yield _setting(name, by_key, path), _check(_setting(name, by_key, path), value, f"in {path}")
+            yield _setting(name, by_key, path), check(_setting(name, by_key, path), value, f"in {path}")
             continue
         if not isinstance(value, dict):
             raise UsageError(f"{name} must be a table, [{name}], in {path}")
         for inner, inner_value in value.items():
             setting = _setting(f"{name}.{inner}", by_key, path)
-            yield setting, _check(setting, inner_value, f"in {path}")
+            yield setting, check(setting, inner_value, f"in {path}")
 
 
 def _setting(key: str, by_key: Mapping[str, Setting], path: Path) -> Setting:
@@ -222,71 +220,6 @@ def _setting(key: str, by_key: Mapping[str, Setting], path: Path) -> Setting:
 def _suggestion(word: str, names: Iterable[str]) -> str:
     close = nearest(word, names)
     return f"; did you mean {close!r}?" if close is not None else ""
-
-
-def _parse(setting: Setting, text: str, where: str) -> Any:
-    """Read the value of a setting from text and check it. where: where the text comes from, in words."""
-    value: Any = text
-    try:
-        if setting.kind == "int":
-            value = int(text)
-        elif setting.kind == "float":
-            value = float(text)
-        elif setting.kind == "slots":
-            value = text if text == "auto" else int(text)
-        elif setting.kind == "json" or (setting.kind == "texts" and text.startswith("[")):
-            value = json.loads(text)
-    except ValueError:
-        raise UsageError(f"{_requirement(setting)}, not {text!r} ({where})") from None
-    return _check(setting, value, where)
-
-
-def _check(setting: Setting, value: Any, where: str) -> Any:
-    """Return the value in the type of its setting. Raises UsageError if its kind or size is wrong."""
-    original = value
-    if setting.kind in ("json", "slots") and isinstance(value, str) and value != "auto":
-        return _parse(setting, value, where)
-    if setting.kind == "span" and isinstance(value, str):
-        value = durations.parse_span(value)
-    if setting.kind in ("float", "span") and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1e300:
-        value = float(value)
-    if setting.kind == "texts" and isinstance(value, tuple):
-        value = list(value)
-    if setting.kind == "texts" and isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    kinds: dict[str, type | tuple[type, ...]] = {
-        "text": str, "int": int, "float": float, "texts": (str, list), "json": dict, "slots": (int, str), "span": float,
-        "choice": str,
-    }  # fmt: skip
-    fits = isinstance(value, kinds[setting.kind]) and not isinstance(value, bool)
-    if isinstance(value, list):
-        fits = fits and bool(value) and all(isinstance(text, str) for text in value)
-    if isinstance(value, float):
-        fits = fits and math.isfinite(value)
-    if fits and setting.least is not None and not isinstance(value, str):
-        fits = value >= setting.least if setting.kind in ("int", "slots") else value > setting.least
-    if fits and setting.kind == "text" and setting.name != "system":
-        fits = bool(value.strip())
-    if fits and setting.kind == "choice":
-        fits = value in setting.choices
-    if not fits:
-        raise UsageError(f"{_requirement(setting)}, not {original!r} ({where})")
-    return value
-
-
-def _requirement(setting: Setting) -> str:
-    what = {
-        "text": "a string", "int": "a whole number", "float": "a number", "texts": "a string or a list of strings",
-        "json": "a JSON object", "slots": "auto or a whole number", "span": "a number of seconds or a duration such as 30m",
-        "choice": " or ".join(setting.choices),
-    }[setting.kind]  # fmt: skip
-    bound = ""
-    if setting.least is not None:
-        comma = "," if setting.kind == "span" else ""
-        bound = (
-            f" of {setting.least:g} or more" if setting.kind in ("int", "slots") else f"{comma} greater than {setting.least:g}"
-        )
-    return f"{setting.key} must be {what}{bound}"
 
 
 def shown_settings(job: Job) -> list[tuple[str, str, str]]:

@@ -1,1 +1,1 @@
-"""The store: one SQLite file; the only room that knows SQL."""
+"""The store: one SQLite file. No other room contains SQL."""

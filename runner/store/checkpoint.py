@@ -1,6 +1,6 @@
-"""The checkpoint: SQLAlchemy async Core on aiosqlite. One writer; a commit returns when its rows survive a power cut.
+"""The checkpoint: SQLAlchemy async Core on aiosqlite. One writer; when a commit returns, its rows survive a power cut.
 
-Only what has an outcome, or was sent, has a row: there is no "pending" in the database, hence nothing to clean up after a crash.
+Only outcomes and attempts have rows. There is no "pending" status in the database, so nothing has to be cleaned up after a crash.
 """
 
 import os
@@ -22,10 +22,10 @@ from runner.model import Entry, Pace, Settled
 from runner.store.connection import Connection
 from runner.store.lock import RunLock
 from runner.store.schema import attempts, items, runs
-from runner.store.statements import FORGET_ATTEMPTS, FORGET_ITEMS, KEEP_ITEM, LAST_ATTEMPT, SAVE_ATTEMPT, SAVE_ITEM, rows
+from runner.store.statements import FORGET_ATTEMPTS, FORGET_ITEMS, KEEP_ITEM, LAST_ATTEMPT, SAVE_ATTEMPT, SAVE_ITEM, batch_rows
 
 _SETTLED = (
-    f"SELECT key, status, position, fingerprint, attempts, error_code IS '{BAD_ROW}' FROM items"  # noqa: S608 - our own words
+    f"SELECT key, status, position, fingerprint, attempts, error_code IS '{BAD_ROW}' FROM items"  # noqa: S608 - a constant
     " WHERE run_id = ? AND key IN ({})"
 )
 _BETWEEN = (
@@ -33,45 +33,46 @@ _BETWEEN = (
     f"AND error_code IS NOT '{BAD_ROW}' ORDER BY position"
 )
 _DONE_ONLY = "AND status = 'done' "
-# an item's answer has its number in its row; the index holds the other attempts
+# the row of an answered item holds the number of its answer; the index contains only failed attempts
 _FAILED_BEFORE = "run_id = ? AND item_key IN ({}) AND error_code IS NOT NULL"
 _TRIED = f"SELECT item_key, max(number) FROM attempts WHERE {_FAILED_BEFORE} GROUP BY item_key"  # noqa: S608 - as above
 
 
 class RunCounts(Struct, frozen=True, kw_only=True):
-    """What a run holds: outcomes by kind, and whether anything was ever sent."""
+    """Numbers of the outcomes of a run by kind, and whether anything was ever sent."""
 
     done: int
-    # without the broken rows
+    # not including the broken rows
     failed: int
     broken: int
     attempted: bool
 
 
 class RunStore:
-    """One run of one store, owned by this process. Make it with ``RunStore.own``; an async context manager."""
+    """One run of one store, owned by this process: an async context manager, created with ``RunStore.own``."""
 
     def __init__(self, path: Path, run_id: int, lock: RunLock, *, durability: str = "full") -> None:
         self.path, self.run_id = path, run_id
         self._lock = lock
         self._writer = Connection(path, write=True, synchronous=durability.upper())
         self._reader = Connection(path, write=False)
-        # the newest attempt known to be on the disk; None when the last commit's fate is unknown
+        # number of the newest attempt that is known to be saved; None before the first save
         self._last_attempt: int | None = None
+        # True if the last commit failed, so that its rows may or may not have been saved
         self._unsure = False
 
     @classmethod
     def own(cls, path: Path, run_id: int, *, durability: str = "full") -> "RunStore":
-        """Take the run's lock. Raises RunLockedError, naming the owner, when another process works on it."""
+        """Take the lock of the run. Raises RunLockedError, with the owner, if another process is working on the run."""
         lock = RunLock(path, run_id)
-        # `status` holds it for an instant when it looks
+        # `runner status` takes the lock for an instant to see whether it is held
         if not lock.acquire(timeout_s=1.0):
-            raise RunLockedError(f"run {run_id} of {path} is being worked on{_owner(path, run_id)}; wait for it, or stop it")
+            raise RunLockedError(f"run {run_id} of {path} is in use by {_owner(path, run_id)}; wait for it to end, or stop it")
         return cls(path, run_id, lock, durability=durability)
 
     async def __aenter__(self) -> Self:
         try:
-            # finished again when this session has found it so; a killed one may have left its pace
+            # clear ``finished_at`` until this session confirms it, and a pace that a killed session may have left
             owner = {"host": socket.gethostname(), "pid": os.getpid(), "finished_at": None, "stop_reason": None, "pace": None}
             await self._note(owner)
         except BaseException:
@@ -90,36 +91,37 @@ class RunStore:
             self._lock.release()
 
     async def begin(self, *, rows: int, digest: str, identical: int | None = None) -> None:
-        """Note what the input holds now. identical: rows without an id beyond the first of their kind."""
+        """Store what the input contains now. identical: number of rows without an id that repeat an earlier row."""
         await self._note({"rows": rows, "input_digest": digest, "identical": identical})
 
     async def note_pace(self, pace: Pace) -> None:
-        """Note what the session is doing, for a process that looks on: one small commit, in turn with the saves.
+        """Store what the session is doing, for ``runner status`` in another process: one small commit, in turn with the saves.
 
-        Saves and their attempts are not touched, whether it succeeds or not. Nothing is noted while one waits for the store.
-        Raises StoreError, as ``save`` does.
+        Saves are not affected, whether it succeeds or fails. Nothing is stored while another transaction is stuck. Raises
+        StoreError, as ``save`` does.
         """
         if not self._writer.stuck:
             await self._note({"pace": msgspec.json.encode(pace).decode()})
 
     async def counts(self) -> RunCounts:
-        """Count what the run holds."""
+        """Count the outcomes of the run."""
         mine = items.c.run_id == self.run_id
-        # by the index alone; the rows themselves are read for the failed ones only
+        # this query reads only the index; only failed rows have to be read themselves, in the next query
         by_status = sa.select(items.c.status, sa.func.count()).where(mine).group_by(items.c.status)
         broken_rows = sa.select(sa.func.count()).where(mine, items.c.status == "failed", items.c.error_code == BAD_ROW)
         counts: dict[str, int] = dict(await self._reader.fetch(by_status))
         ((broken,),) = await self._reader.fetch(broken_rows)
-        some = sa.select(attempts.c.id).where(attempts.c.run_id == self.run_id, attempts.c.error_code.is_not(None)).limit(1)
+        failed_attempts = (attempts.c.run_id == self.run_id, attempts.c.error_code.is_not(None))
+        one_failed_attempt = sa.select(attempts.c.id).where(*failed_attempts).limit(1)
         return RunCounts(
             done=counts.get("done", 0),
             failed=counts.get("failed", 0) - broken,
             broken=broken,
-            attempted="done" in counts or bool(await self._reader.fetch(some)),
+            attempted="done" in counts or bool(await self._reader.fetch(one_failed_attempt)),
         )
 
     async def forget_broken(self, first: int, last: int | None, keep: Sequence[str]) -> None:
-        """Drop the broken rows that stood on these lines and are no longer there; they cost nothing. last: None to the end."""
+        """Delete the broken rows on these lines, except those in ``keep``. last: None means to the end of the input."""
         where = [items.c.run_id == self.run_id, items.c.position >= first, items.c.error_code == BAD_ROW]
         if last is not None:
             where.append(items.c.position <= last)
@@ -127,40 +129,40 @@ class RunStore:
             await self._writer.execute(sa.delete(items).where(*where, items.c.key.not_in(keep)))
 
     async def settled(self, keys: Sequence[str]) -> Mapping[str, Settled]:
-        """Look keys up; those the store knows nothing of are left out."""
-        # by hand, for a million finished rows are asked before the first new request
-        known = await self._reader.rows(_SETTLED.format(_places(keys)), (self.run_id, *keys))
-        found = {key: Settled(*rest) for key, *rest in known}
-        open_keys = [key for key in keys if (one := found.get(key)) is None or one.status != "done"]
+        """Look up keys. The result leaves out keys without an attempt or outcome."""
+        # through the driver, for speed: on resume a million finished rows may be looked up before the first new request
+        rows = await self._reader.rows(_SETTLED.format(_placeholders(keys)), (self.run_id, *keys))
+        settled = {key: Settled(*rest) for key, *rest in rows}
+        open_keys = [key for key in keys if (row := settled.get(key)) is None or row.status != "done"]
         if open_keys:
             for key, number in (await self.tried(open_keys)).items():
-                before = found.get(key) or Settled(status=None, position=None, fingerprint=None, attempts=0)
-                found[key] = msgspec.structs.replace(before, attempts=max(number, before.attempts))
-        return found
+                before = settled.get(key) or Settled(status=None, position=None, fingerprint=None, attempts=0)
+                settled[key] = msgspec.structs.replace(before, attempts=max(number, before.attempts))
+        return settled
 
     async def settled_between(self, first: int, last: int, *, failed_too: bool) -> Sequence[tuple[int, str, int]]:
-        """Give the settled rows that stand on these lines, in their order: (position, key, fingerprint)."""
+        """Return the settled rows on these lines, in their order, as (position, key, fingerprint)."""
         return await self._reader.rows(_BETWEEN.format("" if failed_too else _DONE_ONLY), (self.run_id, first, last))
 
     async def tried(self, keys: Sequence[str]) -> Mapping[str, int]:
-        """Give the number of the last failed attempt of keys that have one; ``settled`` leaves those of done rows out."""
-        return dict(await self._reader.rows(_TRIED.format(_places(keys)), (self.run_id, *keys)))
+        """Return the number of the last failed attempt for each key that has one. ``settled`` omits those of done rows."""
+        return dict(await self._reader.rows(_TRIED.format(_placeholders(keys)), (self.run_id, *keys)))
 
     async def reposition(self, moved: Sequence[tuple[str, int]]) -> None:
-        """Note the new places of rows that have moved in the input: (key, position)."""
+        """Store the new lines of rows that have moved in the input, as (key, position)."""
         statement = (
             sa.update(items)
-            .where(items.c.run_id == self.run_id, items.c.key == sa.bindparam("moved"))
-            .values(position=sa.bindparam("place"))
+            .where(items.c.run_id == self.run_id, items.c.key == sa.bindparam("moved_key"))
+            .values(position=sa.bindparam("new_position"))
         )
 
         async def write(connection: AsyncConnection) -> None:
-            await connection.execute(statement, [{"moved": key, "place": position} for key, position in moved])
+            await connection.execute(statement, [{"moved_key": key, "new_position": position} for key, position in moved])
 
         await self._writer.transaction(write)
 
     async def save(self, entries: Sequence[Entry]) -> None:
-        """Write all entries in one transaction; on return they survive a kill, and a power cut with full durability."""
+        """Write all entries in one transaction. After the return they survive a kill and, with full durability, a power cut."""
         begun: list[int] = []
         try:
             self._last_attempt = await self._writer.in_one_turn(lambda driver: self._write(driver, entries, begun))
@@ -171,42 +173,44 @@ class RunStore:
         self._unsure = False
 
     def _write(self, driver: sqlite3.Connection, entries: Sequence[Entry], begun: list[int]) -> int:
-        """Write entries; return the number of the last attempt. Runs in the driver's thread: it changes nothing but ``begun``.
+        """Write entries and return the number of the last attempt. Runs in the driver's thread, so it changes only ``begun``.
 
-        begun: gets the number of the last attempt before, as soon as something may be written.
+        begun: receives the number of the last earlier attempt before the first row is written.
         """
         if self._unsure and self._last_attempt is not None:
-            # the last commit may or may not have happened: what it wrote is in this batch again
+            # the last commit may or may not have happened; this batch contains its entries again, so delete its rows first
             for forget in (FORGET_ATTEMPTS, FORGET_ITEMS):
                 driver.execute(forget, (self.run_id, self._last_attempt))
         ((last,),) = driver.execute(LAST_ATTEMPT)
         begun.append(last)
-        found = rows(self.run_id, entries, last)
-        for statement, values in ((SAVE_ATTEMPT, found.sent), (SAVE_ITEM, found.settled), (KEEP_ITEM, found.kept)):
+        batch = batch_rows(self.run_id, entries, last)
+        for statement, values in ((SAVE_ATTEMPT, batch.sent), (SAVE_ITEM, batch.settled), (KEEP_ITEM, batch.kept)):
             driver.executemany(statement, values)
-        return int(last) + len(found.sent)
+        return int(last) + len(batch.sent)
 
     async def finish(self, *, complete: bool, stop_reason: str | None) -> None:
-        """Note how the session ended; ``complete``: every row of the input has an outcome."""
+        """Store how the session ended. complete: True if every row of the input has an outcome."""
         await self._note({"stop_reason": stop_reason, "finished_at": time.time() if complete else None, "pace": None})
 
     async def _note(self, values: Mapping[str, Any]) -> None:
-        """Change the row of the run, in a transaction of its own."""
+        """Update the row of the run, in a transaction of its own."""
         await self._writer.execute(sa.update(runs).where(runs.c.id == self.run_id).values(**values))
 
 
 def _owner(path: Path, run_id: int) -> str:
+    """Return words for the process that holds the lock of a run."""
+    unknown = "another process"
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
     try:
         with engine.connect() as connection:
             row = connection.execute(sa.select(runs.c.pid, runs.c.host).where(runs.c.id == run_id)).first()
     except sa.exc.DBAPIError:
-        # the lock is what is to be told; its owner is only a help
-        return ""
+        # the lock is the reason for the message; its owner is only additional help
+        return unknown
     finally:
         engine.dispose()
-    return f" by process {row.pid} on {row.host}" if row is not None and row.pid is not None else ""
+    return f"process {row.pid} on {row.host}" if row is not None and row.pid is not None else unknown
 
 
-def _places(values: Sequence[str]) -> str:
+def _placeholders(values: Sequence[str]) -> str:
     return ",".join("?" * len(values))

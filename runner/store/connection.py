@@ -1,4 +1,4 @@
-"""One asynchronous connection to the store's file, and its transactions."""
+"""An asynchronous connection to the file of the store, and its transactions."""
 
 import sqlite3
 import time
@@ -20,35 +20,36 @@ if TYPE_CHECKING:
     import aiosqlite
 
 LIMIT_S = 60.0
-"""How long a transaction may take: a disk that is slower than this is dead."""
+"""Seconds that a transaction may take: a slower disk is taken for dead."""
 STUCK_S = 1.0
+"""Seconds after which a transaction counts as stuck, so that optional ones are left out."""
 
 T = TypeVar("T")
 _Identity: TypeAlias = tuple[int, int]
 
 
 class Connection:
-    """One connection, opened on first use and thrown away after an error, whose transactions take turns.
+    """One connection, opened on first use and discarded after an error. Its transactions run one after another.
 
-    A transaction is not cancelled: cut off in the middle, SQLite's thread would go on with it and keep the file locked. One
-    that takes longer than ``LIMIT_S`` is left to its fate.
+    A transaction is shielded from cancellation: SQLite's thread would continue a cancelled one and keep the file locked. A
+    transaction that takes longer than ``LIMIT_S`` is abandoned.
     """
 
     def __init__(self, path: Path, *, write: bool, synchronous: str = "FULL") -> None:
         self._path, self._write, self._synchronous = path, write, synchronous
         self._turn = anyio.Lock()
-        # when the present transaction began to wait for the store, by the monotonic clock
+        # when the present transaction began, by the monotonic clock
         self._since: float | None = None
         self._engine: AsyncEngine | None = None
         self._connection: AsyncConnection | None = None
-        # what lies under it
+        # the layers below it
         self._pooled: sa.PoolProxiedConnection | None = None
         self._driver: aiosqlite.Connection | None = None
         self._file: _Identity | None = None
         self._companions: dict[Path, _Identity | None] = {}
 
     async def transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Do the work and commit. Raises StoreError."""
+        """Run ``work`` in a transaction and commit. Raises StoreError."""
 
         async def committed(connection: AsyncConnection) -> T:
             await connection.begin()
@@ -59,40 +60,40 @@ class Connection:
         return await self._in_turn(committed)
 
     async def in_one_turn(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do the work and commit, in one turn of the driver's thread, where the work runs. Raises StoreError.
+        """Run ``work`` in the driver's thread in a transaction and commit, all in one turn of the thread. Raises StoreError.
 
-        With a turn for each statement, as ``transaction`` has it, a small batch costs twice as much.
+        ``transaction`` takes a turn for each statement, which makes a small batch cost twice as much.
         """
-        given_up = False
+        abandoned = False
 
         def committed(driver: sqlite3.Connection) -> T:
             driver.execute("BEGIN IMMEDIATE")
             result = work(driver)
-            if given_up:
-                # else it would keep the store locked, for what is written a second time
+            if abandoned:
+                # otherwise it would keep the store locked against the transaction that repeats its work
                 driver.execute("ROLLBACK")
-                raise sqlite3.OperationalError("nobody waits for this transaction any more")
+                raise sqlite3.OperationalError("this transaction was abandoned")
             driver.execute("COMMIT")
             return result
 
         async def handed_over(_: AsyncConnection) -> T:
-            nonlocal given_up
+            nonlocal abandoned
             assert self._driver is not None
             try:
                 return await in_thread(self._driver, committed)
             except anyio.get_cancelled_exc_class():
-                given_up = True
+                abandoned = True
                 raise
 
         return await self._in_turn(handed_over)
 
     async def rows(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Read all rows of one SELECT through the driver, in one turn of its thread: a Core statement takes five."""
+        """Return all rows of a SELECT, read through the driver in one turn of its thread; a Core statement takes five turns."""
 
         async def read(_: AsyncConnection) -> list[tuple[Any, ...]]:
             assert self._driver is not None
-            found = await self._driver.execute_fetchall(query, values)
-            return cast("list[tuple[Any, ...]]", found)
+            rows = await self._driver.execute_fetchall(query, values)
+            return cast("list[tuple[Any, ...]]", rows)
 
         return await self._in_turn(read)
 
@@ -105,28 +106,28 @@ class Connection:
                     self._check_file()
                     result = await work(connection)
                 except anyio.get_cancelled_exc_class():
-                    self._give_up()
+                    self._abandon()
                     raise
                 except (sa.exc.DBAPIError, sqlite3.Error, OSError) as error:
                     await self.close()
-                    raise database.trouble(self._path, "written" if self._write else "read", error) from error
+                    raise database.store_error(self._path, "written" if self._write else "read", error) from error
                 except BaseException:
                     await self.close()
                     raise
                 finally:
                     self._since = None
-                # behind the commit, and the connection stays open: it alone can still bring what it holds into the store
+                # after the commit, and without closing the connection: only this connection can still move its data to the store
                 self._check_companions()
                 return result
-        raise StoreError(f"the store {self._path} does not answer: no transaction within {LIMIT_S:g} s", stuck=True)
+        raise StoreError(f"the store {self._path} does not respond: no transaction ended within {LIMIT_S:g} s", stuck=True)
 
     @property
     def stuck(self) -> bool:
-        """A transaction takes so long that one more, which can be done without, had better not get in line."""
+        """True if the present transaction takes so long that an optional one should not wait for it."""
         return self._since is not None and time.monotonic() - self._since > STUCK_S
 
     async def fetch(self, statement: sa.Select[Any]) -> Sequence[Any]:
-        """Read all rows of a statement."""
+        """Return all rows of a statement."""
 
         async def read(connection: AsyncConnection) -> list[Any]:
             result = await connection.execute(statement)
@@ -135,7 +136,7 @@ class Connection:
         return await self.transaction(read)
 
     async def execute(self, *statements: sa.Executable) -> None:
-        """Do several statements in one transaction."""
+        """Execute statements in one transaction."""
 
         async def write(connection: AsyncConnection) -> None:
             for statement in statements:
@@ -152,44 +153,44 @@ class Connection:
             self._pooled = await self._connection.get_raw_connection()
             self._driver = cast("aiosqlite.Connection", self._pooled.driver_connection)
             self._companions = {}
-            # the file of the first connection: a later one must not hide that it was replaced
+            # keep the identity from the first connection, so that a later one still detects a replaced file
             self._file = self._file or _identity(self._path)
         return self._connection
 
     def _check_file(self) -> None:
-        """Notice a store that was deleted or replaced: SQLite would go on writing into a file that nobody can find."""
+        """Raise StoreError if the store was deleted or replaced: SQLite would continue to write to a file without a name."""
         if _identity(self._path) != self._file:
             words = "was deleted or replaced while it was in use, and its results with it"
-            raise StoreError(f"the store {self._path} {words}; put it back and go on, or begin anew", kept=False)
+            raise StoreError(f"the store {self._path} {words}; put it back and continue, or start a new run", kept=False)
 
     def _check_companions(self) -> None:
-        """Notice that SQLite's files beside the store were deleted: a kill would now cost what only they hold.
+        """Raise StoreError if SQLite's files next to the store were deleted: after a kill, the data in them would be lost.
 
-        They come with the first transaction, and stay as long as a connection is open.
+        SQLite creates these files with the first transaction and keeps them as long as a connection is open.
         """
         if not self._write:
             return
         for ending in ("-wal", "-shm"):
             path = self._path.with_name(f"{self._path.name}{ending}")
-            found = _identity(path)
-            if self._companions.setdefault(path, found) != found:
-                words = "was deleted or replaced while the store was in use; leave it alone while a run is going on"
+            identity = _identity(path)
+            if self._companions.setdefault(path, identity) != identity:
+                words = "was deleted or replaced while the store was in use; do not touch it during a run"
                 raise StoreError(f"{path} {words}")
 
-    def _give_up(self) -> None:
-        """Leave a connection behind that does not answer: its thread closes it when it comes back."""
+    def _abandon(self) -> None:
+        """Abandon a connection that does not respond: its thread closes the connection when it returns."""
         if self._pooled is not None and self._driver is not None:
             self._pooled.detach()
             self._driver.stop()
         self._engine = self._connection = self._pooled = self._driver = None
 
     async def close(self) -> None:
-        """Close, rolling back what is open; after an error the connection's state is not to be trusted."""
+        """Close the connection and roll back an open transaction. Called after an error too, since its state is then unknown."""
         connection, engine = self._connection, self._engine
         self._connection = self._engine = self._pooled = self._driver = None
         with anyio.move_on_after(LIMIT_S, shield=True):
             if connection is not None:
-                # a connection that cannot even roll back is gone all the same, and the first error is the one to tell
+                # a connection that cannot roll back is discarded all the same, and the first error is the one to report
                 with suppress(sa.exc.DBAPIError):
                     await connection.close()
             if engine is not None:
@@ -198,7 +199,7 @@ class Connection:
 
 def _identity(path: Path) -> _Identity | None:
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return stat.st_dev, stat.st_ino

@@ -1,4 +1,4 @@
-"""Where a store may lie: tells network file systems, on which SQLite's WAL does not work, from local ones."""
+"""Recognises network file systems, on which SQLite's WAL does not work."""
 
 import re
 import sys
@@ -15,27 +15,27 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def network(folder: Path) -> str | None:
-    """Give the type of the network file system that a folder lies on; None for a local one, or where it cannot be told."""
+    """Return the type of the network file system that holds a folder; None if it is local or unknown."""
     if sys.platform != "linux":
         return None
     try:
-        found = kind(folder.resolve(), _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape"))
+        type_ = kind(folder.resolve(), _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape"))
     except OSError:
         return None
-    return found if found in _NETWORK else None
+    return type_ if type_ in _NETWORK else None
 
 
 def kind(folder: Path, mounts: str) -> str | None:
-    """Give the type of the file system under a folder, by the kernel's list of mounts (proc_pid_mountinfo)."""
-    deepest, found = -1, None
+    """Return the type of the file system that holds a folder, from the kernel's list of mounts (proc_pid_mountinfo)."""
+    deepest, type_ = -1, None
     for line in mounts.splitlines():
-        before, _, behind = line.partition(" - ")
-        fields, types = before.split(), behind.split()
+        before, _, after = line.partition(" - ")
+        fields, types = before.split(), after.split()
         if len(fields) < 5 or not types:
             continue
         point = Path(_OCTAL.sub(lambda octal: chr(int(octal[1], 8)), fields[4]))
         depth = len(point.parts)
-        # of two mounts on one folder the later one lies on top
+        # of two mounts on the same folder, the later one hides the earlier one
         if depth >= deepest and folder.is_relative_to(point):
-            deepest, found = depth, types[0]
-    return found
+            deepest, type_ = depth, types[0]
+    return type_

@@ -1,4 +1,4 @@
-"""One process per run: an operating system lock that dies with its holder, so that no force flag is ever needed."""
+"""One process per run: a lock of the operating system, which ends with its holder, so that no --force option is needed."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from runner.errors import StoreError
 
 
 class RunLock:
-    """The lock of one run of one store; lives in a small file beside it that stays there."""
+    """The lock of one run of one store, on a small file next to the store, which is never deleted."""
 
     def __init__(self, store: Path, run_id: int) -> None:
         self._lock = FileLock(store.with_name(f"{store.name}-run{run_id}.lock"), mode=0o600, thread_local=False)
 
     def acquire(self, timeout_s: float = 0.0) -> bool:
-        """Take the lock; False when another holder kept it for ``timeout_s``."""
+        """Take the lock. Return False if another holder kept it for ``timeout_s`` seconds."""
         try:
             self._lock.acquire(timeout=timeout_s)
         except Timeout:
@@ -24,12 +24,12 @@ class RunLock:
         return True
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         self._lock.release()
 
 
 def held(store: Path, run_id: int) -> bool:
-    """Tell whether somebody works on the run now; where the lock file may not be written, nobody does."""
+    """Return True if a process is working on the run now. If the lock file cannot be written, assume that none is."""
     if not store.with_name(f"{store.name}-run{run_id}.lock").exists():
         return False
     lock = RunLock(store, run_id)
@@ -37,7 +37,7 @@ def held(store: Path, run_id: int) -> bool:
         if not lock.acquire():
             return True
     except StoreError:
-        # a read-only copy, or a folder of somebody else: no reason not to look at the results
+        # a read-only copy, or another user's folder: the results can be read all the same
         return False
     lock.release()
     return False

@@ -1,4 +1,4 @@
-"""Reads a store at any time, also while a run writes: runs, errors, results.
+"""Reads runs, errors and results from a store, even while a run writes to it.
 
 Synchronous, because commands that only read need no event loop.
 """
@@ -22,7 +22,7 @@ from runner.store.schema import attempts, items, runs
 from runner.store.totals import Totals
 
 _BATCH = 1_000
-"""Rows that are read at once."""
+"""Rows read from the driver at once."""
 _RESULT = (
     *(items.c[name] for name in ("key", "metadata", "status", "text", "finish_reason", "error_code", "error")),
     *(attempts.c[name] for name in ("served_model", "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")),
@@ -30,30 +30,30 @@ _RESULT = (
     attempts.c.time_to_first_token_s,
     attempts.c.duration_s,
 )
-# input order; the status, which an index holds between the two, saves a million rows their sorting
+# input order; with the status in between, the order is that of an index, so that SQLite need not sort a million rows
 _ORDER = (items.c.position, items.c.status, items.c.id)
 _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class ErrorGroup(Struct, frozen=True, kw_only=True):
-    """The failed items of a run that share a cause."""
+    """The failed rows of a run that share a cause."""
 
     code: str
     count: int
-    # the key and the words of the first of them
+    # key and error message of the first of them
     example_id: str
     example: str
 
 
 class StoreReader:
-    """A context manager over a store that exists; raises UsageError where there is none."""
+    """A context manager over an existing store. Raises UsageError if there is none."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         database.prepare(path, create=False)
         self._engine = sa.create_engine(sa.URL.create("sqlite", database=database.address(path), query={"uri": "true"}))
         database.on_connect(self._engine, synchronous="FULL", write=False)
-        self._held: sa.Connection | None = None
+        self._snapshot: sa.Connection | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -62,13 +62,13 @@ class StoreReader:
         self._engine.dispose()
 
     def runs(self) -> list[Run]:
-        """Give all runs, oldest first."""
+        """Return all runs, oldest first."""
         rows = self._fetch(sa.select(runs).order_by(runs.c.id))
-        counted = self._fetch(sa.select(items.c.run_id, items.c.status, sa.func.count()).group_by(items.c.run_id, items.c.status))
-        counts = {(run_id, status): count for run_id, status, count in counted}
-        # the index says which rows have failed, so that only those are read
-        bad = (items.c.status == "failed", items.c.error_code == BAD_ROW)
-        broken = dict(self._fetch(sa.select(items.c.run_id, sa.func.count()).where(*bad).group_by(items.c.run_id)))
+        by_status = sa.select(items.c.run_id, items.c.status, sa.func.count()).group_by(items.c.run_id, items.c.status)
+        counts = {(run_id, status): count for run_id, status, count in self._fetch(by_status)}
+        # the index tells which rows have failed, so that only those are read
+        broken_rows = (items.c.status == "failed", items.c.error_code == BAD_ROW)
+        broken = dict(self._fetch(sa.select(items.c.run_id, sa.func.count()).where(*broken_rows).group_by(items.c.run_id)))
         return [
             Run(
                 id=row.id,
@@ -82,54 +82,54 @@ class StoreReader:
                 broken=broken.get(row.id, 0),
                 active=active,
                 stop_reason=row.stop_reason,
-                # a killed session leaves its last one behind
+                # a killed session leaves its last pace in the store
                 pace=_pace(row.pace) if active else None,
             )
             for row, active in ((row, held(self.path, row.id)) for row in rows)
         ]
 
     def _input(self, absolute: str, relative: str) -> str:
-        """Find the input also when store and input have moved together."""
+        """Return the path of the input, even if store and input have been moved together."""
         moved = (self.path.parent / relative).resolve()
         return str(moved) if not Path(absolute).exists() and moved.exists() else absolute
 
     def run(self, run_id: int | None = None) -> Run:
-        """Give one run, the newest without a number. Raises UsageError when it does not exist."""
-        found = self.runs()
-        if not found:
+        """Return a run, by default the newest. Raises UsageError if it does not exist."""
+        every = self.runs()
+        if not every:
             raise UsageError(f"there is no run in {self.path}; start one with `runner run FILE`")
         if run_id is None:
-            return found[-1]
-        for run in found:
+            return every[-1]
+        for run in every:
             if run.id == run_id:
                 return run
-        raise UsageError(f"there is no run {run_id} in {self.path}; `runner list` shows them")
+        raise UsageError(f"there is no run {run_id} in {self.path}; `runner list` shows the runs")
 
     def errors(self, run_id: int) -> list[ErrorGroup]:
-        """Give the failed items of a run by cause, the most frequent first."""
+        """Return the failed rows of a run grouped by cause, most frequent first."""
         first = sa.func.min(items.c.position)
-        # a provider's own name for it stands before the colon; the head of a broken row is its line
-        head = sa.func.substr(items.c.error, 1, sa.func.instr(items.c.error, ": "))
-        cause = sa.case((items.c.error_code == BAD_ROW, ""), else_=head)
+        # a message begins with the provider's own error code and a colon; that of a broken row begins with its line
+        prefix = sa.func.substr(items.c.error, 1, sa.func.instr(items.c.error, ": "))
+        cause = sa.case((items.c.error_code == BAD_ROW, ""), else_=prefix)
         statement = (
             sa.select(items.c.error_code, sa.func.count(), items.c.key, items.c.error, first)
             .where(items.c.run_id == run_id, items.c.status == "failed")
             .group_by(items.c.error_code, cause)
             .order_by(sa.func.count().desc())
         )
-        # SQLite gives the other columns of the row that holds the minimum
+        # SQLite takes the other columns from the row that has the minimum
         return [
             ErrorGroup(code=code or "unknown", count=count, example_id=key, example=error or "")
             for code, count, key, error, _ in self._fetch(statement)
         ]
 
-    def books(self, run_id: int) -> Totals:
-        """Add up everything a run sent."""
-        with nullcontext() if self._held is not None else self.snapshot():
+    def totals(self, run_id: int) -> Totals:
+        """Add up everything that a run sent."""
+        with nullcontext() if self._snapshot is not None else self.snapshot():
             return totals.add_up(self._fetch, run_id)
 
     def results(self, run_id: int) -> Iterator[Result]:
-        """Give the settled rows of a run in input order."""
+        """Yield the results of a run in input order."""
         statement = (
             sa.select(*_RESULT)
             .select_from(items.outerjoin(attempts, items.c.attempt_id == attempts.c.id))
@@ -141,7 +141,7 @@ class StoreReader:
             yield Result(fields.pop("id", key), fields, *rest)
 
     def metadata_names(self, run_id: int) -> list[str]:
-        """Give the names of the rows' further fields, in the order in which they first appear."""
+        """Return the names of the rows' other fields, in the order in which they first appear."""
         where = (items.c.run_id == run_id, items.c.metadata.is_not(None))
         statement = sa.select(items.c.metadata).where(*where).order_by(*_ORDER)
         names: dict[str, None] = {}
@@ -153,28 +153,28 @@ class StoreReader:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """See one state of the store from here on, whatever a run writes meanwhile."""
+        """Read one state of the store inside the context, whatever a run writes in the meantime."""
         with self._explained(), self._engine.connect() as connection, connection.begin():
-            self._held = connection
+            self._snapshot = connection
             try:
                 yield
             finally:
-                self._held = None
+                self._snapshot = None
 
     def _connected(self) -> AbstractContextManager[sa.Connection]:
-        return nullcontext(self._held) if self._held is not None else self._engine.connect()
+        return nullcontext(self._snapshot) if self._snapshot is not None else self._engine.connect()
 
     def _fetch(self, statement: sa.Select[Any]) -> list[Any]:
         with self._explained(), self._connected() as connection:
             return list(connection.execute(statement))
 
     def _tuples(self, statement: sa.Select[Any]) -> Iterator[tuple[Any, ...]]:
-        """Stream a result through the driver, in constant memory: as rows of SQLAlchemy a million of them cost twice as much."""
+        """Stream a result through the driver, in constant memory. SQLAlchemy's own rows would take twice as long."""
         query = str(statement.compile(self._engine, compile_kwargs={"literal_binds": True}))
         with self._explained(), self._connected() as connection:
             driver = connection.connection.driver_connection
             assert driver is not None
-            # not closed here: an export that is cut short has closed the connection before
+            # the cursor is not closed here: if an export is cut short, the connection has been closed before
             cursor = driver.execute(query)
             while rows := cursor.fetchmany(_BATCH):
                 yield from rows
@@ -184,11 +184,11 @@ class StoreReader:
         try:
             yield
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            raise database.trouble(self.path, "read", error) from error
+            raise database.store_error(self.path, "read", error) from error
 
 
 def _pace(text: str | None) -> Pace | None:
-    """Decode what a session noted; what cannot be decoded, another version's for one, is not worth an error."""
+    """Decode the pace that a session stored. Return None for what cannot be decoded, such as that of another version."""
     try:
         return msgspec.json.decode(text, type=Pace) if text is not None else None
     except msgspec.MsgspecError:

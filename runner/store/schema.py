@@ -1,19 +1,19 @@
-"""The tables, their naming convention, the views for people, and how a new store gets them; nothing else.
+"""The tables, their naming convention, the views for people, and the function that creates them in a new store.
 
-An older store gets the same by the migrations, and a test holds the two equal.
+The migrations bring an older store to the same schema; a test compares the two.
 ``docs/reference/store.md`` explains the columns.
 """
 
 import sqlalchemy as sa
 
 APPLICATION_ID = 0x50524E52
-"""Written into the file's header, so that another program's database is never taken for ours. "PRNR" in ASCII."""
+"""Written into the file's header, so that another program's database is never taken for a store. "PRNR" in ASCII."""
 
 VERSION = 3
 """SQLite's ``user_version``; every migration raises it by one."""
 
 HEAD = "0003"
-"""The newest migration. A test holds it equal to what Alembic finds."""
+"""The newest migration. A test compares it with the one that Alembic finds."""
 
 _REVISION = """
     CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))
@@ -35,26 +35,27 @@ runs = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     # UTC, seconds since the epoch
     sa.Column("created_at", sa.Float, nullable=False),
-    # NULL until every row of the input had an outcome
+    # NULL until every row of the input has an outcome
     sa.Column("finished_at", sa.Float),
-    # absolute path when it was last run, and the same seen from the store's folder, which survives a move of both
+    # absolute path of the input in the last session
     sa.Column("input", sa.Text, nullable=False),
+    # its path relative to the folder of the store, which stays right if both are moved
     sa.Column("input_relative", sa.Text, nullable=False),
     # the job as JSON, without secrets
     sa.Column("settings", sa.Text, nullable=False),
     # hash of the settings that change an answer
     sa.Column("fingerprint", sa.Text, nullable=False),
-    # hash and rows of the input at the last session
+    # hash and number of rows of the input in the last session
     sa.Column("input_digest", sa.Text),
     sa.Column("rows", sa.Integer),
-    # why the last session ended early, one sentence; NULL when it did not
+    # why the last session ended early, one sentence; NULL if it did not
     sa.Column("stop_reason", sa.Text),
-    # who works on it, for the message to a second process; the lock file is what counts
+    # the process that works on the run, for the message to a second one; only the lock file decides
     sa.Column("host", sa.Text),
     sa.Column("pid", sa.Integer),
-    # what the session is doing, as JSON of model.Pace; NULL between sessions, stale after a kill
+    # what the session is doing, a model.Pace as JSON; NULL between sessions, outdated after a kill
     sa.Column("pace", sa.Text),
-    # rows of the input without an id that are identical to an earlier one, at the last session; NULL: nobody counted
+    # rows without an id that are identical to an earlier one, in the last session; NULL: not counted
     sa.Column("identical", sa.Integer),
 )
 
@@ -64,28 +65,28 @@ items = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id"), nullable=False),
     sa.Column("key", sa.Text, nullable=False),
-    # line of the input, counted from 1
+    # line in the input, counted from 1
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("fingerprint", sa.Integer, nullable=False),
     # all attempts, over all sessions
     sa.Column("attempts", sa.Integer, nullable=False),
-    # the one that decided it; NULL when nothing was sent
+    # the attempt that led to the outcome; NULL if nothing was sent
     sa.Column("attempt_id", sa.Integer),
     sa.Column("finish_reason", sa.Text),
     sa.Column("error_code", sa.Text),
     sa.Column("error", sa.Text),
-    # what was odd about the answer, joined by commas
+    # what is unusual about the answer, joined by commas
     sa.Column("notes", sa.Text),
-    # the row's further fields as a JSON object
+    # the row's other fields as a JSON object
     sa.Column("metadata", sa.Text),
-    # reasoning, refusal and tool calls as a JSON object, apart from the text
+    # reasoning, refusal and tool calls as a JSON object, separate from the text
     sa.Column("extra", sa.Text),
     sa.Column("text", sa.Text),
     sa.CheckConstraint("status IN ('done', 'failed')", name="status"),
     sa.UniqueConstraint("run_id", "key"),
 )
-# input order for exports; the status rides along, so that counting reads no row
+# input order for exports; the status is included, so that counting reads only the index
 sa.Index("ix_items_run_id_position", items.c.run_id, items.c.position, items.c.status)
 
 attempts = sa.Table(
@@ -93,18 +94,18 @@ attempts = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id"), nullable=False),
-    # an attempt may be on the books before its item has a row
+    # not a foreign key: an attempt may be stored before its item has a row
     sa.Column("item_key", sa.Text, nullable=False),
     sa.Column("number", sa.Integer, nullable=False),
     sa.Column("started_at", sa.Float, nullable=False),
     sa.Column("duration_s", sa.Float, nullable=False),
     sa.Column("time_to_first_token_s", sa.Float),
-    # HTTP status, NULL when no answer came
+    # HTTP status, NULL if no answer came
     sa.Column("status", sa.Integer),
-    # 0: it never reached the server and cannot have been billed
+    # 0: the request never reached the server and cannot have been billed
     sa.Column("sent", sa.Boolean, nullable=False),
     sa.Column("bytes_received", sa.Integer, nullable=False),
-    # NULL: unknown, perhaps billed
+    # NULL: usage unknown, perhaps billed
     sa.Column("input_tokens", sa.Integer),
     sa.Column("output_tokens", sa.Integer),
     sa.Column("cached_tokens", sa.Integer),
@@ -115,7 +116,7 @@ attempts = sa.Table(
     sa.Column("error_code", sa.Text),
     sa.Column("error", sa.Text),
 )
-# of the failed ones: how often an open item was tried, and what came behind a failure; an item that is done asks neither
+# failed attempts only: these tell how often an open item was tried, and what followed a failure
 sa.Index("ix_attempts_run_id_item_key", attempts.c.run_id, attempts.c.item_key, sqlite_where=attempts.c.error_code.is_not(None))
 
 VIEWS = {
@@ -151,11 +152,11 @@ VIEWS = {
         FROM attempts GROUP BY run_id, served_model, error_code
     """,
 }
-"""For people and their tools; runner reads none of them."""
+"""Views for people and their tools. runner itself does not read them."""
 
 
 def create(connection: sa.Connection) -> None:
-    """Make all of it in an empty store, in the connection's transaction, as the migrations would: they cost ten times as much."""
+    """Create the whole schema in an empty store, in the connection's transaction. The migrations would take ten times as long."""
     metadata.create_all(connection, checkfirst=False)
     for name, query in VIEWS.items():
         connection.exec_driver_sql(f"CREATE VIEW {name} AS{query}")

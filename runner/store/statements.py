@@ -1,7 +1,7 @@
-"""Entries as rows: the statements that write them, and their values in the order of those statements.
+"""The statements that write entries, and the conversion of entries to rows of values for these statements.
 
-The statements are built and compiled once and handed to the driver: compiled anew for each batch, and with a thread's way to
-and fro for every cursor, they cost more than SQLite's own work.
+The statements are compiled once and passed directly to the driver. Compiling them for each batch, with a switch of threads for
+each cursor, would cost more than the work of SQLite itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ _ITEM = insert(items)
 _UPSERT = _ITEM.on_conflict_do_update(
     index_elements=["run_id", "key"],
     set_={column.name: _ITEM.excluded[column.name] for column in items.columns if column.name not in ("id", "run_id", "key")},
-    # a success is never overwritten, but by the answer to another question under the same key (--accept-changes)
+    # an answer is never overwritten, except by the answer to a changed prompt under the same key (--accept-changes)
     where=sa.or_(
         items.c.status != sa.literal_column("'done'"),
         sa.and_(_ITEM.excluded.status == sa.literal_column("'done'"), items.c.fingerprint != _ITEM.excluded.fingerprint),
@@ -28,9 +28,9 @@ _UPSERT = _ITEM.on_conflict_do_update(
 
 
 def _compiled(statement: sa.Insert, names: Sequence[str]) -> str:
-    given = statement.values({name: sa.bindparam(name) for name in names})
-    compiled = given.compile(dialect=sqlite.dialect(paramstyle="qmark"))
-    # the places are the columns in this order, and nothing else
+    insert_all = statement.values({name: sa.bindparam(name) for name in names})
+    compiled = insert_all.compile(dialect=sqlite.dialect(paramstyle="qmark"))
+    # the placeholders are exactly the columns, in this order
     assert getattr(compiled, "positiontup", None) == list(names)
     return str(compiled)
 
@@ -40,7 +40,7 @@ _ITEM_NAMES = tuple(column.name for column in items.columns if column.name != "i
 
 SAVE_ATTEMPT = _compiled(sa.insert(attempts), _ATTEMPT_NAMES)
 SAVE_ITEM = _compiled(_UPSERT, _ITEM_NAMES)
-# behind a failure that leaves an answer alone: no more than how often the row was sent
+# for a failure of a row that keeps its earlier answer: only the number of attempts changes
 KEEP_ITEM = "UPDATE items SET attempts = ? WHERE run_id = ? AND key = ?"
 LAST_ATTEMPT = "SELECT coalesce(max(id), 0) FROM attempts"
 FORGET_ATTEMPTS = "DELETE FROM attempts WHERE run_id = ? AND id > ?"
@@ -55,9 +55,9 @@ class Rows(NamedTuple):
     kept: list[tuple[Any, ...]]
 
 
-def rows(run_id: int, entries: Sequence[Entry], last: int) -> Rows:
-    """Give the rows of attempts and items; attempts are numbered on from ``last``."""
-    sent, settled, kept = found = Rows([], [], [])
+def batch_rows(run_id: int, entries: Sequence[Entry], last: int) -> Rows:
+    """Return the rows of attempts and items. The attempts are numbered from ``last`` + 1."""
+    sent, settled, kept = batch = Rows([], [], [])
     for entry in entries:
         attempt = entry if isinstance(entry, Attempt) else entry.attempt
         if attempt is not None:
@@ -67,7 +67,7 @@ def rows(run_id: int, entries: Sequence[Entry], last: int) -> Rows:
             kept.append((entry.attempts, run_id, entry.key))
         elif isinstance(entry, Outcome):
             settled.append(_item(run_id, entry, last if attempt is not None else None))
-    return found
+    return batch
 
 
 def _attempt(run_id: int, id_: int, attempt: Attempt) -> tuple[Any, ...]:

@@ -505,6 +505,15 @@ def test_a_full_disk_behind_standard_output_is_told_in_one_sentence(
     assert ended.code == 4, ended
 
 
+def test_a_run_whose_events_cannot_be_written_ends_as_it_would_with_them(folder: Path, server: Simulated) -> None:
+    with Path("/dev/full").open("wb") as full, runner(*at(server, "--json"), cwd=folder, stdout=full.fileno()) as process:
+        ended = process.ended()
+    assert_clean(ended)
+    # Python 3.14 tells of what cannot be flushed at exit, and makes the exit code 120
+    assert (ended.code, ended.err) == (0, "")
+    assert settled(folder) == [f"row-{number}" for number in range(10)]
+
+
 def test_a_server_that_is_not_there_ends_the_run(unreached: Started) -> None:
     """The last test here: the run was begun before the first."""
     ended = unreached.ended()

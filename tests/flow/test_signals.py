@@ -154,7 +154,7 @@ MOMENTS = {
 def test_a_signal_during_the_start_is_quiet(tmp_path: Path, moment: str) -> None:
     store = prepared(tmp_path, 5)
     with simulator(*QUICK) as server:
-        with runner(*command(server), cwd=tmp_path) as process:
+        with runner(*command(server), cwd=tmp_path, fresh=True) as process:
             wait_for(moment, store, process)
             process.signal(signal.SIGINT)
             ended = process.ended()
@@ -185,7 +185,7 @@ def wait_for(moment: str, store: Path, process: Started) -> None:
 def test_a_signal_during_our_own_first_imports_is_quiet(tmp_path: Path) -> None:
     # found before the real one, as ``python -m`` looks into its working folder first
     (tmp_path / "click.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n")
-    with runner("list", cwd=tmp_path) as process:
+    with runner("list", cwd=tmp_path, fresh=True) as process:
         ended = process.ended()
     assert_clean(ended)
     assert ended.code in (130, -signal.SIGINT), ended

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from processes import HANG_S, environment, until
+from processes import HANG_S, Ended, environment, piped, until
 
 import runner
 from runner.store.reader import StoreReader
@@ -20,11 +20,8 @@ ROWS = "".join(json.dumps({"id": f"r{n}", "prompt": f"number {n}"}) + "\n" for n
 JOB = ("--provider", "simulator", "--model", "m", "-q")
 
 
-def command(folder: Path, *arguments: str, given: bytes = b"") -> "subprocess.CompletedProcess[str]":
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", *arguments], cwd=folder, input=given, capture_output=True, timeout=60, check=False
-    )
-    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+def command(folder: Path, *arguments: str, given: bytes = b"") -> Ended:
+    return piped(*arguments, given=given, cwd=folder)
 
 
 def kept(folder: Path) -> list[Path]:
@@ -35,11 +32,11 @@ def kept(folder: Path) -> list[Path]:
 def test_the_same_command_goes_on(tmp_path: Path, packed: bool) -> None:
     given = gzip.compress(ROWS.encode(), mtime=0) if packed else ROWS.encode()
     first = command(tmp_path, "run", "-", *JOB, "--limit", "2", given=given)
-    assert (first.returncode, first.stderr) == (0, "")
+    assert (first.code, first.err) == (0, "")
     (path,) = kept(tmp_path)
     assert path.read_bytes() == given
     assert path.stat().st_mode & 0o777 == 0o600
-    assert command(tmp_path, "run", "-", *JOB, given=given).returncode == 0
+    assert command(tmp_path, "run", "-", *JOB, given=given).code == 0
     assert kept(tmp_path) == [path]
     with StoreReader(tmp_path / "runner.db") as reader:
         (run,) = reader.runs()
@@ -49,14 +46,14 @@ def test_the_same_command_goes_on(tmp_path: Path, packed: bool) -> None:
 
 def test_resume_needs_nothing_piped_in(tmp_path: Path) -> None:
     command(tmp_path, "run", "-", *JOB, "--limit", "2", given=ROWS.encode())
-    assert command(tmp_path, "resume", "-q").returncode == 0
+    assert command(tmp_path, "resume", "-q").code == 0
     assert len(list(runner.results(db=tmp_path / "runner.db"))) == 5
 
 
 def test_other_prompts_are_another_run_and_take_no_place(tmp_path: Path) -> None:
     command(tmp_path, "run", "-", *JOB, "--limit", "2", given=ROWS.encode())
     said = command(tmp_path, "run", "-", *JOB[:-1], given=b'{"prompt":"other"}\n')
-    assert "standard input differs from that of run 1, so this starts a new run and all rows are sent" in said.stdout
+    assert "standard input differs from that of run 1, so this starts a new run and all rows are sent" in said.out
     assert len(kept(tmp_path)) == 2
     with StoreReader(tmp_path / "runner.db") as reader:
         assert [(run.done, run.rows) for run in reader.runs()] == [(2, 5), (1, 1)]
@@ -66,29 +63,29 @@ def test_an_export_does_not_overwrite_what_was_kept(tmp_path: Path) -> None:
     command(tmp_path, "run", "-", *JOB, given=ROWS.encode())
     (path,) = kept(tmp_path)
     refused = command(tmp_path, "export", "-o", path.name)
-    assert refused.returncode == 2
-    assert "belongs to the store" in refused.stderr
+    assert refused.code == 2
+    assert "belongs to the store" in refused.err
     assert path.read_text() == ROWS
 
 
 def test_check_reads_standard_input_and_leaves_nothing(tmp_path: Path) -> None:
     given = (ROWS + "{oops\n").encode()
     checked = command(tmp_path, "check", "-", "--provider", "simulator", "--json", given=given)
-    assert checked.returncode == 1
-    found = json.loads(checked.stdout)
+    assert checked.code == 1
+    found = json.loads(checked.out)
     assert (found["rows"], found["broken_rows"], len(found["broken"])) == (6, 1, 1)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_show_config_reads_nothing(tmp_path: Path) -> None:
     shown = command(tmp_path, "run", "-", "--provider", "simulator", "--show-config", given=ROWS.encode())
-    assert (shown.returncode, list(tmp_path.iterdir())) == (0, [])
+    assert (shown.code, list(tmp_path.iterdir())) == (0, [])
 
 
 def test_refused_in_one_sentence(tmp_path: Path) -> None:
     away = command(tmp_path, "run", "-", *JOB, "--db", "away/runner.db", given=ROWS.encode())
-    assert away.returncode == 2
-    assert away.stderr.startswith("runner: standard input cannot be saved in ")
+    assert away.code == 2
+    assert away.err.startswith("runner: standard input cannot be saved in ")
     closed = subprocess.run(
         ["sh", "-c", 'exec "$0" -m runner run - --provider simulator <&-', sys.executable],
         cwd=tmp_path,
@@ -104,18 +101,18 @@ def test_refused_in_one_sentence(tmp_path: Path) -> None:
 def test_gzip_that_is_cut_off_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl.gz").write_bytes(gzip.compress(ROWS.encode() * 2000)[:-200])
     refused = command(tmp_path, "run", "p.jsonl.gz", *JOB)
-    assert refused.returncode == 2
-    assert "cut off or damaged" in refused.stderr
+    assert refused.code == 2
+    assert "cut off or damaged" in refused.err
     assert not (tmp_path / "runner.db").exists()
 
 
 def test_a_packed_file_has_the_job_file_of_the_bare_one_and_its_format(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl.gz").write_bytes(gzip.compress(ROWS.encode()))
     (tmp_path / "p.toml").write_text('input = "p.jsonl.gz"\nprovider = "simulator"\nmodel = "m"\n')
-    assert command(tmp_path, "run", "p.jsonl.gz", "-q").returncode == 0
+    assert command(tmp_path, "run", "p.jsonl.gz", "-q").code == 0
     (tmp_path / "table.csv.gz").write_bytes(gzip.compress(b"id,prompt\n"))
     refused = command(tmp_path, "run", "table.csv.gz", *JOB)
-    assert (refused.returncode, ".csv files cannot be read (known: " in refused.stderr) == (2, True)
+    assert (refused.code, ".csv files cannot be read (known: " in refused.err) == (2, True)
 
 
 def test_what_is_refused_leaves_nothing_and_is_called_standard_input(tmp_path: Path) -> None:
@@ -134,32 +131,32 @@ def test_what_is_refused_leaves_nothing_and_is_called_standard_input(tmp_path: P
     ]
     for options, given, why in refusals:
         refused = command(tmp_path, "run", "-", *options, given=given)
-        assert (refused.returncode, refused.stdout) == (2, "")
-        assert why in refused.stderr
-        assert ("-stdin-" in refused.stderr, refused.stderr.count("\n")) == (False, 1)
+        assert (refused.code, refused.out) == (2, "")
+        assert why in refused.err
+        assert ("-stdin-" in refused.err, refused.err.count("\n")) == (False, 1)
         assert list(tmp_path.iterdir()) == []
     checked = command(tmp_path, "check", "-", *JOB[:-1], given=packed)
-    assert (checked.returncode, "standard input is cut off or damaged" in checked.stderr) == (2, True)
+    assert (checked.code, "standard input is cut off or damaged" in checked.err) == (2, True)
 
 
 def test_what_a_run_goes_on_with_stays_when_the_same_is_refused(tmp_path: Path) -> None:
-    assert command(tmp_path, "run", "-", *JOB, "--limit", "2", given=ROWS.encode()).returncode == 0
+    assert command(tmp_path, "run", "-", *JOB, "--limit", "2", given=ROWS.encode()).code == 0
     before = kept(tmp_path)
     refused = command(tmp_path, "run", "-", "--model", "m", "--base-url", "https://api.openai.com/v1", given=ROWS.encode())
-    assert refused.returncode == 2
+    assert refused.code == 2
     assert kept(tmp_path) == before
     # nor does a refusal of other prompts leave anything, or take anything away
-    assert command(tmp_path, "run", "-", *JOB, given=(ROWS + ROWS).encode()).returncode == 2
+    assert command(tmp_path, "run", "-", *JOB, given=(ROWS + ROWS).encode()).code == 2
     assert kept(tmp_path) == before
-    assert command(tmp_path, "run", "-", *JOB, given=ROWS.encode()).returncode == 0
+    assert command(tmp_path, "run", "-", *JOB, given=ROWS.encode()).code == 0
     again = command(tmp_path, "run", "-", *JOB[:-1], given=ROWS.encode())
-    assert "run 1 is finished and standard input has not changed" in again.stdout
+    assert "run 1 is finished and standard input has not changed" in again.out
 
 
 def test_a_file_that_is_no_store_leaves_nothing_of_standard_input(tmp_path: Path) -> None:
     (tmp_path / "runner.db").write_text("no store\n" * 10)
     refused = command(tmp_path, "run", "-", *JOB, given=ROWS.encode())
-    assert (refused.returncode, "is not a store" in refused.stderr) == (4, True)
+    assert (refused.code, "is not a runner store" in refused.err) == (4, True)
     assert kept(tmp_path) == []
 
 
@@ -202,7 +199,7 @@ def test_what_a_kill_left_is_cleared_away_and_what_still_comes_is_not(tmp_path: 
     with waiting(tmp_path) as other:
         (coming,) = kept(tmp_path)
         assert coming != left
-        assert command(tmp_path, "run", "-", *JOB, given=b'{"prompt":"other"}\n').returncode == 0
+        assert command(tmp_path, "run", "-", *JOB, given=b'{"prompt":"other"}\n').code == 0
         assert coming in kept(tmp_path)
         assert other.communicate(ROWS.encode(), timeout=HANG_S) == (b"", b"")
         assert other.returncode == 0
@@ -245,11 +242,11 @@ def test_a_pipe_that_is_refused_is_called_by_its_name(tmp_path: Path) -> None:
 
 def test_a_file_called_dash_is_a_file_where_its_path_says_so(tmp_path: Path) -> None:
     (tmp_path / "-").write_text('{"prompt":"a"}\n{"prompt":"b"}\n')
-    assert command(tmp_path, "run", "./-", *JOB, given=ROWS.encode()).returncode == 0
+    assert command(tmp_path, "run", "./-", *JOB, given=ROWS.encode()).code == 0
     assert kept(tmp_path) == []
     (tmp_path / "job.toml").write_text('input = "./-"\n')
     checked = command(tmp_path, "check", "job.toml", "--provider", "simulator", "--json", given=ROWS.encode())
-    assert json.loads(checked.stdout)["rows"] == 2
+    assert json.loads(checked.out)["rows"] == 2
     with StoreReader(tmp_path / "runner.db") as reader:
         assert [(run.rows, run.input) for run in reader.runs()] == [(2, str(tmp_path / "-"))]
     assert runner.check(tmp_path / "-", provider="simulator").rows == 2
@@ -258,9 +255,9 @@ def test_a_file_called_dash_is_a_file_where_its_path_says_so(tmp_path: Path) -> 
 def test_a_job_file_may_name_standard_input(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text('input = "-"\nprovider = "simulator"\n')
     checked = command(tmp_path, "check", "job.toml", "--json", given=ROWS.encode())
-    assert json.loads(checked.stdout)["rows"] == 5
+    assert json.loads(checked.out)["rows"] == 5
     for _ in range(2):
-        assert command(tmp_path, "run", "job.toml", "-q", given=ROWS.encode()).returncode == 0
+        assert command(tmp_path, "run", "job.toml", "-q", given=ROWS.encode()).code == 0
     (path,) = kept(tmp_path)
     with StoreReader(tmp_path / "runner.db") as reader:
         assert [(run.done, run.input) for run in reader.runs()] == [(5, str(path))]

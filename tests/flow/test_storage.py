@@ -196,11 +196,11 @@ def another_program(store: Path) -> None:
 
 REFUSED: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "newer": (newer, ("newer runner", "schema 99", "update runner")),
-    "text": (lambda store: store.write_text("key,answer\n" * 500), ("not a store", "no SQLite file")),
+    "text": (lambda store: store.write_text("key,answer\n" * 500), ("not a runner store", "not a SQLite file")),
     "another program's": (another_program, ("another program's database",)),
     "header only": (lambda store: store.write_bytes(b"SQLite format 3\0" + b"\xff" * 5000), ("damaged", ".recover")),
     "cut off": (lambda store: os.truncate(store, 9000), ("damaged", ".recover")),
-    "first page": (page(1), ("not a store",)),
+    "first page": (page(1), ("not a runner store",)),
     "the runs": (root_page("runs"), ("damaged", "malformed", ".recover")),
 }
 
@@ -307,7 +307,7 @@ def test_x6_a_disk_that_never_answers_ends_the_run_with_one_sentence(folder: Pat
         [sys.executable, "-c", HANGS, *at(server)], cwd=folder, env=environment(), capture_output=True, text=True, timeout=60
     )
     assert ended.returncode == 4, ended
-    assert "does not answer: no transaction within 1 s" in ended.stderr
+    assert "does not respond: no transaction ended within 1 s" in ended.stderr
     assert "Traceback" not in ended.stderr
     # and when it is back the same command goes on
     assert run(*at(server), cwd=folder).code == 0

@@ -35,7 +35,7 @@ def made(path: Path) -> None:
 def migrated(path: Path) -> None:
     """Step by step from nothing, by Alembic alone."""
     path.touch(0o600)
-    database._into_wal(path)
+    database._switch_to_wal(path)
     for revision in reversed([one.revision for one in scripts().walk_revisions()]):
         migrate(path, revision)
 
@@ -165,7 +165,7 @@ def test_what_an_old_store_held_is_found_again(old: Path) -> None:
         a, b = reader.results(1)
         assert (a.id, a.metadata, a.text, a.output_tokens, a.attempts) == ("a", {"n": 1}, "yes", 5, 2)
         assert (b.id, b.error_code, b.attempts) == ("b", "cut", 1)
-        books = reader.books(1)
+        books = reader.totals(1)
     assert (books.attempts, books.retries, books.deciding) == (3, {"cut": 1}, {"cut": 1})
     assert (books.unsent, books.perhaps_billed) == (1, 1)
 
@@ -252,7 +252,7 @@ def test_a_store_that_another_process_has_made_meanwhile_is_left_alone(tmp_path:
     path = tmp_path / "runner.db"
     made(path)
     before = everything(path)
-    database._make(path)
+    database._fill(path)
     assert everything(path) == before
 
 

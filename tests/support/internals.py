@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 
 import anyio
+import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ class Internals:
         """Fail with a sentence that says what has changed and where to look, whatever goes wrong inside."""
         try:
             yield
-        except Exception as error:
+        except (Exception, pytest.fail.Exception) as error:
             raise AssertionError(self._sentence(what, error)) from error
 
     @contextmanager
@@ -59,7 +60,7 @@ class Internals:
         assert isinstance(checked, str)
         return checked
 
-    def _sentence(self, what: str, error: Exception) -> str:
+    def _sentence(self, what: str, error: BaseException) -> str:
         installed = metadata.version(self.library)
         return (
             f"{self.library} {installed} is not what {self.module.__name__} was last checked with ({self._checked}): {what}. "

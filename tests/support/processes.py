@@ -14,9 +14,11 @@ import termios
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+
+import forks
 
 HANG_S = 120.0
 """What takes longer than this hangs; no test asserts anything shorter on a real clock."""
@@ -43,21 +45,23 @@ class Started:
         *,
         cwd: Path,
         env: Mapping[str, str],
+        stdin: int | None = None,
         stdout: int | None = None,
         terminal: int | None = None,
+        fresh: bool = False,
     ) -> None:
-        """Start it in a session of its own. terminal: the slave end of a pty, which becomes its controlling terminal."""
+        """Start it in a session of its own. terminal: the slave end of a pty, which becomes its controlling terminal.
+
+        fresh: with an interpreter of its own, also where the command is ``runner`` and could be a fork.
+        """
         self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(
-            list(command),
-            cwd=cwd,
-            env=dict(env),
-            stdin=subprocess.DEVNULL if terminal is None else terminal,
-            stdout=terminal if terminal is not None else self._out if stdout is None else stdout,
-            stderr=self._err if terminal is None else terminal,
-            start_new_session=True,
-            preexec_fn=None if terminal is None else _take_terminal,
-        )
+        out = self._out.fileno() if stdout is None else stdout
+        with Path(os.devnull).open("rb") as nothing:
+            given = nothing.fileno() if stdin is None else stdin
+            streams = (given, out, self._err.fileno()) if terminal is None else (terminal,) * 3
+            self._process = (_fork if not fresh and forks.fits(command, env) else _spawn)(
+                command, cwd, env, streams, terminal is not None
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -110,6 +114,26 @@ class Started:
         assert self.alive, f"ended while waiting for {what}\n{self.ended()}"
 
 
+def _fork(command: Sequence[str], cwd: Path, env: Mapping[str, str], streams: tuple[int, int, int], terminal: bool) -> forks.Fork:
+    return forks.Fork(command[len(forks.RUNNER) :], cwd=cwd, env=env, streams=streams, terminal=terminal)
+
+
+def _spawn(
+    command: Sequence[str], cwd: Path, env: Mapping[str, str], streams: tuple[int, int, int], terminal: bool
+) -> "subprocess.Popen[bytes]":
+    stdin, stdout, stderr = streams
+    return subprocess.Popen(
+        list(command),
+        cwd=cwd,
+        env=dict(env),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+        preexec_fn=_take_terminal if terminal else None,
+    )
+
+
 def _take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
@@ -129,11 +153,17 @@ def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def runner(
-    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, stdout: int | None = None, terminal: int | None = None
+    *arguments: str,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    terminal: int | None = None,
+    fresh: bool = False,
 ) -> Started:
     """Start ``runner`` with these arguments."""
-    command = [sys.executable, "-m", "runner", *arguments]
-    return Started(command, cwd=cwd, env=environment(env), stdout=stdout, terminal=terminal)
+    command = [*forks.RUNNER, *arguments]
+    return Started(command, cwd=cwd, env=environment(env), stdin=stdin, stdout=stdout, terminal=terminal, fresh=fresh)
 
 
 def installed(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Started:
@@ -147,6 +177,22 @@ def run(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> End
         ended = process.ended()
     assert_clean(ended)
     return ended
+
+
+def piped(*arguments: str, given: bytes, cwd: Path) -> Ended:
+    """Run ``runner`` to its end with this in a pipe that is its standard input."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb", buffering=0) as pipe:
+        try:
+            process = runner(*arguments, cwd=cwd, stdin=reading)
+        finally:
+            os.close(reading)
+        with process:
+            # a process that refuses what it is given does not read all of it
+            with suppress(BrokenPipeError):
+                pipe.write(given)
+            pipe.close()
+            return process.ended()
 
 
 def assert_clean(ended: Ended) -> None:

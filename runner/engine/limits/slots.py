@@ -83,8 +83,7 @@ class Slots:
         self._raised_from = 0
         # cuts against refusals that may have another cause, and the limit before them
         self._cuts, self._uncut = 0, self.limit
-        self._noisy_until = float("-inf")
-        self._overload_at = float("-inf")
+        self._noisy_until = self._overload_at = float("-inf")
         # running mean of refused requests among all
         self._refused_share = 0.0
         # answers at the level of the limit since it rose

@@ -199,7 +199,7 @@ async def test_a_request_has_the_headers_of_an_empty_post() -> None:
         found = [(name.lower(), value) for name, value in request.headers.items()]
         assert found[:5] == [("host", "127.0.0.1:81"), ("accept", "a"), ("accept-encoding", "b"), ("user-agent", "c"), ("x", "d")]
         assert found[5:] == [("content-length", "0"), ("content-type", "application/octet-stream")]
-        assert "Content-Length" in request.headers.keys()  # noqa: SIM118 - the spelling is what counts, not the key
+        assert "Content-Length" in list(request.headers), "Endpoint looks for this spelling, in which any other is a key as well"
         assert not request.is_ssl()
         assert request_to("https://127.0.0.1/v1").is_ssl()
         error = aiohttp.ClientResponseError(request.request_info, (), status=1, message="m", headers=None)
@@ -319,6 +319,16 @@ async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
         async with connected(Reply((head("200 OK") + b"abc", FIN))) as found:
             _, body = await found.ask()
             assert await all_of(body) == b"abc"
+            assert found.protocol.should_close
+
+
+@pytest.mark.anyio
+async def test_a_server_that_closes_behind_its_answer() -> None:
+    with AIOHTTP.uses_within("HttpConnection.leave does not keep a connection that the server will close: should_close"):
+        async with connected(whole("200 OK", b"x", connection="close")) as found:
+            _, body = await found.ask()
+            assert await all_of(body) == b"x"
+            assert body.is_eof()
             assert found.protocol.should_close
 
 
@@ -444,9 +454,11 @@ async def test_draining_waits_until_the_server_reads() -> None:
             found.protocol.transport.write(bytes(LARGE))
             draining = asyncio.ensure_future(found.protocol.drain())
             await asyncio.sleep(0.05)
-            assert not draining.done(), "it does not wait"
+            waited = not draining.done()
             taken.set()
             await draining
             await until(lambda: not found.protocol.is_connected())
+            # not earlier, or the loop would not end before all is sent
+            assert waited, "it does not wait"
             with pytest.raises(aiohttp.ClientConnectionResetError):
                 await found.protocol.drain()

@@ -168,8 +168,8 @@ def test_an_empty_file_is_no_store_for_a_reader(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"just some words\n", "not a store of runner"),
-        (b"\0", "not a store of runner"),
+        (b"just some words\n", "not a runner store"),
+        (b"\0", "not a runner store"),
         (b"SQLite format 3\0" + b"\xff" * 5000, "cannot be used"),
         (b"SQLite format 3\0", "cannot be used"),
     ],
@@ -212,7 +212,7 @@ def test_a_run_refuses_such_files_with_the_same_words(tmp_path: Path) -> None:
     text.write_text("words")
     with sqlite(other) as connection:
         connection.execute("CREATE TABLE t (id)")
-    for path, why in ((other, "another program's database"), (text, "not a store of runner")):
+    for path, why in ((other, "another program's database"), (text, "not a runner store")):
         with pytest.raises(StoreError, match=why):
             runner.run(prompts, db=path, provider="simulator")
     with pytest.raises(UsageError, match="is a folder"):
@@ -383,8 +383,8 @@ async def test_a_success_is_never_overwritten(path: Path) -> None:
             ("a", "done", "yes", None),
             ("b", "done", "second", None),
         ]
-        # what was sent stays on the books
-        assert reader.books(1).attempts == 6
+        # what was sent stays on the totals
+        assert reader.totals(1).attempts == 6
 
 
 async def test_the_answer_to_another_question_is_overwritten(path: Path) -> None:
@@ -394,7 +394,7 @@ async def test_the_answer_to_another_question_is_overwritten(path: Path) -> None
         await store.save([done("a", 2, text="new", number=2)])
     with StoreReader(path) as reader:
         assert [(one.id, one.text, one.attempts) for one in reader.results(1)] == [("a", "new", 2)]
-        assert reader.books(1).attempts == 2
+        assert reader.totals(1).attempts == 2
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["told", "not told"])
@@ -407,11 +407,11 @@ async def test_a_failure_overwrites_no_answer_also_to_another_question(path: Pat
         assert await store.counts() == RunCounts(done=1, failed=0, broken=0, attempted=True)
     assert (found.status, found.fingerprint, found.attempts) == ("done", -(2**63) + 1, 3 if kept else 1)
     with StoreReader(path) as reader:
-        (one,), books = reader.results(1), reader.books(1)
+        (one,), totals = reader.results(1), reader.totals(1)
     assert (one.status, one.text, one.output_tokens, one.error) == ("done", "yes", 5, None)
     # the last failure neither decided the row nor was it retried
-    assert (books.attempts, books.retries, books.deciding) == (3, {"cut": 1}, {})
-    assert books.failed_attempts == {"cut": 1, "server_error": 1}
+    assert (totals.attempts, totals.retries, totals.deciding) == (3, {"cut": 1}, {})
+    assert totals.failed_attempts == {"cut": 1, "server_error": 1}
 
 
 async def test_a_kept_answer_survives_a_commit_in_doubt(path: Path) -> None:
@@ -423,7 +423,7 @@ async def test_a_kept_answer_survives_a_commit_in_doubt(path: Path) -> None:
         await store.save(batch)
     with StoreReader(path) as reader:
         assert [(one.text, one.attempts) for one in reader.results(1)] == [("yes", 2)]
-        assert reader.books(1).attempts == 2
+        assert reader.totals(1).attempts == 2
 
 
 async def test_a_failure_is_overwritten_by_a_success_and_by_a_later_failure(path: Path) -> None:
@@ -597,7 +597,7 @@ async def test_a_failed_save_leaves_nothing_and_the_next_one_works(path: Path, s
         await store.save(BATCH)
         await store.save([done("after", 10)])
     with StoreReader(path) as reader:
-        assert reader.books(1).attempts == 4 + saved_before
+        assert reader.totals(1).attempts == 4 + saved_before
         assert [one.id for one in reader.results(1)] == ["a", "b", *["before"] * saved_before, "after"]
         assert all(one.duration_s == 2.0 for one in reader.results(1))
 
@@ -629,7 +629,7 @@ async def test_a_batch_whose_commit_was_in_doubt_is_on_the_books_once(path: Path
             await fill(path, done("a"), run=2)
         await store.save(BATCH)
     with StoreReader(path) as reader:
-        assert reader.books(1).attempts == 4
+        assert reader.totals(1).attempts == 4
         found = {one.id: one for one in reader.results(1)}
     assert (found["b"].status, found["b"].duration_s) == ("failed", 2.0)
     # the success was not overwritten, and still knows what it cost
@@ -660,7 +660,7 @@ async def test_a_save_that_was_given_up_comes_to_nothing_when_the_disk_is_back(
             patch.setattr(RunStore, "_write", stalled)
             if slow == "to begin":
                 other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(StoreError, match="does not answer"):
+            with pytest.raises(StoreError, match="does not respond"):
                 await store.save(BATCH)
             if slow == "to begin":
                 other.execute("ROLLBACK")
@@ -733,7 +733,7 @@ PACE = Pace(
         ),
         LaneState(model="ü \x1b[31m\u2028", slots=8, ceiling=8, in_flight=0),
     ),
-    retrying="3 items on attempt 4 of 5",
+    retrying="3 rows on attempt 4 of 5",
 )
 
 
@@ -884,7 +884,7 @@ def test_a_store_that_another_program_never_lets_go_is_refused(tmp_path: Path, m
     path.touch()
     with sqlite(path) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreError, match=r"locked \(another program holds it"):
+        with pytest.raises(StoreError, match=r"locked \(another program has locked it"):
             database.prepare(path, create=True)
         other.execute("ROLLBACK")
 
@@ -916,7 +916,7 @@ def another_process(path: Path, run_id: int = 1) -> Iterator["subprocess.Popen[s
 
 async def test_a_second_process_is_refused_and_told_whom_to_wait_for(path: Path) -> None:
     with another_process(path) as process:
-        with pytest.raises(RunLockedError, match=f"being worked on by process {process.pid} on ") as caught:
+        with pytest.raises(RunLockedError, match=f"in use by process {process.pid} on ") as caught:
             RunStore.own(path, 1)
         assert caught.value.exit_code == 4
         assert held(path, 1)
@@ -1035,17 +1035,17 @@ async def test_books_add_up_what_was_sent(path: Path) -> None:
         broken("c", 3),
     )
     with StoreReader(path) as reader:
-        books = reader.books(1)
-    assert books.attempts == 6
-    assert dict(books.failed_attempts) == {"cut": 3, "rate_limited": 1}
-    assert list(books.failed_attempts) == ["cut", "rate_limited"]
-    assert (books.retries, books.deciding) == ({"cut": 3, "rate_limited": 1}, {})
-    assert (books.unsent, books.refused, books.perhaps_billed) == (1, 1, 1)
-    assert (books.input_tokens, books.output_tokens, books.cached_tokens, books.reasoning_tokens) == (16, 30, 1, 2)
-    assert (books.wasted_input_tokens, books.wasted_output_tokens, books.wasted_bytes) == (10, 20, 37)
-    assert (books.duration.p50, books.duration.p95) == (2.0, 2.0)
-    assert books.time_to_first_token.p50 is None
-    assert books.finish_reasons == {"stop": 2}
+        totals = reader.totals(1)
+    assert totals.attempts == 6
+    assert dict(totals.failed_attempts) == {"cut": 3, "rate_limited": 1}
+    assert list(totals.failed_attempts) == ["cut", "rate_limited"]
+    assert (totals.retries, totals.deciding) == ({"cut": 3, "rate_limited": 1}, {})
+    assert (totals.unsent, totals.refused, totals.perhaps_billed) == (1, 1, 1)
+    assert (totals.input_tokens, totals.output_tokens, totals.cached_tokens, totals.reasoning_tokens) == (16, 30, 1, 2)
+    assert (totals.wasted_input_tokens, totals.wasted_output_tokens, totals.wasted_bytes) == (10, 20, 37)
+    assert (totals.duration.p50, totals.duration.p95) == (2.0, 2.0)
+    assert totals.time_to_first_token.p50 is None
+    assert totals.finish_reasons == {"stop": 2}
 
 
 async def test_books_tell_retries_from_what_decided_a_row_and_from_what_is_open(path: Path) -> None:
@@ -1064,25 +1064,25 @@ async def test_books_tell_retries_from_what_decided_a_row_and_from_what_is_open(
         done("e", 5),
     )
     with StoreReader(path) as reader:
-        books = reader.books(1)
-    assert books.failed_attempts == {"cut": 3, "overloaded": 2, "server_error": 1, "context_length": 1}
-    assert books.retries == {"overloaded": 2, "cut": 1}
-    assert books.deciding == {"context_length": 1, "server_error": 1}
+        totals = reader.totals(1)
+    assert totals.failed_attempts == {"cut": 3, "overloaded": 2, "server_error": 1, "context_length": 1}
+    assert totals.retries == {"overloaded": 2, "cut": 1}
+    assert totals.deciding == {"context_length": 1, "server_error": 1}
     # every attempt that was not the first of its item
-    assert rows(path, "SELECT count(*) FROM attempts WHERE number > 1") == [(sum(books.retries.values()),)]
+    assert rows(path, "SELECT count(*) FROM attempts WHERE number > 1") == [(sum(totals.retries.values()),)]
 
 
 async def test_a_failed_row_that_is_sent_again_turns_its_last_attempt_into_a_retry(path: Path) -> None:
     await fill(path, failed("a", 1, number=1), failed("b", 2, number=1))
     await fill(path, an_attempt("a", 2, error="cut"))
     with StoreReader(path) as reader:
-        books = reader.books(1)
+        totals = reader.totals(1)
     # the row of a is failed as long as it has no other outcome, and its newest attempt is the last word on it
-    assert (books.retries, books.deciding) == ({"server_error": 1}, {"cut": 1, "server_error": 1})
+    assert (totals.retries, totals.deciding) == ({"server_error": 1}, {"cut": 1, "server_error": 1})
     await fill(path, done("a", number=3))
     with StoreReader(path) as reader:
-        books = reader.books(1)
-    assert (books.retries, books.deciding) == ({"cut": 1, "server_error": 1}, {"server_error": 1})
+        totals = reader.totals(1)
+    assert (totals.retries, totals.deciding) == ({"cut": 1, "server_error": 1}, {"server_error": 1})
 
 
 @pytest.mark.parametrize(
@@ -1103,8 +1103,8 @@ async def test_a_failed_attempt_is_of_one_kind(
 ) -> None:
     await fill(path, an_attempt("a", 1, error="cut", status=status, sent=sent, usage=usage))
     with StoreReader(path) as reader:
-        books = reader.books(1)
-    kinds = {"unsent": books.unsent, "refused": books.refused, "perhaps_billed": books.perhaps_billed}
+        totals = reader.totals(1)
+    kinds = {"unsent": totals.unsent, "refused": totals.refused, "perhaps_billed": totals.perhaps_billed}
     assert kinds == {**dict.fromkeys(kinds, 0), **({kind: 1} if kind else {})}
 
 
@@ -1118,7 +1118,7 @@ async def test_the_books_of_a_run_hold_nothing_of_another(path: Path) -> None:
         await two.save([done("a", number=4)])
         await one.save([failed("a", number=4, code="cut")])
     with StoreReader(path) as reader:
-        first, second = reader.books(1), reader.books(2)
+        first, second = reader.totals(1), reader.totals(2)
     assert (first.attempts, first.failed_attempts, first.retries, first.deciding) == (4, {"cut": 4}, {"cut": 3}, {"cut": 1})
     assert (second.attempts, second.failed_attempts, second.deciding) == (4, {"overloaded": 3}, {})
     assert (first.duration.p50, second.duration.p50) == (None, 2.0)
@@ -1136,9 +1136,9 @@ async def test_quantiles_are_those_of_the_answers(path: Path) -> None:
         an_attempt("x", error="cut", duration_s=1000.0, time_to_first_token_s=500.0),
     )
     with StoreReader(path) as reader:
-        books = reader.books(1)
-    assert (books.duration.p50, books.duration.p95) == (11.0, 20.0)
-    assert (books.time_to_first_token.p50, books.time_to_first_token.p95) == (1.1, 2.0)
+        totals = reader.totals(1)
+    assert (totals.duration.p50, totals.duration.p95) == (11.0, 20.0)
+    assert (totals.time_to_first_token.p50, totals.time_to_first_token.p95) == (1.1, 2.0)
 
 
 async def test_the_books_read_the_attempts_in_their_order_and_look_the_retries_up(path: Path) -> None:
@@ -1178,8 +1178,8 @@ async def test_an_export_asks_for_no_sorting_of_all_its_rows(path: Path) -> None
     await fill(path, done("a", 1))
     with StoreReader(path) as reader, reader.snapshot():
         seen: list[str] = []
-        assert reader._held is not None
-        driver = reader._held.connection.driver_connection
+        assert reader._snapshot is not None
+        driver = reader._snapshot.connection.driver_connection
         assert driver is not None
         driver.set_trace_callback(seen.append)
         list(reader.results(1))
@@ -1201,12 +1201,12 @@ async def test_a_lookup_that_fails_is_a_store_error_and_the_next_one_works(path:
 
 def test_the_books_of_nothing_are_unknown_and_not_zero(path: Path) -> None:
     with StoreReader(path) as reader:
-        books = reader.books(1)
-    assert (books.attempts, books.perhaps_billed) == (0, 0)
-    assert books.input_tokens is books.output_tokens is books.cached_tokens is books.wasted_input_tokens is None
-    assert books.duration.p50 is None
-    assert books.failed_attempts == books.retries == books.deciding == {}
-    assert (books.unsent, books.refused, books.wasted_bytes) == (0, 0, 0)
+        totals = reader.totals(1)
+    assert (totals.attempts, totals.perhaps_billed) == (0, 0)
+    assert totals.input_tokens is totals.output_tokens is totals.cached_tokens is totals.wasted_input_tokens is None
+    assert totals.duration.p50 is None
+    assert totals.failed_attempts == totals.retries == totals.deciding == {}
+    assert (totals.unsent, totals.refused, totals.wasted_bytes) == (0, 0, 0)
 
 
 async def test_results_come_in_input_order(path: Path) -> None:
@@ -1254,7 +1254,7 @@ async def test_reading_goes_on_while_a_writer_is_in_a_transaction(path: Path) ->
         writer.execute("DELETE FROM items WHERE key = 'a'")
         assert [one.id for one in reader.results(1)] == ["a", "b"]
         assert reader.run().done == 1
-        assert reader.books(1).attempts == 2
+        assert reader.totals(1).attempts == 2
         assert len(reader.errors(1)) == 1
         writer.execute("COMMIT")
         assert [one.id for one in reader.results(1)] == ["b"]

@@ -1,0 +1,230 @@
+"""``python -m runner`` as a fork of an interpreter that has loaded other people's libraries.
+
+An interpreter takes half a second to load them, and the flow tests start ``runner`` hundreds of times. Each fork is a process
+with its own folder, environment, streams and session. It imports every module of ``runner`` itself, and ends as any interpreter
+does. Tests of the start, of other environments of Python and of the installed command start an interpreter of their own, and so
+does every test where RUNNER_TEST_FRESH is set.
+"""
+
+import atexit
+import fcntl
+import functools
+import gc
+import importlib
+import io
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+LIBRARIES = (
+    "aiohttp.web",
+    "aiolimiter",
+    "aiosqlite",
+    "alembic.command",
+    "alembic.config",
+    "anyio._backends._asyncio",
+    "click",
+    "encodings.idna",
+    "filelock",
+    "httpx",
+    "msgspec",
+    "sqlalchemy.dialects.sqlite.aiosqlite",
+    "sqlalchemy.ext.asyncio",
+    "tqdm",
+    "uvloop",
+)
+RUNNER = (sys.executable, "-m", "runner")
+_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_")
+"""Beginnings of the variables that a process reads when it starts, before any code of ours runs."""
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | {"PYTHONUNBUFFERED": "1"}
+"""Of the interpreter that is forked."""
+_FRAME = 4
+"""Bytes of a length, a process id or an exit code on the socket."""
+
+
+class Fork:
+    """A process, with what is used here of ``subprocess.Popen``."""
+
+    def __init__(
+        self, arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str], streams: tuple[int, int, int], terminal: bool
+    ) -> None:
+        """Start ``runner`` with these arguments. streams: what becomes its descriptors 0, 1 and 2."""
+        self.returncode: int | None = None
+        self._channel, theirs = socket.socketpair()
+        order = {"arguments": [*arguments], "cwd": str(cwd), "env": dict(env), "terminal": terminal}
+        with theirs:
+            socket.send_fds(_server(), [b"."], [theirs.fileno(), *streams])
+        _send(self._channel, order)
+        self.pid = _number(self._channel)
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while the process works; a negative code is the signal that killed it."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Wait for the end."""
+        if self.returncode is None:
+            if not select.select([self._channel], [], [], timeout_s)[0]:
+                raise subprocess.TimeoutExpired("runner", timeout_s or 0.0)
+            self.returncode = _number(self._channel)
+            self._channel.close()
+        return self.returncode
+
+    def send_signal(self, kind: int) -> None:
+        """Send a signal, unless the process has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, kind)
+
+    def kill(self) -> None:
+        """Kill the process."""
+        self.send_signal(signal.SIGKILL)
+
+
+def fits(command: Sequence[str], env: Mapping[str, str]) -> bool:
+    """Return True if a command is ``runner`` in an environment that is ours in all that a start depends on."""
+    if tuple(command[: len(RUNNER)]) != RUNNER or "RUNNER_TEST_FRESH" in os.environ:
+        return False
+    return _at_start(env) == _at_start(_ENVIRONMENT)
+
+
+def _at_start(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if name.startswith(_AT_START)}
+
+
+@functools.cache
+def _server() -> socket.socket:
+    """Start the interpreter that is forked, once in a process."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, __file__, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env=_ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            # Ctrl-C is for pytest; the server ends when our end of the socket is closed
+            start_new_session=True,
+        )
+
+    def end() -> None:
+        ours.close()
+        process.wait()
+
+    atexit.register(end)
+    return ours
+
+
+def _send(channel: socket.socket, message: Any) -> None:
+    data = json.dumps(message).encode()
+    channel.sendall(len(data).to_bytes(_FRAME, "big") + data)
+
+
+def _exactly(channel: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = channel.recv(size - len(data))
+        assert more, "a process that forks for the tests is gone"
+        data += more
+    return data
+
+
+def _number(channel: socket.socket) -> int:
+    return int.from_bytes(_exactly(channel, _FRAME), "big", signed=True)
+
+
+# -- in the interpreter that is forked
+
+
+def serve(requests: socket.socket) -> None:
+    """Load the libraries, and fork for every request until the other end is closed."""
+    for name in LIBRARIES:
+        # uvloop is not made for every system
+        with suppress(ImportError):
+            importlib.import_module(name)
+    # what is loaded by now stays: no fork need look through it
+    gc.collect()
+    gc.freeze()
+    # nobody waits for the processes that watch over the forks
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        word, descriptors, *_ = socket.recv_fds(requests, 1, 4)
+        if not word:
+            return
+        if not os.fork():
+            requests.close()
+            _watch_over(*descriptors)
+            return
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _watch_over(descriptor: int, *streams: int) -> None:
+    """Fork ``runner``, and tell its process id and its exit code."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    channel = socket.socket(fileno=descriptor)
+    order = json.loads(_exactly(channel, int.from_bytes(_exactly(channel, _FRAME), "big")))
+    pid = os.fork()
+    if not pid:
+        channel.close()
+        _become_runner(streams, **order)
+        return
+    for stream in streams:
+        os.close(stream)
+    code = None
+    # whoever has started it may be gone
+    with suppress(OSError):
+        channel.sendall(pid.to_bytes(_FRAME, "big"))
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        channel.sendall(code.to_bytes(_FRAME, "big", signed=True))
+    os._exit(0)
+
+
+def _become_runner(streams: Sequence[int], *, arguments: list[str], cwd: str, env: dict[str, str], terminal: bool) -> NoReturn:
+    os.setsid()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    os.closerange(len(streams), os.sysconf("SC_OPEN_MAX"))
+    sys.stdin = sys.__stdin__ = _text_stream(sys.stdin, 0, "rb", -1)
+    sys.stdout = sys.__stdout__ = _text_stream(sys.stdout, 1, "wb", 0)
+    sys.stderr = sys.__stderr__ = _text_stream(sys.stderr, 2, "wb", 0)
+    if terminal:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    time.tzset()
+    # as ``python -m`` has them
+    sys.path[0] = cwd
+    sys.argv = ["-m", *arguments]
+    runpy.run_module("runner", run_name="__main__", alter_sys=True)
+    raise SystemExit
+
+
+def _text_stream(old: TextIO, descriptor: int, mode: str, buffering: int) -> io.TextIOWrapper:
+    """Open a standard stream as an interpreter does that starts unbuffered; the old one remembers what its descriptor was."""
+    raw: Any = open(descriptor, mode, buffering=buffering, closefd=False)  # noqa: SIM115 - stays open
+    writes = "w" in mode
+    return io.TextIOWrapper(
+        raw,
+        encoding=old.encoding,
+        errors=old.errors,
+        newline="\n" if writes else None,
+        line_buffering=writes and (raw.isatty() or descriptor == 2),
+        write_through=writes,
+    )
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))
