@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# no deadline: how long an example takes says more about the machine than about the code
+settings.register_profile("runner", deadline=None)
+settings.load_profile("runner")
 
 QUICK = ("unit", "shape", "conformance")
 """Folders whose tests are quick, but for those below."""

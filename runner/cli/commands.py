@@ -28,8 +28,8 @@ def cli() -> None:
     """Get an answer from an LLM to every prompt of a file, without paying twice for a finished one.
 
     \b
-    runner run jobs/prompts.jsonl     run it again after Ctrl-C or a crash to continue
-    runner export -o answers.csv
+    runner run jobs/prompts.jsonl     start, or continue after Ctrl-C or a crash
+    runner export -o answers.csv      write the results to a file
     """  # noqa: D301 - \b tells click to keep the lines as they are
 
 

@@ -183,7 +183,7 @@ def test_ids_that_stand_twice_are_refused(folder: Path, server: Simulated) -> No
         file.write('{"id": "row-4", "prompt": "another"}\n')
     before = server.sent()
     ended = run(*at(server), cwd=folder)
-    assert_refused(ended, "row-4", "5, 11")
+    assert_refused(ended, "duplicate id 'row-4' on lines 5 and 11")
     assert_one_sentence(ended)
     assert server.sent() == before
 
@@ -217,9 +217,9 @@ def test_a_file_without_rows_is_no_accident(folder: Path, server: Simulated) -> 
         (("run", "prompts.jsonl", "--model", "m", "--base-url", "http://u:p@localhost/v1"), ("user name",)),
         (
             ("run", "prompts.jsonl", "--model", "m", "--base-url", "http://ex ample/v1"),
-            ("'http://ex ample/v1'", "--base-url", "blank"),
+            ("'http://ex ample/v1'", "--base-url", "whitespace"),
         ),
-        (("check", "prompts.jsonl", "--model", "m", "--base-url", "http:///v1"), ("names no host", "https://host/v1")),
+        (("check", "prompts.jsonl", "--model", "m", "--base-url", "http:///v1"), ("has no host", "https://host/v1")),
         (("run", "prompts.jsonl", "--model", "m", "--base-url", "http://host:80a/v1"), ("port", "1 to 65535")),
         (("check", "absent.jsonl", *SYNTHETIC), ("absent.jsonl",)),
         (("simulate", "--fault", "trunkate=0.1"), ("did you mean 'truncate'",)),

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from processes import LLMock, Started, count, llmock, post, rows, run, runner
 
 JOB = Path(__file__).parents[2] / "jobs" / "stdlib_docstrings.py"
 ROWS = os.environ.get("RUNNER_TEST_ROWS")
-"""Use only so many rows of the file, 1,000 at least; by default all, over 5,000, which is a matter of half a minute."""
+"""Use only so many rows of the file, 1,000 at least; by default all, over 5,000."""
 CONCURRENCY = 32
+HALVES = pytest.mark.parametrize("half", [0, 1], ids=["even rows", "odd rows"])
+"""So that the two can be worked on at the same time."""
 DIALECTS = pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 ECHO = ("--response-style", "echo")
 CUTS = ("--stream-fault", "truncate=0.02", "--stream-fault", "disconnect=0.01", "--stream-fault", "malformed=0.01")
@@ -25,11 +27,13 @@ SHARES = (0.01, 0.1, 0.25, 0.45, 0.65, 0.85, 0.95)
 """Where the run is killed: parts of its rows that are saved."""
 
 
-def generate(folder: Path, limit: str | None) -> Path:
-    path = folder / "docstrings.jsonl"
-    options = ["--limit", limit] if limit else []
+@pytest.fixture(scope="module")
+def docstrings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Generate the prompts, and return their lines."""
+    path = tmp_path_factory.mktemp("generated") / "docstrings.jsonl"
+    options = ["--limit", ROWS] if ROWS else []
     subprocess.run([sys.executable, str(JOB), "-o", str(path), *options], check=True, capture_output=True)
-    return path
+    return path.read_text(encoding="utf-8").splitlines(keepends=True)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -58,11 +62,12 @@ def prompt_of(request: dict[str, Any]) -> str:
 
 
 class Line:
-    """One run of the docstrings in a folder of its own."""
+    """One run of these prompts in a folder of its own."""
 
-    def __init__(self, folder: Path, server: LLMock, dialect: str, limit: str | None) -> None:
+    def __init__(self, folder: Path, server: LLMock, dialect: str, prompts: Sequence[str]) -> None:
         self.folder, self.server, self.dialect = folder, server, dialect
-        self.asked = read(generate(folder, limit))
+        (folder / "docstrings.jsonl").write_text("".join(prompts), encoding="utf-8")
+        self.asked = [json.loads(line) for line in prompts]
         self.store = folder / "runner.db"
         self.command = [
             "run", "docstrings.jsonl", "--provider", dialect, "--model", "echo",
@@ -150,10 +155,11 @@ class Line:
         assert self.sent() == before
 
 
+@HALVES
 @DIALECTS
-def test_killed_again_and_again_every_row_is_there_once(tmp_path: Path, dialect: str) -> None:
+def test_killed_again_and_again_every_row_is_there_once(tmp_path: Path, docstrings: list[str], dialect: str, half: int) -> None:
     with llmock(*ECHO, *CUTS) as server:
-        line = Line(tmp_path, server, dialect, ROWS)
+        line = Line(tmp_path, server, dialect, docstrings[half::2])
         line.kill_early()
         line.kill_on_the_way()
         assert count(line.store) < len(line.asked)
@@ -166,9 +172,9 @@ def test_killed_again_and_again_every_row_is_there_once(tmp_path: Path, dialect:
 
 
 @DIALECTS
-def test_undisturbed_every_row_is_sent_once(tmp_path: Path, dialect: str) -> None:
+def test_undisturbed_every_row_is_sent_once(tmp_path: Path, docstrings: list[str], dialect: str) -> None:
     with llmock(*ECHO) as server:
-        line = Line(tmp_path, server, dialect, "600")
+        line = Line(tmp_path, server, dialect, docstrings[:600])
         for row in line.asked[::20]:
             assert plain_answer(server, dialect, row["prompt"]) == answer(row["prompt"])
         server.reset()

@@ -4,11 +4,11 @@ import secrets
 from pathlib import Path
 
 import pytest
-from kills.campaign import AUTO, SHORT, Form, carry_out
+from kills.campaign import AUTO, SHORT, SHORT_AROUND, Form, carry_out
 from kills.command import table
 
 
-@pytest.mark.parametrize("form", [SHORT, AUTO], ids=["fixed", "auto"])
+@pytest.mark.parametrize("form", [SHORT, SHORT_AROUND, AUTO], ids=["fixed", "fixed around the work", "auto"])
 def test_a_run_that_is_killed_again_and_again(tmp_path: Path, form: Form) -> None:
     said: list[str] = []
     verdict = carry_out(form, secrets.token_hex(4), tmp_path, said.append)

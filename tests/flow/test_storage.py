@@ -148,10 +148,22 @@ def test_x8_a_lock_that_goes_away_is_waited_for_and_the_loop_goes_on(tmp_path: P
     assert slow.sent() - sent == count(store) == 40
 
 
+IMPATIENT = """
+import sys
+from runner.cli.main import main
+from runner.store import database
+# for a lock, instead of 15 s
+database.BUSY_S = 2.0
+sys.argv = ["runner", *sys.argv[1:]]
+main()
+"""
+
+
 def test_x8_a_lock_that_stays_ends_the_run_and_it_goes_on_later(tmp_path: Path, slow: Simulated) -> None:
     write_prompts(tmp_path / "prompts.jsonl", range(20))
     store, sent = tmp_path / "runner.db", slow.sent()
-    with runner(*at(slow, "--json", "--concurrency", str(CONCURRENCY)), cwd=tmp_path) as process:
+    command = [sys.executable, "-c", IMPATIENT, *at(slow, "--json", "--concurrency", str(CONCURRENCY))]
+    with Started(command, cwd=tmp_path, env=environment()) as process:
         process.until(lambda: count(store) >= 5, "the first rows")
         with locked(store):
             kept = count(store)

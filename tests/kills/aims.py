@@ -179,7 +179,7 @@ def end(scene: Scene, process: Started, after: ExitStack) -> None:
 
 
 class Aim(NamedTuple):
-    """A kind of kill. kills: how many of them the short form has, and how many of 200."""
+    """A kind of kill. short, long: how many of them the short form has, and how many of 200."""
 
     wait: Wait
     short: int

@@ -1,5 +1,6 @@
 """The endpoint that a killed run talks to, and the judge's book of it. It shares no code with ``runner``."""
 
+import functools
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ def prompt_of(number: int) -> str:
     return f"Tell me about the number {number}."
 
 
+@functools.cache
 def text_of(number: int) -> str:
     """Give the answer to a row: its own, and now and then so long that it fills pages of the store's log."""
     words = 6000 if number % 5 == 0 else number % 40

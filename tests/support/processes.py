@@ -138,7 +138,7 @@ def _take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def until(condition: Callable[[], Any], what: str, timeout_s: float = HANG_S, poll_s: float = 0.005) -> None:
+def until(condition: Callable[[], Any], what: str, timeout_s: float = HANG_S, poll_s: float = 0.01) -> None:
     """Wait for a condition."""
     end = time.monotonic() + timeout_s
     while not condition():

@@ -50,8 +50,7 @@ class Slots:
     """
 
     def __init__(self, ceiling: int, *, tuned: bool, clock: Callable[[], float]) -> None:
-        self.ceiling, self.tuned = ceiling, tuned
-        self._clock = clock
+        self.ceiling, self.tuned, self._clock = ceiling, tuned, clock
         self.limit = min(START, ceiling) if tuned else ceiling
         self.out = 0
         # refused requests whose slot has not been released yet
