@@ -245,6 +245,13 @@ async def test_h15_an_answer_before_the_request_had_gone_out_costs_the_connectio
         await anyio.sleep(SETTLE_S)
 
 
+async def over(server: RawServer) -> None:
+    """Wait until the server has sent all of its first reply, and a moment more, in which the client may see the end of it."""
+    while server.requests[0].over is None:
+        await anyio.sleep(SETTLE_S)
+    await anyio.sleep(SETTLE_S)
+
+
 @BOTH_LOOPS
 @pytest.mark.parametrize("pause_s", [0.0, SETTLE_S / 3])
 @pytest.mark.parametrize(
@@ -255,7 +262,7 @@ async def test_h6_part_of_an_answer_behind_another_costs_the_connection(part: by
     first = Reply((good, pause_s, part) if pause_s else (good + part,))
     async with RawServer([first, openai_answer("second")]) as server, HttpClient(CALM) as client:
         assert (await call(client, server.base_url)).completion.text == "Hello"
-        await anyio.sleep(SETTLE_S)
+        await over(server)
         got = await call(client, server.base_url)
         assert got.completion.text == "second"
         assert (server.connections, got.exchange.reused) == (2, False)
@@ -269,7 +276,7 @@ async def test_h6_bytes_that_come_between_two_exchanges_are_nobodys_answer(kind:
     first = stream(delta("Hello"), finish(), DONE, end=(LAST, SETTLE_S, behind))
     async with RawServer([first, openai_answer("second")]) as server, HttpClient(CALM) as client:
         assert (await call(client, server.base_url)).completion.text == "Hello"
-        await anyio.sleep(3 * SETTLE_S)
+        await over(server)
         got = await call(client, server.base_url)
         assert got.completion.text == "second"
         assert not got.exchange.reused
