@@ -171,7 +171,7 @@ def serve(requests: socket.socket) -> None:
 
 
 def _watch_over(descriptor: int, *streams: int) -> None:
-    """Fork ``runner``, and tell its process id and its exit code."""
+    """Fork ``runner``, and tell its process id and its exit code; kill it if whoever has started it is gone."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     channel = socket.socket(fileno=descriptor)
     order = json.loads(_exactly(channel, int.from_bytes(_exactly(channel, _FRAME), "big")))
@@ -182,10 +182,13 @@ def _watch_over(descriptor: int, *streams: int) -> None:
         return
     for stream in streams:
         os.close(stream)
-    code = None
     # whoever has started it may be gone
     with suppress(OSError):
         channel.sendall(pid.to_bytes(_FRAME, "big"))
+        if hasattr(os, "pidfd_open"):
+            end = os.pidfd_open(pid)
+            if end not in select.select([end, channel], [], [])[0]:
+                os.kill(pid, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         channel.sendall(code.to_bytes(_FRAME, "big", signed=True))
     os._exit(0)
