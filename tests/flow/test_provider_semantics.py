@@ -358,7 +358,7 @@ def test_p4_a_storm_of_rate_limits_costs_no_row_and_no_attempt(begun: Begun, dia
 def parked(case: Case) -> None:
     with in_thread(RawServer(limited(7200))) as server:
         with case.start(server.base_url, "--json") as process:
-            process.until(lambda: "until" in process.out and "requested by the server" in process.out, "the pause to be told")
+            process.until(lambda: "until" in process.out and "asked by the server" in process.out, "the pause to be told")
             process.until(lambda: count(case.store, "attempts") == len(server.requests), "the refusals on the books")
             sent = len(server.requests)
             assert sent <= FIRST
