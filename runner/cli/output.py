@@ -128,7 +128,7 @@ def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) ->
             f"  to do     {advice(group.code)}",
         ]
     if all(group.code == BAD_ROW for group in groups):
-        lines.append("next: fix those lines and run the same command again")
+        lines.append("next: fix those lines and run the same `runner run` command again")
     else:
         lines.append(f"next: {command('retry', run.id, db)}")
     return "\n".join(lines)

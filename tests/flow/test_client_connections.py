@@ -247,7 +247,7 @@ async def test_h15_an_answer_before_the_request_had_gone_out_costs_the_connectio
 
 async def over(server: RawServer) -> None:
     """Wait until the server has sent all of its first reply, and a moment more, in which the client may see the end of it."""
-    while server.requests[0].over is None:  # noqa: ASYNC110 - the server counts seconds and sets no event
+    while server.requests[0].over is None:  # noqa: ASYNC110 - the server tells nobody
         await anyio.sleep(SETTLE_S)
     await anyio.sleep(SETTLE_S)
 

@@ -358,7 +358,7 @@ def test_p4_a_storm_of_rate_limits_costs_no_row_and_no_attempt(begun: Begun, dia
 def parked(case: Case) -> None:
     with in_thread(RawServer(limited(7200))) as server:
         with case.start(server.base_url, "--json") as process:
-            process.until(lambda: "until" in process.out and "requested by the server" in process.out, "the pause to be told")
+            process.until(lambda: "until" in process.out and "asked by the server" in process.out, "the pause to be told")
             process.until(lambda: count(case.store, "attempts") == len(server.requests), "the refusals on the books")
             sent = len(server.requests)
             assert sent <= FIRST
@@ -750,7 +750,9 @@ def assert_refused_before_anything_starts(case: Case, variable: str, value: str,
     """Hold that a variable is refused in one sentence that names it, and that no run was made."""
     ended = case.run(f"{scheme}://api.provider.example/v1", env={"SSL_CERT_FILE": "", variable: value, "OPENAI_API_KEY": "k"})
     assert (ended.code, ended.out) == (2, ""), ended
-    assert ended.err.startswith(f"runner: {variable} names "), ended
+    proxy = variable.lower().endswith("_proxy")
+    beginning = f"the proxy in {variable} cannot be used: " if proxy else f"{variable} is {value!r}, which "
+    assert ended.err.startswith(f"runner: {beginning}"), ended
     assert ended.err.count("\n") == 1
     assert "secret" not in ended.err
     assert not case.store.exists()

@@ -20,10 +20,12 @@ def pythons() -> list[str]:
     return [one[1] for one in found if one]
 
 
-def test_the_workflow_tests_exactly_the_versions_that_the_classifiers_name() -> None:
+def test_the_workflow_tests_every_version_that_a_classifier_names() -> None:
     (matrix,) = re.findall(r"python-version: \[(.*)\]", WORKFLOW)
-    assert re.findall(r'"([\d.]+)"', matrix) == pythons()
-    assert len(pythons()) > 1
+    tested = re.findall(r'"([\d.]+)"', matrix)
+    assert len(tested) > 1
+    assert pythons()
+    assert set(pythons()) <= set(tested)
 
 
 def test_the_lowest_version_is_the_same_everywhere() -> None:

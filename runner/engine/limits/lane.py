@@ -259,7 +259,7 @@ class Lane:
 
     def pause(self, seconds: float, reason: str, *, asked: bool = False) -> None:
         """Send no new request for ``seconds``. asked: the server asked for the wait."""
-        if self._pause.extend(seconds, f"{reason}, requested by the server" if asked else reason, asked=asked):
+        if self._pause.extend(seconds, f"{reason}, asked by the server" if asked else reason, asked=asked):
             self._slots.paused(seconds)
 
     def _accept(self, permit: Permit) -> None:

@@ -118,7 +118,7 @@ def test_errors_of_broken_lines_say_to_fix_them() -> None:
     group = ErrorGroup(code="bad_row", count=1, example_id="a", example="line 3: no prompt")
     text = output.errors(a_run(failed=1), [group], db="runner.db", as_json=False)
     assert text.startswith("run 1: 1 failed row\n1 x bad_row\n")
-    assert text.endswith("\nnext: fix those lines and run the same command again")
+    assert text.endswith("\nnext: fix those lines and run the same `runner run` command again")
 
 
 def test_check_names_the_lines_of_duplicate_ids(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from runner.cli import progress
 from runner.events import Progress
 from runner.model import LaneState, Pace
 
-PAUSED = "paused until 12:03:10 (429, requested by the server)"
+PAUSED = "paused until 12:03:10 (429, asked by the server)"
 RETRYING = "3 rows on attempt 4 of 5"
 
 

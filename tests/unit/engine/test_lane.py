@@ -411,21 +411,21 @@ async def test_it_says_what_it_waits_for() -> None:
     lane = group.of("m")
     phrases = [lane.state().waiting]
     permit = await lane.acquire(Standing(), SIZE, None)
-    lane.pause(30.5, "503, requested by the server")
+    lane.pause(30.5, "503, asked by the server")
     phrases.append(lane.state().waiting)
-    lane.pause(LONG_PAUSE_S + 60.5, "429, requested by the server")
+    lane.pause(LONG_PAUSE_S + 60.5, "429, asked by the server")
     phrases.append(lane.state().waiting)
     lane.release(permit)
     assert phrases == [
         None,
-        f"paused until {at(30.5)} (503, requested by the server)",
-        f"paused until {at(660.5, '%Y-%m-%d %H:%M:%S')} (429, requested by the server)",
+        f"paused until {at(30.5)} (503, asked by the server)",
+        f"paused until {at(660.5, '%Y-%m-%d %H:%M:%S')} (429, asked by the server)",
     ]
     await anyio.sleep(1000)
     assert lane.state().waiting is None
 
 
-@pytest.mark.parametrize(("hint_s", "words"), [(30.0, "429, requested by the server"), (None, "429")])
+@pytest.mark.parametrize(("hint_s", "words"), [(30.0, "429, asked by the server"), (None, "429")])
 async def test_it_says_who_asked_for_a_pause(hint_s: float | None, words: str) -> None:
     lane = lanes(8).of("m")
     lane.throttle(await lane.acquire(Standing(), SIZE, None), hint_s, 429)
