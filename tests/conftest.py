@@ -1,6 +1,9 @@
 """What every test shares."""
 
+import inspect
+import subprocess
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 from hypothesis import settings
@@ -9,16 +12,14 @@ from hypothesis import settings
 settings.register_profile("runner", deadline=None)
 settings.load_profile("runner")
 
+TESTS = Path(__file__).parent
 QUICK = ("unit", "shape", "conformance")
-"""Folders whose tests are quick, but for those below."""
-
+"""Folders whose tests are quick, but for those that start a process, and for those below."""
 SLOW = {
-    # these start processes, install packages, or take more than a second each
-    "test_docstring_jobs.py",
-    "test_imports.py",
-    "test_jobs.py",
-    "test_readme.py",
+    # makes a wheel
     "test_wheel.py",
+    # outages of ten minutes and more: 20 s of processor time, although their clock is virtual
+    "test_outage.py",
 }
 
 
@@ -28,10 +29,29 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Pass the folders by in which the inner loop has no test; to look through them takes seconds."""
+    passed_by = config.option.markexpr == "quick" and collection_path.parent == TESTS and collection_path.name not in QUICK
+    return True if passed_by and collection_path.is_dir() else None
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of the inner loop."""
-    tests = Path(__file__).parent
     for item in items:
-        folder = item.path.relative_to(tests).parts[0]
-        if folder in QUICK and item.path.name not in SLOW:
+        quick = item.path.relative_to(TESTS).parts[0] in QUICK and item.path.name not in SLOW
+        if quick and isinstance(item, pytest.Function) and not _starts_process(inspect.unwrap(item.function), set()):
             item.add_marker("quick")
+
+
+def _starts_process(function: FunctionType, seen: set[FunctionType]) -> bool:
+    """Return True if a function, or one of the same file that it names, uses ``subprocess``."""
+    seen.add(function)
+    for name in function.__code__.co_names:
+        named = function.__globals__.get(name)
+        if named is subprocess:
+            return True
+        own = isinstance(named, FunctionType) and named.__module__ == function.__module__ and named not in seen
+        if own and _starts_process(named, seen):
+            return True
+    return False
