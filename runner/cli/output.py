@@ -22,9 +22,9 @@ _MAX_SHOWN = 20
 
 
 def headline(event: Started) -> str:
-    """Return the first line of a session: the run, its input and how much is left to do."""
-    left = f", {max(0, event.rows - event.restored):,} left" if event.restored else ""
-    return f"run {event.run}: {clean(event.input)}, {plural(event.rows, 'row')}{left}"
+    """Return the first line of a session: the run, its input and the rows that earlier sessions finished."""
+    before = f", {event.restored:,} done or failed before" if event.restored else ""
+    return f"run {event.run}: {clean(event.input)}, {plural(event.rows, 'row')}{before}"
 
 
 def stopping(event: Stopping) -> str:

@@ -80,7 +80,7 @@ def _attempts(books: Totals) -> list[str]:
         retries = sum(books.retries.values())
         words += f"; {retries:,} {'retry' if retries == 1 else 'retries'} ({_causes(books.retries)})"
     if books.deciding:
-        words += f"; {plural(sum(books.deciding.values()), 'row')} failed ({_causes(books.deciding)})"
+        words += f"; {plural(sum(books.deciding.values()), 'row')} failed after the last attempt ({_causes(books.deciding)})"
     lines = [words]
     if books.failed_attempts:
         lines.append(f"                {_failed_attempts(books)}")

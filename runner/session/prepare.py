@@ -219,8 +219,8 @@ def changed_rows(number: int, *, accepted: bool = False) -> str:
 def identical_rows(number: int) -> str:
     """Return the sentence about rows without an id that repeat an earlier row."""
     if number == 1:
-        return "1 row without an id is identical to an earlier one; both are sent"
-    return f"{plural(number, 'row')} without an id are identical to earlier ones; all are sent"
+        return "1 row without an id is identical to an earlier one; each gets its own answer"
+    return f"{plural(number, 'row')} without an id are identical to earlier ones; each gets its own answer"
 
 
 def _new_run_notes(run: FoundRun) -> list[str]:

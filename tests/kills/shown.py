@@ -5,7 +5,7 @@ import re
 from typing import Any, NamedTuple
 
 _LINE = re.compile(r"([\d,]+) of [\d,]+: ")
-_HEADLINE = re.compile(r"run \d+: .*, ([\d,]+) rows?, ([\d,]+) left$")
+_HEADLINE = re.compile(r"run \d+: .*, [\d,]+ rows?, ([\d,]+) done or failed before$")
 _SUMMARY = re.compile(r"run \d+ (?:not )?finished: ([\d,]+) done, ([\d,]+) failed, ([\d,]+) already done")
 
 
@@ -30,10 +30,7 @@ def shown(out: str, err: str) -> Shown:
             if event["event"] == "item" and event["status"] == "done":
                 keys.add(event["id"])
             counts += _counted(event)
-        elif match := _HEADLINE.match(line):
-            rows, left = _numbers(match)
-            counts.append(rows - left)
-        elif match := _LINE.match(line) or _SUMMARY.match(line):
+        elif match := _HEADLINE.match(line) or _LINE.match(line) or _SUMMARY.match(line):
             counts.append(sum(_numbers(match)))
     return Shown(frozenset(keys), max(counts, default=0), len(counts))
 

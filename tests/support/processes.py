@@ -322,13 +322,18 @@ def rows(store: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
     """Read from a store while another process may write to it. A missing store or table counts as empty."""
     if not store.exists():
         return []
-    try:
-        with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
-            return connection.execute(query, values).fetchall()
-    except sqlite3.OperationalError as error:
-        if "no such table" in str(error) or "unable to open" in str(error):
-            return []
-        raise
+    for left in reversed(range(100)):
+        try:
+            with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
+                return connection.execute(query, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error) or "unable to open" in str(error):
+                return []
+            # the writer is just making its log, which a reader may not do in its place
+            if "readonly" not in str(error) or not left:
+                raise
+        time.sleep(0.02)
+    return []
 
 
 def count(store: Path, table: str = "items", where: str = "1") -> int:

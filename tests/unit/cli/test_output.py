@@ -44,11 +44,11 @@ def a_run(**more: Any) -> Run:
     [
         (1, 0, "run 1: p.jsonl, 1 row"),
         (2000, 0, "run 1: p.jsonl, 2,000 rows"),
-        (2000, 1999, "run 1: p.jsonl, 2,000 rows, 1 left"),
-        (3, 3, "run 1: p.jsonl, 3 rows, 0 left"),
+        (2000, 1999, "run 1: p.jsonl, 2,000 rows, 1,999 done or failed before"),
+        (3, 3, "run 1: p.jsonl, 3 rows, 3 done or failed before"),
     ],
 )
-def test_the_headline_says_how_much_is_left(rows: int, restored: int, words: str) -> None:
+def test_the_headline_says_what_earlier_sessions_finished(rows: int, restored: int, words: str) -> None:
     assert output.headline(started(rows, restored)) == words
 
 
@@ -132,5 +132,5 @@ def test_check_names_the_lines_of_duplicate_ids(tmp_path: Path) -> None:
         "  a on lines 1 and 3",
         "  b on lines 2, 4 and 5",
         "  c on lines 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, ...",
-        "1 row without an id is identical to an earlier one; both are sent",
+        "1 row without an id is identical to an earlier one; each gets its own answer",
     ]

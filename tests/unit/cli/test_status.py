@@ -134,7 +134,9 @@ def test_retries_and_rows_given_up_stand_with_their_causes() -> None:
         refused=91,
         perhaps_billed=122,
     )
-    assert shown("attempts", a_run(), books) == ["5,813; 214 retries (cut 120, overloaded 94); 1 row failed (cut 1)"]
+    assert shown("attempts", a_run(), books) == [
+        "5,813; 214 retries (cut 120, overloaded 94); 1 row failed after the last attempt (cut 1)"
+    ]
     counts = "216 failed attempts (cut 122, overloaded 94)"
     assert shown("", a_run(), books) == [
         f"{counts}: 3 never reached the server, 91 refused, 122 perhaps billed (usage unknown)",
