@@ -1,5 +1,6 @@
 """What every test shares."""
 
+import gc
 import inspect
 import subprocess
 from pathlib import Path
@@ -18,8 +19,9 @@ QUICK = ("unit", "shape", "conformance")
 SLOW = {
     # makes a wheel
     "test_wheel.py",
-    # outages of ten minutes and more: 20 s of processor time, although their clock is virtual
+    # outages of ten minutes, and servers that change their mind: 20 s of processor time each, although their clock is virtual
     "test_outage.py",
+    "test_slots.py",
 }
 
 
@@ -27,6 +29,17 @@ SLOW = {
 def anyio_backend() -> str:
     """Aiolimiter and aiosqlite live on asyncio only, so do we."""
     return "asyncio"
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Collect the tasks of a property test in which an example was given up.
+
+    asyncio logs each with its traceback when it is collected. Inside of ``ast.parse`` of another test that is a SystemError in
+    Python 3.11, as the traceback is parsed too.
+    """
+    with_loop = "anyio_backend" in getattr(item, "fixturenames", ())
+    if with_loop and getattr(getattr(item, "function", None), "is_hypothesis_test", False):
+        gc.collect()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -45,11 +58,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _starts_process(function: FunctionType, seen: set[FunctionType]) -> bool:
-    """Return True if a function, or one of the same file that it names, uses ``subprocess``."""
+    """Return True if a function, or one of the same file that it names, uses ``subprocess`` or ``support/processes.py``."""
     seen.add(function)
     for name in function.__code__.co_names:
         named = function.__globals__.get(name)
-        if named is subprocess:
+        if named is subprocess or getattr(named, "__module__", None) == "processes":
             return True
         own = isinstance(named, FunctionType) and named.__module__ == function.__module__ and named not in seen
         if own and _starts_process(named, seen):

@@ -1,6 +1,7 @@
 """Faults as a server of other people's making plays them: every row ends done and whole, and that server blames nobody."""
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,22 +46,44 @@ LONG: dict[str, tuple[Sequence[str], int, str, Sequence[str]]] = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, str], Begun]]:
-    """Begin the long runs; most of their time is waits that the server asks for, so other tests go on beside them.
+class Long(dict[str, dict[str, Begun]]):
+    """The long runs by kind and dialect; those of a kind begin when one is asked for, at the latest.
 
     Either dialect of a kind has the same server, which takes them for two clients.
     """
-    with ExitStack() as stack:
+
+    def __init__(self, stack: ExitStack, folders: pytest.TempPathFactory) -> None:
+        super().__init__()
+        self._stack, self._folders = stack, folders
+
+    def __missing__(self, kind: str) -> dict[str, Begun]:
+        does, number, more, options = LONG[kind]
+        server = self._stack.enter_context(llmock("--response-style", "echo", *does))
         runs = {}
-        for kind, (does, number, more, options) in LONG.items():
-            server = stack.enter_context(llmock("--response-style", "echo", *does))
-            for dialect in ("openai", "anthropic"):
-                folder = tmp_path_factory.mktemp("llmock")
-                answers = write(folder, number, more=more)
-                process = stack.enter_context(runner(*command(server, dialect, *options), cwd=folder))
-                runs[kind, dialect] = Begun(folder, server, process, answers)
-        yield runs
+        for dialect in ("openai", "anthropic"):
+            folder = self._folders.mktemp("llmock")
+            answers = write(folder, number, more=more)
+            process = self._stack.enter_context(runner(*command(server, dialect, *options), cwd=folder))
+            runs[dialect] = Begun(folder, server, process, answers)
+        self[kind] = runs
+        return runs
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Long]:
+    """Run the long ones until the tests are over."""
+    with ExitStack() as stack:
+        yield Long(stack, tmp_path_factory)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ahead(request: pytest.FixtureRequest) -> None:
+    """Let the long ones begin before the first test where one process runs all: most of their time is waits for the server."""
+    wanted = any("begun" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    if wanted and "PYTEST_XDIST_WORKER" not in os.environ:
+        begun = request.getfixturevalue("begun")
+        for kind in LONG:
+            assert begun[kind]
 
 
 @pytest.fixture(scope="module")
@@ -256,17 +279,17 @@ def test_waits_grow_from_one_failure_to_the_next(tmp_path: Path, server: LLMock,
     assert_not_blamed(server)
 
 
-def ended(begun: dict[tuple[str, str], Begun], kind: str, dialect: str) -> Begun:
+def ended(begun: Long, kind: str, dialect: str) -> Begun:
     """Wait until both runs of a kind are over, as a verdict in the middle of a run would be unjust; give one of them."""
-    for each in ("openai", "anthropic"):
-        end = begun[kind, each].process.ended()
+    for each in begun[kind].values():
+        end = each.process.ended()
         assert_clean(end)
         assert end.code == 0, end
-    return begun[kind, dialect]
+    return begun[kind][dialect]
 
 
 @DIALECTS
-def test_faults_by_chance_cost_no_row(begun: dict[tuple[str, str], Begun], dialect: str) -> None:
+def test_faults_by_chance_cost_no_row(begun: Long, dialect: str) -> None:
     folder, server, _, answers = ended(begun, "chance", dialect)
     assert_all_done(folder, server, answers, dialect)
     assert server.verdict()["faults_injected"] > 0
@@ -275,7 +298,7 @@ def test_faults_by_chance_cost_no_row(begun: dict[tuple[str, str], Begun], diale
 
 @DIALECTS
 @pytest.mark.parametrize("limit", ["rpm", "tpm"])
-def test_a_limit_that_its_headers_tell_is_kept(begun: dict[tuple[str, str], Begun], limit: str, dialect: str) -> None:
+def test_a_limit_that_its_headers_tell_is_kept(begun: Long, limit: str, dialect: str) -> None:
     """It would answer all of them at once, for its bucket is full; but who reads its headers goes at the pace that they name."""
     folder, server, _, answers = ended(begun, limit, dialect)
     assert_all_done(folder, server, answers, dialect)

@@ -4,6 +4,7 @@ The faults of the network that need a run to show (a server that comes up late, 
 """
 
 import json
+import os
 import signal
 import ssl
 import time
@@ -127,10 +128,20 @@ def assert_stopped(ended: Ended, *words: str) -> None:
     assert "resume" in ended.out + ended.err
 
 
-# -- long ones begin together and are looked at at the end: they wait far more than they work
+# -- long ones, which wait far more than they work: where one process runs all tests, they begin together before the first one
 
 
-Begun: TypeAlias = dict[str, "Future[None]"]
+class Begun(dict[str, "Future[None]"]):
+    """The long ones by name; each begins when it is asked for, at the latest."""
+
+    def __init__(self, pool: ThreadPoolExecutor, folders: pytest.TempPathFactory) -> None:
+        super().__init__()
+        self._pool, self._folders = pool, folders
+
+    def __missing__(self, name: str) -> "Future[None]":
+        number, work = SCENARIOS[name]
+        self[name] = self._pool.submit(work, prepared(self._folders.mktemp("scenario"), number))
+        return self[name]
 
 
 class Outage:
@@ -179,18 +190,20 @@ def scenario(number: int, *names: str) -> Callable[[Callable[..., None]], Callab
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Begun]:
-    """Begin them all, a few at a time."""
-    # those first that wait the longest
-    ordered = sorted(SCENARIOS.items(), key=lambda one: not one[0].startswith("never_reached"))
+    """Run them, a few at a time."""
     with ThreadPoolExecutor(max_workers=8) as pool:
-        yield {name: pool.submit(work, prepared(tmp_path_factory.mktemp("scenario"), number)) for name, (number, work) in ordered}
+        yield Begun(pool, tmp_path_factory)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _ahead(request: pytest.FixtureRequest) -> None:
-    """Let them begin before the first test, unless none of their tests is to run."""
-    if any("begun" in getattr(item, "fixturenames", ()) for item in request.session.items):
-        request.getfixturevalue("begun")
+    """Let them begin before the first test, unless none of their tests is to run, or other processes may run them."""
+    wanted = any("begun" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    if wanted and "PYTEST_XDIST_WORKER" not in os.environ:
+        begun = request.getfixturevalue("begun")
+        # those first that wait the longest
+        for name in sorted(SCENARIOS, key=lambda name: not name.startswith("never_reached")):
+            assert begun[name]
 
 
 # -- P1 to P3, P7: stop

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -322,18 +323,32 @@ def rows(store: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
     """Read from a store while another process may write to it. A missing store or table counts as empty."""
     if not store.exists():
         return []
-    for left in reversed(range(100)):
-        try:
-            with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
-                return connection.execute(query, values).fetchall()
-        except sqlite3.OperationalError as error:
-            if "no such table" in str(error) or "unable to open" in str(error):
-                return []
-            # the writer is just making its log, which a reader may not do in its place
-            if "readonly" not in str(error) or not left:
-                raise
+    for _ in range(50):
+        with suppress(_ReadOnlyError):
+            return _rows(store, query, *values)
+        # the writer is just making its log, which a reader may not do in its place
         time.sleep(0.02)
-    return []
+    # a killed one has left a transaction to be rolled back, which is for the next session to do
+    with tempfile.TemporaryDirectory() as folder:
+        for path in store.parent.glob(f"{store.name}*"):
+            shutil.copy(path, folder)
+        return _rows(Path(folder) / store.name, query, *values, mode="rw")
+
+
+class _ReadOnlyError(Exception):
+    """SQLite would have to write in order to read."""
+
+
+def _rows(store: Path, query: str, *values: Any, mode: str = "ro") -> list[tuple[Any, ...]]:
+    try:
+        with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode={mode}", uri=True, timeout=30)) as connection:
+            return connection.execute(query, values).fetchall()
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error) or "unable to open" in str(error):
+            return []
+        if "readonly" in str(error):
+            raise _ReadOnlyError from error
+        raise
 
 
 def count(store: Path, table: str = "items", where: str = "1") -> int:
