@@ -23,7 +23,7 @@ from runner.errors import UsageError
 from runner.text import nearest
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import Distribution, EntryPoint
 
 
 class Kind(NamedTuple):
@@ -66,7 +66,8 @@ def load(kind: str, name: str) -> ModuleType:
         return module
     word = KINDS[kind].word
     if not _importable(name):
-        raise UsageError(f"there is no {word} {name!r}{_hint(kind, name)}")
+        # a package whose entry points cannot be read may be the one that is meant
+        raise UsageError(_unreadable() or f"there is no {word} {name!r}{_hint(kind, name)}")
     try:
         module = import_module(name)
     except (Exception, SystemExit) as error:
@@ -106,20 +107,36 @@ def registered(kind: str, name: str) -> ModuleType | None:
 
 
 def _entries(kind: str) -> "list[EntryPoint]":
-    """Return the entry points of a kind. Raises UsageError if those of an installed package cannot be read."""
+    """Return the entry points of a kind, without those of packages that are damaged."""
     # imported here, because importlib.metadata is not needed for our own plug-ins
     from importlib.metadata import distributions, entry_points
 
+    group = f"runner.{kind}"
     try:
-        return list(entry_points(group=f"runner.{kind}"))
-    except Exception:
-        for package in distributions():
-            try:
-                list(package.entry_points)
-            except Exception as error:
-                message = f"the entry points of the package {package.name!r} cannot be read ({_reason(error)})"
-                raise UsageError(message) from error
-        raise
+        return list(entry_points(group=group))
+    except Exception:  # noqa: BLE001 - whatever a damaged package raises
+        readable = (package.entry_points for package in distributions() if _damage(package) is None)
+        return [entry for entries in readable for entry in entries.select(group=group)]
+
+
+def _unreadable() -> str | None:
+    """Return the sentence about the first installed package whose entry points cannot be read, or None."""
+    from importlib.metadata import distributions
+
+    for package in distributions():
+        reason = _damage(package)
+        if reason is not None:
+            return f"the entry points of the package {package.name!r} cannot be read ({reason})"
+    return None
+
+
+def _damage(package: "Distribution") -> str | None:
+    """Return why the entry points of a package cannot be read, or None."""
+    try:
+        list(package.entry_points)
+    except Exception as error:  # noqa: BLE001 - as above
+        return _reason(error)
+    return None
 
 
 def _owner(entry: "EntryPoint") -> str:

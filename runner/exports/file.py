@@ -2,10 +2,10 @@
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import IO
 
 from runner.errors import StoreError, UsageError
@@ -45,14 +45,17 @@ def open_output(output: str | Path) -> Iterator[IO[str]]:
 
 @contextmanager
 def _complete_or_absent(path: Path) -> Iterator[IO[str]]:
-    # mkstemp creates the file with mode 0600, so that an export is private.
-    handle, name = tempfile.mkstemp(prefix=".export-", suffix=".tmp", dir=path.parent)
+    # The name is known before the file is there, so that whatever ends the export, a signal included, removes the file.
+    unfinished = path.with_name(f".export-{token_hex(8)}.tmp")
     try:
+        # mode 0600: an export is private
+        handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        unfinished.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
         raise

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
+from secrets import token_hex
 from typing import IO
 
 from runner.errors import StoreError, UsageError
@@ -83,11 +84,13 @@ def _copy_beside(source: Path, store: Path) -> tuple[Path, bool]:
     continues its run, and different prompts never overwrite a copy.
     """
     refusal = f"{_name(source)} cannot be saved in {store.parent}"
+    # The name is known before the file is there, so that whatever ends the copy, a signal included, removes the file.
+    unfinished = store.with_name(f"{store.name}{MARK}{token_hex(8)}.tmp")
     try:
-        file, unfinished = _create(store)
-    except OSError as error:
-        raise UsageError(f"{refusal}: {error.strerror}") from error
-    try:
+        try:
+            file = _create(unfinished)
+        except OSError as error:
+            raise UsageError(f"{refusal}: {error.strerror}") from error
         with file:
             digest = _copy(source, file)
             file.flush()
@@ -100,21 +103,21 @@ def _copy_beside(source: Path, store: Path) -> tuple[Path, bool]:
         unfinished.unlink(missing_ok=True)
         raise StoreError(f"{refusal}: {error.strerror or error}") from error
     except BaseException:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
         raise
     return path, new
 
 
-def _create(store: Path) -> tuple[IO[bytes], Path]:
-    """Create the file of an unfinished copy, locked for as long as it is open."""
+def _create(path: Path) -> IO[bytes]:
+    """Create the file of an unfinished copy, readable by its owner alone and locked for as long as it is open."""
     while True:
-        handle, name = tempfile.mkstemp(prefix=f"{store.name}{MARK}", suffix=".tmp", dir=store.parent)
-        file = os.fdopen(handle, "wb")
+        file = open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115 - Path has no opener
         with suppress(OSError):
             _lock(file)
         # Before the lock was taken, another process may have removed the file as a left-over.
-        if os.fstat(handle).st_nlink:
-            return file, Path(name)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
         file.close()
 
 

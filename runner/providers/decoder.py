@@ -3,6 +3,7 @@
 One rule: text, reasoning, refusal and tool calls are never mixed.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 
 from runner.model import Completion, Json, ServerSentEvent, Usage
@@ -20,7 +21,7 @@ class ToolCall:
         self.arguments: list[str] = []
 
 
-class BaseDecoder:
+class BaseDecoder(ABC):
     """The state of a decoder. A dialect subclasses it; the public attributes are those of ``interfaces.Decoder``.
 
     complete: a finish reason has arrived. ended: the dialect's end mark has arrived.
@@ -58,9 +59,9 @@ class BaseDecoder:
         self._id: str | None = None
         self._notes: dict[str, None] = {}
 
+    @abstractmethod
     def feed(self, event: ServerSentEvent) -> None:
         """Take one event. Implemented by the dialect."""
-        raise NotImplementedError
 
     def feed_all(self, events: Sequence[ServerSentEvent]) -> None:
         """Take the events of one read. Raises as ``feed``."""

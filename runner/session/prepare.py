@@ -190,7 +190,7 @@ def notes(plan: Plan, counts: RunCounts, changed: int) -> list[str]:
     counts: outcomes that the run holds. changed: number of rows with an outcome whose prompt has changed since.
     """
     options, run, scanned = plan.options, plan.run, plan.scanned
-    sentences = [*_new_run_notes(run)]
+    sentences = [*_new_run_notes(run, all_rows=options.limit is None)]
     if options.retry_failed:
         sentences.append(f"run {run.id}: retrying {plural(counts.failed, 'failed row')}")
     elif run.finished:
@@ -223,15 +223,16 @@ def identical_rows(number: int) -> str:
     return f"{plural(number, 'row')} without an id are identical to earlier ones; each gets its own answer"
 
 
-def _new_run_notes(run: FoundRun) -> list[str]:
-    """Return the reasons why a new run begins although the store has a similar one."""
+def _new_run_notes(run: FoundRun, *, all_rows: bool) -> list[str]:
+    """Return the reasons why a new run begins although the store has a similar one. all_rows: False behind --limit."""
     sentences = []
+    rows = "all rows" if all_rows else "rows"
     if run.differs_from is not None:
         changes = ", ".join(f"{name} ({_brief(then)} -> {_brief(now)})" for name, (then, now) in run.differences.items())
-        sentences.append(f"{changes} changed since run {run.differs_from}, so this starts a new run; all rows are sent again")
+        sentences.append(f"{changes} changed since run {run.differs_from}, so this starts a new run; {rows} are sent again")
     if run.other_stdin is not None:
         sentences.append(
-            f"standard input differs from that of run {run.other_stdin}, so this starts a new run and all rows are sent; "
+            f"standard input differs from that of run {run.other_stdin}, so this starts a new run and {rows} are sent; "
             "prompts that you edit belong in a file"
         )
     return sentences

@@ -1,7 +1,6 @@
 """Faults as a server of other people's making plays them: every row ends done and whole, and that server blames nobody."""
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from processes import LLMock, Started, assert_clean, count, llmock, post, rows, runner
+from processes import LLMock, Started, assert_clean, begins_ahead, count, llmock, post, rows, runner
 
 from runner import api
 from runner.errors import RunStoppedError
@@ -79,8 +78,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Long]:
 @pytest.fixture(scope="module", autouse=True)
 def _ahead(request: pytest.FixtureRequest) -> None:
     """Let the long ones begin before the first test where one process runs all: most of their time is waits for the server."""
-    wanted = any("begun" in getattr(item, "fixturenames", ()) for item in request.session.items)
-    if wanted and "PYTEST_XDIST_WORKER" not in os.environ:
+    if begins_ahead(request):
         begun = request.getfixturevalue("begun")
         for kind in LONG:
             assert begun[kind]

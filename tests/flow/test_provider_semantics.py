@@ -4,7 +4,6 @@ The faults of the network that need a run to show (a server that comes up late, 
 """
 
 import json
-import os
 import signal
 import ssl
 import time
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import pytest
 import trustme
 from misbehaving import FAULTS, Misbehaving, text_of
-from processes import Ended, Started, assert_clean, count, free_port, rows, run, runner, write_prompts
+from processes import Ended, Started, assert_clean, begins_ahead, count, free_port, rows, run, runner, write_prompts
 from raw_server import (
     DONE,
     RST,
@@ -198,8 +197,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Begun]:
 @pytest.fixture(scope="module", autouse=True)
 def _ahead(request: pytest.FixtureRequest) -> None:
     """Let them begin before the first test, unless none of their tests is to run, or other processes may run them."""
-    wanted = any("begun" in getattr(item, "fixturenames", ()) for item in request.session.items)
-    if wanted and "PYTEST_XDIST_WORKER" not in os.environ:
+    if begins_ahead(request):
         begun = request.getfixturevalue("begun")
         # those first that wait the longest
         for name in sorted(SCENARIOS, key=lambda name: not name.startswith("never_reached")):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import forks
+import pytest
 
 HANG_S = 120.0
 """Seconds after which a process counts as hanging; no test asserts a shorter time on a real clock."""
@@ -361,3 +362,9 @@ def write_prompts(path: Path, numbers: Sequence[int] | range) -> None:
     """Write a prompt file with one row per number."""
     lines = (json.dumps({"id": f"row-{number}", "prompt": f"Tell me about the number {number}."}) for number in numbers)
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def begins_ahead(request: pytest.FixtureRequest) -> bool:
+    """Return True if the runs of the fixture ``begun`` may begin before its tests: some are to run, and all of them here."""
+    wanted = any("begun" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    return wanted and "PYTEST_XDIST_WORKER" not in os.environ

@@ -302,6 +302,18 @@ def test_a_package_whose_entry_points_cannot_be_read_is_named(places: Places) ->
     assert plugins.load("providers", "openai").KEY_ENV == "OPENAI_API_KEY"
 
 
+def test_a_package_whose_entry_points_cannot_be_read_is_in_nobodys_way(places: Places) -> None:
+    """What needs no plug-in, and the plug-ins of other packages, work as if it were not installed."""
+    places.package("rotten", "[runner.inputs]\nno value\n")
+    places.module("reads_it", INPUT)
+    places.package("reads", "[runner.inputs]\nmine = reads_it\n")
+    for name, fields in (("a.txt", [{"prompt": "x"}]), ("a.mine", [])):
+        (places.here / name).write_text('{"prompt": "x"}\n')
+        assert [row.fields for row in prepare.open_input(places.here / name).read()] == fields
+    with pytest.raises(UsageError, match=r"cannot tell the format of .* from its ending; choose csv or jsonl with --format"):
+        api.export(places.here / "a.txt", db=places.here / "no.db")
+
+
 # -- extensions
 
 
