@@ -98,6 +98,13 @@ def test_what_is_finished_is_not_sent_again(folder: Path, server: Simulated) -> 
     assert server.sent() == before + 14
 
 
+def test_behind_a_limit_another_run_does_not_say_that_it_sends_all(folder: Path, server: Simulated) -> None:
+    assert run(*at(server), cwd=folder).code == 0
+    ended = run(*at(server, "--temperature", "0.5", "--limit", "3"), cwd=folder)
+    assert "so this starts a new run; rows are sent again" in ended.out
+    assert len(settled(folder, 2)) == 3
+
+
 def test_other_settings_are_another_run_and_it_is_said(folder: Path, server: Simulated) -> None:
     assert run(*at(server), cwd=folder).code == 0
     before = server.sent()

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -334,6 +335,36 @@ def test_a_key_that_the_server_echoes_is_in_no_file(
     assert case.holds(CANARY[3:20].encode()) == []
     assert CANARY not in said
     assert CANARY not in "".join(capfd.readouterr())
+
+
+SHAPELESS = "quiet canary word".replace(" ", "-")
+"""A key that looks like no key: only who knows it can find it."""
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (openai_answer(f"the key is {SHAPELESS}"), "the key is [redacted]"),
+        (whole("200 OK", f"<html>{SHAPELESS}</html>", kind="text/html"), None),
+        (Reply((f"HTTP/1.1 {SHAPELESS}\r\n\r\n".encode(), FIN)), None),
+    ],
+    ids=["answer", "page", "broken HTTP"],
+)
+def test_a_key_that_looks_like_none_is_in_no_file(
+    tmp_path: Path, answer: Reply, text: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SHAPELESS)
+    case = Case(tmp_path, rows=2)
+    with in_thread(RawServer(lambda _: answer)) as server:
+        if text is not None:
+            assert case.run(server).done == 2
+            assert set(case.texts().values()) == {text}
+        else:
+            with suppress(runner.RunStoppedError):
+                assert case.run(server, attempts=1).failed == 2
+        assert server.requests
+    assert case.ask("SELECT count(*) FROM attempts") != [(0,)]
+    assert all(SHAPELESS.encode() not in path.read_bytes() for path in case.folder.iterdir())
 
 
 def test_a_key_in_the_other_dialects_header_is_in_no_file(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
