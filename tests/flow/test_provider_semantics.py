@@ -403,7 +403,8 @@ def test_p4_a_deadline_ends_a_session_and_the_next_one_goes_on(make: Callable[..
         # what was out when it passed has come in
         assert 2 <= done == len(server.requests) < 60
         server.answers = openai_answer()
-        assert api.resume(db=case.store).finished
+        # the stored deadline is short; a busy machine may need longer than that for the rest
+        assert api.resume(db=case.store, deadline=120).finished
         assert len(server.requests) == 60
     case.assert_all_done()
 
