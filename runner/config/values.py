@@ -8,6 +8,8 @@ from runner import durations
 from runner.config.settings import Setting
 from runner.errors import UsageError
 
+_SWITCH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
 
 def parse(setting: Setting, text: str, where: str) -> Any:
     """Read the value of a setting from text and check it. where: where the text comes from, in words."""
@@ -17,6 +19,8 @@ def parse(setting: Setting, text: str, where: str) -> Any:
             value = int(text)
         elif setting.kind == "float":
             value = float(text)
+        elif setting.kind == "switch":
+            value = _SWITCH.get(text.strip().lower(), text)
         elif setting.kind == "slots":
             value = text if text == "auto" else int(text)
         elif setting.kind == "json" or (setting.kind == "texts" and text.startswith("[")):
@@ -29,19 +33,23 @@ def parse(setting: Setting, text: str, where: str) -> Any:
 def check(setting: Setting, value: Any, where: str) -> Any:
     """Return the value in the type of its setting. Raises UsageError if its kind or size is wrong."""
     original = value
+    if setting.kind == "switch" and isinstance(value, bool):
+        return value
     if setting.kind in ("json", "slots") and isinstance(value, str) and value != "auto":
         return parse(setting, value, where)
     if setting.kind == "span" and isinstance(value, str):
         value = durations.parse_span(value)
     if setting.kind in ("float", "span") and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1e300:
         value = float(value)
+    if setting.kind in ("int", "slots") and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
     if setting.kind == "texts" and isinstance(value, tuple):
         value = list(value)
     if setting.kind == "texts" and isinstance(value, list) and len(value) == 1:
         value = value[0]
     kinds: dict[str, type | tuple[type, ...]] = {
         "text": str, "int": int, "float": float, "texts": (str, list), "json": dict, "slots": (int, str), "span": float,
-        "choice": str,
+        "choice": str, "switch": (),
     }  # fmt: skip
     fits = isinstance(value, kinds[setting.kind]) and not isinstance(value, bool)
     if isinstance(value, list):
@@ -63,7 +71,7 @@ def _requirement(setting: Setting) -> str:
     what = {
         "text": "a string", "int": "a whole number", "float": "a number", "texts": "a string or a list of strings",
         "json": "a JSON object", "slots": "auto or a whole number", "span": "a number of seconds or a duration such as 30m",
-        "choice": " or ".join(setting.choices),
+        "choice": " or ".join(setting.choices), "switch": "true or false",
     }[setting.kind]  # fmt: skip
     bound = ""
     if setting.least is not None:

@@ -257,7 +257,7 @@ def test_texts_survive_a_csv_and_formulas_are_made_harmless(tmp_path: Path, out:
     runner.export(out / "a.jsonl", db=path, raw=True)
     safe, raw = read_csv(out / "safe.csv"), read_csv(out / "raw.csv")
     assert [row["text"] for row in safe] == [text, "'=cmd|' /C calc'!A0"]
-    assert safe[0]["id"] == "'=id"
+    assert safe[0]["id"] == "=id"
     assert [row["text"] for row in raw] == [text, "=cmd|' /C calc'!A0"]
     assert [row["text"] for row in read_jsonl(out / "a.jsonl")] == [text, "=cmd|' /C calc'!A0"]
 

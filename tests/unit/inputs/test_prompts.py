@@ -138,7 +138,7 @@ def test_messages_are_taken_as_they_are() -> None:
         ({"messages": [{"content": "x"}]}, "an object with a role"),
         ({"messages": [{"role": 1, "content": "x"}]}, "an object with a role"),
         ({"prompt": "x", "id": ""}, "the id must be"),
-        ({"prompt": "x", "id": 1.0}, "the id must be"),
+        ({"prompt": "x", "id": 1.5}, "the id must be"),
         ({"prompt": "x", "id": True}, "the id must be"),
         ({"prompt": "x", "id": ["a"]}, "the id must be"),
         ({"prompt": "x", "id": {}}, "the id must be"),
