@@ -171,7 +171,6 @@ def check(file: str | Path, **settings: Any) -> Check:
     with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
         prompts = prepare.open_input(path, row_settings=job.row_settings)
         scanned = scan.scan(prompts)
-        scan.refuse_empty(scanned, path)
         broken = prepare.broken_rows(prompts, prepare.template_of(job))
     return Check(
         job=job,

@@ -54,16 +54,20 @@ def whole(value: Json) -> Json:
 def row_settings(row: Row) -> Mapping[str, Json]:
     """Return the settings at the top level of a row, without those that are null."""
     fields = row.fields
-    if fields is None or row.plain or _SETTING_NAMES.isdisjoint(fields):
+    if fields is None or _SETTING_NAMES.isdisjoint(fields) or row.plain:
         return _NOTHING
     return {name: whole(value) for name in ROW_SETTINGS if (value := fields.get(name)) is not None}
 
 
 def fingerprint(row: Row) -> int:
     """Return a 64-bit hash of what a row asks: a changed prompt or setting changes it under the same id, metadata does not."""
-    fields = row.fields or {}
+    return fingerprint_of(row.fields or {}, row_settings(row))
+
+
+def fingerprint_of(fields: Mapping[str, Json], settings: Mapping[str, Json]) -> int:
+    """Return the fingerprint of a row whose settings are known."""
     asked = [fields.get("prompt"), fields.get("messages"), fields.get("params")]
-    if settings := row_settings(row):
+    if settings:
         asked.append(settings)
     return int.from_bytes(blake2b(_SORTED.encode(asked), digest_size=8).digest(), "big", signed=True)
 

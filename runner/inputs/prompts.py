@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.errors import BAD_ROW
-from runner.inputs.keys import fingerprint, row_settings, whole
+from runner.inputs.keys import fingerprint_of, row_settings, whole
 from runner.model import Item, Json, Message, Outcome, Params, Request, Row
 from runner.text import nearest
 
@@ -71,9 +71,10 @@ _OVERRIDES = tuple(name for name in _KINDS if name != "system")
 
 def make_item(row: Row, key: str, template: Template) -> Item | Outcome:
     """Return the item for a row; for a broken row, its failed outcome."""
-    metadata = _metadata(row.fields) if row.fields is not None else {}
+    fields = row.fields or {}
+    metadata, beside = _metadata(fields), row_settings(row)
     try:
-        request = _request(row, template)
+        request = _request(row, beside, template)
     except RowFaultError as fault:
         return Outcome(
             key=key,
@@ -84,26 +85,26 @@ def make_item(row: Row, key: str, template: Template) -> Item | Outcome:
             error_code=BAD_ROW,
             error=f"line {row.line}: {fault}",
         )
-    return Item(key=key, position=row.line, request=request, metadata=metadata, fingerprint=fingerprint(row))
+    return Item(key=key, position=row.line, request=request, metadata=metadata, fingerprint=fingerprint_of(fields, beside))
 
 
 def _metadata(fields: Mapping[str, Json]) -> dict[str, Json]:
     """Return the fields that are not reserved, and the id if it is not a string, so that the export can restore its type."""
-    return {
-        name: whole(value) if name == "id" else value
-        for name, value in fields.items()
-        if name not in _RESERVED or (name == "id" and value is not None and not isinstance(value, str))
-    }
+    metadata = {name: value for name, value in fields.items() if name not in _RESERVED}
+    own = fields.get("id")
+    return metadata if own is None or isinstance(own, str) else {"id": whole(own), **metadata}
 
 
-def _request(row: Row, template: Template) -> Request:
+def _request(row: Row, beside: Mapping[str, Json], template: Template) -> Request:
+    """Return the request of a row. beside: the settings beside its prompt. Raises RowFaultError."""
     if row.fields is None or row.fault is not None:
         raise RowFaultError(row.fault or "not an object")
-    own = whole(row.fields.get("id"))
-    if own == "" or isinstance(own, bool | float | list | dict):
+    own = row.fields.get("id")
+    if own == "" or isinstance(whole(own) if isinstance(own, float) else own, bool | float | list | dict):
         raise RowFaultError("the id must be a string or a whole number")
     messages = _messages(row.fields)
-    settings = _settings(row)
+    overrides = row.fields.get("params")
+    settings = _settings(overrides, beside) if beside or overrides is not None else None
     if not settings:
         return Request(model=template.model, messages=messages, system=template.system, params=template.params)
     base = template.params
@@ -143,12 +144,8 @@ def _hint(fields: Mapping[str, Json]) -> str:
     return ""
 
 
-def _settings(row: Row) -> dict[str, Json]:
+def _settings(overrides: Json, beside: Mapping[str, Json]) -> dict[str, Json]:
     """Return what a row sets itself, in ``params`` or beside its prompt."""
-    assert row.fields is not None
-    overrides, beside = row.fields.get("params"), row_settings(row)
-    if overrides is None and not beside:
-        return {}
     if overrides is not None and not isinstance(overrides, dict):
         raise RowFaultError("params must be an object")
     found = {}

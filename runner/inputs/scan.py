@@ -165,15 +165,9 @@ def _enumerate(lines: Sequence[int]) -> str:
     return f"{', '.join(first[:-1])} and {first[-1]}"
 
 
-def refuse_empty(scanned: Scan, path: Path) -> None:
-    """Raise UsageError if there is nothing to send."""
-    if not scanned.rows:
-        raise UsageError(f'{path} has no rows; every line must be one JSON object, such as {{"prompt": "..."}}')
-
-
 def remarks(scanned: Scan) -> list[str]:
     """Return what a person should know of how the rows were read, one sentence each."""
-    sentences = []
+    sentences = [] if scanned.rows else ["the prompt file has no rows"]
     if scanned.row_settings:
         *others, last = scanned.row_settings
         names = f"{', '.join(others)} and {last}" if others else last
@@ -182,6 +176,11 @@ def remarks(scanned: Scan) -> list[str]:
         verb = "holds" if scanned.nulls == 1 else "hold"
         sentences.append(f"{plural(scanned.nulls, 'row')} {verb} NaN or Infinity, which is read as null")
     return sentences
+
+
+def same_bytes(one: str | None, other: str) -> bool:
+    """Tell whether two digests are of the same bytes, however they were read."""
+    return one is not None and one.partition("-")[0] == other.partition("-")[0]
 
 
 def digest(prompts: PromptFile) -> str:

@@ -84,7 +84,6 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
         return finished
     endpoint = find_endpoint(job, os.environ)
     scanned = await in_thread(lambda: scan_once(prompts, store_path, digest))
-    scan.refuse_empty(scanned, job.input)
     scan.refuse_duplicates(scanned, job.input)
     if options.strict:
         await in_thread(lambda: _refuse_broken(job, prompts))
@@ -206,7 +205,12 @@ def notes(plan: Plan, counts: RunCounts, changed: int) -> list[str]:
     if options.retry_failed:
         sentences.append(f"run {run.id}: retrying {plural(counts.failed, 'failed row')}")
     elif run.finished:
-        sentences.append(f"run {run.id} was finished; its input has changed since")
+        what = (
+            "its rows are read in another way now"
+            if scan.same_bytes(run.input_digest, plan.digest)
+            else "its input has changed since"
+        )
+        sentences.append(f"run {run.id} was finished; {what}")
     elif run.existed and counts.done + counts.failed:
         failed = f", {counts.failed:,} failed" if counts.failed else ""
         sentences.append(f"continuing run {run.id}: {counts.done:,} already done{failed}")
