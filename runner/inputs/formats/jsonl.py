@@ -27,6 +27,7 @@ RAW_BYTES = 64 * 1024
 """Bytes of a broken line that its Row keeps."""
 
 _BUFFER = 1024 * 1024
+_BOM = shape.BOM
 _TOO_DEEP = "nested too deeply"
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -44,11 +45,9 @@ def read(path: Path, *, limit_bytes: int | None = None) -> Generator[Row, None, 
     iteration if gzip data is cut off or damaged.
     """
     size, head = _size_and_head(path)
-    wrong = shape.refusal(head)
-    if wrong is not None:
-        raise UsageError(f"{path} {wrong}")
+    _refuse_other_formats(path, head)
     end = size if limit_bytes is None else min(size, limit_bytes)
-    return _rows(path, len(shape.BOM) if head.startswith(shape.BOM) else 0, end)
+    return _rows(path, len(_BOM) if head.startswith(_BOM) else 0, end)
 
 
 def _rows(path: Path, start: int, end: int) -> Generator[Row, None, None]:
@@ -156,3 +155,9 @@ def _unreadable(path: Path, error: OSError | ValueError) -> UsageError:
     if isinstance(error, PermissionError):
         return UsageError(f"no permission to read the prompt file {path}")
     return UsageError(f"cannot read the prompt file {path}: {getattr(error, 'strerror', None) or error}")
+
+
+def _refuse_other_formats(path: Path, head: bytes) -> None:
+    wrong = shape.refusal(head)
+    if wrong is not None:
+        raise UsageError(f"{path} {wrong}")
