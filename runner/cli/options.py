@@ -17,22 +17,20 @@ PACE = tuple(setting.name for setting in SETTINGS if not setting.answer)
 """The settings that may change within a run."""
 
 
-_METAVARS = {
-    "int": "N", "float": "X", "json": "JSON", "slots": "auto|N", "span": "SECONDS", "switch": "true|false",
-}  # fmt: skip
-
-
 def _option(setting: Setting) -> Callable[[F], F]:
-    default = f"  [default: {setting.default:g}]" if type(setting.default) in (int, float) else ""
+    default = f"  [default: {setting.default:g}]" if isinstance(setting.default, int | float) else ""
     default = f"  [default: {setting.default}]" if setting.kind == "slots" or setting.choices else default
-    default = f"  [default: {str(setting.default).lower()}]" if setting.kind == "switch" else default
-    metavar = _METAVARS.get(setting.kind, "TEXT")
+    if setting.kind == "bool":
+        both = f"{setting.option}/--no-{setting.option.removeprefix('--')}"
+        chosen = both.split("/")[not setting.default]
+        return click.option(both, setting.name, default=None, help=f"{setting.help}  [default: {chosen.removeprefix('--')}]")
+    metavar = {"int": "N", "float": "X", "json": "JSON", "slots": "auto|N", "span": "SECONDS"}.get(setting.kind, "TEXT")
     metavar = "|".join(setting.choices) or metavar
     return click.option(
         setting.option,
         setting.name,
         multiple=setting.kind == "texts",
-        type={"int": int, "float": float, "switch": bool}.get(setting.kind, str),
+        type={"int": int, "float": float}.get(setting.kind, str),
         metavar=metavar,
         help=setting.help + default,
     )

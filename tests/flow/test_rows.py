@@ -104,21 +104,26 @@ def test_columns_that_are_plain_data(bench: Bench) -> None:
     bench.write({"id": "a", "prompt": "x", "model": "Golf", "temperature": "hot"}, {"id": "b", "prompt": "y", "model": "Polo"})
     assert 'temperature must be a number, not "hot"; row_settings = false makes it plain data' in bench.run(command="check").out
     (bench.folder / "p.toml").write_text("row_settings = false\n")
-    for options in ((), ("--row-settings", "false")):
+    for options in ((), ("--no-row-settings",)):
         checked = bench.run(*options, command="check")
         assert (checked.code, "the rows set" in checked.out) == (0, False)
     assert bench.run().code == 0
     assert {body["model"] for body in bench.bodies()} == {"m"}
     assert [(row["model"], row["temperature"]) for row in bench.exported()] == [("Golf", "hot"), ("Polo", None)]
     # and the other way round: nothing is bought again
-    ended = bench.run("--row-settings", "true")
+    ended = bench.run("--row-settings")
     assert (ended.code, bench.bodies()) == (0, [])
     assert "2 finished rows have changed since" in ended.out
 
 
 def test_a_run_of_an_earlier_version_reports_its_rows_and_buys_none_again(bench: Bench) -> None:
     bench.write(*ROWS)
-    assert bench.run("--row-settings", "false").code == 0
+    assert (
+        bench.run(
+            "--no-row-settings",
+        ).code
+        == 0
+    )
     bench.bodies()
     # as they were stored then: the hash of the bytes alone, and no such setting
     bench.ask("UPDATE runs SET input_digest = substr(input_digest, 1, 32), settings = json_remove(settings, '$.row_settings')")
