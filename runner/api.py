@@ -14,8 +14,8 @@ from runner.config.job import Job, load_job, restore_job, shown_settings
 from runner.engine.stop import Stop
 from runner.errors import UsageError
 from runner.events import Event, Summary
-from runner.exports.columns import columns, records
-from runner.exports.file import open_output
+from runner.exports.columns import columns, given, records
+from runner.exports.file import is_standard_output, open_output
 from runner.inputs import scan, spool
 from runner.interfaces import Exporter, Observer
 from runner.model import Result, Run
@@ -50,6 +50,12 @@ class Check(Struct, frozen=True, kw_only=True):
     duplicate_ids: int
     # rows without an id that repeat an earlier row
     identical: int
+    # settings that rows have beside their prompt: model, temperature, ...
+    row_settings: tuple[str, ...]
+    # rows in which NaN or an infinity was read as null
+    nulls: int
+    # the two above in sentences
+    remarks: list[str]
 
 
 class Description(Struct, frozen=True, kw_only=True):
@@ -163,7 +169,7 @@ def check(file: str | Path, **settings: Any) -> Check:
     except UsageError as error:
         refusal = str(error)
     with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
-        prompts = prepare.open_input(path)
+        prompts = prepare.open_input(path, row_settings=job.row_settings)
         scanned = scan.scan(prompts)
         broken = prepare.broken_rows(prompts, prepare.template_of(job))
     return Check(
@@ -176,6 +182,9 @@ def check(file: str | Path, **settings: Any) -> Check:
         duplicates=scanned.duplicates,
         duplicate_ids=scanned.duplicate_ids,
         identical=scanned.identical,
+        row_settings=scanned.row_settings,
+        nulls=scanned.nulls,
+        remarks=scan.remarks(scanned),
     )
 
 
@@ -212,24 +221,32 @@ def export(
     db: str | Path = DEFAULT_STORE,
     format: str | None = None,  # noqa: A002 - the option's name
     raw: bool = False,
+    csv_escape: bool = False,
+    csv_excel: bool = False,
+    notes: list[str] | None = None,
 ) -> int:
     """Write the finished rows of a run, done or failed, to a file and return their number; ``-`` is standard output.
 
     format: "csv", "jsonl" or the name of a plug-in; by default the file's ending. raw: do not escape CSV cells that a spreadsheet
-    would run as formulas. A file appears under its final name only when it is complete. Raises UsageError, StoreError.
+    would run as formulas. csv_escape: escape them in the ids and in the rows' own fields too. csv_excel: begin a CSV file with a
+    byte order mark. notes: receives a sentence for each kind of change that was made to CSV cells. A file appears under its final
+    name only when it is complete. Raises UsageError, StoreError.
     """
-    kind = format or Path(output).suffix.lstrip(".").lower() or ("csv" if str(output) == "-" else "")
+    kind = format or Path(output).suffix.lstrip(".").lower() or ("csv" if is_standard_output(output) else "")
     module = plugins.load("exports", format) if format else plugins.registered("exports", kind)
     if module is None:
         known = " or ".join(plugins.known("exports"))
         raise UsageError(f"cannot tell the format of {output} from its ending; choose {known} with --format")
-    options = {"raw": True} if raw and kind == "csv" else {}
+    if raw and csv_escape:
+        raise UsageError("--csv-raw and --csv-escape exclude each other; choose one of them")
     write = cast("Exporter", module.write)
     with StoreReader(Path(db).resolve()) as reader, ExitStack() as stack:
         _refuse_own(output, reader)
         run = reader.run(run_id).id
         stack.enter_context(reader.snapshot())
         metadata = reader.metadata_names(run)
+        kept = [] if csv_escape else given(metadata)
+        options = {"raw": raw, "kept": kept, "excel": csv_excel, "notes": notes} if kind == "csv" else {}
         with open_output(output) as out:
             return write(columns(metadata), records(reader.results(run), metadata), out, **options)
 

@@ -23,7 +23,7 @@ class Row(Struct, frozen=True, kw_only=True):
 
     # 1-based line of the prompt file, or ordinal of the record
     line: int
-    # the decoded object; None if the line is not a JSON object
+    # the decoded object; of a broken line, its id alone, or None if that cannot be read
     fields: Mapping[str, Json] | None
     # why the line is broken, one sentence; None if it is not
     fault: str | None = None
@@ -31,6 +31,10 @@ class Row(Struct, frozen=True, kw_only=True):
     raw: bytes = b""
     # size of the record in the file, in bytes; 0 if the reader does not know it
     size: int = 0
+    # how many NaN and infinities were read as null
+    nulls: int = 0
+    # True: fields with the name of a setting (model, temperature, ...) are the user's own data (row_settings = false)
+    plain: bool = False
 
 
 class Params(Struct, frozen=True, kw_only=True, omit_defaults=True):

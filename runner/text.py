@@ -147,6 +147,21 @@ class Secret:
         raise TypeError("a Secret cannot be pickled or copied")
 
 
+# DEL and C1; bidi marks, overrides and isolates: what a terminal would obey
+_OBEYED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def json_text(encoded: bytes) -> str:
+    r"""Return encoded JSON as text in which no character is obeyed by a terminal: each of them becomes an escape, ``\u202e``.
+
+    A parser reads the same values. C0 is escaped in any JSON.
+    """
+    text = encoded.decode()
+    if encoded.isascii() and b"\x7f" not in encoded:
+        return text
+    return _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
 def encodable(text: str) -> str:
     """Replace lone surrogates, which UTF-8 cannot encode, with U+FFFD."""
     if text.isascii():

@@ -2,12 +2,29 @@
 
 import gc
 import inspect
+import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 from types import FunctionType
 
 import pytest
 from hypothesis import settings
+
+CHECKOUT = str(Path(__file__).parents[1])
+# The code of this checkout is tested, here and in every child, also where another one is installed.
+sys.path.insert(0, CHECKOUT)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (CHECKOUT, os.environ.get("PYTHONPATH"))))
+runner_file = __import__("runner").__file__
+if Path(runner_file).parents[1] != Path(CHECKOUT):
+    pytest.exit(f"the tests of {CHECKOUT} would test {runner_file}", returncode=4)
+
+# A shell that starts us in the background, or nohup, has us ignore these, and our children would ignore them too. What is
+# caught is not inherited, and pytest itself goes on as before.
+for kind in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(kind) is signal.SIG_IGN:
+        signal.signal(kind, lambda *_: None)
 
 # no deadline: how long an example takes says more about the machine than about the code
 settings.register_profile("runner", deadline=None)

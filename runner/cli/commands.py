@@ -119,19 +119,37 @@ def list_(db: str, as_json: bool) -> None:
 @click.option("--output", "-o", required=True, metavar="FILE", help="File to write; - is standard output.")
 @click.option("--format", metavar="FORMAT", help="csv, jsonl or the name of a plug-in; default: the ending of FILE.")
 @click.option("--csv-raw", is_flag=True, help="Do not escape cells that look like formulas.")
+@click.option("--csv-escape", is_flag=True, help="Escape them in ids and in your own fields too.")
+@click.option("--csv-excel", is_flag=True, help="Begin with the byte order mark by which Excel knows UTF-8.")
 @db_option
 @quiet_option
-def export(run_id: int | None, output: str, format: str | None, csv_raw: bool, db: str, quiet: bool) -> None:  # noqa: A002
+@gathered("csv", "csv_escape", "csv_excel")
+def export(
+    run_id: int | None,
+    output: str,
+    format: str | None,  # noqa: A002 - the option's name
+    csv_raw: bool,
+    db: str,
+    quiet: bool,
+    csv: dict[str, bool],
+) -> None:
     """Write the results of a run to a CSV or JSONL file.
 
     RUN is its number; the default is the newest run.
     """
     from runner import api
+    from runner.exports.file import is_standard_output
     from runner.text import plural
 
-    count = api.export(output, run_id=run_id, db=db, format=format, raw=csv_raw)
-    if not quiet and output != "-":
+    notes: list[str] = []
+    count = api.export(output, run_id=run_id, db=db, format=format, raw=csv_raw, notes=notes, **csv)
+    if quiet:
+        return
+    standard = is_standard_output(output)
+    if not standard:
         click.echo(f"{plural(count, 'row')} written to {click.format_filename(output)}")
+    for note in notes:
+        click.echo(note, err=standard)
 
 
 @cli.command()

@@ -1,6 +1,8 @@
 """Options that several commands share."""
 
 import functools
+import io
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -18,6 +20,10 @@ PACE = tuple(setting.name for setting in SETTINGS if not setting.answer)
 def _option(setting: Setting) -> Callable[[F], F]:
     default = f"  [default: {setting.default:g}]" if isinstance(setting.default, int | float) else ""
     default = f"  [default: {setting.default}]" if setting.kind == "slots" or setting.choices else default
+    if setting.kind == "bool":
+        both = f"{setting.option}/--no-{setting.option.removeprefix('--')}"
+        chosen = both.split("/")[not setting.default]
+        return click.option(both, setting.name, default=None, help=f"{setting.help}  [default: {chosen.removeprefix('--')}]")
     metavar = {"int": "N", "float": "X", "json": "JSON", "slots": "auto|N", "span": "SECONDS"}.get(setting.kind, "TEXT")
     metavar = "|".join(setting.choices) or metavar
     return click.option(
@@ -45,7 +51,16 @@ def setting_options(*names: str) -> Callable[[F], F]:
 db_option = click.option(
     "--db", default="runner.db", envvar="RUNNER_DB", show_default=True, metavar="FILE", help="Store file (SQLite)."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def _utf8(_: click.Context, __: click.Parameter, as_json: bool) -> bool:
+    """Make standard output UTF-8 for JSON, whatever the locale says."""
+    if as_json and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    return as_json
+
+
+json_option = click.option("--json", "as_json", is_flag=True, callback=_utf8, help="Print JSON instead of text.")
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
 accept_changes_option = click.option(
     "--accept-changes", is_flag=True, help="Send finished rows again if their prompt has changed."

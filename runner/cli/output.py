@@ -13,7 +13,7 @@ from runner.events import INPUT_CHANGED, Quantiles, Started, Stopping, Summary
 from runner.model import Run
 from runner.session import prepare
 from runner.store.reader import ErrorGroup
-from runner.text import clean, plural
+from runner.text import clean, encodable_tree, json_text, plural
 
 STOPPED_BY = "stopped by "
 """Beginning of the stop reason when a signal ended the session; the name of the signal follows."""
@@ -138,7 +138,7 @@ def check(report: Check, *, as_json: bool) -> str:
     """Return what reading an input showed."""
     if as_json:
         names = ("rows", "broken", "broken_rows", "duplicates", "duplicate_ids", "identical", "refusal", "key_source")
-        fields = {name: getattr(report, name) for name in names}
+        fields = {name: getattr(report, name) for name in (*names, "row_settings", "nulls")}
         return to_json({**fields, "settings": report.job.settings()})
     lines = [f"{clean(str(report.job.input))}: {plural(report.rows, 'row')}, {report.broken_rows:,} broken"]
     lines += [f"  {clean(why, 200)}" for _, why in report.broken[:_MAX_SHOWN]]
@@ -149,6 +149,7 @@ def check(report: Check, *, as_json: bool) -> str:
         lines += [f"  {clean(key, 60)} on lines {_numbers(where)}" for key, where in list(report.duplicates.items())[:_MAX_SHOWN]]
     if report.identical:
         lines.append(prepare.identical_rows(report.identical))
+    lines += report.remarks
     if report.refusal:
         lines.append(f"`runner run` would refuse to start: {clean(report.refusal)}")
     lines += ["settings:", _settings(Description(job=report.job, key_source=report.key_source))]
@@ -183,8 +184,13 @@ def command(name: str, run: int, db: str) -> str:
 
 
 def to_json(value: Any) -> str:
-    """Return a value as indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    """Return a value as indented JSON that is harmless in a terminal."""
+    try:
+        encoded = msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        # an argument of the command that is not UTF-8
+        encoded = msgspec.json.encode(encodable_tree(msgspec.to_builtins(value)))
+    return json_text(msgspec.json.format(encoded, indent=2))
 
 
 def count(number: int | None) -> str:

@@ -15,7 +15,7 @@ from runner.cli import output
 from runner.cli.tqdm_internals import disp_len
 from runner.events import Event, Finished, Progress, Saved, Started, Stopping
 from runner.model import Outcome
-from runner.text import clean
+from runner.text import clean, json_text
 
 LINE_S = 5.0
 """Without a terminal, a progress line is printed at most this often, in seconds."""
@@ -234,7 +234,7 @@ class JsonLines(View):
         self._out.flush()
 
     def _print(self, name: str, fields: dict[str, Any]) -> None:
-        self._out.write(msgspec.json.encode({"event": name, **fields}).decode() + "\n")
+        self._out.write(json_text(msgspec.json.encode({"event": name, **fields})) + "\n")
 
 
 def _brief(outcome: Outcome) -> dict[str, Any]:

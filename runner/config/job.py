@@ -48,6 +48,8 @@ class Job(Struct, frozen=True, kw_only=True):
     deadline: float | None
     # full or normal: which answers a power cut can lose
     durability: str
+    # False: fields of a row such as model and temperature are plain data
+    row_settings: bool
     system: str | None
     params: Params
     connect_s: float

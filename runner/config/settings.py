@@ -2,14 +2,15 @@
 
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-Kind: TypeAlias = Literal["text", "int", "float", "texts", "json", "slots", "span", "choice"]
+Kind: TypeAlias = Literal["text", "int", "float", "texts", "json", "slots", "span", "choice", "bool"]
 
 
 class Setting(NamedTuple):
     """One setting.
 
     key: dotted path in the job file. kind: "text" is a string, "texts" a string or a list of strings, "json" an object, "slots" a
-    number or "auto", "span" a number of seconds or a string such as 30m, "choice" one of ``choices``.
+    number or "auto", "span" a number of seconds or a string such as 30m, "choice" one of ``choices``, "bool" true or
+    false.
     least: lower bound, inclusive for whole numbers and exclusive for floats and spans.
     default: None leaves the value to the provider, or unset.
     answer: True if the setting changes the answers, so that a different value starts a new run.
@@ -30,7 +31,7 @@ class Setting(NamedTuple):
 
     @property
     def option(self) -> str:
-        """The command-line option."""
+        """The command-line option. For "bool" there is also the one with ``no-`` in front of the name."""
         return "--" + self.name.replace("_", "-")
 
     @property
@@ -75,7 +76,14 @@ SETTINGS = (
         "full",
         choices=("full", "normal"),
     ),
-    Setting("system", "text", "System prompt; a row's own system message replaces it.", answer=True),
+    # Not an answer setting: which rows it changes is seen by their fingerprints.
+    Setting(
+        "row_settings",
+        "bool",
+        "Use the fields system, model, temperature, ... of a row as its settings. --no-row-settings: they are plain data.",
+        True,
+    ),
+    Setting("system", "text", "System prompt; a row's own system text replaces it.", answer=True),
     Setting("params.max_tokens", "int", "Maximum tokens of an answer.", None, 1, answer=True),
     Setting("params.temperature", "float", "Sampling temperature.", answer=True),
     Setting("params.top_p", "float", "Nucleus sampling.", answer=True),

@@ -17,6 +17,11 @@ def columns(own: Sequence[str]) -> list[str]:
     return [*COLUMNS[:_METADATA_AT], *(_column_of(name, own) for name in own), *COLUMNS[_METADATA_AT + 1 :]]
 
 
+def given(own: Sequence[str]) -> list[str]:
+    """Return the names of the columns that hold what the rows came with: their id and their own fields."""
+    return columns(own)[: _METADATA_AT + len(own)]
+
+
 def records(results: Iterable[Result], own: Sequence[str]) -> Iterator[list[object]]:
     """Yield each result as a list of values, in the order of ``columns(own)``; a field that a row lacks is None."""
     for result in results:

@@ -12,6 +12,12 @@ from runner.model import Json, Row
 KEY_PREFIX = "row-"
 """Prefix of the keys of rows without an id."""
 
+ROW_SETTINGS = ("system", "model", "max_tokens", "temperature", "top_p", "stop", "seed", "extra_body")
+"""Fields of a row that are settings of its request."""
+
+_SETTING_NAMES = frozenset(ROW_SETTINGS)
+_NOTHING: Mapping[str, Json] = {}
+_EXACT = 2**53
 _SORTED = msgspec.json.Encoder(order="sorted")
 
 
@@ -21,11 +27,11 @@ def base_key(row: Row) -> tuple[str, bool]:
     Without an id, the key is a hash of the row's content that ignores spacing and the order of fields. It never depends on the
     line number, so that inserting a line does not cause the rows below it to be sent again.
     """
-    if row.fields is None:
-        return KEY_PREFIX + blake2b(row.raw, digest_size=10).hexdigest(), False
-    own = _own_id(row.fields)
+    own = _own_id(row.fields) if row.fields is not None else None
     if own is not None:
         return own, True
+    if row.fields is None or row.fault is not None:
+        return KEY_PREFIX + blake2b(row.raw, digest_size=10).hexdigest(), False
     return KEY_PREFIX + blake2b(_SORTED.encode(row.fields), digest_size=10).hexdigest(), False
 
 
@@ -35,14 +41,35 @@ def _own_id(fields: Mapping[str, Json]) -> str | None:
         return own or None
     if isinstance(own, int) and not isinstance(own, bool):
         return str(own)
-    return None
+    # pandas writes the whole numbers of a column with a gap as 1.0
+    number = whole(own)
+    return str(number) if type(number) is int else None
+
+
+def whole(value: Json) -> Json:
+    """Return a float that is a whole number as int, and any other value as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT else value
+
+
+def row_settings(row: Row) -> Mapping[str, Json]:
+    """Return the settings at the top level of a row, without those that are null."""
+    fields = row.fields
+    if fields is None or _SETTING_NAMES.isdisjoint(fields) or row.plain:
+        return _NOTHING
+    return {name: whole(value) for name in ROW_SETTINGS if (value := fields.get(name)) is not None}
 
 
 def fingerprint(row: Row) -> int:
-    """Return a 64-bit hash of what a row asks: a changed prompt under the same id changes it, changed metadata does not."""
-    fields = row.fields or {}
-    asked = _SORTED.encode([fields.get("prompt"), fields.get("messages"), fields.get("params")])
-    return int.from_bytes(blake2b(asked, digest_size=8).digest(), "big", signed=True)
+    """Return a 64-bit hash of what a row asks: a changed prompt or setting changes it under the same id, metadata does not."""
+    return fingerprint_of(row.fields or {}, row_settings(row))
+
+
+def fingerprint_of(fields: Mapping[str, Json], settings: Mapping[str, Json]) -> int:
+    """Return the fingerprint of a row whose settings are known."""
+    asked = [fields.get("prompt"), fields.get("messages"), fields.get("params")]
+    if settings:
+        asked.append(settings)
+    return int.from_bytes(blake2b(_SORTED.encode(asked), digest_size=8).digest(), "big", signed=True)
 
 
 def short_key(key: str) -> int:

@@ -1,17 +1,21 @@
 """Makes an item from a row and from what the job adds to every row. Pure."""
 
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from math import isfinite
+from typing import NamedTuple
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from runner.errors import BAD_ROW
-from runner.inputs.keys import fingerprint
-from runner.model import Item, Json, Outcome, Params, Request, Row
+from runner.inputs.keys import fingerprint_of, row_settings, whole
+from runner.model import Item, Json, Message, Outcome, Params, Request, Row
 from runner.text import nearest
 
 _RESERVED = ("id", "prompt", "messages", "params")
+_SYSTEM_ROLES = ("system", "developer")
+# characters of a wrong value that a message shows
+_SHOWN = 40
 
 
 class Template(Struct, frozen=True, kw_only=True):
@@ -26,24 +30,51 @@ class RowFaultError(Exception):
     """No request can be made from a row; ``str()`` says why, in one phrase."""
 
 
-class _Overrides(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    model: Annotated[str, Meta(min_length=1)] | None = None
-    max_tokens: Annotated[int, Meta(ge=1)] | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    stop: str | Annotated[list[str], Meta(min_length=1)] | None = None
-    seed: int | None = None
-    extra_body: dict[str, Json] | None = None
+class _Kind(NamedTuple):
+    """What the value of a setting must be, in words, and how it is read: None if it is not that."""
+
+    words: str
+    read: Callable[[Json], Json]
 
 
-_OVERRIDES = _Overrides.__struct_fields__
+def _number(value: Json) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) else None
+
+
+def _whole_number(value: Json) -> int | None:
+    number = whole(value)
+    return number if type(number) is int else None
+
+
+def _positive(value: Json) -> int | None:
+    number = _whole_number(value)
+    return number if number is not None and number >= 1 else None
+
+
+def _texts(value: Json) -> Json:
+    texts = value if isinstance(value, list) else [value]
+    return value if texts and all(isinstance(text, str) for text in texts) else None
+
+
+_KINDS = {
+    "system": _Kind("a text", lambda value: value if isinstance(value, str) else None),
+    "model": _Kind("the name of a model", lambda value: value if isinstance(value, str) and value.strip() else None),
+    "max_tokens": _Kind("a whole number of 1 or more", _positive),
+    "temperature": _Kind("a number", _number),
+    "top_p": _Kind("a number", _number),
+    "stop": _Kind("a text or a list of texts", _texts),
+    "seed": _Kind("a whole number", _whole_number),
+    "extra_body": _Kind("an object", lambda value: value if isinstance(value, dict) else None),
+}
+_OVERRIDES = tuple(name for name in _KINDS if name != "system")
 
 
 def make_item(row: Row, key: str, template: Template) -> Item | Outcome:
     """Return the item for a row; for a broken row, its failed outcome."""
-    metadata = _metadata(row.fields) if row.fields is not None else {}
+    fields = row.fields or {}
+    metadata, beside = _metadata(fields), row_settings(row)
     try:
-        request = _request(row, template)
+        request = _request(row, beside, template)
     except RowFaultError as fault:
         return Outcome(
             key=key,
@@ -54,29 +85,35 @@ def make_item(row: Row, key: str, template: Template) -> Item | Outcome:
             error_code=BAD_ROW,
             error=f"line {row.line}: {fault}",
         )
-    return Item(key=key, position=row.line, request=request, metadata=metadata, fingerprint=fingerprint(row))
+    return Item(key=key, position=row.line, request=request, metadata=metadata, fingerprint=fingerprint_of(fields, beside))
 
 
 def _metadata(fields: Mapping[str, Json]) -> dict[str, Json]:
     """Return the fields that are not reserved, and the id if it is not a string, so that the export can restore its type."""
-    return {
-        name: value
-        for name, value in fields.items()
-        if name not in _RESERVED or (name == "id" and value is not None and not isinstance(value, str))
-    }
+    metadata = {name: value for name, value in fields.items() if name not in _RESERVED}
+    own = fields.get("id")
+    return metadata if own is None or isinstance(own, str) else {"id": whole(own), **metadata}
 
 
-def _request(row: Row, template: Template) -> Request:
+def _request(row: Row, beside: Mapping[str, Json], template: Template) -> Request:
+    """Return the request of a row. beside: the settings beside its prompt. Raises RowFaultError."""
     if row.fields is None or row.fault is not None:
         raise RowFaultError(row.fault or "not an object")
     own = row.fields.get("id")
-    if own == "" or isinstance(own, bool | float | list | dict):
+    if own == "" or isinstance(whole(own) if isinstance(own, float) else own, bool | float | list | dict):
         raise RowFaultError("the id must be a string or a whole number")
     messages = _messages(row.fields)
     overrides = row.fields.get("params")
-    if overrides is None:
+    settings = _settings(overrides, beside) if beside or overrides is not None else None
+    if not settings:
         return Request(model=template.model, messages=messages, system=template.system, params=template.params)
-    return _with_overrides(overrides, messages, template)
+    base = template.params
+    return Request(
+        model=settings.get("model", template.model),
+        messages=messages,
+        system=_system(settings["system"], messages) if "system" in settings else template.system,
+        params=Params(**{name: settings.get(name, getattr(base, name)) for name in Params.__struct_fields__}),
+    )
 
 
 def _messages(fields: Mapping[str, Json]) -> tuple[Mapping[str, Json], ...]:
@@ -107,23 +144,45 @@ def _hint(fields: Mapping[str, Json]) -> str:
     return ""
 
 
-def _with_overrides(fields: Json, messages: tuple[Mapping[str, Json], ...], template: Template) -> Request:
-    if not isinstance(fields, dict):
+def _settings(overrides: Json, beside: Mapping[str, Json]) -> dict[str, Json]:
+    """Return what a row sets itself, in ``params`` or beside its prompt."""
+    if overrides is not None and not isinstance(overrides, dict):
         raise RowFaultError("params must be an object")
-    for name in fields:
+    found = {}
+    for name, value in (overrides or {}).items():
         if name not in _OVERRIDES:
-            close = nearest(name, _OVERRIDES)
-            hint = f"did you mean {close!r}?" if close is not None else "available: " + ", ".join(_OVERRIDES)
-            raise RowFaultError(f"unknown parameter {name!r} in params; {hint}")
-    try:
-        overrides = msgspec.convert(fields, _Overrides)
-    except msgspec.ValidationError as error:
-        raise RowFaultError(f"params: {error}") from error
-    base = template.params
-    params = Params(
-        **{
-            name: value if (value := getattr(overrides, name)) is not None else getattr(base, name)
-            for name in Params.__struct_fields__
-        }
-    )
-    return Request(model=overrides.model or template.model, messages=messages, system=template.system, params=params)
+            raise RowFaultError(f"unknown parameter {name!r} in params; {_right_name(name)}")
+        if value is not None:
+            found[name] = _checked(name, value, "params.")
+    for name, value in beside.items():
+        read = _checked(name, value, "")
+        if found.setdefault(name, read) != read:
+            raise RowFaultError(f"{name} and params.{name} are different; keep one of them")
+    return found
+
+
+def _right_name(name: str) -> str:
+    if name == "system":
+        return "system stands beside params, not in it"
+    close = nearest(name, _OVERRIDES)
+    return f"did you mean {close!r}?" if close is not None else "available: " + ", ".join(_OVERRIDES)
+
+
+def _checked(name: str, value: Json, where: str) -> Json:
+    """Return the value of a setting in its own type. where: what stands before its name in messages."""
+    kind = _KINDS[name]
+    read = kind.read(value)
+    if read is None:
+        shown = msgspec.json.encode(value).decode()
+        shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "\N{HORIZONTAL ELLIPSIS}"
+        hint = "" if where else "; row_settings = false makes it plain data"
+        raise RowFaultError(f"{where}{name} must be {kind.words}, not {shown}{hint}")
+    return read
+
+
+def _system(own: str, messages: tuple[Message, ...]) -> str:
+    """Return the system text that stands beside the messages; they must not hold another one."""
+    others = [message.get("content") for message in messages if message.get("role") in _SYSTEM_ROLES]
+    if others and others != [own]:
+        raise RowFaultError("both system and a system message are set; keep one of them")
+    return own

@@ -7,12 +7,13 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.errors import UsageError
 from runner.inputs.duplicates import HashCollector, RepeatedHashes
-from runner.inputs.keys import KEY_PREFIX, base_key, short_key
+from runner.inputs.keys import KEY_PREFIX, ROW_SETTINGS, base_key, row_settings, short_key
 from runner.model import Row
+from runner.text import plural
 
 _SHOWN_IDS = 5
 _SHOWN_LINES = 3
@@ -22,16 +23,21 @@ _KEPT = 100
 _ORDINAL = re.compile(rf"({KEY_PREFIX}[0-9a-f]{{20}})-([2-9]|[1-9][0-9]{{1,9}})")
 
 
+READING = "2"
+"""The way in which rows are read: which are broken, what their keys and fingerprints are. A new number for every change of it."""
+
+
 class PromptFile(NamedTuple):
     """A prompt file as it was when it was opened.
 
     size: its bytes at that time; anything appended later is ignored. read: starts reading the rows from the beginning; raises
-    UsageError if the file cannot be read.
+    UsageError if the file cannot be read. reading: how the rows are read, a part of the digest.
     """
 
     path: Path
     size: int
     read: Callable[[], Generator[Row, None, None]]
+    reading: str = READING
 
 
 class Scan(Struct, frozen=True, kw_only=True):
@@ -46,6 +52,10 @@ class Scan(Struct, frozen=True, kw_only=True):
     duplicate_ids: int = 0
     # the first 100 of these ids -> the first 100 of their lines
     duplicates: dict[str, list[int]] = {}
+    # settings that rows have at their top level, in the order of ROW_SETTINGS
+    row_settings: tuple[str, ...] = ()
+    # rows in which NaN or an infinity was read as null
+    nulls: int = 0
 
 
 def scan(prompts: PromptFile) -> Scan:
@@ -54,12 +64,18 @@ def scan(prompts: PromptFile) -> Scan:
     The keys are hashed by Python's own hash, 64 bits and salted per process: a collision only costs a second pass.
     """
     hashes = HashCollector()
-    rows = 0
+    rows = nulls = 0
+    names: set[str] = set()
     for row in prompts.read():
         rows += 1
         hashes.add(hash(base_key(row)[0]))
+        if settings := row_settings(row):
+            names.update(settings)
+        if row.nulls:
+            nulls += 1
     suspects = hashes.repeats()
-    return _second_pass(prompts, rows, suspects) if suspects else Scan(rows=rows, repeated=suspects)
+    found = _second_pass(prompts, rows, suspects) if suspects else Scan(rows=rows, repeated=suspects)
+    return structs.replace(found, row_settings=tuple(name for name in ROW_SETTINGS if name in names), nulls=nulls)
 
 
 def _second_pass(prompts: PromptFile, rows: int, suspects: RepeatedHashes) -> Scan:
@@ -149,8 +165,26 @@ def _enumerate(lines: Sequence[int]) -> str:
     return f"{', '.join(first[:-1])} and {first[-1]}"
 
 
+def remarks(scanned: Scan) -> list[str]:
+    """Return what a person should know of how the rows were read, one sentence each."""
+    sentences = [] if scanned.rows else ["the prompt file has no rows"]
+    if scanned.row_settings:
+        *others, last = scanned.row_settings
+        names = f"{', '.join(others)} and {last}" if others else last
+        sentences.append(f"the rows set {names} themselves (row_settings = false makes such fields plain data)")
+    if scanned.nulls:
+        verb = "holds" if scanned.nulls == 1 else "hold"
+        sentences.append(f"{plural(scanned.nulls, 'row')} {verb} NaN or Infinity, which is read as null")
+    return sentences
+
+
+def same_bytes(one: str | None, other: str) -> bool:
+    """Tell whether two digests are of the same bytes, however they were read."""
+    return one is not None and one.partition("-")[0] == other.partition("-")[0]
+
+
 def digest(prompts: PromptFile) -> str:
-    """Return a hash of the bytes of a prompt file. Raises UsageError if the file cannot be read."""
+    """Return a hash of the bytes of a prompt file and of how they are read. Raises UsageError if the file cannot be read."""
     # Starting to read refuses a pipe, which the loop below would read without end.
     prompts.read().close()
     hashed = blake2b(digest_size=16)
@@ -159,4 +193,4 @@ def digest(prompts: PromptFile) -> str:
         while block := file.read(min(1 << 20, left)):
             hashed.update(block)
             left -= len(block)
-    return hashed.hexdigest()
+    return f"{hashed.hexdigest()}-{prompts.reading}"

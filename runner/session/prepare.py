@@ -1,12 +1,12 @@
 """Prepares a session: finds its run, checks whether anything is left to do, and writes the notes that a person reads first."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from anyio import to_thread
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.config import plugins
 from runner.config.endpoint import Endpoint, find_endpoint, with_base_url
@@ -18,7 +18,7 @@ from runner.inputs.compression import without_gz
 from runner.inputs.duplicates import RepeatedHashes
 from runner.inputs.prompts import Template, make_item
 from runner.inputs.scan import PromptFile, Scan
-from runner.model import Outcome, Run
+from runner.model import Outcome, Row, Run
 from runner.session.options import SessionOptions
 from runner.store import database, runs
 from runner.store.checkpoint import RunCounts
@@ -77,7 +77,7 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     Sends nothing. A new run is created only after every other check has passed. Raises UsageError, StoreError.
     """
     job = with_base_url(job, os.environ)
-    prompts = await in_thread(lambda: open_input(job.input))
+    prompts = await in_thread(lambda: open_input(job.input, row_settings=job.row_settings))
     digest = await in_thread(lambda: scan.digest(prompts))
     finished = await in_thread(lambda: finished_run(job, store_path, options, digest))
     if finished is not None:
@@ -106,8 +106,11 @@ async def in_thread(call: Callable[[], T]) -> T:
     return await to_thread.run_sync(call, abandon_on_cancel=True)
 
 
-def open_input(path: Path) -> PromptFile:
-    """Return a prompt file with the reader for its ending (of ``p.csv.gz``: csv). An unknown ending is read as JSONL."""
+def open_input(path: Path, *, row_settings: bool = True) -> PromptFile:
+    """Return a prompt file with the reader for its ending (of ``p.csv.gz``: csv). An unknown ending is read as JSONL.
+
+    row_settings: False if fields such as ``model`` are the user's own data.
+    """
     ending = without_gz(path).suffix.lower().lstrip(".")
     module = plugins.registered("inputs", ending or "jsonl")
     if module is None and ending in _OTHER_FORMATS:
@@ -119,7 +122,15 @@ def open_input(path: Path) -> PromptFile:
         size = path.stat().st_size
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    return PromptFile(path, size, lambda: module.read(path, limit_bytes=size))
+    if row_settings:
+        return PromptFile(path, size, lambda: module.read(path, limit_bytes=size))
+    return PromptFile(path, size, lambda: _as_data(module.read(path, limit_bytes=size)), f"{scan.READING}-data")
+
+
+def _as_data(rows: Iterable[Row]) -> Generator[Row, None, None]:
+    """Yield rows whose fields are no settings."""
+    for row in rows:
+        yield structs.replace(row, plain=True)
 
 
 def scan_once(prompts: PromptFile, store_path: Path, digest: str) -> Scan:
@@ -194,7 +205,12 @@ def notes(plan: Plan, counts: RunCounts, changed: int) -> list[str]:
     if options.retry_failed:
         sentences.append(f"run {run.id}: retrying {plural(counts.failed, 'failed row')}")
     elif run.finished:
-        sentences.append(f"run {run.id} was finished; its input has changed since")
+        what = (
+            "its rows are read in another way now"
+            if scan.same_bytes(run.input_digest, plan.digest)
+            else "its input has changed since"
+        )
+        sentences.append(f"run {run.id} was finished; {what}")
     elif run.existed and counts.done + counts.failed:
         failed = f", {counts.failed:,} failed" if counts.failed else ""
         sentences.append(f"continuing run {run.id}: {counts.done:,} already done{failed}")
@@ -202,9 +218,7 @@ def notes(plan: Plan, counts: RunCounts, changed: int) -> list[str]:
         sentences.append(changed_rows(changed, accepted=options.accept_changes))
     if scanned.identical:
         sentences.append(identical_rows(scanned.identical))
-    if scanned.rows == 0:
-        sentences.append("the prompt file has no rows")
-    return sentences
+    return sentences + scan.remarks(scanned)
 
 
 def changed_rows(number: int, *, accepted: bool = False) -> str:

@@ -55,7 +55,7 @@ def form(items: int, kills: int, concurrency: str = "8") -> Form:
 
 LEAST = 2 * len(AIMS)
 AROUND = ("start", "scan", "opening", "resume", "migration", "export", "end")
-"""Aims before and behind the work: the short form has two runs, which can go on at the same time, and these are in the second."""
+"""Aims before and behind the work: the short form has two runs, and these are in the second."""
 SHORT = Form(240, {name: 0 if name in AROUND else aim.short for name, aim in AIMS.items()})
 SHORT_AROUND = Form(240, {name: aim.short if name in AROUND else int(name in ("work", "last")) for name, aim in AIMS.items()})
 AUTO = Form(60, {**dict.fromkeys(AIMS, 0), "work": 2, "commit": 1, "last": 1}, "auto")

@@ -47,7 +47,9 @@ LIBRARIES = (
 RUNNER = (sys.executable, "-m", "runner")
 _AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_")
 """Beginnings of the variables that a process reads when it starts, before any code of ours runs."""
-_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | {"PYTHONUNBUFFERED": "1"}
+CHECKOUT = str(Path(__file__).parents[2])
+_OURS = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": CHECKOUT}
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | _OURS
 """Of the interpreter that is forked."""
 _FRAME = 4
 """Bytes of a length, a process id or an exit code on the socket."""

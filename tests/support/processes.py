@@ -149,9 +149,14 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = HANG_S, po
 
 
 def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Our environment without anything that a runner, a provider's SDK or llmock would listen to, and what is given."""
+    """Our environment without anything that a runner, a provider's SDK or llmock would listen to, and what is given.
+
+    Python finds the code of this checkout first.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(_FOREIGN)}
-    return {**kept, "PYTHONUNBUFFERED": "1", **(given or {})}
+    given = dict(given or {})
+    path = os.pathsep.join(filter(None, (forks.CHECKOUT, given.pop("PYTHONPATH", None))))
+    return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONPATH": path, **given}
 
 
 def runner(

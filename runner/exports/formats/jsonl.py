@@ -1,6 +1,7 @@
 """JSON Lines, the lossless export: one object per line, in the order of the columns.
 
-There are two exceptions: NaN and infinities become null, and a lone surrogate becomes U+FFFD.
+There are two exceptions: NaN and infinities become null, and a lone surrogate becomes U+FFFD. C1 controls and bidi marks are
+written as escapes, which a parser reads as the same characters.
 """
 
 from collections.abc import Iterable, Sequence
@@ -8,13 +9,13 @@ from typing import IO
 
 import msgspec
 
-from runner.text import encodable, encodable_tree
+from runner.text import encodable, encodable_tree, json_text
 
 _encode = msgspec.json.Encoder().encode
 
 
 def write(columns: Sequence[str], records: Iterable[Sequence[object]], out: IO[str]) -> int:
-    """Write all records, with non-ASCII characters unescaped; return the number of records."""
+    """Write all records, with other non-ASCII characters unescaped; return the number of records."""
     names = [encodable(column) for column in columns]
     count = 0
     for count, record in enumerate(records, 1):  # noqa: B007 - the last count is the result
@@ -24,6 +25,6 @@ def write(columns: Sequence[str], records: Iterable[Sequence[object]], out: IO[s
 
 def _line(fields: dict[str, object]) -> str:
     try:
-        return f"{_encode(fields).decode()}\n"
+        return f"{json_text(_encode(fields))}\n"
     except UnicodeEncodeError:
-        return f"{_encode(encodable_tree(fields)).decode()}\n"
+        return f"{json_text(_encode(encodable_tree(fields)))}\n"

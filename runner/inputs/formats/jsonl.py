@@ -4,7 +4,6 @@ The file is read lazily, in bounded memory, up to the size it had at the start. 
 raises; UsageError is raised only for a file that cannot be read at all.
 """
 
-import re
 import stat
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import IO, Any
 import msgspec
 
 from runner.errors import UsageError
+from runner.inputs import shape
+from runner.inputs.broken_lines import own_id, reason, without_nan
 from runner.inputs.compression import open_compressed
 from runner.model import Row
 
@@ -26,23 +27,8 @@ RAW_BYTES = 64 * 1024
 """Bytes of a broken line that its Row keeps."""
 
 _BUFFER = 1024 * 1024
-_BOM = b"\xef\xbb\xbf"
-_UNSUPPORTED = {
-    b"\x1f\x8b": "gzip inside gzip",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"\xfd7zXZ\x00": "xz",
-    b"BZh": "bzip2",
-    b"PK\x03\x04": "zip",
-}
-# UTF-32 comes first, because its byte order mark begins with that of UTF-16.
-_WIDE_BOMS = {
-    b"\xff\xfe\x00\x00": "UTF-32",
-    b"\x00\x00\xfe\xff": "UTF-32",
-    b"\xff\xfe": "UTF-16",
-    b"\xfe\xff": "UTF-16",
-}
-# ASCII characters in two bytes each, without a byte order mark
-_WIDE_ASCII = re.compile(rb"(?:[^\0]\0){4}|(?:\0[^\0]){4}")
+_BOM = shape.BOM
+_TOO_DEEP = "nested too deeply"
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -52,10 +38,11 @@ def read(path: Path, *, limit_bytes: int | None = None) -> Generator[Row, None, 
 
     Anything appended after this call is not read. ``limit_bytes``, counted in the file on disk, can end the reading earlier, so
     that a second reading sees the same bytes as the first. A last line without a line end is a row, unless another process is
-    still writing it. A broken row keeps at most the first 64 KiB of its line.
+    still writing it. A broken row keeps at most the first 64 KiB of its line, and its id if that can be read. NaN and the
+    infinities are read as null.
 
-    Raises UsageError immediately if the file cannot be read or is not UTF-8 text, and during iteration if gzip data is cut off or
-    damaged.
+    Raises UsageError immediately if the file cannot be read or its first bytes show that it does not hold JSON lines, and during
+    iteration if gzip data is cut off or damaged.
     """
     size, head = _size_and_head(path)
     _refuse_other_formats(path, head)
@@ -92,13 +79,27 @@ def _lines(file: IO[bytes], grows: Callable[[], bool]) -> Generator[Row, None, N
                 continue
             if not line.endswith(b"\n") and grows():
                 return
-            yield _broken(number, line, _fault(_without_end(line)))
+            yield _mended(number, line)
             continue
         # For an ordinary row, counting brackets is the whole cost of this check.
         if line.count(b"[") + line.count(b"{") > DEPTH and _is_deeper(fields, DEPTH):
-            yield _broken(number, line, "nested too deeply")
+            yield _broken(number, line, _TOO_DEEP)
             continue
         yield Row(line=number, fields=fields, size=len(line))
+
+
+def _mended(number: int, line: bytes) -> Row:
+    """Return the row of a line that the decoder refused: NaN and the infinities become null, anything else is a fault."""
+    mended, nulls = without_nan(line)
+    if nulls:
+        try:
+            fields = _decode(mended)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
+        else:
+            deep = _is_deeper(fields, DEPTH)
+            return _broken(number, line, _TOO_DEEP) if deep else Row(line=number, fields=fields, nulls=nulls, size=len(line))
+    return _broken(number, line, reason(_without_end(mended)))
 
 
 def _is_deeper(value: object, limit: int) -> bool:
@@ -128,60 +129,9 @@ def _without_end(line: bytes) -> bytes:
 
 
 def _broken(number: int, line: bytes, fault: str) -> Row:
-    return Row(line=number, fields=None, fault=fault, raw=_without_end(line)[:RAW_BYTES], size=len(line))
-
-
-# A pair of surrogate escapes, a lone one (the group), or any other escape. Matching every escape ensures that a backslash is
-# never read as part of two escapes.
-_ESCAPES = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
-)
-_NOT_A_NUMBER = re.compile(rb"-?(?:NaN|Infinity)", re.IGNORECASE)
-_POSITION = re.compile(r" \(byte (\d+)\)$")
-_KINDS = {list: "a list", str: "a string", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
-
-
-def _fault(line: bytes) -> str:
-    """Return why the decoder refused a line, in one phrase."""
-    nul = line.find(b"\0")
-    if nul >= 0:
-        return f"a NUL byte at {_column(line, nul)}"
-    try:
-        line.decode()
-    except UnicodeDecodeError as error:
-        return f"not valid UTF-8 at {_column(line, error.start)}"
-    for escape in _ESCAPES.finditer(line):
-        if escape[1]:
-            name = escape[0].decode()
-            return f"a lone surrogate escape, {name}, at {_column(line, escape.start())}: half a character"
-    try:
-        value = msgspec.json.decode(line)
-    except RecursionError:
-        return "nested too deeply"
-    except msgspec.ValidationError:
-        return "a number out of range"
-    except msgspec.DecodeError as error:
-        return f"not JSON: {_reason(line, str(error))}"
-    return f"not a JSON object but {_KINDS.get(type(value), 'something else')}"
-
-
-def _reason(line: bytes, message: str) -> str:
-    position = _POSITION.search(message)
-    if position is None:
-        # Only one message of msgspec has no position: the line stops in the middle of a value.
-        return "the line ends too early"
-    byte = int(position[1])
-    reason = message[: position.start()].removeprefix("JSON is malformed: ")
-    # In these two cases msgspec's position is one byte too high: after trailing characters, and after the sign of -Infinity.
-    if reason == "trailing characters" or line[byte - 1 : byte] == b"-":
-        byte -= 1
-    if match := _NOT_A_NUMBER.match(line, byte):
-        reason = f"{match[0].decode()} is not a JSON number"
-    return f"{reason} at {_column(line, byte)}"
-
-
-def _column(line: bytes, byte: int) -> str:
-    return f"column {len(line[:byte].decode(errors='replace')) + 1}"
+    own = own_id(line)
+    fields = {"id": own} if own is not None else None
+    return Row(line=number, fields=fields, fault=fault, raw=_without_end(line)[:RAW_BYTES], size=len(line))
 
 
 def _size_and_head(path: Path) -> tuple[int, bytes]:
@@ -194,7 +144,7 @@ def _size_and_head(path: Path) -> tuple[int, bytes]:
             reason = "is not a regular file, and a run reads its input more than once"
             raise UsageError(f"{path} {reason}; save it to a file first, or pipe it in: runner run -")
         with open_compressed(path, status.st_size) as (file, _):
-            return status.st_size, file.read(8)
+            return status.st_size, file.read(shape.HEAD_BYTES)
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
 
@@ -208,11 +158,6 @@ def _unreadable(path: Path, error: OSError | ValueError) -> UsageError:
 
 
 def _refuse_other_formats(path: Path, head: bytes) -> None:
-    compression = next((name for magic, name in _UNSUPPORTED.items() if head.startswith(magic)), None)
-    if compression is not None:
-        raise UsageError(f"{path} is compressed ({compression}), which is not supported: unpack it first, or use gzip instead")
-    wide = next((name for mark, name in _WIDE_BOMS.items() if head.startswith(mark)), None)
-    if wide is None and _WIDE_ASCII.match(head):
-        wide = "UTF-16"
-    if wide is not None:
-        raise UsageError(f"{path} is {wide} text, not UTF-8: convert it first, e.g. with iconv -f {wide} -t UTF-8")
+    wrong = shape.refusal(head)
+    if wrong is not None:
+        raise UsageError(f"{path} {wrong}")

@@ -11,6 +11,8 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec import structs
+from syncing import Named, named
 
 import runner
 from runner.errors import StoreError, UsageError
@@ -257,9 +259,84 @@ def test_texts_survive_a_csv_and_formulas_are_made_harmless(tmp_path: Path, out:
     runner.export(out / "a.jsonl", db=path, raw=True)
     safe, raw = read_csv(out / "safe.csv"), read_csv(out / "raw.csv")
     assert [row["text"] for row in safe] == [text, "'=cmd|' /C calc'!A0"]
-    assert safe[0]["id"] == "'=id"
+    assert safe[0]["id"] == "=id"
     assert [row["text"] for row in raw] == [text, "=cmd|' /C calc'!A0"]
     assert [row["text"] for row in read_jsonl(out / "a.jsonl")] == [text, "=cmd|' /C calc'!A0"]
+
+
+def test_ids_and_own_fields_of_a_csv_are_never_changed_unless_asked(tmp_path: Path, out: Path) -> None:
+    own = {"=field": "=1+1", "plus": "+49 30", "list": ["=x"]}
+    path = filled(
+        tmp_path / "runner.db",
+        done("=1+1", 1, text="=2+3", metadata=own),
+        done("-abc", 2, text="- item", metadata={**own, "plus": "@home"}),
+        done("c", 3, text="plain"),
+    )
+    notes: list[str] = []
+    runner.export(out / "a.csv", db=path, notes=notes)
+    rows = read_csv(out / "a.csv")
+    assert [(row["id"], row.get("=field"), row["plus"], row["text"]) for row in rows] == [
+        ("=1+1", "=1+1", "+49 30", "'=2+3"),
+        ("-abc", "=1+1", "@home", "'- item"),
+        ("c", "", "", "plain"),
+    ]
+    assert notes == ["2 cells begin with =, +, - or @ and got a leading apostrophe; --csv-raw writes them as they are"]
+    runner.export(out / "escaped.csv", db=path, csv_escape=True, notes=(asked := []))
+    first = read_csv(out / "escaped.csv")[0]
+    assert (first["id"], first["'=field"], first["plus"], first["text"]) == ("'=1+1", "'=1+1", "'+49 30", "'=2+3")
+    assert asked[0].startswith("9 cells begin with ")
+    runner.export(out / "raw.csv", db=path, raw=True, notes=(raw := []))
+    assert raw == []
+    with pytest.raises(UsageError, match="--csv-raw and --csv-escape exclude each other"):
+        runner.export(out / "b.csv", db=path, raw=True, csv_escape=True)
+    assert not (out / "b.csv").exists()
+
+
+@pytest.mark.parametrize("answer", ["text", "error", "finish_reason", "served_model"])
+def test_what_others_wrote_is_escaped_in_every_column(tmp_path: Path, out: Path, answer: str) -> None:
+    outcome = done("a", 1)
+    attempt, completion = outcome.attempt, outcome.completion
+    assert attempt is not None
+    assert completion is not None
+    evil = "=HYPERLINK(1)"
+    changed = {
+        "text": {"completion": structs.replace(completion, text=evil)},
+        "finish_reason": {"completion": structs.replace(completion, finish_reason=evil)},
+        "served_model": {"attempt": structs.replace(attempt, served_model=evil)},
+        "error": {"status": "failed", "completion": None, "error_code": "cut", "error": evil},
+    }[answer]
+    path = filled(tmp_path / "runner.db", structs.replace(outcome, **changed))
+    runner.export(out / "a.csv", db=path)
+    assert read_csv(out / "a.csv")[0][answer] == f"'{evil}"
+
+
+def test_a_csv_for_excel_has_a_mark_and_the_same_ids(tmp_path: Path, out: Path) -> None:
+    path = filled(tmp_path / "runner.db", done("=1", 1, text="é", metadata={"q": "-x"}))
+    runner.export(out / "a.csv", db=path)
+    runner.export(out / "excel.csv", db=path, csv_excel=True)
+    assert (out / "excel.csv").read_bytes() == b"\xef\xbb\xbf" + (out / "a.csv").read_bytes()
+    (row,) = csv.DictReader(io.StringIO((out / "excel.csv").read_bytes().decode("utf-8-sig"), newline=""))
+    assert (row["id"], row["q"], row["text"]) == ("=1", "-x", "é")
+
+
+def test_a_nul_that_csv_cannot_hold_is_said(tmp_path: Path, out: Path) -> None:
+    path = filled(tmp_path / "runner.db", done("a", 1, text="x\0y"))
+    runner.export(out / "a.csv", db=path, notes=(notes := []))
+    assert notes == ["1 cell held a NUL or half a character, which CSV cannot hold; JSONL keeps the NUL"]
+    assert read_csv(out / "a.csv")[0]["text"] == "xy"
+
+
+OBEYED = "\x7f\x85\x9b31m\u061c\u200e\u200f\u202e\u2066\u2069"
+
+
+def test_jsonl_holds_nothing_that_a_terminal_obeys_and_the_same_values(tmp_path: Path, out: Path) -> None:
+    path = filled(tmp_path / "runner.db", done("a", 1, text=OBEYED + "é😀\u200d", metadata={OBEYED: OBEYED}))
+    runner.export(out / "a.jsonl", db=path)
+    written = (out / "a.jsonl").read_text(encoding="utf-8")
+    assert not set(written) & set(OBEYED.replace("31m", ""))
+    assert "é😀\u200d" in written
+    (row,) = read_jsonl(out / "a.jsonl")
+    assert (row["text"], row[OBEYED]) == (OBEYED + "é😀\u200d", OBEYED)
 
 
 @pytest.mark.parametrize("mask", [0, 0o022])
@@ -305,6 +382,17 @@ def test_a_file_appears_only_when_it_is_whole(out: Path) -> None:
         assert not (out / "a.csv").exists()
         file.write(" and half")
     assert {one.name: one.read_text() for one in out.iterdir()} == {"a.csv": "half and half"}
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_an_export_is_on_the_disk_before_it_has_its_name(
+    store: Path, out: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a power cut could leave an empty file under the name of a complete one."""
+    with named(monkeypatch) as files:
+        runner.export(out / f"a.{kind}", db=store)
+    size = (out / f"a.{kind}").stat().st_size
+    assert files == [Named(f"a.{kind}", size, size)]
 
 
 def test_a_store_that_breaks_during_an_export_leaves_no_file(store: Path, out: Path) -> None:
@@ -373,6 +461,26 @@ def test_a_dash_is_standard_output_as_csv_or_by_name(store: Path, out: Path) -> 
         found = command("export", "-o", "-", "--db", store, *options)
         assert (found.returncode, found.stderr) == (0, b"")
         assert found.stdout == (out / f"a.{kind}").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+@pytest.mark.parametrize("to_file", [False, True], ids=["pipe", "file"])
+def test_standard_output_by_the_name_that_the_system_gives_it(store: Path, out: Path, name: str, to_file: bool) -> None:
+    runner.export(out / "a.csv", db=store)
+    with (out / "found").open("wb") as file:
+        found = command("export", "-o", name, "--db", store, stdout=file if to_file else subprocess.PIPE)
+    assert (found.returncode, found.stderr) == (0, b"")
+    got = (out / "found").read_bytes() if to_file else found.stdout
+    assert got == (out / "a.csv").read_bytes()
+    assert sorted(one.name for one in out.iterdir()) == ["a.csv", "found"]
+
+
+def test_another_open_file_by_its_number(store: Path, out: Path) -> None:
+    runner.export(out / "a.jsonl", db=store)
+    script = f'exec "$0" -m runner export -o /dev/fd/3 --format jsonl --db "$1" 3> "{out}/found"'
+    done = subprocess.run(["sh", "-c", script, sys.executable, store], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (out / "found").read_bytes() == (out / "a.jsonl").read_bytes()
 
 
 def test_a_full_standard_output_is_a_sentence_and_the_code_of_storage(store: Path) -> None:

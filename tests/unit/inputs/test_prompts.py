@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import BAD_ROW
-from runner.inputs.keys import base_key
+from runner.inputs.keys import ROW_SETTINGS, base_key
 from runner.inputs.prompts import Template, make_item
 from runner.model import Item, Outcome, Params, Row
 
 TEMPLATE = Template(model="m", system="Be brief.", params=Params(max_tokens=10, temperature=0.5, stop=["END"]))
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-NAMES = TEXT.filter(lambda name: name not in ("id", "prompt", "messages", "params"))
+NAMES = TEXT.filter(lambda name: name not in ("id", "prompt", "messages", "params", *ROW_SETTINGS))
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
@@ -138,7 +138,7 @@ def test_messages_are_taken_as_they_are() -> None:
         ({"messages": [{"content": "x"}]}, "an object with a role"),
         ({"messages": [{"role": 1, "content": "x"}]}, "an object with a role"),
         ({"prompt": "x", "id": ""}, "the id must be"),
-        ({"prompt": "x", "id": 1.0}, "the id must be"),
+        ({"prompt": "x", "id": 1.5}, "the id must be"),
         ({"prompt": "x", "id": True}, "the id must be"),
         ({"prompt": "x", "id": ["a"]}, "the id must be"),
         ({"prompt": "x", "id": {}}, "the id must be"),
@@ -221,6 +221,136 @@ def test_unknown_parameters_are_refused_with_the_nearest_right_name() -> None:
 )
 def test_parameters_of_the_wrong_kind_are_refused_by_name(name: str, value: Any) -> None:
     assert name in a_fault(prompt="x", params={name: value})
+
+
+# -- settings beside the prompt
+
+BESIDE: dict[str, Any] = {**OVERRIDES, "model": "other", "system": "Be long."}
+
+
+def asked(item: Item, name: str) -> Any:
+    request = item.request
+    return getattr(request, name) if name in ("model", "system") else getattr(request.params, name)
+
+
+@pytest.mark.parametrize("name", sorted(BESIDE))
+def test_a_setting_beside_the_prompt_is_used_and_stays_among_the_metadata(name: str) -> None:
+    made = an_item(prompt="x", **{name: BESIDE[name]})
+    plain = an_item(prompt="x")
+    for other in BESIDE:
+        assert asked(made, other) == (BESIDE[name] if other == name else asked(plain, other))
+    assert made.metadata == {name: BESIDE[name]}
+    assert made.fingerprint != plain.fingerprint
+    assert made.fingerprint != an_item(prompt="x", **{name: OTHER_VALUES[name]}).fingerprint
+
+
+OTHER_VALUES: dict[str, Any] = {
+    "max_tokens": 98, "temperature": 1.25, "top_p": 0.5, "stop": "A", "seed": 8, "extra_body": {"k": 2}, "model": "third",
+    "system": "Be kind.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(BESIDE))
+def test_a_setting_that_is_null_changes_nothing(name: str) -> None:
+    made = an_item(prompt="x", **{name: None})
+    assert (made.request, made.fingerprint) == (an_item(prompt="x").request, an_item(prompt="x").fingerprint)
+    assert made.metadata == {name: None}
+
+
+@pytest.mark.parametrize("name", sorted(OVERRIDES))
+def test_a_setting_in_both_places_must_be_the_same(name: str) -> None:
+    both = an_item(prompt="x", params={name: OVERRIDES[name]}, **{name: OVERRIDES[name]})
+    assert asked(both, name) == OVERRIDES[name]
+    assert an_item(prompt="x", params={name: None}, **{name: OVERRIDES[name]}).request == both.request
+    fault = a_fault(prompt="x", params={name: OVERRIDES[name]}, **{name: OTHER_VALUES[name]})
+    assert fault == f"line 7: {name} and params.{name} are different; keep one of them"
+
+
+def test_a_whole_float_is_no_clash() -> None:
+    made = an_item(prompt="x", params={"max_tokens": 50, "temperature": 1}, max_tokens=50.0, temperature=1.0)
+    assert (made.request.params.max_tokens, made.request.params.temperature) == (50, 1.0)
+
+
+def test_settings_in_different_places_are_joined() -> None:
+    made = an_item(prompt="x", params={"seed": 3}, temperature=0)
+    assert (made.request.params.seed, made.request.params.temperature, made.request.params.max_tokens) == (3, 0.0, 10)
+
+
+def test_system_beside_messages() -> None:
+    asked_, told = {"role": "user", "content": "q"}, {"role": "system", "content": "s"}
+    assert an_item(messages=[asked_], system="s").request.system == "s"
+    assert an_item(messages=[told, asked_], system="s").request.messages == (told, asked_)
+    for role in ("system", "developer"):
+        fault = a_fault(messages=[{"role": role, "content": "other"}, asked_], system="s")
+        assert "both system and a system message are set" in fault
+    assert "both system" in a_fault(messages=[told, told, asked_], system="s")
+    assert an_item(prompt="x", system="").request.system == ""
+    assert "system stands beside params" in a_fault(prompt="x", params={"system": "s"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("temperature", "hot", 'temperature must be a number, not "hot"'),
+        ("temperature", True, "temperature must be a number, not true"),
+        ("top_p", [], "top_p must be a number, not []"),
+        ("max_tokens", 0, "max_tokens must be a whole number of 1 or more, not 0"),
+        ("max_tokens", 1.5, "max_tokens must be a whole number of 1 or more, not 1.5"),
+        ("seed", "7", 'seed must be a whole number, not "7"'),
+        ("stop", [1], "stop must be a text or a list of texts, not [1]"),
+        ("stop", [], "stop must be a text or a list of texts, not []"),
+        ("model", 3, "model must be the name of a model, not 3"),
+        ("model", " ", 'model must be the name of a model, not " "'),
+        ("system", ["s"], 'system must be a text, not ["s"]'),
+        ("extra_body", "x" * 100, "extra_body must be an object, not "),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_says_so(name: str, value: Any, words: str) -> None:
+    fault = a_fault(prompt="x", **{name: value})
+    assert words in fault
+    assert fault.endswith("; row_settings = false makes it plain data")
+    assert len(fault) < 200
+    if name != "system":
+        assert f"params.{words}" in a_fault(prompt="x", params={name: value})
+
+
+def test_fields_that_are_plain_data_are_no_settings() -> None:
+    fields = {"prompt": "x", "model": "Golf", "temperature": "hot", "system": 3}
+    made = make_item(Row(line=1, fields=fields, plain=True), "key", TEMPLATE)
+    assert isinstance(made, Item)
+    assert (made.request, made.fingerprint) == (an_item(prompt="x").request, an_item(prompt="x").fingerprint)
+    assert made.metadata == {"model": "Golf", "temperature": "hot", "system": 3}
+
+
+def test_a_file_written_again_with_whole_floats_is_not_changed() -> None:
+    assert an_item(prompt="x", seed=7, max_tokens=5).fingerprint == an_item(prompt="x", seed=7.0, max_tokens=5.0).fingerprint
+
+
+# -- whole floats
+
+
+def test_an_id_that_is_a_whole_float_is_that_number() -> None:
+    assert base_key(a_row(id=1.0, prompt="x")) == base_key(a_row(id=1)) == ("1", True)
+    assert base_key(a_row(id=-0.0, prompt="x")) == ("0", True)
+    assert an_item(id=1.0, prompt="x").metadata == {"id": 1}
+    assert type(an_item(id=1.0, prompt="x").metadata["id"]) is int
+    for own in (1.5, 1e300, 2.0**60):
+        assert not base_key(a_row(id=own, prompt="x"))[1]
+        assert "the id must be a string or a whole number" in a_fault(id=own, prompt="x")
+
+
+def test_whole_floats_are_whole_numbers() -> None:
+    params = an_item(prompt="x", params={"max_tokens": 50.0, "seed": 7.0}).request.params
+    assert (params.max_tokens, params.seed) == (50, 7)
+    assert (type(params.max_tokens), type(params.seed)) == (int, int)
+
+
+def test_a_broken_row_with_an_id_is_known_by_it() -> None:
+    broken = Row(line=3, fields={"id": 7}, fault="not JSON: x", raw=b"{")
+    assert base_key(broken) == ("7", True)
+    made = make_item(broken, "7", TEMPLATE)
+    assert isinstance(made, Outcome)
+    assert (made.error, made.metadata) == ("line 3: not JSON: x", {"id": 7})
 
 
 @given(FIELDS)

@@ -341,7 +341,7 @@ async def test_what_is_appended_after_opening_belongs_to_the_next_session(tmp_pa
 
 
 def test_digest_changes_with_every_byte(tmp_path: Path) -> None:
-    digests = {scan.digest(written(tmp_path / "p.jsonl", lines)) for lines in (["a"], ["b"], ["a", ""], [" a"], [])}
+    digests = {scan.digest(written(tmp_path / "p.jsonl", lines)) for lines in (["{a"], ["{b"], ["{a", ""], [" {a"], [])}
     assert len(digests) == 5
 
 

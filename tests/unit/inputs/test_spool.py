@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from syncing import Named, named
 
 from runner.inputs import spool
 
@@ -26,4 +27,15 @@ def test_a_copy_is_guarded_until_it_has_its_name(tmp_path: Path, monkeypatch: py
     writer.start()
     with spool.stored_copy(source, store, bool) as path:
         assert path.read_bytes() == ROW
+    writer.join()
+
+
+def test_a_copy_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a power cut could leave a run whose prompts are gone."""
+    source = tmp_path / "pipe"
+    os.mkfifo(source)
+    writer = threading.Thread(target=source.write_bytes, args=(ROW * 100_000,))
+    writer.start()
+    with named(monkeypatch) as files, spool.stored_copy(source, tmp_path / "runner.db", bool) as path:
+        assert files == [Named(path.name, len(ROW) * 100_000, len(ROW) * 100_000)]
     writer.join()
