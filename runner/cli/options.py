@@ -20,6 +20,10 @@ def _option(setting: Setting) -> Callable[[F], F]:
     default = f"  [default: {setting.default}]" if setting.kind == "slots" or setting.choices else default
     metavar = {"int": "N", "float": "X", "json": "JSON", "slots": "auto|N", "span": "SECONDS"}.get(setting.kind, "TEXT")
     metavar = "|".join(setting.choices) or metavar
+    if setting.kind == "bool":
+        # None, and not False, if neither is given: then the environment and the job file decide
+        both = f"{setting.option}/--no-{setting.option.removeprefix('--')}"
+        return click.option(both, setting.name, default=None, help=setting.help)
     return click.option(
         setting.option,
         setting.name,

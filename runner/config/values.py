@@ -9,6 +9,9 @@ from runner.config.settings import Setting
 from runner.errors import UsageError
 
 
+_SWITCHES = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
 def parse(setting: Setting, text: str, where: str) -> Any:
     """Read the value of a setting from text and check it. where: where the text comes from, in words."""
     value: Any = text
@@ -19,9 +22,11 @@ def parse(setting: Setting, text: str, where: str) -> Any:
             value = float(text)
         elif setting.kind == "slots":
             value = text if text == "auto" else int(text)
+        elif setting.kind == "bool":
+            value = _SWITCHES[text.strip().lower()]
         elif setting.kind == "json" or (setting.kind == "texts" and text.startswith("[")):
             value = json.loads(text)
-    except ValueError:
+    except (ValueError, KeyError):
         raise UsageError(f"{_requirement(setting)}, not {text!r} ({where})") from None
     return check(setting, value, where)
 
@@ -29,6 +34,10 @@ def parse(setting: Setting, text: str, where: str) -> Any:
 def check(setting: Setting, value: Any, where: str) -> Any:
     """Return the value in the type of its setting. Raises UsageError if its kind or size is wrong."""
     original = value
+    if setting.kind == "bool":
+        if isinstance(value, bool):
+            return value
+        raise UsageError(f"{_requirement(setting)}, not {original!r} ({where})")
     if setting.kind in ("json", "slots") and isinstance(value, str) and value != "auto":
         return parse(setting, value, where)
     if setting.kind == "span" and isinstance(value, str):
@@ -63,7 +72,7 @@ def _requirement(setting: Setting) -> str:
     what = {
         "text": "a string", "int": "a whole number", "float": "a number", "texts": "a string or a list of strings",
         "json": "a JSON object", "slots": "auto or a whole number", "span": "a number of seconds or a duration such as 30m",
-        "choice": " or ".join(setting.choices),
+        "choice": " or ".join(setting.choices), "bool": "true or false",
     }[setting.kind]  # fmt: skip
     bound = ""
     if setting.least is not None:
