@@ -69,7 +69,7 @@ class AttemptError(RunnerError):
     verdict: what this error means on its own; ``judge`` may turn it into a stop, depending on the run so far.
     sent: False if the request never reached the server, so that it cannot have been billed.
     kept: the answer is complete, and only the user's setting finish makes a failure of it; if the row fails, its text is kept.
-    mended: the refused parameter is left out from now on, so the item is sent again at once, and the attempt counts against nothing.
+    mended: the refused parameter is left out from now on: the item is sent again at once, and the attempt counts against nothing.
     """
 
     kept = False
@@ -152,7 +152,7 @@ class ProviderError(AttemptError):
 
 ADVICE = {
     "address": "Correct base_url, which is a full URL such as https://host/v1, then run the same command again.",
-    "auth": "Set the variable of the API key to a valid key, or name another with --api-key-env, then run the same command again.",
+    "auth": "Put a valid key into that variable, or name another one with --api-key-env, then run the same command again.",
     "bad_http": "The answers are not valid HTTP; check the proxy or gateway between you and the model.",
     "bad_request": "Fix the rows, then run `runner retry`; or change the settings, then use `runner run` again.",
     "bad_row": "Fix the line in the prompt file, then run the same command again.",
@@ -165,11 +165,11 @@ ADVICE = {
     "cut": "The connection breaks in the middle of answers; check the proxy or gateway, then run `runner retry`.",
     "deadline": "Finished rows are kept; run the same command again to continue.",
     "dns": "Check the host name in base_url and the network, then run the same command again.",
-    "gave_up": "The server ends answers before the model does; run `runner retry` later, or set what its finish reasons mean in [finish].",
+    "gave_up": "The server ends answers before the model does; run `runner retry` later, or set what they mean in [finish].",
     "internal": "This is a bug in runner; please report it with the text of the error.",
     "malformed_stream": "The server sends malformed events; run `runner retry`, and report this to the operator of the server.",
     "not_an_api": "Check base_url: it does not point at an LLM API.",
-    "not_found": "Use `runner run` on the same file again, with the right --model and --base-url (OpenAI: with /v1; Anthropic: without).",
+    "not_found": "Use `runner run` on the same file again, with the right --model or --base-url.",
     "overloaded": "The provider is overloaded; run `runner retry` later.",
     "proxy": "Check the proxy in HTTPS_PROXY / HTTP_PROXY, or add the host to NO_PROXY.",
     "rate_limited": "Set --rpm or lower --concurrency, then run `runner retry`.",
@@ -183,13 +183,11 @@ ADVICE = {
     "tls": "Nothing was sent, as the connection is not secure; check base_url, the server's certificate and the system clock.",
     "too_large": "Shorten the prompt: the server does not accept requests of this size.",
     "truncated": "Answers end without a finish reason; check the server or the gateway, then run `runner retry`.",
-    "unsupported_parameter": "Take it out of the settings, or leave out --strict-params, then use `runner run` on the same file again.",
+    "unsupported_parameter": "Take it out of the settings, or leave out --strict-params, then use `runner run` again.",
 }
 """One sentence of advice for every error code. No other module words advice."""
 
-_FINISH = (
-    "The setting finish counts this as a failure; change what it says or what makes the answers so, then run `runner retry`."
-)
+_FINISH = "The setting finish counts this as a failure; change that, or what makes the answers so, then run `runner retry`."
 _OTHER = "Run `runner retry`; if the error comes again, look up the provider's message."
 
 

@@ -30,8 +30,8 @@ def check_base_url(base_url: str, source: str) -> str:
     if "@" in parts.netloc or (not parts.netloc and "@" in base_url.partition("/")[0]):
         raise UsageError("base_url must not contain a user name or password; put the key into the environment")
     if parts.scheme not in ("http", "https"):
-        what = "is not a valid URL" if "://" in base_url else "has no http:// or https:// before the host"
-        raise UsageError(f"{name} {what}; {_guess(base_url)}")
+        why = "" if "://" in base_url else ", as it does not begin with http:// or https://"
+        raise UsageError(f"{name} is not a valid URL{why}; {_guess(base_url)}")
     if not parts.hostname:
         raise UsageError(f"{name} has no host; {_guess(base_url)}")
     if not _is_host(parts):

@@ -10,7 +10,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _KEY = re.compile(r"(?:sk|pk|gsk|hf|xai|key|AIza|nvapi|pplx|csk|fw|r8|Bearer )[-_ ]?[A-Za-z0-9_-]{16,}")
 _PLACEHOLDER = re.compile(
     r"(?:sk-)?(?:.*(?:\.\.\.|…|<.*>|\*{3}|x{4}|\b(?:your|insert|replace|paste|change)[-_ ]?.*|placeholder|example).*"
-    r"|none|null|empty|dummy|test|todo|tbd|changeme|secret|token|key|api[-_ ]?key|no[-_]?key(?:[-_]required)?|fake|foo|bar|\d{1,6}|abc)",
+    r"|none|null|empty|dummy|test|todo|tbd|changeme|secret|token|key|api[-_ ]?key|no[-_]?key(?:[-_]required)?|fake|foo|bar"
+    r"|\d{1,6}|abc)",
     re.IGNORECASE,
 )
 _LONGEST_PLACEHOLDER = 48

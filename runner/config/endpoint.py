@@ -15,7 +15,6 @@ from runner.config.job import Job
 from runner.errors import UsageError
 from runner.text import Redactor, Secret
 
-
 _OURS = ("openai", "anthropic")
 """The dialects of which we know what follows base_url."""
 
@@ -70,10 +69,12 @@ def key_source(job: Job, environment: Mapping[str, str]) -> str | None:
 def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
     """Find the key and the proxy.
 
-    Raises UsageError if no model is set, if a hosted endpoint has no key, or if an environment variable has an unusable value.
+    Raises UsageError if no model is set, if the meanings of finish reasons contradict each other, if a hosted endpoint has no key, or if an environment variable has an unusable value.
     """
     if job.model is None:
         raise UsageError("no model is set; set model in the job file, or use --model")
+    # a contradiction is found here, and not when the first answer ends
+    _ = job.finish
     _check_certificates(environment)
     if job.local_server is not None:
         return Endpoint(base_url=None, key=None, proxy=None, notes=(job.local_server.note,))

@@ -155,10 +155,7 @@ def _build(source: Path, values: Mapping[str, Any], sources: Mapping[str, str]) 
             raise UsageError(f"provider {full['provider']} starts its own server and takes no base_url; {hint}")
         full["model"] = server.model if full["model"] is None else full["model"]
     params = Params(**{name: full.pop(name) for name in Params.__struct_fields__})
-    job = Job(input=source, params=params, sources=all_sources, **full)
-    # a contradiction is found here, and not when the first answer ends
-    _ = job.finish
-    return job
+    return Job(input=source, params=params, sources=all_sources, **full)
 
 
 def _find_files(file: Path) -> tuple[Path, dict[str, Any], Path]:

@@ -8,7 +8,6 @@ from runner import durations
 from runner.config.settings import Setting
 from runner.errors import UsageError
 
-
 _SWITCHES = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 

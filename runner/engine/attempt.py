@@ -22,8 +22,16 @@ from runner.engine.limits.pause import LONG_PAUSE_S
 from runner.engine.outcomes import conceal, done, failed, partial_of, record
 from runner.engine.retry import RetryPolicy
 from runner.engine.stop import Stop
-from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, RunStoppedError, StreamError, TransportError
-from runner.errors import Verdict, advice
+from runner.errors import (
+    AttemptError,
+    AttemptTimeoutError,
+    ProviderError,
+    RunStoppedError,
+    StreamError,
+    TransportError,
+    Verdict,
+    advice,
+)
 from runner.interfaces import Client, Decoder, Emit, Exchange, Lane, Lanes
 from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome
 from runner.text import Redactor

@@ -1,14 +1,12 @@
 """What the finish reason of a complete answer means. Pure; the same for every dialect, streamed or not.
 
-                       user's fail ------------> failed at once, text kept       code finish_REASON
-                      /
-    reason, "empty" --- user's retry ----------> attempt failed, tried again     code finish_REASON
-                      \\
-                       user's done, WHOLE -----> done
-                       GAVE_UP ----------------> attempt failed, tried again     code gave_up
-                       anything else ----------> done, with the note unknown_finish
+    reason, "empty" --+-- in the user's fail ------------> failed at once, text kept    code finish_REASON
+                      +-- in the user's retry -----------> tried again                  code finish_REASON
+                      +-- in the user's done, in WHOLE --> done
+                      +-- in GAVE_UP --------------------> tried again                  code gave_up
+                      +-- anything else -----------------> done, with the note unknown_finish
 
-The user's words come first, and of those ``fail`` before ``retry`` before ``done``. The lists of reasons are data.
+The first line that fits counts. The lists of reasons are data.
 """
 
 from collections.abc import Iterable

@@ -15,7 +15,7 @@ from runner.providers.lenient_json import decode_json, table
 class Informed:
     """Wraps the provider of a session. Its dialect and its plug-in know nothing of this.
 
-    finish: what finish reasons mean to the user. destination: the endpoint and its key, for messages; None says nothing about them.
+    finish: what finish reasons mean to the user. destination: the endpoint and its key, for messages; None if unknown.
     strict: a parameter that a model refuses stops the run. tell: called with a sentence for the user.
     """
 

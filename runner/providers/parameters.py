@@ -38,26 +38,39 @@ _WORDS = re.compile(
     r"|cannot both|instead)[^.]*",
     re.IGNORECASE,
 )
-_EXCLUDED = re.compile(r"cannot|can't|can not|may not|must not|should not|not both|only one|mutually exclusive|not allowed", re.I)
+_EXCLUDED = re.compile(r"cannot|can't|can not|(?:may|must|should) not|not both|only one|exclusive|not allowed", re.IGNORECASE)
 _PAIR = r"[^.]{0,60}(?:temperature\W+(?:and|or|with)\W+top_p|top_p\W+(?:and|or|with)\W+temperature)\b[^.]{0,60}"
 _NOUN = (
     r"(?:(?:request|model|input|body|keyword|query) )?"
     r"(?:parameter\(s\)|parameters?|params?|arguments?|args?|fields?|keys?|names?|values?|propert(?:y|ies)|options?|settings?|inputs?)"
 )
-_NOT = r"(?:not (?:currently |yet )?(?:supported|permitted|allowed|accepted|recogni[sz]ed|available|implemented|compatible)(?! to be))"
+_NOT = (
+    r"(?:not (?:currently |yet )?"
+    r"(?:supported|permitted|allowed|accepted|recogni[sz]ed|available|implemented|compatible)(?! to be))"
+)
 _PATTERNS = (
     # Unsupported parameter: 'max_tokens'; unrecognized request argument supplied: seed; unknown field `seed`
-    r"(?:unsupported|unknown|unrecogni[sz]ed|unexpected|extraneous|disallowed|deprecated|extra)"
-    r"(?: {noun}(?: (?:supplied|passed|received|found|provided|given))?|:)\W{{0,4}}{name}",
-    # argument not supported on this model: stop
-    r"{noun}(?: is| are)? (?:{nope}|unsupported)(?: (?:on|in|for|with|by) \w+(?: model| request| endpoint)?)?(?:, ?{noun})?:\W{{0,4}}{name}",
+    (
+        r"(?:unsupported|unknown|unrecogni[sz]ed|unexpected|extraneous|disallowed|deprecated|extra)"
+        r"(?: {noun}(?: (?:supplied|passed|received|found|provided|given))?|:)\W{{0,4}}{name}"
+    ),
+    # argument not supported on this model: stop; extra inputs are not permitted, field: 'seed'
+    (
+        r"{noun}(?: is| are)? (?:{nope}|unsupported)(?: (?:on|in|for|with|by) \w+(?: model| request| endpoint)?)?"
+        r"(?:, ?{noun})?:\W{{0,4}}{name}"
+    ),
     # 'temperature' is not supported with this model; `top_p` is deprecated; seed: extra inputs are not permitted
-    r"{name}\W{{0,3}}(?: ?{noun})?\W?(?:is|are|was|has been| )(?: currently| no longer)? "
-    r"?(?:{nope}|unsupported|deprecated|disallowed|supported(?<=no longer supported)"
-    r"|not an? (?:supported|valid|known|recogni[sz]ed|allowed) {noun}|extra (?:inputs|fields) (?:are )?not (?:permitted|allowed))",
+    (
+        r"{name}\W{{0,3}}(?: ?{noun})?\W?(?:is|are|was|has been| )(?: currently| no longer)? ?"
+        r"(?:{nope}|unsupported|deprecated|disallowed|supported(?<=no longer supported)"
+        r"|not an? (?:supported|valid|known|recogni[sz]ed|allowed) {noun}"
+        r"|extra (?:inputs|fields) (?:are )?not (?:permitted|allowed))"
+    ),
     # does not support the stopSequences field; does not support parameters: ['temperature', 'top_p']
-    r"(?:does not|doesn't|do not|don't|cannot)(?: currently| yet)? (?:support|accept|allow|recogni[sz]e|take|use)"
-    r"(?: (?:the|setting|a|any|custom|using|use of))*(?: {noun})?\W{{0,4}}(?:[\[({{][^\])}}]{{0,200}}?)?{name}",
+    (
+        r"(?:does not|doesn't|do not|don't|cannot)(?: currently| yet)? (?:support|accept|allow|recogni[sz]e|take|use)"
+        r"(?: (?:the|setting|a|any|custom|using|use of))*(?: {noun})?\W{{0,4}}(?:[\[({{][^\])}}]{{0,200}}?)?{name}"
+    ),
     # 'temperature' does not support 0 with this model
     r"{name}\W{{1,3}}(?:does not|doesn't) support [^.;]{{0,60}}(?:with|for|in|on|by) (?:this|the) model",
     # only the default (1) value is supported; may only be set to 1
