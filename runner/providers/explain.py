@@ -95,7 +95,9 @@ def _about_scheme(error: AttemptError, to: Destination) -> _Words:
         if error.code == "tls" and _PLAIN_SERVER.search(message):
             error.becomes(code="tls", verdict="stop")
             return f"the server does not speak https there: use {swapped}"
-        unsure = error.code in ("tls", "closed") and "certificate" not in message and parts.port not in (None, 443)
+        unsure = (
+            error.code in ("tls", "closed", "timeout_connect") and "certificate" not in message and parts.port not in (None, 443)
+        )
         return f"if the server speaks http, use {swapped}" if unsure else None
     if _TLS_SERVER.search(message) and error.code in ("bad_request", "bad_http"):
         error.becomes(code="address", verdict="stop")

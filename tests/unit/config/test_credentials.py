@@ -48,7 +48,7 @@ def test_other_faults(key: str, provider: str, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("key", "provider"),
-    [(REAL, "openai"), ("sk-ant-api03-abcdef", "anthropic"), ("gsk_abc123def456", "openai"), ("k" * 32, "openai")],
+    [(REAL, "openai"), ("sk-ant-api03-abcdef", "anthropic"), ("gsk_abc123def456", "openai")],
 )
 def test_a_key_that_looks_right(key: str, provider: str) -> None:
     assert fault_of(key, provider) is None
