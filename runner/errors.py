@@ -152,7 +152,7 @@ class ProviderError(AttemptError):
 
 ADVICE = {
     "address": "Correct base_url, which is a full URL such as https://host/v1, then run the same command again.",
-    "auth": "Put a valid key into that environment variable, or name another with --api-key-env, then run the same command again.",
+    "auth": "Put a valid key into that environment variable, or name another by --api-key-env; then run the same command again.",
     "bad_http": "The answers are not valid HTTP; check the proxy or gateway between you and the model.",
     "bad_request": "Fix the rows, then run `runner retry`; or change the settings, then use `runner run` again.",
     "bad_row": "Fix the line in the prompt file, then run the same command again.",

@@ -192,7 +192,7 @@ def test_finish_in_a_job_file_by_option_and_in_the_environment(tmp_path: Path) -
         assert desk.items("run_id, status, error_code") == [(1, "done", None)]
         ended = desk.command(*where, "--new", env={"RUNNER_FINISH_FAIL": '["LENGTH"]'})
         assert ended.code == 1
-        ended = desk.command(*where, "--finish-retry", "length")
+        ended = desk.command(*where, "--new", "--finish-retry", "length")
         assert (ended.code, "'length' is in finish.retry and in finish.fail" in ended.err) == (2, True)
 
 
@@ -206,7 +206,7 @@ def test_a_reason_of_ours_can_be_called_done(tmp_path: Path) -> None:
 
 UNSUPPORTED = {
     "max_tokens": "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
-    "temperature": "Unsupported value: 'temperature' does not support 0.5 with this model. Only the default (1) value is supported.",
+    "temperature": "Unsupported value: 'temperature' does not support 0.5 with this model. Only the default (1) is allowed.",
     "top_p": "`top_p` is deprecated for this model.",
     "stop": "Unsupported parameter: 'stop' is not supported with this model.",
     "stop_sequences": "stop_sequences: Extra inputs are not permitted",
@@ -395,7 +395,7 @@ def test_attempts_that_the_user_sets_are_used_up(tmp_path: Path) -> None:
     sent: Counter[bool] = Counter()
 
     def reply(request: Received) -> Reply:
-        bad = "number 3" in request.json["messages"][0]["content"]
+        bad = "number 3." in request.json["messages"][0]["content"]
         sent[bad] += 1
         return stream(delta("Hel"), sse(b"{oops")) if bad else openai_answer()
 
