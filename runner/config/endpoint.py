@@ -69,8 +69,8 @@ def key_source(job: Job, environment: Mapping[str, str]) -> str | None:
 def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
     """Find the key and the proxy.
 
-    Raises UsageError if no model is set, if ``[finish]`` contradicts itself, if a hosted endpoint has no key, or if a variable has an
-    unusable value.
+    Raises UsageError if no model is set, if ``[finish]`` contradicts itself, if a hosted endpoint has no key, or if a variable
+    has an unusable value.
     """
     if job.model is None:
         raise UsageError("no model is set; set model in the job file, or use --model")

@@ -46,8 +46,11 @@ _NOUN = (
 )
 _NOT = (
     r"(?:not (?:currently |yet )?"
-    r"(?:supported|permitted|allowed|accepted|recogni[sz]ed|available|implemented|compatible)(?! to be))"
+    r"(?:supported|permitted|allowed|accepted|recogni[sz]ed|available|implemented|compatible)"
+    r"(?! to be| above| below| over| under| greater| less| higher| lower| outside))"
 )
+# what follows a name if only some of its values are refused
+_SOME = r"(?!\W*(?:[<>=]|above|below|over|under|greater|less|higher|lower|outside|between|larger|smaller))"
 _PATTERNS = (
     # Unsupported parameter: 'max_tokens'; unrecognized request argument supplied: seed; unknown field `seed`
     (
@@ -68,8 +71,8 @@ _PATTERNS = (
     ),
     # does not support the stopSequences field; does not support parameters: ['temperature', 'top_p']
     (
-        r"(?:does not|doesn't|do not|don't|cannot)(?: currently| yet)? (?:support|accept|allow|recogni[sz]e|take|use)"
-        r"(?: (?:the|setting|a|any|custom|using|use of))*(?: {noun})?\W{{0,4}}(?:[\[({{][^\])}}]{{0,200}}?)?{name}"
+        r"(?:does not|doesn't|do not|don't)(?: currently| yet)? (?:support|accept|allow|recogni[sz]e|take)"
+        r"(?: (?:the|setting|a|any|custom|using|use of))*(?: {noun})?\W{{0,4}}(?:[\[({{][^\])}}]{{0,200}}?)?{name}{any_value}"
     ),
     # 'temperature' does not support 0 with this model
     r"{name}\W{{1,3}}(?:does not|doesn't) support [^.;]{{0,60}}(?:with|for|in|on|by) (?:this|the) model",
@@ -113,7 +116,9 @@ def _named(error: ProviderError, name: str, message: str) -> tuple[str, str] | N
     other = OTHER_NAME.get(name)
     if other is not None and (match := re.search(rf"\buse\W{{1,3}}{other}\b", message, re.IGNORECASE)):
         return name, match[0]
-    if error.param is None or snake(error.param.removeprefix("body.")) != name:
+    # stream_options.include_usage is a part of stream_options
+    param = re.match(r"(?:body\.)?(\w+)", error.param or "")
+    if param is None or snake(param[1]) != name:
         return None
     if error.provider_code is not None and snake(error.provider_code) in _NAMES:
         return name, ""
@@ -134,9 +139,11 @@ def _excluding(names: list[str], sent: Mapping[str, Json], message: str) -> tupl
 def _patterns(name: str) -> tuple[re.Pattern[str], ...]:
     first, *others = name.split("_")
     camel = first + "".join(word.title() for word in others)
-    quoted = rf"[`'\"\[({{]{{0,2}}\b(?:{name}|{camel})\b[`'\"\])}}]{{0,2}}"
+    # not a part of something else, such as messages.0.stop
+    quoted = rf"[`'\"\[({{]{{0,2}}(?:(?<=body\.)|(?<![\w.]))(?:{name}|{camel})\b[`'\"\])}}]{{0,2}}"
     return tuple(
-        re.compile(pattern.format(name=quoted, noun=_NOUN, nope=_NOT).replace(" ", r"\s"), re.IGNORECASE) for pattern in _PATTERNS
+        re.compile(pattern.format(name=quoted, noun=_NOUN, nope=_NOT, any_value=_SOME).replace(" ", r"\s"), re.IGNORECASE)
+        for pattern in _PATTERNS
     )
 
 
