@@ -38,8 +38,8 @@ _PLAIN_SERVER = re.compile(
     r"wrong.version.number|record.layer.failure|[_ ]http.request|packet.length.too.long|unknown.protocol", re.IGNORECASE
 )
 _TLS_SERVER = re.compile(
-    # of nginx, Go, Node and Jetty; the last is the start of a TLS alert, which is no HTTP
-    r"plain HTTP request was sent to HTTPS port|HTTP request to an HTTPS server|requires (?:TLS|HTTPS)|HTTPS (?:is )?required"
+    # of nginx, Go, Apache and others; the last is the start of a TLS alert, which is no HTTP
+    r"plain HTTP request was sent to HTTPS port|HTTP request to an HTTPS server|speaking plain HTTP to an SSL"
     r"|\\x15\\x03",
     re.IGNORECASE,
 )
@@ -102,8 +102,7 @@ def _about_scheme(error: AttemptError, to: Destination) -> _Words:
     if _TLS_SERVER.search(message) and error.code in ("bad_request", "bad_http"):
         error.becomes(code="address", verdict="stop")
         return f"the server speaks https there: use {swapped}"
-    unsure = error.code in ("closed", "bad_http") and not error.kept
-    return f"if the server expects https, use {swapped}" if unsure else None
+    return f"if the server expects https, use {swapped}" if error.code in ("closed", "bad_http") else None
 
 
 def _about_path(error: AttemptError, to: Destination, model: str) -> _Words:

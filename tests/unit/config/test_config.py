@@ -507,5 +507,5 @@ def test_the_names_of_finish_have_both_parts(prompts: Path) -> None:
         ("finish_done", "--finish-done", "RUNNER_FINISH_DONE"),
     ]
     job = load_job(prompts, {"model": "m", "finish_retry": "a", "finish_fail": ["b", "A"], "provider": "simulator"}, {})
-    with pytest.raises(UsageError, match="'a' is in finish.retry and in finish.fail"):
+    with pytest.raises(UsageError, match=r"'a' is in finish\.retry and in finish\.fail"):
         find_endpoint(job, {})
