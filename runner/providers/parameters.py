@@ -50,7 +50,7 @@ _NOT = (
     r"(?! to be| above| below| over| under| greater| less| higher| lower| outside))"
 )
 # what follows a name if only some of its values are refused
-_SOME = r"(?!\W*(?:[<>=]|above|below|over|under|greater|less|higher|lower|outside|between|larger|smaller))"
+_SOME = r"(?!\W*(?:[<>]|above|below|over|under|greater|less|higher|lower|outside|between|larger|smaller))"
 _PATTERNS = (
     # Unsupported parameter: 'max_tokens'; unrecognized request argument supplied: seed; unknown field `seed`
     (
@@ -64,7 +64,8 @@ _PATTERNS = (
     ),
     # 'temperature' is not supported with this model; `top_p` is deprecated; seed: extra inputs are not permitted
     (
-        r"{name}\W{{0,3}}(?: ?{noun})?\W?(?:is|are|was|has been| )(?: currently| no longer)? ?"
+        r"{name}(?:(?:,(?: and| or)?| and| or) [`'\"]?\w+[`'\"]?){{0,4}}?"
+        r"\W{{0,3}}(?: ?{noun})?\W?(?:is|are|was|has been| )(?: currently| no longer)? ?"
         r"(?:{nope}|unsupported|deprecated|disallowed|supported(?<=no longer supported)"
         r"|not an? (?:supported|valid|known|recogni[sz]ed|allowed) {noun}"
         r"|extra (?:inputs|fields) (?:are )?not (?:permitted|allowed))"
@@ -78,6 +79,9 @@ _PATTERNS = (
     r"{name}\W{{1,3}}(?:does not|doesn't) support [^.;]{{0,60}}(?:with|for|in|on|by) (?:this|the) model",
     # only the default (1) value is supported; may only be set to 1
     r"{name}[^;]{{0,120}}(?:only the default|may only be set|can only be set)",
+    # invalid temperature: only 1 is allowed for this model; only temperature=1 is supported
+    r"{name}\W{{1,3}}only \d+(?:\.\d+)? (?:is|are) (?:allowed|supported|accepted)",
+    r"only {name}\W{{1,3}}\d+(?:\.\d+)? is (?:allowed|supported|accepted)",
     r"{name}\W{{1,3}}cannot be (?:used|set|specified|modified|changed|combined)",
     # additional properties are not allowed ('seed' was unexpected)
     r"additional properties are not allowed \([^)]{{0,100}}{name}",
