@@ -20,7 +20,7 @@ from runner.engine.clock import Clock
 from runner.engine.judge import OUTAGE_S, Judge
 from runner.engine.limits.pause import LONG_PAUSE_S
 from runner.engine.outcomes import conceal, done, failed, partial_of, record
-from runner.engine.retry import RetryPolicy
+from runner.engine.retry import RetryPolicy, phrase
 from runner.engine.stop import Stop
 from runner.errors import (
     AttemptError,
@@ -93,14 +93,8 @@ class Attempts(Generic[E]):
             lane.release(permit)
 
     def retrying(self) -> str | None:
-        """Return a phrase about the rows that wait for a retry, highest attempt first; None if there are none."""
-        # number 1 is the next attempt of an item whose failures did not count
-        waiting = sorted(((number, count) for number, count in self._retrying.items() if count > 0 and number > 1), reverse=True)
-        if not waiting:
-            return None
-        words = [f"{count:,} on attempt {number} of {self._policy.attempts}" for number, count in waiting[:2]]
-        first, *others = words
-        return ", ".join([first.replace(" on", " row on" if waiting[0][1] == 1 else " rows on", 1), *others])
+        """Return a phrase about the rows that wait for a retry; None if there are none."""
+        return phrase(self._retrying, self._policy.attempts)
 
     async def handle(self, item: Item, emit: Emit) -> Outcome | None:
         """Send the item until it has an outcome. Return None if the run stops first."""
