@@ -9,6 +9,7 @@ RunnerError                     one clear sentence for a person; carries the exi
     |-- TransportError          no complete HTTP exchange: refused, reset, cut
     |-- AttemptTimeoutError     one of the four timeouts expired
     |-- StreamError             the answer is unusable: cut off, malformed, over a cap
+    |   `-- FinishError         the answer arrived, but its finish reason does not count as success
     `-- ProviderError           the provider refused, by status or by an error inside a stream
 """
 
@@ -67,13 +68,26 @@ class AttemptError(RunnerError):
     code: stable word, stored and shown (``docs/reference/errors.md`` lists all codes).
     verdict: what this error means on its own; ``judge`` may turn it into a stop, depending on the run so far.
     sent: False if the request never reached the server, so that it cannot have been billed.
+    kept: the answer is complete, and only the user's setting finish makes a failure of it; if the row fails, its text is kept.
+    mended: the refused parameter is left out from now on: the item is sent again at once, and the attempt counts against nothing.
     """
+
+    kept = False
+    mended = False
 
     def __init__(self, message: str, *, code: str, verdict: Verdict = "retry", sent: bool = True) -> None:
         super().__init__(message)
         self.code = code
         self.verdict: Verdict = verdict
         self.sent = sent
+
+    def becomes(self, *, code: str, verdict: Verdict) -> None:
+        """Take another code and verdict, because more is known than its own words say."""
+        self.code, self.verdict = code, verdict
+
+    def reworded(self, message: str) -> None:
+        """Take another message."""
+        self.args = (message,)
 
 
 class TransportError(AttemptError):
@@ -99,11 +113,19 @@ class StreamError(AttemptError):
     """The answer arrived, but it is cut off, malformed, or larger than the caps allow."""
 
 
+class FinishError(StreamError):
+    """The answer arrived, but its finish reason does not count as success. kept: because the user says so."""
+
+    def __init__(self, message: str, *, code: str, verdict: Verdict = "retry", kept: bool = False) -> None:
+        super().__init__(message, code=code, verdict=verdict)
+        self.kept = kept
+
+
 class ProviderError(AttemptError):
     """The provider refused, by status or by an error event inside a 200 stream.
 
     status: HTTP status, or the status that an error inside a stream corresponds to; None if there is none.
-    provider_code: the provider's own code for the error.
+    provider_code: the provider's own code for the error. param: the parameter of the request that it names.
     throttled: True for a rate limit, which does not use up the item's attempts.
     retry_after_s: the wait the server asked for, in seconds from now.
     """
@@ -116,35 +138,38 @@ class ProviderError(AttemptError):
         verdict: Verdict,
         status: int | None = None,
         provider_code: str | None = None,
+        param: str | None = None,
         throttled: bool = False,
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message, code=code, verdict=verdict)
         self.status = status
         self.provider_code = provider_code
+        self.param = param
         self.throttled = throttled
         self.retry_after_s = retry_after_s
 
 
 ADVICE = {
-    "address": "Check base_url: it must be a full URL such as https://host/v1.",
-    "auth": "Check the API key in the environment, then run the same command again.",
+    "address": "Correct base_url, which is a full URL such as https://host/v1, then run the same command again.",
+    "auth": "Put a valid key into that environment variable, or name another by --api-key-env; then run the same command again.",
     "bad_http": "The answers are not valid HTTP; check the proxy or gateway between you and the model.",
     "bad_request": "Fix the rows, then run `runner retry`; or change the settings, then use `runner run` again.",
     "bad_row": "Fix the line in the prompt file, then run the same command again.",
     "billing": "Add credit or raise the spending limit at the provider, then run the same command again.",
     "cancelled": "Nothing to do: the run was stopped while this request was open; it will be sent again.",
     "closed": "The server drops connections; lower --concurrency, then run `runner retry`.",
-    "connect": "Check that the server is running and that base_url is right, then run the same command again.",
+    "connect": "Check that the server runs, and that base_url has its host and port, then run the same command again.",
     "content_policy": "The provider refuses the prompt; change the prompt, or leave the row failed.",
     "context_length": "Shorten the prompt, lower max_tokens, or use a model with a larger context.",
     "cut": "The connection breaks in the middle of answers; check the proxy or gateway, then run `runner retry`.",
     "deadline": "Finished rows are kept; run the same command again to continue.",
     "dns": "Check the host name in base_url and the network, then run the same command again.",
+    "gave_up": "The server ends answers before the model does; run `runner retry` later, or set what they mean in [finish].",
     "internal": "This is a bug in runner; please report it with the text of the error.",
     "malformed_stream": "The server sends malformed events; run `runner retry`, and report this to the operator of the server.",
     "not_an_api": "Check base_url: it does not point at an LLM API.",
-    "not_found": "Check the model name and base_url (OpenAI: ends in /v1; Anthropic: without /v1).",
+    "not_found": "Use `runner run` on the same file again, with the right --model or --base-url.",
     "overloaded": "The provider is overloaded; run `runner retry` later.",
     "proxy": "Check the proxy in HTTPS_PROXY / HTTP_PROXY, or add the host to NO_PROXY.",
     "rate_limited": "Set --rpm or lower --concurrency, then run `runner retry`.",
@@ -155,15 +180,17 @@ ADVICE = {
     "timeout_connect": "The server does not accept connections; check base_url and the network.",
     "timeout_first_byte": "The server is slow to answer; lower --concurrency or raise --first-byte-s, then run `runner retry`.",
     "timeout_silence": "Answers stall; lower --concurrency or raise --silence-s, then run `runner retry`.",
-    "tls": "The connection is not secure, so nothing was sent; check the host name, its certificate and the system clock.",
+    "tls": "Nothing was sent, as the connection is not secure; check base_url, the server's certificate and the system clock.",
     "too_large": "Shorten the prompt: the server does not accept requests of this size.",
     "truncated": "Answers end without a finish reason; check the server or the gateway, then run `runner retry`.",
+    "unsupported_parameter": "Take it out of the settings, or leave out --strict-params, then use `runner run` again.",
 }
 """One sentence of advice for every error code. No other module words advice."""
 
+_FINISH = "The setting finish counts this as a failure; change that, or what makes the answers so, then run `runner retry`."
 _OTHER = "Run `runner retry`; if the error comes again, look up the provider's message."
 
 
 def advice(code: str) -> str:
     """Return what a person can do about an error code."""
-    return ADVICE.get(code, _OTHER)
+    return ADVICE.get(code, _FINISH if code.startswith("finish_") else _OTHER)

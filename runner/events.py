@@ -1,5 +1,6 @@
 """The events that an observer receives during a session, and the summary at its end. Durations are float seconds."""
 
+from collections.abc import Mapping
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -51,6 +52,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     stop_reason: str | None
     # the same command would continue this run: False after --new, which starts another, and --limit, which adds no rows
     same_command: bool = True
+    # answers of this session whose finish reason is unknown, by reason; they are among the done
+    unknown_finish: Mapping[str, int] = {}
 
 
 class Started(Struct, frozen=True, kw_only=True):
@@ -70,6 +73,12 @@ class Saved(Struct, frozen=True, kw_only=True):
     """Outcomes have been saved."""
 
     outcomes: tuple[Outcome, ...]
+
+
+class Noted(Struct, frozen=True, kw_only=True):
+    """Something was learned about the endpoint, which a person should know; one sentence."""
+
+    note: str
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -100,5 +109,5 @@ class Finished(Struct, frozen=True, kw_only=True):
     summary: Summary
 
 
-Event: TypeAlias = Started | Saved | Progress | Stopping | Finished
+Event: TypeAlias = Started | Saved | Noted | Progress | Stopping | Finished
 """Everything that an observer receives."""

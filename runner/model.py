@@ -120,7 +120,7 @@ class Completion(Struct, frozen=True, kw_only=True):
     response_id: str | None = None
     # kept apart from text: "reasoning", "refusal", "tool_calls"
     extra: Mapping[str, Json] = {}
-    # what is unusual about the answer: "empty", "tail_lost", "invalid_utf8", "lone_surrogate"
+    # what is unusual about the answer: "empty", "tail_lost", "invalid_utf8", "lone_surrogate", "unknown_finish"
     notes: tuple[str, ...] = ()
 
 

@@ -63,6 +63,9 @@ def summary(end: Summary, db: str) -> str:
         lines.append(f"  {plural(end.kept, 'changed row')} failed when sent again; {its} old {answers} kept; {causes}")
     if end.changed:
         lines.append(f"  {prepare.changed_rows(end.changed)}")
+    if end.unknown_finish:
+        reasons = ", ".join(f"{clean(reason, 40)!r} {number:,}" for reason, number in end.unknown_finish.items())
+        lines.append(f"  unknown finish reasons, taken as done: {reasons}; [finish] in the job file sets what they mean")
     if end.failed:
         again = f", `{command('retry', end.run, db)}` tries again" if end.failed > end.broken else ""
         lines.append(f"  {plural(end.failed, 'row')} failed: `{command('errors', end.run, db)}` shows why{again}")

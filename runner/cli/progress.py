@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from runner.cli import output
 from runner.cli.tqdm_internals import disp_len
-from runner.events import Event, Finished, Progress, Saved, Started, Stopping
+from runner.events import Event, Finished, Noted, Progress, Saved, Started, Stopping
 from runner.model import Outcome
 from runner.text import clean, json_text
 
@@ -67,6 +67,8 @@ class _Text(View, ABC):
                 for note in event.notes:
                     self.say(clean(note))
                 self.say(output.headline(event))
+            case Noted():
+                self.say(clean(event.note))
             case Progress():
                 self.progress(event)
             case Stopping() if event.in_flight:

@@ -8,6 +8,8 @@ from runner.errors import UsageError
 
 # Host names of containers may contain an underscore.
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?", re.IGNORECASE)
+# What follows base_url in a request. The first that fits is taken off.
+_ENDINGS = ("/chat/completions", "/completions", "/messages", "/responses")
 _EXAMPLE = "it must look like https://host/v1"
 
 
@@ -24,12 +26,14 @@ def check_base_url(base_url: str, source: str) -> str:
         parts = urlsplit(base_url)
     except ValueError as error:
         raise UsageError(f"{name} is not a valid URL: {error}; {_EXAMPLE}") from error
-    if parts.username is not None or parts.password is not None:
+    # without a scheme, urlsplit finds no user name, and the message must not quote a password
+    if "@" in parts.netloc or (not parts.netloc and "@" in base_url.partition("/")[0]):
         raise UsageError("base_url must not contain a user name or password; put the key into the environment")
     if parts.scheme not in ("http", "https"):
-        raise UsageError(f"{name} is not a valid URL; {_EXAMPLE}")
+        why = "" if "://" in base_url else ", as it does not begin with http:// or https://"
+        raise UsageError(f"{name} is not a valid URL{why}; {_guess(base_url)}")
     if not parts.hostname:
-        raise UsageError(f"{name} has no host; {_EXAMPLE}")
+        raise UsageError(f"{name} has no host; {_guess(base_url)}")
     if not _is_host(parts):
         raise UsageError(f"{name} has an invalid host: {parts.hostname}; {_EXAMPLE}")
     if not _is_port(parts):
@@ -38,6 +42,34 @@ def check_base_url(base_url: str, source: str) -> str:
     if "?" in base_url or "#" in base_url:
         raise UsageError(f"{name} must not contain ? or #")
     return base_url.rstrip("/")
+
+
+def without_ending(base_url: str, *, versioned: bool) -> str:
+    """Return a base URL without the path of a request, which is often copied along: ``/v1/chat/completions`` becomes ``/v1``.
+
+    versioned: False if the dialect adds the version itself, so that ``/v1`` goes too.
+    """
+    for ending in _ENDINGS:
+        if base_url.lower().endswith(ending):
+            base_url = base_url[: -len(ending)].rstrip("/")
+            return base_url if versioned else base_url.removesuffix("/v1")
+    return base_url
+
+
+def _guess(base_url: str) -> str:
+    """Return words with the URL that was probably meant, for one without a valid scheme; else what a URL looks like."""
+    typo = re.fullmatch(r"(https?)(?::|//)/*([^/:].*)", base_url, re.IGNORECASE)
+    rest = typo[2] if typo is not None else base_url.rpartition("://")[2].lstrip("/")
+    try:
+        parts = urlsplit(f"//{rest}")
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return _EXAMPLE
+    if not host or not _is_host(parts) or parts.username is not None:
+        return _EXAMPLE
+    plain = is_loopback(host) or "." not in host or port not in (None, 443) or host.replace(".", "").isdigit()
+    scheme = typo[1].lower() if typo is not None else "http" if plain else "https"
+    return f"use {scheme}://{rest}"
 
 
 def check_proxy(proxy: str, variable: str) -> str:

@@ -9,11 +9,14 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
-from runner.config import address, plugins
+from runner.config import address, credentials, plugins
 from runner.config.address import is_loopback
 from runner.config.job import Job
 from runner.errors import UsageError
 from runner.text import Redactor, Secret
+
+_OURS = ("openai", "anthropic")
+"""The dialects of which we know what follows base_url."""
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
@@ -48,37 +51,47 @@ def with_base_url(job: Job, environment: Mapping[str, str]) -> Job:
         base_url = environment.get(module.BASE_URL_ENV) or module.DEFAULT_BASE_URL
         from_environment = bool(environment.get(module.BASE_URL_ENV))
         sources["base_url"] = f"environment {module.BASE_URL_ENV}" if from_environment else "the provider's default"
-    return structs.replace(job, base_url=address.check_base_url(base_url, sources["base_url"]), sources=sources)
+    given = address.check_base_url(base_url, sources["base_url"])
+    mended = address.without_ending(given, versioned=job.provider == "openai") if job.provider in _OURS else given
+    if mended != given:
+        sources["base_url"] += f", without {given.removeprefix(mended)}"
+    return structs.replace(job, base_url=mended, sources=sources)
 
 
 def key_source(job: Job, environment: Mapping[str, str]) -> str | None:
     """Return the name of the environment variable that holds the key; None if no key is set."""
     if job.local_server is not None:
         return None
-    name: str = job.api_key_env or plugins.load("providers", job.provider).KEY_ENV
+    name: str = _key_variable(job)
     return name if environment.get(name, "").strip() else None
 
 
 def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
     """Find the key and the proxy.
 
-    Raises UsageError if no model is set, if a hosted endpoint has no key, or if an environment variable has an unusable value.
+    Raises UsageError if no model is set, if ``[finish]`` contradicts itself, if a hosted endpoint has no key, or if a variable
+    has an unusable value.
     """
     if job.model is None:
         raise UsageError("no model is set; set model in the job file, or use --model")
+    # a contradiction is found here, and not when the first answer ends
+    _ = job.finish
     _check_certificates(environment)
     if job.local_server is not None:
         return Endpoint(base_url=None, key=None, proxy=None, notes=(job.local_server.note,))
     assert job.base_url is not None
     module = plugins.load("providers", job.provider)
-    name = job.api_key_env or module.KEY_ENV
+    name = _key_variable(job)
     value = environment.get(name, "").strip()
     hosted = urlsplit(job.base_url).hostname == urlsplit(module.DEFAULT_BASE_URL).hostname
     if not value and (hosted or job.api_key_env):
-        raise UsageError(f"{name} is not set; set it to the key for {job.base_url}: export {name}=...")
+        raise UsageError(f"{name} {_no_key(job, name, environment)}")
     if not value.isascii() or not value.isprintable():
         raise UsageError(f"the key in {name} contains characters that no key can contain; set it again")
     notes = []
+    _, cut, ending = job.sources.get("base_url", "").partition(", without ")
+    if cut:
+        notes.append(f"base_url is used without {ending}: {job.base_url}")
     proxy = _proxy(job.base_url)
     if proxy is not None:
         notes.append(f"requests go through the proxy {_without_user(proxy)}")
@@ -91,6 +104,23 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
         proxy=proxy,
         notes=tuple(notes),
     )
+
+
+def _key_variable(job: Job) -> str:
+    """Return the name of the environment variable for the key. Raises UsageError if api_key_env is no name."""
+    if job.api_key_env is None:
+        name: str = plugins.load("providers", job.provider).KEY_ENV
+        return name
+    credentials.refuse_key_as_name(job.api_key_env, job.sources.get("api_key_env", "set"))
+    return job.api_key_env
+
+
+def _no_key(job: Job, name: str, environment: Mapping[str, str]) -> str:
+    """Return why no key can be sent and what to do, in words that follow the name of the variable."""
+    assert job.base_url is not None
+    other = credentials.other_variable(job.base_url, name, environment)
+    hint = f", or use --api-key-env {other}" if other is not None else ""
+    return f"{credentials.missing(name, environment)}; set it to the key for {job.base_url}: export {name}=...{hint}"
 
 
 def _check_certificates(environment: Mapping[str, str]) -> None:

@@ -16,7 +16,12 @@ from runner.errors import UsageError
 from runner.inputs.compression import without_gz
 from runner.inputs.spool import STDIN, is_stream, path_of
 from runner.model import Json, Params
+from runner.providers import finish
+from runner.providers.finish import Finish
 from runner.text import nearest
+
+STORED = "the store"
+"""The source of a setting that an earlier session of the run has stored."""
 
 _ANSWER = tuple(setting.name for setting in SETTINGS if setting.answer)
 
@@ -43,6 +48,12 @@ class Job(Struct, frozen=True, kw_only=True):
     # error codes of the endpoint, in addition to the known ones
     money_codes: str | list[str] | None
     rate_codes: str | list[str] | None
+    # what finish reasons, and the word empty, mean in this run
+    finish_retry: str | list[str] | None
+    finish_fail: str | list[str] | None
+    finish_done: str | list[str] | None
+    # stop when the model refuses a parameter
+    strict_params: bool
     attempts: int
     # seconds from the start of a session
     deadline: float | None
@@ -64,6 +75,11 @@ class Job(Struct, frozen=True, kw_only=True):
         """The server that is started for the session; None if requests go to a server that is already running."""
         return LOCAL_SERVERS.get(self.provider)
 
+    @property
+    def finish(self) -> Finish:
+        """What finish reasons mean in this run. Raises UsageError for a reason that is in two lists."""
+        return finish.of(self.finish_retry, self.finish_fail, self.finish_done)
+
     def settings(self) -> dict[str, Json]:
         """Return all settings and the input in one flat dictionary. It contains no secrets."""
         flat = {
@@ -77,6 +93,12 @@ class Job(Struct, frozen=True, kw_only=True):
         """Return the settings that can change an answer."""
         settings = self.settings()
         return {name: settings[name] for name in _ANSWER}
+
+    def said(self, name: str) -> bool:
+        """Return True if the user set this setting. A stored value that is the default counts as not set."""
+        source = self.sources.get(name, "default")
+        stored_default = source == STORED and getattr(self, name) == BY_NAME[name].default
+        return source not in ("default", "not set") and not stored_default
 
 
 def load_job(file: str | Path, options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Job:
@@ -108,7 +130,7 @@ def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], enviro
     """Rebuild the job of a stored run. The environment and the options can change only settings that do not change answers."""
     environment = os.environ if environment is None else environment
     values = {name: value for name, value in settings.items() if name in BY_NAME and value is not None}
-    sources = dict.fromkeys(values, "the store")
+    sources = dict.fromkeys(values, STORED)
     for setting in SETTINGS:
         if not setting.answer and environment.get(setting.variable):
             values[setting.name] = parse(setting, environment[setting.variable], f"in the environment ({setting.variable})")
@@ -216,7 +238,7 @@ def _setting(key: str, by_key: Mapping[str, Setting], path: Path) -> Setting:
     name = key.rpartition(".")[2]
     if name in BY_NAME:
         raise UsageError(f"unknown key {key!r} in {path}; did you mean {BY_NAME[name].key!r}?")
-    raise UsageError(f"unknown key {key!r} in {path}{_suggestion(key, [*by_key, 'input', 'params', 'timeouts'])}")
+    raise UsageError(f"unknown key {key!r} in {path}{_suggestion(key, [*by_key, 'input', 'params', 'timeouts', 'finish'])}")
 
 
 def _suggestion(word: str, names: Iterable[str]) -> str:

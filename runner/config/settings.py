@@ -9,8 +9,7 @@ class Setting(NamedTuple):
     """One setting.
 
     key: dotted path in the job file. kind: "text" is a string, "texts" a string or a list of strings, "json" an object, "slots" a
-    number or "auto", "span" a number of seconds or a string such as 30m, "choice" one of ``choices``, "bool" true or
-    false.
+    number or "auto", "span" a number of seconds or a string such as 30m, "choice" one of ``choices``, "bool" true or false.
     least: lower bound, inclusive for whole numbers and exclusive for floats and spans.
     default: None leaves the value to the provider, or unset.
     answer: True if the setting changes the answers, so that a different value starts a new run.
@@ -26,8 +25,11 @@ class Setting(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Last part of the key, unique among all settings: the attribute of a job and the parameter of an option."""
-        return self.key.rpartition(".")[2]
+        """Last part of the key, unique among all settings: the attribute of a job and the parameter of an option.
+
+        In ``[finish]`` the parts are common words, so the name has both.
+        """
+        return self.key.replace(".", "_") if self.key.startswith("finish.") else self.key.rpartition(".")[2]
 
     @property
     def option(self) -> str:
@@ -67,6 +69,15 @@ SETTINGS = (
     Setting("output_tpm", "float", "Maximum output tokens per minute.", None, LEAST_PER_MINUTE),
     Setting("money_codes", "texts", 'More error codes to treat as "out of credit" (they stop the run).'),
     Setting("rate_codes", "texts", 'More error codes to treat as a rate limit, even if they sound like "out of credit".'),
+    Setting("finish.retry", "texts", "Finish reason (or: empty) that counts as a failed attempt; the row is sent again."),
+    Setting("finish.fail", "texts", "Finish reason (or: empty) that fails the row; its text is kept, and it is not sent again."),
+    Setting("finish.done", "texts", "Finish reason that counts as a whole answer, although runner would try it again."),
+    Setting(
+        "strict_params",
+        "bool",
+        "Stop when the model refuses a parameter, such as temperature. By default it is left out, and that is said.",
+        False,
+    ),
     Setting("attempts", "int", "Maximum attempts per row; rate limits and outages do not count.", 5, 1),
     Setting("deadline", "span", "Stop the run after this time, in seconds or as 30m, 8h; it can be continued later.", None, 0),
     Setting(

@@ -15,14 +15,24 @@ from msgspec import Struct, structs
 
 from runner.admission import Failure, Permit, Standing
 from runner.durations import format_span
+from runner.engine.answers import InformedProvider, answered
 from runner.engine.clock import Clock
 from runner.engine.judge import OUTAGE_S, Judge
 from runner.engine.limits.pause import LONG_PAUSE_S
 from runner.engine.outcomes import conceal, done, failed, partial_of, record
-from runner.engine.retry import RetryPolicy
+from runner.engine.retry import RetryPolicy, phrase
 from runner.engine.stop import Stop
-from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, RunStoppedError, StreamError, TransportError, advice
-from runner.interfaces import Client, Decoder, Emit, Exchange, Lane, Lanes, Provider
+from runner.errors import (
+    AttemptError,
+    AttemptTimeoutError,
+    ProviderError,
+    RunStoppedError,
+    StreamError,
+    TransportError,
+    Verdict,
+    advice,
+)
+from runner.interfaces import Client, Decoder, Emit, Exchange, Lane, Lanes
 from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome
 from runner.text import Redactor
 
@@ -30,7 +40,6 @@ FATAL_GRACE_S = 10.0
 """Seconds that open requests get when an error stops the run: they are partly paid for, and most of them end within this time."""
 
 E = TypeVar("E", bound=Exchange)
-X = TypeVar("X", bound=AttemptError)
 
 
 class _Task(Struct):
@@ -40,6 +49,10 @@ class _Task(Struct):
     call: HttpCall
     lane: Lane
     standing: Standing
+    # the state of the provider in which ``call`` was encoded
+    revision: int
+    # the complete answer of the last attempt, whatever it counts as
+    answer: Completion | None = None
     # the next attempt must use a new connection, because the last one was stale
     fresh: bool = False
 
@@ -52,7 +65,7 @@ class Attempts(Generic[E]):
 
     def __init__(
         self,
-        provider: Provider,
+        provider: InformedProvider,
         client: Client[E],
         lanes: Lanes,
         policy: RetryPolicy,
@@ -80,17 +93,12 @@ class Attempts(Generic[E]):
             lane.release(permit)
 
     def retrying(self) -> str | None:
-        """Return a phrase about the rows that wait for a retry, highest attempt first; None if there are none."""
-        # number 1 is the next attempt of an item whose failures did not count
-        waiting = sorted(((number, count) for number, count in self._retrying.items() if count > 0 and number > 1), reverse=True)
-        if not waiting:
-            return None
-        words = [f"{count:,} on attempt {number} of {self._policy.attempts}" for number, count in waiting[:2]]
-        first, *others = words
-        return ", ".join([first.replace(" on", " row on" if waiting[0][1] == 1 else " rows on", 1), *others])
+        """Return a phrase about the rows that wait for a retry; None if there are none."""
+        return phrase(self._retrying, self._policy.attempts)
 
     async def handle(self, item: Item, emit: Emit) -> Outcome | None:
         """Send the item until it has an outcome. Return None if the run stops first."""
+        revision = self._provider.revision
         try:
             call = self._provider.encode(item.request)
         except Exception as error:  # noqa: BLE001 - one unusual row must not end the run
@@ -99,7 +107,7 @@ class Attempts(Generic[E]):
         lane = self._lanes.of(item.request.model)
         standing = lane.enter(item.attempts_before)
         try:
-            return await self._work(_Task(item, call, lane, standing), emit)
+            return await self._work(_Task(item, call, lane, standing, revision), emit)
         finally:
             lane.leave(standing)
 
@@ -115,12 +123,12 @@ class Attempts(Generic[E]):
                 task.lane.succeeded(permit, result.usage)
                 self._judge.success(item.request.model)
                 return done(item, standing.number, attempt, result)
-            if isinstance(result, TransportError) and result.stale and not task.fresh:
-                task.fresh, wait_s = True, self._stale(task, permit)
+            if self._costs_nothing(task, permit, result):
+                wait_s = 0.0
                 await emit(attempt)
                 continue
             task.fresh = False
-            verdict = self._judge.verdict(result, item.request.model, self._clock())
+            verdict = self._verdict(task, result)
             wait_s = self._failed(task, permit, attempt, result, retried=verdict == "retry")
             reason = self._stop_reason(task, verdict, wait_s)
             if reason is not None:
@@ -130,7 +138,8 @@ class Attempts(Generic[E]):
                 await emit(attempt)
                 return None
             if wait_s is None:
-                return failed(item, standing.number, attempt, attempt.error_code, attempt.error)
+                answer = task.answer if result.kept else None
+                return failed(item, standing.number, attempt, attempt.error_code, attempt.error, answer)
             await emit(attempt)
 
     async def _admitted(self, task: _Task, wait_s: float | None) -> Permit | None:
@@ -156,6 +165,9 @@ class Attempts(Generic[E]):
     async def _attempt(self, task: _Task, permit: Permit, emit: Emit) -> tuple[Attempt, Completion | AttemptError]:
         """Make one attempt."""
         item, standing = task.item, task.standing
+        if task.revision != self._provider.revision:
+            # a parameter was learned while the item waited
+            task.revision, task.call = self._provider.revision, self._provider.encode(item.request)
         standing.number += 1
         self._unsaved[(item.key, standing.number)] = task.lane, permit
         started_at, start = self._wall(), self._clock()
@@ -166,12 +178,8 @@ class Attempts(Generic[E]):
         attempt = Attempt(key=item.key, number=standing.number, started_at=started_at, duration_s=0.0)
         result: Completion | AttemptError
         try:
-            await self._client.stream(task.call, decoder, exchange, self._provider.error)
-            result = conceal(decoder.completion(), self._redactor)
-            if exchange.tail_lost:
-                result = structs.replace(result, notes=(*result.notes, "tail_lost"))
-        except AttemptError as error:
-            result = _without_frames(error)
+            sending = answered(self._provider, self._client, item.request, task.call, decoder, exchange, self._redactor)
+            result, task.answer = await sending
         except anyio.get_cancelled_exc_class():
             task.lane.told_nothing(permit)
             cancelled = AttemptError("the run was stopped", code="cancelled", sent=exchange.connected)
@@ -189,14 +197,26 @@ class Attempts(Generic[E]):
 
     # -- what a failure means
 
-    def _stale(self, task: _Task, permit: Permit) -> float:
-        """Record an attempt on a stale connection and return the wait before the next one: none.
+    def _verdict(self, task: _Task, error: AttemptError) -> Verdict:
+        """Return what to do about an error. To the judge, an answer that only the user counts as a failure is an answer."""
+        model = task.item.request.model
+        if not error.kept:
+            return self._judge.verdict(error, model, self._clock())
+        self._judge.success(model)
+        return error.verdict
 
-        The attempt is stored, because the server may have received it, but it counts neither against the item nor the server.
+    def _costs_nothing(self, task: _Task, permit: Permit, result: Completion | AttemptError) -> bool:
+        """Return True for an attempt that counts neither against the item nor the server; the item is sent again at once.
+
+        That is an attempt on a stale connection, or one whose request had a parameter that is left out from now on. It is stored
+        all the same.
         """
-        task.standing.ended = self._clock()
+        stale = isinstance(result, TransportError) and result.stale and not task.fresh
+        if not stale and not (isinstance(result, AttemptError) and result.mended):
+            return False
+        task.fresh, task.standing.ended = stale, self._clock()
         task.lane.told_nothing(permit)
-        return 0.0
+        return True
 
     def _failed(self, task: _Task, permit: Permit, attempt: Attempt, error: AttemptError, *, retried: bool) -> float | None:
         """Record a failure. Return the seconds until the next attempt; None if there is none."""
@@ -207,10 +227,13 @@ class Attempts(Generic[E]):
         standing.ended, standing.asked = now, hint_s is not None
         if counts:
             # such a fault is made by the server, so it looks the same each time if the request causes it
-            fixed = isinstance(error, StreamError) or error.code == "bad_http"
+            fixed = (isinstance(error, StreamError) and not error.kept) or error.code == "bad_http"
             looks = (error.code, attempt.bytes_received) if fixed else None
             standing.failures.append(Failure(began=now - attempt.duration_s, ended=now, looks=looks))
-        lane.failed(permit, error, attempt.usage, throttled=throttled, retried=retried)
+        if error.kept:
+            lane.succeeded(permit, attempt.usage)
+        else:
+            lane.failed(permit, error, attempt.usage, throttled=throttled, retried=retried)
         if throttled:
             lane.throttle(permit, hint_s, attempt.status)
         if not retried:
@@ -266,9 +289,3 @@ class Attempts(Generic[E]):
         code = attempt.error_code or "internal"
         sentence = f"{(attempt.error or '').rstrip('.')}. {advice(code)}"
         self._stop.request(sentence, grace_s=FATAL_GRACE_S, error=RunStoppedError(sentence, code=code))
-
-
-def _without_frames(error: X) -> X:
-    """Drop the traceback of an error: its frames keep all bytes read alive, and one frame refers back to the error."""
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)

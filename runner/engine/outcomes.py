@@ -69,14 +69,25 @@ def done(item: Item, number: int, attempt: Attempt, completion: Completion) -> O
     )
 
 
-def failed(item: Item, number: int, attempt: Attempt | None, code: str | None, error: str | None) -> Outcome:
-    """Return the outcome of an item that failed. A changed row that was sent again keeps its earlier answer (``kept``)."""
+def failed(
+    item: Item,
+    number: int,
+    attempt: Attempt | None,
+    code: str | None,
+    error: str | None,
+    answer: Completion | None = None,
+) -> Outcome:
+    """Return the outcome of an item that failed. A changed row that was sent again keeps its earlier answer (``kept``).
+
+    answer: what arrived, if the user's setting finish made a failure of it.
+    """
     return Outcome(
         key=item.key,
         position=item.position,
         status="failed",
         metadata=item.metadata,
         fingerprint=item.fingerprint,
+        completion=answer,
         error_code=code,
         error=error,
         attempt=attempt,

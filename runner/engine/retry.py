@@ -1,6 +1,7 @@
 """How long to wait before the next attempt. Pure: no clock, no sleep. A wait of None means: no further attempt."""
 
 import random
+from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -73,3 +74,17 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         # a hint that has been followed so often in vain is too short: add more and more to it
         extra = base_s * self.factor ** max(0, min(times, 64) - self.patient)
         return hint_s + draw.uniform(0, min(ceiling, extra))
+
+
+def phrase(retrying: Mapping[int, int], attempts: int) -> str | None:
+    """Return a phrase about the items that wait for a retry, highest attempt first; None if there are none.
+
+    retrying: how many items wait, by the number of their next attempt. attempts: how many an item may use.
+    """
+    # number 1 is the next attempt of an item whose failures did not count
+    waiting = sorted(((number, count) for number, count in retrying.items() if count > 0 and number > 1), reverse=True)
+    if not waiting:
+        return None
+    words = [f"{count:,} on attempt {number} of {attempts}" for number, count in waiting[:2]]
+    first, *others = words
+    return ", ".join([first.replace(" on", " row on" if waiting[0][1] == 1 else " rows on", 1), *others])

@@ -105,6 +105,8 @@ class Refusal(Struct, frozen=True, kw_only=True):
     type: str | None = None
     code: str | None = None
     message: str = ""
+    # the parameter of the request that it is about
+    param: str | None = None
     # further error names, from the error's details
     details: tuple[str, ...] = ()
 

@@ -71,8 +71,17 @@ def of(value: Json, depth: int = 0) -> Refusal:
         type=word(value.get("type")) or word(value.get("status")),
         code=_code(value.get("code")),
         message=json_text(message)[:_PAGE] if message else "",
+        param=_param(value),
         details=_details(value.get("details")),
     )
+
+
+def _param(value: Mapping[str, Json]) -> str | None:
+    """Return the parameter that an error is about: OpenAI's ``param``, or the place of a validation error of FastAPI."""
+    place = value.get("loc")
+    if isinstance(place, list) and place[:1] == ["body"] and len(place) == 2:
+        return word(place[1])
+    return word(value.get("param"))
 
 
 def _code(value: Json) -> str | None:
@@ -104,6 +113,7 @@ def _build(
         verdict=ruling.verdict,
         status=status,
         provider_code=name,
+        param=refusal.param,
         throttled=ruling.throttled,
         retry_after_s=retry_after(headers, now),
     )

@@ -11,10 +11,9 @@ from runner.engine import pipeline
 from runner.engine.attempt import Attempts
 from runner.engine.judge import Judge
 from runner.engine.limits import Lanes
-from runner.engine.retry import RetryPolicy
 from runner.engine.stop import Stop
 from runner.errors import StoreError
-from runner.events import INPUT_CHANGED, Event, Finished, Progress, Saved, Started, Summary
+from runner.events import INPUT_CHANGED, Event, Finished, Noted, Progress, Saved, Started, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Observer, Provider
 from runner.model import Entry, Outcome, Pace, Run
@@ -117,10 +116,10 @@ class _Session:
         plan = self._plan
         items = source.items(plan.prompts, plan.scanned, plan.template, self._store, self._passed, self._selection, self._look)
         attempts = self._attempts = Attempts(
-            provider,
+            wiring.informed(plan.job, plan.endpoint, provider, self._note),
             client,
             self._lanes,
-            RetryPolicy(attempts=plan.job.attempts),
+            wiring.policy(plan.job),
             Judge(succeeded=self._before.done > 0),
             self._stop,
             redactor=plan.endpoint.redactor,
@@ -185,6 +184,7 @@ class _Session:
             attempts_now=stats.attempts,
             input_tokens=stats.input_tokens,
             output_tokens=stats.output_tokens,
+            unknown_finish=stats.unknown_finish,
             time_to_first_token=first_token,
             duration=duration,
             elapsed_s=time.monotonic() - self._start,
@@ -210,6 +210,11 @@ class _Session:
             # Only now is the slot free for another request, so that a kill loses at most one answer for each slot.
             self._attempts.saved(entry)
         self._tell(Saved(outcomes=tuple(entry for entry in entries if isinstance(entry, Outcome))))
+
+    def _note(self, sentence: str) -> None:
+        """Tell the user what was learned."""
+        logger.info("%s", sentence)
+        self._tell(Noted(note=sentence))
 
     def _tell(self, event: Event) -> None:
         """Send an event to the observer. After an exception it gets no more events: a broken observer must not lose answers."""

@@ -43,6 +43,8 @@ class SessionStats(Struct):
     attempts: int = 0
     input_tokens: int | None = None
     output_tokens: int | None = None
+    # finish reasons that nobody knows, with the number of their answers
+    unknown_finish: dict[str, int] = field(default_factory=dict)
     first_token: Histogram = field(default_factory=Histogram)
     duration: Histogram = field(default_factory=Histogram)
 
@@ -53,6 +55,8 @@ class SessionStats(Struct):
             self.done += entry.status == "done"
             self.failed += entry.status == "failed"
             self.kept += entry.kept
+            if entry.completion is not None and "unknown_finish" in entry.completion.notes:
+                self._add_unknown(entry.completion.finish_reason)
         if attempt is None:
             return
         self.attempts += 1
@@ -61,6 +65,11 @@ class SessionStats(Struct):
             self.duration.add(attempt.duration_s)
             if attempt.time_to_first_token_s is not None:
                 self.first_token.add(attempt.time_to_first_token_s)
+
+    def _add_unknown(self, reason: str) -> None:
+        # a server that invents reasons must not fill the memory
+        reason = reason[:80] if reason in self.unknown_finish or len(self.unknown_finish) < _MOST_REASONS else "..."
+        self.unknown_finish[reason] = self.unknown_finish.get(reason, 0) + 1
 
     def _add_usage(self, usage: Usage | None) -> None:
         if usage is not None and usage.input_tokens is not None:
@@ -77,6 +86,7 @@ class SessionStats(Struct):
         return first, whole
 
 
+_MOST_REASONS = 20
 _STEP = math.log(1.02)
 
 

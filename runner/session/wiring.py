@@ -1,18 +1,22 @@
 """Builds the parts of a session from a job: its limits, its provider and its HTTP client."""
 
+import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import cast
 
-from runner.config import plugins
+from runner.config import credentials, plugins
 from runner.config.endpoint import Endpoint
 from runner.config.job import Job
 from runner.engine.limits import Kind, Limits
+from runner.engine.retry import RetryPolicy
 from runner.interfaces import Provider
 from runner.providers.classify import MONEY_CODES, snake
+from runner.providers.explain import Destination
 from runner.providers.http import HttpClient, Timeouts
+from runner.providers.informed import Informed
 from runner.version import __version__
 
 if sys.platform != "win32":
@@ -51,6 +55,30 @@ def _connections(wanted: int, *, ends: int) -> int:
     if soft == resource.RLIM_INFINITY or soft >= files:
         return wanted
     return max(1, (soft - _OWN_FILES) // ends)
+
+
+def policy(job: Job) -> RetryPolicy:
+    """Return the retry policy of a job. A number of attempts that the user set is used up, even if all failures look alike."""
+    if job.said("attempts"):
+        return RetryPolicy(attempts=job.attempts, alike=job.attempts)
+    return RetryPolicy(attempts=job.attempts)
+
+
+def informed(job: Job, endpoint: Endpoint, provider: Provider, tell: Callable[[str], None]) -> Informed:
+    """Return the provider of a session with what is known of the job. tell: called with a sentence for the user."""
+    destination = None
+    if endpoint.base_url is not None:
+        variable = job.api_key_env or plugins.load("providers", job.provider).KEY_ENV
+        key = endpoint.key.reveal() if endpoint.key is not None else None
+        destination = Destination(
+            provider=job.provider,
+            base_url=endpoint.base_url,
+            variable=variable,
+            missing=credentials.missing(variable, os.environ) or "is not set" if key is None else None,
+            fault=credentials.fault_of(key, job.provider) if key is not None else None,
+            other=credentials.other_variable(endpoint.base_url, variable, os.environ),
+        )
+    return Informed(provider, finish=job.finish, destination=destination, strict=job.strict_params, tell=tell)
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ KINDS = {
     "texts": "text, or a list of texts",
     "json": "JSON object",
     "slots": "`auto` or a whole number",
+    "bool": "`true` or `false`",
     "span": "seconds, or a time such as `30m`",
     "bool": "`true` or `false`",
 }

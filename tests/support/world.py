@@ -82,6 +82,14 @@ class Decoder:
 class Provider:
     """The body is the first message, so that a server can distinguish items."""
 
+    revision = 0
+
+    def judged(self, completion: Completion) -> Completion | AttemptError:
+        return completion
+
+    def explained(self, error: AttemptError, request: Request, call: HttpCall) -> AttemptError:
+        return error
+
     def encode(self, request: Request) -> HttpCall:
         return HttpCall(url="http://x", headers={}, body=request.messages[0]["content"].encode())
 

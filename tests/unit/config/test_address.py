@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from runner.config.address import check_base_url, check_proxy
+from runner.config.address import check_base_url, check_proxy, without_ending
 from runner.errors import UsageError
 
 
@@ -112,3 +112,48 @@ def test_an_invalid_proxy_is_refused_without_being_quoted(bad: str, why: str) ->
     assert str(refused.value).startswith("the proxy in http_proxy cannot be used: ")
     assert not {"me", "hu", "sh", "12", "127"} & set(re.findall(r"\w+", str(refused.value)))
     assert refused.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("localhost:1234/v1", "http://localhost:1234/v1"),
+        ("127.0.0.1/v1", "http://127.0.0.1/v1"),
+        ("api.openai.com/v1", "https://api.openai.com/v1"),
+        ("//api.openai.com/v1", "https://api.openai.com/v1"),
+        ("my-server:8000", "http://my-server:8000"),
+        ("http//host/v1", "http://host/v1"),
+        ("https:/host/v1", "https://host/v1"),
+        ("https:host/v1", "https://host/v1"),
+        ("ftp://localhost/v1", "http://localhost/v1"),
+    ],
+)
+def test_a_url_without_a_scheme_is_refused_with_the_one_that_was_meant(given: str, meant: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_base_url(given, "option --base-url")
+    assert str(caught.value).endswith(f"; use {meant}")
+
+
+def test_a_password_without_a_scheme_is_not_quoted() -> None:
+    with pytest.raises(UsageError) as caught:
+        check_base_url("me:pass-word@host/v1", "option --base-url")
+    assert "pass-word" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "openai", "anthropic"),
+    [
+        ("http://h/v1/chat/completions", "http://h/v1", "http://h"),
+        ("http://h/chat/completions", "http://h", "http://h"),
+        ("http://h/v1/completions", "http://h/v1", "http://h"),
+        ("http://h/v1/messages", "http://h/v1", "http://h"),
+        ("http://h/v1/Chat/Completions", "http://h/v1", "http://h"),
+        ("http://h/x/v1/responses", "http://h/x/v1", "http://h/x"),
+        # nothing is taken off that may belong to the address
+        ("http://h/v1", "http://h/v1", "http://h/v1"),
+        ("http://h/models", "http://h/models", "http://h/models"),
+    ],
+)
+def test_the_path_of_a_request_is_taken_off(given: str, openai: str, anthropic: str) -> None:
+    assert without_ending(given, versioned=True) == openai
+    assert without_ending(given, versioned=False) == anthropic

@@ -43,8 +43,8 @@ WRONG = {
     "json": ["3", "1.5", "[]", '["a"]', "true"],
     "slots": ["1.5", '"many"', '""', '"1.5"', '"AUTO"', "true", "[1]"],
     "span": ['"soon"', '"-5m"', '""', '"1x"', "true", "nan", "inf", "[]", '["1m"]'],
+    "bool": ['"true"', '"off"', "1", "0", "[]", "[true]"],
     "choice": ['"off"', '"FULL"', '""', "1", "true", '["full"]'],
-    "bool": ['"true"', "1", "0", "1.5", "[]", "[true]"],
 }
 
 
@@ -480,3 +480,32 @@ def test_a_prompt_file_is_known_by_its_real_place(prompts: Path) -> None:
     link = prompts.with_name("link.jsonl")
     link.symlink_to(prompts)
     assert load_job(link, {"model": "m"}, {}).input == prompts.resolve()
+
+
+def test_what_the_user_said_is_told_from_what_was_not_said(prompts: Path) -> None:
+    assert not load_job(prompts, {}, {}).said("attempts")
+    assert load_job(prompts, {"attempts": 5}, {}).said("attempts")
+    assert load_job(prompts, {}, {"RUNNER_ATTEMPTS": "5"}).said("attempts")
+    # a session that goes on knows only the values of the one before
+    unsaid, said = load_job(prompts, {}, {}), load_job(prompts, {"attempts": 9}, {})
+    assert not restore_job(unsaid.settings(), {}, {}).said("attempts")
+    assert restore_job(said.settings(), {}, {}).said("attempts")
+    assert restore_job(unsaid.settings(), {"attempts": 5}, {}).said("attempts")
+
+
+def test_attempts_that_were_said_are_used_up(prompts: Path) -> None:
+    default, said = (wiring.policy(load_job(prompts, options, {})) for options in ({}, {"attempts": 7}))
+    assert (default.attempts, default.alike) == (5, 3)
+    assert (said.attempts, said.alike) == (7, 7)
+
+
+def test_the_names_of_finish_have_both_parts(prompts: Path) -> None:
+    names = [setting for setting in SETTINGS if setting.key.startswith("finish.")]
+    assert [(setting.name, setting.option, setting.variable) for setting in names] == [
+        ("finish_retry", "--finish-retry", "RUNNER_FINISH_RETRY"),
+        ("finish_fail", "--finish-fail", "RUNNER_FINISH_FAIL"),
+        ("finish_done", "--finish-done", "RUNNER_FINISH_DONE"),
+    ]
+    job = load_job(prompts, {"model": "m", "finish_retry": "a", "finish_fail": ["b", "A"], "provider": "simulator"}, {})
+    with pytest.raises(UsageError, match=r"'a' is in finish\.retry and in finish\.fail"):
+        find_endpoint(job, {})

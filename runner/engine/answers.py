@@ -1,0 +1,57 @@
+"""Sends one request, and returns the answer or the error that it amounts to, in the light of what the session knows."""
+
+from typing import Protocol, TypeVar
+
+from msgspec import structs
+
+from runner.engine.outcomes import conceal
+from runner.errors import AttemptError
+from runner.interfaces import Client, Decoder, Exchange, Provider
+from runner.model import Completion, HttpCall, Request
+from runner.text import Redactor
+
+E = TypeVar("E", bound=Exchange)
+X = TypeVar("X", bound=AttemptError)
+
+
+class InformedProvider(Provider, Protocol):
+    """A provider that knows the user's wishes, and what the session has learned about the endpoint."""
+
+    @property
+    def revision(self) -> int:
+        """Grows when requests are encoded in another way than before."""
+        ...
+
+    def judged(self, completion: Completion) -> Completion | AttemptError:
+        """Return a complete answer as it counts, with notes, or the error that its finish reason amounts to."""
+        ...
+
+    def explained(self, error: AttemptError, request: Request, call: HttpCall) -> AttemptError:
+        """Return the error of an attempt with what is known about its cause. call: what was sent for the request."""
+        ...
+
+
+async def answered(
+    provider: InformedProvider,
+    client: Client[E],
+    request: Request,
+    call: HttpCall,
+    decoder: Decoder,
+    exchange: E,
+    redactor: Redactor,
+) -> tuple[Completion | AttemptError, Completion | None]:
+    """Send a call. Return the completion or the error that it counts as, and the answer itself if it is complete."""
+    try:
+        await client.stream(call, decoder, exchange, provider.error)
+    except AttemptError as error:
+        return without_frames(provider.explained(error, request, call)), None
+    answer = conceal(decoder.completion(), redactor)
+    if exchange.tail_lost:
+        answer = structs.replace(answer, notes=(*answer.notes, "tail_lost"))
+    return provider.judged(answer), answer
+
+
+def without_frames(error: X) -> X:
+    """Drop the traceback of an error: its frames keep all bytes read alive, and one frame refers back to the error."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -1,0 +1,92 @@
+"""A provider with what a session knows: what finish reasons mean, which parameters a model refuses, where requests go."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from runner.errors import AttemptError, FinishError, ProviderError, StreamError
+from runner.interfaces import Decoder, Provider
+from runner.model import Completion, HttpCall, Json, Request
+from runner.providers import parameters
+from runner.providers.explain import Destination, explain
+from runner.providers.finish import Finish
+from runner.providers.lenient_json import decode_json, table
+
+
+class Informed:
+    """Wraps the provider of a session. Its dialect and its plug-in know nothing of this.
+
+    finish: what finish reasons mean to the user. destination: the endpoint and its key, for messages; None if unknown.
+    strict: a parameter that a model refuses stops the run. tell: called with a sentence for the user.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        finish: Finish | None = None,
+        destination: Destination | None = None,
+        strict: bool = False,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._provider, self._finish, self._destination = provider, finish or Finish(), destination
+        self._strict, self._tell = strict, tell
+        # model -> the parameters that it refuses, each with its other name or None
+        self._learned: dict[str, dict[str, str | None]] = {}
+        # True once an answer has come, so that address and key are right
+        self._answered = False
+        self.revision = 0
+        self.decoder: Callable[[], Decoder] = provider.decoder
+        self.error: Callable[[int, Mapping[str, str], bytes], ProviderError] = provider.error
+
+    def encode(self, request: Request) -> HttpCall:
+        """Return the POST for a request, without the parameters that its model refuses."""
+        learned = self._learned.get(request.model) if self._learned else None
+        return self._provider.encode(request if learned is None else parameters.without(request, learned))
+
+    def judged(self, completion: Completion) -> Completion | FinishError:
+        """Return a complete answer as it counts, or the error that it counts as."""
+        self._answered = True
+        return self._finish.judged(completion)
+
+    def explained(self, error: AttemptError, request: Request, call: HttpCall) -> AttemptError:
+        """Return the error of an attempt with what is known about its cause. call: what was sent for the request."""
+        learned = isinstance(error, ProviderError) and self._learn(error, request, call)
+        if not learned and self._destination is not None:
+            explain(error, self._destination, request.model, answered=self._answered)
+        return error
+
+    def _learn(self, error: ProviderError, request: Request, call: HttpCall) -> bool:
+        """Learn a parameter that the refusal names. Return True if the error is about such a parameter.
+
+        The item is sent again only if its request is another one now, so a provider that never gives in cannot cause a loop.
+        """
+        own = request.params.extra_body or {}
+        name = parameters.refused(error, _body(call), own)
+        if name is None:
+            return False
+        known = self._learned.get(request.model, {})
+        other = parameters.OTHER_NAME.get(name)
+        if other is not None and (other in known or other in own):
+            return False
+        if self._strict:
+            error.reworded(f"{request.model} does not take {name}: {error}")
+            error.becomes(code="unsupported_parameter", verdict="stop")
+            return True
+        learned = {**known, name: other}
+        if self._provider.encode(parameters.without(request, learned)).body == call.body:
+            return False
+        if name not in known:
+            self._learned[request.model] = learned
+            self.revision += 1
+            self._tell(parameters.note(request.model, name, other))
+        error.becomes(code="unsupported_parameter", verdict="retry")
+        error.mended = True
+        return True
+
+
+def _body(call: HttpCall) -> Mapping[str, Any]:
+    try:
+        body: Json = decode_json(call.body)[0]
+    except StreamError:
+        return {}
+    return table(body)

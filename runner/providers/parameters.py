@@ -1,0 +1,190 @@
+r"""Which parameter a model refuses, from the provider's own words, and requests without it. Pure.
+
+    sent --refused by name--> learned: left out from now on, or sent under its other name
+                        \\--> still refused under its other name: the provider's refusal stands
+
+Only parameters that runner writes into the request are learned. What a user has put into ``extra_body`` is never touched, and
+nothing that changes the shape of an answer is in the list. Words that the request itself contains teach nothing, since a provider
+may quote a prompt.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from functools import cache
+
+from msgspec import structs
+
+from runner.errors import ProviderError
+from runner.model import Json, Request
+from runner.providers.classify import snake
+
+OTHER_NAME: Mapping[str, str] = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+"""Parameters with two names. Such a one is sent under its other name; it is never left out, because it limits the cost."""
+
+LEARNABLE = ("max_tokens", "max_completion_tokens", "top_p", "temperature", "stop", "stop_sequences", "seed", "stream_options")
+"""The names, in a request body, of the parameters that can be learned. Of a pair that excludes each other, the first goes."""
+
+_STATUSES = (None, 400, 422)
+_CODES = ("bad_request", "server_error")
+# the provider's own codes that leave no doubt, if the parameter is named as well
+_NAMES = frozenset(
+    {
+        "unsupported_parameter", "unknown_parameter", "unrecognized_parameter", "unsupported_value", "parameter_not_supported",
+        "extra_forbidden",
+    }
+)  # fmt: skip
+_WORDS = re.compile(
+    r"[^.]*(?:unsupported|not? support|n't support|unknown|unrecogni[sz]ed|not permitted|not allowed|deprecated|only the default"
+    r"|cannot both|instead)[^.]*",
+    re.IGNORECASE,
+)
+_EXCLUDED = re.compile(r"cannot|can't|can not|(?:may|must|should) not|not both|only one|exclusive|not allowed", re.IGNORECASE)
+_PAIR = r"[^.]{0,60}(?:temperature\W+(?:and|or|with)\W+top_p|top_p\W+(?:and|or|with)\W+temperature)\b[^.]{0,60}"
+_NOUN = (
+    r"(?:(?:request|model|input|body|keyword|query) )?"
+    r"(?:parameter\(s\)|parameters?|params?|arguments?|args?|fields?|keys?|names?|values?|propert(?:y|ies)|options?|settings?|inputs?)"
+)
+_NOT = (
+    r"(?:not (?:currently |yet )?"
+    r"(?:supported|permitted|allowed|accepted|recogni[sz]ed|available|implemented|compatible)"
+    r"(?! to be| above| below| over| under| greater| less| higher| lower| outside))"
+)
+# what follows a name if only some of its values are refused
+_SOME = r"(?!\W*(?:[<>]|above|below|over|under|greater|less|higher|lower|outside|between|larger|smaller))"
+_PATTERNS = (
+    # Unsupported parameter: 'max_tokens'; unrecognized request argument supplied: seed; unknown field `seed`
+    (
+        r"(?:unsupported|unknown|unrecogni[sz]ed|unexpected|extraneous|disallowed|deprecated|extra)"
+        r"(?: {noun}(?: (?:supplied|passed|received|found|provided|given))?|:)\W{{0,4}}{name}"
+    ),
+    # argument not supported on this model: stop; extra inputs are not permitted, field: 'seed'
+    (
+        r"{noun}(?: is| are)? (?:{nope}|unsupported)(?: (?:on|in|for|with|by) \w+(?: model| request| endpoint)?)?"
+        r"(?:, ?{noun})?:\W{{0,4}}{name}"
+    ),
+    # 'temperature' is not supported with this model; `top_p` is deprecated; seed: extra inputs are not permitted
+    (
+        r"{name}(?:(?:,(?: and| or)?| and| or) [`'\"]?\w+[`'\"]?){{0,4}}?"
+        r"\W{{0,3}}(?: ?{noun})?\W?(?:is|are|was|has been| )(?: currently| no longer)? ?"
+        r"(?:{nope}|unsupported|deprecated|disallowed|supported(?<=no longer supported)"
+        r"|not an? (?:supported|valid|known|recogni[sz]ed|allowed) {noun}"
+        r"|extra (?:inputs|fields) (?:are )?not (?:permitted|allowed))"
+    ),
+    # does not support the stopSequences field; does not support parameters: ['temperature', 'top_p']
+    (
+        r"(?:does not|doesn't|do not|don't)(?: currently| yet)? (?:support|accept|allow|recogni[sz]e|take)"
+        r"(?: (?:the|setting|a|any|custom|using|use of))*(?: {noun})?\W{{0,4}}(?:[\[({{][^\])}}]{{0,200}}?)?{name}{any_value}"
+    ),
+    # 'temperature' does not support 0 with this model
+    r"{name}\W{{1,3}}(?:does not|doesn't) support [^.;]{{0,60}}(?:with|for|in|on|by) (?:this|the) model",
+    # only the default (1) value is supported; may only be set to 1
+    r"{name}[^;]{{0,120}}(?:only the default|may only be set|can only be set)",
+    # invalid temperature: only 1 is allowed for this model; only temperature=1 is supported
+    r"{name}\W{{1,3}}only \d+(?:\.\d+)? (?:is|are) (?:allowed|supported|accepted)",
+    r"only {name}\W{{1,3}}\d+(?:\.\d+)? is (?:allowed|supported|accepted)",
+    r"{name}\W{{1,3}}cannot be (?:used|set|specified|modified|changed|combined)",
+    # additional properties are not allowed ('seed' was unexpected)
+    r"additional properties are not allowed \([^)]{{0,100}}{name}",
+    # [{{'type': 'extra_forbidden', 'loc': ('body', 'seed'), ...
+    r"extra_forbidden[^}}]{{0,60}}body\W{{1,6}}{name}\W{{0,2}}[)\]]",
+)
+
+
+def refused(error: ProviderError, sent: Mapping[str, Json], own: Collection[str]) -> str | None:
+    """Return the parameter of a request that a refusal names as one that the model does not take; None if there is none.
+
+    sent: the body of the request. own: names in it that are the user's own words, which are never returned.
+    """
+    if error.status not in _STATUSES or error.code not in _CODES:
+        return None
+    names = [name for name in LEARNABLE if name in sent and name not in own]
+    if not names:
+        return None
+    message = str(error)
+    found = next((pair for name in names if (pair := _named(error, name, message)) is not None), None)
+    if found is None:
+        found = _excluding(names, sent, message)
+    if found is None:
+        return None
+    name, words = found
+    # nothing but the provider's own words counts
+    return None if words and _bare(words) in _bare(" ".join(_texts(sent))) else name
+
+
+def _named(error: ProviderError, name: str, message: str) -> tuple[str, str] | None:
+    """Return a name and the words that refuse it, if there are such words. Empty words: the provider has a field for that."""
+    for pattern in _patterns(name):
+        match = pattern.search(message)
+        if match is not None:
+            return name, match[0]
+    other = OTHER_NAME.get(name)
+    if other is not None and (match := re.search(rf"\buse\W{{1,3}}{other}\b", message, re.IGNORECASE)):
+        return name, match[0]
+    # stream_options.include_usage is a part of stream_options
+    param = re.match(r"(?:body\.)?(\w+)", error.param or "")
+    if param is None or snake(param[1]) != name:
+        return None
+    if error.provider_code is not None and snake(error.provider_code) in _NAMES:
+        return name, ""
+    match = _WORDS.search(message)
+    return (name, match[0]) if match is not None else None
+
+
+def _excluding(names: list[str], sent: Mapping[str, Json], message: str) -> tuple[str, str] | None:
+    """Read words such as: `temperature` and `top_p` cannot both be specified for this model."""
+    if "temperature" not in sent or "top_p" not in sent or _EXCLUDED.search(message) is None:
+        return None
+    match = re.search(_PAIR, message, re.IGNORECASE)
+    name = next((name for name in names if name in ("top_p", "temperature")), None)
+    return (name, match[0]) if match is not None and name is not None else None
+
+
+@cache
+def _patterns(name: str) -> tuple[re.Pattern[str], ...]:
+    first, *others = name.split("_")
+    camel = first + "".join(word.title() for word in others)
+    # not a part of something else, such as messages.0.stop
+    quoted = rf"[`'\"\[({{]{{0,2}}(?:(?<=body\.)|(?<![\w.]))(?:{name}|{camel})\b[`'\"\])}}]{{0,2}}"
+    return tuple(
+        re.compile(pattern.format(name=quoted, noun=_NOUN, nope=_NOT, any_value=_SOME).replace(" ", r"\s"), re.IGNORECASE)
+        for pattern in _PATTERNS
+    )
+
+
+def _bare(text: str) -> str:
+    return "".join(char for char in text.lower() if char.isalnum())
+
+
+def _texts(value: Json) -> Iterator[str]:
+    """Yield every text in a decoded body."""
+    stack = [value]
+    while stack:
+        one = stack.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, Mapping):
+            stack += one.values()
+        elif isinstance(one, list):
+            stack += one
+
+
+def without(request: Request, learned: Mapping[str, str | None]) -> Request:
+    """Return a request without the parameters that its model refuses. learned: name -> other name, None to leave it out."""
+    params = request.params
+    own = params.extra_body or {}
+    changes: dict[str, Json] = {}
+    for name, other in learned.items():
+        if other is None:
+            changes[name] = None
+        elif params.max_tokens is not None:
+            changes |= {name: None, other: params.max_tokens}
+    # a null takes the name out of the body; what the user has put there stays
+    return structs.replace(request, params=structs.replace(params, extra_body={**changes, **own}))
+
+
+def note(model: str, name: str, other: str | None) -> str:
+    """Return the sentence that tells a person what was learned."""
+    if other is not None:
+        return f"{model} does not take {name}: it is sent as {other} from now on (--strict-params stops instead)"
+    effect = "; the tokens of answers may be unknown" if name == "stream_options" else ""
+    return f"{model} does not take {name}: it is left out from now on{effect} (--strict-params stops instead)"
