@@ -1,0 +1,103 @@
+"""Reads what a server says about tokens. Pure.
+
+One rule: the last figures that make sense count. A later zero never replaces a number, because many servers end a stream with an
+empty usage.
+"""
+
+from collections.abc import Mapping
+
+from runner.model import Json, Usage
+from runner.providers.lenient_json import count, table
+
+_MESSAGES_FIELDS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
+
+
+def chat_usage(value: Json, before: Usage | None = None) -> Usage | None:
+    """Return the usage after a usage object of Chat Completions. before: the usage so far, kept if this one says nothing."""
+    if type(value) is not dict:
+        return before
+    cached = _first(
+        table(value.get("prompt_tokens_details")).get("cached_tokens"),
+        table(value.get("input_tokens_details")).get("cached_tokens"),
+        # DeepSeek's name, Moonshot's, and that of gateways to Anthropic
+        value.get("prompt_cache_hit_tokens"),
+        value.get("cached_tokens"),
+        value.get("cache_read_input_tokens"),
+    )
+    reasoning = _first(
+        table(value.get("completion_tokens_details")).get("reasoning_tokens"),
+        table(value.get("output_tokens_details")).get("reasoning_tokens"),
+        value.get("reasoning_tokens"),
+    )
+    read = _first(value.get("prompt_tokens"), value.get("input_tokens"))
+    written = _first(value.get("completion_tokens"), value.get("output_tokens"))
+    written, reasoning = _with_reasoning(read, written, reasoning, count(value.get("total_tokens")))
+    return _later(before, Usage(input_tokens=read, output_tokens=written, cached_tokens=cached, reasoning_tokens=reasoning))
+
+
+def _first(*values: Json) -> int | None:
+    return next((number for value in values if (number := count(value)) is not None), None)
+
+
+def _with_reasoning(
+    read: int | None, written: int | None, reasoning: int | None, total: int | None
+) -> tuple[int | None, int | None]:
+    """Return output and reasoning, where the output includes the reasoning. Some servers (xAI, Gemini) count it beside the output.
+
+    The total tells: it is input + output + reasoning there. Without a total, reasoning that exceeds the output is not in it.
+    """
+    if written is not None and reasoning is not None and reasoning > written:
+        return written + reasoning, reasoning
+    if total is None or read is None or total <= read:
+        return written, reasoning
+    beside = total - read - (written or 0)
+    if beside <= 0:
+        return written, reasoning
+    if written is None:
+        return total - read, reasoning
+    if reasoning in (None, 0, beside):
+        return total - read, beside
+    # what else a total may hold is not known
+    return written, reasoning
+
+
+def _later(before: Usage | None, now: Usage) -> Usage | None:
+    if now == Usage():
+        return before
+    if before is None:
+        return now
+    if not now.input_tokens and not now.output_tokens and (before.input_tokens or before.output_tokens):
+        return before
+    return Usage(
+        input_tokens=now.input_tokens or before.input_tokens,
+        output_tokens=now.output_tokens or before.output_tokens,
+        cached_tokens=before.cached_tokens if now.cached_tokens is None else now.cached_tokens,
+        reasoning_tokens=before.reasoning_tokens if now.reasoning_tokens is None else now.reasoning_tokens,
+    )
+
+
+class MessagesUsage:
+    """The token counts of the Messages dialect. They are running totals in several events, and each may be missing."""
+
+    __slots__ = ("_counts",)
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def update(self, usage: Mapping[str, Json]) -> Usage | None:
+        """Take a usage object; return the usage so far, None if nothing is known."""
+        for name in _MESSAGES_FIELDS:
+            value = count(usage.get(name))
+            if value is not None and (value or name not in self._counts):
+                self._counts[name] = value
+        if not self._counts:
+            return None
+        uncached = self._counts.get("input_tokens")
+        read = self._counts.get("cache_read_input_tokens")
+        written = self._counts.get("cache_creation_input_tokens")
+        return Usage(
+            # in this dialect, input_tokens does not include the cached tokens
+            input_tokens=None if uncached is None else uncached + (read or 0) + (written or 0),
+            output_tokens=self._counts.get("output_tokens"),
+            cached_tokens=read,
+        )
