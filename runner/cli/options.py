@@ -18,6 +18,10 @@ PACE = tuple(setting.name for setting in SETTINGS if not setting.answer)
 def _option(setting: Setting) -> Callable[[F], F]:
     default = f"  [default: {setting.default:g}]" if isinstance(setting.default, int | float) else ""
     default = f"  [default: {setting.default}]" if setting.kind == "slots" or setting.choices else default
+    if setting.kind == "bool":
+        both = f"{setting.option}/--no-{setting.option.removeprefix('--')}"
+        chosen = both.split("/")[not setting.default]
+        return click.option(both, setting.name, default=None, help=f"{setting.help}  [default: {chosen.removeprefix('--')}]")
     metavar = {"int": "N", "float": "X", "json": "JSON", "slots": "auto|N", "span": "SECONDS"}.get(setting.kind, "TEXT")
     metavar = "|".join(setting.choices) or metavar
     return click.option(

@@ -49,6 +49,8 @@ class Job(Struct, frozen=True, kw_only=True):
     # full or normal: which answers a power cut can lose
     durability: str
     system: str | None
+    # False: each answer is asked for in one piece
+    stream: bool
     params: Params
     connect_s: float
     first_byte_s: float

@@ -2,14 +2,15 @@
 
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-Kind: TypeAlias = Literal["text", "int", "float", "texts", "json", "slots", "span", "choice"]
+Kind: TypeAlias = Literal["text", "int", "float", "texts", "json", "slots", "span", "choice", "bool"]
 
 
 class Setting(NamedTuple):
     """One setting.
 
     key: dotted path in the job file. kind: "text" is a string, "texts" a string or a list of strings, "json" an object, "slots" a
-    number or "auto", "span" a number of seconds or a string such as 30m, "choice" one of ``choices``.
+    number or "auto", "span" a number of seconds or a string such as 30m, "choice" one of ``choices``, "bool" true or
+    false.
     least: lower bound, inclusive for whole numbers and exclusive for floats and spans.
     default: None leaves the value to the provider, or unset.
     answer: True if the setting changes the answers, so that a different value starts a new run.
@@ -30,7 +31,7 @@ class Setting(NamedTuple):
 
     @property
     def option(self) -> str:
-        """The command-line option."""
+        """The command-line option. For "bool" there is also the one with ``no-`` in front of the name."""
         return "--" + self.name.replace("_", "-")
 
     @property
@@ -76,6 +77,7 @@ SETTINGS = (
         choices=("full", "normal"),
     ),
     Setting("system", "text", "System prompt; a row's own system message replaces it.", answer=True),
+    Setting("stream", "bool", "Ask for answers in pieces. --no-stream: each in one piece, for servers that cannot stream.", True),
     Setting("params.max_tokens", "int", "Maximum tokens of an answer.", None, 1, answer=True),
     Setting("params.temperature", "float", "Sampling temperature.", answer=True),
     Setting("params.top_p", "float", "Nucleus sampling.", answer=True),
@@ -86,8 +88,8 @@ SETTINGS = (
     Setting(
         "timeouts.first_byte_s",
         "float",
-        "Abort an attempt if its answer does not begin this many seconds after connecting.",
-        120.0,
+        "Abort an attempt if no piece of its answer comes for this many seconds; a model may think first.",
+        300.0,
         0,
     ),
     Setting("timeouts.silence_s", "float", "Abort an answer that stalls for this many seconds.", 60.0, 0),

@@ -8,6 +8,8 @@ from runner import durations
 from runner.config.settings import Setting
 from runner.errors import UsageError
 
+_BOOLS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
 
 def parse(setting: Setting, text: str, where: str) -> Any:
     """Read the value of a setting from text and check it. where: where the text comes from, in words."""
@@ -17,11 +19,13 @@ def parse(setting: Setting, text: str, where: str) -> Any:
             value = int(text)
         elif setting.kind == "float":
             value = float(text)
+        elif setting.kind == "bool":
+            value = _BOOLS[text.strip().lower()]
         elif setting.kind == "slots":
             value = text if text == "auto" else int(text)
         elif setting.kind == "json" or (setting.kind == "texts" and text.startswith("[")):
             value = json.loads(text)
-    except ValueError:
+    except (KeyError, ValueError):
         raise UsageError(f"{_requirement(setting)}, not {text!r} ({where})") from None
     return check(setting, value, where)
 
@@ -41,9 +45,9 @@ def check(setting: Setting, value: Any, where: str) -> Any:
         value = value[0]
     kinds: dict[str, type | tuple[type, ...]] = {
         "text": str, "int": int, "float": float, "texts": (str, list), "json": dict, "slots": (int, str), "span": float,
-        "choice": str,
+        "choice": str, "bool": bool,
     }  # fmt: skip
-    fits = isinstance(value, kinds[setting.kind]) and not isinstance(value, bool)
+    fits = isinstance(value, kinds[setting.kind]) and isinstance(value, bool) == (setting.kind == "bool")
     if isinstance(value, list):
         fits = fits and bool(value) and all(isinstance(text, str) for text in value)
     if isinstance(value, float):
@@ -63,7 +67,7 @@ def _requirement(setting: Setting) -> str:
     what = {
         "text": "a string", "int": "a whole number", "float": "a number", "texts": "a string or a list of strings",
         "json": "a JSON object", "slots": "auto or a whole number", "span": "a number of seconds or a duration such as 30m",
-        "choice": " or ".join(setting.choices),
+        "choice": " or ".join(setting.choices), "bool": "true or false",
     }[setting.kind]  # fmt: skip
     bound = ""
     if setting.least is not None:

@@ -42,7 +42,7 @@ def _first(*values: Json) -> int | None:
 def _with_reasoning(
     read: int | None, written: int | None, reasoning: int | None, total: int | None
 ) -> tuple[int | None, int | None]:
-    """Return output and reasoning, where the output includes the reasoning. Some servers (xAI, Gemini) count it beside the output.
+    """Return output, with the reasoning in it, and reasoning. Some servers (xAI, Gemini) count the reasoning beside the output.
 
     The total tells: it is input + output + reasoning there. Without a total, reasoning that exceeds the output is not in it.
     """

@@ -15,6 +15,7 @@ KINDS = {
     "json": "JSON object",
     "slots": "`auto` or a whole number",
     "span": "seconds, or a time such as `30m`",
+    "bool": "`true` or `false`",
 }
 
 
@@ -50,6 +51,8 @@ def default(setting: Setting) -> str:
     """Return the default as it is written; empty if the setting has none."""
     if setting.default is None:
         return ""
+    if isinstance(setting.default, bool):
+        return f"`{str(setting.default).lower()}`"
     return f"`{setting.default:g}`" if isinstance(setting.default, int | float) else f"`{setting.default}`"
 
 

@@ -36,8 +36,8 @@ _ENDS = (httpx.HTTPError, aiohttp.ClientError, OSError, StreamError, TransportEr
 class AnswerReader:
     """Reads one answer.
 
-    chunks: the bytes of its body. body: counts and inflates them. most_json: the longest JSON in one piece, in bytes. most_chars: the
-    most characters that the decoder may collect.
+    chunks: the bytes of its body. body: counts and inflates them. most_json: the longest JSON in one piece, in bytes. most_chars:
+    the most characters that the decoder may collect.
     """
 
     def __init__(

@@ -5,8 +5,8 @@ checks all watches then, which is rare. No task is cancelled: the connection rai
 is not interrupted.
 
 A timeout expires in two looks. At the first one the event loop may not have read what has arrived: some loops run timers first.
-So the watch is looked at again a little later, when the loop has read from all connections. If the first look comes much too late,
-the process has stood still (stopped by a signal, suspended), and the second look leaves the servers time to be heard.
+So the watch is looked at again a little later, when the loop has read from all connections. If the first look comes much too
+late, the process has stood still (stopped by a signal, suspended), and the second look leaves the servers time to be heard.
 """
 
 import asyncio
@@ -212,7 +212,7 @@ class Watch:
         self._timer.remove(self)
 
     def look(self, again: float, *, first: bool) -> None:
-        """Expire at the second look at the same deadline. again: when the next look is. first: this one counts as a first look."""
+        """Expire at the second look at the same deadline. again: when the next look is. first: take this one for a first look."""
         deadline = self.deadline
         if self._looked == deadline and not first:
             self.expire()
