@@ -15,7 +15,7 @@ from runner.providers.completeness import Habits
 from runner.providers.decoder import BaseDecoder
 from runner.providers.lenient_json import NOT_PLAIN, json_text, malformed, table, word
 from runner.providers.refusal import from_stream
-from runner.providers.shapes import is_error, is_heartbeat
+from runner.providers.shapes import LONGEST_HEARTBEAT, is_error, is_heartbeat
 from runner.providers.usage import chat_usage
 
 _CROWDED = 50
@@ -96,27 +96,32 @@ class OpenAIDecoder(BaseDecoder):
         if event.event == "error":
             raise from_stream(event.data, names=self._names)
         data = event.data
-        if len(data) < 16 and data.strip() == b"[DONE]":
+        if len(data) > LONGEST_HEARTBEAT:
+            self._chunk(self._object(data))
+        elif data.strip() == b"[DONE]":
             self._end()
         elif not is_heartbeat(event):
             self._chunk(self._object(data))
-        self._plain = self._named and self._open and self._index == 0
+        self._plain = self._open and self._named and self._index == 0
 
     def _chunk(self, chunk: dict[str, Json]) -> None:
-        if is_error(chunk):
+        choices = chunk.get("choices")
+        if (not choices or chunk.get("error")) and is_error(chunk):
             raise from_stream(chunk, names=self._names)
         if not self._named:
             self._identify(chunk)
-        choices = chunk.get("choices")
         if choices and type(choices) is list:
             for position, choice in enumerate(choices):
-                if type(choice) is dict and self._counts(choice.get("index"), position):
-                    self._choice(choice, self._delta_of(choice))
-        usage = chunk.get("usage") or table(chunk.get("x_groq")).get("usage")
+                if type(choice) is dict and (choice.get("index") == self._index or self._counts(choice.get("index"), position)):
+                    delta = choice.get("delta")
+                    self._choice(choice, delta if delta and type(delta) is dict else self._delta_of(choice))
+        usage = chunk.get("usage")
+        if usage is None and "x_groq" in chunk:
+            usage = table(chunk["x_groq"]).get("usage")
         if usage is not None:
             before, self._usage = self._usage, chat_usage(usage, self._usage)
             if not choices and self._usage is not before:
-                self._progress.usage(self._model)
+                self._counted()
 
     def whole(self, body: bytes) -> None:
         """Take a completion that was not streamed. Raises as ``feed``."""
@@ -153,10 +158,7 @@ class OpenAIDecoder(BaseDecoder):
         return bool(index == self._index)
 
     def _delta_of(self, choice: Mapping[str, Json]) -> Mapping[str, Json]:
-        """Return the new pieces of a choice: in ``delta``, in ``message``, or, in the old dialect, in ``text``."""
-        delta = choice.get("delta")
-        if delta and type(delta) is dict:
-            return delta
+        """Return the new pieces of a choice without a delta: in ``message``, or, in the old dialect, in ``text``."""
         message = choice.get("message")
         if type(message) is dict:
             # behind the pieces, some servers send the whole message once more
@@ -170,7 +172,7 @@ class OpenAIDecoder(BaseDecoder):
             raise from_stream(choice, names=self._names)
         self._touched = False
         content = delta.get("content")
-        if type(content) is str:
+        if type(content) is str and content:
             self._gather(self._text, content)
         if len(delta) > 1 or type(content) is not str:
             self._rarer(delta, content, streamed=streamed)

@@ -51,7 +51,7 @@ class Habits:
 
     def doubted(self, model: str | None) -> Stage:
         """Return the highest stage that shows nothing for this model; ``Stage.OPEN`` if each means what it says."""
-        return max(self._all, self._models.get(model, Stage.OPEN))
+        return max(self._all, self._models.get(model, Stage.OPEN)) if self._models else Stage.OPEN
 
 
 class Completeness:
@@ -86,5 +86,7 @@ class Completeness:
         self.stage, self.reasoned = Stage.OPEN, False
 
     def _reach(self, stage: Stage, model: str | None) -> None:
-        worth = stage if stage > self._habits.doubted(model) else Stage.REASON
-        self.stage = max(self.stage, worth)
+        if stage <= self._habits.doubted(model):
+            stage = Stage.REASON
+        if stage > self.stage:
+            self.stage = stage

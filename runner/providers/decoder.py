@@ -10,7 +10,7 @@ from runner.errors import StreamError
 from runner.model import Completion, Json, ServerSentEvent, Stage, Usage
 from runner.providers.classify import Names
 from runner.providers.completeness import Completeness, Habits
-from runner.providers.lenient_json import decode_json, malformed, table, word
+from runner.providers.lenient_json import decode_json, malformed, table
 from runner.providers.refusal import from_stream
 from runner.providers.shapes import is_error
 
@@ -35,8 +35,8 @@ class ToolCall:
 class BaseDecoder(ABC):
     """The state of a decoder. A dialect subclasses it; the public attributes are those of ``interfaces.Decoder``.
 
-    ended: the dialect's end mark has arrived. started: the first piece of any kind has arrived. text_chars: characters collected
-    so far, of every kind; names count beyond the first ``FREE_CHARS``.
+    stage: how far the answer has come. ended: the dialect's end mark has arrived. started: the first piece of any kind has
+    arrived. text_chars: characters collected so far, of every kind; names count beyond the first ``FREE_CHARS``.
     """
 
     __slots__ = (
@@ -54,6 +54,7 @@ class BaseDecoder(ABC):
         "_touched",
         "_usage",
         "ended",
+        "stage",
         "started",
         "text_chars",
     )
@@ -61,7 +62,7 @@ class BaseDecoder(ABC):
     def __init__(self, habits: Habits | None = None) -> None:
         """habits: what earlier answers of the endpoint have taught."""
         self._progress = Completeness(habits)
-        # True while the stage is OPEN: a piece of text changes nothing then
+        # True while a piece of text changes no stage
         self._open = True
         # a piece has come since the subclass last set this to False
         self._touched = False
@@ -83,14 +84,8 @@ class BaseDecoder(ABC):
         self._tools: dict[Hashable, ToolCall] = {}
         self._finish = ""
         self._progress.restart()
-        self._open = True
-
-    @property
-    def stage(self) -> Stage:
-        """How far the answer has come."""
-        if self.ended:
-            return Stage.ENDED if self._progress.reasoned else Stage.OPEN
-        return self._progress.stage
+        # a copy of the progress's, because it is looked at after each read
+        self.stage, self._open = Stage.OPEN, True
 
     @property
     def complete(self) -> bool:
@@ -105,6 +100,8 @@ class BaseDecoder(ABC):
         """Take the events of one read. Raises as ``feed``."""
         for event in events:
             self.feed(event)
+        if self.ended:
+            self._end()
 
     def completion(self) -> Completion:
         """Return what has been collected."""
@@ -163,18 +160,20 @@ class BaseDecoder(ABC):
         if type(piece) is str and piece:
             pieces.append(piece)
             self.text_chars += len(piece)
-            self._arrived()
+            self.started = self._touched = True
+            if not self._open:
+                self._reopen()
 
-    def _arrived(self) -> None:
-        """Record that a piece has come, or that one is about to. Behind a finish reason it reopens the answer."""
-        self.started = self._touched = True
-        if not self._open:
-            self._progress.text(self._model)
-            self._open = True
+    def _reopen(self) -> None:
+        """Record that a piece comes behind a finish reason."""
+        self._progress.text(self._model)
+        self.stage, self._open = Stage.OPEN, True
 
     def _tool(self, key: Hashable) -> ToolCall:
         """Return the tool call with this key; create it if there is none. Raises StreamError if there are too many."""
-        self._arrived()
+        self.started = self._touched = True
+        if not self._open:
+            self._reopen()
         call = self._tools.get(key)
         if call is None:
             self._limit(len(self._tools), "tool calls")
@@ -188,15 +187,15 @@ class BaseDecoder(ABC):
 
     def _name(self, value: Json) -> str | None:
         """Return a name that is kept, None if the value is none."""
-        name = word(value)
-        if name is not None:
-            self._count_name(name)
-        return name
+        if type(value) is not str or not value:
+            return None
+        self._count_name(value)
+        return value
 
     def _count_name(self, name: str) -> None:
-        free = max(0, FREE_CHARS - self._name_chars)
         self._name_chars += len(name)
-        self.text_chars += max(0, len(name) - free)
+        if self._name_chars > FREE_CHARS:
+            self.text_chars += min(len(name), self._name_chars - FREE_CHARS)
 
     def _finished(self, reason: Json, *, behind_text: bool = True) -> None:
         """Store a finish reason if it is a string and not empty. behind_text: see ``Completeness.reason``."""
@@ -205,11 +204,17 @@ class BaseDecoder(ABC):
                 self._count_name(reason)
                 self._finish = reason
             self._progress.reason(self._model, behind_text=behind_text)
-            self._open = False
+            self.stage, self._open = self._progress.stage, False
+
+    def _counted(self) -> None:
+        """Record that the usage of the whole answer has come."""
+        self._progress.usage(self._model)
+        self.stage = self._progress.stage
 
     def _end(self) -> None:
-        """Record the end mark."""
+        """Record the end mark. A subclass may set ``ended`` instead."""
         self.ended, self._open = True, False
+        self.stage = Stage.ENDED if self._progress.reasoned else Stage.OPEN
 
 
 def _first_line(body: bytes) -> tuple[Json, tuple[str, ...]]:

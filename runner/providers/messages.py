@@ -164,7 +164,7 @@ class AnthropicDecoder(BaseDecoder):
         block = self._blocks[index] = _Block(index, kind)
         self._all.append(block)
         if not self._open:
-            self._arrived()
+            self._reopen()
         if kind == "text":
             self._gather(block.text, content.get("text"))
         elif kind == "thinking":

@@ -9,6 +9,11 @@ from collections.abc import Mapping
 from runner.model import Json, Usage
 from runner.providers.lenient_json import count, table
 
+_INPUT = ("prompt_tokens", "input_tokens")
+_OUTPUT = ("completion_tokens", "output_tokens")
+# DeepSeek's name and that of gateways to Anthropic come last
+_CACHED = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens")
+_REASONING = ("reasoning_tokens",)
 _MESSAGES_FIELDS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
 
 
@@ -16,27 +21,25 @@ def chat_usage(value: Json, before: Usage | None = None) -> Usage | None:
     """Return the usage after a usage object of Chat Completions. before: the usage so far, kept if this one says nothing."""
     if type(value) is not dict:
         return before
-    cached = _first(
-        table(value.get("prompt_tokens_details")).get("cached_tokens"),
-        table(value.get("input_tokens_details")).get("cached_tokens"),
-        # DeepSeek's name, Moonshot's, and that of gateways to Anthropic
-        value.get("prompt_cache_hit_tokens"),
-        value.get("cached_tokens"),
-        value.get("cache_read_input_tokens"),
-    )
-    reasoning = _first(
-        table(value.get("completion_tokens_details")).get("reasoning_tokens"),
-        table(value.get("output_tokens_details")).get("reasoning_tokens"),
-        value.get("reasoning_tokens"),
-    )
-    read = _first(value.get("prompt_tokens"), value.get("input_tokens"))
-    written = _first(value.get("completion_tokens"), value.get("output_tokens"))
-    written, reasoning = _with_reasoning(read, written, reasoning, count(value.get("total_tokens")))
-    return _later(before, Usage(input_tokens=read, output_tokens=written, cached_tokens=cached, reasoning_tokens=reasoning))
+    cached = _of(table(value.get("prompt_tokens_details") or value.get("input_tokens_details")), _CACHED)
+    reasoning = _of(table(value.get("completion_tokens_details") or value.get("output_tokens_details")), _REASONING)
+    read, written, total = _of(value, _INPUT), _of(value, _OUTPUT), count(value.get("total_tokens"))
+    cached = _of(value, _CACHED) if cached is None else cached
+    reasoning = _of(value, _REASONING) if reasoning is None else reasoning
+    if (reasoning or total) and (reasoning or 0, total) != (0, (read or 0) + (written or 0)):
+        written, reasoning = _with_reasoning(read, written, reasoning, total)
+    usage = Usage(input_tokens=read, output_tokens=written, cached_tokens=cached, reasoning_tokens=reasoning)
+    if before is None:
+        return None if read is written is cached is reasoning is None else usage
+    return _later(before, usage)
 
 
-def _first(*values: Json) -> int | None:
-    return next((number for value in values if (number := count(value)) is not None), None)
+def _of(figures: Mapping[str, Json], names: tuple[str, ...]) -> int | None:
+    """Return the first count that is known by one of these names."""
+    for name in names:
+        if name in figures and (number := count(figures[name])) is not None:
+            return number
+    return None
 
 
 def _with_reasoning(
@@ -61,11 +64,7 @@ def _with_reasoning(
     return written, reasoning
 
 
-def _later(before: Usage | None, now: Usage) -> Usage | None:
-    if now == Usage():
-        return before
-    if before is None:
-        return now
+def _later(before: Usage, now: Usage) -> Usage:
     if not now.input_tokens and not now.output_tokens and (before.input_tokens or before.output_tokens):
         return before
     return Usage(
