@@ -82,7 +82,8 @@ async def test_a_reason_on_every_chunk_ends_nothing() -> None:
         got = await ask(stream(*sent))
         assert got.completion.text == "".join(WORDS)
         assert not got.exchange.tail_lost
-        assert got.completion.usage == (Usage(input_tokens=7, output_tokens=3) if USAGE in sent[-2] + sent[-1] else None)
+        has_usage = any(isinstance(step, bytes) and USAGE in step for step in sent)
+        assert got.completion.usage == (Usage(input_tokens=7, output_tokens=3) if has_usage else None)
 
 
 LATE: dict[str, tuple[str, tuple[Step, ...], str]] = {
@@ -215,6 +216,25 @@ async def test_a_break_where_the_text_is_whole_loses_the_tail_alone(
     got = await ask(stream(*sent, end=end), dialect, timeouts=IMPATIENT)
     assert got.completion.text == "Hello"
     assert got.exchange.tail_lost
+
+
+@pytest.mark.usefixtures("_short_tails")
+@pytest.mark.parametrize(("sent", "kept"), [((c("Hello"), finish()), True), ((c("Hel", "stop"),), False)])
+async def test_a_cancellation_behind_a_reason_waits_for_the_tail_and_not_for_ever(sent: tuple[bytes, ...], kept: bool) -> None:
+    results: list[Got] = []
+    async with RawServer(stream(*sent, end=(HANG,))) as server, HttpClient(CALM) as client:
+        with anyio.fail_after(8):
+            async with anyio.create_task_group() as group:
+
+                async def one() -> None:
+                    results.append(await call(client, server.base_url))
+
+                group.start_soon(one)
+                while not server.requests:  # noqa: ASYNC110 - the server tells nobody
+                    await anyio.sleep(0.01)
+                await anyio.sleep(0.1)
+                group.cancel_scope.cancel()
+    assert [(got.completion.text, got.exchange.tail_lost) for got in results] == ([("Hello", True)] if kept else [])
 
 
 async def test_a_server_whose_reasons_mean_nothing_is_remembered() -> None:

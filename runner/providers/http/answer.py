@@ -108,27 +108,28 @@ class AnswerReader:
                     self._watch.began()
                     self._exchange.time_to_first_token_s = self._watch.age_s
                 # a read may bring text behind the reason, and another reason behind the text
-                if stage is not decoder.stage or (stage is not Stage.OPEN and chars != decoder.text_chars):
-                    stage = self._reached(decoder.stage)
+                more = chars != decoder.text_chars
+                if stage is not decoder.stage or (more and stage is not Stage.OPEN):
+                    stage = self._reached(decoder.stage, more=more)
                 chars = decoder.text_chars
                 if decoder.ended and stage is Stage.OPEN:
                     break
                 piece = await (self._piece() if stage is Stage.OPEN or self._chunks.at_end else self._tail_piece())
             _feed_unfinished(sse.flush(), decoder)
         except _ENDS:
-            if decoder.stage < Stage.WHOLE:
+            if decoder.stage < Stage.WHOLE or decoder.text_chars > self._most_chars:
                 raise
             self._exchange.tail_lost = not decoder.ended
             return
         self._judge_end(head)
 
-    def _reached(self, stage: Stage) -> Stage:
-        """Set the clocks for a stage that has just been reached, and return it."""
+    def _reached(self, stage: Stage, *, more: bool) -> Stage:
+        """Set the clocks for a stage that has just been reached, and return it. more: text has come since the last one."""
         if stage is Stage.OPEN:
             self._watch.reopened()
         else:
             self._watch.tail()
-        if stage in (Stage.REASON, Stage.WHOLE) or self._exchange.answered_s is None:
+        if more or self._exchange.answered_s is None:
             self._exchange.answered_s = self._watch.age_s
         self._until = anyio.current_time() + _LIMITS_S.get(stage, math.inf)
         return stage

@@ -29,10 +29,11 @@ VALUES: dict[str, tuple[Any, Any, Any]] = {
     "slots": (11, "auto", 13),
     "span": (90.0, 1800.0, 5400.0),
     "choice": ("normal", "full", "normal"),
+    "bool": (False, True, False),
 }
 TOML = {
     "text": '"one"', "int": "11", "float": "1.5", "texts": '["END", "STOP"]', "json": "{ a = 1 }",
-    "slots": "11", "span": '"1m30s"', "choice": '"normal"',
+    "slots": "11", "span": '"1m30s"', "choice": '"normal"', "bool": "false",
 }  # fmt: skip
 WRONG = {
     "text": ["3", "1.5", "true", "[]", '["a"]', '""', '"  "'],
@@ -43,6 +44,7 @@ WRONG = {
     "slots": ["1.5", '"many"', '""', '"1.5"', '"AUTO"', "true", "[1]"],
     "span": ['"soon"', '"-5m"', '""', '"1x"', "true", "nan", "inf", "[]", '["1m"]'],
     "choice": ['"off"', '"FULL"', '""', "1", "true", '["full"]'],
+    "bool": ['"true"', "1", "0", "1.5", "[]", "[true]"],
 }
 
 
