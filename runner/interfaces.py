@@ -10,21 +10,10 @@ from typing import IO, Protocol, TypeAlias, TypeVar
 from runner.admission import Failure, Permit, Standing
 from runner.errors import AttemptError, ProviderError
 from runner.events import Event
-from runner.model import (
-    Attempt,
-    Completion,
-    Entry,
-    HttpCall,
-    Item,
-    Outcome,
-    Pace,
-    Request,
-    Row,
-    ServerSentEvent,
-    Settled,
-    Stage,
-    Usage,
-)
+from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Pace, Request, Row, ServerSentEvent, Settled, Usage
+
+# isort: split
+from runner.model import Stage
 
 Heard: TypeAlias = Callable[[int, Iterable[tuple[bytes, bytes]]], None]
 """Called when an answer begins, with its status and its headers."""
@@ -59,10 +48,7 @@ class Decoder(Protocol):
         ...
 
     def feed(self, event: ServerSentEvent) -> None:
-        """Take one event.
-
-        Raises ProviderError for an error event inside the stream, StreamError for data that breaks the dialect.
-        """
+        """Take one event. Raises ProviderError for an error in the stream, StreamError for data that breaks the dialect."""
         ...
 
     def feed_all(self, events: Sequence[ServerSentEvent]) -> None:

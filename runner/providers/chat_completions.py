@@ -112,7 +112,7 @@ class OpenAIDecoder(BaseDecoder):
             self._identify(chunk)
         if choices and type(choices) is list:
             for position, choice in enumerate(choices):
-                if type(choice) is dict and (choice.get("index") == self._index or self._counts(choice.get("index"), position)):
+                if type(choice) is dict and self._counts(choice.get("index", position), position):
                     delta = choice.get("delta")
                     self._choice(choice, delta if delta and type(delta) is dict else self._delta_of(choice))
         usage = chunk.get("usage")
@@ -148,6 +148,8 @@ class OpenAIDecoder(BaseDecoder):
 
     def _counts(self, index: Json, position: int) -> bool:
         """Return True if the choice with this index is the answer. Choice 0 replaces one that stood in for it."""
+        if index == self._index and index is not None:
+            return True
         if type(index) is not int:
             index = position
         if self._index is None:
