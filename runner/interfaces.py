@@ -12,6 +12,9 @@ from runner.errors import AttemptError, ProviderError
 from runner.events import Event
 from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Pace, Request, Row, ServerSentEvent, Settled, Usage
 
+# isort: split
+from runner.model import Stage
+
 Heard: TypeAlias = Callable[[int, Iterable[tuple[bytes, bytes]]], None]
 """Called when an answer begins, with its status and its headers."""
 
@@ -20,8 +23,13 @@ class Decoder(Protocol):
     """Turns the events of one answer into a completion. Pure: no I/O. There is one instance per attempt."""
 
     @property
+    def stage(self) -> Stage:
+        """How far the answer has come. It may go back to ``Stage.OPEN``: some servers send text behind a finish reason."""
+        ...
+
+    @property
     def complete(self) -> bool:
-        """True once the first choice has a finish reason."""
+        """True while ``stage`` is beyond ``Stage.OPEN``: there is a finish reason, and no text behind it."""
         ...
 
     @property
@@ -36,14 +44,11 @@ class Decoder(Protocol):
 
     @property
     def text_chars(self) -> int:
-        """Characters collected so far: text, reasoning and tool calls. The client enforces a cap on them."""
+        """Characters collected so far: text, reasoning, tool calls and names. The client enforces a cap on them."""
         ...
 
     def feed(self, event: ServerSentEvent) -> None:
-        """Take one event.
-
-        Raises ProviderError for an error event inside the stream, StreamError for data that breaks the dialect.
-        """
+        """Take one event. Raises ProviderError for an error in the stream, StreamError for data that breaks the dialect."""
         ...
 
     def feed_all(self, events: Sequence[ServerSentEvent]) -> None:
@@ -71,7 +76,7 @@ class Provider(Protocol):
         ...
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        """Classify an answer whose status is not 200. Header names are lower case; the body may be cut off at a cap."""
+        """Classify an answer whose status is not 2xx. Header names are lower case; the body may be cut off at a cap."""
         ...
 
 
@@ -100,7 +105,7 @@ class Exchange(Protocol):
 
     @property
     def answered_s(self) -> float | None:
-        """Seconds from sending to the finish reason of a stream; None before it, and for an answer without a stream."""
+        """Seconds from sending to the last finish reason of a stream; None before it, and for an answer without a stream."""
         ...
 
     @property
@@ -118,7 +123,7 @@ class Client(Protocol[E]):
     def exchange(self, *, fresh: bool = False, heard: Heard | None = None) -> E:
         """Return the record of a new exchange. fresh: use a new connection.
 
-        heard: called once when the answer begins: at the first bytes of the body of a 200, else at the head of the answer.
+        heard: called once when the answer begins: at the first bytes of the body of a 2xx, else at the head of the answer.
         """
         ...
 
@@ -131,7 +136,7 @@ class Client(Protocol[E]):
     ) -> None:
         """Send the call and feed the decoder until its answer is complete.
 
-        refuse: classifies an answer whose status is not 200; header names are lower case. Raises AttemptError. Returns only if
+        refuse: classifies an answer whose status is not 2xx; header names are lower case. Raises AttemptError. Returns only if
         ``decoder.complete`` is True and no cap was exceeded.
         """
         ...

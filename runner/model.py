@@ -5,6 +5,7 @@ unknown, never zero.
 """
 
 from collections.abc import Mapping
+from enum import IntEnum
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
@@ -93,6 +94,21 @@ class ServerSentEvent(Struct, frozen=True, gc=False):
 
     event: str
     data: bytes
+
+
+class Stage(IntEnum):
+    """How far an answer has come. ``runner.providers.completeness`` draws the way from one stage to the next."""
+
+    # text may be missing
+    OPEN = 0
+    # there is a finish reason, but only a clean end of the body shows that no text is missing
+    REASON = 1
+    # the finish reason came behind the text: if the connection breaks now, only the tail is lost
+    WHOLE = 2
+    # the usage came behind the finish reason: nothing but the end mark is missing
+    COUNTED = 3
+    # the end mark has come
+    ENDED = 4
 
 
 class Usage(Struct, frozen=True, kw_only=True):

@@ -23,13 +23,10 @@ def _option(setting: Setting) -> Callable[[F], F]:
     if setting.kind == "bool":
         both = f"{setting.option}/--no-{setting.option.removeprefix('--')}"
         chosen = both.split("/")[not setting.default]
+        # None, and not False, if neither is given: then the environment and the job file decide
         return click.option(both, setting.name, default=None, help=f"{setting.help}  [default: {chosen.removeprefix('--')}]")
     metavar = {"int": "N", "float": "X", "json": "JSON", "slots": "auto|N", "span": "SECONDS"}.get(setting.kind, "TEXT")
     metavar = "|".join(setting.choices) or metavar
-    if setting.kind == "bool":
-        # None, and not False, if neither is given: then the environment and the job file decide
-        both = f"{setting.option}/--no-{setting.option.removeprefix('--')}"
-        return click.option(both, setting.name, default=None, help=setting.help)
     return click.option(
         setting.option,
         setting.name,

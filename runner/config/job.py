@@ -62,6 +62,8 @@ class Job(Struct, frozen=True, kw_only=True):
     # False: fields of a row such as model and temperature are plain data
     row_settings: bool
     system: str | None
+    # False: each answer is asked for in one piece
+    stream: bool
     params: Params
     connect_s: float
     first_byte_s: float

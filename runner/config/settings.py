@@ -95,6 +95,7 @@ SETTINGS = (
         True,
     ),
     Setting("system", "text", "System prompt; a row's own system text replaces it.", answer=True),
+    Setting("stream", "bool", "Ask for answers in pieces. --no-stream: each in one piece, for servers that cannot stream.", True),
     Setting("params.max_tokens", "int", "Maximum tokens of an answer.", None, 1, answer=True),
     Setting("params.temperature", "float", "Sampling temperature.", answer=True),
     Setting("params.top_p", "float", "Nucleus sampling.", answer=True),
@@ -105,8 +106,8 @@ SETTINGS = (
     Setting(
         "timeouts.first_byte_s",
         "float",
-        "Abort an attempt if its answer does not begin this many seconds after connecting.",
-        120.0,
+        "Abort an attempt if no piece of its answer comes for this many seconds; a model may think first.",
+        300.0,
         0,
     ),
     Setting("timeouts.silence_s", "float", "Abort an answer that stalls for this many seconds.", 60.0, 0),

@@ -1,13 +1,24 @@
 """The base class of decoders: collects the pieces of an answer and joins them once, into a Completion.
 
-One rule: text, reasoning, refusal and tool calls are never mixed.
+Two rules: text, reasoning, refusal and tool calls are never mixed; and whatever is kept of an answer counts towards its size.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 
-from runner.model import Completion, Json, ServerSentEvent, Usage
-from runner.providers.lenient_json import decode_json, malformed
+from runner.errors import StreamError
+from runner.model import Completion, Json, ServerSentEvent, Stage, Usage
+from runner.providers.classify import Names
+from runner.providers.completeness import Completeness, Habits
+from runner.providers.lenient_json import decode_json, malformed, table
+from runner.providers.refusal import from_stream
+from runner.providers.shapes import is_error
+
+MOST_PARTS = 1000
+"""Tool calls, or blocks of content, of one answer. Models make up to some dozens."""
+
+FREE_CHARS = 1000
+"""Characters of names (model, ids, tools, finish reasons) that are kept without counting as text."""
 
 
 class ToolCall:
@@ -24,40 +35,62 @@ class ToolCall:
 class BaseDecoder(ABC):
     """The state of a decoder. A dialect subclasses it; the public attributes are those of ``interfaces.Decoder``.
 
-    complete: a finish reason has arrived. ended: the dialect's end mark has arrived.
-    started: the first piece of any kind has arrived. text_chars: characters collected so far, of every kind.
+    stage: how far the answer has come. ended: the dialect's end mark has arrived. started: the first piece of any kind has
+    arrived. text_chars: characters collected so far, of every kind; names count beyond the first ``FREE_CHARS``.
     """
 
     __slots__ = (
         "_finish",
         "_id",
         "_model",
+        "_name_chars",
         "_notes",
+        "_open",
+        "_progress",
         "_reasoning",
         "_refusal",
         "_text",
         "_tools",
+        "_touched",
         "_usage",
-        "complete",
         "ended",
+        "stage",
         "started",
         "text_chars",
     )
 
-    def __init__(self) -> None:
-        self.complete = False
+    def __init__(self, habits: Habits | None = None) -> None:
+        """habits: what earlier answers of the endpoint have taught."""
+        self._progress = Completeness(habits)
+        # True while a piece of text changes no stage
+        self._open = True
+        # a piece has come since the subclass last set this to False
+        self._touched = False
         self.ended = False
         self.started = False
         self.text_chars = 0
+        self._name_chars = 0
+        self._usage: Usage | None = None
+        self._model: str | None = None
+        self._id: str | None = None
+        self._notes: dict[str, None] = {}
+        self._clear()
+
+    def _clear(self) -> None:
+        """Forget the pieces, but not what they have cost."""
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._tools: dict[Hashable, ToolCall] = {}
         self._finish = ""
-        self._usage: Usage | None = None
-        self._model: str | None = None
-        self._id: str | None = None
-        self._notes: dict[str, None] = {}
+        self._progress.restart()
+        # a copy of the progress's, because it is looked at after each read
+        self.stage, self._open = Stage.OPEN, True
+
+    @property
+    def complete(self) -> bool:
+        """True if the answer may be stored when its body ends in good order now."""
+        return self.stage is not Stage.OPEN
 
     @abstractmethod
     def feed(self, event: ServerSentEvent) -> None:
@@ -67,6 +100,8 @@ class BaseDecoder(ABC):
         """Take the events of one read. Raises as ``feed``."""
         for event in events:
             self.feed(event)
+        if self.ended:
+            self._end()
 
     def completion(self) -> Completion:
         """Return what has been collected."""
@@ -102,20 +137,88 @@ class BaseDecoder(ABC):
             raise malformed("JSON that is not an object")
         return value
 
+    def _answer(self, body: bytes, names: Names) -> dict[str, Json]:
+        """Decode an answer in one piece. Raises ProviderError if it is an error, or a list of errors, whatever follows it."""
+        try:
+            value, notes = decode_json(body)
+        except StreamError:
+            # an error in a line of its own, in front of events
+            value, notes = _first_line(body)
+            if not is_error(table(value)):
+                raise
+        if isinstance(value, list) and value and is_error(table(value[0])):
+            value = value[0]
+        if not isinstance(value, dict):
+            raise malformed("JSON that is not an object")
+        if is_error(value):
+            raise from_stream(value, names=names)
+        self._notes.update(dict.fromkeys(notes))
+        return value
+
     def _gather(self, pieces: list[str], piece: Json) -> None:
         """Append a piece to ``pieces`` if it is a string and not empty."""
         if type(piece) is str and piece:
             pieces.append(piece)
             self.text_chars += len(piece)
-            self.started = True
+            self.started = self._touched = True
+            if not self._open:
+                self._reopen()
+
+    def _reopen(self) -> None:
+        """Record that a piece comes behind a finish reason."""
+        self._progress.text(self._model)
+        self.stage, self._open = Stage.OPEN, True
 
     def _tool(self, key: Hashable) -> ToolCall:
-        """Return the tool call with this key; create it if there is none."""
-        self.started = True
-        return self._tools.setdefault(key, ToolCall())
+        """Return the tool call with this key; create it if there is none. Raises StreamError if there are too many."""
+        self.started = self._touched = True
+        if not self._open:
+            self._reopen()
+        call = self._tools.get(key)
+        if call is None:
+            self._limit(len(self._tools), "tool calls")
+            call = self._tools[key] = ToolCall()
+        return call
 
-    def _finished(self, reason: Json) -> None:
-        """Store a finish reason if it is a string and not empty."""
+    def _limit(self, number: int, what: str) -> None:
+        """Raise StreamError if there are so many parts that another one is too many."""
+        if number >= MOST_PARTS:
+            raise StreamError(f"the answer holds more than {MOST_PARTS} {what}", code="size_cap", verdict="fail")
+
+    def _name(self, value: Json) -> str | None:
+        """Return a name that is kept, None if the value is none."""
+        if type(value) is not str or not value:
+            return None
+        self._count_name(value)
+        return value
+
+    def _count_name(self, name: str) -> None:
+        self._name_chars += len(name)
+        if self._name_chars > FREE_CHARS:
+            self.text_chars += min(len(name), self._name_chars - FREE_CHARS)
+
+    def _finished(self, reason: Json, *, behind_text: bool = True) -> None:
+        """Store a finish reason if it is a string and not empty. behind_text: see ``Completeness.reason``."""
         if type(reason) is str and reason:
-            self._finish = reason
-            self.complete = True
+            if reason != self._finish:
+                self._count_name(reason)
+                self._finish = reason
+            self._progress.reason(self._model, behind_text=behind_text)
+            self.stage, self._open = self._progress.stage, False
+
+    def _counted(self) -> None:
+        """Record that the usage of the whole answer has come."""
+        self._progress.usage(self._model)
+        self.stage = self._progress.stage
+
+    def _end(self) -> None:
+        """Record the end mark. A subclass may set ``ended`` instead."""
+        self.ended, self._open = True, False
+        self.stage = Stage.ENDED if self._progress.reasoned else Stage.OPEN
+
+
+def _first_line(body: bytes) -> tuple[Json, tuple[str, ...]]:
+    try:
+        return decode_json(body.strip().partition(b"\n")[0])
+    except StreamError:
+        return None, ()

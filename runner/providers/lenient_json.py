@@ -154,9 +154,14 @@ def join_url(base: str, path: str) -> str:
 
 def stream_headers(version: str) -> dict[str, str]:
     """Return the headers of a streaming request, without the key."""
+    return request_headers(version, stream=True)
+
+
+def request_headers(version: str, *, stream: bool) -> dict[str, str]:
+    """Return the headers of a request, without the key. stream: False for an answer in one piece."""
     return {
         "content-type": "application/json",
-        "accept": "text/event-stream",
+        "accept": "text/event-stream" if stream else "application/json",
         "accept-encoding": "identity",
         "user-agent": f"prompt-runner/{version}",
     }

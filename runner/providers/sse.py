@@ -1,6 +1,7 @@
 """Decodes bytes into server-sent events, as WHATWG defines them: feed, then flush; no I/O.
 
 One rule: the same bytes give the same events, however they were cut into chunks. The data of an event stays bytes.
+Beyond the standard, a line ``error: ...`` and a line that is nothing but a JSON error are events named "error".
 """
 
 import re
@@ -12,7 +13,10 @@ from runner.model import ServerSentEvent
 _BOM = b"\xef\xbb\xbf"
 _COLON = 0x3A
 _LF = 0x0A
+_BRACE = 0x7B
 # an event with a name and one line of data; at anything else the search ends, and group 3 is all of the rest
+# an error that a gateway wrote into the stream without a field, or with a field of its own; "error": null is none
+_ERROR = re.compile(rb'\{.*"(?:error|errors|detail)"\s*:\s*+(?!null\b)|\{.*"(?:object|type)"\s*:\s*"error"').match
 _NAMED = re.compile(rb"event: ([^\n]*+)\ndata: ([^\n]*+)\n\n|([\s\S]+)").findall
 
 
@@ -161,7 +165,7 @@ class SSEDecoder:
             self._rest.clear()
         for line in lines:
             if line:
-                self._field(line)
+                self._field(line, events)
             else:
                 self._dispatch(events)
         if tail and not self._in_comment:
@@ -172,7 +176,7 @@ class SSEDecoder:
                 self._check(len(self._rest))
         self._open = bool(self._rest or self._data or self._name or self._in_comment)
 
-    def _field(self, line: bytes) -> None:
+    def _field(self, line: bytes, events: list[ServerSentEvent]) -> None:
         if line[0] == _COLON:
             return
         self._check(len(line))
@@ -184,6 +188,10 @@ class SSEDecoder:
             self._data.append(value)
         elif name == b"event":
             self._name = str(value, "utf-8", "replace")
+        elif name == b"error" and value:
+            events.append(ServerSentEvent("error", value))
+        elif line[0] == _BRACE and _ERROR(line):
+            events.append(ServerSentEvent("error", line))
 
     def _dispatch(self, events: list[ServerSentEvent]) -> None:
         if self._data:

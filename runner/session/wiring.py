@@ -10,6 +10,7 @@ from typing import cast
 from runner.config import credentials, plugins
 from runner.config.endpoint import Endpoint
 from runner.config.job import Job
+from runner.config.settings import BY_NAME
 from runner.engine.limits import Kind, Limits
 from runner.engine.retry import RetryPolicy
 from runner.interfaces import Provider
@@ -84,20 +85,30 @@ def informed(job: Job, endpoint: Endpoint, provider: Provider, tell: Callable[[s
 @asynccontextmanager
 async def open_provider(job: Job, endpoint: Endpoint) -> AsyncIterator[tuple[Provider, HttpClient]]:
     """Yield the provider and the client of a session, with a local server if the job asks for one."""
-    timeouts = Timeouts(connect_s=job.connect_s, first_byte_s=job.first_byte_s, silence_s=job.silence_s, attempt_s=job.attempt_s)
+    timeouts = _timeouts(job)
+    # a plug-in that cannot do without a stream need not accept the argument
+    shape = {} if job.stream else {"stream": False}
     if job.local_server is None:
         assert endpoint.base_url is not None
         key = endpoint.key.reveal() if endpoint.key is not None else None
         module = plugins.load("providers", job.provider)
         async with HttpClient(timeouts, proxy=endpoint.proxy) as client:
-            yield cast("Provider", module.make(endpoint.base_url, key, version=__version__, **_codes(job))), client
+            yield cast("Provider", module.make(endpoint.base_url, key, version=__version__, **_codes(job), **shape)), client
         return
     dialect = job.local_server.dialect
     module = plugins.load("providers", dialect)
     # imported only here: a server adds 5 % to the start time, and few jobs ask for one
     serve = import_module(job.local_server.module).serve
     async with serve(dialect) as base_url, HttpClient(timeouts) as client:
-        yield cast("Provider", module.make(base_url, None, version=__version__)), client
+        yield cast("Provider", module.make(base_url, None, version=__version__, **shape)), client
+
+
+def _timeouts(job: Job) -> Timeouts:
+    """Return the timeouts of a job. An answer in one piece comes when all of it is generated: what is not set waits for that."""
+    waits = {"first_byte_s": job.first_byte_s, "silence_s": job.silence_s}
+    if not job.stream:
+        waits = {name: job.attempt_s if value == BY_NAME[name].default else value for name, value in waits.items()}
+    return Timeouts(connect_s=job.connect_s, attempt_s=job.attempt_s, **waits)
 
 
 def _codes(job: Job) -> dict[str, frozenset[str]]:

@@ -958,7 +958,7 @@ async def test_h15_an_answer_before_the_request_was_read(end: tuple[float | End,
 
 BEHIND = [
     ("openai", (delta("Hello"), finish())),
-    ("anthropic", (MESSAGE_START, BLOCK_START, block_delta("Hello"), message_delta())),
+    ("anthropic", (MESSAGE_START, BLOCK_START, block_delta("Hello"), BLOCK_STOP, message_delta())),
 ]
 
 

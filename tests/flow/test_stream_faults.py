@@ -263,7 +263,6 @@ BROKEN = {
     "number": sse(b"17"),
     "array": sse(b"[]"),
     "deep": sse(b"[" * 100_000),
-    "empty data": b"data: \n\n",
 }
 
 

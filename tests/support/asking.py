@@ -44,6 +44,8 @@ class Got:
     error: AttemptError | None
     exchange: HttpExchange
     decoder: Decoder
+    # what made the call; it remembers what the answers of the endpoint have taught
+    provider: Provider | None = None
 
     @property
     def completion(self) -> Completion:
@@ -65,8 +67,11 @@ def provider(base_url: str, dialect: str = "openai") -> Provider:
     return made
 
 
-async def call(client: HttpClient, base_url: str, dialect: str = "openai", prompt: str = "Hi") -> Got:
-    made = provider(base_url, dialect)
+async def call(
+    client: HttpClient, base_url: str, dialect: str = "openai", prompt: str = "Hi", *, made: Provider | None = None
+) -> Got:
+    """Make one call. made: the provider of an earlier call, for what it remembers."""
+    made = made or provider(base_url, dialect)
     exchange, decoder = client.exchange(), made.decoder()
     error = None
     request = made.encode(Request(model="m", messages=({"role": "user", "content": prompt},)))
@@ -75,7 +80,7 @@ async def call(client: HttpClient, base_url: str, dialect: str = "openai", promp
     except AttemptError as raised:
         error = raised
     assert (error is None) <= decoder.complete
-    return Got(error, exchange, decoder)
+    return Got(error, exchange, decoder, made)
 
 
 async def ask(

@@ -16,7 +16,6 @@ KINDS = {
     "slots": "`auto` or a whole number",
     "bool": "`true` or `false`",
     "span": "seconds, or a time such as `30m`",
-    "bool": "`true` or `false`",
 }
 
 

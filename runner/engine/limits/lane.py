@@ -200,8 +200,9 @@ class Lane:
 
     def heard(self, permit: Permit, status: int, raw: Iterable[tuple[bytes, bytes]]) -> None:
         """Record that an answer has begun. raw: its headers."""
-        self._rates.hear(raw, self._wall(), always=status != 200)
-        if status == 200:
+        good = 200 <= status <= 299
+        self._rates.hear(raw, self._wall(), always=not good)
+        if good:
             self._accept(permit)
             if (
                 permit.probe

@@ -12,20 +12,21 @@ import anyio
 import httpx
 from msgspec import Struct
 
-from runner.errors import ProviderError, StreamError
+from runner.errors import ProviderError
 from runner.interfaces import Decoder, Heard
 from runner.model import HttpCall
+from runner.providers.http.answer import AnswerReader
 from runner.providers.http.body import Body
 from runner.providers.http.errors import transport_error, unsendable
 from runner.providers.http.exchange import HttpExchange
 from runner.providers.http.httpx_internals import Post
-from runner.providers.http.response import ERROR_BODY_S, content_of, error_body, feed_unfinished, head_of, no_api, tail, whole
+from runner.providers.http.response import ERROR_BODY_S, error_body, head_of
 from runner.providers.http.timeouts import Timeouts, TimeoutTimer, Watch
 from runner.providers.http.transport import Chunks, Transport
 from runner.providers.sse import SSEDecoder
 
 Refuse = Callable[[int, Mapping[str, str], bytes], ProviderError]
-"""Returns the error for an answer other than 200."""
+"""Returns the error for an answer whose status is not 2xx."""
 
 
 class Caps(Struct, frozen=True, kw_only=True):
@@ -100,64 +101,19 @@ class HttpClient:
         watch: Watch,
         refuse: Refuse,
     ) -> None:
-        kind, encoding = content_of(chunks.raw_headers)
-        if response.status_code != 200:
+        head = head_of(chunks.raw_headers)
+        if not 200 <= response.status_code <= 299:
             exchange.began()
             # error_body has its own time limit
             watch.close()
             limit_s = min(ERROR_BODY_S, self._timer.timeouts.silence_s)
             with anyio.CancelScope(shield=True):
-                head = await error_body(chunks, encoding, self._caps.body_bytes, limit_s)
-            raise refuse(response.status_code, dict(response.headers), head)
-        body = exchange.received = Body(encoding, self._caps.body_bytes)
-        if kind == "text/event-stream":
-            await self._events(chunks, body, decoder, exchange, watch)
-        elif kind == "application/json" or kind.endswith("+json"):
-            await whole(chunks, body, decoder, watch, self._caps.json_bytes)
-            exchange.began()
-            self._check_text(decoder)
-        else:
-            raise no_api(kind, await head_of(chunks, body))
-
-    async def _events(self, chunks: Chunks, body: Body, decoder: Decoder, exchange: HttpExchange, watch: Watch) -> None:
-        sse = SSEDecoder(max_line=self._caps.line_bytes, max_events=self._caps.events)
-        first_byte_seen = False
-        while chunk := await chunks.read():
-            if first_byte_seen:
-                watch.beat()
-            else:
-                first_byte_seen = True
-                watch.began()
-                exchange.began()
-            try:
-                for piece in body.pieces(chunk):
-                    decoder.feed_all(sse.feed(piece))
-                    self._check_text(decoder)
-            except StreamError:
-                # after the finish reason, the tail is lost and the answer is kept
-                if not decoder.complete:
-                    raise
-                exchange.answered_s = watch.age_s
-                exchange.tail_lost = not decoder.ended
-                return
-            if exchange.time_to_first_token_s is None and decoder.started:
-                exchange.time_to_first_token_s = watch.age_s
-            if decoder.complete:
-                exchange.answered_s = watch.age_s
-                # usually the end of the body has arrived with the finish reason
-                if not chunks.at_end:
-                    # tail has its own time limit, and no timeout may discard the answer now
-                    watch.close()
-                    exchange.tail_lost = not await tail(chunks, body, sse, decoder, self._caps.text_chars)
-                    return
-                break
-        feed_unfinished(sse, decoder)
-        if not decoder.complete:
-            raise StreamError("the stream ended without a finish reason", code="truncated")
-
-    def _check_text(self, decoder: Decoder) -> None:
-        if decoder.text_chars > self._caps.text_chars:
-            raise StreamError(f"the text is longer than {self._caps.text_chars} characters", code="size_cap", verdict="fail")
+                begun = await error_body(chunks, head.encoding, self._caps.body_bytes, limit_s)
+            raise refuse(response.status_code, dict(response.headers), begun)
+        caps = self._caps
+        body = exchange.received = Body(head.encoding, caps.body_bytes)
+        reader = AnswerReader(chunks, body, decoder, exchange, watch, most_json=caps.json_bytes, most_chars=caps.text_chars)
+        await reader.read(head, SSEDecoder(max_line=caps.line_bytes, max_events=caps.events))
 
 
 def _headers(call: HttpCall) -> httpx.Headers:

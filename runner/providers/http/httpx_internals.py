@@ -30,6 +30,6 @@ class Answer(httpx.Response):
 
     def __init__(self, message: RawResponseMessage, stream: httpx.AsyncByteStream, request: Post) -> None:
         self.status_code, self.stream, self.request = message.code, stream, request
-        # for a 200, only the raw headers are read
-        self.headers = httpx.Headers(message.raw_headers if message.code != 200 else None)
+        # for a 2xx, only the raw headers are read
+        self.headers = httpx.Headers(message.raw_headers if not 200 <= message.code <= 299 else None)
         self.extensions = {}

@@ -1,8 +1,12 @@
 """The four timeouts of an exchange, and one timer for all exchanges of a client.
 
 When bytes arrive, a watch only stores the time. The timer is set for the earliest time at which a timeout could expire, and
-checks all watches then, which is rare. No task is cancelled: the connection raises an error in its reader. So bytes that have
-arrived are read first, and code under a shield is not interrupted.
+checks all watches then, which is rare. No task is cancelled: the connection raises an error in its reader. So code under a shield
+is not interrupted.
+
+A timeout expires in two looks. At the first one the event loop may not have read what has arrived: some loops run timers first.
+So the watch is looked at again a little later, when the loop has read from all connections. If the first look comes much too
+late, the process has stood still (stopped by a signal, suspended), and the second look leaves the servers time to be heard.
 """
 
 import asyncio
@@ -21,6 +25,18 @@ TimeoutKind: TypeAlias = Literal["connect", "first_byte", "silence", "attempt", 
 TICK_S = 0.02
 """Seconds between two checks at least: a thousand timeouts one after the other must not cost a thousand checks of all watches."""
 
+LOOK_S = TICK_S / 2
+"""Seconds between the two looks at a watch."""
+
+LATE_S = 1.0
+"""A timer that fires so many seconds late shows that the process has stood still."""
+
+LATE_LOOK_S = 5.0
+"""Seconds between the two looks when the process has stood still."""
+
+TAIL_S = 5.0
+"""Seconds behind a finish reason that a short timeout leaves for the usage and the end mark, at least."""
+
 T = TypeVar("T")
 
 
@@ -28,9 +44,9 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     """The four timeouts, in seconds."""
 
     connect_s: float = 10.0
-    # from having a connection to the first byte of the body
-    first_byte_s: float = 120.0
-    # between two reads of bytes; a ping restarts it
+    # from having a connection, or from the last byte, to the first piece of the answer; a model may think for minutes
+    first_byte_s: float = 300.0
+    # between two reads of bytes behind the first piece; a ping restarts it
     silence_s: float = 60.0
     # the whole exchange, whatever arrives
     attempt_s: float = 600.0
@@ -50,7 +66,7 @@ class TimeoutTimer:
     def __init__(self, timeouts: Timeouts) -> None:
         self.timeouts = timeouts
         self._watches: set[Watch] = set()
-        self._handle: asyncio.TimerHandle | None = None
+        self._handle: asyncio.Handle | None = None
         # when the timer will fire
         self._set_for = math.inf
 
@@ -77,22 +93,39 @@ class TimeoutTimer:
         if self._handle is not None:
             self._handle.cancel()
         self._set_for = due
-        self._handle = asyncio.get_running_loop().call_later(max(0.0, due - monotonic()), self._check)
+        self._handle = asyncio.get_running_loop().call_later(max(0.0, due - monotonic()), self._fire)
+
+    def _fire(self) -> None:
+        # behind the tasks that have been woken by bytes
+        self._handle = asyncio.get_running_loop().call_soon(self._check)
 
     def _check(self) -> None:
-        self._handle, self._set_for = None, math.inf
         # a timer may fire up to a tick of the event loop's clock early
         now = monotonic() + 0.001
+        late = now - self._set_for > LATE_S
+        self._handle, self._set_for = None, math.inf
         for watch in [watch for watch in self._watches if watch.due <= now]:
-            watch.expire()
+            watch.look(now + (LATE_LOOK_S if late else LOOK_S), first=late)
         if self._watches:
-            self._set(max(min(watch.due for watch in self._watches), now + TICK_S))
+            self._set(max(min(watch.due for watch in self._watches), now + LOOK_S))
 
 
 class Watch:
     """The timeouts of one exchange: ``connected`` limits the wait for a connection, then ``follow`` watches the connection."""
 
-    __slots__ = ("_began", "_connection", "_end", "_limit", "_phase", "_since", "_timer")
+    __slots__ = (
+        "_again",
+        "_began",
+        "_connection",
+        "_end",
+        "_extended",
+        "_followed",
+        "_limit",
+        "_looked",
+        "_phase",
+        "_since",
+        "_timer",
+    )
 
     def __init__(self, timer: TimeoutTimer) -> None:
         self._timer = timer
@@ -101,6 +134,12 @@ class Watch:
         self._phase: TimeoutKind = "connect"
         self._limit = timer.timeouts.connect_s
         self._connection: Failing | None = None
+        # the attempt has got its seconds for the tail
+        self._extended = False
+        # when the connection began to be watched
+        self._followed = 0.0
+        # the deadline that a first look has found exceeded, and when the second look is
+        self._looked = self._again = -math.inf
 
     @property
     def age_s(self) -> float:
@@ -108,14 +147,20 @@ class Watch:
         return monotonic() - self._began
 
     @property
-    def due(self) -> float:
+    def deadline(self) -> float:
         """When the next timeout expires if no byte arrives, in seconds of the monotonic clock."""
         return min(self._since + self._limit, self._end)
+
+    @property
+    def due(self) -> float:
+        """When the watch is to be looked at."""
+        deadline = self.deadline
+        return self._again if self._looked == deadline else deadline
 
     async def connected(self, connecting: Awaitable[T]) -> T:
         """Wait for a connection. Raises AttemptTimeoutError if it takes too long."""
         try:
-            async with asyncio.timeout(self.due - self._since) as limit:
+            async with asyncio.timeout(self.deadline - self._since) as limit:
                 return await connecting
         except TimeoutError:
             if not limit.expired():
@@ -126,18 +171,32 @@ class Watch:
         """Watch a connection, first with the timeout for the first byte."""
         self._connection = connection
         self._phase, self._limit = "first_byte", self._timer.timeouts.first_byte_s
-        self._since = monotonic()
+        self._since = self._followed = monotonic()
         self._timer.add(self)
 
     def began(self) -> None:
-        """Switch to the silence timeout: the first byte has arrived."""
+        """Switch to the silence timeout: the first piece of the answer has arrived."""
         if self._phase == "first_byte":
             self._phase, self._limit = "silence", self._timer.timeouts.silence_s
             self._since = monotonic()
             self._timer.expect(self.due)
 
+    def tail(self) -> None:
+        """Leave at least ``TAIL_S`` for what follows a finish reason, once, however short the timeouts are."""
+        self.began()
+        if self._phase == "silence":
+            self._limit = max(self._timer.timeouts.silence_s, TAIL_S)
+            if not self._extended:
+                self._extended, self._end = True, max(self._end, monotonic() + TAIL_S)
+
+    def reopened(self) -> None:
+        """Return to the ordinary silence timeout: text has come behind a finish reason."""
+        if self._phase == "silence":
+            self._limit = self._timer.timeouts.silence_s
+            self._timer.expect(self.due)
+
     def beat(self) -> None:
-        """Restart the silence timeout: bytes have arrived."""
+        """Restart the timeout of the first piece or of silence: bytes have arrived."""
         self._since = monotonic()
 
     def lose(self, after_s: float) -> None:
@@ -151,6 +210,14 @@ class Watch:
         """Stop all timeouts of the exchange."""
         self._connection = None
         self._timer.remove(self)
+
+    def look(self, again: float, *, first: bool) -> None:
+        """Expire at the second look at the same deadline. again: when the next look is. first: take this one for a first look."""
+        deadline = self.deadline
+        if self._looked == deadline and not first:
+            self.expire()
+        else:
+            self._looked, self._again = deadline, again
 
     def expire(self) -> None:
         """End the exchange: a timeout has expired."""
@@ -168,7 +235,8 @@ class Watch:
             case "connect":
                 message = f"no connection within {self._limit:g} s"
             case "first_byte":
-                message = f"no first byte within {self._limit:g} s"
+                what = "first byte" if self._since == self._followed else "text: no byte"
+                message = f"no {what} within {self._limit:g} s"
             case "silence":
                 message = f"the answer stalled: no byte for {self._limit:g} s"
             case _:

@@ -137,7 +137,6 @@ def test_the_state_while_the_answer_arrives() -> None:
         chunk({"index": 0, "delta": {"content": None, "role": None}, "finish_reason": ""}),
         chunk({"index": 0, "delta": {"content": 3, "tool_calls": None, "function_call": None}}),
         chunk({"index": 0, "delta": {"tool_calls": [None, 3], "audio": {"data": "x"}, "refusal": []}}),
-        chunk(choice("other", "length", index=1)),
         chunk(choice(content=[None, 3, {"type": "image", "text": "no"}, {"type": "text", "text": None}])),
         {"error": None, "usage": None, "id": 3, "model": None, "object": "weird", "new": {"field": 1}},
     ],
@@ -332,7 +331,7 @@ def test_whole_without_a_reason_is_not_complete() -> None:
     assert not made.complete
 
 
-@pytest.mark.parametrize("body", [b'{"choices":[{"text":"a","finish_reason":"stop"}]}', b'{"choices":{"0":1}}'])
+@pytest.mark.parametrize("body", [b'{"choices":[{"words":"a","finish_reason":"stop"}]}', b'{"choices":{"0":1}}'])
 def test_whole_that_is_not_a_completion(body: bytes) -> None:
     with pytest.raises(StreamError, match="JSON that is not a completion"):
         openai.OpenAIDecoder().whole(body)

@@ -1,0 +1,209 @@
+"""Reads the body of one answer into its decoder: finds out what it is, and judges how it ends.
+
+A decoder says how far its answer has come (``Stage``). A body that breaks off is an answer only from ``Stage.WHOLE`` on, and only
+the end mark, or the end of the body behind a finish reason, ends the reading. ``runner.providers.completeness`` has the table.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+
+import aiohttp
+import anyio
+import anyio.lowlevel
+import httpx
+
+from runner.errors import AttemptTimeoutError, StreamError, TransportError
+from runner.interfaces import Decoder
+from runner.model import ServerSentEvent, Stage
+from runner.providers.http.body import Body
+from runner.providers.http.exchange import HttpExchange
+from runner.providers.http.response import ERROR_BODY_BYTES, Head, Shape, empty, no_api, shape_of
+from runner.providers.http.timeouts import TAIL_S, Watch
+from runner.providers.http.transport import Chunks
+from runner.providers.sse import SSEDecoder
+
+END_S = 0.5
+"""Seconds after the end mark in which the body must end, so that the connection can be reused."""
+
+_LIMITS_S = {Stage.COUNTED: TAIL_S, Stage.ENDED: END_S}
+"""Seconds for what may follow a stage. Behind a finish reason alone, text may follow, so the ordinary timeouts hold."""
+
+_ENDS = (httpx.HTTPError, aiohttp.ClientError, OSError, StreamError, TransportError, AttemptTimeoutError)
+"""What ends a body early. An error of the provider is not among them: it contradicts an answer."""
+
+
+class AnswerReader:
+    """Reads one answer.
+
+    chunks: the bytes of its body. body: counts and inflates them. most_json: the longest JSON in one piece, in bytes. most_chars:
+    the most characters that the decoder may collect.
+    """
+
+    def __init__(
+        self,
+        chunks: Chunks,
+        body: Body,
+        decoder: Decoder,
+        exchange: HttpExchange,
+        watch: Watch,
+        *,
+        most_json: int,
+        most_chars: int,
+    ) -> None:
+        self._chunks, self._body, self._decoder = chunks, body, decoder
+        self._exchange, self._watch = exchange, watch
+        self._most_json, self._most_chars = most_json, most_chars
+        # what the last read has brought and what is not decoded yet
+        self._pieces: Iterator[bytes] = iter(())
+        self._began = False
+        # when the reading ends at the latest, behind the usage or the end mark
+        self._until = math.inf
+
+    async def read(self, head: Head, sse: SSEDecoder) -> None:
+        """Read the body. Raises AttemptError, and the errors of the HTTP libraries, unless there is a complete answer."""
+        begun = b""
+        shape: Shape | None = None
+        while shape is None:
+            piece = await self._piece()
+            if piece is None:
+                break
+            # white space keeps the connection alive, and may go on for minutes
+            begun = begun.rstrip() + piece
+            shape = shape_of(head.kind, begun)
+        if not begun.strip():
+            raise empty()
+        if shape is Shape.EVENTS:
+            await self._events(begun, head, sse)
+        elif shape is Shape.JSON:
+            await self._json(begun)
+        else:
+            raise no_api(head.kind, await self._gathered(begun))
+
+    async def _piece(self) -> bytes | None:
+        """Return the next bytes; None at the end of the body."""
+        while True:
+            for piece in self._pieces:
+                return piece
+            chunk = await self._chunks.read()
+            if not chunk:
+                return None
+            self._watch.beat()
+            if not self._began:
+                self._began = True
+                self._exchange.began()
+            self._pieces = iter(self._body.pieces(chunk))
+
+    # -- events
+
+    async def _events(self, begun: bytes, head: Head, sse: SSEDecoder) -> None:
+        decoder, started, stage, chars = self._decoder, False, Stage.OPEN, 0
+        piece: bytes | None = begun
+        try:
+            while piece is not None:
+                decoder.feed_all(sse.feed(piece))
+                self._check_text()
+                if not started and decoder.started:
+                    started = True
+                    self._watch.began()
+                    self._exchange.time_to_first_token_s = self._watch.age_s
+                # a read may bring text behind the reason, and another reason behind the text
+                more = chars != decoder.text_chars
+                if stage is not decoder.stage or (more and stage is not Stage.OPEN):
+                    stage = self._reached(decoder.stage, more=more)
+                chars = decoder.text_chars
+                if decoder.ended and stage is Stage.OPEN:
+                    break
+                piece = await (self._piece() if stage is Stage.OPEN or self._chunks.at_end else self._tail_piece())
+            _feed_unfinished(sse.flush(), decoder)
+        except _ENDS:
+            if decoder.stage < Stage.WHOLE or decoder.text_chars > self._most_chars:
+                raise
+            self._exchange.tail_lost = not decoder.ended
+            return
+        self._judge_end(head)
+
+    def _reached(self, stage: Stage, *, more: bool) -> Stage:
+        """Set the clocks for a stage that has just been reached, and return it. more: text has come since the last one."""
+        if stage is Stage.OPEN:
+            self._watch.reopened()
+        else:
+            self._watch.tail()
+        if more or self._exchange.answered_s is None:
+            self._exchange.answered_s = self._watch.age_s
+        self._until = anyio.current_time() + _LIMITS_S.get(stage, math.inf)
+        return stage
+
+    async def _tail_piece(self) -> bytes | None:
+        """Return the next bytes behind a finish reason.
+
+        The answer is paid for: nothing may discard it for ``TAIL_S`` seconds, not even a second Ctrl-C. Raises TransportError if
+        the tail does not come in time.
+        """
+        while True:
+            now = anyio.current_time()
+            with anyio.CancelScope(shield=True, deadline=min(now + TAIL_S, self._until)):
+                return await self._piece()
+            if anyio.current_time() >= self._until or anyio.current_effective_deadline() == -math.inf:
+                if self._decoder.stage >= Stage.WHOLE:
+                    raise TransportError("the tail of the answer did not come", code="cut")
+                # cancelled: an answer that may lack text is not worth a wait
+                await anyio.lowlevel.checkpoint()
+
+    def _judge_end(self, head: Head) -> None:
+        """Raise StreamError if the end of the body does not complete the answer."""
+        stage = self._decoder.stage
+        if stage is Stage.OPEN:
+            raise StreamError("the stream ended without a finish reason", code="truncated")
+        if head.framed:
+            return
+        if stage is Stage.REASON:
+            words = "the connection closed behind the last piece of text; without an end mark, that may be a break"
+            raise StreamError(words, code="truncated")
+        self._exchange.tail_lost = stage < Stage.COUNTED
+
+    # -- JSON and the rest
+
+    async def _json(self, begun: bytes) -> None:
+        """Feed the decoder with JSON in one piece. Once its last bracket has come, it is whole, however the body ends."""
+        data = bytearray(begun)
+        self._watch.began()
+        try:
+            while (piece := await self._piece()) is not None:
+                data += piece
+                if len(data) > self._most_json:
+                    words = f"the answer in one piece is larger than {self._most_json} bytes"
+                    raise StreamError(words, code="size_cap", verdict="fail")
+        except (httpx.HTTPError, aiohttp.ClientError, OSError, TransportError, AttemptTimeoutError):
+            if not self._is_whole(data):
+                raise
+        else:
+            self._decoder.whole(bytes(data))
+        if not self._decoder.complete:
+            raise StreamError("the answer has no finish reason", code="truncated")
+        self._check_text()
+
+    def _is_whole(self, data: bytearray) -> bool:
+        """Return True if the decoder can read a complete answer from a body that broke off. Raises ProviderError."""
+        if data.rstrip().endswith(b"}"):
+            with suppress(StreamError):
+                self._decoder.whole(bytes(data))
+        return self._decoder.complete
+
+    async def _gathered(self, begun: bytes) -> bytes:
+        """Return the beginning of a body that is not an answer of an API."""
+        head = bytearray(begun)
+        while len(head) < ERROR_BODY_BYTES and (piece := await self._piece()) is not None:
+            head += piece
+        return bytes(head)
+
+    def _check_text(self) -> None:
+        if self._decoder.text_chars > self._most_chars:
+            raise StreamError(f"the text is longer than {self._most_chars} characters", code="size_cap", verdict="fail")
+
+
+def _feed_unfinished(last: ServerSentEvent | None, decoder: Decoder) -> None:
+    """Feed the last event, which some servers end without a blank line. Ignore it if it is invalid."""
+    if last is not None:
+        with suppress(StreamError):
+            decoder.feed(last)
