@@ -43,6 +43,19 @@ class AnswerReader:
     the most characters that the decoder may collect.
     """
 
+    __slots__ = (
+        "_began",
+        "_body",
+        "_chunks",
+        "_decoder",
+        "_exchange",
+        "_most_chars",
+        "_most_json",
+        "_pieces",
+        "_until",
+        "_watch",
+    )
+
     def __init__(
         self,
         chunks: Chunks,
