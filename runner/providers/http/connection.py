@@ -23,7 +23,7 @@ LARGE_BODY = 1 << 20
 """Bytes. A larger request body is written in pieces, so that one write does not block the event loop."""
 _PIECE = LARGE_BODY // 4
 _PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-"""When the kernel probes a silent peer: after 60 s, then each 15 s, four times. Its own defaults are hours. macOS has another name
+"""When the kernel probes a silent peer: after 60 s, then each 15 s, four times. Its defaults are hours. macOS has another name
 for the first one, and a system may lack any of them."""
 _EMPTY_LINES = b"\r\n\r\n"
 
