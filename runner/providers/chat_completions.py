@@ -67,8 +67,8 @@ class OpenAIDecoder(BaseDecoder):
         # the text comes in ``message`` instead of ``delta``
         self._messages = False
 
-    def _clear(self) -> None:
-        super()._clear()
+    def _forget_pieces(self) -> None:
+        super()._forget_pieces()
         # the key of the latest tool call at each index, and by None that of the latest one of all
         self._calls: dict[int | None, int] = {}
         self._by_id: dict[tuple[int | None, str], int] = {}
@@ -99,14 +99,15 @@ class OpenAIDecoder(BaseDecoder):
         if len(data) > LONGEST_HEARTBEAT:
             self._chunk(self._object(data))
         elif data.strip() == b"[DONE]":
-            self._end()
+            self._mark_ended()
         elif not is_heartbeat(event):
             self._chunk(self._object(data))
         self._plain = self._open and self._named and self._index == 0
 
     def _chunk(self, chunk: dict[str, Json]) -> None:
         choices = chunk.get("choices")
-        if (not choices or chunk.get("error")) and is_error(chunk):
+        usage = chunk.get("usage")
+        if (chunk.get("error") or not (choices or usage)) and is_error(chunk):
             raise from_stream(chunk, names=self._names)
         if not self._named:
             self._identify(chunk)
@@ -114,18 +115,19 @@ class OpenAIDecoder(BaseDecoder):
             for position, choice in enumerate(choices):
                 if type(choice) is dict and self._counts(choice.get("index", position), position):
                     delta = choice.get("delta")
-                    self._choice(choice, delta if delta and type(delta) is dict else self._delta_of(choice))
-        usage = chunk.get("usage")
+                    if type(delta) is not dict or (not delta and "message" in choice):
+                        delta = self._delta_of(choice)
+                    self._choice(choice, delta)
         if usage is None and "x_groq" in chunk:
             usage = table(chunk["x_groq"]).get("usage")
         if usage is not None:
             before, self._usage = self._usage, chat_usage(usage, self._usage)
             if not choices and self._usage is not before:
-                self._counted()
+                self._mark_counted()
 
     def whole(self, body: bytes) -> None:
         """Take a completion that was not streamed. Raises as ``feed``."""
-        answer = self._answer(body, self._names)
+        answer = self._read_answer(body, self._names)
         self._identify(answer)
         choices = answer.get("choices")
         found = [table(choice) for choice in choices] if isinstance(choices, list) else []
@@ -137,13 +139,13 @@ class OpenAIDecoder(BaseDecoder):
             message = {"content": choice["text"]}
         self._usage = chat_usage(answer.get("usage"))
         self._choice(choice, message, streamed=False)
-        self._end()
+        self._mark_ended()
 
     def _identify(self, chunk: Mapping[str, Json]) -> None:
         if self._id is None:
-            self._id = self._name(chunk.get("id"))
+            self._id = self._keep_name(chunk.get("id"))
         if self._model is None:
-            self._model = self._name(chunk.get("model"))
+            self._model = self._keep_name(chunk.get("model"))
         self._named = self._id is not None and self._model is not None
 
     def _counts(self, index: Json, position: int) -> bool:
@@ -156,7 +158,7 @@ class OpenAIDecoder(BaseDecoder):
             self._index = index
         elif index == 0 != self._index:
             self._index = 0
-            self._clear()
+            self._forget_pieces()
         return bool(index == self._index)
 
     def _delta_of(self, choice: Mapping[str, Json]) -> Mapping[str, Json]:
@@ -176,7 +178,7 @@ class OpenAIDecoder(BaseDecoder):
         content = delta.get("content")
         if type(content) is str and content:
             self._gather(self._text, content)
-        if len(delta) > 1 or type(content) is not str:
+        if len(delta) > (type(content) is str):
             self._rarer(delta, content, streamed=streamed)
         reason = choice.get("finish_reason")
         if reason is not None:
@@ -238,9 +240,9 @@ class OpenAIDecoder(BaseDecoder):
         self._calls[slot] = self._calls[None] = key
         tool = self._tool(key)
         if tool.id is None and id_ is not None:
-            tool.id = self._name(id_)
+            tool.id = self._keep_name(id_)
         if tool.name is None and name is not None:
-            tool.name = self._name(name)
+            tool.name = self._keep_name(name)
         arguments = function.get("arguments")
         if arguments is not None:
             self._gather(tool.arguments, json_text(arguments))

@@ -34,9 +34,11 @@ MOST_MODELS = 100
 class Habits:
     """At which stages text has come nevertheless, for each model that an endpoint has named."""
 
-    __slots__ = ("_all", "_models")
+    __slots__ = ("_all", "_models", "any")
 
     def __init__(self) -> None:
+        # something has been noted
+        self.any = False
         self._models: dict[str | None, Stage] = {}
         self._all = Stage.OPEN
 
@@ -44,6 +46,7 @@ class Habits:
         """Remember that text came when an answer of this model had reached ``stage``."""
         # a reason that came with text and one that came behind it are the same to a server that means neither
         stage = max(stage, Stage.WHOLE, self.doubted(model))
+        self.any = True
         if len(self._models) < MOST_MODELS or model in self._models:
             self._models[model] = stage
         else:
@@ -51,7 +54,7 @@ class Habits:
 
     def doubted(self, model: str | None) -> Stage:
         """Return the highest stage that shows nothing for this model; ``Stage.OPEN`` if each means what it says."""
-        return max(self._all, self._models.get(model, Stage.OPEN)) if self._models else Stage.OPEN
+        return max(self._all, self._models.get(model, Stage.OPEN))
 
 
 class Completeness:
@@ -74,19 +77,17 @@ class Completeness:
     def reason(self, model: str | None, *, behind_text: bool) -> None:
         """A finish reason has come. behind_text: no piece came in the same event, and nothing that was begun is unfinished."""
         self.reasoned = True
-        self._reach(Stage.WHOLE if behind_text else Stage.REASON, model)
+        stage = (
+            Stage.WHOLE if behind_text and (not self._habits.any or self._habits.doubted(model) < Stage.WHOLE) else Stage.REASON
+        )
+        if stage > self.stage:
+            self.stage = stage
 
     def usage(self, model: str | None) -> None:
         """The usage of the whole answer has come. It means something only behind a finish reason."""
-        if self.stage is not Stage.OPEN:
-            self._reach(Stage.COUNTED, model)
+        if self.stage is not Stage.OPEN and (not self._habits.any or self._habits.doubted(model) < Stage.COUNTED):
+            self.stage = Stage.COUNTED
 
     def restart(self) -> None:
         """Forget the answer: another one counts."""
         self.stage, self.reasoned = Stage.OPEN, False
-
-    def _reach(self, stage: Stage, model: str | None) -> None:
-        if stage <= self._habits.doubted(model):
-            stage = Stage.REASON
-        if stage > self.stage:
-            self.stage = stage

@@ -74,9 +74,9 @@ class BaseDecoder(ABC):
         self._model: str | None = None
         self._id: str | None = None
         self._notes: dict[str, None] = {}
-        self._clear()
+        self._forget_pieces()
 
-    def _clear(self) -> None:
+    def _forget_pieces(self) -> None:
         """Forget the pieces, but not what they have cost."""
         self._text: list[str] = []
         self._reasoning: list[str] = []
@@ -101,7 +101,7 @@ class BaseDecoder(ABC):
         for event in events:
             self.feed(event)
         if self.ended:
-            self._end()
+            self._mark_ended()
 
     def completion(self) -> Completion:
         """Return what has been collected."""
@@ -137,7 +137,7 @@ class BaseDecoder(ABC):
             raise malformed("JSON that is not an object")
         return value
 
-    def _answer(self, body: bytes, names: Names) -> dict[str, Json]:
+    def _read_answer(self, body: bytes, names: Names) -> dict[str, Json]:
         """Decode an answer in one piece. Raises ProviderError if it is an error, or a list of errors, whatever follows it."""
         try:
             value, notes = decode_json(body)
@@ -162,9 +162,9 @@ class BaseDecoder(ABC):
             self.text_chars += len(piece)
             self.started = self._touched = True
             if not self._open:
-                self._reopen()
+                self._mark_reopened()
 
-    def _reopen(self) -> None:
+    def _mark_reopened(self) -> None:
         """Record that a piece comes behind a finish reason."""
         self._progress.text(self._model)
         self.stage, self._open = Stage.OPEN, True
@@ -173,26 +173,26 @@ class BaseDecoder(ABC):
         """Return the tool call with this key; create it if there is none. Raises StreamError if there are too many."""
         self.started = self._touched = True
         if not self._open:
-            self._reopen()
+            self._mark_reopened()
         call = self._tools.get(key)
         if call is None:
-            self._limit(len(self._tools), "tool calls")
+            self._limit_parts(len(self._tools), "tool calls")
             call = self._tools[key] = ToolCall()
         return call
 
-    def _limit(self, number: int, what: str) -> None:
+    def _limit_parts(self, number: int, what: str) -> None:
         """Raise StreamError if there are so many parts that another one is too many."""
         if number >= MOST_PARTS:
             raise StreamError(f"the answer holds more than {MOST_PARTS} {what}", code="size_cap", verdict="fail")
 
-    def _name(self, value: Json) -> str | None:
+    def _keep_name(self, value: Json) -> str | None:
         """Return a name that is kept, None if the value is none."""
         if type(value) is not str or not value:
             return None
-        self._count_name(value)
+        self._count_kept(value)
         return value
 
-    def _count_name(self, name: str) -> None:
+    def _count_kept(self, name: str) -> None:
         self._name_chars += len(name)
         if self._name_chars > FREE_CHARS:
             self.text_chars += min(len(name), self._name_chars - FREE_CHARS)
@@ -201,17 +201,17 @@ class BaseDecoder(ABC):
         """Store a finish reason if it is a string and not empty. behind_text: see ``Completeness.reason``."""
         if type(reason) is str and reason:
             if reason != self._finish:
-                self._count_name(reason)
+                self._count_kept(reason)
                 self._finish = reason
             self._progress.reason(self._model, behind_text=behind_text)
             self.stage, self._open = self._progress.stage, False
 
-    def _counted(self) -> None:
+    def _mark_counted(self) -> None:
         """Record that the usage of the whole answer has come."""
         self._progress.usage(self._model)
         self.stage = self._progress.stage
 
-    def _end(self) -> None:
+    def _mark_ended(self) -> None:
         """Record the end mark. A subclass may set ``ended`` instead."""
         self.ended, self._open = True, False
         self.stage = Stage.ENDED if self._progress.reasoned else Stage.OPEN

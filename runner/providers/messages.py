@@ -93,7 +93,7 @@ class AnthropicDecoder(BaseDecoder):
         data = event.data
         # the end mark of Chat Completions; gateways that serve both dialects send it here too
         if len(data) < 16 and data.strip() == b"[DONE]":
-            self._end()
+            self._mark_ended()
             return
         if event.event == "error":
             raise from_stream(data, names=self._names)
@@ -115,13 +115,13 @@ class AnthropicDecoder(BaseDecoder):
             self._count(body.get("usage"))
         elif kind == "message_stop":
             self._must_have_begun(kind)
-            self._end()
+            self._mark_ended()
         elif is_error(body):
             raise from_stream(body, names=self._names)
 
     def whole(self, body: bytes) -> None:
         """Take a message that was not streamed. Raises as ``feed``."""
-        answer = self._answer(body, self._names)
+        answer = self._read_answer(body, self._names)
         content = answer.get("content")
         if not isinstance(content, list):
             raise malformed("JSON that is not a message: it has no list of content blocks")
@@ -130,7 +130,7 @@ class AnthropicDecoder(BaseDecoder):
             self._block_start({"index": index, "content_block": block})
         self._count(answer.get("usage"))
         self._finished(answer.get("stop_reason"))
-        self._end()
+        self._mark_ended()
 
     def completion(self) -> Completion:
         """Return what has been collected, with the blocks in the order of their indexes."""
@@ -148,8 +148,8 @@ class AnthropicDecoder(BaseDecoder):
         if self._begun:
             raise malformed("a second message_start")
         self._begun = True
-        self._id = self._name(message.get("id"))
-        self._model = self._name(message.get("model"))
+        self._id = self._keep_name(message.get("id"))
+        self._model = self._keep_name(message.get("model"))
         # output_tokens is not the final count here; message_delta brings it
         self._count({name: value for name, value in table(message.get("usage")).items() if name != "output_tokens"})
 
@@ -160,18 +160,18 @@ class AnthropicDecoder(BaseDecoder):
             raise malformed(f"a second content_block_start for block {index}")
         content = table(body.get("content_block"))
         kind = word(content.get("type")) or "text"
-        self._limit(len(self._all), "content blocks")
+        self._limit_parts(len(self._all), "content blocks")
         block = self._blocks[index] = _Block(index, kind)
         self._all.append(block)
         if not self._open:
-            self._reopen()
+            self._mark_reopened()
         if kind == "text":
             self._gather(block.text, content.get("text"))
         elif kind == "thinking":
             self._gather(block.reasoning, content.get("thinking"))
         elif kind in _TOOL_BLOCKS:
             tool = self._tool(len(self._all) - 1)
-            tool.id, tool.name = self._name(content.get("id")), self._name(content.get("name"))
+            tool.id, tool.name = self._keep_name(content.get("id")), self._keep_name(content.get("name"))
             # empty in a stream, where the pieces follow; complete in a message that was not streamed
             if content.get("input"):
                 self._gather(tool.arguments, json_text(content["input"]))

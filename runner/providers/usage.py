@@ -7,7 +7,7 @@ empty usage.
 from collections.abc import Mapping
 
 from runner.model import Json, Usage
-from runner.providers.lenient_json import count, table
+from runner.providers.lenient_json import count
 
 _INPUT = ("prompt_tokens", "input_tokens")
 _OUTPUT = ("completion_tokens", "output_tokens")
@@ -21,8 +21,10 @@ def chat_usage(value: Json, before: Usage | None = None) -> Usage | None:
     """Return the usage after a usage object of Chat Completions. before: the usage so far, kept if this one says nothing."""
     if type(value) is not dict:
         return before
-    cached = _of(table(value.get("prompt_tokens_details") or value.get("input_tokens_details")), _CACHED)
-    reasoning = _of(table(value.get("completion_tokens_details") or value.get("output_tokens_details")), _REASONING)
+    details = value.get("prompt_tokens_details") or value.get("input_tokens_details")
+    cached = _of(details, _CACHED) if type(details) is dict else None
+    details = value.get("completion_tokens_details") or value.get("output_tokens_details")
+    reasoning = _of(details, _REASONING) if type(details) is dict else None
     read, written, total = _of(value, _INPUT), _of(value, _OUTPUT), count(value.get("total_tokens"))
     cached = _of(value, _CACHED) if cached is None else cached
     reasoning = _of(value, _REASONING) if reasoning is None else reasoning

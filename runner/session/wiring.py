@@ -1,10 +1,12 @@
 """Builds the parts of a session from a job: its limits, its provider and its HTTP client."""
 
+import inspect
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
+from types import ModuleType
 from typing import cast
 
 from runner.config import credentials, plugins
@@ -13,6 +15,7 @@ from runner.config.job import Job
 from runner.config.settings import BY_NAME
 from runner.engine.limits import Kind, Limits
 from runner.engine.retry import RetryPolicy
+from runner.errors import UsageError
 from runner.interfaces import Provider
 from runner.providers.classify import MONEY_CODES, snake
 from runner.providers.explain import Destination
@@ -86,21 +89,22 @@ def informed(job: Job, endpoint: Endpoint, provider: Provider, tell: Callable[[s
 async def open_provider(job: Job, endpoint: Endpoint) -> AsyncIterator[tuple[Provider, HttpClient]]:
     """Yield the provider and the client of a session, with a local server if the job asks for one."""
     timeouts = _timeouts(job)
-    # a plug-in that cannot do without a stream need not accept the argument
-    shape = {} if job.stream else {"stream": False}
     if job.local_server is None:
         assert endpoint.base_url is not None
         key = endpoint.key.reveal() if endpoint.key is not None else None
         module = plugins.load("providers", job.provider)
         async with HttpClient(timeouts, proxy=endpoint.proxy) as client:
-            yield cast("Provider", module.make(endpoint.base_url, key, version=__version__, **_codes(job), **shape)), client
+            yield (
+                cast("Provider", module.make(endpoint.base_url, key, version=__version__, **_codes(job), **_shape(job, module))),
+                client,
+            )
         return
     dialect = job.local_server.dialect
     module = plugins.load("providers", dialect)
     # imported only here: a server adds 5 % to the start time, and few jobs ask for one
     serve = import_module(job.local_server.module).serve
     async with serve(dialect) as base_url, HttpClient(timeouts) as client:
-        yield cast("Provider", module.make(base_url, None, version=__version__, **shape)), client
+        yield cast("Provider", module.make(base_url, None, version=__version__, **_shape(job, module))), client
 
 
 def _timeouts(job: Job) -> Timeouts:
@@ -109,6 +113,15 @@ def _timeouts(job: Job) -> Timeouts:
     if not job.stream:
         waits = {name: job.attempt_s if value == BY_NAME[name].default else value for name, value in waits.items()}
     return Timeouts(connect_s=job.connect_s, attempt_s=job.attempt_s, **waits)
+
+
+def _shape(job: Job, module: ModuleType) -> dict[str, bool]:
+    """Return the arguments for ``make`` that ask for answers in one piece. Raises UsageError if the provider only streams."""
+    if job.stream:
+        return {}
+    if "stream" not in inspect.signature(module.make).parameters:
+        raise UsageError(f"provider {job.provider} cannot do without a stream; leave out stream = false")
+    return {"stream": False}
 
 
 def _codes(job: Job) -> dict[str, frozenset[str]]:

@@ -443,11 +443,13 @@ async def test_n15_the_kernel_asks_after_a_peer_that_is_silent() -> None:
             with suppress(OSError), socket.socket(fileno=os.dup(int(entry.name))) as twin:
                 if twin.getpeername() == ("127.0.0.1", server.port):
                     found.append(twin.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+                    # soon enough for an answer that the model thinks about
+                    found.append(twin.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE))
         return openai_answer()
 
     async with RawServer(answers) as server, HttpClient(CALM) as client:
         assert (await call(client, server.base_url)).completion.text == "Hello"
-    assert found == [1]
+    assert found == [1, 60]
 
 
 @BOTH_LOOPS

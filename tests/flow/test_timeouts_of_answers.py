@@ -297,3 +297,26 @@ def test_the_job_file_the_environment_and_the_option_say_stream(tmp_path: Path) 
             ended = process.ended()
         assert ended.code == 2
         assert "stream must be true or false, not 'perhaps'" in ended.err
+
+
+def test_a_provider_that_only_streams_refuses_in_one_sentence(tmp_path: Path) -> None:
+    write_prompts(tmp_path / "prompts.jsonl", range(1))
+    (tmp_path / "murmur.py").write_text(
+        'DEFAULT_BASE_URL, KEY_ENV, BASE_URL_ENV = "https://murmur.example/v1", "MURMUR_KEY", "MURMUR_URL"\n'
+        "def make(base_url, key, *, version):\n    ...\n"
+    )
+    command = (
+        "run",
+        "prompts.jsonl",
+        "--provider",
+        "murmur",
+        "--base-url",
+        "http://127.0.0.1:9/v1",
+        "--model",
+        "m",
+        "--no-stream",
+    )
+    with runner(*command, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, fresh=True) as process:
+        ended = process.ended()
+    assert ended.code == 2, ended
+    assert "provider murmur" in ended.err

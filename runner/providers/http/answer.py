@@ -5,8 +5,9 @@ the end mark, or the end of the body behind a finish reason, ends the reading. `
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 
 import aiohttp
 import anyio
@@ -29,6 +30,8 @@ END_S = 0.5
 _LIMITS_S = {Stage.COUNTED: TAIL_S, Stage.ENDED: END_S}
 """Seconds for what may follow a stage. Behind a finish reason alone, text may follow, so the ordinary timeouts hold."""
 
+_USUAL = (b"data: ", b"event: ")
+
 _ENDS = (httpx.HTTPError, aiohttp.ClientError, OSError, StreamError, TransportError, AttemptTimeoutError)
 """What ends a body early. An error of the provider is not among them: it contradicts an answer."""
 
@@ -39,6 +42,19 @@ class AnswerReader:
     chunks: the bytes of its body. body: counts and inflates them. most_json: the longest JSON in one piece, in bytes. most_chars:
     the most characters that the decoder may collect.
     """
+
+    __slots__ = (
+        "_began",
+        "_body",
+        "_chunks",
+        "_decoder",
+        "_exchange",
+        "_most_chars",
+        "_most_json",
+        "_pieces",
+        "_until",
+        "_watch",
+    )
 
     def __init__(
         self,
@@ -62,16 +78,13 @@ class AnswerReader:
 
     async def read(self, head: Head, sse: SSEDecoder) -> None:
         """Read the body. Raises AttemptError, and the errors of the HTTP libraries, unless there is a complete answer."""
-        begun = b""
-        shape: Shape | None = None
-        while shape is None:
-            piece = await self._piece()
-            if piece is None:
-                break
+        begun = await self._piece() or b""
+        shape = Shape.EVENTS if begun.startswith(_USUAL) else shape_of(head.kind, begun)
+        while shape is None and (piece := await self._piece()) is not None:
             # white space keeps the connection alive, and may go on for minutes
             begun = begun.rstrip() + piece
             shape = shape_of(head.kind, begun)
-        if not begun.strip():
+        if shape is None and not begun.strip():
             raise empty()
         if shape is Shape.EVENTS:
             await self._events(begun, head, sse)
@@ -82,9 +95,7 @@ class AnswerReader:
 
     async def _piece(self) -> bytes | None:
         """Return the next bytes; None at the end of the body."""
-        while True:
-            for piece in self._pieces:
-                return piece
+        while (piece := next(self._pieces, None)) is None:
             chunk = await self._chunks.read()
             if not chunk:
                 return None
@@ -93,29 +104,37 @@ class AnswerReader:
                 self._began = True
                 self._exchange.began()
             self._pieces = iter(self._body.pieces(chunk))
+        return piece
 
     # -- events
 
     async def _events(self, begun: bytes, head: Head, sse: SSEDecoder) -> None:
-        decoder, started, stage, chars = self._decoder, False, Stage.OPEN, 0
-        piece: bytes | None = begun
+        decoder, watch, read = self._decoder, self._watch, self._chunks.read
+        started, stage, chars = False, Stage.OPEN, 0
+        pieces: Iterable[bytes] = chain((begun,), self._pieces)
         try:
-            while piece is not None:
-                decoder.feed_all(sse.feed(piece))
-                self._check_text()
+            while True:
+                for piece in pieces:
+                    decoder.feed_all(sse.feed(piece))
+                    if decoder.text_chars > self._most_chars:
+                        self._check_text()
                 if not started and decoder.started:
                     started = True
-                    self._watch.began()
-                    self._exchange.time_to_first_token_s = self._watch.age_s
+                    watch.began()
+                    self._exchange.time_to_first_token_s = watch.age_s
                 # a read may bring text behind the reason, and another reason behind the text
-                more = chars != decoder.text_chars
+                more, chars = chars != decoder.text_chars, decoder.text_chars
                 if stage is not decoder.stage or (more and stage is not Stage.OPEN):
                     stage = self._reached(decoder.stage, more=more)
-                chars = decoder.text_chars
                 if decoder.ended and stage is Stage.OPEN:
                     break
-                piece = await (self._piece() if stage is Stage.OPEN or self._chunks.at_end else self._tail_piece())
-            _feed_unfinished(sse.flush(), decoder)
+                chunk = await (read() if stage is Stage.OPEN or self._chunks.at_end else self._tail_chunk())
+                if not chunk:
+                    break
+                watch.beat()
+                pieces = self._body.pieces(chunk)
+            if (last := sse.flush()) is not None:
+                _feed_unfinished(last, decoder)
         except _ENDS:
             if decoder.stage < Stage.WHOLE or decoder.text_chars > self._most_chars:
                 raise
@@ -125,17 +144,19 @@ class AnswerReader:
 
     def _reached(self, stage: Stage, *, more: bool) -> Stage:
         """Set the clocks for a stage that has just been reached, and return it. more: text has come since the last one."""
-        if stage is Stage.OPEN:
-            self._watch.reopened()
-        else:
-            self._watch.tail()
         if more or self._exchange.answered_s is None:
             self._exchange.answered_s = self._watch.age_s
-        self._until = anyio.current_time() + _LIMITS_S.get(stage, math.inf)
+        # usually the end of the body has arrived with the finish reason, and nothing is waited for
+        if not self._chunks.at_end:
+            if stage is Stage.OPEN:
+                self._watch.reopened()
+            else:
+                self._watch.tail()
+            self._until = anyio.current_time() + _LIMITS_S.get(stage, math.inf)
         return stage
 
-    async def _tail_piece(self) -> bytes | None:
-        """Return the next bytes behind a finish reason.
+    async def _tail_chunk(self) -> bytes:
+        """Read on behind a finish reason.
 
         The answer is paid for: nothing may discard it for ``TAIL_S`` seconds, not even a second Ctrl-C. Raises TransportError if
         the tail does not come in time.
@@ -143,7 +164,7 @@ class AnswerReader:
         while True:
             now = anyio.current_time()
             with anyio.CancelScope(shield=True, deadline=min(now + TAIL_S, self._until)):
-                return await self._piece()
+                return await self._chunks.read()
             if anyio.current_time() >= self._until or anyio.current_effective_deadline() == -math.inf:
                 if self._decoder.stage >= Stage.WHOLE:
                     raise TransportError("the tail of the answer did not come", code="cut")
@@ -202,8 +223,7 @@ class AnswerReader:
             raise StreamError(f"the text is longer than {self._most_chars} characters", code="size_cap", verdict="fail")
 
 
-def _feed_unfinished(last: ServerSentEvent | None, decoder: Decoder) -> None:
+def _feed_unfinished(last: ServerSentEvent, decoder: Decoder) -> None:
     """Feed the last event, which some servers end without a blank line. Ignore it if it is invalid."""
-    if last is not None:
-        with suppress(StreamError):
-            decoder.feed(last)
+    with suppress(StreamError):
+        decoder.feed(last)

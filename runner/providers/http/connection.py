@@ -22,6 +22,9 @@ LOST_S = 0.25
 LARGE_BODY = 1 << 20
 """Bytes. A larger request body is written in pieces, so that one write does not block the event loop."""
 _PIECE = LARGE_BODY // 4
+_PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""When the kernel probes a silent peer: after 60 s, then each 15 s, four times. Its defaults are hours. macOS has another name
+for the first one, and a system may lack any of them."""
 _EMPTY_LINES = b"\r\n\r\n"
 
 
@@ -46,6 +49,9 @@ class HttpConnection(ResponseProtocol):
         super().connection_made(transport)
         if (sock := transport.get_extra_info("socket")) is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in _PROBES.items():
+                if (option := getattr(socket, name, None)) is not None:
+                    sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End the exchange if its reader is still waiting."""

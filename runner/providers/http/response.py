@@ -47,13 +47,13 @@ def head_of(raw: Iterable[tuple[bytes, bytes]]) -> Head:
     kind = encoding = ""
     framed = False
     for name, value in raw:
-        lower = name.lower()
-        if lower == b"content-type":
-            kind = value.decode("latin-1").partition(";")[0].strip().lower()
-        elif lower == b"content-encoding":
-            encoding = value.decode("latin-1")
-        elif lower in (b"content-length", b"transfer-encoding"):
-            framed = True
+        match name.lower():
+            case b"content-type":
+                kind = value.decode("latin-1").partition(";")[0].strip().lower()
+            case b"content-encoding":
+                encoding = value.decode("latin-1")
+            case b"content-length" | b"transfer-encoding":
+                framed = True
     return Head(kind, encoding, framed)
 
 

@@ -10,7 +10,7 @@ import virtual
 
 from runner.errors import AttemptError, AttemptTimeoutError, TransportError
 from runner.providers.http import timeouts as module
-from runner.providers.http.timeouts import TICK_S, Timeouts, TimeoutTimer, Watch
+from runner.providers.http.timeouts import LATE_LOOK_S, LATE_S, LOOK_S, TAIL_S, TICK_S, Timeouts, TimeoutTimer, Watch
 
 pytestmark = pytest.mark.anyio
 
@@ -172,3 +172,69 @@ async def test_an_idle_client_needs_no_timer() -> None:
     await anyio.sleep(0.25)
     assert timer.checks == 1
     assert timer._handle is None
+
+
+@pytest.mark.parametrize("heard", [True, False])
+async def test_a_process_that_stood_still_looks_again_before_it_judges(heard: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    stood_s = 0.0
+    monkeypatch.setattr(module, "monotonic", lambda: now() + stood_s)
+    timer = TimeoutTimer(timeouts(silence_s=0.5))
+    watch, connection = followed_watch(timer)
+    watch.began()
+    stood_s = 2 * LATE_S
+    await anyio.sleep(0.5 + LATE_LOOK_S / 2)
+    assert connection.error is None
+    if heard:
+        watch.beat()
+        await anyio.sleep(0.4)
+        assert connection.error is None
+        watch.close()
+        return
+    await anyio.sleep(LATE_LOOK_S)
+    assert isinstance(connection.error, AttemptTimeoutError)
+    assert connection.error.timeout == "silence"
+
+
+async def test_bytes_that_are_read_between_two_looks_are_signs_of_life() -> None:
+    timer = TimeoutTimer(timeouts(silence_s=0.1))
+    watch, connection = followed_watch(timer)
+    watch.began()
+    for _ in range(5):
+        await anyio.sleep(0.1 + LOOK_S / 2)
+        # the first look has been, and the loop has read what had arrived
+        watch.beat()
+    assert connection.error is None
+    await anyio.sleep(0.2)
+    assert connection.error is not None
+
+
+async def test_behind_a_finish_reason_no_timeout_is_shorter_than_the_tail() -> None:
+    timer = TimeoutTimer(timeouts(silence_s=0.1, attempt_s=0.2))
+    watch, connection = followed_watch(timer)
+    watch.tail()
+    await anyio.sleep(TAIL_S - 0.1)
+    assert connection.error is None
+    # and once more does not count again
+    watch.tail()
+    await anyio.sleep(0.5)
+    assert connection.error is not None
+
+
+async def test_text_behind_a_finish_reason_brings_the_ordinary_timeout_back() -> None:
+    timer = TimeoutTimer(timeouts(silence_s=0.1))
+    watch, connection = followed_watch(timer)
+    watch.tail()
+    await anyio.sleep(0.5)
+    watch.beat()
+    watch.reopened()
+    await anyio.sleep(0.2)
+    assert isinstance(connection.error, AttemptTimeoutError)
+
+
+async def test_the_message_says_whether_anything_had_come() -> None:
+    timer = TimeoutTimer(timeouts(first_byte_s=0.1))
+    watch, connection = followed_watch(timer)
+    await anyio.sleep(0.05)
+    watch.beat()
+    await anyio.sleep(0.2)
+    assert str(connection.error) == "no text: no byte within 0.1 s"
