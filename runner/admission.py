@@ -53,3 +53,6 @@ class Standing(Struct, eq=False):
     refusals: int = 0
     # when rate limits began to refuse it, by the lane's clock; None if they do not
     refused_since: float | None = None
+    # how its last refusal looked that an outage excused, and the number of that outage in its lane
+    excused: str | None = None
+    excused_in: int = 0

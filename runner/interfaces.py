@@ -5,7 +5,7 @@ The rooms on the path of a prompt never import each other; ``runner.session`` jo
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Protocol, TypeAlias, TypeVar
+from typing import IO, Literal, Protocol, TypeAlias, TypeVar
 
 from runner.admission import Failure, Permit, Standing
 from runner.errors import AttemptError, ProviderError
@@ -189,8 +189,33 @@ class Lane(Protocol):
         """Record a completion."""
         ...
 
-    def failed(self, permit: Permit, error: AttemptError, usage: Usage | None, *, throttled: bool, retried: bool) -> None:
-        """Record a failed attempt. throttled: refused by a rate limit. retried: another attempt may follow."""
+    def failed(
+        self,
+        permit: Permit,
+        error: AttemptError,
+        usage: Usage | None,
+        *,
+        throttled: bool,
+        retried: bool,
+        words: str | None = None,
+    ) -> None:
+        """Record a failed attempt.
+
+        throttled: refused by a rate limit. retried: another attempt may follow. words: the answer, to be shown.
+        """
+        ...
+
+    def refused(self, standing: Standing, permit: Permit, attempt: Attempt) -> None:
+        """Record a refusal that may be the endpoint's. The row is held; ``fate`` tells what becomes of it."""
+        ...
+
+    async def fate(self, standing: Standing) -> Literal["fail", "again"]:
+        """Wait until it is known what becomes of a row that was refused: it fails, or it is tried again."""
+        ...
+
+    @property
+    def refusing_s(self) -> float:
+        """Seconds since the endpoint began to refuse all rows; 0 if it does not, or if an open request may still be answered."""
         ...
 
     def told_nothing(self, permit: Permit) -> None:

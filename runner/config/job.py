@@ -44,6 +44,8 @@ class Job(Struct, frozen=True, kw_only=True):
     money_codes: str | list[str] | None
     rate_codes: str | list[str] | None
     attempts: int
+    # seconds for which a server may refuse all rows
+    patience_s: float
     # seconds from the start of a session
     deadline: float | None
     # full or normal: which answers a power cut can lose

@@ -67,6 +67,13 @@ SETTINGS = (
     Setting("money_codes", "texts", 'More error codes to treat as "out of credit" (they stop the run).'),
     Setting("rate_codes", "texts", 'More error codes to treat as a rate limit, even if they sound like "out of credit".'),
     Setting("attempts", "int", "Maximum attempts per row; rate limits and outages do not count.", 5, 1),
+    Setting(
+        "patience_s",
+        "float",
+        "Stop the run after the server has refused every row alike for this many seconds; until then it is asked again.",
+        120.0,
+        0,
+    ),
     Setting("deadline", "span", "Stop the run after this time, in seconds or as 30m, 8h; it can be continued later.", None, 0),
     Setting(
         "durability",

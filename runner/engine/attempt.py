@@ -16,9 +16,9 @@ from msgspec import Struct, structs
 from runner.admission import Failure, Permit, Standing
 from runner.durations import format_span
 from runner.engine.clock import Clock
-from runner.engine.judge import OUTAGE_S, Judge
+from runner.engine.judge import OUTAGE_S, UNREACHED_S, Judge
 from runner.engine.limits.pause import LONG_PAUSE_S
-from runner.engine.outcomes import conceal, done, failed, partial_of, record
+from runner.engine.outcomes import conceal, done, failed, partial_of, record, refused
 from runner.engine.retry import RetryPolicy
 from runner.engine.stop import Stop
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, RunStoppedError, StreamError, TransportError, advice
@@ -47,7 +47,8 @@ class _Task(Struct):
 class Attempts(Generic[E]):
     """Turns items into outcomes. The pipeline calls ``handle`` for each item.
 
-    redactor: removes secrets from error messages and answers before they are stored.
+    redactor: removes secrets from error messages and answers before they are stored. patience_s: seconds for which a server may
+    refuse all rows.
     """
 
     def __init__(
@@ -60,11 +61,12 @@ class Attempts(Generic[E]):
         stop: Stop,
         *,
         redactor: Redactor | None = None,
+        patience_s: float = 120.0,
         clock: Clock | None = None,
     ) -> None:
         self._provider, self._client, self._lanes = provider, client, lanes
         self._policy, self._judge, self._stop = policy, judge, stop
-        self._redactor = redactor or Redactor()
+        self._redactor, self._patience_s = redactor or Redactor(), patience_s
         clock = clock or Clock()
         self._clock, self._wall, self._sleep, self._draw = clock.monotonic, clock.wall, clock.sleep, clock.random
         # the permits of attempts that have not been saved yet, by key and number of the attempt
@@ -121,6 +123,11 @@ class Attempts(Generic[E]):
                 continue
             task.fresh = False
             verdict = self._judge.verdict(result, item.request.model, self._clock())
+            if verdict == "fail" and self._judge.doubts(result):
+                fate, wait_s = await self._held(task, permit, attempt, emit), 0.0
+                if fate == "again":
+                    continue
+                return refused(item, standing.number, attempt) if fate == "fail" else None
             wait_s = self._failed(task, permit, attempt, result, retried=verdict == "retry")
             reason = self._stop_reason(task, verdict, wait_s)
             if reason is not None:
@@ -210,7 +217,7 @@ class Attempts(Generic[E]):
             fixed = isinstance(error, StreamError) or error.code == "bad_http"
             looks = (error.code, attempt.bytes_received) if fixed else None
             standing.failures.append(Failure(began=now - attempt.duration_s, ended=now, looks=looks))
-        lane.failed(permit, error, attempt.usage, throttled=throttled, retried=retried)
+        lane.failed(permit, error, attempt.usage, throttled=throttled, retried=retried, words=attempt.error)
         if throttled:
             lane.throttle(permit, hint_s, attempt.status)
         if not retried:
@@ -230,6 +237,20 @@ class Attempts(Generic[E]):
         return self._policy.delay(
             max(1, self._counted(task)), draw=self._draw, hint_s=hint_s, last_s=standing.waited_s, hung_up=hung_up
         )
+
+    async def _held(self, task: _Task, permit: Permit, attempt: Attempt, emit: Emit) -> str | None:
+        """Hold an item whose refusal may be the endpoint's: "fail" or "again". None: the run stops, and the item stays open."""
+        task.standing.ended, task.standing.asked = self._clock(), False
+        task.lane.refused(task.standing, permit, attempt)
+        patience_s = self._patience_s if self._judge.answered else min(self._patience_s, UNREACHED_S)
+        if task.lane.refusing_s > patience_s and self._clock() - self._lanes.succeeded_at > patience_s:
+            words = f"{attempt.error} (every row was refused for {format_span(patience_s)})"
+            attempt = structs.replace(attempt, error=words)
+            self._stop_run(attempt, code="refused")
+        await emit(attempt)
+        with self._stop.interrupts():
+            return await task.lane.fate(task.standing)
+        return None
 
     def _throttled_wait(self, standing: Standing, hint_s: float | None, now: float) -> float | None:
         """Return the wait after a rate limit; None if the item's patience is used up."""
@@ -262,8 +283,8 @@ class Attempts(Generic[E]):
         out_too_long = task.lane.out_of_service_s > OUTAGE_S and now - self._lanes.succeeded_at > OUTAGE_S
         return f" (no row was answered for {format_span(OUTAGE_S)})" if refused_all or out_too_long else None
 
-    def _stop_run(self, attempt: Attempt) -> None:
-        code = attempt.error_code or "internal"
+    def _stop_run(self, attempt: Attempt, code: str | None = None) -> None:
+        code = code or attempt.error_code or "internal"
         sentence = f"{(attempt.error or '').rstrip('.')}. {advice(code)}"
         self._stop.request(sentence, grace_s=FATAL_GRACE_S, error=RunStoppedError(sentence, code=code))
 

@@ -124,6 +124,7 @@ class _Session:
             Judge(succeeded=self._before.done > 0),
             self._stop,
             redactor=plan.endpoint.redactor,
+            patience_s=plan.job.patience_s,
         )
         failure: Exception | None = None
         async with anyio.create_task_group() as background:
@@ -134,7 +135,10 @@ class _Session:
                 background.start_soon(keep_deadline, plan.job.deadline, self._start, self._stop, self._lanes)
             try:
                 workers = self._workers()
-                await pipeline.run(items, attempts.handle, self._save, workers=workers, stop=self._stop, wanted=self._workers)
+                save, last = self._save, self._lanes.last
+                await pipeline.run(
+                    items, attempts.handle, save, workers=workers, stop=self._stop, wanted=self._workers, last=last
+                )
             except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
                 failure = error
             background.cancel_scope.cancel()

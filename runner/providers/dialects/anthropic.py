@@ -28,7 +28,7 @@ from runner.providers.lenient_json import (
     text_of,
     word,
 )
-from runner.providers.refusal import from_status, from_stream
+from runner.providers.refusal import from_status, from_stream, refuses
 
 DEFAULT_BASE_URL = "https://api.anthropic.com"
 """Does not include the version, as in the official SDK."""
@@ -194,13 +194,13 @@ class AnthropicDecoder(BaseDecoder):
         elif kind == "message_stop":
             self._must_have_begun(kind)
             self.ended = True
-        elif kind == "error" or body.get("error"):
+        elif kind == "error" or refuses(body):
             raise from_stream(body, names=self._names)
 
     def whole(self, body: bytes) -> None:
         """Take a message that was not streamed. Raises as ``feed``."""
         answer = self._object(body)
-        if answer.get("error"):
+        if refuses(answer):
             raise from_stream(answer, names=self._names)
         content = answer.get("content")
         if not isinstance(content, list):

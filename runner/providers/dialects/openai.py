@@ -28,7 +28,7 @@ from runner.providers.lenient_json import (
     table,
     word,
 )
-from runner.providers.refusal import from_status, from_stream
+from runner.providers.refusal import from_status, from_stream, refuses
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 """Includes the version, as in the official SDK."""
@@ -172,7 +172,7 @@ class OpenAIDecoder(BaseDecoder):
         if event.event == "error":
             raise from_stream(data, names=self._names)
         chunk = self._object(data)
-        if chunk.get("error"):
+        if refuses(chunk):
             raise from_stream(chunk, names=self._names)
         if self._id is None:
             self._id = word(chunk.get("id"))
@@ -191,7 +191,7 @@ class OpenAIDecoder(BaseDecoder):
     def whole(self, body: bytes) -> None:
         """Take a completion that was not streamed. Raises as ``feed``."""
         answer = self._object(body)
-        if answer.get("error"):
+        if refuses(answer):
             raise from_stream(answer, names=self._names)
         choices = answer.get("choices")
         first = table(choices[0]) if isinstance(choices, list) and choices else {}
