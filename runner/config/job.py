@@ -44,8 +44,8 @@ class Job(Struct, frozen=True, kw_only=True):
     money_codes: str | list[str] | None
     rate_codes: str | list[str] | None
     attempts: int
-    # seconds for which a server may refuse all rows
-    patience_s: float
+    # seconds for which a server may refuse all rows; 0: these refusals are the rows' own
+    patience_s: int
     # seconds from the start of a session
     deadline: float | None
     # full or normal: which answers a power cut can lose

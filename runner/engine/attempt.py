@@ -48,7 +48,7 @@ class Attempts(Generic[E]):
     """Turns items into outcomes. The pipeline calls ``handle`` for each item.
 
     redactor: removes secrets from error messages and answers before they are stored. patience_s: seconds for which a server may
-    refuse all rows.
+    refuse all rows; 0: these refusals are the rows' own.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Attempts(Generic[E]):
                 continue
             task.fresh = False
             verdict = self._judge.verdict(result, item.request.model, self._clock())
-            if verdict == "fail" and self._judge.doubts(result):
+            if verdict == "fail" and self._patience_s and self._judge.doubts(result):
                 fate, wait_s = await self._held(task, permit, attempt, emit), 0.0
                 if fate == "again":
                     continue

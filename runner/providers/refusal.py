@@ -131,7 +131,8 @@ def _details(value: Json) -> tuple[str, ...]:
 def _build(
     status: int | None, refusal: Refusal, headers: Mapping[str, str], now: float, names: Names, where: str
 ) -> ProviderError:
-    asked = refusal.wait_s is not None or asks_to_return(headers, now)
+    # a 400 is about the request, and some gateways put the header on every refusal
+    asked = refusal.wait_s is not None or (status not in (400, 422) and asks_to_return(headers, now))
     ruling = classify(status, refusal, headers, names, asked=asked)
     wait_s = retry_after(headers, now)
     redactor = Redactor([names.key] if names.key else [])

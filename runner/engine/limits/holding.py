@@ -41,6 +41,8 @@ class Holding:
         seen = look(attempt.error_code, attempt.status, attempt.error)
         if self.streak.refused(standing, permit, seen, self._clock()):
             self._outage.refuse(self.streak.begin(seen), attempt.error_code or "", late=late)
+        # the row was in flight until now
+        self._alone_since = None
         self.notify()
         return ended
 
