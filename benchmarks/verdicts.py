@@ -1,4 +1,4 @@
-"""``python -m benchmarks.verdicts``: rows that are refused for themselves against a server that refuses everything, in virtual time.
+"""``python -m benchmarks.verdicts``: rows that are refused for themselves, and a server that refuses everything, in virtual time.
 
 The engine, the lanes and the pipeline are the real ones; the server and the clock are not (``tests/support/world.py``). See
 ``benchmarks/README.md``.
@@ -59,7 +59,7 @@ def measure(scene: Scene) -> Measured:
 
 
 async def _run(scene: Scene) -> Measured:
-    draw = random.Random(scene.seed)
+    draw = random.Random(scene.seed)  # noqa: S311 - a repeatable draw
     bad = {str(number) for number in range(GOOD, ROWS) if draw.random() < scene.share}
 
     def fault(item: str, since: float) -> AttemptError | None:

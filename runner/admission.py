@@ -24,6 +24,8 @@ class Permit(Struct, eq=False):
     # its answer has begun, and when, by the lane's clock
     accepted: bool = False
     accepted_at: float | None = None
+    # what its failure said, without secrets, to be shown
+    words: str | None = None
     # True from a refusal until the permit is released
     refused: bool = False
 

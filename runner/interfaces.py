@@ -167,10 +167,7 @@ class Lane(Protocol):
         ...
 
     def singled_out(self, standing: Standing, since: float) -> bool:
-        """Return True if the failures since ``since`` are specific to this item.
-
-        That is so if other items succeeded in that time, or if no other item is failing.
-        """
+        """Return True if the failures since ``since`` are this item's own: others succeeded then, or no other is failing."""
         ...
 
     async def acquire(self, standing: Standing, size: int, most: int | None) -> Permit:
@@ -189,33 +186,16 @@ class Lane(Protocol):
         """Record a completion."""
         ...
 
-    def failed(
-        self,
-        permit: Permit,
-        error: AttemptError,
-        usage: Usage | None,
-        *,
-        throttled: bool,
-        retried: bool,
-        words: str | None = None,
-    ) -> None:
-        """Record a failed attempt.
-
-        throttled: refused by a rate limit. retried: another attempt may follow. words: the answer, to be shown.
-        """
+    def failed(self, permit: Permit, error: AttemptError, usage: Usage | None, *, throttled: bool, retried: bool) -> None:
+        """Record a failed attempt. throttled: refused by a rate limit. retried: another attempt may follow."""
         ...
 
-    def refused(self, standing: Standing, permit: Permit, attempt: Attempt) -> None:
-        """Record a refusal that may be the endpoint's. The row is held; ``fate`` tells what becomes of it."""
+    def refused(self, standing: Standing, permit: Permit, attempt: Attempt) -> float:
+        """Hold a row whose refusal may be the endpoint's. Return for how many seconds all rows have been refused, 0 if they are not."""
         ...
 
     async def fate(self, standing: Standing) -> Literal["fail", "again"]:
         """Wait until it is known what becomes of a row that was refused: it fails, or it is tried again."""
-        ...
-
-    @property
-    def refusing_s(self) -> float:
-        """Seconds since the endpoint began to refuse all rows; 0 if it does not, or if an open request may still be answered."""
         ...
 
     def told_nothing(self, permit: Permit) -> None:

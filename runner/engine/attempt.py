@@ -47,8 +47,7 @@ class _Task(Struct):
 class Attempts(Generic[E]):
     """Turns items into outcomes. The pipeline calls ``handle`` for each item.
 
-    redactor: removes secrets from error messages and answers before they are stored. patience_s: seconds for which a server may
-    refuse all rows; 0: these refusals are the rows' own.
+    redactor: removes secrets from error messages and answers before they are stored.
     """
 
     def __init__(
@@ -61,12 +60,11 @@ class Attempts(Generic[E]):
         stop: Stop,
         *,
         redactor: Redactor | None = None,
-        patience_s: float = 120.0,
         clock: Clock | None = None,
     ) -> None:
         self._provider, self._client, self._lanes = provider, client, lanes
         self._policy, self._judge, self._stop = policy, judge, stop
-        self._redactor, self._patience_s = redactor or Redactor(), patience_s
+        self._redactor = redactor or Redactor()
         clock = clock or Clock()
         self._clock, self._wall, self._sleep, self._draw = clock.monotonic, clock.wall, clock.sleep, clock.random
         # the permits of attempts that have not been saved yet, by key and number of the attempt
@@ -123,7 +121,7 @@ class Attempts(Generic[E]):
                 continue
             task.fresh = False
             verdict = self._judge.verdict(result, item.request.model, self._clock())
-            if verdict == "fail" and self._patience_s and self._judge.doubts(result):
+            if verdict == "fail" and self._policy.refused_s and self._judge.doubts(result):
                 fate, wait_s = await self._held(task, permit, attempt, emit), 0.0
                 if fate == "again":
                     continue
@@ -217,7 +215,8 @@ class Attempts(Generic[E]):
             fixed = isinstance(error, StreamError) or error.code == "bad_http"
             looks = (error.code, attempt.bytes_received) if fixed else None
             standing.failures.append(Failure(began=now - attempt.duration_s, ended=now, looks=looks))
-        lane.failed(permit, error, attempt.usage, throttled=throttled, retried=retried, words=attempt.error)
+        permit.words = attempt.error
+        lane.failed(permit, error, attempt.usage, throttled=throttled, retried=retried)
         if throttled:
             lane.throttle(permit, hint_s, attempt.status)
         if not retried:
@@ -241,9 +240,9 @@ class Attempts(Generic[E]):
     async def _held(self, task: _Task, permit: Permit, attempt: Attempt, emit: Emit) -> str | None:
         """Hold an item whose refusal may be the endpoint's: "fail" or "again". None: the run stops, and the item stays open."""
         task.standing.ended, task.standing.asked = self._clock(), False
-        task.lane.refused(task.standing, permit, attempt)
-        patience_s = self._patience_s if self._judge.answered else min(self._patience_s, UNREACHED_S)
-        if task.lane.refusing_s > patience_s and self._clock() - self._lanes.succeeded_at > patience_s:
+        refusing_s = task.lane.refused(task.standing, permit, attempt)
+        patience_s = self._policy.refused_s if self._judge.answered else min(self._policy.refused_s, UNREACHED_S)
+        if refusing_s > patience_s and self._clock() - self._lanes.succeeded_at > patience_s:
             words = f"{attempt.error} (every row was refused for {format_span(patience_s)})"
             attempt = structs.replace(attempt, error=words)
             self._stop_run(attempt, code="refused")

@@ -60,7 +60,8 @@ def refuses(answer: Mapping[str, Json]) -> bool:
         return False
     kind, code = answer.get("object") or answer.get("type"), answer.get("code")
     told = bool(answer.get("message") or answer.get("msg") or answer.get("detail"))
-    return kind == "error" or (told and "choices" not in answer and (bool(answer.get("detail")) or _is_error_number(code)))
+    plain = kind is None and bool(answer.get("detail"))
+    return kind == "error" or (told and "choices" not in answer and (plain or _is_error_number(code)))
 
 
 def _is_error_number(code: Json) -> bool:

@@ -66,8 +66,9 @@ _ACCOUNT = (
 )
 _CONTENT = (
     r"content (?:management )?policy|content filter|content moderation|inappropriate content|harmful content|safety system"
-    r"|safety[ _]check|usage (?:polic|guideline)|(?:prohibited|sensitive) content|敏感"
-    r"|\bmoderation\b|guardrail|\bpolicy\b.{0,60}\b(?:block|violat|refus|reject)|\b(?:block|violat|refus|reject).{0,60}\bpolic(?:y|ies)\b"
+    r"|safety[ _]check|(?:prohibited|sensitive) content|敏感|\bmoderation\b|guardrail"
+    # not any policy: a firewall speaks of its own, and refuses every row by it
+    r"|(?:usage|acceptable use|safety|community) (?:polic|guideline|standard)"
     r"|\b(?:content|input|prompt|message|request|response|output|image|text)s? (?:\w+ ){0,4}(?:flagged|violat\w+)\b"
 )
 # a sentence about the key may be quoted from the prompt as well: not behind a quotation mark

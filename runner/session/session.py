@@ -120,11 +120,10 @@ class _Session:
             provider,
             client,
             self._lanes,
-            RetryPolicy(attempts=plan.job.attempts),
+            RetryPolicy(attempts=plan.job.attempts, refused_s=plan.job.patience_s),
             Judge(succeeded=self._before.done > 0),
             self._stop,
             redactor=plan.endpoint.redactor,
-            patience_s=plan.job.patience_s,
         )
         failure: Exception | None = None
         async with anyio.create_task_group() as background:

@@ -155,21 +155,9 @@ class Lane(Members):
         if self._outage.answered(permit, success=True):
             self._reopen()
 
-    def failed(
-        self,
-        permit: Permit,
-        error: AttemptError,
-        usage: Usage | None,
-        *,
-        throttled: bool,
-        retried: bool,
-        words: str | None = None,
-    ) -> None:
-        """Record a failed attempt.
-
-        throttled: refused by a rate limit. retried: another attempt may follow. words: the answer, to be shown.
-        """
-        self._words = words
+    def failed(self, permit: Permit, error: AttemptError, usage: Usage | None, *, throttled: bool, retried: bool) -> None:
+        """Record a failed attempt. throttled: refused by a rate limit. retried: another attempt may follow."""
+        self._words = permit.words
         self._streak.ended(permit)
         if not error.sent:
             self._rates.unused(permit)
@@ -196,8 +184,11 @@ class Lane(Members):
         elif error.code in UNREACHED:
             self._slots.overload(permit)
 
-    def refused(self, standing: Standing, permit: Permit, attempt: Attempt) -> None:
-        """Record a refusal that may be the endpoint's. The row is held; ``fate`` tells what becomes of it."""
+    def refused(self, standing: Standing, permit: Permit, attempt: Attempt) -> float:
+        """Hold a row whose refusal may be the endpoint's; ``fate`` tells what becomes of it.
+
+        Return for how many seconds the endpoint has refused all rows; 0 if it does not, or if an open request may be answered.
+        """
         self._words = attempt.error
         self._rates.used(permit, attempt.usage, complete=False)
         late = permit.accepted or attempt.status == 200
@@ -205,6 +196,7 @@ class Lane(Members):
         if self._holding.refused(standing, permit, attempt, late=late):
             self._reopen()
         self._places.notify()
+        return self.out_of_service_s if self._outage.refusing and not self._streak.others_open else 0.0
 
     def told_nothing(self, permit: Permit) -> None:
         """Record an attempt that shows nothing about the server. Its reservation stays, because it may have been used."""

@@ -79,11 +79,6 @@ class Members:
         """Seconds since the present outage began; 0 if there is none."""
         return 0.0 if self._outage.since is None else self._clock() - self._outage.since
 
-    @property
-    def refusing_s(self) -> float:
-        """Seconds since the endpoint began to refuse all rows; 0 if it does not, or if an open request may still be answered."""
-        return self.out_of_service_s if self._outage.refusing and not self._streak.others_open else 0.0
-
     def excused(self, failure: Failure) -> bool:
         """Return True if a failure fell into an outage."""
         return self._outage.excuses(failure)

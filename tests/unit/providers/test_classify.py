@@ -245,6 +245,11 @@ def test_content_policy(status, code, message) -> None:
         assert ruled(status, type_, code, message) == Ruling("content_policy", "fail")
 
 
+@pytest.mark.parametrize("message", ["Request blocked by network security policy", "Request not allowed", "Access denied"])
+def test_the_words_of_a_firewall_are_not_about_what_the_row_says(message) -> None:
+    assert ruled(403, "forbidden", None, message) == Ruling("bad_request", "fail")
+
+
 def test_too_large_by_name() -> None:
     assert ruled(400, "request_too_large") == Ruling("too_large", "fail")
 
