@@ -191,7 +191,7 @@ class Lane(Protocol):
         ...
 
     def refused(self, standing: Standing, permit: Permit, attempt: Attempt) -> float:
-        """Hold a row whose refusal may be the endpoint's. Return for how many seconds all rows have been refused, 0 if they are not."""
+        """Hold a row whose refusal may be the endpoint's. Return for how many seconds all rows are refused, or 0."""
         ...
 
     async def fate(self, standing: Standing) -> Literal["fail", "again"]:

@@ -126,7 +126,8 @@ class Streak:
         self.refusing = True
         self._outages += 1
         for standing, held in self.held.items():
-            self._excuse(standing, held)
+            if held.fate is None:
+                self._excuse(standing, held)
         return min(self._refused_at[look])
 
     def end(self) -> None:
