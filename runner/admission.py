@@ -24,6 +24,8 @@ class Permit(Struct, eq=False):
     # its answer has begun, and when, by the lane's clock
     accepted: bool = False
     accepted_at: float | None = None
+    # what its failure said, without secrets, to be shown
+    words: str | None = None
     # True from a refusal until the permit is released
     refused: bool = False
 
@@ -53,3 +55,6 @@ class Standing(Struct, eq=False):
     refusals: int = 0
     # when rate limits began to refuse it, by the lane's clock; None if they do not
     refused_since: float | None = None
+    # how its last refusal looked that an outage excused, and the number of that outage in its lane
+    excused: str | None = None
+    excused_in: int = 0

@@ -174,6 +174,7 @@ ADVICE = {
     "proxy": "Check the proxy in HTTPS_PROXY / HTTP_PROXY, or add the host to NO_PROXY.",
     "rate_limited": "Set --rpm or lower --concurrency, then run `runner retry`.",
     "redirect": "If you trust the address that the server redirects to, set base_url to it.",
+    "refused": "Ask the operator of the server why, then run the same command again; or let such rows fail: --patience-s 0.",
     "server_error": "The server reports an error on its side; run `runner retry` later.",
     "size_cap": "The answer is larger than runner accepts; lower max_tokens.",
     "timeout_attempt": "Answers take longer than --attempt-s; raise it or lower max_tokens, then run `runner retry`.",

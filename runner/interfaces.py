@@ -5,7 +5,7 @@ The rooms on the path of a prompt never import each other; ``runner.session`` jo
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Protocol, TypeAlias, TypeVar
+from typing import IO, Literal, Protocol, TypeAlias, TypeVar
 
 from runner.admission import Failure, Permit, Standing
 from runner.errors import AttemptError, ProviderError
@@ -172,10 +172,7 @@ class Lane(Protocol):
         ...
 
     def singled_out(self, standing: Standing, since: float) -> bool:
-        """Return True if the failures since ``since`` are specific to this item.
-
-        That is so if other items succeeded in that time, or if no other item is failing.
-        """
+        """Return True if the failures since ``since`` are this item's own: others succeeded then, or no other is failing."""
         ...
 
     async def acquire(self, standing: Standing, size: int, most: int | None) -> Permit:
@@ -196,6 +193,14 @@ class Lane(Protocol):
 
     def failed(self, permit: Permit, error: AttemptError, usage: Usage | None, *, throttled: bool, retried: bool) -> None:
         """Record a failed attempt. throttled: refused by a rate limit. retried: another attempt may follow."""
+        ...
+
+    def refused(self, standing: Standing, permit: Permit, attempt: Attempt) -> float:
+        """Hold a row whose refusal may be the endpoint's. Return for how many seconds all rows are refused, or 0."""
+        ...
+
+    async def fate(self, standing: Standing) -> Literal["fail", "again"]:
+        """Wait until it is known what becomes of a row that was refused: it fails, or it is tried again."""
         ...
 
     def told_nothing(self, permit: Permit) -> None:

@@ -177,6 +177,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     error: str | None = None
     # the attempt that led to this outcome; earlier ones were saved when they ended. None: nothing was sent (a broken row)
     attempt: Attempt | None = None
+    # True if that attempt was saved when it ended, and not with this outcome
+    booked: bool = False
     # all attempts of the item, over all sessions
     attempts: int = 0
     # True for the failure of a changed row that was sent again: the row stays done and keeps its earlier answer

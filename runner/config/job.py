@@ -55,6 +55,8 @@ class Job(Struct, frozen=True, kw_only=True):
     # stop when the model refuses a parameter
     strict_params: bool
     attempts: int
+    # seconds for which a server may refuse all rows; 0: these refusals are the rows' own
+    patience_s: int
     # seconds from the start of a session
     deadline: float | None
     # full or normal: which answers a power cut can lose

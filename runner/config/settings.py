@@ -79,6 +79,13 @@ SETTINGS = (
         False,
     ),
     Setting("attempts", "int", "Maximum attempts per row; rate limits and outages do not count.", 5, 1),
+    Setting(
+        "patience_s",
+        "int",
+        "Stop the run after the server has refused every row alike for this many seconds; 0: such rows fail at once.",
+        120,
+        0,
+    ),
     Setting("deadline", "span", "Stop the run after this time, in seconds or as 30m, 8h; it can be continued later.", None, 0),
     Setting(
         "durability",

@@ -17,9 +17,9 @@ from runner.admission import Failure, Permit, Standing
 from runner.durations import format_span
 from runner.engine.answers import InformedProvider, answered
 from runner.engine.clock import Clock
-from runner.engine.judge import OUTAGE_S, Judge
+from runner.engine.judge import OUTAGE_S, UNREACHED_S, Judge
 from runner.engine.limits.pause import LONG_PAUSE_S
-from runner.engine.outcomes import conceal, done, failed, partial_of, record
+from runner.engine.outcomes import conceal, done, failed, partial_of, record, refused
 from runner.engine.retry import RetryPolicy, phrase
 from runner.engine.stop import Stop
 from runner.errors import (
@@ -129,6 +129,11 @@ class Attempts(Generic[E]):
                 continue
             task.fresh = False
             verdict = self._verdict(task, result)
+            if verdict == "fail" and self._policy.refused_s and self._judge.doubts(result):
+                fate, wait_s = await self._held(task, permit, attempt, emit), 0.0
+                if fate == "again":
+                    continue
+                return refused(item, standing.number, attempt) if fate == "fail" else None
             wait_s = self._failed(task, permit, attempt, result, retried=verdict == "retry")
             reason = self._stop_reason(task, verdict, wait_s)
             if reason is not None:
@@ -234,6 +239,8 @@ class Attempts(Generic[E]):
             lane.succeeded(permit, attempt.usage)
         else:
             lane.failed(permit, error, attempt.usage, throttled=throttled, retried=retried)
+        permit.words = attempt.error
+        lane.failed(permit, error, attempt.usage, throttled=throttled, retried=retried)
         if throttled:
             lane.throttle(permit, hint_s, attempt.status)
         if not retried:
@@ -253,6 +260,20 @@ class Attempts(Generic[E]):
         return self._policy.delay(
             max(1, self._counted(task)), draw=self._draw, hint_s=hint_s, last_s=standing.waited_s, hung_up=hung_up
         )
+
+    async def _held(self, task: _Task, permit: Permit, attempt: Attempt, emit: Emit) -> str | None:
+        """Hold an item whose refusal may be the endpoint's: "fail" or "again". None: the run stops, and the item stays open."""
+        task.standing.ended, task.standing.asked = self._clock(), False
+        refusing_s = task.lane.refused(task.standing, permit, attempt)
+        patience_s = self._policy.refused_s if self._judge.answered else min(self._policy.refused_s, UNREACHED_S)
+        if refusing_s > patience_s and self._clock() - self._lanes.succeeded_at > patience_s:
+            words = f"{attempt.error} (every row was refused for {format_span(patience_s)})"
+            attempt = structs.replace(attempt, error=words)
+            self._stop_run(attempt, code="refused")
+        await emit(attempt)
+        with self._stop.interrupts():
+            return await task.lane.fate(task.standing)
+        return None
 
     def _throttled_wait(self, standing: Standing, hint_s: float | None, now: float) -> float | None:
         """Return the wait after a rate limit; None if the item's patience is used up."""
@@ -285,7 +306,7 @@ class Attempts(Generic[E]):
         out_too_long = task.lane.out_of_service_s > OUTAGE_S and now - self._lanes.succeeded_at > OUTAGE_S
         return f" (no row was answered for {format_span(OUTAGE_S)})" if refused_all or out_too_long else None
 
-    def _stop_run(self, attempt: Attempt) -> None:
-        code = attempt.error_code or "internal"
+    def _stop_run(self, attempt: Attempt, code: str | None = None) -> None:
+        code = code or attempt.error_code or "internal"
         sentence = f"{(attempt.error or '').rstrip('.')}. {advice(code)}"
         self._stop.request(sentence, grace_s=FATAL_GRACE_S, error=RunStoppedError(sentence, code=code))

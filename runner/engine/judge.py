@@ -19,6 +19,10 @@ OUTAGE_S = 3600.0
 """Seconds after which a run stops if an endpoint that has answered is unreachable, or refuses everything."""
 
 _CONFIGURATION = ("redirect", "not_an_api", "not_found")
+OWN = ("content_policy", "context_length", "too_large")
+"""Codes of refusals that are about one row, whatever else the server does."""
+_ABOUT_ROWS = (400, 422)
+"""Statuses that a row alone causes, until the run has an answer: by then all rows with a wrong setting get one of them."""
 
 
 class Judge:
@@ -55,9 +59,23 @@ class Judge:
         if error.code in _CONFIGURATION:
             return self._configured(model)
         self._misses = 0
-        if isinstance(error, ProviderError) and error.verdict == "fail" and not (self._succeeded or self._good_models):
+        if isinstance(error, ProviderError) and error.verdict == "fail" and not (self.answered or self.doubts(error)):
             return self._refused(error)
         return error.verdict
+
+    @property
+    def answered(self) -> bool:
+        """True if the run has an answer, from this session or an earlier one."""
+        return self._succeeded or bool(self._good_models)
+
+    def doubts(self, error: AttemptError) -> bool:
+        """Return True if a refusal for which the verdict is to fail the row may be the endpoint's: the row is then held.
+
+        Before the first answer of the run, a 400 of every row shows a wrong setting, which ``verdict`` finds.
+        """
+        if not (isinstance(error, ProviderError) or error.code in _CONFIGURATION) or error.code in OWN:
+            return False
+        return self.answered or getattr(error, "status", None) not in _ABOUT_ROWS
 
     def _configured(self, model: str) -> Verdict:
         """Judge a redirect, a missing model or an endpoint that is no API.

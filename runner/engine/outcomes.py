@@ -94,3 +94,8 @@ def failed(
         attempts=number,
         kept=item.answered,
     )
+
+
+def refused(item: Item, number: int, attempt: Attempt) -> Outcome:
+    """Return the outcome of an item that was held, and whose attempt has been saved already."""
+    return structs.replace(failed(item, number, None, attempt.error_code, attempt.error), booked=True)

@@ -38,18 +38,20 @@ async def run(
     workers: int,
     stop: Stop,
     wanted: Callable[[], int] | None = None,
+    last: Callable[[], None] = lambda: None,
     save_limit_s: float = 60.0,
 ) -> None:
     """Process ``items`` until they end or a stop is requested. On return, every finished outcome has been saved.
 
     workers: initial number of workers; each holds one item, in flight or waiting for a retry. wanted: returns the number of
     workers wanted now. Workers are added if items wait for one, and never removed.
+    last: called when no item is left that no worker has taken.
     save_limit_s: seconds that the writer has, after a cancellation, to save what is finished.
     Raises what ``save``, ``items`` or ``handle`` raised. If ``save`` fails, everything else is cancelled at once.
     """
     todo, finished = BoundedQueue[Item](workers), BoundedQueue[Entry](max(BATCH, 2 * workers))
     abort, feeding = anyio.CancelScope(), anyio.CancelScope()
-    work = partial(_work, todo, handle, finished, stop)
+    work = partial(_work, todo, handle, finished, stop, last)
     try:
         async with anyio.create_task_group() as outer:
             outer.start_soon(_write, finished, save, abort, save_limit_s)
@@ -62,7 +64,7 @@ async def run(
                         for _ in range(workers):
                             inner.start_soon(work)
                         if wanted is not None:
-                            watch.start_soon(_grow, inner, todo, workers, wanted, work, stop)
+                            watch.start_soon(_grow, inner, todo, workers, wanted, work, stop, last)
                     watch.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         raise _cause(group) from None
@@ -78,7 +80,9 @@ async def _feed(items: Items, todo: BoundedQueue[Item], finished: BoundedQueue[E
                     await todo.put(item)
 
 
-async def _work(todo: BoundedQueue[Item], handle: Handle, finished: BoundedQueue[Entry], stop: Stop) -> None:
+async def _work(
+    todo: BoundedQueue[Item], handle: Handle, finished: BoundedQueue[Entry], stop: Stop, last: Callable[[], None]
+) -> None:
     async def emit(attempt: Attempt) -> None:
         await _hand_over(finished, attempt)
 
@@ -90,6 +94,7 @@ async def _work(todo: BoundedQueue[Item], handle: Handle, finished: BoundedQueue
         outcome = await handle(item, emit)
         if outcome is not None:
             await _hand_over(finished, outcome)
+    last()
 
 
 async def _grow(
@@ -99,11 +104,14 @@ async def _grow(
     wanted: Callable[[], int],
     work: Callable[[], Coroutine[Any, Any, None]],
     stop: Stop,
+    last: Callable[[], None],
 ) -> None:
     """Add workers when items wait for one and more are wanted."""
     while True:
         await anyio.sleep(GROW_S)
         if stop.requested or todo.drained:
+            # every worker may be held up, so that none of them finds out
+            last()
             return
         if len(todo) and not todo.has_waiters:
             more = max(0, wanted() - workers)

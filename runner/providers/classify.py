@@ -1,34 +1,22 @@
-"""Maps the status, error names and headers of a refusal to our error code and verdict.
+"""Maps the status, error names and headers of a refusal to our error code and verdict, by the table in ``rules``.
 
-Pure. One rule: billing and key errors stop the run, whatever a header says. The lists of names are data, at the top.
+Pure. One rule: billing and key errors stop the run, whatever a header says.
 """
 
 import re
 from collections.abc import Mapping
-from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
 from runner.errors import Verdict
-
-Code: TypeAlias = Literal[
-    "auth",
-    "billing",
-    "not_found",
-    "redirect",
-    "rate_limited",
-    "overloaded",
-    "server_error",
-    "context_length",
-    "content_policy",
-    "too_large",
-    "bad_request",
-    "truncated",
-]
+from runner.providers.rules import BROKEN, RULES, Code, Rule, Statuses, pattern
 
 MONEY_CODES: frozenset[str] = frozenset(
     {
         "insufficient_quota",
+        "insufficient_balance",
+        "insufficient_credits",
+        "insufficient_funds",
         "billing_hard_limit_reached",
         "billing_not_active",
         "billing_error",
@@ -39,25 +27,15 @@ MONEY_CODES: frozenset[str] = frozenset(
         "account_overdue_error",
     }
 )
-"""Types and codes that mean "out of credit": waiting does not help. In snake case."""
+"""Types and codes that mean "out of credit" with any status: waiting does not help. In snake case."""
 
 MONEY_WORDS: frozenset[str] = frozenset({"quota", "credit", "credits", "balance", "spend", "spending", "billing"})
-"""A type or code that contains one of these words is about money, unless it also contains one of RATE_WORDS."""
+"""A type or code that contains one of these words is about money, unless it also contains one of RATE_WORDS.
+
+Not with a status of 500 or above: there it may speak of a load balancer, for example."""
 
 RATE_WORDS: frozenset[str] = frozenset({"rate", "throttling", "throttled", "rpm", "tpm"})
 """Words in the names of plain rate limits, such as ``Throttling.RateQuota``."""
-
-AUTH_CODES: frozenset[str] = frozenset(
-    {
-        "authentication_error",
-        "invalid_api_key",
-        "account_deactivated",
-        "access_terminated",
-        "permission_error",
-        "unsupported_country_region_territory",
-    }
-)
-"""Types and codes of a 403 that every other prompt would get as well."""
 
 TYPE_STATUS: Mapping[str, int] = {
     "invalid_request_error": 400,
@@ -80,23 +58,9 @@ TYPE_STATUS: Mapping[str, int] = {
 }
 """The HTTP status that corresponds to the type or code of an error inside a 200 stream."""
 
-_MONEY_PHRASES = re.compile(
-    # whole sentences of the providers only: a word such as "quota" may be quoted from the prompt, or mean a limit per minute
-    r"credit balance is too low|reached your specified (?:\w+ ){0,2}usage limits|billing hard limit has been reached",
-    re.IGNORECASE,
-)
-_KEY_PHRASES = re.compile(r"\bapi[ _-]?key|\borgani[sz]ation\b|\bcredentials?\b", re.IGNORECASE)
-_CONTEXT_PHRASES = re.compile(
-    r"prompt is too long|input is too long|maximum context length|context (?:length|window|limit)", re.IGNORECASE
-)
-_POLICY_NAMES = re.compile(r"content_?(?:filter|policy)|moderation|safety|responsible_ai")
-_POLICY_PHRASES = re.compile(
-    r"content (?:management )?policy|content filter|safety system|usage polic|input was flagged|prompt was flagged",
-    re.IGNORECASE,
-)
-_RETRIED = frozenset({408, 409, 425})
 _WORDS = re.compile(r"[^a-z0-9]+")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_COMPILED = tuple((rule, pattern(rule.names), re.compile(rule.words, re.IGNORECASE) if rule.words else None) for rule in RULES)
 
 
 class Refusal(Struct, frozen=True, kw_only=True):
@@ -109,6 +73,8 @@ class Refusal(Struct, frozen=True, kw_only=True):
     param: str | None = None
     # further error names, from the error's details
     details: tuple[str, ...] = ()
+    # the wait in seconds that the body asks for
+    wait_s: float | None = None
 
 
 class Names(Struct, frozen=True, kw_only=True):
@@ -146,57 +112,49 @@ def status_of(type_: str | None, code: str | None) -> int | None:
     return None
 
 
-def classify(status: int | None, refusal: Refusal, headers: Mapping[str, str], names: Names) -> Ruling:
-    """Classify one refusal. status: None for an error inside a stream that corresponds to no status."""
+def classify(status: int | None, refusal: Refusal, headers: Mapping[str, str], names: Names, *, asked: bool = False) -> Ruling:
+    """Classify one refusal.
+
+    status: None for an error inside a stream that corresponds to no status. asked: the server asks to come back after a wait.
+    """
     codes = tuple(snake(name) for name in (refusal.type, refusal.code, *refusal.details) if name)
-    about_money = not names.rate_codes.intersection(codes) and (
-        any(_is_money(code, names.money_codes) for code in codes) or _MONEY_PHRASES.search(refusal.message) is not None
-    )
-    ruling = _stop(status, codes, refusal.message, about_money=about_money) or _retry_or_fail(status, codes, refusal.message)
+    rule = _first(status, codes, refusal.message, names)
     should_retry = headers.get("x-should-retry", "").strip().lower()
-    if ruling.verdict == "retry" and should_retry == "false":
-        return Ruling(ruling.code, "fail", throttled=ruling.throttled)
-    if ruling.verdict == "fail" and should_retry == "true":
-        return Ruling(ruling.code, "retry")
-    return ruling
-
-
-def _stop(status: int | None, codes: tuple[str, ...], message: str, *, about_money: bool) -> Ruling | None:
-    if status == 401:
-        return Ruling("auth", "stop")
-    if status == 402 or (about_money and status in (None, 400, 403, 429)):
-        return Ruling("billing", "stop")
-    if status == 403 and (AUTH_CODES.intersection(codes) or _KEY_PHRASES.search(message)):
-        return Ruling("auth", "stop")
-    if status == 404 or (status in (400, 403) and "model_not_found" in codes):
-        return Ruling("not_found", "stop")
-    if status is not None and 300 <= status < 400:
-        return Ruling("redirect", "stop")
-    return None
-
-
-def _retry_or_fail(status: int | None, codes: tuple[str, ...], message: str) -> Ruling:
-    if status == 429:
-        return Ruling("rate_limited", "retry", throttled=True)
-    if status == 529 or "overloaded_error" in codes:
+    if rule.verdict == "retry" and should_retry == "false":
+        return Ruling(rule.code, "fail", throttled=rule.throttled)
+    if rule.verdict == "fail" and should_retry == "true":
+        return Ruling(rule.code, "retry")
+    if rule.code == "bad_request" and asked and should_retry != "false":
+        # a refusal that says when to come back is none of the request
         return Ruling("overloaded", "retry")
-    # an unnamed error inside a stream: the request had been accepted, so it is the server that failed
-    if status is None or status >= 500 or status in _RETRIED:
-        return Ruling("server_error", "retry")
-    if 200 <= status < 300:
-        return Ruling("truncated", "retry")
-    if "context_length_exceeded" in codes or (status == 400 and _CONTEXT_PHRASES.search(message)):
-        return Ruling("context_length", "fail")
-    if status in (400, 403) and (any(map(_POLICY_NAMES.search, codes)) or _POLICY_PHRASES.search(message)):
-        return Ruling("content_policy", "fail")
-    if status == 413 or "request_too_large" in codes:
-        return Ruling("too_large", "fail")
-    return Ruling("bad_request", "fail")
+    return Ruling(rule.code, rule.verdict, throttled=rule.throttled)
 
 
-def _is_money(name: str, money_codes: frozenset[str]) -> bool:
+def _first(status: int | None, codes: tuple[str, ...], message: str, names: Names) -> Rule:
+    spared = bool(names.rate_codes.intersection(codes))
+    for rule, named, words in _COMPILED:
+        if not _within(status, rule.statuses, empty=True) or _within(status, rule.but, empty=False):
+            continue
+        if named is None and words is None and not rule.money:
+            return rule
+        if rule.money and spared:
+            continue
+        if rule.money and any(_is_money(code, names.money_codes, loose=status not in BROKEN) for code in codes):
+            return rule
+        if (named is not None and any(map(named.match, codes))) or (words is not None and words.search(message)):
+            return rule
+    raise AssertionError("the last rule fits everything")
+
+
+def _within(status: int | None, statuses: Statuses, *, empty: bool) -> bool:
+    if not statuses:
+        return empty
+    return any(status in part if isinstance(part, range) else status == part for part in statuses)
+
+
+def _is_money(name: str, money_codes: frozenset[str], *, loose: bool) -> bool:
     words = name.split("_")
-    return name in money_codes or (not MONEY_WORDS.isdisjoint(words) and RATE_WORDS.isdisjoint(words))
+    return name in money_codes or (loose and not MONEY_WORDS.isdisjoint(words) and RATE_WORDS.isdisjoint(words))
 
 
 def snake(name: str) -> str:

@@ -7,11 +7,13 @@ import re
 from collections.abc import Mapping
 from http import HTTPStatus
 
+from msgspec import structs
+
 from runner.errors import ProviderError, StreamError
 from runner.model import Json
 from runner.providers.classify import Names, Refusal, classify, status_of
 from runner.providers.lenient_json import decode_json, json_text, table, word
-from runner.providers.retry_after import retry_after
+from runner.providers.retry_after import asks_to_return, body_wait, retry_after, words_wait
 from runner.text import Redactor
 
 _LONGEST = 300
@@ -22,7 +24,13 @@ _DEPTH = 4
 # control characters, and the marks that reorder, hide or break a line
 _UNSEEN = re.compile("[\x00-\x20\x7f-\xa0\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]+")
 _TITLE = re.compile(r"<title[^>]{0,200}>([^<]*)", re.IGNORECASE)
-_DETAIL_KEYS = ("code", "error_code", "reason", "type")
+_DETAIL_KEYS = ("code", "error_code", "error_type", "reason", "type")
+_BASE_RESP = {
+    "1001": "timeout_error", "1002": "rate_limit_exceeded", "1004": "invalid_api_key", "1008": "insufficient_balance",
+    "1026": "content_filter", "1027": "content_filter", "1039": "rate_limit_exceeded", "1041": "rate_limit_exceeded",
+    "2013": "invalid_request_error", "2049": "invalid_api_key",
+}  # fmt: skip
+"""The numbers in ``base_resp.status_code`` (MiniMax), by which its answers with status 200 refuse."""
 
 
 def from_status(status: int, headers: Mapping[str, str], body: bytes, *, now: float, names: Names) -> ProviderError:
@@ -55,24 +63,38 @@ def read(body: bytes) -> Refusal:
     return Refusal(message=f"an HTML page, {title[1].strip()!r}" if title else "an HTML page")
 
 
-def of(value: Json, depth: int = 0) -> Refusal:
-    """Extract the refusal from decoded JSON; objects nested more than ``_DEPTH`` deep are ignored."""
+def of(value: Json) -> Refusal:
+    """Extract the refusal from decoded JSON, with the wait that its fields or its message ask for."""
+    refusal = _of(value)
+    wait_s = body_wait(value)
+    if wait_s is None:
+        wait_s = words_wait(refusal.message)
+    return refusal if wait_s is None else structs.replace(refusal, wait_s=wait_s)
+
+
+def _of(value: Json, depth: int = 0) -> Refusal:
+    """Extract the names and the message; objects nested more than ``_DEPTH`` deep are ignored."""
     if isinstance(value, list):
         value = value[0] if value else ""
     if not isinstance(value, dict):
         return Refusal(message=value[:_PAGE] if isinstance(value, str) else "")
     inner = value.get("error") or value.get("detail") or value.get("errors")
     if isinstance(inner, dict | list) and depth < _DEPTH:
-        nested = of(inner, depth + 1)
+        nested = _of(inner, depth + 1)
         if nested != Refusal():
             return nested
+    base = table(value.get("base_resp"))
+    if base.get("status_code"):
+        number = str(base["status_code"])
+        words = json_text(base.get("status_msg") or "")[:_PAGE]
+        return Refusal(type=_BASE_RESP.get(number, "server_error"), code=number, message=f"{words} ({number})" if words else "")
     message = value.get("message") or value.get("msg") or (inner if isinstance(inner, str) else None)
     return Refusal(
-        type=word(value.get("type")) or word(value.get("status")),
+        type=word(value.get("type")) or word(value.get("__type")) or word(value.get("status")),
         code=_code(value.get("code")),
         message=json_text(message)[:_PAGE] if message else "",
         param=_param(value),
-        details=_details(value.get("details")),
+        details=(*_details(value.get("details")), *_details(value.get("metadata"))),
     )
 
 
@@ -99,7 +121,10 @@ def _details(value: Json) -> tuple[str, ...]:
 def _build(
     status: int | None, refusal: Refusal, headers: Mapping[str, str], now: float, names: Names, where: str
 ) -> ProviderError:
-    ruling = classify(status, refusal, headers, names)
+    # a 400 is about the request, and some gateways put the header on every refusal
+    asked = refusal.wait_s is not None or (status not in (400, 422) and asks_to_return(headers, now))
+    ruling = classify(status, refusal, headers, names, asked=asked)
+    wait_s = retry_after(headers, now)
     redactor = Redactor([names.key] if names.key else [])
     name = refusal.code if refusal.code and not refusal.code.isdecimal() else refusal.type
     name = quote(name, redactor, longest=80) if name else None
@@ -115,7 +140,7 @@ def _build(
         provider_code=name,
         param=refusal.param,
         throttled=ruling.throttled,
-        retry_after_s=retry_after(headers, now),
+        retry_after_s=refusal.wait_s if wait_s is None else wait_s,
     )
 
 

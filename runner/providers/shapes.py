@@ -43,6 +43,7 @@ def is_error(value: Mapping[str, Json]) -> bool:
         return True
     if value.get("detail") or (value.get("errors") and isinstance(value["errors"], list | dict)):
         return True
-    if isinstance(value.get("message"), str) and value["message"] and value.get("code") not in _FINE:
+    words = value.get("message") or value.get("msg")
+    if isinstance(words, str) and words and value.get("code") not in _FINE:
         return True
     return table(value.get("base_resp")).get("status_code") not in _FINE

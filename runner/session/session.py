@@ -133,7 +133,10 @@ class _Session:
                 background.start_soon(keep_deadline, plan.job.deadline, self._start, self._stop, self._lanes)
             try:
                 workers = self._workers()
-                await pipeline.run(items, attempts.handle, self._save, workers=workers, stop=self._stop, wanted=self._workers)
+                save, last = self._save, self._lanes.last
+                await pipeline.run(
+                    items, attempts.handle, save, workers=workers, stop=self._stop, wanted=self._workers, last=last
+                )
             except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
                 failure = error
             background.cancel_scope.cancel()

@@ -64,8 +64,8 @@ def _connections(wanted: int, *, ends: int) -> int:
 def policy(job: Job) -> RetryPolicy:
     """Return the retry policy of a job. A number of attempts that the user set is used up, even if all failures look alike."""
     if job.said("attempts"):
-        return RetryPolicy(attempts=job.attempts, alike=job.attempts)
-    return RetryPolicy(attempts=job.attempts)
+        return RetryPolicy(attempts=job.attempts, alike=job.attempts, refused_s=job.patience_s)
+    return RetryPolicy(attempts=job.attempts, refused_s=job.patience_s)
 
 
 def informed(job: Job, endpoint: Endpoint, provider: Provider, tell: Callable[[str], None]) -> Informed:

@@ -22,7 +22,16 @@ from runner.model import Entry, Pace, Settled
 from runner.store.connection import Connection
 from runner.store.lock import RunLock
 from runner.store.schema import attempts, items, runs
-from runner.store.statements import FORGET_ATTEMPTS, FORGET_ITEMS, KEEP_ITEM, LAST_ATTEMPT, SAVE_ATTEMPT, SAVE_ITEM, batch_rows
+from runner.store.statements import (
+    FORGET_ATTEMPTS,
+    FORGET_ITEMS,
+    KEEP_ITEM,
+    LAST_ATTEMPT,
+    LINK_ITEM,
+    SAVE_ATTEMPT,
+    SAVE_ITEM,
+    batch_rows,
+)
 
 _SETTLED = (
     f"SELECT key, status, position, fingerprint, attempts, error_code IS '{BAD_ROW}' FROM items"  # noqa: S608 - a constant
@@ -184,7 +193,7 @@ class RunStore:
         ((last,),) = driver.execute(LAST_ATTEMPT)
         begun.append(last)
         batch = batch_rows(self.run_id, entries, last)
-        for statement, values in ((SAVE_ATTEMPT, batch.sent), (SAVE_ITEM, batch.settled), (KEEP_ITEM, batch.kept)):
+        for statement, values in zip((SAVE_ATTEMPT, SAVE_ITEM, KEEP_ITEM, LINK_ITEM), batch, strict=True):
             driver.executemany(statement, values)
         return int(last) + len(batch.sent)
 

@@ -42,22 +42,29 @@ SAVE_ATTEMPT = _compiled(sa.insert(attempts), _ATTEMPT_NAMES)
 SAVE_ITEM = _compiled(_UPSERT, _ITEM_NAMES)
 # for a failure of a row that keeps its earlier answer: only the number of attempts changes
 KEEP_ITEM = "UPDATE items SET attempts = ? WHERE run_id = ? AND key = ?"
+# for an outcome whose attempt was saved before it
+LINK_ITEM = """
+UPDATE items SET attempt_id = (
+    SELECT max(a.id) FROM attempts a WHERE a.run_id = items.run_id AND a.item_key = items.key AND a.error_code IS NOT NULL
+) WHERE run_id = ? AND key = ? AND status = 'failed'
+"""
 LAST_ATTEMPT = "SELECT coalesce(max(id), 0) FROM attempts"
 FORGET_ATTEMPTS = "DELETE FROM attempts WHERE run_id = ? AND id > ?"
 FORGET_ITEMS = "DELETE FROM items WHERE run_id = ? AND attempt_id > ?"
 
 
 class Rows(NamedTuple):
-    """The values of a batch, for SAVE_ATTEMPT, SAVE_ITEM and KEEP_ITEM."""
+    """The values of a batch, for SAVE_ATTEMPT, SAVE_ITEM, KEEP_ITEM and LINK_ITEM."""
 
     sent: list[tuple[Any, ...]]
     settled: list[tuple[Any, ...]]
     kept: list[tuple[Any, ...]]
+    linked: list[tuple[Any, ...]]
 
 
 def batch_rows(run_id: int, entries: Sequence[Entry], last: int) -> Rows:
     """Return the rows of attempts and items. The attempts are numbered from ``last`` + 1."""
-    sent, settled, kept = batch = Rows([], [], [])
+    sent, settled, kept, linked = batch = Rows([], [], [], [])
     for entry in entries:
         attempt = entry if isinstance(entry, Attempt) else entry.attempt
         if attempt is not None:
@@ -67,6 +74,8 @@ def batch_rows(run_id: int, entries: Sequence[Entry], last: int) -> Rows:
             kept.append((entry.attempts, run_id, entry.key))
         elif isinstance(entry, Outcome):
             settled.append(_item(run_id, entry, last if attempt is not None else None))
+            if entry.booked:
+                linked.append((run_id, entry.key))
     return batch
 
 

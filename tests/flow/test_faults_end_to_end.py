@@ -371,8 +371,8 @@ def test_a_key_in_the_other_dialects_header_is_in_no_file(case: Case, monkeypatc
     monkeypatch.setenv("ANTHROPIC_API_KEY", CANARY)
     with in_thread(RawServer(echoing("400 Bad Request", "x-api-key"))) as server, pytest.raises(runner.RunStoppedError):
         case.run(server, provider="anthropic", base_url=server.origin)
-    # twenty rows with the same refusal are a wrong setting
-    assert len(server.requests) == 20
+    # the words are about the key, whatever the status is
+    assert len(server.requests) <= CONCURRENCY
     assert case.holds(CANARY.encode()) == []
 
 

@@ -106,5 +106,7 @@ def _set_on_self(function: FunctionType) -> set[str]:
 
 
 def is_self(node: ast.expr) -> bool:
-    """Return True if an expression is ``self``."""
+    """Return True if an expression is ``self`` or ``super()``."""
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id == "super"
     return isinstance(node, ast.Name) and node.id == "self"

@@ -248,7 +248,15 @@ class World:
                 yield item
 
         workers = self._wanted()
-        await pipeline.run(source(), self.attempts.handle, self.save, workers=workers, stop=self.stop, wanted=self._wanted)
+        await pipeline.run(
+            source(),
+            self.attempts.handle,
+            self.save,
+            workers=workers,
+            stop=self.stop,
+            wanted=self._wanted,
+            last=self.lanes.last,
+        )
         assert self.lanes.in_flight == 0
 
 

@@ -2,18 +2,19 @@
 
 from collections.abc import Iterable
 
-from runner.admission import Failure, Permit, Standing
+from runner.admission import Permit, Standing
 from runner.engine.clock import Clock
 from runner.engine.limits.gate import Gate
 from runner.engine.limits.headers import Kind
-from runner.engine.limits.outage import Census, Outage, soft
-from runner.engine.limits.pause import Pause, PauseBackoff
+from runner.engine.limits.members import Members
+from runner.engine.limits.outage import soft
+from runner.engine.limits.pause import PauseBackoff
 from runner.engine.limits.places import Places
 from runner.engine.limits.rates import Rates
 from runner.engine.limits.slots import Slots
-from runner.engine.limits.waiting import waiting
+from runner.engine.limits.waiting import shown, waiting
 from runner.errors import AttemptError
-from runner.model import LaneState, Usage
+from runner.model import Attempt, LaneState, Usage
 
 RECHECK_S = 1.0
 """Longest sleep, in seconds, before checking whether the end of a pause or the next probe has moved."""
@@ -23,7 +24,7 @@ UNREACHED = ("connect", "timeout_connect", "timeout_first_byte")
 """Errors that fewer requests at a time may prevent, but that do not show how many the server had accepted."""
 
 
-class Lane:
+class Lane(Members):
     """Admits requests, subject to these in order: pause and outage, slot, requests per minute, tokens per minute.
 
     places: shared by all lanes of a session. per_minute: limits of the job, by kind.
@@ -37,89 +38,17 @@ class Lane:
         per_minute: dict[Kind, float],
         clock: Clock,
     ) -> None:
+        super().__init__(slots, clock)
         self.model = model
-        self._slots, self._places = slots, places
-        self._clock, self._wall, self._sleep = clock.monotonic, clock.wall, clock.sleep
-        self._random = clock.random
+        self._places = places
+        self._wall, self._sleep, self._random = clock.wall, clock.sleep, clock.random
         self._rates = Rates(per_minute, clock.monotonic)
-        self._pause = Pause(clock.monotonic)
-        self._outage = Outage(clock.monotonic, clock.random)
         self._backoff = PauseBackoff(clock.random)
         self._gate = Gate()
-        self._standings: set[Standing] = set()
         # items that wait for their first permit
         self._unsent = 0
-        self.succeeded_at = float("-inf")
-
-    # -- who is in the lane
-
-    def enter(self, number: int) -> Standing:
-        """Return the standing of an item that enters the lane. number: its attempts in earlier sessions."""
-        standing = Standing(number=number)
-        self._standings.add(standing)
-        return standing
-
-    def leave(self, standing: Standing) -> None:
-        """Remove the standing of an item that leaves the lane."""
-        self._standings.discard(standing)
-
-    @property
-    def slots(self) -> int:
-        """Requests that may be in flight now."""
-        return self._slots.limit
-
-    @property
-    def waiting_items(self) -> int:
-        """Number of items in the lane without a permit."""
-        return max(0, len(self._standings) - self._slots.out)
-
-    @property
-    def tried_items(self) -> int:
-        """Number of items that an outage may delay and whose further attempts would show nothing new about it."""
-        if not self._outage.likely:
-            return 0
-        return sum(standing.ended is not None for standing in self._standings)
-
-    @property
-    def paused_s(self) -> float:
-        """Seconds until the pause ends; 0 if there is none."""
-        return self._pause.left_s
-
-    @property
-    def asked_s(self) -> float:
-        """Seconds until a pause that the server asked for ends; 0 if there is none."""
-        return self._pause.left_s if self._pause.asked else 0.0
-
-    @property
-    def occupied(self) -> bool:
-        """True if the lane has items."""
-        return bool(self._standings)
-
-    @property
-    def blocked(self) -> bool:
-        """True during a pause or an outage: no request is sent, even if others end."""
-        return self._pause.left_s > 0 or self._outage.since is not None
-
-    @property
-    def out_of_service_s(self) -> float:
-        """Seconds since the present outage began; 0 if there is none."""
-        return 0.0 if self._outage.since is None else self._clock() - self._outage.since
-
-    def excused(self, failure: Failure) -> bool:
-        """Return True if a failure fell into an outage."""
-        return self._outage.excuses(failure)
-
-    def counted(self, standing: Standing) -> int:
-        """Return how many failures of an item count against it."""
-        return self._outage.counted(standing.failures)
-
-    def singled_out(self, standing: Standing, since: float) -> bool:
-        """Return True if the failures since ``since`` are specific to this item.
-
-        That is so if other items succeeded in that time, or if no other item is failing.
-        """
-        others_fail = any(other is not standing and other.failures for other in self._standings)
-        return self.succeeded_at > since or not others_fail
+        # the last answer of the server that was a failure, to be shown
+        self._words: str | None = None
 
     # -- admission
 
@@ -161,6 +90,8 @@ class Lane:
             permit.admitted_at = self._clock()
             if self._outage.since is not None:
                 self._outage.send_probe(permit)
+            if self._streak.watching:
+                self._streak.sent(permit)
             self._slots.take(permit)
             self._places.take()
             return permit
@@ -193,7 +124,7 @@ class Lane:
     def release(self, permit: Permit, *, unused: bool = False) -> None:
         """Release a permit: after its attempt has been saved, or because no attempt was made (``unused``)."""
         if unused:
-            self._outage.lost(permit)
+            self.told_nothing(permit)
             self._rates.unused(permit)
         self._slots.give_back(permit)
         self._places.give_back()
@@ -214,15 +145,21 @@ class Lane:
 
     def succeeded(self, permit: Permit, usage: Usage | None) -> None:
         """Record a completion."""
+        if self.succeeded_at < 0:
+            self._streak.succeeded()
         self.succeeded_at = self._clock()
         self._accept(permit)
         self._backoff.succeeded()
         self._rates.used(permit, usage, complete=True)
+        if self._streak.watching:
+            self._holding.answered(permit)
         if self._outage.answered(permit, success=True):
             self._reopen()
 
     def failed(self, permit: Permit, error: AttemptError, usage: Usage | None, *, throttled: bool, retried: bool) -> None:
         """Record a failed attempt. throttled: refused by a rate limit. retried: another attempt may follow."""
+        self._words = permit.words
+        self._streak.ended(permit)
         if not error.sent:
             self._rates.unused(permit)
         elif throttled:
@@ -233,11 +170,13 @@ class Lane:
             if error.verdict == "fail" and error.sent and not throttled:
                 self._accept(permit)
             # an error about the request shows that the endpoint works
-            if error.sent and self._outage.answered(permit, success=False):
+            if error.sent and not (throttled and self._outage.refusing) and self._outage.answered(permit, success=False):
                 self._reopen()
             self._outage.lost(permit)
-        elif self._outage.failed(permit, error.code, self._census(), soft=soft(error), out=self._slots.out):
-            self._places.notify()
+        else:
+            census = self._outage.census(self._standings, self._unsent)
+            if self._outage.failed(permit, error.code, census, soft=soft(error), out=self._slots.out):
+                self._places.notify()
         if self._outage.since is not None:
             # failures during an outage show nothing about the slots
             return
@@ -246,8 +185,23 @@ class Lane:
         elif error.code in UNREACHED:
             self._slots.overload(permit)
 
+    def refused(self, standing: Standing, permit: Permit, attempt: Attempt) -> float:
+        """Hold a row whose refusal may be the endpoint's; ``fate`` tells what becomes of it.
+
+        Return for how many seconds the endpoint has refused all rows; 0 if it does not, or if an open request may be answered.
+        """
+        self._words = attempt.error
+        self._rates.used(permit, attempt.usage, complete=False)
+        late = permit.accepted or attempt.status == 200
+        self._accept(permit)
+        if self._holding.refused(standing, permit, attempt, late=late):
+            self._reopen()
+        self._places.notify()
+        return self.out_of_service_s if self._outage.refusing and not self._streak.others_open else 0.0
+
     def told_nothing(self, permit: Permit) -> None:
         """Record an attempt that shows nothing about the server. Its reservation stays, because it may have been used."""
+        self._streak.ended(permit)
         self._outage.lost(permit)
 
     def throttle(self, permit: Permit, hint_s: float | None, status: int | None) -> None:
@@ -259,7 +213,8 @@ class Lane:
         self.pause(own_s, words)
 
     def pause(self, seconds: float, reason: str, *, asked: bool = False) -> None:
-        """Send no new request for ``seconds``. asked: the server asked for the wait."""
+        """Send no new request for ``seconds``. asked: the server asked for the wait. reason: if no answer can be quoted."""
+        reason = shown(self._words, reason)
         if self._pause.extend(seconds, f"{reason}, asked by the server" if asked else reason, asked=asked):
             self._slots.paused(seconds)
 
@@ -270,17 +225,9 @@ class Lane:
             self._places.notify()
 
     def _reopen(self) -> None:
+        self._streak.end()
         self._slots.probing()
         self._places.notify()
-
-    def _census(self) -> Census:
-        innocent = [standing for standing in self._standings if not self._outage.suspects(standing)]
-        return Census(
-            innocent=len(innocent),
-            failing=sum(standing.ended is not None for standing in innocent),
-            untried=sum(standing.ended is None for standing in self._standings),
-            unsent=self._unsent,
-        )
 
     # -- display
 
@@ -292,6 +239,6 @@ class Lane:
             ceiling=self._slots.ceiling,
             in_flight=self._slots.out,
             limits={str(kind): limit for kind, limit in self._rates.per_minute.items()},
-            waiting=waiting(self._pause, self._outage, self._rates, clock=self._clock(), wall=self._wall()),
+            waiting=waiting(self._pause, self._outage, self._rates, self._words, clock=self._clock(), wall=self._wall()),
             blocked=self.blocked,
         )

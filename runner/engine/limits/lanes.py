@@ -27,6 +27,8 @@ class Lanes:
         self._limits, self._clock = limits, clock or Clock()
         self._places = Places(limits.ceiling)
         self._lanes: dict[str, Lane] = {}
+        # True if no item will come that is in no lane yet
+        self._last = False
 
     def of(self, model: str) -> Lane:
         """Return the lane of a model."""
@@ -35,7 +37,15 @@ class Lanes:
             slots = Slots(self._limits.ceiling, tuned=self._limits.tuned, clock=self._clock.monotonic)
             per_minute = dict(self._limits.per_minute)
             lane = self._lanes[model] = Lane(model, slots, self._places, per_minute, self._clock)
+            if self._last:
+                lane.last()
         return lane
+
+    def last(self) -> None:
+        """Record that no further item will come: all are in their lanes."""
+        self._last = True
+        for lane in self._lanes.values():
+            lane.last()
 
     @property
     def slots(self) -> int:
@@ -51,8 +61,8 @@ class Lanes:
     def stuck(self) -> int:
         """Return how many items occupy a worker in vain.
 
-        These are the tried items of lanes that may be in an outage and, while any lane has fewer items than slots, the items for
-        which the other lanes have no slot.
+        These are the tried items of lanes that may be in an outage, the items that are held and, while any lane has fewer items
+        than slots, the items for which the other lanes have no slot.
         """
         tried = sum(lane.tried_items for lane in self._lanes.values())
         if all(lane.waiting_items >= lane.slots for lane in self._lanes.values()):

@@ -6,7 +6,7 @@ bucket ends the retries). Here an empty bucket ends all sending, and one request
 
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
@@ -29,6 +29,10 @@ FIRST_PROBE_S = 1.0
 PROBE_FACTOR = 1.5
 LAST_PROBE_S = 15.0
 """Longest wait before a probe, in seconds. The end of a long outage is noticed no later than this."""
+REFUSED_PROBE_S = 2.0
+"""The same in an outage of refusals: probes cost nothing, and other rows may be accepted ..."""
+REFUSED_OFTEN_S = 60.0
+"""... for so many seconds; then ``SOFT_PROBE_S`` applies."""
 SOFT_PROBE_S = 5.0
 """Longest wait if the requests may have caused the failures: other items should be tried soon."""
 INNOCENT = 2
@@ -61,6 +65,7 @@ class Outage:
     """One lane's view of its endpoint.
 
     since: when the present outage began, by ``clock``; None if there is none. reason: the error code of its last failure.
+    refusing: the endpoint refuses all rows, as ``streak`` has found; such an outage ends with an answer only.
     """
 
     def __init__(self, clock: Callable[[], float], draw: random.Random) -> None:
@@ -84,7 +89,7 @@ class Outage:
         self._probe_at = _NEVER
         self._probe_out = False
         # True if the requests may have caused the present outage
-        self.soft = False
+        self.soft = self.refusing = False
         # True if the last failure came after its answer had begun, so that the beginning of an answer proves nothing
         self.late = False
         # outages that are over
@@ -131,13 +136,37 @@ class Outage:
                 self._streak, self._streak_from = 0, None
         return False
 
+    def refuse(self, since: float, reason: str, *, late: bool) -> None:
+        """Begin an outage of refusals. since: when the first of them came; requests that were sent later may end it.
+
+        late: such a refusal comes after an answer has begun, so that only a completion ends the outage.
+        """
+        self.since = self._declared_at = since
+        self.refusing, self.soft, self.late, self.reason = True, False, late, reason
+        self._wait_s = FIRST_PROBE_S
+        self._probe_at = self._clock() + self._draw.uniform(0.5, 1.0) * self._wait_s
+
+    def refused(self, permit: Permit) -> None:
+        """Record a refusal during an outage of refusals."""
+        if permit.probe:
+            self._next_probe()
+
+    def _next_probe(self) -> None:
+        assert self.since is not None
+        now, longest = self._clock(), SOFT_PROBE_S if self.soft else LAST_PROBE_S
+        if self.refusing:
+            longest = REFUSED_PROBE_S if now - self.since < REFUSED_OFTEN_S else SOFT_PROBE_S
+        self._probe_out = False
+        self._wait_s = min(self._wait_s * PROBE_FACTOR, longest)
+        self._probe_at = now + self._draw.uniform(0.8, 1.0) * self._wait_s
+
     def failed(self, permit: Permit, reason: str, census: Census, *, soft: bool, out: int = 0) -> bool:
         """Record a failure that the endpoint may have caused. Return True if this begins an outage.
 
         census: the items in the lane. soft: the request may have caused the failure. out: number of open requests.
         """
         now = self._clock()
-        self.late = permit.accepted
+        self.late = permit.accepted or (self.refusing and self.late)
         if self.since is None:
             self._spent += 1
             self._streak += 1
@@ -153,15 +182,26 @@ class Outage:
             return True
         self.reason = reason
         if permit.probe:
-            self._probe_out = False
-            self._wait_s = min(self._wait_s * PROBE_FACTOR, SOFT_PROBE_S if self.soft else LAST_PROBE_S)
-            self._probe_at = now + self._draw.uniform(0.8, 1.0) * self._wait_s
+            self._next_probe()
+            if self.refusing:
+                return False
             if (doubted := self._doubtful(census)) or not self._plausible(census, soft=self.soft):
                 self._past.append(PastOutage(self.since, now, soft=self.soft) if self.soft else PastOutage(now, now, soft=False))
                 # the failures so far now count against their items, which therefore cannot begin the next outage
                 self._success_at = now if doubted else self._success_at
                 self._end()
         return False
+
+    def census(self, standings: Iterable[Standing], unsent: int) -> Census:
+        """Count the items of the lane. unsent: those that wait for their first permit."""
+        standings = list(standings)
+        innocent = [standing for standing in standings if not self.suspects(standing)]
+        return Census(
+            innocent=len(innocent),
+            failing=sum(standing.ended is not None for standing in innocent),
+            untried=sum(standing.ended is None for standing in standings),
+            unsent=unsent,
+        )
 
     def _last_items_fail(self, census: Census, *, soft: bool) -> bool:
         """Return True if the last items of a run have failed often enough: they are too few to use up the whole quota."""
@@ -205,6 +245,7 @@ class Outage:
 
     def _end(self) -> None:
         self.since, self._probe_out, self._spent, self._failing_since = None, False, 0, None
+        self.refusing = False
         self._streak, self._streak_from = 0, None
 
 

@@ -1,5 +1,7 @@
 """The gate: tasks take turns, and none is lost when another one is cancelled."""
 
+import asyncio
+
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
@@ -59,4 +61,19 @@ async def test_nobody_waits_where_nobody_is() -> None:
     await gate.enter(again=True)
     assert gate.busy
     gate.leave()
+    assert not gate.busy
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_who_is_cancelled_at_the_moment_of_its_turn_passes_it_on(again: bool) -> None:
+    gate, seen = Gate(), list[str]()
+    await gate.enter(again=False)
+    # as a stop cancels a wait: by the task itself, which does not look whether its turn has come
+    hurried, patient = (asyncio.ensure_future(pass_through(gate, name, seen, again=again)) for name in ("hurried", "patient"))
+    await anyio.wait_all_tasks_blocked()
+    gate.leave()
+    hurried.cancel()
+    await asyncio.wait([hurried, patient], timeout=5)
+    patient.cancel()
+    assert (hurried.cancelled(), seen) == (True, ["patient"])
     assert not gate.busy

@@ -66,6 +66,47 @@ def test_a_success_between_key_errors_begins_the_count_anew() -> None:
         judge.success("m")
 
 
+@pytest.mark.parametrize(
+    "between", [BUSY, LIMITED, BAD, NOT_FOUND, StreamError("cut off", code="truncated")], ids=lambda e: e.code
+)
+def test_key_errors_have_to_follow_each_other_to_stop_the_run(between: AttemptError) -> None:
+    judge = after_a_success()
+    for _ in range(10):
+        for _ in range(AUTH_AFTER_SUCCESS - 1):
+            assert judge.verdict(AUTH, "m", 0) == "retry"
+        assert judge.verdict(between, "m", 0) != "stop"
+    for _ in range(AUTH_AFTER_SUCCESS - 1):
+        judge.verdict(AUTH, "m", 0)
+    assert judge.verdict(AUTH, "m", 0) == "stop"
+
+
+def refusal(code: str, status: int = 400) -> ProviderError:
+    return ProviderError(f"{status}: no", code=code, verdict="fail", status=status)
+
+
+@pytest.mark.parametrize("judge", [after_a_success(), Judge(succeeded=True)], ids=["this session", "an earlier one"])
+def test_once_the_run_has_an_answer_a_refusal_may_be_the_endpoints(judge: Judge) -> None:
+    for error in (BAD, NOT_FOUND, REDIRECT, HTML, refusal("bad_request", 403), refusal("rate_limited", 429)):
+        assert judge.doubts(error)
+    for code in ("content_policy", "context_length", "too_large"):
+        assert not judge.doubts(refusal(code))
+    for other in (
+        StreamError("too large", code="size_cap", verdict="fail"),
+        AttemptError("bug", code="internal", verdict="fail"),
+    ):
+        assert not judge.doubts(other)
+
+
+def test_before_the_first_answer_only_a_refusal_that_no_row_causes_may_be_the_endpoints() -> None:
+    assert Judge().doubts(refusal("bad_request", 403))
+    assert Judge().doubts(refusal("bad_request", 405))
+    assert not Judge().doubts(refusal("bad_request", 400))
+    assert not Judge().doubts(refusal("bad_request", 422))
+    judge = Judge()
+    # these are held, so that they do not end the run before the streak does
+    assert {judge.verdict(refusal("bad_request", 403), "m", 0) for _ in range(2 * SAME_REFUSAL)} == {"fail"}
+
+
 def test_the_same_refusal_of_all_first_rows_is_a_wrong_setting() -> None:
     judge = Judge()
     verdicts = [judge.verdict(BAD, "m", 0) for _ in range(SAME_REFUSAL)]

@@ -499,6 +499,28 @@ async def test_cancelling_who_waits_leaves_nothing_behind() -> None:
     assert max(line.times) < 0.1
 
 
+@pytest.mark.parametrize("holds_up", ["pause", "slots", "rate"])
+async def test_who_is_cancelled_at_the_head_of_the_queue_lets_the_next_one_in(holds_up: str) -> None:
+    group = lanes(1 if holds_up == "slots" else 8, **({"rpm": 60.0} if holds_up == "rate" else {}))
+    lane = group.of("m")
+    if holds_up == "pause":
+        lane.pause(3.0, "503")
+    else:
+        first = await lane.acquire(Standing(), SIZE, None)
+    line = Line(lane)
+    async with anyio.create_task_group() as tasks:
+        with anyio.move_on_after(0.5) as scope:
+            await lane.acquire(Standing(), SIZE, None)
+        assert scope.cancelled_caught
+        tasks.start_soon(line.one, 1)
+        await anyio.sleep(0.1)
+        if holds_up != "pause":
+            lane.release(first)
+        await anyio.sleep(30)
+        tasks.cancel_scope.cancel()
+    assert line.through == [1]
+
+
 async def test_who_gives_up_waiting_for_the_rate_holds_no_slot_and_nobody_up() -> None:
     group = lanes(5, rpm=6)
     line = Line(group.of("m"))

@@ -287,6 +287,51 @@ async def test_the_estimate_stands_where_usage_is_unknown_or_half_known() -> Non
     assert debts(lane_rates) == {"rpm": 0, "tpm": -30}
 
 
+@pytest.mark.parametrize("kind", ["tpm", "input_tpm", "output_tpm"])
+@pytest.mark.parametrize("most", [None, 50])
+async def test_an_absurd_usage_holds_nobody_up_for_days(kind: Kind, most: int | None) -> None:
+    many = rates(**{kind: 1_000_000.0})
+    permit = Permit(admitted_at=0.0, size=400)
+    await reserve(many, permit, most)
+    many.used(permit, Usage(input_tokens=10**12, output_tokens=10**12, cached_tokens=0), complete=True)
+    with anyio.fail_after(300):
+        await reserve(many, Permit(admitted_at=0.0, size=400), most)
+
+
+async def test_an_absurd_usage_is_not_what_the_next_request_is_expected_to_use() -> None:
+    many = rates(tpm=1_000_000.0)
+    for _ in range(3):
+        permit = Permit(admitted_at=0.0, size=400)
+        await reserve(many, permit, 50)
+        many.used(permit, Usage(input_tokens=10**12, output_tokens=10**12), complete=True)
+    permit = Permit(admitted_at=0.0, size=400)
+    with anyio.fail_after(1000):
+        await reserve(many, permit, 50)
+    assert permit.reserved["tpm"] < 1_000_000
+
+
+async def used_at_once(usage: Usage, *, kind: Kind) -> float:
+    """Return how long a request waits after one of this usage."""
+    many = rates(**{kind: 6000.0})
+    permit = Permit(admitted_at=0.0, size=4_000)
+    await reserve(many, permit, 1)
+    many.used(permit, usage, complete=False)
+    start = anyio.current_time()
+    await reserve(many, Permit(admitted_at=0.0, size=4), 1)
+    return anyio.current_time() - start
+
+
+async def test_what_a_cache_has_read_is_no_input_per_minute() -> None:
+    cached = Usage(input_tokens=3000, output_tokens=1, cached_tokens=2990)
+    plain = Usage(input_tokens=3000, output_tokens=1, cached_tokens=0)
+    assert await used_at_once(cached, kind="input_tpm") < 1
+    assert await used_at_once(plain, kind="input_tpm") > 15
+    # the limit of all tokens counts them
+    assert await used_at_once(cached, kind="tpm") == pytest.approx(await used_at_once(plain, kind="tpm"), abs=0.5)
+    # a part cannot be larger than the whole
+    assert await used_at_once(Usage(input_tokens=3000, cached_tokens=10**9), kind="input_tpm") < 1
+
+
 async def test_a_permit_is_settled_once() -> None:
     lane_rates = rates(rpm=6000, tpm=1e6)
     permit = await set_aside(lane_rates)

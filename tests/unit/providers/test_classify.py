@@ -22,8 +22,9 @@ def ruled(status, type_=None, code=None, message="", headers=None, **more):
         (308, "redirect", "stop"),
         (304, "redirect", "stop"),
         (529, "overloaded", "retry"),
-        *((status, "server_error", "retry") for status in (500, 502, 503, 504, 520, 524, 408, 409, 425, 599)),
-        *((status, "bad_request", "fail") for status in (400, 403, 405, 410, 418, 422, 451, 499, 101)),
+        (498, "overloaded", "retry"),
+        *((status, "server_error", "retry") for status in (500, 502, 503, 504, 520, 524, 408, 409, 424, 425, 499, 599)),
+        *((status, "bad_request", "fail") for status in (400, 403, 405, 410, 418, 422, 451, 101)),
         (413, "too_large", "fail"),
         (204, "truncated", "retry"),
         (206, "truncated", "retry"),
@@ -79,13 +80,25 @@ def test_an_endpoint_may_have_its_own_words() -> None:
         "You have reached your specified API usage limits. You will regain access on 2026-04-01 at 00:00 UTC.",
         "You have reached your specified workspace API usage limits.",
         "Billing hard limit has been reached",
+        "insufficient balance (1008)",
+        "Insufficient Balance",
+        "This request requires more credits, or fewer max_tokens.",
+        "您的账户余额不足",
     ],
 )
 def test_money_by_sentence(message) -> None:
-    for status in (400, 403, 429):
+    for status in (400, 401, 403, 422, 429, 500, 503, None):
         assert ruled(status, "invalid_request_error", None, message) == Ruling("billing", "stop")
-    assert ruled(500, "api_error", None, message).code == "server_error"
-    assert ruled(422, None, None, message).code == "bad_request"
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 404, 429, 500, 502, 503, None])
+def test_a_name_that_the_job_calls_money_stops_at_every_status(status) -> None:
+    assert ruled(status, None, "9931", money_codes=frozenset({"9931"})) == Ruling("billing", "stop")
+
+
+@pytest.mark.parametrize("name", ["load_balance_error", "no_credit_server", "billing_service_unavailable"])
+def test_a_word_of_money_in_the_name_of_a_server_error_stops_nothing(name) -> None:
+    assert ruled(503, name).code == "server_error"
 
 
 @pytest.mark.parametrize("message", ["bad value: 'what is my billing quota?'", "You exceeded your current quota"])
@@ -108,6 +121,81 @@ def test_a_word_about_money_in_a_message_stops_nothing(message) -> None:
 )
 def test_403_that_names_key_or_organisation(type_, message) -> None:
     assert ruled(403, type_, None, message) == Ruling("auth", "stop")
+
+
+@pytest.mark.parametrize("status", [400, 403, None])
+@pytest.mark.parametrize(
+    ("type_", "details", "message"),
+    [
+        ("INVALID_ARGUMENT", ("API_KEY_INVALID",), ""),
+        ("INVALID_ARGUMENT", (), "API key expired. Please renew the API key."),
+        ("INVALID_ARGUMENT", (), "API key not valid. Please pass a valid API key."),
+        ("Client specified an invalid argument", (), "Incorrect API key provided: xa***. You can obtain an API key from ..."),
+        (None, (), "invalid x-api-key"),
+        (None, (), "No auth credentials found"),
+        (None, (), "Invalid token"),
+        (None, (), "The access token has expired."),
+        (None, (), "Authentication Fails, Your api key: ****abcd is invalid"),
+        (None, (), "You didn't provide an API key."),
+        ("ExpiredToken", (), ""),
+        ("invalid_api_key", (), ""),
+        (None, (), "Your account has been suspended"),
+    ],
+)
+def test_a_key_that_is_refused_is_known_whatever_the_status(status, type_, details, message) -> None:
+    assert ruled(status, type_, None, message, details=details) == Ruling("auth", "stop")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "messages[0].content: 'invalid api key' is not allowed",
+        "Invalid token count",
+        "unexpected token at position 12",
+        "the token limit is invalid for this model",
+    ],
+)
+def test_a_word_about_keys_in_another_message_stops_nothing(message) -> None:
+    assert ruled(400, "invalid_request_error", None, message) == Ruling("bad_request", "fail")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Unexpected endpoint or method. (POST /chat/completions)",
+        "Unexpected endpoint or method. (POST /chat/completions). Returning 200 anyway",
+        "404 page not found",
+        "Not Found",
+        "Invalid URL (POST /v1/v1/chat/completions)",
+        "Cannot POST /chat/completions",
+    ],
+)
+def test_no_such_route(message) -> None:
+    for status in (None, 400, 405):
+        assert ruled(status, None, None, message) == Ruling("not_found", "stop")
+
+
+@pytest.mark.parametrize("status", [400, 403, 409])
+@pytest.mark.parametrize(
+    "name", ["ThrottlingException", "Throttling.RateQuota", "rate_limit_exceeded", "TooManyRequests", "RESOURCE_EXHAUSTED"]
+)
+def test_a_rate_limit_by_name(status, name) -> None:
+    assert ruled(status, name) == Ruling("rate_limited", "retry", throttled=True)
+
+
+@pytest.mark.parametrize("name", ["UNAVAILABLE", "internal_server_error", "CANCELLED", "DEADLINE_EXCEEDED", "ServiceUnavailable"])
+def test_a_failure_of_the_server_by_name(name) -> None:
+    for status in (400, 403, 412):
+        assert ruled(status, name) == Ruling("server_error", "retry")
+
+
+def test_a_refusal_that_asks_for_a_wait_is_none_of_the_row() -> None:
+    for status in (400, 403, 418):
+        refusal = Refusal(message="Request not allowed")
+        assert classify(status, refusal, {}, Names(), asked=True) == Ruling("overloaded", "retry")
+        assert classify(status, refusal, {"x-should-retry": "false"}, Names(), asked=True).verdict == "fail"
+    for refusal in (Refusal(code="content_filter"), Refusal(code="context_length_exceeded"), Refusal(code="invalid_api_key")):
+        assert classify(403, refusal, {}, Names(), asked=True) == classify(403, refusal, {}, Names())
 
 
 def test_a_model_that_is_not_there() -> None:
@@ -144,10 +232,22 @@ def test_context_length(code, message) -> None:
         (400, None, "Your request was rejected as a result of our safety system."),
         (400, None, "Invalid prompt: your prompt was flagged as potentially violating our usage policy."),
         (403, "moderation", "your input was flagged"),
+        (403, "content_blocked", ""),
+        (400, "DataInspectionFailed", "Input data may contain inappropriate content."),
+        (401, "SAFETY", ""),
+        (None, "content_filter", ""),
+        (403, None, "Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE_BIO"),
+        (403, None, "The request was blocked by our acceptable use policy."),
     ],
 )
 def test_content_policy(status, code, message) -> None:
-    assert ruled(status, "invalid_request_error", code, message) == Ruling("content_policy", "fail")
+    for type_ in ("invalid_request_error", "permission_error", "authentication_error", "invalid_api_key"):
+        assert ruled(status, type_, code, message) == Ruling("content_policy", "fail")
+
+
+@pytest.mark.parametrize("message", ["Request blocked by network security policy", "Request not allowed", "Access denied"])
+def test_the_words_of_a_firewall_are_not_about_what_the_row_says(message) -> None:
+    assert ruled(403, "forbidden", None, message) == Ruling("bad_request", "fail")
 
 
 def test_too_large_by_name() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import ProviderError
-from runner.providers.refusal import Names, Refusal, from_status, from_stream, of, quote, read
+from runner.providers.refusal import Names, Refusal, from_status, from_stream, of, quote, read, refuses
 from runner.text import Redactor
 
 KEY = "my-own-key-0123456789"
@@ -155,3 +155,60 @@ def test_no_answer_ever_raises(status: int, body: bytes, headers: dict[str, str]
     got = error(status, body, headers)
     assert len(str(got)) < 400
     assert "\n" not in str(got)
+
+
+@pytest.mark.parametrize(
+    ("body", "wait_s"),
+    [
+        ({"error": {"details": [{"@type": "x.QuotaFailure"}, {"@type": "x.RetryInfo", "retryDelay": "8.9s"}]}}, 8.9),
+        ([{"error": {"details": [{"retryDelay": {"seconds": 3}}]}}], 3.0),
+        ({"error": {"message": "busy", "retry_after": 4}}, 4.0),
+        ({"error": {"message": "busy"}, "retry_after_ms": 1500}, 1.5),
+        ({"error": {"message": "busy", "metadata": {"headers": {"Retry-After": "7"}}}}, 7.0),
+        ({"error": {"message": "Rate limit reached. Please try again in 6m0s. Visit"}}, 360.0),
+        ({"error": {"message": "Please retry in 12.5s."}}, 12.5),
+        ({"error": {"message": "Please try again in 450ms."}}, 0.45),
+        ({"error": {"message": "Please retry after 6 seconds."}}, 6.0),
+        ({"error": {"message": "try again in 2 minutes"}}, 120.0),
+        ({"error": {"message": "You may retry 3 times"}}, None),
+        ({"error": {"message": "busy", "retry_after": -1}}, None),
+        ({"error": {"message": "busy", "retry_after": "soon"}}, None),
+        ({"error": {"message": "busy", "retry_after": 1e300}}, None),
+    ],
+)
+def test_a_wait_that_the_body_alone_tells(body: object, wait_s: float | None) -> None:
+    for status in (429, 503):
+        assert error(status, json.dumps(body).encode()).retry_after_s == pytest.approx(wait_s)
+    assert from_stream(body, names=Names()).retry_after_s == pytest.approx(wait_s)
+    # the header is more exact
+    assert error(429, json.dumps(body).encode(), {"retry-after": "2"}).retry_after_s == 2.0
+
+
+def test_a_refusal_in_the_state_of_another_envelope() -> None:
+    got = from_stream({"choices": None, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}, names=Names())
+    assert (got.code, str(got)) == ("billing", "insufficient_balance inside the answer: insufficient balance (1008)")
+    got = from_stream({"base_resp": {"status_code": 1004, "status_msg": "login fail"}}, names=Names())
+    assert (got.code, got.verdict) == ("auth", "stop")
+    got = from_stream({"base_resp": {"status_code": 1002, "status_msg": "rate limit"}}, names=Names())
+    assert (got.code, got.throttled) == ("rate_limited", True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"error": "boom"}, True),
+        ({"error": None, "choices": [{}]}, False),
+        ({"base_resp": {"status_code": 1008}, "choices": None}, True),
+        ({"base_resp": {"status_code": 0, "status_msg": "success"}, "choices": [{}]}, False),
+        ({"object": "error", "message": "m", "code": 400}, True),
+        ({"type": "error", "message": "m"}, True),
+        ({"detail": "Not Found"}, True),
+        ({"code": 500, "msg": "busy"}, True),
+        ({"choices": [], "usage": {}}, False),
+        ({"id": "c", "object": "chat.completion.chunk", "choices": [{"delta": {}}], "code": 500, "message": "m"}, False),
+        ({"code": 200, "message": "ok"}, False),
+        ({}, False),
+    ],
+)
+def test_a_refusal_in_a_good_status(answer: dict[str, object], expected: bool) -> None:
+    assert refuses(answer) is expected

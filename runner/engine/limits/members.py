@@ -1,0 +1,104 @@
+"""The items of a lane, and what its pause, its outage and its slots mean for them. The base class of ``Lane``."""
+
+from runner.admission import Failure, Standing
+from runner.engine.clock import Clock
+from runner.engine.limits.holding import Holding
+from runner.engine.limits.outage import Outage
+from runner.engine.limits.pause import Pause
+from runner.engine.limits.slots import Slots
+from runner.engine.limits.streak import Fate
+
+
+class Members:
+    """Knows the standing of each item in the lane, and answers questions about it.
+
+    succeeded_at: when the last completion came, by the clock; minus infinity before the first.
+    """
+
+    def __init__(self, slots: Slots, clock: Clock) -> None:
+        self._slots, self._clock = slots, clock.monotonic
+        self._pause = Pause(clock.monotonic)
+        self._outage = Outage(clock.monotonic, clock.random)
+        self._standings: set[Standing] = set()
+        # rows whose refusal may be the endpoint's
+        self._holding = Holding(clock.monotonic, self._outage, self._standings.__len__)
+        self._streak = self._holding.streak
+        self.succeeded_at = float("-inf")
+
+    def enter(self, number: int) -> Standing:
+        """Return the standing of an item that enters the lane. number: its attempts in earlier sessions."""
+        standing = Standing(number=number)
+        self._standings.add(standing)
+        return standing
+
+    def leave(self, standing: Standing) -> None:
+        """Remove the standing of an item that leaves the lane."""
+        self._standings.discard(standing)
+        if self._streak.watching:
+            self._holding.leave(standing)
+
+    @property
+    def slots(self) -> int:
+        """Requests that may be in flight now."""
+        return self._slots.limit
+
+    @property
+    def waiting_items(self) -> int:
+        """Number of items in the lane without a permit."""
+        return max(0, len(self._standings) - self._slots.out - len(self._streak.held))
+
+    @property
+    def tried_items(self) -> int:
+        """Number of items that are held, or that an outage may delay and whose further attempts would show nothing new."""
+        if not self._outage.likely:
+            return len(self._streak.held)
+        return sum(standing.ended is not None for standing in self._standings)
+
+    @property
+    def paused_s(self) -> float:
+        """Seconds until the pause ends; 0 if there is none."""
+        return self._pause.left_s
+
+    @property
+    def asked_s(self) -> float:
+        """Seconds until a pause that the server asked for ends; 0 if there is none."""
+        return self._pause.left_s if self._pause.asked else 0.0
+
+    @property
+    def occupied(self) -> bool:
+        """True if the lane has items."""
+        return bool(self._standings)
+
+    @property
+    def blocked(self) -> bool:
+        """True during a pause or an outage: no request is sent, even if others end."""
+        return self._pause.left_s > 0 or self._outage.since is not None
+
+    @property
+    def out_of_service_s(self) -> float:
+        """Seconds since the present outage began; 0 if there is none."""
+        return 0.0 if self._outage.since is None else self._clock() - self._outage.since
+
+    def excused(self, failure: Failure) -> bool:
+        """Return True if a failure fell into an outage."""
+        return self._outage.excuses(failure)
+
+    def counted(self, standing: Standing) -> int:
+        """Return how many failures of an item count against it."""
+        return self._outage.counted(standing.failures)
+
+    def singled_out(self, standing: Standing, since: float) -> bool:
+        """Return True if the failures since ``since`` are specific to this item.
+
+        That is so if other items succeeded in that time, or if no other item is failing.
+        """
+        others_fail = any(other is not standing and other.failures for other in self._standings)
+        return self.succeeded_at > since or not others_fail
+
+    async def fate(self, standing: Standing) -> Fate:
+        """Wait until it is known what becomes of a row that was refused."""
+        return await self._holding.fate(standing)
+
+    def last(self) -> None:
+        """Record that no further item will come."""
+        self._holding.end()
