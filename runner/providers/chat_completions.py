@@ -66,9 +66,9 @@ class OpenAIDecoder(BaseDecoder):
         self._index: int | None = None
         # the text comes in ``message`` instead of ``delta``
         self._messages = False
+        self._forget_calls()
 
-    def _forget_pieces(self) -> None:
-        super()._forget_pieces()
+    def _forget_calls(self) -> None:
         # the key of the latest tool call at each index, and by None that of the latest one of all
         self._calls: dict[int | None, int] = {}
         self._by_id: dict[tuple[int | None, str], int] = {}
@@ -159,6 +159,7 @@ class OpenAIDecoder(BaseDecoder):
         elif index == 0 != self._index:
             self._index = 0
             self._forget_pieces()
+            self._forget_calls()
         return bool(index == self._index)
 
     def _delta_of(self, choice: Mapping[str, Json]) -> Mapping[str, Json]:

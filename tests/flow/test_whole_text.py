@@ -291,15 +291,17 @@ def anthropic_events(draw: st.DrawFn) -> list[tuple[str, bytes]]:
 def undecidable(sent: Sequence[str]) -> bool:
     """Return True if everything that was sent looks like a whole answer, from a server that has not shown otherwise."""
     last = max((at for at, kind in enumerate(sent) if kind in ("text", "both")), default=-1)
-    if last < 0 and "start" not in sent:
-        return False
-    doubted = any(kind in ("reason", "both") for kind in sent[:last])
+    doubted = any(kind in ("reason", "both") for kind in sent[: max(last, 0)])
     tail = list(sent[last + 1 :])
     if "end" in tail:
         return True
-    counted = "usage" in tail and ("reason" in tail[: tail.index("usage")] or sent[last] == "both" or "reason" in tail)
-    stopped = "start" not in sent or "stop" in sent
-    return counted or ("reason" in tail and stopped and not doubted)
+    # the usage means something behind a reason alone, and then it says that the answer is over, an empty one too
+    reasons = [at for at, kind in enumerate(tail) if kind == "reason"]
+    begin = 0 if last >= 0 and sent[last] == "both" else min(reasons, default=len(tail))
+    if "usage" in tail[begin:]:
+        return True
+    stopped = "stop" in sent if "start" in sent else last >= 0
+    return bool(reasons) and stopped and not doubted
 
 
 STREAMS = {"openai": openai_events(), "anthropic": anthropic_events()}
@@ -336,5 +338,9 @@ def test_the_exclusions_of_the_property_are_few() -> None:
     assert undecidable(["text", "reason"])
     assert not undecidable(["both"])
     assert not undecidable(["both", "text", "reason"])
+    assert not undecidable(["reason"])
+    assert undecidable(["reason", "usage"])
+    assert undecidable(["both", "usage"])
+    assert not undecidable(["both", "text", "usage", "reason"])
     assert undecidable(["start", "start", "text", "stop", "reason"])
     assert not undecidable(["start", "start", "text", "reason"])
