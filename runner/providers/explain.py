@@ -114,7 +114,8 @@ def _about_path(error: AttemptError, to: Destination, model: str) -> _Words:
         return f"use {address}" if address != to.base_url else None
     said = message.partition(": ")[2]
     if error.code == "not_found":
-        missing = not (re.search(r"\bmodels?\b", said, re.IGNORECASE) or model in said)
+        about_model = rf"\bmodels?\b|(?<![\w-]){re.escape(model)}(?![\w-])"
+        missing = re.search(about_model, said, re.IGNORECASE) is None
     else:
         wrong_method = isinstance(error, ProviderError) and error.status == 405
         missing = error.code in ("bad_request", "server_error") and (wrong_method or _NO_ROUTE.match(said) is not None)
