@@ -103,12 +103,14 @@ def test_a_body_that_is_no_json_teaches_nothing() -> None:
 
 
 def test_addresses_are_judged_until_the_first_answer() -> None:
-    provider = Informed(openai.make("http://x", None, version="0"), destination=HERE)
+    doubts: list[bool] = []
+    provider = Informed(openai.make("http://x", None, version="0"), destination=HERE, doubt=lambda: doubts.append(True))
     call = provider.encode(HEATED)
 
     def said() -> str:
         return str(provider.explained(AttemptError("closed before it answered", code="closed"), HEATED, call))
 
     assert said() == "closed before it answered; if the server expects https, use https://localhost:1234/v1"
+    assert (said(), doubts) == (said(), [True])
     provider.judged(Completion(text="Hello", finish_reason="stop"))
     assert said() == "closed before it answered"
