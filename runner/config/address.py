@@ -58,8 +58,8 @@ def without_ending(base_url: str, *, versioned: bool) -> str:
 
 def _guess(base_url: str) -> str:
     """Return words with the URL that was probably meant, for one without a valid scheme; else what a URL looks like."""
-    typo = re.fullmatch(r"(https?)(?::|//)/*([^/:].*)", base_url, re.IGNORECASE)
-    rest = typo[2] if typo is not None else base_url.rpartition("://")[2].lstrip("/")
+    typo = re.fullmatch(r"(https?)(?::/?|//)([^/:].*)", base_url, re.IGNORECASE)
+    rest = typo[2] if typo is not None else base_url.partition("://")[2] if "://" in base_url else base_url.removeprefix("//")
     try:
         parts = urlsplit(f"//{rest}")
         host, port = parts.hostname or "", parts.port

@@ -43,6 +43,7 @@ _TLS_SERVER = re.compile(
     r"|\\x15\\x03",
     re.IGNORECASE,
 )
+_EXPECTS_HTTPS = "if the server expects https"
 _NO_ROUTE = re.compile(
     r"\W*(?:404 )?(?:page not found|unexpected endpoint|invalid url|unrecognized request url|cannot (?:post|get) /|no route"
     r"|route \S*\s?not found|unknown (?:url|path|endpoint|route)|(?:endpoint|path|url|file|resource) not found|method not allowed"
@@ -68,14 +69,19 @@ class Destination(Struct, frozen=True, kw_only=True):
     other: str | None = None
 
 
-def explain(error: AttemptError, to: Destination, model: str, *, answered: bool) -> None:
-    """Add to the message of an error what it shows about key or address, and make it stop the run where that is certain."""
+def explain(error: AttemptError, to: Destination, model: str, *, answered: bool) -> bool:
+    """Add to the message of an error what it shows about key or address, and make it stop the run where that is certain.
+
+    Return True if the server may expect https where the address says http.
+    """
     if error.code == "auth":
         error.reworded(_about_key(str(error), to))
     elif not answered:
         words = _about_scheme(error, to) or _about_path(error, to, model)
         if words is not None:
             error.reworded(f"{str(error).rstrip('.')}; {words}")
+            return words.startswith(_EXPECTS_HTTPS)
+    return False
 
 
 def _about_key(message: str, to: Destination) -> str:
@@ -95,14 +101,13 @@ def _about_scheme(error: AttemptError, to: Destination) -> _Words:
         if error.code == "tls" and _PLAIN_SERVER.search(message):
             error.becomes(code="tls", verdict="stop")
             return f"the server does not speak https there: use {swapped}"
-        unsure = (
-            error.code in ("tls", "closed", "timeout_connect") and "certificate" not in message and parts.port not in (None, 443)
-        )
-        return f"if the server speaks http, use {swapped}" if unsure else None
+        broken = error.code in ("tls", "closed", "timeout_connect") and "certificate" not in message
+        unsure = broken or (error.code == "connect" and "reset" in message.lower())
+        return f"if the server speaks http, use {swapped}" if unsure and parts.port not in (None, 443) else None
     if _TLS_SERVER.search(message) and error.code in ("bad_request", "bad_http"):
         error.becomes(code="address", verdict="stop")
         return f"the server speaks https there: use {swapped}"
-    return f"if the server expects https, use {swapped}" if error.code in ("closed", "bad_http") else None
+    return f"{_EXPECTS_HTTPS}, use {swapped}" if error.code in ("closed", "bad_http") else None
 
 
 def _about_path(error: AttemptError, to: Destination, model: str) -> _Words:
@@ -114,7 +119,8 @@ def _about_path(error: AttemptError, to: Destination, model: str) -> _Words:
         return f"use {address}" if address != to.base_url else None
     said = message.partition(": ")[2]
     if error.code == "not_found":
-        missing = not (re.search(r"\bmodels?\b", said, re.IGNORECASE) or model in said)
+        about_model = rf"\bmodels?\b|(?<![\w-]){re.escape(model)}(?![\w-])"
+        missing = re.search(about_model, said, re.IGNORECASE) is None
     else:
         wrong_method = isinstance(error, ProviderError) and error.status == 405
         missing = error.code in ("bad_request", "server_error") and (wrong_method or _NO_ROUTE.match(said) is not None)

@@ -37,8 +37,7 @@ WHOLE: frozenset[str] = frozenset(
         # a limit of length
         "length", "limit", "max_length", "max_len", "max_tokens", "max_output_tokens", "max_completion_tokens", "max_new_tokens",
         "token_limit", "model_length", "error_limit", "context_length", "context_length_exceeded",
-        "model_context_window_exceeded",
-        "context_window_exceeded", "repetition",
+        "model_context_window_exceeded", "context_window_exceeded", "repetition",
         # the model waits for its caller
         "tool_calls", "tool_call", "tool_use", "function_call", "function_calls", "pause_turn", "compaction",
         # a rule about content

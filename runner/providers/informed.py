@@ -11,12 +11,15 @@ from runner.providers.explain import Destination, explain
 from runner.providers.finish import Finish
 from runner.providers.lenient_json import decode_json, table
 
+DOUBTS = 3
+
 
 class Informed:
     """Wraps the provider of a session. Its dialect and its plug-in know nothing of this.
 
     finish: what finish reasons mean to the user. destination: the endpoint and its key, for messages; None if unknown.
     strict: a parameter that a model refuses stops the run. tell: called with a sentence for the user.
+    doubt: called when ``DOUBTS`` errors may mean that the server expects https where the address says http.
     """
 
     def __init__(
@@ -27,13 +30,16 @@ class Informed:
         destination: Destination | None = None,
         strict: bool = False,
         tell: Callable[[str], None] = lambda _: None,
+        doubt: Callable[[], None] = lambda: None,
     ) -> None:
         self._provider, self._finish, self._destination = provider, finish or Finish(), destination
-        self._strict, self._tell = strict, tell
+        self._strict, self._tell, self._doubt = strict, tell, doubt
         # model -> the parameters that it refuses, each with its other name or None
         self._learned: dict[str, dict[str, str | None]] = {}
         # True once an answer has come, so that address and key are right
         self._answered = False
+        # errors so far that may mean that the server expects https
+        self._doubts = 0
         self.revision = 0
         self.decoder: Callable[[], Decoder] = provider.decoder
         self.error: Callable[[int, Mapping[str, str], bytes], ProviderError] = provider.error
@@ -52,7 +58,9 @@ class Informed:
         """Return the error of an attempt with what is known about its cause. call: what was sent for the request."""
         learned = isinstance(error, ProviderError) and self._learn(error, request, call)
         if not learned and self._destination is not None:
-            explain(error, self._destination, request.model, answered=self._answered)
+            self._doubts += explain(error, self._destination, request.model, answered=self._answered)
+            if self._doubts == DOUBTS:
+                self._doubt()
         return error
 
     def _learn(self, error: ProviderError, request: Request, call: HttpCall) -> bool:

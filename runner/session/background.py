@@ -1,10 +1,12 @@
-"""Background tasks of a session: report progress, store the pace, announce a stop, enforce the deadline."""
+"""Background tasks of a session: report progress, store the pace, announce a stop, enforce the deadline, try TLS."""
 
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
 
 import anyio
+import anyio.to_thread
 from msgspec import structs
 
 from runner.durations import format_span
@@ -14,6 +16,7 @@ from runner.engine.stop import Stop
 from runner.errors import RunStoppedError, StoreError, advice
 from runner.events import Event, Progress, Stopping
 from runner.model import Pace
+from runner.providers.http.tls_probe import speaks_tls
 
 TICK_S = 0.5
 """Interval between two progress events, in seconds."""
@@ -72,3 +75,14 @@ async def keep_deadline(deadline_s: float, start: float, stop: Stop, lanes: Lane
             continue
         stop.request(sentence, grace_s=FATAL_GRACE_S, error=RunStoppedError(sentence, code="deadline"))
         return
+
+
+async def find_tls(doubt: anyio.Event, base_url: str, stop: Stop) -> None:
+    """Stop the run if the port of an http address speaks TLS. doubt: set when the errors so far look like that."""
+    await doubt.wait()
+    parts = urlsplit(base_url)
+    host, port = parts.hostname or "", parts.port or 80
+    if await anyio.to_thread.run_sync(lambda: speaks_tls(host, port), abandon_on_cancel=True):
+        swapped = f"https://{parts.netloc}{parts.path}"
+        sentence = f"the server speaks https at {parts.netloc}: use {swapped}. {advice('address')}"
+        stop.request(sentence, grace_s=0.0, error=RunStoppedError(sentence, code="address"))

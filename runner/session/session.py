@@ -19,7 +19,7 @@ from runner.interfaces import Observer, Provider
 from runner.model import Entry, Outcome, Pace, Run
 from runner.providers.http import HttpClient, HttpExchange
 from runner.session import prepare, wiring
-from runner.session.background import keep_deadline, note_pace, tell_progress, tell_stop
+from runner.session.background import find_tls, keep_deadline, note_pace, tell_progress, tell_stop
 from runner.session.options import SessionOptions
 from runner.session.prepare import Plan, in_thread
 from runner.session.stats import SessionStats
@@ -115,8 +115,9 @@ class _Session:
         """Run the engine, and the background tasks next to it."""
         plan = self._plan
         items = source.items(plan.prompts, plan.scanned, plan.template, self._store, self._passed, self._selection, self._look)
+        doubt = anyio.Event()
         attempts = self._attempts = Attempts(
-            wiring.informed(plan.job, plan.endpoint, provider, self._note),
+            wiring.informed(plan.job, plan.endpoint, provider, self._note, doubt.set),
             client,
             self._lanes,
             wiring.policy(plan.job),
@@ -129,6 +130,8 @@ class _Session:
             background.start_soon(tell_progress, self._tell, self._progress)
             background.start_soon(note_pace, self._store.note_pace, self._pace)
             background.start_soon(tell_stop, self._tell, self._stop, self._lanes)
+            if plan.endpoint.base_url is not None and plan.endpoint.proxy is None:
+                background.start_soon(find_tls, doubt, plan.endpoint.base_url, self._stop)
             if plan.job.deadline is not None:
                 background.start_soon(keep_deadline, plan.job.deadline, self._start, self._stop, self._lanes)
             try:

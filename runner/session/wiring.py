@@ -68,8 +68,10 @@ def policy(job: Job) -> RetryPolicy:
     return RetryPolicy(attempts=job.attempts, refused_s=job.patience_s)
 
 
-def informed(job: Job, endpoint: Endpoint, provider: Provider, tell: Callable[[str], None]) -> Informed:
-    """Return the provider of a session with what is known of the job. tell: called with a sentence for the user."""
+def informed(
+    job: Job, endpoint: Endpoint, provider: Provider, tell: Callable[[str], None], doubt: Callable[[], None]
+) -> Informed:
+    """Return the provider of a session with what is known of the job. tell, doubt: see ``Informed``."""
     destination = None
     if endpoint.base_url is not None:
         variable = job.api_key_env or plugins.load("providers", job.provider).KEY_ENV
@@ -82,7 +84,8 @@ def informed(job: Job, endpoint: Endpoint, provider: Provider, tell: Callable[[s
             fault=credentials.fault_of(key, job.provider) if key is not None else None,
             other=credentials.other_variable(endpoint.base_url, variable, os.environ),
         )
-    return Informed(provider, finish=job.finish, destination=destination, strict=job.strict_params, tell=tell)
+    strict = job.strict_params
+    return Informed(provider, finish=job.finish, destination=destination, strict=strict, tell=tell, doubt=doubt)
 
 
 @asynccontextmanager

@@ -415,7 +415,9 @@ def test_s25_s26_reasons_and_empty_answers_reach_the_export(case: Case) -> None:
         found = exported(case, ending)
         assert [row["finish_reason"] for row in found] == ["stop" if n == 5 else REASONS[n % 5] for n in range(20)]
         assert [row["text"] for row in found] == ["" if n == 5 else "Hello" for n in range(20)]
-    assert case.ask("SELECT key, notes FROM items WHERE notes IS NOT NULL") == [("row-5", "empty")]
+    noted = dict(case.ask("SELECT key, notes FROM items WHERE notes IS NOT NULL"))
+    assert noted == {"row-5": "empty", **{f"row-{n}": "unknown_finish" for n in (4, 9, 14, 19)}}
+    assert summary.unknown_finish == {"brand_new_reason": 4}
 
 
 def test_s4_s5_s27_s28_odd_characters_reach_the_export(case: Case) -> None:
@@ -521,13 +523,13 @@ def test_n14_waiting_for_a_place_is_no_failure_and_no_clock_runs(case: Case) -> 
     ids=["giant header", "malformed data"],
 )
 def test_h9_s13_the_same_fault_of_the_same_size_three_times_is_final(case: Case, reply: Reply, code: str) -> None:
-    """No more attempts are bought for a row whose answer breaks in the same place each time."""
+    """No more attempts are bought for a row whose answer breaks in the same place each time, unless the user asks for more."""
 
     def answers(request: Received) -> Reply:
         return reply if prompt_of(request) == "<3>" else openai_answer(f"echo {prompt_of(request)}")
 
     with in_thread(RawServer(answers)) as server:
-        summary = case.run(server, attempts=6)
+        summary = case.run(server)
     assert (summary.done, case.codes()) == (19, {"row-3": code})
     assert [one for one in case.sent() if one[0] == "row-3"] == [("row-3", number, code) for number in (1, 2, 3)]
     assert not case.holds(b"PARTIAL")

@@ -15,6 +15,7 @@ from raw_server import (
     BLOCK_START,
     BLOCK_STOP,
     DONE,
+    FIN,
     MESSAGE_START,
     MESSAGE_STOP,
     USAGE,
@@ -498,15 +499,23 @@ def test_http_to_a_tls_port(tmp_path: Path) -> None:
         assert f"use {desk.server.base_url.replace('http:', 'https:')}" in words
 
 
-def test_http_to_a_real_tls_port_says_what_it_may_be(tmp_path: Path) -> None:
+def test_http_to_a_real_tls_port(tmp_path: Path) -> None:
+    """Such a server closes the connection without a word: a handshake shows what it is."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    with bench(tmp_path, openai_answer(), tls=context) as desk:
-        plain = desk.server.base_url.replace("https:", "http:")
-        summary = desk.run(base_url=plain, attempts=2)
-        assert summary.failed == 1
-        assert f"use {desk.server.base_url}" in desk.items("error")[0][0]
+    with bench(tmp_path, openai_answer(), 20, tls=context) as desk:
+        words = desk.stopped(base_url=desk.server.base_url.replace("https:", "http:"), concurrency=4)
+        assert f"use {desk.server.base_url}." in words
+        assert desk.items("key") == []
+
+
+def test_a_plain_server_that_closes_is_no_tls_server(tmp_path: Path) -> None:
+    def reply(request: Received) -> Reply:
+        return Reply((FIN,)) if request.number <= 4 else openai_answer()
+
+    with bench(tmp_path, reply, 3) as desk:
+        assert desk.run(concurrency=1).done == 3
 
 
 def test_a_wrong_model_has_advice_that_works(tmp_path: Path) -> None:
