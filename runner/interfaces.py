@@ -259,10 +259,7 @@ class Store(Protocol):
         ...
 
     async def settled_between(self, first: int, last: int, *, failed_too: bool) -> Sequence[tuple[int, str, int]]:
-        """Return the done rows on these lines, in their order, as (position, key, fingerprint).
-
-        failed_too: include failed rows, except broken ones.
-        """
+        """Return the done rows on these lines, in order: (position, key, fingerprint). failed_too: failed, not broken, rows too."""
         ...
 
     async def tried(self, keys: Sequence[str]) -> Mapping[str, int]:
@@ -282,10 +279,7 @@ class Store(Protocol):
         ...
 
     async def save(self, entries: Sequence[Entry]) -> None:
-        """Write all entries in one transaction. After the return they survive a kill of the process.
-
-        An answer is never overwritten, except by the answer to a changed prompt.
-        """
+        """Write all entries in one transaction; then they survive a kill. Only the answer to a changed prompt replaces another."""
         ...
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 import anyio
-from msgspec import Struct, structs
+from msgspec import structs
 
 from runner.admission import Failure, Permit, Standing
 from runner.durations import format_span
@@ -22,6 +22,7 @@ from runner.engine.limits.pause import LONG_PAUSE_S
 from runner.engine.outcomes import conceal, done, failed, partial_of, record, refused
 from runner.engine.retry import RetryPolicy, phrase
 from runner.engine.stop import Stop
+from runner.engine.task import Task
 from runner.errors import (
     AttemptError,
     AttemptTimeoutError,
@@ -33,28 +34,13 @@ from runner.errors import (
     advice,
 )
 from runner.interfaces import Client, Decoder, Emit, Exchange, Lane, Lanes
-from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome
+from runner.model import Attempt, Completion, Entry, Item, Outcome
 from runner.text import Redactor
 
 FATAL_GRACE_S = 10.0
 """Seconds that open requests get when an error stops the run: they are partly paid for, and most of them end within this time."""
 
 E = TypeVar("E", bound=Exchange)
-
-
-class _Task(Struct):
-    """An item while it is being processed."""
-
-    item: Item
-    call: HttpCall
-    lane: Lane
-    standing: Standing
-    # the state of the provider in which ``call`` was encoded
-    revision: int
-    # the complete answer of the last attempt, whatever it counts as
-    answer: Completion | None = None
-    # the next attempt must use a new connection, because the last one was stale
-    fresh: bool = False
 
 
 class Attempts(Generic[E]):
@@ -107,11 +93,11 @@ class Attempts(Generic[E]):
         lane = self._lanes.of(item.request.model)
         standing = lane.enter(item.attempts_before)
         try:
-            return await self._work(_Task(item, call, lane, standing, revision), emit)
+            return await self._work(Task(item, call, lane, standing, revision), emit)
         finally:
             lane.leave(standing)
 
-    async def _work(self, task: _Task, emit: Emit) -> Outcome | None:
+    async def _work(self, task: Task, emit: Emit) -> Outcome | None:
         item, standing = task.item, task.standing
         wait_s: float | None = None
         while True:
@@ -147,7 +133,7 @@ class Attempts(Generic[E]):
                 return failed(item, standing.number, attempt, attempt.error_code, attempt.error, answer)
             await emit(attempt)
 
-    async def _admitted(self, task: _Task, wait_s: float | None) -> Permit | None:
+    async def _admitted(self, task: Task, wait_s: float | None) -> Permit | None:
         """Wait for the delay of a retry, then for a permit. Return None if the run stops first."""
         size, most = len(task.call.body), task.item.request.params.max_tokens
         permit: Permit | None = None
@@ -167,7 +153,7 @@ class Attempts(Generic[E]):
             return None
         return permit
 
-    async def _attempt(self, task: _Task, permit: Permit, emit: Emit) -> tuple[Attempt, Completion | AttemptError]:
+    async def _attempt(self, task: Task, permit: Permit, emit: Emit) -> tuple[Attempt, Completion | AttemptError]:
         """Make one attempt."""
         item, standing = task.item, task.standing
         if task.revision != self._provider.revision:
@@ -202,7 +188,7 @@ class Attempts(Generic[E]):
 
     # -- what a failure means
 
-    def _verdict(self, task: _Task, error: AttemptError) -> Verdict:
+    def _verdict(self, task: Task, error: AttemptError) -> Verdict:
         """Return what to do about an error. To the judge, an answer that only the user counts as a failure is an answer."""
         model = task.item.request.model
         if not error.kept:
@@ -210,7 +196,7 @@ class Attempts(Generic[E]):
         self._judge.success(model)
         return error.verdict
 
-    def _costs_nothing(self, task: _Task, permit: Permit, result: Completion | AttemptError) -> bool:
+    def _costs_nothing(self, task: Task, permit: Permit, result: Completion | AttemptError) -> bool:
         """Return True for an attempt that counts neither against the item nor the server; the item is sent again at once.
 
         That is an attempt on a stale connection, or one whose request had a parameter that is left out from now on. It is stored
@@ -223,7 +209,7 @@ class Attempts(Generic[E]):
         task.lane.told_nothing(permit)
         return True
 
-    def _failed(self, task: _Task, permit: Permit, attempt: Attempt, error: AttemptError, *, retried: bool) -> float | None:
+    def _failed(self, task: Task, permit: Permit, attempt: Attempt, error: AttemptError, *, retried: bool) -> float | None:
         """Record a failure. Return the seconds until the next attempt; None if there is none."""
         standing, lane, now = task.standing, task.lane, self._clock()
         throttled = isinstance(error, ProviderError) and error.throttled
@@ -235,12 +221,11 @@ class Attempts(Generic[E]):
             fixed = (isinstance(error, StreamError) and not error.kept) or error.code == "bad_http"
             looks = (error.code, attempt.bytes_received) if fixed else None
             standing.failures.append(Failure(began=now - attempt.duration_s, ended=now, looks=looks))
+        permit.words = attempt.error
         if error.kept:
             lane.succeeded(permit, attempt.usage)
         else:
             lane.failed(permit, error, attempt.usage, throttled=throttled, retried=retried)
-        permit.words = attempt.error
-        lane.failed(permit, error, attempt.usage, throttled=throttled, retried=retried)
         if throttled:
             lane.throttle(permit, hint_s, attempt.status)
         if not retried:
@@ -261,7 +246,7 @@ class Attempts(Generic[E]):
             max(1, self._counted(task)), draw=self._draw, hint_s=hint_s, last_s=standing.waited_s, hung_up=hung_up
         )
 
-    async def _held(self, task: _Task, permit: Permit, attempt: Attempt, emit: Emit) -> str | None:
+    async def _held(self, task: Task, permit: Permit, attempt: Attempt, emit: Emit) -> str | None:
         """Hold an item whose refusal may be the endpoint's: "fail" or "again". None: the run stops, and the item stays open."""
         task.standing.ended, task.standing.asked = self._clock(), False
         refusing_s = task.lane.refused(task.standing, permit, attempt)
@@ -286,18 +271,18 @@ class Attempts(Generic[E]):
             standing.refused_since += hint_s
         return wait_s
 
-    def _counted(self, task: _Task) -> int:
+    def _counted(self, task: Task) -> int:
         """Return how many failures count against the item."""
         return task.lane.counted(task.standing)
 
-    def _repeats(self, task: _Task) -> bool:
+    def _repeats(self, task: Task) -> bool:
         """Return True if the item has failed in the same way so often, while others succeeded, that it always will."""
         last = task.standing.failures[-self._policy.alike :]
         if len(last) < self._policy.alike or last[0].looks is None or any(failure.looks != last[0].looks for failure in last):
             return False
         return task.lane.singled_out(task.standing, last[0].ended) and not any(map(task.lane.excused, last))
 
-    def _stop_reason(self, task: _Task, verdict: str, wait_s: float | None) -> str | None:
+    def _stop_reason(self, task: Task, verdict: str, wait_s: float | None) -> str | None:
         """Return words to append to the message of an error that stops the run; None if the run continues."""
         if verdict != "retry":
             return "" if verdict == "stop" else None

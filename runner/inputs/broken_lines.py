@@ -18,6 +18,8 @@ _POSITION = re.compile(r" \(byte (\d+)\)$")
 _KINDS = {list: "a list", str: "a string", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
 # a string, which is left alone, or what programs write for a number that is none (the group)
 _NOT_A_NUMBER = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|(?<![\w.])(-?(?:NaN|Infinity|Inf)(?![\w.]))', re.IGNORECASE | re.DOTALL)
+# what precedes any of them, so that other broken lines, which may be long, are searched only once
+_PERHAPS_ONE = re.compile(rb"[:\[,]\s*-?(?:NaN|Inf)", re.IGNORECASE)
 _QUOTED = rb'"[^"\\]*(?:\\.[^"\\]*)*"' + rb"|'[^'\\]*(?:\\.[^'\\]*)*'"
 # a quoted string; a mark; a word; or a quotation mark that is never closed
 _TOKEN = re.compile(_QUOTED + rb"|[{}\[\]:,]|[^\s\"'{}\[\]:,]+|[\"']", re.DOTALL)
@@ -68,6 +70,8 @@ def _column(line: bytes, byte: int) -> str:
 def without_nan(line: bytes) -> tuple[bytes, int]:
     """Return a line with null in place of NaN and the infinities, which Python and pandas write; and the number of them."""
     count = 0
+    if not _PERHAPS_ONE.search(line):
+        return line, 0
 
     def null(match: re.Match[bytes]) -> bytes:
         nonlocal count

@@ -10,7 +10,6 @@ HEAD_BYTES = 64 * 1024
 """Bytes of a file that are looked at."""
 
 BOM = b"\xef\xbb\xbf"
-_LINES = 10
 _PACKED = {
     b"\x1f\x8b": "gzip inside gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -50,7 +49,10 @@ def refusal(head: bytes) -> str | None:
     while head.startswith(BOM):
         head = head[len(BOM) :]
     text = head.lstrip()
-    lines = [line for line in (part.strip() for part in _LINE_END.split(text)) if line][:_LINES]
+    first = _decoded(text.partition(b"\n")[0])
+    if isinstance(first, dict):
+        return _batch(first)
+    lines = [line for line in (part.strip() for part in _LINE_END.split(text)) if line]
     if not lines:
         return None
     if text.startswith(b"["):
@@ -68,12 +70,9 @@ def _array(lines: list[bytes]) -> str | None:
 
 
 def _objects(text: bytes, lines: list[bytes]) -> str | None:
-    first = _decoded(lines[0])
-    if isinstance(first, dict):
-        line = text.partition(b"\n")[0].partition(b"\r")
-        if line[2].strip():
-            return "has the line ends of an old Mac (CR alone): convert it first, e.g. with tr '\\r' '\\n'"
-        return _batch(first)
+    if isinstance(_decoded(lines[0]), dict):
+        # What stands before the first LF is no object, but what stands before the first CR is one.
+        return "has the line ends of an old Mac (CR alone): convert it first, e.g. with tr '\\r' '\\n'"
     if _is_spread(text, lines):
         return "holds JSON objects that go over several lines: put each object on one line, e.g. with jq -c ."
     if len(lines) > 2 and all(line.endswith(b",") and isinstance(_decoded(line[:-1]), dict) for line in lines[:2]):
@@ -121,7 +120,12 @@ def _other(text: bytes, first: bytes) -> str:
 
 
 def _decoded(line: bytes) -> Any:
+    """Return the value of a line, NaN and lone surrogates included; None if it is no JSON."""
     try:
         return msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
         return None

@@ -205,11 +205,9 @@ def notes(plan: Plan, counts: RunCounts, changed: int) -> list[str]:
     if options.retry_failed:
         sentences.append(f"run {run.id}: retrying {plural(counts.failed, 'failed row')}")
     elif run.finished:
-        what = (
-            "its rows are read in another way now"
-            if scan.same_bytes(run.input_digest, plan.digest)
-            else "its input has changed since"
-        )
+        # no digest: changed rows keep their old results, and each session names them
+        same = not run.input_digest or scan.same_bytes(run.input_digest, plan.digest)
+        what = "its rows are looked at again" if same else "its input has changed since"
         sentences.append(f"run {run.id} was finished; {what}")
     elif run.existed and counts.done + counts.failed:
         failed = f", {counts.failed:,} failed" if counts.failed else ""

@@ -118,17 +118,11 @@ def test_columns_that_are_plain_data(bench: Bench) -> None:
 
 def test_a_run_of_an_earlier_version_reports_its_rows_and_buys_none_again(bench: Bench) -> None:
     bench.write(*ROWS)
-    assert (
-        bench.run(
-            "--no-row-settings",
-        ).code
-        == 0
-    )
+    assert bench.run("--no-row-settings").code == 0
     bench.bodies()
     # as they were stored then: the hash of the bytes alone, and no such setting
     bench.ask("UPDATE runs SET input_digest = substr(input_digest, 1, 32), settings = json_remove(settings, '$.row_settings')")
-    for command in ("run", "resume"):
-        ended = bench.run(command=command)
+    for ended in (bench.run(), bench.run("1", command="resume")):
         assert (ended.code, bench.bodies()) == (0, []), ended
         assert "2 finished rows have changed since" in ended.out
         assert "its input has changed" not in ended.out

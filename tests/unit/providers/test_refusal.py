@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import ProviderError
-from runner.providers.refusal import Names, Refusal, from_status, from_stream, of, quote, read, refuses
+from runner.providers.refusal import Names, Refusal, from_status, from_stream, of, quote, read
+from runner.providers.shapes import is_error
 from runner.text import Redactor
 
 KEY = "my-own-key-0123456789"
@@ -211,4 +212,4 @@ def test_a_refusal_in_the_state_of_another_envelope() -> None:
     ],
 )
 def test_a_refusal_in_a_good_status(answer: dict[str, object], expected: bool) -> None:
-    assert refuses(answer) is expected
+    assert is_error(answer) is expected
