@@ -10,8 +10,6 @@ from runner.simulator import Behaviour, Simulator
 
 ROWS = 1000
 FAULTS = {"truncate": 0.05, "disconnect": 0.05, "malformed": 0.05, "stall": 0.05}
-# an answer that stalls before its first piece waits for the first byte
-TIMEOUTS = ("--first-byte-s", "2", "--silence-s", "1")
 
 
 async def measure(folder: Path, bench: Bench) -> list[Figure]:  # noqa: ARG001 - all scenarios have this signature
@@ -22,7 +20,7 @@ async def measure(folder: Path, bench: Bench) -> list[Figure]:  # noqa: ARG001 -
         rows.write(folder, sent)
         async with Simulator(Behaviour(first_token_s=0.1, chunk_s=0.002, echo=True, faults=FAULTS)) as server:
             options = ("--provider", dialect, "--model", "m", "--base-url", server.base_url(dialect), "--new")
-            async with Runner(folder, *options, *TIMEOUTS, "--attempts", "10", "--db", f"{dialect}.db") as process:
+            async with Runner(folder, *options, "--silence-s", "1", "--attempts", "10", "--db", f"{dialect}.db") as process:
                 await process.until_end(180)
             broken = sum(server.stats()["faults"].values())
         texts = books.texts(folder, f"{dialect}.db")
