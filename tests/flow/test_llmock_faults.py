@@ -37,7 +37,7 @@ class Begun(NamedTuple):
 LONG: dict[str, tuple[Sequence[str], int, str, Sequence[str]]] = {
     # what the server does; how many prompts, what they end with, and how they are run: with ten attempts no row meets a fault
     # every time
-    "chance": (CHANCE, 90, "", ("--attempts", "10", "--silence-s", "1")),
+    "chance": (CHANCE, 90, "", ("--attempts", "10", "--first-byte-s", "3", "--silence-s", "1")),
     # 10 requests a second
     "rpm": (("--rpm", "600"), 60, "", ()),
     # 1,500 tokens a second, of which each request takes some 150
@@ -177,12 +177,13 @@ def test_every_fault_to_order_is_on_the_books(tmp_path: Path, slow: LLMock, dial
     faults: list[dict[str, Any]] = [
         {"type": "stream_fault", "kind": kind, "after_chunks": after} for kind in kinds for after in (0, 3)
     ]
+    # behind the first chunk there is no piece of the answer yet, so the timeout of the first byte ends that one
     faults += [{"type": "stream_fault", "kind": "stall", "after_chunks": after, "stall_seconds": 600} for after in (1, 4)]
     faults += [{"type": "fail", "status": status, "retry_after": 0.2} for status in HINTED]
     faults += [{"type": "fail", "status": status} for status in UNHINTED]
     faults += [{"type": "delay", "seconds": 0.2, "times": 2}, {"type": "slow_first_token", "seconds": 0.3, "times": 2}]
     queue(slow, *faults)
-    assert go(tmp_path, slow, dialect, silence_s=1).failed == 0
+    assert go(tmp_path, slow, dialect, first_byte_s=3, silence_s=1).failed == 0
     assert_all_done(tmp_path, slow, answers, dialect)
     assert_not_blamed(slow)
     expected = {"": len(answers), **dict.fromkeys(kinds, 2), "stall": 2, **dict.fromkeys(map(str, HINTED + UNHINTED), 1)}
