@@ -259,7 +259,7 @@ class Store(Protocol):
         ...
 
     async def settled_between(self, first: int, last: int, *, failed_too: bool) -> Sequence[tuple[int, str, int]]:
-        """Return the done rows on these lines, in order: (position, key, fingerprint). failed_too: failed, not broken, rows too."""
+        """Return the done rows on these lines, in order: (position, key, fingerprint). failed_too: failed rows too."""
         ...
 
     async def tried(self, keys: Sequence[str]) -> Mapping[str, int]:
@@ -279,7 +279,7 @@ class Store(Protocol):
         ...
 
     async def save(self, entries: Sequence[Entry]) -> None:
-        """Write all entries in one transaction; then they survive a kill. Only the answer to a changed prompt replaces another."""
+        """Write all entries in one transaction; then they survive a kill. Answers are replaced for changed prompts only."""
         ...
 
 
