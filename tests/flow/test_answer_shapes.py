@@ -295,13 +295,13 @@ async def test_blocks_that_use_an_index_again() -> None:
 
 WORDS = "This model's maximum context length is 8192 tokens"
 ERRORS: dict[str, tuple[bytes, str, str]] = {
-    "a line of its own": (b'error: {"code": 500, "message": "%b"}\n\n' % WORDS.encode(), "server_error", "retry"),
+    "a line of its own": (b'error: {"code": 500, "message": "%b"}\n\n' % WORDS.encode(), "context_length", "fail"),
     "a bare line": (b'{"error": {"code": 503, "message": "%b"}}\n\n' % WORDS.encode(), "server_error", "retry"),
     "a bare line, refused": (b'{"error":{"code":400,"message":"%b"}}\n' % WORDS.encode(), "context_length", "fail"),
     "an object": (sse({"object": "error", "message": WORDS, "code": 400}), "context_length", "fail"),
     "a type": (sse({"type": "error", "message": WORDS, "code": 400}), "context_length", "fail"),
-    "a detail": (sse({"detail": WORDS}), "server_error", "retry"),
-    "a list of details": (sse({"detail": [{"msg": WORDS, "type": "value_error"}]}), "server_error", "retry"),
+    "a detail": (sse({"detail": WORDS}), "context_length", "fail"),
+    "a list of details": (sse({"detail": [{"msg": WORDS, "type": "value_error"}]}), "context_length", "fail"),
     "code and message": (sse({"code": 429, "message": WORDS}), "rate_limited", "retry"),
 }
 
