@@ -1,7 +1,7 @@
 """The public Python API, which the command line also uses: run, resume, retry, check, export, results."""
 
 import os
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -12,7 +12,7 @@ from runner.config import plugins
 from runner.config.endpoint import find_endpoint, key_source, with_base_url
 from runner.config.job import Job, load_job, restore_job, shown_settings
 from runner.engine.stop import Stop
-from runner.errors import UsageError
+from runner.errors import RunLockedError, UsageError
 from runner.events import Event, Summary
 from runner.exports.columns import columns, records
 from runner.exports.file import open_output
@@ -22,6 +22,7 @@ from runner.model import Result, Run
 from runner.session import prepare, session
 from runner.session.blocking import blocking
 from runner.session.options import SessionOptions
+from runner.store import database, deletion
 from runner.store.reader import ErrorGroup, StoreReader
 from runner.store.runs import may_need
 from runner.store.totals import Totals
@@ -232,6 +233,31 @@ def export(
         metadata = reader.metadata_names(run)
         with open_output(output) as out:
             return write(columns(metadata), records(reader.results(run), metadata), out, **options)
+
+
+def deletable(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE) -> list[Run]:
+    """Return the runs with these numbers. Raises UsageError if one does not exist, RunLockedError if one is being worked on."""
+    with StoreReader(Path(db).resolve()) as reader:
+        found = [reader.run(run_id) for run_id in sorted(set(run_ids))]
+    for run in found:
+        if run.active:
+            raise RunLockedError(f"run {run.id} is being worked on by another process; stop it first. Nothing was deleted")
+    return found
+
+
+def delete(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE, vacuum: bool = False) -> None:
+    """Delete runs with all their rows and attempts, their lock files, and the copies of standard input that only they read.
+
+    vacuum: give the space back to the disk, which rewrites the whole store. Raises UsageError if a run does not exist,
+    RunLockedError if a process is working on one; then nothing is deleted. Prompt files are left alone.
+    """
+    store = Path(db).resolve()
+    database.prepare(store, create=False)
+    for path in deletion.delete(store, run_ids):
+        if spool.is_copy(path):
+            path.unlink(missing_ok=True)
+    if vacuum:
+        deletion.vacuum(store)
 
 
 def _refuse_own(output: str | Path, reader: StoreReader) -> None:

@@ -3,6 +3,7 @@
 Synchronous, because commands that only read need no event loop.
 """
 
+import os.path
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -89,9 +90,13 @@ class StoreReader:
         ]
 
     def _input(self, absolute: str, relative: str) -> str:
-        """Return the path of the input, even if store and input have been moved together."""
-        moved = (self.path.parent / relative).resolve()
-        return str(moved) if not Path(absolute).exists() and moved.exists() else absolute
+        """Return the path of the input, also if store and input have been moved or copied together.
+
+        Where the store is not where it was, the file that lies to it as the input did belongs to it: the other may be the
+        original, of which this is the copy.
+        """
+        beside = Path(os.path.normpath(self.path.parent / relative))
+        return str(beside) if beside != Path(absolute) and os.path.exists(beside) else absolute  # noqa: PTH110 - raises nothing
 
     def run(self, run_id: int | None = None) -> Run:
         """Return a run, by default the newest. Raises UsageError if it does not exist."""

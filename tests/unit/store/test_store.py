@@ -19,16 +19,14 @@ from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import runner
-from runner.config.job import load_job
 from runner.errors import RunLockedError, StoreError, UsageError
 from runner.model import Attempt, Completion, Entry, LaneState, Outcome, Pace, Usage
-from runner.session import prepare
-from runner.session.options import SessionOptions
+from runner.session import continuing
 from runner.store import connection, database
 from runner.store.checkpoint import _BETWEEN, _DONE_ONLY, _SETTLED, _TRIED, RunCounts, RunStore
 from runner.store.lock import held
 from runner.store.reader import StoreReader
-from runner.store.runs import FoundRun, answer_fingerprint, find_run, get_run, open_run
+from runner.store.runs import FoundRun, answer_fingerprint, get_run, open_run
 from runner.store.schema import APPLICATION_ID, VERSION
 from runner.store.totals import _sums
 
@@ -272,9 +270,6 @@ def test_a_store_of_somebody_else_is_refused_in_a_sentence(path: Path, how: str)
 def test_the_same_settings_are_the_same_run(path: Path) -> None:
     again = begin(path)
     assert (again.id, again.existed, again.finished, again.differs_from) == (1, True, False, None)
-    found = find_run(path, path.parent / "p.jsonl", ANSWER)
-    assert found is not None
-    assert found.id == 1
 
 
 def test_settings_of_pace_stay_in_the_run_and_are_brought_up_to_date(path: Path) -> None:
@@ -328,11 +323,8 @@ def test_a_moved_input_is_found_by_the_reader_before_any_run(path: Path, tmp_pat
 
 
 def test_nothing_is_found_without_a_store_and_none_is_made(tmp_path: Path) -> None:
-    prompts = tmp_path / "p.jsonl"
-    prompts.touch()
-    job = load_job(prompts, {"model": "m"}, {})
-    assert prepare.finished_run(job, tmp_path / "runner.db", SessionOptions(), "") is None
-    assert list(tmp_path.iterdir()) == [prompts]
+    assert continuing.known_runs(tmp_path / "runner.db") == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_by_number(path: Path) -> None:
@@ -839,7 +831,7 @@ BEGINNER = """
 import sys
 from pathlib import Path
 from runner.store import database
-from runner.store.runs import FoundRun, answer_fingerprint, find_run, get_run, open_run
+from runner.store.runs import open_run
 
 path = Path(sys.argv[1])
 print("ready", flush=True)
