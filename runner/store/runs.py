@@ -153,8 +153,8 @@ def open_run(
 
     Both happen in one transaction, so that two processes cannot create the same run twice: a run over the same path that was
     created after the search, beyond number ``looked_at``, is taken.
-    settings: the job, without secrets. answer: those that change an answer. new: create a run in any case. continues: the run that
-    the search found. kept_mark: part of the name of each copy of standard input; None if the input is not such a file.
+    settings: the job, without secrets. answer: those that change an answer. new: create a run in any case. continues: the run
+    that the search found. kept_mark: part of the name of each copy of standard input; None if the input is not such a file.
     """
     given = source if isinstance(source, Input) else Input(path=source)
     fingerprint = answer_fingerprint(answer)

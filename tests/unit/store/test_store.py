@@ -556,7 +556,8 @@ def test_the_file_itself_says_that_it_is_in_wal_mode(path: Path) -> None:
 
 
 async def test_foreign_keys_are_held_to(path: Path) -> None:
-    async with RunStore.own(path, 77) as store:
+    async with RunStore.own(path, 1) as store:
+        store.run_id = 77
         with pytest.raises(StoreError, match="FOREIGN KEY"):
             await store.save([done("a")])
 
