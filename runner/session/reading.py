@@ -72,7 +72,7 @@ def _behind_head(given: Given, run: KnownRun) -> tuple[PromptFile, Scan] | None:
     if first is None:
         return None
     first.close()
-    tail = prompts._replace(read=lambda: read_behind(head.bytes, head.lines) or prompts.read())
+    tail = PromptFile(prompts.path, prompts.size, lambda: read_behind(head.bytes, head.lines) or prompts.read())
     scanned = scan.scan(tail)
     with stored_rows(given.store, run.id) as stored:
         rows, broken = stored.counted(head.lines)

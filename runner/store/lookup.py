@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -23,17 +24,17 @@ class StoredRows:
         number = self._connection.execute(sa.select(sa.func.count()).where(self._mine)).scalar() or 0
         step = max(1, number // most)
         spread = sa.select(items.c.key, items.c.fingerprint).where(self._mine, items.c.position % step == 0).limit(2 * most)
-        return dict(self._connection.execute(spread).tuples().all())
+        return self._pairs(spread)
 
     def fingerprints(self, keys: Sequence[str]) -> dict[str, int]:
         """Return those of the keys that are settled, with their fingerprints."""
         among = sa.select(items.c.key, items.c.fingerprint).where(self._mine, items.c.key.in_(keys))
-        return dict(self._connection.execute(among).tuples().all())
+        return self._pairs(among)
 
     def positions(self, keys: Sequence[str]) -> dict[str, int]:
         """Return those of the keys that are settled, with their lines."""
         among = sa.select(items.c.key, items.c.position).where(self._mine, items.c.key.in_(keys))
-        return dict(self._connection.execute(among).tuples().all())
+        return self._pairs(among)
 
     def identical(self, key: str, lines: int) -> int:
         """Return how many settled rows on the first ``lines`` lines have a generated key, with or without an ordinal."""
@@ -49,6 +50,10 @@ class StoredRows:
         is_broken = (items.c.status == "failed", items.c.error_code == BAD_ROW)
         broken = self._connection.execute(sa.select(sa.func.count()).where(*here, *is_broken)).scalar() or 0
         return rows, broken
+
+    def _pairs(self, statement: sa.Select[tuple[str, int]]) -> dict[str, int]:
+        pairs: list[Any] = list(self._connection.execute(statement))
+        return dict(pairs)
 
 
 @contextmanager

@@ -151,23 +151,22 @@ def open_run(
 ) -> FoundRun:
     """Return the run that is continued, with its input and settings brought up to date, or create one.
 
-    Both happen in one transaction, so that two processes cannot create the same run twice: a run over the same path that was
-    created after the search, beyond number ``looked_at``, is taken.
+    Both happen in one transaction, so that two processes cannot create the same run twice: a run over the path from after the
+    search, beyond number ``looked_at``, is taken.
     settings: the job, without secrets. answer: those that change an answer. new: create a run in any case. continues: the run
     that the search found. kept_mark: part of the name of each copy of standard input; None if the input is not such a file.
     """
-    given = source if isinstance(source, Input) else Input(path=source)
-    fingerprint = answer_fingerprint(answer)
+    given, fingerprint = source if isinstance(source, Input) else Input(path=source), answer_fingerprint(answer)
     values = {**input_values(store, given.path), "settings": _json(settings)}
     with database.transaction(store, write=True) as connection:
         earlier = _runs_over(connection, store, given.path)
-        since = (run for run in earlier if run.id > looked_at and run.fingerprint == fingerprint)
-        run = None if new else continues or next(since, None)
+        since = next((run for run in earlier if run.id > looked_at and run.fingerprint == fingerprint), None)
+        run = None if new else continues or since
         if run is not None:
-            moved = noted({**run.settings, "input": run.input}, {"base_url": settings.get("base_url"), "input": str(given.path)})
-            _change(connection, run.id, Changes(columns=values, noted=moved))
+            now = {"base_url": settings.get("base_url"), "input": str(given.path)}
+            _change(connection, run.id, Changes(columns=values, noted=noted({**run.settings, "input": run.input}, now)))
             return found(run)
-        other_stdin = _other_stdin(connection, kept_mark)
+        other_stdin = _other_stdin(connection, kept_mark) if not new else None
         differing = next((run for run in earlier if run.fingerprint != fingerprint), None) if not new else None
         values |= {"input_digest": given.digest, "input_bytes": given.size, "fingerprint": fingerprint}
         run_id = _create(connection, values)
@@ -178,7 +177,7 @@ def open_run(
         input_digest=given.digest,
         differs_from=differing.id if differing is not None else None,
         differences=differences(differing.settings, answer) if differing is not None else {},
-        other_stdin=other_stdin if differing is None and not new else None,
+        other_stdin=other_stdin if differing is None else None,
     )
 
 

@@ -108,10 +108,10 @@ def test_a_last_line_without_an_end_is_looked_at_again(tmp_path: Path, end: str)
 
 
 BAD = "{broken"
+# rows with ids, of which some are broken; and rows, blank lines and broken lines that may occur several times
 POOL = [
-    *(json.dumps({"id": f"own {number}", "prompt": "x"}) for number in range(40)),
+    *(json.dumps({"id": f"own {number}", **({"prompt": "x"} if number % 8 else {})}) for number in range(40)),
     *(json.dumps({"prompt": f"x {number}"}) for number in range(6)),
-    *(json.dumps({"id": f"odd {number}"}) for number in range(3)),
     "",
     BAD,
 ]
@@ -129,7 +129,8 @@ def test_new_rows_get_the_keys_that_a_whole_reading_gives_them(tmp_path: Path, s
     whole = scan.scan(given.prompts)
     keys = [(key, row.line) for key, row in keyed(given.prompts.read(), whole.repeated)]
     prompts, found = reading.scan_input(given, run, OPTIONS)
-    if run.head is not None:
+    # a first line without an object may mean another kind of file
+    if run.head is not None and texts[0] not in ("", BAD):
         assert found.before.rows == run.head.rows
         assert found.before.lines == run.head.lines
     read = [(key, row.line) for key, row in keyed(prompts.read(), found.repeated, found.before.identical)]

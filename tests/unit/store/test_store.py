@@ -22,7 +22,8 @@ import runner
 from runner.errors import RunLockedError, StoreError, UsageError
 from runner.model import Attempt, Completion, Entry, LaneState, Outcome, Pace, Usage
 from runner.session import continuing
-from runner.store import connection, database
+from runner.store import connection, database, deletion
+from runner.store.changes import Changes
 from runner.store.checkpoint import _BETWEEN, _DONE_ONLY, _SETTLED, _TRIED, RunCounts, RunStore
 from runner.store.lock import held
 from runner.store.reader import StoreReader
@@ -1304,3 +1305,85 @@ def test_rows_nested_almost_too_deeply_do_not_end_the_run(tmp_path: Path) -> Non
     summary = runner.run(prompts, db=tmp_path / "runner.db", provider="simulator")
     assert summary.finished
     assert summary.done + summary.failed == len(depths)
+
+
+# --- what a run leaves to others --------------------------------------------------------------------------------------
+
+
+async def test_attempts_of_another_run_are_not_forgotten_with_those_of_a_commit_that_failed(path: Path) -> None:
+    """After a commit of unknown fate its rows are deleted and written again: those of this run, and no others."""
+    begin(path, {**ANSWER, "model": "n"})
+    async with RunStore.own(path, 1) as one, RunStore.own(path, 2) as two:
+        await one.save([an_attempt("a", error="cut")])
+        with sqlite(path) as connection:
+            connection.execute("CREATE TRIGGER t BEFORE INSERT ON items BEGIN SELECT RAISE(ABORT, 'on fire'); END")
+        with pytest.raises(StoreError):
+            await one.save([done("b", 2)])
+        with sqlite(path) as connection:
+            connection.execute("DROP TRIGGER t")
+        # these get the numbers that the failed commit would have had
+        await two.save([an_attempt("a", error="cut"), done("a", 1, number=2)])
+        await one.save([done("b", 2)])
+    booked = rows(path, "SELECT run_id, item_key, number FROM attempts ORDER BY run_id, id")
+    assert booked == [(1, "a", 1), (1, "b", 1), (2, "a", 1), (2, "a", 2)]
+    assert rows(path, "SELECT run_id, key FROM items ORDER BY run_id") == [(1, "b"), (2, "a")]
+
+
+@pytest.mark.parametrize(("durability", "full"), [("full", 1), ("normal", 0)])
+async def test_the_cache_of_the_drive_is_flushed_where_the_platform_has_a_way(path: Path, durability: str, full: int) -> None:
+    """SQLite keeps the pragma on every platform, and heeds it on macOS."""
+    async with RunStore.own(path, 1, durability=durability) as store:
+        assert await store._writer.rows("PRAGMA fullfsync", ()) == [(full,)]
+    with database.transaction(path, write=True) as opened:
+        assert opened.exec_driver_sql("PRAGMA fullfsync").scalar() == 1
+
+
+async def test_a_run_that_was_deleted_meanwhile_is_not_worked_on(path: Path) -> None:
+    waiting = RunStore.own(path, 1)
+    with sqlite(path) as connection:
+        connection.execute("DELETE FROM runs")
+    with pytest.raises(UsageError, match=r"run 1 of .*runner\.db was deleted"):
+        async with waiting:
+            pass
+    # and its lock is free
+    assert not held(path, 1)
+
+
+async def test_runs_are_deleted_with_all_that_is_theirs(path: Path) -> None:
+    begin(path, {**ANSWER, "model": "n"})
+    variant = Changes(variant={"model": "larger"}, noted=[("base_url", "a", "b")])
+    for run_id in (1, 2):
+        async with RunStore.own(path, run_id, changes=variant) as store:
+            await store.save([an_attempt("a", error="cut"), done("a", 1, number=2)])
+    (path.parent / "p.jsonl").touch()
+    assert deletion.delete(path, [1, 1]) == []
+    for table in ("items", "attempts", "variants"):
+        assert {run_id for (run_id,) in rows(path, f"SELECT run_id FROM {table}")} == {2}
+    assert rows(path, "SELECT id FROM runs") == [(2,)]
+    assert rows(path, "SELECT run_id, what FROM history ORDER BY id") == [(1, "base_url"), (2, "base_url"), (1, "deleted")]
+    assert [one.name for one in path.parent.glob("*.lock")] == ["runner.db-run2.lock"]
+    # the last one that reads a file names it, and no number is used twice
+    assert deletion.delete(path, [2]) == [path.parent / "p.jsonl"]
+    assert begin(path).id == 3
+    deletion.vacuum(path)
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+async def test_a_run_that_is_worked_on_is_not_deleted_and_nor_are_the_others(path: Path) -> None:
+    begin(path, {**ANSWER, "model": "n"})
+    async with RunStore.own(path, 2):
+        with pytest.raises(RunLockedError, match=r"run 2 .* is in use by another process; stop it first. Nothing was deleted"):
+            deletion.delete(path, [1, 2])
+        with pytest.raises(UsageError, match=r"there is no run 7 .* Nothing was deleted"):
+            deletion.delete(path, [1, 7])
+    assert rows(path, "SELECT id FROM runs") == [(1,), (2,)]
+    assert not held(path, 1)
+    deletion.delete(path, [1, 2])
+    assert list(path.parent.glob("*.lock")) == []
+
+
+async def test_a_variant_is_entered_once_and_noted_with_each_attempt(path: Path) -> None:
+    for settings in ({"model": "x", "seed": 1}, {"seed": 1, "model": "x"}, {"model": "y"}, None):
+        async with RunStore.own(path, 1, changes=Changes(variant=settings)) as store:
+            await store.save([an_attempt("a", error="cut")])
+    assert rows(path, "SELECT variant_id FROM attempts ORDER BY id") == [(1,), (1,), (2,), (None,)]
