@@ -107,13 +107,19 @@ def spooled(job: Job, db: str | Path) -> Iterator[Job]:
 def resume(
     run_id: int | None = None, *, db: str | Path = DEFAULT_STORE, accept_changes: bool = False, **settings: Any
 ) -> Summary:
-    """Continue a run, by default the newest unfinished one. accept_changes: as for ``run``."""
+    """Continue a run, by default the newest unfinished one. accept_changes: as for ``run``.
+
+    settings: ``base_url`` and ``api_key_env`` stay with the run. Those that change answers are taken while no row is answered.
+    """
     job, options = resumed(db, run_id, settings, accept_changes=accept_changes)
     return blocking(lambda: execute(job, db, options, Stop(), None))
 
 
 def retry(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE, **settings: Any) -> Summary:
-    """Send the failed rows of a run again, by default of the newest one."""
+    """Send the failed rows of a run again, by default of the newest one, and no other rows.
+
+    settings: ``base_url`` and ``api_key_env`` stay with the run. Those that change answers hold for the rows that are sent.
+    """
     job, options = retried(db, run_id, settings)
     return blocking(lambda: execute(job, db, options, Stop(), None))
 
@@ -131,21 +137,21 @@ def resumed(
     """Return the job and the options that continue a run."""
     with StoreReader(Path(db).resolve()) as reader:
         if run_id is None:
-            unfinished = [run for run in reader.runs() if run.finished_at is None]
+            unfinished = [run for run in reader.runs(counted=False) if run.finished_at is None]
             # if every unfinished run is active, take one all the same: its lock refuses it and names the other process
             unfinished = [run for run in unfinished if not run.active] or unfinished
             if not unfinished:
                 raise UsageError(f"there is no unfinished run in {db}; `runner list` shows all runs")
             run = unfinished[-1]
         else:
-            run = reader.run(run_id)
+            run = reader.run(run_id, counted=False)
     return _restored(run, settings), SessionOptions(run_id=run.id, accept_changes=accept_changes)
 
 
 def retried(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tuple[Job, SessionOptions]:
     """Return the job and the options that send the failed rows of a run again."""
     with StoreReader(Path(db).resolve()) as reader:
-        run = reader.run(run_id)
+        run = reader.run(run_id, counted=False)
     return _restored(run, settings), SessionOptions(run_id=run.id, retry_failed=True)
 
 

@@ -185,9 +185,9 @@ def _find_files(file: Path) -> tuple[Path, dict[str, Any], Path]:
 
 
 def _as_given(path: Path) -> Path:
-    """Return the absolute path of a file, with its symbolic links where that is possible without ``..`` in it."""
+    """Return the absolute path of a file without ``..`` in it. A link stays one, but for those of folders before a ``..``."""
     path = path.absolute()
-    return path.resolve() if ".." in path.parts else path
+    return path.parent.resolve() / path.name if ".." in path.parts else path
 
 
 def _toml(path: Path) -> dict[str, Any]:

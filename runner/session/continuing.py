@@ -6,6 +6,7 @@ retry sends, which is noted with each attempt; or for the whole run, as long as 
 
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from msgspec import Struct
 
 from runner.config.job import Job
 from runner.config.settings import BY_NAME
-from runner.errors import UsageError
+from runner.errors import StoreError, UsageError
 from runner.inputs import spool
 from runner.model import Json, Run
 from runner.session import identity
@@ -90,11 +91,13 @@ def idle(job: Job, given: Given, chosen: Chosen) -> Idle:
     """Return a run in which nothing is left to do. Its input stays the file that it was, unless that is gone."""
     run, changes = chosen.run, chosen.changes
     assert run is not None
-    if not identity.is_at(given, run) and identity.is_gone(given, run):
-        values = runs.input_values(given.store, job.input)
-        changes = Changes(columns=values, noted=noted({"input": run.input}, {"input": str(job.input)}))
     if changes.columns:
         runs.change(given.store, run.id, changes)
+    elif not identity.is_at(given, run) and identity.is_gone(given, run):
+        moved = noted({"input": run.input}, {"input": str(job.input)})
+        # a store that cannot be written has all the results, and they are what is asked for
+        with suppress(StoreError):
+            runs.change(given.store, run.id, Changes(columns=runs.input_values(given.store, job.input), noted=moved))
     with StoreReader(given.store) as reader:
         return Idle(run=reader.run(run.id), about=chosen.about)
 

@@ -28,7 +28,10 @@ def delete(store: Path, run_ids: Sequence[int]) -> list[Path]:
             held.callback(locks[-1].release)
         with database.transaction(store, write=True) as connection:
             of_these = runs.c.id.in_(numbers)
-            inputs = set(connection.execute(sa.select(runs.c.input).where(of_these)).scalars())
+            # also those that a run had before: standard input that was saved to a file later
+            before = sa.select(history.c.old).where(history.c.run_id.in_(numbers), history.c.what == "input")
+            queries = (sa.select(runs.c.input).where(of_these), before)
+            inputs = {path for query in queries for path in connection.execute(query).scalars() if path is not None}
             for table in (items, attempts, variants):
                 connection.execute(sa.delete(table).where(table.c.run_id.in_(numbers)))
             connection.execute(sa.delete(runs).where(of_these))
