@@ -279,7 +279,8 @@ def _refuse_own(output: str | Path, reader: StoreReader) -> None:
 
 def _restored(run: Run, settings: dict[str, Any]) -> Job:
     if not Path(run.input).is_file():
-        raise UsageError(f"the prompt file of run {run.id}, {run.input}, is missing; put it back, or export the results so far")
+        ways = "put it back, use `runner run` with the file where it is now, or export the results so far"
+        raise UsageError(f"the prompt file of run {run.id}, {run.input}, is missing; {ways}")
     return restore_job({**run.settings, "input": run.input}, settings)
 
 

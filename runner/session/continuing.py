@@ -166,7 +166,7 @@ def _elsewhere(job: Job, given: Given, run: KnownRun) -> list[str]:
     about = []
     if not identity.is_at(given, run):
         about.append(f"run {run.id} read these rows from {_name(Path(run.input))}; it continues with {_name(given.path)}")
-    elif identity.leads_elsewhere(given, run):
+    elif identity.is_elsewhere(given, run):
         about.append(f"run {run.id} read these rows from {run.target or run.input}; it continues with {given.path.resolve()}")
     if run.base_url != job.base_url:
         about.append(f"run {run.id} continues at {job.base_url} (before: {run.base_url})")

@@ -5,8 +5,8 @@ fits decides, and in each the newest run:
 
     the same content                             that run, wherever the file is
     it begins with the content that a run read   that run, if the file is where that one was, or that one is gone: it has grown
-    the same path, and rows in common            that run: the file was edited. Behind a link that leads elsewhere now, the rows
-                                                 must be the same in what they ask too, since that is another file
+    the same path, and rows in common            that run: the file was edited. Behind a link that leads elsewhere now, or in a
+                                                 copied folder, the rows must ask the same too, since that is another file
     the run's file is gone, and half of the      that run: the file was renamed or moved, and edited
     rows of one are in the other, unchanged
     nothing of that                              a new run
@@ -86,12 +86,9 @@ def is_gone(given: Given, run: KnownRun) -> bool:
     return not os.path.exists(run.input) and not os.path.exists(_there(given, run))  # noqa: PTH110 - raises nothing
 
 
-def leads_elsewhere(given: Given, run: KnownRun) -> bool:
-    """Return True if there is a symbolic link in the path of the file, or was one, that has led to another file before."""
-    target = given.path.resolve()
-    if run.target is None and target == given.path:
-        return False
-    return str(target) != (run.target or run.input)
+def is_elsewhere(given: Given, run: KnownRun) -> bool:
+    """Return True if the file is not the one that the run read, though it is where that was: by a link, or in a copied folder."""
+    return str(given.path.resolve()) != (run.target or run.input)
 
 
 def _there(given: Given, run: KnownRun) -> Path:
@@ -113,7 +110,7 @@ def _edited(given: Given, runs: Sequence[KnownRun]) -> KnownRun | None:
     for run in here:
         with stored_rows(given.store, run.id) as stored:
             sample = stored.sample(SAMPLE)
-            if sample and _share_a_row(given, stored, sample, strict=leads_elsewhere(given, run)):
+            if sample and _share_a_row(given, stored, sample, strict=is_elsewhere(given, run)):
                 return run
     # a run without a settled row has none that could be mistaken for another
     return next((run for run in here if _is_empty(given, run)), None)

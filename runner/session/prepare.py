@@ -85,9 +85,10 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     given = Given(store_path, prompts, content, job.base_url)
     chosen = await in_thread(lambda: continuing.choose(job, given, known, options))
     if continuing.nothing_left(given, chosen, options):
-        if options.strict:
+        idle = await in_thread(lambda: continuing.idle(job, given, chosen))
+        if options.strict and idle.run.broken:
             await in_thread(lambda: _refuse_broken(job, prompts))
-        return await in_thread(lambda: continuing.idle(job, given, chosen))
+        return idle
     endpoint = find_endpoint(job, os.environ)
     to_read, scanned = await in_thread(lambda: reading.scan_input(given, chosen.run, options))
     scan.refuse_duplicates(scanned, job.input)

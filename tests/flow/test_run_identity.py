@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from desk import ROWS, Asked, Desk, numbered
+from migrating import migrate
 from processes import Ended, piped, rows, run
 from raw_server import RawServer, in_thread, whole
 
@@ -351,12 +353,48 @@ def test_resume_in_a_copied_folder_reads_the_copy(desk: Desk, tmp_path: Path) ->
     assert "nothing is sent" in run(*desk.command, cwd=copy).out
 
 
+def test_a_store_that_is_copied_to_other_prompts_does_not_take_them_for_its_own(desk: Desk, tmp_path: Path) -> None:
+    desk.run()
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(desk.store, other)
+    write(other / "prompts.jsonl", lines_with("another"))
+    ended = run(*desk.command, cwd=other)
+    assert f"{other / 'prompts.jsonl'} holds none of the rows of run 1, so this starts a new run" in ended.out
+    assert desk.asked == ONCE + Counter(f"another {one}" for one in range(ROWS))
+
+
 def test_a_store_that_is_copied_alone_reads_the_file_where_it_is(desk: Desk, tmp_path: Path) -> None:
     desk.run("--limit", "8")
     (tmp_path / "backup").mkdir()
     shutil.copy(desk.store, tmp_path / "backup")
     assert run("resume", "1", cwd=tmp_path / "backup").code == 0
     assert desk.asked == ONCE
+
+
+def test_a_renamed_file_of_a_finished_run_is_recognised_in_a_store_that_cannot_be_written(desk: Desk) -> None:
+    desk.run()
+    name = renamed(desk)
+    with sqlite3.connect(desk.store) as connection:
+        connection.execute("CREATE TRIGGER t BEFORE UPDATE ON runs BEGIN SELECT RAISE(ABORT, 'read-only'); END")
+    assert "nothing is sent" in desk.run(command=command(desk, name))
+    assert desk.asked == ONCE
+
+
+@pytest.mark.parametrize("limit", [8, ROWS])
+def test_a_run_of_a_store_that_told_runs_apart_by_address_goes_on(desk: Desk, moved_to: RawServer, limit: int) -> None:
+    there = command(desk, "prompts.jsonl", base_url=moved_to.base_url)
+    desk.run("--limit", str(limit))
+    desk.run(command=(*there, "--new", "--limit", str(limit)))
+    migrate(desk.store, "0003")
+    fingerprints = [one for (one,) in rows(desk.store, "SELECT fingerprint FROM runs")]
+    assert len(set(fingerprints)) == 2
+    # each address its own, as before
+    desk.run()
+    desk.run(command=there)
+    assert (run_ids(desk), desk.asked) == ([1, 2], ONCE + ONCE)
+    (one,) = {one for (one,) in rows(desk.store, "SELECT fingerprint FROM runs")}
+    assert one not in fingerprints
 
 
 # --- --strict
