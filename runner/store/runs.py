@@ -160,14 +160,13 @@ def open_run(
     values = {**input_values(store, given.path), "settings": _json(settings)}
     with database.transaction(store, write=True) as connection:
         earlier = _runs_over(connection, store, given.path)
-        since = next((run for run in earlier if run.id > looked_at and run.fingerprint == fingerprint), None)
-        run = None if new else continues or since
+        since = (run for run in earlier if run.id > looked_at and run.fingerprint == fingerprint)
+        run = None if new else continues or next(since, None)
         if run is not None:
-            now = {"base_url": settings.get("base_url"), "input": str(given.path)}
-            _change(connection, run.id, Changes(columns=values, noted=noted({**run.settings, "input": run.input}, now)))
+            _continue(connection, run, values, settings)
             return found(run)
-        other_stdin = _other_stdin(connection, kept_mark) if not new else None
         differing = next((run for run in earlier if run.fingerprint != fingerprint), None) if not new else None
+        other_stdin = _other_stdin(connection, kept_mark) if differing is None and not new else None
         values |= {"input_digest": given.digest, "input_bytes": given.size, "fingerprint": fingerprint}
         run_id = _create(connection, values)
     return FoundRun(
@@ -177,7 +176,7 @@ def open_run(
         input_digest=given.digest,
         differs_from=differing.id if differing is not None else None,
         differences=differences(differing.settings, answer) if differing is not None else {},
-        other_stdin=other_stdin if differing is None else None,
+        other_stdin=other_stdin,
     )
 
 
@@ -207,6 +206,12 @@ def _change(connection: sa.Connection, run_id: int, changes: Changes) -> None:
     connection.execute(sa.update(runs).where(runs.c.id == run_id).values(**changes.columns))
     for entry in entries(run_id, changes.noted):
         connection.execute(sa.insert(history).values(**entry))
+
+
+def _continue(connection: sa.Connection, run: KnownRun, values: Mapping[str, Json], settings: Mapping[str, Json]) -> None:
+    """Bring input and settings of a run up to date, and note where it has moved."""
+    now = {"base_url": settings.get("base_url"), "input": values["input"]}
+    _change(connection, run.id, Changes(columns=values, noted=noted({**run.settings, "input": run.input}, now)))
 
 
 def _create(connection: sa.Connection, values: Mapping[str, Json]) -> int:
