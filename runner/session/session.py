@@ -93,11 +93,11 @@ class _Session:
         self._tell(Started(run=plan.run.id, input=str(plan.job.input), rows=self._rows, restored=self._restored, notes=notes))
 
     async def _note_input(self, head: Head | None, *, look_again: bool) -> None:
-        plan, content = self._plan, self._plan.given.content
+        plan, given = self._plan, self._plan.given
         await self._store.begin(
             rows=plan.scanned.rows,
-            digest=content.digest,
-            size=content.size,
+            digest=given.digest,
+            size=given.content.size,
             identical=plan.scanned.identical,
             look_again=look_again,
             head=head,
