@@ -98,8 +98,8 @@ def test_an_ending_imports_no_module_of_the_current_folder(folder: Path) -> None
     (folder / "paragraphs.py").rename(folder / "para.py")
     (folder / "poem.para").write_text(POEM)
     checked = command("check", "poem.para", "--provider", "simulator", cwd=folder)
-    assert checked.code == 1
-    assert "line 1: not JSON" in checked.out
+    assert checked.code == 2
+    assert "poem.para is not JSON lines but begins with " in checked.err
     refused = command("export", "-o", "answers.transcript", cwd=folder)
     assert refused.code == 2
     assert "cannot tell the format" in refused.err
