@@ -69,8 +69,8 @@ class _Session:
         self._look = source.SettledRows()
         # rows that have an outcome at the end, if the session is not stopped
         self._rows = plan.rows
-        # True if the next session is to look at each row even if the input does not change, as it was stored
-        self._look_again = False
+        # what was stored last of the input: whether the next session is to look at each row, and the settled beginning
+        self._noted: tuple[bool, Head | None] = (False, None)
         self._start = time.monotonic()
         self._limits, self._limits_note = wiring.limits(plan.job)
         self._lanes = Lanes(self._limits)
@@ -83,17 +83,18 @@ class _Session:
         self._restored = await self._count_restored()
         # If rows have changed, or lie beyond --limit, the next session looks at each row and reports them again.
         unseen = plan.options.limit is not None and not (plan.unchanged or self._fresh)
-        self._look_again = self._look.changed > 0 or unseen
+        look_again = self._look.changed > 0 or unseen
         # what was settled in another state of the file may be in another place now
         head = plan.run.head if plan.unchanged or plan.scanned.before.rows else None
-        await self._note_input(head, look_again=self._look_again)
+        await self._note_input(look_again, head)
         limits_note = [self._limits_note] if self._limits_note is not None else []
         notes = (*plan.endpoint.notes, *limits_note, *prepare.notes(plan, self._before, self._look.changed))
         self._rows = plan.rows - self._look.left
         self._tell(Started(run=plan.run.id, input=str(plan.job.input), rows=self._rows, restored=self._restored, notes=notes))
 
-    async def _note_input(self, head: Head | None, *, look_again: bool) -> None:
+    async def _note_input(self, look_again: bool, head: Head | None) -> None:
         plan, given = self._plan, self._plan.given
+        self._noted = look_again, head
         await self._store.begin(
             rows=plan.scanned.rows,
             digest=given.digest,
@@ -183,8 +184,8 @@ class _Session:
             # rows beyond --limit may have moved or changed
             look_again = changed > 0 or not passed.complete
             head = None if look_again else reading.head_of(plan.given, plan.scanned, passed.last_line)
-            if (look_again, head) != (self._look_again, plan.run.head):
-                await self._note_input(head, look_again=look_again)
+            if (look_again, head) != self._noted:
+                await self._note_input(look_again, head)
         await self._store.finish(complete=finished, stop_reason=stop_reason)
         return self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
 
