@@ -13,10 +13,6 @@ from runner.config.settings import SETTINGS, Setting
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-PACE = tuple(setting.name for setting in SETTINGS if not setting.answer)
-"""The settings that may change within a run."""
-
-
 def _option(setting: Setting) -> Callable[[F], F]:
     default = f"  [default: {setting.default:g}]" if isinstance(setting.default, int | float) else ""
     default = f"  [default: {setting.default}]" if setting.kind == "slots" or setting.choices else default
@@ -70,8 +66,8 @@ run_argument = click.argument("run_id", metavar="[RUN]", type=int, required=Fals
 
 
 def continue_options(command: F) -> F:
-    """Add the argument and the options of a command that continues a run."""
-    return run_argument(setting_options(*PACE)(db_option(quiet_option(json_option(command)))))
+    """Add the argument and the options of a command that continues a run. What a run cannot take is refused by its state."""
+    return run_argument(setting_options()(db_option(quiet_option(json_option(command)))))
 
 
 def given_settings(settings: dict[str, Any]) -> dict[str, Any]:

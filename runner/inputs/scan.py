@@ -1,8 +1,7 @@
 """Scans a prompt file before anything is sent: counts its rows, and finds duplicate ids and identical rows."""
 
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
-from hashlib import blake2b
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +9,8 @@ from typing import NamedTuple
 from msgspec import Struct, structs
 
 from runner.errors import UsageError
+from runner.inputs import content
+from runner.inputs.content import Content
 from runner.inputs.duplicates import HashCollector, RepeatedHashes
 from runner.inputs.keys import KEY_PREFIX, ROW_SETTINGS, base_key, row_settings, short_key
 from runner.model import Row
@@ -31,18 +32,32 @@ class PromptFile(NamedTuple):
     """A prompt file as it was when it was opened.
 
     size: its bytes at that time; anything appended later is ignored. read: starts reading the rows from the beginning; raises
-    UsageError if the file cannot be read. reading: how the rows are read, a part of the digest.
+    UsageError if the file cannot be read. read_behind: the same from a line on, given the bytes of content and the lines before
+    it; returns None if a reader cannot begin there. None: the format cannot do that. reading: how the rows are read.
     """
 
     path: Path
     size: int
     read: Callable[[], Generator[Row, None, None]]
+    read_behind: Callable[[int, int], Generator[Row, None, None] | None] | None = None
     reading: str = READING
 
 
-class Scan(Struct, frozen=True, kw_only=True):
-    """The result of a scan of a whole prompt file."""
+class Before(Struct, frozen=True, kw_only=True):
+    """What lies before the rows that are read, where the beginning of a file is not read again: all of it is settled."""
 
+    lines: int = 0
+    rows: int = 0
+    # of the rows: broken ones
+    broken: int = 0
+    # keys of rows without an id that are read, and that identical rows before them have -> number of those rows
+    identical: Mapping[str, int] = {}
+
+
+class Scan(Struct, frozen=True, kw_only=True):
+    """The result of a scan of a prompt file."""
+
+    # of the whole file
     rows: int
     # keys before ordinals that several rows share, as ``short_key`` hashes
     repeated: RepeatedHashes
@@ -56,6 +71,7 @@ class Scan(Struct, frozen=True, kw_only=True):
     row_settings: tuple[str, ...] = ()
     # rows in which NaN or an infinity was read as null
     nulls: int = 0
+    before: Before = Before()
 
 
 def scan(prompts: PromptFile) -> Scan:
@@ -178,19 +194,11 @@ def remarks(scanned: Scan) -> list[str]:
     return sentences
 
 
-def same_bytes(one: str | None, other: str) -> bool:
-    """Tell whether two digests are of the same bytes, however they were read."""
-    return one is not None and one.partition("-")[0] == other.partition("-")[0]
-
-
-def digest(prompts: PromptFile) -> str:
-    """Return a hash of the bytes of a prompt file and of how they are read. Raises UsageError if the file cannot be read."""
-    # Starting to read refuses a pipe, which the loop below would read without end.
+def measure(prompts: PromptFile, lengths: Iterable[int] = ()) -> Content:
+    """Hash the content of a prompt file as ``content.measure`` does. Raises UsageError if the file cannot be read."""
+    # Starting to read refuses a pipe, which would be read without end.
     prompts.read().close()
-    hashed = blake2b(digest_size=16)
-    left = prompts.size
-    with prompts.path.open("rb") as file:
-        while block := file.read(min(1 << 20, left)):
-            hashed.update(block)
-            left -= len(block)
-    return f"{hashed.hexdigest()}-{prompts.reading}"
+    try:
+        return content.measure(prompts.path, prompts.size, lengths)
+    except OSError as error:
+        raise UsageError(f"{prompts.path} cannot be read: {error.strerror or error}") from error

@@ -16,10 +16,11 @@ from runner.errors import StoreError
 from runner.events import INPUT_CHANGED, Event, Finished, Noted, Progress, Saved, Started, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Observer, Provider
-from runner.model import Entry, Outcome, Pace, Run
+from runner.model import Entry, Head, Outcome, Pace
 from runner.providers.http import HttpClient, HttpExchange
-from runner.session import prepare, wiring
+from runner.session import prepare, reading, wiring
 from runner.session.background import find_tls, keep_deadline, note_pace, tell_progress, tell_stop
+from runner.session.continuing import Idle
 from runner.session.options import SessionOptions
 from runner.session.prepare import Plan, in_thread
 from runner.session.stats import SessionStats
@@ -37,9 +38,10 @@ async def execute(job: Job, store_path: Path, options: SessionOptions, stop: Sto
     Raises UsageError before anything is sent, StoreError, and RunStoppedError when further requests would be pointless.
     """
     plan = await prepare.prepare(job, store_path, options)
-    if isinstance(plan, Run):
+    if isinstance(plan, Idle):
         return _nothing_to_do(job, plan, observe)
-    async with await in_thread(lambda: RunStore.own(store_path, plan.run.id, durability=job.durability)) as store:
+    run_id, changes = plan.run.id, plan.chosen.changes
+    async with await in_thread(lambda: RunStore.own(store_path, run_id, durability=job.durability, changes=changes)) as store:
         session = _Session(plan, store, stop, observe)
         await session.begin()
         async with wiring.open_provider(plan.job, plan.endpoint) as (provider, client):
@@ -57,14 +59,17 @@ class _Session:
     def __init__(self, plan: Plan, store: RunStore, stop: Stop, observe: Observer) -> None:
         self._plan, self._store, self._stop, self._observe = plan, store, stop, observe
         self._stats = SessionStats()
-        self._passed = source.Counts()
+        before = plan.scanned.before
+        self._passed = source.Counts(settled=before.rows, seen=before.rows - before.broken)
         # what the run held when the session began
         self._before = RunCounts(done=0, failed=0, broken=0, attempted=False)
         # rows with an outcome from earlier sessions, among those that this session reads
         self._restored = 0
         self._look = source.SettledRows()
-        # the digest of the input as it was stored; empty: the next session scans the input
-        self._stored_digest = ""
+        # rows that have an outcome at the end, if the session is not stopped
+        self._rows = plan.rows
+        # what was stored last of the input: whether the next session is to look at each row, and the settled beginning
+        self._noted: tuple[bool, Head | None] = (False, None)
         self._start = time.monotonic()
         self._limits, self._limits_note = wiring.limits(plan.job)
         self._lanes = Lanes(self._limits)
@@ -75,20 +80,35 @@ class _Session:
         plan = self._plan
         self._before = await self._store.counts()
         self._restored = await self._count_restored()
-        # If rows have changed, or lie beyond --limit, no digest is stored: the next session then scans the input and reports
-        # them again.
+        # If rows have changed, or lie beyond --limit, the next session looks at each row and reports them again.
         unseen = plan.options.limit is not None and not (plan.unchanged or self._fresh)
-        self._stored_digest = "" if self._look.changed or unseen else plan.digest
-        await self._store.begin(rows=plan.scanned.rows, digest=self._stored_digest, identical=plan.scanned.identical)
+        look_again = self._look.changed > 0 or unseen
+        # what was settled in another state of the file may be in another place now
+        head = plan.run.head if plan.unchanged or plan.scanned.before.rows else None
+        await self._note_input(look_again, head)
         limits_note = [self._limits_note] if self._limits_note is not None else []
         notes = (*plan.endpoint.notes, *limits_note, *prepare.notes(plan, self._before, self._look.changed))
-        self._tell(Started(run=plan.run.id, input=str(plan.job.input), rows=plan.rows, restored=self._restored, notes=notes))
+        self._rows = plan.rows - self._look.left
+        self._tell(Started(run=plan.run.id, input=str(plan.job.input), rows=self._rows, restored=self._restored, notes=notes))
+
+    async def _note_input(self, look_again: bool, head: Head | None) -> None:
+        plan, given = self._plan, self._plan.given
+        self._noted = look_again, head
+        await self._store.begin(
+            rows=plan.scanned.rows,
+            digest=given.digest,
+            size=given.content.size,
+            identical=plan.scanned.identical,
+            look_again=look_again,
+            head=head,
+        )
 
     async def _count_restored(self) -> int:
         options = self._plan.options
-        if self._plan.unchanged and options.limit is None and not options.accept_changes:
-            return self._before.done + (0 if options.retry_failed else self._before.failed)
-        if self._fresh:
+        # a retry has to know which rows it leaves, and the others may be counted without a look at each
+        if self._plan.unchanged and options.limit is None and not options.accept_changes and not options.retry_failed:
+            return self._before.done + self._before.failed
+        if self._fresh and not options.retry_failed:
             return 0
         # rows may have been added, removed or moved, so each row of the file is looked up
         self._look = await source.find_settled(self._plan.prompts, self._plan.scanned, self._store, self._selection)
@@ -162,13 +182,15 @@ class _Session:
         # the run may be finished although a stop was requested: the last row may have been saved just before
         finished = settled == plan.rows and (passed.complete or await self._rest_settled(now))
         stop_reason = self._stop.reason if not finished else None
-        if passed.complete and not finished and stop_reason is None:
+        if passed.complete and not finished and stop_reason is None and not passed.left:
             stop_reason = INPUT_CHANGED
         changed = passed.changed + stats.kept
-        # rows beyond --limit may have moved or changed: without a digest the next session scans the input
-        digest = "" if changed or not passed.complete else plan.digest
-        if finished and digest != self._stored_digest:
-            await self._store.begin(rows=plan.scanned.rows, digest=digest)
+        if finished:
+            # rows beyond --limit may have moved or changed
+            look_again = changed > 0 or not passed.complete
+            head = None if look_again else reading.head_of(plan.given, plan.scanned, passed.last_line)
+            if (look_again, head) != self._noted:
+                await self._note_input(look_again, head)
         await self._store.finish(complete=finished, stop_reason=stop_reason)
         return self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
 
@@ -197,7 +219,7 @@ class _Session:
             missing=max(0, before - passed.seen) if finished and passed.complete else 0,
             changed=changed,
             stop_reason=stop_reason,
-            same_command=not plan.options.new and plan.options.limit is None,
+            same_command=not plan.options.new and plan.options.limit is None and not passed.left,
         )
 
     async def _rest_settled(self, now: RunCounts) -> bool:
@@ -232,7 +254,7 @@ class _Session:
 
     def _progress(self) -> Progress:
         return Progress(
-            rows=self._plan.rows,
+            rows=self._rows,
             restored=self._restored,
             done=self._stats.done,
             failed=self._stats.failed,
@@ -251,11 +273,12 @@ def _tell_nobody(event: Event) -> None:
     """Ignore an event."""
 
 
-def _nothing_to_do(job: Job, run: Run, observe: Observer) -> Summary:
+def _nothing_to_do(job: Job, idle: Idle, observe: Observer) -> Summary:
     """Report that the run is finished, and return its summary."""
+    run = idle.run
     summary = prepare.summary(run)
     note = f"run {run.id} is finished and {spool.display_name(job.input)} has not changed: nothing is sent"
     restored = min(summary.skipped, summary.rows)
-    observe(Started(run=run.id, input=str(job.input), rows=summary.rows, restored=restored, notes=(note,)))
+    observe(Started(run=run.id, input=str(job.input), rows=summary.rows, restored=restored, notes=(*idle.about, note)))
     observe(Finished(summary=summary))
     return summary
