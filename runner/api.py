@@ -12,7 +12,7 @@ from runner.config import plugins
 from runner.config.endpoint import find_endpoint, key_source, with_base_url
 from runner.config.job import Job, load_job, restore_job, shown_settings
 from runner.engine.stop import Stop
-from runner.errors import UsageError
+from runner.errors import NotReadyError, UsageError
 from runner.events import Event, Summary
 from runner.exports.columns import columns, records
 from runner.exports.file import open_output
@@ -39,6 +39,8 @@ class Check(Struct, frozen=True, kw_only=True):
     key_source: str | None
     # why `runner run` would refuse to start; None if it would start
     refusal: str | None
+    # what `runner run` still needs, a model or a key; None if nothing
+    missing: str | None
     rows: int
     # (line, reason) of the first 1,000 broken rows
     broken: list[tuple[int, str]]
@@ -157,9 +159,11 @@ def describe(job: Job) -> Description:
 def check(file: str | Path, **settings: Any) -> Check:
     """Read a whole input and send nothing."""
     job = with_base_url(load_job(file, settings), os.environ)
-    refusal = None
+    refusal = missing = None
     try:
         find_endpoint(job, os.environ)
+    except NotReadyError as error:
+        missing = str(error)
     except UsageError as error:
         refusal = str(error)
     with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
@@ -170,6 +174,7 @@ def check(file: str | Path, **settings: Any) -> Check:
         job=job,
         key_source=key_source(job, os.environ),
         refusal=refusal,
+        missing=missing,
         rows=scanned.rows,
         broken=broken.first,
         broken_rows=broken.number,
@@ -197,6 +202,29 @@ def errors(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tupl
     with StoreReader(Path(db).resolve()) as reader:
         run = reader.run(run_id)
         return run, reader.errors(run.id)
+
+
+def run_over(file: str | Path, *, db: str | Path = DEFAULT_STORE, unfinished: bool = False) -> int:
+    """Return the number of the newest run over a prompt file, or over that of a job file. Raises UsageError if there is none.
+
+    unfinished: rather the newest run that is not finished.
+    """
+    path = Path(file)
+    source = load_job(path, {}, {}).input if path.suffix.lower() == ".toml" else path.resolve()
+    with StoreReader(Path(db).resolve()) as reader:
+        over = [run for run in reader.runs() if Path(run.input).resolve() == source]
+    if not over:
+        raise UsageError(f"{db} has no run over {file}; `runner list` shows its runs, `runner run {file}` starts one")
+    chosen = [run for run in over if run.finished_at is None] if unfinished else []
+    return (chosen or over)[-1].id
+
+
+def exported(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, Run | None]:
+    """Return a run, by default the newest, and an older one over the same file that has more finished rows; None if none has."""
+    with StoreReader(Path(db).resolve()) as reader:
+        run = reader.run(run_id)
+        older = [other for other in reader.runs() if other.id < run.id and other.input == run.input and other.done > run.done]
+    return run, max(older, key=lambda other: other.done, default=None)
 
 
 def results(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> Iterator[Result]:

@@ -9,20 +9,23 @@ import click
 from runner.cli.options import (
     accept_changes_option,
     continue_options,
+    count,
     db_option,
     gathered,
     given_settings,
     json_option,
     quiet_option,
     run_argument,
+    seconds,
     setting_options,
 )
 from runner.cli.signals import orderly_end
+from runner.cli.typed import Commands, export_names, run_name, run_number
 from runner.errors import UsageError
 from runner.version import __version__
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="runner")
 def cli() -> None:
     """Get an answer from an LLM to every prompt of a file, without paying twice for a finished one.
@@ -37,7 +40,7 @@ def cli() -> None:
 @click.argument("file", type=click.Path())
 @setting_options()
 @db_option
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows of the file.")
+@click.option("--limit", type=count(1), metavar="N", help="Use only the first N rows of the file.")
 @click.option("--new", is_flag=True, help="Start a new run, even if there is one to continue.")
 @accept_changes_option
 @click.option("--strict", is_flag=True, help="Refuse to start if a row is broken.")
@@ -68,26 +71,30 @@ def run(file: str, db: str, show_config: bool, quiet: bool, as_json: bool, optio
 @cli.command()
 @continue_options
 @accept_changes_option
-def resume(run_id: int | None, db: str, accept_changes: bool, quiet: bool, as_json: bool, **settings: Any) -> None:
-    """Continue an unfinished run, by default the newest."""
+def resume(run_id: int | str | None, db: str, accept_changes: bool, quiet: bool, as_json: bool, **settings: Any) -> None:
+    """Continue an unfinished run.
+
+    RUN is its number or its prompt file; the default is the newest unfinished run.
+    """
     from runner import api
     from runner.cli import foreground
 
-    job, options = api.resumed(db, run_id, given_settings(settings), accept_changes=accept_changes)
+    number = run_number(run_id, db, unfinished=True)
+    job, options = api.resumed(db, number, given_settings(settings), accept_changes=accept_changes)
     sys.exit(foreground.drive(job, db, options, quiet=quiet, as_json=as_json))
 
 
 @cli.command()
 @continue_options
-def retry(run_id: int | None, db: str, quiet: bool, as_json: bool, **settings: Any) -> None:
+def retry(run_id: int | str | None, db: str, quiet: bool, as_json: bool, **settings: Any) -> None:
     """Send the failed rows of a run again.
 
-    RUN is its number; the default is the newest run.
+    RUN is its number or its prompt file; the default is the newest run.
     """
     from runner import api
     from runner.cli import foreground
 
-    job, options = api.retried(db, run_id, given_settings(settings))
+    job, options = api.retried(db, run_number(run_id, db), given_settings(settings))
     sys.exit(foreground.drive(job, db, options, quiet=quiet, as_json=as_json))
 
 
@@ -95,12 +102,21 @@ def retry(run_id: int | None, db: str, quiet: bool, as_json: bool, **settings: A
 @run_argument
 @db_option
 @json_option
-def status(run_id: int | None, db: str, as_json: bool) -> None:
-    """Show one run in full, by default the newest."""
+@click.option("--watch", "-w", is_flag=True, help="Show it again every two seconds until the run ends.")
+def status(run_id: int | str | None, db: str, as_json: bool, watch: bool) -> None:
+    """Show one run in full.
+
+    RUN is its number or its prompt file; the default is the newest run.
+    """
     from runner import api
+    from runner.cli import watch as watching
     from runner.cli.status import status as details
 
-    click.echo(details(*api.status(run_id, db=db), db=db, as_json=as_json))
+    number = run_number(run_id, db)
+    if watch:
+        watching.watch(number, db, as_json=as_json)
+    else:
+        click.echo(details(*api.status(number, db=db), db=db, as_json=as_json))
 
 
 @cli.command("list")
@@ -115,38 +131,48 @@ def list_(db: str, as_json: bool) -> None:
 
 
 @cli.command()
-@run_argument
-@click.option("--output", "-o", required=True, metavar="FILE", help="File to write; - is standard output.")
+@click.argument("words", metavar="[RUN]", nargs=-1, type=run_name)
+@click.option("--output", "-o", metavar="FILE", help="File to write; - is standard output.")
 @click.option("--format", metavar="FORMAT", help="csv, jsonl or the name of a plug-in; default: the ending of FILE.")
 @click.option("--csv-raw", is_flag=True, help="Do not escape cells that look like formulas.")
 @db_option
 @quiet_option
-def export(run_id: int | None, output: str, format: str | None, csv_raw: bool, db: str, quiet: bool) -> None:  # noqa: A002
+def export(
+    words: tuple[int | str, ...],
+    output: str | None,
+    format: str | None,  # noqa: A002 - the option's name
+    csv_raw: bool,
+    db: str,
+    quiet: bool,
+) -> None:
     """Write the results of a run to a CSV or JSONL file.
 
-    RUN is its number; the default is the newest run.
+    RUN is its number or its prompt file; the default is the newest run.
     """
     from runner import api
-    from runner.text import plural
+    from runner.cli import output as texts
 
-    count = api.export(output, run_id=run_id, db=db, format=format, raw=csv_raw)
-    if not quiet and output != "-":
-        click.echo(f"{plural(count, 'row')} written to {click.format_filename(output)}")
+    number, target = export_names(words, output, db)
+    run, fuller = api.exported(number, db=db)
+    number = api.export(target, run_id=run.id, db=db, format=format, raw=csv_raw)
+    if not quiet:
+        for sentence in texts.exported(run, fuller, number, target, db):
+            click.echo(sentence, err=texts.is_standard_output(target))
 
 
 @cli.command()
 @run_argument
 @db_option
 @json_option
-def errors(run_id: int | None, db: str, as_json: bool) -> None:
+def errors(run_id: int | str | None, db: str, as_json: bool) -> None:
     """Show the failed rows of a run by cause.
 
-    Each cause has a count, an example and what to do. RUN is the number of the run; the default is the newest.
+    Each cause has a count, an example and what to do. RUN is the number of the run or its prompt file; the default is the newest.
     """
     from runner import api
     from runner.cli import output
 
-    click.echo(output.errors(*api.errors(run_id, db=db), db=db, as_json=as_json))
+    click.echo(output.errors(*api.errors(run_number(run_id, db), db=db), db=db, as_json=as_json))
 
 
 @cli.command()
@@ -158,7 +184,8 @@ def check(file: str, as_json: bool, **settings: Any) -> None:
 
     Shows the number of rows, broken lines, duplicate ids and the settings in force.
 
-    The exit code is 1 if rows are broken, and 2 if `runner run` would refuse to start.
+    The exit code is 1 if rows are broken, and 2 if `runner run` would refuse the file or a setting. A model or an API key that is
+    still missing is only a warning.
     """
     from runner import api
     from runner.cli import output
@@ -171,16 +198,14 @@ def check(file: str, as_json: bool, **settings: Any) -> None:
 
 
 @cli.command()
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8399, show_default=True, help="Port to listen on; 0 picks a free one."
-)
+@click.option("--port", type=count(0, 65535), default=8399, show_default=True, help="Port to listen on; 0 picks a free one.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random answers and faults.")
-@click.option("--first-token-s", type=float, default=0.15, show_default=True, help="Mean time to the first token, in seconds.")
-@click.option("--chunk-s", type=float, default=0.01, show_default=True, help="Time between two tokens, in seconds.")
-@click.option("--tokens", type=int, default=40, show_default=True, help="Mean length of an answer, in tokens.")
-@click.option("--rpm", type=int, help="Requests per minute; the server answers further ones with 429.")
-@click.option("--tpm", type=int, help="Tokens per minute; the server answers requests for more with 429.")
-@click.option("--max-in-flight", type=int, help="Open requests; the server answers further ones with 429.")
+@click.option("--first-token-s", type=seconds, default=0.15, show_default=True, help="Mean time to the first token, in seconds.")
+@click.option("--chunk-s", type=seconds, default=0.01, show_default=True, help="Time between two tokens, in seconds.")
+@click.option("--tokens", type=count(), default=40, show_default=True, help="Mean length of an answer, in tokens.")
+@click.option("--rpm", type=count(), help="Requests per minute; the server answers further ones with 429.")
+@click.option("--tpm", type=count(), help="Tokens per minute; the server answers requests for more with 429.")
+@click.option("--max-in-flight", type=count(), help="Open requests; the server answers further ones with 429.")
 @click.option("--key-env", metavar="NAME", help="Require the API key that this environment variable holds.")
 @click.option(
     "--fault",
@@ -200,3 +225,24 @@ def simulate(port: int, key_env: str | None, faults: tuple[str, ...], **behaviou
     if key_env and not key:
         raise UsageError(f"{key_env} is not set")
     serve(port, faults, click.echo, key=key, **behaviour)
+
+
+@cli.command(hidden=True)
+def version() -> None:
+    """Print the version."""
+    click.echo(f"runner, version {__version__}")
+
+
+@cli.command("help", hidden=True)
+@click.argument("command", required=False)
+@click.pass_context
+def help_(context: click.Context, command: str | None) -> None:
+    """Print the help of a command, or of all."""
+    parent = context.parent or context
+    if command is None:
+        click.echo(parent.get_help())
+        return
+    name, found, _ = cli.resolve_command(parent, [command])
+    if found is not None:
+        with click.Context(found, info_name=name, parent=parent) as inner:
+            click.echo(found.get_help(inner))

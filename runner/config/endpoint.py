@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 from runner.config import address, plugins
 from runner.config.address import is_loopback
 from runner.config.job import Job
-from runner.errors import UsageError
+from runner.errors import NotReadyError, UsageError
 from runner.text import Redactor, Secret
 
 
@@ -65,7 +65,7 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
     Raises UsageError if no model is set, if a hosted endpoint has no key, or if an environment variable has an unusable value.
     """
     if job.model is None:
-        raise UsageError("no model is set; set model in the job file, or use --model")
+        raise NotReadyError("no model is set; set model in the job file, or use --model")
     _check_certificates(environment)
     if job.local_server is not None:
         return Endpoint(base_url=None, key=None, proxy=None, notes=(job.local_server.note,))
@@ -75,7 +75,7 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
     value = environment.get(name, "").strip()
     hosted = urlsplit(job.base_url).hostname == urlsplit(module.DEFAULT_BASE_URL).hostname
     if not value and (hosted or job.api_key_env):
-        raise UsageError(f"{name} is not set; set it to the key for {job.base_url}: export {name}=...")
+        raise NotReadyError(f"{name} is not set; set it to the key for {job.base_url}: export {name}=...")
     if not value.isascii() or not value.isprintable():
         raise UsageError(f"the key in {name} contains characters that no key can contain; set it again")
     notes = []

@@ -46,6 +46,8 @@ class Job(Struct, frozen=True, kw_only=True):
     attempts: int
     # seconds from the start of a session
     deadline: float | None
+    # failed rows of the run that count as success: a number, or a percentage of its rows; None: none
+    ok_failed: int | str | None
     # full or normal: which answers a power cut can lose
     durability: str
     system: str | None
@@ -61,6 +63,12 @@ class Job(Struct, frozen=True, kw_only=True):
     def local_server(self) -> LocalServer | None:
         """The server that is started for the session; None if requests go to a server that is already running."""
         return LOCAL_SERVERS.get(self.provider)
+
+    def tolerates(self, failed: int, *, of: int) -> bool:
+        """Return True if so many failed rows of a run with ``of`` rows count as success."""
+        if isinstance(self.ok_failed, str):
+            return failed * 100 <= float(self.ok_failed.removesuffix("%")) * of
+        return failed <= (self.ok_failed or 0)
 
     def settings(self) -> dict[str, Json]:
         """Return all settings and the input in one flat dictionary. It contains no secrets."""

@@ -268,4 +268,5 @@ def summary(run: Run) -> Summary:
         missing=0,
         changed=0,
         stop_reason=None,
+        causes=run.causes,
     )

@@ -21,6 +21,7 @@ from runner.model import Entry, Outcome, Pace, Run
 from runner.providers.http import HttpClient, HttpExchange
 from runner.session import prepare, wiring
 from runner.session.background import keep_deadline, note_pace, tell_progress, tell_stop
+from runner.session.forecast import Forecast
 from runner.session.options import SessionOptions
 from runner.session.prepare import Plan, in_thread
 from runner.session.stats import SessionStats
@@ -67,6 +68,7 @@ class _Session:
         # the digest of the input as it was stored; empty: the next session scans the input
         self._stored_digest = ""
         self._start = time.monotonic()
+        self._forecast = Forecast()
         self._limits, self._limits_note = wiring.limits(plan.job)
         self._lanes = Lanes(self._limits)
         self._attempts: Attempts[HttpExchange] | None = None
@@ -83,7 +85,16 @@ class _Session:
         await self._store.begin(rows=plan.scanned.rows, digest=self._stored_digest, identical=plan.scanned.identical)
         limits_note = [self._limits_note] if self._limits_note is not None else []
         notes = (*plan.endpoint.notes, *limits_note, *prepare.notes(plan, self._before, self._look.changed))
-        self._tell(Started(run=plan.run.id, input=str(plan.job.input), rows=plan.rows, restored=self._restored, notes=notes))
+        self._tell(
+            Started(
+                run=plan.run.id,
+                input=str(plan.job.input),
+                rows=plan.rows,
+                restored=self._restored,
+                restored_failed=self._restored_failed,
+                notes=notes,
+            )
+        )
 
     async def _count_restored(self) -> int:
         options = self._plan.options
@@ -171,6 +182,8 @@ class _Session:
         plan, stats, passed = self._plan, self._stats, self._passed
         first_token, duration = stats.quantiles()
         before = self._before.done + self._before.failed
+        missing = max(0, before - passed.seen) if finished and passed.complete else 0
+        options, error = plan.options, self._stop.error
         return Summary(
             run=plan.run.id,
             finished=finished,
@@ -188,10 +201,14 @@ class _Session:
             time_to_first_token=first_token,
             duration=duration,
             elapsed_s=time.monotonic() - self._start,
-            missing=max(0, before - passed.seen) if finished and passed.complete else 0,
+            missing=missing,
             changed=changed,
             stop_reason=stop_reason,
-            same_command=not plan.options.new and plan.options.limit is None,
+            same_command=not options.new and options.limit is None,
+            left=0 if finished else max(0, plan.scanned.rows - now.done - now.failed - now.broken),
+            limit=options.limit,
+            stop_code=error.code if error is not None and not finished else None,
+            causes=now.causes,
         )
 
     async def _rest_settled(self, now: RunCounts) -> bool:
@@ -220,20 +237,39 @@ class _Session:
             self._observe = _tell_nobody
 
     def _progress(self) -> Progress:
+        stats, forecast = self._stats, self._forecast
+        elapsed_s = time.monotonic() - self._start
+        forecast.see(elapsed_s, stats.sent(), self._lanes.states())
         return Progress(
             rows=self._plan.rows,
             restored=self._restored,
-            done=self._stats.done,
-            failed=self._stats.failed,
+            restored_failed=self._restored_failed,
+            done=stats.done,
+            failed=stats.failed,
+            kept=stats.kept,
             in_flight=self._lanes.in_flight,
-            output_tokens=self._stats.output_tokens or 0,
-            elapsed_s=time.monotonic() - self._start,
+            output_tokens=stats.output_tokens or 0,
+            elapsed_s=elapsed_s,
             pace=self._pace(),
+            rows_per_s=forecast.rows_per_s,
+            requests_per_s=forecast.requests_per_s,
+            left_s=forecast.left_s(self._open_rows),
         )
+
+    @property
+    def _restored_failed(self) -> int:
+        """Of the restored rows: those that failed in earlier sessions."""
+        return 0 if self._plan.options.retry_failed else min(self._before.failed, self._restored)
+
+    @property
+    def _open_rows(self) -> int:
+        """Rows of the session that have no outcome yet."""
+        return max(0, self._plan.rows - self._restored - self._stats.done - self._stats.failed)
 
     def _pace(self) -> Pace:
         retrying = self._attempts.retrying() if self._attempts is not None else None
-        return Pace(at=time.time(), lanes=self._lanes.states(), retrying=retrying)
+        left_s = self._forecast.left_s(self._open_rows)
+        return Pace(at=time.time(), lanes=self._lanes.states(), retrying=retrying, left_s=left_s)
 
 
 def _tell_nobody(event: Event) -> None:
@@ -245,6 +281,9 @@ def _nothing_to_do(job: Job, run: Run, observe: Observer) -> Summary:
     summary = prepare.summary(run)
     note = f"run {run.id} is finished and {spool.display_name(job.input)} has not changed: nothing is sent"
     restored = min(summary.skipped, summary.rows)
-    observe(Started(run=run.id, input=str(job.input), rows=summary.rows, restored=restored, notes=(note,)))
+    failed = min(summary.failed, restored)
+    observe(
+        Started(run=run.id, input=str(job.input), rows=summary.rows, restored=restored, restored_failed=failed, notes=(note,))
+    )
     observe(Finished(summary=summary))
     return summary

@@ -67,8 +67,10 @@ class StoreReader:
         by_status = sa.select(items.c.run_id, items.c.status, sa.func.count()).group_by(items.c.run_id, items.c.status)
         counts = {(run_id, status): count for run_id, status, count in self._fetch(by_status)}
         # the index tells which rows have failed, so that only those are read
-        broken_rows = (items.c.status == "failed", items.c.error_code == BAD_ROW)
-        broken = dict(self._fetch(sa.select(items.c.run_id, sa.func.count()).where(*broken_rows).group_by(items.c.run_id)))
+        by_code = sa.select(items.c.run_id, items.c.error_code, sa.func.count()).where(items.c.status == "failed")
+        causes: dict[int, dict[str, int]] = {}
+        for run_id, code, count in self._fetch(by_code.group_by(items.c.run_id, items.c.error_code)):
+            causes.setdefault(run_id, {})[code or "unknown"] = count
         return [
             Run(
                 id=row.id,
@@ -79,7 +81,8 @@ class StoreReader:
                 rows=row.rows,
                 done=counts.get((row.id, "done"), 0),
                 failed=counts.get((row.id, "failed"), 0),
-                broken=broken.get(row.id, 0),
+                broken=causes.get(row.id, {}).get(BAD_ROW, 0),
+                causes=causes.get(row.id, {}),
                 active=active,
                 stop_reason=row.stop_reason,
                 # a killed session leaves its last pace in the store

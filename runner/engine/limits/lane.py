@@ -293,4 +293,7 @@ class Lane:
             limits={str(kind): limit for kind, limit in self._rates.per_minute.items()},
             waiting=waiting(self._pause, self._outage, self._rates, clock=self._clock(), wall=self._wall()),
             blocked=self.blocked,
+            waits_for=self._rates.waits_for,
+            paused_s=self._pause.left_s,
+            outage_s=self.out_of_service_s,
         )

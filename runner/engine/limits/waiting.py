@@ -1,7 +1,9 @@
 """Words the reason why no request of a lane is sent, in one phrase."""
 
+import math
 import time
 
+from runner.durations import format_span
 from runner.engine.limits.headers import Kind
 from runner.engine.limits.outage import Outage
 from runner.engine.limits.pause import LONG_PAUSE_S, Pause
@@ -20,12 +22,12 @@ _UNREACHABLE = ("connect", "dns", "proxy", "timeout_connect", "tls")
 def waiting(pause: Pause, outage: Outage, rates: Rates, *, clock: float, wall: float) -> str | None:
     """Return the phrase; None if requests wait for slots only. clock, wall: the time now, monotonic and since the epoch."""
     if (left := pause.left_s) > 0:
-        until = time.localtime(wall + left)
-        return f"paused until {time.strftime('%Y-%m-%d %H:%M:%S' if left > LONG_PAUSE_S else '%H:%M:%S', until)} ({pause.reason})"
+        if left > LONG_PAUSE_S:
+            return f"paused until {time.strftime('%Y-%m-%d %H:%M:%S %Z', time.localtime(wall + left)).rstrip()} ({pause.reason})"
+        return f"paused for {format_span(math.ceil(left))} more ({pause.reason})"
     if outage.since is not None:
-        since = time.localtime(wall - (clock - outage.since))
         trouble = "unreachable" if outage.reason in _UNREACHABLE else "failing"
-        return f"server {trouble} since {time.strftime('%H:%M:%S', since)} ({outage.reason}); retrying"
+        return f"server {trouble} for {format_span(clock - outage.since)} ({outage.reason}); retrying"
     if (kind := rates.waits_for) is None:
         return None
     limit = f" ({rates.per_minute[kind]:,.10g}, reported by the server)" if rates.reported.get(kind) else ""

@@ -1,0 +1,144 @@
+"""What people type: other names of commands, misspelt ones, files where a run is expected, options of other tools."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+ALIASES = {"ls": "list", "runs": "list", "continue": "resume"}
+"""Names under which a command is known too; they are not listed."""
+_INSTEAD = {
+    "start": "runner run FILE",
+    "send": "runner run FILE",
+    "restart": "runner run FILE --new",
+    "stop": "Ctrl-C, or `kill` with the number of the process",
+    "validate": "runner check FILE",
+    "dry-run": "runner check FILE",
+    "estimate": "runner check FILE",
+    "show": "runner status",
+    "info": "runner status",
+    "watch": "runner status --watch",
+    "failed": "runner errors",
+    "failures": "runner errors",
+    "results": "runner export -o answers.csv",
+    "download": "runner export -o answers.csv",
+    "serve": "runner simulate",
+}
+"""Words of other tools, and what does it here."""
+_OPTIONS = {
+    "--dry-run": "`runner check FILE` reads everything and sends nothing",
+    "-n": "`runner check FILE` reads everything and sends nothing; --limit N uses only the first N rows",
+    "--resume": "the same command again continues, and so does `runner resume`",
+    "--continue": "the same command again continues, and so does `runner resume`",
+    "--retry": "`runner retry` sends failed rows again; --attempts N says how often a row is tried",
+    "--retries": "--attempts N says how often a row is tried",
+    "--max-retries": "--attempts N says how often a row is tried",
+    "--output": "answers go into the store; `runner export -o FILE` writes them to a file",
+    "-o": "answers go into the store; `runner export -o FILE` writes them to a file",
+    "--input": "the prompt file is an argument: `runner run FILE`",
+    "-i": "the prompt file is an argument: `runner run FILE`",
+    "--api-key": "keys come from the environment: OPENAI_API_KEY, ANTHROPIC_API_KEY, or the variable that --api-key-env names",
+    "--key": "keys come from the environment: OPENAI_API_KEY, ANTHROPIC_API_KEY, or the variable that --api-key-env names",
+    "--workers": "--concurrency N",
+    "--threads": "--concurrency N",
+    "--parallel": "--concurrency N",
+    "--timeout": "--attempt-s SECONDS for a whole attempt, --silence-s SECONDS for an answer that stalls",
+    "--force": "--new starts a new run",
+    "--overwrite": "--new starts a new run",
+    "--url": "--base-url URL",
+    "--endpoint": "--base-url URL",
+    "--verbose": "`runner status --watch` shows a run in full",
+    "-v": "`runner status --watch` shows a run in full",
+}
+"""Options of other tools, and what does it here."""
+
+
+class Commands(click.Group):
+    """The group of all commands. A name that is none is answered with the right one."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that was typed, also under another name. Raises click.UsageError."""
+        word = args[0]
+        if word in ALIASES:
+            word = ALIASES[word]
+        elif self.get_command(ctx, word) is None and not word.startswith("-"):
+            raise click.UsageError(f"there is no command {word!r}{self._meant(word)}", ctx)
+        return super().resolve_command(ctx, [word, *args[1:]])
+
+    def _meant(self, word: str) -> str:
+        # imported here: a misspelt command is rare
+        from runner.text import nearest
+
+        if word.casefold() in _INSTEAD:
+            return f"; use {_INSTEAD[word.casefold()]}"
+        if Path(word).is_file():
+            return f"; to send the prompts of a file: `runner run {click.format_filename(word)}`"
+        begun = [name for name in self.commands if name.startswith(word.casefold())]
+        near = begun[0] if len(begun) == 1 else nearest(word, [*self.commands, *ALIASES])
+        if near is not None:
+            return f"; did you mean `runner {ALIASES.get(near, near)}`?"
+        other = nearest(word, _INSTEAD)
+        return f"; use {_INSTEAD[other]}" if other is not None else "; `runner --help` lists them"
+
+
+def hint(error: click.ClickException) -> str | None:
+    """Return a sentence on what does what a command's unknown option asks for; None if the error is about something else."""
+    if not isinstance(error, click.NoSuchOption):
+        return None
+    words = _OPTIONS.get(error.option_name)
+    return f"Instead: {words}." if words else None
+
+
+def run_name(value: Any) -> int | str:
+    """Read the argument RUN: the number of a run, or a file."""
+    text = str(value)
+    return int(text) if text.isascii() and text.isdigit() else text
+
+
+def run_number(name: int | str | None, db: str, *, unfinished: bool = False) -> int | None:
+    """Return the number of the run that was named; None stands for the default. Raises UsageError.
+
+    unfinished: of the runs over a file, rather one that is not finished.
+    """
+    if not isinstance(name, str):
+        return name
+    from runner import api
+    from runner.errors import UsageError
+
+    if not Path(name).exists():
+        raise UsageError(f"RUN is the number of a run (`runner list` shows them) or its prompt file, and {name!r} is neither")
+    return api.run_over(name, db=db, unfinished=unfinished)
+
+
+def export_names(words: tuple[int | str, ...], output: str | None, db: str) -> tuple[int | None, str]:
+    """Return the run and the output that ``export`` was called with: ``[RUN] -o FILE``, ``[RUN] FILE``, or both the other way.
+
+    Raises UsageError.
+    """
+    from runner.errors import UsageError
+
+    runs, files = [word for word in words if isinstance(word, int)], [word for word in words if isinstance(word, str)]
+    named: int | None = runs[0] if runs else None
+    for word in files:
+        if named is None and Path(word).exists() and _is_input(word, db):
+            named = run_number(word, db)
+        elif output is None:
+            output = word
+        else:
+            raise UsageError(f"one output at a time, not both {output} and {word}; RUN is a number or the prompt file of a run")
+    if len(runs) > 1:
+        raise UsageError(f"one run at a time, not both {runs[0]} and {runs[1]}")
+    if output is None:
+        raise UsageError("name the file to write, as in `runner export -o answers.csv`")
+    return named, output
+
+
+def _is_input(word: str, db: str) -> bool:
+    from runner import api
+    from runner.errors import UsageError
+
+    try:
+        api.run_over(word, db=db)
+    except UsageError:
+        return False
+    return True
