@@ -108,7 +108,7 @@ def advice(state: State, db: str, default_db: str = "runner.db") -> list[Advice]
     if worth_it:
         first = retry
     elif not sent and state.errors_shown:
-        first = Advice(command("resume"), f"once {_lines(state.broken)} mended; sends {_them(state.broken)}", state.broken)
+        first = Advice(command("resume"), f"once {_lines(state.broken)} mended; sends {plural(state.broken, 'row')}", state.broken)
     elif state.errors_shown:
         first = Advice(command("retry"), f"once they are mended; sends {plural(sent, 'failed row')} again", sent)
     elif not sent:
@@ -145,10 +145,6 @@ def _written(state: State) -> str:
 
 def _lines(number: int) -> str:
     return "the line is" if number == 1 else "the lines are"
-
-
-def _them(number: int) -> str:
-    return "it" if number == 1 else "them"
 
 
 def other_model(job: Job, db: str, default_db: str = "runner.db") -> str:

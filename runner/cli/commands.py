@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -153,10 +154,11 @@ def export(
     from runner.cli import output as texts
 
     number, target = export_names(words, output, db)
-    run, fuller = api.exported(number, db=db)
-    number = api.export(target, run_id=run.id, db=db, format=format, raw=csv_raw)
-    if not quiet:
-        for sentence in texts.exported(run, fuller, number, target, db):
+    # without a store there is no run; what else is wrong with the command is said first
+    run, fuller = api.exported(number, db=db) if Path(db).exists() else (None, None)
+    written = api.export(target, run_id=run.id if run is not None else number, db=db, format=format, raw=csv_raw)
+    if run is not None and not quiet:
+        for sentence in texts.exported(run, fuller, written, target, db):
             click.echo(sentence, err=texts.is_standard_output(target))
 
 
@@ -227,17 +229,17 @@ def simulate(port: int, key_env: str | None, faults: tuple[str, ...], **behaviou
     serve(port, faults, click.echo, key=key, **behaviour)
 
 
-@cli.command(hidden=True)
+@click.command()
 def version() -> None:
-    """Print the version."""
+    """Print the version, as --version does."""
     click.echo(f"runner, version {__version__}")
 
 
-@cli.command("help", hidden=True)
+@click.command("help")
 @click.argument("command", required=False)
 @click.pass_context
 def help_(context: click.Context, command: str | None) -> None:
-    """Print the help of a command, or of all."""
+    """Print the help of a command, or of all, as --help does."""
     parent = context.parent or context
     if command is None:
         click.echo(parent.get_help())
@@ -246,3 +248,6 @@ def help_(context: click.Context, command: str | None) -> None:
     if found is not None:
         with click.Context(found, info_name=name, parent=parent) as inner:
             click.echo(found.get_help(inner))
+
+
+cli.unlisted = {"version": version, "help": help_}

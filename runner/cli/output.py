@@ -120,7 +120,18 @@ def is_standard_output(target: str) -> bool:
 def check(report: Check, *, as_json: bool) -> str:
     """Return what reading an input showed."""
     if as_json:
-        names = ("rows", "broken", "broken_rows", "duplicates", "duplicate_ids", "identical", "refusal", "missing", "key_source")
+        names = (
+            "rows",
+            "broken",
+            "broken_rows",
+            "duplicates",
+            "duplicate_ids",
+            "identical",
+            "oversized",
+            "refusal",
+            "missing",
+            "key_source",
+        )
         fields = {name: getattr(report, name) for name in names}
         return to_json({**fields, "settings": report.job.settings()})
     lines = [f"{clean(str(report.job.input))}: {plural(report.rows, 'row')}, {report.broken_rows:,} broken"]
@@ -132,6 +143,7 @@ def check(report: Check, *, as_json: bool) -> str:
         lines += [f"  {clean(key, 60)} on lines {_numbers(where)}" for key, where in list(report.duplicates.items())[:_MAX_SHOWN]]
     if report.identical:
         lines.append(prepare.identical_rows(report.identical))
+    lines += report.oversized_notes
     if report.refusal:
         lines.append(f"`runner run` would refuse to start: {clean(report.refusal)}")
     if report.missing:

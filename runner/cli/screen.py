@@ -19,6 +19,7 @@ from runner.text import clean
 
 GREEN, YELLOW, RED = "32", "33", "31"
 _MOST_BAR, _LEAST_BAR = 24, 7
+_HUNDRED_HOURS_S = 360_000.0
 
 
 class Look(NamedTuple):
@@ -95,13 +96,21 @@ def rate(per_s: float | None) -> str:
     """Return a rate with one decimal as long as it is small; a dash if it is unknown."""
     if per_s is None:
         return "-"
-    return f"{per_s:,.1f}" if per_s < 1000 else f"{per_s:,.0f}"
+    if per_s < 1000:
+        return f"{per_s:,.1f}"
+    return f"{per_s:,.0f}" if per_s < 100_000 else f"{per_s / 1000:,.0f}k"
 
 
 def time_left(event: Progress) -> str:
     """Return the time left, always of the same width. In an outage nobody knows its end: the time is counted from there on."""
     words = "after it" if in_outage(event) else "to go   "
-    return f"{'-:--' if event.left_s is None else clock(event.left_s):>8} {words}"
+    if event.left_s is None:
+        left = "-:--"
+    elif event.left_s < _HUNDRED_HOURS_S:
+        left = clock(event.left_s)
+    else:
+        left = f"{event.left_s / 86_400:,.1f} d"
+    return f"{left:>8} {words}"
 
 
 def in_outage(event: Progress) -> bool:

@@ -54,7 +54,18 @@ _OPTIONS = {
 
 
 class Commands(click.Group):
-    """The group of all commands. A name that is none is answered with the right one."""
+    """The group of all commands. A name that is none is answered with the right one.
+
+    unlisted: commands that say what an option says too, for those who type them.
+    """
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.unlisted: dict[str, click.Command] = {}
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name."""
+        return self.unlisted.get(cmd_name) or super().get_command(ctx, cmd_name)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that was typed, also under another name. Raises click.UsageError."""

@@ -73,8 +73,6 @@ SETTINGS = (
         "ok_failed",
         "share",
         "Exit with 0 if at most so many rows of the run failed: a number, or a share such as 2%.",
-        None,
-        0,
     ),
     Setting(
         "durability",

@@ -49,7 +49,7 @@ def check(setting: Setting, value: Any, where: str) -> Any:
     if isinstance(value, float):
         fits = fits and math.isfinite(value)
     if fits and setting.least is not None and not isinstance(value, str):
-        fits = value >= setting.least if setting.kind in ("int", "slots", "share") else value > setting.least
+        fits = value >= setting.least if setting.kind in ("int", "slots") else value > setting.least
     if fits and setting.kind == "text" and setting.name != "system":
         fits = bool(value.strip())
     if fits and setting.kind == "choice":
@@ -76,7 +76,7 @@ def _has_unit(text: str) -> bool:
 def _share(value: Any) -> Any:
     """Return a number of rows as int, and a percentage as ``2%``; None for what is neither."""
     if not isinstance(value, str):
-        return value
+        return value if isinstance(value, int) and value >= 0 else None
     text = value.strip()
     count = parse_count(text.removesuffix("%"))
     if count is None or count < 0 or (text.endswith("%") and count > 100) or not (text.endswith("%") or count.is_integer()):
@@ -92,7 +92,7 @@ def _requirement(setting: Setting) -> str:
         "choice": " or ".join(setting.choices),
     }[setting.kind]  # fmt: skip
     bound = ""
-    if setting.least is not None and setting.kind != "share":
+    if setting.least is not None:
         comma = "," if setting.kind == "span" else ""
         bound = (
             f" of {setting.least:g} or more" if setting.kind in ("int", "slots") else f"{comma} greater than {setting.least:g}"

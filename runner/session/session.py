@@ -23,6 +23,7 @@ from runner.session import prepare, wiring
 from runner.session.background import keep_deadline, note_pace, tell_progress, tell_stop
 from runner.session.forecast import Forecast
 from runner.session.options import SessionOptions
+from runner.session.oversized import oversized, sentences
 from runner.session.prepare import Plan, in_thread
 from runner.session.stats import SessionStats
 from runner.store.checkpoint import RunCounts, RunStore
@@ -84,6 +85,8 @@ class _Session:
         self._stored_digest = "" if self._look.changed or unseen else plan.digest
         await self._store.begin(rows=plan.scanned.rows, digest=self._stored_digest, identical=plan.scanned.identical)
         limits_note = [self._limits_note] if self._limits_note is not None else []
+        large = await in_thread(lambda: oversized(plan.prompts, self._limits.per_minute, plan.job.params.max_tokens))
+        limits_note += sentences(large)
         notes = (*plan.endpoint.notes, *limits_note, *prepare.notes(plan, self._before, self._look.changed))
         self._tell(
             Started(

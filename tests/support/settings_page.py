@@ -14,7 +14,8 @@ KINDS = {
     "texts": "text, or a list of texts",
     "json": "JSON object",
     "slots": "`auto` or a whole number",
-    "span": "seconds, or a time such as `30m`",
+    "span": "seconds, or a time such as `30m` or `02:00:00`",
+    "share": "a number, or a percentage such as `2%`",
 }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from runner.admission import Failure, Permit, Standing
 from runner.engine.clock import Clock
+from runner.engine.limits import waiting
 from runner.engine.limits.gate import Gate
 from runner.engine.limits.headers import Kind
 from runner.engine.limits.outage import Census, Outage, soft
@@ -11,7 +12,6 @@ from runner.engine.limits.pause import Pause, PauseBackoff
 from runner.engine.limits.places import Places
 from runner.engine.limits.rates import Rates
 from runner.engine.limits.slots import Slots
-from runner.engine.limits.waiting import waiting
 from runner.errors import AttemptError
 from runner.model import LaneState, Usage
 
@@ -49,6 +49,8 @@ class Lane:
         self._standings: set[Standing] = set()
         # items that wait for their first permit
         self._unsent = 0
+        # items that are larger than a limit per minute, and wait for the others
+        self._large = 0
         self.succeeded_at = float("-inf")
 
     # -- who is in the lane
@@ -75,10 +77,10 @@ class Lane:
 
     @property
     def tried_items(self) -> int:
-        """Number of items that an outage may delay and whose further attempts would show nothing new about it."""
+        """Number of items that let others go first: in an outage those that were tried, and those larger than a limit."""
         if not self._outage.likely:
-            return 0
-        return sum(standing.ended is not None for standing in self._standings)
+            return self._large
+        return self._large + sum(standing.ended is not None for standing in self._standings)
 
     @property
     def paused_s(self) -> float:
@@ -128,42 +130,50 @@ class Lane:
 
         size: bytes of the request. most: limit of the answer's output tokens, None if unknown.
         """
-        tried = standing.ended is not None
-        self._unsent += not tried
+        tried, large = standing.ended is not None, self._rates.exceeded(size, most)
+        unsent = not tried and not large
+        permit = Permit(admitted_at=0.0, size=size, most=most)
+        self._unsent += unsent
+        self._large += large
         try:
             while True:
-                await self._gate.enter(again=tried)
+                await self._gate.enter(again=tried, last=large)
                 try:
-                    permit = await self._admitted(size, most, tried=tried)
+                    admitted = await self._admitted(permit, tried=tried, large=large)
                 finally:
                     self._gate.leave()
-                if permit is not None:
+                if admitted:
                     return permit
                 # back to the end of the queue
         finally:
-            self._unsent -= not tried
+            self._unsent -= unsent
+            self._large -= large
 
-    async def _admitted(self, size: int, most: int | None, *, tried: bool) -> Permit | None:
-        """Wait for a permit at the head of the queue. Return None to let an untried item go first.
+    async def _admitted(self, permit: Permit, *, tried: bool, large: bool) -> bool:
+        """Wait for a permit at the head of the queue. Return False to let another item go first.
 
-        In an outage, the first attempt of an untried item shows more than another attempt of a failed one.
+        In an outage, the first attempt of an untried item shows more than another attempt of a failed one. A request that is
+        larger than a limit saves for more than a minute; all others go first meanwhile.
         """
         while True:
             await self._open()
-            if tried and self._unsent and self._outage.likely:
-                return None
-            permit = Permit(admitted_at=0.0, size=size, most=most)
-            await self._rates.reserve(permit)
+            if tried and self._unsent and self._outage.likely and not large:
+                return False
+            if not large:
+                await self._rates.reserve(permit)
+            elif not await self._rates.save_up(permit, self._gate):
+                return False
             # the wait for the rates may have been long, so check again
             if self._closed() or not self._free:
-                self._rates.unused(permit)
+                if not large:
+                    self._rates.unused(permit)
                 continue
             permit.admitted_at = self._clock()
             if self._outage.since is not None:
                 self._outage.send_probe(permit)
             self._slots.take(permit)
             self._places.take()
-            return permit
+            return True
 
     async def _open(self) -> None:
         """Wait until a request may be sent, except for the rates."""
@@ -285,15 +295,6 @@ class Lane:
 
     def state(self) -> LaneState:
         """Return what the lane is doing now."""
-        return LaneState(
-            model=self.model,
-            slots=self._slots.limit,
-            ceiling=self._slots.ceiling,
-            in_flight=self._slots.out,
-            limits={str(kind): limit for kind, limit in self._rates.per_minute.items()},
-            waiting=waiting(self._pause, self._outage, self._rates, clock=self._clock(), wall=self._wall()),
-            blocked=self.blocked,
-            waits_for=self._rates.waits_for,
-            paused_s=self._pause.left_s,
-            outage_s=self.out_of_service_s,
+        return waiting.state(
+            self.model, self._slots, self._pause, self._outage, self._rates, clock=self._clock(), wall=self._wall()
         )

@@ -1,4 +1,4 @@
-"""Words the reason why no request of a lane is sent, in one phrase."""
+"""What a lane shows of itself: its state, and the reason why no request is sent, in one phrase."""
 
 import math
 import time
@@ -8,6 +8,8 @@ from runner.engine.limits.headers import Kind
 from runner.engine.limits.outage import Outage
 from runner.engine.limits.pause import LONG_PAUSE_S, Pause
 from runner.engine.limits.rates import Rates
+from runner.engine.limits.slots import Slots
+from runner.model import LaneState
 
 _NAMES: dict[Kind, str] = {
     "rpm": "requests/min",
@@ -17,6 +19,22 @@ _NAMES: dict[Kind, str] = {
 }
 _UNREACHABLE = ("connect", "dns", "proxy", "timeout_connect", "tls")
 """Error codes of attempts that did not reach the server."""
+
+
+def state(model: str, slots: Slots, pause: Pause, outage: Outage, rates: Rates, *, clock: float, wall: float) -> LaneState:
+    """Return what the lane of a model is doing. clock, wall: the time now, monotonic and since the epoch."""
+    return LaneState(
+        model=model,
+        slots=slots.limit,
+        ceiling=slots.ceiling,
+        in_flight=slots.out,
+        limits={str(kind): limit for kind, limit in rates.per_minute.items()},
+        waiting=waiting(pause, outage, rates, clock=clock, wall=wall),
+        blocked=pause.left_s > 0 or outage.since is not None,
+        waits_for=rates.waits_for,
+        paused_s=pause.left_s,
+        outage_s=0.0 if outage.since is None else clock - outage.since,
+    )
 
 
 def waiting(pause: Pause, outage: Outage, rates: Rates, *, clock: float, wall: float) -> str | None:
