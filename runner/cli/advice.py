@@ -108,7 +108,8 @@ def advice(state: State, db: str, default_db: str = "runner.db") -> list[Advice]
     if worth_it:
         first = retry
     elif not sent and state.errors_shown:
-        first = Advice(command("resume"), f"once {_lines(state.broken)} mended; sends {plural(state.broken, 'row')}", state.broken)
+        mended = f"once {_lines(state.broken)} mended; sends {plural(state.broken, 'row')}"
+        first = Advice(command("resume"), mended, state.broken)
     elif state.errors_shown:
         first = Advice(command("retry"), f"once they are mended; sends {plural(sent, 'failed row')} again", sent)
     elif not sent:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from runner.cli.output import clock
+from runner.cli.tqdm_internals import disp_len
 from runner.events import Progress
 from runner.text import clean
 
@@ -47,7 +48,7 @@ def _how_far(event: Progress, look: Look) -> str:
         (time_left(event), ""),
     ]
     kept = _fitting(parts, look.columns)
-    room = look.columns - sum(len(text) for text, _ in kept) - 2 * len(kept)
+    room = look.columns - sum(disp_len(text) for text, _ in kept) - 2 * len(kept)
     painted = [_painted(text, code, look) for text, code in kept]
     if room >= _LEAST_BAR:
         painted.insert(1, _bar(done + failed, event.rows, min(room, _MOST_BAR), look))
@@ -123,7 +124,7 @@ def _fitting(parts: Sequence[tuple[str, str]], columns: int) -> list[tuple[str, 
     kept: list[tuple[str, str]] = []
     used = 0
     for text, code in parts:
-        used += len(text) + (2 if kept else 0)
+        used += disp_len(text) + (2 if kept else 0)
         if used > columns:
             break
         kept.append((text, code))

@@ -18,7 +18,7 @@ from runner.model import LaneState
 
 LONG_PAUSE_S = 5.0
 """Seconds. A pause that is longer at its beginning is left out of the rate."""
-WINDOW_S, WINDOW_ROWS = 15.0, 50
+WINDOW_S, WINDOW_ROWS = 30.0, 150
 """The recent rate is measured over at least so many seconds and rows, if there are so many."""
 LIMITED = 0.5
 """A session whose requests waited for a limit per minute in this share of the recent samples goes at the pace of that limit."""
@@ -27,12 +27,17 @@ _KEPT = 480
 
 
 class Sent(Struct, frozen=True, kw_only=True):
-    """What a session has done so far: rows with an outcome, ended requests, and their tokens; None if none were reported."""
+    """What a session has done so far: rows with an outcome, ended requests, and their tokens; None if none were reported.
+
+    usual_s, longest_s: median and 95th percentile of the time of an answer, in seconds; 0 before the first.
+    """
 
     rows: int
     requests: int
     input_tokens: int | None
     output_tokens: int | None
+    usual_s: float = 0.0
+    longest_s: float = 0.0
 
 
 class _Sample(NamedTuple):
@@ -101,9 +106,12 @@ class Forecast:
         if rows <= 0:
             return 0.0
         lane = self._lanes[0] if len(self._lanes) == 1 else None
-        by_limit = self._by_limit(rows, lane.limits) if lane is not None else None
+        in_flight = min(rows, sum(lane.in_flight for lane in self._lanes))
+        by_limit = self._by_limit(rows - in_flight, lane.limits) if lane is not None else None
         rate = self._rate(rows=True)
-        by_rate = rows / rate * self._share_of_pauses() if rate else None
+        # at the end, some requests take longer than usual
+        tail_s = (self._sent.longest_s - self._sent.usual_s) * in_flight / max(1, sum(lane.slots for lane in self._lanes))
+        by_rate = rows / rate * self._share_of_pauses() + tail_s if rate else None
         if by_limit is not None and (by_rate is None or sum(self._limited) > LIMITED * len(self._limited)):
             left = by_limit
         elif by_rate is not None:
@@ -120,8 +128,11 @@ class Forecast:
         passed_s, number = last.at - first.at, last.rows - first.rows if rows else last.requests - first.requests
         return number / passed_s if passed_s > 0 and number > 0 else None
 
-    def _by_limit(self, rows: int, limits: Mapping[str, float]) -> float | None:
-        """Return the seconds that the limits per minute allow at the least, retries included; None without a limit."""
+    def _by_limit(self, unsent: int, limits: Mapping[str, float]) -> float | None:
+        """Return the seconds that the limits per minute allow at the least, retries included; None without a limit.
+
+        unsent: rows that are not even open.
+        """
         sent = self._sent
         settled = max(1, sent.rows)
         into, out = sent.input_tokens, sent.output_tokens
@@ -131,8 +142,10 @@ class Forecast:
             "input_tpm": (into or 0) / settled,
             "output_tpm": (out or 0) / settled,
         }
-        times = [60 * rows * uses[kind] / limit for kind, limit in limits.items() if uses.get(kind) and limit > 0]
-        return max(times, default=None)
+        # half of the next one's wait is over, on average
+        waits = max(0.0, unsent - 0.5)
+        times = [60 * waits * uses[kind] / limit for kind, limit in limits.items() if uses.get(kind) and limit > 0]
+        return max(times) + sent.usual_s if times else None
 
     def _share_of_pauses(self) -> float:
         """Return the factor by which pauses that come again and again lengthen the time."""

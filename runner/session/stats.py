@@ -76,6 +76,8 @@ class SessionStats(Struct):
             requests=self.attempts,
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
+            usual_s=self.duration.quantile(0.5) or 0.0,
+            longest_s=self.duration.quantile(0.95) or 0.0,
         )
 
     def quantiles(self) -> tuple[Quantiles, Quantiles]:
