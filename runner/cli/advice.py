@@ -4,7 +4,7 @@ A line is a command that works as printed, and words that say what it does and h
 command of each (the first that fits):
 
     running                      status --watch
-    stopped: unknown model       run FILE --model NAME      (nothing was answered, so another model starts over)
+    stopped: unknown model       resume --model NAME        (while no row is answered, the model may change)
     --limit, failed rows         retry, also: resume
     rows are left, any reason    resume                     (a limit, Ctrl-C, the deadline, an error, a changed file, a kill)
     failed rows, worth a retry   retry, also: export
@@ -13,17 +13,12 @@ command of each (the first that fits):
     all done                     export
 """
 
-import json
-import os
 import shlex
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from msgspec import Struct
 
-from runner.config.job import Job
-from runner.config.settings import SETTINGS
 from runner.errors import BAD_ROW
 from runner.text import plural
 
@@ -66,8 +61,6 @@ class State(Struct, frozen=True, kw_only=True):
     limited: bool = False
     # the prompt file changed while it was read, so its rows are not all known
     input_changed: bool = False
-    # the command that starts this run again with another model; None if it cannot be told
-    other_model: str | None = None
     # the same command as before goes on too
     same_command: bool = False
     # ``runner errors`` shows it: no need to name that command
@@ -91,9 +84,9 @@ def advice(state: State, db: str, default_db: str = "runner.db") -> list[Advice]
 
     if state.active:
         return [Advice(command("status", "--watch"), "shows how it goes on; sends nothing")]
-    if state.stop_code == "not_found" and state.other_model is not None and not state.done:
-        number = plural(state.left, "row")
-        return [Advice(state.other_model, f"with the NAME of a model that the server has; sends {number}", state.left)]
+    if state.stop_code == "not_found" and not state.done:
+        words = f"with the NAME of a model that the server has; sends {plural(state.left, 'row')}"
+        return [Advice(command("resume", "--model", "NAME"), words, state.left)]
     sent = state.failed - state.broken
     worth_it = sent > 0 and not OF_THE_ROW.issuperset(state.causes)
     retry = Advice(command("retry"), f"sends {plural(sent, 'failed row')} again", sent)
@@ -146,33 +139,3 @@ def _written(state: State) -> str:
 
 def _lines(number: int) -> str:
     return "the line is" if number == 1 else "the lines are"
-
-
-def other_model(job: Job, db: str, default_db: str = "runner.db") -> str:
-    """Return the command that runs a job with another model: NAME stands for it. What was given as an option is given again."""
-    values = job.settings()
-    given = [setting for setting in SETTINGS if job.sources.get(setting.name, "").startswith(("option", "the store"))]
-    options = [
-        word
-        for setting in given
-        if setting.name != "model" and values[setting.name] not in (None, setting.default)
-        for value in _values(values[setting.name])
-        for word in (setting.option, value)
-    ]
-    where = [] if db == default_db else ["--db", db]
-    return shlex.join(["runner", "run", _file(job), "--model", "NAME", *options, *where])
-
-
-def _file(job: Job) -> str:
-    """Return the file to name: the job file that brought settings, or the prompt file, seen from the current folder."""
-    sources = (source for source in job.sources.values() if source.endswith(".toml"))
-    path = Path(next(sources, str(job.input)))
-    absolute = path.absolute()
-    return os.path.relpath(absolute) if absolute.is_relative_to(Path.cwd()) else str(absolute)
-
-
-def _values(value: object) -> Iterator[str]:
-    if isinstance(value, list):
-        yield from value
-    else:
-        yield json.dumps(value) if isinstance(value, dict) else f"{value:g}" if isinstance(value, float) else str(value)

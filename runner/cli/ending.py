@@ -13,8 +13,8 @@ __all__ = ["INPUT_CHANGED", "as_asked", "summary"]
 _CAUSES = 3
 
 
-def summary(end: Summary, db: str, *, other_model: str | None = None) -> str:
-    """Return the summary of a session. other_model: the command that starts the run again with another model."""
+def summary(end: Summary, db: str) -> str:
+    """Return the summary of a session, with the next command as its last line."""
     text = [f"run {end.run}{_headline(end)}"]
     if end.stop_reason == INPUT_CHANGED:
         # any other reason was printed when the stop was requested
@@ -35,7 +35,7 @@ def summary(end: Summary, db: str, *, other_model: str | None = None) -> str:
     if end.failed:
         shows = f"`{command('errors', end.run, db)}` shows why"
         text.append(f"  {plural(end.failed, 'row')} failed{_causes(end.causes)}: {shows}")
-    return "\n".join([*text, *lines(advice(_state(end, other_model), db))])
+    return "\n".join([*text, *lines(advice(_state(end), db))])
 
 
 def _headline(end: Summary) -> str:
@@ -82,7 +82,7 @@ def _causes(causes: Mapping[str, int]) -> str:
     return f" ({', '.join([*words, *(['...'] if len(ranked) > _CAUSES else [])])})" if words else ""
 
 
-def _state(end: Summary, other_model: str | None) -> State:
+def _state(end: Summary) -> State:
     return State(
         run=end.run,
         done=end.done,
@@ -93,6 +93,5 @@ def _state(end: Summary, other_model: str | None) -> State:
         stop_code=end.stop_code,
         limited=as_asked(end),
         input_changed=end.stop_reason == INPUT_CHANGED,
-        other_model=other_model,
         same_command=end.same_command and end.stop_code is None,
     )

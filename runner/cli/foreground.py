@@ -11,7 +11,6 @@ import anyio
 
 from runner import api
 from runner.cli import output, progress
-from runner.cli.advice import other_model
 from runner.config.job import Job
 from runner.engine.stop import Stop
 from runner.errors import RunStoppedError, StoreError
@@ -31,7 +30,7 @@ def drive(job: Job, db: str, options: SessionOptions, *, quiet: bool, as_json: b
     gc.freeze()
     # A run creates almost no reference cycles; collecting as often as by default costs a tenth of the time.
     gc.set_threshold(50_000, 20, 20)
-    observe = progress.choose(db, quiet=quiet, as_json=as_json, other_model=other_model(job, db))
+    observe = progress.choose(db, quiet=quiet, as_json=as_json)
     caught: list[int] = []
     with observe:
         try:

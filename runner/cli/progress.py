@@ -25,8 +25,8 @@ class View:
     told_why: the error that stopped the run has been printed, so nobody else need do so.
     """
 
-    def __init__(self, db: str, other_model: str | None = None) -> None:
-        self._db, self._other_model = db, other_model
+    def __init__(self, db: str) -> None:
+        self._db = db
         self._broken = False
         self.told_why = False
 
@@ -75,7 +75,7 @@ class _Text(View, ABC):
                 self.close()
                 if end.stop_reason and not end.finished:
                     self._stopping(end.stop_reason, end.stop_code)
-                self.say(ending.summary(end, self._db, other_model=self._other_model))
+                self.say(ending.summary(end, self._db))
             case _:
                 pass
 
@@ -101,8 +101,8 @@ class _Text(View, ABC):
 class Lines(_Text):
     """Prints plain lines on standard error, one every few seconds."""
 
-    def __init__(self, db: str, other_model: str | None = None) -> None:
-        super().__init__(db, other_model)
+    def __init__(self, db: str) -> None:
+        super().__init__(db)
         self._next = time.monotonic() + LINE_S
 
     def progress(self, event: Progress) -> None:
@@ -116,8 +116,8 @@ class Lines(_Text):
 class Live(_Text):
     """Keeps three lines at the end of a terminal up to date, and prints everything else above them."""
 
-    def __init__(self, db: str, other_model: str | None = None) -> None:
-        super().__init__(db, other_model)
+    def __init__(self, db: str) -> None:
+        super().__init__(db)
         self._shown = False
 
     def say(self, text: str, *, error: bool = False) -> None:
@@ -207,14 +207,11 @@ def _brief(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def choose(db: str, *, quiet: bool, as_json: bool, other_model: str | None = None) -> View:
-    """Return the view for the options and for what standard error is.
-
-    other_model: the command that starts the run again with another model.
-    """
+def choose(db: str, *, quiet: bool, as_json: bool) -> View:
+    """Return the view for the options and for what standard error is."""
     if as_json:
         return JsonLines(db)
     if quiet:
         return View(db)
     live = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-    return Live(db, other_model) if live else Lines(db, other_model)
+    return Live(db) if live else Lines(db)

@@ -68,6 +68,8 @@ class _Session:
         self._look = source.SettledRows()
         # the digest of the input as it was stored; empty: the next session scans the input
         self._stored_digest = ""
+        # rows that have an outcome at the end, if the session is not stopped
+        self._rows = plan.rows
         self._start = time.monotonic()
         self._forecast = Forecast()
         self._limits, self._limits_note = wiring.limits(plan.job)
@@ -244,7 +246,7 @@ class _Session:
         elapsed_s = time.monotonic() - self._start
         forecast.see(elapsed_s, stats.sent(), self._lanes.states())
         return Progress(
-            rows=self._plan.rows,
+            rows=self._rows,
             restored=self._restored,
             restored_failed=self._restored_failed,
             done=stats.done,
@@ -267,7 +269,7 @@ class _Session:
     @property
     def _open_rows(self) -> int:
         """Rows of the session that have no outcome yet."""
-        return max(0, self._plan.rows - self._restored - self._stats.done - self._stats.failed)
+        return max(0, self._rows - self._restored - self._stats.done - self._stats.failed)
 
     def _pace(self) -> Pace:
         retrying = self._attempts.retrying() if self._attempts is not None else None

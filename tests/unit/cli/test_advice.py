@@ -1,13 +1,10 @@
 """What is advised in each state of a run: one command that works, with what it costs."""
 
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runner.cli.advice import COLUMNS, Advice, State, advice, lines, other_model
-from runner.config.job import load_job, restore_job
+from runner.cli.advice import COLUMNS, Advice, State, advice, lines
 
 
 def state(**more: Any) -> State:
@@ -32,12 +29,12 @@ EXPORT = ("runner export 1 -o answers.csv", "writes 10 rows", None)
         ({"left": 9, "stop_code": "billing"}, ("runner resume 1", "once there is credit; sends the other 9 rows", 9)),
         ({"left": 9, "stop_code": "deadline"}, ("runner resume 1", "sends the other 9 rows", 9)),
         (
-            {"left": 9, "stop_code": "not_found", "other_model": "runner run p --model NAME"},
+            {"left": 9, "stop_code": "not_found"},
             ("runner resume 1", "once the server has the model; sends the other 9 rows", 9),
         ),
         (
-            {"left": 9, "done": 0, "stop_code": "not_found", "other_model": "runner run p --model NAME"},
-            ("runner run p --model NAME", "with the NAME of a model that the server has; sends 9 rows", 9),
+            {"left": 9, "done": 0, "stop_code": "not_found"},
+            ("runner resume 1 --model NAME", "with the NAME of a model that the server has; sends 9 rows", 9),
         ),
         (
             {"left": 9, "input_changed": True},
@@ -97,23 +94,3 @@ def test_the_store_is_named_as_a_shell_reads_it() -> None:
 def test_the_words_move_to_a_line_of_their_own_where_there_is_no_room() -> None:
     first, second = Advice("runner a", "short"), Advice("runner b", "w" * COLUMNS)
     assert lines([first, second]) == ["next: runner a   (short)", "also: runner b", f"      ({'w' * COLUMNS})"]
-
-
-def test_another_model_keeps_what_was_given_as_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    prompts = tmp_path / "p.jsonl"
-    prompts.write_text('{"prompt": "x"}\n')
-    options = {"model": "m", "temperature": 0.5, "stop": ["a", "b c"], "extra_body": {"k": [1]}, "rpm": 60}
-    job = load_job("p.jsonl", options, {})
-    kept = "--rpm 60 --temperature 0.5 --stop a --stop 'b c' --extra-body '{\"k\": [1]}'"
-    assert other_model(job, "runner.db") == f"runner run p.jsonl --model NAME {kept}"
-    # a run that was resumed knows its settings from the store
-    restored = restore_job(job.settings(), {}, {})
-    assert other_model(restored, "x.db") == f"runner run p.jsonl --model NAME {kept} --db x.db"
-    # what a job file brings it brings again
-    (tmp_path / "job.toml").write_text('input = "p.jsonl"\nmodel = "m"\nrpm = 5\n')
-    assert other_model(load_job("job.toml", {}, {}), "runner.db") == "runner run job.toml --model NAME"
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    os.chdir(elsewhere)
-    assert other_model(load_job(prompts, {}, {}), "runner.db") == f"runner run {prompts} --model NAME"
