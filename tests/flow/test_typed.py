@@ -92,6 +92,8 @@ def test_an_export_after_a_mistaken_run_names_the_older_one(folder: Path, server
         (("xyzzy",), "runner --help"),
         (("run", "prompts.jsonl", "--dry-run"), "`runner check FILE`"),
         (("resume", "--dry-run"), "`runner check FILE`"),
+        (("resume", "--limit", "3"), "`runner run FILE --limit N`"),
+        (("status", "--follow"), "`runner status --watch`"),
         (("run", "prompts.jsonl", "-o", "a.csv"), "`runner export -o FILE`"),
         (("run", "prompts.jsonl", "--api-key", "x"), "--api-key-env"),
         (("run", "prompts.jsonl", "--workers", "8"), "--concurrency"),

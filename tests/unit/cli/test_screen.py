@@ -25,7 +25,7 @@ def at(*lanes: LaneState, retrying: str | None = None, **more: Any) -> Progress:
 
 def places(line: str) -> list[int]:
     """Return where each word of a line ends."""
-    return [match.end() for match in re.finditer(r"[a-z/]+", line)]
+    return [match.end() for match in re.finditer(r"[a-z/]{2,}", line)]
 
 
 MANY = [

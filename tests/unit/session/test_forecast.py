@@ -48,7 +48,7 @@ def test_nothing_is_said_before_anything_is_known() -> None:
 
 
 def test_a_limit_tells_before_anything_was_answered() -> None:
-    assert fed([(0.5, 0)], limits={"rpm": 60.0}, waits_for="rpm").left_s(100) == pytest.approx(100, abs=10)
+    assert fed([(0.5, 0)], limits={"rpm": 60.0}, waits_for="rpm").left_s(108) == pytest.approx(100, abs=1)
 
 
 def test_the_recent_rate_counts_and_not_the_mean() -> None:
@@ -61,7 +61,8 @@ def test_retries_use_the_limit_too() -> None:
     forecast = Forecast()
     for second in range(1, 61):
         forecast.see(second, sent(second, requests=2 * second), (lane(limits={"rpm": 120.0}, waits_for="rpm"),))
-    assert forecast.left_s(100) == pytest.approx(100)
+    # eight of the rows are sent already
+    assert forecast.left_s(108) == pytest.approx(100, abs=1)
     assert (forecast.rows_per_s, forecast.requests_per_s) == (pytest.approx(1), pytest.approx(2))
 
 
@@ -69,7 +70,7 @@ def test_a_limit_of_tokens_is_used_as_the_rows_use_it() -> None:
     forecast = Forecast()
     for second in range(1, 61):
         forecast.see(second, sent(2 * second, tokens=200 * second), (lane(limits={"tpm": 6000.0}, waits_for="tpm"),))
-    assert forecast.left_s(60) == pytest.approx(60)
+    assert forecast.left_s(68) == pytest.approx(60, abs=1)
 
 
 def test_a_pause_is_added_and_an_outage_is_not_guessed() -> None:
