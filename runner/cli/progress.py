@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -34,7 +35,8 @@ class View:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+        with suppress(OSError):
+            self.close()
 
     def tell(self, event: Event) -> None:
         """Show one event. A failed write ends the output, not the run, because the results are in the store."""
@@ -66,29 +68,31 @@ class _Text(View, ABC):
             case Progress():
                 self.progress(event)
             case Stopping():
-                self._stopping(event.reason, event.code)
-                if event.in_flight and event.grace_s:
-                    it = "it" if event.in_flight == 1 else "them"
-                    wait = f"waiting up to {event.grace_s:g} s for {plural(event.in_flight, 'open request')}"
-                    self.say(f"{wait}; Ctrl-C to drop {it}")
+                it = "it" if event.in_flight == 1 else "them"
+                wait = f"waiting up to {event.grace_s:g} s for {plural(event.in_flight, 'open request')}; Ctrl-C to drop {it}"
+                self._stopping(event.reason, event.code, wait if event.in_flight and event.grace_s else None)
             case Finished(summary=end):
                 self.close()
-                if end.stop_reason and not end.finished:
-                    self._stopping(end.stop_reason, end.stop_code)
+                if end.stop_reason and not end.finished and not self._reason_told:
+                    self._stopping(end.stop_reason, end.stop_code, None)
                 self.say(ending.summary(end, self._db))
             case _:
                 pass
 
-    def _stopping(self, reason: str, code: str | None) -> None:
-        """Print why the session ends early, once: an error goes where errors go."""
-        if self._reason_told or reason == ending.INPUT_CHANGED:
+    def _stopping(self, reason: str, code: str | None, wait: str | None) -> None:
+        """Print why the session ends early, and what it waits for. An error goes where errors go."""
+        if reason == ending.INPUT_CHANGED:
             return
         self._reason_told = True
+        words = clean(redact(reason))
         if code is None:
-            self.say(clean(reason) if reason.startswith(output.STOPPED_BY) else f"stopping: {clean(reason)}")
-        else:
-            self.say(f"runner: {clean(redact(reason))}", error=True)
-            self.told_why = True
+            words = words if reason.startswith(output.STOPPED_BY) else f"stopping: {words}"
+            self.say(f"{words.rstrip('.')}; {wait}" if wait else words)
+            return
+        self.say(f"runner: {words}", error=True)
+        self.told_why = True
+        if wait:
+            self.say(wait)
 
     def say(self, text: str, *, error: bool = False) -> None:
         print(text, flush=True, file=sys.stderr if error else None)

@@ -144,7 +144,7 @@ def export_names(words: tuple[int | str, ...], output: str | None, db: str) -> t
     if len(runs) > 1:
         raise UsageError(f"one run at a time, not both {runs[0]} and {runs[1]}")
     if output is None:
-        raise UsageError("name the file to write, as in `runner export -o answers.csv`")
+        raise UsageError("name the file to write with --output, as in `runner export -o answers.csv`")
     return named, output
 
 

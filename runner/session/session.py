@@ -1,7 +1,6 @@
 """One session of a run: prepare it, wire the parts together, run them, sum up."""
 
 import logging
-import time
 from pathlib import Path
 
 import anyio
@@ -14,14 +13,14 @@ from runner.engine.limits import Lanes
 from runner.engine.retry import RetryPolicy
 from runner.engine.stop import Stop
 from runner.errors import StoreError
-from runner.events import INPUT_CHANGED, Event, Finished, Progress, Saved, Started, Summary
+from runner.events import INPUT_CHANGED, Event, Finished, Saved, Started, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Observer, Provider
-from runner.model import Entry, Outcome, Pace, Run
+from runner.model import Entry, Outcome, Run
 from runner.providers.http import HttpClient, HttpExchange
 from runner.session import prepare, wiring
 from runner.session.background import keep_deadline, note_pace, tell_progress, tell_stop
-from runner.session.forecast import Forecast
+from runner.session.meter import Meter
 from runner.session.options import SessionOptions
 from runner.session.oversized import oversized, sentences
 from runner.session.prepare import Plan, in_thread
@@ -63,24 +62,19 @@ class _Session:
         self._passed = source.Counts()
         # what the run held when the session began
         self._before = RunCounts(done=0, failed=0, broken=0, attempted=False)
-        # rows with an outcome from earlier sessions, among those that this session reads
-        self._restored = 0
         self._look = source.SettledRows()
         # the digest of the input as it was stored; empty: the next session scans the input
         self._stored_digest = ""
-        # rows that have an outcome at the end, if the session is not stopped
-        self._rows = plan.rows
-        self._start = time.monotonic()
-        self._forecast = Forecast()
         self._limits, self._limits_note = wiring.limits(plan.job)
         self._lanes = Lanes(self._limits)
+        self._meter = Meter(self._stats, self._lanes)
         self._attempts: Attempts[HttpExchange] | None = None
 
     async def begin(self) -> None:
         """Read what the run holds, and send the event Started."""
         plan = self._plan
         self._before = await self._store.counts()
-        self._restored = await self._count_restored()
+        restored = await self._count_restored()
         # If rows have changed, or lie beyond --limit, no digest is stored: the next session then scans the input and reports
         # them again.
         unseen = plan.options.limit is not None and not (plan.unchanged or self._fresh)
@@ -90,16 +84,8 @@ class _Session:
         large = await in_thread(lambda: oversized(plan.prompts, self._limits.per_minute, plan.job.params.max_tokens))
         limits_note += sentences(large)
         notes = (*plan.endpoint.notes, *limits_note, *prepare.notes(plan, self._before, self._look.changed))
-        self._tell(
-            Started(
-                run=plan.run.id,
-                input=str(plan.job.input),
-                rows=plan.rows,
-                restored=self._restored,
-                restored_failed=self._restored_failed,
-                notes=notes,
-            )
-        )
+        failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)
+        self._tell(self._meter.begin(plan.run.id, str(plan.job.input), plan.rows, restored, failed, notes))
 
     async def _count_restored(self) -> int:
         options = self._plan.options
@@ -132,7 +118,7 @@ class _Session:
         """Run the engine, and the background tasks next to it."""
         plan = self._plan
         items = source.items(plan.prompts, plan.scanned, plan.template, self._store, self._passed, self._selection, self._look)
-        attempts = self._attempts = Attempts(
+        attempts = self._attempts = self._meter.attempts = Attempts(
             provider,
             client,
             self._lanes,
@@ -143,11 +129,11 @@ class _Session:
         )
         failure: Exception | None = None
         async with anyio.create_task_group() as background:
-            background.start_soon(tell_progress, self._tell, self._progress)
-            background.start_soon(note_pace, self._store.note_pace, self._pace)
+            background.start_soon(tell_progress, self._tell, self._meter.progress)
+            background.start_soon(note_pace, self._store.note_pace, self._meter.pace)
             background.start_soon(tell_stop, self._tell, self._stop, self._lanes)
             if plan.job.deadline is not None:
-                background.start_soon(keep_deadline, plan.job.deadline, self._start, self._stop, self._lanes)
+                background.start_soon(keep_deadline, plan.job.deadline, self._meter.start, self._stop, self._lanes)
             try:
                 workers = self._workers()
                 await pipeline.run(items, attempts.handle, self._save, workers=workers, stop=self._stop, wanted=self._workers)
@@ -205,16 +191,21 @@ class _Session:
             output_tokens=stats.output_tokens,
             time_to_first_token=first_token,
             duration=duration,
-            elapsed_s=time.monotonic() - self._start,
+            elapsed_s=self._meter.elapsed_s,
             missing=missing,
             changed=changed,
             stop_reason=stop_reason,
             same_command=not options.new and options.limit is None,
-            left=0 if finished else max(0, plan.scanned.rows - now.done - now.failed - now.broken),
+            left=0 if finished else self._left(now, stop_reason),
             limit=options.limit,
             stop_code=error.code if error is not None and not finished else None,
             causes=now.causes,
         )
+
+    def _left(self, now: RunCounts, stop_reason: str | None) -> int:
+        """Return how many rows of an unfinished run have no outcome, at the least: rows that have left the file may hide some."""
+        left = self._plan.scanned.rows - now.done - now.failed - now.broken
+        return max(1 if self._plan.options.limit is not None and stop_reason is None else 0, left)
 
     async def _rest_settled(self, now: RunCounts) -> bool:
         """Return True if the rows beyond --limit all have an outcome, as in a run that was finished before."""
@@ -240,41 +231,6 @@ class _Session:
         except Exception:
             logger.exception("the observer failed and gets no more events")
             self._observe = _tell_nobody
-
-    def _progress(self) -> Progress:
-        stats, forecast = self._stats, self._forecast
-        elapsed_s = time.monotonic() - self._start
-        forecast.see(elapsed_s, stats.sent(), self._lanes.states())
-        return Progress(
-            rows=self._rows,
-            restored=self._restored,
-            restored_failed=self._restored_failed,
-            done=stats.done,
-            failed=stats.failed,
-            kept=stats.kept,
-            in_flight=self._lanes.in_flight,
-            output_tokens=stats.output_tokens or 0,
-            elapsed_s=elapsed_s,
-            pace=self._pace(),
-            rows_per_s=forecast.rows_per_s,
-            requests_per_s=forecast.requests_per_s,
-            left_s=forecast.left_s(self._open_rows),
-        )
-
-    @property
-    def _restored_failed(self) -> int:
-        """Of the restored rows: those that failed in earlier sessions."""
-        return 0 if self._plan.options.retry_failed else min(self._before.failed, self._restored)
-
-    @property
-    def _open_rows(self) -> int:
-        """Rows of the session that have no outcome yet."""
-        return max(0, self._rows - self._restored - self._stats.done - self._stats.failed)
-
-    def _pace(self) -> Pace:
-        retrying = self._attempts.retrying() if self._attempts is not None else None
-        left_s = self._forecast.left_s(self._open_rows)
-        return Pace(at=time.time(), lanes=self._lanes.states(), retrying=retrying, left_s=left_s)
 
 
 def _tell_nobody(event: Event) -> None:

@@ -63,8 +63,15 @@ class Rates:
             self.waits_for = None
 
     def exceeded(self, size: int, most: int | None) -> bool:
-        """Return True if a request is larger than a whole limit per minute. size, most: as in a permit."""
-        return bool(self._rates) and any(due > self._rates[kind].per_minute for kind, due in self._dues(size, most).items())
+        """Return True if a request has more tokens than a whole limit per minute. size, most: as in a permit."""
+        if not self._rates:
+            return False
+        into, out = self._estimate.input_tokens(size), self._estimate.output_tokens(most)
+        for kind, rate in self._rates.items():
+            # the sum first: it is a shortcut, since no limit counts more
+            if kind != "rpm" and into + out > rate.per_minute and amount(kind, into, out) > rate.per_minute:
+                return True
+        return False
 
     def _dues(self, size: int, most: int | None) -> dict[Kind, float]:
         into, out = self._estimate.input_tokens(size), self._estimate.output_tokens(most)

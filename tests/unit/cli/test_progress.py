@@ -119,8 +119,8 @@ def stopped(reason: str, in_flight: int, grace_s: float = 10.0, code: str | None
 @pytest.mark.parametrize(
     ("event", "out", "err"),
     [
-        (stopped("stopped by Ctrl-C", 8), "stopped by Ctrl-C\nwaiting up to 10 s for 8 open requests; Ctrl-C to drop them\n", ""),
-        (stopped("stopped by SIGTERM", 1), "stopped by SIGTERM\nwaiting up to 10 s for 1 open request; Ctrl-C to drop it\n", ""),
+        (stopped("stopped by Ctrl-C", 8), "stopped by Ctrl-C; waiting up to 10 s for 8 open requests; Ctrl-C to drop them\n", ""),
+        (stopped("stopped by SIGTERM", 1), "stopped by SIGTERM; waiting up to 10 s for 1 open request; Ctrl-C to drop it\n", ""),
         (stopped("stopped by SIGTERM", 0), "stopped by SIGTERM\n", ""),
         (stopped("stopped by Ctrl-C", 8, 0.0), "stopped by Ctrl-C\n", ""),
         (stopped("enough", 0), "stopping: enough\n", ""),
