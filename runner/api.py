@@ -212,29 +212,6 @@ def errors(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tupl
         return run, reader.errors(run.id)
 
 
-def run_over(file: str | Path, *, db: str | Path = DEFAULT_STORE, unfinished: bool = False) -> int:
-    """Return the number of the newest run over a prompt file, or over that of a job file. Raises UsageError if there is none.
-
-    unfinished: rather the newest run that is not finished.
-    """
-    path = Path(file)
-    source = load_job(path, {}, {}).input if path.suffix.lower() == ".toml" else path.resolve()
-    with StoreReader(Path(db).resolve()) as reader:
-        over = [run for run in reader.runs() if Path(run.input).resolve() == source]
-    if not over:
-        raise UsageError(f"{db} has no run over {file}; `runner list` shows its runs, `runner run {file}` starts one")
-    chosen = [run for run in over if run.finished_at is None] if unfinished else []
-    return (chosen or over)[-1].id
-
-
-def exported(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, Run | None]:
-    """Return a run, by default the newest, and an older one over the same file that has more finished rows; None if none has."""
-    with StoreReader(Path(db).resolve()) as reader:
-        run = reader.run(run_id)
-        older = [other for other in reader.runs() if other.id < run.id and other.input == run.input and other.done > run.done]
-    return run, max(older, key=lambda other: other.done, default=None)
-
-
 def results(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> Iterator[Result]:
     """Iterate over the finished rows of a run, by default the newest, in input order and in constant memory."""
     with StoreReader(Path(db).resolve()) as reader:

@@ -21,7 +21,7 @@ from runner.cli.options import (
     setting_options,
 )
 from runner.cli.signals import orderly_end
-from runner.cli.typed import Commands, export_names, run_name, run_number
+from runner.cli.typed import Commands, run_name
 from runner.errors import UsageError
 from runner.version import __version__
 
@@ -78,9 +78,9 @@ def resume(run_id: int | str | None, db: str, accept_changes: bool, quiet: bool,
     RUN is its number or its prompt file; the default is the newest unfinished run.
     """
     from runner import api
-    from runner.cli import foreground
+    from runner.cli import chosen, foreground
 
-    number = run_number(run_id, db, unfinished=True)
+    number = chosen.run_number(run_id, db, unfinished=True)
     job, options = api.resumed(db, number, given_settings(settings), accept_changes=accept_changes)
     sys.exit(foreground.drive(job, db, options, quiet=quiet, as_json=as_json))
 
@@ -93,9 +93,9 @@ def retry(run_id: int | str | None, db: str, quiet: bool, as_json: bool, **setti
     RUN is its number or its prompt file; the default is the newest run.
     """
     from runner import api
-    from runner.cli import foreground
+    from runner.cli import chosen, foreground
 
-    job, options = api.retried(db, run_number(run_id, db), given_settings(settings))
+    job, options = api.retried(db, chosen.run_number(run_id, db), given_settings(settings))
     sys.exit(foreground.drive(job, db, options, quiet=quiet, as_json=as_json))
 
 
@@ -110,10 +110,11 @@ def status(run_id: int | str | None, db: str, as_json: bool, watch: bool) -> Non
     RUN is its number or its prompt file; the default is the newest run.
     """
     from runner import api
+    from runner.cli import chosen
     from runner.cli import watch as watching
     from runner.cli.status import status as details
 
-    number = run_number(run_id, db)
+    number = chosen.run_number(run_id, db)
     if watch:
         watching.watch(number, db, as_json=as_json)
     else:
@@ -151,11 +152,12 @@ def export(
     RUN is its number or its prompt file; the default is the newest run.
     """
     from runner import api
+    from runner.cli import chosen
     from runner.cli import output as texts
 
-    number, target = export_names(words, output, db)
+    number, target = chosen.export_names(words, output, db)
     # without a store there is no run; what else is wrong with the command is said first
-    run, fuller = api.exported(number, db=db) if Path(db).exists() else (None, None)
+    run, fuller = chosen.exported(number, db) if Path(db).exists() else (None, None)
     written = api.export(target, run_id=run.id if run is not None else number, db=db, format=format, raw=csv_raw)
     if run is not None and not quiet:
         for sentence in texts.exported(run, fuller, written, target, db):
@@ -172,9 +174,9 @@ def errors(run_id: int | str | None, db: str, as_json: bool) -> None:
     Each cause has a count, an example and what to do. RUN is the number of the run or its prompt file; the default is the newest.
     """
     from runner import api
-    from runner.cli import output
+    from runner.cli import chosen, output
 
-    click.echo(output.errors(*api.errors(run_number(run_id, db), db=db), db=db, as_json=as_json))
+    click.echo(output.errors(*api.errors(chosen.run_number(run_id, db), db=db), db=db, as_json=as_json))
 
 
 @cli.command()
@@ -227,27 +229,3 @@ def simulate(port: int, key_env: str | None, faults: tuple[str, ...], **behaviou
     if key_env and not key:
         raise UsageError(f"{key_env} is not set")
     serve(port, faults, click.echo, key=key, **behaviour)
-
-
-@click.command()
-def version() -> None:
-    """Print the version, as --version does."""
-    click.echo(f"runner, version {__version__}")
-
-
-@click.command("help")
-@click.argument("command", required=False)
-@click.pass_context
-def help_(context: click.Context, command: str | None) -> None:
-    """Print the help of a command, or of all, as --help does."""
-    parent = context.parent or context
-    if command is None:
-        click.echo(parent.get_help())
-        return
-    name, found, _ = cli.resolve_command(parent, [command])
-    if found is not None:
-        with click.Context(found, info_name=name, parent=parent) as inner:
-            click.echo(found.get_help(inner))
-
-
-cli.unlisted = {"version": version, "help": help_}

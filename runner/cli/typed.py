@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from runner.version import __version__
+
 ALIASES = {"ls": "list", "runs": "list", "continue": "resume"}
 """Names under which a command is known too; they are not listed."""
 _INSTEAD = {
@@ -58,18 +60,11 @@ _OPTIONS = {
 
 
 class Commands(click.Group):
-    """The group of all commands. A name that is none is answered with the right one.
-
-    unlisted: commands that say what an option says too, for those who type them.
-    """
-
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
-        self.unlisted: dict[str, click.Command] = {}
+    """The group of all commands. A name that is none is answered with the right one."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command by its name."""
-        return self.unlisted.get(cmd_name) or super().get_command(ctx, cmd_name)
+        return UNLISTED.get(cmd_name) or super().get_command(ctx, cmd_name)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that was typed, also under another name. Raises click.UsageError."""
@@ -110,50 +105,26 @@ def run_name(value: Any) -> int | str:
     return int(text) if text.isascii() and text.isdigit() else text
 
 
-def run_number(name: int | str | None, db: str, *, unfinished: bool = False) -> int | None:
-    """Return the number of the run that was named; None stands for the default. Raises UsageError.
-
-    unfinished: of the runs over a file, rather one that is not finished.
-    """
-    if not isinstance(name, str):
-        return name
-    from runner import api
-    from runner.errors import UsageError
-
-    if not Path(name).exists():
-        raise UsageError(f"RUN is the number of a run (`runner list` shows them) or its prompt file, and {name!r} is neither")
-    return api.run_over(name, db=db, unfinished=unfinished)
+@click.command()
+def version() -> None:
+    """Print the version, as --version does."""
+    click.echo(f"runner, version {__version__}")
 
 
-def export_names(words: tuple[int | str, ...], output: str | None, db: str) -> tuple[int | None, str]:
-    """Return the run and the output that ``export`` was called with: ``[RUN] -o FILE``, ``[RUN] FILE``, or both the other way.
-
-    Raises UsageError.
-    """
-    from runner.errors import UsageError
-
-    runs, files = [word for word in words if isinstance(word, int)], [word for word in words if isinstance(word, str)]
-    named: int | None = runs[0] if runs else None
-    for word in files:
-        if named is None and Path(word).exists() and _is_input(word, db):
-            named = run_number(word, db)
-        elif output is None:
-            output = word
-        else:
-            raise UsageError(f"one output at a time, not both {output} and {word}; RUN is a number or the prompt file of a run")
-    if len(runs) > 1:
-        raise UsageError(f"one run at a time, not both {runs[0]} and {runs[1]}")
-    if output is None:
-        raise UsageError("name the file to write with --output, as in `runner export -o answers.csv`")
-    return named, output
+@click.command("help")
+@click.argument("command", required=False)
+@click.pass_context
+def help_(context: click.Context, command: str | None) -> None:
+    """Print the help of a command, or of all, as --help does."""
+    parent = context.parent or context
+    if command is None or not isinstance(parent.command, Commands):
+        click.echo(parent.get_help())
+        return
+    name, found, _ = parent.command.resolve_command(parent, [command])
+    if found is not None:
+        with click.Context(found, info_name=name, parent=parent) as inner:
+            click.echo(found.get_help(inner))
 
 
-def _is_input(word: str, db: str) -> bool:
-    from runner import api
-    from runner.errors import UsageError
-
-    try:
-        api.run_over(word, db=db)
-    except UsageError:
-        return False
-    return True
+UNLISTED = {"version": version, "help": help_}
+"""Commands that do what an option does too, for those who type them."""
