@@ -379,6 +379,7 @@ def test_check_tells_what_would_be_refused(folder: Path) -> None:
     twice = run("check", "prompts.jsonl", *SYNTHETIC, "--json", cwd=folder)
     assert twice.code == 2
     assert json.loads(twice.out)["duplicates"] == {"row-4": [5, 11]}
+    write_prompts(folder / "prompts.jsonl", range(10))
     keyless = run("check", "prompts.jsonl", "--model", "m", cwd=folder)
     # nothing is wrong with the file and the settings
     assert keyless.code == 0
