@@ -237,6 +237,8 @@ class Run(Struct, frozen=True, kw_only=True):
     pace: Pace | None = None
     # failed rows by error code, broken ones too
     causes: Mapping[str, int] = {}
+    # the error code that stopped the last session; None if none did, and in a list of runs
+    stop_code: str | None = None
 
 
 class Result(Struct, frozen=True):

@@ -126,9 +126,10 @@ def _resume(state: State, command: str) -> Advice:
     when = f"{_WHEN[state.stop_code]}; " if state.stop_code in _WHEN else ""
     if state.input_changed:
         when = "when nothing writes to the file any more; "
-    others = "the other " if state.done + state.failed else ""
+    some = state.done + state.failed > 0
+    rows = "the last row" if some and state.left == 1 else f"{'the other ' if some else ''}{plural(state.left, 'row')}"
     same = "; or the same command again" if state.same_command else ""
-    return Advice(command, f"{when}sends {others}{plural(state.left, 'row')}{same}", state.left)
+    return Advice(command, f"{when}sends {rows}{same}", state.left)
 
 
 def _written(state: State) -> str:

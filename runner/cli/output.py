@@ -78,6 +78,7 @@ def state_of(run: Run, *, errors_shown: bool = False) -> State:
         broken=run.broken,
         causes=run.causes,
         active=run.active,
+        stop_code=run.stop_code,
         errors_shown=errors_shown,
     )
 
@@ -86,10 +87,10 @@ def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) ->
     """Return the failed rows of a run by cause."""
     if as_json:
         return to_json([{**msgspec.to_builtins(group), "advice": advice_on(group.code)} for group in groups])
+    next_lines = advice_lines(advice(state_of(run, errors_shown=True), db))
     if not groups:
-        if run.stop_reason:
-            return f"no failed rows; run {run.id} was {_stopped(run.stop_reason, 'stopped')}"
-        return f"run {run.id} has no failed rows"
+        stopped = f"no failed rows; run {run.id} was {_stopped(run.stop_reason, 'stopped')}" if run.stop_reason else None
+        return "\n".join([stopped or f"run {run.id} has no failed rows", *next_lines])
     retry = f"`{command('retry', run.id, db)}`"
     text = [f"run {run.id}: {plural(run.failed, 'failed row')}"]
     for group in groups:
@@ -98,7 +99,7 @@ def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) ->
             f"  example   {clean(group.example_id, 60)}: {clean(group.example, 300)}",
             f"  to do     {advice_on(group.code).replace('`runner retry`', retry)}",
         ]
-    return "\n".join([*text, *advice_lines(advice(state_of(run, errors_shown=True), db))])
+    return "\n".join([*text, *next_lines])
 
 
 def exported(run: Run, fuller: Run | None, count: int, target: str, db: str) -> list[str]:

@@ -21,6 +21,8 @@ from runner.store.lock import held
 from runner.store.schema import attempts, items, runs
 from runner.store.totals import Totals
 
+_NEWEST = 100
+"""Failed attempts among which the one that stopped a session is looked for: those that were open then came after it."""
 _BATCH = 1_000
 """Rows read from the driver at once."""
 _RESULT = (
@@ -101,12 +103,19 @@ class StoreReader:
         every = self.runs()
         if not every:
             raise UsageError(f"there is no run in {self.path}; start one with `runner run FILE`")
-        if run_id is None:
-            return every[-1]
-        for run in every:
-            if run.id == run_id:
-                return run
+        for run in every[-1:] if run_id is None else every:
+            if run_id in (None, run.id):
+                return msgspec.structs.replace(run, stop_code=self._stop_code(run))
         raise UsageError(f"there is no run {run_id} in {self.path}; `runner list` shows the runs")
+
+    def _stop_code(self, run: Run) -> str | None:
+        """Return the error code that stopped the last session: that of the newest failed attempt whose words are its reason."""
+        if run.stop_reason is None:
+            return None
+        failed = (attempts.c.run_id == run.id, attempts.c.error_code.is_not(None))
+        newest = sa.select(attempts.c.error_code, attempts.c.error).where(*failed).order_by(attempts.c.id.desc()).limit(_NEWEST)
+        said = ((code, (words or "").rstrip(".")) for code, words in self._fetch(newest))
+        return next((code for code, words in said if words and run.stop_reason.startswith(words)), None)
 
     def errors(self, run_id: int) -> list[ErrorGroup]:
         """Return the failed rows of a run grouped by cause, most frequent first."""

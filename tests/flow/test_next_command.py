@@ -178,6 +178,9 @@ def test_a_run_that_was_stopped_goes_on_once_the_cause_is_mended(place: Place, r
     assert ended.code == 3
     (one,) = advised(ended.out)
     assert (one.arguments, one.rows) == (("resume", "1"), 12)
+    for command in ("status", "errors"):
+        out = run(command, cwd=place.folder).out
+        assert advised(out) == [one]
     mend(place)
     place.follow(one)
     assert done(place) == 12
@@ -190,6 +193,7 @@ def test_with_a_wrong_model_another_one_is_named(place: Place) -> None:
     assert ended.code == 3
     (one,) = advised(ended.out)
     assert one.rows == 12
+    assert advised(run("status", cwd=place.folder).out) == [one]
     place.follow(one)
     assert done(place) == 12
     kept = ("temperature", "system", "stop", "base_url", "attempts")

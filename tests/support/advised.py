@@ -22,5 +22,6 @@ def advised(out: str) -> list[Advised]:
     for match in _LINE.finditer(out):
         words = match[3] or (after[1] if (after := _WORDS.match(out, match.end())) else "")
         number = re.search(r"sends (?:the other )?([\d,]+) (?:failed )?rows?", words)
-        found.append(Advised(tuple(shlex.split(match[2])[1:]), words, int(number[1].replace(",", "")) if number else 0))
+        rows = int(number[1].replace(",", "")) if number else "sends the last row" in words
+        found.append(Advised(tuple(shlex.split(match[2])[1:]), words, int(rows)))
     return found
