@@ -7,7 +7,8 @@ from runner.config.endpoint import with_base_url
 from runner.config.job import load_job
 from runner.inputs import scan, source
 from runner.model import Attempt, Completion, Item, Outcome, Usage
-from runner.session import prepare
+from runner.session import continuing, prepare, reading
+from runner.session.identity import Given
 from runner.session.options import SessionOptions
 from runner.store import database
 from runner.store.checkpoint import RunStore
@@ -35,10 +36,13 @@ async def finished(store: Path, path: Path, base_url: str) -> None:
     job = with_base_url(load_job(path, options, {}), {})
     input_file = prepare.open_input(job.input)
     database.prepare(store, create=True)
-    found_run = prepare.open_run(job, store, SessionOptions())
+    content = scan.measure(input_file)
+    given = Given(store, input_file, content, job.base_url)
+    found_run = continuing.open_run(job, given, SessionOptions(), continuing.Chosen())
     async with RunStore.own(store, found_run.id) as run:
         scanned = scan.scan(input_file)
-        await run.begin(rows=scanned.rows, digest=scan.digest(input_file), identical=scanned.identical)
+        head = reading.head_of(given, scanned, content.lines)
+        await run.begin(rows=scanned.rows, digest=content.digest, size=content.size, identical=scanned.identical, head=head)
         counts = source.Counts()
         items = source.items(
             input_file, scanned, prepare.template_of(job), run, counts, source.Selection(fresh=True), source.SettledRows()

@@ -9,13 +9,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from runner.api import check, export, results, resume, retry, run, runs, status
+    from runner.api import check, delete, export, results, resume, retry, run, runs, status
     from runner.errors import RunLockedError, RunnerError, RunStoppedError, StoreError, UsageError
     from runner.events import Summary
     from runner.model import Result, Run
 
 _HOMES = {
-    **dict.fromkeys(("check", "export", "resume", "results", "retry", "run", "runs", "status"), "runner.api"),
+    **dict.fromkeys(("check", "delete", "export", "resume", "results", "retry", "run", "runs", "status"), "runner.api"),
     **dict.fromkeys(("RunLockedError", "RunStoppedError", "RunnerError", "StoreError", "UsageError"), "runner.errors"),
     **dict.fromkeys(("Result", "Run"), "runner.model"),
     "Summary": "runner.events",
@@ -32,6 +32,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "check",
+    "delete",
     "export",
     "results",
     "resume",

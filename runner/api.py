@@ -1,7 +1,7 @@
 """The public Python API, which the command line also uses: run, resume, retry, check, export, results."""
 
 import os
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -12,7 +12,7 @@ from runner.config import plugins
 from runner.config.endpoint import find_endpoint, key_source, with_base_url
 from runner.config.job import Job, load_job, restore_job, shown_settings
 from runner.engine.stop import Stop
-from runner.errors import NotReadyError, UsageError
+from runner.errors import NotReadyError, RunLockedError, UsageError
 from runner.events import Event, Summary
 from runner.exports.columns import columns, records
 from runner.exports.file import open_output
@@ -24,6 +24,7 @@ from runner.session.blocking import blocking
 from runner.session.options import SessionOptions
 from runner.session.oversized import oversized, sentences
 from runner.session.wiring import per_minute
+from runner.store import database, deletion
 from runner.store.reader import ErrorGroup, StoreReader
 from runner.store.runs import may_need
 from runner.store.totals import Totals
@@ -113,13 +114,19 @@ def spooled(job: Job, db: str | Path) -> Iterator[Job]:
 def resume(
     run_id: int | None = None, *, db: str | Path = DEFAULT_STORE, accept_changes: bool = False, **settings: Any
 ) -> Summary:
-    """Continue a run, by default the newest unfinished one. accept_changes: as for ``run``."""
+    """Continue a run, by default the newest unfinished one. accept_changes: as for ``run``.
+
+    settings: ``base_url`` and ``api_key_env`` stay with the run. Those that change answers are taken while no row is answered.
+    """
     job, options = resumed(db, run_id, settings, accept_changes=accept_changes)
     return blocking(lambda: execute(job, db, options, Stop(), None))
 
 
 def retry(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE, **settings: Any) -> Summary:
-    """Send the failed rows of a run again, by default of the newest one."""
+    """Send the failed rows of a run again, by default of the newest one, and no other rows.
+
+    settings: ``base_url`` and ``api_key_env`` stay with the run. Those that change answers hold for the rows that are sent.
+    """
     job, options = retried(db, run_id, settings)
     return blocking(lambda: execute(job, db, options, Stop(), None))
 
@@ -137,21 +144,21 @@ def resumed(
     """Return the job and the options that continue a run."""
     with StoreReader(Path(db).resolve()) as reader:
         if run_id is None:
-            unfinished = [run for run in reader.runs() if run.finished_at is None]
+            unfinished = [run for run in reader.runs(counted=False) if run.finished_at is None]
             # if every unfinished run is active, take one all the same: its lock refuses it and names the other process
             unfinished = [run for run in unfinished if not run.active] or unfinished
             if not unfinished:
                 raise UsageError(f"there is no unfinished run in {db}; `runner list` shows all runs")
             run = unfinished[-1]
         else:
-            run = reader.run(run_id)
+            run = reader.run(run_id, counted=False)
     return _restored(run, settings), SessionOptions(run_id=run.id, accept_changes=accept_changes)
 
 
 def retried(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tuple[Job, SessionOptions]:
     """Return the job and the options that send the failed rows of a run again."""
     with StoreReader(Path(db).resolve()) as reader:
-        run = reader.run(run_id)
+        run = reader.run(run_id, counted=False)
     return _restored(run, settings), SessionOptions(run_id=run.id, retry_failed=True)
 
 
@@ -247,6 +254,31 @@ def export(
             return write(columns(metadata), records(reader.results(run), metadata), out, **options)
 
 
+def deletable(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE) -> list[Run]:
+    """Return the runs with these numbers. Raises UsageError if one does not exist, RunLockedError if one is being worked on."""
+    with StoreReader(Path(db).resolve()) as reader:
+        found = [reader.run(run_id) for run_id in sorted(set(run_ids))]
+    for run in found:
+        if run.active:
+            raise RunLockedError(f"run {run.id} is being worked on by another process; stop it first. Nothing was deleted")
+    return found
+
+
+def delete(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE, vacuum: bool = False) -> None:
+    """Delete runs with all their rows and attempts, their lock files, and the copies of standard input that only they read.
+
+    vacuum: give the space back to the disk, which rewrites the whole store. Raises UsageError if a run does not exist,
+    RunLockedError if a process is working on one; then nothing is deleted. Prompt files are left alone.
+    """
+    store = Path(db).resolve()
+    database.prepare(store, create=False)
+    for path in deletion.delete(store, run_ids):
+        if spool.is_copy(path):
+            path.unlink(missing_ok=True)
+    if vacuum:
+        deletion.vacuum(store)
+
+
 def _refuse_own(output: str | Path, reader: StoreReader) -> None:
     """Raise UsageError if the output would overwrite the store, one of its files, or a prompt file."""
     target = Path(output).resolve()
@@ -260,7 +292,8 @@ def _refuse_own(output: str | Path, reader: StoreReader) -> None:
 
 def _restored(run: Run, settings: dict[str, Any]) -> Job:
     if not Path(run.input).is_file():
-        raise UsageError(f"the prompt file of run {run.id}, {run.input}, is missing; put it back, or export the results so far")
+        ways = "put it back, use `runner run` with the file where it is now, or export the results so far"
+        raise UsageError(f"the prompt file of run {run.id}, {run.input}, is missing; {ways}")
     return restore_job({**run.settings, "input": run.input}, settings)
 
 

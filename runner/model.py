@@ -179,6 +179,18 @@ class Settled(Struct, frozen=True):
     broken: bool = False
 
 
+class Head(Struct, frozen=True, kw_only=True):
+    """The beginning of an input, up to the end of a line, in which each row was settled, unchanged and in its place."""
+
+    # its content: bytes and their hash, lines and rows
+    bytes: int
+    digest: str
+    lines: int
+    rows: int
+    # of its rows: those without an id that are identical to an earlier one
+    identical: int
+
+
 class LaneState(Struct, frozen=True, kw_only=True):
     """What a lane is doing."""
 

@@ -75,7 +75,8 @@ def run(file: str, db: str, show_config: bool, quiet: bool, as_json: bool, optio
 def resume(run_id: int | str | None, db: str, accept_changes: bool, quiet: bool, as_json: bool, **settings: Any) -> None:
     """Continue an unfinished run.
 
-    RUN is its number or its prompt file; the default is the newest unfinished run.
+    RUN is its number or its prompt file; the default is the newest unfinished run. --base-url and --api-key-env move the run to
+    another server or key. The model and what else makes the answers can be changed here only if no row is answered yet.
     """
     from runner import api
     from runner.cli import chosen, foreground
@@ -88,9 +89,10 @@ def resume(run_id: int | str | None, db: str, accept_changes: bool, quiet: bool,
 @cli.command()
 @continue_options
 def retry(run_id: int | str | None, db: str, quiet: bool, as_json: bool, **settings: Any) -> None:
-    """Send the failed rows of a run again.
+    """Send the failed rows of a run again, and no other rows.
 
-    RUN is its number or its prompt file; the default is the newest run.
+    RUN is its number or its prompt file; the default is the newest run. --model, --max-tokens and the like hold for the rows that
+    are sent now. --base-url and --api-key-env move the run to another server or key.
     """
     from runner import api
     from runner.cli import chosen, foreground
@@ -130,6 +132,33 @@ def list_(db: str, as_json: bool) -> None:
     from runner.cli import output
 
     click.echo(output.listing(api.runs(db=db), as_json=as_json))
+
+
+@cli.command()
+@click.argument("run_ids", metavar="RUN...", type=int, nargs=-1, required=True)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--vacuum", is_flag=True, help="Give the space back to the disk; rewrites the whole store.")
+@db_option
+@quiet_option
+def delete(run_ids: tuple[int, ...], yes: bool, vacuum: bool, db: str, quiet: bool) -> None:
+    """Delete runs with all their results.
+
+    Prompt files are left alone. A run that a process is working on is refused.
+    """
+    from runner import api
+    from runner.cli import output
+
+    found = api.deletable(run_ids, db=db)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("nobody can be asked here, so nothing was deleted; add --yes")
+        click.echo(output.listing(found, as_json=False), err=True)
+        if not click.confirm(f"Delete {'this run' if len(found) == 1 else 'these runs'} with all results?", err=True):
+            click.echo("nothing was deleted", err=True)
+            sys.exit(1)
+    api.delete(run_ids, db=db, vacuum=vacuum)
+    if not quiet:
+        click.echo(f"deleted: {', '.join(f'run {run.id}' for run in found)}")
 
 
 @cli.command()

@@ -13,10 +13,6 @@ from runner.config.settings import SETTINGS, Setting, parse_count
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-PACE = tuple(setting.name for setting in SETTINGS if not setting.answer)
-"""The settings that may change within a run."""
-
-
 def _number(value: Any) -> Any:
     """Read a number of a setting. What is none is left to the check of settings, which says what is right."""
     for kind in (int, float):
@@ -91,8 +87,8 @@ run_argument = click.argument("run_id", metavar="[RUN]", type=run_name, required
 
 
 def continue_options(command: F) -> F:
-    """Add the argument and the options of a command that continues a run."""
-    return run_argument(setting_options(*PACE)(db_option(quiet_option(json_option(command)))))
+    """Add the argument and the options of a command that continues a run. What a run cannot take is refused by its state."""
+    return run_argument(setting_options()(db_option(quiet_option(json_option(command)))))
 
 
 def given_settings(settings: dict[str, Any]) -> dict[str, Any]:

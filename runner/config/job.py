@@ -24,7 +24,8 @@ _ANSWER = tuple(setting.name for setting in SETTINGS if setting.answer)
 class Job(Struct, frozen=True, kw_only=True):
     """What to do: the input, the endpoint, the model, the parameters and the pace."""
 
-    # absolute path of the prompt file; for standard input (-) and pipes, the name as given until they are copied to a file
+    # absolute path of the prompt file, as given: a symbolic link stays one, since it may point to another file tomorrow. For
+    # standard input (-) and pipes, the name as given until they are copied to a file
     input: Path
     provider: str
     # None: not set, so nothing can be sent
@@ -111,19 +112,24 @@ def load_job(file: str | Path, options: Mapping[str, Any], environment: Mapping[
 
 
 def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Job:
-    """Rebuild the job of a stored run. The environment and the options can change only settings that do not change answers."""
+    """Rebuild the job of a stored run. The environment can change only its pace and its key, options every setting.
+
+    Raises UsageError. Whether the run may take another value of a setting that changes answers is decided later, by its state.
+    """
     environment = os.environ if environment is None else environment
     values = {name: value for name, value in settings.items() if name in BY_NAME and value is not None}
     sources = dict.fromkeys(values, "the store")
     for setting in SETTINGS:
-        if not setting.answer and environment.get(setting.variable):
+        # a run leaves its server only if that is asked for by name
+        if not setting.answer and setting.name != "base_url" and environment.get(setting.variable):
             values[setting.name] = parse(setting, environment[setting.variable], f"in the environment ({setting.variable})")
             sources[setting.name] = f"environment {setting.variable}"
+    if options.get("provider") not in (None, values.get("provider")):
+        # the address of one provider is of no use to another
+        values.pop("base_url", None)
     for name, value in options.items():
         if name not in BY_NAME:
             raise UsageError(f"unknown setting {name!r}{_suggestion(name, BY_NAME)}")
-        if name in _ANSWER:
-            raise UsageError(f"{name} changes the answers, so a run keeps it; start a new run with `runner run`")
         if value is not None:
             values[name] = check(BY_NAME[name], value, f"given with {BY_NAME[name].option}")
             sources[name] = f"option {BY_NAME[name].option}"
@@ -170,7 +176,7 @@ def _find_files(file: Path) -> tuple[Path, dict[str, Any], Path]:
                 f"{sibling} is the job file of {file}, but its input is {input_name}; correct the input, or run {sibling}"
             )
         # The path of an unnamed pipe, such as /dev/fd/63 from a shell, does not survive being resolved.
-        return file.absolute() if is_stream(file) else file.resolve(), table, sibling
+        return file.absolute() if is_stream(file) else _as_given(file), table, sibling
     table = _toml(file)
     input_name = table.get("input")
     if not isinstance(input_name, str) or not input_name:
@@ -178,12 +184,18 @@ def _find_files(file: Path) -> tuple[Path, dict[str, Any], Path]:
     source = file.absolute().parent / input_name
     if input_name == str(STDIN) or is_stream(source):
         return STDIN if input_name == str(STDIN) else source, table, file
-    source = source.resolve()
+    source = _as_given(source)
     if source.is_dir():
         raise UsageError(f"{file} names the prompt file {source}, which is a folder")
     if not source.is_file():
         raise UsageError(f"{file} names the prompt file {source}, which does not exist")
     return source, table, file
+
+
+def _as_given(path: Path) -> Path:
+    """Return the absolute path of a file without ``..`` in it. A link stays one, but for those of folders before a ``..``."""
+    path = path.absolute()
+    return path.parent.resolve() / path.name if ".." in path.parts else path
 
 
 def _toml(path: Path) -> dict[str, Any]:

@@ -13,7 +13,8 @@ class Setting(NamedTuple):
     percentage. Numbers with a lower bound may be written with k, M or G.
     least: lower bound, inclusive for whole numbers and exclusive for floats and spans.
     default: None leaves the value to the provider, or unset.
-    answer: True if the setting changes the answers, so that a different value starts a new run.
+    answer: True if the setting changes the answers, so that a different value starts a new run. A new one must
+    not have a default, or the runs of older versions would be taken for others.
     """
 
     key: str
@@ -46,12 +47,7 @@ LEAST_PER_MINUTE = 0.0001
 SETTINGS = (
     Setting("provider", "text", "openai, anthropic, simulator, or the name of a plug-in.", "openai", answer=True),
     Setting("model", "text", "Name of the model.", answer=True),
-    Setting(
-        "base_url",
-        "text",
-        "Endpoint URL. OpenAI: ends in /v1. Anthropic: without /v1.",
-        answer=True,
-    ),
+    Setting("base_url", "text", "Endpoint URL. OpenAI: ends in /v1. Anthropic: without /v1."),
     Setting("api_key_env", "text", "Environment variable that holds the API key."),
     Setting("concurrency", "slots", "Maximum number of open requests; auto adapts it to what the server accepts.", "auto", 1),
     Setting("max_concurrency", "int", "Highest number that auto tries.", 256, 1),

@@ -12,6 +12,7 @@ from runner.model import Json, Row
 KEY_PREFIX = "row-"
 """Prefix of the keys of rows without an id."""
 
+_NOTHING: Mapping[str, int] = {}
 _SORTED = msgspec.json.Encoder(order="sorted")
 
 
@@ -50,14 +51,20 @@ def short_key(key: str) -> int:
     return int(key[len(KEY_PREFIX) : len(KEY_PREFIX) + 16], 16) - (1 << 63)
 
 
-def keyed(rows: Iterator[Row], repeated: RepeatedHashes) -> Iterator[tuple[str, Row]]:
-    """Yield every row with its key. Identical rows without an id get an ordinal (``-2``, ``-3``, ...) from the second on."""
+def keyed(rows: Iterator[Row], repeated: RepeatedHashes, before: Mapping[str, int] = _NOTHING) -> Iterator[tuple[str, Row]]:
+    """Yield every row with its key. Identical rows without an id get an ordinal (``-2``, ``-3``, ...) from the second on.
+
+    before: how many identical rows precede ``rows``, by their key without an ordinal.
+    """
     seen = array("I", bytes(repeated.counts.itemsize * len(repeated)))
     for row in rows:
         key, is_own = base_key(row)
-        index = repeated.find(short_key(key)) if seen and not is_own else None
-        if index is not None:
-            seen[index] += 1
-            if seen[index] > 1:
-                key = f"{key}-{seen[index]}"
+        if (seen or before) and not is_own:
+            number = 1 + before.get(key, 0)
+            index = repeated.find(short_key(key)) if seen else None
+            if index is not None:
+                number += seen[index]
+                seen[index] += 1
+            if number > 1:
+                key = f"{key}-{number}"
         yield key, row

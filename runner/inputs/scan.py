@@ -1,8 +1,7 @@
 """Scans a prompt file before anything is sent: counts its rows, and finds duplicate ids and identical rows."""
 
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
-from hashlib import blake2b
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +9,8 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from runner.errors import UsageError
+from runner.inputs import content
+from runner.inputs.content import Content
 from runner.inputs.duplicates import HashCollector, RepeatedHashes
 from runner.inputs.keys import KEY_PREFIX, base_key, short_key
 from runner.model import Row
@@ -26,17 +27,31 @@ class PromptFile(NamedTuple):
     """A prompt file as it was when it was opened.
 
     size: its bytes at that time; anything appended later is ignored. read: starts reading the rows from the beginning; raises
-    UsageError if the file cannot be read.
+    UsageError if the file cannot be read. read_behind: the same from a line on, given the bytes of content and the lines before
+    it; returns None if a reader cannot begin there. None: the format cannot do that.
     """
 
     path: Path
     size: int
     read: Callable[[], Generator[Row, None, None]]
+    read_behind: Callable[[int, int], Generator[Row, None, None] | None] | None = None
+
+
+class Before(Struct, frozen=True, kw_only=True):
+    """What lies before the rows that are read, where the beginning of a file is not read again: all of it is settled."""
+
+    lines: int = 0
+    rows: int = 0
+    # of the rows: broken ones
+    broken: int = 0
+    # keys of rows without an id that are read, and that identical rows before them have -> number of those rows
+    identical: Mapping[str, int] = {}
 
 
 class Scan(Struct, frozen=True, kw_only=True):
-    """The result of a scan of a whole prompt file."""
+    """The result of a scan of a prompt file."""
 
+    # of the whole file
     rows: int
     # keys before ordinals that several rows share, as ``short_key`` hashes
     repeated: RepeatedHashes
@@ -46,6 +61,7 @@ class Scan(Struct, frozen=True, kw_only=True):
     duplicate_ids: int = 0
     # the first 100 of these ids -> the first 100 of their lines
     duplicates: dict[str, list[int]] = {}
+    before: Before = Before()
 
 
 def scan(prompts: PromptFile) -> Scan:
@@ -149,14 +165,11 @@ def _enumerate(lines: Sequence[int]) -> str:
     return f"{', '.join(first[:-1])} and {first[-1]}"
 
 
-def digest(prompts: PromptFile) -> str:
-    """Return a hash of the bytes of a prompt file. Raises UsageError if the file cannot be read."""
-    # Starting to read refuses a pipe, which the loop below would read without end.
+def measure(prompts: PromptFile, lengths: Iterable[int] = ()) -> Content:
+    """Hash the content of a prompt file as ``content.measure`` does. Raises UsageError if the file cannot be read."""
+    # Starting to read refuses a pipe, which would be read without end.
     prompts.read().close()
-    hashed = blake2b(digest_size=16)
-    left = prompts.size
-    with prompts.path.open("rb") as file:
-        while block := file.read(min(1 << 20, left)):
-            hashed.update(block)
-            left -= len(block)
-    return hashed.hexdigest()
+    try:
+        return content.measure(prompts.path, prompts.size, lengths)
+    except OSError as error:
+        raise UsageError(f"{prompts.path} cannot be read: {error.strerror or error}") from error

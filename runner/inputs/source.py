@@ -27,7 +27,7 @@ class Selection(Struct, frozen=True, kw_only=True):
 
     # number of rows to consider, from the first; None: all
     limit: int | None = None
-    # True: failed rows are sent again
+    # True: failed rows are sent again, and nothing else is
     retry_failed: bool = False
     # True: settled rows that have changed since are sent again
     accept_changes: bool = False
@@ -46,6 +46,10 @@ class Counts(Struct):
     seen: int = 0
     # settled rows that have changed since and are not sent again
     changed: int = 0
+    # rows without an outcome that a retry leaves for another session
+    left: int = 0
+    # line of the last row that was read
+    last_line: int = 0
     # True when the input has been read to its end
     complete: bool = False
 
@@ -57,6 +61,8 @@ class SettledRows(Struct):
     settled: int = 0
     # settled rows that have changed since
     changed: int = 0
+    # rows without an outcome that a retry leaves for another session
+    left: int = 0
     # ``_mark`` of each batch in which every row is settled, unchanged and on its old line: ``items`` skips these batches
     untouched: set[int] = field(default_factory=set)
 
@@ -75,9 +81,10 @@ async def items(
     counts: updated along the way. before: its untouched batches are not looked up again.
     """
     forget = selection.may_hold_broken and not selection.fresh
-    rows = islice(keyed(prompts.read(), scanned.repeated), selection.limit)
-    line = 0
+    rows = islice(_keyed(prompts, scanned), selection.limit)
+    line = scanned.before.lines
     while batch := await to_thread.run_sync(_batch, rows):
+        counts.last_line = batch[-1][1].line
         settled: Mapping[str, Settled] = {}
         tried: Mapping[str, int] = {}
         if not selection.fresh:
@@ -90,17 +97,41 @@ async def items(
             tried = await _attempts_since_done(store, batch, settled) if selection.accept_changes else tried
             await _reposition(store, batch, settled)
         for key, row in batch:
-            stored = settled.get(key)
-            if stored is None or stored.broken:
-                yield make_item(row, key, template)
-            elif _is_due(row, stored, counts, selection):
-                candidate = _again(make_item(row, key, template), stored, tried.get(key, 0), counts, selection)
-                if candidate is not None:
-                    yield candidate
+            candidate = _candidate(row, key, settled.get(key), tried, template, counts, selection)
+            if candidate is not None:
+                yield candidate
     if selection.limit is None or scanned.rows <= selection.limit:
         if forget:
             await store.forget_broken(line + 1, None, [])
         counts.complete = True
+
+
+def _keyed(prompts: PromptFile, scanned: Scan) -> Iterator[tuple[str, Row]]:
+    return keyed(prompts.read(), scanned.repeated, scanned.before.identical)
+
+
+def _candidate(
+    row: Row,
+    key: str,
+    stored: Settled | None,
+    tried: Mapping[str, int],
+    template: Template,
+    counts: Counts,
+    selection: Selection,
+) -> Item | Outcome | None:
+    """Return what is to be done for a row, and count it; None if that is nothing."""
+    if selection.retry_failed and _is_open(stored):
+        counts.left += 1
+        return None
+    if stored is None or stored.broken:
+        return make_item(row, key, template)
+    if not _is_due(row, stored, counts, selection):
+        return None
+    return _again(make_item(row, key, template), stored, tried.get(key, 0), counts, selection)
+
+
+def _is_open(stored: Settled | None) -> bool:
+    return stored is None or stored.status is None
 
 
 def _is_due(row: Row, stored: Settled, counts: Counts, selection: Selection) -> bool:
@@ -166,9 +197,9 @@ def _batch(rows: Iterator[tuple[str, Row]]) -> list[tuple[str, Row]]:
 
 async def find_settled(prompts: PromptFile, scanned: Scan, store: Store, selection: Selection) -> SettledRows:
     """Count the settled rows of the input before a session begins."""
-    rows = islice(keyed(prompts.read(), scanned.repeated), selection.limit)
+    rows = islice(_keyed(prompts, scanned), selection.limit)
     statuses = ("done",) if selection.retry_failed else ("done", "failed")
-    found = SettledRows()
+    found = SettledRows(settled=scanned.before.rows - scanned.before.broken)
     while batch := await to_thread.run_sync(_batch, rows):
         if await _is_untouched(store, batch, failed_too=not selection.retry_failed):
             found.settled += len(batch)
@@ -177,6 +208,7 @@ async def find_settled(prompts: PromptFile, scanned: Scan, store: Store, selecti
         settled = await store.settled([key for key, _ in batch])
         for key, row in batch:
             stored = settled.get(key)
+            found.left += selection.retry_failed and _is_open(stored)
             if stored is not None and stored.status in statuses and not stored.broken:
                 changed = stored.fingerprint != fingerprint(row)
                 found.changed += changed
@@ -192,7 +224,7 @@ async def _is_untouched(store: Store, batch: Sequence[tuple[str, Row]], *, faile
 
 async def all_settled(prompts: PromptFile, scanned: Scan, template: Template, store: Store) -> bool:
     """Return True if every row of the input has an outcome. The outcome of a broken row counts while the row is still broken."""
-    rows = keyed(prompts.read(), scanned.repeated)
+    rows = _keyed(prompts, scanned)
     while batch := await to_thread.run_sync(_batch, rows):
         settled = await store.settled([key for key, _ in batch])
         for key, row in batch:

@@ -43,9 +43,14 @@ def is_stream(path: Path) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
+def is_copy(path: Path) -> bool:
+    """Return True if a file is a copy of standard input or of a pipe, by its name."""
+    return _COPY.search(path.name) is not None
+
+
 def display_name(path: Path) -> str:
     """Return the name of a prompt file for messages: the user does not know the name of a copy of standard input."""
-    return "standard input" if path == STDIN or _COPY.search(path.name) else path.name
+    return "standard input" if path == STDIN or is_copy(path) else path.name
 
 
 @contextmanager

@@ -13,16 +13,17 @@ from runner.config.endpoint import Endpoint, find_endpoint, with_base_url
 from runner.config.job import Job
 from runner.errors import UsageError
 from runner.events import Quantiles, Summary
-from runner.inputs import scan, spool
+from runner.inputs import scan
 from runner.inputs.compression import without_gz
-from runner.inputs.duplicates import RepeatedHashes
 from runner.inputs.prompts import Template, make_item
 from runner.inputs.scan import PromptFile, Scan
 from runner.model import Outcome, Run
+from runner.session import continuing, identity, reading
+from runner.session.continuing import Chosen, Idle
+from runner.session.identity import Given
 from runner.session.options import SessionOptions
-from runner.store import database, runs
+from runner.store import database
 from runner.store.checkpoint import RunCounts
-from runner.store.reader import StoreReader
 from runner.store.runs import FoundRun
 from runner.text import plural
 
@@ -46,13 +47,14 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     job: Job
     options: SessionOptions
-    store_path: Path
+    # the input in front of the store, and what of it is read
+    given: Given
     prompts: PromptFile
-    # hash of the bytes of the input
-    digest: str
     scanned: Scan
     endpoint: Endpoint
     run: FoundRun
+    # how that run was chosen, and what the session changes about it
+    chosen: Chosen = Chosen()
 
     @property
     def template(self) -> Template:
@@ -67,37 +69,42 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     @property
     def unchanged(self) -> bool:
-        """Return True if the input has the same bytes as in the last session of the run."""
-        return self.run.input_digest == self.digest
+        """Return True if the input has the same content as in the last session of the run, which has looked at each row."""
+        return self.run.input_digest == self.given.content.digest and not self.run.look_again
 
 
-async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan | Run:
+async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan | Idle:
     """Return the plan of a session, or the run itself if it is finished and nothing is left to do.
 
     Sends nothing. A new run is created only after every other check has passed. Raises UsageError, StoreError.
     """
     job = with_base_url(job, os.environ)
     prompts = await in_thread(lambda: open_input(job.input))
-    digest = await in_thread(lambda: scan.digest(prompts))
-    finished = await in_thread(lambda: finished_run(job, store_path, options, digest))
-    if finished is not None:
-        return finished
+    known = await in_thread(lambda: continuing.known_runs(store_path))
+    content = await in_thread(lambda: scan.measure(prompts, identity.lengths(known)))
+    given = Given(store_path, prompts, content, job.base_url)
+    chosen = await in_thread(lambda: continuing.choose(job, given, known, options))
+    if continuing.nothing_left(given, chosen, options):
+        idle = await in_thread(lambda: continuing.idle(job, given, chosen))
+        if options.strict and idle.run.broken:
+            await in_thread(lambda: _refuse_broken(job, prompts))
+        return idle
     endpoint = find_endpoint(job, os.environ)
-    scanned = await in_thread(lambda: scan_once(prompts, store_path, digest))
+    to_read, scanned = await in_thread(lambda: reading.scan_input(given, chosen.run, options))
     scan.refuse_duplicates(scanned, job.input)
     if options.strict:
         await in_thread(lambda: _refuse_broken(job, prompts))
     await in_thread(lambda: database.prepare(store_path, create=True))
-    run = await in_thread(lambda: open_run(job, store_path, options))
+    run = await in_thread(lambda: continuing.open_run(job, given, options, chosen))
     return Plan(
         job=job,
         options=options,
-        store_path=store_path,
-        prompts=prompts,
-        digest=digest,
+        given=given,
+        prompts=to_read,
         scanned=scanned,
         endpoint=endpoint,
         run=run,
+        chosen=chosen,
     )
 
 
@@ -119,17 +126,13 @@ def open_input(path: Path) -> PromptFile:
         size = path.stat().st_size
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    return PromptFile(path, size, lambda: module.read(path, limit_bytes=size))
-
-
-def scan_once(prompts: PromptFile, store_path: Path, digest: str) -> Scan:
-    """Scan an input, unless an earlier session has scanned the same bytes."""
-    if store_path.is_file() and store_path.stat().st_size:
-        database.prepare(store_path, create=False)
-        rows = runs.rows_of(store_path, prompts.path, digest)
-        if rows is not None:
-            return Scan(rows=rows, repeated=RepeatedHashes())
-    return scan.scan(prompts)
+    behind = getattr(module, "read_behind", None)
+    return PromptFile(
+        path,
+        size,
+        lambda: module.read(path, limit_bytes=size),
+        behind and (lambda offset, lines: behind(path, limit_bytes=size, offset=offset, lines=lines)),
+    )
 
 
 def template_of(job: Job) -> Template:
@@ -159,38 +162,13 @@ def _refuse_broken(job: Job, prompts: PromptFile) -> None:
         raise UsageError(f"{job.input}: {plural(broken.number, 'broken row')}, and --strict was given: {first}{more}")
 
 
-def finished_run(job: Job, store_path: Path, options: SessionOptions, digest: str) -> Run | None:
-    """Return the job's run if nothing is left to do: it is finished, and its input still has the same bytes."""
-    if options.new or options.retry_failed or options.accept_changes:
-        return None
-    if not store_path.is_file() or not store_path.stat().st_size:
-        return None
-    database.prepare(store_path, create=False)
-    if options.run_id is not None:
-        run: FoundRun | None = runs.get_run(store_path, options.run_id)
-    else:
-        run = runs.find_run(store_path, job.input, job.answer_settings())
-    if run is None or not run.finished or run.input_digest != digest:
-        return None
-    with StoreReader(store_path) as reader:
-        return reader.run(run.id)
-
-
-def open_run(job: Job, store_path: Path, options: SessionOptions) -> FoundRun:
-    """Return the job's run; create it if there is none."""
-    if options.run_id is not None:
-        return runs.get_run(store_path, options.run_id)
-    mark = spool.MARK if spool.MARK in job.input.name else None
-    return runs.open_run(store_path, job.input, job.settings(), job.answer_settings(), new=options.new, kept_mark=mark)
-
-
 def notes(plan: Plan, counts: RunCounts, changed: int) -> list[str]:
     """Return what a person should know before a session begins, one sentence each.
 
     counts: outcomes that the run holds. changed: number of rows with an outcome whose prompt has changed since.
     """
     options, run, scanned = plan.options, plan.run, plan.scanned
-    sentences = [*_new_run_notes(run, all_rows=options.limit is None)]
+    sentences = [*plan.chosen.about, *_new_run_notes(run, all_rows=options.limit is None)]
     if options.retry_failed:
         sentences.append(f"run {run.id}: retrying {plural(counts.failed, 'failed row')}")
     elif run.finished:

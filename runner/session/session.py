@@ -16,10 +16,11 @@ from runner.errors import StoreError
 from runner.events import INPUT_CHANGED, Event, Finished, Saved, Started, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Observer, Provider
-from runner.model import Entry, Outcome, Run
+from runner.model import Entry, Head, Outcome
 from runner.providers.http import HttpClient, HttpExchange
-from runner.session import prepare, wiring
+from runner.session import prepare, reading, wiring
 from runner.session.background import keep_deadline, note_pace, tell_progress, tell_stop
+from runner.session.continuing import Idle
 from runner.session.meter import Meter
 from runner.session.options import SessionOptions
 from runner.session.oversized import oversized, sentences
@@ -39,9 +40,10 @@ async def execute(job: Job, store_path: Path, options: SessionOptions, stop: Sto
     Raises UsageError before anything is sent, StoreError, and RunStoppedError when further requests would be pointless.
     """
     plan = await prepare.prepare(job, store_path, options)
-    if isinstance(plan, Run):
+    if isinstance(plan, Idle):
         return _nothing_to_do(job, plan, observe)
-    async with await in_thread(lambda: RunStore.own(store_path, plan.run.id, durability=job.durability)) as store:
+    run_id, changes = plan.run.id, plan.chosen.changes
+    async with await in_thread(lambda: RunStore.own(store_path, run_id, durability=job.durability, changes=changes)) as store:
         session = _Session(plan, store, stop, observe)
         await session.begin()
         async with wiring.open_provider(plan.job, plan.endpoint) as (provider, client):
@@ -59,12 +61,13 @@ class _Session:
     def __init__(self, plan: Plan, store: RunStore, stop: Stop, observe: Observer) -> None:
         self._plan, self._store, self._stop, self._observe = plan, store, stop, observe
         self._stats = SessionStats()
-        self._passed = source.Counts()
+        before = plan.scanned.before
+        self._passed = source.Counts(settled=before.rows, seen=before.rows - before.broken)
         # what the run held when the session began
         self._before = RunCounts(done=0, failed=0, broken=0, attempted=False)
         self._look = source.SettledRows()
-        # the digest of the input as it was stored; empty: the next session scans the input
-        self._stored_digest = ""
+        # True if the next session is to look at each row even if the input does not change, as it was stored
+        self._look_again = False
         self._limits, self._limits_note = wiring.limits(plan.job)
         self._lanes = Lanes(self._limits)
         self._meter = Meter(self._stats, self._lanes)
@@ -75,23 +78,36 @@ class _Session:
         plan = self._plan
         self._before = await self._store.counts()
         restored = await self._count_restored()
-        # If rows have changed, or lie beyond --limit, no digest is stored: the next session then scans the input and reports
-        # them again.
+        # If rows have changed, or lie beyond --limit, the next session looks at each row and reports them again.
         unseen = plan.options.limit is not None and not (plan.unchanged or self._fresh)
-        self._stored_digest = "" if self._look.changed or unseen else plan.digest
-        await self._store.begin(rows=plan.scanned.rows, digest=self._stored_digest, identical=plan.scanned.identical)
+        self._look_again = self._look.changed > 0 or unseen
+        # what was settled in another state of the file may be in another place now
+        head = plan.run.head if plan.unchanged or plan.scanned.before.rows else None
+        await self._note_input(head, look_again=self._look_again)
         limits_note = [self._limits_note] if self._limits_note is not None else []
         large = await in_thread(lambda: oversized(plan.prompts, self._limits.per_minute, plan.job.params.max_tokens))
         limits_note += sentences(large)
         notes = (*plan.endpoint.notes, *limits_note, *prepare.notes(plan, self._before, self._look.changed))
         failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)
-        self._tell(self._meter.begin(plan.run.id, str(plan.job.input), plan.rows, restored, failed, notes))
+        self._tell(self._meter.begin(plan.run.id, str(plan.job.input), plan.rows - self._look.left, restored, failed, notes))
+
+    async def _note_input(self, head: Head | None, *, look_again: bool) -> None:
+        plan, content = self._plan, self._plan.given.content
+        await self._store.begin(
+            rows=plan.scanned.rows,
+            digest=content.digest,
+            size=content.size,
+            identical=plan.scanned.identical,
+            look_again=look_again,
+            head=head,
+        )
 
     async def _count_restored(self) -> int:
         options = self._plan.options
-        if self._plan.unchanged and options.limit is None and not options.accept_changes:
-            return self._before.done + (0 if options.retry_failed else self._before.failed)
-        if self._fresh:
+        # a retry has to know which rows it leaves, and the others may be counted without a look at each
+        if self._plan.unchanged and options.limit is None and not options.accept_changes and not options.retry_failed:
+            return self._before.done + self._before.failed
+        if self._fresh and not options.retry_failed:
             return 0
         # rows may have been added, removed or moved, so each row of the file is looked up
         self._look = await source.find_settled(self._plan.prompts, self._plan.scanned, self._store, self._selection)
@@ -159,13 +175,15 @@ class _Session:
         # the run may be finished although a stop was requested: the last row may have been saved just before
         finished = settled == plan.rows and (passed.complete or await self._rest_settled(now))
         stop_reason = self._stop.reason if not finished else None
-        if passed.complete and not finished and stop_reason is None:
+        if passed.complete and not finished and stop_reason is None and not passed.left:
             stop_reason = INPUT_CHANGED
         changed = passed.changed + stats.kept
-        # rows beyond --limit may have moved or changed: without a digest the next session scans the input
-        digest = "" if changed or not passed.complete else plan.digest
-        if finished and digest != self._stored_digest:
-            await self._store.begin(rows=plan.scanned.rows, digest=digest)
+        if finished:
+            # rows beyond --limit may have moved or changed
+            look_again = changed > 0 or not passed.complete
+            head = None if look_again else reading.head_of(plan.given, plan.scanned, passed.last_line)
+            if (look_again, head) != (self._look_again, plan.run.head):
+                await self._note_input(head, look_again=look_again)
         await self._store.finish(complete=finished, stop_reason=stop_reason)
         return self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
 
@@ -195,7 +213,7 @@ class _Session:
             missing=missing,
             changed=changed,
             stop_reason=stop_reason,
-            same_command=not options.new and options.limit is None,
+            same_command=not options.new and options.limit is None and not passed.left,
             left=0 if finished else self._left(now, stop_reason),
             limit=options.limit,
             stop_code=error.code if error is not None and not finished else None,
@@ -237,14 +255,14 @@ def _tell_nobody(event: Event) -> None:
     """Ignore an event."""
 
 
-def _nothing_to_do(job: Job, run: Run, observe: Observer) -> Summary:
+def _nothing_to_do(job: Job, idle: Idle, observe: Observer) -> Summary:
     """Report that the run is finished, and return its summary."""
+    run = idle.run
     summary = prepare.summary(run)
     note = f"run {run.id} is finished and {spool.display_name(job.input)} has not changed: nothing is sent"
     restored = min(summary.skipped, summary.rows)
     failed = min(summary.failed, restored)
-    observe(
-        Started(run=run.id, input=str(job.input), rows=summary.rows, restored=restored, restored_failed=failed, notes=(note,))
-    )
+    notes = (*idle.about, note)
+    observe(Started(run=run.id, input=str(job.input), rows=summary.rows, restored=restored, restored_failed=failed, notes=notes))
     observe(Finished(summary=summary))
     return summary

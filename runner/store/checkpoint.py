@@ -17,11 +17,12 @@ import sqlalchemy as sa
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from runner.errors import BAD_ROW, RunLockedError
-from runner.model import Entry, Pace, Settled
+from runner.errors import BAD_ROW, RunLockedError, UsageError
+from runner.model import Entry, Head, Pace, Settled
+from runner.store.changes import Changes, entries
 from runner.store.connection import Connection
 from runner.store.lock import RunLock
-from runner.store.schema import attempts, items, runs
+from runner.store.schema import attempts, history, items, runs, variants
 from runner.store.statements import FORGET_ATTEMPTS, FORGET_ITEMS, KEEP_ITEM, LAST_ATTEMPT, SAVE_ATTEMPT, SAVE_ITEM, batch_rows
 
 _SETTLED = (
@@ -53,9 +54,13 @@ class RunCounts(Struct, frozen=True, kw_only=True):
 class RunStore:
     """One run of one store, owned by this process: an async context manager, created with ``RunStore.own``."""
 
-    def __init__(self, path: Path, run_id: int, lock: RunLock, *, durability: str = "full") -> None:
+    def __init__(
+        self, path: Path, run_id: int, lock: RunLock, *, durability: str = "full", changes: Changes | None = None
+    ) -> None:
         self.path, self.run_id = path, run_id
-        self._lock = lock
+        self._lock, self._changes = lock, changes or Changes()
+        # the entry of variants for the answer settings of this session; None: those of the run
+        self._variant: int | None = None
         self._writer = Connection(path, write=True, synchronous=durability.upper())
         self._reader = Connection(path, write=False)
         # number of the newest attempt that is known to be saved; None before the first save
@@ -64,19 +69,22 @@ class RunStore:
         self._unsure = False
 
     @classmethod
-    def own(cls, path: Path, run_id: int, *, durability: str = "full") -> "RunStore":
-        """Take the lock of the run. Raises RunLockedError, with the owner, if another process is working on the run."""
+    def own(cls, path: Path, run_id: int, *, durability: str = "full", changes: Changes | None = None) -> "RunStore":
+        """Take the lock of the run. Raises RunLockedError, with the owner, if another process is working on the run.
+
+        changes: what this session changes about the run; written when the context is entered.
+        """
         lock = RunLock(path, run_id)
         # `runner status` takes the lock for an instant to see whether it is held
         if not lock.acquire(timeout_s=1.0):
             raise RunLockedError(f"run {run_id} of {path} is in use by {_owner(path, run_id)}; wait for it to end, or stop it")
-        return cls(path, run_id, lock, durability=durability)
+        return cls(path, run_id, lock, durability=durability, changes=changes)
 
     async def __aenter__(self) -> Self:
         try:
             # clear ``finished_at`` until this session confirms it, and a pace that a killed session may have left
             owner = {"host": socket.gethostname(), "pid": os.getpid(), "finished_at": None, "stop_reason": None, "pace": None}
-            await self._note(owner)
+            await self._writer.transaction(lambda connection: self._take_over(connection, owner))
         except BaseException:
             await self._close()
             raise
@@ -85,6 +93,23 @@ class RunStore:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._close()
 
+    async def _take_over(self, connection: AsyncConnection, owner: Mapping[str, Any]) -> None:
+        """Write who works on the run, and what this session changes about it."""
+        values = {**owner, **self._changes.columns}
+        taken = await connection.execute(sa.update(runs).where(runs.c.id == self.run_id).values(**values))
+        if not taken.rowcount:
+            # `runner delete` was quicker: it held the lock before
+            raise UsageError(f"run {self.run_id} of {self.path} was deleted")
+        for entry in entries(self.run_id, self._changes.noted):
+            await connection.execute(sa.insert(history).values(**entry))
+        if self._changes.variant is not None:
+            mine = {"run_id": self.run_id, "settings": msgspec.json.encode(self._changes.variant, order="sorted").decode()}
+            same = sa.select(variants.c.id).where(*(variants.c[name] == value for name, value in mine.items()))
+            self._variant = (await connection.execute(same)).scalar()
+            if self._variant is None:
+                added = await connection.execute(sa.insert(variants).values(**mine))
+                self._variant = int((added.inserted_primary_key or (0,))[0])
+
     async def _close(self) -> None:
         try:
             await self._writer.close()
@@ -92,9 +117,23 @@ class RunStore:
         finally:
             self._lock.release()
 
-    async def begin(self, *, rows: int, digest: str, identical: int | None = None) -> None:
-        """Store what the input contains now. identical: number of rows without an id that repeat an earlier row."""
-        await self._note({"rows": rows, "input_digest": digest, "identical": identical})
+    async def begin(
+        self,
+        *,
+        rows: int,
+        digest: str,
+        size: int | None = None,
+        identical: int | None = None,
+        look_again: bool = False,
+        head: Head | None = None,
+    ) -> None:
+        """Store what the input contains now: rows, and the hash and length of its content.
+
+        identical: number of rows without an id that repeat an earlier row. look_again: the next session is to look at each row,
+        even if the content is the same. head: the beginning in which all is settled.
+        """
+        values = {"rows": rows, "input_digest": digest, "input_bytes": size, "identical": identical, "look_again": look_again}
+        await self._note({**values, "settled_head": msgspec.json.encode(head).decode() if head is not None else None})
 
     async def note_pace(self, pace: Pace) -> None:
         """Store what the session is doing, for ``runner status`` in another process: one small commit, in turn with the saves.
@@ -187,7 +226,7 @@ class RunStore:
                 driver.execute(forget, (self.run_id, self._last_attempt))
         ((last,),) = driver.execute(LAST_ATTEMPT)
         begun.append(last)
-        batch = batch_rows(self.run_id, entries, last)
+        batch = batch_rows(self.run_id, entries, last, self._variant)
         for statement, values in ((SAVE_ATTEMPT, batch.sent), (SAVE_ITEM, batch.settled), (KEEP_ITEM, batch.kept)):
             driver.executemany(statement, values)
         return int(last) + len(batch.sent)

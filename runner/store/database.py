@@ -105,6 +105,22 @@ def on_connect(engine: sa.Engine, *, synchronous: str, write: bool) -> None:
 
 
 @contextmanager
+def transaction(path: Path, *, write: bool) -> Iterator[sa.Connection]:
+    """Yield a synchronous connection with an open transaction, which is committed at the end. Raises StoreError."""
+    # the address for reading works even in a folder that cannot be written
+    file, query = (str(path), {}) if write else (address(path), {"uri": "true"})
+    engine = sa.create_engine(sa.URL.create("sqlite", database=file, query=query))
+    on_connect(engine, synchronous="FULL", write=write)
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except sa.exc.DBAPIError as error:
+        raise store_error(path, "used", error) from error
+    finally:
+        engine.dispose()
+
+
+@contextmanager
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
@@ -162,7 +178,7 @@ def _check_writable(path: Path, version: int) -> None:
 
 def _fill(path: Path) -> None:
     """Create the schema in an empty file."""
-    with _transaction(path) as connection:
+    with _schema_change(path) as connection:
         # check again, now that no other process can write: another first run may have been quicker
         if not connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar():
             schema.create(connection)
@@ -175,13 +191,13 @@ def _migrate(path: Path) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
-    with _transaction(path) as connection:
+    with _schema_change(path) as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
 
 @contextmanager
-def _transaction(path: Path) -> Iterator[sa.Connection]:
+def _schema_change(path: Path) -> Iterator[sa.Connection]:
     _switch_to_wal(path)
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
     on_connect(engine, synchronous="FULL", write=True)

@@ -1,5 +1,6 @@
 """One process per run: a lock of the operating system, which ends with its holder, so that no --force option is needed."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -8,7 +9,12 @@ from runner.errors import StoreError
 
 
 class RunLock:
-    """The lock of one run of one store, on a small file next to the store, which is never deleted."""
+    """The lock of one run of one store, on a small file next to the store.
+
+    The file is deleted only together with its run, by the process that holds the lock. Another process that had opened it then
+    holds the lock of a run that is gone, and sees that in the store; no later run gets that number. At the end of a session the
+    file stays: a process that had just opened it would share the run with a third one that creates the file anew.
+    """
 
     def __init__(self, store: Path, run_id: int) -> None:
         self._lock = FileLock(store.with_name(f"{store.name}-run{run_id}.lock"), mode=0o600, thread_local=False)
@@ -26,6 +32,11 @@ class RunLock:
     def release(self) -> None:
         """Release the lock."""
         self._lock.release()
+
+    def remove(self) -> None:
+        """Delete the file of a lock that is held, whose run has been deleted. Windows may refuse, as it is open."""
+        with suppress(OSError):
+            Path(self._lock.lock_file).unlink()
 
 
 def held(store: Path, run_id: int) -> bool:

@@ -3,6 +3,7 @@
 Synchronous, because commands that only read need no event loop.
 """
 
+import os.path
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -63,16 +64,10 @@ class StoreReader:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._engine.dispose()
 
-    def runs(self) -> list[Run]:
-        """Return all runs, oldest first."""
+    def runs(self, *, counted: bool = True) -> list[Run]:
+        """Return all runs, oldest first. counted: False leaves the numbers of their rows at 0; counting a million takes 0.4 s."""
         rows = self._fetch(sa.select(runs).order_by(runs.c.id))
-        by_status = sa.select(items.c.run_id, items.c.status, sa.func.count()).group_by(items.c.run_id, items.c.status)
-        counts = {(run_id, status): count for run_id, status, count in self._fetch(by_status)}
-        # the index tells which rows have failed, so that only those are read
-        by_code = sa.select(items.c.run_id, items.c.error_code, sa.func.count()).where(items.c.status == "failed")
-        causes: dict[int, dict[str, int]] = {}
-        for run_id, code, count in self._fetch(by_code.group_by(items.c.run_id, items.c.error_code)):
-            causes.setdefault(run_id, {})[code or "unknown"] = count
+        counts, causes = self._counts() if counted else ({}, {})
         return [
             Run(
                 id=row.id,
@@ -93,14 +88,29 @@ class StoreReader:
             for row, active in ((row, held(self.path, row.id)) for row in rows)
         ]
 
-    def _input(self, absolute: str, relative: str) -> str:
-        """Return the path of the input, even if store and input have been moved together."""
-        moved = (self.path.parent / relative).resolve()
-        return str(moved) if not Path(absolute).exists() and moved.exists() else absolute
+    def _counts(self) -> tuple[dict[tuple[int, str], int], dict[int, dict[str, int]]]:
+        """Return the number of rows for each run and status, and that of the failed rows of each run by error code."""
+        by_status = sa.select(items.c.run_id, items.c.status, sa.func.count()).group_by(items.c.run_id, items.c.status)
+        counts = {(run_id, status): count for run_id, status, count in self._fetch(by_status)}
+        # the index tells which rows have failed, so that only those are read
+        by_code = sa.select(items.c.run_id, items.c.error_code, sa.func.count()).where(items.c.status == "failed")
+        causes: dict[int, dict[str, int]] = {}
+        for run_id, code, count in self._fetch(by_code.group_by(items.c.run_id, items.c.error_code)):
+            causes.setdefault(run_id, {})[code or "unknown"] = count
+        return counts, causes
 
-    def run(self, run_id: int | None = None) -> Run:
-        """Return a run, by default the newest. Raises UsageError if it does not exist."""
-        every = self.runs()
+    def _input(self, absolute: str, relative: str) -> str:
+        """Return the path of the input, also if store and input have been moved or copied together.
+
+        Where the store is not where it was, the file that lies to it as the input did belongs to it: the other may be the
+        original, of which this is the copy.
+        """
+        beside = Path(os.path.normpath(self.path.parent / relative))
+        return str(beside) if beside != Path(absolute) and os.path.exists(beside) else absolute  # noqa: PTH110 - raises nothing
+
+    def run(self, run_id: int | None = None, *, counted: bool = True) -> Run:
+        """Return a run, by default the newest. counted: as for ``runs``. Raises UsageError if it does not exist."""
+        every = self.runs(counted=counted)
         if not every:
             raise UsageError(f"there is no run in {self.path}; start one with `runner run FILE`")
         for run in every[-1:] if run_id is None else every:

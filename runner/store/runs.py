@@ -1,9 +1,8 @@
-"""The table of runs: finds the run that a job continues, or creates one."""
+"""The table of runs: what is known of each, and which one a session continues or begins."""
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -13,46 +12,106 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from runner.errors import StoreError, UsageError
-from runner.model import Json
+from runner.model import Head, Json
 from runner.store import database
-from runner.store.schema import runs
+from runner.store.changes import Changes, entries, noted
+from runner.store.schema import history, items, runs
+
+
+class KnownRun(Struct, frozen=True, kw_only=True):
+    """A run as the store has it, with what its input held in its last session."""
+
+    id: int
+    finished: bool
+    # the input as it was given, where a link in it led to (None: there was none), and its path from the folder of the store
+    input: str
+    target: str | None
+    relative: str
+    settings: Mapping[str, Json]
+    fingerprint: str
+    # hash and length of the content of the input; None before the first session
+    input_digest: str | None
+    input_bytes: int | None
+    # the next session is to look at each row even if the content is the same
+    look_again: bool
+    head: Head | None
+
+    @property
+    def base_url(self) -> str | None:
+        """The address to which its requests go."""
+        base_url: str | None = self.settings.get("base_url")
+        return base_url
+
+
+class Input(Struct, frozen=True, kw_only=True):
+    """The input of a session: its path as given, and the hash and length of its content, once they are known."""
+
+    path: Path
+    digest: str | None = None
+    size: int | None = None
 
 
 class FoundRun(Struct, frozen=True, kw_only=True):
-    """The run that a job belongs to."""
+    """The run that a session works on."""
 
     id: int
     # False: the run was created just now
     existed: bool
     finished: bool
     input_digest: str | None
+    look_again: bool = False
+    head: Head | None = None
     # for a new run: the newest run over the same input, whose settings differ
-    differs_from: int | None
+    differs_from: int | None = None
     # the settings that differ: name -> (then, now)
-    differences: Mapping[str, tuple[Json, Json]]
+    differences: Mapping[str, tuple[Json, Json]] = {}
     # for a new run over standard input: the newest run over different standard input
     other_stdin: int | None = None
 
 
 def answer_fingerprint(answer: Mapping[str, Json]) -> str:
-    """Return a hash of the settings that change an answer."""
-    return blake2b(msgspec.json.encode(answer, order="sorted"), digest_size=12).hexdigest()
+    """Return a hash of the settings that change an answer. Those that are not set do not count, so that new ones may come."""
+    given = {name: value for name, value in answer.items() if value is not None}
+    return blake2b(msgspec.json.encode(given, order="sorted"), digest_size=12).hexdigest()
 
 
-def find_run(store: Path, source: Path, answer: Mapping[str, Json]) -> FoundRun | None:
-    """Return the newest run over the input with the same answer settings; None if there is none."""
-    with _transaction(store, write=False) as connection:
-        earlier = _runs_over(connection, store, source)
-        return next((_found_run(run) for run in earlier if run.fingerprint == answer_fingerprint(answer)), None)
+def known_runs(store: Path) -> list[KnownRun]:
+    """Return all runs of a store, newest first."""
+    with database.transaction(store, write=False) as connection:
+        return [_known(run) for run in connection.execute(sa.select(runs).order_by(runs.c.id.desc()))]
 
 
-def get_run(store: Path, run_id: int) -> FoundRun:
+def known_run(store: Path, run_id: int) -> KnownRun:
     """Return the run with a number. Raises UsageError if there is none."""
-    with _transaction(store, write=False) as connection:
+    with database.transaction(store, write=False) as connection:
         run = connection.execute(sa.select(runs).where(runs.c.id == run_id)).first()
     if run is None:
         raise UsageError(f"there is no run {run_id} in {store}; `runner list` shows the runs")
-    return _found_run(run)
+    return _known(run)
+
+
+def get_run(store: Path, run_id: int) -> FoundRun:
+    """Return the run with a number, to be continued. Raises UsageError if there is none."""
+    return found(known_run(store, run_id))
+
+
+def found(run: KnownRun) -> FoundRun:
+    """Return a known run as one that is continued."""
+    return FoundRun(
+        id=run.id,
+        existed=True,
+        finished=run.finished,
+        input_digest=run.input_digest,
+        look_again=run.look_again,
+        head=run.head,
+    )
+
+
+def has_answers(store: Path, run_id: int) -> bool:
+    """Return True if a row of the run was answered."""
+    answered = sa.select(items.c.id).where(items.c.run_id == run_id, items.c.status == "done").limit(1)
+    with database.transaction(store, write=False) as connection:
+        return connection.execute(answered).first() is not None
 
 
 def may_need(store: Path, source: Path) -> bool:
@@ -60,7 +119,7 @@ def may_need(store: Path, source: Path) -> bool:
     if not store.is_file() or not store.stat().st_size:
         return False
     try:
-        with _transaction(store, write=False) as connection:
+        with database.transaction(store, write=False) as connection:
             return connection.execute(sa.select(runs.c.id).where(runs.c.input == str(source)).limit(1)).first() is not None
     except StoreError as error:
         # these errors show that the file is not a store: no database at all, or a database without this table
@@ -74,99 +133,147 @@ def rows_of(store: Path, source: Path, digest: str) -> int | None:
     An input with identical rows without an id must be scanned again, since only a scan can number these rows.
     """
     same = (runs.c.input == str(source), runs.c.input_digest == digest, runs.c.identical == 0)
-    with _transaction(store, write=False) as connection:
+    with database.transaction(store, write=False) as connection:
         rows: int | None = connection.execute(sa.select(runs.c.rows).where(*same).limit(1)).scalar()
         return rows
 
 
 def open_run(
     store: Path,
-    source: Path,
+    source: Path | Input,
     settings: Mapping[str, Json],
     answer: Mapping[str, Json],
     *,
     new: bool,
+    continues: KnownRun | None = None,
+    looked_at: int = 0,
     kept_mark: str | None = None,
 ) -> FoundRun:
-    """Find the run as ``find_run`` does, or create one.
+    """Return the run that is continued, with its input and settings brought up to date, or create one.
 
-    Both happen in one transaction, so that two processes cannot create the same run twice.
-    settings: the job, without secrets. answer: those of its settings that change an answer. new: create a run in any case.
-    kept_mark: part of the name of every file to which standard input was copied; None if the input is not such a file.
+    Both happen in one transaction, so that two processes cannot create the same run twice: a run over the path from after the
+    search, beyond number ``looked_at``, is taken.
+    settings: the job, without secrets. answer: those that change an answer. new: create a run in any case. continues: the run
+    that the search found. kept_mark: part of the name of each copy of standard input; None if the input is not such a file.
     """
-    fingerprint = answer_fingerprint(answer)
-    values = {"input": str(source), "input_relative": _relative(source, store), "settings": _json(settings)}
-    with _transaction(store, write=True) as connection:
-        earlier = _runs_over(connection, store, source)
-        for run in () if new else earlier:
-            if run.fingerprint == fingerprint:
-                connection.execute(sa.update(runs).where(runs.c.id == run.id).values(**values))
-                return _found_run(run)
-        other_stdin: int | None = None
-        if kept_mark is not None:
-            newest = sa.select(sa.func.max(runs.c.id)).where(runs.c.input.contains(kept_mark, autoescape=True))
-            other_stdin = connection.execute(newest).scalar()
-        created = connection.execute(sa.insert(runs).values(created_at=time.time(), fingerprint=fingerprint, **values))
-        differing = next((run for run in earlier if run.fingerprint != fingerprint), None)
-        key = created.inserted_primary_key
-        return FoundRun(
-            id=int(key[0]) if key else 0,
-            existed=False,
-            finished=False,
-            input_digest=None,
-            differs_from=differing.id if differing is not None and not new else None,
-            differences=_differences(differing.settings, answer) if differing is not None and not new else {},
-            other_stdin=other_stdin if differing is None and not new else None,
-        )
+    given, fingerprint = source if isinstance(source, Input) else Input(path=source), answer_fingerprint(answer)
+    values = {**input_values(store, given.path), "settings": _json(settings)}
+    with database.transaction(store, write=True) as connection:
+        earlier = _runs_over(connection, store, given.path)
+        since = (run for run in earlier if run.id > looked_at and run.fingerprint == fingerprint)
+        run = None if new else continues or next(since, None)
+        if run is not None:
+            _continue(connection, run, values, settings)
+            return found(run)
+        differing = next((run for run in earlier if run.fingerprint != fingerprint), None) if not new else None
+        other_stdin = _other_stdin(connection, kept_mark) if differing is None and not new else None
+        values |= {"input_digest": given.digest, "input_bytes": given.size, "fingerprint": fingerprint}
+        run_id = _create(connection, values)
+    return FoundRun(
+        id=run_id,
+        existed=False,
+        finished=False,
+        input_digest=given.digest,
+        differs_from=differing.id if differing is not None else None,
+        differences=differences(differing.settings, answer) if differing is not None else {},
+        other_stdin=other_stdin,
+    )
 
 
-def _runs_over(connection: sa.Connection, store: Path, source: Path) -> Sequence[sa.Row[Any]]:
+def change(store: Path, run_id: int, changes: Changes) -> None:
+    """Change a run that no session works on."""
+    with database.transaction(store, write=True) as connection:
+        _change(connection, run_id, changes)
+
+
+def input_values(store: Path, source: Path) -> dict[str, Json]:
+    """Return what the table of runs has of the path of an input."""
+    target = source.resolve()
+    return {
+        "input": str(source),
+        # a name on the disk need not be UTF-8, which only the given name must be
+        "input_relative": _text(_relative(source, store)),
+        "input_target": _text(str(target)) if target != source else None,
+    }
+
+
+def differences(then: Mapping[str, Json], answer: Mapping[str, Json]) -> dict[str, tuple[Json, Json]]:
+    """Return the answer settings that differ from stored settings: name -> (then, now)."""
+    return {name: (then.get(name), value) for name, value in answer.items() if then.get(name) != value}
+
+
+def _change(connection: sa.Connection, run_id: int, changes: Changes) -> None:
+    connection.execute(sa.update(runs).where(runs.c.id == run_id).values(**changes.columns))
+    for entry in entries(run_id, changes.noted):
+        connection.execute(sa.insert(history).values(**entry))
+
+
+def _continue(connection: sa.Connection, run: KnownRun, values: Mapping[str, Json], settings: Mapping[str, Json]) -> None:
+    """Bring input and settings of a run up to date, and note where it has moved."""
+    now = {"base_url": settings.get("base_url"), "input": values["input"]}
+    _change(connection, run.id, Changes(columns=values, noted=noted({**run.settings, "input": run.input}, now)))
+
+
+def _create(connection: sa.Connection, values: Mapping[str, Json]) -> int:
+    """Create a run and return its number. That of a deleted run is not used again: notes and scripts may still name it."""
+    newest = (connection.execute(sa.select(sa.func.max(column))).scalar() or 0 for column in (runs.c.id, history.c.run_id))
+    run_id = 1 + max(newest)
+    connection.execute(sa.insert(runs).values(id=run_id, created_at=time.time(), look_again=False, **values))
+    return run_id
+
+
+def _other_stdin(connection: sa.Connection, kept_mark: str | None) -> int | None:
+    if kept_mark is None:
+        return None
+    newest = sa.select(sa.func.max(runs.c.id)).where(runs.c.input.contains(kept_mark, autoescape=True))
+    number: int | None = connection.execute(newest).scalar()
+    return number
+
+
+def _runs_over(connection: sa.Connection, store: Path, source: Path) -> list[KnownRun]:
     """Return the runs over an input, newest first.
 
     The input is also recognised by its path relative to the store, since both may have been moved together.
     """
-    same = sa.or_(runs.c.input == str(source), runs.c.input_relative == _relative(source, store))
-    return connection.execute(sa.select(runs).where(same).order_by(runs.c.id.desc())).all()
+    same = sa.or_(runs.c.input == str(source), runs.c.input_relative == _text(_relative(source, store)))
+    return [_known(run) for run in connection.execute(sa.select(runs).where(same).order_by(runs.c.id.desc()))]
 
 
-def _found_run(run: sa.Row[Any]) -> FoundRun:
-    return FoundRun(
+def _known(run: sa.Row[Any]) -> KnownRun:
+    return KnownRun(
         id=run.id,
-        existed=True,
         finished=run.finished_at is not None,
+        input=run.input,
+        target=run.input_target,
+        relative=run.input_relative,
+        settings=msgspec.json.decode(run.settings),
+        fingerprint=run.fingerprint,
         input_digest=run.input_digest,
-        differs_from=None,
-        differences={},
+        input_bytes=run.input_bytes,
+        look_again=bool(run.look_again),
+        head=_head(run.settled_head),
     )
 
 
-def _differences(then: str, answer: Mapping[str, Json]) -> dict[str, tuple[Json, Json]]:
-    old: dict[str, Json] = msgspec.json.decode(then)
-    return {name: (old.get(name), value) for name, value in answer.items() if old.get(name) != value}
+def _head(text: str | None) -> Head | None:
+    try:
+        return msgspec.json.decode(text, type=Head) if text is not None else None
+    except msgspec.MsgspecError:
+        return None
 
 
 def _relative(source: Path, store: Path) -> str:
+    """Return the path of an input from the folder of the store, without links on the way to it."""
     try:
-        return os.path.relpath(source, store.parent)
+        return os.path.relpath(source.parent.resolve() / source.name, store.parent)
     except ValueError:
         # another drive on Windows
         return str(source)
 
 
+def _text(path: str) -> str:
+    return path.encode(errors="backslashreplace").decode()
+
+
 def _json(settings: Mapping[str, Json]) -> str:
     return msgspec.json.encode(settings).decode()
-
-
-@contextmanager
-def _transaction(store: Path, *, write: bool) -> Iterator[sa.Connection]:
-    # the address for reading works even in a folder that cannot be written
-    file, query = (str(store), {}) if write else (database.address(store), {"uri": "true"})
-    engine = sa.create_engine(sa.URL.create("sqlite", database=file, query=query))
-    database.on_connect(engine, synchronous="FULL", write=write)
-    try:
-        with engine.begin() as connection:
-            yield connection
-    except sa.exc.DBAPIError as error:
-        raise database.store_error(store, "used", error) from error
-    finally:
-        engine.dispose()

@@ -9,10 +9,10 @@ import sqlalchemy as sa
 APPLICATION_ID = 0x50524E52
 """Written into the file's header, so that another program's database is never taken for a store. "PRNR" in ASCII."""
 
-VERSION = 3
+VERSION = 4
 """SQLite's ``user_version``; every migration raises it by one."""
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration. A test compares it with the one that Alembic finds."""
 
 _REVISION = """
@@ -37,7 +37,7 @@ runs = sa.Table(
     sa.Column("created_at", sa.Float, nullable=False),
     # NULL until every row of the input has an outcome
     sa.Column("finished_at", sa.Float),
-    # absolute path of the input in the last session
+    # absolute path of the input in the last session, as it was given
     sa.Column("input", sa.Text, nullable=False),
     # its path relative to the folder of the store, which stays right if both are moved
     sa.Column("input_relative", sa.Text, nullable=False),
@@ -45,7 +45,7 @@ runs = sa.Table(
     sa.Column("settings", sa.Text, nullable=False),
     # hash of the settings that change an answer
     sa.Column("fingerprint", sa.Text, nullable=False),
-    # hash and number of rows of the input in the last session
+    # hash of the content of the input and number of its rows, in the last session
     sa.Column("input_digest", sa.Text),
     sa.Column("rows", sa.Integer),
     # why the last session ended early, one sentence; NULL if it did not
@@ -57,6 +57,14 @@ runs = sa.Table(
     sa.Column("pace", sa.Text),
     # rows without an id that are identical to an earlier one, in the last session; NULL: not counted
     sa.Column("identical", sa.Integer),
+    # bytes of the content that ``input_digest`` covers
+    sa.Column("input_bytes", sa.Integer),
+    # where a symbolic link in ``input`` led to; NULL if there was none
+    sa.Column("input_target", sa.Text),
+    # 1: rows have changed, or may have, so the next session looks at each row even if the content is the same
+    sa.Column("look_again", sa.Boolean),
+    # the beginning of the input in which all is settled, a model.Head as JSON
+    sa.Column("settled_head", sa.Text),
 )
 
 items = sa.Table(
@@ -115,9 +123,35 @@ attempts = sa.Table(
     # both NULL for a success
     sa.Column("error_code", sa.Text),
     sa.Column("error", sa.Text),
+    # the entry of variants whose settings made this attempt; NULL: the settings of the run. SQLite adds no foreign key later
+    sa.Column("variant_id", sa.Integer),
 )
 # failed attempts only: these tell how often an open item was tried, and what followed a failure
 sa.Index("ix_attempts_run_id_item_key", attempts.c.run_id, attempts.c.item_key, sqlite_where=attempts.c.error_code.is_not(None))
+
+# answer settings other than those of the run, with which failed rows were sent again
+variants = sa.Table(
+    "variants",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id"), nullable=False),
+    # all answer settings, as JSON
+    sa.Column("settings", sa.Text, nullable=False),
+)
+
+# what was changed about a run after it began: its address, its input, its end; kept when the run is deleted
+history = sa.Table(
+    "history",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    # not a foreign key: the number of a deleted run is not used again
+    sa.Column("run_id", sa.Integer, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    # base_url, api_key_env, input, another setting, or "deleted"
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("old", sa.Text),
+    sa.Column("new", sa.Text),
+)
 
 VIEWS = {
     "overview": """

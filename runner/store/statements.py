@@ -55,14 +55,17 @@ class Rows(NamedTuple):
     kept: list[tuple[Any, ...]]
 
 
-def batch_rows(run_id: int, entries: Sequence[Entry], last: int) -> Rows:
-    """Return the rows of attempts and items. The attempts are numbered from ``last`` + 1."""
+def batch_rows(run_id: int, entries: Sequence[Entry], last: int, variant: int | None = None) -> Rows:
+    """Return the rows of attempts and items.
+
+    The attempts are numbered from ``last`` + 1. variant: the entry of the settings that made them.
+    """
     sent, settled, kept = batch = Rows([], [], [])
     for entry in entries:
         attempt = entry if isinstance(entry, Attempt) else entry.attempt
         if attempt is not None:
             last += 1
-            sent.append(_attempt(run_id, last, attempt))
+            sent.append(_attempt(run_id, last, attempt, variant))
         if isinstance(entry, Outcome) and entry.kept:
             kept.append((entry.attempts, run_id, entry.key))
         elif isinstance(entry, Outcome):
@@ -70,7 +73,7 @@ def batch_rows(run_id: int, entries: Sequence[Entry], last: int) -> Rows:
     return batch
 
 
-def _attempt(run_id: int, id_: int, attempt: Attempt) -> tuple[Any, ...]:
+def _attempt(run_id: int, id_: int, attempt: Attempt, variant: int | None) -> tuple[Any, ...]:
     usage = attempt.usage
     return (
         id_,
@@ -91,6 +94,7 @@ def _attempt(run_id: int, id_: int, attempt: Attempt) -> tuple[Any, ...]:
         attempt.response_id,
         attempt.error_code,
         attempt.error,
+        variant,
     )
 
 

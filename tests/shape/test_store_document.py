@@ -14,16 +14,22 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "reference" / "store.md").read_
 QUERIES = re.findall(r"```sql\n(.*?)```", DOCUMENT, re.DOTALL)
 ROWS = """
     INSERT INTO runs VALUES (1, 1e9, NULL, '/x/p.jsonl', 'p.jsonl', '{"model": "m"}', 'f', 'd', 4, 'stopped', 'here', 77,
-        '{"at": 1e9, "lanes": [{"model": "m", "in_flight": 1, "slots": 8, "ceiling": 64}], "retrying": null}', 0);
-    INSERT INTO runs VALUES (2, 1e9, 1e9 + 5, '/x/q.jsonl', 'q.jsonl', '{"model": "n"}', 'g', 'e', 0, NULL, 'here', 77, NULL, 0);
+        '{"at": 1e9, "lanes": [{"model": "m", "in_flight": 1, "slots": 8, "ceiling": 64}], "retrying": null}', 0, 9, NULL,
+        0, NULL);
+    INSERT INTO runs VALUES (2, 1e9, 1e9 + 5, '/x/q.jsonl', 'q.jsonl', '{"model": "n"}', 'g', 'e', 0, NULL, 'here', 77,
+        NULL, 0, 9, NULL, 0, NULL);
     INSERT INTO items VALUES (1, 1, 'a', 1, 'done', 5, 2, 2, 'stop', NULL, NULL, NULL,
         '{"topic": "sky"}', '{"reasoning": "r"}', 'blue');
     INSERT INTO items VALUES (2, 1, 'b', 2, 'failed', 6, 1, 3, NULL, 'cut', 'cut!', NULL, NULL, NULL, NULL);
     INSERT INTO items VALUES (3, 1, 'c', 3, 'failed', 0, 0, NULL, NULL, 'bad_row', 'line 3: no', NULL, NULL, NULL, NULL);
-    INSERT INTO attempts VALUES (1, 1, 'a', 1, 1e9, 2.0, NULL, 503, 1, 9, NULL, NULL, NULL, NULL, NULL, NULL, 'busy', 'busy!');
-    INSERT INTO attempts VALUES (2, 1, 'a', 2, 1e9, 2.0, 0.5, 200, 1, 90, 3, 5, 0, 1, 'm-1', 'r', NULL, NULL);
-    INSERT INTO attempts VALUES (3, 1, 'b', 1, 1e9, 3.0, NULL, NULL, 1, 7, NULL, NULL, NULL, NULL, NULL, NULL, 'cut', 'cut!');
-    INSERT INTO attempts VALUES (4, 1, 'd', 1, 1e9, 1.0, NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, 'cut', 'cut!');
+    INSERT INTO attempts VALUES (1, 1, 'a', 1, 1e9, 2.0, NULL, 503, 1, 9, NULL, NULL, NULL, NULL, NULL, NULL, 'busy',
+        'busy!', NULL);
+    INSERT INTO attempts VALUES (2, 1, 'a', 2, 1e9, 2.0, 0.5, 200, 1, 90, 3, 5, 0, 1, 'm-1', 'r', NULL, NULL, NULL);
+    INSERT INTO attempts VALUES (3, 1, 'b', 1, 1e9, 3.0, NULL, NULL, 1, 7, NULL, NULL, NULL, NULL, NULL, NULL, 'cut',
+        'cut!', NULL);
+    INSERT INTO attempts VALUES (4, 1, 'd', 1, 1e9, 1.0, NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, 'cut',
+        'cut!', NULL);
+    INSERT INTO history VALUES (1, 1, 1e9, 'base_url', 'http://a/v1', 'http://b/v1');
 """
 
 

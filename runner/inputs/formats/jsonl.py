@@ -63,21 +63,39 @@ def read(path: Path, *, limit_bytes: int | None = None) -> Generator[Row, None, 
     return _rows(path, len(_BOM) if head.startswith(_BOM) else 0, end)
 
 
-def _rows(path: Path, start: int, end: int) -> Generator[Row, None, None]:
+def read_behind(path: Path, *, limit_bytes: int, offset: int, lines: int) -> Generator[Row, None, None] | None:
+    """Read the rows behind the first ``offset`` bytes of the content, which hold so many whole lines, as ``read`` does.
+
+    Returns None if the file does not begin with a JSON object in its first line: then it may have to be read in another way.
+    """
+    _refuse_other_formats(path, _size_and_head(path)[1])
+    try:
+        with open_compressed(path, limit_bytes) as (file, _):
+            _decode(file.readline(LINE_BYTES).removeprefix(_BOM))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return _rows(path, offset, limit_bytes, lines)
+
+
+def _rows(path: Path, start: int, end: int, lines: int = 0) -> Generator[Row, None, None]:
+    """Read rows behind the first ``start`` bytes of the content. lines: how many there are before them."""
     try:
         with open_compressed(path, end) as (file, compressed):
-            file.read(start)
+            while start and (skipped := file.read(min(start, _BUFFER))):
+                start -= len(skipped)
             # If the file has grown past ``end``, its last line up to there is still being written.
-            yield from _lines(file, lambda: not compressed and path.stat().st_size > end)
+            yield from _lines(file, lambda: not compressed and path.stat().st_size > end, lines)
     except OSError as error:
         raise _unreadable(path, error) from error
 
 
-def _lines(file: IO[bytes], grows: Callable[[], bool]) -> Generator[Row, None, None]:
+def _lines(file: IO[bytes], grows: Callable[[], bool], number: int) -> Generator[Row, None, None]:
+    """Read the lines of a file. number: how many lines there are before them."""
     readline = file.readline
     # the longest line with its CR LF
     longest = LINE_BYTES + 2
-    number = 0
     while line := readline(longest):
         number += 1
         if len(line) > LINE_BYTES and len(_without_end(line)) > LINE_BYTES:

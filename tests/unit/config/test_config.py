@@ -15,7 +15,7 @@ from runner.model import Params
 from runner.session import wiring
 
 ANSWER = {
-    "provider", "model", "base_url", "system",
+    "provider", "model", "system",
     "max_tokens", "temperature", "top_p", "stop", "seed", "extra_body",
 }  # fmt: skip
 NAMES = [setting.name for setting in SETTINGS]
@@ -446,11 +446,23 @@ def test_restore_refuses_an_unknown_setting(prompts: Path) -> None:
         restore_job(everything(prompts).settings(), {"concurency": 2})
 
 
-def test_restore_refuses_a_setting_that_changes_answers(prompts: Path) -> None:
-    """Otherwise one run would contain answers to two different questions."""
-    for name in sorted(ANSWER):
-        with pytest.raises(UsageError, match=name):
-            restore_job(everything(prompts).settings(), {name: VALUES[BY_NAME[name].kind][1]})
+def test_restore_takes_the_address_and_what_makes_answers_from_options_alone(prompts: Path) -> None:
+    """Whether a run may take them is decided by its state."""
+    stored = everything(prompts).settings()
+    environment = {BY_NAME[name].variable: "http://elsewhere:1" for name in ("base_url", "model", "provider")}
+    kept = restore_job(stored, {}, environment)
+    assert (kept.base_url, kept.model, kept.provider) == (stored["base_url"], stored["model"], stored["provider"])
+    moved = restore_job(stored, {"base_url": "http://elsewhere:1", "model": "other"}, {})
+    assert (moved.base_url, moved.model, moved.provider) == ("http://elsewhere:1", "other", stored["provider"])
+
+
+def test_restore_forgets_the_address_of_another_provider(prompts: Path) -> None:
+    assert restore_job(everything(prompts).settings(), {"provider": "anthropic"}, {}).base_url is None
+
+
+def test_a_setting_that_changes_answers_has_no_default() -> None:
+    """Else the runs of a version that did not know it would be taken for other runs, and bought again."""
+    assert [setting.name for setting in SETTINGS if setting.answer and setting.default is not None] == ["provider"]
 
 
 def test_answer_holds_what_changes_an_answer_and_nothing_else(prompts: Path) -> None:
@@ -476,7 +488,10 @@ def test_shown_gives_every_setting_as_json_with_its_source(prompts: Path) -> Non
     assert [msgspec.json.decode(value) for _, value, _ in shown] == [VALUES[setting.kind][0] for setting in SETTINGS]
 
 
-def test_a_prompt_file_is_known_by_its_real_place(prompts: Path) -> None:
+def test_a_prompt_file_is_known_by_the_place_that_was_given(prompts: Path) -> None:
+    """A link may lead to another file tomorrow."""
     link = prompts.with_name("link.jsonl")
     link.symlink_to(prompts)
-    assert load_job(link, {"model": "m"}, {}).input == prompts.resolve()
+    assert load_job(link, {"model": "m"}, {}).input == link
+    (prompts.parent / "folder").mkdir()
+    assert load_job(prompts.parent / "folder" / ".." / prompts.name, {"model": "m"}, {}).input == prompts.resolve()

@@ -332,23 +332,23 @@ async def test_appended_rows_are_taken(tmp_path: Path) -> None:
 async def test_what_is_appended_after_opening_belongs_to_the_next_session(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     prompts = written(path, [{"prompt": "a"}])
-    before = scan.digest(prompts)
+    before = scan.measure(prompts).digest
     with path.open("a") as file:
         file.write('{"prompt": "b"}\n')
     assert scan.scan(prompts).rows == 1
-    assert scan.digest(prompts) == before != scan.digest(open_input(path))
+    assert scan.measure(prompts).digest == before != scan.measure(open_input(path)).digest
     assert prompts_of((await to_do(prompts, Memory()))[0]) == ["a"]
 
 
 def test_digest_changes_with_every_byte(tmp_path: Path) -> None:
-    digests = {scan.digest(written(tmp_path / "p.jsonl", lines)) for lines in (["a"], ["b"], ["a", ""], [" a"], [])}
+    digests = {scan.measure(written(tmp_path / "p.jsonl", lines)).digest for lines in (["a"], ["b"], ["a", ""], [" a"], [])}
     assert len(digests) == 5
 
 
 def test_digest_of_a_folder_is_refused(tmp_path: Path) -> None:
     prompts = scan.PromptFile(tmp_path, 0, lambda: jsonl.read(tmp_path))
     with pytest.raises(UsageError, match="folder"):
-        scan.digest(prompts)
+        scan.measure(prompts)
 
 
 ROWS: list[dict[str, Any]] = [

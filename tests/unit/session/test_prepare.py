@@ -12,10 +12,11 @@ from runner.errors import UsageError
 from runner.inputs import scan
 from runner.inputs.prompts import Template
 from runner.model import Params, Row
-from runner.session import prepare
+from runner.session import continuing, identity, prepare, reading
+from runner.session.options import SessionOptions
 from runner.store import database
 from runner.store.checkpoint import RunStore
-from runner.store.runs import open_run
+from runner.store.runs import KnownRun, open_run
 
 pytestmark = pytest.mark.anyio
 
@@ -27,15 +28,22 @@ def written(path: Path, rows: Iterable[Any]) -> scan.PromptFile:
     return prepare.open_input(path)
 
 
-async def looked_through(store: Path, given: scan.PromptFile) -> scan.Scan:
+def in_front_of(store: Path, prompts: scan.PromptFile) -> tuple[identity.Given, KnownRun | None]:
+    """The input, and the run over its path."""
+    known = continuing.known_runs(store)
+    content = scan.measure(prompts, identity.lengths(known))
+    return identity.Given(store, prompts, content, None), next((run for run in known if run.input == str(prompts.path)), None)
+
+
+async def looked_through(store: Path, prompts: scan.PromptFile) -> scan.Scan:
     """What a session does before it sends anything."""
-    digest = scan.digest(given)
-    found = prepare.scan_once(given, store, digest)
-    scan.refuse_duplicates(found, given.path)
+    given, run = in_front_of(store, prompts)
+    _, found = reading.scan_input(given, run, SessionOptions())
+    scan.refuse_duplicates(found, prompts.path)
     database.prepare(store, create=True)
-    run = open_run(store, given.path, {"model": "m"}, {"model": "m"}, new=False)
-    async with RunStore.own(store, run.id) as own:
-        await own.begin(rows=found.rows, digest=digest, identical=found.identical)
+    opened = open_run(store, prompts.path, {"model": "m"}, {"model": "m"}, new=False)
+    async with RunStore.own(store, opened.id) as own:
+        await own.begin(rows=found.rows, digest=given.content.digest, size=given.content.size, identical=found.identical)
     return found
 
 
@@ -50,7 +58,8 @@ async def test_an_input_that_has_not_changed_is_not_looked_through_again(tmp_pat
     store, path = tmp_path / "runner.db", tmp_path / "p.jsonl"
     given = written(path, [{"id": str(n), "prompt": "x"} for n in range(7)])
     first = await looked_through(store, given)
-    again = prepare.scan_once(unread(given), store, scan.digest(given))
+    input_, run = in_front_of(store, given)
+    _, again = reading.scan_input(input_._replace(prompts=unread(given)), run, SessionOptions())
     assert (again.rows, len(again.repeated), again.duplicate_ids) == (first.rows, 0, 0) == (7, 0, 0)
 
 
@@ -70,8 +79,9 @@ async def test_the_same_bytes_under_another_name_are_looked_through(tmp_path: Pa
     given = written(tmp_path / "p.jsonl", [{"id": "a", "prompt": "x"}])
     await looked_through(store, given)
     other = written(tmp_path / "q.jsonl", [{"id": "a", "prompt": "x"}])
+    (run,), content = continuing.known_runs(store), scan.measure(other)
     with pytest.raises(AssertionError, match="read again"):
-        prepare.scan_once(unread(other), store, scan.digest(other))
+        reading.scan_input(identity.Given(store, unread(other), content, None), run, SessionOptions())
 
 
 async def test_rows_that_are_alike_are_told_apart_in_every_session(tmp_path: Path) -> None:

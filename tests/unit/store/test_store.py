@@ -19,16 +19,15 @@ from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import runner
-from runner.config.job import load_job
 from runner.errors import RunLockedError, StoreError, UsageError
 from runner.model import Attempt, Completion, Entry, LaneState, Outcome, Pace, Usage
-from runner.session import prepare
-from runner.session.options import SessionOptions
-from runner.store import connection, database
+from runner.session import continuing
+from runner.store import connection, database, deletion
+from runner.store.changes import Changes
 from runner.store.checkpoint import _BETWEEN, _DONE_ONLY, _SETTLED, _TRIED, RunCounts, RunStore
 from runner.store.lock import held
 from runner.store.reader import StoreReader
-from runner.store.runs import FoundRun, answer_fingerprint, find_run, get_run, open_run
+from runner.store.runs import FoundRun, answer_fingerprint, get_run, open_run
 from runner.store.schema import APPLICATION_ID, VERSION
 from runner.store.totals import _sums
 
@@ -272,9 +271,6 @@ def test_a_store_of_somebody_else_is_refused_in_a_sentence(path: Path, how: str)
 def test_the_same_settings_are_the_same_run(path: Path) -> None:
     again = begin(path)
     assert (again.id, again.existed, again.finished, again.differs_from) == (1, True, False, None)
-    found = find_run(path, path.parent / "p.jsonl", ANSWER)
-    assert found is not None
-    assert found.id == 1
 
 
 def test_settings_of_pace_stay_in_the_run_and_are_brought_up_to_date(path: Path) -> None:
@@ -328,11 +324,8 @@ def test_a_moved_input_is_found_by_the_reader_before_any_run(path: Path, tmp_pat
 
 
 def test_nothing_is_found_without_a_store_and_none_is_made(tmp_path: Path) -> None:
-    prompts = tmp_path / "p.jsonl"
-    prompts.touch()
-    job = load_job(prompts, {"model": "m"}, {})
-    assert prepare.finished_run(job, tmp_path / "runner.db", SessionOptions(), "") is None
-    assert list(tmp_path.iterdir()) == [prompts]
+    assert continuing.known_runs(tmp_path / "runner.db") == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_by_number(path: Path) -> None:
@@ -564,7 +557,8 @@ def test_the_file_itself_says_that_it_is_in_wal_mode(path: Path) -> None:
 
 
 async def test_foreign_keys_are_held_to(path: Path) -> None:
-    async with RunStore.own(path, 77) as store:
+    async with RunStore.own(path, 1) as store:
+        store.run_id = 77
         with pytest.raises(StoreError, match="FOREIGN KEY"):
             await store.save([done("a")])
 
@@ -839,7 +833,7 @@ BEGINNER = """
 import sys
 from pathlib import Path
 from runner.store import database
-from runner.store.runs import FoundRun, answer_fingerprint, find_run, get_run, open_run
+from runner.store.runs import open_run
 
 path = Path(sys.argv[1])
 print("ready", flush=True)
@@ -1311,3 +1305,85 @@ def test_rows_nested_almost_too_deeply_do_not_end_the_run(tmp_path: Path) -> Non
     summary = runner.run(prompts, db=tmp_path / "runner.db", provider="simulator")
     assert summary.finished
     assert summary.done + summary.failed == len(depths)
+
+
+# --- what a run leaves to others --------------------------------------------------------------------------------------
+
+
+async def test_attempts_of_another_run_are_not_forgotten_with_those_of_a_commit_that_failed(path: Path) -> None:
+    """After a commit of unknown fate its rows are deleted and written again: those of this run, and no others."""
+    begin(path, {**ANSWER, "model": "n"})
+    async with RunStore.own(path, 1) as one, RunStore.own(path, 2) as two:
+        await one.save([an_attempt("a", error="cut")])
+        with sqlite(path) as connection:
+            connection.execute("CREATE TRIGGER t BEFORE INSERT ON items BEGIN SELECT RAISE(ABORT, 'on fire'); END")
+        with pytest.raises(StoreError):
+            await one.save([done("b", 2)])
+        with sqlite(path) as connection:
+            connection.execute("DROP TRIGGER t")
+        # these get the numbers that the failed commit would have had
+        await two.save([an_attempt("a", error="cut"), done("a", 1, number=2)])
+        await one.save([done("b", 2)])
+    booked = rows(path, "SELECT run_id, item_key, number FROM attempts ORDER BY run_id, id")
+    assert booked == [(1, "a", 1), (1, "b", 1), (2, "a", 1), (2, "a", 2)]
+    assert rows(path, "SELECT run_id, key FROM items ORDER BY run_id") == [(1, "b"), (2, "a")]
+
+
+@pytest.mark.parametrize(("durability", "full"), [("full", 1), ("normal", 0)])
+async def test_the_cache_of_the_drive_is_flushed_where_the_platform_has_a_way(path: Path, durability: str, full: int) -> None:
+    """SQLite keeps the pragma on every platform, and heeds it on macOS."""
+    async with RunStore.own(path, 1, durability=durability) as store:
+        assert await store._writer.rows("PRAGMA fullfsync", ()) == [(full,)]
+    with database.transaction(path, write=True) as opened:
+        assert opened.exec_driver_sql("PRAGMA fullfsync").scalar() == 1
+
+
+async def test_a_run_that_was_deleted_meanwhile_is_not_worked_on(path: Path) -> None:
+    waiting = RunStore.own(path, 1)
+    with sqlite(path) as connection:
+        connection.execute("DELETE FROM runs")
+    with pytest.raises(UsageError, match=r"run 1 of .*runner\.db was deleted"):
+        async with waiting:
+            pass
+    # and its lock is free
+    assert not held(path, 1)
+
+
+async def test_runs_are_deleted_with_all_that_is_theirs(path: Path) -> None:
+    begin(path, {**ANSWER, "model": "n"})
+    variant = Changes(variant={"model": "larger"}, noted=[("base_url", "a", "b")])
+    for run_id in (1, 2):
+        async with RunStore.own(path, run_id, changes=variant) as store:
+            await store.save([an_attempt("a", error="cut"), done("a", 1, number=2)])
+    (path.parent / "p.jsonl").touch()
+    assert deletion.delete(path, [1, 1]) == []
+    for table in ("items", "attempts", "variants"):
+        assert {run_id for (run_id,) in rows(path, f"SELECT run_id FROM {table}")} == {2}
+    assert rows(path, "SELECT id FROM runs") == [(2,)]
+    assert rows(path, "SELECT run_id, what FROM history ORDER BY id") == [(1, "base_url"), (2, "base_url"), (1, "deleted")]
+    assert [one.name for one in path.parent.glob("*.lock")] == ["runner.db-run2.lock"]
+    # the last one that reads a file names it, and no number is used twice
+    assert deletion.delete(path, [2]) == [path.parent / "p.jsonl"]
+    assert begin(path).id == 3
+    deletion.vacuum(path)
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+async def test_a_run_that_is_worked_on_is_not_deleted_and_nor_are_the_others(path: Path) -> None:
+    begin(path, {**ANSWER, "model": "n"})
+    async with RunStore.own(path, 2):
+        with pytest.raises(RunLockedError, match=r"run 2 .* is in use by another process; stop it first. Nothing was deleted"):
+            deletion.delete(path, [1, 2])
+        with pytest.raises(UsageError, match=r"there is no run 7 .* Nothing was deleted"):
+            deletion.delete(path, [1, 7])
+    assert rows(path, "SELECT id FROM runs") == [(1,), (2,)]
+    assert not held(path, 1)
+    deletion.delete(path, [1, 2])
+    assert list(path.parent.glob("*.lock")) == []
+
+
+async def test_a_variant_is_entered_once_and_noted_with_each_attempt(path: Path) -> None:
+    for settings in ({"model": "x", "seed": 1}, {"seed": 1, "model": "x"}, {"model": "y"}, None):
+        async with RunStore.own(path, 1, changes=Changes(variant=settings)) as store:
+            await store.save([an_attempt("a", error="cut")])
+    assert rows(path, "SELECT variant_id FROM attempts ORDER BY id") == [(1,), (1,), (2,), (None,)]

@@ -1,0 +1,63 @@
+"""A run is its rows and its answer settings: no address in the fingerprint, what the input held, variants, history."""
+
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+_ANSWER = ("provider", "model", "system", "max_tokens", "temperature", "top_p", "stop", "seed", "extra_body")
+_COLUMNS = (("input_bytes", sa.Integer), ("input_target", sa.Text), ("look_again", sa.Boolean), ("settled_head", sa.Text))
+
+
+def upgrade() -> None:
+    # One column at a time and no batch mode, which would recreate the tables: their foreign keys forbid that.
+    for name, kind in _COLUMNS:
+        op.add_column("runs", sa.Column(name, kind()))
+    op.add_column("attempts", sa.Column("variant_id", sa.Integer()))
+    op.create_table(
+        "variants",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("run_id", sa.Integer(), nullable=False),
+        sa.Column("settings", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name="fk_variants_run_id_runs"),
+        sa.PrimaryKeyConstraint("id", name="pk_variants"),
+    )
+    op.create_table(
+        "history",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("run_id", sa.Integer(), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("old", sa.Text()),
+        sa.Column("new", sa.Text()),
+        sa.PrimaryKeyConstraint("id", name="pk_history"),
+    )
+    _fingerprints(lambda settings: {name: settings[name] for name in _ANSWER if settings.get(name) is not None})
+    op.execute("PRAGMA user_version = 4")
+
+
+def downgrade() -> None:
+    _fingerprints(lambda settings: {name: settings.get(name) for name in (*_ANSWER, "base_url")})
+    op.drop_table("history")
+    op.drop_table("variants")
+    op.drop_column("attempts", "variant_id")
+    for name, _ in reversed(_COLUMNS):
+        op.drop_column("runs", name)
+    op.execute("PRAGMA user_version = 3")
+
+
+def _fingerprints(answer: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
+    """Compute the fingerprints of all runs again. answer: picks the settings that count out of those of a run."""
+    connection = op.get_bind()
+    for run_id, settings in connection.exec_driver_sql("SELECT id, settings FROM runs").fetchall():
+        counts = msgspec.json.encode(answer(msgspec.json.decode(settings)), order="sorted")
+        fingerprint = blake2b(counts, digest_size=12).hexdigest()
+        connection.exec_driver_sql("UPDATE runs SET fingerprint = ? WHERE id = ?", (fingerprint, run_id))

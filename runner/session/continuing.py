@@ -1,0 +1,219 @@
+"""Chooses the run that a session continues, and settles what the session may change about it.
+
+The address and the key of a run may move at any time, and stay so. What makes the answers may be another one for the rows that a
+retry sends, which is noted with each attempt; or for the whole run, as long as it has no answer.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from runner.config.job import Job
+from runner.config.settings import BY_NAME
+from runner.errors import StoreError, UsageError
+from runner.inputs import spool
+from runner.model import Json, Run
+from runner.session import identity
+from runner.session.identity import Given
+from runner.session.options import SessionOptions
+from runner.store import database, runs
+from runner.store.changes import Changes, noted
+from runner.store.reader import StoreReader
+from runner.store.runs import FoundRun, KnownRun
+
+_DEFAULT_STORE = "runner.db"
+
+
+class Chosen(Struct, frozen=True, kw_only=True):
+    """The run that a session continues (None: a new one), what it changes about that run, and what a person should know of it.
+
+    newest: number of the newest run that was looked at.
+    """
+
+    run: KnownRun | None = None
+    changes: Changes = Changes()
+    about: tuple[str, ...] = ()
+    newest: int = 0
+
+
+class Idle(Struct, frozen=True, kw_only=True):
+    """A run that is finished, and what a person should know of it."""
+
+    run: Run
+    about: tuple[str, ...]
+
+
+def known_runs(store: Path) -> list[KnownRun]:
+    """Return the runs of a store, newest first; none if there is no store yet."""
+    if not store.is_file() or not store.stat().st_size:
+        return []
+    database.prepare(store, create=False)
+    return runs.known_runs(store)
+
+
+def choose(job: Job, given: Given, known: Sequence[KnownRun], options: SessionOptions) -> Chosen:
+    """Choose the run of a session: the one that was named, or the one that the file and the settings belong to.
+
+    known: all runs, newest first. Raises UsageError if the run cannot take what was asked for, or the user has to decide.
+    """
+    newest = max((run.id for run in known), default=0)
+    if options.run_id is not None:
+        run = runs.known_run(given.store, options.run_id)
+        changes = changes_of(job, given.store, run, options)
+        identity.refuse_other_rows(given, run)
+        return Chosen(run=run, changes=changes, about=tuple(_changed(run, changes)), newest=newest)
+    if options.new:
+        return Chosen(newest=newest)
+    fingerprint = runs.answer_fingerprint(job.answer_settings())
+    alike = [run for run in known if run.fingerprint == fingerprint]
+    found = identity.find(given, alike)
+    if found is not None:
+        refuse_other_address(job, given.store, found)
+        return Chosen(run=found, about=tuple(_elsewhere(job, given, found)), newest=newest)
+    here = next((run for run in alike if identity.is_at(given, run)), None)
+    about = f"{_name(given.path)} holds none of the rows of run {here.id}, so this starts a new run" if here is not None else None
+    return Chosen(about=(about,) if about is not None else (), newest=newest)
+
+
+def nothing_left(given: Given, chosen: Chosen, options: SessionOptions) -> bool:
+    """Return True if the run is finished, and its input still has the same content."""
+    run = chosen.run
+    if run is None or run.look_again or options.retry_failed or options.accept_changes:
+        return False
+    return run.finished and run.input_digest == given.content.digest
+
+
+def idle(job: Job, given: Given, chosen: Chosen) -> Idle:
+    """Return a run in which nothing is left to do. Its input stays the file that it was, unless that is gone."""
+    run, changes = chosen.run, chosen.changes
+    assert run is not None
+    if changes.columns:
+        runs.change(given.store, run.id, changes)
+    elif not identity.is_at(given, run) and identity.is_gone(given, run):
+        moved = noted({"input": run.input}, {"input": str(job.input)})
+        # a store that cannot be written has all the results, and they are what is asked for
+        with suppress(StoreError):
+            runs.change(given.store, run.id, Changes(columns=runs.input_values(given.store, job.input), noted=moved))
+    with StoreReader(given.store) as reader:
+        return Idle(run=reader.run(run.id), about=chosen.about)
+
+
+def open_run(job: Job, given: Given, options: SessionOptions, chosen: Chosen) -> FoundRun:
+    """Return the run to work on; create it if there is none."""
+    if chosen.run is not None and options.run_id is not None:
+        return runs.found(chosen.run)
+    return runs.open_run(
+        given.store,
+        runs.Input(path=job.input, digest=given.content.digest, size=given.content.size),
+        job.settings(),
+        job.answer_settings(),
+        new=options.new,
+        continues=chosen.run,
+        looked_at=chosen.newest,
+        kept_mark=spool.MARK if spool.MARK in job.input.name else None,
+    )
+
+
+def refuse_other_address(job: Job, store: Path, run: KnownRun) -> None:
+    """Raise UsageError if a run that `runner run` would continue has answers from another address."""
+    if run.base_url == job.base_url or not runs.has_answers(store, run.id):
+        return
+    resume = _command("resume", run, store, f"--base-url {shlex.quote(str(job.base_url))}")
+    raise UsageError(
+        f"run {run.id} has answers to these rows from {run.base_url}, and base_url is {job.base_url} now: "
+        f"`{resume}` continues that run there, and --new starts a new run that sends all rows again"
+    )
+
+
+def changes_of(job: Job, store: Path, run: KnownRun, options: SessionOptions) -> Changes:
+    """Return what ``resume`` or ``retry`` changes about its run. Raises UsageError if the run cannot take it.
+
+    job: the run's own, with what was given on the command line.
+    """
+    answer = job.answer_settings()
+    different = runs.differences(run.settings, answer)
+    settings, names, columns = {**run.settings}, ["base_url"], dict[str, Json]()
+    if job.base_url is not None or "base_url" in settings:
+        settings["base_url"] = job.base_url
+    if job.sources.get("api_key_env", "").startswith("option"):
+        settings["api_key_env"] = job.api_key_env
+        names.append("api_key_env")
+    if different and options.retry_failed:
+        _refuse_other_provider(job, run, different)
+    elif different:
+        _refuse_answered(job, store, run, different)
+        settings |= answer
+        names += different
+        columns["fingerprint"] = runs.answer_fingerprint(answer)
+    if settings != run.settings:
+        columns["settings"] = msgspec.json.encode(settings).decode()
+    if str(job.input) != run.input:
+        columns |= runs.input_values(store, job.input)
+    now = {name: settings.get(name) for name in names} | ({"input": str(job.input)} if "input" in columns else {})
+    return Changes(
+        columns=columns,
+        noted=noted({**run.settings, "input": run.input}, now),
+        variant=answer if different and options.retry_failed else None,
+    )
+
+
+def _elsewhere(job: Job, given: Given, run: KnownRun) -> list[str]:
+    """Say where the rows of a run are now, if not where they were, and where they are sent now."""
+    about = []
+    if not identity.is_at(given, run):
+        about.append(f"run {run.id} read these rows from {_name(Path(run.input))}; it continues with {_name(given.path)}")
+    elif identity.is_elsewhere(given, run):
+        about.append(f"run {run.id} read these rows from {run.target or run.input}; it continues with {given.path.resolve()}")
+    if run.base_url != job.base_url:
+        about.append(f"run {run.id} continues at {job.base_url} (before: {run.base_url})")
+    return about
+
+
+def _changed(run: KnownRun, changes: Changes) -> list[str]:
+    """Say what ``resume`` or ``retry`` changes about its run."""
+    about = [f"run {run.id} goes on with {what} {new} (before: {old or 'unset'})" for what, old, new in changes.noted]
+    if changes.variant is not None:
+        different = runs.differences(run.settings, changes.variant).items()
+        words = ", ".join(f"{name} {_plain(now)} (the run: {_plain(then)})" for name, (then, now) in different)
+        about.append(f"the rows that are retried get {words}")
+    return about
+
+
+def _name(path: Path) -> str:
+    name = spool.display_name(path)
+    return str(path) if name == path.name else name
+
+
+def _refuse_other_provider(job: Job, run: KnownRun, different: Mapping[str, tuple[Json, Json]]) -> None:
+    if "provider" in different:
+        then = run.settings.get("provider")
+        raise UsageError(
+            f"run {run.id} keeps its provider, {then}; to use {job.provider}, start a new run: "
+            f"`runner run {shlex.quote(str(job.input))} --provider {job.provider}`"
+        )
+
+
+def _refuse_answered(job: Job, store: Path, run: KnownRun, different: Mapping[str, tuple[Json, Json]]) -> None:
+    if not runs.has_answers(store, run.id):
+        return
+    given = " ".join(f"{BY_NAME[name].option} {shlex.quote(_plain(now))}" for name, (_, now) in different.items())
+    raise UsageError(
+        f"run {run.id} has answers, and {', '.join(different)} would change the others: `{_command('retry', run, store, given)}` "
+        f"uses it for the failed rows alone, and `runner run {shlex.quote(str(job.input))} {given}` starts a new run"
+    )
+
+
+def _plain(value: Json) -> str:
+    if value is None:
+        return "unset"
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _command(name: str, run: KnownRun, store: Path, options: str) -> str:
+    """Return a command about a run, as a person can type it in the current folder."""
+    where = "" if store == Path(_DEFAULT_STORE).resolve() else f" --db {shlex.quote(str(store))}"
+    return f"runner {name} {run.id} {options}{where}"

@@ -1,0 +1,159 @@
+"""Finds the run that a prompt file belongs to, among those with the same answer settings.
+
+A run is one set of rows and the settings that make answers. Neither a path nor an address is part of it. The first line that
+fits decides, and in each the newest run:
+
+    the same content                             that run, wherever the file is
+    it begins with the content that a run read   that run, if the file is where that one was, or that one is gone: it has grown
+    the same path, and rows in common            that run: the file was edited. Behind a link that leads elsewhere now, or in a
+                                                 copied folder, the rows must ask the same too, since that is another file
+    the run's file is gone, and half of the      that run: the file was renamed or moved, and edited
+    rows of one are in the other, unchanged
+    nothing of that                              a new run
+
+Runs with the address that is asked for come before those with another one.
+"""
+
+import os.path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from runner.errors import UsageError
+from runner.inputs.content import Content
+from runner.inputs.keys import base_key, fingerprint
+from runner.inputs.scan import PromptFile
+from runner.store.lookup import StoredRows, stored_rows
+from runner.store.runs import KnownRun
+
+SAMPLE = 1_000
+"""Rows of a run, and of a file, by which they are compared."""
+
+
+class Given(NamedTuple):
+    """A prompt file in front of a store: what it holds, and the address to which its rows are to be sent."""
+
+    store: Path
+    prompts: PromptFile
+    content: Content
+    base_url: str | None
+
+    @property
+    def path(self) -> Path:
+        """Its path as given."""
+        return self.prompts.path
+
+
+def lengths(known: Sequence[KnownRun]) -> set[int]:
+    """Return of how many bytes at the beginning of a file the hash is needed to compare it with the runs."""
+    read = {run.input_bytes for run in known} | {run.head.bytes for run in known if run.head is not None}
+    return {length for length in read if length}
+
+
+def find(given: Given, known: Sequence[KnownRun]) -> KnownRun | None:
+    """Return the run that a file continues; None if it begins a new one.
+
+    known: the runs with its answer settings, newest first.
+    """
+    near = [run for run in known if run.base_url == given.base_url]
+    far = [run for run in known if run.base_url != given.base_url]
+    for runs in (near, far):
+        run = _by_content(given, runs) or _edited(given, runs)
+        if run is not None:
+            return run
+    return _renamed(given, near) or _renamed(given, far)
+
+
+def refuse_other_rows(given: Given, run: KnownRun) -> None:
+    """Raise UsageError if the input of a run that is to be continued holds none of its rows."""
+    if _by_content(given, [run]) is None and _edited(given, [run]) is None:
+        raise UsageError(f"{given.path} holds none of the rows of run {run.id}; `runner run` with that file starts a new run")
+
+
+def is_at(given: Given, run: KnownRun) -> bool:
+    """Return True if the file is where the run's input was, as given or from the folder of the store, or is the same file."""
+    if str(given.path) == run.input or _there(given, run) == given.path.resolve():
+        return True
+    with suppress(OSError):
+        return given.path.samefile(run.input)
+    return False
+
+
+def is_gone(given: Given, run: KnownRun) -> bool:
+    """Return True if nothing is left where the input of a run was."""
+    return not os.path.exists(run.input) and not os.path.exists(_there(given, run))  # noqa: PTH110 - raises nothing
+
+
+def is_elsewhere(given: Given, run: KnownRun) -> bool:
+    """Return True if the file is not the one that the run read, though it is where that was: by a link, or in a copied folder."""
+    return str(given.path.resolve()) != (run.target or run.input)
+
+
+def _there(given: Given, run: KnownRun) -> Path:
+    return (given.store.parent / run.relative).resolve()
+
+
+def _by_content(given: Given, runs: Sequence[KnownRun]) -> KnownRun | None:
+    content = given.content
+    if not content.size:
+        return None
+    same = [run for run in runs if run.input_digest == content.digest]
+    grown = [run for run in runs if content.begins_with(run.input_bytes, run.input_digest)]
+    here = [run for run in (*same, *grown) if is_at(given, run)]
+    return next(iter((*here, *same, *(run for run in grown if is_gone(given, run)))), None)
+
+
+def _edited(given: Given, runs: Sequence[KnownRun]) -> KnownRun | None:
+    here = [run for run in runs if is_at(given, run)]
+    for run in here:
+        with stored_rows(given.store, run.id) as stored:
+            sample = stored.sample(SAMPLE)
+            if sample and _share_a_row(given, stored, sample, strict=is_elsewhere(given, run)):
+                return run
+    # a run without a settled row has none that could be mistaken for another
+    return next((run for run in here if _is_empty(given, run)), None)
+
+
+def _is_empty(given: Given, run: KnownRun) -> bool:
+    with stored_rows(given.store, run.id) as stored:
+        return not stored.sample(1)
+
+
+def _share_a_row(given: Given, stored: StoredRows, sample: Mapping[str, int], *, strict: bool) -> bool:
+    """Return True if the file holds a row of the sample, or its first rows one of the run. strict: one that asks the same."""
+    rows = _rows(given)
+    first = list(islice(rows, SAMPLE))
+    known = stored.fingerprints([key for key, _ in first])
+
+    def shared(row: tuple[str, int], there: Mapping[str, int]) -> bool:
+        return there.get(row[0]) == row[1] if strict else row[0] in there
+
+    # a file without rows holds none of another run
+    return not first or any(shared(row, known) for row in first) or any(shared(row, sample) for row in rows)
+
+
+def _renamed(given: Given, runs: Sequence[KnownRun]) -> KnownRun | None:
+    for run in runs:
+        if is_gone(given, run) and _mostly_the_same(given, run):
+            return run
+    return None
+
+
+def _mostly_the_same(given: Given, run: KnownRun) -> bool:
+    """Return True if half of the first rows of the file are in the run, or half of a sample of the run in the file, unchanged."""
+    with stored_rows(given.store, run.id) as stored:
+        sample = stored.sample(SAMPLE)
+        first = list(islice(_rows(given), SAMPLE))
+        there = stored.fingerprints([key for key, _ in first])
+    if not sample or not first:
+        return False
+    if 2 * sum(there.get(key) == asked for key, asked in first) >= len(first):
+        return True
+    return 2 * sum(sample.get(key) == asked for key, asked in _rows(given)) >= len(sample)
+
+
+def _rows(given: Given) -> Iterator[tuple[str, int]]:
+    """Yield key and fingerprint of each row of the file. An identical row without an id has the key of the first."""
+    return ((base_key(row)[0], fingerprint(row)) for row in given.prompts.read())

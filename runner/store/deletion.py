@@ -1,0 +1,68 @@
+"""Deletes runs from a store, with everything that belongs to them."""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from runner.errors import RunLockedError, UsageError
+from runner.store import database
+from runner.store.changes import entries
+from runner.store.lock import RunLock
+from runner.store.schema import attempts, history, items, runs, variants
+
+
+def delete(store: Path, run_ids: Sequence[int]) -> list[Path]:
+    """Delete runs in one transaction, and then their lock files. Return their inputs that no other run of the store has.
+
+    Raises UsageError if a run does not exist, RunLockedError if a process is working on one. Then all of them are kept.
+    """
+    numbers = sorted(set(run_ids))
+    with ExitStack() as held:
+        locks = []
+        for run_id in numbers:
+            _refuse_missing(store, run_id)
+            locks.append(_locked(store, run_id))
+            held.callback(locks[-1].release)
+        with database.transaction(store, write=True) as connection:
+            of_these = runs.c.id.in_(numbers)
+            # also those that a run had before: standard input that was saved to a file later
+            before = sa.select(history.c.old).where(history.c.run_id.in_(numbers), history.c.what == "input")
+            queries = (sa.select(runs.c.input).where(of_these), before)
+            inputs = {path for query in queries for path in connection.execute(query).scalars() if path is not None}
+            for table in (items, attempts, variants):
+                connection.execute(sa.delete(table).where(table.c.run_id.in_(numbers)))
+            connection.execute(sa.delete(runs).where(of_these))
+            # the numbers are not used again
+            for run_id in numbers:
+                connection.execute(sa.insert(history).values(**entries(run_id, [("deleted", None, None)])[0]))
+            needed = set(connection.execute(sa.select(runs.c.input)).scalars())
+        for lock in locks:
+            lock.remove()
+    return [Path(path) for path in sorted(inputs - needed)]
+
+
+def vacuum(store: Path) -> None:
+    """Rewrite the store without the space that was freed. Raises StoreError."""
+    try:
+        with closing(sqlite3.connect(store, timeout=database.BUSY_S, isolation_level=None)) as connection:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        raise database.store_error(store, "vacuumed", error) from error
+
+
+def _refuse_missing(store: Path, run_id: int) -> None:
+    with database.transaction(store, write=False) as connection:
+        if connection.execute(sa.select(runs.c.id).where(runs.c.id == run_id)).first() is None:
+            raise UsageError(f"there is no run {run_id} in {store}; `runner list` shows the runs. Nothing was deleted")
+
+
+def _locked(store: Path, run_id: int) -> RunLock:
+    lock = RunLock(store, run_id)
+    # `runner status` takes the lock for an instant to see whether it is held
+    if not lock.acquire(timeout_s=1.0):
+        raise RunLockedError(f"run {run_id} of {store} is in use by another process; stop it first. Nothing was deleted")
+    return lock

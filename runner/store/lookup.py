@@ -1,0 +1,63 @@
+"""Looks rows of one run up before a session begins: which of them a file holds, and what precedes its new rows. Synchronous."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from runner.errors import BAD_ROW
+from runner.store import database
+from runner.store.schema import items
+
+
+class StoredRows:
+    """The settled rows of a run, read in one transaction."""
+
+    def __init__(self, connection: sa.Connection, run_id: int) -> None:
+        self._connection, self._run_id = connection, run_id
+        self._mine = items.c.run_id == run_id
+
+    def sample(self, most: int) -> dict[str, int]:
+        """Return about ``most`` settled rows, spread over the input: key -> fingerprint."""
+        number = self._connection.execute(sa.select(sa.func.count()).where(self._mine)).scalar() or 0
+        step = max(1, number // most)
+        spread = sa.select(items.c.key, items.c.fingerprint).where(self._mine, items.c.position % step == 0).limit(2 * most)
+        return self._pairs(spread)
+
+    def fingerprints(self, keys: Sequence[str]) -> dict[str, int]:
+        """Return those of the keys that are settled, with their fingerprints."""
+        among = sa.select(items.c.key, items.c.fingerprint).where(self._mine, items.c.key.in_(keys))
+        return self._pairs(among)
+
+    def positions(self, keys: Sequence[str]) -> dict[str, int]:
+        """Return those of the keys that are settled, with their lines."""
+        among = sa.select(items.c.key, items.c.position).where(self._mine, items.c.key.in_(keys))
+        return self._pairs(among)
+
+    def identical(self, key: str, lines: int) -> int:
+        """Return how many settled rows on the first ``lines`` lines have a generated key, with or without an ordinal."""
+        with_ordinal = sa.and_(items.c.key > f"{key}-", items.c.key < f"{key}.")
+        here = (self._mine, sa.or_(items.c.key == key, with_ordinal), items.c.position <= lines)
+        return self._connection.execute(sa.select(sa.func.count()).where(*here)).scalar() or 0
+
+    def counted(self, lines: int) -> tuple[int, int]:
+        """Return how many settled rows the first ``lines`` lines have, and how many of them are broken."""
+        here = (self._mine, items.c.position <= lines)
+        rows = self._connection.execute(sa.select(sa.func.count()).where(*here)).scalar() or 0
+        # the index tells which rows have failed, so that only those are read
+        is_broken = (items.c.status == "failed", items.c.error_code == BAD_ROW)
+        broken = self._connection.execute(sa.select(sa.func.count()).where(*here, *is_broken)).scalar() or 0
+        return rows, broken
+
+    def _pairs(self, statement: sa.Select[tuple[str, int]]) -> dict[str, int]:
+        pairs: list[Any] = list(self._connection.execute(statement))
+        return dict(pairs)
+
+
+@contextmanager
+def stored_rows(store: Path, run_id: int) -> Iterator[StoredRows]:
+    """Yield the settled rows of a run. Raises StoreError."""
+    with database.transaction(store, write=False) as connection:
+        yield StoredRows(connection, run_id)

@@ -1,0 +1,135 @@
+"""``runner delete``: a run goes with all that is its own, only when that was said, and nothing else goes."""
+
+import os
+import pty
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from desk import Asked, Desk, numbered
+from processes import count, piped, rows, run, runner
+from raw_server import RawServer, in_thread, whole
+
+import runner as api
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """Three finished runs."""
+    asked = Asked()
+    with in_thread(RawServer(asked)) as server:
+        desk = Desk(tmp_path, server, asked)
+        desk.write(numbered(ids=True))
+        for _ in range(3):
+            desk.run("--new")
+        yield desk
+
+
+def names(desk: Desk) -> set[str]:
+    # reading may leave the two files of SQLite behind
+    return {path.name for path in desk.folder.iterdir()} - {"runner.db-wal", "runner.db-shm"}
+
+
+def test_runs_go_with_their_rows_and_their_locks(desk: Desk) -> None:
+    assert desk.run("--yes", command=("delete", "3", "1")) == "deleted: run 1, run 3\n"
+    assert [one.id for one in api.runs(db=desk.store)] == [2]
+    for table in ("items", "attempts"):
+        assert {run_id for (run_id,) in rows(desk.store, f"SELECT run_id FROM {table}")} == {2}
+    assert names(desk) == {"prompts.jsonl", "runner.db", "runner.db-run2.lock"}
+    # the newest is the newest of those that are left, and the same command continues it
+    assert "run 2:" in desk.run(command=("status",))
+    assert "run 2 is finished" in desk.run()
+    # no later run gets the number of one that was deleted
+    desk.run("--new")
+    assert [one.id for one in api.runs(db=desk.store)] == [2, 4]
+    assert rows(desk.store, "SELECT run_id, what FROM history") == [(1, "deleted"), (3, "deleted")]
+
+
+def test_when_all_are_deleted_it_begins_anew(desk: Desk) -> None:
+    desk.run("-y", "-q", command=("delete", "1", "2", "3", "2"))
+    assert desk.run(command=("list",)) == "no runs yet; start one with `runner run FILE`\n"
+    assert "run 4 finished: 12 done" in desk.run()
+
+
+def test_the_space_is_given_back(desk: Desk) -> None:
+    with closing(sqlite3.connect(desk.store)) as connection, connection:
+        connection.execute("UPDATE items SET text = ? WHERE run_id = 1", ("x" * 100_000,))
+    large = desk.store.stat().st_size
+    assert large > 1_000_000
+    desk.run("--yes", "--vacuum", command=("delete", "1"))
+    assert desk.store.stat().st_size < large / 2
+    assert (count(desk.store), len(desk.answers())) == (24, 12)
+
+
+def test_where_nobody_can_be_asked_nothing_is_deleted(desk: Desk) -> None:
+    ended = run("delete", "1", cwd=desk.folder)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "runner: nobody can be asked here, so nothing was deleted; add --yes\n"
+    assert len(api.runs(db=desk.store)) == 3
+
+
+@pytest.mark.parametrize(("answer", "left", "code"), [("y", 2, 0), ("n", 3, 1), ("", 3, 1)])
+def test_on_a_terminal_it_asks(desk: Desk, answer: str, left: int, code: int) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        with runner("delete", "1", cwd=desk.folder, stdin=theirs) as process:
+            os.write(ours, f"{answer}\n".encode())
+            ended = process.ended()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert ended.code == code, ended
+    assert "Delete this run with all results?" in ended.err
+    assert "prompts.jsonl" in ended.err
+    assert ("nothing was deleted" in ended.err) == (left == 3)
+    assert len(api.runs(db=desk.store)) == left
+
+
+@pytest.mark.parametrize("options", [(), ("--yes",)])
+def test_a_run_that_does_not_exist_keeps_the_others(desk: Desk, options: tuple[str, ...]) -> None:
+    ended = run("delete", "1", "9", *options, cwd=desk.folder)
+    assert ended.code == 2
+    assert "there is no run 9" in ended.err
+    assert len(api.runs(db=desk.store)) == 3
+
+
+def test_a_run_that_is_worked_on_is_refused(desk: Desk) -> None:
+    desk.asked.refused = {"new": whole("500 Internal Server Error", {"error": {"message": "busy"}}, retry_after="600")}
+    desk.write([*numbered(ids=True), {"prompt": "new"}])
+    with runner(*desk.command, cwd=desk.folder) as process:
+        process.until(lambda: count(desk.store, "attempts", where="error_code IS NOT NULL") == 1, "a failed attempt")
+        ended = run("delete", "1", "3", "--yes", cwd=desk.folder)
+        process.killed()
+    assert ended.code == 4
+    assert "run 3 is being worked on by another process; stop it first. Nothing was deleted" in ended.err
+    assert len(api.runs(db=desk.store)) == 3
+
+
+def test_the_copy_of_standard_input_goes_with_the_last_run_that_has_it(desk: Desk) -> None:
+    given = b'{"id": "a", "prompt": "from a pipe"}\n'
+    command = ("run", "-", "--model", "m", "--base-url", desk.server.base_url, "--new")
+    for _ in range(2):
+        assert piped(*command, given=given, cwd=desk.folder).code == 0
+    (copy,) = desk.folder.glob("runner.db-stdin-*")
+    desk.run("--yes", command=("delete", "4"))
+    assert copy.exists()
+    desk.run("--yes", command=("delete", "5"))
+    assert not copy.exists()
+    # a prompt file is left alone
+    desk.run("--yes", command=("delete", "1", "2", "3"))
+    assert desk.prompts.exists()
+
+
+def test_python_deletes_too(desk: Desk) -> None:
+    api.delete([1, 2], db=desk.store, vacuum=True)
+    assert [one.id for one in api.runs(db=desk.store)] == [3]
+    with pytest.raises(api.UsageError, match="there is no run 1"):
+        api.delete([1], db=desk.store)
+
+
+def test_a_store_that_does_not_exist_is_not_made(tmp_path: Path) -> None:
+    ended = run("delete", "1", "--yes", cwd=tmp_path)
+    assert ended.code == 2
+    assert list(tmp_path.iterdir()) == []
