@@ -22,7 +22,7 @@ from runner.model import Result, Run
 from runner.session import prepare, session
 from runner.session.blocking import blocking
 from runner.session.options import SessionOptions
-from runner.session.oversized import oversized, sentences
+from runner.session.oversized import Oversized, oversized
 from runner.session.wiring import per_minute
 from runner.store import database, deletion
 from runner.store.reader import ErrorGroup, StoreReader
@@ -55,9 +55,8 @@ class Check(Struct, frozen=True, kw_only=True):
     duplicate_ids: int
     # rows without an id that repeat an earlier row
     identical: int
-    # rows that are larger than a limit per minute: line, id, estimated tokens, name of the limit, limit; and words about them
-    oversized: list[tuple[int, str, int, str, float]]
-    oversized_notes: list[str]
+    # rows that are larger than a limit per minute
+    oversized: list[Oversized]
 
 
 class Description(Struct, frozen=True, kw_only=True):
@@ -194,8 +193,7 @@ def check(file: str | Path, **settings: Any) -> Check:
         duplicates=scanned.duplicates,
         duplicate_ids=scanned.duplicate_ids,
         identical=scanned.identical,
-        oversized=[(row.line, row.key, row.tokens, row.kind, row.limit) for row in large],
-        oversized_notes=sentences(large),
+        oversized=large,
     )
 
 

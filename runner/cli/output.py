@@ -13,7 +13,7 @@ from runner.cli.advice import lines as advice_lines
 from runner.errors import advice as advice_on
 from runner.events import Quantiles, Started
 from runner.model import Run
-from runner.session import prepare
+from runner.session import oversized, prepare
 from runner.store.reader import ErrorGroup
 from runner.text import clean, plural
 
@@ -144,7 +144,7 @@ def check(report: Check, *, as_json: bool) -> str:
         lines += [f"  {clean(key, 60)} on lines {_numbers(where)}" for key, where in list(report.duplicates.items())[:_MAX_SHOWN]]
     if report.identical:
         lines.append(prepare.identical_rows(report.identical))
-    lines += report.oversized_notes
+    lines += oversized.sentences(report.oversized)
     if report.refusal:
         lines.append(f"`runner run` would refuse to start: {clean(report.refusal)}")
     if report.missing:

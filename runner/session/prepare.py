@@ -170,7 +170,8 @@ def notes(plan: Plan, counts: RunCounts, changed: int) -> list[str]:
     options, run, scanned = plan.options, plan.run, plan.scanned
     sentences = [*plan.chosen.about, *_new_run_notes(run, all_rows=options.limit is None)]
     if options.retry_failed:
-        sentences.append(f"run {run.id}: retrying {plural(counts.failed, 'failed row')}")
+        failed = f"retrying {plural(counts.failed, 'failed row')}" if counts.failed else "there are no failed rows to send again"
+        sentences.append(f"run {run.id}: {failed}")
     elif run.finished:
         sentences.append(f"run {run.id} was finished; its input has changed since")
     elif run.existed and counts.done + counts.failed:
