@@ -42,7 +42,7 @@ async def finished(store: Path, path: Path, base_url: str) -> None:
     async with RunStore.own(store, found_run.id) as run:
         scanned = scan.scan(input_file)
         head = reading.head_of(given, scanned, content.lines)
-        await run.begin(rows=scanned.rows, digest=content.digest, size=content.size, identical=scanned.identical, head=head)
+        await run.begin(rows=scanned.rows, digest=given.digest, size=content.size, identical=scanned.identical, head=head)
         counts = source.Counts()
         items = source.items(
             input_file, scanned, prepare.template_of(job), run, counts, source.Selection(fresh=True), source.SettledRows()

@@ -25,7 +25,17 @@ class Content(Struct, frozen=True, kw_only=True):
 
     def begins_with(self, size: int | None, digest: str | None) -> bool:
         """Return True if the first ``size`` bytes have this hash. The length must have been asked for."""
-        return size is not None and self.heads.get(size) == digest is not None
+        return size is not None and digest is not None and self.heads.get(size) == hash_of(digest)
+
+
+def with_reading(digest: str, reading: str) -> str:
+    """Return a digest as it is stored: with the way in which the rows were read, which decides what they are."""
+    return f"{digest}-{reading}"
+
+
+def hash_of(stored: str) -> str:
+    """Return the hash in a stored digest, whatever way the rows were read."""
+    return stored.partition("-")[0]
 
 
 def measure(path: Path, size: int, lengths: Iterable[int] = ()) -> Content:

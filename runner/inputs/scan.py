@@ -23,18 +23,23 @@ _KEPT = 100
 _ORDINAL = re.compile(rf"({KEY_PREFIX}[0-9a-f]{{20}})-([2-9]|[1-9][0-9]{{1,9}})")
 
 
+READING = "2"
+"""The way in which rows are read: which are broken, what their keys and fingerprints are. A new number for every change of it."""
+
+
 class PromptFile(NamedTuple):
     """A prompt file as it was when it was opened.
 
     size: its bytes at that time; anything appended later is ignored. read: starts reading the rows from the beginning; raises
     UsageError if the file cannot be read. read_behind: the same from a line on, given the bytes of content and the lines before
-    it; returns None if a reader cannot begin there. None: the format cannot do that.
+    it; returns None if a reader cannot begin there. None: the format cannot do that. reading: how the rows are read.
     """
 
     path: Path
     size: int
     read: Callable[[], Generator[Row, None, None]]
     read_behind: Callable[[int, int], Generator[Row, None, None] | None] | None = None
+    reading: str = READING
 
 
 class Before(Struct, frozen=True, kw_only=True):

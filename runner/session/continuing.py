@@ -26,6 +26,8 @@ from runner.store.reader import StoreReader
 from runner.store.runs import FoundRun, KnownRun
 
 _DEFAULT_STORE = "runner.db"
+_KEPT = ("api_key_env", "headers", "query")
+"""What belongs to an address: if it is given to ``resume`` or ``retry``, the run keeps it."""
 
 
 class Chosen(Struct, frozen=True, kw_only=True):
@@ -84,7 +86,7 @@ def nothing_left(given: Given, chosen: Chosen, options: SessionOptions) -> bool:
     run = chosen.run
     if run is None or run.look_again or options.retry_failed or options.accept_changes:
         return False
-    return run.finished and run.input_digest == given.content.digest
+    return run.finished and run.input_digest == given.digest
 
 
 def idle(job: Job, given: Given, chosen: Chosen) -> Idle:
@@ -108,7 +110,7 @@ def open_run(job: Job, given: Given, options: SessionOptions, chosen: Chosen) ->
         return runs.found(chosen.run)
     return runs.open_run(
         given.store,
-        runs.Input(path=job.input, digest=given.content.digest, size=given.content.size),
+        runs.Input(path=job.input, digest=given.digest, size=given.content.size),
         job.settings(),
         job.answer_settings(),
         new=options.new,
@@ -136,12 +138,10 @@ def changes_of(job: Job, store: Path, run: KnownRun, options: SessionOptions) ->
     """
     answer = job.answer_settings()
     different = runs.differences(run.settings, answer)
-    settings, names, columns = {**run.settings}, ["base_url"], dict[str, Json]()
+    settings, names, columns = {**run.settings}, ["base_url", "api_key_env"], dict[str, Json]()
     if job.base_url is not None or "base_url" in settings:
         settings["base_url"] = job.base_url
-    if job.sources.get("api_key_env", "").startswith("option"):
-        settings["api_key_env"] = job.api_key_env
-        names.append("api_key_env")
+    settings |= {name: value for name, value in job.settings().items() if name in _KEPT and _is_option(job, name)}
     if different and options.retry_failed:
         _refuse_other_provider(job, run, different)
     elif different:
@@ -205,6 +205,10 @@ def _refuse_answered(job: Job, store: Path, run: KnownRun, different: Mapping[st
         f"run {run.id} has answers, and {', '.join(different)} would change the others: `{_command('retry', run, store, given)}` "
         f"uses it for the failed rows alone, and `runner run {shlex.quote(str(job.input))} {given}` starts a new run"
     )
+
+
+def _is_option(job: Job, name: str) -> bool:
+    return job.sources.get(name, "").startswith("option")
 
 
 def _plain(value: Json) -> str:

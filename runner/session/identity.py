@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runner.errors import UsageError
-from runner.inputs.content import Content
+from runner.inputs.content import Content, hash_of, with_reading
 from runner.inputs.keys import base_key, fingerprint
 from runner.inputs.scan import PromptFile
 from runner.store.lookup import StoredRows, stored_rows
@@ -44,6 +44,11 @@ class Given(NamedTuple):
     def path(self) -> Path:
         """Its path as given."""
         return self.prompts.path
+
+    @property
+    def digest(self) -> str:
+        """The digest of its content as it is stored."""
+        return with_reading(self.content.digest, self.prompts.reading)
 
 
 def lengths(known: Sequence[KnownRun]) -> set[int]:
@@ -99,7 +104,7 @@ def _by_content(given: Given, runs: Sequence[KnownRun]) -> KnownRun | None:
     content = given.content
     if not content.size:
         return None
-    same = [run for run in runs if run.input_digest == content.digest]
+    same = [run for run in runs if run.input_digest is not None and hash_of(run.input_digest) == content.digest]
     grown = [run for run in runs if content.begins_with(run.input_bytes, run.input_digest)]
     here = [run for run in (*same, *grown) if is_at(given, run)]
     return next(iter((*here, *same, *(run for run in grown if is_gone(given, run)))), None)

@@ -70,7 +70,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     @property
     def unchanged(self) -> bool:
         """Return True if the input has the same content as in the last session of the run, which has looked at each row."""
-        return self.run.input_digest == self.given.content.digest and not self.run.look_again
+        return self.run.input_digest == self.given.digest and not self.run.look_again
 
 
 async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan | Idle:

@@ -10,6 +10,7 @@ from itertools import islice
 from msgspec import structs
 
 from runner.inputs import scan
+from runner.inputs.content import hash_of, with_reading
 from runner.inputs.duplicates import RepeatedHashes
 from runner.inputs.keys import base_key
 from runner.inputs.scan import Before, PromptFile, Scan
@@ -34,7 +35,7 @@ def scan_input(given: Given, run: KnownRun | None, options: SessionOptions) -> t
         behind = _behind_head(given, run)
         if behind is not None:
             return behind
-    rows = runs.rows_of(given.store, given.path, given.content.digest) if run is not None else None
+    rows = runs.rows_of(given.store, given.path, given.digest) if run is not None else None
     if rows is not None:
         # an earlier session has scanned the same bytes
         return given.prompts, Scan(rows=rows, repeated=RepeatedHashes())
@@ -53,7 +54,7 @@ def head_of(given: Given, scanned: Scan, last_line: int) -> Head | None:
         return None
     return Head(
         bytes=content.whole,
-        digest=content.whole_digest,
+        digest=with_reading(content.whole_digest, given.prompts.reading),
         lines=content.lines,
         rows=rows - (beyond == 1),
         identical=identical,
@@ -64,6 +65,9 @@ def _behind_head(given: Given, run: KnownRun) -> tuple[PromptFile, Scan] | None:
     """Return the part behind the settled beginning of a run, and its scan; None if the whole file must be read."""
     head, prompts, read_behind = run.head, given.prompts, given.prompts.read_behind
     if head is None or read_behind is None or not given.content.begins_with(head.bytes, head.digest):
+        return None
+    # rows that are read in another way now may be other rows
+    if head.digest != with_reading(hash_of(head.digest), prompts.reading):
         return None
     # where more is new than old, reading all is quicker than looking each key up
     if given.content.size > 2 * head.bytes:

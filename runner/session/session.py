@@ -66,8 +66,8 @@ class _Session:
         # what the run held when the session began
         self._before = RunCounts(done=0, failed=0, broken=0, attempted=False)
         self._look = source.SettledRows()
-        # True if the next session is to look at each row even if the input does not change, as it was stored
-        self._look_again = False
+        # what was stored last of the input: whether the next session is to look at each row, and the settled beginning
+        self._noted: tuple[bool, Head | None] = (False, None)
         self._limits, self._limits_note = wiring.limits(plan.job)
         self._lanes = Lanes(self._limits)
         self._meter = Meter(self._stats, self._lanes)
@@ -80,10 +80,10 @@ class _Session:
         restored = await self._count_restored()
         # If rows have changed, or lie beyond --limit, the next session looks at each row and reports them again.
         unseen = plan.options.limit is not None and not (plan.unchanged or self._fresh)
-        self._look_again = self._look.changed > 0 or unseen
+        look_again = self._look.changed > 0 or unseen
         # what was settled in another state of the file may be in another place now
         head = plan.run.head if plan.unchanged or plan.scanned.before.rows else None
-        await self._note_input(head, look_again=self._look_again)
+        await self._note_input(look_again, head)
         limits_note = [self._limits_note] if self._limits_note is not None else []
         large = await in_thread(lambda: oversized(plan.prompts, self._limits.per_minute, plan.job.params.max_tokens))
         limits_note += sentences(large)
@@ -91,12 +91,13 @@ class _Session:
         failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)
         self._tell(self._meter.begin(plan.run.id, str(plan.job.input), plan.rows - self._look.left, restored, failed, notes))
 
-    async def _note_input(self, head: Head | None, *, look_again: bool) -> None:
-        plan, content = self._plan, self._plan.given.content
+    async def _note_input(self, look_again: bool, head: Head | None) -> None:
+        plan, given = self._plan, self._plan.given
+        self._noted = look_again, head
         await self._store.begin(
             rows=plan.scanned.rows,
-            digest=content.digest,
-            size=content.size,
+            digest=given.digest,
+            size=given.content.size,
             identical=plan.scanned.identical,
             look_again=look_again,
             head=head,
@@ -182,8 +183,8 @@ class _Session:
             # rows beyond --limit may have moved or changed
             look_again = changed > 0 or not passed.complete
             head = None if look_again else reading.head_of(plan.given, plan.scanned, passed.last_line)
-            if (look_again, head) != (self._look_again, plan.run.head):
-                await self._note_input(head, look_again=look_again)
+            if (look_again, head) != self._noted:
+                await self._note_input(look_again, head)
         await self._store.finish(complete=finished, stop_reason=stop_reason)
         return self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
 

@@ -43,7 +43,7 @@ async def looked_through(store: Path, prompts: scan.PromptFile) -> scan.Scan:
     database.prepare(store, create=True)
     opened = open_run(store, prompts.path, {"model": "m"}, {"model": "m"}, new=False)
     async with RunStore.own(store, opened.id) as own:
-        await own.begin(rows=found.rows, digest=given.content.digest, size=given.content.size, identical=found.identical)
+        await own.begin(rows=found.rows, digest=given.digest, size=given.content.size, identical=found.identical)
     return found
 
 

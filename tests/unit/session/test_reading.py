@@ -145,7 +145,7 @@ def test_new_rows_get_the_keys_that_a_whole_reading_gives_them(tmp_path: Path, s
 @pytest.mark.parametrize(
     "spoil",
     [
-        "edit", "delete a row", "more is new than old", "limit", "retry", "store", "no object first",
+        "edit", "delete a row", "more is new than old", "limit", "retry", "store", "no object first", "read in another way",
     ],
 )  # fmt: skip
 def test_the_whole_file_is_read_where_the_beginning_is_not_to_be_trusted(tmp_path: Path, spoil: str) -> None:
@@ -168,6 +168,8 @@ def test_the_whole_file_is_read_where_the_beginning_is_not_to_be_trusted(tmp_pat
             connection.execute("DELETE FROM items WHERE key = '3'")
     if spoil == "no object first":
         given = given._replace(prompts=given.prompts._replace(read_behind=lambda offset, lines: None))
+    if spoil == "read in another way":
+        given = given._replace(prompts=given.prompts._replace(reading="other"))
     _, found = reading.scan_input(given, run, options)
     assert found.before.rows == 0
     assert found.rows == (29 if spoil == "delete a row" else 30) + len(added)
@@ -192,3 +194,17 @@ def test_a_reader_without_the_means_reads_all(tmp_path: Path) -> None:
     assert isinstance(run.head, Head)
     bare = given._replace(prompts=given.prompts._replace(read_behind=None))
     assert reading.scan_input(bare, run, OPTIONS)[1].before.rows == 0
+
+
+def test_a_finished_run_whose_rows_are_read_in_another_way_now_is_looked_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: list[str]
+) -> None:
+    """As after an update that takes fields of a row for its settings."""
+    path = tmp_path / "p.jsonl"
+    store = finished(path, lines_of(numbered(0, 30)))
+    monkeypatch.setattr(prepare, "PromptFile", lambda *fields: scan.PromptFile(*fields)._replace(reading="other"))
+    for lines in (30, 0):
+        read.clear()
+        summary = runner.run(path, db=store, provider="simulator")
+        assert (summary.finished, summary.run, summary.skipped, summary.done_now) == (True, 1, 30, 0)
+        assert len(set(read)) == lines
