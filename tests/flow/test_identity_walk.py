@@ -70,7 +70,7 @@ class Walk:
         self.write()
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(12))
 def test_whatever_becomes_of_the_file_each_row_is_bought_once(tmp_path: Path, served: tuple[RawServer, Asked], seed: int) -> None:
     server, asked = served
     walk, store = Walk(tmp_path, seed), tmp_path / "runner.db"
