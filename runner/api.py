@@ -1,73 +1,56 @@
 """The public Python API, which the command line also uses: run, resume, retry, check, export, results."""
 
-import os
 from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from runner.config import plugins
-from runner.config.endpoint import find_endpoint, key_source, with_base_url
-from runner.config.job import Job, load_job, restore_job, shown_settings
+from runner.config.job import Job, load_job, restore_job
 from runner.engine.stop import Stop
 from runner.errors import RunLockedError, UsageError
 from runner.events import Event, Summary
 from runner.exports.columns import columns, given, records
 from runner.exports.file import is_standard_output, open_output
-from runner.inputs import scan, spool
+from runner.inputs import spool
 from runner.interfaces import Exporter, Observer
 from runner.model import Result, Run
-from runner.session import prepare, session
+from runner.session import session
 from runner.session.blocking import blocking
+from runner.session.checking import Check, Description, check, describe
 from runner.session.options import SessionOptions
 from runner.store import database, deletion
 from runner.store.reader import ErrorGroup, StoreReader
 from runner.store.runs import may_need
 from runner.store.totals import Totals
 
+__all__ = [
+    "DEFAULT_STORE",
+    "Check",
+    "Description",
+    "check",
+    "deletable",
+    "delete",
+    "describe",
+    "errors",
+    "execute",
+    "export",
+    "results",
+    "resume",
+    "resumed",
+    "retried",
+    "retry",
+    "run",
+    "runs",
+    "spooled",
+    "status",
+]  # fmt: skip
+
 DEFAULT_STORE = "runner.db"
 
 T = TypeVar("T")
-
-
-class Check(Struct, frozen=True, kw_only=True):
-    """What ``check`` found in an input, without sending anything."""
-
-    job: Job
-    # where the API key comes from; None: no key is sent
-    key_source: str | None
-    # why `runner run` would refuse to start; None if it would start
-    refusal: str | None
-    rows: int
-    # (line, reason) of the first 1,000 broken rows
-    broken: list[tuple[int, str]]
-    # number of all broken rows
-    broken_rows: int
-    # the first 100 duplicate ids, each with the first 100 lines that have it
-    duplicates: dict[str, list[int]]
-    # number of all duplicate ids
-    duplicate_ids: int
-    # rows without an id that repeat an earlier row
-    identical: int
-    # settings that rows have beside their prompt: model, temperature, ...
-    row_settings: tuple[str, ...]
-    # rows in which NaN or an infinity was read as null
-    nulls: int
-    # the two above in sentences
-    remarks: list[str]
-
-
-class Description(Struct, frozen=True, kw_only=True):
-    """A job's settings with their sources, and where its API key comes from."""
-
-    job: Job
-    key_source: str | None
-
-    def shown(self) -> list[tuple[str, str, str]]:
-        """Return every setting as (key, value as JSON, source)."""
-        return shown_settings(self.job)
 
 
 def run(
@@ -159,40 +142,6 @@ def retried(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tup
     with StoreReader(Path(db).resolve()) as reader:
         run = reader.run(run_id, counted=False)
     return _restored(run, settings), SessionOptions(run_id=run.id, retry_failed=True)
-
-
-def describe(job: Job) -> Description:
-    """Return a job's settings and their sources. No API key is needed."""
-    job = with_base_url(job, os.environ)
-    return Description(job=job, key_source=key_source(job, os.environ))
-
-
-def check(file: str | Path, **settings: Any) -> Check:
-    """Read a whole input and send nothing."""
-    job = with_base_url(load_job(file, settings), os.environ)
-    refusal = None
-    try:
-        find_endpoint(job, os.environ)
-    except UsageError as error:
-        refusal = str(error)
-    with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
-        prompts = prepare.open_input(path, row_settings=job.row_settings)
-        scanned = scan.scan(prompts)
-        broken = prepare.broken_rows(prompts, prepare.template_of(job))
-    return Check(
-        job=job,
-        key_source=key_source(job, os.environ),
-        refusal=refusal,
-        rows=scanned.rows,
-        broken=broken.first,
-        broken_rows=broken.number,
-        duplicates=scanned.duplicates,
-        duplicate_ids=scanned.duplicate_ids,
-        identical=scanned.identical,
-        row_settings=scanned.row_settings,
-        nulls=scanned.nulls,
-        remarks=scan.remarks(scanned),
-    )
 
 
 def runs(*, db: str | Path = DEFAULT_STORE) -> list[Run]:

@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|d|h|m|s)", re.ASCII)
 _SPAN = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|us|µs|ns|d|h|m|s))+", re.ASCII)
+_CLOCK = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)", re.ASCII)
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", re.ASCII)
 # no number, span or date is longer; matching more text would only cost time
 _LONGEST = 64
@@ -44,6 +45,15 @@ def parse_span(text: str) -> float | None:
         return None
     total = sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(text))
     return total if math.isfinite(total) else None
+
+
+def parse_duration(text: str) -> float | None:
+    """Parse what a person types: a number of seconds, a span such as ``2h30m``, or ``HH:MM:SS`` (also ``D-HH:MM:SS``)."""
+    match = _CLOCK.fullmatch(text.strip()) if len(text) <= _LONGEST else None
+    if match is None:
+        return parse_span(text)
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return days * 86400.0 + hours * 3600.0 + minutes * 60.0 + seconds
 
 
 def span_until(text: str, now: float) -> float | None:

@@ -2,6 +2,7 @@
 
 RunnerError                     one clear sentence for a person; carries the exit code
 |-- UsageError            (2)   the request cannot be carried out: option, job file, prompt file
+|   `-- NotReadyError     (2)   nothing is wrong, but the model or the API key is still missing
 |-- StoreError            (4)   the store cannot be opened, read or written
 |   `-- RunLockedError    (4)   another process owns the run
 |-- RunStoppedError       (3)   an error makes further requests pointless; the run can be resumed
@@ -32,6 +33,10 @@ class UsageError(RunnerError):
     """The request cannot be carried out: an option, the job file or the prompt file has to be changed."""
 
     exit_code = 2
+
+
+class NotReadyError(UsageError):
+    """Nothing that was given is wrong, but the model or the API key is still missing."""
 
 
 class StoreError(RunnerError):

@@ -54,6 +54,21 @@ class Summary(Struct, frozen=True, kw_only=True):
     same_command: bool = True
     # answers of this session whose finish reason is unknown, by reason; they are among the done
     unknown_finish: Mapping[str, int] = {}
+    # rows of the input without an outcome, beyond --limit too
+    left: int = 0
+    # the session was asked to use only so many rows; None: all
+    limit: int | None = None
+    # the error code that stopped the session, "deadline" among them; None if none did
+    stop_code: str | None = None
+    # failed rows of the whole run by error code, broken ones too
+    causes: Mapping[str, int] = {}
+
+    @property
+    def settled_rows(self) -> tuple[int, int]:
+        """The rows of the input that are done, and those that failed; with ``left`` they add up to ``rows``."""
+        settled = self.rows - self.left
+        failed = min(self.failed, settled)
+        return settled - failed, failed
 
 
 class Started(Struct, frozen=True, kw_only=True):
@@ -67,6 +82,8 @@ class Started(Struct, frozen=True, kw_only=True):
     restored: int
     # what a person should know before the session begins, one sentence each
     notes: tuple[str, ...]
+    # of the restored: rows that failed and are not sent again
+    restored_failed: int = 0
 
 
 class Saved(Struct, frozen=True, kw_only=True):
@@ -93,6 +110,23 @@ class Progress(Struct, frozen=True, kw_only=True):
     output_tokens: int
     elapsed_s: float
     pace: Pace
+    # of the restored: rows that failed in earlier sessions and are not sent again
+    restored_failed: int = 0
+    # of the failed: changed rows that were sent again; they stay done and keep their earlier answers
+    kept: int = 0
+    # recent rates per second: of rows with an outcome, and of requests; None before the first
+    rows_per_s: float | None = None
+    requests_per_s: float | None = None
+    # seconds until the last row has its outcome, pauses included; during an outage it counts from the end of the outage; None if
+    # nothing can be said yet
+    left_s: float | None = None
+
+    @property
+    def settled_rows(self) -> tuple[int, int, int]:
+        """Rows that are done, failed, and left; they add up to ``rows``."""
+        failed = self.restored_failed + self.failed - self.kept
+        done = self.restored - self.restored_failed + self.done + self.kept
+        return done, failed, max(0, self.rows - done - failed)
 
 
 class Stopping(Struct, frozen=True, kw_only=True):
@@ -101,6 +135,8 @@ class Stopping(Struct, frozen=True, kw_only=True):
     reason: str
     in_flight: int
     grace_s: float
+    # the error code that stops it; None for any other reason, such as Ctrl-C
+    code: str | None = None
 
 
 class Finished(Struct, frozen=True, kw_only=True):

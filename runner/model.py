@@ -227,6 +227,11 @@ class LaneState(Struct, frozen=True, kw_only=True):
     waiting: str | None = None
     # True if no request is sent until that wait is over
     blocked: bool = False
+    # the limit per minute that a request waits for now, by name; None if none does
+    waits_for: str | None = None
+    # seconds until the pause ends, and since the present outage began; 0 if there is none
+    paused_s: float = 0.0
+    outage_s: float = 0.0
 
 
 class Pace(Struct, frozen=True, kw_only=True):
@@ -237,6 +242,8 @@ class Pace(Struct, frozen=True, kw_only=True):
     lanes: tuple[LaneState, ...]
     # rows that wait for a retry, one phrase; None if there are none
     retrying: str | None = None
+    # seconds until the last row has its outcome, pauses but no outage included; None if nothing can be said yet
+    left_s: float | None = None
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -262,6 +269,10 @@ class Run(Struct, frozen=True, kw_only=True):
     stop_reason: str | None = None
     # what the current session is doing, as last stored; None if no session is running
     pace: Pace | None = None
+    # failed rows by error code, broken ones too
+    causes: Mapping[str, int] = {}
+    # the error code that stopped the last session; None if none did, and in a list of runs
+    stop_code: str | None = None
 
 
 class Result(Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,20 +10,23 @@ import click
 from runner.cli.options import (
     accept_changes_option,
     continue_options,
+    count,
     db_option,
     gathered,
     given_settings,
     json_option,
     quiet_option,
     run_argument,
+    seconds,
     setting_options,
 )
 from runner.cli.signals import orderly_end
+from runner.cli.typed import Commands, run_name
 from runner.errors import UsageError
 from runner.version import __version__
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="runner")
 def cli() -> None:
     """Get an answer from an LLM to every prompt of a file, without paying twice for a finished one.
@@ -37,7 +41,7 @@ def cli() -> None:
 @click.argument("file", type=click.Path())
 @setting_options()
 @db_option
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows of the file.")
+@click.option("--limit", type=count(1), metavar="N", help="Use only the first N rows of the file.")
 @click.option("--new", is_flag=True, help="Start a new run, even if there is one to continue.")
 @accept_changes_option
 @click.option("--strict", is_flag=True, help="Refuse to start if a row is broken.")
@@ -68,31 +72,32 @@ def run(file: str, db: str, show_config: bool, quiet: bool, as_json: bool, optio
 @cli.command()
 @continue_options
 @accept_changes_option
-def resume(run_id: int | None, db: str, accept_changes: bool, quiet: bool, as_json: bool, **settings: Any) -> None:
-    """Continue an unfinished run, by default the newest.
+def resume(run_id: int | str | None, db: str, accept_changes: bool, quiet: bool, as_json: bool, **settings: Any) -> None:
+    """Continue an unfinished run.
 
-    --base-url and --api-key-env move the run to another server or key. The model and what else makes the answers can be changed
-    here only if no row is answered yet.
+    RUN is its number or its prompt file; the default is the newest unfinished run. --base-url and --api-key-env move the run to
+    another server or key. The model and what else makes the answers can be changed here only if no row is answered yet.
     """
     from runner import api
-    from runner.cli import foreground
+    from runner.cli import chosen, foreground
 
-    job, options = api.resumed(db, run_id, given_settings(settings), accept_changes=accept_changes)
+    number = chosen.run_number(run_id, db, unfinished=True)
+    job, options = api.resumed(db, number, given_settings(settings), accept_changes=accept_changes)
     sys.exit(foreground.drive(job, db, options, quiet=quiet, as_json=as_json))
 
 
 @cli.command()
 @continue_options
-def retry(run_id: int | None, db: str, quiet: bool, as_json: bool, **settings: Any) -> None:
+def retry(run_id: int | str | None, db: str, quiet: bool, as_json: bool, **settings: Any) -> None:
     """Send the failed rows of a run again, and no other rows.
 
-    RUN is its number; the default is the newest run. --model, --max-tokens and the like hold for the rows that are sent now.
-    --base-url and --api-key-env move the run to another server or key.
+    RUN is its number or its prompt file; the default is the newest run. --model, --max-tokens and the like hold for the rows that
+    are sent now. --base-url and --api-key-env move the run to another server or key.
     """
     from runner import api
-    from runner.cli import foreground
+    from runner.cli import chosen, foreground
 
-    job, options = api.retried(db, run_id, given_settings(settings))
+    job, options = api.retried(db, chosen.run_number(run_id, db), given_settings(settings))
     sys.exit(foreground.drive(job, db, options, quiet=quiet, as_json=as_json))
 
 
@@ -100,12 +105,22 @@ def retry(run_id: int | None, db: str, quiet: bool, as_json: bool, **settings: A
 @run_argument
 @db_option
 @json_option
-def status(run_id: int | None, db: str, as_json: bool) -> None:
-    """Show one run in full, by default the newest."""
+@click.option("--watch", "-w", is_flag=True, help="Show it again every two seconds until the run ends.")
+def status(run_id: int | str | None, db: str, as_json: bool, watch: bool) -> None:
+    """Show one run in full.
+
+    RUN is its number or its prompt file; the default is the newest run.
+    """
     from runner import api
+    from runner.cli import chosen
+    from runner.cli import watch as watching
     from runner.cli.status import status as details
 
-    click.echo(details(*api.status(run_id, db=db), db=db, as_json=as_json))
+    number = chosen.run_number(run_id, db)
+    if watch:
+        watching.watch(number, db, as_json=as_json)
+    else:
+        click.echo(details(*api.status(number, db=db), db=db, as_json=as_json))
 
 
 @cli.command("list")
@@ -147,8 +162,8 @@ def delete(run_ids: tuple[int, ...], yes: bool, vacuum: bool, db: str, quiet: bo
 
 
 @cli.command()
-@run_argument
-@click.option("--output", "-o", required=True, metavar="FILE", help="File to write; - is standard output.")
+@click.argument("words", metavar="[RUN]", nargs=-1, type=run_name)
+@click.option("--output", "-o", metavar="FILE", help="File to write; - is standard output.")
 @click.option("--format", metavar="FORMAT", help="csv, jsonl or the name of a plug-in; default: the ending of FILE.")
 @click.option("--csv-raw", is_flag=True, help="Do not escape cells that look like formulas.")
 @click.option("--csv-escape", is_flag=True, help="Escape them in ids and in your own fields too.")
@@ -157,8 +172,8 @@ def delete(run_ids: tuple[int, ...], yes: bool, vacuum: bool, db: str, quiet: bo
 @quiet_option
 @gathered("csv", "csv_escape", "csv_excel")
 def export(
-    run_id: int | None,
-    output: str,
+    words: tuple[int | str, ...],
+    output: str | None,
     format: str | None,  # noqa: A002 - the option's name
     csv_raw: bool,
     db: str,
@@ -167,36 +182,37 @@ def export(
 ) -> None:
     """Write the results of a run to a CSV or JSONL file.
 
-    RUN is its number; the default is the newest run.
+    RUN is its number or its prompt file; the default is the newest run.
     """
     from runner import api
+    from runner.cli import chosen
+    from runner.cli import output as texts
     from runner.exports.file import is_standard_output
-    from runner.text import plural
 
+    number, target = chosen.export_names(words, output, db)
+    # without a store there is no run; what else is wrong with the command is said first
+    run, fuller = chosen.exported(number, db) if Path(db).exists() else (None, None)
     notes: list[str] = []
-    count = api.export(output, run_id=run_id, db=db, format=format, raw=csv_raw, notes=notes, **csv)
-    if quiet:
-        return
-    standard = is_standard_output(output)
-    if not standard:
-        click.echo(f"{plural(count, 'row')} written to {click.format_filename(output)}")
-    for note in notes:
-        click.echo(note, err=standard)
+    wanted = run.id if run is not None else number
+    written = api.export(target, run_id=wanted, db=db, format=format, raw=csv_raw, notes=notes, **csv)
+    if run is not None and not quiet:
+        for sentence in [*texts.exported(run, fuller, written, target, db), *notes]:
+            click.echo(sentence, err=is_standard_output(target))
 
 
 @cli.command()
 @run_argument
 @db_option
 @json_option
-def errors(run_id: int | None, db: str, as_json: bool) -> None:
+def errors(run_id: int | str | None, db: str, as_json: bool) -> None:
     """Show the failed rows of a run by cause.
 
-    Each cause has a count, an example and what to do. RUN is the number of the run; the default is the newest.
+    Each cause has a count, an example and what to do. RUN is the number of the run or its prompt file; the default is the newest.
     """
     from runner import api
-    from runner.cli import output
+    from runner.cli import chosen, output
 
-    click.echo(output.errors(*api.errors(run_id, db=db), db=db, as_json=as_json))
+    click.echo(output.errors(*api.errors(chosen.run_number(run_id, db), db=db), db=db, as_json=as_json))
 
 
 @cli.command()
@@ -208,7 +224,8 @@ def check(file: str, as_json: bool, **settings: Any) -> None:
 
     Shows the number of rows, broken lines, duplicate ids and the settings in force.
 
-    The exit code is 1 if rows are broken, and 2 if `runner run` would refuse to start.
+    The exit code is 1 if rows are broken, and 2 if `runner run` would refuse the file or a setting. A model or an API key that is
+    still missing is only a warning.
     """
     from runner import api
     from runner.cli import output
@@ -221,16 +238,14 @@ def check(file: str, as_json: bool, **settings: Any) -> None:
 
 
 @cli.command()
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8399, show_default=True, help="Port to listen on; 0 picks a free one."
-)
+@click.option("--port", type=count(0, 65535), default=8399, show_default=True, help="Port to listen on; 0 picks a free one.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random answers and faults.")
-@click.option("--first-token-s", type=float, default=0.15, show_default=True, help="Mean time to the first token, in seconds.")
-@click.option("--chunk-s", type=float, default=0.01, show_default=True, help="Time between two tokens, in seconds.")
-@click.option("--tokens", type=int, default=40, show_default=True, help="Mean length of an answer, in tokens.")
-@click.option("--rpm", type=int, help="Requests per minute; the server answers further ones with 429.")
-@click.option("--tpm", type=int, help="Tokens per minute; the server answers requests for more with 429.")
-@click.option("--max-in-flight", type=int, help="Open requests; the server answers further ones with 429.")
+@click.option("--first-token-s", type=seconds, default=0.15, show_default=True, help="Mean time to the first token, in seconds.")
+@click.option("--chunk-s", type=seconds, default=0.01, show_default=True, help="Time between two tokens, in seconds.")
+@click.option("--tokens", type=count(), default=40, show_default=True, help="Mean length of an answer, in tokens.")
+@click.option("--rpm", type=count(), help="Requests per minute; the server answers further ones with 429.")
+@click.option("--tpm", type=count(), help="Tokens per minute; the server answers requests for more with 429.")
+@click.option("--max-in-flight", type=count(), help="Open requests; the server answers further ones with 429.")
 @click.option("--key-env", metavar="NAME", help="Require the API key that this environment variable holds.")
 @click.option(
     "--fault",

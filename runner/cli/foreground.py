@@ -13,7 +13,7 @@ from runner import api
 from runner.cli import output, progress
 from runner.config.job import Job
 from runner.engine.stop import Stop
-from runner.errors import StoreError
+from runner.errors import RunStoppedError, StoreError
 from runner.events import Summary
 from runner.interfaces import Observer
 from runner.session.blocking import blocking
@@ -33,10 +33,18 @@ def drive(job: Job, db: str, options: SessionOptions, *, quiet: bool, as_json: b
     observe = progress.choose(db, quiet=quiet, as_json=as_json)
     caught: list[int] = []
     with observe:
-        summary = blocking(lambda: _until_signalled(job, db, options, observe.tell, caught))
+        try:
+            summary = blocking(lambda: _until_signalled(job, db, options, observe.tell, caught))
+        except RunStoppedError as error:
+            # one reason is printed once
+            if observe.told_why:
+                return error.exit_code
+            raise
     if caught and not summary.finished:
         return 130 if caught[0] == signal.SIGINT else 143
-    return 1 if summary.failed or summary.kept or summary.stop_reason is not None else 0
+    if summary.stop_reason is not None:
+        return 1
+    return 0 if job.tolerates(summary.failed + summary.kept, of=summary.rows) else 1
 
 
 def _leave(error: StoreError) -> NoReturn:

@@ -14,6 +14,7 @@ import click
 
 from runner.cli.commands import cli
 from runner.cli.signals import orderly_end
+from runner.cli.typed import hint
 from runner.errors import RunnerError
 
 _OUTPUT_TROUBLE = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
@@ -51,6 +52,8 @@ def _report(error: Exception | KeyboardInterrupt) -> int:
     """Print an error as one sentence on standard error and return the exit code."""
     if isinstance(error, click.ClickException):
         error.show()
+        if (words := hint(error)) is not None:
+            click.echo(words, err=True)
         return error.exit_code
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return 130

@@ -4,13 +4,50 @@ import functools
 import io
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 import click
 
-from runner.config.settings import SETTINGS, Setting
+from runner.cli.typed import run_name
+from runner.config.settings import SETTINGS, Setting, parse_count
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _number(value: Any) -> Any:
+    """Read a number of a setting. What is none is left to the check of settings, which says what is right."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(value)
+    return value
+
+
+def count(least: int = 0, most: int | None = None) -> Callable[[Any], int]:
+    """Return the type of an option that takes a whole number of ``least`` or more, also with k, M or G."""
+
+    def number(value: Any) -> int:
+        read = parse_count(str(value))
+        if read is None or not read.is_integer() or read < least or (most is not None and read > most):
+            bounds = f"of {least} or more" if most is None else f"from {least} to {most}"
+            raise click.BadParameter(f"{value!r} is not a whole number {bounds}, such as 250 or 100k")
+        return int(read)
+
+    return number
+
+
+def seconds(value: Any) -> float:
+    """Read an option that takes a number of seconds of 0 or more, or a duration such as 30m, 2h30m or 02:00:00."""
+    # imported here: --help needs no duration
+    from runner.durations import parse_duration
+
+    read = parse_duration(str(value))
+    if read is None:
+        raise click.BadParameter(f"{value!r} is neither a number of seconds nor a duration such as 30m or 02:00:00")
+    return read
+
+
+_METAVARS = {"int": "N", "float": "X", "json": "JSON", "slots": "auto|N", "span": "SECONDS", "share": "N|P%"}
 
 
 def _option(setting: Setting) -> Callable[[F], F]:
@@ -21,13 +58,13 @@ def _option(setting: Setting) -> Callable[[F], F]:
         chosen = both.split("/")[not setting.default]
         # None, and not False, if neither is given: then the environment and the job file decide
         return click.option(both, setting.name, default=None, help=f"{setting.help}  [default: {chosen.removeprefix('--')}]")
-    metavar = {"int": "N", "float": "X", "json": "JSON", "slots": "auto|N", "span": "SECONDS"}.get(setting.kind, "TEXT")
+    metavar = _METAVARS.get(setting.kind, "TEXT")
     metavar = "|".join(setting.choices) or metavar
     return click.option(
         setting.option,
         setting.name,
         multiple=setting.kind == "texts",
-        type={"int": int, "float": float}.get(setting.kind, str),
+        type=_number if setting.kind in ("int", "float") else str,
         metavar=metavar,
         help=setting.help + default,
     )
@@ -62,7 +99,7 @@ quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print only erro
 accept_changes_option = click.option(
     "--accept-changes", is_flag=True, help="Send finished rows again if their prompt has changed."
 )
-run_argument = click.argument("run_id", metavar="[RUN]", type=int, required=False)
+run_argument = click.argument("run_id", metavar="[RUN]", type=run_name, required=False)
 
 
 def continue_options(command: F) -> F:

@@ -8,10 +8,13 @@ from typing import Any
 import msgspec
 
 from runner.api import DEFAULT_STORE, Check, Description
-from runner.errors import BAD_ROW, advice
-from runner.events import INPUT_CHANGED, Quantiles, Started, Stopping, Summary
+from runner.cli.advice import State, advice
+from runner.cli.advice import lines as advice_lines
+from runner.errors import advice as advice_on
+from runner.events import Quantiles, Started
+from runner.exports.file import is_standard_output
 from runner.model import Run
-from runner.session import prepare
+from runner.session import oversized, prepare
 from runner.store.reader import ErrorGroup
 from runner.text import clean, encodable_tree, json_text, plural
 
@@ -23,65 +26,15 @@ _MAX_SHOWN = 20
 
 def headline(event: Started) -> str:
     """Return the first line of a session: the run, its input and the rows that earlier sessions finished."""
-    before = f", {event.restored:,} done or failed before" if event.restored else ""
+    failed = event.restored_failed
+    before = f", {event.restored - failed:,} already done" if event.restored else ""
+    before += f", {failed:,} already failed" if failed else ""
     return f"run {event.run}: {clean(event.input)}, {plural(event.rows, 'row')}{before}"
-
-
-def stopping(event: Stopping) -> str:
-    """Return the line that says why the session ends early, and how long it waits for open requests."""
-    words = _stopped(event.reason, "stopping")
-    if event.in_flight and event.grace_s:
-        wait = f"waiting up to {event.grace_s:g} s for {plural(event.in_flight, 'open request')}"
-        words = f"{words.rstrip('.')}; {wait}; Ctrl-C to drop {'it' if event.in_flight == 1 else 'them'}"
-    return words
 
 
 def _stopped(reason: str, verb: str) -> str:
     """Return a stop reason with a verb before it, unless it begins with one ("stopped by Ctrl-C")."""
     return clean(reason) if reason.startswith(STOPPED_BY) else f"{verb}: {clean(reason)}"
-
-
-def summary(end: Summary, db: str) -> str:
-    """Return the summary of a session, with the next command as its last line."""
-    state = "finished" if end.finished else "not finished"
-    counts = f"{end.done_now:,} done, {end.failed_now:,} failed, {end.skipped:,} {_earlier(end)}"
-    lines = [f"run {end.run} {state}: {counts} of {plural(end.rows, 'row')} in {clock(end.elapsed_s)}"]
-    if end.stop_reason == INPUT_CHANGED:
-        # any other reason was printed when the stop was requested
-        lines.append(f"  {INPUT_CHANGED}, so some rows were not seen; run it again when nothing writes to the file")
-    if end.attempts_now:
-        lines.append(f"  tokens        {count(end.input_tokens)} in, {count(end.output_tokens)} out")
-        lines.append(f"  first token   {quantiles(end.time_to_first_token)}")
-        lines.append(f"  whole answer  {quantiles(end.duration)}")
-    if end.missing:
-        one = end.missing == 1
-        results = "is no longer in the file; its result is kept" if one else "are no longer in the file; their results are kept"
-        lines.append(f"  {plural(end.missing, 'row')} {results}")
-    if end.kept:
-        its, answers = ("its", "answer is") if end.kept == 1 else ("their", "answers are")
-        causes = f"`{command('status', end.run, db)}` counts the causes"
-        lines.append(f"  {plural(end.kept, 'changed row')} failed when sent again; {its} old {answers} kept; {causes}")
-    if end.changed:
-        lines.append(f"  {prepare.changed_rows(end.changed)}")
-    if end.unknown_finish:
-        reasons = ", ".join(f"{clean(reason, 40)!r} {number:,}" for reason, number in end.unknown_finish.items())
-        lines.append(f"  unknown finish reasons, taken as done: {reasons}; [finish] in the job file sets what they mean")
-    if end.failed:
-        again = f", `{command('retry', end.run, db)}` tries again" if end.failed > end.broken else ""
-        lines.append(f"  {plural(end.failed, 'row')} failed: `{command('errors', end.run, db)}` shows why{again}")
-    lines.append("next: " + _next(end, db))
-    return "\n".join(lines)
-
-
-def _earlier(end: Summary) -> str:
-    """Say what became of the rows that were not sent in this session; only some of them may have failed."""
-    return "already done" if end.failed <= end.failed_now - end.kept else "already done or failed"
-
-
-def _next(end: Summary, db: str) -> str:
-    if end.finished:
-        return command("export", end.run, db) + " -o answers.csv"
-    return command("resume", end.run, db) + ("   (or the same command again)" if end.same_command else "")
 
 
 def listing(runs: Sequence[Run], *, as_json: bool) -> str:
@@ -115,33 +68,70 @@ def state(run: Run) -> str:
     return "finished" if run.finished_at is not None else "interrupted"
 
 
+def state_of(run: Run, *, errors_shown: bool = False) -> State:
+    """Return what the store knows of a run's state."""
+    left = 0 if run.finished_at is not None or run.rows is None else max(0, run.rows - run.done - run.failed)
+    return State(
+        run=run.id,
+        done=run.done,
+        failed=run.failed,
+        left=left,
+        broken=run.broken,
+        causes=run.causes,
+        active=run.active,
+        stop_code=run.stop_code,
+        errors_shown=errors_shown,
+    )
+
+
 def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) -> str:
     """Return the failed rows of a run by cause."""
     if as_json:
-        return to_json([{**msgspec.to_builtins(group), "advice": advice(group.code)} for group in groups])
+        return to_json([{**msgspec.to_builtins(group), "advice": advice_on(group.code)} for group in groups])
+    next_lines = advice_lines(advice(state_of(run, errors_shown=True), db))
     if not groups:
-        if run.stop_reason:
-            return f"no failed rows; run {run.id} was {_stopped(run.stop_reason, 'stopped')}"
-        return f"run {run.id} has no failed rows"
-    lines = [f"run {run.id}: {plural(run.failed, 'failed row')}"]
+        stopped = f"no failed rows; run {run.id} was {_stopped(run.stop_reason, 'stopped')}" if run.stop_reason else None
+        return "\n".join([stopped or f"run {run.id} has no failed rows", *next_lines])
+    retry = f"`{command('retry', run.id, db)}`"
+    text = [f"run {run.id}: {plural(run.failed, 'failed row')}"]
     for group in groups:
-        lines += [
+        text += [
             f"{group.count:,} x {clean(group.code)}",
             f"  example   {clean(group.example_id, 60)}: {clean(group.example, 300)}",
-            f"  to do     {advice(group.code)}",
+            f"  to do     {advice_on(group.code).replace('`runner retry`', retry)}",
         ]
-    if all(group.code == BAD_ROW for group in groups):
-        lines.append("next: fix those lines and run the same `runner run` command again")
-    else:
-        lines.append(f"next: {command('retry', run.id, db)}")
-    return "\n".join(lines)
+    return "\n".join([*text, *next_lines])
+
+
+def exported(run: Run, fuller: Run | None, count: int, target: str, db: str) -> list[str]:
+    """Say what was exported. fuller: an older run of the same file that has more finished rows."""
+    of = max(count, run.rows or 0)
+    where = "standard output" if is_standard_output(target) else clean(target)
+    words = [f"run {run.id}: {count:,} of {plural(of, 'row')} written to {where}"]
+    if fuller is not None:
+        more = f"warning: run {fuller.id} of the same file has more finished rows ({fuller.done:,}, this one {run.done:,})"
+        words.append(f"{more}; to export it: `{command('export', fuller.id, db)} -o {shlex.quote(target)}`")
+    return words
 
 
 def check(report: Check, *, as_json: bool) -> str:
     """Return what reading an input showed."""
     if as_json:
-        names = ("rows", "broken", "broken_rows", "duplicates", "duplicate_ids", "identical", "refusal", "key_source")
-        fields = {name: getattr(report, name) for name in (*names, "row_settings", "nulls")}
+        names = (
+            "rows",
+            "broken",
+            "broken_rows",
+            "duplicates",
+            "duplicate_ids",
+            "identical",
+            "oversized",
+            "refusal",
+            "missing",
+            "key_source",
+            "row_settings",
+            "nulls",
+        )
+        fields = {name: getattr(report, name) for name in names}
         return to_json({**fields, "settings": report.job.settings()})
     lines = [f"{clean(str(report.job.input))}: {plural(report.rows, 'row')}, {report.broken_rows:,} broken"]
     lines += [f"  {clean(why, 200)}" for _, why in report.broken[:_MAX_SHOWN]]
@@ -153,8 +143,11 @@ def check(report: Check, *, as_json: bool) -> str:
     if report.identical:
         lines.append(prepare.identical_rows(report.identical))
     lines += report.remarks
+    lines += oversized.sentences(report.oversized)
     if report.refusal:
         lines.append(f"`runner run` would refuse to start: {clean(report.refusal)}")
+    if report.missing:
+        lines.append(f"warning: `runner run` needs one thing more: {clean(report.missing)}")
     lines += ["settings:", _settings(Description(job=report.job, key_source=report.key_source))]
     return "\n".join(lines)
 
@@ -216,5 +209,5 @@ def clock(seconds: float) -> str:
 
 
 def date(instant: float) -> str:
-    """Return an instant as local date and time."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(instant))
+    """Return an instant as local date and time, with its zone."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(instant)).rstrip()

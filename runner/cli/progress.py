@@ -1,47 +1,42 @@
-"""Observers for a terminal, a log file and a program: they print events as a tqdm bar, as plain lines or as JSON lines."""
+"""Observers for a terminal, a log file and a program: they print events as a live display, as plain lines or as JSON lines."""
 
 import os
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any, Self
 
 import msgspec
-from tqdm import tqdm
 
-from runner.cli import output
-from runner.cli.tqdm_internals import disp_len
+from runner.cli import ending, output, screen
 from runner.events import Event, Finished, Noted, Progress, Saved, Started, Stopping
 from runner.model import Outcome
-from runner.text import clean, json_text
+from runner.text import clean, json_text, plural, redact
 
 LINE_S = 5.0
 """Without a terminal, a progress line is printed at most this often, in seconds."""
-_BAR_COLUMNS = 10
-# layouts from wide to narrow; each with the highest rank of a phrase that must fit next to it
-_LAYOUTS = (
-    ("{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]{postfix}", 2),
-    ("{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}", 2),
-    ("{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}", 1),
-    ("{percentage:3.0f}% {n_fmt}/{total_fmt}{postfix}", 0),
-    ("{percentage:3.0f}%{postfix}", -1),
-)
+_HEIGHT = 3
 
 
 class View:
-    """Shows a session to a person or a program. A context manager; its method ``tell`` is the observer."""
+    """Shows a session to a person or a program. A context manager; its method ``tell`` is the observer.
+
+    told_why: the error that stopped the run has been printed, so nobody else need do so.
+    """
 
     def __init__(self, db: str) -> None:
         self._db = db
         self._broken = False
+        self.told_why = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+        with suppress(OSError):
+            self.close()
 
     def tell(self, event: Event) -> None:
         """Show one event. A failed write ends the output, not the run, because the results are in the store."""
@@ -61,6 +56,9 @@ class View:
 
 
 class _Text(View, ABC):
+    # the reason of the stop has been printed
+    _reason_told = False
+
     def show(self, event: Event) -> None:
         match event:
             case Started():
@@ -71,16 +69,35 @@ class _Text(View, ABC):
                 self.say(clean(event.note))
             case Progress():
                 self.progress(event)
-            case Stopping() if event.in_flight:
-                self.say(output.stopping(event))
-            case Finished():
+            case Stopping():
+                it = "it" if event.in_flight == 1 else "them"
+                wait = f"waiting up to {event.grace_s:g} s for {plural(event.in_flight, 'open request')}; Ctrl-C to drop {it}"
+                self._stopping(event.reason, event.code, wait if event.in_flight and event.grace_s else None)
+            case Finished(summary=end):
                 self.close()
-                self.say(output.summary(event.summary, self._db))
+                if end.stop_reason and not end.finished and not self._reason_told:
+                    self._stopping(end.stop_reason, end.stop_code, None)
+                self.say(ending.summary(end, self._db))
             case _:
                 pass
 
-    def say(self, text: str) -> None:
-        print(text, flush=True)
+    def _stopping(self, reason: str, code: str | None, wait: str | None) -> None:
+        """Print why the session ends early, and what it waits for. An error goes where errors go."""
+        if reason == ending.INPUT_CHANGED:
+            return
+        self._reason_told = True
+        words = clean(redact(reason))
+        if code is None:
+            words = words if reason.startswith(output.STOPPED_BY) else f"stopping: {words}"
+            self.say(f"{words.rstrip('.')}; {wait}" if wait else words)
+            return
+        self.say(f"runner: {words}", error=True)
+        self.told_why = True
+        if wait:
+            self.say(wait)
+
+    def say(self, text: str, *, error: bool = False) -> None:
+        print(text, flush=True, file=sys.stderr if error else None)
 
     @abstractmethod
     def progress(self, event: Progress) -> None:
@@ -99,122 +116,64 @@ class Lines(_Text):
         now = time.monotonic()
         if now >= self._next:
             self._next = now + LINE_S
-            print(line(event), file=sys.stderr, flush=True)
+            print(f"{output.date(time.time())}  {line(event)}", file=sys.stderr, flush=True)
 
 
-class Bar(_Text):
-    """Draws a tqdm bar. Rows of earlier sessions count as progress, but not towards the rate."""
+class Live(_Text):
+    """Keeps three lines at the end of a terminal up to date, and prints everything else above them."""
 
     def __init__(self, db: str) -> None:
         super().__init__(db)
-        self._bar: tqdm[Any] | None = None
-        # tqdm's monitor thread would only redraw a bar that every Progress event redraws anyway
-        tqdm.monitor_interval = 0
+        self._shown = False
 
-    def say(self, text: str) -> None:
-        """Print text above the bar."""
-        if self._bar is not None:
-            self._bar.clear()
-        super().say(text)
-        if self._bar is not None:
-            self._bar.refresh()
+    def say(self, text: str, *, error: bool = False) -> None:
+        """Print text above the lines; they come back with the next progress."""
+        self.close()
+        super().say(text, error=error)
 
     def progress(self, event: Progress) -> None:
-        """Redraw the bar."""
-        if self._bar is None:
-            # smoothing=0: the rate is that of the whole session, not of the last second
-            self._bar = tqdm(total=event.rows, initial=event.restored, unit=" rows", smoothing=0, leave=False, bar_format=" ")
-        bar = self._bar
-        bar.n = event.restored + event.done + event.failed
-        # measured here and not by tqdm, so that the phrases are chosen for the width that is drawn
-        bar.ncols = columns = _columns()
-        bar.bar_format, words = _fitted(bar, phrases(event), columns, still=_still(event))
-        bar.set_postfix_str(words, refresh=False)
-        bar.refresh()
+        """Draw the lines again."""
+        columns, rows = _size()
+        encoding = getattr(sys.stderr, "encoding", None) or "ascii"
+        look = screen.Look(columns, colour="NO_COLOR" not in os.environ, ascii_only=not encoding.lower().startswith("utf"))
+        drawn = screen.lines(event, look)[: max(1, min(_HEIGHT, rows - 1))]
+        up = f"\x1b[{len(drawn) - 1}A" if len(drawn) > 1 else ""
+        sys.stderr.write("\r" + "\n".join(f"{text}\x1b[K" for text in drawn) + up + "\r")
+        sys.stderr.flush()
+        self._shown = True
 
     def close(self) -> None:
-        """Remove the bar."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        """Remove the lines."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[J")
+            sys.stderr.flush()
+            self._shown = False
 
 
 def line(event: Progress) -> str:
     """Return progress as a plain line."""
-    settled = event.done + event.failed
-    rate = settled / event.elapsed_s if event.elapsed_s > 0 else 0.0
-    left = event.rows - event.restored - settled
-    remaining = f", {output.clock(left / rate)} left" if rate > 0 and left > 0 and not _still(event) else ""
-    words = ", ".join(words for _, words in phrases(event))
-    return f"{event.restored + settled:,} of {event.rows:,}: {words}, {rate:.1f} rows/s{remaining}"
+    done, failed, left = event.settled_rows
+    in_flight, slots = screen.open_requests(event)
+    words = f"{done:,} done, {failed:,} failed, {left:,} left of {plural(event.rows, 'row')}"
+    words += f"; {in_flight:,} of {slots:,} open" if slots else f"; {in_flight:,} open"
+    words += f", {screen.rate(event.rows_per_s)} rows/s"
+    if screen.rate(event.requests_per_s) != screen.rate(event.rows_per_s):
+        words += f", {screen.rate(event.requests_per_s)} requests/s"
+    words += f", {screen.rate(screen.tokens_per_s(event))} tokens/s"
+    if event.left_s is not None and left:
+        words += f"; {output.clock(event.left_s)} {'after the outage' if screen.in_outage(event) else 'to go'}"
+    why = screen.why(event)
+    return f"{words}; {why}" if why else words
 
 
-def _still(event: Progress) -> bool:
-    """Return True if no request is open and none may be sent, so that the time left is unknown."""
-    return event.in_flight == 0 and any(lane.blocked for lane in event.pace.lanes)
-
-
-def phrases(event: Progress) -> list[tuple[int, str]]:
-    """Return the phrases of a progress line in reading order, each with a rank. Rank 0, the reason for a wait, matters most."""
-    rate = event.output_tokens / event.elapsed_s if event.elapsed_s > 0 else 0.0
-    lanes = event.pace.lanes
-    ceilings = [lane.ceiling for lane in lanes]
-    # the lanes of a session share one ceiling
-    in_flight, slots = sum(lane.in_flight for lane in lanes), min(sum(lane.slots for lane in lanes), max(ceilings, default=0))
-    ranked = [
-        (4, f"{event.done:,} done"),
-        (1 if event.failed else 6, f"{event.failed:,} failed"),
-        (2, f"{in_flight:,} of {slots:,} in flight" if lanes else f"{event.in_flight:,} in flight"),
-        (5, f"{rate:,.0f} tokens/s"),
-    ]
-    for lane in lanes:
-        if lane.waiting:
-            name = f"{clean(lane.model, 30)}: " if len(lanes) > 1 else ""
-            # the first reason has rank 0; every further one has to make room for it
-            ranked.append((min(1, sum(rank == 0 for rank, _ in ranked)), name + clean(lane.waiting)))
-    if event.pace.retrying:
-        ranked.append((3, clean(event.pace.retrying)))
-    return ranked
-
-
-def _columns() -> int:
-    """Return the width of the terminal less one column: some terminals start a new line after the last one."""
+def _size() -> tuple[int, int]:
+    """Return columns and rows of the terminal; one column less, since some terminals start a new line after the last one."""
     try:
-        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+        columns, rows = os.get_terminal_size(sys.stderr.fileno())
     except (OSError, ValueError):
-        columns = 0
-    # a terminal that does not know its width reports 0
-    return max(1, (columns or 80) - 1)
-
-
-def _fitted(bar: "tqdm[Any]", ranked: Sequence[tuple[int, str]], columns: int, *, still: bool) -> tuple[str, str]:
-    """Return the widest layout that leaves room for the phrases it requires, and the words that follow the bar."""
-    layout, room = "", 0
-    for full, rank in _LAYOUTS:
-        layout = full.replace("<{remaining}", "") if still else full
-        barless = {**bar.format_dict, "bar_format": layout.replace("{bar}", ""), "postfix": "", "ncols": None}
-        taken = disp_len(tqdm.format_meter(**barless)) + (_BAR_COLUMNS if "{bar}" in layout else 0)
-        # 2: tqdm puts a comma and a space before the words
-        room = columns - taken - 2
-        needed = ", ".join(words for importance, words in ranked if importance <= rank)
-        if disp_len(needed) <= room:
-            break
-    return layout, _kept(ranked, room)
-
-
-def _kept(ranked: Sequence[tuple[int, str]], columns: int) -> str:
-    """Join as many phrases as fit, dropping the least important ones. Only the reason for a wait may be cut short."""
-    left = list(ranked)
-    while left:
-        words = ", ".join(words for _, words in left)
-        if disp_len(words) <= columns:
-            return words
-        # of several with the same rank, the last one is dropped
-        least = max(reversed(left), key=lambda phrase: phrase[0])
-        if least[0] == 0:
-            return clean(words, columns)
-        left.remove(least)
-    return ""
+        columns = rows = 0
+    # a terminal that does not know its size reports 0
+    return max(1, (columns or 80) - 1), rows or 24
 
 
 class JsonLines(View):
@@ -260,4 +219,5 @@ def choose(db: str, *, quiet: bool, as_json: bool) -> View:
         return JsonLines(db)
     if quiet:
         return View(db)
-    return Bar(db) if sys.stderr.isatty() else Lines(db)
+    live = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return Live(db) if live else Lines(db)

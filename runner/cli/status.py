@@ -4,25 +4,26 @@ import time
 from collections.abc import Mapping
 
 from runner.cli import output
+from runner.cli.advice import advice
+from runner.cli.advice import lines as advice_lines
 from runner.durations import format_span
 from runner.model import LaneState, Pace, Run
 from runner.store.totals import Totals
 from runner.text import clean, plural
 
-_STALE_S = 30.0
 
-
-def status(run: Run, books: Totals, *, db: str, as_json: bool) -> str:
-    """Return the details of one run and of everything that it sent."""
+def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = False) -> str:
+    """Return the details of one run and of everything that it sent. watched: `--watch` was given, so it is not advised."""
     if as_json:
         return output.to_json({"run": run, "books": books})
     settings = run.settings
     where = clean(str(settings.get("base_url") or "the simulator"))
     rows = f"{run.done:,} done, {run.failed:,} failed"
-    if run.rows is not None and run.finished_at is None:
-        rows += f", {max(0, run.rows - run.done - run.failed):,} left"
     if run.rows is not None:
-        rows += f"; {run.rows:,} in the file"
+        # rows that are no longer in the file keep their outcomes
+        every = max(run.rows, run.done + run.failed)
+        rows += f", {every - run.done - run.failed:,} left of {every:,}"
+        rows += f"; {run.rows:,} in the file" if every != run.rows else ""
     lines = [
         f"run {run.id}: {output.state(run)}",
         f"  input         {clean(run.input)}",
@@ -31,22 +32,20 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool) -> str:
         f"  rows          {rows}",
         *_pace(run.pace),
         *_attempts(books),
-        f"  tokens        {_tokens(books)}",
-        f"  first token   {output.quantiles(books.time_to_first_token)}",
-        f"  whole answer  {output.quantiles(books.duration)}",
     ]
+    if books.input_tokens is not None or books.output_tokens is not None:
+        lines.append(f"  tokens        {_tokens(books)}")
+    for name, measured in (("first token", books.time_to_first_token), ("whole answer", books.duration)):
+        if measured.p50 is not None:
+            lines.append(f"  {name:12}  {output.quantiles(measured)}")
     if run.stop_reason and not run.active:
         lines.insert(1, f"  stopped       {clean(run.stop_reason).removeprefix('stopped ')}")
     if books.finish_reasons:
         reasons = ", ".join(f"{clean(reason)} {count:,}" for reason, count in books.finish_reasons.items())
         lines.append(f"  finish reason {reasons}")
-    if run.failed:
-        lines.append(f"next: {output.command('errors', run.id, db)}")
-    elif run.finished_at is None and not run.active:
-        lines.append(f"next: {output.command('resume', run.id, db)}")
-    else:
-        lines.append(f"next: {output.command('export', run.id, db)} -o answers.csv")
-    return "\n".join(lines)
+    if run.active and watched:
+        return "\n".join(lines)
+    return "\n".join([*lines, *advice_lines(advice(output.state_of(run), db))])
 
 
 def _pace(pace: Pace | None) -> list[str]:
@@ -56,9 +55,10 @@ def _pace(pace: Pace | None) -> list[str]:
     lines = [f"  requests      {_lane(lane)}" for lane in pace.lanes]
     if pace.retrying:
         lines.append(f"  retrying      {clean(pace.retrying)}")
-    age_s = time.time() - pace.at
-    if age_s > _STALE_S:
-        lines.append(f"  last update   {format_span(age_s)} ago")
+    if pace.left_s is not None:
+        outage = " after the outage" if any(lane.outage_s for lane in pace.lanes) else ""
+        lines.append(f"  time left     about {output.clock(pace.left_s)}{outage}")
+    lines.append(f"  last update   {format_span(max(0.0, time.time() - pace.at))} ago")
     return lines
 
 

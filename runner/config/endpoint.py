@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 from runner.config import address, credentials, plugins
 from runner.config.address import is_loopback
 from runner.config.job import Job
-from runner.errors import UsageError
+from runner.errors import NotReadyError, UsageError
 from runner.text import Redactor, Secret
 
 _OURS = ("openai", "anthropic")
@@ -73,7 +73,7 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
     has an unusable value.
     """
     if job.model is None:
-        raise UsageError("no model is set; set model in the job file, or use --model")
+        raise NotReadyError("no model is set; set model in the job file, or use --model")
     # a contradiction is found here, and not when the first answer ends
     _ = job.finish
     _check_certificates(environment)
@@ -85,7 +85,7 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
     value = environment.get(name, "").strip()
     hosted = urlsplit(job.base_url).hostname == urlsplit(module.DEFAULT_BASE_URL).hostname
     if not value and (hosted or job.api_key_env):
-        raise UsageError(f"{name} {_no_key(job, name, environment)}")
+        raise NotReadyError(f"{name} {_no_key(job, name, environment)}")
     if not value.isascii() or not value.isprintable():
         raise UsageError(f"the key in {name} contains characters that no key can contain; set it again")
     notes = []

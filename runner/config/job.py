@@ -60,6 +60,8 @@ class Job(Struct, frozen=True, kw_only=True):
     patience_s: int
     # seconds from the start of a session
     deadline: float | None
+    # failed rows of the run that count as success: a number, or a percentage of its rows; None: none
+    ok_failed: int | str | None
     # full or normal: which answers a power cut can lose
     durability: str
     # False: fields of a row such as model and temperature are plain data
@@ -84,6 +86,12 @@ class Job(Struct, frozen=True, kw_only=True):
     def finish(self) -> Finish:
         """What finish reasons mean in this run. Raises UsageError for a reason that is in two lists."""
         return finish.of(self.finish_retry, self.finish_fail, self.finish_done)
+
+    def tolerates(self, failed: int, *, of: int) -> bool:
+        """Return True if so many failed rows of a run with ``of`` rows count as success."""
+        if isinstance(self.ok_failed, str):
+            return failed * 100 <= float(self.ok_failed.removesuffix("%")) * of
+        return failed <= (self.ok_failed or 0)
 
     def settings(self) -> dict[str, Json]:
         """Return all settings and the input in one flat dictionary. It contains no secrets."""

@@ -2,14 +2,15 @@
 
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-Kind: TypeAlias = Literal["text", "int", "float", "texts", "json", "slots", "span", "choice", "bool"]
+Kind: TypeAlias = Literal["text", "int", "float", "texts", "json", "slots", "span", "choice", "bool", "share"]
 
 
 class Setting(NamedTuple):
     """One setting.
 
     key: dotted path in the job file. kind: "text" is a string, "texts" a string or a list of strings, "json" an object, "slots" a
-    number or "auto", "span" a number of seconds or a string such as 30m, "choice" one of ``choices``, "bool" true or false.
+    number or "auto", "span" a number of seconds or a string such as 30m, "choice" one of ``choices``, "bool" true or false,
+    "share" a number or a percentage. Numbers with a lower bound may be written with k, M or G.
     least: lower bound, inclusive for whole numbers and exclusive for floats and spans.
     default: None leaves the value to the provider, or unset.
     answer: True if the setting changes the answers, so that a different value starts a new run. A new one must
@@ -84,6 +85,11 @@ SETTINGS = (
     ),
     Setting("deadline", "span", "Stop the run after this time, in seconds or as 30m, 8h; it can be continued later.", None, 0),
     Setting(
+        "ok_failed",
+        "share",
+        "Exit with 0 if at most so many rows of the run failed: a number, or a share such as 2%.",
+    ),
+    Setting(
         "durability",
         "choice",
         "full: every answer is synced to the disk. normal: a power cut may lose the last answers.",
@@ -105,15 +111,29 @@ SETTINGS = (
     Setting("params.stop", "texts", "Text that ends an answer; may be repeated.", answer=True),
     Setting("params.seed", "int", "Sampling seed, if the endpoint supports one.", answer=True),
     Setting("params.extra_body", "json", "JSON object to merge into the request body.", answer=True),
-    Setting("timeouts.connect_s", "float", "Abort an attempt that takes more than this many seconds to connect.", 10.0, 0),
+    Setting("timeouts.connect_s", "span", "Abort an attempt that takes more than this many seconds to connect.", 10.0, 0),
     Setting(
         "timeouts.first_byte_s",
-        "float",
+        "span",
         "Abort an attempt if no piece of its answer comes for this many seconds; a model may think first.",
         300.0,
         0,
     ),
-    Setting("timeouts.silence_s", "float", "Abort an answer that stalls for this many seconds.", 60.0, 0),
-    Setting("timeouts.attempt_s", "float", "Abort an attempt after this many seconds in all.", 600.0, 0),
+    Setting("timeouts.silence_s", "span", "Abort an answer that stalls for this many seconds.", 60.0, 0),
+    Setting("timeouts.attempt_s", "span", "Abort an attempt after this many seconds in all.", 600.0, 0),
 )
+_UNITS = {"k": 1e3, "m": 1e6, "g": 1e9}
+
+
+def parse_count(text: str) -> float | None:
+    """Read a number such as ``250``, ``100k``, ``1.5M`` or ``100_000``; None if it is none. ``inf`` and ``nan`` are none."""
+    words = text.strip().replace("_", "").casefold()
+    unit = _UNITS.get(words[-1:], 1.0)
+    try:
+        value = float(words.removesuffix(words[-1:]) if unit > 1 else words) * unit
+    except ValueError:
+        return None
+    return value if abs(value) < 1e300 else None
+
+
 BY_NAME = {setting.name: setting for setting in SETTINGS}

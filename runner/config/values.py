@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from runner import durations
-from runner.config.settings import Setting
+from runner.config.settings import Setting, parse_count
 from runner.errors import UsageError
 
 _BOOLS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
@@ -15,14 +15,10 @@ def parse(setting: Setting, text: str, where: str) -> Any:
     """Read the value of a setting from text and check it. where: where the text comes from, in words."""
     value: Any = text
     try:
-        if setting.kind == "int":
-            value = int(text)
-        elif setting.kind == "float":
-            value = float(text)
+        if setting.kind in ("int", "float", "slots") and text != "auto":
+            value = _number(setting, text)
         elif setting.kind == "bool":
             value = _BOOLS[text.strip().lower()]
-        elif setting.kind == "slots":
-            value = text if text == "auto" else int(text)
         elif setting.kind == "json" or (setting.kind == "texts" and text.startswith("[")):
             value = json.loads(text)
     except (KeyError, ValueError):
@@ -36,10 +32,14 @@ def check(setting: Setting, value: Any, where: str) -> Any:
     if setting.kind in ("int", "slots") and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         # a whole number as pandas or a calculation writes it
         value = int(value)
-    if setting.kind in ("json", "slots") and isinstance(value, str) and value != "auto":
+    if isinstance(value, str) and (setting.kind == "json" or (setting.kind in ("int", "float", "slots") and _has_unit(value))):
+        return parse(setting, value, where)
+    if setting.kind == "slots" and isinstance(value, str) and value != "auto":
         return parse(setting, value, where)
     if setting.kind == "span" and isinstance(value, str):
-        value = durations.parse_span(value)
+        value = durations.parse_duration(value)
+    if setting.kind == "share":
+        value = _share(value)
     if setting.kind in ("float", "span") and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1e300:
         value = float(value)
     if setting.kind == "texts" and isinstance(value, tuple):
@@ -48,7 +48,7 @@ def check(setting: Setting, value: Any, where: str) -> Any:
         value = value[0]
     kinds: dict[str, type | tuple[type, ...]] = {
         "text": str, "int": int, "float": float, "texts": (str, list), "json": dict, "slots": (int, str), "span": float,
-        "choice": str, "bool": bool,
+        "choice": str, "bool": bool, "share": (int, str),
     }  # fmt: skip
     fits = isinstance(value, kinds[setting.kind]) and isinstance(value, bool) == (setting.kind == "bool")
     if isinstance(value, list):
@@ -66,10 +66,36 @@ def check(setting: Setting, value: Any, where: str) -> Any:
     return value
 
 
+def _number(setting: Setting, text: str) -> float | int:
+    """Read a number, of a setting with a lower bound also with k, M or G. Raises ValueError."""
+    if not (setting.least is not None and _has_unit(text)):
+        return float(text) if setting.kind == "float" else int(text)
+    value = parse_count(text)
+    if value is None or (setting.kind != "float" and not value.is_integer()):
+        raise ValueError(text)
+    return value if setting.kind == "float" else int(value)
+
+
+def _has_unit(text: str) -> bool:
+    return text.strip()[-1:] in tuple("kKmMgG")
+
+
+def _share(value: Any) -> Any:
+    """Return a number of rows as int, and a percentage as ``2%``; None for what is neither."""
+    if not isinstance(value, str):
+        return value if isinstance(value, int) and value >= 0 else None
+    text = value.strip()
+    count = parse_count(text.removesuffix("%"))
+    if count is None or count < 0 or (text.endswith("%") and count > 100) or not (text.endswith("%") or count.is_integer()):
+        return None
+    return f"{count:g}%" if text.endswith("%") else int(count)
+
+
 def _requirement(setting: Setting) -> str:
     what = {
         "text": "a string", "int": "a whole number", "float": "a number", "texts": "a string or a list of strings",
         "json": "a JSON object", "slots": "auto or a whole number", "span": "a number of seconds or a duration such as 30m",
+        "share": "a number of rows or a share such as 2%",
         "choice": " or ".join(setting.choices), "bool": "true or false",
     }[setting.kind]  # fmt: skip
     bound = ""

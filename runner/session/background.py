@@ -7,7 +7,6 @@ from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
-from msgspec import structs
 
 from runner.durations import format_span
 from runner.engine.attempt import FATAL_GRACE_S
@@ -36,25 +35,21 @@ async def tell_progress(tell: Callable[[Event], None], progress: Callable[[], Pr
 
 
 async def note_pace(note: Callable[[Pace], Awaitable[None]], current: Callable[[], Pace]) -> None:
-    """Store what the lanes are doing, when it has changed, for ``runner status`` in another process."""
-    noted: Pace | None = None
+    """Store what the lanes are doing, for ``runner status`` in another process: always, for its age shows that the run lives."""
     while True:
+        try:
+            await note(current())
+        except StoreError as error:
+            # not an error yet: the next batch of answers that cannot be saved raises it
+            logger.info("the pace was not stored: %s", error)
         await anyio.sleep(NOTE_S)
-        pace = current()
-        if noted is None or structs.replace(pace, at=noted.at) != noted:
-            try:
-                await note(pace)
-            except StoreError as error:
-                # not an error yet: the next batch of answers that cannot be saved raises it
-                logger.info("the pace was not stored: %s", error)
-                continue
-            noted = pace
 
 
 async def tell_stop(tell: Callable[[Event], None], stop: Stop, lanes: Lanes) -> None:
     """Send an event when the run is asked to stop."""
     await stop.wait()
-    tell(Stopping(reason=stop.reason or "", in_flight=lanes.in_flight, grace_s=stop.grace_s))
+    code = stop.error.code if stop.error is not None else None
+    tell(Stopping(reason=stop.reason or "", in_flight=lanes.in_flight, grace_s=stop.grace_s, code=code))
 
 
 async def keep_deadline(deadline_s: float, start: float, stop: Stop, lanes: Lanes) -> None:

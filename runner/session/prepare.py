@@ -182,7 +182,8 @@ def notes(plan: Plan, counts: RunCounts, changed: int) -> list[str]:
     options, run, scanned = plan.options, plan.run, plan.scanned
     sentences = [*plan.chosen.about, *_new_run_notes(run, all_rows=options.limit is None)]
     if options.retry_failed:
-        sentences.append(f"run {run.id}: retrying {plural(counts.failed, 'failed row')}")
+        failed = f"retrying {plural(counts.failed, 'failed row')}" if counts.failed else "there are no failed rows to send again"
+        sentences.append(f"run {run.id}: {failed}")
     elif run.finished:
         same = run.input_digest is not None and hash_of(run.input_digest) == plan.given.content.digest
         what = "its rows are looked at again" if same else "its input has changed since"
@@ -258,4 +259,5 @@ def summary(run: Run) -> Summary:
         missing=0,
         changed=0,
         stop_reason=None,
+        causes=run.causes,
     )

@@ -1,7 +1,6 @@
 """One session of a run: prepare it, wire the parts together, run them, sum up."""
 
 import logging
-import time
 from pathlib import Path
 
 import anyio
@@ -13,15 +12,17 @@ from runner.engine.judge import Judge
 from runner.engine.limits import Lanes
 from runner.engine.stop import Stop
 from runner.errors import StoreError
-from runner.events import INPUT_CHANGED, Event, Finished, Noted, Progress, Saved, Started, Summary
+from runner.events import INPUT_CHANGED, Event, Finished, Noted, Saved, Started, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Observer, Provider
-from runner.model import Entry, Head, Outcome, Pace
+from runner.model import Entry, Head, Outcome
 from runner.providers.http import HttpClient, HttpExchange
 from runner.session import prepare, reading, wiring
 from runner.session.background import find_tls, keep_deadline, note_pace, tell_progress, tell_stop
 from runner.session.continuing import Idle
+from runner.session.meter import Meter
 from runner.session.options import SessionOptions
+from runner.session.oversized import oversized, sentences
 from runner.session.prepare import Plan, in_thread
 from runner.session.stats import SessionStats
 from runner.store.checkpoint import RunCounts, RunStore
@@ -63,23 +64,19 @@ class _Session:
         self._passed = source.Counts(settled=before.rows, seen=before.rows - before.broken)
         # what the run held when the session began
         self._before = RunCounts(done=0, failed=0, broken=0, attempted=False)
-        # rows with an outcome from earlier sessions, among those that this session reads
-        self._restored = 0
         self._look = source.SettledRows()
-        # rows that have an outcome at the end, if the session is not stopped
-        self._rows = plan.rows
         # what was stored last of the input: whether the next session is to look at each row, and the settled beginning
         self._noted: tuple[bool, Head | None] = (False, None)
-        self._start = time.monotonic()
         self._limits, self._limits_note = wiring.limits(plan.job)
         self._lanes = Lanes(self._limits)
+        self._meter = Meter(self._stats, self._lanes)
         self._attempts: Attempts[HttpExchange] | None = None
 
     async def begin(self) -> None:
         """Read what the run holds, and send the event Started."""
         plan = self._plan
         self._before = await self._store.counts()
-        self._restored = await self._count_restored()
+        restored = await self._count_restored()
         # If rows have changed, or lie beyond --limit, the next session looks at each row and reports them again.
         unseen = plan.options.limit is not None and not (plan.unchanged or self._fresh)
         look_again = self._look.changed > 0 or unseen
@@ -87,9 +84,11 @@ class _Session:
         head = plan.run.head if plan.unchanged or plan.scanned.before.rows else None
         await self._note_input(look_again, head)
         limits_note = [self._limits_note] if self._limits_note is not None else []
+        large = await in_thread(lambda: oversized(plan.prompts, self._limits.per_minute, plan.job.params.max_tokens))
+        limits_note += sentences(large)
         notes = (*plan.endpoint.notes, *limits_note, *prepare.notes(plan, self._before, self._look.changed))
-        self._rows = plan.rows - self._look.left
-        self._tell(Started(run=plan.run.id, input=str(plan.job.input), rows=self._rows, restored=self._restored, notes=notes))
+        failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)
+        self._tell(self._meter.begin(plan.run.id, str(plan.job.input), plan.rows - self._look.left, restored, failed, notes))
 
     async def _note_input(self, look_again: bool, head: Head | None) -> None:
         plan, given = self._plan, self._plan.given
@@ -136,7 +135,7 @@ class _Session:
         plan = self._plan
         items = source.items(plan.prompts, plan.scanned, plan.template, self._store, self._passed, self._selection, self._look)
         doubt = anyio.Event()
-        attempts = self._attempts = Attempts(
+        attempts = self._attempts = self._meter.attempts = Attempts(
             wiring.informed(plan.job, plan.endpoint, provider, self._note, doubt.set),
             client,
             self._lanes,
@@ -147,13 +146,13 @@ class _Session:
         )
         failure: Exception | None = None
         async with anyio.create_task_group() as background:
-            background.start_soon(tell_progress, self._tell, self._progress)
-            background.start_soon(note_pace, self._store.note_pace, self._pace)
+            background.start_soon(tell_progress, self._tell, self._meter.progress)
+            background.start_soon(note_pace, self._store.note_pace, self._meter.pace)
             background.start_soon(tell_stop, self._tell, self._stop, self._lanes)
             if plan.endpoint.base_url is not None and plan.endpoint.proxy is None:
                 background.start_soon(find_tls, doubt, plan.endpoint.base_url, self._stop)
             if plan.job.deadline is not None:
-                background.start_soon(keep_deadline, plan.job.deadline, self._start, self._stop, self._lanes)
+                background.start_soon(keep_deadline, plan.job.deadline, self._meter.start, self._stop, self._lanes)
             try:
                 workers = self._workers()
                 save, last = self._save, self._lanes.last
@@ -198,6 +197,8 @@ class _Session:
         plan, stats, passed = self._plan, self._stats, self._passed
         first_token, duration = stats.quantiles()
         before = self._before.done + self._before.failed
+        missing = max(0, before - passed.seen) if finished and passed.complete else 0
+        options, error = plan.options, self._stop.error
         return Summary(
             run=plan.run.id,
             finished=finished,
@@ -215,12 +216,21 @@ class _Session:
             unknown_finish=stats.unknown_finish,
             time_to_first_token=first_token,
             duration=duration,
-            elapsed_s=time.monotonic() - self._start,
-            missing=max(0, before - passed.seen) if finished and passed.complete else 0,
+            elapsed_s=self._meter.elapsed_s,
+            missing=missing,
             changed=changed,
             stop_reason=stop_reason,
-            same_command=not plan.options.new and plan.options.limit is None and not passed.left,
+            same_command=not options.new and options.limit is None and not passed.left,
+            left=0 if finished else self._left(now, stop_reason),
+            limit=options.limit,
+            stop_code=error.code if error is not None and not finished else None,
+            causes=now.causes,
         )
+
+    def _left(self, now: RunCounts, stop_reason: str | None) -> int:
+        """Return how many rows of an unfinished run have no outcome, at the least: rows that have left the file may hide some."""
+        left = self._plan.scanned.rows - now.done - now.failed - now.broken
+        return max(1 if self._plan.options.limit is not None and stop_reason is None else 0, left)
 
     async def _rest_settled(self, now: RunCounts) -> bool:
         """Return True if the rows beyond --limit all have an outcome, as in a run that was finished before."""
@@ -252,22 +262,6 @@ class _Session:
             logger.exception("the observer failed and gets no more events")
             self._observe = _tell_nobody
 
-    def _progress(self) -> Progress:
-        return Progress(
-            rows=self._rows,
-            restored=self._restored,
-            done=self._stats.done,
-            failed=self._stats.failed,
-            in_flight=self._lanes.in_flight,
-            output_tokens=self._stats.output_tokens or 0,
-            elapsed_s=time.monotonic() - self._start,
-            pace=self._pace(),
-        )
-
-    def _pace(self) -> Pace:
-        retrying = self._attempts.retrying() if self._attempts is not None else None
-        return Pace(at=time.time(), lanes=self._lanes.states(), retrying=retrying)
-
 
 def _tell_nobody(event: Event) -> None:
     """Ignore an event."""
@@ -279,6 +273,8 @@ def _nothing_to_do(job: Job, idle: Idle, observe: Observer) -> Summary:
     summary = prepare.summary(run)
     note = f"run {run.id} is finished and {spool.display_name(job.input)} has not changed: nothing is sent"
     restored = min(summary.skipped, summary.rows)
-    observe(Started(run=run.id, input=str(job.input), rows=summary.rows, restored=restored, notes=(*idle.about, note)))
+    failed = min(summary.failed, restored)
+    notes = (*idle.about, note)
+    observe(Started(run=run.id, input=str(job.input), rows=summary.rows, restored=restored, restored_failed=failed, notes=notes))
     observe(Finished(summary=summary))
     return summary

@@ -6,6 +6,7 @@ from msgspec import Struct, field
 
 from runner.events import Quantiles
 from runner.model import Attempt, Entry, Outcome, Usage
+from runner.session.forecast import Sent
 
 
 class Histogram:
@@ -76,6 +77,17 @@ class SessionStats(Struct):
             self.input_tokens = (self.input_tokens or 0) + usage.input_tokens
         if usage is not None and usage.output_tokens is not None:
             self.output_tokens = (self.output_tokens or 0) + usage.output_tokens
+
+    def sent(self) -> Sent:
+        """Return what the time left is estimated from."""
+        return Sent(
+            rows=self.done + self.failed,
+            requests=self.attempts,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            usual_s=self.duration.quantile(0.5) or 0.0,
+            longest_s=self.duration.quantile(0.95) or 0.0,
+        )
 
     def quantiles(self) -> tuple[Quantiles, Quantiles]:
         """Return the quantiles of time to first token and of duration, over the successful attempts."""

@@ -37,11 +37,15 @@ def limits(job: Job) -> tuple[Limits, str | None]:
     note = None
     if most < wanted and job.concurrency is not None:
         note = f"the limit of open files (ulimit -n) allows only {most} of {wanted} open requests"
+    return Limits(ceiling=most, tuned=job.concurrency is None, per_minute=per_minute(job)), note
+
+
+def per_minute(job: Job) -> dict[Kind, float]:
+    """Return the limits per minute that a job sets."""
     asked: dict[Kind, float | None] = {
         "rpm": job.rpm, "tpm": job.tpm, "input_tpm": job.input_tpm, "output_tpm": job.output_tpm,
     }  # fmt: skip
-    per_minute = {kind: amount for kind, amount in asked.items() if amount is not None}
-    return Limits(ceiling=most, tuned=job.concurrency is None, per_minute=per_minute), note
+    return {kind: amount for kind, amount in asked.items() if amount is not None}
 
 
 def _connections(wanted: int, *, ends: int) -> int:

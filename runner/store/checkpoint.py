@@ -56,6 +56,8 @@ class RunCounts(Struct, frozen=True, kw_only=True):
     failed: int
     broken: int
     attempted: bool
+    # failed rows by error code, broken ones too
+    causes: Mapping[str, int] = {}
 
 
 class RunStore:
@@ -156,9 +158,10 @@ class RunStore:
         mine = items.c.run_id == self.run_id
         # this query reads only the index; only failed rows have to be read themselves, in the next query
         by_status = sa.select(items.c.status, sa.func.count()).where(mine).group_by(items.c.status)
-        broken_rows = sa.select(sa.func.count()).where(mine, items.c.status == "failed", items.c.error_code == BAD_ROW)
+        failed = sa.select(items.c.error_code, sa.func.count()).where(mine, items.c.status == "failed")
         counts: dict[str, int] = dict(await self._reader.fetch(by_status))
-        ((broken,),) = await self._reader.fetch(broken_rows)
+        causes = {code or "unknown": count for code, count in await self._reader.fetch(failed.group_by(items.c.error_code))}
+        broken = causes.get(BAD_ROW, 0)
         failed_attempts = (attempts.c.run_id == self.run_id, attempts.c.error_code.is_not(None))
         one_failed_attempt = sa.select(attempts.c.id).where(*failed_attempts).limit(1)
         return RunCounts(
@@ -166,6 +169,7 @@ class RunStore:
             failed=counts.get("failed", 0) - broken,
             broken=broken,
             attempted="done" in counts or bool(await self._reader.fetch(one_failed_attempt)),
+            causes=causes,
         )
 
     async def forget_broken(self, first: int, last: int | None, keep: Sequence[str]) -> None:

@@ -22,6 +22,8 @@ from runner.store.lock import held
 from runner.store.schema import attempts, items, runs
 from runner.store.totals import Totals
 
+_NEWEST = 100
+"""Failed attempts among which the one that stopped a session is looked for: those that were open then came after it."""
 _BATCH = 1_000
 """Rows read from the driver at once."""
 _RESULT = (
@@ -65,7 +67,7 @@ class StoreReader:
     def runs(self, *, counted: bool = True) -> list[Run]:
         """Return all runs, oldest first. counted: False leaves the numbers of their rows at 0; counting a million takes 0.4 s."""
         rows = self._fetch(sa.select(runs).order_by(runs.c.id))
-        counts, broken = self._counts() if counted else ({}, {})
+        counts, causes = self._counts() if counted else ({}, {})
         return [
             Run(
                 id=row.id,
@@ -76,7 +78,8 @@ class StoreReader:
                 rows=row.rows,
                 done=counts.get((row.id, "done"), 0),
                 failed=counts.get((row.id, "failed"), 0),
-                broken=broken.get(row.id, 0),
+                broken=causes.get(row.id, {}).get(BAD_ROW, 0),
+                causes=causes.get(row.id, {}),
                 active=active,
                 stop_reason=row.stop_reason,
                 # a killed session leaves its last pace in the store
@@ -85,14 +88,16 @@ class StoreReader:
             for row, active in ((row, held(self.path, row.id)) for row in rows)
         ]
 
-    def _counts(self) -> tuple[dict[tuple[int, str], int], dict[int, int]]:
-        """Return the number of rows for each run and status, and that of the broken rows for each run."""
+    def _counts(self) -> tuple[dict[tuple[int, str], int], dict[int, dict[str, int]]]:
+        """Return the number of rows for each run and status, and that of the failed rows of each run by error code."""
         by_status = sa.select(items.c.run_id, items.c.status, sa.func.count()).group_by(items.c.run_id, items.c.status)
         counts = {(run_id, status): count for run_id, status, count in self._fetch(by_status)}
         # the index tells which rows have failed, so that only those are read
-        broken_rows = (items.c.status == "failed", items.c.error_code == BAD_ROW)
-        broken = sa.select(items.c.run_id, sa.func.count()).where(*broken_rows).group_by(items.c.run_id)
-        return counts, dict(self._fetch(broken))
+        by_code = sa.select(items.c.run_id, items.c.error_code, sa.func.count()).where(items.c.status == "failed")
+        causes: dict[int, dict[str, int]] = {}
+        for run_id, code, count in self._fetch(by_code.group_by(items.c.run_id, items.c.error_code)):
+            causes.setdefault(run_id, {})[code or "unknown"] = count
+        return counts, causes
 
     def _input(self, absolute: str, relative: str) -> str:
         """Return the path of the input, also if store and input have been moved or copied together.
@@ -108,12 +113,19 @@ class StoreReader:
         every = self.runs(counted=counted)
         if not every:
             raise UsageError(f"there is no run in {self.path}; start one with `runner run FILE`")
-        if run_id is None:
-            return every[-1]
-        for run in every:
-            if run.id == run_id:
-                return run
+        for run in every[-1:] if run_id is None else every:
+            if run_id in (None, run.id):
+                return msgspec.structs.replace(run, stop_code=self._stop_code(run))
         raise UsageError(f"there is no run {run_id} in {self.path}; `runner list` shows the runs")
+
+    def _stop_code(self, run: Run) -> str | None:
+        """Return the error code that stopped the last session: that of the newest failed attempt whose words are its reason."""
+        if run.stop_reason is None:
+            return None
+        failed = (attempts.c.run_id == run.id, attempts.c.error_code.is_not(None))
+        newest = sa.select(attempts.c.error_code, attempts.c.error).where(*failed).order_by(attempts.c.id.desc()).limit(_NEWEST)
+        said = ((code, (words or "").rstrip(".")) for code, words in self._fetch(newest))
+        return next((code for code, words in said if words and run.stop_reason.startswith(words)), None)
 
     def errors(self, run_id: int) -> list[ErrorGroup]:
         """Return the failed rows of a run grouped by cause, most frequent first."""

@@ -94,7 +94,8 @@ def test_what_is_finished_is_not_sent_again(folder: Path, server: Simulated) -> 
     write_prompts(folder / "prompts.jsonl", range(14))
     ended = run(*at(server), cwd=folder)
     assert ended.code == 0
-    assert "4 done, 0 failed, 10 already done of 14 rows" in ended.out
+    assert "14 done, 0 failed of 14 rows" in ended.out
+    assert "10 rows were already done" in ended.out
     assert server.sent() == before + 14
 
 
@@ -378,9 +379,16 @@ def test_check_tells_what_would_be_refused(folder: Path) -> None:
     twice = run("check", "prompts.jsonl", *SYNTHETIC, "--json", cwd=folder)
     assert twice.code == 2
     assert json.loads(twice.out)["duplicates"] == {"row-4": [5, 11]}
+    write_prompts(folder / "prompts.jsonl", range(10))
     keyless = run("check", "prompts.jsonl", "--model", "m", cwd=folder)
-    assert keyless.code == 2
-    assert "OPENAI_API_KEY is not set" in keyless.out
+    # nothing is wrong with the file and the settings
+    assert keyless.code == 0
+    assert "warning: `runner run` needs one thing more: OPENAI_API_KEY is not set" in keyless.out
+    told = json.loads(run("check", "prompts.jsonl", "--model", "m", "--json", cwd=folder).out)
+    assert (told["refusal"], "OPENAI_API_KEY" in told["missing"]) == (None, True)
+    wrong = run("check", "prompts.jsonl", "--model", "m", cwd=folder, env={"OPENAI_API_KEY": "a key\x07"})
+    assert wrong.code == 2
+    assert "`runner run` would refuse to start" in wrong.out
     assert sorted(path.name for path in folder.iterdir()) == ["prompts.jsonl"]
 
 

@@ -87,7 +87,7 @@ def test_provider_and_export_format_from_the_current_folder(folder: Path, server
         ("done", "At once.", "stop", None, 2, 2),
     ]
     exported = command("export", "-o", "answers.txt", "--format", "transcript", cwd=folder)
-    assert (exported.code, exported.out) == (0, "4 rows written to answers.txt\n")
+    assert (exported.code, exported.out) == (0, "run 1: 4 of 4 rows written to answers.txt\n")
     text = (folder / "answers.txt").read_text(encoding="utf-8")
     assert "## row-1\n\nYou said: hush (7)\n\n## row-2\n\n(bad_request) 400: no shouting, [redacted]\n\n" in text
     assert "## row-3\n\n(bad_request) 400 invalid_request_error inside the answer: lost\n\n" in text

@@ -4,9 +4,9 @@ import json
 import re
 from typing import Any, NamedTuple
 
-_LINE = re.compile(r"([\d,]+) of [\d,]+: ")
-_HEADLINE = re.compile(r"run \d+: .*, [\d,]+ rows?, ([\d,]+) done or failed before$")
-_SUMMARY = re.compile(r"run \d+ (?:not )?finished: ([\d,]+) done, ([\d,]+) failed, ([\d,]+) already done")
+_LINE = re.compile(r"\d{4}-\d\d-\d\d [\d:]{8} .*  ([\d,]+) done, ([\d,]+) failed, [\d,]+ left of ")
+_HEADLINE = re.compile(r"run \d+: .*, [\d,]+ rows?, ([\d,]+) already done(?:, ([\d,]+) already failed)?$")
+_SUMMARY = re.compile(r"run \d+ (?:not )?finished: ([\d,]+) done, ([\d,]+) failed")
 
 
 class Shown(NamedTuple):
@@ -47,7 +47,7 @@ def _counted(event: dict[str, Any]) -> list[int]:
 
 
 def _numbers(match: re.Match[str]) -> list[int]:
-    return [int(group.replace(",", "")) for group in match.groups()]
+    return [int(group.replace(",", "")) for group in match.groups() if group]
 
 
 def _whole_lines(text: str) -> list[str]:

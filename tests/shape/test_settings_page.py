@@ -27,7 +27,8 @@ def test_every_setting_has_a_row() -> None:
 def test_the_table_shows_bounds_defaults_and_what_makes_another_run() -> None:
     rows = {line.split("`")[1]: line for line in table().splitlines()[2:]}
     assert "| `auto` or a whole number, 1 or more | `auto` | no |" in rows["concurrency"]
-    assert "| number, above 0 | `10` | no |" in rows["timeouts.connect_s"]
+    assert "above 0 | `10` | no |" in rows["timeouts.connect_s"]
+    assert "| number, above 0.0001 |  | no |" in rows["rpm"]
     assert "| text |  | yes |" in rows["model"]
     assert "| `full` or `normal` | `full` | no |" in rows["durability"]
 

@@ -10,7 +10,7 @@ from processes import assert_clean, rows, run
 from raw_server import RawServer, Received, Reply, openai_answer
 
 ROWS = 12
-_PROGRESS = re.compile(r"[\d,]+ of [\d,]+: ")
+_PROGRESS = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d .*  [\d,]+ done, ")
 
 
 class Asked(Counter[str]):

@@ -15,7 +15,8 @@ KINDS = {
     "json": "JSON object",
     "slots": "`auto` or a whole number",
     "bool": "`true` or `false`",
-    "span": "seconds, or a time such as `30m`",
+    "span": "seconds, or a time such as `30m` or `02:00:00`",
+    "share": "a number, or a percentage such as `2%`",
 }
 
 

@@ -157,9 +157,10 @@ def test_what_was_shown_is_read_up_to_the_last_whole_line() -> None:
     told = "\n".join(map(json.dumps, [{"event": "started", "restored": 5}, item, progress]))
     assert shown(told + '\n{"event": "it', "") == Shown(frozenset({"row-7"}), 8, 2)
     assert shown(told, "") == Shown(frozenset({"row-7"}), 5, 1)
-    lines = "1,204 of 2,000: 204 done, 0 failed\n1,300 of 2,000: 3"
-    assert shown("run 1: /a/p.jsonl, 2,000 rows, 1,000 done or failed before\n", lines).settled == 1204
-    assert shown("run 1 finished: 800 done, 1 failed, 1,200 already done or failed of 2,001 rows in 3 s\n", "").settled == 2001
+    lines = "2026-01-01 10:00:00 UTC  1,204 done, 0 failed, 796 left of 2,000 rows\n2026-01-01 10:00:05 UTC  1,300 done, 3 f"
+    assert shown("run 1: /a/p.jsonl, 2,000 rows, 1,000 already done\n", lines).settled == 1204
+    assert shown("run 1: /a/p.jsonl, 2,000 rows, 1,000 already done, 7 already failed\n", "").settled == 1007
+    assert shown("run 1 finished: 2,000 done, 1 failed of 2,001 rows in 0:03\n", "").settled == 2001
 
 
 def test_every_commit_in_a_log_is_looked_at(tmp_path: Path) -> None:

@@ -63,6 +63,25 @@ class Rate:
             self.debt -= amount
             raise
 
+    async def save(self, most: float) -> float:
+        """Take one slice towards ``most``, after the debt and out of the credit; return how much of ``most`` was taken.
+
+        A request that is larger than the whole limit is saved up in this way, while others go first.
+        """
+        if self.debt < 0:
+            taken = min(most, -self.debt)
+            self.debt += taken
+            return taken
+        limiter = self._limiter
+        part = min(self.debt + most, limiter.max_rate * SLICE)
+        with anyio.move_on_after(RECHECK_S) as wait:
+            await limiter.acquire(part)
+        if wait.cancelled_caught:
+            return 0.0
+        paid = min(self.debt, part)
+        self.debt -= paid
+        return part - paid
+
     def settle(self, reserved: float, used: float) -> None:
         """Correct a reservation to the amount that was really used."""
         self.debt = max(self.debt + used - reserved, -self.per_minute * CREDIT_S / 60)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from runner.admission import Permit, Standing
 from runner.engine.clock import Clock
+from runner.engine.limits import waiting
 from runner.engine.limits.gate import Gate
 from runner.engine.limits.headers import Kind
 from runner.engine.limits.members import Members
@@ -12,7 +13,6 @@ from runner.engine.limits.pause import PauseBackoff
 from runner.engine.limits.places import Places
 from runner.engine.limits.rates import Rates
 from runner.engine.limits.slots import Slots
-from runner.engine.limits.waiting import shown, waiting
 from runner.errors import AttemptError
 from runner.model import Attempt, LaneState, Usage
 
@@ -57,35 +57,43 @@ class Lane(Members):
 
         size: bytes of the request. most: limit of the answer's output tokens, None if unknown.
         """
-        tried = standing.ended is not None
-        self._unsent += not tried
+        tried, large = standing.ended is not None, self._rates.exceeded(size, most)
+        unsent = not tried and not large
+        permit = Permit(admitted_at=0.0, size=size, most=most)
+        self._unsent += unsent
+        self._large += large
         try:
             while True:
-                await self._gate.enter(again=tried)
+                await self._gate.enter(again=tried, last=large)
                 try:
-                    permit = await self._admitted(size, most, tried=tried)
+                    admitted = await self._admitted(permit, tried=tried, large=large)
                 finally:
                     self._gate.leave()
-                if permit is not None:
+                if admitted:
                     return permit
                 # back to the end of the queue
         finally:
-            self._unsent -= not tried
+            self._unsent -= unsent
+            self._large -= large
 
-    async def _admitted(self, size: int, most: int | None, *, tried: bool) -> Permit | None:
-        """Wait for a permit at the head of the queue. Return None to let an untried item go first.
+    async def _admitted(self, permit: Permit, *, tried: bool, large: bool) -> bool:
+        """Wait for a permit at the head of the queue. Return False to let another item go first.
 
-        In an outage, the first attempt of an untried item shows more than another attempt of a failed one.
+        In an outage, the first attempt of an untried item shows more than another attempt of a failed one. A request that is
+        larger than a limit saves for more than a minute; all others go first meanwhile.
         """
         while True:
             await self._open()
-            if tried and self._unsent and self._outage.likely:
-                return None
-            permit = Permit(admitted_at=0.0, size=size, most=most)
-            await self._rates.reserve(permit)
+            if tried and self._unsent and self._outage.likely and not large:
+                return False
+            if not large:
+                await self._rates.reserve(permit)
+            elif not await self._rates.save_up(permit, self._gate):
+                return False
             # the wait for the rates may have been long, so check again
             if self._closed() or not self._free:
-                self._rates.unused(permit)
+                if not large:
+                    self._rates.unused(permit)
                 continue
             permit.admitted_at = self._clock()
             if self._outage.since is not None:
@@ -94,7 +102,7 @@ class Lane(Members):
                 self._streak.sent(permit)
             self._slots.take(permit)
             self._places.take()
-            return permit
+            return True
 
     async def _open(self) -> None:
         """Wait until a request may be sent, except for the rates."""
@@ -214,7 +222,7 @@ class Lane(Members):
 
     def pause(self, seconds: float, reason: str, *, asked: bool = False) -> None:
         """Send no new request for ``seconds``. asked: the server asked for the wait. reason: if no answer can be quoted."""
-        reason = shown(self._words, reason)
+        reason = waiting.shown(self._words, reason)
         if self._pause.extend(seconds, f"{reason}, asked by the server" if asked else reason, asked=asked):
             self._slots.paused(seconds)
 
@@ -233,12 +241,6 @@ class Lane(Members):
 
     def state(self) -> LaneState:
         """Return what the lane is doing now."""
-        return LaneState(
-            model=self.model,
-            slots=self._slots.limit,
-            ceiling=self._slots.ceiling,
-            in_flight=self._slots.out,
-            limits={str(kind): limit for kind, limit in self._rates.per_minute.items()},
-            waiting=waiting(self._pause, self._outage, self._rates, self._words, clock=self._clock(), wall=self._wall()),
-            blocked=self.blocked,
+        return waiting.state(
+            self.model, self._slots, self._pause, self._outage, self._rates, self._words, clock=self._clock(), wall=self._wall()
         )

@@ -23,6 +23,8 @@ class Members:
         # rows whose refusal may be the endpoint's
         self._holding = Holding(clock.monotonic, self._outage, self._standings.__len__)
         self._streak = self._holding.streak
+        # items that are larger than a limit per minute, and wait for the others
+        self._large = 0
         self.succeeded_at = float("-inf")
 
     def enter(self, number: int) -> Standing:
@@ -49,10 +51,10 @@ class Members:
 
     @property
     def tried_items(self) -> int:
-        """Number of items that are held, or that an outage may delay and whose further attempts would show nothing new."""
+        """Number of items that let others go first: those that are held, those larger than a limit, in an outage those tried."""
         if not self._outage.likely:
-            return len(self._streak.held)
-        return sum(standing.ended is not None for standing in self._standings)
+            return self._large + len(self._streak.held)
+        return self._large + sum(standing.ended is not None for standing in self._standings)
 
     @property
     def paused_s(self) -> float:

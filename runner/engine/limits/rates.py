@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from runner.admission import Permit
 from runner.engine.limits import headers
 from runner.engine.limits.bucket import Rate
+from runner.engine.limits.gate import Gate
 from runner.engine.limits.headers import Kind, Seen
 from runner.model import Usage
 
@@ -48,18 +49,54 @@ class Rates:
         try:
             # a copy: a limit that is learned in the meantime applies to the next request
             for kind, rate in tuple(self._rates.items()):
-                amount = _amount(kind, permit.input_tokens, permit.output_tokens)
-                if rate.waits(amount):
+                due = amount(kind, permit.input_tokens, permit.output_tokens)
+                if rate.waits(due):
                     self.waits_for = kind
-                    await rate.acquire(amount)
+                    await rate.acquire(due)
                 else:
-                    await rate.take(amount)
-                permit.reserved[kind] = amount
+                    await rate.take(due)
+                permit.reserved[kind] = due
         except BaseException:
             self.unused(permit)
             raise
         finally:
             self.waits_for = None
+
+    def exceeded(self, size: int, most: int | None) -> bool:
+        """Return True if a request has more tokens than a whole limit per minute. size, most: as in a permit."""
+        if not self._rates:
+            return False
+        into, out = self._estimate.input_tokens(size), self._estimate.output_tokens(most)
+        for kind, rate in self._rates.items():
+            # the sum first: it is a shortcut, since no limit counts more
+            if kind != "rpm" and into + out > rate.per_minute and amount(kind, into, out) > rate.per_minute:
+                return True
+        return False
+
+    def _dues(self, size: int, most: int | None) -> dict[Kind, float]:
+        into, out = self._estimate.input_tokens(size), self._estimate.output_tokens(most)
+        return {kind: amount(kind, into, out) for kind in self._rates}
+
+    async def save_up(self, permit: Permit, gate: Gate) -> bool:
+        """Save for a request that is larger than a limit, slice by slice; what is saved is in the permit's reservation.
+
+        Return False as soon as another request waits at the gate, to let it go first; True once everything is saved.
+        """
+        permit.input_tokens = self._estimate.input_tokens(permit.size)
+        permit.output_tokens = self._estimate.output_tokens(permit.most)
+        try:
+            for kind, due in self._dues(permit.size, permit.most).items():
+                while (left := due - permit.reserved.get(kind, 0.0)) > 0:
+                    if gate.wanted:
+                        return False
+                    self.waits_for = kind
+                    permit.reserved[kind] = permit.reserved.get(kind, 0.0) + await self._rates[kind].save(left)
+        except BaseException:
+            self.unused(permit)
+            raise
+        finally:
+            self.waits_for = None
+        return True
 
     def unused(self, permit: Permit) -> None:
         """Return the whole reservation: nothing reached the server."""
@@ -80,7 +117,7 @@ class Rates:
         out = permit.output_tokens if usage is None or usage.output_tokens is None else float(usage.output_tokens)
         # Anthropic does not count tokens read from its cache as input tokens per minute
         cached = float(usage.cached_tokens or 0) if usage is not None else 0.0
-        self._settle(permit, lambda kind: _amount(kind, into - cached if kind == "input_tpm" else into, out))
+        self._settle(permit, lambda kind: amount(kind, into - cached if kind == "input_tpm" else into, out))
 
     def hear(self, raw: Iterable[tuple[bytes, bytes]], wall: float, *, always: bool) -> None:
         """Learn limits from the headers of an answer. wall: when it came. always: even if others were read a moment ago."""
@@ -131,7 +168,8 @@ def _possible(usage: Usage, permit: Permit) -> Usage:
     )
 
 
-def _amount(kind: Kind, input_tokens: float, output_tokens: float) -> float:
+def amount(kind: Kind, input_tokens: float, output_tokens: float) -> float:
+    """Return how much a request takes of a limit."""
     match kind:
         case "rpm":
             return 1.0

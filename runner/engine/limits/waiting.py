@@ -1,11 +1,15 @@
-"""Words the reason why no request of a lane is sent, in one phrase."""
+"""What a lane shows of itself: its state, and the reason why no request is sent, in one phrase."""
 
+import math
 import time
 
+from runner.durations import format_span
 from runner.engine.limits.headers import Kind
 from runner.engine.limits.outage import Outage
 from runner.engine.limits.pause import LONG_PAUSE_S, Pause
 from runner.engine.limits.rates import Rates
+from runner.engine.limits.slots import Slots
+from runner.model import LaneState
 
 _NAMES: dict[Kind, str] = {
     "rpm": "requests/min",
@@ -25,18 +29,36 @@ def shown(words: str | None, otherwise: str) -> str:
     return words if len(words) <= LONGEST else f"{words[: LONGEST - 1].rstrip()}…"
 
 
-def waiting(pause: Pause, outage: Outage, rates: Rates, words: str | None, *, clock: float, wall: float) -> str | None:
-    """Return the phrase; None if requests wait for slots only.
+def state(
+    model: str, slots: Slots, pause: Pause, outage: Outage, rates: Rates, words: str | None, *, clock: float, wall: float
+) -> LaneState:
+    """Return what the lane of a model is doing.
 
     words: the last answer of the server that was a failure. clock, wall: the time now, monotonic and since the epoch.
     """
+    return LaneState(
+        model=model,
+        slots=slots.limit,
+        ceiling=slots.ceiling,
+        in_flight=slots.out,
+        limits={str(kind): limit for kind, limit in rates.per_minute.items()},
+        waiting=waiting(pause, outage, rates, words, clock=clock, wall=wall),
+        blocked=pause.left_s > 0 or outage.since is not None,
+        waits_for=rates.waits_for,
+        paused_s=pause.left_s,
+        outage_s=0.0 if outage.since is None else clock - outage.since,
+    )
+
+
+def waiting(pause: Pause, outage: Outage, rates: Rates, words: str | None, *, clock: float, wall: float) -> str | None:
+    """Return the phrase; None if requests wait for slots only. The parameters are those of ``state``."""
     if (left := pause.left_s) > 0:
-        until = time.localtime(wall + left)
-        return f"paused until {time.strftime('%Y-%m-%d %H:%M:%S' if left > LONG_PAUSE_S else '%H:%M:%S', until)} ({pause.reason})"
+        if left > LONG_PAUSE_S:
+            return f"paused until {time.strftime('%Y-%m-%d %H:%M:%S %Z', time.localtime(wall + left)).rstrip()} ({pause.reason})"
+        return f"paused for {format_span(math.ceil(left))} more ({pause.reason})"
     if outage.since is not None:
-        since = time.localtime(wall - (clock - outage.since))
         trouble = "unreachable" if outage.reason in _UNREACHABLE else "refusing all rows" if outage.refusing else "failing"
-        return f"server {trouble} since {time.strftime('%H:%M:%S', since)} ({shown(words, outage.reason)}); retrying"
+        return f"server {trouble} for {format_span(clock - outage.since)} ({shown(words, outage.reason)}); retrying"
     if (kind := rates.waits_for) is None:
         return None
     limit = f" ({rates.per_minute[kind]:,.10g}, reported by the server)" if rates.reported.get(kind) else ""

@@ -1,21 +1,22 @@
 """The sentences of a session, of ``runner errors`` and of ``runner check``: numbers agree with nouns, counts with each other."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runner import api
-from runner.cli import output
-from runner.events import Quantiles, Started, Stopping, Summary
+from runner.cli import ending, output
+from runner.events import INPUT_CHANGED, Quantiles, Started, Summary
 from runner.model import Run
 from runner.store.reader import ErrorGroup
 
 NOTHING = Quantiles(p50=None, p95=None)
 
 
-def started(rows: int, restored: int) -> Started:
-    return Started(run=1, input="p.jsonl", rows=rows, restored=restored, notes=())
+def started(rows: int, restored: int, failed: int) -> Started:
+    return Started(run=1, input="p.jsonl", rows=rows, restored=restored, restored_failed=failed, notes=())
 
 
 def ended(**more: Any) -> str:
@@ -31,7 +32,7 @@ def ended(**more: Any) -> str:
         **dict.fromkeys(("input_tokens", "output_tokens", "stop_reason")),
         **dict.fromkeys(("time_to_first_token", "duration"), NOTHING),
     }
-    return output.summary(Summary(**{**fields, **more}), "runner.db")
+    return ending.summary(Summary(**{**fields, **more}), "runner.db")
 
 
 def a_run(**more: Any) -> Run:
@@ -40,66 +41,86 @@ def a_run(**more: Any) -> Run:
 
 
 @pytest.mark.parametrize(
-    ("rows", "restored", "words"),
+    ("rows", "restored", "failed", "words"),
     [
-        (1, 0, "run 1: p.jsonl, 1 row"),
-        (2000, 0, "run 1: p.jsonl, 2,000 rows"),
-        (2000, 1999, "run 1: p.jsonl, 2,000 rows, 1,999 done or failed before"),
-        (3, 3, "run 1: p.jsonl, 3 rows, 3 done or failed before"),
+        (1, 0, 0, "run 1: p.jsonl, 1 row"),
+        (2000, 0, 0, "run 1: p.jsonl, 2,000 rows"),
+        (2000, 1999, 0, "run 1: p.jsonl, 2,000 rows, 1,999 already done"),
+        (30, 12, 2, "run 1: p.jsonl, 30 rows, 10 already done, 2 already failed"),
     ],
 )
-def test_the_headline_says_what_earlier_sessions_finished(rows: int, restored: int, words: str) -> None:
-    assert output.headline(started(rows, restored)) == words
+def test_the_headline_says_what_earlier_sessions_finished(rows: int, restored: int, failed: int, words: str) -> None:
+    assert output.headline(started(rows, restored, failed)) == words
 
 
 @pytest.mark.parametrize(
-    ("reason", "in_flight", "words"),
+    ("fields", "headline"),
     [
-        ("stopped by Ctrl-C", 8, "stopped by Ctrl-C; waiting up to 10 s for 8 open requests; Ctrl-C to drop them"),
-        ("stopped by SIGTERM", 1, "stopped by SIGTERM; waiting up to 10 s for 1 open request; Ctrl-C to drop it"),
-        ("no money. Pay.", 8, "stopping: no money. Pay; waiting up to 10 s for 8 open requests; Ctrl-C to drop them"),
-        ("no money. Pay.", 0, "stopping: no money. Pay."),
-        ("\x1b[2J", 0, r"stopping: \x1b[2J"),
-    ],
-)
-def test_a_stop_has_one_reason_and_says_what_is_waited_for(reason: str, in_flight: int, words: str) -> None:
-    assert output.stopping(Stopping(reason=reason, in_flight=in_flight, grace_s=10.0)) == words
-
-
-@pytest.mark.parametrize(
-    ("fields", "counts"),
-    [
-        ({}, "2 done, 0 failed, 7 already done of 9 rows in 1:05"),
-        # the failed row is one of this session
-        ({"done": 8, "failed": 1, "done_now": 1, "failed_now": 1}, "1 done, 1 failed, 7 already done of 9 rows in 1:05"),
-        # the failed row is one of an earlier session
-        ({"done": 8, "failed": 1}, "2 done, 0 failed, 7 already done or failed of 9 rows in 1:05"),
-        # a changed row failed and keeps its answer, another row failed earlier
+        ({}, "run 1 finished: 9 done, 0 failed of 9 rows in 1:05"),
+        ({"done": 8, "failed": 1}, "run 1 finished: 8 done, 1 failed of 9 rows in 1:05"),
         (
-            {"done": 8, "failed": 1, "done_now": 1, "failed_now": 1, "kept": 1},
-            "1 done, 1 failed, 7 already done or failed of 9 rows in 1:05",
+            {"finished": False, "done": 4, "failed": 1, "left": 4},
+            "run 1 not finished: 4 done, 1 failed, 4 left of 9 rows in 1:05",
         ),
+        ({"finished": False, "done": 3, "left": 6, "limit": 3}, "run 1: 3 of 9 done, as asked by --limit; 6 left; in 1:05"),
+        (
+            {"finished": False, "done": 2, "failed": 1, "left": 6, "limit": 3},
+            "run 1: 2 done, 1 failed, 6 left of 9 rows, as asked by --limit; in 1:05",
+        ),
+        # stopped before it had done what --limit asked for
+        (
+            {"finished": False, "done": 2, "left": 7, "limit": 3, "stop_reason": "stopped by Ctrl-C"},
+            "run 1 not finished: 2 done, 0 failed, 7 left of 9 rows in 1:05",
+        ),
+        # rows that are no longer in the file are in the store, but not among the rows
+        ({"done": 11, "failed": 2, "missing": 4}, "run 1 finished: 7 done, 2 failed of 9 rows in 1:05"),
     ],
 )
-def test_rows_that_failed_earlier_are_not_called_done(fields: dict[str, int], counts: str) -> None:
-    assert ended(**fields).split("\n")[0] == f"run 1 finished: {counts}"
+def test_done_failed_and_left_are_all_rows(fields: dict[str, Any], headline: str) -> None:
+    first = ended(**fields).split("\n")[0]
+    assert first == headline
+    numbers = [int(number) for number in re.findall(r"(\d+) (?:of \d+ )?(?:done|failed|left)", first)]
+    assert sum(numbers) == 9
 
 
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
+        ({"skipped": 7, "attempts_now": 2}, "7 rows were already done"),
+        ({"skipped": 1, "attempts_now": 2}, "1 row was already done"),
+        ({"skipped": 7, "attempts_now": 2, "done": 8, "failed": 1, "causes": {"cut": 1}}, "7 rows were already done or failed"),
+        ({"attempts_now": 130, "done_now": 65}, "speed         1.0 rows/s, 2.0 requests/s"),
+        ({"input_tokens": 1200}, "tokens        1,200 in, unknown out"),
         ({"missing": 1}, "1 row is no longer in the file; its result is kept"),
         ({"missing": 2}, "2 rows are no longer in the file; their results are kept"),
         ({"changed": 1}, "1 finished row has changed since; its old result is kept, and --accept-changes sends it again"),
         ({"changed": 2}, "2 finished rows have changed since; their old results are kept, and --accept-changes sends them again"),
         ({"kept": 1}, "1 changed row failed when sent again; its old answer is kept; `runner status 1` counts the causes"),
         ({"kept": 2}, "2 changed rows failed when sent again; their old answers are kept; `runner status 1` counts the causes"),
-        ({"failed": 2}, "2 rows failed: `runner errors 1` shows why, `runner retry 1` tries again"),
-        ({"failed": 1, "broken": 1}, "1 row failed: `runner errors 1` shows why"),
+        ({"failed": 2, "causes": {"cut": 2}}, "2 rows failed (2 cut): `runner errors 1` shows why"),
+        (
+            {"failed": 9, "causes": {"a": 1, "b": 2, "c": 3, "d": 3}},
+            "9 rows failed (3 c, 3 d, 2 b, ...): `runner errors 1` shows why",
+        ),
+        ({"failed": 1, "broken": 1, "causes": {"bad_row": 1}}, "1 row failed (1 bad_row): `runner errors 1` shows why"),
     ],
 )
-def test_a_summary_has_a_line_for_everything_odd(fields: dict[str, int], line: str) -> None:
-    assert ended(**fields).split("\n")[1:] == [f"  {line}", "next: runner export 1 -o answers.csv"]
+def test_a_summary_has_a_line_for_everything_odd(fields: dict[str, Any], line: str) -> None:
+    assert f"  {line}" in ended(**{"skipped": 0, **fields}).split("\n")
+
+
+def test_nothing_is_said_of_what_is_not_known() -> None:
+    lines = ended(finished=False, done=0, left=9, attempts_now=8, done_now=0, skipped=0, stop_reason="no", stop_code="auth")
+    assert lines.split("\n") == [
+        "run 1 not finished: 0 done, 0 failed, 9 left of 9 rows in 1:05",
+        "next: runner resume 1   (once the key is right; sends 9 rows)",
+    ]
+
+
+def test_a_file_that_changed_is_told_and_waited_for() -> None:
+    lines = ended(finished=False, done=5, left=4, stop_reason=INPUT_CHANGED).split("\n")
+    assert f"  {INPUT_CHANGED}, so some rows were not seen" in lines
+    assert "when nothing writes to the file any more" in lines[-1]
 
 
 @pytest.mark.parametrize(
@@ -111,14 +132,41 @@ def test_a_summary_has_a_line_for_everything_odd(fields: dict[str, int], line: s
     ],
 )
 def test_without_failed_rows_the_reason_of_the_stop_is_shown(reason: str | None, words: str) -> None:
-    assert output.errors(a_run(stop_reason=reason), [], db="runner.db", as_json=False) == words
+    said = output.errors(a_run(stop_reason=reason), [], db="runner.db", as_json=False)
+    assert said == f"{words}\nnext: runner resume 1   (sends the last row)"
 
 
 def test_errors_of_broken_lines_say_to_fix_them() -> None:
     group = ErrorGroup(code="bad_row", count=1, example_id="a", example="line 3: no prompt")
-    text = output.errors(a_run(failed=1), [group], db="runner.db", as_json=False)
+    run = a_run(failed=1, broken=1, finished_at=1e9, causes={"bad_row": 1})
+    text = output.errors(run, [group], db="runner.db", as_json=False)
     assert text.startswith("run 1: 1 failed row\n1 x bad_row\n")
-    assert text.endswith("\nnext: fix those lines and run the same `runner run` command again")
+    assert "\nnext: runner resume 1                  (once the line is mended; sends 1 row)\n" in text
+
+
+def test_errors_name_the_run_that_a_retry_is_for() -> None:
+    group = ErrorGroup(code="overloaded", count=1, example_id="a", example="busy")
+    text = output.errors(a_run(failed=1, causes={"overloaded": 1}), [group], db="my runs.db", as_json=False)
+    assert "run `runner retry 1 --db 'my runs.db'` later" in text
+
+
+@pytest.mark.parametrize(
+    ("run", "count", "target", "words"),
+    [
+        ({}, 8, "a.csv", ["run 1: 8 of 9 rows written to a.csv"]),
+        ({"rows": None}, 1, "-", ["run 1: 1 of 1 row written to standard output"]),
+        # rows that are no longer in the file
+        ({"rows": 3}, 8, "a.csv", ["run 1: 8 of 8 rows written to a.csv"]),
+    ],
+)
+def test_an_export_says_of_which_run_and_how_many_rows(run: dict[str, Any], count: int, target: str, words: list[str]) -> None:
+    assert output.exported(a_run(**run), None, count, target, "runner.db") == words
+
+
+def test_an_older_run_with_more_rows_is_named_with_the_command_that_exports_it() -> None:
+    _, warning = output.exported(a_run(id=2, done=2), a_run(), 2, "my answers.csv", "x.db")
+    assert warning.startswith("warning: run 1 of the same file has more finished rows (8, this one 2)")
+    assert warning.endswith("`runner export 1 --db x.db -o 'my answers.csv'`")
 
 
 def test_check_names_the_lines_of_duplicate_ids(tmp_path: Path) -> None:

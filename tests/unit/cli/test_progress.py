@@ -1,4 +1,4 @@
-"""What a person sees while a session goes on: the plain line, the phrases that are kept, and the bar on a real terminal."""
+"""What a person or a program sees while a session goes on: lines on a real terminal, lines in a log, JSON lines."""
 
 import fcntl
 import os
@@ -8,111 +8,35 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Mapping
 
 import msgspec
 import pytest
-from tqdm.utils import disp_len
+from test_screen import PAUSED, RETRYING, at, lane
 
-from runner.cli import progress
-from runner.events import Progress
-from runner.model import LaneState, Pace
-
-PAUSED = "paused until 12:03:10 (429, asked by the server)"
-RETRYING = "3 rows on attempt 4 of 5"
-
-
-def lane(model: str = "gpt-5-mini", **more: object) -> LaneState:
-    return LaneState(**{"model": model, "slots": 48, "ceiling": 256, "in_flight": 41, **more})  # type: ignore[arg-type]
-
-
-def at(*lanes: LaneState, retrying: str | None = None, **more: object) -> Progress:
-    fields = {"rows": 1000, "restored": 100, "done": 12, "failed": 0, "in_flight": 7, "output_tokens": 12_340, "elapsed_s": 10.0}
-    return Progress(**{**fields, **more}, pace=Pace(at=1e9, lanes=lanes, retrying=retrying))  # type: ignore[arg-type]
-
-
-def words(event: Progress) -> str:
-    return ", ".join(words for _, words in progress.phrases(event))
-
-
-# --- the words --------------------------------------------------------------------------------------------------------
-
-
-def test_why_things_wait_is_told_with_the_counts() -> None:
-    event = at(lane(waiting=PAUSED), retrying=RETRYING)
-    assert words(event) == f"12 done, 0 failed, 41 of 48 in flight, 1,234 tokens/s, {PAUSED}, {RETRYING}"
-    assert progress.line(event) == f"112 of 1,000: {words(event)}, 1.2 rows/s, 12:20 left"
-
-
-def test_nothing_is_said_of_a_lane_that_does_not_wait() -> None:
-    assert words(at(lane())) == "12 done, 0 failed, 41 of 48 in flight, 1,234 tokens/s"
-
-
-def test_several_lanes_are_added_up_and_named_where_they_wait() -> None:
-    third = lane("free", in_flight=8, slots=8, ceiling=8, waiting="waiting for rpm")
-    event = at(lane(waiting=PAUSED), lane("big", in_flight=2, slots=4), third)
-    assert words(event) == f"12 done, 0 failed, 51 of 60 in flight, 1,234 tokens/s, gpt-5-mini: {PAUSED}, free: waiting for rpm"
-
-
-def test_without_a_lane_the_number_in_flight_is_told() -> None:
-    assert "7 in flight" in words(at(elapsed_s=0.0))
-
-
-def test_foreign_words_are_shown_and_not_obeyed() -> None:
-    nasty = "\x1b[2J\r\n\u202e"
-    shown = words(at(lane(f"a{nasty}", waiting=nasty), lane(f"b{nasty}", waiting=nasty), retrying=nasty))
-    assert not re.search("[\x00-\x1f\x7f-\x9f\u202e]", shown)
-    assert r"a\x1b[2J \u202e: \x1b[2J \u202e" in shown
-
-
-@pytest.mark.parametrize(
-    ("columns", "kept"),
-    [
-        (200, f"12 done, 0 failed, 41 of 48 in flight, 1,234 tokens/s, {PAUSED}, {RETRYING}"),
-        (120, f"12 done, 41 of 48 in flight, 1,234 tokens/s, {PAUSED}, {RETRYING}"),
-        (100, f"41 of 48 in flight, {PAUSED}, {RETRYING}"),
-        (76, f"41 of 48 in flight, {PAUSED}"),
-        (50, PAUSED),
-        (20, "paused until 12:03:…"),
-        (1, "…"),
-        (0, ""),
-        (-5, ""),
-    ],
-)
-def test_what_matters_least_goes_first(columns: int, kept: str) -> None:
-    ranked = progress.phrases(at(lane(waiting=PAUSED), retrying=RETRYING))
-    assert progress._kept(ranked, columns) == kept
-
-
-def test_failures_stay_longer_than_places_and_one_reason_longer_than_the_others() -> None:
-    ranked = progress.phrases(at(lane(waiting="waiting for rpm"), lane("b", waiting="waiting for tpm"), failed=3))
-    assert progress._kept(ranked, 70) == "3 failed, gpt-5-mini: waiting for rpm, b: waiting for tpm"
-    assert progress._kept(ranked, 50) == "3 failed, gpt-5-mini: waiting for rpm"
-    assert progress._kept(ranked, 30) == "gpt-5-mini: waiting for rpm"
-
-
-def test_without_a_reason_to_wait_nothing_is_cut_in_two() -> None:
-    assert progress._kept(progress.phrases(at(lane())), 10) == ""
-
-
-# --- a terminal -------------------------------------------------------------------------------------------------------
+from runner.cli import output, progress
+from runner.events import Progress, Stopping
+from runner.model import Pace
 
 SHOW = """
 import sys, msgspec
 from runner.events import Progress
-from runner.cli.progress import Bar
-with Bar("runner.db") as bar:
+from runner.cli.progress import choose
+with choose("runner.db", quiet=False, as_json=False) as view:
     for event in msgspec.json.decode(sys.argv[1], type=list[Progress]):
-        bar.tell(event)
+        view.tell(event)
     sys.stderr.write("|end|")
+sys.stderr.write("|closed|")
 """
 
 
-def frames(columns: int, *events: Progress) -> list[str]:
-    """What the bar draws on a terminal of that width, one text for each time."""
+def drawn(columns: int, *events: Progress, env: Mapping[str, str] | None = None) -> str:
+    """Return what is written to a terminal of that width."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     command = [sys.executable, "-c", SHOW, msgspec.json.encode(events).decode()]
-    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    environment = {**inherited, "PYTHONIOENCODING": "utf-8", "TERM": "xterm", **(env or {})}
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
         os.close(theirs)
         read = b""
@@ -127,48 +51,34 @@ def frames(columns: int, *events: Progress) -> list[str]:
             read += part
         assert process.wait() == 0, read
     os.close(ours)
-    shown = read.decode().partition("|end|")[0]
-    assert "\n" not in shown
-    return [frame for frame in shown.split("\r") if frame.strip()]
+    return read.decode()
 
 
-@pytest.mark.parametrize("columns", [20, 40, 80, 132])
-def test_the_bar_is_one_line_on_every_terminal(columns: int) -> None:
-    many = tuple(lane(f"模型-{number}", waiting=PAUSED) for number in range(4))
-    events = [
-        at(lane(), rows=10**7, done=123_456, output_tokens=10**9),
-        at(lane(waiting=PAUSED), retrying=RETRYING),
-        at(*many, failed=4),
-        at(),
-    ]
-    shown = frames(columns, *events)
-    assert len(shown) == 4
-    assert max(map(disp_len, shown)) < columns
+@pytest.mark.parametrize("columns", [20, 80, 132])
+def test_a_terminal_keeps_three_lines_in_place(columns: int) -> None:
+    shown = drawn(columns, at(lane(waiting=PAUSED), retrying=RETRYING), at(lane()), at(lane(), done=700))
+    frames = shown.partition("|end|")[0].split("\x1b[2A\r")
+    assert len(frames) == 4
+    assert frames[-1] == ""
+    for frame in frames[:-1]:
+        lines = re.sub(r"\x1b\[(?:\d+m|K)", "", frame.replace("\r", "")).split("\n")
+        assert len(lines) == 3
+        assert max(map(len, lines)) < columns
+    # they are gone at the end
+    assert shown.endswith("|end|\r\x1b[J|closed|")
 
 
-@pytest.mark.parametrize(
-    ("columns", "shown"),
-    [
-        (20, " 11%, paused until…"),
-        (70, f" 11% 112/1000, {PAUSED}"),
-        (80, f" 11% 112/1000 [00:00<00:00], {PAUSED}"),
-        (100, f" 11% 112/1000 [00:00<00:00], 41 of 48 in flight, {PAUSED}"),
-    ],
-)
-def test_why_things_wait_is_seen_on_a_narrow_terminal(columns: int, shown: str) -> None:
-    (frame,) = frames(columns, at(lane(waiting=PAUSED)))
-    assert re.sub(r"\d\d:\d\d(?=[<\]])", "00:00", frame).startswith(shown)
-
-
-def test_a_wide_terminal_has_a_bar_and_every_word() -> None:
-    (frame,) = frames(250, at(lane(waiting=PAUSED), retrying=RETRYING))
-    assert re.match(r" 11%\|█+.* *\| 112/1000 \[", frame)
-    assert frame.rstrip().endswith(f"], {words(at(lane(waiting=PAUSED), retrying=RETRYING))}")
+def test_colours_are_left_out_where_they_are_not_wanted() -> None:
+    event = at(lane(waiting=PAUSED), failed=2)
+    assert "\x1b[31m" in drawn(80, event)
+    assert "\x1b[31m" not in drawn(80, event, env={"NO_COLOR": ""})
+    # a terminal that cannot move its cursor gets lines as a log file does
+    assert "\x1b" not in drawn(80, event, env={"TERM": "dumb"})
 
 
 def test_a_terminal_that_does_not_know_its_width_is_taken_for_80_columns() -> None:
-    (frame,) = frames(0, at(lane()))
-    assert 60 < disp_len(frame) < 80
+    first = re.sub(r"\x1b\[(?:\d+m|K)", "", drawn(0, at(lane()))).replace("\r", "").split("\n")[0]
+    assert 60 < len(first) < 80
 
 
 def test_programs_are_told_the_pace_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,10 +89,53 @@ def test_programs_are_told_the_pace_as_it_is(capsys: pytest.CaptureFixture[str])
     assert msgspec.convert(told["pace"], Pace) == event.pace
 
 
-def test_without_a_terminal_a_line_comes_when_the_last_one_is_old(
+def test_a_plain_line_says_all_of_it() -> None:
+    event = at(lane(waiting=PAUSED), retrying=RETRYING, failed=1, rows_per_s=1.2, requests_per_s=1.5, left_s=740.0)
+    assert progress.line(event) == (
+        "112 done, 1 failed, 887 left of 1,000 rows; 41 of 48 open, 1.2 rows/s, 1.5 requests/s, 1,234 tokens/s; "
+        f"12:20 to go; {PAUSED}; {RETRYING}"
+    )
+    assert "requests/s" not in progress.line(at(lane(), rows_per_s=1.2, requests_per_s=1.2))
+    assert "12:20 after the outage" in progress.line(at(lane(outage_s=1.0), left_s=740.0))
+
+
+def test_without_a_terminal_a_line_comes_when_the_last_one_is_old_and_begins_with_a_time(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "LINE_S", 0.0)
     event = at(lane(waiting=PAUSED))
     progress.Lines("runner.db").tell(event)
-    assert capsys.readouterr().err == progress.line(event) + "\n"
+    (said,) = capsys.readouterr().err.splitlines()
+    time, _, rest = said.partition("  ")
+    assert rest == progress.line(event)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+", time)
+    assert output.date(0.0).startswith("19")
+
+
+def stopped(reason: str, in_flight: int, grace_s: float = 10.0, code: str | None = None) -> Stopping:
+    return Stopping(reason=reason, in_flight=in_flight, grace_s=grace_s, code=code)
+
+
+@pytest.mark.parametrize(
+    ("event", "out", "err"),
+    [
+        (stopped("stopped by Ctrl-C", 8), "stopped by Ctrl-C; waiting up to 10 s for 8 open requests; Ctrl-C to drop them\n", ""),
+        (stopped("stopped by SIGTERM", 1), "stopped by SIGTERM; waiting up to 10 s for 1 open request; Ctrl-C to drop it\n", ""),
+        (stopped("stopped by SIGTERM", 0), "stopped by SIGTERM\n", ""),
+        (stopped("stopped by Ctrl-C", 8, 0.0), "stopped by Ctrl-C\n", ""),
+        (stopped("enough", 0), "stopping: enough\n", ""),
+        (
+            stopped("no money. Pay.", 8, code="billing"),
+            "waiting up to 10 s for 8 open requests; Ctrl-C to drop them\n",
+            "runner: no money. Pay.\n",
+        ),
+        (stopped("\x1b[2J", 0, code="cut"), "", "runner: \\x1b[2J\n"),
+    ],
+)
+def test_a_stop_has_one_reason_and_says_what_is_waited_for(
+    event: Stopping, out: str, err: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    view = progress.Lines("runner.db")
+    view.tell(event)
+    assert tuple(capsys.readouterr()) == (out, err)
+    assert view.told_why == (event.code is not None)

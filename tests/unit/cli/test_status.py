@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from runner.cli.status import status
 from runner.events import Quantiles
@@ -90,7 +91,6 @@ def test_every_lane_has_a_line_and_retries_have_one() -> None:
         "b: 41 of 48 in flight (up to 256); paused until 12:03:10 (429)",
     ]
     assert shown("retrying", run) == ["3 rows on attempt 4 of 5"]
-    assert shown("last update", run) == []
 
 
 def test_a_run_that_nobody_works_on_has_no_lane() -> None:
@@ -99,9 +99,32 @@ def test_a_run_that_nobody_works_on_has_no_lane() -> None:
     assert "retrying" not in text
 
 
-def test_an_old_pace_says_how_old_it_is() -> None:
-    (words,) = shown("last update", a_run(pace=pace(lane(), age_s=90)))
-    assert re.fullmatch(r"9[01] s ago", words)
+@pytest.mark.parametrize(("age_s", "words"), [(0, r"[01] s ago"), (2, r"[23] s ago"), (90, r"9[01] s ago"), (-5, "0 s ago")])
+def test_the_pace_says_how_old_it_is(age_s: float, words: str) -> None:
+    (said,) = shown("last update", a_run(pace=pace(lane(), age_s=age_s)))
+    assert re.fullmatch(words, said)
+
+
+def test_the_time_left_is_told_and_in_an_outage_from_its_end_on() -> None:
+    at = structs.replace(pace(lane()), left_s=740.0)
+    assert shown("time left", a_run(pace=at)) == ["about 12:20"]
+    at = structs.replace(pace(lane(outage_s=3.0)), left_s=740.0)
+    assert shown("time left", a_run(pace=at)) == ["about 12:20 after the outage"]
+    assert shown("time left", a_run(pace=pace(lane()))) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "4 done, 0 failed, 6 left of 10"),
+        ({"done": 9, "failed": 1, "finished_at": 2e9}, "9 done, 1 failed, 0 left of 10"),
+        # rows that are no longer in the file keep their outcomes
+        ({"done": 12, "failed": 1, "finished_at": 2e9}, "12 done, 1 failed, 0 left of 13; 10 in the file"),
+        ({"rows": None}, "4 done, 0 failed"),
+    ],
+)
+def test_done_failed_and_left_are_all_rows(fields: dict[str, Any], words: str) -> None:
+    assert shown("rows", a_run(**fields)) == [words]
 
 
 def test_foreign_words_are_shown_and_not_obeyed() -> None:

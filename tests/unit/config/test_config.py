@@ -30,10 +30,11 @@ VALUES: dict[str, tuple[Any, Any, Any]] = {
     "span": (90.0, 1800.0, 5400.0),
     "choice": ("normal", "full", "normal"),
     "bool": (False, True, False),
+    "share": (3, "2%", 5),
 }
 TOML = {
     "text": '"one"', "int": "11", "float": "1.5", "texts": '["END", "STOP"]', "json": "{ a = 1 }",
-    "slots": "11", "span": '"1m30s"', "choice": '"normal"', "bool": "false",
+    "slots": "11", "span": '"1m30s"', "choice": '"normal"', "bool": "false", "share": "3",
 }  # fmt: skip
 WRONG = {
     "text": ["3", "1.5", "true", "[]", '["a"]', '""', '"  "'],
@@ -44,6 +45,7 @@ WRONG = {
     "slots": ["1.5", '"many"', '""', '"1.5"', '"AUTO"', "true", "[1]"],
     "span": ['"soon"', '"-5m"', '""', '"1x"', "true", "nan", "inf", "[]", '["1m"]'],
     "bool": ['"true"', '"off"', "1", "0", "[]", "[true]"],
+    "share": ['"some"', '"-1"', '"101%"', '"1.5"', '""', "-1", "1.5", "true", "nan", "[]", "[1]"],
     "choice": ['"off"', '"FULL"', '""', "1", "true", '["full"]'],
 }
 

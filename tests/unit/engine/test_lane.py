@@ -402,8 +402,8 @@ async def test_limits_that_good_answers_tell_are_read_now_and_then_and_those_of_
 # -- what it says
 
 
-def at(seconds: float, form: str = "%H:%M:%S") -> str:
-    return time.strftime(form, time.localtime(WALL_S + seconds))
+def at(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(WALL_S + seconds))
 
 
 async def test_it_says_what_it_waits_for() -> None:
@@ -418,8 +418,8 @@ async def test_it_says_what_it_waits_for() -> None:
     lane.release(permit)
     assert phrases == [
         None,
-        f"paused until {at(30.5)} (503, asked by the server)",
-        f"paused until {at(660.5, '%Y-%m-%d %H:%M:%S')} (429, asked by the server)",
+        "paused for 31 s more (503, asked by the server)",
+        f"paused until {at(660.5)} (429, asked by the server)",
     ]
     await anyio.sleep(1000)
     assert lane.state().waiting is None
@@ -429,7 +429,7 @@ async def test_it_says_what_it_waits_for() -> None:
 async def test_it_says_who_asked_for_a_pause(hint_s: float | None, words: str) -> None:
     lane = lanes(8).of("m")
     lane.throttle(await lane.acquire(Standing(), SIZE, None), hint_s, 429)
-    assert (lane.state().waiting or "").startswith("paused until ")
+    assert (lane.state().waiting or "").startswith("paused for ")
     assert (lane.state().waiting or "").endswith(f" ({words})")
 
 
@@ -456,11 +456,11 @@ async def test_it_says_which_limit_it_waits_for(kind: Kind, words: str) -> None:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (busy(503), "server failing since {} (server_error); retrying"),
-        (TransportError("no connection", code="connect", sent=False), "server unreachable since {} (connect); retrying"),
+        (busy(503), "server failing for 30 s (server_error); retrying"),
+        (TransportError("no connection", code="connect", sent=False), "server unreachable for 30 s (connect); retrying"),
     ],
 )
-async def test_it_says_since_when_there_is_no_answer(error: AttemptError, words: str) -> None:
+async def test_it_says_how_long_there_has_been_no_answer(error: AttemptError, words: str) -> None:
     group = lanes(100)
     lane = group.of("m")
     lane.enter(0), lane.enter(0)
@@ -470,7 +470,7 @@ async def test_it_says_since_when_there_is_no_answer(error: AttemptError, words:
         lane.failed(permit, error, None, throttled=False, retried=True)
         lane.release(permit)
     await anyio.sleep(30)
-    assert lane.state().waiting == words.format(at(5.5))
+    assert lane.state().waiting == words
     assert lane.out_of_service_s == pytest.approx(30, abs=0.1)
     assert lane.blocked
     probe = await lane.acquire(Standing(), SIZE, None)
@@ -637,3 +637,85 @@ async def test_one_models_limit_does_not_hold_another_models_items_up() -> None:
     before = [time for time in server.times if time < 500]
     assert (len(before), max(before) < 100) == (200, True)
     assert world.failed == []
+
+
+# -- a request that is larger than a limit per minute
+
+
+class Sized(Line):
+    """Tasks whose requests have sizes of their own, in bytes."""
+
+    def __init__(self, lane: Lane, sizes: dict[int, int]) -> None:
+        super().__init__(lane, stay_s=1)
+        self.sizes = sizes
+
+    async def one(self, name: int) -> None:
+        permit = await self.lane.acquire(Standing(), self.sizes.get(name, SIZE), 50)
+        self.through.append(name)
+        self.times.append(anyio.current_time() - self.start)
+        await anyio.sleep(1)
+        self.lane.release(permit)
+
+
+@pytest.mark.parametrize("large", [0, 5])
+@pytest.mark.parametrize("kind", ["tpm", "input_tpm"])
+async def test_a_request_larger_than_a_limit_lets_all_others_go_first(large: int, kind: Kind) -> None:
+    # 150 or 100 tokens each of 3000 a minute: twenty or thirty small ones a minute; the large one has 5000
+    lane = lanes(4, **{kind: 3000}).of("m")
+    line = Sized(lane, {large: 20_000})
+    await line.all(range(40))
+    assert line.through[-1] == large
+    assert line.through[:-1] == [name for name in range(40) if name != large]
+    # the small ones are not held up: they go at the pace of the limit
+    small_s = 39 * (150 if kind == "tpm" else 100) / 50
+    assert line.times[-2] == pytest.approx(small_s, rel=0.05)
+    # and the limit holds for the large one too
+    assert line.times[-1] - line.times[-2] == pytest.approx(5000 / 50, rel=0.05)
+
+
+async def test_what_comes_while_a_large_request_saves_goes_first() -> None:
+    lane = lanes(4, tpm=3000).of("m")
+    line = Sized(lane, {0: 20_000})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(line.one, 0)
+        for name in range(1, 6):
+            await anyio.sleep(10)
+            tasks.start_soon(line.one, name)
+    assert line.through == [1, 2, 3, 4, 5, 0]
+    # each went within the time that its own tokens take
+    assert [time - 10 * number for number, time in enumerate(line.times[:-1], 1)] == [pytest.approx(0, abs=4)] * 5
+    # what was saved meanwhile is kept
+    assert line.times[-1] == pytest.approx((5050 + 5 * 150) / 50, rel=0.08)
+
+
+async def test_many_large_requests_make_room_for_workers_who_serve_the_others() -> None:
+    group = lanes(4, tpm=3000)
+    lane = group.of("m")
+    async with anyio.create_task_group() as tasks:
+        line = Sized(lane, dict.fromkeys(range(7), 20_000))
+        tasks.start_soon(line.all, range(7))
+        await anyio.sleep(1)
+        assert group.stuck() >= 7
+        tasks.cancel_scope.cancel()
+    assert lane.tried_items == 0
+
+
+async def test_large_requests_keep_their_order_and_a_cancelled_one_leaves_nothing() -> None:
+    lane = lanes(4, tpm=3000).of("m")
+    line = Sized(lane, {1: 16_000, 2: 16_000})
+    async with anyio.create_task_group() as tasks:
+        scope = anyio.CancelScope()
+
+        async def given_up() -> None:
+            with scope:
+                await line.one(0)
+
+        line.sizes[0] = 16_000
+        tasks.start_soon(given_up)
+        await anyio.sleep(5)
+        tasks.start_soon(line.all, (1, 2))
+        await anyio.sleep(5)
+        scope.cancel()
+    assert line.through == [1, 2]
+    nothing_is_left_of = lane.state()
+    assert (nothing_is_left_of.in_flight, lane.tried_items) == (0, 0)

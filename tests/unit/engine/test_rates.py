@@ -454,3 +454,41 @@ async def test_what_is_not_reported_teaches_nothing() -> None:
     estimate.learn(1000, Usage())
     estimate.learn(0, Usage(input_tokens=10))
     assert (estimate.input_tokens(400), estimate.output_tokens(None)) == (100, OUTPUT_TOKENS)
+
+
+# -- a request that is larger than a whole limit
+
+
+@pytest.mark.parametrize(
+    ("limits", "size", "most", "large"),
+    [
+        ({}, 10**9, None, False),
+        # a request is one request, however few of them a minute takes
+        ({"rpm": 0.5}, 10**9, None, False),
+        ({"tpm": 1000}, 3000, 100, False),
+        ({"tpm": 1000}, 4000, 100, True),
+        ({"input_tpm": 1000}, 4000, 100, False),
+        ({"input_tpm": 1000}, 4010, 100, True),
+        ({"output_tpm": 1000}, 4010, 100, False),
+        ({"output_tpm": 50}, 40, 100, True),
+        ({"rpm": 0.5, "tpm": 10**9, "input_tpm": 10}, 41, 100, True),
+    ],
+)
+async def test_a_request_is_large_if_a_minute_has_no_room_for_it(
+    limits: dict[str, float], size: int, most: int | None, large: bool
+) -> None:
+    assert rates(**limits).exceeded(size, most) is large
+
+
+async def test_a_slice_pays_the_debt_first_and_uses_the_credit() -> None:
+    rate = Rate(600)
+    rate.settle(0, 5)
+    saved = 0.0
+    start = anyio.current_time()
+    while saved < 20:
+        saved += await rate.save(20 - saved)
+    # 25 at ten a second, the burst of one second at once
+    assert anyio.current_time() - start == pytest.approx(1.5, abs=0.3)
+    rate.settle(30, 0)
+    assert await rate.save(12) == 12
+    assert rate.debt == pytest.approx(-18)

@@ -318,5 +318,5 @@ async def test_the_screen_quotes_the_last_answer() -> None:
         group.cancel_scope.cancel()
     assert seen
     for words in seen:
-        assert words.startswith("server refusing all rows since ")
+        assert words.startswith("server refusing all rows for ")
         assert words.endswith("(403: not from here); retrying")

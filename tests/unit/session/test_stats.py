@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.session.stats import Histogram
+from runner.events import Quantiles
+from runner.model import Attempt, Usage
+from runner.session.stats import Histogram, SessionStats
 
 DURATIONS = st.floats(min_value=1e-4, max_value=1e5)
 
@@ -51,3 +53,19 @@ def test_memory_does_not_grow_with_the_number_of_durations() -> None:
     draw = random.Random(3)
     histogram = filled(*(draw.lognormvariate(0, 2) for _ in range(20_000)))
     assert len(histogram._counts) < 1200
+
+
+def an_attempt(number: int, code: str | None, *, into: int | None, out: int | None) -> Attempt:
+    usage = Usage(input_tokens=into, output_tokens=out) if into is not None or out is not None else None
+    return Attempt(key="a", number=number, started_at=0.0, duration_s=1.0, status=200, usage=usage, error_code=code, error=code)
+
+
+def test_tokens_of_failed_attempts_are_in_the_summary() -> None:
+    stats = SessionStats()
+    stats.add(an_attempt(1, "cut", into=100, out=None))
+    stats.add(an_attempt(2, "truncated", into=100, out=7))
+    stats.add(an_attempt(3, "closed", into=None, out=None))
+    assert (stats.attempts, stats.input_tokens, stats.output_tokens) == (3, 200, 7)
+    # they say nothing about how long an answer takes
+    assert stats.quantiles() == (Quantiles(p50=None, p95=None), Quantiles(p50=None, p95=None))
+    assert (stats.sent().requests, stats.sent().rows, stats.sent().input_tokens) == (3, 0, 200)

@@ -344,7 +344,7 @@ def test_the_fingerprint_does_not_depend_on_the_order_of_settings() -> None:
 async def test_what_was_saved_is_read_back(path: Path) -> None:
     async with RunStore.own(path, 1) as store:
         await store.save([an_attempt("a", error="cut", sent=False), done("a", 4, number=2), failed("b", 5)])
-        assert await store.counts() == RunCounts(done=1, failed=1, broken=0, attempted=True)
+        assert await store.counts() == RunCounts(done=1, failed=1, broken=0, attempted=True, causes={"server_error": 1})
         found = await store.settled(["a", "b", "c"])
     assert set(found) == {"a", "b"}
     a, b = found["a"], found["b"]
@@ -500,7 +500,9 @@ async def test_broken_rows_that_are_gone_are_forgotten_in_this_run_only(path: Pa
     async with RunStore.own(path, 1) as store:
         known = await store.settled(["x", "b"])
         assert (known["x"].broken, known["b"].broken) == (True, False)
-        assert await store.counts() == RunCounts(done=1, failed=1, broken=3, attempted=True)
+        assert await store.counts() == RunCounts(
+            done=1, failed=1, broken=3, attempted=True, causes={"bad_row": 3, "server_error": 1}
+        )
         await store.forget_broken(1, 256, ["y", "b", "c"])
         assert set(await store.settled(["x", "b", "c", "y", "z"])) == {"b", "c", "y", "z"}
         await store.forget_broken(257, None, [])

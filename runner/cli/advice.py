@@ -1,0 +1,142 @@
+"""What to type next, from the state of a run: one pure function makes every "next:" line.
+
+A line is a command that works as printed, and words that say what it does and how many rows it sends. The states, and the
+command of each (the first that fits):
+
+    running                      status --watch
+    stopped: unknown model       resume --model NAME        (while no row is answered, the model may change)
+    --limit, failed rows         retry, also: resume
+    rows are left, any reason    resume                     (a limit, Ctrl-C, the deadline, an error, a changed file, a kill)
+    failed rows, worth a retry   retry, also: export
+    failed rows, all broken      errors                     (it names the lines), also: export
+    failed rows, their own fault errors, also: export
+    all done                     export
+"""
+
+import shlex
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from runner.errors import BAD_ROW
+from runner.text import plural
+
+COLUMNS = 79
+"""Columns for a line of advice."""
+OF_THE_ROW = frozenset({BAD_ROW, "bad_request", "content_policy", "context_length", "size_cap", "too_large"})
+"""Error codes of rows that would fail again as they are."""
+_WHEN = {
+    "auth": "once the key is right",
+    "billing": "once there is credit",
+    "connect": "once the server answers",
+    "dns": "once the server can be found",
+    "proxy": "once the proxy works",
+    "timeout_connect": "once the server answers",
+    "tls": "once the connection is secure",
+    "address": "once base_url is right",
+    "not_an_api": "once base_url is right",
+    "redirect": "once base_url is right",
+    "not_found": "once the server has the model",
+}
+"""What has to be so before a run that stopped with this code can go on."""
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """The state of a run, as far as it decides what to do next. Numbers count rows of the whole run."""
+
+    run: int
+    done: int
+    failed: int
+    # without an outcome
+    left: int
+    # of the failed: rows from which no request could be made
+    broken: int = 0
+    # failed rows by error code
+    causes: Mapping[str, int] = {}
+    active: bool = False
+    # the error code that stopped the last session
+    stop_code: str | None = None
+    # it ended where --limit asked it to
+    limited: bool = False
+    # the prompt file changed while it was read, so its rows are not all known
+    input_changed: bool = False
+    # the same command as before goes on too
+    same_command: bool = False
+    # ``runner errors`` shows it: no need to name that command
+    errors_shown: bool = False
+
+
+class Advice(NamedTuple):
+    """A command as it is typed, and what it does. rows: how many rows it sends at most; None: it sends nothing."""
+
+    command: str
+    words: str
+    rows: int | None = None
+
+
+def advice(state: State, db: str, default_db: str = "runner.db") -> list[Advice]:
+    """Return what to type next; a second entry is another way, of the same worth. db: the store, as it was given."""
+
+    def command(name: str, *more: str) -> str:
+        where = [] if db == default_db else ["--db", shlex.quote(db)]
+        return " ".join(["runner", name, str(state.run), *more, *where])
+
+    if state.active:
+        return [Advice(command("status", "--watch"), "shows how it goes on; sends nothing")]
+    if state.stop_code == "not_found" and not state.done:
+        words = f"with the NAME of a model that the server has; sends {plural(state.left, 'row')}"
+        return [Advice(command("resume", "--model", "NAME"), words, state.left)]
+    sent = state.failed - state.broken
+    worth_it = sent > 0 and not OF_THE_ROW.issuperset(state.causes)
+    retry = Advice(command("retry"), f"sends {plural(sent, 'failed row')} again", sent)
+    if state.left:
+        resume = _resume(state, command("resume"))
+        return [retry, resume] if state.limited and worth_it else [resume]
+    if state.input_changed:
+        return [Advice(command("resume"), "when nothing writes to the file any more; sends what is new in it")]
+    export = Advice(command("export", "-o", "answers.csv"), f"writes {_written(state)}")
+    if not state.failed:
+        return [export]
+    if worth_it:
+        first = retry
+    elif not sent and state.errors_shown:
+        mended = f"once {_lines(state.broken)} mended; sends {plural(state.broken, 'row')}"
+        first = Advice(command("resume"), mended, state.broken)
+    elif state.errors_shown:
+        first = Advice(command("retry"), f"once they are mended; sends {plural(sent, 'failed row')} again", sent)
+    elif not sent:
+        first = Advice(command("errors"), f"names the {plural(state.broken, 'broken line')}; sends nothing")
+    else:
+        first = Advice(command("errors"), f"shows why {plural(state.failed, 'row')} failed; sends nothing")
+    return [first, export]
+
+
+def lines(advices: list[Advice], columns: int = COLUMNS) -> list[str]:
+    """Return advice as the last lines of an output. Words for which a line has no room follow on a line of their own."""
+    width = max(len(one.command) for one in advices)
+    text = []
+    for name, one in zip(("next:", "also:"), advices, strict=False):
+        line = f"{name} {one.command.ljust(width)}   ({one.words})"
+        text += [line] if len(line) <= columns else [f"{name} {one.command}", f"      ({one.words})"]
+    return text
+
+
+def _resume(state: State, command: str) -> Advice:
+    when = f"{_WHEN[state.stop_code]}; " if state.stop_code in _WHEN else ""
+    if state.input_changed:
+        when = "when nothing writes to the file any more; "
+    some = state.done + state.failed > 0
+    rows = "the last row" if some and state.left == 1 else f"{'the other ' if some else ''}{plural(state.left, 'row')}"
+    same = "; or the same command again" if state.same_command else ""
+    return Advice(command, f"{when}sends {rows}{same}", state.left)
+
+
+def _written(state: State) -> str:
+    if not state.failed:
+        return plural(state.done, "row")
+    return f"{state.done:,} done and {state.failed:,} failed {'row' if state.failed == 1 else 'rows'}"
+
+
+def _lines(number: int) -> str:
+    return "the line is" if number == 1 else "the lines are"

@@ -1,0 +1,69 @@
+"""Finds the run that was named: by its number, or by its prompt file or job file."""
+
+from pathlib import Path
+
+from runner.config.job import load_job
+from runner.errors import UsageError
+from runner.model import Run
+from runner.store.reader import StoreReader
+
+
+def run_number(name: int | str | None, db: str, *, unfinished: bool = False) -> int | None:
+    """Return the number of the run that was named; None stands for the default. Raises UsageError.
+
+    unfinished: of the runs over a file, rather one that is not finished.
+    """
+    if not isinstance(name, str):
+        return name
+    if not Path(name).exists():
+        raise UsageError(f"RUN is the number of a run (`runner list` shows them) or its prompt file, and {name!r} is neither")
+    return _run_over(name, db, unfinished=unfinished)
+
+
+def export_names(words: tuple[int | str, ...], output: str | None, db: str) -> tuple[int | None, str]:
+    """Return the run and the output that ``export`` was called with: ``[RUN] -o FILE``, ``[RUN] FILE``, or both the other way.
+
+    Raises UsageError.
+    """
+    runs, files = [word for word in words if isinstance(word, int)], [word for word in words if isinstance(word, str)]
+    named: int | None = runs[0] if runs else None
+    for word in files:
+        if named is None and Path(word).exists() and _is_input(word, db):
+            named = run_number(word, db)
+        elif output is None:
+            output = word
+        else:
+            raise UsageError(f"one output at a time, not both {output} and {word}; RUN is a number or the prompt file of a run")
+    if len(runs) > 1:
+        raise UsageError(f"one run at a time, not both {runs[0]} and {runs[1]}")
+    if output is None:
+        raise UsageError("name the file to write with --output, as in `runner export -o answers.csv`")
+    return named, output
+
+
+def exported(number: int | None, db: str) -> tuple[Run, Run | None]:
+    """Return a run, by default the newest, and an older one over the same file that has more finished rows; None if none has."""
+    with StoreReader(Path(db).resolve()) as reader:
+        run = reader.run(number)
+        older = [other for other in reader.runs() if other.id < run.id and other.input == run.input and other.done > run.done]
+    return run, max(older, key=lambda other: other.done, default=None)
+
+
+def _run_over(file: str, db: str, *, unfinished: bool = False) -> int:
+    """Return the number of the newest run over a prompt file, or over that of a job file. Raises UsageError if there is none."""
+    path = Path(file)
+    source = load_job(path, {}, {}).input if path.suffix.lower() == ".toml" else path.resolve()
+    with StoreReader(Path(db).resolve()) as reader:
+        over = [run for run in reader.runs() if Path(run.input).resolve() == source]
+    if not over:
+        raise UsageError(f"{db} has no run over {file}; `runner list` shows its runs, `runner run {file}` starts one")
+    still_open = [run for run in over if run.finished_at is None] if unfinished else []
+    return (still_open or over)[-1].id
+
+
+def _is_input(word: str, db: str) -> bool:
+    try:
+        _run_over(word, db)
+    except UsageError:
+        return False
+    return True

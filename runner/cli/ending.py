@@ -1,0 +1,97 @@
+"""How a session ended: the summary of ``run``, ``resume`` and ``retry``, with the next command as its last line."""
+
+from collections.abc import Mapping
+
+from runner.cli.advice import State, advice, lines
+from runner.cli.output import clock, command, count, quantiles
+from runner.events import INPUT_CHANGED, Summary
+from runner.session import prepare
+from runner.text import clean, plural
+
+__all__ = ["INPUT_CHANGED", "as_asked", "summary"]
+
+_CAUSES = 3
+
+
+def summary(end: Summary, db: str) -> str:
+    """Return the summary of a session, with the next command as its last line."""
+    text = [f"run {end.run}{_headline(end)}"]
+    if end.stop_reason == INPUT_CHANGED:
+        # any other reason was printed when the stop was requested
+        text.append(f"  {INPUT_CHANGED}, so some rows were not seen")
+    if end.skipped and end.skipped <= end.rows and end.attempts_now:
+        text.append(f"  {plural(end.skipped, 'row')} {'was' if end.skipped == 1 else 'were'} {_earlier(end)}")
+    text += _measured(end)
+    if end.missing:
+        one = end.missing == 1
+        results = "is no longer in the file; its result is kept" if one else "are no longer in the file; their results are kept"
+        text.append(f"  {plural(end.missing, 'row')} {results}")
+    if end.kept:
+        its, answers = ("its", "answer is") if end.kept == 1 else ("their", "answers are")
+        causes = f"`{command('status', end.run, db)}` counts the causes"
+        text.append(f"  {plural(end.kept, 'changed row')} failed when sent again; {its} old {answers} kept; {causes}")
+    if end.changed:
+        text.append(f"  {prepare.changed_rows(end.changed)}")
+    if end.failed:
+        shows = f"`{command('errors', end.run, db)}` shows why"
+        text.append(f"  {plural(end.failed, 'row')} failed{_causes(end.causes)}: {shows}")
+    return "\n".join([*text, *lines(advice(_state(end), db))])
+
+
+def _headline(end: Summary) -> str:
+    """Say what became of the rows; done, failed and left are all rows of the file."""
+    done, failed = end.settled_rows
+    took = f"in {clock(end.elapsed_s)}"
+    if as_asked(end):
+        if not failed:
+            return f": {done:,} of {end.rows:,} done, as asked by --limit; {end.left:,} left; {took}"
+        return f": {done:,} done, {failed:,} failed, {end.left:,} left of {plural(end.rows, 'row')}, as asked by --limit; {took}"
+    left = f", {end.left:,} left" if end.left else ""
+    state = "finished" if end.finished else "not finished"
+    return f" {state}: {done:,} done, {failed:,} failed{left} of {plural(end.rows, 'row')} {took}"
+
+
+def as_asked(end: Summary) -> bool:
+    """Return True if the session ended where --limit asked it to, and rows are left."""
+    return end.limit is not None and not end.finished and end.stop_reason is None
+
+
+def _earlier(end: Summary) -> str:
+    """Say what became of the rows that were not sent in this session; only some of them may have failed."""
+    return "already done" if end.failed <= end.failed_now - end.kept else "already done or failed"
+
+
+def _measured(end: Summary) -> list[str]:
+    """Return what was measured; nothing is said of what is unknown."""
+    text = []
+    settled = end.done_now + end.failed_now
+    if end.attempts_now > settled > 0 and end.elapsed_s >= 1:
+        pace = f"{settled / end.elapsed_s:,.1f} rows/s, {end.attempts_now / end.elapsed_s:,.1f} requests/s"
+        text.append(f"  speed         {pace}")
+    if end.input_tokens is not None or end.output_tokens is not None:
+        text.append(f"  tokens        {count(end.input_tokens)} in, {count(end.output_tokens)} out")
+    for name, measured in (("first token", end.time_to_first_token), ("whole answer", end.duration)):
+        if measured.p50 is not None:
+            text.append(f"  {name:12}  {quantiles(measured)}")
+    return text
+
+
+def _causes(causes: Mapping[str, int]) -> str:
+    ranked = sorted(causes.items(), key=lambda cause: -cause[1])
+    words = [f"{number:,} {clean(code, 30)}" for code, number in ranked[:_CAUSES]]
+    return f" ({', '.join([*words, *(['...'] if len(ranked) > _CAUSES else [])])})" if words else ""
+
+
+def _state(end: Summary) -> State:
+    return State(
+        run=end.run,
+        done=end.done,
+        failed=end.failed,
+        left=end.left,
+        broken=end.broken,
+        causes=end.causes,
+        stop_code=end.stop_code,
+        limited=as_asked(end),
+        input_changed=end.stop_reason == INPUT_CHANGED,
+        same_command=end.same_command and end.stop_code is None,
+    )

@@ -1,0 +1,130 @@
+"""What people type: other names of commands, misspelt ones, files where a run is expected, options of other tools."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner.version import __version__
+
+ALIASES = {"ls": "list", "runs": "list", "continue": "resume"}
+"""Names under which a command is known too; they are not listed."""
+_INSTEAD = {
+    "start": "runner run FILE",
+    "send": "runner run FILE",
+    "restart": "runner run FILE --new",
+    "stop": "Ctrl-C, or `kill` with the number of the process",
+    "validate": "runner check FILE",
+    "dry-run": "runner check FILE",
+    "estimate": "runner check FILE",
+    "show": "runner status",
+    "info": "runner status",
+    "watch": "runner status --watch",
+    "failed": "runner errors",
+    "failures": "runner errors",
+    "results": "runner export -o answers.csv",
+    "download": "runner export -o answers.csv",
+    "serve": "runner simulate",
+}
+"""Words of other tools, and what does it here."""
+_OPTIONS = {
+    "--dry-run": "`runner check FILE` reads everything and sends nothing",
+    "-n": "`runner check FILE` reads everything and sends nothing; --limit N uses only the first N rows",
+    "--resume": "the same command again continues, and so does `runner resume`",
+    "--continue": "the same command again continues, and so does `runner resume`",
+    "--retry": "`runner retry` sends failed rows again; --attempts N says how often a row is tried",
+    "--retries": "--attempts N says how often a row is tried",
+    "--max-retries": "--attempts N says how often a row is tried",
+    "--output": "answers go into the store; `runner export -o FILE` writes them to a file",
+    "-o": "answers go into the store; `runner export -o FILE` writes them to a file",
+    "--input": "the prompt file is an argument: `runner run FILE`",
+    "-i": "the prompt file is an argument: `runner run FILE`",
+    "--api-key": "keys come from the environment: OPENAI_API_KEY, ANTHROPIC_API_KEY, or the variable that --api-key-env names",
+    "--key": "keys come from the environment: OPENAI_API_KEY, ANTHROPIC_API_KEY, or the variable that --api-key-env names",
+    "--workers": "--concurrency N",
+    "--threads": "--concurrency N",
+    "--parallel": "--concurrency N",
+    "--timeout": "--attempt-s SECONDS for a whole attempt, --silence-s SECONDS for an answer that stalls",
+    "--limit": "only `runner run FILE --limit N` sends the first N rows of a file",
+    "--new": "only `runner run FILE --new` starts a new run",
+    "--follow": "`runner status --watch` shows a run until it ends",
+    "-f": "`runner status --watch` shows a run until it ends",
+    "--force": "--new starts a new run",
+    "--overwrite": "--new starts a new run",
+    "--url": "--base-url URL",
+    "--endpoint": "--base-url URL",
+    "--verbose": "`runner status --watch` shows a run in full",
+    "-v": "`runner status --watch` shows a run in full",
+}
+"""Options of other tools, and what does it here."""
+
+
+class Commands(click.Group):
+    """The group of all commands. A name that is none is answered with the right one."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name."""
+        return UNLISTED.get(cmd_name) or super().get_command(ctx, cmd_name)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that was typed, also under another name. Raises click.UsageError."""
+        word = args[0]
+        if word in ALIASES:
+            word = ALIASES[word]
+        elif self.get_command(ctx, word) is None and not word.startswith("-"):
+            raise click.UsageError(f"there is no command {word!r}{self._meant(word)}", ctx)
+        return super().resolve_command(ctx, [word, *args[1:]])
+
+    def _meant(self, word: str) -> str:
+        # imported here: a misspelt command is rare
+        from runner.text import nearest
+
+        if word.casefold() in _INSTEAD:
+            return f"; use {_INSTEAD[word.casefold()]}"
+        if Path(word).is_file():
+            return f"; to send the prompts of a file: `runner run {click.format_filename(word)}`"
+        begun = [name for name in self.commands if name.startswith(word.casefold())]
+        near = begun[0] if len(begun) == 1 else nearest(word, [*self.commands, *ALIASES])
+        if near is not None:
+            return f"; did you mean `runner {ALIASES.get(near, near)}`?"
+        other = nearest(word, _INSTEAD)
+        return f"; use {_INSTEAD[other]}" if other is not None else "; `runner --help` lists them"
+
+
+def hint(error: click.ClickException) -> str | None:
+    """Return a sentence on what does what a command's unknown option asks for; None if the error is about something else."""
+    if not isinstance(error, click.NoSuchOption):
+        return None
+    words = _OPTIONS.get(error.option_name)
+    return f"Instead: {words}." if words else None
+
+
+def run_name(value: Any) -> int | str:
+    """Read the argument RUN: the number of a run, or a file."""
+    text = str(value)
+    return int(text) if text.isascii() and text.isdigit() else text
+
+
+@click.command()
+def version() -> None:
+    """Print the version, as --version does."""
+    click.echo(f"runner, version {__version__}")
+
+
+@click.command("help")
+@click.argument("command", required=False)
+@click.pass_context
+def help_(context: click.Context, command: str | None) -> None:
+    """Print the help of a command, or of all, as --help does."""
+    parent = context.parent or context
+    if command is None or not isinstance(parent.command, Commands):
+        click.echo(parent.get_help())
+        return
+    name, found, _ = parent.command.resolve_command(parent, [command])
+    if found is not None:
+        with click.Context(found, info_name=name, parent=parent) as inner:
+            click.echo(found.get_help(inner))
+
+
+UNLISTED = {"version": version, "help": help_}
+"""Commands that do what an option does too, for those who type them."""

@@ -1,0 +1,97 @@
+"""What a job and its input are, without sending anything: ``runner check`` and ``runner config``."""
+
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from runner.config.endpoint import find_endpoint, key_source, with_base_url
+from runner.config.job import Job, load_job, shown_settings
+from runner.errors import NotReadyError, UsageError
+from runner.inputs import scan, spool
+from runner.session import prepare
+from runner.session.oversized import Oversized, oversized
+from runner.session.wiring import per_minute
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """What ``check`` found in an input, without sending anything."""
+
+    job: Job
+    # where the API key comes from; None: no key is sent
+    key_source: str | None
+    # why `runner run` would refuse to start; None if it would start
+    refusal: str | None
+    # what `runner run` still needs, a model or a key; None if nothing
+    missing: str | None
+    rows: int
+    # (line, reason) of the first 1,000 broken rows
+    broken: list[tuple[int, str]]
+    # number of all broken rows
+    broken_rows: int
+    # the first 100 duplicate ids, each with the first 100 lines that have it
+    duplicates: dict[str, list[int]]
+    # number of all duplicate ids
+    duplicate_ids: int
+    # rows without an id that repeat an earlier row
+    identical: int
+    # settings that rows have beside their prompt: model, temperature, ...
+    row_settings: tuple[str, ...]
+    # rows in which NaN or an infinity was read as null
+    nulls: int
+    # the two above in sentences
+    remarks: list[str]
+    # rows that are larger than a limit per minute
+    oversized: list[Oversized]
+
+
+class Description(Struct, frozen=True, kw_only=True):
+    """A job's settings with their sources, and where its API key comes from."""
+
+    job: Job
+    key_source: str | None
+
+    def shown(self) -> list[tuple[str, str, str]]:
+        """Return every setting as (key, value as JSON, source)."""
+        return shown_settings(self.job)
+
+
+def describe(job: Job) -> Description:
+    """Return a job's settings and their sources. No API key is needed."""
+    job = with_base_url(job, os.environ)
+    return Description(job=job, key_source=key_source(job, os.environ))
+
+
+def check(file: str | Path, **settings: Any) -> Check:
+    """Read a whole input and send nothing."""
+    job = with_base_url(load_job(file, settings), os.environ)
+    refusal = missing = None
+    try:
+        find_endpoint(job, os.environ)
+    except NotReadyError as error:
+        missing = str(error)
+    except UsageError as error:
+        refusal = str(error)
+    with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
+        prompts = prepare.open_input(path, row_settings=job.row_settings)
+        scanned = scan.scan(prompts)
+        broken = prepare.broken_rows(prompts, prepare.template_of(job))
+        large = oversized(prompts, per_minute(job), job.params.max_tokens)
+    return Check(
+        job=job,
+        key_source=key_source(job, os.environ),
+        refusal=refusal,
+        missing=missing,
+        rows=scanned.rows,
+        broken=broken.first,
+        broken_rows=broken.number,
+        duplicates=scanned.duplicates,
+        duplicate_ids=scanned.duplicate_ids,
+        identical=scanned.identical,
+        row_settings=scanned.row_settings,
+        nulls=scanned.nulls,
+        remarks=scan.remarks(scanned),
+        oversized=large,
+    )

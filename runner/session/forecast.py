@@ -1,0 +1,158 @@
+"""How long a session will still take: from the limits in force and the recent rate. Pure: the caller gives the time.
+
+Time that says nothing about the rate is left out: an outage, and a pause of more than ``LONG_PAUSE_S``. The states:
+
+    going    every sample counts; the rate is that of the recent samples
+    held     an outage or a long pause; samples since the last outcome before it are dropped, for they belong to it
+    going    again from the first outcome after it: the time until then belongs to it too
+
+While requests wait for a limit per minute, that limit is the rate; nothing that is measured tells it better.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from runner.model import LaneState
+
+LONG_PAUSE_S = 5.0
+"""Seconds. A pause that is longer at its beginning is left out of the rate."""
+WINDOW_S, WINDOW_ROWS = 30.0, 150
+"""The recent rate is measured over at least so many seconds and rows, if there are so many."""
+LIMITED = 0.5
+"""A session whose requests waited for a limit per minute in this share of the recent samples goes at the pace of that limit."""
+_RECENT = 20
+_KEPT = 480
+
+
+class Sent(Struct, frozen=True, kw_only=True):
+    """What a session has done so far: rows with an outcome, ended requests, and their tokens; None if none were reported.
+
+    usual_s, longest_s: median and 95th percentile of the time of an answer, in seconds; 0 before the first.
+    """
+
+    rows: int
+    requests: int
+    input_tokens: int | None
+    output_tokens: int | None
+    usual_s: float = 0.0
+    longest_s: float = 0.0
+
+
+class _Sample(NamedTuple):
+    at: float
+    rows: int
+    requests: int
+
+
+class Forecast:
+    """Follows one session. Feed it with ``see`` about twice a second."""
+
+    def __init__(self) -> None:
+        self._samples = [_Sample(0.0, 0, 0)]
+        # seconds that count, and seconds of long pauses
+        self._going_s = self._paused_s = 0.0
+        self._pauses = 0
+        self._seen_at = 0.0
+        self._held = False
+        self._lanes: Sequence[LaneState] = ()
+        self._sent = Sent(rows=0, requests=0, input_tokens=None, output_tokens=None)
+        # whether requests waited for a limit, newest last
+        self._limited: list[bool] = []
+
+    def see(self, elapsed_s: float, sent: Sent, lanes: Sequence[LaneState]) -> None:
+        """Take note of the state of the session ``elapsed_s`` seconds after its start."""
+        passed_s, self._seen_at = max(0.0, elapsed_s - self._seen_at), elapsed_s
+        blocked = bool(lanes) and all(_holds(lane, held=self._held) for lane in lanes)
+        self._lanes, more = lanes, sent.rows > self._sent.rows
+        self._sent = sent
+        if blocked and not self._held:
+            self._hold(lanes)
+        elif self._held and not blocked and more:
+            self._held = False
+            self._samples[-1:] = [_Sample(self._going_s, sent.rows, sent.requests)]
+            return
+        if self._held:
+            self._paused_s += passed_s if any(lane.paused_s for lane in lanes) else 0.0
+            return
+        self._going_s += passed_s
+        self._samples.append(_Sample(self._going_s, sent.rows, sent.requests))
+        if len(self._samples) > _KEPT:
+            # older times are kept more coarsely
+            self._samples[: _KEPT // 2] = self._samples[: _KEPT // 2 : 2]
+        self._limited = [*self._limited[1 - _RECENT :], any(lane.waits_for is not None for lane in lanes)]
+
+    def _hold(self, lanes: Sequence[LaneState]) -> None:
+        self._held = True
+        self._pauses += any(lane.paused_s for lane in lanes)
+        last = self._samples[-1].rows
+        while len(self._samples) > 1 and self._samples[-2].rows == last:
+            self._samples.pop()
+        self._going_s = self._samples[-1].at
+
+    @property
+    def rows_per_s(self) -> float | None:
+        """The recent rate of rows; None before the first outcome."""
+        return self._rate(rows=True)
+
+    @property
+    def requests_per_s(self) -> float | None:
+        """The recent rate of requests, failed ones too; None before the first."""
+        return self._rate(rows=False)
+
+    def left_s(self, rows: int) -> float | None:
+        """Return the seconds until ``rows`` more rows have their outcomes, in an outage from its end on; None if unknown."""
+        if rows <= 0:
+            return 0.0
+        lane = self._lanes[0] if len(self._lanes) == 1 else None
+        in_flight = min(rows, sum(lane.in_flight for lane in self._lanes))
+        by_limit = self._by_limit(rows - in_flight, lane.limits) if lane is not None else None
+        rate = self._rate(rows=True)
+        # at the end, some requests take longer than usual
+        tail_s = (self._sent.longest_s - self._sent.usual_s) * in_flight / max(1, sum(lane.slots for lane in self._lanes))
+        by_rate = rows / rate * self._share_of_pauses() + tail_s if rate else None
+        if by_limit is not None and (by_rate is None or sum(self._limited) > LIMITED * len(self._limited)):
+            left = by_limit
+        elif by_rate is not None:
+            left = max(by_rate, by_limit or 0.0)
+        else:
+            return None
+        return left + min((lane.paused_s for lane in self._lanes), default=0.0)
+
+    def _rate(self, *, rows: bool) -> float | None:
+        last = self._samples[-1]
+        for first in reversed(self._samples):
+            if last.at - first.at >= WINDOW_S and last.rows - first.rows >= WINDOW_ROWS:
+                break
+        passed_s, number = last.at - first.at, last.rows - first.rows if rows else last.requests - first.requests
+        return number / passed_s if passed_s > 0 and number > 0 else None
+
+    def _by_limit(self, unsent: int, limits: Mapping[str, float]) -> float | None:
+        """Return the seconds that the limits per minute allow at the least, retries included; None without a limit.
+
+        unsent: rows that are not even open.
+        """
+        sent = self._sent
+        settled = max(1, sent.rows)
+        into, out = sent.input_tokens, sent.output_tokens
+        uses = {
+            "rpm": max(1.0, sent.requests / settled) if sent.rows else 1.0,
+            "tpm": ((into or 0) + (out or 0)) / settled,
+            "input_tpm": (into or 0) / settled,
+            "output_tpm": (out or 0) / settled,
+        }
+        # half of the next one's wait is over, on average
+        waits = max(0.0, unsent - 0.5)
+        times = [60 * waits * uses[kind] / limit for kind, limit in limits.items() if uses.get(kind) and limit > 0]
+        return max(times) + sent.usual_s if times else None
+
+    def _share_of_pauses(self) -> float:
+        """Return the factor by which pauses that come again and again lengthen the time."""
+        if self._pauses < 2 or not self._going_s:
+            return 1.0
+        return (self._going_s + self._paused_s) / self._going_s
+
+
+def _holds(lane: LaneState, *, held: bool) -> bool:
+    return lane.outage_s > 0 or lane.paused_s > (0.0 if held else LONG_PAUSE_S)

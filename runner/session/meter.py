@@ -1,0 +1,65 @@
+"""Measures a session while it goes on: how far it is, how fast, and how long it will still take."""
+
+import time
+
+from runner.engine.attempt import Attempts
+from runner.engine.limits import Lanes
+from runner.events import Progress, Started
+from runner.model import Pace
+from runner.providers.http import HttpExchange
+from runner.session.forecast import Forecast
+from runner.session.stats import SessionStats
+
+
+class Meter:
+    """The figures of one session. attempts: None until the session sends."""
+
+    def __init__(self, stats: SessionStats, lanes: Lanes) -> None:
+        self._stats, self._lanes = stats, lanes
+        self._forecast = Forecast()
+        self.start = time.monotonic()
+        self._rows = self._restored = self._restored_failed = 0
+        self.attempts: Attempts[HttpExchange] | None = None
+
+    def begin(self, run: int, path: str, rows: int, restored: int, failed: int, notes: tuple[str, ...]) -> Started:
+        """Take the rows from which a session starts, and return the event that tells them.
+
+        rows: those that have an outcome at the end, if the session is not stopped. restored: those of them that have one from
+        earlier sessions and are not sent again; failed: of these, the failed ones.
+        """
+        self._rows, self._restored, self._restored_failed = rows, restored, failed
+        return Started(run=run, input=path, rows=rows, restored=restored, restored_failed=failed, notes=notes)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the session began."""
+        return time.monotonic() - self.start
+
+    def progress(self) -> Progress:
+        """Return how far the session is. Called about twice a second: the rates are measured from call to call."""
+        stats, forecast, elapsed_s = self._stats, self._forecast, self.elapsed_s
+        forecast.see(elapsed_s, stats.sent(), self._lanes.states())
+        return Progress(
+            rows=self._rows,
+            restored=self._restored,
+            restored_failed=self._restored_failed,
+            done=stats.done,
+            failed=stats.failed,
+            kept=stats.kept,
+            in_flight=self._lanes.in_flight,
+            output_tokens=stats.output_tokens or 0,
+            elapsed_s=elapsed_s,
+            pace=self.pace(),
+            rows_per_s=forecast.rows_per_s,
+            requests_per_s=forecast.requests_per_s,
+            left_s=self._left_s(),
+        )
+
+    def pace(self) -> Pace:
+        """Return what the session is doing now."""
+        retrying = self.attempts.retrying() if self.attempts is not None else None
+        return Pace(at=time.time(), lanes=self._lanes.states(), retrying=retrying, left_s=self._left_s())
+
+    def _left_s(self) -> float | None:
+        settled = self._restored + self._stats.done + self._stats.failed
+        return self._forecast.left_s(max(0, self._rows - settled))

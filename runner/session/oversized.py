@@ -1,0 +1,62 @@
+"""Finds the rows that are larger than a limit of tokens per minute: they are sent last, each over more than a minute."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from runner.durations import format_span
+from runner.engine.limits import Kind
+from runner.engine.limits.rates import BYTES_PER_TOKEN, OUTPUT_TOKENS, amount
+from runner.inputs.compression import open_compressed
+from runner.inputs.keys import base_key
+from runner.inputs.scan import PromptFile
+from runner.text import clean
+
+_SHOWN = 3
+
+
+class Oversized(NamedTuple):
+    """A row that is larger than a limit: its line and id, its tokens as they are estimated, and the limit per minute."""
+
+    line: int
+    key: str
+    tokens: int
+    kind: Kind
+    limit: float
+
+
+def oversized(prompts: PromptFile, per_minute: Mapping[Kind, float], max_tokens: int | None) -> list[Oversized]:
+    """Return the rows of an input whose estimate exceeds a limit. Reads bytes only, unless a line is long enough for it.
+
+    max_tokens: the limit of an answer that the job sets. Raises UsageError if the input cannot be read.
+    """
+    out = min(OUTPUT_TOKENS, float(max_tokens or OUTPUT_TOKENS))
+    limits = {kind: limit for kind, limit in per_minute.items() if kind in ("tpm", "input_tpm")}
+    if not limits:
+        return []
+    least = min((limit - (out if kind == "tpm" else 0.0)) * BYTES_PER_TOKEN for kind, limit in limits.items())
+    if not _has_line_over(prompts, least):
+        return []
+    found = []
+    for row in prompts.read():
+        estimates = ((kind, amount(kind, row.size / BYTES_PER_TOKEN, out), limit) for kind, limit in limits.items())
+        over = next(((kind, tokens, limit) for kind, tokens, limit in estimates if tokens > limit), None)
+        if over is not None:
+            kind, tokens, limit = over
+            found.append(Oversized(row.line, base_key(row)[0], round(tokens), kind, limit))
+    return found
+
+
+def _has_line_over(prompts: PromptFile, size: float) -> bool:
+    with open_compressed(prompts.path, prompts.size) as (stream, _):
+        return any(len(line) > size for line in stream)
+
+
+def sentences(found: list[Oversized]) -> list[str]:
+    """Return what a person should know about such rows, one sentence each."""
+    words = [
+        f"line {row.line} ({clean(row.key, 40)}) has about {row.tokens:,} tokens, more than --{row.kind.replace('_', '-')} "
+        f"{row.limit:,.10g}: it goes last, and takes about {format_span(60 * row.tokens / row.limit)} of that limit"
+        for row in found[:_SHOWN]
+    ]
+    more = len(found) - _SHOWN
+    return [*words, *([f"and {more:,} more such {'row' if more == 1 else 'rows'}"] if more > 0 else [])]

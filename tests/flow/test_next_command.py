@@ -1,0 +1,277 @@
+"""Every "next:" line, in every state of a run: the command works as printed, does what its words say, and sends no more."""
+
+import json
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from advised import Advised, advised
+from processes import Ended, assert_clean, count, rows, run, runner
+from raw_server import HANG, RawServer, Received, Reply, in_thread, openai_answer, whole
+
+from runner.cli.commands import cli
+
+ROWS = 12
+NO_KEY = whole("401 Unauthorized", {"error": {"message": "Incorrect API key", "type": "authentication_error"}})
+NO_MONEY = whole("429 Too Many Requests", {"error": {"message": "quota", "code": "insufficient_quota"}})
+NO_MODEL = whole("404 Not Found", {"error": {"message": "The model does not exist", "code": "model_not_found"}})
+TROUBLE = whole("500 Internal Server Error", {"error": {"message": "oops", "type": "server_error"}})
+REFUSED = whole("400 Bad Request", {"error": {"message": "not this prompt", "code": "content_policy_violation"}})
+# what ``resume`` and ``retry`` may change and send has changed with the identity of runs
+CONTINUES_WITH = pytest.mark.skipif(
+    not any(parameter.name == "model" for parameter in cli.commands["resume"].params), reason="resume takes no --model yet"
+)
+
+
+class Server(Counter[str]):
+    """Answers, and counts how often it received each prompt. ``trouble`` returns what it answers instead, until it is mended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trouble: Callable[[str, str], Reply | None] = lambda _prompt, _model: None
+        self.address = ""
+
+    def __call__(self, request: Received) -> Reply:
+        prompt, model = request.json["messages"][0]["content"], request.json["model"]
+        self[prompt] += 1
+        return self.trouble(prompt, model) or openai_answer(f"echo {prompt}")
+
+
+class Place(NamedTuple):
+    folder: Path
+    server: Server
+    # options of the store
+    db: tuple[str, ...] = ()
+
+    def run(self, *options: str) -> Ended:
+        where = ("--base-url", self.server.address, "--concurrency", "2", "--attempts", "1")
+        return run("run", "my prompts.jsonl", "--model", "m", *where, *self.db, *options, cwd=self.folder)
+
+    def write(self, lines: list[str]) -> None:
+        (self.folder / "my prompts.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+    def follow(self, one: Advised) -> Ended:
+        """Run a printed command in the same folder; it sends what it says, and nothing else."""
+        before = self.server.total()
+        ended = run(*one.arguments, cwd=self.folder)
+        sent = self.server.total() - before
+        assert sent <= one.rows, (one, sent)
+        assert ended.code in (0, 1), ended
+        return ended
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    server = Server()
+    with in_thread(RawServer(server)) as raw:
+        server.address = raw.base_url
+        there = Place(tmp_path, server)
+        there.write([json.dumps({"id": f"r{number}", "prompt": f"p{number}"}) for number in range(ROWS)])
+        yield there
+
+
+def some(reply: Reply) -> Callable[[str, str], Reply | None]:
+    """Return trouble with two of the prompts."""
+    return lambda prompt, _: reply if prompt in ("p1", "p3") else None
+
+
+def done(place: Place) -> int:
+    (folder,) = [path for path in place.folder.iterdir() if path.suffix == ".db"]
+    return count(folder, "items", "status = 'done'")
+
+
+def mend(place: Place) -> None:
+    place.server.trouble = lambda _prompt, _model: None
+
+
+@pytest.mark.parametrize("db", [(), ("--db", "my store.db")], ids=["default store", "another store"])
+def test_a_finished_run_is_exported(place: Place, db: tuple[str, ...]) -> None:
+    place = place._replace(db=db)
+    ended = place.run()
+    (one,) = advised(ended.out)
+    assert (ended.code, one.arguments[0], one.words) == (0, "export", "writes 12 rows")
+    assert place.follow(one).out == "run 1: 12 of 12 rows written to answers.csv\n"
+    assert (place.folder / "answers.csv").exists()
+
+
+def test_a_limit_that_was_asked_for_is_no_trouble(place: Place) -> None:
+    ended = place.run("--limit", "5")
+    assert ended.code == 0
+    assert "5 of 12 done, as asked by --limit" in ended.out
+    assert "not finished" not in ended.out
+    (one,) = advised(ended.out)
+    assert (one.arguments, one.rows) == (("resume", "1"), 7)
+    place.follow(one)
+    assert (done(place), place.server.total()) == (12, 12)
+
+
+@pytest.mark.parametrize("db", [(), ("--db", "my store.db")], ids=["default store", "another store"])
+def test_failed_rows_that_may_succeed_are_retried(place: Place, db: tuple[str, ...]) -> None:
+    place = place._replace(db=db)
+    place.server.trouble = some(TROUBLE)
+    ended = place.run()
+    assert ended.code == 1
+    again, export = advised(ended.out)
+    assert (again.arguments[:2], again.rows) == (("retry", "1"), 2)
+    assert export.words == "writes 10 done and 2 failed rows"
+    place.follow(export)
+    mend(place)
+    place.follow(again)
+    assert (done(place), place.server.total()) == (12, 14)
+
+
+@pytest.mark.parametrize("retry_first", [pytest.param(True, marks=CONTINUES_WITH), False])
+def test_behind_a_limit_failed_rows_are_named_and_nothing_else_is_sent(place: Place, retry_first: bool) -> None:
+    place.server.trouble = some(TROUBLE)
+    ended = place.run("--limit", "5")
+    assert ended.code == 1
+    assert "3 done, 2 failed, 7 left of 12 rows, as asked by --limit" in ended.out
+    assert "2 rows failed (2 server_error)" in ended.out
+    again, rest = advised(ended.out)
+    assert (again.arguments, again.rows, rest.arguments, rest.rows) == (("retry", "1"), 2, ("resume", "1"), 7)
+    mend(place)
+    place.follow(again if retry_first else rest)
+    assert done(place) == (5 if retry_first else 10)
+    place.follow(rest if retry_first else again)
+    assert (done(place), place.server.total()) == (12, 14)
+
+
+def test_rows_that_the_model_refuses_are_shown_first(place: Place) -> None:
+    place.server.trouble = some(REFUSED)
+    ended = place.run()
+    why, export = advised(ended.out)
+    assert (why.arguments, why.rows, export.arguments[0]) == (("errors", "1"), 0, "export")
+    shown = place.follow(why)
+    assert "2 x content_policy" in shown.out
+    mend(place)
+    again, _ = advised(shown.out)
+    assert (again.arguments, again.rows) == (("retry", "1"), 2)
+    place.follow(again)
+    assert done(place) == 12
+
+
+def test_broken_lines_are_named_and_sent_once_they_are_mended(place: Place) -> None:
+    good = (place.folder / "my prompts.jsonl").read_text().splitlines()
+    place.write([*good[:4], "not json", *good[5:]])
+    ended = place.run()
+    assert "11 done, 1 failed of 12 rows" in ended.out
+    why, _ = advised(ended.out)
+    shown = place.follow(why)
+    assert "line 5" in shown.out
+    again, _ = advised(shown.out)
+    # as printed it sends nothing while the line is as it was
+    assert place.follow(again).code == 1
+    place.write(good)
+    place.follow(again)
+    assert (done(place), place.server.total()) == (12, 12)
+
+
+@pytest.mark.parametrize("reply", [NO_KEY, NO_MONEY], ids=["key", "money"])
+def test_a_run_that_was_stopped_goes_on_once_the_cause_is_mended(place: Place, reply: Reply) -> None:
+    place.server.trouble = lambda _prompt, _model: reply
+    ended = run(
+        "run", "my prompts.jsonl", "--model", "m", "--base-url", place.server.address, "--concurrency", "2", cwd=place.folder
+    )
+    assert ended.code == 3
+    (one,) = advised(ended.out)
+    assert (one.arguments, one.rows) == (("resume", "1"), 12)
+    for command in ("status", "errors"):
+        out = run(command, cwd=place.folder).out
+        assert advised(out) == [one]
+    mend(place)
+    place.follow(one)
+    assert done(place) == 12
+
+
+@CONTINUES_WITH
+def test_with_a_wrong_model_another_one_is_named(place: Place) -> None:
+    place.server.trouble = lambda _prompt, model: None if model == "NAME" else NO_MODEL
+    ended = place.run("--temperature", "0.5", "--system", "It's short", "--stop", "a", "--stop", "b")
+    assert ended.code == 3
+    (one,) = advised(ended.out)
+    assert one.rows == 12
+    assert advised(run("status", cwd=place.folder).out) == [one]
+    place.follow(one)
+    assert done(place) == 12
+    kept = ("temperature", "system", "stop", "base_url", "attempts")
+    ((settings,),) = rows(place.folder / "runner.db", "SELECT settings FROM runs")
+    then = {"temperature": 0.5, "system": "It's short", "stop": ["a", "b"], "base_url": place.server.address, "attempts": 1}
+    assert {name: json.loads(settings)[name] for name in kept} == then
+
+
+def test_one_reason_is_printed_once_and_nothing_is_said_of_what_is_unknown(place: Place) -> None:
+    place.server.trouble = lambda _prompt, _model: NO_KEY
+    ended = place.run()
+    assert ended.code == 3
+    assert (ended.err + ended.out).count("Incorrect API key") == 1
+    assert "unknown" not in ended.out
+    assert "not measured" not in ended.out
+    assert ended.err.startswith("runner: ")
+    quiet = place.run("--quiet")
+    assert (quiet.out, quiet.err.count("Incorrect API key"), quiet.code) == ("", 1, 3)
+    told = place.run("--json")
+    assert (told.err.count("Incorrect API key"), told.code) == (1, 3)
+
+
+@pytest.mark.parametrize("how", ["signal", "deadline"])
+def test_an_interrupted_run_goes_on_with_the_rows_that_are_left(place: Place, how: str) -> None:
+    def hang(prompt: str, _: str) -> Reply | None:
+        return Reply((HANG,)) if prompt in ("p5", "p6") else None
+
+    place.server.trouble = hang
+    options = ("--deadline", "2") if how == "deadline" else ()
+    where = ("--base-url", place.server.address, "--concurrency", "2")
+    with runner("run", "my prompts.jsonl", "--model", "m", *where, *options, cwd=place.folder) as process:
+        process.until(lambda: {"p5", "p6"} <= set(place.server), "the hanging requests")
+        if how == "signal":
+            # SIGTERM: a SIGINT is ignored where the tests run in the background
+            process.signal(signal.SIGTERM)
+            process.until(lambda: "Ctrl-C to drop them" in process.out, "the first signal")
+            process.signal(signal.SIGTERM)
+        ended = process.ended()
+    assert_clean(ended)
+    assert ended.code == (3 if how == "deadline" else 143)
+    (one,) = advised(ended.out)
+    left = ROWS - done(place)
+    assert (one.arguments, one.rows) == (("resume", "1"), left)
+    assert f"{done(place)} done, 0 failed, {left} left of 12 rows" in ended.out
+    # status says the same of it
+    (same,) = advised(run("status", cwd=place.folder).out)
+    assert (same.arguments, same.rows) == (one.arguments, one.rows)
+    mend(place)
+    place.follow(one)
+    assert done(place) == 12
+
+
+def test_a_run_that_is_going_on_is_watched_to_its_end(place: Place) -> None:
+    place.server.trouble = lambda prompt, _: Reply((HANG,)) if prompt == "p9" else None
+    where = ("--base-url", place.server.address, "--concurrency", "2")
+    with runner("run", "my prompts.jsonl", "--model", "m", *where, cwd=place.folder) as process:
+        process.until(lambda: place.server["p11"] and done(place) == 11, "all but one row")
+        shown = run("status", cwd=place.folder)
+        assert "11 done, 0 failed, 1 left of 12" in shown.out
+        (one,) = advised(shown.out)
+        assert one.arguments == ("status", "1", "--watch")
+        with runner(*one.arguments, cwd=place.folder) as watching:
+            watching.until(lambda: watching.out.count("running") >= 2, "two looks")
+            process.signal(signal.SIGTERM)
+            process.signal(signal.SIGTERM)
+            watched = watching.ended()
+        process.ended()
+    assert watched.code == 0
+    assert "last update" in watched.out
+    assert advised(watched.out)[-1].arguments == ("resume", "1")
+
+
+def test_status_and_errors_advise_what_works(place: Place) -> None:
+    place.server.trouble = some(TROUBLE)
+    place.run()
+    for command in ("status", "errors"):
+        out = run(command, cwd=place.folder).out
+        for one in advised(out):
+            assert place.follow(one).code == (0 if one.arguments[0] == "export" else 1)
+    out = run("errors", cwd=place.folder).out
+    assert "`runner retry 1`" in out

@@ -1,0 +1,206 @@
+"""The time left: after the first tenth of a run it is right within a fifth, whatever sets the pace."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import pytest
+from virtual import BACKEND
+from world import REFUSED, Server, World
+
+from runner.errors import AttemptError
+from runner.model import Entry, LaneState
+from runner.session.forecast import Forecast, Sent
+from runner.session.stats import SessionStats
+
+pytestmark = pytest.mark.anyio
+
+TICK_S = 0.5
+
+
+@pytest.fixture
+def anyio_backend() -> object:
+    return BACKEND
+
+
+def lane(**more: Any) -> LaneState:
+    return LaneState(**{"model": "m", "slots": 8, "ceiling": 8, "in_flight": 8, **more})
+
+
+def sent(rows: int, requests: int | None = None, tokens: int | None = None) -> Sent:
+    return Sent(rows=rows, requests=rows if requests is None else requests, input_tokens=tokens, output_tokens=None)
+
+
+def fed(samples: Sequence[tuple[float, int]], **more: Any) -> Forecast:
+    forecast = Forecast()
+    for at, rows in samples:
+        forecast.see(at, sent(rows), (lane(**more),))
+    return forecast
+
+
+# -- single states
+
+
+def test_nothing_is_said_before_anything_is_known() -> None:
+    forecast = fed([(0.5, 0), (1.0, 0)])
+    assert (forecast.left_s(100), forecast.rows_per_s, forecast.requests_per_s) == (None, None, None)
+    assert forecast.left_s(0) == 0.0
+
+
+def test_a_limit_tells_before_anything_was_answered() -> None:
+    assert fed([(0.5, 0)], limits={"rpm": 60.0}, waits_for="rpm").left_s(108) == pytest.approx(100, abs=1)
+
+
+def test_the_recent_rate_counts_and_not_the_mean() -> None:
+    slow = [(second, second) for second in range(1, 101)]
+    fast = [(100 + second, 100 + 10 * second) for second in range(1, 31)]
+    assert fed([*slow, *fast]).left_s(100) == pytest.approx(10)
+
+
+def test_retries_use_the_limit_too() -> None:
+    forecast = Forecast()
+    for second in range(1, 61):
+        forecast.see(second, sent(second, requests=2 * second), (lane(limits={"rpm": 120.0}, waits_for="rpm"),))
+    # eight of the rows are sent already
+    assert forecast.left_s(108) == pytest.approx(100, abs=1)
+    assert (forecast.rows_per_s, forecast.requests_per_s) == (pytest.approx(1), pytest.approx(2))
+
+
+def test_a_limit_of_tokens_is_used_as_the_rows_use_it() -> None:
+    forecast = Forecast()
+    for second in range(1, 61):
+        forecast.see(second, sent(2 * second, tokens=200 * second), (lane(limits={"tpm": 6000.0}, waits_for="tpm"),))
+    assert forecast.left_s(68) == pytest.approx(60, abs=1)
+
+
+def test_a_pause_is_added_and_an_outage_is_not_guessed() -> None:
+    forecast = fed([(second, 10 * second) for second in range(1, 31)])
+    assert forecast.left_s(100) == pytest.approx(10)
+    for second in range(31, 41):
+        forecast.see(second, sent(300), (lane(paused_s=71.0 - second, blocked=True),))
+        assert forecast.left_s(100) == pytest.approx(10 + 71 - second)
+    forecast = fed([(second, 10 * second) for second in range(1, 31)])
+    for second in range(31, 600):
+        forecast.see(second, sent(300), (lane(outage_s=second - 30.0, blocked=True),))
+        assert forecast.left_s(100) == pytest.approx(10)
+
+
+def test_a_day_takes_no_more_memory_than_an_hour() -> None:
+    forecast = fed([(0.5 * tick, tick) for tick in range(1, 20_000)])
+    assert len(forecast._samples) < 600
+    assert forecast.left_s(200) == pytest.approx(100)
+
+
+# -- whole runs, in virtual time, with the real lanes
+
+
+class Timed(World):
+    """Counts what is saved as a session does, and notes what is forecast."""
+
+    def __init__(self, server: Server, **more: Any) -> None:
+        super().__init__(server, **more)
+        self.stats, self.forecast = SessionStats(), Forecast()
+        # settled rows, seconds since the start, the guess, and whether it was an outage
+        self.told: list[tuple[int, float, float | None, bool]] = []
+
+    async def save(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            self.stats.add(entry)
+        await super().save(entries)
+
+    async def all(self, rows: int) -> float:
+        """Run so many rows, and return the seconds."""
+        start = anyio.current_time()
+
+        async def watch() -> None:
+            while True:
+                await anyio.sleep(TICK_S)
+                since, states = anyio.current_time() - start, self.lanes.states()
+                self.forecast.see(since, self.stats.sent(), states)
+                settled = self.stats.done + self.stats.failed
+                outage = any(state.outage_s for state in states)
+                self.told.append((settled, since, self.forecast.left_s(rows - settled), outage))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch)
+            await self.work(rows)
+            tasks.cancel_scope.cancel()
+        assert self.stats.done == rows
+        return anyio.current_time() - start
+
+
+def worst(told: list[tuple[int, float, float | None, bool]], rows: int, end: float, *, after_s: float = 0.0) -> float:
+    """Return the greatest error of the guesses after the first tenth of the rows, as a share of the time that was left.
+
+    The last twentieth of the time and the last ten rows are left out: there one answer counts more than the rate.
+    """
+    errors = [
+        abs(guess - (end - since)) / (end - since)
+        for settled, since, guess, outage in told
+        if rows / 10 <= settled <= rows - 10 and after_s <= since < 0.95 * end and not outage and guess is not None
+    ]
+    assert len(errors) > 10
+    return max(errors)
+
+
+def within(begin_s: float, end_s: float, error: AttemptError) -> Any:
+    return lambda _item, since: error if begin_s <= since < end_s else None
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(
+    ("rows", "service", "options"),
+    [
+        (2000, (0.5, 2.0), {"ceiling": 16, "tuned": False}),
+        (1500, (5.0, 30.0), {"ceiling": 8, "tuned": False}),
+        (600, (0.5, 2.0), {"per_minute": {"rpm": 60.0}}),
+        (100, (0.5, 20.0), {"per_minute": {"rpm": 6.0}}),
+        (3000, (1.0, 6.0), {"per_minute": {"rpm": 600.0}}),
+        # every answer has 150 tokens
+        (1500, (0.5, 2.0), {"per_minute": {"tpm": 30_000.0}}),
+        (4000, (0.5, 2.0), {"ceiling": 8, "tuned": False, "per_minute": {"rpm": 6000.0}}),
+        (20_000, (0.5, 2.0), {"ceiling": 64}),
+    ],
+    ids=["slots", "slow answers", "rpm", "few a minute", "rpm and slow answers", "tpm", "a limit that is not reached", "tuned"],
+)
+async def test_it_is_right_within_a_fifth(rows: int, service: tuple[float, float], options: dict[str, Any], seed: int) -> None:
+    world = Timed(Server(service=service, seed=seed), seed=seed, **options)
+    end = await world.all(rows)
+    assert worst(world.told, rows, end) < 0.2
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("options", [{"ceiling": 16, "tuned": False}, {"per_minute": {"rpm": 600.0}}, {"ceiling": 64}])
+async def test_it_is_right_within_a_fifth_after_an_outage(options: dict[str, Any], seed: int) -> None:
+    rows = 8000
+    world = Timed(Server(fault=within(100, 400, REFUSED), seed=seed), seed=seed, **options)
+    end = await world.all(rows)
+    assert worst(world.told, rows, end, after_s=420) < 0.2
+    # in the outage, the time from its end on is told
+    at_its_end = next(since for _, since, _, outage in reversed(world.told) if outage)
+    during = [guess for _, since, guess, outage in world.told if outage and since > 150]
+    assert during
+    for guess in during:
+        assert guess == pytest.approx(end - at_its_end, rel=0.25)
+
+
+async def test_a_long_pause_is_part_of_it() -> None:
+    rows = 3000
+    world = Timed(Server(), ceiling=16, tuned=False)
+    async with anyio.create_task_group() as tasks:
+
+        async def pause() -> None:
+            await anyio.sleep(60)
+            world.lane.pause(300, "429", asked=True)
+
+        tasks.start_soon(pause)
+        end = await world.all(rows)
+    assert worst(world.told, rows, end, after_s=62) < 0.2
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_rate_limits_that_only_refuse_are_part_of_it(seed: int) -> None:
+    rows = 6000
+    world = Timed(Server(slots=12, seed=seed), seed=seed)
+    end = await world.all(rows)
+    assert worst(world.told, rows, end) < 0.2
