@@ -1,7 +1,8 @@
 """The public Python API, which the command line also uses: run, resume, retry, check, export, results."""
 
+import logging
 import os
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -11,6 +12,7 @@ from msgspec import Struct, structs
 from runner.config import plugins
 from runner.config.endpoint import find_endpoint, key_source, with_base_url
 from runner.config.job import Job, load_job, restore_job, shown_settings
+from runner.config.trust import allowed
 from runner.engine.stop import Stop
 from runner.errors import UsageError
 from runner.events import Event, Summary
@@ -20,8 +22,8 @@ from runner.inputs import scan, spool
 from runner.interfaces import Exporter, Observer
 from runner.model import Result, Run
 from runner.session import prepare, session
-from runner.session.blocking import blocking
 from runner.session.options import SessionOptions
+from runner.session.stopping import StopHandle, stoppable
 from runner.store.reader import ErrorGroup, StoreReader
 from runner.store.runs import may_need
 from runner.store.totals import Totals
@@ -29,6 +31,11 @@ from runner.store.totals import Totals
 DEFAULT_STORE = "runner.db"
 
 T = TypeVar("T")
+
+for _library in ("aiosqlite", "alembic", "filelock"):
+    # they log every statement and every step; a program that has set a level of its own keeps it
+    if logging.getLogger(_library).level == logging.NOTSET:
+        logging.getLogger(_library).setLevel(logging.WARNING)
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -71,6 +78,8 @@ def run(
     new: bool = False,
     accept_changes: bool = False,
     strict: bool = False,
+    trust: bool = False,
+    stop: StopHandle | None = None,
     observe: Observer | None = None,
     **settings: Any,
 ) -> Summary:
@@ -78,15 +87,21 @@ def run(
 
     settings: any setting of a job by its last name (``model=...``, ``concurrency=...``). limit: use only the first so many rows.
     new: start a new run in any case. accept_changes: send rows again whose prompt has changed since they were answered.
-    strict: refuse to start if a row is broken.
+    strict: refuse to start if a row is broken. trust: allow what only the job file asks for: secrets to a server, code.
+    stop: stops the run from another thread. Ctrl-C in the main thread stops it as it stops the command: open requests may finish
+    for up to 30 s, a second one drops them; then KeyboardInterrupt is raised.
     Raises UsageError, StoreError, RunStoppedError. Calling it again is safe: no finished row is sent twice.
     """
-    job = load_job(file, settings)
+    job = _allowed(load_job(file, settings), trust)
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be 1 or more, not {limit}")
     options = SessionOptions(limit=limit, new=new, accept_changes=accept_changes, strict=strict)
     with spooled(job, db) as kept:
-        return blocking(lambda: execute(kept, db, options, Stop(), observe))
+        return stoppable(lambda wanted: execute(kept, db, options, wanted, observe), stop)
+
+
+def _allowed(job: Job, allow: bool) -> Job:
+    return allowed(job) if allow else job
 
 
 @contextmanager
@@ -104,22 +119,37 @@ def spooled(job: Job, db: str | Path) -> Iterator[Job]:
 
 
 def resume(
-    run_id: int | None = None, *, db: str | Path = DEFAULT_STORE, accept_changes: bool = False, **settings: Any
+    run_id: int | None = None,
+    *,
+    db: str | Path = DEFAULT_STORE,
+    accept_changes: bool = False,
+    trust: bool = False,
+    stop: StopHandle | None = None,
+    observe: Observer | None = None,
+    **settings: Any,
 ) -> Summary:
-    """Continue a run, by default the newest unfinished one. accept_changes: as for ``run``."""
+    """Continue a run, by default the newest unfinished one. The other arguments, Ctrl-C and the errors: as for ``run``."""
     job, options = resumed(db, run_id, settings, accept_changes=accept_changes)
-    return blocking(lambda: execute(job, db, options, Stop(), None))
+    job = _allowed(job, trust)
+    return stoppable(lambda wanted: execute(job, db, options, wanted, observe), stop)
 
 
-def retry(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE, **settings: Any) -> Summary:
-    """Send the failed rows of a run again, by default of the newest one."""
+def retry(
+    run_id: int | None = None,
+    *,
+    db: str | Path = DEFAULT_STORE,
+    trust: bool = False,
+    stop: StopHandle | None = None,
+    observe: Observer | None = None,
+    **settings: Any,
+) -> Summary:
+    """Send the failed rows of a run again, by default of the newest one. The other arguments: as for ``run``."""
     job, options = retried(db, run_id, settings)
-    return blocking(lambda: execute(job, db, options, Stop(), None))
+    job = _allowed(job, trust)
+    return stoppable(lambda wanted: execute(job, db, options, wanted, observe), stop)
 
 
-def execute(
-    job: Job, db: str | Path, options: SessionOptions, stop: Stop, observe: Observer | None
-) -> Coroutine[Any, Any, Summary]:
+def execute(job: Job, db: str | Path, options: SessionOptions, stop: Stop, observe: Observer | None) -> Awaitable[Summary]:
     """Do what ``run``, ``resume`` and ``retry`` do, inside a running event loop."""
     return session.execute(job, Path(db).resolve(), options, stop, observe or _ignore)
 
@@ -154,9 +184,9 @@ def describe(job: Job) -> Description:
     return Description(job=job, key_source=key_source(job, os.environ))
 
 
-def check(file: str | Path, **settings: Any) -> Check:
-    """Read a whole input and send nothing."""
-    job = with_base_url(load_job(file, settings), os.environ)
+def check(file: str | Path, *, trust: bool = False, **settings: Any) -> Check:
+    """Read a whole input and send nothing. trust: allow that code runs which only the job file names."""
+    job = with_base_url(_allowed(load_job(file, settings), trust), os.environ)
     refusal = None
     try:
         find_endpoint(job, os.environ)
@@ -200,9 +230,19 @@ def errors(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tupl
 
 
 def results(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> Iterator[Result]:
-    """Iterate over the finished rows of a run, by default the newest, in input order and in constant memory."""
-    with StoreReader(Path(db).resolve()) as reader:
-        yield from reader.results(reader.run(run_id).id)
+    """Iterate over the finished rows of a run, by default the newest, in input order and in constant memory.
+
+    Raises UsageError and StoreError at the call, not when the first row is asked for.
+    """
+    store = Path(db).resolve()
+    with StoreReader(store) as reader:
+        found = reader.run(run_id).id
+    return _results(store, found)
+
+
+def _results(store: Path, run_id: int) -> Iterator[Result]:
+    with StoreReader(store) as reader:
+        yield from reader.results(run_id)
 
 
 def export(

@@ -23,7 +23,7 @@ def _option(setting: Setting) -> Callable[[F], F]:
     return click.option(
         setting.option,
         setting.name,
-        multiple=setting.kind == "texts",
+        multiple=setting.kind in ("texts", "headers", "query"),
         type={"int": int, "float": float}.get(setting.kind, str),
         metavar=metavar,
         help=setting.help + default,
@@ -46,6 +46,9 @@ db_option = click.option(
     "--db", default="runner.db", envvar="RUNNER_DB", show_default=True, metavar="FILE", help="Store file (SQLite)."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+trust_option = click.option(
+    "--trust", is_flag=True, help="Allow what only the job file asks for: keys to its server, code. Remembered."
+)
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
 accept_changes_option = click.option(
     "--accept-changes", is_flag=True, help="Send finished rows again if their prompt has changed."
@@ -55,7 +58,7 @@ run_argument = click.argument("run_id", metavar="[RUN]", type=int, required=Fals
 
 def continue_options(command: F) -> F:
     """Add the argument and the options of a command that continues a run."""
-    return run_argument(setting_options(*PACE)(db_option(quiet_option(json_option(command)))))
+    return run_argument(setting_options(*PACE)(db_option(trust_option(quiet_option(json_option(command))))))
 
 
 def given_settings(settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What people read: summaries, the list of runs, errors and checks, as text or as JSON. Foreign text passes ``text.clean``."""
 
-import shlex
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +11,9 @@ from runner.errors import BAD_ROW, advice
 from runner.events import INPUT_CHANGED, Quantiles, Started, Stopping, Summary
 from runner.model import Run
 from runner.session import prepare
+from runner.session.stopping import STOPPED_BY
 from runner.store.reader import ErrorGroup
-from runner.text import clean, plural
-
-STOPPED_BY = "stopped by "
-"""Beginning of the stop reason when a signal ended the session; the name of the signal follows."""
+from runner.text import clean, plural, shell_word
 
 _MAX_SHOWN = 20
 
@@ -178,7 +175,7 @@ def _settings(description: Description) -> str:
 
 def command(name: str, run: int, db: str) -> str:
     """Return a command about a run, as a person can type it."""
-    where = "" if db == DEFAULT_STORE else f" --db {shlex.quote(db)}"
+    where = "" if db == DEFAULT_STORE else f" --db {shell_word(db)}"
     return f"runner {name} {run}{where}"
 
 

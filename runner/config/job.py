@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from runner.config import fields
+from runner.config.fields import Field
 from runner.config.local_server import LOCAL_SERVERS, LocalServer
 from runner.config.settings import BY_NAME, SETTINGS, Setting
 from runner.config.values import check, parse
@@ -17,6 +19,9 @@ from runner.inputs.compression import without_gz
 from runner.inputs.spool import STDIN, is_stream, path_of
 from runner.model import Json, Params
 from runner.text import nearest
+
+STORED = "the store"
+"""The source of a setting that a store has kept."""
 
 _ANSWER = tuple(setting.name for setting in SETTINGS if setting.answer)
 
@@ -32,6 +37,9 @@ class Job(Struct, frozen=True, kw_only=True):
     # None: the provider's default
     base_url: str | None
     api_key_env: str | None
+    # added to every request
+    headers: tuple[Field, ...]
+    query: tuple[Field, ...]
     # None: tuned automatically, up to max_concurrency
     concurrency: int | None
     max_concurrency: int
@@ -56,6 +64,12 @@ class Job(Struct, frozen=True, kw_only=True):
     attempt_s: float
     # setting -> where it came from, in words
     sources: Mapping[str, str] = {}
+    # the settings for which only a job file or a store stands, and not the user (``config.trust``)
+    unvouched: frozenset[str] = frozenset()
+    # the user has said for this session that what the file asks for is allowed
+    trusted: bool = False
+    # the job file, if there is one
+    file: Path | None = None
 
     @property
     def local_server(self) -> LocalServer | None:
@@ -69,6 +83,7 @@ class Job(Struct, frozen=True, kw_only=True):
             for setting in SETTINGS
         }
         flat["concurrency"] = "auto" if self.concurrency is None else self.concurrency
+        flat.update({kind: fields.stored(kind, getattr(self, kind), self.input) for kind in ("headers", "query")})
         return {"input": str(self.input), **flat}
 
     def answer_settings(self) -> dict[str, Json]:
@@ -87,29 +102,35 @@ def load_job(file: str | Path, options: Mapping[str, Any], environment: Mapping[
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for setting, value in _from_table(table, job_file):
-        values[setting.name], sources[setting.name] = value, str(job_file)
+        values[setting.name] = fields.joined(setting.kind, None, value, unvouched=True, file=job_file.absolute())
+        sources[setting.name] = str(job_file)
     for setting in SETTINGS:
         if environment.get(setting.variable):
-            values[setting.name] = parse(setting, environment[setting.variable], f"in the environment ({setting.variable})")
+            value = parse(setting, environment[setting.variable], f"in the environment ({setting.variable})")
+            values[setting.name] = fields.joined(setting.kind, values.get(setting.name), value)
             sources[setting.name] = f"environment {setting.variable}"
     for name, value in options.items():
         if name not in BY_NAME:
             raise UsageError(f"unknown setting {name!r}{_suggestion(name, BY_NAME)}")
         if value is not None:
             setting = BY_NAME[name]
-            values[name] = check(setting, value, f"given with {setting.option}")
+            value = check(setting, value, f"given with {setting.option}")
+            values[name] = fields.joined(setting.kind, values.get(name), value)
             sources[name] = f"option {setting.option}"
-    return _build(source, values, sources)
+    return _build(source, values, sources, word=str(job_file), file=job_file if table else None)
 
 
 def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Job:
     """Rebuild the job of a stored run. The environment and the options can change only settings that do not change answers."""
     environment = os.environ if environment is None else environment
     values = {name: value for name, value in settings.items() if name in BY_NAME and value is not None}
-    sources = dict.fromkeys(values, "the store")
+    sources = dict.fromkeys(values, STORED)
+    for kind in ("headers", "query"):
+        values[kind] = fields.restored(settings.get(kind), Path(settings["input"]), _headers_in)
     for setting in SETTINGS:
         if not setting.answer and environment.get(setting.variable):
-            values[setting.name] = parse(setting, environment[setting.variable], f"in the environment ({setting.variable})")
+            value = parse(setting, environment[setting.variable], f"in the environment ({setting.variable})")
+            values[setting.name] = fields.joined(setting.kind, values.get(setting.name), value)
             sources[setting.name] = f"environment {setting.variable}"
     for name, value in options.items():
         if name not in BY_NAME:
@@ -117,12 +138,21 @@ def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], enviro
         if name in _ANSWER:
             raise UsageError(f"{name} changes the answers, so a run keeps it; start a new run with `runner run`")
         if value is not None:
-            values[name] = check(BY_NAME[name], value, f"given with {BY_NAME[name].option}")
+            value = check(BY_NAME[name], value, f"given with {BY_NAME[name].option}")
+            values[name] = fields.joined(BY_NAME[name].kind, values.get(name), value)
             sources[name] = f"option {BY_NAME[name].option}"
-    return _build(Path(settings["input"]), values, sources)
+    return _build(Path(settings["input"]), values, sources, word=STORED)
 
 
-def _build(source: Path, values: Mapping[str, Any], sources: Mapping[str, str]) -> Job:
+def _headers_in(job_file: Path) -> dict[str, str]:
+    """Return the headers of a job file, for those whose values the store has not kept."""
+    table = _toml(job_file).get("headers", {}) if job_file.is_file() else {}
+    headers: dict[str, str] = check(BY_NAME["headers"], table, f"in {job_file}")
+    return headers
+
+
+def _build(source: Path, values: Mapping[str, Any], sources: Mapping[str, str], *, word: str, file: Path | None = None) -> Job:
+    """Build the job. word: the source of the settings that a job file or a store gives."""
     full = {setting.name: values.get(setting.name, setting.default) for setting in SETTINGS}
     all_sources = {name: sources.get(name, "default" if value is not None else "not set") for name, value in full.items()}
     full["concurrency"] = None if full["concurrency"] == "auto" else full["concurrency"]
@@ -133,7 +163,9 @@ def _build(source: Path, values: Mapping[str, Any], sources: Mapping[str, str]) 
             raise UsageError(f"provider {full['provider']} starts its own server and takes no base_url; {hint}")
         full["model"] = server.model if full["model"] is None else full["model"]
     params = Params(**{name: full.pop(name) for name in Params.__struct_fields__})
-    return Job(input=source, params=params, sources=all_sources, **full)
+    full.update({kind: full[kind] or () for kind in ("headers", "query")})
+    unvouched = frozenset(name for name, where in sources.items() if where == word)
+    return Job(input=source, params=params, sources=all_sources, unvouched=unvouched, file=file, **full)
 
 
 def _find_files(file: Path) -> tuple[Path, dict[str, Any], Path]:

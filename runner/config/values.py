@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 from runner import durations
+from runner.config import fields
 from runner.config.settings import Setting
 from runner.errors import UsageError
 
@@ -19,16 +20,19 @@ def parse(setting: Setting, text: str, where: str) -> Any:
             value = float(text)
         elif setting.kind == "slots":
             value = text if text == "auto" else int(text)
-        elif setting.kind == "json" or (setting.kind == "texts" and text.startswith("[")):
+        elif setting.kind == "json" or (setting.kind in ("texts", "headers", "query") and text[:1] in "[{"):
             value = json.loads(text)
     except ValueError:
-        raise UsageError(f"{_requirement(setting)}, not {text!r} ({where})") from None
+        shown = "this" if setting.kind == "headers" else repr(text)
+        raise UsageError(f"{_requirement(setting)}, not {shown} ({where})") from None
     return check(setting, value, where)
 
 
 def check(setting: Setting, value: Any, where: str) -> Any:
     """Return the value in the type of its setting. Raises UsageError if its kind or size is wrong."""
     original = value
+    if setting.kind in ("headers", "query"):
+        return (fields.read_headers if setting.kind == "headers" else fields.read_query)(value, where)
     if setting.kind in ("json", "slots") and isinstance(value, str) and value != "auto":
         return parse(setting, value, where)
     if setting.kind == "span" and isinstance(value, str):
@@ -63,7 +67,7 @@ def _requirement(setting: Setting) -> str:
     what = {
         "text": "a string", "int": "a whole number", "float": "a number", "texts": "a string or a list of strings",
         "json": "a JSON object", "slots": "auto or a whole number", "span": "a number of seconds or a duration such as 30m",
-        "choice": " or ".join(setting.choices),
+        "choice": " or ".join(setting.choices), "headers": "a JSON object", "query": "a JSON object",
     }[setting.kind]  # fmt: skip
     bound = ""
     if setting.least is not None:

@@ -91,7 +91,7 @@ def _build(
     status: int | None, refusal: Refusal, headers: Mapping[str, str], now: float, names: Names, where: str
 ) -> ProviderError:
     ruling = classify(status, refusal, headers, names)
-    redactor = Redactor([names.key] if names.key else [])
+    redactor = Redactor((*([names.key] if names.key else []), *names.secrets))
     name = refusal.code if refusal.code and not refusal.code.isdecimal() else refusal.type
     name = quote(name, redactor, longest=80) if name else None
     head = " ".join(str(part) for part in (status, name) if part) or "an error"

@@ -1,11 +1,12 @@
 """One session of a run: prepare it, wire the parts together, run them, sum up."""
 
-import logging
+import os
 import time
 from pathlib import Path
 
 import anyio
 
+from runner.config import trust
 from runner.config.job import Job
 from runner.engine import pipeline
 from runner.engine.attempt import Attempts
@@ -14,12 +15,13 @@ from runner.engine.limits import Lanes
 from runner.engine.retry import RetryPolicy
 from runner.engine.stop import Stop
 from runner.errors import StoreError
-from runner.events import INPUT_CHANGED, Event, Finished, Progress, Saved, Started, Summary
+from runner.events import INPUT_CHANGED, Finished, Progress, Saved, Started, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Observer, Provider
 from runner.model import Entry, Outcome, Pace, Run
 from runner.providers.http import HttpClient, HttpExchange
 from runner.session import prepare, wiring
+from runner.session.audience import Audience
 from runner.session.background import keep_deadline, note_pace, tell_progress, tell_stop
 from runner.session.options import SessionOptions
 from runner.session.prepare import Plan, in_thread
@@ -29,24 +31,23 @@ from runner.store.checkpoint import RunCounts, RunStore
 STUCK = 2_000
 """Workers that may be added, at most, for items that wait in blocked lanes."""
 
-logger = logging.getLogger(__name__)
-
 
 async def execute(job: Job, store_path: Path, options: SessionOptions, stop: Stop, observe: Observer) -> Summary:
     """Run a job until all its rows have outcomes or a stop is requested.
 
     Raises UsageError before anything is sent, StoreError, and RunStoppedError when further requests would be pointless.
     """
+    audience = Audience(observe)
     plan = await prepare.prepare(job, store_path, options)
     if isinstance(plan, Run):
-        return _nothing_to_do(job, plan, observe)
+        return _nothing_to_do(job, plan, audience)
     async with await in_thread(lambda: RunStore.own(store_path, plan.run.id, durability=job.durability)) as store:
-        session = _Session(plan, store, stop, observe)
+        session = _Session(plan, store, stop, audience)
         await session.begin()
         async with wiring.open_provider(plan.job, plan.endpoint) as (provider, client):
             await session.run(provider, client)
         summary = await session.end()
-    observe(Finished(summary=summary))
+    audience.tell(Finished(summary=summary))
     if stop.error is not None and not summary.finished:
         raise stop.error
     return summary
@@ -55,8 +56,8 @@ async def execute(job: Job, store_path: Path, options: SessionOptions, stop: Sto
 class _Session:
     """The state of one session: its parts and its counts."""
 
-    def __init__(self, plan: Plan, store: RunStore, stop: Stop, observe: Observer) -> None:
-        self._plan, self._store, self._stop, self._observe = plan, store, stop, observe
+    def __init__(self, plan: Plan, store: RunStore, stop: Stop, audience: Audience) -> None:
+        self._plan, self._store, self._stop, self._tell = plan, store, stop, audience.tell
         self._stats = SessionStats()
         self._passed = source.Counts()
         # what the run held when the session began
@@ -81,8 +82,9 @@ class _Session:
         unseen = plan.options.limit is not None and not (plan.unchanged or self._fresh)
         self._stored_digest = "" if self._look.changed or unseen else plan.digest
         await self._store.begin(rows=plan.scanned.rows, digest=self._stored_digest, identical=plan.scanned.identical)
-        limits_note = [self._limits_note] if self._limits_note is not None else []
-        notes = (*plan.endpoint.notes, *limits_note, *prepare.notes(plan, self._before, self._look.changed))
+        forgotten = await in_thread(lambda: trust.remember(plan.job, plan.endpoint.grants, os.environ))
+        more = [note for note in (forgotten, self._limits_note) if note is not None]
+        notes = (*plan.endpoint.notes, *more, *prepare.notes(plan, self._before, self._look.changed))
         self._tell(Started(run=plan.run.id, input=str(plan.job.input), rows=plan.rows, restored=self._restored, notes=notes))
 
     async def _count_restored(self) -> int:
@@ -211,14 +213,6 @@ class _Session:
             self._attempts.saved(entry)
         self._tell(Saved(outcomes=tuple(entry for entry in entries if isinstance(entry, Outcome))))
 
-    def _tell(self, event: Event) -> None:
-        """Send an event to the observer. After an exception it gets no more events: a broken observer must not lose answers."""
-        try:
-            self._observe(event)
-        except Exception:
-            logger.exception("the observer failed and gets no more events")
-            self._observe = _tell_nobody
-
     def _progress(self) -> Progress:
         return Progress(
             rows=self._plan.rows,
@@ -236,15 +230,11 @@ class _Session:
         return Pace(at=time.time(), lanes=self._lanes.states(), retrying=retrying)
 
 
-def _tell_nobody(event: Event) -> None:
-    """Ignore an event."""
-
-
-def _nothing_to_do(job: Job, run: Run, observe: Observer) -> Summary:
+def _nothing_to_do(job: Job, run: Run, audience: Audience) -> Summary:
     """Report that the run is finished, and return its summary."""
     summary = prepare.summary(run)
     note = f"run {run.id} is finished and {spool.display_name(job.input)} has not changed: nothing is sent"
     restored = min(summary.skipped, summary.rows)
-    observe(Started(run=run.id, input=str(job.input), rows=summary.rows, restored=restored, notes=(note,)))
-    observe(Finished(summary=summary))
+    audience.tell(Started(run=run.id, input=str(job.input), rows=summary.rows, restored=restored, notes=(note,)))
+    audience.tell(Finished(summary=summary))
     return summary

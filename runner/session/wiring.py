@@ -1,18 +1,21 @@
 """Builds the parts of a session from a job: its limits, its provider and its HTTP client."""
 
+import inspect
+import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import cast
 
 from runner.config import plugins
-from runner.config.endpoint import Endpoint
+from runner.config.endpoint import Endpoint, provider_of
 from runner.config.job import Job
 from runner.engine.limits import Kind, Limits
 from runner.interfaces import Provider
 from runner.providers.classify import MONEY_CODES, snake
 from runner.providers.http import HttpClient, Timeouts
+from runner.session.additions import with_additions
 from runner.version import __version__
 
 if sys.platform != "win32":
@@ -60,9 +63,11 @@ async def open_provider(job: Job, endpoint: Endpoint) -> AsyncIterator[tuple[Pro
     if job.local_server is None:
         assert endpoint.base_url is not None
         key = endpoint.key.reveal() if endpoint.key is not None else None
-        module = plugins.load("providers", job.provider)
+        module = provider_of(job, os.environ)
+        options = {**_codes(job), **_secrets(module.make, endpoint)}
+        provider = cast("Provider", module.make(endpoint.base_url, key, version=__version__, **options))
         async with HttpClient(timeouts, proxy=endpoint.proxy) as client:
-            yield cast("Provider", module.make(endpoint.base_url, key, version=__version__, **_codes(job))), client
+            yield with_additions(provider, endpoint.additions), client
         return
     dialect = job.local_server.dialect
     module = plugins.load("providers", dialect)
@@ -83,3 +88,12 @@ def _codes(job: Job) -> dict[str, frozenset[str]]:
     if rate:
         arguments["rate_codes"] = frozenset(snake(name) for name in rate)
     return arguments
+
+
+def _secrets(make: Callable[..., object], endpoint: Endpoint) -> dict[str, frozenset[str]]:
+    """Return the values that no message of the provider may quote, as an argument for ``make`` if it accepts one."""
+    values = (*endpoint.additions.headers, *endpoint.additions.query)
+    parameters = inspect.signature(make).parameters if values else {}
+    if "secrets" not in parameters and all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return {}
+    return {"secrets": frozenset((*endpoint.secrets, *(value.reveal() for _, value in values)))}

@@ -49,14 +49,17 @@ def make(
     version: str,
     money_codes: frozenset[str] = MONEY_CODES,
     rate_codes: frozenset[str] = frozenset(),
+    secrets: frozenset[str] = frozenset(),
     clock: Callable[[], float] = time.time,
 ) -> Provider:
     """Return the dialect for one endpoint.
 
     version: of this program, for the user agent. money_codes: error names that mean "out of credit". rate_codes: error names of
-    plain rate limits, although they mention money. clock: seconds since the epoch, for servers that send no ``date`` header.
+    plain rate limits, although they mention money. secrets: further texts that no message may quote. clock: seconds since the
+    epoch, for servers that send no ``date`` header.
     """
-    return _OpenAI(base_url, key, version, Names(key=key, money_codes=money_codes, rate_codes=rate_codes), clock)
+    names = Names(key=key, secrets=secrets, money_codes=money_codes, rate_codes=rate_codes)
+    return _OpenAI(base_url, key, version, names, clock)
 
 
 class _OpenAI:

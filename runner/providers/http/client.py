@@ -162,6 +162,6 @@ class HttpClient:
 
 def _headers(call: HttpCall) -> httpx.Headers:
     try:
-        return httpx.Headers(call.headers)
+        return httpx.Headers(call.headers, encoding="latin-1")
     except ValueError as error:
         raise unsendable(error) from error
