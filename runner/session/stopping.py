@@ -1,11 +1,16 @@
 """Asks a session to stop: from a signal or from another thread. The command and the Python API stop alike.
 
-at work --first request--> open requests may finish, for up to GRACE_S --second--> they are dropped --third signal--> cancelled
+at work
+  | first request or signal
+stopping: open requests may finish, for up to GRACE_S
+  | second
+dropping: open requests are cancelled, and recorded as that
+  | third, a signal
+cancelled: the session itself ends
 """
 
 import asyncio
 import signal
-import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -32,24 +37,19 @@ class StopHandle:
     """
 
     def __init__(self) -> None:
-        # reentrant: a signal may arrive while this thread holds it
-        self._lock = threading.RLock()
         self._reasons: list[str] = []
         self._cancelled = False
         self._sessions: list[Callable[[], None]] = []
 
     def request(self, reason: str = "stopped by the program") -> None:
         """Ask for the stop: no further request is sent. A second call drops the open requests. reason: stored with the run."""
-        with self._lock:
-            self._reasons.append(reason)
+        self._reasons.append(reason)
         self._wake()
 
     def signalled(self, kind: int) -> None:
         """Ask for the stop as a signal does; the third signal cancels the session."""
-        with self._lock:
-            self._cancelled = len(self._reasons) > 1
-            self._reasons.append(STOPPED_BY + ("Ctrl-C" if kind == signal.SIGINT else signal.Signals(kind).name))
-        self._wake()
+        self._cancelled = len(self._reasons) > 1
+        self.request(STOPPED_BY + ("Ctrl-C" if kind == signal.SIGINT else signal.Signals(kind).name))
 
     def _wake(self) -> None:
         for wake in tuple(self._sessions):

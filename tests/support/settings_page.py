@@ -15,6 +15,8 @@ KINDS = {
     "json": "JSON object",
     "slots": "`auto` or a whole number",
     "span": "seconds, or a time such as `30m`",
+    "headers": "table of texts",
+    "query": "table of texts",
 }
 
 

@@ -1,4 +1,4 @@
-"""The HTTP client: streamed exchanges, with httpx as the interface and aiohttp below it.
+"""The HTTP client: streamed exchanges, in httpx's types, over aiohttp's connections.
 
 There are no redirects, cookies or retries. A complete answer is not discarded because of what follows it, unless that is an error
 of the provider.
