@@ -1,12 +1,14 @@
 """Asks a session to stop: from a signal or from another thread. The command and the Python API stop alike.
 
-at work
-  | first request or signal
-stopping: open requests may finish, for up to GRACE_S
-  | second
-dropping: open requests are cancelled, and recorded as that
-  | third, a signal
-cancelled: the session itself ends
+The states of a session, and what leads from one to the next:
+
+    at work
+      | first request or signal
+    stopping: open requests may finish, for up to GRACE_S
+      | second
+    dropping: open requests are cancelled, and recorded as that
+      | third, a signal
+    cancelled: the session itself ends
 """
 
 import asyncio
