@@ -77,8 +77,6 @@ def run(
     limit: int | None = None,
     new: bool = False,
     accept_changes: bool = False,
-    strict: bool = False,
-    trust: bool = False,
     stop: StopHandle | None = None,
     observe: Observer | None = None,
     **settings: Any,
@@ -87,11 +85,13 @@ def run(
 
     settings: any setting of a job by its last name (``model=...``, ``concurrency=...``). limit: use only the first so many rows.
     new: start a new run in any case. accept_changes: send rows again whose prompt has changed since they were answered.
-    strict: refuse to start if a row is broken. trust: allow what only the job file asks for: secrets to a server, code.
+    Among them may also be ``strict=True``: refuse to start if a row is broken, and ``trust=True``: allow what only the job file
+    asks for, secrets to a server and code.
     stop: stops the run from another thread. Ctrl-C in the main thread stops it as it stops the command: open requests may finish
     for up to 30 s, a second one drops them; then KeyboardInterrupt is raised.
     Raises UsageError, StoreError, RunStoppedError. Calling it again is safe: no finished row is sent twice.
     """
+    strict, trust = settings.pop("strict", False), settings.pop("trust", False)
     job = _allowed(load_job(file, settings), trust)
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be 1 or more, not {limit}")
@@ -178,9 +178,9 @@ def retried(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tup
     return _restored(run, settings), SessionOptions(run_id=run.id, retry_failed=True)
 
 
-def describe(job: Job) -> Description:
-    """Return a job's settings and their sources. No API key is needed."""
-    job = with_base_url(job, os.environ)
+def describe(job: Job, *, trust: bool = False) -> Description:
+    """Return a job's settings and their sources. No API key is needed. trust: as for ``check``."""
+    job = with_base_url(_allowed(job, trust), os.environ)
     return Description(job=job, key_source=key_source(job, os.environ))
 
 

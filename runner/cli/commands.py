@@ -70,11 +70,12 @@ def run(file: str, db: str, show_config: bool, trust: bool, shown: Any, options:
     from runner.config.job import load_job
     from runner.session.options import SessionOptions
 
-    job = asked(load_job(file, given_settings(settings)), trusted=trust)
+    job = load_job(file, given_settings(settings))
     if show_config:
         _warn_of_variables()
-        click.echo(output.configuration(api.describe(job), as_json=shown["as_json"]))
+        click.echo(output.configuration(api.describe(job, trust=trust), as_json=shown["as_json"]))
         return
+    job = asked(job, trusted=trust)
     with orderly_end(), api.spooled(job, db) as kept:
         sys.exit(foreground.drive(kept, db, SessionOptions(**options), **shown))
 

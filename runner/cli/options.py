@@ -47,7 +47,7 @@ db_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 trust_option = click.option(
-    "--trust", is_flag=True, help="Allow what only the job file asks for: keys to its server, code. Remembered."
+    "--trust", is_flag=True, help="Allow what only the job file asks for: keys to its server, code. A run remembers it."
 )
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
 accept_changes_option = click.option(

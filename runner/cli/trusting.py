@@ -16,7 +16,8 @@ def asked(job: Job, *, trusted: bool) -> Job:
     """
     if trusted:
         return trust.allowed(job)
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    # a stream that was closed before the start is None
+    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
         return job
     # the server of a module is known only once its code may run
     while grants := endpoint.ungranted(job, os.environ):

@@ -164,7 +164,8 @@ def _where(job: Job, key_variable: str | None) -> str:
         variables = f" from {', '.join(field.variables)}" if field.variables else ""
         words.append(f"header {field.name}{variables}")
     words += [f"query {field.name} from {', '.join(field.variables)}" for field in job.query if field.variables]
-    words += ["no key"] if key_variable is None and not any(field.carries_key for field in job.headers) else []
+    keyed = key_variable is not None or any(field.carries_key or field.variables for field in (*job.headers, *job.query))
+    words += [] if keyed else ["no key"]
     words += [f"job file {job.file}"] if job.file is not None else []
     return ", ".join(words)
 

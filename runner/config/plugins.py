@@ -112,14 +112,13 @@ def location(name: str) -> str | None:
     first = name.partition(".")[0]
     if not all(part.isidentifier() for part in name.split(".")):
         return None
-    loaded = sys.modules.get(first)
-    if loaded is not None:
-        return str(getattr(loaded, "__file__", None) or "built into Python")
-    spec = find_spec(first)
+    # of a module that is loaded, the same as before
+    spec = getattr(sys.modules[first], "__spec__", None) if first in sys.modules else find_spec(first)
     if spec is None and not sys.flags.safe_path:
         spec = PathFinder.find_spec(first, [os.getcwd()])  # noqa: PTH109 - the search path holds strings
     if spec is None:
-        return None
+        # a loaded module without a specification, such as one that a notebook has made
+        return f"loaded as {first}" if first in sys.modules else None
     folders = list(spec.submodule_search_locations or ())
     place = spec.origin if spec.has_location and spec.origin else next(iter(folders), None)
     return os.path.realpath(place) if place else "built into Python"

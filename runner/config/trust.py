@@ -98,7 +98,7 @@ def check(job: Job, grants: Iterable[Grant], environment: Mapping[str, str]) -> 
     """Raise UsageError for the first grant that nobody has given."""
     missing = ungranted(job, grants, environment)
     if missing:
-        hint = "--trust allows it from now on (trust=True in Python)"
+        hint = "add --trust (trust=True in Python)"
         raise UsageError(f"{missing[0].sentence(job)}, and you have not allowed that; if you trust it, {hint}")
 
 

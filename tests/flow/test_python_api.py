@@ -27,9 +27,12 @@ CALL = """
 import signal, sys, runner
 # where the tests run in the background, their parent has them ignore it
 signal.signal(signal.SIGINT, signal.default_int_handler)
+def observe(event):
+    if type(event).__name__ == "Stopping":
+        print("stopping", flush=True)
 def work():
     try:
-        runner.run("prompts.jsonl", model="m", base_url=sys.argv[1], concurrency=8)
+        runner.run("prompts.jsonl", model="m", base_url=sys.argv[1], concurrency=8, observe=observe)
     except KeyboardInterrupt:
         print("interrupted", flush=True)
         sys.exit(130)
@@ -60,7 +63,7 @@ def test_one_ctrl_c_lets_what_is_in_flight_finish(tmp_path: Path, kind: str) -> 
             process.signal(signal.SIGINT)
             ended = process.ended()
         assert ended.code == 130, ended
-        assert ended.out == "interrupted\n"
+        assert ended.out == "stopping\ninterrupted\n"
         assert "Traceback" not in ended.err
         kept = count(store)
         assert 8 < kept < 60
@@ -77,7 +80,7 @@ def test_a_second_ctrl_c_drops_them(tmp_path: Path, kind: str) -> None:
         with program(kind, tmp_path, server.openai) as process:
             process.until(lambda: server.stats()["faults"].get("stall") == 8, "eight stalled answers")
             process.signal(signal.SIGINT)
-            process.until(lambda: rows(store, "SELECT 1 FROM runs") and process.alive, "the stop")
+            process.until(lambda: process.out == "stopping\n", "the stop")
             process.signal(signal.SIGINT)
             # a hang here would be the grace time of 30 s
             ended = process.ended(25)

@@ -60,9 +60,8 @@ def make(
 ) -> Provider:
     """Return the dialect for one endpoint.
 
-    version: of this program, for the user agent. money_codes: error names that mean "out of credit". rate_codes: error names of
-    plain rate limits, although they mention money. secrets: further texts that no message may quote. clock: seconds since the
-    epoch, for servers that send no ``date`` header.
+    version: of this program, for the user agent. money_codes: error names that mean "out of credit". rate_codes: names of plain
+    rate limits. secrets: further texts that no message may quote. clock: seconds since the epoch, for answers without ``date``.
     """
     names = Names(key=key, secrets=secrets, money_codes=money_codes, rate_codes=rate_codes)
     return _Anthropic(base_url, key, version, names, clock)

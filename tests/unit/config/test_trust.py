@@ -37,7 +37,7 @@ def starts(job: Job, env: Mapping[str, str]) -> bool:
         find_endpoint(with_base_url(job, env), env)
     except UsageError as refused:
         words = str(refused)
-        assert "you have not allowed that; if you trust it, --trust" in words
+        assert "you have not allowed that; if you trust it, add --trust" in words
         assert all(value not in words for value in ENV.values())
         return False
     return True
