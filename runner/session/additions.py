@@ -1,7 +1,7 @@
 """Adds the headers and the query of a job to every request of a provider. No dialect and no plug-in has to know of them."""
 
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from runner.config.endpoint import Additions
 from runner.errors import ProviderError
@@ -50,7 +50,7 @@ class _Extended:
     def _url(self, url: str) -> str:
         head, _, query = url.partition("?")
         kept = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name not in self._query]
-        whole = urlencode([*kept, *self._query.items()]) if self._query else query
+        whole = urlencode([*kept, *self._query.items()], quote_via=quote) if self._query else query
         return f"{head}?{whole}" if whole else head
 
 

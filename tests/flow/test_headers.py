@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from processes import Ended, rows, run, write_prompts
@@ -14,6 +15,9 @@ import runner
 SECRET = "canary-azure-0123456789"
 KEY = "canary-openai-9876543210"
 ENV = {"AZURE_KEY": SECRET, "OPENAI_API_KEY": KEY, "ANTHROPIC_API_KEY": KEY}
+
+
+ODD = "3 &+%2F/=?#ü"
 
 
 class Answering:
@@ -93,13 +97,14 @@ def test_azure(tmp_path: Path, server: RawServer, in_url: bool) -> None:
 @pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 def test_options_add_to_what_the_job_file_says(tmp_path: Path, server: RawServer, dialect: str) -> None:
     job(tmp_path, f'provider = "{dialect}"\n[headers]\nX-A = "file"\nX-B = "file"\n[query]\na = "1"\nb = "2"\n')
-    options = ("--header", "x-b: Bearer ${AZURE_KEY}", "--header", "User-Agent: mine/1", "--query", "b=3 &", "--query", "c=")
+    options = ("--header", "x-b: Bearer ${AZURE_KEY}", "--header", "User-Agent: mine/1", "--query", f"b={ODD}", "--query", "c=")
     ended = run("run", "prompts.jsonl", "--base-url", f"{server.origin}?z=0&a=9", *options, cwd=tmp_path, env=ENV)
     assert ended.code == 0, ended
     for request in server.requests:
         assert (request.headers["x-a"], request.headers["x-b"]) == ("file", f"Bearer {SECRET}")
         assert request.headers["user-agent"] == "mine/1"
-        assert request.path.partition("?")[2] == "z=0&a=1&b=3+%26&c="
+        query = parse_qsl(request.path.partition("?")[2], keep_blank_values=True)
+        assert query == [("z", "0"), ("a", "1"), ("b", ODD), ("c", "")]
         # these headers carry no key, so the dialect sends its own
         assert KEY in (request.headers.get("x-api-key"), request.headers.get("authorization", "").removeprefix("Bearer "))
     assert_hidden(tmp_path, ended)

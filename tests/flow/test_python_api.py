@@ -42,6 +42,12 @@ PROGRAMS = {
     "plain": CALL + "work()",
     "asyncio": CALL + "import asyncio\nasync def main(): work()\nasyncio.run(main())",
     "uvloop": CALL + "import uvloop\nasync def main(): work()\nuvloop.run(main())",
+    # as docs/reference/commands.md has it
+    "thread": "import asyncio\n"
+    + CALL.replace("base_url=", "stop=stop, base_url=").replace("def work", "stop = runner.StopHandle()\ndef work")
+    + "async def main():\n    try:\n        await asyncio.to_thread(work)\n"
+    + "    except asyncio.CancelledError:\n        stop.request('stopped by Ctrl-C')\n        raise\n"
+    + "try:\n    asyncio.run(main())\nexcept KeyboardInterrupt:\n    print('interrupted')\n    sys.exit(130)",
     # a cell: the loop runs, and Ctrl-C is Python's own
     "notebook": CALL
     + "import asyncio, signal\nasync def main():\n    signal.signal(signal.SIGINT, signal.default_int_handler)\n    work()\n"
@@ -63,7 +69,7 @@ def test_one_ctrl_c_lets_what_is_in_flight_finish(tmp_path: Path, kind: str) -> 
             process.signal(signal.SIGINT)
             ended = process.ended()
         assert ended.code == 130, ended
-        assert ended.out == "stopping\ninterrupted\n"
+        assert ended.out.replace("finished\n", "") == "stopping\ninterrupted\n"
         assert "Traceback" not in ended.err
         kept = count(store)
         assert 8 < kept < 60
