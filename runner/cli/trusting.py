@@ -10,20 +10,17 @@ from runner.config.job import Job
 
 
 def asked(job: Job, *, trusted: bool) -> Job:
-    """Return the job, as one that the user allows if --trust was given or every question was answered with yes.
+    """Return the job, as one that the user allows if --trust was given or the question was answered with yes.
 
-    Without a terminal nothing is asked; the session then refuses to start. It also remembers what is allowed.
+    Without a terminal nothing is asked; the session then refuses to start. It also remembers what is allowed. Code is asked about
+    alone: what may run can send any key by itself.
     """
     if trusted:
         return trust.allowed(job)
     # a stream that was closed before the start is None
     if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
         return job
-    # the server of a module is known only once its code may run
-    while grants := endpoint.ungranted(job, os.environ):
-        for grant in grants:
-            click.echo(f"{grant.sentence(job)}; you have not allowed that so far", err=True)
-        if not click.confirm("Allow it, now and in later runs?", err=True):
-            return job
-        job = trust.allowed(job)
-    return job
+    grants = endpoint.ungranted(job, os.environ)
+    for grant in grants:
+        click.echo(f"{grant.sentence(job)}; you have not allowed that so far", err=True)
+    return trust.allowed(job) if grants and click.confirm("Allow it, now and in later runs?", err=True) else job
