@@ -1,6 +1,5 @@
 """The public Python API, which the command line also uses: run, resume, retry, check, export, results."""
 
-import logging
 import os
 from collections.abc import Awaitable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -31,11 +30,6 @@ from runner.store.totals import Totals
 DEFAULT_STORE = "runner.db"
 
 T = TypeVar("T")
-
-for _library in ("aiosqlite", "alembic", "filelock"):
-    # they log every statement and every step; a program that has set a level of its own keeps it
-    if logging.getLogger(_library).level == logging.NOTSET:
-        logging.getLogger(_library).setLevel(logging.WARNING)
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -92,16 +86,12 @@ def run(
     Raises UsageError, StoreError, RunStoppedError. Calling it again is safe: no finished row is sent twice.
     """
     strict, trust = settings.pop("strict", False), settings.pop("trust", False)
-    job = _allowed(load_job(file, settings), trust)
+    job = allowed(load_job(file, settings), trust)
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be 1 or more, not {limit}")
     options = SessionOptions(limit=limit, new=new, accept_changes=accept_changes, strict=strict)
     with spooled(job, db) as kept:
         return stoppable(lambda wanted: execute(kept, db, options, wanted, observe), stop)
-
-
-def _allowed(job: Job, allow: bool) -> Job:
-    return allowed(job) if allow else job
 
 
 @contextmanager
@@ -130,7 +120,7 @@ def resume(
 ) -> Summary:
     """Continue a run, by default the newest unfinished one. The other arguments, Ctrl-C and the errors: as for ``run``."""
     job, options = resumed(db, run_id, settings, accept_changes=accept_changes)
-    job = _allowed(job, trust)
+    job = allowed(job, trust)
     return stoppable(lambda wanted: execute(job, db, options, wanted, observe), stop)
 
 
@@ -145,7 +135,7 @@ def retry(
 ) -> Summary:
     """Send the failed rows of a run again, by default of the newest one. The other arguments: as for ``run``."""
     job, options = retried(db, run_id, settings)
-    job = _allowed(job, trust)
+    job = allowed(job, trust)
     return stoppable(lambda wanted: execute(job, db, options, wanted, observe), stop)
 
 
@@ -180,13 +170,13 @@ def retried(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tup
 
 def describe(job: Job, *, trust: bool = False) -> Description:
     """Return a job's settings and their sources. No API key is needed. trust: as for ``check``."""
-    job = with_base_url(_allowed(job, trust), os.environ)
+    job = with_base_url(allowed(job, trust), os.environ)
     return Description(job=job, key_source=key_source(job, os.environ))
 
 
 def check(file: str | Path, *, trust: bool = False, **settings: Any) -> Check:
     """Read a whole input and send nothing. trust: allow that code runs which only the job file names."""
-    job = with_base_url(_allowed(load_job(file, settings), trust), os.environ)
+    job = with_base_url(allowed(load_job(file, settings), trust), os.environ)
     refusal = None
     try:
         find_endpoint(job, os.environ)

@@ -9,6 +9,11 @@ from runner.text import clean, redact
 logger = logging.getLogger("runner")
 """The one logger of this package."""
 
+for _library in ("aiosqlite", "alembic", "filelock"):
+    # they log every statement and every step; a program that has set a level of its own keeps it
+    if logging.getLogger(_library).level == logging.NOTSET:
+        logging.getLogger(_library).setLevel(logging.WARNING)
+
 
 class Audience:
     """The observer and the log of one session. After an exception the observer gets no more events: it must not harm the run."""
