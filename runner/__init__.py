@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from runner.errors import RunLockedError, RunnerError, RunStoppedError, StoreError, UsageError
     from runner.events import Summary
     from runner.model import Result, Run
+    from runner.session.stopping import StopHandle
 
 _HOMES = {
     **dict.fromkeys(("check", "delete", "export", "resume", "results", "retry", "run", "runs", "status"), "runner.api"),
     **dict.fromkeys(("RunLockedError", "RunStoppedError", "RunnerError", "StoreError", "UsageError"), "runner.errors"),
     **dict.fromkeys(("Result", "Run"), "runner.model"),
+    "StopHandle": "runner.session.stopping",
     "Summary": "runner.events",
 }
 
@@ -27,6 +29,7 @@ __all__ = [
     "RunLockedError",
     "RunStoppedError",
     "RunnerError",
+    "StopHandle",
     "StoreError",
     "Summary",
     "UsageError",

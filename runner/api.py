@@ -1,6 +1,6 @@
 """The public Python API, which the command line also uses: run, resume, retry, check, export, results."""
 
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -9,6 +9,7 @@ from msgspec import structs
 
 from runner.config import plugins
 from runner.config.job import Job, load_job, restore_job
+from runner.config.trust import allowed
 from runner.engine.stop import Stop
 from runner.errors import RunLockedError, UsageError
 from runner.events import Event, Summary
@@ -18,9 +19,9 @@ from runner.inputs import spool
 from runner.interfaces import Exporter, Observer
 from runner.model import Result, Run
 from runner.session import session
-from runner.session.blocking import blocking
 from runner.session.checking import Check, Description, check, describe
 from runner.session.options import SessionOptions
+from runner.session.stopping import StopHandle, stoppable
 from runner.store import database, deletion
 from runner.store.reader import ErrorGroup, StoreReader
 from runner.store.runs import may_need
@@ -60,7 +61,7 @@ def run(
     limit: int | None = None,
     new: bool = False,
     accept_changes: bool = False,
-    strict: bool = False,
+    stop: StopHandle | None = None,
     observe: Observer | None = None,
     **settings: Any,
 ) -> Summary:
@@ -68,15 +69,19 @@ def run(
 
     settings: any setting of a job by its last name (``model=...``, ``concurrency=...``). limit: use only the first so many rows.
     new: start a new run in any case. accept_changes: send rows again whose prompt has changed since they were answered.
-    strict: refuse to start if a row is broken.
+    Among them may also be ``strict=True``: refuse to start if a row is broken, and ``trust=True``: allow what only the job file
+    asks for, secrets to a server and code.
+    stop: stops the run from another thread. Ctrl-C in the main thread stops it as it stops the command: open requests may finish
+    for up to 30 s, a second one drops them; then KeyboardInterrupt is raised.
     Raises UsageError, StoreError, RunStoppedError. Calling it again is safe: no finished row is sent twice.
     """
-    job = load_job(file, settings)
+    strict, trust = settings.pop("strict", False), settings.pop("trust", False)
+    job = allowed(load_job(file, settings), trust)
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be 1 or more, not {limit}")
     options = SessionOptions(limit=limit, new=new, accept_changes=accept_changes, strict=strict)
     with spooled(job, db) as kept:
-        return blocking(lambda: execute(kept, db, options, Stop(), observe))
+        return stoppable(lambda wanted: execute(kept, db, options, wanted, observe), stop)
 
 
 @contextmanager
@@ -94,28 +99,43 @@ def spooled(job: Job, db: str | Path) -> Iterator[Job]:
 
 
 def resume(
-    run_id: int | None = None, *, db: str | Path = DEFAULT_STORE, accept_changes: bool = False, **settings: Any
+    run_id: int | None = None,
+    *,
+    db: str | Path = DEFAULT_STORE,
+    accept_changes: bool = False,
+    trust: bool = False,
+    stop: StopHandle | None = None,
+    observe: Observer | None = None,
+    **settings: Any,
 ) -> Summary:
-    """Continue a run, by default the newest unfinished one. accept_changes: as for ``run``.
+    """Continue a run, by default the newest unfinished one. The other arguments, Ctrl-C and the errors: as for ``run``.
 
     settings: ``base_url`` and ``api_key_env`` stay with the run. Those that change answers are taken while no row is answered.
     """
     job, options = resumed(db, run_id, settings, accept_changes=accept_changes)
-    return blocking(lambda: execute(job, db, options, Stop(), None))
+    job = allowed(job, trust)
+    return stoppable(lambda wanted: execute(job, db, options, wanted, observe), stop)
 
 
-def retry(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE, **settings: Any) -> Summary:
-    """Send the failed rows of a run again, by default of the newest one, and no other rows.
+def retry(
+    run_id: int | None = None,
+    *,
+    db: str | Path = DEFAULT_STORE,
+    trust: bool = False,
+    stop: StopHandle | None = None,
+    observe: Observer | None = None,
+    **settings: Any,
+) -> Summary:
+    """Send the failed rows of a run again, by default of the newest one, and no other rows. The other arguments: as for ``run``.
 
     settings: ``base_url`` and ``api_key_env`` stay with the run. Those that change answers hold for the rows that are sent.
     """
     job, options = retried(db, run_id, settings)
-    return blocking(lambda: execute(job, db, options, Stop(), None))
+    job = allowed(job, trust)
+    return stoppable(lambda wanted: execute(job, db, options, wanted, observe), stop)
 
 
-def execute(
-    job: Job, db: str | Path, options: SessionOptions, stop: Stop, observe: Observer | None
-) -> Coroutine[Any, Any, Summary]:
+def execute(job: Job, db: str | Path, options: SessionOptions, stop: Stop, observe: Observer | None) -> Awaitable[Summary]:
     """Do what ``run``, ``resume`` and ``retry`` do, inside a running event loop."""
     return session.execute(job, Path(db).resolve(), options, stop, observe or _ignore)
 
@@ -165,9 +185,19 @@ def errors(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tupl
 
 
 def results(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> Iterator[Result]:
-    """Iterate over the finished rows of a run, by default the newest, in input order and in constant memory."""
-    with StoreReader(Path(db).resolve()) as reader:
-        yield from reader.results(reader.run(run_id).id)
+    """Iterate over the finished rows of a run, by default the newest, in input order and in constant memory.
+
+    Raises UsageError and StoreError at the call, not when the first row is asked for.
+    """
+    store = Path(db).resolve()
+    with StoreReader(store) as reader:
+        found = reader.run(run_id).id
+    return _results(store, found)
+
+
+def _results(store: Path, run_id: int) -> Iterator[Result]:
+    with StoreReader(store) as reader:
+        yield from reader.results(run_id)
 
 
 def export(

@@ -14,7 +14,7 @@ RunnerError                     one clear sentence for a person; carries the exi
     `-- ProviderError           the provider refused, by status or by an error inside a stream
 """
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 Verdict: TypeAlias = Literal["retry", "fail", "stop"]
 """retry: send this item again later. fail: record the failure and continue with other items. stop: stop the whole run."""
@@ -24,9 +24,20 @@ BAD_ROW = "bad_row"
 
 
 class RunnerError(Exception):
-    """Root of the tree. ``str()`` is one sentence for a person."""
+    """Root of the tree. ``str()`` is one sentence for a person. Every error can be pickled, with its attributes."""
 
     exit_code = 70
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # by default, the class would be called with the message alone
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(kind: type[RunnerError], words: tuple[Any, ...], attributes: dict[str, Any]) -> RunnerError:
+    """Return an error as it was when it was pickled."""
+    error = kind.__new__(kind, *words)
+    error.__dict__.update(attributes)
+    return error
 
 
 class UsageError(RunnerError):

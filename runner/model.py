@@ -79,14 +79,14 @@ class Item(Struct, frozen=True, kw_only=True):
 
 
 class HttpCall(Struct, frozen=True, kw_only=True):
-    """A POST ready to be sent. ``headers`` contain the API key, so a call is never printed or stored."""
+    """A POST ready to be sent. ``headers`` contain the API key and the query may, so a call is never printed or stored."""
 
     url: str
     headers: dict[str, str]
     body: bytes
 
     def __repr__(self) -> str:
-        return f"HttpCall(url={self.url!r}, {len(self.body)} bytes)"
+        return f"HttpCall(url={self.url.partition('?')[0]!r}, {len(self.body)} bytes)"
 
 
 class ServerSentEvent(Struct, frozen=True, gc=False):

@@ -4,7 +4,9 @@ One rule: text that others wrote (models, providers, prompt files, file names) i
 """
 
 import difflib
+import os
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable
 from typing import NoReturn, SupportsIndex, final
@@ -109,11 +111,12 @@ class Redactor:
 
     __slots__ = ("_forms", "secrets")
 
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        plain = {secret.strip() for secret in secrets}
+    def __init__(self, secrets: Iterable[str] = (), private: Iterable[str] = ()) -> None:
+        """private: texts that no message may quote, although an answer may contain them, such as the value of a header."""
         # texts that must not appear in any answer, message or file
-        self.secrets = tuple(sorted((secret for secret in plain if len(secret) >= SHORTEST_SECRET), key=len, reverse=True))
-        forms = {form for secret in self.secrets for form in (secret, quote(secret, "", errors="replace"))}
+        self.secrets = _long_enough(secrets)
+        known = (*self.secrets, *_long_enough(private))
+        forms = {form for secret in known for form in (secret, quote(secret, "", errors="replace"))}
         # longest first: otherwise a secret that contains a shorter one would be replaced only in part
         self._forms = sorted(forms, key=len, reverse=True)
 
@@ -122,6 +125,11 @@ class Redactor:
         for form in self._forms:
             text = text.replace(form, REDACTED)
         return redact(text)
+
+
+def _long_enough(secrets: Iterable[str]) -> tuple[str, ...]:
+    plain = {secret.strip() for secret in secrets}
+    return tuple(sorted((secret for secret in plain if len(secret) >= SHORTEST_SECRET), key=len, reverse=True))
 
 
 @final
@@ -185,6 +193,14 @@ def encodable_tree(value: object) -> object:
 
 
 _LONE = re.compile(f"[{_SURROGATE}]")
+
+
+def shell_word(text: str) -> str:
+    """Return text as one word for a shell, as it can be typed; what a terminal would act on is written as an escape."""
+    if not _UNSAFE.search(text):
+        return shlex.quote(text)
+    plain = text.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + _UNSAFE.sub(lambda found: "".join(f"\\x{byte:02x}" for byte in os.fsencode(found[0])), plain) + "'"
 
 
 def plural(number: int, noun: str) -> str:

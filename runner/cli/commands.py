@@ -19,9 +19,11 @@ from runner.cli.options import (
     run_argument,
     seconds,
     setting_options,
+    trust_option,
 )
 from runner.cli.signals import orderly_end
 from runner.cli.typed import Commands, run_name
+from runner.config.settings import unknown_variables
 from runner.errors import UsageError
 from runner.version import __version__
 
@@ -35,6 +37,14 @@ def cli() -> None:
     runner run jobs/prompts.jsonl     start, or continue after Ctrl-C or a crash
     runner export -o answers.csv      write the results to a file
     """  # noqa: D301 - \b tells click to keep the lines as they are
+    if not {"run", "resume", "retry"}.intersection(sys.argv[1:2]):
+        # a session says it in its first lines
+        _warn_of_variables()
+
+
+def _warn_of_variables() -> None:
+    for sentence in unknown_variables(os.environ):
+        click.echo(f"runner: {sentence}", err=True)
 
 
 @cli.command()
@@ -46,10 +56,12 @@ def cli() -> None:
 @accept_changes_option
 @click.option("--strict", is_flag=True, help="Refuse to start if a row is broken.")
 @click.option("--show-config", is_flag=True, help="Print every setting and its source; send nothing.")
+@trust_option
 @quiet_option
 @json_option
 @gathered("options", "limit", "new", "accept_changes", "strict")
-def run(file: str, db: str, show_config: bool, quiet: bool, as_json: bool, options: dict[str, Any], **settings: Any) -> None:
+@gathered("shown", "quiet", "as_json")
+def run(file: str, db: str, show_config: bool, trust: bool, shown: Any, options: dict[str, Any], **settings: Any) -> None:
     """Run FILE, or continue its run if that was interrupted.
 
     FILE is a prompt file (JSON lines, also .gz), a job file (.toml) that names one, or - for standard input. For a prompt file,
@@ -58,21 +70,25 @@ def run(file: str, db: str, show_config: bool, quiet: bool, as_json: bool, optio
     """
     from runner import api
     from runner.cli import foreground, output
+    from runner.cli.trusting import asked
     from runner.config.job import load_job
     from runner.session.options import SessionOptions
 
     job = load_job(file, given_settings(settings))
     if show_config:
-        click.echo(output.configuration(api.describe(job), as_json=as_json))
+        _warn_of_variables()
+        click.echo(output.configuration(api.describe(job, trust=trust), as_json=shown["as_json"]))
         return
+    job = asked(job, trusted=trust)
     with orderly_end(), api.spooled(job, db) as kept:
-        sys.exit(foreground.drive(kept, db, SessionOptions(**options), quiet=quiet, as_json=as_json))
+        sys.exit(foreground.drive(kept, db, SessionOptions(**options), **shown))
 
 
 @cli.command()
 @continue_options
 @accept_changes_option
-def resume(run_id: int | str | None, db: str, accept_changes: bool, quiet: bool, as_json: bool, **settings: Any) -> None:
+@gathered("shown", "quiet", "as_json")
+def resume(run_id: int | str | None, db: str, accept_changes: bool, trust: bool, shown: Any, **settings: Any) -> None:
     """Continue an unfinished run.
 
     RUN is its number or its prompt file; the default is the newest unfinished run. --base-url and --api-key-env move the run to
@@ -80,15 +96,17 @@ def resume(run_id: int | str | None, db: str, accept_changes: bool, quiet: bool,
     """
     from runner import api
     from runner.cli import chosen, foreground
+    from runner.cli.trusting import asked
 
     number = chosen.run_number(run_id, db, unfinished=True)
     job, options = api.resumed(db, number, given_settings(settings), accept_changes=accept_changes)
-    sys.exit(foreground.drive(job, db, options, quiet=quiet, as_json=as_json))
+    sys.exit(foreground.drive(asked(job, trusted=trust), db, options, **shown))
 
 
 @cli.command()
 @continue_options
-def retry(run_id: int | str | None, db: str, quiet: bool, as_json: bool, **settings: Any) -> None:
+@gathered("shown", "quiet", "as_json")
+def retry(run_id: int | str | None, db: str, trust: bool, shown: Any, **settings: Any) -> None:
     """Send the failed rows of a run again, and no other rows.
 
     RUN is its number or its prompt file; the default is the newest run. --model, --max-tokens and the like hold for the rows that
@@ -96,9 +114,10 @@ def retry(run_id: int | str | None, db: str, quiet: bool, as_json: bool, **setti
     """
     from runner import api
     from runner.cli import chosen, foreground
+    from runner.cli.trusting import asked
 
     job, options = api.retried(db, chosen.run_number(run_id, db), given_settings(settings))
-    sys.exit(foreground.drive(job, db, options, quiet=quiet, as_json=as_json))
+    sys.exit(foreground.drive(asked(job, trusted=trust), db, options, **shown))
 
 
 @cli.command()
@@ -218,8 +237,9 @@ def errors(run_id: int | str | None, db: str, as_json: bool) -> None:
 @cli.command()
 @click.argument("file", type=click.Path())
 @setting_options()
+@trust_option
 @json_option
-def check(file: str, as_json: bool, **settings: Any) -> None:
+def check(file: str, as_json: bool, trust: bool, **settings: Any) -> None:
     """Read the whole prompt file and send nothing.
 
     Shows the number of rows, broken lines, duplicate ids and the settings in force.
@@ -230,7 +250,7 @@ def check(file: str, as_json: bool, **settings: Any) -> None:
     from runner import api
     from runner.cli import output
 
-    report = api.check(file, **given_settings(settings))
+    report = api.check(file, trust=trust, **given_settings(settings))
     click.echo(output.check(report, as_json=as_json))
     if report.refusal or report.duplicates:
         sys.exit(2)

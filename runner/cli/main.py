@@ -51,19 +51,16 @@ def main() -> NoReturn:
 def _report(error: Exception | KeyboardInterrupt) -> int:
     """Print an error as one sentence on standard error and return the exit code."""
     if isinstance(error, click.ClickException):
-        error.show()
+        _show(error)
         if (words := hint(error)) is not None:
-            click.echo(words, err=True)
+            _say(words)
         return error.exit_code
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return 130
     if isinstance(error, OSError):
         return _report_os_error(error)
     if isinstance(error, RunnerError):
-        # imported here: most commands end without an error
-        from runner.text import clean, redact
-
-        _complain(clean(redact(str(error))))
+        _complain(str(error))
         return error.exit_code
     if os.environ.get("RUNNER_TRACEBACK"):
         raise error
@@ -103,7 +100,23 @@ def _open_missing_files() -> None:
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
 
 
+def _show(error: click.ClickException) -> None:
+    """Print what click has to say, with what was typed made harmless."""
+    words = io.StringIO()
+    error.show(words)
+    for line in words.getvalue().splitlines():
+        _say(line)
+
+
 def _complain(sentence: str) -> None:
-    """Print a sentence on standard error; ignore a standard error that is closed."""
+    """Print a sentence on standard error."""
+    _say(f"runner: {sentence}")
+
+
+def _say(line: str) -> None:
+    """Print one line on standard error, without keys and harmless to a terminal; ignore a standard error that is closed."""
+    # imported here: most commands end without an error
+    from runner.text import clean, redact
+
     with suppress(OSError):
-        click.echo(f"runner: {sentence}", err=True)
+        click.echo(clean(redact(line)), err=True)

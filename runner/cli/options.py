@@ -63,7 +63,7 @@ def _option(setting: Setting) -> Callable[[F], F]:
     return click.option(
         setting.option,
         setting.name,
-        multiple=setting.kind == "texts",
+        multiple=setting.kind in ("texts", "headers", "query"),
         type=_number if setting.kind in ("int", "float") else str,
         metavar=metavar,
         help=setting.help + default,
@@ -95,6 +95,9 @@ def _utf8(_: click.Context, __: click.Parameter, as_json: bool) -> bool:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, callback=_utf8, help="Print JSON instead of text.")
+trust_option = click.option(
+    "--trust", is_flag=True, help="Allow what only the job file asks for: keys to its server, code. A run remembers it."
+)
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
 accept_changes_option = click.option(
     "--accept-changes", is_flag=True, help="Send finished rows again if their prompt has changed."
@@ -104,7 +107,7 @@ run_argument = click.argument("run_id", metavar="[RUN]", type=run_name, required
 
 def continue_options(command: F) -> F:
     """Add the argument and the options of a command that continues a run. What a run cannot take is refused by its state."""
-    return run_argument(setting_options()(db_option(quiet_option(json_option(command)))))
+    return run_argument(setting_options()(db_option(trust_option(quiet_option(json_option(command))))))
 
 
 def given_settings(settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What people read: summaries, the list of runs, errors and checks, as text or as JSON. Foreign text passes ``text.clean``."""
 
-import shlex
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -15,11 +14,9 @@ from runner.events import Quantiles, Started
 from runner.exports.file import is_standard_output
 from runner.model import Run
 from runner.session import oversized, prepare
+from runner.session.stopping import STOPPED_BY
 from runner.store.reader import ErrorGroup
-from runner.text import clean, encodable_tree, json_text, plural
-
-STOPPED_BY = "stopped by "
-"""Beginning of the stop reason when a signal ended the session; the name of the signal follows."""
+from runner.text import clean, encodable_tree, json_text, plural, shell_word
 
 _MAX_SHOWN = 20
 
@@ -110,7 +107,7 @@ def exported(run: Run, fuller: Run | None, count: int, target: str, db: str) -> 
     words = [f"run {run.id}: {count:,} of {plural(of, 'row')} written to {where}"]
     if fuller is not None:
         more = f"warning: run {fuller.id} of the same file has more finished rows ({fuller.done:,}, this one {run.done:,})"
-        words.append(f"{more}; to export it: `{command('export', fuller.id, db)} -o {shlex.quote(target)}`")
+        words.append(f"{more}; to export it: `{command('export', fuller.id, db)} -o {shell_word(target)}`")
     return words
 
 
@@ -175,7 +172,7 @@ def _settings(description: Description) -> str:
 
 def command(name: str, run: int, db: str) -> str:
     """Return a command about a run, as a person can type it."""
-    where = "" if db == DEFAULT_STORE else f" --db {shlex.quote(db)}"
+    where = "" if db == DEFAULT_STORE else f" --db {shell_word(db)}"
     return f"runner {name} {run}{where}"
 
 

@@ -13,6 +13,7 @@ import msgspec
 from runner.cli import ending, output, screen
 from runner.events import Event, Finished, Noted, Progress, Saved, Started, Stopping
 from runner.model import Outcome
+from runner.session.stopping import STOPPED_BY
 from runner.text import clean, json_text, plural, redact
 
 LINE_S = 5.0
@@ -88,7 +89,7 @@ class _Text(View, ABC):
         self._reason_told = True
         words = clean(redact(reason))
         if code is None:
-            words = words if reason.startswith(output.STOPPED_BY) else f"stopping: {words}"
+            words = words if reason.startswith(STOPPED_BY) else f"stopping: {words}"
             self.say(f"{words.rstrip('.')}; {wait}" if wait else words)
             return
         self.say(f"runner: {words}", error=True)

@@ -2,19 +2,21 @@
 
 import ipaddress
 import re
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from runner.config.fields import Field
 from runner.errors import UsageError
 
 # Host names of containers may contain an underscore.
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?", re.IGNORECASE)
 # What follows base_url in a request. The first that fits is taken off.
 _ENDINGS = ("/chat/completions", "/completions", "/messages", "/responses")
+_PORTS = {"http": 80, "https": 443}
 _EXAMPLE = "it must look like https://host/v1"
 
 
 def check_base_url(base_url: str, source: str) -> str:
-    """Return a base URL without a trailing slash.
+    """Return a base URL without a slash at the end of its path. It may have a query.
 
     source: where the URL was set, in words. Raises UsageError if the URL is invalid.
     """
@@ -38,10 +40,29 @@ def check_base_url(base_url: str, source: str) -> str:
         raise UsageError(f"{name} has an invalid host: {parts.hostname}; {_EXAMPLE}")
     if not _is_port(parts):
         raise UsageError(f"{name} has an invalid port; use a number from 1 to 65535, or leave the port out")
-    # An empty query or fragment is refused too: anything appended to the URL would not become part of its path.
-    if "?" in base_url or "#" in base_url:
-        raise UsageError(f"{name} must not contain ? or #")
-    return base_url.rstrip("/")
+    # An empty fragment is refused too: anything appended to the URL would not become part of its path.
+    if "#" in base_url:
+        raise UsageError(f"{name} must not contain #")
+    path, _, query = base_url.partition("?")
+    for part, value in parse_qsl(query, keep_blank_values=True):
+        if Field(name=part, text=value).sounds_secret:
+            hint = f'query = {{ {part} = "${{NAME}}" }} takes it from an environment variable'
+            raise UsageError(f"base_url must not contain a secret, and {part!r} sounds like one ({source}); {hint}")
+    return path.rstrip("/") + (f"?{query}" if query else "")
+
+
+def origin(url: str) -> str:
+    """Return scheme, host and port of a URL, such as ``https://host``; the port is left out where it is the scheme's own."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}" if port_of(url) == _PORTS.get(parts.scheme) else f"{parts.scheme}://{host}:{parts.port}"
+
+
+def port_of(url: str) -> int:
+    """Return the port that a URL means."""
+    parts = urlsplit(url)
+    return parts.port or _PORTS.get(parts.scheme, 0)
 
 
 def without_ending(base_url: str, *, versioned: bool) -> str:
@@ -49,10 +70,11 @@ def without_ending(base_url: str, *, versioned: bool) -> str:
 
     versioned: False if the dialect adds the version itself, so that ``/v1`` goes too.
     """
+    path, mark, query = base_url.partition("?")
     for ending in _ENDINGS:
-        if base_url.lower().endswith(ending):
-            base_url = base_url[: -len(ending)].rstrip("/")
-            return base_url if versioned else base_url.removesuffix("/v1")
+        if path.lower().endswith(ending):
+            path = path[: -len(ending)].rstrip("/")
+            return (path if versioned else path.removesuffix("/v1")) + mark + query
     return base_url
 
 

@@ -3,15 +3,19 @@
 import os
 import ssl
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
-from runner.config import address, credentials, plugins
+from runner.config import address, credentials, no_proxy, plugins, trust
 from runner.config.address import is_loopback
 from runner.config.job import Job
+from runner.config.settings import unknown_variables
+from runner.config.trust import Grant
 from runner.errors import NotReadyError, UsageError
 from runner.text import Redactor, Secret
 
@@ -19,10 +23,18 @@ _OURS = ("openai", "anthropic")
 """The dialects of which we know what follows base_url."""
 
 
+class Additions(NamedTuple):
+    """Headers and query parts with their values, as (name, value), and the secrets among the values."""
+
+    headers: tuple[tuple[str, Secret], ...] = ()
+    query: tuple[tuple[str, Secret], ...] = ()
+    secrets: tuple[Secret, ...] = ()
+
+
 class Endpoint(Struct, frozen=True, kw_only=True):
     """Where a job's requests go.
 
-    base_url: None for a local server, which is started with the session.
+    base_url: None for a local server, which is started with the session. grants: what the user has named or allowed.
     notes: what the user should know before anything is sent, one sentence each.
     """
 
@@ -30,11 +42,25 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     key: Secret | None
     proxy: str | None
     notes: tuple[str, ...]
+    additions: Additions = Additions()
+    grants: tuple[Grant, ...] = ()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The texts that no answer, message or file may show."""
+        keys = (self.key,) if self.key is not None else ()
+        return tuple(secret.reveal() for secret in (*keys, *self.additions.secrets))
 
     @property
     def redactor(self) -> Redactor:
-        """The redactor that removes the key from error messages and answers."""
-        return Redactor([self.key.reveal()] if self.key is not None else [])
+        """The redactor that removes the secrets from error messages and answers, and all headers from error messages."""
+        return Redactor(self.secrets, (value.reveal() for _, value in self.additions.headers))
+
+
+def provider_of(job: Job, environment: Mapping[str, str]) -> ModuleType:
+    """Return the module of a job's provider. Raises UsageError if only a file names it, and the user has not allowed it."""
+    trust.check(job, trust.code_grants(job), environment)
+    return plugins.load("providers", job.provider)
 
 
 def with_base_url(job: Job, environment: Mapping[str, str]) -> Job:
@@ -44,7 +70,7 @@ def with_base_url(job: Job, environment: Mapping[str, str]) -> Job:
     """
     if job.local_server is not None:
         return job
-    module = plugins.load("providers", job.provider)
+    module = provider_of(job, environment)
     sources = dict(job.sources)
     base_url = job.base_url
     if base_url is None:
@@ -54,7 +80,8 @@ def with_base_url(job: Job, environment: Mapping[str, str]) -> Job:
     given = address.check_base_url(base_url, sources["base_url"])
     mended = address.without_ending(given, versioned=job.provider == "openai") if job.provider in _OURS else given
     if mended != given:
-        sources["base_url"] += f", without {given.removeprefix(mended)}"
+        ending = given.partition("?")[0].removeprefix(mended.partition("?")[0])
+        sources["base_url"] += f", without {ending}"
     return structs.replace(job, base_url=mended, sources=sources)
 
 
@@ -62,57 +89,79 @@ def key_source(job: Job, environment: Mapping[str, str]) -> str | None:
     """Return the name of the environment variable that holds the key; None if no key is set."""
     if job.local_server is not None:
         return None
-    name: str = _key_variable(job)
+    header = next((field for field in job.headers if field.carries_key), None)
+    if header is not None and not job.api_key_env:
+        return ", ".join(header.variables) or f"the header {header.name}"
+    name = _key_variable(job, environment)
     return name if environment.get(name, "").strip() else None
 
 
-def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
-    """Find the key and the proxy.
+def _key_variable(job: Job, environment: Mapping[str, str]) -> str:
+    """Return the name of the environment variable for the key. Raises UsageError if api_key_env is no name."""
+    if job.api_key_env is None:
+        name: str = provider_of(job, environment).KEY_ENV
+        return name
+    credentials.refuse_key_as_name(job.api_key_env, job.sources.get("api_key_env", "set"))
+    return job.api_key_env
 
-    Raises UsageError if no model is set, if ``[finish]`` contradicts itself, if a hosted endpoint has no key, or if a variable
-    has an unusable value.
+
+def ungranted(job: Job, environment: Mapping[str, str]) -> list[Grant]:
+    """Return what the user has to allow before a job may start; the keys only once its code is allowed. Raises UsageError."""
+    code = trust.ungranted(job, trust.code_grants(job), environment)
+    if code or job.local_server is not None:
+        return code
+    job = with_base_url(job, environment)
+    return trust.ungranted(job, _key_grants(job, environment), environment)
+
+
+def _key_grants(job: Job, environment: Mapping[str, str]) -> list[Grant]:
+    key = _key_variable(job, environment) if _key(job, environment) else None
+    return trust.key_grants(job, provider_of(job, environment), environment, key)
+
+
+def _key(job: Job, environment: Mapping[str, str]) -> str:
+    """Return the key that the provider sends by itself: none where a header of the job carries one, unless a setting names it."""
+    if job.api_key_env is None and any(field.carries_key for field in job.headers):
+        return ""
+    return environment.get(_key_variable(job, environment), "").strip()
+
+
+def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
+    """Find the key, the headers and the proxy.
+
+    Raises NotReadyError if no model is set or a hosted endpoint has no key. Raises UsageError if ``[finish]`` contradicts itself,
+    if an environment variable has an unusable value, or if only a file says that a secret goes to this server.
     """
     if job.model is None:
         raise NotReadyError("no model is set; set model in the job file, or use --model")
     # a contradiction is found here, and not when the first answer ends
     _ = job.finish
     _check_certificates(environment)
+    unknown = unknown_variables(environment)
+    code = trust.code_grants(job)
     if job.local_server is not None:
-        return Endpoint(base_url=None, key=None, proxy=None, notes=(job.local_server.note,))
+        return Endpoint(base_url=None, key=None, proxy=None, notes=(*unknown, job.local_server.note))
     assert job.base_url is not None
-    module = plugins.load("providers", job.provider)
-    name = _key_variable(job)
-    value = environment.get(name, "").strip()
+    module = provider_of(job, environment)
+    name, value = _key_variable(job, environment), _key(job, environment)
     hosted = urlsplit(job.base_url).hostname == urlsplit(module.DEFAULT_BASE_URL).hostname
-    if not value and (hosted or job.api_key_env):
+    by_header = any(field.carries_key for field in job.headers)
+    if not value and ((hosted and not by_header) or job.api_key_env):
         raise NotReadyError(f"{name} {_no_key(job, name, environment)}")
     if not value.isascii() or not value.isprintable():
         raise UsageError(f"the key in {name} contains characters that no key can contain; set it again")
-    notes = []
-    _, cut, ending = job.sources.get("base_url", "").partition(", without ")
-    if cut:
-        notes.append(f"base_url is used without {ending}: {job.base_url}")
+    grants = [*code, *_key_grants(job, environment)]
+    trust.check(job, grants, environment)
+    additions = _additions(job, environment)
     proxy = _proxy(job.base_url)
-    if proxy is not None:
-        notes.append(f"requests go through the proxy {_without_user(proxy)}")
-    parts = urlsplit(job.base_url)
-    if value and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        notes.append(f"the key is sent unencrypted to {parts.hostname} (http)")
     return Endpoint(
         base_url=job.base_url,
         key=Secret(value) if value else None,
         proxy=proxy,
-        notes=tuple(notes),
+        notes=(*unknown, _where(job, name if value else None), *_about_address(job, proxy, bool(value or additions.secrets))),
+        additions=additions,
+        grants=tuple(grants),
     )
-
-
-def _key_variable(job: Job) -> str:
-    """Return the name of the environment variable for the key. Raises UsageError if api_key_env is no name."""
-    if job.api_key_env is None:
-        name: str = plugins.load("providers", job.provider).KEY_ENV
-        return name
-    credentials.refuse_key_as_name(job.api_key_env, job.sources.get("api_key_env", "set"))
-    return job.api_key_env
 
 
 def _no_key(job: Job, name: str, environment: Mapping[str, str]) -> str:
@@ -121,6 +170,44 @@ def _no_key(job: Job, name: str, environment: Mapping[str, str]) -> str:
     other = credentials.other_variable(job.base_url, name, environment)
     hint = f", or use --api-key-env {other}" if other is not None else ""
     return f"{credentials.missing(name, environment)}; set it to the key for {job.base_url}: export {name}=...{hint}"
+
+
+def _where(job: Job, key_variable: str | None) -> str:
+    """Return the first line of a session: where requests go, with what key, and who says so. It contains no secret."""
+    words = [f"endpoint {(job.base_url or '').partition('?')[0]}", f"model {job.model}"]
+    words += [f"key from {key_variable}"] if key_variable is not None else []
+    for field in job.headers:
+        variables = f" from {', '.join(field.variables)}" if field.variables else ""
+        words.append(f"header {field.name}{variables}")
+    words += [f"query {field.name} from {', '.join(field.variables)}" for field in job.query if field.variables]
+    keyed = key_variable is not None or any(field.carries_key or field.variables for field in (*job.headers, *job.query))
+    words += [] if keyed else ["no key"]
+    words += [f"job file {job.file}"] if job.file is not None else []
+    return ", ".join(words)
+
+
+def _about_address(job: Job, proxy: str | None, secret: bool) -> Iterator[str]:
+    """Yield what the user should know about the way of the requests. secret: they carry one."""
+    parts = urlsplit(job.base_url or "")
+    _, cut, ending = job.sources.get("base_url", "").partition(", without ")
+    if cut:
+        yield f"base_url is used without {ending}: {job.base_url}"
+    if proxy is not None:
+        yield f"requests go through the proxy {_without_user(proxy)}"
+    if secret and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        yield f"the key is sent unencrypted to {parts.hostname} (http)"
+
+
+def _additions(job: Job, environment: Mapping[str, str]) -> Additions:
+    """Fill in the variables of headers and query parts. Raises UsageError if one is not set."""
+    found: dict[str, list[tuple[str, Secret]]] = {"header": [], "query": []}
+    secrets: list[Secret] = []
+    for what, fields in (("header", job.headers), ("query", job.query)):
+        for field in fields:
+            value = field.resolve(environment, what)
+            found[what].append((field.name, Secret(value)))
+            secrets += [Secret(secret) for secret in field.secrets(value, environment)]
+    return Additions(tuple(found["header"]), tuple(found["query"]), tuple(secrets))
 
 
 def _check_certificates(environment: Mapping[str, str]) -> None:
@@ -143,9 +230,12 @@ def _proxy(base_url: str) -> str | None:
     """Return the proxy that the environment sets for a base URL; None for loopback, which never uses a proxy."""
     parts = urlsplit(base_url)
     host = parts.hostname or ""
-    if is_loopback(host) or urllib.request.proxy_bypass(host):
-        return None
     proxies = urllib.request.getproxies_environment()
+    if is_loopback(host) or no_proxy.bypassed(host, address.port_of(base_url), proxies.get("no", "")):
+        return None
+    if not proxies and urllib.request.proxy_bypass(host):
+        # the settings of the system, on macOS and Windows
+        return None
     kind = parts.scheme if proxies.get(parts.scheme) else "all"
     proxy = proxies.get(kind)
     return address.check_proxy(proxy, _variable(f"{kind}_proxy")) if proxy is not None else None

@@ -1,24 +1,24 @@
 """Builds a job from options, environment, job file and defaults, in this order of precedence, with the source of each setting."""
 
 import os
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from runner.config import fields
+from runner.config.fields import Field
+from runner.config.job_file import find_files, read_toml, settings_in, suggestion
 from runner.config.local_server import LOCAL_SERVERS, LocalServer
-from runner.config.settings import BY_NAME, SETTINGS, Setting
+from runner.config.settings import BY_NAME, SETTINGS
 from runner.config.values import check, parse
 from runner.errors import UsageError
-from runner.inputs.compression import without_gz
-from runner.inputs.spool import STDIN, is_stream, path_of
+from runner.inputs.spool import path_of
 from runner.model import Json, Params
 from runner.providers import finish
 from runner.providers.finish import Finish
-from runner.text import nearest
 
 STORED = "the store"
 """The source of a setting that an earlier session of the run has stored."""
@@ -38,6 +38,9 @@ class Job(Struct, frozen=True, kw_only=True):
     # None: the provider's default
     base_url: str | None
     api_key_env: str | None
+    # added to every request
+    headers: tuple[Field, ...]
+    query: tuple[Field, ...]
     # None: tuned automatically, up to max_concurrency
     concurrency: int | None
     max_concurrency: int
@@ -76,6 +79,12 @@ class Job(Struct, frozen=True, kw_only=True):
     attempt_s: float
     # setting -> where it came from, in words
     sources: Mapping[str, str] = {}
+    # the settings for which only a job file or a store stands, and not the user (``config.trust``)
+    unvouched: frozenset[str] = frozenset()
+    # the user has said for this session that what the file asks for is allowed
+    trusted: bool = False
+    # the job file, if there is one
+    file: Path | None = None
 
     @property
     def local_server(self) -> LocalServer | None:
@@ -100,6 +109,7 @@ class Job(Struct, frozen=True, kw_only=True):
             for setting in SETTINGS
         }
         flat["concurrency"] = "auto" if self.concurrency is None else self.concurrency
+        flat.update({kind: fields.stored(kind, getattr(self, kind), self.input) for kind in ("headers", "query")})
         return {"input": str(self.input), **flat}
 
     def answer_settings(self) -> dict[str, Json]:
@@ -120,23 +130,26 @@ def load_job(file: str | Path, options: Mapping[str, Any], environment: Mapping[
     options: setting -> value, from the command line or from keyword arguments. Raises UsageError.
     """
     environment = os.environ if environment is None else environment
-    source, table, job_file = _find_files(path_of(file))
+    source, table, job_file = find_files(path_of(file))
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    for setting, value in _from_table(table, job_file):
-        values[setting.name], sources[setting.name] = value, str(job_file)
+    for setting, value in settings_in(table, job_file):
+        values[setting.name] = fields.joined(setting.kind, None, value, unvouched=True, file=job_file.absolute())
+        sources[setting.name] = str(job_file)
     for setting in SETTINGS:
         if environment.get(setting.variable):
-            values[setting.name] = parse(setting, environment[setting.variable], f"in the environment ({setting.variable})")
+            value = parse(setting, environment[setting.variable], f"in the environment ({setting.variable})")
+            values[setting.name] = fields.joined(setting.kind, values.get(setting.name), value)
             sources[setting.name] = f"environment {setting.variable}"
     for name, value in options.items():
         if name not in BY_NAME:
-            raise UsageError(f"unknown setting {name!r}{_suggestion(name, BY_NAME)}")
+            raise UsageError(f"unknown setting {name!r}{suggestion(name, BY_NAME)}")
         if value is not None:
             setting = BY_NAME[name]
-            values[name] = check(setting, value, f"given with {setting.option}")
+            value = check(setting, value, f"given with {setting.option}")
+            values[name] = fields.joined(setting.kind, values.get(name), value)
             sources[name] = f"option {setting.option}"
-    return _build(source, values, sources)
+    return _build(source, values, sources, word=str(job_file), file=job_file if table else None)
 
 
 def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Job:
@@ -147,24 +160,36 @@ def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], enviro
     environment = os.environ if environment is None else environment
     values = {name: value for name, value in settings.items() if name in BY_NAME and value is not None}
     sources = dict.fromkeys(values, STORED)
+    for kind in ("headers", "query"):
+        values[kind] = fields.restored(settings.get(kind), Path(settings["input"]), _headers_in)
     for setting in SETTINGS:
         # a run leaves its server only if that is asked for by name
         if not setting.answer and setting.name != "base_url" and environment.get(setting.variable):
-            values[setting.name] = parse(setting, environment[setting.variable], f"in the environment ({setting.variable})")
+            value = parse(setting, environment[setting.variable], f"in the environment ({setting.variable})")
+            values[setting.name] = fields.joined(setting.kind, values.get(setting.name), value)
             sources[setting.name] = f"environment {setting.variable}"
     if options.get("provider") not in (None, values.get("provider")):
         # the address of one provider is of no use to another
         values.pop("base_url", None)
     for name, value in options.items():
         if name not in BY_NAME:
-            raise UsageError(f"unknown setting {name!r}{_suggestion(name, BY_NAME)}")
+            raise UsageError(f"unknown setting {name!r}{suggestion(name, BY_NAME)}")
         if value is not None:
-            values[name] = check(BY_NAME[name], value, f"given with {BY_NAME[name].option}")
+            value = check(BY_NAME[name], value, f"given with {BY_NAME[name].option}")
+            values[name] = fields.joined(BY_NAME[name].kind, values.get(name), value)
             sources[name] = f"option {BY_NAME[name].option}"
-    return _build(Path(settings["input"]), values, sources)
+    return _build(Path(settings["input"]), values, sources, word=STORED)
 
 
-def _build(source: Path, values: Mapping[str, Any], sources: Mapping[str, str]) -> Job:
+def _headers_in(job_file: Path) -> dict[str, str]:
+    """Return the headers of a job file, for those whose values the store has not kept."""
+    table = read_toml(job_file).get("headers", {}) if job_file.is_file() else {}
+    headers: dict[str, str] = check(BY_NAME["headers"], table, f"in {job_file}")
+    return headers
+
+
+def _build(source: Path, values: Mapping[str, Any], sources: Mapping[str, str], *, word: str, file: Path | None = None) -> Job:
+    """Build the job. word: the source of the settings that a job file or a store gives."""
     full = {setting.name: values.get(setting.name, setting.default) for setting in SETTINGS}
     all_sources = {name: sources.get(name, "default" if value is not None else "not set") for name, value in full.items()}
     full["concurrency"] = None if full["concurrency"] == "auto" else full["concurrency"]
@@ -175,99 +200,9 @@ def _build(source: Path, values: Mapping[str, Any], sources: Mapping[str, str]) 
             raise UsageError(f"provider {full['provider']} starts its own server and takes no base_url; {hint}")
         full["model"] = server.model if full["model"] is None else full["model"]
     params = Params(**{name: full.pop(name) for name in Params.__struct_fields__})
-    return Job(input=source, params=params, sources=all_sources, **full)
-
-
-def _find_files(file: Path) -> tuple[Path, dict[str, Any], Path]:
-    """Return the prompt file, the content of its job file (empty if there is none), and the path of the job file."""
-    try:
-        str(file).encode()
-    except UnicodeEncodeError:
-        raise UsageError(
-            f"the file name {str(file)!a} is not UTF-8, and the store keeps names as text; rename the file"
-        ) from None
-    if file == STDIN:
-        # Standard input has no job file. It is copied to a file when it is read.
-        return file, {}, file
-    if file.suffix.lower() != ".toml":
-        if not file.exists():
-            raise UsageError(f"there is no file {file}")
-        if file.is_dir():
-            raise UsageError(f"{file} is a folder; name a prompt file (.jsonl) or a job file (.toml)")
-        sibling = without_gz(file).with_suffix(".toml")
-        table = _toml(sibling) if sibling.is_file() else {}
-        input_name = table.get("input", file.name)
-        if not isinstance(input_name, str):
-            raise UsageError(f"input must be a string, not {input_name!r} (in {sibling})")
-        if (sibling.parent / input_name).resolve() != file.resolve():
-            raise UsageError(
-                f"{sibling} is the job file of {file}, but its input is {input_name}; correct the input, or run {sibling}"
-            )
-        # The path of an unnamed pipe, such as /dev/fd/63 from a shell, does not survive being resolved.
-        return file.absolute() if is_stream(file) else _as_given(file), table, sibling
-    table = _toml(file)
-    input_name = table.get("input")
-    if not isinstance(input_name, str) or not input_name:
-        raise UsageError(f'{file} does not name a prompt file; add a line such as input = "prompts.jsonl"')
-    source = file.absolute().parent / input_name
-    if input_name == str(STDIN) or is_stream(source):
-        return STDIN if input_name == str(STDIN) else source, table, file
-    source = _as_given(source)
-    if source.is_dir():
-        raise UsageError(f"{file} names the prompt file {source}, which is a folder")
-    if not source.is_file():
-        raise UsageError(f"{file} names the prompt file {source}, which does not exist")
-    return source, table, file
-
-
-def _as_given(path: Path) -> Path:
-    """Return the absolute path of a file without ``..`` in it. A link stays one, but for those of folders before a ``..``."""
-    path = path.absolute()
-    return path.parent.resolve() / path.name if ".." in path.parts else path
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"there is no file {path}") from None
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text (byte {error.start})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from error
-
-
-def _from_table(table: Mapping[str, Any], path: Path) -> Iterator[tuple[Setting, Any]]:
-    by_key = {setting.key: setting for setting in SETTINGS}
-    groups = {setting.key.partition(".")[0] for setting in SETTINGS if "." in setting.key}
-    for name, value in table.items():
-        if name == "input":
-            continue
-        if name not in groups:
-            yield _setting(name, by_key, path), check(_setting(name, by_key, path), value, f"in {path}")
-            continue
-        if not isinstance(value, dict):
-            raise UsageError(f"{name} must be a table, [{name}], in {path}")
-        for inner, inner_value in value.items():
-            setting = _setting(f"{name}.{inner}", by_key, path)
-            yield setting, check(setting, inner_value, f"in {path}")
-
-
-def _setting(key: str, by_key: Mapping[str, Setting], path: Path) -> Setting:
-    if key in by_key:
-        return by_key[key]
-    # The right name in the wrong table is a better guess than a similar name.
-    name = key.rpartition(".")[2]
-    if name in BY_NAME:
-        raise UsageError(f"unknown key {key!r} in {path}; did you mean {BY_NAME[name].key!r}?")
-    raise UsageError(f"unknown key {key!r} in {path}{_suggestion(key, [*by_key, 'input', 'params', 'timeouts', 'finish'])}")
-
-
-def _suggestion(word: str, names: Iterable[str]) -> str:
-    close = nearest(word, names)
-    return f"; did you mean {close!r}?" if close is not None else ""
+    full.update({kind: full[kind] or () for kind in ("headers", "query")})
+    unvouched = frozenset(name for name, where in sources.items() if where == word)
+    return Job(input=source, params=params, sources=all_sources, unvouched=unvouched, file=file, **full)
 
 
 def shown_settings(job: Job) -> list[tuple[str, str, str]]:

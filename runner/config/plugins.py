@@ -6,7 +6,8 @@ A name is searched for in this order, and the first match is used:
 2. the entry points of installed packages, in the groups ``runner.providers``, ``runner.inputs`` and ``runner.exports``;
 3. any importable module. The current folder is searched last, so that no file in it hides an installed module.
 
-The extension of a file is searched for in 1 and 2 only: the name of a data file must not decide which code is run.
+The extension of a file is searched for in 1 and 2 only: the name of a data file must not decide which code is run. A module that
+only a job file or a store names needs the user's word before 3 (``config.trust``).
 """
 
 import os
@@ -104,6 +105,23 @@ def registered(kind: str, name: str) -> ModuleType | None:
     if missing:
         raise UsageError(f"the {word} {name!r} of {owners[0]} does not define {missing} (module {entries[0].value!r})")
     return module
+
+
+def location(name: str) -> str | None:
+    """Return the file or folder that importing a module would begin with; None if there is none. Runs no code of it."""
+    first = name.partition(".")[0]
+    if not all(part.isidentifier() for part in name.split(".")):
+        return None
+    # of a module that is loaded, the same as before
+    spec = getattr(sys.modules[first], "__spec__", None) if first in sys.modules else find_spec(first)
+    if spec is None and not sys.flags.safe_path:
+        spec = PathFinder.find_spec(first, [os.getcwd()])  # noqa: PTH109 - the search path holds strings
+    if spec is None:
+        # a loaded module without a specification, such as one that a notebook has made
+        return f"loaded as {first}" if first in sys.modules else None
+    folders = list(spec.submodule_search_locations or ())
+    place = spec.origin if spec.has_location and spec.origin else next(iter(folders), None)
+    return os.path.realpath(place) if place else "built into Python"
 
 
 def _entries(kind: str) -> "list[EntryPoint]":

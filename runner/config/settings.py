@@ -1,8 +1,9 @@
 """Every setting of a job, described once: key, option, variable, kind and bounds. Imports nothing heavy: --help loads it."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-Kind: TypeAlias = Literal["text", "int", "float", "texts", "json", "slots", "span", "choice", "bool", "share"]
+Kind: TypeAlias = Literal["text", "int", "float", "texts", "json", "slots", "span", "choice", "bool", "share", "headers", "query"]
 
 
 class Setting(NamedTuple):
@@ -10,7 +11,8 @@ class Setting(NamedTuple):
 
     key: dotted path in the job file. kind: "text" is a string, "texts" a string or a list of strings, "json" an object, "slots" a
     number or "auto", "span" a number of seconds or a string such as 30m, "choice" one of ``choices``, "bool" true or false,
-    "share" a number or a percentage. Numbers with a lower bound may be written with k, M or G.
+    "share" a number or a percentage, "headers" and "query" an object of strings, or a list of strings such as ``Name: value`` and
+    ``name=value``. Numbers with a lower bound may be written with k, M or G.
     least: lower bound, inclusive for whole numbers and exclusive for floats and spans.
     default: None leaves the value to the provider, or unset.
     answer: True if the setting changes the answers, so that a different value starts a new run. A new one must
@@ -24,6 +26,8 @@ class Setting(NamedTuple):
     least: float | None = None
     answer: bool = False
     choices: tuple[str, ...] = ()
+    # the option, where it is not made from the name
+    flag: str = ""
 
     @property
     def name(self) -> str:
@@ -36,7 +40,7 @@ class Setting(NamedTuple):
     @property
     def option(self) -> str:
         """The command-line option. For "bool" there is also the one with ``no-`` in front of the name."""
-        return "--" + self.name.replace("_", "-")
+        return self.flag or "--" + self.name.replace("_", "-")
 
     @property
     def variable(self) -> str:
@@ -52,6 +56,13 @@ SETTINGS = (
     Setting("model", "text", "Name of the model.", answer=True),
     Setting("base_url", "text", "Endpoint URL. OpenAI: ends in /v1. Anthropic: without /v1."),
     Setting("api_key_env", "text", "Environment variable that holds the API key."),
+    Setting(
+        "headers",
+        "headers",
+        "Header to add to every request, as 'Name: value'; may be repeated. ${NAME} stands for an environment variable.",
+        flag="--header",
+    ),
+    Setting("query", "query", "Part of the query to add to the address, as name=value; may be repeated."),
     Setting("concurrency", "slots", "Maximum number of open requests; auto adapts it to what the server accepts.", "auto", 1),
     Setting("max_concurrency", "int", "Highest number that auto tries.", 256, 1),
     Setting(
@@ -137,3 +148,31 @@ def parse_count(text: str) -> float | None:
 
 
 BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+OTHER_VARIABLES = ("RUNNER_DB", "RUNNER_TRACEBACK", "RUNNER_TEST_FRESH")
+"""Variables of ours that belong to no setting."""
+
+_OF_OTHERS = tuple(
+    f"RUNNER_{name}"
+    for name in (
+        "AFTER_SCRIPT_TIMEOUT", "ALLOW_RUNASROOT", "ARCH", "BUILDS_DIR", "CACHE_DIR", "DEBUG", "ENVIRONMENT", "EXECUTOR", "ID",
+        "MANUALLY_TRAP_SIG", "NAME", "OS", "PERFLOG", "SCRIPT_TIMEOUT", "SHELL", "TAG_LIST", "TEMP", "TOKEN", "TOOL_CACHE",
+        "TOOLSDIRECTORY", "TRACKING_ID", "URL", "USER", "WORKSPACE",
+    )
+)  # fmt: skip
+"""Variables that build services set, whose own runners use the same prefix."""
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return a sentence about every RUNNER_* variable that means nothing to us, with the name that was probably meant."""
+    known = {*(setting.variable for setting in SETTINGS), *OTHER_VARIABLES}
+    sentences = []
+    for name in sorted(environment):
+        if not name.upper().startswith("RUNNER_") or name in (*known, *_OF_OTHERS) or not environment[name]:
+            continue
+        # imported here: a misspelt variable is rare
+        from runner.text import nearest
+
+        near = nearest(name, known)
+        sentences.append(f"{name} is set, but runner has no such variable" + (f"; did you mean {near}?" if near else ""))
+    return sentences

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 from runner import durations
+from runner.config import fields
 from runner.config.settings import Setting, parse_count
 from runner.errors import UsageError
 
@@ -19,16 +20,19 @@ def parse(setting: Setting, text: str, where: str) -> Any:
             value = _number(setting, text)
         elif setting.kind == "bool":
             value = _BOOLS[text.strip().lower()]
-        elif setting.kind == "json" or (setting.kind == "texts" and text.startswith("[")):
+        elif setting.kind == "json" or (setting.kind in ("texts", "headers", "query") and text[:1] in "[{"):
             value = json.loads(text)
     except (KeyError, ValueError):
-        raise UsageError(f"{_requirement(setting)}, not {text!r} ({where})") from None
+        shown = "this" if setting.kind == "headers" else repr(text)
+        raise UsageError(f"{_requirement(setting)}, not {shown} ({where})") from None
     return check(setting, value, where)
 
 
 def check(setting: Setting, value: Any, where: str) -> Any:
     """Return the value in the type of its setting. Raises UsageError if its kind or size is wrong."""
     original = value
+    if setting.kind in ("headers", "query"):
+        return (fields.read_headers if setting.kind == "headers" else fields.read_query)(value, where)
     if setting.kind in ("int", "slots") and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         # a whole number as pandas or a calculation writes it
         value = int(value)
@@ -97,6 +101,7 @@ def _requirement(setting: Setting) -> str:
         "json": "a JSON object", "slots": "auto or a whole number", "span": "a number of seconds or a duration such as 30m",
         "share": "a number of rows or a share such as 2%",
         "choice": " or ".join(setting.choices), "bool": "true or false",
+        "headers": "a JSON object", "query": "a JSON object",
     }[setting.kind]  # fmt: skip
     bound = ""
     if setting.least is not None:

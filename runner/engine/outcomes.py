@@ -10,11 +10,13 @@ from runner.text import REDACTED, Redactor
 
 
 def conceal(completion: Completion, redactor: Redactor) -> Completion:
-    """Remove our own API key from an answer. Searches each text of the answer once for each secret."""
+    """Remove our own secrets from an answer. Searches each text of the answer once for each secret."""
     for secret in redactor.secrets:
         parts = (completion.text, completion.finish_reason, completion.served_model, completion.response_id)
         if any(part is not None and secret in part for part in parts) or secret in str(completion.extra):
-            hidden = msgspec.json.encode(completion).decode().replace(secret, REDACTED)
+            # as it stands in JSON, where a quotation mark is escaped
+            written = msgspec.json.encode(secret).decode()[1:-1]
+            hidden = msgspec.json.encode(completion).decode().replace(written, REDACTED)
             completion = msgspec.json.decode(hidden, type=Completion)
     return completion
 

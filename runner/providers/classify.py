@@ -78,12 +78,13 @@ class Refusal(Struct, frozen=True, kw_only=True):
 
 
 class Names(Struct, frozen=True, kw_only=True):
-    """The names of one endpoint: its key, which is never quoted, and its error names in snake case.
+    """The names of one endpoint: its key and other secrets, which are never quoted, and its error names in snake case.
 
     money_codes: names that mean "out of credit". rate_codes: names of plain rate limits, although they mention money.
     """
 
     key: str | None = None
+    secrets: frozenset[str] = frozenset()
     money_codes: frozenset[str] = MONEY_CODES
     rate_codes: frozenset[str] = frozenset()
 

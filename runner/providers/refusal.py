@@ -125,7 +125,7 @@ def _build(
     asked = refusal.wait_s is not None or (status not in (400, 422) and asks_to_return(headers, now))
     ruling = classify(status, refusal, headers, names, asked=asked)
     wait_s = retry_after(headers, now)
-    redactor = Redactor([names.key] if names.key else [])
+    redactor = Redactor((*([names.key] if names.key else []), *names.secrets))
     name = refusal.code if refusal.code and not refusal.code.isdecimal() else refusal.type
     name = quote(name, redactor, longest=80) if name else None
     head = " ".join(str(part) for part in (status, name) if part) or "an error"

@@ -24,7 +24,7 @@ LOOK_S = 0.5
 NOTE_S = 2.0
 """Interval at which the pace is stored, in seconds."""
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("runner")
 
 
 async def tell_progress(tell: Callable[[Event], None], progress: Callable[[], Progress]) -> None:

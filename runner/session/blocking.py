@@ -15,11 +15,16 @@ def blocking(call: Callable[[], Awaitable[T]]) -> T:
 
     If this thread already runs an event loop (as in a notebook), the call runs in a thread of its own.
     """
+    # asked this way, no error of the call has "no running event loop" as its context
+    return _run(call) if _no_loop() else _run_in_thread(call)
+
+
+def _no_loop() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return _run(call)
-    return _run_in_thread(call)
+        return True
+    return False
 
 
 def _run_in_thread(call: Callable[[], Awaitable[T]]) -> T:
@@ -59,8 +64,12 @@ def _run_in_thread(call: Callable[[], Awaitable[T]]) -> T:
 
 
 def _run(call: Callable[[], Awaitable[T]]) -> T:
+    return anyio.run(call, backend_options={"use_uvloop": _has_uvloop()})
+
+
+def _has_uvloop() -> bool:
     try:
         import uvloop  # noqa: F401
     except ImportError:
-        return anyio.run(call)
-    return anyio.run(call, backend_options={"use_uvloop": True})
+        return False
+    return True

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from runner.config.endpoint import find_endpoint, key_source, with_base_url
 from runner.config.job import Job, load_job, shown_settings
+from runner.config.trust import allowed
 from runner.errors import NotReadyError, UsageError
 from runner.inputs import scan, spool
 from runner.session import prepare
@@ -58,15 +59,15 @@ class Description(Struct, frozen=True, kw_only=True):
         return shown_settings(self.job)
 
 
-def describe(job: Job) -> Description:
-    """Return a job's settings and their sources. No API key is needed."""
-    job = with_base_url(job, os.environ)
+def describe(job: Job, *, trust: bool = False) -> Description:
+    """Return a job's settings and their sources. No API key is needed. trust: as for ``check``."""
+    job = with_base_url(allowed(job, trust), os.environ)
     return Description(job=job, key_source=key_source(job, os.environ))
 
 
-def check(file: str | Path, **settings: Any) -> Check:
-    """Read a whole input and send nothing."""
-    job = with_base_url(load_job(file, settings), os.environ)
+def check(file: str | Path, *, trust: bool = False, **settings: Any) -> Check:
+    """Read a whole input and send nothing. trust: allow that code runs which only the job file names."""
+    job = with_base_url(allowed(load_job(file, settings), trust), os.environ)
     refusal = missing = None
     try:
         find_endpoint(job, os.environ)

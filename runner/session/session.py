@@ -1,10 +1,11 @@
 """One session of a run: prepare it, wire the parts together, run them, sum up."""
 
-import logging
+import os
 from pathlib import Path
 
 import anyio
 
+from runner.config import trust
 from runner.config.job import Job
 from runner.engine import pipeline
 from runner.engine.attempt import Attempts
@@ -12,12 +13,13 @@ from runner.engine.judge import Judge
 from runner.engine.limits import Lanes
 from runner.engine.stop import Stop
 from runner.errors import StoreError
-from runner.events import INPUT_CHANGED, Event, Finished, Noted, Saved, Started, Summary
+from runner.events import INPUT_CHANGED, Finished, Noted, Saved, Started, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Observer, Provider
 from runner.model import Entry, Head, Outcome
 from runner.providers.http import HttpClient, HttpExchange
 from runner.session import prepare, reading, wiring
+from runner.session.audience import Audience
 from runner.session.background import find_tls, keep_deadline, note_pace, tell_progress, tell_stop
 from runner.session.continuing import Idle
 from runner.session.meter import Meter
@@ -30,25 +32,24 @@ from runner.store.checkpoint import RunCounts, RunStore
 STUCK = 2_000
 """Workers that may be added, at most, for items that wait in blocked lanes."""
 
-logger = logging.getLogger(__name__)
-
 
 async def execute(job: Job, store_path: Path, options: SessionOptions, stop: Stop, observe: Observer) -> Summary:
     """Run a job until all its rows have outcomes or a stop is requested.
 
     Raises UsageError before anything is sent, StoreError, and RunStoppedError when further requests would be pointless.
     """
+    audience = Audience(observe)
     plan = await prepare.prepare(job, store_path, options)
     if isinstance(plan, Idle):
-        return _nothing_to_do(job, plan, observe)
+        return _nothing_to_do(job, plan, audience)
     run_id, changes = plan.run.id, plan.chosen.changes
     async with await in_thread(lambda: RunStore.own(store_path, run_id, durability=job.durability, changes=changes)) as store:
-        session = _Session(plan, store, stop, observe)
+        session = _Session(plan, store, stop, audience)
         await session.begin()
         async with wiring.open_provider(plan.job, plan.endpoint) as (provider, client):
             await session.run(provider, client)
         summary = await session.end()
-    observe(Finished(summary=summary))
+    audience.tell(Finished(summary=summary))
     if stop.error is not None and not summary.finished:
         raise stop.error
     return summary
@@ -57,8 +58,8 @@ async def execute(job: Job, store_path: Path, options: SessionOptions, stop: Sto
 class _Session:
     """The state of one session: its parts and its counts."""
 
-    def __init__(self, plan: Plan, store: RunStore, stop: Stop, observe: Observer) -> None:
-        self._plan, self._store, self._stop, self._observe = plan, store, stop, observe
+    def __init__(self, plan: Plan, store: RunStore, stop: Stop, audience: Audience) -> None:
+        self._plan, self._store, self._stop, self._tell = plan, store, stop, audience.tell
         self._stats = SessionStats()
         before = plan.scanned.before
         self._passed = source.Counts(settled=before.rows, seen=before.rows - before.broken)
@@ -83,10 +84,10 @@ class _Session:
         # what was settled in another state of the file may be in another place now
         head = plan.run.head if plan.unchanged or plan.scanned.before.rows else None
         await self._note_input(look_again, head)
-        limits_note = [self._limits_note] if self._limits_note is not None else []
+        forgotten = await in_thread(lambda: trust.remember(plan.job, plan.endpoint.grants, os.environ))
+        more = [note for note in (forgotten, self._limits_note) if note is not None]
         large = await in_thread(lambda: oversized(plan.prompts, self._limits.per_minute, plan.job.params.max_tokens))
-        limits_note += sentences(large)
-        notes = (*plan.endpoint.notes, *limits_note, *prepare.notes(plan, self._before, self._look.changed))
+        notes = (*plan.endpoint.notes, *more, *sentences(large), *prepare.notes(plan, self._before, self._look.changed))
         failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)
         self._tell(self._meter.begin(plan.run.id, str(plan.job.input), plan.rows - self._look.left, restored, failed, notes))
 
@@ -251,23 +252,10 @@ class _Session:
 
     def _note(self, sentence: str) -> None:
         """Tell the user what was learned."""
-        logger.info("%s", sentence)
         self._tell(Noted(note=sentence))
 
-    def _tell(self, event: Event) -> None:
-        """Send an event to the observer. After an exception it gets no more events: a broken observer must not lose answers."""
-        try:
-            self._observe(event)
-        except Exception:
-            logger.exception("the observer failed and gets no more events")
-            self._observe = _tell_nobody
 
-
-def _tell_nobody(event: Event) -> None:
-    """Ignore an event."""
-
-
-def _nothing_to_do(job: Job, idle: Idle, observe: Observer) -> Summary:
+def _nothing_to_do(job: Job, idle: Idle, audience: Audience) -> Summary:
     """Report that the run is finished, and return its summary."""
     run = idle.run
     summary = prepare.summary(run)
@@ -275,6 +263,7 @@ def _nothing_to_do(job: Job, idle: Idle, observe: Observer) -> Summary:
     restored = min(summary.skipped, summary.rows)
     failed = min(summary.failed, restored)
     notes = (*idle.about, note)
-    observe(Started(run=run.id, input=str(job.input), rows=summary.rows, restored=restored, restored_failed=failed, notes=notes))
-    observe(Finished(summary=summary))
+    started = Started(run=run.id, input=str(job.input), rows=summary.rows, restored=restored, restored_failed=failed, notes=notes)
+    audience.tell(started)
+    audience.tell(Finished(summary=summary))
     return summary

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import cast
 
 from runner.config import credentials, plugins
-from runner.config.endpoint import Endpoint
+from runner.config.endpoint import Endpoint, provider_of
 from runner.config.job import Job
 from runner.config.settings import BY_NAME
 from runner.engine.limits import Kind, Limits
@@ -21,6 +21,7 @@ from runner.providers.classify import MONEY_CODES, snake
 from runner.providers.explain import Destination
 from runner.providers.http import HttpClient, Timeouts
 from runner.providers.informed import Informed
+from runner.session.additions import with_additions
 from runner.version import __version__
 
 if sys.platform != "win32":
@@ -78,13 +79,14 @@ def informed(
     """Return the provider of a session with what is known of the job. tell, doubt: see ``Informed``."""
     destination = None
     if endpoint.base_url is not None:
-        variable = job.api_key_env or plugins.load("providers", job.provider).KEY_ENV
+        variable = job.api_key_env or provider_of(job, os.environ).KEY_ENV
         key = endpoint.key.reveal() if endpoint.key is not None else None
+        keyless = key is None and not any(field.carries_key for field in job.headers)
         destination = Destination(
             provider=job.provider,
             base_url=endpoint.base_url,
             variable=variable,
-            missing=credentials.missing(variable, os.environ) or "is not set" if key is None else None,
+            missing=credentials.missing(variable, os.environ) or "is not set" if keyless else None,
             fault=credentials.fault_of(key, job.provider) if key is not None else None,
             other=credentials.other_variable(endpoint.base_url, variable, os.environ),
         )
@@ -99,12 +101,11 @@ async def open_provider(job: Job, endpoint: Endpoint) -> AsyncIterator[tuple[Pro
     if job.local_server is None:
         assert endpoint.base_url is not None
         key = endpoint.key.reveal() if endpoint.key is not None else None
-        module = plugins.load("providers", job.provider)
+        module = provider_of(job, os.environ)
+        options = {**_codes(job), **_shape(job, module), **_secrets(module.make, endpoint)}
+        provider = cast("Provider", module.make(endpoint.base_url, key, version=__version__, **options))
         async with HttpClient(timeouts, proxy=endpoint.proxy) as client:
-            yield (
-                cast("Provider", module.make(endpoint.base_url, key, version=__version__, **_codes(job), **_shape(job, module))),
-                client,
-            )
+            yield with_additions(provider, endpoint.additions), client
         return
     dialect = job.local_server.dialect
     module = plugins.load("providers", dialect)
@@ -142,3 +143,12 @@ def _codes(job: Job) -> dict[str, frozenset[str]]:
     if rate:
         arguments["rate_codes"] = frozenset(snake(name) for name in rate)
     return arguments
+
+
+def _secrets(make: Callable[..., object], endpoint: Endpoint) -> dict[str, frozenset[str]]:
+    """Return the values that no message of the provider may quote, as an argument for ``make`` if it accepts one."""
+    values = (*endpoint.additions.headers, *endpoint.additions.query)
+    parameters = inspect.signature(make).parameters if values else {}
+    if "secrets" not in parameters and all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return {}
+    return {"secrets": frozenset((*endpoint.secrets, *(value.reveal() for _, value in values)))}

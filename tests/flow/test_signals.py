@@ -7,6 +7,7 @@ import re
 import select
 import signal
 import struct
+import sys
 import termios
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,8 @@ from processes import (
     Started,
     assert_clean,
     count,
+    environment,
+    free_port,
     rows,
     run,
     runner,
@@ -30,6 +33,8 @@ from processes import (
 SLOW = ("--first-token-s", "0.25", "--chunk-s", "0.005", "--tokens", "20")
 CONCURRENCY = 8
 ENDINGS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)]
+# what batch systems send some time before they kill: Slurm, Grid Engine, the limit of processor time
+BATCH = [(signal.SIGUSR1, 138), (signal.SIGUSR2, 140), (signal.SIGXCPU, 152)]
 
 
 def command(server: Simulated, *options: str) -> tuple[str, ...]:
@@ -48,7 +53,7 @@ def assert_each_row_once(store: Path, number: int) -> None:
     assert rows(store, "PRAGMA integrity_check") == [("ok",)]
 
 
-@pytest.mark.parametrize(("kind", "code"), ENDINGS, ids=lambda value: getattr(value, "name", None))
+@pytest.mark.parametrize(("kind", "code"), [*ENDINGS, *BATCH], ids=lambda value: getattr(value, "name", None))
 def test_one_signal_lets_what_is_in_flight_finish(tmp_path: Path, kind: signal.Signals, code: int) -> None:
     store = prepared(tmp_path, 36)
     with simulator(*SLOW) as server:
@@ -104,6 +109,66 @@ def test_a_second_signal_gives_up_what_is_in_flight(tmp_path: Path, kind: signal
         assert count(store, "attempts", "error_code = 'cancelled'") == CONCURRENCY
         assert count(store, "attempts") == server.sent()
         assert "8 cancelled attempts: " in run("status", cwd=tmp_path).out
+
+
+def test_the_kernels_repeated_word_about_processor_time_drops_nothing(tmp_path: Path) -> None:
+    store = prepared(tmp_path, 36)
+    with simulator(*SLOW) as server, runner(*command(server), cwd=tmp_path) as process:
+        process.until(lambda: count(store) > CONCURRENCY, "the first rows")
+        for _ in range(4):
+            process.signal(signal.SIGXCPU)
+            process.until(lambda: True, "the next one")
+        assert process.ended().code == 152
+        assert server.sent() == count(store) == count(store, "attempts")
+
+
+@pytest.mark.parametrize("again", ["resume", "retry"])
+def test_a_batch_system_stops_the_other_commands_too(tmp_path: Path, again: str) -> None:
+    store = prepared(tmp_path, 40)
+    port = str(free_port())
+    faults = ("--fault", "truncate=0.9") if again == "retry" else ()
+    with simulator(*QUICK, "--port", port, *faults) as server:
+        limit = ("--limit", "4") if again == "resume" else ()
+        assert run(*command(server, "--attempts", "1", *limit), cwd=tmp_path).code == len(faults) // 2
+    with simulator(*SLOW, "--port", port) as server:
+        before = count(store, where="status = 'done'")
+        with runner(again, "1", cwd=tmp_path) as process:
+            process.until(lambda: count(store, where="status = 'done'") > before, "an answer")
+            process.signal(signal.SIGUSR1)
+            ended = process.ended()
+        assert ended.code == 138, ended
+        assert "stopped by SIGUSR1" in ended.out
+        assert server.sent() == count(store, where="status = 'done'") - before < 30
+
+
+WINDOWS = """
+import asyncio, signal, sys
+sys.modules["uvloop"] = None
+def missing(*_):
+    raise NotImplementedError
+asyncio.SelectorEventLoop.add_signal_handler = asyncio.SelectorEventLoop.remove_signal_handler = missing
+for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGPIPE"):
+    delattr(signal, name)
+from runner.cli.main import main
+main()
+"""
+"""The command where an event loop takes no signals and the signals of Unix are missing, as on Windows."""
+
+
+def test_a_system_without_the_signals_of_unix(tmp_path: Path) -> None:
+    store = prepared(tmp_path, 36)
+    with simulator(*SLOW) as server:
+        arguments = [sys.executable, "-c", WINDOWS, *command(server)]
+        with Started(arguments, cwd=tmp_path, env=environment()) as process:
+            process.until(lambda: count(store) > CONCURRENCY, "the first rows")
+            process.signal(signal.SIGINT)
+            ended = process.ended()
+        assert_clean(ended)
+        assert ended.code == 130, ended
+        assert "stopped by Ctrl-C" in ended.out
+        assert server.sent() == count(store)
+        with Started([*arguments, "--quiet"], cwd=tmp_path, env=environment()) as process:
+            assert process.ended().code == 0
 
 
 def test_a_signal_ends_the_wait_for_a_retry(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ KINDS = {
     "bool": "`true` or `false`",
     "span": "seconds, or a time such as `30m` or `02:00:00`",
     "share": "a number, or a percentage such as `2%`",
+    "headers": "table of texts",
+    "query": "table of texts",
 }
 
 

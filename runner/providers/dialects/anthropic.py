@@ -38,6 +38,7 @@ def make(
     version: str,
     money_codes: frozenset[str] = MONEY_CODES,
     rate_codes: frozenset[str] = frozenset(),
+    secrets: frozenset[str] = frozenset(),
     clock: Callable[[], float] = time.time,
     stream: bool = True,
 ) -> Provider:
@@ -45,9 +46,9 @@ def make(
 
     version: of this program, for the user agent. money_codes: error names that mean "out of credit". rate_codes: error names of
     plain rate limits, although they mention money. clock: seconds since the epoch, for servers that send no ``date`` header.
-    stream: False asks for each answer in one piece.
+    stream: False asks for each answer in one piece. secrets: further texts that no message may quote.
     """
-    names = Names(key=key, money_codes=money_codes, rate_codes=rate_codes)
+    names = Names(key=key, secrets=secrets, money_codes=money_codes, rate_codes=rate_codes)
     return _Anthropic(base_url, key, request_headers(version, stream=stream), names, clock, stream=stream)
 
 

@@ -1,4 +1,4 @@
-"""The HTTP client: streamed exchanges, with httpx as the interface and aiohttp below it.
+"""The HTTP client: streamed exchanges, in httpx's types, over aiohttp's connections.
 
 There are no redirects, cookies or retries. A complete answer is not discarded because of what follows it, unless that is an error
 of the provider.
@@ -118,6 +118,6 @@ class HttpClient:
 
 def _headers(call: HttpCall) -> httpx.Headers:
     try:
-        return httpx.Headers(call.headers)
+        return httpx.Headers(call.headers, encoding="latin-1")
     except ValueError as error:
         raise unsendable(error) from error

@@ -53,7 +53,7 @@ class Endpoint:
             if _CONTROL.search(line):
                 raise ValueError(f"a header contains a control character: {line.partition(':')[0][:80]!r}")
         before, _, after = "\r\n".join(lines).partition(f"{_LENGTH}0")
-        self._before, self._after = f"{before}{_LENGTH}".encode(), f"{after}\r\n\r\n".encode()
+        self._before, self._after = f"{before}{_LENGTH}".encode("latin-1"), f"{after}\r\n\r\n".encode("latin-1")
 
     def head(self, length: int) -> bytes:
         """Return the bytes before a body of this length."""

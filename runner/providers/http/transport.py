@@ -1,4 +1,4 @@
-"""httpx's transport over our connection pool: sends a request, returns the answer's head, and streams its body."""
+"""Sends a request over our connection pool, returns the answer's head, and streams its body; in httpx's types (decision 0002)."""
 
 from typing import Self
 

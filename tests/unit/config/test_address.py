@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from runner.config.address import check_base_url, check_proxy, without_ending
+from runner.config.address import check_base_url, check_proxy, origin, without_ending
 from runner.errors import UsageError
 
 
@@ -52,10 +52,9 @@ def test_a_valid_url_is_returned_without_its_last_slash(good: str) -> None:
         ("http://host:http/v1", "has an invalid port"),
         ("host/v1", "is not a valid URL"),
         ("ftp://host/v1", "is not a valid URL"),
-        ("http://host/v1?key=1", "must not contain ? or #"),
-        ("http://host/v1?", "must not contain ? or #"),
-        ("http://host/v1#", "must not contain ? or #"),
-        ("http://host#", "must not contain ? or #"),
+        ("http://host/v1#", "must not contain #"),
+        ("http://host#", "must not contain #"),
+        ("http://host/v1?v=1#", "must not contain #"),
     ],
 )
 def test_an_invalid_url_is_refused_in_one_sentence(bad: str, why: str) -> None:
@@ -63,6 +62,39 @@ def test_an_invalid_url_is_refused_in_one_sentence(bad: str, why: str) -> None:
         check_base_url(bad, "job.toml")
     assert str(refused.value).startswith(f"base_url {bad!r} (job.toml) ")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "returned"),
+    [
+        ("http://host/v1/?api-version=1", "http://host/v1?api-version=1"),
+        ("http://host?v=a/", "http://host?v=a/"),
+        ("http://host/v1?", "http://host/v1"),
+    ],
+)
+def test_a_query_is_kept(given: str, returned: str) -> None:
+    assert check_base_url(given, "the test") == returned
+
+
+@pytest.mark.parametrize("name", ["key", "api_key", "api-key", "access_token", "sig", "code", "password"])
+def test_a_secret_in_the_query_is_refused_and_not_repeated(name: str) -> None:
+    with pytest.raises(UsageError, match="must not contain a secret") as refused:
+        check_base_url(f"http://host/v1?v=1&{name}=hush-hush", "job.toml")
+    assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://Host.example/v1?x=1", "https://host.example"),
+        ("https://host:443", "https://host"),
+        ("http://host:443", "http://host:443"),
+        ("http://[::1]:80/v1", "http://[::1]"),
+        ("http://[::1]:81/v1", "http://[::1]:81"),
+    ],
+)
+def test_origin(url: str, expected: str) -> None:
+    assert origin(url) == expected
 
 
 def test_a_password_is_not_repeated() -> None:

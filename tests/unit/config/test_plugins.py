@@ -378,7 +378,12 @@ def test_the_command_finds_a_module_of_the_current_folder_unless_python_was_told
     places.module("mine_here", PROVIDER, here=True)
     (places.here / "prompts.toml").write_text('model = "m"\nprovider = "mine_here"\n')
     command = ("check", "prompts.jsonl", "--base-url", "http://localhost:1")
-    with installed(*command, cwd=places.here, env={**env, "K": "a-key-of-mine"}) as process:
+    if code == 0:
+        # a job file may not decide alone what code is run
+        with installed(*command, cwd=places.here, env={**env, "K": "a-key-of-mine"}) as process:
+            ended = process.ended()
+        assert (ended.code, "wants to run the module mine_here" in ended.err) == (2, True), ended
+    with installed(*command, "--trust", cwd=places.here, env={**env, "K": "a-key-of-mine"}) as process:
         ended = process.ended()
     assert ended.code == code, ended
     assert words in ended.out + ended.err

@@ -1,0 +1,69 @@
+"""Tells the observer of a session what happens, and the log: start, waits of a whole lane, stop and end, at INFO."""
+
+import logging
+
+from runner.events import Event, Finished, Noted, Progress, Saved, Started, Stopping
+from runner.interfaces import Observer
+from runner.text import clean, redact
+
+logger = logging.getLogger("runner")
+"""The one logger of this package."""
+
+for _library in ("aiosqlite", "alembic", "filelock"):
+    # they log every statement and every step; a program that has set a level of its own keeps it
+    if logging.getLogger(_library).level == logging.NOTSET:
+        logging.getLogger(_library).setLevel(logging.WARNING)
+
+
+class Audience:
+    """The observer and the log of one session. After an exception the observer gets no more events: it must not harm the run."""
+
+    def __init__(self, observe: Observer) -> None:
+        self._observe = observe
+        self._gone = False
+        self._run = 0
+        # the lanes that send nothing for now
+        self._blocked: set[str] = set()
+
+    def tell(self, event: Event) -> None:
+        """Pass an event on."""
+        if not isinstance(event, Saved) and logger.isEnabledFor(logging.INFO):
+            self._log(event)
+        if self._gone:
+            return
+        try:
+            self._observe(event)
+        except Exception:
+            logger.exception("the observer failed and gets no more events")
+            self._gone = True
+
+    def _log(self, event: Event) -> None:
+        match event:
+            case Started():
+                self._run = event.run
+                for note in event.notes:
+                    self._say(note)
+                before = f", {event.restored:,} of them done or failed before" if event.restored else ""
+                self._say(f"started: {event.rows:,} rows of {event.input}{before}")
+            case Noted():
+                self._say(event.note)
+            case Progress():
+                self._lanes(event)
+            case Stopping():
+                self._say(f"stopping: {event.reason}; {event.in_flight:,} open requests, {event.grace_s:g} s to finish")
+            case Finished():
+                end = event.summary
+                state = "finished" if end.finished else f"not finished ({end.stop_reason or 'rows are left'})"
+                self._say(f"{state}: {end.done_now:,} done, {end.failed_now:,} failed in {end.elapsed_s:.1f} s")
+
+    def _lanes(self, event: Progress) -> None:
+        """Log when a lane begins to send nothing, and when it goes on."""
+        now = {lane.model: lane.waiting for lane in event.pace.lanes if lane.blocked}
+        for model in now.keys() - self._blocked:
+            self._say(f"{model} sends nothing for now: {now[model] or 'it waits'}")
+        for model in self._blocked - now.keys():
+            self._say(f"{model} goes on")
+        self._blocked = set(now)
+
+    def _say(self, words: str) -> None:
+        logger.info("run %d: %s", self._run, clean(redact(words)))
