@@ -9,7 +9,17 @@ from virtual import BACKEND
 from world import REFUSED, Server, World, an_item, busy
 
 from runner.admission import Failure, Permit, Standing
-from runner.engine.limits.outage import DOUBT_S, FIRST_PROBE_S, LAST_PROBE_S, PROBE_FACTOR, QUOTA, Census, Outage
+from runner.engine.limits.outage import (
+    DOUBT_S,
+    FIRST_PROBE_S,
+    LAST_PROBE_S,
+    PROBE_FACTOR,
+    QUOTA,
+    REFUSED_PROBE_S,
+    SOFT_PROBE_S,
+    Census,
+    Outage,
+)
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, StreamError, TransportError
 
 
@@ -199,6 +209,30 @@ def test_a_probe_that_only_suspects_were_left_for_ends_it() -> None:
 
 
 # -- whose failure it was
+
+
+def test_an_outage_of_refusals_ends_with_an_answer_only() -> None:
+    bench = Bench()
+    bench.outage.refuse(bench.now, "bad_request", late=False)
+    bench.innocent, bench.unsent = 0, 0
+    waits = []
+    for number in range(40):
+        probe = bench.probe()
+        waits.append(bench.outage.probe_in_s)
+        # whatever the server does in the meantime, and whoever is left
+        if number % 2:
+            bench.fail(probe)
+        else:
+            bench.outage.refused(probe)
+        assert bench.outage.since is not None
+        waits.append(bench.outage.probe_in_s)
+    known = [wait for wait in waits if wait is not None]
+    assert max(known[:20]) == REFUSED_PROBE_S
+    assert known[-1] == SOFT_PROBE_S
+    # a request that was sent before the first refusal proves nothing
+    assert not bench.succeed(Permit(admitted_at=99.0))
+    assert bench.succeed(bench.probe())
+    assert (bench.outage.since, bench.outage.refusing) == (None, False)
 
 
 def test_failures_inside_are_excused_and_those_that_led_to_it() -> None:
