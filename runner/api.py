@@ -61,7 +61,7 @@ def run(
     limit: int | None = None,
     new: bool = False,
     accept_changes: bool = False,
-    stop: StopHandle | None = None,
+    stop: StopHandle | str | Sequence[str] | None = None,
     observe: Observer | None = None,
     **settings: Any,
 ) -> Summary:
@@ -71,17 +71,19 @@ def run(
     new: start a new run in any case. accept_changes: send rows again whose prompt has changed since they were answered.
     Among them may also be ``strict=True``: refuse to start if a row is broken, and ``trust=True``: allow what only the job file
     asks for, secrets to a server and code.
-    stop: stops the run from another thread. Ctrl-C in the main thread stops it as it stops the command: open requests may finish
-    for up to 30 s, a second one drops them; then KeyboardInterrupt is raised.
+    stop: a handle that stops the run from another thread; texts are the setting ``stop``, at which an answer ends. Ctrl-C in the
+    main thread stops the run as it stops the command: open requests may finish for up to 30 s, a second one drops them; then
+    KeyboardInterrupt is raised.
     Raises UsageError, StoreError, RunStoppedError. Calling it again is safe: no finished row is sent twice.
     """
+    handle = _handle(stop, settings)
     strict, trust = settings.pop("strict", False), settings.pop("trust", False)
     job = allowed(load_job(file, settings), trust)
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be 1 or more, not {limit}")
     options = SessionOptions(limit=limit, new=new, accept_changes=accept_changes, strict=strict)
     with spooled(job, db) as kept:
-        return stoppable(lambda wanted: execute(kept, db, options, wanted, observe), stop)
+        return stoppable(lambda wanted: execute(kept, db, options, wanted, observe), handle)
 
 
 @contextmanager
@@ -104,7 +106,7 @@ def resume(
     db: str | Path = DEFAULT_STORE,
     accept_changes: bool = False,
     trust: bool = False,
-    stop: StopHandle | None = None,
+    stop: StopHandle | str | Sequence[str] | None = None,
     observe: Observer | None = None,
     **settings: Any,
 ) -> Summary:
@@ -112,9 +114,10 @@ def resume(
 
     settings: ``base_url`` and ``api_key_env`` stay with the run. Those that change answers are taken while no row is answered.
     """
+    handle = _handle(stop, settings)
     job, options = resumed(db, run_id, settings, accept_changes=accept_changes)
     job = allowed(job, trust)
-    return stoppable(lambda wanted: execute(job, db, options, wanted, observe), stop)
+    return stoppable(lambda wanted: execute(job, db, options, wanted, observe), handle)
 
 
 def retry(
@@ -122,7 +125,7 @@ def retry(
     *,
     db: str | Path = DEFAULT_STORE,
     trust: bool = False,
-    stop: StopHandle | None = None,
+    stop: StopHandle | str | Sequence[str] | None = None,
     observe: Observer | None = None,
     **settings: Any,
 ) -> Summary:
@@ -130,9 +133,10 @@ def retry(
 
     settings: ``base_url`` and ``api_key_env`` stay with the run. Those that change answers hold for the rows that are sent.
     """
+    handle = _handle(stop, settings)
     job, options = retried(db, run_id, settings)
     job = allowed(job, trust)
-    return stoppable(lambda wanted: execute(job, db, options, wanted, observe), stop)
+    return stoppable(lambda wanted: execute(job, db, options, wanted, observe), handle)
 
 
 def execute(job: Job, db: str | Path, options: SessionOptions, stop: Stop, observe: Observer | None) -> Awaitable[Summary]:
@@ -278,6 +282,14 @@ def _restored(run: Run, settings: dict[str, Any]) -> Job:
         ways = "put it back, use `runner run` with the file where it is now, or export the results so far"
         raise UsageError(f"the prompt file of run {run.id}, {run.input}, is missing; {ways}")
     return restore_job({**run.settings, "input": run.input}, settings)
+
+
+def _handle(stop: StopHandle | str | Sequence[str] | None, settings: dict[str, Any]) -> StopHandle | None:
+    """Return the handle that was given as ``stop``. What is none goes to the settings: texts that end an answer."""
+    if stop is None or isinstance(stop, StopHandle):
+        return stop
+    settings["stop"] = stop if isinstance(stop, str) else list(stop)
+    return None
 
 
 def _ignore(event: Event) -> None:

@@ -13,14 +13,13 @@ command of each (the first that fits):
     all done                     export
 """
 
-import shlex
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from msgspec import Struct
 
 from runner.errors import BAD_ROW
-from runner.text import plural
+from runner.text import plural, shell_word
 
 COLUMNS = 79
 """Columns for a line of advice."""
@@ -79,7 +78,7 @@ def advice(state: State, db: str, default_db: str = "runner.db") -> list[Advice]
     """Return what to type next; a second entry is another way, of the same worth. db: the store, as it was given."""
 
     def command(name: str, *more: str) -> str:
-        where = [] if db == default_db else ["--db", shlex.quote(db)]
+        where = [] if db == default_db else ["--db", shell_word(db)]
         return " ".join(["runner", name, str(state.run), *more, *where])
 
     if state.active:

@@ -32,6 +32,9 @@ def summary(end: Summary, db: str) -> str:
         text.append(f"  {plural(end.kept, 'changed row')} failed when sent again; {its} old {answers} kept; {causes}")
     if end.changed:
         text.append(f"  {prepare.changed_rows(end.changed)}")
+    if end.unknown_finish:
+        reasons = ", ".join(f"{clean(reason, 40)!r} {number:,}" for reason, number in end.unknown_finish.items())
+        text.append(f"  unknown finish reasons, taken as done: {reasons}; [finish] in the job file sets what they mean")
     if end.failed:
         shows = f"`{command('errors', end.run, db)}` shows why"
         text.append(f"  {plural(end.failed, 'row')} failed{_causes(end.causes)}: {shows}")

@@ -4,7 +4,6 @@ The address and the key of a run may move at any time, and stay so. What makes t
 retry sends, which is noted with each attempt; or for the whole run, as long as it has no answer.
 """
 
-import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +23,7 @@ from runner.store import database, runs
 from runner.store.changes import Changes, noted
 from runner.store.reader import StoreReader
 from runner.store.runs import FoundRun, KnownRun
+from runner.text import shell_word
 
 _DEFAULT_STORE = "runner.db"
 _KEPT = ("api_key_env", "headers", "query")
@@ -124,7 +124,7 @@ def refuse_other_address(job: Job, store: Path, run: KnownRun) -> None:
     """Raise UsageError if a run that `runner run` would continue has answers from another address."""
     if run.base_url == job.base_url or not runs.has_answers(store, run.id):
         return
-    resume = _command("resume", run, store, f"--base-url {shlex.quote(str(job.base_url))}")
+    resume = _command("resume", run, store, f"--base-url {shell_word(str(job.base_url))}")
     raise UsageError(
         f"run {run.id} has answers to these rows from {run.base_url}, and base_url is {job.base_url} now: "
         f"`{resume}` continues that run there, and --new starts a new run that sends all rows again"
@@ -193,17 +193,17 @@ def _refuse_other_provider(job: Job, run: KnownRun, different: Mapping[str, tupl
         then = run.settings.get("provider")
         raise UsageError(
             f"run {run.id} keeps its provider, {then}; to use {job.provider}, start a new run: "
-            f"`runner run {shlex.quote(str(job.input))} --provider {job.provider}`"
+            f"`runner run {shell_word(str(job.input))} --provider {job.provider}`"
         )
 
 
 def _refuse_answered(job: Job, store: Path, run: KnownRun, different: Mapping[str, tuple[Json, Json]]) -> None:
     if not runs.has_answers(store, run.id):
         return
-    given = " ".join(f"{BY_NAME[name].option} {shlex.quote(_plain(now))}" for name, (_, now) in different.items())
+    given = " ".join(f"{BY_NAME[name].option} {shell_word(_plain(now))}" for name, (_, now) in different.items())
     raise UsageError(
         f"run {run.id} has answers, and {', '.join(different)} would change the others: `{_command('retry', run, store, given)}` "
-        f"uses it for the failed rows alone, and `runner run {shlex.quote(str(job.input))} {given}` starts a new run"
+        f"uses it for the failed rows alone, and `runner run {shell_word(str(job.input))} {given}` starts a new run"
     )
 
 
@@ -219,5 +219,5 @@ def _plain(value: Json) -> str:
 
 def _command(name: str, run: KnownRun, store: Path, options: str) -> str:
     """Return a command about a run, as a person can type it in the current folder."""
-    where = "" if store == Path(_DEFAULT_STORE).resolve() else f" --db {shlex.quote(str(store))}"
+    where = "" if store == Path(_DEFAULT_STORE).resolve() else f" --db {shell_word(str(store))}"
     return f"runner {name} {run.id} {options}{where}"

@@ -5,7 +5,6 @@ A missing or damaged file is never silently replaced by a new one.
 
 import importlib.resources
 import os
-import shlex
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from runner.errors import StoreError, UsageError
 from runner.store import filesystem, schema
 from runner.store.schema import APPLICATION_ID, VERSION
+from runner.text import shell_word
 
 BUSY_S = 15.0
 """Seconds that a writer waits for another one."""
@@ -74,7 +74,7 @@ def store_error(path: Path, verb: str, error: BaseException) -> StoreError:
     words = str(inner) or type(inner).__name__
     name = getattr(inner, "sqlite_errorname", None) or ""
     if name.startswith(_DAMAGED):
-        advice = f"restore a copy of it, or recover what can be read with `sqlite3 {shlex.quote(str(path))} .recover`"
+        advice = f"restore a copy of it, or recover what can be read with `sqlite3 {shell_word(str(path))} .recover`"
         return StoreError(f"the store {path} cannot be {verb}: it is damaged ({words}); {advice}", kept=False)
     advice = next((f" ({advice})" for prefix, advice in _ADVICE.items() if name.startswith(prefix)), "")
     return StoreError(f"the store {path} cannot be {verb}: {words}{advice}")

@@ -75,7 +75,8 @@ def test_retry_of_a_run_that_has_sent_all_finishes_it(desk: Desk) -> None:
 
 
 def test_rows_of_an_interrupted_session_are_left_too_though_they_have_attempts(desk: Desk) -> None:
-    desk.asked.refused = {"prompt 2": FAULTY, "prompt 3": BUSY}
+    # the answer to prompt 3 shows that the refusal was the row's own
+    desk.asked.refused = {"prompt 2": FAULTY, "prompt 4": BUSY}
     with runner(*desk.command, "--concurrency", "1", cwd=desk.folder) as process:
         process.until(lambda: count(desk.store, "attempts", where="status = 500") == 1, "a failed attempt")
         process.signal(signal.SIGINT)

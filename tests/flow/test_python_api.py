@@ -171,6 +171,7 @@ def test_an_observer_that_fails_changes_nothing(tmp_path: Path, kind: type, capl
 ERRORS = [
     errors.RunnerError("a"),
     errors.UsageError("a"),
+    errors.NotReadyError("a"),
     errors.StoreError("a", kept=False, stuck=True),
     errors.RunLockedError("a", kept=False),
     errors.RunStoppedError("a", code="auth"),
@@ -178,6 +179,7 @@ ERRORS = [
     errors.TransportError("a", code="x", verdict="stop", sent=False, stale=True),
     errors.AttemptTimeoutError("a", timeout="silence", sent=False),
     errors.StreamError("a", code="x", verdict="fail"),
+    errors.FinishError("a", code="x", verdict="fail", kept=True),
     errors.ProviderError("a", code="x", verdict="stop", status=402, provider_code="y", throttled=True, retry_after_s=1.5),
 ]
 

@@ -294,14 +294,16 @@ def test_an_export_for_excel_says_what_it_changed(tmp_path: Path) -> None:
     assert run("run", "p.jsonl", "--provider", "simulator", cwd=tmp_path).code == 1
     ended = run("export", "-o", "a.csv", "--csv-excel", cwd=tmp_path)
     assert_clean(ended)
-    assert ended.out == "2 rows written to a.csv\n"
+    assert ended.out == "run 1: 2 of 2 rows written to a.csv\n"
     content = (tmp_path / "a.csv").read_bytes()
     assert content.startswith(b"\xef\xbb\xbf")
     table = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
     assert [(row["id"], row["note"]) for row in table] == [("=1+1", "-abc"), ("@b", "+1")]
     escaped = run("export", "-o", "-", "--csv-escape", cwd=tmp_path)
     assert "'=1+1" in escaped.out
-    assert escaped.err == "4 cells begin with =, +, - or @ and got a leading apostrophe; --csv-raw writes them as they are\n"
+    written, note = escaped.err.splitlines()
+    assert written == "run 1: 2 of 2 rows written to standard output"
+    assert note == "4 cells begin with =, +, - or @ and got a leading apostrophe; --csv-raw writes them as they are"
     assert run("export", "-o", "-", "--csv-escape", "--quiet", cwd=tmp_path).err == ""
     assert run("export", "-o", "-", "--csv-escape", "--csv-raw", cwd=tmp_path).code == 2
     with StoreReader(tmp_path / "runner.db") as reader:
