@@ -1,4 +1,7 @@
-"""A run is its rows and its answer settings: no address in the fingerprint, what the input held, variants, history."""
+"""A run is its rows and its answer settings: no address in the fingerprint, what the input held, variants, history.
+
+In the view ``spend`` every status from 200 to 299 means that the server has begun to answer.
+"""
 
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
@@ -15,6 +18,16 @@ depends_on = None
 
 _ANSWER = ("provider", "model", "system", "max_tokens", "temperature", "top_p", "stop", "seed", "extra_body")
 _COLUMNS = (("input_bytes", sa.Integer), ("input_target", sa.Text), ("look_again", sa.Boolean), ("settled_head", sa.Text))
+
+_SPEND = """
+        SELECT run_id, served_model, coalesce(error_code, 'done') AS cause, count(*) AS attempts,
+               sum(sent = 0) AS unsent,
+               sum(error_code IS NOT NULL AND sent AND output_tokens IS NULL AND (status IS NULL OR status {}))
+                   AS perhaps_billed,
+               sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(cached_tokens) AS cached_tokens,
+               sum(reasoning_tokens) AS reasoning_tokens, sum(bytes_received) AS bytes_received, sum(duration_s) AS duration_s
+        FROM attempts GROUP BY run_id, served_model, error_code
+    """
 
 
 def upgrade() -> None:
@@ -41,17 +54,25 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_history"),
     )
     _fingerprints(lambda settings: {name: settings[name] for name in _ANSWER if settings.get(name) is not None})
+    _spend("BETWEEN 200 AND 299")
     op.execute("PRAGMA user_version = 4")
 
 
 def downgrade() -> None:
     _fingerprints(lambda settings: {name: settings.get(name) for name in (*_ANSWER, "base_url")})
+    _spend("= 200")
     op.drop_table("history")
     op.drop_table("variants")
     op.drop_column("attempts", "variant_id")
     for name, _ in reversed(_COLUMNS):
         op.drop_column("runs", name)
     op.execute("PRAGMA user_version = 3")
+
+
+def _spend(answers: str) -> None:
+    """Make the view again. answers: the condition for statuses with which a server begins to answer."""
+    op.execute("DROP VIEW spend")
+    op.execute(f"CREATE VIEW spend AS{_SPEND.format(answers)}")
 
 
 def _fingerprints(answer: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:

@@ -162,6 +162,12 @@ def _lines(prompts: PromptFile, ids: Mapping[str, str | None]) -> dict[str, list
     return {key: numbers for key, numbers in all_lines.items() if len(numbers) > 1}
 
 
+def refuse_empty(rows: int, name: str) -> None:
+    """Raise UsageError if an input has no rows: more often than not it is the wrong file, or what made it has failed."""
+    if not rows:
+        raise UsageError(f"{name} has no rows, so there is nothing to send; write the prompts into it, or name another file")
+
+
 def refuse_duplicates(scanned: Scan, path: Path) -> None:
     """Raise UsageError if an id occurs more than once: the answers of its rows could not be told apart."""
     if not scanned.duplicates:
@@ -183,7 +189,7 @@ def _enumerate(lines: Sequence[int]) -> str:
 
 def remarks(scanned: Scan) -> list[str]:
     """Return what a person should know of how the rows were read, one sentence each."""
-    sentences = [] if scanned.rows else ["the prompt file has no rows"]
+    sentences = []
     if scanned.row_settings:
         *others, last = scanned.row_settings
         names = f"{', '.join(others)} and {last}" if others else last

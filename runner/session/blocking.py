@@ -5,8 +5,6 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-import anyio
-
 T = TypeVar("T")
 
 
@@ -64,12 +62,18 @@ def _run_in_thread(call: Callable[[], Awaitable[T]]) -> T:
 
 
 def _run(call: Callable[[], Awaitable[T]]) -> T:
-    return anyio.run(call, backend_options={"use_uvloop": _has_uvloop()})
+    # not anyio.run, which refuses in a thread of an anyio program, where the thread has inherited the context of the program
+    with asyncio.Runner(loop_factory=_new_loop()) as runner:
+        return runner.run(_awaited(call))
 
 
-def _has_uvloop() -> bool:
+async def _awaited(call: Callable[[], Awaitable[T]]) -> T:
+    return await call()
+
+
+def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
-        import uvloop  # noqa: F401
+        import uvloop
     except ImportError:
-        return False
-    return True
+        return None
+    return uvloop.new_event_loop

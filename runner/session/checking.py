@@ -79,6 +79,8 @@ def check(file: str | Path, *, trust: bool = False, **settings: Any) -> Check:
         prompts = prepare.open_input(path, row_settings=job.row_settings)
         scanned = scan.scan(prompts)
         broken = prepare.broken_rows(prompts, prepare.template_of(job))
+        if refusal is None and not scanned.rows:
+            refusal = f"{spool.display_name(job.input)} has no rows"
         large = oversized(prompts, per_minute(job), job.params.max_tokens)
     return Check(
         job=job,

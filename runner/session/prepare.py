@@ -14,7 +14,7 @@ from runner.config.endpoint import Endpoint, find_endpoint, with_base_url
 from runner.config.job import Job
 from runner.errors import UsageError
 from runner.events import Quantiles, Summary
-from runner.inputs import scan
+from runner.inputs import scan, spool
 from runner.inputs.compression import without_gz
 from runner.inputs.content import hash_of
 from runner.inputs.prompts import Template, make_item
@@ -82,6 +82,7 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     """
     job = with_base_url(job, os.environ)
     prompts = await in_thread(lambda: open_input(job.input, row_settings=job.row_settings))
+    scan.refuse_empty(prompts.size, spool.display_name(job.input))
     known = await in_thread(lambda: continuing.known_runs(store_path))
     content = await in_thread(lambda: scan.measure(prompts, identity.lengths(known)))
     given = Given(store_path, prompts, content, job.base_url)
@@ -93,6 +94,7 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
         return idle
     endpoint = find_endpoint(job, os.environ)
     to_read, scanned = await in_thread(lambda: reading.scan_input(given, chosen.run, options))
+    scan.refuse_empty(scanned.rows, spool.display_name(job.input))
     scan.refuse_duplicates(scanned, job.input)
     if options.strict:
         await in_thread(lambda: _refuse_broken(job, prompts))

@@ -179,7 +179,7 @@ VIEWS = {
     "spend": """
         SELECT run_id, served_model, coalesce(error_code, 'done') AS cause, count(*) AS attempts,
                sum(sent = 0) AS unsent,
-               sum(error_code IS NOT NULL AND sent AND output_tokens IS NULL AND (status IS NULL OR status = 200))
+               sum(error_code IS NOT NULL AND sent AND output_tokens IS NULL AND (status IS NULL OR status BETWEEN 200 AND 299))
                    AS perhaps_billed,
                sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(cached_tokens) AS cached_tokens,
                sum(reasoning_tokens) AS reasoning_tokens, sum(bytes_received) AS bytes_received, sum(duration_s) AS duration_s

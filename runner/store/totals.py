@@ -112,7 +112,7 @@ def _sums(run_id: int) -> sa.Select[Any]:
     item_failed = sa.exists().where(*its, items.c.status == "failed")
     fate = sa.case((code.is_(None), None), (failed_again | answered, _RETRIED), (item_failed, _DECIDED), else_=_OPEN)
     usage_unknown = attempts.c.sent & attempts.c.output_tokens.is_(None)
-    refused = attempts.c.status.is_not(None) & (attempts.c.status != 200)
+    refused = attempts.c.status.is_not(None) & ~attempts.c.status.between(200, 299)
     count = sa.func.count()
     columns = (
         code.label("code"),

@@ -1,6 +1,7 @@
 """The commands as a user types them: real processes, real exit codes, and the server's own count of what was sent."""
 
 import csv
+import gzip
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from processes import (
     at,
     count,
     free_port,
+    piped,
     rows,
     run,
     runner,
@@ -196,15 +198,25 @@ def test_ids_that_stand_twice_are_refused(folder: Path, server: Simulated) -> No
     assert server.sent() == before
 
 
-def test_a_file_without_rows_is_no_accident(folder: Path, server: Simulated) -> None:
-    (folder / "prompts.jsonl").write_text("")
-    before = server.sent()
-    ended = run(*at(server), cwd=folder)
-    assert ended.code == 0, ended
-    assert "has no rows" in ended.out
-    assert server.sent() == before
-    assert run("export", "-o", "none.csv", cwd=folder).code == 0
-    assert len((folder / "none.csv").read_text().splitlines()) == 1
+@pytest.mark.parametrize("content", [b"", b"\n \n\n", gzip.compress(b"")], ids=["empty", "blank lines", "gzip"])
+def test_a_file_without_rows_is_refused(folder: Path, server: Simulated, content: bytes) -> None:
+    name = "prompts.jsonl.gz" if content[:2] == b"\x1f\x8b" else "prompts.jsonl"
+    (folder / name).write_bytes(content)
+    command = [name if word == "prompts.jsonl" else word for word in at(server)]
+    ended = run(*command, cwd=folder)
+    assert_refused(ended, f"{name} has no rows, so there is nothing to send")
+    assert_one_sentence(ended)
+    assert not (folder / "runner.db").exists()
+    checked = run("check", name, "--model", "m", cwd=folder)
+    assert checked.code == 2
+    assert f"`runner run` would refuse to start: {name} has no rows" in checked.out
+
+
+def test_standard_input_without_rows_is_refused(folder: Path, server: Simulated) -> None:
+    ended = piped("run", "-", *at(server)[2:], given=b"", cwd=folder)
+    assert_refused(ended, "standard input has no rows, so there is nothing to send")
+    assert_one_sentence(ended)
+    assert [path.name for path in folder.iterdir()] == ["prompts.jsonl"]
 
 
 # what is refused before anything is sent

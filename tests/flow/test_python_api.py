@@ -274,6 +274,25 @@ def test_results_raises_at_the_call(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.parametrize("library", ["asyncio", "anyio"])
+def test_in_a_thread_of_a_program_with_anyio(tmp_path: Path, library: str) -> None:
+    """The thread has inherited the context in which sniffio says that a loop runs."""
+    prompts(tmp_path, 3)
+    thread = "asyncio.to_thread(work)" if library == "asyncio" else "anyio.to_thread.run_sync(work)"
+    program = f"""
+import anyio, asyncio, runner, sniffio
+def work():
+    return runner.run("p.jsonl", provider="simulator")
+async def main():
+    print(sniffio.current_async_library())
+    print((await {thread}).done)
+anyio.run(main)
+"""
+    with Started([sys.executable, "-c", program], cwd=tmp_path, env=environment()) as process:
+        ended = process.ended()
+    assert (ended.code, ended.out, ended.err) == (0, "asyncio\n3\n", "")
+
+
 def test_an_error_has_no_context_of_ours(tmp_path: Path) -> None:
     with pytest.raises(runner.UsageError) as caught:
         runner.run(prompts(tmp_path, 1), db=tmp_path / "r.db", base_url="http://127.0.0.1:9")

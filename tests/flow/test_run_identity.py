@@ -299,17 +299,11 @@ def test_a_file_that_is_overwritten_by_other_rows_is_a_new_run_and_back_again(de
 def test_a_file_that_is_emptied_and_filled_again_is_the_same_run(desk: Desk) -> None:
     desk.run()
     desk.write([], end="")
-    assert "the prompt file has no rows" in desk.run()
+    assert "prompts.jsonl has no rows" in refused(run(*desk.command, cwd=desk.folder))
+    assert "prompts.jsonl has no rows" in refused(run("resume", "1", cwd=desk.folder))
     desk.write(numbered(ids=True))
     desk.run()
     assert (run_ids(desk), desk.asked) == ([1], ONCE)
-
-
-def test_two_empty_files_are_two_runs(desk: Desk) -> None:
-    for name in ("a.jsonl", "b.jsonl"):
-        (desk.folder / name).touch()
-        desk.run(command=command(desk, name))
-    assert run_ids(desk) == [1, 2]
 
 
 def test_a_row_that_is_edited_under_its_id_stays_in_the_run_though_it_is_the_only_one(desk: Desk) -> None:

@@ -200,7 +200,7 @@ class Lane(Members):
         """
         self._words = attempt.error
         self._rates.used(permit, attempt.usage, complete=False)
-        late = permit.accepted or attempt.status == 200
+        late = permit.accepted or 200 <= (attempt.status or 0) <= 299
         self._accept(permit)
         if self._holding.refused(standing, permit, attempt, late=late):
             self._reopen()

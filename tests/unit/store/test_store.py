@@ -1088,6 +1088,8 @@ async def test_a_failed_row_that_is_sent_again_turns_its_last_attempt_into_a_ret
         (None, True, None, "perhaps_billed"),
         (200, True, None, "perhaps_billed"),
         (200, True, Usage(input_tokens=9), "perhaps_billed"),
+        (201, True, None, "perhaps_billed"),
+        (301, True, None, "refused"),
         (429, True, None, "refused"),
         (500, True, None, "refused"),
         (200, True, Usage(input_tokens=9, output_tokens=0), None),
