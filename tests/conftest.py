@@ -13,6 +13,10 @@ from types import FunctionType
 import pytest
 from hypothesis import settings
 
+# Hundreds of processes load the same files. Where bytecode must not be kept, each of them would compile these first.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 CHECKOUT = str(Path(__file__).parents[1])
 # The code of this checkout is tested, here and in every child, also where another one is installed.
 sys.path.insert(0, CHECKOUT)

@@ -17,8 +17,6 @@ JOB = Path(__file__).parents[2] / "jobs" / "stdlib_docstrings.py"
 ROWS = os.environ.get("RUNNER_TEST_ROWS")
 """Use only so many rows of the file, 1,000 at least; by default all, over 5,000."""
 CONCURRENCY = 32
-HALVES = pytest.mark.parametrize("half", [0, 1], ids=["even rows", "odd rows"])
-"""So that the two can be worked on at the same time."""
 DIALECTS = pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 ECHO = ("--response-style", "echo")
 CUTS = ("--stream-fault", "truncate=0.02", "--stream-fault", "disconnect=0.01", "--stream-fault", "malformed=0.01")
@@ -155,8 +153,7 @@ class Line:
         assert self.sent() == before
 
 
-@HALVES
-@DIALECTS
+@pytest.mark.parametrize(("dialect", "half"), [("openai", 0), ("anthropic", 1)], ids=["openai-even rows", "anthropic-odd rows"])
 def test_killed_again_and_again_every_row_is_there_once(tmp_path: Path, docstrings: list[str], dialect: str, half: int) -> None:
     with llmock(*ECHO, *CUTS) as server:
         line = Line(tmp_path, server, dialect, docstrings[half::2])

@@ -159,7 +159,7 @@ def within(begin_s: float, end_s: float, error: AttemptError) -> Any:
         # every answer has 150 tokens
         (1500, (0.5, 2.0), {"per_minute": {"tpm": 30_000.0}}),
         (4000, (0.5, 2.0), {"ceiling": 8, "tuned": False, "per_minute": {"rpm": 6000.0}}),
-        (20_000, (0.5, 2.0), {"ceiling": 64}),
+        (10_000, (0.5, 2.0), {"ceiling": 64}),
     ],
     ids=["slots", "slow answers", "rpm", "few a minute", "rpm and slow answers", "tpm", "a limit that is not reached", "tuned"],
 )
@@ -169,7 +169,7 @@ async def test_it_is_right_within_a_fifth(rows: int, service: tuple[float, float
     assert worst(world.told, rows, end) < 0.2
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 @pytest.mark.parametrize("options", [{"ceiling": 16, "tuned": False}, {"per_minute": {"rpm": 600.0}}, {"ceiling": 64}])
 async def test_it_is_right_within_a_fifth_after_an_outage(options: dict[str, Any], seed: int) -> None:
     rows = 8000
