@@ -1,14 +1,18 @@
 """What every test shares."""
 
+import atexit
 import gc
 import inspect
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import FunctionType
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -62,6 +66,24 @@ def _configuration_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Itera
 def anyio_backend() -> str:
     """Aiolimiter and aiosqlite live on asyncio only, so do we."""
     return "asyncio"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Let the first worker compile the tests, and the others load what it has kept: each would do the same work otherwise."""
+    worker, run = (os.environ.get(f"PYTEST_XDIST_{name}", "") for name in ("WORKER", "TESTRUNUID"))
+    compiled = Path(tempfile.gettempdir()) / f"runner-tests-{run}"
+    if worker not in ("", "gw0"):
+        # without the first worker, they do it themselves
+        end = time.monotonic() + 60
+        while not compiled.exists() and time.monotonic() < end:
+            time.sleep(0.1)
+    try:
+        return (yield)
+    finally:
+        if worker == "gw0":
+            compiled.touch()
+            atexit.register(compiled.unlink, missing_ok=True)
 
 
 def pytest_collection_finish() -> None:
