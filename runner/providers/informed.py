@@ -41,12 +41,14 @@ class Informed:
         # errors so far that may mean that the server expects https
         self._doubts = 0
         self.revision = 0
+        # the provider's own, until a parameter has been learned
+        self.encode: Callable[[Request], HttpCall] = provider.encode
         self.decoder: Callable[[], Decoder] = provider.decoder
         self.error: Callable[[int, Mapping[str, str], bytes], ProviderError] = provider.error
 
-    def encode(self, request: Request) -> HttpCall:
+    def _encode(self, request: Request) -> HttpCall:
         """Return the POST for a request, without the parameters that its model refuses."""
-        learned = self._learned.get(request.model) if self._learned else None
+        learned = self._learned.get(request.model)
         return self._provider.encode(request if learned is None else parameters.without(request, learned))
 
     def judged(self, completion: Completion) -> Completion | FinishError:
@@ -85,6 +87,7 @@ class Informed:
             return False
         if name not in known:
             self._learned[request.model] = learned
+            self.encode = self._encode
             self.revision += 1
             self._tell(parameters.note(request.model, name, other))
         error.becomes(code="unsupported_parameter", verdict="retry")

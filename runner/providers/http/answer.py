@@ -128,7 +128,12 @@ class AnswerReader:
                     stage = self._reached(decoder.stage, more=more)
                 if decoder.ended and stage is Stage.OPEN:
                     break
-                chunk = await (read() if stage is Stage.OPEN or self._chunks.at_end else self._tail_chunk())
+                if stage is Stage.OPEN:
+                    chunk = await read()
+                elif self._chunks.at_end:
+                    break
+                else:
+                    chunk = await self._tail_chunk()
                 if not chunk:
                     break
                 watch.beat()
