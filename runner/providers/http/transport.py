@@ -6,7 +6,7 @@ import aiohttp
 import httpx
 from aiohttp import StreamReader
 
-from runner.providers.http.aiohttp_internals import RawResponseMessage
+from runner.providers.http.aiohttp_internals import RawResponseMessage, reader_of
 from runner.providers.http.connection import HttpConnection
 from runner.providers.http.errors import unsendable
 from runner.providers.http.httpx_internals import Answer, Post
@@ -30,7 +30,7 @@ class Chunks(httpx.AsyncByteStream):
         self._body, self._connection, self._endpoint, self._pool = body, connection, endpoint, pool
         self.raw_headers = message.raw_headers
         # returns b"" at the end
-        self.read = body.readany
+        self.read = reader_of(body)
 
     def __aiter__(self) -> Self:
         return self

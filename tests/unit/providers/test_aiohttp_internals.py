@@ -30,6 +30,7 @@ from runner.providers.http.aiohttp_internals import (
     RawResponseMessage,
     ResponseProtocol,
     endpoint_request,
+    reader_of,
 )
 from runner.providers.http.connection import HttpConnection
 
@@ -353,6 +354,55 @@ async def test_a_chunk_that_is_taken_is_not_parsed_again() -> None:
             assert await all_of(body) == b"ab"
             assert "resume_reading" in found.protocol.seen
             assert b"" not in found.protocol.seen
+
+
+@pytest.mark.anyio
+async def test_all_chunks_that_have_come_are_read_at_once() -> None:
+    with AIOHTTP.uses_within(
+        "reader_of: StreamReader._buffer holds the chunks that are not read, ._wait waits for the first one"
+    ):
+        many = [chunk(b"%d," % number) for number in range(200)]
+        async with connected(
+            Reply((STREAM, b"".join(many), 0.05, chunk(b"end"), 0.05, LAST)), Reply((head("204 None"),))
+        ) as found:
+            _, body = await found.ask()
+            # one waiter, then all that came with what woke it
+            read, pieces = reader_of(body), []
+            while piece := await read():
+                pieces.append(piece)
+            assert b"".join(pieces) == b"".join(b"%d," % number for number in range(200)) + b"end"
+            assert len(pieces) < 10
+            assert body.at_eof()
+            assert await read() == b""
+            assert found.protocol.seen.count("resume_reading") == len(pieces)
+            _, empty = await found.ask()
+            assert await reader_of(empty)() == b""
+
+
+@pytest.mark.anyio
+async def test_reading_all_at_once_pauses_and_goes_on_too() -> None:
+    with AIOHTTP.uses_within("reader_of: readany counts what it takes, and resumes a connection that was paused"):
+        async with connected(whole("200 OK", bytes(LARGE))) as found:
+            _, body = await found.ask()
+            await until(lambda: found.protocol._reading_paused)
+            read, size = reader_of(body), 0
+            while piece := await read():
+                size += len(piece)
+            assert size == LARGE
+            assert not found.protocol._reading_paused
+            assert not found.protocol.should_close
+
+
+@pytest.mark.anyio
+async def test_who_reads_all_at_once_gets_what_has_come_and_then_the_error() -> None:
+    with AIOHTTP.uses_within("reader_of: an error reaches who waits, behind the bytes that came before it"):
+        async with connected(Reply((STREAM, chunk(b"a"), chunk(b"b"), HANG))) as found:
+            _, body = await found.ask()
+            read = reader_of(body)
+            asyncio.get_running_loop().call_later(0.05, found.protocol.fail_reading, ZeroDivisionError("ours"), None)
+            with pytest.raises(ZeroDivisionError, match="ours"):
+                while await read():
+                    pass
 
 
 # -- faults
