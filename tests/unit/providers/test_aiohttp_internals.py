@@ -374,7 +374,7 @@ async def test_all_chunks_that_have_come_are_read_at_once() -> None:
             assert len(pieces) < 10
             assert body.at_eof()
             assert await read() == b""
-            assert found.protocol.seen.count("resume_reading") == len(pieces)
+            assert found.protocol.seen.count("resume_reading") < 10
             _, empty = await found.ask()
             assert await reader_of(empty)() == b""
 
@@ -400,9 +400,12 @@ async def test_who_reads_all_at_once_gets_what_has_come_and_then_the_error() -> 
             _, body = await found.ask()
             read = reader_of(body)
             asyncio.get_running_loop().call_later(0.05, found.protocol.fail_reading, ZeroDivisionError("ours"), None)
+            pieces = [await read()]
+            if pieces == [b"a"]:
+                pieces.append(await read())
+            assert b"".join(pieces) == b"ab"
             with pytest.raises(ZeroDivisionError, match="ours"):
-                while await read():
-                    pass
+                await read()
 
 
 # -- faults
