@@ -1,4 +1,4 @@
-"""Sends one request, and returns the answer or the error that it amounts to, in the light of what the session knows."""
+"""What an answer or an error amounts to, in the light of what the session knows."""
 
 from typing import Protocol, TypeVar
 
@@ -6,11 +6,10 @@ from msgspec import structs
 
 from runner.engine.outcomes import conceal
 from runner.errors import AttemptError
-from runner.interfaces import Client, Decoder, Exchange, Provider
+from runner.interfaces import Decoder, Exchange, Provider
 from runner.model import Completion, HttpCall, Request
 from runner.text import Redactor
 
-E = TypeVar("E", bound=Exchange)
 X = TypeVar("X", bound=AttemptError)
 
 
@@ -31,20 +30,10 @@ class InformedProvider(Provider, Protocol):
         ...
 
 
-async def answered(
-    provider: InformedProvider,
-    client: Client[E],
-    request: Request,
-    call: HttpCall,
-    decoder: Decoder,
-    exchange: E,
-    redactor: Redactor,
-) -> tuple[Completion | AttemptError, Completion | None]:
-    """Send a call. Return the completion or the error that it counts as, and the answer itself if it is complete."""
-    try:
-        await client.stream(call, decoder, exchange, provider.error)
-    except AttemptError as error:
-        return without_frames(provider.explained(error, request, call)), None
+def judged(
+    provider: InformedProvider, decoder: Decoder, exchange: Exchange, redactor: Redactor
+) -> tuple[Completion | AttemptError, Completion]:
+    """Return the completion or the error that a complete answer counts as, and the answer itself."""
     answer = conceal(decoder.completion(), redactor)
     if exchange.tail_lost:
         answer = structs.replace(answer, notes=(*answer.notes, "tail_lost"))

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from runner.admission import Failure, Permit, Standing
 from runner.durations import format_span
-from runner.engine.answers import InformedProvider, answered
+from runner.engine.answers import InformedProvider, judged, without_frames
 from runner.engine.clock import Clock
 from runner.engine.judge import OUTAGE_S, UNREACHED_S, Judge
 from runner.engine.limits.pause import LONG_PAUSE_S
@@ -168,14 +168,17 @@ class Attempts(Generic[E]):
         decoder, exchange = self._provider.decoder(), self._client.exchange(fresh=task.fresh, heard=heard)
         attempt = Attempt(key=item.key, number=standing.number, started_at=started_at, duration_s=0.0)
         result: Completion | AttemptError
+        task.answer = None
         try:
-            sending = answered(self._provider, self._client, item.request, task.call, decoder, exchange, self._redactor)
-            result, task.answer = await sending
+            await self._client.stream(task.call, decoder, exchange, self._provider.error)
+            result, task.answer = judged(self._provider, decoder, exchange, self._redactor)
         except anyio.get_cancelled_exc_class():
             task.lane.told_nothing(permit)
             cancelled = AttemptError("the run was stopped", code="cancelled", sent=exchange.connected)
             await emit(self._record(attempt, start, exchange, decoder, cancelled))
             raise
+        except AttemptError as error:
+            result = without_frames(self._provider.explained(error, item.request, task.call))
         except Exception as error:  # noqa: BLE001 - one unusual answer must not end the run
             result = AttemptError(f"{type(error).__name__}: {error}", code="internal", verdict="fail")
         return self._record(attempt, start, exchange, decoder, result), result
