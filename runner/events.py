@@ -8,6 +8,8 @@ from msgspec import Struct
 from runner.model import Outcome, Pace
 
 INPUT_CHANGED = "the prompt file changed while it was read"
+LIMITED = "as asked by --limit"
+"""What the store keeps as the stop reason of a session that ended where --limit asked it to. A summary has ``limit`` for that."""
 """The stop reason of a session that ended early although no stop was requested."""
 
 

@@ -10,7 +10,7 @@ from runner.api import DEFAULT_STORE, Check, Description
 from runner.cli.advice import State, advice
 from runner.cli.advice import lines as advice_lines
 from runner.errors import advice as advice_on
-from runner.events import Quantiles, Started
+from runner.events import LIMITED, Quantiles, Started
 from runner.exports.file import is_standard_output
 from runner.model import Run
 from runner.session import oversized, prepare
@@ -62,7 +62,9 @@ def state(run: Run) -> str:
     """Return the state of a run in one word."""
     if run.active:
         return "running"
-    return "finished" if run.finished_at is not None else "interrupted"
+    if run.finished_at is not None:
+        return "finished"
+    return "limited" if run.stop_reason == LIMITED else "interrupted"
 
 
 def state_of(run: Run, *, errors_shown: bool = False) -> State:
@@ -87,7 +89,8 @@ def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) ->
         return to_json([{**msgspec.to_builtins(group), "advice": advice_on(group.code)} for group in groups])
     next_lines = advice_lines(advice(state_of(run, errors_shown=True), db))
     if not groups:
-        stopped = f"no failed rows; run {run.id} was {_stopped(run.stop_reason, 'stopped')}" if run.stop_reason else None
+        early = run.stop_reason and run.stop_reason != LIMITED
+        stopped = f"no failed rows; run {run.id} was {_stopped(run.stop_reason or '', 'stopped')}" if early else None
         return "\n".join([stopped or f"run {run.id} has no failed rows", *next_lines])
     retry = f"`{command('retry', run.id, db)}`"
     text = [f"run {run.id}: {plural(run.failed, 'failed row')}"]

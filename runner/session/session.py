@@ -13,7 +13,7 @@ from runner.engine.judge import Judge
 from runner.engine.limits import Lanes
 from runner.engine.stop import Stop
 from runner.errors import StoreError
-from runner.events import INPUT_CHANGED, Finished, Noted, Saved, Started, Summary
+from runner.events import INPUT_CHANGED, LIMITED, Finished, Noted, Saved, Started, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Observer, Provider
 from runner.model import Entry, Head, Outcome
@@ -191,7 +191,8 @@ class _Session:
             head = None if look_again else reading.head_of(plan.given, plan.scanned, passed.last_line)
             if (look_again, head) != self._noted:
                 await self._note_input(look_again, head)
-        await self._store.finish(complete=finished, stop_reason=stop_reason)
+        limited = LIMITED if plan.options.limit is not None and not finished else None
+        await self._store.finish(complete=finished, stop_reason=stop_reason or limited)
         return self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
 
     def _summary(self, now: RunCounts, *, finished: bool, changed: int, stop_reason: str | None) -> Summary:

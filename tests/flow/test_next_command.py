@@ -101,6 +101,10 @@ def test_a_limit_that_was_asked_for_is_no_trouble(place: Place) -> None:
     ended = place.run("--limit", "5")
     assert ended.code == 0
     assert "5 of 12 done, as asked by --limit" in ended.out
+    status, listing, errors = (run(command, cwd=place.folder).out for command in ("status", "list", "errors"))
+    assert status.startswith("run 1: limited\n  stopped       as asked by --limit\n")
+    assert " limited " in listing
+    assert "was stopped" not in errors
     assert "not finished" not in ended.out
     (one,) = advised(ended.out)
     assert (one.arguments, one.rows) == (("resume", "1"), 7)
