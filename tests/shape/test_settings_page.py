@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from settings_page import BEGIN, END, PAGE, table, written
+from settings_page import BEGIN, END, PAGE, PART, table
 
 from runner.config.job import load_job
 from runner.config.settings import SETTINGS
@@ -12,7 +12,7 @@ from runner.config.settings import SETTINGS
 def test_the_table_is_what_the_code_says() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert (page.count(BEGIN), page.count(END)) == (1, 1)
-    assert page == written(page), "python tests/support/settings_page.py writes the table anew"
+    assert page == PART.written(page), "python tests/support/settings_page.py writes the table anew"
 
 
 def test_every_setting_has_a_row() -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pages import Part
+
 from runner.config.settings import SETTINGS, Setting
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
@@ -59,12 +61,9 @@ def default(setting: Setting) -> str:
     return f"`{setting.default:g}`" if isinstance(setting.default, int | float) else f"`{setting.default}`"
 
 
-def written(page: str) -> str:
-    """Return the page with the table in its place."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{table()}{END}{after}"
+PART = Part(PAGE, BEGIN, END, table)
+"""The table in its page."""
 
 
 if __name__ == "__main__":
-    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    PART.write()

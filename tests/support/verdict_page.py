@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pages import Part
+
 from runner.engine.judge import Judge
 from runner.errors import ProviderError
 from runner.providers.classify import MONEY_CODES, MONEY_WORDS, RATE_WORDS
@@ -66,12 +68,9 @@ def effect(rule: Rule, *, answered: bool) -> str:
     return {"stop": "stops", "fail": "fails", "retry": "tried again"}[verdict]
 
 
-def written(page: str) -> str:
-    """Return the page with the table in its place."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{table()}{END}{after}"
+PART = Part(PAGE, BEGIN, END, table)
+"""The table in its page."""
 
 
 if __name__ == "__main__":
-    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    PART.write()

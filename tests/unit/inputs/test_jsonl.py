@@ -386,14 +386,15 @@ SHAPES = other_shapes()
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
-@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "marked"])
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize(
+    ("name", "mark"),
+    # UTF-16 has a mark of its own
+    [(name, mark) for name in SHAPES for mark in (b"", b"\xef\xbb\xbf") if not (mark and "UTF-16" in name)],
+)
 def test_another_shape_is_refused_in_one_sentence(tmp_path: Path, name: str, mark: bytes, packed: bool) -> None:
     content, words = SHAPES[name]
     path = tmp_path / "prompts.txt"
     path.write_bytes(gzip.compress(mark + content) if packed else mark + content)
-    if "UTF-16" in name and mark:
-        pytest.skip("two marks")
     message = refusal(path)
     assert words in message
     assert "\n" not in message
