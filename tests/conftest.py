@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterator
+from itertools import islice
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -49,6 +50,10 @@ SLOW = {
     "test_outage.py",
     "test_slots.py",
 }
+
+
+LONG = ("test_kills.py", "test_docstrings.py", "test_ten_ways.py", "test_time.py")
+"""Files whose tests take longest, up to a minute each."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -116,6 +121,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         quick = item.path.relative_to(TESTS).parts[0] in QUICK and item.path.name not in SLOW
         if quick and isinstance(item, pytest.Function) and not _starts_process(inspect.unwrap(item.function), set()):
             item.add_marker("quick")
+    items[:] = _long_ones_first(items)
+
+
+def _long_ones_first(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Let each worker, which gets a stretch of the list, begin with some of the longest tests, so that none of them is the last."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    share = -(-len(items) // workers)
+    long = [item for item in items if item.path.name in LONG]
+    rest = iter([item for item in items if item.path.name not in LONG])
+    ordered: list[pytest.Item] = []
+    for number in range(workers):
+        mine = long[number::workers]
+        ordered += [*mine, *islice(rest, max(0, share - len(mine)))]
+    return [*ordered, *rest]
 
 
 def _starts_process(function: FunctionType, seen: set[FunctionType]) -> bool:
