@@ -125,7 +125,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _long_ones_first(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Let each worker, which gets a stretch of the list, begin with some of the longest tests, so that none of them is the last."""
+    """Let each worker, which gets a stretch of the list, begin with some of the longest tests: none of them is the last then."""
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     share = -(-len(items) // workers)
     long = [item for item in items if item.path.name in LONG]
