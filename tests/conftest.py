@@ -49,6 +49,9 @@ SLOW = {
     # outages of ten minutes, and servers that change their mind: 20 s of processor time each, although their clock is virtual
     "test_outage.py",
     "test_slots.py",
+    "test_forecast.py",
+    # whole runs
+    "test_reading.py",
 }
 
 
