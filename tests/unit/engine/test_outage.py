@@ -21,6 +21,7 @@ from runner.engine.limits.outage import (
     Outage,
 )
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, StreamError, TransportError
+from runner.model import Attempt
 
 
 class Highest(random.Random):
@@ -323,6 +324,25 @@ async def test_an_outage_that_takes_its_time_to_show_costs_no_item(ceiling: int,
     await world.work(1000)
     assert [outcome.error_code for outcome in world.failed] == []
     assert len(world.outcomes) == 1000
+
+
+@pytest.mark.anyio
+async def test_a_probe_on_a_stale_connection_is_not_the_last_one() -> None:
+    """It shows nothing, and another probe takes its place; else the outage would never end."""
+    found = 0
+
+    def fault(_item: str, since: float) -> AttemptError | None:
+        nonlocal found
+        if not 20 <= since < 120:
+            return None
+        found += 1
+        return TransportError("closed", code="closed", stale=True) if found % 3 == 1 else REFUSED
+
+    world = World(Server(fault=fault), ceiling=16, tuned=False)
+    with anyio.fail_after(3600):
+        await world.work(600)
+    assert (len(world.outcomes), world.failed) == (600, [])
+    assert "closed" in {entry.error_code for entry in world.entries if isinstance(entry, Attempt)}
 
 
 @pytest.mark.anyio
