@@ -168,7 +168,6 @@ class Attempts(Generic[E]):
         decoder, exchange = self._provider.decoder(), self._client.exchange(fresh=task.fresh, heard=heard)
         attempt = Attempt(key=item.key, number=standing.number, started_at=started_at, duration_s=0.0)
         result: Completion | AttemptError
-        task.answer = None
         try:
             await self._client.stream(task.call, decoder, exchange, self._provider.error)
             result, task.answer = judged(self._provider, decoder, exchange, self._redactor)
