@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from runner.errors import Verdict
+from runner.providers.phrases import FIRST, OF_A_PART, never_fits, spoken
 from runner.providers.rules import BROKEN, RULES, Code, Rule, Statuses, pattern
 
 MONEY_CODES: frozenset[str] = frozenset(
@@ -22,6 +23,7 @@ MONEY_CODES: frozenset[str] = frozenset(
         "billing_error",
         "exceeded_current_quota_error",
         "payment_required",
+        "budget_exceeded",
         # an account in arrears; these names contain none of MONEY_WORDS
         "arrearage",
         "account_overdue_error",
@@ -93,11 +95,15 @@ class Names(Struct, frozen=True, kw_only=True):
 
 
 class Ruling(Struct, frozen=True):
-    """The meaning of a refusal. throttled: a rate limit, which does not count against the item's attempts."""
+    """The meaning of a refusal. throttled: a rate limit, which does not count against the item's attempts.
+
+    doubtful: only words in the middle of a message say so, which may be words of the row.
+    """
 
     code: Code
     verdict: Verdict
     throttled: bool = False
+    doubtful: bool = False
 
 
 def status_of(type_: str | None, code: str | None) -> int | None:
@@ -119,32 +125,51 @@ def classify(status: int | None, refusal: Refusal, headers: Mapping[str, str], n
     status: None for an error inside a stream that corresponds to no status. asked: the server asks to come back after a wait.
     """
     codes = tuple(snake(name) for name in (refusal.type, refusal.code, *refusal.details) if name)
-    rule = _first(status, codes, refusal.message, names)
+    rule, at = _first(status, codes, refusal.message, names)
     should_retry = headers.get("x-should-retry", "").strip().lower()
     if rule.verdict == "retry" and should_retry == "false":
         return Ruling(rule.code, "fail", throttled=rule.throttled)
     if rule.verdict == "fail" and should_retry == "true":
         return Ruling(rule.code, "retry")
-    if rule.code == "bad_request" and asked and should_retry != "false":
+    if rule.passing and asked and should_retry != "false":
         # a refusal that says when to come back is none of the request
         return Ruling("overloaded", "retry")
-    return Ruling(rule.code, rule.verdict, throttled=rule.throttled)
+    doubtful = rule.code == "billing" and status in (400, 422) and at is not None and not FIRST.fullmatch(at)
+    return Ruling(rule.code, rule.verdict, throttled=rule.throttled, doubtful=doubtful)
 
 
-def _first(status: int | None, codes: tuple[str, ...], message: str, names: Names) -> Rule:
+def _first(status: int | None, codes: tuple[str, ...], message: str, names: Names) -> tuple[Rule, str | None]:
+    """Return the rule that fits, and what stands before its words if the words alone decided."""
     spared = bool(names.rate_codes.intersection(codes))
+    own = spoken(message)
     for rule, named, words in _COMPILED:
         if not _within(status, rule.statuses, empty=True) or _within(status, rule.but, empty=False):
             continue
         if named is None and words is None and not rule.money:
-            return rule
-        if rule.money and spared:
+            return rule, None
+        if spared and rule.code == "billing" and status != 402:
             continue
         if rule.money and any(_is_money(code, names.money_codes, loose=status not in BROKEN) for code in codes):
-            return rule
-        if (named is not None and any(map(named.match, codes))) or (words is not None and words.search(message)):
-            return rule
+            return rule, None
+        if named is not None and any(map(named.match, codes)):
+            return rule, None
+        if words is not None and (before := _before(rule, words, message, own)) is not None:
+            return rule, before
     raise AssertionError("the last rule fits everything")
+
+
+def _before(rule: Rule, words: re.Pattern[str], message: str, own: str) -> str | None:
+    """Return what stands before the words of a rule in a message; None if the words are not there, or may be the row's.
+
+    own: the message without its quotations. Where only the row fails, it does not matter whose words they are.
+    """
+    if rule.numbers and (fits := never_fits(message)) is not None:
+        return "" if fits else None
+    text = message if rule.verdict == "fail" else own
+    found = words.search(text)
+    if found is None or (rule.verdict != "fail" and OF_A_PART.search(text, 0, found.start())):
+        return None
+    return text[: found.start()]
 
 
 def _within(status: int | None, statuses: Statuses, *, empty: bool) -> bool:
