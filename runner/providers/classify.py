@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from runner.errors import Verdict
-from runner.providers.phrases import FIRST, OF_A_PART, never_fits, spoken
+from runner.providers.phrases import OF_A_PART, certain, never_fits, spoken
 from runner.providers.rules import BROKEN, RULES, Code, Rule, Statuses, pattern
 
 MONEY_CODES: frozenset[str] = frozenset(
@@ -134,7 +134,7 @@ def classify(status: int | None, refusal: Refusal, headers: Mapping[str, str], n
     if rule.passing and asked and should_retry != "false":
         # a refusal that says when to come back is none of the request
         return Ruling("overloaded", "retry")
-    doubtful = rule.code == "billing" and status in (400, 422) and at is not None and not FIRST.fullmatch(at)
+    doubtful = rule.code == "billing" and status in (400, 422) and at is not None and not certain(at)
     return Ruling(rule.code, rule.verdict, throttled=rule.throttled, doubtful=doubtful)
 
 

@@ -6,10 +6,11 @@ value", may be one of the prompt.
 
 import re
 
-# a quotation mark inside a word is an apostrophe. What a field "message" holds is no quotation: gateways pass errors on like that
+# a quotation mark inside a word is an apostrophe. An object, and what its field "message" holds, is no quotation: gateways pass
+# errors on like that
 _QUOTED = re.compile(
-    r"(?<![\w'\"])(?<!message['\"]:)(?<!message['\"]: )b?(?:'(?:(?!'(?!\w)).){1,4096}(?:'|$)"
-    r'|"(?:(?!"(?!\w)).){1,4096}(?:"|$)|`[^`]{1,4096}(?:`|$))|“[^”]{1,4096}(?:”|$)|«[^»]{1,4096}(?:»|$)|「[^」]{1,4096}(?:」|$)',
+    r"(?<![\w'\"])(?<!message['\"]:)(?<!message['\"]: )b?(?:'(?!\{)(?:(?!'(?!\w)).){1,4096}(?:'|$)"
+    r'|"(?!\{)(?:(?!"(?!\w)).){1,4096}(?:"|$)|`[^`]{1,4096}(?:`|$))|“[^”]{1,4096}(?:”|$)|«[^»]{1,4096}(?:»|$)|「[^」]{1,4096}(?:」|$)',
     re.DOTALL,
 )
 OF_A_PART = re.compile(
@@ -21,12 +22,7 @@ OF_A_PART = re.compile(
     re.IGNORECASE,
 )
 """Words before a sentence which show that it may be quoted from the request."""
-FIRST = re.compile(
-    r"\W*(?:(?:\d+|[\w.]*(?:error|exception|message)[\w.]*|error code|b)\W+)*"
-    r"(?:(?:this|your|you) (?:[^\s:;,]+ ){0,8})?[^\s:;,]{0,8}",
-    re.IGNORECASE,
-)
-"""What may stand before a sentence that is the provider's own for certain."""
+_HEADS = ("error", "exception", "message", "code")
 OVER_THE_LIMIT = re.compile(r"\blimit:? (\d[\d,]*)[^.]{0,60}?\brequested:? (\d[\d,]*)", re.IGNORECASE)
 """The numbers of a limit per minute or day, and of one request."""
 
@@ -34,6 +30,19 @@ OVER_THE_LIMIT = re.compile(r"\blimit:? (\d[\d,]*)[^.]{0,60}?\brequested:? (\d[\
 def spoken(message: str) -> str:
     """Return a message without its quotations. A message that is one quotation as a whole is none."""
     return _QUOTED.sub("''", message.strip("'\"` \n"))
+
+
+def certain(before: str) -> bool:
+    """Return True if a sentence is the provider's own by what stands before it: names of errors, or "Your team has"."""
+    words = before.lower().split()
+    while words and (any(head in words[0] for head in _HEADS) or not any(map(str.isalpha, words[0]))):
+        del words[0]
+    if not words:
+        return True
+    if words[0] in ("this", "your", "you"):
+        return len(words) < 10 and not any(mark in " ".join(words) for mark in ":;,")
+    # the beginning of the word in which the sentence begins: some languages have no spaces
+    return len(words) == 1 and not before[-1].isspace() and len(words[0]) <= 8
 
 
 def never_fits(message: str) -> bool | None:
@@ -68,7 +77,7 @@ _MEDIA = r"(?:image|file|document|audio|video|media|attachment|pdf)s?\b"
 PART_NOT_FOUND = (
     rf"\b(?:unable to|failed to|could not|couldn't|cannot|can't|error|failed|while|when) "
     rf"(?:download|fetch|retriev|load|access|process)(?:e|ing)? (?:\w+ ){{0,3}}{_MEDIA}"
-    rf"|\b{_MEDIA} (?:at |with (?:id|url) |from )?(?:''|https?://\S+|\w[^\s/]*\.\w+)"
+    rf"|\b{_MEDIA} (?:at |with (?:id|url) |from )?(?:['\"`][^'\"`]*['\"`]|https?://\S+|\w[^\s/]*\.\w+)"
     r" (?:was |is |could be |could )?not (?:be )?found"
 )
 API_KEY = (
