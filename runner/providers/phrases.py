@@ -22,6 +22,8 @@ OF_A_PART = re.compile(
     re.IGNORECASE,
 )
 """Words before a sentence which show that it may be quoted from the request."""
+# the name of a field, where ``spoken`` has taken it out
+_FIELD = re.compile(r"''\s*:\s*['\"]?")
 _HEADS = ("error", "exception", "message", "code")
 OVER_THE_LIMIT = re.compile(r"\blimit:? (\d[\d,]*)[^.]{0,60}?\brequested:? (\d[\d,]*)", re.IGNORECASE)
 """The numbers of a limit per minute or day, and of one request."""
@@ -34,6 +36,7 @@ def spoken(message: str) -> str:
 
 def certain(before: str) -> bool:
     """Return True if a sentence is the provider's own by what stands before it: names of errors, or "Your team has"."""
+    before = _FIELD.split(before)[-1]
     words = before.lower().split()
     while words and (any(head in words[0] for head in _HEADS) or not any(map(str.isalpha, words[0]))):
         del words[0]
