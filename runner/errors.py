@@ -144,10 +144,10 @@ class ProviderError(AttemptError):
     provider_code: the provider's own code for the error. param: the parameter of the request that it names.
     throttled: True for a rate limit, which does not use up the item's attempts.
     retry_after_s: the wait the server asked for, in seconds from now.
-    doubtful: only words in the middle of its message say what it means, and they may be the row's.
+    words: the words that alone say what it means, from the middle of its message: they may be the row's.
     """
 
-    doubtful = False
+    words = ""
 
     def __init__(
         self,

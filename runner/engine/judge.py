@@ -65,7 +65,7 @@ class Judge:
         if error.code in _CONFIGURATION:
             return self._configured(model)
         self._misses = 0
-        if isinstance(error, ProviderError) and error.doubtful and self.answered:
+        if isinstance(error, ProviderError) and error.code == "billing" and error.words and self.answered:
             self._money += 1
             return "stop" if self._money >= MONEY_AFTER_SUCCESS else "fail"
         if isinstance(error, ProviderError) and error.verdict == "fail" and not (self.answered or self.doubts(error)):

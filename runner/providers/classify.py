@@ -60,6 +60,8 @@ TYPE_STATUS: Mapping[str, int] = {
 }
 """The HTTP status that corresponds to the type or code of an error inside a 200 stream."""
 
+_OF_ROWS = (400, 403, 422, None)
+"""Statuses of refusals that may quote the row."""
 _WORDS = re.compile(r"[^a-z0-9]+")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _COMPILED = tuple((rule, pattern(rule.names), re.compile(rule.words, re.IGNORECASE) if rule.words else None) for rule in RULES)
@@ -97,13 +99,13 @@ class Names(Struct, frozen=True, kw_only=True):
 class Ruling(Struct, frozen=True):
     """The meaning of a refusal. throttled: a rate limit, which does not count against the item's attempts.
 
-    doubtful: only words in the middle of a message say so, which may be words of the row.
+    words: the words that alone say so, if they stand in the middle of a message: they may be the row's.
     """
 
     code: Code
     verdict: Verdict
     throttled: bool = False
-    doubtful: bool = False
+    words: str = ""
 
 
 def status_of(type_: str | None, code: str | None) -> int | None:
@@ -125,7 +127,7 @@ def classify(status: int | None, refusal: Refusal, headers: Mapping[str, str], n
     status: None for an error inside a stream that corresponds to no status. asked: the server asks to come back after a wait.
     """
     codes = tuple(snake(name) for name in (refusal.type, refusal.code, *refusal.details) if name)
-    rule, at = _first(status, codes, refusal.message, names)
+    rule, words = _first(status, codes, refusal.message, names)
     should_retry = headers.get("x-should-retry", "").strip().lower()
     if rule.verdict == "retry" and should_retry == "false":
         return Ruling(rule.code, "fail", throttled=rule.throttled)
@@ -134,42 +136,42 @@ def classify(status: int | None, refusal: Refusal, headers: Mapping[str, str], n
     if rule.passing and asked and should_retry != "false":
         # a refusal that says when to come back is none of the request
         return Ruling("overloaded", "retry")
-    doubtful = rule.code == "billing" and status in (400, 422) and at is not None and not certain(at)
-    return Ruling(rule.code, rule.verdict, throttled=rule.throttled, doubtful=doubtful)
+    return Ruling(rule.code, rule.verdict, throttled=rule.throttled, words=words if status in _OF_ROWS else "")
 
 
-def _first(status: int | None, codes: tuple[str, ...], message: str, names: Names) -> tuple[Rule, str | None]:
-    """Return the rule that fits, and what stands before its words if the words alone decided."""
+def _first(status: int | None, codes: tuple[str, ...], message: str, names: Names) -> tuple[Rule, str]:
+    """Return the rule that fits, and its words if they alone decided to stop the run, from the middle of the message."""
     spared = bool(names.rate_codes.intersection(codes))
     own = spoken(message)
     for rule, named, words in _COMPILED:
         if not _within(status, rule.statuses, empty=True) or _within(status, rule.but, empty=False):
             continue
         if named is None and words is None and not rule.money:
-            return rule, None
+            return rule, ""
         if spared and rule.code == "billing" and status != 402:
             continue
         if rule.money and any(_is_money(code, names.money_codes, loose=status not in BROKEN) for code in codes):
-            return rule, None
+            return rule, ""
         if named is not None and any(map(named.match, codes)):
-            return rule, None
-        if words is not None and (before := _before(rule, words, message, own)) is not None:
-            return rule, before
+            return rule, ""
+        if words is not None and (found := _found(rule, words, message, own)) is not None:
+            return rule, found
     raise AssertionError("the last rule fits everything")
 
 
-def _before(rule: Rule, words: re.Pattern[str], message: str, own: str) -> str | None:
-    """Return what stands before the words of a rule in a message; None if the words are not there, or may be the row's.
+def _found(rule: Rule, words: re.Pattern[str], message: str, own: str) -> str | None:
+    """Return the words of a rule in a message if they may be the row's, else "". None: they are not there, or are the row's.
 
     own: the message without its quotations. Where only the row fails, it does not matter whose words they are.
     """
     if rule.numbers and (fits := never_fits(message)) is not None:
         return "" if fits else None
-    text = message if rule.verdict == "fail" else own
-    found = words.search(text)
-    if found is None or (rule.verdict != "fail" and OF_A_PART.search(text, 0, found.start())):
+    found = words.search(message if rule.verdict == "fail" else own)
+    if found is None or rule.verdict == "fail":
+        return None if found is None else ""
+    if OF_A_PART.search(own, 0, found.start()):
         return None
-    return text[: found.start()]
+    return "" if rule.verdict == "retry" or certain(own[: found.start()]) else found[0]
 
 
 def _within(status: int | None, statuses: Statuses, *, empty: bool) -> bool:

@@ -42,7 +42,7 @@ def certain(before: str) -> bool:
         del words[0]
     if not words:
         return True
-    if words[0] in ("this", "your", "you"):
+    if words[0] in ("this", "your", "you", "the"):
         return len(words) < 10 and not any(mark in " ".join(words) for mark in ":;,")
     # the beginning of the word in which the sentence begins: some languages have no spaces
     return len(words) == 1 and not before[-1].isspace() and len(words[0]) <= 8

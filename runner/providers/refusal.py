@@ -172,7 +172,7 @@ def _build(
         throttled=ruling.throttled,
         retry_after_s=refusal.wait_s if wait_s is None else wait_s,
     )
-    error.doubtful = ruling.doubtful
+    error.words = ruling.words
     return error
 
 

@@ -74,6 +74,15 @@ def test_one_row_that_speaks_of_money_fails_alone(tmp_path: Path, name: str, num
         case.assert_books(server)
 
 
+def test_a_first_row_that_is_quoted_by_the_server_stops_nothing(tmp_path: Path) -> None:
+    case, refusal = Case(tmp_path, 5), told(bad("Rejected, for it has a complaint: I am out of Credits!"), "400 Bad Request")
+    case.prompts.write_text('{"id": "x", "prompt": "Hello, I am out of credits."}\n' + case.prompts.read_text())
+    with in_thread(RawServer(lambda request: refusal if "Hello" in prompt_of(request) else openai_answer())) as server:
+        summary = case.run(server, concurrency=1)
+        assert (summary.finished, summary.done, summary.failed, len(server.requests)) == (True, 5, 1, 6)
+        assert case.ask("SELECT error_code FROM items WHERE status = 'failed'") == [("bad_request",)]
+
+
 def test_want_of_money_that_only_words_in_mid_sentence_tell_stops_the_run_soon(tmp_path: Path) -> None:
     case, trouble = Case(tmp_path, 100), Trouble(told(bad("Rejected by the gateway: out of credits"), "400 Bad Request"))
     with in_thread(RawServer(trouble)) as server:

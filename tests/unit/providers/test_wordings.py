@@ -204,14 +204,14 @@ MONEY = [
 @pytest.mark.parametrize(("status", "body"), MONEY)
 def test_money(status: int, body: Any) -> None:
     for error in (refused(status, body), refused(None, body)):
-        assert (error.code, error.verdict, error.doubtful) == ("billing", "stop", False)
+        assert (error.code, error.verdict, error.words) == ("billing", "stop", "")
 
 
-def test_words_of_money_in_mid_sentence_are_doubtful() -> None:
+def test_words_of_money_in_mid_sentence_may_be_the_rows() -> None:
     for message in ("Rejected: a complaint about insufficient balance", "line 3, out of credits"):
-        assert refused(400, said(message)).doubtful
-        assert not refused(402, said(message)).doubtful
-        assert not refused(400, said(message, code="insufficient_quota")).doubtful
+        assert refused(400, said(message)).words
+        assert not refused(402, said(message)).words
+        assert not refused(400, said(message, code="insufficient_quota")).words
 
 
 KEYS = [
