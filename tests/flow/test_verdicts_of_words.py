@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from raw_server import RawServer, Received, Reply, anthropic_answer, in_thread, openai_answer, whole
+from raw_server import DONE, RawServer, Received, Reply, anthropic_answer, in_thread, openai_answer, sse, stream, whole
 from test_verdicts import ANSWER, GOOD, Case, Trouble, prompt_of
 
 import runner
@@ -33,6 +33,9 @@ THROTTLES = {
             }
         },
         "413 Payload Too Large",
+    ),
+    "stream": stream(
+        sse({"__type": "ThrottlingException", "message": "Too many tokens, please wait before trying again."}), DONE
     ),
 }
 
