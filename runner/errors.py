@@ -144,7 +144,10 @@ class ProviderError(AttemptError):
     provider_code: the provider's own code for the error. param: the parameter of the request that it names.
     throttled: True for a rate limit, which does not use up the item's attempts.
     retry_after_s: the wait the server asked for, in seconds from now.
+    words: the words that alone say what it means, from the middle of its message: they may be the row's.
     """
+
+    words = ""
 
     def __init__(
         self,
@@ -198,7 +201,7 @@ ADVICE = {
     "timeout_first_byte": "The server is slow to answer; lower --concurrency or raise --first-byte-s, then run `runner retry`.",
     "timeout_silence": "Answers stall; lower --concurrency or raise --silence-s, then run `runner retry`.",
     "tls": "Nothing was sent, as the connection is not secure; check base_url, the server's certificate and the system clock.",
-    "too_large": "Shorten the prompt: the server does not accept requests of this size.",
+    "too_large": "Shorten the prompt or lower max_tokens: the server does not accept requests of this size.",
     "truncated": "Answers end without a finish reason; check the server or the gateway, then run `runner retry`.",
     "unsupported_parameter": "Take it out of the settings, or leave out --strict-params, then use `runner run` again.",
 }

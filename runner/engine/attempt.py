@@ -107,7 +107,7 @@ class Attempts(Generic[E]):
             attempt, result = await self._attempt(task, permit, emit)
             if isinstance(result, Completion):
                 task.lane.succeeded(permit, result.usage)
-                self._judge.success(item.request.model)
+                self._judge.success(item.request.model, len(task.call.body))
                 return done(item, standing.number, attempt, result)
             if self._costs_nothing(task, permit, result):
                 wait_s = 0.0
@@ -115,7 +115,7 @@ class Attempts(Generic[E]):
                 continue
             task.fresh = False
             verdict = self._verdict(task, result)
-            if verdict == "fail" and self._policy.refused_s and self._judge.doubts(result):
+            if verdict == "fail" and self._policy.refused_s and self._doubts(task, result):
                 fate, wait_s = await self._held(task, permit, attempt, emit), 0.0
                 if fate == "again":
                     continue
@@ -197,6 +197,9 @@ class Attempts(Generic[E]):
             return self._judge.verdict(error, model, self._clock())
         self._judge.success(model)
         return error.verdict
+
+    def _doubts(self, task: Task, error: AttemptError) -> bool:
+        return self._judge.doubts(error, task.item.request.model, len(task.call.body))
 
     def _costs_nothing(self, task: Task, permit: Permit, result: Completion | AttemptError) -> bool:
         """Return True for an attempt that counts neither against the item nor the server; the item is sent again at once.

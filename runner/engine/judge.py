@@ -7,6 +7,8 @@ from runner.errors import AttemptError, ProviderError, Verdict
 
 AUTH_AFTER_SUCCESS = 3
 """Consecutive key errors that stop a run in which the key has worked; rotating proxies return a single one occasionally."""
+MONEY_AFTER_SUCCESS = 3
+"""Consecutive refusals that stop a run with answers if only words that may be a row's say that there is no money."""
 MISSES_AFTER_SUCCESS = 3
 """Consecutive redirects, missing models or answers of no API that stop a run with answers from earlier sessions.
 
@@ -21,6 +23,8 @@ OUTAGE_S = 3600.0
 _CONFIGURATION = ("redirect", "not_an_api", "not_found")
 OWN = ("content_policy", "context_length", "too_large")
 """Codes of refusals that are about one row, whatever else the server does."""
+_OF_SIZE = ("context_length", "too_large")
+"""Of these, a row that is no larger than one which was answered need not be too large."""
 _ABOUT_ROWS = (400, 422)
 """Statuses that a row alone causes, until the run has an answer: by then all rows with a wrong setting get one of them."""
 
@@ -32,18 +36,20 @@ class Judge:
         """succeeded: earlier sessions have answers, so identical refusals are blamed on the rows and not on the settings."""
         self._answered = False
         self._succeeded = succeeded
-        self._good_models: set[str] = set()
+        # by model: the size of the largest request that was answered in this session
+        self._good_models: dict[str, int] = {}
         self._auth_errors = 0
-        self._misses = 0
+        self._misses = self._money = 0
         self._refusals = 0
         self._refusal: tuple[str, str] | None = None
         self._unreached_since: float | None = None
 
-    def success(self, model: str) -> None:
-        """Record a completion."""
+    def success(self, model: str, size: int = 0) -> None:
+        """Record a completion. size: bytes of its request."""
         self._answered = True
-        self._good_models.add(model)
-        self._auth_errors = self._misses = 0
+        if size > self._good_models.get(model, -1):
+            self._good_models[model] = size
+        self._auth_errors = self._misses = self._money = 0
         self._unreached_since = None
 
     def verdict(self, error: AttemptError, model: str, now: float) -> Verdict:
@@ -59,6 +65,9 @@ class Judge:
         if error.code in _CONFIGURATION:
             return self._configured(model)
         self._misses = 0
+        if isinstance(error, ProviderError) and error.code == "billing" and error.words and self.answered:
+            self._money += 1
+            return "stop" if self._money >= MONEY_AFTER_SUCCESS else "fail"
         if isinstance(error, ProviderError) and error.verdict == "fail" and not (self.answered or self.doubts(error)):
             return self._refused(error)
         return error.verdict
@@ -68,13 +77,16 @@ class Judge:
         """True if the run has an answer, from this session or an earlier one."""
         return self._succeeded or bool(self._good_models)
 
-    def doubts(self, error: AttemptError) -> bool:
+    def doubts(self, error: AttemptError, model: str = "", size: int | None = None) -> bool:
         """Return True if a refusal for which the verdict is to fail the row may be the endpoint's: the row is then held.
 
-        Before the first answer of the run, a 400 of every row shows a wrong setting, which ``verdict`` finds.
+        size: bytes of the refused request; None if unknown. Before the first answer of the run, a 400 of every row shows a
+        wrong setting, which ``verdict`` finds.
         """
-        if not (isinstance(error, ProviderError) or error.code in _CONFIGURATION) or error.code in OWN:
+        if not (isinstance(error, ProviderError) or error.code in _CONFIGURATION):
             return False
+        if error.code in OWN:
+            return error.code in _OF_SIZE and size is not None and size <= self._good_models.get(model, -1)
         return self.answered or getattr(error, "status", None) not in _ABOUT_ROWS
 
     def _configured(self, model: str) -> Verdict:

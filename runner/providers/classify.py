@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from runner.errors import Verdict
+from runner.providers.phrases import OF_A_PART, certain, never_fits, spoken
 from runner.providers.rules import BROKEN, RULES, Code, Rule, Statuses, pattern
 
 MONEY_CODES: frozenset[str] = frozenset(
@@ -22,6 +23,7 @@ MONEY_CODES: frozenset[str] = frozenset(
         "billing_error",
         "exceeded_current_quota_error",
         "payment_required",
+        "budget_exceeded",
         # an account in arrears; these names contain none of MONEY_WORDS
         "arrearage",
         "account_overdue_error",
@@ -58,6 +60,8 @@ TYPE_STATUS: Mapping[str, int] = {
 }
 """The HTTP status that corresponds to the type or code of an error inside a 200 stream."""
 
+_OF_ROWS = (400, 403, 422, None)
+"""Statuses of refusals that may quote the row."""
 _WORDS = re.compile(r"[^a-z0-9]+")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _COMPILED = tuple((rule, pattern(rule.names), re.compile(rule.words, re.IGNORECASE) if rule.words else None) for rule in RULES)
@@ -93,11 +97,15 @@ class Names(Struct, frozen=True, kw_only=True):
 
 
 class Ruling(Struct, frozen=True):
-    """The meaning of a refusal. throttled: a rate limit, which does not count against the item's attempts."""
+    """The meaning of a refusal. throttled: a rate limit, which does not count against the item's attempts.
+
+    words: the words that alone say so, if they stand in the middle of a message: they may be the row's.
+    """
 
     code: Code
     verdict: Verdict
     throttled: bool = False
+    words: str = ""
 
 
 def status_of(type_: str | None, code: str | None) -> int | None:
@@ -119,32 +127,51 @@ def classify(status: int | None, refusal: Refusal, headers: Mapping[str, str], n
     status: None for an error inside a stream that corresponds to no status. asked: the server asks to come back after a wait.
     """
     codes = tuple(snake(name) for name in (refusal.type, refusal.code, *refusal.details) if name)
-    rule = _first(status, codes, refusal.message, names)
+    rule, words = _first(status, codes, refusal.message, names)
     should_retry = headers.get("x-should-retry", "").strip().lower()
     if rule.verdict == "retry" and should_retry == "false":
         return Ruling(rule.code, "fail", throttled=rule.throttled)
     if rule.verdict == "fail" and should_retry == "true":
         return Ruling(rule.code, "retry")
-    if rule.code == "bad_request" and asked and should_retry != "false":
+    if rule.passing and asked and should_retry != "false":
         # a refusal that says when to come back is none of the request
         return Ruling("overloaded", "retry")
-    return Ruling(rule.code, rule.verdict, throttled=rule.throttled)
+    return Ruling(rule.code, rule.verdict, throttled=rule.throttled, words=words if status in _OF_ROWS else "")
 
 
-def _first(status: int | None, codes: tuple[str, ...], message: str, names: Names) -> Rule:
+def _first(status: int | None, codes: tuple[str, ...], message: str, names: Names) -> tuple[Rule, str]:
+    """Return the rule that fits, and its words if they alone decided to stop the run, from the middle of the message."""
     spared = bool(names.rate_codes.intersection(codes))
+    own = spoken(message)
     for rule, named, words in _COMPILED:
         if not _within(status, rule.statuses, empty=True) or _within(status, rule.but, empty=False):
             continue
         if named is None and words is None and not rule.money:
-            return rule
-        if rule.money and spared:
+            return rule, ""
+        if spared and rule.code == "billing" and status != 402:
             continue
         if rule.money and any(_is_money(code, names.money_codes, loose=status not in BROKEN) for code in codes):
-            return rule
-        if (named is not None and any(map(named.match, codes))) or (words is not None and words.search(message)):
-            return rule
+            return rule, ""
+        if named is not None and any(map(named.match, codes)):
+            return rule, ""
+        if words is not None and (found := _found(rule, words, message, own)) is not None:
+            return rule, found
     raise AssertionError("the last rule fits everything")
+
+
+def _found(rule: Rule, words: re.Pattern[str], message: str, own: str) -> str | None:
+    """Return the words of a rule in a message if they may be the row's, else "". None: they are not there, or are the row's.
+
+    own: the message without its quotations. Where only the row fails, it does not matter whose words they are.
+    """
+    if rule.numbers and (fits := never_fits(message)) is not None:
+        return "" if fits else None
+    found = words.search(message if rule.verdict == "fail" else own)
+    if found is None or rule.verdict == "fail":
+        return None if found is None else ""
+    if OF_A_PART.search(own, 0, found.start()):
+        return None
+    return "" if rule.verdict == "retry" or certain(own[: found.start()]) else found[0]
 
 
 def _within(status: int | None, statuses: Statuses, *, empty: bool) -> bool:

@@ -58,6 +58,10 @@ class Informed:
 
     def explained(self, error: AttemptError, request: Request, call: HttpCall) -> AttemptError:
         """Return the error of an attempt with what is known about its cause. call: what was sent for the request."""
+        if isinstance(error, ProviderError) and error.words and parameters.says(_body(call), error.words):
+            # the server quotes the row, and says nothing of its own about money or keys
+            error.becomes(code="bad_request", verdict="fail")
+            error.words = ""
         learned = isinstance(error, ProviderError) and self._learn(error, request, call)
         if not learned and self._destination is not None:
             self._doubts += explain(error, self._destination, request.model, answered=self._answered)

@@ -108,7 +108,12 @@ def refused(error: ProviderError, sent: Mapping[str, Json], own: Collection[str]
         return None
     name, words = found
     # nothing but the provider's own words counts
-    return None if words and _bare(words) in _bare(" ".join(_texts(sent))) else name
+    return None if words and says(sent, words) else name
+
+
+def says(sent: Mapping[str, Json], words: str) -> bool:
+    """Return True if a request contains words, whatever stands between their letters."""
+    return _bare(words) in _bare(" ".join(_texts(sent)))
 
 
 def _named(error: ProviderError, name: str, message: str) -> tuple[str, str] | None:

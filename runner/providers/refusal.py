@@ -39,6 +39,9 @@ def from_status(status: int, headers: Mapping[str, str], body: bytes, *, now: fl
     if 300 <= status < 400:
         target = re.sub(r"//[^/@]*@", "//", headers.get("location", "")).partition("?")[0]
         refusal = Refusal(message=f"the endpoint redirects to {target or 'nowhere'}, and redirects are not followed")
+    if kind := headers.get("x-amzn-errortype", "").partition(":")[0].strip():
+        # Bedrock names its errors there, and not always in the body
+        refusal = structs.replace(refusal, type=refusal.type or kind, details=(*refusal.details, kind))
     return _build(status, refusal, headers, now, names, "")
 
 
@@ -68,6 +71,8 @@ def of(value: Json) -> Refusal:
     refusal = _of(value)
     wait_s = body_wait(value)
     if wait_s is None:
+        wait_s = refusal.wait_s
+    if wait_s is None:
         wait_s = words_wait(refusal.message)
     return refusal if wait_s is None else structs.replace(refusal, wait_s=wait_s)
 
@@ -89,12 +94,37 @@ def _of(value: Json, depth: int = 0) -> Refusal:
         words = json_text(base.get("status_msg") or "")[:_PAGE]
         return Refusal(type=_BASE_RESP.get(number, "server_error"), code=number, message=f"{words} ({number})" if words else "")
     message = value.get("message") or value.get("msg") or (inner if isinstance(inner, str) else None)
-    return Refusal(
+    refusal = Refusal(
         type=word(value.get("type")) or word(value.get("__type")) or word(value.get("status")),
         code=_code(value.get("code")),
         message=json_text(message)[:_PAGE] if message else "",
         param=_param(value),
         details=(*_details(value.get("details")), *_details(value.get("metadata"))),
+    )
+    return _with_upstream(refusal, table(value.get("metadata")).get("raw"), depth)
+
+
+def _with_upstream(refusal: Refusal, raw: Json, depth: int) -> Refusal:
+    """Return a router's refusal in the words of the provider behind it. raw: that provider's body (``metadata.raw``)."""
+    if not raw or depth >= _DEPTH:
+        return refusal
+    if isinstance(raw, str):
+        try:
+            raw = decode_json(raw[:_JSON_CAP].encode("utf-8", "replace"))[0]
+        except StreamError:
+            return structs.replace(refusal, message=raw[:_PAGE])
+    upstream = _of(raw, depth + 1)
+    # a router's own code is often a status only
+    named = upstream.code and not upstream.code.isdecimal() and (refusal.code or "0").isdecimal()
+    wait_s = body_wait(raw)
+    return structs.replace(
+        refusal,
+        type=refusal.type or upstream.type,
+        code=upstream.code if named else refusal.code,
+        message=upstream.message or refusal.message,
+        param=upstream.param or refusal.param,
+        details=tuple(name for name in (*refusal.details, refusal.code, upstream.type, upstream.code, *upstream.details) if name),
+        wait_s=upstream.wait_s if wait_s is None else wait_s,
     )
 
 
@@ -132,7 +162,7 @@ def _build(
     message = quote(refusal.message, redactor)
     if not message and not name and status is not None:
         message = next((s.phrase for s in HTTPStatus if s == status), "")
-    return ProviderError(
+    error = ProviderError(
         f"{head}{where}: {message}" if message else f"{head}{where}",
         code=ruling.code,
         verdict=ruling.verdict,
@@ -142,6 +172,8 @@ def _build(
         throttled=ruling.throttled,
         retry_after_s=refusal.wait_s if wait_s is None else wait_s,
     )
+    error.words = ruling.words
+    return error
 
 
 def quote(text: str, redactor: Redactor, *, longest: int = _LONGEST) -> str:

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from runner.errors import Verdict
+from runner.providers import phrases
 
 Code: TypeAlias = Literal[
     "auth",
@@ -39,7 +40,8 @@ class Rule(Struct, frozen=True, kw_only=True):
     """One line of the table. It fits if the status does, and a name or the words, unless it gives neither.
 
     names: patterns with ``*`` of error types and codes in snake case. words: of the message. says: examples of them.
-    money: also names about money, see ``classify.MONEY_CODES``. but: statuses that do not count.
+    money: also names about money, see ``classify.MONEY_CODES``. but: statuses that do not count. numbers: also a message by
+    whose numbers the request is larger than a whole limit. passing: a refusal that says when to come back is none of the request.
     """
 
     code: Code
@@ -51,55 +53,23 @@ class Rule(Struct, frozen=True, kw_only=True):
     says: tuple[str, ...] = ()
     money: bool = False
     throttled: bool = False
+    numbers: bool = False
+    passing: bool = False
 
 
-# whole sentences of the providers only: a word such as "quota" may be quoted from the prompt, or mean a limit per minute
-_MONEY = (
-    r"credit balance is too low|reached your specified (?:\w+ ){0,2}usage limits|billing hard limit has been reached"
-    r"|insufficient (?:account )?(?:balance|credits?|funds)\b|(?:account )?balance (?:is )?(?:insufficient|not enough|too low)"
-    r"|(?:not enough|out of|no more|requires more) (?:credits|funds)\b|monthly included credits|account is (?:overdue|in arrears)"
-    r"|余额不足|欠费"
-)
-_ACCOUNT = (
-    r"your (?:account|access|organi[sz]ation|project) (?:is|has been|was) (?:\w+ )?"
-    r"(?:suspended|terminated|deactivated|disabled|banned)"
-)
-_CONTENT = (
-    r"content (?:management )?policy|content filter|content moderation|inappropriate content|harmful content|safety system"
-    r"|safety[ _]check|(?:prohibited|sensitive) content|敏感|\bmoderation\b|guardrail"
-    # not any policy: a firewall speaks of its own, and refuses every row by it
-    r"|(?:usage|acceptable use|safety|community) (?:polic|guideline|standard)"
-    r"|\b(?:content|input|prompt|message|request|response|output|image|text)s? (?:\w+ ){0,4}(?:flagged|violat\w+)\b"
-)
-# a sentence about the key may be quoted from the prompt as well: not behind a quotation mark
-_KEY = (
-    r"(?<!['\"`])(?:"
-    r"(?:incorrect|invalid|wrong|expired|missing|malformed|unknown) (?:x-)?api[ _-]?key"
-    r"|\bapi[ _-]?key (?:provided )?(?:is |was |has |has been |is missing or )?(?:not valid|invalid|incorrect|expired|missing|"
-    r"not found|revoked|disabled|deleted|reported as leaked|blocked)"
-    r"|\bno (?:api[ _-]?key|auth(?:entication|orization)?(?: header| credentials)?|credentials) (?:found|provided|given|supplied)"
-    r"|\bmissing (?:authentication|authorization|auth|bearer token)|did ?n[o']t provide an api key"
-    r"|could not (?:validate|resolve) (?:authentication|credentials)|\bnot authenticated|authentication (?:failed|fails|required)"
-    r"|invalid (?:authentication|authorization|credentials)|carry the api secret key"
-    r"|^\W*(?:your |the )?(?:invalid|expired) (?:access |auth |authentication |bearer |security |api )?token\W*$"
-    r"|(?:^\W*(?:your |the )?|\b(?:access|auth|authentication|bearer|security|api) )token (?:is |has |has been )?"
-    r"(?:invalid|not valid|expired|revoked)"
-    r"|无效的令牌|令牌(?:已过期|无效)|无效的 ?api ?key)"
-)
-_NO_ROUTE = (
-    r"unexpected endpoint or method|^\W*(?:404:? )?(?:(?:page|route|endpoint|path|url|resource) )?not found\W*$"
-    r"|no route (?:matched|found)|cannot post /|invalid url \(|unknown (?:endpoint|url|path|route|request url)"
-    r"|\bmethod not allowed\b|no such (?:route|endpoint)"
-)
-_CONTEXT = (
-    r"prompt is too long|input is too long|maximum context length|context (?:length|window|limit|size)"
-    r"|too many (?:input )?tokens\b|reduce the length of the (?:messages|prompt|input)"
-)
 _KEY_NAMES = (
     "authentication_error", "authentication_failed", "invalid_authentication*", "unauthorized", "unauthenticated",
     "invalid_api_key*", "incorrect_api_key*", "expired_api_key", "missing_api_key", "invalid_key", "api_key_*",
     "invalid_x_api_key", "*invalid_token", "*expired_token", "*token_expired", "*token_invalid", "consumer_invalid",
-    "consumer_suspended",
+    "consumer_suspended", "*expired_token_exception", "unrecognized_client_exception", "*invalid_signature_exception",
+    "service_disabled", "access_not_configured",
+)  # fmt: skip
+_MODEL_NAMES = (
+    "*model_not_found", "*deployment_not_found", "no_such_model", "model_not_exist*", "model_decommissioned", "model_deprecated",
+    "invalid_model*", "unknown_model", "model_not_available",
+)  # fmt: skip
+_CONTEXT_NAMES = (
+    "*context_length_exceeded", "exceed_context_size*", "*context_window_exceeded*", "*prompt_tokens_exceeded",
 )  # fmt: skip
 _CONTENT_NAMES = (
     "*content_filter*", "*content_policy*", "*contentfilter*", "*content_block*", "*content_violat*", "*content_reject*",
@@ -110,11 +80,19 @@ _CONTENT_NAMES = (
 
 RULES: tuple[Rule, ...] = (
     Rule(code="billing", verdict="stop", statuses=(402,)),
+    Rule(code="billing", verdict="stop", money=True),
+    Rule(
+        code="bad_request",
+        verdict="fail",
+        statuses=(400, 404, 415, 422, None),
+        words=phrases.PART_NOT_FOUND,
+        says=("Unable to download image: rate limit exceeded by host", "Image https://host/x.png not found"),
+        passing=True,
+    ),
     Rule(
         code="billing",
         verdict="stop",
-        money=True,
-        words=_MONEY,
+        words=phrases.MONEY,
         says=("Your credit balance is too low", "insufficient balance (1008)", "Not enough credits", "您的账户余额不足"),
     ),
     Rule(
@@ -122,18 +100,61 @@ RULES: tuple[Rule, ...] = (
         verdict="stop",
         statuses=(400, 403, None),
         names=("account_deactivated", "account_suspended", "access_terminated", "unsupported_country_region_territory"),
-        words=_ACCOUNT,
-        says=("Your account has been suspended",),
+        words=phrases.ACCOUNT,
+        says=("Your account has been suspended", "This organization has been disabled", "User location is not supported"),
     ),
     Rule(code="content_policy", verdict="fail", statuses=(*ABOUT_THE_REQUEST, 401), names=_CONTENT_NAMES),
     Rule(
         code="content_policy",
         verdict="fail",
         statuses=ABOUT_THE_REQUEST,
-        words=_CONTENT,
+        words=phrases.CONTENT,
         says=("Output blocked by content filtering policy", "your input was flagged", "Content violates usage guidelines"),
     ),
     Rule(code="auth", verdict="stop", statuses=(401,)),
+    Rule(
+        code="auth",
+        verdict="stop",
+        statuses=(400, 403, 422, None),
+        names=_KEY_NAMES,
+        words=phrases.KEY,
+        says=("Incorrect API key provided", "API key expired", "No auth credentials found", "Invalid token", "invalid x-api-key"),
+    ),
+    Rule(
+        code="auth",
+        verdict="stop",
+        statuses=(BROKEN,),
+        names=_KEY_NAMES,
+        words=phrases.API_KEY,
+        says=("Incorrect API key provided", "API key expired"),
+    ),
+    Rule(code="context_length", verdict="fail", but=(range(501, 1000),), names=_CONTEXT_NAMES),
+    Rule(
+        code="too_large",
+        verdict="fail",
+        statuses=(400, 413, 429, None),
+        words=phrases.TOO_LARGE,
+        says=("Request too large for m on tokens per min (TPM): Limit 30000, Requested 45000",),
+        numbers=True,
+    ),
+    Rule(code="rate_limited", verdict="retry", statuses=(429,), throttled=True),
+    Rule(
+        code="rate_limited",
+        verdict="retry",
+        throttled=True,
+        statuses=(REFUSED, None),
+        names=(
+            "*throttl*",
+            "*rate_limit*",
+            "*too_many_requests*",
+            "*slow_down*",
+            "resource_exhausted",
+            "limit_requests",
+            "*concurrency_limit*",
+        ),
+        words=phrases.THROTTLED,
+        says=("Too many requests", "Rate limit reached for requests", "Too many tokens, please wait before trying again"),
+    ),
     Rule(
         code="auth",
         verdict="stop",
@@ -142,57 +163,33 @@ RULES: tuple[Rule, ...] = (
         words=r"\bapi[ _-]?key|\borgani[sz]ation\b|\bcredentials?\b",
         says=("Your API key does not have permission",),
     ),
-    Rule(
-        code="auth",
-        verdict="stop",
-        statuses=(400, 403, None),
-        names=_KEY_NAMES,
-        words=_KEY,
-        says=("Incorrect API key provided", "API key expired", "No auth credentials found", "Invalid token", "invalid x-api-key"),
-    ),
-    Rule(code="rate_limited", verdict="retry", statuses=(429,), throttled=True),
     Rule(code="not_found", verdict="stop", statuses=(404,)),
     Rule(
         code="not_found",
         verdict="stop",
-        statuses=(400, 403, None),
-        names=("model_not_found", "deployment_not_found", "no_such_model"),
+        statuses=(400, 403, 422, None),
+        names=_MODEL_NAMES,
+        words=phrases.NO_MODEL,
+        says=("The model does not exist", "x is not a valid model ID", "You don't have access to the model"),
     ),
     Rule(
         code="not_found",
         verdict="stop",
         statuses=(400, 405, 501, None),
-        words=_NO_ROUTE,
+        words=phrases.NO_ROUTE,
         says=("Unexpected endpoint or method. (POST /chat/completions)", "Invalid URL (POST /v1/v1)", "Method Not Allowed"),
     ),
     Rule(code="redirect", verdict="stop", statuses=(range(300, 400),)),
-    Rule(code="context_length", verdict="fail", but=(range(501, 1000),), names=("context_length_exceeded",)),
     Rule(
         code="context_length",
         verdict="fail",
         statuses=(400, 422, 424, 500, None),
-        words=_CONTEXT,
+        words=phrases.CONTEXT,
         says=("prompt is too long: 210000 tokens > 200000 maximum", "This model's maximum context length is 8192 tokens"),
+        passing=True,
     ),
-    Rule(code="too_large", verdict="fail", statuses=(413,)),
-    Rule(code="too_large", verdict="fail", names=("request_too_large",)),
-    Rule(
-        code="rate_limited",
-        verdict="retry",
-        throttled=True,
-        statuses=(REFUSED, None),
-        names=(
-            "*throttl*",
-            "rate_limit*",
-            "*too_many_requests*",
-            "*slow_down*",
-            "resource_exhausted",
-            "limit_requests",
-            "*concurrency_limit*",
-        ),
-        words=r"^\W*(?:too many requests|rate exceeded|request was throttled)|\brate limit (?:has been )?(?:reached|exceeded)",
-        says=("Too many requests", "Rate limit reached for requests"),
-    ),
+    Rule(code="too_large", verdict="fail", statuses=(413,), passing=True),
+    Rule(code="too_large", verdict="fail", names=("request_too_large",), passing=True),
     Rule(code="overloaded", verdict="retry", statuses=(529, 498)),
     Rule(
         code="overloaded",
@@ -223,7 +220,7 @@ RULES: tuple[Rule, ...] = (
     Rule(code="truncated", verdict="retry", statuses=(range(200, 300),)),
     # an unnamed error inside a stream: the request had been accepted, so it is the server that failed
     Rule(code="server_error", verdict="retry", statuses=(None,)),
-    Rule(code="bad_request", verdict="fail"),
+    Rule(code="bad_request", verdict="fail", passing=True),
 )
 """All rules, in order. The last one fits everything."""
 

@@ -32,7 +32,8 @@ def is_error(value: Mapping[str, Json]) -> bool:
     """Return True for an object that is an error and no part of an answer.
 
     Known are ``{"error": ...}``, ``{"object": "error", ...}``, ``{"type": "error", ...}``, ``{"detail": ...}``,
-    ``{"errors": [...]}``, ``{"code": ..., "message": ...}``, and a ``base_resp`` with a status other than 0.
+    ``{"errors": [...]}``, ``{"code": ..., "message": ...}``, the same with ``__type``, and a ``base_resp``
+    with a status other than 0.
     """
     if value.get("error"):
         return True
@@ -44,6 +45,6 @@ def is_error(value: Mapping[str, Json]) -> bool:
     if value.get("detail") or (value.get("errors") and isinstance(value["errors"], list | dict)):
         return True
     words = value.get("message") or value.get("msg")
-    if isinstance(words, str) and words and value.get("code") not in _FINE:
+    if isinstance(words, str) and words and (value.get("code") not in _FINE or value.get("__type")):
         return True
     return table(value.get("base_resp")).get("status_code") not in _FINE

@@ -97,6 +97,30 @@ def test_once_the_run_has_an_answer_a_refusal_may_be_the_endpoints(judge: Judge)
         assert not judge.doubts(other)
 
 
+def test_a_refusal_for_size_of_a_row_no_larger_than_an_answered_one_may_be_the_endpoints() -> None:
+    judge = Judge()
+    assert not judge.doubts(refusal("too_large", 413), "m", 10)
+    judge.success("m", 100)
+    judge.success("m", 50)
+    for code in ("too_large", "context_length"):
+        assert judge.doubts(refusal(code), "m", 100)
+        assert not judge.doubts(refusal(code), "m", 101)
+        assert not judge.doubts(refusal(code), "another", 10)
+    assert not judge.doubts(refusal("content_policy"), "m", 10)
+
+
+@pytest.mark.parametrize("judge", [after_a_success(), Judge(succeeded=True)], ids=["this session", "an earlier one"])
+def test_words_of_money_that_may_be_a_rows_have_to_come_again(judge: Judge) -> None:
+    error = ProviderError("400: so: out of credits", code="billing", verdict="stop", status=400)
+    error.words = "out of credits"
+    assert [judge.verdict(error, "m", 0) for _ in range(2)] == ["fail"] * 2
+    assert judge.doubts(error)
+    judge.success("m")
+    assert [judge.verdict(error, "m", 0) for _ in range(3)] == ["fail", "fail", "stop"]
+    assert judge.verdict(BILLING, "m", 0) == "stop"
+    assert Judge().verdict(error, "m", 0) == "stop"
+
+
 def test_before_the_first_answer_only_a_refusal_that_no_row_causes_may_be_the_endpoints() -> None:
     assert Judge().doubts(refusal("bad_request", 403))
     assert Judge().doubts(refusal("bad_request", 405))
