@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from runner.admission import Permit
 from runner.engine.limits import headers
 from runner.engine.limits.bucket import Rate
+from runner.engine.limits.estimate import Estimate, amount
 from runner.engine.limits.gate import Gate
 from runner.engine.limits.headers import Kind, Seen
 from runner.model import Usage
@@ -166,50 +167,3 @@ def _possible(usage: Usage, permit: Permit) -> Usage:
         output_tokens=None if usage.output_tokens is None else min(usage.output_tokens, most_out),
         cached_tokens=None if usage.cached_tokens is None else min(usage.cached_tokens, usage.input_tokens or 0, most_in),
     )
-
-
-def amount(kind: Kind, input_tokens: float, output_tokens: float) -> float:
-    """Return how much a request takes of a limit."""
-    match kind:
-        case "rpm":
-            return 1.0
-        case "tpm":
-            return input_tokens + output_tokens
-        case "input_tpm":
-            return input_tokens
-        case "output_tpm":
-            return output_tokens
-
-
-BYTES_PER_TOKEN = 4.0
-"""Bytes of a request per input token, until usage is known; about right for English text in JSON."""
-OUTPUT_TOKENS = 256.0
-"""Tokens of an answer, until usage is known."""
-_KEPT = 0.98
-"""Factor by which each new observation lowers the weight of the older ones: about the last fifty answers count."""
-
-
-class Estimate:
-    """Estimates tokens by running means, weighted towards the newest answers."""
-
-    def __init__(self) -> None:
-        self._bytes = self._input = 0.0
-        self._output = self._answers = 0.0
-
-    def input_tokens(self, size: int) -> float:
-        """Expected input tokens of a request of ``size`` bytes."""
-        return max(1.0, size * self._input / self._bytes if self._input else size / BYTES_PER_TOKEN)
-
-    def output_tokens(self, most: int | None) -> float:
-        """Expected output tokens of an answer that may have up to ``most``."""
-        mean = self._output / self._answers if self._answers else OUTPUT_TOKENS
-        return mean if most is None else min(mean, float(most))
-
-    def learn(self, size: int, usage: Usage) -> None:
-        """Include the usage of a complete answer."""
-        if usage.input_tokens is not None and size > 0:
-            self._bytes = self._bytes * _KEPT + size
-            self._input = self._input * _KEPT + usage.input_tokens
-        if usage.output_tokens is not None:
-            self._output = self._output * _KEPT + usage.output_tokens
-            self._answers = self._answers * _KEPT + 1
