@@ -530,7 +530,7 @@ def test_more_bytes_never_have_fewer_tokens(answers: list[tuple[int, int]], size
     assert 1 <= less <= more * (1 + 1e-9) < 1e9
 
 
-# -- a request that is larger than a whole limit
+# -- a request that would hold others up
 
 
 @pytest.mark.parametrize(
@@ -539,19 +539,27 @@ def test_more_bytes_never_have_fewer_tokens(answers: list[tuple[int, int]], size
         ({}, 10**9, None, False),
         # a request is one request, however few of them a minute takes
         ({"rpm": 0.5}, 10**9, None, False),
-        ({"tpm": 1000}, 3000, 100, False),
-        ({"tpm": 1000}, 4000, 100, True),
-        ({"input_tpm": 1000}, 4000, 100, False),
-        ({"input_tpm": 1000}, 4010, 100, True),
-        ({"output_tpm": 1000}, 4010, 100, False),
-        ({"output_tpm": 50}, 40, 100, True),
-        ({"rpm": 0.5, "tpm": 10**9, "input_tpm": 10}, 41, 100, True),
+        ({"tpm": 12_000}, 3600, 100, False),
+        ({"tpm": 12_000}, 3610, 100, True),
+        ({"tpm": 12_000}, 48_000, 100, True),
+        ({"input_tpm": 12_000}, 4000, 100, False),
+        ({"input_tpm": 12_000}, 4010, 100, True),
+        ({"output_tpm": 12_000}, 10**9, 1000, False),
+        ({"output_tpm": 600}, 40, 60, True),
+        ({"rpm": 0.5, "tpm": 10**9, "input_tpm": 120}, 41, 100, True),
     ],
 )
-async def test_a_request_is_large_if_a_minute_has_no_room_for_it(
+async def test_a_request_that_takes_seconds_of_a_limit_lets_others_go_first(
     limits: dict[str, float], size: int, most: int | None, large: bool
 ) -> None:
-    assert rates(**limits).exceeded(size, most) is large
+    assert rates(**limits).postpones(Permit(admitted_at=0.0, size=size, most=most)) is large
+
+
+async def test_where_there_is_credit_nobody_has_to_save() -> None:
+    lane_rates = rates(tpm=6000)
+    lane_rates._rates["tpm"].settle(4000, 0)
+    assert not lane_rates.postpones(Permit(admitted_at=0.0, size=16_000, most=100))
+    assert lane_rates.postpones(Permit(admitted_at=0.0, size=24_000, most=100))
 
 
 async def test_a_slice_pays_the_debt_first_and_uses_the_credit() -> None:
