@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 
 import anyio
 import pytest
@@ -15,6 +16,7 @@ from runner.admission import Permit, Standing
 from runner.engine.clock import Clock
 from runner.engine.limits import Kind, Lane, Lanes, Limits
 from runner.engine.limits.pause import LONGEST_S
+from runner.engine.limits.rates import PATIENCE_S
 from runner.engine.limits.waiting import LONG_PAUSE_S
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, TransportError
 from runner.model import Usage
@@ -719,3 +721,79 @@ async def test_large_requests_keep_their_order_and_a_cancelled_one_leaves_nothin
     assert line.through == [1, 2]
     nothing_is_left_of = lane.state()
     assert (nothing_is_left_of.in_flight, lane.tried_items) == (0, 0)
+
+
+@pytest.mark.parametrize("part", [0.3, 0.9, 0.99, 1.0, 1.01, 1.5])
+async def test_a_request_near_a_limit_holds_nobody_up(part: float) -> None:
+    """There is no difference between a request just below a limit and one just above it."""
+    lane = lanes(4, tpm=6000).of("m")
+    line = Sized(lane, {0: int(4 * (6000 * part - 50))})
+    await line.all(range(31))
+    # they have 150 tokens each, of 100 a second, and share them with it when its patience has ended
+    patience_s = PATIENCE_S * part**3
+    others = sorted(time for name, time in zip(line.through, line.times, strict=True) if name)
+    assert others[0] < 2
+    assert max(later - sooner for sooner, later in pairwise(others)) < 4
+    assert others[-1] == pytest.approx(min(45 + max(0.0, 45 - patience_s), 45 + 60 * part), rel=0.1)
+    # and the limit holds
+    assert line.times[-1] == pytest.approx(45 + 60 * part, rel=0.05)
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.99, 1.2])
+async def test_a_request_near_a_limit_is_not_starved(part: float) -> None:
+    lane = lanes(50, tpm=6000).of("m")
+    line, went = Sized(lane, {-1: int(4 * (6000 * part - 50))}), list[float]()
+
+    async def others() -> None:
+        while True:
+            await line.one(0)
+            went.append(anyio.current_time() - line.start)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(line.one, -1)
+        for _ in range(20):
+            tasks.start_soon(others)
+        while -1 not in line.through:
+            await anyio.sleep(0.1)
+        tasks.cancel_scope.cancel()
+    took_s, alone_s = line.times[line.through.index(-1)], 60 * part
+    assert took_s < 3 * alone_s
+    # the others get half of the limit at the least
+    assert max(later - sooner for sooner, later in pairwise(went)) < 5
+    assert 150 * len(went) > 0.45 * 100 * (took_s - 5)
+
+
+async def test_requests_that_save_keep_their_order_while_others_come() -> None:
+    lane = lanes(50, tpm=6000).of("m")
+    line = Sized(lane, dict.fromkeys(range(100, 104), 8000))
+    async with anyio.create_task_group() as tasks:
+        for name in range(100, 104):
+            tasks.start_soon(line.one, name)
+        for name in range(30):
+            await anyio.sleep(4)
+            tasks.start_soon(line.one, name)
+    assert [name for name in line.through if name >= 100] == [100, 101, 102, 103]
+    # one after another, and not all at the end
+    first, *_, last = (line.times[line.through.index(name)] for name in range(100, 104))
+    assert first < 50
+    assert last < 160
+
+
+async def test_a_large_request_stays_large_when_small_ones_are_answered() -> None:
+    """Small requests have few tokens per byte, because the JSON around them costs next to nothing."""
+    lane = lanes(8, tpm=6000).of("m")
+    start = anyio.current_time()
+    went: dict[int, float] = {}
+
+    async def one(name: int, size: int, tokens: int) -> None:
+        permit = await lane.acquire(lane.enter(0), size, None)
+        went[name] = anyio.current_time() - start
+        await anyio.sleep(0.1)
+        lane.succeeded(permit, Usage(input_tokens=tokens, output_tokens=2))
+        lane.release(permit)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one, 0, 30_140, 7518)
+        for name in range(1, 9):
+            tasks.start_soon(one, name, 140, 9)
+    assert max(went.values()) == went[0] == pytest.approx(75, rel=0.1)
