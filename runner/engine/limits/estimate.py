@@ -63,8 +63,7 @@ class Estimate:
             self._bb = self._bb * _KEPT + size * size
             self._bt = self._bt * _KEPT + size * tokens
             self._tt = self._tt * _KEPT + tokens * tokens
-            least = self._least / _KEPT
-            self._least = least if least < size else size
+            self._least = min(size, self._least / _KEPT)
             self._line = None
         if usage.output_tokens is not None:
             self._output = self._output * _KEPT + usage.output_tokens

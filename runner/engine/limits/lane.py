@@ -269,6 +269,7 @@ class Lane(Members):
 
     def state(self) -> LaneState:
         """Return what the lane is doing now."""
-        return waiting.state(
+        state = waiting.state(
             self.model, self._slots, self._pause, self._outage, self._rates, self._words, clock=self._clock(), wall=self._wall()
         )
+        return waiting.with_needs(state, self._rates, self._standings, self._savers) if self._rates.limited else state

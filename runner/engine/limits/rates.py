@@ -1,8 +1,8 @@
 """All limits per minute of a lane: their values, the reservation for each request, and its correction afterwards."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from runner.admission import Permit
+from runner.admission import Permit, Standing
 from runner.engine.limits import headers
 from runner.engine.limits.bucket import Rate
 from runner.engine.limits.estimate import Estimate, amount
@@ -22,6 +22,10 @@ PATIENCE_S = 30.0
 """Seconds for which a request as large as a limit always lets others go first."""
 MOST_TOKENS = 1_000_000
 """Maximum number of output tokens that is believed if the request sets no limit."""
+SAMPLE = 200
+"""How many of the waiting items are looked at, at the least, to tell what all of them need."""
+GUESSED = 0.2
+"""Share of output tokens in what items need up to which that is told although no answer has shown yet how long answers are."""
 
 
 class Rates:
@@ -96,12 +100,11 @@ class Rates:
         permit.input_tokens = self._estimate.input_tokens(permit.size)
         permit.output_tokens = self._estimate.output_tokens(permit.most)
 
-
     async def save_up(self, permit: Permit, gate: Gate) -> bool:
         """Save for a request that would hold others up, slice by slice; what is saved is in the permit's reservation.
 
-        Return False to let others at the gate go first; True once everything is saved. Once its patience is over, it saves as much
-        in each turn as the request before it took. So it gets half of the limit, and the others are never held up.
+        Return False to let others at the gate go first; True once everything is saved. When its patience is over, it saves as
+        much in each turn as the request before it took. So it gets half of the limit, and the others are never held up.
         """
         self._expect(permit)
         overdue = permit.patient_until is not None and self._clock() >= permit.patient_until
@@ -124,6 +127,38 @@ class Rates:
         finally:
             self.waits_for = None
         return True
+
+    def needs(self, waiting: Sequence[Standing], savers: Iterable[Permit]) -> dict[Kind, float]:
+        """Return what items that wait still have to get of each limit of tokens; empty if nothing tells how much that is.
+
+        savers: the permits of those that save up. The debt is included: it is paid before the next request goes.
+        """
+        kinds = [kind for kind in self._rates if kind != "rpm"]
+        if not kinds:
+            return {}
+        # of many, some tell about all
+        step = max(1, len(waiting) // SAMPLE)
+        some = waiting[::step]
+        many = len(waiting) / max(1, len(some))
+        into = many * sum(self._estimate.input_tokens(standing.size) for standing in some)
+        out = many * sum(self._estimate.output_tokens(standing.most) for standing in some)
+        if not self._estimate.learned and out > GUESSED * (into + out):
+            return {}
+        needs: dict[Kind, float] = {}
+        for kind in kinds:
+            saved = sum(permit.reserved.get(kind, 0.0) for permit in savers)
+            # the debt contains what a request waits for at this moment
+            claimed = self._claimed if kind == self.waits_for else 0.0
+            needs[kind] = max(0.0, amount(kind, into, out) - saved - claimed + self._rates[kind].debt)
+        return needs
+
+    def saving(self, permit: Permit) -> tuple[float, float]:
+        """Return the tokens of a request that saves up, and how many seconds of a limit it still has to get."""
+        left_s = (
+            60 * (_due(kind, permit) - permit.reserved.get(kind, 0.0) + max(0.0, rate.debt)) / rate.per_minute
+            for kind, rate in self._rates.items()
+        )
+        return permit.input_tokens + permit.output_tokens, max(0.0, *left_s)
 
     def unused(self, permit: Permit) -> None:
         """Return the whole reservation: nothing reached the server."""

@@ -11,8 +11,8 @@ from virtual import BACKEND
 
 from runner.admission import Permit
 from runner.engine.limits.bucket import CREDIT_S, Rate
-from runner.engine.limits.headers import Kind, Seen
 from runner.engine.limits.estimate import BYTES_PER_TOKEN, OUTPUT_TOKENS, Estimate
+from runner.engine.limits.headers import Kind, Seen
 from runner.engine.limits.rates import DRAIN_S, Rates
 from runner.model import Usage
 
