@@ -272,4 +272,6 @@ class Lane(Members):
         state = waiting.state(
             self.model, self._slots, self._pause, self._outage, self._rates, self._words, clock=self._clock(), wall=self._wall()
         )
-        return waiting.with_needs(state, self._rates, self._standings, self._savers) if self._rates.limited else state
+        if not self._rates.limited:
+            return state
+        return waiting.with_needs(state, self._rates, self._standings, self._savers, self._streak.held)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from msgspec import structs
 
@@ -56,21 +56,27 @@ def state(
     )
 
 
-def with_needs(state: LaneState, rates: Rates, standings: Iterable[Standing], savers: Mapping[Permit, Standing]) -> LaneState:
+def with_needs(
+    state: LaneState,
+    rates: Rates,
+    standings: Iterable[Standing],
+    savers: Mapping[Permit, Standing],
+    held: Container[Standing],
+) -> LaneState:
     """Add what the rows of a lane that wait still have to get of its limits, and the row that makes others wait by saving up.
 
-    savers: the requests that save up, oldest first.
+    savers: the requests that save up, oldest first. held: rows that were refused. Only an outage sends them again.
     """
     rows = [standing for standing in standings if standing.waits]
-    needs = {str(kind): need for kind, need in rates.needs(rows, savers).items()}
+    sent = rows if state.outage_s else [standing for standing in rows if standing not in held]
+    needs = {str(kind): need for kind, need in rates.needs(sent, savers).items()}
     words = state.waiting
     if savers and words and not state.blocked:
         permit, standing = next(iter(savers.items()))
         tokens, left_s = rates.saving(permit)
         if left_s > HOLD_S and standing.key:
-            words += (
-                f"; row {clean(standing.key, 40)} of about {tokens:,.0f} tokens needs {format_span(math.ceil(left_s))} more of it"
-            )
+            key, left = clean(standing.key, 40), format_span(math.ceil(left_s))
+            words += f"; row {key} of about {tokens:,.0f} tokens needs {left} more of it"
     return structs.replace(state, waiting_rows=len(rows), needs=needs, waiting=words)
 
 

@@ -761,6 +761,41 @@ async def test_a_request_near_a_limit_is_not_starved(part: float) -> None:
     assert 150 * len(went) > 0.45 * 100 * (took_s - 5)
 
 
+async def test_what_rows_that_wait_still_need_is_told_and_which_of_them_saves() -> None:
+    lane = lanes(8, tpm=6000).of("m")
+    assert (lane.state().waiting_rows, lane.state().needs) == (0, {"tpm": 0.0})
+
+    async def one(key: str, size: int) -> None:
+        await lane.acquire(lane.enter(0, key), size, 100)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(2):
+            tasks.start_soon(one, f"the large one {number}", 15_600)
+        for elapsed_s in (10, 20):
+            await anyio.sleep(10)
+            state = lane.state()
+            assert (state.waiting_rows, state.waits_for) == (2, "tpm")
+            assert state.needs["tpm"] == pytest.approx(8000 - 100 * elapsed_s, abs=120)
+            assert state.waiting == (
+                f"waiting for the tokens/min limit; row the large one 0 of about 4,000 tokens needs {40 - elapsed_s} s more of it"
+            )
+        await anyio.sleep(16.5)
+        # the last seconds are not worth a word
+        assert lane.state().waiting == "waiting for the tokens/min limit"
+        tasks.cancel_scope.cancel()
+    assert lane.state().waiting is None
+
+
+async def test_nothing_is_told_of_what_rows_need_while_answers_may_have_any_length() -> None:
+    lane = lanes(8, tpm=6000).of("m")
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(lane.acquire, lane.enter(0), 400, None)
+        await anyio.sleep(1)
+        assert (lane.state().needs, lane.state().waits_for) == ({}, "tpm")
+        tasks.cancel_scope.cancel()
+
+
 async def test_requests_that_save_keep_their_order_while_others_come() -> None:
     lane = lanes(50, tpm=6000).of("m")
     line = Sized(lane, dict.fromkeys(range(100, 104), 8000))
