@@ -8,6 +8,9 @@ from runner.engine.limits.pause import Pause
 from runner.engine.limits.slots import Slots
 from runner.engine.limits.streak import Fate
 
+SAVERS_BYTES = 64 * 1024 * 1024
+"""Size of all requests that save up, from which on no further worker is wanted for the rows behind them."""
+
 
 class Members:
     """Knows the standing of each item in the lane, and answers questions about it.
@@ -52,9 +55,11 @@ class Members:
     @property
     def tried_items(self) -> int:
         """Number of items that let others go first: those that are held, those that save up, in an outage those tried."""
+        # rows behind large ones are to be read, but not at the cost of all memory
+        savers = len(self._savers) if sum(permit.size for permit in self._savers) < SAVERS_BYTES else 0
         if not self._outage.likely:
-            return len(self._savers) + len(self._streak.held)
-        return len(self._savers) + sum(standing.ended is not None for standing in self._standings)
+            return savers + len(self._streak.held)
+        return savers + sum(standing.ended is not None for standing in self._standings)
 
     @property
     def paused_s(self) -> float:

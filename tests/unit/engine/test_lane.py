@@ -15,6 +15,7 @@ from world import REFUSED, Server, World, an_item, busy, limited
 from runner.admission import Permit, Standing
 from runner.engine.clock import Clock
 from runner.engine.limits import Kind, Lane, Lanes, Limits
+from runner.engine.limits.members import SAVERS_BYTES
 from runner.engine.limits.pause import LONGEST_S
 from runner.engine.limits.rates import PATIENCE_S
 from runner.engine.limits.waiting import LONG_PAUSE_S
@@ -700,6 +701,16 @@ async def test_many_large_requests_make_room_for_workers_who_serve_the_others() 
         assert group.stuck() >= 7
         tasks.cancel_scope.cancel()
     assert lane.tried_items == 0
+
+
+async def test_large_requests_do_not_fill_the_memory_for_the_sake_of_others() -> None:
+    group = lanes(4, tpm=3000)
+    async with anyio.create_task_group() as tasks:
+        for count in range(1, 5):
+            tasks.start_soon(group.of("m").acquire, group.of("m").enter(0), SAVERS_BYTES // 3, None)
+            await anyio.sleep(1)
+            assert group.of("m").tried_items == (count if count < 4 else 0)
+        tasks.cancel_scope.cancel()
 
 
 async def test_large_requests_keep_their_order_and_a_cancelled_one_leaves_nothing() -> None:
