@@ -210,7 +210,8 @@ class Lane(Members):
                 self._reopen()
             self._outage.lost(permit)
         else:
-            census = self._outage.census(self._standings, self._unsent)
+            unsent = self._unsent + sum(standing.ended is None for standing in self._savers.values())
+            census = self._outage.census(self._standings, unsent)
             if self._outage.failed(permit, error.code, census, soft=soft(error), out=self._slots.out):
                 self._places.notify()
         if self._outage.since is not None:

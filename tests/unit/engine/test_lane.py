@@ -713,6 +713,22 @@ async def test_large_requests_do_not_fill_the_memory_for_the_sake_of_others() ->
         tasks.cancel_scope.cancel()
 
 
+async def test_large_requests_that_wait_show_that_those_which_fail_are_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the rows that fail in an outage would be taken for its cause."""
+    lane = lanes(4, tpm=6000).of("m")
+    permit = await lane.acquire(lane.enter(0), SIZE, 50)
+    seen, census = list[int](), lane._outage.census
+    monkeypatch.setattr(lane._outage, "census", lambda all_of_them, unsent: seen.append(unsent) or census(all_of_them, unsent))
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(lane.acquire, lane.enter(0), 8000, 50)
+        tasks.start_soon(lane.acquire, Standing(ended=0.0), 8000, 50)
+        await anyio.sleep(1)
+        lane.failed(permit, busy(), None, throttled=False, retried=True)
+        tasks.cancel_scope.cancel()
+    assert seen == [3]
+
+
 async def test_large_requests_keep_their_order_and_a_cancelled_one_leaves_nothing() -> None:
     lane = lanes(4, tpm=3000).of("m")
     line = Sized(lane, {1: 16_000, 2: 16_000})
