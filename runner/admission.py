@@ -16,6 +16,8 @@ class Permit(Struct, eq=False):
     input_tokens: float = 0.0
     output_tokens: float = 0.0
     reserved: dict[str, float] = field(default_factory=dict)
+    # until when a request that saves up lets all others go first, by the lane's clock; None if it does not save
+    patient_until: float | None = None
     # the state of the slots when it was issued, and how many permits were in use then, this one included
     epoch: int = 0
     level: int = 0
@@ -42,6 +44,12 @@ class Failure(Struct, frozen=True):
 class Standing(Struct, eq=False):
     """What has happened to an item in its lane."""
 
+    # the row, to be shown
+    key: str = ""
+    # bytes of its request, limit of its output tokens, and when its last permit was issued, by the lane's clock
+    size: int = 0
+    most: int | None = None
+    admitted_at: float | None = None
     # attempts made so far, over all sessions
     number: int = 0
     # failures of this session that count against the item, unless they fell into an outage
@@ -58,3 +66,8 @@ class Standing(Struct, eq=False):
     # how its last refusal looked that an outage excused, and the number of that outage in its lane
     excused: str | None = None
     excused_in: int = 0
+
+    @property
+    def waits(self) -> bool:
+        """True if no attempt is being made."""
+        return self.admitted_at is None or (self.ended is not None and self.ended >= self.admitted_at)

@@ -155,7 +155,7 @@ class Lane(Protocol):
         """When the last completion came, by the clock of the run; minus infinity before the first."""
         ...
 
-    def enter(self, number: int) -> Standing:
+    def enter(self, number: int, key: str = "") -> Standing:
         """Return the standing of an item that enters the lane. number: its attempts in earlier sessions."""
         ...
 

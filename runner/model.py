@@ -229,6 +229,10 @@ class LaneState(Struct, frozen=True, kw_only=True):
     blocked: bool = False
     # the limit per minute that a request waits for now, by name; None if none does
     waits_for: str | None = None
+    # rows in the lane that are not being sent, and what they still have to get of each limit of tokens, the debt of the limit
+    # included; empty if nothing tells how much that is
+    waiting_rows: int = 0
+    needs: Mapping[str, float] = {}
     # seconds until the pause ends, and since the present outage began; 0 if there is none
     paused_s: float = 0.0
     outage_s: float = 0.0

@@ -91,7 +91,7 @@ class Attempts(Generic[E]):
             words = self._redactor(f"the request could not be built: {error!r}")
             return failed(item, item.attempts_before, None, "internal", words)
         lane = self._lanes.of(item.request.model)
-        standing = lane.enter(item.attempts_before)
+        standing = lane.enter(item.attempts_before, item.key)
         try:
             return await self._work(Task(item, call, lane, standing, revision), emit)
         finally:

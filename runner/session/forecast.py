@@ -9,7 +9,7 @@ Time that says nothing about the rate is left out: an outage, and a pause of mor
 While requests wait for a limit per minute, that limit is the rate; nothing that is measured tells it better.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -107,7 +107,7 @@ class Forecast:
             return 0.0
         lane = self._lanes[0] if len(self._lanes) == 1 else None
         in_flight = min(rows, sum(lane.in_flight for lane in self._lanes))
-        by_limit = self._by_limit(rows - in_flight, lane.limits) if lane is not None else None
+        by_limit = self._by_limit(rows - in_flight, lane) if lane is not None else None
         rate = self._rate(rows=True)
         # at the end, some requests take longer than usual
         tail_s = (self._sent.longest_s - self._sent.usual_s) * in_flight / max(1, sum(lane.slots for lane in self._lanes))
@@ -128,10 +128,10 @@ class Forecast:
         passed_s, number = last.at - first.at, last.rows - first.rows if rows else last.requests - first.requests
         return number / passed_s if passed_s > 0 and number > 0 else None
 
-    def _by_limit(self, unsent: int, limits: Mapping[str, float]) -> float | None:
+    def _by_limit(self, unsent: int, lane: LaneState) -> float | None:
         """Return the seconds that the limits per minute allow at the least, retries included; None without a limit.
 
-        unsent: rows that are not even open.
+        unsent: rows that are not even open. What those in the lane need is known; the others are like all that have been read.
         """
         sent = self._sent
         settled = max(1, sent.rows)
@@ -142,9 +142,16 @@ class Forecast:
             "input_tpm": (into or 0) / settled,
             "output_tpm": (out or 0) / settled,
         }
-        # half of the next one's wait is over, on average
-        waits = max(0.0, unsent - 0.5)
-        times = [60 * waits * uses[kind] / limit for kind, limit in limits.items() if uses.get(kind) and limit > 0]
+        times = []
+        for kind, limit in lane.limits.items():
+            use, need, read = uses.get(kind, 0.0), 0.0, 0
+            if unsent > 0 and kind in lane.needs:
+                need, read = lane.needs[kind], lane.waiting_rows
+            if read:
+                use = (use * sent.rows + need) / (sent.rows + read) if use else need / read
+            if (use or need) and limit > 0:
+                # half of the next one's wait is over, on average
+                times.append(60 * (need + use * max(0.0, unsent - read - 0.5)) / limit)
         return max(times) + sent.usual_s if times else None
 
     def _share_of_pauses(self) -> float:

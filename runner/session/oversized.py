@@ -1,11 +1,11 @@
-"""Finds the rows that are larger than a limit of tokens per minute: they are sent last, each over more than a minute."""
+"""Finds the rows that are larger than a limit of tokens per minute: others go first, and each saves up for more than a minute."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from runner.durations import format_span
 from runner.engine.limits import Kind
-from runner.engine.limits.rates import BYTES_PER_TOKEN, OUTPUT_TOKENS, amount
+from runner.engine.limits.estimate import BYTES_PER_TOKEN, OUTPUT_TOKENS, amount
 from runner.inputs.compression import open_compressed
 from runner.inputs.keys import base_key
 from runner.inputs.scan import PromptFile
@@ -55,7 +55,7 @@ def sentences(found: list[Oversized]) -> list[str]:
     """Return what a person should know about such rows, one sentence each."""
     words = [
         f"line {row.line} ({clean(row.key, 40)}) has about {row.tokens:,} tokens, more than --{row.kind.replace('_', '-')} "
-        f"{row.limit:,.10g}: it goes last, and takes about {format_span(60 * row.tokens / row.limit)} of that limit"
+        f"{row.limit:,.10g}: others go first, and it takes about {format_span(60 * row.tokens / row.limit)} of that limit"
         for row in found[:_SHOWN]
     ]
     more = len(found) - _SHOWN

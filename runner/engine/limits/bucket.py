@@ -12,6 +12,9 @@ RECHECK_S = 1.0
 CREDIT_S = 60.0
 """Unused reservations can be spent at once up to the amount that the limit allows in this many seconds."""
 
+HOLD_S = 5.0
+"""A request that takes more than the limit allows in this many seconds lets others go first, and saves up."""
+
 
 class Rate:
     """A leaky bucket whose burst is about the amount of one second. One caller at a time: the lane's gate keeps the order.
@@ -36,6 +39,10 @@ class Rate:
         """Return True if ``amount`` would have to wait."""
         due = self.debt + amount
         return due > 0 and (due > self._limiter.max_rate or not self._limiter.has_capacity(due))
+
+    def holds_up(self, amount: float) -> bool:
+        """Return True if whoever comes next would have to wait for long behind ``amount``."""
+        return amount + min(0.0, self.debt) > self.per_minute * HOLD_S / 60
 
     async def take(self, amount: float) -> None:
         """Take an amount for which ``waits`` has just returned False."""
@@ -66,7 +73,7 @@ class Rate:
     async def save(self, most: float) -> float:
         """Take one slice towards ``most``, after the debt and out of the credit; return how much of ``most`` was taken.
 
-        A request that is larger than the whole limit is saved up in this way, while others go first.
+        A request that would hold others up is saved up for in this way, while they go first.
         """
         if self.debt < 0:
             taken = min(most, -self.debt)

@@ -1,6 +1,6 @@
 """Lets one task through at a time. Retries and first attempts alternate; each kind is first come, first served.
 
-Tasks that enter as ``last`` go when no other waits.
+Tasks that enter as last go when no other waits, or in turn with the others once they have waited long enough.
 """
 
 import asyncio
@@ -10,14 +10,16 @@ from collections import deque
 class Gate:
     """A lock with three queues. Costs next to nothing while no task waits. Each ``enter`` must be followed by a ``leave``."""
 
-    __slots__ = ("_first", "_held", "_last", "_retries", "_retry_next")
+    __slots__ = ("_first", "_held", "_last", "_last_next", "_retries", "_retry_next")
 
     def __init__(self) -> None:
         self._held = False
         # plain futures: nearly every request waits here, and anyio's events cost several times as much
         self._retries: deque[asyncio.Future[None]] = deque()
         self._first: deque[asyncio.Future[None]] = deque()
-        self._last: deque[asyncio.Future[None]] = deque()
+        self._last: deque[tuple[asyncio.Future[None], float]] = deque()
+        # True if the next turn belongs to the last ones
+        self._last_next = False
         # which queue is served next if both have waiters
         self._retry_next = True
 
@@ -28,17 +30,29 @@ class Gate:
 
     @property
     def wanted(self) -> bool:
-        """True if a task waits that goes before those that entered as ``last``."""
+        """True if a task waits that goes before those that entered as last."""
         return any(not turn.done() for queue in (self._retries, self._first) for turn in queue)
 
-    async def enter(self, *, again: bool, last: bool = False) -> None:
-        """Wait for a turn. again: this is a retry, which does not have to wait for all new items. last: all others go first."""
-        if not self._held:
-            self._held = True
-            return
-        queue = self._last if last else self._retries if again else self._first
-        turn = asyncio.get_running_loop().create_future()
-        queue.append(turn)
+    async def enter(self, *, again: bool) -> None:
+        """Wait for a turn. again: this is a retry, which does not have to wait for all new items."""
+        if self._held:
+            turn = asyncio.get_running_loop().create_future()
+            (self._retries if again else self._first).append(turn)
+            await self._wait(turn)
+        self._held = True
+
+    async def enter_last(self, until: float, *, back: bool) -> None:
+        """Wait for a turn, and let all others go first; from ``until`` on, take turns with them.
+
+        back: the task has only let others go first, and keeps its place before those that came after it.
+        """
+        if self._held:
+            turn = asyncio.get_running_loop().create_future()
+            (self._last.appendleft if back else self._last.append)((turn, until))
+            await self._wait(turn)
+        self._held = True
+
+    async def _wait(self, turn: asyncio.Future[None]) -> None:
         try:
             await turn
         except BaseException:
@@ -47,8 +61,18 @@ class Gate:
                 self.leave()
             raise
 
+    def take_turns(self, now: float) -> None:
+        """Give the next turn to the first task that entered as last, if it has waited long enough. Called by the one inside."""
+        while self._last and self._last[0][0].done():
+            self._last.popleft()
+        self._last_next = bool(self._last) and self._last[0][1] <= now
+
     def leave(self) -> None:
         """Let the next task in."""
+        if self._last_next:
+            self._last_next = False
+            if self._let_last():
+                return
         while self._retries or self._first:
             again = bool(self._retries) and (self._retry_next or not self._first)
             turn = (self._retries if again else self._first).popleft()
@@ -57,9 +81,13 @@ class Gate:
                 self._retry_next = not again
                 turn.set_result(None)
                 return
+        if not self._let_last():
+            self._held = False
+
+    def _let_last(self) -> bool:
         while self._last:
-            turn = self._last.popleft()
+            turn, _ = self._last.popleft()
             if not turn.done():
                 turn.set_result(None)
-                return
-        self._held = False
+                return True
+        return False

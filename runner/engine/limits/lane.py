@@ -57,44 +57,72 @@ class Lane(Members):
 
         size: bytes of the request. most: limit of the answer's output tokens, None if unknown.
         """
-        tried, large = standing.ended is not None, self._rates.exceeded(size, most)
-        unsent = not tried and not large
-        permit = Permit(admitted_at=0.0, size=size, most=most)
+        tried, permit = standing.ended is not None, Permit(admitted_at=0.0, size=size, most=most)
+        standing.size, standing.most = size, most
+        unsent = not tried
         self._unsent += unsent
-        self._large += large
         try:
             while True:
-                await self._gate.enter(again=tried, last=large)
+                await self._gate.enter(again=tried)
                 try:
-                    admitted = await self._admitted(permit, tried=tried, large=large)
+                    admitted = await self._admitted(permit, tried=tried)
                 finally:
                     self._gate.leave()
                 if admitted:
-                    return permit
+                    break
+                if permit.patient_until is not None:
+                    self._unsent -= unsent
+                    unsent = False
+                    await self._save_up(permit, standing, permit.patient_until, tried=tried)
+                    break
                 # back to the end of the queue
         finally:
             self._unsent -= unsent
-            self._large -= large
+        standing.admitted_at = permit.admitted_at
+        return permit
 
-    async def _admitted(self, permit: Permit, *, tried: bool, large: bool) -> bool:
+    async def _save_up(self, permit: Permit, standing: Standing, until: float, *, tried: bool) -> None:
+        """Wait for the permit of a request that would hold others up: they go first, and until ``until`` they always do."""
+        self._savers[permit] = standing
+        back = False
+        try:
+            while True:
+                await self._gate.enter_last(until, back=back)
+                try:
+                    if await self._admitted(permit, tried=tried):
+                        return
+                finally:
+                    self._gate.leave()
+                back = True
+        finally:
+            del self._savers[permit]
+
+    async def _admitted(self, permit: Permit, *, tried: bool) -> bool:
         """Wait for a permit at the head of the queue. Return False to let another item go first.
 
-        In an outage, the first attempt of an untried item shows more than another attempt of a failed one. A request that is
-        larger than a limit saves for more than a minute; all others go first meanwhile.
+        In an outage, the first attempt of an untried item shows more than another attempt of a failed one. A request that would
+        hold others up for long saves up for its tokens.
         """
+        saves = permit.patient_until is not None
         while True:
             await self._open()
-            if tried and self._unsent and self._outage.likely and not large:
+            if tried and self._unsent and self._outage.likely and not saves:
                 return False
-            if not large:
+            if saves:
+                if not await self._rates.save_up(permit, self._gate):
+                    return False
+            elif self._rates.limited:
+                if self._rates.postpones(permit):
+                    return False
                 await self._rates.reserve(permit)
-            elif not await self._rates.save_up(permit, self._gate):
-                return False
             # the wait for the rates may have been long, so check again
             if self._closed() or not self._free:
-                if not large:
+                if not saves:
                     self._rates.unused(permit)
                 continue
+            if self._savers and not saves:
+                self._rates.shares = dict(permit.reserved)
+                self._gate.take_turns(self._clock())
             permit.admitted_at = self._clock()
             if self._outage.since is not None:
                 self._outage.send_probe(permit)
@@ -182,7 +210,8 @@ class Lane(Members):
                 self._reopen()
             self._outage.lost(permit)
         else:
-            census = self._outage.census(self._standings, self._unsent)
+            unsent = self._unsent + sum(standing.ended is None for standing in self._savers.values())
+            census = self._outage.census(self._standings, unsent)
             if self._outage.failed(permit, error.code, census, soft=soft(error), out=self._slots.out):
                 self._places.notify()
         if self._outage.since is not None:
@@ -241,6 +270,9 @@ class Lane(Members):
 
     def state(self) -> LaneState:
         """Return what the lane is doing now."""
-        return waiting.state(
+        state = waiting.state(
             self.model, self._slots, self._pause, self._outage, self._rates, self._words, clock=self._clock(), wall=self._wall()
         )
+        if not self._rates.limited:
+            return state
+        return waiting.with_needs(state, self._rates, self._standings, self._savers, self._streak.held)

@@ -1,12 +1,15 @@
 """The items of a lane, and what its pause, its outage and its slots mean for them. The base class of ``Lane``."""
 
-from runner.admission import Failure, Standing
+from runner.admission import Failure, Permit, Standing
 from runner.engine.clock import Clock
 from runner.engine.limits.holding import Holding
 from runner.engine.limits.outage import Outage
 from runner.engine.limits.pause import Pause
 from runner.engine.limits.slots import Slots
 from runner.engine.limits.streak import Fate
+
+SAVERS_BYTES = 64 * 1024 * 1024
+"""Size of all requests that save up, from which on no further worker is wanted for the rows behind them."""
 
 
 class Members:
@@ -23,13 +26,13 @@ class Members:
         # rows whose refusal may be the endpoint's
         self._holding = Holding(clock.monotonic, self._outage, self._standings.__len__)
         self._streak = self._holding.streak
-        # items that are larger than a limit per minute, and wait for the others
-        self._large = 0
+        # requests that save up for a limit per minute and let others go first, oldest first, with their items
+        self._savers: dict[Permit, Standing] = {}
         self.succeeded_at = float("-inf")
 
-    def enter(self, number: int) -> Standing:
+    def enter(self, number: int, key: str = "") -> Standing:
         """Return the standing of an item that enters the lane. number: its attempts in earlier sessions."""
-        standing = Standing(number=number)
+        standing = Standing(key=key, number=number)
         self._standings.add(standing)
         return standing
 
@@ -51,10 +54,12 @@ class Members:
 
     @property
     def tried_items(self) -> int:
-        """Number of items that let others go first: those that are held, those larger than a limit, in an outage those tried."""
+        """Number of items that let others go first: those that are held, those that save up, in an outage those tried."""
+        # rows behind large ones are to be read, but not at the cost of all memory
+        savers = len(self._savers) if sum(permit.size for permit in self._savers) < SAVERS_BYTES else 0
         if not self._outage.likely:
-            return self._large + len(self._streak.held)
-        return self._large + sum(standing.ended is not None for standing in self._standings)
+            return savers + len(self._streak.held)
+        return savers + sum(standing.ended is not None for standing in self._standings)
 
     @property
     def paused_s(self) -> float:

@@ -1,10 +1,11 @@
 """All limits per minute of a lane: their values, the reservation for each request, and its correction afterwards."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from runner.admission import Permit
+from runner.admission import Permit, Standing
 from runner.engine.limits import headers
 from runner.engine.limits.bucket import Rate
+from runner.engine.limits.estimate import Estimate, amount
 from runner.engine.limits.gate import Gate
 from runner.engine.limits.headers import Kind, Seen
 from runner.model import Usage
@@ -17,8 +18,14 @@ DRAINS = 3
 """How many times in a row the same rest is used; a rest that never changes is not a real count."""
 SPARE_TOKENS = 100_000
 """Input tokens that a request may use beyond its size in bytes: for an image given by URL, or a provider's own prompt."""
+PATIENCE_S = 30.0
+"""Seconds for which a request as large as a limit always lets others go first."""
 MOST_TOKENS = 1_000_000
 """Maximum number of output tokens that is believed if the request sets no limit."""
+SAMPLE = 200
+"""How many of the waiting items are looked at, at the least, to tell what all of them need."""
+GUESSED = 0.2
+"""Share of output tokens in what items need up to which that is told although no answer has shown yet how long answers are."""
 
 
 class Rates:
@@ -32,26 +39,53 @@ class Rates:
         self._drained: dict[Kind, tuple[float, int]] = {}
         # True for a limit whose value in force is the one that the server reports
         self.reported: dict[Kind, bool] = {}
+        # what the last request took that did not save up, by limit; a request that saves may then take as much
+        self.shares: Mapping[str, float] = {}
+        # what a request waits for now; the debt of the limit contains it
+        self._claimed = 0.0
         # the limit for which a request waits now
         self.waits_for: Kind | None = None
+
+    @property
+    def limited(self) -> bool:
+        """True if there is a limit."""
+        return bool(self._rates)
 
     @property
     def per_minute(self) -> dict[Kind, float]:
         """The limits in force."""
         return {kind: rate.per_minute for kind, rate in self._rates.items()}
 
+    def postpones(self, permit: Permit) -> bool:
+        """Return True if a request would hold others up for long. It is to save up, and its patience begins.
+
+        The patience is the time for which it always lets others go first: half of the time that it takes by itself if it is as
+        large as a limit, next to none for a small one. The larger it is, the more the others gain by it.
+        """
+        share = 0.0
+        self._expect(permit)
+        # no limit counts more than this sum
+        most = permit.input_tokens + permit.output_tokens
+        for kind, rate in self._rates.items():
+            # a request is one request: none is larger than another
+            if kind != "rpm" and rate.holds_up(most) and rate.holds_up(due := _due(kind, permit)):
+                share = max(share, due / rate.per_minute)
+        if share:
+            permit.patient_until = self._clock() + PATIENCE_S * share**3
+        return share > 0
+
     async def reserve(self, permit: Permit) -> None:
         """Wait until all limits allow a request, and store the reserved amounts in its permit."""
         if not self._rates:
             return
-        permit.input_tokens = self._estimate.input_tokens(permit.size)
-        permit.output_tokens = self._estimate.output_tokens(permit.most)
+        if not permit.input_tokens:
+            self._expect(permit)
         try:
             # a copy: a limit that is learned in the meantime applies to the next request
             for kind, rate in tuple(self._rates.items()):
-                due = amount(kind, permit.input_tokens, permit.output_tokens)
+                due = _due(kind, permit)
                 if rate.waits(due):
-                    self.waits_for = kind
+                    self.waits_for, self._claimed = kind, due
                     await rate.acquire(due)
                 else:
                     await rate.take(due)
@@ -60,43 +94,71 @@ class Rates:
             self.unused(permit)
             raise
         finally:
-            self.waits_for = None
+            self.waits_for, self._claimed = None, 0.0
 
-    def exceeded(self, size: int, most: int | None) -> bool:
-        """Return True if a request has more tokens than a whole limit per minute. size, most: as in a permit."""
-        if not self._rates:
-            return False
-        into, out = self._estimate.input_tokens(size), self._estimate.output_tokens(most)
-        for kind, rate in self._rates.items():
-            # the sum first: it is a shortcut, since no limit counts more
-            if kind != "rpm" and into + out > rate.per_minute and amount(kind, into, out) > rate.per_minute:
-                return True
-        return False
-
-    def _dues(self, size: int, most: int | None) -> dict[Kind, float]:
-        into, out = self._estimate.input_tokens(size), self._estimate.output_tokens(most)
-        return {kind: amount(kind, into, out) for kind in self._rates}
-
-    async def save_up(self, permit: Permit, gate: Gate) -> bool:
-        """Save for a request that is larger than a limit, slice by slice; what is saved is in the permit's reservation.
-
-        Return False as soon as another request waits at the gate, to let it go first; True once everything is saved.
-        """
+    def _expect(self, permit: Permit) -> None:
         permit.input_tokens = self._estimate.input_tokens(permit.size)
         permit.output_tokens = self._estimate.output_tokens(permit.most)
+
+    async def save_up(self, permit: Permit, gate: Gate) -> bool:
+        """Save for a request that would hold others up, slice by slice; what is saved is in the permit's reservation.
+
+        Return False to let others at the gate go first; True once everything is saved. When its patience is over, it saves as
+        much in each turn as the request before it took. So it gets half of the limit, and the others are never held up.
+        """
+        self._expect(permit)
+        overdue = permit.patient_until is not None and self._clock() >= permit.patient_until
         try:
-            for kind, due in self._dues(permit.size, permit.most).items():
+            for kind, rate in tuple(self._rates.items()):
+                due = _due(kind, permit)
+                share = self.shares.get(kind, 0.0) if overdue else 0.0
                 while (left := due - permit.reserved.get(kind, 0.0)) > 0:
-                    if gate.wanted:
-                        return False
+                    if wanted := gate.wanted:
+                        if share <= 0:
+                            return False
+                        left = min(left, share)
                     self.waits_for = kind
-                    permit.reserved[kind] = permit.reserved.get(kind, 0.0) + await self._rates[kind].save(left)
+                    saved = await rate.save(left)
+                    permit.reserved[kind] = permit.reserved.get(kind, 0.0) + saved
+                    share -= saved if wanted else 0.0
         except BaseException:
             self.unused(permit)
             raise
         finally:
             self.waits_for = None
         return True
+
+    def needs(self, waiting: Sequence[Standing], savers: Iterable[Permit]) -> dict[Kind, float]:
+        """Return what items that wait still have to get of each limit of tokens; empty if nothing tells how much that is.
+
+        savers: the permits of those that save up. The debt is included: it is paid before the next request goes.
+        """
+        kinds = [kind for kind in self._rates if kind != "rpm"]
+        if not kinds:
+            return {}
+        # of many, some tell about all
+        step = max(1, len(waiting) // SAMPLE)
+        some = waiting[::step]
+        many = len(waiting) / max(1, len(some))
+        into = many * sum(self._estimate.input_tokens(standing.size) for standing in some)
+        out = many * sum(self._estimate.output_tokens(standing.most) for standing in some)
+        if not self._estimate.learned and out > GUESSED * (into + out):
+            return {}
+        needs: dict[Kind, float] = {}
+        for kind in kinds:
+            saved = sum(permit.reserved.get(kind, 0.0) for permit in savers)
+            # the debt contains what a request waits for at this moment
+            claimed = self._claimed if kind == self.waits_for else 0.0
+            needs[kind] = max(0.0, amount(kind, into, out) - saved - claimed + self._rates[kind].debt)
+        return needs
+
+    def saving(self, permit: Permit) -> tuple[float, float]:
+        """Return the tokens of a request that saves up, and how many seconds of a limit it still has to get."""
+        left_s = (
+            60 * (_due(kind, permit) - permit.reserved.get(kind, 0.0) + max(0.0, rate.debt)) / rate.per_minute
+            for kind, rate in self._rates.items()
+        )
+        return permit.input_tokens + permit.output_tokens, max(0.0, *left_s)
 
     def unused(self, permit: Permit) -> None:
         """Return the whole reservation: nothing reached the server."""
@@ -108,6 +170,8 @@ class Rates:
 
     def used(self, permit: Permit, usage: Usage | None, *, complete: bool) -> None:
         """Correct the reservation to what the request used. Unknown amounts may have been used, so their estimate stays."""
+        if not self._rates:
+            return
         usage = _possible(usage, permit) if usage is not None else None
         if usage is not None and complete:
             self._estimate.learn(permit.size, usage)
@@ -157,59 +221,18 @@ class Rates:
                 rate.settle(reserved, used(kind))
 
 
+def _due(kind: Kind, permit: Permit) -> float:
+    return amount(kind, permit.input_tokens, permit.output_tokens)
+
+
 def _possible(usage: Usage, permit: Permit) -> Usage:
     """Cap a reported usage at what is possible: a single absurd number must not block the lane for days."""
     most_in = permit.size + SPARE_TOKENS
     most_out = MOST_TOKENS if permit.most is None else 2 * permit.most + SPARE_TOKENS
+    if (usage.input_tokens or 0) <= most_in and (usage.output_tokens or 0) <= most_out and not usage.cached_tokens:
+        return usage
     return Usage(
         input_tokens=None if usage.input_tokens is None else min(usage.input_tokens, most_in),
         output_tokens=None if usage.output_tokens is None else min(usage.output_tokens, most_out),
         cached_tokens=None if usage.cached_tokens is None else min(usage.cached_tokens, usage.input_tokens or 0, most_in),
     )
-
-
-def amount(kind: Kind, input_tokens: float, output_tokens: float) -> float:
-    """Return how much a request takes of a limit."""
-    match kind:
-        case "rpm":
-            return 1.0
-        case "tpm":
-            return input_tokens + output_tokens
-        case "input_tpm":
-            return input_tokens
-        case "output_tpm":
-            return output_tokens
-
-
-BYTES_PER_TOKEN = 4.0
-"""Bytes of a request per input token, until usage is known; about right for English text in JSON."""
-OUTPUT_TOKENS = 256.0
-"""Tokens of an answer, until usage is known."""
-_KEPT = 0.98
-"""Factor by which each new observation lowers the weight of the older ones: about the last fifty answers count."""
-
-
-class Estimate:
-    """Estimates tokens by running means, weighted towards the newest answers."""
-
-    def __init__(self) -> None:
-        self._bytes = self._input = 0.0
-        self._output = self._answers = 0.0
-
-    def input_tokens(self, size: int) -> float:
-        """Expected input tokens of a request of ``size`` bytes."""
-        return max(1.0, size * self._input / self._bytes if self._input else size / BYTES_PER_TOKEN)
-
-    def output_tokens(self, most: int | None) -> float:
-        """Expected output tokens of an answer that may have up to ``most``."""
-        mean = self._output / self._answers if self._answers else OUTPUT_TOKENS
-        return mean if most is None else min(mean, float(most))
-
-    def learn(self, size: int, usage: Usage) -> None:
-        """Include the usage of a complete answer."""
-        if usage.input_tokens is not None and size > 0:
-            self._bytes = self._bytes * _KEPT + size
-            self._input = self._input * _KEPT + usage.input_tokens
-        if usage.output_tokens is not None:
-            self._output = self._output * _KEPT + usage.output_tokens
-            self._answers = self._answers * _KEPT + 1

@@ -2,14 +2,20 @@
 
 import math
 import time
+from collections.abc import Container, Iterable, Mapping
 
+from msgspec import structs
+
+from runner.admission import Permit, Standing
 from runner.durations import format_span
+from runner.engine.limits.bucket import HOLD_S
 from runner.engine.limits.headers import Kind
 from runner.engine.limits.outage import Outage
 from runner.engine.limits.pause import LONG_PAUSE_S, Pause
 from runner.engine.limits.rates import Rates
 from runner.engine.limits.slots import Slots
 from runner.model import LaneState
+from runner.text import clean
 
 _NAMES: dict[Kind, str] = {
     "rpm": "requests/min",
@@ -48,6 +54,30 @@ def state(
         paused_s=pause.left_s,
         outage_s=0.0 if outage.since is None else clock - outage.since,
     )
+
+
+def with_needs(
+    state: LaneState,
+    rates: Rates,
+    standings: Iterable[Standing],
+    savers: Mapping[Permit, Standing],
+    held: Container[Standing],
+) -> LaneState:
+    """Add what the rows of a lane that wait still have to get of its limits, and the row that makes others wait by saving up.
+
+    savers: the requests that save up, oldest first. held: rows that were refused. Only an outage sends them again.
+    """
+    rows = [standing for standing in standings if standing.waits]
+    sent = rows if state.outage_s else [standing for standing in rows if standing not in held]
+    needs = {str(kind): need for kind, need in rates.needs(sent, savers).items()}
+    words = state.waiting
+    if savers and words and not state.blocked:
+        permit, standing = next(iter(savers.items()))
+        tokens, left_s = rates.saving(permit)
+        if left_s > HOLD_S and standing.key:
+            key, left = clean(standing.key, 40), format_span(math.ceil(left_s))
+            words += f"; row {key} of about {tokens:,.0f} tokens needs {left} more of it"
+    return structs.replace(state, waiting_rows=len(rows), needs=needs, waiting=words)
 
 
 def waiting(pause: Pause, outage: Outage, rates: Rates, words: str | None, *, clock: float, wall: float) -> str | None:

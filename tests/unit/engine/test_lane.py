@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 
 import anyio
 import pytest
@@ -14,7 +15,9 @@ from world import REFUSED, Server, World, an_item, busy, limited
 from runner.admission import Permit, Standing
 from runner.engine.clock import Clock
 from runner.engine.limits import Kind, Lane, Lanes, Limits
+from runner.engine.limits.members import SAVERS_BYTES
 from runner.engine.limits.pause import LONGEST_S
+from runner.engine.limits.rates import PATIENCE_S
 from runner.engine.limits.waiting import LONG_PAUSE_S
 from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, TransportError
 from runner.model import Usage
@@ -700,6 +703,32 @@ async def test_many_large_requests_make_room_for_workers_who_serve_the_others() 
     assert lane.tried_items == 0
 
 
+async def test_large_requests_do_not_fill_the_memory_for_the_sake_of_others() -> None:
+    group = lanes(4, tpm=3000)
+    async with anyio.create_task_group() as tasks:
+        for count in range(1, 5):
+            tasks.start_soon(group.of("m").acquire, group.of("m").enter(0), SAVERS_BYTES // 3, None)
+            await anyio.sleep(1)
+            assert group.of("m").tried_items == (count if count < 4 else 0)
+        tasks.cancel_scope.cancel()
+
+
+async def test_large_requests_that_wait_show_that_those_which_fail_are_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the rows that fail in an outage would be taken for its cause."""
+    lane = lanes(4, tpm=6000).of("m")
+    permit = await lane.acquire(lane.enter(0), SIZE, 50)
+    seen, census = list[int](), lane._outage.census
+    monkeypatch.setattr(lane._outage, "census", lambda all_of_them, unsent: seen.append(unsent) or census(all_of_them, unsent))
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(lane.acquire, lane.enter(0), 8000, 50)
+        tasks.start_soon(lane.acquire, Standing(ended=0.0), 8000, 50)
+        await anyio.sleep(1)
+        lane.failed(permit, busy(), None, throttled=False, retried=True)
+        tasks.cancel_scope.cancel()
+    assert seen == [3]
+
+
 async def test_large_requests_keep_their_order_and_a_cancelled_one_leaves_nothing() -> None:
     lane = lanes(4, tpm=3000).of("m")
     line = Sized(lane, {1: 16_000, 2: 16_000})
@@ -719,3 +748,112 @@ async def test_large_requests_keep_their_order_and_a_cancelled_one_leaves_nothin
     assert line.through == [1, 2]
     nothing_is_left_of = lane.state()
     assert (nothing_is_left_of.in_flight, lane.tried_items) == (0, 0)
+
+
+@pytest.mark.parametrize("part", [0.3, 0.9, 0.99, 1.0, 1.01, 1.5])
+async def test_a_request_near_a_limit_holds_nobody_up(part: float) -> None:
+    """There is no difference between a request just below a limit and one just above it."""
+    lane = lanes(4, tpm=6000).of("m")
+    line = Sized(lane, {0: int(4 * (6000 * part - 50))})
+    await line.all(range(31))
+    # they have 150 tokens each, of 100 a second, and share them with it when its patience has ended
+    patience_s = PATIENCE_S * part**3
+    others = sorted(time for name, time in zip(line.through, line.times, strict=True) if name)
+    assert others[0] < 2
+    assert max(later - sooner for sooner, later in pairwise(others)) < 4
+    assert others[-1] == pytest.approx(min(45 + max(0.0, 45 - patience_s), 45 + 60 * part), rel=0.1)
+    # and the limit holds
+    assert line.times[-1] == pytest.approx(45 + 60 * part, rel=0.05)
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.99, 1.2])
+async def test_a_request_near_a_limit_is_not_starved(part: float) -> None:
+    lane = lanes(50, tpm=6000).of("m")
+    line, went = Sized(lane, {-1: int(4 * (6000 * part - 50))}), list[float]()
+
+    async def others() -> None:
+        while True:
+            await line.one(0)
+            went.append(anyio.current_time() - line.start)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(others)
+        await line.one(-1)
+        tasks.cancel_scope.cancel()
+    took_s, alone_s = line.times[line.through.index(-1)], 60 * part
+    assert took_s < 3 * alone_s
+    # the others get half of the limit at the least
+    assert max(later - sooner for sooner, later in pairwise(went)) < 5
+    assert 150 * len(went) > 0.45 * 100 * (took_s - 5)
+
+
+async def test_what_rows_that_wait_still_need_is_told_and_which_of_them_saves() -> None:
+    lane = lanes(8, tpm=6000).of("m")
+    assert (lane.state().waiting_rows, lane.state().needs) == (0, {"tpm": 0.0})
+
+    async def one(key: str, size: int) -> None:
+        await lane.acquire(lane.enter(0, key), size, 100)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(2):
+            tasks.start_soon(one, f"the large one {number}", 15_600)
+        for elapsed_s in (10, 20):
+            await anyio.sleep(10)
+            state = lane.state()
+            assert (state.waiting_rows, state.waits_for) == (2, "tpm")
+            assert state.needs["tpm"] == pytest.approx(8000 - 100 * elapsed_s, abs=120)
+            assert state.waiting == (
+                f"waiting for the tokens/min limit; row the large one 0 of about 4,000 tokens needs {40 - elapsed_s} s more of it"
+            )
+        await anyio.sleep(16.5)
+        # the last seconds are not worth a word
+        assert lane.state().waiting == "waiting for the tokens/min limit"
+        tasks.cancel_scope.cancel()
+    assert lane.state().waiting is None
+
+
+async def test_nothing_is_told_of_what_rows_need_while_answers_may_have_any_length() -> None:
+    lane = lanes(8, tpm=6000).of("m")
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(lane.acquire, lane.enter(0), 400, None)
+        await anyio.sleep(1)
+        assert (lane.state().needs, lane.state().waits_for) == ({}, "tpm")
+        tasks.cancel_scope.cancel()
+
+
+async def test_requests_that_save_keep_their_order_while_others_come() -> None:
+    lane = lanes(50, tpm=6000).of("m")
+    line = Sized(lane, dict.fromkeys(range(100, 104), 8000))
+    async with anyio.create_task_group() as tasks:
+        for name in range(100, 104):
+            tasks.start_soon(line.one, name)
+        for name in range(30):
+            await anyio.sleep(4)
+            tasks.start_soon(line.one, name)
+    assert [name for name in line.through if name >= 100] == [100, 101, 102, 103]
+    # one after another, and not all at the end
+    first, *_, last = (line.times[line.through.index(name)] for name in range(100, 104))
+    assert first < 50
+    assert last < 160
+
+
+async def test_a_large_request_stays_large_when_small_ones_are_answered() -> None:
+    """Small requests have few tokens per byte, because the JSON around them costs next to nothing."""
+    lane = lanes(8, tpm=6000).of("m")
+    start = anyio.current_time()
+    went: dict[int, float] = {}
+
+    async def one(name: int, size: int, tokens: int) -> None:
+        permit = await lane.acquire(lane.enter(0), size, None)
+        went[name] = anyio.current_time() - start
+        await anyio.sleep(0.1)
+        lane.succeeded(permit, Usage(input_tokens=tokens, output_tokens=2))
+        lane.release(permit)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one, 0, 30_140, 7518)
+        for name in range(1, 9):
+            tasks.start_soon(one, name, 140, 9)
+    assert max(went.values()) == went[0] == pytest.approx(75, rel=0.1)

@@ -5,12 +5,15 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from virtual import BACKEND
 
 from runner.admission import Permit
 from runner.engine.limits.bucket import CREDIT_S, Rate
+from runner.engine.limits.estimate import BYTES_PER_TOKEN, OUTPUT_TOKENS, Estimate
 from runner.engine.limits.headers import Kind, Seen
-from runner.engine.limits.rates import BYTES_PER_TOKEN, DRAIN_S, OUTPUT_TOKENS, Estimate, Rates
+from runner.engine.limits.rates import DRAIN_S, Rates
 from runner.model import Usage
 
 pytestmark = pytest.mark.anyio
@@ -456,7 +459,78 @@ async def test_what_is_not_reported_teaches_nothing() -> None:
     assert (estimate.input_tokens(400), estimate.output_tokens(None)) == (100, OUTPUT_TOKENS)
 
 
-# -- a request that is larger than a whole limit
+ENVELOPE_BYTES, ENVELOPE_TOKENS = 110, 8
+
+
+def in_truth(size: int, bytes_per_token: float) -> int:
+    """Return the tokens of a request whose JSON costs next to nothing, beside its text."""
+    return round((size - ENVELOPE_BYTES) / bytes_per_token) + ENVELOPE_TOKENS
+
+
+def learned(sizes: tuple[int, int], bytes_per_token: float, count: int) -> Estimate:
+    draw, estimate = random.Random(3), Estimate()
+    for _ in range(count):
+        size = draw.randint(*sizes)
+        estimate.learn(size, Usage(input_tokens=max(1, round(in_truth(size, bytes_per_token) * draw.uniform(0.9, 1.1)))))
+    return estimate
+
+
+# Chinese and Japanese, code, English; 5 is long words
+@pytest.mark.parametrize("bytes_per_token", [1.5, 2.0, 3.0, 4.0, 5.0])
+@pytest.mark.parametrize("count", [5, 50, 300])
+async def test_small_rows_tell_the_tokens_of_a_large_one(bytes_per_token: float, count: int) -> None:
+    estimate = learned((120, 200), bytes_per_token, count)
+    for size in (600, 30_000, 1_000_000):
+        assert 0.8 < estimate.input_tokens(size) / in_truth(size, bytes_per_token) < 1.3
+
+
+@pytest.mark.parametrize("count", [1, 5, 300])
+async def test_rows_that_are_all_alike_tell_nothing_about_a_large_one(count: int) -> None:
+    estimate = learned((140, 140), 4.0, count)
+    assert estimate.input_tokens(140) == pytest.approx(in_truth(140, 4.0), rel=0.15)
+    assert estimate.input_tokens(30_000) >= 0.95 * in_truth(30_000, 4.0)
+
+
+@pytest.mark.parametrize("bytes_per_token", [1.5, 2.0, 3.0, 4.0, 5.0])
+@pytest.mark.parametrize("sizes", [(30_000, 30_000), (20_000, 40_000)])
+async def test_large_rows_tell_the_tokens_of_a_small_one(bytes_per_token: float, sizes: tuple[int, int]) -> None:
+    estimate = learned(sizes, bytes_per_token, 30)
+    assert estimate.input_tokens(30_000) == pytest.approx(in_truth(30_000, bytes_per_token), rel=0.1)
+    # in proportion, so that the fixed part of a small row is all that is wrong
+    for size in (120, 600, 3000):
+        assert 0 < estimate.input_tokens(size) - in_truth(size, bytes_per_token) < ENVELOPE_BYTES / bytes_per_token + 60
+
+
+async def test_a_large_row_is_not_forgotten_over_many_small_ones() -> None:
+    estimate = learned((30_000, 30_000), 4.0, 1)
+    for _ in range(400):
+        estimate.learn(140, Usage(input_tokens=9))
+        assert estimate.input_tokens(140) < 40
+        assert estimate.input_tokens(30_000) > 6000
+
+
+async def test_images_have_few_tokens_and_many_bytes() -> None:
+    draw, estimate = random.Random(1), Estimate()
+    for _ in range(30):
+        estimate.learn(draw.randint(300_000, 2_000_000), Usage(input_tokens=draw.randint(800, 1200)))
+    assert 500 < estimate.input_tokens(400_000) < 1500
+    assert estimate.input_tokens(6_000_000) < 8000
+
+
+@given(
+    answers=st.lists(st.tuples(st.integers(1, 10**7), st.integers(0, 10**6)), max_size=40),
+    sizes=st.tuples(st.integers(0, 10**7), st.integers(0, 10**7)),
+)
+@settings(max_examples=200, deadline=None)
+def test_more_bytes_never_have_fewer_tokens(answers: list[tuple[int, int]], sizes: tuple[int, int]) -> None:
+    estimate = Estimate()
+    for size, tokens in answers:
+        estimate.learn(size, Usage(input_tokens=tokens))
+    less, more = (estimate.input_tokens(size) for size in sorted(sizes))
+    assert 1 <= less <= more * (1 + 1e-9) < 1e9
+
+
+# -- a request that would hold others up
 
 
 @pytest.mark.parametrize(
@@ -465,19 +539,27 @@ async def test_what_is_not_reported_teaches_nothing() -> None:
         ({}, 10**9, None, False),
         # a request is one request, however few of them a minute takes
         ({"rpm": 0.5}, 10**9, None, False),
-        ({"tpm": 1000}, 3000, 100, False),
-        ({"tpm": 1000}, 4000, 100, True),
-        ({"input_tpm": 1000}, 4000, 100, False),
-        ({"input_tpm": 1000}, 4010, 100, True),
-        ({"output_tpm": 1000}, 4010, 100, False),
-        ({"output_tpm": 50}, 40, 100, True),
-        ({"rpm": 0.5, "tpm": 10**9, "input_tpm": 10}, 41, 100, True),
+        ({"tpm": 12_000}, 3600, 100, False),
+        ({"tpm": 12_000}, 3610, 100, True),
+        ({"tpm": 12_000}, 48_000, 100, True),
+        ({"input_tpm": 12_000}, 4000, 100, False),
+        ({"input_tpm": 12_000}, 4010, 100, True),
+        ({"output_tpm": 12_000}, 10**9, 1000, False),
+        ({"output_tpm": 600}, 40, 60, True),
+        ({"rpm": 0.5, "tpm": 10**9, "input_tpm": 120}, 41, 100, True),
     ],
 )
-async def test_a_request_is_large_if_a_minute_has_no_room_for_it(
+async def test_a_request_that_takes_seconds_of_a_limit_lets_others_go_first(
     limits: dict[str, float], size: int, most: int | None, large: bool
 ) -> None:
-    assert rates(**limits).exceeded(size, most) is large
+    assert rates(**limits).postpones(Permit(admitted_at=0.0, size=size, most=most)) is large
+
+
+async def test_where_there_is_credit_nobody_has_to_save() -> None:
+    lane_rates = rates(tpm=6000)
+    lane_rates._rates["tpm"].settle(4000, 0)
+    assert not lane_rates.postpones(Permit(admitted_at=0.0, size=16_000, most=100))
+    assert lane_rates.postpones(Permit(admitted_at=0.0, size=24_000, most=100))
 
 
 async def test_a_slice_pays_the_debt_first_and_uses_the_credit() -> None:

@@ -5,11 +5,12 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec import structs
 from virtual import BACKEND
-from world import REFUSED, Server, World
+from world import REFUSED, Server, World, an_item
 
-from runner.errors import AttemptError
-from runner.model import Entry, LaneState
+from runner.errors import AttemptError, ProviderError
+from runner.model import Entry, Item, LaneState, Usage
 from runner.session.forecast import Forecast, Sent
 from runner.session.stats import SessionStats
 
@@ -91,6 +92,18 @@ def test_a_day_takes_no_more_memory_than_an_hour() -> None:
     assert forecast.left_s(200) == pytest.approx(100)
 
 
+def test_what_the_rows_in_the_lane_need_is_known_and_the_others_are_like_all_that_were_read() -> None:
+    forecast = Forecast()
+    for second in range(1, 61):
+        state = lane(limits={"tpm": 6000.0}, waits_for="tpm", waiting_rows=20, needs={"tpm": 16_000.0})
+        forecast.see(second, sent(2 * second, tokens=100 * second), (state,))
+    # eight are sent, twenty need 160 s; those behind them 22,000 tokens / 140 rows each
+    assert forecast.left_s(28) == pytest.approx(160, abs=1)
+    assert forecast.left_s(28 + 60) == pytest.approx(160 + 59.5 * 22_000 / 140 / 100, abs=1)
+    # the debt of a limit is nothing to those that are sent
+    assert (forecast.left_s(8) or 0.0) < 10
+
+
 # -- whole runs, in virtual time, with the real lanes
 
 
@@ -108,8 +121,8 @@ class Timed(World):
             self.stats.add(entry)
         await super().save(entries)
 
-    async def all(self, rows: int) -> float:
-        """Run so many rows, and return the seconds."""
+    async def all(self, rows: int, items: Sequence[Item] | None = None, *, failed: int = 0) -> float:
+        """Run so many rows, those of the items if they are given, and return the seconds."""
         start = anyio.current_time()
 
         async def watch() -> None:
@@ -123,9 +136,9 @@ class Timed(World):
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(watch)
-            await self.work(rows)
+            await self.work(rows if items is None else items)
             tasks.cancel_scope.cancel()
-        assert self.stats.done == rows
+        assert (self.stats.done, self.stats.failed) == (rows - failed, failed)
         return anyio.current_time() - start
 
 
@@ -141,6 +154,69 @@ def worst(told: list[tuple[int, float, float | None, bool]], rows: int, end: flo
     ]
     assert len(errors) > 10
     return max(errors)
+
+
+# -- rows that are large for a limit of tokens
+
+
+JSON_BYTES = 110
+
+
+class Weighed(Server):
+    """Its answers report tokens as most servers do: a quarter of the text, and next to nothing for the JSON around it."""
+
+    async def _serve(self, item: str, decoder: Any, exchange: Any) -> None:
+        await super()._serve(item, decoder, exchange)
+        usage = Usage(input_tokens=(len(item) - JSON_BYTES) // 4 + 8, output_tokens=2)
+        decoder.gathered = structs.replace(decoder.gathered, usage=usage)
+
+
+async def test_a_large_row_that_was_refused_and_is_held_is_not_sent_again() -> None:
+    refused = ProviderError("weird row", code="bad_request", verdict="fail", status=400)
+    server = Weighed(service=(0.2, 0.5), fault=lambda item, _since: refused if len(item) > 10_000 else None)
+    world = Timed(server, per_minute={"tpm": 6000.0})
+    end = await world.all(9, weighed([15_000, 15_000, *[6] * 7]), failed=2)
+    for settled, since, guess, _ in world.told:
+        if settled >= 1 and 3 < since < end - 3:
+            assert guess == pytest.approx(end - since, rel=0.2, abs=3)
+
+
+def weighed(sizes: Sequence[int]) -> list[Item]:
+    """Return items with texts of these sizes."""
+    items = [an_item(f"{number:05d}".ljust(JSON_BYTES + size, "x")) for number, size in enumerate(sizes)]
+    return [structs.replace(item, key=item.key[:5]) for item in items]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "fault"),
+    [
+        # larger than the limit: it goes last
+        ([30_000, *[6] * 7], None),
+        ([*[6] * 7, 30_000], None),
+        # just below it: they save up one after another
+        ([15_000, 15_000, *[6] * 6], None),
+        ([23_900, *[6] * 60], None),
+        ([15_000] * 12, None),
+        ([15_000, 60] * 20, None),
+        ([15_000, *[200] * 19] * 10, None),
+        # the server is gone for a while
+        ([16_000, *[6] * 40], (4.0, 12.0)),
+        ([16_000, 16_000, *[6] * 30], (5.0, 60.0)),
+    ],
+    ids=["larger first", "larger last", "two below", "one below", "all large", "half large", "mixed", "outage", "long outage"],
+)
+async def test_it_is_right_within_a_fifth_while_large_rows_save_up(sizes: list[int], fault: tuple[float, float] | None) -> None:
+    server = Weighed(service=(0.2, 0.5), fault=within(*fault, REFUSED) if fault else lambda _item, _since: None)
+    world = Timed(server, per_minute={"tpm": 6000.0})
+    end = await world.all(len(sizes), weighed(sizes))
+    at_its_end = max((since for _, since, _, outage in world.told if outage), default=0.0)
+    # nobody can tell an outage before it has begun
+    seen = [told for told in world.told if told[3] or told[1] > at_its_end]
+    some = [told for told in seen if told[0] >= len(sizes) / 10 and told[1] < end - 2]
+    assert len(some) > 10
+    for _, since, guess, outage in some:
+        # in an outage, the time from its end on is told
+        assert guess == pytest.approx(end - max(since, at_its_end) if outage else end - since, rel=0.2, abs=1)
 
 
 def within(begin_s: float, end_s: float, error: AttemptError) -> Any:
