@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import anyio
 from msgspec import structs
 
-from runner.admission import Failure, Permit, Standing
+from runner.admission import Permit, Standing
 from runner.durations import format_span
 from runner.engine.answers import InformedProvider, judged, without_frames
 from runner.engine.clock import Clock
@@ -22,13 +22,12 @@ from runner.engine.limits.pause import LONG_PAUSE_S
 from runner.engine.outcomes import conceal, done, failed, partial_of, record, refused
 from runner.engine.retry import RetryPolicy, phrase
 from runner.engine.stop import Stop
-from runner.engine.task import Task
+from runner.engine.task import Task, failure_of
 from runner.errors import (
     AttemptError,
     AttemptTimeoutError,
     ProviderError,
     RunStoppedError,
-    StreamError,
     TransportError,
     Verdict,
     advice,
@@ -222,10 +221,7 @@ class Attempts(Generic[E]):
         counts = retried and error.sent and not throttled
         standing.ended, standing.asked = now, hint_s is not None
         if counts:
-            # such a fault is made by the server, so it looks the same each time if the request causes it
-            fixed = (isinstance(error, StreamError) and not error.kept) or error.code == "bad_http"
-            looks = (error.code, attempt.bytes_received) if fixed else None
-            standing.failures.append(Failure(began=now - attempt.duration_s, ended=now, looks=looks))
+            standing.failures.append(failure_of(attempt, error, now))
         permit.words = attempt.error
         if error.kept:
             lane.succeeded(permit, attempt.usage)
