@@ -34,8 +34,10 @@ class Informed:
     ) -> None:
         self._provider, self._finish, self._destination = provider, finish or Finish(), destination
         self._strict, self._tell, self._doubt = strict, tell, doubt
-        # model -> the parameters that it refuses, each with its other name or None
-        self._learned: dict[str, dict[str, str | None]] = {}
+        # requests of one shape -> the parameters that their model refuses in them, each with its other name or None
+        self._learned: dict[parameters.Shape, dict[str, str | None]] = {}
+        # what was told: model and parameter
+        self._told: set[tuple[str, str]] = set()
         # True once an answer has come, so that address and key are right
         self._answered = False
         # errors so far that may mean that the server expects https
@@ -47,8 +49,8 @@ class Informed:
         self.error: Callable[[int, Mapping[str, str], bytes], ProviderError] = provider.error
 
     def _encode(self, request: Request) -> HttpCall:
-        """Return the POST for a request, without the parameters that its model refuses."""
-        learned = self._learned.get(request.model)
+        """Return the POST for a request, without the parameters that its model refuses in such a request."""
+        learned = self._learned.get(parameters.shape(request))
         return self._provider.encode(request if learned is None else parameters.without(request, learned))
 
     def judged(self, completion: Completion) -> Completion | FinishError:
@@ -74,7 +76,8 @@ class Informed:
         name = parameters.refused(error, _body(call), own)
         if name is None:
             return False
-        known = self._learned.get(request.model, {})
+        shape = parameters.shape(request)
+        known = self._learned.get(shape, {})
         other = parameters.OTHER_NAME.get(name)
         if other is not None and (other in known or other in own):
             return False
@@ -86,10 +89,12 @@ class Informed:
         if self._provider.encode(parameters.without(request, learned)).body == call.body:
             return False
         if name not in known:
-            self._learned[request.model] = learned
+            self._learned[shape] = learned
             self.encode = self._encode
             self.revision += 1
-            self._tell(parameters.note(request.model, name, other))
+            if (request.model, name) not in self._told:
+                self._told.add((request.model, name))
+                self._tell(parameters.note(request.model, name, other))
         error.becomes(code="unsupported_parameter", verdict="retry")
         error.mended = True
         return True
