@@ -40,8 +40,8 @@ _NAMES = frozenset(
 _OF_A_VALUE = re.compile(
     r"(?<![\w-])(?:max(?:imum)?|min(?:imum)?|range|length)(?![\w-])|[<>\u2264\u2265]=? ?-?\d|[\[(] ?-?[\d.]+ ?, ?-?[\d.]+ ?[\])]"
     r"|\b(?:above|below|between|outside|exceed\w*|greater|larger|higher|bigger|(?<!no )longer|less than|smaller|lower|shorter"
-    r"|fewer|more than|at most|at least|up to \d|too (?:many|much|few|long|short|large|big|small|high|low)|positive|negative|non-?zero"
-    r"|finite|white ?space\w*|blank|empty|duplicates?|unique|integers?|whole number|floats?|strings?|arrays?|booleans?"
+    r"|fewer|more than|at most|at least|up to \d|too (?:many|much|few|long|short|large|big|small|high|low)|positive|negative"
+    r"|non-?zero|finite|white ?space\w*|blank|empty|duplicates?|unique|integers?|whole number|floats?|strings?|arrays?|booleans?"
     r"|an? (?:number|list)|(?:invalid|wrong) type|but got|got \d|only values"
     r"|(?:supported|allowed|valid|accepted|permitted|possible) values?(?::|\W+(?:are|is|include)\b)"
     r"|(?:must|should|has to|needs to) be (?:in|one of|an?|of|set) )",

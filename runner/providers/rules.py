@@ -84,7 +84,7 @@ _KEY = (
     r"|^\W*(?:your |the )?(?:invalid|expired) (?:access |auth |authentication |bearer |security |api )?token\W*$"
     r"|(?:^\W*(?:your |the )?|\b(?:access|auth|authentication|bearer|security|api) )token (?:is |has |has been )?"
     r"(?:invalid|not valid|expired|revoked)"
-    r"|无效的令牌|令牌(?:已过期|无效)|无效的 ?api ?key)"
+    r"|^\W*unauthori[sz]ed\W*$|无效的令牌|令牌(?:已过期|无效)|无效的 ?api ?key)"
 )
 _NO_ROUTE = (
     r"unexpected endpoint or method|^\W*(?:404:? )?(?:(?:page|route|endpoint|path|url|resource) )?not found\W*$"
@@ -96,8 +96,8 @@ _CONTEXT = (
     r"|too many (?:input )?tokens\b|reduce the length of the (?:messages|prompt|input)"
 )
 _KEY_NAMES = (
-    "authentication_error", "authentication_failed", "invalid_authentication*", "unauthorized", "unauthenticated",
-    "invalid_api_key*", "incorrect_api_key*", "expired_api_key", "missing_api_key", "invalid_key", "api_key_*",
+    "authentication_error", "authentication_failed", "invalid_authentication*", "unauthorized*", "unauthenticated",
+    "invalid_api_key*", "auth_failure*", "invalid_client", "incorrect_api_key*", "expired_api_key", "missing_api_key", "invalid_key", "api_key_*",
     "invalid_x_api_key", "*invalid_token", "*expired_token", "*token_expired", "*token_invalid", "consumer_invalid",
     "consumer_suspended",
 )  # fmt: skip
@@ -189,6 +189,7 @@ RULES: tuple[Rule, ...] = (
             "resource_exhausted",
             "limit_requests",
             "*concurrency_limit*",
+            "request_limit_exceeded*",
         ),
         words=r"^\W*(?:too many requests|rate exceeded|request was throttled)|\brate limit (?:has been )?(?:reached|exceeded)",
         says=("Too many requests", "Rate limit reached for requests"),
