@@ -13,7 +13,7 @@ from runner.model import Json, ServerSentEvent
 from runner.providers.classify import Names
 from runner.providers.completeness import Habits
 from runner.providers.decoder import BaseDecoder
-from runner.providers.lenient_json import NOT_PLAIN, json_text, malformed, table, word
+from runner.providers.lenient_json import NOT_PLAIN, json_text, malformed, other_dialect, table, word
 from runner.providers.refusal import from_stream
 from runner.providers.retold import Retold
 from runner.providers.shapes import LONGEST_HEARTBEAT, is_error, is_heartbeat
@@ -111,6 +111,8 @@ class OpenAIDecoder(BaseDecoder):
         usage = chunk.get("usage")
         if (chunk.get("error") or not (choices or usage)) and is_error(chunk):
             raise from_stream(chunk, names=self._names)
+        if not (choices or usage) and chunk.get("type") == "message_start":
+            raise other_dialect("anthropic")
         if not self._named:
             self._identify(chunk)
         if choices and type(choices) is list:
@@ -130,6 +132,8 @@ class OpenAIDecoder(BaseDecoder):
     def whole(self, body: bytes) -> None:
         """Take a completion that was not streamed. Raises as ``feed``."""
         answer = self._read_answer(body, self._names)
+        if answer.get("type") == "message" and "choices" not in answer:
+            raise other_dialect("anthropic")
         self._identify(answer)
         choices = answer.get("choices")
         found = [table(choice) for choice in choices] if isinstance(choices, list) else []

@@ -10,6 +10,7 @@ from runner.providers import parameters
 from runner.providers.explain import Destination, explain
 from runner.providers.finish import Finish
 from runner.providers.lenient_json import decode_json, table
+from runner.providers.reasonless import Reasonless
 
 DOUBTS = 3
 
@@ -40,6 +41,7 @@ class Informed:
         self._told: set[tuple[str, str]] = set()
         # True once an answer has come, so that address and key are right
         self._answered = False
+        self._reasonless = Reasonless()
         # errors so far that may mean that the server expects https
         self._doubts = 0
         self.revision = 0
@@ -61,6 +63,8 @@ class Informed:
     def explained(self, error: AttemptError, request: Request, call: HttpCall) -> AttemptError:
         """Return the error of an attempt with what is known about its cause. call: what was sent for the request."""
         learned = isinstance(error, ProviderError) and self._learn(error, request, call)
+        if isinstance(error, StreamError) and not self._answered:
+            self._reasonless.add(error, call.body)
         if not learned and self._destination is not None:
             self._doubts += explain(error, self._destination, request.model, answered=self._answered)
             if self._doubts == DOUBTS:

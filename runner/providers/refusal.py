@@ -35,10 +35,10 @@ _BASE_RESP = {
 
 
 _ERROR_CODES = {
-    "4": "rate_limit_exceeded", "6": "permission_error", "13": "invalid_api_key", "14": "invalid_api_key", "15": "invalid_api_key",
-    "17": "rate_limit_exceeded", "18": "rate_limit_exceeded", "19": "rate_limit_exceeded", "100": "invalid_api_key",
-    "110": "invalid_api_key", "111": "invalid_api_key", "336100": "overloaded_error", "336003": "invalid_request_error",
-    "336501": "rate_limit_exceeded", "336502": "rate_limit_exceeded",
+    "4": "rate_limit_exceeded", "6": "permission_error", "13": "invalid_api_key", "14": "invalid_api_key",
+    "15": "invalid_api_key", "17": "rate_limit_exceeded", "18": "rate_limit_exceeded", "19": "rate_limit_exceeded",
+    "100": "invalid_api_key", "110": "invalid_api_key", "111": "invalid_api_key", "336003": "invalid_request_error",
+    "336100": "overloaded_error", "336501": "rate_limit_exceeded", "336502": "rate_limit_exceeded",
 }  # fmt: skip
 """The numbers in ``error_code`` (Baidu)."""
 

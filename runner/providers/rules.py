@@ -97,9 +97,9 @@ _CONTEXT = (
 )
 _KEY_NAMES = (
     "authentication_error", "authentication_failed", "invalid_authentication*", "unauthorized*", "unauthenticated",
-    "invalid_api_key*", "auth_failure*", "invalid_client", "incorrect_api_key*", "expired_api_key", "missing_api_key", "invalid_key", "api_key_*",
+    "invalid_api_key*", "incorrect_api_key*", "expired_api_key", "missing_api_key", "invalid_key", "api_key_*",
     "invalid_x_api_key", "*invalid_token", "*expired_token", "*token_expired", "*token_invalid", "consumer_invalid",
-    "consumer_suspended",
+    "consumer_suspended", "auth_failure*", "invalid_client",
 )  # fmt: skip
 _CONTENT_NAMES = (
     "*content_filter*", "*content_policy*", "*contentfilter*", "*content_block*", "*content_violat*", "*content_reject*",

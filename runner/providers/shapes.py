@@ -45,8 +45,9 @@ def is_error(value: Mapping[str, Json]) -> bool:
     """Return True for an object that is an error and no part of an answer.
 
     Known are ``{"error": ...}``, ``{"object": "error", ...}``, ``{"type": "error", ...}``, ``{"detail": ...}``,
-    ``{"errors": [...]}``, ``{"code": ..., "message": ...}``, ``{"error_code": ..., "error_msg": ...}``, ``{"success": false, ...}``,
-    ``{"status": "error", ...}``, ``{"Response": {"Error": ...}}``, and a ``base_resp`` with a status other than 0.
+    ``{"errors": [...]}``, ``{"code": ..., "message": ...}``, ``{"error_code": ..., "error_msg": ...}``,
+    ``{"success": false, ...}``, ``{"status": "error", ...}``, ``{"Response": {"Error": ...}}``, and a ``base_resp`` with a
+    status other than 0.
     """
     if value.get("error"):
         return True
