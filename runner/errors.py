@@ -201,7 +201,7 @@ ADVICE = {
     "gave_up": "The server ends answers before the model does; run `runner retry` later, or set what they mean in [finish].",
     "internal": "This is a bug in runner; please report it with the text of the error.",
     "no_reason": "Ask the operator of the server, or set stream = false; then run the same command again.",
-    "wrong_dialect": "Use `runner run` on the same file again, with the right --provider and --base-url.",
+    "wrong_dialect": "Continue with that --provider, and with --base-url if the address changes with it.",
     "malformed_stream": "The server sends malformed events; run `runner retry`, and report this to the operator of the server.",
     "not_an_api": "Check base_url: it does not point at an LLM API.",
     "not_found": "Correct model or base_url: use `runner run` on the same file again, with the right --model or --base-url.",
