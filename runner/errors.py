@@ -126,7 +126,24 @@ class AttemptTimeoutError(AttemptError):
 
 
 class StreamError(AttemptError):
-    """The answer arrived, but it is cut off, malformed, or larger than the caps allow."""
+    """The answer arrived, but it is cut off, malformed, or larger than the caps allow.
+
+    orderly: its end has come as it should, and only the finish reason is missing. marked: its end mark or whole JSON says so.
+    speaks: the provider whose dialect it is in, if that is another one.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        verdict: Verdict = "retry",
+        orderly: bool = False,
+        marked: bool = False,
+        speaks: str | None = None,
+    ) -> None:
+        super().__init__(message, code=code, verdict=verdict)
+        self.orderly, self.marked, self.speaks = orderly, marked, speaks
 
 
 class FinishError(StreamError):
@@ -186,6 +203,8 @@ ADVICE = {
     "dns": "Check the host name in base_url and the network, then run the same command again.",
     "gave_up": "The server ends answers before the model does; run `runner retry` later, or set what they mean in [finish].",
     "internal": "This is a bug in runner; please report it with the text of the error.",
+    "no_reason": "Ask the operator of the server, or set stream = false; then run the same command again.",
+    "wrong_dialect": "Continue with that --provider, and with --base-url if the address changes with it.",
     "malformed_stream": "The server sends malformed events; run `runner retry`, and report this to the operator of the server.",
     "not_an_api": "Check base_url: it does not point at an LLM API.",
     "not_found": "Correct model or base_url: use `runner run` on the same file again, with the right --model or --base-url.",

@@ -36,6 +36,8 @@ _WHEN = {
     "address": "once base_url is right",
     "not_an_api": "once base_url is right",
     "redirect": "once base_url is right",
+    "no_reason": "once the server sends finish reasons",
+    "wrong_dialect": "with the right --provider",
     "not_found": "once the server has the model",
 }
 """What has to be so before a run that stopped with this code can go on."""

@@ -13,8 +13,9 @@ from runner.model import Json, ServerSentEvent
 from runner.providers.classify import Names
 from runner.providers.completeness import Habits
 from runner.providers.decoder import BaseDecoder
-from runner.providers.lenient_json import NOT_PLAIN, json_text, malformed, table, word
+from runner.providers.lenient_json import NOT_PLAIN, json_text, malformed, other_dialect, table, word
 from runner.providers.refusal import from_stream
+from runner.providers.retold import Retold
 from runner.providers.shapes import LONGEST_HEARTBEAT, is_error, is_heartbeat
 from runner.providers.usage import chat_usage
 
@@ -30,6 +31,7 @@ class _Delta(Struct, gc=False):
     refusal: None = None
     tool_calls: None = None
     function_call: None = None
+    finish_reason: None = None
 
 
 class _Choice(Struct, gc=False):
@@ -53,7 +55,7 @@ _decode_plain = msgspec.json.Decoder(_Plain).decode
 class OpenAIDecoder(BaseDecoder):
     """Decodes one answer. Choice 0 counts; until it has been seen, the first other choice does."""
 
-    __slots__ = ("_by_id", "_calls", "_index", "_messages", "_named", "_names", "_plain")
+    __slots__ = ("_by_id", "_calls", "_index", "_named", "_names", "_plain", "_retold")
 
     def __init__(self, names: Names | None = None, habits: Habits | None = None) -> None:
         super().__init__(habits)
@@ -64,8 +66,8 @@ class OpenAIDecoder(BaseDecoder):
         self._plain = False
         # the index of the choice that counts; None before the first choice
         self._index: int | None = None
-        # the text comes in ``message`` instead of ``delta``
-        self._messages = False
+        # what messages in place of deltas have brought, by field
+        self._retold: dict[str, Retold] = {}
         self._forget_calls()
 
     def _forget_calls(self) -> None:
@@ -109,13 +111,15 @@ class OpenAIDecoder(BaseDecoder):
         usage = chunk.get("usage")
         if (chunk.get("error") or not (choices or usage)) and is_error(chunk):
             raise from_stream(chunk, names=self._names)
+        if not (choices or usage) and chunk.get("type") == "message_start":
+            raise other_dialect("anthropic")
         if not self._named:
             self._identify(chunk)
         if choices and type(choices) is list:
             for position, choice in enumerate(choices):
                 if type(choice) is dict and self._counts(choice.get("index", position), position):
                     delta = choice.get("delta")
-                    if type(delta) is not dict or (not delta and "message" in choice):
+                    if type(delta) is not dict or ("message" in choice and _is_bare(delta)):
                         delta = self._delta_of(choice)
                     self._choice(choice, delta)
         if usage is None and "x_groq" in chunk:
@@ -128,6 +132,8 @@ class OpenAIDecoder(BaseDecoder):
     def whole(self, body: bytes) -> None:
         """Take a completion that was not streamed. Raises as ``feed``."""
         answer = self._read_answer(body, self._names)
+        if answer.get("type") == "message" and "choices" not in answer:
+            raise other_dialect("anthropic")
         self._identify(answer)
         choices = answer.get("choices")
         found = [table(choice) for choice in choices] if isinstance(choices, list) else []
@@ -160,17 +166,34 @@ class OpenAIDecoder(BaseDecoder):
             self._index = 0
             self._forget_pieces()
             self._forget_calls()
+            self._retold = {}
         return bool(index == self._index)
 
     def _delta_of(self, choice: Mapping[str, Json]) -> Mapping[str, Json]:
         """Return the new pieces of a choice without a delta: in ``message``, or, in the old dialect, in ``text``."""
         message = choice.get("message")
-        if type(message) is dict:
-            # behind the pieces, some servers send the whole message once more
-            again = self.started and not self._messages and (message.get("content") or "") == "".join(self._text)
-            self._messages = not again
-            return {} if again else message
-        return {"content": choice.get("text")}
+        if type(message) is not dict:
+            return {"content": choice.get("text")}
+        delta, last = dict(message), choice.get("finish_reason") is not None
+        thought = message.get("reasoning_content") or message.get("reasoning")
+        fields = (("content", self._text, message.get("content")), ("reasoning_content", self._reasoning, thought))
+        for name, pieces, said in fields:
+            retold = self._retold.setdefault(name, Retold())
+            if not retold.in_pieces and (said is None or type(said) is str):
+                before = sum(map(len, pieces))
+                delta[name] = retold.added(pieces, said or "", last=last)
+                self.text_chars += max(0, sum(map(len, pieces)) - before)
+        calls = message.get("tool_calls")
+        if self._tools and type(calls) is list and self._calls_again(calls):
+            self._tools = {}
+            self._forget_calls()
+        return delta
+
+    def _calls_again(self, calls: list[Json]) -> bool:
+        """Return True if tool calls in a message are the whole so far: those that have come, perhaps with longer arguments."""
+        known = ["".join(tool.arguments) for tool in self._tools.values()]
+        said = [json_text(table(table(call).get("function")).get("arguments") or "") for call in calls]
+        return len(said) >= len(known) and all(new.startswith(old) for new, old in zip(said, known, strict=False))
 
     def _choice(self, choice: Mapping[str, Json], delta: Mapping[str, Json], *, streamed: bool = True) -> None:
         if choice.get("error"):
@@ -181,7 +204,7 @@ class OpenAIDecoder(BaseDecoder):
             self._gather(self._text, content)
         if len(delta) > (type(content) is str):
             self._rarer(delta, content, streamed=streamed)
-        reason = choice.get("finish_reason")
+        reason = choice.get("finish_reason") or delta.get("finish_reason")
         if reason is not None:
             seen = bool(self._text or self._refusal or self._tools)
             self._finished(reason, behind_text=seen and not self._touched)
@@ -261,3 +284,8 @@ class OpenAIDecoder(BaseDecoder):
         if latest is not None and id_ is None and name is not None and latest.name not in (None, name):
             return None
         return key
+
+
+def _is_bare(delta: Mapping[str, Json]) -> bool:
+    """Return True for a delta that brings nothing: the text may be in ``message`` then."""
+    return not any(value for name, value in delta.items() if name != "role")

@@ -10,6 +10,7 @@ from runner.providers import parameters
 from runner.providers.explain import Destination, explain
 from runner.providers.finish import Finish
 from runner.providers.lenient_json import decode_json, table
+from runner.providers.reasonless import Reasonless
 
 DOUBTS = 3
 
@@ -34,10 +35,13 @@ class Informed:
     ) -> None:
         self._provider, self._finish, self._destination = provider, finish or Finish(), destination
         self._strict, self._tell, self._doubt = strict, tell, doubt
-        # model -> the parameters that it refuses, each with its other name or None
-        self._learned: dict[str, dict[str, str | None]] = {}
+        # requests of one shape -> the parameters that their model refuses in them, each with its other name or None
+        self._learned: dict[parameters.Shape, dict[str, str | None]] = {}
+        # what was told: model and parameter
+        self._told: set[tuple[str, str]] = set()
         # True once an answer has come, so that address and key are right
         self._answered = False
+        self._reasonless = Reasonless()
         # errors so far that may mean that the server expects https
         self._doubts = 0
         self.revision = 0
@@ -47,8 +51,8 @@ class Informed:
         self.error: Callable[[int, Mapping[str, str], bytes], ProviderError] = provider.error
 
     def _encode(self, request: Request) -> HttpCall:
-        """Return the POST for a request, without the parameters that its model refuses."""
-        learned = self._learned.get(request.model)
+        """Return the POST for a request, without the parameters that its model refuses in such a request."""
+        learned = self._learned.get(parameters.shape(request))
         return self._provider.encode(request if learned is None else parameters.without(request, learned))
 
     def judged(self, completion: Completion) -> Completion | FinishError:
@@ -63,6 +67,8 @@ class Informed:
             error.becomes(code="bad_request", verdict="fail")
             error.words = ""
         learned = isinstance(error, ProviderError) and self._learn(error, request, call)
+        if isinstance(error, StreamError) and not self._answered:
+            self._reasonless.add(error, call.body)
         if not learned and self._destination is not None:
             self._doubts += explain(error, self._destination, request.model, answered=self._answered)
             if self._doubts == DOUBTS:
@@ -78,7 +84,8 @@ class Informed:
         name = parameters.refused(error, _body(call), own)
         if name is None:
             return False
-        known = self._learned.get(request.model, {})
+        shape = parameters.shape(request)
+        known = self._learned.get(shape, {})
         other = parameters.OTHER_NAME.get(name)
         if other is not None and (other in known or other in own):
             return False
@@ -90,10 +97,12 @@ class Informed:
         if self._provider.encode(parameters.without(request, learned)).body == call.body:
             return False
         if name not in known:
-            self._learned[request.model] = learned
+            self._learned[shape] = learned
             self.encode = self._encode
             self.revision += 1
-            self._tell(parameters.note(request.model, name, other))
+            if (request.model, name) not in self._told:
+                self._told.add((request.model, name))
+                self._tell(parameters.note(request.model, name, other))
         error.becomes(code="unsupported_parameter", verdict="retry")
         error.mended = True
         return True

@@ -42,6 +42,12 @@ def malformed(what: str) -> StreamError:
     return StreamError(f"the answer holds {what}", code="malformed_stream", verdict="retry")
 
 
+def other_dialect(speaks: str) -> StreamError:
+    """Return the error for an answer in the dialect of another provider."""
+    words = f"the server speaks the {'Anthropic' if speaks == 'anthropic' else 'OpenAI'} dialect: use --provider {speaks}"
+    return StreamError(words, code="malformed_stream", speaks=speaks)
+
+
 def _repair(data: bytes) -> tuple[Json, tuple[str, ...]]:
     if not data.strip():
         raise malformed("no data where JSON was expected")
@@ -58,7 +64,10 @@ def _repair(data: bytes) -> tuple[Json, tuple[str, ...]]:
     except RecursionError:
         raise malformed("JSON that is nested too deeply") from None
     except ValueError as e:
-        raise malformed(f"data that is not JSON ({getattr(e, 'msg', 'a number is too long')})") from None
+        words = f"data that is not JSON ({getattr(e, 'msg', 'a number is too long')})"
+        # a piece of JSON may hold the text of an answer; anything else says what it is
+        quoted = "" if text.lstrip()[:1] in ("{", "[", '"') else f": {text.strip()[:100]!r}"
+        raise malformed(words + quoted) from None
     if scrubbed is not value:
         notes.append("lone_surrogate")
     return scrubbed, tuple(notes)

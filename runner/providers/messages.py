@@ -13,7 +13,7 @@ from runner.model import Completion, Json, ServerSentEvent
 from runner.providers.classify import Names
 from runner.providers.completeness import Habits
 from runner.providers.decoder import BaseDecoder
-from runner.providers.lenient_json import NOT_PLAIN, json_text, malformed, table, word
+from runner.providers.lenient_json import NOT_PLAIN, json_text, malformed, other_dialect, table, word
 from runner.providers.refusal import from_stream
 from runner.providers.shapes import is_error, is_heartbeat
 from runner.providers.usage import MessagesUsage
@@ -118,11 +118,17 @@ class AnthropicDecoder(BaseDecoder):
             self._mark_ended()
         elif is_error(body):
             raise from_stream(body, names=self._names)
+        elif body.get("choices") and kind == "message":
+            raise other_dialect("openai")
 
     def whole(self, body: bytes) -> None:
         """Take a message that was not streamed. Raises as ``feed``."""
         answer = self._read_answer(body, self._names)
         content = answer.get("content")
+        if isinstance(content, str) and answer.get("type") == "message":
+            content = [{"type": "text", "text": content}]
+        if content is None and answer.get("choices"):
+            raise other_dialect("openai")
         if not isinstance(content, list):
             raise malformed("JSON that is not a message: it has no list of content blocks")
         self._message_start(answer)

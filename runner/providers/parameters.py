@@ -5,18 +5,20 @@ r"""Which parameter a model refuses, from the provider's own words, and requests
 
 Only parameters that runner writes into the request are learned. What a user has put into ``extra_body`` is never touched, and
 nothing that changes the shape of an answer is in the list. Words that the request itself contains teach nothing, since a provider
-may quote a prompt.
+may quote a prompt. Neither does a refusal of a value: that is the row's own trouble, and other rows keep the parameter.
 """
 
 import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
+from typing import TypeAlias
 
 from msgspec import structs
 
 from runner.errors import ProviderError
 from runner.model import Json, Request
 from runner.providers.classify import snake
+from runner.providers.lenient_json import json_text
 
 OTHER_NAME: Mapping[str, str] = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 """Parameters with two names. Such a one is sent under its other name; it is never left out, because it limits the cost."""
@@ -24,20 +26,44 @@ OTHER_NAME: Mapping[str, str] = {"max_tokens": "max_completion_tokens", "max_com
 LEARNABLE = ("max_tokens", "max_completion_tokens", "top_p", "temperature", "stop", "stop_sequences", "seed", "stream_options")
 """The names, in a request body, of the parameters that can be learned. Of a pair that excludes each other, the first goes."""
 
+Shape: TypeAlias = tuple[str, frozenset[str]]
+_SETTINGS = ("max_tokens", "temperature", "top_p", "stop", "seed")
 _STATUSES = (None, 400, 422)
 _CODES = ("bad_request", "server_error")
 # the provider's own codes that leave no doubt, if the parameter is named as well
 _NAMES = frozenset(
     {
-        "unsupported_parameter", "unknown_parameter", "unrecognized_parameter", "unsupported_value", "parameter_not_supported",
-        "extra_forbidden",
+        "unsupported_parameter", "unknown_parameter", "unrecognized_parameter", "parameter_not_supported", "extra_forbidden",
     }
 )  # fmt: skip
-_WORDS = re.compile(
-    r"[^.]*(?:unsupported|not? support|n't support|unknown|unrecogni[sz]ed|not permitted|not allowed|deprecated|only the default"
-    r"|cannot both|instead)[^.]*",
+# whatever else is said: a refusal of a range, a length, a type or a form is about the value of one row, and teaches nothing
+_OF_A_VALUE = re.compile(
+    r"(?<![\w-])(?:max(?:imum)?|min(?:imum)?|range|length)(?![\w-])|[<>\u2264\u2265]=? ?-?\d|[\[(] ?-?[\d.]+ ?, ?-?[\d.]+ ?[\])]"
+    r"|\b(?:above|below|between|outside|exceed\w*|greater|larger|higher|bigger|(?<!no )longer|less than|smaller|lower|shorter"
+    r"|fewer|more than|at most|at least|up to \d|too (?:many|much|few|long|short|large|big|small|high|low)|positive|negative"
+    r"|non-?zero|finite|white ?space\w*|blank|empty|duplicates?|unique|integers?|whole number|floats?|strings?|arrays?|booleans?"
+    r"|an? (?:number|list)|(?:invalid|wrong) type|but got|got \d|only values"
+    r"|(?:supported|allowed|valid|accepted|permitted|possible) values?(?::|\W+(?:are|is|include)\b)"
+    r"|(?:must|should|has to|needs to) be (?:in|one of|an?|of|set) )",
     re.IGNORECASE,
 )
+_CODES_OF_A_VALUE = re.compile(
+    r".*(?:above|below|maximum|minimum|too_|out_of_range|less_than|greater_than|_max|_min|invalid_value|invalid_type|empty|_parsing"
+    r"|_type$|_length)"
+)
+# where the provider has a field for the name: the parameter itself is refused, and no value of it
+_WORDS = re.compile(
+    r"[^.]*\b(?:parameters?|params?|arguments?|fields?|keys?|propert(?:y|ies)|options?|settings?)\b[^.]*"
+    r"(?:unsupported|not? support|n't support|unknown|unrecogni[sz]ed|not permitted|not allowed|deprecated)[^.]*"
+    r"|[^.]*(?:unsupported|unknown|unrecogni[sz]ed|not? support\w*|n't support|deprecated)[^.]*"
+    r"\b(?:parameters?|params?|arguments?|fields?|keys?|propert(?:y|ies)|options?|settings?)\b[^.]*"
+    r"|(?:^|[.:])\W*(?:this |it )?(?:is |are )?(?:unsupported|not? supported|not permitted|not allowed|deprecated"
+    r"|extra (?:inputs|fields)[^.]*not (?:permitted|allowed))[^.]*"
+    r"|[^.]*(?:only the default|cannot both)[^.]*",
+    re.IGNORECASE,
+)
+# a number in such words is a value, unless it belongs to a name such as gpt-5
+_NUMBER = re.compile(r"(?<![\w.-])-?\d+(?:\.\d+)?(?![\w-])")
 _EXCLUDED = re.compile(r"cannot|can't|can not|(?:may|must|should) not|not both|only one|exclusive|not allowed", re.IGNORECASE)
 _PAIR = r"[^.]{0,60}(?:temperature\W+(?:and|or|with)\W+top_p|top_p\W+(?:and|or|with)\W+temperature)\b[^.]{0,60}"
 _NOUN = (
@@ -101,6 +127,8 @@ def refused(error: ProviderError, sent: Mapping[str, Json], own: Collection[str]
     if not names:
         return None
     message = str(error)
+    if _is_about_a_value(error, message):
+        return None
     found = next((pair for name in names if (pair := _named(error, name, message)) is not None), None)
     if found is None:
         found = _excluding(names, sent, message)
@@ -114,6 +142,12 @@ def refused(error: ProviderError, sent: Mapping[str, Json], own: Collection[str]
 def says(sent: Mapping[str, Json], words: str) -> bool:
     """Return True if a request contains words, whatever stands between their letters."""
     return _bare(words) in _bare(" ".join(_texts(sent)))
+
+
+def _is_about_a_value(error: ProviderError, message: str) -> bool:
+    """Return True if a refusal says which values are taken: then the parameter is, and the row has to be mended."""
+    code = snake(error.provider_code or "")
+    return _OF_A_VALUE.search(message) is not None or _CODES_OF_A_VALUE.match(code) is not None
 
 
 def _named(error: ProviderError, name: str, message: str) -> tuple[str, str] | None:
@@ -131,8 +165,10 @@ def _named(error: ProviderError, name: str, message: str) -> tuple[str, str] | N
         return None
     if error.provider_code is not None and snake(error.provider_code) in _NAMES:
         return name, ""
-    match = _WORDS.search(message)
-    return (name, match[0]) if match is not None else None
+    match = _WORDS.search(message.partition(": ")[2] or message)
+    if match is None or (_NUMBER.search(match[0]) and "only the default" not in match[0].lower()):
+        return None
+    return name, match[0]
 
 
 def _excluding(names: list[str], sent: Mapping[str, Json], message: str) -> tuple[str, str] | None:
@@ -171,6 +207,20 @@ def _texts(value: Json) -> Iterator[str]:
             stack += one.values()
         elif isinstance(one, list):
             stack += one
+
+
+def shape(request: Request) -> Shape:
+    """Return the model and what parameters a request sets: what is learned holds for requests like it.
+
+    Many refusals depend on another parameter (top_p beside temperature, temperature while a row thinks). Rows without that one
+    keep theirs.
+    """
+    params = request.params
+    names = [name for name in _SETTINGS if getattr(params, name) is not None]
+    own = (params.extra_body or {}).items()
+    # not only whether a row thinks: the same name may say that it does not
+    extra = [f"{name}={json_text(value)}" if "think" in name or "reason" in name else name for name, value in own]
+    return request.model, frozenset((*names, *extra))
 
 
 def without(request: Request, learned: Mapping[str, str | None]) -> Request:

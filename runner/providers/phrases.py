@@ -98,7 +98,7 @@ KEY = (
     r"|\b(?:access|auth|authentication|bearer|security|api) token (?:included in the request )?(?:is |has |has been )?"
     r"(?:invalid|not valid|expired|revoked)"
     r"|^\W*(?:your |the )?token (?:is |has |has been )?(?:invalid|not valid|expired|revoked)(?: or \w+)?\W*(?:$|\.)"
-    r"|无效的令牌|令牌(?:已过期|无效)|无效的 ?api ?key)"
+    r"|^\W*unauthori[sz]ed\W*$|无效的令牌|令牌(?:已过期|无效)|无效的 ?api ?key)"
 )
 NO_ROUTE = (
     r"unexpected endpoint or method|^\W*(?:404:? )?(?:(?:page|route|endpoint|path|url|resource) )?not found\W*$"

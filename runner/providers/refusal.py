@@ -14,6 +14,7 @@ from runner.model import Json
 from runner.providers.classify import Names, Refusal, classify, status_of
 from runner.providers.lenient_json import decode_json, json_text, table, word
 from runner.providers.retry_after import asks_to_return, body_wait, retry_after, words_wait
+from runner.providers.shapes import usual
 from runner.text import Redactor
 
 _LONGEST = 300
@@ -31,6 +32,15 @@ _BASE_RESP = {
     "2013": "invalid_request_error", "2049": "invalid_api_key",
 }  # fmt: skip
 """The numbers in ``base_resp.status_code`` (MiniMax), by which its answers with status 200 refuse."""
+
+
+_ERROR_CODES = {
+    "4": "rate_limit_exceeded", "6": "permission_error", "13": "invalid_api_key", "14": "invalid_api_key",
+    "15": "invalid_api_key", "17": "rate_limit_exceeded", "18": "rate_limit_exceeded", "19": "rate_limit_exceeded",
+    "100": "invalid_api_key", "110": "invalid_api_key", "111": "invalid_api_key", "336003": "invalid_request_error",
+    "336100": "overloaded_error", "336501": "rate_limit_exceeded", "336502": "rate_limit_exceeded",
+}  # fmt: skip
+"""The numbers in ``error_code`` (Baidu)."""
 
 
 def from_status(status: int, headers: Mapping[str, str], body: bytes, *, now: float, names: Names) -> ProviderError:
@@ -83,6 +93,8 @@ def _of(value: Json, depth: int = 0) -> Refusal:
         value = value[0] if value else ""
     if not isinstance(value, dict):
         return Refusal(message=value[:_PAGE] if isinstance(value, str) else "")
+    numbers = _ERROR_CODES if "error_code" in value else {}
+    value = usual(value)
     inner = value.get("error") or value.get("detail") or value.get("errors")
     if isinstance(inner, dict | list) and depth < _DEPTH:
         nested = _of(inner, depth + 1)
@@ -95,7 +107,7 @@ def _of(value: Json, depth: int = 0) -> Refusal:
         return Refusal(type=_BASE_RESP.get(number, "server_error"), code=number, message=f"{words} ({number})" if words else "")
     message = value.get("message") or value.get("msg") or (inner if isinstance(inner, str) else None)
     refusal = Refusal(
-        type=word(value.get("type")) or word(value.get("__type")) or word(value.get("status")),
+        type=_type(value, inner, message) or numbers.get(str(value.get("code"))),
         code=_code(value.get("code")),
         message=json_text(message)[:_PAGE] if message else "",
         param=_param(value),
@@ -126,6 +138,13 @@ def _with_upstream(refusal: Refusal, raw: Json, depth: int) -> Refusal:
         details=tuple(name for name in (*refusal.details, refusal.code, upstream.type, upstream.code, *upstream.details) if name),
         wait_s=upstream.wait_s if wait_s is None else wait_s,
     )
+
+
+def _type(value: Mapping[str, Json], inner: Json, message: Json) -> str | None:
+    found = word(value.get("type")) or word(value.get("__type")) or word(value.get("status"))
+    # {"error": "invalid_client", "error_description": "..."}
+    named = isinstance(inner, str) and inner is not message and re.fullmatch(r"[a-z]+(?:_[a-z]+)+", inner)
+    return inner if isinstance(inner, str) and named and found is None else found
 
 
 def _param(value: Mapping[str, Json]) -> str | None:

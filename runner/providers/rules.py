@@ -58,11 +58,11 @@ class Rule(Struct, frozen=True, kw_only=True):
 
 
 _KEY_NAMES = (
-    "authentication_error", "authentication_failed", "invalid_authentication*", "unauthorized", "unauthenticated",
+    "authentication_error", "authentication_failed", "invalid_authentication*", "unauthorized*", "unauthenticated",
     "invalid_api_key*", "incorrect_api_key*", "expired_api_key", "missing_api_key", "invalid_key", "api_key_*",
     "invalid_x_api_key", "*invalid_token", "*expired_token", "*token_expired", "*token_invalid", "consumer_invalid",
     "consumer_suspended", "*expired_token_exception", "unrecognized_client_exception", "*invalid_signature_exception",
-    "service_disabled", "access_not_configured",
+    "service_disabled", "access_not_configured", "auth_failure*", "invalid_client",
 )  # fmt: skip
 _MODEL_NAMES = (
     "*model_not_found", "*deployment_not_found", "no_such_model", "model_not_exist*", "model_decommissioned", "model_deprecated",
@@ -151,6 +151,7 @@ RULES: tuple[Rule, ...] = (
             "resource_exhausted",
             "limit_requests",
             "*concurrency_limit*",
+            "request_limit_exceeded*",
         ),
         words=phrases.THROTTLED,
         says=("Too many requests", "Rate limit reached for requests", "Too many tokens, please wait before trying again"),

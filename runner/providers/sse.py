@@ -1,7 +1,8 @@
 """Decodes bytes into server-sent events, as WHATWG defines them: feed, then flush; no I/O.
 
 One rule: the same bytes give the same events, however they were cut into chunks. The data of an event stays bytes.
-Beyond the standard, a line ``error: ...`` and a line that is nothing but a JSON error are events named "error".
+Beyond the standard, a line ``error: ...`` and a line that is nothing but a JSON error are events named "error". Other lines that
+are nothing but a JSON object are events, and so is each of several objects in the data of one event.
 """
 
 import re
@@ -10,6 +11,7 @@ from functools import lru_cache
 from runner.errors import StreamError
 from runner.model import ServerSentEvent
 
+_STRAY = 200
 _BOM = b"\xef\xbb\xbf"
 _COLON = 0x3A
 _LF = 0x0A
@@ -17,6 +19,7 @@ _BRACE = 0x7B
 # an event with a name and one line of data; at anything else the search ends, and group 3 is all of the rest
 # an error that a gateway wrote into the stream without a field, or with a field of its own; "error": null is none
 _ERROR = re.compile(rb'\{.*"(?:error|errors|detail)"\s*:\s*+(?!null\b)|\{.*"(?:object|type)"\s*:\s*"error"').match
+_OBJECT = re.compile(rb'\{\s*"').match
 _NAMED = re.compile(rb"event: ([^\n]*+)\ndata: ([^\n]*+)\n\n|([\s\S]+)").findall
 
 
@@ -31,6 +34,7 @@ class SSEDecoder:
         "_after_cr",
         "_count",
         "_data",
+        "_data_name",
         "_head",
         "_in_comment",
         "_max_events",
@@ -39,6 +43,7 @@ class SSEDecoder:
         "_open",
         "_rest",
         "_size",
+        "stray",
     )
 
     def __init__(self, *, max_line: int = 1 << 20, max_events: int = 100_000) -> None:
@@ -49,6 +54,8 @@ class SSEDecoder:
         self._head: bytes | None = b""
         # the last chunk ended in CR: if the next one begins with LF, the two are one line end
         self._after_cr = False
+        # the beginning of the latest line that is none of an event, such as a page of a gateway
+        self.stray = b""
         self._restart()
         # True at first, so that the first bytes are checked for a BOM
         self._open = True
@@ -60,6 +67,8 @@ class SSEDecoder:
         # the incomplete line; it is appended to and never searched, so that a line in single bytes costs linear time
         self._rest = bytearray()
         self._name = ""
+        # the name when the first line of data came
+        self._data_name = ""
         self._data: list[bytes] = []
         self._size = 0
 
@@ -78,10 +87,17 @@ class SSEDecoder:
         return events
 
     def flush(self) -> ServerSentEvent | None:
-        """End the body; return the incomplete last event if it has data. The caller decides whether that event counts."""
+        """End the body; return the incomplete last event if it has data. The caller decides whether that event counts.
+
+        There may be more, without a blank line between them: call it until it returns None.
+        """
         events: list[ServerSentEvent] = []
-        self._lines(b"\n\n", events)
-        self._restart()
+        self._lines(b"\n", events)
+        if not events:
+            # ends the event, if the first line end has ended its last line
+            self._lines(b"\n", events)
+        if not events:
+            self._restart()
         return events[0] if events else None
 
     def _whole(self, chunk: bytes) -> list[ServerSentEvent]:
@@ -183,6 +199,12 @@ class SSEDecoder:
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
+            if self._data and (_OBJECT(value) or value == b"[DONE]") and self._data[-1].rstrip().endswith(b"}"):
+                # no JSON goes on like that: a server that ends its events with one line end
+                events.append(ServerSentEvent(self._data_name or "message", b"\n".join(self._data)))
+                self._data, self._size = [], 0
+            if not self._data:
+                self._data_name = self._name
             self._size += len(value) + bool(self._data)
             self._check(self._size)
             self._data.append(value)
@@ -192,6 +214,11 @@ class SSEDecoder:
             events.append(ServerSentEvent("error", value))
         elif line[0] == _BRACE and _ERROR(line):
             events.append(ServerSentEvent("error", line))
+        elif _OBJECT(line) and line.rstrip().endswith(b"}"):
+            # a chunk without its field
+            events.append(ServerSentEvent("message", line))
+        elif name not in (b"id", b"retry"):
+            self.stray = bytes(line[:_STRAY])
 
     def _dispatch(self, events: list[ServerSentEvent]) -> None:
         if self._data:

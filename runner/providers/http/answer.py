@@ -22,6 +22,7 @@ from runner.providers.http.exchange import HttpExchange
 from runner.providers.http.response import ERROR_BODY_BYTES, Head, Shape, empty, no_api, shape_of
 from runner.providers.http.timeouts import TAIL_S, Watch
 from runner.providers.http.transport import Chunks
+from runner.providers.lenient_json import decode_json
 from runner.providers.sse import SSEDecoder
 
 END_S = 0.5
@@ -89,7 +90,7 @@ class AnswerReader:
         if shape is Shape.EVENTS:
             await self._events(begun, head, sse)
         elif shape is Shape.JSON:
-            await self._json(begun)
+            await self._json(begun, head, sse)
         else:
             raise no_api(head.kind, await self._gathered(begun))
 
@@ -138,14 +139,15 @@ class AnswerReader:
                     break
                 watch.beat()
                 pieces = self._body.pieces(chunk)
-            if (last := sse.flush()) is not None:
-                _feed_unfinished(last, decoder)
+            lost = b""
+            while (last := sse.flush()) is not None:
+                lost = _feed_unfinished(last, decoder)
         except _ENDS:
             if decoder.stage < Stage.WHOLE or decoder.text_chars > self._most_chars:
                 raise
             self._exchange.tail_lost = not decoder.ended
             return
-        self._judge_end(head)
+        self._judge_end(head, sse.stray or lost)
 
     def _reached(self, stage: Stage, *, more: bool) -> Stage:
         """Set the clocks for a stage that has just been reached, and return it. more: text has come since the last one."""
@@ -176,11 +178,12 @@ class AnswerReader:
                 # cancelled: an answer that may lack text is not worth a wait
                 await anyio.lowlevel.checkpoint()
 
-    def _judge_end(self, head: Head) -> None:
-        """Raise StreamError if the end of the body does not complete the answer."""
+    def _judge_end(self, head: Head, lost: bytes) -> None:
+        """Raise StreamError if the end of the body does not complete the answer. lost: what could not be read of its end."""
         stage = self._decoder.stage
         if stage is Stage.OPEN:
-            raise StreamError("the stream ended without a finish reason", code="truncated")
+            words = f"the stream ended without a finish reason{_told(lost)}"
+            raise StreamError(words, code="truncated", marked=self._decoder.ended, orderly=not lost and head.framed)
         if head.framed:
             return
         if stage is Stage.REASON:
@@ -190,8 +193,11 @@ class AnswerReader:
 
     # -- JSON and the rest
 
-    async def _json(self, begun: bytes) -> None:
-        """Feed the decoder with JSON in one piece. Once its last bracket has come, it is whole, however the body ends."""
+    async def _json(self, begun: bytes, head: Head, sse: SSEDecoder) -> None:
+        """Feed the decoder with JSON in one piece. Once its last bracket has come, it is whole, however the body ends.
+
+        JSON in lines is a stream without its fields.
+        """
         data = bytearray(begun)
         self._watch.began()
         try:
@@ -204,9 +210,15 @@ class AnswerReader:
             if not self._is_whole(data):
                 raise
         else:
-            self._decoder.whole(bytes(data))
+            try:
+                self._decoder.whole(bytes(data))
+            except StreamError:
+                if not _is_lines(data):
+                    raise
+                self._decoder.feed_all(sse.feed(bytes(data) + b"\n\n"))
+                self._judge_end(head, b"")
         if not self._decoder.complete:
-            raise StreamError("the answer has no finish reason", code="truncated")
+            raise StreamError("the answer has no finish reason", code="truncated", marked=True, orderly=True)
         self._check_text()
 
     def _is_whole(self, data: bytearray) -> bool:
@@ -228,7 +240,29 @@ class AnswerReader:
             raise StreamError(f"the text is longer than {self._most_chars} characters", code="size_cap", verdict="fail")
 
 
-def _feed_unfinished(last: ServerSentEvent, decoder: Decoder) -> None:
-    """Feed the last event, which some servers end without a blank line. Ignore it if it is invalid."""
-    with suppress(StreamError):
+def _feed_unfinished(last: ServerSentEvent, decoder: Decoder) -> bytes:
+    """Feed the last event, which some servers end without a blank line. Return its data if it is invalid: it is ignored."""
+    try:
         decoder.feed(last)
+    except StreamError:
+        return last.data
+    return b""
+
+
+def _told(lost: bytes) -> str:
+    """Return words about the end of a stream that could not be read. A chunk is not quoted: it holds text of an answer."""
+    if not lost.strip():
+        return ""
+    if lost.lstrip()[:1] in (b"{", b"["):
+        return "; its last event is cut off"
+    return f"; it ended with {lost[:200].decode('utf-8', 'replace').strip()!r}"
+
+
+def _is_lines(data: bytearray) -> bool:
+    """Return True if the first of several lines is JSON in itself."""
+    first, _, more = data.strip().partition(b"\n")
+    if not more.strip():
+        return False
+    with suppress(StreamError):
+        return isinstance(decode_json(bytes(first))[0], dict)
+    return False

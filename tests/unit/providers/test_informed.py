@@ -114,3 +114,33 @@ def test_addresses_are_judged_until_the_first_answer() -> None:
     assert (said(), doubts) == (said(), [True])
     provider.judged(Completion(text="Hello", finish_reason="stop"))
     assert said() == "closed before it answered"
+
+
+def test_rows_that_set_other_parameters_keep_theirs() -> None:
+    told: list[str] = []
+    provider = Informed(openai.make("http://x", None, version="0"), tell=told.append)
+    plain = Request(model="m", messages=HEATED.messages, params=Params(top_p=0.9))
+    both = Request(model="m", messages=HEATED.messages, params=Params(top_p=0.9, temperature=0.5))
+    thinking = Request(model="m", messages=HEATED.messages, params=Params(temperature=0.5, extra_body={"thinking": {}}))
+    words = "`temperature` and `top_p` cannot both be specified for this model."
+    assert provider.explained(refusal(words), both, provider.encode(both)).mended
+    assert "top_p" not in body(provider.encode(both))
+    assert body(provider.encode(plain))["top_p"] == 0.9
+    words = "`temperature` may only be set to 1 when thinking is enabled."
+    assert provider.explained(refusal(words), thinking, provider.encode(thinking)).mended
+    assert "temperature" not in body(provider.encode(thinking))
+    assert body(provider.encode(HEATED))["temperature"] == 0.5
+    # the same name with another value
+    calm = Request(model="m", messages=HEATED.messages, params=Params(temperature=0.5, extra_body={"thinking": None}))
+    assert body(provider.encode(calm))["temperature"] == 0.5
+    # the same for rows of another shape is learned again and not told again
+    assert provider.explained(refusal("Unsupported parameter: 'temperature'"), HEATED, provider.encode(HEATED)).mended
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_refused_value_fails_its_row_only(strict: bool) -> None:
+    provider = Informed(openai.make("http://x", None, version="0"), strict=strict)
+    error = refusal("Invalid 'temperature': decimal above maximum value. Expected a value <= 2, but got 3 instead.")
+    error = provider.explained(error, HEATED, provider.encode(HEATED))
+    assert (error.code, error.verdict, error.mended, provider.revision) == ("bad_request", "fail", False, 0)

@@ -158,6 +158,59 @@ def test_what_is_no_refusal_of_a_parameter(said: Any) -> None:
     assert refused(error(said), SENT, ()) is None
 
 
+VALUES = [
+    (
+        "temperature",
+        "decimal_above_max_value",
+        "Invalid 'temperature': decimal above maximum value. Expected a value <= 2, but got 3 instead.",
+    ),
+    (
+        "stop",
+        "array_above_max_length",
+        "Invalid 'stop': array too long. Expected an array with maximum length 4, but got an array with length 5 instead.",
+    ),
+    ("seed", None, "seed: values above 9007199254740991 are not allowed"),
+    ("stop", None, "more than 4 are not allowed"),
+    ("stop", None, "'stop': a sequence of only whitespace is not allowed"),
+    ("stop", None, "Too many stop sequences. Not supported."),
+    ("temperature", "invalid_value", "temperature: 1.5 is not supported, must be between 0 and 1"),
+    ("max_tokens", None, "max_tokens must be greater than thinking.budget_tokens; use a larger value instead"),
+    ("max_tokens", None, "max_tokens of 100000 is not allowed; reduce it and use a smaller value instead"),
+    ("temperature", None, "Value not supported: temperature must be in [0, 1]. Use a lower value instead"),
+    ("temperature", None, "temperature: 3 is not supported"),
+    ("temperature", "unsupported_value", "temperature=0 is not supported; use 0.01 instead"),
+    ("temperature", "unsupported_value", "Invalid value"),
+    (
+        "top_p",
+        "unsupported_value",
+        "Unsupported value: 'top_p' does not support 0 with this model. Supported values are: 0.1, 0.5.",
+    ),
+    ("seed", "invalid_type", "Invalid type for 'seed': expected an integer, but got a string instead."),
+    ("seed", None, "seed: negative numbers are not supported"),
+    ("stop", None, "'stop' is not supported with more than 4 sequences"),
+    ("stop", None, "stop: strings are not supported, use an array instead"),
+    ("stop", None, "stop: '\\n' is not allowed"),
+    ("stop", None, "stop: duplicates are not allowed"),
+    ("stop_sequences", None, "stop_sequences: each stop sequence must contain non-whitespace"),
+    ("stop", "string_too_long", "Unsupported parameter: 'stop'"),
+    ("top_p", "less_than_equal", "Input is not supported"),
+    ("temperature", None, "temperature may only be set between 0 and 1"),
+    ("max_completion_tokens", None, "max_completion_tokens is too large. Not supported: use max_tokens instead"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("status", [400, 422, None])
+@pytest.mark.parametrize(("name", "code", "words"), VALUES)
+def test_a_refusal_of_a_value_is_the_rows(name: str, code: str | None, words: str, status: int | None) -> None:
+    sent = {**SENT, "max_completion_tokens": 5}
+    for fields in ({"param": name, "code": code}, {"code": code}, {"param": name}, {}):
+        if "code" not in fields and words in ("Unsupported parameter: 'stop'", "Input is not supported"):
+            # the code alone tells of the value
+            continue
+        said = body(words, **fields)
+        assert refused(error(said, status) if status else from_stream(said, names=Names()), sent, ()) is None
+
+
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 413, 429, 500, 503])
 def test_other_statuses_teach_nothing(status: int) -> None:
     assert refused(error("Unsupported parameter: 'seed'", status), SENT, ()) is None
