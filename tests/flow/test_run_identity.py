@@ -323,10 +323,16 @@ def test_standard_input_with_the_rows_of_a_file_is_its_run(desk: Desk) -> None:
     desk.run(command=("resume", "1"))
 
 
-@pytest.mark.parametrize("ids", [True, False])
-@pytest.mark.parametrize("change", ["grown", "turned and grown"])
-@pytest.mark.parametrize("limit", [(), ("--limit", "5")])
-@pytest.mark.parametrize("twin", ["packed", "piped", "copied"])
+@pytest.mark.parametrize(
+    ("twin", "limit", "change", "ids"),
+    [
+        ("packed", ("--limit", "5"), "grown", True),
+        ("packed", ("--limit", "5"), "turned and grown", False),
+        ("piped", ("--limit", "5"), "turned and grown", True),
+        ("copied", ("--limit", "5"), "grown", False),
+        ("copied", (), "turned and grown", True),
+    ],
+)
 def test_the_file_of_a_run_that_has_read_a_twin_since_is_still_its_file(
     desk: Desk, twin: str, limit: tuple[str, ...], change: str, ids: bool
 ) -> None:
