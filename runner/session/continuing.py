@@ -16,7 +16,7 @@ from runner.config.settings import BY_NAME
 from runner.errors import StoreError, UsageError
 from runner.inputs import spool
 from runner.model import Json, Run
-from runner.session import identity
+from runner.session import identity, overlap
 from runner.session.identity import Given
 from runner.session.options import SessionOptions
 from runner.store import database, runs
@@ -77,8 +77,8 @@ def choose(job: Job, given: Given, known: Sequence[KnownRun], options: SessionOp
         refuse_other_address(job, given.store, found)
         return Chosen(run=found, about=tuple(_elsewhere(job, given, found)), newest=newest)
     here = next((run for run in alike if identity.is_at(given, run)), None)
-    about = f"{_name(given.path)} holds none of the rows of run {here.id}, so this starts a new run" if here is not None else None
-    return Chosen(about=(about,) if about is not None else (), newest=newest)
+    about = [f"{_name(given.path)} holds none of the rows of run {here.id}, so this starts a new run"] if here is not None else []
+    return Chosen(about=(*about, *_answered_elsewhere(job, given, alike, options)), newest=newest)
 
 
 def nothing_left(given: Given, chosen: Chosen, options: SessionOptions) -> bool:
@@ -124,7 +124,7 @@ def refuse_other_address(job: Job, store: Path, run: KnownRun) -> None:
     """Raise UsageError if a run that `runner run` would continue has answers from another address."""
     if run.base_url == job.base_url or not runs.has_answers(store, run.id):
         return
-    resume = _command("resume", run, store, f"--base-url {shell_word(str(job.base_url))}")
+    resume = _command("resume", run, store, f" --base-url {shell_word(str(job.base_url))}")
     raise UsageError(
         f"run {run.id} has answers to these rows from {run.base_url}, and base_url is {job.base_url} now: "
         f"`{resume}` continues that run there, and --new starts a new run that sends all rows again"
@@ -173,6 +173,19 @@ def _elsewhere(job: Job, given: Given, run: KnownRun) -> list[str]:
     return about
 
 
+def _answered_elsewhere(job: Job, given: Given, alike: Sequence[KnownRun], options: SessionOptions) -> list[str]:
+    """Say which rows of a new run another run has answered, and how to have only the others sent."""
+    found = overlap.find(given, alike, limit=options.limit)
+    if found is None:
+        return []
+    moved = f" --base-url {shell_word(str(job.base_url))}" if found.run.base_url != job.base_url else ""
+    resume, export = (
+        _command("resume", found.run, given.store, moved),
+        _command("export", found.run, given.store, " -o answers.csv"),
+    )
+    return [overlap.sentence(_name(given.path), found, resume=resume, export=export)]
+
+
 def _changed(run: KnownRun, changes: Changes) -> list[str]:
     """Say what ``resume`` or ``retry`` changes about its run."""
     about = [f"run {run.id} goes on with {what} {new} (before: {old or 'unset'})" for what, old, new in changes.noted]
@@ -200,10 +213,10 @@ def _refuse_other_provider(job: Job, run: KnownRun, different: Mapping[str, tupl
 def _refuse_answered(job: Job, store: Path, run: KnownRun, different: Mapping[str, tuple[Json, Json]]) -> None:
     if not runs.has_answers(store, run.id):
         return
-    given = " ".join(f"{BY_NAME[name].option} {shell_word(_plain(now))}" for name, (_, now) in different.items())
+    given = "".join(f" {BY_NAME[name].option} {shell_word(_plain(now))}" for name, (_, now) in different.items())
     raise UsageError(
         f"run {run.id} has answers, and {', '.join(different)} would change the others: `{_command('retry', run, store, given)}` "
-        f"uses it for the failed rows alone, and `runner run {shell_word(str(job.input))} {given}` starts a new run"
+        f"uses it for the failed rows alone, and `runner run {shell_word(str(job.input))}{given}` starts a new run"
     )
 
 
@@ -220,4 +233,4 @@ def _plain(value: Json) -> str:
 def _command(name: str, run: KnownRun, store: Path, options: str) -> str:
     """Return a command about a run, as a person can type it in the current folder."""
     where = "" if store == Path(_DEFAULT_STORE).resolve() else f" --db {shell_word(str(store))}"
-    return f"runner {name} {run.id} {options}{where}"
+    return f"runner {name} {run.id}{options}{where}"

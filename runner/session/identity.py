@@ -4,11 +4,13 @@ A run is one set of rows and the settings that make answers. Neither a path nor 
 fits decides, and in each the newest run:
 
     the same content                             that run, wherever the file is
-    it begins with the content that a run read   that run, if the file is where that one was, or that one is gone: it has grown
+    it begins with the content that a run read   that run, if the file is where that one was, now or before, or that one is gone:
+                                                 it has grown
     the same path, and rows in common            that run: the file was edited. Behind a link that leads elsewhere now, or in a
                                                  copied folder, the rows must ask the same too, since that is another file
-    the run's file is gone, and half of the      that run: the file was renamed or moved, and edited
-    rows of one are in the other, unchanged
+    the run's file is gone, or was here before,  that run: the file was renamed or moved, and edited
+    and half of the rows of one are in the
+    other, unchanged
     nothing of that                              a new run
 
 Runs with the address that is asked for come before those with another one.
@@ -91,6 +93,14 @@ def is_gone(given: Given, run: KnownRun) -> bool:
     return not os.path.exists(run.input) and not os.path.exists(_there(given, run))  # noqa: PTH110 - raises nothing
 
 
+def may_have_moved(given: Given, run: KnownRun) -> bool:
+    """Return True if the run may go on with the file though its input is another: that is gone, or the run read this one before.
+
+    A run that read a packed twin or standard input once still belongs to the prompt file that it began with.
+    """
+    return is_gone(given, run) or str(given.path) in run.former
+
+
 def is_elsewhere(given: Given, run: KnownRun) -> bool:
     """Return True if the file is not the one that the run read, though it is where that was: by a link, or in a copied folder."""
     return str(given.path.resolve()) != (run.target or run.input)
@@ -107,7 +117,7 @@ def _by_content(given: Given, runs: Sequence[KnownRun]) -> KnownRun | None:
     same = [run for run in runs if run.input_digest is not None and hash_of(run.input_digest) == content.digest]
     grown = [run for run in runs if content.begins_with(run.input_bytes, run.input_digest)]
     here = [run for run in (*same, *grown) if is_at(given, run)]
-    return next(iter((*here, *same, *(run for run in grown if is_gone(given, run)))), None)
+    return next(iter((*here, *same, *(run for run in grown if may_have_moved(given, run)))), None)
 
 
 def _edited(given: Given, runs: Sequence[KnownRun]) -> KnownRun | None:
@@ -141,7 +151,7 @@ def _share_a_row(given: Given, stored: StoredRows, sample: Mapping[str, int], *,
 
 def _renamed(given: Given, runs: Sequence[KnownRun]) -> KnownRun | None:
     for run in runs:
-        if is_gone(given, run) and _mostly_the_same(given, run):
+        if may_have_moved(given, run) and _mostly_the_same(given, run):
             return run
     return None
 

@@ -31,6 +31,11 @@ class StoredRows:
         among = sa.select(items.c.key, items.c.fingerprint).where(self._mine, items.c.key.in_(keys))
         return self._pairs(among)
 
+    def answered(self, keys: Sequence[str]) -> dict[str, int]:
+        """Return those of the keys that have an answer, with their fingerprints."""
+        among = sa.select(items.c.key, items.c.fingerprint).where(self._mine, items.c.status == "done", items.c.key.in_(keys))
+        return self._pairs(among)
+
     def positions(self, keys: Sequence[str]) -> dict[str, int]:
         """Return those of the keys that are settled, with their lines."""
         among = sa.select(items.c.key, items.c.position).where(self._mine, items.c.key.in_(keys))

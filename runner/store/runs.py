@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ class KnownRun(Struct, frozen=True, kw_only=True):
     input: str
     target: str | None
     relative: str
+    # where the input was before, as given
+    former: frozenset[str] = frozenset()
     settings: Mapping[str, Json]
     fingerprint: str
     # hash and length of the content of the input; None before the first session
@@ -77,8 +79,13 @@ def answer_fingerprint(answer: Mapping[str, Json]) -> str:
 
 def known_runs(store: Path) -> list[KnownRun]:
     """Return all runs of a store, newest first."""
+    moved = sa.select(history.c.run_id, history.c.old).where(history.c.what == "input")
     with database.transaction(store, write=False) as connection:
-        return [_known(run) for run in connection.execute(sa.select(runs).order_by(runs.c.id.desc()))]
+        former: dict[int, set[str]] = {}
+        for run_id, old in connection.execute(moved):
+            former.setdefault(run_id, set()).add(old)
+        found = connection.execute(sa.select(runs).order_by(runs.c.id.desc()))
+        return [_known(run, former.get(run.id, ())) for run in found]
 
 
 def known_run(store: Path, run_id: int) -> KnownRun:
@@ -239,13 +246,14 @@ def _runs_over(connection: sa.Connection, store: Path, source: Path) -> list[Kno
     return [_known(run) for run in connection.execute(sa.select(runs).where(same).order_by(runs.c.id.desc()))]
 
 
-def _known(run: sa.Row[Any]) -> KnownRun:
+def _known(run: sa.Row[Any], former: Iterable[str] = ()) -> KnownRun:
     return KnownRun(
         id=run.id,
         finished=run.finished_at is not None,
         input=run.input,
         target=run.input_target,
         relative=run.input_relative,
+        former=frozenset(former),
         settings=msgspec.json.decode(run.settings),
         fingerprint=run.fingerprint,
         input_digest=run.input_digest,

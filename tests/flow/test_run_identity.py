@@ -323,6 +323,37 @@ def test_standard_input_with_the_rows_of_a_file_is_its_run(desk: Desk) -> None:
     desk.run(command=("resume", "1"))
 
 
+@pytest.mark.parametrize(
+    ("twin", "limit", "change", "ids"),
+    [
+        ("packed", ("--limit", "5"), "grown", True),
+        ("packed", ("--limit", "5"), "turned and grown", False),
+        ("piped", ("--limit", "5"), "turned and grown", True),
+        ("copied", ("--limit", "5"), "grown", False),
+        ("copied", (), "turned and grown", True),
+    ],
+)
+def test_the_file_of_a_run_that_has_read_a_twin_since_is_still_its_file(
+    desk: Desk, twin: str, limit: tuple[str, ...], change: str, ids: bool
+) -> None:
+    lines = numbered(ids=ids)
+    desk.write(lines)
+    desk.run(*limit)
+    content = desk.prompts.read_bytes()
+    packed, copy = desk.folder / "prompts.jsonl.gz", desk.folder / "copy.jsonl"
+    packed.write_bytes(gzip.compress(content))
+    copy.write_bytes(content)
+    if twin == "piped":
+        piped(*command(desk, "-"), given=content, cwd=desk.folder)
+    else:
+        desk.run(command=command(desk, {"packed": packed.name, "copied": copy.name}[twin]))
+    assert desk.asked == ONCE
+    late = {"prompt": "late", **({"id": "late"} if ids else {})}
+    desk.write([late, *lines[::-1]] if "turned" in change else [*lines, late])
+    desk.run()
+    assert (run_ids(desk), desk.asked) == ([1], ONCE + Counter(["late"]))
+
+
 def test_another_store_knows_nothing_of_it(desk: Desk) -> None:
     desk.run()
     desk.run("--db", "other.db")
