@@ -4,6 +4,7 @@ import math
 
 from msgspec import Struct, field
 
+from runner.errors import BAD_ROW
 from runner.events import Quantiles
 from runner.model import Attempt, Entry, Outcome, Usage
 from runner.session.forecast import Sent
@@ -41,6 +42,8 @@ class SessionStats(Struct):
     failed: int = 0
     # of the failed: changed rows that keep their earlier answer and stay done
     kept: int = 0
+    # of the failed: broken rows, which are settled without a request
+    broken: int = 0
     attempts: int = 0
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -56,6 +59,7 @@ class SessionStats(Struct):
             self.done += entry.status == "done"
             self.failed += entry.status == "failed"
             self.kept += entry.kept
+            self.broken += entry.error_code == BAD_ROW
             if entry.completion is not None and "unknown_finish" in entry.completion.notes:
                 self._add_unknown(entry.completion.finish_reason)
         if attempt is None:
@@ -81,7 +85,7 @@ class SessionStats(Struct):
     def sent(self) -> Sent:
         """Return what the time left is estimated from."""
         return Sent(
-            rows=self.done + self.failed,
+            rows=self.done + self.failed - self.broken,
             requests=self.attempts,
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.errors import BAD_ROW
 from runner.events import Quantiles
-from runner.model import Attempt, Usage
+from runner.model import Attempt, Outcome, Usage
 from runner.session.stats import Histogram, SessionStats
 
 DURATIONS = st.floats(min_value=1e-4, max_value=1e5)
@@ -69,3 +70,10 @@ def test_tokens_of_failed_attempts_are_in_the_summary() -> None:
     # they say nothing about how long an answer takes
     assert stats.quantiles() == (Quantiles(p50=None, p95=None), Quantiles(p50=None, p95=None))
     assert (stats.sent().requests, stats.sent().rows, stats.sent().input_tokens) == (3, 0, 200)
+
+
+def test_broken_rows_say_nothing_about_the_time_that_a_row_takes() -> None:
+    stats = SessionStats()
+    for position, code in enumerate((BAD_ROW, "bad_request", BAD_ROW)):
+        stats.add(Outcome(key=str(position), position=position, status="failed", metadata={}, fingerprint=0, error_code=code))
+    assert (stats.failed, stats.sent().rows) == (3, 1)
