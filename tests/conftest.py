@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterator
-from itertools import islice
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -128,16 +127,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _long_ones_first(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Let each worker, which gets a stretch of the list, begin with some of the longest tests: none of them is the last then."""
+    """Let each worker begin with its part of the longest tests, then of those that wait for processes, and end with quick ones.
+
+    A worker gets a stretch of the list, and takes over from others when it is done: with quick tests at the end, all are done at
+    the same time.
+    """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    share = -(-len(items) // workers)
     long = [item for item in items if item.path.name in LONG]
-    rest = iter([item for item in items if item.path.name not in LONG])
+    flow = [item for item in items if item.path.parent.name == "flow" and item.path.name not in LONG]
+    taken = {*long, *flow}
+    quick = [item for item in items if item not in taken]
     ordered: list[pytest.Item] = []
     for number in range(workers):
-        mine = long[number::workers]
-        ordered += [*mine, *islice(rest, max(0, share - len(mine)))]
-    return [*ordered, *rest]
+        ordered += long[number::workers]
+        for kind in (flow, quick):
+            ordered += kind[len(kind) * number // workers : len(kind) * (number + 1) // workers]
+    return ordered
 
 
 def _starts_process(function: FunctionType, seen: set[FunctionType]) -> bool:

@@ -97,7 +97,7 @@ KEY = (
     r"|^\W*(?:your |the )?(?:invalid|expired) (?:access |auth |authentication |bearer |security |api )?token\W*$"
     r"|\b(?:access|auth|authentication|bearer|security|api) token (?:included in the request )?(?:is |has |has been )?"
     r"(?:invalid|not valid|expired|revoked)"
-    r"|^\W*(?:your |the )?token (?:is |has |has been )?(?:invalid|not valid|expired|revoked)(?: or \w+)?\W*(?:$|\.)"
+    r"|^\W*(?:your |the )?token (?:is |has |has been )?(?:invalid|not valid|expired|revoked)(?: or \w+)?\W*(?:$|[.,;])"
     r"|^\W*unauthori[sz]ed\W*$|无效的令牌|令牌(?:已过期|无效)|无效的 ?api ?key)"
 )
 NO_ROUTE = (

@@ -211,7 +211,7 @@ STREAMS = {"openai": openai_streams(), "anthropic": anthropic_streams()}
 
 
 @pytest.mark.parametrize("dialect", sorted(STREAMS))
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_generated_stream_gives_its_completion_however_it_is_cut(dialect: str, data: st.DataObject) -> None:
     body, expected = data.draw(STREAMS[dialect])

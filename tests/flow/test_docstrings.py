@@ -171,7 +171,7 @@ def test_killed_again_and_again_every_row_is_there_once(tmp_path: Path, docstrin
 @DIALECTS
 def test_undisturbed_every_row_is_sent_once(tmp_path: Path, docstrings: list[str], dialect: str) -> None:
     with llmock(*ECHO) as server:
-        line = Line(tmp_path, server, dialect, docstrings[:600])
+        line = Line(tmp_path, server, dialect, docstrings[:300])
         for row in line.asked[::20]:
             assert plain_answer(server, dialect, row["prompt"]) == answer(row["prompt"])
         server.reset()

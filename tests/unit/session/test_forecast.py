@@ -235,7 +235,7 @@ def within(begin_s: float, end_s: float, error: AttemptError) -> Any:
         # every answer has 150 tokens
         (1500, (0.5, 2.0), {"per_minute": {"tpm": 30_000.0}}),
         (4000, (0.5, 2.0), {"ceiling": 8, "tuned": False, "per_minute": {"rpm": 6000.0}}),
-        (10_000, (0.5, 2.0), {"ceiling": 64}),
+        (8000, (0.5, 2.0), {"ceiling": 64}),
     ],
     ids=["slots", "slow answers", "rpm", "few a minute", "rpm and slow answers", "tpm", "a limit that is not reached", "tuned"],
 )
