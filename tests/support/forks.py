@@ -1,9 +1,9 @@
-"""``python -m runner`` as a fork of an interpreter that has loaded other people's libraries.
+"""``python -m runner`` as a fork of an interpreter that has loaded its modules and other people's libraries.
 
-An interpreter takes half a second to load them, and the flow tests start ``runner`` hundreds of times. Each fork is a process
-with its own folder, environment, streams and session. It imports every module of ``runner`` itself, and ends as any interpreter
-does. Tests of the start, of other environments of Python and of the installed command start an interpreter of their own, and so
-does every test where RUNNER_TEST_FRESH is set.
+An interpreter takes most of a second to load them, and the flow tests start ``runner`` more than a thousand times. Each fork is a
+process with its own folder, environment, streams and session, and ends as any interpreter does. Tests of the start, of other
+environments of Python and of the installed command start an interpreter of their own, and so does every test where
+RUNNER_TEST_FRESH is set.
 """
 
 import atexit
@@ -14,6 +14,7 @@ import importlib
 import io
 import json
 import os
+import pkgutil
 import runpy
 import select
 import signal
@@ -155,6 +156,11 @@ def serve(requests: socket.socket) -> None:
         # uvloop is not made for every system
         with suppress(ImportError):
             importlib.import_module(name)
+    package = importlib.import_module("runner")
+    for module in pkgutil.walk_packages(package.__path__, "runner."):
+        # that one runs the command
+        if module.name != "runner.__main__":
+            importlib.import_module(module.name)
     # what is loaded by now stays: no fork need look through it
     gc.collect()
     gc.freeze()
