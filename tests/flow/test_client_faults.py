@@ -885,6 +885,15 @@ async def test_h12_an_error_whose_body_breaks_off_counts_by_its_status(status: s
     assert (got.failure.code, got.failure.verdict) == (code, verdict)
 
 
+async def test_h12_a_refusal_whose_body_takes_its_time_is_no_timeout() -> None:
+    """The status is known: the time limits of an answer no longer hold, and the body has one of its own."""
+    body = b'{"error": {"message": "no such field"}}'
+    refusal = Reply((head("400 Bad Request", {"content-length": str(len(body))}), 1.6, body))
+    got = await ask(refusal, timeouts=Timeouts(connect_s=5.0, first_byte_s=1.0, silence_s=5.0, attempt_s=10.0))
+    got.is_(ProviderError, "bad_request", "fail")
+    assert "no such field" in str(got.failure)
+
+
 @BOTH_LOOPS
 async def test_h12_a_connection_is_kept_alive_behind_a_short_error() -> None:
     async with RawServer([whole("500 Oops", "sorry"), openai_answer()]) as server, HttpClient(CALM) as client:
