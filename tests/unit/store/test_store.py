@@ -632,6 +632,30 @@ async def test_a_batch_whose_commit_was_in_doubt_is_on_the_books_once(path: Path
     assert (found["a"].status, found["a"].input_tokens, found["a"].duration_s, found["a"].served_model) == ("done", 3, 2.0, "m-1")
 
 
+async def test_a_commit_in_doubt_stays_in_doubt_when_the_next_save_fails_too(path: Path) -> None:
+    """What counts is the last attempt before the doubt, and not before the last save: another run may have written between."""
+    async with RunStore.own(path, 1) as store:
+        await store.save([done("before", 9)])
+        known = store._last_attempt
+        await store.save(BATCH)
+        store._unsure, store._last_attempt = True, known
+        begin(path, new=True)
+        await fill(path, done("a"), run=2)
+        with sqlite(path) as other:
+            other.execute("CREATE TRIGGER t BEFORE INSERT ON items BEGIN SELECT RAISE(ABORT, 'on fire'); END")
+            with pytest.raises(StoreError):
+                await store.save(BATCH)
+            other.execute("DROP TRIGGER t")
+        await store.save(BATCH)
+    with StoreReader(path) as reader:
+        assert reader.totals(1).attempts == 4
+
+
+async def test_a_row_for_which_nothing_was_sent_has_no_attempt(path: Path) -> None:
+    await fill(path, done("a", 1), broken("b", 2), failed("c", 3))
+    assert rows(path, "SELECT key, attempt_id FROM items ORDER BY key") == [("a", 1), ("b", None), ("c", 2)]
+
+
 @pytest.mark.parametrize("slow", ["to begin", "to write", "to commit"])
 async def test_a_save_that_was_given_up_comes_to_nothing_when_the_disk_is_back(
     path: Path, monkeypatch: pytest.MonkeyPatch, slow: str
