@@ -12,18 +12,12 @@ from advised import Advised, advised
 from processes import Ended, assert_clean, count, rows, run, runner
 from raw_server import HANG, RawServer, Received, Reply, in_thread, openai_answer, whole
 
-from runner.cli.commands import cli
-
 ROWS = 12
 NO_KEY = whole("401 Unauthorized", {"error": {"message": "Incorrect API key", "type": "authentication_error"}})
 NO_MONEY = whole("429 Too Many Requests", {"error": {"message": "quota", "code": "insufficient_quota"}})
 NO_MODEL = whole("404 Not Found", {"error": {"message": "The model does not exist", "code": "model_not_found"}})
 TROUBLE = whole("500 Internal Server Error", {"error": {"message": "oops", "type": "server_error"}})
 REFUSED = whole("400 Bad Request", {"error": {"message": "not this prompt", "code": "content_policy_violation"}})
-# what ``resume`` and ``retry`` may change and send has changed with the identity of runs
-CONTINUES_WITH = pytest.mark.skipif(
-    not any(parameter.name == "model" for parameter in cli.commands["resume"].params), reason="resume takes no --model yet"
-)
 
 
 class Server(Counter[str]):
@@ -127,7 +121,7 @@ def test_failed_rows_that_may_succeed_are_retried(place: Place, db: tuple[str, .
     assert (done(place), place.server.total()) == (12, 14)
 
 
-@pytest.mark.parametrize("retry_first", [pytest.param(True, marks=CONTINUES_WITH), False])
+@pytest.mark.parametrize("retry_first", [True, False])
 def test_behind_a_limit_failed_rows_are_named_and_nothing_else_is_sent(place: Place, retry_first: bool) -> None:
     place.server.trouble = some(TROUBLE)
     ended = place.run("--limit", "5")
@@ -190,7 +184,6 @@ def test_a_run_that_was_stopped_goes_on_once_the_cause_is_mended(place: Place, r
     assert done(place) == 12
 
 
-@CONTINUES_WITH
 def test_with_a_wrong_model_another_one_is_named(place: Place) -> None:
     place.server.trouble = lambda _prompt, model: None if model == "NAME" else NO_MODEL
     ended = place.run("--temperature", "0.5", "--system", "It's short", "--stop", "a", "--stop", "b")
