@@ -21,7 +21,7 @@ from runner.model import Result, Run
 from runner.session import session
 from runner.session.checking import Check, Description, check, describe
 from runner.session.options import SessionOptions
-from runner.session.stopping import StopHandle, stoppable
+from runner.session.stopping import StopHandle, interruptible, stoppable
 from runner.store import database, deletion
 from runner.store.reader import ErrorGroup, StoreReader
 from runner.store.runs import may_need
@@ -78,12 +78,11 @@ def run(
     """
     handle = _handle(stop, settings)
     strict, trust = settings.pop("strict", False), settings.pop("trust", False)
-    job = allowed(load_job(file, settings), trust)
-    if limit is not None and limit < 1:
-        raise UsageError(f"limit must be 1 or more, not {limit}")
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise UsageError(f"limit must be a whole number of 1 or more, not {limit!r}")
     options = SessionOptions(limit=limit, new=new, accept_changes=accept_changes, strict=strict)
-    with spooled(job, db) as kept:
-        return stoppable(lambda wanted: execute(kept, db, options, wanted, observe), handle)
+    with interruptible(), spooled(allowed(load_job(file, settings), trust), db) as job:
+        return stoppable(lambda wanted: execute(job, db, options, wanted, observe), handle)
 
 
 @contextmanager
@@ -115,9 +114,9 @@ def resume(
     settings: ``base_url`` and ``api_key_env`` stay with the run. Those that change answers are taken while no row is answered.
     """
     handle = _handle(stop, settings)
-    job, options = resumed(db, run_id, settings, accept_changes=accept_changes)
-    job = allowed(job, trust)
-    return stoppable(lambda wanted: execute(job, db, options, wanted, observe), handle)
+    with interruptible():
+        job, options = resumed(db, run_id, settings, accept_changes=accept_changes)
+        return stoppable(lambda wanted: execute(allowed(job, trust), db, options, wanted, observe), handle)
 
 
 def retry(
@@ -134,9 +133,9 @@ def retry(
     settings: ``base_url`` and ``api_key_env`` stay with the run. Those that change answers hold for the rows that are sent.
     """
     handle = _handle(stop, settings)
-    job, options = retried(db, run_id, settings)
-    job = allowed(job, trust)
-    return stoppable(lambda wanted: execute(job, db, options, wanted, observe), handle)
+    with interruptible():
+        job, options = retried(db, run_id, settings)
+        return stoppable(lambda wanted: execute(allowed(job, trust), db, options, wanted, observe), handle)
 
 
 def execute(job: Job, db: str | Path, options: SessionOptions, stop: Stop, observe: Observer | None) -> Awaitable[Summary]:
@@ -260,7 +259,8 @@ def delete(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE, vacuum: bo
     store = Path(db).resolve()
     database.prepare(store, create=False)
     for path in deletion.delete(store, run_ids):
-        if spool.is_copy(path):
+        # any other place was not chosen by us: the store may come from somebody else
+        if spool.is_copy(path) and path.parent == store.parent:
             path.unlink(missing_ok=True)
     if vacuum:
         deletion.vacuum(store)
@@ -288,6 +288,8 @@ def _handle(stop: StopHandle | str | Sequence[str] | None, settings: dict[str, A
     """Return the handle that was given as ``stop``. What is none goes to the settings: texts that end an answer."""
     if stop is None or isinstance(stop, StopHandle):
         return stop
+    if not isinstance(stop, str | Sequence):
+        raise UsageError(f"stop must be a runner.StopHandle, or the texts at which an answer ends, not {type(stop).__name__}")
     settings["stop"] = stop if isinstance(stop, str) else list(stop)
     return None
 

@@ -4,12 +4,14 @@ One rule: text that others wrote (models, providers, prompt files, file names) i
 """
 
 import difflib
+import json
 import os
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable
-from typing import NoReturn, SupportsIndex, final
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from typing import Any, NoReturn, SupportsIndex, final
 from urllib.parse import quote
 
 REDACTED = "[redacted]"
@@ -109,27 +111,60 @@ class Redactor:
     ordinary text.
     """
 
-    __slots__ = ("_forms", "secrets")
+    __slots__ = ("_known", "_secrets")
 
     def __init__(self, secrets: Iterable[str] = (), private: Iterable[str] = ()) -> None:
         """private: texts that no message may quote, although an answer may contain them, such as the value of a header."""
-        # texts that must not appear in any answer, message or file
-        self.secrets = _long_enough(secrets)
-        known = (*self.secrets, *_long_enough(private))
-        forms = {form for secret in known for form in (secret, quote(secret, "", errors="replace"))}
-        # longest first: otherwise a secret that contains a shorter one would be replaced only in part
-        self._forms = sorted(forms, key=len, reverse=True)
+        secrets = set(secrets)
+        self._secrets = _spellings(secrets)
+        self._known = _spellings({*secrets, *private})
 
     def __call__(self, text: str) -> str:
-        """Return the text without secrets and keys."""
-        for form in self._forms:
-            text = text.replace(form, REDACTED)
+        """Return the text of a message without secrets and keys."""
+        for spelling in self._known:
+            text = spelling.sub(REDACTED, text)
         return redact(text)
 
+    def answer(self, value: Any) -> Any:
+        """Return a text of an answer, or a JSON value with texts in it, without the secrets."""
+        if isinstance(value, str):
+            for spelling in self._secrets:
+                value = spelling.sub(REDACTED, value)
+            return value
+        if not self._secrets:
+            return value
+        if isinstance(value, list):
+            return [self.answer(part) for part in value]
+        if isinstance(value, Mapping):
+            return {self.answer(name): self.answer(part) for name, part in value.items()}
+        return value
 
-def _long_enough(secrets: Iterable[str]) -> tuple[str, ...]:
-    plain = {secret.strip() for secret in secrets}
-    return tuple(sorted((secret for secret in plain if len(secret) >= SHORTEST_SECRET), key=len, reverse=True))
+
+def _spellings(secrets: Iterable[str]) -> list[re.Pattern[str]]:
+    """Return what finds each long enough secret as a server may echo it: plain, or as a part of a URL, of JSON or of HTML."""
+    known = {secret for text in secrets if len(secret := text.strip()) >= SHORTEST_SECRET}
+    # longest first: otherwise a secret that contains a shorter one would be replaced only in part
+    ordered = sorted(known, key=lambda secret: (-len(secret), secret))
+    return [re.compile("".join(_spelt(character, len([*run])) for character, run in groupby(secret))) for secret in ordered]
+
+
+def _spelt(character: str, times: int) -> str:
+    """Return the pattern of a repeated character of a secret."""
+    if character in _SPELT_ALIKE:
+        return character * times
+    code = ord(character)
+    forms = [re.escape(quote(character, "", errors="replace")), f"&#0{{0,4}}{code};", f"&#x0{{0,4}}{code:x};"]
+    forms += [f"&{name};" for name in _IN_HTML.get(character, ())] + ([r"\+"] if character == " " else [])
+    # JSON inside JSON escapes again
+    if character == "\\":
+        return rf"(?i:\\{{{times},{4 * times}}}+|(?:{'|'.join(forms)}){{{times}}})"
+    escaped = json.dumps(character)[1:-1].lstrip("\\")
+    return rf"(?i:{re.escape(character)}|\\{{1,3}}{re.escape(escaped)}|{'|'.join(forms)}){{{times}}}"
+
+
+# characters that a URL, JSON and HTML leave as they are
+_SPELT_ALIKE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_~")
+_IN_HTML = {"&": ("amp",), "<": ("lt",), ">": ("gt",), '"': ("quot",), "'": ("apos",)}
 
 
 @final

@@ -18,6 +18,8 @@ from runner.text import clean, json_text, plural, redact
 
 LINE_S = 5.0
 """Without a terminal, a progress line is printed at most this often, in seconds."""
+WAIT_S = 1.0
+"""After an error, a wait for the open requests is worth a line only if it lasts longer than this, in seconds."""
 _HEIGHT = 3
 
 
@@ -59,6 +61,8 @@ class View:
 class _Text(View, ABC):
     # the reason of the stop has been printed
     _reason_told = False
+    # what the session waits for after an error, and when to print it
+    _wait: tuple[str, float] | None = None
 
     def show(self, event: Event) -> None:
         match event:
@@ -69,6 +73,9 @@ class _Text(View, ABC):
             case Noted():
                 self.say(clean(event.note))
             case Progress():
+                if self._wait is not None and time.monotonic() >= self._wait[1]:
+                    self.say(self._wait[0])
+                    self._wait = None
                 self.progress(event)
             case Stopping():
                 it = "it" if event.in_flight == 1 else "them"
@@ -95,7 +102,7 @@ class _Text(View, ABC):
         self.say(f"runner: {words}", error=True)
         self.told_why = True
         if wait:
-            self.say(wait)
+            self._wait = (wait, time.monotonic() + WAIT_S)
 
     def say(self, text: str, *, error: bool = False) -> None:
         print(text, flush=True, file=sys.stderr if error else None)

@@ -128,8 +128,8 @@ def _fault_of_proxy(proxy: str) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Return True if a host name or IP address means this machine."""
-    if host == "localhost" or host.endswith(".localhost"):
+    """Return True if a host name or IP address means this machine for every resolver, which ``x.localhost`` does not."""
+    if host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

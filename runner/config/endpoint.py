@@ -227,11 +227,15 @@ def _check_certificates(environment: Mapping[str, str]) -> None:
 
 
 def _proxy(base_url: str) -> str | None:
-    """Return the proxy that the environment sets for a base URL; None for loopback, which never uses a proxy."""
+    """Return the proxy that the environment sets for a base URL; None for this machine, which no proxy reaches."""
     parts = urlsplit(base_url)
     host = parts.hostname or ""
     proxies = urllib.request.getproxies_environment()
-    if is_loopback(host) or no_proxy.bypassed(host, address.port_of(base_url), proxies.get("no", "")):
+    if (
+        is_loopback(host)
+        or host.endswith(".localhost")
+        or no_proxy.bypassed(host, address.port_of(base_url), proxies.get("no", ""))
+    ):
         return None
     if not proxies and urllib.request.proxy_bypass(host):
         # the settings of the system, on macOS and Windows

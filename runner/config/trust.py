@@ -160,11 +160,15 @@ def _read(environment: Mapping[str, str]) -> _Remembered:
     """Return what is remembered: nothing if the file is missing or damaged, or if others may write to it."""
     path = remembered_in(environment)
     try:
-        if path is None or (os.name == "posix" and path.stat().st_mode & 0o022):
+        if path is None or (os.name == "posix" and _others_write(path.stat())):
             return _Remembered()
         return msgspec.json.decode(path.read_bytes(), type=_Remembered)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return _Remembered()
+
+
+def _others_write(found: os.stat_result) -> bool:
+    return bool(found.st_mode & 0o022) or found.st_uid not in (os.geteuid(), 0)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -1,24 +1,21 @@
 """Builds what is stored of an attempt: its record, with secrets removed, and the outcome of its item. Pure."""
 
-import msgspec
 from msgspec import structs
 
 from runner.errors import AttemptError
 from runner.interfaces import Decoder, Exchange
 from runner.model import Attempt, Completion, Item, Outcome
-from runner.text import REDACTED, Redactor
+from runner.text import Redactor
+
+_ECHOED = ("text", "finish_reason", "served_model", "response_id", "extra")
+"""The parts of an answer that may repeat what was sent."""
 
 
 def conceal(completion: Completion, redactor: Redactor) -> Completion:
     """Remove our own secrets from an answer. Searches each text of the answer once for each secret."""
-    for secret in redactor.secrets:
-        parts = (completion.text, completion.finish_reason, completion.served_model, completion.response_id)
-        if any(part is not None and secret in part for part in parts) or secret in str(completion.extra):
-            # as it stands in JSON, where a quotation mark is escaped
-            written = msgspec.json.encode(secret).decode()[1:-1]
-            hidden = msgspec.json.encode(completion).decode().replace(written, REDACTED)
-            completion = msgspec.json.decode(hidden, type=Completion)
-    return completion
+    found = {name: value for name in _ECHOED if (value := getattr(completion, name))}
+    hidden = {name: redactor.answer(value) for name, value in found.items()}
+    return completion if hidden == found else structs.replace(completion, **hidden)
 
 
 def partial_of(decoder: Decoder) -> Completion:

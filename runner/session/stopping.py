@@ -14,7 +14,7 @@ The states of a session, and what leads from one to the next:
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TypeVar
 
 import anyio
@@ -30,6 +30,18 @@ STOPPED_BY = "stopped by "
 """Beginning of the stop reason when a signal ended the session; the name of the signal follows."""
 
 T = TypeVar("T")
+
+
+def _interrupt(_kind: int) -> None:
+    raise KeyboardInterrupt
+
+
+def interruptible() -> AbstractContextManager[object]:
+    """Let Ctrl-C raise KeyboardInterrupt at once, also in a program whose event loop has taken the signal over.
+
+    For what happens before a session: that loop does not run meanwhile, so its Ctrl-C would be lost and the session would start.
+    """
+    return on_signals((signal.SIGINT,), _interrupt)
 
 
 class StopHandle:

@@ -191,6 +191,34 @@ def test_a_server_that_echoes_a_header(
         assert rows(tmp_path / "runner.db", "SELECT text FROM items LIMIT 1")[0][0].startswith("your header is ")
 
 
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_server_that_echoes_the_address_or_json(
+    tmp_path: Path, server: RawServer, answering: Answering, refused: bool, dialect: str
+) -> None:
+    secret = 'p/w: "can&ary" \\ é+0123'
+
+    def echo(request: Received) -> Reply:
+        words = f"GET {request.path} {json.dumps(dict(request.headers))} {json.dumps(secret)}"
+        if refused:
+            return whole("400 Bad Request", {"error": {"message": words}})
+        return anthropic_answer(words) if "/messages" in request.path else openai_answer(words)
+
+    answering.reply = echo
+    options = ("--query", "code=${CODE}", "--base-url", server.origin, "--model", "m", "--provider", dialect, "--attempts", "1")
+    ended = run("run", "prompts.jsonl", *options, cwd=tmp_path, env={**ENV, "CODE": secret})
+    more = [run(*words, cwd=tmp_path, env=ENV) for words in (["errors"], ["export", "-o", "a.csv"])]
+    assert parse_qsl(server.requests[0].path.partition("?")[2]) == [("code", secret)]
+    for one in (ended, *more):
+        assert "26ary" not in one.out + one.err
+        assert "&ary" not in one.out + one.err
+    for path in tmp_path.rglob("*"):
+        data = path.read_bytes() if path.is_file() else b""
+        assert not any(part in data for part in (b"n%26ary", b"n&ary", b"n&amp;ary")), path
+    told = rows(tmp_path / "runner.db", f"SELECT {'error' if refused else 'text'} FROM items LIMIT 1")[0][0]
+    assert told.count("[redacted]") == 3 or refused, told
+
+
 def test_a_harmless_header_leaves_answers_alone(tmp_path: Path, server: RawServer, answering: Answering) -> None:
     answering.reply = lambda _: openai_answer("in production, see https://me.example")
     headers = ("--header", "X-Stage: production", "--header", "HTTP-Referer: https://me.example")

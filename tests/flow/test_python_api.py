@@ -10,9 +10,10 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
-from processes import QUICK, Started, count, environment, rows, simulator, write_prompts
+from processes import QUICK, Ended, Started, count, environment, rows, simulator, write_prompts
 from raw_server import RawServer, in_thread, whole
 
 import runner
@@ -92,6 +93,53 @@ def test_a_second_ctrl_c_drops_them(tmp_path: Path, kind: str) -> None:
             ended = process.ended(25)
         assert ended.code == 130, ended
         assert count(store, "attempts", "error_code = 'cancelled'") == 8
+
+
+# Ctrl-C comes while the call still reads: asyncio would keep the signal until its loop runs again, and all rows would be sent.
+EARLY = """
+import asyncio, os, signal, sys, runner
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Interrupting:
+    def __fspath__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        return {"run": "p.jsonl"}.get(sys.argv[1], "runner.db")
+calls = {
+    "run": lambda: runner.run(Interrupting(), model="m", base_url=sys.argv[2]),
+    "resume": lambda: runner.resume(db=Interrupting()),
+    "retry": lambda: runner.retry(db=Interrupting()),
+}
+async def main():
+    calls[sys.argv[1]]()
+    print("finished", flush=True)
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("call", ["run", "resume", "retry"])
+def test_ctrl_c_in_an_asyncio_program_before_the_first_request(tmp_path: Path, call: str) -> None:
+    file = prompts(tmp_path, 20)
+    with simulator(*QUICK, "--fault", "truncate=0.5") as server:
+        if call != "run":
+            ended = runner.run(file, db=tmp_path / "runner.db", limit=10, model="m", base_url=server.openai, attempts=1)
+            assert (ended.left, ended.failed > 0) == (10, True)
+        sent = server.sent()
+        with Started([sys.executable, "-c", EARLY, call, server.openai], cwd=tmp_path, env=environment()) as process:
+            assert process.ended() == Ended(130, "interrupted\n", ""), process
+        assert server.sent() == sent
+
+
+@pytest.mark.parametrize("stop", [5, 1.5, threading.Event(), object()])
+def test_stop_must_be_a_handle_or_texts(tmp_path: Path, stop: Any) -> None:
+    file = prompts(tmp_path, 1)
+    for call in (lambda: runner.run(file, stop=stop), lambda: runner.resume(stop=stop), lambda: runner.retry(stop=stop)):
+        with pytest.raises(
+            runner.UsageError, match=r"^stop must be a runner\.StopHandle, or the texts at which an answer ends, not "
+        ):
+            call()
 
 
 def prompts(folder: Path, number: int) -> Path:

@@ -124,11 +124,7 @@ def stopped(reason: str, in_flight: int, grace_s: float = 10.0, code: str | None
         (stopped("stopped by SIGTERM", 0), "stopped by SIGTERM\n", ""),
         (stopped("stopped by Ctrl-C", 8, 0.0), "stopped by Ctrl-C\n", ""),
         (stopped("enough", 0), "stopping: enough\n", ""),
-        (
-            stopped("no money. Pay.", 8, code="billing"),
-            "waiting up to 10 s for 8 open requests; Ctrl-C to drop them\n",
-            "runner: no money. Pay.\n",
-        ),
+        (stopped("no money. Pay.", 8, code="billing"), "", "runner: no money. Pay.\n"),
         (stopped("\x1b[2J", 0, code="cut"), "", "runner: \\x1b[2J\n"),
     ],
 )
@@ -139,3 +135,16 @@ def test_a_stop_has_one_reason_and_says_what_is_waited_for(
     view.tell(event)
     assert tuple(capsys.readouterr()) == (out, err)
     assert view.told_why == (event.code is not None)
+
+
+@pytest.mark.parametrize("lasts", [False, True])
+def test_after_an_error_only_a_wait_that_lasts_is_told_and_once(
+    lasts: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "WAIT_S", 0.0 if lasts else 1000.0)
+    view = progress.Lines("runner.db")
+    view.tell(stopped("no money. Pay.", 8, code="billing"))
+    view.tell(at())
+    view.tell(at())
+    told = "waiting up to 10 s for 8 open requests; Ctrl-C to drop them\n" if lasts else ""
+    assert tuple(capsys.readouterr()) == (told, "runner: no money. Pay.\n")

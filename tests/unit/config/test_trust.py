@@ -87,6 +87,8 @@ MUST_NOT = [
     ('base_url = "https://api.openai.com.far.example/v1"', {}, {}),
     ('base_url = "http://127.0.0.1.far.example/v1"', {}, {}),
     ('base_url = "http://localhost.far.example/v1"', {}, {}),
+    # a resolver may ask the network for it
+    ('base_url = "http://x.localhost/v1"', {}, {}),
     ('provider = "anthropic"\nbase_url = "https://api.openai.com/v1"', {"ANTHROPIC_API_KEY": "a" * 20}, {}),
 ]
 
@@ -149,6 +151,11 @@ def test_what_is_remembered_is_for_its_owner_alone(load: Load, env: dict[str, st
     path.chmod(0o666)
     assert not starts(again, env)
     path.chmod(0o600)
+    if os.geteuid() == 0:
+        os.chown(path, 12345, -1)
+        assert not starts(again, env)
+        os.chown(path, 0, -1)
+        assert starts(again, env)
     path.write_bytes(b"{ damaged")
     assert not starts(again, env)
 

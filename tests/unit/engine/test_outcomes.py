@@ -78,6 +78,14 @@ def test_every_secret_is_taken_out_and_an_answer_without_one_is_left_as_it_is() 
     assert conceal(HELLO, Redactor([KEY])) is HELLO
 
 
+@pytest.mark.parametrize("echoed", ['se"cret/one', "se%22cret%2Fone", "se%22cret/one", 'se\\"cret/one', "se&quot;cret/one"])
+@pytest.mark.parametrize("place", ["text", "extra"])
+def test_a_key_that_a_server_echoes_in_another_spelling(echoed: str, place: str) -> None:
+    value = {"text": f"<{echoed}>"} if place == "text" else {"extra": {"arguments": f"<{echoed}>"}}
+    hidden = conceal(structs.replace(HELLO, **value), Redactor(['se"cret/one']))
+    assert (hidden.text if place == "text" else hidden.extra["arguments"]) == f"<{REDACTED}>"
+
+
 def test_a_short_key_is_left_in_an_answer() -> None:
     short = structs.replace(HELLO, text="EMPTY handed")
     assert conceal(short, Redactor(["EMPTY"])) is short
