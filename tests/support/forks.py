@@ -22,6 +22,7 @@ import socket
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -219,8 +220,28 @@ def _become_runner(streams: Sequence[int], *, arguments: list[str], cwd: str, en
     # as ``python -m`` has them
     sys.path[0] = cwd
     sys.argv = ["-m", *arguments]
-    runpy.run_module("runner", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("runner", run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            _end(ended.code or 0)
+        raise
     raise SystemExit
+
+
+def _end(code: int) -> NoReturn:
+    """End as an interpreter does: wait for threads, call what wants to be called, let go of what was made since the fork.
+
+    An interpreter would then take its modules apart, which copies all of the memory that is shared with the server.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    gc.collect()
+    for stream in (sys.stdout, sys.stderr):
+        # may be closed
+        if stream is not None and not stream.closed:
+            stream.flush()
+    os._exit(code)
 
 
 def _text_stream(old: TextIO, descriptor: int, mode: str, buffering: int) -> io.TextIOWrapper:

@@ -116,9 +116,10 @@ class ProtocolConnector(aiohttp.TCPConnector):
     """
 
     def __init__(
-        self, protocol: Callable[[asyncio.AbstractEventLoop], ResponseProtocol], *, limit: int, context: ssl.SSLContext
+        self, protocol: Callable[[asyncio.AbstractEventLoop], ResponseProtocol], *, limit: int, context: ssl.SSLContext | None
     ) -> None:
-        super().__init__(limit=limit, ssl=context)
+        """context: None if no connection is to use TLS."""
+        super().__init__(limit=limit, ssl=context or True)
         self._factory = cast("_Factory", functools.partial(protocol, self._loop))
 
     async def open(self, request: ClientRequest) -> Connection:

@@ -17,7 +17,7 @@ KEEPALIVE_S = 4.0
 class ConnectionPool:
     """Provides a connection for each exchange: the one used last, as it is least likely to be stale, or a new one."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext | None) -> None:
         # the slots limit the number of connections; a second limit here would be a hidden queue
         self._opener = ProtocolConnector(HttpConnection, limit=0, context=context)
         # in the order in which they became idle

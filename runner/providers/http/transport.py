@@ -58,18 +58,16 @@ class Transport(httpx.AsyncBaseTransport):
     """Sends only ``Post``; keeps no cookies, follows no redirects, retries nothing."""
 
     def __init__(self, proxy: str | None) -> None:
-        self._context = httpx.create_ssl_context()
         self._proxy = proxy
-        self._pool: ConnectionPool | None = None
-        self._last: tuple[httpx.URL, httpx.Headers, Endpoint] | None = None
+        # with TLS and without; made when needed, since to load the certificates takes as long as the rest of a start
+        self._pools: dict[bool, ConnectionPool] = {}
+        self._last: tuple[httpx.URL, httpx.Headers, Endpoint, ConnectionPool] | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> Answer:
         """Send a request; return when the head of its answer has arrived. Raises aiohttp.ClientError, OSError, AttemptError."""
         assert isinstance(request, Post)
-        pool = self._pool
-        if pool is None:
-            pool = self._pool = ConnectionPool(self._context)
-        endpoint, exchange, watch = self._endpoint(request), request.exchange, request.watch
+        endpoint, pool = self._endpoint(request)
+        exchange, watch = request.exchange, request.watch
         if exchange.fresh:
             pool.clear(endpoint)
         connection = pool.take(endpoint)
@@ -86,15 +84,22 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close all connections."""
-        if self._pool is not None:
-            await self._pool.close()
+        for pool in self._pools.values():
+            await pool.close()
 
-    def _endpoint(self, request: Post) -> Endpoint:
-        """Return the endpoint for this address and these headers; usually it is that of the last request."""
+    def _endpoint(self, request: Post) -> tuple[Endpoint, ConnectionPool]:
+        """Return the endpoint for this address and these headers, and its pool; usually they are those of the last request."""
         last = self._last
         if last is None or last[0] is not request.url or last[1] is not request.headers:
-            last = self._last = request.url, request.headers, self._new_endpoint(request)
-        return last[2]
+            last = self._last = request.url, request.headers, self._new_endpoint(request), self._pool(request.url)
+        return last[2:]
+
+    def _pool(self, url: httpx.URL) -> ConnectionPool:
+        # a proxy may be reached with TLS too
+        tls = url.scheme == "https" or self._proxy is not None
+        if tls not in self._pools:
+            self._pools[tls] = ConnectionPool(httpx.create_ssl_context() if tls else None)
+        return self._pools[tls]
 
     def _new_endpoint(self, request: Post) -> Endpoint:
         try:
