@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -400,7 +401,7 @@ def test_a_store_that_is_copied_alone_reads_the_file_where_it_is(desk: Desk, tmp
 def test_a_renamed_file_of_a_finished_run_is_recognised_in_a_store_that_cannot_be_written(desk: Desk) -> None:
     desk.run()
     name = renamed(desk)
-    with sqlite3.connect(desk.store) as connection:
+    with closing(sqlite3.connect(desk.store)) as connection, connection:
         connection.execute("CREATE TRIGGER t BEFORE UPDATE ON runs BEGIN SELECT RAISE(ABORT, 'read-only'); END")
     assert "nothing is sent" in desk.run(command=command(desk, name))
     assert desk.asked == ONCE

@@ -6,6 +6,7 @@ import random
 import re
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def test_a_killed_session_behind_a_beginning_does_not_make_the_next_one_read_it(
     store = finished(path, lines_of(numbered(0, 30)))
     path.write_text(path.read_text() + lines_of(numbered(30, 32)))
     # as a kill leaves it before the first answer
-    with sqlite3.connect(store) as connection:
+    with closing(sqlite3.connect(store)) as connection, connection:
         connection.execute("UPDATE runs SET finished_at = NULL")
     read.clear()
     summary = runner.run(path, db=store, provider="simulator")
@@ -164,7 +165,7 @@ def test_the_whole_file_is_read_where_the_beginning_is_not_to_be_trusted(tmp_pat
     if spoil == "retry":
         options = SessionOptions(run_id=1, retry_failed=True)
     if spoil == "store":
-        with sqlite3.connect(store) as connection:
+        with closing(sqlite3.connect(store)) as connection, connection:
             connection.execute("DELETE FROM items WHERE key = '3'")
     if spoil == "no object first":
         given = given._replace(prompts=given.prompts._replace(read_behind=lambda offset, lines: None))
