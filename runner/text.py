@@ -121,16 +121,12 @@ class Redactor:
 
     def __call__(self, text: str) -> str:
         """Return the text of a message without secrets and keys."""
-        for spelling in self._known:
-            text = spelling.sub(REDACTED, text)
-        return redact(text)
+        return redact(_without(self._known, text))
 
     def answer(self, value: Any) -> Any:
         """Return a text of an answer, or a JSON value with texts in it, without the secrets."""
         if isinstance(value, str):
-            for spelling in self._secrets:
-                value = spelling.sub(REDACTED, value)
-            return value
+            return _without(self._secrets, value)
         if not self._secrets:
             return value
         if isinstance(value, list):
@@ -140,12 +136,23 @@ class Redactor:
         return value
 
 
-def _spellings(secrets: Iterable[str]) -> list[re.Pattern[str]]:
+def _without(secrets: Iterable[str | re.Pattern[str]], text: str) -> str:
+    for secret in secrets:
+        # most keys consist of letters and digits, and a pattern takes ten times as long
+        text = text.replace(secret, REDACTED) if isinstance(secret, str) else secret.sub(REDACTED, text)
+    return text
+
+
+def _spellings(secrets: Iterable[str]) -> list[str | re.Pattern[str]]:
     """Return what finds each long enough secret as a server may echo it: plain, or as a part of a URL, of JSON or of HTML."""
     known = {secret for text in secrets if len(secret := text.strip()) >= SHORTEST_SECRET}
     # longest first: otherwise a secret that contains a shorter one would be replaced only in part
     ordered = sorted(known, key=lambda secret: (-len(secret), secret))
-    return [re.compile("".join(_spelt(character, len([*run])) for character, run in groupby(secret))) for secret in ordered]
+    return [secret if _SPELT_ALIKE.issuperset(secret) else _pattern(secret) for secret in ordered]
+
+
+def _pattern(secret: str) -> re.Pattern[str]:
+    return re.compile("".join(_spelt(character, len([*run])) for character, run in groupby(secret)))
 
 
 def _spelt(character: str, times: int) -> str:

@@ -13,9 +13,13 @@ _ECHOED = ("text", "finish_reason", "served_model", "response_id", "extra")
 
 def conceal(completion: Completion, redactor: Redactor) -> Completion:
     """Remove our own secrets from an answer. Searches each text of the answer once for each secret."""
-    found = {name: value for name in _ECHOED if (value := getattr(completion, name))}
-    hidden = {name: redactor.answer(value) for name, value in found.items()}
-    return completion if hidden == found else structs.replace(completion, **hidden)
+    if not completion.extra:
+        # most answers: one search for all of them
+        texts = f"{completion.text}\n{completion.finish_reason}\n{completion.served_model}\n{completion.response_id}"
+        if redactor.answer(texts) == texts:
+            return completion
+    hidden = {name: redactor.answer(getattr(completion, name)) for name in _ECHOED}
+    return structs.replace(completion, **hidden)
 
 
 def partial_of(decoder: Decoder) -> Completion:
