@@ -1,6 +1,7 @@
 """One session of a run: prepare it, wire the parts together, run them, sum up."""
 
 import os
+import sys
 from pathlib import Path
 
 import anyio
@@ -124,7 +125,8 @@ class _Session:
     def _selection(self) -> source.Selection:
         options = self._plan.options
         return source.Selection(
-            limit=options.limit,
+            # what is beyond it is no size of a file
+            limit=None if options.limit is None else min(options.limit, sys.maxsize),
             retry_failed=options.retry_failed,
             accept_changes=options.accept_changes,
             fresh=self._fresh,
