@@ -3,6 +3,7 @@
 Handlers are set with ``signal.signal``, which every system has; the handlers of an event loop are missing on Windows.
 """
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -50,12 +51,16 @@ def held_back(act: Callable[[], None]) -> Iterator[list[BaseException]]:
     What it raises would come out of whatever code runs just then, such as that which saves answers; uvloop would drop it.
     """
     raised: list[BaseException] = []
+    ours = os.getpid()
 
     def guarded(handler: Callable[[int, FrameType | None], object]) -> Callable[[int, FrameType | None], None]:
         def handle(kind: int, frame: FrameType | None) -> None:
             try:
                 handler(kind, frame)
-            except BaseException as error:  # noqa: BLE001 - it may be any, SystemExit for one; the caller raises it
+            except BaseException as error:
+                if os.getpid() != ours:
+                    # a process that the program has forked meanwhile, which has no session
+                    raise
                 raised.append(error)
                 act()
 

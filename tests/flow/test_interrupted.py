@@ -1,8 +1,10 @@
 """What ends a session from inside the program: its own signal handlers and its observer. Every request stays on the books."""
 
 import asyncio
+import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,55 @@ def test_what_a_signal_handler_raises_ends_the_session(
     assert (ended.code, ended.out, ended.err) == (0, f"{raised}\nend\n", "")
     assert count(tmp_path / "runner.db", "attempts", "error_code = 'cancelled'") == sent == 8
     assert rows(tmp_path / "runner.db", "SELECT stop_reason FROM runs") == [("stopped by the program",)]
+
+
+def test_a_signal_handler_that_raises_nothing_is_called_as_ever(tmp_path: Path) -> None:
+    stop = runner.StopHandle()
+
+    def observe(event: Event) -> None:
+        if isinstance(event, Saved):
+            signal.raise_signal(signal.SIGTERM)
+
+    def end(kind: int, frame: object) -> None:
+        stop.request(f"signal {kind}")
+
+    write_prompts(tmp_path / "p.jsonl", range(60))
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        given = {"db": tmp_path / "r.db", "provider": "simulator", "concurrency": 4}
+        summary = runner.run(tmp_path / "p.jsonl", stop=stop, observe=observe, **given)
+        assert signal.getsignal(signal.SIGTERM) is end
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (summary.finished, summary.stop_reason) == (False, f"signal {int(signal.SIGTERM)}")
+
+
+def test_a_forked_process_is_no_session(tmp_path: Path) -> None:
+    codes = []
+
+    def observe(event: Event) -> None:
+        if isinstance(event, Finished):
+            with warnings.catch_warnings(action="ignore"):
+                # Python 3.12 and newer advise against it where threads run
+                child = os.fork()
+            if not child:
+                try:
+                    signal.raise_signal(signal.SIGTERM)
+                except SystemExit:
+                    os._exit(7)
+                os._exit(8)
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    def end(kind: int, frame: object) -> None:
+        sys.exit(kind)
+
+    write_prompts(tmp_path / "p.jsonl", range(1))
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        assert runner.run(tmp_path / "p.jsonl", db=tmp_path / "r.db", provider="simulator", observe=observe).finished
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert codes == [7]
 
 
 def test_three_ctrl_c_leave_the_reason_and_the_attempts(tmp_path: Path) -> None:
