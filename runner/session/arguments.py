@@ -6,13 +6,16 @@ A wrong argument is one sentence. It is never taken for something else: a text s
 import errno
 import os
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
-from inspect import iscoroutinefunction
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any
 
 from runner.errors import UsageError
 from runner.events import Event
 from runner.interfaces import Observer
 from runner.session.stopping import StopHandle
+
+_IDLE = (iscoroutinefunction, isasyncgenfunction, isgeneratorfunction)
+"""Tell functions that do nothing when they are called."""
 
 
 def check(**given: Any) -> None:
@@ -85,8 +88,8 @@ def _observe(value: Any) -> str | None:
         return None
     if not callable(value):
         return "a function that takes an event"
-    is_async = iscoroutinefunction(value) or iscoroutinefunction(value.__call__)
-    return "a plain function (an async one would never be awaited)" if is_async else None
+    idle = any(test(code) for test in _IDLE for code in (value, value.__call__))
+    return "a plain function (what an async one or a generator returns would never run)" if idle else None
 
 
 def _name(value: object) -> str | None:

@@ -1,6 +1,7 @@
 """A wrong argument of the Python API is one sentence at the call: nothing is sent, deleted or written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,13 @@ async def observe(event: Event) -> None:
     raise AssertionError
 
 
-@pytest.mark.parametrize("value", [5, "print", False, observe, Asynchronous()])
+def collect(event: Event) -> Iterator[Event]:
+    yield event
+
+
+@pytest.mark.parametrize(
+    "value", [5, "print", False, observe, partial(observe), Asynchronous(), Asynchronous().__call__, collect]
+)
 def test_an_observer_that_would_hear_nothing_is_refused(folder: Path, value: Any) -> None:
     refused("observe", run, new=True, observe=value)
     refused("observe", runner.resume, 1, observe=value)
