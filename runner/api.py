@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from operator import index
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -12,13 +13,13 @@ from runner.config.job import Job, load_job, restore_job
 from runner.config.trust import allowed
 from runner.engine.stop import Stop
 from runner.errors import RunLockedError, UsageError
-from runner.events import Event, Summary
+from runner.events import Summary
 from runner.exports.columns import columns, given, records
 from runner.exports.file import is_standard_output, open_output
 from runner.inputs import spool
 from runner.interfaces import Exporter, Observer
 from runner.model import Result, Run
-from runner.session import session
+from runner.session import arguments, session
 from runner.session.checking import Check, Description, check, describe
 from runner.session.options import SessionOptions
 from runner.session.stopping import StopHandle, interruptible, stoppable
@@ -76,13 +77,14 @@ def run(
     KeyboardInterrupt is raised.
     Raises UsageError, StoreError, RunStoppedError. Calling it again is safe: no finished row is sent twice.
     """
-    handle = _handle(stop, settings)
+    handle = arguments.handle(stop, settings)
     strict, trust = settings.pop("strict", False), settings.pop("trust", False)
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
-        raise UsageError(f"limit must be a whole number of 1 or more, not {limit!r}")
     options = SessionOptions(limit=limit, new=new, accept_changes=accept_changes, strict=strict)
-    with interruptible(), spooled(allowed(load_job(file, settings), trust), db) as job:
-        return stoppable(lambda wanted: execute(job, db, options, wanted, observe), handle)
+    with interruptible():
+        flags = {"new": new, "accept_changes": accept_changes, "strict": strict, "trust": trust}
+        arguments.check(file=file, db=db, limit=limit, observe=observe, **flags)
+        with spooled(allowed(load_job(file, settings), trust), db) as job:
+            return stoppable(lambda wanted: execute(job, db, options, wanted, observe), handle)
 
 
 @contextmanager
@@ -113,8 +115,9 @@ def resume(
 
     settings: ``base_url`` and ``api_key_env`` stay with the run. Those that change answers are taken while no row is answered.
     """
-    handle = _handle(stop, settings)
+    handle = arguments.handle(stop, settings)
     with interruptible():
+        arguments.check(run_id=run_id, db=db, accept_changes=accept_changes, trust=trust, observe=observe)
         job, options = resumed(db, run_id, settings, accept_changes=accept_changes)
         return stoppable(lambda wanted: execute(allowed(job, trust), db, options, wanted, observe), handle)
 
@@ -132,15 +135,16 @@ def retry(
 
     settings: ``base_url`` and ``api_key_env`` stay with the run. Those that change answers hold for the rows that are sent.
     """
-    handle = _handle(stop, settings)
+    handle = arguments.handle(stop, settings)
     with interruptible():
+        arguments.check(run_id=run_id, db=db, trust=trust, observe=observe)
         job, options = retried(db, run_id, settings)
         return stoppable(lambda wanted: execute(allowed(job, trust), db, options, wanted, observe), handle)
 
 
 def execute(job: Job, db: str | Path, options: SessionOptions, stop: Stop, observe: Observer | None) -> Awaitable[Summary]:
     """Do what ``run``, ``resume`` and ``retry`` do, inside a running event loop."""
-    return session.execute(job, Path(db).resolve(), options, stop, observe or _ignore)
+    return session.execute(job, Path(db).resolve(), options, stop, arguments.observer(observe))
 
 
 def resumed(
@@ -169,12 +173,14 @@ def retried(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tup
 
 def runs(*, db: str | Path = DEFAULT_STORE) -> list[Run]:
     """Return all runs of a store, oldest first."""
+    arguments.check(db=db)
     with StoreReader(Path(db).resolve()) as reader:
         return reader.runs()
 
 
 def status(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, Totals]:
     """Return a run, by default the newest, with the totals of everything that it sent."""
+    arguments.check(run_id=run_id, db=db)
     with StoreReader(Path(db).resolve()) as reader:
         run = reader.run(run_id)
         return run, reader.totals(run.id)
@@ -182,6 +188,7 @@ def status(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tupl
 
 def errors(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, list[ErrorGroup]]:
     """Return a run, by default the newest, with its failed rows by cause."""
+    arguments.check(run_id=run_id, db=db)
     with StoreReader(Path(db).resolve()) as reader:
         run = reader.run(run_id)
         return run, reader.errors(run.id)
@@ -192,6 +199,7 @@ def results(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> Ite
 
     Raises UsageError and StoreError at the call, not when the first row is asked for.
     """
+    arguments.check(run_id=run_id, db=db)
     store = Path(db).resolve()
     with StoreReader(store) as reader:
         found = reader.run(run_id).id
@@ -221,6 +229,8 @@ def export(
     byte order mark. notes: receives a sentence for each kind of change that was made to CSV cells. A file appears under its final
     name only when it is complete. Raises UsageError, StoreError.
     """
+    flags = {"raw": raw, "csv_escape": csv_escape, "csv_excel": csv_excel}
+    arguments.check(output=output, run_id=run_id, db=db, format=format, notes=notes, **flags)
     kind = format or Path(output).suffix.lstrip(".").lower() or ("csv" if is_standard_output(output) else "")
     module = plugins.load("exports", format) if format else plugins.registered("exports", kind)
     if module is None:
@@ -242,6 +252,7 @@ def export(
 
 def deletable(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE) -> list[Run]:
     """Return the runs with these numbers. Raises UsageError if one does not exist, RunLockedError if one is being worked on."""
+    arguments.check(run_ids=run_ids, db=db)
     with StoreReader(Path(db).resolve()) as reader:
         found = [reader.run(run_id) for run_id in sorted(set(run_ids))]
     for run in found:
@@ -256,12 +267,12 @@ def delete(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE, vacuum: bo
     vacuum: give the space back to the disk, which rewrites the whole store. Raises UsageError if a run does not exist,
     RunLockedError if a process is working on one; then nothing is deleted. Prompt files are left alone.
     """
+    arguments.check(run_ids=run_ids, db=db, vacuum=vacuum)
     store = Path(db).resolve()
     database.prepare(store, create=False)
-    for path in deletion.delete(store, run_ids):
-        # any other place was not chosen by us: the store may come from somebody else
-        if spool.is_copy(path) and path.parent == store.parent:
-            path.unlink(missing_ok=True)
+    for name in deletion.delete(store, [index(number) for number in run_ids]):
+        if (copy := spool.copy_of(store, name)) is not None:
+            copy.unlink(missing_ok=True)
     if vacuum:
         deletion.vacuum(store)
 
@@ -282,17 +293,3 @@ def _restored(run: Run, settings: dict[str, Any]) -> Job:
         ways = "put it back, use `runner run` with the file where it is now, or export the results so far"
         raise UsageError(f"the prompt file of run {run.id}, {run.input}, is missing; {ways}")
     return restore_job({**run.settings, "input": run.input}, settings)
-
-
-def _handle(stop: StopHandle | str | Sequence[str] | None, settings: dict[str, Any]) -> StopHandle | None:
-    """Return the handle that was given as ``stop``. What is none goes to the settings: texts that end an answer."""
-    if stop is None or isinstance(stop, StopHandle):
-        return stop
-    if not isinstance(stop, str | Sequence):
-        raise UsageError(f"stop must be a runner.StopHandle, or the texts at which an answer ends, not {type(stop).__name__}")
-    settings["stop"] = stop if isinstance(stop, str) else list(stop)
-    return None
-
-
-def _ignore(event: Event) -> None:
-    """Ignore an event."""

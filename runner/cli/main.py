@@ -62,7 +62,7 @@ def _report(error: Exception | KeyboardInterrupt) -> int:
     if isinstance(error, RunnerError):
         _complain(str(error))
         return error.exit_code
-    if os.environ.get("RUNNER_TRACEBACK"):
+    if os.environ.get("RUNNER_TRACEBACK", "").strip().lower() not in ("", "0", "false", "no", "off"):
         raise error
     _complain(f"internal error, {type(error).__name__}: {error}. This is a bug; RUNNER_TRACEBACK=1 shows where")
     return 70

@@ -1,5 +1,6 @@
 """Builds a job from options, environment, job file and defaults, in this order of precedence, with the source of each setting."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -190,6 +191,9 @@ def _headers_in(job_file: Path) -> dict[str, str]:
 
 def _build(source: Path, values: Mapping[str, Any], sources: Mapping[str, str], *, word: str, file: Path | None = None) -> Job:
     """Build the job. word: the source of the settings that a job file or a store gives."""
+    for name, where in sources.items():
+        if where != STORED:
+            _refuse_unsendable(name, values[name], where)
     full = {setting.name: values.get(setting.name, setting.default) for setting in SETTINGS}
     all_sources = {name: sources.get(name, "default" if value is not None else "not set") for name, value in full.items()}
     full["concurrency"] = None if full["concurrency"] == "auto" else full["concurrency"]
@@ -203,6 +207,21 @@ def _build(source: Path, values: Mapping[str, Any], sources: Mapping[str, str], 
     full.update({kind: full[kind] or () for kind in ("headers", "query")})
     unvouched = frozenset(name for name, where in sources.items() if where == word)
     return Job(input=source, params=params, sources=all_sources, unvouched=unvouched, file=file, **full)
+
+
+def _refuse_unsendable(name: str, value: Any, where: str) -> None:
+    """Raise UsageError for a value that no JSON can hold, or a number of more than 64 bits: neither can be stored or sent."""
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise UsageError(f"{BY_NAME[name].key} is too large a number ({where})")
+    if isinstance(value, tuple):
+        # headers and query parts, which are checked where they are read
+        return
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{BY_NAME[name].key} holds half of a surrogate pair, which is no character ({where})") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"{BY_NAME[name].key} holds what cannot be sent as JSON: {error} ({where})") from None
 
 
 def shown_settings(job: Job) -> list[tuple[str, str, str]]:

@@ -18,12 +18,14 @@ class Stop:
     reason: one sentence; None until a stop is requested.
     error: the error that makes further requests pointless; None for any other reason, such as Ctrl-C.
     grace_s: seconds that open requests may still take.
+    raised: what the program raised in its observer; its caller gets that when the session has ended.
     """
 
     def __init__(self) -> None:
         self.reason: str | None = None
         self.error: RunStoppedError | None = None
         self.grace_s = 0.0
+        self.raised: BaseException | None = None
         self._event = anyio.Event()
         self._waits: set[Interruptible] = set()
 

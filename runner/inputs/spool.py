@@ -48,6 +48,11 @@ def is_copy(path: Path) -> bool:
     return _COPY.search(path.name) is not None
 
 
+def copy_of(store: Path, name: str) -> Path | None:
+    """Return the copy with this name that belongs to a store; None if it is no copy, or that of a store with another name."""
+    return store.with_name(name) if name.startswith(store.name) and _COPY.fullmatch(name, len(store.name)) else None
+
+
 def display_name(path: Path) -> str:
     """Return the name of a prompt file for messages: the user does not know the name of a copy of standard input."""
     return "standard input" if path == STDIN or is_copy(path) else path.name

@@ -1,6 +1,7 @@
 """Tells the observer of a session what happens, and the log: start, waits of a whole lane, stop and end, at INFO."""
 
 import logging
+from collections.abc import Callable
 
 from runner.events import Event, Finished, Noted, Progress, Saved, Started, Stopping
 from runner.interfaces import Observer
@@ -16,10 +17,13 @@ for _library in ("aiosqlite", "alembic", "filelock"):
 
 
 class Audience:
-    """The observer and the log of one session. After an exception the observer gets no more events: it must not harm the run."""
+    """The observer and the log of one session. After an exception the observer gets no more events: it must not harm the run.
 
-    def __init__(self, observe: Observer) -> None:
-        self._observe = observe
+    interrupted: called with what is no error of the observer but meant for the program, such as the SystemExit of ``sys.exit``.
+    """
+
+    def __init__(self, observe: Observer, interrupted: Callable[[BaseException], None]) -> None:
+        self._observe, self._interrupted = observe, interrupted
         self._gone = False
         self._run = 0
         # the lanes that send nothing for now
@@ -36,6 +40,9 @@ class Audience:
         except Exception:
             logger.exception("the observer failed and gets no more events")
             self._gone = True
+        except BaseException as error:  # noqa: BLE001 - raised when the session has ended; here it would tear down its tasks
+            self._gone = True
+            self._interrupted(error)
 
     def _log(self, event: Event) -> None:
         match event:

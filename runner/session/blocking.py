@@ -1,45 +1,75 @@
 """Runs an async call to its end from synchronous code."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
+from runner.session.signals import held_back
+
 T = TypeVar("T")
+
+
+class _Running:
+    """The task of a call, from the moment in which its loop runs, and whether it was cancelled before."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[Any] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._cancelled = False
+
+    def begin(self) -> None:
+        """Note the task that runs now."""
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        if self._cancelled:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Cancel the call; from any thread, and before it begins."""
+        self._cancelled = True
+        if self._loop is not None and self._task is not None:
+            # the loop may have been closed in the meantime
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._task.cancel)
 
 
 def blocking(call: Callable[[], Awaitable[T]]) -> T:
     """Run an async call to its end, on uvloop if it is installed.
 
     If this thread already runs an event loop (as in a notebook), the call runs in a thread of its own.
+    If a signal handler of the program raises, the call is cancelled, and when it has ended that is raised.
     """
-    # asked this way, no error of the call has "no running event loop" as its context
-    return _run(call) if _no_loop() else _run_in_thread(call)
+    running = _Running()
+    with held_back(running.cancel) as raised:
+        try:
+            # asked this way, no error of the call has "no running event loop" as its context
+            return _run(call, running) if _no_loop() else _run_in_thread(call, running)
+        finally:
+            if raised:
+                # with the cause that it has, and without the error in which the cancelled call ended
+                raise raised[0] from raised[0].__cause__
 
 
 def _no_loop() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return True
+        # trio marks the thread while a task of its own runs in it, and asyncio's libraries would take that for their loop
+        sniffio = sys.modules.get("sniffio")
+        return sniffio is None or getattr(sniffio.thread_local, "name", None) is None
     return False
 
 
-def _run_in_thread(call: Callable[[], Awaitable[T]]) -> T:
+def _run_in_thread(call: Callable[[], Awaitable[T]], running: _Running) -> T:
     """Run an async call in a new thread and wait for it. If the wait is interrupted, cancel the call and wait for its end."""
     result: list[T] = []
     failure: list[BaseException] = []
-    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
-
-    async def cancellable() -> T:
-        task = asyncio.current_task()
-        assert task is not None
-        running.append((asyncio.get_running_loop(), task))
-        return await call()
 
     def work() -> None:
         try:
-            result.append(_run(cancellable))
+            result.append(_run(call, running))
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             failure.append(error)
         finally:
@@ -52,8 +82,7 @@ def _run_in_thread(call: Callable[[], Awaitable[T]]) -> T:
         done.wait()
     except BaseException:
         # without this the call would send requests after its caller has gone
-        for loop, task in running:
-            loop.call_soon_threadsafe(task.cancel)
+        running.cancel()
         done.wait()
         raise
     if failure:
@@ -61,14 +90,24 @@ def _run_in_thread(call: Callable[[], Awaitable[T]]) -> T:
     return result[0]
 
 
-def _run(call: Callable[[], Awaitable[T]]) -> T:
+def _run(call: Callable[[], Awaitable[T]], running: _Running) -> T:
+    async def awaited() -> T:
+        running.begin()
+        return await call()
+
     # not anyio.run, which refuses in a thread of an anyio program, where the thread has inherited the context of the program
     with asyncio.Runner(loop_factory=_new_loop()) as runner:
-        return runner.run(_awaited(call))
-
-
-async def _awaited(call: Callable[[], Awaitable[T]]) -> T:
-    return await call()
+        loop = runner.get_loop()
+        task = loop.create_task(awaited())
+        try:
+            return loop.run_until_complete(task)
+        except BaseException:
+            # Raised beside the call, and not by it. The runner would now cancel all tasks at once, that which saves answers too.
+            if not task.done():
+                task.cancel()
+                with suppress(Exception, BaseExceptionGroup, asyncio.CancelledError):
+                    loop.run_until_complete(task)
+            raise
 
 
 def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:

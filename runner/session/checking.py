@@ -12,7 +12,7 @@ from runner.config.job import Job, load_job, shown_settings
 from runner.config.trust import allowed
 from runner.errors import NotReadyError, UsageError
 from runner.inputs import scan, spool
-from runner.session import prepare
+from runner.session import arguments, prepare
 from runner.session.oversized import Oversized, oversized
 from runner.session.wiring import per_minute
 
@@ -67,6 +67,7 @@ def describe(job: Job, *, trust: bool = False) -> Description:
 
 def check(file: str | Path, *, trust: bool = False, **settings: Any) -> Check:
     """Read a whole input and send nothing. trust: allow that code runs which only the job file names."""
+    arguments.check(file=file, trust=trust)
     job = with_base_url(allowed(load_job(file, settings), trust), os.environ)
     refusal = missing = None
     try:

@@ -1,6 +1,8 @@
 """One session of a run: prepare it, wire the parts together, run them, sum up."""
 
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -27,6 +29,7 @@ from runner.session.options import SessionOptions
 from runner.session.oversized import oversized, sentences
 from runner.session.prepare import Plan, in_thread
 from runner.session.stats import SessionStats
+from runner.session.stopping import BY_PROGRAM, GRACE_S
 from runner.store.checkpoint import RunCounts, RunStore
 
 STUCK = 2_000
@@ -38,17 +41,26 @@ async def execute(job: Job, store_path: Path, options: SessionOptions, stop: Sto
 
     Raises UsageError before anything is sent, StoreError, and RunStoppedError when further requests would be pointless.
     """
-    audience = Audience(observe)
+
+    def interrupted(error: BaseException) -> None:
+        stop.raised = error
+        stop.request(BY_PROGRAM, grace_s=GRACE_S)
+
+    audience = Audience(observe, interrupted)
     plan = await prepare.prepare(job, store_path, options)
     if isinstance(plan, Idle):
         return _nothing_to_do(job, plan, audience)
     run_id, changes = plan.run.id, plan.chosen.changes
     async with await in_thread(lambda: RunStore.own(store_path, run_id, durability=job.durability, changes=changes)) as store:
         session = _Session(plan, store, stop, audience)
-        await session.begin()
-        async with wiring.open_provider(plan.job, plan.endpoint) as (provider, client):
-            await session.run(provider, client)
-        summary = await session.end()
+        try:
+            await session.begin()
+            async with wiring.open_provider(plan.job, plan.endpoint) as (provider, client):
+                await session.run(provider, client)
+            summary = await session.end()
+        except anyio.get_cancelled_exc_class():
+            await session.cancelled()
+            raise
     audience.tell(Finished(summary=summary))
     if stop.error is not None and not summary.finished:
         raise stop.error
@@ -124,7 +136,8 @@ class _Session:
     def _selection(self) -> source.Selection:
         options = self._plan.options
         return source.Selection(
-            limit=options.limit,
+            # what is beyond it is no size of a file
+            limit=None if options.limit is None else min(options.limit, sys.maxsize),
             retry_failed=options.retry_failed,
             accept_changes=options.accept_changes,
             fresh=self._fresh,
@@ -194,6 +207,11 @@ class _Session:
         limited = LIMITED if plan.options.limit is not None and not finished else None
         await self._store.finish(complete=finished, stop_reason=stop_reason or limited)
         return self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
+
+    async def cancelled(self) -> None:
+        """Store why the session was cancelled: a third signal, or a signal handler of the program."""
+        with anyio.CancelScope(shield=True), suppress(StoreError):
+            await self._store.finish(complete=False, stop_reason=self._stop.reason or BY_PROGRAM)
 
     def _summary(self, now: RunCounts, *, finished: bool, changed: int, stop_reason: str | None) -> Summary:
         plan, stats, passed = self._plan, self._stats, self._passed

@@ -7,7 +7,7 @@ The states of a session, and what leads from one to the next:
     stopping: open requests may finish, for up to GRACE_S
       | second
     dropping: open requests are cancelled, and recorded as that
-      | third, a signal
+      | third, a signal; at once if a signal handler of the program raises
     cancelled: the session itself ends
 """
 
@@ -15,16 +15,20 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, suppress
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import anyio
 
 from runner.engine.stop import Stop
+from runner.errors import UsageError
 from runner.session.blocking import blocking
 from runner.session.signals import on_signals
 
 GRACE_S = 30.0
 """How long open requests may take after the first request to stop, in seconds."""
+
+BY_PROGRAM = "stopped by the program"
+"""Stop reason when the program ended the session and gave no reason."""
 
 STOPPED_BY = "stopped by "
 """Beginning of the stop reason when a signal ended the session; the name of the signal follows."""
@@ -55,10 +59,20 @@ class StopHandle:
         self._cancelled = False
         self._sessions: list[Callable[[], None]] = []
 
-    def request(self, reason: str = "stopped by the program") -> None:
-        """Ask for the stop: no further request is sent. A second call drops the open requests. reason: stored with the run."""
-        self._reasons.append(reason)
+    def request(self, reason: str = BY_PROGRAM) -> None:
+        """Ask for the stop: no further request is sent. A second call drops the open requests. reason: stored with the run.
+
+        Raises UsageError if the reason is no text, or holds half of a surrogate pair.
+        """
+        # here, where it came from: the session would end in an error because of it
+        if not isinstance(reason, str) or reason != reason.encode(errors="replace").decode():
+            raise UsageError(f"the reason of a stop must be text, not {reason!a}")
+        self._reasons.append(reason.strip() or BY_PROGRAM)
         self._wake()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled."""
+        raise TypeError("a StopHandle cannot be pickled: it stops runs of its own process only; send the other process a signal")
 
     def signalled(self, kind: int) -> None:
         """Ask for the stop as a signal does; the third signal cancels the session."""
@@ -97,11 +111,21 @@ class StopHandle:
 def stoppable(session: Callable[[Stop], Awaitable[T]], handle: StopHandle | None) -> T:
     """Run a session to its end from synchronous code. Ctrl-C and the handle stop it.
 
-    Raises KeyboardInterrupt after Ctrl-C, even if the run has finished: the rest of the program was to stop as well.
+    Raises KeyboardInterrupt after Ctrl-C, even if the run has finished: the rest of the program was to stop as well. For the same
+    reason raises what the observer raised that is no error, such as SystemExit.
     """
-    handle = handle or StopHandle()
+    handle, stops = handle or StopHandle(), list[Stop]()
+
+    def noted(stop: Stop) -> Awaitable[T]:
+        stops.append(stop)
+        return session(stop)
+
     with on_signals((signal.SIGINT,), handle.signalled) as caught:
-        result = blocking(lambda: handle.run(session))
+        try:
+            result = blocking(lambda: handle.run(noted))
+        finally:
+            for raised in (stop.raised for stop in stops if stop.raised is not None):
+                raise raised from raised.__cause__
     if caught:
         raise KeyboardInterrupt
     return result

@@ -73,7 +73,7 @@ class RunStore:
         self._lock, self._changes = lock, changes or Changes()
         # the entry of variants for the answer settings of this session; None: those of the run
         self._variant: int | None = None
-        self._writer = Connection(path, write=True, synchronous=durability.upper())
+        self._writer = Connection(path, write=True, synchronous=durability.upper(), lock=lock.path)
         self._reader = Connection(path, write=False)
         # number of the newest attempt that is known to be saved; None before the first save
         self._last_attempt: int | None = None

@@ -35,7 +35,8 @@ class Connection:
     transaction that takes longer than ``LIMIT_S`` is abandoned.
     """
 
-    def __init__(self, path: Path, *, write: bool, synchronous: str = "FULL") -> None:
+    def __init__(self, path: Path, *, write: bool, synchronous: str = "FULL", lock: Path | None = None) -> None:
+        """Prepare a connection. lock: the file of a lock that is held and that no other process may create anew."""
         self._path, self._write, self._synchronous = path, write, synchronous
         self._turn = anyio.Lock()
         # when the present transaction began, by the monotonic clock
@@ -47,6 +48,7 @@ class Connection:
         self._driver: aiosqlite.Connection | None = None
         self._file: _Identity | None = None
         self._companions: dict[Path, _Identity | None] = {}
+        self._lock = {lock: _identity(lock)} if lock is not None else {}
 
     async def transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run ``work`` in a transaction and commit. Raises StoreError."""
@@ -164,16 +166,18 @@ class Connection:
             raise StoreError(f"the store {self._path} {words}; put it back and continue, or start a new run", kept=False)
 
     def _check_companions(self) -> None:
-        """Raise StoreError if SQLite's files next to the store were deleted: after a kill, the data in them would be lost.
+        """Raise StoreError if a file next to the store was deleted.
 
-        SQLite creates these files with the first transaction and keeps them as long as a connection is open.
+        Without SQLite's own, the data in them would be lost after a kill; without the lock, another process would send the same
+        rows. SQLite creates its files with the first transaction and keeps them as long as a connection is open.
         """
         if not self._write:
             return
         for ending in ("-wal", "-shm"):
             path = self._path.with_name(f"{self._path.name}{ending}")
-            identity = _identity(path)
-            if self._companions.setdefault(path, identity) != identity:
+            self._companions.setdefault(path, _identity(path))
+        for path, identity in (*self._companions.items(), *self._lock.items()):
+            if _identity(path) != identity:
                 words = "was deleted or replaced while the store was in use; do not touch it during a run"
                 raise StoreError(f"{path} {words}")
 

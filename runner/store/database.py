@@ -64,7 +64,7 @@ def address(path: Path) -> str:
     in use is therefore opened as immutable.
     """
     immutable = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
-    return f"file:{quote(str(path))}" + ("?immutable=1" if immutable else "")
+    return f"file:{quote(os.fsencode(path))}" + ("?immutable=1" if immutable else "")
 
 
 def store_error(path: Path, verb: str, error: BaseException) -> StoreError:

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from runner.errors import RunLockedError, UsageError
+from runner.errors import RunLockedError, StoreError, UsageError
 from runner.store import database
 from runner.store.changes import entries
 from runner.store.lock import RunLock
 from runner.store.schema import attempts, history, items, runs, variants
 
 
-def delete(store: Path, run_ids: Sequence[int]) -> list[Path]:
-    """Delete runs in one transaction, and then their lock files. Return their inputs that no other run of the store has.
+def delete(store: Path, run_ids: Sequence[int]) -> list[str]:
+    """Delete runs in one transaction, and then their lock files. Return the names of their inputs that no other run has.
 
+    Names and not paths: the store may be a copy, and a path in it leads to what belongs to the original.
     Raises UsageError if a run does not exist, RunLockedError if a process is working on one. Then all of them are kept.
     """
     numbers = sorted(set(run_ids))
@@ -31,32 +32,36 @@ def delete(store: Path, run_ids: Sequence[int]) -> list[Path]:
             # also those that a run had before: standard input that was saved to a file later
             before = sa.select(history.c.old).where(history.c.run_id.in_(numbers), history.c.what == "input")
             queries = (sa.select(runs.c.input).where(of_these), before)
-            inputs = {path for query in queries for path in connection.execute(query).scalars() if path is not None}
+            inputs = {Path(path).name for query in queries for path in connection.execute(query).scalars() if path is not None}
             for table in (items, attempts, variants):
                 connection.execute(sa.delete(table).where(table.c.run_id.in_(numbers)))
             connection.execute(sa.delete(runs).where(of_these))
             # the numbers are not used again
             for run_id in numbers:
                 connection.execute(sa.insert(history).values(**entries(run_id, [("deleted", None, None)])[0]))
-            needed = set(connection.execute(sa.select(runs.c.input)).scalars())
+            needed = {Path(path).name for path in connection.execute(sa.select(runs.c.input)).scalars()}
         for lock in locks:
             lock.remove()
-    return [Path(path) for path in sorted(inputs - needed)]
+    return sorted(inputs - needed)
 
 
 def vacuum(store: Path) -> None:
-    """Rewrite the store without the space that was freed. Raises StoreError."""
+    """Rewrite the store without the space that was freed. Raises StoreError, also if a reader keeps the file as it is."""
     try:
         with closing(sqlite3.connect(store, timeout=database.BUSY_S, isolation_level=None)) as connection:
             connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     except sqlite3.Error as error:
         raise database.store_error(store, "vacuumed", error) from error
+    if busy:
+        how = "it comes back when that ends, at the latest with the next run"
+        raise StoreError(f"the runs are deleted, but something still reads {store}, so their space is not given back yet; {how}")
 
 
 def _refuse_missing(store: Path, run_id: int) -> None:
     with database.transaction(store, write=False) as connection:
-        if connection.execute(sa.select(runs.c.id).where(runs.c.id == run_id)).first() is None:
+        # compared here: SQLite refuses a number of more than 64 bits
+        if run_id not in connection.execute(sa.select(runs.c.id)).scalars().all():
             raise UsageError(f"there is no run {run_id} in {store}; `runner list` shows the runs. Nothing was deleted")
 
 

@@ -17,7 +17,8 @@ class RunLock:
     """
 
     def __init__(self, store: Path, run_id: int) -> None:
-        self._lock = FileLock(store.with_name(f"{store.name}-run{run_id}.lock"), mode=0o600, thread_local=False)
+        self.path = store.with_name(f"{store.name}-run{run_id}.lock")
+        self._lock = FileLock(self.path, mode=0o600, thread_local=False)
 
     def acquire(self, timeout_s: float = 0.0) -> bool:
         """Take the lock. Return False if another holder kept it for ``timeout_s`` seconds."""
@@ -26,7 +27,7 @@ class RunLock:
         except Timeout:
             return False
         except OSError as error:
-            raise StoreError(f"the lock file {self._lock.lock_file} cannot be used: {error.strerror or error}") from error
+            raise StoreError(f"the lock file {self.path} cannot be used: {error.strerror or error}") from error
         return True
 
     def release(self) -> None:
@@ -36,7 +37,7 @@ class RunLock:
     def remove(self) -> None:
         """Delete the file of a lock that is held, whose run has been deleted. Windows may refuse, as it is open."""
         with suppress(OSError):
-            Path(self._lock.lock_file).unlink()
+            self.path.unlink()
 
 
 def held(store: Path, run_id: int) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +14,7 @@ from processes import count, piped, rows, run, runner
 from raw_server import RawServer, in_thread, whole
 
 import runner as api
+from runner.store import database
 
 
 @pytest.fixture
@@ -133,3 +135,68 @@ def test_a_store_that_does_not_exist_is_not_made(tmp_path: Path) -> None:
     ended = run("delete", "1", "--yes", cwd=tmp_path)
     assert ended.code == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def waiting_run_from_a_pipe(folder: Path) -> Path:
+    """Begin a run over standard input in a new folder, and leave rows for later. Return the copy of standard input."""
+    folder.mkdir()
+    given = b"".join(b'{"prompt": "%d"}\n' % row for row in range(3))
+    assert piped("run", "-", "--provider", "simulator", "--limit", "1", given=given, cwd=folder).code == 0
+    (copy,) = folder.glob("runner.db-stdin-*")
+    return copy
+
+
+def test_a_copy_of_the_folder_gives_up_only_its_own_standard_input(tmp_path: Path) -> None:
+    original = waiting_run_from_a_pipe(tmp_path / "original")
+    shutil.copytree(original.parent, tmp_path / "copy")
+    assert run("delete", "1", "--yes", cwd=tmp_path / "copy").code == 0
+    assert not (tmp_path / "copy" / original.name).exists()
+    ended = run("resume", cwd=original.parent)
+    assert ended.code == 0, ended
+
+
+def test_a_copy_of_the_store_beside_it_leaves_the_standard_input_of_the_original(tmp_path: Path) -> None:
+    original = waiting_run_from_a_pipe(tmp_path / "original")
+    shutil.copy(original.parent / "runner.db", original.parent / "backup.db")
+    api.delete([1], db=original.parent / "backup.db")
+    assert api.runs(db=original.parent / "backup.db") == []
+    ended = run("resume", cwd=original.parent)
+    assert ended.code == 0, ended
+
+
+def test_a_foreign_store_names_no_file_that_goes(tmp_path: Path) -> None:
+    copy = waiting_run_from_a_pipe(tmp_path / "original")
+    victims = [tmp_path / copy.name, copy.parent / "runner.db-stdin-list.jsonl", copy.parent / "prompts.jsonl"]
+    for victim in victims:
+        victim.touch()
+        with closing(sqlite3.connect(copy.parent / "runner.db")) as store, store:
+            entry = (1, 0.0, "input", str(victim), "x")
+            store.execute("INSERT INTO history (run_id, at, what, old, new) VALUES (?, ?, ?, ?, ?)", entry)
+    api.delete([1], db=copy.parent / "runner.db")
+    assert not copy.exists()
+    assert all(victim.exists() for victim in victims)
+
+
+def test_space_that_a_reader_holds_is_not_called_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts, store = tmp_path / "p.jsonl", tmp_path / "r.db"
+    prompts.write_text('{"prompt": "a"}\n')
+    for _ in range(2):
+        api.run(prompts, db=store, provider="simulator", new=True)
+    with closing(sqlite3.connect(store)) as connection, connection:
+        # more than a reader fetches at once
+        connection.execute(f"""
+            WITH RECURSIVE n(i) AS (SELECT 2 UNION SELECT i + 1 FROM n WHERE i < 2000)
+            INSERT INTO items (run_id, key, position, status, fingerprint, attempts, text)
+            SELECT run_id, 'row' || i, i, status, fingerprint, attempts, '{"x" * 1_000}' FROM items, n""")
+    assert store.stat().st_size > 4_000_000
+    before = store.stat().st_size
+    reading = api.results(db=store)
+    next(reading)
+    monkeypatch.setattr(database, "BUSY_S", 0.1)
+    with pytest.raises(api.StoreError, match=r"^the runs are deleted, but something still reads "):
+        api.delete([1], db=store, vacuum=True)
+    assert [one.id for one in api.runs(db=store)] == [2]
+    # the reader is left alone, and when it has ended the space comes back
+    assert len(list(reading)) == 1_999
+    api.run(prompts, db=store, provider="simulator")
+    assert store.stat().st_size < before * 0.7

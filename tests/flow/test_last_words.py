@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import Simulated, at, environment, run
+from processes import Simulated, at, environment, run, runner
 
 PYTHON = shlex.quote(sys.executable)
 OTHERS = (
@@ -102,3 +102,17 @@ def test_a_misspelt_variable_is_named(folder: Path, server: Simulated) -> None:
             assert sentence in text
         for name in ("RUNNER_OS", "RUNNER_TRACEBACK is", "RUNNER_DB is"):
             assert name not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [("1", True), ("yes", True), ("0", False), ("false", False), ("No", False), ("", False)]
+)
+def test_a_traceback_is_shown_where_it_was_asked_for(folder: Path, server: Simulated, value: str, shown: bool) -> None:
+    assert run(*at(server), cwd=folder).code == 0
+    (folder / "broken.py").write_text("def write(columns, records, out):\n    raise RuntimeError('no')\n")
+    command, env = ("export", "--format", "broken", "-o", "answers.txt"), {"RUNNER_TRACEBACK": value}
+    with runner(*command, cwd=folder, env=env) as process:
+        ended = process.ended()
+    assert ("Traceback" in ended.err) == shown
+    assert (ended.code == 70) != shown
+    assert ("RUNNER_TRACEBACK=1 shows where" in ended.err) != shown

@@ -6,6 +6,7 @@ import pickle
 import signal
 import sqlite3
 import sys
+import textwrap
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -39,16 +40,32 @@ def work():
         sys.exit(130)
     print("finished", flush=True)
 """
+
+
+def documented() -> str:
+    """Return the asyncio program of docs/reference/commands.md, with the arguments of these tests."""
+    page = (Path(__file__).parents[2] / "docs/reference/commands.md").read_text()
+    code = page.partition("```python\n")[2].partition("```")[0]
+    assert '"prompts.jsonl", stop=stop' in code
+    return code.replace("stop=stop", "stop=stop, model='m', base_url=sys.argv[1], concurrency=8, observe=observe")
+
+
 PROGRAMS = {
     "plain": CALL + "work()",
     "asyncio": CALL + "import asyncio\nasync def main(): work()\nasyncio.run(main())",
     "uvloop": CALL + "import uvloop\nasync def main(): work()\nuvloop.run(main())",
     # as docs/reference/commands.md has it
-    "thread": "import asyncio\n"
-    + CALL.replace("base_url=", "stop=stop, base_url=").replace("def work", "stop = runner.StopHandle()\ndef work")
-    + "async def main():\n    try:\n        await asyncio.to_thread(work)\n"
-    + "    except asyncio.CancelledError:\n        stop.request('stopped by Ctrl-C')\n        raise\n"
-    + "try:\n    asyncio.run(main())\nexcept KeyboardInterrupt:\n    print('interrupted')\n    sys.exit(130)",
+    "thread": f"""
+import asyncio, signal, runner, sys
+def observe(event):
+    if type(event).__name__ == "Stopping":
+        print("stopping", flush=True)
+async def main():
+{textwrap.indent(documented(), "    ")}
+    print("interrupted" if summary.stop_reason == "stopped by Ctrl-C" else summary)
+    sys.exit(130)
+asyncio.run(main())
+""",
     # a cell: the loop runs, and Ctrl-C is Python's own
     "notebook": CALL
     + "import asyncio, signal\nasync def main():\n    signal.signal(signal.SIGINT, signal.default_int_handler)\n    work()\n"
@@ -79,7 +96,7 @@ def test_one_ctrl_c_lets_what_is_in_flight_finish(tmp_path: Path, kind: str) -> 
     assert rows(store, "SELECT stop_reason FROM runs") == [("stopped by Ctrl-C",)]
 
 
-@pytest.mark.parametrize("kind", ["plain", "asyncio", "notebook"])
+@pytest.mark.parametrize("kind", ["plain", "asyncio", "thread", "notebook"])
 def test_a_second_ctrl_c_drops_them(tmp_path: Path, kind: str) -> None:
     write_prompts(tmp_path / "prompts.jsonl", range(200))
     store = tmp_path / "runner.db"
@@ -277,7 +294,7 @@ def test_the_log_says_what_matters_and_no_library_floods_it(tmp_path: Path, capl
 
 
 def test_waits_of_a_lane_are_logged_when_they_begin_and_end(caplog: pytest.LogCaptureFixture) -> None:
-    audience = Audience(lambda _: None)
+    audience = Audience(lambda _: None, lambda _: None)
 
     def progress(waiting: str | None) -> Progress:
         lane = LaneState(model="m", slots=1, ceiling=1, in_flight=0, waiting=waiting, blocked=waiting is not None)
@@ -339,6 +356,24 @@ anyio.run(main)
     with Started([sys.executable, "-c", program], cwd=tmp_path, env=environment()) as process:
         ended = process.ended()
     assert (ended.code, ended.out, ended.err) == (0, "asyncio\n3\n", "")
+
+
+def test_in_a_task_of_another_library(tmp_path: Path) -> None:
+    """Trio marks the thread for sniffio while a task of its own runs."""
+    prompts(tmp_path, 3)
+    program = """
+import runner, sniffio
+sniffio.thread_local.name = "trio"
+print(runner.run("p.jsonl", provider="simulator").done, sniffio.current_async_library())
+"""
+    with Started([sys.executable, "-c", program], cwd=tmp_path, env=environment()) as process:
+        ended = process.ended()
+    assert (ended.code, ended.out, ended.err) == (0, "3 trio\n", "")
+
+
+def test_a_handle_says_that_it_cannot_be_pickled() -> None:
+    with pytest.raises(TypeError, match=r"^a StopHandle cannot be pickled: it stops runs of its own process only"):
+        pickle.dumps(runner.StopHandle())
 
 
 def test_an_error_has_no_context_of_ours(tmp_path: Path) -> None:

@@ -238,7 +238,9 @@ def test_x10_a_damaged_table_of_rows_stops_the_run_and_promises_nothing(half: Pa
     assert server.sent() - sent <= CONCURRENCY
 
 
-@pytest.mark.parametrize("gone", ["", "-wal", "-shm"], ids=["the store", "its log", "its index of the log"])
+@pytest.mark.parametrize(
+    "gone", ["", "-wal", "-shm", "-run1.lock"], ids=["the store", "its log", "its index of the log", "the lock"]
+)
 @pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
 def test_x10_a_file_that_goes_away_during_a_run_stops_it(tmp_path: Path, slow: Simulated, gone: str, replaced: bool) -> None:
     write_prompts(tmp_path / "prompts.jsonl", range(200))

@@ -1,0 +1,122 @@
+"""Checks what a program passes to the Python API, by the name of the argument, before anything is read or sent.
+
+A wrong argument is one sentence. It is never taken for something else: a text such as "false" for True, or "12" for runs 1 and 2.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from typing import Any
+
+from runner.errors import UsageError
+from runner.events import Event
+from runner.interfaces import Observer
+from runner.session.stopping import StopHandle
+
+_IDLE = (iscoroutinefunction, isasyncgenfunction, isgeneratorfunction)
+"""Tell functions that do nothing when they are called."""
+
+
+def check(**given: Any) -> None:
+    """Raise UsageError for an argument of the wrong kind."""
+    for name, value in given.items():
+        refusal = _KINDS[name](value)
+        if refusal is not None:
+            raise UsageError(f"{name} must be {refusal}, not {_shown(value)}")
+
+
+def handle(stop: object, settings: MutableMapping[str, Any]) -> StopHandle | None:
+    """Return the handle that was given as ``stop``. What is none goes to the settings: texts that end an answer."""
+    if stop is None or isinstance(stop, StopHandle):
+        return stop
+    if isinstance(stop, bytes | bytearray) or not isinstance(stop, Sequence):
+        raise UsageError(f"stop must be a runner.StopHandle, or the texts at which an answer ends, not {type(stop).__name__}")
+    settings["stop"] = stop if isinstance(stop, str) else list(stop)
+    return None
+
+
+def observer(observe: Observer | None) -> Observer:
+    """Return the observer that was given, or one that ignores everything."""
+    return _ignore if observe is None else observe
+
+
+def _ignore(event: Event) -> None:
+    """Ignore an event."""
+
+
+def _path(value: object) -> str | None:
+    if not isinstance(value, str | os.PathLike) or not isinstance(path := os.fspath(value), str):
+        return "a path, as text or pathlib.Path"
+    if not path:
+        return "the path of a file"
+    try:
+        os.lstat(path)
+    except ValueError:
+        return "a path that a file can have (no NUL, no half of a surrogate pair)"
+    except OSError as error:
+        # any other error has words of its own, which say more
+        return "a shorter path" if error.errno == errno.ENAMETOOLONG else None
+    return None
+
+
+def _flag(value: object) -> str | None:
+    return None if isinstance(value, bool) else "True or False"
+
+
+def _is_whole(value: object) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def _number(value: object) -> str | None:
+    return None if value is None or _is_whole(value) else "the number of a run, a whole number"
+
+
+def _numbers(value: Any) -> str | None:
+    good = isinstance(value, Collection) and not isinstance(value, (str, bytes, bytearray, memoryview, Mapping))
+    good = good and all(_is_whole(number) for number in value)
+    return None if good else "a list of the numbers of runs, such as [1, 2]"
+
+
+def _limit(value: Any) -> str | None:
+    good = value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
+    return None if good else "a whole number of 1 or more"
+
+
+def _observe(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not callable(value):
+        return "a function that takes an event"
+    idle = any(test(code) for test in _IDLE for code in (value, value.__call__))
+    return "a plain function (what an async one or a generator returns would never run)" if idle else None
+
+
+def _name(value: object) -> str | None:
+    return None if value is None or isinstance(value, str) else "text"
+
+
+def _list(value: object) -> str | None:
+    return None if value is None or isinstance(value, list) else "a list, which receives the notes"
+
+
+_KINDS: dict[str, Callable[[Any], str | None]] = {
+    **dict.fromkeys(("file", "db", "output"), _path),
+    **dict.fromkeys(("new", "accept_changes", "strict", "trust", "raw", "csv_escape", "csv_excel", "vacuum"), _flag),
+    "run_id": _number,
+    "run_ids": _numbers,
+    "limit": _limit,
+    "observe": _observe,
+    "format": _name,
+    "notes": _list,
+}
+"""What each argument must be: a function that returns the words for it if the value is something else."""
+
+
+def _shown(value: object) -> str:
+    """Return a value as a message shows it."""
+    try:
+        shown = ascii(value)
+    except Exception:  # noqa: BLE001 - a number of 5,000 digits, or an object of the program
+        shown = f"a value of type {type(value).__name__}"
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
