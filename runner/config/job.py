@@ -81,8 +81,10 @@ class Job(Struct, frozen=True, kw_only=True):
     sources: Mapping[str, str] = {}
     # the settings for which only a job file or a store stands, and not the user (``config.trust``)
     unvouched: frozenset[str] = frozenset()
-    # the user has said for this session that what the file asks for is allowed
+    # the user has said for this session that whatever the file asks for is allowed
     trusted: bool = False
+    # what the user was shown and has allowed: kind, what and where of a grant
+    granted: frozenset[tuple[str, str, str]] = frozenset()
     # the job file, if there is one
     file: Path | None = None
 

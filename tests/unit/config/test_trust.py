@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.config import trust
+from runner.config import remembered, trust
 from runner.config.endpoint import find_endpoint, provider_of, ungranted, with_base_url
 from runner.config.job import Job, load_job, restore_job
 from runner.errors import UsageError
@@ -110,7 +110,7 @@ def test_what_a_file_may_not_decide_alone(
     allowed = trust.allowed(job)
     assert starts(allowed, env)
     endpoint = find_endpoint(with_base_url(allowed, env), env)
-    assert trust.remember(allowed, endpoint.grants, env) is None
+    assert trust.remember(allowed, endpoint.grants, env) == []
     # once allowed, not asked again; the store's word for it is enough then
     assert starts(job, env)
     stored = with_base_url(job, env).settings()
@@ -123,7 +123,7 @@ def test_a_run_whose_user_named_both_is_resumed_without_a_question(load: Load, e
     stored = with_base_url(job, env).settings()
     assert not starts(restore_job(stored, {}, env), env)
     endpoint = find_endpoint(with_base_url(job, env), env)
-    assert trust.remember(job, endpoint.grants, env) is None
+    assert trust.remember(job, endpoint.grants, env) == []
     assert starts(restore_job(stored, {}, env), env)
     # a store that somebody sent names another server, or another variable
     assert not starts(restore_job({**stored, "base_url": "https://evil.example/v1"}, {}, env), env)
@@ -141,10 +141,11 @@ def test_a_server_that_moves_gets_a_variable_that_was_let_out_before(load: Load,
 def test_what_is_remembered_is_for_its_owner_alone(load: Load, env: dict[str, str]) -> None:
     job = load("", base_url=FOREIGN)
     trust.remember(job, find_endpoint(with_base_url(job, env), env).grants, env)
-    path = trust.remembered_in(env)
+    path = remembered.remembered_in(env)
     assert path is not None
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert [one.name for one in path.parent.iterdir()] == [path.name]
+    assert {one.name for one in path.parent.iterdir()} <= {path.name, f".{path.name}.lock"}
+    assert all(stat.S_IMODE(one.stat().st_mode) == 0o600 for one in path.parent.iterdir())
     again = load(URL)
     assert starts(again, env)
     # others could have written it
@@ -173,14 +174,13 @@ def test_no_folder_is_a_note(load: Load, env: dict[str, str], tmp_path: Path) ->
 
 def _assert_noted(load: Load, env: dict[str, str]) -> None:
     job = load("", base_url=FOREIGN)
-    note = trust.remember(job, find_endpoint(with_base_url(job, env), env).grants, env)
-    assert note is not None
+    (note,) = trust.remember(job, find_endpoint(with_base_url(job, env), env).grants, env)
     assert "could not be remembered" in note
 
 
 @pytest.mark.parametrize("relative", ["", "relative/path"])
 def test_the_folder_is_the_systems_own_without_the_variable(relative: str) -> None:
-    path = trust.remembered_in({"XDG_CONFIG_HOME": relative})
+    path = remembered.remembered_in({"XDG_CONFIG_HOME": relative})
     assert path is not None
     assert path.is_absolute()
 
