@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
-from runner.config import address, plugins, remembered
+from runner.config import address, modules, plugins, remembered
 from runner.config.job import Job
 from runner.errors import UsageError
 from runner.text import clean
@@ -67,8 +67,8 @@ def code_grants(job: Job) -> list[Grant]:
     """Return the module that a job needs, if it is neither ours nor that of an installed plug-in."""
     if job.local_server is not None or plugins.registered("providers", job.provider) is not None:
         return []
-    place = plugins.location(job.provider)
-    if place is None:
+    place = modules.location(job.provider)
+    if place is None or modules.of_python(job.provider):
         return []
     return [Grant(kind="code", what=job.provider, where=place, vouched="provider" not in job.unvouched)]
 

@@ -1,13 +1,15 @@
 """Which secret may go to which server, and which code may run, on whose word."""
 
+import importlib
 import os
 import stat
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from runner.config import remembered, trust
+from runner.config import plugins, remembered, trust
 from runner.config.endpoint import find_endpoint, provider_of, ungranted, with_base_url
 from runner.config.job import Job, load_job, restore_job
 from runner.errors import UsageError
@@ -226,10 +228,61 @@ def test_code_runs_only_on_the_users_word(
 
 
 def test_a_module_of_the_same_name_elsewhere_is_another_one(load: Load, env: dict[str, str]) -> None:
-    job = load('provider = "json"')
-    trust.remember(job, [trust.Grant(kind="code", what="json", where="/elsewhere/json.py", vouched=True)], env)
-    with pytest.raises(UsageError, match="wants to run the module json"):
+    job = load('provider = "pytest"')
+    trust.remember(job, [trust.Grant(kind="code", what="pytest", where="/elsewhere/pytest.py", vouched=True)], env)
+    with pytest.raises(UsageError, match="wants to run the module pytest"):
         provider_of(job, env)
+
+
+@pytest.mark.parametrize("names", [["spread.bad"], ["spread.deep.bad"], ["spread.pack.inner", "spread.pack"]])
+@pytest.mark.parametrize("here", [False, True])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_the_question_names_the_place_from_which_code_runs(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], here: bool, loaded: bool
+) -> None:
+    """A folder without __init__.py may lie in several places, of which the first was named, and the code was in another."""
+    site, folder = tmp_path / "site", tmp_path / "here"
+    for place in (site, folder):
+        (place / "spread" / "deep").mkdir(parents=True)
+        (place / "spread" / "other.py").write_text("")
+    where = folder if here else site
+    file = where / f"{names[0].replace('.', '/')}.py"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(MODULE.format(mark=str(tmp_path / "ran")))
+    for package in names[1:]:
+        (where / package.replace(".", "/") / "__init__.py").write_text("")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.path", [*sys.path, str(site)])
+    importlib.invalidate_caches()
+    try:
+        if loaded:
+            importlib.import_module("spread.other")
+            sys.path.append(str(folder))
+        (grant,) = trust.code_grants(load(f'provider = "{names[0]}"'))
+        module = plugins.load("providers", names[0])
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "spread"]:
+            del sys.modules[name]
+    assert module.__file__ == str(file)
+    # a package begins with its own file
+    assert grant.where == str(file if len(names) == 1 else file.with_name("__init__.py"))
+
+
+def test_a_package_here_goes_before_a_mere_folder_elsewhere(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "site" / "mixed").mkdir(parents=True)
+    (tmp_path / "site" / "mixed" / "bad.py").write_text("")
+    (tmp_path / "here" / "mixed").mkdir(parents=True)
+    (tmp_path / "here" / "mixed" / "__init__.py").write_text("")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr("sys.path", [*sys.path, str(tmp_path / "site")])
+    (grant,) = trust.code_grants(load('provider = "mixed.bad"'))
+    assert grant.where == str(tmp_path / "here" / "mixed" / "__init__.py")
+
+
+def test_a_module_of_python_itself_is_no_question(load: Load, env: dict[str, str]) -> None:
+    for name in ("json", "os", "time", "json.decoder"):
+        with pytest.raises(UsageError, match=f"there is no provider '{name}': a module of Python itself has the name"):
+            provider_of(load(f'provider = "{name}"'), env)
 
 
 def test_a_name_that_is_nothing_is_no_question_of_trust(load: Load, env: dict[str, str]) -> None:
