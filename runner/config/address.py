@@ -18,6 +18,7 @@ _EXAMPLE = "it must look like https://host/v1"
 def check_base_url(base_url: str, source: str) -> str:
     """Return a base URL without a slash at the end of its path. It may have a query.
 
+    A host in other letters is returned as it is looked up (``xn--...``), so that none looks like another wherever it is shown.
     source: where the URL was set, in words. Raises UsageError if the URL is invalid.
     """
     name = f"base_url {base_url!r} ({source})"
@@ -36,13 +37,16 @@ def check_base_url(base_url: str, source: str) -> str:
         raise UsageError(f"{name} is not a valid URL{why}; {_guess(base_url)}")
     if not parts.hostname:
         raise UsageError(f"{name} has no host; {_guess(base_url)}")
-    if not _is_host(parts):
+    host = _wire_name(parts.hostname)
+    if host is None or not _is_host(parts):
         raise UsageError(f"{name} has an invalid host: {parts.hostname}; {_EXAMPLE}")
     if not _is_port(parts):
         raise UsageError(f"{name} has an invalid port; use a number from 1 to 65535, or leave the port out")
     # An empty fragment is refused too: anything appended to the URL would not become part of its path.
     if "#" in base_url:
         raise UsageError(f"{name} must not contain #")
+    if not parts.netloc.isascii():
+        base_url = parts._replace(netloc=host if parts.port is None else f"{host}:{parts.port}").geturl()
     path, _, query = base_url.partition("?")
     for part, value in parse_qsl(query, keep_blank_values=True):
         if Field(name=part, text=value).sounds_secret:
@@ -148,6 +152,19 @@ def _is_host(parts: SplitResult) -> bool:
         return _NAME.fullmatch(host.encode("idna").decode()) is not None
     except UnicodeError:
         return False
+
+
+def _wire_name(host: str) -> str | None:
+    """Return the name by which the HTTP client looks a host up; None if it has none."""
+    if host.isascii():
+        return host
+    # imported here: few hosts need it
+    import idna
+
+    try:
+        return idna.encode(host.lower()).decode()
+    except idna.IDNAError:
+        return None
 
 
 def _is_port(parts: SplitResult) -> bool:

@@ -131,6 +131,14 @@ def test_a_finished_run_asks_nothing(desk: Desk) -> None:
     assert desk.run("run", "prompts.jsonl").code == 0
 
 
+def test_a_host_that_looks_like_another_is_named_as_it_is_looked_up(desk: Desk) -> None:
+    desk.job('base_url = "https://\u0430pi.openai.com/v1"\n')
+    ended = desk.run("run", "prompts.jsonl")
+    assert ended.code == 2, ended
+    assert "wants to send OPENAI_API_KEY to https://xn--pi-6kc.openai.com, and" in ended.err
+    assert "xn--pi-6kc" in desk.run("check", "prompts.jsonl").out
+
+
 # -- a yes is for what was shown
 
 PLUG = """KEY_ENV, BASE_URL_ENV, DEFAULT_BASE_URL = "K", "B", "http://127.0.0.1:9"
