@@ -14,7 +14,7 @@ from runner.config.job_file import find_files, read_toml, settings_in, suggestio
 from runner.config.local_server import LOCAL_SERVERS, LocalServer
 from runner.config.settings import BY_NAME, SETTINGS
 from runner.config.values import check, parse
-from runner.errors import UsageError
+from runner.errors import StoreError, UsageError
 from runner.inputs.spool import path_of
 from runner.model import Json, Params
 from runner.providers import finish
@@ -157,13 +157,16 @@ def load_job(file: str | Path, options: Mapping[str, Any], environment: Mapping[
 def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Job:
     """Rebuild the job of a stored run. The environment can change only its pace and its key, options every setting.
 
-    Raises UsageError. Whether the run may take another value of a setting that changes answers is decided later, by its state.
+    Raises UsageError, and StoreError for a stored setting that cannot be used. Whether the run may take another value of a
+    setting that changes answers is decided later, by its state.
     """
     environment = os.environ if environment is None else environment
     values = {name: value for name, value in settings.items() if name in BY_NAME and value is not None}
+    if not values:
+        raise StoreError("the settings of the run are damaged; restore a copy of the store, or start a new run")
     sources = dict.fromkeys(values, STORED)
     for kind in ("headers", "query"):
-        values[kind] = fields.restored(settings.get(kind), Path(settings["input"]), _headers_in)
+        values[kind] = fields.restored(kind, settings.get(kind), Path(settings["input"]), _headers_in)
     for setting in SETTINGS:
         # a run leaves its server only if that is asked for by name
         if not setting.answer and setting.name != "base_url" and environment.get(setting.variable):
@@ -180,7 +183,21 @@ def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], enviro
             value = check(BY_NAME[name], value, f"given with {BY_NAME[name].option}")
             values[name] = fields.joined(BY_NAME[name].kind, values.get(name), value)
             sources[name] = f"option {BY_NAME[name].option}"
+    values |= {name: _stored(name, value) for name, value in values.items() if sources.get(name) == STORED}
     return _build(Path(settings["input"]), values, sources, word=STORED)
+
+
+def _stored(name: str, value: Any) -> Any:
+    """Return the value of a stored setting. Raises StoreError if it is none: the store is damaged, or somebody has changed it."""
+    setting = BY_NAME[name]
+    if setting.kind in ("headers", "query"):
+        return value
+    try:
+        checked = check(setting, value, "in the store")
+    except UsageError as error:
+        raise StoreError(f"a setting of the run is damaged: {error}; give it with {setting.option}, or start a new run") from None
+    # one text alone stays a list: another value would be another run
+    return value if isinstance(value, list) else checked
 
 
 def _headers_in(job_file: Path) -> dict[str, str]:
