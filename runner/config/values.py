@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections.abc import Iterator
+from datetime import date, time
 from typing import Any
 
 from runner import durations
@@ -9,6 +11,9 @@ from runner.config import fields
 from runner.config.settings import Setting, parse_count
 from runner.errors import UsageError
 
+_NESTING = (dict, list, tuple)
+DEEPEST = 200
+"""Levels of a JSON value, at most: encoding it fails at about a thousand."""
 _BOOLS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -22,6 +27,8 @@ def parse(setting: Setting, text: str, where: str) -> Any:
             value = _BOOLS[text.strip().lower()]
         elif setting.kind == "json" or (setting.kind in ("texts", "headers", "query") and text[:1] in "[{"):
             value = json.loads(text)
+    except RecursionError:
+        raise UsageError(f"{setting.key} is nested too deeply ({where})") from None
     except (KeyError, ValueError):
         shown = "this" if setting.kind == "headers" else repr(text)
         raise UsageError(f"{_requirement(setting)}, not {shown} ({where})") from None
@@ -66,8 +73,46 @@ def check(setting: Setting, value: Any, where: str) -> Any:
     if fits and setting.kind == "choice":
         fits = value in setting.choices
     if not fits:
-        raise UsageError(f"{_requirement(setting)}, not {original!r} ({where})")
+        raise UsageError(f"{_requirement(setting)}, not {_shown(original)} ({where})")
+    fault = _not_json(value) if setting.kind == "json" else None
+    if fault is not None:
+        raise UsageError(f"{setting.key} {fault} ({where})")
     return value
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__} that is nested too deeply"
+
+
+def nested_deeper(value: Any, levels: int) -> bool:
+    """Return True if a value has more levels of lists and tables than that. Few functions can walk through any number of them."""
+    return any(depth > levels for part, depth in _parts(value) if isinstance(part, _NESTING))
+
+
+def _not_json(value: Any) -> str | None:
+    """Return why a value cannot be sent as JSON as it is, in words that follow its name; None if it can."""
+    for part, depth in _parts(value):
+        if isinstance(part, _NESTING):
+            if depth > DEEPEST:
+                return f"is nested more than {DEEPEST} levels deep"
+        elif isinstance(part, float) and not math.isfinite(part):
+            return f"contains {part}, which is no number in JSON"
+        elif not isinstance(part, str | int | float | date | time | None):
+            return f"contains a value of the type {type(part).__name__}, which JSON does not have"
+    return None
+
+
+def _parts(value: Any) -> Iterator[tuple[Any, int]]:
+    """Yield a value and everything in it, each with its level."""
+    inner = [(value, 1)]
+    while inner:
+        part, depth = inner.pop()
+        yield part, depth
+        if isinstance(part, _NESTING):
+            inner += [(one, depth + 1) for one in (part.values() if isinstance(part, dict) else part)]
 
 
 def _number(setting: Setting, text: str) -> float | int:
