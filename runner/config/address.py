@@ -11,6 +11,7 @@ from runner.errors import UsageError
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?", re.IGNORECASE)
 # What follows base_url in a request. The first that fits is taken off.
 _ENDINGS = ("/chat/completions", "/completions", "/messages", "/responses")
+_ONE_SLASH = re.compile(r"https?:(?:/(?!/)|\\)", re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443}
 _EXAMPLE = "it must look like https://host/v1"
 
@@ -103,9 +104,11 @@ def check_proxy(proxy: str, variable: str) -> str:
 
     Raises UsageError if the URL is invalid. The message never quotes the URL: in an invalid one the password can be anywhere.
     """
+    proxy = proxy.strip()
+    fault = "its http: must be followed by //" if _ONE_SLASH.match(proxy) else None
     if "://" not in proxy:
         proxy = f"http://{proxy}"
-    fault = _fault_of_proxy(proxy)
+    fault = fault or _fault_of_proxy(proxy)
     if fault is not None:
         raise UsageError(f"the proxy in {variable} cannot be used: {fault}; correct {variable}, or unset it")
     return proxy
@@ -128,6 +131,9 @@ def _fault_of_proxy(proxy: str) -> str | None:
         return "its user name contains a colon"
     if not _is_latin_1(parts.username) or not _is_latin_1(parts.password):
         return "its user name or password contains a character that an HTTP header cannot carry"
+    # urlsplit silently drops line ends
+    if any(char.isspace() or not char.isprintable() for char in proxy):
+        return "it contains a blank or a control character"
     return None
 
 
