@@ -248,6 +248,7 @@ def _runs_over(connection: sa.Connection, store: Path, source: Path) -> list[Kno
 
 
 def _known(store: Path, run: sa.Row[Any], former: Iterable[str] = ()) -> KnownRun:
+    database.refuse_damaged(store, run)
     settings = database.settings_of(run.settings)
     if settings is None:
         ways = f"restore a copy, or export its results and use `runner delete {run.id} --db {shell_word(str(store))}`"

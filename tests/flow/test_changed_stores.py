@@ -114,3 +114,15 @@ def test_a_pace_and_a_beginning_that_are_none(desk: Desk) -> None:
         assert run("status", cwd=desk.folder).code == 0
     desk.run()
     assert len(desk.answers()) == 3
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("created_at", "x"), ("rows", "x"), ("rows", b"5"), ("input", b"x"), ("input_relative", b"x"), ("input_digest", b"x"),
+     ("input_bytes", "x"), ("stop_reason", b"x"), ("finished_at", "x")],
+)  # fmt: skip
+def test_a_column_of_another_type(desk: Desk, column: str, value: Any) -> None:
+    change(desk, f"UPDATE runs SET {column} = ?", value)
+    for command in (("list",), ("status",), ("resume",), ("export", "-o", "-"), desk.command):
+        said = refused(desk, *command)
+        assert f"the store {desk.store} cannot be read: it is damaged (run 1 has {value!r} as {column}); restore a copy" in said
