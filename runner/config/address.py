@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
 from runner.config.fields import Field
 from runner.errors import UsageError
@@ -47,7 +47,8 @@ def check_base_url(base_url: str, source: str) -> str:
     if "#" in base_url:
         raise UsageError(f"{name} must not contain #")
     if not parts.netloc.isascii():
-        base_url = parts._replace(netloc=host if parts.port is None else f"{host}:{parts.port}").geturl()
+        netloc = host if parts.port is None else f"{host}:{parts.port}"
+        base_url = urlunsplit((parts.scheme, netloc, parts.path, parts.query, parts.fragment))
     path, _, query = base_url.partition("?")
     for part, value in parse_qsl(query, keep_blank_values=True):
         if Field(name=part, text=value).sounds_secret:

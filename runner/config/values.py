@@ -14,6 +14,10 @@ from runner.errors import UsageError
 _NESTING = (dict, list, tuple)
 DEEPEST = 200
 """Levels of a JSON value, at most: encoding it fails at about a thousand."""
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "text": str, "int": int, "float": float, "texts": (str, list), "json": dict, "slots": (int, str), "span": float,
+    "choice": str, "bool": bool, "share": (int, str),
+}  # fmt: skip
 _BOOLS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -57,11 +61,7 @@ def check(setting: Setting, value: Any, where: str) -> Any:
         value = list(value)
     if setting.kind == "texts" and isinstance(value, list) and len(value) == 1:
         value = value[0]
-    kinds: dict[str, type | tuple[type, ...]] = {
-        "text": str, "int": int, "float": float, "texts": (str, list), "json": dict, "slots": (int, str), "span": float,
-        "choice": str, "bool": bool, "share": (int, str),
-    }  # fmt: skip
-    fits = isinstance(value, kinds[setting.kind]) and isinstance(value, bool) == (setting.kind == "bool")
+    fits = isinstance(value, _KINDS[setting.kind]) and isinstance(value, bool) == (setting.kind == "bool")
     if isinstance(value, list):
         fits = fits and bool(value) and all(isinstance(text, str) for text in value)
     if isinstance(value, float):

@@ -90,7 +90,7 @@ def store_error(path: Path, verb: str, error: BaseException) -> StoreError:
 def refuse_damaged(path: Path, run: sa.Row[Any]) -> None:
     """Raise StoreError if a column of a run holds another type than its own. SQLite takes any."""
     for column in schema.runs.columns:
-        value, kind = run._mapping[column.name], column.type.python_type  # noqa: SLF001 - documented in spite of its name
+        value, kind = getattr(run, column.name), column.type.python_type
         fits = isinstance(value, int | float) if kind in (int, float, bool) else isinstance(value, kind)
         if column.name not in _JSON and not fits and not (value is None and column.nullable):
             error = TypeError(f"run {run.id} has {value!r} as {column.name}")
