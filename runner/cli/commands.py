@@ -166,13 +166,14 @@ def delete(run_ids: tuple[int, ...], yes: bool, vacuum: bool, db: str, quiet: bo
     """
     from runner import api
     from runner.cli import output
+    from runner.cli.trusting import confirmed
 
     found = api.deletable(run_ids, db=db)
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("nobody can be asked here, so nothing was deleted; add --yes")
         click.echo(output.listing(found, as_json=False), err=True)
-        if not click.confirm(f"Delete {'this run' if len(found) == 1 else 'these runs'} with all results?", err=True):
+        if not confirmed(f"Delete {'this run' if len(found) == 1 else 'these runs'} with all results?"):
             click.echo("nothing was deleted", err=True)
             sys.exit(1)
     api.delete(run_ids, db=db, vacuum=vacuum)

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
 from runner.config.fields import Field
 from runner.errors import UsageError
@@ -11,6 +11,7 @@ from runner.errors import UsageError
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?", re.IGNORECASE)
 # What follows base_url in a request. The first that fits is taken off.
 _ENDINGS = ("/chat/completions", "/completions", "/messages", "/responses")
+_ONE_SLASH = re.compile(r"https?:(?:/(?!/)|\\)", re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443}
 _EXAMPLE = "it must look like https://host/v1"
 
@@ -18,6 +19,7 @@ _EXAMPLE = "it must look like https://host/v1"
 def check_base_url(base_url: str, source: str) -> str:
     """Return a base URL without a slash at the end of its path. It may have a query.
 
+    A host in other letters is returned as it is looked up (``xn--...``), so that none looks like another wherever it is shown.
     source: where the URL was set, in words. Raises UsageError if the URL is invalid.
     """
     name = f"base_url {base_url!r} ({source})"
@@ -36,13 +38,17 @@ def check_base_url(base_url: str, source: str) -> str:
         raise UsageError(f"{name} is not a valid URL{why}; {_guess(base_url)}")
     if not parts.hostname:
         raise UsageError(f"{name} has no host; {_guess(base_url)}")
-    if not _is_host(parts):
+    host = _wire_name(parts.hostname)
+    if host is None or not _is_host(parts):
         raise UsageError(f"{name} has an invalid host: {parts.hostname}; {_EXAMPLE}")
     if not _is_port(parts):
         raise UsageError(f"{name} has an invalid port; use a number from 1 to 65535, or leave the port out")
     # An empty fragment is refused too: anything appended to the URL would not become part of its path.
     if "#" in base_url:
         raise UsageError(f"{name} must not contain #")
+    if not parts.netloc.isascii():
+        netloc = host if parts.port is None else f"{host}:{parts.port}"
+        base_url = urlunsplit((parts.scheme, netloc, parts.path, parts.query, parts.fragment))
     path, _, query = base_url.partition("?")
     for part, value in parse_qsl(query, keep_blank_values=True):
         if Field(name=part, text=value).sounds_secret:
@@ -99,9 +105,11 @@ def check_proxy(proxy: str, variable: str) -> str:
 
     Raises UsageError if the URL is invalid. The message never quotes the URL: in an invalid one the password can be anywhere.
     """
+    proxy = proxy.strip()
+    fault = "its http: must be followed by //" if _ONE_SLASH.match(proxy) else None
     if "://" not in proxy:
         proxy = f"http://{proxy}"
-    fault = _fault_of_proxy(proxy)
+    fault = fault or _fault_of_proxy(proxy)
     if fault is not None:
         raise UsageError(f"the proxy in {variable} cannot be used: {fault}; correct {variable}, or unset it")
     return proxy
@@ -124,6 +132,9 @@ def _fault_of_proxy(proxy: str) -> str | None:
         return "its user name contains a colon"
     if not _is_latin_1(parts.username) or not _is_latin_1(parts.password):
         return "its user name or password contains a character that an HTTP header cannot carry"
+    # urlsplit silently drops line ends
+    if any(char.isspace() or not char.isprintable() for char in proxy):
+        return "it contains a blank or a control character"
     return None
 
 
@@ -148,6 +159,19 @@ def _is_host(parts: SplitResult) -> bool:
         return _NAME.fullmatch(host.encode("idna").decode()) is not None
     except UnicodeError:
         return False
+
+
+def _wire_name(host: str) -> str | None:
+    """Return the name by which the HTTP client looks a host up; None if it has none."""
+    if host.isascii():
+        return host
+    # imported here: few hosts need it
+    import idna
+
+    try:
+        return idna.encode(host.lower()).decode()
+    except idna.IDNAError:
+        return None
 
 
 def _is_port(parts: SplitResult) -> bool:

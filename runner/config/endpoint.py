@@ -114,6 +114,18 @@ def ungranted(job: Job, environment: Mapping[str, str]) -> list[Grant]:
     return trust.ungranted(job, _key_grants(job, environment), environment)
 
 
+def refuse_ungranted(job: Job, environment: Mapping[str, str]) -> None:
+    """Raise UsageError for the first thing that a job needs and nobody has given. The job has its base URL."""
+    trust.check(job, trust.code_grants(job), environment)
+    if job.local_server is None:
+        trust.check(job, _key_grants(job, environment), environment)
+
+
+def is_users(job: Job, environment: Mapping[str, str]) -> bool:
+    """Return True if the user has named the server of a job, or any secret may go there (``trust.is_users``)."""
+    return job.local_server is not None or trust.is_users(job, provider_of(job, environment), environment)
+
+
 def _key_grants(job: Job, environment: Mapping[str, str]) -> list[Grant]:
     key = _key_variable(job, environment) if _key(job, environment) else None
     return trust.key_grants(job, provider_of(job, environment), environment, key)
@@ -153,12 +165,13 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
     grants = [*code, *_key_grants(job, environment)]
     trust.check(job, grants, environment)
     additions = _additions(job, environment)
-    proxy = _proxy(job.base_url)
+    proxy, secret = _proxy(job.base_url), bool(value or additions.secrets)
+    where = _where(job, name if value else None)
     return Endpoint(
         base_url=job.base_url,
         key=Secret(value) if value else None,
         proxy=proxy,
-        notes=(*unknown, _where(job, name if value else None), *_about_address(job, proxy, bool(value or additions.secrets))),
+        notes=(*unknown, where, *trust.notes(job, grants, environment), *_about_address(job, proxy, secret)),
         additions=additions,
         grants=tuple(grants),
     )

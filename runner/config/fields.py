@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from runner.errors import UsageError
+from runner.errors import StoreError, UsageError
 from runner.model import Json
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -140,8 +140,11 @@ def stored(kind: str, found: Iterable[Field], source: Path) -> dict[str, Json] |
     return kept or None
 
 
-def restored(stored_fields: Any, source: Path, in_file: Any) -> tuple[Field, ...]:
-    """Return the fields that a store has kept. in_file: reads the headers of a job file again: path -> name -> value."""
+def restored(kind: str, stored_fields: Any, source: Path, in_file: Any) -> tuple[Field, ...]:
+    """Return the fields that a store has kept. in_file: reads the headers of a job file again: path -> name -> value.
+
+    Raises StoreError for fields that no setting can have: the store is damaged, or somebody has changed it.
+    """
     found = []
     for name, text in (stored_fields if isinstance(stored_fields, dict) else {}).items():
         file = None
@@ -149,7 +152,14 @@ def restored(stored_fields: Any, source: Path, in_file: Any) -> tuple[Field, ...
             file = source.parent / str(text.get("from"))
             again = {key.lower(): value for key, value in in_file(file).items()}
             text = again.get(str(name).lower())
-        found.append(Field(name=str(name), text=text if isinstance(text, str) else None, unvouched=True, file=file))
+        found.append(Field(name=str(name), text=text, unvouched=True, file=file))
+    try:
+        # of a value that the store has not kept, the name is checked
+        values = {field.name: "${X}" if field.text is None else field.text for field in found}
+        fits = stored_fields is None or isinstance(stored_fields, dict)
+        (read_headers if kind == "headers" else read_query)(values if fits else stored_fields, "in the store")
+    except UsageError as error:
+        raise StoreError(f"a setting of the run is damaged: {error}; restore a copy of the store, or start a new run") from None
     return tuple(found)
 
 

@@ -1,6 +1,5 @@
 """Builds a job from options, environment, job file and defaults, in this order of precedence, with the source of each setting."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from runner.config.job_file import find_files, read_toml, settings_in, suggestio
 from runner.config.local_server import LOCAL_SERVERS, LocalServer
 from runner.config.settings import BY_NAME, SETTINGS
 from runner.config.values import check, parse
-from runner.errors import UsageError
+from runner.errors import StoreError, UsageError
 from runner.inputs.spool import path_of
 from runner.model import Json, Params
 from runner.providers import finish
@@ -82,8 +81,10 @@ class Job(Struct, frozen=True, kw_only=True):
     sources: Mapping[str, str] = {}
     # the settings for which only a job file or a store stands, and not the user (``config.trust``)
     unvouched: frozenset[str] = frozenset()
-    # the user has said for this session that what the file asks for is allowed
+    # the user has said for this session that whatever the file asks for is allowed
     trusted: bool = False
+    # what the user was shown and has allowed: kind, what and where of a grant
+    granted: frozenset[tuple[str, str, str]] = frozenset()
     # the job file, if there is one
     file: Path | None = None
 
@@ -156,13 +157,16 @@ def load_job(file: str | Path, options: Mapping[str, Any], environment: Mapping[
 def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Job:
     """Rebuild the job of a stored run. The environment can change only its pace and its key, options every setting.
 
-    Raises UsageError. Whether the run may take another value of a setting that changes answers is decided later, by its state.
+    Raises UsageError, and StoreError for a stored setting that cannot be used. Whether the run may take another value of a
+    setting that changes answers is decided later, by its state.
     """
     environment = os.environ if environment is None else environment
     values = {name: value for name, value in settings.items() if name in BY_NAME and value is not None}
+    if not values:
+        raise StoreError("the settings of the run are damaged; restore a copy of the store, or start a new run")
     sources = dict.fromkeys(values, STORED)
     for kind in ("headers", "query"):
-        values[kind] = fields.restored(settings.get(kind), Path(settings["input"]), _headers_in)
+        values[kind] = fields.restored(kind, settings.get(kind), Path(settings["input"]), _headers_in)
     for setting in SETTINGS:
         # a run leaves its server only if that is asked for by name
         if not setting.answer and setting.name != "base_url" and environment.get(setting.variable):
@@ -179,7 +183,21 @@ def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], enviro
             value = check(BY_NAME[name], value, f"given with {BY_NAME[name].option}")
             values[name] = fields.joined(BY_NAME[name].kind, values.get(name), value)
             sources[name] = f"option {BY_NAME[name].option}"
+    values |= {name: _stored(name, value) for name, value in values.items() if sources.get(name) == STORED}
     return _build(Path(settings["input"]), values, sources, word=STORED)
+
+
+def _stored(name: str, value: Any) -> Any:
+    """Return the value of a stored setting. Raises StoreError if it is none: the store is damaged, or somebody has changed it."""
+    setting = BY_NAME[name]
+    if setting.kind in ("headers", "query"):
+        return value
+    try:
+        checked = check(setting, value, "in the store")
+    except UsageError as error:
+        raise StoreError(f"a setting of the run is damaged: {error}; give it with {setting.option}, or start a new run") from None
+    # one text alone stays a list: another value would be another run
+    return value if isinstance(value, list) else checked
 
 
 def _headers_in(job_file: Path) -> dict[str, str]:
@@ -191,9 +209,6 @@ def _headers_in(job_file: Path) -> dict[str, str]:
 
 def _build(source: Path, values: Mapping[str, Any], sources: Mapping[str, str], *, word: str, file: Path | None = None) -> Job:
     """Build the job. word: the source of the settings that a job file or a store gives."""
-    for name, where in sources.items():
-        if where != STORED:
-            _refuse_unsendable(name, values[name], where)
     full = {setting.name: values.get(setting.name, setting.default) for setting in SETTINGS}
     all_sources = {name: sources.get(name, "default" if value is not None else "not set") for name, value in full.items()}
     full["concurrency"] = None if full["concurrency"] == "auto" else full["concurrency"]
@@ -207,21 +222,6 @@ def _build(source: Path, values: Mapping[str, Any], sources: Mapping[str, str], 
     full.update({kind: full[kind] or () for kind in ("headers", "query")})
     unvouched = frozenset(name for name, where in sources.items() if where == word)
     return Job(input=source, params=params, sources=all_sources, unvouched=unvouched, file=file, **full)
-
-
-def _refuse_unsendable(name: str, value: Any, where: str) -> None:
-    """Raise UsageError for a value that no JSON can hold, or a number of more than 64 bits: neither can be stored or sent."""
-    if isinstance(value, int) and abs(value) >= 2**63:
-        raise UsageError(f"{BY_NAME[name].key} is too large a number ({where})")
-    if isinstance(value, tuple):
-        # headers and query parts, which are checked where they are read
-        return
-    try:
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"{BY_NAME[name].key} holds half of a surrogate pair, which is no character ({where})") from None
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f"{BY_NAME[name].key} holds what cannot be sent as JSON: {error} ({where})") from None
 
 
 def shown_settings(job: Job) -> list[tuple[str, str, str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.settings import BY_NAME, SETTINGS, Setting
-from runner.config.values import check
+from runner.config.values import DEEPEST, check, nested_deeper
 from runner.errors import UsageError
 from runner.inputs.compression import without_gz
 from runner.inputs.spool import STDIN, is_stream
@@ -64,15 +64,21 @@ def _as_given(path: Path) -> Path:
 def read_toml(path: Path) -> dict[str, Any]:
     """Return the content of a job file. Raises UsageError."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"there is no file {path}") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text (byte {error.start})") from error
+    except RecursionError:
+        raise UsageError(f"{path} is nested too deeply") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from error
+    if nested_deeper(table, DEEPEST + 2):
+        # [a.b.c] makes a level of each name
+        raise UsageError(f"{path} is nested too deeply")
+    return table
 
 
 def settings_in(table: Mapping[str, Any], path: Path) -> Iterator[tuple[Setting, Any]]:

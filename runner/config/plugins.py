@@ -10,15 +10,13 @@ The extension of a file is searched for in 1 and 2 only: the name of a data file
 only a job file or a store names needs the user's word before 3 (``config.trust``).
 """
 
-import os
 import sys
 from importlib import import_module
-from importlib.machinery import ModuleSpec, NamespaceLoader, PathFinder
-from importlib.util import find_spec
 from pkgutil import iter_modules
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
+from runner.config import modules
 from runner.config.local_server import LOCAL_SERVERS
 from runner.errors import UsageError
 from runner.text import nearest
@@ -49,6 +47,14 @@ KINDS = {
 }
 
 
+_CALLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "make": (("base_url", "key"), ("version",)),
+    "write": (("columns", "records", "out"), ()),
+    "read": (("path",), ("limit_bytes",)),
+}
+"""The arguments of the required functions, by position and by name. The other required names are strings."""
+
+
 def names(kind: str) -> list[str]:
     """Return the names of our own plug-ins of a kind: "providers", "exports" or "inputs"."""
     package = import_module(KINDS[kind].package)
@@ -66,7 +72,9 @@ def load(kind: str, name: str) -> ModuleType:
     if module is not None:
         return module
     word = KINDS[kind].word
-    if not _importable(name):
+    if modules.of_python(name):
+        raise UsageError(f"there is no {word} {name!r}: {modules.name_of_python(name)}; available: {', '.join(known(kind))}")
+    if not modules.importable(name):
         # a package whose entry points cannot be read may be the one that is meant
         raise UsageError(_unreadable() or f"there is no {word} {name!r}{_hint(kind, name)}")
     try:
@@ -77,7 +85,7 @@ def load(kind: str, name: str) -> ModuleType:
     missing = _missing(kind, module)
     if missing:
         # two modules may have the same name, so the message names the file
-        file = getattr(module, "__file__", None) or "built into Python"
+        file = getattr(module, "__file__", None) or modules.BUILT_IN
         available = ", ".join(known(kind))
         raise UsageError(f"the {word} module {name!r} does not define {missing} ({file}); available: {available}")
     return module
@@ -105,23 +113,6 @@ def registered(kind: str, name: str) -> ModuleType | None:
     if missing:
         raise UsageError(f"the {word} {name!r} of {owners[0]} does not define {missing} (module {entries[0].value!r})")
     return module
-
-
-def location(name: str) -> str | None:
-    """Return the file or folder that importing a module would begin with; None if there is none. Runs no code of it."""
-    first = name.partition(".")[0]
-    if not all(part.isidentifier() for part in name.split(".")):
-        return None
-    # of a module that is loaded, the same as before
-    spec = getattr(sys.modules[first], "__spec__", None) if first in sys.modules else find_spec(first)
-    if spec is None and not sys.flags.safe_path:
-        spec = PathFinder.find_spec(first, [os.getcwd()])  # noqa: PTH109 - the search path holds strings
-    if spec is None:
-        # a loaded module without a specification, such as one that a notebook has made
-        return f"loaded as {first}" if first in sys.modules else None
-    folders = list(spec.submodule_search_locations or ())
-    place = spec.origin if spec.has_location and spec.origin else next(iter(folders), None)
-    return os.path.realpath(place) if place else "built into Python"
 
 
 def _entries(kind: str) -> "list[EntryPoint]":
@@ -162,35 +153,30 @@ def _owner(entry: "EntryPoint") -> str:
     return f"the package {entry.dist.name!r}"
 
 
-def _importable(name: str) -> bool:
-    """Return True if a module of this name can be imported; for a dotted name, if its first part can.
-
-    If only the current folder has the module, append that folder to the search path, unless Python was started with ``-P`` or
-    ``PYTHONSAFEPATH``, which exclude the folder.
-    """
-    parts = name.split(".")
-    if not all(part.isidentifier() for part in parts):
-        return False
-    dotted = len(parts) > 1
-    spec = find_spec(parts[0]) if parts[0] not in sys.modules else None
-    if parts[0] in sys.modules or _is_module(spec):
-        return True
-    if not sys.flags.safe_path:
-        folder = os.getcwd()  # noqa: PTH109 - the search path holds strings
-        local = PathFinder.find_spec(parts[0], [folder])
-        if _is_module(local) or (dotted and local is not None):
-            sys.path.append(folder)
-            return True
-    return dotted and spec is not None
-
-
-def _is_module(spec: ModuleSpec | None) -> bool:
-    """Return True for a module; False for a folder without ``__init__.py``, a package to Python, but never a plug-in."""
-    return spec is not None and spec.loader is not None and not isinstance(spec.loader, NamespaceLoader)
-
-
 def _missing(kind: str, module: ModuleType) -> str:
-    return ", ".join(name for name in KINDS[kind].required if not hasattr(module, name))
+    """Return what a module lacks to be a plug-in of a kind. Names such as ``write`` are common, so the arguments count too."""
+    return ", ".join(
+        name if not hasattr(module, name) else lack for name in KINDS[kind].required if (lack := _lack(module, name))
+    )
+
+
+def _lack(module: ModuleType, name: str) -> str | None:
+    """Return what a module lacks for a required name to be what it must be; None if it is."""
+    value = getattr(module, name, None)
+    if name not in _CALLS:
+        return None if isinstance(value, str) else f"{name} as a string"
+    # imported here, because it is not needed for our own plug-ins
+    from inspect import signature
+
+    arguments, options = _CALLS[name]
+    try:
+        signature(value).bind(*arguments, **dict.fromkeys(options))  # type: ignore[arg-type]
+    except TypeError:
+        return f"{name}({', '.join((*arguments, *(f'{option}=...' for option in options)))})"
+    except ValueError:
+        # written in C, and silent about its arguments
+        return None
+    return None
 
 
 def _hint(kind: str, name: str) -> str:

@@ -2,13 +2,23 @@
 
 import json
 import math
+from collections.abc import Iterator
+from datetime import date, time
 from typing import Any
 
 from runner import durations
 from runner.config import fields
 from runner.config.settings import Setting, parse_count
 from runner.errors import UsageError
+from runner.text import encodable
 
+_NESTING = (dict, list, tuple)
+DEEPEST = 200
+"""Levels of a JSON value, at most: encoding it fails at about a thousand."""
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "text": str, "int": int, "float": float, "texts": (str, list), "json": dict, "slots": (int, str), "span": float,
+    "choice": str, "bool": bool, "share": (int, str),
+}  # fmt: skip
 _BOOLS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -22,6 +32,8 @@ def parse(setting: Setting, text: str, where: str) -> Any:
             value = _BOOLS[text.strip().lower()]
         elif setting.kind == "json" or (setting.kind in ("texts", "headers", "query") and text[:1] in "[{"):
             value = json.loads(text)
+    except RecursionError:
+        raise UsageError(f"{setting.key} is nested too deeply ({where})") from None
     except (KeyError, ValueError):
         shown = "this" if setting.kind == "headers" else repr(text)
         raise UsageError(f"{_requirement(setting)}, not {shown} ({where})") from None
@@ -50,11 +62,7 @@ def check(setting: Setting, value: Any, where: str) -> Any:
         value = list(value)
     if setting.kind == "texts" and isinstance(value, list) and len(value) == 1:
         value = value[0]
-    kinds: dict[str, type | tuple[type, ...]] = {
-        "text": str, "int": int, "float": float, "texts": (str, list), "json": dict, "slots": (int, str), "span": float,
-        "choice": str, "bool": bool, "share": (int, str),
-    }  # fmt: skip
-    fits = isinstance(value, kinds[setting.kind]) and isinstance(value, bool) == (setting.kind == "bool")
+    fits = isinstance(value, _KINDS[setting.kind]) and isinstance(value, bool) == (setting.kind == "bool")
     if isinstance(value, list):
         fits = fits and bool(value) and all(isinstance(text, str) for text in value)
     if isinstance(value, float):
@@ -66,8 +74,52 @@ def check(setting: Setting, value: Any, where: str) -> Any:
     if fits and setting.kind == "choice":
         fits = value in setting.choices
     if not fits:
-        raise UsageError(f"{_requirement(setting)}, not {original!r} ({where})")
+        raise UsageError(f"{_requirement(setting)}, not {_shown(original)} ({where})")
+    fault = _not_json(value) if setting.kind not in ("headers", "query") else None
+    if fault is not None:
+        raise UsageError(f"{setting.key} {fault} ({where})")
     return value
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__} that is nested too deeply"
+
+
+def nested_deeper(value: Any, levels: int) -> bool:
+    """Return True if a value has more levels of lists and tables than that. Few functions can walk through any number of them."""
+    return any(depth > levels for part, depth in _parts(value) if isinstance(part, _NESTING))
+
+
+def _not_json(value: Any) -> str | None:
+    """Return why a value cannot be sent as JSON as it is, in words that follow its name; None if it can."""
+    for part, depth in _parts(value):
+        if isinstance(part, _NESTING):
+            if depth > DEEPEST:
+                return f"is nested more than {DEEPEST} levels deep"
+            if isinstance(part, dict) and not all(isinstance(name, str) for name in part):
+                return "has a key that is no text"
+        elif isinstance(part, float) and not math.isfinite(part):
+            return f"contains {part}, which is no number in JSON"
+        elif isinstance(part, int) and abs(part) >= 2**63:
+            return "contains too large a number" if depth > 1 else "is too large a number"
+        elif isinstance(part, str) and part != encodable(part):
+            return "contains half of a surrogate pair, which is no character"
+        elif not isinstance(part, str | int | float | date | time | None):
+            return f"contains a value of the type {type(part).__name__}, which JSON does not have"
+    return None
+
+
+def _parts(value: Any) -> Iterator[tuple[Any, int]]:
+    """Yield a value and everything in it, each with its level."""
+    inner = [(value, 1)]
+    while inner:
+        part, depth = inner.pop()
+        yield part, depth
+        if isinstance(part, _NESTING):
+            inner += [(one, depth + 1) for one in ((*part, *part.values()) if isinstance(part, dict) else part)]
 
 
 def _number(setting: Setting, text: str) -> float | int:

@@ -4,6 +4,7 @@ The address and the key of a run may move at any time, and stay so. What makes t
 retry sends, which is noted with each attempt; or for the whole run, as long as it has no answer.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from runner.config import endpoint
 from runner.config.job import Job
 from runner.config.settings import BY_NAME
 from runner.errors import StoreError, UsageError
@@ -124,7 +126,15 @@ def refuse_other_address(job: Job, store: Path, run: KnownRun) -> None:
     """Raise UsageError if a run that `runner run` would continue has answers from another address."""
     if run.base_url == job.base_url or not runs.has_answers(store, run.id):
         return
-    resume = _command("resume", run, store, f" --base-url {shell_word(str(job.base_url))}")
+    # nothing is advised that sends a secret, before the user has allowed where it goes
+    endpoint.refuse_ungranted(job, os.environ)
+    moved = _moved(job)
+    resume = _command("resume", run, store, moved)
+    if not moved:
+        raise UsageError(
+            f"run {run.id} has answers to these rows from {run.base_url}, and {job.file or 'a file'} names {job.base_url}: "
+            f"`{resume}` continues that run at {run.base_url}, and --new starts a new run that sends all rows to {job.base_url}"
+        )
     raise UsageError(
         f"run {run.id} has answers to these rows from {run.base_url}, and base_url is {job.base_url} now: "
         f"`{resume}` continues that run there, and --new starts a new run that sends all rows again"
@@ -178,7 +188,7 @@ def _answered_elsewhere(job: Job, given: Given, alike: Sequence[KnownRun], optio
     found = overlap.find(given, alike, limit=options.limit)
     if found is None:
         return []
-    moved = f" --base-url {shell_word(str(job.base_url))}" if found.run.base_url != job.base_url else ""
+    moved = _moved(job) if found.run.base_url != job.base_url else ""
     resume, export = (
         _command("resume", found.run, given.store, moved),
         _command("export", found.run, given.store, " -o answers.csv"),
@@ -228,6 +238,14 @@ def _plain(value: Json) -> str:
     if value is None:
         return "unset"
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _moved(job: Job) -> str:
+    """Return the option that moves a run to the address of a job; none if only a file names that.
+
+    Whoever types an address has named it, and a key may go there then.
+    """
+    return f" --base-url {shell_word(str(job.base_url))}" if endpoint.is_users(job, os.environ) else ""
 
 
 def _command(name: str, run: KnownRun, store: Path, options: str) -> str:

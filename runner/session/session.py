@@ -96,8 +96,8 @@ class _Session:
         # what was settled in another state of the file may be in another place now
         head = plan.run.head if plan.unchanged or plan.scanned.before.rows else None
         await self._note_input(look_again, head)
-        forgotten = await in_thread(lambda: trust.remember(plan.job, plan.endpoint.grants, os.environ))
-        more = [note for note in (forgotten, self._limits_note) if note is not None]
+        more = await in_thread(lambda: trust.remember(plan.job, plan.endpoint.grants, os.environ))
+        more += [self._limits_note] if self._limits_note is not None else []
         large = await in_thread(lambda: oversized(plan.prompts, self._limits.per_minute, plan.job.params.max_tokens))
         notes = (*plan.endpoint.notes, *more, *sentences(large), *prepare.notes(plan, self._before, self._look.changed))
         failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)

@@ -10,13 +10,16 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from runner.errors import StoreError, UsageError
+from runner.model import Json
 from runner.store import filesystem, schema
 from runner.store.schema import APPLICATION_ID, VERSION
 from runner.text import shell_word
@@ -26,6 +29,10 @@ BUSY_S = 15.0
 _RETRY_S = 0.02
 _MAGIC = b"SQLite format 3\x00"
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+DAMAGE = (msgspec.DecodeError, RecursionError)
+"""What reading JSON raises that is none, or of another shape, or nested more deeply than anything that runner stores."""
+_JSON = ("settings", "pace", "settled_head")
+"""Columns of a run without which its results can be read."""
 _ADVICE = {
     "SQLITE_FULL": "free some space there",
     "SQLITE_IOERR": "check the disk and the system log",
@@ -73,11 +80,30 @@ def store_error(path: Path, verb: str, error: BaseException) -> StoreError:
     inner = getattr(error, "orig", None) or error
     words = str(inner) or type(inner).__name__
     name = getattr(inner, "sqlite_errorname", None) or ""
-    if name.startswith(_DAMAGED):
+    if name.startswith(_DAMAGED) or isinstance(inner, (*DAMAGE, TypeError)):
         advice = f"restore a copy of it, or recover what can be read with `sqlite3 {shell_word(str(path))} .recover`"
         return StoreError(f"the store {path} cannot be {verb}: it is damaged ({words}); {advice}", kept=False)
     advice = next((f" ({advice})" for prefix, advice in _ADVICE.items() if name.startswith(prefix)), "")
     return StoreError(f"the store {path} cannot be {verb}: {words}{advice}")
+
+
+def refuse_damaged(path: Path, run: sa.Row[Any]) -> None:
+    """Raise StoreError if a column of a run holds another type than its own. SQLite takes any."""
+    for column in schema.runs.columns:
+        value, kind = getattr(run, column.name), column.type.python_type
+        fits = isinstance(value, int | float) if kind in (int, float, bool) else isinstance(value, kind)
+        if column.name not in _JSON and not fits and not (value is None and column.nullable):
+            error = TypeError(f"run {run.id} has {value!r} as {column.name}")
+            raise store_error(path, "read", error) from error
+
+
+def settings_of(text: str) -> dict[str, Json] | None:
+    """Return the settings of a run as the table of runs has them; None if they are damaged."""
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (*DAMAGE, TypeError):
+        # a column of another type is no text
+        return None
 
 
 def on_connect(engine: sa.Engine, *, synchronous: str, write: bool) -> None:

@@ -26,9 +26,19 @@ class RunLock:
             self._lock.acquire(timeout=timeout_s)
         except Timeout:
             return False
-        except OSError as error:
-            raise StoreError(f"the lock file {self.path} cannot be used: {error.strerror or error}") from error
+        except (OSError, NotImplementedError) as error:
+            raise StoreError(f"the lock file {self.path} cannot be used: {self._fault(error)}") from error
         return True
+
+    def _fault(self, error: OSError | NotImplementedError) -> str:
+        """Return why the lock cannot be taken, and what to do."""
+        if self.path.is_symlink() or self.path.is_dir():
+            # somebody has put it there
+            what = "symbolic link" if self.path.is_symlink() else "folder"
+            return f"it is a {what}; remove that, then run the same command again"
+        if isinstance(error, NotImplementedError):
+            return "its file system cannot lock files; use a store on another one with --db"
+        return f"{error.strerror or error}; check that you may write to it and to its folder"
 
     def release(self) -> None:
         """Release the lock."""

@@ -67,13 +67,16 @@ class StoreReader:
     def runs(self, *, counted: bool = True) -> list[Run]:
         """Return all runs, oldest first. counted: False leaves the numbers of their rows at 0; counting a million takes 0.4 s."""
         rows = self._fetch(sa.select(runs).order_by(runs.c.id))
+        for row in rows:
+            database.refuse_damaged(self.path, row)
         counts, causes = self._counts() if counted else ({}, {})
         return [
             Run(
                 id=row.id,
                 created_at=row.created_at,
                 finished_at=row.finished_at,
-                settings=msgspec.json.decode(row.settings),
+                # the results can be read without them
+                settings=database.settings_of(row.settings) or {},
                 input=self._input(row.input, row.input_relative),
                 rows=row.rows,
                 done=counts.get((row.id, "done"), 0),
@@ -158,18 +161,20 @@ class StoreReader:
             .where(items.c.run_id == run_id)
             .order_by(*_ORDER)
         )
-        for key, extra, *rest in self._tuples(statement):
-            fields: dict[str, Json] = _DECODE(extra) if extra is not None else {}
-            yield Result(fields.pop("id", key), fields, *rest)
+        with self._decoded():
+            for key, extra, *rest in self._tuples(statement):
+                fields: dict[str, Json] = _DECODE(extra) if extra is not None else {}
+                yield Result(fields.pop("id", key), fields, *rest)
 
     def metadata_names(self, run_id: int) -> list[str]:
         """Return the names of the rows' other fields, in the order in which they first appear."""
         where = (items.c.run_id == run_id, items.c.metadata.is_not(None))
         statement = sa.select(items.c.metadata).where(*where).order_by(*_ORDER)
         names: dict[str, None] = {}
-        for (fields,) in self._tuples(statement):
-            for name in _DECODE(fields):
-                names.setdefault(name)
+        with self._decoded():
+            for (fields,) in self._tuples(statement):
+                for name in _DECODE(fields):
+                    names.setdefault(name)
         names.pop("id", None)
         return list(names)
 
@@ -202,6 +207,14 @@ class StoreReader:
                 yield from rows
 
     @contextmanager
+    def _decoded(self) -> Iterator[None]:
+        """Turn what the JSON of a row raises into an error of the store."""
+        try:
+            yield
+        except database.DAMAGE as error:
+            raise database.store_error(self.path, "read", error) from error
+
+    @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
@@ -213,5 +226,5 @@ def _pace(text: str | None) -> Pace | None:
     """Decode the pace that a session stored. Return None for what cannot be decoded, such as that of another version."""
     try:
         return msgspec.json.decode(text, type=Pace) if text is not None else None
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError, TypeError):
         return None

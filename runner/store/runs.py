@@ -16,6 +16,7 @@ from runner.model import Head, Json
 from runner.store import database
 from runner.store.changes import Changes, entries, noted
 from runner.store.schema import history, items, runs
+from runner.text import shell_word
 
 
 class KnownRun(Struct, frozen=True, kw_only=True):
@@ -85,7 +86,7 @@ def known_runs(store: Path) -> list[KnownRun]:
         for run_id, old in connection.execute(moved):
             former.setdefault(run_id, set()).add(old)
         found = connection.execute(sa.select(runs).order_by(runs.c.id.desc()))
-        return [_known(run, former.get(run.id, ())) for run in found]
+        return [_known(store, run, former.get(run.id, ())) for run in found]
 
 
 def known_run(store: Path, run_id: int) -> KnownRun:
@@ -94,7 +95,7 @@ def known_run(store: Path, run_id: int) -> KnownRun:
         run = connection.execute(sa.select(runs).where(runs.c.id == run_id)).first()
     if run is None:
         raise UsageError(f"there is no run {run_id} in {store}; `runner list` shows the runs")
-    return _known(run)
+    return _known(store, run)
 
 
 def get_run(store: Path, run_id: int) -> FoundRun:
@@ -243,10 +244,15 @@ def _runs_over(connection: sa.Connection, store: Path, source: Path) -> list[Kno
     The input is also recognised by its path relative to the store, since both may have been moved together.
     """
     same = sa.or_(runs.c.input == str(source), runs.c.input_relative == _text(_relative(source, store)))
-    return [_known(run) for run in connection.execute(sa.select(runs).where(same).order_by(runs.c.id.desc()))]
+    return [_known(store, run) for run in connection.execute(sa.select(runs).where(same).order_by(runs.c.id.desc()))]
 
 
-def _known(run: sa.Row[Any], former: Iterable[str] = ()) -> KnownRun:
+def _known(store: Path, run: sa.Row[Any], former: Iterable[str] = ()) -> KnownRun:
+    database.refuse_damaged(store, run)
+    settings = database.settings_of(run.settings)
+    if settings is None:
+        ways = f"restore a copy, or export its results and use `runner delete {run.id} --db {shell_word(str(store))}`"
+        raise StoreError(f"the settings of run {run.id} in the store {store} are damaged; {ways}")
     return KnownRun(
         id=run.id,
         finished=run.finished_at is not None,
@@ -254,7 +260,7 @@ def _known(run: sa.Row[Any], former: Iterable[str] = ()) -> KnownRun:
         target=run.input_target,
         relative=run.input_relative,
         former=frozenset(former),
-        settings=msgspec.json.decode(run.settings),
+        settings=settings,
         fingerprint=run.fingerprint,
         input_digest=run.input_digest,
         input_bytes=run.input_bytes,
@@ -266,7 +272,7 @@ def _known(run: sa.Row[Any], former: Iterable[str] = ()) -> KnownRun:
 def _head(text: str | None) -> Head | None:
     try:
         return msgspec.json.decode(text, type=Head) if text is not None else None
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError, TypeError):
         return None
 
 

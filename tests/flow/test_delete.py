@@ -72,12 +72,12 @@ def test_where_nobody_can_be_asked_nothing_is_deleted(desk: Desk) -> None:
     assert len(api.runs(db=desk.store)) == 3
 
 
-@pytest.mark.parametrize(("answer", "left", "code"), [("y", 2, 0), ("n", 3, 1), ("", 3, 1)])
+@pytest.mark.parametrize(("answer", "left", "code"), [("y\n", 2, 0), ("n\n", 3, 1), ("\n", 3, 1), ("\x04", 3, 1)])
 def test_on_a_terminal_it_asks(desk: Desk, answer: str, left: int, code: int) -> None:
     ours, theirs = pty.openpty()
     try:
         with runner("delete", "1", cwd=desk.folder, stdin=theirs) as process:
-            os.write(ours, f"{answer}\n".encode())
+            os.write(ours, answer.encode())
             ended = process.ended()
     finally:
         os.close(ours)

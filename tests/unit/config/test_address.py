@@ -2,6 +2,7 @@
 
 import re
 
+import httpx
 import pytest
 
 from runner.config.address import check_base_url, check_proxy, origin, without_ending
@@ -18,7 +19,7 @@ from runner.errors import UsageError
         "http://127.0.0.1:65535",
         "http://[::1]:8000/v1",
         "http://[fe80::1%eth0]/v1",
-        "https://m\u00fcnchen.example/v1",
+        "https://xn--mnchen-3ya.example/v1",
         "https://host/a%20path/~x",
     ],
 )
@@ -27,8 +28,25 @@ def test_a_valid_url_is_returned_without_its_last_slash(good: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("https://m\u00fcnchen.example/v1", "https://xn--mnchen-3ya.example/v1"),
+        # a Cyrillic letter that looks like the first one of api
+        ("https://\u0430pi.openai.com:8443/v1?a=\u00fc", "https://xn--pi-6kc.openai.com:8443/v1?a=\u00fc"),
+        ("https://stra\u00dfe.example/\u00fc", "https://xn--strae-oqa.example/\u00fc"),
+        ("http://127\u30020\u30020\u30021:80/v1", "http://127.0.0.1:80/v1"),
+    ],
+)
+def test_a_host_in_other_letters_is_shown_as_it_is_looked_up(given: str, sent: str) -> None:
+    assert check_base_url(given, "the test") == sent
+    assert httpx.URL(given).raw_host == httpx.URL(sent).raw_host
+
+
+@pytest.mark.parametrize(
     ("bad", "why"),
     [
+        ("http://\U0001f600.example/v1", "has an invalid host"),
+        ("http://\uff4cocalhost/v1", "has an invalid host"),
         ("http://ex ample/v1", "contains whitespace or a control character"),
         ("http://ex\nample/v1", "contains whitespace or a control character"),
         ("http://ex\x00ample/v1", "contains whitespace or a control character"),
@@ -110,6 +128,10 @@ def test_a_password_is_not_repeated() -> None:
         ("https://proxy.example", "https://proxy.example"),
         ("http://[::1]:3128/", "http://[::1]:3128/"),
         ("proxy:3128", "http://proxy:3128"),
+        # a host named http
+        ("http:3128", "http://http:3128"),
+        (" http://127.0.0.1:3128\t\n", "http://127.0.0.1:3128"),
+        (" proxy:3128 ", "http://proxy:3128"),
         ("me:hush@proxy:3128", "http://me:hush@proxy:3128"),
         ("http://m%40e:hu%2Fsh@proxy:3128", "http://m%40e:hu%2Fsh@proxy:3128"),
         ("http://m%C3%BC:h%3Ash%FF@proxy:3128", "http://m%C3%BC:h%3Ash%FF@proxy:3128"),
@@ -127,6 +149,11 @@ def test_a_proxy_is_returned_with_its_scheme(good: str, expected: str) -> None:
         ("http://me:hu#sh@127.0.0.1:9", "its port is not a number"),
         ("http://me:12#hush@127.0.0.1:9", "must be written as %2F, %3F or %23"),
         ("http://me:12/hush@127.0.0.1:9", "must be written as %2F, %3F or %23"),
+        ("http:/127.0.0.1:9", "its http: must be followed by //"),
+        ("HTTPS:/me:hush@127.0.0.1:9", "its http: must be followed by //"),
+        ("http:\\\\127.0.0.1:9", "its http: must be followed by //"),
+        ("http://me:hush@127.0.0\n.1:9", "it contains a blank or a control character"),
+        ("http://me:hush@127.0.0.1:9/ a", "it contains a blank or a control character"),
         ("http://:9", "not a URL such as http://host:port"),
         ("http://", "not a URL such as http://host:port"),
         ("http://[::1", "not a URL such as http://host:port"),

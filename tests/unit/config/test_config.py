@@ -328,6 +328,82 @@ def test_extra_body_as_an_option_is_json_text_or_an_object(prompts: Path) -> Non
         load_job(prompts, {"model": "m", "extra_body": "{"}, {})
 
 
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf"])
+def test_an_extra_body_with_a_number_that_is_none_is_refused_everywhere(prompts: Path, text: str) -> None:
+    """It would be sent as null."""
+    words = f"params.extra_body contains {text}, which is no number in JSON"
+    prompts.with_suffix(".toml").write_text(f"[params]\nextra_body = {{ a = [1.5, {{ b = {text} }}] }}\n")
+    with pytest.raises(UsageError, match=f"{words} .in .*toml"):
+        load_job(prompts, {}, {})
+    prompts.with_suffix(".toml").unlink()
+    spelt = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[text]
+    with pytest.raises(UsageError, match=f"{words} .in the environment"):
+        load_job(prompts, {}, {"RUNNER_EXTRA_BODY": f'{{"a": {spelt}}}'})
+    for value in (f'{{"a": {spelt}}}', {"a": (float(text),)}):
+        with pytest.raises(UsageError, match=f"{words} .given with --extra-body"):
+            load_job(prompts, {"extra_body": value}, {})
+
+
+def test_an_extra_body_that_json_cannot_hold_is_refused(prompts: Path) -> None:
+    with pytest.raises(UsageError, match="contains a value of the type set, which JSON does not have"):
+        load_job(prompts, {"extra_body": {"a": {1}}}, {})
+    itself: dict[str, Any] = {}
+    itself["again"] = itself
+    with pytest.raises(UsageError, match="is nested more than 200 levels deep"):
+        load_job(prompts, {"extra_body": itself}, {})
+
+
+def nested(levels: int) -> str:
+    return '{"a": ' * levels + "1" + "}" * levels
+
+
+@pytest.mark.parametrize("levels", [201, 900, 5_000, 100_000])
+def test_deep_nesting_is_refused_everywhere(prompts: Path, levels: int) -> None:
+    for variable, text in (
+        ("EXTRA_BODY", nested(levels)),
+        ("EXTRA_BODY", "[" * levels),
+        ("HEADERS", "[" * 100_000),
+        ("STOP", "[" * 100_000),
+    ):
+        with pytest.raises(UsageError):
+            load_job(prompts, {}, {f"RUNNER_{variable}": text})
+    with pytest.raises(UsageError, match=r"params\.extra_body is nested"):
+        load_job(prompts, {"extra_body": nested(levels)}, {})
+    deep: list[Any] = []
+    for _ in range(levels):
+        deep = [deep]
+    for options in (
+        {"extra_body": {"a": deep}},
+        {"stop": deep},
+        {"headers": deep},
+        {"model": deep},
+        {"rpm": deep},
+        {"ok_failed": deep},
+    ):
+        with pytest.raises(UsageError):
+            load_job(prompts, options, {})
+
+
+@pytest.mark.parametrize("key", ["params.extra_body", "params.stop", "headers", "model", "input", "nothing"])
+def test_deep_nesting_in_a_job_file(prompts: Path, key: str) -> None:
+    levels = 5_000
+    for text in (
+        f"{key} = {'[' * levels}{']' * levels}",
+        f"{key} = {'{a=' * levels}1{'}' * levels}",
+        f"[{key}{'.a' * levels}]\nb = 1",
+    ):
+        prompts.with_suffix(".toml").write_text(text)
+        with pytest.raises(UsageError, match=r"p.*\.toml is nested too deeply"):
+            load_job(prompts, {}, {})
+
+
+def test_as_many_levels_as_a_body_may_have(prompts: Path) -> None:
+    assert load_job(prompts, {"extra_body": nested(200)}, {}).params.extra_body is not None
+    prompts.with_suffix(".toml").write_text(f"[params.extra_body{'.a' * 198}]\nb = 1979-05-27\n")
+    stored = load_job(prompts, {}, {}).settings()
+    assert msgspec.json.decode(msgspec.json.encode(stored))
+
+
 @pytest.mark.parametrize("table", ["params", "timeouts"])
 def test_a_table_that_is_none_is_refused(prompts: Path, table: str) -> None:
     with pytest.raises(UsageError, match=rf"{table} must be a table, \[{table}\], in "):

@@ -124,11 +124,11 @@ def test_no_value_is_kept_that_may_be_a_secret() -> None:
 
 def test_what_was_kept_comes_back_and_the_rest_is_read_again_or_asked_for() -> None:
     kept = {"X-A": "${A}", "X-B": {"from": "job.toml"}, "X-C": None}
-    found = restored(kept, Path("/d/p.jsonl"), lambda file: {"x-b": "again"} if file == Path("/d/job.toml") else {})
+    found = restored("headers", kept, Path("/d/p.jsonl"), lambda file: {"x-b": "again"} if file == Path("/d/job.toml") else {})
     assert [(field.name, field.text) for field in found] == [("X-A", "${A}"), ("X-B", "again"), ("X-C", None)]
     with pytest.raises(UsageError, match="the value of the header 'X-C' is not kept in the store; give it again with --header"):
         found[2].resolve({}, "header")
-    assert restored(None, Path("/d/p.jsonl"), lambda _: {}) == ()
+    assert restored("headers", None, Path("/d/p.jsonl"), lambda _: {}) == ()
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,9 @@ def test_the_current_folder_hides_nothing_that_is_installed(places: Places) -> N
     for name in ("installed_one", "tabnanny", "colorsys"):
         places.module(name, PROVIDER, here=True)
     assert file_of(plugins.load("providers", "installed_one")).parent == places.site
-    assert str(Path(os.__file__).parent / "colorsys.py") in refusal("providers", "colorsys")
+    said = refusal("providers", "colorsys")
+    assert said.startswith("there is no provider 'colorsys': a module of Python itself has the name colorsys; rename")
+    assert str(places.here / "colorsys.py") in said
     assert str(places.here) not in sys.path
     places.module("wanted", PROVIDER, here=True)
     plugins.load("providers", "wanted")
@@ -226,18 +228,40 @@ def test_a_module_named_as_a_file(places: Places) -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "missing"),
     [
-        ("providers", "json", "make, DEFAULT_BASE_URL, KEY_ENV, BASE_URL_ENV"),
-        ("providers", "json.decoder", "make, DEFAULT_BASE_URL, KEY_ENV, BASE_URL_ENV"),
+        ("providers", "pytest", "make, DEFAULT_BASE_URL, KEY_ENV, BASE_URL_ENV"),
         ("providers", "half_done", "KEY_ENV"),
-        ("providers", "time", "make, DEFAULT_BASE_URL, KEY_ENV, BASE_URL_ENV (built into Python)"),
-        ("exports", "json", "write"),
+        ("exports", "pytest", "write"),
+        # other things of these names
+        ("providers", "other_make", "make(base_url, key, version=...), KEY_ENV as a string"),
+        ("providers", "no_make", "make(base_url, key, version=...)"),
+        ("exports", "other_write", "write(columns, records, out)"),
+        ("exports", "written_in_c", "write(columns, records, out)"),
     ],
 )
 def test_a_module_that_lacks_required_names(places: Places, kind: str, name: str, missing: str) -> None:
     places.module("half_done", PROVIDER.replace("KEY_ENV", "KEYENV"))
+    places.module("other_make", PROVIDER.replace("KEY_ENV = 'K'", "KEY_ENV = 5").replace("*a, **k", "base_url"))
+    places.module("no_make", f"{PROVIDER}make = 5")
+    places.module("other_write", "def write(fd, data): return os.write(fd, data)")
+    places.module("written_in_c", "from os import write")
     message = refusal(kind, name)
     assert message.startswith(f"the {plugins.KINDS[kind].word} module {name!r} does not define {missing}")
     assert "); available: " in message
+
+
+@pytest.mark.parametrize("kind", ["providers", "exports"])
+@pytest.mark.parametrize("name", ["json", "json.decoder", "os", "time", "xml", "antigravity"])
+def test_a_module_of_python_itself_is_no_plugin_and_is_not_imported(places: Places, kind: str, name: str) -> None:
+    message = refusal(kind, name)
+    assert message.startswith(f"there is no {plugins.KINDS[kind].word} {name!r}: a module of Python itself has the name ")
+    assert "/" not in message
+    assert "antigravity" not in sys.modules
+
+
+def test_a_module_of_ones_own_may_hide_one_of_python(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    places.module("antigravity", PROVIDER)
+    monkeypatch.setattr(sys, "path", [str(places.site), *sys.path])
+    assert file_of(plugins.load("providers", "antigravity")).parent == places.site
 
 
 @pytest.mark.parametrize(
@@ -357,7 +381,8 @@ def test_exit_code_2_and_one_sentence(places: Places) -> None:
         (("run", "prompts.jsonl", "--model", "m", "--provider", "breaks"), "ZeroDivisionError"),
         (("check", "prompts.jsonl", "--model", "m", "--provider", "common"), "'one' and by the package 'two'"),
         (("check", "prompts.jsonl", "--model", "m", "--provider", "bad"), "the package 'bad'"),
-        (("check", "prompts.jsonl", "--model", "m", "--provider", "json"), "the provider module 'json' does not define make, "),
+        (("check", "prompts.jsonl", "--model", "m", "--provider", "json"), "there is no provider 'json': a module of "),
+        (("export", "-o", "a.csv", "--format", "os"), "there is no export format 'os': a module of Python itself"),
         (("export", "-o", "a.bad"), "the export format 'bad' of the package 'bad' does not define write"),
         (("export", "-o", "a.txt", "--format", "breaks"), "ZeroDivisionError"),
     ):

@@ -1,13 +1,15 @@
 """Which secret may go to which server, and which code may run, on whose word."""
 
+import importlib
 import os
 import stat
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from runner.config import trust
+from runner.config import plugins, remembered, trust
 from runner.config.endpoint import find_endpoint, provider_of, ungranted, with_base_url
 from runner.config.job import Job, load_job, restore_job
 from runner.errors import UsageError
@@ -110,7 +112,7 @@ def test_what_a_file_may_not_decide_alone(
     allowed = trust.allowed(job)
     assert starts(allowed, env)
     endpoint = find_endpoint(with_base_url(allowed, env), env)
-    assert trust.remember(allowed, endpoint.grants, env) is None
+    assert trust.remember(allowed, endpoint.grants, env) == []
     # once allowed, not asked again; the store's word for it is enough then
     assert starts(job, env)
     stored = with_base_url(job, env).settings()
@@ -123,7 +125,7 @@ def test_a_run_whose_user_named_both_is_resumed_without_a_question(load: Load, e
     stored = with_base_url(job, env).settings()
     assert not starts(restore_job(stored, {}, env), env)
     endpoint = find_endpoint(with_base_url(job, env), env)
-    assert trust.remember(job, endpoint.grants, env) is None
+    assert trust.remember(job, endpoint.grants, env) == []
     assert starts(restore_job(stored, {}, env), env)
     # a store that somebody sent names another server, or another variable
     assert not starts(restore_job({**stored, "base_url": "https://evil.example/v1"}, {}, env), env)
@@ -141,10 +143,11 @@ def test_a_server_that_moves_gets_a_variable_that_was_let_out_before(load: Load,
 def test_what_is_remembered_is_for_its_owner_alone(load: Load, env: dict[str, str]) -> None:
     job = load("", base_url=FOREIGN)
     trust.remember(job, find_endpoint(with_base_url(job, env), env).grants, env)
-    path = trust.remembered_in(env)
+    path = remembered.remembered_in(env)
     assert path is not None
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert [one.name for one in path.parent.iterdir()] == [path.name]
+    assert {one.name for one in path.parent.iterdir()} <= {path.name, f".{path.name}.lock"}
+    assert all(stat.S_IMODE(one.stat().st_mode) == 0o600 for one in path.parent.iterdir())
     again = load(URL)
     assert starts(again, env)
     # others could have written it
@@ -173,14 +176,13 @@ def test_no_folder_is_a_note(load: Load, env: dict[str, str], tmp_path: Path) ->
 
 def _assert_noted(load: Load, env: dict[str, str]) -> None:
     job = load("", base_url=FOREIGN)
-    note = trust.remember(job, find_endpoint(with_base_url(job, env), env).grants, env)
-    assert note is not None
+    (note,) = trust.remember(job, find_endpoint(with_base_url(job, env), env).grants, env)
     assert "could not be remembered" in note
 
 
 @pytest.mark.parametrize("relative", ["", "relative/path"])
 def test_the_folder_is_the_systems_own_without_the_variable(relative: str) -> None:
-    path = trust.remembered_in({"XDG_CONFIG_HOME": relative})
+    path = remembered.remembered_in({"XDG_CONFIG_HOME": relative})
     assert path is not None
     assert path.is_absolute()
 
@@ -226,10 +228,61 @@ def test_code_runs_only_on_the_users_word(
 
 
 def test_a_module_of_the_same_name_elsewhere_is_another_one(load: Load, env: dict[str, str]) -> None:
-    job = load('provider = "json"')
-    trust.remember(job, [trust.Grant(kind="code", what="json", where="/elsewhere/json.py", vouched=True)], env)
-    with pytest.raises(UsageError, match="wants to run the module json"):
+    job = load('provider = "pytest"')
+    trust.remember(job, [trust.Grant(kind="code", what="pytest", where="/elsewhere/pytest.py", vouched=True)], env)
+    with pytest.raises(UsageError, match="wants to run the module pytest"):
         provider_of(job, env)
+
+
+@pytest.mark.parametrize("names", [["spread.bad"], ["spread.deep.bad"], ["spread.pack.inner", "spread.pack"]])
+@pytest.mark.parametrize("here", [False, True])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_the_question_names_the_place_from_which_code_runs(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], here: bool, loaded: bool
+) -> None:
+    """A folder without __init__.py may lie in several places, of which the first was named, and the code was in another."""
+    site, folder = tmp_path / "site", tmp_path / "here"
+    for place in (site, folder):
+        (place / "spread" / "deep").mkdir(parents=True)
+        (place / "spread" / "other.py").write_text("")
+    where = folder if here else site
+    file = where / f"{names[0].replace('.', '/')}.py"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(MODULE.format(mark=str(tmp_path / "ran")))
+    for package in names[1:]:
+        (where / package.replace(".", "/") / "__init__.py").write_text("")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.path", [*sys.path, str(site)])
+    importlib.invalidate_caches()
+    try:
+        if loaded:
+            importlib.import_module("spread.other")
+            sys.path.append(str(folder))
+        (grant,) = trust.code_grants(load(f'provider = "{names[0]}"'))
+        module = plugins.load("providers", names[0])
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "spread"]:
+            del sys.modules[name]
+    assert module.__file__ == str(file)
+    # a package begins with its own file
+    assert grant.where == str(file if len(names) == 1 else file.with_name("__init__.py"))
+
+
+def test_a_package_here_goes_before_a_mere_folder_elsewhere(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "site" / "mixed").mkdir(parents=True)
+    (tmp_path / "site" / "mixed" / "bad.py").write_text("")
+    (tmp_path / "here" / "mixed").mkdir(parents=True)
+    (tmp_path / "here" / "mixed" / "__init__.py").write_text("")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr("sys.path", [*sys.path, str(tmp_path / "site")])
+    (grant,) = trust.code_grants(load('provider = "mixed.bad"'))
+    assert grant.where == str(tmp_path / "here" / "mixed" / "__init__.py")
+
+
+def test_a_module_of_python_itself_is_no_question(load: Load, env: dict[str, str]) -> None:
+    for name in ("json", "os", "time", "json.decoder"):
+        with pytest.raises(UsageError, match=f"there is no provider '{name}': a module of Python itself has the name"):
+            provider_of(load(f'provider = "{name}"'), env)
 
 
 def test_a_name_that_is_nothing_is_no_question_of_trust(load: Load, env: dict[str, str]) -> None:
