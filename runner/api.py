@@ -15,7 +15,7 @@ from runner.errors import RunLockedError, UsageError
 from runner.events import Event, Summary
 from runner.exports.columns import columns, given, records
 from runner.exports.file import is_standard_output, open_output
-from runner.inputs import spool
+from runner.inputs import overwriting, spool
 from runner.interfaces import Exporter, Observer
 from runner.model import Result, Run
 from runner.session import session
@@ -230,7 +230,8 @@ def export(
         raise UsageError("--csv-raw and --csv-escape exclude each other; choose one of them")
     write = cast("Exporter", module.write)
     with StoreReader(Path(db).resolve()) as reader, ExitStack() as stack:
-        _refuse_own(output, reader)
+        if not is_standard_output(output):
+            overwriting.refuse_own(output, reader.path, {run.id: run.input for run in reader.runs(counted=False)})
         run = reader.run(run_id).id
         stack.enter_context(reader.snapshot())
         metadata = reader.metadata_names(run)
@@ -264,17 +265,6 @@ def delete(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE, vacuum: bo
             path.unlink(missing_ok=True)
     if vacuum:
         deletion.vacuum(store)
-
-
-def _refuse_own(output: str | Path, reader: StoreReader) -> None:
-    """Raise UsageError if the output would overwrite the store, one of its files, or a prompt file."""
-    target = Path(output).resolve()
-    name = reader.path.name
-    if target == reader.path or (target.parent == reader.path.parent and target.name.startswith(f"{name}-")):
-        raise UsageError(f"{output} belongs to the store {reader.path}; name another file")
-    for run in reader.runs():
-        if target == Path(run.input) or (target.exists() and Path(run.input).exists() and target.samefile(run.input)):
-            raise UsageError(f"{output} is the prompt file of run {run.id}; name another file")
 
 
 def _restored(run: Run, settings: dict[str, Any]) -> Job:

@@ -25,7 +25,19 @@ import pytest
 HANG_S = 120.0
 """Seconds after which a process counts as hanging; no test asserts a shorter time on a real clock."""
 
-_FOREIGN = ("RUNNER_", "SSL_CERT_", "OPENAI_", "ANTHROPIC_", "LLMOCK_", "COLUMNS", "LINES", "PYTHON", "HTTP", "ALL_PROXY", "NO_PROXY")
+_FOREIGN = (
+    "RUNNER_",
+    "SSL_CERT_",
+    "OPENAI_",
+    "ANTHROPIC_",
+    "LLMOCK_",
+    "COLUMNS",
+    "LINES",
+    "PYTHON",
+    "HTTP",
+    "ALL_PROXY",
+    "NO_PROXY",
+)
 _SIGNS = ("Traceback", "Warning:", "never retrieved", "never awaited", "Exception ignored", "internal error", "Fatal Python")
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
