@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from runner.cli.advice import State, advice, lines
-from runner.cli.output import clock, command, count, quantiles
+from runner.cli.output import clock, count, quantiles
 from runner.events import INPUT_CHANGED, Summary
 from runner.session import prepare
+from runner.session.naming import command
 from runner.text import clean, plural
 
 __all__ = ["INPUT_CHANGED", "as_asked", "summary"]

@@ -13,6 +13,7 @@ import msgspec
 from runner.cli import ending, output, screen
 from runner.events import Event, Finished, Noted, Progress, Saved, Started, Stopping
 from runner.model import Outcome
+from runner.session.naming import in_full
 from runner.session.stopping import STOPPED_BY
 from runner.text import clean, json_text, plural, redact
 
@@ -61,12 +62,15 @@ class View:
 class _Text(View, ABC):
     # the reason of the stop has been printed
     _reason_told = False
+    # the run that the session works on; 0 until it has begun
+    _run = 0
     # what the session waits for after an error, and when to print it
     _wait: tuple[str, float] | None = None
 
     def show(self, event: Event) -> None:
         match event:
             case Started():
+                self._run = event.run
                 for note in event.notes:
                     self.say(clean(note))
                 self.say(output.headline(event))
@@ -94,7 +98,7 @@ class _Text(View, ABC):
         if reason == ending.INPUT_CHANGED:
             return
         self._reason_told = True
-        words = clean(redact(reason))
+        words = clean(in_full(redact(reason), self._run, self._db))
         if code is None:
             words = words if reason.startswith(STOPPED_BY) else f"stopping: {words}"
             self.say(f"{words.rstrip('.')}; {wait}" if wait else words)

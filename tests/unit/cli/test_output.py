@@ -132,7 +132,7 @@ def test_a_file_that_changed_is_told_and_waited_for() -> None:
     ],
 )
 def test_without_failed_rows_the_reason_of_the_stop_is_shown(reason: str | None, words: str) -> None:
-    said = output.errors(a_run(stop_reason=reason), [], db="runner.db", as_json=False)
+    said = output.errors(a_run(stop_reason=reason, input=__file__), [], db="runner.db", as_json=False)
     assert said == f"{words}\nnext: runner resume 1   (sends the last row)"
 
 
