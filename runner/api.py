@@ -269,7 +269,7 @@ def delete(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE, vacuum: bo
 
 def _restored(run: Run, settings: dict[str, Any]) -> Job:
     if not Path(run.input).is_file():
-        ways = "put it back, use `runner run` with the file where it is now, or export the results so far"
+        ways = "put it back, run the file where it is now with the same settings, or export the results so far"
         raise UsageError(f"the prompt file of run {run.id}, {run.input}, is missing; {ways}")
     return restore_job({**run.settings, "input": run.input}, settings)
 

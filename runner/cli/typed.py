@@ -77,12 +77,13 @@ class Commands(click.Group):
 
     def _meant(self, word: str) -> str:
         # imported here: a misspelt command is rare
+        from runner.session.naming import file_word
         from runner.text import nearest
 
         if word.casefold() in _INSTEAD:
             return f"; use {_INSTEAD[word.casefold()]}"
         if Path(word).is_file():
-            return f"; to send the prompts of a file: `runner run {click.format_filename(word)}`"
+            return f"; to send the prompts of a file: `runner run {file_word(word)}`"
         begun = [name for name in self.commands if name.startswith(word.casefold())]
         near = begun[0] if len(begun) == 1 else nearest(word, [*self.commands, *ALIASES])
         if near is not None:

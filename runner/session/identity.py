@@ -83,7 +83,8 @@ def is_at(given: Given, run: KnownRun) -> bool:
     """Return True if the file is where the run's input was, as given or from the folder of the store, or is the same file."""
     if str(given.path) == run.input or _there(given, run) == given.path.resolve():
         return True
-    with suppress(OSError):
+    # in another locale, the name of another input may be one that no file can have
+    with suppress(OSError, ValueError):
         return given.path.samefile(run.input)
     return False
 
@@ -106,8 +107,16 @@ def is_elsewhere(given: Given, run: KnownRun) -> bool:
     return str(given.path.resolve()) != (run.target or run.input)
 
 
+def resolved(path: Path) -> Path:
+    """Return where a path leads; the path itself if it is one that no file can have, such as one of another locale."""
+    try:
+        return path.resolve()
+    except (OSError, ValueError, RuntimeError):
+        return path.absolute()
+
+
 def _there(given: Given, run: KnownRun) -> Path:
-    return (given.store.parent / run.relative).resolve()
+    return resolved(given.store.parent / run.relative)
 
 
 def _by_content(given: Given, runs: Sequence[KnownRun]) -> KnownRun | None:

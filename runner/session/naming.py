@@ -25,6 +25,11 @@ def store_option(db: str | Path) -> str:
     return "" if used == {realpath(db)} else f" --db {shell_word(str(db))}"
 
 
+def file_word(file: str | Path) -> str:
+    """Return the name of a file as a shell and a command read it: one that begins with a dash is no option."""
+    return shell_word(f"./{file}" if str(file).startswith("-") else str(file))
+
+
 def in_full(sentence: str, run: int, db: str | Path) -> str:
     """Return a sentence with the commands that it names complete: `runner retry` is about the newest run of the usual store."""
     return _ABOUT_A_RUN.sub(lambda found: f"`{command(found[1], run, db, *found[2].split())}`", sentence)
