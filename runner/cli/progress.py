@@ -1,5 +1,6 @@
 """Observers for a terminal, a log file and a program: they print events as a live display, as plain lines or as JSON lines."""
 
+import errno
 import os
 import sys
 import time
@@ -27,13 +28,15 @@ _HEIGHT = 3
 class View:
     """Shows a session to a person or a program. A context manager; its method ``tell`` is the observer.
 
-    told_why: the error that stopped the run has been printed, so nobody else need do so.
+    told_why: the error that stopped the run has been printed, so nobody else need do so. lost: why the output ended early; None
+    if it is whole, or if its reader has left.
     """
 
     def __init__(self, db: str) -> None:
         self._db = db
         self._broken = False
         self.told_why = False
+        self.lost: OSError | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -48,9 +51,11 @@ class View:
             return
         try:
             self.show(event)
-        except OSError:
-            # a closed pipe, a terminal that was closed, a log file on a full disk
+        except OSError as error:
             self._broken = True
+            # a log file on a full disk; not a closed pipe, nor a terminal that was closed
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                self.lost = error
 
     def show(self, event: Event) -> None:
         """Show one event. The base class, used for --quiet, shows nothing."""
@@ -171,7 +176,7 @@ def line(event: Progress) -> str:
     words += f", {screen.rate(event.rows_per_s)} rows/s"
     if screen.rate(event.requests_per_s) != screen.rate(event.rows_per_s):
         words += f", {screen.rate(event.requests_per_s)} requests/s"
-    words += f", {screen.rate(screen.tokens_per_s(event))} tokens/s"
+    words += f", {screen.rate(event.tokens_per_s)} tokens/s"
     if event.left_s is not None and left:
         words += f"; {output.clock(event.left_s)} {'after the outage' if screen.in_outage(event) else 'to go'}"
     why = screen.why(event)
