@@ -207,7 +207,7 @@ ADVICE = {
     "wrong_dialect": "Continue with that --provider, and with --base-url if the address changes with it.",
     "malformed_stream": "The server sends malformed events; run `runner retry`, and report this to the operator of the server.",
     "not_an_api": "Check base_url: it does not point at an LLM API.",
-    "not_found": "Correct the model or the address: `runner resume --model NAME` or `runner resume --base-url URL`.",
+    "not_found": "Correct model or base_url: `runner resume --model NAME` or `runner resume --base-url URL`.",
     "overloaded": "The provider is overloaded; run `runner retry` later.",
     "proxy": "Check the proxy in HTTPS_PROXY / HTTP_PROXY, or add the host to NO_PROXY.",
     "rate_limited": "Set --rpm or lower --concurrency, then run `runner retry`.",

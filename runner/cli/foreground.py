@@ -36,6 +36,9 @@ def drive(job: Job, db: str, options: SessionOptions, *, quiet: bool, as_json: b
             if observe.told_why:
                 return error.exit_code
             raise
+        except KeyboardInterrupt:
+            observe.dropped()
+            raise
     if caught and not summary.finished:
         return exit_code(caught[0])
     if observe.lost is not None:

@@ -14,7 +14,7 @@ import msgspec
 from runner.cli import ending, output, screen
 from runner.events import Event, Finished, Noted, Progress, Saved, Started, Stopping
 from runner.model import Outcome
-from runner.session.naming import in_full
+from runner.session.naming import command, in_full
 from runner.session.stopping import STOPPED_BY
 from runner.text import clean, json_text, plural, redact
 
@@ -63,19 +63,23 @@ class View:
     def close(self) -> None:
         """Remove from the screen what is only temporary."""
 
+    def dropped(self) -> None:
+        """Say how the run goes on after a third signal, which leaves no summary."""
+
 
 class _Text(View, ABC):
     # the reason of the stop has been printed
     _reason_told = False
-    # the run that the session works on; 0 until it has begun
+    # the run that the session works on, 0 until it has begun, and what was said at its start
     _run = 0
+    _notes: tuple[str, ...] = ()
     # what the session waits for after an error, and when to print it
     _wait: tuple[str, float] | None = None
 
     def show(self, event: Event) -> None:
         match event:
             case Started():
-                self._run = event.run
+                self._run, self._notes = event.run, event.notes
                 for note in event.notes:
                     self.say(clean(note))
                 self.say(output.headline(event))
@@ -94,7 +98,7 @@ class _Text(View, ABC):
                 self.close()
                 if end.stop_reason and not end.finished and not self._reason_told:
                     self._stopping(end.stop_reason, end.stop_code, None)
-                self.say(ending.summary(end, self._db))
+                self.say(ending.summary(end, self._db, self._notes))
             case _:
                 pass
 
@@ -112,6 +116,11 @@ class _Text(View, ABC):
         self.told_why = True
         if wait:
             self._wait = (wait, time.monotonic() + WAIT_S)
+
+    def dropped(self) -> None:
+        if self._run:
+            with suppress(OSError):
+                self.say(f"what was saved is kept\nnext: {command('resume', self._run, self._db)}")
 
     def say(self, text: str, *, error: bool = False) -> None:
         print(text, flush=True, file=sys.stderr if error else None)
@@ -142,6 +151,7 @@ class Live(_Text):
     def __init__(self, db: str) -> None:
         super().__init__(db)
         self._shown = False
+        self._columns = 0
 
     def say(self, text: str, *, error: bool = False) -> None:
         """Print text above the lines; they come back with the next progress."""
@@ -154,6 +164,10 @@ class Live(_Text):
         encoding = getattr(sys.stderr, "encoding", None) or "ascii"
         look = screen.Look(columns, colour="NO_COLOR" not in os.environ, ascii_only=not encoding.lower().startswith("utf"))
         drawn = screen.lines(event, look)[: max(1, min(_HEIGHT, rows - 1))]
+        if self._shown and columns < self._columns:
+            # a terminal that has become narrower has wrapped the old lines
+            self.close()
+        self._columns = columns
         up = f"\x1b[{len(drawn) - 1}A" if len(drawn) > 1 else ""
         sys.stderr.write("\r" + "\n".join(f"{text}\x1b[K" for text in drawn) + up + "\r")
         sys.stderr.flush()

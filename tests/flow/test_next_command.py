@@ -245,6 +245,30 @@ def test_an_interrupted_run_goes_on_with_the_rows_that_are_left(place: Place, ho
     assert done(place) == 12
 
 
+def test_three_signals_leave_no_summary_and_the_next_command(place: Place) -> None:
+    place.server.trouble = lambda prompt, _: Reply((HANG,)) if prompt in ("p5", "p6") else None
+    where = ("--base-url", place.server.address, "--concurrency", "2", "--db", "my store.db")
+    with runner("run", "my prompts.jsonl", "--model", "m", *where, cwd=place.folder) as process:
+        process.until(lambda: {"p5", "p6"} <= set(place.server), "the hanging requests")
+        for _ in range(3):
+            process.signal(signal.SIGTERM)
+        ended = process.ended()
+    assert_clean(ended)
+    (one,) = advised(ended.out)
+    assert one.arguments == ("resume", "1", "--db", "my store.db")
+    assert ended.code in (130, 143)
+    mend(place)
+    assert run(*one.arguments, cwd=place.folder).code == 0
+    assert done(place) == 12
+
+
+def test_rows_that_have_changed_are_told_of_once(place: Place) -> None:
+    place.run("--limit", "5")
+    file = place.folder / "my prompts.jsonl"
+    file.write_text(file.read_text().replace('"p3"', '"other"'))
+    assert place.run().out.count("1 finished row has changed since") == 1
+
+
 def test_a_run_that_is_going_on_is_watched_to_its_end(place: Place) -> None:
     place.server.trouble = lambda prompt, _: Reply((HANG,)) if prompt == "p9" else None
     where = ("--base-url", place.server.address, "--concurrency", "2")

@@ -1,5 +1,6 @@
 """What people type: it works, or the answer names what does."""
 
+import gzip
 import json
 import re
 import shlex
@@ -80,6 +81,30 @@ def test_a_name_of_another_locale_blocks_no_other_file(folder: Path, server: Sim
     assert (shown.code, shown.out.split(":")[0]) == (0, "run 2")
     refused = run("run", "\xfc.jsonl", *where, cwd=folder, env=ascii_only)
     assert (refused.code, "this locale has no UTF-8" in refused.err, "LC_ALL=C.UTF-8" in refused.err) == (2, True, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "-x.jsonl", "--provider", "simulator"), "./-x.jsonl"),
+        (("--db", "x.db", "run", "prompts.jsonl"), "Options go behind the command: `runner run FILE --db ...`."),
+        (("run", "prompts.jsonl", "other.jsonl"), "one file at a time"),
+        (("check", "prompts.jsonl", "other.jsonl"), "one file at a time"),
+        (("delete", "prompts.jsonl"), "'prompts.jsonl' is not the number of a run; `runner list` shows the numbers"),
+        (("delete", "all"), "'all' is not the number of a run; `runner list` shows the numbers"),
+    ],
+)
+def test_what_cannot_be_meant_so_is_told_how_it_can(folder: Path, arguments: tuple[str, ...], words: str) -> None:
+    (folder / "-x.jsonl").write_bytes((folder / "prompts.jsonl").read_bytes())
+    ended = run(*arguments, cwd=folder)
+    assert (ended.code, ended.out) == (2, "")
+    assert words in ended.err.splitlines()[-1]
+
+
+def test_a_gzip_file_that_is_cut_off_is_told_what_to_do(folder: Path) -> None:
+    (folder / "cut.jsonl.gz").write_bytes(gzip.compress((folder / "prompts.jsonl").read_bytes())[:60])
+    ended = run("check", "cut.jsonl.gz", cwd=folder)
+    assert (ended.code, ended.err.count("\n"), "copy it again" in ended.err) == (2, 1, True)
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
