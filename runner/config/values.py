@@ -16,7 +16,9 @@ def parse(setting: Setting, text: str, where: str) -> Any:
     """Read the value of a setting from text and check it. where: where the text comes from, in words."""
     value: Any = text
     try:
-        if setting.kind in ("int", "float", "slots") and not _is_auto(setting, text):
+        if setting.kind == "slots" and text.strip().casefold() == "auto":
+            return "auto"
+        if setting.kind in ("int", "float", "slots"):
             value = _number(setting, text)
         elif setting.kind == "bool":
             value = _BOOLS[text.strip().lower()]
@@ -26,10 +28,6 @@ def parse(setting: Setting, text: str, where: str) -> Any:
         shown = "this" if setting.kind == "headers" else repr(text)
         raise UsageError(f"{_requirement(setting)}, not {shown} ({where})") from None
     return check(setting, value, where)
-
-
-def _is_auto(setting: Setting, value: Any) -> bool:
-    return setting.kind == "slots" and isinstance(value, str) and value.strip().casefold() == "auto"
 
 
 def check(setting: Setting, value: Any, where: str) -> Any:
@@ -42,9 +40,7 @@ def check(setting: Setting, value: Any, where: str) -> Any:
         value = int(value)
     if isinstance(value, str) and (setting.kind == "json" or (setting.kind in ("int", "float", "slots") and _has_unit(value))):
         return parse(setting, value, where)
-    if _is_auto(setting, value):
-        value = "auto"
-    elif setting.kind == "slots" and isinstance(value, str):
+    if setting.kind == "slots" and isinstance(value, str) and value != "auto":
         return parse(setting, value, where)
     if setting.kind == "span" and isinstance(value, str):
         value = durations.parse_duration(value)
