@@ -20,6 +20,7 @@ from runner.interfaces import Exporter, Observer
 from runner.model import Result, Run
 from runner.session import session
 from runner.session.checking import Check, Description, check, describe
+from runner.session.naming import store_option
 from runner.session.options import SessionOptions
 from runner.session.stopping import StopHandle, interruptible, stoppable
 from runner.store import database, deletion
@@ -153,7 +154,7 @@ def resumed(
             # if every unfinished run is active, take one all the same: its lock refuses it and names the other process
             unfinished = [run for run in unfinished if not run.active] or unfinished
             if not unfinished:
-                raise UsageError(f"there is no unfinished run in {db}; `runner list` shows all runs")
+                raise UsageError(f"there is no unfinished run in {db}; `runner list{store_option(db)}` shows all runs")
             run = unfinished[-1]
         else:
             run = reader.run(run_id, counted=False)

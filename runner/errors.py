@@ -190,7 +190,7 @@ ADVICE = {
     "address": "Correct base_url, which is a full URL such as https://host/v1: `runner resume --base-url URL`.",
     "auth": "Put a valid key into that environment variable, or name another by --api-key-env; then run `runner resume`.",
     "bad_http": "The answers are not valid HTTP; check the proxy or gateway between you and the model.",
-    "bad_request": "Fix the rows, then run `runner retry`; or give it the settings that are wrong, as options.",
+    "bad_request": "Fix the rows, then run `runner retry`; or give it the right settings as options.",
     "bad_row": "Fix the line in the prompt file, then run `runner resume`.",
     "billing": "Add credit or raise the spending limit at the provider, then run `runner resume`.",
     "cancelled": "Nothing to do: the run was stopped while this request was open; it will be sent again.",

@@ -109,13 +109,14 @@ def advice(state: State, db: str) -> list[Advice]:
         return [Advice(command("resume"), f"{_when(state)}sends what is new in it")]
     if not state.failed:
         return [export]
+    back = "once the prompt file is back; " if state.missing else ""
     if worth_it:
         first = retry
     elif not sent and state.errors_shown:
-        mended = f"once {_lines(state.broken)} mended; sends {plural(state.broken, 'row')}"
+        mended = f"{back}once {_lines(state.broken)} mended; sends {plural(state.broken, 'row')}"
         first = Advice(command("resume"), mended, state.broken)
     elif state.errors_shown:
-        first = Advice(command("retry"), f"once they are mended; sends {plural(sent, 'failed row')} again", sent)
+        first = Advice(command("retry"), f"{back}once they are mended; sends {plural(sent, 'failed row')} again", sent)
     elif not sent:
         first = Advice(command("errors"), f"names the {plural(state.broken, 'broken line')}; sends nothing")
     else:

@@ -90,7 +90,7 @@ def state_of(run: Run, *, errors_shown: bool = False) -> State:
 def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) -> str:
     """Return the failed rows of a run by cause."""
     if as_json:
-        return to_json([{**msgspec.to_builtins(group), "advice": advice_on(group.code)} for group in groups])
+        return to_json([{**msgspec.to_builtins(group), "advice": in_full(advice_on(group.code), run.id, db)} for group in groups])
     next_lines = advice_lines(advice(state_of(run, errors_shown=True), db))
     if not groups:
         early = run.stop_reason and run.stop_reason != LIMITED

@@ -36,7 +36,7 @@ def ended(**more: Any) -> str:
 
 
 def a_run(**more: Any) -> Run:
-    fields: dict[str, Any] = {"id": 1, "created_at": 1e9, "finished_at": None, "settings": {}, "input": "p", "active": False}
+    fields: dict[str, Any] = {"id": 1, "created_at": 1e9, "finished_at": None, "settings": {}, "input": __file__, "active": False}
     return Run(**{**fields, "rows": 9, "done": 8, "failed": 0, "broken": 0, **more})
 
 
@@ -132,7 +132,7 @@ def test_a_file_that_changed_is_told_and_waited_for() -> None:
     ],
 )
 def test_without_failed_rows_the_reason_of_the_stop_is_shown(reason: str | None, words: str) -> None:
-    said = output.errors(a_run(stop_reason=reason, input=__file__), [], db="runner.db", as_json=False)
+    said = output.errors(a_run(stop_reason=reason), [], db="runner.db", as_json=False)
     assert said == f"{words}\nnext: runner resume 1   (sends the last row)"
 
 
