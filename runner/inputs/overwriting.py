@@ -32,12 +32,16 @@ def refuse_own(output: str | Path, store: Path, read: Mapping[int, str]) -> None
 
 
 def _holds_prompts(path: Path) -> bool:
+    """Return True if the first row that tells it is a prompt, and not a line of an earlier export."""
     try:
         with closing(jsonl.read(path)) as rows:
-            return any(
-                _PROMPTS & fields.keys() and not fields.keys() >= _EXPORTED
-                for fields in (row.fields or {} for row in islice(rows, _ROWS))
-            )
+            for row in islice(rows, _ROWS):
+                names = row.fields.keys() if row.fields else set[str]()
+                if names >= _EXPORTED:
+                    return False
+                if not _PROMPTS.isdisjoint(names):
+                    return True
     except UsageError:
         # CSV, or whatever else is no prompt file
         return False
+    return False

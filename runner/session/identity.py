@@ -27,6 +27,7 @@ from runner.errors import UsageError
 from runner.inputs.content import Content, hash_of, with_reading
 from runner.inputs.keys import base_key, fingerprint
 from runner.inputs.scan import PromptFile
+from runner.session.naming import file_word, store_option
 from runner.store.lookup import StoredRows, stored_rows
 from runner.store.runs import KnownRun
 
@@ -76,7 +77,8 @@ def find(given: Given, known: Sequence[KnownRun]) -> KnownRun | None:
 def refuse_other_rows(given: Given, run: KnownRun) -> None:
     """Raise UsageError if the input of a run that is to be continued holds none of its rows."""
     if _by_content(given, [run]) is None and _edited(given, [run]) is None:
-        raise UsageError(f"{given.path} holds none of the rows of run {run.id}; `runner run` with that file starts a new run")
+        new = f"runner run {file_word(given.path)}{store_option(given.store)}"
+        raise UsageError(f"{given.path} holds none of the rows of run {run.id}; `{new}` starts a new run")
 
 
 def is_at(given: Given, run: KnownRun) -> bool:
