@@ -16,11 +16,12 @@ from runner.errors import RunLockedError, UsageError
 from runner.events import Summary
 from runner.exports.columns import columns, given, records
 from runner.exports.file import is_standard_output, open_output
-from runner.inputs import spool
+from runner.inputs import overwriting, spool
 from runner.interfaces import Exporter, Observer
 from runner.model import Result, Run
 from runner.session import arguments, session
 from runner.session.checking import Check, Description, check, describe
+from runner.session.naming import store_option
 from runner.session.options import SessionOptions
 from runner.session.stopping import StopHandle, interruptible, stoppable
 from runner.store import database, deletion
@@ -157,7 +158,7 @@ def resumed(
             # if every unfinished run is active, take one all the same: its lock refuses it and names the other process
             unfinished = [run for run in unfinished if not run.active] or unfinished
             if not unfinished:
-                raise UsageError(f"there is no unfinished run in {db}; `runner list` shows all runs")
+                raise UsageError(f"there is no unfinished run in {db}; `runner list{store_option(db)}` shows all runs")
             run = unfinished[-1]
         else:
             run = reader.run(run_id, counted=False)
@@ -240,7 +241,8 @@ def export(
         raise UsageError("--csv-raw and --csv-escape exclude each other; choose one of them")
     write = cast("Exporter", module.write)
     with StoreReader(Path(db).resolve()) as reader, ExitStack() as stack:
-        _refuse_own(output, reader)
+        if not is_standard_output(output):
+            overwriting.refuse_own(output, reader.path, {run.id: run.input for run in reader.runs(counted=False)})
         run = reader.run(run_id).id
         stack.enter_context(reader.snapshot())
         metadata = reader.metadata_names(run)
@@ -277,19 +279,8 @@ def delete(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE, vacuum: bo
         deletion.vacuum(store)
 
 
-def _refuse_own(output: str | Path, reader: StoreReader) -> None:
-    """Raise UsageError if the output would overwrite the store, one of its files, or a prompt file."""
-    target = Path(output).resolve()
-    name = reader.path.name
-    if target == reader.path or (target.parent == reader.path.parent and target.name.startswith(f"{name}-")):
-        raise UsageError(f"{output} belongs to the store {reader.path}; name another file")
-    for run in reader.runs():
-        if target == Path(run.input) or (target.exists() and Path(run.input).exists() and target.samefile(run.input)):
-            raise UsageError(f"{output} is the prompt file of run {run.id}; name another file")
-
-
 def _restored(run: Run, settings: dict[str, Any]) -> Job:
     if not Path(run.input).is_file():
-        ways = "put it back, use `runner run` with the file where it is now, or export the results so far"
+        ways = "put it back, run the file where it is now with the same settings, or export the results so far"
         raise UsageError(f"the prompt file of run {run.id}, {run.input}, is missing; {ways}")
     return restore_job({**run.settings, "input": run.input}, settings)

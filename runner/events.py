@@ -116,9 +116,11 @@ class Progress(Struct, frozen=True, kw_only=True):
     restored_failed: int = 0
     # of the failed: changed rows that were sent again; they stay done and keep their earlier answers
     kept: int = 0
-    # recent rates per second: of rows with an outcome, and of requests; None before the first
+    # rates per second of the last half minute: of rows with an outcome, of requests, and of output tokens; None before the first,
+    # and in an outage or a long pause
     rows_per_s: float | None = None
     requests_per_s: float | None = None
+    tokens_per_s: float | None = None
     # seconds until the last row has its outcome, pauses included; during an outage it counts from the end of the outage; None if
     # nothing can be said yet
     left_s: float | None = None

@@ -4,7 +4,9 @@ A line is a command that works as printed, and words that say what it does and h
 command of each (the first that fits):
 
     running                      status --watch
+    the prompt file is gone      what fits below, once it is back; also: export
     stopped: unknown model       resume --model NAME        (while no row is answered, the model may change)
+    stopped: bad requests        retry, also: resume
     --limit, failed rows         retry, also: resume
     rows are left, any reason    resume                     (a limit, Ctrl-C, the deadline, an error, a changed file, a kill)
     failed rows, worth a retry   retry, also: export
@@ -19,7 +21,8 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from runner.errors import BAD_ROW
-from runner.text import plural, shell_word
+from runner.session import naming
+from runner.text import plural
 
 COLUMNS = 79
 """Columns for a line of advice."""
@@ -39,6 +42,8 @@ _WHEN = {
     "no_reason": "once the server sends finish reasons",
     "wrong_dialect": "with the right --provider",
     "not_found": "once the server has the model",
+    "bad_request": "once the rows or the settings are right",
+    "refused": "once the server accepts such rows",
 }
 """What has to be so before a run that stopped with this code can go on."""
 
@@ -60,6 +65,8 @@ class State(Struct, frozen=True, kw_only=True):
     stop_code: str | None = None
     # it ended where --limit asked it to
     limited: bool = False
+    # the prompt file is not where it was
+    missing: bool = False
     # the prompt file changed while it was read, so its rows are not all known
     input_changed: bool = False
     # the same command as before goes on too
@@ -76,36 +83,40 @@ class Advice(NamedTuple):
     rows: int | None = None
 
 
-def advice(state: State, db: str, default_db: str = "runner.db") -> list[Advice]:
+def advice(state: State, db: str) -> list[Advice]:
     """Return what to type next; a second entry is another way, of the same worth. db: the store, as it was given."""
 
     def command(name: str, *more: str) -> str:
-        where = [] if db == default_db else ["--db", shell_word(db)]
-        return " ".join(["runner", name, str(state.run), *more, *where])
+        return naming.command(name, state.run, db, *more)
 
     if state.active:
         return [Advice(command("status", "--watch"), "shows how it goes on; sends nothing")]
     if state.stop_code == "not_found" and not state.done:
         words = f"with the NAME of a model that the server has; sends {plural(state.left, 'row')}"
         return [Advice(command("resume", "--model", "NAME"), words, state.left)]
+    export = Advice(command("export", "-o", "answers.csv"), f"writes {_written(state)}")
     sent = state.failed - state.broken
     worth_it = sent > 0 and not OF_THE_ROW.issuperset(state.causes)
-    retry = Advice(command("retry"), f"sends {plural(sent, 'failed row')} again", sent)
+    refused = state.stop_code == "bad_request" and sent > 0
+    when = _when(state) if refused or state.missing else ""
+    retry = Advice(command("retry"), f"{when}sends {plural(sent, 'failed row')} again", sent)
     if state.left:
         resume = _resume(state, command("resume"))
-        return [retry, resume] if state.limited and worth_it else [resume]
+        if state.missing:
+            return [resume, export]
+        return [retry, resume] if refused or (state.limited and worth_it) else [resume]
     if state.input_changed:
-        return [Advice(command("resume"), "when nothing writes to the file any more; sends what is new in it")]
-    export = Advice(command("export", "-o", "answers.csv"), f"writes {_written(state)}")
+        return [Advice(command("resume"), f"{_when(state)}sends what is new in it")]
     if not state.failed:
         return [export]
+    back = "once the prompt file is back; " if state.missing else ""
     if worth_it:
         first = retry
     elif not sent and state.errors_shown:
-        mended = f"once {_lines(state.broken)} mended; sends {plural(state.broken, 'row')}"
+        mended = f"{back}once {_lines(state.broken)} mended; sends {plural(state.broken, 'row')}"
         first = Advice(command("resume"), mended, state.broken)
     elif state.errors_shown:
-        first = Advice(command("retry"), f"once they are mended; sends {plural(sent, 'failed row')} again", sent)
+        first = Advice(command("retry"), f"{back}once they are mended; sends {plural(sent, 'failed row')} again", sent)
     elif not sent:
         first = Advice(command("errors"), f"names the {plural(state.broken, 'broken line')}; sends nothing")
     else:
@@ -124,13 +135,19 @@ def lines(advices: list[Advice], columns: int = COLUMNS) -> list[str]:
 
 
 def _resume(state: State, command: str) -> Advice:
-    when = f"{_WHEN[state.stop_code]}; " if state.stop_code in _WHEN else ""
-    if state.input_changed:
-        when = "when nothing writes to the file any more; "
     some = state.done + state.failed > 0
     rows = "the last row" if some and state.left == 1 else f"{'the other ' if some else ''}{plural(state.left, 'row')}"
     same = "; or the same command again" if state.same_command else ""
-    return Advice(command, f"{when}sends {rows}{same}", state.left)
+    return Advice(command, f"{_when(state)}sends {rows}{same}", state.left)
+
+
+def _when(state: State) -> str:
+    """Return what has to be so before rows are sent."""
+    if state.missing:
+        return "once the prompt file is back; "
+    if state.input_changed:
+        return "when nothing writes to the file any more; "
+    return f"{_WHEN[state.stop_code]}; " if state.stop_code in _WHEN else ""
 
 
 def _written(state: State) -> str:

@@ -5,7 +5,14 @@ from pathlib import Path
 from runner.config.job import load_job
 from runner.errors import UsageError
 from runner.model import Run
+from runner.session.identity import resolved
+from runner.session.naming import file_word, store_option
 from runner.store.reader import StoreReader
+from runner.store.runs import known_runs
+
+
+class _LedElsewhereError(UsageError):
+    """A run has read another file by the name that was given."""
 
 
 def run_number(name: int | str | None, db: str, *, unfinished: bool = False) -> int | None:
@@ -52,18 +59,44 @@ def exported(number: int | None, db: str) -> tuple[Run, Run | None]:
 def _run_over(file: str, db: str, *, unfinished: bool = False) -> int:
     """Return the number of the newest run over a prompt file, or over that of a job file. Raises UsageError if there is none."""
     path = Path(file)
-    source = load_job(path, {}, {}).input if path.suffix.lower() == ".toml" else path.resolve()
+    given = load_job(path, {}, {}).input if path.suffix.lower() == ".toml" else path.absolute()
+    source = resolved(given)
     with StoreReader(Path(db).resolve()) as reader:
-        over = [run for run in reader.runs() if Path(run.input).resolve() == source]
+        runs = reader.runs(counted=False)
+    read = _read(runs, Path(db).resolve())
+    over = [run for run in runs if run.id in read and resolved(read[run.id]) == source]
     if not over:
-        raise UsageError(f"{db} has no run over {file}; `runner list` shows its runs, `runner run {file}` starts one")
+        here = next((run for run in reversed(runs) if run.id in read and run.input == str(given)), None)
+        if here is not None:
+            raise _LedElsewhereError(
+                f"run {here.id} read {read[here.id]} by the name {file}, which leads to {source} now; "
+                f"name the run by its number, {here.id}"
+            )
+        store = store_option(db)
+        raise UsageError(
+            f"{db} has no run over {file}; `runner list{store}` shows its runs, "
+            f"`runner run {file_word(file)}{store}` starts one, or continues that of a file that has moved"
+        )
     still_open = [run for run in over if run.finished_at is None] if unfinished else []
     return (still_open or over)[-1].id
+
+
+def _read(runs: list[Run], store: Path) -> dict[int, Path]:
+    """Return the file that each run has read: where a link led then, and not where it leads now."""
+    known = {run.id: run for run in known_runs(store)}
+    # a store that was moved or copied together with its inputs reads those beside it
+    return {
+        run.id: Path(known[run.id].target or run.input if known[run.id].input == run.input else run.input)
+        for run in runs
+        if run.id in known
+    }
 
 
 def _is_input(word: str, db: str) -> bool:
     try:
         _run_over(word, db)
+    except _LedElsewhereError:
+        raise
     except UsageError:
         return False
     return True

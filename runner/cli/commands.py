@@ -22,7 +22,7 @@ from runner.cli.options import (
     trust_option,
 )
 from runner.cli.signals import orderly_end
-from runner.cli.typed import Commands, run_name
+from runner.cli.typed import Commands, number_of_run, run_name
 from runner.config.settings import unknown_variables
 from runner.errors import UsageError
 from runner.version import __version__
@@ -154,7 +154,7 @@ def list_(db: str, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("run_ids", metavar="RUN...", type=int, nargs=-1, required=True)
+@click.argument("run_ids", metavar="RUN...", type=number_of_run, nargs=-1, required=True)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--vacuum", is_flag=True, help="Give the space back to the disk; rewrites the whole store.")
 @db_option

@@ -1,11 +1,12 @@
 """How a session ended: the summary of ``run``, ``resume`` and ``retry``, with the next command as its last line."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from runner.cli.advice import State, advice, lines
-from runner.cli.output import clock, command, count, quantiles
+from runner.cli.output import clock, count, quantiles
 from runner.events import INPUT_CHANGED, Summary
 from runner.session import prepare
+from runner.session.naming import command
 from runner.text import clean, plural
 
 __all__ = ["INPUT_CHANGED", "as_asked", "summary"]
@@ -13,8 +14,8 @@ __all__ = ["INPUT_CHANGED", "as_asked", "summary"]
 _CAUSES = 3
 
 
-def summary(end: Summary, db: str) -> str:
-    """Return the summary of a session, with the next command as its last line."""
+def summary(end: Summary, db: str, told: Collection[str] = ()) -> str:
+    """Return the summary of a session, with the next command as its last line. told: what was said at its start."""
     text = [f"run {end.run}{_headline(end)}"]
     if end.stop_reason == INPUT_CHANGED:
         # any other reason was printed when the stop was requested
@@ -30,8 +31,8 @@ def summary(end: Summary, db: str) -> str:
         its, answers = ("its", "answer is") if end.kept == 1 else ("their", "answers are")
         causes = f"`{command('status', end.run, db)}` counts the causes"
         text.append(f"  {plural(end.kept, 'changed row')} failed when sent again; {its} old {answers} kept; {causes}")
-    if end.changed:
-        text.append(f"  {prepare.changed_rows(end.changed)}")
+    if end.changed and (changed := prepare.changed_rows(end.changed)) not in told:
+        text.append(f"  {changed}")
     if end.unknown_finish:
         reasons = ", ".join(f"{clean(reason, 40)!r} {number:,}" for reason, number in end.unknown_finish.items())
         text.append(f"  unknown finish reasons, taken as done: {reasons}; [finish] in the job file sets what they mean")

@@ -36,8 +36,13 @@ def drive(job: Job, db: str, options: SessionOptions, *, quiet: bool, as_json: b
             if observe.told_why:
                 return error.exit_code
             raise
+        except KeyboardInterrupt:
+            observe.dropped()
+            raise
     if caught and not summary.finished:
         return exit_code(caught[0])
+    if observe.lost is not None:
+        raise StoreError(f"the output cannot be written: {observe.lost.strerror or observe.lost}; the results are in the store")
     if summary.stop_reason is not None:
         return 1
     return 0 if job.tolerates(summary.failed + summary.kept, of=summary.rows) else 1

@@ -52,7 +52,7 @@ def _report(error: Exception | KeyboardInterrupt) -> int:
     """Print an error as one sentence on standard error and return the exit code."""
     if isinstance(error, click.ClickException):
         _show(error)
-        if (words := hint(error)) is not None:
+        if (words := hint(error, sys.argv[1:])) is not None:
             _say(words)
         return error.exit_code
     if isinstance(error, click.Abort | KeyboardInterrupt):

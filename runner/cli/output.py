@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from runner.api import DEFAULT_STORE, Check, Description
+from runner.api import Check, Description
 from runner.cli.advice import State, advice
 from runner.cli.advice import lines as advice_lines
 from runner.errors import advice as advice_on
@@ -14,6 +15,7 @@ from runner.events import LIMITED, Quantiles, Started
 from runner.exports.file import is_standard_output
 from runner.model import Run
 from runner.session import oversized, prepare
+from runner.session.naming import command, in_full
 from runner.session.stopping import STOPPED_BY
 from runner.store.reader import ErrorGroup
 from runner.text import clean, encodable_tree, json_text, plural, shell_word
@@ -79,6 +81,8 @@ def state_of(run: Run, *, errors_shown: bool = False) -> State:
         causes=run.causes,
         active=run.active,
         stop_code=run.stop_code,
+        limited=run.stop_reason == LIMITED,
+        missing=not Path(run.input).is_file(),
         errors_shown=errors_shown,
     )
 
@@ -86,19 +90,19 @@ def state_of(run: Run, *, errors_shown: bool = False) -> State:
 def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) -> str:
     """Return the failed rows of a run by cause."""
     if as_json:
-        return to_json([{**msgspec.to_builtins(group), "advice": advice_on(group.code)} for group in groups])
+        return to_json([{**msgspec.to_builtins(group), "advice": in_full(advice_on(group.code), run.id, db)} for group in groups])
     next_lines = advice_lines(advice(state_of(run, errors_shown=True), db))
     if not groups:
         early = run.stop_reason and run.stop_reason != LIMITED
-        stopped = f"no failed rows; run {run.id} was {_stopped(run.stop_reason or '', 'stopped')}" if early else None
+        reason = in_full(run.stop_reason or "", run.id, db)
+        stopped = f"no failed rows; run {run.id} was {_stopped(reason, 'stopped')}" if early else None
         return "\n".join([stopped or f"run {run.id} has no failed rows", *next_lines])
-    retry = f"`{command('retry', run.id, db)}`"
     text = [f"run {run.id}: {plural(run.failed, 'failed row')}"]
     for group in groups:
         text += [
             f"{group.count:,} x {clean(group.code)}",
             f"  example   {clean(group.example_id, 60)}: {clean(group.example, 300)}",
-            f"  to do     {advice_on(group.code).replace('`runner retry`', retry)}",
+            f"  to do     {in_full(advice_on(group.code), run.id, db)}",
         ]
     return "\n".join([*text, *next_lines])
 
@@ -171,12 +175,6 @@ def _settings(description: Description) -> str:
     lines = [f"  {key:22}{clean(value, 60):32}  {clean(where)}" for key, value, where in description.shown()]
     key = f"set in {description.key_source}" if description.key_source else "none"
     return "\n".join([*lines, f"  {'key':22}{key}"])
-
-
-def command(name: str, run: int, db: str) -> str:
-    """Return a command about a run, as a person can type it."""
-    where = "" if db == DEFAULT_STORE else f" --db {shell_word(db)}"
-    return f"runner {name} {run}{where}"
 
 
 def to_json(value: Any) -> str:

@@ -1,5 +1,6 @@
 """Observers for a terminal, a log file and a program: they print events as a live display, as plain lines or as JSON lines."""
 
+import errno
 import os
 import sys
 import time
@@ -13,6 +14,7 @@ import msgspec
 from runner.cli import ending, output, screen
 from runner.events import Event, Finished, Noted, Progress, Saved, Started, Stopping
 from runner.model import Outcome
+from runner.session.naming import command, in_full
 from runner.session.stopping import STOPPED_BY
 from runner.text import clean, json_text, plural, redact
 
@@ -26,13 +28,15 @@ _HEIGHT = 3
 class View:
     """Shows a session to a person or a program. A context manager; its method ``tell`` is the observer.
 
-    told_why: the error that stopped the run has been printed, so nobody else need do so.
+    told_why: the error that stopped the run has been printed, so nobody else need do so. lost: why the output ended early; None
+    if it is whole, or if its reader has left.
     """
 
     def __init__(self, db: str) -> None:
         self._db = db
         self._broken = False
         self.told_why = False
+        self.lost: OSError | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -47,9 +51,11 @@ class View:
             return
         try:
             self.show(event)
-        except OSError:
-            # a closed pipe, a terminal that was closed, a log file on a full disk
+        except OSError as error:
             self._broken = True
+            # a log file on a full disk; not a closed pipe, nor a terminal that was closed
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                self.lost = error
 
     def show(self, event: Event) -> None:
         """Show one event. The base class, used for --quiet, shows nothing."""
@@ -57,16 +63,23 @@ class View:
     def close(self) -> None:
         """Remove from the screen what is only temporary."""
 
+    def dropped(self) -> None:
+        """Say how the run goes on after a third signal, which leaves no summary."""
+
 
 class _Text(View, ABC):
     # the reason of the stop has been printed
     _reason_told = False
+    # the run that the session works on, 0 until it has begun, and what was said at its start
+    _run = 0
+    _notes: tuple[str, ...] = ()
     # what the session waits for after an error, and when to print it
     _wait: tuple[str, float] | None = None
 
     def show(self, event: Event) -> None:
         match event:
             case Started():
+                self._run, self._notes = event.run, event.notes
                 for note in event.notes:
                     self.say(clean(note))
                 self.say(output.headline(event))
@@ -85,7 +98,7 @@ class _Text(View, ABC):
                 self.close()
                 if end.stop_reason and not end.finished and not self._reason_told:
                     self._stopping(end.stop_reason, end.stop_code, None)
-                self.say(ending.summary(end, self._db))
+                self.say(ending.summary(end, self._db, self._notes))
             case _:
                 pass
 
@@ -94,7 +107,7 @@ class _Text(View, ABC):
         if reason == ending.INPUT_CHANGED:
             return
         self._reason_told = True
-        words = clean(redact(reason))
+        words = clean(in_full(redact(reason), self._run, self._db))
         if code is None:
             words = words if reason.startswith(STOPPED_BY) else f"stopping: {words}"
             self.say(f"{words.rstrip('.')}; {wait}" if wait else words)
@@ -103,6 +116,11 @@ class _Text(View, ABC):
         self.told_why = True
         if wait:
             self._wait = (wait, time.monotonic() + WAIT_S)
+
+    def dropped(self) -> None:
+        if self._run:
+            with suppress(OSError):
+                self.say(f"what was saved is kept\nnext: {command('resume', self._run, self._db)}")
 
     def say(self, text: str, *, error: bool = False) -> None:
         print(text, flush=True, file=sys.stderr if error else None)
@@ -133,6 +151,7 @@ class Live(_Text):
     def __init__(self, db: str) -> None:
         super().__init__(db)
         self._shown = False
+        self._columns = 0
 
     def say(self, text: str, *, error: bool = False) -> None:
         """Print text above the lines; they come back with the next progress."""
@@ -145,6 +164,10 @@ class Live(_Text):
         encoding = getattr(sys.stderr, "encoding", None) or "ascii"
         look = screen.Look(columns, colour="NO_COLOR" not in os.environ, ascii_only=not encoding.lower().startswith("utf"))
         drawn = screen.lines(event, look)[: max(1, min(_HEIGHT, rows - 1))]
+        if self._shown and columns < self._columns:
+            # a terminal that has become narrower has wrapped the old lines
+            self.close()
+        self._columns = columns
         up = f"\x1b[{len(drawn) - 1}A" if len(drawn) > 1 else ""
         sys.stderr.write("\r" + "\n".join(f"{text}\x1b[K" for text in drawn) + up + "\r")
         sys.stderr.flush()
@@ -167,7 +190,7 @@ def line(event: Progress) -> str:
     words += f", {screen.rate(event.rows_per_s)} rows/s"
     if screen.rate(event.requests_per_s) != screen.rate(event.rows_per_s):
         words += f", {screen.rate(event.requests_per_s)} requests/s"
-    words += f", {screen.rate(screen.tokens_per_s(event))} tokens/s"
+    words += f", {screen.rate(event.tokens_per_s)} tokens/s"
     if event.left_s is not None and left:
         words += f"; {output.clock(event.left_s)} {'after the outage' if screen.in_outage(event) else 'to go'}"
     why = screen.why(event)

@@ -62,7 +62,7 @@ def _how_fast(event: Progress, look: Look) -> str:
         (f"{in_flight:4,}{of} open", ""),
         (f"{rate(event.rows_per_s):>7} rows/s", ""),
         (f"{rate(event.requests_per_s):>7} requests/s", ""),
-        (f"{rate(tokens_per_s(event)):>7} tokens/s", ""),
+        (f"{rate(event.tokens_per_s):>7} tokens/s", ""),
     ]
     return "  ".join(text for text, _ in _fitting(parts, look.columns))
 
@@ -86,11 +86,6 @@ def open_requests(event: Progress) -> tuple[int, int]:
     # the lanes of a session share one ceiling
     ceiling = max(lane.ceiling for lane in lanes)
     return sum(lane.in_flight for lane in lanes), min(sum(lane.slots for lane in lanes), ceiling)
-
-
-def tokens_per_s(event: Progress) -> float | None:
-    """Return the output tokens per second of the whole session."""
-    return event.output_tokens / event.elapsed_s if event.elapsed_s > 0 else None
 
 
 def rate(per_s: float | None) -> str:

@@ -1,5 +1,6 @@
 """What people type: other names of commands, misspelt ones, files where a run is expected, options of other tools."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +76,19 @@ class Commands(click.Group):
             raise click.UsageError(f"there is no command {word!r}{self._meant(word)}", ctx)
         return super().resolve_command(ctx, [word, *args[1:]])
 
+    def every_option(self) -> list[click.Parameter]:
+        """Return the arguments and options of all commands."""
+        return [parameter for command in self.commands.values() for parameter in command.params]
+
     def _meant(self, word: str) -> str:
         # imported here: a misspelt command is rare
+        from runner.session.naming import file_word
         from runner.text import nearest
 
         if word.casefold() in _INSTEAD:
             return f"; use {_INSTEAD[word.casefold()]}"
         if Path(word).is_file():
-            return f"; to send the prompts of a file: `runner run {click.format_filename(word)}`"
+            return f"; to send the prompts of a file: `runner run {file_word(word)}`"
         begun = [name for name in self.commands if name.startswith(word.casefold())]
         near = begun[0] if len(begun) == 1 else nearest(word, [*self.commands, *ALIASES])
         if near is not None:
@@ -91,10 +97,25 @@ class Commands(click.Group):
         return f"; use {_INSTEAD[other]}" if other is not None else "; `runner --help` lists them"
 
 
-def hint(error: click.ClickException) -> str | None:
-    """Return a sentence on what does what a command's unknown option asks for; None if the error is about something else."""
-    if not isinstance(error, click.NoSuchOption):
+def hint(error: click.ClickException, typed: Sequence[str]) -> str | None:
+    """Return a sentence on what does what an unknown option or a further file asks for; None if it is about something else.
+
+    typed: the words of the command line.
+    """
+    if not isinstance(error, click.UsageError) or error.ctx is None:
         return None
+    if not isinstance(error, click.NoSuchOption):
+        further = "unexpected extra argument" in error.message and error.ctx.info_name in ("run", "check")
+        return "Instead: one file at a time; `cat a.jsonl b.jsonl > all.jsonl` makes one file of two." if further else None
+    file = next((word for word in typed if word.startswith("-") and Path(word).is_file()), None)
+    if file is not None:
+        # imported here: most commands end without an error
+        from runner.session.naming import file_word
+
+        return f"If the file is meant: {file_word(file)}"
+    group = error.ctx.command
+    if isinstance(group, Commands) and any(error.option_name in option.opts for option in group.every_option()):
+        return f"Options go behind the command: `runner run FILE {error.option_name} ...`."
     words = _OPTIONS.get(error.option_name)
     return f"Instead: {words}." if words else None
 
@@ -103,6 +124,14 @@ def run_name(value: Any) -> int | str:
     """Read the argument RUN: the number of a run, or a file."""
     text = str(value)
     return int(text) if text.isascii() and text.isdigit() else text
+
+
+def number_of_run(value: Any) -> int:
+    """Read the number of a run that is to be deleted: a file would not tell which of its runs."""
+    named = run_name(value)
+    if isinstance(named, str):
+        raise click.BadParameter(f"{named!r} is not the number of a run; `runner list` shows the numbers")
+    return named
 
 
 @click.command()

@@ -1,5 +1,6 @@
 """Finds the job file and the prompt file that were named, and reads the settings of a job file."""
 
+import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,18 +16,12 @@ from runner.text import nearest
 
 def find_files(file: Path) -> tuple[Path, dict[str, Any], Path]:
     """Return the prompt file, the content of its job file (empty if there is none), and the path of the job file."""
-    try:
-        str(file).encode()
-    except UnicodeEncodeError:
-        raise UsageError(
-            f"the file name {str(file)!a} is not UTF-8, and the store keeps names as text; rename the file"
-        ) from None
+    _refuse_undecoded(file)
     if file == STDIN:
         # Standard input has no job file. It is copied to a file when it is read.
         return file, {}, file
     if file.suffix.lower() != ".toml":
-        if not file.exists():
-            raise UsageError(f"there is no file {file}")
+        _refuse_missing(file)
         if file.is_dir():
             raise UsageError(f"{file} is a folder; name a prompt file (.jsonl) or a job file (.toml)")
         sibling = without_gz(file).with_suffix(".toml")
@@ -53,6 +48,28 @@ def find_files(file: Path) -> tuple[Path, dict[str, Any], Path]:
     if not source.is_file():
         raise UsageError(f"{file} names the prompt file {source}, which does not exist")
     return source, table, file
+
+
+def _refuse_undecoded(file: Path) -> None:
+    """Raise UsageError if the name of a file is no text, which the store keeps."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        if sys.getfilesystemencoding() != "utf-8":
+            raise UsageError(f"this locale has no UTF-8 to read the file name {str(file)!a}; set LC_ALL=C.UTF-8") from None
+        raise UsageError(
+            f"the file name {str(file)!a} is not UTF-8, and the store keeps names as text; rename the file"
+        ) from None
+
+
+def _refuse_missing(file: Path) -> None:
+    """Raise UsageError if there is no such file, or its name leads nowhere."""
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise UsageError(f"there is no file {file}") from None
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
 def _as_given(path: Path) -> Path:

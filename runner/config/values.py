@@ -26,7 +26,9 @@ def parse(setting: Setting, text: str, where: str) -> Any:
     """Read the value of a setting from text and check it. where: where the text comes from, in words."""
     value: Any = text
     try:
-        if setting.kind in ("int", "float", "slots") and text != "auto":
+        if setting.kind == "slots" and text.strip().casefold() == "auto":
+            return "auto"
+        if setting.kind in ("int", "float", "slots"):
             value = _number(setting, text)
         elif setting.kind == "bool":
             value = _BOOLS[text.strip().lower()]

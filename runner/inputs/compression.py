@@ -44,7 +44,8 @@ def open_compressed(path: Path, size: int) -> Iterator[tuple[IO[bytes], bool]]:
         try:
             yield stack.enter_context(io.BufferedReader(gzip.GzipFile(fileobj=plain), _BUFFER)), True
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise UsageError(f"{path} is cut off or damaged (gzip: {str(error).rstrip('.')})") from error
+            why = str(error).rstrip(".")
+            raise UsageError(f"{path} is cut off or damaged (gzip: {why}); make the file again, or copy it again") from error
 
 
 def without_gz(path: Path) -> Path:

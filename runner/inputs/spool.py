@@ -27,7 +27,12 @@ _BLOCK = 1 << 20
 
 
 def path_of(file: str | Path) -> Path:
-    """Return the path that the user named. ``-`` is standard input and ``./-`` a file; ``Path`` does not tell them apart."""
+    """Return the path that the user named. ``-`` is standard input and ``./-`` a file; ``Path`` does not tell them apart.
+
+    Raises UsageError if the name is empty.
+    """
+    if not str(file):
+        raise UsageError("the name of the prompt file is empty")
     path = Path(file)
     return path.absolute() if path == STDIN and str(file) != "-" else path
 
@@ -166,12 +171,22 @@ def _open_source(source: Path) -> Iterator[IO[bytes]]:
         except OSError as error:
             raise UsageError(f"{source} cannot be read: {error.strerror or error}") from error
         with file:
+            _refuse_endless(source, file)
             yield file
         return
     stream: IO[bytes] | None = getattr(sys.stdin, "buffer", None)
     if stream is None:
         raise UsageError("there is no standard input to read; name a file instead")
+    _refuse_endless(source, stream)
     yield stream
+
+
+def _refuse_endless(source: Path, file: IO[bytes]) -> None:
+    """Raise UsageError for a device such as /dev/zero, which may never end. A terminal ends with Ctrl-D."""
+    with suppress(OSError, ValueError):
+        status = os.fstat(file.fileno())
+        if stat.S_ISCHR(status.st_mode) and not file.isatty() and status.st_rdev != Path(os.devnull).stat().st_rdev:
+            raise UsageError(f"{_name(source)} is a device, which may never end; name a file, or pipe the prompts in")
 
 
 def _read(source: Path, file: IO[bytes]) -> bytes:

@@ -20,6 +20,7 @@ from runner.inputs import spool
 from runner.model import Json, Run
 from runner.session import identity, overlap
 from runner.session.identity import Given
+from runner.session.naming import command, store_option
 from runner.session.options import SessionOptions
 from runner.store import database, runs
 from runner.store.changes import Changes, noted
@@ -27,7 +28,6 @@ from runner.store.reader import StoreReader
 from runner.store.runs import FoundRun, KnownRun
 from runner.text import shell_word
 
-_DEFAULT_STORE = "runner.db"
 _KEPT = ("api_key_env", "headers", "query")
 """What belongs to an address: if it is given to ``resume`` or ``retry``, the run keeps it."""
 
@@ -129,7 +129,7 @@ def refuse_other_address(job: Job, store: Path, run: KnownRun) -> None:
     # nothing is advised that sends a secret, before the user has allowed where it goes
     endpoint.refuse_ungranted(job, os.environ)
     moved = _moved(job)
-    resume = _command("resume", run, store, moved)
+    resume = command("resume", run.id, store, *moved)
     if not moved:
         raise UsageError(
             f"run {run.id} has answers to these rows from {run.base_url}, and {job.file or 'a file'} names {job.base_url}: "
@@ -153,7 +153,7 @@ def changes_of(job: Job, store: Path, run: KnownRun, options: SessionOptions) ->
         settings["base_url"] = job.base_url
     settings |= {name: value for name, value in job.settings().items() if name in _KEPT and _is_option(job, name)}
     if different and options.retry_failed:
-        _refuse_other_provider(job, run, different)
+        _refuse_other_provider(job, store, run, different)
     elif different:
         _refuse_answered(job, store, run, different)
         settings |= answer
@@ -188,11 +188,9 @@ def _answered_elsewhere(job: Job, given: Given, alike: Sequence[KnownRun], optio
     found = overlap.find(given, alike, limit=options.limit)
     if found is None:
         return []
-    moved = _moved(job) if found.run.base_url != job.base_url else ""
-    resume, export = (
-        _command("resume", found.run, given.store, moved),
-        _command("export", found.run, given.store, " -o answers.csv"),
-    )
+    moved = _moved(job) if found.run.base_url != job.base_url else []
+    resume = command("resume", found.run.id, given.store, *moved)
+    export = command("export", found.run.id, given.store, "-o", "answers.csv")
     return [overlap.sentence(_name(given.path), found, resume=resume, export=export)]
 
 
@@ -211,22 +209,23 @@ def _name(path: Path) -> str:
     return str(path) if name == path.name else name
 
 
-def _refuse_other_provider(job: Job, run: KnownRun, different: Mapping[str, tuple[Json, Json]]) -> None:
+def _refuse_other_provider(job: Job, store: Path, run: KnownRun, different: Mapping[str, tuple[Json, Json]]) -> None:
     if "provider" in different:
         then = run.settings.get("provider")
         raise UsageError(
             f"run {run.id} keeps its provider, {then}; to use {job.provider}, start a new run: "
-            f"`runner run {shell_word(str(job.input))} --provider {job.provider}`"
+            f"`runner run {shell_word(str(job.input))} --provider {job.provider}{store_option(store)}`"
         )
 
 
 def _refuse_answered(job: Job, store: Path, run: KnownRun, different: Mapping[str, tuple[Json, Json]]) -> None:
     if not runs.has_answers(store, run.id):
         return
-    given = "".join(f" {BY_NAME[name].option} {shell_word(_plain(now))}" for name, (_, now) in different.items())
+    given = " ".join(f"{BY_NAME[name].option} {shell_word(_plain(now))}" for name, (_, now) in different.items())
+    retry, new = command("retry", run.id, store, given), f"runner run {shell_word(str(job.input))} {given}{store_option(store)}"
     raise UsageError(
-        f"run {run.id} has answers, and {', '.join(different)} would change the others: `{_command('retry', run, store, given)}` "
-        f"uses it for the failed rows alone, and `runner run {shell_word(str(job.input))}{given}` starts a new run"
+        f"run {run.id} has answers, and {', '.join(different)} would change the others: `{retry}` uses it for the failed rows "
+        f"alone, and `{new}` starts a new run"
     )
 
 
@@ -240,15 +239,9 @@ def _plain(value: Json) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _moved(job: Job) -> str:
-    """Return the option that moves a run to the address of a job; none if only a file names that.
+def _moved(job: Job) -> list[str]:
+    """Return the option that moves a run to the address of a job, as words; none if only a file names that address.
 
     Whoever types an address has named it, and a key may go there then.
     """
-    return f" --base-url {shell_word(str(job.base_url))}" if endpoint.is_users(job, os.environ) else ""
-
-
-def _command(name: str, run: KnownRun, store: Path, options: str) -> str:
-    """Return a command about a run, as a person can type it in the current folder."""
-    where = "" if store == Path(_DEFAULT_STORE).resolve() else f" --db {shell_word(str(store))}"
-    return f"runner {name} {run.id}{options}{where}"
+    return ["--base-url", shell_word(str(job.base_url))] if endpoint.is_users(job, os.environ) else []

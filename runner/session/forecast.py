@@ -18,6 +18,8 @@ from runner.model import LaneState
 
 LONG_PAUSE_S = 5.0
 """Seconds. A pause that is longer at its beginning is left out of the rate."""
+SERIES = 3
+"""So many pauses without a row between them are a series that grows: nobody knows its end."""
 WINDOW_S, WINDOW_ROWS = 30.0, 150
 """The recent rate is measured over at least so many seconds and rows, if there are so many."""
 LIMITED = 0.5
@@ -43,19 +45,20 @@ class Sent(Struct, frozen=True, kw_only=True):
 class _Sample(NamedTuple):
     at: float
     rows: int
-    requests: int
 
 
 class Forecast:
     """Follows one session. Feed it with ``see`` about twice a second."""
 
     def __init__(self) -> None:
-        self._samples = [_Sample(0.0, 0, 0)]
+        self._samples = [_Sample(0.0, 0)]
         # seconds that count, and seconds of long pauses
         self._going_s = self._paused_s = 0.0
         self._pauses = 0
         self._seen_at = 0.0
         self._held = False
+        # pauses since the last row, and the seconds of the present one that were left
+        self._series, self._pause_left_s = 0, 0.0
         self._lanes: Sequence[LaneState] = ()
         self._sent = Sent(rows=0, requests=0, input_tokens=None, output_tokens=None)
         # whether requests waited for a limit, newest last
@@ -67,17 +70,20 @@ class Forecast:
         blocked = bool(lanes) and all(_holds(lane, held=self._held) for lane in lanes)
         self._lanes, more = lanes, sent.rows > self._sent.rows
         self._sent = sent
+        paused_s = min((lane.paused_s for lane in lanes), default=0.0)
+        self._series = 0 if more else self._series + (paused_s > self._pause_left_s)
+        self._pause_left_s = paused_s
         if blocked and not self._held:
             self._hold(lanes)
         elif self._held and not blocked and more:
             self._held = False
-            self._samples[-1:] = [_Sample(self._going_s, sent.rows, sent.requests)]
+            self._samples[-1:] = [_Sample(self._going_s, sent.rows)]
             return
         if self._held:
             self._paused_s += passed_s if any(lane.paused_s for lane in lanes) else 0.0
             return
         self._going_s += passed_s
-        self._samples.append(_Sample(self._going_s, sent.rows, sent.requests))
+        self._samples.append(_Sample(self._going_s, sent.rows))
         if len(self._samples) > _KEPT:
             # older times are kept more coarsely
             self._samples[: _KEPT // 2] = self._samples[: _KEPT // 2 : 2]
@@ -92,23 +98,20 @@ class Forecast:
         self._going_s = self._samples[-1].at
 
     @property
-    def rows_per_s(self) -> float | None:
-        """The recent rate of rows; None before the first outcome."""
-        return self._rate(rows=True)
-
-    @property
-    def requests_per_s(self) -> float | None:
-        """The recent rate of requests, failed ones too; None before the first."""
-        return self._rate(rows=False)
+    def held(self) -> bool:
+        """True in an outage or a long pause, until the first row after it."""
+        return self._held
 
     def left_s(self, rows: int) -> float | None:
         """Return the seconds until ``rows`` more rows have their outcomes, in an outage from its end on; None if unknown."""
         if rows <= 0:
             return 0.0
+        if self._series >= SERIES and not any(lane.outage_s for lane in self._lanes):
+            return None
         lane = self._lanes[0] if len(self._lanes) == 1 else None
         in_flight = min(rows, sum(lane.in_flight for lane in self._lanes))
         by_limit = self._by_limit(rows - in_flight, lane) if lane is not None else None
-        rate = self._rate(rows=True)
+        rate = self._rate()
         # at the end, some requests take longer than usual
         tail_s = (self._sent.longest_s - self._sent.usual_s) * in_flight / max(1, sum(lane.slots for lane in self._lanes))
         by_rate = rows / rate * self._share_of_pauses() + tail_s if rate else None
@@ -120,12 +123,12 @@ class Forecast:
             return None
         return left + min((lane.paused_s for lane in self._lanes), default=0.0)
 
-    def _rate(self, *, rows: bool) -> float | None:
+    def _rate(self) -> float | None:
         last = self._samples[-1]
         for first in reversed(self._samples):
             if last.at - first.at >= WINDOW_S and last.rows - first.rows >= WINDOW_ROWS:
                 break
-        passed_s, number = last.at - first.at, last.rows - first.rows if rows else last.requests - first.requests
+        passed_s, number = last.at - first.at, last.rows - first.rows
         return number / passed_s if passed_s > 0 and number > 0 else None
 
     def _by_limit(self, unsent: int, lane: LaneState) -> float | None:

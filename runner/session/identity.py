@@ -27,6 +27,7 @@ from runner.errors import UsageError
 from runner.inputs.content import Content, hash_of, with_reading
 from runner.inputs.keys import base_key, fingerprint
 from runner.inputs.scan import PromptFile
+from runner.session.naming import file_word, store_option
 from runner.store.lookup import StoredRows, stored_rows
 from runner.store.runs import KnownRun
 
@@ -76,14 +77,16 @@ def find(given: Given, known: Sequence[KnownRun]) -> KnownRun | None:
 def refuse_other_rows(given: Given, run: KnownRun) -> None:
     """Raise UsageError if the input of a run that is to be continued holds none of its rows."""
     if _by_content(given, [run]) is None and _edited(given, [run]) is None:
-        raise UsageError(f"{given.path} holds none of the rows of run {run.id}; `runner run` with that file starts a new run")
+        new = f"runner run {file_word(given.path)}{store_option(given.store)}"
+        raise UsageError(f"{given.path} holds none of the rows of run {run.id}; `{new}` starts a new run")
 
 
 def is_at(given: Given, run: KnownRun) -> bool:
     """Return True if the file is where the run's input was, as given or from the folder of the store, or is the same file."""
     if str(given.path) == run.input or _there(given, run) == given.path.resolve():
         return True
-    with suppress(OSError):
+    # in another locale, the name of another input may be one that no file can have
+    with suppress(OSError, ValueError):
         return given.path.samefile(run.input)
     return False
 
@@ -106,8 +109,16 @@ def is_elsewhere(given: Given, run: KnownRun) -> bool:
     return str(given.path.resolve()) != (run.target or run.input)
 
 
+def resolved(path: Path) -> Path:
+    """Return where a path leads; the path itself if it is one that no file can have, such as one of another locale."""
+    try:
+        return path.resolve()
+    except (OSError, ValueError, RuntimeError):
+        return path.absolute()
+
+
 def _there(given: Given, run: KnownRun) -> Path:
-    return (given.store.parent / run.relative).resolve()
+    return resolved(given.store.parent / run.relative)
 
 
 def _by_content(given: Given, runs: Sequence[KnownRun]) -> KnownRun | None:

@@ -8,6 +8,7 @@ from runner.events import Progress, Started
 from runner.model import Pace
 from runner.providers.http import HttpExchange
 from runner.session.forecast import Forecast
+from runner.session.speed import Speed
 from runner.session.stats import SessionStats
 
 
@@ -16,7 +17,7 @@ class Meter:
 
     def __init__(self, stats: SessionStats, lanes: Lanes) -> None:
         self._stats, self._lanes = stats, lanes
-        self._forecast = Forecast()
+        self._forecast, self._speed = Forecast(), Speed()
         self.start = time.monotonic()
         self._rows = self._restored = self._restored_failed = 0
         self.attempts: Attempts[HttpExchange] | None = None
@@ -38,7 +39,9 @@ class Meter:
     def progress(self) -> Progress:
         """Return how far the session is. Called about twice a second: the rates are measured from call to call."""
         stats, forecast, elapsed_s = self._stats, self._forecast, self.elapsed_s
-        forecast.see(elapsed_s, stats.sent(), self._lanes.states())
+        sent = stats.sent()
+        forecast.see(elapsed_s, sent, self._lanes.states())
+        rates = self._speed.see(elapsed_s, sent, held=forecast.held)
         return Progress(
             rows=self._rows,
             restored=self._restored,
@@ -50,8 +53,9 @@ class Meter:
             output_tokens=stats.output_tokens or 0,
             elapsed_s=elapsed_s,
             pace=self.pace(),
-            rows_per_s=forecast.rows_per_s,
-            requests_per_s=forecast.requests_per_s,
+            rows_per_s=rates.rows,
+            requests_per_s=rates.requests,
+            tokens_per_s=rates.tokens,
             left_s=self._left_s(),
         )
 

@@ -14,13 +14,13 @@ from runner.engine.attempt import Attempts
 from runner.engine.judge import Judge
 from runner.engine.limits import Lanes
 from runner.engine.stop import Stop
-from runner.errors import StoreError
+from runner.errors import RunStoppedError, StoreError
 from runner.events import INPUT_CHANGED, LIMITED, Finished, Noted, Saved, Started, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Observer, Provider
 from runner.model import Entry, Head, Outcome
 from runner.providers.http import HttpClient, HttpExchange
-from runner.session import prepare, reading, wiring
+from runner.session import naming, prepare, reading, wiring
 from runner.session.audience import Audience
 from runner.session.background import find_tls, keep_deadline, note_pace, tell_progress, tell_stop
 from runner.session.continuing import Idle
@@ -63,7 +63,7 @@ async def execute(job: Job, store_path: Path, options: SessionOptions, stop: Sto
             raise
     audience.tell(Finished(summary=summary))
     if stop.error is not None and not summary.finished:
-        raise stop.error
+        raise RunStoppedError(naming.in_full(str(stop.error), run_id, store_path), code=stop.error.code)
     return summary
 
 

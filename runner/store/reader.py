@@ -24,6 +24,8 @@ from runner.store.totals import Totals
 
 _NEWEST = 100
 """Failed attempts among which the one that stopped a session is looked for: those that were open then came after it."""
+_REFUSED = " (every row was refused for "
+"""Words of the stop of a run whose rows the server no longer took; the attempt has the code of the refusal."""
 _BATCH = 1_000
 """Rows read from the driver at once."""
 _RESULT = (
@@ -125,6 +127,8 @@ class StoreReader:
         """Return the error code that stopped the last session: that of the newest failed attempt whose words are its reason."""
         if run.stop_reason is None:
             return None
+        if _REFUSED in run.stop_reason:
+            return "refused"
         failed = (attempts.c.run_id == run.id, attempts.c.error_code.is_not(None))
         newest = sa.select(attempts.c.error_code, attempts.c.error).where(*failed).order_by(attempts.c.id.desc()).limit(_NEWEST)
         said = ((code, (words or "").rstrip(".")) for code, words in self._fetch(newest))

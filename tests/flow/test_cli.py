@@ -532,12 +532,18 @@ def test_a_full_disk_behind_standard_output_is_told_in_one_sentence(
     assert ended.code == 4, ended
 
 
-def test_a_run_whose_events_cannot_be_written_ends_as_it_would_with_them(folder: Path, server: Simulated) -> None:
-    with Path("/dev/full").open("wb") as full, runner(*at(server, "--json"), cwd=folder, stdout=full.fileno()) as process:
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["text", "json"])
+def test_a_run_whose_output_cannot_be_written_does_its_work_and_says_so(
+    folder: Path, server: Simulated, options: tuple[str, ...]
+) -> None:
+    with Path("/dev/full").open("wb") as full, runner(*at(server, *options), cwd=folder, stdout=full.fileno()) as process:
         ended = process.ended()
     assert_clean(ended)
     # Python 3.14 tells of what cannot be flushed at exit, and makes the exit code 120
-    assert (ended.code, ended.err) == (0, "")
+    assert (ended.code, ended.err.splitlines()[-1]) == (
+        4,
+        "runner: the output cannot be written: No space left on device; the results are in the store",
+    )
     assert settled(folder) == [f"row-{number}" for number in range(10)]
 
 

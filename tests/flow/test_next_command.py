@@ -1,6 +1,8 @@
 """Every "next:" line, in every state of a run: the command works as printed, does what its words say, and sends no more."""
 
 import json
+import re
+import shlex
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -243,6 +245,30 @@ def test_an_interrupted_run_goes_on_with_the_rows_that_are_left(place: Place, ho
     assert done(place) == 12
 
 
+def test_three_signals_leave_no_summary_and_the_next_command(place: Place) -> None:
+    place.server.trouble = lambda prompt, _: Reply((HANG,)) if prompt in ("p5", "p6") else None
+    where = ("--base-url", place.server.address, "--concurrency", "2", "--db", "my store.db")
+    with runner("run", "my prompts.jsonl", "--model", "m", *where, cwd=place.folder) as process:
+        process.until(lambda: {"p5", "p6"} <= set(place.server), "the hanging requests")
+        for _ in range(3):
+            process.signal(signal.SIGTERM)
+        ended = process.ended()
+    assert_clean(ended)
+    (one,) = advised(ended.out)
+    assert one.arguments == ("resume", "1", "--db", "my store.db")
+    assert ended.code in (130, 143)
+    mend(place)
+    assert run(*one.arguments, cwd=place.folder).code == 0
+    assert done(place) == 12
+
+
+def test_rows_that_have_changed_are_told_of_once(place: Place) -> None:
+    place.run("--limit", "5")
+    file = place.folder / "my prompts.jsonl"
+    file.write_text(file.read_text().replace('"p3"', '"other"'))
+    assert place.run().out.count("1 finished row has changed since") == 1
+
+
 def test_a_run_that_is_going_on_is_watched_to_its_end(place: Place) -> None:
     place.server.trouble = lambda prompt, _: Reply((HANG,)) if prompt == "p9" else None
     where = ("--base-url", place.server.address, "--concurrency", "2")
@@ -272,3 +298,92 @@ def test_status_and_errors_advise_what_works(place: Place) -> None:
             assert place.follow(one).code == (0 if one.arguments[0] == "export" else 1)
     out = run("errors", cwd=place.folder).out
     assert "`runner retry 1`" in out
+
+
+def _commands(out: str) -> list[list[str]]:
+    """Return every whole command that is named in the sentences of an output."""
+    return [shlex.split(words)[1:] for words in re.findall(r"`(runner [^`]*)`", out)]
+
+
+@pytest.mark.parametrize("db", [(), ("--db", "my store.db")], ids=["default store", "another store"])
+@pytest.mark.parametrize("quiet", [False, True], ids=["shown", "quiet"])
+def test_what_a_stop_advises_is_about_its_run_and_its_store(place: Place, db: tuple[str, ...], *, quiet: bool) -> None:
+    run("run", "my prompts.jsonl", "--provider", "simulator", "-q", cwd=place.folder)
+    place.server.trouble = lambda _prompt, _model: whole("400 Bad Request", {"error": {"message": "bad thing", "type": "bad"}})
+    number = "1" if db else "2"
+    place = place._replace(db=db)
+    place.write([json.dumps({"id": f"other {row}", "prompt": f"other {row}"}) for row in range(30)])
+    ended = place.run(*(["-q"] if quiet else []))
+    assert ended.code == 3
+    told = [ended.err + ended.out, *(run(command, *db, cwd=place.folder).out for command in ("status", "errors"))]
+    for out in told:
+        # an error names the store by its whole path
+        named = _commands(out.replace(f"{place.folder}/my", "my"))
+        assert ["retry", number, *db] in named
+        assert all(words[1:] == [number, *db] for words in named), named
+    first, rest = advised(told[1])
+    assert advised(told[2]) == [first, rest]
+    assert (first.arguments, rest.arguments) == (("retry", number, *db), ("resume", number, *db))
+    assert "once the rows or the settings are right" in first.words
+    # other settings are options of it, and no other run begins
+    mend(place)
+    again = run(*first.arguments, "--temperature", "1", cwd=place.folder)
+    assert again.code in (0, 1)
+    run(*rest.arguments, cwd=place.folder)
+    store = place.folder / (db[1] if db else "runner.db")
+    assert count(store, "runs") == int(number)
+    assert rows(store, "SELECT DISTINCT status FROM items WHERE run_id = ?", int(number)) == [("done",)]
+
+
+@pytest.mark.parametrize(
+    ("variable", "db"),
+    [("env.db", "runner.db"), ("env.db", "env.db"), ("env.db", None), ("", "runner.db"), ("./runner.db", None)],
+)
+def test_the_store_is_named_unless_every_command_here_would_use_it(place: Place, variable: str, db: str | None) -> None:
+    options, env = ("--db", db) if db else (), {"RUNNER_DB": variable}
+    where = ("--base-url", place.server.address)
+    run("run", "my prompts.jsonl", "--model", "m", *where, "--limit", "3", *options, cwd=place.folder, env=env)
+    out = run("status", *options, cwd=place.folder, env=env).out
+    (one,) = advised(out)
+    # it works with the variable as it was given, and in another terminal
+    for again in ({"RUNNER_DB": variable}, {}):
+        shown = run("status", *one.arguments[1:], cwd=place.folder, env=again).out
+        assert shown.partition("next:")[0] == out.partition("next:")[0]
+
+
+@pytest.mark.parametrize("limit", [True, False])
+def test_without_its_prompt_file_a_run_waits_for_it(place: Place, *, limit: bool) -> None:
+    place.server.trouble = some(TROUBLE)
+    place.run(*(["--limit", "5"] if limit else []))
+    file = place.folder / "my prompts.jsonl"
+    file.rename(place.folder / "elsewhere.jsonl")
+    told = [advised(run(command, cwd=place.folder).out) for command in ("status", "errors")]
+    assert told[0] == told[1]
+    first, export = told[0]
+    assert first.words.startswith("once the prompt file is back; sends ")
+    assert export.arguments[0] == "export"
+    place.follow(export)
+    assert run(*first.arguments, cwd=place.folder).code == 2
+    (place.folder / "elsewhere.jsonl").rename(file)
+    mend(place)
+    assert place.follow(first).code in (0, 1)
+
+
+def test_behind_a_limit_the_same_is_advised_everywhere(place: Place) -> None:
+    place.server.trouble = some(TROUBLE)
+    told = [place.run("--limit", "5"), *(run(command, cwd=place.folder) for command in ("status", "errors"))]
+    first, *others = [[one.arguments for one in advised(ended.out)] for ended in told]
+    assert first == [("retry", "1"), ("resume", "1")]
+    assert others == [first, first]
+
+
+def test_a_refusal_of_all_that_is_left_is_waited_for_everywhere(place: Place) -> None:
+    place.server.trouble = lambda _prompt, _model: NO_MODEL if place.server.total() > 5 else None
+    place.write([json.dumps({"id": f"r{row}", "prompt": f"p{row}"}) for row in range(30)])
+    where = ("--base-url", place.server.address, "--patience-s", "2")
+    ended = run("run", "my prompts.jsonl", "--model", "m", *where, cwd=place.folder)
+    assert ended.code == 3
+    (one,) = advised(ended.out)
+    assert one.words.startswith("once the server accepts such rows; sends the other ")
+    for command in ("status", "errors"):
+        assert advised(run(command, cwd=place.folder).out) == [one]

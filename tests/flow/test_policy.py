@@ -319,9 +319,12 @@ def test_strict_params_stop_with_one_sentence(tmp_path: Path, name: str) -> None
         ended = desk.command(*options, f"--{name.replace('_', '-')}", "1")
         assert ended.code == 3
         assert f"m does not take {name}: 400" in ended.err
-        assert "--strict-params" in ended.err
+        assert "`runner resume 1 --no-strict-params --db r.db`" in ended.err
         assert len(picky.bodies) == 1
         assert desk.items("status") == []
+        # what it says, typed
+        again = run("resume", "1", "--no-strict-params", "--db", "r.db", cwd=tmp_path)
+        assert (again.code, set(desk.items("status"))) == (0, {("done",)})
 
 
 def test_what_the_user_wrote_into_the_body_is_never_dropped(tmp_path: Path) -> None:
@@ -527,7 +530,8 @@ def test_a_wrong_model_has_advice_that_works(tmp_path: Path) -> None:
     with bench(tmp_path, reply, 3) as desk:
         where = ("--base-url", desk.server.base_url)
         ended = desk.command(*where)
-        assert (ended.code, "`runner run` on the same file again, with the right --model" in ended.err) == (3, True)
+        assert (ended.code, "`runner resume 1 --model NAME --db r.db`" in ended.err) == (3, True)
+        assert "next: runner resume 1 --model NAME --db r.db\n" in ended.out
         # what it says, typed
-        again = run("run", "prompts.jsonl", "--db", "r.db", *where, "--model", "right", cwd=tmp_path)
+        again = run("resume", "1", "--model", "right", "--db", "r.db", cwd=tmp_path)
         assert again.code == 0

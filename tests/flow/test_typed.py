@@ -1,6 +1,9 @@
 """What people type: it works, or the answer names what does."""
 
+import gzip
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +30,101 @@ def test_a_file_stands_for_its_newest_run(folder: Path, server: Simulated, name:
     assert run("resume", name, cwd=folder).code == 0
     assert count(folder / "runner.db", "items", "run_id = 1") == 10
     assert run("retry", name, cwd=folder).code == 0
+
+
+def test_a_link_that_leads_elsewhere_now_stands_for_no_run(folder: Path, server: Simulated) -> None:
+    write_prompts(folder / "day 2.jsonl", range(10, 13))
+    (folder / "latest.jsonl").symlink_to("prompts.jsonl")
+    where = ("--model", "m", "--base-url", server.openai)
+    assert run("run", "latest.jsonl", *where, cwd=folder).code == 0
+    for name in ("latest.jsonl", "prompts.jsonl"):
+        assert run("status", name, cwd=folder).out.startswith("run 1:")
+    (folder / "latest.jsonl").unlink()
+    (folder / "latest.jsonl").symlink_to("day 2.jsonl")
+    for command in (("status",), ("export", "-o", "a.csv"), ("resume",), ("retry",), ("errors",)):
+        ended = run(command[0], "latest.jsonl", *command[1:], cwd=folder)
+        assert (ended.code, ended.out) == (2, "")
+        assert f"run 1 read {folder}/prompts.jsonl by the name latest.jsonl, which leads to {folder}/day 2.jsonl now" in ended.err
+        ended = run(command[0], "day 2.jsonl", *command[1:], cwd=folder)
+        assert (ended.code, ended.out, (folder / "a.csv").exists()) == (2, "", False)
+    assert run("status", "prompts.jsonl", cwd=folder).out.startswith("run 1:")
+    assert run("run", "latest.jsonl", *where, cwd=folder).code == 0
+    for name in ("latest.jsonl", "day 2.jsonl"):
+        assert run("status", name, cwd=folder).out.startswith("run 2:")
+    assert run("export", "prompts.jsonl", "-o", "a.csv", cwd=folder).out == "run 1: 10 of 10 rows written to a.csv\n"
+
+
+@pytest.mark.parametrize("name", ["a b.jsonl", "$(touch oops).jsonl", "-x.jsonl", "it's.jsonl"])
+def test_a_file_in_an_advised_command_is_quoted(folder: Path, server: Simulated, name: str) -> None:
+    (folder / "prompts.jsonl").rename(folder / name)
+    write_prompts(folder / "other.jsonl", range(3))
+    assert run("run", "other.jsonl", "--model", "m", "--base-url", server.openai, "--db", "other.db", cwd=folder).code == 0
+    told = run("status", "--db", "other.db", "--", name, cwd=folder).err
+    (said,) = re.findall("`(runner run .*?)` starts one", told)
+    typed = [shlex.split(said)[1:]]
+    assert typed[0][2:] == ["--db", "other.db"]
+    if not name.startswith("-"):
+        typed += [shlex.split(words)[1:] for words in re.findall("`(runner run .*)`", run(name, cwd=folder).err)]
+        assert len(typed) == 2
+    for words in typed:
+        ended = run(*words[:2], "--model", "m", "--base-url", server.openai, "--db", "new.db", cwd=folder)
+        assert (ended.code, count(folder / "new.db")) == (0, 10)
+
+
+def test_a_name_of_another_locale_blocks_no_other_file(folder: Path, server: Simulated) -> None:
+    where = ("--model", "m", "--base-url", server.openai, "-q")
+    write_prompts(folder / "\xfc.jsonl", range(20, 23))
+    assert run("run", "\xfc.jsonl", *where, cwd=folder).code == 0
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    assert run("run", "prompts.jsonl", *where, cwd=folder, env=ascii_only).code == 0
+    shown = run("status", "prompts.jsonl", cwd=folder, env=ascii_only)
+    assert (shown.code, shown.out.split(":")[0]) == (0, "run 2")
+    refused = run("run", "\xfc.jsonl", *where, cwd=folder, env=ascii_only)
+    assert (refused.code, "this locale has no UTF-8" in refused.err, "LC_ALL=C.UTF-8" in refused.err) == (2, True, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "-x.jsonl", "--provider", "simulator"), "./-x.jsonl"),
+        (("--db", "x.db", "run", "prompts.jsonl"), "Options go behind the command: `runner run FILE --db ...`."),
+        (("run", "prompts.jsonl", "other.jsonl"), "one file at a time"),
+        (("check", "prompts.jsonl", "other.jsonl"), "one file at a time"),
+        (("delete", "prompts.jsonl"), "'prompts.jsonl' is not the number of a run; `runner list` shows the numbers"),
+        (("delete", "all"), "'all' is not the number of a run; `runner list` shows the numbers"),
+    ],
+)
+def test_what_cannot_be_meant_so_is_told_how_it_can(folder: Path, arguments: tuple[str, ...], words: str) -> None:
+    (folder / "-x.jsonl").write_bytes((folder / "prompts.jsonl").read_bytes())
+    ended = run(*arguments, cwd=folder)
+    assert (ended.code, ended.out) == (2, "")
+    assert words in ended.err.splitlines()[-1]
+
+
+def test_a_gzip_file_that_is_cut_off_is_told_what_to_do(folder: Path) -> None:
+    (folder / "cut.jsonl.gz").write_bytes(gzip.compress((folder / "prompts.jsonl").read_bytes())[:60])
+    ended = run("check", "cut.jsonl.gz", cwd=folder)
+    assert (ended.code, ended.err.count("\n"), "copy it again" in ended.err) == (2, 1, True)
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("/dev/zero", "may never end"),
+        ("", "is empty"),
+        ("a" * 300, "cannot be read: File name too long"),
+        ("loop.jsonl", "cannot be read: Too many levels of symbolic links"),
+    ],
+    ids=["device", "empty", "long", "loop"],
+)
+def test_a_name_that_no_prompt_file_can_have(folder: Path, command: str, name: str, words: str) -> None:
+    (folder / "loop.jsonl").symlink_to("loop.jsonl")
+    before = sorted(folder.iterdir())
+    ended = run(command, name, "--provider", "simulator", cwd=folder)
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert words in ended.err
+    assert sorted(folder.iterdir()) == before
 
 
 @pytest.mark.parametrize(

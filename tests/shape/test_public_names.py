@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -168,8 +169,9 @@ def test_no_advice_is_for_a_code_that_does_not_exist() -> None:
 def test_advice_is_one_sentence_and_names_only_commands_and_options_that_exist(code: str) -> None:
     words = ADVICE[code]
     assert words.endswith(".")
-    options = {option for command in commands().values() for parameter in command.params for option in parameter.opts}
-    for word in words.replace(",", " ").replace(";", " ").replace(".", " ").split():
+    parameters = [parameter for command in commands().values() for parameter in command.params]
+    options = {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)}
+    for word in re.sub(r"[,;.`]", " ", words).split():
         if word.startswith("--"):
             assert word in options
     for part in words.split("`")[1::2]:

@@ -81,6 +81,32 @@ def test_failed_rows_and_the_export_of_what_there_is(fields: dict[str, Any], exp
     assert said(**fields) == [expected, ("runner export 1 -o answers.csv", words, None)]
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"left": 9, "stop_code": "billing"}, "once the prompt file is back; sends the other 9 rows"),
+        ({"failed": 4, "causes": {"cut": 4}}, "once the prompt file is back; sends 4 failed rows again"),
+        (
+            {"failed": 2, "causes": {"bad_request": 2}, "errors_shown": True},
+            "once the prompt file is back; once they are mended; sends 2 failed rows again",
+        ),
+    ],
+)
+def test_without_its_prompt_file_nothing_can_be_sent(fields: dict[str, Any], words: str) -> None:
+    first, export = said(missing=True, **fields)
+    assert first[1] == words
+    assert export[0] == "runner export 1 -o answers.csv"
+    assert said(missing=True) == [EXPORT]
+
+
+@pytest.mark.parametrize("store", ["runner.db", "./runner.db"])
+def test_the_store_of_every_command_here_is_not_named(monkeypatch: pytest.MonkeyPatch, store: str) -> None:
+    monkeypatch.delenv("RUNNER_DB", raising=False)
+    assert said(store) == [EXPORT]
+    monkeypatch.setenv("RUNNER_DB", "other.db")
+    assert said(store)[0][0] == f"runner export 1 -o answers.csv --db {store}"
+
+
 def test_behind_a_limit_failed_rows_come_first() -> None:
     commands = [command for command, _, _ in said(left=5, failed=2, causes={"cut": 2}, limited=True)]
     assert commands == ["runner retry 1", "runner resume 1"]

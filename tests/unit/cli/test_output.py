@@ -36,7 +36,7 @@ def ended(**more: Any) -> str:
 
 
 def a_run(**more: Any) -> Run:
-    fields: dict[str, Any] = {"id": 1, "created_at": 1e9, "finished_at": None, "settings": {}, "input": "p", "active": False}
+    fields: dict[str, Any] = {"id": 1, "created_at": 1e9, "finished_at": None, "settings": {}, "input": __file__, "active": False}
     return Run(**{**fields, "rows": 9, "done": 8, "failed": 0, "broken": 0, **more})
 
 

@@ -30,11 +30,11 @@ sys.stderr.write("|closed|")
 """
 
 
-def drawn(columns: int, *events: Progress, env: Mapping[str, str] | None = None) -> str:
+def drawn(columns: int, *events: Progress, env: Mapping[str, str] | None = None, script: str = SHOW) -> str:
     """Return what is written to a terminal of that width."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    command = [sys.executable, "-c", SHOW, msgspec.json.encode(events).decode()]
+    command = [sys.executable, "-c", script, msgspec.json.encode(events).decode()]
     inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
     environment = {**inherited, "PYTHONIOENCODING": "utf-8", "TERM": "xterm", **(env or {})}
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
@@ -52,6 +52,24 @@ def drawn(columns: int, *events: Progress, env: Mapping[str, str] | None = None)
         assert process.wait() == 0, read
     os.close(ours)
     return read.decode()
+
+
+NARROWER = """
+import fcntl, struct, sys, termios
+""" + SHOW.replace(
+    "        view.tell(event)\n",
+    """        view.tell(event)
+        sys.stderr.write("|narrower|")
+        fcntl.ioctl(2, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 50, 0, 0))
+""",
+)
+
+
+def test_a_terminal_that_becomes_narrower_keeps_nothing_of_the_wide_lines() -> None:
+    first, second, third, _ = drawn(80, *[at(lane())] * 3, script=NARROWER).split("|narrower|")
+    # the old lines, which the terminal has wrapped, are erased to the end of the screen
+    assert second.startswith("\r\x1b[J")
+    assert "\x1b[J" not in first + third
 
 
 @pytest.mark.parametrize("columns", [20, 80, 132])

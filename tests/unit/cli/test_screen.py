@@ -20,6 +20,7 @@ def lane(model: str = "gpt-5-mini", **more: Any) -> LaneState:
 
 def at(*lanes: LaneState, retrying: str | None = None, **more: Any) -> Progress:
     fields = {"rows": 1000, "restored": 100, "done": 12, "failed": 0, "in_flight": 7, "output_tokens": 12_340, "elapsed_s": 10.0}
+    fields["tokens_per_s"] = fields["output_tokens"] / 10
     return Progress(**{**fields, **more}, pace=Pace(at=1e9, lanes=lanes, retrying=retrying))
 
 
@@ -31,7 +32,7 @@ def places(line: str) -> list[int]:
 MANY = [
     at(),
     at(lane(), rows_per_s=12.34, requests_per_s=15.1, left_s=740.0),
-    at(lane(in_flight=3), done=700, failed=150, rows_per_s=999.9, requests_per_s=12_345.6, left_s=3.0, output_tokens=10**7),
+    at(lane(in_flight=3), done=700, failed=150, rows_per_s=999.9, requests_per_s=12_345.6, left_s=3.0, tokens_per_s=1e6),
     at(lane(waiting=PAUSED, blocked=True), retrying=RETRYING, failed=7, rows_per_s=0.04, left_s=360_000.0),
     at(lane(outage_s=5.0, waiting="server unreachable for 5 s (connect); retrying"), left_s=9.0),
 ]

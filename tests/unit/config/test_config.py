@@ -46,7 +46,7 @@ WRONG = {
     "float": ['"fast"', "true", "nan", "inf", "[]", '["a"]'],
     "texts": ["3", "1.5", "[]", "[1]", "true"],
     "json": ["3", "1.5", "[]", '["a"]', "true"],
-    "slots": ["1.5", '"many"', '""', '"1.5"', '"AUTO"', "true", "[1]"],
+    "slots": ["1.5", '"many"', '""', '"1.5"', '"autos"', "true", "[1]"],
     "span": ['"soon"', '"-5m"', '""', '"1x"', "true", "nan", "inf", "[]", '["1m"]'],
     "bool": ['"true"', '"off"', "1", "0", "[]", "[true]"],
     "share": ['"some"', '"-1"', '"101%"', '"1.5"', '""', "-1", "1.5", "true", "nan", "[]", "[1]"],
@@ -173,7 +173,9 @@ def test_a_key_like_no_other_is_refused_without_a_guess(prompts: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [('"auto"', None), ("32", 32), ('"32"', 32), ("1", 1)], ids=["auto", "32", "text-32", "1"]
+    ("value", "expected"),
+    [('"auto"', None), ('"AUTO"', None), ("32", 32), ('"32"', 32), ("1", 1)],
+    ids=["auto", "in capitals", "32", "text-32", "1"],
 )
 def test_concurrency_is_a_number_or_auto_in_all_three_ways(prompts: Path, value: str, expected: int | None) -> None:
     word = value.strip('"')
@@ -192,7 +194,7 @@ def test_auto_wins_over_a_number_of_the_job_file(prompts: Path) -> None:
     assert (job.concurrency, job.sources["concurrency"]) == (None, "option --concurrency")
 
 
-@pytest.mark.parametrize("value", ["0", "-3", "1.5", "many", "1e3", "true", "Auto"])
+@pytest.mark.parametrize("value", ["0", "-3", "1.5", "many", "1e3", "true", "autos"])
 def test_a_bad_concurrency_says_what_it_must_be(prompts: Path, value: str) -> None:
     for options, environment in (({}, {"RUNNER_CONCURRENCY": value}), ({"concurrency": value}, {})):
         with pytest.raises(UsageError, match="concurrency must be auto or a whole number of 1 or more, not"):

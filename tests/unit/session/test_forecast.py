@@ -44,7 +44,7 @@ def fed(samples: Sequence[tuple[float, int]], **more: Any) -> Forecast:
 
 def test_nothing_is_said_before_anything_is_known() -> None:
     forecast = fed([(0.5, 0), (1.0, 0)])
-    assert (forecast.left_s(100), forecast.rows_per_s, forecast.requests_per_s) == (None, None, None)
+    assert forecast.left_s(100) is None
     assert forecast.left_s(0) == 0.0
 
 
@@ -64,7 +64,6 @@ def test_retries_use_the_limit_too() -> None:
         forecast.see(second, sent(second, requests=2 * second), (lane(limits={"rpm": 120.0}, waits_for="rpm"),))
     # eight of the rows are sent already
     assert forecast.left_s(108) == pytest.approx(100, abs=1)
-    assert (forecast.rows_per_s, forecast.requests_per_s) == (pytest.approx(1), pytest.approx(2))
 
 
 def test_a_limit_of_tokens_is_used_as_the_rows_use_it() -> None:
@@ -84,6 +83,22 @@ def test_a_pause_is_added_and_an_outage_is_not_guessed() -> None:
     for second in range(31, 600):
         forecast.see(second, sent(300), (lane(outage_s=second - 30.0, blocked=True),))
         assert forecast.left_s(100) == pytest.approx(10)
+
+
+def test_the_end_of_a_series_of_pauses_that_grows_is_unknown() -> None:
+    forecast = fed([(0.5, 5)])
+    at, guesses = 0.5, []
+    for pause_s in (0.5, 1, 2, 4, 8, 16):
+        for tick in range(int(pause_s / TICK_S)):
+            forecast.see(at := at + TICK_S, sent(5), (lane(paused_s=pause_s - tick * TICK_S, blocked=True),))
+            guesses.append(forecast.left_s(15))
+        # the one request that tries again is refused
+        forecast.see(at := at + TICK_S, sent(5), (lane(),))
+    assert guesses[-1] is None
+    assert all(guess is None for guess in guesses[4:])
+    # the first row ends the series
+    forecast.see(at + TICK_S, sent(6), (lane(),))
+    assert forecast.left_s(14) is not None
 
 
 def test_a_day_takes_no_more_memory_than_an_hour() -> None:

@@ -1,0 +1,47 @@
+"""Keeps an export from replacing what cannot be made again: a store, or a file with prompts."""
+
+from collections.abc import Mapping
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+from runner.errors import UsageError
+from runner.inputs.formats import jsonl
+from runner.model import Result
+
+_ROWS = 100
+"""Rows of a file that are looked at."""
+_PROMPTS = {"prompt", "messages"}
+# an earlier export has these columns in each line; a row's own field may be named as a prompt is
+_EXPORTED = {name for name in Result.__struct_fields__ if name != "metadata"}
+
+
+def refuse_own(output: str | Path, store: Path, read: Mapping[int, str]) -> None:
+    """Raise UsageError if the output would overwrite the store, one of its files, or a prompt file.
+
+    read: the prompt file of each run of the store, by the run's number.
+    """
+    target = Path(output).resolve()
+    if target == store or (target.parent == store.parent and target.name.startswith(f"{store.name}-")):
+        raise UsageError(f"{output} belongs to the store {store}; name another file")
+    for run, path in read.items():
+        if target == Path(path) or (target.exists() and Path(path).exists() and target.samefile(path)):
+            raise UsageError(f"{output} is the prompt file of run {run}; name another file")
+    if target.is_file() and _holds_prompts(target):
+        raise UsageError(f"{output} holds prompts, which the export would replace; name another file")
+
+
+def _holds_prompts(path: Path) -> bool:
+    """Return True if the first row that tells it is a prompt, and not a line of an earlier export."""
+    try:
+        with closing(jsonl.read(path)) as rows:
+            for row in islice(rows, _ROWS):
+                names = row.fields.keys() if row.fields else set[str]()
+                if names >= _EXPORTED:
+                    return False
+                if not _PROMPTS.isdisjoint(names):
+                    return True
+    except UsageError:
+        # CSV, or whatever else is no prompt file
+        return False
+    return False

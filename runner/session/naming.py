@@ -1,0 +1,35 @@
+"""Commands about a run as a person can type them here: with its number, and with its store where that is another one."""
+
+import os
+import re
+from os.path import realpath
+from pathlib import Path
+
+from runner.text import shell_word
+
+_DEFAULT_STORE = "runner.db"
+_ABOUT_A_RUN = re.compile(r"`runner (resume|retry|errors|status)((?: --[^`]*)?)`")
+
+
+def command(name: str, run: int, db: str | Path, *more: str) -> str:
+    """Return a command about a run. more: words behind the number, as a shell reads them."""
+    return " ".join(["runner", name, str(run), *more]) + store_option(db)
+
+
+def store_option(db: str | Path) -> str:
+    """Return the option that names a store, with a space before it; empty if a command in this folder uses that store anyway.
+
+    The variable is gone in the next terminal, so a store that only it names is named too.
+    """
+    used = {realpath(_DEFAULT_STORE), realpath(os.environ.get("RUNNER_DB") or _DEFAULT_STORE)}
+    return "" if used == {realpath(db)} else f" --db {shell_word(str(db))}"
+
+
+def file_word(file: str | Path) -> str:
+    """Return the name of a file as a shell and a command read it: one that begins with a dash is no option."""
+    return shell_word(f"./{file}" if str(file).startswith("-") else str(file))
+
+
+def in_full(sentence: str, run: int, db: str | Path) -> str:
+    """Return a sentence with the commands that it names complete: `runner retry` is about the newest run of the usual store."""
+    return _ABOUT_A_RUN.sub(lambda found: f"`{command(found[1], run, db, *found[2].split())}`", sentence)
