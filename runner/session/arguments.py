@@ -45,17 +45,28 @@ def _ignore(event: Event) -> None:
     """Ignore an event."""
 
 
-def _path(value: object) -> str | None:
+def _input(value: object) -> str | None:
     if not isinstance(value, str | os.PathLike) or not isinstance(path := os.fspath(value), str):
         return "a path, as text or pathlib.Path"
-    if not path:
-        return "the path of a file"
     try:
         os.lstat(path)
     except ValueError:
         return "a path that a file can have (no NUL, no half of a surrogate pair)"
+    except OSError:
+        # whoever opens it has better words
+        return None
+    return None
+
+
+def _path(value: Any) -> str | None:
+    refusal = _input(value)
+    if refusal is not None:
+        return refusal
+    if not os.fspath(value):
+        return "the path of a file"
+    try:
+        os.lstat(value)
     except OSError as error:
-        # any other error has words of its own, which say more
         return "a shorter path" if error.errno == errno.ENAMETOOLONG else None
     return None
 
@@ -101,7 +112,8 @@ def _list(value: object) -> str | None:
 
 
 _KINDS: dict[str, Callable[[Any], str | None]] = {
-    **dict.fromkeys(("file", "db", "output"), _path),
+    "file": _input,
+    **dict.fromkeys(("db", "output"), _path),
     **dict.fromkeys(("new", "accept_changes", "strict", "trust", "raw", "csv_escape", "csv_excel", "vacuum"), _flag),
     "run_id": _number,
     "run_ids": _numbers,

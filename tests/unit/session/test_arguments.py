@@ -48,9 +48,15 @@ def refused(name: str, call: Callable[..., object], *values: Any, **given: Any) 
 
 
 def test_paths(folder: Path) -> None:
+    # whoever opens a prompt file has words of its own for these
+    for name, words in (("", "is empty"), ("x" * 300, "too long"), ("x" * 5_000, "too long")):
+        for call in (lambda file: run(file=file), runner.check):
+            with pytest.raises(runner.UsageError, match=words):
+                call(name)
     for value in PATHS:
-        refused("file", run, file=value)
-        refused("file", runner.check, value)
+        if not (isinstance(value, str) and (not value or set(value) == {"x"})):
+            refused("file", run, file=value)
+            refused("file", runner.check, value)
         refused("db", run, db=value)
         refused("db", runner.runs, db=value)
         refused("db", runner.delete, [1], db=value)
