@@ -1,5 +1,6 @@
 """A wrong argument of the Python API is one sentence at the call: nothing is sent, deleted or written."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,13 +17,21 @@ class Unreadable:
         raise RuntimeError("no name")
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose store holds two finished runs."""
-    monkeypatch.chdir(tmp_path)
-    Path("p.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "p.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
     for _ in range(2):
-        runner.run("p.jsonl", provider="simulator", new=True)
+        runner.run(folder / "p.jsonl", db=folder / "runner.db", provider="simulator", new=True)
+    return folder
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Copy that folder, and go there."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
