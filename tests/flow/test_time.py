@@ -29,6 +29,12 @@ def clock(tmp_path: Path) -> dict[str, str]:
     }
 
 
+def set_clock(folder: Path, offset: str) -> None:
+    """Set the clock at once: the process may read the file at any moment, and must not find it empty."""
+    (folder / "clock.new").write_text(offset)
+    (folder / "clock.new").replace(folder / "clock")
+
+
 class Refusing:
     """Refuses every third request with a wait in its headers, and answers the others."""
 
@@ -64,9 +70,9 @@ def test_x11_a_clock_that_jumps_harms_no_wait_and_no_rate(tmp_path: Path, clock:
         runner(*options(server, *pace), cwd=tmp_path, env=clock) as process,
     ):
         process.until(lambda: count(store) >= 6, "the first rows")
-        (tmp_path / "clock").write_text(f"{days * DAY_S:+d}")
+        set_clock(tmp_path, f"{days * DAY_S:+d}")
         process.until(lambda: count(store) >= 14, "rows behind the jump")
-        (tmp_path / "clock").write_text("+0")
+        set_clock(tmp_path, "+0")
         ended = process.ended()
     finished(ended, store, 28)
     after = time.time()
