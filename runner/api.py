@@ -80,10 +80,11 @@ def run(
     """
     handle = arguments.handle(stop, settings)
     strict, trust = settings.pop("strict", False), settings.pop("trust", False)
-    options = SessionOptions(limit=limit, new=new, accept_changes=accept_changes, strict=strict)
     with interruptible():
         flags = {"new": new, "accept_changes": accept_changes, "strict": strict, "trust": trust}
         arguments.check(file=file, db=db, limit=limit, observe=observe, **flags)
+        number = None if limit is None else index(limit)
+        options = SessionOptions(limit=number, new=new, accept_changes=accept_changes, strict=strict)
         with spooled(allowed(load_job(file, settings), trust), db) as job:
             return stoppable(lambda wanted: execute(job, db, options, wanted, observe), handle)
 

@@ -170,7 +170,9 @@ def _lack(module: ModuleType, name: str) -> str | None:
 
     arguments, options = _CALLS[name]
     try:
-        signature(value).bind(*arguments, **dict.fromkeys(options))  # type: ignore[arg-type]
+        # as it is called, whatever it wraps; what else ``make`` wants depends on the job
+        found = signature(value, follow_wrapped=False)  # type: ignore[arg-type]
+        (found.bind_partial if name == "make" else found.bind)(*arguments, **dict.fromkeys(options))
     except TypeError:
         return f"{name}({', '.join((*arguments, *(f'{option}=...' for option in options)))})"
     except ValueError:

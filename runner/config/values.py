@@ -4,6 +4,8 @@ import json
 import math
 from collections.abc import Iterator
 from datetime import date, time
+from enum import Enum
+from numbers import Integral, Real
 from typing import Any
 
 from runner import durations
@@ -13,6 +15,8 @@ from runner.errors import UsageError
 from runner.text import encodable
 
 _NESTING = (dict, list, tuple)
+_TOO_LARGE = 10**300
+"""Beyond the range of a JSON number in most languages."""
 DEEPEST = 200
 """Levels of a JSON value, at most: encoding it fails at about a thousand."""
 _KINDS: dict[str, type | tuple[type, ...]] = {
@@ -45,6 +49,7 @@ def parse(setting: Setting, text: str, where: str) -> Any:
 def check(setting: Setting, value: Any, where: str) -> Any:
     """Return the value in the type of its setting. Raises UsageError if its kind or size is wrong."""
     original = value
+    value = _plain(value)
     if setting.kind in ("headers", "query"):
         return (fields.read_headers if setting.kind == "headers" else fields.read_query)(value, where)
     if setting.kind in ("int", "slots") and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
@@ -80,7 +85,25 @@ def check(setting: Setting, value: Any, where: str) -> Any:
     fault = _not_json(value) if setting.kind not in ("headers", "query") else None
     if fault is not None:
         raise UsageError(f"{setting.key} {fault} ({where})")
-    return value
+    return _plain_tree(value) if setting.kind == "json" else value
+
+
+def _plain(value: Any) -> Any:
+    """Return a number or text of another library, such as numpy's, as Python's own; any other value as it is."""
+    if type(value) in (str, int, float, bool) or isinstance(value, Enum):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else value
+
+
+def _plain_tree(value: Any) -> Any:
+    """Apply ``_plain`` to everything in a JSON value that is not nested too deeply."""
+    if isinstance(value, dict):
+        return {_plain(name): _plain_tree(part) for name, part in value.items()}
+    return [_plain_tree(part) for part in value] if isinstance(value, list | tuple) else _plain(value)
 
 
 def _shown(value: Any) -> str:
@@ -103,13 +126,15 @@ def _not_json(value: Any) -> str | None:
                 return f"is nested more than {DEEPEST} levels deep"
             if isinstance(part, dict) and not all(isinstance(name, str) for name in part):
                 return "has a key that is no text"
-        elif isinstance(part, float) and not math.isfinite(part):
-            return f"contains {part}, which is no number in JSON"
-        elif isinstance(part, int) and abs(part) >= 2**63:
-            return "contains too large a number" if depth > 1 else "is too large a number"
+        elif isinstance(part, Integral):
+            if abs(int(part)) >= _TOO_LARGE:
+                return "contains too large a number" if depth > 1 else "is too large a number"
+        elif isinstance(part, Real):
+            if not math.isfinite(part):
+                return f"contains {float(part)}, which is no number in JSON"
         elif isinstance(part, str) and part != encodable(part):
             return "contains half of a surrogate pair, which is no character"
-        elif not isinstance(part, str | int | float | date | time | None):
+        elif not isinstance(part, str | date | time | None):
             return f"contains a value of the type {type(part).__name__}, which JSON does not have"
     return None
 

@@ -28,7 +28,7 @@ def refuse_own(output: str | Path, store: Path, read: Mapping[int, str]) -> None
         if target == Path(path) or (target.exists() and Path(path).exists() and target.samefile(path)):
             raise UsageError(f"{output} is the prompt file of run {run}; name another file")
     if target.is_file() and _holds_prompts(target):
-        raise UsageError(f"{output} holds prompts, which the export would replace; name another file")
+        raise UsageError(f"{output} holds prompts, which the export would replace; name another file, or remove this one first")
 
 
 def _holds_prompts(path: Path) -> bool:

@@ -5,8 +5,11 @@ A wrong argument is one sentence. It is never taken for something else: a text s
 
 import errno
 import os
-from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
+from functools import partial
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from operator import index
+from types import FunctionType, MethodType
 from typing import Any
 
 from runner.errors import UsageError
@@ -16,6 +19,7 @@ from runner.session.stopping import StopHandle
 
 _IDLE = (iscoroutinefunction, isasyncgenfunction, isgeneratorfunction)
 """Tell functions that do nothing when they are called."""
+_FUNCTIONS = (FunctionType, MethodType, partial)
 
 
 def check(**given: Any) -> None:
@@ -30,7 +34,7 @@ def handle(stop: object, settings: MutableMapping[str, Any]) -> StopHandle | Non
     """Return the handle that was given as ``stop``. What is none goes to the settings: texts that end an answer."""
     if stop is None or isinstance(stop, StopHandle):
         return stop
-    if isinstance(stop, bytes | bytearray) or not isinstance(stop, Sequence):
+    if isinstance(stop, bytes | bytearray | Mapping) or not isinstance(stop, Iterable):
         raise UsageError(f"stop must be a runner.StopHandle, or the texts at which an answer ends, not {type(stop).__name__}")
     settings["stop"] = stop if isinstance(stop, str) else list(stop)
     return None
@@ -72,7 +76,7 @@ def _path(value: Any) -> str | None:
 
 
 def _flag(value: object) -> str | None:
-    return None if isinstance(value, bool) else "True or False"
+    return None if value is None or isinstance(value, bool) else "True or False"
 
 
 def _is_whole(value: object) -> bool:
@@ -90,7 +94,7 @@ def _numbers(value: Any) -> str | None:
 
 
 def _limit(value: Any) -> str | None:
-    good = value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
+    good = value is None or (_is_whole(value) and index(value) >= 1)
     return None if good else "a whole number of 1 or more"
 
 
@@ -99,7 +103,9 @@ def _observe(value: Any) -> str | None:
         return None
     if not callable(value):
         return "a function that takes an event"
-    idle = any(test(code) for test in _IDLE for code in (value, value.__call__))
+    # what merely looks like a function, such as a mock of one, cannot tell
+    codes = [code for code in (value, value.__call__) if type(code) in _FUNCTIONS]
+    idle = any(test(code) for test in _IDLE for code in codes)
     return "a plain function (what an async one or a generator returns would never run)" if idle else None
 
 

@@ -11,6 +11,10 @@ from runner.session.signals import held_back
 
 T = TypeVar("T")
 
+LOOK_S = 0.25
+"""How often a waiting thread looks for signals, in seconds. The handler of one that comes in the moment before it waits would
+otherwise run when the wait is over: a second Ctrl-C that is lost."""
+
 
 class _Running:
     """The task of a call, from the moment in which its loop runs, and whether it was cancelled before."""
@@ -79,7 +83,8 @@ def _run_in_thread(call: Callable[[], Awaitable[T]], running: _Running) -> T:
     done = threading.Event()
     threading.Thread(target=work).start()
     try:
-        done.wait()
+        while not done.wait(LOOK_S):
+            pass
     except BaseException:
         # without this the call would send requests after its caller has gone
         running.cancel()

@@ -20,9 +20,9 @@ from typing import NoReturn, TypeVar
 import anyio
 
 from runner.engine.stop import Stop
-from runner.errors import UsageError
 from runner.session.blocking import blocking
 from runner.session.signals import on_signals
+from runner.text import encodable
 
 GRACE_S = 30.0
 """How long open requests may take after the first request to stop, in seconds."""
@@ -62,12 +62,10 @@ class StopHandle:
     def request(self, reason: str = BY_PROGRAM) -> None:
         """Ask for the stop: no further request is sent. A second call drops the open requests. reason: stored with the run.
 
-        Raises UsageError if the reason is no text, or holds half of a surrogate pair.
+        Never raises: whoever asks for a stop, perhaps from a timer, gets it whatever the reason is.
         """
-        # here, where it came from: the session would end in an error because of it
-        if not isinstance(reason, str) or reason != reason.encode(errors="replace").decode():
-            raise UsageError(f"the reason of a stop must be text, not {reason!a}")
-        self._reasons.append(reason.strip() or BY_PROGRAM)
+        words = reason if isinstance(reason, str) else repr(reason) if reason else ""
+        self._reasons.append(encodable(words).strip() or BY_PROGRAM)
         self._wake()
 
     def __reduce__(self) -> NoReturn:

@@ -6,6 +6,7 @@ import signal
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 from processes import QUICK, count, environment, rows, simulator, write_prompts
@@ -166,7 +167,20 @@ def test_what_an_observer_raises_that_is_no_error_stops_the_run(tmp_path: Path, 
         assert server.sent() == 60
 
 
-@pytest.mark.parametrize("reason", [5, None, b"x", ["a"], "\ud800"])
-def test_the_reason_of_a_stop_is_text(reason: object) -> None:
-    with pytest.raises(runner.UsageError, match=r"^the reason of a stop must be text, not "):
-        runner.StopHandle().request(reason)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("reason", "stored"),
+    [
+        (5, "5"),
+        (None, "stopped by the program"),
+        ("", "stopped by the program"),
+        (ValueError("x"), "ValueError('x')"),
+        ("\ud800", "\ufffd"),
+    ],
+)
+def test_whatever_the_reason_is_the_run_stops(tmp_path: Path, reason: Any, stored: str) -> None:
+    stop = runner.StopHandle()
+    stop.request(reason)
+    write_prompts(tmp_path / "p.jsonl", range(3))
+    summary = runner.run(tmp_path / "p.jsonl", db=tmp_path / "r.db", provider="simulator", stop=stop)
+    assert (summary.done, summary.stop_reason) == (0, stored)
+    assert rows(tmp_path / "r.db", "SELECT stop_reason FROM runs") == [(stored,)]

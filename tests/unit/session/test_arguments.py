@@ -2,9 +2,11 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -74,7 +76,7 @@ def test_paths(folder: Path) -> None:
             refused("db", call, db=value)
 
 
-@pytest.mark.parametrize("value", ["false", "no", "", 0, 1, None, []])
+@pytest.mark.parametrize("value", ["false", "no", "", 0, 1, []])
 def test_a_flag_is_true_or_false_and_no_text(folder: Path, value: Any) -> None:
     for name in ("new", "accept_changes", "strict", "trust"):
         refused(name, run, **{name: value})
@@ -118,6 +120,11 @@ def test_whole_numbers_of_other_libraries_are_taken(folder: Path) -> None:
 @pytest.mark.parametrize("value", ["3", [], 1.5, 2.0, float("nan"), True, 0, -1])
 def test_limit_is_a_whole_number(folder: Path, value: Any) -> None:
     refused("limit", run, limit=value)
+
+
+def test_a_limit_of_another_library(folder: Path) -> None:
+    limit: Any = Number(1)
+    assert runner.run("p.jsonl", provider="simulator", new=True, limit=limit).done == 1
 
 
 def test_a_limit_beyond_any_file_is_none(folder: Path) -> None:
@@ -186,3 +193,33 @@ def test_a_setting_that_cannot_be_stored_or_sent(folder: Path, name: str, value:
         with pytest.raises(runner.UsageError, match=rf"^(\w+\.)?{name} "):
             call()
     assert [(one.id, one.done) for one in runner.runs()] == [(1, 2), (2, 2)]
+
+
+class Real(float):
+    """A number as numpy has it: a subclass of float that no encoder knows."""
+
+
+class Words(str):
+    """A text as numpy has it."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "other words"
+
+
+def test_numbers_and_texts_of_other_libraries_are_settings(folder: Path) -> None:
+    body = {"a": [Real(1.5), {Words("b"): Words("c")}], "n": 2**64, "m": Fraction(1, 2)}
+    numbers = {"temperature": Real(0.5), "max_tokens": Real(7.0), "seed": -(2**63), "concurrency": True + 1}
+    runner.run("p.jsonl", provider="simulator", new=True, system=Words("s"), stop={"x"}, extra_body=body, **numbers)
+    stored = runner.runs()[-1].settings
+    assert stored["extra_body"] == {"a": [1.5, {"b": "c"}], "n": 2**64, "m": 0.5}
+    assert (stored["system"], stored["stop"], stored["temperature"], stored["seed"]) == ("s", "x", 0.5, -(2**63))
+    # and so they come out of the store
+    assert runner.resume(3).finished
+
+
+def test_an_observer_that_is_a_mock_of_a_function(folder: Path) -> None:
+    mock = MagicMock(spec=refused)
+    runner.run("p.jsonl", provider="simulator", new=True, observe=mock)
+    assert mock.called
