@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from processes import Started as Process
 
 import runner
 from runner.events import Event, Finished, Progress, Saved, Started
+from runner.session.blocking import _Running
 
 PROGRAM = """
 import asyncio, signal, sys
@@ -165,6 +167,44 @@ def test_what_an_observer_raises_that_is_no_error_stops_the_run(tmp_path: Path, 
         assert rows(store, "SELECT stop_reason FROM runs") == [(wanted,)]
         assert runner.run(tmp_path / "p.jsonl", db=store, model="m", base_url=server.openai).finished
         assert server.sent() == 60
+
+
+def test_what_a_handler_raises_that_was_set_during_the_session_ends_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes out of the loop, as nothing holds it back: uvloop would drop it."""
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+
+    def end(kind: int, frame: object) -> None:
+        raise TimeoutError("too long")
+
+    def observe(event: Event) -> None:
+        if isinstance(event, Progress) and event.in_flight == 4 and signal.getsignal(signal.SIGUSR2) is not end:
+            signal.signal(signal.SIGUSR2, end)
+            threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGUSR2)).start()
+
+    write_prompts(tmp_path / "p.jsonl", range(20))
+    before = signal.getsignal(signal.SIGUSR2)
+    try:
+        with simulator(*QUICK, "--fault", "stall=1") as server:
+            address = {"model": "m", "base_url": server.openai, "concurrency": 4}
+            with pytest.raises(TimeoutError, match=r"^too long$"):
+                runner.run(tmp_path / "p.jsonl", db=tmp_path / "r.db", observe=observe, **address)
+            assert count(tmp_path / "r.db", "attempts", "error_code = 'cancelled'") == server.sent() == 4
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_a_call_that_was_cancelled_before_it_begins_ends_at_once() -> None:
+    running = _Running()
+    running.cancel()
+
+    async def call() -> None:
+        running.begin()
+        await asyncio.sleep(60)
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(call())
 
 
 @pytest.mark.parametrize(
