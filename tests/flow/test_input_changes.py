@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -213,7 +214,7 @@ def test_a_limit_on_a_shuffled_file_does_not_settle_the_order(desk: Desk) -> Non
 
 def test_a_file_that_changes_while_it_is_read_is_told_with_what_to_do(desk: Desk) -> None:
     """Cut off in place, as by an editor: behind what was read ahead there is nothing more."""
-    lines = [{"id": f"row-{one}", "prompt": f"{one} {'x' * 400_000}"} for one in range(30)]
+    lines = [{"id": f"row-{one}", "prompt": f"{one} {'x' * 400_000}"} for one in range(50)]
     desk.write(lines)
     answer = desk.server.answers
     assert callable(answer)
@@ -228,7 +229,8 @@ def test_a_file_that_changes_while_it_is_read_is_told_with_what_to_do(desk: Desk
     said = desk.run("--concurrency", "1", code=1)
     assert "run 1 not finished" in said
     assert "the prompt file changed while it was read, so some rows were not seen" in said
-    assert "next: runner resume 1\n      (when nothing writes to the file any more; sends the other " in said
+    # how many rows had been read ahead is a matter of time
+    assert re.search(r"next: runner resume 1\n      \(when nothing writes to the file any more; sends the (other|last) ", said)
     assert "stopped       the prompt file changed while it was read" in desk.run(command=("status", "1"))
     # and so it goes on
     desk.server.answers = answer
