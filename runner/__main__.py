@@ -1,13 +1,33 @@
 """Entry point of ``python -m runner`` and the script ``runner``. It imports little, so that an early Ctrl-C ends quietly."""
 
+import sys
+from _thread import interrupt_main
+
+_AGAIN_S = 0.01
+
 
 def main() -> None:
     """Run the command line."""
+    sys.unraisablehook = _raise_again
     try:
         from runner.cli.main import main as command_line
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     command_line()
+
+
+def _raise_again(dropped: "sys.UnraisableHookArgs") -> None:
+    """Raise a Ctrl-C again that Python would print and drop.
+
+    It does so where the signal meets a finalizer or the callback of a weak reference; its import system has such a callback.
+    """
+    if not issubclass(dropped.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(dropped)
+        return
+    from threading import Timer
+
+    # from another thread: here, it would be dropped again
+    Timer(_AGAIN_S, interrupt_main).start()
 
 
 if __name__ == "__main__":

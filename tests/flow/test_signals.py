@@ -257,6 +257,28 @@ def test_a_signal_during_our_own_first_imports_is_quiet(tmp_path: Path) -> None:
     assert ended.code in (130, -signal.SIGINT), ended
 
 
+IN_A_FINALIZER = """
+import os, signal, time
+
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        # it is raised here, at the latest
+        time.sleep(60)
+
+Finalized()
+time.sleep(60)
+"""
+
+
+def test_a_signal_that_python_would_drop_is_not_lost(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text(IN_A_FINALIZER)
+    with runner("list", cwd=tmp_path, fresh=True) as process:
+        ended = process.ended()
+    assert_clean(ended)
+    assert (ended.code, ended.err) == (130, ""), ended
+
+
 # a terminal
 
 
