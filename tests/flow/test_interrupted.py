@@ -12,29 +12,27 @@ from typing import Any
 import pytest
 from processes import QUICK, count, environment, rows, simulator, write_prompts
 from processes import Started as Process
+from programs import OBSERVED
 
 import runner
 from runner.events import Event, Finished, Progress, Saved, Started
 from runner.session.blocking import _Running
 
-PROGRAM = """
-import asyncio, signal, sys
+WITHOUT_UVLOOP = """
+import sys
 library, handler, url = sys.argv[1:]
 if library == "plain":
     sys.modules["uvloop"] = None
-import runner
+"""
+PROGRAM = f"""{WITHOUT_UVLOOP}{OBSERVED}
+import asyncio
 class Bye(Exception): pass
 def end(kind, frame):
     if handler == "exit":
         sys.exit(143)
-    raise {"own": Bye, "timeout": TimeoutError, "interrupt": KeyboardInterrupt}[handler]("too long") from ValueError("the cause")
+    raise dict(own=Bye, timeout=TimeoutError, interrupt=KeyboardInterrupt)[handler]("too long") from ValueError("the cause")
 for kind in (signal.SIGTERM, signal.SIGALRM):
     signal.signal(kind, end)
-# where the tests run in the background, their parent has them ignore it
-signal.signal(signal.SIGINT, signal.default_int_handler)
-def observe(event):
-    if type(event).__name__ == "Stopping":
-        print("stopping", flush=True)
 def work():
     try:
         runner.run("prompts.jsonl", model="m", base_url=url, concurrency=8, observe=observe)
@@ -43,7 +41,7 @@ def work():
         assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGALRM) is end
 async def main():
     work()
-{"plain": work, "uvloop": work, "asyncio": lambda: asyncio.run(main())}[library]()
+asyncio.run(main()) if library == "asyncio" else work()
 print("end")
 """
 

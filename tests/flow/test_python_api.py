@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from processes import QUICK, Ended, Started, count, environment, rows, simulator, write_prompts
+from programs import OBSERVED
 from raw_server import RawServer, in_thread, whole
 
 import runner
@@ -25,13 +26,7 @@ from runner.model import LaneState, Pace
 from runner.session.audience import Audience
 
 SLOW = ("--first-token-s", "0.25", "--chunk-s", "0.005", "--tokens", "20")
-CALL = """
-import signal, sys, runner
-# where the tests run in the background, their parent has them ignore it
-signal.signal(signal.SIGINT, signal.default_int_handler)
-def observe(event):
-    if type(event).__name__ == "Stopping":
-        print("stopping", flush=True)
+CALL = f"""{OBSERVED}
 def work():
     try:
         runner.run("prompts.jsonl", model="m", base_url=sys.argv[1], concurrency=8, observe=observe)
@@ -55,11 +50,8 @@ PROGRAMS = {
     "asyncio": CALL + "import asyncio\nasync def main(): work()\nasyncio.run(main())",
     "uvloop": CALL + "import uvloop\nasync def main(): work()\nuvloop.run(main())",
     # as docs/reference/commands.md has it
-    "thread": f"""
-import asyncio, signal, runner, sys
-def observe(event):
-    if type(event).__name__ == "Stopping":
-        print("stopping", flush=True)
+    "thread": f"""{OBSERVED}
+import asyncio
 async def main():
 {textwrap.indent(documented(), "    ")}
     print("interrupted" if summary.stop_reason == "stopped by Ctrl-C" else summary)
