@@ -38,10 +38,10 @@ LONG: dict[str, tuple[Sequence[str], int, str, Sequence[str]]] = {
     # what the server does; how many prompts, what they end with, and how they are run: with ten attempts no row meets a fault
     # every time
     "chance": (CHANCE, 90, "", ("--attempts", "10", "--first-byte-s", "3", "--silence-s", "1")),
-    # 10 requests a second
-    "rpm": (("--rpm", "600"), 60, "", ()),
+    # 10 requests a second; so few are open that most follow the first answer, however busy the machine is
+    "rpm": (("--rpm", "600"), 60, "", ("--concurrency", "12")),
     # 1,500 tokens a second, of which each request takes some 150
-    "tpm": (("--tpm", "90000"), 60, " " + "x" * 500, ("--max-tokens", "30")),
+    "tpm": (("--tpm", "90000"), 60, " " + "x" * 500, ("--max-tokens", "30", "--concurrency", "12")),
 }
 
 
@@ -308,6 +308,5 @@ def test_a_limit_that_its_headers_tell_is_kept(begun: Long, limit: str, dialect:
     began = sorted(one["started_at"] for one in requests)
     taught = min(one["ended_at"] for one in requests) + 0.5
     late = [at for at in began if at > taught]
-    # the busier the machine, the more were sent before the first answer was read
-    assert len(late) > 5
+    assert len(late) > len(began) / 3
     assert max(sum(1 for at in late if start <= at < start + 1) for start in late) <= 21
