@@ -80,6 +80,7 @@ def run(
     """
     handle = arguments.handle(stop, settings)
     strict, trust = settings.pop("strict", False), settings.pop("trust", False)
+    arguments.warn_of_variables()
     with interruptible():
         flags = {"new": new, "accept_changes": accept_changes, "strict": strict, "trust": trust}
         arguments.check(file=file, db=db, limit=limit, observe=observe, **flags)
@@ -118,6 +119,7 @@ def resume(
     settings: ``base_url`` and ``api_key_env`` stay with the run. Those that change answers are taken while no row is answered.
     """
     handle = arguments.handle(stop, settings)
+    arguments.warn_of_variables()
     with interruptible():
         arguments.check(run_id=run_id, db=db, accept_changes=accept_changes, trust=trust, observe=observe)
         job, options = resumed(db, run_id, settings, accept_changes=accept_changes)
@@ -138,6 +140,7 @@ def retry(
     settings: ``base_url`` and ``api_key_env`` stay with the run. Those that change answers hold for the rows that are sent.
     """
     handle = arguments.handle(stop, settings)
+    arguments.warn_of_variables()
     with interruptible():
         arguments.check(run_id=run_id, db=db, trust=trust, observe=observe)
         job, options = retried(db, run_id, settings)

@@ -7,6 +7,7 @@ from runner.errors import UsageError
 from runner.model import Run
 from runner.session.identity import resolved
 from runner.session.naming import file_word, store_option
+from runner.session.overlap import MOST_RUNS, same_rows
 from runner.store.reader import StoreReader
 from runner.store.runs import known_runs
 
@@ -49,11 +50,16 @@ def export_names(words: tuple[int | str, ...], output: str | None, db: str) -> t
 
 
 def exported(number: int | None, db: str) -> tuple[Run, Run | None]:
-    """Return a run, by default the newest, and an older one over the same file that has more finished rows; None if none has."""
-    with StoreReader(Path(db).resolve()) as reader:
+    """Return a run, by default the newest, and an older one over the same rows that has more done; None if none has."""
+    store = Path(db).resolve()
+    with StoreReader(store) as reader:
         run = reader.run(number)
-        older = [other for other in reader.runs() if other.id < run.id and other.input == run.input and other.done > run.done]
-    return run, max(older, key=lambda other: other.done, default=None)
+        older = [other for other in reader.runs() if other.id < run.id and other.done > run.done]
+    if not older:
+        return run, None
+    known = {each.id: each for each in known_runs(store)}
+    most_first = sorted(older, key=lambda other: -other.done)[:MOST_RUNS]
+    return run, next((other for other in most_first if same_rows(store, known[run.id], known[other.id])), None)
 
 
 def _run_over(file: str, db: str, *, unfinished: bool = False) -> int:

@@ -51,8 +51,12 @@ def main() -> NoReturn:
 def _report(error: Exception | KeyboardInterrupt) -> int:
     """Print an error as one sentence on standard error and return the exit code."""
     if isinstance(error, click.ClickException):
+        words = hint(error, sys.argv[1:])
+        if words is not None and isinstance(error, click.NoSuchOption):
+            # what does it is not the option with the nearest name
+            error.possibilities = None
         _show(error)
-        if (words := hint(error, sys.argv[1:])) is not None:
+        if words is not None:
             _say(words)
         return error.exit_code
     if isinstance(error, click.Abort | KeyboardInterrupt):

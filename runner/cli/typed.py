@@ -26,6 +26,16 @@ _INSTEAD = {
     "results": "runner export -o answers.csv",
     "download": "runner export -o answers.csv",
     "serve": "runner simulate",
+    "rm": "runner delete RUN",
+    "remove": "runner delete RUN",
+    "del": "runner delete RUN",
+    "erase": "runner delete RUN",
+    "clean": "runner delete RUN",
+    "log": "runner status",
+    "logs": "runner status",
+    "cancel": "Ctrl-C, or `kill` with the number of the process",
+    "abort": "Ctrl-C, or `kill` with the number of the process",
+    "kill": "Ctrl-C, or `kill` with the number of the process",
 }
 """Words of other tools, and what does it here."""
 _OPTIONS = {
@@ -50,14 +60,25 @@ _OPTIONS = {
     "--new": "only `runner run FILE --new` starts a new run",
     "--follow": "`runner status --watch` shows a run until it ends",
     "-f": "`runner status --watch` shows a run until it ends",
-    "--force": "--new starts a new run",
-    "--overwrite": "--new starts a new run",
+    "--force": "--new starts a new run, which sends all rows again",
+    "--overwrite": "--new starts a new run, which sends all rows again",
+    "--yes": "nothing is asked here that it could answer; --trust allows what only a job file asks for",
+    "-y": "nothing is asked here that it could answer; --trust allows what only a job file asks for",
+    "-V": "`runner --version` prints the version",
     "--url": "--base-url URL",
     "--endpoint": "--base-url URL",
     "--verbose": "`runner status --watch` shows a run in full",
     "-v": "`runner status --watch` shows a run in full",
 }
 """Options of other tools, and what does it here."""
+_OF_COMMANDS = {
+    "export": {
+        "-f": "--format FORMAT, or the ending of the file",
+        "--force": "an export of that name is replaced in any case",
+        "--overwrite": "an export of that name is replaced in any case",
+    },
+}
+"""The same for options that mean something else with one command."""
 
 
 class Commands(click.Group):
@@ -116,7 +137,7 @@ def hint(error: click.ClickException, typed: Sequence[str]) -> str | None:
     group = error.ctx.command
     if isinstance(group, Commands) and any(error.option_name in option.opts for option in group.every_option()):
         return f"Options go behind the command: `runner run FILE {error.option_name} ...`."
-    words = _OPTIONS.get(error.option_name)
+    words = _OF_COMMANDS.get(str(error.ctx.info_name), {}).get(error.option_name) or _OPTIONS.get(error.option_name)
     return f"Instead: {words}." if words else None
 
 

@@ -73,6 +73,25 @@ def fingerprint_of(fields: Mapping[str, Json], settings: Mapping[str, Json]) -> 
     return int.from_bytes(blake2b(_SORTED.encode(asked), digest_size=8).digest(), "big", signed=True)
 
 
+def asks_the_same(row: Row, stored: int | None) -> bool:
+    """Return True if a stored fingerprint is that of a row, or of the row with numbers and nulls as another program writes them.
+
+    pandas writes 50 as 50.0, and null for what is missing. Only ``params`` is looked at: beside the prompt both are alike.
+    """
+    if stored == fingerprint(row):
+        return True
+    fields = row.fields or {}
+    params = fields.get("params")
+    if type(params) is not dict:
+        return False
+    given = {name: value for name, value in params.items() if value is not None}
+    alike = (
+        {name: whole(value) for name, value in given.items()},
+        {name: float(value) if type(value) is int and abs(value) < _EXACT else value for name, value in given.items()},
+    )
+    return any(stored == fingerprint_of({**fields, "params": one or None}, row_settings(row)) for one in alike)
+
+
 def short_key(key: str) -> int:
     """Return the first 64 of the 80 bits of a generated key. If two rows ever share them, one gets a needless ordinal."""
     return int(key[len(KEY_PREFIX) : len(KEY_PREFIX) + 16], 16) - (1 << 63)

@@ -10,7 +10,7 @@ from itertools import islice
 from anyio import to_thread
 from msgspec import Struct, field, structs
 
-from runner.inputs.keys import fingerprint, keyed
+from runner.inputs.keys import asks_the_same, fingerprint, keyed
 from runner.inputs.prompts import Template, make_item
 from runner.inputs.scan import PromptFile, Scan
 from runner.interfaces import Store
@@ -142,7 +142,7 @@ def _is_due(row: Row, stored: Settled, counts: Counts, selection: Selection) -> 
     if stored.status is None:
         return True
     counts.seen += 1
-    changed = stored.fingerprint != fingerprint(row)
+    changed = not asks_the_same(row, stored.fingerprint)
     if (stored.status == "failed" and selection.retry_failed) or (changed and selection.accept_changes):
         return True
     counts.settled += 1
@@ -171,7 +171,7 @@ async def _attempts_since_done(
 ) -> Mapping[str, int]:
     """Return the number of the last failed attempt since the answer, for changed rows that are done."""
     done = [(key, row, stored) for key, row in batch if (stored := settled.get(key)) and stored.status == "done"]
-    changed = [key for key, row, stored in done if stored.fingerprint != fingerprint(row)]
+    changed = [key for key, row, stored in done if not asks_the_same(row, stored.fingerprint)]
     return await store.tried(changed) if changed else {}
 
 
@@ -210,7 +210,7 @@ async def find_settled(prompts: PromptFile, scanned: Scan, store: Store, selecti
             stored = settled.get(key)
             found.left += selection.retry_failed and _is_open(stored)
             if stored is not None and stored.status in statuses and not stored.broken:
-                changed = stored.fingerprint != fingerprint(row)
+                changed = not asks_the_same(row, stored.fingerprint)
                 found.changed += changed
                 found.settled += not (selection.accept_changes and changed)
     return found

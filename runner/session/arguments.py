@@ -12,9 +12,11 @@ from operator import index
 from types import FunctionType, MethodType
 from typing import Any
 
+from runner.config.settings import unknown_variables
 from runner.errors import UsageError
 from runner.events import Event
 from runner.interfaces import Observer
+from runner.session.audience import logger
 from runner.session.stopping import StopHandle
 
 _IDLE = (iscoroutinefunction, isasyncgenfunction, isgeneratorfunction)
@@ -28,6 +30,12 @@ def check(**given: Any) -> None:
         refusal = _KINDS[name](value)
         if refusal is not None:
             raise UsageError(f"{name} must be {refusal}, not {_shown(value)}")
+
+
+def warn_of_variables() -> None:
+    """Log each RUNNER_* variable that means nothing: a program, unlike a terminal, shows no notes by itself."""
+    for sentence in unknown_variables(os.environ):
+        logger.warning("%s", sentence)
 
 
 def handle(stop: object, settings: MutableMapping[str, Any]) -> StopHandle | None:

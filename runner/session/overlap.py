@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.inputs import spool
+from runner.inputs.content import hash_of
 from runner.inputs.keys import base_key, fingerprint
 from runner.session.identity import SAMPLE, Given
 from runner.store.lookup import stored_rows
@@ -65,6 +66,23 @@ def find(given: Given, runs: Sequence[KnownRun], *, limit: int | None) -> Overla
             if same == len(first):
                 break
     return best
+
+
+def same_rows(store: Path, run: KnownRun, other: KnownRun) -> bool:
+    """Return True if two runs have rows in common that ask the same. A run without a settled row is known by its file."""
+    if (
+        run.input_digest is not None
+        and other.input_digest is not None
+        and hash_of(run.input_digest) == hash_of(other.input_digest)
+    ):
+        return True
+    with stored_rows(store, run.id) as stored:
+        sample = stored.sample(SAMPLE)
+    if not sample:
+        return run.input == other.input
+    with stored_rows(store, other.id) as stored:
+        there = stored.fingerprints(list(sample))
+    return any(there.get(key) == asked for key, asked in sample.items())
 
 
 def sentence(name: str, found: Overlap, *, resume: str, export: str) -> str:

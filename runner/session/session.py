@@ -9,6 +9,7 @@ import anyio
 
 from runner.config import trust
 from runner.config.job import Job
+from runner.config.settings import unknown_variables
 from runner.engine import pipeline
 from runner.engine.attempt import Attempts
 from runner.engine.judge import Judge
@@ -281,7 +282,7 @@ def _nothing_to_do(job: Job, idle: Idle, audience: Audience) -> Summary:
     note = f"run {run.id} is finished and {spool.display_name(job.input)} has not changed: nothing is sent"
     restored = min(summary.skipped, summary.rows)
     failed = min(summary.failed, restored)
-    notes = (*idle.about, note)
+    notes = (*unknown_variables(os.environ), *idle.about, note)
     started = Started(run=run.id, input=str(job.input), rows=summary.rows, restored=restored, restored_failed=failed, notes=notes)
     audience.tell(started)
     audience.tell(Finished(summary=summary))

@@ -250,3 +250,12 @@ def test_changes_behind_a_limit_are_told_before_the_next_session_sends_anything(
     said = desk.run()
     assert "1 finished row has changed since; its old result is kept, and --accept-changes sends it again" in said
     assert "13 rows, 12 already done" in said
+
+
+def test_numbers_that_pandas_has_written_again_change_no_row(desk: Desk) -> None:
+    desk.write([{"id": str(one), "prompt": f"prompt {one}", "params": {"max_tokens": 50}} for one in range(4)])
+    desk.run()
+    desk.write([{"id": str(one), "prompt": f"prompt {one}", "params": {"max_tokens": 50.0, "seed": None}} for one in range(4)])
+    said = desk.run("--accept-changes")
+    assert "changed since;" not in said.replace("input has changed since", "")
+    assert desk.asked.total() == 4

@@ -285,6 +285,18 @@ def test_the_log_says_what_matters_and_no_library_floods_it(tmp_path: Path, capl
     assert not libraries & {"aiosqlite", "alembic", "filelock", "sqlalchemy", "aiohttp", "httpx"}, libraries
 
 
+def test_a_misspelt_variable_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_prompts(tmp_path / "prompts.jsonl", range(2))
+    monkeypatch.setenv("RUNNER_MAX_TOKEN", "5")
+    for _ in range(2):
+        caplog.clear()
+        runner.run(tmp_path / "prompts.jsonl", db=tmp_path / "r.db", provider="simulator")
+        said = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        assert said == ["RUNNER_MAX_TOKEN is set, but runner has no such variable; did you mean RUNNER_MAX_TOKENS?"]
+
+
 def test_waits_of_a_lane_are_logged_when_they_begin_and_end(caplog: pytest.LogCaptureFixture) -> None:
     audience = Audience(lambda _: None, lambda _: None)
 

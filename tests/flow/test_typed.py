@@ -177,6 +177,21 @@ def test_an_export_after_a_mistaken_run_names_the_older_one(folder: Path, server
     assert run("export", "-o", "-", "--quiet", cwd=folder).err == ""
 
 
+def test_the_older_run_over_the_same_rows_is_named_wherever_they_were(folder: Path, server: Simulated) -> None:
+    assert run(*at(server), cwd=folder).code == 0
+    (folder / "moved.jsonl").symlink_to((folder / "prompts.jsonl").rename(folder / "prompts moved.jsonl"))
+    where = ("--model", "m", "--base-url", server.openai)
+    assert run("run", "moved.jsonl", *where, "--temperature", "1", "--limit", "2", cwd=folder).code == 0
+    assert "run 1 of the same file has more finished rows (10, this one 2)" in run("export", "a.csv", cwd=folder).out
+
+
+def test_an_older_run_over_other_rows_is_not_named(folder: Path, server: Simulated) -> None:
+    assert run(*at(server), cwd=folder).code == 0
+    write_prompts(folder / "prompts.jsonl", range(20, 23))
+    assert run(*at(server), cwd=folder).code == 0
+    assert run("export", "a.csv", cwd=folder).out == "run 2: 3 of 3 rows written to a.csv\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -196,12 +211,27 @@ def test_an_export_after_a_mistaken_run_names_the_older_one(folder: Path, server
         (("run", "prompts.jsonl", "--api-key", "x"), "--api-key-env"),
         (("run", "prompts.jsonl", "--workers", "8"), "--concurrency"),
         (("run", "prompts.jsonl", "--concurency", "8"), "--concurrency"),
+        (("rm", "1"), "runner delete RUN"),
+        (("remove", "1"), "runner delete RUN"),
+        (("logs",), "runner status"),
+        (("cancel",), "Ctrl-C"),
+        (("run", "prompts.jsonl", "--yes"), "nothing is asked"),
+        (("run", "prompts.jsonl", "--force"), "a new run, which sends all rows again"),
+        (("export", "-f", "csv"), "--format"),
+        (("-V",), "`runner --version`"),
     ],
 )
 def test_the_answer_names_what_does_it(folder: Path, arguments: tuple[str, ...], words: str) -> None:
     ended = run(*arguments, cwd=folder)
     assert (ended.code, ended.out) == (2, "")
     assert words in ended.err
+
+
+@pytest.mark.parametrize("arguments", [("rm", "1"), ("remove", "1"), ("run", "prompts.jsonl", "--yes"), ("export", "--force")])
+def test_nothing_that_costs_is_proposed_for_what_does_not(folder: Path, arguments: tuple[str, ...]) -> None:
+    said = run(*arguments, cwd=folder).err
+    for proposed in ("runner resume", "runner retry", "--new", "Did you mean"):
+        assert proposed not in said
 
 
 @pytest.mark.parametrize("words", [("version",), ("--version",)])

@@ -27,6 +27,8 @@ RAW_BYTES = 64 * 1024
 """Bytes of a broken line that its Row keeps."""
 
 _BUFFER = 1024 * 1024
+_LONGEST_HEAD = 16 * 1024 * 1024
+"""Bytes of a first line, at most, by which the shape of a file is recognised: one with images may have millions."""
 _BOM = shape.BOM
 _TOO_DEEP = "nested too deeply"
 
@@ -162,9 +164,18 @@ def _size_and_head(path: Path) -> tuple[int, bytes]:
             reason = "is not a regular file, and a run reads its input more than once"
             raise UsageError(f"{path} {reason}; save it to a file first, or pipe it in: runner run -")
         with open_compressed(path, status.st_size) as (file, _):
-            return status.st_size, file.read(shape.HEAD_BYTES)
+            return status.st_size, _head(file)
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
+
+
+def _head(file: IO[bytes]) -> bytes:
+    """Return the first bytes of a file, to the end of its first line that is not blank if that is not too long."""
+    head = file.read(shape.HEAD_BYTES)
+    while len(head) < _LONGEST_HEAD and b"\n" not in head.removeprefix(_BOM).lstrip() and (more := file.read(shape.HEAD_BYTES)):
+        # of blanks nothing is kept
+        head = (head if head.strip() else b"") + more
+    return head
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> UsageError:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import BAD_ROW
-from runner.inputs.keys import ROW_SETTINGS, base_key
+from runner.inputs.keys import ROW_SETTINGS, asks_the_same, base_key
 from runner.inputs.prompts import Template, make_item
 from runner.model import Item, Outcome, Params, Row
 
@@ -324,6 +324,27 @@ def test_fields_that_are_plain_data_are_no_settings() -> None:
 
 def test_a_file_written_again_with_whole_floats_is_not_changed() -> None:
     assert an_item(prompt="x", seed=7, max_tokens=5).fingerprint == an_item(prompt="x", seed=7.0, max_tokens=5.0).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        ({"max_tokens": 50}, {"max_tokens": 50.0}, True),
+        ({"max_tokens": 50.0}, {"max_tokens": 50}, True),
+        ({"temperature": 1, "seed": 3}, {"temperature": 1.0, "seed": 3.0}, True),
+        ({"max_tokens": 50}, {"max_tokens": 50, "seed": None}, True),
+        (None, {"seed": None}, True),
+        ({"max_tokens": 50}, {"max_tokens": 51}, False),
+        ({"max_tokens": 50}, {"max_tokens": 50.5}, False),
+        ({"max_tokens": 50}, {}, False),
+        ({"max_tokens": 50}, None, False),
+    ],
+)
+def test_numbers_in_params_that_another_program_has_written(before: Any, after: Any, same: bool) -> None:
+    stored = an_item(prompt="x", **({"params": before} if before is not None else {})).fingerprint
+    now = a_row(prompt="x", **({"params": after} if after is not None else {}))
+    assert asks_the_same(now, stored) == same
+    assert not asks_the_same(a_row(prompt="y", params=after), stored)
 
 
 # -- whole floats
