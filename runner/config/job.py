@@ -22,6 +22,10 @@ from runner.providers.finish import Finish
 
 STORED = "the store"
 """The source of a setting that an earlier session of the run has stored."""
+SAID = "the store, as it was given"
+"""The same for a setting that the user had given, though it is the default."""
+_MEANT = ("attempts",)
+"""Settings that mean more if the user has given them, even if the value is the default."""
 
 _ANSWER = tuple(setting.name for setting in SETTINGS if setting.answer)
 
@@ -114,6 +118,11 @@ class Job(Struct, frozen=True, kw_only=True):
         flat.update({kind: fields.stored(kind, getattr(self, kind), self.input) for kind in ("headers", "query")})
         return {"input": str(self.input), **flat}
 
+    def stored(self) -> dict[str, Json]:
+        """Return the settings as the store keeps them."""
+        said = [name for name in _MEANT if self.said(name)]
+        return {**self.settings(), "said": said} if said else self.settings()
+
     def answer_settings(self) -> dict[str, Json]:
         """Return the settings that can change an answer."""
         settings = self.settings()
@@ -184,6 +193,8 @@ def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], enviro
             values[name] = fields.joined(BY_NAME[name].kind, values.get(name), value)
             sources[name] = f"option {BY_NAME[name].option}"
     values |= {name: _stored(name, value) for name, value in values.items() if sources.get(name) == STORED}
+    said = settings.get("said")
+    sources |= {name: SAID for name in _MEANT if sources.get(name) == STORED and isinstance(said, list) and name in said}
     return _build(Path(settings["input"]), values, sources, word=STORED)
 
 

@@ -71,14 +71,21 @@ _MODEL_NAMES = (
 _CONTEXT_NAMES = (
     "*context_length_exceeded", "exceed_context_size*", "*context_window_exceeded*", "*prompt_tokens_exceeded",
 )  # fmt: skip
-_CONTENT_NAMES = (
+
+_PLAIN_CONTENT_NAMES = (
     "*content_filter*", "*content_policy*", "*contentfilter*", "*content_block*", "*content_violat*", "*content_reject*",
     "*content_moderat*", "*content_safety*", "*unsafe_content*", "*prohibited_content*", "*sensitive_content*",
-    "*moderation*", "*safety*", "*responsible_ai*", "*flagged*", "*data_inspection*", "*blocklist*", "*nsfw*",
-    "policy", "*policy_violation*", "usage_policy*", "*policy_block*", "prompt_blocked", "input_blocked", "output_blocked",
+    "*moderation*", "policy", "prompt_blocked", "input_blocked", "output_blocked",
 )  # fmt: skip
+"""Names that are about one prompt, whatever other names stand beside them."""
+_CONTENT_NAMES = (
+    *_PLAIN_CONTENT_NAMES, "*safety*", "*responsible_ai*", "*flagged*", "*data_inspection*", "*blocklist*", "*nsfw*",
+    "*policy_violation*", "usage_policy*", "*policy_block*",
+)  # fmt: skip
+"""The same; but those that are not plain may be those of an account, if another name or the words say so."""
 
 RULES: tuple[Rule, ...] = (
+    Rule(code="content_policy", verdict="fail", statuses=ABOUT_THE_REQUEST, names=_PLAIN_CONTENT_NAMES),
     Rule(code="billing", verdict="stop", statuses=(402,)),
     Rule(code="billing", verdict="stop", money=True),
     Rule(

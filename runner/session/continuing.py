@@ -113,7 +113,7 @@ def open_run(job: Job, given: Given, options: SessionOptions, chosen: Chosen) ->
     return runs.open_run(
         given.store,
         runs.Input(path=job.input, digest=given.digest, size=given.content.size),
-        job.settings(),
+        job.stored(),
         job.answer_settings(),
         new=options.new,
         continues=chosen.run,

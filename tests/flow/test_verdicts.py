@@ -316,6 +316,8 @@ def test_with_no_patience_the_refused_rows_fail(tmp_path: Path) -> None:
 CONTENT = {
     "moderation": told({"error": {"type": "permission_error", "code": "moderation", "message": "no"}}, "403 Forbidden"),
     "blocked": told({"error": {"type": "invalid_api_key", "code": "content_blocked", "message": "no"}}, "403 Forbidden"),
+    "money": told({"error": {"type": "insufficient_quota", "code": "moderation", "message": "no"}}, "403 Forbidden"),
+    "account": told({"error": {"type": "account_deactivated", "code": "content_blocked", "message": "no"}}, "400 Bad Request"),
     "policy": told({"error": {"type": "policy", "message": "not this"}}, "400 Bad Request"),
     "flagged": told({"error": {"code": 403, "message": 'your input was flagged for "violence"'}}, "403 Forbidden"),
     "safety": told({"error": {"type": "authentication_error", "code": "SAFETY", "message": "no"}}, "401 Unauthorized"),

@@ -596,10 +596,16 @@ def test_what_the_user_said_is_told_from_what_was_not_said(prompts: Path) -> Non
     assert load_job(prompts, {"attempts": 5}, {}).said("attempts")
     assert load_job(prompts, {}, {"RUNNER_ATTEMPTS": "5"}).said("attempts")
     # a session that goes on knows only the values of the one before
-    unsaid, said = load_job(prompts, {}, {}), load_job(prompts, {"attempts": 9}, {})
-    assert not restore_job(unsaid.settings(), {}, {}).said("attempts")
+    unsaid, said, default = (load_job(prompts, given, {}) for given in ({}, {"attempts": 9}, {"attempts": 5}))
+    for restored, expected in ((unsaid, False), (said, True), (default, True)):
+        assert restore_job(restored.stored(), {}, {}).said("attempts") == expected
+    # a store of an earlier version
+    assert not restore_job(default.settings(), {}, {}).said("attempts")
     assert restore_job(said.settings(), {}, {}).said("attempts")
-    assert restore_job(unsaid.settings(), {"attempts": 5}, {}).said("attempts")
+    assert restore_job(unsaid.stored(), {"attempts": 5}, {}).said("attempts")
+    # what somebody has written into the store is no reason to fail
+    for damaged in ("attempts", 5, {"attempts": 1}, [["attempts"]], None):
+        assert not restore_job({**default.settings(), "said": damaged}, {}, {}).said("attempts")
 
 
 def test_attempts_that_were_said_are_used_up(prompts: Path) -> None:
