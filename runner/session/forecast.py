@@ -24,6 +24,8 @@ WINDOW_S, WINDOW_ROWS = 30.0, 150
 """The recent rate is measured over at least so many seconds and rows, if there are so many."""
 LIMITED = 0.5
 """A session whose requests waited for a limit per minute in this share of the recent samples goes at the pace of that limit."""
+WAVES, FAILING = 3, 1.2
+"""Answers for each open request up to which they are few, and requests for each row from which failed attempts are many."""
 _RECENT = 20
 _KEPT = 480
 
@@ -52,6 +54,8 @@ class Forecast:
 
     def __init__(self) -> None:
         self._samples = [_Sample(0.0, 0)]
+        # the seconds that count at the last row
+        self._row_at = 0.0
         # seconds that count, and seconds of long pauses
         self._going_s = self._paused_s = 0.0
         self._pauses = 0
@@ -78,11 +82,13 @@ class Forecast:
         elif self._held and not blocked and more:
             self._held = False
             self._samples[-1:] = [_Sample(self._going_s, sent.rows)]
+            self._row_at = self._going_s
             return
         if self._held:
             self._paused_s += passed_s if any(lane.paused_s for lane in lanes) else 0.0
             return
         self._going_s += passed_s
+        self._row_at = self._going_s if more else self._row_at
         self._samples.append(_Sample(self._going_s, sent.rows))
         if len(self._samples) > _KEPT:
             # older times are kept more coarsely
@@ -111,10 +117,10 @@ class Forecast:
         lane = self._lanes[0] if len(self._lanes) == 1 else None
         in_flight = min(rows, sum(lane.in_flight for lane in self._lanes))
         by_limit = self._by_limit(rows - in_flight, lane) if lane is not None else None
-        rate = self._rate()
+        rate, since_s = self._rate()
         # at the end, some requests take longer than usual
         tail_s = (self._sent.longest_s - self._sent.usual_s) * in_flight / max(1, sum(lane.slots for lane in self._lanes))
-        by_rate = rows / rate * self._share_of_pauses() + tail_s if rate else None
+        by_rate = max(0.0, rows / rate - since_s) * self._share_of_pauses() + tail_s if rate else None
         if by_limit is not None and (by_rate is None or sum(self._limited) > LIMITED * len(self._limited)):
             left = by_limit
         elif by_rate is not None:
@@ -123,13 +129,34 @@ class Forecast:
             return None
         return left + min((lane.paused_s for lane in self._lanes), default=0.0)
 
-    def _rate(self) -> float | None:
+    def _rate(self) -> tuple[float | None, float]:
+        """Return the recent rate, None if there is none, and the seconds since the row up to which it was measured.
+
+        Where few requests are open, no row may come for as long as an answer takes. That is no sign of a lower rate.
+        """
         last = self._samples[-1]
+        since_s = last.at - self._row_at
+        if since_s > max(self._sent.usual_s, self._sent.longest_s):
+            since_s = 0.0
+        end_at = last.at - since_s
         for first in reversed(self._samples):
-            if last.at - first.at >= WINDOW_S and last.rows - first.rows >= WINDOW_ROWS:
+            if end_at - first.at >= WINDOW_S and last.rows - first.rows >= WINDOW_ROWS:
                 break
-        passed_s, number = last.at - first.at, last.rows - first.rows
-        return number / passed_s if passed_s > 0 and number > 0 else None
+        passed_s, number = end_at - first.at, last.rows - first.rows
+        if passed_s <= 0 or number <= 0:
+            return None, since_s
+        return max(number / passed_s, self._rate_of_few(number)), since_s
+
+    def _rate_of_few(self, number: int) -> float:
+        """Return the rate that the open requests show where each slot has had few answers yet: what is open by how long it takes.
+
+        Answers come in waves then, and a rate that is measured in the middle of one is too low. Little's law: the number of open
+        requests is the rate times the time of an answer. Failed attempts make it say too much, so it is not asked then.
+        """
+        in_flight = sum(lane.in_flight for lane in self._lanes)
+        alone = self._sent.requests <= FAILING * self._sent.rows
+        few = number < WAVES * in_flight
+        return in_flight / self._sent.usual_s if few and alone and self._sent.usual_s > 0 else 0.0
 
     def _by_limit(self, unsent: int, lane: LaneState) -> float | None:
         """Return the seconds that the limits per minute allow at the least, retries included; None without a limit.

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from msgspec import structs
+
 from runner.admission import Permit, Standing
 from runner.engine.clock import Clock
 from runner.engine.limits import waiting
@@ -273,6 +275,8 @@ class Lane(Members):
         state = waiting.state(
             self.model, self._slots, self._pause, self._outage, self._rates, self._words, clock=self._clock(), wall=self._wall()
         )
+        if state.waiting is None:
+            state = structs.replace(state, waiting=waiting.quiet(self._standings, self.succeeded_at, self._clock()))
         if not self._rates.limited:
             return state
         return waiting.with_needs(state, self._rates, self._standings, self._savers, self._streak.held)

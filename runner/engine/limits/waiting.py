@@ -23,6 +23,8 @@ _NAMES: dict[Kind, str] = {
     "input_tpm": "input tokens/min",
     "output_tpm": "output tokens/min",
 }
+QUIET_S = 20.0
+"""Seconds without an answer after which that is shown, so that a slow server does not look like a hang."""
 LONGEST = 90
 """Characters of an answer that are shown."""
 _UNREACHABLE = ("connect", "dns", "proxy", "timeout_connect", "tls")
@@ -93,3 +95,18 @@ def waiting(pause: Pause, outage: Outage, rates: Rates, words: str | None, *, cl
         return None
     limit = f" ({rates.per_minute[kind]:,.10g}, reported by the server)" if rates.reported.get(kind) else ""
     return f"waiting for the {_NAMES[kind]} limit{limit}"
+
+
+def quiet(standings: Iterable[Standing], answered_at: float, clock: float) -> str | None:
+    """Return a phrase about a lane whose open requests have brought no answer for long; None if there is none for long.
+
+    answered_at: when the last answer was complete. clock: the time now, monotonic.
+    """
+    since = [standing.admitted_at for standing in standings if standing.admitted_at is not None and not standing.waits]
+    if not since:
+        return None
+    oldest_s = clock - min(since)
+    quiet_s = min(oldest_s, clock - answered_at)
+    if quiet_s < QUIET_S:
+        return None
+    return f"no answer for {format_span(quiet_s)}; the oldest request has been open for {format_span(oldest_s)}"

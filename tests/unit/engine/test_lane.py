@@ -428,6 +428,26 @@ async def test_it_says_what_it_waits_for() -> None:
     assert lane.state().waiting is None
 
 
+async def test_it_says_that_nothing_was_answered_for_long() -> None:
+    lane = lanes(2).of("m")
+    first, second = Standing(), Standing()
+    lane._standings.update((first, second))
+    permits = [await lane.acquire(first, SIZE, None)]
+    await anyio.sleep(15)
+    permits.append(await lane.acquire(second, SIZE, None))
+    assert lane.state().waiting is None
+    await anyio.sleep(60)
+    assert lane.state().waiting == "no answer for 75 s; the oldest request has been open for 75 s"
+    lane.succeeded(permits[1], None)
+    lane.leave(second)
+    assert lane.state().waiting is None
+    await anyio.sleep(30)
+    assert lane.state().waiting == "no answer for 30 s; the oldest request has been open for 105 s"
+    # an answer that failed is not one that is waited for
+    first.ended = anyio.current_time() + 1
+    assert lane.state().waiting is None
+
+
 @pytest.mark.parametrize(("hint_s", "words"), [(30.0, "429, asked by the server"), (None, "429")])
 async def test_it_says_who_asked_for_a_pause(hint_s: float | None, words: str) -> None:
     lane = lanes(8).of("m")

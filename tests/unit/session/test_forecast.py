@@ -1,6 +1,7 @@
 """The time left: after the first tenth of a run it is right within a fifth, whatever sets the pace."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -258,6 +259,19 @@ async def test_it_is_right_within_a_fifth(rows: int, service: tuple[float, float
     world = Timed(Server(service=service, seed=seed), seed=seed, **options)
     end = await world.all(rows)
     assert worst(world.told, rows, end) < 0.2
+
+
+@pytest.mark.parametrize("times_s", [(130.0, 130.0), (100.0, 140.0)])
+async def test_it_does_not_grow_while_a_few_long_answers_are_waited_for(times_s: tuple[float, float]) -> None:
+    world = Timed(Server(service=times_s, seed=1), seed=1, ceiling=4, tuned=False)
+    end = await world.all(12)
+    after_the_first = [(since, guess) for settled, since, guess, _ in world.told if settled >= 4 and since < 0.95 * end]
+    assert after_the_first
+    for since, guess in after_the_first:
+        assert guess == pytest.approx(end - since, abs=0.2 * end)
+    guesses = [guess or 0.0 for _, guess in after_the_first]
+    # from one look to the next it falls, but for what an answer that took longer than the others has shown
+    assert max(later - earlier for earlier, later in pairwise(guesses)) < 0.2 * end
 
 
 @pytest.mark.parametrize("seed", [1])
