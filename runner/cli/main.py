@@ -52,9 +52,10 @@ def _report(error: Exception | KeyboardInterrupt) -> int:
     """Print an error as one sentence on standard error and return the exit code."""
     if isinstance(error, click.ClickException):
         words = hint(error, sys.argv[1:])
-        # where it is known what does it, that is not the option with the nearest name
-        nearest = words is None or not isinstance(error, click.NoSuchOption)
-        _show(error if nearest else click.NoSuchOption(error.option_name, ctx=error.ctx))
+        if words is not None and isinstance(error, click.NoSuchOption):
+            # what does it is not the option with the nearest name, which click proposes
+            error = click.NoSuchOption(error.option_name, ctx=error.ctx)
+        _show(error)
         if words is not None:
             _say(words)
         return error.exit_code
