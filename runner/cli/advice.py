@@ -5,7 +5,9 @@ command of each (the first that fits):
 
     running                      status --watch
     the prompt file is gone      what fits below, once it is back; also: export
+    stopped: wrong address       resume --base-url URL      (where the address to use is known, and the user's to name)
     stopped: unknown model       resume --model NAME        (while no row is answered, the model may change)
+    stopped: a row's own model   resume                     (once its line is mended)
     stopped: bad requests        retry, also: resume
     --limit, failed rows         retry, also: resume
     rows are left, any reason    resume                     (a limit, Ctrl-C, the deadline, an error, a changed file, a kill)
@@ -20,13 +22,13 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from runner.errors import BAD_ROW
+from runner.errors import BAD_ROW, UNKNOWN
 from runner.session import naming
 from runner.text import plural
 
 COLUMNS = 79
 """Columns for a line of advice."""
-OF_THE_ROW = frozenset({BAD_ROW, "bad_request", "content_policy", "context_length", "size_cap", "too_large"})
+OF_THE_ROW = frozenset({BAD_ROW, "bad_request", "content_policy", "context_length", "not_found", "size_cap", "too_large"})
 """Error codes of rows that would fail again as they are."""
 _WHEN = {
     "auth": "once the key is right",
@@ -63,6 +65,10 @@ class State(Struct, frozen=True, kw_only=True):
     active: bool = False
     # the error code that stopped the last session
     stop_code: str | None = None
+    # the address that its stop reason advises, as a shell reads it; UNKNOWN: base_url is wrong
+    address: str | None = None
+    # the line of the row whose own model stopped it
+    line: int | None = None
     # it ended where --limit asked it to
     limited: bool = False
     # the prompt file is not where it was
@@ -91,8 +97,9 @@ def advice(state: State, db: str) -> list[Advice]:
 
     if state.active:
         return [Advice(command("status", "--watch"), "shows how it goes on; sends nothing")]
-    if state.stop_code == "not_found" and not state.done:
-        words = f"with the NAME of a model that the server has; sends {plural(state.left, 'row')}"
+    if state.stop_code == "not_found" and not (state.done or state.address or state.line):
+        back = "once the prompt file is back, " if state.missing else ""
+        words = f"{back}with the NAME of a model that the server has; sends {plural(state.left, 'row')}"
         return [Advice(command("resume", "--model", "NAME"), words, state.left)]
     export = Advice(command("export", "-o", "answers.csv"), f"writes {_written(state)}")
     sent = state.failed - state.broken
@@ -101,7 +108,8 @@ def advice(state: State, db: str) -> list[Advice]:
     when = _when(state) if refused or state.missing else ""
     retry = Advice(command("retry"), f"{when}sends {plural(sent, 'failed row')} again", sent)
     if state.left:
-        resume = _resume(state, command("resume"))
+        moved = ("--base-url", state.address) if state.address not in (None, UNKNOWN) else ()
+        resume = _resume(state, command("resume", *moved))
         if state.missing:
             return [resume, export]
         return [retry, resume] if refused or (state.limited and worth_it) else [resume]
@@ -147,6 +155,10 @@ def _when(state: State) -> str:
         return "once the prompt file is back; "
     if state.input_changed:
         return "when nothing writes to the file any more; "
+    if state.address is not None:
+        return "once base_url is right; " if state.address == UNKNOWN else ""
+    if state.line is not None:
+        return f"once line {state.line} names a model that the server has; "
     return f"{_WHEN[state.stop_code]}; " if state.stop_code in _WHEN else ""
 
 

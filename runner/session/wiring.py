@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import cast
 
 from runner.config import credentials, plugins
-from runner.config.endpoint import Endpoint, provider_of
+from runner.config.endpoint import Endpoint, is_users, provider_of
 from runner.config.job import Job
 from runner.config.settings import BY_NAME
 from runner.engine.limits import Kind, Limits
@@ -74,20 +74,27 @@ def policy(job: Job) -> RetryPolicy:
 
 
 def informed(
-    job: Job, endpoint: Endpoint, provider: Provider, tell: Callable[[str], None], doubt: Callable[[], None]
+    job: Job, endpoint: Endpoint, provider: Provider, tell: Callable[[str], None], doubt: Callable[[], None], *, answered: bool
 ) -> Informed:
-    """Return the provider of a session with what is known of the job. tell, doubt: see ``Informed``."""
+    """Return the provider of a session with what is known of the job.
+
+    tell, doubt: see ``Informed``. answered: the run has answers of earlier sessions.
+    """
     destination = None
     if endpoint.base_url is not None:
         variable = job.api_key_env or provider_of(job, os.environ).KEY_ENV
         key = endpoint.key.reveal() if endpoint.key is not None else None
-        keyless = key is None and not any(field.carries_key for field in job.headers)
+        keyed = any(field.carries_key for field in job.headers) or any(field.variables for field in job.query)
+        keyless = key is None and not keyed
         destination = Destination(
             provider=job.provider,
             base_url=endpoint.base_url,
             variable=variable,
             missing=credentials.missing(variable, os.environ) or "is not set" if keyless else None,
             fault=credentials.fault_of(key, job.provider) if key is not None else None,
+            named=is_users(job, os.environ),
+            model=job.model,
+            answered=answered,
             other=credentials.other_variable(endpoint.base_url, variable, os.environ),
         )
     strict = job.strict_params
