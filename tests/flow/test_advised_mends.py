@@ -113,7 +113,10 @@ def test_after_an_answer_a_row_with_a_missing_model_fails_alone(tmp_path: Path, 
     write(tmp_path, {6: "typo"}, ids=ids)
     ended = begun(tmp_path, server.base_url)
     assert (ended.code, len(server.requests)) == (1, ROWS)
-    assert (count(tmp_path, "items", "status = 'done'"), count(tmp_path, "items", "status = 'failed'")) == (ROWS - 1, 1)
+    assert (
+        count(tmp_path / "runner.db", "items", "status = 'done'"),
+        count(tmp_path / "runner.db", "items", "status = 'failed'"),
+    ) == (ROWS - 1, 1)
     # sent again as it is, it would fail again
     assert advised(ended.out)[0].arguments == ("errors", "1")
     shown = run("errors", cwd=tmp_path).out
@@ -121,13 +124,13 @@ def test_after_an_answer_a_row_with_a_missing_model_fails_alone(tmp_path: Path, 
     assert "If the row names its model, correct that in the prompt file: then `runner retry 1` sends a row with an id" in shown
     write(tmp_path, ids=ids)
     again = run("retry" if ids else "resume", "1", cwd=tmp_path, env={"OPENAI_API_KEY": "k"})
-    assert (count(tmp_path, "items", "status = 'done'"), len(server.requests)) == (ROWS, ROWS + 1), again
+    assert (count(tmp_path / "runner.db", "items", "status = 'done'"), len(server.requests)) == (ROWS, ROWS + 1), again
 
 
 def test_all_rows_that_name_a_missing_model_end_the_run_only_before_an_answer(tmp_path: Path, server: RawServer) -> None:
     write(tmp_path, dict.fromkeys(range(3, ROWS), "typo"))
     assert begun(tmp_path, server.base_url).code == 1
-    assert count(tmp_path, "items", "status = 'done'") == 3
+    assert count(tmp_path / "runner.db", "items", "status = 'done'") == 3
 
 
 # -- a missing key
@@ -145,25 +148,26 @@ def test_a_403_for_want_of_a_key_burns_no_row(tmp_path: Path, body: object, form
         ended = begun(tmp_path, server.base_url, form, key=None)
         assert (ended.code, len(server.requests)) == (3, 1)
         assert "no key was sent: OPENAI_API_KEY is empty (403" in ended.err
-        assert count(tmp_path, "items", "status = 'failed'") == 0
+        assert count(tmp_path / "runner.db", "items", "status = 'failed'") == 0
         one = the_same(tmp_path, ended)
         assert one.words == "once the key is right; sends 12 rows"
         assert run(*one.arguments, cwd=tmp_path, env={"OPENAI_API_KEY": "sk-test"}).code == 0
 
 
 @pytest.mark.parametrize("part", ["header", "key"])
-def test_a_403_of_a_row_is_its_own_where_a_key_was_sent(tmp_path: Path, part: str) -> None:
+def test_a_403_of_a_row_is_its_own_where_a_key_was_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     write(tmp_path)
-    more = ("--header", "Authorization=Bearer x") if part == "header" else ()
+    more = ("--header", "Authorization: Bearer ${MINE}") if part == "header" else ()
 
     def guarded(request: Received) -> Reply:
         return (
             whole("403 Forbidden", {"error": "Forbidden"}) if request.json["messages"][0]["content"] == "p0" else reply(request)
         )
 
+    monkeypatch.setenv("MINE", "sk-mine")
     with in_thread(RawServer(guarded)) as server:
         ended = begun(tmp_path, server.base_url, *more, key="sk-test" if part == "key" else None)
-    assert (ended.code, count(tmp_path, "items", "status = 'done'")) == (1, ROWS - 1), ended
+    assert (ended.code, count(tmp_path / "runner.db", "items", "status = 'done'")) == (1, ROWS - 1), ended
 
 
 def test_after_answers_a_403_of_a_row_stops_nothing(tmp_path: Path) -> None:
@@ -176,7 +180,7 @@ def test_after_answers_a_403_of_a_row_stops_nothing(tmp_path: Path) -> None:
     with in_thread(RawServer(guarded)) as server:
         assert begun(tmp_path, server.base_url, "--limit", "3", key=None).code == 0
         assert begun(tmp_path, server.base_url, key=None).code == 1
-    assert count(tmp_path, "items", "status = 'done'") == ROWS - 1
+    assert count(tmp_path / "runner.db", "items", "status = 'done'") == ROWS - 1
 
 
 # -- a wrong address
@@ -203,7 +207,7 @@ def test_an_address_without_its_version_is_advised_whole(tmp_path: Path, lost: s
         assert one.arguments == ("resume", "1", "--base-url", server.base_url)
         assert one.words == "sends 12 rows"
         assert run(*one.arguments, cwd=tmp_path).code == 0
-        assert count(tmp_path, "items", "status = 'done'") == ROWS
+        assert count(tmp_path / "runner.db", "items", "status = 'done'") == ROWS
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
