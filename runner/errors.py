@@ -236,7 +236,8 @@ _OTHER = "Run `runner retry`; if the error comes again, look up the provider's m
 
 _ROW_WITHOUT_MODEL = (
     "If the row names its model, correct that in the prompt file: then `runner retry` sends a row with an id, and "
-    "`runner resume` one without. For the other rows name another model: `runner retry --model NAME`."
+    "`runner resume` one without. For the other rows name another model: `runner retry --model NAME`. "
+    "If base_url is wrong, name another: `runner retry --base-url URL`."
 )
 
 

@@ -105,10 +105,9 @@ def advice(state: State, db: str) -> list[Advice]:
     worth_it = sent > 0 and not OF_THE_ROW.issuperset(state.causes)
     refused = state.stop_code == "bad_request" and sent > 0
     when = _when(state) if refused or state.missing else ""
-    retry = Advice(command("retry"), f"{when}sends {plural(sent, 'failed row')} again", sent)
+    retry = Advice(command("retry", *_moved(state)), f"{when}sends {plural(sent, 'failed row')} again", sent)
     if state.left:
-        moved = ("--base-url", state.address) if state.address not in (None, UNKNOWN) else ()
-        resume = _resume(state, command("resume", *moved))
+        resume = _resume(state, command("resume", *_moved(state)))
         if state.missing:
             return [resume, export]
         return [retry, resume] if refused or (state.limited and worth_it) else [resume]
@@ -139,6 +138,11 @@ def lines(advices: list[Advice], columns: int = COLUMNS) -> list[str]:
         line = f"{name} {one.command.ljust(width)}   ({one.words})"
         text += [line] if len(line) <= columns else [f"{name} {one.command}", f"      ({one.words})"]
     return text
+
+
+def _moved(state: State) -> tuple[str, ...]:
+    """Return the option that moves the run to the address that is right; empty if none is known."""
+    return ("--base-url", state.address) if state.address not in (None, UNKNOWN) else ()
 
 
 def _resume(state: State, command: str) -> Advice:

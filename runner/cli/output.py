@@ -10,8 +10,8 @@ import msgspec
 from runner.api import Check, Description
 from runner.cli.advice import State, advice
 from runner.cli.advice import lines as advice_lines
-from runner.errors import Remedy, remedy
 from runner.errors import advice as advice_on
+from runner.errors import remedy
 from runner.events import LIMITED, Quantiles, Started
 from runner.exports.file import is_standard_output
 from runner.model import Run
@@ -73,7 +73,7 @@ def state(run: Run) -> str:
 def state_of(run: Run, *, errors_shown: bool = False) -> State:
     """Return what the store knows of a run's state."""
     left = 0 if run.finished_at is not None or run.rows is None else max(0, run.rows - run.done - run.failed)
-    mend = remedy(spelling.stop_reason(run)) if left else Remedy()
+    mend = remedy(spelling.stop_reason(run))
     return State(
         run=run.id,
         done=run.done,

@@ -210,6 +210,29 @@ def test_an_address_without_its_version_is_advised_whole(tmp_path: Path, lost: s
         assert count(tmp_path / "runner.db", "items", "status = 'done'") == ROWS
 
 
+def test_a_retry_at_a_wrong_address_is_advised_whole(tmp_path: Path) -> None:
+    trouble = [whole("500 Internal Server Error", {"error": {"message": "oops"}})]
+
+    def answered(request: Received) -> Reply:
+        if not request.path.startswith("/v1/"):
+            return LOST["no path"]
+        prompt = request.json["messages"][0]["content"]
+        return trouble[0] if trouble and prompt in ("p1", "p3", "p5", "p7") else reply(request)
+
+    write(tmp_path)
+    with in_thread(RawServer(answered)) as server:
+        assert begun(tmp_path, server.base_url, "--attempts", "1").code == 1
+        trouble.clear()
+        ended = run("retry", "1", "--base-url", server.origin, cwd=tmp_path, env={"OPENAI_API_KEY": "k"})
+        assert ended.code == 3, ended
+        first = advised(ended.out)[0]
+        assert first.arguments == ("retry", "1", "--base-url", server.base_url)
+        for command in ("status", "errors"):
+            assert advised(run(command, cwd=tmp_path, env={"OPENAI_API_KEY": "k"}).out)[0] == first
+        assert run(*first.arguments, cwd=tmp_path, env={"OPENAI_API_KEY": "k"}).code == 0
+        assert count(tmp_path / "runner.db", "items", "status = 'done'") == ROWS
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_https_at_a_plain_port_is_advised_whole(tmp_path: Path, dialect: str) -> None:
     greeting = whole("400 Bad Request").steps

@@ -80,6 +80,10 @@ def test_one_state_one_command(fields: dict[str, Any], expected: tuple[str, str,
             {"failed": 2, "broken": 2, "causes": {"bad_row": 2}},
             ("runner errors 1", "names the 2 broken lines; sends nothing", None),
         ),
+        (
+            {"failed": 4, "causes": {"cut": 4}, "stop_code": "not_found", "address": "http://h/v1"},
+            ("runner retry 1 --base-url http://h/v1", "sends 4 failed rows again", 4),
+        ),
         ({"failed": 2, "causes": {"not_found": 2}}, ("runner errors 1", "shows why 2 rows failed; sends nothing", None)),
         ({"failed": 2, "causes": {"bad_request": 2}}, ("runner errors 1", "shows why 2 rows failed; sends nothing", None)),
         (
