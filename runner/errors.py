@@ -14,7 +14,8 @@ RunnerError                     one clear sentence for a person; carries the exi
     `-- ProviderError           the provider refused, by status or by an error inside a stream
 """
 
-from typing import Any, Literal, TypeAlias
+import re
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 Verdict: TypeAlias = Literal["retry", "fail", "stop"]
 """retry: send this item again later. fail: record the failure and continue with other items. stop: stop the whole run."""
@@ -86,10 +87,13 @@ class AttemptError(RunnerError):
     sent: False if the request never reached the server, so that it cannot have been billed.
     kept: the answer is complete, and only the user's setting finish makes a failure of it; if the row fails, its text is kept.
     mended: the refused parameter is left out from now on: the item is sent again at once, and the attempt counts against nothing.
+    misplaced: base_url leads to nothing. address: the base_url to use, where it is certain and a command may spell it.
     """
 
     kept = False
     mended = False
+    misplaced = False
+    address: str | None = None
 
     def __init__(self, message: str, *, code: str, verdict: Verdict = "retry", sent: bool = True) -> None:
         super().__init__(message)
@@ -188,7 +192,7 @@ class ProviderError(AttemptError):
 
 ADVICE = {
     "address": "Correct base_url, which is a full URL such as https://host/v1: `runner resume --base-url URL`.",
-    "auth": "Put a valid key into that environment variable, or name another by --api-key-env; then run `runner resume`.",
+    "auth": "Put a valid key there, or name another environment variable by --api-key-env; then run `runner resume`.",
     "bad_http": "The answers are not valid HTTP; check the proxy or gateway between you and the model.",
     "bad_request": "Fix the rows, then run `runner retry`; or give it the right settings as options.",
     "bad_row": "Fix the line in the prompt file, then run `runner resume`.",
@@ -230,6 +234,52 @@ _FINISH = "The setting finish counts this as a failure; change that, or what mak
 _OTHER = "Run `runner retry`; if the error comes again, look up the provider's message."
 
 
-def advice(code: str) -> str:
-    """Return what a person can do about an error code."""
+_ROW_WITHOUT_MODEL = (
+    "If the row names its model, correct that in the prompt file: then `runner retry` sends a row with an id, and "
+    "`runner resume` one without. For the other rows name another model: `runner retry --model NAME`. "
+    "If base_url is wrong, name another: `runner retry --base-url URL`."
+)
+
+
+def advice(code: str, *, failed: bool = False) -> str:
+    """Return what a person can do about an error code. failed: of rows that failed, while the run went on."""
+    if failed and code == "not_found":
+        return _ROW_WITHOUT_MODEL
     return ADVICE.get(code, _FINISH if code.startswith("finish_") else _OTHER)
+
+
+MODEL_STAYS = (
+    "The run has answers, so it keeps its model: `runner resume` goes on once the server has that model, and "
+    "`runner resume --base-url URL` goes on at another server."
+)
+"""What a person can do if the model of a run is gone after an answer. Another model would need a new run."""
+UNKNOWN = "URL"
+"""Stands for the address to use where nobody knows it, or no command may spell it."""
+_ADDRESS = re.compile(r"Correct base_url: `runner resume --base-url (\S+)`\.$")
+_LINE = re.compile(r"on line (\d+), then run `runner resume`\.$")
+
+
+class Remedy(NamedTuple):
+    """What a stop reason advises. address: as a shell reads it, or ``UNKNOWN``. line: of the row whose own model is missing."""
+
+    address: str | None = None
+    line: int | None = None
+
+
+def to_address(address: str = UNKNOWN) -> str:
+    """Return the advice to use another base_url. address: as a shell reads it."""
+    return f"Correct base_url: `runner resume --base-url {address}`."
+
+
+def to_row(line: int) -> str:
+    """Return the advice to correct the model that a row names itself. The message before it names the model."""
+    return f"Correct that on line {line}, then run `runner resume`."
+
+
+def remedy(reason: str | None) -> Remedy:
+    """Find the remedy in a stop reason, as it is stored.
+
+    Only its end is looked at: that is runner's own, and anything before it may be the words of a server or of a row.
+    """
+    address, line = _ADDRESS.search(reason or ""), _LINE.search(reason or "")
+    return Remedy(address[1] if address else None, int(line[1]) if line else None)

@@ -5,7 +5,9 @@ command of each (the first that fits):
 
     running                      status --watch
     the prompt file is gone      what fits below, once it is back; also: export
+    stopped: wrong address       resume --base-url URL      (where the address to use is known, and the user's to name)
     stopped: unknown model       resume --model NAME        (while no row is answered, the model may change)
+    stopped: a row's own model   resume                     (once its line is mended)
     stopped: bad requests        retry, also: resume
     --limit, failed rows         retry, also: resume
     rows are left, any reason    resume                     (a limit, Ctrl-C, the deadline, an error, a changed file, a kill)
@@ -20,13 +22,13 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from runner.errors import BAD_ROW
+from runner.errors import BAD_ROW, UNKNOWN
 from runner.session import naming
 from runner.text import plural
 
 COLUMNS = 79
 """Columns for a line of advice."""
-OF_THE_ROW = frozenset({BAD_ROW, "bad_request", "content_policy", "context_length", "size_cap", "too_large"})
+OF_THE_ROW = frozenset({BAD_ROW, "bad_request", "content_policy", "context_length", "not_found", "size_cap", "too_large"})
 """Error codes of rows that would fail again as they are."""
 _WHEN = {
     "auth": "once the key is right",
@@ -63,6 +65,10 @@ class State(Struct, frozen=True, kw_only=True):
     active: bool = False
     # the error code that stopped the last session
     stop_code: str | None = None
+    # the address that its stop reason advises, as a shell reads it; UNKNOWN: base_url is wrong
+    address: str | None = None
+    # the line of the row whose own model stopped it
+    line: int | None = None
     # it ended where --limit asked it to
     limited: bool = False
     # the prompt file is not where it was
@@ -91,7 +97,7 @@ def advice(state: State, db: str) -> list[Advice]:
 
     if state.active:
         return [Advice(command("status", "--watch"), "shows how it goes on; sends nothing")]
-    if state.stop_code == "not_found" and not state.done:
+    if state.stop_code == "not_found" and not (state.done or state.address or state.line):
         words = f"with the NAME of a model that the server has; sends {plural(state.left, 'row')}"
         return [Advice(command("resume", "--model", "NAME"), words, state.left)]
     export = Advice(command("export", "-o", "answers.csv"), f"writes {_written(state)}")
@@ -99,9 +105,9 @@ def advice(state: State, db: str) -> list[Advice]:
     worth_it = sent > 0 and not OF_THE_ROW.issuperset(state.causes)
     refused = state.stop_code == "bad_request" and sent > 0
     when = _when(state) if refused or state.missing else ""
-    retry = Advice(command("retry"), f"{when}sends {plural(sent, 'failed row')} again", sent)
+    retry = Advice(command("retry", *_moved(state)), f"{when}sends {plural(sent, 'failed row')} again", sent)
     if state.left:
-        resume = _resume(state, command("resume"))
+        resume = _resume(state, command("resume", *_moved(state)))
         if state.missing:
             return [resume, export]
         return [retry, resume] if refused or (state.limited and worth_it) else [resume]
@@ -134,6 +140,11 @@ def lines(advices: list[Advice], columns: int = COLUMNS) -> list[str]:
     return text
 
 
+def _moved(state: State) -> tuple[str, ...]:
+    """Return the option that moves the run to the address that is right; empty if none is known."""
+    return ("--base-url", state.address) if state.address not in (None, UNKNOWN) else ()
+
+
 def _resume(state: State, command: str) -> Advice:
     some = state.done + state.failed > 0
     rows = "the last row" if some and state.left == 1 else f"{'the other ' if some else ''}{plural(state.left, 'row')}"
@@ -147,6 +158,10 @@ def _when(state: State) -> str:
         return "once the prompt file is back; "
     if state.input_changed:
         return "when nothing writes to the file any more; "
+    if state.address is not None:
+        return "once base_url is right; " if state.address == UNKNOWN else ""
+    if state.line is not None:
+        return f"once line {state.line} names a model that the server has; "
     return f"{_WHEN[state.stop_code]}; " if state.stop_code in _WHEN else ""
 
 

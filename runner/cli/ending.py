@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 
 from runner.cli.advice import State, advice, lines
 from runner.cli.output import clock, count, quantiles
+from runner.errors import remedy
 from runner.events import INPUT_CHANGED, Summary
 from runner.session import prepare
 from runner.session.naming import command
@@ -87,6 +88,7 @@ def _causes(causes: Mapping[str, int]) -> str:
 
 
 def _state(end: Summary) -> State:
+    mend = remedy(end.stop_reason)
     return State(
         run=end.run,
         done=end.done,
@@ -95,6 +97,8 @@ def _state(end: Summary) -> State:
         broken=end.broken,
         causes=end.causes,
         stop_code=end.stop_code,
+        address=mend.address,
+        line=mend.line,
         limited=as_asked(end),
         input_changed=end.stop_reason == INPUT_CHANGED,
         same_command=end.same_command and end.stop_code is None,

@@ -11,10 +11,11 @@ from runner.api import Check, Description
 from runner.cli.advice import State, advice
 from runner.cli.advice import lines as advice_lines
 from runner.errors import advice as advice_on
+from runner.errors import remedy
 from runner.events import LIMITED, Quantiles, Started
 from runner.exports.file import is_standard_output
 from runner.model import Run
-from runner.session import oversized, prepare
+from runner.session import oversized, prepare, spelling
 from runner.session.naming import command, in_full
 from runner.session.stopping import STOPPED_BY
 from runner.store.reader import ErrorGroup
@@ -72,6 +73,7 @@ def state(run: Run) -> str:
 def state_of(run: Run, *, errors_shown: bool = False) -> State:
     """Return what the store knows of a run's state."""
     left = 0 if run.finished_at is not None or run.rows is None else max(0, run.rows - run.done - run.failed)
+    mend = remedy(spelling.stop_reason(run))
     return State(
         run=run.id,
         done=run.done,
@@ -81,6 +83,8 @@ def state_of(run: Run, *, errors_shown: bool = False) -> State:
         causes=run.causes,
         active=run.active,
         stop_code=run.stop_code,
+        address=mend.address,
+        line=mend.line,
         limited=run.stop_reason == LIMITED,
         missing=not Path(run.input).is_file(),
         errors_shown=errors_shown,
@@ -90,11 +94,16 @@ def state_of(run: Run, *, errors_shown: bool = False) -> State:
 def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) -> str:
     """Return the failed rows of a run by cause."""
     if as_json:
-        return to_json([{**msgspec.to_builtins(group), "advice": in_full(advice_on(group.code), run.id, db)} for group in groups])
+        return to_json(
+            [
+                {**msgspec.to_builtins(group), "advice": in_full(advice_on(group.code, failed=True), run.id, db)}
+                for group in groups
+            ]
+        )
     next_lines = advice_lines(advice(state_of(run, errors_shown=True), db))
     if not groups:
         early = run.stop_reason and run.stop_reason != LIMITED
-        reason = in_full(run.stop_reason or "", run.id, db)
+        reason = in_full(spelling.stop_reason(run) or "", run.id, db)
         stopped = f"no failed rows; run {run.id} was {_stopped(reason, 'stopped')}" if early else None
         return "\n".join([stopped or f"run {run.id} has no failed rows", *next_lines])
     text = [f"run {run.id}: {plural(run.failed, 'failed row')}"]
@@ -102,7 +111,7 @@ def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) ->
         text += [
             f"{group.count:,} x {clean(group.code)}",
             f"  example   {clean(group.example_id, 60)}: {clean(group.example, 300)}",
-            f"  to do     {in_full(advice_on(group.code), run.id, db)}",
+            f"  to do     {in_full(advice_on(group.code, failed=True), run.id, db)}",
         ]
     return "\n".join([*text, *next_lines])
 

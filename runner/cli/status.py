@@ -8,6 +8,7 @@ from runner.cli.advice import advice
 from runner.cli.advice import lines as advice_lines
 from runner.durations import format_span
 from runner.model import LaneState, Pace, Run
+from runner.session import spelling
 from runner.session.naming import in_full
 from runner.store.totals import Totals
 from runner.text import clean, plural
@@ -39,8 +40,8 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     for name, measured in (("first token", books.time_to_first_token), ("whole answer", books.duration)):
         if measured.p50 is not None:
             lines.append(f"  {name:12}  {output.quantiles(measured)}")
-    if run.stop_reason and not run.active:
-        lines.insert(1, f"  stopped       {clean(in_full(run.stop_reason, run.id, db)).removeprefix('stopped ')}")
+    if (reason := spelling.stop_reason(run)) and not run.active:
+        lines.insert(1, f"  stopped       {clean(in_full(reason, run.id, db)).removeprefix('stopped ')}")
     if books.finish_reasons:
         reasons = ", ".join(f"{clean(reason)} {count:,}" for reason, count in books.finish_reasons.items())
         lines.append(f"  finish reason {reasons}")

@@ -124,7 +124,7 @@ class Attempts(Generic[E]):
             if reason is not None:
                 attempt = structs.replace(attempt, error=f"{attempt.error}{reason}")
                 # stop first: no request may be sent while this task waits for the writer
-                self._stop_run(attempt)
+                self._stop_run(attempt, code=result.code, todo=self._judge.advice(result, item, attempt.error))
                 await emit(attempt)
                 return None
             if wait_s is None:
@@ -255,7 +255,7 @@ class Attempts(Generic[E]):
         if refusing_s > patience_s and self._clock() - self._lanes.succeeded_at > patience_s:
             words = f"{attempt.error} (every row was refused for {format_span(patience_s)})"
             attempt = structs.replace(attempt, error=words)
-            self._stop_run(attempt, code="refused")
+            self._stop_run(attempt, code="refused", todo=advice("refused"))
         await emit(attempt)
         with self._stop.interrupts():
             return await task.lane.fate(task.standing)
@@ -292,7 +292,6 @@ class Attempts(Generic[E]):
         out_too_long = task.lane.out_of_service_s > OUTAGE_S and now - self._lanes.succeeded_at > OUTAGE_S
         return f" (no row was answered for {format_span(OUTAGE_S)})" if refused_all or out_too_long else None
 
-    def _stop_run(self, attempt: Attempt, code: str | None = None) -> None:
-        code = code or attempt.error_code or "internal"
-        sentence = f"{(attempt.error or '').rstrip('.')}. {advice(code)}"
+    def _stop_run(self, attempt: Attempt, *, code: str, todo: str) -> None:
+        sentence = f"{(attempt.error or '').rstrip('.')}. {todo}"
         self._stop.request(sentence, grace_s=FATAL_GRACE_S, error=RunStoppedError(sentence, code=code))

@@ -3,7 +3,9 @@
 A key error on the first answer stops the run; after ten thousand good answers the same error is only an oddity.
 """
 
-from runner.errors import AttemptError, ProviderError, Verdict
+from runner.errors import MODEL_STAYS, UNKNOWN, AttemptError, ProviderError, Verdict, advice, to_address, to_row
+from runner.model import Item
+from runner.text import shell_word
 
 AUTH_AFTER_SUCCESS = 3
 """Consecutive key errors that stop a run in which the key has worked; rotating proxies return a single one occasionally."""
@@ -32,9 +34,13 @@ _ABOUT_ROWS = (400, 422)
 class Judge:
     """Receives every success and every error of the run, in the order in which the attempts end."""
 
-    def __init__(self, *, succeeded: bool = False) -> None:
-        """succeeded: earlier sessions have answers, so identical refusals are blamed on the rows and not on the settings."""
+    def __init__(self, *, succeeded: bool = False, model: str | None = None) -> None:
+        """succeeded: earlier sessions have answers, so identical refusals are blamed on the rows and not on the settings.
+
+        model: the run's, to tell it from a model that a row names itself; None if unknown.
+        """
         self._answered = False
+        self._model = model
         self._succeeded = succeeded
         # by model: the size of the largest request that was answered in this session
         self._good_models: dict[str, int] = {}
@@ -63,6 +69,10 @@ class Judge:
             return "stop" if wrong else "retry"
         self._auth_errors = 0
         if error.code in _CONFIGURATION:
+            own = error.code == "not_found" and not error.misplaced and self._is_own(model)
+            if own and self._good_models:
+                # another model has answered, so the address is right, and no other row asks for this one by default
+                return "fail"
             return self._configured(model)
         self._misses = 0
         if isinstance(error, ProviderError) and error.code == "billing" and error.words and self.answered:
@@ -88,6 +98,24 @@ class Judge:
         if error.code in OWN:
             return error.code in _OF_SIZE and size is not None and size <= self._good_models.get(model, -1)
         return self.answered or getattr(error, "status", None) not in _ABOUT_ROWS
+
+    def advice(self, error: AttemptError, item: Item, said: str | None) -> str:
+        """Return what a person can do about an error that stops the run. said: its message as it is stored, without secrets."""
+        address = error.address or ""
+        # a command is put between backticks, and what was concealed is not told here either
+        if address and "`" not in address and address.partition("?")[0] in (said or ""):
+            return to_address(shell_word(address))
+        if error.code != "not_found":
+            return advice(error.code)
+        if error.misplaced:
+            return to_address(UNKNOWN)
+        if self._is_own(item.request.model):
+            return to_row(item.position)
+        return MODEL_STAYS if self.answered else advice(error.code)
+
+    def _is_own(self, model: str) -> bool:
+        """Return True if a row names this model itself, and the run has another one."""
+        return self._model is not None and model != self._model
 
     def _configured(self, model: str) -> Verdict:
         """Judge a redirect, a missing model or an endpoint that is no API.

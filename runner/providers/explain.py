@@ -1,21 +1,24 @@
 """Says what is wrong with a key or an address, with the exact address to use, where an error shows it. Pure.
 
     auth -----------------> no key was sent | the key in VARIABLE looks wrong | VARIABLE held the key
+    403 without a key ----> no key was sent (stops, code auth, while the run has no answer)
     TLS to a plain port --> use http://...      (stops)
     plain to a TLS port --> use https://...     (stops, code address)
     no such path ---------> base_url lacks /v1: use ...   (stops, code not_found, also where the server says it with a 200)
     redirect -------------> use the address it points to
+    a row's own model ----> the row names it itself
 
 Addresses are only judged before the endpoint has answered once: after that they are right.
 """
 
 import re
-from typing import TypeAlias
+from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from msgspec import Struct
 
 from runner.errors import AttemptError, ProviderError
+from runner.text import clean
 
 ENDINGS = {"openai": "/chat/completions", "anthropic": "/v1/messages"}
 """What each dialect adds to base_url."""
@@ -32,7 +35,8 @@ BASE_URLS = {
 }
 """Endpoints of the OpenAI dialect whose path is not /v1."""
 
-_Words: TypeAlias = str | None
+FORBIDDEN = 403
+"""The status with which a gateway refuses a request without a key, often with no further word."""
 
 _PLAIN_SERVER = re.compile(
     r"wrong.version.number|record.layer.failure|[_ ]http.request|packet.length.too.long|unknown.protocol", re.IGNORECASE
@@ -58,15 +62,29 @@ class Destination(Struct, frozen=True, kw_only=True):
     """Where the requests of a session go, and how they are signed.
 
     variable: the environment variable of the key. missing: why no key is sent ("is not set", "is empty"); None if one is.
-    fault: what the key looks like, if it looks wrong. other: another variable that may hold the key.
+    by: what carries the key, in words, where it is not that variable. fault: what the key looks like, if it looks wrong. other:
+    another variable that may hold the key.
+    named: the user has named the server, so that a command may spell its address. model: the run's; None if unknown.
+    answered: the run has answers of earlier sessions.
     """
 
     provider: str
     base_url: str
     variable: str
     missing: str | None = None
+    by: str | None = None
     fault: str | None = None
     other: str | None = None
+    named: bool = False
+    model: str | None = None
+    answered: bool = False
+
+
+class _Found(NamedTuple):
+    """What an error shows. address: the base_url to use, if it is certain."""
+
+    words: str
+    address: str | None = None
 
 
 def explain(error: AttemptError, to: Destination, model: str, *, answered: bool) -> bool:
@@ -74,14 +92,40 @@ def explain(error: AttemptError, to: Destination, model: str, *, answered: bool)
 
     Return True if the server may expect https where the address says http.
     """
+    _judge_want_of_key(error, to, answered=answered)
     if error.code == "auth":
         error.reworded(_about_key(str(error), to))
-    elif not answered:
-        words = _about_scheme(error, to) or _about_path(error, to, model)
-        if words is not None:
-            error.reworded(f"{str(error).rstrip('.')}; {words}")
-            return words.startswith(_EXPECTS_HTTPS)
-    return False
+        return False
+    found = None if answered else _about_scheme(error, to) or _about_path(error, to, model)
+    if found is None and error.code == "not_found" and to.model not in (None, model):
+        found = _Found(f"the row names the model {clean(model, 60)} itself")
+    if found is None:
+        return False
+    error.reworded(f"{str(error).rstrip('.')}; {found.words}")
+    if found.address is not None and _may_be_spelt(found.address, to):
+        error.address = found.address
+    return found.words.startswith(_EXPECTS_HTTPS)
+
+
+def _judge_want_of_key(error: AttemptError, to: Destination, *, answered: bool) -> None:
+    """Take a 403 that says nothing for want of a key, if none was sent and nothing is answered: so every row would fail."""
+    if to.missing is None or answered or error.code != "bad_request" or getattr(error, "status", None) != FORBIDDEN:
+        return
+    if to.answered:
+        # the server has answered without a key, or a key is missing that was there: the rows are held until that is clear
+        error.reworded(_about_key(str(error), to))
+    else:
+        error.becomes(code="auth", verdict="stop")
+
+
+def _may_be_spelt(address: str, to: Destination) -> bool:
+    """Return True if a command may name an address: it is at the server that the user has named, and takes no encryption away.
+
+    At a port of https, an answer that is not encrypted may be somebody else's.
+    """
+    then, now = urlsplit(to.base_url), urlsplit(address)
+    encrypted = now.scheme == "https" or then.scheme == "http" or then.port not in (None, 443)
+    return to.named and then.netloc == now.netloc and encrypted
 
 
 def _about_key(message: str, to: Destination) -> str:
@@ -90,33 +134,34 @@ def _about_key(message: str, to: Destination) -> str:
         return f"no key was sent: {to.variable} {to.missing}{other} ({message})"
     if to.fault is not None:
         return f"the key in {to.variable} {to.fault} ({message})"
-    return f"{message.rstrip('.')}; the key was read from {to.variable}"
+    return f"{message.rstrip('.')}; the key was {'read from ' + to.variable if to.by is None else 'in ' + to.by}"
 
 
-def _about_scheme(error: AttemptError, to: Destination) -> _Words:
+def _about_scheme(error: AttemptError, to: Destination) -> _Found | None:
     """Return words about http in place of https, or the reverse."""
     parts, message = urlsplit(to.base_url), str(error)
     swapped = _with_scheme(parts, "http" if parts.scheme == "https" else "https")
+    full = f"{swapped}?{parts.query}" if parts.query else swapped
     if parts.scheme == "https":
         if error.code == "tls" and _PLAIN_SERVER.search(message):
             error.becomes(code="tls", verdict="stop")
-            return f"the server does not speak https there: use {swapped}"
+            return _Found(f"the server does not speak https there: use {swapped}", full)
         broken = error.code in ("tls", "closed", "timeout_connect") and "certificate" not in message
         unsure = broken or (error.code == "connect" and "reset" in message.lower())
-        return f"if the server speaks http, use {swapped}" if unsure and parts.port not in (None, 443) else None
+        return _Found(f"if the server speaks http, use {swapped}") if unsure and parts.port not in (None, 443) else None
     if _TLS_SERVER.search(message) and error.code in ("bad_request", "bad_http"):
         error.becomes(code="address", verdict="stop")
-        return f"the server speaks https there: use {swapped}"
-    return f"{_EXPECTS_HTTPS}, use {swapped}" if error.code in ("closed", "bad_http") else None
+        return _Found(f"the server speaks https there: use {swapped}", full)
+    return _Found(f"{_EXPECTS_HTTPS}, use {swapped}") if error.code in ("closed", "bad_http") else None
 
 
-def _about_path(error: AttemptError, to: Destination, model: str) -> _Words:
+def _about_path(error: AttemptError, to: Destination, model: str) -> _Found | None:
     """Return words about the path of base_url, for an error that shows that there is no such path."""
     message = str(error)
     if error.code == "redirect":
         target = _REDIRECT.search(message)
         address = target[1].removesuffix(ENDINGS.get(to.provider, "/")).rstrip("/") if target else to.base_url
-        return f"use {address}" if address != to.base_url else None
+        return _Found(f"use {address}", address) if address != to.base_url else None
     said = message.partition(": ")[2]
     if error.code == "not_found":
         about_model = rf"\bmodels?\b|(?<![\w-]){re.escape(model)}(?![\w-])"
@@ -126,10 +171,11 @@ def _about_path(error: AttemptError, to: Destination, model: str) -> _Words:
         missing = error.code in ("bad_request", "server_error") and (wrong_method or _NO_ROUTE.match(said) is not None)
         if missing:
             error.becomes(code="not_found", verdict="stop")
-    return _better(to) if missing or error.code == "not_an_api" else None
+    error.misplaced = missing or error.code == "not_an_api"
+    return _better(to) if error.misplaced else None
 
 
-def _better(to: Destination) -> _Words:
+def _better(to: Destination) -> _Found | None:
     """Return words with the address to use, as far as it can be told from the address in use."""
     parts = urlsplit(to.base_url)
     known = BASE_URLS.get(parts.hostname or "")
@@ -137,16 +183,21 @@ def _better(to: Destination) -> _Words:
     root = f"{parts.scheme}://{parts.netloc}"
     if to.provider == "anthropic":
         used = f"{root}{path.removesuffix('/v1')}"
-        return f"the server has no {used}/v1/messages: if it speaks the OpenAI dialect, use --provider openai with {used}/v1"
+        return _Found(
+            f"the server has no {used}/v1/messages: if it speaks the OpenAI dialect, use --provider openai with {used}/v1"
+        )
     if to.provider != "openai":
         return None
     if known is not None and to.base_url != known:
-        return f"base_url of {parts.hostname} is {known}"
+        return _Found(f"base_url of {parts.hostname} is {known}", known)
+    query = f"?{parts.query}" if parts.query else ""
     if path.endswith("/v1/v1"):
-        return f"base_url has /v1 twice: use {root}{path.removesuffix('/v1')}"
+        used = f"{root}{path.removesuffix('/v1')}"
+        return _Found(f"base_url has /v1 twice: use {used}", f"{used}{query}")
     if path.startswith("/api/v0") or _VERSION.search(path) is None:
-        return f"base_url lacks /v1: use {root}{path.removesuffix('/api/v0').removesuffix('/api')}/v1"
-    return f"nothing is at {to.base_url}{ENDINGS['openai']}"
+        used = f"{root}{path.removesuffix('/api/v0').removesuffix('/api')}/v1"
+        return _Found(f"base_url lacks /v1: use {used}", f"{used}{query}")
+    return _Found(f"nothing is at {to.base_url}{ENDINGS['openai']}")
 
 
 def _with_scheme(parts: SplitResult, scheme: str) -> str:

@@ -12,10 +12,11 @@ from runner.durations import format_span
 from runner.engine.attempt import FATAL_GRACE_S
 from runner.engine.limits import Lanes
 from runner.engine.stop import Stop
-from runner.errors import RunStoppedError, StoreError, advice
+from runner.errors import RunStoppedError, StoreError, advice, to_address
 from runner.events import Event, Progress, Stopping
 from runner.model import Pace
 from runner.providers.http.tls_probe import speaks_tls
+from runner.text import shell_word
 
 TICK_S = 0.5
 """Interval between two progress events, in seconds."""
@@ -72,12 +73,17 @@ async def keep_deadline(deadline_s: float, start: float, stop: Stop, lanes: Lane
         return
 
 
-async def find_tls(doubt: anyio.Event, base_url: str, stop: Stop) -> None:
-    """Stop the run if the port of an http address speaks TLS. doubt: set when the errors so far look like that."""
+async def find_tls(doubt: anyio.Event, base_url: str, stop: Stop, *, named: bool) -> None:
+    """Stop the run if the port of an http address speaks TLS. doubt: set when the errors so far look like that.
+
+    named: the user has named the address, so that a command may spell it.
+    """
     await doubt.wait()
     parts = urlsplit(base_url)
     host, port = parts.hostname or "", parts.port or 80
     if await anyio.to_thread.run_sync(lambda: speaks_tls(host, port), abandon_on_cancel=True):
         swapped = f"https://{parts.netloc}{parts.path}"
-        sentence = f"the server speaks https at {parts.netloc}: use {swapped}. {advice('address')}"
+        full = f"{swapped}?{parts.query}" if parts.query else swapped
+        todo = to_address(shell_word(full)) if named and "`" not in full else advice("address")
+        sentence = f"the server speaks https at {parts.netloc}: use {swapped}. {todo}"
         stop.request(sentence, grace_s=0.0, error=RunStoppedError(sentence, code="address"))

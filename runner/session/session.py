@@ -3,11 +3,13 @@
 import os
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
 
 from runner.config import trust
+from runner.config.endpoint import is_users
 from runner.config.job import Job
 from runner.config.settings import unknown_variables
 from runner.engine import pipeline
@@ -151,11 +153,11 @@ class _Session:
         items = source.items(plan.prompts, plan.scanned, plan.template, self._store, self._passed, self._selection, self._look)
         doubt = anyio.Event()
         attempts = self._attempts = self._meter.attempts = Attempts(
-            wiring.informed(plan.job, plan.endpoint, provider, self._note, doubt.set),
+            wiring.informed(plan.job, plan.endpoint, provider, self._note, doubt.set, answered=self._before.done > 0),
             client,
             self._lanes,
             wiring.policy(plan.job),
-            Judge(succeeded=self._before.done > 0),
+            Judge(succeeded=self._before.done > 0, model=plan.job.model),
             self._stop,
             redactor=plan.endpoint.redactor,
         )
@@ -165,7 +167,8 @@ class _Session:
             background.start_soon(note_pace, self._store.note_pace, self._meter.pace)
             background.start_soon(tell_stop, self._tell, self._stop, self._lanes)
             if plan.endpoint.base_url is not None and plan.endpoint.proxy is None:
-                background.start_soon(find_tls, doubt, plan.endpoint.base_url, self._stop)
+                named = is_users(plan.job, os.environ)
+                background.start_soon(partial(find_tls, doubt, plan.endpoint.base_url, self._stop, named=named))
             if plan.job.deadline is not None:
                 background.start_soon(keep_deadline, plan.job.deadline, self._meter.start, self._stop, self._lanes)
             try:

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import cast
 
 from runner.config import credentials, plugins
-from runner.config.endpoint import Endpoint, provider_of
+from runner.config.endpoint import Endpoint, is_users, provider_of
 from runner.config.job import Job
 from runner.config.settings import BY_NAME
 from runner.engine.limits import Kind, Limits
@@ -74,24 +74,42 @@ def policy(job: Job) -> RetryPolicy:
 
 
 def informed(
-    job: Job, endpoint: Endpoint, provider: Provider, tell: Callable[[str], None], doubt: Callable[[], None]
+    job: Job, endpoint: Endpoint, provider: Provider, tell: Callable[[str], None], doubt: Callable[[], None], *, answered: bool
 ) -> Informed:
-    """Return the provider of a session with what is known of the job. tell, doubt: see ``Informed``."""
+    """Return the provider of a session with what is known of the job.
+
+    tell, doubt: see ``Informed``. answered: the run has answers of earlier sessions.
+    """
     destination = None
     if endpoint.base_url is not None:
         variable = job.api_key_env or provider_of(job, os.environ).KEY_ENV
         key = endpoint.key.reveal() if endpoint.key is not None else None
-        keyless = key is None and not any(field.carries_key for field in job.headers)
+        by = _bearer(job) if key is None else None
         destination = Destination(
             provider=job.provider,
             base_url=endpoint.base_url,
             variable=variable,
-            missing=credentials.missing(variable, os.environ) or "is not set" if keyless else None,
+            missing=credentials.missing(variable, os.environ) or "is not set" if key is None and by is None else None,
+            by=by,
             fault=credentials.fault_of(key, job.provider) if key is not None else None,
+            named=is_users(job, os.environ),
+            model=job.model,
+            answered=answered,
             other=credentials.other_variable(endpoint.base_url, variable, os.environ),
         )
     strict = job.strict_params
     return Informed(provider, finish=job.finish, destination=destination, strict=strict, tell=tell, doubt=doubt)
+
+
+def _bearer(job: Job) -> str | None:
+    """Return what carries the key where the provider's variable does not, a header or a part of the query, or None."""
+    found = [("the header", field) for field in job.headers if field.carries_key]
+    found += [("the part of the query", field) for field in job.query if field.variables]
+    if not found:
+        return None
+    what, field = found[0]
+    variables = f" ({', '.join(field.variables)})" if field.variables else ""
+    return f"{what} {field.name}{variables}"
 
 
 @asynccontextmanager

@@ -95,6 +95,28 @@ def test_azure(tmp_path: Path, server: RawServer, in_url: bool) -> None:
 
 
 @pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+@pytest.mark.parametrize(
+    ("option", "where"),
+    [
+        ("--header=api-key: ${AZURE_KEY}", "the key was in the header api-key (AZURE_KEY)"),
+        ("--query=key=${AZURE_KEY}", "the key was in the part of the query key (AZURE_KEY)"),
+    ],
+)
+def test_a_refused_key_is_named_where_it_was(tmp_path: Path, dialect: str, option: str, where: str) -> None:
+    write_prompts(tmp_path / "prompts.jsonl", range(3))
+    refused = whole("401 Unauthorized", {"error": {"type": "authentication_error", "message": "invalid api key"}})
+    with in_thread(RawServer(lambda _request: refused)) as server:
+        address = ("--provider", dialect, "--model", "m", "--base-url", server.origin + ("/v1" if dialect == "openai" else ""))
+        # beside a part of the query, the key of the provider's variable is sent too
+        env = ENV if "header" in option else {"AZURE_KEY": SECRET}
+        ended = run("run", "prompts.jsonl", *address, option, cwd=tmp_path, env=env)
+    assert ended.code == 3, ended
+    assert where in ended.err
+    assert "_API_KEY" not in ended.out + ended.err
+    assert_hidden(tmp_path, ended)
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 def test_options_add_to_what_the_job_file_says(tmp_path: Path, server: RawServer, dialect: str) -> None:
     job(tmp_path, f'provider = "{dialect}"\n[headers]\nX-A = "file"\nX-B = "file"\n[query]\na = "1"\nb = "2"\n')
     options = ("--header", "x-b: Bearer ${AZURE_KEY}", "--header", "User-Agent: mine/1", "--query", f"b={ODD}", "--query", "c=")

@@ -37,6 +37,22 @@ EXPORT = ("runner export 1 -o answers.csv", "writes 10 rows", None)
             ("runner resume 1 --model NAME", "with the NAME of a model that the server has; sends 9 rows", 9),
         ),
         (
+            {"left": 9, "done": 0, "stop_code": "not_found", "address": "http://h/v1"},
+            ("runner resume 1 --base-url http://h/v1", "sends 9 rows", 9),
+        ),
+        (
+            {"left": 9, "stop_code": "tls", "address": "'http://h/v1?a=b'"},
+            ("runner resume 1 --base-url 'http://h/v1?a=b'", "sends the other 9 rows", 9),
+        ),
+        (
+            {"left": 9, "done": 0, "stop_code": "not_found", "address": "URL"},
+            ("runner resume 1", "once base_url is right; sends 9 rows", 9),
+        ),
+        (
+            {"left": 9, "done": 0, "stop_code": "not_found", "line": 4},
+            ("runner resume 1", "once line 4 names a model that the server has; sends 9 rows", 9),
+        ),
+        (
             {"left": 9, "input_changed": True},
             ("runner resume 1", "when nothing writes to the file any more; sends the other 9 rows", 9),
         ),
@@ -64,6 +80,11 @@ def test_one_state_one_command(fields: dict[str, Any], expected: tuple[str, str,
             {"failed": 2, "broken": 2, "causes": {"bad_row": 2}},
             ("runner errors 1", "names the 2 broken lines; sends nothing", None),
         ),
+        (
+            {"failed": 4, "causes": {"cut": 4}, "stop_code": "not_found", "address": "http://h/v1"},
+            ("runner retry 1 --base-url http://h/v1", "sends 4 failed rows again", 4),
+        ),
+        ({"failed": 2, "causes": {"not_found": 2}}, ("runner errors 1", "shows why 2 rows failed; sends nothing", None)),
         ({"failed": 2, "causes": {"bad_request": 2}}, ("runner errors 1", "shows why 2 rows failed; sends nothing", None)),
         (
             {"failed": 2, "causes": {"bad_request": 2}, "errors_shown": True},

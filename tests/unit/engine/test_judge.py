@@ -3,7 +3,19 @@
 import pytest
 
 from runner.engine.judge import AUTH_AFTER_SUCCESS, MISSES_AFTER_SUCCESS, OUTAGE_S, SAME_REFUSAL, UNREACHED_S, Judge
-from runner.errors import AttemptError, AttemptTimeoutError, ProviderError, StreamError, TransportError
+from runner.errors import (
+    MODEL_STAYS,
+    UNKNOWN,
+    AttemptError,
+    AttemptTimeoutError,
+    ProviderError,
+    Remedy,
+    StreamError,
+    TransportError,
+    advice,
+    remedy,
+)
+from runner.model import Item, Request
 
 AUTH = ProviderError("401: wrong key", code="auth", verdict="stop", status=401)
 BILLING = ProviderError("402: no money", code="billing", verdict="stop", status=402)
@@ -209,3 +221,58 @@ def test_answers_of_earlier_sessions_excuse_a_few_rows_without_a_model_but_not_a
     for _ in range(10):
         assert judge.verdict(error, "missing", 0) == "fail"
         judge.success("m")
+
+
+# -- a model that a row names itself
+
+
+def test_a_rows_own_missing_model_is_the_rows_once_another_model_has_answered_in_this_session() -> None:
+    judge = Judge(succeeded=True, model="m")
+    assert [judge.verdict(NOT_FOUND, "typo", 0) for _ in range(MISSES_AFTER_SUCCESS)] == ["fail", "fail", "stop"]
+    assert Judge(model="m").verdict(NOT_FOUND, "typo", 0) == "stop"
+    judge = Judge(model="m")
+    judge.success("m")
+    assert {judge.verdict(NOT_FOUND, "typo", 0) for _ in range(2 * MISSES_AFTER_SUCCESS)} == {"fail"}
+    # what is wrong with the endpoint is no row's own
+    for error in (REDIRECT, HTML):
+        assert judge.verdict(error, "typo", 0) == "stop"
+    lost = ProviderError("404: Not Found", code="not_found", verdict="stop", status=404)
+    lost.misplaced = True
+    assert judge.verdict(lost, "typo", 0) == "stop"
+
+
+def test_the_runs_own_missing_model_stops_it_whatever_rows_have_answered() -> None:
+    judge = Judge(model="m")
+    judge.success("another")
+    assert judge.verdict(NOT_FOUND, "m", 0) == "stop"
+
+
+def item(model: str, position: int = 7) -> Item:
+    request = Request(model=model, messages=())
+    return Item(key="k", position=position, request=request, metadata={}, fingerprint=0)
+
+
+def test_what_a_stop_advises() -> None:
+    fresh, answered = Judge(model="m"), Judge(model="m", succeeded=True)
+    said = str(NOT_FOUND)
+    assert fresh.advice(NOT_FOUND, item("m"), said) == advice("not_found")
+    assert answered.advice(NOT_FOUND, item("m"), said) == MODEL_STAYS
+    for judge in (fresh, answered):
+        assert remedy(judge.advice(NOT_FOUND, item("typo"), said)) == Remedy(line=7)
+        assert judge.advice(AUTH, item("m"), said) == advice("auth")
+
+
+@pytest.mark.parametrize(
+    ("address", "said", "told"),
+    [
+        ("http://h/v1", "use http://h/v1", "http://h/v1"),
+        ("http://h/v1?a=b", "use http://h/v1", "'http://h/v1?a=b'"),
+        # a secret in it was concealed
+        ("http://h/secret/v1", "use http://h/[redacted]/v1", UNKNOWN),
+        ("http://h/`x`/v1", "use http://h/`x`/v1", UNKNOWN),
+    ],
+)
+def test_an_address_is_told_as_a_shell_reads_it(address: str, said: str, told: str) -> None:
+    error = ProviderError("404", code="not_found", verdict="stop", status=404)
+    error.misplaced, error.address = True, address
+    assert remedy(f"404. {Judge(model='m').advice(error, item('m'), said)}") == Remedy(address=told)

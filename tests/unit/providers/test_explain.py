@@ -13,8 +13,9 @@ from runner.providers.refusal import from_status, from_stream
 LOCAL = "http://localhost:1234"
 
 
-def explained(error: AttemptError, base_url: str = LOCAL, *, answered: bool = False, **to: Any) -> str:
-    destination = Destination(**{"provider": "openai", "variable": "OPENAI_API_KEY", "base_url": base_url, **to})
+def explained(error: AttemptError, base_url: str = LOCAL, *, answered: bool = False, before: bool = False, **to: Any) -> str:
+    known = {"provider": "openai", "variable": "OPENAI_API_KEY", "base_url": base_url, "answered": before, **to}
+    destination = Destination(**known)
     explain(error, destination, "my-model", answered=answered)
     return str(error)
 
@@ -165,3 +166,88 @@ def test_a_closed_connection_may_be_the_wrong_scheme() -> None:
 def test_a_redirect_names_the_address() -> None:
     error = refusal(301, b"", location="https://host/v1/chat/completions?x=1")
     assert explained(error, "http://host/v1").endswith("; use https://host/v1")
+
+
+# -- a 403 without a key
+
+
+FORBIDDEN = [{"error": "Forbidden"}, b"<html><head><title>403 Forbidden</title></head></html>"]
+
+
+@pytest.mark.parametrize("body", FORBIDDEN)
+def test_a_403_without_a_key_is_for_want_of_it(body: Any) -> None:
+    error = refusal(403, body)
+    assert explained(error, missing="is not set").startswith("no key was sent: OPENAI_API_KEY is not set (403")
+    assert (error.code, error.verdict) == ("auth", "stop")
+
+
+@pytest.mark.parametrize("body", FORBIDDEN)
+def test_a_403_in_a_run_with_answers_stays_the_rows_and_names_the_key(body: Any) -> None:
+    error = refusal(403, body)
+    assert "no key was sent" in explained(error, missing="is not set", before=True)
+    assert (error.code, error.verdict) == ("bad_request", "fail")
+
+
+def test_other_403s_are_as_they_were() -> None:
+    for error, more in (
+        (refusal(403, FORBIDDEN[0]), {}),
+        (refusal(403, FORBIDDEN[0]), {"answered": True, "missing": "is not set"}),
+        (refusal(400, FORBIDDEN[0]), {"missing": "is not set"}),
+        (refusal(403, {"error": {"message": "flagged", "code": "content_policy"}}), {"missing": "is not set"}),
+    ):
+        before = str(error), error.code, error.verdict
+        explained(error, **more)  # type: ignore[arg-type]
+        assert (str(error), error.code, error.verdict) == before
+
+
+# -- what a command may spell
+
+
+@pytest.mark.parametrize(
+    ("base_url", "named", "address"),
+    [
+        ("http://localhost:1234", True, "http://localhost:1234/v1"),
+        ("http://localhost:1234?a=b", True, "http://localhost:1234/v1?a=b"),
+        ("http://localhost:1234", False, None),
+        ("https://openrouter.ai/v1", True, "https://openrouter.ai/api/v1"),
+        # its port may be another server's
+        ("https://openrouter.ai:8443/v1", True, None),
+        ("http://host/v1", True, None),
+    ],
+)
+def test_an_address_for_a_command(base_url: str, named: bool, address: str | None) -> None:
+    error = refusal(404, b"404 page not found")
+    explained(error, base_url, named=named)
+    assert (error.misplaced, error.address) == (True, address)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "spelt"), [("https://h:1234/v1", True), ("https://h/v1", False), ("https://h:443/v1", False)]
+)
+def test_no_command_takes_the_encryption_away_at_the_port_of_https(base_url: str, spelt: bool) -> None:
+    error = TransportError("no TLS connection: [SSL: WRONG_VERSION_NUMBER] wrong version number", code="tls", sent=False)
+    explained(error, base_url, named=True)
+    assert error.address == (base_url.replace("https:", "http:") if spelt else None)
+
+
+@pytest.mark.parametrize(
+    ("target", "address"),
+    [
+        ("https://host/v1/chat/completions", "https://host/v1"),
+        ("http://host/other/v1/chat/completions", "http://host/other/v1"),
+        ("https://elsewhere.example/v1/chat/completions", None),
+        ("http://host:8080/v1/chat/completions", None),
+    ],
+)
+def test_a_redirect_to_another_server_is_no_command(target: str, address: str | None) -> None:
+    error = refusal(301, b"", location=target)
+    explained(error, "http://host/v1", named=True)
+    assert error.address == address
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_rows_own_missing_model_is_named(answered: bool) -> None:
+    body = {"error": {"message": "The model `my-model` does not exist", "code": "model_not_found"}}
+    words = explained(refusal(404, body), answered=answered, model="the run's")
+    assert words.endswith("; the row names the model my-model itself")
+    assert "itself" not in explained(refusal(404, body), answered=answered, model="my-model")

@@ -1,0 +1,33 @@
+"""Why a run stopped, as it may be shown: a command spells an address only where typing it gives no secret away.
+
+A store may come from somebody else (``config.trust``), and so may the stop reason in it. Whoever types an address has named it.
+"""
+
+import os
+import shlex
+from urllib.parse import urlsplit
+
+from runner.config import endpoint
+from runner.config.job import restore_job
+from runner.errors import UNKNOWN, RunnerError, remedy, to_address
+from runner.model import Run
+
+
+def stop_reason(run: Run) -> str | None:
+    """Return the stored stop reason of a run, with the word URL for an address that no command may spell."""
+    reason, address = run.stop_reason, remedy(run.stop_reason).address
+    if reason is None or address in (None, UNKNOWN) or _may_be_spelt(run, address):
+        return reason
+    return f"{reason.removesuffix(to_address(address))}{to_address()}"
+
+
+def _may_be_spelt(run: Run, word: str) -> bool:
+    """Return True if an address is at the server of the run, and the run may send its secrets there without a question."""
+    try:
+        (address,) = shlex.split(word)
+        if urlsplit(address).netloc != urlsplit(str(run.settings.get("base_url"))).netloc:
+            return False
+        job = endpoint.with_base_url(restore_job({**run.settings, "input": run.input}, {}), os.environ)
+        return endpoint.is_users(job, os.environ) or not endpoint.ungranted(job, os.environ)
+    except (RunnerError, ValueError):
+        return False
