@@ -1,9 +1,10 @@
 """Entry point of ``python -m runner`` and the script ``runner``. It imports little, so that an early Ctrl-C ends quietly."""
 
 import sys
-from _thread import interrupt_main
+from _thread import LockType, allocate_lock, interrupt_main, start_new_thread
+from time import sleep
 
-_AGAIN_S = 0.01
+_AGAIN_S = 0.05
 
 
 def main() -> None:
@@ -24,10 +25,16 @@ def _raise_again(dropped: "sys.UnraisableHookArgs") -> None:
     if not issubclass(dropped.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(dropped)
         return
-    from threading import Timer
+    done = allocate_lock()
+    with done:
+        start_new_thread(_interrupt, (done,))
 
-    # from another thread: here, it would be dropped again
-    Timer(_AGAIN_S, interrupt_main).start()
+
+def _interrupt(done: LockType) -> None:
+    """Interrupt the main thread once it has left the hook, in which it would drop the signal again."""
+    with done:
+        sleep(_AGAIN_S)
+    interrupt_main()
 
 
 if __name__ == "__main__":
