@@ -69,10 +69,6 @@ class Judge:
             return "stop" if wrong else "retry"
         self._auth_errors = 0
         if error.code in _CONFIGURATION:
-            own = error.code == "not_found" and not error.misplaced and self._is_own(model)
-            if own and self._good_models:
-                # another model has answered, so the address is right, and no other row asks for this one by default
-                return "fail"
             return self._configured(model)
         self._misses = 0
         if isinstance(error, ProviderError) and error.code == "billing" and error.words and self.answered:

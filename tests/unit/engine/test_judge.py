@@ -226,19 +226,13 @@ def test_answers_of_earlier_sessions_excuse_a_few_rows_without_a_model_but_not_a
 # -- a model that a row names itself
 
 
-def test_a_rows_own_missing_model_is_the_rows_once_another_model_has_answered_in_this_session() -> None:
+def test_a_rows_own_missing_model_stops_the_run_whatever_another_one_has_answered() -> None:
     judge = Judge(succeeded=True, model="m")
     assert [judge.verdict(NOT_FOUND, "typo", 0) for _ in range(MISSES_AFTER_SUCCESS)] == ["fail", "fail", "stop"]
-    assert Judge(model="m").verdict(NOT_FOUND, "typo", 0) == "stop"
-    judge = Judge(model="m")
-    judge.success("m")
-    assert {judge.verdict(NOT_FOUND, "typo", 0) for _ in range(2 * MISSES_AFTER_SUCCESS)} == {"fail"}
-    # what is wrong with the endpoint is no row's own
-    for error in (REDIRECT, HTML):
-        assert judge.verdict(error, "typo", 0) == "stop"
-    lost = ProviderError("404: Not Found", code="not_found", verdict="stop", status=404)
-    lost.misplaced = True
-    assert judge.verdict(lost, "typo", 0) == "stop"
+    for judge in (Judge(model="m"), Judge(model="m")):
+        assert judge.verdict(NOT_FOUND, "typo", 0) == "stop"
+        judge.success("m")
+        assert judge.verdict(NOT_FOUND, "typo", 0) == "stop"
 
 
 def test_the_runs_own_missing_model_stops_it_whatever_rows_have_answered() -> None:
