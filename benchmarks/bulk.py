@@ -9,6 +9,7 @@ from runner.inputs import scan, source
 from runner.model import Attempt, Completion, Item, Outcome, Usage
 from runner.session import continuing, prepare, reading
 from runner.session.identity import Given
+from runner.session.opening import open_input
 from runner.session.options import SessionOptions
 from runner.store import database
 from runner.store.checkpoint import RunStore
@@ -34,7 +35,7 @@ async def finished(store: Path, path: Path, base_url: str) -> None:
     """Create a store in which all rows of a prompt file are done, as a finished run leaves it."""
     options = {"base_url": base_url, "model": "m", "provider": "openai"}
     job = with_base_url(load_job(path, options, {}), {})
-    input_file = prepare.open_input(job.input)
+    input_file = open_input(job.input)
     database.prepare(store, create=True)
     content = scan.measure(input_file)
     given = Given(store, input_file, content, job.base_url)

@@ -1,27 +1,27 @@
 """The public Python API, which the command line also uses: run, resume, retry, check, export, results."""
 
 from collections.abc import Awaitable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from operator import index
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, Unpack
 
 from msgspec import structs
 
-from runner.config import plugins
 from runner.config.job import Job, load_job, restore_job
 from runner.config.trust import allowed
 from runner.engine.stop import Stop
 from runner.errors import RunLockedError, UsageError
 from runner.events import Summary
-from runner.exports.columns import columns, given, records
-from runner.exports.file import is_standard_output, open_output
-from runner.inputs import overwriting, spool
-from runner.interfaces import Exporter, Observer
+from runner.inputs import spool
+from runner.inputs.prompts import asked
+from runner.interfaces import Observer
 from runner.model import Result, Run
-from runner.session import arguments, session
+from runner.session import arguments, exporting, session
 from runner.session.checking import Check, Description, check, describe
+from runner.session.exporting import ExportFlags
 from runner.session.naming import store_option
+from runner.session.opening import texts_in
 from runner.session.options import SessionOptions
 from runner.session.stopping import StopHandle, interruptible, stoppable
 from runner.store import database, deletion
@@ -207,13 +207,14 @@ def results(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> Ite
     arguments.check(run_id=run_id, db=db)
     store = Path(db).resolve()
     with StoreReader(store) as reader:
-        found = reader.run(run_id).id
+        found = reader.run(run_id, counted=False)
     return _results(store, found)
 
 
-def _results(store: Path, run_id: int) -> Iterator[Result]:
+def _results(store: Path, run: Run) -> Iterator[Result]:
+    texts = texts_in(run.settings)
     with StoreReader(store) as reader:
-        yield from reader.results(run_id)
+        yield from reader.results(run.id, lambda fields: asked(fields, texts))
 
 
 def export(
@@ -222,38 +223,19 @@ def export(
     run_id: int | None = None,
     db: str | Path = DEFAULT_STORE,
     format: str | None = None,  # noqa: A002 - the option's name
-    raw: bool = False,
-    csv_escape: bool = False,
-    csv_excel: bool = False,
     notes: list[str] | None = None,
+    **flags: Unpack[ExportFlags],
 ) -> int:
     """Write the finished rows of a run, done or failed, to a file and return their number; ``-`` is standard output.
 
-    format: "csv", "jsonl" or the name of a plug-in; by default the file's ending. raw: do not escape CSV cells that a spreadsheet
-    would run as formulas. csv_escape: escape them in the ids and in the rows' own fields too. csv_excel: begin a CSV file with a
-    byte order mark. notes: receives a sentence for each kind of change that was made to CSV cells. A file appears under its final
-    name only when it is complete. Raises UsageError, StoreError.
+    format: "csv", "jsonl" or the name of a plug-in; by default the file's ending. notes: receives a sentence for each kind of
+    change that was made to CSV cells. flags: see ``ExportFlags``. A file appears under its final name only when it is complete.
+    Raises UsageError, StoreError.
     """
-    flags = {"raw": raw, "csv_escape": csv_escape, "csv_excel": csv_excel}
+    if unknown := flags.keys() - ExportFlags.__annotations__.keys():
+        raise TypeError(f"export() got an unexpected keyword argument {min(unknown)!r}")
     arguments.check(output=output, run_id=run_id, db=db, format=format, notes=notes, **flags)
-    kind = format or Path(output).suffix.lstrip(".").lower() or ("csv" if is_standard_output(output) else "")
-    module = plugins.load("exports", format) if format else plugins.registered("exports", kind)
-    if module is None:
-        known = " or ".join(plugins.known("exports"))
-        raise UsageError(f"cannot tell the format of {output} from its ending; choose {known} with --format")
-    if raw and csv_escape:
-        raise UsageError("--csv-raw and --csv-escape exclude each other; choose one of them")
-    write = cast("Exporter", module.write)
-    with StoreReader(Path(db).resolve()) as reader, ExitStack() as stack:
-        if not is_standard_output(output):
-            overwriting.refuse_own(output, reader.path, {run.id: run.input for run in reader.runs(counted=False)})
-        run = reader.run(run_id).id
-        stack.enter_context(reader.snapshot())
-        metadata = reader.metadata_names(run)
-        kept = [] if csv_escape else given(metadata)
-        options = {"raw": raw, "kept": kept, "excel": csv_excel, "notes": notes} if kind == "csv" else {}
-        with open_output(output) as out:
-            return write(columns(metadata), records(reader.results(run), metadata), out, **options)
+    return exporting.write(output, Path(db).resolve(), run_id, format, flags, notes)
 
 
 def deletable(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE) -> list[Run]:

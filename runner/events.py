@@ -5,7 +5,8 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from runner.model import Outcome, Pace
+from runner.model import Outcome
+from runner.pace import Pace
 
 INPUT_CHANGED = "the prompt file changed while it was read"
 LIMITED = "as asked by --limit"

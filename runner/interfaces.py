@@ -10,7 +10,8 @@ from typing import IO, Literal, Protocol, TypeAlias, TypeVar
 from runner.admission import Failure, Permit, Standing
 from runner.errors import AttemptError, ProviderError
 from runner.events import Event
-from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Pace, Request, Row, ServerSentEvent, Settled, Usage
+from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Request, Row, ServerSentEvent, Settled, Usage
+from runner.pace import Pace
 
 # isort: split
 from runner.model import Stage

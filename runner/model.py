@@ -1,7 +1,6 @@
 """The values that pass through the program, from a line of a prompt file to a row of an export.
 
-All are frozen and keyword-only. Durations are float seconds; instants are UTC seconds since the epoch. ``None`` means
-unknown, never zero.
+All are frozen and keyword-only. Durations: float seconds. Instants: UTC seconds since the epoch. ``None``: unknown, never 0.
 """
 
 from collections.abc import Mapping
@@ -9,6 +8,8 @@ from enum import IntEnum
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
+
+from runner.pace import Pace
 
 Json: TypeAlias = Any
 """A decoded JSON value: the only type that is left open."""
@@ -22,7 +23,7 @@ Status: TypeAlias = Literal["done", "failed"]
 class Row(Struct, frozen=True, kw_only=True):
     """One raw input record."""
 
-    # 1-based line of the prompt file, or ordinal of the record
+    # counted from 1: its line in the prompt file, or its number (``place``)
     line: int
     # the decoded object; of a broken line, its id alone, or None if that cannot be read
     fields: Mapping[str, Json] | None
@@ -36,6 +37,9 @@ class Row(Struct, frozen=True, kw_only=True):
     nulls: int = 0
     # True: fields with the name of a setting (model, temperature, ...) are the user's own data (row_settings = false)
     plain: bool = False
+    # fields that the template of the job names; None: there is none
+    asked: frozenset[str] | None = None
+    place: str = "line"
 
 
 class Params(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -213,43 +217,6 @@ class Head(Struct, frozen=True, kw_only=True):
     identical: int
 
 
-class LaneState(Struct, frozen=True, kw_only=True):
-    """What a lane is doing."""
-
-    model: str
-    # requests that may be in flight now, and the highest number there will be; both are the same for a fixed number
-    slots: int
-    ceiling: int
-    in_flight: int
-    # limits in force, by name (rpm, tpm, input_tpm, output_tpm), set by the job or reported by the server
-    limits: Mapping[str, float] = {}
-    # why requests wait, one phrase; None if none waits
-    waiting: str | None = None
-    # True if no request is sent until that wait is over
-    blocked: bool = False
-    # the limit per minute that a request waits for now, by name; None if none does
-    waits_for: str | None = None
-    # rows in the lane that are not being sent, and what they still have to get of each limit of tokens, the debt of the limit
-    # included; empty if nothing tells how much that is
-    waiting_rows: int = 0
-    needs: Mapping[str, float] = {}
-    # seconds until the pause ends, and since the present outage began; 0 if there is none
-    paused_s: float = 0.0
-    outage_s: float = 0.0
-
-
-class Pace(Struct, frozen=True, kw_only=True):
-    """What a session is doing at one instant; stored so that another process can show it."""
-
-    # UTC seconds since the epoch
-    at: float
-    lanes: tuple[LaneState, ...]
-    # rows that wait for a retry, one phrase; None if there are none
-    retrying: str | None = None
-    # seconds until the last row has its outcome, pauses but no outage included; None if nothing can be said yet
-    left_s: float | None = None
-
-
 class Run(Struct, frozen=True, kw_only=True):
     """One execution of a job in a store."""
 
@@ -283,9 +250,12 @@ class Result(Struct, frozen=True):
     """One finished row as it is exported. The fields have the names and the order of the export's columns."""
 
     id: str | int | float
+    # the row's own fields, but for those that make its request
     metadata: Mapping[str, Json]
-    status: Status
+    # what was asked: a text, or the messages where there are several; None if the store has not kept the row
+    prompt: Json
     text: str | None
+    status: Status
     finish_reason: str | None
     error_code: str | None
     error: str | None
@@ -297,3 +267,5 @@ class Result(Struct, frozen=True):
     attempts: int
     time_to_first_token_s: float | None
     duration_s: float | None
+    # its line in the prompt file, or its number
+    line: int

@@ -15,6 +15,7 @@ from runner.cli.options import (
     gathered,
     given_settings,
     json_option,
+    output_option,
     quiet_option,
     run_argument,
     seconds,
@@ -54,13 +55,14 @@ def _warn_of_variables() -> None:
 @click.option("--limit", type=count(1), metavar="N", help="Use only the first N rows of the file.")
 @click.option("--new", is_flag=True, help="Start a new run, even if there is one to continue.")
 @accept_changes_option
+@output_option
 @click.option("--strict", is_flag=True, help="Refuse to start if a row is broken.")
 @click.option("--show-config", is_flag=True, help="Print every setting and its source; send nothing.")
 @trust_option
 @quiet_option
 @json_option
 @gathered("options", "limit", "new", "accept_changes", "strict")
-@gathered("shown", "quiet", "as_json")
+@gathered("shown", "quiet", "as_json", "output")
 def run(file: str, db: str, show_config: bool, trust: bool, shown: Any, options: dict[str, Any], **settings: Any) -> None:
     """Run FILE, or continue its run if that was interrupted.
 
@@ -87,7 +89,7 @@ def run(file: str, db: str, show_config: bool, trust: bool, shown: Any, options:
 @cli.command()
 @continue_options
 @accept_changes_option
-@gathered("shown", "quiet", "as_json")
+@gathered("shown", "quiet", "as_json", "output")
 def resume(run_id: int | str | None, db: str, accept_changes: bool, trust: bool, shown: Any, **settings: Any) -> None:
     """Continue an unfinished run.
 
@@ -105,7 +107,7 @@ def resume(run_id: int | str | None, db: str, accept_changes: bool, trust: bool,
 
 @cli.command()
 @continue_options
-@gathered("shown", "quiet", "as_json")
+@gathered("shown", "quiet", "as_json", "output")
 def retry(run_id: int | str | None, db: str, trust: bool, shown: Any, **settings: Any) -> None:
     """Send the failed rows of a run again, and no other rows.
 
@@ -188,9 +190,10 @@ def delete(run_ids: tuple[int, ...], yes: bool, vacuum: bool, db: str, quiet: bo
 @click.option("--csv-raw", is_flag=True, help="Do not escape cells that look like formulas.")
 @click.option("--csv-escape", is_flag=True, help="Escape them in ids and in your own fields too.")
 @click.option("--csv-excel", is_flag=True, help="Begin with the byte order mark by which Excel knows UTF-8.")
+@click.option("--prompt/--no-prompt", default=True, help="Write the column of what each row asked.  [default: prompt]")
 @db_option
 @quiet_option
-@gathered("csv", "csv_escape", "csv_excel")
+@gathered("more", "csv_escape", "csv_excel", "prompt")
 def export(
     words: tuple[int | str, ...],
     output: str | None,
@@ -198,7 +201,7 @@ def export(
     csv_raw: bool,
     db: str,
     quiet: bool,
-    csv: dict[str, bool],
+    more: dict[str, bool],
 ) -> None:
     """Write the results of a run to a CSV or JSONL file.
 
@@ -214,7 +217,7 @@ def export(
     run, fuller = chosen.exported(number, db) if Path(db).exists() else (None, None)
     notes: list[str] = []
     wanted = run.id if run is not None else number
-    written = api.export(target, run_id=wanted, db=db, format=format, raw=csv_raw, notes=notes, **csv)
+    written = api.export(target, run_id=wanted, db=db, format=format, raw=csv_raw, notes=notes, **more)
     if run is not None and not quiet:
         for sentence in [*texts.exported(run, fuller, written, target, db), *notes]:
             click.echo(sentence, err=is_standard_output(target))

@@ -15,8 +15,11 @@ __all__ = ["INPUT_CHANGED", "as_asked", "summary"]
 _CAUSES = 3
 
 
-def summary(end: Summary, db: str, told: Collection[str] = ()) -> str:
-    """Return the summary of a session, with the next command as its last line. told: what was said at its start."""
+def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool = False) -> str:
+    """Return the summary of a session, with the next command as its last line.
+
+    told: what was said at its start. exported: the results are about to be written to a file, so that nobody has to be told how.
+    """
     text = [f"run {end.run}{_headline(end)}"]
     if end.stop_reason == INPUT_CHANGED:
         # any other reason was printed when the stop was requested
@@ -40,7 +43,8 @@ def summary(end: Summary, db: str, told: Collection[str] = ()) -> str:
     if end.failed:
         shows = f"`{command('errors', end.run, db)}` shows why"
         text.append(f"  {plural(end.failed, 'row')} failed{_causes(end.causes)}: {shows}")
-    return "\n".join([*text, *lines(advice(_state(end), db))])
+    todo = [one for one in advice(_state(end), db) if not (exported and one.command.startswith("runner export "))]
+    return "\n".join([*text, *(lines(todo) if todo else [])])
 
 
 def _headline(end: Summary) -> str:

@@ -4,15 +4,18 @@ import gc
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 from runner import api
-from runner.cli import progress
+from runner.cli import chosen, progress
+from runner.cli import output as texts
 from runner.config.job import Job
 from runner.engine.stop import Stop
 from runner.errors import RunStoppedError, StoreError
-from runner.events import Summary
+from runner.events import Event, Started, Summary
 from runner.interfaces import Observer
+from runner.session import exporting
 from runner.session.blocking import blocking
 from runner.session.options import SessionOptions
 from runner.session.signals import STOP_SIGNALS, exit_code, on_signals
@@ -20,17 +23,46 @@ from runner.session.stopping import StopHandle
 from runner.text import clean, redact
 
 
-def drive(job: Job, db: str, options: SessionOptions, *, quiet: bool, as_json: bool) -> int:
-    """Run a session with progress on the screen; return the exit code."""
+def drive(job: Job, db: str, options: SessionOptions, *, quiet: bool, as_json: bool, output: str | None = None) -> int:
+    """Run a session with progress on the screen; return the exit code.
+
+    output: file to which the results are written at the end, whatever has ended the session but a third signal.
+    """
+    if output is not None:
+        exporting.refuse(output, Path(db).resolve(), job.input)
+    begun: list[int] = []
+    observe = progress.choose(db, quiet=quiet, as_json=as_json, exported=output is not None)
+    try:
+        return _session(job, db, options, observe, begun)
+    finally:
+        if output is not None and begun and not isinstance(sys.exc_info()[1], KeyboardInterrupt | StoreError):
+            _export(begun[0], db, output, quiet=quiet or as_json)
+
+
+def _export(run: int, db: str, target: str, *, quiet: bool) -> None:
+    notes: list[str] = []
+    written = api.export(target, run_id=run, db=db, notes=notes)
+    if not quiet:
+        for sentence in [*texts.exported(chosen.exported(run, db)[0], None, written, target, db), *notes]:
+            print(sentence, flush=True)
+
+
+def _session(job: Job, db: str, options: SessionOptions, observe: progress.View, begun: list[int]) -> int:
+    """Run a session and return the exit code. begun: receives the number of the run."""
     # Objects loaded so far live until exit: neither a collection nor the end of the process has to scan them.
     gc.freeze()
     # A run creates almost no reference cycles; collecting as often as by default costs a tenth of the time.
     gc.set_threshold(50_000, 20, 20)
-    observe = progress.choose(db, quiet=quiet, as_json=as_json)
     handle = StopHandle()
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Started):
+            begun.append(event.run)
+        observe.tell(event)
+
     with observe, on_signals(STOP_SIGNALS, handle.signalled) as caught:
         try:
-            summary = blocking(lambda: handle.run(lambda stop: _execute(job, db, options, stop, observe.tell)))
+            summary = blocking(lambda: handle.run(lambda stop: _execute(job, db, options, stop, tell)))
         except RunStoppedError as error:
             # one reason is printed once
             if observe.told_why:

@@ -99,6 +99,9 @@ trust_option = click.option(
     "--trust", is_flag=True, help="Allow what only the job file asks for: keys to its server, code. A run remembers it."
 )
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
+output_option = click.option(
+    "--output", "-o", metavar="FILE", help="Write the results to FILE at the end, also after Ctrl-C: .csv or .jsonl."
+)
 accept_changes_option = click.option(
     "--accept-changes", is_flag=True, help="Send finished rows again if their prompt has changed."
 )
@@ -107,7 +110,7 @@ run_argument = click.argument("run_id", metavar="[RUN]", type=run_name, required
 
 def continue_options(command: F) -> F:
     """Add the argument and the options of a command that continues a run. What a run cannot take is refused by its state."""
-    return run_argument(setting_options()(db_option(trust_option(quiet_option(json_option(command))))))
+    return run_argument(output_option(setting_options()(db_option(trust_option(quiet_option(json_option(command)))))))
 
 
 def given_settings(settings: dict[str, Any]) -> dict[str, Any]:

@@ -152,11 +152,12 @@ def check(report: Check, *, as_json: bool) -> str:
         lines.append(f"  and {report.broken_rows - _MAX_SHOWN:,} more")
     if report.duplicates:
         lines.append(f"{plural(report.duplicate_ids, 'duplicate id')}; `runner run` refuses to start:")
-        lines += [f"  {clean(key, 60)} on lines {_numbers(where)}" for key, where in list(report.duplicates.items())[:_MAX_SHOWN]]
+        on = "on lines" if report.place == "line" else "in rows"
+        lines += [f"  {clean(key, 60)} {on} {_numbers(where)}" for key, where in list(report.duplicates.items())[:_MAX_SHOWN]]
     if report.identical:
         lines.append(prepare.identical_rows(report.identical))
     lines += report.remarks
-    lines += oversized.sentences(report.oversized)
+    lines += oversized.sentences(report.oversized, report.place)
     if report.refusal:
         lines.append(f"`runner run` would refuse to start: {clean(report.refusal)}")
     if report.missing:

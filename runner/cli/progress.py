@@ -29,11 +29,11 @@ class View:
     """Shows a session to a person or a program. A context manager; its method ``tell`` is the observer.
 
     told_why: the error that stopped the run has been printed, so nobody else need do so. lost: why the output ended early; None
-    if it is whole, or if its reader has left.
+    if it is whole, or if its reader has left. exported: the results are written to a file when the session has ended.
     """
 
-    def __init__(self, db: str) -> None:
-        self._db = db
+    def __init__(self, db: str, *, exported: bool = False) -> None:
+        self._db, self._exported = db, exported
         self._broken = False
         self.told_why = False
         self.lost: OSError | None = None
@@ -98,7 +98,7 @@ class _Text(View, ABC):
                 self.close()
                 if end.stop_reason and not end.finished and not self._reason_told:
                     self._stopping(end.stop_reason, end.stop_code, None)
-                self.say(ending.summary(end, self._db, self._notes))
+                self.say(ending.summary(end, self._db, self._notes, exported=self._exported))
             case _:
                 pass
 
@@ -133,8 +133,8 @@ class _Text(View, ABC):
 class Lines(_Text):
     """Prints plain lines on standard error, one every few seconds."""
 
-    def __init__(self, db: str) -> None:
-        super().__init__(db)
+    def __init__(self, db: str, *, exported: bool = False) -> None:
+        super().__init__(db, exported=exported)
         self._next = time.monotonic() + LINE_S
 
     def progress(self, event: Progress) -> None:
@@ -148,8 +148,8 @@ class Lines(_Text):
 class Live(_Text):
     """Keeps three lines at the end of a terminal up to date, and prints everything else above them."""
 
-    def __init__(self, db: str) -> None:
-        super().__init__(db)
+    def __init__(self, db: str, *, exported: bool = False) -> None:
+        super().__init__(db, exported=exported)
         self._shown = False
         self._columns = 0
 
@@ -244,11 +244,11 @@ def _brief(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def choose(db: str, *, quiet: bool, as_json: bool) -> View:
-    """Return the view for the options and for what standard error is."""
+def choose(db: str, *, quiet: bool, as_json: bool, exported: bool = False) -> View:
+    """Return the view for the options and for what standard error is. exported: see ``View``."""
     if as_json:
         return JsonLines(db)
     if quiet:
         return View(db)
     live = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-    return Live(db) if live else Lines(db)
+    return (Live if live else Lines)(db, exported=exported)

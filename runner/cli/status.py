@@ -7,7 +7,8 @@ from runner.cli import output
 from runner.cli.advice import advice
 from runner.cli.advice import lines as advice_lines
 from runner.durations import format_span
-from runner.model import LaneState, Pace, Run
+from runner.model import Run
+from runner.pace import LaneState, Pace
 from runner.session import spelling
 from runner.session.naming import in_full
 from runner.store.totals import Totals

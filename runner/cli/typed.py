@@ -46,8 +46,6 @@ _OPTIONS = {
     "--retry": "`runner retry` sends failed rows again; --attempts N says how often a row is tried",
     "--retries": "--attempts N says how often a row is tried",
     "--max-retries": "--attempts N says how often a row is tried",
-    "--output": "answers go into the store; `runner export -o FILE` writes them to a file",
-    "-o": "answers go into the store; `runner export -o FILE` writes them to a file",
     "--input": "the prompt file is an argument: `runner run FILE`",
     "-i": "the prompt file is an argument: `runner run FILE`",
     "--api-key": "keys come from the environment: OPENAI_API_KEY, ANTHROPIC_API_KEY, or the variable that --api-key-env names",

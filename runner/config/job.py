@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from runner.config import fields
+from runner.config import asking, fields
 from runner.config.fields import Field
 from runner.config.job_file import find_files, read_toml, settings_in, suggestion
 from runner.config.local_server import LOCAL_SERVERS, LocalServer
@@ -71,8 +71,27 @@ class Job(Struct, frozen=True, kw_only=True):
     ok_failed: int | str | None
     # full or normal: which answers a power cut can lose
     durability: str
+    # how the input is read; None: found out from the file
+    input_format: str | None
+    encoding: str | None
+    delimiter: str | None
+    sheet: str | None
+    # the field that is the id of a row
+    id_column: str
+    # what of it is used; None: all
+    columns: str | list[str] | None
+    where: str | None
+    sample: int | None
+    sample_seed: int
     # False: fields of a row such as model and temperature are plain data
     row_settings: bool
+    # False: the store does not keep what makes a row's request
+    keep_rows: bool
+    # templates; None: each row has its own prompt or messages
+    prompt: str | None
+    # None: it has been read into ``prompt``
+    prompt_file: str | None
+    messages: list[Json] | None
     system: str | None
     # False: each answer is asked for in one piece
     stream: bool
@@ -147,11 +166,19 @@ def load_job(file: str | Path, options: Mapping[str, Any], environment: Mapping[
     for setting, value in settings_in(table, job_file):
         values[setting.name] = fields.joined(setting.kind, None, value, unvouched=True, file=job_file.absolute())
         sources[setting.name] = str(job_file)
-    for setting in SETTINGS:
-        if environment.get(setting.variable):
-            value = parse(setting, environment[setting.variable], f"in the environment ({setting.variable})")
-            values[setting.name] = fields.joined(setting.kind, values.get(setting.name), value)
-            sources[setting.name] = f"environment {setting.variable}"
+    asking.settle(values, sources, list(values), job_file.absolute().parent, inside=True)
+    named = [setting for setting in SETTINGS if environment.get(setting.variable)]
+    for setting in named:
+        value = parse(setting, environment[setting.variable], f"in the environment ({setting.variable})")
+        values[setting.name] = fields.joined(setting.kind, values.get(setting.name), value)
+        sources[setting.name] = f"environment {setting.variable}"
+    asking.settle(values, sources, [setting.name for setting in named], Path.cwd(), inside=False)
+    _take(options, values, sources)
+    return _build(source, values, sources, word=str(job_file), file=job_file if table else None)
+
+
+def _take(options: Mapping[str, Any], values: dict[str, Any], sources: dict[str, str]) -> None:
+    """Add the settings of the command line or of keyword arguments. Raises UsageError."""
     for name, value in options.items():
         if name not in BY_NAME:
             raise UsageError(f"unknown setting {name!r}{suggestion(name, BY_NAME)}")
@@ -160,7 +187,7 @@ def load_job(file: str | Path, options: Mapping[str, Any], environment: Mapping[
             value = check(setting, value, f"given with {setting.option}")
             values[name] = fields.joined(setting.kind, values.get(name), value)
             sources[name] = f"option {setting.option}"
-    return _build(source, values, sources, word=str(job_file), file=job_file if table else None)
+    asking.settle(values, sources, [name for name, value in options.items() if value is not None], Path.cwd(), inside=False)
 
 
 def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Job:
@@ -185,13 +212,7 @@ def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], enviro
     if options.get("provider") not in (None, values.get("provider")):
         # the address of one provider is of no use to another
         values.pop("base_url", None)
-    for name, value in options.items():
-        if name not in BY_NAME:
-            raise UsageError(f"unknown setting {name!r}{suggestion(name, BY_NAME)}")
-        if value is not None:
-            value = check(BY_NAME[name], value, f"given with {BY_NAME[name].option}")
-            values[name] = fields.joined(BY_NAME[name].kind, values.get(name), value)
-            sources[name] = f"option {BY_NAME[name].option}"
+    _take(options, values, sources)
     values |= {name: _stored(name, value) for name, value in values.items() if sources.get(name) == STORED}
     said = settings.get("said")
     sources |= {name: SAID for name in _MEANT if sources.get(name) == STORED and isinstance(said, list) and name in said}

@@ -9,7 +9,7 @@ from typing import Any
 from runner.config.settings import BY_NAME, SETTINGS, Setting
 from runner.config.values import DEEPEST, check, nested_deeper
 from runner.errors import UsageError
-from runner.inputs.compression import without_gz
+from runner.inputs.compression import unpacked
 from runner.inputs.spool import STDIN, is_stream
 from runner.text import nearest
 
@@ -24,7 +24,7 @@ def find_files(file: Path) -> tuple[Path, dict[str, Any], Path]:
         _refuse_missing(file)
         if file.is_dir():
             raise UsageError(f"{file} is a folder; name a prompt file (.jsonl) or a job file (.toml)")
-        sibling = without_gz(file).with_suffix(".toml")
+        sibling = unpacked(file).with_suffix(".toml")
         table = read_toml(sibling) if sibling.is_file() else {}
         input_name = table.get("input", file.name)
         if not isinstance(input_name, str):

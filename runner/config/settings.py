@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-Kind: TypeAlias = Literal["text", "int", "float", "texts", "json", "slots", "span", "choice", "bool", "share", "headers", "query"]
+Kind: TypeAlias = Literal[
+    "text", "int", "float", "texts", "json", "slots", "span", "choice", "bool", "share", "headers", "query", "messages"
+]
 
 
 class Setting(NamedTuple):
@@ -107,6 +109,16 @@ SETTINGS = (
         "full",
         choices=("full", "normal"),
     ),
+    # Not answer settings, like the next one: which rows they change is seen by their fingerprints.
+    Setting("input_format", "text", "Format of the input: csv, txt, json, ...; default: by its ending, else by looking."),
+    Setting("encoding", "text", "Encoding of a CSV or text input; default: found out."),
+    Setting("delimiter", "text", "What separates the cells of a CSV input: one character, or tab; default: found out."),
+    Setting("sheet", "text", "Sheet of a spreadsheet, by its name or number; default: the first."),
+    Setting("id_column", "text", "Field that is the id of a row.", "id"),
+    Setting("columns", "texts", "Fields of a row to keep, separated by commas; may be repeated. Default: all."),
+    Setting("where", "text", "Use only the rows for which this expression holds, such as \"lang == 'de'\"."),
+    Setting("sample", "int", "Use only so many rows, chosen at random.", None, 1),
+    Setting("sample_seed", "int", "Another number chooses other rows for --sample.", 0),
     # Not an answer setting: which rows it changes is seen by their fingerprints.
     Setting(
         "row_settings",
@@ -114,7 +126,21 @@ SETTINGS = (
         "Use the fields system, model, temperature, ... of a row as its settings. --no-row-settings: they are plain data.",
         True,
     ),
-    Setting("system", "text", "System prompt; a row's own system text replaces it.", answer=True),
+    Setting(
+        "prompt",
+        "text",
+        "Template of the prompt: {{ NAME }} stands for the field NAME of a row. {{ row['a name'] }} for any name.",
+        answer=True,
+    ),
+    Setting("prompt_file", "text", "File that holds this template."),
+    Setting("messages", "messages", "Templates of messages, as a JSON list of objects with role and content.", answer=True),
+    Setting("keep_rows", "bool", "Keep in the store what each row asked. --no-keep-rows: only its other fields.", True),
+    Setting(
+        "system",
+        "text",
+        "System prompt; a row's own system text replaces it. A template beside another one.",
+        answer=True,
+    ),
     Setting("stream", "bool", "Ask for answers in pieces. --no-stream: each in one piece, for servers that cannot stream.", True),
     Setting("params.max_tokens", "int", "Maximum tokens of an answer.", None, 1, answer=True),
     Setting("params.temperature", "float", "Sampling temperature.", answer=True),

@@ -21,7 +21,7 @@ DEEPEST = 200
 """Levels of a JSON value, at most: encoding it fails at about a thousand."""
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "text": str, "int": int, "float": float, "texts": (str, list), "json": dict, "slots": (int, str), "span": float,
-    "choice": str, "bool": bool, "share": (int, str),
+    "choice": str, "bool": bool, "share": (int, str), "messages": list,
 }  # fmt: skip
 _BOOLS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
@@ -36,7 +36,7 @@ def parse(setting: Setting, text: str, where: str) -> Any:
             value = _number(setting, text)
         elif setting.kind == "bool":
             value = _BOOLS[text.strip().lower()]
-        elif setting.kind == "json" or (setting.kind in ("texts", "headers", "query") and text[:1] in "[{"):
+        elif setting.kind in ("json", "messages") or (setting.kind in ("texts", "headers", "query") and text[:1] in "[{"):
             value = json.loads(text)
     except RecursionError:
         raise UsageError(f"{setting.key} is nested too deeply ({where})") from None
@@ -55,7 +55,9 @@ def check(setting: Setting, value: Any, where: str) -> Any:
     if setting.kind in ("int", "slots") and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         # a whole number as pandas or a calculation writes it
         value = int(value)
-    if isinstance(value, str) and (setting.kind == "json" or (setting.kind in ("int", "float", "slots") and _has_unit(value))):
+    if isinstance(value, str) and (
+        setting.kind in ("json", "messages") or (setting.kind in ("int", "float", "slots") and _has_unit(value))
+    ):
         return parse(setting, value, where)
     if setting.kind == "slots" and isinstance(value, str) and value != "auto":
         return parse(setting, value, where)
@@ -69,23 +71,35 @@ def check(setting: Setting, value: Any, where: str) -> Any:
         value = list(value)
     if setting.kind == "texts" and isinstance(value, list) and len(value) == 1:
         value = value[0]
+    if not _fits(setting, value):
+        raise UsageError(f"{_requirement(setting)}, not {_shown(original)} ({where})")
+    fault = _not_json(value) if setting.kind not in ("headers", "query") else None
+    if fault is not None:
+        raise UsageError(f"{setting.key} {fault} ({where})")
+    return _plain_tree(value) if setting.kind in ("json", "messages") else value
+
+
+def _fits(setting: Setting, value: Any) -> bool:
+    """Return True if a value has the type of its setting, and is within its bounds."""
     fits = isinstance(value, _KINDS[setting.kind]) and isinstance(value, bool) == (setting.kind == "bool")
     if isinstance(value, list):
-        fits = fits and bool(value) and all(isinstance(text, str) for text in value)
+        of_kind = _is_message if setting.kind == "messages" else _is_text
+        fits = fits and bool(value) and all(map(of_kind, value))
     if isinstance(value, float):
         fits = fits and math.isfinite(value)
     if fits and setting.least is not None and not isinstance(value, str):
         fits = value >= setting.least if setting.kind in ("int", "slots") else value > setting.least
     if fits and setting.kind == "text" and setting.name != "system":
         fits = bool(value.strip())
-    if fits and setting.kind == "choice":
-        fits = value in setting.choices
-    if not fits:
-        raise UsageError(f"{_requirement(setting)}, not {_shown(original)} ({where})")
-    fault = _not_json(value) if setting.kind not in ("headers", "query") else None
-    if fault is not None:
-        raise UsageError(f"{setting.key} {fault} ({where})")
-    return _plain_tree(value) if setting.kind == "json" else value
+    return fits and (setting.kind != "choice" or value in setting.choices)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("role"), str) and isinstance(value.get("content"), str | list)
 
 
 def _plain(value: Any) -> Any:
@@ -181,6 +195,7 @@ def _requirement(setting: Setting) -> str:
         "share": "a number of rows or a share such as 2%",
         "choice": " or ".join(setting.choices), "bool": "true or false",
         "headers": "a JSON object", "query": "a JSON object",
+        "messages": "a JSON list of messages, objects with role and content,",
     }[setting.kind]  # fmt: skip
     bound = ""
     if setting.least is not None:

@@ -12,9 +12,12 @@ COLUMNS = tuple(Result.__struct_fields__)
 _METADATA_AT = COLUMNS.index("metadata")
 
 
-def columns(own: Sequence[str]) -> list[str]:
-    """Return the names of all columns of an export. own: the names of the rows' own fields, in their order."""
-    return [*COLUMNS[:_METADATA_AT], *(_column_of(name, own) for name in own), *COLUMNS[_METADATA_AT + 1 :]]
+def columns(own: Sequence[str], *, prompt: bool = True) -> list[str]:
+    """Return the names of all columns of an export.
+
+    own: the names of the rows' own fields, in their order. prompt: False leaves out the column of what each row asked.
+    """
+    return [*COLUMNS[:_METADATA_AT], *(_column_of(name, own) for name in own), *COLUMNS[_METADATA_AT + 1 + (not prompt) :]]
 
 
 def given(own: Sequence[str]) -> list[str]:
@@ -22,12 +25,13 @@ def given(own: Sequence[str]) -> list[str]:
     return columns(own)[: _METADATA_AT + len(own)]
 
 
-def records(results: Iterable[Result], own: Sequence[str]) -> Iterator[list[object]]:
+def records(results: Iterable[Result], own: Sequence[str], *, prompt: bool = True) -> Iterator[list[object]]:
     """Yield each result as a list of values, in the order of ``columns(own)``; a field that a row lacks is None."""
+    end = _METADATA_AT + 1 + (not prompt)
     for result in results:
         values: list[object] = list(structs.astuple(result))
         get = result.metadata.get
-        values[_METADATA_AT : _METADATA_AT + 1] = [get(name) for name in own]
+        values[_METADATA_AT:end] = [get(name) for name in own]
         yield values
 
 

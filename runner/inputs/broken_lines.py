@@ -26,6 +26,10 @@ _TOKEN = re.compile(_QUOTED + rb"|[{}\[\]:,]|[^\s\"'{}\[\]:,]+|[\"']", re.DOTALL
 _BOM = b"\xef\xbb\xbf"
 
 
+class RowFaultError(Exception):
+    """No request can be made from a row; ``str()`` says why, in one phrase."""
+
+
 def reason(line: bytes) -> str:
     """Return why the decoder refused a line, in one phrase."""
     nul = line.find(b"\0")

@@ -10,6 +10,9 @@ import msgspec
 from runner.inputs.duplicates import RepeatedHashes
 from runner.model import Json, Row
 
+WHOLE_ROW = "row"
+"""Name of all fields of a row in a template."""
+
 KEY_PREFIX = "row-"
 """Prefix of the keys of rows without an id."""
 
@@ -61,8 +64,15 @@ def row_settings(row: Row) -> Mapping[str, Json]:
 
 
 def fingerprint(row: Row) -> int:
-    """Return a 64-bit hash of what a row asks: a changed prompt or setting changes it under the same id, metadata does not."""
-    return fingerprint_of(row.fields or {}, row_settings(row))
+    """Return a 64-bit hash of what a row asks: a changed prompt or setting changes it under the same id, metadata does not.
+
+    Where a template makes the prompt, the fields that it names count.
+    """
+    fields, settings = row.fields or {}, row_settings(row)
+    if row.asked is None:
+        return fingerprint_of(fields, settings)
+    named = {name: value for name, value in fields.items() if name in row.asked or WHOLE_ROW in row.asked}
+    return _hash([named, fields.get("params"), settings])
 
 
 def fingerprint_of(fields: Mapping[str, Json], settings: Mapping[str, Json]) -> int:
@@ -70,6 +80,10 @@ def fingerprint_of(fields: Mapping[str, Json], settings: Mapping[str, Json]) -> 
     asked = [fields.get("prompt"), fields.get("messages"), fields.get("params")]
     if settings:
         asked.append(settings)
+    return _hash(asked)
+
+
+def _hash(asked: list[Json]) -> int:
     return int.from_bytes(blake2b(_SORTED.encode(asked), digest_size=8).digest(), "big", signed=True)
 
 

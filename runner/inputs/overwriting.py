@@ -13,7 +13,7 @@ _ROWS = 100
 """Rows of a file that are looked at."""
 _PROMPTS = {"prompt", "messages"}
 # an earlier export has these columns in each line; a row's own field may be named as a prompt is
-_EXPORTED = {name for name in Result.__struct_fields__ if name != "metadata"}
+_EXPORTED = {name for name in Result.__struct_fields__ if name not in ("metadata", "prompt")}
 
 
 def refuse_own(output: str | Path, store: Path, read: Mapping[int, str]) -> None:

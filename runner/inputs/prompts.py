@@ -2,20 +2,35 @@
 
 from collections.abc import Callable, Mapping
 from math import isfinite
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
 
 from runner.errors import BAD_ROW
-from runner.inputs.keys import fingerprint_of, row_settings, whole
+from runner.inputs.broken_lines import RowFaultError
+from runner.inputs.keys import fingerprint, row_settings, whole
 from runner.model import Item, Json, Message, Outcome, Params, Request, Row
 from runner.text import nearest
 
-_RESERVED = ("id", "prompt", "messages", "params")
+REQUEST_FIELDS = ("prompt", "messages", "params")
+"""Fields of a row that make its request, where there is no template."""
+_RESERVED = ("id", *REQUEST_FIELDS)
 _SYSTEM_ROLES = ("system", "developer")
 # characters of a wrong value that a message shows
 _SHOWN = 40
+
+
+class Texts(Protocol):
+    """The templates of a job."""
+
+    def messages(self, fields: Mapping[str, Json]) -> tuple[Message, ...]:
+        """Return the messages of a row. Raises RowFaultError."""
+        ...
+
+    def system(self, fields: Mapping[str, Json]) -> str | None:
+        """Return the system text of a row. Raises RowFaultError."""
+        ...
 
 
 class Template(Struct, frozen=True, kw_only=True):
@@ -24,10 +39,10 @@ class Template(Struct, frozen=True, kw_only=True):
     model: str
     system: str | None
     params: Params
-
-
-class RowFaultError(Exception):
-    """No request can be made from a row; ``str()`` says why, in one phrase."""
+    # makes messages and system text from the fields of a row; None: the row has its own
+    texts: Texts | None = None
+    # False: what makes the request is not stored with the answer
+    keep_rows: bool = True
 
 
 class _Kind(NamedTuple):
@@ -72,7 +87,7 @@ _OVERRIDES = tuple(name for name in _KINDS if name != "system")
 def make_item(row: Row, key: str, template: Template) -> Item | Outcome:
     """Return the item for a row; for a broken row, its failed outcome."""
     fields = row.fields or {}
-    metadata, beside = _metadata(fields), row_settings(row)
+    metadata, beside = _stored(fields, whole_row=template.keep_rows), row_settings(row)
     try:
         request = _request(row, beside, template)
     except RowFaultError as fault:
@@ -83,14 +98,36 @@ def make_item(row: Row, key: str, template: Template) -> Item | Outcome:
             metadata=metadata,
             fingerprint=0,
             error_code=BAD_ROW,
-            error=f"line {row.line}: {fault}",
+            error=f"{row.place} {row.line}: {fault}",
         )
-    return Item(key=key, position=row.line, request=request, metadata=metadata, fingerprint=fingerprint_of(fields, beside))
+    return Item(key=key, position=row.line, request=request, metadata=metadata, fingerprint=fingerprint(row))
 
 
-def _metadata(fields: Mapping[str, Json]) -> dict[str, Json]:
-    """Return the fields that are not reserved, and the id if it is not a string, so that the export can restore its type."""
-    metadata = {name: value for name, value in fields.items() if name not in _RESERVED}
+def asked(fields: dict[str, Json], texts: Texts | None) -> Json:
+    """Return what a stored row asked, and take from its fields what is no field of the user's own.
+
+    That is a text, or the messages where there are several or more than texts; None if the row was not stored whole.
+    """
+    if texts is None:
+        prompt, messages = fields.pop("prompt", None), fields.pop("messages", None)
+        fields.pop("params", None)
+        return messages if prompt is None else prompt
+    fields.pop("params", None)
+    try:
+        messages = texts.messages(fields)
+    except RowFaultError:
+        return None
+    only = messages[0] if len(messages) == 1 else {}
+    return only["content"] if only.get("role") == "user" and isinstance(only.get("content"), str) else list(messages)
+
+
+def _stored(fields: Mapping[str, Json], *, whole_row: bool) -> dict[str, Json]:
+    """Return the fields that are stored with the answer, and the id if it is not a string, so that the export has its type.
+
+    whole_row: what makes the request is among them.
+    """
+    left_out = ("id",) if whole_row else _RESERVED
+    metadata = {name: value for name, value in fields.items() if name not in left_out}
     own = fields.get("id")
     return metadata if own is None or isinstance(own, str) else {"id": whole(own), **metadata}
 
@@ -102,16 +139,18 @@ def _request(row: Row, beside: Mapping[str, Json], template: Template) -> Reques
     own = row.fields.get("id")
     if own == "" or isinstance(whole(own) if isinstance(own, float) else own, bool | float | list | dict):
         raise RowFaultError("the id must be a string or a whole number")
-    messages = _messages(row.fields)
+    texts = template.texts
+    messages = _messages(row.fields) if texts is None else _rendered(texts, row.fields)
+    system = template.system if texts is None else texts.system(row.fields)
     overrides = row.fields.get("params")
     settings = _settings(overrides, beside) if beside or overrides is not None else None
     if not settings:
-        return Request(model=template.model, messages=messages, system=template.system, params=template.params)
+        return Request(model=template.model, messages=messages, system=system, params=template.params)
     base = template.params
     return Request(
         model=settings.get("model", template.model),
         messages=messages,
-        system=_system(settings["system"], messages) if "system" in settings else template.system,
+        system=_system(settings["system"], messages) if "system" in settings else system,
         params=Params(**{name: settings.get(name, getattr(base, name)) for name in Params.__struct_fields__}),
     )
 
@@ -134,6 +173,14 @@ def _messages(fields: Mapping[str, Json]) -> tuple[Mapping[str, Json], ...]:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise RowFaultError("every message must be an object with a role")
     return tuple(messages)
+
+
+def _rendered(texts: Texts, fields: Mapping[str, Json]) -> tuple[Message, ...]:
+    """Return the messages that the templates make. Raises RowFaultError."""
+    messages = texts.messages(fields)
+    if all(isinstance(content := message.get("content"), str) and not content.strip() for message in messages):
+        raise RowFaultError("the rendered prompt is empty")
+    return messages
 
 
 def _hint(fields: Mapping[str, Json]) -> str:

@@ -12,9 +12,9 @@ from runner.errors import UsageError
 from runner.inputs import content
 from runner.inputs.content import Content
 from runner.inputs.duplicates import HashCollector, RepeatedHashes
-from runner.inputs.keys import KEY_PREFIX, ROW_SETTINGS, base_key, row_settings, short_key
+from runner.inputs.keys import KEY_PREFIX, ROW_SETTINGS, WHOLE_ROW, base_key, row_settings, short_key
 from runner.model import Row
-from runner.text import plural
+from runner.text import plural, shell_word
 
 _SHOWN_IDS = 5
 _SHOWN_LINES = 3
@@ -33,7 +33,9 @@ class PromptFile(NamedTuple):
 
     size: its bytes at that time; anything appended later is ignored. read: starts reading the rows from the beginning; raises
     UsageError if the file cannot be read. read_behind: the same from a line on, given the bytes of content and the lines before
-    it; returns None if a reader cannot begin there. None: the format cannot do that. reading: how the rows are read.
+    it; returns None if a reader cannot begin there. None: the format cannot do that. reading: how the rows are read. place: what
+    the lines of its rows count, in messages. about: what a person should know of how it is read, one sentence each. row_is_line:
+    no row has several lines.
     """
 
     path: Path
@@ -41,6 +43,9 @@ class PromptFile(NamedTuple):
     read: Callable[[], Generator[Row, None, None]]
     read_behind: Callable[[int, int], Generator[Row, None, None] | None] | None = None
     reading: str = READING
+    place: str = "line"
+    about: tuple[str, ...] = ()
+    row_is_line: bool = True
 
 
 class Before(Struct, frozen=True, kw_only=True):
@@ -71,6 +76,8 @@ class Scan(Struct, frozen=True, kw_only=True):
     row_settings: tuple[str, ...] = ()
     # rows in which NaN or an infinity was read as null
     nulls: int = 0
+    # fields that the template of the job names and no row has
+    absent: tuple[str, ...] = ()
     before: Before = Before()
 
 
@@ -82,8 +89,13 @@ def scan(prompts: PromptFile) -> Scan:
     hashes = HashCollector()
     rows = nulls = 0
     names: set[str] = set()
+    absent: set[str] | None = None
     for row in prompts.read():
         rows += 1
+        if row.asked is not None and row.fault is None and row.fields is not None:
+            absent = set(row.asked - {WHOLE_ROW}) if absent is None else absent
+            if absent:
+                absent.difference_update(row.fields)
         hashes.add(hash(base_key(row)[0]))
         if settings := row_settings(row):
             names.update(settings)
@@ -91,7 +103,8 @@ def scan(prompts: PromptFile) -> Scan:
             nulls += 1
     suspects = hashes.repeats()
     found = _second_pass(prompts, rows, suspects) if suspects else Scan(rows=rows, repeated=suspects)
-    return structs.replace(found, row_settings=tuple(name for name in ROW_SETTINGS if name in names), nulls=nulls)
+    settings_of_rows = tuple(name for name in ROW_SETTINGS if name in names)
+    return structs.replace(found, row_settings=settings_of_rows, nulls=nulls, absent=tuple(sorted(absent or ())))
 
 
 def _second_pass(prompts: PromptFile, rows: int, suspects: RepeatedHashes) -> Scan:
@@ -162,17 +175,25 @@ def _lines(prompts: PromptFile, ids: Mapping[str, str | None]) -> dict[str, list
     return {key: numbers for key, numbers in all_lines.items() if len(numbers) > 1}
 
 
-def refuse_empty(rows: int, name: str) -> None:
-    """Raise UsageError if an input has no rows: more often than not it is the wrong file, or what made it has failed."""
+def refuse_empty(rows: int, name: str, where: str | None = None) -> None:
+    """Raise UsageError if an input has no rows: more often than not it is the wrong file, or what made it has failed.
+
+    where: the condition that a row has to meet.
+    """
+    if not rows and where is not None:
+        raise UsageError(f"{name} has no row for which --where {shell_word(where)} holds, so there is nothing to send")
     if not rows:
         raise UsageError(f"{name} has no rows, so there is nothing to send; write the prompts into it, or name another file")
 
 
-def refuse_duplicates(scanned: Scan, path: Path) -> None:
+def refuse_duplicates(scanned: Scan, path: Path, place: str = "line") -> None:
     """Raise UsageError if an id occurs more than once: the answers of its rows could not be told apart."""
     if not scanned.duplicates:
         return
-    first = [f"{key!r} on lines {_enumerate(lines)}" for key, lines in islice(scanned.duplicates.items(), _SHOWN_IDS)]
+    first = [
+        f"{key!r} {'on lines' if place == 'line' else 'in rows'} {_enumerate(lines)}"
+        for key, lines in islice(scanned.duplicates.items(), _SHOWN_IDS)
+    ]
     more = scanned.duplicate_ids - len(first)
     tail = f"; and {more:,} more" if more > 0 else ""
     words = "duplicate id" if scanned.duplicate_ids == 1 else f"{scanned.duplicate_ids:,} duplicate ids:"

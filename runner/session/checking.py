@@ -13,6 +13,7 @@ from runner.config.trust import allowed
 from runner.errors import NotReadyError, UsageError
 from runner.inputs import scan, spool
 from runner.session import arguments, prepare
+from runner.session.opening import open_input, options_of
 from runner.session.oversized import Oversized, oversized
 from runner.session.wiring import per_minute
 
@@ -46,6 +47,8 @@ class Check(Struct, frozen=True, kw_only=True):
     remarks: list[str]
     # rows that are larger than a limit per minute
     oversized: list[Oversized]
+    # what the lines of the rows count
+    place: str
 
 
 class Description(Struct, frozen=True, kw_only=True):
@@ -77,7 +80,7 @@ def check(file: str | Path, *, trust: bool = False, **settings: Any) -> Check:
     except UsageError as error:
         refusal = str(error)
     with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
-        prompts = prepare.open_input(path, row_settings=job.row_settings)
+        prompts = open_input(path, options_of(job))
         scanned = scan.scan(prompts)
         broken = prepare.broken_rows(prompts, prepare.template_of(job))
         if refusal is None and not scanned.rows:
@@ -96,6 +99,7 @@ def check(file: str | Path, *, trust: bool = False, **settings: Any) -> Check:
         identical=scanned.identical,
         row_settings=scanned.row_settings,
         nulls=scanned.nulls,
-        remarks=scan.remarks(scanned),
+        remarks=[*prompts.about, *scan.remarks(scanned)],
         oversized=large,
+        place=prompts.place,
     )

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from runner.model import LaneState
+from runner.pace import LaneState
 
 LONG_PAUSE_S = 5.0
 """Seconds. A pause that is longer at its beginning is left out of the rate."""

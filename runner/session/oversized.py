@@ -15,7 +15,7 @@ _SHOWN = 3
 
 
 class Oversized(NamedTuple):
-    """A row that is larger than a limit: its line and id, its tokens as they are estimated, and the limit per minute."""
+    """A row that is larger than a limit: its place and id, its tokens as they are estimated, and the limit per minute."""
 
     line: int
     key: str
@@ -34,7 +34,7 @@ def oversized(prompts: PromptFile, per_minute: Mapping[Kind, float], max_tokens:
     if not limits:
         return []
     least = min((limit - (out if kind == "tpm" else 0.0)) * BYTES_PER_TOKEN for kind, limit in limits.items())
-    if not _has_line_over(prompts, least):
+    if prompts.row_is_line and not _has_line_over(prompts, least):
         return []
     found = []
     for row in prompts.read():
@@ -51,11 +51,12 @@ def _has_line_over(prompts: PromptFile, size: float) -> bool:
         return any(len(line) > size for line in stream)
 
 
-def sentences(found: list[Oversized]) -> list[str]:
-    """Return what a person should know about such rows, one sentence each."""
+def sentences(found: list[Oversized], place: str) -> list[str]:
+    """Return what a person should know about such rows, one sentence each. place: what their lines count."""
     words = [
-        f"line {row.line} ({clean(row.key, 40)}) has about {row.tokens:,} tokens, more than --{row.kind.replace('_', '-')} "
-        f"{row.limit:,.10g}: others go first, and it takes about {format_span(60 * row.tokens / row.limit)} of that limit"
+        f"{place} {row.line} ({clean(row.key, 40)}) has about {row.tokens:,} tokens, more than "
+        f"--{row.kind.replace('_', '-')} {row.limit:,.10g}: others go first, and it takes about "
+        f"{format_span(60 * row.tokens / row.limit)} of that limit"
         for row in found[:_SHOWN]
     ]
     more = len(found) - _SHOWN

@@ -1,28 +1,26 @@
 """Prepares a session: finds its run, checks whether anything is left to do, and writes the notes that a person reads first."""
 
 import os
-from collections.abc import Callable, Generator
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from anyio import to_thread
-from msgspec import Struct, structs
+from msgspec import Struct
 
-from runner.config import plugins
 from runner.config.endpoint import Endpoint, find_endpoint, with_base_url
 from runner.config.job import Job
 from runner.errors import UsageError
 from runner.events import Quantiles, Summary
 from runner.inputs import scan, spool
-from runner.inputs.compression import without_gz
 from runner.inputs.content import hash_of
 from runner.inputs.prompts import Template, make_item
 from runner.inputs.scan import PromptFile, Scan
-from runner.model import Outcome, Row, Run
+from runner.model import Outcome, Run
 from runner.session import continuing, identity, reading
 from runner.session.continuing import Chosen, Idle
 from runner.session.identity import Given
+from runner.session.opening import open_input, options_of, texts_of
 from runner.session.options import SessionOptions
 from runner.store import database
 from runner.store.checkpoint import RunCounts
@@ -30,9 +28,9 @@ from runner.store.runs import FoundRun
 from runner.text import plural
 
 _MAX_SHOWN = 5
+_MAX_FIELDS = 30
 # broken rows whose reason is kept; further ones are only counted
 _MAX_KEPT = 1_000
-_OTHER_FORMATS = ("csv", "tsv", "parquet", "arrow", "xls", "xlsx")
 
 T = TypeVar("T")
 
@@ -81,7 +79,7 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     Sends nothing. A new run is created only after every other check has passed. Raises UsageError, StoreError.
     """
     job = with_base_url(job, os.environ)
-    prompts = await in_thread(lambda: open_input(job.input, row_settings=job.row_settings))
+    prompts = await in_thread(lambda: open_input(job.input, options_of(job)))
     scan.refuse_empty(prompts.size, spool.display_name(job.input))
     known = await in_thread(lambda: continuing.known_runs(store_path))
     content = await in_thread(lambda: scan.measure(prompts, identity.lengths(known)))
@@ -94,8 +92,9 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
         return idle
     endpoint = find_endpoint(job, os.environ)
     to_read, scanned = await in_thread(lambda: reading.scan_input(given, chosen.run, options))
-    scan.refuse_empty(scanned.rows, spool.display_name(job.input))
-    scan.refuse_duplicates(scanned, job.input)
+    scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where)
+    scan.refuse_duplicates(scanned, job.input, prompts.place)
+    await in_thread(lambda: _refuse_absent(job, prompts, scanned))
     if options.strict:
         await in_thread(lambda: _refuse_broken(job, prompts))
     await in_thread(lambda: database.prepare(store_path, create=True))
@@ -117,41 +116,9 @@ async def in_thread(call: Callable[[], T]) -> T:
     return await to_thread.run_sync(call, abandon_on_cancel=True)
 
 
-def open_input(path: Path, *, row_settings: bool = True) -> PromptFile:
-    """Return a prompt file with the reader for its ending (of ``p.csv.gz``: csv). An unknown ending is read as JSONL.
-
-    row_settings: False if fields such as ``model`` are the user's own data.
-    """
-    ending = without_gz(path).suffix.lower().lstrip(".")
-    module = plugins.registered("inputs", ending or "jsonl")
-    if module is None and ending in _OTHER_FORMATS:
-        known = ", ".join(plugins.known("inputs"))
-        raise UsageError(f"{path}: .{ending} files cannot be read (known: {known}); convert it to JSON lines, one prompt a line")
-    module = module or plugins.load("inputs", "jsonl")
-    try:
-        # rows that are appended from here on belong to the next session
-        size = path.stat().st_size
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    behind = getattr(module, "read_behind", None)
-    seen = partial(_seen, as_data=not row_settings)
-    return PromptFile(
-        path,
-        size,
-        lambda: seen(module.read(path, limit_bytes=size)),
-        behind and (lambda offset, lines: seen(behind(path, limit_bytes=size, offset=offset, lines=lines))),
-        scan.READING if row_settings else f"{scan.READING}-data",
-    )
-
-
-def _seen(rows: Generator[Row, None, None], *, as_data: bool) -> Generator[Row, None, None]:
-    """Return rows as the job sees them. as_data: their fields are no settings. None stays None."""
-    return (structs.replace(row, plain=True) for row in rows) if as_data and rows is not None else rows
-
-
 def template_of(job: Job) -> Template:
     """Return what a job adds to every row."""
-    return Template(model=job.model or "", system=job.system, params=job.params)
+    return Template(model=job.model or "", system=job.system, params=job.params, texts=texts_of(job), keep_rows=job.keep_rows)
 
 
 def broken_rows(prompts: PromptFile, template: Template) -> Broken:
@@ -165,6 +132,17 @@ def broken_rows(prompts: PromptFile, template: Template) -> Broken:
             if count <= _MAX_KEPT:
                 first.append((made.position, made.error or ""))
     return Broken(count, first)
+
+
+def _refuse_absent(job: Job, prompts: PromptFile, scanned: Scan) -> None:
+    """Raise UsageError if the template names fields that no row has, and cannot do without them."""
+    first = next((row for row in prompts.read() if row.fault is None), None) if scanned.absent else None
+    if first is None or not isinstance(make_item(first, "", template_of(job)), Outcome):
+        return
+    what = "the field" if len(scanned.absent) == 1 else "the fields"
+    names, fields = ", ".join(map(repr, scanned.absent)), ", ".join(list(first.fields or {})[:_MAX_FIELDS])
+    file = spool.display_name(job.input)
+    raise UsageError(f"the template names {what} {names}, which no row of {file} has; its fields: {fields}")
 
 
 def _refuse_broken(job: Job, prompts: PromptFile) -> None:
@@ -197,7 +175,7 @@ def notes(plan: Plan, counts: RunCounts, changed: int) -> list[str]:
         sentences.append(changed_rows(changed, accepted=options.accept_changes))
     if scanned.identical:
         sentences.append(identical_rows(scanned.identical))
-    return sentences + scan.remarks(scanned)
+    return [*sentences, *plan.prompts.about, *scan.remarks(scanned)]
 
 
 def changed_rows(number: int, *, accepted: bool = False) -> str:

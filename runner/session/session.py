@@ -102,7 +102,12 @@ class _Session:
         more = await in_thread(lambda: trust.remember(plan.job, plan.endpoint.grants, os.environ))
         more += [self._limits_note] if self._limits_note is not None else []
         large = await in_thread(lambda: oversized(plan.prompts, self._limits.per_minute, plan.job.params.max_tokens))
-        notes = (*plan.endpoint.notes, *more, *sentences(large), *prepare.notes(plan, self._before, self._look.changed))
+        notes = (
+            *plan.endpoint.notes,
+            *more,
+            *sentences(large, plan.prompts.place),
+            *prepare.notes(plan, self._before, self._look.changed),
+        )
         failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)
         self._tell(self._meter.begin(plan.run.id, str(plan.job.input), plan.rows - self._look.left, restored, failed, notes))
 

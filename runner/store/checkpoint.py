@@ -21,7 +21,8 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runner.errors import BAD_ROW, RunLockedError, UsageError
-from runner.model import Entry, Head, Pace, Settled
+from runner.model import Entry, Head, Settled
+from runner.pace import Pace
 from runner.store.changes import Changes, entries
 from runner.store.connection import Connection
 from runner.store.lock import RunLock

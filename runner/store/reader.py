@@ -5,7 +5,7 @@ Synchronous, because commands that only read need no event loop.
 
 import os.path
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from runner.errors import BAD_ROW, UsageError
-from runner.model import Json, Pace, Result, Run
+from runner.model import Json, Result, Run
+from runner.pace import Pace
 from runner.store import database, totals
 from runner.store.lock import held
 from runner.store.schema import attempts, items, runs
@@ -29,11 +30,12 @@ _REFUSED = " (every row was refused for "
 _BATCH = 1_000
 """Rows read from the driver at once."""
 _RESULT = (
-    *(items.c[name] for name in ("key", "metadata", "status", "text", "finish_reason", "error_code", "error")),
+    *(items.c[name] for name in ("key", "metadata", "text", "status", "finish_reason", "error_code", "error")),
     *(attempts.c[name] for name in ("served_model", "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")),
     items.c.attempts,
     attempts.c.time_to_first_token_s,
     attempts.c.duration_s,
+    items.c.position,
 )
 # input order; with the status in between, the order is that of an index, so that SQLite need not sort a million rows
 _ORDER = (items.c.position, items.c.status, items.c.id)
@@ -157,8 +159,12 @@ class StoreReader:
         with nullcontext() if self._snapshot is not None else self.snapshot():
             return totals.add_up(self._fetch, run_id)
 
-    def results(self, run_id: int) -> Iterator[Result]:
-        """Yield the results of a run in input order."""
+    def results(self, run_id: int, asked: Callable[[dict[str, Json]], Json] | None = None) -> Iterator[Result]:
+        """Yield the results of a run in input order.
+
+        asked: returns what a row asked, given its stored fields, and takes from them what is no field of the user's own. None:
+        nobody wants to know.
+        """
         statement = (
             sa.select(*_RESULT)
             .select_from(items.outerjoin(attempts, items.c.attempt_id == attempts.c.id))
@@ -168,10 +174,11 @@ class StoreReader:
         with self._decoded():
             for key, extra, *rest in self._tuples(statement):
                 fields: dict[str, Json] = _DECODE(extra) if extra is not None else {}
-                yield Result(fields.pop("id", key), fields, *rest)
+                own = fields.pop("id", key)
+                yield Result(own, fields, asked(fields) if asked is not None else None, *rest)
 
-    def metadata_names(self, run_id: int) -> list[str]:
-        """Return the names of the rows' other fields, in the order in which they first appear."""
+    def metadata_names(self, run_id: int, besides: Collection[str] = ()) -> list[str]:
+        """Return the names of the rows' own fields, in the order in which they first appear. besides: names to leave out."""
         where = (items.c.run_id == run_id, items.c.metadata.is_not(None))
         statement = sa.select(items.c.metadata).where(*where).order_by(*_ORDER)
         names: dict[str, None] = {}
@@ -179,8 +186,7 @@ class StoreReader:
             for (fields,) in self._tuples(statement):
                 for name in _DECODE(fields):
                     names.setdefault(name)
-        names.pop("id", None)
-        return list(names)
+        return [name for name in names if name != "id" and name not in besides]
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -86,7 +86,7 @@ items = sa.Table(
     sa.Column("error", sa.Text),
     # what is unusual about the answer, joined by commas
     sa.Column("notes", sa.Text),
-    # the row's other fields as a JSON object
+    # the row's fields as a JSON object, without its id; with keep_rows = false also without what makes its request
     sa.Column("metadata", sa.Text),
     # reasoning, refusal and tool calls as a JSON object, separate from the text
     sa.Column("extra", sa.Text),

@@ -10,7 +10,7 @@ from processes import assert_clean, piped, run
 from raw_server import RawServer, in_thread, whole
 
 from runner.inputs import scan
-from runner.session import overlap, prepare
+from runner.session import opening, overlap
 from runner.session.identity import Given
 from runner.store import runs
 
@@ -158,7 +158,7 @@ def test_a_bounded_sample_is_looked_at(desk: Desk) -> None:
     # identical rows are told apart by their number
     desk.write([*many[:2], many[0], *many[2:]])
     desk.prompts.rename(desk.folder / "copy.jsonl")
-    copy = prepare.open_input(desk.folder / "copy.jsonl")
+    copy = opening.open_input(desk.folder / "copy.jsonl")
     given = Given(desk.store, copy, scan.measure(copy), desk.server.base_url)
     found = overlap.find(given, runs.known_runs(desk.store), limit=None)
     assert found is not None

@@ -99,7 +99,7 @@ def test_an_ending_imports_no_module_of_the_current_folder(folder: Path) -> None
     (folder / "poem.para").write_text(POEM)
     checked = command("check", "poem.para", "--provider", "simulator", cwd=folder)
     assert checked.code == 2
-    assert "poem.para is not JSON lines but begins with " in checked.err
+    assert "poem.para begins with " in checked.err
     refused = command("export", "-o", "answers.transcript", cwd=folder)
     assert refused.code == 2
     assert "cannot tell the format" in refused.err

@@ -22,7 +22,7 @@ import runner
 from runner import errors
 from runner.events import Event, Finished, Progress, Saved, Stopping
 from runner.events import Started as Began
-from runner.model import LaneState, Pace
+from runner.pace import LaneState, Pace
 from runner.session.audience import Audience
 
 SLOW = ("--first-token-s", "0.25", "--chunk-s", "0.005", "--tokens", "20")

@@ -28,9 +28,12 @@ class Bench:
         lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
         (self.folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
+    @property
+    def job(self) -> tuple[str, ...]:
+        return ("--provider", self.dialect, "--model", "m", "--base-url", self.server.base_url)
+
     def run(self, *options: str, file: str = "p.jsonl", command: str = "run") -> Ended:
-        job = ("--provider", self.dialect, "--model", "m", "--base-url", self.server.base_url)
-        return run(command, *([file, *job] if command in ("run", "check") else ()), *options, cwd=self.folder)
+        return run(command, *([file, *self.job] if command in ("run", "check") else ()), *options, cwd=self.folder)
 
     def bodies(self) -> list[dict[str, Any]]:
         """Return the requests since the last call."""
@@ -212,25 +215,47 @@ def test_ids_that_pandas_wrote_as_floats_are_the_same_rows(bench: Bench) -> None
 
 # -- other shapes
 
-SHAPES = {
+READ = {
     "array": '[\n{"id": 1, "prompt": "x"},\n{"id": 2, "prompt": "y"}\n]\n',
     "pretty": json.dumps({"id": 1, "prompt": "x"}, indent=2) + "\n" + json.dumps({"id": 2, "prompt": "y"}, indent=2),
-    "inside of an array": '{"id": 1, "prompt": "x"},\n{"id": 2, "prompt": "y"},\n{"id": 3, "prompt": "z"}\n',
-    "batch": '{"custom_id": "a", "method": "POST", "url": "/v1/x", "body": {"messages": []}}\n',
+    "inside of an array": '{"id": 1, "prompt": "x"},\n{"id": 2, "prompt": "y"}\n',
     "CR": '{"id": 1, "prompt": "x"}\r{"id": 2, "prompt": "y"}\r',
-    "UTF-16": '{"id": 1, "prompt": "x"}\n',
+    "UTF-16": '{"id": 1, "prompt": "x"}\n{"id": 2, "prompt": "y"}\n',
+    "batch": "".join(
+        json.dumps({"custom_id": key, "body": {"messages": [{"role": "user", "content": text}]}}) + "\n"
+        for key, text in (("1", "x"), ("2", "y"))
+    ),
+    "csv": "id,prompt\n1,x\n2,y\n",
+}
+REFUSED = {
     "text": "Why is the sky blue?\n",
+    "page": "<!doctype html>\n<p>",
+    "Python": "{'prompt': 'x'}\n{'prompt': 'y'}\n",
+    "batch results": '{"custom_id": "a", "response": {}}\n',
 }
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_another_shape_is_refused_before_anything_is_sent(bench: Bench, name: str) -> None:
-    content = SHAPES[name].encode("utf-16" if name == "UTF-16" else "utf-8")
-    (bench.folder / "p.txt").write_bytes(content)
+@pytest.mark.parametrize("name", READ)
+def test_another_shape_is_read_whatever_its_name(bench: Bench, name: str) -> None:
+    content = READ[name].encode("utf-16" if name == "UTF-16" else "utf-8")
+    (bench.folder / "p.data").write_bytes(content)
+    (bench.folder / "p.data.gz").write_bytes(gzip.compress(content))
+    for file in ("p.data", "p.data.gz", "-"):
+        words = ("run", file, "--new", *bench.job)
+        ended = piped(*words, given=content, cwd=bench.folder) if file == "-" else run(*words, cwd=bench.folder)
+        assert ended.code == 0, ended
+        assert sorted(body["messages"][-1]["content"] for body in bench.bodies()) == ["x", "y"]
+    assert bench.ask("SELECT DISTINCT key FROM items ORDER BY 1") == [("1",), ("2",)]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_another_file_is_refused_before_anything_is_sent(bench: Bench, name: str) -> None:
+    content = REFUSED[name].encode()
+    (bench.folder / "p.data").write_bytes(content)
     (bench.folder / "p.jsonl.gz").write_bytes(gzip.compress(content))
     job = ("--provider", "simulator")
     for command in ("run", "check"):
-        ways = [run(command, file, *job, cwd=bench.folder) for file in ("p.txt", "p.jsonl.gz")]
+        ways = [run(command, file, *job, cwd=bench.folder) for file in ("p.data", "p.jsonl.gz")]
         for ended in [*ways, piped(command, "-", *job, given=content, cwd=bench.folder)]:
             assert (ended.code, ended.out) == (2, ""), ended
             assert ended.err.startswith("runner: ")

@@ -110,9 +110,11 @@ def test_a_packed_file_has_the_job_file_of_the_bare_one_and_its_format(tmp_path:
     (tmp_path / "p.jsonl.gz").write_bytes(gzip.compress(ROWS.encode()))
     (tmp_path / "p.toml").write_text('input = "p.jsonl.gz"\nprovider = "simulator"\nmodel = "m"\n')
     assert command(tmp_path, "run", "p.jsonl.gz", "-q").code == 0
-    (tmp_path / "table.csv.gz").write_bytes(gzip.compress(b"id,prompt\n"))
+    (tmp_path / "table.csv.gz").write_bytes(gzip.compress(b"id,prompt\n1,x\n"))
+    assert command(tmp_path, "run", "table.csv.gz", *JOB).code == 0
+    (tmp_path / "table.csv.gz").write_bytes(gzip.compress(b"id,question\n1,x\n"))
     refused = command(tmp_path, "run", "table.csv.gz", *JOB)
-    assert (refused.code, ".csv files cannot be read (known: " in refused.err) == (2, True)
+    assert (refused.code, "table.csv.gz has no column prompt; its columns: id, question" in refused.err) == (2, True)
 
 
 def test_what_is_refused_leaves_nothing_and_is_called_standard_input(tmp_path: Path) -> None:
@@ -122,11 +124,7 @@ def test_what_is_refused_leaves_nothing_and_is_called_standard_input(tmp_path: P
         (hosted, ROWS.encode(), "OPENAI_API_KEY is not set"),
         (JOB, doubled.encode(), "standard input: 5 duplicate ids: "),
         (JOB, packed, "standard input is cut off or damaged"),
-        (
-            JOB,
-            ROWS.encode("utf-16"),
-            "standard input is UTF-16 text, not UTF-8: convert it first, e.g. with iconv -f",
-        ),
+        (JOB, b"Why is the sky blue?\n", "standard input begins with 'Why is the sky blue?', which is neither JSON nor a table"),
         ((*JOB, "--strict"), b"{oops\n", "standard input: 1 broken row, and --strict was given: line 1: "),
     ]
     for options, given, why in refusals:

@@ -207,7 +207,7 @@ def test_an_older_run_over_other_rows_is_not_named(folder: Path, server: Simulat
         (("resume", "--dry-run"), "`runner check FILE`"),
         (("resume", "--limit", "3"), "`runner run FILE --limit N`"),
         (("status", "--follow"), "`runner status --watch`"),
-        (("run", "prompts.jsonl", "-o", "a.csv"), "`runner export -o FILE`"),
+        (("run", "prompts.jsonl", "--provider", "simulator", "-o", "-"), "`runner export -o -`"),
         (("run", "prompts.jsonl", "--api-key", "x"), "--api-key-env"),
         (("run", "prompts.jsonl", "--workers", "8"), "--concurrency"),
         (("run", "prompts.jsonl", "--concurency", "8"), "--concurrency"),

@@ -21,6 +21,7 @@ KINDS = {
     "share": "a number, or a percentage such as `2%`",
     "headers": "table of texts",
     "query": "table of texts",
+    "messages": "list of messages",
 }
 
 

@@ -16,7 +16,8 @@ from runner.engine.limits.places import Places
 from runner.engine.limits.rates import Rates
 from runner.engine.limits.slots import Slots
 from runner.errors import AttemptError
-from runner.model import Attempt, LaneState, Usage
+from runner.model import Attempt, Usage
+from runner.pace import LaneState
 
 RECHECK_S = 1.0
 """Longest sleep, in seconds, before checking whether the end of a pause or the next probe has moved."""

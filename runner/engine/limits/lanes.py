@@ -7,7 +7,7 @@ from runner.engine.limits.headers import Kind
 from runner.engine.limits.lane import Lane
 from runner.engine.limits.places import Places
 from runner.engine.limits.slots import START, Slots
-from runner.model import LaneState
+from runner.pace import LaneState
 
 
 class Limits(Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from runner.engine.limits.outage import Outage
 from runner.engine.limits.pause import LONG_PAUSE_S, Pause
 from runner.engine.limits.rates import Rates
 from runner.engine.limits.slots import Slots
-from runner.model import LaneState
+from runner.pace import LaneState
 from runner.text import clean
 
 _NAMES: dict[Kind, str] = {

@@ -16,7 +16,7 @@ from test_screen import PAUSED, RETRYING, at, lane
 
 from runner.cli import output, progress
 from runner.events import Progress, Stopping
-from runner.model import Pace
+from runner.pace import Pace
 
 SHOW = """
 import sys, msgspec

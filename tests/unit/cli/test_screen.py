@@ -8,7 +8,7 @@ import pytest
 from runner.cli import screen
 from runner.cli.screen import Look
 from runner.events import Progress
-from runner.model import LaneState, Pace
+from runner.pace import LaneState, Pace
 
 PAUSED = "paused for 45 s more (429, asked by the server)"
 RETRYING = "3 rows on attempt 4 of 5"

@@ -11,7 +11,8 @@ from msgspec import structs
 
 from runner.cli.status import status
 from runner.events import Quantiles
-from runner.model import LaneState, Pace, Run
+from runner.model import Run
+from runner.pace import LaneState, Pace
 from runner.store.totals import Totals
 
 NOTHING = Quantiles(p50=None, p95=None)

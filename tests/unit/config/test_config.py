@@ -17,9 +17,13 @@ from runner.session import wiring
 
 ANSWER = {
     "provider", "model", "system",
-    "max_tokens", "temperature", "top_p", "stop", "seed", "extra_body",
+    "max_tokens", "temperature", "top_p", "stop", "seed", "extra_body", "prompt", "messages",
 }  # fmt: skip
-NAMES = [setting.name for setting in SETTINGS]
+# a file of a template is read, and gives another setting
+ONES = [setting for setting in SETTINGS if setting.name != "prompt_file"]
+NAMES = [setting.name for setting in ONES]
+# two kinds of templates exclude each other
+TOGETHER = [setting for setting in ONES if setting.name != "messages"]
 # Three values per kind, so that the three sources give different results: job file, environment, option.
 VALUES: dict[str, tuple[Any, Any, Any]] = {
     "text": ("one", "two", "three"),
@@ -34,11 +38,13 @@ VALUES: dict[str, tuple[Any, Any, Any]] = {
     "share": (3, "2%", 5),
     "headers": ({"X-A": "${ONE}"}, {"X-A": "Bearer ${TWO}"}, {"X-A": "${THREE}"}),
     "query": ({"v": "1"}, {"v": "2"}, {"v": "3"}),
+    "messages": tuple([{"role": "user", "content": text}] for text in ("{{ a }}", "{{ b }}", "{{ c }}")),
 }
 TOML = {
     "text": '"one"', "int": "11", "float": "1.5", "texts": '["END", "STOP"]', "json": "{ a = 1 }",
     "slots": "11", "span": '"1m30s"', "choice": '"normal"', "bool": "false", "share": "3",
     "headers": '{ X-A = "${ONE}" }', "query": '{ v = "1" }',
+    "messages": '[{ role = "user", content = "{{ a }}" }]',
 }  # fmt: skip
 WRONG = {
     "text": ["3", "1.5", "true", "[]", '["a"]', '""', '"  "'],
@@ -53,6 +59,7 @@ WRONG = {
     "choice": ['"off"', '"FULL"', '""', "1", "true", '["full"]'],
     "headers": ["3", '"X-A"', "true", "[1]", '["X-A"]', "{ X-A = 1 }", '[": x"]'],
     "query": ["3", '"v"', "true", "[1]", '["v"]', "{ v = 1 }", '["=1"]'],
+    "messages": ["3", "true", "[]", "[1]", '["a"]', '[{ role = "user" }]', "[{ role = 1, content = 2 }]"],
 }
 
 
@@ -79,14 +86,16 @@ def without_model(setting: Setting) -> str:
 
 
 def as_text(setting: Setting, value: Any) -> str:
-    return msgspec.json.encode(value).decode() if setting.kind in ("json", "texts", "headers", "query") else str(value)
+    return (
+        msgspec.json.encode(value).decode() if setting.kind in ("json", "texts", "headers", "query", "messages") else str(value)
+    )
 
 
 def given(job: Job, name: str) -> Any:
     return job.settings()[name]
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=NAMES)
+@pytest.mark.parametrize("setting", ONES, ids=NAMES)
 def test_every_setting_from_the_job_file(prompts: Path, setting: Setting) -> None:
     file = a_job(prompts.parent, a_line(setting, TOML[setting.kind]), model=without_model(setting))
     job = load_job(file, {}, {})
@@ -94,7 +103,7 @@ def test_every_setting_from_the_job_file(prompts: Path, setting: Setting) -> Non
     assert job.sources[setting.name] == str(file)
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=NAMES)
+@pytest.mark.parametrize("setting", ONES, ids=NAMES)
 def test_every_setting_from_the_environment_wins_over_the_job_file(prompts: Path, setting: Setting) -> None:
     file = a_job(prompts.parent, a_line(setting, TOML[setting.kind]), model=without_model(setting))
     job = load_job(file, {}, {setting.variable: as_text(setting, VALUES[setting.kind][1])})
@@ -102,7 +111,7 @@ def test_every_setting_from_the_environment_wins_over_the_job_file(prompts: Path
     assert job.sources[setting.name] == f"environment {setting.variable}"
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=NAMES)
+@pytest.mark.parametrize("setting", ONES, ids=NAMES)
 def test_every_setting_as_an_option_wins_over_all(prompts: Path, setting: Setting) -> None:
     file = a_job(prompts.parent, a_line(setting, TOML[setting.kind]), model=without_model(setting))
     value = VALUES[setting.kind][2]
@@ -111,7 +120,7 @@ def test_every_setting_as_an_option_wins_over_all(prompts: Path, setting: Settin
     assert job.sources[setting.name] == f"option {setting.option}"
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=NAMES)
+@pytest.mark.parametrize("setting", ONES, ids=NAMES)
 def test_an_empty_variable_and_a_missing_option_count_as_not_given(prompts: Path, setting: Setting) -> None:
     file = a_job(prompts.parent, a_line(setting, TOML[setting.kind]), model=without_model(setting))
     assert given(load_job(file, {setting.name: None}, {setting.variable: ""}), setting.name) == VALUES[setting.kind][0]
@@ -134,7 +143,12 @@ def test_the_real_environment_is_used_when_none_is_given(prompts: Path, monkeypa
 
 
 def test_every_setting_has_a_name_an_option_and_a_variable_of_its_own() -> None:
-    for words in ([d.key for d in SETTINGS], NAMES, [d.option for d in SETTINGS], [d.variable for d in SETTINGS]):
+    for words in (
+        [d.key for d in SETTINGS],
+        [d.name for d in SETTINGS],
+        [d.option for d in SETTINGS],
+        [d.variable for d in SETTINGS],
+    ):
         assert len(set(words)) == len(SETTINGS)
     assert BY_NAME["max_tokens"].option == "--max-tokens"
     assert BY_NAME["connect_s"].variable == "RUNNER_CONNECT_S"
@@ -500,7 +514,7 @@ def test_a_model_must_be_named_before_anything_is_sent_except_for_the_simulator(
 
 
 def everything(prompts: Path) -> Job:
-    return load_job(prompts, {setting.name: VALUES[setting.kind][0] for setting in SETTINGS}, {})
+    return load_job(prompts, {setting.name: VALUES[setting.kind][0] for setting in TOGETHER}, {})
 
 
 def vouched(job: Job) -> Job:
@@ -564,22 +578,24 @@ def test_answer_holds_what_changes_an_answer_and_nothing_else(prompts: Path) -> 
     assert set(job.answer_settings()) == ANSWER
     assert set(Params.__struct_fields__) <= ANSWER
     assert job.answer_settings().items() <= job.settings().items()
-    for setting in SETTINGS:
-        other = load_job(prompts, {**{d.name: VALUES[d.kind][0] for d in SETTINGS}, setting.name: VALUES[setting.kind][1]}, {})
+    for setting in TOGETHER:
+        other = load_job(prompts, {**{d.name: VALUES[d.kind][0] for d in TOGETHER}, setting.name: VALUES[setting.kind][1]}, {})
         assert (other.answer_settings() != job.answer_settings()) == (setting.name in ANSWER), setting.name
 
 
 def test_settings_hold_the_input_every_setting_and_no_secret(prompts: Path) -> None:
     job = load_job(prompts, {"model": "m", "api_key_env": "MY_KEY"}, {"MY_KEY": "sk-canary-0001"})
-    assert list(job.settings()) == ["input", *NAMES]
+    assert list(job.settings()) == ["input", *(setting.name for setting in SETTINGS)]
     assert "canary" not in repr(job)
 
 
 def test_shown_gives_every_setting_as_json_with_its_source(prompts: Path) -> None:
     shown = shown_settings(everything(prompts))
     assert [key for key, _, _ in shown] == [setting.key for setting in SETTINGS]
-    assert all(where == f"option {setting.option}" for setting, (_, _, where) in zip(SETTINGS, shown, strict=True))
-    assert [msgspec.json.decode(value) for _, value, _ in shown] == [VALUES[setting.kind][0] for setting in SETTINGS]
+    found = {key: (msgspec.json.decode(value), where) for key, value, where in shown}
+    for setting in TOGETHER:
+        assert found[setting.key] == (VALUES[setting.kind][0], f"option {setting.option}")
+    assert found["messages"] == found["prompt_file"] == (None, "not set")
 
 
 def test_a_prompt_file_is_known_by_the_place_that_was_given(prompts: Path) -> None:
@@ -624,3 +640,39 @@ def test_the_names_of_finish_have_both_parts(prompts: Path) -> None:
     job = load_job(prompts, {"model": "m", "finish_retry": "a", "finish_fail": ["b", "A"], "provider": "simulator"}, {})
     with pytest.raises(UsageError, match=r"'a' is in finish\.retry and in finish\.fail"):
         find_endpoint(job, {})
+
+
+# -- templates
+
+
+def test_a_template_of_a_later_source_replaces_the_one_before(prompts: Path) -> None:
+    (prompts.parent / "ask.txt").write_text("from the file {{ a }}\n")
+    file = a_job(prompts.parent, 'prompt_file = "ask.txt"\n')
+    job = load_job(file, {}, {})
+    assert (job.prompt, job.prompt_file, job.messages) == ("from the file {{ a }}", None, None)
+    assert job.sources["prompt"] == f"ask.txt ({file})"
+    messages = [{"role": "user", "content": "{{ c }}"}]
+    asked = load_job(file, {"messages": messages}, {"RUNNER_PROMPT": "{{ b }}"})
+    assert (asked.prompt, asked.messages) == (None, messages)
+    assert load_job(file, {}, {"RUNNER_PROMPT": "{{ b }}"}).prompt == "{{ b }}"
+    # a run is asked what it was asked, whatever has become of the file
+    (prompts.parent / "ask.txt").unlink()
+    assert restore_job(job.settings(), {}, {}).prompt == "from the file {{ a }}"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"prompt": "a", "prompt_file": "b"}, "prompt and prompt_file exclude each other; choose one of them (option --prompt)"),
+        ({"prompt": "a", "messages": [{"role": "user", "content": "b"}]}, "prompt and messages exclude each other"),
+        ({"prompt_file": "absent"}, "absent cannot be read: No such file or directory"),
+        ({"prompt_file": "."}, "cannot be read: Is a directory"),
+        ({"prompt_file": "latin.txt"}, "latin.txt is not UTF-8 text (byte 0)"),
+    ],
+)
+def test_a_template_that_cannot_be_had(prompts: Path, given: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(prompts.parent)
+    Path("latin.txt").write_bytes(b"\xe4")
+    with pytest.raises(UsageError) as refused:
+        load_job(prompts, given, {})
+    assert words in str(refused.value)

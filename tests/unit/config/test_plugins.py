@@ -17,7 +17,7 @@ from processes import installed, run
 from runner import api
 from runner.config import plugins
 from runner.errors import UsageError
-from runner.session import prepare
+from runner.session import opening
 
 PROVIDER = "DEFAULT_BASE_URL = 'https://x.example'\nKEY_ENV = 'K'\nBASE_URL_ENV = 'U'\ndef make(*a, **k): return None\n"
 EXPORT = "def write(columns, records, out):\n    return out.write('|'.join(columns)) and sum(1 for _ in records)\n"
@@ -106,7 +106,7 @@ def test_an_entry_point_is_imported_only_when_its_name_is_asked_for(places: Plac
     places.package(
         "loud", "[runner.providers]\nloud = explodes\n[runner.exports]\nloud = explodes\n[runner.inputs]\nloud = explodes\n"
     )
-    assert plugins.registered("inputs", "txt") is None
+    assert plugins.registered("inputs", "txtt") is None
     assert plugins.load("providers", "anthropic").KEY_ENV == "ANTHROPIC_API_KEY"
     assert "loud" in refusal("providers", "no_such_thing")
 
@@ -333,7 +333,7 @@ def test_a_package_whose_entry_points_cannot_be_read_is_in_nobodys_way(places: P
     places.package("reads", "[runner.inputs]\nmine = reads_it\n")
     for name, fields in (("a.txt", [{"prompt": "x"}]), ("a.mine", [])):
         (places.here / name).write_text('{"prompt": "x"}\n')
-        assert [row.fields for row in prepare.open_input(places.here / name).read()] == fields
+        assert [row.fields for row in opening.open_input(places.here / name).read()] == fields
     with pytest.raises(UsageError, match=r"cannot tell the format of .* from its ending; choose csv or jsonl with --format"):
         api.export(places.here / "a.txt", db=places.here / "no.db")
 
@@ -343,12 +343,13 @@ def test_a_package_whose_entry_points_cannot_be_read_is_in_nobodys_way(places: P
 
 def test_an_input_format_is_found_by_the_ending_before_gz(places: Places) -> None:
     places.module("reads_it", INPUT)
-    places.package("reads", "[runner.inputs]\nmine = reads_it\ncsv = reads_it\n")
-    for name in ("a.mine", "a.MINE", "a.mine.gz", "a.csv"):
+    places.package("reads", "[runner.inputs]\nmine = reads_it\n")
+    for name in ("a.mine", "a.MINE", "a.mine.gz", "a.mine.zst"):
         (places.here / name).write_text("anything")
-        assert list(prepare.open_input(places.here / name).read()) == []
-    with pytest.raises(UsageError, match=r"\.tsv files cannot be read \(known: csv, jsonl, mine\)"):
-        prepare.open_input(places.here / "a.tsv")
+        assert list(opening.open_input(places.here / name).read()) == []
+    (places.here / "a.other").write_text("anything")
+    with pytest.raises(UsageError, match=r"a\.other begins with 'anything', which is neither JSON nor a table"):
+        opening.open_input(places.here / "a.other")
 
 
 def test_an_ending_names_no_module(places: Places) -> None:
@@ -357,7 +358,7 @@ def test_an_ending_names_no_module(places: Places) -> None:
     places.module("mine_too", "raise AssertionError('imported')", here=True)
     for name in ("a.mine_too", "a.json", "a", "a.1", ".mine_too"):
         (places.here / name).write_text('{"prompt": "x"}\n')
-        assert [row.fields for row in prepare.open_input(places.here / name).read()] == [{"prompt": "x"}], name
+        assert [row.fields for row in opening.open_input(places.here / name).read()] == [{"prompt": "x"}], name
     for name in ("a.mine_too", "a.json", "a"):
         with pytest.raises(UsageError, match=r"cannot tell the format of .* from its ending; choose csv or jsonl with --format"):
             api.export(places.here / name, db=places.here / "no.db")

@@ -8,11 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import BAD_ROW
+from runner.inputs import prompts
 from runner.inputs.keys import ROW_SETTINGS, asks_the_same, base_key
 from runner.inputs.prompts import Template, make_item
+from runner.inputs.template import Texts
 from runner.model import Item, Outcome, Params, Row
 
-TEMPLATE = Template(model="m", system="Be brief.", params=Params(max_tokens=10, temperature=0.5, stop=["END"]))
+PARAMS = Params(max_tokens=10, temperature=0.5, stop=["END"])
+TEMPLATE = Template(model="m", system="Be brief.", params=PARAMS, keep_rows=False)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 NAMES = TEXT.filter(lambda name: name not in ("id", "prompt", "messages", "params", *ROW_SETTINGS))
 VALUES = st.recursive(
@@ -412,3 +415,34 @@ def test_the_fingerprint_is_the_same_in_every_process() -> None:
     """Fingerprints are stored, so they must not contain a salted hash; a new formula would make every stored row look changed."""
     assert an_item(prompt="x").fingerprint == an_item(id="other", prompt="x").fingerprint == -1403820291804325407
     assert base_key(a_row(prompt="x")) == ("row-f83c145331955c1293ef", False)
+
+
+# -- what is stored of a row
+
+
+def test_a_row_is_stored_whole() -> None:
+    fields = {"id": 7, "topic": "x", "prompt": "p", "params": {"seed": 1}, "model": "other"}
+    made = make_item(a_row(**fields), "7", Template(model="m", system=None, params=Params()))
+    assert made.metadata == fields
+    assert make_item(a_row(**fields), "7", TEMPLATE).metadata == {"id": 7, "topic": "x", "model": "other"}
+    # an id that is a text is the key
+    assert "id" not in make_item(a_row(id="a", prompt="p"), "a", Template(model="m", system=None, params=Params())).metadata
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected", "own"),
+    [
+        ({"topic": "x", "prompt": "p", "params": {}}, "p", {"topic": "x"}),
+        ({"messages": [{"role": "user", "content": "m"}]}, [{"role": "user", "content": "m"}], {}),
+        ({"topic": "x"}, None, {"topic": "x"}),
+    ],
+)
+def test_what_a_stored_row_asked(stored: dict[str, Any], expected: Any, own: dict[str, Any]) -> None:
+    assert (prompts.asked(stored, None), stored) == (expected, own)
+
+
+def test_what_a_stored_row_asked_by_a_template() -> None:
+    texts = Texts(prompt="Say {{ text }}", messages=None, system=None)
+    fields = {"text": "x", "prompt": "mine", "params": {"seed": 1}}
+    assert (prompts.asked(fields, texts), fields) == ("Say x", {"text": "x", "prompt": "mine"})
+    assert prompts.asked({"topic": "x"}, texts) is None

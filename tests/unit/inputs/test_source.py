@@ -16,7 +16,7 @@ from runner.inputs.formats import jsonl
 from runner.inputs.keys import base_key, keyed
 from runner.inputs.prompts import Template
 from runner.model import Attempt, Completion, Entry, Item, Outcome, Params, Row, Settled
-from runner.session.prepare import open_input
+from runner.session.opening import open_input
 from runner.store import database
 from runner.store.checkpoint import RunStore
 from runner.store.runs import open_run

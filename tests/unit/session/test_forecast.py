@@ -11,7 +11,8 @@ from virtual import BACKEND
 from world import REFUSED, Server, World, an_item
 
 from runner.errors import AttemptError, ProviderError
-from runner.model import Entry, Item, LaneState, Usage
+from runner.model import Entry, Item, Usage
+from runner.pace import LaneState
 from runner.session.forecast import Forecast, Sent
 from runner.session.stats import SessionStats
 

@@ -12,7 +12,7 @@ from runner.errors import UsageError
 from runner.inputs import scan
 from runner.inputs.prompts import Template
 from runner.model import Params, Row
-from runner.session import continuing, identity, prepare, reading
+from runner.session import continuing, identity, opening, prepare, reading
 from runner.session.options import SessionOptions
 from runner.store import database
 from runner.store.checkpoint import RunStore
@@ -25,7 +25,7 @@ TEMPLATE = Template(model="m", system=None, params=Params())
 
 def written(path: Path, rows: Iterable[Any]) -> scan.PromptFile:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return prepare.open_input(path)
+    return opening.open_input(path)
 
 
 def in_front_of(store: Path, prompts: scan.PromptFile) -> tuple[identity.Given, KnownRun | None]:
@@ -70,7 +70,7 @@ async def test_an_input_that_has_changed_is_looked_through(tmp_path: Path) -> No
         await looked_through(store, written(path, [{"id": "a", "prompt": "x"}, {"id": "a", "prompt": "x"}]))
     # and that refusal is not forgotten
     with pytest.raises(UsageError, match="duplicate id 'a' on lines 1 and 2"):
-        await looked_through(store, prepare.open_input(path))
+        await looked_through(store, opening.open_input(path))
 
 
 async def test_the_same_bytes_under_another_name_are_looked_through(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ import pytest
 
 import runner
 from runner.errors import UsageError
-from runner.inputs import scan
+from runner.inputs import json_rows, scan
 from runner.inputs.formats import jsonl
 from runner.inputs.keys import keyed
 from runner.model import Head
-from runner.session import identity, prepare, reading
+from runner.session import identity, opening, reading
 from runner.session.options import SessionOptions
 from runner.store.runs import KnownRun, known_runs
 
@@ -39,7 +39,7 @@ def finished(path: Path, text: str) -> Path:
 
 def look(store: Path, path: Path) -> tuple[identity.Given, KnownRun]:
     known = known_runs(store)
-    prompts = prepare.open_input(path)
+    prompts = opening.open_input(path)
     return identity.Given(store, prompts, scan.measure(prompts, identity.lengths(known)), None), known[0]
 
 
@@ -51,8 +51,9 @@ def numbered(first: int, last: int) -> list[dict[str, str]]:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The lines that were read as rows."""
     lines: list[str] = []
-    decode = jsonl._decode
-    monkeypatch.setattr(jsonl, "_decode", lambda line: lines.append(bytes(line).decode().strip()) or decode(line))
+    decode = json_rows.decode
+    for module in (json_rows, jsonl):
+        monkeypatch.setattr(module, "decode", lambda line: lines.append(bytes(line).decode().strip()) or decode(line))
     return lines
 
 
@@ -203,7 +204,7 @@ def test_a_finished_run_whose_rows_are_read_in_another_way_now_is_looked_at_once
     """As after an update that takes fields of a row for its settings."""
     path = tmp_path / "p.jsonl"
     store = finished(path, lines_of(numbered(0, 30)))
-    monkeypatch.setattr(prepare, "PromptFile", lambda *fields: scan.PromptFile(*fields)._replace(reading="other"))
+    monkeypatch.setattr(opening, "PromptFile", lambda *fields: scan.PromptFile(*fields)._replace(reading="other"))
     for lines in (30, 0):
         read.clear()
         summary = runner.run(path, db=store, provider="simulator")

@@ -20,7 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 import runner
 from runner.errors import RunLockedError, StoreError, UsageError
-from runner.model import Attempt, Completion, Entry, LaneState, Outcome, Pace, Usage
+from runner.model import Attempt, Completion, Entry, Outcome, Usage
+from runner.pace import LaneState, Pace
 from runner.session import continuing
 from runner.store import connection, database, deletion
 from runner.store.changes import Changes

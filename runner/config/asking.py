@@ -1,0 +1,49 @@
+"""The templates of a job: which of ``prompt``, ``prompt_file`` and ``messages`` counts. A file is read here."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from runner.errors import UsageError
+
+_WAYS = ("prompt", "prompt_file", "messages")
+_MOST_BYTES = 8 << 20
+
+
+def settle(values: dict[str, Any], sources: dict[str, str], given: Collection[str], folder: Path, *, inside: bool) -> None:
+    """Let the template of one source of settings replace that of the sources before it. Raises UsageError.
+
+    given: the settings of this source. folder: where a relative path begins. inside: the file must lie in that folder, since a
+    job file that somebody sent must not have other files sent to its server.
+    """
+    ways = [name for name in _WAYS if name in given]
+    if not ways:
+        return
+    way = ways[0]
+    if len(ways) > 1:
+        raise UsageError(f"{way} and {ways[1]} exclude each other; choose one of them ({sources[way]})")
+    for other in _WAYS:
+        if other != way:
+            values.pop(other, None)
+            sources.pop(other, None)
+    if way == "prompt_file":
+        name = values.pop("prompt_file")
+        values["prompt"] = _text_of(folder / name, folder if inside else None)
+        sources["prompt"] = f"{name} ({sources.pop('prompt_file')})"
+
+
+def _text_of(path: Path, folder: Path | None) -> str:
+    try:
+        if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(f"prompt_file must be in the folder of its job file; {path} is not. --prompt-file may name any file")
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the template {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if len(text) > _MOST_BYTES:
+        raise UsageError(f"the template {path} is larger than {_MOST_BYTES >> 20} MiB")
+    try:
+        # an editor ends a file with a line end that nobody means to send
+        return text.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the template {path} is not UTF-8 text (byte {error.start})") from error

@@ -1,0 +1,64 @@
+"""Chooses among the rows of an input: those for which a condition holds, a random sample of them, and which fields are kept."""
+
+import heapq
+from collections.abc import Callable, Collection, Generator, Mapping
+from hashlib import blake2b
+from typing import Protocol, TypeAlias
+
+from msgspec import structs
+
+from runner.inputs.keys import base_key
+from runner.model import Json, Row
+
+Rows: TypeAlias = Generator[Row, None, None]
+
+
+class Condition(Protocol):
+    """A condition on the fields of a row."""
+
+    def holds(self, fields: Mapping[str, Json], where: str) -> bool:
+        """Return True if it holds. where: the row, in words. Raises UsageError if it cannot be told."""
+        ...
+
+
+def narrowed(rows: Rows, condition: Condition | None, columns: Collection[str]) -> Rows:
+    """Yield the rows for which the condition holds, with these columns and the id; all columns if none is named.
+
+    Of a broken row nothing can be told, so it stays.
+    """
+    for row in rows:
+        if row.fields is None or row.fault is not None:
+            yield row
+        elif condition is None or condition.holds(row.fields, f"{row.place} {row.line}"):
+            yield _with(row, columns) if columns else row
+
+
+def _with(row: Row, columns: Collection[str]) -> Row:
+    assert row.fields is not None
+    return structs.replace(row, fields={name: value for name, value in row.fields.items() if name == "id" or name in columns})
+
+
+class Sample:
+    """A random part of the rows of an input: the same for the same rows, wherever they stand.
+
+    read: starts to read all rows, which is done once more for the choice. number: how many are chosen. seed: another one chooses
+    others.
+    """
+
+    def __init__(self, read: Callable[[], Rows], number: int, seed: int) -> None:
+        self._read, self._number, self._seed = read, number, seed
+        # the greatest hash of a row that is chosen
+        self._last: bytes | None = None
+
+    def rows(self) -> Rows:
+        """Yield the rows that are chosen, in the order of the input."""
+        if self._last is None:
+            least = heapq.nsmallest(self._number, map(self._hash, self._read()))
+            self._last = least[-1] if least else b""
+        return (row for row in self._read() if self._hash(row) <= (self._last or b""))
+
+    def _hash(self, row: Row) -> bytes:
+        key, is_own = base_key(row)
+        # rows that are alike are told apart
+        words = f"{self._seed} {key}" if is_own else f"{self._seed} {key} {row.line}"
+        return blake2b(words.encode(errors="surrogatepass"), digest_size=12).digest()

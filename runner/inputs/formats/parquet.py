@@ -1,0 +1,61 @@
+"""Reads Parquet files, a part of a row group at a time. Needs the extra ``parquet`` (pyarrow)."""
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from runner.errors import UsageError
+from runner.inputs.cells import Plain, Settings
+from runner.inputs.files import explained, refuse_packed, size_and_head
+from runner.inputs.options import ReadOptions
+from runner.model import Row
+
+PLACE = "row"
+IS_TABLE = True
+_BATCH = 250
+
+
+def read(path: Path, *, limit_bytes: int | None = None, options: ReadOptions | None = None) -> Generator[Row, None, None]:  # noqa: ARG001 - a part of such a file cannot be read
+    """Read the rows of a file; a row's line is its number, from 1 on. Raises UsageError if the file cannot be read."""
+    _, head = size_and_head(path)
+    refuse_packed(path, "parquet")
+    if not head.startswith(b"PAR1"):
+        raise UsageError(f"{path} is not a Parquet file")
+    return _rows(path, _opened(path), options or ReadOptions())
+
+
+def _opened(path: Path) -> Any:
+    try:
+        import pyarrow as pa
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        raise UsageError("Parquet files need one package more: pip install 'prompt-runner[parquet]'") from None
+    with explained(path):
+        try:
+            return ParquetFile(path)
+        except pa.ArrowException as error:
+            raise _damaged(path, error) from error
+
+
+def _rows(path: Path, file: Any, options: ReadOptions) -> Generator[Row, None, None]:
+    import pyarrow as pa
+
+    settings = Settings(file.schema_arrow.names, as_data=not options.row_settings)
+    number = 0
+    with file, explained(path):
+        try:
+            for batch in file.iter_batches(batch_size=_BATCH):
+                size = batch.nbytes // max(1, batch.num_rows)
+                for record in batch.to_pylist():
+                    number += 1
+                    plain = Plain()
+                    fields = {name: plain.value(value) for name, value in record.items()}
+                    settings.read(fields)
+                    yield Row(line=number, fields=fields, nulls=plain.nulls, size=size, place=PLACE)
+        except pa.ArrowException as error:
+            raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> UsageError:
+    why = " ".join(str(error).split()).rstrip(".")[:200]
+    return UsageError(f"{path} is cut off or damaged (Parquet: {why}); make the file again, or copy it again")

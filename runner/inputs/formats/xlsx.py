@@ -1,0 +1,102 @@
+"""Reads a sheet of a spreadsheet file: .xlsx, .xls and .ods. Needs the extra ``excel`` (python-calamine).
+
+The whole sheet is in memory while it is read, for that is how the library reads it.
+"""
+
+import zipfile
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from runner.errors import UsageError
+from runner.inputs import recognition
+from runner.inputs.cells import Plain, Settings, column_names
+from runner.inputs.files import explained, refuse_packed, size_and_head
+from runner.inputs.options import ReadOptions
+from runner.model import Row
+
+PLACE = "row"
+IS_TABLE = True
+OPTIONS = ("sheet",)
+MOST_BYTES = 1 << 30
+"""Bytes that a file may have when it is unpacked: a small file can be made to fill the memory."""
+_SHOWN = 10
+
+
+def read(path: Path, *, limit_bytes: int | None = None, options: ReadOptions | None = None) -> Generator[Row, None, None]:  # noqa: ARG001 - a part of such a file cannot be read
+    """Read the rows of a sheet behind its header; a row's line is the number that the sheet shows.
+
+    Raises UsageError if the file cannot be read or has no such sheet.
+    """
+    _, head = size_and_head(path)
+    refuse_packed(path, "xlsx")
+    if recognition.look(head).format not in ("xlsx", "ods"):
+        raise UsageError(f"{path} is not a spreadsheet file")
+    options = options or ReadOptions()
+    return _rows(_sheet(path, options.sheet), options)
+
+
+def _sheet(path: Path, wanted: str | None) -> Any:
+    try:
+        from python_calamine import CalamineError, CalamineWorkbook, PasswordError
+    except ImportError:
+        raise UsageError("spreadsheet files need one package more: pip install 'prompt-runner[excel]'") from None
+    _refuse_bomb(path)
+    try:
+        # not by its name, which may have another ending
+        with explained(path), path.open("rb") as file, CalamineWorkbook.from_filelike(file) as book:
+            return book.get_sheet_by_index(_number(path, book.sheet_names, wanted))
+    except PasswordError:
+        raise UsageError(f"{path} is protected by a password; save it without one") from None
+    except CalamineError as error:
+        why = " ".join(str(error).split()).rstrip(".")[:200]
+        raise UsageError(f"{path} is cut off or damaged ({why}); save the file again, or copy it again") from error
+
+
+def _refuse_bomb(path: Path) -> None:
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as packed:
+            size = sum(part.file_size for part in packed.infolist())
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise UsageError(f"{path} is cut off or damaged ({error}); save the file again, or copy it again") from error
+    if size > MOST_BYTES:
+        raise UsageError(f"{path} unpacks to {size / (1 << 30):,.1f} GiB, more than a sheet may have here; save it as CSV")
+
+
+def _number(path: Path, names: list[str], wanted: str | None) -> int:
+    """Return the index of the sheet that is wanted by its name or its number; by default the first one."""
+    if wanted is None:
+        return 0
+    if wanted in names:
+        return names.index(wanted)
+    if wanted.isdecimal() and 1 <= int(wanted) <= len(names):
+        return int(wanted) - 1
+    shown = ", ".join(repr(name) for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    raise UsageError(f"{path} has no sheet {wanted!r}; its sheets: {shown}")
+
+
+def _rows(sheet: Any, options: ReadOptions) -> Generator[Row, None, None]:
+    names: list[str] = []
+    settings, first = Settings((), as_data=True), 0
+    for number, cells in enumerate(sheet.to_python(skip_empty_area=False), 1):
+        filled = [place for place, cell in enumerate(cells) if cell != ""]
+        # rows without a cell are as blank as blank lines
+        if not filled:
+            continue
+        if not names:
+            first = filled[0]
+            names = column_names(cells[first : filled[-1] + 1])[0]
+            settings = Settings(names, as_data=not options.row_settings)
+            continue
+        plain = Plain()
+        fields = {name: plain.value(cell) for name, cell in zip(names, cells[first:], strict=False)}
+        settings.read(fields)
+        beyond = cells[first + len(names) :]
+        fault = None
+        if any(cell != "" for cell in beyond):
+            fault = f"a cell beyond the last column of the header, {names[-1]}"
+        size = sum(len(cell) if isinstance(cell, str) else 8 for cell in cells)
+        raw = repr(cells).encode(errors="replace") if fault is not None else b""
+        yield Row(line=number, fields=fields, fault=fault, raw=raw, nulls=plain.nulls, size=size, place=PLACE)

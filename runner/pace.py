@@ -1,0 +1,41 @@
+"""What a session is doing at one instant, as it is shown and as another process reads it from the store."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+
+class LaneState(Struct, frozen=True, kw_only=True):
+    """What a lane is doing."""
+
+    model: str
+    # requests that may be in flight now, and the highest number there will be (both alike for a fixed number)
+    slots: int
+    ceiling: int
+    in_flight: int
+    # limits in force, by name (rpm, tpm, input_tpm, output_tpm), set by the job or reported by the server
+    limits: Mapping[str, float] = {}
+    # why requests wait, one phrase; None if none waits
+    waiting: str | None = None
+    # True if no request is sent until that wait is over
+    blocked: bool = False
+    # the limit per minute that a request waits for now, by name; None if none does
+    waits_for: str | None = None
+    # rows in the lane that are not being sent, and what they still have to get of each limit of tokens, debts included, if known
+    waiting_rows: int = 0
+    needs: Mapping[str, float] = {}
+    # seconds until the pause ends, and since the present outage began; 0 if there is none
+    paused_s: float = 0.0
+    outage_s: float = 0.0
+
+
+class Pace(Struct, frozen=True, kw_only=True):
+    """What a session is doing at one instant; stored so that another process can show it."""
+
+    # UTC seconds since the epoch
+    at: float
+    lanes: tuple[LaneState, ...]
+    # rows that wait for a retry, one phrase; None if there are none
+    retrying: str | None = None
+    # seconds until the last row has its outcome, pauses but no outage included; None if nothing can be said yet
+    left_s: float | None = None

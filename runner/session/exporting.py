@@ -1,0 +1,81 @@
+"""Exports a run: chooses the format, makes the columns and the records, and writes a file that is complete or absent."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import ModuleType
+from typing import TypedDict, cast
+
+from runner.config import plugins
+from runner.errors import UsageError
+from runner.exports.columns import columns, given, records
+from runner.exports.file import is_standard_output, open_output
+from runner.inputs import overwriting
+from runner.inputs.prompts import REQUEST_FIELDS, asked
+from runner.interfaces import Exporter
+from runner.session.opening import texts_in
+from runner.store.reader import StoreReader
+
+
+class ExportFlags(TypedDict, total=False):
+    """How an export is written.
+
+    raw: do not escape CSV cells that a spreadsheet would run as formulas. csv_escape: escape them in the ids and in the rows' own
+    fields too. csv_excel: begin a CSV file with a byte order mark. prompt: False leaves out the column of what each row asked.
+    """
+
+    raw: bool
+    csv_escape: bool
+    csv_excel: bool
+    prompt: bool
+
+
+def write(
+    output: str | Path, store: Path, run_id: int | None, format_name: str | None, flags: ExportFlags, notes: list[str] | None
+) -> int:
+    """Write the finished rows of a run and return their number. The arguments are those of ``runner.export``."""
+    raw, escape = flags.get("raw", False), flags.get("csv_escape", False)
+    kind, module = _format(output, format_name)
+    if raw and escape:
+        raise UsageError("--csv-raw and --csv-escape exclude each other; choose one of them")
+    exporter, prompt = cast("Exporter", module.write), flags.get("prompt", True)
+    with StoreReader(store) as reader, ExitStack() as stack:
+        if not is_standard_output(output):
+            overwriting.refuse_own(output, reader.path, {run.id: run.input for run in reader.runs(counted=False)})
+        run = reader.run(run_id, counted=False)
+        texts = texts_in(run.settings)
+        stack.enter_context(reader.snapshot())
+        own = reader.metadata_names(run.id, REQUEST_FIELDS if texts is None else ("params",))
+        kept = [] if escape else given(own)
+        csv = {"raw": raw, "kept": kept, "excel": flags.get("csv_excel", False), "notes": notes}
+        with open_output(output) as out:
+            results = reader.results(run.id, lambda fields: asked(fields, texts))
+            made = records(results, own, prompt=prompt)
+            return exporter(columns(own, prompt=prompt), made, out, **(csv if kind == "csv" else {}))
+
+
+def refuse(output: str | Path, store: Path, prompts: Path) -> None:
+    """Raise UsageError for an output to which no export can be written, before a session begins that is to end with one."""
+    if is_standard_output(output):
+        raise UsageError("the session prints on standard output; name a file, or use `runner export -o -` afterwards")
+    if plugins.registered("exports", Path(output).suffix.lstrip(".").lower()) is None:
+        endings = " or ".join(f".{name}" for name in plugins.known("exports"))
+        raise UsageError(f"cannot tell the format of {output} from its ending; name it {endings}")
+    if not Path(output).resolve().parent.is_dir():
+        raise UsageError(f"{output} cannot be written: its folder does not exist")
+    if Path(output).resolve() == prompts.resolve():
+        raise UsageError(f"{output} is the prompt file; name another file")
+    read = {}
+    if store.is_file() and store.stat().st_size:
+        with StoreReader(store) as reader:
+            read = {run.id: run.input for run in reader.runs(counted=False)}
+    overwriting.refuse_own(output, store, read)
+
+
+def _format(output: str | Path, name: str | None) -> tuple[str, ModuleType]:
+    """Return the name of the format and its module: the one that was named, or that of the file's ending."""
+    kind = name or Path(output).suffix.lstrip(".").lower() or ("csv" if is_standard_output(output) else "")
+    module = plugins.load("exports", name) if name else plugins.registered("exports", kind)
+    if module is None:
+        known = " or ".join(plugins.known("exports"))
+        raise UsageError(f"cannot tell the format of {output} from its ending; choose {known} with --format")
+    return kind, module

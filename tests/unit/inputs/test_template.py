@@ -1,0 +1,113 @@
+"""Templates of prompts: what they insert, what makes a broken row, and what no template can do."""
+
+from typing import Any
+
+import pytest
+
+from runner.errors import UsageError
+from runner.inputs.broken_lines import RowFaultError
+from runner.inputs.template import MOST_CHARS, Texts
+
+
+def rendered(prompt: str, **fields: Any) -> Any:
+    return Texts(prompt=prompt, messages=None, system=None).messages(fields)[0]["content"]
+
+
+def fault(prompt: str, **fields: Any) -> str:
+    with pytest.raises(RowFaultError) as raised:
+        rendered(prompt, **fields)
+    return str(raised.value)
+
+
+def test_a_field_is_inserted_as_it_is() -> None:
+    assert rendered("Say: {{ text }}\n", text="{{ evil }} {% raw %} <b> & 'x'") == "Say: {{ evil }} {% raw %} <b> & 'x'\n"
+    assert rendered("{{ n }} {{ x.y[1] }} {{ row['a name'] }}", n=1.5, x={"y": [1, 2]}, **{"a name": "ok"}) == "1.5 2 ok"
+    assert rendered("{{ row | tojson }}", a="ä<", n=None) == '{"a": "ä<", "n": null}'
+    assert rendered("{% raw %}{{ text }}{% endraw %}", text="x") == "{{ text }}"
+
+
+def test_messages_and_system_are_templates() -> None:
+    texts = Texts(
+        prompt=None,
+        messages=[
+            {"role": "user", "content": "{{ a }}"},
+            {"role": "user", "content": [{"type": "text", "text": "{{ b }}"}, {"type": "x", "n": 1}]},
+        ],
+        system="in {{ lang }}",
+    )
+    assert texts.names == {"a", "b", "lang"}
+    fields = {"a": "1", "b": "2", "lang": "de"}
+    assert texts.messages(fields) == (
+        {"role": "user", "content": "1"},
+        {"role": "user", "content": [{"type": "text", "text": "2"}, {"type": "x", "n": 1}]},
+    )
+    assert texts.system(fields) == "in de"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fields", "words"),
+    [
+        ("{{ text }}", {"a": 1}, "no field 'text', which the template names"),
+        ("{{ text }}", {"text": None}, "text is null"),
+        ("{{ a.b }}", {"a": {"b": None}}, "a value that is null is to be written out; {{ x or '' }} leaves it out"),
+        ("{{ a.c }}", {"a": {"b": 1}}, "'dict object' has no attribute 'c'"),
+        ("{{ row['x'] }}", {"y": 1}, "'dict object' has no attribute 'x'"),
+        ("{{ 1 / n }}", {"n": 0}, "the template cannot be filled in: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_what_makes_a_row_a_broken_one(prompt: str, fields: dict[str, Any], words: str) -> None:
+    assert fault(prompt, **fields) == words
+
+
+def test_a_field_that_is_null_may_be_allowed_for() -> None:
+    assert rendered("{{ text or 'n/a' }}{% if text is none %} none{% endif %}", text=None) == "n/a none"
+    assert rendered("{{ text | default('d') }}{% if not text %} not{% endif %}", text=None) == "d not"
+    assert rendered("{{ note | default('none') }}") == "none"
+
+
+@pytest.mark.parametrize("prompt", ["{{ x", "{% if %}", "{{ x | nothing }}", "{% endfor %}", "{{ (" * 500])
+def test_what_is_no_template_is_one_sentence(prompt: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        Texts(prompt=prompt, messages=None, system=None)
+    assert str(refused.value).startswith("prompt is ")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "{{ 'x' * 10**9 }}",
+        "{{ 10**9 * 'x' }}",
+        "{{ ['a'] * 10**9 }}",
+        "{{ 10**10**10 }}",
+        "{% set n = namespace(s='xx') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}{{ n.s }}",
+        "{% set n = namespace(s='xx') %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}{{ n.s }}",
+        "{% for i in range(99999) %}{{ 'y' * 1000 }}{% endfor %}",
+        "{{ 'a' | center(10**9) }}",
+        "{{ row | tojson(indent=10**9) }}",
+    ],
+)
+def test_no_text_grows_without_bound(prompt: str) -> None:
+    assert fault(prompt, a=1) == f"the rendered text is longer than {MOST_CHARS >> 20} MiB"
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "{{ x.__class__.__mro__ }}",
+        "{{ ''.__class__ }}",
+        "{{ x.append(1) }}",
+        "{{ row.update(a=1) }}",
+        "{{ '%d' % 1 }}",
+        "{% include '/etc/passwd' %}",
+        "{% import 'os' as os %}",
+    ],
+)
+def test_no_template_reaches_beyond_its_row(prompt: str) -> None:
+    assert "\n" not in fault(prompt, x=[1])
+
+
+@pytest.mark.parametrize("name", ["format", "indent", "wordwrap", "xmlattr", "pprint"])
+def test_filters_that_make_texts_of_any_length_are_not_there(name: str) -> None:
+    with pytest.raises(UsageError, match="No filter named"):
+        Texts(prompt=f"{{{{ x | {name} }}}}", messages=None, system=None)
