@@ -115,7 +115,7 @@ SETTINGS = (
     Setting("delimiter", "text", "What separates the cells of a CSV input: one character, or tab; default: found out."),
     Setting("sheet", "text", "Sheet of a spreadsheet, by its name or number; default: the first."),
     Setting("id_column", "text", "Field that is the id of a row.", "id"),
-    Setting("columns", "texts", "Fields of a row to keep, separated by commas; may be repeated. Default: all."),
+    Setting("columns", "texts", "Fields of a row to keep with the answer, separated by commas; may be repeated. Default: all."),
     Setting("where", "text", "Use only the rows for which this expression holds, such as \"lang == 'de'\"."),
     Setting("sample", "int", "Use only so many rows, chosen at random.", None, 1),
     Setting("sample_seed", "int", "Another number chooses other rows for --sample.", 0),

@@ -1,11 +1,9 @@
-"""Chooses among the rows of an input: those for which a condition holds, a random sample of them, and which fields are kept."""
+"""Chooses among the rows of an input: those for which a condition holds, and a random sample of them."""
 
 import heapq
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from hashlib import blake2b
 from typing import Protocol, TypeAlias
-
-from msgspec import structs
 
 from runner.inputs.keys import base_key
 from runner.model import Json, Row
@@ -21,21 +19,11 @@ class Condition(Protocol):
         ...
 
 
-def narrowed(rows: Rows, condition: Condition | None, columns: Collection[str]) -> Rows:
-    """Yield the rows for which the condition holds, with these columns and the id; all columns if none is named.
-
-    Of a broken row nothing can be told, so it stays.
-    """
+def narrowed(rows: Rows, condition: Condition) -> Rows:
+    """Yield the rows for which the condition holds. Of a broken row nothing can be told, so it stays."""
     for row in rows:
-        if row.fields is None or row.fault is not None:
+        if row.fields is None or row.fault is not None or condition.holds(row.fields, f"{row.place} {row.line}"):
             yield row
-        elif condition is None or condition.holds(row.fields, f"{row.place} {row.line}"):
-            yield _with(row, columns) if columns else row
-
-
-def _with(row: Row, columns: Collection[str]) -> Row:
-    assert row.fields is not None
-    return structs.replace(row, fields={name: value for name, value in row.fields.items() if name == "id" or name in columns})
 
 
 class Sample:

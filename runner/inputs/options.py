@@ -23,8 +23,6 @@ class ReadOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     row_settings: bool = True
     # expression over the fields of a row that must hold; None: all rows
     where: str | None = None
-    # fields that are kept, besides the id; none: all
-    columns: tuple[str, ...] = ()
     # number of rows that are chosen at random; None: all
     sample: int | None = None
     sample_seed: int = 0

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from runner.errors import BAD_ROW
 from runner.inputs.broken_lines import RowFaultError
-from runner.inputs.keys import fingerprint, row_settings, whole
+from runner.inputs.keys import WHOLE_ROW, fingerprint, row_settings, whole
 from runner.model import Item, Json, Message, Outcome, Params, Request, Row
 from runner.text import nearest
 
@@ -22,7 +22,12 @@ _SHOWN = 40
 
 
 class Texts(Protocol):
-    """The templates of a job."""
+    """The templates of a job. names: the fields that they name, ``WHOLE_ROW`` for any."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The fields that the templates name."""
+        ...
 
     def messages(self, fields: Mapping[str, Json]) -> tuple[Message, ...]:
         """Return the messages of a row. Raises RowFaultError."""
@@ -43,6 +48,8 @@ class Template(Struct, frozen=True, kw_only=True):
     texts: Texts | None = None
     # False: what makes the request is not stored with the answer
     keep_rows: bool = True
+    # the row's own fields that are kept with the answer; None: all
+    columns: frozenset[str] | None = None
 
 
 class _Kind(NamedTuple):
@@ -87,7 +94,7 @@ _OVERRIDES = tuple(name for name in _KINDS if name != "system")
 def make_item(row: Row, key: str, template: Template) -> Item | Outcome:
     """Return the item for a row; for a broken row, its failed outcome."""
     fields = row.fields or {}
-    metadata, beside = _stored(fields, whole_row=template.keep_rows), row_settings(row)
+    metadata, beside = _stored(fields, template), row_settings(row)
     try:
         request = _request(row, beside, template)
     except RowFaultError as fault:
@@ -121,13 +128,19 @@ def asked(fields: dict[str, Json], texts: Texts | None) -> Json:
     return only["content"] if only.get("role") == "user" and isinstance(only.get("content"), str) else list(messages)
 
 
-def _stored(fields: Mapping[str, Json], *, whole_row: bool) -> dict[str, Json]:
+def _stored(fields: Mapping[str, Json], template: Template) -> dict[str, Json]:
     """Return the fields that are stored with the answer, and the id if it is not a string, so that the export has its type.
 
-    whole_row: what makes the request is among them.
+    What makes the request is among them, unless the job leaves that out: so the prompt can be shown beside the answer.
     """
-    left_out = ("id",) if whole_row else _RESERVED
+    left_out = ("id",) if template.keep_rows else _RESERVED
     metadata = {name: value for name, value in fields.items() if name not in left_out}
+    if template.columns is not None:
+        kept = template.columns
+        if template.keep_rows:
+            named = template.texts.names if template.texts is not None else frozenset(REQUEST_FIELDS)
+            kept = frozenset(metadata) if WHOLE_ROW in named else kept | named
+        metadata = {name: value for name, value in metadata.items() if name in kept}
     own = fields.get("id")
     return metadata if own is None or isinstance(own, str) else {"id": whole(own), **metadata}
 

@@ -154,6 +154,7 @@ def changes_of(job: Job, store: Path, run: KnownRun, options: SessionOptions) ->
     settings |= {name: value for name, value in job.settings().items() if name in _KEPT and _is_option(job, name)}
     if different and options.retry_failed:
         _refuse_other_provider(job, store, run, different)
+        _refuse_other_template(job, store, run, different)
     elif different:
         _refuse_answered(job, store, run, different)
         settings |= answer
@@ -218,9 +219,22 @@ def _refuse_other_provider(job: Job, store: Path, run: KnownRun, different: Mapp
         )
 
 
+def _refuse_other_template(job: Job, store: Path, run: KnownRun, different: Mapping[str, tuple[Json, Json]]) -> None:
+    """Raise UsageError for a retry with another template: it would change what is a changed row, and what an export shows."""
+    has_template = run.settings.get("prompt") is not None or run.settings.get("messages") is not None
+    names = [name for name in ("prompt", "messages", "system") if name in different and (has_template or name != "system")]
+    if names:
+        options = " ".join(f"{BY_NAME[name].option} {shell_word(_plain(different[name][1]))}" for name in names)
+        raise UsageError(
+            f"run {run.id} keeps its template; to ask in other words, start a new run: "
+            f"`runner run {shell_word(str(job.input))} {options}{store_option(store)}`"
+        )
+
+
 def _refuse_answered(job: Job, store: Path, run: KnownRun, different: Mapping[str, tuple[Json, Json]]) -> None:
     if not runs.has_answers(store, run.id):
         return
+    _refuse_other_template(job, store, run, different)
     given = " ".join(f"{BY_NAME[name].option} {shell_word(_plain(now))}" for name, (_, now) in different.items())
     retry, new = command("retry", run.id, store, given), f"runner run {shell_word(str(job.input))} {given}{store_option(store)}"
     raise UsageError(

@@ -12,7 +12,7 @@ from runner.exports.file import is_standard_output, open_output
 from runner.inputs import overwriting
 from runner.inputs.prompts import REQUEST_FIELDS, asked
 from runner.interfaces import Exporter
-from runner.session.opening import texts_in
+from runner.session.opening import columns_in, texts_in
 from runner.store.reader import StoreReader
 
 
@@ -44,7 +44,9 @@ def write(
         run = reader.run(run_id, counted=False)
         texts = texts_in(run.settings)
         stack.enter_context(reader.snapshot())
+        kept_columns = columns_in(run.settings)
         own = reader.metadata_names(run.id, REQUEST_FIELDS if texts is None else ("params",))
+        own = [name for name in own if kept_columns is None or name in kept_columns]
         kept = [] if escape else given(own)
         csv = {"raw": raw, "kept": kept, "excel": flags.get("csv_excel", False), "notes": notes}
         with open_output(output) as out:

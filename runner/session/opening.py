@@ -53,17 +53,17 @@ def options_of(job: Job) -> ReadOptions:
         id_column=job.id_column,
         row_settings=job.row_settings,
         where=job.where,
-        columns=_names(job.columns),
         sample=job.sample,
         sample_seed=job.sample_seed,
     )
 
 
-def _names(columns: str | list[str] | None) -> tuple[str, ...]:
-    """Return the columns of a setting: one text has several, separated by commas."""
+def columns_in(settings: Mapping[str, Json]) -> frozenset[str] | None:
+    """Return the fields of a row that the settings keep; None: all. One text has several names, separated by commas."""
+    columns = settings.get("columns")
     if isinstance(columns, str):
         columns = columns.split(",")
-    return tuple(name.strip() for name in columns or () if name.strip())
+    return frozenset(name.strip() for name in columns) if columns else None
 
 
 def texts_of(job: Job) -> "Texts | None":
@@ -175,7 +175,7 @@ def _seen(options: ReadOptions, condition: Condition | None, rows: Rows) -> Rows
     """Return rows as the job sees them."""
     if options.id_column != "id" or not options.row_settings or options.asked is not None:
         rows = (_changed(row, options) for row in rows)
-    return narrowed(rows, condition, options.columns) if condition is not None or options.columns else rows
+    return narrowed(rows, condition) if condition is not None else rows
 
 
 def _changed(row: Row, options: ReadOptions) -> Row:

@@ -20,7 +20,7 @@ from runner.model import Outcome, Run
 from runner.session import continuing, identity, reading
 from runner.session.continuing import Chosen, Idle
 from runner.session.identity import Given
-from runner.session.opening import open_input, options_of, texts_of
+from runner.session.opening import columns_in, open_input, options_of, texts_of
 from runner.session.options import SessionOptions
 from runner.store import database
 from runner.store.checkpoint import RunCounts
@@ -118,7 +118,14 @@ async def in_thread(call: Callable[[], T]) -> T:
 
 def template_of(job: Job) -> Template:
     """Return what a job adds to every row."""
-    return Template(model=job.model or "", system=job.system, params=job.params, texts=texts_of(job), keep_rows=job.keep_rows)
+    return Template(
+        model=job.model or "",
+        system=job.system,
+        params=job.params,
+        texts=texts_of(job),
+        keep_rows=job.keep_rows,
+        columns=columns_in({"columns": job.columns}),
+    )
 
 
 def broken_rows(prompts: PromptFile, template: Template) -> Broken:

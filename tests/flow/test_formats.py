@@ -15,7 +15,7 @@ import pytest
 from desk import Asked, Desk
 from openpyxl import Workbook
 from processes import piped, run
-from raw_server import RawServer, in_thread
+from raw_server import RawServer, in_thread, whole
 
 MADE = Path(__file__).parents[1] / "recordings" / "inputs"
 ASK = ("--prompt", "Classify: {{ text }}")
@@ -188,13 +188,19 @@ def test_a_sample_is_continued_as_a_sample(desk: Desk) -> None:
     assert set(desk.asked.values()) == {1}
 
 
-def test_only_the_columns_that_are_kept_come_out(desk: Desk) -> None:
-    name = as_csv(desk.folder, records(0, 2))
-    start(desk, name, *ASK, "--columns", "id,text")
-    assert [(one["id"], one["input_text"], "more" in one) for one in exported(desk)] == [
-        ("r0", "text 0", False),
-        ("r1", "text 1", False),
-    ]
+@pytest.mark.parametrize("ids", [True, False], ids=["ids", "no ids"])
+def test_only_the_columns_that_are_kept_come_out_and_nothing_is_bought_again(desk: Desk, *, ids: bool) -> None:
+    rows = [{name: value for name, value in record.items() if ids or name != "id"} for record in records(0, 3)]
+    name = as_csv(desk.folder, rows)
+    ask = ("--prompt", "{{ text }} {{ more }}", "--where", "more != '2'")
+    start(desk, name, *ask, "--columns", "id,text")
+    for one, number in zip(exported(desk), range(2), strict=True):
+        # the prompt needs a field that is not kept for itself
+        assert (one["input_text"], one["prompt"], "more" in one) == (f"text {number}", f"text {number} {number}", False)
+    # the rows are the same whatever is kept of them
+    start(desk, name, *ask)
+    start(desk, name, *ask, "--columns", "more")
+    assert desk.asked.total() == 2
 
 
 def test_a_condition_that_no_row_meets(desk: Desk) -> None:
@@ -214,6 +220,24 @@ def test_another_template_is_another_run(desk: Desk) -> None:
     # and the first one is found again
     start(desk, name, *ASK)
     assert desk.asked.total() == 6
+
+
+def test_a_retry_keeps_the_template(desk: Desk) -> None:
+    name = as_csv(desk.folder, records(0, 3))
+    desk.asked.refused["Classify: text 1"] = whole("422 Unprocessable Entity", {"error": {"message": "no"}})
+    desk.run(*ASK, command=("run", name, "--model", "m", "--base-url", desk.server.base_url), code=1)
+    for options in (
+        ("--prompt", "Sum up: {{ text }}"),
+        ("--system", "Be brief."),
+        ("--messages", '[{"role": "user", "content": "x"}]'),
+    ):
+        ended = run("retry", "1", *options, cwd=desk.folder)
+        assert (ended.code, ended.out) == (2, "")
+        assert "run 1 keeps its template; to ask in other words, start a new run: `runner run" in ended.err
+    desk.asked.refused.clear()
+    desk.run("--temperature", "0", command=("retry", "1"))
+    assert desk.asked.total() == 4
+    assert [one["prompt"] for one in exported(desk)] == [f"Classify: text {number}" for number in range(3)]
 
 
 def test_a_template_in_a_file_and_in_the_job_file(desk: Desk) -> None:

@@ -1,4 +1,4 @@
-"""Which rows of an input are used: a condition, a sample, fields to keep."""
+"""Which rows of an input are used: a condition, a sample."""
 
 from pathlib import Path
 from typing import Any
@@ -66,14 +66,6 @@ def test_broken_rows_stay(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"id": "a", "n": 1}\n{oops\n{"id": "b", "n": 2}\n')
     assert [row.line for row in open_input(path, ReadOptions(where="n == 2")).read()] == [2, 3]
-
-
-def test_fields_that_are_kept(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text(CSV)
-    first = next(open_input(path, ReadOptions(asked=frozenset({"text"}), columns=("text",), where="lang == 'de'")).read())
-    # the condition knows the others too, and the id always stays
-    assert first.fields == {"id": "r1", "text": "text 1"}
 
 
 def test_a_sample_is_the_same_for_the_same_rows(tmp_path: Path) -> None:
