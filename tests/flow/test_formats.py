@@ -226,14 +226,12 @@ def test_a_retry_keeps_the_template(desk: Desk) -> None:
     name = as_csv(desk.folder, records(0, 3))
     desk.asked.refused["Classify: text 1"] = whole("422 Unprocessable Entity", {"error": {"message": "no"}})
     desk.run(*ASK, command=("run", name, "--model", "m", "--base-url", desk.server.base_url), code=1)
-    for options in (
-        ("--prompt", "Sum up: {{ text }}"),
-        ("--system", "Be brief."),
-        ("--messages", '[{"role": "user", "content": "x"}]'),
-    ):
-        ended = run("retry", "1", *options, cwd=desk.folder)
-        assert (ended.code, ended.out) == (2, "")
-        assert "run 1 keeps its template; to ask in other words, start a new run: `runner run" in ended.err
+    messages = '[{"role": "user", "content": "x"}]'
+    for command in ("retry", "resume"):
+        for options in (("--prompt", "Sum up: {{ text }}"), ("--system", "Be brief."), ("--messages", messages)):
+            ended = run(command, "1", *options, cwd=desk.folder)
+            assert (ended.code, ended.out) == (2, "")
+            assert "run 1 keeps its template; to ask in other words, start a new run: `runner run" in ended.err
     desk.asked.refused.clear()
     desk.run("--temperature", "0", command=("retry", "1"))
     assert desk.asked.total() == 4

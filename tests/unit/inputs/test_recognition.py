@@ -4,15 +4,20 @@ import bz2
 import gzip
 import json
 import lzma
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from backports import zstd
 
 from runner.errors import UsageError
 from runner.inputs.options import ReadOptions
 from runner.session.opening import open_input
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 OBJECTS = [{"id": "a", "prompt": "x"}, {"id": "b", "prompt": "y"}, {"id": "c", "prompt": "z"}]
 LINES = [json.dumps(one) for one in OBJECTS]
