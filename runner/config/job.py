@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.config import asking, fields
 from runner.config.fields import Field
@@ -102,7 +102,7 @@ class Job(Struct, frozen=True, kw_only=True):
     attempt_s: float
     # setting -> where it came from, in words
     sources: Mapping[str, str] = {}
-    # the settings for which only a job file or a store stands, and not the user (``config.trust``)
+    # the settings for which only a job file or a store stands, and not the user (``config.trust``); ``input`` if it is elsewhere
     unvouched: frozenset[str] = frozenset()
     # the user has said for this session that whatever the file asks for is allowed
     trusted: bool = False
@@ -174,7 +174,14 @@ def load_job(file: str | Path, options: Mapping[str, Any], environment: Mapping[
         sources[setting.name] = f"environment {setting.variable}"
     asking.settle(values, sources, [setting.name for setting in named], Path.cwd(), inside=False)
     _take(options, values, sources)
-    return _build(source, values, sources, word=str(job_file), file=job_file if table else None)
+    job = _build(source, values, sources, word=str(job_file), file=job_file if table else None)
+    # a file from elsewhere that only a job file names
+    foreign = path_of(file) == job_file and source.is_absolute() and not _is_beside(source, job_file)
+    return structs.replace(job, unvouched=job.unvouched | {"input"}) if foreign else job
+
+
+def _is_beside(source: Path, job_file: Path) -> bool:
+    return source.resolve().is_relative_to(job_file.absolute().parent.resolve())
 
 
 def _take(options: Mapping[str, Any], values: dict[str, Any], sources: dict[str, str]) -> None:

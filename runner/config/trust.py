@@ -76,6 +76,8 @@ def code_grants(job: Job) -> list[Grant]:
 def key_grants(job: Job, module: ModuleType, environment: Mapping[str, str], key_variable: str | None) -> list[Grant]:
     """Return every secret that a job sends to a server that is neither the provider's own nor this machine.
 
+    So is an input that only a job file names, in another folder than its own.
+
     key_variable: the environment variable of the key; None if no key is sent.
     """
     assert job.base_url is not None
@@ -88,6 +90,9 @@ def key_grants(job: Job, module: ModuleType, environment: Mapping[str, str], key
         uses += [(variable, not field.unvouched, False) for variable in field.variables]
         if field in job.headers and field.text and not field.variables:
             uses.append((f"the header {field.name}", not field.unvouched, field.unvouched and field.file == _absolute(job.file)))
+    if "input" in job.unvouched:
+        # any text file may be an input
+        uses.append((f"the file {job.input}", True, False))
     return [
         Grant(kind="key", what=what, where=where, vouched=host_vouched and (named or own), own=own) for what, named, own in uses
     ]

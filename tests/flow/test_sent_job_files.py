@@ -171,3 +171,24 @@ def test_python_says_trust(sent: Path, env: dict[str, str], proxy: RawServer, mo
     assert len(proxy.requests) == 3
     assert os.environ["XDG_CONFIG_HOME"] == env["XDG_CONFIG_HOME"]
     assert rows(sent / "r.db", "SELECT count(*) FROM items") == [(3,)]
+
+
+def test_a_file_from_elsewhere_is_sent_only_on_the_users_word(sent: Path, env: dict[str, str], proxy: RawServer) -> None:
+    """Any text file is a file of prompts: with a job file that somebody sent, it would be a way to read this machine."""
+    secret = sent.parent / "secret.txt"
+    secret.write_text("a line of somebody's own\n")
+    (sent / "link.txt").symlink_to(secret)
+    del env["AWS_SECRET_ACCESS_KEY"]
+    for name in ("../secret.txt", str(secret), "link.txt"):
+        (sent / "job.toml").write_text(f'input = "{name}"\nmodel = "m"\nbase_url = "http://far.example/v1"\n')
+        ended = run("run", "job.toml", cwd=sent, env=env)
+        assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1), ended
+        assert "job.toml wants to send the file " in ended.err
+        assert proxy.connections == 0
+    # a server that the user names, and the user's yes, are the user's word
+    assert run("run", "job.toml", "--base-url", "http://near.example/v1", cwd=sent, env=env).code == 0
+    assert run("run", "job.toml", "--trust", "--new", cwd=sent, env=env).code == 0
+    assert run("run", "job.toml", "--new", cwd=sent, env=env).code == 0
+    # what is in its own folder needs none
+    (sent / "job.toml").write_text('input = "prompts.jsonl"\nmodel = "m"\nbase_url = "http://far.example/v1"\n')
+    assert run("run", "job.toml", cwd=sent, env=env).code == 0
