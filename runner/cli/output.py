@@ -22,6 +22,8 @@ from runner.store.reader import ErrorGroup
 from runner.text import clean, encodable_tree, json_text, plural, shell_word
 
 _MAX_SHOWN = 20
+_REQUEST = 300
+"""Characters of a rendered request that are shown."""
 
 
 def headline(event: Started) -> str:
@@ -138,6 +140,7 @@ def check(report: Check, *, as_json: bool) -> str:
             "duplicate_ids",
             "identical",
             "oversized",
+            "examples",
             "refusal",
             "missing",
             "key_source",
@@ -157,6 +160,8 @@ def check(report: Check, *, as_json: bool) -> str:
     if report.identical:
         lines.append(prepare.identical_rows(report.identical))
     lines += report.remarks
+    for which, line, chars, text in report.examples:
+        lines.append(f"{which} request ({report.place} {line}, {chars:,} characters): {clean(text, _REQUEST)}")
     lines += oversized.sentences(report.oversized, report.place)
     if report.refusal:
         lines.append(f"`runner run` would refuse to start: {clean(report.refusal)}")

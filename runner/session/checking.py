@@ -3,8 +3,9 @@
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 from msgspec import Struct
 
 from runner.config.endpoint import find_endpoint, key_source, with_base_url
@@ -12,10 +13,25 @@ from runner.config.job import Job, load_job, shown_settings
 from runner.config.trust import allowed
 from runner.errors import NotReadyError, UsageError
 from runner.inputs import scan, spool
+from runner.inputs.prompts import Template, make_item
+from runner.inputs.scan import PromptFile
+from runner.model import Item
 from runner.session import arguments, prepare
 from runner.session.opening import open_input, options_of
 from runner.session.oversized import Oversized, oversized
 from runner.session.wiring import per_minute
+
+_SHOWN = 2_000
+"""Characters of a rendered request that are kept."""
+
+
+class Example(NamedTuple):
+    """A rendered request: which of all it is, its line, the number of its characters, and its beginning."""
+
+    which: str
+    line: int
+    chars: int
+    text: str
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -49,6 +65,8 @@ class Check(Struct, frozen=True, kw_only=True):
     oversized: list[Oversized]
     # what the lines of the rows count
     place: str
+    # the first request that a template makes, the longest and the shortest; none without a template
+    examples: list[Example]
 
 
 class Description(Struct, frozen=True, kw_only=True):
@@ -86,6 +104,7 @@ def check(file: str | Path, *, trust: bool = False, **settings: Any) -> Check:
         if refusal is None and not scanned.rows:
             refusal = f"{spool.display_name(job.input)} has no rows"
         large = oversized(prompts, per_minute(job), job.params.max_tokens)
+        examples = _examples(prompts, prepare.template_of(job))
     return Check(
         job=job,
         key_source=key_source(job, os.environ),
@@ -102,4 +121,32 @@ def check(file: str | Path, *, trust: bool = False, **settings: Any) -> Check:
         remarks=[*prompts.about, *scan.remarks(scanned)],
         oversized=large,
         place=prompts.place,
+        examples=examples,
     )
+
+
+def _examples(prompts: PromptFile, template: Template) -> list[Example]:
+    """Return the first request, the longest and the shortest, as far as they are different rows."""
+    if template.texts is None:
+        return []
+    found: dict[str, Example] = {}
+    for row in prompts.read():
+        made = make_item(row, "", template)
+        if not isinstance(made, Item):
+            continue
+        words = [message["content"] for message in made.request.messages]
+        text = words[0] if len(words) == 1 and isinstance(words[0], str) else msgspec.json.encode(made.request.messages).decode()
+        chars = len(text)
+        for which, wanted in (
+            ("first", not found),
+            ("longest", not found or chars > found["longest"].chars),
+            ("shortest", not found or chars < found["shortest"].chars),
+        ):
+            if wanted:
+                found[which] = Example(which, row.line, chars, text[:_SHOWN])
+    # a row that is two of them is shown once, as the first of these
+    shown: list[Example] = []
+    for one in found.values():
+        if all(one.line != other.line for other in shown):
+            shown.append(one)
+    return shown

@@ -334,3 +334,16 @@ def test_without_the_rows_the_store_holds_no_prompt(desk: Desk) -> None:
     start(desk, "a.jsonl", "--new")
     assert exported(desk)[0]["prompt"] == "a secret question"
     assert "prompt" not in exported(desk, "--no-prompt")[0]
+
+
+def test_check_shows_the_requests_as_they_would_be_sent(desk: Desk) -> None:
+    (desk.folder / "a.csv").write_text('id,text\na,middle one\nb,"the longest\none of all"\nc,x\nd,\n')
+    ended = run("check", "a.csv", "--prompt", "Say {{ text }}", "--provider", "simulator", cwd=desk.folder)
+    assert ended.code == 0, ended
+    assert "first request (line 2, 14 characters): Say middle one\n" in ended.out
+    assert "longest request (line 3, 26 characters): Say the longest" in ended.out
+    assert "shortest request (line 6, 4 characters): Say" in ended.out
+    (desk.folder / "b.csv").write_text("id,text\na,only\n")
+    ended = run("check", "b.csv", "--prompt", "{{ text }}", "--provider", "simulator", cwd=desk.folder)
+    assert ended.out.count(" request (line ") == 1
+    assert desk.asked.total() == 0
