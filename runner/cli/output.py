@@ -161,7 +161,7 @@ def check(report: Check, *, as_json: bool) -> str:
         lines.append(prepare.identical_rows(report.identical))
     lines += report.remarks
     for which, line, chars, text in report.examples:
-        lines.append(f"{which} request ({report.place} {line}, {chars:,} characters): {clean(text, _REQUEST)}")
+        lines.append(f"{which} request ({report.place} {line}, {plural(chars, 'character')}): {clean(text, _REQUEST)}")
     lines += oversized.sentences(report.oversized, report.place)
     if report.refusal:
         lines.append(f"`runner run` would refuse to start: {clean(report.refusal)}")

@@ -1,5 +1,6 @@
 """Opens an input: finds the reader for it by its ending, or by its first bytes."""
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from hashlib import blake2b
@@ -196,8 +197,9 @@ def _refuse_without_prompt(path: Path, prompts: PromptFile) -> None:
     if first is None or not {"prompt", "messages"}.isdisjoint(first):
         return
     columns = list(first)
-    last = columns[-1]
-    field = f"{{{{ {last} }}}}" if last.isidentifier() else f"{{{{ row[{last!r}] }}}}"
+    # the longest cell is most likely the text
+    name = max([column for column in columns if column != "id"] or columns, key=lambda column: len(str(first[column])))
+    field = f"{{{{ {name} }}}}" if name.isidentifier() else f"{{{{ row[{json.dumps(name, ensure_ascii=False)}] }}}}"
     raise UsageError(
         f"{spool.display_name(path)} has no column prompt; its columns: {', '.join(columns[:_SHOWN])}. "
         f"A template says what to ask, e.g. --prompt {shell_word(f'Summarize: {field}')}"
