@@ -270,10 +270,8 @@ def refused(desk: Desk, name: str, *options: str) -> str:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (
-            (),
-            "a.csv has no column prompt; its columns: id, text, more. A template says what to ask, e.g. --prompt 'Summarize: {{ text }}'",
-        ),
+        ((), "a.csv has no column prompt; its columns: id, text, more. A template says what to ask"),
+        ((), "e.g. --prompt 'Summarize: {{ text }}'"),
         (("--prompt", "{{ txt }} {{ more }}"), "the template names the field 'txt', which no row of a.csv has; its fields: id"),
         (("--prompt", "{{ text"), "prompt is no template: unexpected end of template"),
         (("--prompt", "{{ text }}", "--prompt-file", "a.csv"), "prompt and prompt_file exclude each other; choose one of them"),
