@@ -22,6 +22,7 @@ from runner.cli.options import (
     setting_options,
     trust_option,
 )
+from runner.cli.show import show
 from runner.cli.signals import orderly_end
 from runner.cli.typed import Commands, number_of_run, run_name
 from runner.config.settings import unknown_variables
@@ -236,6 +237,9 @@ def errors(run_id: int | str | None, db: str, as_json: bool) -> None:
     from runner.cli import chosen, output
 
     click.echo(output.errors(*api.errors(chosen.run_number(run_id, db), db=db), db=db, as_json=as_json))
+
+
+cli.add_command(show)
 
 
 @cli.command()

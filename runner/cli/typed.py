@@ -18,7 +18,6 @@ _INSTEAD = {
     "validate": "runner check FILE",
     "dry-run": "runner check FILE",
     "estimate": "runner check FILE",
-    "show": "runner status",
     "info": "runner status",
     "watch": "runner status --watch",
     "failed": "runner errors",

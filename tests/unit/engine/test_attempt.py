@@ -418,6 +418,15 @@ async def test_broken_answers_that_differ_are_tried_again() -> None:
     assert settled(await Bench(*mixed, attempts=5).handle()).attempts == 5
 
 
+async def test_the_same_broken_answer_of_an_outage_is_not_the_rows_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(*[Partial(StreamError("no finish reason", code="truncated"))] * 4, Answer(), attempts=5)
+    known = bench.lane.excused
+    # the first of them fell into an outage, so the three after it are the first that show anything
+    monkeypatch.setattr(bench.lane, "excused", lambda failure: failure.ended - bench.start < 3.0 or known(failure))
+    outcome = settled(await bench.handle())
+    assert (outcome.status, outcome.attempts) == ("failed", 4)
+
+
 @pytest.mark.parametrize("error", [BUSY, CUT], ids=lambda error: error.code)
 async def test_what_may_look_different_next_time_is_tried_to_the_end(error: AttemptError) -> None:
     assert settled(await Bench(Partial(error), attempts=5).handle()).attempts == 5

@@ -74,6 +74,39 @@ async def test_cancelling_loses_no_finished_result(seed: int) -> None:
     assert sorted(bench.saved) == sorted(bench.finished)
 
 
+@pytest.mark.parametrize("cancelled", [True, False], ids=["cancelled", "stopped"])
+@in_virtual_time
+async def test_results_that_wait_for_a_full_queue_survive_the_end(cancelled: bool) -> None:
+    """The writer is busy, its queue is full, and each worker holds a finished outcome that has no place yet."""
+    scope, stop, written = anyio.CancelScope(), Stop(), anyio.Event()
+    finished: list[str] = []
+    saved: list[str] = []
+
+    async def handle(item: Item, emit: Emit) -> Outcome | None:
+        finished.append(item.key)
+        return an_outcome(item)
+
+    async def save(entries: list[Entry]) -> None:
+        await written.wait()
+        saved.extend(entry.key for entry in entries if isinstance(entry, Outcome))
+
+    async def end() -> None:
+        await anyio.sleep(1)
+        assert len(finished) > pipeline.BATCH + 32
+        if cancelled:
+            scope.cancel()
+        else:
+            stop.request("second Ctrl-C", grace_s=0)
+        await anyio.sleep(1)
+        written.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(end)
+        with scope:
+            await pipeline.run(numbers(100_000), handle, save, workers=32, stop=stop)
+    assert sorted(saved) == sorted(finished)
+
+
 @pytest.mark.parametrize("seed", range(6))
 async def test_abort_loses_no_finished_result(seed: int) -> None:
     """A stop whose grace time runs out at once cancels the workers."""

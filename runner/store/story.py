@@ -1,0 +1,79 @@
+"""One row of a run, with everything that was sent for it and what came back. Synchronous."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import Struct
+
+from runner.model import Json
+from runner.store import database
+from runner.store.schema import attempts, items
+
+
+class Sent(Struct, frozen=True, kw_only=True):
+    """One attempt, as the store has it."""
+
+    number: int
+    started_at: float
+    duration_s: float
+    time_to_first_token_s: float | None
+    status: int | None
+    sent: bool
+    bytes_received: int
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    reasoning_tokens: int | None
+    served_model: str | None
+    response_id: str | None
+    error_code: str | None
+    error: str | None
+
+
+class Story(Struct, frozen=True, kw_only=True):
+    """A row. key: its id. fields: as they are stored. status: None if it has no outcome yet."""
+
+    key: str
+    line: int | None
+    status: str | None
+    fields: Mapping[str, Json]
+    text: str | None
+    finish_reason: str | None
+    error_code: str | None
+    error: str | None
+    notes: str | None
+    # reasoning, refusal, tool calls
+    extra: Mapping[str, Json]
+    attempts: list[Sent]
+
+
+def story(store: Path, run_id: int, key: str) -> Story | None:
+    """Return a row of a run by its id; None if nothing is known of it. Raises StoreError."""
+    database.prepare(store, create=False)
+    failed = (attempts.c.run_id == run_id, attempts.c.item_key == key, attempts.c.error_code.is_not(None))
+    names = Sent.__struct_fields__
+    with database.transaction(store, write=False) as connection:
+        row = connection.execute(sa.select(items).where(items.c.run_id == run_id, items.c.key == key)).first()
+        columns = [attempts.c[name] for name in names]
+        # the index holds failed attempts; the one that was answered is known by its number
+        found = list(connection.execute(sa.select(*columns).where(*failed)))
+        if row is not None and row.attempt_id is not None:
+            found += connection.execute(
+                sa.select(*columns).where(attempts.c.id == row.attempt_id, attempts.c.error_code.is_(None))
+            )
+    if row is None and not found:
+        return None
+    sent = [Sent(**dict(zip(names, one, strict=True))) for one in sorted(found, key=lambda one: one.started_at)]
+    try:
+        known = {name: getattr(row, name, None) for name in ("status", "text", "finish_reason", "error_code", "error", "notes")}
+        fields, extra = _decoded(getattr(row, "metadata", None)), _decoded(getattr(row, "extra", None))
+    except database.DAMAGE as error:
+        raise database.store_error(store, "read", error) from error
+    return Story(key=key, line=getattr(row, "position", None), fields=fields, extra=extra, attempts=sent, **known)
+
+
+def _decoded(text: str | None) -> dict[str, Any]:
+    return msgspec.json.decode(text, type=dict[str, Any]) if text is not None else {}
