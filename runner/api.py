@@ -19,6 +19,7 @@ from runner.interfaces import Observer
 from runner.model import Result, Run
 from runner.session import arguments, exporting, session
 from runner.session.checking import Check, Description, check, describe
+from runner.session.dry_run import dry_run
 from runner.session.exporting import ExportFlags
 from runner.session.naming import store_option
 from runner.session.opening import texts_in
@@ -37,6 +38,7 @@ __all__ = [
     "deletable",
     "delete",
     "describe",
+    "dry_run",
     "errors",
     "execute",
     "export",

@@ -12,6 +12,7 @@ from runner.cli.options import (
     continue_options,
     count,
     db_option,
+    dry_run_option,
     gathered,
     given_settings,
     json_option,
@@ -20,12 +21,13 @@ from runner.cli.options import (
     run_argument,
     seconds,
     setting_options,
+    show_config_option,
     trust_option,
+    warn_of_variables,
 )
 from runner.cli.show import show
 from runner.cli.signals import orderly_end
 from runner.cli.typed import Commands, number_of_run, run_name
-from runner.config.settings import unknown_variables
 from runner.errors import UsageError
 from runner.version import __version__
 
@@ -41,12 +43,7 @@ def cli() -> None:
     """  # noqa: D301 - \b tells click to keep the lines as they are
     if not {"run", "resume", "retry"}.intersection(sys.argv[1:2]):
         # a session says it in its first lines
-        _warn_of_variables()
-
-
-def _warn_of_variables() -> None:
-    for sentence in unknown_variables(os.environ):
-        click.echo(f"runner: {sentence}", err=True)
+        warn_of_variables()
 
 
 @cli.command()
@@ -58,18 +55,20 @@ def _warn_of_variables() -> None:
 @accept_changes_option
 @output_option
 @click.option("--strict", is_flag=True, help="Refuse to start if a row is broken.")
-@click.option("--show-config", is_flag=True, help="Print every setting and its source; send nothing.")
+@dry_run_option
+@show_config_option
 @trust_option
 @quiet_option
 @json_option
 @gathered("options", "limit", "new", "accept_changes", "strict")
 @gathered("shown", "quiet", "as_json", "output")
-def run(file: str, db: str, show_config: bool, trust: bool, shown: Any, options: dict[str, Any], **settings: Any) -> None:
+@gathered("instead", "dry_run", "show_config")
+def run(file: str, db: str, trust: bool, instead: Any, shown: Any, options: dict[str, Any], **settings: Any) -> None:
     """Run FILE, or continue its run if that was interrupted.
 
-    FILE is a prompt file (JSON lines, also .gz), a job file (.toml) that names one, or - for standard input. For a prompt file,
-    settings are read from a .toml file of the same name, if there is one. A named pipe is read like standard input. Options
-    override RUNNER_* variables, and these override the .toml file.
+    FILE is a file of rows (JSON lines, CSV, text and others), a job file (.toml) that names one, or - for standard input. For a
+    file of rows, settings are read from a .toml file of the same name, if there is one. A named pipe is read like standard input.
+    Options override RUNNER_* variables, and these override the .toml file.
     """
     from runner import api
     from runner.cli import foreground, output
@@ -78,11 +77,14 @@ def run(file: str, db: str, show_config: bool, trust: bool, shown: Any, options:
     from runner.session.options import SessionOptions
 
     job = load_job(file, given_settings(settings))
-    if show_config:
-        _warn_of_variables()
+    if instead["show_config"]:
+        warn_of_variables()
         click.echo(output.configuration(api.describe(job, trust=trust), as_json=shown["as_json"]))
         return
     job = asked(job, trusted=trust)
+    if (rows := instead["dry_run"]) is not None:
+        warn_of_variables()
+        sys.exit(output.requests(api.dry_run(job, min(rows, options["limit"] or rows)), as_json=shown["as_json"]))
     with orderly_end(), api.spooled(job, db) as kept:
         sys.exit(foreground.drive(kept, db, SessionOptions(**options), **shown))
 

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,7 +11,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from runner.cli.typed import run_name
-from runner.config.settings import SETTINGS, Setting, parse_count
+from runner.config.settings import SETTINGS, Setting, parse_count, unknown_variables
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -105,6 +106,15 @@ output_option = click.option(
 accept_changes_option = click.option(
     "--accept-changes", is_flag=True, help="Send finished rows again if their prompt has changed."
 )
+dry_run_option = click.option(
+    "--dry-run",
+    type=count(1),
+    is_flag=False,
+    flag_value="1",
+    metavar="[N]",
+    help="Print the request of the first row, or of the first N; send nothing.",
+)
+show_config_option = click.option("--show-config", is_flag=True, help="Print every setting and its source; send nothing.")
 run_argument = click.argument("run_id", metavar="[RUN]", type=run_name, required=False)
 
 
@@ -116,6 +126,12 @@ def continue_options(command: F) -> F:
 def given_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that were given. The others are None, or an empty tuple if the option may be repeated."""
     return {name: value for name, value in settings.items() if value is not None and value != ()}
+
+
+def warn_of_variables() -> None:
+    """Say which ``RUNNER_*`` variables name no setting."""
+    for sentence in unknown_variables(os.environ):
+        click.echo(f"runner: {sentence}", err=True)
 
 
 def gathered(into: str, *names: str) -> Callable[[F], F]:

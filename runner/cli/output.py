@@ -1,10 +1,11 @@
 """What people read: summaries, the list of runs, errors and checks, as text or as JSON. Foreign text passes ``text.clean``."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 
 from runner.api import Check, Description
@@ -16,6 +17,7 @@ from runner.events import LIMITED, Quantiles, Started
 from runner.exports.file import is_standard_output
 from runner.model import Run
 from runner.session import oversized, prepare, spelling
+from runner.session.dry_run import Unsent
 from runner.session.naming import command, in_full
 from runner.session.stopping import STOPPED_BY
 from runner.store.reader import ErrorGroup
@@ -190,6 +192,26 @@ def _settings(description: Description) -> str:
     lines = [f"  {key:22}{clean(value, 60):32}  {clean(where)}" for key, value, where in description.shown()]
     key = f"set in {description.key_source}" if description.key_source else "none"
     return "\n".join([*lines, f"  {'key':22}{key}"])
+
+
+def requests(rows: Iterable[Unsent], *, as_json: bool) -> int:
+    """Print what would be sent for rows, one body a line, and on standard error whose it is. Return 1 if a row is broken, else 0.
+
+    as_json: one object a line with ``line``, ``url`` and ``body``, or with ``line`` and ``fault``.
+    """
+    broken = False
+    for row in rows:
+        broken = broken or row.fault is not None
+        body = None if row.fault is not None else msgspec.Raw(row.body)
+        if as_json:
+            told = {"line": row.line, "fault": row.fault} if body is None else {"line": row.line, "url": row.url, "body": body}
+            click.echo(json_text(msgspec.json.encode(told)))
+        elif row.fault is not None:
+            click.echo(f"not sent: {clean(row.fault)}", err=True)
+        else:
+            click.echo(f"line {row.line}: POST {clean(row.url)}, not sent", err=True)
+            click.echo(json_text(row.body))
+    return int(broken)
 
 
 def to_json(value: Any) -> str:

@@ -38,7 +38,7 @@ _INSTEAD = {
 }
 """Words of other tools, and what does it here."""
 _OPTIONS = {
-    "--dry-run": "`runner check FILE` reads everything and sends nothing",
+    "--dry-run": "`runner run FILE --dry-run N` prints N requests, `runner check FILE` reads everything; both send nothing",
     "-n": "`runner check FILE` reads everything and sends nothing; --limit N uses only the first N rows",
     "--resume": "the same command again continues, and so does `runner resume`",
     "--continue": "the same command again continues, and so does `runner resume`",

@@ -27,6 +27,8 @@ from runner.version import __version__
 if sys.platform != "win32":
     import resource
 
+_LOCAL = "http://127.0.0.1/v1"
+"""Stands for the address of a local server, which has a port only while it runs."""
 _OWN_FILES = 40
 """Open files other than connections: libraries, store, prompt file, terminal."""
 
@@ -131,6 +133,14 @@ async def open_provider(job: Job, endpoint: Endpoint) -> AsyncIterator[tuple[Pro
     serve = import_module(job.local_server.module).serve
     async with serve(dialect) as base_url, HttpClient(timeouts) as client:
         yield cast("Provider", module.make(base_url, None, version=__version__, **_shape(job, module))), client
+
+
+def offline(job: Job) -> Provider:
+    """Return the provider of a job that has its base URL, without a key, to make requests that are not sent."""
+    local = job.local_server
+    module = provider_of(job, os.environ) if local is None else plugins.load("providers", local.dialect)
+    base_url = _LOCAL if local is not None else job.base_url
+    return cast("Provider", module.make(base_url, None, version=__version__, **_codes(job), **_shape(job, module)))
 
 
 def _timeouts(job: Job) -> Timeouts:

@@ -203,7 +203,6 @@ def test_an_older_run_over_other_rows_is_not_named(folder: Path, server: Simulat
         (("results",), "runner export"),
         (("prompts.jsonl",), "`runner run prompts.jsonl`"),
         (("xyzzy",), "runner --help"),
-        (("run", "prompts.jsonl", "--dry-run"), "`runner check FILE`"),
         (("resume", "--dry-run"), "`runner check FILE`"),
         (("resume", "--limit", "3"), "`runner run FILE --limit N`"),
         (("status", "--follow"), "`runner status --watch`"),
