@@ -3,10 +3,10 @@
 import secrets
 from pathlib import Path
 
-from kills.campaign import AUTO, SHORT, SHORT_AROUND, carry_out
+from kills.campaign import AUTO, PARQUET, SHORT, SHORT_AROUND, carry_out
 from kills.command import table
 
-FORMS = {"fixed": SHORT, "fixed around the work": SHORT_AROUND, "auto": AUTO}
+FORMS = {"fixed": SHORT, "fixed around the work": SHORT_AROUND, "auto over CSV": AUTO, "Parquet": PARQUET}
 
 
 def test_a_run_that_is_killed_again_and_again(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ LINE_PACE = 15.0
 class Scene:
     """What an aim may look at. One for each session."""
 
-    folder: Path
+    input: Path
     store: Path
     endpoint: Endpoint
     # the same for the same seed
@@ -75,7 +75,7 @@ def start(scene: Scene, process: Started, _: ExitStack) -> None:
 
 def scan(scene: Scene, process: Started, _: ExitStack) -> None:
     """While the prompt file is open: hashed, scanned, or read."""
-    _early(scene, process, lambda: _holds(process, scene.folder / "prompts.jsonl"), "the prompt file to be opened")
+    _early(scene, process, lambda: _holds(process, scene.input), "the prompt file to be opened")
 
 
 def opening(scene: Scene, process: Started, _: ExitStack) -> None:
@@ -163,7 +163,7 @@ def migration(scene: Scene, process: Started, _: ExitStack) -> None:
 
 def export(scene: Scene, process: Started, _: ExitStack) -> None:
     """While an export is written, under a name of its own."""
-    _at(scene, process, lambda: any(scene.folder.glob(".export-*")), "an export to be begun")
+    _at(scene, process, lambda: any(scene.input.parent.glob(".export-*")), "an export to be begun")
     _pause(scene, 0.02)
 
 

@@ -1,6 +1,5 @@
 """One run, from its first row to its last export, killed again and again on the way."""
 
-import json
 import random
 import signal
 import sys
@@ -17,8 +16,9 @@ from processes import Ended, assert_clean, installed
 
 from kills import judge
 from kills.aims import AIMS, AT_WORK, Scene
-from kills.endpoint import Endpoint, prompt_of, serving
+from kills.endpoint import Endpoint, serving
 from kills.judge import Bill, Figures, Session
+from kills.rows import KINDS, TEMPLATE
 from kills.shown import shown
 from kills.store import Held, commits, look, take_back
 
@@ -26,7 +26,6 @@ LATE = ("last", "end")
 """Aims behind all others: they need the last rows."""
 EACH = 4
 """Rows that are added to the prompt file for a kill behind the last commit."""
-FILLER = "so that the file takes a while to be read, and rows take some room in the store's log; " * 40
 DEADLINE = "10m"
 """Ends a session whose harness was killed itself."""
 CEILING = 16
@@ -34,23 +33,24 @@ CEILING = 16
 
 
 class Form(NamedTuple):
-    """How long a campaign is. concurrency: slots, or ``auto``. aims: kills of each kind."""
+    """How long a campaign is. concurrency: slots, or ``auto``. aims: kills of each kind. kind: a key of ``rows.KINDS``."""
 
     items: int
     aims: dict[str, int]
     concurrency: str = "8"
+    kind: str = "jsonl"
 
     @property
     def slots(self) -> int:
         return CEILING if self.concurrency == "auto" else int(self.concurrency)
 
 
-def form(items: int, kills: int, concurrency: str = "8") -> Form:
+def form(items: int, kills: int, concurrency: str = "8", kind: str = "jsonl") -> Form:
     """Make a form of so many kills, ``LEAST`` or more, each kind with its share of them."""
     aims = {name: max(1, round(aim.long * kills / 200)) for name, aim in AIMS.items()}
     # what rounding has taken or given
     aims["work"] += kills - sum(aims.values())
-    return Form(items, aims, concurrency)
+    return Form(items, aims, concurrency, kind)
 
 
 LEAST = 2 * len(AIMS)
@@ -58,7 +58,9 @@ AROUND = ("start", "scan", "opening", "resume", "migration", "export", "end")
 """Aims before and behind the work: the short form has two runs, and these are in the second."""
 SHORT = Form(240, {name: 0 if name in AROUND else aim.short for name, aim in AIMS.items()})
 SHORT_AROUND = Form(240, {name: aim.short if name in AROUND else int(name in ("work", "last")) for name, aim in AIMS.items()})
-AUTO = Form(60, {**dict.fromkeys(AIMS, 0), "work": 2, "commit": 1, "last": 1}, "auto")
+_FEW = {**dict.fromkeys(AIMS, 0), "work": 2, "commit": 1, "last": 2}
+AUTO = Form(60, _FEW, "auto", "csv")
+PARQUET = Form(60, {**_FEW, "start": 1, "scan": 1}, "8", "parquet")
 
 
 class Verdict(NamedTuple):
@@ -93,6 +95,10 @@ class Campaign:
     @property
     def store(self) -> Path:
         return self.folder / "runner.db"
+
+    @property
+    def input(self) -> Path:
+        return self.folder / f"prompts.{self.form.kind}"
 
     def carry_out(self) -> None:
         """Kill by plan, until a rule is broken; then let the run end, and judge the whole."""
@@ -133,10 +139,7 @@ class Campaign:
 
     def _write(self, more: int) -> None:
         """Add rows to the prompt file."""
-        with (self.folder / "prompts.jsonl").open("a", encoding="utf-8") as file:
-            for number in range(self.rows, self.rows + more):
-                row = {"id": judge.key_of(number), "prompt": prompt_of(number), "filler": FILLER}
-                file.write(json.dumps(row) + "\n")
+        KINDS[self.form.kind](self.input, self.rows, self.rows + more)
         self.rows += more
 
     # -- one session
@@ -168,7 +171,7 @@ class Campaign:
 
     def _scene(self, name: str, draw: random.Random, share: float) -> Scene:
         return Scene(
-            folder=self.folder,
+            input=self.input,
             store=self.store,
             endpoint=self.endpoint,
             draw=draw,
@@ -189,7 +192,8 @@ class Campaign:
             return ["resume", "1", *as_json]
         most = ["--max-concurrency", str(CEILING)] if self.form.concurrency == "auto" else []
         address = ["--model", "m", "--base-url", self.endpoint.base_url, "--concurrency", self.form.concurrency, *most]
-        return ["run", "prompts.jsonl", *address, "--silence-s", "3", "--deadline", DEADLINE, *as_json]
+        template = ["--prompt", TEMPLATE] if self.form.kind != "jsonl" else []
+        return ["run", self.input.name, *template, *address, "--silence-s", "3", "--deadline", DEADLINE, *as_json]
 
     def _judge(self, session: Session, ended: Ended) -> None:
         self.endpoint.settle()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kills.campaign import LEAST, Verdict, carry_out, form
 from kills.judge import Figures
+from kills.rows import KINDS
 
 
 def main() -> int:
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200, help=f"kills with a fixed concurrency, {LEAST} at least (200)")
     parser.add_argument("--items", type=int, default=2000, help="its rows (2000); the run with auto has a fifth of both")
     parser.add_argument("--only", choices=("8", "auto"), help="one concurrency only")
+    parser.add_argument("--input", choices=tuple(KINDS), default="jsonl", help="the format of its rows (jsonl)")
     parser.add_argument("--seed", default=secrets.token_hex(4), help="as printed, to carry out the same plan again")
     parser.add_argument("--keep", type=Path, help="a folder for prompt files, stores and exports, to be looked at afterwards")
     given = parser.parse_args()
@@ -27,7 +29,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     _say(f"seed {given.seed}")
     kills = max(LEAST, given.kills)
-    forms = [form(given.items, kills), form(given.items // 5, max(LEAST, kills // 5), "auto")]
+    forms = [
+        form(given.items, kills, "8", given.input),
+        form(given.items // 5, max(LEAST, kills // 5), "auto", given.input),
+    ]
     broken = False
     for one in forms:
         if given.only in (None, one.concurrency):
