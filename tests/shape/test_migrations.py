@@ -16,6 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from migrating import config, migrate
 
+from runner.config.settings import SETTINGS
 from runner.errors import StoreError
 from runner.store import database
 from runner.store.reader import StoreReader
@@ -201,6 +202,19 @@ def test_the_second_version_can_be_taken_back(old: Path) -> None:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
     database.prepare(old, create=True)
     assert [row["pace"] for row in kept(old)["runs"]] == [None, None]
+
+
+def test_a_store_that_was_taken_back_finds_its_runs_by_all_their_settings(old: Path) -> None:
+    """Also by those that are younger than the version to which it was taken back."""
+    settings = json.dumps({setting.name: f"its {setting.name}" for setting in SETTINGS if setting.answer})
+    fingerprint = answer_fingerprint(json.loads(settings))
+    database.prepare(old, create=True)
+    with closing(sqlite3.connect(old)) as connection:
+        connection.execute("UPDATE runs SET settings = ?, fingerprint = ?", (settings, fingerprint))
+        connection.commit()
+    migrate(old, "0001")
+    database.prepare(old, create=True)
+    assert [row["fingerprint"] for row in kept(old)["runs"]] == [fingerprint] * 2
 
 
 def test_the_third_version_can_be_taken_back(old: Path) -> None:
