@@ -9,10 +9,10 @@ from runner.cli.typed import run_name
 
 
 @click.command()
-@click.argument("words", metavar="[RUN] ID", nargs=-1, required=True, type=run_name)
+@click.argument("words", metavar="[RUN] ID", nargs=-1, required=True)
 @db_option
 @json_option
-def show(words: tuple[int | str, ...], db: str, as_json: bool) -> None:
+def show(words: tuple[str, ...], db: str, as_json: bool) -> None:
     """Show one row whole: its request, each attempt, its answer.
 
     ID is the id of the row. RUN is the number of its run or its prompt file; the default is the newest run.
@@ -31,10 +31,10 @@ def show(words: tuple[int | str, ...], db: str, as_json: bool) -> None:
         raise click.UsageError("one row at a time: `runner show [RUN] ID`")
     store = Path(db).resolve()
     with StoreReader(store) as reader:
-        run = reader.run(chosen.run_number(words[0], db) if len(words) == 2 else None, counted=False)
-    found = story(store, run.id, str(words[-1]))
+        run = reader.run(chosen.run_number(run_name(words[0]), db) if len(words) == 2 else None, counted=False)
+    found = story(store, run.id, words[-1])
     if found is None:
-        key = clean(str(words[-1]))
+        key = clean(words[-1])
         raise UsageError(f"run {run.id} has nothing about a row {key!r}; `runner export {run.id} -o -` lists the ids")
     own = dict(found.fields)
     prompt = asked(own, texts_in(run.settings))

@@ -53,20 +53,16 @@ class Story(Struct, frozen=True, kw_only=True):
 def story(store: Path, run_id: int, key: str) -> Story | None:
     """Return a row of a run by its id; None if nothing is known of it. Raises StoreError."""
     database.prepare(store, create=False)
-    failed = (attempts.c.run_id == run_id, attempts.c.item_key == key, attempts.c.error_code.is_not(None))
     names = Sent.__struct_fields__
     with database.transaction(store, write=False) as connection:
         row = connection.execute(sa.select(items).where(items.c.run_id == run_id, items.c.key == key)).first()
         columns = [attempts.c[name] for name in names]
-        # the index holds failed attempts; the one that was answered is known by its number
-        found = list(connection.execute(sa.select(*columns).where(*failed)))
-        if row is not None and row.attempt_id is not None:
-            found += connection.execute(
-                sa.select(*columns).where(attempts.c.id == row.attempt_id, attempts.c.error_code.is_(None))
-            )
+        # no index holds the answered ones, so this reads all attempts: an answer that was replaced is told too
+        sent_for = (attempts.c.run_id == run_id, attempts.c.item_key == key)
+        found = list(connection.execute(sa.select(*columns).where(*sent_for).order_by(attempts.c.id)))
     if row is None and not found:
         return None
-    sent = [Sent(**dict(zip(names, one, strict=True))) for one in sorted(found, key=lambda one: one.started_at)]
+    sent = [Sent(**dict(zip(names, one, strict=True))) for one in found]
     try:
         known = {name: getattr(row, name, None) for name in ("status", "text", "finish_reason", "error_code", "error", "notes")}
         fields, extra = _decoded(getattr(row, "metadata", None)), _decoded(getattr(row, "extra", None))

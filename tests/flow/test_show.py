@@ -71,6 +71,26 @@ def test_as_json(desk: Desk) -> None:
     ]
 
 
+def test_an_answer_that_was_replaced_is_told_too(desk: Desk) -> None:
+    desk.write([{"id": "a", "prompt": "one"}])
+    desk.run()
+    desk.write([{"id": "a", "prompt": "two"}])
+    desk.run("--accept-changes")
+    said = shown(desk, "a").splitlines()
+    assert said[0] == "run 1, row a (line 1): done, 2 attempts"
+    assert sum(line.startswith("attempt ") for line in said) == 2
+    assert "echo two" in said
+    assert "echo one" not in said
+
+
+@pytest.mark.parametrize("key", ["007", "8", "1k", "-9", "a b", "1"])
+def test_an_id_is_taken_as_it_is_written(desk: Desk, key: str) -> None:
+    desk.write([{"id": key, "prompt": "one"}])
+    desk.run()
+    for words in (("--", key), ("1", "--", key)):
+        assert shown(desk, *words).startswith(f"run 1, row {key} (line 1): done")
+
+
 def test_a_row_of_a_template_shows_what_was_sent(desk: Desk) -> None:
     (desk.folder / "t.csv").write_text("id,town\nx,Rome\n")
     command = ("run", "t.csv", "--prompt", "Where is {{ town }}?", "--model", "m", "--base-url", desk.server.base_url)
