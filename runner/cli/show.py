@@ -54,13 +54,15 @@ def _builtins(found: Any, own: dict[str, Any]) -> dict[str, Any]:
 def _text(run: int, found: Any, prompt: Any, own: dict[str, Any]) -> str:
     """Return a row for a person. Foreign text is made harmless; answers keep their lines."""
     from runner.cli import output
+    from runner.errors import BAD_ROW
     from runner.text import clean, plural
 
     where = f" (line {found.line})" if found.line is not None else ""
     state = found.status or "no outcome yet"
     lines = [f"run {run}, row {clean(found.key)}{where}: {state}, {plural(len(found.attempts), 'attempt')}"]
     lines += [f"  {clean(name, 30)}: {_shown(value)}" for name, value in own.items() if name != "id"]
-    lines += ["asked:", _shown(prompt) if prompt is not None else "(the store has not kept it)"]
+    if found.error_code != BAD_ROW:
+        lines += ["asked:", _shown(prompt) if prompt is not None else "(the store has not kept it)"]
     for one in found.attempts:
         told = [f"attempt {one.number}  {output.date(one.started_at)}", f"{one.duration_s:.2f} s"]
         told += [f"first token {one.time_to_first_token_s:.2f} s"] if one.time_to_first_token_s is not None else []

@@ -91,6 +91,15 @@ def test_an_id_is_taken_as_it_is_written(desk: Desk, key: str) -> None:
         assert shown(desk, *words).startswith(f"run 1, row {key} (line 1): done")
 
 
+def test_a_row_that_asks_nothing(desk: Desk) -> None:
+    desk.write([{"id": "a"}, {"id": "b", "prompt": "one"}])
+    desk.run(code=1)
+    assert shown(desk, "a").splitlines() == [
+        "run 1, row a (line 1): failed, 0 attempts",
+        "failed: bad_row: line 1: no prompt and no messages",
+    ]
+
+
 def test_a_row_of_a_template_shows_what_was_sent(desk: Desk) -> None:
     (desk.folder / "t.csv").write_text("id,town\nx,Rome\n")
     command = ("run", "t.csv", "--prompt", "Where is {{ town }}?", "--model", "m", "--base-url", desk.server.base_url)
