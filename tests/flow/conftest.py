@@ -1,10 +1,12 @@
-"""What the flow tests share: no keys of our own, a server that answers at once, and a folder with prompts."""
+"""What the flow tests share: no keys of our own, a server that answers at once, and folders with prompts."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from desk import Asked, Desk, numbered
 from processes import QUICK, Simulated, simulator, write_prompts
+from raw_server import RawServer, in_thread
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +26,13 @@ def folder(tmp_path: Path) -> Path:
     """A folder with a prompt file of ten rows."""
     write_prompts(tmp_path / "prompts.jsonl", range(10))
     return tmp_path
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """A folder with a prompt file of twelve rows with ids, and a server that echoes."""
+    asked = Asked()
+    with in_thread(RawServer(asked)) as server:
+        desk = Desk(tmp_path, server, asked)
+        desk.write(numbered(ids=True))
+        yield desk

@@ -3,12 +3,10 @@
 import json
 import signal
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from desk import ROWS, Asked, Desk, numbered
+from desk import ROWS, Desk, numbered
 from processes import count, rows, run, runner
 from raw_server import RawServer, in_thread, whole
 
@@ -16,15 +14,6 @@ import runner as api
 
 FAULTY = whole("400 Bad Request", {"error": {"message": "too odd", "type": "invalid_request_error"}})
 BUSY = whole("500 Internal Server Error", {"error": {"message": "busy"}}, retry_after="600")
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    asked = Asked()
-    with in_thread(RawServer(asked)) as server:
-        desk = Desk(tmp_path, server, asked)
-        desk.write(numbered(ids=True))
-        yield desk
 
 
 @pytest.fixture

@@ -4,29 +4,24 @@ import os
 import pty
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from desk import Asked, Desk, numbered
+from desk import Desk, numbered
 from processes import count, piped, rows, run, runner
-from raw_server import RawServer, in_thread, whole
+from raw_server import whole
 
 import runner as api
 from runner.store import database
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(desk: Desk) -> Desk:
     """Three finished runs."""
-    asked = Asked()
-    with in_thread(RawServer(asked)) as server:
-        desk = Desk(tmp_path, server, asked)
-        desk.write(numbered(ids=True))
-        for _ in range(3):
-            desk.run("--new")
-        yield desk
+    for _ in range(3):
+        desk.run("--new")
+    return desk
 
 
 def names(desk: Desk) -> set[str]:

@@ -1,11 +1,10 @@
 """A changed copy beside its original is a new run. Which of its rows are answered already is said before they are sent again."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from desk import ROWS, Asked, Desk, numbered
+from desk import ROWS, Desk, numbered
 from processes import assert_clean, piped, run
 from raw_server import RawServer, in_thread, whole
 
@@ -16,15 +15,6 @@ from runner.store import runs
 
 REFUSED = whole("400 Bad Request", {"error": {"message": "too odd", "type": "invalid_request_error"}})
 SAID = "already answered in run"
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    asked = Asked()
-    with in_thread(RawServer(asked)) as server:
-        desk = Desk(tmp_path, server, asked)
-        desk.write(numbered(ids=True))
-        yield desk
 
 
 def write_copy(desk: Desk, change: str) -> Path:

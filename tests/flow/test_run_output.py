@@ -2,24 +2,14 @@
 
 import csv
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from desk import Asked, Desk, numbered
+from desk import Desk
 from processes import assert_clean, run, runner
-from raw_server import RawServer, in_thread, whole
+from raw_server import whole
 
 WRONG_KEY = whole("401 Unauthorized", {"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}})
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    asked = Asked()
-    with in_thread(RawServer(asked)) as server:
-        desk = Desk(tmp_path, server, asked)
-        desk.write(numbered(ids=True))
-        yield desk
 
 
 def texts(path: Path) -> list[str]:

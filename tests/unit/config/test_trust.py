@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from unprivileged import unwritable
 
 from runner.config import plugins, remembered, trust
 from runner.config.endpoint import find_endpoint, provider_of, ungranted, with_base_url
@@ -163,10 +164,13 @@ def test_what_is_remembered_is_for_its_owner_alone(load: Load, env: dict[str, st
     assert not starts(again, env)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_folder_that_cannot_be_written_is_a_note(load: Load, env: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "configuration").mkdir(mode=0o500)
-    _assert_noted(load, env)
+def test_a_folder_that_cannot_be_written_is_a_note(load: Load, env: dict[str, str]) -> None:
+    job = load("", base_url=FOREIGN)
+    grants = find_endpoint(with_base_url(job, env), env).grants
+    with unwritable() as folder:
+        (note,) = trust.remember(job, grants, {**env, "XDG_CONFIG_HOME": str(folder)})
+    assert "could not be remembered" in note
+    assert "Permission denied" in note
 
 
 def test_no_folder_is_a_note(load: Load, env: dict[str, str], tmp_path: Path) -> None:

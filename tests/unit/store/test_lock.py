@@ -1,10 +1,10 @@
 """The lock of a run does not follow a link that somebody has planted at its name."""
 
-import os
 from pathlib import Path
 
 import pytest
 from processes import run, write_prompts
+from unprivileged import unwritable
 
 from runner.errors import StoreError
 from runner.store.lock import RunLock, held
@@ -34,11 +34,12 @@ def test_a_folder_at_its_name(tmp_path: Path) -> None:
     assert not held(tmp_path / "runner.db", 1)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_lock_that_may_not_be_written(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(StoreError, match=r"Permission denied; check that you may write to it and to its folder"):
-        RunLock(tmp_path / "runner.db", 1).acquire()
+def test_a_lock_that_may_not_be_written() -> None:
+    with (
+        unwritable() as folder,
+        pytest.raises(StoreError, match=r"Permission denied; check that you may write to it and to its folder"),
+    ):
+        RunLock(folder / "runner.db", 1).acquire()
 
 
 def test_the_words_come_with_the_commands(tmp_path: Path) -> None:
