@@ -8,10 +8,9 @@ from typing import Any, TypeVar, Unpack
 
 from msgspec import structs
 
-from runner.config.job import Job, load_job, restore_job
+from runner.config.job import Job, load_job
 from runner.config.trust import allowed
 from runner.engine.stop import Stop
-from runner.errors import RunLockedError, UsageError
 from runner.events import Summary
 from runner.inputs import spool
 from runner.inputs.prompts import asked
@@ -19,13 +18,14 @@ from runner.interfaces import Observer
 from runner.model import Result, Run
 from runner.session import arguments, exporting, session
 from runner.session.checking import Check, Description, check, describe
+from runner.session.deleting import deletable, delete
 from runner.session.dry_run import dry_run
 from runner.session.exporting import ExportFlags
-from runner.session.naming import store_option
+from runner.session.naming import DEFAULT_STORE
 from runner.session.opening import texts_in
 from runner.session.options import SessionOptions
+from runner.session.restoring import resumed, retried
 from runner.session.stopping import StopHandle, interruptible, stoppable
-from runner.store import database, deletion
 from runner.store.reader import ErrorGroup, StoreReader
 from runner.store.runs import may_need
 from runner.store.totals import Totals
@@ -52,8 +52,6 @@ __all__ = [
     "spooled",
     "status",
 ]  # fmt: skip
-
-DEFAULT_STORE = "runner.db"
 
 T = TypeVar("T")
 
@@ -154,30 +152,6 @@ def execute(job: Job, db: str | Path, options: SessionOptions, stop: Stop, obser
     return session.execute(job, Path(db).resolve(), options, stop, arguments.observer(observe))
 
 
-def resumed(
-    db: str | Path, run_id: int | None, settings: dict[str, Any], *, accept_changes: bool = False
-) -> tuple[Job, SessionOptions]:
-    """Return the job and the options that continue a run."""
-    with StoreReader(Path(db).resolve()) as reader:
-        if run_id is None:
-            unfinished = [run for run in reader.runs(counted=False) if run.finished_at is None]
-            # if every unfinished run is active, take one all the same: its lock refuses it and names the other process
-            unfinished = [run for run in unfinished if not run.active] or unfinished
-            if not unfinished:
-                raise UsageError(f"there is no unfinished run in {db}; `runner list{store_option(db)}` shows all runs")
-            run = unfinished[-1]
-        else:
-            run = reader.run(run_id, counted=False)
-    return _restored(run, settings), SessionOptions(run_id=run.id, accept_changes=accept_changes)
-
-
-def retried(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tuple[Job, SessionOptions]:
-    """Return the job and the options that send the failed rows of a run again."""
-    with StoreReader(Path(db).resolve()) as reader:
-        run = reader.run(run_id, counted=False)
-    return _restored(run, settings), SessionOptions(run_id=run.id, retry_failed=True)
-
-
 def runs(*, db: str | Path = DEFAULT_STORE) -> list[Run]:
     """Return all runs of a store, oldest first."""
     arguments.check(db=db)
@@ -238,37 +212,3 @@ def export(
         raise TypeError(f"export() got an unexpected keyword argument {min(unknown)!r}")
     arguments.check(output=output, run_id=run_id, db=db, format=format, notes=notes, **flags)
     return exporting.write(output, Path(db).resolve(), run_id, format, flags, notes)
-
-
-def deletable(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE) -> list[Run]:
-    """Return the runs with these numbers. Raises UsageError if one does not exist, RunLockedError if one is being worked on."""
-    arguments.check(run_ids=run_ids, db=db)
-    with StoreReader(Path(db).resolve()) as reader:
-        found = [reader.run(run_id) for run_id in sorted(set(run_ids))]
-    for run in found:
-        if run.active:
-            raise RunLockedError(f"run {run.id} is being worked on by another process; stop it first. Nothing was deleted")
-    return found
-
-
-def delete(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE, vacuum: bool = False) -> None:
-    """Delete runs with all their rows and attempts, their lock files, and the copies of standard input that only they read.
-
-    vacuum: give the space back to the disk, which rewrites the whole store. Raises UsageError if a run does not exist,
-    RunLockedError if a process is working on one; then nothing is deleted. Prompt files are left alone.
-    """
-    arguments.check(run_ids=run_ids, db=db, vacuum=vacuum)
-    store = Path(db).resolve()
-    database.prepare(store, create=False)
-    for name in deletion.delete(store, [index(number) for number in run_ids]):
-        if (copy := spool.copy_of(store, name)) is not None:
-            copy.unlink(missing_ok=True)
-    if vacuum:
-        deletion.vacuum(store)
-
-
-def _restored(run: Run, settings: dict[str, Any]) -> Job:
-    if not Path(run.input).is_file():
-        ways = "put it back, run the file where it is now with the same settings, or export the results so far"
-        raise UsageError(f"the prompt file of run {run.id}, {run.input}, is missing; {ways}")
-    return restore_job({**run.settings, "input": run.input}, settings)

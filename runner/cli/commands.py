@@ -2,11 +2,12 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
+from runner.cli.delete import delete
+from runner.cli.export import export
 from runner.cli.options import (
     accept_changes_option,
     continue_options,
@@ -27,7 +28,7 @@ from runner.cli.options import (
 )
 from runner.cli.show import show
 from runner.cli.signals import orderly_end
-from runner.cli.typed import Commands, number_of_run, run_name
+from runner.cli.typed import Commands
 from runner.errors import UsageError
 from runner.version import __version__
 
@@ -159,74 +160,6 @@ def list_(db: str, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("run_ids", metavar="RUN...", type=number_of_run, nargs=-1, required=True)
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@click.option("--vacuum", is_flag=True, help="Give the space back to the disk; rewrites the whole store.")
-@db_option
-@quiet_option
-def delete(run_ids: tuple[int, ...], yes: bool, vacuum: bool, db: str, quiet: bool) -> None:
-    """Delete runs with all their results.
-
-    Prompt files are left alone. A run that a process is working on is refused.
-    """
-    from runner import api
-    from runner.cli import output
-    from runner.cli.trusting import confirmed
-
-    found = api.deletable(run_ids, db=db)
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError("nobody can be asked here, so nothing was deleted; add --yes")
-        click.echo(output.listing(found, as_json=False), err=True)
-        if not confirmed(f"Delete {'this run' if len(found) == 1 else 'these runs'} with all results?"):
-            click.echo("nothing was deleted", err=True)
-            sys.exit(1)
-    api.delete(run_ids, db=db, vacuum=vacuum)
-    if not quiet:
-        click.echo(f"deleted: {', '.join(f'run {run.id}' for run in found)}")
-
-
-@cli.command()
-@click.argument("words", metavar="[RUN]", nargs=-1, type=run_name)
-@click.option("--output", "-o", metavar="FILE", help="File to write; - is standard output.")
-@click.option("--format", metavar="FORMAT", help="csv, jsonl or the name of a plug-in; default: the ending of FILE.")
-@click.option("--csv-raw", is_flag=True, help="Do not escape cells that look like formulas.")
-@click.option("--csv-escape", is_flag=True, help="Escape them in ids and in your own fields too.")
-@click.option("--csv-excel", is_flag=True, help="Begin with the byte order mark by which Excel knows UTF-8.")
-@click.option("--prompt/--no-prompt", default=True, help="Write the column of what each row asked.  [default: prompt]")
-@db_option
-@quiet_option
-@gathered("more", "csv_escape", "csv_excel", "prompt")
-def export(
-    words: tuple[int | str, ...],
-    output: str | None,
-    format: str | None,  # noqa: A002 - the option's name
-    csv_raw: bool,
-    db: str,
-    quiet: bool,
-    more: dict[str, bool],
-) -> None:
-    """Write the results of a run to a CSV or JSONL file.
-
-    RUN is its number or its prompt file; the default is the newest run.
-    """
-    from runner import api
-    from runner.cli import chosen
-    from runner.cli import output as texts
-    from runner.exports.file import is_standard_output
-
-    number, target = chosen.export_names(words, output, db)
-    # without a store there is no run; what else is wrong with the command is said first
-    run, fuller = chosen.exported(number, db) if Path(db).exists() else (None, None)
-    notes: list[str] = []
-    wanted = run.id if run is not None else number
-    written = api.export(target, run_id=wanted, db=db, format=format, raw=csv_raw, notes=notes, **more)
-    if run is not None and not quiet:
-        for sentence in [*texts.exported(run, fuller, written, target, db), *notes]:
-            click.echo(sentence, err=is_standard_output(target))
-
-
-@cli.command()
 @run_argument
 @db_option
 @json_option
@@ -239,9 +172,6 @@ def errors(run_id: int | str | None, db: str, as_json: bool) -> None:
     from runner.cli import chosen, output
 
     click.echo(output.errors(*api.errors(chosen.run_number(run_id, db), db=db), db=db, as_json=as_json))
-
-
-cli.add_command(show)
 
 
 @cli.command()
@@ -295,3 +225,7 @@ def simulate(port: int, key_env: str | None, faults: tuple[str, ...], **behaviou
     if key_env and not key:
         raise UsageError(f"{key_env} is not set")
     serve(port, faults, click.echo, key=key, **behaviour)
+
+
+for _command in (delete, export, show):
+    cli.add_command(_command)

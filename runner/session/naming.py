@@ -7,7 +7,7 @@ from pathlib import Path
 
 from runner.text import shell_word
 
-_DEFAULT_STORE = "runner.db"
+DEFAULT_STORE = "runner.db"
 _ABOUT_A_RUN = re.compile(r"`runner (resume|retry|errors|status)((?: --[^`]*)?)`")
 
 
@@ -21,7 +21,7 @@ def store_option(db: str | Path) -> str:
 
     The variable is gone in the next terminal, so a store that only it names is named too.
     """
-    used = {realpath(_DEFAULT_STORE), realpath(os.environ.get("RUNNER_DB") or _DEFAULT_STORE)}
+    used = {realpath(DEFAULT_STORE), realpath(os.environ.get("RUNNER_DB") or DEFAULT_STORE)}
     return "" if used == {realpath(db)} else f" --db {shell_word(str(db))}"
 
 

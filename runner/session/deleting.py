@@ -1,0 +1,40 @@
+"""Deletes runs with all that is theirs: rows, attempts, lock files, copies of standard input."""
+
+from collections.abc import Sequence
+from operator import index
+from pathlib import Path
+
+from runner.errors import RunLockedError
+from runner.inputs import spool
+from runner.model import Run
+from runner.session import arguments
+from runner.session.naming import DEFAULT_STORE
+from runner.store import database, deletion
+from runner.store.reader import StoreReader
+
+
+def deletable(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE) -> list[Run]:
+    """Return the runs with these numbers. Raises UsageError if one does not exist, RunLockedError if one is being worked on."""
+    arguments.check(run_ids=run_ids, db=db)
+    with StoreReader(Path(db).resolve()) as reader:
+        found = [reader.run(run_id) for run_id in sorted(set(run_ids))]
+    for run in found:
+        if run.active:
+            raise RunLockedError(f"run {run.id} is being worked on by another process; stop it first. Nothing was deleted")
+    return found
+
+
+def delete(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE, vacuum: bool = False) -> None:
+    """Delete runs with all their rows and attempts, their lock files, and the copies of standard input that only they read.
+
+    vacuum: give the space back to the disk, which rewrites the whole store. Raises UsageError if a run does not exist,
+    RunLockedError if a process is working on one; then nothing is deleted. Prompt files are left alone.
+    """
+    arguments.check(run_ids=run_ids, db=db, vacuum=vacuum)
+    store = Path(db).resolve()
+    database.prepare(store, create=False)
+    for name in deletion.delete(store, [index(number) for number in run_ids]):
+        if (copy := spool.copy_of(store, name)) is not None:
+            copy.unlink(missing_ok=True)
+    if vacuum:
+        deletion.vacuum(store)

@@ -1,0 +1,42 @@
+"""Restores the job of a stored run, to continue it or to send its failed rows again."""
+
+from pathlib import Path
+from typing import Any
+
+from runner.config.job import Job, restore_job
+from runner.errors import UsageError
+from runner.model import Run
+from runner.session.naming import store_option
+from runner.session.options import SessionOptions
+from runner.store.reader import StoreReader
+
+
+def resumed(
+    db: str | Path, run_id: int | None, settings: dict[str, Any], *, accept_changes: bool = False
+) -> tuple[Job, SessionOptions]:
+    """Return the job and the options that continue a run."""
+    with StoreReader(Path(db).resolve()) as reader:
+        if run_id is None:
+            unfinished = [run for run in reader.runs(counted=False) if run.finished_at is None]
+            # if every unfinished run is active, take one all the same: its lock refuses it and names the other process
+            unfinished = [run for run in unfinished if not run.active] or unfinished
+            if not unfinished:
+                raise UsageError(f"there is no unfinished run in {db}; `runner list{store_option(db)}` shows all runs")
+            run = unfinished[-1]
+        else:
+            run = reader.run(run_id, counted=False)
+    return _restored(run, settings), SessionOptions(run_id=run.id, accept_changes=accept_changes)
+
+
+def retried(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tuple[Job, SessionOptions]:
+    """Return the job and the options that send the failed rows of a run again."""
+    with StoreReader(Path(db).resolve()) as reader:
+        run = reader.run(run_id, counted=False)
+    return _restored(run, settings), SessionOptions(run_id=run.id, retry_failed=True)
+
+
+def _restored(run: Run, settings: dict[str, Any]) -> Job:
+    if not Path(run.input).is_file():
+        ways = "put it back, run the file where it is now with the same settings, or export the results so far"
+        raise UsageError(f"the prompt file of run {run.id}, {run.input}, is missing; {ways}")
+    return restore_job({**run.settings, "input": run.input}, settings)
