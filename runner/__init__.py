@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from runner.api import check, delete, export, results, resume, retry, run, runs, status
     from runner.errors import RunLockedError, RunnerError, RunStoppedError, StoreError, UsageError
-    from runner.events import Summary
+    from runner.event_types import Summary
     from runner.model import Result, Run
     from runner.session.stopping import StopHandle
 
@@ -20,7 +20,7 @@ _HOMES = {
     **dict.fromkeys(("RunLockedError", "RunStoppedError", "RunnerError", "StoreError", "UsageError"), "runner.errors"),
     **dict.fromkeys(("Result", "Run"), "runner.model"),
     "StopHandle": "runner.session.stopping",
-    "Summary": "runner.events",
+    "Summary": "runner.event_types",
 }
 
 __all__ = [

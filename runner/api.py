@@ -11,7 +11,7 @@ from msgspec import structs
 from runner.config.job import Job, load_job
 from runner.config.trust import allowed
 from runner.engine.stop import Stop
-from runner.events import Summary
+from runner.event_types import Summary
 from runner.inputs import spool
 from runner.inputs.prompts import asked
 from runner.interfaces import Observer

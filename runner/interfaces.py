@@ -9,7 +9,7 @@ from typing import IO, Literal, Protocol, TypeAlias, TypeVar
 
 from runner.admission import Failure, Permit, Standing
 from runner.errors import AttemptError, ProviderError
-from runner.events import Event
+from runner.event_types import Event
 from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Request, Row, ServerSentEvent, Settled, Usage
 from runner.pace import Pace
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from runner.cli.advice import State, advice, lines
 from runner.cli.output import clock, count, quantiles
 from runner.errors import remedy
-from runner.events import INPUT_CHANGED, Summary
+from runner.event_types import INPUT_CHANGED, Summary
 from runner.session import prepare
 from runner.session.naming import command
 from runner.text import clean, plural

@@ -13,7 +13,7 @@ from runner.cli import output as texts
 from runner.config.job import Job
 from runner.engine.stop import Stop
 from runner.errors import RunStoppedError, StoreError
-from runner.events import Event, Started, Summary
+from runner.event_types import Event, Started, Summary
 from runner.interfaces import Observer
 from runner.session import exporting
 from runner.session.blocking import blocking

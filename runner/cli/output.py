@@ -13,7 +13,7 @@ from runner.cli.advice import State, advice
 from runner.cli.advice import lines as advice_lines
 from runner.errors import advice as advice_on
 from runner.errors import remedy
-from runner.events import LIMITED, Quantiles, Started
+from runner.event_types import LIMITED, Quantiles, Started
 from runner.exports.file import is_standard_output
 from runner.model import Run
 from runner.session import oversized, prepare, spelling

@@ -12,7 +12,7 @@ from typing import IO, Any, Self
 import msgspec
 
 from runner.cli import ending, output, screen
-from runner.events import Event, Finished, Noted, Progress, Saved, Started, Stopping
+from runner.event_types import Event, Finished, Noted, Progress, Saved, Started, Stopping
 from runner.model import Outcome
 from runner.session.naming import command, in_full
 from runner.session.stopping import STOPPED_BY

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from runner.cli.output import clock
 from runner.cli.tqdm_internals import disp_len
-from runner.events import Progress
+from runner.event_types import Progress
 from runner.text import clean
 
 GREEN, YELLOW, RED = "32", "33", "31"

@@ -14,7 +14,7 @@ from typing import Any
 
 from runner.config.settings import unknown_variables
 from runner.errors import UsageError
-from runner.events import Event
+from runner.event_types import Event
 from runner.interfaces import Observer
 from runner.session.audience import logger
 from runner.session.stopping import StopHandle

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from runner.events import Event, Finished, Noted, Progress, Saved, Started, Stopping
+from runner.event_types import Event, Finished, Noted, Progress, Saved, Started, Stopping
 from runner.interfaces import Observer
 from runner.text import clean, redact
 

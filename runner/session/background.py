@@ -13,7 +13,7 @@ from runner.engine.attempt import FATAL_GRACE_S
 from runner.engine.limits import Lanes
 from runner.engine.stop import Stop
 from runner.errors import RunStoppedError, StoreError, advice, to_address
-from runner.events import Event, Progress, Stopping
+from runner.event_types import Event, Progress, Stopping
 from runner.pace import Pace
 from runner.providers.http.tls_probe import speaks_tls
 from runner.text import shell_word

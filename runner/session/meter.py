@@ -4,7 +4,7 @@ import time
 
 from runner.engine.attempt import Attempts
 from runner.engine.limits import Lanes
-from runner.events import Progress, Started
+from runner.event_types import Progress, Started
 from runner.pace import Pace
 from runner.providers.http import HttpExchange
 from runner.session.forecast import Forecast

@@ -11,7 +11,7 @@ from msgspec import Struct
 from runner.config.endpoint import Endpoint, find_endpoint, with_base_url
 from runner.config.job import Job
 from runner.errors import UsageError
-from runner.events import Quantiles, Summary
+from runner.event_types import Quantiles, Summary
 from runner.inputs import scan, spool
 from runner.inputs.content import hash_of
 from runner.inputs.prompts import Template, make_item

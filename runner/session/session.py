@@ -18,7 +18,7 @@ from runner.engine.judge import Judge
 from runner.engine.limits import Lanes
 from runner.engine.stop import Stop
 from runner.errors import RunStoppedError, StoreError
-from runner.events import INPUT_CHANGED, LIMITED, Finished, Noted, Saved, Started, Summary
+from runner.event_types import INPUT_CHANGED, LIMITED, Finished, Noted, Saved, Started, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Observer, Provider
 from runner.model import Entry, Head, Outcome

@@ -5,7 +5,7 @@ import math
 from msgspec import Struct, field
 
 from runner.errors import BAD_ROW
-from runner.events import Quantiles
+from runner.event_types import Quantiles
 from runner.model import Attempt, Entry, Outcome, Usage
 from runner.session.forecast import Sent
 

@@ -39,7 +39,7 @@ from raw_server import (
 )
 
 import runner
-from runner.events import Summary
+from runner.event_types import Summary
 
 CONCURRENCY = 6
 CANARY = "sk-canary-0123456789abcdefghijKLMNOP"

@@ -15,7 +15,7 @@ from processes import Started as Process
 from programs import OBSERVED
 
 import runner
-from runner.events import Event, Finished, Progress, Saved, Started
+from runner.event_types import Event, Finished, Progress, Saved, Started
 from runner.session.blocking import _Running
 
 WITHOUT_UVLOOP = """

@@ -13,7 +13,7 @@ from processes import LLMock, Started, assert_clean, begins_ahead, count, llmock
 
 from runner import api
 from runner.errors import RunStoppedError
-from runner.events import Summary
+from runner.event_types import Summary
 
 DIALECTS = pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 CHUNKS_S = ("--stream-chunk-delay-ms", "25")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import runner
-from runner.events import Event, Finished, Progress, Saved, Started
+from runner.event_types import Event, Finished, Progress, Saved, Started
 
 
 def prompts(folder: Path, rows: int) -> Path:

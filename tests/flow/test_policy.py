@@ -36,7 +36,7 @@ from raw_server import (
 
 import runner as api
 from runner.errors import RunStoppedError, UsageError
-from runner.events import Event, Noted, Summary
+from runner.event_types import Event, Noted, Summary
 
 DIALECTS = ("openai", "anthropic")
 FORMS = ("stream", "whole")

@@ -40,7 +40,7 @@ from raw_server import (
 
 from runner import api
 from runner.errors import RunStoppedError
-from runner.events import Summary
+from runner.event_types import Summary
 
 DIALECTS = pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 ANSWER = {"openai": openai_answer, "anthropic": anthropic_answer}

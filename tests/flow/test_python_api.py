@@ -20,8 +20,8 @@ from raw_server import RawServer, in_thread, whole
 
 import runner
 from runner import errors
-from runner.events import Event, Finished, Progress, Saved, Stopping
-from runner.events import Started as Began
+from runner.event_types import Event, Finished, Progress, Saved, Stopping
+from runner.event_types import Started as Began
 from runner.pace import LaneState, Pace
 from runner.session.audience import Audience
 

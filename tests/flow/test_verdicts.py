@@ -17,7 +17,7 @@ from processes import runner as started
 from raw_server import DONE, RawServer, Received, Reply, anthropic_answer, in_thread, openai_answer, sse, stream, whole
 
 import runner
-from runner.events import Summary
+from runner.event_types import Summary
 
 GOOD = 10
 ANSWER: dict[str, Callable[..., Reply]] = {"openai": openai_answer, "anthropic": anthropic_answer}

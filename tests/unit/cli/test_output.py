@@ -8,7 +8,7 @@ import pytest
 
 from runner import api
 from runner.cli import ending, output
-from runner.events import INPUT_CHANGED, Quantiles, Started, Summary
+from runner.event_types import INPUT_CHANGED, Quantiles, Started, Summary
 from runner.model import Run
 from runner.store.reader import ErrorGroup
 

@@ -15,12 +15,12 @@ import pytest
 from test_screen import PAUSED, RETRYING, at, lane
 
 from runner.cli import output, progress
-from runner.events import Progress, Stopping
+from runner.event_types import Progress, Stopping
 from runner.pace import Pace
 
 SHOW = """
 import sys, msgspec
-from runner.events import Progress
+from runner.event_types import Progress
 from runner.cli.progress import choose
 with choose("runner.db", quiet=False, as_json=False) as view:
     for event in msgspec.json.decode(sys.argv[1], type=list[Progress]):

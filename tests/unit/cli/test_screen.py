@@ -7,7 +7,7 @@ import pytest
 
 from runner.cli import screen
 from runner.cli.screen import Look
-from runner.events import Progress
+from runner.event_types import Progress
 from runner.pace import LaneState, Pace
 
 PAUSED = "paused for 45 s more (429, asked by the server)"

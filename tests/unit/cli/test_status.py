@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from runner.cli.status import status
-from runner.events import Quantiles
+from runner.event_types import Quantiles
 from runner.model import Run
 from runner.pace import LaneState, Pace
 from runner.store.totals import Totals

@@ -11,7 +11,7 @@ from unittest.mock import MagicMock
 import pytest
 
 import runner
-from runner.events import Event
+from runner.event_types import Event
 
 
 class Unreadable:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import BAD_ROW
-from runner.events import Quantiles
+from runner.event_types import Quantiles
 from runner.model import Attempt, Outcome, Usage
 from runner.session.stats import Histogram, SessionStats
 
