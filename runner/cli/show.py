@@ -15,7 +15,7 @@ from runner.cli.typed import run_name
 def show(words: tuple[str, ...], db: str, as_json: bool) -> None:
     """Show one row whole: its request, each attempt, its answer.
 
-    ID is the id of the row. RUN is the number of its run or its prompt file; the default is the newest run.
+    ID is the id of the row, or its line. RUN is the number of its run or its prompt file; the default is the newest run.
     """
     from pathlib import Path
 

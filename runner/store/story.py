@@ -33,6 +33,10 @@ class Sent(Struct, frozen=True, kw_only=True):
     error: str | None
 
 
+_DIGITS = 18
+"""Of the longest number that SQLite can hold in any case."""
+
+
 class Story(Struct, frozen=True, kw_only=True):
     """A row. key: its id. fields: as they are stored. status: None if it has no outcome yet."""
 
@@ -51,11 +55,16 @@ class Story(Struct, frozen=True, kw_only=True):
 
 
 def story(store: Path, run_id: int, key: str) -> Story | None:
-    """Return a row of a run by its id; None if nothing is known of it. Raises StoreError."""
+    """Return a row of a run by its id, or by its line if no row has that id; None if nothing is known. Raises StoreError."""
     database.prepare(store, create=False)
     names = Sent.__struct_fields__
     with database.transaction(store, write=False) as connection:
-        row = connection.execute(sa.select(items).where(items.c.run_id == run_id, items.c.key == key)).first()
+        of_run = sa.select(items).where(items.c.run_id == run_id)
+        row = connection.execute(of_run.where(items.c.key == key)).first()
+        if row is None and key.isascii() and key.isdecimal() and len(key) <= _DIGITS:
+            # rows without an id have hashes as keys, and a person knows the line
+            row = connection.execute(of_run.where(items.c.position == int(key)).order_by(items.c.id.desc())).first()
+            key = key if row is None else row.key
         columns = [attempts.c[name] for name in names]
         # no index holds the answered ones, so this reads all attempts: an answer that was replaced is told too
         sent_for = (attempts.c.run_id == run_id, attempts.c.item_key == key)

@@ -91,6 +91,17 @@ def test_an_id_is_taken_as_it_is_written(desk: Desk, key: str) -> None:
         assert shown(desk, *words).startswith(f"run 1, row {key} (line 1): done")
 
 
+def test_a_row_without_an_id_is_found_by_its_line(desk: Desk) -> None:
+    desk.write([{"prompt": "one"}, {"prompt": "two"}, {"id": "1", "prompt": "three"}])
+    desk.run()
+    assert "two" in shown(desk, "2").splitlines()
+    assert shown(desk, "2").splitlines()[0].endswith(" (line 2): done, 1 attempt")
+    # an id comes before a line
+    assert shown(desk, "1").startswith("run 1, row 1 (line 3): done")
+    assert run("show", "4", cwd=desk.folder).code == 2
+    assert run("show", "9" * 30, cwd=desk.folder).code == 2
+
+
 def test_a_row_that_asks_nothing(desk: Desk) -> None:
     desk.write([{"id": "a"}, {"id": "b", "prompt": "one"}])
     desk.run(code=1)
