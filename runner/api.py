@@ -10,6 +10,7 @@ from msgspec import structs
 
 from runner.config.job import Job, load_job
 from runner.config.trust import allowed
+from runner.engine.listening import Hear
 from runner.engine.stop import Stop
 from runner.event_types import Summary
 from runner.inputs import spool
@@ -147,9 +148,11 @@ def retry(
         return stoppable(lambda wanted: execute(allowed(job, trust), db, options, wanted, observe), handle)
 
 
-def execute(job: Job, db: str | Path, options: SessionOptions, stop: Stop, observe: Observer | None) -> Awaitable[Summary]:
-    """Do what ``run``, ``resume`` and ``retry`` do, inside a running event loop."""
-    return session.execute(job, Path(db).resolve(), options, stop, arguments.observer(observe))
+def execute(
+    job: Job, db: str | Path, options: SessionOptions, stop: Stop, observe: Observer | None, hear: Hear | None = None
+) -> Awaitable[Summary]:
+    """Do what ``run``, ``resume`` and ``retry`` do, inside a running event loop. hear: receives the pieces of answers."""
+    return session.execute(job, Path(db).resolve(), options, stop, arguments.observer(observe), hear)
 
 
 def runs(*, db: str | Path = DEFAULT_STORE) -> list[Run]:

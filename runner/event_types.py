@@ -1,7 +1,7 @@
-"""The events that an observer receives during a session, and the summary at its end. Durations are float seconds."""
+"""The events of a session: what an observer receives, what a listener hears, and the summary. Durations are float seconds."""
 
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -152,3 +152,42 @@ class Finished(Struct, frozen=True, kw_only=True):
 
 Event: TypeAlias = Started | Saved | Noted | Progress | Stopping | Finished
 """Everything that an observer receives."""
+
+
+class RowStarted(Struct, frozen=True, kw_only=True):
+    """A request for a row goes out."""
+
+    # as in its result
+    id: str | int | float
+    # its line in the prompt file, or its number
+    line: int
+    # 1 is the first for this row, over all sessions; behind a higher one, its text starts over
+    attempt: int
+    model: str
+
+
+class FirstToken(Struct, frozen=True, kw_only=True):
+    """The first piece of text or reasoning of an attempt has come."""
+
+    id: str | int | float
+    attempt: int
+    # seconds since its request went out
+    after_s: float
+
+
+class Token(Struct, frozen=True, kw_only=True):
+    """A piece of an answer has come: what one read of the connection brought of its text or of its reasoning.
+
+    The text may still change: it starts over where ``at`` is 0. What counts is the result of the row.
+    """
+
+    id: str | int | float
+    attempt: int
+    kind: Literal["text", "reasoning"]
+    text: str
+    # characters of this kind that came before; less than the sum of the pieces: the text starts over at this point
+    at: int
+
+
+RowEvent: TypeAlias = RowStarted | FirstToken | Token
+"""What a listener hears of a row while its attempts are under way."""

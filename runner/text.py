@@ -10,7 +10,7 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Iterable, Mapping
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any, NoReturn, SupportsIndex, final
 from urllib.parse import quote
 
@@ -111,12 +111,13 @@ class Redactor:
     ordinary text.
     """
 
-    __slots__ = ("_known", "_secrets")
+    __slots__ = ("_known", "_secrets", "_starts")
 
     def __init__(self, secrets: Iterable[str] = (), private: Iterable[str] = ()) -> None:
         """private: texts that no message may quote, although an answer may contain them, such as the value of a header."""
         secrets = set(secrets)
         self._secrets = _spellings(secrets)
+        self._starts = [_start(secret) for text in secrets if len(secret := text.strip()) >= SHORTEST_SECRET]
         self._known = _spellings({*secrets, *private})
 
     def __call__(self, text: str) -> str:
@@ -134,6 +135,28 @@ class Redactor:
         if isinstance(value, Mapping):
             return {self.answer(name): self.answer(part) for name, part in value.items()}
         return value
+
+    def settled(self, text: str) -> int:
+        """Return how many characters of a text, whose rest is still coming, can be shown: no secret begins there and ends behind.
+
+        ``answer`` finds each secret that lies in this part.
+        """
+        return min((_undecided(text, start, most) for start, most in self._starts), default=len(text))
+
+
+def _start(secret: str) -> tuple[str, int]:
+    """Return the beginning of a secret that is spelt in one way only, and the most characters of a secret that may be longer."""
+    start = "".join(takewhile(_SPELT_ALIKE.__contains__, secret))
+    return (start, 0) if start == secret else (start, _MOST_SPELT * len(secret))
+
+
+def _undecided(text: str, start: str, most: int) -> int:
+    """Return where a secret may begin in a text whose rest is still coming; the length of the text if nowhere."""
+    at = max(0, len(text) - max(most, len(start) - 1))
+    while at < len(text) and not start.startswith(text[at:]) and not (most and text.startswith(start, at)):
+        at = text.find(start[0], at + 1) if start else len(text)
+        at = len(text) if at < 0 else at
+    return at
 
 
 def _without(secrets: Iterable[str | re.Pattern[str]], text: str) -> str:
@@ -171,6 +194,8 @@ def _spelt(character: str, times: int) -> str:
 
 # characters that a URL, JSON and HTML leave as they are
 _SPELT_ALIKE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_~")
+# characters of the longest spelling of one character: "&#x0000a1;"
+_MOST_SPELT = 10
 _IN_HTML = {"&": ("amp",), "<": ("lt",), ">": ("gt",), '"': ("quot",), "'": ("apos",)}
 
 

@@ -164,7 +164,7 @@ class Attempts(Generic[E]):
         if standing.ended is not None and not (task.fresh or standing.asked):
             standing.waited_s = start - standing.ended
         heard: Callable[[int, Iterable[tuple[bytes, bytes]]], None] = partial(task.lane.heard, permit)
-        decoder, exchange = self._provider.decoder(), self._client.exchange(fresh=task.fresh, heard=heard)
+        decoder, exchange = self._decoder(task), self._client.exchange(fresh=task.fresh, heard=heard)
         attempt = Attempt(key=item.key, number=standing.number, started_at=started_at, duration_s=0.0)
         result: Completion | AttemptError
         try:
@@ -180,6 +180,9 @@ class Attempts(Generic[E]):
         except Exception as error:  # noqa: BLE001 - one unusual answer must not end the run
             result = AttemptError(f"{type(error).__name__}: {error}", code="internal", verdict="fail")
         return self._record(attempt, start, exchange, decoder, result), result
+
+    def _decoder(self, _task: Task) -> Decoder:
+        return self._provider.decoder()
 
     def _record(
         self, attempt: Attempt, start: float, exchange: E, decoder: Decoder, result: Completion | AttemptError

@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from runner.admission import Failure, Standing
 from runner.errors import AttemptError, StreamError
-from runner.interfaces import Lane
+from runner.interfaces import Decoder, Lane
 from runner.model import Attempt, Completion, HttpCall, Item
 
 
@@ -21,6 +21,8 @@ class Task(Struct):
     answer: Completion | None = None
     # the next attempt must use a new connection, because the last one was stale
     fresh: bool = False
+    # the decoder of the current attempt, if someone listens
+    heard: Decoder | None = None
 
 
 def failure_of(attempt: Attempt, error: AttemptError, now: float) -> Failure:

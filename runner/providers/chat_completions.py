@@ -147,6 +147,12 @@ class OpenAIDecoder(BaseDecoder):
         self._choice(choice, message, streamed=False)
         self._mark_ended()
 
+    def pieces(self) -> tuple[list[list[str]], list[list[str]]]:
+        """Return the pieces so far. Messages in place of deltas may change those that have come: then each call has new lists."""
+        if self._retold:
+            return [self._text[:]], [self._reasoning[:]]
+        return super().pieces()
+
     def _identify(self, chunk: Mapping[str, Json]) -> None:
         if self._id is None:
             self._id = self._keep_name(chunk.get("id"))

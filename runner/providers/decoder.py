@@ -103,6 +103,10 @@ class BaseDecoder(ABC):
         if self.ended:
             self._mark_ended()
 
+    def pieces(self) -> tuple[list[list[str]], list[list[str]]]:
+        """Return the pieces of text and of reasoning so far: lists that grow, unless another one takes the place of one."""
+        return [self._text], [self._reasoning]
+
     def completion(self) -> Completion:
         """Return what has been collected."""
         text = "".join(self._text)

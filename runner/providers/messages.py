@@ -138,6 +138,10 @@ class AnthropicDecoder(BaseDecoder):
         self._finished(answer.get("stop_reason"))
         self._mark_ended()
 
+    def pieces(self) -> tuple[list[list[str]], list[list[str]]]:
+        """Return the pieces so far, block by block, in the order in which the blocks began."""
+        return [block.text for block in self._all], [block.reasoning for block in self._all]
+
     def completion(self) -> Completion:
         """Return what has been collected, with the blocks in the order of their indexes."""
         order = sorted(range(len(self._all)), key=lambda number: self._all[number].index)

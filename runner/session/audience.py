@@ -2,13 +2,18 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
+from runner.engine.listening import Hear
 from runner.event_types import Event, Finished, Noted, Progress, Saved, Started, Stopping
 from runner.interfaces import Observer
 from runner.text import clean, redact
 
 logger = logging.getLogger("runner")
 """The one logger of this package."""
+
+E = TypeVar("E")
 
 for _library in ("aiosqlite", "alembic", "filelock"):
     # they log every statement and every step; a program that has set a level of its own keeps it
@@ -20,10 +25,11 @@ class Audience:
     """The observer and the log of one session. After an exception the observer gets no more events: it must not harm the run.
 
     interrupted: called with what is no error of the observer but meant for the program, such as the SystemExit of ``sys.exit``.
+    hear: receives the pieces of answers; None: nobody does.
     """
 
-    def __init__(self, observe: Observer, interrupted: Callable[[BaseException], None]) -> None:
-        self._observe, self._interrupted = observe, interrupted
+    def __init__(self, observe: Observer, interrupted: Callable[[BaseException], None], hear: Hear | None = None) -> None:
+        self._observe, self._interrupted, self._hear = observe, interrupted, hear
         self._gone = False
         self._run = 0
         # the lanes that send nothing for now
@@ -33,10 +39,18 @@ class Audience:
         """Pass an event on."""
         if not isinstance(event, Saved) and logger.isEnabledFor(logging.INFO):
             self._log(event)
+        self._pass(self._observe, event)
+
+    @property
+    def listener(self) -> Hear | None:
+        """What passes the pieces of answers on; None if nobody listens."""
+        return None if self._hear is None else partial(self._pass, self._hear)
+
+    def _pass(self, to: Callable[[E], None], event: E) -> None:
         if self._gone:
             return
         try:
-            self._observe(event)
+            to(event)
         except Exception:
             logger.exception("the observer failed and gets no more events")
             self._gone = True

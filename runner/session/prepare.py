@@ -10,8 +10,9 @@ from msgspec import Struct
 
 from runner.config.endpoint import Endpoint, find_endpoint, with_base_url
 from runner.config.job import Job
+from runner.config.settings import unknown_variables
 from runner.errors import UsageError
-from runner.event_types import Quantiles, Summary
+from runner.event_types import Finished, Quantiles, Started, Summary
 from runner.inputs import scan, spool
 from runner.inputs.content import hash_of
 from runner.inputs.prompts import Template, make_item
@@ -248,3 +249,14 @@ def summary(run: Run) -> Summary:
         stop_reason=None,
         causes=run.causes,
     )
+
+
+def nothing_to_do(job: Job, idle: Idle) -> tuple[Started, Finished]:
+    """Return the events of a session that had nothing to do."""
+    run, ended = idle.run, summary(idle.run)
+    note = f"run {run.id} is finished and {spool.display_name(job.input)} has not changed: nothing is sent"
+    restored = min(ended.skipped, ended.rows)
+    failed = min(ended.failed, restored)
+    notes = (*unknown_variables(os.environ), *idle.about, note)
+    begun = Started(run=run.id, input=str(job.input), rows=ended.rows, restored=restored, restored_failed=failed, notes=notes)
+    return begun, Finished(summary=ended)

@@ -11,15 +11,15 @@ import anyio
 from runner.config import trust
 from runner.config.endpoint import is_users
 from runner.config.job import Job
-from runner.config.settings import unknown_variables
 from runner.engine import pipeline
 from runner.engine.attempt import Attempts
 from runner.engine.judge import Judge
 from runner.engine.limits import Lanes
+from runner.engine.listening import Hear, HeardAttempts
 from runner.engine.stop import Stop
 from runner.errors import RunStoppedError, StoreError
-from runner.event_types import INPUT_CHANGED, LIMITED, Finished, Noted, Saved, Started, Summary
-from runner.inputs import source, spool
+from runner.event_types import INPUT_CHANGED, LIMITED, Finished, Noted, Saved, Summary
+from runner.inputs import source
 from runner.interfaces import Observer, Provider
 from runner.model import Entry, Head, Outcome
 from runner.providers.http import HttpClient, HttpExchange
@@ -39,8 +39,10 @@ STUCK = 2_000
 """Workers that may be added, at most, for items that wait in blocked lanes."""
 
 
-async def execute(job: Job, store_path: Path, options: SessionOptions, stop: Stop, observe: Observer) -> Summary:
-    """Run a job until all its rows have outcomes or a stop is requested.
+async def execute(
+    job: Job, store_path: Path, options: SessionOptions, stop: Stop, observe: Observer, hear: Hear | None = None
+) -> Summary:
+    """Run a job until all its rows have outcomes or a stop is requested. hear: receives the pieces of answers as they come.
 
     Raises UsageError before anything is sent, StoreError, and RunStoppedError when further requests would be pointless.
     """
@@ -49,10 +51,12 @@ async def execute(job: Job, store_path: Path, options: SessionOptions, stop: Sto
         stop.raised = error
         stop.request(BY_PROGRAM, grace_s=GRACE_S)
 
-    audience = Audience(observe, interrupted)
+    audience = Audience(observe, interrupted, hear)
     plan = await prepare.prepare(job, store_path, options)
     if isinstance(plan, Idle):
-        return _nothing_to_do(job, plan, audience)
+        for event in prepare.nothing_to_do(job, plan):
+            audience.tell(event)
+        return prepare.summary(plan.run)
     run_id, changes = plan.run.id, plan.chosen.changes
     async with await in_thread(lambda: RunStore.own(store_path, run_id, durability=job.durability, changes=changes)) as store:
         session = _Session(plan, store, stop, audience)
@@ -75,6 +79,7 @@ class _Session:
 
     def __init__(self, plan: Plan, store: RunStore, stop: Stop, audience: Audience) -> None:
         self._plan, self._store, self._stop, self._tell = plan, store, stop, audience.tell
+        self._hear = audience.listener
         self._stats = SessionStats()
         before = plan.scanned.before
         self._passed = source.Counts(settled=before.rows, seen=before.rows - before.broken)
@@ -157,7 +162,7 @@ class _Session:
         plan = self._plan
         items = source.items(plan.prompts, plan.scanned, plan.template, self._store, self._passed, self._selection, self._look)
         doubt = anyio.Event()
-        attempts = self._attempts = self._meter.attempts = Attempts(
+        attempts = self._attempts = self._meter.attempts = (Attempts if self._hear is None else HeardAttempts)(
             wiring.informed(plan.job, plan.endpoint, provider, self._note, doubt.set, answered=self._before.done > 0),
             client,
             self._lanes,
@@ -166,6 +171,8 @@ class _Session:
             self._stop,
             redactor=plan.endpoint.redactor,
         )
+        if isinstance(attempts, HeardAttempts) and self._hear is not None:
+            attempts.hear = self._hear
         failure: Exception | None = None
         async with anyio.create_task_group() as background:
             background.start_soon(tell_progress, self._tell, self._meter.progress)
@@ -281,17 +288,3 @@ class _Session:
     def _note(self, sentence: str) -> None:
         """Tell the user what was learned."""
         self._tell(Noted(note=sentence))
-
-
-def _nothing_to_do(job: Job, idle: Idle, audience: Audience) -> Summary:
-    """Report that the run is finished, and return its summary."""
-    run = idle.run
-    summary = prepare.summary(run)
-    note = f"run {run.id} is finished and {spool.display_name(job.input)} has not changed: nothing is sent"
-    restored = min(summary.skipped, summary.rows)
-    failed = min(summary.failed, restored)
-    notes = (*unknown_variables(os.environ), *idle.about, note)
-    started = Started(run=run.id, input=str(job.input), rows=summary.rows, restored=restored, restored_failed=failed, notes=notes)
-    audience.tell(started)
-    audience.tell(Finished(summary=summary))
-    return summary
