@@ -1,19 +1,15 @@
 """The public Python API, which the command line also uses: run, resume, retry, check, export, results."""
 
 from collections.abc import Awaitable, Iterator, Sequence
-from contextlib import contextmanager
 from operator import index
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
-from msgspec import structs
-
-from runner.config.job import Job, load_job
+from runner.config.job import Job
 from runner.config.trust import allowed
 from runner.engine.listening import Hear
 from runner.engine.stop import Stop
 from runner.event_types import Summary
-from runner.inputs import spool
 from runner.inputs.prompts import asked
 from runner.interfaces import Observer
 from runner.model import Result, Run
@@ -26,9 +22,9 @@ from runner.session.naming import DEFAULT_STORE
 from runner.session.opening import texts_in
 from runner.session.options import SessionOptions
 from runner.session.restoring import resumed, retried
+from runner.session.sources import Source, job_of, spooled
 from runner.session.stopping import StopHandle, interruptible, stoppable
 from runner.store.reader import ErrorGroup, StoreReader
-from runner.store.runs import may_need
 from runner.store.totals import Totals
 
 __all__ = [
@@ -58,7 +54,7 @@ T = TypeVar("T")
 
 
 def run(
-    file: str | Path,
+    source: Source,
     *,
     db: str | Path = DEFAULT_STORE,
     limit: int | None = None,
@@ -68,8 +64,10 @@ def run(
     observe: Observer | None = None,
     **settings: Any,
 ) -> Summary:
-    """Run a prompt file, a job file, standard input (``-``) or a named pipe to its end; continue its run if there is one.
+    """Run a source of prompts to its end, and continue its run if there is one.
 
+    source: a prompt file, a job file, standard input (``-``) or a named pipe; or rows in memory: a list or an iterator of texts
+    and dicts, a DataFrame or another table (``session.sources``).
     settings: any setting of a job by its last name (``model=...``, ``concurrency=...``). limit: use only the first so many rows.
     new: start a new run in any case. accept_changes: send rows again whose prompt has changed since they were answered.
     Among them may also be ``strict=True``: refuse to start if a row is broken, and ``trust=True``: allow what only the job file
@@ -84,25 +82,11 @@ def run(
     arguments.warn_of_variables()
     with interruptible():
         flags = {"new": new, "accept_changes": accept_changes, "strict": strict, "trust": trust}
-        arguments.check(file=file, db=db, limit=limit, observe=observe, **flags)
+        arguments.check(db=db, limit=limit, observe=observe, **flags)
         number = None if limit is None else index(limit)
         options = SessionOptions(limit=number, new=new, accept_changes=accept_changes, strict=strict)
-        with spooled(allowed(load_job(file, settings), trust), db) as job:
+        with job_of(source, settings, db, trust=trust) as job:
             return stoppable(lambda wanted: execute(job, db, options, wanted, observe), handle)
-
-
-@contextmanager
-def spooled(job: Job, db: str | Path) -> Iterator[Job]:
-    """Copy standard input or a pipe to a file next to the store, and keep the copy if a run uses it.
-
-    Call this outside the event loop, so that Ctrl-C interrupts the read.
-    """
-    if not spool.is_stream(job.input):
-        yield job
-        return
-    store = Path(db).resolve()
-    with spool.stored_copy(job.input, store, lambda path: may_need(store, path)) as path:
-        yield structs.replace(job, input=path)
 
 
 def resume(

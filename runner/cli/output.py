@@ -15,6 +15,7 @@ from runner.errors import advice as advice_on
 from runner.errors import remedy
 from runner.event_types import LIMITED, Quantiles, Started
 from runner.exports.file import is_standard_output
+from runner.inputs import spool
 from runner.model import Run
 from runner.session import oversized, prepare, spelling
 from runner.session.dry_run import Unsent
@@ -33,7 +34,7 @@ def headline(event: Started) -> str:
     failed = event.restored_failed
     before = f", {event.restored - failed:,} already done" if event.restored else ""
     before += f", {failed:,} already failed" if failed else ""
-    return f"run {event.run}: {clean(event.input)}, {plural(event.rows, 'row')}{before}"
+    return f"run {event.run}: {clean(spool.full_name(event.input))}, {plural(event.rows, 'row')}{before}"
 
 
 def _stopped(reason: str, verb: str) -> str:
@@ -57,7 +58,7 @@ def listing(runs: Sequence[Run], *, as_json: bool) -> str:
             count(run.rows),
             date(run.created_at),
             clean(str(run.settings.get("model")), 30),
-            clean(run.input),
+            clean(spool.full_name(run.input)),
         )
         for run in runs
     ]

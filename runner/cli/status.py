@@ -7,6 +7,7 @@ from runner.cli import output
 from runner.cli.advice import advice
 from runner.cli.advice import lines as advice_lines
 from runner.durations import format_span
+from runner.inputs import spool
 from runner.model import Run
 from runner.pace import LaneState, Pace
 from runner.session import spelling
@@ -29,7 +30,7 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
         rows += f"; {run.rows:,} in the file" if every != run.rows else ""
     lines = [
         f"run {run.id}: {output.state(run)}",
-        f"  input         {clean(run.input)}",
+        f"  input         {clean(spool.full_name(run.input))}",
         f"  model         {clean(str(settings.get('model')))} at {where}",
         f"  started       {output.date(run.created_at)}",
         f"  rows          {rows}",

@@ -97,10 +97,11 @@ class Plain:
             return {str(name): self.value(inner) for name, inner in value.items()}
         if isinstance(value, list | tuple):
             return [self.value(inner) for inner in value]
-        return _text(value)
+        return text_of(value)
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """Return bytes as text, in Base64 if they are none; anything else in its own words."""
     if isinstance(value, bytes):
         try:
             return value.decode()

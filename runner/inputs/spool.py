@@ -1,4 +1,4 @@
-"""Copies standard input and pipes to a file, because a run reads its input twice, and again when it is resumed."""
+"""Copies standard input, pipes and rows in memory to a file: a run reads its input twice, and again when it is resumed."""
 
 import os
 import re
@@ -10,9 +10,11 @@ from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from secrets import token_hex
-from typing import IO
+from types import TracebackType
+from typing import IO, Self
 
 from runner.errors import StoreError, UsageError
+from runner.text import plural
 
 if sys.platform != "win32":
     import fcntl
@@ -21,9 +23,19 @@ STDIN = Path("-")
 """The name of standard input as a prompt file."""
 
 MARK = "-stdin-"
-"""Part of the name of every copy."""
-_COPY = re.compile(re.escape(MARK) + r"[0-9a-f]{16}\.jsonl$")
+"""Part of the name of every copy of standard input or of a pipe."""
+MEMORY = "-memory-"
+"""Part of the name of every copy of rows that a program had in memory. What they were follows, so that it can be said later."""
+_COPY = re.compile(rf"(?:{MARK}|{MEMORY}(?P<kind>[A-Za-z]+)-(?P<rows>\d+)(?:x(?P<columns>\d+))?-)[0-9a-f]{{16}}\.jsonl$")
 _BLOCK = 1 << 20
+_OF_TEXTS = ("texts", "column")
+_KINDS = {
+    "texts": "a list of",
+    "rows": "a list of",
+    "column": "a column of",
+    "iterator": "an iterator of",
+    "dataset": "a dataset of",
+}
 
 
 def path_of(file: str | Path) -> Path:
@@ -58,9 +70,29 @@ def copy_of(store: Path, name: str) -> Path | None:
     return store.with_name(name) if name.startswith(store.name) and _COPY.fullmatch(name, len(store.name)) else None
 
 
+def is_of_memory(path: Path) -> bool:
+    """Return True if a file is a copy of rows that a program had in memory, by its name."""
+    return (found := _COPY.search(path.name)) is not None and found["kind"] is not None
+
+
 def display_name(path: Path) -> str:
-    """Return the name of a prompt file for messages: the user does not know the name of a copy of standard input."""
-    return "standard input" if path == STDIN or is_copy(path) else path.name
+    """Return the name of a prompt file for messages: the user does not know the name of a copy."""
+    found = _COPY.search(path.name)
+    if path == STDIN or (found is not None and found["kind"] is None):
+        return "standard input"
+    return path.name if found is None else in_words(found["kind"], int(found["rows"]), found["columns"])
+
+
+def in_words(kind: str, rows: int, columns: str | None = None) -> str:
+    """Return what a person calls rows in memory. kind: a word for what they are, as ``stored_rows`` takes it."""
+    if columns is not None:
+        return f"{kind} ({plural(rows, 'row')} \N{MULTIPLICATION SIGN} {plural(int(columns), 'column')})"
+    return f"{_KINDS.get(kind, kind)} {plural(rows, 'text' if kind in _OF_TEXTS else 'row')} in memory"
+
+
+def full_name(path: str) -> str:
+    """Return an input as a person finds it: its path, or what rows in memory were."""
+    return display_name(Path(path)) if is_of_memory(Path(path)) else path
 
 
 @contextmanager
@@ -70,12 +102,20 @@ def stored_copy(source: Path, store: Path, needed: Callable[[Path], bool]) -> It
     needed: called at the end; returns True if a run uses the copy. A new copy that no run uses is removed.
     Raises UsageError if the source cannot be read or the folder cannot be written, StoreError if the disk is full.
     """
-    _remove_unfinished(store)
-    path, new = _copy_beside(source, store)
-    try:
+    with Copy(store, MARK, _name(source)) as copy:
+        _copy(source, copy)
+        path, new = copy.finish()
+    with in_use(path, _name(source), new=new, needed=needed):
         yield path
+
+
+@contextmanager
+def in_use(path: Path, name: str, *, new: bool, needed: Callable[[Path], bool]) -> Iterator[None]:
+    """Use a copy. Errors call it by its name, and at the end a new one that no run needs is removed."""
+    try:
+        yield
     except UsageError as error:
-        raise UsageError(str(error).replace(str(path), _name(source))) from error
+        raise UsageError(str(error).replace(str(path), name)) from error
     finally:
         if new and not needed(path):
             path.unlink(missing_ok=True)
@@ -92,36 +132,68 @@ def _name(source: Path) -> str:
     return "standard input" if source == STDIN else str(source)
 
 
-def _copy_beside(source: Path, store: Path) -> tuple[Path, bool]:
-    """Copy a stream to a file next to the store, in constant memory; return its path, and True if the file is new.
+class Copy:
+    """A file next to the store that is being written, in constant memory. A context manager: what is not finished is removed.
 
-    The file name contains a hash of the content. The same prompts are therefore the same input, so that repeating a command
-    continues its run, and different prompts never overwrite a copy.
+    The name of the finished file contains a hash of the content. The same prompts are therefore the same input, so that repeating
+    a command continues its run, and different prompts never overwrite a copy.
     """
-    refusal = f"{_name(source)} cannot be saved in {store.parent}"
-    # The name is known before the file is there, so that whatever ends the copy, a signal included, removes the file.
-    unfinished = store.with_name(f"{store.name}{MARK}{token_hex(8)}.tmp")
-    try:
+
+    def __init__(self, store: Path, mark: str, name: str) -> None:
+        """mark: part of the name of the file. name: what is copied, for messages. Raises UsageError in a closed folder."""
+        self._store, self._mark = store, mark
+        self._refusal = f"{name} cannot be saved in {store.parent}"
+        self._hash = blake2b(digest_size=8)
+        _remove_unfinished(store)
+        # The name is known before the file is there, so that whatever ends the copy, a signal included, removes the file.
+        self._unfinished = store.with_name(f"{store.name}{mark}{token_hex(8)}.tmp")
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
         try:
-            file = _create(unfinished)
+            self._file = _create(self._unfinished)
         except OSError as error:
-            raise UsageError(f"{refusal}: {error.strerror}") from error
-        with file:
-            digest = _copy(source, file)
-            file.flush()
-            os.fsync(file.fileno())
-            path = store.with_name(f"{store.name}{MARK}{digest}.jsonl")
+            raise UsageError(f"{self._refusal}: {error.strerror}") from error
+        except BaseException:
+            self._discard()
+            raise
+        return self
+
+    def write(self, block: bytes | bytearray) -> None:
+        """Add to the file. Raises StoreError if the disk is full."""
+        assert self._file is not None
+        self._hash.update(block)
+        with self._explained():
+            self._file.write(block)
+
+    def finish(self, words: str = "") -> tuple[Path, bool]:
+        """Give the file its final name; return its path, and True if it is new. words: what the name says before the hash."""
+        assert self._file is not None
+        with self._explained():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            path = self._store.with_name(f"{self._store.name}{self._mark}{words}{self._hash.hexdigest()}.jsonl")
             new = not path.exists()
             # The file stays locked until it has its final name, or another process could remove it as unfinished.
-            unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise StoreError(f"{refusal}: {error.strerror or error}") from error
-    except BaseException:
+            self._unfinished.replace(path)
+        return path, new
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._discard()
+
+    def _discard(self) -> None:
         with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise
-    return path, new
+            if self._file is not None:
+                self._file.close()
+        with suppress(OSError):
+            self._unfinished.unlink(missing_ok=True)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(f"{self._refusal}: {error.strerror or error}") from error
 
 
 def _create(path: Path) -> IO[bytes]:
@@ -140,7 +212,7 @@ def _remove_unfinished(store: Path) -> None:
     """Remove the unfinished copies of killed processes."""
     with suppress(OSError):
         for path in store.parent.iterdir():
-            if path.name.startswith(f"{store.name}{MARK}") and path.suffix == ".tmp":
+            if path.name.startswith((f"{store.name}{MARK}", f"{store.name}{MEMORY}")) and path.suffix == ".tmp":
                 # A file that cannot be opened or removed is left: it does no harm.
                 with suppress(OSError), path.open("rb") as file:
                     _lock(file, wait=False)
@@ -153,14 +225,10 @@ def _lock(file: IO[bytes], *, wait: bool = True) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
-def _copy(source: Path, out: IO[bytes]) -> str:
-    """Copy a stream to a file; return a hash of its content."""
-    content_hash = blake2b(digest_size=8)
+def _copy(source: Path, copy: Copy) -> None:
     with _open_source(source) as file:
         while block := _read(source, file):
-            content_hash.update(block)
-            out.write(block)
-    return content_hash.hexdigest()
+            copy.write(block)
 
 
 @contextmanager

@@ -126,7 +126,7 @@ def _list(value: object) -> str | None:
 
 
 _KINDS: dict[str, Callable[[Any], str | None]] = {
-    "file": _input,
+    **dict.fromkeys(("file", "source"), _input),
     **dict.fromkeys(("db", "output"), _path),
     **dict.fromkeys(("new", "accept_changes", "strict", "trust", "raw", "csv_escape", "csv_excel", "prompt", "vacuum"), _flag),
     "run_id": _number,

@@ -3,13 +3,14 @@
 import os
 from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from runner.config.endpoint import find_endpoint, key_source, with_base_url
-from runner.config.job import Job, load_job, shown_settings
+from runner.config.job import Job, shown_settings
 from runner.config.trust import allowed
 from runner.errors import NotReadyError, UsageError
 from runner.inputs import scan, spool
@@ -19,6 +20,7 @@ from runner.model import Item
 from runner.session import arguments, prepare
 from runner.session.opening import open_input, options_of
 from runner.session.oversized import Oversized, oversized
+from runner.session.sources import Source, job_of, job_without_rows, names_files
 from runner.session.wiring import per_minute
 
 _SHOWN = 2_000
@@ -86,10 +88,17 @@ def describe(job: Job, *, trust: bool = False) -> Description:
     return Description(job=job, key_source=key_source(job, os.environ))
 
 
-def check(file: str | Path, *, trust: bool = False, **settings: Any) -> Check:
-    """Read a whole input and send nothing. trust: allow that code runs which only the job file names."""
-    arguments.check(file=file, trust=trust)
-    job = with_base_url(allowed(load_job(file, settings), trust), os.environ)
+def check(source: Source, *, trust: bool = False, **settings: Any) -> Check:
+    """Read a whole input and send nothing. source: as for ``run``. trust: allow that code runs which only the job file names."""
+    arguments.check(trust=trust)
+    if names_files(source):
+        return _checked(job_without_rows(source, settings, trust=trust))
+    with TemporaryDirectory(prefix="runner-") as folder, job_of(source, settings, Path(folder, "runner.db"), trust=trust) as job:
+        return _checked(job)
+
+
+def _checked(job: Job) -> Check:
+    job = with_base_url(job, os.environ)
     refusal = missing = None
     try:
         find_endpoint(job, os.environ)

@@ -1,7 +1,7 @@
 """Opens an input: finds the reader for it by its ending, or by its first bytes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from hashlib import blake2b
 from inspect import signature
@@ -196,13 +196,21 @@ def _refuse_without_prompt(path: Path, prompts: PromptFile) -> None:
     first = next((row.fields for row in prompts.read() if row.fields is not None), None)
     if first is None or not {"prompt", "messages"}.isdisjoint(first):
         return
+    raise without_prompt(spool.display_name(path), first, lambda template: f"--prompt {shell_word(template)}")
+
+
+def without_prompt(called: str, first: Mapping[str, Json], spelled: Callable[[str], str]) -> UsageError:
+    """Return the sentence about a table without a column of prompts.
+
+    called: the table, for messages. first: its first row. spelled: makes of a template what a user writes to have it.
+    """
     columns = list(first)
     # the longest cell is most likely the text
     name = max([column for column in columns if column != "id"] or columns, key=lambda column: len(str(first[column])))
     field = f"{{{{ {name} }}}}" if name.isidentifier() else f"{{{{ row[{json.dumps(name, ensure_ascii=False)}] }}}}"
-    raise UsageError(
-        f"{spool.display_name(path)} has no column prompt; its columns: {', '.join(columns[:_SHOWN])}. "
-        f"A template says what to ask, e.g. --prompt {shell_word(f'Summarize: {field}')}"
+    return UsageError(
+        f"{called} has no column prompt; its columns: {', '.join(columns[:_SHOWN])}. "
+        f"A template says what to ask, e.g. {spelled(f'Summarize: {field}')}"
     )
 
 
