@@ -68,12 +68,21 @@ def _cut(text: str, width: int) -> str:
     # how many characters may precede the ellipsis
     fits = 0
     for index, character in enumerate(text):
-        columns += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        columns += _columns(character)
         if columns > width:
             return text[:fits] + _ELLIPSIS
         if columns < width:
             fits = index + 1
     return text
+
+
+def columns_of(text: str) -> int:
+    """Return how many columns of a terminal a harmless text takes."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 _KEY_SHAPES = re.compile(
@@ -232,8 +241,11 @@ def json_text(encoded: bytes) -> str:
     A parser reads the same values. C0 is escaped in any JSON.
     """
     text = encoded.decode()
-    if encoded.isascii() and b"\x7f" not in encoded:
-        return text
+    return text if encoded.isascii() and b"\x7f" not in encoded else escaped(text)
+
+
+def escaped(text: str) -> str:
+    """Return text inside quotation marks with what a terminal would obey as an escape, as JSON and TOML have it."""
     return _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

@@ -134,7 +134,8 @@ def lines(advices: list[Advice], columns: int = COLUMNS) -> list[str]:
     """Return advice as the last lines of an output. Words for which a line has no room follow on a line of their own."""
     width = max(len(one.command) for one in advices)
     text = []
-    for name, one in zip(("next:", "also:"), advices, strict=False):
+    for place, one in enumerate(advices):
+        name = "also:" if place else "next:"
         line = f"{name} {one.command.ljust(width)}   ({one.words})"
         text += [line] if len(line) <= columns else [f"{name} {one.command}", f"      ({one.words})"]
     return text

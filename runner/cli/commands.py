@@ -8,6 +8,7 @@ import click
 
 from runner.cli.delete import delete
 from runner.cli.export import export
+from runner.cli.init import init
 from runner.cli.options import (
     accept_changes_option,
     continue_options,
@@ -227,5 +228,5 @@ def simulate(port: int, key_env: str | None, faults: tuple[str, ...], **behaviou
     serve(port, faults, click.echo, key=key, **behaviour)
 
 
-for _command in (delete, export, show):
+for _command in (delete, export, init, show):
     cli.add_command(_command)

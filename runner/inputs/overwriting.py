@@ -1,6 +1,6 @@
 """Keeps an export from replacing what cannot be made again: a store, or a file with prompts."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -31,13 +31,18 @@ def refuse_own(output: str | Path, store: Path, read: Mapping[int, str]) -> None
         raise UsageError(f"{output} holds prompts, which the export would replace; name another file, or remove this one first")
 
 
+def is_exported(names: Collection[str]) -> bool:
+    """Return True if fields have the names of an export's columns."""
+    return {*names} >= _EXPORTED
+
+
 def _holds_prompts(path: Path) -> bool:
     """Return True if the first row that tells it is a prompt, and not a line of an earlier export."""
     try:
         with closing(jsonl.read(path)) as rows:
             for row in islice(rows, _ROWS):
-                names = row.fields.keys() if row.fields else set[str]()
-                if names >= _EXPORTED:
+                names = row.fields or {}
+                if is_exported(names):
                     return False
                 if not _PROMPTS.isdisjoint(names):
                     return True

@@ -1,13 +1,12 @@
 """Opens an input: finds the reader for it by its ending, or by its first bytes."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from inspect import signature
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from msgspec import structs
@@ -22,6 +21,7 @@ from runner.inputs.files import size_and_head
 from runner.inputs.options import ReadOptions
 from runner.inputs.scan import PromptFile
 from runner.model import Json, Row
+from runner.session.proposal import asking, likely_texts
 from runner.text import shell_word
 
 if TYPE_CHECKING:
@@ -87,20 +87,37 @@ def _is_installed(name: str) -> bool:
     return plugins.registered("inputs", _named(name)) is not None
 
 
-def open_input(path: Path, options: ReadOptions | None = None) -> PromptFile:
-    """Return a prompt file with its reader. Raises UsageError for a file that cannot be read, or in none of the known formats."""
-    options = options or ReadOptions()
+class Recognised(NamedTuple):
+    """How a file is read: the name and the module of its format, all options, and what a person should know, in phrases."""
+
+    name: str
+    module: ModuleType
+    options: ReadOptions
+    about: Sequence[str] = ()
+
+
+def recognise(path: Path, options: ReadOptions) -> Recognised:
+    """Find out how a file is read. Raises UsageError for a file that cannot be read, or in none of the known formats."""
     name = _named(options.format) if options.format is not None else _format(path)
     module = plugins.load("inputs", name)
     _refuse_options(path, module, name, options)
+    if hasattr(module, "settled"):
+        return Recognised(name, module, *module.settled(path, structs.replace(options, format=name)))
+    return Recognised(name, module, options)
+
+
+def open_input(path: Path, options: ReadOptions | None = None, *, most_bytes: int | None = None) -> PromptFile:
+    """Return a prompt file with its reader. most_bytes: read only the rows that end within so many bytes of the file.
+
+    Raises UsageError for a file that cannot be read, or in none of the known formats.
+    """
+    name, module, options, about = recognise(path, options or ReadOptions())
     try:
         # rows that are appended from here on belong to the next session
         size = path.stat().st_size
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    about: list[str] = []
-    if hasattr(module, "settled"):
-        options, about = module.settled(path, structs.replace(options, format=name))
+    size = size if most_bytes is None else min(size, most_bytes)
     more = {"options": options} if "options" in signature(module.read).parameters else {}
     # a sample of a file that has grown is another one
     behind = getattr(module, "read_behind", None) if options.sample is None else None
@@ -204,13 +221,10 @@ def without_prompt(called: str, first: Mapping[str, Json], spelled: Callable[[st
 
     called: the table, for messages. first: its first row. spelled: makes of a template what a user writes to have it.
     """
-    columns = list(first)
-    # the longest cell is most likely the text
-    name = max([column for column in columns if column != "id"] or columns, key=lambda column: len(str(first[column])))
-    field = f"{{{{ {name} }}}}" if name.isidentifier() else f"{{{{ row[{json.dumps(name, ensure_ascii=False)}] }}}}"
+    name = likely_texts({column: [str(value)] for column, value in first.items()})[0]
     return UsageError(
-        f"{called} has no column prompt; its columns: {', '.join(columns[:_SHOWN])}. "
-        f"A template says what to ask, e.g. {spelled(f'Summarize: {field}')}"
+        f"{called} has no column prompt; its columns: {', '.join(list(first)[:_SHOWN])}. "
+        f"A template says what to ask, e.g. {spelled(asking(name))}"
     )
 
 

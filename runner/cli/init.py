@@ -1,0 +1,44 @@
+"""``runner init``: a job file for an input that it has looked at."""
+
+import shutil
+import sys
+from typing import Any
+
+import click
+
+from runner.cli.options import given_settings, setting_options
+
+_SETTINGS = (
+    "provider", "model", "input_format", "encoding", "delimiter", "sheet", "id_column", "prompt", "system", "max_tokens",
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("file", type=click.Path(), required=False)
+@setting_options(*_SETTINGS)
+@click.option(
+    "--output", "-o", metavar="FILE", help="Job file to write, ending in .toml; - prints it. Default: beside FILE, by its name."
+)
+def init(file: str | None, output: str | None, **settings: Any) -> None:
+    """Write a job file for FILE, to be edited.
+
+    It looks at the columns of FILE and proposes a prompt and an id. All other settings are in it too, turned off. Options are
+    written into it. An existing file is never replaced. Without FILE, the only file of rows in this folder is taken.
+    """
+    from runner.cli.advice import COLUMNS, Advice
+    from runner.cli.advice import lines as advice_lines
+    from runner.session import drafting, starting
+    from runner.text import clean
+
+    source = starting.source(file)
+    if file is None:
+        click.echo(f"{clean(str(source))} is the only file of rows here", err=True)
+    begun = starting.begin(source, output, given_settings(settings))
+    if begun.job_file is None:
+        click.echo(begun.text, nl=False)
+        return
+    asks = f", to ask about the column {clean(begun.survey.text, 30)}" if begun.survey.text is not None else ""
+    click.echo(f"{clean(str(begun.job_file))} is written for {drafting.rows_told(begun.survey)}{asks}; edit it as you like")
+    # a terminal may have more room than a line of advice has by default
+    wide = max(COLUMNS, shutil.get_terminal_size().columns - 1) if sys.stdout.isatty() else COLUMNS
+    click.echo("\n".join(advice_lines([Advice(command, words) for command, words in begun.commands], wide)))

@@ -1,0 +1,239 @@
+"""Looks at an input that nobody has written a job file for: its columns, its size, what may be its text and its ids."""
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Literal, NamedTuple
+
+import msgspec
+from msgspec import Struct, structs
+
+from runner.errors import UsageError
+from runner.inputs import overwriting, scan, spool
+from runner.inputs.broken_lines import RowFaultError
+from runner.inputs.compression import packing_of, unpacked
+from runner.inputs.duplicates import HashCollector
+from runner.inputs.keys import ROW_SETTINGS, WHOLE_ROW
+from runner.inputs.options import ReadOptions
+from runner.model import Json, Row
+from runner.session import opening
+from runner.session.proposal import asking, likely_texts
+
+LOOK_BYTES = 16 << 20
+"""Bytes of a file that are read. Of a larger one the number of rows is estimated."""
+LOOK_ROWS = 500_000
+"""Rows that are counted, at most."""
+SAMPLE = 1_000
+"""Rows whose cells are looked at."""
+_OF_TEXT = ("csv", "json", "jsonl", "openai_batch", "txt")
+"""Formats that can be read in part by their bytes, if they are not compressed."""
+_ID = re.compile(r"(?i:(?:.*[\W_])?(?:id|uuid|guid|key|nr|no|number|code|sku|asin|isbn))|.*[a-z](?:Id|ID|Key|Nr|No)")
+_LONGEST_ID = 64
+_MOST_IDS = 3
+"""Columns that may be the id, and are compared over all rows."""
+_NOT_ROWS = re.compile(
+    r"(?:package|package-lock|tsconfig|composer|manifest|launch|settings)\.json|(?:requirements|constraints)[-\w]*\.txt"
+    r"|(?:readme|license|licence|notice|changelog|changes|authors|robots|cmakelists)\.txt",
+    re.IGNORECASE,
+)
+_ENDINGS = ("jsonl", "ndjson", "json", "csv", "tsv", "txt", "text", "parquet", "pq", "xlsx", "xls", "xlsm", "ods")
+
+
+class Column(NamedTuple):
+    """A column of the sample: one of its cells, the median length of its cells in characters, and how many are filled."""
+
+    name: str
+    example: str
+    typical: int
+    filled: int
+    # its cells, if they are few different ones
+    values: Sequence[Json] = ()
+
+
+class Survey(Struct, frozen=True, kw_only=True):
+    """What was seen of an input."""
+
+    path: Path
+    bytes: int
+    # the name of its format, and how it is read
+    format: str
+    options: ReadOptions
+    about: Sequence[str]
+    # rows that were counted; estimated: that is an estimate; more: there are more than these
+    rows: int
+    counted: Literal["counted", "estimated", "more"]
+    # rows that were read; of them, broken ones
+    read: int
+    broken: int
+    columns: Sequence[Column]
+    # each row has its own prompt or messages
+    has_prompt: bool
+    # the column that is most likely the text, and a template that asks about it; None: no template could be made
+    text: str | None
+    prompt: str | None
+    # the column that is the id; None: there is none
+    id_column: str | None
+    # a column ``id`` has the same value twice
+    id_repeats: bool
+    # columns with the name of a setting
+    row_settings: Sequence[str]
+
+
+def survey(path: Path, options: ReadOptions) -> Survey:
+    """Look at a file. Reads ``LOOK_BYTES`` of it at most. Raises UsageError for a file that is no input, or has no rows."""
+    # any field may be asked about: a table without a column of prompts is what this is for
+    options = structs.replace(options, asked=frozenset({WHOLE_ROW}), row_settings=False)
+    found = opening.recognise(path, options)
+    size = path.stat().st_size
+    in_part = size > LOOK_BYTES and found.name in _OF_TEXT and not _is_packed(path)
+    prompts = opening.open_input(path, options, most_bytes=LOOK_BYTES if in_part else None)
+    with closing(prompts.read()) as rows:
+        first = list(islice(rows, SAMPLE))
+        sound = [row.fields for row in first if row.fault is None and row.fields is not None]
+        columns = _columns(sound)
+        ids = _Ids(columns, sound)
+        ids.add(first)
+        read, broken = len(first), len(first) - len(sound)
+        for row in islice(rows, LOOK_ROWS - read):
+            read += 1
+            broken += row.fault is not None
+            ids.add([row])
+        more = next(rows, None) is not None
+    scan.refuse_empty(read, spool.display_name(path))
+    has_prompt = any(not {"prompt", "messages"}.isdisjoint(fields) for fields in sound)
+    text, prompt = (None, None) if has_prompt else _proposed(columns, sound)
+    id_column, repeats = ids.found(all_read=not (more or in_part))
+    return Survey(
+        path=path,
+        bytes=size,
+        format=found.name.replace("_", "-"),
+        options=found.options,
+        about=found.about,
+        rows=_two_digits(read * size / LOOK_BYTES) if in_part and not more else read,
+        counted="more" if more else "estimated" if in_part else "counted",
+        read=read,
+        broken=broken,
+        columns=columns,
+        has_prompt=has_prompt,
+        text=text,
+        prompt=prompt,
+        id_column=id_column,
+        id_repeats=repeats,
+        row_settings=[column.name for column in columns if column.name in ROW_SETTINGS and found.name != "openai_batch"],
+    )
+
+
+def candidates(folder: Path) -> list[Path]:
+    """Return the files of a folder that could be an input, and that no job file and no earlier export speaks for, by name."""
+    return [path for path in sorted(folder.iterdir()) if _could_be_input(path)]
+
+
+def _could_be_input(path: Path) -> bool:
+    ending = unpacked(path).suffix.lower().lstrip(".")
+    if path.name.startswith(".") or ending not in _ENDINGS or _NOT_ROWS.fullmatch(path.name) or spool.is_copy(path):
+        return False
+    if not path.is_file() or unpacked(path).with_suffix(".toml").exists():
+        return False
+    try:
+        with closing(opening.open_input(path, ReadOptions(asked=frozenset({WHOLE_ROW})), most_bytes=LOOK_BYTES).read()) as rows:
+            first = next((row for row in rows if row.fault is None), None)
+    except UsageError:
+        return False
+    return first is not None and not overwriting.is_exported(first.fields or {})
+
+
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return packing_of(file.read(8)) is not None
+
+
+def _two_digits(number: float) -> int:
+    """Round to two digits: an estimate is no better."""
+    return int(float(f"{number:.1e}"))
+
+
+def _columns(rows: Sequence[Mapping[str, Json]]) -> list[Column]:
+    """Return the columns of rows, in the order in which they first come."""
+    names = list(dict.fromkeys(name for fields in rows for name in fields))
+    return [_column(name, [value for fields in rows if (value := fields.get(name)) not in (None, "")]) for name in names]
+
+
+def _column(name: str, values: Sequence[Json]) -> Column:
+    texts = [_text(value) for value in values]
+    different = list(dict(zip(texts, values, strict=True)).values()) if len(set(texts)) * 2 <= len(texts) else []
+    return Column(name, texts[0] if texts else "", round(median(map(len, texts))) if texts else 0, len(texts), different[:20])
+
+
+def _text(value: Json) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _proposed(columns: Sequence[Column], rows: Sequence[Mapping[str, Json]]) -> tuple[str | None, str | None]:
+    """Return the column that is most likely the text, and a template that asks about it: the first one that really does so."""
+    # imported here: the library of the templates takes a tenth of a second
+    from runner.inputs.template import Texts
+
+    cells = {
+        column.name: [_text(value) for fields in rows if (value := fields.get(column.name)) not in (None, "")]
+        for column in columns
+        if column.filled
+    }
+    for name in likely_texts(cells):
+        prompt = asking(name)
+        fields = next(fields for fields in rows if fields.get(name) not in (None, ""))
+        try:
+            # a name that is no text of its own cannot be written down
+            name.encode()
+            asked = Texts(prompt=prompt, messages=None, system=None).messages(fields)
+        except (UnicodeEncodeError, UsageError, RowFaultError):
+            continue
+        if str(fields[name]) in asked[0]["content"]:
+            return name, prompt
+    return None, None
+
+
+class _Ids:
+    """Finds out which column is the id of its rows: one that is different in each row, and is called or looks like an id."""
+
+    def __init__(self, columns: Sequence[Column], rows: Sequence[Mapping[str, Json]]) -> None:
+        full = [column.name for column in columns if column.filled == len(rows) and rows]
+        named = [name for name in full if name != "id" and _ID.fullmatch(name) and _are_ids([row[name] for row in rows])]
+        self._hashes = {name: HashCollector() for name in [*(["id"] if _has(columns, "id") else []), *named[:_MOST_IDS]]}
+        self._unfit: set[str] = set()
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Look at the ids of rows."""
+        for name, hashes in self._hashes.items():
+            for row in rows:
+                own = (row.fields or {}).get(name)
+                if own not in (None, ""):
+                    hashes.add(hash(str(own)))
+                elif row.fault is None and name != "id":
+                    self._unfit.add(name)
+
+    def found(self, *, all_read: bool) -> tuple[str | None, bool]:
+        """Return the id column, and whether a column ``id`` repeats itself. all_read: no row was left out."""
+        repeating = {name for name, hashes in self._hashes.items() if hashes.repeats()}
+        repeats = "id" in repeating
+        if "id" in self._hashes and not repeats:
+            return "id", False
+        fit = (name for name in self._hashes if name not in repeating | self._unfit)
+        # a column that was not read to its end may repeat itself yet, and then the whole file would be refused
+        return (next(fit, None) if all_read or repeats else None), repeats
+
+
+def _has(columns: Sequence[Column], name: str) -> bool:
+    return any(column.name == name for column in columns)
+
+
+def _are_ids(values: Sequence[Json]) -> bool:
+    """Return True if values may be ids: short, without blanks, and each another."""
+    texts = {
+        value if isinstance(value, str) else str(value)
+        for value in values
+        if isinstance(value, str | int) and not isinstance(value, bool)
+    }
+    return len(texts) == len(values) and all(len(text) <= _LONGEST_ID and not any(map(str.isspace, text)) for text in texts)
