@@ -4,92 +4,20 @@ A template names the fields of a row: ``{{ text }}``. All fields are in ``row``,
 ``{{ row["Customer name"] }}``. What a field holds is never a template itself.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, Undefined, UndefinedError, meta
-from jinja2.compiler import CodeGenerator, Frame
-from jinja2.exceptions import SecurityError
-from jinja2.nodes import Concat
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from runner.errors import UsageError
 from runner.inputs.broken_lines import RowFaultError
+from runner.inputs.filters import FILTERS
 from runner.inputs.keys import WHOLE_ROW
+from runner.inputs.sandbox import Environment, Null, TooMuchError, check
 from runner.model import Json, Message
 
-MOST_CHARS = 8 << 20
-"""Characters that a rendered text may have."""
-
-_LARGEST_POWER = 64
-_TOO_LONG = f"the rendered text is longer than {MOST_CHARS >> 20} MiB"
-
-
-class _TooLongError(Exception):
-    """A text grows beyond what is allowed."""
-
-
-class _Null(StrictUndefined):
-    """A field that is null: it may be tested, and given a default, but not written out."""
-
-    def __bool__(self) -> bool:  # type: ignore[override]
-        return False
-
-    def __eq__(self, other: object) -> bool:  # type: ignore[override]
-        return other is None or isinstance(other, _Null)
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(None)
-
-
-class _Capped(CodeGenerator):
-    """Compiles ``a ~ b`` so that its length is checked."""
-
-    def visit_Concat(self, node: Concat, frame: Frame) -> None:  # noqa: N802 - Jinja's name
-        self.write("environment.joined((")
-        for part in node.nodes:
-            self.visit(part, frame)
-            self.write(", ")
-        self.write("))")
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """The sandbox: no access to what is private in Python, nothing can be changed, and no text grows without a bound."""
-
-    code_generator_class = _Capped
-    intercepted_binops = frozenset(("*", "**", "%", "+"))
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Compute ``left operator right``, unless the result is too long."""
-        if operator == "*":
-            _check(_product(left, right))
-        elif operator == "**" and (abs(right) > _LARGEST_POWER or abs(left) > 1 << 32):
-            raise _TooLongError
-        elif operator == "%" and isinstance(left, str | bytes):
-            raise SecurityError("% with a text is not available; use ~ to join texts")
-        elif operator == "+" and hasattr(left, "__len__") and hasattr(right, "__len__"):
-            _check(len(left) + len(right))
-        return super().call_binop(context, operator, left, right)
-
-    @staticmethod
-    def joined(parts: Sequence[Any]) -> str:
-        """Join values as texts, unless the result is too long."""
-        texts = [str(part) for part in parts]
-        _check(sum(map(len, texts)))
-        return "".join(texts)
-
-
-def _product(left: Any, right: Any) -> int:
-    for many, times in ((left, right), (right, left)):
-        if hasattr(many, "__len__") and isinstance(times, int):
-            return len(many) * times
-    return 0
-
-
-def _check(length: int) -> None:
-    if length > MOST_CHARS:
-        raise _TooLongError
+# Python compiles what Jinja makes, and loops and conditions in it only to some depth
+_TOO_DEEP = (RecursionError, SyntaxError, MemoryError)
 
 
 def _finalized(value: Any) -> Any:
@@ -98,33 +26,8 @@ def _finalized(value: Any) -> Any:
     return value
 
 
-def _padded(value: Any, width: int = 80) -> str:
-    _check(width)
-    return str(value).center(width)
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-    """Return a value as JSON; unlike Jinja's own filter it escapes nothing for HTML."""
-    _check(indent or 0)
-    return json.dumps(_without_null(value), ensure_ascii=False, indent=indent)
-
-
-def _without_null(value: Any) -> Any:
-    """Return a value with null in place of ``_Null``, at any depth that a row has it."""
-    if isinstance(value, Mapping):
-        return {name: _without_null(inner) for name, inner in value.items()}
-    return None if isinstance(value, _Null) else value
-
-
-def _environment() -> _Environment:
-    environment = _Environment(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_finalized, cache_size=0)
-    environment.filters["tojson"] = _to_json
-    environment.filters["center"] = _padded
-    # Each of these makes a text of any length from a short one, or one that is of no use in a prompt.
-    for name in ("format", "indent", "wordwrap", "xmlattr", "pprint"):
-        environment.filters.pop(name, None)
-    environment.tests["none"] = lambda value: value is None or isinstance(value, _Null)
-    return environment
+def _environment() -> Environment:
+    return Environment(filters=FILTERS, undefined=StrictUndefined, keep_trailing_newline=True, finalize=_finalized, cache_size=0)
 
 
 class Texts:
@@ -169,6 +72,8 @@ class Texts:
         return [self._made(inner, where) for inner in value] if isinstance(value, list) else value
 
     def _compiled(self, text: str, where: str) -> Template | str:
+        # constants are computed here
+        self._environment.begin()
         try:
             tree = self._environment.parse(text)
             self._names |= meta.find_undeclared_variables(tree)
@@ -178,15 +83,17 @@ class Texts:
             raise UsageError(f"{where} is no template: {(error.message or '').rstrip('.')}{line}; {_RAW}") from None
         except TemplateError as error:
             raise UsageError(f"{where} is no template: {error}; {_RAW}") from None
-        except RecursionError:
+        except _TOO_DEEP:
             raise UsageError(f"{where} is nested too deeply") from None
+        except ValueError:
+            raise UsageError(f"{where} is no template: it holds a number with too many digits") from None
 
 
 _RAW = "braces that are meant as they stand go between {% raw %} and {% endraw %}"
 
 
 def _values(fields: Mapping[str, Json]) -> dict[str, Any]:
-    known = {name: _Null(hint=f"{name} is null", name=name) if value is None else value for name, value in fields.items()}
+    known = {name: Null(hint=f"{name} is null", name=name) if value is None else value for name, value in fields.items()}
     return {WHOLE_ROW: known, **known}
 
 
@@ -201,9 +108,10 @@ def _rendered(value: Any, values: Mapping[str, Any]) -> Any:
 def _render(template: Any, values: Mapping[str, Any]) -> str:
     """Render a template. Raises RowFaultError, in words about the row."""
     try:
+        template.environment.begin()
         return "".join(_pieces(template.generate(values)))
-    except _TooLongError:
-        raise RowFaultError(_TOO_LONG) from None
+    except TooMuchError as error:
+        raise RowFaultError(str(error)) from None
     except UndefinedError as error:
         raise RowFaultError(_absent(error)) from None
     except RecursionError:
@@ -216,7 +124,7 @@ def _pieces(pieces: Iterator[str]) -> Iterator[str]:
     length = 0
     for piece in pieces:
         length += len(piece)
-        _check(length)
+        check(length)
         yield piece
 
 
@@ -234,23 +142,25 @@ class Condition:
 
     def __init__(self, expression: str) -> None:
         self._expression = expression
-        environment = _environment()
+        self._environment = environment = _environment()
         environment.undefined, environment.finalize = Undefined, None
         try:
             self._value = environment.compile_expression(expression, undefined_to_none=False)
-        except (TemplateError, RecursionError) as error:
-            why = getattr(error, "message", None) or "it is nested too deeply"
+        except (TemplateError, ValueError, *_TOO_DEEP) as error:
+            deep = "a number has too many digits" if isinstance(error, ValueError) else "it is nested too deeply"
+            why = (error.message if isinstance(error, TemplateError) else None) or deep
             raise UsageError(f"where is no expression: {why.rstrip('.')}; such as --where \"lang == 'de'\"") from None
 
     def holds(self, fields: Mapping[str, Json], where: str) -> bool:
         """Return True if it holds. where: the row, in words. Raises UsageError if it cannot be told."""
         known = {name: Undefined(name=name) if value is None else value for name, value in fields.items()}
+        self._environment.begin()
         try:
             return bool(self._value({WHOLE_ROW: known, **known}))
         except UndefinedError:
             return False
-        except _TooLongError:
-            raise UsageError(f"where makes too long a text at {where}") from None
+        except TooMuchError as error:
+            raise UsageError(f"where cannot be told at {where}: {error}") from None
         except Exception as error:  # noqa: BLE001 - an expression may do to a value what that cannot do
             raise UsageError(
                 f"where ({self._expression[:80]}) cannot be told at {where}: {error}. "
