@@ -65,6 +65,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     stop_code: str | None = None
     # failed rows of the whole run by error code, broken ones too
     causes: Mapping[str, int] = {}
+    # rows whose answers this session took over from earlier runs; it sent nothing for them, and they are among the skipped
+    reused: int = 0
 
     @property
     def settled_rows(self) -> tuple[int, int]:

@@ -244,6 +244,8 @@ class Run(Struct, frozen=True, kw_only=True):
     causes: Mapping[str, int] = {}
     # the error code that stopped the last session; None if none did, and in a list of runs
     stop_code: str | None = None
+    # of the done: rows whose answers were taken over from earlier runs; 0 in a list of runs
+    reused: int = 0
 
 
 class Result(Struct, frozen=True):
@@ -269,3 +271,5 @@ class Result(Struct, frozen=True):
     duration_s: float | None
     # its line in the prompt file, or its number
     line: int
+    # number of the run that bought the answer, if that was taken over; None if this run did
+    reused_from: int | None = None

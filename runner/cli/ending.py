@@ -24,8 +24,12 @@ def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool
     if end.stop_reason == INPUT_CHANGED:
         # any other reason was printed when the stop was requested
         text.append(f"  {INPUT_CHANGED}, so some rows were not seen")
-    if end.skipped and end.skipped <= end.rows and end.attempts_now:
-        text.append(f"  {plural(end.skipped, 'row')} {'was' if end.skipped == 1 else 'were'} {_earlier(end)}")
+    earlier = end.skipped - end.reused
+    if earlier and end.skipped <= end.rows and end.attempts_now:
+        text.append(f"  {plural(earlier, 'row')} {'was' if earlier == 1 else 'were'} {_earlier(end)}")
+    if end.reused:
+        rows, answers = plural(end.reused, "row"), "answer was" if end.reused == 1 else "answers were"
+        text.append(f"  {rows}: the {answers} taken over from earlier runs, and nothing was sent")
     text += _measured(end)
     if end.missing:
         one = end.missing == 1

@@ -63,6 +63,7 @@ def _text(run: int, found: Any, prompt: Any, own: dict[str, Any]) -> str:
     lines += [f"  {clean(name, 30)}: {_shown(value)}" for name, value in own.items() if name != "id"]
     if found.error_code != BAD_ROW:
         lines += ["asked:", _shown(prompt) if prompt is not None else "(the store has not kept it)"]
+    lines += [_taken_from(found.taken_from)] if found.taken_from is not None else []
     for one in found.attempts:
         told = [f"attempt {one.number}  {output.date(one.started_at)}", f"{one.duration_s:.2f} s"]
         told += [f"first token {one.time_to_first_token_s:.2f} s"] if one.time_to_first_token_s is not None else []
@@ -94,3 +95,16 @@ def _shown(value: Any) -> str:
 
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return "\n".join(clean(line) for line in text.split("\n"))
+
+
+def _taken_from(bought: Any) -> str:
+    """Say which run bought an answer that was taken over, and with what attempt."""
+    from runner.cli import output
+    from runner.text import clean
+
+    told = [f"taken over from run {bought.from_run}, row {clean(bought.from_key)}: {output.date(bought.started_at)}"]
+    told.append(f"{bought.duration_s:.2f} s")
+    if bought.output_tokens is not None:
+        told.append(f"{output.count(bought.input_tokens)} tokens in, {output.count(bought.output_tokens)} out")
+    told += [clean(bought.served_model, 60)] if bought.served_model else []
+    return ", ".join(told)

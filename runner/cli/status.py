@@ -22,7 +22,8 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
         return output.to_json({"run": run, "books": books})
     settings = run.settings
     where = clean(str(settings.get("base_url") or "the simulator"))
-    rows = f"{run.done:,} done, {run.failed:,} failed"
+    taken_over = f" ({run.reused:,} taken over from earlier runs)" if run.reused else ""
+    rows = f"{run.done:,} done{taken_over}, {run.failed:,} failed"
     if run.rows is not None:
         # rows that are no longer in the file keep their outcomes
         every = max(run.rows, run.done + run.failed)

@@ -87,6 +87,8 @@ class Job(Struct, frozen=True, kw_only=True):
     row_settings: bool
     # False: the store does not keep what makes a row's request
     keep_rows: bool
+    # a new run takes over the answers that earlier runs in its store have to the same requests
+    reuse: bool
     # templates; None: each row has its own prompt or messages
     prompt: str | None
     # None: it has been read into ``prompt``

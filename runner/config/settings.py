@@ -135,6 +135,7 @@ SETTINGS = (
     Setting("prompt_file", "text", "File that holds this template."),
     Setting("messages", "messages", "Templates of messages, as a JSON list of objects with role and content.", answer=True),
     Setting("keep_rows", "bool", "Keep in the store what each row asked. --no-keep-rows: only its other fields.", True),
+    Setting("reuse", "bool", "Take over the answers of earlier runs to the same requests. --no-reuse: send every row.", True),
     Setting(
         "system",
         "text",

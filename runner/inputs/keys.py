@@ -1,5 +1,6 @@
 """Keys of rows. A row's key within a run is its own id, else a hash of its content and an ordinal among identical rows. Pure."""
 
+import re
 from array import array
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
@@ -22,6 +23,7 @@ ROW_SETTINGS = ("system", "model", "max_tokens", "temperature", "top_p", "stop",
 _SETTING_NAMES = frozenset(ROW_SETTINGS)
 _NOTHING: Mapping[str, Any] = {}
 _EXACT = 2**53
+_GENERATED = re.compile(rf"{KEY_PREFIX}[0-9a-f]{{20}}(-[0-9]+)?")
 _SORTED = msgspec.json.Encoder(order="sorted")
 
 
@@ -104,6 +106,11 @@ def asks_the_same(row: Row, stored: int | None) -> bool:
         {name: float(value) if type(value) is int and abs(value) < _EXACT else value for name, value in given.items()},
     )
     return any(stored == fingerprint_of({**fields, "params": one or None}, row_settings(row)) for one in alike)
+
+
+def is_generated(key: str) -> bool:
+    """Return True for a key that a row without an id gets."""
+    return _GENERATED.fullmatch(key) is not None
 
 
 def short_key(key: str) -> int:

@@ -94,7 +94,7 @@ _OVERRIDES = tuple(name for name in _KINDS if name != "system")
 def make_item(row: Row, key: str, template: Template) -> Item | Outcome:
     """Return the item for a row; for a broken row, its failed outcome."""
     fields = row.fields or {}
-    metadata, beside = _stored(fields, template), row_settings(row)
+    metadata, beside = stored_fields(fields, template), row_settings(row)
     try:
         request = _request(row, beside, template)
     except RowFaultError as fault:
@@ -128,7 +128,7 @@ def asked(fields: dict[str, Json], texts: Texts | None) -> Json:
     return only["content"] if only.get("role") == "user" and isinstance(only.get("content"), str) else list(messages)
 
 
-def _stored(fields: Mapping[str, Json], template: Template) -> dict[str, Json]:
+def stored_fields(fields: Mapping[str, Json], template: Template) -> dict[str, Json]:
     """Return the fields that are stored with the answer, and the id if it is not a string, so that the export has its type.
 
     What makes the request is among them, unless the job leaves that out: so the prompt can be shown beside the answer.

@@ -151,7 +151,7 @@ def changes_of(job: Job, store: Path, run: KnownRun, options: SessionOptions) ->
     settings, names, columns = {**run.settings}, ["base_url", "api_key_env"], dict[str, Json]()
     if job.base_url is not None or "base_url" in settings:
         settings["base_url"] = job.base_url
-    settings |= {name: value for name, value in job.settings().items() if name in _KEPT and _is_option(job, name)}
+    settings |= {name: value for name, value in job.settings().items() if name in _KEPT and is_option(job, name)}
     if different and options.retry_failed:
         _refuse_other_provider(job, store, run, different)
         _refuse_other_template(job, store, run, different)
@@ -186,7 +186,8 @@ def _elsewhere(job: Job, given: Given, run: KnownRun) -> list[str]:
 
 def _answered_elsewhere(job: Job, given: Given, alike: Sequence[KnownRun], options: SessionOptions) -> list[str]:
     """Say which rows of a new run another run has answered, and how to have only the others sent."""
-    found = overlap.find(given, alike, limit=options.limit)
+    taken_over = [run for run in alike if job.reuse and run.base_url == given.base_url and overlap.can_be_asked_again(run)]
+    found = overlap.find(given, [run for run in alike if run not in taken_over], limit=options.limit)
     if found is None:
         return []
     moved = _moved(job) if found.run.base_url != job.base_url else []
@@ -243,7 +244,8 @@ def _refuse_answered(job: Job, store: Path, run: KnownRun, different: Mapping[st
     )
 
 
-def _is_option(job: Job, name: str) -> bool:
+def is_option(job: Job, name: str) -> bool:
+    """Return True if a setting was given to this session, and not by a file or a variable."""
     return job.sources.get(name, "").startswith("option")
 
 

@@ -68,6 +68,12 @@ def find(given: Given, runs: Sequence[KnownRun], *, limit: int | None) -> Overla
     return best
 
 
+def can_be_asked_again(run: KnownRun) -> bool:
+    """Return True if the requests of a run can be made again from the store, as far as its settings tell."""
+    settings = run.settings
+    return bool(settings.get("keep_rows")) or settings.get("prompt") is not None or settings.get("messages") is not None
+
+
 def same_rows(store: Path, run: KnownRun, other: KnownRun) -> bool:
     """Return True if two runs have rows in common that ask the same. A run without a settled row is known by its file."""
     if (

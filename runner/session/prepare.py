@@ -1,12 +1,12 @@
 """Prepares a session: finds its run, checks whether anything is left to do, and writes the notes that a person reads first."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from anyio import to_thread
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.config.endpoint import Endpoint, find_endpoint, with_base_url
 from runner.config.job import Job
@@ -80,6 +80,9 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     Sends nothing. A new run is created only after every other check has passed. Raises UsageError, StoreError.
     """
     job = with_base_url(job, os.environ)
+    if options.new and not continuing.is_option(job, "reuse"):
+        # whoever asks for a new run in any case wants new answers
+        job = structs.replace(job, reuse=False)
     prompts = await in_thread(lambda: open_input(job.input, options_of(job)))
     scan.refuse_empty(prompts.size, spool.display_name(job.input))
     known = await in_thread(lambda: continuing.known_runs(store_path))
@@ -162,13 +165,16 @@ def _refuse_broken(job: Job, prompts: PromptFile) -> None:
         raise UsageError(f"{job.input}: {plural(broken.number, 'broken row')}, and --strict was given: {first}{more}")
 
 
-def notes(plan: Plan, counts: RunCounts, changed: int) -> list[str]:
+def notes(plan: Plan, counts: RunCounts, changed: int, taken: Mapping[int, int]) -> list[str]:
     """Return what a person should know before a session begins, one sentence each.
 
-    counts: outcomes that the run holds. changed: number of rows with an outcome whose prompt has changed since.
+    counts: outcomes that the run holds. changed: number of rows with an outcome whose prompt has changed since. taken: how many
+    rows have just taken over an answer from each earlier run.
     """
     options, run, scanned = plan.options, plan.run, plan.scanned
-    sentences = [*plan.chosen.about, *_new_run_notes(run, all_rows=options.limit is None)]
+    sentences = [*plan.chosen.about, *_new_run_notes(run, all_rows=options.limit is None, taken=bool(taken))]
+    if taken:
+        sentences.append(taken_over(taken, plan.rows))
     if options.retry_failed:
         failed = f"retrying {plural(counts.failed, 'failed row')}" if counts.failed else "there are no failed rows to send again"
         sentences.append(f"run {run.id}: {failed}")
@@ -176,14 +182,23 @@ def notes(plan: Plan, counts: RunCounts, changed: int) -> list[str]:
         same = run.input_digest is not None and hash_of(run.input_digest) == plan.given.content.digest
         what = "its rows are looked at again" if same else "its input has changed since"
         sentences.append(f"run {run.id} was finished; {what}")
-    elif run.existed and counts.done + counts.failed:
+    elif run.existed and counts.done + counts.failed > sum(taken.values()):
         failed = f", {counts.failed:,} failed" if counts.failed else ""
-        sentences.append(f"continuing run {run.id}: {counts.done:,} already done{failed}")
+        sentences.append(f"continuing run {run.id}: {counts.done - sum(taken.values()):,} already done{failed}")
     if changed:
         sentences.append(changed_rows(changed, accepted=options.accept_changes))
     if scanned.identical:
         sentences.append(identical_rows(scanned.identical))
     return [*sentences, *plan.prompts.about, *scan.remarks(scanned)]
+
+
+def taken_over(taken: Mapping[int, int], rows: int) -> str:
+    """Return the sentence about rows that have taken over an answer. taken: how many from each run. rows: all of the session."""
+    number, numbers = sum(taken.values()), [str(run) for run in sorted(taken)]
+    which = f"run {numbers[0]}" if len(numbers) == 1 else f"runs {', '.join(numbers[:-1])} and {numbers[-1]}"
+    have, is_ = ("has", "its answer is") if number == 1 else ("have", "their answers are")
+    of = plural(rows, "row")
+    return f"{number:,} of {of} {have} the same request as in {which}: {is_} taken over (--new sends all rows)"
 
 
 def changed_rows(number: int, *, accepted: bool = False) -> str:
@@ -202,16 +217,19 @@ def identical_rows(number: int) -> str:
     return f"{plural(number, 'row')} without an id are identical to earlier ones; each gets its own answer"
 
 
-def _new_run_notes(run: FoundRun, *, all_rows: bool) -> list[str]:
-    """Return the reasons why a new run begins although the store has a similar one. all_rows: False behind --limit."""
+def _new_run_notes(run: FoundRun, *, all_rows: bool, taken: bool) -> list[str]:
+    """Return the reasons why a new run begins although the store has a similar one.
+
+    all_rows: False behind --limit. taken: some of its rows are not sent, which is said by itself.
+    """
     sentences = []
-    rows = "all rows" if all_rows else "rows"
+    sent = "" if taken else f"{'all rows' if all_rows else 'rows'} are sent"
     if run.differs_from is not None:
         changes = ", ".join(f"{name} ({_brief(then)} -> {_brief(now)})" for name, (then, now) in run.differences.items())
-        sentences.append(f"{changes} changed since run {run.differs_from}, so this starts a new run; {rows} are sent again")
+        sentences.append(f"{changes} changed since run {run.differs_from}, so this starts a new run{sent and f'; {sent} again'}")
     if run.other_stdin is not None:
         sentences.append(
-            f"standard input differs from that of run {run.other_stdin}, so this starts a new run and {rows} are sent; "
+            f"standard input differs from that of run {run.other_stdin}, so this starts a new run{sent and f' and {sent}'}; "
             "prompts that you edit belong in a file"
         )
     return sentences

@@ -23,7 +23,7 @@ from runner.inputs import source
 from runner.interfaces import Observer, Provider
 from runner.model import Entry, Head, Outcome
 from runner.providers.http import HttpClient, HttpExchange
-from runner.session import naming, prepare, reading, wiring
+from runner.session import naming, prepare, reading, reuse, wiring
 from runner.session.audience import Audience
 from runner.session.background import find_tls, keep_deadline, note_pace, tell_progress, tell_stop
 from runner.session.continuing import Idle
@@ -96,6 +96,8 @@ class _Session:
     async def begin(self) -> None:
         """Read what the run holds, and send the event Started."""
         plan = self._plan
+        taken = await reuse.take_over(plan, self._store, self._stop, self._tell)
+        self._stats.reused = sum(taken.values())
         self._before = await self._store.counts()
         restored = await self._count_restored()
         # If rows have changed, or lie beyond --limit, the next session looks at each row and reports them again.
@@ -111,7 +113,7 @@ class _Session:
             *plan.endpoint.notes,
             *more,
             *sentences(large, plan.prompts.place),
-            *prepare.notes(plan, self._before, self._look.changed),
+            *prepare.notes(plan, self._before, self._look.changed, taken),
         )
         failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)
         self._tell(self._meter.begin(plan.run.id, str(plan.job.input), plan.rows - self._look.left, restored, failed, notes))
@@ -163,11 +165,11 @@ class _Session:
         items = source.items(plan.prompts, plan.scanned, plan.template, self._store, self._passed, self._selection, self._look)
         doubt = anyio.Event()
         attempts = self._attempts = self._meter.attempts = (Attempts if self._hear is None else HeardAttempts)(
-            wiring.informed(plan.job, plan.endpoint, provider, self._note, doubt.set, answered=self._before.done > 0),
+            wiring.informed(plan.job, plan.endpoint, provider, self._note, doubt.set, answered=self._before.bought),
             client,
             self._lanes,
             wiring.policy(plan.job),
-            Judge(succeeded=self._before.done > 0, model=plan.job.model),
+            Judge(succeeded=self._before.bought, model=plan.job.model),
             self._stop,
             redactor=plan.endpoint.redactor,
         )
@@ -261,6 +263,7 @@ class _Session:
             limit=options.limit,
             stop_code=error.code if error is not None and not finished else None,
             causes=now.causes,
+            reused=stats.reused,
         )
 
     def _left(self, now: RunCounts, stop_reason: str | None) -> int:

@@ -45,6 +45,8 @@ class SessionStats(Struct):
     # of the failed: broken rows, which are settled without a request
     broken: int = 0
     attempts: int = 0
+    # rows for which an answer was taken over; they are neither done nor sent in this session
+    reused: int = 0
     input_tokens: int | None = None
     output_tokens: int | None = None
     # finish reasons that nobody knows, with the number of their answers

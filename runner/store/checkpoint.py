@@ -26,6 +26,7 @@ from runner.pace import Pace
 from runner.store.changes import Changes, entries
 from runner.store.connection import Connection
 from runner.store.lock import RunLock
+from runner.store.reuse import TakenOver, number_taken_over, take_over
 from runner.store.schema import attempts, history, items, runs, variants
 from runner.store.statements import (
     FORGET_ATTEMPTS,
@@ -60,8 +61,15 @@ class RunCounts(Struct, frozen=True, kw_only=True):
     failed: int
     broken: int
     attempted: bool
+    # of the done: rows that have taken over an answer of an earlier run
+    reused: int = 0
     # failed rows by error code, broken ones too
     causes: Mapping[str, int] = {}
+
+    @property
+    def bought(self) -> bool:
+        """True if the run has an answer of its own, so that its endpoint has answered."""
+        return self.done > self.reused
 
 
 class RunStore:
@@ -148,6 +156,14 @@ class RunStore:
         values = {"rows": rows, "input_digest": digest, "input_bytes": size, "identical": identical, "look_again": look_again}
         await self._note({**values, "settled_head": msgspec.json.encode(head).decode() if head is not None else None})
 
+    async def take_over(self, rows: Sequence[TakenOver]) -> list[bool]:
+        """Copy answers of earlier runs to rows without an outcome, in one transaction; tell for each whether it has one now."""
+        return await self._writer.in_one_turn(lambda driver: take_over(driver, self.run_id, rows))
+
+    async def note_compared(self) -> None:
+        """Store that all rows have been compared with the answers of earlier runs, so that no later session does it again."""
+        await self._note({"compared": True})
+
     async def note_pace(self, pace: Pace) -> None:
         """Store what the session is doing, for ``runner status`` in another process: one small commit, in turn with the saves.
 
@@ -174,6 +190,7 @@ class RunStore:
             broken=broken,
             attempted="done" in counts or bool(await self._reader.fetch(one_failed_attempt)),
             causes=causes,
+            reused=(await self._reader.fetch(number_taken_over(self.run_id)))[0][0],
         )
 
     async def forget_broken(self, first: int, last: int | None, keep: Sequence[str]) -> None:

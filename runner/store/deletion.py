@@ -11,7 +11,7 @@ from runner.errors import RunLockedError, StoreError, UsageError
 from runner.store import database
 from runner.store.changes import entries
 from runner.store.lock import RunLock
-from runner.store.schema import attempts, history, items, runs, variants
+from runner.store.schema import attempts, history, items, reused, runs, variants
 
 
 def delete(store: Path, run_ids: Sequence[int]) -> list[str]:
@@ -33,7 +33,7 @@ def delete(store: Path, run_ids: Sequence[int]) -> list[str]:
             before = sa.select(history.c.old).where(history.c.run_id.in_(numbers), history.c.what == "input")
             queries = (sa.select(runs.c.input).where(of_these), before)
             inputs = {Path(path).name for query in queries for path in connection.execute(query).scalars() if path is not None}
-            for table in (items, attempts, variants):
+            for table in (items, attempts, variants, reused):
                 connection.execute(sa.delete(table).where(table.c.run_id.in_(numbers)))
             connection.execute(sa.delete(runs).where(of_these))
             # the numbers are not used again

@@ -20,7 +20,8 @@ from runner.model import Json, Result, Run
 from runner.pace import Pace
 from runner.store import database, totals
 from runner.store.lock import held
-from runner.store.schema import attempts, items, runs
+from runner.store.reuse import IS_TAKEN_OVER, number_taken_over
+from runner.store.schema import BOUGHT, attempts, items, reused, runs
 from runner.store.totals import Totals
 
 _NEWEST = 100
@@ -37,6 +38,11 @@ _RESULT = (
     attempts.c.duration_s,
     items.c.position,
 )
+_TAKEN_OVER = tuple(
+    sa.func.coalesce(column, reused.c[column.name]) if column.table is attempts and column.name in BOUGHT else column
+    for column in _RESULT
+)
+"""The same for a run that has taken over answers: what of it the attempts do not have."""
 # input order; with the status in between, the order is that of an index, so that SQLite need not sort a million rows
 _ORDER = (items.c.position, items.c.status, items.c.id)
 _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
@@ -122,7 +128,8 @@ class StoreReader:
             raise UsageError(f"there is no run in {self.path}; start one with `runner run FILE`")
         for run in every[-1:] if run_id is None else every:
             if run_id in (None, run.id):
-                return msgspec.structs.replace(run, stop_code=self._stop_code(run))
+                taken_over = self._fetch(number_taken_over(run.id))[0][0]
+                return msgspec.structs.replace(run, stop_code=self._stop_code(run), reused=taken_over)
         raise UsageError(f"there is no run {run_id} in {self.path}; `runner list` shows the runs")
 
     def _stop_code(self, run: Run) -> str | None:
@@ -165,9 +172,13 @@ class StoreReader:
         asked: returns what a row asked, given its stored fields, and takes from them what is no field of the user's own. None:
         nobody wants to know.
         """
+        # a run without answers of others is spared the look for them
+        taken_over = bool(self._fetch(number_taken_over(run_id))[0][0])
+        source = items.outerjoin(attempts, items.c.attempt_id == attempts.c.id)
+        columns = [*(_TAKEN_OVER if taken_over else _RESULT), reused.c.from_run if taken_over else sa.null()]
         statement = (
-            sa.select(*_RESULT)
-            .select_from(items.outerjoin(attempts, items.c.attempt_id == attempts.c.id))
+            sa.select(*columns)
+            .select_from(source.outerjoin(reused, IS_TAKEN_OVER) if taken_over else source)
             .where(items.c.run_id == run_id)
             .order_by(*_ORDER)
         )

@@ -38,6 +38,8 @@ class KnownRun(Struct, frozen=True, kw_only=True):
     # the next session is to look at each row even if the content is the same
     look_again: bool
     head: Head | None
+    # its rows have been compared with the answers of earlier runs, or are not to be
+    compared: bool = True
 
     @property
     def base_url(self) -> str | None:
@@ -64,11 +66,13 @@ class FoundRun(Struct, frozen=True, kw_only=True):
     input_digest: str | None
     look_again: bool = False
     head: Head | None = None
+    # False: the answers of earlier runs to the same requests are still to be taken over
+    compared: bool = True
     # for a new run: the newest run over the same input, whose settings differ
     differs_from: int | None = None
     # the settings that differ: name -> (then, now)
     differences: Mapping[str, tuple[Json, Json]] = {}
-    # for a new run over standard input: the newest run over different standard input
+    # the same over standard input: the newest run over different standard input
     other_stdin: int | None = None
 
 
@@ -112,6 +116,7 @@ def found(run: KnownRun) -> FoundRun:
         input_digest=run.input_digest,
         look_again=run.look_again,
         head=run.head,
+        compared=run.compared,
     )
 
 
@@ -165,7 +170,7 @@ def open_run(
     that the search found. kept_mark: part of the name of each copy of standard input; None if the input is not such a file.
     """
     given, fingerprint = source if isinstance(source, Input) else Input(path=source), answer_fingerprint(answer)
-    values = {**input_values(store, given.path), "settings": _json(settings)}
+    values = {**input_values(store, given.path), "settings": msgspec.json.encode(settings).decode()}
     with database.transaction(store, write=True) as connection:
         earlier = _runs_over(connection, store, given.path)
         since = (run for run in earlier if run.id > looked_at and run.fingerprint == fingerprint)
@@ -175,13 +180,16 @@ def open_run(
             return found(run)
         differing = next((run for run in earlier if run.fingerprint != fingerprint), None) if not new else None
         other_stdin = _other_stdin(connection, kept_mark) if differing is None and not new else None
-        values |= {"input_digest": given.digest, "input_bytes": given.size, "fingerprint": fingerprint}
+        # a run that begins without the answers of others stays so
+        compared = not settings.get("reuse")
+        values |= {"input_digest": given.digest, "input_bytes": given.size, "fingerprint": fingerprint, "compared": compared}
         run_id = _create(connection, values)
     return FoundRun(
         id=run_id,
         existed=False,
         finished=False,
         input_digest=given.digest,
+        compared=compared,
         differs_from=differing.id if differing is not None else None,
         differences=differences(differing.settings, answer) if differing is not None else {},
         other_stdin=other_stdin,
@@ -266,6 +274,7 @@ def _known(store: Path, run: sa.Row[Any], former: Iterable[str] = ()) -> KnownRu
         input_bytes=run.input_bytes,
         look_again=bool(run.look_again),
         head=_head(run.settled_head),
+        compared=bool(run.compared),
     )
 
 
@@ -287,7 +296,3 @@ def _relative(source: Path, store: Path) -> str:
 
 def _text(path: str) -> str:
     return path.encode(errors="backslashreplace").decode()
-
-
-def _json(settings: Mapping[str, Json]) -> str:
-    return msgspec.json.encode(settings).decode()

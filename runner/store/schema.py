@@ -9,15 +9,28 @@ import sqlalchemy as sa
 APPLICATION_ID = 0x50524E52
 """Written into the file's header, so that another program's database is never taken for a store. "PRNR" in ASCII."""
 
-VERSION = 4
+VERSION = 5
 """SQLite's ``user_version``; every migration raises it by one."""
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration. A test compares it with the one that Alembic finds."""
 
 _REVISION = """
     CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))
 """
+
+BOUGHT = (
+    "started_at",
+    "duration_s",
+    "time_to_first_token_s",
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "reasoning_tokens",
+    "served_model",
+    "response_id",
+)
+"""What is kept of the attempt that bought an answer which another run takes over: columns of ``attempts``."""
 
 metadata = sa.MetaData(
     naming_convention={
@@ -65,6 +78,8 @@ runs = sa.Table(
     sa.Column("look_again", sa.Boolean),
     # the beginning of the input in which all is settled, a model.Head as JSON
     sa.Column("settled_head", sa.Text),
+    # 1: the rows have been compared with the answers of earlier runs, or are not to be; else that goes on in the next session
+    sa.Column("compared", sa.Boolean),
 )
 
 items = sa.Table(
@@ -139,6 +154,21 @@ variants = sa.Table(
     sa.Column("settings", sa.Text, nullable=False),
 )
 
+# answers that were taken over from an earlier run, with what the export shows of the attempt that bought each: so that nothing is
+# missing once that run is deleted, and no attempt, token or second is counted twice. It counts while ``items.attempt_id`` is NULL
+reused = sa.Table(
+    "reused",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id"), nullable=False),
+    sa.Column("item_key", sa.Text, nullable=False),
+    # the run that bought the answer, and its key there; not a foreign key, since that run may be deleted
+    sa.Column("from_run", sa.Integer, nullable=False),
+    sa.Column("from_key", sa.Text, nullable=False),
+    *(sa.Column(name, attempts.c[name].type, nullable=attempts.c[name].nullable) for name in BOUGHT),
+    sa.UniqueConstraint("run_id", "item_key"),
+)
+
 # what was changed about a run after it began: its address, its input, its end; kept when the run is deleted
 history = sa.Table(
     "history",
@@ -153,6 +183,16 @@ history = sa.Table(
     sa.Column("new", sa.Text),
 )
 
+_SETTINGS = "CASE WHEN json_valid(r.settings) THEN r.settings ELSE '{}' END"
+_FIELDS = "CASE WHEN json_valid(i.metadata) THEN i.metadata END"
+# A rendered prompt is stored nowhere: a template is shown as it is, and the row's fields are in ``metadata``. Its fields prompt
+# and messages are plain data then.
+_TEMPLATE = f"coalesce(json_extract({_SETTINGS}, '$.prompt'), json_extract({_SETTINGS}, '$.messages'))"
+_ASKED = f"""
+               CASE WHEN {_TEMPLATE} IS NULL
+                    THEN coalesce(json_extract({_FIELDS}, '$.prompt'), json_extract({_FIELDS}, '$.messages')) END AS prompt,
+               {_TEMPLATE} AS template"""
+
 VIEWS = {
     "overview": """
         SELECT r.id AS run_id, datetime(r.created_at, 'unixepoch') AS begun_utc,
@@ -163,19 +203,24 @@ VIEWS = {
                r.stop_reason
         FROM runs r
     """,
-    "answers": """
-        SELECT i.run_id, i.position, i.key, i.text, i.finish_reason, i.notes, a.served_model, a.input_tokens, a.output_tokens,
-               i.attempts, a.time_to_first_token_s, a.duration_s,
-               datetime(a.started_at + a.duration_s, 'unixepoch') AS answered_utc, i.metadata, i.extra
-        FROM items i LEFT JOIN attempts a ON a.id = i.attempt_id
+    "answers": f"""
+        SELECT i.run_id, i.position, i.key, {_ASKED}, i.text, i.finish_reason, i.notes,
+               coalesce(a.served_model, u.served_model) AS served_model, coalesce(a.input_tokens, u.input_tokens) AS input_tokens,
+               coalesce(a.output_tokens, u.output_tokens) AS output_tokens, i.attempts,
+               coalesce(a.time_to_first_token_s, u.time_to_first_token_s) AS time_to_first_token_s,
+               coalesce(a.duration_s, u.duration_s) AS duration_s,
+               datetime(coalesce(a.started_at + a.duration_s, u.started_at + u.duration_s), 'unixepoch') AS answered_utc,
+               i.metadata, i.extra, u.from_run AS reused_from
+        FROM items i JOIN runs r ON r.id = i.run_id LEFT JOIN attempts a ON a.id = i.attempt_id
+             LEFT JOIN reused u ON i.attempt_id IS NULL AND u.run_id = i.run_id AND u.item_key = i.key
         WHERE i.status = 'done'
-    """,
-    "failures": """
-        SELECT i.run_id, i.position, i.key, i.error_code, i.error, i.attempts, a.status AS http_status, a.sent, a.duration_s,
-               datetime(a.started_at + a.duration_s, 'unixepoch') AS failed_utc, i.metadata
-        FROM items i LEFT JOIN attempts a ON a.id = i.attempt_id
+    """,  # noqa: S608 - constants
+    "failures": f"""
+        SELECT i.run_id, i.position, i.key, {_ASKED}, i.error_code, i.error, i.attempts, a.status AS http_status, a.sent,
+               a.duration_s, datetime(a.started_at + a.duration_s, 'unixepoch') AS failed_utc, i.metadata
+        FROM items i JOIN runs r ON r.id = i.run_id LEFT JOIN attempts a ON a.id = i.attempt_id
         WHERE i.status = 'failed'
-    """,
+    """,  # noqa: S608 - as above
     "spend": """
         SELECT run_id, served_model, coalesce(error_code, 'done') AS cause, count(*) AS attempts,
                sum(sent = 0) AS unsent,

@@ -10,7 +10,8 @@ from msgspec import Struct
 
 from runner.model import Json
 from runner.store import database
-from runner.store.schema import attempts, items
+from runner.store.reuse import IS_TAKEN_OVER
+from runner.store.schema import attempts, items, reused
 
 
 class Sent(Struct, frozen=True, kw_only=True):
@@ -37,6 +38,22 @@ _DIGITS = 18
 """Of the longest number that SQLite can hold in any case."""
 
 
+class TakenFrom(Struct, frozen=True, kw_only=True):
+    """Where an answer is from that was taken over: the run that bought it, the row's id there, and the attempt."""
+
+    from_run: int
+    from_key: str
+    started_at: float
+    duration_s: float
+    time_to_first_token_s: float | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    reasoning_tokens: int | None
+    served_model: str | None
+    response_id: str | None
+
+
 class Story(Struct, frozen=True, kw_only=True):
     """A row. key: its id. fields: as they are stored. status: None if it has no outcome yet."""
 
@@ -52,6 +69,8 @@ class Story(Struct, frozen=True, kw_only=True):
     # reasoning, refusal, tool calls
     extra: Mapping[str, Json]
     attempts: list[Sent]
+    # None: the answer is the run's own
+    taken_from: TakenFrom | None = None
 
 
 def story(store: Path, run_id: int, key: str) -> Story | None:
@@ -69,6 +88,8 @@ def story(store: Path, run_id: int, key: str) -> Story | None:
         # no index holds the answered ones, so this reads all attempts: an answer that was replaced is told too
         sent_for = (attempts.c.run_id == run_id, attempts.c.item_key == key)
         found = list(connection.execute(sa.select(*columns).where(*sent_for).order_by(attempts.c.id)))
+        taken_over = (IS_TAKEN_OVER, items.c.run_id == run_id, items.c.key == key)
+        taken = connection.execute(sa.select(reused).join(items, sa.and_(*taken_over))).mappings().first()
     if row is None and not found:
         return None
     sent = [Sent(**dict(zip(names, one, strict=True))) for one in found]
@@ -77,7 +98,15 @@ def story(store: Path, run_id: int, key: str) -> Story | None:
         fields, extra = _decoded(getattr(row, "metadata", None)), _decoded(getattr(row, "extra", None))
     except database.DAMAGE as error:
         raise database.store_error(store, "read", error) from error
-    return Story(key=key, line=getattr(row, "position", None), fields=fields, extra=extra, attempts=sent, **known)
+    return Story(
+        key=key,
+        line=getattr(row, "position", None),
+        fields=fields,
+        extra=extra,
+        attempts=sent,
+        taken_from=TakenFrom(**{name: taken[name] for name in TakenFrom.__struct_fields__}) if taken is not None else None,
+        **known,
+    )
 
 
 def _decoded(text: str | None) -> dict[str, Any]:
