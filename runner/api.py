@@ -103,7 +103,8 @@ def spooled(job: Job, db: str | Path) -> Iterator[Job]:
         return
     store = Path(db).resolve()
     with spool.stored_copy(job.input, store, lambda path: may_need(store, path)) as path:
-        yield structs.replace(job, input=path)
+        # what the rows of a stream name is relative to the current folder, also when the run is resumed from another one
+        yield structs.replace(job, input=path, files_root=job.files_root or str(Path.cwd()))
 
 
 def resume(
