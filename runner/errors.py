@@ -11,6 +11,7 @@ RunnerError                     one clear sentence for a person; carries the exi
     |-- AttemptTimeoutError     one of the four timeouts expired
     |-- StreamError             the answer is unusable: cut off, malformed, over a cap
     |   `-- FinishError         the answer arrived, but its finish reason does not count as success
+    |-- AttachmentError         a file of the row cannot be sent; nothing was
     `-- ProviderError           the provider refused, by status or by an error inside a stream
 """
 
@@ -22,6 +23,9 @@ Verdict: TypeAlias = Literal["retry", "fail", "stop"]
 
 BAD_ROW = "bad_row"
 """Error code of a row from which no request can be made."""
+
+ATTACHMENT = "attachment"
+"""Error code of a row one of whose files cannot be sent."""
 
 
 class RunnerError(Exception):
@@ -158,6 +162,13 @@ class FinishError(StreamError):
         self.kept = kept
 
 
+class AttachmentError(AttemptError):
+    """A file that a row names cannot be sent: it is missing, too large, or of a kind that the provider does not take."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code=ATTACHMENT, verdict="fail", sent=False)
+
+
 class ProviderError(AttemptError):
     """The provider refused, by status or by an error event inside a 200 stream.
 
@@ -192,6 +203,7 @@ class ProviderError(AttemptError):
 
 ADVICE = {
     "address": "Correct base_url, which is a full URL such as https://host/v1: `runner resume --base-url URL`.",
+    "attachment": "Put the file there, make it smaller, or correct its name in the row; then run `runner retry`.",
     "auth": "Put a valid key there, or name another environment variable by --api-key-env; then run `runner resume`.",
     "bad_http": "The answers are not valid HTTP; check the proxy or gateway between you and the model.",
     "bad_request": "Fix the rows, then run `runner retry`; or give it the right settings as options.",

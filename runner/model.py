@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
+from runner.media import MEDIA_FIELDS, MediaField
 from runner.pace import Pace
 
 Json: TypeAlias = Any
@@ -39,6 +40,8 @@ class Row(Struct, frozen=True, kw_only=True):
     plain: bool = False
     # fields that the template of the job names; None: there is none
     asked: frozenset[str] | None = None
+    # fields that name the pictures and the other files of the row, each with what it may name; none where they are plain data
+    media: Mapping[str, MediaField] = MEDIA_FIELDS
     place: str = "line"
 
 
@@ -62,6 +65,8 @@ class Request(Struct, frozen=True, kw_only=True):
     messages: tuple[Message, ...]
     system: str | None = None
     params: Params = Params()
+    # True: parts of the messages are ``Media``, which must be replaced before the request is encoded
+    media: bool = False
 
 
 class Item(Struct, frozen=True, kw_only=True):

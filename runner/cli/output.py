@@ -210,7 +210,8 @@ def requests(rows: Iterable[Unsent], *, as_json: bool) -> int:
         elif row.fault is not None:
             click.echo(f"not sent: {clean(row.fault)}", err=True)
         else:
-            click.echo(f"line {row.line}: POST {clean(row.url)}, not sent", err=True)
+            note = " (the contents of its files are left out here)" if row.shortened else ""
+            click.echo(f"line {row.line}: POST {clean(row.url)}, not sent{note}", err=True)
             click.echo(json_text(row.body))
     return int(broken)
 

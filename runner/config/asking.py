@@ -1,4 +1,7 @@
-"""The templates of a job: which of ``prompt``, ``prompt_file`` and ``messages`` counts. A file is read here."""
+"""The templates of a job: which of ``prompt``, ``prompt_file`` and ``messages`` counts. A file is read here.
+
+What is relative in a source of settings, a template file or the folder of the rows' files, is made absolute here too.
+"""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -16,6 +19,8 @@ def settle(values: dict[str, Any], sources: dict[str, str], given: Collection[st
     given: the settings of this source. folder: where a relative path begins. inside: the file must lie in that folder, since a
     job file that somebody sent must not have other files sent to its server.
     """
+    if "files_root" in given:
+        values["files_root"] = str(folder / values["files_root"])
     ways = [name for name in _WAYS if name in given]
     if not ways:
         return

@@ -94,6 +94,11 @@ class Job(Struct, frozen=True, kw_only=True):
     # None: it has been read into ``prompt``
     prompt_file: str | None
     messages: list[Json] | None
+    # fields that name pictures, and files of any kind; None: those of these names
+    images: str | list[str] | None
+    files: str | list[str] | None
+    # absolute path of the folder in which those are; None: that of the input
+    files_root: str | None
     system: str | None
     # False: each answer is asked for in one piece
     stream: bool

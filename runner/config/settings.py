@@ -134,6 +134,19 @@ SETTINGS = (
     ),
     Setting("prompt_file", "text", "File that holds this template."),
     Setting("messages", "messages", "Templates of messages, as a JSON list of objects with role and content.", answer=True),
+    Setting(
+        "images",
+        "texts",
+        "Field that names pictures of a row: paths, URLs or data URIs; may be repeated. Default: images.",
+        answer=True,
+    ),
+    Setting(
+        "files",
+        "texts",
+        "Field that names files of a row (PDFs, recordings, pictures); may be repeated. Default: files.",
+        answer=True,
+    ),
+    Setting("files_root", "text", "Folder in which these files are. No others are read. Default: that of the prompt file."),
     Setting("keep_rows", "bool", "Keep in the store what each row asked. --no-keep-rows: only its other fields.", True),
     Setting("reuse", "bool", "Take over the answers of earlier runs to the same requests. --no-reuse: send every row.", True),
     Setting(

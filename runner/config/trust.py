@@ -98,6 +98,18 @@ def key_grants(job: Job, module: ModuleType, environment: Mapping[str, str], key
     ]
 
 
+def files_grant(job: Job, module: ModuleType, environment: Mapping[str, str], folder: Path) -> Grant | None:
+    """Return what sending the files in a folder, which rows name, needs; None if nothing.
+
+    A server that only a job file names may get prompts without a word, but not whatever pictures and PDFs lie beside them.
+    """
+    where = address.origin(job.base_url or "")
+    if _needs_no_word(where, module):
+        return None
+    vouched = _named_by_user(job, where, module, environment) and "files_root" not in job.unvouched
+    return Grant(kind="key", what=f"the files in {folder}", where=where, vouched=vouched)
+
+
 def is_users(job: Job, module: ModuleType, environment: Mapping[str, str]) -> bool:
     """Return True if the user has named the server of a job, or any secret may go there.
 
@@ -128,6 +140,16 @@ def check(job: Job, grants: Iterable[Grant], environment: Mapping[str, str]) -> 
 def ungranted(job: Job, grants: Iterable[Grant], environment: Mapping[str, str]) -> list[Grant]:
     """Return the grants that nobody has given."""
     return [] if job.trusted else _unknown(job, (grant for grant in grants if not grant.own), environment)
+
+
+def refusal(job: Job, grant: Grant | None, environment: Mapping[str, str]) -> str | None:
+    """Return why a grant that the start of a run does not need is not there, or None. One that is there is remembered."""
+    if grant is None:
+        return None
+    if ungranted(job, [grant], environment):
+        return f"{grant.sentence(job)}, and you have not allowed that; if you trust it, add --trust (trust=True in Python)"
+    remember(job, [grant], environment)
+    return None
 
 
 def notes(job: Job, grants: Iterable[Grant], environment: Mapping[str, str]) -> list[str]:

@@ -7,6 +7,7 @@ from msgspec import structs
 from runner.engine.outcomes import conceal
 from runner.errors import AttemptError
 from runner.interfaces import Decoder, Exchange, Provider
+from runner.media import Attachments
 from runner.model import Completion, HttpCall, Request
 from runner.text import Redactor
 
@@ -19,6 +20,11 @@ class InformedProvider(Provider, Protocol):
     @property
     def revision(self) -> int:
         """Grows when requests are encoded in another way than before."""
+        ...
+
+    @property
+    def attachments(self) -> Attachments[Request] | None:
+        """The files that rows name; None if no row can name one."""
         ...
 
     def judged(self, completion: Completion) -> Completion | AttemptError:

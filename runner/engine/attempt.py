@@ -21,9 +21,11 @@ from runner.engine.judge import OUTAGE_S, UNREACHED_S, Judge
 from runner.engine.limits.pause import LONG_PAUSE_S
 from runner.engine.outcomes import conceal, done, failed, partial_of, record, refused
 from runner.engine.retry import RetryPolicy, phrase
+from runner.engine.sending import Sender, expected
 from runner.engine.stop import Stop
 from runner.engine.task import Task, failure_of
 from runner.errors import (
+    AttachmentError,
     AttemptError,
     AttemptTimeoutError,
     ProviderError,
@@ -61,6 +63,7 @@ class Attempts(Generic[E]):
         clock: Clock | None = None,
     ) -> None:
         self._provider, self._client, self._lanes = provider, client, lanes
+        self._sender = Sender(provider)
         self._policy, self._judge, self._stop = policy, judge, stop
         self._redactor = redactor or Redactor()
         clock = clock or Clock()
@@ -85,14 +88,16 @@ class Attempts(Generic[E]):
         """Send the item until it has an outcome. Return None if the run stops first."""
         revision = self._provider.revision
         try:
-            call = self._provider.encode(item.request)
+            item, call, files = await self._sender.encoded(item)
+        except AttachmentError as error:
+            return failed(item, item.attempts_before, None, error.code, self._redactor(str(error)))
         except Exception as error:  # noqa: BLE001 - one unusual row must not end the run
             words = self._redactor(f"the request could not be built: {error!r}")
             return failed(item, item.attempts_before, None, "internal", words)
         lane = self._lanes.of(item.request.model)
         standing = lane.enter(item.attempts_before, item.key)
         try:
-            return await self._work(Task(item, call, lane, standing, revision), emit)
+            return await self._work(Task(item, call, lane, standing, revision, files=files), emit)
         finally:
             lane.leave(standing)
 
@@ -106,7 +111,7 @@ class Attempts(Generic[E]):
             attempt, result = await self._attempt(task, permit, emit)
             if isinstance(result, Completion):
                 task.lane.succeeded(permit, result.usage)
-                self._judge.success(item.request.model, len(task.call.body))
+                self._judge.success(item.request.model, task.size)
                 return done(item, standing.number, attempt, result)
             if self._costs_nothing(task, permit, result):
                 wait_s = 0.0
@@ -114,7 +119,7 @@ class Attempts(Generic[E]):
                 continue
             task.fresh = False
             verdict = self._verdict(task, result)
-            if verdict == "fail" and self._policy.refused_s and self._doubts(task, result):
+            if verdict == "fail" and self._policy.refused_s and self._judge.doubts(result, item.request.model, task.size):
                 fate, wait_s = await self._held(task, permit, attempt, emit), 0.0
                 if fate == "again":
                     continue
@@ -134,9 +139,9 @@ class Attempts(Generic[E]):
 
     async def _admitted(self, task: Task, wait_s: float | None) -> Permit | None:
         """Wait for the delay of a retry, then for a permit. Return None if the run stops first."""
-        size, most = len(task.call.body), task.item.request.params.max_tokens
+        size, most = expected(task), task.item.request.params.max_tokens
         permit: Permit | None = None
-        number = self._counted(task) + 1
+        number = task.lane.counted(task.standing) + 1
         if wait_s is not None:
             self._retrying[number] += 1
         try:
@@ -144,10 +149,13 @@ class Attempts(Generic[E]):
                 if wait_s:
                     await self._sleep(wait_s)
                 permit = await task.lane.acquire(task.standing, size, most)
+                if task.files is not None:
+                    await self._sender.enter(task, task.files)
         finally:
             if wait_s is not None:
                 self._retrying[number] -= 1
         if permit is not None and self._stop.requested:
+            self._sender.leave(task)
             task.lane.release(permit, unused=True)
             return None
         return permit
@@ -168,7 +176,8 @@ class Attempts(Generic[E]):
         attempt = Attempt(key=item.key, number=standing.number, started_at=started_at, duration_s=0.0)
         result: Completion | AttemptError
         try:
-            await self._client.stream(task.call, decoder, exchange, self._provider.error)
+            call = task.call if task.files is None else await self._sender.whole(task.files)
+            await self._client.stream(call, decoder, exchange, self._provider.error)
             result, task.answer = judged(self._provider, decoder, exchange, self._redactor)
         except anyio.get_cancelled_exc_class():
             task.lane.told_nothing(permit)
@@ -179,6 +188,8 @@ class Attempts(Generic[E]):
             result = without_frames(self._provider.explained(error, item.request, task.call))
         except Exception as error:  # noqa: BLE001 - one unusual answer must not end the run
             result = AttemptError(f"{type(error).__name__}: {error}", code="internal", verdict="fail")
+        finally:
+            self._sender.leave(task)
         return self._record(attempt, start, exchange, decoder, result), result
 
     def _decoder(self, _task: Task) -> Decoder:
@@ -199,9 +210,6 @@ class Attempts(Generic[E]):
             return self._judge.verdict(error, model, self._clock())
         self._judge.success(model)
         return error.verdict
-
-    def _doubts(self, task: Task, error: AttemptError) -> bool:
-        return self._judge.doubts(error, task.item.request.model, len(task.call.body))
 
     def _costs_nothing(self, task: Task, permit: Permit, result: Completion | AttemptError) -> bool:
         """Return True for an attempt that counts neither against the item nor the server; the item is sent again at once.
@@ -247,7 +255,7 @@ class Attempts(Generic[E]):
             return None
         hung_up = isinstance(error, AttemptTimeoutError)
         return self._policy.delay(
-            max(1, self._counted(task)), draw=self._draw, hint_s=hint_s, last_s=standing.waited_s, hung_up=hung_up
+            max(1, task.lane.counted(standing)), draw=self._draw, hint_s=hint_s, last_s=standing.waited_s, hung_up=hung_up
         )
 
     async def _held(self, task: Task, permit: Permit, attempt: Attempt, emit: Emit) -> str | None:
@@ -274,10 +282,6 @@ class Attempts(Generic[E]):
         if hint_s is not None and hint_s > LONG_PAUSE_S:
             standing.refused_since += hint_s
         return wait_s
-
-    def _counted(self, task: Task) -> int:
-        """Return how many failures count against the item."""
-        return task.lane.counted(task.standing)
 
     def _repeats(self, task: Task) -> bool:
         """Return True if the item has failed in the same way so often, while others succeeded, that it always will."""

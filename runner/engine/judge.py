@@ -60,8 +60,8 @@ class Judge:
 
     def verdict(self, error: AttemptError, model: str, now: float) -> Verdict:
         """Return what to do about an error. now: seconds on a monotonic clock."""
-        if not error.sent and error.verdict == "retry":
-            return self._unreached(now)
+        if not error.sent:
+            return self._unreached(now) if error.verdict == "retry" else error.verdict
         self._answered, self._unreached_since = True, None
         if error.code == "auth":
             self._auth_errors += 1

@@ -1,11 +1,21 @@
 """An item while it is being processed: what its attempts share, and how one of them failed."""
 
+from typing import NamedTuple
+
 from msgspec import Struct
 
 from runner.admission import Failure, Standing
 from runner.errors import AttemptError, StreamError
 from runner.interfaces import Decoder, Lane
-from runner.model import Attempt, Completion, HttpCall, Item
+from runner.model import Attempt, Completion, HttpCall, Item, Request
+
+
+class Files(NamedTuple):
+    """The files of an item. request: the one that names them. tokens: what they are expected to have. size: bytes as base64."""
+
+    request: Request
+    tokens: int
+    size: int
 
 
 class Task(Struct):
@@ -19,10 +29,19 @@ class Task(Struct):
     revision: int
     # the complete answer of the last attempt, whatever it counts as
     answer: Completion | None = None
+    # what the row names; ``item`` and ``call`` then hold an outline of the request
+    files: Files | None = None
+    # bytes of files for which the current attempt has room in memory
+    holds: int = 0
     # the next attempt must use a new connection, because the last one was stale
     fresh: bool = False
     # the decoder of the current attempt, if someone listens
     heard: Decoder | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole request."""
+        return len(self.call.body) + (self.files.size if self.files is not None else 0)
 
 
 def failure_of(attempt: Attempt, error: AttemptError, now: float) -> Failure:

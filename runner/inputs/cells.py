@@ -54,6 +54,10 @@ def _shown(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
+_FILES = (b"RIFF", b"%PDF-")
+"""Beginnings of files that rows may hold, and whose bytes may be UTF-8."""
+
+
 class Settings:
     """Reads the cells of a row that are its settings, which in a table of texts are written as JSON."""
 
@@ -103,6 +107,9 @@ class Plain:
 def text_of(value: object) -> str:
     """Return bytes as text, in Base64 if they are none; anything else in its own words."""
     if isinstance(value, bytes):
+        if value.startswith(_FILES):
+            # what may be text by chance
+            return b64encode(value).decode()
         try:
             return value.decode()
         except UnicodeDecodeError:

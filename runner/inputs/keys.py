@@ -2,7 +2,7 @@
 
 import re
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -57,6 +57,11 @@ def whole(value: Json) -> Json:
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT else value
 
 
+def named_in(fields: Mapping[str, Json], named: Collection[str]) -> dict[str, Json]:
+    """Return the fields of a row that name files, without those that are empty."""
+    return {name: value for name in named if (value := fields.get(name)) not in (None, "", [])}
+
+
 def row_settings(row: Row) -> Mapping[str, Json]:
     """Return the settings at the top level of a row, without those that are null."""
     fields = row.fields
@@ -65,12 +70,20 @@ def row_settings(row: Row) -> Mapping[str, Json]:
     return {name: whole(value) for name in ROW_SETTINGS if (value := fields.get(name)) is not None}
 
 
+def _beside(row: Row) -> Mapping[str, Json]:
+    """Return what a row asks beside its prompt: its settings, and the names of its files, but not what these contain."""
+    settings = row_settings(row)
+    if row.fields is None or row.media.keys().isdisjoint(row.fields):
+        return settings
+    return {**settings, **named_in(row.fields, row.media)}
+
+
 def fingerprint(row: Row) -> int:
     """Return a 64-bit hash of what a row asks: a changed prompt or setting changes it under the same id, metadata does not.
 
     Where a template makes the prompt, the fields that it names count.
     """
-    fields, settings = row.fields or {}, row_settings(row)
+    fields, settings = row.fields or {}, _beside(row)
     if row.asked is None:
         return fingerprint_of(fields, settings)
     named = {name: value for name, value in fields.items() if name in row.asked or WHOLE_ROW in row.asked}
@@ -78,7 +91,7 @@ def fingerprint(row: Row) -> int:
 
 
 def fingerprint_of(fields: Mapping[str, Json], settings: Mapping[str, Json]) -> int:
-    """Return the fingerprint of a row whose settings are known."""
+    """Return the fingerprint of a row. settings: what it has beside its prompt: settings, and names of files."""
     asked = [fields.get("prompt"), fields.get("messages"), fields.get("params")]
     if settings:
         asked.append(settings)
@@ -105,7 +118,7 @@ def asks_the_same(row: Row, stored: int | None) -> bool:
         {name: whole(value) for name, value in given.items()},
         {name: float(value) if type(value) is int and abs(value) < _EXACT else value for name, value in given.items()},
     )
-    return any(stored == fingerprint_of({**fields, "params": one or None}, row_settings(row)) for one in alike)
+    return any(stored == fingerprint_of({**fields, "params": one or None}, _beside(row)) for one in alike)
 
 
 def is_generated(key: str) -> bool:

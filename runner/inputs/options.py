@@ -5,6 +5,8 @@ from typing import Any
 
 from msgspec import Struct, structs
 
+from runner.media import MEDIA_FIELDS, MediaField
+
 
 class ReadOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How an input is read. None: found out from the file."""
@@ -26,6 +28,8 @@ class ReadOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     # number of rows that are chosen at random; None: all
     sample: int | None = None
     sample_seed: int = 0
+    # fields that name files of a row
+    media: Mapping[str, MediaField] = MEDIA_FIELDS
     # fields that the template of the job names; None: there is none
     asked: frozenset[str] | None = None
 

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.errors import BAD_ROW
+from runner.inputs.attachments import shortened, with_media
 from runner.inputs.broken_lines import RowFaultError
 from runner.inputs.keys import WHOLE_ROW, fingerprint, row_settings, whole
 from runner.model import Item, Json, Message, Outcome, Params, Request, Row
@@ -118,14 +119,26 @@ def asked(fields: dict[str, Json], texts: Texts | None) -> Json:
     if texts is None:
         prompt, messages = fields.pop("prompt", None), fields.pop("messages", None)
         fields.pop("params", None)
-        return messages if prompt is None else prompt
+        return _for_people(messages) if prompt is None else prompt
     fields.pop("params", None)
     try:
         messages = texts.messages(fields)
     except RowFaultError:
         return None
     only = messages[0] if len(messages) == 1 else {}
-    return only["content"] if only.get("role") == "user" and isinstance(only.get("content"), str) else list(messages)
+    return only["content"] if only.get("role") == "user" and isinstance(only.get("content"), str) else _for_people(list(messages))
+
+
+def _for_people(messages: Json) -> Json:
+    """Return messages with the files in their content parts cut short. Texts stay as they are."""
+    if not isinstance(messages, list):
+        return messages
+    return [
+        {**message, "content": shortened(content)}
+        if isinstance(message, dict) and isinstance(content := message.get("content"), list)
+        else message
+        for message in messages
+    ]
 
 
 def stored_fields(fields: Mapping[str, Json], template: Template) -> dict[str, Json]:
@@ -157,14 +170,16 @@ def _request(row: Row, beside: Mapping[str, Json], template: Template) -> Reques
     system = template.system if texts is None else texts.system(row.fields)
     overrides = row.fields.get("params")
     settings = _settings(overrides, beside) if beside or overrides is not None else None
+    messages, media = with_media(messages, row.fields, row.media)
     if not settings:
-        return Request(model=template.model, messages=messages, system=system, params=template.params)
+        return Request(model=template.model, messages=messages, system=system, params=template.params, media=media)
     base = template.params
     return Request(
         model=settings.get("model", template.model),
         messages=messages,
         system=_system(settings["system"], messages) if "system" in settings else system,
         params=Params(**{name: settings.get(name, getattr(base, name)) for name in Params.__struct_fields__}),
+        media=media,
     )
 
 

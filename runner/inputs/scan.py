@@ -12,7 +12,7 @@ from runner.errors import UsageError
 from runner.inputs import content
 from runner.inputs.content import Content
 from runner.inputs.duplicates import HashCollector, RepeatedHashes
-from runner.inputs.keys import KEY_PREFIX, ROW_SETTINGS, WHOLE_ROW, base_key, row_settings, short_key
+from runner.inputs.keys import KEY_PREFIX, ROW_SETTINGS, WHOLE_ROW, base_key, named_in, row_settings, short_key
 from runner.model import Row
 from runner.text import plural, shell_word
 
@@ -24,7 +24,7 @@ _KEPT = 100
 _ORDINAL = re.compile(rf"({KEY_PREFIX}[0-9a-f]{{20}})-([2-9]|[1-9][0-9]{{1,9}})")
 
 
-READING = "2"
+READING = "3"
 """The way in which rows are read: which are broken, what their keys and fingerprints are. A new number for every change of it."""
 
 
@@ -74,6 +74,8 @@ class Scan(Struct, frozen=True, kw_only=True):
     duplicates: dict[str, list[int]] = {}
     # settings that rows have at their top level, in the order of ROW_SETTINGS
     row_settings: tuple[str, ...] = ()
+    # fields in which rows name files
+    media: tuple[str, ...] = ()
     # rows in which NaN or an infinity was read as null
     nulls: int = 0
     # fields that the template of the job names and no row has
@@ -89,6 +91,7 @@ def scan(prompts: PromptFile) -> Scan:
     hashes = HashCollector()
     rows = nulls = 0
     names: set[str] = set()
+    media: dict[str, object] = {}
     absent: set[str] | None = None
     for row in prompts.read():
         rows += 1
@@ -99,12 +102,16 @@ def scan(prompts: PromptFile) -> Scan:
         hashes.add(hash(base_key(row)[0]))
         if settings := row_settings(row):
             names.update(settings)
+        if row.fields is not None and not row.media.keys().isdisjoint(row.fields):
+            media.update(named_in(row.fields, row.media))
         if row.nulls:
             nulls += 1
     suspects = hashes.repeats()
     found = _second_pass(prompts, rows, suspects) if suspects else Scan(rows=rows, repeated=suspects)
     settings_of_rows = tuple(name for name in ROW_SETTINGS if name in names)
-    return structs.replace(found, row_settings=settings_of_rows, nulls=nulls, absent=tuple(sorted(absent or ())))
+    return structs.replace(
+        found, row_settings=settings_of_rows, media=tuple(media), nulls=nulls, absent=tuple(sorted(absent or ()))
+    )
 
 
 def _second_pass(prompts: PromptFile, rows: int, suspects: RepeatedHashes) -> Scan:
@@ -212,13 +219,20 @@ def remarks(scanned: Scan) -> list[str]:
     """Return what a person should know of how the rows were read, one sentence each."""
     sentences = []
     if scanned.row_settings:
-        *others, last = scanned.row_settings
-        names = f"{', '.join(others)} and {last}" if others else last
+        names = _listed(scanned.row_settings)
         sentences.append(f"the rows set {names} themselves (row_settings = false makes such fields plain data)")
+    if scanned.media:
+        names = _listed(scanned.media)
+        sentences.append(f"files that the rows name in {names} are sent (row_settings = false makes such fields plain data)")
     if scanned.nulls:
         verb = "holds" if scanned.nulls == 1 else "hold"
         sentences.append(f"{plural(scanned.nulls, 'row')} {verb} NaN or Infinity, which is read as null")
     return sentences
+
+
+def _listed(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def measure(prompts: PromptFile, lengths: Iterable[int] = ()) -> Content:

@@ -5,6 +5,7 @@ from typing import Any
 
 from runner.errors import AttemptError, FinishError, ProviderError, StreamError
 from runner.interfaces import Decoder, Provider
+from runner.media import Attachments
 from runner.model import Completion, HttpCall, Json, Request
 from runner.providers import parameters
 from runner.providers.explain import Destination, explain
@@ -21,6 +22,7 @@ class Informed:
     finish: what finish reasons mean to the user. destination: the endpoint and its key, for messages; None if unknown.
     strict: a parameter that a model refuses stops the run. tell: called with a sentence for the user.
     doubt: called when ``DOUBTS`` errors may mean that the server expects https where the address says http.
+    attachments: the files that rows name.
     """
 
     def __init__(
@@ -32,7 +34,9 @@ class Informed:
         strict: bool = False,
         tell: Callable[[str], None] = lambda _: None,
         doubt: Callable[[], None] = lambda: None,
+        attachments: Attachments[Request] | None = None,
     ) -> None:
+        self.attachments = attachments
         self._provider, self._finish, self._destination = provider, finish or Finish(), destination
         self._strict, self._tell, self._doubt = strict, tell, doubt
         # requests of one shape -> the parameters that their model refuses in them, each with its other name or None

@@ -3,25 +3,34 @@
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from typing import NamedTuple
+
+from msgspec import structs
 
 from runner.config.endpoint import find_endpoint, with_base_url
 from runner.config.job import Job
-from runner.errors import NotReadyError
+from runner.errors import AttachmentError, NotReadyError
 from runner.inputs import scan, spool
+from runner.inputs.media_files import MediaFiles
 from runner.inputs.prompts import make_item
-from runner.model import Outcome
+from runner.interfaces import Provider
+from runner.model import Item, Outcome, Row
 from runner.session import prepare, wiring
 from runner.session.opening import open_input, options_of
 
 
 class Unsent(NamedTuple):
-    """A row's request: its line, the URL without the query, and the body. fault: why the row makes none, as the run would say."""
+    """A row's request: its line, the URL without the query, and the body. fault: why the row makes none, as the run would say.
+
+    shortened: the body has sizes in place of the contents of files.
+    """
 
     line: int
     url: str
     body: bytes
     fault: str | None = None
+    shortened: bool = False
 
 
 def dry_run(job: Job, count: int) -> Iterator[Unsent]:
@@ -37,15 +46,24 @@ def dry_run(job: Job, count: int) -> Iterator[Unsent]:
         if job.model is None:
             raise
     provider, template = wiring.offline(job), prepare.template_of(job)
+    if spool.is_stream(job.input):
+        job = structs.replace(job, files_root=job.files_root or str(Path.cwd()))
+    files = wiring.attachments(job)
     with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
         number = 0
         for number, row in enumerate(open_input(path, options_of(job)).read(), 1):
-            made = make_item(row, "", template)
-            if isinstance(made, Outcome):
-                yield Unsent(row.line, "", b"", made.error)
-            else:
-                call = provider.encode(made.request)
-                yield Unsent(row.line, call.url.partition("?")[0], call.body)
+            yield _unsent(row, make_item(row, "", template), provider, files)
             if number == count:
                 break
         scan.refuse_empty(number, spool.display_name(job.input), job.where)
+
+
+def _unsent(row: Row, made: Item | Outcome, provider: Provider, files: MediaFiles) -> Unsent:
+    if isinstance(made, Outcome):
+        return Unsent(row.line, "", b"", made.error)
+    try:
+        request = files.shown(made.request) if made.request.media else made.request
+    except AttachmentError as error:
+        return Unsent(row.line, "", b"", f"{row.place} {row.line}: {error}")
+    call = provider.encode(request)
+    return Unsent(row.line, call.url.partition("?")[0], call.body, shortened=made.request.media)

@@ -20,6 +20,7 @@ from runner.inputs.compression import unpacked
 from runner.inputs.files import size_and_head
 from runner.inputs.options import ReadOptions
 from runner.inputs.scan import PromptFile
+from runner.media import MEDIA_FIELDS, MediaField
 from runner.model import Json, Row
 from runner.session.proposal import asking, likely_texts
 from runner.text import shell_word
@@ -45,6 +46,8 @@ def options_of(job: Job) -> ReadOptions:
             f"{job.file or 'the stored run'} names the input format {job.input_format!r}, which would run a module of that name; "
             f"give it as an option if that is meant: --input-format {job.input_format}"
         )
+    if job.files_root is not None and not Path(job.files_root).is_dir():
+        raise UsageError(f"files_root is {job.files_root}, which is no folder; --files-root names another one")
     return ReadOptions(
         asked=texts.names if texts is not None else None,
         format=job.input_format,
@@ -56,7 +59,18 @@ def options_of(job: Job) -> ReadOptions:
         where=job.where,
         sample=job.sample,
         sample_seed=job.sample_seed,
+        media=media_fields(job),
     )
+
+
+def media_fields(job: Job) -> Mapping[str, MediaField]:
+    """Return the fields of a row that name files. With ``row_settings = false``, only those that the job names itself."""
+    named: dict[str, MediaField] = {}
+    for name, kind in MEDIA_FIELDS.items():
+        columns = getattr(job, name)
+        given = [columns] if isinstance(columns, str) else columns or ([name] if job.row_settings else [])
+        named.update(dict.fromkeys(given, kind))
+    return named
 
 
 def columns_in(settings: Mapping[str, Json]) -> frozenset[str] | None:
@@ -135,6 +149,7 @@ def open_input(path: Path, options: ReadOptions | None = None, *, most_bytes: in
     )
     if options.id_column != "id":
         _refuse_absent_id(path, prompts, options.id_column)
+    _refuse_absent_media(path, prompts, options.media)
     if options.asked is None and getattr(module, "IS_TABLE", False):
         _refuse_without_prompt(path, prompts)
     return prompts
@@ -174,7 +189,7 @@ def _refuse_options(path: Path, module: ModuleType, name: str, options: ReadOpti
 def _reading(name: str, options: ReadOptions) -> str:
     """Return a word for the way in which rows are read: where it is the same, the same bytes are the same rows."""
     word = scan.READING if name == "jsonl" else f"{scan.READING}-{name}"
-    given = {key: value for key, value in options.given().items() if key not in ("format", "row_settings", "asked")}
+    given = {key: value for key, value in options.given().items() if key not in ("format", "row_settings", "asked", "media")}
     if given:
         word += "-" + blake2b(msgspec.json.encode(given, order="sorted"), digest_size=6).hexdigest()
     return word if options.row_settings else f"{word}-data"
@@ -191,13 +206,13 @@ def _condition(where: str | None) -> Condition | None:
 
 def _seen(options: ReadOptions, condition: Condition | None, rows: Rows) -> Rows:
     """Return rows as the job sees them."""
-    if options.id_column != "id" or not options.row_settings or options.asked is not None:
+    if (options.id_column, options.row_settings, options.asked, options.media) != ("id", True, None, MEDIA_FIELDS):
         rows = (_changed(row, options) for row in rows)
     return narrowed(rows, condition) if condition is not None else rows
 
 
 def _changed(row: Row, options: ReadOptions) -> Row:
-    row = structs.replace(row, plain=not options.row_settings, asked=options.asked)
+    row = structs.replace(row, plain=not options.row_settings, asked=options.asked, media=options.media)
     if options.id_column == "id" or row.fields is None:
         return row
     own = row.fields.get(options.id_column)
@@ -226,6 +241,25 @@ def without_prompt(called: str, first: Mapping[str, Json], spelled: Callable[[st
         f"{called} has no column prompt; its columns: {', '.join(list(first)[:_SHOWN])}. "
         f"A template says what to ask, e.g. {spelled(asking(name))}"
     )
+
+
+def _refuse_absent_media(path: Path, prompts: PromptFile, named: Mapping[str, MediaField]) -> None:
+    """Raise UsageError if no row has a field that the job says names its files: they would be asked about without these."""
+    wanted = set(named) - set(MEDIA_FIELDS)
+    if not wanted:
+        return
+    first: Row | None = None
+    for row in prompts.read():
+        first = first or (row if row.fields is not None else None)
+        wanted.difference_update(row.fields or ())
+        if not wanted:
+            return
+    if first is not None:
+        option = "--images" if named[min(wanted)] else "--files"
+        fields = ", ".join(list(first.fields or {})[:_SHOWN])
+        raise UsageError(
+            f"no row of {spool.display_name(path)} has the field {min(wanted)!r} ({option}); its first row has: {fields}"
+        )
 
 
 def _refuse_absent_id(path: Path, prompts: PromptFile, name: str) -> None:

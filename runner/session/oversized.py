@@ -6,6 +6,7 @@ from typing import NamedTuple
 from runner.durations import format_span
 from runner.engine.limits import Kind
 from runner.engine.limits.estimate import BYTES_PER_TOKEN, OUTPUT_TOKENS, amount
+from runner.inputs.attachments import base64_chars
 from runner.inputs.compression import open_compressed
 from runner.inputs.keys import base_key
 from runner.inputs.scan import PromptFile
@@ -38,7 +39,11 @@ def oversized(prompts: PromptFile, per_minute: Mapping[Kind, float], max_tokens:
         return []
     found = []
     for row in prompts.read():
-        estimates = ((kind, amount(kind, row.size / BYTES_PER_TOKEN, out), limit) for kind, limit in limits.items())
+        if row.size <= least:
+            continue
+        # files in the row itself are no text
+        size = row.size - base64_chars(row.fields)
+        estimates = ((kind, amount(kind, size / BYTES_PER_TOKEN, out), limit) for kind, limit in limits.items())
         over = next(((kind, tokens, limit) for kind, tokens, limit in estimates if tokens > limit), None)
         if over is not None:
             kind, tokens, limit = over

@@ -80,7 +80,7 @@ async def job_of_async(source: Source, settings: Mapping[str, Any], db: str | Pa
         await rows.take_async()
         path, new = await run_sync(rows.finish)
     with _in_use(path, store, new=new):
-        yield structs.replace(job, input=path)
+        yield _of_copy(job, path)
 
 
 @contextmanager
@@ -94,7 +94,12 @@ def spooled(job: Job, db: str | Path) -> Iterator[Job]:
         return
     store = _resolved(db)
     with spool.stored_copy(job.input, store, lambda path: may_need(store, path)) as path:
-        yield structs.replace(job, input=path)
+        yield _of_copy(job, path)
+
+
+def _of_copy(job: Job, path: Path) -> Job:
+    """Return the job that reads a copy. The files that its rows name are relative to the current folder, at resume too."""
+    return structs.replace(job, input=path, files_root=job.files_root or str(Path.cwd()))
 
 
 def _resolved(db: str | Path) -> Path:
@@ -169,7 +174,7 @@ def _kept(source: Any, job: Job, db: str | Path) -> Iterator[Job]:
             rows.take()
         path, new = rows.finish()
     with _in_use(path, store, new=new):
-        yield structs.replace(job, input=path)
+        yield _of_copy(job, path)
 
 
 def _in_use(path: Path, store: Path, *, new: bool) -> AbstractContextManager[None]:

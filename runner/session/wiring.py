@@ -6,17 +6,21 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import cast
+from urllib.parse import urlsplit
 
-from runner.config import credentials, plugins
+from runner.config import credentials, plugins, trust
 from runner.config.endpoint import Endpoint, is_users, provider_of
 from runner.config.job import Job
 from runner.config.settings import BY_NAME
 from runner.engine.limits import Kind, Limits
 from runner.engine.retry import RetryPolicy
 from runner.errors import UsageError
+from runner.inputs.media_files import Dialect, MediaFiles
 from runner.interfaces import Provider
+from runner.media import MediaLimits
 from runner.providers.classify import MONEY_CODES, snake
 from runner.providers.explain import Destination
 from runner.providers.http import HttpClient, Timeouts
@@ -99,8 +103,35 @@ def informed(
             answered=answered,
             other=credentials.other_variable(endpoint.base_url, variable, os.environ),
         )
-    strict = job.strict_params
-    return Informed(provider, finish=job.finish, destination=destination, strict=strict, tell=tell, doubt=doubt)
+    return Informed(
+        provider,
+        finish=job.finish,
+        destination=destination,
+        strict=job.strict_params,
+        tell=tell,
+        doubt=doubt,
+        attachments=attachments(job),
+    )
+
+
+def attachments(job: Job) -> MediaFiles:
+    """Return the files that the rows of a job name. The job has its base URL."""
+    module, local = _dialect(job), job.local_server is not None
+    own = urlsplit(job.base_url or "").hostname == urlsplit(module.DEFAULT_BASE_URL).hostname
+    dialect = Dialect(
+        name=job.provider,
+        part=getattr(module, "content_part", None),
+        own=getattr(module, "CONTENT_PARTS", frozenset()),
+        # a server of somebody else in the same dialect has limits of its own
+        limits=getattr(module, "MEDIA_LIMITS", MediaLimits()) if own else MediaLimits(),
+    )
+    root = Path(job.files_root) if job.files_root is not None else job.input.absolute().parent
+
+    def refusal() -> str | None:
+        grant = None if local else trust.files_grant(job, module, os.environ, root)
+        return trust.refusal(job, grant, os.environ)
+
+    return MediaFiles(root, dialect, refusal)
 
 
 def _bearer(job: Job) -> str | None:
@@ -127,8 +158,7 @@ async def open_provider(job: Job, endpoint: Endpoint) -> AsyncIterator[tuple[Pro
         async with HttpClient(timeouts, proxy=endpoint.proxy) as client:
             yield with_additions(provider, endpoint.additions), client
         return
-    dialect = job.local_server.dialect
-    module = plugins.load("providers", dialect)
+    module, dialect = _dialect(job), job.local_server.dialect
     # imported only here: a server adds 5 % to the start time, and few jobs ask for one
     serve = import_module(job.local_server.module).serve
     async with serve(dialect) as base_url, HttpClient(timeouts) as client:
@@ -137,10 +167,15 @@ async def open_provider(job: Job, endpoint: Endpoint) -> AsyncIterator[tuple[Pro
 
 def offline(job: Job) -> Provider:
     """Return the provider of a job that has its base URL, without a key, to make requests that are not sent."""
-    local = job.local_server
-    module = provider_of(job, os.environ) if local is None else plugins.load("providers", local.dialect)
-    base_url = _LOCAL if local is not None else job.base_url
+    module = _dialect(job)
+    base_url = _LOCAL if job.local_server is not None else job.base_url
     return cast("Provider", module.make(base_url, None, version=__version__, **_codes(job), **_shape(job, module)))
+
+
+def _dialect(job: Job) -> ModuleType:
+    """Return the module of the dialect in which a job speaks to its server, also to one that is started for it."""
+    local = job.local_server
+    return provider_of(job, os.environ) if local is None else plugins.load("providers", local.dialect)
 
 
 def _timeouts(job: Job) -> Timeouts:

@@ -6,14 +6,16 @@ This module encodes requests; ``runner.providers.messages`` decodes the answers.
 import time
 from collections.abc import Callable, Mapping
 
-from runner.errors import ProviderError
+from runner.errors import AttachmentError, ProviderError
 from runner.interfaces import Provider
+from runner.media import Media, MediaLimits
 from runner.model import HttpCall, Json, Request
 from runner.providers.classify import MONEY_CODES, Names
 from runner.providers.completeness import Habits
 from runner.providers.lenient_json import encode_json, join_url, merged, request_headers, text_of
 from runner.providers.messages import AnthropicDecoder
 from runner.providers.refusal import from_status
+from runner.text import clean
 
 DEFAULT_BASE_URL = "https://api.anthropic.com"
 """Does not include the version, as in the official SDK."""
@@ -27,8 +29,28 @@ BASE_URL_ENV = "ANTHROPIC_BASE_URL"
 DEFAULT_MAX_TOKENS = 4096
 """Sent if the job sets no max_tokens: the API requires a number."""
 
+CONTENT_PARTS = frozenset({"image", "document"})
+"""The types of the content parts of this dialect that hold a file."""
+
+MEDIA_LIMITS = MediaLimits(image=10 << 20, request=32 << 20)
+"""What the API documents: 10 MB for a picture as base64, 32 MB for a request."""
+
 _API_VERSION = "2023-06-01"
 _SYSTEM_ROLES = ("system", "developer")
+
+
+def content_part(media: Media) -> Json:
+    """Return the content part for a file. Raises AttachmentError for a kind that the Messages API does not take.
+
+    What else the user has written in a part of this dialect (``cache_control``, ``citations``) is kept.
+    """
+    if media.kind == "audio":
+        name = clean(media.source, 80) or "a part"
+        raise AttachmentError(f"{name}: the Messages API takes no recordings, only pictures and PDFs")
+    word = "image" if media.kind == "image" else "document"
+    source = {"type": "base64", "media_type": media.media_type, "data": media.data}
+    given = media.part if media.part is not None and media.part.get("type") == word else {}
+    return {**given, "type": word, "source": {"type": "url", "url": media.url} if media.url else source}
 
 
 def make(

@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
-from runner.errors import ProviderError
+from runner.errors import AttachmentError, ProviderError
 from runner.interfaces import Provider
+from runner.media import Media, MediaLimits
 from runner.model import HttpCall, Json, Message, Request
 from runner.providers.chat_completions import OpenAIDecoder
 from runner.providers.classify import MONEY_CODES, Names
 from runner.providers.completeness import Habits
 from runner.providers.lenient_json import encode_json, join_url, merged, request_headers
 from runner.providers.refusal import from_status
+from runner.text import clean
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 """Includes the version, as in the official SDK."""
@@ -25,7 +27,33 @@ KEY_ENV = "OPENAI_API_KEY"
 BASE_URL_ENV = "OPENAI_BASE_URL"
 """The environment variable that holds the base URL."""
 
+CONTENT_PARTS = frozenset({"image_url", "input_audio", "file"})
+"""The types of the content parts of this dialect that hold a file."""
+
+MEDIA_LIMITS = MediaLimits(pdfs=50_000_000, request=512_000_000)
+"""What the API documents. Its limit for pictures counts pixels as it scales them, which nobody can know beforehand."""
+
+_AUDIO_FORMATS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
 _SYSTEM_ROLES = ("system", "developer")
+
+
+def content_part(media: Media) -> Json:
+    """Return the content part for a file. Raises AttachmentError for a kind that Chat Completions does not take.
+
+    What else the user has written in a part of this dialect (``detail``) is kept.
+    """
+    if media.url and media.kind != "image":
+        what = "a PDF" if media.kind == "pdf" else "a recording"
+        raise AttachmentError(f"{clean(media.url, 80)}: Chat Completions takes {what} only as data; name a file of this computer")
+    if media.kind == "image":
+        word, inner = "image_url", {"url": media.url or media.data_uri}
+    elif media.kind == "audio":
+        word, inner = "input_audio", {"data": media.data, "format": _AUDIO_FORMATS.get(media.media_type, "wav")}
+    else:
+        word, inner = "file", {"filename": media.name or "file.pdf", "file_data": media.data_uri}
+    given = media.part if media.part is not None and media.part.get("type") == word else {}
+    before = given.get(word)
+    return {**given, "type": word, word: {**(before if isinstance(before, dict) else {}), **inner}}
 
 
 def make(
