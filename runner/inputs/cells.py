@@ -59,15 +59,15 @@ _FILES = (b"RIFF", b"%PDF-")
 
 
 class Settings:
-    """Reads the cells of a row that are its settings, which in a table of texts are written as JSON."""
+    """Reads the cells of a row that are its id or its settings, which in a table of texts are written as JSON."""
 
     def __init__(self, names: Sequence[str], *, as_data: bool) -> None:
         """names: the columns. as_data: fields such as ``model`` are the user's own data."""
         of_rows = ROW_SETTINGS if not as_data else ()
-        self._settings = [name for name in names if name in of_rows or name in ("params", "messages")]
+        self._settings = [name for name in names if name in of_rows or name in ("id", "params", "messages")]
 
     def read(self, fields: dict[str, Json]) -> None:
-        """Replace the texts of settings by what they say. An empty cell sets nothing; what is no JSON stays a text."""
+        """Replace the texts of settings by what they say; what is no JSON stays a text. An empty cell says nothing."""
         for name in self._settings:
             value = fields.get(name)
             if not isinstance(value, str):

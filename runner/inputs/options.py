@@ -17,6 +17,10 @@ class ReadOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     encoding: str | None = None
     # what separates the cells of a table in a text
     delimiter: str | None = None
+    # quotation marks in a table of texts stand behind a backslash, and are not doubled
+    escaped: bool = False
+    # the first column of a table of texts has no place in the header
+    row_names: bool = False
     # name of a sheet, or its number from 1 on
     sheet: str | None = None
     # field that is the id of a row

@@ -15,6 +15,7 @@ from msgspec import structs
 from runner.errors import UsageError
 from runner.inputs import delimiters, encoding, recognition
 from runner.inputs.cells import Settings, column_names
+from runner.inputs.compression import unpacked
 from runner.inputs.encoding import Encoding, open_text
 from runner.inputs.files import HEAD_BYTES, explained, size_and_head
 from runner.inputs.json_rows import RAW_BYTES, ROW_BYTES, TOO_LONG
@@ -44,12 +45,19 @@ def settled(path: Path, options: ReadOptions) -> tuple[ReadOptions, list[str]]:
     with explained(path):
         end = path.stat().st_size
         found = encoding.named(options.encoding) if options.encoding else encoding.find(path, end)
-        if options.delimiter is not None:
-            delimiter = _named(options.delimiter)
-        else:
-            with open_text(path, end, found) as (text, _):
-                delimiter = delimiters.find(text.read(HEAD_BYTES))
-    return structs.replace(options, encoding=found.name, delimiter=delimiter), encoding.remarks(found)
+        with open_text(path, end, found) as (text, _):
+            head = text.read(HEAD_BYTES)
+    if options.delimiter is not None:
+        delimiter = _named(options.delimiter)
+    else:
+        delimiter = "\t" if unpacked(path).suffix.lower() == ".tsv" and "\t" in head else delimiters.find(head)
+    try:
+        names = delimiters.has_row_names(head, delimiter)
+    except csv.Error:
+        names = False
+    escaped = delimiters.escapes(head, delimiter)
+    options = structs.replace(options, encoding=found.name, delimiter=delimiter, escaped=escaped, row_names=names)
+    return options, encoding.remarks(found)
 
 
 def _named(delimiter: str) -> str:
@@ -92,7 +100,7 @@ class _Records:
             if names:
                 yield self._row(line, record, fault, names, settings)
             else:
-                names = column_names(record)[0]
+                names = column_names(["", *record] if self._options.row_names else record)[0]
                 settings = Settings(names, as_data=not self._options.row_settings)
 
     def _records(self) -> Iterator[tuple[int, list[str], str | None]]:
@@ -122,11 +130,13 @@ class _Records:
                 yield line, record, fault
 
     def _lines(self) -> Iterator[str]:
-        readline = self._text.readline
+        readline, escaped = self._text.readline, self._options.escaped
         while line := readline(ROW_BYTES):
             self._line += 1
             if self._line == 1 and delimiters.declared(line) is not None:
                 continue
+            if escaped and '\\"' in line:
+                line = delimiters.unescaped(line)
             self._chars += len(line)
             if '"' in line:
                 self._quotes += line.count('"')

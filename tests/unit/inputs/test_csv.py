@@ -127,6 +127,39 @@ def test_what_is_appended_later_is_not_read_and_half_a_record_is_none(tmp_path: 
     assert [row.fields for row in read(path)][-1] == {"id": "2", "text": "b"}
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        # the header of R has no place for the names of its rows
+        ("a,b\n1,x,p\n2,y,q\n", [{"column_1": "1", "a": "x", "b": "p"}, {"column_1": "2", "a": "y", "b": "q"}]),
+        # a delimiter at the end of each line, a row that is too long, and one row alone show nothing of the kind
+        ("a,b\n1,x,\n2,y,\n", [{"a": "1", "b": "x"}, {"a": "2", "b": "y"}]),
+        ("a,b\n1,x,p\n2,y\n", [None, {"a": "2", "b": "y"}]),
+        ("a,b\n1,x,p\n", [None]),
+        # quotation marks behind a backslash, in quoted cells
+        ('a,b\n1,"say \\"x, y\\" now"\n2,"\\"z\\""\n', [{"a": "1", "b": 'say "x, y" now'}, {"a": "2", "b": '"z"'}]),
+        ('a,b\n1,"C:\\dir\\"\n2,y\n', [{"a": "1", "b": "C:\\dir\\"}, {"a": "2", "b": "y"}]),
+        ('a\tb\n1\t{"x": "say \\"y\\" now"}\n', [{"a": "1", "b": '{"x": "say \\"y\\" now"}'}]),
+        ('a,b\n1,"{""x"": ""say \\""y\\"" now""}"\n', [{"a": "1", "b": '{"x": "say \\"y\\" now"}'}]),
+    ],
+)
+def test_tables_as_r_writes_them_and_tables_that_look_so(tmp_path: Path, content: str, expected: Any) -> None:
+    assert [row.fields if row.fault is None else None for row in rows(tmp_path, content)] == expected
+
+
+def test_the_ending_tsv_says_what_the_delimiter_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("text\tn\na, b\t1\nc\n\td, e\tf\n")
+    assert [row.fields for row in read(path)][:2] == [{"text": "a, b", "n": "1"}, {"text": "c"}]
+
+
+def test_an_empty_cell_is_no_id(tmp_path: Path) -> None:
+    assert [row.fields for row in rows(tmp_path, "id,prompt\n,x\n7,y\n")] == [
+        {"id": None, "prompt": "x"},
+        {"id": "7", "prompt": "y"},
+    ]
+
+
 def test_a_record_without_end_stays_small(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     with path.open("w") as file:
