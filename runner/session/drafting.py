@@ -91,8 +91,10 @@ class Draft:
         else:
             yield "# What to ask. {{ NAME }} stands for a column of the row; any column may be used, also several."
             yield "# `runner check` shows what the template makes."
-            yield f"prompt = {toml_lines(given.get('prompt', seen.prompt))}" if "prompt" in given or seen.prompt else (
-                self._line("prompt", "Summarize: {{ row }}")
+            yield (
+                f"prompt = {toml_lines(given.get('prompt', seen.prompt))}"
+                if "prompt" in given or seen.prompt
+                else (self._line("prompt", "Summarize: {{ row }}"))
             )
         yield ""
         yield "# What holds for every row."
@@ -102,7 +104,7 @@ class Draft:
     def _model(self) -> Iterator[str]:
         alone = next(iter(self._keys)) if len(self._keys) == 1 else None
         provider = self._given.get("provider", alone or "openai")
-        yield "# Who answers: openai (and every server with its API), anthropic, or simulator, which needs no key and costs nothing."
+        yield "# Who answers: openai (and any server with its API), anthropic, or simulator, which needs no key."
         yield self._line("provider") if "provider" in self._given or alone in (None, "openai") else self._on("provider", alone)
         yield "# The model has to be chosen before anything is sent."
         yield self._line("model", _MODELS.get(provider, _MODELS["openai"]))

@@ -39,7 +39,8 @@ _NOT_ROWS = re.compile(
     r"|(?:readme|license|licence|notice|changelog|changes|authors|robots|cmakelists)\.txt",
     re.IGNORECASE,
 )
-_ENDINGS = ("jsonl", "ndjson", "json", "csv", "tsv", "txt", "text", "parquet", "pq", "xlsx", "xls", "xlsm", "ods")
+ENDINGS = ("jsonl", "ndjson", "json", "csv", "tsv", "txt", "text", "parquet", "pq", "xlsx", "xls", "xlsm", "ods")
+"""Endings of files that may be an input, if nothing else is behind them than that of a packed file."""
 
 
 class Column(NamedTuple):
@@ -133,7 +134,7 @@ def candidates(folder: Path) -> list[Path]:
 
 def _could_be_input(path: Path) -> bool:
     ending = unpacked(path).suffix.lower().lstrip(".")
-    if path.name.startswith(".") or ending not in _ENDINGS or _NOT_ROWS.fullmatch(path.name) or spool.is_copy(path):
+    if path.name.startswith(".") or ending not in ENDINGS or _NOT_ROWS.fullmatch(path.name) or spool.is_copy(path):
         return False
     if not path.is_file() or unpacked(path).with_suffix(".toml").exists():
         return False
@@ -237,4 +238,3 @@ def _are_ids(values: Sequence[Json]) -> bool:
         if isinstance(value, str | int) and not isinstance(value, bool)
     }
     return len(texts) == len(values) and all(len(text) <= _LONGEST_ID and not any(map(str.isspace, text)) for text in texts)
-
