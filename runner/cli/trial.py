@@ -14,7 +14,6 @@ from runner.errors import UsageError
 
 if TYPE_CHECKING:
     from runner.cli.typewriter import Typewriter
-    from runner.model import Outcome
     from runner.session.trial import Question, Tried
 
 _ROWS = re.compile(r"\S*\.\w{1,8}|\S*/\S*")
@@ -31,11 +30,12 @@ def try_(words: tuple[str, ...], row: int | None, trust: bool, as_json: bool, **
     """Send one request and type the answer as it comes.
 
     Sent is a row of FILE, as a run would send it, or PROMPT as it stands, with the settings of FILE if one is named. A single
-    word is FILE if there is such a file or it is the name of one, else PROMPT.
+    argument is FILE if there is such a file or it looks like the name of one, else PROMPT.
 
     Nothing is stored: it is no row of a run. Ctrl-C ends it at once. The answer goes to standard output, all else to standard
     error.
     """
+    from runner.cli.signals import orderly_end
     from runner.cli.trusting import asked
     from runner.config.job import load_job
     from runner.session import trial
@@ -49,7 +49,8 @@ def try_(words: tuple[str, ...], row: int | None, trust: bool, as_json: bool, **
         raise click.UsageError(
             'name a file with rows, or write a prompt: `runner try FILE` or `runner try "Why is the sky blue?"`'
         )
-    question = trial.question(asked(job, trusted=trust), prompt=prompt, row=row, reads=file is not None)
+    with orderly_end():
+        question = trial.question(asked(job, trusted=trust), prompt=prompt, row=row, reads=file is not None)
     sys.exit(_drive(question, as_json=as_json))
 
 
@@ -100,13 +101,11 @@ def _refuse_both(file: str | None, prompt: str | None, row: int | None, given: M
 
 def _drive(question: "Question", *, as_json: bool) -> int:
     """Send a request, show what comes of it, and return the exit code."""
-    from runner.cli.output import to_json
-    from runner.cli.typewriter import DIM, Typewriter
+    from runner.cli.typewriter import Typewriter
     from runner.session import trial
     from runner.session.blocking import blocking
     from runner.session.signals import STOP_SIGNALS, exit_code, on_signals
     from runner.session.stopping import StopHandle
-    from runner.text import clean, redact
 
     handle = StopHandle()
 
@@ -116,50 +115,49 @@ def _drive(question: "Question", *, as_json: bool) -> int:
         handle.request()
 
     screen = Typewriter(end)
-
-    def tell(sentence: str) -> None:
-        if not as_json:
-            screen.say(clean(redact(sentence)), DIM)
-
+    hear, tell, wait = (_ignored, _ignored, _ignored) if as_json else (screen.hear, screen.note, screen.wait)
     for sentence in (*question.endpoint.notes, *(f"{why}; passed over" for why in question.passed)):
         tell(sentence)
     if not as_json:
         screen.request(question.item.request, question.where)
-    hear, wait = (_ignored, _ignored) if as_json else (screen.hear, screen.wait)
     try:
         with on_signals(STOP_SIGNALS, end) as caught:
             tried = blocking(lambda: handle.run(lambda stop: trial.execute(question, stop, hear, tell, wait)))
     finally:
         screen.close()
+    code = _told(screen, question, tried, as_json=as_json)
+    if isinstance(screen.lost, BrokenPipeError):
+        return 141
     if screen.lost is not None:
         raise screen.lost
-    if as_json:
-        click.echo(to_json(report(question, tried)))
-    if tried.error is not None:
-        raise tried.error
-    if tried.outcome is None:
-        tell("stopped; what had come until then may have to be paid")
-        return exit_code(caught[0])
-    return _told(screen, tried.outcome) if not as_json else int(tried.outcome.status == "failed")
+    return code if tried.outcome is not None or not caught else exit_code(caught[0])
 
 
 def _ignored(_: object) -> None:
     """Show nothing."""
 
 
-def _told(screen: "Typewriter", outcome: "Outcome") -> int:
-    """Say how an answer ended, or why there is none; return the exit code."""
+def _told(screen: "Typewriter", question: "Question", tried: "Tried", *, as_json: bool) -> int:
+    """Say how an answer ended, or why there is none; return the exit code. Raises the error that has stopped it."""
+    from runner.cli.output import to_json
     from runner.errors import advice
     from runner.session.naming import without_a_run
-    from runner.text import clean, redact
 
+    if as_json:
+        click.echo(to_json(report(question, tried)))
+    if tried.error is not None:
+        raise tried.error
+    outcome = tried.outcome
+    if outcome is None and any(attempt.sent for attempt in tried.attempts) and not as_json:
+        screen.note("stopped; what had come until then may have to be paid")
+    if outcome is None or as_json:
+        return int(outcome is not None and outcome.status == "failed")
     if outcome.completion is not None and outcome.attempt is not None:
         screen.answer(outcome.completion, outcome.attempt)
-    if outcome.status == "done":
-        return 0
-    code = outcome.error_code or "unknown"
-    screen.failed(f"failed: {clean(code)}: {clean(redact(outcome.error or ''))}", without_a_run(advice(code, failed=True)))
-    return 1
+    if outcome.status == "failed":
+        code = outcome.error_code or "unknown"
+        screen.failed(f"failed: {code}: {outcome.error or ''}", without_a_run(advice(code, failed=True)))
+    return int(outcome.status == "failed")
 
 
 def report(question: "Question", tried: "Tried") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from runner.cli.screen import GREEN, RED, YELLOW
 from runner.event_types import RowEvent, RowStarted, Token
 from runner.model import Attempt, Completion, Json, Request
 from runner.providers.finish import is_cut
-from runner.text import clean, plural
+from runner.text import clean, plural, redact
 
 DIM = "2"
 _MOST_MESSAGES = 4
@@ -67,6 +67,10 @@ class Typewriter:
             self._write(self._unfinished, "\n")
             self._unfinished = None
         self._write(self._err, self._painted(line, look) + "\n")
+
+    def note(self, sentence: str) -> None:
+        """Say what a person should know of the request."""
+        self.say(clean(redact(sentence)), DIM)
 
     def wait(self, reason: str | None) -> None:
         """Say why nothing is sent, and on a terminal also that no answer has come yet."""
@@ -139,8 +143,8 @@ class Typewriter:
         """Say why there is no answer, and what to do."""
         if any(self._come.values()):
             self.say("")
-        self.say(line, RED)
-        self.say(todo)
+        self.say(clean(redact(line)), RED)
+        self.say(clean(todo))
 
     def close(self) -> None:
         """Leave the terminal as it was found."""

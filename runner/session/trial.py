@@ -1,12 +1,14 @@
 """One request outside of any run: ``runner try``. Retries, limits and errors are those of a session; nothing is stored."""
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
 import anyio
+from anyio.abc import TaskGroup
 from msgspec import structs
 
 from runner.config import trust
@@ -78,10 +80,8 @@ def _item_of(row: Row, job: Job, *, plain: bool) -> Item:
         try:
             template = structs.replace(template, texts=None, system=template.texts.system({}))
         except RowFaultError as fault:
-            raise UsageError(
-                f"the system text is a template, and a prompt is no row: {fault}; give another one with --system"
-            ) from None
-    made = make_item(row, "", template)
+            raise UsageError(f"the system text is a template for rows: {fault}; --system gives another one") from None
+    made = make_item(row, "prompt", template)
     if isinstance(made, Outcome):
         raise UsageError((made.error or "").partition(": ")[2] + ", so nothing was sent")
     return made
@@ -113,9 +113,9 @@ def _item_in(prompts: PromptFile, job: Job, wanted: int | None) -> tuple[Item, l
 
 def _absent(prompts: PromptFile, name: str, wanted: int, near: list[int]) -> str:
     """Return the sentence about a line on which no row is. near: lines with rows before and behind it; 0 if there is none."""
-    lines = " and ".join(str(line) for line in near if line)
-    begins = f"; there is one {'on' if prompts.place == 'line' else 'in'} {prompts.place} {lines}" if lines else ""
-    return f"{name} has no row {'that begins on line' if prompts.place == 'line' else 'with the number'} {wanted}{begins}"
+    begins = "that begins on line" if prompts.place == "line" else "with the number"
+    others = f"; the nearest: {' and '.join(str(line) for line in near if line)}" if any(near) else ""
+    return f"{name} has no row {begins} {wanted}{others}"
 
 
 async def execute(
@@ -148,11 +148,7 @@ async def execute(
         async with anyio.create_task_group() as background:
             background.start_soon(_tell_waits, wait, lanes)
             background.start_soon(_end, stop, background.cancel_scope)
-            if endpoint.base_url is not None and endpoint.proxy is None:
-                named = is_users(job, os.environ)
-                background.start_soon(partial(find_tls, doubt, endpoint.base_url, stop, named=named))
-            if job.deadline is not None:
-                background.start_soon(keep_deadline, job.deadline, anyio.current_time(), stop, lanes)
+            _keep_watch(background, asked, lanes, stop, doubt)
             outcome = await engine.handle(asked.item, emit)
             background.cancel_scope.cancel()
     if outcome is not None and outcome.attempt is not None and not outcome.booked:
@@ -182,6 +178,16 @@ def _engine(
         stop,
         redactor=endpoint.redactor,
     )
+
+
+def _keep_watch(background: TaskGroup, asked: Question, lanes: Lanes, stop: Stop, doubt: anyio.Event) -> None:
+    """Start what stops a session too: a deadline, and a server that speaks TLS where the address says http."""
+    job, endpoint = asked.job, asked.endpoint
+    if endpoint.base_url is not None and endpoint.proxy is None:
+        named = is_users(job, os.environ)
+        background.start_soon(partial(find_tls, doubt, endpoint.base_url, stop, named=named))
+    if job.deadline is not None:
+        background.start_soon(keep_deadline, job.deadline, time.monotonic(), stop, lanes)
 
 
 async def _tell_waits(wait: Callable[[str | None], None], lanes: Lanes) -> None:
