@@ -29,6 +29,7 @@ from runner.cli.options import (
 )
 from runner.cli.show import show
 from runner.cli.signals import orderly_end
+from runner.cli.trial import try_
 from runner.cli.typed import Commands
 from runner.errors import UsageError
 from runner.version import __version__
@@ -228,5 +229,5 @@ def simulate(port: int, key_env: str | None, faults: tuple[str, ...], **behaviou
     serve(port, faults, click.echo, key=key, **behaviour)
 
 
-for _command in (delete, export, init, show):
+for _command in (delete, export, init, show, try_):
     cli.add_command(_command)

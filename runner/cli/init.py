@@ -22,8 +22,8 @@ _SETTINGS = (
 def init(file: str | None, output: str | None, **settings: Any) -> None:
     """Write a job file for FILE, to be edited.
 
-    It looks at the columns of FILE and proposes a prompt and an id. All other settings are in it too, turned off. Options are
-    written into it. An existing file is never replaced. Without FILE, the only file of rows in this folder is taken.
+    It looks at the columns of FILE and proposes a prompt and an id. Other settings are in it too, turned off. Options are written
+    into it. An existing file is never replaced. Without FILE, the only file of rows in this folder is taken.
     """
     from runner.cli.advice import COLUMNS, Advice
     from runner.cli.advice import lines as advice_lines

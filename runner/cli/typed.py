@@ -10,7 +10,25 @@ from runner.version import __version__
 
 ALIASES = {"ls": "list", "runs": "list", "continue": "resume"}
 """Names under which a command is known too; they are not listed."""
+ORDER = (
+    "init", "check", "try", "run", "resume", "retry", "status", "list", "errors", "show", "export", "delete", "simulate",
+)  # fmt: skip
+"""The commands as --help lists them: in the order in which they are needed."""
 _INSTEAD = {
+    "new": "runner init FILE",
+    "create": "runner init FILE",
+    "setup": "runner init FILE",
+    "configure": "runner init FILE",
+    "config": "runner init FILE, or `runner run FILE --show-config`",
+    "scaffold": "runner init FILE",
+    "ask": "runner try PROMPT",
+    "chat": "runner try PROMPT",
+    "prompt": "runner try PROMPT",
+    "complete": "runner try PROMPT",
+    "test": "runner try FILE",
+    "preview": "runner check FILE",
+    "demo": "runner try FILE --provider simulator",
+    "stream": "runner try FILE",
     "start": "runner run FILE",
     "send": "runner run FILE",
     "restart": "runner run FILE --new",
@@ -85,6 +103,10 @@ class Commands(click.Group):
         """Return a command by its name."""
         return UNLISTED.get(cmd_name) or super().get_command(ctx, cmd_name)
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands in the order of ``ORDER``, and any others behind them."""
+        return sorted(super().list_commands(ctx), key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that was typed, also under another name. Raises click.UsageError."""
         word = args[0]
@@ -123,7 +145,7 @@ def hint(error: click.ClickException, typed: Sequence[str]) -> str | None:
     if not isinstance(error, click.UsageError) or error.ctx is None:
         return None
     if not isinstance(error, click.NoSuchOption):
-        further = "unexpected extra argument" in error.message and error.ctx.info_name in ("run", "check")
+        further = "unexpected extra argument" in error.message and error.ctx.info_name in ("run", "check", "init")
         return "Instead: one file at a time; `cat a.jsonl b.jsonl > all.jsonl` makes one file of two." if further else None
     file = next((word for word in typed if word.startswith("-") and Path(word).is_file()), None)
     if file is not None:

@@ -33,7 +33,7 @@ def refuse_own(output: str | Path, store: Path, read: Mapping[int, str]) -> None
 
 def is_exported(names: Collection[str]) -> bool:
     """Return True if fields have the names of an export's columns."""
-    return {*names} >= _EXPORTED
+    return _EXPORTED.issubset(names)
 
 
 def _holds_prompts(path: Path) -> bool:

@@ -27,17 +27,24 @@ EMPTY = "empty"
 UNKNOWN = "unknown_finish"
 """The note on an answer whose finish reason is in no list."""
 
-WHOLE: frozenset[str] = frozenset(
+CUT: frozenset[str] = frozenset(
+    {
+        "length", "limit", "max_length", "max_len", "max_tokens", "max_output_tokens", "max_completion_tokens", "max_new_tokens",
+        "token_limit", "model_length", "error_limit", "context_length", "context_length_exceeded",
+        "model_context_window_exceeded", "context_window_exceeded",
+    }
+)  # fmt: skip
+"""Reasons of answers that end at a limit of their length. In snake case."""
+
+WHOLE: frozenset[str] = CUT | frozenset(
     {
         # the model ended its answer
         "stop", "stopped", "end", "end_turn", "end_of_turn", "eos", "eos_token", "complete", "completed", "done", "finish",
         "finished", "success", "word",
         # a text that ends answers
         "stop_sequence", "stop_sequences", "stop_word", "stop_token", "stop_str",
-        # a limit of length
-        "length", "limit", "max_length", "max_len", "max_tokens", "max_output_tokens", "max_completion_tokens", "max_new_tokens",
-        "token_limit", "model_length", "error_limit", "context_length", "context_length_exceeded",
-        "model_context_window_exceeded", "context_window_exceeded", "repetition",
+        # what has ended it otherwise
+        "repetition",
         # the model waits for its caller
         "tool_calls", "tool_call", "tool_use", "function_call", "function_calls", "pause_turn", "compaction",
         # a rule about content
@@ -78,6 +85,11 @@ def normal(reason: str) -> str:
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
     return name or reason.strip().lower()
+
+
+def is_cut(reason: str) -> bool:
+    """Return True if an answer ends at a limit of its length."""
+    return normal(reason) in CUT
 
 
 @lru_cache(1024)

@@ -104,7 +104,7 @@ class Draft:
     def _model(self) -> Iterator[str]:
         alone = next(iter(self._keys)) if len(self._keys) == 1 else None
         provider = self._given.get("provider", alone or "openai")
-        yield "# Who answers: openai (and every server with its API), anthropic, or simulator, which needs no key and costs nothing."
+        yield "# Who answers: openai (and any server with its API), anthropic, or simulator, which needs no key."
         yield self._line("provider") if "provider" in self._given or alone in (None, "openai") else self._on("provider", alone)
         yield "# The model has to be chosen before anything is sent."
         yield self._line("model", _MODELS.get(provider, _MODELS["openai"]))

@@ -30,6 +30,16 @@ def file_word(file: str | Path) -> str:
     return shell_word(f"./{file}" if str(file).startswith("-") else str(file))
 
 
+def without_a_run(sentence: str) -> str:
+    """Return a sentence with the command that was typed in the place of those that it names, which are about a run."""
+
+    def same(found: re.Match[str]) -> str:
+        options = found[2].strip()
+        return f"the same command with {options}" if options else "the same command again"
+
+    return _ABOUT_A_RUN.sub(same, sentence)
+
+
 def in_full(sentence: str, run: int, db: str | Path) -> str:
     """Return a sentence with the commands that it names complete: `runner retry` is about the newest run of the usual store."""
     return _ABOUT_A_RUN.sub(lambda found: f"`{command(found[1], run, db, *found[2].split())}`", sentence)

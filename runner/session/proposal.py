@@ -1,4 +1,4 @@
-"""Proposes what to ask about a table without a column of prompts: the column that is most likely the text, in a template. Pure."""
+"""Proposes what to ask about a table without a column of prompts: a template that names what is most likely its text. Pure."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def asking(name: str) -> str:
 
 
 def likely_texts(columns: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the names of columns, the most likely text first: the longest cells that are more than a word, a number or an address.
+    """Return the names of columns, the most likely text first: the longest cells that are more than a word or an address.
 
     columns: some cells of each column. The column ``id`` comes last.
     """

@@ -39,7 +39,8 @@ _NOT_ROWS = re.compile(
     r"|(?:readme|license|licence|notice|changelog|changes|authors|robots|cmakelists)\.txt",
     re.IGNORECASE,
 )
-_ENDINGS = ("jsonl", "ndjson", "json", "csv", "tsv", "txt", "text", "parquet", "pq", "xlsx", "xls", "xlsm", "ods")
+ENDINGS = ("jsonl", "ndjson", "json", "csv", "tsv", "txt", "text", "parquet", "pq", "xlsx", "xls", "xlsm", "ods")
+"""Endings of files that may be an input, if nothing else is behind them than that of a packed file."""
 
 
 class Column(NamedTuple):
@@ -71,15 +72,15 @@ class Survey(Struct, frozen=True, kw_only=True):
     columns: Sequence[Column]
     # each row has its own prompt or messages
     has_prompt: bool
-    # the column that is most likely the text, and a template that asks about it; None: no template could be made
-    text: str | None
-    prompt: str | None
     # the column that is the id; None: there is none
     id_column: str | None
     # a column ``id`` has the same value twice
     id_repeats: bool
     # columns with the name of a setting
     row_settings: Sequence[str]
+    # the column that is most likely the text, and a template that asks about it; None: it is not needed, or cannot be made
+    text: str | None = None
+    prompt: str | None = None
 
 
 def survey(path: Path, options: ReadOptions) -> Survey:
@@ -104,9 +105,8 @@ def survey(path: Path, options: ReadOptions) -> Survey:
         more = next(rows, None) is not None
     scan.refuse_empty(read, spool.display_name(path))
     has_prompt = any(not {"prompt", "messages"}.isdisjoint(fields) for fields in sound)
-    text, prompt = (None, None) if has_prompt else _proposed(columns, sound)
     id_column, repeats = ids.found(all_read=not (more or in_part))
-    return Survey(
+    seen = Survey(
         path=path,
         bytes=size,
         format=found.name.replace("_", "-"),
@@ -118,12 +118,11 @@ def survey(path: Path, options: ReadOptions) -> Survey:
         broken=broken,
         columns=columns,
         has_prompt=has_prompt,
-        text=text,
-        prompt=prompt,
         id_column=id_column,
         id_repeats=repeats,
         row_settings=[column.name for column in columns if column.name in ROW_SETTINGS and found.name != "openai_batch"],
     )
+    return seen if has_prompt else _with_proposal(seen, sound)
 
 
 def candidates(folder: Path) -> list[Path]:
@@ -133,7 +132,7 @@ def candidates(folder: Path) -> list[Path]:
 
 def _could_be_input(path: Path) -> bool:
     ending = unpacked(path).suffix.lower().lstrip(".")
-    if path.name.startswith(".") or ending not in _ENDINGS or _NOT_ROWS.fullmatch(path.name) or spool.is_copy(path):
+    if path.name.startswith(".") or ending not in ENDINGS or _NOT_ROWS.fullmatch(path.name) or spool.is_copy(path):
         return False
     if not path.is_file() or unpacked(path).with_suffix(".toml").exists():
         return False
@@ -171,14 +170,14 @@ def _text(value: Json) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _proposed(columns: Sequence[Column], rows: Sequence[Mapping[str, Json]]) -> tuple[str | None, str | None]:
-    """Return the column that is most likely the text, and a template that asks about it: the first one that really does so."""
+def _with_proposal(seen: Survey, rows: Sequence[Mapping[str, Json]]) -> Survey:
+    """Add the column that is most likely the text, and a template that asks about it: the first one that really does so."""
     # imported here: the library of the templates takes a tenth of a second
     from runner.inputs.template import Texts
 
     cells = {
         column.name: [_text(value) for fields in rows if (value := fields.get(column.name)) not in (None, "")]
-        for column in columns
+        for column in seen.columns
         if column.filled
     }
     for name in likely_texts(cells):
@@ -191,8 +190,8 @@ def _proposed(columns: Sequence[Column], rows: Sequence[Mapping[str, Json]]) -> 
         except (UnicodeEncodeError, UsageError, RowFaultError):
             continue
         if str(fields[name]) in asked[0]["content"]:
-            return name, prompt
-    return None, None
+            return structs.replace(seen, text=name, prompt=prompt)
+    return seen
 
 
 class _Ids:

@@ -1,4 +1,4 @@
-"""``runner init``: a job file for a file that was looked at; what it says is true, what it proposes works, and nothing is replaced."""
+"""``runner init``: a job file for a file that was looked at. It says what is true, proposes what works, and replaces nothing."""
 
 import csv
 import gzip
@@ -102,11 +102,13 @@ def test_what_it_says_of_the_file(tmp_path: Path) -> None:
         ("a.jsonl", b'{"id": "1", "prompt": "one"}\n{"id": "2", "prompt": "two"}\n', "a.jsonl: jsonl"),
         ("a.json", b'[{"messages": [{"role": "user", "content": "one"}]},\n "two"]', "a.json: json"),
         ("a.txt", "eins\nzw\xf6lf\n".encode("cp1252"), "a.txt: txt, cp1252"),
-        ("a.jsonl.gz", gzip.compress(b'{"prompt": "one"}\n{"prompt": "two"}\n'), "a.jsonl.gz: jsonl"),
+        ("a.jsonl.gz", gzip.compress(b'{"prompt": "one"}\n{"prompt": "two"}\n', mtime=0), "a.jsonl.gz: jsonl"),
         (
             "a.jsonl",
-            b'{"custom_id": "1", "body": {"messages": [{"role": "user", "content": "one"}], "temperature": 0}}\n'
-            b'{"custom_id": "2", "body": {"messages": []}}\n',
+            (
+                b'{"custom_id": "1", "body": {"messages": [{"role": "user", "content": "one"}], "temperature": 0}}\n'
+                b'{"custom_id": "2", "body": {"messages": []}}\n'
+            ),
             "a.jsonl: openai-batch",
         ),
     ],
@@ -155,20 +157,18 @@ HOSTILE = [
 def test_names_and_cells_of_any_kind(tmp_path: Path, name: str) -> None:
     cells = ["say \"hi\" \\ and 'x'", "a\nb {{ text }} {% raw %}", "\x1b[31mred \u202e", "「長い文章です」" * 9]
     path = tmp_path / f'{name.replace("/", "")[:20]} "q".jsonl'
-    path.write_text(
-        "".join(json.dumps({name: f"{cell}, said number {number}", "n": 1}) + "\n" for number, cell in enumerate(cells))
-    )
+    texts = [f"{cell}, said number {number}" for number, cell in enumerate(cells)]
+    path.write_text("".join(json.dumps({name: text, "n": 1}) + "\n" for text in texts))
     found = begun(path)
     assert found.survey.text == name
     # no control reaches an editor or a terminal, and no cell ends its comment
     assert found.text.replace("\n", "").isprintable()
-    assert all(
-        line.startswith("#") or "=" in line or line in ("", "[params]") or "{{" in line for line in found.text.splitlines()
-    )
+    kinds = ("#", "input = ", "id_column = ", 'prompt = """', "Summarize: {{ ", "[params]")
+    assert [line for line in found.text.splitlines() if line and not line.startswith(kinds)] == []
     ended = run("run", path.name, "--provider", "simulator", "--dry-run", "9", cwd=tmp_path)
     assert ended.code == 0, ended
     sent = [json.loads(line)["messages"][0]["content"] for line in ended.out.splitlines()]
-    assert sent == [f"Summarize: {cell}, said number {number}" for number, cell in enumerate(cells)]
+    assert sent == [f"Summarize: {text}" for text in texts]
 
 
 def test_columns_of_the_same_name_and_without_one(tmp_path: Path) -> None:

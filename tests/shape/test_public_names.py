@@ -12,6 +12,7 @@ import pytest
 
 import runner
 from runner.cli.commands import cli
+from runner.cli.typed import ORDER
 from runner.config.settings import SETTINGS
 from runner.errors import ADVICE
 from runner.providers.http import Timeouts
@@ -93,8 +94,12 @@ def test_every_command_and_every_option_has_help(name: str) -> None:
                 assert (parameter.help or "").strip(), parameter.name
 
 
-def test_every_setting_is_an_option_of_run_and_of_check() -> None:
-    for command in (cli.commands["run"], cli.commands["check"]):
+def test_every_command_has_its_place_in_the_help() -> None:
+    assert sorted(ORDER) == sorted(cli.commands)
+
+
+def test_every_setting_is_an_option_of_run_of_check_and_of_try() -> None:
+    for command in (cli.commands["run"], cli.commands["check"], cli.commands["try"]):
         options = {word for parameter in command.params for word in parameter.opts}
         assert {setting.option for setting in SETTINGS} <= options
 

@@ -1,0 +1,203 @@
+"""One request outside of any run: ``runner try``. Retries, limits and errors are those of a session; nothing is stored."""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from typing import NamedTuple
+
+import anyio
+from anyio.abc import TaskGroup
+from msgspec import structs
+
+from runner.config import trust
+from runner.config.endpoint import Endpoint, find_endpoint, is_users, with_base_url
+from runner.config.job import Job
+from runner.engine.judge import Judge
+from runner.engine.limits import Lanes
+from runner.engine.listening import Hear, HeardAttempts
+from runner.engine.stop import Stop
+from runner.errors import RunStoppedError, UsageError
+from runner.inputs import scan, spool
+from runner.inputs.broken_lines import RowFaultError
+from runner.inputs.keys import base_key
+from runner.inputs.prompts import make_item
+from runner.inputs.scan import PromptFile
+from runner.interfaces import Provider
+from runner.model import Attempt, Item, Outcome, Row
+from runner.providers.http import HttpClient, HttpExchange
+from runner.session import prepare, wiring
+from runner.session.background import find_tls, keep_deadline
+from runner.session.naming import without_a_run
+from runner.session.opening import open_input, options_of
+from runner.text import plural
+
+LOOK_S = 0.5
+"""How often it is looked why the request waits, in seconds."""
+_MOST_BROKEN = 1_000
+"""Broken rows at the beginning of an input that are passed over."""
+
+
+class Question(NamedTuple):
+    """What is asked. where: its row, in words; None if it is none. passed: why rows before it cannot be sent."""
+
+    job: Job
+    endpoint: Endpoint
+    item: Item
+    where: str | None = None
+    passed: tuple[str, ...] = ()
+
+
+class Tried(NamedTuple):
+    """What became of it. outcome: None if it was stopped; error: by this. attempts: all of them, the last one too."""
+
+    outcome: Outcome | None
+    attempts: tuple[Attempt, ...]
+    error: RunStoppedError | None = None
+
+
+def question(job: Job, *, prompt: str | None, row: int | None, reads: bool) -> Question:
+    """Return what is to be asked: a prompt as it stands, or the row on a line, by default the first row that can be sent.
+
+    reads: the job has an input; else its template is filled in with nothing. Raises UsageError.
+    """
+    job = with_base_url(job, os.environ)
+    if prompt is not None or not reads:
+        item = _item_of(Row(line=1, fields={} if prompt is None else {"prompt": prompt}), job, plain=prompt is not None)
+        return Question(job, find_endpoint(job, os.environ), item)
+    with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
+        prompts = open_input(path, options_of(job))
+        item, passed = _item_in(prompts, job, row)
+    where = f"{spool.display_name(job.input)}, {prompts.place} {item.position}"
+    return Question(job, find_endpoint(job, os.environ), item, where, tuple(passed))
+
+
+def _item_of(row: Row, job: Job, *, plain: bool) -> Item:
+    """Return the item of a row that is in no file. plain: it has its prompt, and no template counts."""
+    template = prepare.template_of(job)
+    if plain and template.texts is not None:
+        try:
+            template = structs.replace(template, texts=None, system=template.texts.system({}))
+        except RowFaultError as fault:
+            raise UsageError(f"the system text is a template for rows: {fault}; --system gives another one") from None
+    made = make_item(row, "prompt", template)
+    if isinstance(made, Outcome):
+        raise UsageError((made.error or "").partition(": ")[2] + ", so nothing was sent")
+    return made
+
+
+def _item_in(prompts: PromptFile, job: Job, wanted: int | None) -> tuple[Item, list[str]]:
+    """Return the item on a line of an input, by default the first one, and why rows before it cannot be sent."""
+    template, passed = prepare.template_of(job), list[str]()
+    name, before = spool.display_name(job.input), 0
+    for row in prompts.read():
+        if wanted is not None and row.line < wanted:
+            before = row.line
+            continue
+        if wanted is not None and row.line > wanted:
+            raise UsageError(_absent(prompts, name, wanted, [before, row.line]))
+        made = make_item(row, base_key(row)[0], template)
+        if isinstance(made, Item):
+            return made, passed
+        if wanted is not None:
+            raise UsageError(f"{name}, {made.error}, so nothing was sent")
+        passed.append(made.error or "")
+        if len(passed) == _MOST_BROKEN:
+            break
+    if wanted is not None:
+        raise UsageError(_absent(prompts, name, wanted, [before]))
+    scan.refuse_empty(len(passed), name, job.where)
+    raise UsageError(f"none of the first {plural(len(passed), 'row')} of {name} can be sent; {passed[0]}")
+
+
+def _absent(prompts: PromptFile, name: str, wanted: int, near: list[int]) -> str:
+    """Return the sentence about a line on which no row is. near: lines with rows before and behind it; 0 if there is none."""
+    begins = "that begins on line" if prompts.place == "line" else "with the number"
+    others = f"; the nearest: {' and '.join(str(line) for line in near if line)}" if any(near) else ""
+    return f"{name} has no row {begins} {wanted}{others}"
+
+
+async def execute(
+    asked: Question, stop: Stop, hear: Hear, tell: Callable[[str], None], wait: Callable[[str | None], None]
+) -> Tried:
+    """Send a request until it has an outcome or a stop is requested. An open request is dropped when the stop's grace is over.
+
+    hear: receives the pieces of the answer. tell: receives what is learned, one sentence each, and failed attempts that are
+    followed by another one. wait: called every ``LOOK_S`` with the reason why nothing is sent, or None.
+    """
+    job, endpoint = asked.job, asked.endpoint
+    for note in trust.remember(job, endpoint.grants, os.environ):
+        tell(note)
+    lanes, attempts = Lanes(wiring.limits(job)[0]), list[Attempt]()
+    # nobody else sends in this lane
+    lanes.last()
+    outcome: Outcome | None = None
+    async with wiring.open_provider(job, endpoint) as (provider, client):
+        doubt = anyio.Event()
+        engine = _engine(asked, provider, client, lanes, stop, tell, doubt)
+        engine.hear = hear
+
+        async def emit(attempt: Attempt) -> None:
+            again = not stop.requested and attempt.error != (attempts[-1].error if attempts else None)
+            attempts.append(attempt)
+            engine.saved(attempt)
+            if again:
+                tell(f"attempt {attempt.number} failed: {attempt.error}; trying again")
+
+        async with anyio.create_task_group() as background:
+            background.start_soon(_tell_waits, wait, lanes)
+            background.start_soon(_end, stop, background.cancel_scope)
+            _keep_watch(background, asked, lanes, stop, doubt)
+            outcome = await engine.handle(asked.item, emit)
+            background.cancel_scope.cancel()
+    if outcome is not None and outcome.attempt is not None and not outcome.booked:
+        attempts.append(outcome.attempt)
+    error = stop.error if outcome is None else None
+    words = RunStoppedError(without_a_run(str(error)), code=error.code) if error is not None else None
+    return Tried(outcome, tuple(attempts), words)
+
+
+def _engine(
+    asked: Question,
+    provider: Provider,
+    client: HttpClient,
+    lanes: Lanes,
+    stop: Stop,
+    tell: Callable[[str], None],
+    doubt: anyio.Event,
+) -> HeardAttempts[HttpExchange]:
+    job, endpoint = asked.job, asked.endpoint
+    return HeardAttempts(
+        wiring.informed(job, endpoint, provider, tell, doubt.set, answered=False),
+        client,
+        lanes,
+        # a refusal of the only row is that of the row: there are no others to tell whose it is
+        structs.replace(wiring.policy(job), refused_s=0),
+        Judge(succeeded=False, model=job.model),
+        stop,
+        redactor=endpoint.redactor,
+    )
+
+
+def _keep_watch(background: TaskGroup, asked: Question, lanes: Lanes, stop: Stop, doubt: anyio.Event) -> None:
+    """Start what stops a session too: a deadline, and a server that speaks TLS where the address says http."""
+    job, endpoint = asked.job, asked.endpoint
+    if endpoint.base_url is not None and endpoint.proxy is None:
+        named = is_users(job, os.environ)
+        background.start_soon(partial(find_tls, doubt, endpoint.base_url, stop, named=named))
+    if job.deadline is not None:
+        background.start_soon(keep_deadline, job.deadline, time.monotonic(), stop, lanes)
+
+
+async def _tell_waits(wait: Callable[[str | None], None], lanes: Lanes) -> None:
+    while True:
+        await anyio.sleep(LOOK_S)
+        wait(next((state.waiting for state in lanes.states()), None))
+
+
+async def _end(stop: Stop, scope: anyio.CancelScope) -> None:
+    """Drop the open request when a stop is requested and its grace is over."""
+    await stop.wait()
+    await anyio.sleep(stop.grace_s)
+    scope.cancel()
