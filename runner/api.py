@@ -22,7 +22,7 @@ from runner.session.checking import Check, Description, check, describe
 from runner.session.dry_run import dry_run
 from runner.session.exporting import ExportFlags
 from runner.session.naming import store_option
-from runner.session.opening import texts_in
+from runner.session.opening import rooted, texts_in
 from runner.session.options import SessionOptions
 from runner.session.stopping import StopHandle, interruptible, stoppable
 from runner.store import database, deletion
@@ -103,8 +103,7 @@ def spooled(job: Job, db: str | Path) -> Iterator[Job]:
         return
     store = Path(db).resolve()
     with spool.stored_copy(job.input, store, lambda path: may_need(store, path)) as path:
-        # what the rows of a stream name is relative to the current folder, also when the run is resumed from another one
-        yield structs.replace(job, input=path, files_root=job.files_root or str(Path.cwd()))
+        yield structs.replace(rooted(job), input=path)
 
 
 def resume(

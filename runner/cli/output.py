@@ -148,6 +148,10 @@ def check(report: Check, *, as_json: bool) -> str:
             "key_source",
             "row_settings",
             "nulls",
+            "files",
+            "file_bytes",
+            "unsendable",
+            "unsendable_rows",
         )
         fields = {name: getattr(report, name) for name in names}
         return to_json({**fields, "settings": report.job.settings()})
@@ -164,6 +168,7 @@ def check(report: Check, *, as_json: bool) -> str:
     lines += report.remarks
     for which, line, chars, text in report.examples:
         lines.append(f"{which} request ({report.place} {line}, {plural(chars, 'character')}): {clean(text, _REQUEST)}")
+    lines += _files(report)
     lines += oversized.sentences(report.oversized, report.place)
     if report.refusal:
         lines.append(f"`runner run` would refuse to start: {clean(report.refusal)}")
@@ -171,6 +176,19 @@ def check(report: Check, *, as_json: bool) -> str:
         lines.append(f"warning: `runner run` needs one thing more: {clean(report.missing)}")
     lines += ["settings:", _settings(Description(job=report.job, key_source=report.key_source))]
     return "\n".join(lines)
+
+
+def _files(report: Check) -> list[str]:
+    """Return the lines about the files that rows name."""
+    if not report.files:
+        return []
+    lines = [f"{plural(report.files, 'file')} named by rows, {report.file_bytes / 1e6:,.1f} MB"]
+    if report.unsendable_rows:
+        lines.append(f"{plural(report.unsendable_rows, 'row')} would fail, as a file cannot be sent:")
+        lines += [f"  {clean(why, 200)}" for _, why in report.unsendable[:_MAX_SHOWN]]
+    if report.unsendable_rows > _MAX_SHOWN:
+        lines.append(f"  and {report.unsendable_rows - _MAX_SHOWN:,} more")
+    return lines
 
 
 def _numbers(lines: Sequence[int]) -> str:
