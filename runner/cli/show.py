@@ -110,7 +110,7 @@ def _shown(value: Any) -> str:
     """Return a value in full: a text with its lines, anything else as JSON. The content of a file is cut short."""
     import msgspec
 
-    from runner.inputs.attachments import shortened
+    from runner.inputs.sources import shortened
     from runner.text import clean
 
     value = shortened(value)
