@@ -24,6 +24,11 @@ from runner.store.reader import ErrorGroup
 from runner.text import clean, encodable_tree, json_text, plural, shell_word
 
 _MAX_SHOWN = 20
+_CHECKED = (
+    "rows", "broken", "broken_rows", "duplicates", "duplicate_ids", "identical", "oversized", "examples", "refusal", "missing",
+    "key_source", "row_settings", "nulls", "files", "file_bytes", "unsendable", "unsendable_rows",
+)  # fmt: skip
+"""What ``check --json`` says of an input, beside the settings."""
 _REQUEST = 300
 """Characters of a rendered request that are shown."""
 
@@ -134,26 +139,7 @@ def exported(run: Run, fuller: Run | None, count: int, target: str, db: str) -> 
 def check(report: Check, *, as_json: bool) -> str:
     """Return what reading an input showed."""
     if as_json:
-        names = (
-            "rows",
-            "broken",
-            "broken_rows",
-            "duplicates",
-            "duplicate_ids",
-            "identical",
-            "oversized",
-            "examples",
-            "refusal",
-            "missing",
-            "key_source",
-            "row_settings",
-            "nulls",
-            "files",
-            "file_bytes",
-            "unsendable",
-            "unsendable_rows",
-        )
-        fields = {name: getattr(report, name) for name in names}
+        fields = {name: getattr(report, name) for name in _CHECKED}
         return to_json({**fields, "settings": report.job.settings()})
     lines = [f"{clean(str(report.job.input))}: {plural(report.rows, 'row')}, {report.broken_rows:,} broken"]
     lines += [f"  {clean(why, 200)}" for _, why in report.broken[:_MAX_SHOWN]]

@@ -100,13 +100,7 @@ def check(file: str | Path, *, trust: bool = False, **settings: Any) -> Check:
     """Read a whole input and send nothing. trust: allow that code runs which only the job file names."""
     arguments.check(file=file, trust=trust)
     job = rooted(with_base_url(allowed(load_job(file, settings), trust), os.environ))
-    refusal = missing = None
-    try:
-        find_endpoint(job, os.environ)
-    except NotReadyError as error:
-        missing = str(error)
-    except UsageError as error:
-        refusal = str(error)
+    refusal, missing = _lacks(job)
     with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
         prompts = open_input(path, options_of(job))
         scanned = scan.scan(prompts)
@@ -138,6 +132,17 @@ def check(file: str | Path, *, trust: bool = False, **settings: Any) -> Check:
         unsendable=found.first,
         unsendable_rows=found.rows,
     )
+
+
+def _lacks(job: Job) -> tuple[str | None, str | None]:
+    """Return why `runner run` would refuse to start, and what it still needs; None for each that is not so."""
+    try:
+        find_endpoint(job, os.environ)
+    except NotReadyError as error:
+        return None, str(error)
+    except UsageError as error:
+        return str(error), None
+    return None, None
 
 
 class _Files(Struct):
