@@ -25,7 +25,7 @@ BAD_ROW = "bad_row"
 """Error code of a row from which no request can be made."""
 
 ATTACHMENT = "attachment"
-"""Error code of a row one of whose files cannot be sent."""
+"""Error code of a row with a file that cannot be sent."""
 
 
 class RunnerError(Exception):

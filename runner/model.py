@@ -143,7 +143,7 @@ class Completion(Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     served_model: str | None = None
     response_id: str | None = None
-    # kept apart from text: "reasoning", "refusal", "tool_calls"
+    # kept apart from text: "reasoning", "refusal", "tool_calls", "citations", "logprobs"
     extra: Mapping[str, Json] = {}
     # what is unusual about the answer: "empty", "tail_lost", "invalid_utf8", "lone_surrogate", "unknown_finish"
     notes: tuple[str, ...] = ()
@@ -274,6 +274,12 @@ class Result(Struct, frozen=True):
     attempts: int
     time_to_first_token_s: float | None
     duration_s: float | None
+    # what came with the answer, each as the provider words it; None if there is none
+    reasoning: str | None
+    refusal: str | None
+    tool_calls: list[Json] | None
+    citations: list[Json] | None
+    logprobs: Mapping[str, list[Json]] | None
     # its line in the prompt file, or its number
     line: int
     # number of the run that bought the answer, if that was taken over; None if this run did

@@ -25,6 +25,11 @@ from runner.store.reader import ErrorGroup
 from runner.text import clean, encodable_tree, json_text, plural, shell_word
 
 _MAX_SHOWN = 20
+_CHECKED = (
+    "rows", "broken", "broken_rows", "duplicates", "duplicate_ids", "identical", "oversized", "examples", "refusal", "missing",
+    "key_source", "row_settings", "nulls", "files", "file_bytes", "unsendable", "unsendable_rows",
+)  # fmt: skip
+"""What ``check --json`` says of an input, beside the settings."""
 _REQUEST = 300
 """Characters of a rendered request that are shown."""
 
@@ -135,22 +140,7 @@ def exported(run: Run, fuller: Run | None, count: int, target: str, db: str) -> 
 def check(report: Check, *, as_json: bool) -> str:
     """Return what reading an input showed."""
     if as_json:
-        names = (
-            "rows",
-            "broken",
-            "broken_rows",
-            "duplicates",
-            "duplicate_ids",
-            "identical",
-            "oversized",
-            "examples",
-            "refusal",
-            "missing",
-            "key_source",
-            "row_settings",
-            "nulls",
-        )
-        fields = {name: getattr(report, name) for name in names}
+        fields = {name: getattr(report, name) for name in _CHECKED}
         return to_json({**fields, "settings": report.job.settings()})
     lines = [f"{clean(str(report.job.input))}: {plural(report.rows, 'row')}, {report.broken_rows:,} broken"]
     lines += [f"  {clean(why, 200)}" for _, why in report.broken[:_MAX_SHOWN]]
@@ -165,6 +155,7 @@ def check(report: Check, *, as_json: bool) -> str:
     lines += report.remarks
     for which, line, chars, text in report.examples:
         lines.append(f"{which} request ({report.place} {line}, {plural(chars, 'character')}): {clean(text, _REQUEST)}")
+    lines += _files(report)
     lines += oversized.sentences(report.oversized, report.place)
     if report.refusal:
         lines.append(f"`runner run` would refuse to start: {clean(report.refusal)}")
@@ -172,6 +163,19 @@ def check(report: Check, *, as_json: bool) -> str:
         lines.append(f"warning: `runner run` needs one thing more: {clean(report.missing)}")
     lines += ["settings:", _settings(Description(job=report.job, key_source=report.key_source))]
     return "\n".join(lines)
+
+
+def _files(report: Check) -> list[str]:
+    """Return the lines about the files that rows name."""
+    if not report.files:
+        return []
+    lines = [f"{plural(report.files, 'file')} named by rows, {report.file_bytes / 1e6:,.1f} MB"]
+    if report.unsendable_rows:
+        lines.append(f"{plural(report.unsendable_rows, 'row')} would fail, as a file cannot be sent:")
+        lines += [f"  {clean(why, 200)}" for _, why in report.unsendable[:_MAX_SHOWN]]
+    if report.unsendable_rows > _MAX_SHOWN:
+        lines.append(f"  and {report.unsendable_rows - _MAX_SHOWN:,} more")
+    return lines
 
 
 def _numbers(lines: Sequence[int]) -> str:

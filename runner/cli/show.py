@@ -1,11 +1,15 @@
 """``runner show``: one row whole, with what was asked, every attempt and the answer."""
 
+from math import exp
 from typing import Any
 
 import click
 
 from runner.cli.options import db_option, json_option
 from runner.cli.typed import run_name
+
+_LEAST = 10
+"""Tokens whose probability is shown."""
 
 
 @click.command()
@@ -80,19 +84,37 @@ def _text(run: int, found: Any, prompt: Any, own: dict[str, Any]) -> str:
     if found.status == "failed":
         lines.append(f"failed: {clean(found.error_code or 'unknown')}: {clean(found.error or '', 500)}")
     for name, value in found.extra.items():
-        lines += [f"{clean(name, 30)}:", _shown(value)]
+        lines += [f"{clean(name, 30)}:", *_beside(name, value)]
     if found.text is not None:
         notes = f", {clean(found.notes)}" if found.notes else ""
         lines += [f"answer ({clean(found.finish_reason or 'no finish reason')}{notes}):", _shown(found.text)]
     return "\n".join(lines)
 
 
-def _shown(value: Any) -> str:
-    """Return a value in full: a text with its lines, anything else as JSON."""
-    import msgspec
-
+def _beside(name: str, value: Any) -> list[str]:
+    """Return the lines about what came with an answer: of the many probabilities of tokens, the least."""
+    if name != "logprobs":
+        return [_shown(one) for one in value] if isinstance(value, list) else [_shown(value)]
     from runner.text import clean
 
+    tokens = [one for values in value.values() for one in values if isinstance(one, dict) and _is_number(one.get("logprob"))]
+    tokens.sort(key=lambda one: one["logprob"])
+    least = [f"{clean(repr(one.get('token')), 30)} {100 * exp(one['logprob']):.1f} %" for one in tokens[:_LEAST]]
+    return [f"{len(tokens):,} tokens, all with --json; the least likely: {', '.join(least) or 'none'}"]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and value <= 0
+
+
+def _shown(value: Any) -> str:
+    """Return a value in full: a text with its lines, anything else as JSON. The content of a file is cut short."""
+    import msgspec
+
+    from runner.inputs.sources import shortened
+    from runner.text import clean
+
+    value = shortened(value)
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return "\n".join(clean(line) for line in text.split("\n"))
 

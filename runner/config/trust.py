@@ -143,13 +143,10 @@ def ungranted(job: Job, grants: Iterable[Grant], environment: Mapping[str, str])
 
 
 def refusal(job: Job, grant: Grant | None, environment: Mapping[str, str]) -> str | None:
-    """Return why a grant that the start of a run does not need is not there, or None. One that is there is remembered."""
-    if grant is None:
+    """Return why a grant that the start of a run does not need is missing; None if it is not."""
+    if grant is None or not ungranted(job, [grant], environment):
         return None
-    if ungranted(job, [grant], environment):
-        return f"{grant.sentence(job)}, and you have not allowed that; if you trust it, add --trust (trust=True in Python)"
-    remember(job, [grant], environment)
-    return None
+    return f"{grant.sentence(job)}, and you have not allowed that; if you trust it, add --trust (trust=True in Python)"
 
 
 def notes(job: Job, grants: Iterable[Grant], environment: Mapping[str, str]) -> list[str]:

@@ -149,8 +149,7 @@ class Attempts(Generic[E]):
                 if wait_s:
                     await self._sleep(wait_s)
                 permit = await task.lane.acquire(task.standing, size, most)
-                if task.files is not None:
-                    await self._sender.enter(task, task.files)
+                await self._sender.enter(task)
         finally:
             if wait_s is not None:
                 self._retrying[number] -= 1

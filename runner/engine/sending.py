@@ -45,9 +45,11 @@ class Sender:
     def _filled(self, request: Request) -> HttpCall:
         return self._provider.encode(self._attachments.filled(request))
 
-    async def enter(self, task: Task, files: Files) -> None:
-        """Wait for room in memory for the files of a request."""
-        share = min(files.size, ROOM_BYTES)
+    async def enter(self, task: Task) -> None:
+        """Wait for room in memory for the files of a request, if it has any."""
+        if task.files is None:
+            return
+        share = min(task.files.size, ROOM_BYTES)
         async with self._turn:
             while self._room < share:
                 self._left = anyio.Event()

@@ -1,6 +1,5 @@
 """The pictures, PDFs and recordings that a row names, in fields of its own or in its messages. Pure: looks at no file."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
@@ -11,10 +10,6 @@ from runner.inputs.broken_lines import RowFaultError
 from runner.media import Media, MediaField
 from runner.model import Json, Message, Request
 
-_LONG = 400
-"""Characters of base64 from which it is shortened where a person reads it."""
-_IN_URI = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
-_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 _PARTS = {"image_url": "image", "input_audio": "audio", "file": "pdf", "image": "image", "document": "pdf"}
 """The content parts of both dialects that hold a file, and its kind."""
 _AUDIO_TYPES = {"wav": "audio/wav", "mp3": "audio/mpeg"}
@@ -55,33 +50,6 @@ def is_local(media: Media) -> bool:
 def names_local_files(request: Request) -> bool:
     """Return True if a request depends on files of this computer, which may change while the row stays the same."""
     return request.media and any(map(is_local, media_in(request.messages)))
-
-
-def shortened(value: Json) -> Json:
-    """Return a JSON value with the base64 in it cut short, for people."""
-    if isinstance(value, str):
-        return _shortened_text(value) if len(value) > _LONG else value
-    if isinstance(value, list):
-        return [shortened(inner) for inner in value]
-    if isinstance(value, Mapping):
-        return {name: shortened(inner) for name, inner in value.items()}
-    return value
-
-
-def base64_chars(value: Json) -> int:
-    """Return how many characters of a JSON value are base64 that ``shortened`` cuts."""
-    if isinstance(value, str):
-        return len(value) - len(_shortened_text(value)) if len(value) > _LONG else 0
-    inner = value if isinstance(value, list) else value.values() if isinstance(value, Mapping) else ()
-    return sum(map(base64_chars, inner))
-
-
-def _shortened_text(text: str) -> str:
-    head = _IN_URI.match(text)
-    begin = head.end() if head is not None else 0
-    if head is None and not _BASE64.fullmatch(text):
-        return text
-    return f"{text[: begin + 40]}... ({len(text) - begin:,} characters of base64)"
 
 
 # -- the fields of a row

@@ -8,9 +8,10 @@ import msgspec
 from msgspec import Struct
 
 from runner.errors import BAD_ROW
-from runner.inputs.attachments import shortened, with_media
+from runner.inputs.attachments import with_media
 from runner.inputs.broken_lines import RowFaultError
 from runner.inputs.keys import WHOLE_ROW, fingerprint, row_settings, whole
+from runner.inputs.sources import shortened
 from runner.model import Item, Json, Message, Outcome, Params, Request, Row
 from runner.text import nearest
 

@@ -13,6 +13,7 @@ from runner.inputs import content
 from runner.inputs.content import Content
 from runner.inputs.duplicates import HashCollector, RepeatedHashes
 from runner.inputs.keys import KEY_PREFIX, ROW_SETTINGS, WHOLE_ROW, base_key, named_in, row_settings, short_key
+from runner.media import MEDIA_FIELDS
 from runner.model import Row
 from runner.text import plural, shell_word
 
@@ -223,7 +224,9 @@ def remarks(scanned: Scan) -> list[str]:
         sentences.append(f"the rows set {names} themselves (row_settings = false makes such fields plain data)")
     if scanned.media:
         names = _listed(scanned.media)
-        sentences.append(f"files that the rows name in {names} are sent (row_settings = false makes such fields plain data)")
+        ours = not MEDIA_FIELDS.keys().isdisjoint(scanned.media)
+        hint = " (row_settings = false makes such fields plain data)" if ours else ""
+        sentences.append(f"files that the rows name in {names} are sent{hint}")
     if scanned.nulls:
         verb = "holds" if scanned.nulls == 1 else "hold"
         sentences.append(f"{plural(scanned.nulls, 'row')} {verb} NaN or Infinity, which is read as null")

@@ -3,21 +3,27 @@
 import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
+from collections.abc import Mapping
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 
 from runner.errors import AttachmentError
 from runner.media import KINDS
+from runner.model import Json
 from runner.text import clean
 
 HEAD = 1024
 """Bytes from the beginning of a file that show what it is."""
+_LONG = 400
+"""Characters of base64 from which it is shortened where a person reads it."""
+_BEFORE_DATA = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 _SHOWN = 80
 """Characters of a path or a URL that a message shows."""
-_LEAST_BASE64 = 64
-"""Characters that a text must have to be taken for base64: a path may be any shorter text."""
+_LEAST_BASE64 = 48
+"""Characters that a text must have to be taken for base64. No path with a dot in it is taken for that."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}\s*")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+_WITH_SPACES = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 _DATA_URI = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),", re.IGNORECASE)
 _BEGINNINGS = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -71,7 +77,8 @@ def kind_of_url(source: str) -> str:
 
 def type_of_base64(text: str) -> str:
     """Return the media type of the file that a text is the base64 of; empty if it is none. A path is never taken for one."""
-    if len(text) < _LEAST_BASE64 or not _BASE64.fullmatch(text):
+    text = text.strip()
+    if len(text) < _LEAST_BASE64 or len(text) % 4 or not _BASE64.fullmatch(text):
         return ""
     return type_of(b64decode(text[:_LEAST_BASE64]))
 
@@ -110,3 +117,30 @@ def path_of(source: str) -> str:
 def shown(source: str) -> str:
     """Return a source as a message shows it."""
     return clean(source, _SHOWN)
+
+
+def shortened(value: Json) -> Json:
+    """Return a JSON value with the base64 in it cut short, for people."""
+    if isinstance(value, str):
+        return _shortened_text(value) if len(value) > _LONG else value
+    if isinstance(value, list):
+        return [shortened(inner) for inner in value]
+    if isinstance(value, Mapping):
+        return {name: shortened(inner) for name, inner in value.items()}
+    return value
+
+
+def base64_chars(value: Json) -> int:
+    """Return how many characters of a JSON value are base64 that ``shortened`` cuts."""
+    if isinstance(value, str):
+        return len(value) - len(_shortened_text(value)) if len(value) > _LONG else 0
+    inner = value if isinstance(value, list) else value.values() if isinstance(value, Mapping) else ()
+    return sum(map(base64_chars, inner))
+
+
+def _shortened_text(text: str) -> str:
+    head = _BEFORE_DATA.match(text)
+    begin = head.end() if head is not None else 0
+    if head is None and not _WITH_SPACES.fullmatch(text):
+        return text
+    return f"{text[: begin + 40]}... ({len(text) - begin:,} characters of base64)"

@@ -31,6 +31,7 @@ class _Delta(Struct, gc=False):
     refusal: None = None
     tool_calls: None = None
     function_call: None = None
+    annotations: None = None
     finish_reason: None = None
 
 
@@ -38,6 +39,7 @@ class _Choice(Struct, gc=False):
     delta: _Delta
     index: Literal[0] | None = 0
     finish_reason: None = None
+    logprobs: None = None
     error: None = None
 
 
@@ -45,6 +47,7 @@ class _Plain(Struct, gc=False):
     """A chunk that contains a piece of text and nothing else, as nearly all do: it is decoded directly into this struct."""
 
     choices: tuple[_Choice]
+    citations: None = None
     usage: None = None
     error: None = None
 
@@ -115,6 +118,8 @@ class OpenAIDecoder(BaseDecoder):
             raise other_dialect("anthropic")
         if not self._named:
             self._identify(chunk)
+        # of Perplexity; others put annotations into the message
+        self._cite(chunk.get("citations"))
         if choices and type(choices) is list:
             for position, choice in enumerate(choices):
                 if type(choice) is dict and self._counts(choice.get("index", position), position):
@@ -143,6 +148,7 @@ class OpenAIDecoder(BaseDecoder):
             if not isinstance(choice.get("text"), str):
                 raise malformed("JSON that is not a completion: it has no choice with a message")
             message = {"content": choice["text"]}
+        self._cite(answer.get("citations"))
         self._usage = chat_usage(answer.get("usage"))
         self._choice(choice, message, streamed=False)
         self._mark_ended()
@@ -210,6 +216,7 @@ class OpenAIDecoder(BaseDecoder):
             self._gather(self._text, content)
         if len(delta) > (type(content) is str):
             self._rarer(delta, content, streamed=streamed)
+        self._keep_logprobs(choice.get("logprobs"))
         reason = choice.get("finish_reason") or delta.get("finish_reason")
         if reason is not None:
             seen = bool(self._text or self._refusal or self._tools)
@@ -223,6 +230,7 @@ class OpenAIDecoder(BaseDecoder):
         # servers that renamed the field send both names, with the same text
         self._gather(self._reasoning, delta.get("reasoning_content") or delta.get("reasoning"))
         self._gather(self._refusal, delta.get("refusal"))
+        self._cite(delta.get("annotations"))
         calls = delta.get("tool_calls")
         if type(calls) is list:
             slots: set[Json] = set()

@@ -1,6 +1,7 @@
 """The base class of decoders: collects the pieces of an answer and joins them once, into a Completion.
 
-Two rules: text, reasoning, refusal and tool calls are never mixed; and whatever is kept of an answer counts towards its size.
+Two rules: text, reasoning, refusal, tool calls and what comes with them are never mixed; and whatever is kept of an answer counts
+towards its size.
 """
 
 from abc import ABC, abstractmethod
@@ -10,12 +11,15 @@ from runner.errors import StreamError
 from runner.model import Completion, Json, ServerSentEvent, Stage, Usage
 from runner.providers.classify import Names
 from runner.providers.completeness import Completeness, Habits
-from runner.providers.lenient_json import decode_json, malformed, table
+from runner.providers.lenient_json import decode_json, json_text, malformed, table
 from runner.providers.refusal import from_stream
 from runner.providers.shapes import is_error
 
 MOST_PARTS = 1000
 """Tool calls, or blocks of content, of one answer. Models make up to some dozens."""
+
+LOGPROBS_SHARE = 16
+"""So many characters of probabilities count as one of text: with 20 for each token they are 300 times as long as the text."""
 
 FREE_CHARS = 1000
 """Characters of names (model, ids, tools, finish reasons) that are kept without counting as text."""
@@ -40,8 +44,10 @@ class BaseDecoder(ABC):
     """
 
     __slots__ = (
+        "_citations",
         "_finish",
         "_id",
+        "_logprobs",
         "_model",
         "_name_chars",
         "_notes",
@@ -82,6 +88,9 @@ class BaseDecoder(ABC):
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._tools: dict[Hashable, ToolCall] = {}
+        self._citations: list[Json] = []
+        # by the name of the list: OpenAI has content and refusal
+        self._logprobs: dict[str, list[Json]] = {}
         self._finish = ""
         self._progress.restart()
         # a copy of the progress's, because it is looked at after each read
@@ -119,6 +128,10 @@ class BaseDecoder(ABC):
             extra["tool_calls"] = [
                 {"id": call.id, "name": call.name, "arguments": "".join(call.arguments)} for call in self._tools.values()
             ]
+        if self._citations:
+            extra["citations"] = list(self._citations)
+        if self._logprobs:
+            extra["logprobs"] = {name: list(values) for name, values in self._logprobs.items()}
         notes = dict(self._notes)
         if self.complete and not text and not self._refusal and not self._tools:
             notes["empty"] = None
@@ -183,6 +196,21 @@ class BaseDecoder(ABC):
             self._limit_parts(len(self._tools), "tool calls")
             call = self._tools[key] = ToolCall()
         return call
+
+    def _cite(self, citations: Json, into: list[Json] | None = None) -> None:
+        """Keep the citations of a list, as the server words them. One that has come before is not kept again."""
+        kept = self._citations if into is None else into
+        for one in citations if type(citations) is list else ():
+            if type(one) in (dict, str) and one not in kept:
+                self.text_chars += len(json_text(one))
+                kept.append(one)
+
+    def _keep_logprobs(self, logprobs: Json) -> None:
+        """Keep the next pieces of the probabilities of tokens: lists by name."""
+        for name, values in table(logprobs).items():
+            if type(values) is list and values:
+                self.text_chars += len(json_text(values)) // LOGPROBS_SHARE
+                self._logprobs.setdefault(name, []).extend(values)
 
     def _limit_parts(self, number: int, what: str) -> None:
         """Raise StreamError if there are so many parts that another one is too many."""

@@ -3,7 +3,7 @@
 One rule: a message has a grammar (start, blocks, end). Unknown events are ignored; a violation of the grammar is an error.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -23,7 +23,7 @@ _TOOL_BLOCKS = ("tool_use", "server_tool_use", "mcp_tool_use")
 
 
 class _Block:
-    __slots__ = ("index", "kind", "reasoning", "stopped", "text")
+    __slots__ = ("citations", "index", "kind", "reasoning", "stopped", "text")
 
     def __init__(self, index: int, kind: str) -> None:
         self.index = index
@@ -31,6 +31,7 @@ class _Block:
         self.stopped = False
         self.text: list[str] = []
         self.reasoning: list[str] = []
+        self.citations: list[Json] = []
 
 
 class _Delta(Struct, gc=False):
@@ -148,6 +149,7 @@ class AnthropicDecoder(BaseDecoder):
         self._text = [piece for number in order for piece in self._all[number].text]
         self._reasoning = [piece for number in order for piece in self._all[number].reasoning]
         self._tools = {number: self._tools[number] for number in order if number in self._tools}
+        self._citations = list(_placed(self._all[number] for number in order))
         return super().completion()
 
     def _must_have_begun(self, kind: str) -> None:
@@ -177,6 +179,7 @@ class AnthropicDecoder(BaseDecoder):
             self._mark_reopened()
         if kind == "text":
             self._gather(block.text, content.get("text"))
+            self._cite(content.get("citations"), block.citations)
         elif kind == "thinking":
             self._gather(block.reasoning, content.get("thinking"))
         elif kind in _TOOL_BLOCKS:
@@ -207,6 +210,8 @@ class AnthropicDecoder(BaseDecoder):
             # the text of a block of an unknown kind may not be part of the answer
             if block.kind == "text":
                 self._gather(block.text, delta.get("text"))
+        elif kind == "citations_delta":
+            self._cite([delta.get("citation")], block.citations)
         elif kind == "thinking_delta":
             self._gather(block.reasoning, delta.get("thinking"))
         elif kind == "input_json_delta" and block.kind in _TOOL_BLOCKS:
@@ -214,6 +219,15 @@ class AnthropicDecoder(BaseDecoder):
 
     def _count(self, usage: Json) -> None:
         self._usage = self._figures.update(table(usage))
+
+
+def _placed(blocks: Iterable[_Block]) -> Iterator[Json]:
+    """Yield the citations of blocks, each with the place in the whole text of what it is for, as OpenAI's have it."""
+    start = 0
+    for block in blocks:
+        end = start + sum(map(len, block.text))
+        yield from ({**table(one), "start_index": start, "end_index": end} for one in block.citations)
+        start = end
 
 
 def _index(body: Mapping[str, Json]) -> int:

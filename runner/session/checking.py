@@ -12,17 +12,20 @@ from msgspec import Struct
 from runner.config.endpoint import find_endpoint, key_source, with_base_url
 from runner.config.job import Job, shown_settings
 from runner.config.trust import allowed
-from runner.errors import NotReadyError, UsageError
+from runner.errors import AttachmentError, NotReadyError, UsageError
 from runner.inputs import scan, spool
+from runner.inputs.attachments import media_in
 from runner.inputs.prompts import Template, make_item
 from runner.inputs.scan import PromptFile
 from runner.model import Item
-from runner.session import arguments, prepare
-from runner.session.opening import open_input, options_of
+from runner.session import arguments, prepare, wiring
+from runner.session.opening import open_input, options_of, rooted
 from runner.session.oversized import Oversized, oversized
 from runner.session.sources import Source, job_of, job_without_rows, names_files
 from runner.session.wiring import per_minute
 
+_MOST = 1_000
+"""Rows whose reason is kept."""
 _SHOWN = 2_000
 """Characters of a rendered request that are kept."""
 
@@ -67,6 +70,13 @@ class Check(Struct, frozen=True, kw_only=True):
     oversized: list[Oversized]
     # what the lines of the rows count
     place: str
+    # files that the rows name, and their bytes, without those at a URL
+    files: int
+    file_bytes: int
+    # (line, reason) of the first 1,000 rows one of whose files cannot be sent
+    unsendable: list[tuple[int, str]]
+    # number of all such rows
+    unsendable_rows: int
     # the first request that a template makes, the longest and the shortest; none without a template
     examples: list[Example]
 
@@ -98,14 +108,8 @@ def check(source: Source, *, trust: bool = False, **settings: Any) -> Check:
 
 
 def _checked(job: Job) -> Check:
-    job = with_base_url(job, os.environ)
-    refusal = missing = None
-    try:
-        find_endpoint(job, os.environ)
-    except NotReadyError as error:
-        missing = str(error)
-    except UsageError as error:
-        refusal = str(error)
+    job = rooted(with_base_url(job, os.environ))
+    refusal, missing = _lacks(job)
     with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
         prompts = open_input(path, options_of(job))
         scanned = scan.scan(prompts)
@@ -114,6 +118,7 @@ def _checked(job: Job) -> Check:
             refusal = f"{spool.display_name(job.input)} has no rows"
         large = oversized(prompts, per_minute(job), job.params.max_tokens)
         examples = _examples(prompts, prepare.template_of(job))
+        found = _files(prompts, job, refused=refusal is not None)
     return Check(
         job=job,
         key_source=key_source(job, os.environ),
@@ -131,7 +136,52 @@ def _checked(job: Job) -> Check:
         oversized=large,
         place=prompts.place,
         examples=examples,
+        files=found.number,
+        file_bytes=found.size,
+        unsendable=found.first,
+        unsendable_rows=found.rows,
     )
+
+
+def _lacks(job: Job) -> tuple[str | None, str | None]:
+    """Return why `runner run` would refuse to start, and what it still needs; None for each that is not so."""
+    try:
+        find_endpoint(job, os.environ)
+    except NotReadyError as error:
+        return None, str(error)
+    except UsageError as error:
+        return str(error), None
+    return None, None
+
+
+class _Files(Struct):
+    """The files of an input: their number and bytes, and the rows one of whose files cannot be sent."""
+
+    number: int = 0
+    size: int = 0
+    rows: int = 0
+    first: list[tuple[int, str]] = []
+
+
+def _files(prompts: PromptFile, job: Job, *, refused: bool) -> _Files:
+    """Look at the beginnings of all files that rows name. refused: the job's provider is not known."""
+    found = _Files()
+    if refused:
+        return found
+    template, files = prepare.template_of(job), wiring.attachments(job)
+    for row in prompts.read():
+        made = make_item(row, "", template)
+        if not isinstance(made, Item) or not made.request.media:
+            continue
+        found.number += sum(1 for _ in media_in(made.request.messages))
+        try:
+            # what is sent is a third longer
+            found.size += files.outlined(made.request).size * 3 // 4
+        except AttachmentError as error:
+            found.rows += 1
+            if len(found.first) < _MOST:
+                found.first.append((row.line, f"{row.place} {row.line}: {error}"))
+    return found
 
 
 def _examples(prompts: PromptFile, template: Template) -> list[Example]:

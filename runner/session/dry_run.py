@@ -3,10 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
-from pathlib import Path
 from typing import NamedTuple
-
-from msgspec import structs
 
 from runner.config.endpoint import find_endpoint, with_base_url
 from runner.config.job import Job
@@ -17,7 +14,7 @@ from runner.inputs.prompts import make_item
 from runner.interfaces import Provider
 from runner.model import Item, Outcome, Row
 from runner.session import prepare, wiring
-from runner.session.opening import open_input, options_of
+from runner.session.opening import open_input, options_of, rooted
 
 
 class Unsent(NamedTuple):
@@ -46,9 +43,7 @@ def dry_run(job: Job, count: int) -> Iterator[Unsent]:
         if job.model is None:
             raise
     provider, template = wiring.offline(job), prepare.template_of(job)
-    if spool.is_stream(job.input):
-        job = structs.replace(job, files_root=job.files_root or str(Path.cwd()))
-    files = wiring.attachments(job)
+    files = wiring.attachments(rooted(job))
     with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
         number = 0
         for number, row in enumerate(open_input(path, options_of(job)).read(), 1):

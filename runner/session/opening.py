@@ -63,6 +63,13 @@ def options_of(job: Job) -> ReadOptions:
     )
 
 
+def rooted(job: Job) -> Job:
+    """Return a job that knows the folder of its files: for a stream the current one, also when it is resumed elsewhere."""
+    if job.files_root is not None or not spool.is_stream(job.input):
+        return job
+    return structs.replace(job, files_root=str(Path.cwd()))
+
+
 def media_fields(job: Job) -> Mapping[str, MediaField]:
     """Return the fields of a row that name files. With ``row_settings = false``, only those that the job names itself."""
     named: dict[str, MediaField] = {}

@@ -6,10 +6,10 @@ from typing import NamedTuple
 from runner.durations import format_span
 from runner.engine.limits import Kind
 from runner.engine.limits.estimate import BYTES_PER_TOKEN, OUTPUT_TOKENS, amount
-from runner.inputs.attachments import base64_chars
 from runner.inputs.compression import open_compressed
 from runner.inputs.keys import base_key
 from runner.inputs.scan import PromptFile
+from runner.inputs.sources import base64_chars
 from runner.text import clean
 
 _SHOWN = 3

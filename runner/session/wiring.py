@@ -110,12 +110,12 @@ def informed(
         strict=job.strict_params,
         tell=tell,
         doubt=doubt,
-        attachments=attachments(job),
+        attachments=attachments(job, sends=True),
     )
 
 
-def attachments(job: Job) -> MediaFiles:
-    """Return the files that the rows of a job name. The job has its base URL."""
+def attachments(job: Job, *, sends: bool = False) -> MediaFiles:
+    """Return the files that the rows of a job name. The job has its base URL. sends: they are sent, so that is remembered."""
     module, local = _dialect(job), job.local_server is not None
     own = urlsplit(job.base_url or "").hostname == urlsplit(module.DEFAULT_BASE_URL).hostname
     dialect = Dialect(
@@ -129,7 +129,10 @@ def attachments(job: Job) -> MediaFiles:
 
     def refusal() -> str | None:
         grant = None if local else trust.files_grant(job, module, os.environ, root)
-        return trust.refusal(job, grant, os.environ)
+        words = trust.refusal(job, grant, os.environ)
+        if words is None and grant is not None and sends:
+            trust.remember(job, [grant], os.environ)
+        return words
 
     return MediaFiles(root, dialect, refusal)
 

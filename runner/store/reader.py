@@ -31,7 +31,7 @@ _REFUSED = " (every row was refused for "
 _BATCH = 1_000
 """Rows read from the driver at once."""
 _RESULT = (
-    *(items.c[name] for name in ("key", "metadata", "text", "status", "finish_reason", "error_code", "error")),
+    *(items.c[name] for name in ("key", "metadata", "extra", "text", "status", "finish_reason", "error_code", "error")),
     *(attempts.c[name] for name in ("served_model", "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")),
     items.c.attempts,
     attempts.c.time_to_first_token_s,
@@ -45,6 +45,9 @@ _TAKEN_OVER = tuple(
 """The same for a run that has taken over answers: what of it the attempts do not have."""
 # input order; with the status in between, the order is that of an index, so that SQLite need not sort a million rows
 _ORDER = (items.c.position, items.c.status, items.c.id)
+EXTRA = ("reasoning", "refusal", "tool_calls", "citations", "logprobs")
+"""What is kept of an answer beside its text, in the order of the fields of a Result."""
+_NOTHING = (None,) * len(EXTRA)
 _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -183,9 +186,10 @@ class StoreReader:
             .order_by(*_ORDER)
         )
         with self._decoded():
-            for key, extra, *rest in self._tuples(statement):
-                fields: dict[str, Json] = _DECODE(extra) if extra is not None else {}
+            for key, metadata, extra, *rest in self._tuples(statement):
+                fields: dict[str, Json] = _DECODE(metadata) if metadata is not None else {}
                 own = fields.pop("id", key)
+                rest[-1:-1] = map(_DECODE(extra).get, EXTRA) if extra is not None else _NOTHING
                 yield Result(own, fields, asked(fields) if asked is not None else None, *rest)
 
     def metadata_names(self, run_id: int, besides: Collection[str] = ()) -> list[str]:

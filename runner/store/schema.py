@@ -103,7 +103,7 @@ items = sa.Table(
     sa.Column("notes", sa.Text),
     # the row's fields as a JSON object, without its id; with keep_rows = false also without what makes its request
     sa.Column("metadata", sa.Text),
-    # reasoning, refusal and tool calls as a JSON object, separate from the text
+    # reasoning, refusal, tool calls, citations and logprobs as a JSON object, separate from the text
     sa.Column("extra", sa.Text),
     sa.Column("text", sa.Text),
     sa.CheckConstraint("status IN ('done', 'failed')", name="status"),

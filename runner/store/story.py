@@ -66,7 +66,7 @@ class Story(Struct, frozen=True, kw_only=True):
     error_code: str | None
     error: str | None
     notes: str | None
-    # reasoning, refusal, tool calls
+    # reasoning, refusal, tool calls, citations, logprobs
     extra: Mapping[str, Json]
     attempts: list[Sent]
     # None: the answer is the run's own

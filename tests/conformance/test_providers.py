@@ -60,7 +60,10 @@ EXPECTED = {
         input_tokens=133,
         output_tokens=40,
         cached_tokens=100,
-        extra={"reasoning": "Let me see."},
+        extra={
+            "reasoning": "Let me see.",
+            "citations": [{"type": "char_location", "cited_text": "x", "start_index": 6, "end_index": 14}],
+        },
     ),
     "anthropic/tool_use": a(
         "I will look.",

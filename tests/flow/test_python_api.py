@@ -233,6 +233,7 @@ ERRORS = [
     errors.RunLockedError("a", kept=False),
     errors.RunStoppedError("a", code="auth"),
     errors.AttemptError("a", code="x", verdict="fail", sent=False),
+    errors.AttachmentError("a"),
     errors.TransportError("a", code="x", verdict="stop", sent=False, stale=True),
     errors.AttemptTimeoutError("a", timeout="silence", sent=False),
     errors.StreamError("a", code="x", verdict="fail"),
