@@ -24,7 +24,7 @@ from runner.store.runs import open_run
 
 OURS = [
     "prompt", "text", "status", "finish_reason", "error_code", "error", "served_model", "input_tokens", "output_tokens",
-    "cached_tokens", "reasoning_tokens", "attempts", "time_to_first_token_s", "duration_s", "line",
+    "cached_tokens", "reasoning_tokens", "attempts", "time_to_first_token_s", "duration_s", "line", "reused_from",
 ]  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def test_a_finished_row(store: Path, out: Path) -> None:
     assert read_jsonl(out / "a.jsonl")[0] == {
         "id": "a", "lang": "en", "n": 7, "tags": None, "prompt": None, "text": "yes", "status": "done", "finish_reason": "stop",
         "error_code": None, "error": None, "served_model": "m-1", "input_tokens": 3, "output_tokens": 5, "cached_tokens": 0,
-        "reasoning_tokens": 1, "attempts": 2, "time_to_first_token_s": 0.25, "duration_s": 1.5, "line": 1,
+        "reasoning_tokens": 1, "attempts": 2, "time_to_first_token_s": 0.25, "duration_s": 1.5, "line": 1, "reused_from": None,
     }  # fmt: skip
 
 
