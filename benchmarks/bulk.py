@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 from runner.config.endpoint import with_base_url
 from runner.config.job import load_job
@@ -31,9 +32,9 @@ def line(number: int) -> str:
     return f'{{"id":"row-{number:07}","prompt":"{prompt}","topic":"numbers-{number % 97}"}}\n'
 
 
-async def finished(store: Path, path: Path, base_url: str) -> None:
-    """Create a store in which all rows of a prompt file are done, as a finished run leaves it."""
-    options = {"base_url": base_url, "model": "m", "provider": "openai"}
+async def finished(store: Path, path: Path, base_url: str, **settings: Any) -> None:
+    """Create a store in which all rows of a prompt file are done, as a finished run leaves it. settings: others of the job."""
+    options = {"base_url": base_url, "model": "m", "provider": "openai", **settings}
     job = with_base_url(load_job(path, options, {}), {})
     input_file = open_input(job.input)
     database.prepare(store, create=True)

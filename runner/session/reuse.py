@@ -48,13 +48,13 @@ _Tell = Callable[[Event], None]
 async def take_over(plan: Plan, store: RunStore, stop: Stop, tell: _Tell) -> Mapping[int, int]:
     """Take over what earlier runs have answered, before anything is sent. Return how many rows from each run.
 
-    Once all rows have been compared, no later session does it again. After a stop or a kill, and behind ``--limit``, the next
-    session goes on.
+    Once all rows of the input have been compared, no later session does it again. After a stop or a kill, and behind ``--limit``,
+    the next session goes on.
     """
     taken: Counter[int] = Counter()
-    sources = await to_thread.run_sync(_sources, plan)
-    if not sources:
+    if plan.run.compared or not plan.job.reuse or plan.options.retry_failed:
         return taken
+    sources = await to_thread.run_sync(_sources, plan)
     start, told = monotonic(), False
     with closing(_batches(plan, sources)) as batches:
         while (batch := await to_thread.run_sync(next, batches, None)) is not None:
@@ -95,8 +95,6 @@ class _Source(Struct, frozen=True, kw_only=True):
 
 def _sources(plan: Plan) -> list[_Source]:
     """Return the runs whose answers may be taken over, newest first."""
-    if plan.run.compared or not plan.job.reuse or plan.options.retry_failed:
-        return []
     path, found = plan.given.store, list[_Source]()
     known = [run for run in runs.known_runs(path) if run.id != plan.run.id and can_be_asked_again(run)]
     moved, variants = (reuse.addresses(path), reuse.variants(path)) if known else ({}, {})
@@ -137,6 +135,8 @@ def _decoded(settings: str) -> Mapping[str, Json]:
 
 def _batches(plan: Plan, sources: list[_Source]) -> Generator[list[tuple[TakenOver, int]], None, None]:
     """Yield the rows that take over an answer, each with the run that it is from. Empty lists let a stop be seen meanwhile."""
+    if not sources:
+        return
     provider = wiring.offline(plan.job)
     with reuse.comparison(plan.given.store, plan.run.id) as compared:
         for batch in _wanted(plan, provider):

@@ -180,20 +180,17 @@ def open_run(
             return found(run)
         differing = next((run for run in earlier if run.fingerprint != fingerprint), None) if not new else None
         other_stdin = _other_stdin(connection, kept_mark) if differing is None and not new else None
-        # a run that begins without the answers of others stays so
-        compared = not settings.get("reuse")
-        values |= {"input_digest": given.digest, "input_bytes": given.size, "fingerprint": fingerprint, "compared": compared}
-        run_id = _create(connection, values)
-    return FoundRun(
-        id=run_id,
-        existed=False,
-        finished=False,
-        input_digest=given.digest,
-        compared=compared,
-        differs_from=differing.id if differing is not None else None,
-        differences=differences(differing.settings, answer) if differing is not None else {},
-        other_stdin=other_stdin,
-    )
+        values |= {"input_digest": given.digest, "input_bytes": given.size, "fingerprint": fingerprint}
+        return FoundRun(
+            id=_create(connection, {**values, "compared": not settings.get("reuse")}),
+            existed=False,
+            finished=False,
+            input_digest=given.digest,
+            compared=not settings.get("reuse"),
+            differs_from=differing.id if differing is not None else None,
+            differences=differences(differing.settings, answer) if differing is not None else {},
+            other_stdin=other_stdin,
+        )
 
 
 def change(store: Path, run_id: int, changes: Changes) -> None:

@@ -34,9 +34,9 @@ def write_copy(desk: Desk, change: str) -> Path:
 
 
 def run_copy(desk: Desk, *options: str, base_url: str | None = None) -> str:
-    """Run the copy, and return the sentence about its answered rows; empty if there is none."""
+    """Run the copy without the answers of others, and return the sentence about its answered rows; empty if there is none."""
     address = base_url or desk.server.base_url
-    said = desk.run(command=("run", "copy.jsonl", "--model", "m", "--base-url", address, *options))
+    said = desk.run(command=("run", "copy.jsonl", "--model", "m", "--base-url", address, "--no-reuse", *options))
     return "".join(line for line in said.splitlines() if SAID in line)
 
 

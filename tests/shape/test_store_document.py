@@ -15,9 +15,9 @@ QUERIES = re.findall(r"```sql\n(.*?)```", DOCUMENT, re.DOTALL)
 ROWS = """
     INSERT INTO runs VALUES (1, 1e9, NULL, '/x/p.jsonl', 'p.jsonl', '{"model": "m"}', 'f', 'd', 4, 'stopped', 'here', 77,
         '{"at": 1e9, "lanes": [{"model": "m", "in_flight": 1, "slots": 8, "ceiling": 64}], "retrying": null}', 0, 9, NULL,
-        0, NULL);
+        0, NULL, 1);
     INSERT INTO runs VALUES (2, 1e9, 1e9 + 5, '/x/q.jsonl', 'q.jsonl', '{"model": "n"}', 'g', 'e', 0, NULL, 'here', 77,
-        NULL, 0, 9, NULL, 0, NULL);
+        NULL, 0, 9, NULL, 0, NULL, 1);
     INSERT INTO items VALUES (1, 1, 'a', 1, 'done', 5, 2, 2, 'stop', NULL, NULL, NULL,
         '{"topic": "sky"}', '{"reasoning": "r"}', 'blue');
     INSERT INTO items VALUES (2, 1, 'b', 2, 'failed', 6, 1, 3, NULL, 'cut', 'cut!', NULL, NULL, NULL, NULL);
