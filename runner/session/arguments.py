@@ -121,6 +121,10 @@ def _name(value: object) -> str | None:
     return None if value is None or isinstance(value, str) else "text"
 
 
+def _on_slow(value: object) -> str | None:
+    return None if value in ("wait", "drop") else '"wait" or "drop"'
+
+
 def _list(value: object) -> str | None:
     return None if value is None or isinstance(value, list) else "a list, which receives the notes"
 
@@ -134,6 +138,7 @@ _KINDS: dict[str, Callable[[Any], str | None]] = {
     "limit": _limit,
     "observe": _observe,
     "format": _name,
+    "on_slow": _on_slow,
     "notes": _list,
 }
 """What each argument must be: a function that returns the words for it if the value is something else."""

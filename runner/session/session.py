@@ -20,12 +20,13 @@ from runner.engine.stop import Stop
 from runner.errors import RunStoppedError, StoreError
 from runner.event_types import INPUT_CHANGED, LIMITED, Finished, Noted, Saved, Summary
 from runner.inputs import source
-from runner.interfaces import Observer, Provider
-from runner.model import Entry, Head, Outcome
+from runner.interfaces import Handle, Observer, Provider
+from runner.model import Attempt, Entry, Head, Outcome
 from runner.providers.http import HttpClient, HttpExchange
 from runner.session import naming, prepare, reading, reuse, wiring
 from runner.session.audience import Audience
 from runner.session.background import find_tls, keep_deadline, note_pace, tell_progress, tell_stop
+from runner.session.backlog import Backlog
 from runner.session.continuing import Idle
 from runner.session.meter import Meter
 from runner.session.options import SessionOptions
@@ -40,9 +41,17 @@ STUCK = 2_000
 
 
 async def execute(
-    job: Job, store_path: Path, options: SessionOptions, stop: Stop, observe: Observer, hear: Hear | None = None
+    job: Job,
+    store_path: Path,
+    options: SessionOptions,
+    stop: Stop,
+    observe: Observer,
+    hear: Hear | None = None,
+    backlog: Backlog | None = None,
 ) -> Summary:
     """Run a job until all its rows have outcomes or a stop is requested. hear: receives the pieces of answers as they come.
+
+    backlog: of a reader that new rows wait for; None: there is none.
 
     Raises UsageError before anything is sent, StoreError, and RunStoppedError when further requests would be pointless.
     """
@@ -59,7 +68,7 @@ async def execute(
         return prepare.summary(plan.run)
     run_id, changes = plan.run.id, plan.chosen.changes
     async with await in_thread(lambda: RunStore.own(store_path, run_id, durability=job.durability, changes=changes)) as store:
-        session = _Session(plan, store, stop, audience)
+        session = _Session(plan, store, stop, audience, backlog)
         try:
             await session.begin()
             async with wiring.open_provider(plan.job, plan.endpoint) as (provider, client):
@@ -77,9 +86,9 @@ async def execute(
 class _Session:
     """The state of one session: its parts and its counts."""
 
-    def __init__(self, plan: Plan, store: RunStore, stop: Stop, audience: Audience) -> None:
+    def __init__(self, plan: Plan, store: RunStore, stop: Stop, audience: Audience, backlog: Backlog | None) -> None:
         self._plan, self._store, self._stop, self._tell = plan, store, stop, audience.tell
-        self._hear = audience.listener
+        self._hear, self._backlog = audience.listener, backlog
         self._stats = SessionStats()
         before = plan.scanned.before
         self._passed = source.Counts(settled=before.rows, seen=before.rows - before.broken)
@@ -188,9 +197,10 @@ class _Session:
             try:
                 workers = self._workers()
                 save, last = self._save, self._lanes.last
-                await pipeline.run(
-                    items, attempts.handle, save, workers=workers, stop=self._stop, wanted=self._workers, last=last
-                )
+                handle: Handle = attempts.handle
+                if self._backlog is not None:
+                    items, handle = self._backlog.items(items), self._backlog.handle(handle, self._stop)
+                await pipeline.run(items, handle, save, workers=workers, stop=self._stop, wanted=self._workers, last=last)
             except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
                 failure = error
             background.cancel_scope.cancel()
@@ -286,7 +296,8 @@ class _Session:
             self._stats.add(entry)
             # Only now is the slot free for another request, so that a kill loses at most one answer for each slot.
             self._attempts.saved(entry)
-        self._tell(Saved(outcomes=tuple(entry for entry in entries if isinstance(entry, Outcome))))
+        outcomes = tuple(entry for entry in entries if isinstance(entry, Outcome))
+        self._tell(Saved(outcomes=outcomes, attempts=tuple(entry for entry in entries if isinstance(entry, Attempt))))
 
     def _note(self, sentence: str) -> None:
         """Tell the user what was learned."""
