@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from runner.session.asynchronous import aresume, aretry, arun
     from runner.session.stopping import StopHandle
     from runner.session.stream import Stream, events, stream
+    from runner.session.transforms import sentences, texts
 
 _HOMES = {
     **dict.fromkeys(("check", "delete", "export", "resume", "results", "retry", "run", "runs", "status"), "runner.api"),
@@ -38,6 +39,7 @@ _HOMES = {
     "StopHandle": "runner.session.stopping",
     **dict.fromkeys(("aresume", "aretry", "arun"), "runner.session.asynchronous"),
     **dict.fromkeys(("Stream", "events", "stream"), "runner.session.stream"),
+    **dict.fromkeys(("sentences", "texts"), "runner.session.transforms"),
     **dict.fromkeys(
         (
             "AttemptFailed",
@@ -94,8 +96,10 @@ __all__ = [
     "retry",
     "run",
     "runs",
+    "sentences",
     "status",
     "stream",
+    "texts",
 ]
 
 
