@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from runner.model import Result, Run
     from runner.session.asynchronous import aresume, aretry, arun
+    from runner.session.one_by_one import BlockingSession, Session
     from runner.session.stopping import StopHandle
     from runner.session.stream import Stream, events, stream
     from runner.session.transforms import sentences, texts
@@ -39,6 +40,7 @@ _HOMES = {
     "StopHandle": "runner.session.stopping",
     **dict.fromkeys(("aresume", "aretry", "arun"), "runner.session.asynchronous"),
     **dict.fromkeys(("Stream", "events", "stream"), "runner.session.stream"),
+    **dict.fromkeys(("BlockingSession", "Session"), "runner.session.one_by_one"),
     **dict.fromkeys(("sentences", "texts"), "runner.session.transforms"),
     **dict.fromkeys(
         (
@@ -62,6 +64,7 @@ _HOMES = {
 
 __all__ = [
     "AttemptFailed",
+    "BlockingSession",
     "Dropped",
     "Finished",
     "FirstToken",
@@ -74,6 +77,7 @@ __all__ = [
     "RunLockedError",
     "RunStoppedError",
     "RunnerError",
+    "Session",
     "Started",
     "StopHandle",
     "Stopping",

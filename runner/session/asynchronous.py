@@ -4,13 +4,14 @@ A run that was left early may still be ending when the next one begins, such as 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from operator import index
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakSet
 
-from runner.config.job import Job, load_job
+from runner.config.job import Job
 from runner.config.trust import allowed
 from runner.engine.listening import Hear
 from runner.engine.stop import Stop
@@ -22,6 +23,7 @@ from runner.session.backlog import Backlog
 from runner.session.naming import DEFAULT_STORE
 from runner.session.options import SessionOptions
 from runner.session.prepare import in_thread
+from runner.session.sources import Source, job_of_async
 from runner.session.stopping import StopHandle, begun, ended
 
 
@@ -33,14 +35,14 @@ class Ready(NamedTuple):
     options: SessionOptions
 
 
-Prepare: TypeAlias = Callable[[], Awaitable[Ready]]
+Prepare: TypeAlias = Callable[[], AbstractAsyncContextManager[Ready]]
 
 _leaving: WeakSet["asyncio.Task[Summary]"] = WeakSet()
 """Sessions whose readers have gone, until they have ended."""
 
 
 async def arun(
-    source: str | Path,
+    source: Source,
     *,
     db: str | Path = DEFAULT_STORE,
     limit: int | None = None,
@@ -76,11 +78,9 @@ async def aresume(
     arguments.warn_of_variables()
     arguments.check(run_id=run_id, db=db, accept_changes=accept_changes, trust=trust, observe=observe)
 
-    def prepare() -> Ready:
-        job, options = restoring.resumed(db, run_id, settings, accept_changes=accept_changes)
-        return Ready(allowed(job, trust), Path(db).resolve(), options)
+    prepare = _restored(lambda: restoring.resumed(db, run_id, settings, accept_changes=accept_changes), db, trust=trust)
 
-    return await ended(start(lambda: in_thread(prepare), handle, arguments.observer(observe)), handle)
+    return await ended(start(prepare, handle, arguments.observer(observe)), handle)
 
 
 async def aretry(
@@ -97,28 +97,37 @@ async def aretry(
     arguments.warn_of_variables()
     arguments.check(run_id=run_id, db=db, trust=trust, observe=observe)
 
-    def prepare() -> Ready:
-        job, options = restoring.retried(db, run_id, settings)
-        return Ready(allowed(job, trust), Path(db).resolve(), options)
+    prepare = _restored(lambda: restoring.retried(db, run_id, settings), db, trust=trust)
 
-    return await ended(start(lambda: in_thread(prepare), handle, arguments.observer(observe)), handle)
+    return await ended(start(prepare, handle, arguments.observer(observe)), handle)
 
 
 def run_of(
-    source: str | Path, db: str | Path, limit: int | None, *, new: bool, accept_changes: bool, settings: dict[str, Any]
+    source: Source, db: str | Path, limit: int | None, *, new: bool, accept_changes: bool, settings: dict[str, Any]
 ) -> Prepare:
     """Check the arguments of ``run``, and return what prepares such a session. Raises UsageError."""
     arguments.warn_of_variables()
     strict, trust = settings.pop("strict", False), settings.pop("trust", False)
     flags = {"new": new, "accept_changes": accept_changes, "strict": strict, "trust": trust}
-    arguments.check(file=source, db=db, limit=limit, **flags)
+    arguments.check(db=db, limit=limit, **flags)
     number = None if limit is None else index(limit)
     options = SessionOptions(limit=number, new=new, accept_changes=accept_changes, strict=strict)
 
-    def prepare() -> Ready:
-        return Ready(allowed(load_job(source, settings), trust), Path(db).resolve(), options)
+    @asynccontextmanager
+    async def prepare() -> AsyncIterator[Ready]:
+        async with job_of_async(source, settings, db, trust=trust) as job:
+            yield Ready(job, _resolved(db), options)
 
-    return lambda: in_thread(prepare)
+    return prepare
+
+
+def _restored(restore: Callable[[], tuple[Job, SessionOptions]], db: str | Path, *, trust: bool) -> Prepare:
+    @asynccontextmanager
+    async def prepare() -> AsyncIterator[Ready]:
+        job, options = await in_thread(restore)
+        yield Ready(allowed(job, trust), _resolved(db), options)
+
+    return prepare
 
 
 def start(
@@ -129,8 +138,8 @@ def start(
 
     async def execute(stop: Stop) -> Summary:
         await _others_ended()
-        job, store, options = await prepare()
-        return await session.execute(job, store, options, stop, observe, hear, backlog)
+        async with prepare() as (job, store, options):
+            return await session.execute(job, store, options, stop, observe, hear, backlog)
 
     return begun(execute, handle)
 
@@ -147,6 +156,10 @@ async def _others_ended() -> None:
     others = [task for task in _leaving if task.get_loop() is loop and not task.done()]
     if others:
         await asyncio.wait(others)
+
+
+def _resolved(db: str | Path) -> Path:
+    return Path(db).resolve()
 
 
 def refuse_other_loops() -> None:

@@ -5,7 +5,7 @@ results of earlier sessions -> events of this session, in their order -> broken 
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from itertools import islice
 
 from runner.errors import BAD_ROW
@@ -71,9 +71,10 @@ class Along:
                 with suppress(Exception):
                     self.summary = await ended(task, handle)
 
-    async def _prepared(self) -> Ready:
-        self._ready = await self._prepare()
-        return self._ready
+    @asynccontextmanager
+    async def _prepared(self) -> AsyncIterator[Ready]:
+        async with self._prepare() as self._ready:
+            yield self._ready
 
     def _observe(self, event: Event) -> None:
         """Put an event on the backlog."""

@@ -17,13 +17,14 @@ from runner.session.asynchronous import leave, run_of
 from runner.session.backlog import OnSlow
 from runner.session.naming import DEFAULT_STORE
 from runner.session.reading_along import Along
+from runner.session.sources import Source
 from runner.session.stopping import StopHandle
 
 T = TypeVar("T")
 
 
 def stream(
-    source: str | Path,
+    source: Source,
     *,
     db: str | Path = DEFAULT_STORE,
     limit: int | None = None,
@@ -32,7 +33,7 @@ def stream(
     stop: StopHandle | str | Sequence[str] | None = None,
     **settings: Any,
 ) -> "Stream[Result]":
-    """Run a prompt file and yield the result of each row once it is saved, done or failed, in an ``async for``.
+    """Run a source of prompts and yield the result of each row once it is saved, done or failed, in an ``async for``.
 
     The arguments and the errors are those of ``run``. Each row of the run comes once: first those that earlier sessions have
     finished (with ``accept_changes`` last), then the others as they are finished. A slow reader slows the run: no more than 1,000
@@ -45,7 +46,7 @@ def stream(
 
 
 def events(
-    source: str | Path,
+    source: Source,
     *,
     db: str | Path = DEFAULT_STORE,
     limit: int | None = None,
@@ -55,7 +56,7 @@ def events(
     stop: StopHandle | str | Sequence[str] | None = None,
     **settings: Any,
 ) -> "Stream[StreamEvent]":
-    """Run a prompt file and yield what happens, in an ``async for``. As ``stream``, with events in place of results.
+    """Run a source of prompts and yield what happens, in an ``async for``. As ``stream``, with events in place of results.
 
     The events are classes of ``runner``: ``Started``, ``RowStarted``, ``FirstToken``, ``Token``, ``AttemptFailed``,
     ``RowFinished`` with the result, ``Waiting``, ``Noted``, ``Progress``, ``Stopping``, ``Dropped`` and ``Finished``.

@@ -20,6 +20,7 @@ _BY_IDS = f"{_SELECT} WHERE items.id IN ({{}})"
 # the plus signs: in the order of the numbers, which no change of a row's line disturbs, without sorting them for each page
 _PAGE = f"{_SELECT} WHERE +items.run_id = ? AND items.id > ? AND items.id <= ? {{}}ORDER BY items.id LIMIT ?"
 _BROKEN = {False: f"AND items.error_code IS NOT '{BAD_ROW}' ", True: f"AND items.error_code = '{BAD_ROW}' "}
+_LAST_LINE = "SELECT coalesce(max(position), 0) FROM items WHERE run_id = ?"
 _NEWEST = "SELECT coalesce(max(id), 0) FROM items WHERE run_id = ?"
 _FIRST = f"SELECT id FROM items WHERE run_id = ? AND id <= ? {_BROKEN[False]}ORDER BY position, status, id LIMIT ?"  # noqa: S608
 
@@ -46,6 +47,11 @@ class ResultReader:
         """Return the highest number of a stored row: those up to it are from earlier sessions."""
         ((number,),) = await self._connection.rows(_NEWEST, (self._run,))
         return int(number)
+
+    async def last_line(self) -> int:
+        """Return the highest line of a stored row; 0 if there is none."""
+        ((line,),) = await self._connection.rows(_LAST_LINE, (self._run,))
+        return int(line)
 
     async def first(self, upto: int, most: int) -> list[int]:
         """Return the numbers of the first rows in the order of the input, without broken ones. upto: no number is higher."""
