@@ -38,7 +38,7 @@ def main() -> int:
 
 def _begun(folder: Path, stub: Stub, template: str, *, alone: bool) -> list[Figure]:
     """Begin a run with a template and kill it at its first request, which the server never answers."""
-    stub.first_at = None
+    stub.forget()
     store = "new.db" if alone else "runner.db"
     command = ("run", "prompts.jsonl", "--db", store, "--provider", "openai", "--model", "m", "--base-url", stub.base_url)
     ran = child.run(folder, *command, "--prompt", template, until=lambda: stub.first_at is not None)

@@ -43,6 +43,10 @@ class Stub:
         """The base URL for the OpenAI dialect."""
         return f"http://127.0.0.1:{self._port}/v1"
 
+    def forget(self) -> None:
+        """Take the next request for the first one."""
+        self.first_at = None
+
     def count(self) -> bytes:
         """Count a request; return the bytes of its answer."""
         if self.first_at is None:

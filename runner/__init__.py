@@ -11,38 +11,99 @@ if TYPE_CHECKING:
 
     from runner.api import check, delete, export, results, resume, retry, run, runs, status
     from runner.errors import RunLockedError, RunnerError, RunStoppedError, StoreError, UsageError
-    from runner.event_types import Summary
+    from runner.event_types import (
+        AttemptFailed,
+        Dropped,
+        Finished,
+        FirstToken,
+        Noted,
+        Progress,
+        RowFinished,
+        RowStarted,
+        Started,
+        Stopping,
+        Summary,
+        Token,
+        Waiting,
+    )
     from runner.model import Result, Run
+    from runner.session.asynchronous import aresume, aretry, arun
+    from runner.session.one_by_one import BlockingSession, Session
     from runner.session.stopping import StopHandle
+    from runner.session.stream import Stream, events, stream
+    from runner.session.transforms import sentences, texts
 
 _HOMES = {
     **dict.fromkeys(("check", "delete", "export", "resume", "results", "retry", "run", "runs", "status"), "runner.api"),
     **dict.fromkeys(("RunLockedError", "RunStoppedError", "RunnerError", "StoreError", "UsageError"), "runner.errors"),
     **dict.fromkeys(("Result", "Run"), "runner.model"),
     "StopHandle": "runner.session.stopping",
-    "Summary": "runner.event_types",
+    **dict.fromkeys(("aresume", "aretry", "arun"), "runner.session.asynchronous"),
+    **dict.fromkeys(("Stream", "events", "stream"), "runner.session.stream"),
+    **dict.fromkeys(("BlockingSession", "Session"), "runner.session.one_by_one"),
+    **dict.fromkeys(("sentences", "texts"), "runner.session.transforms"),
+    **dict.fromkeys(
+        (
+            "AttemptFailed",
+            "Dropped",
+            "Finished",
+            "FirstToken",
+            "Noted",
+            "Progress",
+            "RowFinished",
+            "RowStarted",
+            "Started",
+            "Stopping",
+            "Summary",
+            "Token",
+            "Waiting",
+        ),
+        "runner.event_types",
+    ),
 }
 
 __all__ = [
+    "AttemptFailed",
+    "BlockingSession",
+    "Dropped",
+    "Finished",
+    "FirstToken",
+    "Noted",
+    "Progress",
     "Result",
+    "RowFinished",
+    "RowStarted",
     "Run",
     "RunLockedError",
     "RunStoppedError",
     "RunnerError",
+    "Session",
+    "Started",
     "StopHandle",
+    "Stopping",
     "StoreError",
+    "Stream",
     "Summary",
+    "Token",
     "UsageError",
+    "Waiting",
     "__version__",
+    "aresume",
+    "aretry",
+    "arun",
     "check",
     "delete",
+    "events",
     "export",
     "results",
     "resume",
     "retry",
     "run",
     "runs",
+    "sentences",
     "status",
+    "stream",
+    "texts",
 ]
 
 

@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from runner.model import Outcome
+from runner.model import Attempt, Outcome, Result
 from runner.pace import Pace
 
 INPUT_CHANGED = "the prompt file changed while it was read"
@@ -95,6 +95,8 @@ class Saved(Struct, frozen=True, kw_only=True):
     """Outcomes have been saved."""
 
     outcomes: tuple[Outcome, ...]
+    # failed attempts of rows that have no outcome yet
+    attempts: tuple[Attempt, ...] = ()
 
 
 class Noted(Struct, frozen=True, kw_only=True):
@@ -193,3 +195,41 @@ class Token(Struct, frozen=True, kw_only=True):
 
 RowEvent: TypeAlias = RowStarted | FirstToken | Token
 """What a listener hears of a row while its attempts are under way."""
+
+
+class AttemptFailed(Struct, frozen=True, kw_only=True):
+    """An attempt has failed, and its row has no outcome yet. What was told of its text is worth nothing."""
+
+    # the row's id as text, which is the key of a row without an id
+    id: str
+    attempt: int
+    error_code: str | None
+    error: str | None
+
+
+class RowFinished(Struct, frozen=True, kw_only=True):
+    """A row is done or failed, and its result is saved."""
+
+    result: Result
+    # True for a row that an earlier session has finished
+    earlier: bool = False
+
+
+class Waiting(Struct, frozen=True, kw_only=True):
+    """A model sends nothing for now, or goes on again."""
+
+    model: str
+    # why it waits, one phrase; None: it goes on
+    reason: str | None
+
+
+class Dropped(Struct, frozen=True, kw_only=True):
+    """A reader with ``on_slow="drop"`` was too slow, and pieces of answers were left out before the next event."""
+
+    tokens: int
+
+
+StreamEvent: TypeAlias = (
+    Started | Noted | Progress | Stopping | Finished | RowEvent | AttemptFailed | RowFinished | Waiting | Dropped
+)
+"""Everything that ``runner.events`` yields."""

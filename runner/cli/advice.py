@@ -4,6 +4,7 @@ A line is a command that works as printed, and words that say what it does and h
 command of each (the first that fits):
 
     running                      status --watch
+    a program's session          export; before it errors, if rows failed
     the prompt file is gone      what fits below, once it is back; also: export
     stopped: wrong address       resume --base-url URL      (where the address to use is known, and the user's to name)
     stopped: unknown model       resume --model NAME        (while no row is answered, the model may change)
@@ -75,6 +76,8 @@ class State(Struct, frozen=True, kw_only=True):
     limited: bool = False
     # the prompt file is not where it was
     missing: bool = False
+    # its rows are those of a program, in no file: nothing but the program sends them
+    asked: bool = False
     # the prompt file changed while it was read, so its rows are not all known
     input_changed: bool = False
     # the same command as before goes on too
@@ -103,6 +106,9 @@ def advice(state: State, db: str) -> list[Advice]:
         words = f"with the NAME of a model that the server has; sends {plural(state.left, 'row')}"
         return [Advice(command("resume", "--model", "NAME"), words, state.left)]
     export = Advice(command("export", "-o", "answers.csv"), f"writes {_written(state)}")
+    if state.asked:
+        errors = Advice(command("errors"), f"shows why {plural(state.failed, 'row')} failed; sends nothing")
+        return [errors, export] if state.failed and not state.errors_shown else [export]
     sent = state.failed - state.broken
     worth_it = sent > 0 and not OF_THE_ROW.issuperset(state.causes)
     refused = state.stop_code == "bad_request" and sent > 0

@@ -97,6 +97,7 @@ def state_of(run: Run, *, errors_shown: bool = False) -> State:
         line=mend.line,
         limited=run.stop_reason == LIMITED,
         missing=not Path(run.input).is_file(),
+        asked=spool.is_asked(run.input),
         errors_shown=errors_shown,
     )
 

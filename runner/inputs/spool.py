@@ -27,6 +27,7 @@ MARK = "-stdin-"
 MEMORY = "-memory-"
 """Part of the name of every copy of rows that a program had in memory. What they were follows, so that it can be said later."""
 _COPY = re.compile(rf"(?:{MARK}|{MEMORY}(?P<kind>[A-Za-z]+)-(?P<rows>\d+)(?:x(?P<columns>\d+))?-)[0-9a-f]{{16}}\.jsonl$")
+_ASKED = re.compile(r"-asked-in-(?P<name>[\w-]+)\.session$")
 _BLOCK = 1 << 20
 _OF_TEXTS = ("texts", "column")
 _KINDS = {
@@ -75,8 +76,23 @@ def is_of_memory(path: Path) -> bool:
     return (found := _COPY.search(path.name)) is not None and found["kind"] is not None
 
 
+def asked_in(store: Path, name: str) -> Path:
+    """Return what stands for the input of a run whose rows a program asks one by one: the path of a file that does not exist.
+
+    name: of the program's session.
+    """
+    return store.with_name(f"{store.name}-asked-in-{name}.session")
+
+
+def is_asked(path: str) -> bool:
+    """Return True for an input that stands for a program's session."""
+    return _ASKED.search(path) is not None
+
+
 def display_name(path: Path) -> str:
     """Return the name of a prompt file for messages: the user does not know the name of a copy."""
+    if (session := _ASKED.search(path.name)) is not None:
+        return f"the session {session['name']!r} of a program"
     found = _COPY.search(path.name)
     if path == STDIN or (found is not None and found["kind"] is None):
         return "standard input"
@@ -92,7 +108,7 @@ def in_words(kind: str, rows: int, columns: str | None = None) -> str:
 
 def full_name(path: str) -> str:
     """Return an input as a person finds it: its path, or what rows in memory were."""
-    return display_name(Path(path)) if is_of_memory(Path(path)) else path
+    return display_name(Path(path)) if is_asked(path) or is_of_memory(Path(path)) else path
 
 
 @contextmanager

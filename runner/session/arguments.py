@@ -21,6 +21,7 @@ from runner.session.stopping import StopHandle
 
 _IDLE = (iscoroutinefunction, isasyncgenfunction, isgeneratorfunction)
 """Tell functions that do nothing when they are called."""
+_LONGEST_NAME = 60
 _FUNCTIONS = (FunctionType, MethodType, partial)
 
 
@@ -121,6 +122,15 @@ def _name(value: object) -> str | None:
     return None if value is None or isinstance(value, str) else "text"
 
 
+def _session_name(value: object) -> str | None:
+    good = isinstance(value, str) and value.replace("-", "").replace("_", "").isalnum() and len(value) <= _LONGEST_NAME
+    return None if good else "letters, digits, - and _, up to 60 of them"
+
+
+def _on_slow(value: object) -> str | None:
+    return None if value in ("wait", "drop") else '"wait" or "drop"'
+
+
 def _list(value: object) -> str | None:
     return None if value is None or isinstance(value, list) else "a list, which receives the notes"
 
@@ -134,6 +144,8 @@ _KINDS: dict[str, Callable[[Any], str | None]] = {
     "limit": _limit,
     "observe": _observe,
     "format": _name,
+    "name": _session_name,
+    "on_slow": _on_slow,
     "notes": _list,
 }
 """What each argument must be: a function that returns the words for it if the value is something else."""

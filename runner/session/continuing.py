@@ -56,7 +56,8 @@ def known_runs(store: Path) -> list[KnownRun]:
     if not store.is_file() or not store.stat().st_size:
         return []
     database.prepare(store, create=False)
-    return runs.known_runs(store)
+    # the rows of a program's session are in no file
+    return [run for run in runs.known_runs(store) if not spool.is_asked(run.input)]
 
 
 def choose(job: Job, given: Given, known: Sequence[KnownRun], options: SessionOptions) -> Chosen:

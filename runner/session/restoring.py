@@ -5,6 +5,7 @@ from typing import Any
 
 from runner.config.job import Job, restore_job
 from runner.errors import UsageError
+from runner.inputs import spool
 from runner.model import Run
 from runner.session.naming import store_option
 from runner.session.options import SessionOptions
@@ -17,7 +18,7 @@ def resumed(
     """Return the job and the options that continue a run."""
     with StoreReader(Path(db).resolve()) as reader:
         if run_id is None:
-            unfinished = [run for run in reader.runs(counted=False) if run.finished_at is None]
+            unfinished = [run for run in reader.runs(counted=False) if run.finished_at is None and not spool.is_asked(run.input)]
             # if every unfinished run is active, take one all the same: its lock refuses it and names the other process
             unfinished = [run for run in unfinished if not run.active] or unfinished
             if not unfinished:
@@ -36,6 +37,9 @@ def retried(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tup
 
 
 def _restored(run: Run, settings: dict[str, Any]) -> Job:
+    if spool.is_asked(run.input):
+        again = "the program asks again what has no answer, when it runs again"
+        raise UsageError(f"run {run.id} is {spool.full_name(run.input)}, and there is no file of its prompts; {again}")
     if not Path(run.input).is_file():
         ways = "put it back, run the file where it is now with the same settings, or export the results so far"
         raise UsageError(f"the prompt file of run {run.id}, {run.input}, is missing; {ways}")

@@ -3,46 +3,43 @@
 import os
 import sys
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import anyio
 
 from runner.config import trust
-from runner.config.endpoint import is_users
 from runner.config.job import Job
-from runner.engine import pipeline
-from runner.engine.attempt import Attempts
-from runner.engine.judge import Judge
-from runner.engine.limits import Lanes
-from runner.engine.listening import Hear, HeardAttempts
+from runner.engine.listening import Hear
 from runner.engine.stop import Stop
 from runner.errors import RunStoppedError, StoreError
-from runner.event_types import INPUT_CHANGED, LIMITED, Finished, Noted, Saved, Summary
+from runner.event_types import INPUT_CHANGED, LIMITED, Finished, Summary
 from runner.inputs import source
-from runner.interfaces import Observer, Provider
-from runner.model import Entry, Head, Outcome
-from runner.providers.http import HttpClient, HttpExchange
+from runner.interfaces import Items, Observer
+from runner.model import Head
 from runner.session import naming, prepare, reading, reuse, wiring
 from runner.session.audience import Audience
-from runner.session.background import find_tls, keep_deadline, note_pace, tell_progress, tell_stop
+from runner.session.backlog import Backlog
 from runner.session.continuing import Idle
-from runner.session.meter import Meter
 from runner.session.options import SessionOptions
 from runner.session.oversized import oversized, sentences
 from runner.session.prepare import Plan, in_thread
-from runner.session.stats import SessionStats
 from runner.session.stopping import BY_PROGRAM, GRACE_S
+from runner.session.working import Working
 from runner.store.checkpoint import RunCounts, RunStore
-
-STUCK = 2_000
-"""Workers that may be added, at most, for items that wait in blocked lanes."""
 
 
 async def execute(
-    job: Job, store_path: Path, options: SessionOptions, stop: Stop, observe: Observer, hear: Hear | None = None
+    job: Job,
+    store_path: Path,
+    options: SessionOptions,
+    stop: Stop,
+    observe: Observer,
+    hear: Hear | None = None,
+    backlog: Backlog | None = None,
 ) -> Summary:
     """Run a job until all its rows have outcomes or a stop is requested. hear: receives the pieces of answers as they come.
+
+    backlog: of a reader that new rows wait for; None: there is none.
 
     Raises UsageError before anything is sent, StoreError, and RunStoppedError when further requests would be pointless.
     """
@@ -59,7 +56,7 @@ async def execute(
         return prepare.summary(plan.run)
     run_id, changes = plan.run.id, plan.chosen.changes
     async with await in_thread(lambda: RunStore.own(store_path, run_id, durability=job.durability, changes=changes)) as store:
-        session = _Session(plan, store, stop, audience)
+        session = _Session(plan, store, stop, audience, backlog)
         try:
             await session.begin()
             async with wiring.open_provider(plan.job, plan.endpoint) as (provider, client):
@@ -74,24 +71,17 @@ async def execute(
     return summary
 
 
-class _Session:
-    """The state of one session: its parts and its counts."""
+class _Session(Working):
+    """The state of one session over a prompt file."""
 
-    def __init__(self, plan: Plan, store: RunStore, stop: Stop, audience: Audience) -> None:
-        self._plan, self._store, self._stop, self._tell = plan, store, stop, audience.tell
-        self._hear = audience.listener
-        self._stats = SessionStats()
+    def __init__(self, plan: Plan, store: RunStore, stop: Stop, audience: Audience, backlog: Backlog | None) -> None:
+        super().__init__(plan.job, plan.endpoint, store, stop, audience, backlog)
+        self._plan = plan
         before = plan.scanned.before
         self._passed = source.Counts(settled=before.rows, seen=before.rows - before.broken)
-        # what the run held when the session began
-        self._before = RunCounts(done=0, failed=0, broken=0, attempted=False)
         self._look = source.SettledRows()
         # what was stored last of the input: whether the next session is to look at each row, and the settled beginning
         self._noted: tuple[bool, Head | None] = (False, None)
-        self._limits, self._limits_note = wiring.limits(plan.job)
-        self._lanes = Lanes(self._limits)
-        self._meter = Meter(self._stats, self._lanes)
-        self._attempts: Attempts[HttpExchange] | None = None
 
     async def begin(self) -> None:
         """Read what the run holds, and send the event Started."""
@@ -159,51 +149,9 @@ class _Session:
             may_hold_broken=self._before.broken > 0,
         )
 
-    async def run(self, provider: Provider, client: HttpClient) -> None:
-        """Run the engine, and the background tasks next to it."""
+    def _items(self) -> Items:
         plan = self._plan
-        items = source.items(plan.prompts, plan.scanned, plan.template, self._store, self._passed, self._selection, self._look)
-        doubt = anyio.Event()
-        attempts = self._attempts = self._meter.attempts = (Attempts if self._hear is None else HeardAttempts)(
-            wiring.informed(plan.job, plan.endpoint, provider, self._note, doubt.set, answered=self._before.bought),
-            client,
-            self._lanes,
-            wiring.policy(plan.job),
-            Judge(succeeded=self._before.bought, model=plan.job.model),
-            self._stop,
-            redactor=plan.endpoint.redactor,
-        )
-        if isinstance(attempts, HeardAttempts) and self._hear is not None:
-            attempts.hear = self._hear
-        failure: Exception | None = None
-        async with anyio.create_task_group() as background:
-            background.start_soon(tell_progress, self._tell, self._meter.progress)
-            background.start_soon(note_pace, self._store.note_pace, self._meter.pace)
-            background.start_soon(tell_stop, self._tell, self._stop, self._lanes)
-            if plan.endpoint.base_url is not None and plan.endpoint.proxy is None:
-                named = is_users(plan.job, os.environ)
-                background.start_soon(partial(find_tls, doubt, plan.endpoint.base_url, self._stop, named=named))
-            if plan.job.deadline is not None:
-                background.start_soon(keep_deadline, plan.job.deadline, self._meter.start, self._stop, self._lanes)
-            try:
-                workers = self._workers()
-                save, last = self._save, self._lanes.last
-                await pipeline.run(
-                    items, attempts.handle, save, workers=workers, stop=self._stop, wanted=self._workers, last=last
-                )
-            except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
-                failure = error
-            background.cancel_scope.cancel()
-        if isinstance(failure, StoreError):
-            kept = "; what was saved before is kept, and the same command continues from there" if failure.kept else ""
-            raise StoreError(f"{failure}{kept}", kept=failure.kept, stuck=failure.stuck) from failure
-        if failure is not None:
-            raise failure
-
-    def _workers(self) -> int:
-        """Return the number of workers: twice the slots or more, as an item that waits for a retry holds a worker and no slot."""
-        slots = self._lanes.slots
-        return slots + max(16, slots) + min(self._lanes.stuck(), STUCK)
+        return source.items(plan.prompts, plan.scanned, plan.template, self._store, self._passed, self._selection, self._look)
 
     async def end(self) -> Summary:
         """Store the state of the run, and return the summary of the session."""
@@ -278,16 +226,3 @@ class _Session:
         if plan.options.limit is None or self._stop.requested or not enough:
             return False
         return await source.all_settled(plan.prompts, plan.scanned, plan.template, self._store)
-
-    async def _save(self, entries: list[Entry]) -> None:
-        await self._store.save(entries)
-        assert self._attempts is not None
-        for entry in entries:
-            self._stats.add(entry)
-            # Only now is the slot free for another request, so that a kill loses at most one answer for each slot.
-            self._attempts.saved(entry)
-        self._tell(Saved(outcomes=tuple(entry for entry in entries if isinstance(entry, Outcome))))
-
-    def _note(self, sentence: str) -> None:
-        """Tell the user what was learned."""
-        self._tell(Noted(note=sentence))

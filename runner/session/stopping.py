@@ -77,6 +77,11 @@ class StopHandle:
         self._cancelled = len(self._reasons) > 1
         self.request(STOPPED_BY + ("Ctrl-C" if kind == signal.SIGINT else signal.Signals(kind).name))
 
+    def cancelled(self) -> None:
+        """Ask for the stop as a signal does, because a task that waits for the session was cancelled."""
+        self._cancelled = len(self._reasons) > 1
+        self.request()
+
     def _wake(self) -> None:
         for wake in tuple(self._sessions):
             wake()
@@ -127,3 +132,55 @@ def stoppable(session: Callable[[Stop], Awaitable[T]], handle: StopHandle | None
     if caught:
         raise KeyboardInterrupt
     return result
+
+
+def begun(session: Callable[[Stop], Awaitable[T]], handle: StopHandle) -> "asyncio.Task[T]":
+    """Run a session in a task of the running event loop. ``ended`` waits for it.
+
+    What its observer raises that is no error, such as SystemExit, ends the session, and ``ended`` raises it.
+    """
+    stops = list[Stop]()
+
+    def noted(stop: Stop) -> Awaitable[T]:
+        stops.append(stop)
+        return session(stop)
+
+    async def work() -> T:
+        try:
+            result = await handle.run(noted)
+        except KeyboardInterrupt:
+            # a task that ends with it would end the program's loop at once
+            raise asyncio.CancelledError from None
+        finally:
+            for raised in (stop.raised for stop in stops if stop.raised is not None):
+                raise _RaisedError from raised
+        return result
+
+    return asyncio.get_running_loop().create_task(work())
+
+
+async def ended(task: "asyncio.Task[T]", handle: StopHandle) -> T:
+    """Wait for the end of a session, and return its result. To be cancelled meanwhile is to it what Ctrl-C is to a command.
+
+    The first time it stops: open requests may finish for up to ``GRACE_S``. The second time they are dropped. Then the
+    cancellation goes on.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            # a scope of anyio that is cancelled would repeat it at each wait
+            with anyio.CancelScope(shield=cancelled is not None):
+                await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+            handle.cancelled()
+    failure = None if task.cancelled() else task.exception()
+    if isinstance(failure, _RaisedError) and failure.__cause__ is not None:
+        raise failure.__cause__ from failure.__cause__.__cause__
+    if cancelled is not None:
+        raise cancelled
+    return task.result()
+
+
+class _RaisedError(Exception):
+    """What an observer raised, which a task may not end with."""

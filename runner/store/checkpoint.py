@@ -141,7 +141,7 @@ class RunStore:
     async def begin(
         self,
         *,
-        rows: int,
+        rows: int | None,
         digest: str,
         size: int | None = None,
         identical: int | None = None,

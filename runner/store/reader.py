@@ -5,7 +5,7 @@ Synchronous, because commands that only read need no event loop.
 
 import os.path
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -16,12 +16,13 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from runner.errors import BAD_ROW, UsageError
-from runner.model import Json, Result, Run
+from runner.model import Result, Run
 from runner.pace import Pace
 from runner.store import database, totals
 from runner.store.lock import held
-from runner.store.reuse import IS_TAKEN_OVER, number_taken_over
-from runner.store.schema import BOUGHT, attempts, items, reused, runs
+from runner.store.result_rows import ORDER, Asked, result_of, select_results
+from runner.store.reuse import number_taken_over
+from runner.store.schema import attempts, items, runs
 from runner.store.totals import Totals
 
 _NEWEST = 100
@@ -30,24 +31,6 @@ _REFUSED = " (every row was refused for "
 """Words of the stop of a run whose rows the server no longer took; the attempt has the code of the refusal."""
 _BATCH = 1_000
 """Rows read from the driver at once."""
-_RESULT = (
-    *(items.c[name] for name in ("key", "metadata", "extra", "text", "status", "finish_reason", "error_code", "error")),
-    *(attempts.c[name] for name in ("served_model", "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")),
-    items.c.attempts,
-    attempts.c.time_to_first_token_s,
-    attempts.c.duration_s,
-    items.c.position,
-)
-_TAKEN_OVER = tuple(
-    sa.func.coalesce(column, reused.c[column.name]) if column.table is attempts and column.name in BOUGHT else column
-    for column in _RESULT
-)
-"""The same for a run that has taken over answers: what of it the attempts do not have."""
-# input order; with the status in between, the order is that of an index, so that SQLite need not sort a million rows
-_ORDER = (items.c.position, items.c.status, items.c.id)
-EXTRA = ("reasoning", "refusal", "tool_calls", "citations", "logprobs")
-"""What is kept of an answer beside its text, in the order of the fields of a Result."""
-_NOTHING = (None,) * len(EXTRA)
 _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -169,7 +152,7 @@ class StoreReader:
         with nullcontext() if self._snapshot is not None else self.snapshot():
             return totals.add_up(self._fetch, run_id)
 
-    def results(self, run_id: int, asked: Callable[[dict[str, Json]], Json] | None = None) -> Iterator[Result]:
+    def results(self, run_id: int, asked: Asked | None = None) -> Iterator[Result]:
         """Yield the results of a run in input order.
 
         asked: returns what a row asked, given its stored fields, and takes from them what is no field of the user's own. None:
@@ -177,25 +160,15 @@ class StoreReader:
         """
         # a run without answers of others is spared the look for them
         taken_over = bool(self._fetch(number_taken_over(run_id))[0][0])
-        source = items.outerjoin(attempts, items.c.attempt_id == attempts.c.id)
-        columns = [*(_TAKEN_OVER if taken_over else _RESULT), reused.c.from_run if taken_over else sa.null()]
-        statement = (
-            sa.select(*columns)
-            .select_from(source.outerjoin(reused, IS_TAKEN_OVER) if taken_over else source)
-            .where(items.c.run_id == run_id)
-            .order_by(*_ORDER)
-        )
+        statement = select_results(taken_over=taken_over).where(items.c.run_id == run_id).order_by(*ORDER)
         with self._decoded():
-            for key, metadata, extra, *rest in self._tuples(statement):
-                fields: dict[str, Json] = _DECODE(metadata) if metadata is not None else {}
-                own = fields.pop("id", key)
-                rest[-1:-1] = map(_DECODE(extra).get, EXTRA) if extra is not None else _NOTHING
-                yield Result(own, fields, asked(fields) if asked is not None else None, *rest)
+            for values in self._tuples(statement):
+                yield result_of(values, asked)
 
     def metadata_names(self, run_id: int, besides: Collection[str] = ()) -> list[str]:
         """Return the names of the rows' own fields, in the order in which they first appear. besides: names to leave out."""
         where = (items.c.run_id == run_id, items.c.metadata.is_not(None))
-        statement = sa.select(items.c.metadata).where(*where).order_by(*_ORDER)
+        statement = sa.select(items.c.metadata).where(*where).order_by(*ORDER)
         names: dict[str, None] = {}
         with self._decoded():
             for (fields,) in self._tuples(statement):

@@ -1,0 +1,283 @@
+"""A session whose rows a program asks one by one: ``runner.Session`` puts them in, and gets their results from the store.
+
+    ask ──> inbox ──looked up──> answered before ──────────────────> its result
+                        └─────> open ──> request ──> saved ──> its result
+
+Each ask is a row of a run, under its id or a hash of what it asks. There is no file of them, so such a run cannot be resumed; the
+same program asks again, and what is answered costs nothing.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import anyio
+from msgspec import Struct, structs
+
+from runner.config.endpoint import Endpoint
+from runner.config.job import Job
+from runner.engine.stop import Stop
+from runner.errors import RunnerError, RunStoppedError, StoreError, UsageError
+from runner.event_types import Summary
+from runner.inputs import objects
+from runner.inputs.keys import asks_the_same, base_key, fingerprint
+from runner.inputs.prompts import asked, make_item
+from runner.interfaces import Items, Provider
+from runner.model import Entry, Item, Json, Outcome, Result, Row, Settled
+from runner.providers.http import HttpClient
+from runner.session import backlog, prepare
+from runner.session.audience import Audience
+from runner.session.backlog import Backlog
+from runner.session.stopping import BY_PROGRAM
+from runner.session.working import Working
+from runner.store.checkpoint import RunStore
+from runner.store.results import ResultReader
+
+_BATCH = 1_000
+"""Asks that are looked up in the store at once."""
+
+
+class _Asked(Struct, eq=False):
+    """A row that was asked and has no result yet. callers: how many wait for it."""
+
+    row: Row
+    future: "asyncio.Future[Result]"
+    callers: int = 0
+
+
+class Asks(Working):
+    """The rows of one session, as they are asked. accept_changes: an id may be asked again with another prompt."""
+
+    def __init__(
+        self, job: Job, endpoint: Endpoint, store: RunStore, stop: Stop, audience: Audience, *, accept_changes: bool
+    ) -> None:
+        super().__init__(job, endpoint, store, stop, audience)
+        self._template, self._accepts = prepare.template_of(job), accept_changes
+        texts = self._template.texts
+        self._reader = ResultReader(store.path, store.run_id, lambda fields: asked(fields, texts))
+        # what was asked and not looked up yet
+        self._inbox: deque[str] = deque()
+        self._more = anyio.Event()
+        self._open: dict[str, _Asked] = {}
+        # keys of rows whose results lie in the store
+        self._settled = Backlog()
+        self._closed = False
+        self._error: RunnerError | None = None
+        self._line = 0
+        # asks that were answered before
+        self._known = 0
+
+    # -- the side of the program
+
+    async def ask(self, fields: Mapping[str, Any]) -> Result:
+        """Return the result of a row, once it is saved. Raises UsageError, and what ended the session."""
+        if self._error is not None:
+            raise self._error
+        row = self._row(fields)
+        key = base_key(row)[0]
+        waiting = self._open.get(key)
+        if waiting is None:
+            waiting = self._open[key] = _Asked(row, asyncio.get_running_loop().create_future())
+            self._inbox.append(key)
+            self._more.set()
+        elif not asks_the_same(row, fingerprint(waiting.row)):
+            raise _another(key)
+        waiting.callers += 1
+        try:
+            return await asyncio.shield(waiting.future)
+        finally:
+            waiting.callers -= 1
+
+    def close(self) -> None:
+        """Let the session end when all that was asked has its result."""
+        self._closed = True
+        self._more.set()
+
+    def _row(self, given: Mapping[str, Any]) -> Row:
+        try:
+            fields = objects.plain(given)
+        except objects.UnfitError as error:
+            raise objects.refusal(1, error) from error
+        names = self._template.texts.names if self._template.texts is not None else None
+        return Row(line=0, fields=fields, plain=not self._job.row_settings, asked=names, place="ask")
+
+    # -- the side of the engine
+
+    async def begin(self) -> None:
+        """Read what the run holds, and send the event Started."""
+        self._before = before = await self._store.counts()
+        self._line = await self._reader.last_line()
+        await self._store.begin(rows=None, digest="")
+        restored = before.done + before.failed + before.broken
+        failed, notes = before.failed + before.broken, self._endpoint.notes
+        self._tell(self._meter.begin(self._store.run_id, str(self._job.input), restored, restored, failed, notes))
+
+    def _items(self) -> Items:
+        return self._unanswered()
+
+    async def _unanswered(self) -> AsyncGenerator[Item | Outcome, None]:
+        while not (self._closed and not self._inbox):
+            if not self._inbox:
+                self._more = anyio.Event()
+                await self._more.wait()
+                continue
+            keys = [self._inbox.popleft() for _ in range(min(_BATCH, len(self._inbox)))]
+            settled = await self._store.settled(keys)
+            tried = await self._store.tried(keys) if self._accepts else {}
+            for key in keys:
+                candidate = self._candidate(key, settled.get(key), tried.get(key, 0))
+                if candidate is not None:
+                    yield candidate
+
+    def _candidate(self, key: str, stored: Settled | None, tried: int) -> Item | Outcome | None:
+        """Return what is to be done for an ask; None if that is nothing. tried: number of its last failed attempt."""
+        waiting = self._open[key]
+        if not waiting.callers:
+            # nothing was sent for it, and nobody waits for it any more
+            del self._open[key]
+            return None
+        done = stored is not None and stored.status == "done"
+        if done and asks_the_same(waiting.row, stored.fingerprint if stored is not None else None):
+            self._known += 1
+            self._settled.put(backlog.Settled(key))
+            return None
+        if done and not self._accepts:
+            self._fail(key, _another(key))
+            return None
+        position = stored.position if stored is not None else None
+        if position is None:
+            self._line = position = self._line + 1
+        made = make_item(structs.replace(waiting.row, line=position), key, self._template)
+        if isinstance(made, Item) and stored is not None:
+            return structs.replace(made, attempts_before=max(stored.attempts, tried), answered=done)
+        return made
+
+    async def run(self, provider: Provider, client: HttpClient) -> None:
+        """Run the engine until the session is closed or stops, and give each ask its result."""
+        answering = asyncio.get_running_loop().create_task(self._answer())
+        try:
+            await super().run(provider, client)
+        finally:
+            self._settled.end()
+            with anyio.CancelScope(shield=True):
+                await answering
+
+    async def _save(self, entries: list[Entry]) -> None:
+        await super()._save(entries)
+        for entry in entries:
+            if isinstance(entry, Outcome) and entry.kept:
+                # the store keeps the answer to what was asked before, which is none to this
+                self._resolve(entry.key, _failure(entry, asked(dict(entry.metadata), self._template.texts)))
+            elif isinstance(entry, Outcome):
+                self._settled.put(backlog.Settled(entry.key))
+
+    async def _answer(self) -> None:
+        """Read the results of what is settled, and give them to those who wait."""
+        async with self._reader as reader:
+            while keys := [key for key in await self._settled.take(_BATCH) if isinstance(key, str)]:
+                try:
+                    found = await reader.of(keys)
+                except StoreError as error:
+                    for key in keys:
+                        self._fail(key, error)
+                    continue
+                for key in keys:
+                    self._resolve(key, found[key])
+
+    def _resolve(self, key: str, result: Result) -> None:
+        waiting = self._open.pop(key, None)
+        if waiting is not None and not waiting.future.done():
+            waiting.future.set_result(result)
+
+    def _fail(self, key: str, error: RunnerError) -> None:
+        waiting = self._open.pop(key, None)
+        if waiting is not None and not waiting.future.done():
+            waiting.future.set_exception(error)
+            # whoever waited may be gone
+            waiting.future.exception()
+
+    # -- the end
+
+    def end_with(self, error: RunnerError | None) -> None:
+        """End all that is open, and what is asked later. error: what ended the session; None: a stop, or the program."""
+        reason = self._stop.reason or "its block has been left"
+        words = f"the session has ended ({reason}); what is answered is saved, so ask again in a new one"
+        self._error = error or RunStoppedError(words, code="cancelled")
+        for key in list(self._open):
+            self._fail(key, self._error)
+
+    async def cancelled(self) -> None:
+        """Store why the session was cancelled."""
+        with anyio.CancelScope(shield=True), suppress(StoreError):
+            await self._store.finish(complete=False, stop_reason=self._stop.reason or BY_PROGRAM)
+
+    async def end(self) -> Summary:
+        """Store how the session ended, and return its summary."""
+        now, stats = await self._store.counts(), self._stats
+        rows, left = now.done + now.failed + now.broken, len(self._open)
+        await self._store.begin(rows=rows, digest="")
+        reason = self._stop.reason if left else None
+        await self._store.finish(complete=not left, stop_reason=reason)
+        first_token, duration = stats.quantiles()
+        return Summary(
+            run=self._store.run_id,
+            finished=not left,
+            rows=rows,
+            done=now.done,
+            failed=now.failed + now.broken,
+            broken=now.broken,
+            skipped=self._known,
+            done_now=stats.done,
+            failed_now=stats.failed,
+            kept=stats.kept,
+            attempts_now=stats.attempts,
+            input_tokens=stats.input_tokens,
+            output_tokens=stats.output_tokens,
+            unknown_finish=stats.unknown_finish,
+            time_to_first_token=first_token,
+            duration=duration,
+            elapsed_s=self._meter.elapsed_s,
+            missing=0,
+            changed=stats.kept,
+            stop_reason=reason,
+            left=left,
+            stop_code=self._stop.error.code if self._stop.error is not None else None,
+            causes=now.causes,
+        )
+
+
+def _another(key: str) -> UsageError:
+    return UsageError(
+        f"{key!r} has the answer to another prompt; ask under another id, or use Session(accept_changes=True) to replace it"
+    )
+
+
+def _failure(outcome: Outcome, asked: Json) -> Result:
+    """Return the result of a row that failed and whose earlier answer is kept. asked: its prompt."""
+    own = outcome.metadata.get("id", outcome.key)
+    return Result(
+        id=own,
+        metadata={},
+        prompt=asked,
+        text=None,
+        status="failed",
+        finish_reason=None,
+        error_code=outcome.error_code,
+        error=outcome.error,
+        served_model=None,
+        input_tokens=None,
+        output_tokens=None,
+        cached_tokens=None,
+        reasoning_tokens=None,
+        attempts=outcome.attempts,
+        time_to_first_token_s=None,
+        duration_s=None,
+        reasoning=None,
+        refusal=None,
+        tool_calls=None,
+        citations=None,
+        logprobs=None,
+        line=outcome.position,
+    )

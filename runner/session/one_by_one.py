@@ -1,0 +1,217 @@
+"""``runner.Session``: asks prompts one by one, or a thousand at a time, as rows of one run. ``asks`` has what happens inside."""
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeAlias
+
+import anyio
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from msgspec import structs
+
+from runner.config import trust as trusting
+from runner.config.endpoint import Endpoint, find_endpoint, with_base_url
+from runner.config.job import Job
+from runner.engine.stop import Stop
+from runner.errors import RunnerError, RunStoppedError, UsageError
+from runner.event_types import Finished, Summary
+from runner.inputs import spool
+from runner.interfaces import Observer
+from runner.model import Result
+from runner.session import arguments, naming, wiring
+from runner.session.asks import Asks
+from runner.session.asynchronous import refuse_other_loops
+from runner.session.audience import Audience
+from runner.session.naming import DEFAULT_STORE
+from runner.session.prepare import in_thread
+from runner.session.sources import job_without_rows
+from runner.session.stopping import BY_PROGRAM, GRACE_S, StopHandle, begun, ended
+from runner.store import database, runs
+from runner.store.checkpoint import RunStore
+
+Prompt: TypeAlias = str | Sequence[Mapping[str, Any]] | Mapping[str, Any]
+"""A text, the messages of a chat, or a whole row."""
+
+
+class Session:
+    """Asks prompts one by one, under the limits, retries and store of a run.
+
+    ``async with runner.Session(model="...") as s: result = await s.ask("...")``
+
+    Each ask is a row of a run in the store ``db``. Another session with the same settings and the same ``name`` continues that
+    run: what was answered is not asked again. settings, new, stop and observe: as for ``run``. accept_changes: an id may be asked
+    again with another prompt; its new answer replaces the old one. In synchronous code: ``with runner.Session(...) as s:
+    s.ask(...)``, from one thread or many.
+
+    Leaving the block waits for all that was asked. Leaving it with an error or a cancelled task stops the session, as Ctrl-C
+    stops a run. Raises UsageError, and StoreError (RunLockedError while another session works on the run).
+    """
+
+    def __init__(
+        self,
+        *,
+        db: str | Path = DEFAULT_STORE,
+        name: str = "default",
+        new: bool = False,
+        accept_changes: bool = False,
+        stop: StopHandle | str | Sequence[str] | None = None,
+        observe: Observer | None = None,
+        **settings: Any,
+    ) -> None:
+        self._handle = arguments.handle(stop, settings) or StopHandle()
+        self._trust = settings.pop("trust", False)
+        arguments.warn_of_variables()
+        arguments.check(db=db, name=name, new=new, accept_changes=accept_changes, trust=self._trust, observe=observe)
+        self._db, self._name, self._new, self._accepts = db, name, new, accept_changes
+        self._observe, self._settings = arguments.observer(observe), settings
+        self._asks: Asks | None = None
+        self._task: asyncio.Task[Summary] | None = None
+        self._left = ExitStack()
+        self.summary: Summary | None = None
+
+    async def ask(self, prompt: Prompt, *, id: str | int | None = None) -> Result:  # noqa: A002 - the field's name
+        """Ask, and return the result once it is saved; that of a row that failed has ``error`` and no ``text``.
+
+        prompt: a text, the messages of a chat, or a whole row as a dict. id: of the row; without one, the same prompt is the same
+        row. A row that was answered before is not sent again, one that failed is. To cancel an ask does not take back its
+        request, whose answer is saved. Raises UsageError, and RunStoppedError if the session stops before.
+        """
+        if self._asks is None:
+            raise UsageError("a Session is used in its block: async with runner.Session(...) as s: await s.ask(...)")
+        return await self._asks.ask(_fields(prompt, id))
+
+    async def __aenter__(self) -> Self:
+        refuse_other_loops()
+        if self._task is not None:
+            raise UsageError("a Session is used once; make another one, which continues its run")
+        ready = asyncio.Event()
+        task = self._task = begun(lambda stop: self._execute(stop, ready), self._handle)
+        task.add_done_callback(lambda _: ready.set())
+        try:
+            await ready.wait()
+        except asyncio.CancelledError:
+            self._handle.cancelled()
+            with suppress(Exception):
+                await ended(task, self._handle)
+            raise
+        if self._asks is None:
+            await ended(task, self._handle)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        assert self._task is not None
+        if kind is not None:
+            self._handle.request()
+        elif self._asks is not None:
+            self._asks.close()
+        with suppress(RunnerError) if kind is not None else ExitStack():
+            self.summary = await ended(self._task, self._handle)
+
+    def __enter__(self) -> "BlockingSession":
+        with ExitStack() as stack:
+            portal = stack.enter_context(start_blocking_portal())
+            stack.enter_context(portal.wrap_async_context_manager(self))
+            self._left = stack.pop_all()
+        return BlockingSession(self, portal)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._left.__exit__(kind, error, trace)
+
+    async def _execute(self, stop: Stop, ready: asyncio.Event) -> Summary:
+        def interrupted(error: BaseException) -> None:
+            stop.raised = error
+            stop.request(BY_PROGRAM, grace_s=GRACE_S)
+
+        path = await in_thread(lambda: Path(self._db).resolve())
+        job, endpoint, run_id = await in_thread(lambda: self._opened(path))
+        audience = Audience(self._observe, interrupted)
+        async with await in_thread(lambda: RunStore.own(path, run_id, durability=job.durability)) as store:
+            asks = Asks(job, endpoint, store, stop, audience, accept_changes=self._accepts)
+            failure: RunnerError | None = None
+            try:
+                await asks.begin()
+                async with wiring.open_provider(job, endpoint) as (provider, client):
+                    self._asks = asks
+                    ready.set()
+                    await asks.run(provider, client)
+                summary = await asks.end()
+                if stop.error is not None:
+                    failure = RunStoppedError(naming.in_full(str(stop.error), run_id, path), code=stop.error.code)
+            except RunnerError as error:
+                failure = error
+                raise
+            except anyio.get_cancelled_exc_class():
+                await asks.cancelled()
+                raise
+            finally:
+                asks.end_with(failure)
+        audience.tell(Finished(summary=summary))
+        return summary
+
+    def _opened(self, store: Path) -> "_Opened":
+        """Return the job, its endpoint and the number of its run, which is created if there is none. Raises UsageError."""
+        job = with_base_url(job_without_rows([], self._settings, trust=self._trust), os.environ)
+        job = structs.replace(job, input=spool.asked_in(store, self._name))
+        endpoint = find_endpoint(job, os.environ)
+        database.prepare(store, create=True)
+        answer = job.answer_settings()
+        found = next((run for run in runs.known_runs(store) if _continues(run, job)), None) if not self._new else None
+        if found is not None and found.base_url != job.base_url and runs.has_answers(store, found.id):
+            raise UsageError(
+                f"the session {self._name!r} (run {found.id}) has answers from {found.base_url}, and base_url is {job.base_url} "
+                "now; choose another name, or new=True"
+            )
+        trusting.remember(job, endpoint.grants, os.environ)
+        run = runs.open_run(store, job.input, job.stored(), answer, new=self._new, continues=found)
+        return _Opened(job, endpoint, run.id)
+
+
+class _Opened(NamedTuple):
+    job: Job
+    endpoint: Endpoint
+    run_id: int
+
+
+class BlockingSession:
+    """A session in synchronous code, whose event loop runs in a thread of its own."""
+
+    def __init__(self, session: Session, portal: BlockingPortal) -> None:
+        self._session, self._portal = session, portal
+
+    @property
+    def summary(self) -> Summary | None:
+        """How the session ended; None before that."""
+        return self._session.summary
+
+    def ask(self, prompt: Prompt, *, id: str | int | None = None) -> Result:  # noqa: A002 - the field's name
+        """Ask, and return the result; from any thread. See ``Session.ask``."""
+
+        async def asked() -> Result:
+            return await self._session.ask(prompt, id=id)
+
+        return self._portal.call(asked)
+
+
+def _continues(run: runs.KnownRun, job: Job) -> bool:
+    same = run.input == str(job.input) or run.relative == job.input.name
+    return same and run.fingerprint == runs.answer_fingerprint(job.answer_settings())
+
+
+def _fields(prompt: Any, own: str | int | None) -> dict[str, Any]:
+    """Return the fields of the row that a prompt is."""
+    if isinstance(prompt, str):
+        fields: dict[str, Any] = {"prompt": prompt}
+    elif isinstance(prompt, Mapping):
+        fields = dict(prompt)
+    elif isinstance(prompt, list | tuple):
+        fields = {"messages": list(prompt)}
+    else:
+        raise UsageError(f"a prompt is a text, a list of messages or a dict, not {type(prompt).__name__}")
+    if own is None:
+        return fields
+    if isinstance(own, bool) or not isinstance(own, str | int) or own == "":
+        raise UsageError(f"id must be a text or a whole number, not {own!a}")
+    return {**fields, "id": own}

@@ -1,0 +1,132 @@
+"""Plain async generators over the events of ``runner.events``: the text of each row so far, and its sentences one by one.
+
+Both follow a text that starts over, because an attempt failed and the row was tried again. What a reader missed
+(``on_slow="drop"``) and what earlier sessions have answered comes from the result of the row.
+"""
+
+import re
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import TypeAlias
+
+from runner.event_types import RowFinished, StreamEvent, Token
+
+RowId: TypeAlias = str | int | float
+
+
+async def texts(events: AsyncIterable[StreamEvent]) -> AsyncIterator[tuple[RowId, str]]:
+    """Yield the id of a row and its text so far, each time that it has changed, and for the last time when the row is done."""
+    so_far: dict[RowId, str] = {}
+    async for event in events:
+        if isinstance(event, Token) and event.kind == "text":
+            text = so_far.get(event.id, "")
+            # without the pieces in between, what follows means nothing
+            if event.at <= len(text):
+                so_far[event.id] = text[: event.at] + event.text
+                yield event.id, so_far[event.id]
+        elif isinstance(event, RowFinished):
+            text, whole = so_far.pop(event.result.id, ""), event.result.text or ""
+            if whole and whole != text:
+                yield event.result.id, whole
+
+
+async def sentences(events: AsyncIterable[StreamEvent]) -> AsyncIterator[tuple[RowId, str]]:
+    """Yield the id of a row and a sentence of its answer, as soon as the sentence is complete.
+
+    A full stop, a question or an exclamation mark of any script ends it, an empty line, and the next item of a list. In scripts
+    with spaces, a space must follow, and no small letter. A block of code between fences is one sentence. Titles (``Dr.``),
+    initials and the numbers of a list end none; other abbreviations do if a capital letter follows. If a text starts over, its
+    sentences come again.
+    """
+    # by row: its text so far, and where the sentence begins that is not complete
+    rows: dict[RowId, tuple[str, int]] = {}
+    async for event in events:
+        if isinstance(event, Token) and event.kind == "text":
+            row, (text, at) = event.id, rows.get(event.id, ("", 0))
+            if event.at > len(text):
+                # pieces are missing: the rest comes with the result
+                continue
+            text, at = text[: event.at] + event.text, 0 if event.at < at else at
+            last = False
+        elif isinstance(event, RowFinished):
+            row, (before, at) = event.result.id, rows.pop(event.result.id, ("", 0))
+            text = event.result.text or ""
+            at, last = at if text.startswith(before[:at]) else 0, True
+        else:
+            continue
+        while (end := sentence_end(text, at, last=last)) is not None:
+            sentence, at = text[at:end].strip(), end
+            if sentence:
+                yield row, sentence
+        if not last:
+            rows[row] = text, at
+
+
+_CLOSING = "\"'”’»)\\]}」』》】）*_"
+_MARK = re.compile(
+    rf"""
+    (?P<fence>^[ \t]*```)
+  | (?P<code>`)
+  | (?P<empty>\n[ \t]*\n)
+  | (?P<item>\n(?=[ \t]*(?:[-*+•]|\d{{1,3}}[.)])[ \t]))
+  | (?P<wide>[。！？｡]+[{_CLOSING}]*)
+  | (?P<stop>[.!?…‽؟۔।॥։።។]+[{_CLOSING}]*)
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+"""What may end a sentence, and code, in which nothing does. The full stops of Chinese and Japanese need no space behind them."""
+_CLOSING_FENCE = re.compile(r"^[ \t]*```[ \t]*(?:\n|\Z)", re.MULTILINE)
+_WORD = re.compile(r"(\w+)\.\Z")
+_TITLES = frozenset(("Mr", "Mrs", "Ms", "Dr", "Prof", "St", "Nr", "vs"))
+_OPENING = " \t\n\"'“‘«([{*_¿¡"
+
+
+def sentence_end(text: str, start: int, *, last: bool) -> int | None:
+    """Return where the sentence ends that begins at ``start``; None if it is not complete. last: no more text will come. Pure."""
+    at = start
+    while (mark := _MARK.search(text, at)) is not None:
+        kind, at = mark.lastgroup, mark.end()
+        before = text[start : mark.start()].strip()
+        if kind == "fence":
+            if before:
+                return mark.start()
+            closing = _CLOSING_FENCE.search(text, at)
+            if closing is not None and (last or closing.group().endswith("\n")):
+                return closing.end()
+            break
+        if kind == "code":
+            closed = text.find("`", at)
+            line_end = text.find("\n", at)
+            if closed >= 0 and not 0 <= line_end < closed:
+                at = closed + 1
+            elif line_end < 0 and not last:
+                break
+        elif kind in ("empty", "item"):
+            if before:
+                return at
+        elif at == len(text) and not last:
+            # a quotation mark or a space may follow
+            break
+        elif kind == "wide":
+            return at
+        else:
+            ends = _stops(text, start, at, last=last)
+            if ends is None:
+                break
+            if ends:
+                return at
+    return len(text) if last and start < len(text) else None
+
+
+def _stops(text: str, start: int, at: int, *, last: bool) -> bool | None:
+    """Return True if a mark that ends before ``at`` ends the sentence; None if what follows has to be seen."""
+    if at < len(text) and not text[at].isspace():
+        return False
+    word = _WORD.search(text, start, at)
+    if word is not None:
+        name = word[1]
+        if name in _TITLES or (len(name) == 1 and name.isupper()) or (name.isdigit() and not text[start : word.start()].strip()):
+            return False
+    following = text[at:].lstrip(_OPENING)
+    if not following:
+        return True if last or "\n\n" in text[at:] else None
+    return not following[0].islower()

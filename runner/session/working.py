@@ -1,0 +1,118 @@
+"""What every session does, whatever its rows come from: runs the engine, with the background tasks next to it."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+
+import anyio
+
+from runner.config.endpoint import Endpoint, is_users
+from runner.config.job import Job
+from runner.engine import pipeline
+from runner.engine.attempt import Attempts
+from runner.engine.judge import Judge
+from runner.engine.limits import Lanes
+from runner.engine.listening import HeardAttempts
+from runner.engine.stop import Stop
+from runner.errors import StoreError
+from runner.event_types import Noted, Saved
+from runner.interfaces import Handle, Items, Provider
+from runner.model import Attempt, Entry, Outcome
+from runner.providers.http import HttpClient, HttpExchange
+from runner.session import wiring
+from runner.session.audience import Audience
+from runner.session.background import find_tls, keep_deadline, note_pace, tell_progress, tell_stop
+from runner.session.backlog import Backlog
+from runner.session.meter import Meter
+from runner.session.stats import SessionStats
+from runner.store.checkpoint import RunCounts, RunStore
+
+STUCK = 2_000
+"""Workers that may be added, at most, for items that wait in blocked lanes."""
+
+
+class Working:
+    """The parts of a session and its counts. The subclasses know where its rows come from, and how it begins and ends.
+
+    backlog: of a reader that new rows wait for; None: there is none.
+    """
+
+    def __init__(
+        self, job: Job, endpoint: Endpoint, store: RunStore, stop: Stop, audience: Audience, backlog: Backlog | None = None
+    ) -> None:
+        self._job, self._endpoint, self._store, self._stop = job, endpoint, store, stop
+        self._tell, self._hear, self._backlog = audience.tell, audience.listener, backlog
+        self._stats = SessionStats()
+        # what the run held when the session began
+        self._before = RunCounts(done=0, failed=0, broken=0, attempted=False)
+        self._limits, self._limits_note = wiring.limits(job)
+        self._lanes = Lanes(self._limits)
+        self._meter = Meter(self._stats, self._lanes)
+        self._attempts: Attempts[HttpExchange] | None = None
+
+    def _items(self) -> Items:
+        """Return what is to be done."""
+        raise NotImplementedError
+
+    async def run(self, provider: Provider, client: HttpClient) -> None:
+        """Run the engine, and the background tasks next to it."""
+        doubt = anyio.Event()
+        attempts = self._begun(provider, client, doubt.set)
+        failure: Exception | None = None
+        async with anyio.create_task_group() as background:
+            background.start_soon(tell_progress, self._tell, self._meter.progress)
+            background.start_soon(note_pace, self._store.note_pace, self._meter.pace)
+            background.start_soon(tell_stop, self._tell, self._stop, self._lanes)
+            if self._endpoint.base_url is not None and self._endpoint.proxy is None:
+                named = is_users(self._job, os.environ)
+                background.start_soon(partial(find_tls, doubt, self._endpoint.base_url, self._stop, named=named))
+            if self._job.deadline is not None:
+                background.start_soon(keep_deadline, self._job.deadline, self._meter.start, self._stop, self._lanes)
+            try:
+                items, workers, save, last = self._items(), self._workers(), self._save, self._lanes.last
+                handle: Handle = attempts.handle
+                if self._backlog is not None:
+                    items, handle = self._backlog.items(items), self._backlog.handle(handle, self._stop)
+                await pipeline.run(items, handle, save, workers=workers, stop=self._stop, wanted=self._workers, last=last)
+            except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
+                failure = error
+            background.cancel_scope.cancel()
+        if isinstance(failure, StoreError):
+            kept = "; what was saved before is kept, and the same command continues from there" if failure.kept else ""
+            raise StoreError(f"{failure}{kept}", kept=failure.kept, stuck=failure.stuck) from failure
+        if failure is not None:
+            raise failure
+
+    def _begun(self, provider: Provider, client: HttpClient, doubt: Callable[[], None]) -> Attempts[HttpExchange]:
+        job, endpoint, answered = self._job, self._endpoint, self._before.bought
+        attempts = self._attempts = self._meter.attempts = (Attempts if self._hear is None else HeardAttempts)(
+            wiring.informed(job, endpoint, provider, self._note, doubt, answered=answered),
+            client,
+            self._lanes,
+            wiring.policy(job),
+            Judge(succeeded=answered, model=job.model),
+            self._stop,
+            redactor=endpoint.redactor,
+        )
+        if isinstance(attempts, HeardAttempts) and self._hear is not None:
+            attempts.hear = self._hear
+        return attempts
+
+    def _workers(self) -> int:
+        """Return the number of workers: twice the slots or more, as an item that waits for a retry holds a worker and no slot."""
+        slots = self._lanes.slots
+        return slots + max(16, slots) + min(self._lanes.stuck(), STUCK)
+
+    async def _save(self, entries: list[Entry]) -> None:
+        await self._store.save(entries)
+        assert self._attempts is not None
+        for entry in entries:
+            self._stats.add(entry)
+            # Only now is the slot free for another request, so that a kill loses at most one answer for each slot.
+            self._attempts.saved(entry)
+        outcomes = tuple(entry for entry in entries if isinstance(entry, Outcome))
+        self._tell(Saved(outcomes=outcomes, attempts=tuple(entry for entry in entries if isinstance(entry, Attempt))))
+
+    def _note(self, sentence: str) -> None:
+        """Tell the user what was learned."""
+        self._tell(Noted(note=sentence))

@@ -1,0 +1,52 @@
+"""How a result lies in the store: its columns, its order, and how a row of them becomes a result."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+import sqlalchemy as sa
+
+from runner.model import Json, Result
+from runner.store.reuse import IS_TAKEN_OVER
+from runner.store.schema import BOUGHT, attempts, items, reused
+
+Asked: TypeAlias = Callable[[dict[str, Json]], Json]
+"""Returns what a row asked, given its stored fields, and takes from them what is no field of the user's own."""
+
+RESULT = (
+    *(items.c[name] for name in ("key", "metadata", "extra", "text", "status", "finish_reason", "error_code", "error")),
+    *(attempts.c[name] for name in ("served_model", "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")),
+    items.c.attempts,
+    attempts.c.time_to_first_token_s,
+    attempts.c.duration_s,
+    items.c.position,
+)
+_TAKEN_OVER = tuple(
+    sa.func.coalesce(column, reused.c[column.name]) if column.table is attempts and column.name in BOUGHT else column
+    for column in RESULT
+)
+"""The same for a run that has taken over answers: what of it the attempts do not have."""
+# input order; with the status in between, the order is that of an index, so that SQLite need not sort a million rows
+ORDER = (items.c.position, items.c.status, items.c.id)
+EXTRA = ("reasoning", "refusal", "tool_calls", "citations", "logprobs")
+"""What is kept of an answer beside its text, in the order of the fields of a Result."""
+_NOTHING = (None,) * len(EXTRA)
+_DECODE = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def select_results(*, taken_over: bool) -> sa.Select[Any]:
+    """Return the statement that selects the results of all runs. taken_over: some may be answers that a run has taken over."""
+    source = items.outerjoin(attempts, items.c.attempt_id == attempts.c.id)
+    if not taken_over:
+        return sa.select(*RESULT, sa.null()).select_from(source)
+    return sa.select(*_TAKEN_OVER, reused.c.from_run).select_from(source.outerjoin(reused, IS_TAKEN_OVER))
+
+
+def result_of(values: Sequence[Any], asked: Asked | None = None) -> Result:
+    """Return the result in a row of the columns ``RESULT``. asked: None leaves out what the row asked."""
+    key, metadata, extra, *rest = values
+    fields: dict[str, Json] = _DECODE(metadata) if metadata is not None else {}
+    own = fields.pop("id", key)
+    # in front of the line and of the run that an answer was taken over from
+    rest[-2:-2] = map(_DECODE(extra).get, EXTRA) if extra is not None else _NOTHING
+    return Result(own, fields, asked(fields) if asked is not None else None, *rest)
