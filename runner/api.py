@@ -1,6 +1,6 @@
 """The public Python API, which the command line also uses: run, resume, retry, check, export, results."""
 
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from operator import index
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
@@ -9,18 +9,17 @@ from runner.config.job import Job
 from runner.config.trust import allowed
 from runner.engine.stop import Stop
 from runner.event_types import Summary
-from runner.inputs.prompts import asked
 from runner.interfaces import Observer
-from runner.model import Result, Run
+from runner.model import Run
 from runner.session import arguments, exporting, session
 from runner.session.checking import Check, Description, check, describe
 from runner.session.deleting import deletable, delete
 from runner.session.dry_run import dry_run
 from runner.session.exporting import ExportFlags
 from runner.session.naming import DEFAULT_STORE
-from runner.session.opening import texts_in
 from runner.session.options import SessionOptions
 from runner.session.restoring import resumed, retried
+from runner.session.results import Ended, Results, results_of, with_results
 from runner.session.sources import Source, job_of, spooled
 from runner.session.stopping import StopHandle, interruptible, stoppable
 from runner.store.reader import ErrorGroup, StoreReader
@@ -62,7 +61,7 @@ def run(
     stop: StopHandle | str | Sequence[str] | None = None,
     observe: Observer | None = None,
     **settings: Any,
-) -> Summary:
+) -> Ended:
     """Run a source of prompts to its end, and continue its run if there is one.
 
     source: a prompt file, a job file, standard input (``-``) or a named pipe; or rows in memory: a list or an iterator of texts
@@ -85,7 +84,7 @@ def run(
         number = None if limit is None else index(limit)
         options = SessionOptions(limit=number, new=new, accept_changes=accept_changes, strict=strict)
         with job_of(source, settings, db, trust=trust) as job:
-            return stoppable(lambda wanted: execute(job, db, options, wanted, observe), handle)
+            return _ended(lambda wanted: execute(job, db, options, wanted, observe), handle, db)
 
 
 def resume(
@@ -97,7 +96,7 @@ def resume(
     stop: StopHandle | str | Sequence[str] | None = None,
     observe: Observer | None = None,
     **settings: Any,
-) -> Summary:
+) -> Ended:
     """Continue a run, by default the newest unfinished one. The other arguments, Ctrl-C and the errors: as for ``run``.
 
     settings: ``base_url`` and ``api_key_env`` stay with the run. Those that change answers are taken while no row is answered.
@@ -107,7 +106,7 @@ def resume(
     with interruptible():
         arguments.check(run_id=run_id, db=db, accept_changes=accept_changes, trust=trust, observe=observe)
         job, options = resumed(db, run_id, settings, accept_changes=accept_changes)
-        return stoppable(lambda wanted: execute(allowed(job, trust), db, options, wanted, observe), handle)
+        return _ended(lambda wanted: execute(allowed(job, trust), db, options, wanted, observe), handle, db)
 
 
 def retry(
@@ -118,7 +117,7 @@ def retry(
     stop: StopHandle | str | Sequence[str] | None = None,
     observe: Observer | None = None,
     **settings: Any,
-) -> Summary:
+) -> Ended:
     """Send the failed rows of a run again, by default of the newest one, and no other rows. The other arguments: as for ``run``.
 
     settings: ``base_url`` and ``api_key_env`` stay with the run. Those that change answers hold for the rows that are sent.
@@ -128,7 +127,11 @@ def retry(
     with interruptible():
         arguments.check(run_id=run_id, db=db, trust=trust, observe=observe)
         job, options = retried(db, run_id, settings)
-        return stoppable(lambda wanted: execute(allowed(job, trust), db, options, wanted, observe), handle)
+        return _ended(lambda wanted: execute(allowed(job, trust), db, options, wanted, observe), handle, db)
+
+
+def _ended(session: Callable[[Stop], Awaitable[Summary]], handle: StopHandle | None, db: str | Path) -> Ended:
+    return with_results(stoppable(session, handle), Path(db).resolve())
 
 
 def execute(job: Job, db: str | Path, options: SessionOptions, stop: Stop, observe: Observer | None) -> Awaitable[Summary]:
@@ -159,22 +162,13 @@ def errors(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tupl
         return run, reader.errors(run.id)
 
 
-def results(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> Iterator[Result]:
-    """Iterate over the finished rows of a run, by default the newest, in input order and in constant memory.
+def results(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> Results:
+    """Return the finished rows of a run, by default the newest: to iterate over, in constant memory, or as a table.
 
     Raises UsageError and StoreError at the call, not when the first row is asked for.
     """
     arguments.check(run_id=run_id, db=db)
-    store = Path(db).resolve()
-    with StoreReader(store) as reader:
-        found = reader.run(run_id, counted=False)
-    return _results(store, found)
-
-
-def _results(store: Path, run: Run) -> Iterator[Result]:
-    texts = texts_in(run.settings)
-    with StoreReader(store) as reader:
-        yield from reader.results(run.id, lambda fields: asked(fields, texts))
+    return results_of(Path(db).resolve(), run_id)
 
 
 def export(

@@ -17,6 +17,9 @@ Json: TypeAlias = Any
 Message: TypeAlias = Mapping[str, Json]
 """A chat message as the user wrote it: ``role``, ``content`` and whatever else the endpoint understands."""
 
+_SHOWN = 60
+"""Characters of an answer that its result prints."""
+
 Status: TypeAlias = Literal["done", "failed"]
 
 
@@ -269,3 +272,8 @@ class Result(Struct, frozen=True):
     duration_s: float | None
     # its line in the prompt file, or its number
     line: int
+
+    def __repr__(self) -> str:
+        words = self.text if self.status == "done" else f"{self.error_code}: {self.error}"
+        short = words if words is None or len(words) <= _SHOWN else f"{words[:_SHOWN]}..."
+        return f"Result({self.id!r}, {self.status}, {short!r})"
