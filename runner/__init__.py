@@ -10,24 +10,34 @@ if TYPE_CHECKING:
     from typing import Any
 
     from runner.api import check, delete, export, results, resume, retry, run, runs, status
+    from runner.config.keywords import JobSettings
     from runner.errors import RunLockedError, RunnerError, RunStoppedError, StoreError, UsageError
     from runner.event_types import Summary
     from runner.model import Result, Run
+    from runner.session.results import Results, RunSummary
+    from runner.session.sources import ArrowStream
     from runner.session.stopping import StopHandle
 
 _HOMES = {
     **dict.fromkeys(("check", "delete", "export", "resume", "results", "retry", "run", "runs", "status"), "runner.api"),
     **dict.fromkeys(("RunLockedError", "RunStoppedError", "RunnerError", "StoreError", "UsageError"), "runner.errors"),
     **dict.fromkeys(("Result", "Run"), "runner.model"),
+    "JobSettings": "runner.config.keywords",
+    **dict.fromkeys(("Results", "RunSummary"), "runner.session.results"),
+    "ArrowStream": "runner.session.sources",
     "StopHandle": "runner.session.stopping",
     "Summary": "runner.event_types",
 }
 
 __all__ = [
+    "ArrowStream",
+    "JobSettings",
     "Result",
+    "Results",
     "Run",
     "RunLockedError",
     "RunStoppedError",
+    "RunSummary",
     "RunnerError",
     "StopHandle",
     "StoreError",

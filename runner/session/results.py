@@ -14,6 +14,7 @@ from runner.inputs.prompts import asked
 from runner.model import Result, Run
 from runner.session.exporting import own_fields
 from runner.session.opening import texts_in
+from runner.session.spelling import ended
 from runner.store.reader import StoreReader
 from runner.text import clean, plural
 
@@ -111,7 +112,7 @@ class Results:
         return html.table(header, rows, f"run {self.run}: {shown}")
 
 
-class Ended(Summary, frozen=True, kw_only=True):
+class RunSummary(Summary, frozen=True, kw_only=True):
     """How a session of a run ended, as the Python API returns it: the summary, and the way to the results."""
 
     # the store, an absolute path
@@ -122,10 +123,7 @@ class Ended(Summary, frozen=True, kw_only=True):
         return results_of(Path(self.store), self.run)
 
     def __str__(self) -> str:
-        done, failed = self.settled_rows
-        counts = f"{done:,} done, {failed:,} failed, {self.left:,} left of {plural(self.rows, 'row')}"
-        why = f"; {clean(self.stop_reason)}" if self.stop_reason else ""
-        return f"run {self.run} {'is finished' if self.finished else 'is not finished'}: {counts}{why}"
+        return f"{ended(self)}; {clean(self.stop_reason)}" if self.stop_reason else ended(self)
 
     def _repr_html_(self) -> str:
         done, failed = self.settled_rows
@@ -136,9 +134,9 @@ class Ended(Summary, frozen=True, kw_only=True):
         return html.table((), [pair for pair in pairs if pair[1] is not None], str(self))
 
 
-def with_results(summary: Summary, store: Path) -> Ended:
+def with_results(summary: Summary, store: Path) -> RunSummary:
     """Return a summary with the way to the results."""
-    return Ended(**structs.asdict(summary), store=str(store))
+    return RunSummary(**structs.asdict(summary), store=str(store))
 
 
 def results_of(store: Path, run_id: int | None) -> Results:
