@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from runner.api import check, delete, export, results, resume, retry, run, runs, status
+    from runner.config.keywords import JobSettings
     from runner.errors import RunLockedError, RunnerError, RunStoppedError, StoreError, UsageError
     from runner.event_types import (
         AttemptFailed,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from runner.model import Result, Run
     from runner.session.asynchronous import aresume, aretry, arun
     from runner.session.one_by_one import BlockingSession, Session
+    from runner.session.results import Results, RunSummary
+    from runner.session.sources import ArrowStream
     from runner.session.stopping import StopHandle
     from runner.session.stream import Stream, events, stream
     from runner.session.transforms import sentences, texts
@@ -37,6 +40,9 @@ _HOMES = {
     **dict.fromkeys(("check", "delete", "export", "resume", "results", "retry", "run", "runs", "status"), "runner.api"),
     **dict.fromkeys(("RunLockedError", "RunStoppedError", "RunnerError", "StoreError", "UsageError"), "runner.errors"),
     **dict.fromkeys(("Result", "Run"), "runner.model"),
+    "JobSettings": "runner.config.keywords",
+    **dict.fromkeys(("Results", "RunSummary"), "runner.session.results"),
+    "ArrowStream": "runner.session.sources",
     "StopHandle": "runner.session.stopping",
     **dict.fromkeys(("aresume", "aretry", "arun"), "runner.session.asynchronous"),
     **dict.fromkeys(("Stream", "events", "stream"), "runner.session.stream"),
@@ -63,19 +69,23 @@ _HOMES = {
 }
 
 __all__ = [
+    "ArrowStream",
     "AttemptFailed",
     "BlockingSession",
     "Dropped",
     "Finished",
     "FirstToken",
+    "JobSettings",
     "Noted",
     "Progress",
     "Result",
+    "Results",
     "RowFinished",
     "RowStarted",
     "Run",
     "RunLockedError",
     "RunStoppedError",
+    "RunSummary",
     "RunnerError",
     "Session",
     "Started",

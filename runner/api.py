@@ -1,27 +1,28 @@
 """The public Python API, which the command line also uses: run, resume, retry, check, export, results."""
 
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Sequence
 from operator import index
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from runner.config.job import Job
+from runner.config.keywords import JobSettings, RunSettings
 from runner.config.trust import allowed
 from runner.engine.listening import Hear
 from runner.engine.stop import Stop
 from runner.event_types import Summary
-from runner.inputs.prompts import asked
 from runner.interfaces import Observer
-from runner.model import Result, Run
+from runner.model import Run
+from runner.progress.watching import watched
 from runner.session import arguments, exporting, session
 from runner.session.checking import Check, Description, check, describe
 from runner.session.deleting import deletable, delete
 from runner.session.dry_run import dry_run
 from runner.session.exporting import ExportFlags
 from runner.session.naming import DEFAULT_STORE
-from runner.session.opening import texts_in
 from runner.session.options import SessionOptions
 from runner.session.restoring import resumed, retried
+from runner.session.results import Results, RunSummary, results_of, with_results
 from runner.session.sources import Source, job_of, spooled
 from runner.session.stopping import StopHandle, interruptible, stoppable
 from runner.store.reader import ErrorGroup, StoreReader
@@ -62,31 +63,32 @@ def run(
     accept_changes: bool = False,
     stop: StopHandle | str | Sequence[str] | None = None,
     observe: Observer | None = None,
-    **settings: Any,
-) -> Summary:
+    **settings: Unpack[RunSettings],
+) -> RunSummary:
     """Run a source of prompts to its end, and continue its run if there is one.
 
     source: a prompt file, a job file, standard input (``-``) or a named pipe; or rows in memory: a list or an iterator of texts
     and dicts, a DataFrame or another table (``session.sources``).
     settings: any setting of a job by its last name (``model=...``, ``concurrency=...``). limit: use only the first so many rows.
     new: start a new run in any case. accept_changes: send rows again whose prompt has changed since they were answered.
-    Among them may also be ``strict=True``: refuse to start if a row is broken, and ``trust=True``: allow what only the job file
-    asks for, secrets to a server and code.
+    Among them may also be ``strict=True``: refuse to start if a row is broken, ``trust=True``: allow what only the job file asks
+    for, secrets to a server and code, and ``progress``: show it or not, by default in a terminal and in a notebook.
     stop: a handle that stops the run from another thread; texts are the setting ``stop``, at which an answer ends. Ctrl-C in the
     main thread stops the run as it stops the command: open requests may finish for up to 30 s, a second one drops them; then
     KeyboardInterrupt is raised.
     Raises UsageError, StoreError, RunStoppedError. Calling it again is safe: no finished row is sent twice.
     """
-    handle = arguments.handle(stop, settings)
-    strict, trust = settings.pop("strict", False), settings.pop("trust", False)
+    given: dict[str, Any] = {**settings}
+    handle = arguments.handle(stop, given)
+    strict, trust, progress = given.pop("strict", False), given.pop("trust", False), given.pop("progress", None)
     arguments.warn_of_variables()
     with interruptible():
-        flags = {"new": new, "accept_changes": accept_changes, "strict": strict, "trust": trust}
+        flags = {"new": new, "accept_changes": accept_changes, "strict": strict, "trust": trust, "progress": progress}
         arguments.check(db=db, limit=limit, observe=observe, **flags)
         number = None if limit is None else index(limit)
         options = SessionOptions(limit=number, new=new, accept_changes=accept_changes, strict=strict)
-        with job_of(source, settings, db, trust=trust) as job:
-            return stoppable(lambda wanted: execute(job, db, options, wanted, observe), handle)
+        with job_of(source, given, db, trust=trust) as job:
+            return _watched(job, db, options, handle, observe, progress)
 
 
 def resume(
@@ -97,18 +99,20 @@ def resume(
     trust: bool = False,
     stop: StopHandle | str | Sequence[str] | None = None,
     observe: Observer | None = None,
-    **settings: Any,
-) -> Summary:
+    progress: bool | None = None,
+    **settings: Unpack[JobSettings],
+) -> RunSummary:
     """Continue a run, by default the newest unfinished one. The other arguments, Ctrl-C and the errors: as for ``run``.
 
     settings: ``base_url`` and ``api_key_env`` stay with the run. Those that change answers are taken while no row is answered.
     """
-    handle = arguments.handle(stop, settings)
+    given: dict[str, Any] = {**settings}
+    handle = arguments.handle(stop, given)
     arguments.warn_of_variables()
     with interruptible():
-        arguments.check(run_id=run_id, db=db, accept_changes=accept_changes, trust=trust, observe=observe)
-        job, options = resumed(db, run_id, settings, accept_changes=accept_changes)
-        return stoppable(lambda wanted: execute(allowed(job, trust), db, options, wanted, observe), handle)
+        arguments.check(run_id=run_id, db=db, accept_changes=accept_changes, trust=trust, observe=observe, progress=progress)
+        job, options = resumed(db, run_id, given, accept_changes=accept_changes)
+        return _watched(allowed(job, trust), db, options, handle, observe, progress)
 
 
 def retry(
@@ -118,18 +122,29 @@ def retry(
     trust: bool = False,
     stop: StopHandle | str | Sequence[str] | None = None,
     observe: Observer | None = None,
-    **settings: Any,
-) -> Summary:
+    progress: bool | None = None,
+    **settings: Unpack[JobSettings],
+) -> RunSummary:
     """Send the failed rows of a run again, by default of the newest one, and no other rows. The other arguments: as for ``run``.
 
     settings: ``base_url`` and ``api_key_env`` stay with the run. Those that change answers hold for the rows that are sent.
     """
-    handle = arguments.handle(stop, settings)
+    given: dict[str, Any] = {**settings}
+    handle = arguments.handle(stop, given)
     arguments.warn_of_variables()
     with interruptible():
-        arguments.check(run_id=run_id, db=db, trust=trust, observe=observe)
-        job, options = retried(db, run_id, settings)
-        return stoppable(lambda wanted: execute(allowed(job, trust), db, options, wanted, observe), handle)
+        arguments.check(run_id=run_id, db=db, trust=trust, observe=observe, progress=progress)
+        job, options = retried(db, run_id, given)
+        return _watched(allowed(job, trust), db, options, handle, observe, progress)
+
+
+def _watched(
+    job: Job, db: str | Path, options: SessionOptions, handle: StopHandle | None, observe: Observer | None, progress: bool | None
+) -> RunSummary:
+    """Run a session to its end from synchronous code, and show it to a person who looks."""
+    with watched(progress, observe) as observer:
+        summary = stoppable(lambda wanted: execute(job, db, options, wanted, observer), handle)
+    return with_results(summary, Path(db).resolve())
 
 
 def execute(
@@ -162,22 +177,13 @@ def errors(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tupl
         return run, reader.errors(run.id)
 
 
-def results(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> Iterator[Result]:
-    """Iterate over the finished rows of a run, by default the newest, in input order and in constant memory.
+def results(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> Results:
+    """Return the finished rows of a run, by default the newest: to iterate over, in constant memory, or as a table.
 
     Raises UsageError and StoreError at the call, not when the first row is asked for.
     """
     arguments.check(run_id=run_id, db=db)
-    store = Path(db).resolve()
-    with StoreReader(store) as reader:
-        found = reader.run(run_id, counted=False)
-    return _results(store, found)
-
-
-def _results(store: Path, run: Run) -> Iterator[Result]:
-    texts = texts_in(run.settings)
-    with StoreReader(store) as reader:
-        yield from reader.results(run.id, lambda fields: asked(fields, texts))
+    return results_of(Path(db).resolve(), run_id)
 
 
 def export(

@@ -18,6 +18,9 @@ Json: TypeAlias = Any
 Message: TypeAlias = Mapping[str, Json]
 """A chat message as the user wrote it: ``role``, ``content`` and whatever else the endpoint understands."""
 
+_SHOWN = 60
+"""Characters of an answer that its result prints."""
+
 Status: TypeAlias = Literal["done", "failed"]
 
 
@@ -284,3 +287,8 @@ class Result(Struct, frozen=True):
     line: int
     # number of the run that bought the answer, if that was taken over; None if this run did
     reused_from: int | None = None
+
+    def __repr__(self) -> str:
+        words = self.text if self.status == "done" else f"{self.error_code}: {self.error}"
+        short = words if words is None or len(words) <= _SHOWN else f"{words[:_SHOWN]}..."
+        return f"Result({self.id!r}, {self.status}, {short!r})"

@@ -3,11 +3,12 @@
 from collections.abc import Collection, Mapping
 
 from runner.cli.advice import State, advice, lines
-from runner.cli.output import clock, count, quantiles
+from runner.cli.output import count, quantiles
 from runner.errors import remedy
 from runner.event_types import INPUT_CHANGED, Summary
 from runner.session import prepare
 from runner.session.naming import command
+from runner.session.spelling import as_asked, ended
 from runner.text import clean, plural
 
 __all__ = ["INPUT_CHANGED", "as_asked", "summary"]
@@ -20,7 +21,7 @@ def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool
 
     told: what was said at its start. exported: the results are about to be written to a file, so that nobody has to be told how.
     """
-    text = [f"run {end.run}{_headline(end)}"]
+    text = [ended(end)]
     if end.stop_reason == INPUT_CHANGED:
         # any other reason was printed when the stop was requested
         text.append(f"  {INPUT_CHANGED}, so some rows were not seen")
@@ -49,24 +50,6 @@ def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool
         text.append(f"  {plural(end.failed, 'row')} failed{_causes(end.causes)}: {shows}")
     todo = [one for one in advice(_state(end), db) if not (exported and one.command.startswith("runner export "))]
     return "\n".join([*text, *(lines(todo) if todo else [])])
-
-
-def _headline(end: Summary) -> str:
-    """Say what became of the rows; done, failed and left are all rows of the file."""
-    done, failed = end.settled_rows
-    took = f"in {clock(end.elapsed_s)}"
-    if as_asked(end):
-        if not failed:
-            return f": {done:,} of {end.rows:,} done, as asked by --limit; {end.left:,} left; {took}"
-        return f": {done:,} done, {failed:,} failed, {end.left:,} left of {plural(end.rows, 'row')}, as asked by --limit; {took}"
-    left = f", {end.left:,} left" if end.left else ""
-    state = "finished" if end.finished else "not finished"
-    return f" {state}: {done:,} done, {failed:,} failed{left} of {plural(end.rows, 'row')} {took}"
-
-
-def as_asked(end: Summary) -> bool:
-    """Return True if the session ended where --limit asked it to, and rows are left."""
-    return end.limit is not None and not end.finished and end.stop_reason is None
 
 
 def _earlier(end: Summary) -> str:

@@ -13,7 +13,7 @@ from runner.cli.advice import State, advice
 from runner.cli.advice import lines as advice_lines
 from runner.errors import advice as advice_on
 from runner.errors import remedy
-from runner.event_types import LIMITED, Quantiles, Started
+from runner.event_types import LIMITED, Quantiles
 from runner.exports.file import is_standard_output
 from runner.inputs import spool
 from runner.model import Run
@@ -32,14 +32,6 @@ _CHECKED = (
 """What ``check --json`` says of an input, beside the settings."""
 _REQUEST = 300
 """Characters of a rendered request that are shown."""
-
-
-def headline(event: Started) -> str:
-    """Return the first line of a session: the run, its input and the rows that earlier sessions finished."""
-    failed = event.restored_failed
-    before = f", {event.restored - failed:,} already done" if event.restored else ""
-    before += f", {failed:,} already failed" if failed else ""
-    return f"run {event.run}: {clean(spool.full_name(event.input))}, {plural(event.rows, 'row')}{before}"
 
 
 def _stopped(reason: str, verb: str) -> str:
@@ -241,13 +233,6 @@ def quantiles(duration: Quantiles) -> str:
     if duration.p50 is None or duration.p95 is None:
         return "not measured"
     return f"p50 {duration.p50:.2f} s, p95 {duration.p95:.2f} s"
-
-
-def clock(seconds: float) -> str:
-    """Return a duration as minutes and seconds (``1:05``), from one hour on with hours (``1:00:05``)."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def date(instant: float) -> str:

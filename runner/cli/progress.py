@@ -1,7 +1,6 @@
 """Observers for a terminal, a log file and a program: they print events as a live display, as plain lines or as JSON lines."""
 
 import errno
-import os
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -11,18 +10,19 @@ from typing import IO, Any, Self
 
 import msgspec
 
-from runner.cli import ending, output, screen
+from runner.cli import ending, output
 from runner.event_types import Event, Finished, Noted, Progress, Saved, Started, Stopping
 from runner.model import Outcome
+from runner.progress import words
+from runner.progress.terminal import ThreeLines, is_live
 from runner.session.naming import command, in_full
 from runner.session.stopping import STOPPED_BY
-from runner.text import clean, json_text, plural, redact
+from runner.text import clean, json_text, redact
 
 LINE_S = 5.0
 """Without a terminal, a progress line is printed at most this often, in seconds."""
 WAIT_S = 1.0
 """After an error, a wait for the open requests is worth a line only if it lasts longer than this, in seconds."""
-_HEIGHT = 3
 
 
 class View:
@@ -82,7 +82,7 @@ class _Text(View, ABC):
                 self._run, self._notes = event.run, event.notes
                 for note in event.notes:
                     self.say(clean(note))
-                self.say(output.headline(event))
+                self.say(words.headline(event))
             case Noted():
                 self.say(clean(event.note))
             case Progress():
@@ -91,9 +91,7 @@ class _Text(View, ABC):
                     self._wait = None
                 self.progress(event)
             case Stopping():
-                it = "it" if event.in_flight == 1 else "them"
-                wait = f"waiting up to {event.grace_s:g} s for {plural(event.in_flight, 'open request')}; Ctrl-C to drop {it}"
-                self._stopping(event.reason, event.code, wait if event.in_flight and event.grace_s else None)
+                self._stopping(event.reason, event.code, words.waiting(event, "Ctrl-C"))
             case Finished(summary=end):
                 self.close()
                 if end.stop_reason and not end.finished and not self._reason_told:
@@ -107,12 +105,12 @@ class _Text(View, ABC):
         if reason == ending.INPUT_CHANGED:
             return
         self._reason_told = True
-        words = clean(in_full(redact(reason), self._run, self._db))
+        said = clean(in_full(redact(reason), self._run, self._db))
         if code is None:
-            words = words if reason.startswith(STOPPED_BY) else f"stopping: {words}"
-            self.say(f"{words.rstrip('.')}; {wait}" if wait else words)
+            said = said if reason.startswith(STOPPED_BY) else f"stopping: {said}"
+            self.say(f"{said.rstrip('.')}; {wait}" if wait else said)
             return
-        self.say(f"runner: {words}", error=True)
+        self.say(f"runner: {said}", error=True)
         self.told_why = True
         if wait:
             self._wait = (wait, time.monotonic() + WAIT_S)
@@ -142,7 +140,7 @@ class Lines(_Text):
         now = time.monotonic()
         if now >= self._next:
             self._next = now + LINE_S
-            print(f"{output.date(time.time())}  {line(event)}", file=sys.stderr, flush=True)
+            print(f"{output.date(time.time())}  {words.line(event)}", file=sys.stderr, flush=True)
 
 
 class Live(_Text):
@@ -150,8 +148,7 @@ class Live(_Text):
 
     def __init__(self, db: str, *, exported: bool = False) -> None:
         super().__init__(db, exported=exported)
-        self._shown = False
-        self._columns = 0
+        self._lines = ThreeLines()
 
     def say(self, text: str, *, error: bool = False) -> None:
         """Print text above the lines; they come back with the next progress."""
@@ -160,51 +157,11 @@ class Live(_Text):
 
     def progress(self, event: Progress) -> None:
         """Draw the lines again."""
-        columns, rows = _size()
-        encoding = getattr(sys.stderr, "encoding", None) or "ascii"
-        look = screen.Look(columns, colour="NO_COLOR" not in os.environ, ascii_only=not encoding.lower().startswith("utf"))
-        drawn = screen.lines(event, look)[: max(1, min(_HEIGHT, rows - 1))]
-        if self._shown and columns < self._columns:
-            # a terminal that has become narrower has wrapped the old lines
-            self.close()
-        self._columns = columns
-        up = f"\x1b[{len(drawn) - 1}A" if len(drawn) > 1 else ""
-        sys.stderr.write("\r" + "\n".join(f"{text}\x1b[K" for text in drawn) + up + "\r")
-        sys.stderr.flush()
-        self._shown = True
+        self._lines.draw(event)
 
     def close(self) -> None:
         """Remove the lines."""
-        if self._shown:
-            sys.stderr.write("\r\x1b[J")
-            sys.stderr.flush()
-            self._shown = False
-
-
-def line(event: Progress) -> str:
-    """Return progress as a plain line."""
-    done, failed, left = event.settled_rows
-    in_flight, slots = screen.open_requests(event)
-    words = f"{done:,} done, {failed:,} failed, {left:,} left of {plural(event.rows, 'row')}"
-    words += f"; {in_flight:,} of {slots:,} open" if slots else f"; {in_flight:,} open"
-    words += f", {screen.rate(event.rows_per_s)} rows/s"
-    if screen.rate(event.requests_per_s) != screen.rate(event.rows_per_s):
-        words += f", {screen.rate(event.requests_per_s)} requests/s"
-    words += f", {screen.rate(event.tokens_per_s)} tokens/s"
-    if event.left_s is not None and left:
-        words += f"; {output.clock(event.left_s)} {'after the outage' if screen.in_outage(event) else 'to go'}"
-    why = screen.why(event)
-    return f"{words}; {why}" if why else words
-
-
-def _size() -> tuple[int, int]:
-    """Return columns and rows of the terminal; one column less, since some terminals start a new line after the last one."""
-    try:
-        columns, rows = os.get_terminal_size(sys.stderr.fileno())
-    except (OSError, ValueError):
-        columns = rows = 0
-    # a terminal that does not know its size reports 0
-    return max(1, (columns or 80) - 1), rows or 24
+        self._lines.remove()
 
 
 class JsonLines(View):
@@ -250,5 +207,4 @@ def choose(db: str, *, quiet: bool, as_json: bool, exported: bool = False) -> Vi
         return JsonLines(db)
     if quiet:
         return View(db)
-    live = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-    return (Live if live else Lines)(db, exported=exported)
+    return (Live if is_live() else Lines)(db, exported=exported)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from runner.cli import output
 from runner.cli.advice import advice
 from runner.cli.advice import lines as advice_lines
-from runner.durations import format_span
+from runner.durations import clock, format_span
 from runner.inputs import spool
 from runner.model import Run
 from runner.pace import LaneState, Pace
@@ -62,7 +62,7 @@ def _pace(pace: Pace | None) -> list[str]:
         lines.append(f"  retrying      {clean(pace.retrying)}")
     if pace.left_s is not None:
         outage = " after the outage" if any(lane.outage_s for lane in pace.lanes) else ""
-        lines.append(f"  time left     about {output.clock(pace.left_s)}{outage}")
+        lines.append(f"  time left     about {clock(pace.left_s)}{outage}")
     lines.append(f"  last update   {format_span(max(0.0, time.time() - pace.at))} ago")
     return lines
 

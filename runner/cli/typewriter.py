@@ -11,7 +11,7 @@ from typing import IO
 
 import msgspec
 
-from runner.cli.screen import GREEN, RED, YELLOW
+from runner.progress.screen import GREEN, RED, YELLOW
 from runner.event_types import RowEvent, RowStarted, Token
 from runner.model import Attempt, Completion, Json, Request
 from runner.providers.finish import is_cut

@@ -138,7 +138,9 @@ def _list(value: object) -> str | None:
 _KINDS: dict[str, Callable[[Any], str | None]] = {
     **dict.fromkeys(("file", "source"), _input),
     **dict.fromkeys(("db", "output"), _path),
-    **dict.fromkeys(("new", "accept_changes", "strict", "trust", "raw", "csv_escape", "csv_excel", "prompt", "vacuum"), _flag),
+    **dict.fromkeys(
+        ("new", "accept_changes", "strict", "trust", "raw", "csv_escape", "csv_excel", "prompt", "vacuum", "progress"), _flag
+    ),
     "run_id": _number,
     "run_ids": _numbers,
     "limit": _limit,

@@ -4,13 +4,14 @@ import os
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple, Unpack
 
 import msgspec
 from msgspec import Struct
 
 from runner.config.endpoint import find_endpoint, key_source, with_base_url
 from runner.config.job import Job, shown_settings
+from runner.config.keywords import AllSettings
 from runner.config.trust import allowed
 from runner.errors import AttachmentError, NotReadyError, UsageError
 from runner.inputs import scan, spool
@@ -98,7 +99,7 @@ def describe(job: Job, *, trust: bool = False) -> Description:
     return Description(job=job, key_source=key_source(job, os.environ))
 
 
-def check(source: Source, *, trust: bool = False, **settings: Any) -> Check:
+def check(source: Source, *, trust: bool = False, **settings: Unpack[AllSettings]) -> Check:
     """Read a whole input and send nothing. source: as for ``run``. trust: allow that code runs which only the job file names."""
     arguments.check(trust=trust)
     if names_files(source):

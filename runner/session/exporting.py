@@ -12,6 +12,7 @@ from runner.exports.file import is_standard_output, open_output
 from runner.inputs import overwriting
 from runner.inputs.prompts import REQUEST_FIELDS, asked
 from runner.interfaces import Exporter
+from runner.model import Run
 from runner.session.opening import columns_in, texts_in
 from runner.store.reader import StoreReader
 
@@ -44,15 +45,20 @@ def write(
         run = reader.run(run_id, counted=False)
         texts = texts_in(run.settings)
         stack.enter_context(reader.snapshot())
-        kept_columns = columns_in(run.settings)
-        own = reader.metadata_names(run.id, REQUEST_FIELDS if texts is None else ("params",))
-        own = [name for name in own if kept_columns is None or name in kept_columns]
+        own = own_fields(reader, run)
         kept = [] if escape else given(own)
         csv = {"raw": raw, "kept": kept, "excel": flags.get("csv_excel", False), "notes": notes}
         with open_output(output) as out:
             results = reader.results(run.id, lambda fields: asked(fields, texts))
             made = records(results, own, prompt=prompt)
             return exporter(columns(own, prompt=prompt), made, out, **(csv if kind == "csv" else {}))
+
+
+def own_fields(reader: StoreReader, run: Run) -> list[str]:
+    """Return the names of the rows' own fields that an export of a run has, in the order in which they first appear."""
+    texts, kept = texts_in(run.settings), columns_in(run.settings)
+    names = reader.metadata_names(run.id, REQUEST_FIELDS if texts is None else ("params",))
+    return [name for name in names if kept is None or name in kept]
 
 
 def refuse(output: str | Path, store: Path, prompts: Path) -> None:

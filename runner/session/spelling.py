@@ -1,4 +1,4 @@
-"""Why a run stopped, as it may be shown: a command spells an address only where typing it gives no secret away.
+"""How a session ended, and why a run stopped: a command spells an address only where typing it gives no secret away.
 
 A store may come from somebody else (``config.trust``), and so may the stop reason in it. Whoever types an address has named it.
 """
@@ -9,8 +9,11 @@ from urllib.parse import urlsplit
 
 from runner.config import endpoint
 from runner.config.job import restore_job
+from runner.durations import clock
 from runner.errors import UNKNOWN, RunnerError, remedy, to_address
+from runner.event_types import Summary
 from runner.model import Run
+from runner.text import plural
 
 
 def stop_reason(run: Run) -> str | None:
@@ -31,3 +34,22 @@ def _may_be_spelt(run: Run, word: str) -> bool:
         return endpoint.is_users(job, os.environ) or not endpoint.ungranted(job, os.environ)
     except (RunnerError, ValueError):
         return False
+
+
+def ended(end: Summary) -> str:
+    """Return how a session ended, in one line; done, failed and left are all rows of the file."""
+    done, failed = end.settled_rows
+    took = f"in {clock(end.elapsed_s)}"
+    if as_asked(end):
+        if not failed:
+            return f"run {end.run}: {done:,} of {end.rows:,} done, as asked by --limit; {end.left:,} left; {took}"
+        counts = f"{done:,} done, {failed:,} failed, {end.left:,} left of {plural(end.rows, 'row')}"
+        return f"run {end.run}: {counts}, as asked by --limit; {took}"
+    left = f", {end.left:,} left" if end.left else ""
+    state = "finished" if end.finished else "not finished"
+    return f"run {end.run} {state}: {done:,} done, {failed:,} failed{left} of {plural(end.rows, 'row')} {took}"
+
+
+def as_asked(end: Summary) -> bool:
+    """Return True if the session ended where --limit asked it to, and rows are left."""
+    return end.limit is not None and not end.finished and end.stop_reason is None

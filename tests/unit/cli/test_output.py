@@ -10,6 +10,7 @@ from runner import api
 from runner.cli import ending, output
 from runner.event_types import INPUT_CHANGED, Quantiles, Started, Summary
 from runner.model import Run
+from runner.progress import words
 from runner.store.reader import ErrorGroup
 
 NOTHING = Quantiles(p50=None, p95=None)
@@ -41,7 +42,7 @@ def a_run(**more: Any) -> Run:
 
 
 @pytest.mark.parametrize(
-    ("rows", "restored", "failed", "words"),
+    ("rows", "restored", "failed", "said"),
     [
         (1, 0, 0, "run 1: p.jsonl, 1 row"),
         (2000, 0, 0, "run 1: p.jsonl, 2,000 rows"),
@@ -49,8 +50,8 @@ def a_run(**more: Any) -> Run:
         (30, 12, 2, "run 1: p.jsonl, 30 rows, 10 already done, 2 already failed"),
     ],
 )
-def test_the_headline_says_what_earlier_sessions_finished(rows: int, restored: int, failed: int, words: str) -> None:
-    assert output.headline(started(rows, restored, failed)) == words
+def test_the_headline_says_what_earlier_sessions_finished(rows: int, restored: int, failed: int, said: str) -> None:
+    assert words.headline(started(rows, restored, failed)) == said
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 
 import msgspec
 import pytest
-from test_screen import PAUSED, RETRYING, at, lane
+from lanes import PAUSED, RETRYING, at, lane
 
 from runner.cli import output, progress
 from runner.event_types import Progress, Stopping
 from runner.pace import Pace
+from runner.progress import words
 
 SHOW = """
 import sys, msgspec
@@ -109,12 +110,12 @@ def test_programs_are_told_the_pace_as_it_is(capsys: pytest.CaptureFixture[str])
 
 def test_a_plain_line_says_all_of_it() -> None:
     event = at(lane(waiting=PAUSED), retrying=RETRYING, failed=1, rows_per_s=1.2, requests_per_s=1.5, left_s=740.0)
-    assert progress.line(event) == (
+    assert words.line(event) == (
         "112 done, 1 failed, 887 left of 1,000 rows; 41 of 48 open, 1.2 rows/s, 1.5 requests/s, 1,234 tokens/s; "
         f"12:20 to go; {PAUSED}; {RETRYING}"
     )
-    assert "requests/s" not in progress.line(at(lane(), rows_per_s=1.2, requests_per_s=1.2))
-    assert "12:20 after the outage" in progress.line(at(lane(outage_s=1.0), left_s=740.0))
+    assert "requests/s" not in words.line(at(lane(), rows_per_s=1.2, requests_per_s=1.2))
+    assert "12:20 after the outage" in words.line(at(lane(outage_s=1.0), left_s=740.0))
 
 
 def test_without_a_terminal_a_line_comes_when_the_last_one_is_old_and_begins_with_a_time(
@@ -125,7 +126,7 @@ def test_without_a_terminal_a_line_comes_when_the_last_one_is_old_and_begins_wit
     progress.Lines("runner.db").tell(event)
     (said,) = capsys.readouterr().err.splitlines()
     time, _, rest = said.partition("  ")
-    assert rest == progress.line(event)
+    assert rest == words.line(event)
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+", time)
     assert output.date(0.0).startswith("19")
 

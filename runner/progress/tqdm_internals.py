@@ -1,6 +1,6 @@
 """Everything of tqdm that is used below its documented surface, and nothing else. Decision 0010 says how to leave it.
 
-``tests/unit/cli/test_tqdm_internals.py`` fails when a new version changes what is used here.
+``tests/unit/progress/test_tqdm_internals.py`` fails when a new version changes what is used here.
 """
 
 from tqdm.utils import disp_len

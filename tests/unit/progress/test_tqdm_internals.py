@@ -4,8 +4,8 @@ import pytest
 from internals import Internals
 from tqdm import tqdm
 
-from runner.cli import tqdm_internals
-from runner.cli.tqdm_internals import disp_len
+from runner.progress import tqdm_internals
+from runner.progress.tqdm_internals import disp_len
 
 TQDM = Internals(tqdm_internals, "tqdm")
 

@@ -1,27 +1,12 @@
 """The three lines of a terminal: each part has its place, nothing wraps, counts agree, and colour means nothing alone."""
 
 import re
-from typing import Any
 
 import pytest
+from lanes import PAUSED, RETRYING, at, lane
 
-from runner.cli import screen
-from runner.cli.screen import Look
-from runner.event_types import Progress
-from runner.pace import LaneState, Pace
-
-PAUSED = "paused for 45 s more (429, asked by the server)"
-RETRYING = "3 rows on attempt 4 of 5"
-
-
-def lane(model: str = "gpt-5-mini", **more: Any) -> LaneState:
-    return LaneState(**{"model": model, "slots": 48, "ceiling": 256, "in_flight": 41, **more})
-
-
-def at(*lanes: LaneState, retrying: str | None = None, **more: Any) -> Progress:
-    fields = {"rows": 1000, "restored": 100, "done": 12, "failed": 0, "in_flight": 7, "output_tokens": 12_340, "elapsed_s": 10.0}
-    fields["tokens_per_s"] = fields["output_tokens"] / 10
-    return Progress(**{**fields, **more}, pace=Pace(at=1e9, lanes=lanes, retrying=retrying))
+from runner.progress import screen
+from runner.progress.screen import Look
 
 
 def places(line: str) -> list[int]:

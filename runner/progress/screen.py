@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from runner.cli.output import clock
-from runner.cli.tqdm_internals import disp_len
+from runner.durations import clock
 from runner.event_types import Progress
+from runner.progress.tqdm_internals import disp_len
 from runner.text import clean
 
 GREEN, YELLOW, RED = "32", "33", "31"

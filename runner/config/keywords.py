@@ -1,0 +1,78 @@
+"""The settings as keyword arguments, with their types, for type checkers. A test compares them with ``settings.SETTINGS``."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+
+class JobSettings(TypedDict, total=False):
+    """The settings of a job as ``run`` takes them: ``run("rows.csv", **settings)``. None leaves a setting to the job file.
+
+    ``docs/reference/settings.md`` says what each means. ``stop`` is missing here: it is an argument of its own of ``run``.
+    """
+
+    provider: str | None
+    model: str | None
+    base_url: str | None
+    api_key_env: str | None
+    headers: Mapping[str, str] | Sequence[str] | None
+    query: Mapping[str, str] | Sequence[str] | None
+    concurrency: int | Literal["auto"] | None
+    max_concurrency: int | None
+    rpm: float | None
+    tpm: float | None
+    input_tpm: float | None
+    output_tpm: float | None
+    money_codes: str | Sequence[str] | None
+    rate_codes: str | Sequence[str] | None
+    finish_retry: str | Sequence[str] | None
+    finish_fail: str | Sequence[str] | None
+    finish_done: str | Sequence[str] | None
+    strict_params: bool | None
+    attempts: int | None
+    patience_s: int | None
+    deadline: float | str | None
+    ok_failed: int | str | None
+    durability: Literal["full", "normal"] | None
+    input_format: str | None
+    encoding: str | None
+    delimiter: str | None
+    sheet: str | None
+    id_column: str | None
+    columns: str | Sequence[str] | None
+    where: str | None
+    sample: int | None
+    sample_seed: int | None
+    row_settings: bool | None
+    prompt: str | None
+    prompt_file: str | None
+    messages: Sequence[Mapping[str, Any]] | None
+    keep_rows: bool | None
+    system: str | None
+    stream: bool | None
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    seed: int | None
+    extra_body: Mapping[str, Any] | None
+    connect_s: float | str | None
+    first_byte_s: float | str | None
+    silence_s: float | str | None
+    attempt_s: float | str | None
+
+
+class AllSettings(JobSettings, total=False):
+    """All settings, for a function that has no argument ``stop`` of its own."""
+
+    stop: str | Sequence[str] | None
+
+
+class RunSettings(JobSettings, total=False):
+    """What ``run`` takes beside its own arguments.
+
+    strict: refuse to start if a row is broken. trust: allow what only the job file asks for, secrets to a server and code.
+    progress: show the progress; by default it is shown where a person looks (``progress.watching``).
+    """
+
+    strict: bool
+    trust: bool
+    progress: bool | None

@@ -1,0 +1,39 @@
+"""What is said about a session while it goes on, one line each. Pure."""
+
+from runner.durations import clock
+from runner.event_types import Progress, Started, Stopping
+from runner.inputs import spool
+from runner.progress import screen
+from runner.text import clean, plural
+
+
+def headline(event: Started) -> str:
+    """Return the first line of a session: the run, its input and the rows that earlier sessions finished."""
+    failed = event.restored_failed
+    before = f", {event.restored - failed:,} already done" if event.restored else ""
+    before += f", {failed:,} already failed" if failed else ""
+    return f"run {event.run}: {clean(spool.full_name(event.input))}, {plural(event.rows, 'row')}{before}"
+
+
+def line(event: Progress) -> str:
+    """Return progress as a plain line."""
+    done, failed, left = event.settled_rows
+    in_flight, slots = screen.open_requests(event)
+    words = f"{done:,} done, {failed:,} failed, {left:,} left of {plural(event.rows, 'row')}"
+    words += f"; {in_flight:,} of {slots:,} open" if slots else f"; {in_flight:,} open"
+    words += f", {screen.rate(event.rows_per_s)} rows/s"
+    if screen.rate(event.requests_per_s) != screen.rate(event.rows_per_s):
+        words += f", {screen.rate(event.requests_per_s)} requests/s"
+    words += f", {screen.rate(event.tokens_per_s)} tokens/s"
+    if event.left_s is not None and left:
+        words += f"; {clock(event.left_s)} {'after the outage' if screen.in_outage(event) else 'to go'}"
+    why = screen.why(event)
+    return f"{words}; {why}" if why else words
+
+
+def waiting(event: Stopping, how: str) -> str | None:
+    """Return what a session waits for that ends early; None if for nothing. how: what drops the open requests, such as Ctrl-C."""
+    if not (event.in_flight and event.grace_s):
+        return None
+    it = "it" if event.in_flight == 1 else "them"
+    return f"waiting up to {event.grace_s:g} s for {plural(event.in_flight, 'open request')}; {how} to drop {it}"
