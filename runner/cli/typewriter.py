@@ -128,7 +128,7 @@ class Typewriter:
         self._clear()
         if not self._types:
             text = harmless(completion.text)
-            self._write(self._out, text if text.endswith("\n") else f"{text}\n")
+            self._write(self._out, text if text[-1:] in ("", "\n") else f"{text}\n")
         for name, value in completion.extra.items():
             if name != "reasoning":
                 self.say(f"{clean(name, 30)}: {harmless(_in_words(value))}")

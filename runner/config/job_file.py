@@ -16,7 +16,7 @@ from runner.text import nearest
 
 def find_files(file: Path) -> tuple[Path, dict[str, Any], Path]:
     """Return the prompt file, the content of its job file (empty if there is none), and the path of the job file."""
-    _refuse_undecoded(file)
+    refuse_undecoded(file)
     if file == STDIN:
         # Standard input has no job file. It is copied to a file when it is read.
         return file, {}, file
@@ -50,7 +50,7 @@ def find_files(file: Path) -> tuple[Path, dict[str, Any], Path]:
     return source, table, file
 
 
-def _refuse_undecoded(file: Path) -> None:
+def refuse_undecoded(file: Path) -> None:
     """Raise UsageError if the name of a file is no text, which the store keeps."""
     try:
         str(file).encode()

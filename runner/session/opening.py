@@ -117,13 +117,17 @@ class Recognised(NamedTuple):
     about: Sequence[str] = ()
 
 
-def recognise(path: Path, options: ReadOptions) -> Recognised:
-    """Find out how a file is read. Raises UsageError for a file that cannot be read, or in none of the known formats."""
+def recognise(path: Path, options: ReadOptions, *, most_bytes: int | None = None) -> Recognised:
+    """Find out how a file is read. most_bytes: as for ``open_input``.
+
+    Raises UsageError for a file that cannot be read, or in none of the known formats.
+    """
     name = _named(options.format) if options.format is not None else _format(path)
     module = plugins.load("inputs", name)
     _refuse_options(path, module, name, options)
     if hasattr(module, "settled"):
-        return Recognised(name, module, *module.settled(path, structs.replace(options, format=name)))
+        part = {} if most_bytes is None else {"most_bytes": most_bytes}
+        return Recognised(name, module, *module.settled(path, structs.replace(options, format=name), **part))
     return Recognised(name, module, options)
 
 
@@ -132,7 +136,7 @@ def open_input(path: Path, options: ReadOptions | None = None, *, most_bytes: in
 
     Raises UsageError for a file that cannot be read, or in none of the known formats.
     """
-    name, module, options, about = recognise(path, options or ReadOptions())
+    name, module, options, about = recognise(path, options or ReadOptions(), most_bytes=most_bytes)
     try:
         # rows that are appended from here on belong to the next session
         size = path.stat().st_size

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from runner.config import plugins
+from runner.config import job_file, plugins
 from runner.config.settings import BY_NAME
 from runner.config.values import check
 from runner.errors import StoreError, UsageError
@@ -15,7 +15,7 @@ from runner.inputs import spool
 from runner.inputs.compression import unpacked
 from runner.inputs.options import ReadOptions
 from runner.model import Json
-from runner.session import drafting, survey
+from runner.session import drafting, opening, survey
 from runner.session.drafting import Draft
 from runner.session.naming import file_word
 from runner.session.survey import Survey
@@ -43,6 +43,7 @@ def source(file: str | None) -> Path:
         raise UsageError(f"a job file is for a file, which {spool.display_name(path)} is not; save the rows to a file first")
     if path.suffix.lower() == ".toml":
         raise UsageError(f"{path} is a job file by its name; name the file with the rows: `runner init FILE`")
+    job_file.refuse_undecoded(path)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name a file in it{_among(path)}")
     return path
@@ -73,6 +74,7 @@ def begin(file: Path, output: str | None, given: Mapping[str, Json]) -> Begun:
     Raises UsageError, if there is such a job file too, and StoreError if it cannot be written.
     """
     given = {name: check(BY_NAME[name], value, f"given with {BY_NAME[name].option}") for name, value in given.items()}
+    opening.texts_in(given)
     target = _target(file, output)
     seen = survey.survey(file, ReadOptions(**{to: given[name] for name, to in _READ.items() if name in given}))
     implied = _implied(file)

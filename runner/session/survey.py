@@ -16,6 +16,7 @@ from runner.inputs import overwriting, scan, spool
 from runner.inputs.broken_lines import RowFaultError
 from runner.inputs.compression import packing_of, unpacked
 from runner.inputs.duplicates import HashCollector
+from runner.inputs.files import explained
 from runner.inputs.keys import ROW_SETTINGS, WHOLE_ROW
 from runner.inputs.options import ReadOptions
 from runner.model import Json, Row
@@ -84,13 +85,13 @@ class Survey(Struct, frozen=True, kw_only=True):
 
 
 def survey(path: Path, options: ReadOptions) -> Survey:
-    """Look at a file. Reads ``LOOK_BYTES`` of it at most. Raises UsageError for a file that is no input, or has no rows."""
-    # any field may be asked about: a table without a column of prompts is what this is for
+    """Look at a file, also at a table without prompts. Raises UsageError for a file that is no input, or has no rows."""
     options = structs.replace(options, asked=frozenset({WHOLE_ROW}), row_settings=False)
-    found = opening.recognise(path, options)
-    size = path.stat().st_size
-    in_part = size > LOOK_BYTES and found.name in _OF_TEXT and not _is_packed(path)
-    prompts = opening.open_input(path, options, most_bytes=LOOK_BYTES if in_part else None)
+    size = _size(path)
+    most_bytes = LOOK_BYTES if size > LOOK_BYTES and not _is_packed(path) else None
+    found = opening.recognise(path, options, most_bytes=most_bytes)
+    in_part = most_bytes is not None and found.name in _OF_TEXT
+    prompts = opening.open_input(path, options, most_bytes=most_bytes)
     with closing(prompts.read()) as rows:
         first = list(islice(rows, SAMPLE))
         sound = [row.fields for row in first if row.fault is None and row.fields is not None]
@@ -144,8 +145,14 @@ def _could_be_input(path: Path) -> bool:
     return first is not None and not overwriting.is_exported(first.fields or {})
 
 
+def _size(path: Path) -> int:
+    """Return the size of a file in bytes. Raises UsageError for what is no file that can be read."""
+    with explained(path):
+        return path.stat().st_size
+
+
 def _is_packed(path: Path) -> bool:
-    with path.open("rb") as file:
+    with explained(path), path.open("rb") as file:
         return packing_of(file.read(8)) is not None
 
 

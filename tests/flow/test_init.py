@@ -303,6 +303,8 @@ def test_nothing_is_replaced(tmp_path: Path) -> None:
         (("a.csv", "-o", "absent/a.toml"), "its folder does not exist"),
         (("a.csv", "--delimiter", "ab"), "delimiter must be one character"),
         (("a.csv", "--sheet", "1"), "--sheet means nothing for a.csv"),
+        (("caf\udce9.csv",), "is not UTF-8, and the store keeps names as text"),
+        (("a.csv", "--prompt", "{{ text"), "prompt is no template"),
         (("a.csv", "--max-tokens", "0"), "max_tokens must be a whole number of 1 or more"),
         (("a.csv", "--id-column", "absent"), "a.csv has no field 'absent' for the id"),
     ],

@@ -318,6 +318,14 @@ def test_what_cannot_be_meant_sends_nothing(folder: Folder, words: Sequence[str]
     assert told in ended.err.splitlines()[-1]
 
 
+def test_what_only_a_job_file_asks_for_is_sent_nowhere(folder: Folder) -> None:
+    (folder.path / "rows.toml").write_text('model = "m"\nbase_url = "http://far.example/v1"\n')
+    for words in (("rows.jsonl",), ("rows.jsonl", "Hi")):
+        ended = run("try", *words, cwd=folder.path, env={"OPENAI_API_KEY": KEY, "http_proxy": folder.server.origin})
+        assert (ended.code, ended.out, folder.server.requests) == (2, "", [])
+        assert "rows.toml wants to send OPENAI_API_KEY to http://far.example" in ended.err
+
+
 def test_without_a_model_nothing_is_sent(folder: Folder) -> None:
     ended = run("try", "Hi", "--base-url", folder.server.base_url, cwd=folder.path)
     assert (ended.code, ended.err) == (2, "runner: no model is set; set model in the job file, or use --model\n")

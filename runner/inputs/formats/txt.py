@@ -30,10 +30,14 @@ def read(path: Path, *, limit_bytes: int | None = None, options: ReadOptions | N
     return _rows(path, size if limit_bytes is None else min(size, limit_bytes), settled(path, options or ReadOptions())[0])
 
 
-def settled(path: Path, options: ReadOptions) -> tuple[ReadOptions, list[str]]:
-    """Return the options with the encoding of the file, and what a person should know of how it is read."""
+def settled(path: Path, options: ReadOptions, *, most_bytes: int | None = None) -> tuple[ReadOptions, list[str]]:
+    """Return the options with the encoding of the file, and what a person should know of how it is read.
+
+    most_bytes: look at the beginning of the file alone.
+    """
     with explained(path):
-        found = encoding.named(options.encoding) if options.encoding else encoding.find(path, path.stat().st_size)
+        end = path.stat().st_size if most_bytes is None else most_bytes
+        found = encoding.named(options.encoding) if options.encoding else encoding.find(path, end)
     return structs.replace(options, encoding=found.name), encoding.remarks(found)
 
 
