@@ -37,8 +37,8 @@ def init(file: str | None, output: str | None, **settings: Any) -> None:
     if begun.job_file is None:
         click.echo(begun.text, nl=False)
         return
-    asks = f", to ask about the column {clean(begun.survey.text, 30)}" if begun.survey.text is not None else ""
-    click.echo(f"{clean(str(begun.job_file))} is written for {drafting.rows_told(begun.survey)}{asks}; edit it as you like")
+    asks = f"; its prompt asks about the column {clean(begun.survey.text, 30)}" if begun.survey.text is not None else ""
+    click.echo(f"{clean(str(begun.job_file))} is written for {drafting.rows_told(begun.survey)}{asks}")
     # a terminal may have more room than a line of advice has by default
     wide = max(COLUMNS, shutil.get_terminal_size().columns - 1) if sys.stdout.isatty() else COLUMNS
     click.echo("\n".join(advice_lines([Advice(command, words) for command, words in begun.commands], wide)))

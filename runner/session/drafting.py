@@ -126,6 +126,9 @@ class Draft:
             yield "# The column id has a value twice, which `runner run` refuses: make them different, or name another column."
         if seen.id_column not in (None, "id") or "id_column" in self._given:
             yield self._on("id_column", seen.id_column)
+        elif seen.id_maybe is not None:
+            yield f"# In the first {plural(seen.read, 'row')} {clean(seen.id_maybe, _NAME)} is another one each time."
+            yield self._line("id_column", seen.id_maybe)
         else:
             yield self._line("id_column")
         yield "# The rows to use, and the columns to keep beside the answers. By default all."

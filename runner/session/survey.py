@@ -33,6 +33,8 @@ _OF_TEXT = ("csv", "json", "jsonl", "openai_batch", "txt")
 """Formats that can be read in part by their bytes, if they are not compressed."""
 _ID = re.compile(r"(?i:(?:.*[\W_])?(?:id|uuid|guid|key|nr|no|number|code|sku|asin|isbn))|.*[a-z](?:Id|ID|Key|Nr|No)")
 _LONGEST_ID = 64
+_BRIEF = 1_000
+"""Characters of a text with which a template is tried."""
 _MOST_IDS = 3
 """Columns that may be the id, and are compared over all rows."""
 _NOT_ROWS = re.compile(
@@ -77,6 +79,8 @@ class Survey(Struct, frozen=True, kw_only=True):
     id_column: str | None
     # a column ``id`` has the same value twice
     id_repeats: bool
+    # the column that may be the id, as far as it was read
+    id_maybe: str | None
     # columns with the name of a setting
     row_settings: Sequence[str]
     # the column that is most likely the text, and a template that asks about it; None: it is not needed, or cannot be made
@@ -87,8 +91,7 @@ class Survey(Struct, frozen=True, kw_only=True):
 def survey(path: Path, options: ReadOptions) -> Survey:
     """Look at a file, also at a table without prompts. Raises UsageError for a file that is no input, or has no rows."""
     options = structs.replace(options, asked=frozenset({WHOLE_ROW}), row_settings=False)
-    size = _size(path)
-    most_bytes = LOOK_BYTES if size > LOOK_BYTES and not _is_packed(path) else None
+    size, most_bytes = _sizes(path)
     found = opening.recognise(path, options, most_bytes=most_bytes)
     in_part = most_bytes is not None and found.name in _OF_TEXT
     prompts = opening.open_input(path, options, most_bytes=most_bytes)
@@ -106,7 +109,7 @@ def survey(path: Path, options: ReadOptions) -> Survey:
         more = next(rows, None) is not None
     scan.refuse_empty(read, spool.display_name(path))
     has_prompt = any(not {"prompt", "messages"}.isdisjoint(fields) for fields in sound)
-    id_column, repeats = ids.found(all_read=not (more or in_part))
+    own = ids.found(all_read=not (more or in_part))
     seen = Survey(
         path=path,
         bytes=size,
@@ -119,8 +122,9 @@ def survey(path: Path, options: ReadOptions) -> Survey:
         broken=broken,
         columns=columns,
         has_prompt=has_prompt,
-        id_column=id_column,
-        id_repeats=repeats,
+        id_column=own.column,
+        id_repeats=own.repeats,
+        id_maybe=own.maybe,
         row_settings=[column.name for column in columns if column.name in ROW_SETTINGS and found.name != "openai_batch"],
     )
     return seen if has_prompt else _with_proposal(seen, sound)
@@ -145,20 +149,19 @@ def _could_be_input(path: Path) -> bool:
     return first is not None and not overwriting.is_exported(first.fields or {})
 
 
-def _size(path: Path) -> int:
-    """Return the size of a file in bytes. Raises UsageError for what is no file that can be read."""
+def _sizes(path: Path) -> tuple[int, int | None]:
+    """Return the size of a file in bytes, and how much of it is read; None: all of it. Raises UsageError."""
     with explained(path):
-        return path.stat().st_size
-
-
-def _is_packed(path: Path) -> bool:
-    with explained(path), path.open("rb") as file:
-        return packing_of(file.read(8)) is not None
+        size = path.stat().st_size
+        if size <= LOOK_BYTES:
+            return size, None
+        with path.open("rb") as file:
+            return size, LOOK_BYTES if packing_of(file.read(8)) is None else None
 
 
 def _two_digits(number: float) -> int:
     """Round to two digits: an estimate is no better."""
-    return int(float(f"{number:.1e}"))
+    return round(float(f"{number:.1e}"))
 
 
 def _columns(rows: Sequence[Mapping[str, Json]]) -> list[Column]:
@@ -189,7 +192,7 @@ def _with_proposal(seen: Survey, rows: Sequence[Mapping[str, Json]]) -> Survey:
     }
     for name in likely_texts(cells):
         prompt = asking(name)
-        fields = next(fields for fields in rows if fields.get(name) not in (None, ""))
+        fields = _brief(next(fields for fields in rows if fields.get(name) not in (None, "")))
         try:
             # a name that is no text of its own cannot be written down
             name.encode()
@@ -199,6 +202,19 @@ def _with_proposal(seen: Survey, rows: Sequence[Mapping[str, Json]]) -> Survey:
         if str(fields[name]) in asked[0]["content"]:
             return structs.replace(seen, text=name, prompt=prompt)
     return seen
+
+
+def _brief(fields: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Return fields without the rest of long texts: a template that fits most rows is not given up for one."""
+    return {name: value[:_BRIEF] if isinstance(value, str) else value for name, value in fields.items()}
+
+
+class _Id(NamedTuple):
+    """The column that is the id; whether a column ``id`` repeats itself; and what may be the id, as far as it was read."""
+
+    column: str | None
+    repeats: bool
+    maybe: str | None
 
 
 class _Ids:
@@ -220,15 +236,17 @@ class _Ids:
                 elif row.fault is None and name != "id":
                     self._unfit.add(name)
 
-    def found(self, *, all_read: bool) -> tuple[str | None, bool]:
-        """Return the id column, and whether a column ``id`` repeats itself. all_read: no row was left out."""
+    def found(self, *, all_read: bool) -> "_Id":
+        """Return what the columns are. all_read: no row was left out."""
         repeating = {name for name, hashes in self._hashes.items() if hashes.repeats()}
         repeats = "id" in repeating
         if "id" in self._hashes and not repeats:
-            return "id", False
+            return _Id("id", False, None)
         fit = (name for name in self._hashes if name not in repeating | self._unfit)
+        found = next(fit, None)
         # a column that was not read to its end may repeat itself yet, and then the whole file would be refused
-        return (next(fit, None) if all_read or repeats else None), repeats
+        sure = all_read or repeats
+        return _Id(found if sure else None, repeats, None if sure else found)
 
 
 def _has(columns: Sequence[Column], name: str) -> bool:

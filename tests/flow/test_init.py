@@ -59,7 +59,7 @@ def test_from_a_table_to_its_answers(desk: Desk) -> None:
     ended = run("init", "reviews.csv", cwd=desk.folder)
     assert (ended.code, ended.err) == (0, "")
     first, *advised = ended.out.splitlines()
-    assert first == "reviews.toml is written for 7 rows, to ask about the column text; edit it as you like"
+    assert first == "reviews.toml is written for 7 rows; its prompt asks about the column text"
     commands = [line.split(" ", 1)[1] for line in advised if line.startswith(("next: ", "also: "))]
     assert len(commands) == 3
     for command in commands:
@@ -212,6 +212,7 @@ def test_a_large_file_is_read_in_part(tmp_path: Path, monkeypatch: pytest.Monkey
     as_csv(tmp_path / "a.csv", [{"nr": one, "text": f"words {one:070}"} for one in range(10_000)])
     found = begun(tmp_path / "a.csv")
     assert (found.survey.counted, "about 10,000 rows" in found.text, said(found, "id_column")) == ("estimated", True, None)
+    assert '#id_column = "nr"' in found.text.splitlines()
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress((tmp_path / "a.csv").read_bytes()))
     assert (begun(tmp_path / "b.csv.gz").survey.rows, survey.LOOK_ROWS) == (10_000, 500_000)
     monkeypatch.setattr(survey, "LOOK_ROWS", 2_000)

@@ -32,6 +32,8 @@ from raw_server import (
 )
 from test_signals import Terminal
 
+from runner.session.stopping import GRACE_S
+
 KEY = "canary-0123456789abcdef"
 ROWS = '{"id": "a"}\n\n{"id": "b", "prompt": "two", "temperature": 0.5}\n{"id": "c", "prompt": "four"}\n'
 REASONING = sse({"choices": [{"index": 0, "delta": {"reasoning_content": "Let me\nsee."}}]})
@@ -111,6 +113,14 @@ def test_the_answer_is_typed_as_it_comes_and_ctrl_c_ends_it_at_once(folder: Fold
     assert said.rfind("\x1b[0m") >= said.rfind("\x1b[2m")
     until(lambda: folder.server.open == 0, "the end of the connection")
     assert len(folder.server.requests) == 1
+
+
+def test_a_wait_is_shown_until_something_comes(folder: Folder) -> None:
+    folder.replies = [stream(end=(HANG,))]
+    code, said = folder.typed("Hi", until_said="no answer yet, ", keys=b"\x03")
+    assert code == 130
+    # the line is gone when the next one comes
+    assert re.search(r"no answer yet, \d+ s(\x1b\[0m)?\x1b\[K(\^C)?\r\x1b\[K", said), said
 
 
 def test_reasoning_answer_and_figures(folder: Folder) -> None:
@@ -230,12 +240,15 @@ def test_a_reader_that_goes_away_ends_it(folder: Folder) -> None:
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_the_first_token(folder: Folder, kind: signal.Signals) -> None:
     folder.replies = [stream(end=(HANG,))]
-    with runner("try", "Hi", *folder.where, cwd=folder.path) as process:
+    with runner("try", "Hi", "--json", *folder.where, cwd=folder.path) as process:
         process.until(lambda: folder.server.requests, "the request")
         process.signal(kind)
         ended = process.ended()
     assert_clean(ended)
-    assert (ended.code, ended.out) == (128 + kind, "")
+    told = json.loads(ended.out)
+    assert (ended.code, told["error_code"], told["text"]) == (128 + kind, "cancelled", None)
+    # and not after the time that a run gives its open requests
+    assert told["duration_s"] < GRACE_S / 2
 
 
 def test_as_json(folder: Folder) -> None:
