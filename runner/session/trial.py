@@ -172,8 +172,7 @@ def _engine(
         wiring.informed(job, endpoint, provider, tell, doubt.set, answered=False),
         client,
         lanes,
-        # a refusal of the only row is that of the row: there are no others to tell whose it is
-        structs.replace(wiring.policy(job), refused_s=0),
+        wiring.policy(job),
         Judge(succeeded=False, model=job.model),
         stop,
         redactor=endpoint.redactor,
