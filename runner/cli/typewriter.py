@@ -11,9 +11,9 @@ from typing import IO
 
 import msgspec
 
-from runner.progress.screen import GREEN, RED, YELLOW
 from runner.event_types import RowEvent, RowStarted, Token
 from runner.model import Attempt, Completion, Json, Request
+from runner.progress.screen import GREEN, RED, YELLOW
 from runner.providers.finish import is_cut
 from runner.text import clean, plural, redact
 
