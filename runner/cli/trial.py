@@ -44,7 +44,15 @@ def try_(words: tuple[str, ...], row: int | None, trust: bool, as_json: bool, **
     given = given_settings(settings)
     _refuse_both(file, prompt, row, given)
     # without a file, the settings come from options and environment alone, as for standard input
-    job = load_job(file if file is not None else "-", given)
+    try:
+        job = load_job(file if file is not None else "-", given)
+    except UsageError as error:
+        if file is None or prompt is not None or _exists(file):
+            raise
+        # imported here, as it takes longer than all of this
+        from runner.text import shell_word
+
+        raise UsageError(f"{error}; if that is the prompt: `runner try --prompt {shell_word(file)}`") from None
     if file is None and prompt is None and job.prompt is None and job.messages is None:
         raise click.UsageError(
             'name a file with rows, or write a prompt: `runner try FILE` or `runner try "Why is the sky blue?"`'
@@ -55,19 +63,14 @@ def try_(words: tuple[str, ...], row: int | None, trust: bool, as_json: bool, **
 
 
 def meant(words: tuple[str, ...]) -> tuple[str | None, str | None]:
-    """Return the file and the prompt of a command line. Raises UsageError for the name of a file that does not exist."""
+    """Return the file and the prompt of a command line. The name of a file that does not exist is no prompt."""
     if len(words) > 2:
         raise click.UsageError("one prompt at a time; put quotation marks around it")
     if not words:
         return None, None
     first, *rest = words
-    if first == "-" or rest or not first or _exists(first):
+    if first == "-" or rest or not first or _exists(first) or _is_name(first):
         return first, (rest[0] if rest else None)
-    if _is_name(first):
-        # imported here, as it takes longer than all of this
-        from runner.text import shell_word
-
-        raise UsageError(f"there is no file {first}; if that is the prompt: `runner try --prompt {shell_word(first)}`")
     return None, first
 
 

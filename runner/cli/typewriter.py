@@ -12,6 +12,7 @@ from typing import IO
 import msgspec
 
 from runner.event_types import RowEvent, RowStarted, Token
+from runner.media import Media
 from runner.model import Attempt, Completion, Json, Request
 from runner.progress.screen import GREEN, RED, YELLOW
 from runner.providers.finish import is_cut
@@ -21,6 +22,8 @@ DIM = "2"
 _MOST_MESSAGES = 4
 _SHOWN = 3
 """Lines of a terminal that a text of the request takes, at most."""
+_PLACE = 60
+"""Columns that the place of a file takes, at most."""
 _PATIENT_S = 1.0
 """Seconds without an answer after which that is said, on a terminal."""
 _KEPT = re.compile(r"([\n\t])")
@@ -55,7 +58,7 @@ class Typewriter:
         messages = request.messages
         if len(messages) > _MOST_MESSAGES:
             told.append(f"({plural(len(messages) - _MOST_MESSAGES, 'message')} before these)")
-        told += [f"{one.get('role')}: {_in_words(one.get('content'))}" for one in messages[-_MOST_MESSAGES:]]
+        told += [f"{one.get('role')}: {_content(one.get('content'))}" for one in messages[-_MOST_MESSAGES:]]
         for text in told:
             self.say(clean(text, _SHOWN * self._columns - 1), DIM)
         self.say("")
@@ -188,6 +191,20 @@ def harmless(text: str) -> str:
 
 def _in_words(value: Json) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _content(content: Json) -> str:
+    """Return the content of a message: texts as they are, and the place of a file or the kind of another part in brackets."""
+    if not isinstance(content, list):
+        return _in_words(content)
+    return " ".join(map(_part, content))
+
+
+def _part(part: Json) -> str:
+    if isinstance(part, Media):
+        return f"[{part.kind} {clean(part.source, _PLACE)}]"
+    own = part if isinstance(part, dict) else {}
+    return str(own["text"]) if isinstance(own.get("text"), str) else f"[{own.get('type', 'part')}]"
 
 
 def _raised(attempt: Attempt) -> str:

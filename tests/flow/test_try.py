@@ -30,6 +30,7 @@ from raw_server import (
     stream,
     whole,
 )
+from samples import write_files
 from test_signals import Terminal
 
 from runner.session.stopping import GRACE_S
@@ -283,6 +284,17 @@ def test_which_row(folder: Folder) -> None:
     assert folder.sent[-1]["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
     ended = piped("try", "-", *folder.where, given=b'{"prompt": "piped"}\n', cwd=folder.path)
     assert (ended.code, folder.prompts[-1]) == (0, "piped")
+
+
+def test_a_row_with_a_picture(folder: Folder) -> None:
+    write_files(folder.path)
+    (folder.path / "p.jsonl").write_text('{"prompt": "What is it?", "images": "1.png"}\n')
+    ended = folder.tried("p.jsonl")
+    assert "user: [image 1.png] What is it?" in ended.err.splitlines()
+    assert "base64" not in ended.err
+    picture, text = folder.sent[0]["messages"][0]["content"]
+    assert (picture["type"], text["text"]) == ("image_url", "What is it?")
+    assert json.loads(folder.tried("p.jsonl", "--json").out)["status"] == "done"
 
 
 def test_a_prompt_alone_has_the_settings_of_options_and_environment(folder: Folder) -> None:
