@@ -13,6 +13,8 @@ import pytest
 from desk import Desk
 from processes import piped, rows, run
 
+from runner import api
+from runner.cli.commands import cli
 from runner.config.job import load_job
 from runner.errors import UsageError
 from runner.session import starting, survey
@@ -165,9 +167,8 @@ def test_names_and_cells_of_any_kind(tmp_path: Path, name: str) -> None:
     assert found.text.replace("\n", "").isprintable()
     kinds = ("#", "input = ", "id_column = ", 'prompt = """', "Summarize: {{ ", "[params]")
     assert [line for line in found.text.splitlines() if line and not line.startswith(kinds)] == []
-    ended = run("run", path.name, "--provider", "simulator", "--dry-run", "9", cwd=tmp_path)
-    assert ended.code == 0, ended
-    sent = [json.loads(line)["messages"][0]["content"] for line in ended.out.splitlines()]
+    unsent = api.dry_run(load_job(path, {"provider": "simulator"}, {}), 9)
+    sent = [json.loads(one.body)["messages"][0]["content"] for one in unsent]
     assert sent == [f"Summarize: {text}" for text in texts]
 
 
@@ -310,7 +311,9 @@ def test_nothing_is_replaced(tmp_path: Path) -> None:
         (("a.csv", "--id-column", "absent"), "a.csv has no field 'absent' for the id"),
     ],
 )
-def test_what_cannot_be_begun_is_one_sentence(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+def test_what_cannot_be_begun_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], told: str
+) -> None:
     as_csv(tmp_path / "a.csv", REVIEWS)
     (tmp_path / "inner").mkdir()
     as_csv(tmp_path / "inner" / "rows.csv", REVIEWS)
@@ -318,9 +321,12 @@ def test_what_cannot_be_begun_is_one_sentence(tmp_path: Path, words: tuple[str, 
     (tmp_path / "head.csv").write_text("a,b\n")
     (tmp_path / "image.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0")
     before = sorted(tmp_path.rglob("*"))
-    ended = run("init", *words, cwd=tmp_path)
-    assert (ended.code, ended.out, len(ended.err.splitlines())) == (2, "", 1), ended
-    assert told in ended.err
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as refused:
+        cli.main(["init", *words], standalone_mode=False)
+    assert refused.value.exit_code == 2
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from processes import Ended, assert_clean, piped, run, runner, until
 from raw_server import (
@@ -33,6 +34,8 @@ from raw_server import (
 from samples import write_files
 from test_signals import Terminal
 
+from runner.cli.commands import cli
+from runner.errors import UsageError
 from runner.session.stopping import GRACE_S
 
 KEY = "canary-0123456789abcdef"
@@ -333,14 +336,19 @@ def test_a_prompt_alone_has_the_settings_of_options_and_environment(folder: Fold
         (("rows.jsonl", "--provider", "nobody"), "nobody"),
     ],
 )
-def test_what_cannot_be_meant_sends_nothing(folder: Folder, words: Sequence[str], told: str) -> None:
+def test_what_cannot_be_meant_sends_nothing(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, words: Sequence[str], told: str
+) -> None:
     (folder.path / "inner").mkdir()
     (folder.path / "bad.jsonl").write_text('{"id": 1}\n{"id": 2}\n')
     (folder.path / "sys.jsonl").write_text('{"lang": "de"}\n')
     (folder.path / "sys.toml").write_text('prompt = "{{ lang }}"\nsystem = "In {{ lang }}."\n')
-    ended = folder.tried(*words, code=2)
-    assert (ended.out, folder.sent) == ("", [])
-    assert told in ended.err.splitlines()[-1]
+    monkeypatch.chdir(folder.path)
+    with pytest.raises((UsageError, click.UsageError)) as refused:
+        cli.main(["try", *words, *folder.where], standalone_mode=False)
+    assert refused.value.exit_code == 2
+    assert told in str(refused.value)
+    assert folder.sent == []
 
 
 def test_what_only_a_job_file_asks_for_is_sent_nowhere(folder: Folder) -> None:
