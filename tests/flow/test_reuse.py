@@ -1,5 +1,6 @@
 """``--reuse``: a new run takes over what earlier runs have answered to the very same requests, and sends the rest."""
 
+import base64
 import csv
 import json
 import signal
@@ -21,6 +22,7 @@ from runner.event_types import Event, Started
 TEMPLATE = "Hello {{ name }}{% if lang == 'de' %}, antworte kruz{% endif %}"
 MENDED = TEMPLATE.replace("kruz", "kurz")
 REFUSED = whole("400 Bad Request", {"error": {"message": "too odd", "type": "invalid_request_error"}})
+PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 PEOPLE = [{"name": name, "lang": "de" if name == "Dora" else "en"} for name in ("Anna", "Bert", "Carl", "Dora")]
 SLOW = """
     CREATE TRIGGER slow AFTER INSERT ON reused WHEN (SELECT count(*) FROM reused) = 1050 BEGIN
@@ -33,9 +35,10 @@ class Counting(Asked):
     """A server no two of whose answers are alike."""
 
     def __call__(self, request: Received) -> Reply:
-        reply = super().__call__(request)
-        prompt = request.json["messages"][-1]["content"]
-        return reply if prompt in self.refused else openai_answer(f"{self.total()}: {prompt}")
+        content = request.json["messages"][-1]["content"]
+        prompt = content if isinstance(content, str) else json.dumps(content)
+        self[prompt] += 1
+        return self.refused.get(prompt) or openai_answer(f"{self.total()}: {prompt}")
 
 
 class Bench(Desk):
@@ -279,6 +282,18 @@ def test_a_row_that_is_not_stored_whole_cannot_be_compared(bench: Bench, given: 
     (bench.folder / "two.jsonl").write_text('{"prompt": "one", "n": 2}\n' + line.replace("1}", "2}"))
     end = bench.ask("two.jsonl")
     assert (end.reused, end.done_now) == (0, 2)
+
+
+def test_a_row_with_a_picture_is_sent(bench: Bench) -> None:
+    """The file may have been another one then."""
+    (bench.folder / "a.png").write_bytes(PNG)
+    line = {"prompt": "one", "images": "a.png"}
+    (bench.folder / "one.jsonl").write_text(json.dumps(line))
+    bench.ask("one.jsonl")
+    (bench.folder / "a.png").write_bytes(PNG + b"another")
+    (bench.folder / "two.jsonl").write_text(json.dumps({**line, "n": 2}) + '\n{"prompt": "one"}')
+    end = bench.ask("two.jsonl")
+    assert (end.reused, end.done_now, end.failed) == (0, 2, 0)
 
 
 def test_what_a_changed_row_had_answered_before_is_gone(bench: Bench) -> None:
