@@ -189,9 +189,9 @@ class Comparison:
 
     def matched(self) -> Iterator[Matched]:
         """Yield the rows with an answer, in the order of the reading."""
-        columns = ", ".join(Matched._fields)
+        columns = "number, key, fingerprint, item, item_fingerprint, run"
         query = f"SELECT {columns} FROM wanted WHERE item IS NOT NULL ORDER BY number"  # noqa: S608 - a constant
-        return map(Matched._make, self._connection.execute(query))
+        return (Matched(*row) for row in self._connection.execute(query))
 
     def _write(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         self._connection.execute("BEGIN")
