@@ -87,6 +87,11 @@ def number_taken_over(run_id: int) -> sa.Select[Any]:
     return sa.select(sa.func.count()).select_from(reused.join(items, IS_TAKEN_OVER)).where(reused.c.run_id == run_id)
 
 
+def numbers_taken_over() -> sa.Select[Any]:
+    """Count the answers that were taken over: (run, number) for each run that has any."""
+    return sa.select(reused.c.run_id, sa.func.count()).select_from(reused.join(items, IS_TAKEN_OVER)).group_by(reused.c.run_id)
+
+
 class Wanted(NamedTuple):
     """A row that is to be answered. number: its place in the reading. digest: of its request."""
 

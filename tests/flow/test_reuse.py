@@ -109,6 +109,7 @@ def test_a_mended_branch_of_a_template_sends_the_rows_of_that_branch(bench: Benc
     # this run paid for one answer
     shown, books = runner.status(db=bench.store)
     assert (shown.done, shown.reused, books.attempts, [one.attempts for one in after]) == (4, 3, 1, [0, 0, 0, 1])
+    assert [one.reused for one in runner.runs(db=bench.store)] == [0, 3]
     assert rows(bench.store, "SELECT attempts FROM spend WHERE run_id = 2") == [(1,)]
     # and it is finished
     again = bench.ask(prompt=MENDED)
@@ -327,8 +328,9 @@ def test_what_was_taken_over_outlives_the_run_that_bought_it(bench: Bench) -> No
 
 
 def test_fields_that_a_template_names_anew_are_compared_by_the_request(bench: Bench) -> None:
-    """Its fingerprints are others then."""
-    end = bench.ask(prompt="Hello {{ row['name'] }}{% if row['lang'] == 'de' %}, antworte kruz{% endif %}")
+    """Its fingerprints are others then, and so are the keys of rows that have ids now."""
+    bench.table([{"id": one["name"], **one} for one in PEOPLE], "ids.csv")
+    end = bench.ask("ids.csv", prompt="Hello {{ row['name'] }}{% if row['lang'] == 'de' %}, antworte kruz{% endif %}")
     assert (end.reused, end.done_now) == (4, 0)
 
 
