@@ -29,7 +29,7 @@ from runner.session import wiring
 from runner.session.opening import texts_in
 from runner.session.overlap import MOST_RUNS, can_be_asked_again
 from runner.session.prepare import Plan
-from runner.store import reuse, runs
+from runner.store import database, reuse, runs
 from runner.store.checkpoint import RunStore
 from runner.store.reuse import Comparison, Earlier, TakenOver, Wanted
 from runner.store.runs import KnownRun
@@ -90,8 +90,10 @@ class _Source(Struct, frozen=True, kw_only=True):
 
     def is_from(self, row: Earlier, base_url: str | None) -> bool:
         """Return True if the address from which an answer came is the one that is asked for."""
-        before = (old for until, old in self.moved if row.started_at is not None and row.started_at < until)
-        return next(before, self.run.base_url) == base_url
+        started_at = row.started_at
+        return started_at is not None and base_url == next(
+            (old for until, old in self.moved if started_at < until), self.run.base_url
+        )
 
 
 def _sources(plan: Plan) -> list[_Source]:
@@ -103,8 +105,9 @@ def _sources(plan: Plan) -> list[_Source]:
         at = moved.get(run.id, [])
         if plan.job.base_url in (run.base_url, *(old for _, old in at)):
             templates = {_OWN: _template(plan, run.settings)}
-            for number, settings in variants.get(run.id, {}).items():
-                templates[number] = _template(plan, {**run.settings, **_decoded(settings)})
+            for number, text in variants.get(run.id, {}).items():
+                settings = database.settings_of(text)
+                templates[number] = _template(plan, {**run.settings, **settings}) if settings is not None else None
             if any(templates.values()):
                 found.append(_Source(run=run, templates=templates, moved=at))
         if len(found) == MOST_RUNS:
@@ -125,13 +128,6 @@ def _template(plan: Plan, settings: Mapping[str, Json]) -> Template | None:
     except UsageError:
         # a template that another version could read
         return None
-
-
-def _decoded(settings: str) -> Mapping[str, Json]:
-    try:
-        return _DECODE(settings)
-    except (msgspec.MsgspecError, RecursionError, TypeError):
-        return {}
 
 
 def _batches(plan: Plan, sources: list[_Source]) -> Generator[list[tuple[TakenOver, int]], None, None]:

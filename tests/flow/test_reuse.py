@@ -272,6 +272,13 @@ def test_answers_of_a_retry_have_its_settings(bench: Bench) -> None:
     # the answer of the retry belongs to these settings, and to no others
     end = bench.ask("zoe.csv", prompt=MENDED, max_tokens=7)
     assert (end.reused, [one.reused_from for one in bench.results()]) == (1, [None, 2])
+    # settings that nobody can read any more are those of no request
+    with closing(sqlite3.connect(bench.store)) as connection:
+        connection.execute("UPDATE variants SET settings = '{'")
+        connection.commit()
+    (bench.folder / "yx.csv").write_text("name,lang,n\nYves,en,1\nZoe,en,1\n")
+    runner.delete([3, 4], db=bench.store)
+    assert [bench.ask("yx.csv", prompt=MENDED).reused, *(one.reused_from for one in bench.results())] == [1, 2, None]
 
 
 @pytest.mark.parametrize("given", [{"keep_rows": False}, {"columns": "n"}])
