@@ -42,13 +42,18 @@ def _begun(folder: Path, stub: Stub, template: str, *, alone: bool) -> list[Figu
     store = "new.db" if alone else "runner.db"
     command = ("run", "prompts.jsonl", "--db", store, "--provider", "openai", "--model", "m", "--base-url", stub.base_url)
     ran = child.run(folder, *command, "--prompt", template, until=lambda: stub.first_at is not None)
-    if stub.first_at is None:
+    first_at = _first_at(stub)
+    if first_at is None:
         raise RuntimeError(f"no request came: {child.output(folder)[-2000:]}")
     return [
         Figure("CPU to the first request", ran.cpu_s, "s"),
-        Figure("wall", stub.first_at - ran.started, "s"),
+        Figure("wall", first_at - ran.started, "s"),
         Figure("peak", ran.peak_mib * 1.048576, "MB"),
     ]
+
+
+def _first_at(stub: Stub) -> float | None:
+    return stub.first_at
 
 
 if __name__ == "__main__":

@@ -252,7 +252,7 @@ class Run(Struct, frozen=True, kw_only=True):
     causes: Mapping[str, int] = {}
     # the error code that stopped the last session; None if none did, and in a list of runs
     stop_code: str | None = None
-    # of the done: rows whose answers were taken over from earlier runs; 0 in a list of runs
+    # of the done: rows whose answers were taken over from earlier runs
     reused: int = 0
 
 

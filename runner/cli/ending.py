@@ -26,7 +26,7 @@ def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool
         # any other reason was printed when the stop was requested
         text.append(f"  {INPUT_CHANGED}, so some rows were not seen")
     earlier = end.skipped - end.reused
-    if earlier and end.skipped <= end.rows and end.attempts_now:
+    if earlier > 0 and end.skipped <= end.rows and end.attempts_now:
         text.append(f"  {plural(earlier, 'row')} {'was' if earlier == 1 else 'were'} {_earlier(end)}")
     if end.reused:
         rows, answers = plural(end.reused, "row"), "answer was" if end.reused == 1 else "answers were"

@@ -22,13 +22,14 @@ from runner.event_types import Event, Noted
 from runner.inputs.keys import fingerprint, is_generated, keyed
 from runner.inputs.prompts import Template, make_item, stored_fields
 from runner.interfaces import Provider
+from runner.media import MEDIA_FIELDS
 from runner.model import Completion, Item, Json, Request, Row
 from runner.providers.finish import Finish
 from runner.session import wiring
 from runner.session.opening import texts_in
 from runner.session.overlap import MOST_RUNS, can_be_asked_again
 from runner.session.prepare import Plan
-from runner.store import reuse, runs
+from runner.store import database, reuse, runs
 from runner.store.checkpoint import RunStore
 from runner.store.reuse import Comparison, Earlier, TakenOver, Wanted
 from runner.store.runs import KnownRun
@@ -89,8 +90,10 @@ class _Source(Struct, frozen=True, kw_only=True):
 
     def is_from(self, row: Earlier, base_url: str | None) -> bool:
         """Return True if the address from which an answer came is the one that is asked for."""
-        before = (old for until, old in self.moved if row.started_at is not None and row.started_at < until)
-        return next(before, self.run.base_url) == base_url
+        started_at = row.started_at
+        return started_at is not None and base_url == next(
+            (old for until, old in self.moved if started_at < until), self.run.base_url
+        )
 
 
 def _sources(plan: Plan) -> list[_Source]:
@@ -102,8 +105,9 @@ def _sources(plan: Plan) -> list[_Source]:
         at = moved.get(run.id, [])
         if plan.job.base_url in (run.base_url, *(old for _, old in at)):
             templates = {_OWN: _template(plan, run.settings)}
-            for number, settings in variants.get(run.id, {}).items():
-                templates[number] = _template(plan, {**run.settings, **_decoded(settings)})
+            for number, text in variants.get(run.id, {}).items():
+                settings = database.settings_of(text)
+                templates[number] = _template(plan, {**run.settings, **settings}) if settings is not None else None
             if any(templates.values()):
                 found.append(_Source(run=run, templates=templates, moved=at))
         if len(found) == MOST_RUNS:
@@ -124,13 +128,6 @@ def _template(plan: Plan, settings: Mapping[str, Json]) -> Template | None:
     except UsageError:
         # a template that another version could read
         return None
-
-
-def _decoded(settings: str) -> Mapping[str, Json]:
-    try:
-        return _DECODE(settings)
-    except (msgspec.MsgspecError, RecursionError, TypeError):
-        return {}
 
 
 def _batches(plan: Plan, sources: list[_Source]) -> Generator[list[tuple[TakenOver, int]], None, None]:
@@ -215,7 +212,8 @@ def _request(row: Earlier, source: _Source) -> Request | None:
     if "id" not in fields and not is_generated(row.key):
         fields = {"id": row.key, **fields}
     plain = not source.run.settings.get("row_settings", True)
-    item = make_item(Row(line=1, fields=fields, plain=plain, asked=_names(template)), row.key, template)
+    own = Row(line=1, fields=fields, plain=plain, asked=_names(template), media={} if plain else MEDIA_FIELDS)
+    item = make_item(own, row.key, template)
     # the fingerprint tells that nothing is missing of what made the request: keep_rows or columns may have left it out
     return item.request if isinstance(item, Item) and item.fingerprint == row.fingerprint else None
 
@@ -231,11 +229,12 @@ def _counts(row: Earlier, finish: Finish) -> bool:
 
 
 def _digest(provider: Provider, request: Request) -> bytes | None:
-    """Return the hash of a request as it would be sent; None if requests like it cannot be compared.
+    """Return the hash of a request as it would be sent; None if it cannot be compared.
 
-    What a request reads when it is sent, such as a file that a row names, is not known of an earlier one: such a request must
-    return None here, unless the hash of that content is among the fields of the row.
+    Files are read when a request is sent. What was in them when an earlier one was sent is not known.
     """
+    if request.media:
+        return None
     try:
         call = provider.encode(request)
     except Exception:  # noqa: BLE001 - the engine makes a failed row of it, and says why

@@ -21,7 +21,7 @@ from runner.pace import Pace
 from runner.store import database, totals
 from runner.store.lock import held
 from runner.store.result_rows import ORDER, Asked, result_of, select_results
-from runner.store.reuse import number_taken_over
+from runner.store.reuse import number_taken_over, numbers_taken_over
 from runner.store.schema import attempts, items, runs
 from runner.store.totals import Totals
 
@@ -66,6 +66,7 @@ class StoreReader:
         for row in rows:
             database.refuse_damaged(self.path, row)
         counts, causes = self._counts() if counted else ({}, {})
+        taken_over = dict(map(tuple, self._fetch(numbers_taken_over()))) if counted else {}
         return [
             Run(
                 id=row.id,
@@ -77,6 +78,7 @@ class StoreReader:
                 rows=row.rows,
                 done=counts.get((row.id, "done"), 0),
                 failed=counts.get((row.id, "failed"), 0),
+                reused=taken_over.get(row.id, 0),
                 broken=causes.get(row.id, {}).get(BAD_ROW, 0),
                 causes=causes.get(row.id, {}),
                 active=active,
@@ -114,8 +116,7 @@ class StoreReader:
             raise UsageError(f"there is no run in {self.path}; start one with `runner run FILE`")
         for run in every[-1:] if run_id is None else every:
             if run_id in (None, run.id):
-                taken_over = self._fetch(number_taken_over(run.id))[0][0]
-                return msgspec.structs.replace(run, stop_code=self._stop_code(run), reused=taken_over)
+                return msgspec.structs.replace(run, stop_code=self._stop_code(run))
         raise UsageError(f"there is no run {run_id} in {self.path}; `runner list` shows the runs")
 
     def _stop_code(self, run: Run) -> str | None:

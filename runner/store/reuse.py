@@ -87,6 +87,11 @@ def number_taken_over(run_id: int) -> sa.Select[Any]:
     return sa.select(sa.func.count()).select_from(reused.join(items, IS_TAKEN_OVER)).where(reused.c.run_id == run_id)
 
 
+def numbers_taken_over() -> sa.Select[Any]:
+    """Count the answers that were taken over: (run, number) for each run that has any."""
+    return sa.select(reused.c.run_id, sa.func.count()).select_from(reused.join(items, IS_TAKEN_OVER)).group_by(reused.c.run_id)
+
+
 class Wanted(NamedTuple):
     """A row that is to be answered. number: its place in the reading. digest: of its request."""
 
@@ -189,9 +194,9 @@ class Comparison:
 
     def matched(self) -> Iterator[Matched]:
         """Yield the rows with an answer, in the order of the reading."""
-        columns = ", ".join(Matched._fields)
+        columns = "number, key, fingerprint, item, item_fingerprint, run"
         query = f"SELECT {columns} FROM wanted WHERE item IS NOT NULL ORDER BY number"  # noqa: S608 - a constant
-        return map(Matched._make, self._connection.execute(query))
+        return (Matched(*row) for row in self._connection.execute(query))
 
     def _write(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         self._connection.execute("BEGIN")

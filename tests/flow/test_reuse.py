@@ -1,5 +1,6 @@
 """``--reuse``: a new run takes over what earlier runs have answered to the very same requests, and sends the rest."""
 
+import base64
 import csv
 import json
 import signal
@@ -21,6 +22,7 @@ from runner.event_types import Event, Started
 TEMPLATE = "Hello {{ name }}{% if lang == 'de' %}, antworte kruz{% endif %}"
 MENDED = TEMPLATE.replace("kruz", "kurz")
 REFUSED = whole("400 Bad Request", {"error": {"message": "too odd", "type": "invalid_request_error"}})
+PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 PEOPLE = [{"name": name, "lang": "de" if name == "Dora" else "en"} for name in ("Anna", "Bert", "Carl", "Dora")]
 SLOW = """
     CREATE TRIGGER slow AFTER INSERT ON reused WHEN (SELECT count(*) FROM reused) = 1050 BEGIN
@@ -33,9 +35,10 @@ class Counting(Asked):
     """A server no two of whose answers are alike."""
 
     def __call__(self, request: Received) -> Reply:
-        reply = super().__call__(request)
-        prompt = request.json["messages"][-1]["content"]
-        return reply if prompt in self.refused else openai_answer(f"{self.total()}: {prompt}")
+        content = request.json["messages"][-1]["content"]
+        prompt = content if isinstance(content, str) else json.dumps(content)
+        self[prompt] += 1
+        return self.refused.get(prompt) or openai_answer(f"{self.total()}: {prompt}")
 
 
 class Bench(Desk):
@@ -106,6 +109,7 @@ def test_a_mended_branch_of_a_template_sends_the_rows_of_that_branch(bench: Benc
     # this run paid for one answer
     shown, books = runner.status(db=bench.store)
     assert (shown.done, shown.reused, books.attempts, [one.attempts for one in after]) == (4, 3, 1, [0, 0, 0, 1])
+    assert [one.reused for one in runner.runs(db=bench.store)] == [0, 3]
     assert rows(bench.store, "SELECT attempts FROM spend WHERE run_id = 2") == [(1,)]
     # and it is finished
     again = bench.ask(prompt=MENDED)
@@ -268,6 +272,13 @@ def test_answers_of_a_retry_have_its_settings(bench: Bench) -> None:
     # the answer of the retry belongs to these settings, and to no others
     end = bench.ask("zoe.csv", prompt=MENDED, max_tokens=7)
     assert (end.reused, [one.reused_from for one in bench.results()]) == (1, [None, 2])
+    # settings that nobody can read any more are those of no request
+    with closing(sqlite3.connect(bench.store)) as connection:
+        connection.execute("UPDATE variants SET settings = '{'")
+        connection.commit()
+    (bench.folder / "yx.csv").write_text("name,lang,n\nYves,en,1\nZoe,en,1\n")
+    runner.delete([3, 4], db=bench.store)
+    assert [bench.ask("yx.csv", prompt=MENDED).reused, *(one.reused_from for one in bench.results())] == [1, 2, None]
 
 
 @pytest.mark.parametrize("given", [{"keep_rows": False}, {"columns": "n"}])
@@ -279,6 +290,18 @@ def test_a_row_that_is_not_stored_whole_cannot_be_compared(bench: Bench, given: 
     (bench.folder / "two.jsonl").write_text('{"prompt": "one", "n": 2}\n' + line.replace("1}", "2}"))
     end = bench.ask("two.jsonl")
     assert (end.reused, end.done_now) == (0, 2)
+
+
+def test_a_row_with_a_picture_is_sent(bench: Bench) -> None:
+    """The file may have been another one then."""
+    (bench.folder / "a.png").write_bytes(PNG)
+    line = {"prompt": "one", "images": "a.png"}
+    (bench.folder / "one.jsonl").write_text(json.dumps(line))
+    bench.ask("one.jsonl")
+    (bench.folder / "a.png").write_bytes(PNG + b"another")
+    (bench.folder / "two.jsonl").write_text(json.dumps({**line, "n": 2}) + '\n{"prompt": "one"}')
+    end = bench.ask("two.jsonl")
+    assert (end.reused, end.done_now, end.failed) == (0, 2, 0)
 
 
 def test_what_a_changed_row_had_answered_before_is_gone(bench: Bench) -> None:
@@ -312,8 +335,9 @@ def test_what_was_taken_over_outlives_the_run_that_bought_it(bench: Bench) -> No
 
 
 def test_fields_that_a_template_names_anew_are_compared_by_the_request(bench: Bench) -> None:
-    """Its fingerprints are others then."""
-    end = bench.ask(prompt="Hello {{ row['name'] }}{% if row['lang'] == 'de' %}, antworte kruz{% endif %}")
+    """Its fingerprints are others then, and so are the keys of rows that have ids now."""
+    bench.table([{"id": one["name"], **one} for one in PEOPLE], "ids.csv")
+    end = bench.ask("ids.csv", prompt="Hello {{ row['name'] }}{% if row['lang'] == 'de' %}, antworte kruz{% endif %}")
     assert (end.reused, end.done_now) == (4, 0)
 
 

@@ -230,6 +230,24 @@ def test_the_third_version_can_be_taken_back(old: Path) -> None:
         assert connection.execute("PRAGMA user_version").fetchone() == (2,)
 
 
+def test_the_views_of_an_old_store_show_what_was_asked_at_once(old: Path) -> None:
+    migrate(old, "0004")
+    objects = everything(old)
+    with closing(sqlite3.connect(old)) as connection:
+        connection.execute("UPDATE items SET metadata = json_object('prompt', 'why ' || key)")
+        connection.commit()
+    database.prepare(old, create=False)
+    with closing(sqlite3.connect(old)) as connection:
+        assert connection.execute("SELECT prompt, template, text, reused_from FROM answers").fetchall() == [
+            ("why a", None, "yes", None)
+        ]
+        assert connection.execute("SELECT prompt, template, error FROM failures").fetchall() == [("why b", None, "cut!")]
+        # no later session of a run that was begun by an older version compares its rows
+        assert connection.execute("SELECT compared FROM runs").fetchall() == [(1,), (1,)]
+    migrate(old, "0004")
+    assert everything(old) == objects
+
+
 def laid_out(path: Path) -> dict[str, object]:
     """What SQLite itself says of a store, whatever way its tables were written down."""
     with closing(sqlite3.connect(path)) as connection:

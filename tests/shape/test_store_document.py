@@ -82,6 +82,35 @@ def test_the_answers_and_the_failures(store: sqlite3.Connection) -> None:
     assert (broken["key"], broken["sent"], broken["failed_utc"]) == ("c", None, None)
 
 
+def test_the_views_show_what_was_asked(store: sqlite3.Connection) -> None:
+    def asked(fields: str | None, settings: str) -> tuple[str | None, str | None]:
+        store.execute("UPDATE items SET metadata = ? WHERE key IN ('a', 'b')", (fields,))
+        store.execute("UPDATE runs SET settings = ? WHERE id = 1", (settings,))
+        (answer,) = store.execute("SELECT prompt, template FROM answers")
+        (failure,) = store.execute("SELECT prompt, template FROM failures WHERE key = 'b'")
+        assert tuple(answer) == tuple(failure)
+        return answer["prompt"], answer["template"]
+
+    messages = '[{"role":"user","content":"hi"}]'
+    assert asked('{"prompt": "why?"}', "{}") == ("why?", None)
+    assert asked(f'{{"messages": {messages}}}', '{"prompt": null}') == (messages, None)
+    # a template makes the prompt, and a field of that name is data
+    assert asked('{"prompt": "why?", "n": 1}', '{"prompt": "Say {{ n }}"}') == (None, "Say {{ n }}")
+    assert asked('{"n": 1}', f'{{"messages": {messages}}}') == (None, messages)
+    # what was not kept, and what is damaged, hides nothing else
+    assert [asked(fields, "{}") for fields in (None, '{"n": 1}', '{"pro')] == [(None, None)] * 3
+    assert asked('{"prompt": "why?"}', "{") == ("why?", None)
+
+
+def test_an_answer_that_was_taken_over_is_shown_with_what_bought_it(store: sqlite3.Connection) -> None:
+    store.execute("INSERT INTO items VALUES (9, 2, 'z', 1, 'done', 5, 0, NULL, 'stop', NULL, NULL, NULL, NULL, NULL, 'blue')")
+    store.execute("INSERT INTO reused VALUES (1, 2, 'z', 1, 'a', 1e9, 2.0, 0.5, 3, 5, 0, 1, 'm-1', 'r')")
+    (answer,) = store.execute("SELECT * FROM answers WHERE run_id = 2")
+    assert (answer["reused_from"], answer["served_model"], answer["output_tokens"], answer["attempts"]) == (1, "m-1", 5, 0)
+    assert (answer["answered_utc"], answer["time_to_first_token_s"]) == ("2001-09-09 01:46:42", 0.5)
+    assert store.execute("SELECT * FROM spend WHERE run_id = 2").fetchall() == []
+
+
 def test_the_spend(store: sqlite3.Connection) -> None:
     columns = "cause, served_model, attempts, unsent, perhaps_billed, input_tokens, output_tokens, bytes_received, duration_s"
     found = {row["cause"]: tuple(row)[1:] for row in store.execute(f"SELECT {columns} FROM spend WHERE run_id = 1")}
