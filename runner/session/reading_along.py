@@ -50,7 +50,7 @@ class Along:
         self._ready: Ready | None = None
         # hashes of the keys of this session's rows that are left out of the earlier ones: broken, or all with accept_changes
         self._again: set[int] = set()
-        self._blocked: dict[str, str | None] = {}
+        self._blocked: dict[str, str] = {}
         self._last_line = 0
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
@@ -168,8 +168,9 @@ class Along:
     def _waits(self, progress: Progress) -> list[Waiting]:
         """Return what has changed about the lanes that send nothing."""
         now = {lane.model: lane.waiting or "it waits" for lane in progress.pace.lanes if lane.blocked}
-        before, self._blocked = self._blocked, dict(now)
-        begun = [Waiting(model=model, reason=reason) for model, reason in now.items() if before.get(model) != reason]
+        before, self._blocked = self._blocked, now
+        # the words change with each second of the wait
+        begun = [Waiting(model=model, reason=reason) for model, reason in now.items() if model not in before]
         return begun + [Waiting(model=model, reason=None) for model in before.keys() - now.keys()]
 
 
