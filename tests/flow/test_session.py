@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 from processes import Started, count, environment, run
-from raw_server import RawServer, Received, Reply, events, in_thread, openai_answer, stream, whole
+from raw_server import RawServer, Received, Reply, delta, events, in_thread, openai_answer, stream, whole
 
 import runner
 
@@ -266,6 +266,25 @@ def test_in_synchronous_code_and_threads(tmp_path: Path) -> None:
             assert again.ask("n 3").text == "echo n 3"
             raise ZeroDivisionError
         assert len(server.requests) == 20
+
+
+def test_the_pieces_of_one_answer(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with RawServer(stream(delta("one"), 0.02, *events("openai", " two"))) as server:
+            some = given(tmp_path, server)
+            async with runner.Session(**some) as session:
+                other = asyncio.create_task(session.ask("y"))
+                answer = session.stream("x", id=7)
+                tokens = [token async for token in answer]
+                assert (tokens[0].text, "".join(token.text for token in tokens)) == ("one", "one two")
+                assert {token.id for token in tokens} == {7}
+                assert answer.result == await session.ask("x", id=7)
+                # what the store has is one piece
+                assert [token.text async for token in session.stream("x", id=7)] == ["one two"]
+                await other
+            assert len(server.requests) == 2
+
+    asyncio.run(work())
 
 
 KILLED = """
