@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from runner.api import check, delete, export, results, resume, retry, run, runs, status
+    from runner.async_api import aresume, aretry, arun
     from runner.config.keywords import JobSettings
     from runner.errors import RunLockedError, RunnerError, RunStoppedError, StoreError, UsageError
     from runner.event_types import (
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
         Waiting,
     )
     from runner.model import Result, Run
-    from runner.session.asynchronous import aresume, aretry, arun
-    from runner.session.one_by_one import BlockingSession, Session
+    from runner.session.one_by_one import Answer, BlockingSession, Session
     from runner.session.results import Results, RunSummary
     from runner.session.sources import ArrowStream
     from runner.session.stopping import StopHandle
@@ -44,9 +44,9 @@ _HOMES = {
     **dict.fromkeys(("Results", "RunSummary"), "runner.session.results"),
     "ArrowStream": "runner.session.sources",
     "StopHandle": "runner.session.stopping",
-    **dict.fromkeys(("aresume", "aretry", "arun"), "runner.session.asynchronous"),
+    **dict.fromkeys(("aresume", "aretry", "arun"), "runner.async_api"),
     **dict.fromkeys(("Stream", "events", "stream"), "runner.session.stream"),
-    **dict.fromkeys(("BlockingSession", "Session"), "runner.session.one_by_one"),
+    **dict.fromkeys(("Answer", "BlockingSession", "Session"), "runner.session.one_by_one"),
     **dict.fromkeys(("sentences", "texts"), "runner.session.transforms"),
     **dict.fromkeys(
         (
@@ -69,6 +69,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Answer",
     "ArrowStream",
     "AttemptFailed",
     "BlockingSession",

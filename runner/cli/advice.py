@@ -107,8 +107,7 @@ def advice(state: State, db: str) -> list[Advice]:
         return [Advice(command("resume", "--model", "NAME"), words, state.left)]
     export = Advice(command("export", "-o", "answers.csv"), f"writes {_written(state)}")
     if state.asked:
-        errors = Advice(command("errors"), f"shows why {plural(state.failed, 'row')} failed; sends nothing")
-        return [errors, export] if state.failed and not state.errors_shown else [export]
+        return [_why(state, command("errors")), export] if state.failed and not state.errors_shown else [export]
     sent = state.failed - state.broken
     worth_it = sent > 0 and not OF_THE_ROW.issuperset(state.causes)
     refused = state.stop_code == "bad_request" and sent > 0
@@ -131,11 +130,16 @@ def advice(state: State, db: str) -> list[Advice]:
         first = Advice(command("resume"), mended, state.broken)
     elif state.errors_shown:
         first = Advice(command("retry"), f"{back}once they are mended; sends {plural(sent, 'failed row')} again", sent)
-    elif not sent:
-        first = Advice(command("errors"), f"names the {plural(state.broken, 'broken line')}; sends nothing")
     else:
-        first = Advice(command("errors"), f"shows why {plural(state.failed, 'row')} failed; sends nothing")
+        first = _why(state, command("errors"), broken=not sent)
     return [first, export]
+
+
+def _why(state: State, command: str, *, broken: bool = False) -> Advice:
+    """Return the way to the reasons of failed rows. broken: all of them are broken lines."""
+    if broken:
+        return Advice(command, f"names the {plural(state.broken, 'broken line')}; sends nothing")
+    return Advice(command, f"shows why {plural(state.failed, 'row')} failed; sends nothing")
 
 
 def lines(advices: list[Advice], columns: int = COLUMNS) -> list[str]:

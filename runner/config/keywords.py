@@ -66,13 +66,26 @@ class AllSettings(JobSettings, total=False):
     stop: str | Sequence[str] | None
 
 
-class RunSettings(JobSettings, total=False):
-    """What ``run`` takes beside its own arguments.
+class AskSettings(JobSettings, total=False):
+    """What ``Session`` takes beside its own arguments. trust: allow what only the environment or a file asks for."""
+
+    trust: bool
+
+
+class StreamSettings(JobSettings, total=False):
+    """What ``stream`` and ``events`` take beside their own arguments.
 
     strict: refuse to start if a row is broken. trust: allow what only the job file asks for, secrets to a server and code.
-    progress: show the progress; by default it is shown where a person looks (``progress.watching``).
     """
 
     strict: bool
     trust: bool
+
+
+class RunSettings(StreamSettings, total=False):
+    """What ``run`` and ``arun`` take beside their own arguments.
+
+    progress: show the progress; by default it is shown where a person looks (``progress.watching``).
+    """
+
     progress: bool | None

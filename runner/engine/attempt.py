@@ -65,9 +65,9 @@ class Attempts(Generic[E]):
         self._provider, self._client, self._lanes = provider, client, lanes
         self._sender = Sender(provider)
         self._policy, self._judge, self._stop = policy, judge, stop
-        self._redactor = redactor or Redactor()
-        clock = clock or Clock()
+        self._redactor, clock = redactor or Redactor(), clock or Clock()
         self._clock, self._wall, self._sleep, self._draw = clock.monotonic, clock.wall, clock.sleep, clock.random
+        self._decoder: Callable[[Task], Decoder] = lambda _: self._provider.decoder()
         # the permits of attempts that have not been saved yet, by key and number of the attempt
         self._unsaved: dict[tuple[str, int], tuple[Lane, Permit]] = {}
         # how many items wait for a retry, by the number of their next attempt
@@ -190,9 +190,6 @@ class Attempts(Generic[E]):
         finally:
             self._sender.leave(task)
         return self._record(attempt, start, exchange, decoder, result), result
-
-    def _decoder(self, _task: Task) -> Decoder:
-        return self._provider.decoder()
 
     def _record(
         self, attempt: Attempt, start: float, exchange: E, decoder: Decoder, result: Completion | AttemptError

@@ -24,16 +24,23 @@ E = TypeVar("E", bound=Exchange)
 
 
 class HeardAttempts(Attempts[E]):
-    """Attempts with a listener."""
+    """Attempts that can have a listener."""
 
-    hear: Hear
+    _hear: Hear
+    _listens: Callable[[Item], bool] | None = None
 
-    def _decoder(self, _task: Task) -> Decoder:
+    def tell(self, hear: Hear, listens: Callable[[Item], bool] | None = None) -> None:
+        """Tell a listener of each attempt. listens: tells of which rows; None: of all."""
+        self._hear, self._listens, self._decoder = hear, listens, self._telling
+
+    def _telling(self, task: Task) -> Decoder:
         """Return a decoder that tells what it takes."""
-        item, number = _task.item, _task.standing.number
-        self.hear(RowStarted(id=row_id(item), line=item.position, attempt=number, model=item.request.model))
-        _task.heard = TellingDecoder(super()._decoder(_task), item, number, self.hear, self._redactor, self._clock)
-        return _task.heard
+        item, number = task.item, task.standing.number
+        if self._listens is not None and not self._listens(item):
+            return self._provider.decoder()
+        self._hear(RowStarted(id=row_id(item), line=item.position, attempt=number, model=item.request.model))
+        task.heard = TellingDecoder(self._provider.decoder(), item, number, self._hear, self._redactor, self._clock)
+        return task.heard
 
     async def _attempt(self, task: Task, permit: Permit, emit: Emit) -> tuple[Attempt, Completion | AttemptError]:
         attempt, result = await super()._attempt(task, permit, emit)

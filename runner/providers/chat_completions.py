@@ -153,12 +153,6 @@ class OpenAIDecoder(BaseDecoder):
         self._choice(choice, message, streamed=False)
         self._mark_ended()
 
-    def pieces(self) -> tuple[list[list[str]], list[list[str]]]:
-        """Return the pieces so far. Messages in place of deltas may change those that have come: then each call has new lists."""
-        if self._retold:
-            return [self._text[:]], [self._reasoning[:]]
-        return super().pieces()
-
     def _identify(self, chunk: Mapping[str, Json]) -> None:
         if self._id is None:
             self._id = self._keep_name(chunk.get("id"))
@@ -188,6 +182,7 @@ class OpenAIDecoder(BaseDecoder):
             return {"content": choice.get("text")}
         delta, last = dict(message), choice.get("finish_reason") is not None
         thought = message.get("reasoning_content") or message.get("reasoning")
+        self._rewrites = True
         fields = (("content", self._text, message.get("content")), ("reasoning_content", self._reasoning, thought))
         for name, pieces, said in fields:
             retold = self._retold.setdefault(name, Retold())

@@ -55,6 +55,7 @@ class BaseDecoder(ABC):
         "_progress",
         "_reasoning",
         "_refusal",
+        "_rewrites",
         "_text",
         "_tools",
         "_touched",
@@ -70,6 +71,8 @@ class BaseDecoder(ABC):
         self._progress = Completeness(habits)
         # True while a piece of text changes no stage
         self._open = True
+        # pieces that have come may be replaced in their list
+        self._rewrites = False
         # a piece has come since the subclass last set this to False
         self._touched = False
         self.ended = False
@@ -114,6 +117,8 @@ class BaseDecoder(ABC):
 
     def pieces(self) -> tuple[list[list[str]], list[list[str]]]:
         """Return the pieces of text and of reasoning so far: lists that grow, unless another one takes the place of one."""
+        if self._rewrites:
+            return [self._text[:]], [self._reasoning[:]]
         return [self._text], [self._reasoning]
 
     def completion(self) -> Completion:

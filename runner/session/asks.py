@@ -9,8 +9,8 @@ same program asks again, and what is answered costs nothing.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import anyio
@@ -20,7 +20,7 @@ from runner.config.endpoint import Endpoint
 from runner.config.job import Job
 from runner.engine.stop import Stop
 from runner.errors import RunnerError, RunStoppedError, StoreError, UsageError
-from runner.event_types import Summary
+from runner.event_types import RowEvent, Summary
 from runner.inputs import objects
 from runner.inputs.keys import asks_the_same, base_key, fingerprint
 from runner.inputs.prompts import asked, make_item
@@ -63,6 +63,8 @@ class Asks(Working):
         self._open: dict[str, _Asked] = {}
         # keys of rows whose results lie in the store
         self._settled = Backlog()
+        self._listeners: dict[str, list[Backlog]] = {}
+        self._listens = lambda item: item.key in self._listeners
         self._closed = False
         self._error: RunnerError | None = None
         self._line = 0
@@ -89,6 +91,23 @@ class Asks(Working):
             return await asyncio.shield(waiting.future)
         finally:
             waiting.callers -= 1
+
+    @contextmanager
+    def heard(self, fields: Mapping[str, Any]) -> Iterator[Backlog]:
+        """Yield what is told of a row while it is asked. Raises UsageError."""
+        key, told = base_key(self._row(fields))[0], Backlog()
+        self._listeners.setdefault(key, []).append(told)
+        try:
+            yield told
+        finally:
+            self._listeners[key].remove(told)
+            if not self._listeners[key]:
+                del self._listeners[key]
+
+    def hear(self, event: RowEvent) -> None:
+        """Pass a piece of an answer to those who listen."""
+        for told in self._listeners.get(str(event.id), ()):
+            told.hear(event)
 
     def close(self) -> None:
         """Let the session end when all that was asked has its result."""
@@ -215,36 +234,21 @@ class Asks(Working):
 
     async def end(self) -> Summary:
         """Store how the session ended, and return its summary."""
-        now, stats = await self._store.counts(), self._stats
+        now = await self._store.counts()
         rows, left = now.done + now.failed + now.broken, len(self._open)
         await self._store.begin(rows=rows, digest="")
         reason = self._stop.reason if left else None
         await self._store.finish(complete=not left, stop_reason=reason)
-        first_token, duration = stats.quantiles()
-        return Summary(
-            run=self._store.run_id,
+        return self._summed(
+            now,
             finished=not left,
             rows=rows,
-            done=now.done,
-            failed=now.failed + now.broken,
-            broken=now.broken,
             skipped=self._known,
-            done_now=stats.done,
-            failed_now=stats.failed,
-            kept=stats.kept,
-            attempts_now=stats.attempts,
-            input_tokens=stats.input_tokens,
-            output_tokens=stats.output_tokens,
-            unknown_finish=stats.unknown_finish,
-            time_to_first_token=first_token,
-            duration=duration,
-            elapsed_s=self._meter.elapsed_s,
             missing=0,
-            changed=stats.kept,
+            changed=self._stats.kept,
             stop_reason=reason,
             left=left,
             stop_code=self._stop.error.code if self._stop.error is not None else None,
-            causes=now.causes,
         )
 
 
@@ -256,28 +260,14 @@ def _another(key: str) -> UsageError:
 
 def _failure(outcome: Outcome, asked: Json) -> Result:
     """Return the result of a row that failed and whose earlier answer is kept. asked: its prompt."""
-    own = outcome.metadata.get("id", outcome.key)
-    return Result(
-        id=own,
-        metadata={},
-        prompt=asked,
-        text=None,
-        status="failed",
-        finish_reason=None,
-        error_code=outcome.error_code,
-        error=outcome.error,
-        served_model=None,
-        input_tokens=None,
-        output_tokens=None,
-        cached_tokens=None,
-        reasoning_tokens=None,
-        attempts=outcome.attempts,
-        time_to_first_token_s=None,
-        duration_s=None,
-        reasoning=None,
-        refusal=None,
-        tool_calls=None,
-        citations=None,
-        logprobs=None,
-        line=outcome.position,
-    )
+    known = {
+        "id": outcome.metadata.get("id", outcome.key),
+        "metadata": {},
+        "prompt": asked,
+        "status": "failed",
+        "error_code": outcome.error_code,
+        "error": outcome.error,
+        "attempts": outcome.attempts,
+        "line": outcome.position,
+    }
+    return Result(**{**dict.fromkeys(Result.__struct_fields__), **known})

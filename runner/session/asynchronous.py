@@ -1,10 +1,10 @@
-"""Runs inside the program's own event loop: ``arun``, ``aresume``, ``aretry``. No thread is waited for, and no loop is begun.
+"""Sessions in tasks of the program's own event loop: how they are prepared, begun and left.
 
 A run that was left early may still be ending when the next one begins, such as one over the same file. The next one waits for it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from operator import index
 from pathlib import Path
@@ -18,13 +18,12 @@ from runner.engine.stop import Stop
 from runner.errors import UsageError
 from runner.event_types import Summary
 from runner.interfaces import Observer
-from runner.session import arguments, restoring, session
+from runner.session import arguments, session
 from runner.session.backlog import Backlog
-from runner.session.naming import DEFAULT_STORE
 from runner.session.options import SessionOptions
 from runner.session.prepare import in_thread
 from runner.session.sources import Source, job_of_async
-from runner.session.stopping import StopHandle, begun, ended
+from runner.session.stopping import StopHandle, begun
 
 
 class Ready(NamedTuple):
@@ -39,67 +38,6 @@ Prepare: TypeAlias = Callable[[], AbstractAsyncContextManager[Ready]]
 
 _leaving: WeakSet["asyncio.Task[Summary]"] = WeakSet()
 """Sessions whose readers have gone, until they have ended."""
-
-
-async def arun(
-    source: Source,
-    *,
-    db: str | Path = DEFAULT_STORE,
-    limit: int | None = None,
-    new: bool = False,
-    accept_changes: bool = False,
-    stop: StopHandle | str | Sequence[str] | None = None,
-    observe: Observer | None = None,
-    **settings: Any,
-) -> Summary:
-    """Do what ``run`` does, in the running event loop. The arguments and the errors are the same.
-
-    If its task is cancelled (also by Ctrl-C under ``asyncio.run``, a timeout, a cancel scope of anyio), open requests may finish
-    for up to 30 s; if it is cancelled again they are dropped. What is answered is saved, and then the cancellation goes on.
-    """
-    handle = arguments.handle(stop, settings) or StopHandle()
-    arguments.check(observe=observe)
-    prepare = run_of(source, db, limit, new=new, accept_changes=accept_changes, settings=settings)
-    return await ended(start(prepare, handle, arguments.observer(observe)), handle)
-
-
-async def aresume(
-    run_id: int | None = None,
-    *,
-    db: str | Path = DEFAULT_STORE,
-    accept_changes: bool = False,
-    trust: bool = False,
-    stop: StopHandle | str | Sequence[str] | None = None,
-    observe: Observer | None = None,
-    **settings: Any,
-) -> Summary:
-    """Do what ``resume`` does, in the running event loop, as ``arun``."""
-    handle = arguments.handle(stop, settings) or StopHandle()
-    arguments.warn_of_variables()
-    arguments.check(run_id=run_id, db=db, accept_changes=accept_changes, trust=trust, observe=observe)
-
-    prepare = _restored(lambda: restoring.resumed(db, run_id, settings, accept_changes=accept_changes), db, trust=trust)
-
-    return await ended(start(prepare, handle, arguments.observer(observe)), handle)
-
-
-async def aretry(
-    run_id: int | None = None,
-    *,
-    db: str | Path = DEFAULT_STORE,
-    trust: bool = False,
-    stop: StopHandle | str | Sequence[str] | None = None,
-    observe: Observer | None = None,
-    **settings: Any,
-) -> Summary:
-    """Do what ``retry`` does, in the running event loop, as ``arun``."""
-    handle = arguments.handle(stop, settings) or StopHandle()
-    arguments.warn_of_variables()
-    arguments.check(run_id=run_id, db=db, trust=trust, observe=observe)
-
-    prepare = _restored(lambda: restoring.retried(db, run_id, settings), db, trust=trust)
-
-    return await ended(start(prepare, handle, arguments.observer(observe)), handle)
 
 
 def run_of(
@@ -121,7 +59,9 @@ def run_of(
     return prepare
 
 
-def _restored(restore: Callable[[], tuple[Job, SessionOptions]], db: str | Path, *, trust: bool) -> Prepare:
+def restored(restore: Callable[[], tuple[Job, SessionOptions]], db: str | Path, *, trust: bool) -> Prepare:
+    """Return what prepares a session that goes on with a run."""
+
     @asynccontextmanager
     async def prepare() -> AsyncIterator[Ready]:
         job, options = await in_thread(restore)

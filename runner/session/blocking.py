@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -121,3 +121,43 @@ def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+class LoopThread:
+    """An event loop that runs in a thread of its own until ``end``, for synchronous code that comes back to it."""
+
+    def __init__(self) -> None:
+        self._loop = (_new_loop() or asyncio.new_event_loop)()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="runner", daemon=True)
+        self._thread.start()
+
+    def call(self, work: Coroutine[Any, Any, T], interrupted: Callable[[], None] | None = None) -> T:
+        """Run ``work`` in the loop, and wait for its result; from any thread.
+
+        interrupted: called each time that the wait is interrupted by Ctrl-C, which is raised behind the end of the work. None: it
+        ends the wait.
+        """
+        future, raised = asyncio.run_coroutine_threadsafe(work, self._loop), None
+        while True:
+            try:
+                # a short wait lets a signal be handled that comes in the moment before it
+                result = future.result(LOOK_S)
+            except TimeoutError:
+                if future.done():
+                    raise
+            except KeyboardInterrupt as error:
+                if interrupted is None:
+                    raise
+                raised = error
+                interrupted()
+            else:
+                break
+        if raised is not None:
+            raise raised
+        return result
+
+    def end(self) -> None:
+        """End the loop and its thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

@@ -2,22 +2,22 @@
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias, Unpack
 
 import anyio
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 from msgspec import structs
 
 from runner.config import trust as trusting
 from runner.config.endpoint import Endpoint, find_endpoint, with_base_url
 from runner.config.job import Job
+from runner.config.keywords import AskSettings
 from runner.engine.stop import Stop
 from runner.errors import RunnerError, RunStoppedError, UsageError
-from runner.event_types import Finished, Summary
+from runner.event_types import Finished, Summary, Token
 from runner.inputs import spool
 from runner.interfaces import Observer
 from runner.model import Result
@@ -25,8 +25,10 @@ from runner.session import arguments, naming, wiring
 from runner.session.asks import Asks
 from runner.session.asynchronous import refuse_other_loops
 from runner.session.audience import Audience
+from runner.session.blocking import LoopThread
 from runner.session.naming import DEFAULT_STORE
 from runner.session.prepare import in_thread
+from runner.session.results import RunSummary, with_results
 from runner.session.sources import job_without_rows
 from runner.session.stopping import BY_PROGRAM, GRACE_S, StopHandle, begun, ended
 from runner.store import database, runs
@@ -59,18 +61,19 @@ class Session:
         accept_changes: bool = False,
         stop: StopHandle | str | Sequence[str] | None = None,
         observe: Observer | None = None,
-        **settings: Any,
+        **settings: Unpack[AskSettings],
     ) -> None:
-        self._handle = arguments.handle(stop, settings) or StopHandle()
-        self._trust = settings.pop("trust", False)
+        given: dict[str, Any] = {**settings}
+        self._handle = arguments.handle(stop, given) or StopHandle()
+        self._trust = given.pop("trust", False)
         arguments.warn_of_variables()
         arguments.check(db=db, name=name, new=new, accept_changes=accept_changes, trust=self._trust, observe=observe)
-        self._db, self._name, self._new, self._accepts = db, name, new, accept_changes
-        self._observe, self._settings = arguments.observer(observe), settings
+        self._store, self._name, self._new, self._accepts = Path(db).resolve(), name, new, accept_changes
+        self._observe, self._settings = arguments.observer(observe), given
         self._asks: Asks | None = None
         self._task: asyncio.Task[Summary] | None = None
-        self._left = ExitStack()
-        self.summary: Summary | None = None
+        self._loop: LoopThread | None = None
+        self.summary: RunSummary | None = None
 
     async def ask(self, prompt: Prompt, *, id: str | int | None = None) -> Result:  # noqa: A002 - the field's name
         """Ask, and return the result once it is saved; that of a row that failed has ``error`` and no ``text``.
@@ -79,9 +82,18 @@ class Session:
         row. A row that was answered before is not sent again, one that failed is. To cancel an ask does not take back its
         request, whose answer is saved. Raises UsageError, and RunStoppedError if the session stops before.
         """
+        return await self.asks.ask(fields_of(prompt, id))
+
+    @property
+    def asks(self) -> Asks:
+        """What happens inside. Raises UsageError before the block."""
         if self._asks is None:
             raise UsageError("a Session is used in its block: async with runner.Session(...) as s: await s.ask(...)")
-        return await self._asks.ask(_fields(prompt, id))
+        return self._asks
+
+    def stream(self, prompt: Prompt, *, id: str | int | None = None) -> "Answer":  # noqa: A002 - as above
+        """Ask, and yield the pieces of the answer as they come, in an ``async for``. Arguments and errors: as for ``ask``."""
+        return Answer(self, prompt, id)
 
     async def __aenter__(self) -> Self:
         refuse_other_loops()
@@ -107,27 +119,33 @@ class Session:
             self._handle.request()
         elif self._asks is not None:
             self._asks.close()
-        with suppress(RunnerError) if kind is not None else ExitStack():
-            self.summary = await ended(self._task, self._handle)
+        with suppress(RunnerError) if kind is not None else nullcontext():
+            self.summary = with_results(await ended(self._task, self._handle), self._store)
 
     def __enter__(self) -> "BlockingSession":
-        with ExitStack() as stack:
-            portal = stack.enter_context(start_blocking_portal())
-            stack.enter_context(portal.wrap_async_context_manager(self))
-            self._left = stack.pop_all()
-        return BlockingSession(self, portal)
+        loop = self._loop = LoopThread()
+        try:
+            loop.call(self.__aenter__(), self._handle.cancelled)
+        except BaseException:
+            loop.end()
+            raise
+        return BlockingSession(self, loop)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._left.__exit__(kind, error, trace)
+        assert self._loop is not None
+        try:
+            self._loop.call(self.__aexit__(kind, error, trace), self._handle.cancelled)
+        finally:
+            self._loop.end()
 
     async def _execute(self, stop: Stop, ready: asyncio.Event) -> Summary:
         def interrupted(error: BaseException) -> None:
             stop.raised = error
             stop.request(BY_PROGRAM, grace_s=GRACE_S)
 
-        path = await in_thread(lambda: Path(self._db).resolve())
+        path = self._store
         job, endpoint, run_id = await in_thread(lambda: self._opened(path))
-        audience = Audience(self._observe, interrupted)
+        audience = Audience(self._observe, interrupted, lambda event: self.asks.hear(event))
         async with await in_thread(lambda: RunStore.own(path, run_id, durability=job.durability)) as store:
             asks = Asks(job, endpoint, store, stop, audience, accept_changes=self._accepts)
             failure: RunnerError | None = None
@@ -175,24 +193,55 @@ class _Opened(NamedTuple):
     run_id: int
 
 
+class Answer(AsyncIterator[Token]):
+    """The pieces of one answer: its text and its reasoning, told apart by ``kind``. They start over where ``at`` is 0.
+
+    An answer that the store has is one piece. result: of the row, at the end of the loop; None before that.
+    """
+
+    def __init__(self, session: Session, prompt: Prompt, own: str | int | None) -> None:
+        self._session, self._fields = session, fields_of(prompt, own)
+        self._pieces = self._told()
+        self.result: Result | None = None
+
+    async def __anext__(self) -> Token:
+        return await anext(self._pieces)
+
+    async def aclose(self) -> None:
+        """Stop listening. What was sent is paid for, and its answer is saved."""
+        await self._pieces.aclose()
+
+    async def _told(self) -> AsyncGenerator[Token, None]:
+        asks, some = self._session.asks, False
+        with asks.heard(self._fields) as told:
+            asking = asyncio.create_task(asks.ask(self._fields))
+            asking.add_done_callback(lambda _: told.end())
+            try:
+                while elements := await told.take(100):
+                    for token in (element for element in elements if isinstance(element, Token)):
+                        some = True
+                        yield token
+                self.result = result = await asking
+                if not some and result.text:
+                    yield Token(id=result.id, attempt=result.attempts, kind="text", text=result.text, at=0)
+            finally:
+                asking.cancel()
+
+
 class BlockingSession:
     """A session in synchronous code, whose event loop runs in a thread of its own."""
 
-    def __init__(self, session: Session, portal: BlockingPortal) -> None:
-        self._session, self._portal = session, portal
+    def __init__(self, session: Session, loop: LoopThread) -> None:
+        self._session, self._loop = session, loop
 
     @property
-    def summary(self) -> Summary | None:
+    def summary(self) -> RunSummary | None:
         """How the session ended; None before that."""
         return self._session.summary
 
     def ask(self, prompt: Prompt, *, id: str | int | None = None) -> Result:  # noqa: A002 - the field's name
         """Ask, and return the result; from any thread. See ``Session.ask``."""
-
-        async def asked() -> Result:
-            return await self._session.ask(prompt, id=id)
-
-        return self._portal.call(asked)
+        return self._loop.call(self._session.ask(prompt, id=id))
 
 
 def _continues(run: runs.KnownRun, job: Job) -> bool:
@@ -200,7 +249,7 @@ def _continues(run: runs.KnownRun, job: Job) -> bool:
     return same and run.fingerprint == runs.answer_fingerprint(job.answer_settings())
 
 
-def _fields(prompt: Any, own: str | int | None) -> dict[str, Any]:
+def fields_of(prompt: Any, own: str | int | None) -> dict[str, Any]:
     """Return the fields of the row that a prompt is."""
     if isinstance(prompt, str):
         fields: dict[str, Any] = {"prompt": prompt}

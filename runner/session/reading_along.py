@@ -27,6 +27,7 @@ from runner.session.asynchronous import Prepare, Ready, leave, start
 from runner.session.backlog import Backlog, Element, OnSlow, Settled
 from runner.session.opening import texts_in
 from runner.session.prepare import in_thread
+from runner.session.results import RunSummary, with_results
 from runner.session.stopping import StopHandle, ended
 from runner.store.reader import StoreReader
 from runner.store.results import ResultReader
@@ -46,11 +47,11 @@ class Along:
         self._all = on_slow is not None
         self._backlog = Backlog(on_slow or "wait")
         self.task: asyncio.Task[Summary] | None = None
-        self.summary: Summary | None = None
+        self.summary: RunSummary | None = None
         self._ready: Ready | None = None
         # hashes of the keys of this session's rows that are left out of the earlier ones: broken, or all with accept_changes
         self._again: set[int] = set()
-        self._blocked: dict[str, str | None] = {}
+        self._blocked: dict[str, str] = {}
         self._last_line = 0
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
@@ -61,7 +62,7 @@ class Along:
         try:
             async for event in self._events():
                 yield event
-            self.summary = await ended(task, handle)
+            self.summary = self._with_results(await ended(task, handle))
             yield Finished(summary=self.summary)
         finally:
             backlog.leave()
@@ -69,7 +70,11 @@ class Along:
                 leave(task, handle)
                 # whoever leaves gets no more errors
                 with suppress(Exception):
-                    self.summary = await ended(task, handle)
+                    self.summary = self._with_results(await ended(task, handle))
+
+    def _with_results(self, summary: Summary) -> RunSummary:
+        assert self._ready is not None
+        return with_results(summary, self._ready.store)
 
     @asynccontextmanager
     async def _prepared(self) -> AsyncIterator[Ready]:
@@ -168,8 +173,9 @@ class Along:
     def _waits(self, progress: Progress) -> list[Waiting]:
         """Return what has changed about the lanes that send nothing."""
         now = {lane.model: lane.waiting or "it waits" for lane in progress.pace.lanes if lane.blocked}
-        before, self._blocked = self._blocked, dict(now)
-        begun = [Waiting(model=model, reason=reason) for model, reason in now.items() if before.get(model) != reason]
+        before, self._blocked = self._blocked, now
+        # the words change with each second of the wait
+        begun = [Waiting(model=model, reason=reason) for model, reason in now.items() if model not in before]
         return begun + [Waiting(model=model, reason=None) for model in before.keys() - now.keys()]
 
 

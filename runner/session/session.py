@@ -40,7 +40,6 @@ async def execute(
     """Run a job until all its rows have outcomes or a stop is requested. hear: receives the pieces of answers as they come.
 
     backlog: of a reader that new rows wait for; None: there is none.
-
     Raises UsageError before anything is sent, StoreError, and RunStoppedError when further requests would be pointless.
     """
 
@@ -181,37 +180,20 @@ class _Session(Working):
 
     def _summary(self, now: RunCounts, *, finished: bool, changed: int, stop_reason: str | None) -> Summary:
         plan, stats, passed = self._plan, self._stats, self._passed
-        first_token, duration = stats.quantiles()
         before = self._before.done + self._before.failed
-        missing = max(0, before - passed.seen) if finished and passed.complete else 0
         options, error = plan.options, self._stop.error
-        return Summary(
-            run=plan.run.id,
+        return self._summed(
+            now,
             finished=finished,
             rows=plan.scanned.rows,
-            done=now.done,
-            failed=now.failed + now.broken,
-            broken=now.broken,
             skipped=plan.scanned.rows - stats.done - stats.failed if finished else passed.settled,
-            done_now=stats.done,
-            failed_now=stats.failed,
-            kept=stats.kept,
-            attempts_now=stats.attempts,
-            input_tokens=stats.input_tokens,
-            output_tokens=stats.output_tokens,
-            unknown_finish=stats.unknown_finish,
-            time_to_first_token=first_token,
-            duration=duration,
-            elapsed_s=self._meter.elapsed_s,
-            missing=missing,
+            missing=max(0, before - passed.seen) if finished and passed.complete else 0,
             changed=changed,
             stop_reason=stop_reason,
             same_command=not options.new and options.limit is None and not passed.left,
             left=0 if finished else self._left(now, stop_reason),
             limit=options.limit,
             stop_code=error.code if error is not None and not finished else None,
-            causes=now.causes,
-            reused=stats.reused,
         )
 
     def _left(self, now: RunCounts, stop_reason: str | None) -> int:

@@ -8,15 +8,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, Unpack
 
-from runner.event_types import RowFinished, StreamEvent, Summary
+from runner.config.keywords import StreamSettings
+from runner.event_types import RowFinished, StreamEvent
 from runner.model import Result
 from runner.session import arguments
 from runner.session.asynchronous import leave, run_of
 from runner.session.backlog import OnSlow
 from runner.session.naming import DEFAULT_STORE
 from runner.session.reading_along import Along
+from runner.session.results import RunSummary
 from runner.session.sources import Source
 from runner.session.stopping import StopHandle
 
@@ -31,7 +33,7 @@ def stream(
     new: bool = False,
     accept_changes: bool = False,
     stop: StopHandle | str | Sequence[str] | None = None,
-    **settings: Any,
+    **settings: Unpack[StreamSettings],
 ) -> "Stream[Result]":
     """Run a source of prompts and yield the result of each row once it is saved, done or failed, in an ``async for``.
 
@@ -40,8 +42,9 @@ def stream(
     rows are begun whose results it has not taken. Leaving the loop stops the run as Ctrl-C does, and a later call continues it;
     ``async with`` around the loop waits for that. An error of the run comes behind the results.
     """
-    handle = arguments.handle(stop, settings) or StopHandle()
-    prepare = run_of(source, db, limit, new=new, accept_changes=accept_changes, settings=settings)
+    given: dict[str, Any] = {**settings}
+    handle = arguments.handle(stop, given) or StopHandle()
+    prepare = run_of(source, db, limit, new=new, accept_changes=accept_changes, settings=given)
     return Stream(Along(prepare, handle, None), handle, _result)
 
 
@@ -54,7 +57,7 @@ def events(
     accept_changes: bool = False,
     on_slow: OnSlow = "wait",
     stop: StopHandle | str | Sequence[str] | None = None,
-    **settings: Any,
+    **settings: Unpack[StreamSettings],
 ) -> "Stream[StreamEvent]":
     """Run a source of prompts and yield what happens, in an ``async for``. As ``stream``, with events in place of results.
 
@@ -64,8 +67,9 @@ def events(
     pieces of answers are left out while 10,000 events wait, and ``Dropped`` counts them; results are never left out.
     """
     arguments.check(on_slow=on_slow)
-    handle = arguments.handle(stop, settings) or StopHandle()
-    prepare = run_of(source, db, limit, new=new, accept_changes=accept_changes, settings=settings)
+    given: dict[str, Any] = {**settings}
+    handle = arguments.handle(stop, given) or StopHandle()
+    prepare = run_of(source, db, limit, new=new, accept_changes=accept_changes, settings=given)
     return Stream(Along(prepare, handle, on_slow), handle, _itself)
 
 
@@ -85,7 +89,7 @@ class Stream(AsyncIterator[T], Generic[T]):
         self._walk = _chosen(along.events(), chosen)
 
     @property
-    def summary(self) -> Summary | None:
+    def summary(self) -> RunSummary | None:
         """How the session ended; None before that, and if it ended with an error."""
         return self._along.summary
 

@@ -136,7 +136,7 @@ async def execute(
     async with wiring.open_provider(job, endpoint) as (provider, client):
         doubt = anyio.Event()
         engine = _engine(asked, provider, client, lanes, stop, tell, doubt)
-        engine.hear = hear
+        engine.tell(hear)
 
         async def emit(attempt: Attempt) -> None:
             again = not stop.requested and attempt.error != (attempts[-1].error if attempts else None)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import anyio
 
@@ -15,9 +16,9 @@ from runner.engine.limits import Lanes
 from runner.engine.listening import HeardAttempts
 from runner.engine.stop import Stop
 from runner.errors import StoreError
-from runner.event_types import Noted, Saved
+from runner.event_types import Noted, Saved, Summary
 from runner.interfaces import Handle, Items, Provider
-from runner.model import Attempt, Entry, Outcome
+from runner.model import Attempt, Entry, Item, Outcome
 from runner.providers.http import HttpClient, HttpExchange
 from runner.session import wiring
 from runner.session.audience import Audience
@@ -49,6 +50,9 @@ class Working:
         self._lanes = Lanes(self._limits)
         self._meter = Meter(self._stats, self._lanes)
         self._attempts: Attempts[HttpExchange] | None = None
+
+    # which rows are told of to a listener; None: all
+    _listens: Callable[[Item], bool] | None = None
 
     def _items(self) -> Items:
         """Return what is to be done."""
@@ -95,7 +99,7 @@ class Working:
             redactor=endpoint.redactor,
         )
         if isinstance(attempts, HeardAttempts) and self._hear is not None:
-            attempts.hear = self._hear
+            attempts.tell(self._hear, self._listens)
         return attempts
 
     def _workers(self) -> int:
@@ -112,6 +116,30 @@ class Working:
             self._attempts.saved(entry)
         outcomes = tuple(entry for entry in entries if isinstance(entry, Outcome))
         self._tell(Saved(outcomes=outcomes, attempts=tuple(entry for entry in entries if isinstance(entry, Attempt))))
+
+    def _summed(self, now: RunCounts, **more: Any) -> Summary:
+        """Return the summary of the session. now: what the run holds. more: what it says of the input and of the end."""
+        stats = self._stats
+        first_token, duration = stats.quantiles()
+        return Summary(
+            run=self._store.run_id,
+            done=now.done,
+            failed=now.failed + now.broken,
+            broken=now.broken,
+            done_now=stats.done,
+            failed_now=stats.failed,
+            kept=stats.kept,
+            attempts_now=stats.attempts,
+            input_tokens=stats.input_tokens,
+            output_tokens=stats.output_tokens,
+            unknown_finish=stats.unknown_finish,
+            time_to_first_token=first_token,
+            duration=duration,
+            elapsed_s=self._meter.elapsed_s,
+            causes=now.causes,
+            reused=stats.reused,
+            **more,
+        )
 
     def _note(self, sentence: str) -> None:
         """Tell the user what was learned."""

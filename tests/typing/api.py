@@ -49,3 +49,27 @@ def results() -> None:
     assert_type(len(found), int)
     listed: Sequence[dict[str, object]] = found.to_list()
     del listed
+
+
+async def inside_a_loop() -> None:
+    assert_type(await runner.arun(["a"], model="m", progress=False), runner.RunSummary)
+    assert_type(await runner.aresume(1), runner.RunSummary)
+    assert_type(await runner.aretry(attempts=3), runner.RunSummary)
+    async for result in runner.stream("rows.csv", model="m", strict=True):
+        assert_type(result, runner.Result)
+    async with runner.events("rows.csv", on_slow="drop", model="m") as events:
+        async for event in events:
+            if isinstance(event, runner.Token):
+                assert_type(event.text, str)
+            elif isinstance(event, runner.RowFinished):
+                assert_type(event.result, runner.Result)
+    async for row, sentence in runner.sentences(runner.events("rows.csv", model="m")):
+        assert_type(row, str | int | float)
+        assert_type(sentence, str)
+    async with runner.Session(model="m", db="s.db", name="a") as session:
+        assert_type(await session.ask("x", id=1), runner.Result)
+        await session.ask([{"role": "user", "content": "x"}])
+        async for token in session.stream("x"):
+            assert_type(token, runner.Token)
+    with runner.Session(model="m") as blocking:
+        assert_type(blocking.ask("x"), runner.Result)

@@ -1,0 +1,87 @@
+"""The public Python API in the program's own event loop: arun, aresume, aretry. ``session`` has stream, events and Session."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+from runner.config.keywords import JobSettings, RunSettings
+from runner.interfaces import Observer
+from runner.progress.watching import watched
+from runner.session import arguments, restoring
+from runner.session.asynchronous import Prepare, restored, run_of, start
+from runner.session.naming import DEFAULT_STORE
+from runner.session.results import RunSummary, with_results
+from runner.session.sources import Source
+from runner.session.stopping import StopHandle, ended
+
+
+async def arun(
+    source: Source,
+    *,
+    db: str | Path = DEFAULT_STORE,
+    limit: int | None = None,
+    new: bool = False,
+    accept_changes: bool = False,
+    stop: StopHandle | str | Sequence[str] | None = None,
+    observe: Observer | None = None,
+    **settings: Unpack[RunSettings],
+) -> RunSummary:
+    """Do what ``run`` does, in the running event loop of asyncio. The arguments and the errors are the same.
+
+    If its task is cancelled (also by Ctrl-C under ``asyncio.run``, a timeout, a cancel scope of anyio), open requests may finish
+    for up to 30 s; if it is cancelled again they are dropped. What is answered is saved, and then the cancellation goes on.
+    """
+    given: dict[str, Any] = {**settings}
+    handle, progress = arguments.handle(stop, given), given.pop("progress", None)
+    prepare = run_of(source, db, limit, new=new, accept_changes=accept_changes, settings=given)
+    return await _watched(prepare, db, handle, observe, progress)
+
+
+async def aresume(
+    run_id: int | None = None,
+    *,
+    db: str | Path = DEFAULT_STORE,
+    accept_changes: bool = False,
+    trust: bool = False,
+    stop: StopHandle | str | Sequence[str] | None = None,
+    observe: Observer | None = None,
+    progress: bool | None = None,
+    **settings: Unpack[JobSettings],
+) -> RunSummary:
+    """Do what ``resume`` does, in the running event loop, as ``arun``."""
+    given: dict[str, Any] = {**settings}
+    handle = arguments.handle(stop, given)
+    arguments.warn_of_variables()
+    arguments.check(run_id=run_id, db=db, accept_changes=accept_changes, trust=trust)
+    prepare = restored(lambda: restoring.resumed(db, run_id, given, accept_changes=accept_changes), db, trust=trust)
+    return await _watched(prepare, db, handle, observe, progress)
+
+
+async def aretry(
+    run_id: int | None = None,
+    *,
+    db: str | Path = DEFAULT_STORE,
+    trust: bool = False,
+    stop: StopHandle | str | Sequence[str] | None = None,
+    observe: Observer | None = None,
+    progress: bool | None = None,
+    **settings: Unpack[JobSettings],
+) -> RunSummary:
+    """Do what ``retry`` does, in the running event loop, as ``arun``."""
+    given: dict[str, Any] = {**settings}
+    handle = arguments.handle(stop, given)
+    arguments.warn_of_variables()
+    arguments.check(run_id=run_id, db=db, trust=trust)
+    prepare = restored(lambda: restoring.retried(db, run_id, given), db, trust=trust)
+    return await _watched(prepare, db, handle, observe, progress)
+
+
+async def _watched(
+    prepare: Prepare, db: str | Path, handle: StopHandle | None, observe: Observer | None, progress: bool | None
+) -> RunSummary:
+    """Run a session to its end, and show it to a person who looks."""
+    arguments.check(observe=observe, progress=progress)
+    handle = handle or StopHandle()
+    with watched(progress, observe) as observer:
+        summary = await ended(start(prepare, handle, arguments.observer(observer)), handle)
+    return with_results(summary, Path(db).resolve())  # noqa: ASYNC240 - it looks at a few names
