@@ -55,6 +55,8 @@ def explained(path: Path) -> Iterator[None]:
     """Turn what the system says about a prompt file into a sentence, a UsageError."""
     try:
         yield
+    except MemoryError as error:
+        raise UsageError(f"{path} needs more memory than there is: a row of it, or its sheet, is too large") from error
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
 
@@ -64,4 +66,5 @@ def _unreadable(path: Path, error: OSError | ValueError) -> UsageError:
         return UsageError(f"there is no prompt file {path}")
     if isinstance(error, PermissionError):
         return UsageError(f"no permission to read the prompt file {path}")
-    return UsageError(f"cannot read the prompt file {path}: {getattr(error, 'strerror', None) or error}")
+    why = getattr(error, "strerror", None) or " ".join(str(error).split()).rstrip(".")[:200]
+    return UsageError(f"cannot read the prompt file {path}: {why}")
