@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -52,31 +51,27 @@ def told(*paths: Path) -> list[str]:
     return said
 
 
-@pytest.mark.parametrize("packing", PACKINGS)
-def test_a_small_file_that_unpacks_to_one_huge_line(tmp_path: Path, packing: str) -> None:
-    paths = []
-    for name, begin, unit in (("zeros", b"", b"\0"), ("line", b"id,text\n1,", b"x"), ("quote", b'id,text\n1,"', b"x")):
-        paths.append(tmp_path / f"{name}.csv.{packing}")
+def test_small_files_that_unpack_to_one_huge_line(tmp_path: Path) -> None:
+    paths = [tmp_path / f"zeros.csv.{packing}" for packing in PACKINGS]
+    for path, pack in zip(paths, PACKINGS.values(), strict=True):
         # each kind may hold several parts, one after the other
-        paths[-1].write_bytes(PACKINGS[packing](begin) + PACKINGS[packing](unit * (8 << 20)) * 9)
-    zeros, *lines = told(*paths)
-    assert zeros.endswith("is a binary file, not a table of texts (CSV)")
-    assert lines == ["1 rows, ['longer than 64 MiB']"] * 2
+        path.write_bytes(pack(bytes(8 << 20)) * 9)
+    line = tmp_path / "line.csv.gz"
+    line.write_bytes(gzip.compress(b"id,text\n1,") + gzip.compress(b"x" * (8 << 20), 1) * 9)
+    *zeros, long = told(*paths, line)
+    assert [said.removeprefix(f"{path} ") for said, path in zip(zeros, paths, strict=True)] == [
+        "is a binary file, not a table of texts (CSV)"
+    ] * len(paths)
+    assert long == "1 rows, ['longer than 64 MiB']"
 
 
 def test_tables_that_take_the_time_or_the_memory_of_a_naive_reader(tmp_path: Path) -> None:
-    own, same, quote, cell = (tmp_path / f"{name}.csv" for name in ("own", "same", "quote", "cell"))
+    own, same, cell = (tmp_path / f"{name}.csv" for name in ("own", "same", "cell"))
     number = 200_000
     own.write_text(",".join(f"c{place}" for place in range(number)) + "\n" + ",".join("x" * number) + "\n")
     same.write_text(",".join("c" * number) + "\n" + ",".join("x" * number) + "\n")
     cell.write_text(f"id,text\n1,{'y' * 10_000_000}\n")
-    with quote.open("wb") as file:
-        file.write(b'id,text\n1,"')
-        for _ in range(80):
-            file.write(b"xxxxxxx\n" * (1 << 17))
-    *whole, unclosed = told(own, same, cell, quote)
-    assert whole == ["1 rows, []"] * 3
-    assert "longer than 64 MiB" in unclosed
+    assert told(own, same, cell) == ["1 rows, []"] * 3
 
 
 def _xlsx(path: Path, cells: str, *, target: str = "worksheets/sheet1.xml", entities: str = "") -> None:
