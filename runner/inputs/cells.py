@@ -20,33 +20,38 @@ def column_names(header: Sequence[object]) -> tuple[list[str], list[str]]:
 
     A column without a name is called by its place, and of two with the same name the second gets a number.
     """
-    names: list[str] = []
+    names: dict[str, None] = {}
     unnamed, twice = [], []
     taken = {str(cell).strip() for cell in header}
+    # the last number that each name got
+    numbers: dict[str, int] = {}
     for place, cell in enumerate(header, 1):
         name = "" if cell is None else str(cell).strip()
         if not name:
-            name = _free(f"column_{place}", taken)
+            name = _free(f"column_{place}", taken, numbers)
             unnamed.append(name)
         elif name in names:
-            name = _free(name, taken, 2)
+            numbers.setdefault(name, 1)
+            name = _free(name, taken, numbers)
             twice.append(name)
-        names.append(name)
+        names[name] = None
         taken.add(name)
     sentences = []
     if unnamed:
         sentences.append(f"columns without a name: {_shown(unnamed)}")
     if twice:
         sentences.append(f"columns with the name of another one: {_shown(twice)}")
-    return names, sentences
+    return list(names), sentences
 
 
-def _free(name: str, taken: set[str], number: int | None = None) -> str:
-    """Return a name that no column has."""
-    found = name if number is None else f"{name}_{number}"
-    while found in taken:
-        number = (number or 1) + 1
-        found = f"{name}_{number}"
+def _free(name: str, taken: set[str], numbers: dict[str, int]) -> str:
+    """Return a name that no column has: with the next number, if it had one before or is taken."""
+    found = f"{name}_{numbers[name] + 1}" if name in numbers else name
+    while name in numbers or found in taken:
+        numbers[name] = numbers.get(name, 1) + 1
+        found = f"{name}_{numbers[name]}"
+        if found not in taken:
+            break
     return found
 
 

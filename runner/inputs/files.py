@@ -13,6 +13,8 @@ HEAD_BYTES = 64 * 1024
 """Bytes by which the format of a file is recognised, if its first line is not longer."""
 _LONGEST_HEAD = 16 * 1024 * 1024
 """Bytes of a first line by which it is recognised, at most: one with images may have millions."""
+_MOST_BLANKS = 64 * 1024 * 1024
+"""Bytes at most that are looked through for the first line that is not blank."""
 _BLANK = b" \t\r\n\xef\xbb\xbf\xff\xfe\0"
 
 
@@ -32,8 +34,9 @@ def size_and_head(path: Path) -> tuple[int, bytes]:
 
 def _head(file: IO[bytes]) -> bytes:
     """Return the first bytes of a file, to the end of its first line that is not blank if that is not too long."""
-    head = file.read(HEAD_BYTES)
-    while len(head) < _LONGEST_HEAD and b"\n" not in head.lstrip(_BLANK) and (more := file.read(HEAD_BYTES)):
+    head, left = file.read(HEAD_BYTES), _MOST_BLANKS // HEAD_BYTES
+    while left and len(head) < _LONGEST_HEAD and b"\n" not in head.lstrip(_BLANK) and (more := file.read(HEAD_BYTES)):
+        left -= 1
         # of blanks nothing is kept, but for the mark of an encoding
         head = (head if head.strip(_BLANK) or b"\0" in head[:8] else b"") + more
     return head
@@ -52,6 +55,8 @@ def explained(path: Path) -> Iterator[None]:
     """Turn what the system says about a prompt file into a sentence, a UsageError."""
     try:
         yield
+    except MemoryError as error:
+        raise UsageError(f"{path} needs more memory than there is: a row of it, or its sheet, is too large") from error
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
 
@@ -61,4 +66,5 @@ def _unreadable(path: Path, error: OSError | ValueError) -> UsageError:
         return UsageError(f"there is no prompt file {path}")
     if isinstance(error, PermissionError):
         return UsageError(f"no permission to read the prompt file {path}")
-    return UsageError(f"cannot read the prompt file {path}: {getattr(error, 'strerror', None) or error}")
+    why = getattr(error, "strerror", None) or " ".join(str(error).split()).rstrip(".")[:200]
+    return UsageError(f"cannot read the prompt file {path}: {why}")

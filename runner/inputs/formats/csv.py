@@ -144,7 +144,8 @@ class _Records:
             if '"' in line:
                 self._quotes += line.count('"')
             self._whole = line[-1] in "\r\n"
-            if self._chars > ROW_BYTES:
+            if self._chars > ROW_BYTES or (not self._whole and len(line) >= ROW_BYTES):
+                # else the rest of the line would be taken for the next record
                 while line and line[-1] not in "\r\n":
                     line = readline(ROW_BYTES)
                 raise _TooLongError

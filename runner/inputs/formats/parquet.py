@@ -1,12 +1,13 @@
 """Reads Parquet files, a part of a row group at a time. Needs the extra ``parquet`` (pyarrow)."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 from runner.errors import UsageError
 from runner.inputs.cells import Plain, Settings
 from runner.inputs.files import explained, refuse_packed, size_and_head
+from runner.inputs.json_rows import ROW_BYTES, TOO_LONG
 from runner.inputs.options import ReadOptions
 from runner.model import Row
 
@@ -33,6 +34,8 @@ def _opened(path: Path) -> Any:
     with explained(path):
         try:
             return ParquetFile(path)
+        except MemoryError:
+            raise
         except pa.ArrowException as error:
             raise _damaged(path, error) from error
 
@@ -51,9 +54,21 @@ def _rows(path: Path, file: Any, options: ReadOptions) -> Generator[Row, None, N
                     plain = Plain()
                     fields = {name: plain.value(value) for name, value in record.items()}
                     settings.read(fields)
+                    if (
+                        batch.nbytes > ROW_BYTES
+                        and sum(len(cell) for cell in fields.values() if isinstance(cell, str)) > ROW_BYTES
+                    ):
+                        yield Row(line=number, fields=None, fault=TOO_LONG, size=ROW_BYTES, place=PLACE)
+                        continue
                     yield Row(line=number, fields=fields, nulls=plain.nulls, size=size, place=PLACE)
+        except MemoryError:
+            raise
         except pa.ArrowException as error:
             raise _damaged(path, error) from error
+
+
+def _length(fields: Mapping[str, object]) -> int:
+    return sum(len(cell) for cell in fields.values() if isinstance(cell, str))
 
 
 def _damaged(path: Path, error: Exception) -> UsageError:

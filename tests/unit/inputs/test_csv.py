@@ -176,6 +176,16 @@ def test_a_record_without_end_stays_small(tmp_path: Path) -> None:
     assert peak < 8 * ROW_BYTES
 
 
+def test_a_line_that_is_too_long_is_one_broken_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    with path.open("w") as file:
+        file.write("id,text\n1,")
+        for _ in range(ROW_BYTES // 1_000_000 + 2):
+            file.write("x" * 1_000_000)
+        file.write("\n2,b\n")
+    assert [(row.line, row.fault) for row in read(path)] == [(2, "longer than 64 MiB"), (3, None)]
+
+
 def test_a_cell_of_ten_million_characters(tmp_path: Path) -> None:
     (row,) = rows(tmp_path, f'id,text\n1,"{"x" * 10_000_000}"\n')
     assert len((row.fields or {})["text"]) == 10_000_000
