@@ -16,7 +16,7 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-# the last two are younger than this version: a run that has them was taken back, and is to be found again
+# the last four are younger than this version: a run that has them was taken back, and is to be found again
 _ANSWER = (
     "provider",
     "model",
@@ -29,6 +29,8 @@ _ANSWER = (
     "extra_body",
     "prompt",
     "messages",
+    "images",
+    "files",
 )
 _COLUMNS = (("input_bytes", sa.Integer), ("input_target", sa.Text), ("look_again", sa.Boolean), ("settled_head", sa.Text))
 

@@ -175,8 +175,8 @@ class Attempts(Generic[E]):
         attempt = Attempt(key=item.key, number=standing.number, started_at=started_at, duration_s=0.0)
         result: Completion | AttemptError
         try:
-            call = task.call if task.files is None else await self._sender.whole(task.files)
-            await self._client.stream(call, decoder, exchange, self._provider.error)
+            call = None if task.files is None else self._sender.whole(task.files)
+            await self._client.stream(await call if call else task.call, decoder, exchange, self._provider.error)
             result, task.answer = judged(self._provider, decoder, exchange, self._redactor)
         except anyio.get_cancelled_exc_class():
             task.lane.told_nothing(permit)
