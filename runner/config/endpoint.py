@@ -126,6 +126,18 @@ def is_users(job: Job, environment: Mapping[str, str]) -> bool:
     return job.local_server is not None or trust.is_users(job, provider_of(job, environment), environment)
 
 
+def files_folder(job: Job) -> Path:
+    """Return the folder in which the files are that rows name."""
+    return Path(job.files_root) if job.files_root is not None else job.input.absolute().parent
+
+
+def files_grant(job: Job, environment: Mapping[str, str]) -> Grant | None:
+    """Return what sending the files of that folder needs; None if nothing. The job has its base URL."""
+    if job.local_server is not None:
+        return None
+    return trust.files_grant(job, provider_of(job, environment), environment, files_folder(job))
+
+
 def _key_grants(job: Job, environment: Mapping[str, str]) -> list[Grant]:
     key = _key_variable(job, environment) if _key(job, environment) else None
     return trust.key_grants(job, provider_of(job, environment), environment, key)

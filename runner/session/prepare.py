@@ -8,7 +8,8 @@ from typing import NamedTuple, TypeVar
 from anyio import to_thread
 from msgspec import Struct, structs
 
-from runner.config.endpoint import Endpoint, find_endpoint, with_base_url
+from runner.config import trust
+from runner.config.endpoint import Endpoint, files_grant, find_endpoint, with_base_url
 from runner.config.job import Job
 from runner.config.settings import unknown_variables
 from runner.errors import UsageError
@@ -99,6 +100,8 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where)
     scan.refuse_duplicates(scanned, job.input, prompts.place)
     await in_thread(lambda: _refuse_absent(job, prompts, scanned))
+    if (words := files_refusal(job, scanned)) is not None:
+        raise UsageError(words)
     if options.strict:
         await in_thread(lambda: _refuse_broken(job, prompts))
     await in_thread(lambda: database.prepare(store_path, create=True))
@@ -143,6 +146,11 @@ def broken_rows(prompts: PromptFile, template: Template) -> Broken:
             if count <= _MAX_KEPT:
                 first.append((made.position, made.error or ""))
     return Broken(count, first)
+
+
+def files_refusal(job: Job, scanned: Scan) -> str | None:
+    """Return why the files that rows name in fields may not be sent to the server of a job, or None."""
+    return trust.refusal(job, files_grant(job, os.environ), os.environ) if scanned.media else None
 
 
 def _refuse_absent(job: Job, prompts: PromptFile, scanned: Scan) -> None:

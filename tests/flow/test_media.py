@@ -211,12 +211,17 @@ def test_a_job_file_that_names_the_server_does_not_get_the_files_beside_it(
         write(folder, {"id": "a", "prompt": "a", "images": "media/1.png"})
         (folder / "p.toml").write_text('base_url = "http://models.example/v1"\nmodel = "m"\n')
         env = {"HTTP_PROXY": server.origin, "XDG_CONFIG_HOME": str(folder / "configuration")}
+        refused = run("run", "p.jsonl", cwd=folder, env=env)
+        assert (refused.code, shown.bodies) == (2, [])
+        assert f"p.toml wants to send the files in {folder} to http://models.example" in refused.err
+        assert "--trust" in refused.err
+        assert "--trust" in run("check", "p.jsonl", cwd=folder, env=env).out
+        # in a message it is seen when the row is read; allowed once, it is remembered
+        part = {"type": "image_url", "image_url": {"url": "media/1.png"}}
+        write(folder, {"id": "a", "messages": [{"role": "user", "content": [part]}]})
         assert run("run", "p.jsonl", cwd=folder, env=env).code == 1
-        assert shown.bodies == []
         (words,) = rows(folder / "runner.db", "SELECT error FROM items")[0]
-        assert f"p.toml wants to send the files in {folder} to http://models.example" in words
         assert "--trust" in words
-        # allowed once, it is remembered for the run
         shown.refuse = 1
         assert run("retry", "1", "--trust", "--attempts", "1", cwd=folder, env=env).code == 1
         assert run("retry", "1", cwd=folder, env=env).code == 0

@@ -11,6 +11,7 @@ from runner.admission import Standing
 from runner.engine import sending
 from runner.engine.limits.estimate import BYTES_PER_TOKEN
 from runner.engine.sending import Sender, expected
+from runner.engine.stop import Stop
 from runner.engine.task import Files, Task
 from runner.errors import AttachmentError
 from runner.model import HttpCall, Item, Request
@@ -125,3 +126,29 @@ async def test_a_wait_for_room_that_is_cancelled_takes_none(monkeypatch: pytest.
     maker.leave(first)
     await maker.enter(third)
     assert third.holds == 4_000
+
+
+@pytest.mark.anyio
+async def test_a_stop_ends_the_wait_for_room_wherever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "ROOM_BYTES", 5_000)
+    maker, call, stop = sender(Provider()), HttpCall(url="u", headers={}, body=b""), Stop()
+    first, *others = (task(call, Files(NAMED, 1, 4_000)) for _ in range(3))
+    await maker.enter(first)
+    ended: list[Task] = []
+
+    async def enter(one: Task) -> None:
+        with stop.interrupts():
+            await maker.enter(one)
+        ended.append(one)
+
+    async with anyio.create_task_group() as group:
+        for one in others:
+            # the first of them waits for room, the second for its turn
+            group.start_soon(enter, one)
+            await anyio.wait_all_tasks_blocked()
+        stop.request("by the test", grace_s=1)
+    assert len(ended) == 2
+    maker.leave(first)
+    assert [one.holds for one in others] == [0, 0]
+    await maker.enter(first)
+    assert first.holds == 4_000
