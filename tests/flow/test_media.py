@@ -12,6 +12,7 @@ from raw_server import RawServer, Received, Reply, anthropic_answer, in_thread, 
 from samples import FILES, PNG, TYPES, png, write_files
 
 import runner
+from runner.engine import sending
 
 PNG_URI = f"data:image/png;base64,{b64encode(PNG).decode()}"
 BUSY = whole("503 Service Unavailable", {"error": {"message": "busy"}})
@@ -241,9 +242,12 @@ def test_files_root_widens_what_may_be_sent(folder: Path, shown: Shown, address:
 
 def test_python_gives_files_too(folder: Path, shown: Shown, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    write(folder, {"prompt": "a", "photo": "1.png"})
-    summary = runner.run("p.jsonl", model="m", base_url=address, images="photo", files_root="media")
-    assert summary.done == 1
-    assert shown.parts[0][0]["image_url"]["url"] == PNG_URI
-    (result,) = runner.results()
+    # each takes all the room that there is for files, so each has to give it back
+    monkeypatch.setattr(sending, "ROOM_BYTES", 1)
+    shown.refuse = 1
+    write(folder, *({"prompt": prompt, "photo": "1.png"} for prompt in "abc"))
+    options = {"images": "photo", "files_root": "media", "concurrency": 2, "deadline": "20s"}
+    assert runner.run("p.jsonl", model="m", base_url=address, **options).done == 3
+    assert [part[0]["image_url"]["url"] for part in shown.parts] == [PNG_URI] * 4
+    result = next(runner.results())
     assert (result.prompt, result.metadata) == ("a", {"photo": "1.png"})
