@@ -23,7 +23,7 @@ from runner.engine.outcomes import conceal, done, failed, partial_of, record, re
 from runner.engine.retry import RetryPolicy, phrase
 from runner.engine.sending import Sender, expected
 from runner.engine.stop import Stop
-from runner.engine.task import Task, failure_of
+from runner.engine.task import Task, failure_of, repeats
 from runner.errors import (
     AttachmentError,
     AttemptError,
@@ -250,7 +250,7 @@ class Attempts(Generic[E]):
         standing.refusals, standing.refused_since = 0, None
         if hint_s is not None:
             lane.pause(hint_s, str(attempt.status or error.code), asked=True)
-        if self._repeats(task):
+        if repeats(task, self._policy.alike):
             return None
         hung_up = isinstance(error, AttemptTimeoutError)
         return self._policy.delay(
@@ -281,13 +281,6 @@ class Attempts(Generic[E]):
         if hint_s is not None and hint_s > LONG_PAUSE_S:
             standing.refused_since += hint_s
         return wait_s
-
-    def _repeats(self, task: Task) -> bool:
-        """Return True if the item has failed in the same way so often, while others succeeded, that it always will."""
-        last = task.standing.failures[-self._policy.alike :]
-        if len(last) < self._policy.alike or last[0].looks is None or any(failure.looks != last[0].looks for failure in last):
-            return False
-        return task.lane.singled_out(task.standing, last[0].ended) and not any(map(task.lane.excused, last))
 
     def _stop_reason(self, task: Task, verdict: str, wait_s: float | None) -> str | None:
         """Return words to append to the message of an error that stops the run; None if the run continues."""

@@ -19,13 +19,14 @@ from msgspec import Struct, structs
 from runner.engine.stop import Stop
 from runner.errors import FinishError, UsageError
 from runner.event_types import Event, Noted
+from runner.inputs.attachments import names_local_files
 from runner.inputs.keys import fingerprint, is_generated, keyed
 from runner.inputs.prompts import Template, make_item, stored_fields
 from runner.interfaces import Provider
 from runner.model import Completion, Item, Json, Request, Row
 from runner.providers.finish import Finish
 from runner.session import wiring
-from runner.session.opening import texts_in
+from runner.session.opening import media_fields, texts_in
 from runner.session.overlap import MOST_RUNS, can_be_asked_again
 from runner.session.prepare import Plan
 from runner.store import reuse, runs
@@ -215,7 +216,8 @@ def _request(row: Earlier, source: _Source) -> Request | None:
     if "id" not in fields and not is_generated(row.key):
         fields = {"id": row.key, **fields}
     plain = not source.run.settings.get("row_settings", True)
-    item = make_item(Row(line=1, fields=fields, plain=plain, asked=_names(template)), row.key, template)
+    media = media_fields(source.run.settings)
+    item = make_item(Row(line=1, fields=fields, plain=plain, asked=_names(template), media=media), row.key, template)
     # the fingerprint tells that nothing is missing of what made the request: keep_rows or columns may have left it out
     return item.request if isinstance(item, Item) and item.fingerprint == row.fingerprint else None
 
@@ -233,9 +235,10 @@ def _counts(row: Earlier, finish: Finish) -> bool:
 def _digest(provider: Provider, request: Request) -> bytes | None:
     """Return the hash of a request as it would be sent; None if requests like it cannot be compared.
 
-    What a request reads when it is sent, such as a file that a row names, is not known of an earlier one: such a request must
-    return None here, unless the hash of that content is among the fields of the row.
+    Of the files that an earlier request named, only the names are known.
     """
+    if names_local_files(request):
+        return None
     try:
         call = provider.encode(request)
     except Exception:  # noqa: BLE001 - the engine makes a failed row of it, and says why

@@ -30,7 +30,7 @@ from runner.providers.http import HttpClient, HttpExchange
 from runner.session import prepare, wiring
 from runner.session.background import find_tls, keep_deadline
 from runner.session.naming import without_a_run
-from runner.session.opening import open_input, options_of
+from runner.session.opening import open_input, options_of, rooted
 from runner.text import plural
 
 LOOK_S = 0.5
@@ -62,7 +62,7 @@ def question(job: Job, *, prompt: str | None, row: int | None, reads: bool) -> Q
 
     reads: the job has an input; else its template is filled in with nothing. Raises UsageError.
     """
-    job = with_base_url(job, os.environ)
+    job = rooted(with_base_url(job, os.environ))
     if prompt is not None or not reads:
         item = _item_of(Row(line=1, fields={} if prompt is None else {"prompt": prompt}), job, plain=prompt is not None)
         return Question(job, find_endpoint(job, os.environ), item)

@@ -251,3 +251,41 @@ def test_python_gives_files_too(folder: Path, shown: Shown, address: str, monkey
     assert [part[0]["image_url"]["url"] for part in shown.parts] == [PNG_URI] * 4
     result = next(runner.results())
     assert (result.prompt, result.metadata) == ("a", {"photo": "1.png"})
+
+
+def test_answers_about_files_of_this_computer_are_not_taken_over(folder: Path, shown: Shown, address: str) -> None:
+    """The same name may be another picture by now; a URL and a data URI are part of the request."""
+    images = ["media/1.png", "https://h/x.png", f"data:image/png;base64,{b64encode(png(3, 3)).decode()}"]
+    (folder / "a.csv").write_text("id,photo\n" + "".join(f'{n},"{image}"\n' for n, image in enumerate(images)))
+    asked(folder, address, "--prompt", "{{ photo[:0] }}see", "--images", "photo", file="a.csv")
+    (folder / "b.csv").write_text((folder / "a.csv").read_text())
+    # another template that makes the same requests
+    other = asked(folder, address, "--prompt", "see{{ photo[:0] }}", "--images", "photo", "--reuse", file="b.csv")
+    assert other.code == 0, other
+    assert [body["messages"][0]["content"][0]["image_url"]["url"] for body in shown.bodies[3:]] == [PNG_URI]
+
+
+@pytest.mark.anyio
+async def test_asks_one_by_one_and_rows_in_memory_name_files_too(
+    folder: Path, shown: Shown, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    settings = {"model": "m", "base_url": address, "images": "photo"}
+    async with runner.Session(name="asks", db="elsewhere.db", **settings) as session:
+        result = await session.ask({"prompt": "a", "photo": "media/1.png"})
+        assert (result.text, result.metadata) == ("seen", {"photo": "media/1.png"})
+        gone = await session.ask({"prompt": "a", "photo": "media/none.png"})
+        assert gone.error_code == "attachment"
+    rows_in_memory = [{"prompt": "b", "photo": Path("media/1.png")}, {"prompt": "c", "photo": PNG}]
+    assert (await runner.arun(rows_in_memory, db="elsewhere.db", **settings)).done == 2
+    assert [part[0]["image_url"]["url"] for part in shown.parts] == [PNG_URI] * 3
+
+
+def test_one_row_is_tried_with_its_files(folder: Path, shown: Shown, address: str) -> None:
+    write(folder, {"prompt": "a", "images": "media/1.png"}, {"prompt": "b", "images": "none.png"})
+    command = ("try", "p.jsonl", "--model", "m", "--base-url", address)
+    assert run(*command, cwd=folder).out == "seen\n"
+    assert shown.parts[0][0]["image_url"]["url"] == PNG_URI
+    ended = run(*command, "--row", "2", cwd=folder)
+    assert (ended.code, len(shown.bodies)) == (1, 1)
+    assert "there is no file none.png" in ended.err
