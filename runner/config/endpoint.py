@@ -111,7 +111,9 @@ def ungranted(job: Job, environment: Mapping[str, str]) -> list[Grant]:
     if code or job.local_server is not None:
         return code
     job = with_base_url(job, environment)
-    return trust.ungranted(job, _key_grants(job, environment), environment)
+    # whether rows name files by themselves is seen when they are read
+    files = files_grant(job, environment) if job.images or job.files else None
+    return trust.ungranted(job, [*_key_grants(job, environment), *([files] if files is not None else [])], environment)
 
 
 def refuse_ungranted(job: Job, environment: Mapping[str, str]) -> None:

@@ -316,3 +316,8 @@ def test_files_of_rows_go_where_the_user_has_said(load: Load, env: dict[str, str
     assert may(load(URL))
     assert may(restore_job(job.stored(), {}, env))
     assert not may(load(URL + 'files_root = ".."'))
+    # a job that names fields of files will send some, so that is asked at its start
+    named = load('base_url = "https://other.example/v1"\nimages = "photo"')
+    (asked,) = [grant for grant in ungranted(named, env) if grant.what.startswith("the files in")]
+    assert may(trust.granting(named, [asked]))
+    assert ungranted(load('base_url = "https://other.example/v1"\n[headers]'), {}) == []
