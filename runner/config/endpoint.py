@@ -111,7 +111,9 @@ def ungranted(job: Job, environment: Mapping[str, str]) -> list[Grant]:
     if code or job.local_server is not None:
         return code
     job = with_base_url(job, environment)
-    return trust.ungranted(job, _key_grants(job, environment), environment)
+    # whether rows name files by themselves is seen when they are read
+    files = files_grant(job, environment) if job.images or job.files else None
+    return trust.ungranted(job, [*_key_grants(job, environment), *([files] if files is not None else [])], environment)
 
 
 def refuse_ungranted(job: Job, environment: Mapping[str, str]) -> None:
@@ -124,6 +126,18 @@ def refuse_ungranted(job: Job, environment: Mapping[str, str]) -> None:
 def is_users(job: Job, environment: Mapping[str, str]) -> bool:
     """Return True if the user has named the server of a job, or any secret may go there (``trust.is_users``)."""
     return job.local_server is not None or trust.is_users(job, provider_of(job, environment), environment)
+
+
+def files_folder(job: Job) -> Path:
+    """Return the folder in which the files are that rows name."""
+    return Path(job.files_root) if job.files_root is not None else job.input.absolute().parent
+
+
+def files_grant(job: Job, environment: Mapping[str, str]) -> Grant | None:
+    """Return what sending the files of that folder needs; None if nothing. The job has its base URL."""
+    if job.local_server is not None:
+        return None
+    return trust.files_grant(job, provider_of(job, environment), environment, files_folder(job))
 
 
 def _key_grants(job: Job, environment: Mapping[str, str]) -> list[Grant]:

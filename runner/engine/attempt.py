@@ -23,7 +23,7 @@ from runner.engine.outcomes import conceal, done, failed, partial_of, record, re
 from runner.engine.retry import RetryPolicy, phrase
 from runner.engine.sending import Sender, expected
 from runner.engine.stop import Stop
-from runner.engine.task import Task, failure_of
+from runner.engine.task import Task, failure_of, repeats
 from runner.errors import (
     AttachmentError,
     AttemptError,
@@ -175,8 +175,8 @@ class Attempts(Generic[E]):
         attempt = Attempt(key=item.key, number=standing.number, started_at=started_at, duration_s=0.0)
         result: Completion | AttemptError
         try:
-            call = task.call if task.files is None else await self._sender.whole(task.files)
-            await self._client.stream(call, decoder, exchange, self._provider.error)
+            call = None if task.files is None else self._sender.whole(task.files)
+            await self._client.stream(await call if call else task.call, decoder, exchange, self._provider.error)
             result, task.answer = judged(self._provider, decoder, exchange, self._redactor)
         except anyio.get_cancelled_exc_class():
             task.lane.told_nothing(permit)
@@ -247,7 +247,7 @@ class Attempts(Generic[E]):
         standing.refusals, standing.refused_since = 0, None
         if hint_s is not None:
             lane.pause(hint_s, str(attempt.status or error.code), asked=True)
-        if self._repeats(task):
+        if repeats(task, self._policy.alike):
             return None
         hung_up = isinstance(error, AttemptTimeoutError)
         return self._policy.delay(
@@ -278,13 +278,6 @@ class Attempts(Generic[E]):
         if hint_s is not None and hint_s > LONG_PAUSE_S:
             standing.refused_since += hint_s
         return wait_s
-
-    def _repeats(self, task: Task) -> bool:
-        """Return True if the item has failed in the same way so often, while others succeeded, that it always will."""
-        last = task.standing.failures[-self._policy.alike :]
-        if len(last) < self._policy.alike or last[0].looks is None or any(failure.looks != last[0].looks for failure in last):
-            return False
-        return task.lane.singled_out(task.standing, last[0].ended) and not any(map(task.lane.excused, last))
 
     def _stop_reason(self, task: Task, verdict: str, wait_s: float | None) -> str | None:
         """Return words to append to the message of an error that stops the run; None if the run continues."""

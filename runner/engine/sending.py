@@ -19,6 +19,10 @@ ROOM_BYTES = 256 << 20
 """Bytes of files, as base64, that open requests hold together. A request with more goes out while no other one holds any."""
 
 
+THREADS = 4
+"""Requests that are made at the same time: until its base64 is made, each takes three times the memory."""
+
+
 class Sender:
     """Makes the requests of a session."""
 
@@ -27,6 +31,7 @@ class Sender:
         self._room = ROOM_BYTES
         # those who wait for room go one after the other; the event is what the first of them waits for
         self._turn, self._left = anyio.Lock(), anyio.Event()
+        self._few = anyio.CapacityLimiter(THREADS)
 
     async def encoded(self, item: Item) -> tuple[Item, HttpCall, Files | None]:
         """Return the request of an item; if it has files an outline of it, and what is known of them. Raises AttachmentError."""
@@ -38,9 +43,12 @@ class Sender:
         return item, self._provider.encode(item.request), files
 
     async def whole(self, files: Files) -> HttpCall:
-        """Return the whole request of an item with files. Raises AttachmentError."""
+        """Return the whole request of an item with files. Raises AttachmentError.
+
+        Who passes it on gives it no name, so that the client, which forgets it once it is sent, is the last to hold it.
+        """
         # a thread that hangs on a disk does not hold up the end of the session
-        return await to_thread.run_sync(self._filled, files.request, abandon_on_cancel=True)
+        return await to_thread.run_sync(self._filled, files.request, abandon_on_cancel=True, limiter=self._few)
 
     def _filled(self, request: Request) -> HttpCall:
         return self._provider.encode(self._attachments.filled(request))

@@ -50,3 +50,11 @@ def failure_of(attempt: Attempt, error: AttemptError, now: float) -> Failure:
     fixed = (isinstance(error, StreamError) and not error.kept) or error.code == "bad_http"
     looks = (error.code, attempt.bytes_received) if fixed else None
     return Failure(began=now - attempt.duration_s, ended=now, looks=looks)
+
+
+def repeats(task: Task, alike: int) -> bool:
+    """Return True if an item has failed in the same way so often (``alike``), while others succeeded, that it always will."""
+    last = task.standing.failures[-alike:]
+    if len(last) < alike or last[0].looks is None or any(failure.looks != last[0].looks for failure in last):
+        return False
+    return task.lane.singled_out(task.standing, last[0].ended) and not any(map(task.lane.excused, last))

@@ -15,7 +15,7 @@ from runner.providers.completeness import Habits
 from runner.providers.decoder import BaseDecoder
 from runner.providers.lenient_json import NOT_PLAIN, json_text, malformed, other_dialect, table, word
 from runner.providers.refusal import from_stream
-from runner.providers.retold import Retold
+from runner.providers.retold import Retold, is_bare
 from runner.providers.shapes import LONGEST_HEARTBEAT, is_error, is_heartbeat
 from runner.providers.usage import chat_usage
 
@@ -124,7 +124,7 @@ class OpenAIDecoder(BaseDecoder):
             for position, choice in enumerate(choices):
                 if type(choice) is dict and self._counts(choice.get("index", position), position):
                     delta = choice.get("delta")
-                    if type(delta) is not dict or ("message" in choice and _is_bare(delta)):
+                    if type(delta) is not dict or ("message" in choice and is_bare(delta)):
                         delta = self._delta_of(choice)
                     self._choice(choice, delta)
         if usage is None and "x_groq" in chunk:
@@ -293,8 +293,3 @@ class OpenAIDecoder(BaseDecoder):
         if latest is not None and id_ is None and name is not None and latest.name not in (None, name):
             return None
         return key
-
-
-def _is_bare(delta: Mapping[str, Json]) -> bool:
-    """Return True for a delta that brings nothing: the text may be in ``message`` then."""
-    return not any(value for name, value in delta.items() if name != "role")

@@ -7,6 +7,10 @@ Both look alike at first ("ha", "ha"). As long as each message begins with the o
 the pieces can be made again.
 """
 
+from collections.abc import Mapping
+
+from runner.model import Json
+
 
 class Retold:
     """What messages have brought of one field. The pieces themselves belong to the decoder. in_pieces: each message is one."""
@@ -58,3 +62,8 @@ class Retold:
         self.in_pieces = True
         if len(self._lengths) > 1:
             pieces[:] = [before[:length] for length in self._lengths]
+
+
+def is_bare(delta: Mapping[str, Json]) -> bool:
+    """Return True for a delta that brings nothing: the text may be in ``message`` then."""
+    return not any(value for name, value in delta.items() if name != "role")

@@ -30,6 +30,7 @@ from runner.providers.http import HttpClient
 from runner.session import backlog, prepare
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
+from runner.session.opening import media_of
 from runner.session.stopping import BY_PROGRAM
 from runner.session.working import Working
 from runner.store.checkpoint import RunStore
@@ -55,7 +56,7 @@ class Asks(Working):
     ) -> None:
         super().__init__(job, endpoint, store, stop, audience)
         self._template, self._accepts = prepare.template_of(job), accept_changes
-        texts = self._template.texts
+        self._media, texts = media_of(job), self._template.texts
         self._reader = ResultReader(store.path, store.run_id, lambda fields: asked(fields, texts))
         # what was asked and not looked up yet
         self._inbox: deque[str] = deque()
@@ -120,7 +121,7 @@ class Asks(Working):
         except objects.UnfitError as error:
             raise objects.refusal(1, error) from error
         names = self._template.texts.names if self._template.texts is not None else None
-        return Row(line=0, fields=fields, plain=not self._job.row_settings, asked=names, place="ask")
+        return Row(line=0, fields=fields, plain=not self._job.row_settings, asked=names, media=self._media, place="ask")
 
     # -- the side of the engine
 

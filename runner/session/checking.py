@@ -115,8 +115,8 @@ def _checked(job: Job) -> Check:
         prompts = open_input(path, options_of(job))
         scanned = scan.scan(prompts)
         broken = prepare.broken_rows(prompts, prepare.template_of(job))
-        if refusal is None and not scanned.rows:
-            refusal = f"{spool.display_name(job.input)} has no rows"
+        if refusal is None:
+            refusal = prepare.files_refusal(job, scanned) if scanned.rows else f"{spool.display_name(job.input)} has no rows"
         large = oversized(prompts, per_minute(job), job.params.max_tokens)
         examples = _examples(prompts, prepare.template_of(job))
         found = _files(prompts, job, refused=refusal is not None)

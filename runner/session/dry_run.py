@@ -9,6 +9,7 @@ from runner.config.endpoint import find_endpoint, with_base_url
 from runner.config.job import Job
 from runner.errors import AttachmentError, NotReadyError
 from runner.inputs import scan, spool
+from runner.inputs.attachments import media_in
 from runner.inputs.media_files import MediaFiles
 from runner.inputs.prompts import make_item
 from runner.interfaces import Provider
@@ -61,4 +62,6 @@ def _unsent(row: Row, made: Item | Outcome, provider: Provider, files: MediaFile
     except AttachmentError as error:
         return Unsent(row.line, "", b"", f"{row.place} {row.line}: {error}")
     call = provider.encode(request)
-    return Unsent(row.line, call.url.partition("?")[0], call.body, shortened=made.request.media)
+    return Unsent(
+        row.line, call.url.partition("?")[0], call.body, shortened=any(not media.url for media in media_in(made.request.messages))
+    )

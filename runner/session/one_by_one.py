@@ -172,7 +172,8 @@ class Session:
     def _opened(self, store: Path) -> "_Opened":
         """Return the job, its endpoint and the number of its run, which is created if there is none. Raises UsageError."""
         job = with_base_url(job_without_rows([], self._settings, trust=self._trust), os.environ)
-        job = structs.replace(job, input=spool.asked_in(store, self._name))
+        # the files that asks name are relative to the current folder
+        job = structs.replace(job, input=spool.asked_in(store, self._name), files_root=job.files_root or str(Path.cwd()))
         endpoint = find_endpoint(job, os.environ)
         database.prepare(store, create=True)
         answer = job.answer_settings()

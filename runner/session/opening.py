@@ -59,7 +59,7 @@ def options_of(job: Job) -> ReadOptions:
         where=job.where,
         sample=job.sample,
         sample_seed=job.sample_seed,
-        media=media_fields(job),
+        media=media_of(job),
     )
 
 
@@ -70,14 +70,21 @@ def rooted(job: Job) -> Job:
     return structs.replace(job, files_root=str(Path.cwd()))
 
 
-def media_fields(job: Job) -> Mapping[str, MediaField]:
-    """Return the fields of a row that name files. With ``row_settings = false``, only those that the job names itself."""
-    named: dict[str, MediaField] = {}
+def media_fields(settings: Mapping[str, Json]) -> Mapping[str, MediaField]:
+    """Return the fields of a row that name files. With ``row_settings = false``, only those that the settings name."""
+    plain, named = settings.get("row_settings") is False, dict[str, MediaField]()
+    if settings.get("images") is None and settings.get("files") is None:
+        return {} if plain else MEDIA_FIELDS
     for name, kind in MEDIA_FIELDS.items():
-        columns = getattr(job, name)
-        given = [columns] if isinstance(columns, str) else columns or ([name] if job.row_settings else [])
+        columns = settings.get(name)
+        given = [columns] if isinstance(columns, str) else columns or ([] if plain else [name])
         named.update(dict.fromkeys(given, kind))
     return named
+
+
+def media_of(job: Job) -> Mapping[str, MediaField]:
+    """Return the fields of a row that name files, as ``media_fields`` does for settings."""
+    return media_fields({"images": job.images, "files": job.files, "row_settings": job.row_settings})
 
 
 def columns_in(settings: Mapping[str, Json]) -> frozenset[str] | None:

@@ -8,7 +8,8 @@ from typing import NamedTuple, TypeVar
 from anyio import to_thread
 from msgspec import Struct, structs
 
-from runner.config.endpoint import Endpoint, find_endpoint, with_base_url
+from runner.config import trust
+from runner.config.endpoint import Endpoint, files_grant, find_endpoint, with_base_url
 from runner.config.job import Job
 from runner.config.settings import unknown_variables
 from runner.errors import UsageError
@@ -98,7 +99,7 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     to_read, scanned = await in_thread(lambda: reading.scan_input(given, chosen.run, options))
     scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where)
     scan.refuse_duplicates(scanned, job.input, prompts.place)
-    await in_thread(lambda: _refuse_absent(job, prompts, scanned))
+    await in_thread(lambda: _refuse_unfit(job, prompts, scanned))
     if options.strict:
         await in_thread(lambda: _refuse_broken(job, prompts))
     await in_thread(lambda: database.prepare(store_path, create=True))
@@ -145,8 +146,15 @@ def broken_rows(prompts: PromptFile, template: Template) -> Broken:
     return Broken(count, first)
 
 
-def _refuse_absent(job: Job, prompts: PromptFile, scanned: Scan) -> None:
-    """Raise UsageError if the template names fields that no row has, and cannot do without them."""
+def files_refusal(job: Job, scanned: Scan) -> str | None:
+    """Return why the files that rows name in fields may not be sent to the server of a job, or None."""
+    return trust.refusal(job, files_grant(job, os.environ), os.environ) if scanned.media else None
+
+
+def _refuse_unfit(job: Job, prompts: PromptFile, scanned: Scan) -> None:
+    """Raise UsageError if the template names fields that no row has, and cannot do without them, or if files may not be sent."""
+    if (refusal := files_refusal(job, scanned)) is not None:
+        raise UsageError(refusal)
     first = next((row for row in prompts.read() if row.fault is None), None) if scanned.absent else None
     if first is None or not isinstance(make_item(first, "", template_of(job)), Outcome):
         return

@@ -6,13 +6,12 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 from typing import cast
 from urllib.parse import urlsplit
 
 from runner.config import credentials, plugins, trust
-from runner.config.endpoint import Endpoint, is_users, provider_of
+from runner.config.endpoint import Endpoint, files_folder, files_grant, is_users, provider_of
 from runner.config.job import Job
 from runner.config.settings import BY_NAME
 from runner.engine.limits import Kind, Limits
@@ -116,7 +115,7 @@ def informed(
 
 def attachments(job: Job, *, sends: bool = False) -> MediaFiles:
     """Return the files that the rows of a job name. The job has its base URL. sends: they are sent, so that is remembered."""
-    module, local = _dialect(job), job.local_server is not None
+    module = _dialect(job)
     own = urlsplit(job.base_url or "").hostname == urlsplit(module.DEFAULT_BASE_URL).hostname
     dialect = Dialect(
         name=job.provider,
@@ -125,16 +124,15 @@ def attachments(job: Job, *, sends: bool = False) -> MediaFiles:
         # a server of somebody else in the same dialect has limits of its own
         limits=getattr(module, "MEDIA_LIMITS", MediaLimits()) if own else MediaLimits(),
     )
-    root = Path(job.files_root) if job.files_root is not None else job.input.absolute().parent
 
     def refusal() -> str | None:
-        grant = None if local else trust.files_grant(job, module, os.environ, root)
+        grant = files_grant(job, os.environ)
         words = trust.refusal(job, grant, os.environ)
         if words is None and grant is not None and sends:
             trust.remember(job, [grant], os.environ)
         return words
 
-    return MediaFiles(root, dialect, refusal)
+    return MediaFiles(files_folder(job), dialect, refusal)
 
 
 def _bearer(job: Job) -> str | None:

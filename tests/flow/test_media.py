@@ -12,6 +12,7 @@ from raw_server import RawServer, Received, Reply, anthropic_answer, in_thread, 
 from samples import FILES, PNG, TYPES, png, write_files
 
 import runner
+from runner.engine import sending
 
 PNG_URI = f"data:image/png;base64,{b64encode(PNG).decode()}"
 BUSY = whole("503 Service Unavailable", {"error": {"message": "busy"}})
@@ -211,12 +212,17 @@ def test_a_job_file_that_names_the_server_does_not_get_the_files_beside_it(
         write(folder, {"id": "a", "prompt": "a", "images": "media/1.png"})
         (folder / "p.toml").write_text('base_url = "http://models.example/v1"\nmodel = "m"\n')
         env = {"HTTP_PROXY": server.origin, "XDG_CONFIG_HOME": str(folder / "configuration")}
+        refused = run("run", "p.jsonl", cwd=folder, env=env)
+        assert (refused.code, shown.bodies) == (2, [])
+        assert f"p.toml wants to send the files in {folder} to http://models.example" in refused.err
+        assert "--trust" in refused.err
+        assert "--trust" in run("check", "p.jsonl", cwd=folder, env=env).out
+        # in a message it is seen when the row is read; allowed once, it is remembered
+        part = {"type": "image_url", "image_url": {"url": "media/1.png"}}
+        write(folder, {"id": "a", "messages": [{"role": "user", "content": [part]}]})
         assert run("run", "p.jsonl", cwd=folder, env=env).code == 1
-        assert shown.bodies == []
         (words,) = rows(folder / "runner.db", "SELECT error FROM items")[0]
-        assert f"p.toml wants to send the files in {folder} to http://models.example" in words
         assert "--trust" in words
-        # allowed once, it is remembered for the run
         shown.refuse = 1
         assert run("retry", "1", "--trust", "--attempts", "1", cwd=folder, env=env).code == 1
         assert run("retry", "1", cwd=folder, env=env).code == 0
@@ -236,9 +242,50 @@ def test_files_root_widens_what_may_be_sent(folder: Path, shown: Shown, address:
 
 def test_python_gives_files_too(folder: Path, shown: Shown, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    write(folder, {"prompt": "a", "photo": "1.png"})
-    summary = runner.run("p.jsonl", model="m", base_url=address, images="photo", files_root="media")
-    assert summary.done == 1
-    assert shown.parts[0][0]["image_url"]["url"] == PNG_URI
-    (result,) = runner.results()
+    # each takes all the room that there is for files, so each has to give it back
+    monkeypatch.setattr(sending, "ROOM_BYTES", 1)
+    shown.refuse = 1
+    write(folder, *({"prompt": prompt, "photo": "1.png"} for prompt in "abc"))
+    options = {"images": "photo", "files_root": "media", "concurrency": 2, "deadline": "20s"}
+    assert runner.run("p.jsonl", model="m", base_url=address, **options).done == 3
+    assert [part[0]["image_url"]["url"] for part in shown.parts] == [PNG_URI] * 4
+    result = next(runner.results())
     assert (result.prompt, result.metadata) == ("a", {"photo": "1.png"})
+
+
+def test_answers_about_files_of_this_computer_are_not_taken_over(folder: Path, shown: Shown, address: str) -> None:
+    """The same name may be another picture by now; a URL and a data URI are part of the request."""
+    images = ["media/1.png", "https://h/x.png", f"data:image/png;base64,{b64encode(png(3, 3)).decode()}"]
+    (folder / "a.csv").write_text("id,photo\n" + "".join(f'{n},"{image}"\n' for n, image in enumerate(images)))
+    asked(folder, address, "--prompt", "{{ photo[:0] }}see", "--images", "photo", file="a.csv")
+    (folder / "b.csv").write_text((folder / "a.csv").read_text())
+    # another template that makes the same requests
+    other = asked(folder, address, "--prompt", "see{{ photo[:0] }}", "--images", "photo", "--reuse", file="b.csv")
+    assert other.code == 0, other
+    assert [body["messages"][0]["content"][0]["image_url"]["url"] for body in shown.bodies[3:]] == [PNG_URI]
+
+
+@pytest.mark.anyio
+async def test_asks_one_by_one_and_rows_in_memory_name_files_too(
+    folder: Path, shown: Shown, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    settings = {"model": "m", "base_url": address, "images": "photo"}
+    async with runner.Session(name="asks", db="elsewhere.db", **settings) as session:
+        result = await session.ask({"prompt": "a", "photo": "media/1.png"})
+        assert (result.text, result.metadata) == ("seen", {"photo": "media/1.png"})
+        gone = await session.ask({"prompt": "a", "photo": "media/none.png"})
+        assert gone.error_code == "attachment"
+    rows_in_memory = [{"prompt": "b", "photo": Path("media/1.png")}, {"prompt": "c", "photo": PNG}]
+    assert (await runner.arun(rows_in_memory, db="elsewhere.db", **settings)).done == 2
+    assert [part[0]["image_url"]["url"] for part in shown.parts] == [PNG_URI] * 3
+
+
+def test_one_row_is_tried_with_its_files(folder: Path, shown: Shown, address: str) -> None:
+    write(folder, {"prompt": "a", "images": "media/1.png"}, {"prompt": "b", "images": "none.png"})
+    command = ("try", "p.jsonl", "--model", "m", "--base-url", address)
+    assert run(*command, cwd=folder).out == "seen\n"
+    assert shown.parts[0][0]["image_url"]["url"] == PNG_URI
+    ended = run(*command, "--row", "2", cwd=folder)
+    assert (ended.code, len(shown.bodies)) == (1, 1)
+    assert "there is no file none.png" in ended.err

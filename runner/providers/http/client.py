@@ -68,7 +68,10 @@ class HttpClient:
         """Send the call and feed the decoder until its answer is complete. Raises AttemptError."""
         watch = Watch(self._timer)
         try:
-            response = await self._transport.handle_async_request(self._request(call, exchange, watch))
+            request = self._request(call, exchange, watch)
+            # the body may be large; the transport forgets it when it is sent
+            del call
+            response = await self._transport.handle_async_request(request)
             chunks = cast("Chunks", response.stream)
             try:
                 exchange.status, exchange.headers = response.status_code, chunks.raw_headers

@@ -76,6 +76,7 @@ class Transport(httpx.AsyncBaseTransport):
         exchange.connected, exchange.reused = True, connection.served
         try:
             connection.begin(watch, endpoint, request.body)
+            request.body = b""
             message, body = await connection.head(endpoint.request)
         except BaseException:
             connection.end()

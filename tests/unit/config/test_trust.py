@@ -11,7 +11,7 @@ import pytest
 from unprivileged import unwritable
 
 from runner.config import plugins, remembered, trust
-from runner.config.endpoint import find_endpoint, provider_of, ungranted, with_base_url
+from runner.config.endpoint import files_grant, find_endpoint, provider_of, ungranted, with_base_url
 from runner.config.job import Job, load_job, restore_job
 from runner.errors import UsageError
 
@@ -292,3 +292,32 @@ def test_a_module_of_python_itself_is_no_question(load: Load, env: dict[str, str
 def test_a_name_that_is_nothing_is_no_question_of_trust(load: Load, env: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="there is no provider 'opnai'; did you mean 'openai'"):
         provider_of(load('provider = "opnai"'), env)
+
+
+def test_files_of_rows_go_where_the_user_has_said(load: Load, env: dict[str, str], tmp_path: Path) -> None:
+    def may(job: Job) -> bool:
+        job = with_base_url(job, env)
+        return trust.refusal(job, files_grant(job, env), env) is None
+
+    assert may(load(""))
+    assert may(load('base_url = "http://127.0.0.1:8000/v1"'))
+    assert may(load("", base_url=FOREIGN))
+    assert may(load(URL, base_url=FOREIGN))
+    assert may(load(URL, files_root=".", base_url=FOREIGN))
+    assert not may(load(URL))
+    # a wider folder is a word of its own
+    assert not may(load('files_root = "/"', base_url=FOREIGN))
+    assert may(trust.allowed(load(URL)))
+    job = with_base_url(load("", base_url=FOREIGN), env)
+    grant = files_grant(job, env)
+    assert grant is not None
+    assert grant.what == f"the files in {tmp_path}"
+    trust.remember(job, [grant], env)
+    assert may(load(URL))
+    assert may(restore_job(job.stored(), {}, env))
+    assert not may(load(URL + 'files_root = ".."'))
+    # a job that names fields of files will send some, so that is asked at its start
+    named = load('base_url = "https://other.example/v1"\nimages = "photo"')
+    (asked,) = [grant for grant in ungranted(named, env) if grant.what.startswith("the files in")]
+    assert may(trust.granting(named, [asked]))
+    assert ungranted(load('base_url = "https://other.example/v1"\n[headers]'), {}) == []
