@@ -62,7 +62,7 @@ def _view(progress: bool | None, *, alone: bool) -> "_View | None":
         return _Notebook(shell)
     if is_live():
         return _Terminal()
-    return _Lines() if progress else None
+    return _Lines() if progress and sys.stderr is not None else None
 
 
 def _is_in_front() -> bool:

@@ -17,6 +17,7 @@ from processes import QUICK, Simulated, Started, count, environment, piped, simu
 from programs import run_texts
 
 import runner
+from runner.session.sources import job_of_async
 
 ROWS = [{"id": f"r{number}", "prompt": f"number {number}", "n": number} for number in range(6)]
 
@@ -134,6 +135,46 @@ def test_one_sentence_says_what_is_wrong(call: Any, tmp_path: Path, source: Any,
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 300
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_files_are_no_prompts(call: Any, tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("prompt\nhello\n")
+    with pytest.raises(runner.UsageError, match="names of files; for the rows of files pass paths"):
+        call(["a.csv", "b.csv"])
+    assert call(["a.csv", "a prompt"]).done == 2
+
+
+def test_in_an_event_loop_rows_are_taken_in_its_thread_and_others_have_their_turn(call: Any, tmp_path: Path) -> None:
+    threads: set[int] = set()
+    turns: list[int] = []
+
+    def rows() -> Iterator[str]:
+        for number in range(1_000):
+            threads.add(threading.get_ident())
+            yield f"number {number}"
+
+    async def others() -> None:
+        while True:
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    async def main() -> Path:
+        other = asyncio.create_task(others())
+        async with job_of_async(rows(), {"provider": "simulator"}, tmp_path / "runner.db") as job:
+            assert job.input.read_text().count("\n") == 1_000
+        other.cancel()
+        async with job_of_async(slowly(["a"]), {}, tmp_path / "runner.db") as job:
+            assert job.input.read_text() == '{"prompt":"a"}\n'
+            (tmp_path / "p.jsonl").write_text('{"prompt":"a"}\n')
+        async with job_of_async(tmp_path / "p.jsonl", {}, tmp_path / "runner.db") as job:
+            return job.input
+
+    assert asyncio.run(main()) == tmp_path / "p.jsonl"
+    assert threads == {threading.get_ident()}
+    assert len(turns) > 3
+    # no run needs them
+    assert kept(tmp_path) == []
 
 
 def test_a_list_that_holds_itself_is_refused(call: Any) -> None:
