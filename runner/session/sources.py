@@ -29,7 +29,6 @@ from runner.inputs.spool import MEMORY, STDIN, Copy
 from runner.session import arguments
 from runner.session.blocking import blocking
 from runner.session.in_memory import Rows, word_for
-from runner.session.opening import texts_of
 from runner.store.runs import may_need
 
 _LONGEST_NAME = 1_000
@@ -122,8 +121,6 @@ def job_without_rows(source: Any, settings: Mapping[str, Any], *, trust: bool) -
     job = allowed(load_job(STDIN.name, settings), trust)
     if job.input_format is not None and job.said("input_format"):
         raise UsageError("input_format means nothing for rows in memory; leave it out")
-    # a template that is none is refused before a row is taken
-    texts_of(job)
     return job
 
 

@@ -111,14 +111,18 @@ class Closed:
 
 
 def test_what_cannot_be_shown_ends_the_showing_and_not_the_run(
-    server: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: Simulated,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", Closed())
     assert runner.run(["a"], progress=True, model="m", base_url=server.openai, db=tmp_path / "runner.db").done == 1
     monkeypatch.setattr(sys, "stderr", None)
     assert runner.run(["b"], progress=True, model="m", base_url=server.openai, db=tmp_path / "runner.db").done == 1
-    assert capsys.readouterr().out == ""
+    assert (capsys.readouterr().out, caplog.records) == ("", [])
 
 
 def test_foreign_words_are_harmless_and_a_stop_says_what_it_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
