@@ -47,7 +47,7 @@ def plain(value: Any, where: tuple[str, ...] = ()) -> Json:
     if isinstance(value, Enum):
         return plain(value.value, where)
     if isinstance(value, str):
-        return str(value)
+        return str.__str__(value)
     if isinstance(value, int):
         return int(value)
     if isinstance(value, Mapping):

@@ -1,9 +1,10 @@
 """Shows a session of a Python program to a person who looks: in a terminal or a notebook, elsewhere only if that is asked for.
 
-A terminal has the three lines of the command on standard error, where nothing mixes with what the program prints. A notebook has
-one output per session that is replaced twice a second, as plain text: it looks the same in Jupyter, VS Code and Colab, stays in
-the saved notebook, and needs no widgets. Everywhere else nothing is shown: in a script whose standard error is a file or a pipe, in
-threads beside the main one, in processes of a pool. With ``progress=True`` such a program writes a line every few seconds.
+A terminal has the three lines of the command on standard error, where nothing mixes with what the program prints. A notebook
+has one output per session that is replaced twice a second, as plain text: it looks the same in Jupyter, VS Code and Colab,
+stays in the saved notebook, and needs no widgets. Everywhere else nothing is shown: in a script whose standard error is a file
+or a pipe, in threads beside the main one, in processes of a pool. With ``progress=True`` such a program writes a line every few
+seconds.
 """
 
 import sys
@@ -61,7 +62,7 @@ def _view(progress: bool | None, *, alone: bool) -> "_View | None":
         return _Notebook(shell)
     if is_live():
         return _Terminal()
-    return _Lines() if progress else None
+    return _Lines() if progress and sys.stderr is not None else None
 
 
 def _is_in_front() -> bool:

@@ -91,7 +91,7 @@ class Rows:
 
     def _fields(self, row: Any) -> dict[str, Any]:
         if isinstance(row, str):
-            return {"prompt": str(row)}
+            return {"prompt": objects.plain(row)}
         self._only_texts = False
         if not isinstance(row, Mapping) and not (hasattr(row, "keys") and hasattr(row, "__getitem__")):
             about = '; messages of a chat go into a dict: {"messages": [...]}' if isinstance(row, list | tuple) else ""

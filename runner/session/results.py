@@ -125,6 +125,9 @@ class RunSummary(Summary, frozen=True, kw_only=True):
     def __str__(self) -> str:
         return f"{ended(self)}; {clean(self.stop_reason)}" if self.stop_reason else ended(self)
 
+    def __repr__(self) -> str:
+        return f"<RunSummary: {self}>"
+
     def _repr_html_(self) -> str:
         done, failed = self.settled_rows
         pairs: list[tuple[str, object]] = [("done", done), ("failed", failed), ("left", self.left), ("rows", self.rows)]

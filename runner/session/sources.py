@@ -29,9 +29,9 @@ from runner.inputs.spool import MEMORY, STDIN, Copy
 from runner.session import arguments
 from runner.session.blocking import blocking
 from runner.session.in_memory import Rows, word_for
-from runner.session.opening import texts_of
 from runner.store.runs import may_need
 
+_LONGEST_NAME = 1_000
 _ONE_PROMPT = "a prompt goes into a list: [prompt]"
 
 
@@ -110,20 +110,23 @@ def job_without_rows(source: Any, settings: Mapping[str, Any], *, trust: bool) -
     """Return the job as far as it can be known before rows are taken: the settings are right, and the source is one."""
     if names_files(source):
         arguments.check(source=source)
-        if isinstance(source, str) and source and source != str(STDIN) and not _may_be_there(source):
-            shown = source if len(source) <= 60 else f"{source[:57]}..."
-            raise UsageError(f"{_absence(source)} {shown!a}; {_ONE_PROMPT}")
-        return allowed(load_job(source, settings), trust)
+        try:
+            return allowed(load_job(source, settings), trust)
+        except UsageError:
+            if isinstance(source, str) and not _may_be_there(source):
+                shown = source if len(source) <= 60 else f"{source[:57]}..."
+                raise UsageError(f"{_absence(source)} {shown!a}; {_ONE_PROMPT}") from None
+            raise
     _refuse_unfit(source)
     job = allowed(load_job(STDIN.name, settings), trust)
     if job.input_format is not None and job.said("input_format"):
         raise UsageError("input_format means nothing for rows in memory; leave it out")
-    # a template that is none is refused before a row is taken
-    texts_of(job)
     return job
 
 
 def _may_be_there(path: str) -> bool:
+    if not path or path == str(STDIN) or path.startswith("run:"):
+        return True
     if glob.has_magic(path):
         return "**" in path or next(glob.iglob(path), None) is not None  # noqa: PTH207 - of any text
     return os.path.lexists(path)
@@ -144,6 +147,8 @@ def _refuse_unfit(source: Any) -> None:
         splits = all(hasattr(part, "column_names") for part in source.values()) and bool(source)
         way = f"choose one of its splits: {', '.join(map(str, source))}" if splits else "a row goes into a list: [row]"
         raise UsageError(f"{'these are several data sets' if splits else 'a dict is one row'}; {way}")
+    if isinstance(source, list | tuple) and source and all(map(_is_file, source)):
+        raise UsageError("these texts are names of files; for the rows of files pass paths: [pathlib.Path(...), ...]")
     if isinstance(source, set | frozenset):
         raise UsageError("a set has no order, so every run would be a new one; pass sorted(...) or a list")
     if isinstance(source, bytes | bytearray | memoryview):
@@ -161,6 +166,10 @@ def _refuse_unfit(source: Any) -> None:
     raise UsageError(
         f"source must be a path, or rows: a list of texts or dicts, an iterator, a table, not {type(source).__name__}"
     )
+
+
+def _is_file(text: object) -> bool:
+    return isinstance(text, str) and len(text) < _LONGEST_NAME and os.path.isfile(text)  # noqa: PTH113 - raises nothing
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import re
 import pytest
 from lanes import PAUSED, RETRYING, at, lane
 
+from runner.event_types import Progress
 from runner.progress import screen
 from runner.progress.screen import Look
 
