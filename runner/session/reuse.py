@@ -23,7 +23,6 @@ from runner.inputs.attachments import names_local_files
 from runner.inputs.keys import fingerprint, is_generated, keyed
 from runner.inputs.prompts import Template, make_item, stored_fields
 from runner.interfaces import Provider
-from runner.media import MEDIA_FIELDS
 from runner.model import Completion, Item, Json, Request, Row
 from runner.providers.finish import Finish
 from runner.session import wiring
@@ -213,13 +212,8 @@ def _request(row: Earlier, source: _Source) -> Request | None:
     if "id" not in fields and not is_generated(row.key):
         fields = {"id": row.key, **fields}
     plain = not source.run.settings.get("row_settings", True)
-<<<<<<< HEAD
-    own = Row(line=1, fields=fields, plain=plain, asked=_names(template), media={} if plain else MEDIA_FIELDS)
-    item = make_item(own, row.key, template)
-=======
     media = media_fields(source.run.settings)
     item = make_item(Row(line=1, fields=fields, plain=plain, asked=_names(template), media=media), row.key, template)
->>>>>>> i11-media
     # the fingerprint tells that nothing is missing of what made the request: keep_rows or columns may have left it out
     return item.request if isinstance(item, Item) and item.fingerprint == row.fingerprint else None
 
@@ -237,15 +231,9 @@ def _counts(row: Earlier, finish: Finish) -> bool:
 def _digest(provider: Provider, request: Request) -> bytes | None:
     """Return the hash of a request as it would be sent; None if it cannot be compared.
 
-<<<<<<< HEAD
-    Files are read when a request is sent. What was in them when an earlier one was sent is not known.
-    """
-    if request.media:
-=======
     Of the files that an earlier request named, only the names are known.
     """
     if names_local_files(request):
->>>>>>> i11-media
         return None
     try:
         call = provider.encode(request)
