@@ -110,7 +110,7 @@ def test_the_other_commands_take_several_files(desk: Desk) -> None:
     assert [(line["file"], line["line"]) for line in lines[2:5]] == [("a.csv", 4), ("b.jsonl", 1), ("c.csv.gz", 2)]
     (desk.folder / "job.toml").write_text('input = ["a.csv", "*.csv.gz"]\nmodel = "m"\nprompt = "Say: {{ text }}"\n')
     assert "6 rows" in desk.run(command=("run", "job.toml", "--base-url", desk.server.base_url, "-o", "all.csv"))
-    assert (desk.folder / "all.csv").read_text().splitlines()[0].endswith('"line","file"')
+    assert (desk.folder / "all.csv").read_text().splitlines()[0].endswith(',"file"')
     assert desk.run(command=("status", "job.toml")).startswith("run 1: finished")
     assert desk.asked == once(0, 1, 2, 6, 7, 8)
 
@@ -286,9 +286,11 @@ def test_python_takes_a_pattern_or_a_list_of_paths(desk: Desk, monkeypatch: pyte
     assert package.run([Path("a.csv"), Path("c.csv.gz")], **how).run == 1
     assert package.check([Path("a.csv"), Path("b.jsonl")], prompt="{{ text }}").rows == 6
     assert desk.asked == once(0, 1, 2, 6, 7, 8)
-    for wrong in ([], ["a.csv"], [Path("a.csv"), 1], {"a": 1}):
-        with pytest.raises(UsageError, match="file must be a path"):
-            package.run(wrong, **how)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"there is no file gone.csv"):
+        package.run([Path("a.csv"), Path("gone.csv")], **how)
+    # a list of texts is rows
+    assert package.run(["a.csv"], **{**how, "prompt": None}).run == 2
+    assert desk.asked["a.csv"] == 1
 
 
 def test_a_part_of_the_rows_of_several_files(desk: Desk) -> None:
