@@ -10,7 +10,7 @@ A position of a row in several files is the number of its file and its line ther
 import glob
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,7 +145,21 @@ def exists(origin: str) -> bool:
 def _exists(name: str) -> bool:
     if os.path.exists(name):  # noqa: PTH110 - raises nothing
         return True
-    return is_pattern(name) and next(glob.iglob(name, recursive=True), None) is not None  # noqa: PTH207 - as a shell does
+    return is_pattern(name) and next(matching(name), None) is not None
+
+
+def matching(pattern: str) -> Iterator[Path]:
+    """Yield what an absolute pattern matches, as a shell does it: no names that begin with a dot, unless the pattern has one.
+
+    Links to folders are not followed by ``**``: they may lead in circles. Raises ValueError for a pattern that is none.
+    """
+    parts = Path(pattern).parts
+    fixed = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
+    folder, wild = Path(*parts[:fixed]), parts[fixed:]
+    hidden_too = any(part.startswith(".") for part in wild)
+    for path in folder.glob("/".join(wild)):
+        if hidden_too or not any(part.startswith(".") for part in path.parts[fixed:]):
+            yield path
 
 
 def relative(origin: str | Path, folder: Path) -> str:

@@ -1,6 +1,5 @@
 """Finds the job file and the prompt file that were named, and reads the settings of a job file."""
 
-import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from runner.config.settings import BY_NAME, SETTINGS, Setting
 from runner.config.values import DEEPEST, check, nested_deeper
 from runner.errors import UsageError
 from runner.inputs.compression import unpacked
-from runner.inputs.patterns import Named, as_given, run_named, several
+from runner.inputs.patterns import Named, as_given, refuse_undecoded, run_named, several
 from runner.inputs.spool import STDIN, is_stream, path_of
 from runner.text import nearest
 
@@ -81,18 +80,6 @@ def _named_in(file: Path, input_name: Any) -> Path:
     if not source.is_file():
         raise UsageError(f"{file} names the prompt file {source}, which does not exist")
     return source
-
-
-def refuse_undecoded(file: Path) -> None:
-    """Raise UsageError if the name of a file is no text, which the store keeps."""
-    try:
-        str(file).encode()
-    except UnicodeEncodeError:
-        if sys.getfilesystemencoding() != "utf-8":
-            raise UsageError(f"this locale has no UTF-8 to read the file name {str(file)!a}; set LC_ALL=C.UTF-8") from None
-        raise UsageError(
-            f"the file name {str(file)!a} is not UTF-8, and the store keeps names as text; rename the file"
-        ) from None
 
 
 def _refuse_missing(file: Path) -> None:

@@ -1,10 +1,10 @@
 """Several files as one input: what a user may name, and which files that is now."""
 
-import glob
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -15,6 +15,8 @@ from runner.inputs.compression import unpacked
 Named: TypeAlias = str | Path | Sequence[str | Path]
 """An input as it is named: a file, a pattern, ``run:12``, or several files and patterns."""
 
+_TOLD = 3
+"""Files that are left out and named, at most."""
 _NUMBER = re.compile(r"(\d+)")
 
 
@@ -86,6 +88,18 @@ def as_given(path: Path) -> Path:
     return path.parent.resolve() / path.name if ".." in path.parts else path
 
 
+def refuse_undecoded(file: Path) -> None:
+    """Raise UsageError if the name of a file is no text, which the store keeps."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        if sys.getfilesystemencoding() != "utf-8":
+            raise UsageError(f"this locale has no UTF-8 to read the file name {str(file)!a}; set LC_ALL=C.UTF-8") from None
+        raise UsageError(
+            f"the file name {str(file)!a} is not UTF-8, and the store keeps names as text; rename the file"
+        ) from None
+
+
 def _refuse_no_file(path: Path, name: str) -> None:
     """Raise UsageError for a path that is no regular file."""
     try:
@@ -126,18 +140,23 @@ def matches(source: Path) -> tuple[list[Match], list[str]]:
     for match in found:
         if match.pattern is None:
             _refuse_no_file(match.path, str(match.path))
+    if len(left_out) > _TOLD:
+        left_out[_TOLD:] = [f"and {len(left_out) - _TOLD:,} more are left out, which are files of other names too"]
     return found, left_out
 
 
 def _files(pattern: str) -> list[Path]:
-    files = sorted((Path(path) for path in _regular(pattern)), key=_natural)
+    try:
+        files = sorted((path for path in origin.matching(pattern) if path.is_file()), key=_natural)
+    except ValueError as error:
+        raise UsageError(f"{pattern} is no pattern: {error}") from None
+    except OSError as error:
+        raise UsageError(f"{error.filename or pattern} cannot be read: {error.strerror or error}") from error
+    for path in files:
+        refuse_undecoded(path)
     if not files:
         raise UsageError(f"no file matches {pattern}; look at the pattern, and at the folder")
     return files
-
-
-def _regular(pattern: str) -> Iterator[str]:
-    return (path for path in glob.iglob(pattern, recursive=True) if os.path.isfile(path))  # noqa: PTH113, PTH207 - as a shell does
 
 
 def _natural(path: Path) -> list[list[tuple[int, int, str]]]:

@@ -1,5 +1,6 @@
 """What may be named as several files, which files these are, and in which order."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,24 @@ def test_patterns_are_in_natural_order_folder_by_folder(tmp_path: Path) -> None:
     ]
     assert left_out == []
     assert {match.pattern for match in found} == {str(tmp_path / "**" / "*.csv")}
+
+
+def test_links_in_circles_names_in_other_encodings_and_patterns_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a.csv").touch()
+    for name in ("one", "two"):
+        (tmp_path / "d" / name).symlink_to(tmp_path)
+    assert [match.path for match in patterns.matches(tmp_path / "**" / "*.csv")[0]] == [tmp_path / "d" / "a.csv"]
+    assert origin.exists(str(tmp_path / "**" / "*.csv"))
+    assert not origin.exists(str(tmp_path / "**" / "*.json"))
+    for number in range(9):
+        (tmp_path / f"link{number}.csv").symlink_to("d/a.csv")
+    assert patterns.matches(tmp_path / "*.csv")[1][-1] == "and 5 more are left out, which are files of other names too"
+    with pytest.raises(UsageError, match="is no pattern"):
+        patterns.matches(tmp_path / "a**b.csv")
+    (tmp_path / os.fsdecode(b"b\xff.txt")).touch()
+    with pytest.raises(UsageError, match="is not UTF-8, and the store keeps names as text"):
+        patterns.matches(tmp_path / "*.txt")
 
 
 def test_files_that_are_named_stand_where_they_are_named(tmp_path: Path) -> None:
