@@ -11,7 +11,6 @@ import click
 
 from runner.cli.options import count, db_option, given_settings, json_option, setting_options, trust_option
 from runner.errors import UsageError
-from runner.origin import run_of
 
 if TYPE_CHECKING:
     from runner.cli.typewriter import Typewriter
@@ -72,6 +71,9 @@ def meant(words: tuple[str, ...]) -> tuple[str | None, str | None]:
         raise click.UsageError("one prompt at a time; put quotation marks around it")
     if not words:
         return None, None
+    # imported here: what stands for help loads nothing more
+    from runner.origin import run_of
+
     first, *rest = words
     if first == "-" or rest or not first or run_of(first) is not None or _exists(first) or _is_name(first):
         return first, (rest[0] if rest else None)

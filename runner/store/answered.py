@@ -17,7 +17,7 @@ from runner.store.schema import items
 _PAGE = 500
 _PAGE_CHARS = 4 << 20
 """A page ends early when its texts reach this many characters."""
-_AT_ONCE = 20
+_AT_ONCE = 50
 """Rows that the driver holds in memory."""
 
 
