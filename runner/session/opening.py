@@ -60,8 +60,8 @@ def options_of(job: Job) -> ReadOptions:
 def rooted(job: Job, store: Path) -> Job:
     """Return a job that knows the folder of its files, if that is not the one of the input.
 
-    For a stream it is the current one, also when it is resumed elsewhere; for the answers of a run, that of this run. What the rows
-    of a run have set, they have set for their own requests there. Asked again as they are, they keep their pictures.
+    For a stream it is the current one, also when it is resumed elsewhere; for the answers of a run, that of this run. What the
+    rows of a run have set, they have set for their own requests there. Asked again as they are, they keep their pictures.
     """
     if origin.run_of(job.input) is None:
         of_stream = job.files_root is None and spool.is_stream(job.input)
@@ -155,7 +155,7 @@ def _several(path: Path, options: ReadOptions) -> PromptFile:
     found, about = part.opened_all(path, options)
     files = origin.files_of([one.path for one in found])
     for one in found:
-        _refuse_columns(one.path, partial(_as_seen, one, options), options, is_table=one.is_table)
+        _refuse_columns(one.path, partial(lambda each: _seen(options, None, each.read()), one), options, is_table=one.is_table)
     seen = partial(_seen, options, _condition(options.where))
     prompts = PromptFile(
         path,
@@ -171,10 +171,6 @@ def _several(path: Path, options: ReadOptions) -> PromptFile:
     )
     _refuse_absent_media(path, prompts, options.media)
     return prompts
-
-
-def _as_seen(one: part.Part, options: ReadOptions) -> Rows:
-    return _seen(options, None, one.read())
 
 
 def _answers(path: Path, store: Path, options: ReadOptions) -> PromptFile:

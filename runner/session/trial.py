@@ -64,12 +64,11 @@ def question(job: Job, *, prompt: str | None, row: int | None, reads: bool, stor
     reads: the job has an input; else its template is filled in with nothing. store: the one of a run whose answers are the input.
     Raises UsageError.
     """
-    job = rooted(with_base_url(job, os.environ))
+    job = rooted(with_base_url(job, os.environ), store)
     if prompt is not None or not reads:
         item = _item_of(Row(line=1, fields={} if prompt is None else {"prompt": prompt}), job, plain=prompt is not None)
         return Question(job, find_endpoint(job, os.environ), item)
     with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
-        job = rooted(job, store)
         prompts = open_input(path, options_of(job), store)
         item, passed = _item_in(prompts, job, row)
     where = f"{spool.display_name(job.input)}, {prompts.places.where(item.position)}"

@@ -289,8 +289,10 @@ def test_python_takes_a_pattern_or_a_list_of_paths(desk: Desk, monkeypatch: pyte
     with pytest.raises(UsageError, match=r"there is no file gone.csv"):
         package.run([Path("a.csv"), Path("gone.csv")], **how)
     # a list of texts is rows
-    assert package.run(["a.csv"], **{**how, "prompt": None}).run == 2
-    assert desk.asked["a.csv"] == 1
+    with pytest.raises(UsageError, match="these texts are names of files"):
+        package.run(["a.csv"], **{**how, "prompt": None})
+    assert package.run(["not a file"], **{**how, "prompt": None}).run == 2
+    assert desk.asked["not a file"] == 1
 
 
 def test_a_part_of_the_rows_of_several_files(desk: Desk) -> None:
