@@ -67,7 +67,8 @@ def run(
 ) -> RunSummary:
     """Run a source of prompts to its end, and continue its run if there is one.
 
-    source: a prompt file, a job file, standard input (``-``) or a named pipe; or rows in memory: a list or an iterator of texts
+    source: a prompt file, a job file, standard input (``-``) or a named pipe; a pattern (``"data/*.csv"``) or a list of paths, as
+    one input; ``"run:12"``, the answered rows of run 12 of the same store; or rows in memory: a list or an iterator of texts
     and dicts, a DataFrame or another table (``session.sources``).
     settings: any setting of a job by its last name (``model=...``, ``concurrency=...``). limit: use only the first so many rows.
     new: start a new run in any case. accept_changes: send rows again whose prompt has changed since they were answered.

@@ -27,7 +27,7 @@ Status: TypeAlias = Literal["done", "failed"]
 class Row(Struct, frozen=True, kw_only=True):
     """One raw input record."""
 
-    # counted from 1: its line in the prompt file, or its number (``place``)
+    # counted from 1: its line in the prompt file, or its number (``place``). In several files also which file (``origin``)
     line: int
     # the decoded object; of a broken line, its id alone, or None if that cannot be read
     fields: Mapping[str, Json] | None
@@ -45,6 +45,7 @@ class Row(Struct, frozen=True, kw_only=True):
     asked: frozenset[str] | None = None
     # fields that name the pictures and the other files of the row, each with what it may name; none where they are plain data
     media: Mapping[str, MediaField] = MEDIA_FIELDS
+    # what its line counts; in several files, the name of the file is before it
     place: str = "line"
 
 
@@ -287,6 +288,8 @@ class Result(Struct, frozen=True):
     line: int
     # number of the run that bought the answer, if that was taken over; None if this run did
     reused_from: int | None = None
+    # the file of that line, where the input is several; an export has this column only then
+    file: str | None = None
 
     def __repr__(self) -> str:
         words = self.text if self.status == "done" else f"{self.error_code}: {self.error}"

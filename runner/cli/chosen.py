@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from runner import origin
 from runner.config.job import load_job
 from runner.errors import UsageError
+from runner.inputs.patterns import as_given
 from runner.model import Run
 from runner.session.identity import resolved
 from runner.session.naming import file_word, store_option
@@ -23,7 +25,7 @@ def run_number(name: int | str | None, db: str, *, unfinished: bool = False) -> 
     """
     if not isinstance(name, str):
         return name
-    if not Path(name).exists():
+    if not Path(name).exists() and not origin.is_pattern(name):
         raise UsageError(f"RUN is the number of a run (`runner list` shows them) or its prompt file, and {name!r} is neither")
     return _run_over(name, db, unfinished=unfinished)
 
@@ -65,12 +67,12 @@ def exported(number: int | None, db: str) -> tuple[Run, Run | None]:
 def _run_over(file: str, db: str, *, unfinished: bool = False) -> int:
     """Return the number of the newest run over a prompt file, or over that of a job file. Raises UsageError if there is none."""
     path = Path(file)
-    given = load_job(path, {}, {}).input if path.suffix.lower() == ".toml" else path.absolute()
+    given = load_job(path, {}, {}).input if path.suffix.lower() == ".toml" else as_given(path)
     source = resolved(given)
     with StoreReader(Path(db).resolve()) as reader:
         runs = reader.runs(counted=False)
     read = _read(runs, Path(db).resolve())
-    over = [run for run in runs if run.id in read and resolved(read[run.id]) == source]
+    over = [run for run in runs if run.input == str(given)] if _is_no_file(given) else _over_file(runs, read, source)
     if not over:
         here = next((run for run in reversed(runs) if run.id in read and run.input == str(given)), None)
         if here is not None:
@@ -85,6 +87,19 @@ def _run_over(file: str, db: str, *, unfinished: bool = False) -> int:
         )
     still_open = [run for run in over if run.finished_at is None] if unfinished else []
     return (still_open or over)[-1].id
+
+
+def _is_no_file(given: Path) -> bool:
+    return origin.is_several(given) or origin.run_of(given) is not None
+
+
+def _over_file(runs: list[Run], read: dict[int, Path], source: Path) -> list[Run]:
+    """Return the runs over a file; if there is none, those that have read it among others."""
+    alone = [run for run in runs if run.id in read and resolved(read[run.id]) == source]
+    if alone:
+        return alone
+    several = [(run, origin.files_in(run.settings)) for run in runs]
+    return [run for run, files in several if files is not None and any(resolved(Path(one)) == source for one in files.paths)]
 
 
 def _read(runs: list[Run], store: Path) -> dict[int, Path]:

@@ -30,7 +30,7 @@ from runner.cli.options import (
 from runner.cli.show import show
 from runner.cli.signals import orderly_end
 from runner.cli.trial import try_
-from runner.cli.typed import Commands
+from runner.cli.typed import Commands, one_or_several
 from runner.errors import UsageError
 from runner.version import __version__
 
@@ -50,7 +50,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("file", type=click.Path())
+@click.argument("named", metavar="FILE...", nargs=-1, required=True)
 @setting_options()
 @db_option
 @click.option("--limit", type=count(1), metavar="N", help="Use only the first N rows of the file.")
@@ -66,11 +66,12 @@ def cli() -> None:
 @gathered("options", "limit", "new", "accept_changes", "strict")
 @gathered("shown", "quiet", "as_json", "output")
 @gathered("instead", "dry_run", "show_config")
-def run(file: str, db: str, trust: bool, instead: Any, shown: Any, options: dict[str, Any], **settings: Any) -> None:
+def run(named: tuple[str, ...], db: str, trust: bool, instead: Any, shown: Any, options: dict[str, Any], **settings: Any) -> None:
     """Run FILE, or continue its run if that was interrupted.
 
     FILE is a file of rows (JSON lines, CSV, text and others), a job file (.toml) that names one, or - for standard input. For a
     file of rows, settings are read from a .toml file of the same name, if there is one. A named pipe is read like standard input.
+    Several files, or a pattern such as 'data/*.csv', are one input. run:12 is the rows of run 12 with their answers.
     Options override RUNNER_* variables, and these override the .toml file.
     """
     from runner import api
@@ -79,7 +80,7 @@ def run(file: str, db: str, trust: bool, instead: Any, shown: Any, options: dict
     from runner.config.job import load_job
     from runner.session.options import SessionOptions
 
-    job = load_job(file, given_settings(settings))
+    job = load_job(one_or_several(named), given_settings(settings))
     if instead["show_config"]:
         warn_of_variables()
         click.echo(output.configuration(api.describe(job, trust=trust), as_json=shown["as_json"]))
@@ -87,7 +88,7 @@ def run(file: str, db: str, trust: bool, instead: Any, shown: Any, options: dict
     job = asked(job, trusted=trust)
     if (rows := instead["dry_run"]) is not None:
         warn_of_variables()
-        sys.exit(output.requests(api.dry_run(job, min(rows, options["limit"] or rows)), as_json=shown["as_json"]))
+        sys.exit(output.requests(api.dry_run(job, min(rows, options["limit"] or rows), db), as_json=shown["as_json"]))
     with orderly_end(), api.spooled(job, db) as kept:
         sys.exit(foreground.drive(kept, db, SessionOptions(**options), **shown))
 
@@ -177,12 +178,13 @@ def errors(run_id: int | str | None, db: str, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("file", type=click.Path())
+@click.argument("named", metavar="FILE...", nargs=-1, required=True)
 @setting_options()
+@db_option
 @trust_option
 @json_option
-def check(file: str, as_json: bool, trust: bool, **settings: Any) -> None:
-    """Read the whole prompt file and send nothing.
+def check(named: tuple[str, ...], db: str, as_json: bool, trust: bool, **settings: Any) -> None:
+    """Read the whole prompt file and send nothing. FILE is what `runner run` takes.
 
     Shows the number of rows, broken lines, duplicate ids and the settings in force.
 
@@ -192,7 +194,7 @@ def check(file: str, as_json: bool, trust: bool, **settings: Any) -> None:
     from runner import api
     from runner.cli import output
 
-    report = api.check(file, trust=trust, **given_settings(settings))
+    report = api.check(one_or_several(named), trust=trust, db=db, **given_settings(settings))
     click.echo(output.check(report, as_json=as_json))
     if report.refusal or report.duplicates:
         sys.exit(2)

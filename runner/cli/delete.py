@@ -25,6 +25,8 @@ def delete(run_ids: tuple[int, ...], yes: bool, vacuum: bool, db: str, quiet: bo
     from runner.cli.trusting import confirmed
 
     found = api.deletable(run_ids, db=db)
+    for sentence in [] if quiet and yes else output.dependent(found, api.runs(db=db)):
+        click.echo(sentence, err=True)
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("nobody can be asked here, so nothing was deleted; add --yes")

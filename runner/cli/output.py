@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
+from runner import origin
 from runner.api import Check, Description
 from runner.cli.advice import State, advice
 from runner.cli.advice import lines as advice_lines
@@ -30,6 +30,7 @@ _CHECKED = (
     "key_source", "row_settings", "nulls", "files", "file_bytes", "unsendable", "unsendable_rows",
 )  # fmt: skip
 """What ``check --json`` says of an input, beside the settings."""
+_MAX_PLACES = 10
 _REQUEST = 300
 """Characters of a rendered request that are shown."""
 
@@ -63,6 +64,17 @@ def listing(runs: Sequence[Run], *, as_json: bool) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
+def dependent(found: Sequence[Run], every: Sequence[Run]) -> list[str]:
+    """Say which runs read the answers of those that are to be deleted, one sentence each."""
+    numbers = {run.id for run in found}
+    reading = [(run, origin.run_of(run.input)) for run in every if run.id not in numbers]
+    return [
+        f"run {run.id} reads the answers of run {number}: without them it cannot be continued; its results stay"
+        for run, number in reading
+        if number in numbers
+    ]
+
+
 def state(run: Run) -> str:
     """Return the state of a run in one word."""
     if run.active:
@@ -88,7 +100,7 @@ def state_of(run: Run, *, errors_shown: bool = False) -> State:
         address=mend.address,
         line=mend.line,
         limited=run.stop_reason == LIMITED,
-        missing=not Path(run.input).is_file(),
+        missing=not origin.exists(run.input),
         asked=spool.is_asked(run.input),
         errors_shown=errors_shown,
     )
@@ -135,21 +147,19 @@ def check(report: Check, *, as_json: bool) -> str:
     if as_json:
         fields = {name: getattr(report, name) for name in _CHECKED}
         return to_json({**fields, "settings": report.job.settings()})
-    lines = [f"{clean(str(report.job.input))}: {plural(report.rows, 'row')}, {report.broken_rows:,} broken"]
+    lines = [f"{clean(spool.full_name(report.job.input))}: {plural(report.rows, 'row')}, {report.broken_rows:,} broken"]
     lines += [f"  {clean(why, 200)}" for _, why in report.broken[:_MAX_SHOWN]]
     if report.broken_rows > _MAX_SHOWN:
         lines.append(f"  and {report.broken_rows - _MAX_SHOWN:,} more")
-    if report.duplicates:
-        lines.append(f"{plural(report.duplicate_ids, 'duplicate id')}; `runner run` refuses to start:")
-        on = "on lines" if report.place == "line" else "in rows"
-        lines += [f"  {clean(key, 60)} {on} {_numbers(where)}" for key, where in list(report.duplicates.items())[:_MAX_SHOWN]]
+    lines += _duplicates(report)
     if report.identical:
         lines.append(prepare.identical_rows(report.identical))
     lines += report.remarks
     for which, line, chars, text in report.examples:
-        lines.append(f"{which} request ({report.place} {line}, {plural(chars, 'character')}): {clean(text, _REQUEST)}")
+        place = clean(report.places.where(line))
+        lines.append(f"{which} request ({place}, {plural(chars, 'character')}): {clean(text, _REQUEST)}")
     lines += _files(report)
-    lines += oversized.sentences(report.oversized, report.place)
+    lines += oversized.sentences(report.oversized, report.places)
     if report.refusal:
         lines.append(f"`runner run` would refuse to start: {clean(report.refusal)}")
     if report.missing:
@@ -171,11 +181,14 @@ def _files(report: Check) -> list[str]:
     return lines
 
 
-def _numbers(lines: Sequence[int]) -> str:
-    """Join two or more line numbers as "1, 5 and 8"; of more than ten, the first ten and an ellipsis."""
-    if len(lines) > 10:
-        return ", ".join(map(str, lines[:10])) + ", ..."
-    return f"{', '.join(map(str, lines[:-1]))} and {lines[-1]}"
+def _duplicates(report: Check) -> list[str]:
+    if not report.duplicates:
+        return []
+    shown = list(report.duplicates.items())[:_MAX_SHOWN]
+    return [
+        f"{plural(report.duplicate_ids, 'duplicate id')}; `runner run` refuses to start:",
+        *(f"  {clean(key, 60)} {clean(report.places.all_of(where, _MAX_PLACES))}" for key, where in shown),
+    ]
 
 
 def configuration(description: Description, *, as_json: bool) -> str:
@@ -183,7 +196,7 @@ def configuration(description: Description, *, as_json: bool) -> str:
     if as_json:
         rows = {key: {"value": msgspec.json.decode(value), "source": where} for key, value, where in description.shown()}
         return to_json({"input": str(description.job.input), "settings": rows, "key_source": description.key_source})
-    return f"  {'input':22}{clean(str(description.job.input))}\n{_settings(description)}"
+    return f"  {'input':22}{clean(origin.shown(description.job.input))}\n{_settings(description)}"
 
 
 def _settings(description: Description) -> str:
@@ -202,13 +215,14 @@ def requests(rows: Iterable[Unsent], *, as_json: bool) -> int:
         broken = broken or row.fault is not None
         body = None if row.fault is not None else msgspec.Raw(row.body)
         if as_json:
-            told = {"line": row.line, "fault": row.fault} if body is None else {"line": row.line, "url": row.url, "body": body}
+            place = {"line": row.line} if row.file is None else {"file": row.file, "line": row.line}
+            told = {**place, "fault": row.fault} if body is None else {**place, "url": row.url, "body": body}
             click.echo(json_text(msgspec.json.encode(told)))
         elif row.fault is not None:
             click.echo(f"not sent: {clean(row.fault)}", err=True)
         else:
             note = " (the contents of its files are left out here)" if row.shortened else ""
-            click.echo(f"line {row.line}: POST {clean(row.url)}, not sent{note}", err=True)
+            click.echo(f"{clean(row.where)}: POST {clean(row.url)}, not sent{note}", err=True)
             click.echo(json_text(row.body))
     return int(broken)
 

@@ -19,13 +19,15 @@ _LEAST = 10
 def show(words: tuple[str, ...], db: str, as_json: bool) -> None:
     """Show one row whole: its request, each attempt, its answer.
 
-    ID is the id of the row, or its line. RUN is the number of its run or its prompt file; the default is the newest run.
+    ID is the id of the row, or its line (of several files, b.csv:17). RUN is the number of its run or its prompt file; the
+    default is the newest run.
     """
     from pathlib import Path
 
     from runner.cli import chosen, output
     from runner.errors import UsageError
     from runner.inputs.prompts import asked
+    from runner.origin import files_in, place_of, position_of
     from runner.session.opening import texts_in
     from runner.store.reader import StoreReader
     from runner.store.story import story
@@ -36,32 +38,40 @@ def show(words: tuple[str, ...], db: str, as_json: bool) -> None:
     store = Path(db).resolve()
     with StoreReader(store) as reader:
         run = reader.run(chosen.run_number(run_name(words[0]), db) if len(words) == 2 else None, counted=False)
-    found = story(store, run.id, words[-1])
+    files = files_in(run.settings)
+    found = story(store, run.id, words[-1]) or story(store, run.id, str(position_of(words[-1], files)))
     if found is None:
         key = clean(words[-1])
         raise UsageError(f"run {run.id} has nothing about a row {key!r}; `runner export {run.id} -o -` lists the ids")
     own = dict(found.fields)
     prompt = asked(own, texts_in(run.settings))
     click.echo(
-        output.to_json({"run": run.id, "prompt": prompt, **_builtins(found, own)})
+        output.to_json({"run": run.id, "prompt": prompt, **_builtins(found, own, files)})
         if as_json
-        else _text(run.id, found, prompt, own)
+        else _text(run.id, found, prompt, own, place_of(found.line, files) if found.line is not None else (None, None))
     )
 
 
-def _builtins(found: Any, own: dict[str, Any]) -> dict[str, Any]:
+def _builtins(found: Any, own: dict[str, Any], files: Any) -> dict[str, Any]:
     import msgspec
 
-    return {**msgspec.to_builtins(found), "fields": own}
+    from runner.origin import place_of
+
+    told = {**msgspec.to_builtins(found), "fields": own}
+    if files is not None and found.line is not None:
+        told["file"], told["line"] = place_of(found.line, files)
+    return told
 
 
-def _text(run: int, found: Any, prompt: Any, own: dict[str, Any]) -> str:
+def _text(run: int, found: Any, prompt: Any, own: dict[str, Any], place: tuple[str | None, int | None]) -> str:
     """Return a row for a person. Foreign text is made harmless; answers keep their lines."""
     from runner.cli import output
     from runner.errors import BAD_ROW
     from runner.text import clean, plural
 
-    where = f" (line {found.line})" if found.line is not None else ""
+    file, line = place
+    named = f"{clean(file)}, " if file is not None else ""
+    where = f" ({named}line {line})" if line is not None else ""
     state = found.status or "no outcome yet"
     lines = [f"run {run}, row {clean(found.key)}{where}: {state}, {plural(len(found.attempts), 'attempt')}"]
     lines += [f"  {clean(name, 30)}: {_shown(value)}" for name, value in own.items() if name != "id"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.cli.options import count, given_settings, json_option, setting_options, trust_option
+from runner.cli.options import count, db_option, given_settings, json_option, setting_options, trust_option
 from runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,9 +24,10 @@ _ROWS = re.compile(r"\S*\.\w{1,8}|\S*/\S*")
 @click.argument("words", metavar="[FILE] [PROMPT]", nargs=-1)
 @click.option("--row", type=count(1), metavar="N", help="Ask the row on line N of FILE; default: the first that can be sent.")
 @setting_options()
+@db_option
 @trust_option
 @json_option
-def try_(words: tuple[str, ...], row: int | None, trust: bool, as_json: bool, **settings: Any) -> None:
+def try_(words: tuple[str, ...], row: int | None, db: str, trust: bool, as_json: bool, **settings: Any) -> None:
     """Send one request and type the answer as it comes.
 
     Sent is a row of FILE, as a run would send it, or PROMPT as it stands, with the settings of FILE if one is named. A single
@@ -58,7 +59,9 @@ def try_(words: tuple[str, ...], row: int | None, trust: bool, as_json: bool, **
             'name a file with rows, or write a prompt: `runner try FILE` or `runner try "Why is the sky blue?"`'
         )
     with orderly_end():
-        question = trial.question(asked(job, trusted=trust), prompt=prompt, row=row, reads=file is not None)
+        question = trial.question(
+            asked(job, trusted=trust), prompt=prompt, row=row, reads=file is not None, store=Path(db).resolve()
+        )
     sys.exit(_drive(question, as_json=as_json))
 
 
@@ -68,8 +71,11 @@ def meant(words: tuple[str, ...]) -> tuple[str | None, str | None]:
         raise click.UsageError("one prompt at a time; put quotation marks around it")
     if not words:
         return None, None
+    # imported here: what stands for help loads nothing more
+    from runner.origin import run_of
+
     first, *rest = words
-    if first == "-" or rest or not first or _exists(first) or _is_name(first):
+    if first == "-" or rest or not first or run_of(first) is not None or _exists(first) or _is_name(first):
         return first, (rest[0] if rest else None)
     return None, first
 

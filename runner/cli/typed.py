@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from runner.errors import UsageError
 from runner.version import __version__
 
 ALIASES = {"ls": "list", "runs": "list", "continue": "resume"}
@@ -145,8 +146,8 @@ def hint(error: click.ClickException, typed: Sequence[str]) -> str | None:
     if not isinstance(error, click.UsageError) or error.ctx is None:
         return None
     if not isinstance(error, click.NoSuchOption):
-        further = "unexpected extra argument" in error.message and error.ctx.info_name in ("run", "check", "init")
-        return "Instead: one file at a time; `cat a.jsonl b.jsonl > all.jsonl` makes one file of two." if further else None
+        further = "unexpected extra argument" in error.message and error.ctx.info_name in ("try", "init")
+        return "Instead: one file at a time; `runner run` and `runner check` take several." if further else None
     file = next((word for word in typed if word.startswith("-") and Path(word).is_file()), None)
     if file is not None:
         # imported here: most commands end without an error
@@ -158,6 +159,13 @@ def hint(error: click.ClickException, typed: Sequence[str]) -> str | None:
         return f"Options go behind the command: `runner run FILE {error.option_name} ...`."
     words = _OF_COMMANDS.get(str(error.ctx.info_name), {}).get(error.option_name) or _OPTIONS.get(error.option_name)
     return f"Instead: {words}." if words else None
+
+
+def one_or_several(files: Sequence[str]) -> str | list[Path]:
+    """Return the argument FILE... as the Python API takes it. A single name stays a text: ``./-`` is no ``-``."""
+    if "" in files[1:]:
+        raise UsageError("the name of the prompt file is empty")
+    return files[0] if len(files) == 1 else [Path(name) for name in files]
 
 
 def run_name(value: Any) -> int | str:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
+from runner import origin
 from runner.config import address, credentials, no_proxy, plugins, trust
 from runner.config.address import is_loopback
 from runner.config.job import Job
@@ -130,7 +131,7 @@ def is_users(job: Job, environment: Mapping[str, str]) -> bool:
 
 def files_folder(job: Job) -> Path:
     """Return the folder in which the files are that rows name."""
-    return Path(job.files_root) if job.files_root is not None else job.input.absolute().parent
+    return Path(job.files_root) if job.files_root is not None else origin.folder_of(job.input)
 
 
 def files_grant(job: Job, environment: Mapping[str, str]) -> Grant | None:

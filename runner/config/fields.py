@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from runner import origin
 from runner.errors import StoreError, UsageError
 from runner.model import Json
 
@@ -134,7 +135,7 @@ def stored(kind: str, found: Iterable[Field], source: Path) -> dict[str, Json] |
     for field in found:
         text = field.text if kind == "query" else field.kept
         if text is None and field.file is not None:
-            kept[field.name] = {"from": _relative(field.file, source.parent)}
+            kept[field.name] = {"from": _relative(field.file, source)}
         else:
             kept[field.name] = text
     return kept or None
@@ -199,9 +200,12 @@ def _check_references(name: str, text: str, where: str) -> None:
             raise UsageError(f"{name!r}: ${{ must be followed by the name of an environment variable and }} ({where})")
 
 
-def _relative(file: Path, folder: Path) -> str:
+def _relative(file: Path, source: Path) -> str:
+    if origin.run_of(source) is not None:
+        # the rows of a run are in no folder
+        return str(file.absolute())
     try:
-        return os.path.relpath(file, folder)
+        return os.path.relpath(file, source.parent)
     except ValueError:
         # another drive on Windows
         return str(file)

@@ -8,13 +8,15 @@ from typing import Any
 import msgspec
 from msgspec import Struct, structs
 
+from runner import origin
 from runner.config import asking, fields
 from runner.config.fields import Field
-from runner.config.job_file import find_files, read_toml, settings_in, suggestion
+from runner.config.job_file import find_files, only, read_toml, settings_in, suggestion
 from runner.config.local_server import LOCAL_SERVERS, LocalServer
 from runner.config.settings import BY_NAME, SETTINGS
 from runner.config.values import check, parse
 from runner.errors import StoreError, UsageError
+from runner.inputs.patterns import Named, matches
 from runner.inputs.spool import path_of
 from runner.model import Json, Params
 from runner.providers import finish
@@ -34,7 +36,8 @@ class Job(Struct, frozen=True, kw_only=True):
     """What to do: the input, the endpoint, the model, the parameters and the pace."""
 
     # absolute path of the prompt file, as given: a symbolic link stays one, since it may point to another file tomorrow. For
-    # standard input (-) and pipes, the name as given until they are copied to a file
+    # standard input (-) and pipes, the name as given until they are copied to a file. For several files, or the rows of a run,
+    # their one name (``origin``)
     input: Path
     provider: str
     # None: not set, so nothing can be sent
@@ -141,7 +144,9 @@ class Job(Struct, frozen=True, kw_only=True):
             for setting in SETTINGS
         }
         flat["concurrency"] = "auto" if self.concurrency is None else self.concurrency
-        flat.update({kind: fields.stored(kind, getattr(self, kind), self.input) for kind in ("headers", "query")})
+        flat.update(
+            {kind: fields.stored(kind, getattr(self, kind), origin.first_of(self.input)) for kind in ("headers", "query")}
+        )
         return {"input": str(self.input), **flat}
 
     def stored(self) -> dict[str, Json]:
@@ -161,13 +166,13 @@ class Job(Struct, frozen=True, kw_only=True):
         return source not in ("default", "not set") and not stored_default
 
 
-def load_job(file: str | Path, options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Job:
-    """Build the job for a prompt file or a job file.
+def load_job(file: Named, options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Job:
+    """Build the job for a prompt file, several, the rows of a run, or a job file.
 
     options: setting -> value, from the command line or from keyword arguments. Raises UsageError.
     """
     environment = os.environ if environment is None else environment
-    source, table, job_file = find_files(path_of(file))
+    source, table, job_file = find_files(file)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for setting, value in settings_in(table, job_file):
@@ -183,12 +188,17 @@ def load_job(file: str | Path, options: Mapping[str, Any], environment: Mapping[
     _take(options, values, sources)
     job = _build(source, values, sources, word=str(job_file), file=job_file if table else None)
     # a file from elsewhere that only a job file names
-    foreign = path_of(file) == job_file and source.is_absolute() and not _is_beside(source, job_file)
+    foreign = bool(table) and path_of(only(file)) == job_file and not _is_beside(source, job_file)
     return structs.replace(job, unvouched=job.unvouched | {"input"}) if foreign else job
 
 
 def _is_beside(source: Path, job_file: Path) -> bool:
-    return source.resolve().is_relative_to(job_file.absolute().parent.resolve())
+    """Return True for files in the folder of the job file, or below it, and for what is piped in. Rows of a run are not there."""
+    if origin.run_of(source) is not None or not source.is_absolute():
+        return origin.run_of(source) is None
+    folder = job_file.absolute().parent.resolve()
+    files = [match.path for match in matches(source)[0]] if origin.is_several(source) else [source]
+    return all(file.resolve().is_relative_to(folder) for file in files)
 
 
 def _take(options: Mapping[str, Any], values: dict[str, Any], sources: dict[str, str]) -> None:
@@ -216,7 +226,7 @@ def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], enviro
         raise StoreError("the settings of the run are damaged; restore a copy of the store, or start a new run")
     sources = dict.fromkeys(values, STORED)
     for kind in ("headers", "query"):
-        values[kind] = fields.restored(kind, settings.get(kind), Path(settings["input"]), _headers_in)
+        values[kind] = fields.restored(kind, settings.get(kind), origin.first_of(settings["input"]), _headers_in)
     for setting in SETTINGS:
         # a run leaves its server only if that is asked for by name
         if not setting.answer and setting.name != "base_url" and environment.get(setting.variable):

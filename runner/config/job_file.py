@@ -1,21 +1,26 @@
 """Finds the job file and the prompt file that were named, and reads the settings of a job file."""
 
-import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from runner import origin
 from runner.config.settings import BY_NAME, SETTINGS, Setting
 from runner.config.values import DEEPEST, check, nested_deeper
 from runner.errors import UsageError
 from runner.inputs.compression import unpacked
-from runner.inputs.spool import STDIN, is_stream
+from runner.inputs.patterns import Named, as_given, refuse_undecoded, run_named, several
+from runner.inputs.spool import STDIN, is_stream, path_of
 from runner.text import nearest
 
 
-def find_files(file: Path) -> tuple[Path, dict[str, Any], Path]:
-    """Return the prompt file, the content of its job file (empty if there is none), and the path of the job file."""
+def find_files(named: Named) -> tuple[Path, dict[str, Any], Path]:
+    """Return the input, the content of its job file (empty if there is none), and the path of the job file."""
+    several_of_them = several_named(named)
+    if several_of_them is not None:
+        return several_of_them, {}, several_of_them
+    file = path_of(only(named))
     refuse_undecoded(file)
     if file == STDIN:
         # Standard input has no job file. It is copied to a file when it is read.
@@ -28,38 +33,53 @@ def find_files(file: Path) -> tuple[Path, dict[str, Any], Path]:
         table = read_toml(sibling) if sibling.is_file() else {}
         input_name = table.get("input", file.name)
         if not isinstance(input_name, str):
-            raise UsageError(f"input must be a string, not {input_name!r} (in {sibling})")
+            raise UsageError(f"{sibling} names {input_name!r} as its input; to run them, name {sibling}, and not {file}")
         if (sibling.parent / input_name).resolve() != file.resolve():
             raise UsageError(
                 f"{sibling} is the job file of {file}, but its input is {input_name}; correct the input, or run {sibling}"
             )
         # The path of an unnamed pipe, such as /dev/fd/63 from a shell, does not survive being resolved.
-        return file.absolute() if is_stream(file) else _as_given(file), table, sibling
+        return file.absolute() if is_stream(file) else as_given(file), table, sibling
     table = read_toml(file)
-    input_name = table.get("input")
-    if not isinstance(input_name, str) or not input_name:
+    return _named_in(file, table.get("input")), table, file
+
+
+def only(named: Named) -> str | Path:
+    """Return what is named, without a list around it."""
+    return named if isinstance(named, str | Path) else named[0]
+
+
+def several_named(named: Named) -> Path | None:
+    """Return an input of several files, or of the rows of a run; None for a single file. Raises UsageError."""
+    names = [named] if isinstance(named, str | Path) else named
+    for name in names:
+        refuse_undecoded(Path(name))
+    if len(names) > 1 or (len(names) == 1 and origin.is_pattern(names[0])):
+        return several(names)
+    return run_named(only(named))
+
+
+def _named_in(file: Path, input_name: Any) -> Path:
+    """Return the input that a job file names."""
+    is_list = isinstance(input_name, list) and all(isinstance(name, str) for name in input_name)
+    if not input_name or not (is_list or isinstance(input_name, str)):
         raise UsageError(f'{file} does not name a prompt file; add a line such as input = "prompts.jsonl"')
+    try:
+        if is_list or origin.is_pattern(file.absolute().parent / input_name):
+            return several(input_name if is_list else [input_name], file)
+        if (run := run_named(input_name)) is not None:
+            return run
+    except UsageError as error:
+        raise UsageError(f"{error} (input in {file})") from None
     source = file.absolute().parent / input_name
     if input_name == str(STDIN) or is_stream(source):
-        return STDIN if input_name == str(STDIN) else source, table, file
-    source = _as_given(source)
+        return STDIN if input_name == str(STDIN) else source
+    source = as_given(source)
     if source.is_dir():
         raise UsageError(f"{file} names the prompt file {source}, which is a folder")
     if not source.is_file():
         raise UsageError(f"{file} names the prompt file {source}, which does not exist")
-    return source, table, file
-
-
-def refuse_undecoded(file: Path) -> None:
-    """Raise UsageError if the name of a file is no text, which the store keeps."""
-    try:
-        str(file).encode()
-    except UnicodeEncodeError:
-        if sys.getfilesystemencoding() != "utf-8":
-            raise UsageError(f"this locale has no UTF-8 to read the file name {str(file)!a}; set LC_ALL=C.UTF-8") from None
-        raise UsageError(
-            f"the file name {str(file)!a} is not UTF-8, and the store keeps names as text; rename the file"
-        ) from None
+    return source
 
 
 def _refuse_missing(file: Path) -> None:
@@ -70,12 +90,6 @@ def _refuse_missing(file: Path) -> None:
         raise UsageError(f"there is no file {file}") from None
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror or error}") from error
-
-
-def _as_given(path: Path) -> Path:
-    """Return the absolute path of a file without ``..`` in it. A link stays one, but for those of folders before a ``..``."""
-    path = path.absolute()
-    return path.parent.resolve() / path.name if ".." in path.parts else path
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ only a job file or a store names needs the user's word before 3 (``config.trust`
 """
 
 import sys
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
@@ -55,6 +56,7 @@ _CALLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """The arguments of the required functions, by position and by name. The other required names are strings."""
 
 
+@cache
 def names(kind: str) -> list[str]:
     """Return the names of our own plug-ins of a kind: "providers", "exports" or "inputs"."""
     package = import_module(KINDS[kind].package)

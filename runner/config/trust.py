@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
+from runner import origin
 from runner.config import address, modules, plugins, remembered
 from runner.config.job import Job
 from runner.errors import UsageError
@@ -92,7 +93,8 @@ def key_grants(job: Job, module: ModuleType, environment: Mapping[str, str], key
             uses.append((f"the header {field.name}", not field.unvouched, field.unvouched and field.file == _absolute(job.file)))
     if "input" in job.unvouched:
         # any text file may be an input
-        uses.append((f"the file {job.input}", True, False))
+        names = " and ".join(origin.names_of(job.input))
+        uses.append((f"the file {names}" if origin.run_of(job.input) is None else f"the answers of {names}", True, False))
     return [
         Grant(kind="key", what=what, where=where, vouched=host_vouched and (named or own), own=own) for what, named, own in uses
     ]

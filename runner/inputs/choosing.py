@@ -7,6 +7,7 @@ from typing import Protocol, TypeAlias
 
 from runner.inputs.keys import base_key
 from runner.model import Json, Row
+from runner.origin import where
 
 Rows: TypeAlias = Generator[Row, None, None]
 
@@ -22,7 +23,7 @@ class Condition(Protocol):
 def narrowed(rows: Rows, condition: Condition) -> Rows:
     """Yield the rows for which the condition holds. Of a broken row nothing can be told, so it stays."""
     for row in rows:
-        if row.fields is None or row.fault is not None or condition.holds(row.fields, f"{row.place} {row.line}"):
+        if row.fields is None or row.fault is not None or condition.holds(row.fields, where(row.place, row.line)):
             yield row
 
 

@@ -1,4 +1,4 @@
-"""Hashes what a prompt file holds: its bytes, unpacked if they are gzip, and those up to places of interest."""
+"""Hashes what an input holds: the bytes of its files, unpacked if they are packed, and those up to places of interest."""
 
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
@@ -38,25 +38,63 @@ def hash_of(stored: str) -> str:
     return stored.partition("-")[0]
 
 
-def measure(path: Path, size: int, lengths: Iterable[int] = ()) -> Content:
-    """Hash the content of the first ``size`` bytes of a file, in one reading and constant memory.
+def measure(parts: Iterable[tuple[Path, int]], lengths: Iterable[int] = ()) -> Content:
+    """Hash the content of files, one behind the other, each up to a size in bytes; in one reading and constant memory.
 
-    lengths: of which beginnings the hash is wanted too. Raises UsageError for damaged gzip data, OSError.
+    lengths: of which beginnings the hash is wanted too. The digest tells where a file ends, so that an input to which a file
+    was added begins with what it was before; a file without content counts for nothing. Raises UsageError for damaged compressed
+    data, OSError.
     """
-    hashed, lines, at = blake2b(digest_size=16), 0, 0
-    whole, whole_digest = 0, hashed.hexdigest()
-    heads: dict[int, str] = {}
-    wanted = frozenset(lengths)
-    with open_compressed(path, size) as (file, _):
-        while block := file.read(_BLOCK):
-            lines += block.count(b"\n")
-            begin, end, line_end = at, at + len(block), at + block.rfind(b"\n") + 1
-            rest = memoryview(block)
-            for cut in sorted({line_end, end, *(length for length in wanted if begin < length < end)}):
-                hashed.update(rest[at - begin : cut - begin])
-                at = cut
-                if cut in wanted:
-                    heads[cut] = hashed.hexdigest()
-                if cut == line_end > begin:
-                    whole, whole_digest = cut, hashed.hexdigest()
-    return Content(size=at, digest=hashed.hexdigest(), whole=whole, lines=lines, whole_digest=whole_digest, heads=heads)
+    sums = _Sums(lengths)
+    for path, size in parts:
+        sums.next_file()
+        with open_compressed(path, size) as (file, _):
+            while block := file.read(_BLOCK):
+                sums.add(block)
+    return sums.content()
+
+
+class _Sums:
+    """What is known of the content that has been read. lengths: as for ``measure``."""
+
+    def __init__(self, lengths: Iterable[int]) -> None:
+        self._wanted = frozenset(lengths)
+        self._hashed = blake2b(digest_size=16)
+        self._at = self._lines = self._whole = 0
+        self._whole_digest = self._hashed.hexdigest()
+        self._heads: dict[int, str] = {}
+        self._is_next = False
+
+    def next_file(self) -> None:
+        """What is added from now on stands in another file."""
+        self._is_next = self._at > 0
+
+    def add(self, block: bytes) -> None:
+        """Add bytes."""
+        if self._is_next:
+            # no content can be taken for this step, since no file is hashed with the mark
+            self._hashed = blake2b(self._hashed.digest(), digest_size=16, person=b"next file")
+            self._is_next = False
+        self._lines += block.count(b"\n")
+        begin, at = self._at, self._at
+        end, line_end = begin + len(block), begin + block.rfind(b"\n") + 1
+        rest = memoryview(block)
+        for cut in sorted({end, *(place for place in (line_end, *self._wanted) if begin < place < end)}):
+            self._hashed.update(rest[at - begin : cut - begin])
+            at = cut
+            if cut in self._wanted:
+                self._heads[cut] = self._hashed.hexdigest()
+            if cut == line_end:
+                self._whole, self._whole_digest = cut, self._hashed.hexdigest()
+        self._at = at
+
+    def content(self) -> Content:
+        """Return what was added."""
+        return Content(
+            size=self._at,
+            digest=self._hashed.hexdigest(),
+            whole=self._whole,
+            lines=self._lines,
+            whole_digest=self._whole_digest,
+            heads=self._heads,
+        )

@@ -1,6 +1,7 @@
 """Keeps an export from replacing what cannot be made again: a store, or a file with prompts."""
 
-from collections.abc import Collection, Mapping
+import os.path
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -13,20 +14,20 @@ _ROWS = 100
 """Rows of a file that are looked at."""
 _PROMPTS = {"prompt", "messages"}
 # an earlier export has these columns in each line; a row's own field may be named as a prompt is
-_EXPORTED = {name for name in Result.__struct_fields__ if name not in ("metadata", "prompt")}
+_EXPORTED = {name for name in Result.__struct_fields__ if name not in ("metadata", "prompt", "file")}
 
 
-def refuse_own(output: str | Path, store: Path, read: Mapping[int, str]) -> None:
+def refuse_own(output: str | Path, store: Path, read: Mapping[int, Sequence[str]]) -> None:
     """Raise UsageError if the output would overwrite the store, one of its files, or a prompt file.
 
-    read: the prompt file of each run of the store, by the run's number.
+    read: the prompt files of each run of the store, by the run's number.
     """
     target = Path(output).resolve()
     if target == store or (target.parent == store.parent and target.name.startswith(f"{store.name}-")):
         raise UsageError(f"{output} belongs to the store {store}; name another file")
-    for run, path in read.items():
-        if target == Path(path) or (target.exists() and Path(path).exists() and target.samefile(path)):
-            raise UsageError(f"{output} is the prompt file of run {run}; name another file")
+    for run, paths in read.items():
+        if is_among(target, paths):
+            raise UsageError(f"{output} is {'the' if len(paths) == 1 else 'a'} prompt file of run {run}; name another file")
     if target.is_file() and _holds_prompts(target):
         raise UsageError(f"{output} holds prompts, which the export would replace; name another file, or remove this one first")
 
@@ -34,6 +35,12 @@ def refuse_own(output: str | Path, store: Path, read: Mapping[int, str]) -> None
 def is_exported(names: Collection[str]) -> bool:
     """Return True if fields have the names of an export's columns."""
     return _EXPORTED.issubset(names)
+
+
+def is_among(target: Path, paths: Iterable[str]) -> bool:
+    """Return True if a file, by its resolved path, is one of these."""
+    there = target.exists()
+    return any(target == Path(path) or (there and os.path.exists(path) and target.samefile(path)) for path in paths)  # noqa: PTH110 - raises nothing
 
 
 def _holds_prompts(path: Path) -> bool:

@@ -13,6 +13,7 @@ from runner.inputs.broken_lines import RowFaultError
 from runner.inputs.keys import WHOLE_ROW, fingerprint, row_settings, whole
 from runner.inputs.sources import shortened
 from runner.model import Item, Json, Message, Outcome, Params, Request, Row
+from runner.origin import where
 from runner.text import nearest
 
 REQUEST_FIELDS = ("prompt", "messages", "params")
@@ -107,7 +108,7 @@ def make_item(row: Row, key: str, template: Template) -> Item | Outcome:
             metadata=metadata,
             fingerprint=0,
             error_code=BAD_ROW,
-            error=f"{row.place} {row.line}: {fault}",
+            error=f"{where(row.place, row.line)}: {fault}",
         )
     return Item(key=key, position=row.line, request=request, metadata=metadata, fingerprint=fingerprint(row))
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from msgspec import Struct, structs
 
+from runner import origin
 from runner.errors import UsageError
 from runner.inputs import content
 from runner.inputs.content import Content
@@ -15,6 +16,7 @@ from runner.inputs.duplicates import HashCollector, RepeatedHashes
 from runner.inputs.keys import KEY_PREFIX, ROW_SETTINGS, WHOLE_ROW, base_key, named_in, row_settings, short_key
 from runner.media import MEDIA_FIELDS
 from runner.model import Row
+from runner.origin import LINES, Files
 from runner.text import plural, shell_word
 
 _SHOWN_IDS = 5
@@ -29,14 +31,33 @@ READING = "3"
 """The way in which rows are read: which are broken, what their keys and fingerprints are. A new number for every change of it."""
 
 
+class Places(NamedTuple):
+    """How a person finds a row. files: of an input of several, their names. kinds: what lines count, for each file."""
+
+    files: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ("line",)
+
+    def where(self, position: int) -> str:
+        """Return where one row is: ``line 17``, or ``b.csv, line 17``."""
+        index, line = divmod(position, LINES)
+        place = f"{self.kinds[min(index, len(self.kinds) - 1)]} {line}"
+        return f"{self.files[index]}, {place}" if index < len(self.files) else place
+
+    def all_of(self, positions: Sequence[int], most: int) -> str:
+        """Return where several rows are: ``on lines 1, 8 and 15``. most: of more than so many, only the first are named."""
+        listed = _enumerate([self.where(position) if self.files else str(position) for position in positions], most)
+        return f"in {listed}" if self.files else f"{'on lines' if self.kinds[0] == 'line' else 'in rows'} {listed}"
+
+
 class PromptFile(NamedTuple):
-    """A prompt file as it was when it was opened.
+    """A prompt file, or several, or the rows of a run, as it was when it was opened.
 
     size: its bytes at that time; anything appended later is ignored. read: starts reading the rows from the beginning; raises
     UsageError if the file cannot be read. read_behind: the same from a line on, given the bytes of content and the lines before
-    it; returns None if a reader cannot begin there. None: the format cannot do that. reading: how the rows are read. place: what
-    the lines of its rows count, in messages. about: what a person should know of how it is read, one sentence each. row_is_line:
-    no row has several lines.
+    it; returns None if a reader cannot begin there. None: the format cannot do that. reading: how the rows are read. places: how
+    a person finds its rows. about: what a person should know of how it is read, one sentence each. row_is_line: no row has
+    several lines. parts: its files with their sizes, if it is not the file ``path``. files: the same as the store keeps them.
+    measured: what hashes its content, if that is no file.
     """
 
     path: Path
@@ -44,9 +65,12 @@ class PromptFile(NamedTuple):
     read: Callable[[], Generator[Row, None, None]]
     read_behind: Callable[[int, int], Generator[Row, None, None] | None] | None = None
     reading: str = READING
-    place: str = "line"
+    places: Places = Places()
     about: tuple[str, ...] = ()
     row_is_line: bool = True
+    parts: tuple[tuple[Path, int], ...] = ()
+    files: Files | None = None
+    measured: Callable[[], Content] | None = None
 
 
 class Before(Struct, frozen=True, kw_only=True):
@@ -194,26 +218,22 @@ def refuse_empty(rows: int, name: str, where: str | None = None) -> None:
         raise UsageError(f"{name} has no rows, so there is nothing to send; write the prompts into it, or name another file")
 
 
-def refuse_duplicates(scanned: Scan, path: Path, place: str = "line") -> None:
+def refuse_duplicates(scanned: Scan, path: Path, places: Places) -> None:
     """Raise UsageError if an id occurs more than once: the answers of its rows could not be told apart."""
     if not scanned.duplicates:
         return
-    first = [
-        f"{key!r} {'on lines' if place == 'line' else 'in rows'} {_enumerate(lines)}"
-        for key, lines in islice(scanned.duplicates.items(), _SHOWN_IDS)
-    ]
+    first = [f"{key!r} {places.all_of(lines, _SHOWN_LINES)}" for key, lines in islice(scanned.duplicates.items(), _SHOWN_IDS)]
     more = scanned.duplicate_ids - len(first)
     tail = f"; and {more:,} more" if more > 0 else ""
     words = "duplicate id" if scanned.duplicate_ids == 1 else f"{scanned.duplicate_ids:,} duplicate ids:"
-    raise UsageError(f"{path}: {words} {'; '.join(first)}{tail}. Give every row its own id, or no id")
+    raise UsageError(f"{origin.shown(path)}: {words} {'; '.join(first)}{tail}. Give every row its own id, or no id")
 
 
-def _enumerate(lines: Sequence[int]) -> str:
-    """Return line numbers as ``1 and 8``, ``1, 8 and 15`` or ``1, 8, 15, ...``."""
-    first = [str(line) for line in lines[:_SHOWN_LINES]]
-    if len(lines) > _SHOWN_LINES:
-        return ", ".join([*first, "..."])
-    return f"{', '.join(first[:-1])} and {first[-1]}"
+def _enumerate(places: Sequence[str], most: int) -> str:
+    """Return places as ``1 and 8``, ``1, 8 and 15`` or ``1, 8, 15, ...``."""
+    if len(places) > most:
+        return ", ".join([*places[:most], "..."])
+    return f"{', '.join(places[:-1])} and {places[-1]}"
 
 
 def remarks(scanned: Scan) -> list[str]:
@@ -242,7 +262,9 @@ def measure(prompts: PromptFile, lengths: Iterable[int] = ()) -> Content:
     """Hash the content of a prompt file as ``content.measure`` does. Raises UsageError if the file cannot be read."""
     # Starting to read refuses a pipe, which would be read without end.
     prompts.read().close()
+    if prompts.measured is not None:
+        return prompts.measured()
     try:
-        return content.measure(prompts.path, prompts.size, lengths)
+        return content.measure(prompts.parts or [(prompts.path, prompts.size)], lengths)
     except OSError as error:
-        raise UsageError(f"{prompts.path} cannot be read: {error.strerror or error}") from error
+        raise UsageError(f"{error.filename or origin.shown(prompts.path)} cannot be read: {error.strerror or error}") from error

@@ -13,6 +13,7 @@ from secrets import token_hex
 from types import TracebackType
 from typing import IO, Self
 
+from runner import origin
 from runner.errors import StoreError, UsageError
 from runner.text import plural
 
@@ -90,7 +91,11 @@ def is_asked(path: str) -> bool:
 
 
 def display_name(path: Path) -> str:
-    """Return the name of a prompt file for messages: the user does not know the name of a copy."""
+    """Return the name of an input for messages: the user does not know the name of a copy."""
+    if len(origin.names_of(path)) > 1:
+        return f"the input ({origin.shown(path)})"
+    if (number := origin.run_of(path)) is not None:
+        return f"run {number}"
     if (session := _ASKED.search(path.name)) is not None:
         return f"the session {session['name']!r} of a program"
     found = _COPY.search(path.name)
@@ -106,9 +111,9 @@ def in_words(kind: str, rows: int, columns: str | None = None) -> str:
     return f"{_KINDS.get(kind, kind)} {plural(rows, 'text' if kind in _OF_TEXTS else 'row')} in memory"
 
 
-def full_name(path: str) -> str:
-    """Return an input as a person finds it: its path, or what rows in memory were."""
-    return display_name(Path(path)) if is_asked(path) or is_of_memory(Path(path)) else path
+def full_name(path: str | Path) -> str:
+    """Return an input as a person finds it: its path, its files, or what rows in memory were."""
+    return display_name(Path(path)) if is_asked(str(path)) or is_of_memory(Path(path)) else origin.shown(path)
 
 
 @contextmanager

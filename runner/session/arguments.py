@@ -71,6 +71,13 @@ def _input(value: object) -> str | None:
     return None
 
 
+def _inputs(value: Any) -> str | None:
+    if not isinstance(value, list | tuple):
+        return _input(value)
+    good = value and all(isinstance(one, os.PathLike) for one in value)
+    return next(filter(None, map(_input, value)), None) if good else "a path, or a list of pathlib.Path with at least one"
+
+
 def _path(value: Any) -> str | None:
     refusal = _input(value)
     if refusal is not None:
@@ -136,7 +143,7 @@ def _list(value: object) -> str | None:
 
 
 _KINDS: dict[str, Callable[[Any], str | None]] = {
-    **dict.fromkeys(("file", "source"), _input),
+    **dict.fromkeys(("file", "source"), _inputs),
     **dict.fromkeys(("db", "output"), _path),
     **dict.fromkeys(
         ("new", "accept_changes", "strict", "trust", "raw", "csv_escape", "csv_excel", "prompt", "vacuum", "progress"), _flag

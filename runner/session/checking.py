@@ -17,9 +17,11 @@ from runner.errors import AttachmentError, NotReadyError, UsageError
 from runner.inputs import scan, spool
 from runner.inputs.attachments import media_in
 from runner.inputs.prompts import Template, make_item
-from runner.inputs.scan import PromptFile
+from runner.inputs.scan import Places, PromptFile
 from runner.model import Item
+from runner.origin import where
 from runner.session import arguments, prepare, wiring
+from runner.session.naming import DEFAULT_STORE
 from runner.session.opening import open_input, options_of, rooted
 from runner.session.oversized import Oversized, oversized
 from runner.session.sources import Source, job_of, job_without_rows, names_files
@@ -69,8 +71,8 @@ class Check(Struct, frozen=True, kw_only=True):
     remarks: list[str]
     # rows that are larger than a limit per minute
     oversized: list[Oversized]
-    # what the lines of the rows count
-    place: str
+    # how a person finds a row by its line
+    places: Places
     # files that the rows name, and their bytes, without those at a URL
     files: int
     file_bytes: int
@@ -99,20 +101,24 @@ def describe(job: Job, *, trust: bool = False) -> Description:
     return Description(job=job, key_source=key_source(job, os.environ))
 
 
-def check(source: Source, *, trust: bool = False, **settings: Unpack[AllSettings]) -> Check:
-    """Read a whole input and send nothing. source: as for ``run``. trust: allow that code runs which only the job file names."""
-    arguments.check(trust=trust)
+def check(source: Source, *, trust: bool = False, db: str | Path = DEFAULT_STORE, **settings: Unpack[AllSettings]) -> Check:
+    """Read a whole input and send nothing. source: as for ``run``. trust: allow code that only the job file names.
+
+    db: the store that has the run whose answers are the input (``run:12``).
+    """
+    arguments.check(trust=trust, db=db)
+    store = Path(db).resolve()
     if names_files(source):
-        return _checked(job_without_rows(source, settings, trust=trust))
+        return _checked(job_without_rows(source, settings, trust=trust), store)
     with TemporaryDirectory(prefix="runner-") as folder, job_of(source, settings, Path(folder, "runner.db"), trust=trust) as job:
-        return _checked(job)
+        return _checked(job, store)
 
 
-def _checked(job: Job) -> Check:
-    job = rooted(with_base_url(job, os.environ))
+def _checked(job: Job, store: Path) -> Check:
+    job = rooted(with_base_url(job, os.environ), store)
     refusal, missing = _lacks(job)
     with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
-        prompts = open_input(path, options_of(job))
+        prompts = open_input(path, options_of(job), store)
         scanned = scan.scan(prompts)
         broken = prepare.broken_rows(prompts, prepare.template_of(job))
         if refusal is None:
@@ -135,7 +141,7 @@ def _checked(job: Job) -> Check:
         nulls=scanned.nulls,
         remarks=[*prompts.about, *scan.remarks(scanned)],
         oversized=large,
-        place=prompts.place,
+        places=prompts.places,
         examples=examples,
         files=found.number,
         file_bytes=found.size,
@@ -181,7 +187,7 @@ def _files(prompts: PromptFile, job: Job, *, refused: bool) -> _Files:
         except AttachmentError as error:
             found.rows += 1
             if len(found.first) < _MOST:
-                found.first.append((row.line, f"{row.place} {row.line}: {error}"))
+                found.first.append((row.line, f"{where(row.place, row.line)}: {error}"))
     return found
 
 

@@ -10,8 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from runner import origin
 from runner.config import endpoint
 from runner.config.job import Job
 from runner.config.settings import BY_NAME
@@ -20,7 +21,7 @@ from runner.inputs import spool
 from runner.model import Json, Run
 from runner.session import identity, overlap
 from runner.session.identity import Given
-from runner.session.naming import command, store_option
+from runner.session.naming import command, file_word, store_option
 from runner.session.options import SessionOptions
 from runner.store import database, runs
 from runner.store.changes import Changes, noted
@@ -65,16 +66,32 @@ def choose(job: Job, given: Given, known: Sequence[KnownRun], options: SessionOp
 
     known: all runs, newest first. Raises UsageError if the run cannot take what was asked for, or the user has to decide.
     """
+    chosen = _chosen(job, given, known, options)
+    files, run = given.prompts.files, chosen.run
+    if files is None and run is not None and origin.files_in(run.settings) is not None:
+        # rows of other files may still be there
+        files = origin.files_of([given.path])
+    if files is None:
+        return chosen
+    single = run.input if run is not None else None
+    of_a_run = origin.run_of(given.path) is not None
+    return structs.replace(chosen, changes=structs.replace(chosen.changes, files=files, single=single, taken_over=of_a_run))
+
+
+def _chosen(job: Job, given: Given, known: Sequence[KnownRun], options: SessionOptions) -> Chosen:
     newest = max((run.id for run in known), default=0)
     if options.run_id is not None:
         run = runs.known_run(given.store, options.run_id)
-        changes = changes_of(job, given.store, run, options)
+        changes = changes_of(job, given, run, options)
         identity.refuse_other_rows(given, run)
         return Chosen(run=run, changes=changes, about=tuple(_changed(run, changes)), newest=newest)
     if options.new:
         return Chosen(newest=newest)
     fingerprint = runs.answer_fingerprint(job.answer_settings())
     alike = [run for run in known if run.fingerprint == fingerprint]
+    if origin.run_of(job.input) is not None:
+        # no run may come to read its own answers, on whatever way
+        alike = [run for run in alike if run.input == str(job.input)]
     found = identity.find(given, alike)
     if found is not None:
         refuse_other_address(job, given.store, found)
@@ -142,12 +159,12 @@ def refuse_other_address(job: Job, store: Path, run: KnownRun) -> None:
     )
 
 
-def changes_of(job: Job, store: Path, run: KnownRun, options: SessionOptions) -> Changes:
+def changes_of(job: Job, given: Given, run: KnownRun, options: SessionOptions) -> Changes:
     """Return what ``resume`` or ``retry`` changes about its run. Raises UsageError if the run cannot take it.
 
     job: the run's own, with what was given on the command line.
     """
-    answer = job.answer_settings()
+    store, answer = given.store, job.answer_settings()
     different = runs.differences(run.settings, answer)
     settings, names, columns = {**run.settings}, ["base_url", "api_key_env"], dict[str, Json]()
     if job.base_url is not None or "base_url" in settings:
@@ -209,7 +226,7 @@ def _changed(run: KnownRun, changes: Changes) -> list[str]:
 
 def _name(path: Path) -> str:
     name = spool.display_name(path)
-    return str(path) if name == path.name else name
+    return origin.shown(path) if name == path.name else name
 
 
 def _refuse_other_provider(job: Job, store: Path, run: KnownRun, different: Mapping[str, tuple[Json, Json]]) -> None:
@@ -217,7 +234,7 @@ def _refuse_other_provider(job: Job, store: Path, run: KnownRun, different: Mapp
         then = run.settings.get("provider")
         raise UsageError(
             f"run {run.id} keeps its provider, {then}; to use {job.provider}, start a new run: "
-            f"`runner run {shell_word(str(job.input))} --provider {job.provider}{store_option(store)}`"
+            f"`runner run {file_word(job.input)} --provider {job.provider}{store_option(store)}`"
         )
 
 
@@ -229,7 +246,7 @@ def _refuse_other_template(job: Job, store: Path, run: KnownRun, different: Mapp
         options = " ".join(f"{BY_NAME[name].option} {shell_word(_plain(different[name][1]))}" for name in names)
         raise UsageError(
             f"run {run.id} keeps its template; to ask in other words, start a new run: "
-            f"`runner run {shell_word(str(job.input))} {options}{store_option(store)}`"
+            f"`runner run {file_word(job.input)} {options}{store_option(store)}`"
         )
 
 
@@ -238,7 +255,7 @@ def _refuse_answered(job: Job, store: Path, run: KnownRun, different: Mapping[st
         return
     _refuse_other_template(job, store, run, different)
     given = " ".join(f"{BY_NAME[name].option} {shell_word(_plain(now))}" for name, (_, now) in different.items())
-    retry, new = command("retry", run.id, store, given), f"runner run {shell_word(str(job.input))} {given}{store_option(store)}"
+    retry, new = command("retry", run.id, store, given), f"runner run {file_word(job.input)} {given}{store_option(store)}"
     raise UsageError(
         f"run {run.id} has answers, and {', '.join(different)} would change the others: `{retry}` uses it for the failed rows "
         f"alone, and `{new}` starts a new run"

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from typing import NamedTuple
 
 from runner.config.endpoint import find_endpoint, with_base_url
@@ -14,54 +15,61 @@ from runner.inputs.media_files import MediaFiles
 from runner.inputs.prompts import make_item
 from runner.interfaces import Provider
 from runner.model import Item, Outcome, Row
+from runner.origin import Files, place_of, where
 from runner.session import prepare, wiring
+from runner.session.naming import DEFAULT_STORE
 from runner.session.opening import open_input, options_of, rooted
 
 
 class Unsent(NamedTuple):
     """A row's request: its line, the URL without the query, and the body. fault: why the row makes none, as the run would say.
 
-    shortened: the body has sizes in place of the contents of files.
+    where: its line in words. shortened: the body has sizes in place of the contents of files. file: that of the line, where the
+    input is several.
     """
 
     line: int
     url: str
     body: bytes
+    where: str
     fault: str | None = None
     shortened: bool = False
+    file: str | None = None
 
 
-def dry_run(job: Job, count: int) -> Iterator[Unsent]:
+def dry_run(job: Job, count: int, db: str | Path = DEFAULT_STORE) -> Iterator[Unsent]:
     """Yield the requests of the first rows of an input, ``count`` at most; standard input is read to its end first.
 
     No key is needed: keys are in headers and the query, which are left out. Raises UsageError as
     ``run`` does, also if no model is set.
     """
-    job = with_base_url(job, os.environ)
+    store = Path(db).resolve()
+    job = rooted(with_base_url(job, os.environ), store)
     try:
         find_endpoint(job, os.environ)
     except NotReadyError:
         if job.model is None:
             raise
     provider, template = wiring.offline(job), prepare.template_of(job)
-    files = wiring.attachments(rooted(job))
+    files = wiring.attachments(job)
     with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
         number = 0
-        for number, row in enumerate(open_input(path, options_of(job)).read(), 1):
-            yield _unsent(row, make_item(row, "", template), provider, files)
+        prompts = open_input(path, options_of(job), store)
+        for number, row in enumerate(prompts.read(), 1):
+            yield _unsent(row, make_item(row, "", template), provider, files, prompts.files)
             if number == count:
                 break
         scan.refuse_empty(number, spool.display_name(job.input), job.where)
 
 
-def _unsent(row: Row, made: Item | Outcome, provider: Provider, files: MediaFiles) -> Unsent:
+def _unsent(row: Row, made: Item | Outcome, provider: Provider, media: MediaFiles, several: Files | None) -> Unsent:
+    (file, line), place = place_of(row.line, several), where(row.place, row.line)
     if isinstance(made, Outcome):
-        return Unsent(row.line, "", b"", made.error)
+        return Unsent(line, "", b"", place, made.error, file=file)
     try:
-        request = files.shown(made.request) if made.request.media else made.request
+        request = media.shown(made.request) if made.request.media else made.request
     except AttachmentError as error:
-        return Unsent(row.line, "", b"", f"{row.place} {row.line}: {error}")
+        return Unsent(line, "", b"", place, f"{place}: {error}", file=file)
     call = provider.encode(request)
-    return Unsent(
-        row.line, call.url.partition("?")[0], call.body, shortened=any(not media.url for media in media_in(made.request.messages))
-    )
+    shortened = any(not media.url for media in media_in(made.request.messages))
+    return Unsent(line, call.url.partition("?")[0], call.body, place, shortened=shortened, file=file)

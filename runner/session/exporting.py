@@ -5,14 +5,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypedDict, cast
 
+from runner import origin
 from runner.config import plugins
 from runner.errors import UsageError
 from runner.exports.columns import columns, given, records
 from runner.exports.file import is_standard_output, open_output
 from runner.inputs import overwriting
+from runner.inputs.patterns import matches
 from runner.inputs.prompts import REQUEST_FIELDS, asked
 from runner.interfaces import Exporter
 from runner.model import Run
+from runner.session import part
 from runner.session.opening import columns_in, texts_in
 from runner.store.reader import StoreReader
 
@@ -41,7 +44,7 @@ def write(
     exporter, prompt = cast("Exporter", module.write), flags.get("prompt", True)
     with StoreReader(store) as reader, ExitStack() as stack:
         if not is_standard_output(output):
-            overwriting.refuse_own(output, reader.path, {run.id: run.input for run in reader.runs(counted=False)})
+            overwriting.refuse_own(output, reader.path, files_read(reader))
         run = reader.run(run_id, counted=False)
         texts = texts_in(run.settings)
         stack.enter_context(reader.snapshot())
@@ -49,9 +52,20 @@ def write(
         kept = [] if escape else given(own)
         csv = {"raw": raw, "kept": kept, "excel": flags.get("csv_excel", False), "notes": notes}
         with open_output(output) as out:
-            results = reader.results(run.id, lambda fields: asked(fields, texts))
-            made = records(results, own, prompt=prompt)
-            return exporter(columns(own, prompt=prompt), made, out, **(csv if kind == "csv" else {}))
+            files = origin.files_in(run.settings)
+            results = reader.results(run.id, lambda fields: asked(fields, texts), files)
+            made = records(results, own, prompt=prompt, file=files is not None)
+            return exporter(columns(own, prompt=prompt, file=files is not None), made, out, **(csv if kind == "csv" else {}))
+
+
+def files_read(reader: StoreReader) -> dict[int, list[str]]:
+    """Return the files that each run of a store has read. The answers of another run are no file."""
+    read = {}
+    for run in reader.runs(counted=False):
+        files = origin.files_in(run.settings)
+        paths = [*files.paths] if files is not None else origin.names_of(run.input)
+        read[run.id] = [] if origin.run_of(run.input) is not None else paths
+    return read
 
 
 def own_fields(reader: StoreReader, run: Run) -> list[str]:
@@ -70,13 +84,28 @@ def refuse(output: str | Path, store: Path, prompts: Path) -> None:
         raise UsageError(f"cannot tell the format of {output} from its ending; name it {endings}")
     if not Path(output).resolve().parent.is_dir():
         raise UsageError(f"{output} cannot be written: its folder does not exist")
-    if Path(output).resolve() == prompts.resolve():
-        raise UsageError(f"{output} is the prompt file; name another file")
+    if overwriting.is_among(Path(output).resolve(), _own_files(prompts, Path(output).resolve())):
+        raise UsageError(
+            f"{output} is {'one of the prompt files' if origin.is_several(prompts) else 'the prompt file'}; name another file"
+        )
     read = {}
     if store.is_file() and store.stat().st_size:
         with StoreReader(store) as reader:
-            read = {run.id: run.input for run in reader.runs(counted=False)}
+            read = files_read(reader)
     overwriting.refuse_own(output, store, read)
+
+
+def _own_files(prompts: Path, output: Path) -> list[str]:
+    """Return the files of an input, which an export may not replace. An earlier export is none of those of a pattern."""
+    if origin.run_of(prompts) is not None:
+        return []
+    if not origin.is_several(prompts):
+        return [str(prompts)]
+    paths = {match.path: match.pattern for match in matches(prompts)[0]}
+    earlier = {
+        path for path, pattern in paths.items() if pattern is not None and path.resolve() == output and part.is_export(path)
+    }
+    return [str(path) for path in paths if path not in earlier]
 
 
 def _format(output: str | Path, name: str | None) -> tuple[str, ModuleType]:

@@ -16,13 +16,13 @@ fits decides, and in each the newest run:
 Runs with the address that is asked for come before those with another one.
 """
 
-import os.path
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from runner import origin
 from runner.errors import UsageError
 from runner.inputs.content import Content, hash_of, with_reading
 from runner.inputs.keys import base_key, fingerprint
@@ -78,12 +78,22 @@ def refuse_other_rows(given: Given, run: KnownRun) -> None:
     """Raise UsageError if the input of a run that is to be continued holds none of its rows."""
     if _by_content(given, [run]) is None and _edited(given, [run]) is None:
         new = f"runner run {file_word(given.path)}{store_option(given.store)}"
-        raise UsageError(f"{given.path} holds none of the rows of run {run.id}; `{new}` starts a new run")
+        raise UsageError(f"{origin.shown(given.path)} holds none of the rows of run {run.id}; `{new}` starts a new run")
 
 
 def is_at(given: Given, run: KnownRun) -> bool:
-    """Return True if the file is where the run's input was, as given or from the folder of the store, or is the same file."""
-    if str(given.path) == run.input or _there(given, run) == given.path.resolve():
+    """Return True if the file is where the run's input was, as given or from the folder of the store, or is the same file.
+
+    Several files are where those of a run were if half of the files of one are among those of the other. The answers of a run
+    are those of this run alone.
+    """
+    if str(given.path) == run.input:
+        return True
+    if origin.run_of(given.path) is not None or origin.run_of(run.input) is not None:
+        return False
+    if _is_several(given, run):
+        return _beside(given, run) == origin.seen_from(given.path, lambda path: str(resolved(path))) or _share_files(given, run)
+    if _there(given, run) == given.path.resolve():
         return True
     # in another locale, the name of another input may be one that no file can have
     with suppress(OSError, ValueError):
@@ -93,7 +103,7 @@ def is_at(given: Given, run: KnownRun) -> bool:
 
 def is_gone(given: Given, run: KnownRun) -> bool:
     """Return True if nothing is left where the input of a run was."""
-    return not os.path.exists(run.input) and not os.path.exists(_there(given, run))  # noqa: PTH110 - raises nothing
+    return not origin.exists(run.input) and not origin.exists(_beside(given, run))
 
 
 def may_have_moved(given: Given, run: KnownRun) -> bool:
@@ -106,6 +116,8 @@ def may_have_moved(given: Given, run: KnownRun) -> bool:
 
 def is_elsewhere(given: Given, run: KnownRun) -> bool:
     """Return True if the file is not the one that the run read, though it is where that was: by a link, or in a copied folder."""
+    if _is_several(given, run) or origin.run_of(given.path) is not None:
+        return str(given.path) != run.input and not _share_files(given, run)
     return str(given.path.resolve()) != (run.target or run.input)
 
 
@@ -117,8 +129,30 @@ def resolved(path: Path) -> Path:
         return path.absolute()
 
 
+def files_of(run: KnownRun) -> tuple[str, ...]:
+    """Return the files that a run has read in its last session, by their absolute paths."""
+    files = origin.files_in(run.settings)
+    return files.paths if files is not None else (run.input,)
+
+
+def _is_several(given: Given, run: KnownRun) -> bool:
+    return given.prompts.files is not None or origin.files_in(run.settings) is not None
+
+
+def _share_files(given: Given, run: KnownRun) -> bool:
+    """Return True if half of the files of one input are among those of the other."""
+    now = set(given.prompts.files.paths) if given.prompts.files is not None else {str(given.path)}
+    then = set(files_of(run))
+    return 2 * len(now & then) >= min(len(now), len(then))
+
+
 def _there(given: Given, run: KnownRun) -> Path:
     return resolved(given.store.parent / run.relative)
+
+
+def _beside(given: Given, run: KnownRun) -> str:
+    """Return the name of a run's input as seen from the folder of the store, which may have been moved with it."""
+    return origin.moved(run.input, run.relative, lambda path: str(resolved(given.store.parent / path)))
 
 
 def _by_content(given: Given, runs: Sequence[KnownRun]) -> KnownRun | None:
@@ -144,7 +178,7 @@ def _edited(given: Given, runs: Sequence[KnownRun]) -> KnownRun | None:
 
 def _is_empty(given: Given, run: KnownRun) -> bool:
     with stored_rows(given.store, run.id) as stored:
-        return not stored.sample(1)
+        return stored.is_empty()
 
 
 def _share_a_row(given: Given, stored: StoredRows, sample: Mapping[str, int], *, strict: bool) -> bool:

@@ -5,9 +5,11 @@ import re
 from os.path import realpath
 from pathlib import Path
 
+from runner import origin
 from runner.text import shell_word
 
 DEFAULT_STORE = "runner.db"
+_MOST_WORDS = 5
 _ABOUT_A_RUN = re.compile(r"`runner (resume|retry|errors|status)((?: --[^`]*)?)`")
 
 
@@ -26,8 +28,13 @@ def store_option(db: str | Path) -> str:
 
 
 def file_word(file: str | Path) -> str:
-    """Return the name of a file as a shell and a command read it: one that begins with a dash is no option."""
-    return shell_word(f"./{file}" if str(file).startswith("-") else str(file))
+    """Return the name of an input as a shell and a command read it: one that begins with a dash is no option.
+
+    Of many files, the first are named, and dots stand for the others.
+    """
+    names = origin.names_of(file)
+    words = [shell_word(f"./{name}" if name.startswith("-") else name) for name in names[:_MOST_WORDS]]
+    return " ".join(words if len(names) <= _MOST_WORDS else [*words, "..."])
 
 
 def without_a_run(sentence: str) -> str:

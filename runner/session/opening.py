@@ -1,40 +1,34 @@
-"""Opens an input: finds the reader for it by its ending, or by its first bytes."""
+"""Opens an input: a file, several files, or the answers of a run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
-from inspect import signature
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import structs
 
+from runner import origin
 from runner.config import plugins
 from runner.config.job import Job
 from runner.errors import UsageError
-from runner.inputs import recognition, scan, spool
+from runner.inputs import scan, spool
 from runner.inputs.choosing import Condition, Rows, Sample, narrowed
-from runner.inputs.compression import unpacked
-from runner.inputs.files import size_and_head
 from runner.inputs.options import ReadOptions
-from runner.inputs.scan import PromptFile
+from runner.inputs.scan import Places, PromptFile
 from runner.media import MEDIA_FIELDS, MediaField
 from runner.model import Json, Row
+from runner.session import answers, part
+from runner.session.naming import DEFAULT_STORE
 from runner.session.proposal import asking, likely_texts
 from runner.text import shell_word
 
 if TYPE_CHECKING:
     from runner.inputs.template import Texts
 
-_ENDINGS = {"ndjson": "jsonl", "tsv": "csv", "text": "txt", "pq": "parquet", "xls": "xlsx", "xlsm": "xlsx", "ods": "xlsx"}
-"""Endings that are not the name of their format."""
-_OF_JSON = ("jsonl", "json")
-"""Formats whose files are told apart by their first bytes: they often have the ending of another one of these."""
 _OF_LINES = ("jsonl", "txt", "openai_batch")
 """Formats in which each row is a line."""
-_OPTIONS = ("encoding", "delimiter", "sheet")
 _SHOWN = 20
 
 
@@ -63,11 +57,20 @@ def options_of(job: Job) -> ReadOptions:
     )
 
 
-def rooted(job: Job) -> Job:
-    """Return a job that knows the folder of its files: for a stream the current one, also when it is resumed elsewhere."""
-    if job.files_root is not None or not spool.is_stream(job.input):
+def rooted(job: Job, store: Path) -> Job:
+    """Return a job that knows the folder of its files, if that is not the one of the input.
+
+    For a stream it is the current one, also when it is resumed elsewhere; for the answers of a run, that of this run. What the
+    rows of a run have set, they have set for their own requests there. Asked again as they are, they keep their pictures.
+    """
+    if origin.run_of(job.input) is None:
+        of_stream = job.files_root is None and spool.is_stream(job.input)
+        return structs.replace(job, files_root=str(Path.cwd())) if of_stream else job
+    root = job.files_root or answers.folder_of_files(job.input, store)
+    job = structs.replace(job, files_root=root, row_settings=False)
+    if texts_of(job) is not None:
         return job
-    return structs.replace(job, files_root=str(Path.cwd()))
+    return structs.replace(job, **{name: getattr(job, name) or [name] for name in MEDIA_FIELDS})
 
 
 def media_fields(settings: Mapping[str, Json]) -> Mapping[str, MediaField]:
@@ -112,105 +115,104 @@ def texts_in(settings: Mapping[str, Json]) -> "Texts | None":
 
 
 def _is_installed(name: str) -> bool:
-    return plugins.registered("inputs", _named(name)) is not None
+    return plugins.registered("inputs", part.module_name(name)) is not None
 
 
-class Recognised(NamedTuple):
-    """How a file is read: the name and the module of its format, all options, and what a person should know, in phrases."""
+def open_input(
+    path: Path, options: ReadOptions | None = None, store: Path | None = None, *, most_bytes: int | None = None
+) -> PromptFile:
+    """Return an input with its reader. store: the one that has the run whose answers are the input.
 
-    name: str
-    module: ModuleType
-    options: ReadOptions
-    about: Sequence[str] = ()
-
-
-def recognise(path: Path, options: ReadOptions, *, most_bytes: int | None = None) -> Recognised:
-    """Find out how a file is read. most_bytes: as for ``open_input``.
-
-    Raises UsageError for a file that cannot be read, or in none of the known formats.
+    most_bytes: of a single file, read only the rows that end within so many bytes. Raises UsageError for what cannot be read, or
+    is in none of the known formats.
     """
-    name = _named(options.format) if options.format is not None else _format(path)
-    module = plugins.load("inputs", name)
-    _refuse_options(path, module, name, options)
-    if hasattr(module, "settled"):
-        part = {} if most_bytes is None else {"most_bytes": most_bytes}
-        return Recognised(name, module, *module.settled(path, structs.replace(options, format=name), **part))
-    return Recognised(name, module, options)
-
-
-def open_input(path: Path, options: ReadOptions | None = None, *, most_bytes: int | None = None) -> PromptFile:
-    """Return a prompt file with its reader. most_bytes: read only the rows that end within so many bytes of the file.
-
-    Raises UsageError for a file that cannot be read, or in none of the known formats.
-    """
-    name, module, options, about = recognise(path, options or ReadOptions(), most_bytes=most_bytes)
-    try:
-        # rows that are appended from here on belong to the next session
-        size = path.stat().st_size
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    size = size if most_bytes is None else min(size, most_bytes)
-    more = {"options": options} if "options" in signature(module.read).parameters else {}
+    options = options or ReadOptions()
+    if origin.run_of(path) is not None:
+        return _answers(path, store or Path(DEFAULT_STORE), options)
+    if origin.is_several(path):
+        return _several(path, options)
+    one = part.opened(path, options, most_bytes)
     # a sample of a file that has grown is another one
-    behind = getattr(module, "read_behind", None) if options.sample is None else None
+    behind = getattr(one.module, "read_behind", None) if options.sample is None else None
     seen = partial(_seen, options, _condition(options.where))
-    read = lambda: seen(module.read(path, limit_bytes=size, **more))  # noqa: E731 - what follows may put another in its place
     prompts = PromptFile(
         path,
-        size,
-        read if options.sample is None else Sample(read, options.sample, options.sample_seed).rows,
-        behind and (lambda at, lines: (rows := behind(path, limit_bytes=size, offset=at, lines=lines)) and seen(rows)),
-        _reading(name, options),
-        getattr(module, "PLACE", "line"),
-        tuple(f"{spool.display_name(path)} {words}" for words in about),
-        name in _OF_LINES,
+        one.size,
+        _sampled(options, lambda: seen(one.read())),
+        behind and (lambda at, lines: (rows := behind(path, limit_bytes=one.size, offset=at, lines=lines)) and seen(rows)),
+        _reading([one.name], one.options),
+        Places(kinds=(one.place,)),
+        one.about,
+        one.name in _OF_LINES,
     )
-    if options.id_column != "id":
-        _refuse_absent_id(path, prompts, options.id_column)
+    _refuse_columns(path, prompts.read, options, is_table=one.is_table)
     _refuse_absent_media(path, prompts, options.media)
-    if options.asked is None and getattr(module, "IS_TABLE", False):
-        _refuse_without_prompt(path, prompts)
     return prompts
 
 
-def _named(name: str) -> str:
-    """Return the name of the module of a format that a user has named."""
-    name = name.strip().replace("-", "_")
-    return _ENDINGS.get(name, name)
+def _several(path: Path, options: ReadOptions) -> PromptFile:
+    """Return several files as one input. Their rows are read file by file, so that one file is open at a time."""
+    found, about = part.opened_all(path, options)
+    files = origin.files_of([one.path for one in found])
+    for one in found:
+        _refuse_columns(one.path, partial(lambda each: _seen(options, None, each.read()), one), options, is_table=one.is_table)
+    seen = partial(_seen, options, _condition(options.where))
+    prompts = PromptFile(
+        path,
+        sum(one.size for one in found),
+        _sampled(options, lambda: seen(part.chained(found, files.names))),
+        None,
+        _reading([one.name for one in found], options),
+        Places(files.names, tuple(one.place for one in found)),
+        tuple(about),
+        all(one.name in _OF_LINES for one in found),
+        tuple((one.path, one.size) for one in found),
+        files,
+    )
+    _refuse_absent_media(path, prompts, options.media)
+    return prompts
 
 
-def _format(path: Path) -> str:
-    """Return the format of a file. Its name runs no code but that of our own formats and of installed packages."""
-    ending = unpacked(path).suffix.lower().lstrip(".")
-    name = _ENDINGS.get(ending, ending)
-    looked_at = name in (*_OF_JSON, "txt") or spool.is_copy(path)
-    if not looked_at and plugins.registered("inputs", name) is not None:
-        return name
-    head = size_and_head(path)[1]
-    if name == "txt" and not recognition.begins_with_object(head):
-        return name
-    found = recognition.look(head)
-    if found.format is None:
-        raise UsageError(f"{path} {found.instead}")
-    if name in _OF_JSON and not spool.is_copy(path) and found.format not in (*_OF_JSON, "openai-batch"):
-        raise UsageError(f"{path} is not JSON, but looks like {found.format}; name it so, or use --input-format {found.format}")
-    return _named(found.format)
+def _answers(path: Path, store: Path, options: ReadOptions) -> PromptFile:
+    """Return the answered rows of a run as an input."""
+    found = answers.opened(path, store)
+    seen = partial(_seen, options, _condition(options.where))
+    prompts = PromptFile(
+        path,
+        len(found.rows),
+        _sampled(options, lambda: seen(found.read())),
+        None,
+        _reading(["run"], options),
+        Places(found.places, ("line",)),
+        found.about,
+        False,
+        (),
+        found.files,
+        found.measured,
+    )
+    _refuse_columns(path, prompts.read, options, is_table=True)
+    _refuse_absent_media(path, prompts, options.media)
+    return prompts
 
 
-def _refuse_options(path: Path, module: ModuleType, name: str, options: ReadOptions) -> None:
-    """Raise UsageError for an option that means nothing for a format."""
-    for option in _OPTIONS:
-        if getattr(options, option) is not None and option not in getattr(module, "OPTIONS", ()):
-            raise UsageError(f"--{option} means nothing for {spool.display_name(path)}, which is read as {name}; leave it out")
+def _reading(names: Sequence[str], options: ReadOptions) -> str:
+    """Return a word for the way in which rows are read: where it is the same, the same bytes are the same rows.
 
-
-def _reading(name: str, options: ReadOptions) -> str:
-    """Return a word for the way in which rows are read: where it is the same, the same bytes are the same rows."""
-    word = scan.READING if name == "jsonl" else f"{scan.READING}-{name}"
+    names: the format of each file.
+    """
+    kinds = set(names)
+    if len(kinds) > 1:
+        word = f"{scan.READING}-mixed-{blake2b(' '.join(names).encode(), digest_size=6).hexdigest()}"
+    else:
+        word = scan.READING if kinds == {"jsonl"} else f"{scan.READING}-{names[0]}"
     given = {key: value for key, value in options.given().items() if key not in ("format", "row_settings", "asked", "media")}
     if given:
         word += "-" + blake2b(msgspec.json.encode(given, order="sorted"), digest_size=6).hexdigest()
     return word if options.row_settings else f"{word}-data"
+
+
+def _sampled(options: ReadOptions, read: Callable[[], Rows]) -> Callable[[], Rows]:
+    return read if options.sample is None else Sample(read, options.sample, options.sample_seed).rows
 
 
 def _condition(where: str | None) -> Condition | None:
@@ -241,9 +243,17 @@ def _changed(row: Row, options: ReadOptions) -> Row:
     return structs.replace(row, fields={**row.fields, **other, "id": own})
 
 
-def _refuse_without_prompt(path: Path, prompts: PromptFile) -> None:
+def _refuse_columns(path: Path, read: Callable[[], Rows], options: ReadOptions, *, is_table: bool) -> None:
+    """Raise UsageError if the first row shows that a column is missing without which no row can be asked or told apart."""
+    if options.id_column != "id":
+        _refuse_absent_id(path, read, options.id_column)
+    if options.asked is None and is_table:
+        _refuse_without_prompt(path, read)
+
+
+def _refuse_without_prompt(path: Path, read: Callable[[], Rows]) -> None:
     """Raise UsageError for a table without a column of prompts: a template is missing, or the column has another name."""
-    first = next((row.fields for row in prompts.read() if row.fields is not None), None)
+    first = next((row.fields for row in read() if row.fields is not None), None)
     if first is None or not {"prompt", "messages"}.isdisjoint(first):
         return
     raise without_prompt(spool.display_name(path), first, lambda template: f"--prompt {shell_word(template)}")
@@ -280,9 +290,9 @@ def _refuse_absent_media(path: Path, prompts: PromptFile, named: Mapping[str, Me
         )
 
 
-def _refuse_absent_id(path: Path, prompts: PromptFile, name: str) -> None:
+def _refuse_absent_id(path: Path, read: Callable[[], Rows], name: str) -> None:
     """Raise UsageError if the first row lacks the field that is to be the id: then its name is probably wrong."""
-    first = next((row for row in prompts.read() if row.fields is not None), None)
+    first = next((row for row in read() if row.fields is not None), None)
     if first is not None and first.fields is not None and name not in first.fields:
         fields = ", ".join(list(first.fields)[:_SHOWN]) or "none"
         raise UsageError(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from runner import origin
 from runner.inputs import spool
 from runner.inputs.content import hash_of
 from runner.inputs.keys import base_key, fingerprint
@@ -104,7 +105,7 @@ def sentence(name: str, found: Overlap, *, resume: str, export: str) -> str:
     if every:
         return f"{begin}; `{export}` writes {its}"
     original = Path(run.input)
-    if spool.is_copy(original):
+    if spool.is_copy(original) or origin.is_several(original) or origin.run_of(original) is not None:
         return f"{begin}; to have only the others sent, leave {it} out: `{export}` writes {its}"
     there = os.path.exists(original)  # noqa: PTH110 - raises nothing
     way = f"make the changes in {original}" if there else f"save the file as {original}"

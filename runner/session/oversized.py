@@ -8,7 +8,7 @@ from runner.engine.limits import Kind
 from runner.engine.limits.estimate import BYTES_PER_TOKEN, OUTPUT_TOKENS, amount
 from runner.inputs.compression import open_compressed
 from runner.inputs.keys import base_key
-from runner.inputs.scan import PromptFile
+from runner.inputs.scan import Places, PromptFile
 from runner.inputs.sources import base64_chars
 from runner.text import clean
 
@@ -52,14 +52,17 @@ def oversized(prompts: PromptFile, per_minute: Mapping[Kind, float], max_tokens:
 
 
 def _has_line_over(prompts: PromptFile, size: float) -> bool:
-    with open_compressed(prompts.path, prompts.size) as (stream, _):
-        return any(len(line) > size for line in stream)
+    for path, end in prompts.parts or [(prompts.path, prompts.size)]:
+        with open_compressed(path, end) as (stream, _):
+            if any(len(line) > size for line in stream):
+                return True
+    return False
 
 
-def sentences(found: list[Oversized], place: str) -> list[str]:
-    """Return what a person should know about such rows, one sentence each. place: what their lines count."""
+def sentences(found: list[Oversized], places: Places) -> list[str]:
+    """Return what a person should know about such rows, one sentence each. places: how a person finds them."""
     words = [
-        f"{place} {row.line} ({clean(row.key, 40)}) has about {row.tokens:,} tokens, more than "
+        f"{places.where(row.line)} ({clean(row.key, 40)}) has about {row.tokens:,} tokens, more than "
         f"--{row.kind.replace('_', '-')} {row.limit:,.10g}: others go first, and it takes about "
         f"{format_span(60 * row.tokens / row.limit)} of that limit"
         for row in found[:_SHOWN]

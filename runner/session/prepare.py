@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 from anyio import to_thread
 from msgspec import Struct, structs
 
+from runner import origin
 from runner.config import trust
 from runner.config.endpoint import Endpoint, files_grant, find_endpoint, with_base_url
 from runner.config.job import Job
@@ -22,7 +23,7 @@ from runner.model import Outcome, Run
 from runner.session import continuing, identity, reading
 from runner.session.continuing import Chosen, Idle
 from runner.session.identity import Given
-from runner.session.opening import columns_in, open_input, options_of, texts_of
+from runner.session.opening import columns_in, open_input, options_of, rooted, texts_of
 from runner.session.options import SessionOptions
 from runner.store import database
 from runner.store.checkpoint import RunCounts
@@ -80,11 +81,11 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
 
     Sends nothing. A new run is created only after every other check has passed. Raises UsageError, StoreError.
     """
-    job = with_base_url(job, os.environ)
+    job = await in_thread(lambda: rooted(with_base_url(job, os.environ), store_path))
     if options.new and not continuing.is_option(job, "reuse"):
         # whoever asks for a new run in any case wants new answers
         job = structs.replace(job, reuse=False)
-    prompts = await in_thread(lambda: open_input(job.input, options_of(job)))
+    prompts = await in_thread(lambda: open_input(job.input, options_of(job), store_path))
     scan.refuse_empty(prompts.size, spool.display_name(job.input))
     known = await in_thread(lambda: continuing.known_runs(store_path))
     content = await in_thread(lambda: scan.measure(prompts, identity.lengths(known)))
@@ -98,7 +99,7 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     endpoint = find_endpoint(job, os.environ)
     to_read, scanned = await in_thread(lambda: reading.scan_input(given, chosen.run, options))
     scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where)
-    scan.refuse_duplicates(scanned, job.input, prompts.place)
+    scan.refuse_duplicates(scanned, job.input, prompts.places)
     await in_thread(lambda: _refuse_unfit(job, prompts, scanned))
     if options.strict:
         await in_thread(lambda: _refuse_broken(job, prompts))
@@ -170,7 +171,9 @@ def _refuse_broken(job: Job, prompts: PromptFile) -> None:
     if broken.number:
         first = "; ".join(reason for _, reason in broken.first[:_MAX_SHOWN])
         more = f"; and {broken.number - _MAX_SHOWN:,} more" if broken.number > _MAX_SHOWN else ""
-        raise UsageError(f"{job.input}: {plural(broken.number, 'broken row')}, and --strict was given: {first}{more}")
+        raise UsageError(
+            f"{origin.shown(job.input)}: {plural(broken.number, 'broken row')}, and --strict was given: {first}{more}"
+        )
 
 
 def notes(plan: Plan, counts: RunCounts, changed: int, taken: Mapping[int, int]) -> list[str]:
@@ -284,5 +287,7 @@ def nothing_to_do(job: Job, idle: Idle) -> tuple[Started, Finished]:
     restored = min(ended.skipped, ended.rows)
     failed = min(ended.failed, restored)
     notes = (*unknown_variables(os.environ), *idle.about, note)
-    begun = Started(run=run.id, input=str(job.input), rows=ended.rows, restored=restored, restored_failed=failed, notes=notes)
+    begun = Started(
+        run=run.id, input=spool.full_name(job.input), rows=ended.rows, restored=restored, restored_failed=failed, notes=notes
+    )
     return begun, Finished(summary=ended)

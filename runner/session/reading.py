@@ -47,6 +47,9 @@ def head_of(given: Given, scanned: Scan, last_line: int) -> Head | None:
 
     last_line: the line of the last row that was read; 0 if there was none.
     """
+    if given.prompts.read_behind is None:
+        # lines of several files are no lines of one content
+        return None
     content, rows, identical = given.content, scanned.rows, scanned.identical
     # the last row may be in a line without an end, which may still become longer; lines may be counted in another way too
     beyond = last_line - content.lines

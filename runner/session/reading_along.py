@@ -23,6 +23,7 @@ from runner.event_types import (
 )
 from runner.inputs.prompts import asked
 from runner.model import Result, Run
+from runner.origin import Files, files_in
 from runner.session.asynchronous import Prepare, Ready, leave, start
 from runner.session.backlog import Backlog, Element, OnSlow, Settled
 from runner.session.opening import texts_in
@@ -30,6 +31,7 @@ from runner.session.prepare import in_thread
 from runner.session.results import RunSummary, with_results
 from runner.session.stopping import StopHandle, ended
 from runner.store.reader import StoreReader
+from runner.store.result_rows import located
 from runner.store.results import ResultReader
 
 _BATCH = 100
@@ -53,6 +55,7 @@ class Along:
         self._again: set[int] = set()
         self._blocked: dict[str, str] = {}
         self._last_line = 0
+        self._files: Files | None = None
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
         """Begin the session, yield its events, and end it. Raises what it raises."""
@@ -108,7 +111,7 @@ class Along:
         assert isinstance(started, Started)
         yield started
         run = await in_thread(lambda: _run(self._ready, started.run))
-        texts = texts_in(run.settings)
+        texts, self._files = texts_in(run.settings), files_in(run.settings)
         async with ResultReader(store, run.id, lambda fields: asked(fields, texts)) as reader:
             upto = await reader.newest()
             self._backlog.begin()
@@ -151,7 +154,7 @@ class Along:
             beyond = limited and result.error_code == BAD_ROW and result.line > self._last_line
             if hash(key) not in self._again and not beyond:
                 self._last_line = max(self._last_line, result.line)
-                events.append(RowFinished(result=result, earlier=True))
+                events.append(RowFinished(result=located(result, self._files), earlier=True))
         return events
 
     async def _made(self, elements: Sequence[Element], reader: ResultReader) -> AsyncIterator[StreamEvent]:
@@ -163,7 +166,7 @@ class Along:
                 self._backlog.taken(1)
                 if (result := found.get(element)) is not None:
                     self._last_line = max(self._last_line, result.line)
-                    yield RowFinished(result=result)
+                    yield RowFinished(result=located(result, self._files))
                 continue
             if isinstance(element, Progress):
                 for event in self._waits(element):

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from runner import origin
 from runner.config.job import Job, restore_job
 from runner.errors import UsageError
 from runner.inputs import spool
 from runner.model import Run
-from runner.session.naming import store_option
+from runner.session.naming import command, store_option
 from runner.session.options import SessionOptions
 from runner.store.reader import StoreReader
 
@@ -26,6 +27,7 @@ def resumed(
             run = unfinished[-1]
         else:
             run = reader.run(run_id, counted=False)
+        _refuse_missing(run, reader)
     return _restored(run, settings), SessionOptions(run_id=run.id, accept_changes=accept_changes)
 
 
@@ -33,14 +35,25 @@ def retried(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tup
     """Return the job and the options that send the failed rows of a run again."""
     with StoreReader(Path(db).resolve()) as reader:
         run = reader.run(run_id, counted=False)
+        _refuse_missing(run, reader)
     return _restored(run, settings), SessionOptions(run_id=run.id, retry_failed=True)
 
 
-def _restored(run: Run, settings: dict[str, Any]) -> Job:
+def _refuse_missing(run: Run, reader: StoreReader) -> None:
+    """Raise UsageError if the input of a run is gone."""
     if spool.is_asked(run.input):
         again = "the program asks again what has no answer, when it runs again"
         raise UsageError(f"run {run.id} is {spool.full_name(run.input)}, and there is no file of its prompts; {again}")
-    if not Path(run.input).is_file():
+    number = origin.run_of(run.input)
+    if number is not None and all(other.id != number for other in reader.runs(counted=False)):
+        export = command("export", run.id, reader.path, "-o", "answers.csv")
+        raise UsageError(
+            f"run {run.id} reads the answers of run {number}, which was deleted; `{export}` writes its results so far"
+        )
+    if not origin.is_several(run.input) and not origin.exists(run.input):
         ways = "put it back, run the file where it is now with the same settings, or export the results so far"
         raise UsageError(f"the prompt file of run {run.id}, {run.input}, is missing; {ways}")
+
+
+def _restored(run: Run, settings: dict[str, Any]) -> Job:
     return restore_job({**run.settings, "input": run.input}, settings)

@@ -12,6 +12,7 @@ from runner.exports import frames, html
 from runner.exports.columns import columns, records
 from runner.inputs.prompts import asked
 from runner.model import Result, Run
+from runner.origin import files_in
 from runner.session.exporting import own_fields
 from runner.session.opening import texts_in
 from runner.session.spelling import ended
@@ -48,7 +49,7 @@ class Results:
     def __iter__(self) -> Iterator[Result]:
         texts = texts_in(self._run.settings)
         with StoreReader(self._store) as reader:
-            yield from reader.results(self.run, lambda fields: asked(fields, texts))
+            yield from reader.results(self.run, lambda fields: asked(fields, texts), files_in(self._run.settings))
 
     def __next__(self) -> Result:
         if self._next is None:
@@ -89,8 +90,10 @@ class Results:
         texts = texts_in(self._run.settings)
         with StoreReader(self._store) as reader, reader.snapshot():
             own = own_fields(reader, self._run)
-            yield columns(own)
-            yield from records(reader.results(self.run, lambda fields: asked(fields, texts)), own)
+            files = files_in(self._run.settings)
+            yield columns(own, file=files is not None)
+            found = reader.results(self.run, lambda fields: asked(fields, texts), files)
+            yield from records(found, own, file=files is not None)
 
     def __repr__(self) -> str:
         return f"<Results of run {self.run}: {plural(len(self), 'row')}>"

@@ -13,7 +13,7 @@ from runner.engine.listening import Hear
 from runner.engine.stop import Stop
 from runner.errors import RunStoppedError, StoreError
 from runner.event_types import INPUT_CHANGED, LIMITED, Finished, Summary
-from runner.inputs import source
+from runner.inputs import source, spool
 from runner.interfaces import Items, Observer
 from runner.model import Head
 from runner.session import naming, prepare, reading, reuse, wiring
@@ -101,11 +101,12 @@ class _Session(Working):
         notes = (
             *plan.endpoint.notes,
             *more,
-            *sentences(large, plan.prompts.place),
+            *sentences(large, plan.prompts.places),
             *prepare.notes(plan, self._before, self._look.changed, taken),
         )
         failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)
-        self._tell(self._meter.begin(plan.run.id, str(plan.job.input), plan.rows - self._look.left, restored, failed, notes))
+        rows, name = plan.rows - self._look.left, spool.full_name(plan.job.input)
+        self._tell(self._meter.begin(plan.run.id, name, rows, restored, failed, notes))
 
     async def _note_input(self, look_again: bool, head: Head | None) -> None:
         plan, given = self._plan, self._plan.given

@@ -6,12 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from runner.config import job_file, plugins
+from runner.config import plugins
 from runner.config.settings import BY_NAME
 from runner.config.values import check
 from runner.errors import StoreError, UsageError
 from runner.exports.file import is_standard_output
-from runner.inputs import spool
+from runner.inputs import patterns, spool
 from runner.inputs.compression import unpacked
 from runner.inputs.options import ReadOptions
 from runner.model import Json
@@ -43,7 +43,7 @@ def source(file: str | None) -> Path:
         raise UsageError(f"a job file is for a file, which {spool.display_name(path)} is not; save the rows to a file first")
     if path.suffix.lower() == ".toml":
         raise UsageError(f"{path} is a job file by its name; name the file with the rows: `runner init FILE`")
-    job_file.refuse_undecoded(path)
+    patterns.refuse_undecoded(path)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name a file in it{_among(path)}")
     return path

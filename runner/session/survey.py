@@ -20,7 +20,7 @@ from runner.inputs.files import explained
 from runner.inputs.keys import ROW_SETTINGS, WHOLE_ROW
 from runner.inputs.options import ReadOptions
 from runner.model import Json, Row
-from runner.session import opening
+from runner.session import opening, part
 from runner.session.proposal import asking, likely_texts
 
 LOOK_BYTES = 16 << 20
@@ -92,7 +92,7 @@ def survey(path: Path, options: ReadOptions) -> Survey:
     """Look at a file, also at a table without prompts. Raises UsageError for a file that is no input, or has no rows."""
     options = structs.replace(options, asked=frozenset({WHOLE_ROW}), row_settings=False)
     size, most_bytes = _sizes(path)
-    found = opening.recognise(path, options, most_bytes=most_bytes)
+    found = part.recognise(path, options, most_bytes=most_bytes)
     in_part = most_bytes is not None and found.name in _OF_TEXT
     prompts = opening.open_input(path, options, most_bytes=most_bytes)
     with closing(prompts.read()) as rows:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import anyio
@@ -57,19 +58,20 @@ class Tried(NamedTuple):
     error: RunStoppedError | None = None
 
 
-def question(job: Job, *, prompt: str | None, row: int | None, reads: bool) -> Question:
+def question(job: Job, *, prompt: str | None, row: int | None, reads: bool, store: Path) -> Question:
     """Return what is to be asked: a prompt as it stands, or the row on a line, by default the first row that can be sent.
 
-    reads: the job has an input; else its template is filled in with nothing. Raises UsageError.
+    reads: the job has an input; else its template is filled in with nothing. store: the one of a run whose answers are the input.
+    Raises UsageError.
     """
-    job = rooted(with_base_url(job, os.environ))
+    job = rooted(with_base_url(job, os.environ), store)
     if prompt is not None or not reads:
         item = _item_of(Row(line=1, fields={} if prompt is None else {"prompt": prompt}), job, plain=prompt is not None)
         return Question(job, find_endpoint(job, os.environ), item)
     with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
-        prompts = open_input(path, options_of(job))
+        prompts = open_input(path, options_of(job), store)
         item, passed = _item_in(prompts, job, row)
-    where = f"{spool.display_name(job.input)}, {prompts.place} {item.position}"
+    where = f"{spool.display_name(job.input)}, {prompts.places.where(item.position)}"
     return Question(job, find_endpoint(job, os.environ), item, where, tuple(passed))
 
 
@@ -89,6 +91,8 @@ def _item_of(row: Row, job: Job, *, plain: bool) -> Item:
 
 def _item_in(prompts: PromptFile, job: Job, wanted: int | None) -> tuple[Item, list[str]]:
     """Return the item on a line of an input, by default the first one, and why rows before it cannot be sent."""
+    if wanted is not None and prompts.files is not None:
+        raise UsageError(f"--row {wanted} is a line of one file, and the input is several; name this file alone")
     template, passed = prepare.template_of(job), list[str]()
     name, before = spool.display_name(job.input), 0
     for row in prompts.read():
@@ -113,7 +117,7 @@ def _item_in(prompts: PromptFile, job: Job, wanted: int | None) -> tuple[Item, l
 
 def _absent(prompts: PromptFile, name: str, wanted: int, near: list[int]) -> str:
     """Return the sentence about a line on which no row is. near: lines with rows before and behind it; 0 if there is none."""
-    begins = "that begins on line" if prompts.place == "line" else "with the number"
+    begins = "that begins on line" if prompts.places.kinds[0] == "line" else "with the number"
     others = f"; the nearest: {' and '.join(str(line) for line in near if line)}" if any(near) else ""
     return f"{name} has no row {begins} {wanted}{others}"
 

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.model import Json
+from runner.origin import Files
 
 Noted: TypeAlias = tuple[str, str | None, str | None]
 """An entry of the history: (what, old, new)."""
@@ -17,12 +18,16 @@ class Changes(Struct, frozen=True, kw_only=True):
     """What a session changes about its run.
 
     columns: new values of its entry. noted: for the history. variant: the answer settings of this session, if they
-    are not those of the run.
+    are not those of the run. files: those of an input of several now; if others were there before, the rows keep theirs.
+    single: the one file of before, by its path, if it was one. taken_over: the files and their numbers are those of another run.
     """
 
     columns: Mapping[str, Any] = {}
     noted: Sequence[Noted] = ()
     variant: Mapping[str, Json] | None = None
+    files: Files | None = None
+    single: str | None = None
+    taken_over: bool = False
 
 
 def noted(then: Mapping[str, Json], now: Mapping[str, Json]) -> list[Noted]:

@@ -26,6 +26,7 @@ from runner.pace import Pace
 from runner.store.changes import Changes, entries
 from runner.store.connection import Connection
 from runner.store.lock import RunLock
+from runner.store.numbering import settings_with_files
 from runner.store.reuse import TakenOver, number_taken_over, take_over
 from runner.store.schema import attempts, history, items, runs, variants
 from runner.store.statements import (
@@ -117,6 +118,8 @@ class RunStore:
     async def _take_over(self, connection: AsyncConnection, owner: Mapping[str, Any]) -> None:
         """Write who works on the run, and what this session changes about it."""
         values = {**owner, **self._changes.columns}
+        if self._changes.files is not None:
+            values["settings"] = await settings_with_files(connection, self.run_id, self._changes)
         taken = await connection.execute(sa.update(runs).where(runs.c.id == self.run_id).values(**values))
         if not taken.rowcount:
             # `runner delete` was quicker: it held the lock before

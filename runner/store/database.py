@@ -28,6 +28,8 @@ BUSY_S = 15.0
 """Seconds that a writer waits for another one."""
 _RETRY_S = 0.02
 _MAGIC = b"SQLite format 3\x00"
+_APPLICATION_AT = 68
+"""Where the header of a SQLite file has the number of its application."""
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 DAMAGE = (msgspec.DecodeError, RecursionError)
 """What reading JSON raises that is none, or of another shape, or nested more deeply than anything that runner stores."""
@@ -62,6 +64,16 @@ def prepare(path: Path, *, create: bool) -> None:
         if version < VERSION:
             _check_writable(path, version)
             (_migrate if version else _fill)(path)
+
+
+def is_store(path: Path) -> bool:
+    """Return True if a file is a store, by its first bytes; False too if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_APPLICATION_AT + 4)
+    except OSError:
+        return False
+    return head.startswith(_MAGIC) and head[_APPLICATION_AT:] == APPLICATION_ID.to_bytes(4, "big")
 
 
 def address(path: Path) -> str:

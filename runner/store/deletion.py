@@ -7,6 +7,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from runner import origin
 from runner.errors import RunLockedError, StoreError, UsageError
 from runner.store import database
 from runner.store.changes import entries
@@ -32,17 +33,21 @@ def delete(store: Path, run_ids: Sequence[int]) -> list[str]:
             # also those that a run had before: standard input that was saved to a file later
             before = sa.select(history.c.old).where(history.c.run_id.in_(numbers), history.c.what == "input")
             queries = (sa.select(runs.c.input).where(of_these), before)
-            inputs = {Path(path).name for query in queries for path in connection.execute(query).scalars() if path is not None}
+            inputs = {name for query in queries for path in connection.execute(query).scalars() for name in _file_names(path)}
             for table in (items, attempts, variants, reused):
                 connection.execute(sa.delete(table).where(table.c.run_id.in_(numbers)))
             connection.execute(sa.delete(runs).where(of_these))
             # the numbers are not used again
             for run_id in numbers:
                 connection.execute(sa.insert(history).values(**entries(run_id, [("deleted", None, None)])[0]))
-            needed = {Path(path).name for path in connection.execute(sa.select(runs.c.input)).scalars()}
+            needed = {name for path in connection.execute(sa.select(runs.c.input)).scalars() for name in _file_names(path)}
         for lock in locks:
             lock.remove()
     return sorted(inputs - needed)
+
+
+def _file_names(source: str | None) -> list[str]:
+    return [Path(name).name for name in origin.names_of(source)] if source is not None else []
 
 
 def vacuum(store: Path) -> None:

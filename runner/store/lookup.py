@@ -8,8 +8,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from runner.errors import BAD_ROW
+from runner.origin import LINES
 from runner.store import database
 from runner.store.schema import items
+
+_SPREAD = 1_000_003
+"""A prime: by it, files of any number of rows each give rows to a sample."""
 
 
 class StoredRows:
@@ -23,8 +27,14 @@ class StoredRows:
         """Return about ``most`` settled rows, spread over the input: key -> fingerprint."""
         number = self._connection.execute(sa.select(sa.func.count()).where(self._mine)).scalar() or 0
         step = max(1, number // most)
-        spread = sa.select(items.c.key, items.c.fingerprint).where(self._mine, items.c.position % step == 0).limit(2 * most)
+        # the lines of several files are alike, so the number of the file counts too
+        place = items.c.position % LINES + sa.cast(items.c.position / LINES, sa.Integer) * _SPREAD
+        spread = sa.select(items.c.key, items.c.fingerprint).where(self._mine, place % step == 0).limit(2 * most)
         return self._pairs(spread)
+
+    def is_empty(self) -> bool:
+        """Return True if no row is settled."""
+        return self._connection.execute(sa.select(items.c.id).where(self._mine).limit(1)).first() is None
 
     def fingerprints(self, keys: Sequence[str]) -> dict[str, int]:
         """Return those of the keys that are settled, with their fingerprints."""

@@ -15,12 +15,14 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 
+from runner import origin
 from runner.errors import BAD_ROW, UsageError
 from runner.model import Result, Run
+from runner.origin import Files
 from runner.pace import Pace
 from runner.store import database, totals
 from runner.store.lock import held
-from runner.store.result_rows import ORDER, Asked, result_of, select_results
+from runner.store.result_rows import ORDER, Asked, located, result_of, select_results
 from runner.store.reuse import number_taken_over, numbers_taken_over
 from runner.store.schema import attempts, items, runs
 from runner.store.totals import Totals
@@ -106,8 +108,8 @@ class StoreReader:
         Where the store is not where it was, the file that lies to it as the input did belongs to it: the other may be the
         original, of which this is the copy.
         """
-        beside = Path(os.path.normpath(self.path.parent / relative))
-        return str(beside) if beside != Path(absolute) and os.path.exists(beside) else absolute  # noqa: PTH110 - raises nothing
+        beside = origin.moved(absolute, relative, lambda path: os.path.normpath(self.path.parent / path))
+        return beside if Path(beside) != Path(absolute) and origin.exists(beside) else absolute
 
     def run(self, run_id: int | None = None, *, counted: bool = True) -> Run:
         """Return a run, by default the newest. counted: as for ``runs``. Raises UsageError if it does not exist."""
@@ -153,8 +155,8 @@ class StoreReader:
         with nullcontext() if self._snapshot is not None else self.snapshot():
             return totals.add_up(self._fetch, run_id)
 
-    def results(self, run_id: int, asked: Asked | None = None) -> Iterator[Result]:
-        """Yield the results of a run in input order.
+    def results(self, run_id: int, asked: Asked | None = None, files: Files | None = None) -> Iterator[Result]:
+        """Yield the results of a run in input order. files: those that it has read, if several.
 
         asked: returns what a row asked, given its stored fields, and takes from them what is no field of the user's own. None:
         nobody wants to know.
@@ -164,7 +166,7 @@ class StoreReader:
         statement = select_results(taken_over=taken_over).where(items.c.run_id == run_id).order_by(*ORDER)
         with self._decoded():
             for values in self._tuples(statement):
-                yield result_of(values, asked)
+                yield located(result_of(values, asked), files)
 
     def metadata_names(self, run_id: int, besides: Collection[str] = ()) -> list[str]:
         """Return the names of the rows' own fields, in the order in which they first appear. besides: names to leave out."""

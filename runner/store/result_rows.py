@@ -7,6 +7,7 @@ import msgspec
 import sqlalchemy as sa
 
 from runner.model import Json, Result
+from runner.origin import Files, place_of
 from runner.store.reuse import IS_TAKEN_OVER
 from runner.store.schema import BOUGHT, attempts, items, reused
 
@@ -50,3 +51,11 @@ def result_of(values: Sequence[Any], asked: Asked | None = None) -> Result:
     # in front of the line and of the run that an answer was taken over from
     rest[-2:-2] = map(_DECODE(extra).get, EXTRA) if extra is not None else _NOTHING
     return Result(own, fields, asked(fields) if asked is not None else None, *rest)
+
+
+def located(result: Result, files: Files | None) -> Result:
+    """Return a result with the file of its row and the line there. files: those that the run has read, if several."""
+    if files is None:
+        return result
+    file, line = place_of(result.line, files)
+    return msgspec.structs.replace(result, line=line, file=file)

@@ -1,6 +1,5 @@
 """The table of runs: what is known of each, and which one a session continues or begins."""
 
-import os
 import time
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
@@ -11,6 +10,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 
+from runner import origin
 from runner.errors import StoreError, UsageError
 from runner.model import Head, Json
 from runner.store import database
@@ -201,11 +201,11 @@ def change(store: Path, run_id: int, changes: Changes) -> None:
 
 def input_values(store: Path, source: Path) -> dict[str, Json]:
     """Return what the table of runs has of the path of an input."""
-    target = source.resolve()
+    target = source if origin.run_of(source) is not None or origin.is_several(source) else source.resolve()
     return {
         "input": str(source),
         # a name on the disk need not be UTF-8, which only the given name must be
-        "input_relative": _text(_relative(source, store)),
+        "input_relative": _text(origin.relative(source, store.parent)),
         "input_target": _text(str(target)) if target != source else None,
     }
 
@@ -224,6 +224,11 @@ def _change(connection: sa.Connection, run_id: int, changes: Changes) -> None:
 def _continue(connection: sa.Connection, run: KnownRun, values: Mapping[str, Json], settings: Mapping[str, Json]) -> None:
     """Bring input and settings of a run up to date, and note where it has moved."""
     now = {"base_url": settings.get("base_url"), "input": values["input"]}
+    stored = connection.execute(sa.select(runs.c.settings).where(runs.c.id == run.id)).scalar() or ""
+    files = (database.settings_of(stored) or {}).get(origin.STORED)
+    if files is not None:
+        # only the session that owns the run changes them
+        values = {**values, "settings": msgspec.json.encode({**settings, origin.STORED: files}).decode()}
     _change(connection, run.id, Changes(columns=values, noted=noted({**run.settings, "input": run.input}, now)))
 
 
@@ -248,7 +253,7 @@ def _runs_over(connection: sa.Connection, store: Path, source: Path) -> list[Kno
 
     The input is also recognised by its path relative to the store, since both may have been moved together.
     """
-    same = sa.or_(runs.c.input == str(source), runs.c.input_relative == _text(_relative(source, store)))
+    same = sa.or_(runs.c.input == str(source), runs.c.input_relative == _text(origin.relative(source, store.parent)))
     return [_known(store, run) for run in connection.execute(sa.select(runs).where(same).order_by(runs.c.id.desc()))]
 
 
@@ -280,15 +285,6 @@ def _head(text: str | None) -> Head | None:
         return msgspec.json.decode(text, type=Head) if text is not None else None
     except (msgspec.MsgspecError, RecursionError, TypeError):
         return None
-
-
-def _relative(source: Path, store: Path) -> str:
-    """Return the path of an input from the folder of the store, without links on the way to it."""
-    try:
-        return os.path.relpath(source.parent.resolve() / source.name, store.parent)
-    except ValueError:
-        # another drive on Windows
-        return str(source)
 
 
 def _text(path: str) -> str:

@@ -88,8 +88,8 @@ def test_a_name_of_another_locale_blocks_no_other_file(folder: Path, server: Sim
     [
         (("run", "-x.jsonl", "--provider", "simulator"), "./-x.jsonl"),
         (("--db", "x.db", "run", "prompts.jsonl"), "Options go behind the command: `runner run FILE --db ...`."),
-        (("run", "prompts.jsonl", "other.jsonl"), "one file at a time"),
-        (("check", "prompts.jsonl", "other.jsonl"), "one file at a time"),
+        (("run", "prompts.jsonl", "other.jsonl"), "there is no file other.jsonl"),
+        (("check", "prompts.jsonl", "other.jsonl"), "there is no file other.jsonl"),
         (("delete", "prompts.jsonl"), "'prompts.jsonl' is not the number of a run; `runner list` shows the numbers"),
         (("delete", "all"), "'all' is not the number of a run; `runner list` shows the numbers"),
     ],

@@ -159,7 +159,7 @@ def test_duplicates_are_refused_with_lines_and_only_the_first_few(tmp_path: Path
     rows = [{"id": f"id{n % 7}", "prompt": "x"} for n in range(35)]
     prompts = written(tmp_path / "p.jsonl", rows)
     with pytest.raises(UsageError, match="7 duplicate ids: ") as caught:
-        scan.refuse_duplicates(scan.scan(prompts), prompts.path)
+        scan.refuse_duplicates(scan.scan(prompts), prompts.path, prompts.places)
     words = str(caught.value)
     assert str(prompts.path) in words
     assert "'id0' on lines 1, 8, 15, ..." in words
@@ -175,7 +175,7 @@ def test_of_many_duplicates_the_first_are_kept_and_all_are_counted(tmp_path: Pat
     assert (found.rows, found.duplicate_ids, len(found.duplicates)) == (1050, 301, 100)
     assert found.duplicates["id99"] == [100, 400, 700]
     with pytest.raises(UsageError, match=r"301 duplicate ids: .*and 296 more"):
-        scan.refuse_duplicates(found, prompts.path)
+        scan.refuse_duplicates(found, prompts.path, prompts.places)
     found = scan.scan(written(tmp_path / "often.jsonl", rows[900:]))
     assert found.duplicates == {"often": list(range(1, 101))}
 
@@ -186,7 +186,7 @@ def test_two_hashes_that_only_look_alike_are_no_duplicates(tmp_path: Path, monke
     prompts = written(tmp_path / "p.jsonl", rows)
     found = scan.scan(prompts)
     assert (found.duplicate_ids, found.duplicates, found.identical) == (0, {}, 0)
-    scan.refuse_duplicates(found, prompts.path)
+    scan.refuse_duplicates(found, prompts.path, prompts.places)
     assert len({key for key, _ in keyed(prompts.read(), found.repeated)}) == 4
 
 
@@ -210,7 +210,7 @@ async def test_a_batch_is_bounded_in_bytes_too(tmp_path: Path, monkeypatch: pyte
 
 def test_unique_ids_are_not_refused(tmp_path: Path) -> None:
     prompts = written(tmp_path / "p.jsonl", [{"id": "a"}, {"id": "b"}, {"prompt": "x"}, {"prompt": "x"}])
-    scan.refuse_duplicates(scan.scan(prompts), prompts.path)
+    scan.refuse_duplicates(scan.scan(prompts), prompts.path, prompts.places)
 
 
 @given(st.lists(st.sampled_from("abcde"), max_size=30))

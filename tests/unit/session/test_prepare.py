@@ -39,7 +39,7 @@ async def looked_through(store: Path, prompts: scan.PromptFile) -> scan.Scan:
     """What a session does before it sends anything."""
     given, run = in_front_of(store, prompts)
     _, found = reading.scan_input(given, run, SessionOptions())
-    scan.refuse_duplicates(found, prompts.path)
+    scan.refuse_duplicates(found, prompts.path, prompts.places)
     database.prepare(store, create=True)
     opened = open_run(store, prompts.path, {"model": "m"}, {"model": "m"}, new=False)
     async with RunStore.own(store, opened.id) as own:

@@ -1,0 +1,131 @@
+"""The answers of a run as an input, ``run:12``: each answered row with its own fields and its answer."""
+
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from runner import origin
+from runner.errors import UsageError
+from runner.inputs.choosing import Rows
+from runner.inputs.content import Content
+from runner.model import Json, Row, Run
+from runner.origin import Files
+from runner.session.naming import command
+from runner.store import database
+from runner.store.answered import Answered, AnsweredRows
+from runner.store.reader import StoreReader
+from runner.text import plural
+
+ANSWER = "answer"
+"""The field that holds the answer."""
+
+
+class Answers(NamedTuple):
+    """The answered rows of a run as they were when it was opened.
+
+    files: those that the run has read, if several. about: what a person should know of it, one sentence each.
+    """
+
+    run: Run
+    rows: AnsweredRows
+    files: Files | None
+    store: Path
+    about: tuple[str, ...]
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """What stands before the line of a row, for each file that the run has read."""
+        named = f"run {self.run.id}"
+        return tuple(f"{named}, {name}" for name in (*self.files.names, *self.files.gone)) if self.files is not None else (named,)
+
+    def read(self) -> Rows:
+        """Yield the rows, in the order of the run's input. A row keeps its id, its line and its fields."""
+        places = [f"{place}, line" for place in self.places]
+        for row in self.rows:
+            index = min(row.position // origin.LINES, len(places) - 1)
+            size = len(row.fields or "") + len(row.text or "")
+            yield Row(line=row.position, fields=_fields(self.store, row), size=size, place=places[index])
+
+    def measured(self) -> Content:
+        """Hash the rows. Two runs with the same rows and answers have the same content."""
+        hashed, size = blake2b(digest_size=16), 0
+        for row in self.rows:
+            block = msgspec.json.encode((row.position, row.key, row.fields, row.text))
+            hashed.update(block)
+            size += len(block)
+        digest = hashed.hexdigest()
+        return Content(size=size, digest=digest, whole=0, lines=0, whole_digest=digest)
+
+
+def opened(source: Path, store: Path) -> Answers:
+    """Return the answers of a run that a source names. Raises UsageError if there are none, or no such run."""
+    number = origin.run_of(source)
+    with StoreReader(store) as reader:
+        run = reader.run(number)
+    rows = AnsweredRows(store, run.id)
+    if not len(rows):
+        raise UsageError(
+            f"run {run.id} has no answers yet, so there is nothing to send; `{command('status', run.id, store)}` shows it"
+        )
+    first = next(iter(rows), None)
+    about = (*_remarks(run, len(rows)), *(_own_answer(run, _stored(store, first)) if first is not None else ()))
+    return Answers(run, rows, origin.files_in(run.settings), store, about)
+
+
+def folder_of_files(source: Path, store: Path) -> str:
+    """Return the folder of the files that the rows of a run name, as that has it. Raises UsageError if there is no such run."""
+    with StoreReader(store) as reader:
+        run = reader.run(origin.run_of(source), counted=False)
+    root = run.settings.get("files_root")
+    if isinstance(root, str):
+        return root
+    return str(origin.folder_of(run.input))
+
+
+def _remarks(run: Run, answered: int) -> Iterator[str]:
+    if run.active or run.finished_at is None:
+        of = f" of {plural(run.rows, 'row')}" if run.rows is not None else ""
+        yield (
+            f"run {run.id} is not finished: {answered:,}{of} are answered so far, and these are used; "
+            "the same command continues with the others once they are answered"
+        )
+    if run.failed:
+        yield f"{plural(run.failed, 'failed row')} of run {run.id} {'is' if run.failed == 1 else 'are'} left out"
+    if run.settings.get("keep_rows") is False:
+        yield f"run {run.id} has not kept what its rows asked (keep_rows = false), so only their other fields are there"
+
+
+def _own_answer(run: Run, fields: Mapping[str, Json]) -> Iterator[str]:
+    if ANSWER in fields:
+        name = _free(fields)
+        yield f"the rows of run {run.id} have a field {ANSWER} of their own, which is called {name} here"
+
+
+def _stored(store: Path, row: Answered) -> dict[str, Json]:
+    try:
+        return msgspec.json.decode(row.fields, type=dict[str, Json]) if row.fields is not None else {}
+    except database.DAMAGE as error:
+        raise database.store_error(store, "read", error) from error
+
+
+def _fields(store: Path, row: Answered) -> dict[str, Json]:
+    """Return the fields of a row: its id, its own, and the answer. What it set for its own request is not passed on."""
+    own = _stored(store, row)
+    fields = {"id": own.pop("id", row.key), **own}
+    fields.pop("params", None)
+    if ANSWER in fields:
+        name = _free(fields)
+        fields = {name if key == ANSWER else key: value for key, value in fields.items()}
+    fields[ANSWER] = row.text
+    return fields
+
+
+def _free(fields: Mapping[str, Json]) -> str:
+    """Return a name for the field ``answer`` that a row came with."""
+    number = 2
+    while f"{ANSWER}_{number}" in fields:
+        number += 1
+    return f"{ANSWER}_{number}"
