@@ -12,7 +12,7 @@ from runner.errors import UsageError
 from runner.inputs import content
 from runner.inputs.content import Content
 from runner.inputs.duplicates import HashCollector, RepeatedHashes
-from runner.inputs.keys import KEY_PREFIX, ROW_SETTINGS, WHOLE_ROW, base_key, row_settings, short_key
+from runner.inputs.keys import KEY_PREFIX, NEVER_ABSENT, ROW_SETTINGS, base_key, row_settings, short_key
 from runner.model import Row
 from runner.text import plural, shell_word
 
@@ -93,7 +93,7 @@ def scan(prompts: PromptFile) -> Scan:
     for row in prompts.read():
         rows += 1
         if row.asked is not None and row.fault is None and row.fields is not None:
-            absent = set(row.asked - {WHOLE_ROW}) if absent is None else absent
+            absent = set(row.asked - NEVER_ABSENT) if absent is None else absent
             if absent:
                 absent.difference_update(row.fields)
         hashes.add(hash(base_key(row)[0]))

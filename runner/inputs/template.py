@@ -5,13 +5,13 @@ A template names the fields of a row: ``{{ text }}``. All fields are in ``row``,
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, Undefined, UndefinedError, meta
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import SecurityError
-from jinja2.nodes import Concat
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from runner.errors import UsageError
@@ -46,7 +46,7 @@ class _Null(StrictUndefined):
 class _Capped(CodeGenerator):
     """Compiles ``a ~ b`` so that its length is checked."""
 
-    def visit_Concat(self, node: Concat, frame: Frame) -> None:  # noqa: N802 - Jinja's name
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802 - Jinja's name
         self.write("environment.joined((")
         for part in node.nodes:
             self.visit(part, frame)
@@ -75,7 +75,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     @staticmethod
     def joined(parts: Sequence[Any]) -> str:
         """Join values as texts, unless the result is too long."""
-        texts = [str(part) for part in parts]
+        texts = [str(_finalized(part)) for part in parts]
         _check(sum(map(len, texts)))
         return "".join(texts)
 
@@ -93,9 +93,17 @@ def _check(length: int) -> None:
 
 
 def _finalized(value: Any) -> Any:
+    """Return a value as it is written into a text. Raises UndefinedError for what is no value of a row, such as a function."""
+    if isinstance(value, str | Undefined) or type(value) in (int, float):
+        return value
+    if isinstance(value, bool | list | tuple | dict):
+        return _to_json(value)
     if value is None:
         raise UndefinedError("a value that is null is to be written out; {{ x or '' }} leaves it out")
-    return value
+    if callable(value):
+        name = getattr(value, "__name__", type(value).__name__).removeprefix("safe_")
+        raise UndefinedError(f'{name} is a function, which cannot be written out; row["{name}"] is the field of that name')
+    raise UndefinedError(f"a value of the kind {type(value).__name__} cannot be written out; `| join(', ')` makes a text of it")
 
 
 def _padded(value: Any, width: int = 80) -> str:
@@ -120,10 +128,12 @@ def _environment() -> _Environment:
     environment = _Environment(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_finalized, cache_size=0)
     environment.filters["tojson"] = _to_json
     environment.filters["center"] = _padded
-    # Each of these makes a text of any length from a short one, or one that is of no use in a prompt.
-    for name in ("format", "indent", "wordwrap", "xmlattr", "pprint"):
+    # Each of these makes a text of any length from a short one, or one that is of no use in a prompt; or another text each time,
+    # so that nobody could say later what was asked.
+    for name in ("format", "indent", "wordwrap", "xmlattr", "pprint", "random"):
         environment.filters.pop(name, None)
-    environment.tests["none"] = lambda value: value is None or isinstance(value, _Null)
+    del environment.globals["lipsum"]
+    environment.tests["none"] = lambda value: value is None or isinstance(value, _Null | _NoValue)
     return environment
 
 
@@ -171,7 +181,11 @@ class Texts:
     def _compiled(self, text: str, where: str) -> Template | str:
         try:
             tree = self._environment.parse(text)
-            self._names |= meta.find_undeclared_variables(tree)
+            if any(tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends))):
+                raise UsageError(f"{where} is no template: it names another file, and a template is one file; {_RAW}")
+            # a row may have a field with the name of a function
+            functions = {one.name for one in tree.find_all(nodes.Name)} & self._environment.globals.keys()
+            self._names |= meta.find_undeclared_variables(tree) | functions
             return self._environment.from_string(text)
         except TemplateSyntaxError as error:
             line = f" in line {error.lineno}" if "\n" in text else ""
@@ -222,29 +236,58 @@ def _pieces(pieces: Iterator[str]) -> Iterator[str]:
 
 def _absent(error: UndefinedError) -> str:
     message = str(error.message)
-    name = message.removesuffix(" is undefined").strip("'")
-    return f"no field {name!r}, which the template names" if message.endswith(" is undefined") else message
+    found = _UNDEFINED.fullmatch(message)
+    return f"no field {found[1]!r}, which the template names" if found is not None else message
+
+
+_UNDEFINED = re.compile("(?:'dict object' has no attribute )?'(.*)'(?: is undefined)?", re.DOTALL)
+
+
+class _NoValue(Undefined):
+    """A field that a row lacks, or that is null in it, for a condition: equal to none, and to nothing else."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return other is None or isinstance(other, _NoValue)
+
+    __ne__ = object.__ne__
+
+    def __hash__(self) -> int:
+        return hash(None)
+
+
+# tests and filters for a field that a row may lack
+_TESTING = frozenset(("defined", "undefined", "none", "default", "d"))
+_JARGON = {
+    "chunk after expression": "it goes on behind its end (== compares, and joins two)",
+    "unexpected 'end of template'": "it ends too early",
+}
 
 
 class Condition:
-    """An expression over the fields of a row, such as ``lang == 'de'``. What a row lacks, or is null in it, makes it false.
+    """An expression over the fields of a row, such as ``lang == 'de'``. What a row lacks, or is null in it, equals none only.
 
-    Raises UsageError for what is no expression.
+    names: the fields that it names and does not allow to be absent. Raises UsageError for what is no expression.
     """
 
     def __init__(self, expression: str) -> None:
         self._expression = expression
         environment = _environment()
-        environment.undefined, environment.finalize = Undefined, None
+        environment.undefined, environment.finalize = _NoValue, None
         try:
             self._value = environment.compile_expression(expression, undefined_to_none=False)
+            tree = environment.parse(f"{{{{ ({expression}) }}}}")
         except (TemplateError, RecursionError) as error:
-            why = getattr(error, "message", None) or "it is nested too deeply"
-            raise UsageError(f"where is no expression: {why.rstrip('.')}; such as --where \"lang == 'de'\"") from None
+            why = (getattr(error, "message", None) or "it is nested too deeply").rstrip(".")
+            raise UsageError(f"where is no expression: {_JARGON.get(why, why)}; such as --where \"lang == 'de'\"") from None
+        tested = [one.node for one in tree.find_all((nodes.Test, nodes.Filter)) if one.name in _TESTING]
+        optional = {node.name for node in tested if isinstance(node, nodes.Name)}
+        self.names = frozenset(meta.find_undeclared_variables(tree) - optional - {WHOLE_ROW})
 
     def holds(self, fields: Mapping[str, Json], where: str) -> bool:
         """Return True if it holds. where: the row, in words. Raises UsageError if it cannot be told."""
-        known = {name: Undefined(name=name) if value is None else value for name, value in fields.items()}
+        known = {name: _NoValue(name=name) if value is None else value for name, value in fields.items()}
         try:
             return bool(self._value({WHOLE_ROW: known, **known}))
         except UndefinedError:
@@ -252,7 +295,6 @@ class Condition:
         except _TooLongError:
             raise UsageError(f"where makes too long a text at {where}") from None
         except Exception as error:  # noqa: BLE001 - an expression may do to a value what that cannot do
-            raise UsageError(
-                f"where ({self._expression[:80]}) cannot be told at {where}: {error}. "
-                "The cells of a CSV are texts: score | float makes a number of one"
-            ) from None
+            why = str(error).rstrip(".")
+            hint = ". The cells of a CSV are texts: score | float makes a number of one" if "'str'" in why else ""
+            raise UsageError(f"where ({self._expression[:80]}) cannot be told at {where}: {why}{hint}") from None

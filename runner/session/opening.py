@@ -110,7 +110,7 @@ def open_input(path: Path, options: ReadOptions | None = None) -> PromptFile:
         path,
         size,
         read if options.sample is None else Sample(read, options.sample, options.sample_seed).rows,
-        behind and (lambda at, lines: (rows := behind(path, limit_bytes=size, offset=at, lines=lines)) and seen(rows)),
+        behind and (lambda at, lines: (rows := behind(path, limit_bytes=size, offset=at, lines=lines)) and seen(rows, rest=True)),
         _reading(name, options),
         getattr(module, "PLACE", "line"),
         tuple(f"{spool.display_name(path)} {words}" for words in about),
@@ -172,11 +172,11 @@ def _condition(where: str | None) -> Condition | None:
     return template.Condition(where)
 
 
-def _seen(options: ReadOptions, condition: Condition | None, rows: Rows) -> Rows:
-    """Return rows as the job sees them."""
+def _seen(options: ReadOptions, condition: Condition | None, rows: Rows, *, rest: bool = False) -> Rows:
+    """Return rows as the job sees them. rest: they are not all rows of the input."""
     if options.id_column != "id" or not options.row_settings or options.asked is not None:
         rows = (_changed(row, options) for row in rows)
-    return narrowed(rows, condition) if condition is not None else rows
+    return narrowed(rows, condition, rest=rest) if condition is not None else rows
 
 
 def _changed(row: Row, options: ReadOptions) -> Row:
