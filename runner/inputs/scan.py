@@ -181,7 +181,8 @@ def refuse_empty(rows: int, name: str, where: str | None = None) -> None:
     where: the condition that a row has to meet.
     """
     if not rows and where is not None:
-        raise UsageError(f"{name} has no row for which --where {shell_word(where)} holds, so there is nothing to send")
+        hint = "; the cells of a CSV are texts: score | float makes a number of one" if re.search("[0-9]", where) else ""
+        raise UsageError(f"{name} has no row for which --where {shell_word(where)} holds, so there is nothing to send{hint}")
     if not rows:
         raise UsageError(f"{name} has no rows, so there is nothing to send; write the prompts into it, or name another file")
 
@@ -197,7 +198,8 @@ def refuse_duplicates(scanned: Scan, path: Path, place: str = "line") -> None:
     more = scanned.duplicate_ids - len(first)
     tail = f"; and {more:,} more" if more > 0 else ""
     words = "duplicate id" if scanned.duplicate_ids == 1 else f"{scanned.duplicate_ids:,} duplicate ids:"
-    raise UsageError(f"{path}: {words} {'; '.join(first)}{tail}. Give every row its own id, or no id")
+    advice = "Give every row its own id, or no id; --id-column names another field"
+    raise UsageError(f"{path}: {words} {'; '.join(first)}{tail}. {advice}")
 
 
 def _enumerate(lines: Sequence[int]) -> str:

@@ -101,8 +101,7 @@ def check(file: str | Path, *, trust: bool = False, **settings: Any) -> Check:
         prompts = open_input(path, options_of(job))
         scanned = scan.scan(prompts)
         broken = prepare.broken_rows(prompts, prepare.template_of(job))
-        if refusal is None and not scanned.rows:
-            refusal = f"{spool.display_name(job.input)} has no rows"
+        refusal = refusal or _refusal(job, prompts, scanned)
         large = oversized(prompts, per_minute(job), job.params.max_tokens)
         examples = _examples(prompts, prepare.template_of(job))
     return Check(
@@ -118,11 +117,21 @@ def check(file: str | Path, *, trust: bool = False, **settings: Any) -> Check:
         identical=scanned.identical,
         row_settings=scanned.row_settings,
         nulls=scanned.nulls,
-        remarks=[*prompts.about, *scan.remarks(scanned)],
+        remarks=[*([prepare.SAME_PROMPT] if prepare.asks_the_same(job) else []), *prompts.about, *scan.remarks(scanned)],
         oversized=large,
         place=prompts.place,
         examples=examples,
     )
+
+
+def _refusal(job: Job, prompts: PromptFile, scanned: scan.Scan) -> str | None:
+    """Return why ``run`` would refuse these rows; None if it would not."""
+    try:
+        scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where)
+        prepare.refuse_wrong_fields(job, prompts, scanned)
+    except UsageError as error:
+        return str(error)
+    return None
 
 
 def _examples(prompts: PromptFile, template: Template) -> list[Example]:

@@ -1,7 +1,7 @@
 """Prepares a session: finds its run, checks whether anything is left to do, and writes the notes that a person reads first."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -16,7 +16,7 @@ from runner.inputs import scan, spool
 from runner.inputs.content import hash_of
 from runner.inputs.prompts import Template, make_item
 from runner.inputs.scan import PromptFile, Scan
-from runner.model import Outcome, Run
+from runner.model import Outcome, Row, Run
 from runner.session import continuing, identity, reading
 from runner.session.continuing import Chosen, Idle
 from runner.session.identity import Given
@@ -31,6 +31,8 @@ _MAX_SHOWN = 5
 _MAX_FIELDS = 30
 # broken rows whose reason is kept; further ones are only counted
 _MAX_KEPT = 1_000
+
+SAME_PROMPT = "the template names no field of a row, so each row asks the same"
 
 T = TypeVar("T")
 
@@ -94,7 +96,7 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     to_read, scanned = await in_thread(lambda: reading.scan_input(given, chosen.run, options))
     scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where)
     scan.refuse_duplicates(scanned, job.input, prompts.place)
-    await in_thread(lambda: _refuse_absent(job, prompts, scanned))
+    await in_thread(lambda: refuse_wrong_fields(job, prompts, scanned))
     if options.strict:
         await in_thread(lambda: _refuse_broken(job, prompts))
     await in_thread(lambda: database.prepare(store_path, create=True))
@@ -141,15 +143,43 @@ def broken_rows(prompts: PromptFile, template: Template) -> Broken:
     return Broken(count, first)
 
 
-def _refuse_absent(job: Job, prompts: PromptFile, scanned: Scan) -> None:
-    """Raise UsageError if the template names fields that no row has, and cannot do without them."""
-    first = next((row for row in prompts.read() if row.fault is None), None) if scanned.absent else None
-    if first is None or not isinstance(make_item(first, "", template_of(job)), Outcome):
+def refuse_wrong_fields(job: Job, prompts: PromptFile, scanned: Scan) -> None:
+    """Raise UsageError if ``columns`` or the template names fields that no row has, or ``{name}`` is to be a field."""
+    template, same = template_of(job), asks_the_same(job)
+    unknown = set(template.columns or ()) - {"id"}
+    doubtful = unknown or scanned.absent or same
+    first = next((row for row in prompts.read() if row.fault is None), None) if doubtful else None
+    if first is None or first.fields is None:
         return
-    what = "the field" if len(scanned.absent) == 1 else "the fields"
-    names, fields = ", ".join(map(repr, scanned.absent)), ", ".join(list(first.fields or {})[:_MAX_FIELDS])
-    file = spool.display_name(job.input)
-    raise UsageError(f"the template names {what} {names}, which no row of {file} has; its fields: {fields}")
+    # most often the first row has them all
+    rows = prompts.read() if unknown - first.fields.keys() else iter([first])
+    for row in rows:
+        unknown.difference_update(row.fields or ())
+        if not unknown:
+            break
+    if unknown:
+        _refuse_fields("--columns names", sorted(unknown), first, job)
+    if scanned.absent and isinstance(make_item(first, "", template), Outcome):
+        _refuse_fields("the template names", scanned.absent, first, job)
+    meant = next((name for name in first.fields if f"{{{name}}}" in _words(job)), None) if same else None
+    if meant is not None:
+        raise UsageError(f"the template names no field: {{{{ {meant} }}}} stands for the field, {{{meant}}} for itself")
+
+
+def _refuse_fields(who: str, names: Sequence[str], first: Row, job: Job) -> None:
+    what = "the field" if len(names) == 1 else "the fields"
+    shown, fields = ", ".join(map(repr, names)), ", ".join(list(first.fields or {})[:_MAX_FIELDS])
+    raise UsageError(f"{who} {what} {shown}, which no row of {spool.display_name(job.input)} has; its fields: {fields}")
+
+
+def asks_the_same(job: Job) -> bool:
+    """Return True if there is a template, and it names no field, so that each row asks the same."""
+    texts = texts_of(job)
+    return texts is not None and not texts.names
+
+
+def _words(job: Job) -> str:
+    return job.prompt or str(job.messages)
 
 
 def _refuse_broken(job: Job, prompts: PromptFile) -> None:
@@ -182,6 +212,8 @@ def notes(plan: Plan, counts: RunCounts, changed: int) -> list[str]:
         sentences.append(changed_rows(changed, accepted=options.accept_changes))
     if scanned.identical:
         sentences.append(identical_rows(scanned.identical))
+    if asks_the_same(plan.job):
+        sentences.append(SAME_PROMPT)
     return [*sentences, *plan.prompts.about, *scan.remarks(scanned)]
 
 

@@ -272,6 +272,15 @@ def refused(desk: Desk, name: str, *options: str) -> str:
     [
         ((), "a.csv has no column prompt; its columns: id, text, more. A template says what to ask"),
         ((), "e.g. --prompt 'Summarize: {{ text }}'"),
+        (
+            ("--prompt", "Ask: {{ id }}", "--columns", "id,txt"),
+            "--columns names the field 'txt', which no row of a.csv has; its fields: id, ",
+        ),
+        (("--prompt", "Ask: {id}"), "the template names no field: {{ id }} stands for the field, {id} for itself"),
+        (
+            ("--prompt", "Ask: {{ id }}", "--where", "id == 1"),
+            "--where 'id == 1' holds, so there is nothing to send; the cells of a CSV are texts: score | float makes",
+        ),
         (("--prompt", "{{ txt }} {{ more }}"), "the template names the field 'txt', which no row of a.csv has; its fields: id"),
         (("--prompt", "{{ text"), "prompt is no template: unexpected end of template"),
         (("--prompt", "{{ text }}", "--prompt-file", "a.csv"), "prompt and prompt_file exclude each other; choose one of them"),
@@ -282,6 +291,16 @@ def refused(desk: Desk, name: str, *options: str) -> str:
 )
 def test_what_cannot_be_asked_is_refused_before_anything_is_sent(desk: Desk, options: tuple[str, ...], words: str) -> None:
     assert words in refused(desk, as_csv(desk.folder, records(0, 3)), *options)
+
+
+def test_check_says_why_run_would_refuse_and_what_asks_the_same(tmp_path: Path) -> None:
+    name = as_csv(tmp_path, records(0, 3))
+    checked = run("check", name, "--model", "m", "--prompt", "{{ txt }}", cwd=tmp_path)
+    assert checked.code == 2
+    assert "`runner run` would refuse to start: the template names the field 'txt', which no row of a.csv has" in checked.out
+    checked = run("check", name, "--model", "m", "--prompt", "Ask", cwd=tmp_path)
+    assert checked.code == 0
+    assert "the template names no field of a row, so each row asks the same" in checked.out
 
 
 def test_a_job_file_sends_no_file_from_elsewhere(desk: Desk) -> None:
