@@ -23,10 +23,11 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     where = clean(str(settings.get("base_url") or "the simulator"))
     rows = f"{run.done:,} done, {run.failed:,} failed"
     if run.rows is not None:
-        # rows that are no longer in the file keep their outcomes
+        # rows that are no longer in the file, or not chosen any more, keep their outcomes
         every = max(run.rows, run.done + run.failed)
         rows += f", {every - run.done - run.failed:,} left of {every:,}"
-        rows += f"; {run.rows:,} in the file" if every != run.rows else ""
+        now = "chosen now" if settings.get("where") or settings.get("sample") else "in the file"
+        rows += f"; {run.rows:,} {now}" if every != run.rows else ""
     lines = [
         f"run {run.id}: {output.state(run)}",
         f"  input         {clean(run.input)}",

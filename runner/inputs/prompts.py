@@ -150,7 +150,9 @@ def _request(row: Row, beside: Mapping[str, Json], template: Template) -> Reques
     if row.fields is None or row.fault is not None:
         raise RowFaultError(row.fault or "not an object")
     own = row.fields.get("id")
-    if own == "" or isinstance(whole(own) if isinstance(own, float) else own, bool | float | list | dict):
+    if own == "":
+        raise RowFaultError("the id is empty")
+    if isinstance(whole(own) if isinstance(own, float) else own, bool | float | list | dict):
         raise RowFaultError("the id must be a string or a whole number")
     texts = template.texts
     messages = _messages(row.fields) if texts is None else _rendered(texts, row.fields)

@@ -175,16 +175,17 @@ def _lines(prompts: PromptFile, ids: Mapping[str, str | None]) -> dict[str, list
     return {key: numbers for key, numbers in all_lines.items() if len(numbers) > 1}
 
 
-def refuse_empty(rows: int, name: str, where: str | None = None) -> None:
+def refuse_empty(rows: int, name: str, where: str | None = None, about: Sequence[str] = ()) -> None:
     """Raise UsageError if an input has no rows: more often than not it is the wrong file, or what made it has failed.
 
-    where: the condition that a row has to meet.
+    where: the condition that a row has to meet. about: what a person should know of how the input is read.
     """
     if not rows and where is not None:
         hint = "; the cells of a CSV are texts: score | float makes a number of one" if re.search("[0-9]", where) else ""
         raise UsageError(f"{name} has no row for which --where {shell_word(where)} holds, so there is nothing to send{hint}")
     if not rows:
-        raise UsageError(f"{name} has no rows, so there is nothing to send; write the prompts into it, or name another file")
+        advice = "; ".join(("write the prompts into it, or name another file", *about))
+        raise UsageError(f"{name} has no rows, so there is nothing to send; {advice}")
 
 
 def refuse_duplicates(scanned: Scan, path: Path, place: str = "line") -> None:

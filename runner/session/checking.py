@@ -127,7 +127,7 @@ def check(file: str | Path, *, trust: bool = False, **settings: Any) -> Check:
 def _refusal(job: Job, prompts: PromptFile, scanned: scan.Scan) -> str | None:
     """Return why ``run`` would refuse these rows; None if it would not."""
     try:
-        scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where)
+        scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where, prompts.about)
         prepare.refuse_wrong_fields(job, prompts, scanned)
     except UsageError as error:
         return str(error)

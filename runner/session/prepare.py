@@ -94,7 +94,7 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
         return idle
     endpoint = find_endpoint(job, os.environ)
     to_read, scanned = await in_thread(lambda: reading.scan_input(given, chosen.run, options))
-    scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where)
+    scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where, prompts.about)
     scan.refuse_duplicates(scanned, job.input, prompts.place)
     await in_thread(lambda: refuse_wrong_fields(job, prompts, scanned))
     if options.strict:

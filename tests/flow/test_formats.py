@@ -174,7 +174,7 @@ def test_another_part_of_the_rows_continues_the_run(desk: Desk) -> None:
     start(desk, name, *ASK, "--where", "more | int < 6")
     start(desk, name, *ASK)
     assert desk.asked == {f"Classify: text {number}": 1 for number in range(12)}
-    assert "8 rows are no longer in the file" in start(desk, name, *ASK, "--where", "more | int < 4")
+    assert "8 rows are not among the chosen rows" in start(desk, name, *ASK, "--where", "more | int < 4")
     assert desk.asked.total() == 12
 
 
@@ -284,8 +284,9 @@ def refused(desk: Desk, name: str, *options: str) -> str:
         (("--prompt", "{{ txt }} {{ more }}"), "the template names the field 'txt', which no row of a.csv has; its fields: id"),
         (("--prompt", "{{ text"), "prompt is no template: unexpected end of template"),
         (("--prompt", "{{ text }}", "--prompt-file", "a.csv"), "prompt and prompt_file exclude each other; choose one of them"),
+        (("--prompt-file", "/dev/null"), "the template /dev/null is empty"),
         (("--prompt-file", "absent.txt"), "absent.txt cannot be read: No such file or directory"),
-        (("--messages", '[{"role": "user"}]'), "messages must be a JSON list of messages, objects with role and content"),
+        (("--messages", '[{"role": "user"}]'), "messages must be a JSON list of objects with role and content"),
         (("--prompt", "{{ text }}", "--input-format", "cvs"), "there is no input format 'cvs'; did you mean 'csv'?"),
     ],
 )

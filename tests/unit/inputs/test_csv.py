@@ -175,5 +175,5 @@ def test_what_csv_writes_is_read_back(
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     for content in (b"PK\x03\x04" + bytes(30), b"<html>", b"\x00\x01\x02"):
-        with pytest.raises(UsageError, match="not a table of texts"):
+        with pytest.raises(UsageError, match="is no table of texts"):
             rows(tmp_path, content)
