@@ -119,11 +119,12 @@ def asked(fields: dict[str, Json], texts: Texts | None) -> Json:
         prompt, messages = fields.pop("prompt", None), fields.pop("messages", None)
         fields.pop("params", None)
         return messages if prompt is None else prompt
-    fields.pop("params", None)
     try:
         messages = texts.messages(fields)
     except RowFaultError:
         return None
+    finally:
+        fields.pop("params", None)
     only = messages[0] if len(messages) == 1 else {}
     return only["content"] if only.get("role") == "user" and isinstance(only.get("content"), str) else list(messages)
 
@@ -133,16 +134,19 @@ def _stored(fields: Mapping[str, Json], template: Template) -> dict[str, Json]:
 
     What makes the request is among them, unless the job leaves that out: so the prompt can be shown beside the answer.
     """
-    left_out = ("id",) if template.keep_rows else _RESERVED
+    named = template.texts.names if template.texts is not None else frozenset(REQUEST_FIELDS)
+    asks_for_id = not named.isdisjoint(("id", WHOLE_ROW))
+    left_out = _RESERVED if not template.keep_rows else () if asks_for_id else ("id",)
     metadata = {name: value for name, value in fields.items() if name not in left_out}
     if template.columns is not None:
         kept = template.columns
         if template.keep_rows:
-            named = template.texts.names if template.texts is not None else frozenset(REQUEST_FIELDS)
             kept = frozenset(metadata) if WHOLE_ROW in named else kept | named
         metadata = {name: value for name, value in metadata.items() if name in kept}
     own = fields.get("id")
-    return metadata if own is None or isinstance(own, str) else {"id": whole(own), **metadata}
+    if own is None or isinstance(own, str):
+        return metadata
+    return {**metadata, "id": whole(own)} if "id" in metadata else {"id": whole(own), **metadata}
 
 
 def _request(row: Row, beside: Mapping[str, Json], template: Template) -> Request:

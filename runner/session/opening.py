@@ -117,7 +117,7 @@ def open_input(path: Path, options: ReadOptions | None = None) -> PromptFile:
         name in _OF_LINES,
     )
     if options.id_column != "id":
-        _refuse_absent_id(path, prompts, options.id_column)
+        _refuse_absent_id(path, prompts, options)
     if options.asked is None and getattr(module, "IS_TABLE", False):
         _refuse_without_prompt(path, prompts)
     return prompts
@@ -206,9 +206,17 @@ def _refuse_without_prompt(path: Path, prompts: PromptFile) -> None:
     )
 
 
-def _refuse_absent_id(path: Path, prompts: PromptFile, name: str) -> None:
-    """Raise UsageError if the first row lacks the field that is to be the id: then its name is probably wrong."""
+def _refuse_absent_id(path: Path, prompts: PromptFile, options: ReadOptions) -> None:
+    """Raise UsageError if the first row lacks the field that is to be the id: then its name is probably wrong.
+
+    Also if the template names a field ``id`` that is another one.
+    """
+    name = options.id_column
     first = next((row for row in prompts.read() if row.fields is not None), None)
+    if first is not None and "id_2" in (first.fields or ()) and "id" in (options.asked or ()):
+        raise UsageError(
+            f"the template names id, but {name!r} is the id here (--id-column); the field id of the rows is called id_2"
+        )
     if first is not None and first.fields is not None and name not in first.fields:
         fields = ", ".join(list(first.fields)[:_SHOWN]) or "none"
         raise UsageError(

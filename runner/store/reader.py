@@ -174,8 +174,8 @@ class StoreReader:
         with self._decoded():
             for key, extra, *rest in self._tuples(statement):
                 fields: dict[str, Json] = _DECODE(extra) if extra is not None else {}
-                own = fields.pop("id", key)
-                yield Result(own, fields, asked(fields) if asked is not None else None, *rest)
+                prompt = asked(fields) if asked is not None else None
+                yield Result(fields.pop("id", key), fields, prompt, *rest)
 
     def metadata_names(self, run_id: int, besides: Collection[str] = ()) -> list[str]:
         """Return the names of the rows' own fields, in the order in which they first appear. besides: names to leave out."""

@@ -304,6 +304,25 @@ def test_check_says_why_run_would_refuse_and_what_asks_the_same(tmp_path: Path) 
     assert "the template names no field of a row, so each row asks the same" in checked.out
 
 
+@pytest.mark.parametrize("prompt", ["{{ id }} {{ text }}", "{{ row | tojson }}"])
+def test_a_template_that_names_the_id_is_shown_as_it_was_sent(desk: Desk, prompt: str) -> None:
+    rows = [{"lang": "de", "id": "r1", "text": "a", "params": {"seed": 1}}, {"text": "b", "id": 2}]
+    (desk.folder / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    start(desk, "a.jsonl", "--prompt", prompt, "--columns", "lang")
+    results = exported(desk)
+    assert [one["id"] for one in results] == ["r1", 2]
+    assert dict.fromkeys([one["prompt"] for one in results], 1) == desk.asked
+    assert all(one["prompt"] in run("show", str(one["id"]), cwd=desk.folder).out for one in results)
+
+
+def test_an_id_that_another_column_replaces_is_not_asked_by_its_name(desk: Desk) -> None:
+    (desk.folder / "a.csv").write_text("id,sku,text\n1,A,x\n")
+    words = "the template names id, but 'sku' is the id here (--id-column); the field id of the rows is called id_2"
+    assert words in refused(desk, "a.csv", "--prompt", "{{ id }}", "--id-column", "sku")
+    start(desk, "a.csv", "--prompt", "{{ id_2 }} {{ sku }}", "--id-column", "sku")
+    assert desk.asked == {"1 A": 1}
+
+
 def test_a_job_file_sends_no_file_from_elsewhere(desk: Desk) -> None:
     inner = desk.folder / "sent"
     inner.mkdir()
