@@ -20,8 +20,8 @@ def show(words: tuple[str, ...], db: str, as_json: bool) -> None:
     from pathlib import Path
 
     from runner.cli import chosen, output
-    from runner.errors import UsageError
-    from runner.inputs.prompts import asked
+    from runner.errors import BAD_ROW, UsageError
+    from runner.inputs.prompts import asked, system_of
     from runner.session.opening import texts_in
     from runner.store.reader import StoreReader
     from runner.store.story import story
@@ -36,12 +36,13 @@ def show(words: tuple[str, ...], db: str, as_json: bool) -> None:
     if found is None:
         key = clean(words[-1])
         raise UsageError(f"run {run.id} has nothing about a row {key!r}; `runner export {run.id} -o -` lists the ids")
-    own = dict(found.fields)
-    prompt = asked(own, texts_in(run.settings))
+    own, texts = dict(found.fields), texts_in(run.settings)
+    system = system_of(own, texts, run.settings) if found.error_code != BAD_ROW else None
+    prompt = asked(own, texts)
     click.echo(
-        output.to_json({"run": run.id, "prompt": prompt, **_builtins(found, own)})
+        output.to_json({"run": run.id, "system": system, "prompt": prompt, **_builtins(found, own)})
         if as_json
-        else _text(run.id, found, prompt, own)
+        else _text(run.id, found, system, prompt, own)
     )
 
 
@@ -51,7 +52,7 @@ def _builtins(found: Any, own: dict[str, Any]) -> dict[str, Any]:
     return {**msgspec.to_builtins(found), "fields": own}
 
 
-def _text(run: int, found: Any, prompt: Any, own: dict[str, Any]) -> str:
+def _text(run: int, found: Any, system: str | None, prompt: Any, own: dict[str, Any]) -> str:
     """Return a row for a person. Foreign text is made harmless; answers keep their lines."""
     from runner.cli import output
     from runner.errors import BAD_ROW
@@ -61,6 +62,7 @@ def _text(run: int, found: Any, prompt: Any, own: dict[str, Any]) -> str:
     state = found.status or "no outcome yet"
     lines = [f"run {run}, row {clean(found.key)}{where}: {state}, {plural(len(found.attempts), 'attempt')}"]
     lines += [f"  {clean(name, 30)}: {_shown(value)}" for name, value in own.items() if name != "id"]
+    lines += ["system:", _shown(system)] if system else []
     if found.error_code != BAD_ROW:
         lines += ["asked:", _shown(prompt) if prompt is not None else "(the store has not kept it)"]
     for one in found.attempts:

@@ -129,6 +129,22 @@ def asked(fields: dict[str, Json], texts: Texts | None) -> Json:
     return only["content"] if only.get("role") == "user" and isinstance(only.get("content"), str) else list(messages)
 
 
+def system_of(fields: Mapping[str, Json], texts: Texts | None, settings: Mapping[str, Json]) -> str | None:
+    """Return the system text beside what a stored row asked; None if there is none, or it is among the messages or the fields.
+
+    settings: those of the job, as they are stored.
+    """
+    system = settings.get("system")
+    own = fields.get("system") is not None and settings.get("row_settings") is not False
+    messages = fields.get("messages") if texts is None else None
+    if own or any(one.get("role") in _SYSTEM_ROLES for one in messages or ()):
+        return None
+    try:
+        return texts.system(fields) if texts is not None else system
+    except RowFaultError:
+        return None
+
+
 def _stored(fields: Mapping[str, Json], template: Template) -> dict[str, Json]:
     """Return the fields that are stored with the answer, and the id if it is not a string, so that the export has its type.
 

@@ -35,6 +35,17 @@ def shown(desk: Desk, *words: str) -> str:
     return ended.out
 
 
+def test_the_system_text_is_shown_beside_the_prompt(desk: Desk) -> None:
+    desk.write([{"id": "a", "text": "t", "lang": "de"}, {"id": "b", "text": "u", "lang": "en", "system": "Own."}])
+    desk.run("--prompt", "Say {{ text }}", "--system", "In {{ lang }}.")
+    lines = shown(desk, "a").splitlines()
+    assert lines[lines.index("system:") :][:4] == ["system:", "In de.", "asked:", "Say t"]
+    assert json.loads(shown(desk, "a", "--json"))["system"] == "In de."
+    # a row's own is among its fields
+    assert "system:\n" not in shown(desk, "b")
+    assert "  system: Own." in shown(desk, "b")
+
+
 def test_a_row_with_a_retry_and_a_row_that_failed(desk: Desk) -> None:
     desk.write([{"id": "a1", "prompt": "twice", "lang": "en"}, {"id": "a 2", "prompt": "bad"}])
     desk.run(code=1)
