@@ -117,6 +117,10 @@ def test_broken_rows_stay(tmp_path: Path) -> None:
     assert [row.line for row in open_input(path, ReadOptions(where="n == 2")).read()] == [2, 3]
 
 
+def test_a_broken_row_of_which_the_id_is_known_stays(tmp_path: Path) -> None:
+    assert ids(tmp_path, "id,text\na,x\nb,y,too many\nc,z\n", where="text == 'z'") == ["b", "c"]
+
+
 def test_a_sample_is_the_same_for_the_same_rows(tmp_path: Path) -> None:
     chosen = ids(tmp_path, sample=10)
     assert len(set(chosen)) == 10

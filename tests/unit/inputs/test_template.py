@@ -26,6 +26,10 @@ def test_a_field_is_inserted_as_it_is() -> None:
     assert rendered("{% raw %}{{ text }}{% endraw %}", text="x") == "{{ text }}"
 
 
+def test_a_field_that_is_called_row_is_that_field() -> None:
+    assert rendered("{{ row }}", row="7") == "7"
+
+
 def test_messages_and_system_are_templates() -> None:
     texts = Texts(
         prompt=None,
