@@ -15,30 +15,22 @@ _AS_JSON = frozenset((*ROW_SETTINGS, "params", "messages")) - {"system", "model"
 """Columns whose cells are no text where they are read: numbers, lists and objects are written as JSON."""
 
 
-def column_names(header: Sequence[object]) -> tuple[list[str], list[str]]:
-    """Return a name for each column, and what a person should know of it, one sentence each.
+def column_names(header: Sequence[object]) -> list[str]:
+    """Return a name for each column.
 
     A column without a name is called by its place, and of two with the same name the second gets a number.
     """
     names: list[str] = []
-    unnamed, twice = [], []
     taken = {str(cell).strip() for cell in header}
     for place, cell in enumerate(header, 1):
         name = "" if cell is None else str(cell).strip()
         if not name:
             name = _free(f"column_{place}", taken)
-            unnamed.append(name)
         elif name in names:
             name = _free(name, taken, 2)
-            twice.append(name)
         names.append(name)
         taken.add(name)
-    sentences = []
-    if unnamed:
-        sentences.append(f"columns without a name: {_shown(unnamed)}")
-    if twice:
-        sentences.append(f"columns with the name of another one: {_shown(twice)}")
-    return names, sentences
+    return names
 
 
 def _free(name: str, taken: set[str], number: int | None = None) -> str:
@@ -48,10 +40,6 @@ def _free(name: str, taken: set[str], number: int | None = None) -> str:
         number = (number or 1) + 1
         found = f"{name}_{number}"
     return found
-
-
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 class Settings:

@@ -92,7 +92,7 @@ class _Records:
             if names:
                 yield self._row(line, record, fault, names, settings)
             else:
-                names = column_names(record)[0]
+                names = column_names(record)
                 settings = Settings(names, as_data=not self._options.row_settings)
 
     def _records(self) -> Iterator[tuple[int, list[str], str | None]]:

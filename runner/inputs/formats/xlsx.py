@@ -118,7 +118,7 @@ def _rows(sheet: Any, options: ReadOptions) -> Generator[Row, None, None]:
             continue
         if not names:
             first = filled[0]
-            names = column_names(cells[first : filled[-1] + 1])[0]
+            names = column_names(cells[first : filled[-1] + 1])
             settings = Settings(names, as_data=not options.row_settings)
             continue
         plain = Plain()
