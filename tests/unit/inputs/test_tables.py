@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +65,34 @@ def test_a_hidden_sheet_is_read_only_by_name_and_the_others_are_named(tmp_path: 
     assert open_input(path, ReadOptions(asked=ASKED)).reading == open_input(path, ReadOptions(asked=ASKED, sheet="Now")).reading
 
 
+@pytest.mark.parametrize("sheet", ["0", "4", "-1", "now"])
+def test_a_sheet_that_is_not_there_is_refused(tmp_path: Path, sheet: str) -> None:
+    path = book(tmp_path / "a.xlsx", ("Now", "visible", [["text"], ["now"]]), ("2", "visible", [["text"], ["two"]]))
+    # a name goes before a number
+    assert texts(path, sheet="2") == ["two"]
+    with pytest.raises(UsageError, match=f"has no sheet '{sheet}'; its sheets: 'Now', '2'"):
+        texts(path, sheet=sheet)
+
+
+def test_a_file_that_unpacks_to_more_than_a_sheet_may_have_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.xlsx"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("[Content_Types].xml", "x")
+        # what its table of contents says
+        packed.infolist()[0].file_size = 2 << 30
+    with pytest.raises(UsageError, match=r"a.xlsx unpacks to 2.0 GiB, more than a sheet may have here; save it as CSV"):
+        texts(path)
+
+
 def test_of_one_sheet_nothing_is_said(tmp_path: Path) -> None:
     path = book(tmp_path / "a.xlsx", ("Sheet", "visible", [["text"], ["a"]]))
     assert open_input(path, ReadOptions(asked=ASKED)).about == ()
 
 
 def test_the_cells_of_a_sheet(tmp_path: Path) -> None:
-    rows = [[None, "id", "text", None], [], [None, 1.0, "a", None], [None, 2.5, None, None], [None, "x", "b", "beyond"]]
+    rows = [[], [None, "id", "text", None], [], [None, 1.0, "a", None], [None, 2.5, None, None], [None, "x", "b", "beyond"]]
     read = list(open_input(book(tmp_path / "a.xlsx", ("S", "visible", rows)), ReadOptions(asked=ASKED)).read())
-    assert [row.line for row in read] == [3, 4, 5]
+    assert [row.line for row in read] == [4, 5, 6]
     assert [row.fields for row in read[:2]] == [{"id": 1, "text": "a"}, {"id": 2.5, "text": ""}]
     assert read[2].fault == "a cell beyond the last column of the header, text"
 
