@@ -15,7 +15,7 @@ from runner.interfaces import Observer
 from runner.model import Run
 from runner.progress.watching import watched
 from runner.session import arguments, exporting, session
-from runner.session.checking import Check, Description, check, describe
+from runner.session.checking import Check, Description, check, check_job, describe
 from runner.session.deleting import deletable, delete
 from runner.session.dry_run import dry_run
 from runner.session.exporting import ExportFlags
@@ -33,6 +33,7 @@ __all__ = [
     "Check",
     "Description",
     "check",
+    "check_job",
     "deletable",
     "delete",
     "describe",

@@ -193,8 +193,10 @@ def check(named: tuple[str, ...], db: str, as_json: bool, trust: bool, **setting
     """
     from runner import api
     from runner.cli import output
+    from runner.config.job import load_job
+    from runner.config.trust import allowed
 
-    report = api.check(one_or_several(named), trust=trust, db=db, **given_settings(settings))
+    report = api.check_job(allowed(load_job(one_or_several(named), given_settings(settings)), trust), db)
     click.echo(output.check(report, as_json=as_json))
     if report.refusal or report.duplicates:
         sys.exit(2)

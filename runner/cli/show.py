@@ -49,7 +49,7 @@ def show(words: tuple[str, ...], db: str, as_json: bool) -> None:
     click.echo(
         output.to_json({"run": run.id, "system": system, "prompt": prompt, **_builtins(found, own, files)})
         if as_json
-        else _text(run.id, found, (system, prompt), own, place_of(found.line, files) if found.line is not None else (None, None))
+        else _text(run, found, (system, prompt), own, place_of(found.line, files) if found.line is not None else (None, None))
     )
 
 
@@ -65,19 +65,21 @@ def _builtins(found: Any, own: dict[str, Any], files: Any) -> dict[str, Any]:
 
 
 def _text(
-    run: int, found: Any, question: tuple[str | None, Any], own: dict[str, Any], place: tuple[str | None, int | None]
+    run: Any, found: Any, question: tuple[str | None, Any], own: dict[str, Any], place: tuple[str | None, int | None]
 ) -> str:
     """Return a row for a person. Foreign text is made harmless; answers keep their lines."""
     from runner.cli import output
     from runner.errors import BAD_ROW
+    from runner.session.opening import media_fields
     from runner.text import clean, plural
 
+    media = media_fields(run.settings)
     (system, prompt), (file, line) = question, place
     named = f"{clean(file)}, " if file is not None else ""
     where = f" ({named}line {line})" if line is not None else ""
     state = found.status or "no outcome yet"
-    lines = [f"run {run}, row {clean(found.key)}{where}: {state}, {plural(len(found.attempts), 'attempt')}"]
-    lines += [f"  {clean(name, 30)}: {_shown(value)}" for name, value in own.items() if name != "id"]
+    lines = [f"run {run.id}, row {clean(found.key)}{where}: {state}, {plural(len(found.attempts), 'attempt')}"]
+    lines += [f"  {clean(name, 30)}: {_shown(value, is_source=name in media)}" for name, value in own.items() if name != "id"]
     lines += ["system:", _shown(system)] if system else []
     if found.error_code != BAD_ROW:
         lines += ["asked:", _shown(prompt) if prompt is not None else "(the store has not kept it)"]
@@ -87,11 +89,8 @@ def _text(
         told += [f"first token {one.time_to_first_token_s:.2f} s"] if one.time_to_first_token_s is not None else []
         told += [f"HTTP {one.status}"] if one.status is not None else []
         told += [] if one.sent else ["never sent"]
-        told += (
-            [f"{output.count(one.input_tokens)} tokens in, {output.count(one.output_tokens)} out"]
-            if one.output_tokens is not None
-            else []
-        )
+        tokens = f"{output.count(one.input_tokens)} tokens in, {output.count(one.output_tokens)} out"
+        told += [tokens] if one.output_tokens is not None else []
         told += [clean(one.served_model, 60)] if one.served_model else []
         told += [f"{clean(one.error_code)}: {clean(one.error or '', 500)}"] if one.error_code else []
         lines.append(", ".join(told))
@@ -121,14 +120,18 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and value <= 0
 
 
-def _shown(value: Any) -> str:
-    """Return a value in full: a text with its lines, anything else as JSON. The content of a file is cut short."""
+def _shown(value: Any, *, is_source: bool = False) -> str:
+    """Return a value in full: a text with its lines, anything else as JSON. The content of a file is cut short.
+
+    is_source: the value is that of a field that names files.
+    """
     import msgspec
 
     from runner.inputs.sources import shortened
     from runner.text import clean
 
-    value = shortened(value)
+    if is_source or not isinstance(value, str):
+        value = shortened(value, is_source=is_source)
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return "\n".join(clean(line) for line in text.split("\n"))
 

@@ -46,7 +46,11 @@ class JobSettings(TypedDict, total=False):
     prompt: str | None
     prompt_file: str | None
     messages: Sequence[Mapping[str, Any]] | None
+    images: str | Sequence[str] | None
+    files: str | Sequence[str] | None
+    files_root: str | None
     keep_rows: bool | None
+    reuse: bool | None
     system: str | None
     stream: bool | None
     max_tokens: int | None

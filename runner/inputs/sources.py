@@ -24,6 +24,10 @@ _LEAST_BASE64 = 48
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _WITH_SPACES = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+_OF_TEXTS = ("text", "content", "prompt", "system")
+"""Keys of texts in messages and in their parts."""
+_OF_DATA = ("data", "file_data", "bytes")
+"""Keys whose text is base64 without a head."""
 _DATA_URI = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),", re.IGNORECASE)
 _BEGINNINGS = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -119,28 +123,43 @@ def shown(source: str) -> str:
     return clean(source, _SHOWN)
 
 
-def shortened(value: Json) -> Json:
-    """Return a JSON value with the base64 in it cut short, for people."""
+def shortened(value: Json, *, is_source: bool = False) -> Json:
+    """Return a JSON value with the contents of files cut short, for people. Texts stay as they are, whatever they look like.
+
+    is_source: the value is that of a field that names files, so that a text in it may be base64 alone.
+    """
     if isinstance(value, str):
-        return _shortened_text(value) if len(value) > _LONG else value
+        return _shortened_text(value, bare=is_source)
     if isinstance(value, list):
-        return [shortened(inner) for inner in value]
+        return [shortened(inner, is_source=is_source) for inner in value]
     if isinstance(value, Mapping):
-        return {name: shortened(inner) for name, inner in value.items()}
+        return {
+            name: inner
+            if name in _OF_TEXTS and isinstance(inner, str)
+            else shortened(inner, is_source=is_source or name in _OF_DATA)
+            for name, inner in value.items()
+        }
     return value
 
 
-def base64_chars(value: Json) -> int:
-    """Return how many characters of a JSON value are base64 that ``shortened`` cuts."""
+def base64_chars(value: Json, *, is_source: bool = False) -> int:
+    """Return how many characters ``shortened`` cuts from a JSON value."""
     if isinstance(value, str):
-        return len(value) - len(_shortened_text(value)) if len(value) > _LONG else 0
-    inner = value if isinstance(value, list) else value.values() if isinstance(value, Mapping) else ()
-    return sum(map(base64_chars, inner))
+        return len(value) - len(_shortened_text(value, bare=is_source))
+    if isinstance(value, list):
+        return sum(base64_chars(inner, is_source=is_source) for inner in value)
+    if isinstance(value, Mapping):
+        texts = {name for name in _OF_TEXTS if isinstance(value.get(name), str)}
+        rest = value.keys() - texts
+        return sum(base64_chars(value[name], is_source=is_source or name in _OF_DATA) for name in rest)
+    return 0
 
 
-def _shortened_text(text: str) -> str:
+def _shortened_text(text: str, *, bare: bool) -> str:
+    if len(text) <= _LONG:
+        return text
     head = _BEFORE_DATA.match(text)
     begin = head.end() if head is not None else 0
-    if head is None and not _WITH_SPACES.fullmatch(text):
+    if head is None and not (bare and _WITH_SPACES.fullmatch(text)):
         return text
     return f"{text[: begin + 40]}... ({len(text) - begin:,} characters of base64)"

@@ -107,14 +107,15 @@ def check(source: Source, *, trust: bool = False, db: str | Path = DEFAULT_STORE
     db: the store that has the run whose answers are the input (``run:12``).
     """
     arguments.check(trust=trust, db=db)
-    store = Path(db).resolve()
     if names_files(source):
-        return _checked(job_without_rows(source, settings, trust=trust), store)
+        return check_job(job_without_rows(source, settings, trust=trust), db)
     with TemporaryDirectory(prefix="runner-") as folder, job_of(source, settings, Path(folder, "runner.db"), trust=trust) as job:
-        return _checked(job, store)
+        return check_job(job, db)
 
 
-def _checked(job: Job, store: Path) -> Check:
+def check_job(job: Job, db: str | Path) -> Check:
+    """Read the input of a job, and send nothing. db: as for ``check``."""
+    store = Path(db).resolve()
     job = rooted(with_base_url(job, os.environ), store)
     refusal, missing = _lacks(job)
     with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:

@@ -42,7 +42,7 @@ def oversized(prompts: PromptFile, per_minute: Mapping[Kind, float], max_tokens:
         if row.size <= least:
             continue
         # files in the row itself are no text
-        size = row.size - base64_chars(row.fields)
+        size = row.size - sum(base64_chars(value, is_source=name in row.media) for name, value in (row.fields or {}).items())
         estimates = ((kind, amount(kind, size / BYTES_PER_TOKEN, out), limit) for kind, limit in limits.items())
         over = next(((kind, tokens, limit) for kind, tokens, limit in estimates if tokens > limit), None)
         if over is not None:

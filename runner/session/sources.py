@@ -110,13 +110,10 @@ def job_without_rows(source: Any, settings: Mapping[str, Any], *, trust: bool) -
     """Return the job as far as it can be known before rows are taken: the settings are right, and the source is one."""
     if names_files(source):
         arguments.check(source=source)
-        try:
-            return allowed(load_job(source, settings), trust)
-        except UsageError:
-            if isinstance(source, str) and not _may_be_there(source):
-                shown = source if len(source) <= 60 else f"{source[:57]}..."
-                raise UsageError(f"{_absence(source)} {shown!a}; {_ONE_PROMPT}") from None
-            raise
+        if isinstance(source, str) and not _may_be_there(source):
+            shown = source if len(source) <= 60 else f"{source[:57]}..."
+            raise UsageError(f"{_absence(source)} {shown!a}; {_ONE_PROMPT}")
+        return allowed(load_job(source, settings), trust)
     _refuse_unfit(source)
     job = allowed(load_job(STDIN.name, settings), trust)
     if job.input_format is not None and job.said("input_format"):
@@ -125,11 +122,10 @@ def job_without_rows(source: Any, settings: Mapping[str, Any], *, trust: bool) -
 
 
 def _may_be_there(path: str) -> bool:
-    if not path or path == str(STDIN) or path.startswith("run:"):
+    if not path or path == str(STDIN) or path.startswith("run:") or os.path.lexists(path):
         return True
-    if glob.has_magic(path):
-        return "**" in path or next(glob.iglob(path), None) is not None  # noqa: PTH207 - of any text
-    return os.path.lexists(path)
+    # a pattern; whoever reads it goes through the folders
+    return "**" in path or (glob.has_magic(path) and next(glob.iglob(path), None) is not None)  # noqa: PTH207 - of any text
 
 
 def _absence(path: str) -> str:

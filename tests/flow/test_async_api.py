@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 import uvloop
-from processes import Started, count, environment, rows, simulator, write_prompts
+from processes import HANG_S, Started, count, environment, rows, simulator, write_prompts
 from raw_server import FIN, HANG, RawServer, Received, Reply, delta, events, finish, in_thread, openai_answer, stream, whole
 
 import runner
@@ -108,8 +108,9 @@ def test_two_runs_at_a_time_in_one_loop_but_not_the_same_run_twice(prompts: Path
 
 
 async def _until(condition: Callable[[], Any]) -> None:
-    while not condition():  # noqa: ASYNC110 - what is waited for sets no event
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(HANG_S):
+        while not condition():  # noqa: ASYNC110 - what is waited for sets no event
+            await asyncio.sleep(0.005)
 
 
 async def _all(elements: runner.Stream[Any], into: list[Any] | None = None) -> list[Any]:

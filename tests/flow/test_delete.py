@@ -185,7 +185,7 @@ def test_space_that_a_reader_holds_is_not_called_given_back(tmp_path: Path, monk
             SELECT run_id, 'row' || i, i, status, fingerprint, attempts, '{"x" * 1_000}' FROM items, n""")
     assert store.stat().st_size > 4_000_000
     before = store.stat().st_size
-    reading = api.results(db=store)
+    reading = iter(api.results(db=store))
     next(reading)
     monkeypatch.setattr(database, "BUSY_S", 0.1)
     with pytest.raises(api.StoreError, match=r"^the runs are deleted, but something still reads "):

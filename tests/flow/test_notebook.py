@@ -38,7 +38,7 @@ def test_what_a_reader_sees_has_progress_tables_and_no_traceback(committed: Any)
     raw = notebook_page.PAGE.read_text(encoding="utf-8")
     assert "/tmp/" not in raw
     assert str(notebook_page.ROOT) not in raw
-    assert [cell.execution_count for cell in committed.cells if cell.cell_type == "code"] == [*range(1, 11)]
+    assert [cell.execution_count for cell in committed.cells if cell.cell_type == "code"] == [*range(1, 12)]
 
 
 @pytest.fixture

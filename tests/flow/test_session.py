@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from processes import Started, count, environment, run
+from processes import HANG_S, Started, count, environment, run
 from raw_server import RawServer, Received, Reply, delta, events, in_thread, openai_answer, stream, whole
 
 import runner
@@ -29,8 +29,9 @@ def given(folder: Path, server: RawServer, **more: Any) -> dict[str, Any]:
 
 
 async def _until(condition: Callable[[], Any]) -> None:
-    while not condition():  # noqa: ASYNC110 - what is waited for sets no event
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(HANG_S):
+        while not condition():  # noqa: ASYNC110 - what is waited for sets no event
+            await asyncio.sleep(0.005)
 
 
 def test_asks_are_rows_of_a_run_and_paid_once(tmp_path: Path) -> None:
@@ -186,6 +187,18 @@ def test_a_cancelled_ask_is_paid_and_kept(tmp_path: Path) -> None:
                 await ask
             release.set()
             assert (await session.ask("x")).text == "one two"
+            assert len(server.requests) == 1
+
+    asyncio.run(work())
+
+
+def test_an_ask_that_is_cancelled_at_once_is_not_sent(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with RawServer(echo) as server, runner.Session(**given(tmp_path, server)) as session:
+            ask = asyncio.create_task(session.ask("x"))
+            await asyncio.sleep(0)
+            ask.cancel()
+            assert (await session.ask("y")).text == "echo y"
             assert len(server.requests) == 1
 
     asyncio.run(work())

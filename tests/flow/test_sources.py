@@ -67,6 +67,12 @@ def test_the_same_rows_go_on_whatever_holds_them_and_nothing_is_sent_twice(call:
     assert list(tmp_path.glob("*.tmp")) == []
 
 
+def test_a_list_that_has_grown_takes_over_its_answers(call: Any) -> None:
+    assert call(["a", "b"]).attempts_now == 2
+    ended = call(["a", "b", "c"])
+    assert (ended.run, ended.done, ended.attempts_now) == (2, 3, 1)
+
+
 def test_the_command_goes_on_with_them_names_them_and_deletes_them(call: Any, tmp_path: Path) -> None:
     call(pd.DataFrame({"text": ["a", "b", "c"]}), prompt="Say {{ text }}", limit=1)
     words = "DataFrame (3 rows \N{MULTIPLICATION SIGN} 1 column)"
@@ -135,6 +141,14 @@ def test_one_sentence_says_what_is_wrong(call: Any, tmp_path: Path, source: Any,
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 300
     assert list(tmp_path.iterdir()) == []
+
+
+def test_patterns_and_names_with_brackets_are_files(call: Any, tmp_path: Path) -> None:
+    for name in ("a[1].jsonl", "b.jsonl"):
+        (tmp_path / name).write_text(f'{{"prompt": "{name}"}}\n')
+    assert [result.prompt for result in call("a[1].jsonl").results()] == ["a[1].jsonl"]
+    assert [result.prompt for result in call("b*.jsonl").results()] == ["b.jsonl"]
+    assert call([tmp_path / "a[1].jsonl", tmp_path / "b.jsonl"]).rows == 2
 
 
 def test_names_of_files_are_no_prompts(call: Any, tmp_path: Path) -> None:

@@ -29,6 +29,10 @@ runner.resume(1, max_tokens="10")
 runner.retry("1")
 runner.check("rows.csv", wher="x")
 runner.results(1).to_panda()
+runner.stream(["a"], modle="m")
+runner.events(["a"], rpm="many")
+runner.Session(modle="m")
+runner.arun(["a"], modle="m")
 settings: runner.JobSettings = {"modle": "m"}
 for result in runner.results(1):
     result.answer

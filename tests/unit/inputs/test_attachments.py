@@ -179,6 +179,17 @@ def test_what_a_person_reads_holds_no_base64() -> None:
     text = "a prompt is left alone, as long as it may be. " * 40
     assert sources.shortened({"prompt": text, "n": [1, None]}) == {"prompt": text, "n": [1, None]}
     assert sources.base64_chars({"prompt": text}) == 0
+    # a text that only looks like base64 is a text
+    for looks in ("x" * 4_000, "words without a stop " * 200):
+        for row in (
+            {"prompt": looks},
+            {"note": looks},
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": looks}]}]},
+        ):
+            assert sources.base64_chars(row) == 0
+            assert sources.shortened(row) == row
+    assert sources.base64_chars("x" * 4_000, is_source=True) > 3_900
+    assert sources.base64_chars({"source": {"type": "base64", "data": "x" * 4_000}}) > 3_900
 
 
 def test_a_file_is_known_by_its_beginning() -> None:

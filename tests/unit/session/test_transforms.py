@@ -15,9 +15,9 @@ pytestmark = pytest.mark.quick
 
 
 def finished(text: str | None, id_: str = "a", *, earlier: bool = False) -> RowFinished:
-    more = [None] * 5
     status = "done" if text is not None else "failed"
-    result = Result(id_, {}, None, text, status, *more[:3], *more, 1, None, None, *more, 1)
+    known = {"id": id_, "metadata": {}, "text": text, "status": status, "attempts": 1, "line": 1}
+    result = Result(**{**dict.fromkeys(Result.__struct_fields__), **known})
     return RowFinished(result=result, earlier=earlier)
 
 
