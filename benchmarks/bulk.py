@@ -8,9 +8,9 @@ from runner.config.endpoint import with_base_url
 from runner.config.job import load_job
 from runner.inputs import scan, source
 from runner.model import Attempt, Completion, Item, Outcome, Usage
-from runner.session import continuing, prepare, reading
+from runner.session import continuing, reading
 from runner.session.identity import Given
-from runner.session.opening import open_input
+from runner.session.opening import open_input, template_of
 from runner.session.options import SessionOptions
 from runner.store import database
 from runner.store.checkpoint import RunStore
@@ -47,7 +47,7 @@ async def finished(store: Path, path: Path, base_url: str, **settings: Any) -> N
         await run.begin(rows=scanned.rows, digest=given.digest, size=content.size, identical=scanned.identical, head=head)
         counts = source.Counts()
         items = source.items(
-            input_file, scanned, prepare.template_of(job), run, counts, source.Selection(fresh=True), source.SettledRows()
+            input_file, scanned, template_of(job), run, counts, source.Selection(fresh=True), source.SettledRows()
         )
         draw = random.Random(0)  # noqa: S311 - the same answers in every run
         batch: list[Outcome] = []

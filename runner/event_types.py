@@ -47,7 +47,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     time_to_first_token: Quantiles
     duration: Quantiles
     elapsed_s: float
-    # rows of the run that are no longer in the input
+    # rows of the run that are no longer among the rows of the input
     missing: int
     # finished rows that have changed since: their result belongs to the earlier prompt
     changed: int
@@ -61,6 +61,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     left: int = 0
     # the session was asked to use only so many rows; None: all
     limit: int | None = None
+    # the rows of the input are those that ``where`` or ``sample`` choose
+    chosen: bool = False
     # the error code that stopped the session, "deadline" among them; None if none did
     stop_code: str | None = None
     # failed rows of the whole run by error code, broken ones too

@@ -33,9 +33,9 @@ def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool
         text.append(f"  {rows}: the {answers} taken over from earlier runs, and nothing was sent")
     text += _measured(end)
     if end.missing:
-        one = end.missing == 1
-        results = "is no longer in the file; its result is kept" if one else "are no longer in the file; their results are kept"
-        text.append(f"  {plural(end.missing, 'row')} {results}")
+        are, results = ("is", "its result is") if end.missing == 1 else ("are", "their results are")
+        what = "not among the chosen rows" if end.chosen else "no longer in the file"
+        text.append(f"  {plural(end.missing, 'row')} {are} {what}; {results} kept")
     if end.kept:
         its, answers = ("its", "answer is") if end.kept == 1 else ("their", "answers are")
         causes = f"`{command('status', end.run, db)}` counts the causes"

@@ -53,7 +53,8 @@ def listing(runs: Sequence[Run], *, as_json: bool) -> str:
             state(run),
             f"{run.done:,}",
             f"{run.failed:,}",
-            count(run.rows),
+            # of these, rows that are no longer in the file keep their outcomes
+            count(run.rows if run.rows is None else max(run.rows, run.done + run.failed)),
             date(run.created_at),
             clean(str(run.settings.get("model")), 30),
             clean(spool.full_name(run.input)),

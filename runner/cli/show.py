@@ -25,8 +25,8 @@ def show(words: tuple[str, ...], db: str, as_json: bool) -> None:
     from pathlib import Path
 
     from runner.cli import chosen, output
-    from runner.errors import UsageError
-    from runner.inputs.prompts import asked
+    from runner.errors import BAD_ROW, UsageError
+    from runner.inputs.prompts import asked, system_of
     from runner.origin import files_in, place_of, position_of
     from runner.session.opening import texts_in
     from runner.store.reader import StoreReader
@@ -43,12 +43,13 @@ def show(words: tuple[str, ...], db: str, as_json: bool) -> None:
     if found is None:
         key = clean(words[-1])
         raise UsageError(f"run {run.id} has nothing about a row {key!r}; `runner export {run.id} -o -` lists the ids")
-    own = dict(found.fields)
-    prompt = asked(own, texts_in(run.settings))
+    own, texts = dict(found.fields), texts_in(run.settings)
+    system = system_of(own, texts, run.settings) if found.error_code != BAD_ROW else None
+    prompt = asked(own, texts)
     click.echo(
-        output.to_json({"run": run.id, "prompt": prompt, **_builtins(found, own, files)})
+        output.to_json({"run": run.id, "system": system, "prompt": prompt, **_builtins(found, own, files)})
         if as_json
-        else _text(run, found, prompt, own, place_of(found.line, files) if found.line is not None else (None, None))
+        else _text(run, found, (system, prompt), own, place_of(found.line, files) if found.line is not None else (None, None))
     )
 
 
@@ -63,7 +64,9 @@ def _builtins(found: Any, own: dict[str, Any], files: Any) -> dict[str, Any]:
     return told
 
 
-def _text(run: Any, found: Any, prompt: Any, own: dict[str, Any], place: tuple[str | None, int | None]) -> str:
+def _text(
+    run: Any, found: Any, question: tuple[str | None, Any], own: dict[str, Any], place: tuple[str | None, int | None]
+) -> str:
     """Return a row for a person. Foreign text is made harmless; answers keep their lines."""
     from runner.cli import output
     from runner.errors import BAD_ROW
@@ -71,12 +74,13 @@ def _text(run: Any, found: Any, prompt: Any, own: dict[str, Any], place: tuple[s
     from runner.text import clean, plural
 
     media = media_fields(run.settings)
-    file, line = place
+    (system, prompt), (file, line) = question, place
     named = f"{clean(file)}, " if file is not None else ""
     where = f" ({named}line {line})" if line is not None else ""
     state = found.status or "no outcome yet"
     lines = [f"run {run.id}, row {clean(found.key)}{where}: {state}, {plural(len(found.attempts), 'attempt')}"]
     lines += [f"  {clean(name, 30)}: {_shown(value, is_source=name in media)}" for name, value in own.items() if name != "id"]
+    lines += ["system:", _shown(system)] if system else []
     if found.error_code != BAD_ROW:
         lines += ["asked:", _shown(prompt) if prompt is not None else "(the store has not kept it)"]
     lines += [_taken_from(found.taken_from)] if found.taken_from is not None else []
@@ -85,11 +89,8 @@ def _text(run: Any, found: Any, prompt: Any, own: dict[str, Any], place: tuple[s
         told += [f"first token {one.time_to_first_token_s:.2f} s"] if one.time_to_first_token_s is not None else []
         told += [f"HTTP {one.status}"] if one.status is not None else []
         told += [] if one.sent else ["never sent"]
-        told += (
-            [f"{output.count(one.input_tokens)} tokens in, {output.count(one.output_tokens)} out"]
-            if one.output_tokens is not None
-            else []
-        )
+        tokens = f"{output.count(one.input_tokens)} tokens in, {output.count(one.output_tokens)} out"
+        told += [tokens] if one.output_tokens is not None else []
         told += [clean(one.served_model, 60)] if one.served_model else []
         told += [f"{clean(one.error_code)}: {clean(one.error or '', 500)}"] if one.error_code else []
         lines.append(", ".join(told))

@@ -25,10 +25,11 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     taken_over = f" ({run.reused:,} taken over from earlier runs)" if run.reused else ""
     rows = f"{run.done:,} done{taken_over}, {run.failed:,} failed"
     if run.rows is not None:
-        # rows that are no longer in the file keep their outcomes
+        # rows that are no longer in the file, or not chosen any more, keep their outcomes
         every = max(run.rows, run.done + run.failed)
         rows += f", {every - run.done - run.failed:,} left of {every:,}"
-        rows += f"; {run.rows:,} in the file" if every != run.rows else ""
+        now = "chosen now" if settings.get("where") or settings.get("sample") else "in the file"
+        rows += f"; {run.rows:,} {now}" if every != run.rows else ""
     lines = [
         f"run {run.id}: {output.state(run)}",
         f"  input         {clean(spool.full_name(run.input))}",

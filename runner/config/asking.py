@@ -45,6 +45,8 @@ def _text_of(path: Path, folder: Path | None) -> str:
             text = file.read(_MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         raise UsageError(f"the template {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if not text.strip():
+        raise UsageError(f"the template {path} is empty")
     if len(text) > _MOST_BYTES:
         raise UsageError(f"the template {path} is larger than {_MOST_BYTES >> 20} MiB")
     try:

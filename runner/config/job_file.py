@@ -28,7 +28,7 @@ def find_files(named: Named) -> tuple[Path, dict[str, Any], Path]:
     if file.suffix.lower() != ".toml":
         _refuse_missing(file)
         if file.is_dir():
-            raise UsageError(f"{file} is a folder; name a prompt file (.jsonl) or a job file (.toml)")
+            raise UsageError(f"{file} is a folder; name a file of rows in it, or a job file (.toml)")
         sibling = unpacked(file).with_suffix(".toml")
         table = read_toml(sibling) if sibling.is_file() else {}
         input_name = table.get("input", file.name)

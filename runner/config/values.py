@@ -14,6 +14,8 @@ from runner.config.settings import Setting, parse_count
 from runner.errors import UsageError
 from runner.text import encodable
 
+# each may be a delimiter
+_BLANKS = (" ", "\t")
 _NESTING = (dict, list, tuple)
 _TOO_LARGE = 10**300
 """Beyond the range of a JSON number in most languages."""
@@ -71,6 +73,14 @@ def check(setting: Setting, value: Any, where: str) -> Any:
         value = list(value)
     if setting.kind == "texts" and isinstance(value, list) and len(value) == 1:
         value = value[0]
+    if (
+        setting.kind == "text"
+        and setting.name != "system"
+        and isinstance(value, str)
+        and not value.strip()
+        and value not in _BLANKS
+    ):
+        raise UsageError(f"{setting.key} must be a text that is not empty ({where})")
     if not _fits(setting, value):
         raise UsageError(f"{_requirement(setting)}, not {_shown(original)} ({where})")
     fault = _not_json(value) if setting.kind not in ("headers", "query") else None
@@ -89,8 +99,6 @@ def _fits(setting: Setting, value: Any) -> bool:
         fits = fits and math.isfinite(value)
     if fits and setting.least is not None and not isinstance(value, str):
         fits = value >= setting.least if setting.kind in ("int", "slots") else value > setting.least
-    if fits and setting.kind == "text" and setting.name != "system":
-        fits = bool(value.strip())
     return fits and (setting.kind != "choice" or value in setting.choices)
 
 
@@ -195,7 +203,7 @@ def _requirement(setting: Setting) -> str:
         "share": "a number of rows or a share such as 2%",
         "choice": " or ".join(setting.choices), "bool": "true or false",
         "headers": "a JSON object", "query": "a JSON object",
-        "messages": "a JSON list of messages, objects with role and content,",
+        "messages": "a JSON list of objects with role and content",
     }[setting.kind]  # fmt: skip
     bound = ""
     if setting.least is not None:

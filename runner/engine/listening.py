@@ -52,7 +52,8 @@ class HeardAttempts(Attempts[E]):
 
 def row_id(item: Item) -> str | int | float:
     """Return the id of a row as its result has it."""
-    return cast("str | int | float", item.metadata.get("id", item.key))
+    own = item.metadata.get("id")
+    return cast("str | int | float", item.key if own is None else own)
 
 
 class TellingDecoder:

@@ -15,13 +15,12 @@ _AS_JSON = frozenset((*ROW_SETTINGS, "params", "messages")) - {"system", "model"
 """Columns whose cells are no text where they are read: numbers, lists and objects are written as JSON."""
 
 
-def column_names(header: Sequence[object]) -> tuple[list[str], list[str]]:
-    """Return a name for each column, and what a person should know of it, one sentence each.
+def column_names(header: Sequence[object]) -> list[str]:
+    """Return a name for each column.
 
     A column without a name is called by its place, and of two with the same name the second gets a number.
     """
     names: dict[str, None] = {}
-    unnamed, twice = [], []
     taken = {str(cell).strip() for cell in header}
     # the last number that each name got
     numbers: dict[str, int] = {}
@@ -29,19 +28,12 @@ def column_names(header: Sequence[object]) -> tuple[list[str], list[str]]:
         name = "" if cell is None else str(cell).strip()
         if not name:
             name = _free(f"column_{place}", taken, numbers)
-            unnamed.append(name)
         elif name in names:
             numbers.setdefault(name, 1)
             name = _free(name, taken, numbers)
-            twice.append(name)
         names[name] = None
         taken.add(name)
-    sentences = []
-    if unnamed:
-        sentences.append(f"columns without a name: {_shown(unnamed)}")
-    if twice:
-        sentences.append(f"columns with the name of another one: {_shown(twice)}")
-    return list(names), sentences
+    return list(names)
 
 
 def _free(name: str, taken: set[str], numbers: dict[str, int]) -> str:
@@ -53,10 +45,6 @@ def _free(name: str, taken: set[str], numbers: dict[str, int]) -> str:
         if found not in taken:
             break
     return found
-
-
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 _FILES = (b"RIFF", b"%PDF-")

@@ -5,26 +5,45 @@ from collections.abc import Callable, Generator, Mapping
 from hashlib import blake2b
 from typing import Protocol, TypeAlias
 
+from runner.errors import UsageError
 from runner.inputs.keys import base_key
 from runner.model import Json, Row
 from runner.origin import where
 
 Rows: TypeAlias = Generator[Row, None, None]
+_SHOWN = 20
 
 
 class Condition(Protocol):
-    """A condition on the fields of a row."""
+    """A condition on the fields of a row. names: the fields without which it means nothing."""
+
+    names: frozenset[str]
 
     def holds(self, fields: Mapping[str, Json], where: str) -> bool:
         """Return True if it holds. where: the row, in words. Raises UsageError if it cannot be told."""
         ...
 
 
-def narrowed(rows: Rows, condition: Condition) -> Rows:
-    """Yield the rows for which the condition holds. Of a broken row nothing can be told, so it stays."""
+def narrowed(rows: Rows, condition: Condition, *, rest: bool = False) -> Rows:
+    """Yield the rows for which the condition holds. Of a broken row nothing can be told, so it stays.
+
+    rest: they are not all rows of the input. If they are, and none has a field that the condition names, UsageError is raised at
+    their end: a name that is not spelled right would choose no row, or with ``!=`` all of them.
+    """
+    absent, first = set() if rest else set(condition.names), None
     for row in rows:
-        if row.fields is None or row.fault is not None or condition.holds(row.fields, where(row.place, row.line)):
+        if row.fields is None or row.fault is not None:
             yield row
+            continue
+        if absent:
+            first = first or row.fields
+            absent.difference_update(row.fields)
+        if condition.holds(row.fields, where(row.place, row.line)):
+            yield row
+    if absent and first is not None:
+        what = "the field" if len(absent) == 1 else "the fields"
+        names, fields = ", ".join(map(repr, sorted(absent))), ", ".join(list(first)[:_SHOWN])
+        raise UsageError(f"where names {what} {names}, which no row has; the fields of the first row: {fields}")
 
 
 class Sample:

@@ -67,7 +67,7 @@ def _rounded(value: float, precision: int = 0, method: Any = "common") -> float:
     return do_round(value, precision, method)
 
 
-def _to_json(value: Any, indent: int | None = None) -> str:
+def to_json(value: Any, indent: int | None = None) -> str:
     """Return a value as JSON; unlike Jinja's own filter it escapes nothing for HTML."""
     if indent is not None and (not isinstance(indent, int) or indent > _WIDEST_INDENT):
         raise TooMuchError(f"tojson: an indent of more than {_WIDEST_INDENT}")
@@ -99,7 +99,7 @@ FILTERS: Mapping[str, Callable[..., Any] | None] = {
     "slice": _sliced,
     "striptags": _without_tags,
     "sum": _summed,
-    "tojson": _to_json,
+    "tojson": to_json,
     "trim": _method("strip"),
     # Each of these makes a text of any length from a short one, is of no use in a prompt, or gives another text each time.
     **dict.fromkeys(("format", "indent", "wordwrap", "xmlattr", "pprint", "urlize", "random")),

@@ -14,6 +14,9 @@ from runner.model import Json, Row
 WHOLE_ROW = "row"
 """Name of all fields of a row in a template."""
 
+NEVER_ABSENT = frozenset((WHOLE_ROW, "range", "dict", "namespace", "cycler", "joiner"))
+"""Names that mean something in a template even if a row has no field of that name."""
+
 KEY_PREFIX = "row-"
 """Prefix of the keys of rows without an id."""
 

@@ -122,11 +122,12 @@ def asked(fields: dict[str, Json], texts: Texts | None) -> Json:
         prompt, messages = fields.pop("prompt", None), fields.pop("messages", None)
         fields.pop("params", None)
         return _for_people(messages) if prompt is None else prompt
-    fields.pop("params", None)
     try:
         messages = texts.messages(fields)
     except RowFaultError:
         return None
+    finally:
+        fields.pop("params", None)
     only = messages[0] if len(messages) == 1 else {}
     return only["content"] if only.get("role") == "user" and isinstance(only.get("content"), str) else _for_people(list(messages))
 
@@ -143,21 +144,40 @@ def _for_people(messages: Json) -> Json:
     ]
 
 
+def system_of(fields: Mapping[str, Json], texts: Texts | None, settings: Mapping[str, Json]) -> str | None:
+    """Return the system text beside what a stored row asked; None if there is none, or it is among the messages or the fields.
+
+    settings: those of the job, as they are stored.
+    """
+    system = settings.get("system")
+    own = fields.get("system") is not None and settings.get("row_settings") is not False
+    messages = fields.get("messages") if texts is None else None
+    if own or any(one.get("role") in _SYSTEM_ROLES for one in messages or ()):
+        return None
+    try:
+        return texts.system(fields) if texts is not None else system
+    except RowFaultError:
+        return None
+
+
 def stored_fields(fields: Mapping[str, Json], template: Template) -> dict[str, Json]:
     """Return the fields that are stored with the answer, and the id if it is not a string, so that the export has its type.
 
     What makes the request is among them, unless the job leaves that out: so the prompt can be shown beside the answer.
     """
-    left_out = ("id",) if template.keep_rows else _RESERVED
+    named = template.texts.names if template.texts is not None else frozenset(REQUEST_FIELDS)
+    asks_for_id = not named.isdisjoint(("id", WHOLE_ROW))
+    left_out = _RESERVED if not template.keep_rows else () if asks_for_id else ("id",)
     metadata = {name: value for name, value in fields.items() if name not in left_out}
     if template.columns is not None:
         kept = template.columns
         if template.keep_rows:
-            named = template.texts.names if template.texts is not None else frozenset(REQUEST_FIELDS)
             kept = frozenset(metadata) if WHOLE_ROW in named else kept | named
         metadata = {name: value for name, value in metadata.items() if name in kept}
     own = fields.get("id")
-    return metadata if own is None or isinstance(own, str) else {"id": whole(own), **metadata}
+    if own is None or isinstance(own, str):
+        return metadata
+    return {**metadata, "id": whole(own)} if "id" in metadata else {"id": whole(own), **metadata}
 
 
 def _request(row: Row, beside: Mapping[str, Json], template: Template) -> Request:
@@ -165,7 +185,9 @@ def _request(row: Row, beside: Mapping[str, Json], template: Template) -> Reques
     if row.fields is None or row.fault is not None:
         raise RowFaultError(row.fault or "not an object")
     own = row.fields.get("id")
-    if own == "" or isinstance(whole(own) if isinstance(own, float) else own, bool | float | list | dict):
+    if own == "":
+        raise RowFaultError("the id is empty")
+    if isinstance(whole(own) if isinstance(own, float) else own, bool | float | list | dict):
         raise RowFaultError("the id must be a string or a whole number")
     texts = template.texts
     messages = _messages(row.fields) if texts is None else _rendered(texts, row.fields)

@@ -21,7 +21,6 @@ _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _PYTHON = re.compile(rb"\{\s*'")
 MARKUP = "looks like HTML or XML"
 _EXAMPLE = 'every line must be one JSON object, such as {"prompt": "..."}'
-_SAY = "if it is one, --input-format says so"
 
 
 class Found(NamedTuple):
@@ -52,7 +51,7 @@ def other_than_text(head: bytes) -> str | None:
         if b"\0" in text[:1024]:
             return "is a binary file"
         return MARKUP if text.lstrip()[:1] == b"<" else None
-    return found.instead if found.format is None else f"is a file in the format {found.format}; name it so, or {_SAY}"
+    return found.instead or f"is in the format {found.format}: name it so, or use --input-format {found.format}"
 
 
 def not_json_lines(head: bytes) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from typing import Any
 
-from jinja2 import StrictUndefined
+from jinja2 import StrictUndefined, Undefined
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -71,6 +71,20 @@ class Null(StrictUndefined):
         return hash(None)
 
 
+class NoValue(Undefined):
+    """A field that a row lacks, or that is null in it, for a condition: equal to none, and to nothing else."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return other is None or isinstance(other, NoValue)
+
+    __ne__ = object.__ne__
+
+    def __hash__(self) -> int:
+        return hash(None)
+
+
 class _Opaque(Namespace):
     """A namespace that is not written out: it may hold itself."""
 
@@ -92,7 +106,7 @@ class Environment(ImmutableSandboxedEnvironment):
         self.filters = {name: self._bounded(name, made) for name, made in {**self.filters, **filters}.items() if made is not None}
         for name in _COMPARING:
             self.tests[name] = self._comparing(self.tests[name])
-        self.tests["none"] = lambda value: value is None or isinstance(value, Null)
+        self.tests["none"] = lambda value: value is None or isinstance(value, Null | NoValue)
         self.globals["namespace"] = _Opaque
         del self.globals["lipsum"]
         self.begin()
@@ -229,8 +243,9 @@ class Environment(ImmutableSandboxedEnvironment):
         return 0
 
     def joined(self, parts: Iterable[Any]) -> str:
-        """Join values as texts, unless the result is too long."""
-        return self.concat([str(part) for part in parts])
+        """Join values as texts, as they are written out, unless the result is too long."""
+        written = self.finalize or str
+        return self.concat([str(written(part)) for part in parts])
 
     def concat(self, pieces: Iterable[str]) -> str:
         """Join the pieces of a block, a macro or a whole text, unless the result is too long."""

@@ -13,7 +13,7 @@ from runner.errors import UsageError
 from runner.inputs import content
 from runner.inputs.content import Content
 from runner.inputs.duplicates import HashCollector, RepeatedHashes
-from runner.inputs.keys import KEY_PREFIX, ROW_SETTINGS, WHOLE_ROW, base_key, named_in, row_settings, short_key
+from runner.inputs.keys import KEY_PREFIX, NEVER_ABSENT, ROW_SETTINGS, base_key, named_in, row_settings, short_key
 from runner.media import MEDIA_FIELDS
 from runner.model import Row
 from runner.origin import LINES, Files
@@ -121,7 +121,7 @@ def scan(prompts: PromptFile) -> Scan:
     for row in prompts.read():
         rows += 1
         if row.asked is not None and row.fault is None and row.fields is not None:
-            absent = set(row.asked - {WHOLE_ROW}) if absent is None else absent
+            absent = set(row.asked - NEVER_ABSENT) if absent is None else absent
             if absent:
                 absent.difference_update(row.fields)
         hashes.add(hash(base_key(row)[0]))
@@ -207,15 +207,17 @@ def _lines(prompts: PromptFile, ids: Mapping[str, str | None]) -> dict[str, list
     return {key: numbers for key, numbers in all_lines.items() if len(numbers) > 1}
 
 
-def refuse_empty(rows: int, name: str, where: str | None = None) -> None:
+def refuse_empty(rows: int, name: str, where: str | None = None, about: Sequence[str] = ()) -> None:
     """Raise UsageError if an input has no rows: more often than not it is the wrong file, or what made it has failed.
 
-    where: the condition that a row has to meet.
+    where: the condition that a row has to meet. about: what a person should know of how the input is read.
     """
     if not rows and where is not None:
-        raise UsageError(f"{name} has no row for which --where {shell_word(where)} holds, so there is nothing to send")
+        hint = "; the cells of a CSV are texts: score | float makes a number of one" if re.search("[0-9]", where) else ""
+        raise UsageError(f"{name} has no row for which --where {shell_word(where)} holds, so there is nothing to send{hint}")
     if not rows:
-        raise UsageError(f"{name} has no rows, so there is nothing to send; write the prompts into it, or name another file")
+        advice = "; ".join(("write the prompts into it, or name another file", *about))
+        raise UsageError(f"{name} has no rows, so there is nothing to send; {advice}")
 
 
 def refuse_duplicates(scanned: Scan, path: Path, places: Places) -> None:
@@ -226,7 +228,8 @@ def refuse_duplicates(scanned: Scan, path: Path, places: Places) -> None:
     more = scanned.duplicate_ids - len(first)
     tail = f"; and {more:,} more" if more > 0 else ""
     words = "duplicate id" if scanned.duplicate_ids == 1 else f"{scanned.duplicate_ids:,} duplicate ids:"
-    raise UsageError(f"{origin.shown(path)}: {words} {'; '.join(first)}{tail}. Give every row its own id, or no id")
+    advice = "Give every row its own id, or no id; --id-column names another field"
+    raise UsageError(f"{origin.shown(path)}: {words} {'; '.join(first)}{tail}. {advice}")
 
 
 def _enumerate(places: Sequence[str], most: int) -> str:

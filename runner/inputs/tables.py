@@ -65,7 +65,7 @@ def _type(source: object) -> str:
 
 def _names(columns: Iterable[object]) -> list[str]:
     header = ["_".join(map(str, name)) if isinstance(name, tuple) else name for name in columns]
-    return column_names(header)[0]
+    return column_names(header)
 
 
 def _of_pandas(frame: Any, kind: str) -> Table:

@@ -4,16 +4,17 @@ A template names the fields of a row: ``{{ text }}``. All fields are in ``row``,
 ``{{ row["Customer name"] }}``. What a field holds is never a template itself.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, Undefined, UndefinedError, meta
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
 
 from runner.errors import UsageError
 from runner.inputs.broken_lines import RowFaultError
-from runner.inputs.filters import FILTERS
+from runner.inputs.filters import FILTERS, to_json
 from runner.inputs.keys import WHOLE_ROW
-from runner.inputs.sandbox import Environment, Null, TooMuchError, check
+from runner.inputs.sandbox import Environment, NoValue, Null, TooMuchError, check
 from runner.model import Json, Message
 
 # Python compiles what Jinja makes, and loops and conditions in it only to some depth
@@ -21,9 +22,17 @@ _TOO_DEEP = (RecursionError, SyntaxError, MemoryError)
 
 
 def _finalized(value: Any) -> Any:
+    """Return a value as it is written into a text. Raises UndefinedError for what is no value of a row, such as a function."""
+    if isinstance(value, str | Undefined) or type(value) in (int, float):
+        return value
+    if isinstance(value, bool | list | tuple | dict):
+        return to_json(value)
     if value is None:
         raise UndefinedError("a value that is null is to be written out; {{ x or '' }} leaves it out")
-    return value
+    if callable(value):
+        name = getattr(value, "__name__", type(value).__name__).removeprefix("safe_")
+        raise UndefinedError(f'{name} is a function, which cannot be written out; row["{name}"] is the field of that name')
+    raise UndefinedError(f"a value of the kind {type(value).__name__} cannot be written out; `| join(', ')` makes a text of it")
 
 
 def _environment() -> Environment:
@@ -76,7 +85,11 @@ class Texts:
         self._environment.begin()
         try:
             tree = self._environment.parse(text)
-            self._names |= meta.find_undeclared_variables(tree)
+            if any(tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends))):
+                raise UsageError(f"{where} is no template: it names another file, and a template is one file; {_RAW}")
+            # a row may have a field with the name of a function
+            functions = {one.name for one in tree.find_all(nodes.Name)} & self._environment.globals.keys()
+            self._names |= meta.find_undeclared_variables(tree) | functions
             return self._environment.from_string(text)
         except TemplateSyntaxError as error:
             line = f" in line {error.lineno}" if "\n" in text else ""
@@ -130,30 +143,45 @@ def _pieces(pieces: Iterator[str]) -> Iterator[str]:
 
 def _absent(error: UndefinedError) -> str:
     message = str(error.message)
-    name = message.removesuffix(" is undefined").strip("'")
-    return f"no field {name!r}, which the template names" if message.endswith(" is undefined") else message
+    found = _UNDEFINED.fullmatch(message)
+    return f"no field {found[1]!r}, which the template names" if found is not None else message
+
+
+_UNDEFINED = re.compile("(?:'dict object' has no attribute )?'(.*)'(?: is undefined)?", re.DOTALL)
+
+
+# tests and filters for a field that a row may lack
+_TESTING = frozenset(("defined", "undefined", "none", "default", "d"))
+_JARGON = {
+    "chunk after expression": "it goes on behind its end (== compares, and joins two)",
+    "unexpected 'end of template'": "it ends too early",
+}
 
 
 class Condition:
-    """An expression over the fields of a row, such as ``lang == 'de'``. What a row lacks, or is null in it, makes it false.
+    """An expression over the fields of a row, such as ``lang == 'de'``. What a row lacks, or is null in it, equals none only.
 
-    Raises UsageError for what is no expression.
+    names: the fields that it names and does not allow to be absent. Raises UsageError for what is no expression.
     """
 
     def __init__(self, expression: str) -> None:
         self._expression = expression
         self._environment = environment = _environment()
-        environment.undefined, environment.finalize = Undefined, None
+        environment.undefined = NoValue
         try:
             self._value = environment.compile_expression(expression, undefined_to_none=False)
+            tree = environment.parse(f"{{{{ ({expression}) }}}}")
         except (TemplateError, ValueError, *_TOO_DEEP) as error:
             deep = "a number has too many digits" if isinstance(error, ValueError) else "it is nested too deeply"
-            why = (error.message if isinstance(error, TemplateError) else None) or deep
-            raise UsageError(f"where is no expression: {why.rstrip('.')}; such as --where \"lang == 'de'\"") from None
+            why = ((error.message if isinstance(error, TemplateError) else None) or deep).rstrip(".")
+            raise UsageError(f"where is no expression: {_JARGON.get(why, why)}; such as --where \"lang == 'de'\"") from None
+        tested = [one.node for one in tree.find_all((nodes.Test, nodes.Filter)) if one.name in _TESTING]
+        optional = {node.name for node in tested if isinstance(node, nodes.Name)}
+        self.names = frozenset(meta.find_undeclared_variables(tree) - optional - {WHOLE_ROW})
 
     def holds(self, fields: Mapping[str, Json], where: str) -> bool:
         """Return True if it holds. where: the row, in words. Raises UsageError if it cannot be told."""
-        known = {name: Undefined(name=name) if value is None else value for name, value in fields.items()}
+        known = {name: NoValue(name=name) if value is None else value for name, value in fields.items()}
         self._environment.begin()
         try:
             return bool(self._value({WHOLE_ROW: known, **known}))
@@ -162,7 +190,6 @@ class Condition:
         except TooMuchError as error:
             raise UsageError(f"where cannot be told at {where}: {error}") from None
         except Exception as error:  # noqa: BLE001 - an expression may do to a value what that cannot do
-            raise UsageError(
-                f"where ({self._expression[:80]}) cannot be told at {where}: {error}. "
-                "The cells of a CSV are texts: score | float makes a number of one"
-            ) from None
+            why = str(error).rstrip(".")
+            hint = ". The cells of a CSV are texts: score | float makes a number of one" if "'str'" in why else ""
+            raise UsageError(f"where ({self._expression[:80]}) cannot be told at {where}: {why}{hint}") from None

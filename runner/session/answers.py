@@ -114,7 +114,8 @@ def _stored(store: Path, row: Answered) -> dict[str, Json]:
 def _fields(store: Path, row: Answered) -> dict[str, Json]:
     """Return the fields of a row: its id, its own, and the answer. What it set for its own request is not passed on."""
     own = _stored(store, row)
-    fields = {"id": own.pop("id", row.key), **own}
+    given = own.pop("id", None)
+    fields = {"id": row.key if given is None else given, **own}
     fields.pop("params", None)
     if ANSWER in fields:
         name = _free(fields)

@@ -27,10 +27,10 @@ from runner.inputs.prompts import asked, make_item
 from runner.interfaces import Items, Provider
 from runner.model import Entry, Item, Json, Outcome, Result, Row, Settled
 from runner.providers.http import HttpClient
-from runner.session import backlog, prepare
+from runner.session import backlog
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
-from runner.session.opening import media_of
+from runner.session.opening import media_of, template_of
 from runner.session.stopping import BY_PROGRAM
 from runner.session.working import Working
 from runner.store.checkpoint import RunStore
@@ -55,7 +55,7 @@ class Asks(Working):
         self, job: Job, endpoint: Endpoint, store: RunStore, stop: Stop, audience: Audience, *, accept_changes: bool
     ) -> None:
         super().__init__(job, endpoint, store, stop, audience)
-        self._template, self._accepts = prepare.template_of(job), accept_changes
+        self._template, self._accepts = template_of(job), accept_changes
         self._media, texts = media_of(job), self._template.texts
         self._reader = ResultReader(store.path, store.run_id, lambda fields: asked(fields, texts))
         # what was asked and not looked up yet

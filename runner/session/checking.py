@@ -20,9 +20,9 @@ from runner.inputs.prompts import Template, make_item
 from runner.inputs.scan import Places, PromptFile
 from runner.model import Item
 from runner.origin import where
-from runner.session import arguments, prepare, wiring
+from runner.session import arguments, prepare, unfit, wiring
 from runner.session.naming import DEFAULT_STORE
-from runner.session.opening import open_input, options_of, rooted
+from runner.session.opening import open_input, options_of, rooted, template_of
 from runner.session.oversized import Oversized, oversized
 from runner.session.sources import Source, job_of, job_without_rows, names_files
 from runner.session.wiring import per_minute
@@ -121,11 +121,10 @@ def check_job(job: Job, db: str | Path) -> Check:
     with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
         prompts = open_input(path, options_of(job), store)
         scanned = scan.scan(prompts)
-        broken = prepare.broken_rows(prompts, prepare.template_of(job))
-        if refusal is None:
-            refusal = prepare.files_refusal(job, scanned) if scanned.rows else f"{spool.display_name(job.input)} has no rows"
+        broken = prepare.broken_rows(prompts, template_of(job))
+        refusal = refusal or _refusal(job, prompts, scanned)
         large = oversized(prompts, per_minute(job), job.params.max_tokens)
-        examples = _examples(prompts, prepare.template_of(job))
+        examples = _examples(prompts, template_of(job))
         found = _files(prompts, job, refused=refusal is not None)
     return Check(
         job=job,
@@ -140,7 +139,7 @@ def check_job(job: Job, db: str | Path) -> Check:
         identical=scanned.identical,
         row_settings=scanned.row_settings,
         nulls=scanned.nulls,
-        remarks=[*prompts.about, *scan.remarks(scanned)],
+        remarks=_remarks(job, prompts, scanned),
         oversized=large,
         places=prompts.places,
         examples=examples,
@@ -176,7 +175,7 @@ def _files(prompts: PromptFile, job: Job, *, refused: bool) -> _Files:
     found = _Files()
     if refused:
         return found
-    template, files = prepare.template_of(job), wiring.attachments(job)
+    template, files = template_of(job), wiring.attachments(job)
     for row in prompts.read():
         made = make_item(row, "", template)
         if not isinstance(made, Item) or not made.request.media:
@@ -190,6 +189,21 @@ def _files(prompts: PromptFile, job: Job, *, refused: bool) -> _Files:
             if len(found.first) < _MOST:
                 found.first.append((row.line, f"{where(row.place, row.line)}: {error}"))
     return found
+
+
+def _refusal(job: Job, prompts: PromptFile, scanned: scan.Scan) -> str | None:
+    """Return why ``run`` would refuse these rows; None if it would not."""
+    try:
+        scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where, prompts.about)
+        unfit.refuse(job, prompts, scanned)
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+def _remarks(job: Job, prompts: PromptFile, scanned: scan.Scan) -> list[str]:
+    same = [unfit.SAME_PROMPT] if unfit.asks_the_same(job, prompts, scanned) else []
+    return [*same, *prompts.about, *scan.remarks(scanned)]
 
 
 def _examples(prompts: PromptFile, template: Template) -> list[Example]:

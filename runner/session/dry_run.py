@@ -16,9 +16,9 @@ from runner.inputs.prompts import make_item
 from runner.interfaces import Provider
 from runner.model import Item, Outcome, Row
 from runner.origin import Files, place_of, where
-from runner.session import prepare, wiring
+from runner.session import wiring
 from runner.session.naming import DEFAULT_STORE
-from runner.session.opening import open_input, options_of, rooted
+from runner.session.opening import open_input, options_of, rooted, template_of
 
 
 class Unsent(NamedTuple):
@@ -50,7 +50,7 @@ def dry_run(job: Job, count: int, db: str | Path = DEFAULT_STORE) -> Iterator[Un
     except NotReadyError:
         if job.model is None:
             raise
-    provider, template = wiring.offline(job), prepare.template_of(job)
+    provider, template = wiring.offline(job), template_of(job)
     files = wiring.attachments(job)
     with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
         number = 0
@@ -59,7 +59,7 @@ def dry_run(job: Job, count: int, db: str | Path = DEFAULT_STORE) -> Iterator[Un
             yield _unsent(row, make_item(row, "", template), provider, files, prompts.files)
             if number == count:
                 break
-        scan.refuse_empty(number, spool.display_name(job.input), job.where)
+        scan.refuse_empty(number, spool.display_name(job.input), job.where, prompts.about)
 
 
 def _unsent(row: Row, made: Item | Outcome, provider: Provider, media: MediaFiles, several: Files | None) -> Unsent:

@@ -12,7 +12,8 @@ from runner.inputs import objects, spool, tables
 from runner.inputs.cells import Settings
 from runner.inputs.keys import whole
 from runner.inputs.spool import Copy
-from runner.session.opening import texts_of, without_prompt
+from runner.session.missing import without_prompt
+from runner.session.opening import texts_of
 
 _BLOCK = 1 << 20
 """Bytes that are written at once."""

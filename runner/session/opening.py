@@ -16,20 +16,18 @@ from runner.errors import UsageError
 from runner.inputs import scan, spool
 from runner.inputs.choosing import Condition, Rows, Sample, narrowed
 from runner.inputs.options import ReadOptions
+from runner.inputs.prompts import Template
 from runner.inputs.scan import Places, PromptFile
 from runner.media import MEDIA_FIELDS, MediaField
 from runner.model import Json, Row
-from runner.session import answers, part
+from runner.session import answers, missing, part
 from runner.session.naming import DEFAULT_STORE
-from runner.session.proposal import asking, likely_texts
-from runner.text import shell_word
 
 if TYPE_CHECKING:
     from runner.inputs.template import Texts
 
 _OF_LINES = ("jsonl", "txt", "openai_batch")
 """Formats in which each row is a line."""
-_SHOWN = 20
 
 
 def options_of(job: Job) -> ReadOptions:
@@ -114,6 +112,18 @@ def texts_in(settings: Mapping[str, Json]) -> "Texts | None":
     return Texts(prompt=prompt, messages=messages, system=settings.get("system"))
 
 
+def template_of(job: Job) -> Template:
+    """Return what a job adds to every row."""
+    return Template(
+        model=job.model or "",
+        system=job.system,
+        params=job.params,
+        texts=texts_of(job),
+        keep_rows=job.keep_rows,
+        columns=columns_in({"columns": job.columns}),
+    )
+
+
 def _is_installed(name: str) -> bool:
     return plugins.registered("inputs", part.module_name(name)) is not None
 
@@ -138,15 +148,15 @@ def open_input(
     prompts = PromptFile(
         path,
         one.size,
-        _sampled(options, lambda: seen(one.read())),
-        behind and (lambda at, lines: (rows := behind(path, limit_bytes=one.size, offset=at, lines=lines)) and seen(rows)),
+        _sampled(options, lambda: seen(one.read(), rest=most_bytes is not None)),
+        behind and partial(_seen_behind, behind, seen, path, one.size),
         _reading([one.name], one.options),
         Places(kinds=(one.place,)),
         one.about,
         one.name in _OF_LINES,
     )
-    _refuse_columns(path, prompts.read, options, is_table=one.is_table)
-    _refuse_absent_media(path, prompts, options.media)
+    missing.refuse_columns(path, prompts.read, options, is_table=one.is_table)
+    missing.refuse_media(path, prompts.read, options.media)
     return prompts
 
 
@@ -155,7 +165,8 @@ def _several(path: Path, options: ReadOptions) -> PromptFile:
     found, about = part.opened_all(path, options)
     files = origin.files_of([one.path for one in found])
     for one in found:
-        _refuse_columns(one.path, partial(lambda each: _seen(options, None, each.read()), one), options, is_table=one.is_table)
+        read = partial(lambda each: _seen(options, None, each.read()), one)
+        missing.refuse_columns(one.path, read, options, is_table=one.is_table)
     seen = partial(_seen, options, _condition(options.where))
     prompts = PromptFile(
         path,
@@ -169,7 +180,7 @@ def _several(path: Path, options: ReadOptions) -> PromptFile:
         tuple((one.path, one.size) for one in found),
         files,
     )
-    _refuse_absent_media(path, prompts, options.media)
+    missing.refuse_media(path, prompts.read, options.media)
     return prompts
 
 
@@ -190,8 +201,8 @@ def _answers(path: Path, store: Path, options: ReadOptions) -> PromptFile:
         found.files,
         found.measured,
     )
-    _refuse_columns(path, prompts.read, options, is_table=True)
-    _refuse_absent_media(path, prompts, options.media)
+    missing.refuse_columns(path, prompts.read, options, is_table=True)
+    missing.refuse_media(path, prompts.read, options.media)
     return prompts
 
 
@@ -224,11 +235,19 @@ def _condition(where: str | None) -> Condition | None:
     return template.Condition(where)
 
 
-def _seen(options: ReadOptions, condition: Condition | None, rows: Rows) -> Rows:
-    """Return rows as the job sees them."""
+def _seen(options: ReadOptions, condition: Condition | None, rows: Rows, *, rest: bool = False) -> Rows:
+    """Return rows as the job sees them. rest: they are not all rows of the input."""
     if (options.id_column, options.row_settings, options.asked, options.media) != ("id", True, None, MEDIA_FIELDS):
         rows = (_changed(row, options) for row in rows)
-    return narrowed(rows, condition) if condition is not None else rows
+    return narrowed(rows, condition, rest=rest) if condition is not None else rows
+
+
+def _seen_behind(
+    behind: Callable[..., Rows | None], seen: Callable[..., Rows], path: Path, size: int, at: int, lines: int
+) -> Rows | None:
+    """Return the rows behind so many bytes and lines, as the job sees them; None if a reader cannot begin there."""
+    rows = behind(path, limit_bytes=size, offset=at, lines=lines)
+    return seen(rows, rest=True) if rows is not None else None
 
 
 def _changed(row: Row, options: ReadOptions) -> Row:
@@ -241,60 +260,3 @@ def _changed(row: Row, options: ReadOptions) -> Row:
     # a field that is called id, but is not to be the id, keeps its value under another name
     other = {"id_2": row.fields["id"]} if "id" in row.fields else {}
     return structs.replace(row, fields={**row.fields, **other, "id": own})
-
-
-def _refuse_columns(path: Path, read: Callable[[], Rows], options: ReadOptions, *, is_table: bool) -> None:
-    """Raise UsageError if the first row shows that a column is missing without which no row can be asked or told apart."""
-    if options.id_column != "id":
-        _refuse_absent_id(path, read, options.id_column)
-    if options.asked is None and is_table:
-        _refuse_without_prompt(path, read)
-
-
-def _refuse_without_prompt(path: Path, read: Callable[[], Rows]) -> None:
-    """Raise UsageError for a table without a column of prompts: a template is missing, or the column has another name."""
-    first = next((row.fields for row in read() if row.fields is not None), None)
-    if first is None or not {"prompt", "messages"}.isdisjoint(first):
-        return
-    raise without_prompt(spool.display_name(path), first, lambda template: f"--prompt {shell_word(template)}")
-
-
-def without_prompt(called: str, first: Mapping[str, Json], spelled: Callable[[str], str]) -> UsageError:
-    """Return the sentence about a table without a column of prompts.
-
-    called: the table, for messages. first: its first row. spelled: makes of a template what a user writes to have it.
-    """
-    name = likely_texts({column: [str(value)] for column, value in first.items()})[0]
-    return UsageError(
-        f"{called} has no column prompt; its columns: {', '.join(list(first)[:_SHOWN])}. "
-        f"A template says what to ask, e.g. {spelled(asking(name))}"
-    )
-
-
-def _refuse_absent_media(path: Path, prompts: PromptFile, named: Mapping[str, MediaField]) -> None:
-    """Raise UsageError if no row has a field that the job says names its files: they would be asked about without these."""
-    wanted = set(named) - set(MEDIA_FIELDS)
-    if not wanted:
-        return
-    first: Row | None = None
-    for row in prompts.read():
-        first = first or (row if row.fields is not None else None)
-        wanted.difference_update(row.fields or ())
-        if not wanted:
-            return
-    if first is not None:
-        option = "--images" if named[min(wanted)] else "--files"
-        fields = ", ".join(list(first.fields or {})[:_SHOWN])
-        raise UsageError(
-            f"no row of {spool.display_name(path)} has the field {min(wanted)!r} ({option}); its first row has: {fields}"
-        )
-
-
-def _refuse_absent_id(path: Path, read: Callable[[], Rows], name: str) -> None:
-    """Raise UsageError if the first row lacks the field that is to be the id: then its name is probably wrong."""
-    first = next((row for row in read() if row.fields is not None), None)
-    if first is not None and first.fields is not None and name not in first.fields:
-        fields = ", ".join(list(first.fields)[:_SHOWN]) or "none"
-        raise UsageError(
-            f"{spool.display_name(path)} has no field {name!r} for the id (--id-column); its first row has: {fields}"
-        )

@@ -9,8 +9,7 @@ from anyio import to_thread
 from msgspec import Struct, structs
 
 from runner import origin
-from runner.config import trust
-from runner.config.endpoint import Endpoint, files_grant, find_endpoint, with_base_url
+from runner.config.endpoint import Endpoint, find_endpoint, with_base_url
 from runner.config.job import Job
 from runner.config.settings import unknown_variables
 from runner.errors import UsageError
@@ -20,10 +19,10 @@ from runner.inputs.content import hash_of
 from runner.inputs.prompts import Template, make_item
 from runner.inputs.scan import PromptFile, Scan
 from runner.model import Outcome, Run
-from runner.session import continuing, identity, reading
+from runner.session import continuing, identity, reading, unfit
 from runner.session.continuing import Chosen, Idle
 from runner.session.identity import Given
-from runner.session.opening import columns_in, open_input, options_of, rooted, texts_of
+from runner.session.opening import open_input, options_of, rooted, template_of
 from runner.session.options import SessionOptions
 from runner.store import database
 from runner.store.checkpoint import RunCounts
@@ -31,7 +30,6 @@ from runner.store.runs import FoundRun
 from runner.text import plural
 
 _MAX_SHOWN = 5
-_MAX_FIELDS = 30
 # broken rows whose reason is kept; further ones are only counted
 _MAX_KEPT = 1_000
 
@@ -58,6 +56,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     run: FoundRun
     # how that run was chosen, and what the session changes about it
     chosen: Chosen = Chosen()
+    # what the template makes is the same for all rows
+    same_prompt: bool = False
 
     @property
     def template(self) -> Template:
@@ -98,9 +98,9 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
         return idle
     endpoint = find_endpoint(job, os.environ)
     to_read, scanned = await in_thread(lambda: reading.scan_input(given, chosen.run, options))
-    scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where)
+    scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where, prompts.about)
     scan.refuse_duplicates(scanned, job.input, prompts.places)
-    await in_thread(lambda: _refuse_unfit(job, prompts, scanned))
+    await in_thread(lambda: unfit.refuse(job, prompts, scanned))
     if options.strict:
         await in_thread(lambda: _refuse_broken(job, prompts))
     await in_thread(lambda: database.prepare(store_path, create=True))
@@ -114,24 +114,13 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
         endpoint=endpoint,
         run=run,
         chosen=chosen,
+        same_prompt=await in_thread(lambda: unfit.asks_the_same(job, prompts, scanned)),
     )
 
 
 async def in_thread(call: Callable[[], T]) -> T:
     """Run a blocking call in a thread. A cancelled session does not wait for it."""
     return await to_thread.run_sync(call, abandon_on_cancel=True)
-
-
-def template_of(job: Job) -> Template:
-    """Return what a job adds to every row."""
-    return Template(
-        model=job.model or "",
-        system=job.system,
-        params=job.params,
-        texts=texts_of(job),
-        keep_rows=job.keep_rows,
-        columns=columns_in({"columns": job.columns}),
-    )
 
 
 def broken_rows(prompts: PromptFile, template: Template) -> Broken:
@@ -145,24 +134,6 @@ def broken_rows(prompts: PromptFile, template: Template) -> Broken:
             if count <= _MAX_KEPT:
                 first.append((made.position, made.error or ""))
     return Broken(count, first)
-
-
-def files_refusal(job: Job, scanned: Scan) -> str | None:
-    """Return why the files that rows name in fields may not be sent to the server of a job, or None."""
-    return trust.refusal(job, files_grant(job, os.environ), os.environ) if scanned.media else None
-
-
-def _refuse_unfit(job: Job, prompts: PromptFile, scanned: Scan) -> None:
-    """Raise UsageError if the template names fields that no row has, and cannot do without them, or if files may not be sent."""
-    if (refusal := files_refusal(job, scanned)) is not None:
-        raise UsageError(refusal)
-    first = next((row for row in prompts.read() if row.fault is None), None) if scanned.absent else None
-    if first is None or not isinstance(make_item(first, "", template_of(job)), Outcome):
-        return
-    what = "the field" if len(scanned.absent) == 1 else "the fields"
-    names, fields = ", ".join(map(repr, scanned.absent)), ", ".join(list(first.fields or {})[:_MAX_FIELDS])
-    file = spool.display_name(job.input)
-    raise UsageError(f"the template names {what} {names}, which no row of {file} has; its fields: {fields}")
 
 
 def _refuse_broken(job: Job, prompts: PromptFile) -> None:
@@ -200,6 +171,8 @@ def notes(plan: Plan, counts: RunCounts, changed: int, taken: Mapping[int, int])
         sentences.append(changed_rows(changed, accepted=options.accept_changes))
     if scanned.identical:
         sentences.append(identical_rows(scanned.identical))
+    if plan.same_prompt:
+        sentences.append(unfit.SAME_PROMPT)
     return [*sentences, *plan.prompts.about, *scan.remarks(scanned)]
 
 

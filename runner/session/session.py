@@ -194,6 +194,7 @@ class _Session(Working):
             same_command=not options.new and options.limit is None and not passed.left,
             left=0 if finished else self._left(now, stop_reason),
             limit=options.limit,
+            chosen=self._plan.job.where is not None or self._plan.job.sample is not None,
             stop_code=error.code if error is not None and not finished else None,
         )
 

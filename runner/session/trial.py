@@ -28,10 +28,10 @@ from runner.inputs.scan import PromptFile
 from runner.interfaces import Provider
 from runner.model import Attempt, Item, Outcome, Row
 from runner.providers.http import HttpClient, HttpExchange
-from runner.session import prepare, wiring
+from runner.session import wiring
 from runner.session.background import find_tls, keep_deadline
 from runner.session.naming import without_a_run
-from runner.session.opening import open_input, options_of, rooted
+from runner.session.opening import open_input, options_of, rooted, template_of
 from runner.text import plural
 
 LOOK_S = 0.5
@@ -77,7 +77,7 @@ def question(job: Job, *, prompt: str | None, row: int | None, reads: bool, stor
 
 def _item_of(row: Row, job: Job, *, plain: bool) -> Item:
     """Return the item of a row that is in no file. plain: it has its prompt, and no template counts."""
-    template = prepare.template_of(job)
+    template = template_of(job)
     if plain and template.texts is not None:
         try:
             template = structs.replace(template, texts=None, system=template.texts.system({}))
@@ -93,7 +93,7 @@ def _item_in(prompts: PromptFile, job: Job, wanted: int | None) -> tuple[Item, l
     """Return the item on a line of an input, by default the first one, and why rows before it cannot be sent."""
     if wanted is not None and prompts.files is not None:
         raise UsageError(f"--row {wanted} is a line of one file, and the input is several; name this file alone")
-    template, passed = prepare.template_of(job), list[str]()
+    template, passed = template_of(job), list[str]()
     name, before = spool.display_name(job.input), 0
     for row in prompts.read():
         if wanted is not None and row.line < wanted:
@@ -111,7 +111,7 @@ def _item_in(prompts: PromptFile, job: Job, wanted: int | None) -> tuple[Item, l
             break
     if wanted is not None:
         raise UsageError(_absent(prompts, name, wanted, [before]))
-    scan.refuse_empty(len(passed), name, job.where)
+    scan.refuse_empty(len(passed), name, job.where, prompts.about)
     raise UsageError(f"none of the first {plural(len(passed), 'row')} of {name} can be sent; {passed[0]}")
 
 

@@ -47,10 +47,12 @@ def result_of(values: Sequence[Any], asked: Asked | None = None) -> Result:
     """Return the result in a row of the columns ``RESULT``. asked: None leaves out what the row asked."""
     key, metadata, extra, *rest = values
     fields: dict[str, Json] = _DECODE(metadata) if metadata is not None else {}
-    own = fields.pop("id", key)
+    prompt = asked(fields) if asked is not None else None
+    # a template that names the id keeps it, also where it is null
+    own = fields.pop("id", None)
     # in front of the line and of the run that an answer was taken over from
     rest[-2:-2] = map(_DECODE(extra).get, EXTRA) if extra is not None else _NOTHING
-    return Result(own, fields, asked(fields) if asked is not None else None, *rest)
+    return Result(key if own in (None, "") else own, fields, prompt, *rest)
 
 
 def located(result: Result, files: Files | None) -> Result:

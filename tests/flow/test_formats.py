@@ -147,7 +147,7 @@ def test_another_part_of_the_rows_continues_the_run(desk: Desk) -> None:
     start(desk, name, *ASK, "--where", "more | int < 6")
     start(desk, name, *ASK)
     assert desk.asked == {f"Classify: text {number}": 1 for number in range(12)}
-    assert "8 rows are no longer in the file" in start(desk, name, *ASK, "--where", "more | int < 4")
+    assert "8 rows are not among the chosen rows" in start(desk, name, *ASK, "--where", "more | int < 4")
     assert desk.asked.total() == 12
 
 
@@ -245,16 +245,55 @@ def refused(desk: Desk, name: str, *options: str) -> str:
     [
         ((), "a.csv has no column prompt; its columns: id, text, more. A template says what to ask"),
         ((), "e.g. --prompt 'Summarize: {{ text }}'"),
+        (
+            ("--prompt", "Ask: {{ id }}", "--columns", "id,txt"),
+            "--columns names the field 'txt', which no row of a.csv has; its fields: id, ",
+        ),
+        (("--prompt", "Ask: {id}"), "the template names no field: {{ id }} stands for the field, {id} for itself"),
+        (
+            ("--prompt", "Ask: {{ id }}", "--where", "id == 1"),
+            "--where 'id == 1' holds, so there is nothing to send; the cells of a CSV are texts: score | float makes",
+        ),
         (("--prompt", "{{ txt }} {{ more }}"), "the template names the field 'txt', which no row of a.csv has; its fields: id"),
         (("--prompt", "{{ text"), "prompt is no template: unexpected end of template"),
         (("--prompt", "{{ text }}", "--prompt-file", "a.csv"), "prompt and prompt_file exclude each other; choose one of them"),
+        (("--prompt-file", "/dev/null"), "the template /dev/null is empty"),
         (("--prompt-file", "absent.txt"), "absent.txt cannot be read: No such file or directory"),
-        (("--messages", '[{"role": "user"}]'), "messages must be a JSON list of messages, objects with role and content"),
+        (("--messages", '[{"role": "user"}]'), "messages must be a JSON list of objects with role and content"),
         (("--prompt", "{{ text }}", "--input-format", "cvs"), "there is no input format 'cvs'; did you mean 'csv'?"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_anything_is_sent(desk: Desk, options: tuple[str, ...], words: str) -> None:
     assert words in refused(desk, as_csv(desk.folder, records(0, 3)), *options)
+
+
+def test_check_says_why_run_would_refuse_and_what_asks_the_same(tmp_path: Path) -> None:
+    name = as_csv(tmp_path, records(0, 3))
+    checked = run("check", name, "--model", "m", "--prompt", "{{ txt }}", cwd=tmp_path)
+    assert checked.code == 2
+    assert "`runner run` would refuse to start: the template names the field 'txt', which no row of a.csv has" in checked.out
+    checked = run("check", name, "--model", "m", "--prompt", "Ask", cwd=tmp_path)
+    assert checked.code == 0
+    assert "the template names no field of a row, so each row asks the same" in checked.out
+
+
+@pytest.mark.parametrize("prompt", ["{{ id }} {{ text }}", "{{ row | tojson }}"])
+def test_a_template_that_names_the_id_is_shown_as_it_was_sent(desk: Desk, prompt: str) -> None:
+    rows = [{"lang": "de", "id": "r1", "text": "a", "params": {"seed": 1}}, {"text": "b", "id": 2}]
+    (desk.folder / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    start(desk, "a.jsonl", "--prompt", prompt, "--columns", "lang")
+    results = exported(desk)
+    assert [one["id"] for one in results] == ["r1", 2]
+    assert dict.fromkeys([one["prompt"] for one in results], 1) == desk.asked
+    assert all(one["prompt"] in run("show", str(one["id"]), cwd=desk.folder).out for one in results)
+
+
+def test_an_id_that_another_column_replaces_is_not_asked_by_its_name(desk: Desk) -> None:
+    (desk.folder / "a.csv").write_text("id,sku,text\n1,A,x\n")
+    words = "the template names id, but 'sku' is the id here (--id-column); the field id of the rows is called id_2"
+    assert words in refused(desk, "a.csv", "--prompt", "{{ id }}", "--id-column", "sku")
+    start(desk, "a.csv", "--prompt", "{{ id_2 }} {{ sku }}", "--id-column", "sku")
+    assert desk.asked == {"1 A": 1}
 
 
 def test_a_job_file_sends_no_file_from_elsewhere(desk: Desk) -> None:

@@ -35,6 +35,19 @@ def shown(desk: Desk, *words: str) -> str:
     return ended.out
 
 
+def test_the_system_text_is_shown_beside_the_prompt(desk: Desk) -> None:
+    desk.write([{"id": 7, "text": "t", "lang": "de"}, {"id": "b", "text": "u", "lang": "en", "system": "Own."}])
+    desk.run("--prompt", "Say {{ text }}", "--system", "In {{ lang }}.")
+    lines = shown(desk, "7").splitlines()
+    # the id is in the first line already
+    assert lines[1] == "  text: t"
+    assert lines[lines.index("system:") :][:4] == ["system:", "In de.", "asked:", "Say t"]
+    assert json.loads(shown(desk, "7", "--json"))["system"] == "In de."
+    # a row's own is among its fields
+    assert "system:\n" not in shown(desk, "b")
+    assert "  system: Own." in shown(desk, "b")
+
+
 def test_a_row_with_a_retry_and_a_row_that_failed(desk: Desk) -> None:
     desk.write([{"id": "a1", "prompt": "twice", "lang": "en"}, {"id": "a 2", "prompt": "bad"}])
     desk.run(code=1)
@@ -51,7 +64,8 @@ def test_a_row_with_a_retry_and_a_row_that_failed(desk: Desk) -> None:
     assert "tokens in" in second
     # an answer keeps its lines, and nothing in it reaches the terminal as a command
     assert lines[-3:-1] == ["answer (stop):", "one"]
-    assert lines[-1].startswith("two")
+    # (escaped by us: click takes colours away where no terminal is)
+    assert lines[-1] == r"two \x1b[31m"
     assert "\x1b" not in said
     failed = shown(desk, "prompts.jsonl", "a 2")
     assert failed.splitlines()[0] == "run 1, row a 2 (line 2): failed, 1 attempt"

@@ -36,7 +36,7 @@ def read(path: Path, *, limit_bytes: int | None = None, options: ReadOptions | N
     size, head = size_and_head(path)
     wrong = recognition.other_than_text(head)
     if wrong is not None:
-        raise UsageError(f"{path} {wrong}, not a table of texts (CSV)")
+        raise UsageError(f"{path} is no table of texts (CSV): it {wrong}")
     return _rows(path, size if limit_bytes is None else min(size, limit_bytes), settled(path, options or ReadOptions())[0])
 
 
@@ -103,7 +103,7 @@ class _Records:
             if names:
                 yield self._row(line, record, fault, names, settings)
             else:
-                names = column_names(["", *record] if self._options.row_names else record)[0]
+                names = column_names(["", *record] if self._options.row_names else record)
                 settings = Settings(names, as_data=not self._options.row_settings)
 
     def _records(self) -> Iterator[tuple[int, list[str], str | None]]:

@@ -1,6 +1,7 @@
 """Reads Parquet files, a part of a row group at a time. Needs the extra ``parquet`` (pyarrow)."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,50 +28,64 @@ def read(path: Path, *, limit_bytes: int | None = None, options: ReadOptions | N
 
 def _opened(path: Path) -> Any:
     try:
-        import pyarrow as pa
         from pyarrow.parquet import ParquetFile
     except ImportError:
         raise UsageError("Parquet files need one package more: pip install 'prompt-runner[parquet]'") from None
-    with explained(path):
-        try:
-            return ParquetFile(path)
-        except MemoryError:
-            raise
-        except pa.ArrowException as error:
-            raise _damaged(path, error) from error
+    with explained(path), _undamaged(path):
+        return ParquetFile(path)
 
 
 def _rows(path: Path, file: Any, options: ReadOptions) -> Generator[Row, None, None]:
-    import pyarrow as pa
-
     settings = Settings(file.schema_arrow.names, as_data=not options.row_settings)
     number = 0
-    with file, explained(path):
-        try:
-            for batch in file.iter_batches(batch_size=_BATCH):
-                size = batch.nbytes // max(1, batch.num_rows)
-                for record in batch.to_pylist():
-                    number += 1
-                    plain = Plain()
-                    fields = {name: plain.value(value) for name, value in record.items()}
-                    settings.read(fields)
-                    if (
-                        batch.nbytes > ROW_BYTES
-                        and sum(len(cell) for cell in fields.values() if isinstance(cell, str)) > ROW_BYTES
-                    ):
-                        yield Row(line=number, fields=None, fault=TOO_LONG, size=ROW_BYTES, place=PLACE)
-                        continue
-                    yield Row(line=number, fields=fields, nulls=plain.nulls, size=size, place=PLACE)
-        except MemoryError:
-            raise
-        except pa.ArrowException as error:
-            raise _damaged(path, error) from error
+    with file, explained(path), _undamaged(path):
+        for batch in file.iter_batches(batch_size=_BATCH):
+            size = batch.nbytes // max(1, batch.num_rows)
+            for record in _to_microseconds(batch).to_pylist():
+                number += 1
+                plain = Plain()
+                fields = {name: plain.value(value) for name, value in record.items()}
+                settings.read(fields)
+                if batch.nbytes > ROW_BYTES and _length(fields) > ROW_BYTES:
+                    yield Row(line=number, fields=None, fault=TOO_LONG, size=ROW_BYTES, place=PLACE)
+                    continue
+                yield Row(line=number, fields=fields, nulls=plain.nulls, size=size, place=PLACE)
 
 
 def _length(fields: Mapping[str, object]) -> int:
     return sum(len(cell) for cell in fields.values() if isinstance(cell, str))
 
 
-def _damaged(path: Path, error: Exception) -> UsageError:
-    why = " ".join(str(error).split()).rstrip(".")[:200]
-    return UsageError(f"{path} is cut off or damaged (Parquet: {why}); make the file again, or copy it again")
+def _to_microseconds(batch: Any) -> Any:
+    """Return a batch without nanoseconds: Python's times have none, and pandas, which has, may be installed or not."""
+    import pyarrow as pa
+
+    for place, field in enumerate(batch.schema):
+        kind, finer = field.type, None
+        if pa.types.is_timestamp(kind) and kind.unit == "ns":
+            finer = pa.timestamp("us", kind.tz)
+        elif pa.types.is_duration(kind) and kind.unit == "ns":
+            finer = pa.duration("us")
+        elif pa.types.is_time64(kind) and kind.unit == "ns":
+            finer = pa.time64("us")
+        if finer is not None:
+            batch = batch.set_column(place, field.name, batch.column(place).cast(finer, safe=False))
+    return batch
+
+
+@contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
+    """Turn what the library says about a file that it cannot read into a sentence, a UsageError."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except MemoryError:
+        # one of the library's own errors, too
+        raise
+    except (pa.ArrowException, OSError) as error:
+        # the library's own ones have no number
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        why = " ".join(str(error).split()).rstrip(".")[:200]
+        raise UsageError(f"{path} is cut off or damaged (Parquet: {why}); make the file again, or copy it again") from error

@@ -26,7 +26,7 @@ def read(path: Path, *, limit_bytes: int | None = None, options: ReadOptions | N
     size, head = size_and_head(path)
     wrong = recognition.other_than_text(head)
     if wrong is not None and not wrong.startswith(recognition.MARKUP):
-        raise UsageError(f"{path} {wrong}, not plain text")
+        raise UsageError(f"{path} is no plain text: it {wrong}")
     return _rows(path, size if limit_bytes is None else min(size, limit_bytes), settled(path, options or ReadOptions())[0])
 
 

@@ -6,9 +6,11 @@ The whole sheet is in memory while it is read, for that is how the library reads
 import re
 import zipfile
 import zlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
+
+from msgspec import structs
 
 from runner.errors import UsageError
 from runner.inputs import recognition
@@ -31,6 +33,8 @@ _BLOCK = 1 << 20
 _CELL = re.compile(rb'<(?:\w+:)?c\s[^>/]*?\br="([A-Z]+)([0-9]+)"[^>/]*>')
 _LONGEST_TAG = 1000
 
+T = TypeVar("T")
+
 
 def read(path: Path, *, limit_bytes: int | None = None, options: ReadOptions | None = None) -> Generator[Row, None, None]:  # noqa: ARG001 - a part of such a file cannot be read
     """Read the rows of a sheet behind its header; a row's line is the number that the sheet shows.
@@ -42,10 +46,34 @@ def read(path: Path, *, limit_bytes: int | None = None, options: ReadOptions | N
     if recognition.look(head).format not in ("xlsx", "ods"):
         raise UsageError(f"{path} is not a spreadsheet file")
     options = options or ReadOptions()
-    return _rows(_sheet(path, options.sheet), options)
+    return _rows(_in_book(path, lambda book: book.get_sheet_by_index(_number(path, book.sheet_names, options.sheet))), options)
 
 
-def _sheet(path: Path, wanted: str | None) -> Any:
+def settled(path: Path, options: ReadOptions, *, most_bytes: int | None = None) -> tuple[ReadOptions, list[str]]:  # noqa: ARG001 - a part of such a file cannot be read
+    """Return the options with the name of the sheet, and which sheets the file has if they are several.
+
+    By default the first sheet is read that is not hidden.
+    """
+    head = size_and_head(path)[1]
+    if options.sheet is not None or recognition.look(head).format not in ("xlsx", "ods"):
+        return options, []
+    names, visible = _in_book(path, _sheets)
+    chosen = (visible or names)[0]
+    others = _shown([name for name in names if name != chosen])
+    about = [f"has several sheets, and {chosen!r} is read; --sheet names another one: {others}"] if others else []
+    return structs.replace(options, sheet=chosen), about
+
+
+def _sheets(book: Any) -> tuple[list[str], list[str]]:
+    """Return the names of all sheets, and of those with cells that are not hidden."""
+    from python_calamine import SheetTypeEnum, SheetVisibleEnum
+
+    usual = (SheetTypeEnum.WorkSheet, SheetVisibleEnum.Visible)
+    return book.sheet_names, [one.name for one in book.sheets_metadata if (one.typ, one.visible) == usual]
+
+
+def _in_book(path: Path, use: Callable[[Any], T]) -> T:
+    """Open a spreadsheet file, and return what is made of it."""
     try:
         from python_calamine import CalamineError, CalamineWorkbook, PasswordError
     except ImportError:
@@ -54,7 +82,7 @@ def _sheet(path: Path, wanted: str | None) -> Any:
     try:
         # not by its name, which may have another ending
         with explained(path), path.open("rb") as file, CalamineWorkbook.from_filelike(file) as book:
-            return book.get_sheet_by_index(_number(path, book.sheet_names, wanted))
+            return use(book)
     except PasswordError:
         raise UsageError(f"{path} is protected by a password; save it without one") from None
     except CalamineError as error:
@@ -112,8 +140,11 @@ def _number(path: Path, names: list[str], wanted: str | None) -> int:
         return names.index(wanted)
     if wanted.isdecimal() and 1 <= int(wanted) <= len(names):
         return int(wanted) - 1
-    shown = ", ".join(repr(name) for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-    raise UsageError(f"{path} has no sheet {wanted!r}; its sheets: {shown}")
+    raise UsageError(f"{path} has no sheet {wanted!r}; its sheets: {_shown(names)}")
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(repr(name) for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _rows(sheet: Any, options: ReadOptions) -> Generator[Row, None, None]:
@@ -126,7 +157,7 @@ def _rows(sheet: Any, options: ReadOptions) -> Generator[Row, None, None]:
             continue
         if not names:
             first = filled[0]
-            names = column_names(cells[first : filled[-1] + 1])[0]
+            names = column_names(cells[first : filled[-1] + 1])
             settings = Settings(names, as_data=not options.row_settings)
             continue
         plain = Plain()

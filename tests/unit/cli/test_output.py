@@ -41,6 +41,11 @@ def a_run(**more: Any) -> Run:
     return Run(**{**fields, "rows": 9, "done": 8, "failed": 0, "broken": 0, **more})
 
 
+def test_the_list_counts_rows_that_have_left_the_file() -> None:
+    line = output.listing([a_run(rows=2, done=4, failed=1)], as_json=False).splitlines()[1]
+    assert line.split()[2:5] == ["4", "1", "5"]
+
+
 @pytest.mark.parametrize(
     ("rows", "restored", "failed", "said"),
     [
@@ -94,6 +99,8 @@ def test_done_failed_and_left_are_all_rows(fields: dict[str, Any], headline: str
         ({"input_tokens": 1200}, "tokens        1,200 in, unknown out"),
         ({"missing": 1}, "1 row is no longer in the file; its result is kept"),
         ({"missing": 2}, "2 rows are no longer in the file; their results are kept"),
+        ({"missing": 1, "chosen": True}, "1 row is not among the chosen rows; its result is kept"),
+        ({"missing": 2, "chosen": True}, "2 rows are not among the chosen rows; their results are kept"),
         ({"changed": 1}, "1 finished row has changed since; its old result is kept, and --accept-changes sends it again"),
         ({"changed": 2}, "2 finished rows have changed since; their old results are kept, and --accept-changes sends them again"),
         ({"kept": 1}, "1 changed row failed when sent again; its old answer is kept; `runner status 1` counts the causes"),

@@ -121,6 +121,7 @@ def test_the_time_left_is_told_and_in_an_outage_from_its_end_on() -> None:
         ({"done": 9, "failed": 1, "finished_at": 2e9}, "9 done, 1 failed, 0 left of 10"),
         # rows that are no longer in the file keep their outcomes
         ({"done": 12, "failed": 1, "finished_at": 2e9}, "12 done, 1 failed, 0 left of 13; 10 in the file"),
+        ({"done": 12, "finished_at": 2e9, "settings": {"sample": 10}}, "12 done, 0 failed, 0 left of 12; 10 chosen now"),
         ({"rows": None}, "4 done, 0 failed"),
     ],
 )

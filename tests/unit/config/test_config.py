@@ -278,6 +278,10 @@ def test_wrong_kinds_in_the_job_file_name_the_key_and_the_file(prompts: Path, se
     assert "\n" not in str(caught.value)
 
 
+def test_a_delimiter_may_be_blank(prompts: Path) -> None:
+    assert load_job(prompts, {"delimiter": "\t", "model": "m"}, {}).delimiter == "\t"
+
+
 @pytest.mark.parametrize("value", ["3", "1.5", "true", "[]", '["a"]'])
 def test_the_system_text_must_be_a_text_but_may_be_empty(prompts: Path, value: str) -> None:
     with pytest.raises(UsageError, match="system must be a string"):

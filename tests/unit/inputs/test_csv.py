@@ -218,5 +218,13 @@ def test_what_csv_writes_is_read_back(
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     for content in (b"PK\x03\x04" + bytes(30), b"<html>", b"\x00\x01\x02"):
-        with pytest.raises(UsageError, match="not a table of texts"):
+        with pytest.raises(UsageError, match="is no table of texts"):
             rows(tmp_path, content)
+
+
+@pytest.mark.parametrize("delimiter", ["\n", "\r", '"', ",,"])
+def test_what_cannot_be_a_delimiter_is_refused(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("id,text\n1,a\n")
+    with pytest.raises(UsageError, match="delimiter must be one character, or tab"):
+        read(path, options=ReadOptions(delimiter=delimiter))

@@ -60,7 +60,7 @@ def test_small_files_that_unpack_to_one_huge_line(tmp_path: Path) -> None:
     line.write_bytes(gzip.compress(b"id,text\n1,") + gzip.compress(b"x" * (8 << 20), 1) * 9)
     *zeros, long = told(*paths, line)
     assert [said.removeprefix(f"{path} ") for said, path in zip(zeros, paths, strict=True)] == [
-        "is a binary file, not a table of texts (CSV)"
+        "is no table of texts (CSV): it is a binary file"
     ] * len(paths)
     assert long == "1 rows, ['longer than 64 MiB']"
 

@@ -140,7 +140,7 @@ def test_messages_are_taken_as_they_are() -> None:
         ({"messages": ["x"]}, "an object with a role"),
         ({"messages": [{"content": "x"}]}, "an object with a role"),
         ({"messages": [{"role": 1, "content": "x"}]}, "an object with a role"),
-        ({"prompt": "x", "id": ""}, "the id must be"),
+        ({"prompt": "x", "id": ""}, "the id is empty"),
         ({"prompt": "x", "id": 1.5}, "the id must be"),
         ({"prompt": "x", "id": True}, "the id must be"),
         ({"prompt": "x", "id": ["a"]}, "the id must be"),
@@ -361,6 +361,7 @@ def test_an_id_that_is_a_whole_float_is_that_number() -> None:
     for own in (1.5, 1e300, 2.0**60):
         assert not base_key(a_row(id=own, prompt="x"))[1]
         assert "the id must be a string or a whole number" in a_fault(id=own, prompt="x")
+    assert a_fault(id="", prompt="x") == "line 7: the id is empty"
 
 
 def test_whole_floats_are_whole_numbers() -> None:

@@ -129,8 +129,8 @@ def test_another_file_is_refused_in_one_sentence(tmp_path: Path, name: str, pack
     [
         ("p.jsonl", b"id,prompt\n1,x\n2,y\n", "is not JSON, but looks like csv; name it so, or use --input-format csv"),
         ("p.csv", b"PK\x03\x04" + bytes(9), "is a zip file"),
-        ("p.csv", b"PAR1", "is a file in the format parquet"),
-        ("p.tsv", b"<html><body>", "looks like HTML or XML, not a table"),
+        ("p.csv", b"PAR1", "is no table of texts (CSV): it is in the format parquet: name it so, or use --input-format parquet"),
+        ("p.tsv", b"<html><body>", "is no table of texts (CSV): it looks like HTML or XML"),
         ("p.csv", b"\x00\x01\x02\x03binary", "is a binary file"),
         ("p.txt", b"%PDF-1.4\n", "is a PDF"),
         ("p.parquet", b"PAR", "is not a Parquet file"),
