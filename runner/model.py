@@ -21,6 +21,9 @@ Message: TypeAlias = Mapping[str, Json]
 _SHOWN = 60
 """Characters of an answer that its result prints."""
 
+SYSTEM_ROLES = ("system", "developer")
+"""Roles of messages that tell a model how to answer."""
+
 Status: TypeAlias = Literal["done", "failed"]
 
 

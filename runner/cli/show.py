@@ -26,9 +26,9 @@ def show(words: tuple[str, ...], db: str, as_json: bool) -> None:
 
     from runner.cli import chosen, output
     from runner.errors import BAD_ROW, UsageError
-    from runner.inputs.prompts import asked, system_of
+    from runner.inputs.prompts import system_of
     from runner.origin import files_in, place_of, position_of
-    from runner.session.opening import texts_in
+    from runner.session.opening import asked_in, texts_in
     from runner.store.reader import StoreReader
     from runner.store.story import story
     from runner.text import clean
@@ -45,7 +45,7 @@ def show(words: tuple[str, ...], db: str, as_json: bool) -> None:
         raise UsageError(f"run {run.id} has nothing about a row {key!r}; `runner export {run.id} -o -` lists the ids")
     own, texts = dict(found.fields), texts_in(run.settings)
     system = system_of(own, texts, run.settings) if found.error_code != BAD_ROW else None
-    prompt = asked(own, texts)
+    prompt = asked_in(run.settings)(own)
     click.echo(
         output.to_json({"run": run.id, "system": system, "prompt": prompt, **_builtins(found, own, files)})
         if as_json

@@ -3,11 +3,12 @@
 What is relative in a source of settings, a template file or the folder of the rows' files, is made absolute here too.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from runner.errors import UsageError
+from runner.model import SYSTEM_ROLES
 
 _WAYS = ("prompt", "prompt_file", "messages")
 _MOST_BYTES = 8 << 20
@@ -35,6 +36,15 @@ def settle(values: dict[str, Any], sources: dict[str, str], given: Collection[st
         name = values.pop("prompt_file")
         values["prompt"] = _text_of(folder / name, folder if inside else None)
         sources["prompt"] = f"{name} ({sources.pop('prompt_file')})"
+
+
+def refuse_two_systems(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+    """Raise UsageError for a system text beside messages that have one of their own: it would never be sent."""
+    roles = {message.get("role") for message in values.get("messages") or ()}
+    if values.get("system") is not None and not roles.isdisjoint(SYSTEM_ROLES):
+        raise UsageError(
+            f"messages have a message with the role system, so system ({sources['system']}) would not be sent; leave one out"
+        )
 
 
 def _text_of(path: Path, folder: Path | None) -> str:

@@ -186,6 +186,7 @@ def load_job(file: Named, options: Mapping[str, Any], environment: Mapping[str, 
         sources[setting.name] = f"environment {setting.variable}"
     asking.settle(values, sources, [setting.name for setting in named], Path.cwd(), inside=False)
     _take(options, values, sources)
+    asking.refuse_two_systems(values, sources)
     job = _build(source, values, sources, word=str(job_file), file=job_file if table else None)
     # a file from elsewhere that only a job file names
     foreign = bool(table) and path_of(only(file)) == job_file and not _is_beside(source, job_file)

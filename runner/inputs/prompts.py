@@ -12,14 +12,13 @@ from runner.inputs.attachments import with_media
 from runner.inputs.broken_lines import RowFaultError
 from runner.inputs.keys import WHOLE_ROW, fingerprint, row_settings, whole
 from runner.inputs.sources import shortened
-from runner.model import Item, Json, Message, Outcome, Params, Request, Row
+from runner.model import SYSTEM_ROLES, Item, Json, Message, Outcome, Params, Request, Row
 from runner.origin import where
 from runner.text import nearest
 
 REQUEST_FIELDS = ("prompt", "messages", "params")
 """Fields of a row that make its request, where there is no template."""
 _RESERVED = ("id", *REQUEST_FIELDS)
-_SYSTEM_ROLES = ("system", "developer")
 # characters of a wrong value that a message shows
 _SHOWN = 40
 
@@ -152,7 +151,7 @@ def system_of(fields: Mapping[str, Json], texts: Texts | None, settings: Mapping
     system = settings.get("system")
     own = fields.get("system") is not None and settings.get("row_settings") is not False
     messages = fields.get("messages") if texts is None else None
-    if own or any(one.get("role") in _SYSTEM_ROLES for one in messages or ()):
+    if own or any(one.get("role") in SYSTEM_ROLES for one in messages or ()):
         return None
     try:
         return texts.system(fields) if texts is not None else system
@@ -281,7 +280,7 @@ def _checked(name: str, value: Json, where: str) -> Json:
 
 def _system(own: str, messages: tuple[Message, ...]) -> str:
     """Return the system text that stands beside the messages; they must not hold another one."""
-    others = [message.get("content") for message in messages if message.get("role") in _SYSTEM_ROLES]
+    others = [message.get("content") for message in messages if message.get("role") in SYSTEM_ROLES]
     if others and others != [own]:
         raise RowFaultError("both system and a system message are set; keep one of them")
     return own

@@ -12,11 +12,11 @@ from runner.exports.columns import columns, given, records
 from runner.exports.file import is_standard_output, open_output
 from runner.inputs import overwriting
 from runner.inputs.patterns import matches
-from runner.inputs.prompts import REQUEST_FIELDS, asked
+from runner.inputs.prompts import REQUEST_FIELDS
 from runner.interfaces import Exporter
 from runner.model import Run
 from runner.session import part
-from runner.session.opening import columns_in, texts_in
+from runner.session.opening import asked_in, columns_in, texts_in
 from runner.store.reader import StoreReader
 
 
@@ -46,14 +46,14 @@ def write(
         if not is_standard_output(output):
             overwriting.refuse_own(output, reader.path, files_read(reader))
         run = reader.run(run_id, counted=False)
-        texts = texts_in(run.settings)
+        asked = asked_in(run.settings)
         stack.enter_context(reader.snapshot())
         own = own_fields(reader, run)
         kept = [] if escape else given(own)
         csv = {"raw": raw, "kept": kept, "excel": flags.get("csv_excel", False), "notes": notes}
         with open_output(output) as out:
             files = origin.files_in(run.settings)
-            results = reader.results(run.id, lambda fields: asked(fields, texts), files)
+            results = reader.results(run.id, asked, files)
             made = records(results, own, prompt=prompt, file=files is not None)
             return exporter(columns(own, prompt=prompt, file=files is not None), made, out, **(csv if kind == "csv" else {}))
 

@@ -16,7 +16,7 @@ from runner.errors import UsageError
 from runner.inputs import scan, spool
 from runner.inputs.choosing import Condition, Rows, Sample, narrowed
 from runner.inputs.options import ReadOptions
-from runner.inputs.prompts import Template
+from runner.inputs.prompts import Template, asked
 from runner.inputs.scan import Places, PromptFile
 from runner.media import MEDIA_FIELDS, MediaField
 from runner.model import Json, Row
@@ -110,6 +110,15 @@ def texts_in(settings: Mapping[str, Json]) -> "Texts | None":
     from runner.inputs.template import Texts
 
     return Texts(prompt=prompt, messages=messages, system=settings.get("system"))
+
+
+def asked_in(settings: Mapping[str, Json]) -> Callable[[dict[str, Json]], Json]:
+    """Return what tells of the stored fields of a row what it asked, for the settings of its run (``prompts.asked``).
+
+    With ``keep_rows = false`` nothing is told: of the fields that the template names, some may not have been stored.
+    """
+    texts, kept = texts_in(settings), settings.get("keep_rows") is not False
+    return lambda fields: asked(fields, texts) if kept or texts is None else None
 
 
 def template_of(job: Job) -> Template:

@@ -21,12 +21,11 @@ from runner.event_types import (
     Summary,
     Waiting,
 )
-from runner.inputs.prompts import asked
 from runner.model import Result, Run
 from runner.origin import Files, files_in
 from runner.session.asynchronous import Prepare, Ready, leave, start
 from runner.session.backlog import Backlog, Element, OnSlow, Settled
-from runner.session.opening import texts_in
+from runner.session.opening import asked_in
 from runner.session.prepare import in_thread
 from runner.session.results import RunSummary, with_results
 from runner.session.stopping import StopHandle, ended
@@ -111,8 +110,8 @@ class Along:
         assert isinstance(started, Started)
         yield started
         run = await in_thread(lambda: _run(self._ready, started.run))
-        texts, self._files = texts_in(run.settings), files_in(run.settings)
-        async with ResultReader(store, run.id, lambda fields: asked(fields, texts)) as reader:
+        asked, self._files = asked_in(run.settings), files_in(run.settings)
+        async with ResultReader(store, run.id, asked) as reader:
             upto = await reader.newest()
             self._backlog.begin()
             if not self._accepts:

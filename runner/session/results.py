@@ -10,11 +10,10 @@ from msgspec import structs
 from runner.event_types import Summary
 from runner.exports import frames, html
 from runner.exports.columns import columns, records
-from runner.inputs.prompts import asked
 from runner.model import Result, Run
 from runner.origin import files_in
 from runner.session.exporting import own_fields
-from runner.session.opening import texts_in
+from runner.session.opening import asked_in
 from runner.session.spelling import ended
 from runner.store.reader import StoreReader
 from runner.text import clean, plural
@@ -47,9 +46,9 @@ class Results:
         return self._run.id
 
     def __iter__(self) -> Iterator[Result]:
-        texts = texts_in(self._run.settings)
+        asked = asked_in(self._run.settings)
         with StoreReader(self._store) as reader:
-            yield from reader.results(self.run, lambda fields: asked(fields, texts), files_in(self._run.settings))
+            yield from reader.results(self.run, asked, files_in(self._run.settings))
 
     def __next__(self) -> Result:
         if self._next is None:
@@ -87,12 +86,12 @@ class Results:
         return [str(name) for name in names], rows
 
     def _rows(self) -> Iterator[Sequence[object]]:
-        texts = texts_in(self._run.settings)
+        asked = asked_in(self._run.settings)
         with StoreReader(self._store) as reader, reader.snapshot():
             own = own_fields(reader, self._run)
             files = files_in(self._run.settings)
             yield columns(own, file=files is not None)
-            found = reader.results(self.run, lambda fields: asked(fields, texts), files)
+            found = reader.results(self.run, asked, files)
             yield from records(found, own, file=files is not None)
 
     def __repr__(self) -> str:

@@ -1,6 +1,7 @@
 """``-o FILE`` of run, resume and retry: the results are in the file at the end, whatever has ended the session."""
 
 import csv
+import json
 import signal
 from pathlib import Path
 
@@ -90,3 +91,24 @@ def test_json_output_holds_nothing_but_events(desk: Desk) -> None:
     assert (ended.code, ended.err) == (0, "")
     assert all(line.startswith("{") for line in ended.out.splitlines())
     assert len(texts(desk.folder / "answers.csv")) == 12
+
+
+def test_rows_that_are_not_kept_have_no_prompt(desk: Desk) -> None:
+    (desk.folder / "t.csv").write_text("id,town,land\nx,Rome,Italy\n")
+    template = ("--prompt", "Where is {{ town }}? {{ row.land or '' }}", "--columns", "town")
+    at = ("--model", "m", "--base-url", desk.server.base_url)
+    desk.run(command=("run", "t.csv", *template, *at, "--no-keep-rows", "-o", "without.csv"))
+    desk.run(command=("run", "t.csv", *template, *at, "--new", "-o", "with.csv"))
+    assert list(desk.asked) == ["Where is Rome? Italy"]
+    tables = [(desk.folder / name).read_text().splitlines() for name in ("without.csv", "with.csv")]
+    prompts = [next(csv.DictReader(table))["prompt"] for table in tables]
+    assert prompts == ["", "Where is Rome? Italy"]
+    assert "(the store has not kept it)" in run("show", "1", "x", cwd=desk.folder).out
+
+
+def test_a_system_text_that_would_not_be_sent_is_refused(desk: Desk) -> None:
+    (desk.folder / "t.csv").write_text("id,town\nx,Rome\n")
+    messages = json.dumps([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "{{ town }}"}])
+    ended = run("run", "t.csv", "--messages", messages, "--system", "Be long.", "--provider", "simulator", cwd=desk.folder)
+    assert ended.code == 2
+    assert "so system (option --system) would not be sent" in ended.err

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from runner.errors import AttachmentError, ProviderError
 from runner.interfaces import Provider
 from runner.media import Media, MediaLimits
-from runner.model import HttpCall, Json, Request
+from runner.model import SYSTEM_ROLES, HttpCall, Json, Request
 from runner.providers.classify import MONEY_CODES, Names
 from runner.providers.completeness import Habits
 from runner.providers.lenient_json import encode_json, join_url, merged, request_headers, text_of
@@ -36,7 +36,6 @@ MEDIA_LIMITS = MediaLimits(image=10 << 20, request=32 << 20)
 """What the API documents: 10 MB for a picture as base64, 32 MB for a request."""
 
 _API_VERSION = "2023-06-01"
-_SYSTEM_ROLES = ("system", "developer")
 
 
 def content_part(media: Media) -> Json:
@@ -104,11 +103,11 @@ class _Anthropic:
             "model": request.model,
             "max_tokens": DEFAULT_MAX_TOKENS if params.max_tokens is None else params.max_tokens,
         }
-        row_system = [m for m in request.messages if m.get("role") in _SYSTEM_ROLES]
+        row_system = [m for m in request.messages if m.get("role") in SYSTEM_ROLES]
         system = "\n\n".join(text for m in row_system if (text := text_of(m.get("content")))) if row_system else request.system
         if system:
             body["system"] = system
-        body["messages"] = [m for m in request.messages if m.get("role") not in _SYSTEM_ROLES]
+        body["messages"] = [m for m in request.messages if m.get("role") not in SYSTEM_ROLES]
         if params.stop is not None:
             body["stop_sequences"] = [params.stop] if isinstance(params.stop, str) else params.stop
         if params.temperature is not None:

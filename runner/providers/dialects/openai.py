@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from runner.errors import AttachmentError, ProviderError
 from runner.interfaces import Provider
 from runner.media import Media, MediaLimits
-from runner.model import HttpCall, Json, Message, Request
+from runner.model import SYSTEM_ROLES, HttpCall, Json, Message, Request
 from runner.providers.chat_completions import OpenAIDecoder
 from runner.providers.classify import MONEY_CODES, Names
 from runner.providers.completeness import Habits
@@ -34,7 +34,6 @@ MEDIA_LIMITS = MediaLimits(pdfs=50_000_000, request=512_000_000)
 """What the API documents. Its limit for pictures counts pixels as it scales them, which nobody can know beforehand."""
 
 _AUDIO_FORMATS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
-_SYSTEM_ROLES = ("system", "developer")
 
 
 def content_part(media: Media) -> Json:
@@ -107,7 +106,7 @@ class _OpenAI:
         """Build the POST for a request."""
         params = request.params
         messages: list[Message] = list(request.messages)
-        if request.system and not any(message.get("role") in _SYSTEM_ROLES for message in messages):
+        if request.system and not any(message.get("role") in SYSTEM_ROLES for message in messages):
             messages.insert(0, {"role": "system", "content": request.system})
         settings = {
             self._max_tokens: params.max_tokens,
