@@ -53,7 +53,7 @@ def run_of(
 
     @asynccontextmanager
     async def prepare() -> AsyncIterator[Ready]:
-        async with job_of_async(source, settings, db, trust=trust) as job:
+        async with job_of_async(source, settings, db, trust=trust, limit=number) as job:
             yield Ready(job, _resolved(db), options)
 
     return prepare
