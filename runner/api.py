@@ -89,7 +89,7 @@ def run(
         arguments.check(db=db, limit=limit, observe=observe, **flags)
         number = None if limit is None else index(limit)
         options = SessionOptions(limit=number, new=new, accept_changes=accept_changes, strict=strict)
-        with job_of(source, given, db, trust=trust) as job:
+        with job_of(source, given, db, trust=trust, limit=number) as job:
             return _watched(job, db, options, handle, observe, progress)
 
 

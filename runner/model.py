@@ -259,6 +259,9 @@ class Run(Struct, frozen=True, kw_only=True):
     # of the done: rows whose answers were taken over from earlier runs
     reused: int = 0
 
+    def __repr__(self) -> str:
+        return f"Run({self.id}, {self.done} done, {self.failed} failed of {'unknown' if self.rows is None else self.rows} rows)"
+
 
 class Result(Struct, frozen=True):
     """One finished row as it is exported. The fields have the names and the order of the export's columns."""

@@ -66,7 +66,8 @@ class Asks(Working):
         self._settled = Backlog()
         self._listeners: dict[str, list[Backlog]] = {}
         self._listens = lambda item: item.key in self._listeners
-        self._closed = False
+        # no more asks are wanted; none can be taken
+        self._closed, self._full = False, False
         self._error: RunnerError | None = None
         self._line = 0
         # asks that were answered before
@@ -82,6 +83,8 @@ class Asks(Working):
         key = base_key(row)[0]
         waiting = self._open.get(key)
         if waiting is None:
+            if self._full:
+                raise self._refusal()
             waiting = self._open[key] = _Asked(row, asyncio.get_running_loop().create_future())
             self._inbox.append(key)
             self._more.set()
@@ -150,6 +153,7 @@ class Asks(Working):
                 candidate = self._candidate(key, settled.get(key), tried.get(key, 0))
                 if candidate is not None:
                     yield candidate
+        self._full = True
 
     def _candidate(self, key: str, stored: Settled | None, tried: int) -> Item | Outcome | None:
         """Return what is to be done for an ask; None if that is nothing. tried: number of its last failed attempt."""
@@ -222,11 +226,14 @@ class Asks(Working):
 
     def end_with(self, error: RunnerError | None) -> None:
         """End all that is open, and what is asked later. error: what ended the session; None: a stop, or the program."""
-        reason = self._stop.reason or "its block has been left"
-        words = f"the session has ended ({reason}); what is answered is saved, so ask again in a new one"
-        self._error = error or RunStoppedError(words, code="cancelled")
+        self._error = error or self._refusal()
         for key in list(self._open):
             self._fail(key, self._error)
+
+    def _refusal(self) -> RunStoppedError:
+        reason = self._stop.reason or "its block has been left"
+        words = f"the session has ended ({reason}); what is answered is saved, so ask again in a new one"
+        return RunStoppedError(words, code="cancelled")
 
     async def cancelled(self) -> None:
         """Store why the session was cancelled."""

@@ -5,7 +5,7 @@ A run that was left early may still be ending when the next one begins, such as 
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from operator import index
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -53,7 +53,7 @@ def run_of(
 
     @asynccontextmanager
     async def prepare() -> AsyncIterator[Ready]:
-        async with job_of_async(source, settings, db, trust=trust) as job:
+        async with job_of_async(source, settings, db, trust=trust, limit=number) as job:
             yield Ready(job, _resolved(db), options)
 
     return prepare
@@ -77,18 +77,20 @@ def start(
     refuse_other_loops()
 
     async def execute(stop: Stop) -> Summary:
-        await _others_ended()
-        async with prepare() as (job, store, options):
+        async with AsyncExitStack() as stack:
+            with handle.preparing():
+                await _others_ended()
+                job, store, options = await stack.enter_async_context(prepare())
             return await session.execute(job, store, options, stop, observe, hear, backlog)
 
     return begun(execute, handle)
 
 
 def leave(task: "asyncio.Task[Summary]", handle: StopHandle) -> None:
-    """Stop a session whose reader has gone."""
-    if not task.done():
+    """Stop a session whose reader has gone; once, for a second request would drop what is open."""
+    if not task.done() and task not in _leaving:
         _leaving.add(task)
-        handle.request()
+        handle.left()
 
 
 async def _others_ended() -> None:

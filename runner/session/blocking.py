@@ -4,9 +4,11 @@ import asyncio
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from runner.errors import RunnerError, RunStoppedError, UsageError
 from runner.session.signals import held_back
 
 T = TypeVar("T")
@@ -130,34 +132,55 @@ class LoopThread:
         self._loop = (_new_loop() or asyncio.new_event_loop)()
         self._thread = threading.Thread(target=self._loop.run_forever, name="runner", daemon=True)
         self._thread.start()
+        self._ending, self._ended = threading.Lock(), False
 
     def call(self, work: Coroutine[Any, Any, T], interrupted: Callable[[], None] | None = None) -> T:
         """Run ``work`` in the loop, and wait for its result; from any thread.
 
         interrupted: called each time that the wait is interrupted by Ctrl-C, which is raised behind the end of the work. None: it
-        ends the wait.
+        ends the wait. Raises UsageError in the loop's own thread, which would wait for itself, and RunStoppedError after ``end``.
         """
-        future, raised = asyncio.run_coroutine_threadsafe(work, self._loop), None
-        while True:
+        future, raised = self._begun(work), None
+        while not future.done():
             try:
                 # a short wait lets a signal be handled that comes in the moment before it
-                result = future.result(LOOK_S)
-            except TimeoutError:
-                if future.done():
-                    raise
+                wait([future], LOOK_S)
             except KeyboardInterrupt as error:
                 if interrupted is None:
                     raise
                 raised = error
                 interrupted()
-            else:
-                break
         if raised is not None:
             raise raised
-        return result
+        return future.result()
+
+    def _begun(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        try:
+            if threading.current_thread() is self._thread:
+                raise UsageError("an observer cannot wait for the session that it observes; ask from another thread")
+            with self._ending:
+                if self._ended:
+                    raise RunStoppedError("the session has ended, so ask in a new one", code="cancelled")
+                return asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RunnerError:
+            # what is never begun would be reported as forgotten
+            work.close()
+            raise
 
     def end(self) -> None:
-        """End the loop and its thread."""
+        """End what still runs, the loop and its thread."""
+        with self._ending:
+            self._ended = True
+        asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _cancel_others() -> None:
+    """Cancel what other threads still wait for, so that none waits for ever."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()

@@ -1,6 +1,7 @@
 """Writes rows that a program has in memory to a copy, as JSON lines, and says what they were."""
 
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,13 @@ def word_for(source: object) -> str:
 
 
 class Rows:
-    """Writes the rows of a source to a copy."""
+    """Writes the rows of a source to a copy.
 
-    def __init__(self, source: Any, job: Job, copy: Copy) -> None:
+    limit: rows that the run will use. A list is written whole, so that a later run without the limit continues this one. What has
+    no length may have no end, so no more than these rows are taken of it.
+    """
+
+    def __init__(self, source: Any, job: Job, copy: Copy, limit: int | None = None) -> None:
         texts = texts_of(job)
         self._asked = texts.names if texts is not None else None
         self._source, self._copy = source, copy
@@ -41,6 +46,9 @@ class Rows:
         self._settings = Settings(names, as_data=not job.row_settings)
         self._block = bytearray()
         self._number = 0
+        # with these settings, the first rows of the run may be any rows of the source
+        chosen = job.where is not None or job.sample is not None
+        self._most = None if chosen or hasattr(source, "__len__") else limit
         self._only_texts = True
         # the first row, until one has something to ask
         self._first: dict[str, Any] | None = None
@@ -48,7 +56,7 @@ class Rows:
 
     def take(self) -> None:
         """Take all rows. Raises UsageError for a row that is none, StoreError if the disk is full."""
-        for row in self._source if self._table is None else self._table.rows:
+        for row in self._rows():
             self._add(row)
 
     async def take_async(self) -> None:
@@ -56,11 +64,16 @@ class Rows:
         if isinstance(self._source, AsyncIterable):
             async for row in self._source:
                 self._add(row)
+                if self._number == self._most:
+                    return
             return
-        for row in self._source if self._table is None else self._table.rows:
+        for row in self._rows():
             self._add(row)
             if self._number % _TURN == 0:
                 await checkpoint()
+
+    def _rows(self) -> Iterator[Any]:
+        return islice(self._source if self._table is None else self._table.rows, self._most)
 
     def finish(self) -> tuple[Path, bool]:
         """Finish the copy; return its path, and True if it is new. Raises UsageError if there is nothing to send."""
@@ -95,7 +108,11 @@ class Rows:
             return {"prompt": objects.plain(row)}
         self._only_texts = False
         if not isinstance(row, Mapping) and not (hasattr(row, "keys") and hasattr(row, "__getitem__")):
-            about = '; messages of a chat go into a dict: {"messages": [...]}' if isinstance(row, list | tuple) else ""
+            about = ""
+            if isinstance(row, list):
+                about = '; messages of a chat go into a dict: {"messages": [...]}'
+            elif isinstance(row, tuple):
+                about = "; make it a dict, whose keys are the names of its fields, or pass the table that it comes from"
             raise UsageError(f"row {self._number:,} is a value of type {type(row).__name__}; a row is a text or a dict{about}")
         fields: dict[str, Any] = objects.plain(dict(row))
         return fields

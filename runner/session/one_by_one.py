@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
@@ -208,6 +208,10 @@ class Answer(AsyncIterator[Token]):
     async def __anext__(self) -> Token:
         return await anext(self._pieces)
 
+    async def next_or_none(self) -> Token | None:
+        """Return the next piece; None at the end."""
+        return await anext(self._pieces, None)
+
     async def aclose(self) -> None:
         """Stop listening. What was sent is paid for, and its answer is saved."""
         await self._pieces.aclose()
@@ -243,6 +247,32 @@ class BlockingSession:
     def ask(self, prompt: Prompt, *, id: str | int | None = None) -> Result:  # noqa: A002 - the field's name
         """Ask, and return the result; from any thread. See ``Session.ask``."""
         return self._loop.call(self._session.ask(prompt, id=id))
+
+    def stream(self, prompt: Prompt, *, id: str | int | None = None) -> "BlockingAnswer":  # noqa: A002 - as above
+        """Ask, and yield the pieces of the answer as they come, in a ``for``; from any thread. See ``Session.stream``."""
+        return BlockingAnswer(self._session.stream(prompt, id=id), self._loop)
+
+
+class BlockingAnswer(Iterator[Token]):
+    """The pieces of one answer in synchronous code. See ``Answer``."""
+
+    def __init__(self, answer: Answer, loop: LoopThread) -> None:
+        self._answer, self._loop = answer, loop
+
+    @property
+    def result(self) -> Result | None:
+        """The result of the row, at the end of the loop; None before that."""
+        return self._answer.result
+
+    def __next__(self) -> Token:
+        token = self._loop.call(self._answer.next_or_none())
+        if token is None:
+            raise StopIteration
+        return token
+
+    def close(self) -> None:
+        """Stop listening. What was sent is paid for, and its answer is saved."""
+        self._loop.call(self._answer.aclose())
 
 
 def _continues(run: runs.KnownRun, job: Job) -> bool:

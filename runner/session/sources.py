@@ -55,19 +55,24 @@ def names_files(source: object) -> bool:
 
 
 @contextmanager
-def job_of(source: Source, settings: Mapping[str, Any], db: str | Path, *, trust: bool = False) -> Iterator[Job]:
+def job_of(
+    source: Source, settings: Mapping[str, Any], db: str | Path, *, trust: bool = False, limit: int | None = None
+) -> Iterator[Job]:
     """Build the job of a source, and keep a copy of rows in memory, of standard input or of a pipe while a run uses it.
 
     Call this outside the event loop, so that Ctrl-C interrupts the reading. trust: allow what only a job file asks for.
-    Raises UsageError, StoreError, and what the program's own iterator raises.
+    limit: rows that the run will use; no more are taken from what may have no end. Raises UsageError, StoreError, and what the
+    program's own iterator raises.
     """
     job = job_without_rows(source, settings, trust=trust)
-    with spooled(job, db) if names_files(source) else _kept(source, job, db) as ready:
+    with spooled(job, db) if names_files(source) else _kept(source, job, db, limit) as ready:
         yield ready
 
 
 @asynccontextmanager
-async def job_of_async(source: Source, settings: Mapping[str, Any], db: str | Path, *, trust: bool = False) -> AsyncIterator[Job]:
+async def job_of_async(
+    source: Source, settings: Mapping[str, Any], db: str | Path, *, trust: bool = False, limit: int | None = None
+) -> AsyncIterator[Job]:
     """Do what ``job_of`` does, inside an event loop. Rows are taken in the thread of the loop, as the program would take them."""
     job = await run_sync(lambda: job_without_rows(source, settings, trust=trust))
     if names_files(source):
@@ -76,7 +81,7 @@ async def job_of_async(source: Source, settings: Mapping[str, Any], db: str | Pa
         return
     store = _resolved(db)
     with Copy(store, MEMORY, word_for(source)) as copy:
-        rows = Rows(source, job, copy)
+        rows = Rows(source, job, copy, limit)
         await rows.take_async()
         path, new = await run_sync(rows.finish)
     with _in_use(path, store, new=new):
@@ -141,6 +146,9 @@ def _refuse_unfit(source: Any) -> None:
     """Raise UsageError for what looks like rows and is none."""
     if isinstance(source, Mapping):
         splits = all(hasattr(part, "column_names") for part in source.values()) and bool(source)
+        columns = all(isinstance(part, list | tuple) and len(part) > 1 for part in source.values()) and bool(source)
+        if columns:
+            raise UsageError("a dict of lists is no table; pass pandas.DataFrame(...), or a list with a dict for each row")
         way = f"choose one of its splits: {', '.join(map(str, source))}" if splits else "a row goes into a list: [row]"
         raise UsageError(f"{'these are several data sets' if splits else 'a dict is one row'}; {way}")
     if isinstance(source, list | tuple) and source and all(map(_is_file, source)):
@@ -157,6 +165,8 @@ def _refuse_unfit(source: Any) -> None:
         raise UsageError("this is a coroutine; await it first, and pass what it returns")
     if type(source).__name__ == "LazyFrame":
         raise UsageError("a LazyFrame has no rows before it is collected; pass frame.collect()")
+    if getattr(source, "ndim", None) == 0:
+        raise UsageError("an array of no dimension is one value; a prompt goes into a list: [str(prompt)]")
     if isinstance(source, Iterable | AsyncIterable) or any(name.startswith("__arrow_c_") for name in dir(source)):
         return
     raise UsageError(
@@ -169,10 +179,10 @@ def _is_file(text: object) -> bool:
 
 
 @contextmanager
-def _kept(source: Any, job: Job, db: str | Path) -> Iterator[Job]:
+def _kept(source: Any, job: Job, db: str | Path, limit: int | None) -> Iterator[Job]:
     store = _resolved(db)
     with Copy(store, MEMORY, word_for(source)) as copy:
-        rows = Rows(source, job, copy)
+        rows = Rows(source, job, copy, limit)
         if isinstance(source, AsyncIterable):
             blocking(rows.take_async)
         else:

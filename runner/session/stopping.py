@@ -13,13 +13,14 @@ The states of a session, and what leads from one to the next:
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import NoReturn, TypeVar
 
 import anyio
 
 from runner.engine.stop import Stop
+from runner.errors import RunStoppedError
 from runner.session.blocking import blocking
 from runner.session.signals import on_signals
 from runner.text import encodable
@@ -58,6 +59,7 @@ class StopHandle:
         self._reasons: list[str] = []
         self._cancelled = False
         self._sessions: list[Callable[[], None]] = []
+        self._preparing: list[Callable[[], None]] = []
 
     def request(self, reason: str = BY_PROGRAM) -> None:
         """Ask for the stop: no further request is sent. A second call drops the open requests. reason: stored with the run.
@@ -80,7 +82,31 @@ class StopHandle:
     def cancelled(self) -> None:
         """Ask for the stop as a signal does, because a task that waits for the session was cancelled."""
         self._cancelled = len(self._reasons) > 1
+        self.left()
+
+    def left(self) -> None:
+        """Ask for the stop because nobody waits for the session. One that is not prepared yet does not begin."""
         self.request()
+        for end in tuple(self._preparing):
+            end()
+
+    @contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Prepare a session, such as by taking rows that come slowly, until ``left``. Raises RunStoppedError then."""
+        loop, scope = asyncio.get_running_loop(), anyio.CancelScope()
+
+        def end() -> None:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(scope.cancel)
+
+        self._preparing.append(end)
+        try:
+            with scope:
+                yield
+        finally:
+            self._preparing.remove(end)
+        if scope.cancelled_caught:
+            raise RunStoppedError("stopped before the run began; nothing was sent", code="cancelled")
 
     def _wake(self) -> None:
         for wake in tuple(self._sessions):

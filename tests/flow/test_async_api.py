@@ -6,7 +6,7 @@ import multiprocessing
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -175,6 +175,59 @@ def test_a_cancelled_run_lets_open_requests_finish(prompts: Path, how: str) -> N
 async def _cancel(server: RawServer, cancel: Callable[[], Any]) -> None:
     await _until(lambda: server.in_flight == 4)
     cancel()
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["arun", "stream"])
+def test_a_cancellation_while_rows_are_taken_ends_at_once_and_leaves_nothing(tmp_path: Path, *, reads: bool) -> None:
+    async def work() -> None:
+        taken, closed = asyncio.Event(), list[bool]()
+
+        async def slow() -> AsyncIterator[str]:
+            yield "a"
+            taken.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                closed.append(True)
+
+        async with RawServer(echo) as server:
+            some = given(tmp_path / "p", server)
+            task = asyncio.create_task(_all(runner.stream(slow(), **some)) if reads else runner.arun(slow(), **some))
+            await taken.wait()
+            task.cancel()
+            async with asyncio.timeout(HANG_S):
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            left = [*tmp_path.glob("*")]  # noqa: ASYNC240 - a few names
+            assert (closed, left, server.requests) == ([True], [], [])
+
+    asyncio.run(work())
+
+
+def test_a_call_waits_for_the_run_that_a_reader_has_left(tmp_path: Path) -> None:
+    async def work() -> None:
+        release, taken = asyncio.Event(), asyncio.Event()
+        in_flight = list[int]()
+
+        async def again() -> AsyncIterator[str]:
+            in_flight.append(server.in_flight)
+            taken.set()
+            for number in range(ROWS):
+                yield f"number {number}"
+
+        async with RawServer(lambda request: echo(request) if request.number == 1 else _held(release)) as server:
+            some = given(tmp_path / "p", server)
+            async for _ in runner.stream([f"number {number}" for number in range(ROWS)], **some):
+                break
+            await _until(lambda: server.in_flight)
+            second = asyncio.create_task(runner.arun(again(), **some))
+            # it must not come; too short a wait would only let an error pass
+            await asyncio.wait([asyncio.create_task(taken.wait())], timeout=0.3)
+            release.set()
+            assert (await second).done == ROWS == len(server.requests)
+            assert in_flight == [0]
+
+    asyncio.run(work())
 
 
 def test_a_second_cancellation_drops_them(prompts: Path) -> None:

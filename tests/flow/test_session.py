@@ -300,6 +300,59 @@ def test_the_pieces_of_one_answer(tmp_path: Path) -> None:
     asyncio.run(work())
 
 
+def test_the_pieces_of_one_answer_in_synchronous_code(tmp_path: Path) -> None:
+    with in_thread(RawServer(stream(delta("one"), 0.02, *events("openai", " two")))) as server:
+        with runner.Session(**given(tmp_path, server)) as session:
+            answer = session.stream("x", id=7)
+            assert [token.text for token in answer] == ["one", " two"]
+            assert answer.result == session.ask("x", id=7)
+            left = session.stream("y")
+            assert next(left).text == "one"
+            left.close()
+        assert len(server.requests) == 2
+        assert session.summary is not None
+        assert session.summary.done == 2
+
+
+def test_an_ask_that_cannot_come_back_is_refused(tmp_path: Path) -> None:
+    refused = list[str]()
+
+    def observe(event: object) -> None:
+        if type(event).__name__ == "Saved" and not refused:
+            with pytest.raises(runner.UsageError, match="an observer cannot wait for the session") as caught:
+                blocking.ask("y")
+            refused.append(str(caught.value))
+
+    with in_thread(RawServer(echo)) as server:
+        with runner.Session(observe=observe, **given(tmp_path, server)) as blocking:
+            blocking.ask("x")
+        assert len(refused) == 1
+        with pytest.raises(runner.RunStoppedError, match="the session has ended"):
+            blocking.ask("y")
+
+
+def test_an_ask_behind_the_end_of_the_block_is_refused_and_not_left_in_the_books(tmp_path: Path) -> None:
+    async def work() -> None:
+        release = asyncio.Event()
+        first, *rest = events("openai", "one", " two")
+        async with RawServer(stream(first, release, *rest)) as server:
+            async with runner.Session(**given(tmp_path, server)) as session:
+                waits = asyncio.create_task(session.ask("x"))
+                await _until(lambda: server.in_flight)
+                leaving = asyncio.create_task(session.__aexit__(None, None, None))
+                begun = asyncio.create_task(session.ask("y"))
+                await _until(lambda: server.in_flight == 2)
+                with pytest.raises(runner.RunStoppedError, match="its block has been left"):
+                    await session.ask("z")
+                release.set()
+                await leaving
+                assert {(await waits).text, (await begun).text} == {"one two"}
+            assert session.summary is not None
+            assert (session.summary.done, session.summary.left, session.summary.finished) == (2, 0, True)
+
+    asyncio.run(work())
+
+
 KILLED = """
 import asyncio, os, signal, sys, runner
 async def main():

@@ -6,10 +6,12 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from itertools import count as count_up
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
@@ -84,6 +86,28 @@ def test_the_command_goes_on_with_them_names_them_and_deletes_them(call: Any, tm
     assert kept(tmp_path) == []
 
 
+def endless() -> Iterator[str]:
+    yield from map("number {}".format, count_up())
+
+
+async def endless_async() -> AsyncIterator[str]:
+    for text in endless():
+        yield text
+
+
+@pytest.mark.parametrize("source", [endless, endless_async])
+def test_of_a_source_that_may_have_no_end_the_limit_is_taken(call: Any, server: Simulated, source: Callable[[], Any]) -> None:
+    ended = call(source(), limit=3)
+    assert (ended.rows, ended.done, ended.finished) == (3, 3, True)
+    again = asyncio.run(runner.arun(source(), limit=4, model="m", base_url=server.openai))
+    # another run, which takes over what the first has answered
+    assert (again.run, again.rows, again.reused, again.attempts_now) == (2, 4, 3, 1)
+    # of an iterator no row is taken that is not sent
+    rows = one_by_one(["a", "b", "c"])
+    call(rows, limit=2)
+    assert list(rows) == ["c"]
+
+
 def test_failed_rows_are_retried_from_the_copy(call: Any, server: Simulated) -> None:
     with simulator(*QUICK, "--fault", "empty=1") as silent:
         assert call(["a", "b"], base_url=silent.openai, finish_fail="empty").failed == 2
@@ -132,8 +156,10 @@ async def coroutine() -> list[str]:
         (pd.DataFrame({"id": [1], "text": ["a"]}), r"no column prompt; .* id, text\. .* prompt='Summarize: \{\{ text \}\}'"),
         ([{"text": "a"}], "a list of 1 row in memory has no column prompt"),
         ([{"id": 1, "prompt": "a"}, {"id": 1, "prompt": "b"}], "a list of 2 rows in memory: duplicate id '1'"),
+        ({"text": ["a", "b"]}, "a dict of lists is no table"), (np.array("a"), "of no dimension"),
+        (pd.DataFrame({"text": ["a"]}).iterrows(), "^row 1 is a value of type tuple.*; make it a dict, .* or pass the table"),
     ],
-    ids=[*map(str, range(22))],
+    ids=[*map(str, range(25))],
 )  # fmt: skip
 def test_one_sentence_says_what_is_wrong(call: Any, tmp_path: Path, source: Any, words: str) -> None:
     with pytest.raises(runner.UsageError, match=words) as refused:

@@ -33,6 +33,7 @@ def test_rows_come_again_and_again_and_are_counted(ended: runner.RunSummary) -> 
     results = ended.results()
     assert [result.id for result in results] == [result.id for result in results] == ["a", "b", "c"]
     assert (len(results), results.run, repr(results)) == (3, 1, "<Results of run 1: 3 rows>")
+    assert repr(results._run).startswith("Run(1, "), "a notebook shows it, without its sixty settings"
     assert [next(results).id, next(results).id] == ["a", "b"]
     assert [result.id for result in runner.results(db=ended.store)] == ["a", "b", "c"]
 
