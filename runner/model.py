@@ -18,9 +18,6 @@ Json: TypeAlias = Any
 Message: TypeAlias = Mapping[str, Json]
 """A chat message as the user wrote it: ``role``, ``content`` and whatever else the endpoint understands."""
 
-_SHOWN = 60
-"""Characters of an answer that its result prints."""
-
 SYSTEM_ROLES = ("system", "developer")
 """Roles of messages that tell a model how to answer."""
 
@@ -299,5 +296,6 @@ class Result(Struct, frozen=True):
 
     def __repr__(self) -> str:
         words = self.text if self.status == "done" else f"{self.error_code}: {self.error}"
-        short = words if words is None or len(words) <= _SHOWN else f"{words[:_SHOWN]}..."
+        # a list of many results is printed too
+        short = words if words is None or len(words) <= 60 else f"{words[:60]}..."
         return f"Result({self.id!r}, {self.status}, {short!r})"
