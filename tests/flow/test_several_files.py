@@ -227,6 +227,20 @@ def test_ours_are_left_out_of_a_pattern_and_said(desk: Desk) -> None:
     assert "e.csv is left out: it is the same file as" in start(desk, "*.csv")
 
 
+def test_job_files_and_exports_of_earlier_versions_are_ours_too(desk: Desk) -> None:
+    (desk.folder / "a.toml").write_text("# written by runner init\nmodel = 'x'\n")
+    # of the first version, which had neither prompt nor line
+    columns = (
+        "id,t,text,status,finish_reason,error_code,error,served_model,input_tokens,output_tokens,cached_tokens,reasoning_tokens"
+    )
+    times = "attempts,time_to_first_token_s,duration_s"
+    (desk.folder / "old.csv").write_text(f"{columns},{times}\nold,text 0,echo,done,stop,,,m,1,0.1,0.1,7,3,,\n")
+    assert "matches nothing but files of runner's own: a.toml (a job file)" in refused(desk, "run", "a.t*", *settings(desk))
+    said = desk.run(command=("run", "*", *settings(desk)))
+    assert "left out, as files of runner's own: a.toml (a job file), old.csv (an export)" in said
+    assert desk.asked == once(*range(9))
+
+
 def test_what_is_no_input_of_several_is_one_sentence(desk: Desk) -> None:
     (desk.folder / "folder").mkdir()
     (desk.folder / "job.toml").write_text('input = "a.csv"\n')
