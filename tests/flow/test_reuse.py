@@ -219,6 +219,15 @@ def test_behind_a_limit_the_next_session_goes_on(bench: Bench) -> None:
     assert any("continuing run 2: 2 already done" in note for note in bench.said)
 
 
+@pytest.mark.parametrize("part", [{"where": "name != 'Bert'"}, {"sample": 3, "sample_seed": 1}])
+def test_who_tries_a_part_of_the_rows_first_does_not_pay_for_the_others_again(bench: Bench, part: dict[str, Any]) -> None:
+    first = bench.ask(prompt=MENDED, **part)
+    second = bench.ask(prompt=MENDED)
+    assert (second.run, first.rows, first.done, second.done) == (first.run, 3, 3, 4)
+    assert first.reused + second.reused == 3
+    assert bench.asked.total() == 5
+
+
 def test_rows_that_are_added_later_are_sent(bench: Bench) -> None:
     bench.ask(prompt=MENDED, limit=None)
     bench.ask(bench.table([{"name": "Emil", "lang": "en"}], "late.csv"))
