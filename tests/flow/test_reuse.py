@@ -5,11 +5,12 @@ import csv
 import json
 import signal
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from desk import Asked, Desk
 from processes import count, rows, run
@@ -17,7 +18,12 @@ from processes import runner as started
 from raw_server import RawServer, Received, Reply, in_thread, openai_answer, whole
 
 import runner
+from runner.config.job import load_job
+from runner.engine.stop import Stop
 from runner.event_types import Event, Started
+from runner.session import prepare, reuse
+from runner.session.options import SessionOptions
+from runner.store.checkpoint import RunStore
 
 TEMPLATE = "Hello {{ name }}{% if lang == 'de' %}, antworte kruz{% endif %}"
 MENDED = TEMPLATE.replace("kruz", "kurz")
@@ -363,6 +369,45 @@ def test_a_damaged_row_of_an_earlier_run_is_passed_over(bench: Bench) -> None:
         connection.commit()
     end = bench.ask(prompt=MENDED)
     assert (end.reused, end.done_now) == (1, 3)
+
+
+class Looked(Stop):
+    """No stop, but who looks whether there is one, which is between two steps of the comparison, has edited the file."""
+
+    def __init__(self, edit: Callable[[], object]) -> None:
+        super().__init__()
+        self._edit = edit
+
+    @property
+    def requested(self) -> bool:
+        self._edit()
+        return False
+
+
+def test_a_row_that_is_edited_while_it_is_compared_takes_over_nothing(bench: Bench) -> None:
+    """Its old answer would stand beside another question."""
+    people = [{"id": place, **one} for place, one in enumerate(PEOPLE)]
+    bench.ask(bench.table(people, "ids.csv"), prompt=TEMPLATE, reuse=False)
+    asked = {"model": "m", "base_url": bench.server.base_url, "prompt": MENDED}
+    edited = [{**people[0], "name": "Anka"}, *people[1:]]
+
+    async def taken_over() -> int:
+        plan = await prepare.prepare(load_job(bench.folder / "ids.csv", asked), bench.store, SessionOptions())
+        assert isinstance(plan, prepare.Plan)
+        async with RunStore.own(bench.store, plan.run.id) as store:
+            stop = Looked(lambda: bench.table(edited, "ids.csv"))
+            return sum((await reuse.take_over(plan, store, stop, lambda _: None)).values())
+
+    assert anyio.run(taken_over) == 2
+    assert [one.text.partition(": ")[2] for one in bench.results() if one.text] == ["Hello Bert", "Hello Carl"]
+
+
+def test_rows_whose_settings_are_plain_data_are_taken_over(bench: Bench) -> None:
+    cars = bench.table([{"name": "Anna", "lang": "en", "model": "Beetle"}], "cars.csv")
+    bench.ask(cars, prompt="Hi {{ name }}", row_settings=False)
+    assert bench.ask(cars, prompt="Hi {{ name }}{# mended #}", row_settings=False).reused == 1
+    # as settings they ask another model
+    assert bench.ask(cars, prompt="Hi {{ name }}{# again #}").reused == 0
 
 
 def test_a_stop_before_the_rows_were_compared_leaves_that_to_the_next_session(bench: Bench) -> None:
