@@ -360,6 +360,9 @@ def test_the_id_of_a_row_may_be_part_of_its_request(bench: Bench) -> None:
     ids = bench.table([{"id": "a", "n": 1}, {"id": "b", "n": 2}], "ids.csv")
     bench.ask(ids, prompt="{{ id }}{% if n == '2' %} tow{% endif %}")
     assert bench.ask(ids, prompt="{{ id }}{% if n == '2' %} two{% endif %}").reused == 1
+    # the key that a row without one gets is none
+    bench.ask(prompt="{{ id | default(name) }}")
+    assert bench.ask(prompt="{{ id | default(name) }}{# mended #}").reused == len(PEOPLE)
 
 
 def test_a_damaged_row_of_an_earlier_run_is_passed_over(bench: Bench) -> None:
