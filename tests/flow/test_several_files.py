@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from desk import Asked, Desk
 from processes import count, run, runner
-from raw_server import HANG, RawServer, Reply, in_thread
+from raw_server import HANG, RawServer, Reply, in_thread, whole
 
 import runner as package
 from runner import RunnerError, api
@@ -183,6 +183,23 @@ def test_a_folder_that_moved_with_its_store_continues(desk: Desk) -> None:
     assert "1 done" not in desk.run(command=("resume", "1"))
     assert "nothing is sent" in start(desk, "a.csv", "b*")
     assert desk.asked == once(*range(6), 30)
+
+
+def test_a_finished_run_of_which_one_file_has_gone_goes_on_where_all_are_again(desk: Desk) -> None:
+    desk.asked.refused["Say: text 4"] = whole("400 Bad Request", {"error": {"message": "odd", "type": "invalid_request_error"}})
+    names = ("a.csv", "b.jsonl")
+    start(desk, *names, code=1)
+    other = desk.folder / "other"
+    other.mkdir()
+    for name in names:
+        (other / name).write_bytes((desk.folder / name).read_bytes())
+    moved = tuple(f"other/{name}" for name in names)
+    assert "and resume and retry still do" in start(desk, *moved, code=1)
+    (desk.folder / "b.jsonl").unlink()
+    assert "it continues with" in start(desk, *moved, code=1)
+    desk.asked.refused.clear()
+    assert "6 done, 0 failed" in desk.run(command=("retry", "1"))
+    assert desk.asked == {**once(*range(6)), "Say: text 4": 2}
 
 
 def test_other_files_are_another_run(desk: Desk) -> None:
