@@ -24,6 +24,7 @@ from runner.event_types import Event, Started
 from runner.session import prepare, reuse
 from runner.session.options import SessionOptions
 from runner.store.checkpoint import RunStore
+from runner.store.reuse import TakenOver, take_over
 
 TEMPLATE = "Hello {{ name }}{% if lang == 'de' %}, antworte kruz{% endif %}"
 MENDED = TEMPLATE.replace("kruz", "kurz")
@@ -411,6 +412,20 @@ def test_rows_whose_settings_are_plain_data_are_taken_over(bench: Bench) -> None
     assert bench.ask(cars, prompt="Hi {{ name }}{# mended #}", row_settings=False).reused == 1
     # as settings they ask another model
     assert bench.ask(cars, prompt="Hi {{ name }}{# again #}").reused == 0
+
+
+def test_an_answer_is_copied_only_if_all_is_still_as_it_was_compared(bench: Bench) -> None:
+    """The row has no answer of its own meanwhile, and another process has not had the earlier row answered anew."""
+    bench.ask(prompt=MENDED)
+    ((item, fingerprint),) = rows(bench.store, "SELECT id, fingerprint FROM items WHERE run_id = 1 AND position = 2")
+    ((key, position),) = rows(bench.store, "SELECT key, position FROM items WHERE run_id = 2 AND attempt_id IS NOT NULL")
+    before = bench.results()
+    with closing(sqlite3.connect(bench.store)) as connection:
+        answered = TakenOver(key, position, fingerprint, None, item, fingerprint)
+        replaced = TakenOver("another", 99, fingerprint, None, item, fingerprint + 1)
+        assert take_over(connection, 2, [answered, replaced]) == [False, False]
+        connection.commit()
+    assert bench.results() == before
 
 
 def test_a_stop_before_the_rows_were_compared_leaves_that_to_the_next_session(bench: Bench) -> None:
