@@ -194,7 +194,7 @@ def _taken(plan: Plan, compared: Comparison) -> Iterator[list[tuple[TakenOver, i
             if (key, fingerprint(row)) == (found.key, found.fingerprint):
                 fields = stored_fields(row.fields or {}, template)
                 metadata = msgspec.json.encode(fields).decode() if fields else None
-                over = TakenOver(key, row.line, found.fingerprint, metadata, found.item, found.item_fingerprint)
+                over = TakenOver(key, row.line, found.fingerprint, metadata, found.item, found.item_fingerprint, found.run)
                 taken.append((over, found.run))
             found = next(matched, None)
         yield taken

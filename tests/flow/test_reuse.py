@@ -255,6 +255,12 @@ def test_one_answer_is_taken_over_by_one_row(bench: Bench) -> None:
     assert [one.reused_from for one in bench.results()] == [1, 2, None]
 
 
+def test_an_answer_that_a_row_has_taken_is_taken_by_no_other_in_a_later_session(bench: Bench) -> None:
+    twice = bench.table([PEOPLE[0], PEOPLE[0]], "twice.csv")
+    assert bench.ask(twice, limit=1, prompt=MENDED).reused == 1
+    assert (bench.ask(twice, prompt=MENDED).reused, bench.asked["Hello Anna"]) == (0, 2)
+
+
 def test_a_row_takes_the_answer_of_its_own_id(bench: Bench) -> None:
     same = [{"id": f"p{place}", "name": "Zoe", "lang": "en"} for place in range(3)]
     bench.ask(bench.table(same, "zoe.csv"))
@@ -421,10 +427,13 @@ def test_an_answer_is_copied_only_if_all_is_still_as_it_was_compared(bench: Benc
     ((key, position),) = rows(bench.store, "SELECT key, position FROM items WHERE run_id = 2 AND attempt_id IS NOT NULL")
     before = bench.results()
     with closing(sqlite3.connect(bench.store)) as connection:
-        answered = TakenOver(key, position, fingerprint, None, item, fingerprint)
-        replaced = TakenOver("another", 99, fingerprint, None, item, fingerprint + 1)
-        assert take_over(connection, 2, [answered, replaced]) == [False, False]
-        connection.commit()
+        answered = TakenOver(key, position, fingerprint, None, item, fingerprint, 1)
+        replaced = TakenOver("another", 99, fingerprint, None, item, fingerprint + 1, 1)
+        # numbers of deleted entries are given again, and the answer of another model may have it now
+        deleted = TakenOver("third", 99, fingerprint, None, item, fingerprint, 7)
+        assert take_over(connection, 2, [answered, replaced, deleted]) == [False] * 3
+        assert take_over(connection, 2, [replaced._replace(item_fingerprint=fingerprint)]) == [True]
+        connection.rollback()
     assert bench.results() == before
 
 
