@@ -341,6 +341,10 @@ def test_what_a_changed_row_had_answered_before_is_gone(bench: Bench) -> None:
     people[0]["name"] = "Wim"
     bench.ask(bench.table(people, "ids.csv"), accept_changes=True)
     assert ([one.reused_from for one in bench.results()], runner.status(db=bench.store)[0].reused) == ([None, None], 0)
+    # and whoever takes that over has it from this run
+    bought = bench.results()[0]
+    bench.ask(bench.table([{"name": "Wim", "lang": "en"}], "wim.csv"), prompt=MENDED)
+    assert [(one.text, one.reused_from) for one in bench.results()] == [(bought.text, runner.runs(db=bench.store)[-2].id)]
 
 
 def test_what_was_taken_over_outlives_the_run_that_bought_it(bench: Bench) -> None:

@@ -236,6 +236,7 @@ def test_ours_are_left_out_of_a_pattern_and_said(desk: Desk) -> None:
     # the second time the export and the store are there
     said = desk.run(command=("run", "*", *settings(desk), "-o", "out.jsonl"))
     assert "left out, as files of runner's own: out.jsonl (an export), runner.db (a store)" in said
+    assert "runner.db-run1.lock (a store)" in said
     assert desk.asked == once(*range(9))
     assert len(exported(desk)) == 9
     os.link(desk.folder / "a.csv", desk.folder / "d.csv")
