@@ -257,6 +257,10 @@ def test_job_files_and_exports_of_earlier_versions_are_ours_too(desk: Desk) -> N
     said = desk.run(command=("run", "*", *settings(desk)))
     assert "left out, as files of runner's own: a.toml (a job file), old.csv (an export)" in said
     assert desk.asked == once(*range(9))
+    # a file that is named is read whatever it holds
+    assert "4 done, 0 failed of 4 rows" in desk.run(
+        command=("run", "a.c*", "old.csv", *settings(desk), "--new", "--prompt", "{{ t | default(text) }}")
+    )
 
 
 def test_what_is_no_input_of_several_is_one_sentence(desk: Desk) -> None:
