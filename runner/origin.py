@@ -142,6 +142,11 @@ def exists(origin: str) -> bool:
     return any(_exists(name) for name in names_of(origin))
 
 
+def is_complete(origin: str) -> bool:
+    """Return True if everything is there that an input was named as."""
+    return run_of(origin) is not None or all(_exists(name) for name in names_of(origin))
+
+
 def _exists(name: str) -> bool:
     if os.path.exists(name):  # noqa: PTH110 - raises nothing
         return True

@@ -108,12 +108,12 @@ def _beside(name: str, value: Any) -> list[str]:
     """Return the lines about what came with an answer: of the many probabilities of tokens, the least."""
     if name != "logprobs":
         return [_shown(one) for one in value] if isinstance(value, list) else [_shown(value)]
-    from runner.text import clean
+    from runner.text import clean, plural
 
     tokens = [one for values in value.values() for one in values if isinstance(one, dict) and _is_number(one.get("logprob"))]
     tokens.sort(key=lambda one: one["logprob"])
     least = [f"{clean(repr(one.get('token')), 30)} {100 * exp(one['logprob']):.1f} %" for one in tokens[:_LEAST]]
-    return [f"{len(tokens):,} tokens, all with --json; the least likely: {', '.join(least) or 'none'}"]
+    return [f"{plural(len(tokens), 'token')}, all with --json; the least likely: {', '.join(least) or 'none'}"]
 
 
 def _is_number(value: Any) -> bool:

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from runner.errors import UsageError
 from runner.inputs.formats import jsonl
-from runner.model import Result
 
 _ROWS = 100
 """Rows of a file that are looked at."""
 _PROMPTS = {"prompt", "messages"}
-# an earlier export has these columns in each line; a row's own field may be named as a prompt is
-_EXPORTED = {name for name in Result.__struct_fields__ if name not in ("metadata", "prompt", "file")}
+_EXPORTED = {
+    *("id", "text", "status", "finish_reason", "error_code", "error", "served_model", "attempts"),
+    *("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "time_to_first_token_s", "duration_s"),
+}
+"""Columns that the exports of all versions have. Later ones have more, and each may leave out the prompt."""
 
 
 def refuse_own(output: str | Path, store: Path, read: Mapping[int, Sequence[str]]) -> None:
@@ -33,7 +35,7 @@ def refuse_own(output: str | Path, store: Path, read: Mapping[int, Sequence[str]
 
 
 def is_exported(names: Collection[str]) -> bool:
-    """Return True if fields have the names of an export's columns."""
+    """Return True if fields have the names of an export's columns, whichever version wrote it."""
     return _EXPORTED.issubset(names)
 
 

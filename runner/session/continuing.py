@@ -110,18 +110,22 @@ def nothing_left(given: Given, chosen: Chosen, options: SessionOptions) -> bool:
 
 
 def idle(job: Job, given: Given, chosen: Chosen) -> Idle:
-    """Return a run in which nothing is left to do. Its input stays the file that it was, unless that is gone."""
-    run, changes = chosen.run, chosen.changes
+    """Return a run in which nothing is left to do. Its input stays what it was, unless that cannot be read any more."""
+    run, changes, about = chosen.run, chosen.changes, chosen.about
     assert run is not None
     if changes.columns:
         runs.change(given.store, run.id, changes)
-    elif not identity.is_at(given, run) and identity.is_gone(given, run):
-        moved = noted({"input": run.input}, {"input": str(job.input)})
-        # a store that cannot be written has all the results, and they are what is asked for
-        with suppress(StoreError):
-            runs.change(given.store, run.id, Changes(columns=runs.input_values(given.store, job.input), noted=moved))
+    elif not identity.is_at(given, run):
+        if identity.is_incomplete(given, run):
+            moved = noted({"input": run.input}, {"input": str(job.input)})
+            # a store that cannot be written has all the results, and they are what is asked for
+            with suppress(StoreError):
+                runs.change(given.store, run.id, Changes(columns=runs.input_values(given.store, job.input), noted=moved))
+        else:
+            stays = f"run {run.id} read the same rows from {_name(Path(run.input))}, and resume and retry still do"
+            about = (stays, *(words for words in about if words not in _elsewhere(job, given, run)[:1]))
     with StoreReader(given.store) as reader:
-        return Idle(run=reader.run(run.id), about=chosen.about)
+        return Idle(run=reader.run(run.id), about=about)
 
 
 def open_run(job: Job, given: Given, options: SessionOptions, chosen: Chosen) -> FoundRun:

@@ -106,6 +106,11 @@ def is_gone(given: Given, run: KnownRun) -> bool:
     return not origin.exists(run.input) and not origin.exists(_beside(given, run))
 
 
+def is_incomplete(given: Given, run: KnownRun) -> bool:
+    """Return True if the input of a run cannot be read any more, as a file of it is not where it was."""
+    return not origin.is_complete(run.input) and not origin.is_complete(_beside(given, run))
+
+
 def may_have_moved(given: Given, run: KnownRun) -> bool:
     """Return True if the run may go on with the file though its input is another: that is gone, or the run read this one before.
 

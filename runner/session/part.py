@@ -95,7 +95,7 @@ def opened(path: Path, options: ReadOptions, most_bytes: int | None = None) -> P
 def opened_all(path: Path, options: ReadOptions) -> tuple[list[Part], list[str]]:
     """Return the files of an input of several, and what a person should know of them.
 
-    What is ours and only a pattern matches, a store or an export, is left out.
+    What is ours and only a pattern matches, a store, a job file or an export, is left out.
     """
     found, about = patterns.matches(path)
     stores = [match.path for match in found if match.pattern is not None and database.is_store(match.path)]
@@ -103,6 +103,9 @@ def opened_all(path: Path, options: ReadOptions) -> tuple[list[Part], list[str]]
     for match in found:
         if match.pattern is not None and _is_of_store(match.path, stores):
             ours.append(f"{match.path.name} (a store)")
+            continue
+        if match.pattern is not None and _is_job_file(match.path):
+            ours.append(f"{match.path.name} (a job file)")
             continue
         part = opened(match.path, options)
         if match.pattern is not None and _is_export(part):
@@ -133,6 +136,11 @@ def _chained(first: Rows, parts: Sequence[Part], names: Sequence[str]) -> Rows:
 def _is_of_store(path: Path, stores: Sequence[Path]) -> bool:
     beside = (store for store in stores if path.parent == store.parent)
     return spool.is_copy(path) or any(path == store or path.name.startswith(f"{store.name}-") for store in beside)
+
+
+def _is_job_file(path: Path) -> bool:
+    """Return True for a file that holds settings and no rows, unless rows of that ending can be read."""
+    return path.suffix.lower() == ".toml" and plugins.registered("inputs", "toml") is None
 
 
 def is_export(path: Path) -> bool:

@@ -49,8 +49,8 @@ _Tell = Callable[[Event], None]
 async def take_over(plan: Plan, store: RunStore, stop: Stop, tell: _Tell) -> Mapping[int, int]:
     """Take over what earlier runs have answered, before anything is sent. Return how many rows from each run.
 
-    Once all rows of the input have been compared, no later session does it again. After a stop or a kill, and behind ``--limit``,
-    the next session goes on.
+    Once all rows of the input have been compared, no later session does it again. After a stop or a kill, and where this session
+    had a part of the rows alone, the next one goes on.
     """
     taken: Counter[int] = Counter()
     if plan.run.compared or not plan.job.reuse or plan.options.retry_failed:
@@ -67,7 +67,7 @@ async def take_over(plan: Plan, store: RunStore, stop: Stop, tell: _Tell) -> Map
             if not told and monotonic() - start > _PATIENCE_S:
                 tell(Noted(note="comparing the rows with those of earlier runs; what they have answered is taken over"))
                 told = True
-    if plan.rows == plan.scanned.rows:
+    if plan.rows == plan.scanned.rows and plan.job.where is None and plan.job.sample is None:
         await store.note_compared()
     return taken
 
@@ -194,7 +194,7 @@ def _taken(plan: Plan, compared: Comparison) -> Iterator[list[tuple[TakenOver, i
             if (key, fingerprint(row)) == (found.key, found.fingerprint):
                 fields = stored_fields(row.fields or {}, template)
                 metadata = msgspec.json.encode(fields).decode() if fields else None
-                over = TakenOver(key, row.line, found.fingerprint, metadata, found.item, found.item_fingerprint)
+                over = TakenOver(key, row.line, found.fingerprint, metadata, found.item, found.item_fingerprint, found.run)
                 taken.append((over, found.run))
             found = next(matched, None)
         yield taken

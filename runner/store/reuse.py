@@ -62,7 +62,7 @@ _SPEND = "INSERT OR IGNORE INTO spent SELECT from_run, from_key FROM offers WHER
 
 _COPIED = ", ".join(BOUGHT)
 _SOURCE = f"""
-FROM {_ORIGIN} WHERE i.id = ? AND i.status = 'done' AND i.fingerprint = ?
+FROM {_ORIGIN} WHERE i.id = ? AND i.status = 'done' AND i.fingerprint = ? AND coalesce(u.from_run, i.run_id) = ?
     AND NOT EXISTS (SELECT 1 FROM items mine WHERE mine.run_id = ? AND mine.key = ?)
 """  # noqa: S608 - as above
 _TAKE_ATTEMPT = f"""
@@ -129,7 +129,7 @@ class Matched(NamedTuple):
 
 
 class TakenOver(NamedTuple):
-    """A row as it is stored with an answer that it takes over. item, item_fingerprint: as in ``Matched``."""
+    """A row as it is stored with an answer that it takes over. item, item_fingerprint, run: as in ``Matched``."""
 
     key: str
     position: int
@@ -137,6 +137,7 @@ class TakenOver(NamedTuple):
     metadata: str | None
     item: int
     item_fingerprint: int
+    run: int
 
 
 class Comparison:
@@ -247,11 +248,11 @@ def take_over(driver: sqlite3.Connection, run_id: int, rows: Sequence[TakenOver]
     """Copy answers to rows of a run, in the transaction of a connection; tell for each row whether it has one now.
 
     A row that has an outcome keeps it, so this may be done again after a kill. An answer that was deleted or replaced in the
-    meantime is not taken over.
+    meantime is not taken over, and neither is one that has got the number of a deleted entry since.
     """
     taken = []
     for row in rows:
-        source = (row.item, row.item_fingerprint, run_id, row.key)
+        source = (row.item, row.item_fingerprint, row.run, run_id, row.key)
         driver.execute(_TAKE_ATTEMPT, (run_id, row.key, *source))
         added = driver.execute(_TAKE_ITEM, (run_id, row.key, row.position, row.fingerprint, row.metadata, *source))
         taken.append(added.rowcount > 0)

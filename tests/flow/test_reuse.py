@@ -5,11 +5,12 @@ import csv
 import json
 import signal
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from desk import Asked, Desk
 from processes import count, rows, run
@@ -17,7 +18,13 @@ from processes import runner as started
 from raw_server import RawServer, Received, Reply, in_thread, openai_answer, whole
 
 import runner
+from runner.config.job import load_job
+from runner.engine.stop import Stop
 from runner.event_types import Event, Started
+from runner.session import prepare, reuse
+from runner.session.options import SessionOptions
+from runner.store.checkpoint import RunStore
+from runner.store.reuse import TakenOver, take_over
 
 TEMPLATE = "Hello {{ name }}{% if lang == 'de' %}, antworte kruz{% endif %}"
 MENDED = TEMPLATE.replace("kruz", "kurz")
@@ -219,6 +226,15 @@ def test_behind_a_limit_the_next_session_goes_on(bench: Bench) -> None:
     assert any("continuing run 2: 2 already done" in note for note in bench.said)
 
 
+@pytest.mark.parametrize("part", [{"where": "name != 'Bert'"}, {"sample": 3, "sample_seed": 1}])
+def test_who_tries_a_part_of_the_rows_first_does_not_pay_for_the_others_again(bench: Bench, part: dict[str, Any]) -> None:
+    first = bench.ask(prompt=MENDED, **part)
+    second = bench.ask(prompt=MENDED)
+    assert (second.run, first.rows, first.done, second.done) == (first.run, 3, 3, 4)
+    assert first.reused + second.reused == 3
+    assert bench.asked.total() == 5
+
+
 def test_rows_that_are_added_later_are_sent(bench: Bench) -> None:
     bench.ask(prompt=MENDED, limit=None)
     bench.ask(bench.table([{"name": "Emil", "lang": "en"}], "late.csv"))
@@ -237,6 +253,12 @@ def test_one_answer_is_taken_over_by_one_row(bench: Bench) -> None:
     assert (end.reused, end.done_now, bench.asked["Hello Anna"]) == (2, 1, 3)
     assert len({one.text for one in bench.results()}) == 3
     assert [one.reused_from for one in bench.results()] == [1, 2, None]
+
+
+def test_an_answer_that_a_row_has_taken_is_taken_by_no_other_in_a_later_session(bench: Bench) -> None:
+    twice = bench.table([PEOPLE[0], PEOPLE[0]], "twice.csv")
+    assert bench.ask(twice, limit=1, prompt=MENDED).reused == 1
+    assert (bench.ask(twice, prompt=MENDED).reused, bench.asked["Hello Anna"]) == (0, 2)
 
 
 def test_a_row_takes_the_answer_of_its_own_id(bench: Bench) -> None:
@@ -319,6 +341,10 @@ def test_what_a_changed_row_had_answered_before_is_gone(bench: Bench) -> None:
     people[0]["name"] = "Wim"
     bench.ask(bench.table(people, "ids.csv"), accept_changes=True)
     assert ([one.reused_from for one in bench.results()], runner.status(db=bench.store)[0].reused) == ([None, None], 0)
+    # and whoever takes that over has it from this run
+    bought = bench.results()[0]
+    bench.ask(bench.table([{"name": "Wim", "lang": "en"}], "wim.csv"), prompt=MENDED)
+    assert [(one.text, one.reused_from) for one in bench.results()] == [(bought.text, runner.runs(db=bench.store)[-2].id)]
 
 
 def test_what_was_taken_over_outlives_the_run_that_bought_it(bench: Bench) -> None:
@@ -345,6 +371,9 @@ def test_the_id_of_a_row_may_be_part_of_its_request(bench: Bench) -> None:
     ids = bench.table([{"id": "a", "n": 1}, {"id": "b", "n": 2}], "ids.csv")
     bench.ask(ids, prompt="{{ id }}{% if n == '2' %} tow{% endif %}")
     assert bench.ask(ids, prompt="{{ id }}{% if n == '2' %} two{% endif %}").reused == 1
+    # the key that a row without one gets is none
+    bench.ask(prompt="{{ id | default(name) }}")
+    assert bench.ask(prompt="{{ id | default(name) }}{# mended #}").reused == len(PEOPLE)
 
 
 def test_a_damaged_row_of_an_earlier_run_is_passed_over(bench: Bench) -> None:
@@ -354,6 +383,62 @@ def test_a_damaged_row_of_an_earlier_run_is_passed_over(bench: Bench) -> None:
         connection.commit()
     end = bench.ask(prompt=MENDED)
     assert (end.reused, end.done_now) == (1, 3)
+
+
+class Looked(Stop):
+    """No stop, but who looks whether there is one, which is between two steps of the comparison, has edited the file."""
+
+    def __init__(self, edit: Callable[[], object]) -> None:
+        super().__init__()
+        self._edit = edit
+
+    @property
+    def requested(self) -> bool:
+        self._edit()
+        return False
+
+
+def test_a_row_that_is_edited_while_it_is_compared_takes_over_nothing(bench: Bench) -> None:
+    """Its old answer would stand beside another question."""
+    people = [{"id": place, **one} for place, one in enumerate(PEOPLE)]
+    bench.ask(bench.table(people, "ids.csv"), prompt=TEMPLATE, reuse=False)
+    asked = {"model": "m", "base_url": bench.server.base_url, "prompt": MENDED}
+    edited = [{**people[0], "name": "Anka"}, *people[1:]]
+
+    async def taken_over() -> int:
+        plan = await prepare.prepare(load_job(bench.folder / "ids.csv", asked), bench.store, SessionOptions())
+        assert isinstance(plan, prepare.Plan)
+        async with RunStore.own(bench.store, plan.run.id) as store:
+            stop = Looked(lambda: bench.table(edited, "ids.csv"))
+            return sum((await reuse.take_over(plan, store, stop, lambda _: None)).values())
+
+    assert anyio.run(taken_over) == 2
+    assert [one.text.partition(": ")[2] for one in bench.results() if one.text] == ["Hello Bert", "Hello Carl"]
+
+
+def test_rows_whose_settings_are_plain_data_are_taken_over(bench: Bench) -> None:
+    cars = bench.table([{"name": "Anna", "lang": "en", "model": "Beetle"}], "cars.csv")
+    bench.ask(cars, prompt="Hi {{ name }}", row_settings=False)
+    assert bench.ask(cars, prompt="Hi {{ name }}{# mended #}", row_settings=False).reused == 1
+    # as settings they ask another model
+    assert bench.ask(cars, prompt="Hi {{ name }}{# again #}").reused == 0
+
+
+def test_an_answer_is_copied_only_if_all_is_still_as_it_was_compared(bench: Bench) -> None:
+    """The row has no answer of its own meanwhile, and another process has not had the earlier row answered anew."""
+    bench.ask(prompt=MENDED)
+    ((item, fingerprint),) = rows(bench.store, "SELECT id, fingerprint FROM items WHERE run_id = 1 AND position = 2")
+    ((key, position),) = rows(bench.store, "SELECT key, position FROM items WHERE run_id = 2 AND attempt_id IS NOT NULL")
+    before = bench.results()
+    with closing(sqlite3.connect(bench.store)) as connection:
+        answered = TakenOver(key, position, fingerprint, None, item, fingerprint, 1)
+        replaced = TakenOver("another", 99, fingerprint, None, item, fingerprint + 1, 1)
+        # numbers of deleted entries are given again, and the answer of another model may have it now
+        deleted = TakenOver("third", 99, fingerprint, None, item, fingerprint, 7)
+        assert take_over(connection, 2, [answered, replaced, deleted]) == [False] * 3
+        assert take_over(connection, 2, [replaced._replace(item_fingerprint=fingerprint)]) == [True]
+        connection.rollback()
+    assert bench.results() == before
 
 
 def test_a_stop_before_the_rows_were_compared_leaves_that_to_the_next_session(bench: Bench) -> None:

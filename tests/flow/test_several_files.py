@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from desk import Asked, Desk
 from processes import count, run, runner
-from raw_server import HANG, RawServer, Reply, in_thread
+from raw_server import HANG, RawServer, Reply, in_thread, whole
 
 import runner as package
 from runner import RunnerError, api
@@ -185,6 +185,23 @@ def test_a_folder_that_moved_with_its_store_continues(desk: Desk) -> None:
     assert desk.asked == once(*range(6), 30)
 
 
+def test_a_finished_run_of_which_one_file_has_gone_goes_on_where_all_are_again(desk: Desk) -> None:
+    desk.asked.refused["Say: text 4"] = whole("400 Bad Request", {"error": {"message": "odd", "type": "invalid_request_error"}})
+    names = ("a.csv", "b.jsonl")
+    start(desk, *names, code=1)
+    other = desk.folder / "other"
+    other.mkdir()
+    for name in names:
+        (other / name).write_bytes((desk.folder / name).read_bytes())
+    moved = tuple(f"other/{name}" for name in names)
+    assert "and resume and retry still do" in start(desk, *moved, code=1)
+    (desk.folder / "b.jsonl").unlink()
+    assert "it continues with" in start(desk, *moved, code=1)
+    desk.asked.refused.clear()
+    assert "6 done, 0 failed" in desk.run(command=("retry", "1"))
+    assert desk.asked == {**once(*range(6)), "Say: text 4": 2}
+
+
 def test_other_files_are_another_run(desk: Desk) -> None:
     begin(desk, "a.csv", "b.jsonl")
     table(desk.folder / "x.csv", range(40, 42))
@@ -219,12 +236,31 @@ def test_ours_are_left_out_of_a_pattern_and_said(desk: Desk) -> None:
     # the second time the export and the store are there
     said = desk.run(command=("run", "*", *settings(desk), "-o", "out.jsonl"))
     assert "left out, as files of runner's own: out.jsonl (an export), runner.db (a store)" in said
+    assert "runner.db-run1.lock (a store)" in said
     assert desk.asked == once(*range(9))
     assert len(exported(desk)) == 9
     os.link(desk.folder / "a.csv", desk.folder / "d.csv")
     (desk.folder / "e.csv").symlink_to("a.csv")
     (desk.folder / "d.csv").unlink()
     assert "e.csv is left out: it is the same file as" in start(desk, "*.csv")
+
+
+def test_job_files_and_exports_of_earlier_versions_are_ours_too(desk: Desk) -> None:
+    (desk.folder / "a.toml").write_text("# written by runner init\nmodel = 'x'\n")
+    # of the first version, which had neither prompt nor line
+    columns = (
+        "id,t,text,status,finish_reason,error_code,error,served_model,input_tokens,output_tokens,cached_tokens,reasoning_tokens"
+    )
+    times = "attempts,time_to_first_token_s,duration_s"
+    (desk.folder / "old.csv").write_text(f"{columns},{times}\nold,text 0,echo,done,stop,,,m,1,0.1,0.1,7,3,,\n")
+    assert "matches nothing but files of runner's own: a.toml (a job file)" in refused(desk, "run", "a.t*", *settings(desk))
+    said = desk.run(command=("run", "*", *settings(desk)))
+    assert "left out, as files of runner's own: a.toml (a job file), old.csv (an export)" in said
+    assert desk.asked == once(*range(9))
+    # a file that is named is read whatever it holds
+    assert "4 done, 0 failed of 4 rows" in desk.run(
+        command=("run", "a.c*", "old.csv", *settings(desk), "--new", "--prompt", "{{ t | default(text) }}")
+    )
 
 
 def test_what_is_no_input_of_several_is_one_sentence(desk: Desk) -> None:

@@ -326,6 +326,7 @@ def test_a_prompt_alone_has_the_settings_of_options_and_environment(folder: Fold
         (("Hi", "--prompt", "Ho"), "--prompt and a prompt exclude each other"),
         (("rows.jsonl", "Is {{ id }} good?"), "--prompt makes a template of it"),
         (("--prompt", "Is {{ id }} good?"), "no field 'id', which the template names, so nothing was sent"),
+        (("rows.jsonl", "bad.jsonl"), "rows.jsonl and bad.jsonl are two files, and one row of one file is asked"),
         (("rows.jsonl", "--row", "0"), "'0' is not a whole number of 1 or more"),
         (("rows.jsonl", "--row", "1"), "rows.jsonl, line 1: no prompt and no messages, so nothing was sent"),
         (("rows.jsonl", "--row", "2"), "rows.jsonl has no row that begins on line 2; the nearest: 1 and 3"),

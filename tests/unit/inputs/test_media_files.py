@@ -230,6 +230,15 @@ def test_a_file_counts_by_its_expected_tokens_and_not_by_its_base64(root: Path) 
     assert outline.size > 480_000
 
 
+def test_what_a_user_has_encoded_takes_room_too(root: Path) -> None:
+    data = b64encode(png(400, 400)).decode()
+    for dialect, part in (
+        (OPENAI, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}),
+        (ANTHROPIC, {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}),
+    ):
+        assert MediaFiles(root, dialect).outlined(parts_request(part)).size >= len(data)
+
+
 def test_nothing_is_read_where_that_is_not_allowed(root: Path) -> None:
     asked: list[int] = []
 
