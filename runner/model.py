@@ -296,6 +296,5 @@ class Result(Struct, frozen=True):
 
     def __repr__(self) -> str:
         words = self.text if self.status == "done" else f"{self.error_code}: {self.error}"
-        # a list of many results is printed too
         short = words if words is None or len(words) <= 60 else f"{words[:60]}..."
         return f"Result({self.id!r}, {self.status}, {short!r})"
