@@ -139,7 +139,7 @@ INPUTS = {
     "csv": Case("csv", "csv", lambda rows: _table(rows, ",")),
     "tsv": Case("csv", "tsv", lambda rows: _table(rows, "\t")),
     "jsonl": Case("jsonl", "jsonl", lambda rows: "".join(f"{json.dumps(row)}\n" for row in rows).encode()),
-    "json": Case("json", "json", lambda rows: json.dumps(rows, indent=1, ensure_ascii=False).encode()),
+    "json": Case("json", "json", lambda rows: json.dumps(rows, ensure_ascii=False).encode()),
     "txt": Case("txt", "txt", lambda rows: "".join(f"{asked(row)}\n" for row in rows).encode(), ON_ONE_LINE, ("prompt",), {}),
     "openai-batch": Case(
         "openai_batch", "jsonl", lambda rows: "".join(f"{_batch(row)}\n" for row in rows).encode(), ROWS, ("id",), {}
@@ -212,6 +212,16 @@ def test_what_goes_in_comes_out(tmp_path: Path, server: RawServer, name: str) ->
         for program, read in readers.items():
             found = [{field: row[field] for field in expected[0]} for row in read(output)]
             assert found == expected, f"{kind}, read by {program}"
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_each_row_has_a_place_of_its_own_and_they_ascend(tmp_path: Path, name: str) -> None:
+    """The place orders the export, and by it a session finds what is settled."""
+    case, path = INPUTS[name], tmp_path / f"rows.{INPUTS[name].ending}"
+    path.write_bytes(case.made(case.rows))
+    places = [row.line for row in open_input(path, ReadOptions(asked=frozenset({"review"}))).read()]
+    assert places == sorted(set(places))
+    assert len(places) == len(case.rows)
 
 
 @pytest.mark.parametrize("packing", PACKINGS)

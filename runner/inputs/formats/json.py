@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 import msgspec
+from msgspec import structs
 
 from runner.errors import UsageError
 from runner.inputs import recognition
@@ -17,6 +18,7 @@ from runner.inputs.files import explained, size_and_head
 from runner.inputs.json_rows import ROW_BYTES, TOO_LONG, UNREADABLE, broken, checked, decode, mended
 from runner.model import Row
 
+PLACE = "row"
 _BLOCK = 1 << 20
 _KEPT = 1 << 16
 # white space and byte order marks
@@ -26,7 +28,7 @@ _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},"]', re.DOTALL)
 
 
 def read(path: Path, *, limit_bytes: int | None = None) -> Generator[Row, None, None]:
-    """Read the rows of a file. A row's line is the one on which its value begins; a text is a prompt.
+    """Read the rows of a file. A row's line is its number, since several may be on one line; a text is a prompt.
 
     Raises UsageError immediately if the file cannot be read, and during iteration if compressed data is cut off or damaged.
     """
@@ -39,12 +41,18 @@ def read(path: Path, *, limit_bytes: int | None = None) -> Generator[Row, None, 
 
 def _rows(path: Path, end: int) -> Generator[Row, None, None]:
     with explained(path), open_content(path, end) as (file, compressed):
-        values = _Values(file)
-        for line, data in values.found():
-            yield _row(line, data)
+        values, number = _Values(file), 0
+        for number, (line, data) in enumerate(values.found(), 1):
+            yield _placed(_row(number, data), line)
         if values.unfinished is not None and not (not compressed and path.stat().st_size > end):
             line, data, why = values.unfinished
-            yield broken(line, data, why)
+            yield _placed(broken(number + 1, data, why), line)
+
+
+def _placed(row: Row, line: int) -> Row:
+    """Return a row with what its number counts. The fault of a broken one tells on which line it begins, too."""
+    fault = f"{row.fault} (line {line} of the file)" if row.fault is not None and line > 1 else row.fault
+    return structs.replace(row, place=PLACE, fault=fault)
 
 
 def _row(line: int, data: bytes) -> Row:
