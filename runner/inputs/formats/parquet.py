@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import UsageError
+from runner.inputs import parquet_pages
 from runner.inputs.cells import Plain, Settings
 from runner.inputs.files import explained, refuse_packed, size_and_head
-from runner.inputs.formats import parquet_pages
 from runner.inputs.json_rows import ROW_BYTES, TOO_LONG
 from runner.inputs.options import ReadOptions
 from runner.model import Row

@@ -11,9 +11,9 @@ from runner.errors import UsageError
 from runner.inputs import recognition
 from runner.inputs.cells import Plain, Settings, column_names
 from runner.inputs.files import explained, refuse_packed, size_and_head
-from runner.inputs.formats.xlsx_look import refuse_bomb
 from runner.inputs.json_rows import RAW_BYTES, ROW_BYTES, TOO_LONG
 from runner.inputs.options import ReadOptions
+from runner.inputs.sheet_look import refuse_bomb
 from runner.model import Row
 
 PLACE = "row"

@@ -47,7 +47,7 @@ def rows_at_once(file: IO[bytes], group: Any) -> int:
             for page in chain([first], pages):
                 if page.size > ROW_BYTES * max(1, page.values):
                     raise TooLargeError
-    return max(1, min(MOST_ROWS, _MOST_BYTES // max(1, each)))
+    return max(1, min(MOST_ROWS, _MOST_BYTES // max(1, int(each))))
 
 
 def _pages(file: IO[bytes], column: Any) -> Iterator[Page]:
@@ -78,7 +78,7 @@ class _Header:
     def page(self) -> Page:
         """Return what it says, of the fields of ``PageHeader`` in the Parquet format."""
         found = self._struct()
-        inner = next((found[number] for number in (5, 7, 8) if isinstance(found.get(number), dict)), {})
+        inner: dict[int, Any] = next((found[number] for number in (5, 7, 8) if isinstance(found.get(number), dict)), {})
         kind, size, packed, values = found.get(1), found.get(2), found.get(3), inner.get(1, 0)
         if not (isinstance(kind, int) and isinstance(size, int) and isinstance(packed, int) and isinstance(values, int)):
             raise ValueError(found)  # noqa: TRY004 - the file is wrong, not the caller
