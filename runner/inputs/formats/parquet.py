@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import UsageError
+from runner.inputs import parquet_pages
 from runner.inputs.cells import Plain, Settings
 from runner.inputs.files import explained, refuse_packed, size_and_head
 from runner.inputs.json_rows import ROW_BYTES, TOO_LONG
@@ -14,7 +15,7 @@ from runner.model import Row
 
 PLACE = "row"
 IS_TABLE = True
-_BATCH = 250
+_READ_BYTES = 1 << 20
 
 
 def read(path: Path, *, limit_bytes: int | None = None, options: ReadOptions | None = None) -> Generator[Row, None, None]:  # noqa: ARG001 - a part of such a file cannot be read
@@ -32,28 +33,51 @@ def _opened(path: Path) -> Any:
     except ImportError:
         raise UsageError("Parquet files need one package more: pip install 'prompt-runner[parquet]'") from None
     with explained(path), _undamaged(path):
-        return ParquetFile(path)
+        # else all that is packed of a row group would be in memory
+        return ParquetFile(path, pre_buffer=False, buffer_size=_READ_BYTES)
 
 
 def _rows(path: Path, file: Any, options: ReadOptions) -> Generator[Row, None, None]:
     settings = Settings(file.schema_arrow.names, as_data=not options.row_settings)
     number = 0
     with file, explained(path), _undamaged(path):
-        for batch in file.iter_batches(batch_size=_BATCH):
+        for batch in _batches(path, file):
+            # else the texts of all of them would be in memory twice
+            at_once = 1 if batch.nbytes > ROW_BYTES else batch.num_rows
             size = batch.nbytes // max(1, batch.num_rows)
-            for record in _to_microseconds(batch).to_pylist():
-                number += 1
-                plain = Plain()
-                fields = {name: plain.value(value) for name, value in record.items()}
-                settings.read(fields)
-                if batch.nbytes > ROW_BYTES and _length(fields) > ROW_BYTES:
+            for begin in range(0, batch.num_rows, max(1, at_once)):
+                part = batch.slice(begin, at_once)
+                if at_once == 1 and part.nbytes > 2 * ROW_BYTES:
+                    number += 1
                     yield Row(line=number, fields=None, fault=TOO_LONG, size=ROW_BYTES, place=PLACE)
                     continue
-                yield Row(line=number, fields=fields, nulls=plain.nulls, size=size, place=PLACE)
+                for record in _to_microseconds(part).to_pylist():
+                    number += 1
+                    yield _row(number, record, settings, size)
 
 
-def _length(fields: Mapping[str, object]) -> int:
-    return sum(len(cell) for cell in fields.values() if isinstance(cell, str))
+def _batches(path: Path, file: Any) -> Generator[Any, None, None]:
+    """Yield the rows, so many at once as fit into the memory. Raises UsageError for a cell that does not."""
+    with path.open("rb") as plain:
+        for group in range(file.num_row_groups):
+            try:
+                rows = parquet_pages.rows_at_once(plain, file.metadata.row_group(group))
+            except parquet_pages.TooLargeError:
+                words = f"has a cell of more than {ROW_BYTES >> 20} MiB in row group {group + 1}"
+                raise UsageError(f"{path} {words}, more than a row may have; make the file without it") from None
+            yield from file.iter_batches(batch_size=rows, row_groups=[group])
+
+
+def _row(number: int, record: Mapping[str, object], settings: Settings, size: int) -> Row:
+    plain = Plain()
+    fields = {name: plain.value(value) for name, value in record.items()}
+    settings.read(fields)
+    if (
+        size * parquet_pages.MOST_ROWS > ROW_BYTES
+        and sum(len(cell) for cell in fields.values() if isinstance(cell, str)) > ROW_BYTES
+    ):
+        return Row(line=number, fields=None, fault=TOO_LONG, size=ROW_BYTES, place=PLACE)
+    return Row(line=number, fields=fields, nulls=plain.nulls, size=size, place=PLACE)
 
 
 def _to_microseconds(batch: Any) -> Any:

@@ -3,12 +3,9 @@
 The whole sheet is in memory while it is read, for that is how the library reads it.
 """
 
-import re
-import zipfile
-import zlib
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 from msgspec import structs
 
@@ -18,20 +15,13 @@ from runner.inputs.cells import Plain, Settings, column_names
 from runner.inputs.files import explained, refuse_packed, size_and_head
 from runner.inputs.json_rows import RAW_BYTES, ROW_BYTES, TOO_LONG
 from runner.inputs.options import ReadOptions
+from runner.inputs.sheet_look import refuse_bomb
 from runner.model import Row
 
 PLACE = "row"
 IS_TABLE = True
 OPTIONS = ("sheet",)
-MOST_BYTES = 1 << 30
-"""Bytes that a file may have when it is unpacked: a small file can be made to fill the memory."""
-MOST_CELLS = 1 << 26
-"""Cells that a sheet may have, empty ones between them too: the library keeps each."""
 _SHOWN = 10
-_BLOCK = 1 << 20
-# a cell with a value, by its column and its row
-_CELL = re.compile(rb'<(?:\w+:)?c\s[^>/]*?\br="([A-Z]+)([0-9]+)"[^>/]*>')
-_LONGEST_TAG = 1000
 
 T = TypeVar("T")
 
@@ -78,8 +68,9 @@ def _in_book(path: Path, use: Callable[[Any], T]) -> T:
         from python_calamine import CalamineError, CalamineWorkbook, PasswordError
     except ImportError:
         raise UsageError("spreadsheet files need one package more: pip install 'prompt-runner[excel]'") from None
-    _refuse_bomb(path)
     try:
+        with explained(path):
+            refuse_bomb(path)
         # not by its name, which may have another ending
         with explained(path), path.open("rb") as file, CalamineWorkbook.from_filelike(file) as book:
             return use(book)
@@ -88,48 +79,6 @@ def _in_book(path: Path, use: Callable[[Any], T]) -> T:
     except CalamineError as error:
         why = " ".join(str(error).split()).rstrip(".")[:200]
         raise UsageError(f"{path} is cut off or damaged ({why}); save the file again, or copy it again") from error
-
-
-def _refuse_bomb(path: Path) -> None:
-    if not zipfile.is_zipfile(path):
-        return
-    try:
-        with zipfile.ZipFile(path) as packed:
-            size = sum(part.file_size for part in packed.infolist())
-            parts = [part for part in packed.infolist() if part.filename.startswith("xl/") and part.filename.endswith(".xml")]
-            for part in parts if size <= MOST_BYTES else ():
-                with packed.open(part) as file:
-                    _refuse_far_cells(path, file)
-    except (zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError, RuntimeError) as error:
-        raise UsageError(f"{path} is cut off or damaged ({error}); save the file again, or copy it again") from error
-    if size > MOST_BYTES:
-        raise UsageError(f"{path} unpacks to {size / (1 << 30):,.1f} GiB, more than a sheet may have here; save it as CSV")
-
-
-def _refuse_far_cells(path: Path, part: IO[bytes]) -> None:
-    """Raise UsageError for a sheet with a cell so far from the first that those between them do not fit into the memory."""
-    columns: set[bytes] = set()
-    last, before = 0, b""
-    while block := part.read(_BLOCK):
-        found = _CELL.findall(before + block)
-        columns.update(column for column, _ in found)
-        last = max(last, *(int(row[:20]) for _, row in found)) if found else last
-        before = block[-_LONGEST_TAG:]
-    number = last * max(map(_column_number, columns), default=0)
-    if number > MOST_CELLS:
-        column = max(columns, key=_column_number).decode()
-        raise UsageError(
-            f"{path} has a sheet that reaches to {column[:3]}{last % 10**9}, more cells than fit into the memory; "
-            "delete what stands far from the table, or save it as CSV"
-        )
-
-
-def _column_number(letters: bytes) -> int:
-    """Return the number of a column, from 1 on: A is 1, AA is 27."""
-    number = 0
-    for letter in letters[:20]:
-        number = 26 * number + letter - 64
-    return number
 
 
 def _number(path: Path, names: list[str], wanted: str | None) -> int:

@@ -109,7 +109,7 @@ def test_sheets_that_are_not_what_they_seem(tmp_path: Path) -> None:
         # the cells up to there would take half a terabyte; a styled one without a value takes nothing
         (
             {"cells": TABLE + f'<row r="1048576">{_cell("XFD1048576", "far")}</row>'},
-            "that reaches to XFD1048576, more cells than fit",
+            "that reaches to XFD1048576, more than",
         ),
         ({"cells": TABLE + '<row r="1048576"><c r="XFD1048576" s="1"/></row>'}, "1 rows, []"),
         ({"cells": TABLE, "target": "../../../../../etc/passwd"}, "cut off or damaged"),
@@ -121,6 +121,74 @@ def test_sheets_that_are_not_what_they_seem(tmp_path: Path) -> None:
         _xlsx(path, **sheet)
     for said, (_, words) in zip(told(*paths), sheets, strict=True):
         assert words in said
+
+
+def _ods(path: Path, rows: str, *, entities: str = "") -> None:
+    names = " ".join(f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for name in ("office", "table", "text"))
+    around = ("office:document-content", "office:body", "office:spreadsheet", "table:table")
+    opened = f"<{around[0]} {names}><{around[1]}><{around[2]}><{around[3]} table:name='A'>"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr(zipfile.ZipInfo("mimetype"), "application/vnd.oasis.opendocument.spreadsheet")
+        packed.writestr("META-INF/manifest.xml", '<m:manifest xmlns:m="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"/>')
+        closed = "".join(f"</{name}>" for name in reversed(around))
+        packed.writestr("content.xml", f'<?xml version="1.0"?>{entities}{opened}{rows}{closed}')
+
+
+def _repeated(text: str, columns: int = 1) -> str:
+    return (
+        f'<table:table-cell office:value-type="string" table:number-columns-repeated="{columns}"><text:p>{text}</text:p>'
+        "</table:table-cell>"
+    )
+
+
+def _row_of(cells: str, rows: int = 1) -> str:
+    return f'<table:table-row table:number-rows-repeated="{rows}">{cells}</table:table-row>'
+
+
+def test_cells_that_stand_there_a_million_times(tmp_path: Path) -> None:
+    table = _row_of(_repeated("id") + _repeated("text")) + _row_of(_repeated("1") + _repeated("hello"))
+    nothing = '<table:table-cell table:number-columns-repeated="16383"/>'
+    sheets = [
+        (table + _row_of(nothing, 1_048_574), "1 rows, []"),
+        (_row_of(_repeated("x", 16_384), 1_048_576), "texts of more than 256 MiB"),
+        (table + _row_of(_repeated("", 16_384)) * 2_000, "more than a"),
+        (table + _row_of(nothing + _repeated("x")) * 2_000, "reaches to XFD"),
+        (table + _row_of(_repeated('<text:s text:c="2000000000"/>')), "texts of more than 256 MiB"),
+    ]
+    paths = [tmp_path / f"{place}.ods" for place in range(len(sheets))]
+    for path, (rows, _) in zip(paths, sheets, strict=True):
+        _ods(path, rows)
+    laughs = tmp_path / "laughs.ods"
+    _ods(laughs, table.replace("hello", "&l;"), entities='<!DOCTYPE l [<!ENTITY l "lol">]>')
+    for said, words in zip(told(*paths, laughs), [*(words for _, words in sheets), "cut off or damaged"], strict=True):
+        assert words in said
+
+
+def test_cells_that_hide_where_they_are_or_share_one_long_text(tmp_path: Path) -> None:
+    far = [
+        """<row r='9'><c\n r='XFD1048576'><v>1</v></c></row>""",
+        '<row r="9"><c x="&gt;>" r="XFD1048576"><v>1</v></c></row>',
+        '<row r="99999999999"><c><v>1</v></c></row>',
+        f'<row r="9"><c r="A9" x="{"a" * (2 << 20)}"><v>1</v></c></row>',
+    ]
+    shared = f"<si><t>{'z' * 32_000}</t></si>" + '<row r="3"><c r="A3" t="s"><v>0</v></c></row>' * 10_000
+    paths = [tmp_path / f"{place}.xlsx" for place in range(len(far) + 1)]
+    for path, cells in zip(paths, [*far, shared], strict=True):
+        _xlsx(path, TABLE + cells)
+    words = ["reaches to XFD1048576"] * 2 + ["reaches to B"] + ["a tag without an end"] + ["texts of more than 256 MiB"]
+    for said, expected in zip(told(*paths), words, strict=True):
+        assert expected in said
+
+
+def test_parquet_cells_that_do_not_fit_into_the_memory_together(tmp_path: Path) -> None:
+    long, same = tmp_path / "long.parquet", tmp_path / "same.parquet"
+    huge = pa.array(["x" * (70 << 20)], pa.large_string())
+    pq.write_table(pa.table({"text": huge}), long, compression="zstd", use_dictionary=False)
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 400, pa.int32()), pa.array(["y" * (8 << 20)]))
+    pq.write_table(pa.table({"text": text}), same, compression="zstd")
+    refused, read = told(long, same)
+    assert "has a cell of more than 64 MiB in row group 1" in refused
+    assert read == "400 rows, []"
 
 
 def test_a_parquet_file_whose_end_lies(tmp_path: Path) -> None:
