@@ -102,7 +102,7 @@ def advice(state: State, db: str) -> list[Advice]:
 
     if state.active:
         return [Advice(command("status", "--watch"), "shows how it goes on; sends nothing")]
-    if state.stop_code == "not_found" and not (state.done or state.address or state.line):
+    if state.stop_code == "not_found" and not (state.done or state.address or state.line or state.asked):
         words = f"with the NAME of a model that the server has; sends {plural(state.left, 'row')}"
         return [Advice(command("resume", "--model", "NAME"), words, state.left)]
     export = Advice(command("export", "-o", "answers.csv"), f"writes {_written(state)}")

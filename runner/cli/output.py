@@ -11,8 +11,8 @@ from runner import origin
 from runner.api import Check, Description
 from runner.cli.advice import State, advice
 from runner.cli.advice import lines as advice_lines
+from runner.errors import BAD_ROW, remedy
 from runner.errors import advice as advice_on
-from runner.errors import remedy
 from runner.event_types import LIMITED, Quantiles
 from runner.exports.file import is_standard_output
 from runner.inputs import spool
@@ -110,16 +110,11 @@ def state_of(run: Run, *, errors_shown: bool = False) -> State:
 def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) -> str:
     """Return the failed rows of a run by cause."""
     if as_json:
-        return to_json(
-            [
-                {**msgspec.to_builtins(group), "advice": in_full(advice_on(group.code, failed=True), run.id, db)}
-                for group in groups
-            ]
-        )
+        return to_json([{**msgspec.to_builtins(group), "advice": _to_do(group.code, run, db)} for group in groups])
     next_lines = advice_lines(advice(state_of(run, errors_shown=True), db))
     if not groups:
         early = run.stop_reason and run.stop_reason != LIMITED
-        reason = in_full(spelling.stop_reason(run) or "", run.id, db)
+        reason = in_full(spelling.stop_reason(run) or "", run.id, db, asked=spool.is_asked(run.input))
         stopped = f"no failed rows; run {run.id} was {_stopped(reason, 'stopped')}" if early else None
         return "\n".join([stopped or f"run {run.id} has no failed rows", *next_lines])
     text = [f"run {run.id}: {plural(run.failed, 'failed row')}"]
@@ -127,9 +122,15 @@ def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) ->
         text += [
             f"{group.count:,} x {clean(group.code)}",
             f"  example   {clean(group.example_id, 60)}: {clean(group.example, 300)}",
-            f"  to do     {in_full(advice_on(group.code, failed=True), run.id, db)}",
+            f"  to do     {_to_do(group.code, run, db)}",
         ]
     return "\n".join([*text, *next_lines])
+
+
+def _to_do(code: str, run: Run, db: str) -> str:
+    asked = spool.is_asked(run.input)
+    words = "Correct what was asked, and ask it in a new Session." if asked and code == BAD_ROW else advice_on(code, failed=True)
+    return in_full(words, run.id, db, asked=asked)
 
 
 def exported(run: Run, fuller: Run | None, count: int, target: str, db: str) -> list[str]:

@@ -45,13 +45,17 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
         if measured.p50 is not None:
             lines.append(f"  {name:12}  {output.quantiles(measured)}")
     if (reason := spelling.stop_reason(run)) and not run.active:
-        lines.insert(1, f"  stopped       {clean(in_full(reason, run.id, db)).removeprefix('stopped ')}")
+        lines.insert(1, f"  stopped       {_stopped(reason, run, db)}")
     if books.finish_reasons:
         reasons = ", ".join(f"{clean(reason)} {count:,}" for reason, count in books.finish_reasons.items())
         lines.append(f"  finish reason {reasons}")
     if run.active and watched:
         return "\n".join(lines)
     return "\n".join([*lines, *advice_lines(advice(output.state_of(run), db))])
+
+
+def _stopped(reason: str, run: Run, db: str) -> str:
+    return clean(in_full(reason, run.id, db, asked=spool.is_asked(run.input))).removeprefix("stopped ")
 
 
 def _pace(pace: Pace | None) -> list[str]:

@@ -47,6 +47,23 @@ def without_a_run(sentence: str) -> str:
     return _ABOUT_A_RUN.sub(same, sentence)
 
 
-def in_full(sentence: str, run: int, db: str | Path) -> str:
-    """Return a sentence with the commands that it names complete: `runner retry` is about the newest run of the usual store."""
-    return _ABOUT_A_RUN.sub(lambda found: f"`{command(found[1], run, db, *found[2].split())}`", sentence)
+def in_full(sentence: str, run: int, db: str | Path, *, asked: bool = False) -> str:
+    """Return a sentence with the commands that it names complete: `runner retry` is about the newest run of the usual store.
+
+    asked: the run is a program's session, which no command continues: the program opens a new one.
+    """
+
+    def full(found: re.Match[str]) -> str:
+        options = found[2].split()
+        if asked and found[1] in ("resume", "retry"):
+            settings = ", ".join(map(_as_argument, (word for word in options if word.startswith("--"))))
+            return f"a new Session({settings})" if settings else "a new Session"
+        return f"`{command(found[1], run, db, *options)}`"
+
+    return _ABOUT_A_RUN.sub(full, sentence)
+
+
+def _as_argument(option: str) -> str:
+    """Return an option as a program writes it."""
+    name = option.removeprefix("--").replace("-", "_")
+    return f"{name.removeprefix('no_')}=False" if name.startswith("no_") else f"{name}=..."

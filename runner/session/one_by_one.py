@@ -157,7 +157,7 @@ class Session:
                     await asks.run(provider, client)
                 summary = await asks.end()
                 if stop.error is not None:
-                    failure = RunStoppedError(naming.in_full(str(stop.error), run_id, path), code=stop.error.code)
+                    failure = RunStoppedError(naming.in_full(str(stop.error), run_id, path, asked=True), code=stop.error.code)
             except RunnerError as error:
                 failure = error
                 raise

@@ -159,8 +159,25 @@ def test_an_error_that_stops_the_run_reaches_every_ask(tmp_path: Path) -> None:
             assert Counter(map(type, found)) == {runner.RunStoppedError: 10}
             with pytest.raises(runner.RunStoppedError, match="key"):
                 await session.ask("later")
+            # no command continues a session
+            assert not [error for error in found if "runner resume" in str(error)]
+            assert "then run a new Session." in str(found[0])
 
     asyncio.run(work())
+    said = run("status", "--db", str(tmp_path / "r.db"), cwd=tmp_path).out
+    assert "then run a new Session." in said
+    assert "runner resume" not in said
+
+
+def test_what_is_said_of_a_row_that_asks_nothing(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with RawServer(echo) as server, runner.Session(**given(tmp_path, server)) as session:
+            assert (await session.ask({"prompt": "x", "temperature": "warm"}, id="a")).error_code == "bad_row"
+
+    asyncio.run(work())
+    said = run("errors", "--db", str(tmp_path / "r.db"), cwd=tmp_path).out
+    assert "Correct what was asked, and ask it in a new Session." in said
+    assert "prompt file" not in said
 
 
 def test_two_sessions_at_a_time_need_two_names(tmp_path: Path) -> None:
