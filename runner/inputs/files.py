@@ -34,12 +34,18 @@ def size_and_head(path: Path) -> tuple[int, bytes]:
 
 def _head(file: IO[bytes]) -> bytes:
     """Return the first bytes of a file, to the end of its first line that is not blank if that is not too long."""
-    head, left = file.read(HEAD_BYTES), _MOST_BLANKS // HEAD_BYTES
-    while left and len(head) < _LONGEST_HEAD and b"\n" not in head.lstrip(_BLANK) and (more := file.read(HEAD_BYTES)):
+    head, left = bytearray(file.read(HEAD_BYTES)), _MOST_BLANKS // HEAD_BYTES
+    # of blanks nothing is kept, but for the mark of an encoding
+    marked, line = b"\0" in head[:8], bytes(head.lstrip(_BLANK))
+    begun, ended = bool(line), b"\n" in line
+    while left and not ended and len(head) < _LONGEST_HEAD and (more := file.read(HEAD_BYTES)):
         left -= 1
-        # of blanks nothing is kept, but for the mark of an encoding
-        head = (head if head.strip(_BLANK) or b"\0" in head[:8] else b"") + more
-    return head
+        if not (begun or marked):
+            head.clear()
+        head += more
+        line = more if begun else more.lstrip(_BLANK)
+        begun, ended = begun or bool(line), b"\n" in line
+    return bytes(head)
 
 
 def refuse_packed(path: Path, format_name: str) -> None:

@@ -45,7 +45,7 @@ class Grade(IntEnum):
         (UUID(int=1), "00000000-0000-0000-0000-000000000001"), (PurePosixPath("a/b"), "a/b"),
         (b"caf\xc3\xa9", "café"), (bytearray(b"\xff"), "/w=="), ((1, (2,)), [1, [2]]), ({1: {"a": (2,)}}, {"1": {"a": [2]}}),
         (np.int64(3), 3), (np.float32(0.5), 0.5), (np.bool_(True), True), (np.str_("a"), "a"), (np.array([[1, 2]]), [[1, 2]]),
-        (np.datetime64("2026-01-02T03:04:05.000000006"), "2026-01-02T03:04:05"), (np.datetime64("NaT"), None),
+        (np.datetime64("2026-01-02T03:04:05.000000006"), "2026-01-02T03:04:05"), (np.datetime64("NaT", "s"), None),
         (np.timedelta64(90, "s"), 90.0), (pd.NaT, None), (pd.NA, None), (pd.Timestamp("2026-01-02"), "2026-01-02T00:00:00"),
         (pd.Timedelta("90s"), 90.0), (pd.Period("2026-01"), "2026-01"), (pd.Series([1, 2]), [1, 2]), (pa.scalar(3), 3),
         (pa.array([1, None]), [1, None]),
