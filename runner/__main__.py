@@ -1,7 +1,7 @@
 """Entry point of ``python -m runner`` and the script ``runner``. It imports little, so that an early Ctrl-C ends quietly."""
 
 import sys
-from _thread import LockType, allocate_lock, interrupt_main, start_new_thread
+from _thread import LockType, allocate_lock, get_ident, interrupt_main, start_new_thread
 from time import sleep
 
 _AGAIN_S = 0.05
@@ -27,14 +27,20 @@ def _raise_again(dropped: "sys.UnraisableHookArgs") -> None:
         return
     done = allocate_lock()
     with done:
-        start_new_thread(_interrupt, (done,))
+        start_new_thread(_interrupt, (done, get_ident()))
 
 
-def _interrupt(done: LockType) -> None:
+def _interrupt(done: LockType, main_thread: int) -> None:
     """Interrupt the main thread once it has left the hook, in which it would drop the signal again."""
     with done:
         sleep(_AGAIN_S)
-    interrupt_main()
+    import signal
+
+    if hasattr(signal, "pthread_kill"):
+        # a signal of the system ends a call in which the thread waits
+        signal.pthread_kill(main_thread, signal.SIGINT)
+    else:
+        interrupt_main()
 
 
 if __name__ == "__main__":
