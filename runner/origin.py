@@ -161,6 +161,9 @@ def matching(pattern: str) -> Iterator[Path]:
     parts = Path(pattern).parts
     fixed = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
     folder, wild = Path(*parts[:fixed]), parts[fixed:]
+    # some versions of Python refuse it, others take it for *
+    if any("**" in part and part != "**" for part in wild):
+        raise ValueError("** stands for folders, and alone between two slashes")
     hidden_too = any(part.startswith(".") for part in wild)
     for path in folder.glob("/".join(wild)):
         if hidden_too or not any(part.startswith(".") for part in path.parts[fixed:]):
