@@ -133,6 +133,8 @@ class Usage(Struct, frozen=True, kw_only=True):
     output_tokens: int | None = None
     # the part of input_tokens that came from a cache
     cached_tokens: int | None = None
+    # the part of input_tokens that was written to a cache, which some providers bill at a rate of its own
+    cache_write_tokens: int | None = None
     # the part of output_tokens spent on reasoning
     reasoning_tokens: int | None = None
 

@@ -1,0 +1,83 @@
+"""The prices that a person states: ``[prices."MODEL"]`` of a job file, in dollars per million tokens."""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+
+from msgspec import Struct
+
+from runner.errors import UsageError
+from runner.model import Json
+from runner.prices.rates import Rates, Schedule, per_token
+from runner.text import nearest
+
+_RATES = ("input", "output", "cached_input", "cache_write", "reasoning")
+_FACTORS = ("batch", "flex")
+NAMES = (*_RATES, *_FACTORS, "from")
+_LARGEST = 1_000_000
+"""Dollars per million tokens: a thousand times the dearest price on the lists. More is a price per token, or a slip."""
+
+
+class Stated(Struct, frozen=True, kw_only=True):
+    """The prices of one model."""
+
+    standard: Schedule
+    # what these tiers cost, as a part of the standard rates
+    batch: Decimal | None = None
+    flex: Decimal | None = None
+    # seconds since the epoch from which on they hold; None: always
+    since: float | None = None
+
+    def holds(self, at: float) -> bool:
+        """Return True if the prices hold at an instant, in seconds since the epoch."""
+        return self.since is None or at >= self.since
+
+
+def stated(model: str, table: Json) -> Stated:
+    """Read the prices of a model. Raises UsageError."""
+    where = f'[prices."{model}"]'
+    if not isinstance(table, Mapping):
+        raise UsageError(f"{where} must be a table such as {{input = 0.25, output = 2.0}}, in dollars per million tokens")
+    for name in table:
+        if name not in NAMES:
+            near = nearest(str(name), NAMES)
+            hint = f"did you mean {near}?" if near else f"it may have {', '.join(NAMES)}"
+            raise UsageError(f"{where} has no price called {name!r}; {hint}")
+    given = {name: _amount(where, name, table[name]) for name in (*_RATES, *_FACTORS) if name in table}
+    missing = [name for name in ("input", "output") if name not in given]
+    if missing:
+        raise UsageError(f"{where} needs {' and '.join(missing)}, in dollars per million tokens")
+    read, written = given["input"], given["output"]
+    rates = {
+        "input": read,
+        "output": written,
+        "cached_input": given.get("cached_input", read),
+        "cache_write": given.get("cache_write", read),
+        "reasoning": given.get("reasoning", written),
+    }
+    return Stated(
+        standard=Schedule(base=Rates(**{name: per_token(amount) for name, amount in rates.items()})),
+        batch=given.get("batch"),
+        flex=given.get("flex"),
+        since=_instant(where, table["from"]) if "from" in table else None,
+    )
+
+
+def _amount(where: str, name: str, value: Json) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:
+        unit = "a part of the standard rates, such as 0.5" if name in _FACTORS else "dollars per million tokens"
+        raise UsageError(f"{name} in {where} must be a number of 0 or more, {unit}, not {value!r}")
+    # the text of a float is what the person wrote
+    return Decimal(str(value))
+
+
+def _instant(where: str, value: Json) -> float:
+    day = value
+    if isinstance(value, str):
+        try:
+            day = date.fromisoformat(value)
+        except ValueError:
+            day = None
+    if not isinstance(day, date):
+        raise UsageError(f"from in {where} must be a date such as 2026-10-01, not {value!r}")
+    return datetime.combine(day, time(), UTC).timestamp()

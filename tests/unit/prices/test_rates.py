@@ -1,0 +1,113 @@
+"""Costs are whole picodollars, by the rules of the providers."""
+
+from decimal import Decimal
+
+import pytest
+
+from runner.errors import UsageError
+from runner.model import Usage
+from runner.prices.book import PriceBook, Vendor
+from runner.prices.rates import Rates, Schedule, dollars, per_token
+
+MINI = Rates(input=250_000, output=2_000_000, cached_input=25_000, cache_write=312_500, reasoning=2_000_000)
+
+
+def usage(read: int, written: int, *, cached: int = 0, stored: int = 0, reasoning: int = 0) -> Usage:
+    return Usage(
+        input_tokens=read, output_tokens=written, cached_tokens=cached, cache_write_tokens=stored, reasoning_tokens=reasoning
+    )
+
+
+def test_a_rate_is_picodollars_per_token() -> None:
+    assert per_token(Decimal("0.0125")) == 12_500
+    assert dollars(per_token(Decimal(2)) * 1_000_000) == 2
+
+
+def test_cached_and_written_tokens_have_their_own_rates_and_are_part_of_the_input() -> None:
+    schedule = Schedule(base=MINI)
+    assert schedule.cost(usage(1_000, 10)) == 1_000 * 250_000 + 10 * 2_000_000
+    assert schedule.cost(usage(1_000, 0, cached=600, stored=300)) == 100 * 250_000 + 600 * 25_000 + 300 * 312_500
+    # a server that counts the cache beside the input
+    assert schedule.cost(usage(100, 0, cached=600)) == 600 * 25_000
+    assert schedule.cost(Usage(input_tokens=5)) is None
+    assert schedule.cost(Usage(output_tokens=5)) is None
+
+
+def test_reasoning_is_a_part_of_the_output() -> None:
+    dear = Schedule(base=Rates(input=0, output=1, cached_input=0, cache_write=0, reasoning=10))
+    assert dear.cost(usage(0, 7, reasoning=3)) == 4 + 30
+    assert dear.cost(usage(0, 2, reasoning=3)) == 20
+
+
+def test_beyond_a_step_all_tokens_have_its_rates() -> None:
+    double = Rates(input=500_000, output=3_000_000, cached_input=50_000, cache_write=625_000, reasoning=3_000_000)
+    schedule = Schedule(base=MINI, steps=((200_000, double),))
+    assert schedule.cost(usage(200_000, 1)) == 200_000 * 250_000 + 2_000_000
+    assert schedule.cost(usage(200_001, 1)) == 200_001 * 500_000 + 3_000_000
+    # the bound of a request knows no cache, and takes the dearest kind of token
+    assert schedule.most(100, 10) == 100 * 312_500 + 10 * 2_000_000
+    assert schedule.most(200_001, 10) == 200_001 * 625_000 + 10 * 3_000_000
+
+
+def test_list_prices_by_tier_and_day() -> None:
+    book = PriceBook(Vendor("openai"), {})
+    at = 1_796_000_000.0  # November 2026
+    standard, flex, batch = (book.schedule("gpt-5-mini", at, tier) for tier in ("standard", "flex", "batch"))
+    assert standard is not None and flex is not None and batch is not None
+    assert (standard.base.input, standard.base.output, standard.base.cached_input) == (250_000, 2_000_000, 25_000)
+    for half in (flex, batch):
+        assert (half.base.input, half.base.output, half.base.cached_input) == (125_000, 1_000_000, 12_500)
+    # before the day from which on the list has rates of these tiers: half all the same
+    early = book.schedule("gpt-5-mini", 1_760_000_000.0, "batch")
+    assert early is not None
+    assert early.base.input == 125_000
+    assert book.schedule("gpt-5-mini-of-mine", at) is None
+    assert book.of("alias", "gpt-5-mini", at) == standard
+
+
+def test_list_prices_with_a_step() -> None:
+    schedule = PriceBook(Vendor("anthropic"), {}).schedule("claude-sonnet-4-5", 1_796_000_000.0)
+    assert schedule is not None
+    assert [beyond for beyond, _ in schedule.steps] == [200_000]
+    assert (schedule.of(200_000).input, schedule.of(200_001).input) == (3_000_000, 6_000_000)
+    assert (schedule.base.cache_write, schedule.base.cached_input) == (3_750_000, 300_000)
+
+
+def test_no_list_price_at_an_address_of_ones_own() -> None:
+    assert PriceBook(Vendor(None), {}).of("gpt-5-mini", "gpt-5-mini", 1_796_000_000.0) is None
+
+
+def test_prices_of_ones_own_come_first() -> None:
+    own = {"gpt-5-mini": {"input": 0.1, "output": 1, "flex": 0.25, "from": "2026-01-01"}}
+    book = PriceBook(Vendor("openai"), own)
+    now, before = 1_796_000_000.0, 1_760_000_000.0
+    mine = book.schedule("gpt-5-mini", now)
+    assert mine is not None
+    assert (mine.base.input, mine.base.cached_input, mine.base.reasoning) == (100_000, 100_000, 1_000_000)
+    flex = book.schedule("gpt-5-mini", now, "flex")
+    assert flex is not None
+    assert flex.base.input == 25_000
+    batch = book.schedule("gpt-5-mini", now, "batch")
+    assert batch is not None
+    assert batch.base.input == 50_000
+    listed = book.schedule("gpt-5-mini", before)
+    assert listed is not None
+    assert listed.base.input == 250_000
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"input": 1}, "needs output"),
+        ({"input": 1, "outptu": 2}, "did you mean output?"),
+        ({"input": -1, "output": 2}, "input in"),
+        ({"input": float("nan"), "output": 2}, "input in"),
+        ({"input": True, "output": 2}, "input in"),
+        ({"input": "1", "output": 2}, "input in"),
+        ({"input": 1, "output": 2, "from": "soon"}, "a date such as"),
+        (5, "must be a table"),
+    ],
+)
+def test_prices_that_are_none(table: object, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        PriceBook(Vendor(None), {"m": table})
