@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from runner.model import Attempt, Outcome, Result
+from runner.money import CURRENCY
 from runner.pace import Pace
 
 INPUT_CHANGED = "the prompt file changed while it was read"
@@ -69,6 +70,17 @@ class Summary(Struct, frozen=True, kw_only=True):
     causes: Mapping[str, int] = {}
     # rows whose answers this session took over from earlier runs; it sent nothing for them, and they are among the skipped
     reused: int = 0
+    # dollars that the whole run has cost, of that on failed attempts, and that it may have cost in addition (None: no limit is
+    # known); what it costs when all rows are done, if those that are left cost what the others did. None: no price is known
+    cost: float | None = None
+    cost_failed_attempts: float | None = None
+    cost_perhaps: float | None = None
+    cost_projected: float | None = None
+    # of that, what this session has cost
+    cost_now: float | None = None
+    # attempts that were billed, or may have been, at prices that are not known
+    unpriced_attempts: int = 0
+    currency: str = CURRENCY
 
     @property
     def settled_rows(self) -> tuple[int, int]:
@@ -131,6 +143,9 @@ class Progress(Struct, frozen=True, kw_only=True):
     # seconds until the last row has its outcome, pauses included; during an outage it counts from the end of the outage; None if
     # nothing can be said yet
     left_s: float | None = None
+    # dollars that the run has cost, and is expected to cost in all; None: not known
+    cost: float | None = None
+    cost_projected: float | None = None
 
     @property
     def settled_rows(self) -> tuple[int, int, int]:

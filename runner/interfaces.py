@@ -10,11 +10,11 @@ from typing import IO, Literal, Protocol, TypeAlias, TypeVar
 from runner.admission import Failure, Permit, Standing
 from runner.errors import AttemptError, ProviderError
 from runner.event_types import Event
-from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Request, Row, ServerSentEvent, Settled, Usage
+from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Request, Row, ServerSentEvent, Usage
 from runner.pace import Pace
+from runner.settled import Settled
 
-# isort: split
-from runner.model import Stage
+from runner.model import Stage  # isort: skip
 
 Heard: TypeAlias = Callable[[int, Iterable[tuple[bytes, bytes]]], None]
 """Called when an answer begins, with its status and its headers."""
@@ -201,7 +201,7 @@ class Lane(Protocol):
         ...
 
     async def fate(self, standing: Standing) -> Literal["fail", "again"]:
-        """Wait until it is known what becomes of a row that was refused: it fails, or it is tried again."""
+        """Wait until it is known what becomes of a row that was refused."""
         ...
 
     def told_nothing(self, permit: Permit) -> None:

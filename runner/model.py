@@ -3,13 +3,14 @@
 All are frozen and keyword-only. Durations: float seconds. Instants: UTC seconds since the epoch. ``None``: unknown, never 0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
 from runner.media import MEDIA_FIELDS, MediaField
+from runner.money import Price
 from runner.pace import Pace
 
 Json: TypeAlias = Any
@@ -148,6 +149,8 @@ class Completion(Struct, frozen=True, kw_only=True):
     # None: the provider reported no usage
     usage: Usage | None = None
     served_model: str | None = None
+    # the service tier that the answer names: "default", "flex", "standard", ...; None if it names none
+    tier: str | None = None
     response_id: str | None = None
     # kept apart from text: "reasoning", "refusal", "tool_calls", "citations", "logprobs"
     extra: Mapping[str, Json] = {}
@@ -172,7 +175,15 @@ class Attempt(Struct, frozen=True, kw_only=True):
     bytes_received: int = 0
     # None: unknown, perhaps billed
     usage: Usage | None = None
+    # the model that was asked for
+    model: str = ""
+    # both None if the usage is whole, or if nothing was billed; else the most tokens that may have been. No limit: output None
+    input_bound: int | None = None
+    output_bound: int | None = None
+    # None until the session has looked it up
+    price: Price | None = None
     served_model: str | None = None
+    tier: str | None = None
     response_id: str | None = None
     # both None for a success
     error_code: str | None = None
@@ -204,28 +215,12 @@ Entry: TypeAlias = Attempt | Outcome
 """What the writer saves: a failed attempt on its own, or an outcome with its last attempt."""
 
 
-class Settled(Struct, frozen=True):
-    """What the store holds for a key. The fields are in the order of the columns of the query."""
-
-    # None: only attempts, no outcome
-    status: Status | None
-    position: int | None
-    fingerprint: int | None
-    attempts: int
-    # True for a broken row: no request could be made from it
-    broken: bool = False
-
-
-class Head(Struct, frozen=True, kw_only=True):
-    """The beginning of an input, up to the end of a line, in which each row was settled, unchanged and in its place."""
-
-    # its content: bytes and their hash, lines and rows
-    bytes: int
-    digest: str
-    lines: int
-    rows: int
-    # of its rows: those without an id that are identical to an earlier one
-    identical: int
+def attempts_of(entries: Sequence[Entry]) -> Iterator[Attempt]:
+    """Yield the attempts among entries."""
+    for entry in entries:
+        attempt = entry if isinstance(entry, Attempt) else entry.attempt
+        if attempt is not None:
+            yield attempt
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -293,6 +288,9 @@ class Result(Struct, frozen=True):
     line: int
     # number of the run that bought the answer, if that was taken over; None if this run did
     reused_from: int | None = None
+    # dollars that all its attempts cost, failed ones too, and what they may have cost in addition; None: not known
+    cost: float | None = None
+    cost_perhaps: float | None = None
     # the file of that line, where the input is several; an export has this column only then
     file: str | None = None
 

@@ -48,7 +48,15 @@ def seconds(value: Any) -> float:
     return read
 
 
-_METAVARS = {"int": "N", "float": "X", "json": "JSON", "slots": "auto|N", "span": "SECONDS", "share": "N|P%"}
+_METAVARS = {
+    "int": "N",
+    "float": "X",
+    "json": "JSON",
+    "slots": "auto|N",
+    "span": "SECONDS",
+    "share": "N|P%",
+    "prices": "list|JSON",
+}
 
 
 def _option(setting: Setting) -> Callable[[F], F]:

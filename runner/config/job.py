@@ -65,6 +65,8 @@ class Job(Struct, frozen=True, kw_only=True):
     finish_done: str | list[str] | None
     # stop when the model refuses a parameter
     strict_params: bool
+    # dollars per million tokens by model, or "list"; None: list prices where requests go to the vendor itself
+    prices: str | dict[str, Json] | None
     attempts: int
     # seconds for which a server may refuse all rows; 0: these refusals are the rows' own
     patience_s: int

@@ -28,6 +28,7 @@ class JobSettings(TypedDict, total=False):
     finish_fail: str | Sequence[str] | None
     finish_done: str | Sequence[str] | None
     strict_params: bool | None
+    prices: Literal["list"] | Mapping[str, Any] | None
     attempts: int | None
     patience_s: int | None
     deadline: float | str | None

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal[
-    "text", "int", "float", "texts", "json", "slots", "span", "choice", "bool", "share", "headers", "query", "messages"
+    "text", "int", "float", "texts", "json", "slots", "span", "choice", "bool", "share", "headers", "query", "messages", "prices"
 ]
 
 
@@ -13,8 +13,8 @@ class Setting(NamedTuple):
 
     key: dotted path in the job file. kind: "text" is a string, "texts" a string or a list of strings, "json" an object, "slots" a
     number or "auto", "span" a number of seconds or a string such as 30m, "choice" one of ``choices``, "bool" true or false,
-    "share" a number or a percentage, "headers" and "query" an object of strings, or a list of strings such as ``Name: value`` and
-    ``name=value``. Numbers with a lower bound may be written with k, M or G.
+    "share" a number or a percentage, "prices" the word list or an object, "headers" and "query" an object of strings, or a list
+    of strings such as ``Name: value`` and ``name=value``. Numbers with a lower bound may be written with k, M or G.
     least: lower bound, inclusive for whole numbers and exclusive for floats and spans.
     default: None leaves the value to the provider, or unset.
     answer: True if the setting changes the answers, so that a different value starts a new run. A new one must
@@ -87,6 +87,11 @@ SETTINGS = (
         "bool",
         "Stop when the model refuses a parameter, such as temperature. By default it is left out, and that is said.",
         False,
+    ),
+    Setting(
+        "prices",
+        "prices",
+        "Dollars per million tokens, by model, as a JSON object; or list: the provider's list prices hold at this address too.",
     ),
     Setting("attempts", "int", "Maximum attempts per row; rate limits and outages do not count.", 5, 1),
     Setting(

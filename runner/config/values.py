@@ -12,6 +12,7 @@ from runner import durations
 from runner.config import fields
 from runner.config.settings import Setting, parse_count
 from runner.errors import UsageError
+from runner.prices import own
 from runner.text import encodable
 
 # each may be a delimiter
@@ -23,8 +24,11 @@ DEEPEST = 200
 """Levels of a JSON value, at most: encoding it fails at about a thousand."""
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "text": str, "int": int, "float": float, "texts": (str, list), "json": dict, "slots": (int, str), "span": float,
-    "choice": str, "bool": bool, "share": (int, str), "messages": list,
+    "choice": str, "bool": bool, "share": (int, str), "messages": list, "prices": (str, dict),
 }  # fmt: skip
+_TEXT_OR_JSON = ("texts", "headers", "query", "prices")
+LIST = "list"
+"""The value of ``prices`` for the provider's list prices at any address."""
 _BOOLS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -38,7 +42,7 @@ def parse(setting: Setting, text: str, where: str) -> Any:
             value = _number(setting, text)
         elif setting.kind == "bool":
             value = _BOOLS[text.strip().lower()]
-        elif setting.kind in ("json", "messages") or (setting.kind in ("texts", "headers", "query") and text[:1] in "[{"):
+        elif setting.kind in ("json", "messages") or (setting.kind in _TEXT_OR_JSON and text[:1] in "[{"):
             value = json.loads(text)
     except RecursionError:
         raise UsageError(f"{setting.key} is nested too deeply ({where})") from None
@@ -58,7 +62,9 @@ def check(setting: Setting, value: Any, where: str) -> Any:
         # a whole number as pandas or a calculation writes it
         value = int(value)
     if isinstance(value, str) and (
-        setting.kind in ("json", "messages") or (setting.kind in ("int", "float", "slots") and _has_unit(value))
+        setting.kind in ("json", "messages")
+        or (setting.kind == "prices" and value[:1] == "{")
+        or (setting.kind in ("int", "float", "slots") and _has_unit(value))
     ):
         return parse(setting, value, where)
     if setting.kind == "slots" and isinstance(value, str) and value != "auto":
@@ -83,10 +89,13 @@ def check(setting: Setting, value: Any, where: str) -> Any:
         raise UsageError(f"{setting.key} must be a text that is not empty ({where})")
     if not _fits(setting, value):
         raise UsageError(f"{_requirement(setting)}, not {_shown(original)} ({where})")
+    if setting.kind == "prices" and isinstance(value, dict):
+        for model, table in value.items():
+            own.stated(model, table)
     fault = _not_json(value) if setting.kind not in ("headers", "query") else None
     if fault is not None:
         raise UsageError(f"{setting.key} {fault} ({where})")
-    return _plain_tree(value) if setting.kind in ("json", "messages") else value
+    return _plain_tree(value) if setting.kind in ("json", "messages", "prices") else value
 
 
 def _fits(setting: Setting, value: Any) -> bool:
@@ -99,6 +108,8 @@ def _fits(setting: Setting, value: Any) -> bool:
         fits = fits and math.isfinite(value)
     if fits and setting.least is not None and not isinstance(value, str):
         fits = value >= setting.least if setting.kind in ("int", "slots") else value > setting.least
+    if setting.kind == "prices":
+        return fits and (isinstance(value, dict) or value == LIST)
     return fits and (setting.kind != "choice" or value in setting.choices)
 
 
@@ -204,6 +215,7 @@ def _requirement(setting: Setting) -> str:
         "choice": " or ".join(setting.choices), "bool": "true or false",
         "headers": "a JSON object", "query": "a JSON object",
         "messages": "a JSON list of objects with role and content",
+        "prices": "list or a table of prices by model",
     }[setting.kind]  # fmt: skip
     bound = ""
     if setting.least is not None:

@@ -16,6 +16,7 @@ from msgspec import structs
 from runner.admission import Permit, Standing
 from runner.durations import format_span
 from runner.engine.answers import InformedProvider, judged, without_frames
+from runner.engine.bounds import bounded
 from runner.engine.clock import Clock
 from runner.engine.judge import OUTAGE_S, UNREACHED_S, Judge
 from runner.engine.limits.pause import LONG_PAUSE_S
@@ -172,7 +173,8 @@ class Attempts(Generic[E]):
             standing.waited_s = start - standing.ended
         heard: Callable[[int, Iterable[tuple[bytes, bytes]]], None] = partial(task.lane.heard, permit)
         decoder, exchange = self._decoder(task), self._client.exchange(fresh=task.fresh, heard=heard)
-        attempt = Attempt(key=item.key, number=standing.number, started_at=started_at, duration_s=0.0)
+        number, model = standing.number, item.request.model
+        attempt = Attempt(key=item.key, number=number, started_at=started_at, duration_s=0.0, model=model)
         result: Completion | AttemptError
         try:
             call = None if task.files is None else self._sender.whole(task.files)
@@ -181,7 +183,7 @@ class Attempts(Generic[E]):
         except anyio.get_cancelled_exc_class():
             task.lane.told_nothing(permit)
             cancelled = AttemptError("the run was stopped", code="cancelled", sent=exchange.connected)
-            await emit(self._record(attempt, start, exchange, decoder, cancelled))
+            await emit(self._record(attempt, task, start, exchange, decoder, cancelled))
             raise
         except AttemptError as error:
             result = without_frames(self._provider.explained(error, item.request, task.call))
@@ -189,13 +191,15 @@ class Attempts(Generic[E]):
             result = AttemptError(f"{type(error).__name__}: {error}", code="internal", verdict="fail")
         finally:
             self._sender.leave(task)
-        return self._record(attempt, start, exchange, decoder, result), result
+        return self._record(attempt, task, start, exchange, decoder, result), result
 
     def _record(
-        self, attempt: Attempt, start: float, exchange: E, decoder: Decoder, result: Completion | AttemptError
+        self, attempt: Attempt, task: Task, start: float, exchange: E, decoder: Decoder, result: Completion | AttemptError
     ) -> Attempt:
         answer = result if isinstance(result, Completion) else conceal(partial_of(decoder), self._redactor)
-        return record(attempt, self._clock() - start, exchange, answer, result, self._redactor)
+        attempt = record(attempt, self._clock() - start, exchange, answer, result, self._redactor)
+        kept = isinstance(result, AttemptError) and result.kept
+        return bounded(attempt, task, exchange, decoder.stage, kept=kept)
 
     # -- what a failure means
 

@@ -7,7 +7,7 @@ from runner.interfaces import Decoder, Exchange
 from runner.model import Attempt, Completion, Item, Outcome
 from runner.text import Redactor
 
-_ECHOED = ("text", "finish_reason", "served_model", "response_id", "extra")
+_ECHOED = ("text", "finish_reason", "served_model", "tier", "response_id", "extra")
 """The parts of an answer that may repeat what was sent."""
 
 
@@ -15,7 +15,8 @@ def conceal(completion: Completion, redactor: Redactor) -> Completion:
     """Remove our own secrets from an answer. Searches each text of the answer once for each secret."""
     if not completion.extra:
         # most answers: one search for all of them
-        texts = f"{completion.text}\n{completion.finish_reason}\n{completion.served_model}\n{completion.response_id}"
+        names = f"{completion.finish_reason}\n{completion.served_model}\n{completion.tier}\n{completion.response_id}"
+        texts = f"{completion.text}\n{names}"
         if redactor.answer(texts) == texts:
             return completion
     hidden = {name: redactor.answer(getattr(completion, name)) for name in _ECHOED}
@@ -52,6 +53,7 @@ def record(
         bytes_received=exchange.bytes_received,
         usage=answer.usage,
         served_model=answer.served_model,
+        tier=answer.tier,
         response_id=answer.response_id,
         error_code=error.code if error is not None else None,
         error=redactor(str(error)) if error is not None else None,

@@ -14,7 +14,8 @@ from runner.inputs.keys import asks_the_same, fingerprint, keyed
 from runner.inputs.prompts import Template, make_item
 from runner.inputs.scan import PromptFile, Scan
 from runner.interfaces import Store
-from runner.model import Item, Outcome, Row, Settled
+from runner.model import Item, Outcome, Row
+from runner.settled import Settled
 
 BATCH = 1_000
 """Number of rows that are read, and whose keys are looked up, at once."""

@@ -1,63 +1,82 @@
-"""Which rates hold for an attempt: the prices that the user states, then the provider's list, else none."""
+"""Which rates hold for an attempt: the prices that the user states, then the list of the provider, else none."""
 
 from collections.abc import Mapping
 
-from msgspec import Struct
-
-from runner.model import Json
+from runner.model import Attempt, Json
+from runner.money import Price
 from runner.prices import listed
-from runner.prices.own import Stated, stated
+from runner.prices.own import stated
 from runner.prices.rates import Schedule
 
 STANDARD = "standard"
 """The service tier of an ordinary request."""
-
-
-class Vendor(Struct, frozen=True):
-    """Whose list prices hold. name: by the list's name; None: the address is not the vendor's, so no list price holds."""
-
-    name: str | None
+_ORDINARY = ("", "auto", "default", "standard", "standard_only", "on_demand")
+"""What providers call it. ``auto`` in an answer means that none was chosen."""
 
 
 class PriceBook:
-    """The rates of models, looked up once for each model, tier and day."""
+    """The rates of models, looked up once for each model, tier and hour.
 
-    def __init__(self, vendor: Vendor, own: Mapping[str, Json]) -> None:
+    vendor: whose list prices hold, as ``listed.vendor`` returns it; None: nobody's, so only the stated ones. own: tables of
+    ``[prices]`` by model. Raises UsageError for one that cannot be read.
+    """
+
+    def __init__(self, vendor: str | None, own: Mapping[str, Json]) -> None:
         self._vendor = vendor
         self._own = {model: stated(model, table) for model, table in own.items()}
         self._known: dict[tuple[str, str, int], Schedule | None] = {}
+        self._prices: dict[tuple[str, str, Schedule | None], Price] = {}
+
+    def knows(self, model: str, at: float) -> bool:
+        """Return True if a model has a price at an instant, in seconds since the epoch."""
+        return self.schedule(model, at) is not None
 
     def schedule(self, model: str, at: float, tier: str = STANDARD) -> Schedule | None:
         """Return the rates of a model at an instant (seconds since the epoch); None if its price is not known, which is not 0."""
-        own = self._own.get(model)
-        if own is not None and own.holds(at):
-            return _of_tier(own, tier)
-        if self._vendor.name is None:
-            return None
-        # the list's prices begin and end with days, and some with hours
-        key = (model, tier, int(at // 3600))
-        if key not in self._known:
-            self._known[key] = listed.schedule(self._vendor.name, model, at, tier)
-        return self._known[key]
+        return self.of(model, None, at, tier)
 
-    def of(self, asked: str, served: str | None, at: float, tier: str = STANDARD) -> Schedule | None:
+    def of(self, asked: str, served: str | None, at: float, tier: str | None) -> Schedule | None:
         """Return the rates of an attempt: those of the model that was asked for, else of the model that the answer names.
 
         An alias of a gateway is known only by what it leads to; a price that the user states for either name comes first.
         """
+        tier = tier_of(tier)
         names = [asked] if served is None or served == asked else [asked, served]
         for name in names:
             own = self._own.get(name)
             if own is not None and own.holds(at):
-                return _of_tier(own, tier)
-        for name in names:
-            if (found := self.schedule(name, at, tier)) is not None:
-                return found
-        return None
+                return own.of_tier(tier, listed.factor(self._vendor, tier))
+        return next((found for name in names if (found := self._listed(name, at, tier)) is not None), None)
+
+    def price(self, attempt: Attempt) -> Price:
+        """Return the price of an attempt. One whose tokens are not known has the highest rates that it can reach."""
+        tier = tier_of(attempt.tier)
+        schedule = self.of(attempt.model, attempt.served_model, attempt.started_at, tier)
+        usage = attempt.usage
+        if schedule is None or not schedule.steps:
+            key = (attempt.model, tier, schedule)
+            if (known := self._prices.get(key)) is None:
+                known = Price(model=attempt.model, tier=tier, rates=schedule.base if schedule is not None else None)
+                self._prices[key] = known
+            return known
+        whole = usage is not None and usage.input_tokens is not None
+        rates = schedule.of(usage.input_tokens or 0) if whole and usage else schedule.worst(attempt.input_bound or 0)
+        return Price(model=attempt.model, tier=tier, rates=rates)
+
+    def limit(self, model: str) -> int | None:
+        """Return the most tokens that an answer of a model can have, by the list; None if that is not known."""
+        return listed.limit(self._vendor, model) if self._vendor is not None else None
+
+    def _listed(self, model: str, at: float, tier: str) -> Schedule | None:
+        if self._vendor is None:
+            return None
+        # the list's prices begin and end with days, and some with hours
+        key = (model, tier, int(at // 3600))
+        if key not in self._known:
+            self._known[key] = listed.schedule(self._vendor, model, at, tier)
+        return self._known[key]
 
 
-def _of_tier(own: Stated, tier: str) -> Schedule:
-    factor = {"batch": own.batch, "flex": own.flex}.get(tier)
-    if factor is None and tier in ("batch", "flex"):
-        factor = listed.HALF
-    return own.standard if factor is None else own.standard.times(factor)
+def tier_of(word: str | None) -> str:
+    """Return the name of a service tier, as it is here: ``standard`` for what every provider words in its own way."""
+    return STANDARD if word is None or word in _ORDINARY else word

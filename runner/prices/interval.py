@@ -1,10 +1,11 @@
 """Estimates the total of something over all rows of a file, such as its cost, from a sample of rows, with a 95 % interval.
 
-The sample is drawn systematically (Madow 1949) with a probability proportional to a row's size plus the mean size: long rows, which
-cost most, are likely to be in it, and short ones, whose answers cost as much, are not too rare. The total is estimated with the general regression estimator (Saerndal, Swensson, Wretman, Model Assisted Survey
-Sampling, 1992, chapter 6): the sample tells how the value depends on the size, and the sizes of all rows are known. The interval
-is a bootstrap-t (Efron, Tibshirani, An Introduction to the Bootstrap, 1993, chapter 12), because answers are skewed: an interval
-from Student's t would miss the total of such files too often on the high side.
+The sample is drawn systematically (Madow 1949) with a probability proportional to a row's size plus the mean size: long rows,
+which cost most, are likely to be in it, and short ones, whose answers cost as much, are not too rare. The total is estimated with
+the general regression estimator (Saerndal, Swensson, Wretman, Model Assisted Survey Sampling, 1992, chapter 6): the sample tells
+how the value depends on the size, and the sizes of all rows are known. The interval is a bootstrap-t (Efron, Tibshirani, An
+Introduction to the Bootstrap, 1993, chapter 12), because answers are skewed: an interval from Student's t would miss the total of
+such files too often on the high side.
 """
 
 import math
@@ -41,7 +42,7 @@ class Population(Struct, frozen=True, kw_only=True):
 
 
 def positions(population: Population, number: int, seed: int) -> list[float]:
-    """Return where in the sum of the sizes the sampled rows lie, ascending: one in each of so many equal parts, plus an offset."""
+    """Return where in the sum of the sizes the sampled rows lie, ascending: one in each of ``number`` equal parts."""
     step = 2 * population.size / number
     offset = random.Random(seed).random() * step  # noqa: S311 - no secret
     return [offset + part * step for part in range(number)]
@@ -101,7 +102,8 @@ def _line(sample: Sequence[tuple[int, float]], weights: Sequence[float]) -> tupl
     spread = sum(weight * (size - sizes) ** 2 for weight, (size, _) in zip(weights, sample, strict=True))
     if spread <= 1e-9 * whole * sizes * sizes:
         return 0.0, values / sizes
-    slope = sum(weight * (size - sizes) * (value - values) for weight, (size, value) in zip(weights, sample, strict=True)) / spread
+    both = sum(weight * (size - sizes) * (value - values) for weight, (size, value) in zip(weights, sample, strict=True))
+    slope = both / spread
     return values - slope * sizes, slope
 
 

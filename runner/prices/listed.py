@@ -1,49 +1,97 @@
 """The providers' list prices, from the data that genai-prices carries. Nothing is fetched."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from runner.errors import UsageError
-from runner.prices.rates import Rates, Schedule, per_token
+from runner.money import Rates
+from runner.prices.rates import Schedule, per_token
 
 if TYPE_CHECKING:
-    from genai_prices.types import ModelPrice
+    from genai_prices.data_snapshot import DataSnapshot
+    from genai_prices.types import ModelInfo, ModelPrice
 
 HALF = Decimal("0.5")
-"""What flex and batch cost, as a part of the standard rates, where the list does not say it."""
+_SOLD = {
+    "flex": ("azure", "google", "openai"),
+    "batch": ("anthropic", "azure", "fireworks", "google", "groq", "mistral", "openai", "together"),
+}
+"""Which vendors sell a tier at half of the standard rates."""
 
 
-def schedule(provider: str, model: str, at: float, tier: str = "standard") -> Schedule | None:
+class NoListError(Exception):
+    """The extra with the list is not installed."""
+
+
+def vendor(base_url: str | None, dialect: str, *, anywhere: bool) -> str | None:
+    """Return whose list prices hold at an address, by the list's name; None if nobody's.
+
+    anywhere: the user says that list prices hold at this address too; then they are those of the vendor of the dialect. Raises
+    NoListError if the extra ``prices`` is not installed.
+    """
+    found = next((one for one in _snapshot().providers if base_url and re.match(one.api_pattern, base_url)), None)
+    if found is not None:
+        return str(found.id)
+    return dialect if anywhere else None
+
+
+def schedule(vendor: str, model: str, at: float, tier: str = "standard") -> Schedule | None:
     """Return the list prices of a model; None if the list does not have it.
 
-    provider: ``openai``, ``anthropic`` or another one by the list's name. at: instant of the request, in seconds since the epoch.
-    tier: ``standard``, ``flex``, ``batch``, or another service tier by the provider's name. Raises UsageError if the extra
-    ``prices`` is not installed.
+    vendor: by the list's name. at: instant of the request, in seconds since the epoch. tier: ``standard``, ``flex``, ``batch``,
+    or another service tier by the provider's name. Raises NoListError.
     """
-    try:
-        from genai_prices import data_snapshot
-    except ImportError:
-        raise UsageError("list prices need the extra: pip install 'prompt-runner[prices]'; or give your own ([prices])") from None
-    when = datetime.fromtimestamp(at, UTC)
-    try:
-        _, found = data_snapshot.get_snapshot().find_provider_model(model, None, provider, None)
-    except LookupError:
+    found = _model(vendor, model)
+    if found is None:
         return None
+    when = datetime.fromtimestamp(at, UTC)
     standard = found.get_prices(when)
     if tier == "standard":
         return _schedule(standard)
-    varied = found.get_prices(when, _CONTEXTS.get(tier, {"service_tier": tier}))
-    made = _schedule(varied)
-    if made is not None and tier in _CONTEXTS and made == _schedule(standard):
+    made = _schedule(found.get_prices(when, _CONTEXTS.get(tier, {"service_tier": tier})))
+    if made is not None and made == _schedule(standard):
         # for many models the list has no rates of these tiers, and gives the full price (measured with 0.2.3)
-        return made.times(HALF)
+        return made.times(factor(vendor, tier))
     return made
 
 
+def factor(vendor: str | None, tier: str) -> Decimal:
+    """Return what a service tier costs at a vendor, as a part of the standard rates, where no price says it."""
+    return HALF if vendor in _SOLD.get(tier, ()) else Decimal(1)
+
+
+def limit(vendor: str, model: str) -> int | None:
+    """Return how many tokens a request and its answer can have together; None if the list does not say. Raises NoListError."""
+    found = _model(vendor, model)
+    return found.context_window if found is not None else None
+
+
+def _snapshot() -> "DataSnapshot":
+    try:
+        from genai_prices import data_snapshot
+    except ImportError:
+        raise NoListError from None
+    return data_snapshot.get_snapshot()
+
+
+def _model(vendor: str, model: str) -> "ModelInfo | None":
+    """Return what the list has of a model. A router's name of it (``openai/gpt-5-mini``) is looked up at the vendor it names."""
+    names = [(vendor, model)]
+    before, slash, behind = model.partition("/")
+    if slash:
+        names.append((before, behind))
+    for provider, name in names:
+        try:
+            return _snapshot().find_provider_model(name, None, provider, None)[1]
+        except LookupError:
+            continue
+    return None
+
+
 _CONTEXTS: Mapping[str, Mapping[str, str]] = {"batch": {"processing": "batch"}, "flex": {"service_tier": "flex"}}
-"""What the list wants to be told of a tier: with ``service_tier: batch`` it silently gives the full price (measured with 0.2.3)."""
+"""What the list wants to be told of a tier: ``service_tier: batch`` silently gives the full price (measured with 0.2.3)."""
 
 
 def _schedule(prices: "ModelPrice") -> Schedule | None:

@@ -8,7 +8,8 @@ from msgspec import Struct
 
 from runner.errors import UsageError
 from runner.model import Json
-from runner.prices.rates import Rates, Schedule, per_token
+from runner.money import Rates
+from runner.prices.rates import Schedule, per_token
 from runner.text import nearest
 
 _RATES = ("input", "output", "cached_input", "cache_write", "reasoning")
@@ -31,6 +32,11 @@ class Stated(Struct, frozen=True, kw_only=True):
     def holds(self, at: float) -> bool:
         """Return True if the prices hold at an instant, in seconds since the epoch."""
         return self.since is None or at >= self.since
+
+    def of_tier(self, tier: str, factor: Decimal) -> Schedule:
+        """Return the rates of a service tier. factor: what it costs where that is not stated."""
+        said = {"batch": self.batch, "flex": self.flex}.get(tier)
+        return self.standard.times(factor if said is None else said) if tier in _FACTORS else self.standard
 
 
 def stated(model: str, table: Json) -> Stated:

@@ -118,6 +118,8 @@ class OpenAIDecoder(BaseDecoder):
             raise other_dialect("anthropic")
         if not self._named:
             self._identify(chunk)
+        if "service_tier" in chunk:
+            self._keep_tier(chunk["service_tier"])
         # of Perplexity; others put annotations into the message
         self._cite(chunk.get("citations"))
         if choices and type(choices) is list:
@@ -140,6 +142,7 @@ class OpenAIDecoder(BaseDecoder):
         if answer.get("type") == "message" and "choices" not in answer:
             raise other_dialect("anthropic")
         self._identify(answer)
+        self._keep_tier(answer.get("service_tier"))
         choices = answer.get("choices")
         found = [table(choice) for choice in choices] if isinstance(choices, list) else []
         choice = next((one for one in found if one.get("index") == 0), found[0] if found else {})

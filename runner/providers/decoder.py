@@ -57,6 +57,7 @@ class BaseDecoder(ABC):
         "_refusal",
         "_rewrites",
         "_text",
+        "_tier",
         "_tools",
         "_touched",
         "_usage",
@@ -82,6 +83,7 @@ class BaseDecoder(ABC):
         self._usage: Usage | None = None
         self._model: str | None = None
         self._id: str | None = None
+        self._tier: str | None = None
         self._notes: dict[str, None] = {}
         self._forget_pieces()
 
@@ -145,6 +147,7 @@ class BaseDecoder(ABC):
             finish_reason=self._finish,
             usage=self._usage,
             served_model=self._model,
+            tier=self._tier,
             response_id=self._id,
             extra=extra,
             notes=tuple(notes),
@@ -228,6 +231,11 @@ class BaseDecoder(ABC):
             return None
         self._count_kept(value)
         return value
+
+    def _keep_tier(self, value: Json) -> None:
+        """Keep the name of the service tier, if the value is one. The last one counts."""
+        if type(value) is str and value and value != self._tier:
+            self._tier = self._keep_name(value)
 
     def _count_kept(self, name: str) -> None:
         self._name_chars += len(name)

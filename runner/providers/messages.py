@@ -218,7 +218,9 @@ class AnthropicDecoder(BaseDecoder):
             self._gather(self._tool(self._all.index(block)).arguments, delta.get("partial_json"))
 
     def _count(self, usage: Json) -> None:
-        self._usage = self._figures.update(table(usage))
+        figures = table(usage)
+        self._keep_tier(figures.get("service_tier"))
+        self._usage = self._figures.update(figures)
 
 
 def _placed(blocks: Iterable[_Block]) -> Iterator[Json]:

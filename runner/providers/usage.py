@@ -13,6 +13,8 @@ _INPUT = ("prompt_tokens", "input_tokens")
 _OUTPUT = ("completion_tokens", "output_tokens")
 # DeepSeek's name and that of gateways to Anthropic come last
 _CACHED = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens")
+# of gateways to Anthropic, and of OpenRouter
+_WRITTEN = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens")
 _REASONING = ("reasoning_tokens",)
 _MESSAGES_FIELDS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
 
@@ -22,15 +24,18 @@ def chat_usage(value: Json, before: Usage | None = None) -> Usage | None:
     if type(value) is not dict:
         return before
     details = value.get("prompt_tokens_details") or value.get("input_tokens_details")
-    cached = _of(details, _CACHED) if type(details) is dict else None
+    cached, stored = (_of(details, _CACHED), _of(details, _WRITTEN)) if type(details) is dict else (None, None)
     details = value.get("completion_tokens_details") or value.get("output_tokens_details")
     reasoning = _of(details, _REASONING) if type(details) is dict else None
     read, written, total = _of(value, _INPUT), _of(value, _OUTPUT), count(value.get("total_tokens"))
     cached = _of(value, _CACHED) if cached is None else cached
+    stored = _of(value, _WRITTEN) if stored is None else stored
     reasoning = _of(value, _REASONING) if reasoning is None else reasoning
     if (reasoning or total) and (reasoning or 0, total) != (0, (read or 0) + (written or 0)):
         written, reasoning = _with_reasoning(read, written, reasoning, total)
-    usage = Usage(input_tokens=read, output_tokens=written, cached_tokens=cached, reasoning_tokens=reasoning)
+    usage = Usage(
+        input_tokens=read, output_tokens=written, cached_tokens=cached, cache_write_tokens=stored, reasoning_tokens=reasoning
+    )
     if before is None:
         return None if read is written is cached is reasoning is None else usage
     return _later(before, usage)
@@ -73,6 +78,7 @@ def _later(before: Usage, now: Usage) -> Usage:
         input_tokens=now.input_tokens or before.input_tokens,
         output_tokens=now.output_tokens or before.output_tokens,
         cached_tokens=before.cached_tokens if now.cached_tokens is None else now.cached_tokens,
+        cache_write_tokens=before.cache_write_tokens if now.cache_write_tokens is None else now.cache_write_tokens,
         reasoning_tokens=before.reasoning_tokens if now.reasoning_tokens is None else now.reasoning_tokens,
     )
 
@@ -101,4 +107,5 @@ class MessagesUsage:
             input_tokens=None if uncached is None else uncached + (read or 0) + (written or 0),
             output_tokens=self._counts.get("output_tokens"),
             cached_tokens=read,
+            cache_write_tokens=written,
         )

@@ -25,7 +25,7 @@ from runner.inputs import objects
 from runner.inputs.keys import asks_the_same, base_key, fingerprint
 from runner.inputs.prompts import asked, make_item
 from runner.interfaces import Items, Provider
-from runner.model import Entry, Item, Json, Outcome, Result, Row, Settled
+from runner.model import Entry, Item, Json, Outcome, Result, Row
 from runner.providers.http import HttpClient
 from runner.session import backlog
 from runner.session.audience import Audience
@@ -33,6 +33,7 @@ from runner.session.backlog import Backlog
 from runner.session.opening import media_of, template_of
 from runner.session.stopping import BY_PROGRAM
 from runner.session.working import Working
+from runner.settled import Settled
 from runner.store.checkpoint import RunStore
 from runner.store.results import ResultReader
 
@@ -135,7 +136,7 @@ class Asks(Working):
         await self._store.begin(rows=None, digest="")
         restored = before.done + before.failed + before.broken
         failed, notes = before.failed + before.broken, self._endpoint.notes
-        self._tell(self._meter.begin(self._store.run_id, str(self._job.input), restored, restored, failed, notes))
+        self._tell(self._meter.begin(self._store.run_id, str(self._job.input), restored, restored, failed, notes, before.paid))
 
     def _items(self) -> Items:
         return self._unanswered()

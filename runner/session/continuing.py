@@ -19,6 +19,7 @@ from runner.config.settings import BY_NAME
 from runner.errors import StoreError, UsageError
 from runner.inputs import spool
 from runner.model import Json, Run
+from runner.money import Money
 from runner.session import identity, overlap
 from runner.session.identity import Given
 from runner.session.naming import command, file_word, store_option
@@ -50,6 +51,8 @@ class Idle(Struct, frozen=True, kw_only=True):
 
     run: Run
     about: tuple[str, ...]
+    # what it has cost
+    money: Money = Money()
 
 
 def known_runs(store: Path) -> list[KnownRun]:
@@ -125,7 +128,7 @@ def idle(job: Job, given: Given, chosen: Chosen) -> Idle:
             stays = f"run {run.id} read the same rows from {_name(Path(run.input))}, and resume and retry still do"
             about = (stays, *(words for words in about if words not in _elsewhere(job, given, run)[:1]))
     with StoreReader(given.store) as reader:
-        return Idle(run=reader.run(run.id), about=about)
+        return Idle(run=reader.run(run.id), about=about, money=reader.money(run.id))
 
 
 def open_run(job: Job, given: Given, options: SessionOptions, chosen: Chosen) -> FoundRun:

@@ -5,8 +5,10 @@ import time
 from runner.engine.attempt import Attempts
 from runner.engine.limits import Lanes
 from runner.event_types import Progress, Started
+from runner.money import costs, projected
 from runner.pace import Pace
 from runner.providers.http import HttpExchange
+from runner.session.books import Books
 from runner.session.forecast import Forecast
 from runner.session.speed import Speed
 from runner.session.stats import SessionStats
@@ -19,16 +21,18 @@ class Meter:
         self._stats, self._lanes = stats, lanes
         self._forecast, self._speed = Forecast(), Speed()
         self.start = time.monotonic()
-        self._rows = self._restored = self._restored_failed = 0
+        # paid: rows for which earlier sessions have sent something
+        self._rows = self._restored = self._restored_failed = self._paid = 0
         self.attempts: Attempts[HttpExchange] | None = None
+        self.books = Books()
 
-    def begin(self, run: int, path: str, rows: int, restored: int, failed: int, notes: tuple[str, ...]) -> Started:
+    def begin(self, run: int, path: str, rows: int, restored: int, failed: int, notes: tuple[str, ...], paid: int = 0) -> Started:
         """Take the rows from which a session starts, and return the event that tells them.
 
         rows: those that have an outcome at the end, if the session is not stopped. restored: those of them that have one from
-        earlier sessions and are not sent again; failed: of these, the failed ones.
+        earlier sessions and are not sent again; failed: of these, the failed ones. paid: rows for which those sent something.
         """
-        self._rows, self._restored, self._restored_failed = rows, restored, failed
+        self._rows, self._restored, self._restored_failed, self._paid = rows, restored, failed, paid
         return Started(run=run, input=path, rows=rows, restored=restored, restored_failed=failed, notes=notes)
 
     @property
@@ -57,7 +61,15 @@ class Meter:
             requests_per_s=rates.requests,
             tokens_per_s=rates.tokens,
             left_s=self._left_s(),
+            **self._costs(),
         )
+
+    def _costs(self) -> dict[str, float | None]:
+        money, stats = self.books.money, self._stats
+        settled = self._restored + stats.done + stats.failed
+        paid = self._paid + stats.done + stats.failed - stats.broken
+        of = costs(money, projected(money, paid, max(0, self._rows - settled)))
+        return {"cost": of["cost"] if money.priced else None, "cost_projected": of["cost_projected"] if money.priced else None}
 
     def pace(self) -> Pace:
         """Return what the session is doing now."""

@@ -19,13 +19,14 @@ from runner.inputs.content import hash_of
 from runner.inputs.prompts import Template, make_item
 from runner.inputs.scan import PromptFile, Scan
 from runner.model import Outcome, Run
+from runner.money import Money, costs
 from runner.session import continuing, identity, reading, unfit
 from runner.session.continuing import Chosen, Idle
 from runner.session.identity import Given
 from runner.session.opening import open_input, options_of, rooted, template_of
 from runner.session.options import SessionOptions
 from runner.store import database
-from runner.store.checkpoint import RunCounts
+from runner.store.counts import RunCounts
 from runner.store.runs import FoundRun
 from runner.text import plural
 
@@ -224,7 +225,7 @@ def _brief(value: object) -> str:
     return text if len(text) <= 40 else text[:39] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def summary(run: Run) -> Summary:
+def summary(run: Run, money: Money) -> Summary:
     """Return the summary of a session that had nothing to do."""
     settled = run.done + run.failed
     rows = run.rows if run.rows is not None else settled
@@ -250,12 +251,13 @@ def summary(run: Run) -> Summary:
         changed=0,
         stop_reason=None,
         causes=run.causes,
+        **costs(money, money.spent),
     )
 
 
 def nothing_to_do(job: Job, idle: Idle) -> tuple[Started, Finished]:
     """Return the events of a session that had nothing to do."""
-    run, ended = idle.run, summary(idle.run)
+    run, ended = idle.run, summary(idle.run, idle.money)
     note = f"run {run.id} is finished and {spool.display_name(job.input)} has not changed: nothing is sent"
     restored = min(ended.skipped, ended.rows)
     failed = min(ended.failed, restored)

@@ -14,9 +14,10 @@ from runner.inputs.content import hash_of, with_reading
 from runner.inputs.duplicates import RepeatedHashes
 from runner.inputs.keys import base_key
 from runner.inputs.scan import Before, PromptFile, Scan
-from runner.model import Head, Row
+from runner.model import Row
 from runner.session.identity import Given
 from runner.session.options import SessionOptions
+from runner.settled import Head
 from runner.store import runs
 from runner.store.lookup import StoredRows, stored_rows
 from runner.store.runs import KnownRun

@@ -15,7 +15,6 @@ from runner.errors import RunStoppedError, StoreError
 from runner.event_types import INPUT_CHANGED, LIMITED, Finished, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Items, Observer
-from runner.model import Head
 from runner.session import naming, prepare, reading, reuse, wiring
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
@@ -25,7 +24,9 @@ from runner.session.oversized import oversized, sentences
 from runner.session.prepare import Plan, in_thread
 from runner.session.stopping import BY_PROGRAM, GRACE_S
 from runner.session.working import Working
-from runner.store.checkpoint import RunCounts, RunStore
+from runner.settled import Head
+from runner.store.checkpoint import RunStore
+from runner.store.counts import RunCounts
 
 
 async def execute(
@@ -52,7 +53,7 @@ async def execute(
     if isinstance(plan, Idle):
         for event in prepare.nothing_to_do(job, plan):
             audience.tell(event)
-        return prepare.summary(plan.run)
+        return prepare.summary(plan.run, plan.money)
     run_id, changes = plan.run.id, plan.chosen.changes
     async with await in_thread(lambda: RunStore.own(store_path, run_id, durability=job.durability, changes=changes)) as store:
         session = _Session(plan, store, stop, audience, backlog)
@@ -106,7 +107,7 @@ class _Session(Working):
         )
         failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)
         rows, name = plan.rows - self._look.left, spool.full_name(plan.job.input)
-        self._tell(self._meter.begin(plan.run.id, name, rows, restored, failed, notes))
+        self._tell(self._meter.begin(plan.run.id, name, rows, restored, failed, notes, self._before.paid))
 
     async def _note_input(self, look_again: bool, head: Head | None) -> None:
         plan, given = self._plan, self._plan.given

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import anyio
+from anyio import to_thread
 
 from runner.config.endpoint import Endpoint, is_users
 from runner.config.job import Job
@@ -18,15 +19,18 @@ from runner.engine.stop import Stop
 from runner.errors import StoreError
 from runner.event_types import Noted, Saved, Summary
 from runner.interfaces import Handle, Items, Provider
-from runner.model import Attempt, Entry, Item, Outcome
+from runner.model import Attempt, Entry, Item, Outcome, attempts_of
+from runner.money import costs, projected
 from runner.providers.http import HttpClient, HttpExchange
-from runner.session import wiring
+from runner.session import pricing, wiring
 from runner.session.audience import Audience
 from runner.session.background import find_tls, keep_deadline, note_pace, tell_progress, tell_stop
 from runner.session.backlog import Backlog
+from runner.session.books import Books
 from runner.session.meter import Meter
 from runner.session.stats import SessionStats
-from runner.store.checkpoint import RunCounts, RunStore
+from runner.store.checkpoint import RunStore
+from runner.store.counts import RunCounts
 
 STUCK = 2_000
 """Workers that may be added, at most, for items that wait in blocked lanes."""
@@ -43,7 +47,7 @@ class Working:
     ) -> None:
         self._job, self._endpoint, self._store, self._stop = job, endpoint, store, stop
         self._tell, self._hear, self._backlog = audience.tell, audience.listener, backlog
-        self._stats = SessionStats()
+        self._stats, self._books = SessionStats(), Books()
         # what the run held when the session began
         self._before = RunCounts(done=0, failed=0, broken=0, attempted=False)
         self._limits, self._limits_note = wiring.limits(job)
@@ -59,8 +63,10 @@ class Working:
         raise NotImplementedError
 
     async def run(self, provider: Provider, client: HttpClient) -> None:
-        """Run the engine, and the background tasks next to it."""
+        """Run the engine, and the background tasks next to it. Raises UsageError for prices that cannot be used, StoreError."""
         doubt = anyio.Event()
+        book = await to_thread.run_sync(pricing.price_book, self._job)
+        self._books = self._meter.books = Books(book, await self._store.money())
         attempts = self._begun(provider, client, doubt.set)
         failure: Exception | None = None
         async with anyio.create_task_group() as background:
@@ -108,7 +114,9 @@ class Working:
         return slots + max(16, slots) + min(self._lanes.stuck(), STUCK)
 
     async def _save(self, entries: list[Entry]) -> None:
+        entries = list(self._books.priced(entries))
         await self._store.save(entries)
+        self._books.add(attempts_of(entries))
         assert self._attempts is not None
         for entry in entries:
             self._stats.add(entry)
@@ -121,6 +129,7 @@ class Working:
         """Return the summary of the session. now: what the run holds. more: what it says of the input and of the end."""
         stats = self._stats
         first_token, duration = stats.quantiles()
+        money = self._books.money
         return Summary(
             run=self._store.run_id,
             done=now.done,
@@ -138,6 +147,8 @@ class Working:
             elapsed_s=self._meter.elapsed_s,
             causes=now.causes,
             reused=stats.reused,
+            cost_now=costs(self._books.now, None)["cost"],
+            **costs(money, projected(money, now.paid, more.get("left", 0))),
             **more,
         )
 

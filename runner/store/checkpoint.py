@@ -17,18 +17,22 @@ from typing import Any, Self
 
 import msgspec
 import sqlalchemy as sa
-from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runner.errors import BAD_ROW, RunLockedError, UsageError
-from runner.model import Entry, Head, Settled
+from runner.model import Entry, attempts_of
+from runner.money import Money, Price
 from runner.pace import Pace
+from runner.settled import Head, Settled
 from runner.store.changes import Changes, entries
 from runner.store.connection import Connection
+from runner.store.counts import RunCounts
 from runner.store.lock import RunLock
 from runner.store.numbering import settings_with_files
+from runner.store.owner import owner
 from runner.store.reuse import TakenOver, number_taken_over, take_over
 from runner.store.schema import attempts, history, items, runs, variants
+from runner.store.spending import money_of, rates_of, tokens_of
 from runner.store.statements import (
     FORGET_ATTEMPTS,
     FORGET_ITEMS,
@@ -38,6 +42,7 @@ from runner.store.statements import (
     SAVE_ATTEMPT,
     SAVE_ITEM,
     batch_rows,
+    number_prices,
 )
 
 _SETTLED = (
@@ -54,25 +59,6 @@ _FAILED_BEFORE = "run_id = ? AND item_key IN ({}) AND error_code IS NOT NULL"
 _TRIED = f"SELECT item_key, max(number) FROM attempts WHERE {_FAILED_BEFORE} GROUP BY item_key"  # noqa: S608 - as above
 
 
-class RunCounts(Struct, frozen=True, kw_only=True):
-    """Numbers of the outcomes of a run by kind, and whether anything was ever sent."""
-
-    done: int
-    # not including the broken rows
-    failed: int
-    broken: int
-    attempted: bool
-    # of the done: rows that have taken over an answer of an earlier run
-    reused: int = 0
-    # failed rows by error code, broken ones too
-    causes: Mapping[str, int] = {}
-
-    @property
-    def bought(self) -> bool:
-        """True if the run has an answer of its own, so that its endpoint has answered."""
-        return self.done > self.reused
-
-
 class RunStore:
     """One run of one store, owned by this process: an async context manager, created with ``RunStore.own``."""
 
@@ -87,6 +73,8 @@ class RunStore:
         self._reader = Connection(path, write=False)
         # number of the newest attempt that is known to be saved; None before the first save
         self._last_attempt: int | None = None
+        # the entries of the prices of its attempts
+        self._priced: dict[Price, int] = {}
         # True if the last commit failed, so that its rows may or may not have been saved
         self._unsure = False
 
@@ -99,7 +87,7 @@ class RunStore:
         lock = RunLock(path, run_id)
         # `runner status` takes the lock for an instant to see whether it is held
         if not lock.acquire(timeout_s=1.0):
-            raise RunLockedError(f"run {run_id} of {path} is in use by {_owner(path, run_id)}; wait for it to end, or stop it")
+            raise RunLockedError(f"run {run_id} of {path} is in use by {owner(path, run_id)}; wait for it to end, or stop it")
         return cls(path, run_id, lock, durability=durability, changes=changes)
 
     async def __aenter__(self) -> Self:
@@ -196,6 +184,14 @@ class RunStore:
             reused=(await self._reader.fetch(number_taken_over(self.run_id)))[0][0],
         )
 
+    async def money(self) -> Money:
+        """Add up what the run has cost. The attempts are read only if there are entries of prices."""
+        rates = list(await self._reader.fetch(rates_of(self.run_id)))
+        if not rates:
+            # a run without a price is spared the look at a million attempts
+            return Money(unknown=(await self.counts()).attempted)
+        return money_of(rates, list(await self._reader.fetch(tokens_of(self.run_id))))
+
     async def forget_broken(self, first: int, last: int | None, keep: Sequence[str]) -> None:
         """Delete the broken rows on these lines, except those in ``keep``. last: None means to the end of the input."""
         where = [items.c.run_id == self.run_id, items.c.position >= first, items.c.error_code == BAD_ROW]
@@ -241,15 +237,18 @@ class RunStore:
         """Write all entries in one transaction. After the return they survive a kill and, with full durability, a power cut."""
         begun: list[int] = []
         try:
-            self._last_attempt = await self._writer.in_one_turn(lambda driver: self._write(driver, entries, begun))
+            written = await self._writer.in_one_turn(lambda driver: self._write(driver, entries, begun))
         except BaseException:
             if begun and not self._unsure:
                 self._last_attempt, self._unsure = begun[0], True
             raise
-        self._unsure = False
+        self._unsure, (self._last_attempt, priced) = False, written
+        self._priced |= priced
 
-    def _write(self, driver: sqlite3.Connection, entries: Sequence[Entry], begun: list[int]) -> int:
-        """Write entries and return the number of the last attempt. Runs in the driver's thread, so it changes only ``begun``.
+    def _write(self, driver: sqlite3.Connection, entries: Sequence[Entry], begun: list[int]) -> tuple[int, dict[Price, int]]:
+        """Write entries; return the number of the last attempt, and the entries of prices that are new.
+
+        Runs in the driver's thread, so it changes only ``begun``.
 
         begun: receives the number of the last earlier attempt before the first row is written.
         """
@@ -259,10 +258,12 @@ class RunStore:
                 driver.execute(forget, (self.run_id, self._last_attempt))
         ((last,),) = driver.execute(LAST_ATTEMPT)
         begun.append(last)
-        batch = batch_rows(self.run_id, entries, last, self._variant)
+        wanted = {attempt.price for attempt in attempts_of(entries) if attempt.price and attempt.price not in self._priced}
+        priced = number_prices(driver, self.run_id, wanted) if wanted else {}
+        batch = batch_rows(self.run_id, entries, last, self._variant, {**self._priced, **priced})
         for statement, values in zip((SAVE_ATTEMPT, SAVE_ITEM, KEEP_ITEM, LINK_ITEM), batch, strict=True):
             driver.executemany(statement, values)
-        return int(last) + len(batch.sent)
+        return int(last) + len(batch.sent), priced
 
     async def finish(self, *, complete: bool, stop_reason: str | None) -> None:
         """Store how the session ended. complete: True if every row of the input has an outcome."""
@@ -271,21 +272,6 @@ class RunStore:
     async def _note(self, values: Mapping[str, Any]) -> None:
         """Update the row of the run, in a transaction of its own."""
         await self._writer.execute(sa.update(runs).where(runs.c.id == self.run_id).values(**values))
-
-
-def _owner(path: Path, run_id: int) -> str:
-    """Return words for the process that holds the lock of a run."""
-    unknown = "another process"
-    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
-    try:
-        with engine.connect() as connection:
-            row = connection.execute(sa.select(runs.c.pid, runs.c.host).where(runs.c.id == run_id)).first()
-    except sa.exc.DBAPIError:
-        # the lock is the reason for the message; its owner is only additional help
-        return unknown
-    finally:
-        engine.dispose()
-    return f"process {row.pid} on {row.host}" if row is not None and row.pid is not None else unknown
 
 
 def _placeholders(values: Sequence[str]) -> str:

@@ -18,13 +18,15 @@ from msgspec import Struct
 from runner import origin
 from runner.errors import BAD_ROW, UsageError
 from runner.model import Result, Run
+from runner.money import Money
 from runner.origin import Files
 from runner.pace import Pace
 from runner.store import database, totals
 from runner.store.lock import held
 from runner.store.result_rows import ORDER, Asked, located, result_of, select_results
 from runner.store.reuse import number_taken_over, numbers_taken_over
-from runner.store.schema import attempts, items, runs
+from runner.store.schema import attempts, items, prices, runs
+from runner.store.spending import money_of, rates_of, tokens_of
 from runner.store.totals import Totals
 
 _NEWEST = 100
@@ -155,6 +157,12 @@ class StoreReader:
         with nullcontext() if self._snapshot is not None else self.snapshot():
             return totals.add_up(self._fetch, run_id)
 
+    def money(self, run_id: int) -> Money:
+        """Add up what a run has cost. The attempts are read only if there are entries of prices."""
+        with nullcontext() if self._snapshot is not None else self.snapshot():
+            rates = self._fetch(rates_of(run_id))
+            return money_of(rates, self._fetch(tokens_of(run_id))) if rates else Money(unknown=True)
+
     def results(self, run_id: int, asked: Asked | None = None, files: Files | None = None) -> Iterator[Result]:
         """Yield the results of a run in input order. files: those that it has read, if several.
 
@@ -163,7 +171,8 @@ class StoreReader:
         """
         # a run without answers of others is spared the look for them
         taken_over = bool(self._fetch(number_taken_over(run_id))[0][0])
-        statement = select_results(taken_over=taken_over).where(items.c.run_id == run_id).order_by(*ORDER)
+        priced = bool(self._fetch(sa.select(prices.c.id).where(prices.c.run_id == run_id).limit(1)))
+        statement = select_results(taken_over=taken_over, priced=priced).where(items.c.run_id == run_id).order_by(*ORDER)
         with self._decoded():
             for values in self._tuples(statement):
                 yield located(result_of(values, asked), files)

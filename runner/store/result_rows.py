@@ -8,8 +8,9 @@ import sqlalchemy as sa
 
 from runner.model import Json, Result
 from runner.origin import Files, place_of
+from runner.store.cost import billed, cost, perhaps
 from runner.store.reuse import IS_TAKEN_OVER
-from runner.store.schema import BOUGHT, attempts, items, reused
+from runner.store.schema import BOUGHT, attempts, items, prices, reused
 
 Asked: TypeAlias = Callable[[dict[str, Json]], Json]
 """Returns what a row asked, given its stored fields, and takes from them what is no field of the user's own."""
@@ -27,6 +28,27 @@ _TAKEN_OVER = tuple(
     for column in RESULT
 )
 """The same for a run that has taken over answers: what of it the attempts do not have."""
+
+
+def _of_row(amount: Callable[[str, str], str]) -> sa.ColumnElement[float]:
+    """Return what all attempts of a row cost, in dollars; NULL if the rates of one are not known.
+
+    They are the one that led to its outcome, and the failed ones before it, which an index finds.
+    """
+    one = f"CASE WHEN NOT {billed('attempts')} THEN 0 WHEN prices.input IS NOT NULL THEN {amount('attempts', 'prices')} END"
+    own = f"CASE WHEN attempts.id IS NULL THEN 0 ELSE {one} END"
+    others = (
+        f"SELECT CASE WHEN count(*) = count({amount('f', 'q')}) THEN coalesce(sum({amount('f', 'q')}), 0) END"  # noqa: S608
+        " FROM attempts f LEFT JOIN prices q ON q.id = f.price_id WHERE f.run_id = items.run_id AND f.item_key = items.key"
+        f" AND f.error_code IS NOT NULL AND f.id IS NOT items.attempt_id AND {billed('f')}"
+    )
+    return sa.literal_column(f"({own} + ({others})) / 1e12", sa.Float)
+
+
+_MONEY = (
+    _of_row(lambda a, p: f"coalesce({cost(a, p)}, {p}.input * 0)"),
+    _of_row(lambda a, p: f"{p}.input * 0 + {perhaps(a, p)}"),
+)
 # input order; with the status in between, the order is that of an index, so that SQLite need not sort a million rows
 ORDER = (items.c.position, items.c.status, items.c.id)
 EXTRA = ("reasoning", "refusal", "tool_calls", "citations", "logprobs")
@@ -35,12 +57,18 @@ _NOTHING = (None,) * len(EXTRA)
 _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def select_results(*, taken_over: bool) -> sa.Select[Any]:
-    """Return the statement that selects the results of all runs. taken_over: some may be answers that a run has taken over."""
-    source = items.outerjoin(attempts, items.c.attempt_id == attempts.c.id)
+def select_results(*, taken_over: bool, priced: bool = True) -> sa.Select[Any]:
+    """Return the statement that selects the results of all runs.
+
+    taken_over: some may be answers that a run has taken over. priced: the rates of some attempts may be known.
+    """
+    source: sa.FromClause = items.outerjoin(attempts, items.c.attempt_id == attempts.c.id)
+    money: tuple[sa.ColumnElement[Any], ...] = (sa.null(), sa.null())
+    if priced:
+        source, money = source.outerjoin(prices, attempts.c.price_id == prices.c.id), _MONEY
     if not taken_over:
-        return sa.select(*RESULT, sa.null()).select_from(source)
-    return sa.select(*_TAKEN_OVER, reused.c.from_run).select_from(source.outerjoin(reused, IS_TAKEN_OVER))
+        return sa.select(*RESULT, sa.null(), *money).select_from(source)
+    return sa.select(*_TAKEN_OVER, reused.c.from_run, *money).select_from(source.outerjoin(reused, IS_TAKEN_OVER))
 
 
 def result_of(values: Sequence[Any], asked: Asked | None = None) -> Result:
@@ -50,8 +78,8 @@ def result_of(values: Sequence[Any], asked: Asked | None = None) -> Result:
     prompt = asked(fields) if asked is not None else None
     # a template that names the id keeps it, also where it is null
     own = fields.pop("id", None)
-    # in front of the line and of the run that an answer was taken over from
-    rest[-2:-2] = map(_DECODE(extra).get, EXTRA) if extra is not None else _NOTHING
+    # in front of the line, of the run that an answer was taken over from, and of what it cost
+    rest[-4:-4] = map(_DECODE(extra).get, EXTRA) if extra is not None else _NOTHING
     return Result(key if own in (None, "") else own, fields, prompt, *rest)
 
 

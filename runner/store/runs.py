@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from runner import origin
 from runner.errors import StoreError, UsageError
-from runner.model import Head, Json
+from runner.model import Json
+from runner.settled import Head
 from runner.store import database
 from runner.store.changes import Changes, entries, noted
 from runner.store.schema import history, items, runs

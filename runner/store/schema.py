@@ -6,13 +6,16 @@ The migrations bring an older store to the same schema; a test compares the two.
 
 import sqlalchemy as sa
 
+from runner.money import Rates
+from runner.store.cost import billed, cost, perhaps
+
 APPLICATION_ID = 0x50524E52
 """Written into the file's header, so that another program's database is never taken for a store. "PRNR" in ASCII."""
 
-VERSION = 5
+VERSION = 6
 """SQLite's ``user_version``; every migration raises it by one."""
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration. A test compares it with the one that Alembic finds."""
 
 _REVISION = """
@@ -140,6 +143,15 @@ attempts = sa.Table(
     sa.Column("error", sa.Text),
     # the entry of variants whose settings made this attempt; NULL: the settings of the run. SQLite adds no foreign key later
     sa.Column("variant_id", sa.Integer),
+    # of input_tokens: those that were written to a cache
+    sa.Column("cache_write_tokens", sa.Integer),
+    # the service tier that the answer names
+    sa.Column("tier", sa.Text),
+    # the most tokens that may have been billed, where the usage is not known as a whole; no output_bound: no limit is known
+    sa.Column("input_bound", sa.Integer),
+    sa.Column("output_bound", sa.Integer),
+    # the entry of prices by which this attempt is billed; NULL: made before prices were kept
+    sa.Column("price_id", sa.Integer),
 )
 # failed attempts only: these tell how often an open item was tried, and what followed a failure
 sa.Index("ix_attempts_run_id_item_key", attempts.c.run_id, attempts.c.item_key, sqlite_where=attempts.c.error_code.is_not(None))
@@ -167,6 +179,34 @@ reused = sa.Table(
     sa.Column("from_key", sa.Text, nullable=False),
     *(sa.Column(name, attempts.c[name].type, nullable=attempts.c[name].nullable) for name in BOUGHT),
     sa.UniqueConstraint("run_id", "item_key"),
+)
+
+# the rates by which attempts were billed: picodollars per token; all NULL: not known
+prices = sa.Table(
+    "prices",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id"), nullable=False),
+    # the model that was asked for, and the service tier: standard, flex, batch, ...
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("tier", sa.Text, nullable=False),
+    *(sa.Column(name, sa.Integer) for name in Rates.__struct_fields__),
+)
+
+# requests that may be under way, with the most tokens that they can have: written before they go out while a budget holds, and
+# deleted with the attempt; what a killed session leaves becomes attempts in the next one
+reservations = sa.Table(
+    "reservations",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id"), nullable=False),
+    sa.Column("item_key", sa.Text, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("started_at", sa.Float, nullable=False),
+    sa.Column("input_bound", sa.Integer, nullable=False),
+    sa.Column("output_bound", sa.Integer, nullable=False),
+    sa.Column("price_id", sa.Integer),
+    sa.UniqueConstraint("run_id", "item_key", "number"),
 )
 
 # what was changed about a run after it began: its address, its input, its end; kept when the run is deleted
@@ -221,15 +261,19 @@ VIEWS = {
         FROM items i JOIN runs r ON r.id = i.run_id LEFT JOIN attempts a ON a.id = i.attempt_id
         WHERE i.status = 'failed'
     """,  # noqa: S608 - as above
-    "spend": """
-        SELECT run_id, served_model, coalesce(error_code, 'done') AS cause, count(*) AS attempts,
-               sum(sent = 0) AS unsent,
-               sum(error_code IS NOT NULL AND sent AND output_tokens IS NULL AND (status IS NULL OR status BETWEEN 200 AND 299))
-                   AS perhaps_billed,
-               sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(cached_tokens) AS cached_tokens,
-               sum(reasoning_tokens) AS reasoning_tokens, sum(bytes_received) AS bytes_received, sum(duration_s) AS duration_s
-        FROM attempts GROUP BY run_id, served_model, error_code
-    """,
+    "spend": f"""
+        SELECT a.run_id, a.served_model, coalesce(a.error_code, 'done') AS cause, count(*) AS attempts,
+               sum(a.sent = 0) AS unsent,
+               sum(a.error_code IS NOT NULL AND a.output_tokens IS NULL AND {billed("a")}) AS perhaps_billed,
+               sum(a.input_tokens) AS input_tokens, sum(a.output_tokens) AS output_tokens, sum(a.cached_tokens) AS cached_tokens,
+               sum(a.cache_write_tokens) AS cache_write_tokens, sum(a.reasoning_tokens) AS reasoning_tokens,
+               sum(a.bytes_received) AS bytes_received, sum(a.duration_s) AS duration_s,
+               sum(CASE WHEN {billed("a")} THEN {cost("a", "p")} END) / 1e12 AS cost,
+               sum(CASE WHEN {billed("a")} THEN {perhaps("a", "p")} END) / 1e12 AS cost_perhaps,
+               sum({billed("a")} AND p.input IS NULL) AS unpriced
+        FROM attempts a LEFT JOIN prices p ON p.id = a.price_id
+        GROUP BY a.run_id, a.served_model, a.error_code
+    """,  # noqa: S608 - as above
 }
 """Views for people and their tools. runner itself does not read them."""
 

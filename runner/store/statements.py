@@ -4,15 +4,18 @@ The statements are compiled once and passed directly to the driver. Compiling th
 each cursor, would cost more than the work of SQLite itself.
 """
 
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
+from msgspec.structs import astuple
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert
 
 from runner.model import Attempt, Entry, Outcome
+from runner.money import Price, Rates
 from runner.store.schema import attempts, items
 
 _ITEM = insert(items)
@@ -48,6 +51,9 @@ UPDATE items SET attempt_id = (
     SELECT max(a.id) FROM attempts a WHERE a.run_id = items.run_id AND a.item_key = items.key AND a.error_code IS NOT NULL
 ) WHERE run_id = ? AND key = ? AND status = 'failed'
 """
+_RATES = Rates.__struct_fields__
+_FIND_PRICE = f"SELECT id FROM prices WHERE run_id = ? AND model = ? AND tier = ? AND {' AND '.join(f'{n} IS ?' for n in _RATES)}"  # noqa: S608
+_ADD_PRICE = f"INSERT INTO prices (run_id, model, tier, {', '.join(_RATES)}) VALUES (?, ?, ?{', ?' * len(_RATES)})"  # noqa: S608
 LAST_ATTEMPT = "SELECT coalesce(max(id), 0) FROM attempts"
 FORGET_ATTEMPTS = "DELETE FROM attempts WHERE run_id = ? AND id > ?"
 FORGET_ITEMS = "DELETE FROM items WHERE run_id = ? AND attempt_id > ?"
@@ -62,17 +68,21 @@ class Rows(NamedTuple):
     linked: list[tuple[Any, ...]]
 
 
-def batch_rows(run_id: int, entries: Sequence[Entry], last: int, variant: int | None = None) -> Rows:
+def batch_rows(
+    run_id: int, entries: Sequence[Entry], last: int, variant: int | None = None, priced: Mapping[Price, int] | None = None
+) -> Rows:
     """Return the rows of attempts and items.
 
-    The attempts are numbered from ``last`` + 1. variant: the entry of the settings that made them.
+    The attempts are numbered from ``last`` + 1. variant: the entry of the settings that made them. priced: the entries of their
+    prices.
     """
     sent, settled, kept, linked = batch = Rows([], [], [], [])
     for entry in entries:
         attempt = entry if isinstance(entry, Attempt) else entry.attempt
         if attempt is not None:
             last += 1
-            sent.append(_attempt(run_id, last, attempt, variant))
+            price = priced.get(attempt.price) if priced and attempt.price else None
+            sent.append((*_attempt(run_id, last, attempt, variant), price))
         if isinstance(entry, Outcome) and entry.kept:
             kept.append((entry.attempts, run_id, entry.key))
         elif isinstance(entry, Outcome):
@@ -104,7 +114,22 @@ def _attempt(run_id: int, id_: int, attempt: Attempt, variant: int | None) -> tu
         attempt.error_code,
         attempt.error,
         variant,
+        usage.cache_write_tokens if usage else None,
+        attempt.tier,
+        attempt.input_bound,
+        attempt.output_bound,
     )
+
+
+def number_prices(driver: sqlite3.Connection, run_id: int, wanted: Iterable[Price]) -> dict[Price, int]:
+    """Return the entries of prices; those that the run does not have yet are added."""
+    numbers = {}
+    for price in wanted:
+        rates = astuple(price.rates) if price.rates is not None else (None,) * len(_RATES)
+        values = (run_id, price.model, price.tier, *rates)
+        found = driver.execute(_FIND_PRICE, values).fetchone()
+        numbers[price] = found[0] if found else driver.execute(_ADD_PRICE, values).lastrowid or 0
+    return numbers
 
 
 def _item(run_id: int, outcome: Outcome, attempt_id: int | None) -> tuple[Any, ...]:

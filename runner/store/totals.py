@@ -1,21 +1,20 @@
 """Adds up everything that a run sent."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
 from msgspec import Struct
 
 from runner.event_types import Quantiles
-from runner.store.schema import attempts, items
+from runner.money import CURRENCY, Costs, costs, projected
+from runner.store.schema import attempts, items, runs
+from runner.store.spending import Fetch, money_of, of_run, rates_of, tokens_of
 
-_TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
+_TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
 # what happened to the item of a failed attempt: it was sent again, it failed, or neither yet
 _RETRIED, _DECIDED, _OPEN = "retried", "decided", "open"
-
-Fetch = Callable[[sa.Select[Any]], list[Any]]
-"""Returns all rows of a statement."""
 
 
 class Totals(Struct, frozen=True, kw_only=True):
@@ -43,6 +42,7 @@ class Totals(Struct, frozen=True, kw_only=True):
     input_tokens: int | None
     output_tokens: int | None
     cached_tokens: int | None
+    cache_write_tokens: int | None
     reasoning_tokens: int | None
     # tokens of failed attempts, where known
     wasted_input_tokens: int | None
@@ -52,6 +52,16 @@ class Totals(Struct, frozen=True, kw_only=True):
     time_to_first_token: Quantiles
     duration: Quantiles
     finish_reasons: Mapping[str, int]
+    # dollars that were spent, and of that on failed attempts; None: no rates are known. Whatever was billed lies between ``cost``
+    # and ``cost + cost_perhaps``; None: that has no limit
+    cost: float | None
+    cost_failed_attempts: float | None
+    cost_perhaps: float | None
+    # dollars of the whole run, if the rows that are left cost what the others did; None before the first
+    cost_projected: float | None
+    # attempts that were billed, or may have been, at rates that are not known
+    unpriced_attempts: int
+    currency: str = CURRENCY
 
 
 def add_up(fetch: Fetch, run_id: int) -> Totals:
@@ -62,6 +72,7 @@ def add_up(fetch: Fetch, run_id: int) -> Totals:
     finish, done = items.c.finish_reason, (items.c.run_id == run_id, items.c.status == "done")
     reasons = fetch(sa.select(finish, sa.func.count()).where(*done).group_by(finish))
     failed = [row for row in groups if row.code is not None]
+    tokens: dict[str, Any] = {name: _sum_known(getattr(row, name) for row in groups) for name in _TOKENS}
     return Totals(
         attempts=sum(row.count for row in groups),
         failed_attempts=_by_code(failed),
@@ -70,14 +81,25 @@ def add_up(fetch: Fetch, run_id: int) -> Totals:
         unsent=sum(row.unsent for row in failed),
         refused=sum(row.refused for row in failed),
         perhaps_billed=sum(row.perhaps_billed for row in failed),
-        **{name: _sum_known(getattr(row, name) for row in groups) for name in _TOKENS},
+        **tokens,
         wasted_input_tokens=_sum_known(row.input_tokens for row in failed),
         wasted_output_tokens=_sum_known(row.output_tokens for row in failed),
         wasted_bytes=sum(row.bytes_received for row in failed),
         time_to_first_token=first_token,
         duration=duration,
         finish_reasons={reason or "": count for reason, count in reasons},
+        **_costs(fetch, run_id),
     )
+
+
+def _costs(fetch: Fetch, run_id: int) -> Costs:
+    """Return what a run has cost, as the fields of a summary have it."""
+    money = money_of(fetch(rates_of(run_id)), fetch(tokens_of(run_id)))
+    rows = fetch(sa.select(runs.c.rows).where(runs.c.id == run_id))[0][0]
+    mine = items.c.run_id == run_id
+    settled = fetch(sa.select(sa.func.count()).where(mine))[0][0]
+    unsent = fetch(sa.select(sa.func.count()).where(mine, items.c.attempts == 0))[0][0]
+    return costs(money, projected(money, settled - unsent, max(0, (rows or settled) - settled)))
 
 
 def _quantiles(fetch: Fetch, run_id: int, column: sa.Column[float], count: int) -> Quantiles:
@@ -86,18 +108,10 @@ def _quantiles(fetch: Fetch, run_id: int, column: sa.Column[float], count: int) 
         return Quantiles(p50=None, p95=None)
     ranks = [1 + min(count - 1, int(share * count)) for share in (0.5, 0.95)]
     rank = sa.func.row_number().over(order_by=column).label("rank")
-    where = (_of_run(run_id), attempts.c.error_code.is_(None), column.is_not(None))
+    where = (of_run(run_id), attempts.c.error_code.is_(None), column.is_not(None))
     ranked = sa.select(rank, column.label("value")).where(*where).subquery()
     values = dict(fetch(sa.select(ranked).where(ranked.c.rank.in_(ranks))))
     return Quantiles(p50=values[ranks[0]], p95=values[ranks[1]])
-
-
-def _of_run(run_id: int) -> sa.ColumnElement[bool]:
-    """Select the attempts of a run in the order of the table: the index, in the order of the keys, is several times slower."""
-    edges = (sa.func.min(attempts.c.id), sa.func.max(attempts.c.id))
-    first, last = (sa.select(edge).where(attempts.c.run_id == run_id).scalar_subquery() for edge in edges)
-    # adding 0 prevents SQLite from using that index
-    return sa.and_(attempts.c.id.between(first, last), attempts.c.run_id + 0 == run_id)
 
 
 def _sums(run_id: int) -> sa.Select[Any]:
@@ -124,7 +138,7 @@ def _sums(run_id: int) -> sa.Select[Any]:
         count.filter(code.is_(None), attempts.c.time_to_first_token_s.is_not(None)).label("first_tokens"),
         *(sa.func.sum(attempts.c[name]).label(name) for name in (*_TOKENS, "bytes_received")),
     )
-    return sa.select(*columns).where(_of_run(run_id)).group_by("code", "fate")
+    return sa.select(*columns).where(of_run(run_id)).group_by("code", "fate")
 
 
 def _by_code(groups: Iterable[Any]) -> dict[str, int]:

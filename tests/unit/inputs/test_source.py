@@ -15,8 +15,9 @@ from runner.inputs import scan, source
 from runner.inputs.formats import jsonl
 from runner.inputs.keys import base_key, keyed
 from runner.inputs.prompts import Template
-from runner.model import Attempt, Completion, Entry, Item, Outcome, Params, Row, Settled
+from runner.model import Attempt, Completion, Entry, Item, Outcome, Params, Row
 from runner.session.opening import open_input
+from runner.settled import Settled
 from runner.store import database
 from runner.store.checkpoint import RunStore
 from runner.store.runs import open_run

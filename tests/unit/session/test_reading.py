@@ -17,9 +17,9 @@ from runner.errors import UsageError
 from runner.inputs import json_rows, scan
 from runner.inputs.formats import jsonl
 from runner.inputs.keys import keyed
-from runner.model import Head
 from runner.session import identity, opening, reading
 from runner.session.options import SessionOptions
+from runner.settled import Head
 from runner.store.runs import KnownRun, known_runs
 
 OPTIONS = SessionOptions()

@@ -913,7 +913,8 @@ def test_a_store_that_another_program_never_lets_go_is_refused(tmp_path: Path, m
 OWNER = """
 import sys, anyio
 from pathlib import Path
-from runner.store.checkpoint import RunCounts, RunStore
+from runner.store.checkpoint import RunStore
+from runner.store.counts import RunCounts
 
 async def main():
     async with RunStore.own(Path(sys.argv[1]), int(sys.argv[2])):

@@ -6,8 +6,9 @@ import pytest
 
 from runner.errors import UsageError
 from runner.model import Usage
-from runner.prices.book import PriceBook, Vendor
-from runner.prices.rates import Rates, Schedule, dollars, per_token
+from runner.money import Rates, dollars
+from runner.prices.book import PriceBook
+from runner.prices.rates import Schedule, per_token
 
 MINI = Rates(input=250_000, output=2_000_000, cached_input=25_000, cache_write=312_500, reasoning=2_000_000)
 
@@ -50,10 +51,12 @@ def test_beyond_a_step_all_tokens_have_its_rates() -> None:
 
 
 def test_list_prices_by_tier_and_day() -> None:
-    book = PriceBook(Vendor("openai"), {})
+    book = PriceBook("openai", {})
     at = 1_796_000_000.0  # November 2026
     standard, flex, batch = (book.schedule("gpt-5-mini", at, tier) for tier in ("standard", "flex", "batch"))
-    assert standard is not None and flex is not None and batch is not None
+    assert standard is not None
+    assert flex is not None
+    assert batch is not None
     assert (standard.base.input, standard.base.output, standard.base.cached_input) == (250_000, 2_000_000, 25_000)
     for half in (flex, batch):
         assert (half.base.input, half.base.output, half.base.cached_input) == (125_000, 1_000_000, 12_500)
@@ -62,11 +65,11 @@ def test_list_prices_by_tier_and_day() -> None:
     assert early is not None
     assert early.base.input == 125_000
     assert book.schedule("gpt-5-mini-of-mine", at) is None
-    assert book.of("alias", "gpt-5-mini", at) == standard
+    assert book.of("alias", "gpt-5-mini", at, None) == standard
 
 
 def test_list_prices_with_a_step() -> None:
-    schedule = PriceBook(Vendor("anthropic"), {}).schedule("claude-sonnet-4-5", 1_796_000_000.0)
+    schedule = PriceBook("anthropic", {}).schedule("claude-sonnet-4-5", 1_796_000_000.0)
     assert schedule is not None
     assert [beyond for beyond, _ in schedule.steps] == [200_000]
     assert (schedule.of(200_000).input, schedule.of(200_001).input) == (3_000_000, 6_000_000)
@@ -74,12 +77,12 @@ def test_list_prices_with_a_step() -> None:
 
 
 def test_no_list_price_at_an_address_of_ones_own() -> None:
-    assert PriceBook(Vendor(None), {}).of("gpt-5-mini", "gpt-5-mini", 1_796_000_000.0) is None
+    assert PriceBook(None, {}).of("gpt-5-mini", "gpt-5-mini", 1_796_000_000.0, None) is None
 
 
 def test_prices_of_ones_own_come_first() -> None:
     own = {"gpt-5-mini": {"input": 0.1, "output": 1, "flex": 0.25, "from": "2026-01-01"}}
-    book = PriceBook(Vendor("openai"), own)
+    book = PriceBook("openai", own)
     now, before = 1_796_000_000.0, 1_760_000_000.0
     mine = book.schedule("gpt-5-mini", now)
     assert mine is not None
@@ -110,4 +113,4 @@ def test_prices_of_ones_own_come_first() -> None:
 )
 def test_prices_that_are_none(table: object, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        PriceBook(Vendor(None), {"m": table})
+        PriceBook(None, {"m": table})

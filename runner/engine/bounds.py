@@ -1,0 +1,56 @@
+"""The most tokens that a request can have, which are kept of each attempt that may have been billed for unknown ones.
+
+A token of a text is at least one byte of it, in every tokenizer that works on bytes. The names and brackets of the JSON around
+the text are more bytes than the marks that a server puts between messages.
+"""
+
+import msgspec
+from msgspec import Struct, structs
+
+from runner.engine.task import Files, Task
+from runner.interfaces import Exchange
+from runner.model import Attempt, HttpCall, Stage
+
+_FILES = 4
+"""The tokens of a picture, a page or a second of sound are known roughly: the most is so many times what is expected."""
+
+
+class _Limits(Struct):
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    # answers to one request, which count together
+    n: int | None = None
+
+
+_decode = msgspec.json.Decoder(_Limits).decode
+
+
+def input_bound(call: HttpCall, files: Files | None) -> int:
+    """Return the most tokens of input that a request can have. files: those that are not in ``call``."""
+    return len(call.body) + (_FILES * files.tokens if files is not None else 0)
+
+
+def output_bound(call: HttpCall) -> int | None:
+    """Return the most tokens that the answer to a request can have, by what its body says; None if it sets no limit."""
+    try:
+        limits = _decode(call.body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        # a dialect of a plug-in
+        return None
+    named = [limit for limit in (limits.max_tokens, limits.max_completion_tokens) if limit is not None]
+    return max(named) * max(1, limits.n or 1) if named else None
+
+
+def bounded(attempt: Attempt, task: Task, exchange: Exchange, stage: Stage, *, kept: bool) -> Attempt:
+    """Return the attempt with the most tokens that it may have been billed for, if its usage is not known as a whole.
+
+    stage: how far its answer came. kept: the answer is complete, though it counts as a failure.
+    """
+    refused = attempt.status is not None and not 200 <= attempt.status <= 299
+    if not attempt.sent or refused:
+        return attempt
+    usage = attempt.usage
+    reported = usage is not None and usage.input_tokens is not None and usage.output_tokens is not None
+    if reported and (stage >= Stage.COUNTED or not (exchange.tail_lost or (attempt.error_code is not None and not kept))):
+        return attempt
+    return structs.replace(attempt, input_bound=input_bound(task.call, task.files), output_bound=output_bound(task.call))

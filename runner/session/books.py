@@ -1,0 +1,72 @@
+"""What a run costs while it goes on: gives each attempt its price before it is saved, and adds up what was spent."""
+
+from collections.abc import Iterable, Sequence
+
+from msgspec import structs
+
+from runner.model import Attempt, Entry, Outcome
+from runner.money import Money
+from runner.prices.book import PriceBook
+from runner.prices.rates import cost_of
+
+_STATUS_OK = range(200, 300)
+
+
+class Books:
+    """The money of one run. book: None if nothing is known of prices. before: what earlier sessions have spent."""
+
+    def __init__(self, book: PriceBook | None = None, before: Money | None = None) -> None:
+        self._book = book
+        self._before = before or Money()
+        self._spent = self._failed = self._perhaps = self._priced = self._unpriced = 0
+        # an attempt may have been billed without any limit
+        self._unlimited = False
+
+    @property
+    def money(self) -> Money:
+        """What the whole run has cost so far."""
+        return self._before.plus(self.now)
+
+    @property
+    def now(self) -> Money:
+        """What this session has cost."""
+        return Money(
+            spent=self._spent,
+            failed=self._failed,
+            perhaps=None if self._unlimited else self._perhaps,
+            unpriced=self._unpriced,
+            priced=self._priced,
+        )
+
+    def priced(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Return the entries, each attempt with its price."""
+        book = self._book
+        return entries if book is None else [_priced(entry, book) for entry in entries]
+
+    def add(self, attempts: Iterable[Attempt]) -> None:
+        """Count attempts that have been saved."""
+        for attempt in attempts:
+            if not attempt.sent or (attempt.status is not None and attempt.status not in _STATUS_OK):
+                continue
+            rates = attempt.price.rates if attempt.price is not None else None
+            if rates is None:
+                self._unpriced += 1
+                continue
+            known = cost_of(attempt.usage, rates) or 0
+            self._priced += 1
+            self._spent += known
+            self._failed += known if attempt.error_code is not None else 0
+            if attempt.input_bound is not None and attempt.output_bound is None:
+                self._unlimited = True
+            elif attempt.input_bound is not None:
+                self._perhaps += max(0, rates.most(attempt.input_bound, attempt.output_bound or 0) - known)
+
+
+def _priced(entry: Entry, book: PriceBook) -> Entry:
+    if isinstance(entry, Outcome):
+        return entry if entry.attempt is None else structs.replace(entry, attempt=_of(entry.attempt, book))
+    return _of(entry, book)
+
+
+def _of(attempt: Attempt, book: PriceBook) -> Attempt:
+    return structs.replace(attempt, price=book.price(attempt))

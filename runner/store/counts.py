@@ -1,0 +1,29 @@
+"""How many outcomes a run has, by kind."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+
+class RunCounts(Struct, frozen=True, kw_only=True):
+    """Numbers of the outcomes of a run by kind, and whether anything was ever sent."""
+
+    done: int
+    # not including the broken rows
+    failed: int
+    broken: int
+    attempted: bool
+    # of the done: rows that have taken over an answer of an earlier run
+    reused: int = 0
+    # failed rows by error code, broken ones too
+    causes: Mapping[str, int] = {}
+
+    @property
+    def paid(self) -> int:
+        """Rows for which something was sent: an answer that was taken over and a broken row cost nothing."""
+        return self.done - self.reused + self.failed
+
+    @property
+    def bought(self) -> bool:
+        """True if the run has an answer of its own, so that its endpoint has answered."""
+        return self.done > self.reused
