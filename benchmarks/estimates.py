@@ -1,4 +1,4 @@
-"""How good the interval of an estimate is: ``python -m benchmarks.estimates``. Prints coverage and half-width over 200 data sets."""
+"""How good the interval of an estimate is, over 200 data sets: ``python -m benchmarks.estimates`` prints coverage and width."""
 
 import math
 import random

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
+from runner.cli import money
 from runner.cli.advice import State, advice, lines
 from runner.cli.output import count, quantiles
 from runner.errors import remedy
@@ -66,6 +67,8 @@ def _measured(end: Summary) -> list[str]:
         text.append(f"  speed         {pace}")
     if end.input_tokens is not None or end.output_tokens is not None:
         text.append(f"  tokens        {count(end.input_tokens)} in, {count(end.output_tokens)} out")
+    if end.attempts_now and (words := money.cost(end, left=end.left)) is not None:
+        text.append(f"  cost          {words}")
     for name, measured in (("first token", end.time_to_first_token), ("whole answer", end.duration)):
         if measured.p50 is not None:
             text.append(f"  {name:12}  {quantiles(measured)}")

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 
-from runner.cli import output
+from runner.cli import money, output
 from runner.cli.advice import advice
 from runner.cli.advice import lines as advice_lines
 from runner.durations import clock, format_span
@@ -41,6 +41,7 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     ]
     if books.input_tokens is not None or books.output_tokens is not None:
         lines.append(f"  tokens        {_tokens(books)}")
+    lines += _cost(books, run)
     for name, measured in (("first token", books.time_to_first_token), ("whole answer", books.duration)):
         if measured.p50 is not None:
             lines.append(f"  {name:12}  {output.quantiles(measured)}")
@@ -52,6 +53,13 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     if run.active and watched:
         return "\n".join(lines)
     return "\n".join([*lines, *advice_lines(advice(output.state_of(run), db))])
+
+
+def _cost(books: Totals, run: Run) -> list[str]:
+    words = money.cost(books, left=output.state_of(run).left)
+    if words is None and not books.unpriced_attempts:
+        return []
+    return [f"  cost          {words or money.unknown(str(run.settings.get('model')))}"]
 
 
 def _stopped(reason: str, run: Run, db: str) -> str:

@@ -61,13 +61,7 @@ def check(setting: Setting, value: Any, where: str) -> Any:
     if setting.kind in ("int", "slots") and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         # a whole number as pandas or a calculation writes it
         value = int(value)
-    if isinstance(value, str) and (
-        setting.kind in ("json", "messages")
-        or (setting.kind == "prices" and value[:1] == "{")
-        or (setting.kind in ("int", "float", "slots") and _has_unit(value))
-    ):
-        return parse(setting, value, where)
-    if setting.kind == "slots" and isinstance(value, str) and value != "auto":
+    if isinstance(value, str) and _is_written(setting, value):
         return parse(setting, value, where)
     if setting.kind == "span" and isinstance(value, str):
         value = durations.parse_duration(value)
@@ -89,13 +83,20 @@ def check(setting: Setting, value: Any, where: str) -> Any:
         raise UsageError(f"{setting.key} must be a text that is not empty ({where})")
     if not _fits(setting, value):
         raise UsageError(f"{_requirement(setting)}, not {_shown(original)} ({where})")
-    if setting.kind == "prices" and isinstance(value, dict):
-        for model, table in value.items():
-            own.stated(model, table)
     fault = _not_json(value) if setting.kind not in ("headers", "query") else None
     if fault is not None:
         raise UsageError(f"{setting.key} {fault} ({where})")
-    return _plain_tree(value) if setting.kind in ("json", "messages", "prices") else value
+    value = _plain_tree(value) if setting.kind in ("json", "messages", "prices") else value
+    if setting.kind == "prices" and isinstance(value, dict):
+        own.check(value)
+    return value
+
+
+def _is_written(setting: Setting, value: str) -> bool:
+    """Return True for a text in which a value of another type is written."""
+    if setting.kind == "slots":
+        return value != "auto"
+    return setting.kind in ("json", "messages") or (setting.kind in ("int", "float") and _has_unit(value))
 
 
 def _fits(setting: Setting, value: Any) -> bool:

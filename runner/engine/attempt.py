@@ -199,7 +199,7 @@ class Attempts(Generic[E]):
         answer = result if isinstance(result, Completion) else conceal(partial_of(decoder), self._redactor)
         attempt = record(attempt, self._clock() - start, exchange, answer, result, self._redactor)
         kept = isinstance(result, AttemptError) and result.kept
-        return bounded(attempt, task, exchange, decoder.stage, kept=kept)
+        return bounded(attempt, task, decoder, kept=kept)
 
     # -- what a failure means
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from runner.engine.task import Files, Task
-from runner.interfaces import Exchange
+from runner.interfaces import Decoder
 from runner.model import Attempt, HttpCall, Stage
 
 _FILES = 4
@@ -41,16 +41,17 @@ def output_bound(call: HttpCall) -> int | None:
     return max(named) * max(1, limits.n or 1) if named else None
 
 
-def bounded(attempt: Attempt, task: Task, exchange: Exchange, stage: Stage, *, kept: bool) -> Attempt:
+def bounded(attempt: Attempt, task: Task, decoder: Decoder, *, kept: bool) -> Attempt:
     """Return the attempt with the most tokens that it may have been billed for, if its usage is not known as a whole.
 
-    stage: how far its answer came. kept: the answer is complete, though it counts as a failure.
+    kept: the answer is complete, though it counts as a failure.
     """
     refused = attempt.status is not None and not 200 <= attempt.status <= 299
     if not attempt.sent or refused:
         return attempt
     usage = attempt.usage
     reported = usage is not None and usage.input_tokens is not None and usage.output_tokens is not None
-    if reported and (stage >= Stage.COUNTED or not (exchange.tail_lost or (attempt.error_code is not None and not kept))):
+    # a server that counts as it goes has not counted all of an answer that was cut
+    if reported and (attempt.error_code is None or kept or decoder.stage >= Stage.COUNTED):
         return attempt
     return structs.replace(attempt, input_bound=input_bound(task.call, task.files), output_bound=output_bound(task.call))

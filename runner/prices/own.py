@@ -69,6 +69,12 @@ def stated(model: str, table: Json) -> Stated:
     )
 
 
+def check(tables: Mapping[str, Json]) -> None:
+    """Raise UsageError if the prices of a model cannot be read."""
+    for model, table in tables.items():
+        stated(model, table)
+
+
 def _amount(where: str, name: str, value: Json) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:
         unit = "a part of the standard rates, such as 0.5" if name in _FACTORS else "dollars per million tokens"

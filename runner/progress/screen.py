@@ -1,7 +1,7 @@
 """The three lines that a terminal shows while a session goes on. Pure: an event and a width in, lines out.
 
     how far     45% [#####     ]   450 done     3 failed   547 left    0:12:20 to go
-    how fast    8 of   48 open     12.3 rows/s     15.1 requests/s     1,234 tokens/s
+    how fast    8 of   48 open     12.3 rows/s     15.1 requests/s     1,234 tokens/s  $0.12 spent, about $4.80 in all
     why not     waiting for the requests/min limit, 3 rows on attempt 4 of 5
 
 Every part has its place: which parts there are, and how wide, depends on the width and on the number of rows alone. Done, failed
@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from runner.durations import clock
 from runner.event_types import Progress
+from runner.money import PICO, shown
 from runner.progress.tqdm_internals import disp_len
 from runner.text import clean
 
@@ -63,6 +64,7 @@ def _how_fast(event: Progress, look: Look) -> str:
         (f"{rate(event.rows_per_s):>7} rows/s", ""),
         (f"{rate(event.requests_per_s):>7} requests/s", ""),
         (f"{rate(event.tokens_per_s):>7} tokens/s", ""),
+        *([(cost(event), "")] if event.cost is not None else []),
     ]
     return "  ".join(text for text, _ in _fitting(parts, look.columns))
 
@@ -76,6 +78,15 @@ def why(event: Progress) -> str:
         if lane.waiting
     ]
     return "; ".join([*words, *([clean(event.pace.retrying)] if event.pace.retrying else [])])
+
+
+def cost(event: Progress) -> str:
+    """Return what the run has cost, and what it is expected to cost; empty if no price is known."""
+    if event.cost is None:
+        return ""
+    words = f"{shown(round(event.cost * PICO))} spent"
+    projected = event.cost_projected
+    return words if projected is None else f"{words}, about {shown(round(projected * PICO))} in all"
 
 
 def open_requests(event: Progress) -> tuple[int, int]:

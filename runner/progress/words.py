@@ -25,6 +25,8 @@ def line(event: Progress) -> str:
     if screen.rate(event.requests_per_s) != screen.rate(event.rows_per_s):
         words += f", {screen.rate(event.requests_per_s)} requests/s"
     words += f", {screen.rate(event.tokens_per_s)} tokens/s"
+    if event.cost is not None:
+        words += f"; {screen.cost(event)}"
     if event.left_s is not None and left:
         words += f"; {clock(event.left_s)} {'after the outage' if screen.in_outage(event) else 'to go'}"
     why = screen.why(event)

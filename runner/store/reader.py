@@ -169,10 +169,12 @@ class StoreReader:
         asked: returns what a row asked, given its stored fields, and takes from them what is no field of the user's own. None:
         nobody wants to know.
         """
-        # a run without answers of others is spared the look for them
-        taken_over = bool(self._fetch(number_taken_over(run_id))[0][0])
-        priced = bool(self._fetch(sa.select(prices.c.id).where(prices.c.run_id == run_id).limit(1)))
-        statement = select_results(taken_over=taken_over, priced=priced).where(items.c.run_id == run_id).order_by(*ORDER)
+        # a run without answers of others, or without prices, is spared the look for them
+        has_prices = sa.exists().where(prices.c.run_id == run_id)
+        ((taken_over, priced),) = self._fetch(number_taken_over(run_id).add_columns(has_prices))
+        statement = (
+            select_results(taken_over=bool(taken_over), priced=bool(priced)).where(items.c.run_id == run_id).order_by(*ORDER)
+        )
         with self._decoded():
             for values in self._tuples(statement):
                 yield located(result_of(values, asked), files)

@@ -42,7 +42,6 @@ class Totals(Struct, frozen=True, kw_only=True):
     input_tokens: int | None
     output_tokens: int | None
     cached_tokens: int | None
-    cache_write_tokens: int | None
     reasoning_tokens: int | None
     # tokens of failed attempts, where known
     wasted_input_tokens: int | None
@@ -52,15 +51,17 @@ class Totals(Struct, frozen=True, kw_only=True):
     time_to_first_token: Quantiles
     duration: Quantiles
     finish_reasons: Mapping[str, int]
+    # of the input: tokens that were written to a cache
+    cache_write_tokens: int | None = None
     # dollars that were spent, and of that on failed attempts; None: no rates are known. Whatever was billed lies between ``cost``
     # and ``cost + cost_perhaps``; None: that has no limit
-    cost: float | None
-    cost_failed_attempts: float | None
-    cost_perhaps: float | None
+    cost: float | None = None
+    cost_failed_attempts: float | None = None
+    cost_perhaps: float | None = None
     # dollars of the whole run, if the rows that are left cost what the others did; None before the first
-    cost_projected: float | None
+    cost_projected: float | None = None
     # attempts that were billed, or may have been, at rates that are not known
-    unpriced_attempts: int
+    unpriced_attempts: int = 0
     currency: str = CURRENCY
 
 

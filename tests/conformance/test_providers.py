@@ -26,9 +26,16 @@ def o(text, finish="stop", usage=O_USAGE, model=GPT, **more):
     return Completion(text=text, finish_reason=finish, usage=usage, served_model=model, response_id=O_ID, **more)
 
 
-def a(text, finish="end_turn", input_tokens=25, output_tokens=15, cached_tokens=0, **more):
-    usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens, cached_tokens=cached_tokens)
-    return Completion(text=text, finish_reason=finish, usage=usage, served_model=CLAUDE, response_id=A_ID, **more)
+def a(text, finish="end_turn", input_tokens=25, output_tokens=15, cached_tokens=0, cache_write_tokens=0, **more):
+    usage = Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_tokens=cached_tokens,
+        cache_write_tokens=cache_write_tokens,
+    )
+    return Completion(
+        text=text, finish_reason=finish, usage=usage, served_model=CLAUDE, tier="standard", response_id=A_ID, **more
+    )
 
 
 def call(id_, name, arguments):
@@ -60,6 +67,7 @@ EXPECTED = {
         input_tokens=133,
         output_tokens=40,
         cached_tokens=100,
+        cache_write_tokens=7,
         extra={
             "reasoning": "Let me see.",
             "citations": [{"type": "char_location", "cited_text": "x", "start_index": 6, "end_index": 14}],

@@ -157,7 +157,8 @@ def test_an_old_store_is_brought_up_to_date_and_keeps_every_row(old: Path, creat
     added = ("pace", "identical", "input_bytes", "input_target", "look_again", "settled_head", "compared")
     # they have been begun without a look at the others, and stay so
     assert [[row.pop(name) for name in added] for row in after["runs"]] == [[*[None] * (len(added) - 1), 1]] * 2
-    assert [row.pop("variant_id") for row in after["attempts"]] == [None] * 3
+    for name in ("variant_id", "cache_write_tokens", "tier", "input_bound", "output_bound", "price_id"):
+        assert [row.pop(name) for row in after["attempts"]] == [None] * 3
     # the fingerprints are those of the settings, as this version makes them
     for row in after["runs"]:
         assert row.pop("fingerprint") == answer_fingerprint(json.loads(str(row["settings"])))

@@ -40,4 +40,4 @@ def test_the_job_file_of_the_page_is_one(tmp_path: Path) -> None:
     job = load_job(tmp_path / "job.toml", {}, {})
     unset = {name for name, source in job.sources.items() if source in ("default", "not set")}
     # a job has one template
-    assert unset == {"input_tpm", "output_tpm", "money_codes", "messages", "prompt_file"}
+    assert unset == {"input_tpm", "output_tpm", "money_codes", "messages", "prompt_file", "prices"}

@@ -22,6 +22,7 @@ KINDS = {
     "headers": "table of texts",
     "query": "table of texts",
     "messages": "list of messages",
+    "prices": "`list`, or table of prices by model",
 }
 
 

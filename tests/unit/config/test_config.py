@@ -40,12 +40,13 @@ VALUES: dict[str, tuple[Any, Any, Any]] = {
     "headers": ({"X-A": "${ONE}"}, {"X-A": "Bearer ${TWO}"}, {"X-A": "${THREE}"}),
     "query": ({"v": "1"}, {"v": "2"}, {"v": "3"}),
     "messages": tuple([{"role": "user", "content": text}] for text in ("{{ a }}", "{{ b }}", "{{ c }}")),
+    "prices": ({"m": {"input": 1, "output": 2}}, "list", {"m": {"input": 0.5, "output": 2, "from": "2026-10-01"}}),
 }
 TOML = {
     "text": '"one"', "int": "11", "float": "1.5", "texts": '["END", "STOP"]', "json": "{ a = 1 }",
     "slots": "11", "span": '"1m30s"', "choice": '"normal"', "bool": "false", "share": "3",
     "headers": '{ X-A = "${ONE}" }', "query": '{ v = "1" }',
-    "messages": '[{ role = "user", content = "{{ a }}" }]',
+    "messages": '[{ role = "user", content = "{{ a }}" }]', "prices": "{ m = { input = 1, output = 2 } }",
 }  # fmt: skip
 WRONG = {
     "text": ["3", "1.5", "true", "[]", '["a"]', '""', '"  "'],
@@ -56,6 +57,7 @@ WRONG = {
     "slots": ["1.5", '"many"', '""', '"1.5"', '"autos"', "true", "[1]"],
     "span": ['"soon"', '"-5m"', '""', '"1x"', "true", "nan", "inf", "[]", '["1m"]'],
     "bool": ['"true"', '"off"', "1", "0", "[]", "[true]"],
+    "prices": ['"listed"', "3", "true", "[]", '["list"]'],
     "share": ['"some"', '"-1"', '"101%"', '"1.5"', '""', "-1", "1.5", "true", "nan", "[]", "[1]"],
     "choice": ['"off"', '"FULL"', '""', "1", "true", '["full"]'],
     "headers": ["3", '"X-A"', "true", "[1]", '["X-A"]', "{ X-A = 1 }", '[": x"]'],
@@ -88,7 +90,9 @@ def without_model(setting: Setting) -> str:
 
 def as_text(setting: Setting, value: Any) -> str:
     return (
-        msgspec.json.encode(value).decode() if setting.kind in ("json", "texts", "headers", "query", "messages") else str(value)
+        msgspec.json.encode(value).decode()
+        if setting.kind in ("json", "texts", "headers", "query", "messages") or isinstance(value, dict)
+        else str(value)
     )
 
 

@@ -201,6 +201,7 @@ async def test_an_answer_is_an_outcome_with_its_attempt() -> None:
         status=200,
         bytes_received=111,
         usage=Usage(input_tokens=7, output_tokens=3),
+        model="m",
     )
     assert (bench.emitted, bench.slept, bench.lane.paused_s) == ([], [], 0)
 

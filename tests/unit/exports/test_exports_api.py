@@ -25,7 +25,8 @@ from runner.store.runs import open_run
 OURS = [
     "prompt", "text", "status", "finish_reason", "error_code", "error", "served_model", "input_tokens", "output_tokens",
     "cached_tokens", "reasoning_tokens", "attempts", "time_to_first_token_s", "duration_s",
-    "reasoning", "refusal", "tool_calls", "citations", "logprobs", "line", "reused_from",
+    "reasoning", "refusal", "tool_calls", "citations", "logprobs", "line", "reused_from", "cost",
+    "cost_perhaps",
 ]  # fmt: skip
 
 
@@ -132,7 +133,7 @@ def test_a_finished_row(store: Path, out: Path) -> None:
         "error_code": None, "error": None, "served_model": "m-1", "input_tokens": 3, "output_tokens": 5, "cached_tokens": 0,
         "reasoning_tokens": 1, "attempts": 2, "time_to_first_token_s": 0.25, "duration_s": 1.5,
         "reasoning": "hidden", "refusal": None, "tool_calls": None, "citations": None, "logprobs": None, "line": 1,
-        "reused_from": None,
+        "reused_from": None, "cost": None, "cost_perhaps": None,
     }  # fmt: skip
 
 

@@ -224,7 +224,7 @@ def test_thinking_and_tools_are_kept_apart() -> None:
         (
             {"input_tokens": 5, "cache_read_input_tokens": 3, "cache_creation_input_tokens": 2},
             {"output_tokens": 9},
-            Usage(input_tokens=10, output_tokens=9, cached_tokens=3),
+            Usage(input_tokens=10, output_tokens=9, cached_tokens=3, cache_write_tokens=2),
         ),
         ({"input_tokens": 0}, {"input_tokens": 8, "output_tokens": 1.0}, Usage(input_tokens=8, output_tokens=1)),
         ({"input_tokens": 5}, {"input_tokens": None, "output_tokens": -3}, Usage(input_tokens=5)),

@@ -1,0 +1,34 @@
+"""What a run costs, in words."""
+
+from runner.event_types import Summary
+from runner.money import PICO, shown
+from runner.store.totals import Totals
+from runner.text import clean, plural
+
+
+def cost(of: Totals | Summary, *, left: int) -> str | None:
+    """Return what a run has cost, in one phrase; None if no price is known. left: rows without an outcome."""
+    if of.cost is None:
+        return None
+    parts = [amount(of.cost)]
+    if of.cost_failed_attempts:
+        parts[0] += f", {amount(of.cost_failed_attempts)} of it on failed attempts"
+    if of.cost_perhaps is None:
+        parts.append("perhaps more, for attempts whose usage is unknown and whose answers had no limit (--max-tokens sets one)")
+    elif of.cost_perhaps:
+        parts.append(f"perhaps up to {amount(of.cost_perhaps)} more, for attempts whose usage is unknown")
+    if of.unpriced_attempts:
+        parts.append(f"{plural(of.unpriced_attempts, 'attempt')} of unknown price")
+    if left and of.cost_projected is not None:
+        parts.append(f"about {amount(of.cost_projected)} when all rows are done")
+    return "; ".join(parts)
+
+
+def unknown(model: str) -> str:
+    """Return the words for a run of which no price is known, with what to do."""
+    return f'unknown: no price is known for {clean(model)}; [prices."MODEL"] in the job file states one'
+
+
+def amount(dollars: float) -> str:
+    """Return dollars as a person reads them."""
+    return shown(round(dollars * PICO))
