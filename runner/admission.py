@@ -1,6 +1,11 @@
-"""What a lane hands out: a permit for each attempt, and a standing that records the failures of an item."""
+"""What a lane hands out: a permit for each attempt, and a standing that records an item's failures; and what a budget does."""
 
+from typing import NamedTuple
+
+import anyio
 from msgspec import Struct, field
+
+from runner.money import Price
 
 
 class Permit(Struct, eq=False):
@@ -71,3 +76,28 @@ class Standing(Struct, eq=False):
     def waits(self) -> bool:
         """True if no attempt is being made."""
         return self.admitted_at is None or (self.ended is not None and self.ended >= self.admitted_at)
+
+
+class Amounts(NamedTuple):
+    """What requests use of a budget: picodollars, and tokens of input and output together."""
+
+    cost: int = 0
+    tokens: int = 0
+
+
+class Reservation(Struct, eq=False):
+    """What one attempt may use of a budget at most. It is in the store from before its request goes out until it is saved."""
+
+    # the item, the number of the attempt, and the instant
+    key: str
+    number: int
+    started_at: float
+    amounts: Amounts
+    # the most tokens that the request and its answer can have, and the highest rates that they can reach; None: nobody asks
+    input_bound: int
+    output_bound: int
+    price: Price | None
+    # no request went out for it, and none will
+    void: bool = False
+    # set once it is in the store
+    written: anyio.Event = field(default_factory=anyio.Event)

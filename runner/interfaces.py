@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iter
 from pathlib import Path
 from typing import IO, Literal, Protocol, TypeAlias, TypeVar
 
-from runner.admission import Failure, Permit, Standing
+from runner.admission import Failure, Permit, Reservation, Standing
 from runner.errors import AttemptError, ProviderError
 from runner.event_types import Event
 from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Request, Row, ServerSentEvent, Usage
@@ -284,13 +284,13 @@ class Store(Protocol):
         ...
 
 
-Emit: TypeAlias = Callable[[Attempt], Awaitable[None]]
-"""Passes a failed attempt to the writer."""
+Emit: TypeAlias = Callable[[Attempt | Reservation], Awaitable[None]]
+"""Passes a failed attempt to the writer, or what an attempt may use of a budget."""
 
 Handle: TypeAlias = Callable[[Item, Emit], Awaitable[Outcome | None]]
 """Turns an item into its outcome. None: the run is stopping, and the item has no outcome."""
 
-Save: TypeAlias = Callable[[list[Entry]], Awaitable[None]]
+Save: TypeAlias = Callable[[list[Entry | Reservation]], Awaitable[None]]
 """Makes entries durable."""
 
 Items: TypeAlias = AsyncGenerator[Item | Outcome, None]

@@ -5,7 +5,6 @@ writer before the next attempt begins. A permit is released when its attempt has
 requests than there are slots.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Generic, TypeVar
@@ -13,16 +12,17 @@ from typing import Generic, TypeVar
 import anyio
 from msgspec import structs
 
-from runner.admission import Permit, Standing
+from runner.admission import Permit, Reservation, Standing
 from runner.durations import format_span
+from runner.engine.admitting import Admitting, Purse
 from runner.engine.answers import InformedProvider, judged, without_frames
 from runner.engine.bounds import bounded
 from runner.engine.clock import Clock
 from runner.engine.judge import OUTAGE_S, UNREACHED_S, Judge
 from runner.engine.limits.pause import LONG_PAUSE_S
 from runner.engine.outcomes import conceal, done, failed, partial_of, record, refused
-from runner.engine.retry import RetryPolicy, phrase
-from runner.engine.sending import Sender, expected
+from runner.engine.retry import RetryPolicy
+from runner.engine.sending import Sender
 from runner.engine.stop import Stop
 from runner.engine.task import Task, failure_of, repeats
 from runner.errors import (
@@ -69,21 +69,26 @@ class Attempts(Generic[E]):
         self._redactor, clock = redactor or Redactor(), clock or Clock()
         self._clock, self._wall, self._sleep, self._draw = clock.monotonic, clock.wall, clock.sleep, clock.random
         self._decoder: Callable[[Task], Decoder] = lambda _: self._provider.decoder()
-        # the permits of attempts that have not been saved yet, by key and number of the attempt
-        self._unsaved: dict[tuple[str, int], tuple[Lane, Permit]] = {}
-        # how many items wait for a retry, by the number of their next attempt
-        self._retrying: Counter[int] = Counter()
+        # what attempts hold that have not been saved yet, by key and number of the attempt
+        self._unsaved: dict[tuple[str, int], tuple[Lane, Permit, Reservation | None]] = {}
+        self._admitting = Admitting(self._sender, provider, stop, clock)
 
     def saved(self, entry: Entry) -> None:
         """Release the permit of an attempt that has been saved."""
         attempt = entry if isinstance(entry, Attempt) else entry.attempt
         if attempt is not None and (held := self._unsaved.pop((attempt.key, attempt.number), None)) is not None:
-            lane, permit = held
+            lane, permit, reserved = held
             lane.release(permit)
+            if reserved is not None:
+                self._admitting.settle(reserved, attempt)
 
     def retrying(self) -> str | None:
         """Return a phrase about the rows that wait for a retry; None if there are none."""
-        return phrase(self._retrying, self._policy.attempts)
+        return self._admitting.retrying(self._policy.attempts)
+
+    def afford(self, purse: Purse | None) -> None:
+        """Keep a budget."""
+        self._admitting.purse = purse
 
     async def handle(self, item: Item, emit: Emit) -> Outcome | None:
         """Send the item until it has an outcome. Return None if the run stops first."""
@@ -99,6 +104,9 @@ class Attempts(Generic[E]):
         standing = lane.enter(item.attempts_before, item.key)
         try:
             return await self._work(Task(item, call, lane, standing, revision, files=files), emit)
+        except AttemptError as error:
+            # nobody knows what it can use of the budget
+            return failed(item, standing.number, None, error.code, self._redactor(str(error)))
         finally:
             lane.leave(standing)
 
@@ -106,7 +114,7 @@ class Attempts(Generic[E]):
         item, standing = task.item, task.standing
         wait_s: float | None = None
         while True:
-            permit = await self._admitted(task, wait_s)
+            permit = await self._admitting.admitted(task, wait_s, emit)
             if permit is None:
                 return None
             attempt, result = await self._attempt(task, permit, emit)
@@ -138,36 +146,14 @@ class Attempts(Generic[E]):
                 return failed(item, standing.number, attempt, attempt.error_code, attempt.error, answer)
             await emit(attempt)
 
-    async def _admitted(self, task: Task, wait_s: float | None) -> Permit | None:
-        """Wait for the delay of a retry, then for a permit. Return None if the run stops first."""
-        size, most = expected(task), task.item.request.params.max_tokens
-        permit: Permit | None = None
-        number = task.lane.counted(task.standing) + 1
-        if wait_s is not None:
-            self._retrying[number] += 1
-        try:
-            with self._stop.interrupts():
-                if wait_s:
-                    await self._sleep(wait_s)
-                permit = await task.lane.acquire(task.standing, size, most)
-                await self._sender.enter(task)
-        finally:
-            if wait_s is not None:
-                self._retrying[number] -= 1
-        if permit is not None and self._stop.requested:
-            self._sender.leave(task)
-            task.lane.release(permit, unused=True)
-            return None
-        return permit
-
     async def _attempt(self, task: Task, permit: Permit, emit: Emit) -> tuple[Attempt, Completion | AttemptError]:
         """Make one attempt."""
         item, standing = task.item, task.standing
-        if task.revision != self._provider.revision:
+        if task.revision != self._provider.revision and task.reserved is None:
             # a parameter was learned while the item waited
             task.revision, task.call = self._provider.revision, self._provider.encode(item.request)
         standing.number += 1
-        self._unsaved[(item.key, standing.number)] = task.lane, permit
+        self._unsaved[(item.key, standing.number)] = task.lane, permit, task.reserved
         started_at, start = self._wall(), self._clock()
         if standing.ended is not None and not (task.fresh or standing.asked):
             standing.waited_s = start - standing.ended

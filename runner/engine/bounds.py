@@ -4,6 +4,8 @@ A token of a text is at least one byte of it, in every tokenizer that works on b
 the text are more bytes than the marks that a server puts between messages.
 """
 
+from typing import NamedTuple
+
 import msgspec
 from msgspec import Struct, structs
 
@@ -15,11 +17,20 @@ _FILES = 4
 """The tokens of a picture, a page or a second of sound are known roughly: the most is so many times what is expected."""
 
 
+class Bounds(NamedTuple):
+    """The most tokens that a request and its answer can have; None: no limit is set. tier: the one that the request asks for."""
+
+    input: int
+    output: int | None
+    tier: str | None
+
+
 class _Limits(Struct):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     # answers to one request, which count together
     n: int | None = None
+    service_tier: str | None = None
 
 
 _decode = msgspec.json.Decoder(_Limits).decode
@@ -32,11 +43,24 @@ def input_bound(call: HttpCall, files: Files | None) -> int:
 
 def output_bound(call: HttpCall) -> int | None:
     """Return the most tokens that the answer to a request can have, by what its body says; None if it sets no limit."""
+    return _output(_limits(call))
+
+
+def bounds(call: HttpCall, files: Files | None) -> Bounds:
+    """Return what bounds a request, by what its body says. files: those that are not in ``call``."""
+    limits = _limits(call)
+    return Bounds(input_bound(call, files), _output(limits), limits.service_tier)
+
+
+def _limits(call: HttpCall) -> _Limits:
     try:
-        limits = _decode(call.body)
+        return _decode(call.body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         # a dialect of a plug-in
-        return None
+        return _Limits()
+
+
+def _output(limits: _Limits) -> int | None:
     named = [limit for limit in (limits.max_tokens, limits.max_completion_tokens) if limit is not None]
     return max(named) * max(1, limits.n or 1) if named else None
 
@@ -54,4 +78,9 @@ def bounded(attempt: Attempt, task: Task, decoder: Decoder, *, kept: bool) -> At
     # a server that counts as it goes has not counted all of an answer that was cut
     if reported and (attempt.error_code is None or kept or decoder.stage >= Stage.COUNTED):
         return attempt
+    reserved = task.reserved
+    if reserved is not None:
+        # while the tier that serves it is not known, it may be the dearest
+        price = reserved.price if attempt.tier is None else None
+        return structs.replace(attempt, input_bound=reserved.input_bound, output_bound=reserved.output_bound, price=price)
     return structs.replace(attempt, input_bound=input_bound(task.call, task.files), output_bound=output_bound(task.call))

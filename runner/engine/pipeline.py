@@ -13,6 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
+from runner.admission import Reservation
 from runner.engine.bounded_queue import BoundedQueue
 from runner.engine.stop import Stop
 from runner.errors import RunnerError, StoreError
@@ -49,7 +50,7 @@ async def run(
     save_limit_s: seconds that the writer has, after a cancellation, to save what is finished.
     Raises what ``save``, ``items`` or ``handle`` raised. If ``save`` fails, everything else is cancelled at once.
     """
-    todo, finished = BoundedQueue[Item](workers), BoundedQueue[Entry](max(BATCH, 2 * workers))
+    todo, finished = BoundedQueue[Item](workers), BoundedQueue[Entry | Reservation](max(BATCH, 2 * workers))
     abort, feeding = anyio.CancelScope(), anyio.CancelScope()
     work = partial(_work, todo, handle, finished, stop, last)
     try:
@@ -70,7 +71,9 @@ async def run(
         raise _cause(group) from None
 
 
-async def _feed(items: Items, todo: BoundedQueue[Item], finished: BoundedQueue[Entry], feeding: anyio.CancelScope) -> None:
+async def _feed(
+    items: Items, todo: BoundedQueue[Item], finished: BoundedQueue[Entry | Reservation], feeding: anyio.CancelScope
+) -> None:
     with closing(todo), feeding:
         async with aclosing(items):
             async for item in items:
@@ -81,10 +84,10 @@ async def _feed(items: Items, todo: BoundedQueue[Item], finished: BoundedQueue[E
 
 
 async def _work(
-    todo: BoundedQueue[Item], handle: Handle, finished: BoundedQueue[Entry], stop: Stop, last: Callable[[], None]
+    todo: BoundedQueue[Item], handle: Handle, finished: BoundedQueue[Entry | Reservation], stop: Stop, last: Callable[[], None]
 ) -> None:
-    async def emit(attempt: Attempt) -> None:
-        await _hand_over(finished, attempt)
+    async def emit(entry: Attempt | Reservation) -> None:
+        await _hand_over(finished, entry)
 
     # an item that is already there is taken without a turn of the event loop
     while len(todo) or await todo.wait():
@@ -120,7 +123,7 @@ async def _grow(
                 group.start_soon(work)
 
 
-async def _hand_over(finished: BoundedQueue[Entry], entry: Entry) -> None:
+async def _hand_over(finished: BoundedQueue[Entry | Reservation], entry: Entry | Reservation) -> None:
     """Pass an entry to the writer, even during a cancellation: it may have been paid for."""
     if not finished.offer(entry):
         with anyio.CancelScope(shield=True):
@@ -139,7 +142,7 @@ async def _enforce_stop(stop: Stop, feeding: anyio.CancelScope, abort: anyio.Can
     abort.cancel()
 
 
-async def _write(finished: BoundedQueue[Entry], save: Save, abort: anyio.CancelScope, save_limit_s: float) -> None:
+async def _write(finished: BoundedQueue[Entry | Reservation], save: Save, abort: anyio.CancelScope, save_limit_s: float) -> None:
     drain = anyio.CancelScope(shield=True)
     async with anyio.create_task_group() as group:
         group.start_soon(_limit_drain, drain, save_limit_s)
@@ -159,7 +162,7 @@ async def _limit_drain(drain: anyio.CancelScope, save_limit_s: float) -> None:
         raise
 
 
-async def _write_all(finished: BoundedQueue[Entry], save: Save, abort: anyio.CancelScope) -> None:
+async def _write_all(finished: BoundedQueue[Entry | Reservation], save: Save, abort: anyio.CancelScope) -> None:
     while await finished.wait():
         await _gather(finished)
         batch = finished.take(BATCH)
@@ -174,7 +177,7 @@ async def _write_all(finished: BoundedQueue[Entry], save: Save, abort: anyio.Can
             raise
 
 
-async def _gather(finished: BoundedQueue[Entry]) -> None:
+async def _gather(finished: BoundedQueue[Entry | Reservation]) -> None:
     """Wait while answers that the process has already received become entries: one commit costs as much as a dozen of them."""
     for _ in range(TURNS):
         before = len(finished)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from runner.admission import Failure, Standing
+from runner.admission import Failure, Reservation, Standing
 from runner.errors import AttemptError, StreamError
 from runner.interfaces import Decoder, Lane
 from runner.model import Attempt, Completion, HttpCall, Item, Request
@@ -37,6 +37,8 @@ class Task(Struct):
     fresh: bool = False
     # the decoder of the current attempt, if someone listens
     heard: Decoder | None = None
+    # what the current attempt holds of the budget; None without one
+    reserved: Reservation | None = None
 
     @property
     def size(self) -> int:

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 
 from runner.model import Attempt, Json
-from runner.money import Price
+from runner.money import Price, Rates
 from runner.prices import listed
 from runner.prices.own import stated
-from runner.prices.rates import Schedule
+from runner.prices.rates import Schedule, highest
 
+_TIERS = ("standard", "flex", "batch", "priority")
+_SOON_S = 3600.0
+"""Seconds that may pass between the look at the prices and the request."""
 STANDARD = "standard"
 """The service tier of an ordinary request."""
 _ORDINARY = ("", "auto", "default", "standard", "standard_only", "on_demand")
@@ -62,6 +65,21 @@ class PriceBook:
         whole = usage is not None and usage.input_tokens is not None
         rates = schedule.of(usage.input_tokens or 0) if whole and usage else schedule.worst(attempt.input_bound or 0)
         return Price(model=attempt.model, tier=tier, rates=rates)
+
+    def highest(self, model: str, at: float, tier: str | None, input_tokens: int) -> Rates | None:
+        """Return the highest rates that a request which goes out now can reach; None if its price is not known.
+
+        at: the instant, in seconds since the epoch; prices that hold within an hour of it count too. tier: the service tier that
+        it asks for: it may be served by another one. input_tokens: the most that it can have.
+        """
+        tiers = {*_TIERS, tier_of(tier)}
+        found = [self.of(model, None, at + later, one) for one in tiers for later in (0, _SOON_S)]
+        if any(schedule is None for schedule in found):
+            return None
+        if model not in self._own:
+            # the answer may name another model, which has a stated price
+            found += [stated.standard for stated in self._own.values()]
+        return highest([schedule.worst(input_tokens) for schedule in found if schedule is not None])
 
     def limit(self, model: str) -> int | None:
         """Return the most tokens that an answer of a model can have, by the list; None if that is not known."""

@@ -1,5 +1,6 @@
 """The rates of a model by the size of the request, and what an attempt costs at them. Amounts are in whole picodollars."""
 
+from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from msgspec import Struct, structs
@@ -29,8 +30,7 @@ class Schedule(Struct, frozen=True, kw_only=True):
 
     def worst(self, input_tokens: int) -> Rates:
         """Return the highest rate of each kind that a request with up to so many tokens of input can reach."""
-        reached = [self.base, *(rates for beyond, rates in self.steps if input_tokens > beyond)]
-        return Rates(**{name: max(getattr(rates, name) for rates in reached) for name in Rates.__struct_fields__})
+        return highest([self.base, *(rates for beyond, rates in self.steps if input_tokens > beyond)])
 
     def most(self, input_tokens: int, output_tokens: int) -> int:
         """Return the most that a request with up to so many tokens can cost, in picodollars."""
@@ -40,6 +40,11 @@ class Schedule(Struct, frozen=True, kw_only=True):
         """Return the rates times a factor, such as 0.5 for a batch."""
         steps = tuple((beyond, _times(rates, factor)) for beyond, rates in self.steps)
         return Schedule(base=_times(self.base, factor), steps=steps)
+
+
+def highest(rates: Sequence[Rates]) -> Rates:
+    """Return the highest rate of each kind."""
+    return Rates(**{name: max(getattr(one, name) for one in rates) for name in Rates.__struct_fields__})
 
 
 def cost_of(usage: Usage | None, rates: Rates) -> int | None:

@@ -1,0 +1,155 @@
+"""What a request waits for before it goes out: its delay, a permit, room in memory for its files, and a budget if there is one.
+
+With a budget, a request holds the most that it can use, from before it goes out until its attempt is saved. That is in the store
+before it goes out, so that it counts even if the process is killed meanwhile. It takes its amount with its permit. Where the budget
+is short, it waits for the amount first, and holds no slot meanwhile.
+"""
+
+from collections import Counter
+from typing import NamedTuple, Protocol
+
+from runner.admission import Amounts, Permit, Reservation
+from runner.engine.answers import InformedProvider
+from runner.engine.bounds import Bounds, bounds
+from runner.engine.clock import Clock
+from runner.engine.limits.budget import Budget
+from runner.engine.retry import phrase
+from runner.engine.sending import Sender, expected
+from runner.engine.stop import Stop
+from runner.engine.task import Task
+from runner.interfaces import Emit
+from runner.model import Attempt
+from runner.money import Price
+
+
+class Quote(NamedTuple):
+    """The most that a request can use of a budget. price: the highest rates that it can reach; None: nobody asks."""
+
+    amounts: Amounts
+    output_bound: int
+    price: Price | None
+
+
+class Purse(Protocol):
+    """A budget, and what requests use of it."""
+
+    @property
+    def budget(self) -> Budget:
+        """The budget of the session."""
+        ...
+
+    def quote(self, model: str, bound: Bounds, at: float) -> Quote:
+        """Return the most that a request can use. Raises AttemptError if that is not known. at: seconds since the epoch."""
+        ...
+
+    def used(self, attempt: Attempt, reserved: Reservation) -> Amounts:
+        """Return what an attempt has used, or may have."""
+        ...
+
+
+class Admitting:
+    """Lets requests out. purse: of the session; None: there is no budget."""
+
+    def __init__(self, sender: Sender, provider: InformedProvider, stop: Stop, clock: Clock) -> None:
+        self._sender, self._provider, self._stop = sender, provider, stop
+        self._sleep, self._wall = clock.sleep, clock.wall
+        self.purse: Purse | None = None
+        # how many items wait for a retry, by the number of their next attempt
+        self._retrying: Counter[int] = Counter()
+
+    def retrying(self, attempts: int) -> str | None:
+        """Return a phrase about the rows that wait for a retry; None if there are none. attempts: how many a row may use."""
+        return phrase(self._retrying, attempts)
+
+    async def admitted(self, task: Task, wait_s: float | None, emit: Emit) -> Permit | None:
+        """Wait for the delay of a retry, then for a permit and the rest. Return None if the run stops first.
+
+        Raises AttemptError if there is a budget, and nobody knows what the request can use of it.
+        """
+        permit: Permit | None = None
+        number = task.lane.counted(task.standing) + 1
+        if wait_s is not None:
+            self._retrying[number] += 1
+        try:
+            with self._stop.interrupts():
+                if wait_s:
+                    await self._sleep(wait_s)
+                permit = await self._permit(task)
+                await self._sender.enter(task)
+                if task.reserved is not None:
+                    await _written(task.reserved, emit)
+        finally:
+            if wait_s is not None:
+                self._retrying[number] -= 1
+        if permit is not None and self._stop.requested:
+            self._sender.leave(task)
+            task.lane.release(permit, unused=True)
+            if task.reserved is not None and self.purse is not None:
+                self.purse.budget.settle(task.reserved.amounts, Amounts())
+                await _voided(task.reserved, emit)
+            return None
+        return permit
+
+    def settle(self, reserved: Reservation, attempt: Attempt) -> None:
+        """Give back what an attempt has held of the budget and not used. It has been saved."""
+        if self.purse is not None:
+            self.purse.budget.settle(reserved.amounts, self.purse.used(attempt, reserved))
+
+    async def _permit(self, task: Task) -> Permit:
+        """Wait for a permit; with a budget, also for an amount of it, which the task holds then."""
+        purse, most = self.purse, task.item.request.params.max_tokens
+        if purse is None:
+            return await task.lane.acquire(task.standing, expected(task), most)
+        while True:
+            reserved = self._reservation(task, purse)
+            need, first = reserved.amounts, not purse.budget.has_room(reserved.amounts)
+            if first:
+                await purse.budget.wait(need)
+            try:
+                permit = await task.lane.acquire(task.standing, expected(task), most)
+            except BaseException:
+                if first:
+                    purse.budget.settle(need, Amounts())
+                raise
+            held = first or purse.budget.take(need)
+            if held and task.revision == self._provider.revision:
+                task.reserved = reserved
+                return permit
+            # others were quicker, or a parameter was learned meanwhile
+            if held:
+                purse.budget.settle(need, Amounts())
+            task.lane.release(permit, unused=True)
+
+    def _reservation(self, task: Task, purse: Purse) -> Reservation:
+        """Return what the next attempt may use at most. Raises AttemptError if that is not known."""
+        task.reserved = None
+        if task.revision != self._provider.revision:
+            task.revision, task.call = self._provider.revision, self._provider.encode(task.item.request)
+        bound, at = bounds(task.call, task.files), self._wall()
+        quote = purse.quote(task.item.request.model, bound, at)
+        return Reservation(
+            key=task.item.key,
+            number=task.standing.number + 1,
+            started_at=at,
+            amounts=quote.amounts,
+            input_bound=bound.input,
+            output_bound=quote.output_bound,
+            price=quote.price,
+        )
+
+
+async def _written(reserved: Reservation, emit: Emit) -> None:
+    """Pass a reservation to the writer, and wait until it is in the store."""
+    try:
+        await emit(reserved)
+        await reserved.written.wait()
+    except BaseException:
+        await _voided(reserved, emit)
+        raise
+
+
+async def _voided(reserved: Reservation, emit: Emit) -> None:
+    """Take a reservation out of the store again, for which no request has gone out."""
+    if not reserved.void:
+        reserved.void = True
+        await emit(reserved)
