@@ -5,7 +5,7 @@ RunnerError                     one clear sentence for a person; carries the exi
 |   `-- NotReadyError     (2)   nothing is wrong, but the model or the API key is still missing
 |-- StoreError            (4)   the store cannot be opened, read or written
 |   `-- RunLockedError    (4)   another process owns the run
-|-- RunStoppedError       (3)   an error makes further requests pointless; the run can be resumed
+|-- RunStoppedError       (3)   an error makes further requests pointless; the run can be resumed. (5) its budget is reached
 `-- AttemptError                one attempt failed; never leaves the engine
     |-- TransportError          no complete HTTP exchange: refused, reset, cut
     |-- AttemptTimeoutError     one of the four timeouts expired
@@ -80,7 +80,7 @@ class RunStoppedError(RunnerError):
 
     def __init__(self, message: str, *, code: str) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.exit_code = code, 5 if code == "budget" else self.exit_code
 
 
 class AttemptError(RunnerError):
@@ -209,6 +209,7 @@ ADVICE = {
     "bad_request": "Fix the rows, then run `runner retry`; or give it the right settings as options.",
     "bad_row": "Fix the line in the prompt file, then run `runner resume`.",
     "billing": "Add credit or raise the spending limit at the provider, then run `runner resume`.",
+    "budget": "Raise what was reached (--max-cost, --max-tokens-total): `runner resume --max-cost X`.",
     "cancelled": "Nothing to do: the run was stopped while this request was open; it will be sent again.",
     "closed": "The server drops connections; lower --concurrency, then run `runner retry`.",
     "connect": "Check that the server is running and that base_url has its host and port, then run `runner resume`.",
@@ -219,6 +220,7 @@ ADVICE = {
     "dns": "Check the host name in base_url and the network, then run `runner resume`.",
     "gave_up": "The server ends answers before the model does; run `runner retry` later, or set what they mean in [finish].",
     "internal": "This is a bug in runner; please report it with the text of the error.",
+    "killed": "Nothing to do: the process was killed while this request was open; it was sent again, and may be billed twice.",
     "no_reason": "Ask the operator of the server, then run `runner resume`; or without streams: `runner resume --no-stream`.",
     "wrong_dialect": "Continue with that --provider, and with --base-url if the address changes with it.",
     "malformed_stream": "The server sends malformed events; run `runner retry`, and report this to the operator of the server.",
@@ -238,13 +240,14 @@ ADVICE = {
     "tls": "Nothing was sent, as the connection is not secure; check base_url, the server's certificate and the system clock.",
     "too_large": "Shorten the prompt or lower max_tokens: the server does not accept requests of this size.",
     "truncated": "Answers end without a finish reason; check the server or the gateway, then run `runner retry`.",
+    "unbounded": "A budget needs a limit of every answer: `runner retry --max-tokens N`.",
+    "unpriced": "State the price of that model: `runner retry --prices JSON`.",
     "unsupported_parameter": "To go on without it: `runner resume --no-strict-params`.",
 }
 """One sentence of advice for every error code. No other module words advice."""
 
 _FINISH = "The setting finish counts this as a failure; change that, or what makes the answers so, then run `runner retry`."
 _OTHER = "Run `runner retry`; if the error comes again, look up the provider's message."
-
 
 _ROW_WITHOUT_MODEL = (
     "If the row names its model, correct that in the prompt file: then `runner retry` sends a row with an id, and "

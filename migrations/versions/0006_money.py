@@ -77,6 +77,7 @@ def upgrade() -> None:
         sa.Column("input_bound", sa.Integer(), nullable=False),
         sa.Column("output_bound", sa.Integer(), nullable=False),
         sa.Column("price_id", sa.Integer()),
+        sa.Column("variant_id", sa.Integer()),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name="fk_reservations_run_id_runs"),
         sa.PrimaryKeyConstraint("id", name="pk_reservations"),
         sa.UniqueConstraint("run_id", "item_key", "number", name="uq_reservations_run_id_item_key_number"),

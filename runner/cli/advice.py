@@ -9,6 +9,7 @@ command of each (the first that fits):
     stopped: wrong address       resume --base-url URL      (where the address to use is known, and the user's to name)
     stopped: unknown model       resume --model NAME        (while no row is answered, the model may change)
     stopped: a row's own model   resume                     (once its line is mended)
+    stopped: budget reached      resume --max-cost X         (with what finishes it)
     stopped: bad requests        retry, also: resume
     --limit, failed rows         retry, also: resume
     rows are left, any reason    resume                     (a limit, Ctrl-C, the deadline, an error, a changed file, a kill)
@@ -30,7 +31,10 @@ from runner.text import plural
 COLUMNS = 79
 """Columns for a line of advice."""
 OF_THE_ROW = frozenset(
-    {ATTACHMENT, BAD_ROW, "bad_request", "content_policy", "context_length", "not_found", "size_cap", "too_large"}
+    {
+        *(ATTACHMENT, BAD_ROW, "bad_request", "content_policy", "context_length", "not_found", "size_cap", "too_large"),
+        *("unbounded", "unpriced"),
+    }
 )
 """Error codes of rows that would fail again as they are."""
 _WHEN = {
@@ -72,6 +76,8 @@ class State(Struct, frozen=True, kw_only=True):
     address: str | None = None
     # the line of the row whose own model stopped it
     line: int | None = None
+    # the options that raise the budget that it has reached
+    raised: tuple[str, ...] = ()
     # it ended where --limit asked it to
     limited: bool = False
     # the prompt file is not where it was
@@ -114,7 +120,7 @@ def advice(state: State, db: str) -> list[Advice]:
     when = _when(state) if refused or state.missing else ""
     retry = Advice(command("retry", *_moved(state)), f"{when}sends {plural(sent, 'failed row')} again", sent)
     if state.left:
-        resume = _resume(state, command("resume", *_moved(state)))
+        resume = _resume(state, command("resume", *_moved(state), *state.raised))
         if state.missing:
             return [resume, export]
         return [retry, resume] if refused or (state.limited and worth_it) else [resume]

@@ -9,7 +9,7 @@ from runner.errors import remedy
 from runner.event_types import INPUT_CHANGED, Summary
 from runner.session import prepare
 from runner.session.naming import command
-from runner.session.spelling import as_asked, ended
+from runner.session.spelling import as_asked, ended, raised
 from runner.text import clean, plural
 
 __all__ = ["INPUT_CHANGED", "as_asked", "summary"]
@@ -93,6 +93,7 @@ def _state(end: Summary) -> State:
         stop_code=end.stop_code,
         address=mend.address,
         line=mend.line,
+        raised=raised(end.stop_reason),
         limited=as_asked(end),
         input_changed=end.stop_reason == INPUT_CHANGED,
         same_command=end.same_command and end.stop_code is None,

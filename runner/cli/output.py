@@ -100,6 +100,7 @@ def state_of(run: Run, *, errors_shown: bool = False) -> State:
         stop_code=run.stop_code,
         address=mend.address,
         line=mend.line,
+        raised=spelling.raised(run.stop_reason),
         limited=run.stop_reason == LIMITED,
         missing=not origin.exists(run.input),
         asked=spool.is_asked(run.input),

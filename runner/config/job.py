@@ -67,6 +67,10 @@ class Job(Struct, frozen=True, kw_only=True):
     strict_params: bool
     # dollars per million tokens by model, or "list"; None: list prices where requests go to the vendor itself
     prices: str | dict[str, Json] | None
+    # dollars, of the run and of each of its sessions, and tokens of the run: the most that requests may use
+    max_cost: float | None
+    max_cost_session: float | None
+    max_tokens_total: int | None
     attempts: int
     # seconds for which a server may refuse all rows; 0: these refusals are the rows' own
     patience_s: int

@@ -29,6 +29,9 @@ class JobSettings(TypedDict, total=False):
     finish_done: str | Sequence[str] | None
     strict_params: bool | None
     prices: Literal["list"] | Mapping[str, Any] | None
+    max_cost: float | None
+    max_cost_session: float | None
+    max_tokens_total: int | None
     attempts: int | None
     patience_s: int | None
     deadline: float | str | None

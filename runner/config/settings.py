@@ -93,6 +93,15 @@ SETTINGS = (
         "prices",
         "Dollars per million tokens, by model, as a JSON object; or list: the provider's list prices hold at this address too.",
     ),
+    Setting(
+        "max_cost",
+        "float",
+        "Dollars that the run may cost at most, over all its sessions. No request goes out that might cost more than is left.",
+        None,
+        0,
+    ),
+    Setting("max_cost_session", "float", "Dollars that this session may cost at most.", None, 0),
+    Setting("max_tokens_total", "int", "Tokens, input and output together, that the run may use at most.", None, 1),
     Setting("attempts", "int", "Maximum attempts per row; rate limits and outages do not count.", 5, 1),
     Setting(
         "patience_s",

@@ -1,8 +1,8 @@
 """What a request waits for before it goes out: its delay, a permit, room in memory for its files, and a budget if there is one.
 
 With a budget, a request holds the most that it can use, from before it goes out until its attempt is saved. That is in the store
-before it goes out, so that it counts even if the process is killed meanwhile. It takes its amount with its permit. Where the budget
-is short, it waits for the amount first, and holds no slot meanwhile.
+before it goes out, so that it counts even if the process is killed meanwhile. It takes its amount with its permit. Where the
+budget is short, it waits for the amount first, and holds no slot meanwhile.
 """
 
 from collections import Counter

@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 from msgspec import Struct, structs
 
+from runner.admission import Reservation
 from runner.config.endpoint import Endpoint
 from runner.config.job import Job
 from runner.engine.stop import Stop
@@ -189,9 +190,9 @@ class Asks(Working):
             with anyio.CancelScope(shield=True):
                 await answering
 
-    async def _save(self, entries: list[Entry]) -> None:
-        await super()._save(entries)
-        for entry in entries:
+    async def _save(self, batch: list[Entry | Reservation]) -> None:
+        await super()._save(batch)
+        for entry in batch:
             if isinstance(entry, Outcome) and entry.kept:
                 # the store keeps the answer to what was asked before, which is none to this
                 self._resolve(entry.key, _failure(entry, asked(dict(entry.metadata), self._template.texts)))

@@ -46,7 +46,7 @@ class Books:
     def add(self, attempts: Iterable[Attempt]) -> None:
         """Count attempts that have been saved."""
         for attempt in attempts:
-            if not attempt.sent or (attempt.status is not None and attempt.status not in _STATUS_OK):
+            if not billed(attempt):
                 continue
             rates = attempt.price.rates if attempt.price is not None else None
             if rates is None:
@@ -62,6 +62,11 @@ class Books:
                 self._perhaps += max(0, rates.most(attempt.input_bound, attempt.output_bound or 0) - known)
 
 
+def billed(attempt: Attempt) -> bool:
+    """Return True if an attempt was billed, or may have been."""
+    return attempt.sent and (attempt.status is None or attempt.status in _STATUS_OK)
+
+
 def _priced(entry: Entry, book: PriceBook) -> Entry:
     if isinstance(entry, Outcome):
         return entry if entry.attempt is None else structs.replace(entry, attempt=_of(entry.attempt, book))
@@ -69,4 +74,5 @@ def _priced(entry: Entry, book: PriceBook) -> Entry:
 
 
 def _of(attempt: Attempt, book: PriceBook) -> Attempt:
-    return structs.replace(attempt, price=book.price(attempt))
+    # one that may have used all that it held of a budget keeps the price of that
+    return attempt if attempt.price is not None else structs.replace(attempt, price=book.price(attempt))

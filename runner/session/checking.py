@@ -20,7 +20,7 @@ from runner.inputs.prompts import Template, make_item
 from runner.inputs.scan import Places, PromptFile
 from runner.model import Item
 from runner.origin import where
-from runner.session import arguments, prepare, unfit, wiring
+from runner.session import arguments, budgeting, prepare, unfit, wiring
 from runner.session.naming import DEFAULT_STORE
 from runner.session.opening import open_input, options_of, rooted, template_of
 from runner.session.oversized import Oversized, oversized
@@ -196,6 +196,8 @@ def _refusal(job: Job, prompts: PromptFile, scanned: scan.Scan) -> str | None:
     try:
         scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where, prompts.about)
         unfit.refuse(job, prompts, scanned)
+        if job.model is not None:
+            budgeting.refuse(job, prompts)
     except UsageError as error:
         return str(error)
     return None

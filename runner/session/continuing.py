@@ -30,8 +30,9 @@ from runner.store.reader import StoreReader
 from runner.store.runs import FoundRun, KnownRun
 from runner.text import shell_word
 
-_KEPT = ("api_key_env", "headers", "query")
-"""What belongs to an address: if it is given to ``resume`` or ``retry``, the run keeps it."""
+_BUDGET = ("max_cost", "max_cost_session", "max_tokens_total")
+_KEPT = ("api_key_env", "headers", "query", *_BUDGET)
+"""What belongs to an address, and the budget: if it is given to ``resume`` or ``retry``, the run keeps it."""
 
 
 class Chosen(Struct, frozen=True, kw_only=True):
@@ -173,7 +174,7 @@ def changes_of(job: Job, given: Given, run: KnownRun, options: SessionOptions) -
     """
     store, answer = given.store, job.answer_settings()
     different = runs.differences(run.settings, answer)
-    settings, names, columns = {**run.settings}, ["base_url", "api_key_env"], dict[str, Json]()
+    settings, names, columns = {**run.settings}, ["base_url", "api_key_env", *_BUDGET], dict[str, Json]()
     if job.base_url is not None or "base_url" in settings:
         settings["base_url"] = job.base_url
     settings |= {name: value for name, value in job.settings().items() if name in _KEPT and is_option(job, name)}

@@ -8,6 +8,7 @@ from runner.event_types import Progress, Started
 from runner.money import costs, projected
 from runner.pace import Pace
 from runner.providers.http import HttpExchange
+from runner.session import budgeting
 from runner.session.books import Books
 from runner.session.forecast import Forecast
 from runner.session.speed import Speed
@@ -63,6 +64,13 @@ class Meter:
             left_s=self._left_s(),
             **self._costs(),
         )
+
+    def used(self) -> budgeting.Progress:
+        """Return how far the run is, for its budget."""
+        stats, money = self._stats, self.books.money
+        paid = self._paid + stats.done + stats.failed - stats.broken
+        left = max(0, self._rows - self._restored - stats.done - stats.failed)
+        return budgeting.Progress(money.spent, paid, left)
 
     def _costs(self) -> dict[str, float | None]:
         money, stats = self.books.money, self._stats

@@ -21,7 +21,7 @@ from runner.event_types import Finished, Summary, Token
 from runner.inputs import spool
 from runner.interfaces import Observer
 from runner.model import Result
-from runner.session import arguments, naming, wiring
+from runner.session import arguments, budgeting, naming, wiring
 from runner.session.asks import Asks
 from runner.session.asynchronous import refuse_other_loops
 from runner.session.audience import Audience
@@ -178,6 +178,8 @@ class Session:
         database.prepare(store, create=True)
         answer = job.answer_settings()
         found = next((run for run in runs.known_runs(store) if _continues(run, job)), None) if not self._new else None
+        job = budgeting.inherited(job, found.settings) if found is not None else job
+        budgeting.refuse(job)
         if found is not None and found.base_url != job.base_url and runs.has_answers(store, found.id):
             raise UsageError(
                 f"the session {self._name!r} (run {found.id}) has answers from {found.base_url}, and base_url is {job.base_url} "

@@ -20,7 +20,7 @@ from runner.inputs.prompts import Template, make_item
 from runner.inputs.scan import PromptFile, Scan
 from runner.model import Outcome, Run
 from runner.money import Money, costs
-from runner.session import continuing, identity, reading, unfit
+from runner.session import budgeting, continuing, identity, reading, unfit
 from runner.session.continuing import Chosen, Idle
 from runner.session.identity import Given
 from runner.session.opening import open_input, options_of, rooted, template_of
@@ -92,6 +92,8 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     content = await in_thread(lambda: scan.measure(prompts, identity.lengths(known)))
     given = Given(store_path, prompts, content, job.base_url)
     chosen = await in_thread(lambda: continuing.choose(job, given, known, options))
+    if chosen.run is not None and options.run_id is None:
+        job = budgeting.inherited(job, chosen.run.settings)
     if continuing.nothing_left(given, chosen, options):
         idle = await in_thread(lambda: continuing.idle(job, given, chosen))
         if options.strict and idle.run.broken:
@@ -102,6 +104,7 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where, prompts.about)
     scan.refuse_duplicates(scanned, job.input, prompts.places)
     await in_thread(lambda: unfit.refuse(job, prompts, scanned))
+    await in_thread(lambda: budgeting.refuse(job, prompts))
     if options.strict:
         await in_thread(lambda: _refuse_broken(job, prompts))
     await in_thread(lambda: database.prepare(store_path, create=True))

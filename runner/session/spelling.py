@@ -4,6 +4,7 @@ A store may come from somebody else (``config.trust``), and so may the stop reas
 """
 
 import os
+import re
 import shlex
 from urllib.parse import urlsplit
 
@@ -14,6 +15,8 @@ from runner.errors import UNKNOWN, RunnerError, remedy, to_address
 from runner.event_types import Summary
 from runner.model import Run
 from runner.text import plural
+
+_RAISED = re.compile(r"`runner resume((?: --max-(?:cost|tokens-total) [0-9.]+)+)`\.$")
 
 
 def stop_reason(run: Run) -> str | None:
@@ -34,6 +37,15 @@ def _may_be_spelt(run: Run, word: str) -> bool:
         return endpoint.is_users(job, os.environ) or not endpoint.ungranted(job, os.environ)
     except (RunnerError, ValueError):
         return False
+
+
+def raised(reason: str | None) -> tuple[str, ...]:
+    """Return the options that a stop reason advises, to continue a run that has reached its budget; none if it advises none.
+
+    Only its end is looked at, and only numbers are taken: a store may come from somebody else.
+    """
+    found = _RAISED.search(reason or "")
+    return tuple(found[1].split()) if found else ()
 
 
 def ended(end: Summary) -> str:

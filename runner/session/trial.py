@@ -12,6 +12,7 @@ import anyio
 from anyio.abc import TaskGroup
 from msgspec import structs
 
+from runner.admission import Reservation
 from runner.config import trust
 from runner.config.endpoint import Endpoint, find_endpoint, is_users, with_base_url
 from runner.config.job import Job
@@ -142,7 +143,9 @@ async def execute(
         engine = _engine(asked, provider, client, lanes, stop, tell, doubt)
         engine.tell(hear)
 
-        async def emit(attempt: Attempt) -> None:
+        async def emit(attempt: Attempt | Reservation) -> None:
+            # there is no budget, so nothing is reserved
+            assert isinstance(attempt, Attempt)
             again = not stop.requested and attempt.error != (attempts[-1].error if attempts else None)
             attempts.append(attempt)
             engine.saved(attempt)

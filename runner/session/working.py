@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 from anyio import to_thread
 
+from runner.admission import Reservation
 from runner.config.endpoint import Endpoint, is_users
 from runner.config.job import Job
 from runner.engine import pipeline
@@ -22,11 +23,12 @@ from runner.interfaces import Handle, Items, Provider
 from runner.model import Attempt, Entry, Item, Outcome, attempts_of
 from runner.money import costs, projected
 from runner.providers.http import HttpClient, HttpExchange
-from runner.session import pricing, wiring
+from runner.session import budgeting, pricing, wiring
 from runner.session.audience import Audience
 from runner.session.background import find_tls, keep_deadline, note_pace, tell_progress, tell_stop
 from runner.session.backlog import Backlog
 from runner.session.books import Books
+from runner.session.budgeting import Purse
 from runner.session.meter import Meter
 from runner.session.stats import SessionStats
 from runner.store.checkpoint import RunStore
@@ -54,6 +56,8 @@ class Working:
         self._lanes = Lanes(self._limits)
         self._meter = Meter(self._stats, self._lanes)
         self._attempts: Attempts[HttpExchange] | None = None
+        # the budget; None if the job has none
+        self._purse: Purse | None = None
 
     # which rows are told of to a listener; None: all
     _listens: Callable[[Item], bool] | None = None
@@ -68,6 +72,12 @@ class Working:
         book = await to_thread.run_sync(pricing.price_book, self._job)
         self._books = self._meter.books = Books(book, await self._store.money())
         attempts = self._begun(provider, client, doubt.set)
+        if budgeting.is_set(self._job):
+            before = await self._store.used()
+            self._purse = Purse(self._job, book, before, self._stop, self._meter.used)
+            attempts.afford(self._purse)
+            if before.unknown and budgeting.costs_count(self._job):
+                self._note(budgeting.unknown(before.unknown))
         failure: Exception | None = None
         async with anyio.create_task_group() as background:
             background.start_soon(tell_progress, self._tell, self._meter.progress)
@@ -113,9 +123,14 @@ class Working:
         slots = self._lanes.slots
         return slots + max(16, slots) + min(self._lanes.stuck(), STUCK)
 
-    async def _save(self, entries: list[Entry]) -> None:
-        entries = list(self._books.priced(entries))
-        await self._store.save(entries)
+    async def _save(self, batch: list[Entry | Reservation]) -> None:
+        reserved = [one for one in batch if isinstance(one, Reservation)] if self._purse is not None else []
+        entries = list(self._books.priced([one for one in batch if not isinstance(one, Reservation)]))
+        await self._store.save(entries, reserved)
+        for one in reserved:
+            one.written.set()
+        if reserved and not entries:
+            return
         self._books.add(attempts_of(entries))
         assert self._attempts is not None
         for entry in entries:

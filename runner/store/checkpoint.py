@@ -19,6 +19,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from runner.admission import Reservation
 from runner.errors import BAD_ROW, RunLockedError, UsageError
 from runner.model import Entry, attempts_of
 from runner.money import Money, Price
@@ -30,9 +31,10 @@ from runner.store.counts import RunCounts
 from runner.store.lock import RunLock
 from runner.store.numbering import settings_with_files
 from runner.store.owner import owner
+from runner.store.reserving import book_killed, release, reserve
 from runner.store.reuse import TakenOver, number_taken_over, take_over
 from runner.store.schema import attempts, history, items, runs, variants
-from runner.store.spending import money_of, rates_of, tokens_of
+from runner.store.spending import Used, money_of, rates_of, tokens_of, used_of
 from runner.store.statements import (
     FORGET_ATTEMPTS,
     FORGET_ITEMS,
@@ -75,6 +77,8 @@ class RunStore:
         self._last_attempt: int | None = None
         # the entries of the prices of its attempts
         self._priced: dict[Price, int] = {}
+        # True from the first reservation on
+        self._reserves = False
         # True if the last commit failed, so that its rows may or may not have been saved
         self._unsure = False
 
@@ -121,6 +125,7 @@ class RunStore:
             if self._variant is None:
                 added = await connection.execute(sa.insert(variants).values(**mine))
                 self._variant = int((added.inserted_primary_key or (0,))[0])
+        await book_killed(connection, self.run_id)
 
     async def _close(self) -> None:
         try:
@@ -192,6 +197,11 @@ class RunStore:
             return Money(unknown=(await self.counts()).attempted)
         return money_of(rates, list(await self._reader.fetch(tokens_of(self.run_id))))
 
+    async def used(self) -> Used:
+        """Add up what the run has used of a budget, or may have."""
+        rates, groups = await self._reader.fetch(rates_of(self.run_id)), await self._reader.fetch(tokens_of(self.run_id))
+        return used_of(list(rates), list(groups))
+
     async def forget_broken(self, first: int, last: int | None, keep: Sequence[str]) -> None:
         """Delete the broken rows on these lines, except those in ``keep``. last: None means to the end of the input."""
         where = [items.c.run_id == self.run_id, items.c.position >= first, items.c.error_code == BAD_ROW]
@@ -233,11 +243,15 @@ class RunStore:
 
         await self._writer.transaction(write)
 
-    async def save(self, entries: Sequence[Entry]) -> None:
-        """Write all entries in one transaction. After the return they survive a kill and, with full durability, a power cut."""
+    async def save(self, entries: Sequence[Entry], reserved: Sequence[Reservation] = ()) -> None:
+        """Write all entries in one transaction. After the return they survive a kill and, with full durability, a power cut.
+
+        reserved: what requests that are about to go out may use of a budget. Once there is such a one, attempts release theirs.
+        """
         begun: list[int] = []
+        self._reserves = self._reserves or bool(reserved)
         try:
-            written = await self._writer.in_one_turn(lambda driver: self._write(driver, entries, begun))
+            written = await self._writer.in_one_turn(lambda driver: self._write(driver, entries, reserved, begun))
         except BaseException:
             if begun and not self._unsure:
                 self._last_attempt, self._unsure = begun[0], True
@@ -245,7 +259,9 @@ class RunStore:
         self._unsure, (self._last_attempt, priced) = False, written
         self._priced |= priced
 
-    def _write(self, driver: sqlite3.Connection, entries: Sequence[Entry], begun: list[int]) -> tuple[int, dict[Price, int]]:
+    def _write(
+        self, driver: sqlite3.Connection, entries: Sequence[Entry], reserved: Sequence[Reservation], begun: list[int]
+    ) -> tuple[int, dict[Price, int]]:
         """Write entries; return the number of the last attempt, and the entries of prices that are new.
 
         Runs in the driver's thread, so it changes only ``begun``.
@@ -258,9 +274,14 @@ class RunStore:
                 driver.execute(forget, (self.run_id, self._last_attempt))
         ((last,),) = driver.execute(LAST_ATTEMPT)
         begun.append(last)
-        wanted = {attempt.price for attempt in attempts_of(entries) if attempt.price and attempt.price not in self._priced}
+        prices = [*(attempt.price for attempt in attempts_of(entries)), *(one.price for one in reserved)]
+        wanted = {price for price in prices if price and price not in self._priced}
         priced = number_prices(driver, self.run_id, wanted) if wanted else {}
-        batch = batch_rows(self.run_id, entries, last, self._variant, {**self._priced, **priced})
+        every = {**self._priced, **priced}
+        batch = batch_rows(self.run_id, entries, last, self._variant, every)
+        if self._reserves:
+            reserve(driver, self.run_id, reserved, every, self._variant)
+            release(driver, self.run_id, list(attempts_of(entries)))
         for statement, values in zip((SAVE_ATTEMPT, SAVE_ITEM, KEEP_ITEM, LINK_ITEM), batch, strict=True):
             driver.executemany(statement, values)
         return int(last) + len(batch.sent), priced

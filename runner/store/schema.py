@@ -206,6 +206,8 @@ reservations = sa.Table(
     sa.Column("input_bound", sa.Integer, nullable=False),
     sa.Column("output_bound", sa.Integer, nullable=False),
     sa.Column("price_id", sa.Integer),
+    # as in attempts
+    sa.Column("variant_id", sa.Integer),
     sa.UniqueConstraint("run_id", "item_key", "number"),
 )
 

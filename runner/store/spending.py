@@ -1,7 +1,7 @@
 """Adds up what the attempts of a run cost: tokens in SQL, money in whole numbers of any size."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -13,6 +13,7 @@ Fetch = Callable[[sa.Select[Any]], list[Any]]
 """Returns all rows of a statement."""
 
 _RATES = Rates.__struct_fields__
+_SUMS = ("fresh", "cached", "cache_write", "plain", "reasoning")
 
 
 def of_run(run_id: int) -> sa.ColumnElement[bool]:
@@ -68,10 +69,34 @@ def money_of(rates: list[Any], groups: list[Any]) -> Money:
     return money
 
 
+class Used(NamedTuple):
+    """What a run has used of a budget, or may have: picodollars, and tokens of input and output. unknown: attempts not in it."""
+
+    cost: int = 0
+    tokens: int = 0
+    unknown: int = 0
+
+
+def used_of(rates: list[Any], groups: list[Any]) -> Used:
+    """Add up what a run has used, or may have; the parameters are those of ``money_of``. What has no limit is not counted."""
+    known = {row[0]: Rates(**dict(zip(_RATES, row[1:], strict=True))) for row in rates if row[1] is not None}
+    cost = tokens = unknown = 0
+    for group in groups:
+        of, counted = known.get(group.price_id), sum(getattr(group, name) for name in _SUMS)
+        tokens += max(counted, group.most_in + group.most_out) if group.bounded else counted
+        unknown += group.count if of is None else group.unlimited if group.bounded else 0
+        if of is not None:
+            spent = _cost(group, of)
+            cost += max(spent, of.most(group.most_in, group.most_out)) if group.bounded else spent
+    return Used(cost, tokens, unknown)
+
+
+def _cost(group: Any, rates: Rates) -> int:
+    return rates.cost(**{name: getattr(group, name) for name in _SUMS})
+
+
 def _of_group(group: Any, rates: Rates) -> Money:
-    known = rates.cost(
-        fresh=group.fresh, cached=group.cached, cache_write=group.cache_write, plain=group.plain, reasoning=group.reasoning
-    )
+    known = _cost(group, rates)
     perhaps: int | None = 0
     if group.bounded:
         perhaps = None if group.unlimited else max(0, rates.most(group.most_in, group.most_out) - known)

@@ -59,8 +59,8 @@ class Budget:
     def __init__(self, pots: Sequence[Pot], reached: Callable[[Amounts], None]) -> None:
         self.pots, self._reached = tuple(pots), reached
         self._waiting: list[_Waiter] = []
-        # requests that hold an amount
-        self.holders = 0
+        # requests that hold an amount, and the most of each amount that one has asked for
+        self.holders, self.largest = 0, Amounts()
         self._look: asyncio.TimerHandle | None = None
 
     @property
@@ -70,6 +70,7 @@ class Budget:
 
     def has_room(self, need: Amounts) -> bool:
         """Return True if a request would get its amount now: it fits, and nobody waits for it before."""
+        self.largest = Amounts(*map(max, self.largest, need))
         return self._fits(need) and not any(self._could_fit(waiter.need) for waiter in self._waiting)
 
     def take(self, need: Amounts) -> bool:

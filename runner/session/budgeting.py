@@ -1,0 +1,229 @@
+"""The budget of a session: what requests may use of it by the prices of the job, who is refused, the words when it is reached."""
+
+import time
+from collections.abc import Callable, Mapping
+from decimal import ROUND_CEILING, Decimal
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from msgspec import structs
+
+from runner.admission import Amounts, Reservation
+from runner.config.job import Job
+from runner.engine.admitting import Quote
+from runner.engine.bounds import Bounds, bounds
+from runner.engine.limits.budget import Budget, Pot
+from runner.engine.stop import Stop
+from runner.errors import AttemptError, RunStoppedError, UsageError
+from runner.inputs.prompts import make_item
+from runner.inputs.scan import PromptFile
+from runner.model import Attempt, Item, Json, Request
+from runner.money import PICO, Price, dollars, shown
+from runner.prices.book import STANDARD, PriceBook
+from runner.prices.rates import cost_of
+from runner.session import wiring
+from runner.session.books import billed
+from runner.session.opening import template_of
+from runner.session.pricing import is_public, price_book
+from runner.store.spending import Used
+from runner.text import plural
+
+SETTINGS = ("max_cost", "max_cost_session", "max_tokens_total")
+"""The settings that make a budget."""
+_OPTIONS = {"max_cost": "--max-cost", "max_tokens_total": "--max-tokens-total"}
+"""The options with which a run is continued that has reached its budget."""
+BEGINNING = "the budget of "
+"""How the reason of such a stop begins."""
+
+
+class Progress(NamedTuple):
+    """How far a run is: the picodollars that are known to be spent, by how many rows, and how many rows are left."""
+
+    spent: int
+    rows: int
+    left: int
+
+    def known(self, pot: Pot) -> int:
+        """Return what of a limit is known to be used. Of tokens, what may have been used counts too."""
+        return min(self.spent, pot.used) if pot.counts == "cost" else pot.used
+
+
+def is_set(job: Job) -> bool:
+    """Return True if a job has a budget."""
+    return any(getattr(job, name) is not None for name in SETTINGS)
+
+
+def costs_count(job: Job) -> bool:
+    """Return True if a job has a budget of dollars."""
+    return job.max_cost is not None or job.max_cost_session is not None
+
+
+def inherited(job: Job, settings: Mapping[str, Json]) -> Job:
+    """Return a job with the budget that its run has, where the job sets none: it holds over all sessions."""
+    kept = {name: settings[name] for name in SETTINGS if settings.get(name) is not None and getattr(job, name) is None}
+    return structs.replace(job, **kept) if kept else job
+
+
+class Tariff:
+    """What requests may use at most. book: None if no price is known."""
+
+    def __init__(self, job: Job, book: PriceBook | None) -> None:
+        self._book, self._priced = book, costs_count(job)
+        self._option = "--max-cost" if self._priced else "--max-tokens-total"
+
+    def quote(self, model: str, bound: Bounds, at: float) -> Quote:
+        """Return the most that a request can use. Raises AttemptError if that is not known. at: seconds since the epoch."""
+        most = bound.output
+        if most is None:
+            most = self._book.limit(model) if self._book is not None else None
+        if most is None:
+            words = f"{self._option} needs a limit of every answer, and no limit is known for {model}: set --max-tokens"
+            raise AttemptError(words, code="unbounded", verdict="fail", sent=False)
+        if not self._priced:
+            return Quote(Amounts(0, bound.input + most), most, None)
+        rates = self._book.highest(model, at, bound.tier, bound.input) if self._book is not None else None
+        if rates is None:
+            words = f"{self._option} needs the price of every model, and none is known for {model}"
+            raise AttemptError(words, code="unpriced", verdict="fail", sent=False)
+        amounts = Amounts(rates.most(bound.input, most), bound.input + most)
+        return Quote(amounts, most, Price(model=model, tier=STANDARD, rates=rates))
+
+
+class Purse(Tariff):
+    """The budget of a session, and what its requests use of it.
+
+    before: what earlier sessions have used. progress: how far the run is now.
+    """
+
+    def __init__(self, job: Job, book: PriceBook | None, before: Used, stop: Stop, progress: Callable[[], Progress]) -> None:
+        super().__init__(job, book)
+        self._stop, self._progress = stop, progress
+        self.budget = Budget(_pots(job, before), self._reached)
+
+    def used(self, attempt: Attempt, reserved: Reservation) -> Amounts:
+        """Return what an attempt has used, or may have."""
+        if not billed(attempt):
+            return Amounts()
+        usage, bounded = attempt.usage, attempt.input_bound is not None
+        known = (usage.input_tokens or 0) + (usage.output_tokens or 0) if usage is not None else 0
+        tokens = max(known, reserved.amounts.tokens) if bounded else known
+        if not self._priced:
+            return Amounts(0, tokens)
+        rates = attempt.price.rates if attempt.price is not None else None
+        cost = cost_of(usage, rates) if rates is not None else None
+        if rates is None or (cost is None and not bounded):
+            # as much as it may have been
+            return Amounts(reserved.amounts.cost, tokens)
+        if bounded:
+            cost = max(cost or 0, rates.most(reserved.input_bound, reserved.output_bound))
+        return Amounts(cost or 0, tokens)
+
+    def _reached(self, need: Amounts) -> None:
+        sentence = reached(self.budget, need, self._progress())
+        self._stop.request(sentence, grace_s=0.0, error=RunStoppedError(sentence, code="budget"))
+
+
+def _pots(job: Job, before: Used) -> list[Pot]:
+    pots = []
+    if job.max_cost is not None:
+        pots.append(Pot("max_cost", "cost", _picodollars(job.max_cost), before.cost))
+    if job.max_cost_session is not None:
+        pots.append(Pot("max_cost_session", "cost", _picodollars(job.max_cost_session)))
+    if job.max_tokens_total is not None:
+        pots.append(Pot("max_tokens_total", "tokens", job.max_tokens_total, before.tokens))
+    return pots
+
+
+def _picodollars(amount: float) -> int:
+    # the text of a float is what the person wrote; a fraction of a picodollar is left out
+    return int(Decimal(str(amount)) * PICO)
+
+
+# -- who is refused
+
+
+def refuse(job: Job, prompts: PromptFile | None = None) -> None:
+    """Raise UsageError if a job has a budget that cannot hold, since what its requests can use is not known.
+
+    prompts: its rows. Where the first of them says for itself what the job does not, the others are looked at as they come.
+    """
+    if not is_set(job):
+        return
+    assert job.model is not None
+    tariff, provider = Tariff(job, price_book(job)), wiring.offline(job)
+    asked = ({"role": "user", "content": ""},)
+    requests = [Request(model=job.model, messages=asked, params=job.params)]
+    if prompts is not None:
+        made = (make_item(row, "", template_of(job)) for row in prompts.read())
+        first = next((item.request for item in made if isinstance(item, Item)), requests[0])
+        requests.append(structs.replace(first, messages=asked, media=False))
+    refusals = []
+    for request in requests:
+        try:
+            tariff.quote(request.model, bounds(provider.encode(request), None), time.time())
+        except AttemptError as error:
+            refusals.append(error)
+    if len(refusals) == len(requests):
+        raise UsageError(_in_full(refusals[0], job))
+
+
+def _in_full(error: AttemptError, job: Job) -> str:
+    if error.code != "unpriced":
+        return str(error)
+    ways = [f'state it in [prices."{job.model}"] of the job file, as input = 0.25 and output = 2.0 (dollars per million tokens)']
+    if not is_public(job.base_url):
+        ways.append("give --prices list if the provider's list prices hold at this address")
+    if find_spec("genai_prices") is None:
+        ways.append("for list prices, pip install 'prompt-runner[prices]'")
+    return f"{error}: {'; or '.join(ways)}"
+
+
+def unknown(attempts: int) -> str:
+    """Return the sentence about attempts of earlier sessions whose use of the budget is not known."""
+    are, they = ("is", "it is") if attempts == 1 else ("are", "they are")
+    return f"the cost of {plural(attempts, 'attempt')} of earlier sessions {are} not known, so {they} not part of the budget"
+
+
+# -- the end
+
+
+def reached(budget: Budget, need: Amounts, progress: Progress) -> str:
+    """Return why a session stops whose budget is reached, and how to go on. need: what the next request may use at most."""
+    short = next((pot for pot in budget.pots if not pot.fits(need)), budget.pots[0])
+    known = progress.known(short)
+    used = f"{_amount(short, known)} {'is spent' if short.counts == 'cost' else 'are used'}"
+    if short.setting == "max_cost_session":
+        used = f"this session has spent {_amount(short, short.used)}"
+    elif short.used > known:
+        used += f", perhaps {_amount(short, short.used - known)} more"
+    next_row = f"the next row may {'cost' if short.counts == 'cost' else 'use'} up to {_amount(short, short.of(need))}"
+    option = f"--{short.setting.replace('_', '-')}"
+    sentence = f"{BEGINNING}{_amount(short, short.limit)} ({option}) is reached: {used}, and {next_row}"
+    wanted = {pot.setting: _wanted(pot, budget.largest, progress) for pot in budget.pots if pot.setting in _OPTIONS}
+    raised = {pot.setting: wanted[pot.setting] for pot in budget.pots if wanted.get(pot.setting, 0) > pot.limit}
+    if not raised:
+        return f"{sentence}. The next session may spend as much again: `runner resume`."
+    to = " and ".join(shown(amount) if name == "max_cost" else f"{amount:,} tokens" for name, amount in raised.items())
+    words = " ".join(f"{_OPTIONS[name]} {_typed(name, amount)}" for name, amount in raised.items())
+    why = "to finish" if progress.rows and progress.left else "to go on"
+    return f"{sentence}. Raise it to {to} {why}: `runner resume {words}`."
+
+
+def _wanted(pot: Pot, last: Amounts, progress: Progress) -> int:
+    """Return the limit with which a run finishes, if its other rows use what those before did. last: what the last one needs."""
+    others = progress.known(pot) * progress.left // progress.rows if progress.rows else 0
+    amount = pot.used + others + pot.of(last)
+    if pot.counts == "tokens":
+        return amount
+    value = dollars(amount)
+    # to the cent, and of a small amount two digits
+    step = Decimal(1).scaleb(min(-2, value.adjusted() - 1))
+    return int((value / step).to_integral_value(ROUND_CEILING) * step * PICO)
+
+
+def _typed(name: str, amount: int) -> str:
+    return f"{dollars(amount).normalize():f}" if name == "max_cost" else str(amount)
+
+
+def _amount(pot: Pot, amount: int) -> str:
+    return shown(amount) if pot.counts == "cost" else f"{amount:,} tokens"

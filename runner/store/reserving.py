@@ -1,0 +1,61 @@
+"""Reservations: what requests may use of a budget at most, written before they go out; what a killed session leaves of them."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runner.admission import Reservation
+from runner.model import Attempt
+from runner.money import Price
+from runner.store.schema import attempts, reservations
+
+_RESERVE = (
+    "INSERT OR REPLACE INTO reservations"
+    " (run_id, item_key, number, started_at, input_bound, output_bound, price_id, variant_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_RELEASE = "DELETE FROM reservations WHERE run_id = ? AND item_key = ? AND number = ?"
+_KEPT = ("run_id", "item_key", "number", "started_at", "input_bound", "output_bound", "price_id", "variant_id")
+
+
+def reserve(
+    driver: sqlite3.Connection,
+    run_id: int,
+    reserved: Sequence[Reservation],
+    priced: Mapping[Price, int],
+    variant: int | None,
+) -> None:
+    """Write reservations, and delete those for which no request goes out. priced: the entries of their prices."""
+    values = [
+        (
+            run_id,
+            one.key,
+            one.number,
+            one.started_at,
+            one.input_bound,
+            one.output_bound,
+            priced.get(one.price) if one.price is not None else None,
+            variant,
+        )
+        for one in reserved
+        if not one.void
+    ]
+    driver.executemany(_RESERVE, values)
+    driver.executemany(_RELEASE, [(run_id, one.key, one.number) for one in reserved if one.void])
+
+
+def release(driver: sqlite3.Connection, run_id: int, saved: Sequence[Attempt]) -> None:
+    """Delete the reservations of attempts, in the transaction that saves them."""
+    driver.executemany(_RELEASE, [(run_id, attempt.key, attempt.number) for attempt in saved])
+
+
+async def book_killed(connection: AsyncConnection, run_id: int) -> None:
+    """Turn what a killed session has left into attempts: they may have been billed, with all tokens that they could have."""
+    left, words = reservations.c, "the process ended while this request was open"
+    fixed: dict[str, Any] = dict(duration_s=0.0, sent=True, bytes_received=0, error_code="killed", error=words)  # noqa: C408
+    found = sa.select(*(left[name] for name in _KEPT), *(sa.literal(value) for value in fixed.values()))
+    killed = found.where(left.run_id == run_id).order_by(left.id)
+    await connection.execute(sa.insert(attempts).from_select([*_KEPT, *fixed], killed))
+    await connection.execute(sa.delete(reservations).where(left.run_id == run_id))
