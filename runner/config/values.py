@@ -96,6 +96,8 @@ def _is_written(setting: Setting, value: str) -> bool:
     """Return True for a text in which a value of another type is written."""
     if setting.kind == "slots":
         return value != "auto"
+    if setting.kind == "prices":
+        return value[:1] == "{"
     return setting.kind in ("json", "messages") or (setting.kind in ("int", "float") and _has_unit(value))
 
 

@@ -73,20 +73,20 @@ class Tariff:
 
     def quote(self, model: str, bound: Bounds, at: float) -> Quote:
         """Return the most that a request can use. Raises AttemptError if that is not known. at: seconds since the epoch."""
-        most = bound.output
+        book, rates, most = self._book, None, bound.output
+        if self._priced:
+            rates = book.highest(model, at, bound.tier, bound.input) if book is not None else None
+            if rates is None:
+                words = f"{self._option} needs the price of every model, and none is known for {model}"
+                raise AttemptError(words, code="unpriced", verdict="fail", sent=False)
         if most is None:
-            most = self._book.limit(model) if self._book is not None else None
+            most = book.limit(model) if book is not None else None
         if most is None:
             words = f"{self._option} needs a limit of every answer, and no limit is known for {model}: set --max-tokens"
             raise AttemptError(words, code="unbounded", verdict="fail", sent=False)
-        if not self._priced:
-            return Quote(Amounts(0, bound.input + most), most, None)
-        rates = self._book.highest(model, at, bound.tier, bound.input) if self._book is not None else None
-        if rates is None:
-            words = f"{self._option} needs the price of every model, and none is known for {model}"
-            raise AttemptError(words, code="unpriced", verdict="fail", sent=False)
-        amounts = Amounts(rates.most(bound.input, most), bound.input + most)
-        return Quote(amounts, most, Price(model=model, tier=STANDARD, rates=rates))
+        cost = rates.most(bound.input, most) if rates is not None else 0
+        price = Price(model=model, tier=STANDARD, rates=rates) if rates is not None else None
+        return Quote(Amounts(cost, bound.input + most), most, price)
 
 
 class Purse(Tariff):

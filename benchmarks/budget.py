@@ -1,0 +1,104 @@
+"""``python -m benchmarks.budget``: a budget against the bill of a server, with faults, stops, cancels and kills.
+
+The server answers up to the limit of every request and bills each that comes in (``tests/support/billing.py``). See
+``benchmarks/README.md``.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+billing: Any = import_module("billing")
+budgeted: Any = import_module("budgeted")
+raw_server: Any = import_module("raw_server")
+
+TOGETHER, PROCESSES = 16, 2
+"""Runs in this process, and runs in processes of their own, that go on at the same time."""
+ROWS_OF_KILLED, BUDGET_OF_KILLED = 400, 260.0
+"""Rows of a run that is killed, and its budget in requests of the highest cost: about what its sessions send."""
+ROWS, BUDGET = 1500, 150.0
+"""The same of a run with ordinary answers, whose budget ends it."""
+LEAST_USE = 0.95
+
+
+async def every(jobs: list[Callable[[], Awaitable[Any]]], together: int, what: str) -> list[Any]:
+    """Do all of them, a number of them at the same time, and return the results."""
+    turn, done = asyncio.Semaphore(together), 0
+
+    async def one(job: Callable[[], Awaitable[Any]]) -> Any:
+        nonlocal done
+        async with turn:
+            result = await job()
+        done += 1
+        if done % max(1, len(jobs) // 20) == 0:
+            print(f"  {what}: {done:,} of {len(jobs):,}", file=sys.stderr, flush=True)
+        return result
+
+    return list(await asyncio.gather(*map(one, jobs)))
+
+
+async def measured(folder: Path, runs: int, kill: int, kills: int, ordinary: int) -> tuple[list[Any], list[Any], list[Any]]:
+    """Return the results of the runs with stops and cancels, of the killed ones, and of those with ordinary answers."""
+    biller, calm = billing.Biller(seed=1), billing.Biller(seed=2, faults={}, ordinary=True)
+
+    def place(name: str) -> Path:
+        made = folder / name
+        made.mkdir()
+        return made
+
+    def disturbed(seed: int) -> Callable[[], Awaitable[Any]]:
+        where = place(f"run{seed}")
+        case = budgeted.prepared(where, seed)
+        return lambda: budgeted.played(where, case, server, biller, disturbed=seed if seed % 2 else None)
+
+    def killed(seed: int) -> Callable[[], Awaitable[Any]]:
+        where = place(f"run{seed}")
+        case = budgeted.prepared(where, seed, rows=ROWS_OF_KILLED, most=BUDGET_OF_KILLED)
+        return lambda: budgeted.killed(where, case, server, biller, kills)
+
+    def usual(seed: int) -> Callable[[], Awaitable[Any]]:
+        where = place(f"run{seed}")
+        case = budgeted.prepared(where, seed, rows=ROWS, most=BUDGET)
+        return lambda: budgeted.played(where, case, quiet, calm)
+
+    async with raw_server.RawServer(biller) as server, raw_server.RawServer(calm) as quiet:
+        first = await every([disturbed(seed) for seed in range(runs - kill)], TOGETHER, "stops and cancels")
+        second = await every([killed(seed) for seed in range(100_000, 100_000 + kill)], PROCESSES, "kills")
+        third = await every([usual(seed) for seed in range(200_000, 200_000 + ordinary)], 2, "ordinary answers")
+    return first, second, third
+
+
+def main() -> int:
+    """Measure, and print the figures. Return 1 if one is missed."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--runs", type=int, default=1000, help="runs in all, with faults")
+    parser.add_argument("--killed", type=int, default=50, help="those of them whose sessions are killed")
+    parser.add_argument("--kills", type=int, default=20, help="kills in each of these")
+    parser.add_argument("--ordinary", type=int, default=20, help="runs more, with answers of ordinary lengths and no faults")
+    given = parser.parse_args()
+    shared = Path("/dev/shm")  # noqa: S108 - thousands of commits, none of which has to survive a power cut
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
+        first, second, third = asyncio.run(measured(Path(folder), given.runs, given.killed, given.kills, given.ordinary))
+    runs = [*first, *second]
+    over = sum(one.over for one in (*runs, *third)) / 1e12
+    inside = sum(one.low <= one.billed <= one.high for one in runs)
+    use = [one.answered / one.budget for one in third if one.reached]
+    print(
+        f"overrun         {over:.2f} dollars in {len(runs):,} runs; the budget ended {sum(one.reached for one in runs):,} of them"
+    )
+    print(f"kills           {sum(one.kills for one in second):,} in {len(second)} of the runs")
+    print(f"books           contain the bill in {inside:,} of {len(runs):,} runs")
+    if use:
+        print(f"ordinary        {fmean(use):.1%} of the budget became answers ({min(use):.1%} at the least), in {len(use)} runs")
+    return int(over > 0 or inside < len(runs) or (bool(use) and min(use) < LEAST_USE))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

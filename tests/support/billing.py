@@ -1,0 +1,93 @@
+"""A model server that keeps a bill of its own for each run, with faults; it shares no code with ``runner``.
+
+A request is billed when it has come in, whatever becomes of its answer: that is what a provider may do at worst. Only refusals by
+an HTTP status cost nothing. By default each answer is as long as the request allows.
+"""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from raw_server import DONE, HANG, RST, STREAM, Received, Reply, Step, chunk, delta, finish, named, sse, stream, whole
+
+INPUT, OUTPUT, WRITTEN = 1_000_000, 4_000_000, 1_250_000
+"""Picodollars of a token: of the input, of the output, and of input that is written to a cache."""
+PRICES = {"m": {"input": 1, "output": 4, "cache_write": 1.25}}
+"""The same as the setting ``prices``."""
+FAULTS = {"500": 0.05, "429": 0.03, "reset": 0.04, "cut": 0.06, "stall": 0.02, "error": 0.03}
+"""Shares of requests."""
+
+
+class Biller:
+    """Answers requests under ``/NAME/...`` and bills them to the run of that name.
+
+    ordinary: answers have lengths as models give them, a third of the limit in the mean. pause_s: the time of an answer.
+    """
+
+    def __init__(
+        self, *, seed: int = 0, faults: Mapping[str, float] = FAULTS, ordinary: bool = False, pause_s: float = 0.003
+    ) -> None:
+        self._chance, self._faults, self._ordinary, self._pause_s = random.Random(seed), faults, ordinary, pause_s
+        # picodollars and tokens that were billed, and picodollars of whole answers, by run
+        self.bills: Counter[str] = Counter()
+        self.tokens: Counter[str] = Counter()
+        self.answers: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
+
+    def __call__(self, request: Received) -> Reply:
+        """Bill a request and return its reply."""
+        run, body = request.path.split("/")[1], request.json
+        self.requests[run] += 1
+        kind = self._fault()
+        if kind == "500":
+            return whole("500 Internal Server Error", {"error": {"message": "oops"}})
+        if kind == "429":
+            return whole("429 Too Many Requests", {"error": {"message": "slow down"}}, retry_after_ms="20")
+        read, written = self._tokens(body)
+        stored = read if self._chance.random() < 0.5 and "messages" in request.path else 0
+        cost = (read - stored) * INPUT + stored * WRITTEN + written * OUTPUT
+        self.bills[run] += cost
+        self.tokens[run] += read + written
+        if kind == "reset":
+            return Reply((self._pause_s, RST))
+        steps = (_anthropic if request.path.endswith("/messages") else _openai)(read, stored, written)
+        if kind in ("cut", "stall"):
+            return Reply((STREAM, chunk(steps[0]), self._pause_s, RST if kind == "cut" else HANG))
+        if kind == "error":
+            return stream(steps[0], sse({"type": "error", "error": {"type": "api_error", "message": "oops"}}, "error"))
+        self.answers[run] += cost
+        return stream(steps[0], self._pause_s, *steps[1:])
+
+    def _fault(self) -> str | None:
+        drawn = self._chance.random()
+        for name, share in self._faults.items():
+            drawn -= share
+            if drawn < 0:
+                return name
+        return None
+
+    def _tokens(self, body: Mapping[str, Any]) -> tuple[int, int]:
+        most = max(body.get("max_tokens") or 0, body.get("max_completion_tokens") or 0)
+        size = sum(len(json.dumps(message["content"]).encode()) for message in body["messages"])
+        if not self._ordinary:
+            return size, most
+        return size // 4 + 7, min(most, max(1, round(self._chance.lognormvariate(0, 0.6) * most / 4)))
+
+
+def _openai(read: int, _: int, written: int) -> list[bytes]:
+    usage = {"choices": [], "usage": {"prompt_tokens": read, "completion_tokens": written}}
+    return [delta("word"), finish("length"), sse(usage), DONE]
+
+
+def _anthropic(read: int, stored: int, written: int) -> list[Step]:
+    usage = {"input_tokens": read - stored, "cache_creation_input_tokens": stored, "output_tokens": 1}
+    return [
+        named("message_start", message={"id": "m-1", "model": "m-1", "usage": usage})
+        + named("content_block_start", index=0, content_block={"type": "text", "text": ""})
+        + named("content_block_delta", index=0, delta={"type": "text_delta", "text": "word"}),
+        named("content_block_stop", index=0),
+        named("message_delta", delta={"stop_reason": "max_tokens"}, usage={"output_tokens": written}),
+        named("message_stop"),
+    ]
