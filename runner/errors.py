@@ -209,7 +209,7 @@ ADVICE = {
     "bad_request": "Fix the rows, then run `runner retry`; or give it the right settings as options.",
     "bad_row": "Fix the line in the prompt file, then run `runner resume`.",
     "billing": "Add credit or raise the spending limit at the provider, then run `runner resume`.",
-    "budget": "Raise what was reached (--max-cost, --max-tokens-total): `runner resume --max-cost X`.",
+    "budget": "Raise --max-cost, or --max-tokens-total if that was reached: `runner resume --max-cost X`.",
     "cancelled": "Nothing to do: the run was stopped while this request was open; it will be sent again.",
     "closed": "The server drops connections; lower --concurrency, then run `runner retry`.",
     "connect": "Check that the server is running and that base_url has its host and port, then run `runner resume`.",

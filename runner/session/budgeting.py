@@ -9,7 +9,7 @@ from typing import NamedTuple
 from msgspec import structs
 
 from runner.admission import Amounts, Reservation
-from runner.config.job import Job
+from runner.config.job import STORED, Job
 from runner.engine.admitting import Quote
 from runner.engine.bounds import Bounds, bounds
 from runner.engine.limits.budget import Budget, Pot
@@ -61,7 +61,12 @@ def costs_count(job: Job) -> bool:
 def inherited(job: Job, settings: Mapping[str, Json]) -> Job:
     """Return a job with the budget that its run has, where the job sets none: it holds over all sessions."""
     kept = {name: settings[name] for name in SETTINGS if settings.get(name) is not None and getattr(job, name) is None}
-    return structs.replace(job, **kept) if kept else job
+    return structs.replace(job, **kept, sources={**job.sources, **dict.fromkeys(kept, STORED)}) if kept else job
+
+
+def kept(job: Job) -> str:
+    """Return the limits that a job has from earlier sessions of its run, in words; empty if it has none."""
+    return ", ".join(f"{name} {getattr(job, name):g}" for name in SETTINGS if job.sources.get(name) == STORED)
 
 
 class Tariff:

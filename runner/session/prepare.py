@@ -103,10 +103,7 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     to_read, scanned = await in_thread(lambda: reading.scan_input(given, chosen.run, options))
     scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where, prompts.about)
     scan.refuse_duplicates(scanned, job.input, prompts.places)
-    await in_thread(lambda: unfit.refuse(job, prompts, scanned))
-    await in_thread(lambda: budgeting.refuse(job, prompts))
-    if options.strict:
-        await in_thread(lambda: _refuse_broken(job, prompts))
+    await in_thread(lambda: _refuse(job, prompts, scanned, strict=options.strict))
     await in_thread(lambda: database.prepare(store_path, create=True))
     run = await in_thread(lambda: continuing.open_run(job, given, options, chosen))
     return Plan(
@@ -138,6 +135,14 @@ def broken_rows(prompts: PromptFile, template: Template) -> Broken:
             if count <= _MAX_KEPT:
                 first.append((made.position, made.error or ""))
     return Broken(count, first)
+
+
+def _refuse(job: Job, prompts: PromptFile, scanned: Scan, *, strict: bool) -> None:
+    """Raise UsageError for rows that a job does not fit, and for a budget that cannot hold. strict: also for broken rows."""
+    unfit.refuse(job, prompts, scanned)
+    budgeting.refuse(job, prompts)
+    if strict:
+        _refuse_broken(job, prompts)
 
 
 def _refuse_broken(job: Job, prompts: PromptFile) -> None:
@@ -175,6 +180,8 @@ def notes(plan: Plan, counts: RunCounts, changed: int, taken: Mapping[int, int])
         sentences.append(changed_rows(changed, accepted=options.accept_changes))
     if scanned.identical:
         sentences.append(identical_rows(scanned.identical))
+    if (kept := budgeting.kept(plan.job)) and options.run_id is None:
+        sentences.append(f"run {run.id} has {kept}, which holds for this session too")
     if plan.same_prompt:
         sentences.append(unfit.SAME_PROMPT)
     return [*sentences, *plan.prompts.about, *scan.remarks(scanned)]

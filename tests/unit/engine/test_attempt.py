@@ -491,9 +491,9 @@ async def test_items_that_wait_for_a_retry_are_told() -> None:
 
 async def test_the_furthest_retries_are_told_first() -> None:
     asleep = Bench(BUSY, attempts=5, sleep=lambda _: anyio.sleep_forever())
-    asleep.attempts._retrying.update({2: 1400, 3: 37, 5: 1})
+    asleep.attempts._admitting._retrying.update({2: 1400, 3: 37, 5: 1})
     assert asleep.attempts.retrying() == "1 row on attempt 5 of 5, 37 on attempt 3 of 5"
-    del asleep.attempts._retrying[5], asleep.attempts._retrying[3]
+    del asleep.attempts._admitting._retrying[5], asleep.attempts._admitting._retrying[3]
     assert asleep.attempts.retrying() == "1,400 rows on attempt 2 of 5"
 
 

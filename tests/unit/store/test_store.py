@@ -665,10 +665,10 @@ async def test_a_save_that_was_given_up_comes_to_nothing_when_the_disk_is_back(
     released = threading.Event()
     write = RunStore._write
 
-    def stalled(self: RunStore, driver: sqlite3.Connection, entries: list[Entry], begun: list[int]) -> int:
+    def stalled(self: RunStore, driver: sqlite3.Connection, entries: list[Entry], reserved: Any, begun: list[int]) -> int:
         if slow == "to write":
             released.wait(10)
-        last = write(self, driver, entries, begun)
+        last = write(self, driver, entries, reserved, begun)
         if slow == "to commit":
             released.wait(10)
         return last
