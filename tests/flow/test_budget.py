@@ -1,0 +1,267 @@
+"""A budget that holds: what is billed stays below it, whatever becomes of requests and processes; and what is said about it."""
+
+import asyncio
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import budgeted
+import pytest
+from billing import PRICES, Biller
+from processes import assert_clean, count, rows, run
+from processes import runner as started
+from raw_server import HANG, STREAM, RawServer, Received, Reply, chunk, delta, in_thread
+
+import runner
+
+PROMPT = "Tell me about it."
+MOST = 10
+"""Tokens of an answer, at most; each answer has as many."""
+
+
+class Desk:
+    """A folder with rows, and a server that bills them to the run ``r``."""
+
+    def __init__(self, folder: Path, server: RawServer, biller: Biller) -> None:
+        self.folder, self.server, self.biller = folder, server, biller
+        self.store = folder / "runner.db"
+        self.url = f"{server.origin}/r/v1"
+
+    def write(self, number: int, **fields: Any) -> None:
+        lines = (json.dumps({"id": f"row-{one}", "prompt": PROMPT, **fields}) for one in range(number))
+        (self.folder / "p.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+    def run(self, *options: str, code: int = 0, priced: bool = True, most: int | None = MOST) -> tuple[str, str]:
+        """Run the file, and return standard output and error."""
+        words = ["run", "p.jsonl", "--model", "m", "--base-url", self.url, "--concurrency", "4"]
+        words += ["--prices", json.dumps(PRICES)] if priced else []
+        words += ["--max-tokens", str(most)] if most is not None else []
+        return self.command(*words, *options, code=code)
+
+    def command(self, *words: str, code: int = 0) -> tuple[str, str]:
+        ended = run(*words, cwd=self.folder)
+        assert ended.code == code, ended
+        return ended.out, ended.err
+
+    @property
+    def billed(self) -> float:
+        """Dollars."""
+        return self.biller.bills["r"] / 1e12
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    biller = Biller(faults={})
+    with in_thread(RawServer(biller)) as server:
+        desk = Desk(tmp_path, server, biller)
+        desk.write(12)
+        yield desk
+
+
+def advised(said: str) -> list[str]:
+    """Return the words of the command that the message of the stop advises."""
+    (command,) = re.findall(r"`runner (resume [^`]*)`", said)
+    return shlex.split(command)
+
+
+def test_a_reached_budget_is_a_clean_stop_and_the_command_that_it_names_finishes_the_run(desk: Desk) -> None:
+    out, err = desk.run("--max-cost", "0.0004", code=5)
+    assert "the budget of $0.00040 (--max-cost) is reached: $0.000" in err
+    assert "to finish: `runner resume 1 --max-cost 0.00" in err
+    assert 0 < desk.billed <= 0.0004
+    command = advised(err)
+    assert f"next: runner {' '.join(command)}" in out
+    said, _ = desk.command("status")
+    assert "the budget of $0.00040 (--max-cost) is reached" in said
+    assert f"next: runner {' '.join(command)}" in said
+    run_, _ = json.loads(desk.command("status", "--json")[0]).values()
+    assert run_["stop_code"] == "budget"
+    sent = desk.biller.requests["r"]
+    # the same words, and nothing is sent
+    assert f"`runner {' '.join(command)}`" in desk.command("resume", "1", code=5)[1]
+    assert desk.biller.requests["r"] == sent
+    desk.command(*command)
+    assert (count(desk.store, where="status = 'done'"), count(desk.store, "reservations")) == (12, 0)
+    assert desk.billed <= float(command[-1])
+    assert rows(desk.store, "SELECT what, old FROM history") == [("max_cost", "0.0004")]
+
+
+def test_a_run_keeps_its_budget_where_a_later_session_does_not_name_it(desk: Desk) -> None:
+    desk.run("--max-cost", "0.0004", code=5)
+    out, err = desk.run(code=5)
+    assert "run 1 has max_cost 0.0004, which holds for this session too" in out
+    assert "the budget of $0.00040 (--max-cost) is reached" in err
+    desk.run("--max-cost", "1")
+    assert json.loads(rows(desk.store, "SELECT settings FROM runs")[0][0])["max_cost"] == 1.0
+
+
+def test_events_say_that_the_budget_is_reached(desk: Desk) -> None:
+    out, _ = desk.run("--max-cost", "0.0004", "--json", code=5)
+    events = {event["event"]: event for event in map(json.loads, out.splitlines())}
+    assert (events["stopping"]["code"], events["finished"]["stop_code"]) == ("budget", "budget")
+    assert events["finished"]["cost"] == pytest.approx(desk.billed)
+
+
+def test_a_session_has_a_budget_of_its_own_and_the_next_one_spends_as_much_again(desk: Desk) -> None:
+    out, err = desk.run("--max-cost-session", "0.0004", code=5)
+    assert "this session has spent $0.000" in err
+    assert "The next session may spend as much again: `runner resume 1`." in err
+    assert "next: runner resume 1 " in out
+    first = desk.billed
+    desk.command(*advised(err), code=5)
+    assert 0.0004 < desk.billed <= first + 0.0004
+
+
+def test_a_budget_of_tokens_needs_no_price(desk: Desk) -> None:
+    out, err = desk.run("--max-tokens-total", "400", priced=False, code=5)
+    assert "the budget of 400 tokens (--max-tokens-total) is reached: " in err
+    assert 0 < desk.biller.tokens["r"] <= 400
+    command = advised(err)
+    assert command[:3] == ["resume", "1", "--max-tokens-total"]
+    assert f"next: runner {' '.join(command)}" in out
+    desk.command(*command)
+    assert desk.biller.tokens["r"] <= int(command[-1])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"priced": False}, 'needs the price of every model, and none is known for m: state it in [prices."m"] of the job file'),
+        ({"most": None}, "needs a limit of every answer, and no limit is known for m: set --max-tokens"),
+    ],
+)
+def test_a_budget_that_cannot_hold_is_refused_before_anything_is_sent(desk: Desk, options: dict[str, Any], words: str) -> None:
+    _, err = desk.run("--max-cost", "1", code=2, **options)
+    assert words in err
+    assert (desk.biller.requests["r"], desk.store.exists()) == (0, False)
+    given = {"model": "m", "base_url": desk.url, "max_cost": 1.0}
+    given |= {"prices": PRICES} if options.get("priced", True) else {"max_tokens": MOST}
+    assert words in str(runner.check(desk.folder / "p.jsonl", **given).refusal)
+
+
+def test_rows_that_limit_their_own_answers_need_no_limit_of_the_job(desk: Desk) -> None:
+    desk.write(3, max_tokens=5)
+    desk.run("--max-cost", "1", most=None)
+    assert desk.biller.requests["r"] == 3
+
+
+def test_a_row_without_a_price_or_a_limit_fails_unsent_and_the_others_go_on(desk: Desk) -> None:
+    lines = [
+        {"id": "a", "max_tokens": 5},
+        {"id": "b", "model": "other", "max_tokens": 5},
+        {"id": "c"},
+        {"id": "d", "max_tokens": 5},
+    ]
+    (desk.folder / "p.jsonl").write_text("".join(json.dumps({**line, "prompt": PROMPT}) + "\n" for line in lines))
+    out, _ = desk.run("--max-cost", "1", most=None, code=1)
+    assert desk.biller.requests["r"] == 2
+    assert rows(desk.store, "SELECT key, error_code, attempts FROM items WHERE status = 'failed' ORDER BY key") == [
+        ("b", "unpriced", 0),
+        ("c", "unbounded", 0),
+    ]
+    assert "next: runner errors 1" in out
+    said, _ = desk.command("errors")
+    assert "`runner retry 1 --max-tokens N`" in said
+    assert "`runner retry 1 --prices JSON`" in said
+    prices = json.dumps({**PRICES, "other": PRICES["m"]})
+    desk.command("retry", "1", "--max-tokens", "5", "--prices", prices)
+    assert count(desk.store, where="status = 'done'") == 4
+
+
+def test_what_was_open_when_the_process_was_killed_counts_as_the_most_that_it_can_cost(tmp_path: Path) -> None:
+    open_ones: list[Received] = []
+
+    def hangs(request: Received) -> Reply:
+        open_ones.append(request)
+        return Reply((STREAM, chunk(delta("word")), HANG))
+
+    with in_thread(RawServer(hangs)) as server:
+        desk = Desk(tmp_path, server, Biller(faults={}))
+        desk.write(12)
+        words = ["run", "p.jsonl", "--model", "m", "--base-url", desk.url, "--prices", json.dumps(PRICES), "--max-tokens", "10"]
+        with started(*words, "--concurrency", "3", "--max-cost", "0.0008", cwd=tmp_path) as process:
+            process.until(lambda: len(open_ones) == 3, "requests")
+            assert count(desk.store, "reservations") == 3
+            process.killed()
+    biller = Biller(faults={})
+    with in_thread(RawServer(biller, port=server.port)):
+        again = run("resume", "1", cwd=tmp_path)
+    assert_clean(again)
+    assert again.code == 5
+    killed = rows(desk.store, "SELECT input_bound, output_bound, sent, price_id FROM attempts WHERE error_code = 'killed'")
+    assert [(len(open_ones[0].body), 10, 1, 1)] == sorted(set(killed))
+    assert len(killed) == 3
+    most = sum(len(request.body) * 1.25e-6 + 10 * 4e-6 for request in open_ones)
+    assert biller.bills["r"] / 1e12 + most <= 0.0008
+    # what was known before is not lost, and the rest of the budget was used
+    status = json.loads(run("status", "--json", cwd=tmp_path).out)["books"]
+    assert status["cost_perhaps"] == pytest.approx(most)
+    assert status["cost"] == pytest.approx(biller.bills["r"] / 1e12)
+    assert status["failed_attempts"] == {"killed": 3}
+
+
+def test_the_python_api_raises_and_names_the_budget(desk: Desk) -> None:
+    given: dict[str, Any] = {"db": desk.store, "model": "m", "base_url": desk.url, "prices": PRICES, "max_tokens": MOST}
+    with pytest.raises(runner.RunStoppedError, match="the budget of") as caught:
+        runner.run(desk.folder / "p.jsonl", max_cost=0.0004, **given)
+    assert (caught.value.code, caught.value.exit_code) == ("budget", 5)
+    assert runner.resume(db=desk.store, max_cost=1.0).finished
+
+
+def test_a_program_s_session_has_a_budget(desk: Desk) -> None:
+    given: dict[str, Any] = {"db": desk.store, "model": "m", "base_url": desk.url, "prices": PRICES}
+
+    async def work() -> list[Any]:
+        async with runner.Session(max_cost=0.0004, max_tokens=MOST, **given) as session:
+            return await asyncio.gather(*(session.ask(f"{PROMPT} {one}") for one in range(12)), return_exceptions=True)
+
+    results = asyncio.run(work())
+    refused = [one for one in results if isinstance(one, runner.RunStoppedError)]
+    assert 0 < sum(isinstance(one, runner.Result) for one in results) == 12 - len(refused) < 12
+    assert {one.code for one in refused} == {"budget"}
+    assert re.search(r"the budget of .* to go on: a new Session\(max_cost=\.\.\.\)\.", str(refused[0]))
+    assert 0 < desk.billed <= 0.0004
+    with pytest.raises(runner.UsageError, match="needs a limit of every answer"), runner.Session(max_cost=1.0, name="b", **given):
+        pass
+
+
+@pytest.mark.parametrize("seed", [3, 5, 8, 21])
+def test_no_fault_stop_or_cancel_exceeds_a_budget(tmp_path: Path, seed: int) -> None:
+    """The short form of ``python -m benchmarks.budget``."""
+
+    async def work() -> budgeted.Result:
+        biller = Biller(seed=seed)
+        async with RawServer(biller) as server:
+            case = budgeted.prepared(tmp_path, seed)
+            return await budgeted.played(tmp_path, case, server, biller, disturbed=seed)
+
+    result = asyncio.run(work())
+    assert result.over == 0
+    assert result.low <= result.billed <= result.high
+
+
+def test_no_kill_exceeds_a_budget(tmp_path: Path) -> None:
+    async def work() -> budgeted.Result:
+        biller = Biller(seed=1)
+        async with RawServer(biller) as server:
+            case = budgeted.prepared(tmp_path, 4, rows=120, most=60)
+            return await budgeted.killed(tmp_path, case, server, biller, 4)
+
+    result = asyncio.run(work())
+    assert (result.over, result.kills) == (0, 4)
+    assert result.low <= result.billed <= result.high
+
+
+def test_ordinary_answers_use_nearly_all_of_a_budget(tmp_path: Path) -> None:
+    async def work() -> budgeted.Result:
+        biller = Biller(seed=1, faults={}, ordinary=True, pause_s=0.0)
+        async with RawServer(biller) as server:
+            case = budgeted.prepared(tmp_path, 4, rows=500, most=60)
+            return await budgeted.played(tmp_path, case, server, biller)
+
+    result = asyncio.run(work())
+    assert result.reached
+    assert 0.95 * result.budget <= result.answered == result.billed <= result.budget

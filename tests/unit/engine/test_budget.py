@@ -1,0 +1,191 @@
+"""A budget in virtual time: who gets an amount when, when it is reached, and real lanes under it."""
+
+import asyncio
+
+import anyio
+import pytest
+from virtual import BACKEND
+from world import USAGE, Server, World, an_item, busy
+
+from runner.admission import Amounts, Reservation
+from runner.engine.admitting import Quote
+from runner.engine.bounds import Bounds
+from runner.engine.limits.budget import QUIET_S, Budget, Pot
+from runner.errors import AttemptError
+from runner.model import Attempt, Entry
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> object:
+    return BACKEND
+
+
+class Scene:
+    """A budget of 10, and what became of those who asked."""
+
+    def __init__(self, *pots: Pot) -> None:
+        self.reached: list[Amounts] = []
+        self.budget = Budget(pots or (Pot("max_cost", "cost", 10),), self.reached.append)
+        self.got: list[str] = []
+
+    async def asks(self, name: str, cost: int) -> None:
+        await self.budget.wait(Amounts(cost))
+        self.got.append(name)
+
+
+async def test_amounts_are_given_in_the_order_in_which_they_are_asked_for() -> None:
+    scene = Scene()
+    assert scene.budget.take(Amounts(8))
+    async with anyio.create_task_group() as group:
+        group.start_soon(scene.asks, "large", 5)
+        await anyio.sleep(1)
+        group.start_soon(scene.asks, "small", 1)
+        await anyio.sleep(1)
+        # it would fit, but the other has asked before
+        assert (scene.got, scene.budget.take(Amounts(1)), scene.budget.waiting) == ([], False, 2)
+        scene.budget.settle(Amounts(8), Amounts(2))
+        await anyio.sleep(1)
+    assert (scene.got, scene.budget.pots[0].used, scene.budget.pots[0].held) == (["large", "small"], 2, 6)
+    assert scene.reached == []
+
+
+async def test_a_request_that_no_refund_makes_room_for_lets_the_others_pass() -> None:
+    scene = Scene()
+    assert scene.budget.take(Amounts(4))
+    async with anyio.create_task_group() as group:
+        group.start_soon(scene.asks, "too large", 11)
+        await anyio.sleep(1)
+        group.start_soon(scene.asks, "small", 5)
+        await anyio.sleep(1)
+        assert scene.got == ["small"]
+        assert scene.budget.take(Amounts(1))
+        group.cancel_scope.cancel()
+    assert scene.budget.waiting == 0
+
+
+async def test_it_is_reached_once_nothing_is_held_and_not_even_the_smallest_fits() -> None:
+    scene = Scene()
+    assert scene.budget.take(Amounts(9))
+    async with anyio.create_task_group() as group:
+        group.start_soon(scene.asks, "large", 6)
+        group.start_soon(scene.asks, "smaller", 5)
+        await anyio.sleep(100)
+        assert scene.reached == []
+        scene.budget.settle(Amounts(9), Amounts(6))
+        await anyio.sleep(QUIET_S / 2)
+        assert scene.reached == []
+        await anyio.sleep(QUIET_S)
+        assert (scene.reached, scene.got) == ([Amounts(5)], [])
+        group.cancel_scope.cancel()
+
+
+async def test_a_row_that_comes_a_moment_later_may_still_fit() -> None:
+    scene = Scene()
+    async with anyio.create_task_group() as group:
+        group.start_soon(scene.asks, "too large", 11)
+        await anyio.sleep(QUIET_S / 2)
+        assert scene.budget.take(Amounts(10))
+        await anyio.sleep(100)
+        assert scene.reached == []
+        scene.budget.settle(Amounts(10), Amounts(1))
+        await anyio.sleep(QUIET_S * 2)
+        assert scene.reached == [Amounts(11)]
+        group.cancel_scope.cancel()
+
+
+async def test_who_stops_waiting_gives_back_what_it_got_in_that_instant() -> None:
+    scene = Scene()
+    assert scene.budget.take(Amounts(10))
+    asking = asyncio.ensure_future(scene.asks("gone", 10))
+    await anyio.sleep(1)
+    scene.budget.settle(Amounts(10), Amounts())
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert (scene.budget.pots[0].held, scene.budget.holders, scene.budget.waiting) == (0, 0, 0)
+    assert scene.budget.take(Amounts(10))
+
+
+async def test_all_limits_hold_together() -> None:
+    scene = Scene(
+        Pot("max_cost", "cost", 100), Pot("max_cost_session", "cost", 10), Pot("max_tokens_total", "tokens", 50, used=20)
+    )
+    assert not scene.budget.take(Amounts(11, 1))
+    assert not scene.budget.take(Amounts(1, 31))
+    assert scene.budget.take(Amounts(10, 30))
+    assert [pot.held for pot in scene.budget.pots] == [10, 10, 30]
+
+
+class Purse:
+    """Each request costs 50 at most, and 3 in fact; one whose usage is not known may have cost all."""
+
+    def __init__(self, limit: int, stop: World) -> None:
+        self.most = 0
+        self.budget = Budget([Pot("max_cost", "cost", limit)], lambda _: stop.stop.request("reached", grace_s=0.0))
+
+    def quote(self, model: str, bound: Bounds, at: float) -> Quote:
+        if model == "unknown":
+            raise AttemptError("no price", code="unpriced", verdict="fail", sent=False)
+        return Quote(Amounts(50), 1, None)
+
+    def used(self, attempt: Attempt, reserved: Reservation) -> Amounts:
+        if attempt.status is not None and attempt.status >= 300:
+            return Amounts()
+        return Amounts(3) if attempt.usage == USAGE else Amounts(50)
+
+
+class Bounded(World):
+    """A world with a budget. open: the most that all requests were allowed at once, over what was used."""
+
+    def __init__(self, server: Server, limit: int) -> None:
+        super().__init__(server, ceiling=20, tuned=False)
+        self.purse = Purse(limit, self)
+        self.attempts.afford(self.purse)
+        self.written: set[tuple[str, int]] = set()
+
+    async def save(self, entries: list[Entry | Reservation]) -> None:  # type: ignore[override]
+        for one in entries:
+            if isinstance(one, Reservation):
+                (self.written.discard if one.void else self.written.add)((one.key, one.number))
+                one.written.set()
+        saved = [one for one in entries if not isinstance(one, Reservation)]
+        await super().save(saved)
+        for entry in saved:
+            attempt = entry if isinstance(entry, Attempt) else entry.attempt
+            if attempt is not None:
+                # nothing goes out before it is written
+                self.written.remove((attempt.key, attempt.number))
+        (pot,) = self.purse.budget.pots
+        assert pot.used + pot.held <= pot.limit
+
+
+async def test_a_budget_becomes_answers_but_for_the_last_request() -> None:
+    world = Bounded(Server(), 1000)
+    await world.work(2000)
+    assert (world.stop.reason, world.written) == ("reached", set())
+    # 3 for each answer, until there is no room for 50 any more
+    assert len(world.outcomes) == (1000 - 50) // 3 + 1
+    assert world.purse.budget.pots[0].held == 0
+
+
+async def test_failures_give_back_what_they_cannot_have_cost() -> None:
+    world = Bounded(Server(fault=lambda item, since: busy() if int(item) % 3 == 0 and since < 5 else None), 400)
+    await world.work(90)
+    assert (world.stop.reason, len(world.outcomes), world.purse.budget.pots[0].used) == (None, 90, 270)
+
+
+async def test_a_row_whose_cost_nobody_knows_fails_and_is_not_sent() -> None:
+    world = Bounded(Server(), 1000)
+    await world.work([an_item(1), an_item(2, model="unknown"), an_item(3)])
+    assert [(outcome.key, outcome.error_code, outcome.attempts) for outcome in world.failed] == [("2", "unpriced", 0)]
+    assert (world.stop.reason, world.server.requests) == (None, 2)
+
+
+async def test_a_lane_that_waits_does_not_hold_slots_of_another() -> None:
+    """A refused model, tried again and again, and one that answers share a budget that is always short."""
+    world = Bounded(Server(fault=lambda item, _: busy(503) if item.startswith("9") else None), 160)
+    items = [an_item(f"9{number}", model="ill") for number in range(5)] + [an_item(number) for number in range(1, 9)]
+    await world.work(items)
+    assert {outcome.key for outcome in world.outcomes if outcome.status == "done"} == {str(number) for number in range(1, 9)}
