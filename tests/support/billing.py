@@ -23,13 +23,13 @@ FAULTS = {"500": 0.05, "429": 0.03, "reset": 0.04, "cut": 0.06, "stall": 0.02, "
 class Biller:
     """Answers requests under ``/NAME/...`` and bills them to the run of that name.
 
-    ordinary: answers have lengths as models give them, a third of the limit in the mean. pause_s: the time of an answer.
+    ordinary: answers have lengths as models give them, a third of the limit in the mean. pause_s: the longest time of an answer.
     """
 
     def __init__(
-        self, *, seed: int = 0, faults: Mapping[str, float] = FAULTS, ordinary: bool = False, pause_s: float = 0.003
+        self, *, seed: int = 0, faults: Mapping[str, float] = FAULTS, ordinary: bool = False, pause_s: float = 0.03
     ) -> None:
-        self._chance, self._faults, self._ordinary, self._pause_s = random.Random(seed), faults, ordinary, pause_s
+        self._chance, self._faults, self._ordinary, self._longest_s = random.Random(seed), faults, ordinary, pause_s
         # picodollars and tokens that were billed, and picodollars of whole answers, by run
         self.bills: Counter[str] = Counter()
         self.tokens: Counter[str] = Counter()
@@ -50,15 +50,16 @@ class Biller:
         cost = (read - stored) * INPUT + stored * WRITTEN + written * OUTPUT
         self.bills[run] += cost
         self.tokens[run] += read + written
+        pause_s = self._chance.uniform(0, self._longest_s)
         if kind == "reset":
-            return Reply((self._pause_s, RST))
+            return Reply((pause_s, RST))
         steps = (_anthropic if request.path.endswith("/messages") else _openai)(read, stored, written)
         if kind in ("cut", "stall"):
-            return Reply((STREAM, chunk(steps[0]), self._pause_s, RST if kind == "cut" else HANG))
+            return Reply((STREAM, chunk(steps[0]), pause_s, RST if kind == "cut" else HANG))
         if kind == "error":
             return stream(steps[0], sse({"type": "error", "error": {"type": "api_error", "message": "oops"}}, "error"))
         self.answers[run] += cost
-        return stream(steps[0], self._pause_s, *steps[1:])
+        return stream(steps[0], pause_s, *steps[1:])
 
     def _fault(self) -> str | None:
         drawn = self._chance.random()

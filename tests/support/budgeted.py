@@ -73,11 +73,16 @@ async def played(folder: Path, case: Case, server: RawServer, biller: Biller, *,
         stop = runner.StopHandle()
         task = asyncio.ensure_future(_session(folder, stop, given))
         if disturbed is not None and session < 4 and chance.random() < 0.7:
-            await asyncio.wait([task], timeout=chance.uniform(0.0, 0.25))
-            if chance.random() < 0.5:
-                stop.request()
-            else:
+            wanted = biller.requests[case.name] + chance.randint(0, 8)
+            while not task.done() and biller.requests[case.name] < wanted:  # noqa: ASYNC110 - a server of other code
+                await asyncio.sleep(0.002)
+            await asyncio.sleep(chance.uniform(0.0, 0.03))
+            if chance.random() < 0.3:
                 task.cancel()
+            stop.request()
+            if chance.random() < 0.7:
+                # the second request drops what is open
+                stop.request()
         try:
             if await task:
                 break

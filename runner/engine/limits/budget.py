@@ -146,4 +146,4 @@ class Budget:
             self._reached(min((waiter.need for waiter in self._waiting), key=self._share))
 
     def _share(self, need: Amounts) -> float:
-        return max(pot.of(need) / pot.limit for pot in self.pots)
+        return max(pot.of(need) / max(1, pot.limit) for pot in self.pots)
