@@ -59,7 +59,9 @@ def _cost(books: Totals, run: Run) -> list[str]:
     words = money.cost(books, left=output.state_of(run).left)
     if words is None and not books.unpriced_attempts:
         return []
-    return [f"  cost          {words or money.unknown(str(run.settings.get('model')))}"]
+    budget = run.settings.get("max_cost")
+    of = f"; the budget is {money.amount(budget)}" if isinstance(budget, int | float) else ""
+    return [f"  cost          {words or money.unknown(str(run.settings.get('model')))}{of}"]
 
 
 def _stopped(reason: str, run: Run, db: str) -> str:

@@ -97,13 +97,42 @@ class Tariff:
 class Purse(Tariff):
     """The budget of a session, and what its requests use of it.
 
-    before: what earlier sessions have used. progress: how far the run is now.
+    before: what earlier sessions have used. progress: how far the run is now. tell: called with a sentence for the user.
     """
 
-    def __init__(self, job: Job, book: PriceBook | None, before: Used, stop: Stop, progress: Callable[[], Progress]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        book: PriceBook | None,
+        before: Used,
+        stop: Stop,
+        progress: Callable[[], Progress],
+        tell: Callable[[str], None],
+    ) -> None:
         super().__init__(job, book)
         self._stop, self._progress = stop, progress
         self.budget = Budget(_pots(job, before), self._reached)
+        self._tell: Callable[[str], None] | None = tell
+        if before.unknown and self._priced:
+            tell(_unknown(before.unknown))
+
+    def quote(self, model: str, bound: Bounds, at: float) -> Quote:
+        """Return the most that a request can use. Say once what it means that only the model limits its answers."""
+        quote = super().quote(model, bound, at)
+        if bound.output is None and self._tell is not None:
+            pot = self.budget.pots[0]
+            held = f"each request holds up to {_amount(pot, pot.of(quote.amounts))} of the budget until it has ended"
+            self._tell(f"no max_tokens limits the answers, so {held}; with --max-tokens N, more of them go out at the same time")
+            self._tell = None
+        return quote
+
+    def waiting(self) -> str | None:
+        """Return why requests wait, if it is for the budget, in one phrase."""
+        if not self.budget.waiting:
+            return None
+        pot = max(self.budget.pots, key=lambda pot: (pot.used + pot.held) / max(1, pot.limit))
+        left, held = _amount(pot, max(0, pot.limit - pot.used)), _amount(pot, pot.held)
+        return f"waiting for room in the budget ({left} left, {held} of it held by open requests)"
 
     def used(self, attempt: Attempt, reserved: Reservation) -> Amounts:
         """Return what an attempt has used, or may have."""
@@ -183,7 +212,7 @@ def _in_full(error: AttemptError, job: Job) -> str:
     return f"{error}: {'; or '.join(ways)}"
 
 
-def unknown(attempts: int) -> str:
+def _unknown(attempts: int) -> str:
     """Return the sentence about attempts of earlier sessions whose use of the budget is not known."""
     are, they = ("is", "it is") if attempts == 1 else ("are", "they are")
     return f"the cost of {plural(attempts, 'attempt')} of earlier sessions {are} not known, so {they} not part of the budget"
@@ -216,7 +245,7 @@ def reached(budget: Budget, need: Amounts, progress: Progress) -> str:
 
 def _wanted(pot: Pot, last: Amounts, progress: Progress) -> int:
     """Return the limit with which a run finishes, if its other rows use what those before did. last: what the last one needs."""
-    others = progress.known(pot) * progress.left // progress.rows if progress.rows else 0
+    others = pot.used * progress.left // progress.rows if progress.rows else 0
     amount = pot.used + others + pot.of(last)
     if pot.counts == "tokens":
         return amount

@@ -1,6 +1,9 @@
 """Measures a session while it goes on: how far it is, how fast, and how long it will still take."""
 
 import time
+from collections.abc import Callable
+
+from msgspec import structs
 
 from runner.engine.attempt import Attempts
 from runner.engine.limits import Lanes
@@ -26,6 +29,8 @@ class Meter:
         self._rows = self._restored = self._restored_failed = self._paid = 0
         self.attempts: Attempts[HttpExchange] | None = None
         self.books = Books()
+        # why requests wait, if it is for the budget
+        self.waiting: Callable[[], str | None] = lambda: None
 
     def begin(self, run: int, path: str, rows: int, restored: int, failed: int, notes: tuple[str, ...], paid: int = 0) -> Started:
         """Take the rows from which a session starts, and return the event that tells them.
@@ -82,7 +87,10 @@ class Meter:
     def pace(self) -> Pace:
         """Return what the session is doing now."""
         retrying = self.attempts.retrying() if self.attempts is not None else None
-        return Pace(at=time.time(), lanes=self._lanes.states(), retrying=retrying, left_s=self._left_s())
+        lanes, words = self._lanes.states(), self.waiting()
+        if words is not None:
+            lanes = tuple(structs.replace(lane, waiting=lane.waiting or words) for lane in lanes)
+        return Pace(at=time.time(), lanes=lanes, retrying=retrying, left_s=self._left_s())
 
     def _left_s(self) -> float | None:
         settled = self._restored + self._stats.done + self._stats.failed

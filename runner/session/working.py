@@ -74,10 +74,9 @@ class Working:
         attempts = self._begun(provider, client, doubt.set)
         if budgeting.is_set(self._job):
             before = await self._store.used()
-            self._purse = Purse(self._job, book, before, self._stop, self._meter.used)
+            self._purse = Purse(self._job, book, before, self._stop, self._meter.used, self._note)
+            self._meter.waiting = self._purse.waiting
             attempts.afford(self._purse)
-            if before.unknown and budgeting.costs_count(self._job):
-                self._note(budgeting.unknown(before.unknown))
         failure: Exception | None = None
         async with anyio.create_task_group() as background:
             background.start_soon(tell_progress, self._tell, self._meter.progress)

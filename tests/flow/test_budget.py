@@ -11,7 +11,7 @@ from typing import Any
 import budgeted
 import pytest
 from billing import PRICES, Biller
-from processes import assert_clean, count, rows, run
+from processes import count, rows, run
 from processes import runner as started
 from raw_server import HANG, STREAM, RawServer, Received, Reply, chunk, delta, in_thread
 
@@ -75,6 +75,7 @@ def test_a_reached_budget_is_a_clean_stop_and_the_command_that_it_names_finishes
     command = advised(err)
     assert f"next: runner {' '.join(command)}" in out
     said, _ = desk.command("status")
+    assert "; the budget is $0.00040" in said
     assert "the budget of $0.00040 (--max-cost) is reached" in said
     assert f"next: runner {' '.join(command)}" in said
     run_, _ = json.loads(desk.command("status", "--json")[0]).values()
@@ -142,6 +143,17 @@ def test_a_budget_that_cannot_hold_is_refused_before_anything_is_sent(desk: Desk
     assert words in str(runner.check(desk.folder / "p.jsonl", **given).refusal)
 
 
+def test_the_limit_of_the_model_bounds_answers_that_nothing_else_does(desk: Desk) -> None:
+    words = ["run", "p.jsonl", "--model", "gpt-5-mini", "--base-url", desk.url, "--prices", "list", "--max-cost"]
+    out, _ = desk.command(*words, "4")
+    # 400,000 tokens at the price of the dearest tier
+    assert "no max_tokens limits the answers, so each request holds up to $1.44 of the budget until it has ended" in out
+    assert count(desk.store, where="status = 'done'") == 12
+    _, err = desk.command(*words, "1", "--new", code=5)
+    assert "the budget of $1.00 (--max-cost) is reached: $0.00 is spent, and the next row may cost up to $1.44" in err
+    assert desk.biller.requests["r"] == 12
+
+
 def test_rows_that_limit_their_own_answers_need_no_limit_of_the_job(desk: Desk) -> None:
     desk.write(3, max_tokens=5)
     desk.run("--max-cost", "1", most=None)
@@ -178,29 +190,31 @@ def test_what_was_open_when_the_process_was_killed_counts_as_the_most_that_it_ca
         open_ones.append(request)
         return Reply((STREAM, chunk(delta("word")), HANG))
 
+    biller = Biller(faults={})
     with in_thread(RawServer(hangs)) as server:
-        desk = Desk(tmp_path, server, Biller(faults={}))
+        desk = Desk(tmp_path, server, biller)
         desk.write(12)
         words = ["run", "p.jsonl", "--model", "m", "--base-url", desk.url, "--prices", json.dumps(PRICES), "--max-tokens", "10"]
-        with started(*words, "--concurrency", "3", "--max-cost", "0.0008", cwd=tmp_path) as process:
-            process.until(lambda: len(open_ones) == 3, "requests")
-            assert count(desk.store, "reservations") == 3
+        with started(*words, "--concurrency", "8", "--max-cost", "0.0008", "--json", cwd=tmp_path) as process:
+            process.until(lambda: "waiting for room in the budget ($0.00080 left, $0.000" in process.out, "a short budget")
+            assert len(open_ones) == count(desk.store, "reservations") < 8
             process.killed()
-    biller = Biller(faults={})
-    with in_thread(RawServer(biller, port=server.port)):
-        again = run("resume", "1", cwd=tmp_path)
-    assert_clean(again)
-    assert again.code == 5
-    killed = rows(desk.store, "SELECT input_bound, output_bound, sent, price_id FROM attempts WHERE error_code = 'killed'")
-    assert [(len(open_ones[0].body), 10, 1, 1)] == sorted(set(killed))
-    assert len(killed) == 3
     most = sum(len(request.body) * 1.25e-6 + 10 * 4e-6 for request in open_ones)
-    assert biller.bills["r"] / 1e12 + most <= 0.0008
-    # what was known before is not lost, and the rest of the budget was used
-    status = json.loads(run("status", "--json", cwd=tmp_path).out)["books"]
-    assert status["cost_perhaps"] == pytest.approx(most)
-    assert status["cost"] == pytest.approx(biller.bills["r"] / 1e12)
-    assert status["failed_attempts"] == {"killed": 3}
+    assert most <= 0.0008
+    with in_thread(RawServer(biller, port=server.port)):
+        # nothing is left of the budget, since all that was open may have been billed
+        _, err = desk.command("resume", "1", code=5)
+        assert biller.requests["r"] == 0
+        killed = rows(desk.store, "SELECT input_bound, output_bound, sent, price_id FROM attempts WHERE error_code = 'killed'")
+        assert set(killed) == {(len(request.body), 10, 1, 1) for request in open_ones}
+        assert (len(killed), count(desk.store, "reservations")) == (len(open_ones), 0)
+        command = advised(err)
+        desk.command(*command, code=5)
+    assert biller.requests["r"] > 0
+    assert biller.bills["r"] / 1e12 + most <= float(command[-1])
+    books = json.loads(desk.command("status", "--json")[0])["books"]
+    assert (books["cost"], books["cost_perhaps"]) == (pytest.approx(biller.bills["r"] / 1e12), pytest.approx(most))
+    assert books["failed_attempts"] == {"killed": len(open_ones)}
 
 
 def test_the_python_api_raises_and_names_the_budget(desk: Desk) -> None:

@@ -114,3 +114,35 @@ def test_prices_of_ones_own_come_first() -> None:
 def test_prices_that_are_none(table: object, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         PriceBook(None, {"m": table})
+
+
+def test_the_highest_rates_that_a_request_can_reach() -> None:
+    at = 1_796_000_000.0
+    book = PriceBook("openai", {})
+    # the tier of a project may be a dearer one than the request asks for
+    highest = book.highest("gpt-5-mini", at, None, 1000)
+    assert highest is not None
+    assert (highest.input, highest.output) == (450_000, 3_600_000)
+    assert book.highest("gpt-5-mini", at, "flex", 1000) == highest
+    assert book.highest("gpt-5-mini-of-mine", at, None, 1000) is None
+    # an answer of more than 200,000 tokens of input costs twice as much
+    small, large = (PriceBook("anthropic", {}).highest("claude-sonnet-4-5", at, None, size) for size in (200_000, 200_001))
+    assert small is not None
+    assert large is not None
+    assert (small.highest_input, large.highest_input) == (3_750_000, 7_500_000)
+
+
+def test_the_highest_rates_hold_what_is_about_to_change_and_what_an_answer_may_name() -> None:
+    midnight = 1_767_225_600.0
+    own = {"gpt-5-mini": {"input": 1, "output": 9, "from": "2026-01-01"}, "gpt-5": {"input": 20, "output": 1}}
+    book = PriceBook("openai", own)
+    before, soon = (book.highest("gpt-5-mini", midnight - ago, None, 10) for ago in (7200, 60))
+    assert before is not None
+    assert soon is not None
+    assert (before.output, soon.output) == (2_000_000, 9_000_000)
+    # a name that only the list knows may be answered by one with a stated price
+    listed = book.highest("gpt-5-nano", midnight, None, 10)
+    assert listed is not None
+    assert listed.input == 20_000_000
+    # a price that begins later than in an hour is none yet
+    assert PriceBook(None, {"m": {"input": 1, "output": 1, "from": "2026-01-01"}}).highest("m", midnight - 7200, None, 1) is None

@@ -1,0 +1,53 @@
+"""What bounds a request, by what its body says."""
+
+import json
+from typing import Any
+
+import pytest
+from world import Decoder, an_item
+
+from runner.admission import Amounts, Reservation, Standing
+from runner.engine.bounds import Bounds, bounded, bounds
+from runner.engine.limits import Lanes, Limits
+from runner.engine.task import Files, Task
+from runner.model import Attempt, HttpCall, Usage
+from runner.money import Price, Rates
+
+HIGH = Price(model="m", tier="standard", rates=Rates(input=1, output=2, cached_input=1, cache_write=1, reasoning=2))
+
+
+def call(**body: Any) -> HttpCall:
+    return HttpCall(url="http://x", headers={}, body=json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("body", "output", "tier"),
+    [
+        ({"max_tokens": 7}, 7, None),
+        ({"max_completion_tokens": 9, "n": 3, "service_tier": "flex"}, 27, "flex"),
+        ({"max_tokens": 7, "max_completion_tokens": 9}, 9, None),
+        ({"messages": []}, None, None),
+        ({"max_tokens": "many"}, None, None),
+    ],
+)
+def test_the_body_bounds_a_request(body: dict[str, Any], output: int | None, tier: str | None) -> None:
+    sent = call(**body)
+    assert bounds(sent, None) == Bounds(len(sent.body), output, tier)
+
+
+def test_files_count_as_more_tokens_than_they_are_expected_to_have() -> None:
+    item = an_item(1)
+    assert bounds(call(), Files(item.request, 100, 5000)).input == 2 + 400
+
+
+@pytest.mark.parametrize(("tier", "price"), [(None, HIGH), ("flex", None)])
+def test_an_attempt_of_unknown_usage_keeps_what_it_held_while_its_tier_is_unknown(tier: str | None, price: Price | None) -> None:
+    item, sent = an_item(1), call(messages=[])
+    reserved = Reservation("1", 1, 0.0, Amounts(9, 9), 12, 400, HIGH)
+    lane = Lanes(Limits(ceiling=1)).of("m")
+    task = Task(item, sent, lane, Standing(), 0, reserved=reserved)
+    attempt = Attempt(key="1", number=1, started_at=0.0, duration_s=1.0, status=200, tier=tier, error_code="cut")
+    found = bounded(attempt, task, Decoder(), kept=False)  # type: ignore[arg-type]
+    assert (found.input_bound, found.output_bound, found.price) == (12, 400, price)
+    known = Attempt(key="1", number=1, started_at=0.0, duration_s=1.0, status=200, usage=Usage(input_tokens=1, output_tokens=1))
+    assert bounded(known, task, Decoder(), kept=False).price is None  # type: ignore[arg-type]
