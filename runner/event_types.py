@@ -9,9 +9,9 @@ from runner.model import Attempt, Outcome, Result
 from runner.pace import Pace
 
 INPUT_CHANGED = "the prompt file changed while it was read"
+"""The stop reason of a session that ended early although no stop was requested."""
 LIMITED = "as asked by --limit"
 """What the store keeps as the stop reason of a session that ended where --limit asked it to. A summary has ``limit`` for that."""
-"""The stop reason of a session that ended early although no stop was requested."""
 
 
 class Quantiles(Struct, frozen=True, kw_only=True):
@@ -102,7 +102,7 @@ class Saved(Struct, frozen=True, kw_only=True):
 
 
 class Noted(Struct, frozen=True, kw_only=True):
-    """Something was learned about the endpoint, which a person should know; one sentence."""
+    """Something that a person should know was learned during the session; one sentence."""
 
     note: str
 
