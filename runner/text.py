@@ -249,6 +249,16 @@ def escaped(text: str) -> str:
     return _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
+def as_text(value: Any) -> str:
+    """Return a text as it is, and any other JSON value as JSON in one line."""
+    if isinstance(value, str):
+        return value
+    # imported here: the help of the commands needs this module, and no JSON
+    import msgspec
+
+    return msgspec.json.encode(value).decode()
+
+
 def encodable(text: str) -> str:
     """Replace lone surrogates, which UTF-8 cannot encode, with U+FFFD."""
     if text.isascii():
