@@ -251,12 +251,7 @@ def escaped(text: str) -> str:
 
 def as_text(value: Any) -> str:
     """Return a text as it is, and any other JSON value as JSON in one line."""
-    if isinstance(value, str):
-        return value
-    # imported here: the help of the commands needs this module, and no JSON
-    import msgspec
-
-    return msgspec.json.encode(value).decode()
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def encodable(text: str) -> str:

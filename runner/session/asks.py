@@ -210,7 +210,11 @@ class Asks(Working):
                         self._fail(key, error)
                     continue
                 for key in keys:
-                    self._resolve(key, found[key])
+                    if key in found:
+                        self._resolve(key, found[key])
+                    else:
+                        # its caller would wait for ever
+                        self._fail(key, StoreError(f"the row {key!r} is not in the store any more: somebody has changed it"))
 
     def _resolve(self, key: str, result: Result) -> None:
         waiting = self._open.pop(key, None)

@@ -36,6 +36,8 @@ from runner.store.checkpoint import RunStore
 
 Prompt: TypeAlias = str | Sequence[Mapping[str, Any]] | Mapping[str, Any]
 """A text, the messages of a chat, or a whole row."""
+_BATCH = 100
+"""Pieces of an answer that are taken at once."""
 
 
 class Session:
@@ -221,7 +223,7 @@ class Answer(AsyncIterator[Token]):
             asking = asyncio.create_task(asks.ask(self._fields))
             asking.add_done_callback(lambda _: told.end())
             try:
-                while elements := await told.take(100):
+                while elements := await told.take(_BATCH):
                     for token in (element for element in elements if isinstance(element, Token)):
                         some = True
                         yield token

@@ -3,10 +3,12 @@
 import asyncio
 import json
 import signal
+import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -374,6 +376,20 @@ def test_an_ask_behind_the_end_of_the_block_is_refused_and_not_left_in_the_books
             assert len(later.traceback) == len(late.traceback)
 
     asyncio.run(work())
+
+
+def test_a_row_that_somebody_takes_out_of_the_store_is_an_error_and_no_hang(tmp_path: Path) -> None:
+    def take(event: object) -> None:
+        if type(event).__name__ == "Saved":
+            with closing(sqlite3.connect(tmp_path / "r.db")) as store, store:
+                store.execute("DELETE FROM items")
+
+    with (
+        in_thread(RawServer(echo)) as server,
+        runner.Session(observe=take, **given(tmp_path, server)) as session,
+        pytest.raises(runner.StoreError, match="not in the store any more"),
+    ):
+        session.ask("x")
 
 
 FEW_FILES = """
