@@ -200,7 +200,7 @@ RowEvent: TypeAlias = RowStarted | FirstToken | Token
 
 
 class AttemptFailed(Struct, frozen=True, kw_only=True):
-    """An attempt has failed, and its row has no outcome yet. What was told of its text is worth nothing."""
+    """An attempt has failed, and its row has no outcome yet. The pieces of its text do not count."""
 
     # the row's id as text, which is the key of a row without an id
     id: str

@@ -96,7 +96,7 @@ class Typewriter:
                 self._waiting = False
                 self._since = time.monotonic()
                 if any(self._come.values()):
-                    self.say("what came is of no use; the answer begins again:", YELLOW)
+                    self.say("that attempt failed; the answer starts over:", YELLOW)
                 self._come = {"text": 0, "reasoning": 0}
             case Token(kind=kind, text=text, at=at) if text:
                 if at < self._come[kind]:
