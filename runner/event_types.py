@@ -10,9 +10,9 @@ from runner.money import CURRENCY
 from runner.pace import Pace
 
 INPUT_CHANGED = "the prompt file changed while it was read"
+"""The stop reason of a session that ended early although no stop was requested."""
 LIMITED = "as asked by --limit"
 """What the store keeps as the stop reason of a session that ended where --limit asked it to. A summary has ``limit`` for that."""
-"""The stop reason of a session that ended early although no stop was requested."""
 
 
 class Quantiles(Struct, frozen=True, kw_only=True):
@@ -114,7 +114,7 @@ class Saved(Struct, frozen=True, kw_only=True):
 
 
 class Noted(Struct, frozen=True, kw_only=True):
-    """Something was learned about the endpoint, which a person should know; one sentence."""
+    """Something that a person should know was learned during the session; one sentence."""
 
     note: str
 
@@ -215,7 +215,7 @@ RowEvent: TypeAlias = RowStarted | FirstToken | Token
 
 
 class AttemptFailed(Struct, frozen=True, kw_only=True):
-    """An attempt has failed, and its row has no outcome yet. What was told of its text is worth nothing."""
+    """An attempt has failed, and its row has no outcome yet. The pieces of its text do not count."""
 
     # the row's id as text, which is the key of a row without an id
     id: str

@@ -161,7 +161,7 @@ def _told(screen: "Typewriter", question: "Question", tried: "Tried", *, as_json
         raise tried.error
     outcome = tried.outcome
     if outcome is None and any(attempt.sent for attempt in tried.attempts) and not as_json:
-        screen.note("stopped; what had come until then may have to be paid")
+        screen.note("stopped; the tokens received so far may be billed")
     if outcome is None or as_json:
         return int(outcome is not None and outcome.status == "failed")
     if outcome.completion is not None and outcome.attempt is not None:

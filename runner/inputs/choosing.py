@@ -20,7 +20,7 @@ class Condition(Protocol):
     names: frozenset[str]
 
     def holds(self, fields: Mapping[str, Json], where: str) -> bool:
-        """Return True if it holds. where: the row, in words. Raises UsageError if it cannot be told."""
+        """Return True if it holds. where: the row, in words. Raises UsageError if it cannot be computed."""
         ...
 
 

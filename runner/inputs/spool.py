@@ -6,7 +6,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from hashlib import blake2b
 from pathlib import Path
 from secrets import token_hex
@@ -63,7 +63,7 @@ def is_stream(path: Path) -> bool:
 
 
 def is_copy(path: Path) -> bool:
-    """Return True if a file is a copy of standard input or of a pipe, by its name."""
+    """Return True if a file is a copy of standard input, of a pipe or of rows in memory, by its name."""
     return _COPY.search(path.name) is not None
 
 
@@ -105,7 +105,7 @@ def display_name(path: Path) -> str:
 
 
 def in_words(kind: str, rows: int, columns: str | None = None) -> str:
-    """Return what a person calls rows in memory. kind: a word for what they are, as ``stored_rows`` takes it."""
+    """Return what a person calls rows in memory. kind: what they are, as the name of the copy has it."""
     if columns is not None:
         return f"{kind} ({plural(rows, 'row')} \N{MULTIPLICATION SIGN} {plural(int(columns), 'column')})"
     return f"{_KINDS.get(kind, kind)} {plural(rows, 'text' if kind in _OF_TEXTS else 'row')} in memory"
@@ -142,9 +142,16 @@ def in_use(path: Path, name: str, *, new: bool, needed: Callable[[Path], bool]) 
             path.unlink(missing_ok=True)
 
 
+def readable(source: Path) -> AbstractContextManager[Path]:
+    """Return an input that can be read more than once: of a stream a copy, which is removed at the end.
+
+    Raises the errors of ``stored_copy``.
+    """
+    return _temporary_copy(source) if is_stream(source) else nullcontext(source)
+
+
 @contextmanager
-def temporary_copy(source: Path) -> Iterator[Path]:
-    """Copy a stream to a temporary file, which is removed at the end. Raises the errors of ``stored_copy``."""
+def _temporary_copy(source: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="runner-") as folder, stored_copy(source, Path(folder, "runner.db"), bool) as path:
         yield path
 

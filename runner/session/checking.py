@@ -1,7 +1,6 @@
 """What a job and its input are, without sending anything: ``runner check`` and ``runner config``."""
 
 import os
-from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, Unpack
@@ -67,7 +66,7 @@ class Check(Struct, frozen=True, kw_only=True):
     row_settings: tuple[str, ...]
     # rows in which NaN or an infinity was read as null
     nulls: int
-    # the two above in sentences
+    # what a person should know of the input, one sentence each
     remarks: list[str]
     # rows that are larger than a limit per minute
     oversized: list[Oversized]
@@ -118,7 +117,7 @@ def check_job(job: Job, db: str | Path) -> Check:
     store = Path(db).resolve()
     job = rooted(with_base_url(job, os.environ), store)
     refusal, missing = _lacks(job)
-    with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
+    with spool.readable(job.input) as path:
         prompts = open_input(path, options_of(job), store)
         scanned = scan.scan(prompts)
         broken = prepare.broken_rows(prompts, template_of(job))

@@ -28,7 +28,7 @@ from runner.store import database, runs
 from runner.store.changes import Changes, noted
 from runner.store.reader import StoreReader
 from runner.store.runs import FoundRun, KnownRun
-from runner.text import shell_word
+from runner.text import as_text, shell_word
 
 _KEPT = ("api_key_env", "headers", "query")
 """What belongs to an address: if it is given to ``resume`` or ``retry``, the run keeps it."""
@@ -275,9 +275,7 @@ def is_option(job: Job, name: str) -> bool:
 
 
 def _plain(value: Json) -> str:
-    if value is None:
-        return "unset"
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return "unset" if value is None else as_text(value)
 
 
 def _moved(job: Job) -> list[str]:

@@ -1,4 +1,4 @@
-"""Deletes runs with all that is theirs: rows, attempts, lock files, copies of standard input."""
+"""Deletes runs with all that is theirs: rows, attempts, lock files, copies of their input."""
 
 from collections.abc import Sequence
 from operator import index
@@ -25,7 +25,7 @@ def deletable(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE) -> list
 
 
 def delete(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE, vacuum: bool = False) -> None:
-    """Delete runs with all their rows and attempts, their lock files, and the copies of standard input that only they read.
+    """Delete runs with all their rows and attempts, their lock files, and the copies of inputs that only they read.
 
     vacuum: give the space back to the disk, which rewrites the whole store. Raises UsageError if a run does not exist,
     RunLockedError if a process is working on one; then nothing is deleted. Prompt files are left alone.

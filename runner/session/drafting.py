@@ -91,11 +91,10 @@ class Draft:
         else:
             yield "# What to ask. {{ NAME }} stands for a column of the row; any column may be used, also several."
             yield "# `runner check` shows what the template makes."
-            yield (
-                f"prompt = {toml_lines(given.get('prompt', seen.prompt))}"
-                if "prompt" in given or seen.prompt
-                else (self._line("prompt", "Summarize: {{ row }}"))
-            )
+            if "prompt" in given or seen.prompt:
+                yield f"prompt = {toml_lines(given.get('prompt', seen.prompt))}"
+            else:
+                yield self._line("prompt", "Summarize: {{ row }}")
         yield ""
         yield "# What holds for every row."
         yield self._line("system", "Answer in one short sentence.")

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,7 +51,7 @@ def dry_run(job: Job, count: int, db: str | Path = DEFAULT_STORE) -> Iterator[Un
             raise
     provider, template = wiring.offline(job), template_of(job)
     files = wiring.attachments(job)
-    with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
+    with spool.readable(job.input) as path:
         number = 0
         prompts = open_input(path, options_of(job), store)
         for number, row in enumerate(prompts.read(), 1):

@@ -26,16 +26,18 @@ from runner.session.asks import Asks
 from runner.session.asynchronous import refuse_other_loops
 from runner.session.audience import Audience
 from runner.session.blocking import LoopThread
-from runner.session.naming import DEFAULT_STORE
+from runner.session.naming import DEFAULT_STORE, store_path
 from runner.session.prepare import in_thread
 from runner.session.results import RunSummary, with_results
 from runner.session.sources import job_without_rows
-from runner.session.stopping import BY_PROGRAM, GRACE_S, StopHandle, begun, ended
+from runner.session.stopping import StopHandle, begun, ended, interruption
 from runner.store import database, runs
 from runner.store.checkpoint import RunStore
 
 Prompt: TypeAlias = str | Sequence[Mapping[str, Any]] | Mapping[str, Any]
 """A text, the messages of a chat, or a whole row."""
+_BATCH = 100
+"""Pieces of an answer that are taken at once."""
 
 
 class Session:
@@ -68,7 +70,7 @@ class Session:
         self._trust = given.pop("trust", False)
         arguments.warn_of_variables()
         arguments.check(db=db, name=name, new=new, accept_changes=accept_changes, trust=self._trust, observe=observe)
-        self._store, self._name, self._new, self._accepts = Path(db).resolve(), name, new, accept_changes
+        self._store, self._name, self._new, self._accepts = store_path(db), name, new, accept_changes
         self._observe, self._settings = arguments.observer(observe), given
         self._asks: Asks | None = None
         self._task: asyncio.Task[Summary] | None = None
@@ -139,18 +141,14 @@ class Session:
             self._loop.end()
 
     async def _execute(self, stop: Stop, ready: asyncio.Event) -> Summary:
-        def interrupted(error: BaseException) -> None:
-            stop.raised = error
-            stop.request(BY_PROGRAM, grace_s=GRACE_S)
-
         path = self._store
-        job, endpoint, run_id = await in_thread(lambda: self._opened(path))
-        audience = Audience(self._observe, interrupted, lambda event: self.asks.hear(event))
+        job, endpoint, run_id, notes = await in_thread(lambda: self._opened(path))
+        audience = Audience(self._observe, interruption(stop), lambda event: self.asks.hear(event))
         async with await in_thread(lambda: RunStore.own(path, run_id, durability=job.durability)) as store:
             asks = Asks(job, endpoint, store, stop, audience, accept_changes=self._accepts)
             failure: RunnerError | None = None
             try:
-                await asks.begin()
+                await asks.begin(notes)
                 async with wiring.open_provider(job, endpoint) as (provider, client):
                     self._asks = asks
                     ready.set()
@@ -170,7 +168,7 @@ class Session:
         return summary
 
     def _opened(self, store: Path) -> "_Opened":
-        """Return the job, its endpoint and the number of its run, which is created if there is none. Raises UsageError."""
+        """Return what the session works with; its run is created if there is none. Raises UsageError."""
         job = with_base_url(job_without_rows([], self._settings, trust=self._trust), os.environ)
         # the files that asks name are relative to the current folder
         job = structs.replace(job, input=spool.asked_in(store, self._name), files_root=job.files_root or str(Path.cwd()))
@@ -183,15 +181,18 @@ class Session:
                 f"the session {self._name!r} (run {found.id}) has answers from {found.base_url}, and base_url is {job.base_url} "
                 "now; choose another name, or new=True"
             )
-        trusting.remember(job, endpoint.grants, os.environ)
+        notes = trusting.remember(job, endpoint.grants, os.environ)
         run = runs.open_run(store, job.input, job.stored(), answer, new=self._new, continues=found)
-        return _Opened(job, endpoint, run.id)
+        return _Opened(job, endpoint, run.id, notes)
 
 
 class _Opened(NamedTuple):
+    """A job, where it sends to, its run, and what a person should know first."""
+
     job: Job
     endpoint: Endpoint
     run_id: int
+    notes: Sequence[str]
 
 
 class Answer(AsyncIterator[Token]):
@@ -222,7 +223,7 @@ class Answer(AsyncIterator[Token]):
             asking = asyncio.create_task(asks.ask(self._fields))
             asking.add_done_callback(lambda _: told.end())
             try:
-                while elements := await told.take(100):
+                while elements := await told.take(_BATCH):
                     for token in (element for element in elements if isinstance(element, Token)):
                         some = True
                         yield token

@@ -157,12 +157,12 @@ def open_input(
     prompts = PromptFile(
         path,
         one.size,
-        _sampled(options, lambda: seen(one.read(), rest=most_bytes is not None)),
-        behind and partial(_seen_behind, behind, seen, path, one.size),
-        _reading([one.name], one.options),
-        Places(kinds=(one.place,)),
-        one.about,
-        one.name in _OF_LINES,
+        read=_sampled(options, lambda: seen(one.read(), rest=most_bytes is not None)),
+        read_behind=behind and partial(_seen_behind, behind, seen, path, one.size),
+        reading=_reading([one.name], one.options),
+        places=Places(kinds=(one.place,)),
+        about=one.about,
+        row_is_line=one.name in _OF_LINES,
     )
     missing.refuse_columns(path, prompts.read, options, is_table=one.is_table)
     missing.refuse_media(path, prompts.read, options.media)
@@ -180,14 +180,13 @@ def _several(path: Path, options: ReadOptions) -> PromptFile:
     prompts = PromptFile(
         path,
         sum(one.size for one in found),
-        _sampled(options, lambda: seen(part.chained(found, files.names))),
-        None,
-        _reading([one.name for one in found], options),
-        Places(files.names, tuple(one.place for one in found)),
-        tuple(about),
-        all(one.name in _OF_LINES for one in found),
-        tuple((one.path, one.size) for one in found),
-        files,
+        read=_sampled(options, lambda: seen(part.chained(found, files.names))),
+        reading=_reading([one.name for one in found], options),
+        places=Places(files.names, tuple(one.place for one in found)),
+        about=tuple(about),
+        row_is_line=all(one.name in _OF_LINES for one in found),
+        parts=tuple((one.path, one.size) for one in found),
+        files=files,
     )
     missing.refuse_media(path, prompts.read, options.media)
     return prompts
@@ -200,15 +199,13 @@ def _answers(path: Path, store: Path, options: ReadOptions) -> PromptFile:
     prompts = PromptFile(
         path,
         len(found.rows),
-        _sampled(options, lambda: seen(found.read())),
-        None,
-        _reading(["run"], options),
-        Places(found.places, ("line",)),
-        found.about,
-        False,
-        (),
-        found.files,
-        found.measured,
+        read=_sampled(options, lambda: seen(found.read())),
+        reading=_reading(["run"], options),
+        places=Places(found.places, ("line",)),
+        about=found.about,
+        row_is_line=False,
+        files=found.files,
+        measured=found.measured,
     )
     missing.refuse_columns(path, prompts.read, options, is_table=True)
     missing.refuse_media(path, prompts.read, options.media)

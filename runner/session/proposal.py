@@ -5,17 +5,17 @@ import re
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from runner.inputs.keys import WHOLE_ROW
+from runner.inputs.keys import NEVER_ABSENT, WHOLE_ROW
 
-_WORDS = frozenset(
+# what Jinja reads as something else than the name of a field
+_OF_JINJA = frozenset(
     (
-        # what Jinja reads as something else than the name of a field
         "and", "elif", "else", "endif", "false", "False", "if", "in", "is", "none", "None", "not", "or", "true", "True",
         "caller", "kwargs", "loop", "self", "super", "varargs",
-        # what a row that lacks the field would get instead of a fault
-        "cycler", "dict", "joiner", "lipsum", "namespace", "range",
     )
 )  # fmt: skip
+_WORDS = _OF_JINJA | NEVER_ABSENT - {WHOLE_ROW}
+"""Names that mean something else in a template, or would in a row that lacks the field, which would then be no broken row."""
 _BLANK = re.compile(r"\s")
 
 

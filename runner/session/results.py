@@ -14,7 +14,7 @@ from runner.model import Result, Run
 from runner.origin import files_in
 from runner.session.exporting import own_fields
 from runner.session.opening import asked_in
-from runner.session.spelling import ended
+from runner.session.spelling import how_ended
 from runner.store.reader import StoreReader
 from runner.text import clean, plural
 
@@ -125,7 +125,7 @@ class RunSummary(Summary, frozen=True, kw_only=True):
         return results_of(Path(self.store), self.run)
 
     def __str__(self) -> str:
-        return f"{ended(self)}; {clean(self.stop_reason)}" if self.stop_reason else ended(self)
+        return f"{how_ended(self)}; {clean(self.stop_reason)}" if self.stop_reason else how_ended(self)
 
     def __repr__(self) -> str:
         return f"<RunSummary: {self}>"

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -11,7 +10,7 @@ from runner.config import trust
 from runner.config.job import Job
 from runner.engine.listening import Hear
 from runner.engine.stop import Stop
-from runner.errors import RunStoppedError, StoreError
+from runner.errors import RunStoppedError
 from runner.event_types import INPUT_CHANGED, LIMITED, Finished, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Items, Observer
@@ -22,7 +21,7 @@ from runner.session.continuing import Idle
 from runner.session.options import SessionOptions
 from runner.session.oversized import oversized, sentences
 from runner.session.prepare import Plan, in_thread
-from runner.session.stopping import BY_PROGRAM, GRACE_S
+from runner.session.stopping import interruption
 from runner.session.working import Working
 from runner.settled import Head
 from runner.store.checkpoint import RunStore
@@ -43,12 +42,7 @@ async def execute(
     backlog: of a reader that new rows wait for; None: there is none.
     Raises UsageError before anything is sent, StoreError, and RunStoppedError when further requests would be pointless.
     """
-
-    def interrupted(error: BaseException) -> None:
-        stop.raised = error
-        stop.request(BY_PROGRAM, grace_s=GRACE_S)
-
-    audience = Audience(observe, interrupted, hear)
+    audience = Audience(observe, interruption(stop), hear)
     plan = await prepare.prepare(job, store_path, options)
     if isinstance(plan, Idle):
         for event in prepare.nothing_to_do(job, plan):
@@ -174,11 +168,6 @@ class _Session(Working):
         limited = LIMITED if plan.options.limit is not None and not finished else None
         await self._store.finish(complete=finished, stop_reason=stop_reason or limited)
         return self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
-
-    async def cancelled(self) -> None:
-        """Store why the session was cancelled: a third signal, or a signal handler of the program."""
-        with anyio.CancelScope(shield=True), suppress(StoreError):
-            await self._store.finish(complete=False, stop_reason=self._stop.reason or BY_PROGRAM)
 
     def _summary(self, now: RunCounts, *, finished: bool, changed: int, stop_reason: str | None) -> Summary:
         plan, stats, passed = self._plan, self._stats, self._passed

@@ -29,6 +29,7 @@ from runner.inputs.spool import MEMORY, STDIN, Copy
 from runner.session import arguments
 from runner.session.blocking import blocking
 from runner.session.in_memory import Rows, word_for
+from runner.session.naming import store_path
 from runner.store.runs import may_need
 
 _LONGEST_NAME = 1_000
@@ -79,7 +80,7 @@ async def job_of_async(
         with ExitStack() as stack:
             yield await run_sync(lambda: stack.enter_context(spooled(job, db)))
         return
-    store = _resolved(db)
+    store = store_path(db)
     with Copy(store, MEMORY, word_for(source)) as copy:
         rows = Rows(source, job, copy, limit)
         await rows.take_async()
@@ -97,7 +98,7 @@ def spooled(job: Job, db: str | Path) -> Iterator[Job]:
     if not spool.is_stream(job.input):
         yield job
         return
-    store = _resolved(db)
+    store = store_path(db)
     with spool.stored_copy(job.input, store, lambda path: may_need(store, path)) as path:
         yield _of_copy(job, path)
 
@@ -105,10 +106,6 @@ def spooled(job: Job, db: str | Path) -> Iterator[Job]:
 def _of_copy(job: Job, path: Path) -> Job:
     """Return the job that reads a copy. The files that its rows name are relative to the current folder, at resume too."""
     return structs.replace(job, input=path, files_root=job.files_root or str(Path.cwd()))
-
-
-def _resolved(db: str | Path) -> Path:
-    return Path(db).resolve()
 
 
 def job_without_rows(source: Any, settings: Mapping[str, Any], *, trust: bool) -> Job:
@@ -180,7 +177,7 @@ def _is_file(text: object) -> bool:
 
 @contextmanager
 def _kept(source: Any, job: Job, db: str | Path, limit: int | None) -> Iterator[Job]:
-    store = _resolved(db)
+    store = store_path(db)
     with Copy(store, MEMORY, word_for(source)) as copy:
         rows = Rows(source, job, copy, limit)
         if isinstance(source, AsyncIterable):

@@ -36,7 +36,7 @@ def _may_be_spelt(run: Run, word: str) -> bool:
         return False
 
 
-def ended(end: Summary) -> str:
+def how_ended(end: Summary) -> str:
     """Return how a session ended, in one line; done, failed and left are all rows of the file."""
     done, failed = end.settled_rows
     took = f"in {clock(end.elapsed_s)}"

@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import median
 from typing import Literal, NamedTuple
 
-import msgspec
 from msgspec import Struct, structs
 
 from runner.errors import UsageError
@@ -22,6 +21,7 @@ from runner.inputs.options import ReadOptions
 from runner.model import Json, Row
 from runner.session import opening, part
 from runner.session.proposal import asking, likely_texts
+from runner.text import as_text
 
 LOOK_BYTES = 16 << 20
 """Bytes of a file that are read. Of a larger one the number of rows is estimated."""
@@ -42,7 +42,7 @@ _NOT_ROWS = re.compile(
     r"|(?:readme|license|licence|notice|changelog|changes|authors|robots|cmakelists)\.txt",
     re.IGNORECASE,
 )
-ENDINGS = ("jsonl", "ndjson", "json", "csv", "tsv", "txt", "text", "parquet", "pq", "xlsx", "xls", "xlsm", "ods")
+ENDINGS = ("jsonl", "json", "csv", "txt", "parquet", "xlsx", *part.ENDINGS)
 """Endings of files that may be an input, if nothing else is behind them than that of a packed file."""
 
 
@@ -171,13 +171,9 @@ def _columns(rows: Sequence[Mapping[str, Json]]) -> list[Column]:
 
 
 def _column(name: str, values: Sequence[Json]) -> Column:
-    texts = [_text(value) for value in values]
+    texts = [as_text(value) for value in values]
     different = list(dict(zip(texts, values, strict=True)).values()) if len(set(texts)) * 2 <= len(texts) else []
     return Column(name, texts[0] if texts else "", round(median(map(len, texts))) if texts else 0, len(texts), different[:20])
-
-
-def _text(value: Json) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _with_proposal(seen: Survey, rows: Sequence[Mapping[str, Json]]) -> Survey:
@@ -186,7 +182,7 @@ def _with_proposal(seen: Survey, rows: Sequence[Mapping[str, Json]]) -> Survey:
     from runner.inputs.template import Texts
 
     cells = {
-        column.name: [_text(value) for fields in rows if (value := fields.get(column.name)) not in (None, "")]
+        column.name: [as_text(value) for fields in rows if (value := fields.get(column.name)) not in (None, "")]
         for column in seen.columns
         if column.filled
     }

@@ -3,17 +3,14 @@
 import os
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import anyio
-from anyio.abc import TaskGroup
 from msgspec import structs
 
 from runner.config import trust
-from runner.config.endpoint import Endpoint, find_endpoint, is_users, with_base_url
+from runner.config.endpoint import Endpoint, find_endpoint, with_base_url
 from runner.config.job import Job
 from runner.engine.judge import Judge
 from runner.engine.limits import Lanes
@@ -29,7 +26,7 @@ from runner.interfaces import Provider
 from runner.model import Attempt, Item, Outcome, Row
 from runner.providers.http import HttpClient, HttpExchange
 from runner.session import wiring
-from runner.session.background import find_tls, keep_deadline
+from runner.session.background import keep_watch
 from runner.session.naming import without_a_run
 from runner.session.opening import open_input, options_of, rooted, template_of
 from runner.text import plural
@@ -68,7 +65,7 @@ def question(job: Job, *, prompt: str | None, row: int | None, reads: bool, stor
     if prompt is not None or not reads:
         item = _item_of(Row(line=1, fields={} if prompt is None else {"prompt": prompt}), job, plain=prompt is not None)
         return Question(job, find_endpoint(job, os.environ), item)
-    with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
+    with spool.readable(job.input) as path:
         prompts = open_input(path, options_of(job), store)
         item, passed = _item_in(prompts, job, row)
     where = f"{spool.display_name(job.input)}, {prompts.places.where(item.position)}"
@@ -152,7 +149,7 @@ async def execute(
         async with anyio.create_task_group() as background:
             background.start_soon(_tell_waits, wait, lanes)
             background.start_soon(_end, stop, background.cancel_scope)
-            _keep_watch(background, asked, lanes, stop, doubt)
+            keep_watch(background, job, endpoint, doubt, stop, lanes, start=time.monotonic())
             outcome = await engine.handle(asked.item, emit)
             background.cancel_scope.cancel()
     if outcome is not None and outcome.attempt is not None and not outcome.booked:
@@ -181,16 +178,6 @@ def _engine(
         stop,
         redactor=endpoint.redactor,
     )
-
-
-def _keep_watch(background: TaskGroup, asked: Question, lanes: Lanes, stop: Stop, doubt: anyio.Event) -> None:
-    """Start what stops a session too: a deadline, and a server that speaks TLS where the address says http."""
-    job, endpoint = asked.job, asked.endpoint
-    if endpoint.base_url is not None and endpoint.proxy is None:
-        named = is_users(job, os.environ)
-        background.start_soon(partial(find_tls, doubt, endpoint.base_url, stop, named=named))
-    if job.deadline is not None:
-        background.start_soon(keep_deadline, job.deadline, time.monotonic(), stop, lanes)
 
 
 async def _tell_waits(wait: Callable[[str | None], None], lanes: Lanes) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import multiprocessing
+import os
 import signal
 import sys
 from collections import Counter
@@ -86,6 +87,16 @@ def test_wrong_arguments_are_one_sentence(prompts: Path) -> None:
             await _all(runner.stream("absent.jsonl", model="m"))
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("way", ["run", "arun"])
+def test_the_program_may_change_its_folder_during_a_run(prompts: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    monkeypatch.chdir(prompts.parent)
+    (prompts.parent / "elsewhere").mkdir()
+    with in_thread(RawServer(echo)) as server:
+        some = given(prompts, server, db="r.db", observe=lambda _: os.chdir(prompts.parent / "elsewhere"))
+        summary = runner.run("p.jsonl", **some) if way == "run" else asyncio.run(runner.arun("p.jsonl", **some))
+    assert len(summary.results()) == ROWS
 
 
 def test_two_runs_at_a_time_in_one_loop_but_not_the_same_run_twice(prompts: Path) -> None:
@@ -380,6 +391,24 @@ def test_leaving_the_loop_waits_for_the_open_requests(prompts: Path, way: str) -
             assert results.summary is not None
             assert len(server.requests) == count(some["db"]) == count(some["db"], "attempts")
             assert (await runner.arun(prompts, **some)).done == ROWS
+
+    asyncio.run(work())
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the open files of a process are seen there")
+def test_whoever_leaves_a_run_that_has_ended_leaves_no_file_open(prompts: Path) -> None:
+    def is_open() -> bool:
+        return any(os.path.realpath(one).startswith(str(prompts.parent / "r.db")) for one in Path("/proc/self/fd").iterdir())
+
+    async def work() -> None:
+        async with RawServer(echo) as server, runner.stream(prompts, **given(prompts, server)) as results:
+            async for _ in results:
+                assert results._along.task is not None
+                await asyncio.wait([results._along.task])
+                assert is_open()
+                break
+            await results.aclose()
+            assert not is_open()
 
     asyncio.run(work())
 

@@ -9,6 +9,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from desk import Desk
 from processes import piped, rows, run
@@ -124,10 +127,8 @@ def test_rows_with_prompts_of_their_own_need_no_template(tmp_path: Path, name: s
 
 
 def test_parquet_and_sheets(tmp_path: Path) -> None:
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     pq.write_table(pa.Table.from_pylist(REVIEWS), tmp_path / "a.parquet")
     assert said(begun(tmp_path / "a.parquet"), "id_column") == "nr"
-    openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
     for cells in (list(REVIEWS[0]), *(list(one.values()) for one in REVIEWS)):
         book.active.append(cells)

@@ -111,7 +111,7 @@ def test_the_answer_is_typed_as_it_comes_and_ctrl_c_ends_it_at_once(folder: Fold
     folder.replies = [stream(*begun, end=(HANG,))]
     code, said = folder.typed("Hi", "--provider", dialect, until_said="Hel", keys=b"\x03")
     assert code == 130
-    assert "stopped; what had come until then may have to be paid" in said
+    assert "stopped; the tokens received so far may be billed" in said
     # the prompt of the shell begins on a line of its own, in its own colour
     assert said.endswith("\r\n")
     assert said.rfind("\x1b[0m") >= said.rfind("\x1b[2m")
@@ -155,7 +155,7 @@ def test_an_attempt_that_breaks_is_told_where_it_stands(folder: Folder) -> None:
     code, said = folder.typed("Hi", until_said="stop,")
     assert code == 0
     lines = plain(said)
-    again = "what came is of no use; the answer begins again:"
+    again = "that attempt failed; the answer starts over:"
     assert re.search(rf"\nhalf\nattempt 1 failed: .*; trying again\n{again}\nwhole\n", lines), lines
 
 

@@ -204,7 +204,9 @@ def test_a_finished_run_whose_rows_are_read_in_another_way_now_is_looked_at_once
     """As after an update that takes fields of a row for its settings."""
     path = tmp_path / "p.jsonl"
     store = finished(path, lines_of(numbered(0, 30)))
-    monkeypatch.setattr(opening, "PromptFile", lambda *fields: scan.PromptFile(*fields)._replace(reading="other"))
+    monkeypatch.setattr(
+        opening, "PromptFile", lambda *fields, **named: scan.PromptFile(*fields, **named)._replace(reading="other")
+    )
     for lines in (30, 0):
         read.clear()
         summary = runner.run(path, db=store, provider="simulator")
