@@ -37,7 +37,7 @@ _BILLED, _DOUBLED, _REPORTED, _REPORTED_TWICE = 1, 2, 4, 8
 Ending = Literal["whole", "cut", "abandoned"]
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
+class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One billed request."""
 
     # of all requests that reached the simulator, refused ones included; 1 is the first
@@ -89,7 +89,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     lines: list[Line] | UnsetType = UNSET
 
 
-class Used(msgspec.Struct, frozen=True, kw_only=True):
+class Used(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The tokens of one request that are billed."""
 
     fresh: int
@@ -121,7 +121,11 @@ class Invoice:
         self._most_bodies = bodies
         self._bodies: dict[int, int] = {}
         self._requests = 0
-        self._tokens = [0, 0, 0, 0, 0]
+        self._fresh = 0
+        self._cached = 0
+        self._written = 0
+        self._output = 0
+        self._reasoning = 0
         self._amount = 0
         self._reported = 0
         self._doubled = 0
@@ -134,8 +138,11 @@ class Invoice:
         amount = used.amount(self._rates_of(model, dialect, "flex" if tier == "flex" else "standard"))
         digest = sha256(body)
         self._requests += 1
-        for at, tokens in enumerate((used.fresh, used.cached, used.written, used.output, used.reasoning)):
-            self._tokens[at] += tokens
+        self._fresh += used.fresh
+        self._cached += used.cached
+        self._written += used.written
+        self._output += used.output
+        self._reasoning += used.reasoning
         self._amount += amount
         self._reported += amount if reported else 0
         self._remember(digest.digest(), reported=reported)
@@ -158,16 +165,15 @@ class Invoice:
 
     def statement(self, *, lines: bool = False, open_requests: int = 0) -> Statement:
         """Return the invoice up to now. open_requests: requests that are not on it yet."""
-        fresh, cached, written, output, reasoning = self._tokens
         return Statement(
             requests=self._requests,
             open=open_requests,
-            input_tokens=fresh + cached + written,
-            fresh_tokens=fresh,
-            cached_tokens=cached,
-            written_tokens=written,
-            output_tokens=output,
-            reasoning_tokens=reasoning,
+            input_tokens=self._fresh + self._cached + self._written,
+            fresh_tokens=self._fresh,
+            cached_tokens=self._cached,
+            written_tokens=self._written,
+            output_tokens=self._output,
+            reasoning_tokens=self._reasoning,
             amount=dollars(self._amount),
             amount_reported=dollars(self._reported),
             amount_unreported=dollars(self._amount - self._reported),
