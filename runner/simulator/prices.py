@@ -100,13 +100,19 @@ def parse_prices(text: str) -> dict[str, Price]:
     Raises UsageError if there is no such file, if it cannot be read, or if a price makes no sense.
     """
     given = _table(text)
-    inner = given.get("prices", given)
-    try:
-        prices = msgspec.convert(inner, dict[str, Price])
-    except msgspec.ValidationError as error:
-        raise UsageError(f"these prices cannot be used: {error}; a model needs at least input and output") from None
+    tables = given.get("prices", given)
+    if not isinstance(tables, dict):
+        raise UsageError("prices must be a table of models, each with at least input and output")
+    prices = {model: _price(model, table) for model, table in tables.items()}
     check_prices(prices)
     return prices
+
+
+def _price(model: str, table: Any) -> Price:
+    try:
+        return msgspec.convert(table, Price)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the price of {model!r} cannot be used: {error}; it needs at least input and output") from None
 
 
 def _table(text: str) -> dict[str, Any]:
