@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from runner.simulator.dialect import decode
+from runner.simulator.dialect import Refusal, decode
 
 BYTES_PER_TOKEN = 4
 _MARK = "cache_control"
@@ -21,7 +21,7 @@ class Block(NamedTuple):
 
 
 def blocks(body: bytes) -> list[Block]:
-    """Return the content of a valid request of either dialect, block by block."""
+    """Return the content of a valid request of either dialect, block by block. Raises Refusal (400) if it is nested too deep."""
     asked = decode(body, dict[str, Any])
     found = [_tool(tool) for tool in _list(asked.get("tools"))]
     if "system" in asked:
@@ -57,7 +57,11 @@ def _text(part: Any) -> bytes:
 def _json(value: Any) -> bytes:
     if isinstance(value, Mapping):
         value = {name: inner for name, inner in value.items() if name != _MARK}
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    try:
+        return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    except RecursionError:
+        # it was just shallow enough to be read
+        raise Refusal(400, "The content of the request is nested too deeply.") from None
 
 
 def _is_marked(part: Any) -> bool:

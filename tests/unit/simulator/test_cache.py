@@ -1,6 +1,7 @@
 """What the simulator caches of prompts, by the rules of each provider. No socket; the clock is the test's."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -70,6 +71,14 @@ def test_the_content_of_a_request_is_tools_then_system_then_messages() -> None:
 @pytest.mark.parametrize("content", [7, True, {"text": 1}, [], [[]], [None], [{"type": "text", "text": 5}], {"x": 10**30}])
 def test_content_of_any_form_is_read(content: Any) -> None:
     assert blocks(json.dumps({"messages": [{"role": "user", "content": content}], "tools": "none", "system": None}).encode())
+
+
+def test_content_that_is_nested_too_deeply_is_refused_and_raises_nothing_else() -> None:
+    # which depths can be read, and which of these can no longer be written, depends on the version of Python
+    for depth in range(850, 1050):
+        content = b'{"a":' * depth + b"1" + b"}" * depth
+        with suppress(Refusal):
+            blocks(b'{"messages":[{"role":"user","content":[%s]}]}' % content)
 
 
 def test_no_cache_reads_nothing() -> None:
