@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 
 from runner.model import Attempt, Json
-from runner.money import Price
+from runner.money import STANDARD, Price
 from runner.prices import listed
 from runner.prices.own import stated
 from runner.prices.rates import Schedule
 
-STANDARD = "standard"
-"""The service tier of an ordinary request."""
 _ORDINARY = ("", "auto", "default", "standard", "standard_only", "on_demand")
 """What providers call it. ``auto`` in an answer means that none was chosen."""
 

@@ -11,6 +11,7 @@ from runner.event_types import Summary
 from runner.exports import frames, html
 from runner.exports.columns import columns, records
 from runner.model import Result, Run
+from runner.money import PICO, shown
 from runner.origin import files_in
 from runner.session.exporting import own_fields
 from runner.session.opening import asked_in
@@ -134,7 +135,8 @@ class RunSummary(Summary, frozen=True, kw_only=True):
         done, failed = self.settled_rows
         pairs: list[tuple[str, object]] = [("done", done), ("failed", failed), ("left", self.left), ("rows", self.rows)]
         pairs += [("attempts of this session", self.attempts_now), ("input tokens", self.input_tokens)]
-        pairs += [("output tokens", self.output_tokens), ("time", f"{self.elapsed_s:,.1f} s")]
+        cost = None if self.cost is None else shown(round(self.cost * PICO))
+        pairs += [("output tokens", self.output_tokens), ("cost of the run", cost), ("time", f"{self.elapsed_s:,.1f} s")]
         pairs += [(f"failed: {code}", number) for code, number in sorted(self.causes.items())[:_SHOWN]]
         return html.table((), [pair for pair in pairs if pair[1] is not None], str(self))
 

@@ -15,10 +15,11 @@ from runner.engine.judge import Judge
 from runner.engine.limits import Lanes
 from runner.engine.listening import HeardAttempts
 from runner.engine.stop import Stop
+from runner.entries import attempts_of
 from runner.errors import StoreError
 from runner.event_types import Noted, Saved, Summary
 from runner.interfaces import Handle, Items, Provider
-from runner.model import Attempt, Entry, Item, Outcome, attempts_of
+from runner.model import Attempt, Entry, Item, Outcome
 from runner.money import costs, projected
 from runner.providers.http import HttpClient, HttpExchange
 from runner.session import pricing, wiring
@@ -66,6 +67,8 @@ class Working:
         """Run the engine, and the background tasks next to it. Raises UsageError for prices that cannot be used, StoreError."""
         doubt = anyio.Event()
         book = await to_thread.run_sync(pricing.price_book, self._job)
+        if book is not None:
+            await self._store.price_again(book.price)
         self._books = self._meter.books = Books(book, await self._store.money())
         attempts = self._begun(provider, client, doubt.set)
         failure: Exception | None = None

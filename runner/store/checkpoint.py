@@ -10,7 +10,7 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,8 +19,9 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from runner.entries import attempts_of, price_of
 from runner.errors import BAD_ROW, RunLockedError, UsageError
-from runner.model import Entry, attempts_of
+from runner.model import Attempt, Entry
 from runner.money import Money, Price
 from runner.pace import Pace
 from runner.settled import Head, Settled
@@ -30,9 +31,10 @@ from runner.store.counts import RunCounts
 from runner.store.lock import RunLock
 from runner.store.numbering import settings_with_files
 from runner.store.owner import owner
+from runner.store.repricing import price_again
 from runner.store.reuse import TakenOver, number_taken_over, take_over
 from runner.store.schema import attempts, history, items, runs, variants
-from runner.store.spending import money_of, rates_of, tokens_of
+from runner.store.spending import is_priced, money_of, rates_of, tokens_of
 from runner.store.statements import (
     FORGET_ATTEMPTS,
     FORGET_ITEMS,
@@ -185,12 +187,17 @@ class RunStore:
         )
 
     async def money(self) -> Money:
-        """Add up what the run has cost. The attempts are read only if there are entries of prices."""
+        """Add up what the run has cost. A run of which no price is known is spared the look at a million attempts."""
         rates = list(await self._reader.fetch(rates_of(self.run_id)))
-        if not rates:
-            # a run without a price is spared the look at a million attempts
+        if not is_priced(rates):
             return Money(unknown=(await self.counts()).attempted)
         return money_of(rates, list(await self._reader.fetch(tokens_of(self.run_id))))
+
+    async def price_again(self, price: Callable[[Attempt], Price]) -> None:
+        """Give attempts whose price was not known the one that is known now. price: returns it."""
+        unknown = [row[0] for row in await self._reader.fetch(rates_of(self.run_id)) if row[-1] is None]
+        if unknown:
+            await self._writer.in_one_turn(lambda driver: price_again(driver, self.run_id, unknown, price))
 
     async def forget_broken(self, first: int, last: int | None, keep: Sequence[str]) -> None:
         """Delete the broken rows on these lines, except those in ``keep``. last: None means to the end of the input."""
@@ -258,7 +265,7 @@ class RunStore:
                 driver.execute(forget, (self.run_id, self._last_attempt))
         ((last,),) = driver.execute(LAST_ATTEMPT)
         begun.append(last)
-        wanted = {attempt.price for attempt in attempts_of(entries) if attempt.price and attempt.price not in self._priced}
+        wanted = {price_of(attempt) for attempt in attempts_of(entries)}.difference(self._priced)
         priced = number_prices(driver, self.run_id, wanted) if wanted else {}
         batch = batch_rows(self.run_id, entries, last, self._variant, {**self._priced, **priced})
         for statement, values in zip((SAVE_ATTEMPT, SAVE_ITEM, KEEP_ITEM, LINK_ITEM), batch, strict=True):
