@@ -263,7 +263,7 @@ def _right_name(name: str) -> str:
     if name == "system":
         return "system stands beside params, not in it"
     close = nearest(name, _OVERRIDES)
-    return f"did you mean {close!r}?" if close is not None else "available: " + ", ".join(_OVERRIDES)
+    return f"did you mean {close!r}?" if close is not None else f"available: {', '.join(_OVERRIDES)}, which sends any other"
 
 
 def _checked(name: str, value: Json, where: str) -> Json:

@@ -1,5 +1,7 @@
 """Names files that hold no rows that can be read here, by their first bytes. Pure."""
 
+from runner.inputs.sources import HEAD, type_of
+
 _TABLE = "; save it as Parquet or CSV"
 _ARCHIVE = "; unpack it and name a file inside"
 _PACKED = "; unpack it, or pack it with gzip, bzip2, xz or zstd"
@@ -25,14 +27,10 @@ _PREFIXES = (
     (b"\xff\x06\0\0sNaPpY", f"is compressed with Snappy{_PACKED}"),
     (b"\x1f\x9d", f"is compressed with compress (.Z){_PACKED}"),
     (b"%PDF", f"is a PDF, not a prompt file{_FILE}"),
-    (b"\x89PNG", "is a PNG picture; a row names its pictures in its field images"),
-    (b"\xff\xd8\xff", "is a JPEG picture; a row names its pictures in its field images"),
-    (b"GIF8", "is a GIF picture; a row names its pictures in its field images"),
-    (b"ID3", f"is an MP3 recording{_FILE}"),
     (b"{\\rtf", "is a text with formatting (RTF); save it as plain text"),
 )
 # A text may begin with these as well: with NULs it is none.
-_LETTERS = (b"FEA1", b"ORC", b"$FL2", b"$FL3", b"RDX2\n", b"RDX3\n", b"GIF8", b"ID3")
+_LETTERS = (b"FEA1", b"ORC", b"$FL2", b"$FL3", b"RDX2\n", b"RDX3\n")
 _PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 # what stands in the names of the files inside
 _OFFICE = (
@@ -43,6 +41,7 @@ _OFFICE = (
     (b".npy", f"is an archive of NumPy arrays{_TABLE}"),
 )
 _TAR = slice(257, 262)
+_MEDIA = {"image": "is a picture; a row names its pictures in its field images", "audio": f"is a recording{_FILE}"}
 
 
 def named(head: bytes) -> str | None:
@@ -57,9 +56,7 @@ def named(head: bytes) -> str | None:
         return f"is a pickle of Python{_TABLE}"
     if head[_TAR] == b"ustar":
         return f"is a tar archive{_ARCHIVE}"
-    if head.startswith(b"RIFF"):
-        return f"is a WAV recording{_FILE}" if head[8:12] == b"WAVE" else "is a picture or a recording (RIFF)"
-    return None
+    return _MEDIA.get(type_of(head[:HEAD]).partition("/")[0])
 
 
 def office_document(head: bytes) -> str | None:
