@@ -23,10 +23,12 @@ KEY_PREFIX = "row-"
 ROW_SETTINGS = ("system", "model", "max_tokens", "temperature", "top_p", "stop", "seed", "extra_body")
 """Fields of a row that are settings of its request."""
 
-UNSENT = frozenset(
-    "tools tool_choice parallel_tool_calls functions function_call response_format max_completion_tokens frequency_penalty "
-    "presence_penalty logit_bias reasoning_effort thinking top_k stop_sequences".split()
-)
+_OF_TOOLS = ("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call")
+_OF_ANSWERS = (
+    "response_format", "max_completion_tokens", "frequency_penalty", "presence_penalty", "logit_bias",
+    "reasoning_effort", "thinking", "top_k", "stop_sequences",
+)  # fmt: skip
+UNSENT = frozenset((*_OF_TOOLS, *_OF_ANSWERS))
 """Fields of a request that are no settings of a row: they are sent in its ``extra_body`` alone."""
 
 _SETTING_NAMES = frozenset(ROW_SETTINGS)

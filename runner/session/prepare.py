@@ -165,12 +165,8 @@ def notes(plan: Plan, counts: RunCounts, changed: int, taken: Mapping[int, int])
         sentences.append(taken_over(taken, plan.rows))
     if options.retry_failed:
         those = "those that are chosen of " if plan.narrowed else ""
-        failed = (
-            f"retrying {those}{plural(counts.failed, 'failed row')}"
-            if counts.failed
-            else "there are no failed rows to send again"
-        )
-        sentences.append(f"run {run.id}: {failed}")
+        failed = f"retrying {those}{plural(counts.failed, 'failed row')}"
+        sentences.append(f"run {run.id}: {failed if counts.failed else 'there are no failed rows to send again'}")
     elif run.finished:
         same = run.input_digest is not None and hash_of(run.input_digest) == plan.given.content.digest
         what = "its rows are looked at again" if same else "its input has changed since"
