@@ -149,7 +149,8 @@ class _Session(Working):
             retry_failed=options.retry_failed,
             accept_changes=options.accept_changes,
             fresh=self._fresh,
-            may_hold_broken=self._before.broken > 0,
+            # a broken row that is not chosen has not left the input
+            may_hold_broken=self._before.broken > 0 and not self._plan.narrowed,
         )
 
     def _items(self) -> Items:

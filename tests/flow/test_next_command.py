@@ -129,6 +129,15 @@ def test_rows_that_one_session_chooses_leave_the_others_to_the_run(place: Place)
     assert "run 1 finished: 12 done, 0 failed of 12 rows" in ended.out
 
 
+def test_a_broken_row_that_one_session_does_not_choose_stays(place: Place) -> None:
+    place.write(['{"id": "r1", "prompt": "p1"}', '{"id": "r2"}'])
+    place.server.trouble = some(TROUBLE)
+    assert "0 done, 2 failed of 2 rows" in place.run().out
+    mend(place)
+    ended = run("retry", "--where", "id == 'r1'", cwd=place.folder)
+    assert "run 1 finished: 1 done, 1 failed of 2 rows" in ended.out
+
+
 def test_rows_that_are_not_chosen_count_as_what_they_are(place: Place) -> None:
     place.server.trouble = some(TROUBLE)
     place.run()
