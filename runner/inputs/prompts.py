@@ -120,15 +120,21 @@ def asked(fields: dict[str, Json], texts: Texts | None) -> Json:
     if texts is None:
         prompt, messages = fields.pop("prompt", None), fields.pop("messages", None)
         fields.pop("params", None)
-        return _for_people(messages) if prompt is None else prompt
+        return _shown(messages) if prompt is None else prompt
     try:
         messages = texts.messages(fields)
     except RowFaultError:
         return None
     finally:
         fields.pop("params", None)
-    only = messages[0] if len(messages) == 1 else {}
-    return only["content"] if only.get("role") == "user" and isinstance(only.get("content"), str) else _for_people(list(messages))
+    return _shown(list(messages))
+
+
+def _shown(messages: Json) -> Json:
+    """Return the text of a single message of the user that is nothing more; other messages, with their files cut short."""
+    only = messages[0] if isinstance(messages, list) and len(messages) == 1 else None
+    text = only.get("content") if isinstance(only, dict) and only.keys() == {"role", "content"} else None
+    return text if isinstance(text, str) and only.get("role") == "user" else _for_people(messages)
 
 
 def _for_people(messages: Json) -> Json:

@@ -434,7 +434,9 @@ def test_a_row_is_stored_whole() -> None:
     ("stored", "expected", "own"),
     [
         ({"topic": "x", "prompt": "p", "params": {}}, "p", {"topic": "x"}),
-        ({"messages": [{"role": "user", "content": "m"}]}, [{"role": "user", "content": "m"}], {}),
+        ({"messages": [{"role": "user", "content": "m"}]}, "m", {}),
+        ({"messages": [{"role": "user", "content": "m", "name": "n"}]}, [{"role": "user", "content": "m", "name": "n"}], {}),
+        ({"messages": [{"role": "system", "content": "m"}]}, [{"role": "system", "content": "m"}], {}),
         ({"topic": "x"}, None, {"topic": "x"}),
     ],
 )
