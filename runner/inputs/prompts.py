@@ -132,9 +132,10 @@ def asked(fields: dict[str, Json], texts: Texts | None) -> Json:
 
 def _shown(messages: Json) -> Json:
     """Return the text of a single message of the user that is nothing more; other messages, with their files cut short."""
-    only = messages[0] if isinstance(messages, list) and len(messages) == 1 else None
-    text = only.get("content") if isinstance(only, dict) and only.keys() == {"role", "content"} else None
-    return text if isinstance(text, str) and only.get("role") == "user" else _for_people(messages)
+    match messages:
+        case [{"role": "user", "content": str() as text, **more}] if not more:
+            return text
+    return _for_people(messages)
 
 
 def _for_people(messages: Json) -> Json:
