@@ -29,7 +29,10 @@ _OF_ANSWERS = (
     "reasoning_effort", "thinking", "top_k", "stop_sequences",
 )  # fmt: skip
 UNSENT = frozenset((*_OF_TOOLS, *_OF_ANSWERS))
-"""Fields of a request that are no settings of a row: they are sent in its ``extra_body`` alone."""
+"""Names of fields of a request that are no settings of a row: they are sent in its ``extra_body`` alone."""
+
+OF_A_REQUEST = UNSENT.union(ROW_SETTINGS)
+"""Both of these: names by which rows that hold neither are passed over at once."""
 
 _SETTING_NAMES = frozenset(ROW_SETTINGS)
 _NOTHING: Mapping[str, Any] = {}

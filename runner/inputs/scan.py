@@ -13,7 +13,17 @@ from runner.errors import UsageError
 from runner.inputs import content
 from runner.inputs.content import Content
 from runner.inputs.duplicates import HashCollector, RepeatedHashes
-from runner.inputs.keys import KEY_PREFIX, NEVER_ABSENT, ROW_SETTINGS, base_key, named_in, row_settings, short_key, unsent
+from runner.inputs.keys import (
+    KEY_PREFIX,
+    NEVER_ABSENT,
+    OF_A_REQUEST,
+    ROW_SETTINGS,
+    base_key,
+    named_in,
+    row_settings,
+    short_key,
+    unsent,
+)
 from runner.media import MEDIA_FIELDS
 from runner.model import Row
 from runner.origin import LINES, Files
@@ -127,9 +137,9 @@ def scan(prompts: PromptFile) -> Scan:
             if absent:
                 absent.difference_update(row.fields)
         hashes.add(hash(base_key(row)[0]))
-        if settings := row_settings(row):
-            names.update(settings)
-        data.update(unsent(row))
+        if row.fields is not None and not OF_A_REQUEST.isdisjoint(row.fields):
+            names.update(row_settings(row))
+            data.update(unsent(row))
         if row.fields is not None and not row.media.keys().isdisjoint(row.fields):
             media.update(named_in(row.fields, row.media))
         if row.nulls:
