@@ -29,11 +29,11 @@ from runner.session.wiring import per_minute
 _MOST = 1_000
 """Rows whose reason is kept."""
 _SHOWN = 2_000
-"""Characters of a rendered request that are kept."""
+"""Characters of a request that are kept."""
 
 
 class Example(NamedTuple):
-    """A rendered request: which of all it is, its line, the number of its characters, and its beginning."""
+    """A request: which of all it is, its line, the number of its characters, and its beginning."""
 
     which: str
     line: int
@@ -79,7 +79,7 @@ class Check(Struct, frozen=True, kw_only=True):
     unsendable: list[tuple[int, str]]
     # number of all such rows
     unsendable_rows: int
-    # the first request that a template makes, the longest and the shortest; none without a template
+    # the first request, the longest and the shortest; of rows that can be sent
     examples: list[Example]
 
 
@@ -207,8 +207,6 @@ def _remarks(job: Job, prompts: PromptFile, scanned: scan.Scan) -> list[str]:
 
 def _examples(prompts: PromptFile, template: Template) -> list[Example]:
     """Return the first request, the longest and the shortest, as far as they are different rows."""
-    if template.texts is None:
-        return []
     found: dict[str, Example] = {}
     for row in prompts.read():
         made = make_item(row, "", template)

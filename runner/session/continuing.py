@@ -104,6 +104,13 @@ def _chosen(job: Job, given: Given, known: Sequence[KnownRun], options: SessionO
     return Chosen(about=(*about, *_answered_elsewhere(job, given, alike, options)), newest=newest)
 
 
+def chooses_otherwise(job: Job, run: KnownRun) -> bool:
+    """Return True if a job chooses its rows (``where``, ``sample``) in another way than the run that it continues."""
+    then, now = run.settings, job.settings()
+    names = ("where", "sample", "sample_seed") if job.sample is not None else ("where", "sample")
+    return any(then.get(name) != now.get(name) for name in names)
+
+
 def nothing_left(given: Given, chosen: Chosen, options: SessionOptions) -> bool:
     """Return True if the run is finished, and its input still has the same content."""
     run = chosen.run

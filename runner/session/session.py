@@ -11,7 +11,7 @@ from runner.config.job import Job
 from runner.engine.listening import Hear
 from runner.engine.stop import Stop
 from runner.errors import RunStoppedError
-from runner.event_types import INPUT_CHANGED, LIMITED, Finished, Summary
+from runner.event_types import CHOSEN, INPUT_CHANGED, LIMITED, Finished, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Items, Observer
 from runner.session import naming, prepare, reading, reuse, wiring
@@ -106,6 +106,9 @@ class _Session(Working):
     async def _note_input(self, look_again: bool, head: Head | None) -> None:
         plan, given = self._plan, self._plan.given
         self._noted = look_again, head
+        if plan.narrowed:
+            # what the store holds is about the rows of the run, which other sessions use again
+            return
         await self._store.begin(
             rows=plan.scanned.rows,
             digest=given.digest,
@@ -141,7 +144,8 @@ class _Session(Working):
             retry_failed=options.retry_failed,
             accept_changes=options.accept_changes,
             fresh=self._fresh,
-            may_hold_broken=self._before.broken > 0,
+            # a broken row that is not chosen has not left the input
+            may_hold_broken=self._before.broken > 0 and not self._plan.narrowed,
         )
 
     def _items(self) -> Items:
@@ -165,8 +169,9 @@ class _Session(Working):
             head = None if look_again else reading.head_of(plan.given, plan.scanned, passed.last_line)
             if (look_again, head) != self._noted:
                 await self._note_input(look_again, head)
-        limited = LIMITED if plan.options.limit is not None and not finished else None
-        await self._store.finish(complete=finished, stop_reason=stop_reason or limited)
+        finished = finished and (plan.run.finished or not plan.narrowed)
+        asked = LIMITED if plan.options.limit is not None else CHOSEN if plan.narrowed else None
+        await self._store.finish(complete=finished, stop_reason=stop_reason or (asked if not finished else None))
         return self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
 
     def _summary(self, now: RunCounts, *, finished: bool, changed: int, stop_reason: str | None) -> Summary:
@@ -176,21 +181,29 @@ class _Session(Working):
         return self._summed(
             now,
             finished=finished,
-            rows=plan.scanned.rows,
-            skipped=plan.scanned.rows - stats.done - stats.failed if finished else passed.settled,
-            missing=max(0, before - passed.seen) if finished and passed.complete else 0,
+            rows=self._rows(now),
+            skipped=self._rows(now) - stats.done - stats.failed if finished else passed.settled,
+            missing=max(0, before - passed.seen) if finished and passed.complete and not plan.narrowed else 0,
             changed=changed,
             stop_reason=stop_reason,
-            same_command=not options.new and options.limit is None and not passed.left,
+            same_command=not options.new and options.limit is None and not passed.left and not plan.narrowed,
             left=0 if finished else self._left(now, stop_reason),
             limit=options.limit,
-            chosen=self._plan.job.where is not None or self._plan.job.sample is not None,
+            chosen=not plan.narrowed and (plan.job.where is not None or plan.job.sample is not None),
+            narrowed=plan.narrowed,
             stop_code=error.code if error is not None and not finished else None,
         )
 
+    def _rows(self, now: RunCounts) -> int:
+        """Return the rows of the input; of a session that alone has chosen some, those of its run."""
+        run = self._plan.chosen.run
+        if not self._plan.narrowed or run is None:
+            return self._plan.scanned.rows
+        return max(run.rows or self._plan.scanned.rows, now.done + now.failed + now.broken)
+
     def _left(self, now: RunCounts, stop_reason: str | None) -> int:
         """Return how many rows of an unfinished run have no outcome, at the least: rows that have left the file may hide some."""
-        left = self._plan.scanned.rows - now.done - now.failed - now.broken
+        left = self._rows(now) - now.done - now.failed - now.broken
         return max(1 if self._plan.options.limit is not None and stop_reason is None else 0, left)
 
     async def _rest_settled(self, now: RunCounts) -> bool:

@@ -37,6 +37,8 @@ def read(path: Path, *, limit_bytes: int | None = None, options: ReadOptions | N
     wrong = recognition.other_than_text(head)
     if wrong is not None:
         raise UsageError(f"{path} is no table of texts (CSV): it {wrong}")
+    if recognition.is_json(head):
+        raise UsageError(f"{path} is no table of texts (CSV), but looks like JSON: name it so, or use --input-format json")
     return _rows(path, size if limit_bytes is None else min(size, limit_bytes), settled(path, options or ReadOptions())[0])
 
 
