@@ -12,10 +12,13 @@ from runner.config.values import check
 from runner.errors import StoreError, UsageError
 from runner.exports.file import is_standard_output
 from runner.inputs import patterns, spool
+from runner.inputs.broken_lines import RowFaultError
 from runner.inputs.compression import unpacked
+from runner.inputs.keys import NEVER_ABSENT
 from runner.inputs.options import ReadOptions
+from runner.inputs.prompts import Texts
 from runner.model import Json
-from runner.session import drafting, opening, survey
+from runner.session import drafting, opening, survey, unfit
 from runner.session.drafting import Draft
 from runner.session.naming import file_word
 from runner.session.survey import Survey
@@ -75,8 +78,15 @@ def begin(file: Path, output: str | None, given: Mapping[str, Json]) -> Begun:
     """
     given = {name: check(BY_NAME[name], value, f"given with {BY_NAME[name].option}") for name, value in given.items()}
     opening.texts_in(given)
+    if "provider" in given:
+        plugins.load("providers", given["provider"])
     target = _target(file, output)
     seen = survey.survey(file, ReadOptions(**{to: given[name] for name, to in _READ.items() if name in given}))
+    # beside a prompt that is proposed, --system is a template too
+    prompt = given.get("prompt", seen.prompt)
+    texts = opening.texts_in({**given, "prompt": prompt})
+    if texts is not None:
+        _refuse_unfit(texts, prompt, seen)
     implied = _implied(file)
     commands = _commands(file if target is None or target.absolute() == implied.absolute() else target, seen)
     keys = {name: variable for name in plugins.names("providers") if os.environ.get(variable := _key(name), "").strip()}
@@ -85,6 +95,19 @@ def begin(file: Path, output: str | None, given: Mapping[str, Json]) -> Begun:
     if target is not None:
         _write(target, text)
     return Begun(target, text, seen, commands)
+
+
+def _refuse_unfit(texts: Texts, prompt: str, seen: Survey) -> None:
+    """Raise UsageError for a template that `runner run` would refuse. Of a file that was not read whole that cannot be told."""
+    fields = {column.name: column.example for column in seen.columns}
+    lacking = sorted(texts.names - NEVER_ABSENT - fields.keys())
+    if lacking and seen.is_whole:
+        try:
+            texts.messages(fields), texts.system(fields)
+        except RowFaultError:
+            unfit.refuse_absent(lacking, fields, seen.path)
+    if not texts.names:
+        unfit.refuse_braces(prompt, fields)
 
 
 def _key(provider: str) -> str:

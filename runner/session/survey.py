@@ -87,6 +87,11 @@ class Survey(Struct, frozen=True, kw_only=True):
     text: str | None = None
     prompt: str | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """True if the columns are those of all rows."""
+        return self.counted == "counted" and self.read <= SAMPLE
+
 
 def survey(path: Path, options: ReadOptions) -> Survey:
     """Look at a file, also at a table without prompts. Raises UsageError for a file that is no input, or has no rows."""

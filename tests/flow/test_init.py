@@ -310,6 +310,13 @@ def test_nothing_is_replaced(tmp_path: Path) -> None:
         (("a.csv", "--prompt", "{{ text"), "prompt is no template"),
         (("a.csv", "--max-tokens", "0"), "max_tokens must be a whole number of 1 or more"),
         (("a.csv", "--id-column", "absent"), "a.csv has no field 'absent' for the id"),
+        (
+            ("a.csv", "--prompt", "{{ absent }}"),
+            "the template names the field 'absent', which no row of a.csv has; its fields: nr, text",
+        ),
+        (("a.csv", "--system", "{{ absent }}"), "the template names the field 'absent', which no row of a.csv has"),
+        (("a.csv", "--prompt", "{text}"), "{{ text }} stands for the field, {text} for itself"),
+        (("a.csv", "--provider", "nobody"), "there is no provider 'nobody'"),
     ],
 )
 def test_what_cannot_be_begun_is_one_sentence(
