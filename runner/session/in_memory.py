@@ -81,7 +81,7 @@ class Rows:
             again = "" if isinstance(self._source, list | tuple) or self._table is not None else "; was it read before?"
             raise UsageError(f"{word_for(self._source)} has no rows, so there is nothing to send{again}")
         if not self._asks and self._first is not None:
-            raise without_prompt(self._called(), self._first, _in_python)
+            raise without_prompt(self._called(), self._first, _in_python, '[{"messages": [...]}]')
         self._copy.write(self._block)
         kind = self._kind()
         wide = f"x{len(self._table.names)}" if self._table is not None and kind != "column" else ""

@@ -84,8 +84,7 @@ def begin(file: Path, output: str | None, given: Mapping[str, Json]) -> Begun:
     seen = survey.survey(file, ReadOptions(**{to: given[name] for name, to in _READ.items() if name in given}))
     # beside a prompt that is proposed, --system is a template too
     prompt = given.get("prompt", seen.prompt)
-    texts = opening.texts_in({**given, "prompt": prompt})
-    if texts is not None:
+    if (texts := opening.texts_in({**given, "prompt": prompt})) is not None and prompt is not None:
         _refuse_unfit(texts, prompt, seen)
     implied = _implied(file)
     commands = _commands(file if target is None or target.absolute() == implied.absolute() else target, seen)

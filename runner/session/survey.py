@@ -19,7 +19,7 @@ from runner.inputs.files import explained
 from runner.inputs.keys import ROW_SETTINGS, WHOLE_ROW
 from runner.inputs.options import ReadOptions
 from runner.model import Json, Row
-from runner.session import opening, part
+from runner.session import opening, part, shape
 from runner.session.proposal import asking, likely_texts
 from runner.text import as_text
 
@@ -113,6 +113,8 @@ def survey(path: Path, options: ReadOptions) -> Survey:
             ids.add([row])
         more = next(rows, None) is not None
     scan.refuse_empty(read, spool.display_name(path))
+    if read == 1:
+        shape.refuse_one(path, first[0])
     has_prompt = any(not {"prompt", "messages"}.isdisjoint(fields) for fields in sound)
     own = ids.found(all_read=not (more or in_part))
     seen = Survey(

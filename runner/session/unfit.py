@@ -5,7 +5,6 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from pathlib import Path
 
 from runner.config import trust
@@ -13,6 +12,7 @@ from runner.config.endpoint import files_grant
 from runner.config.job import Job
 from runner.errors import UsageError
 from runner.inputs import spool
+from runner.inputs.choosing import listed
 from runner.inputs.duplicates import RepeatedHashes
 from runner.inputs.keys import NEVER_ABSENT, named_in, row_settings
 from runner.inputs.prompts import make_item
@@ -21,7 +21,6 @@ from runner.model import Outcome, Row
 from runner.session.opening import template_of, texts_of
 
 SAME_PROMPT = "the template names no field of a row, so each row asks the same"
-_MAX_FIELDS = 30
 
 
 def refuse(job: Job, prompts: PromptFile, scanned: Scan) -> None:
@@ -99,6 +98,5 @@ def refuse_absent(names: Sequence[str], fields: Iterable[str], path: Path) -> No
 
 def _refuse_fields(who: str, names: Sequence[str], fields: Iterable[str], path: Path) -> None:
     what = "the field" if len(names) == 1 else "the fields"
-    shown, there = ", ".join(map(repr, names)), ", ".join(islice(fields, _MAX_FIELDS))
-    its = f"its fields: {there}" if there else "its rows have no fields at all"
-    raise UsageError(f"{who} {what} {shown}, which no row of {spool.display_name(path)} has; {its}")
+    shown, name = ", ".join(map(repr, names)), spool.display_name(path)
+    raise UsageError(f"{who} {what} {shown}, which no row of {name} has; its fields: {listed(fields)}")

@@ -133,6 +133,9 @@ def test_settings_are_checked_before_a_generator_gives_a_row(call: Any, tmp_path
     assert call(rows).done == 2
 
 
+CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+
+
 def function() -> Iterator[str]:
     yield "a"
 
@@ -157,9 +160,14 @@ async def coroutine() -> list[str]:
         ([{"text": "a"}], "a list of 1 row in memory has no column prompt"),
         ([{"id": 1, "prompt": "a"}, {"id": 1, "prompt": "b"}], "a list of 2 rows in memory: duplicate id '1'"),
         ({"text": ["a", "b"]}, "a dict of lists is no table"), (np.array("a"), "of no dimension"),
+        ({"text": {"0": "a", "1": "b"}}, "a dict of dicts is no table; pass pandas.DataFrame"),
+        (CHAT, r"^a list of 2 rows in memory has a message of a chat in each row .* one row, \[\{\"messages\": .* prompt='"),
+        (one_by_one(CHAT), r"a chat is one row, \[\{\"messages\""), (pd.DataFrame(CHAT), r"a chat is one row, \[\{\"messages\""),
+        ([{}, {}], "a list of 2 rows in memory has no column prompt, nor any other: its rows have no fields"),
+        (pd.DataFrame(index=[0, 1]), "has no column prompt, nor any other: its rows have no fields"),
         (pd.DataFrame({"text": ["a"]}).iterrows(), "^row 1 is a value of type tuple.*; make it a dict, .* or pass the table"),
     ],
-    ids=[*map(str, range(25))],
+    ids=[*map(str, range(31))],
 )  # fmt: skip
 def test_one_sentence_says_what_is_wrong(call: Any, tmp_path: Path, source: Any, words: str) -> None:
     with pytest.raises(runner.UsageError, match=words) as refused:
