@@ -236,6 +236,12 @@ def _sampled(options: ReadOptions, read: Callable[[], Rows]) -> Callable[[], Row
     return read if options.sample is None else Sample(read, options.sample, options.sample_seed).rows
 
 
+def choosing(job: Job) -> Callable[[Rows], Rows]:
+    """Return what chooses the rows for which the condition of a job holds, of any part of its input."""
+    options = options_of(job)
+    return partial(_seen, options, _condition(options.where), rest=True)
+
+
 def _condition(where: str | None) -> Condition | None:
     if where is None:
         return None

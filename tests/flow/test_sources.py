@@ -108,6 +108,29 @@ def test_of_a_source_that_may_have_no_end_the_limit_is_taken(call: Any, server: 
     assert list(rows) == ["c"]
 
 
+def endless_rows() -> Iterator[dict[str, Any]]:
+    yield from ({"nr": f"r{number}", "prompt": f"number {number}", "lang": ["de", "en"][number % 2]} for number in count_up())
+
+
+async def endless_async_rows() -> AsyncIterator[dict[str, Any]]:
+    for row in endless_rows():
+        yield row
+
+
+@pytest.mark.parametrize("source", [endless_rows, endless_async_rows])
+def test_of_a_source_that_may_have_no_end_rows_are_taken_until_enough_are_chosen(call: Any, source: Callable[[], Any]) -> None:
+    ended = call(source(), limit=3, where="lang == 'en'")
+    assert (ended.rows, ended.done, ended.finished) == (3, 3, True)
+    assert [result.metadata["nr"] for result in runner.results()] == ["r1", "r3", "r5"]
+    # the condition sees a row as it is read: with its id, and a value that JSON has not
+    for where, given in (("id == 'r4'", {"id_column": "nr"}), ("nr == 'r4' and not odd", {})):
+        rows = ({**row, "odd": float("nan")} for row in endless_rows())
+        assert call(rows, limit=1, where=where, **given).rows == 1
+        assert next(rows)["nr"] == "r5"
+    in_loop = asyncio.run(runner.arun(source(), limit=2, where="lang == 'de'", provider="simulator", model="m"))
+    assert (in_loop.rows, in_loop.done) == (2, 2)
+
+
 def test_failed_rows_are_retried_from_the_copy(call: Any, server: Simulated) -> None:
     with simulator(*QUICK, "--fault", "empty=1") as silent:
         assert call(["a", "b"], base_url=silent.openai, finish_fail="empty").failed == 2
