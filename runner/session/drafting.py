@@ -96,9 +96,27 @@ class Draft:
             else:
                 yield self._line("prompt", "Summarize: {{ row }}")
         yield ""
+        yield from self._files()
         yield "# What holds for every row."
         yield self._line("system", "Answer in one short sentence.")
         yield ""
+
+    def _files(self) -> Iterator[str]:
+        seen = self._survey
+        for name, columns, what in (("images", seen.media.images, "pictures"), ("files", seen.media.files, "files")):
+            if not columns:
+                continue
+            value = columns[0] if len(columns) == 1 else columns
+            if columns == [name] and not seen.row_settings:
+                yield f"# The column {name} names {what}, which are sent along with the prompt."
+                yield self._line(name, value)
+            elif seen.prompt is not None and seen.text is None:
+                yield f"# The columns that name {what}, which are sent along with the prompt: paths, URLs or data URIs."
+                yield self._on(name, value)
+            else:
+                yield f"# To send {what} along with the prompt: the columns that name them, by paths, URLs or data URIs."
+                yield self._line(name, value)
+            yield ""
 
     def _model(self) -> Iterator[str]:
         alone = next(iter(self._keys)) if len(self._keys) == 1 else None

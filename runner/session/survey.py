@@ -20,7 +20,7 @@ from runner.inputs.keys import ROW_SETTINGS, WHOLE_ROW
 from runner.inputs.options import ReadOptions
 from runner.model import Json, Row
 from runner.session import opening, part, shape
-from runner.session.proposal import asking, likely_texts
+from runner.session.proposal import MediaColumns, asking, likely_texts, media_columns
 from runner.text import as_text
 
 LOOK_BYTES = 16 << 20
@@ -86,6 +86,8 @@ class Survey(Struct, frozen=True, kw_only=True):
     # the column that is most likely the text, and a template that asks about it; None: it is not needed, or cannot be made
     text: str | None = None
     prompt: str | None = None
+    # columns that name or hold files which can be sent along
+    media: MediaColumns = MediaColumns([], [])
 
     @property
     def is_whole(self) -> bool:
@@ -134,6 +136,7 @@ def survey(path: Path, options: ReadOptions) -> Survey:
         id_maybe=own.maybe,
         row_settings=[column.name for column in columns if column.name in ROW_SETTINGS and found.name != "openai_batch"],
     )
+    seen = structs.replace(seen, media=media_columns({column.name: _cells(sound, column.name) for column in columns}))
     return seen if has_prompt else _with_proposal(seen, sound)
 
 
@@ -174,7 +177,12 @@ def _two_digits(number: float) -> int:
 def _columns(rows: Sequence[Mapping[str, Json]]) -> list[Column]:
     """Return the columns of rows, in the order in which they first come."""
     names = list(dict.fromkeys(name for fields in rows for name in fields))
-    return [_column(name, [value for fields in rows if (value := fields.get(name)) not in (None, "")]) for name in names]
+    return [_column(name, _cells(rows, name)) for name in names]
+
+
+def _cells(rows: Sequence[Mapping[str, Json]], name: str) -> list[Json]:
+    """Return the cells of a column that are filled."""
+    return [value for fields in rows if (value := fields.get(name)) not in (None, "")]
 
 
 def _column(name: str, values: Sequence[Json]) -> Column:
@@ -188,11 +196,14 @@ def _with_proposal(seen: Survey, rows: Sequence[Mapping[str, Json]]) -> Survey:
     # imported here: the library of the templates takes a tenth of a second
     from runner.inputs.template import Texts
 
+    files = {*seen.media.images, *seen.media.files}
     cells = {
-        column.name: [as_text(value) for fields in rows if (value := fields.get(column.name)) not in (None, "")]
+        column.name: list(map(as_text, _cells(rows, column.name)))
         for column in seen.columns
-        if column.filled
+        if column.filled and column.name not in files
     }
+    if files and cells.keys() <= {"id", seen.id_column}:
+        return structs.replace(seen, prompt=seen.media.prompt)
     for name in likely_texts(cells):
         prompt = asking(name)
         fields = _brief(next(fields for fields in rows if fields.get(name) not in (None, "")))

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from desk import Desk
 from processes import piped, rows, run
+from samples import write_files
 
 from runner import api
 from runner.cli.commands import cli
@@ -207,6 +208,44 @@ def test_ids(tmp_path: Path) -> None:
     assert [command for command, _ in found.commands] == [f"runner check {shlex.quote(str(tmp_path / 'b.csv'))}"]
     as_csv(tmp_path / "c.csv", [{"id": one, "other_id": one, "t": "x"} for one in range(6)])
     assert said(begun(tmp_path / "c.csv"), "id_column") is None
+
+
+PICTURE = "data:image/png;base64,iVBORw0KGgo="
+
+
+@pytest.mark.parametrize(
+    ("rows", "images", "files", "prompt"),
+    [
+        (["a.png", "b/c d.JPG"], '#images = "it"', None, "Summarize: {{ text }}"),
+        (["https://x.example/a.webp?size=1", PICTURE], '#images = "it"', None, "Summarize: {{ text }}"),
+        ([["a.png", "b.gif"], {"path": "a.jpeg"}], '#images = "it"', None, "Summarize: {{ text }}"),
+        (["a.pdf", "b.png"], None, '#files = "it"', "Summarize: {{ text }}"),
+        (["a.mp3", "b.wav"], None, '#files = "it"', "Summarize: {{ text }}"),
+        (["png", "jpg"], None, None, "Summarize: {{ text }}"),
+        (["https://x.example/", "see the other"], None, None, "Summarize: {{ text }}"),
+        (["a.png", 5], None, None, "Summarize: {{ text }}"),
+    ],
+)
+def test_columns_of_files_are_proposed(
+    tmp_path: Path, rows: list[Any], images: str | None, files: str | None, prompt: str
+) -> None:
+    path = tmp_path / "a.jsonl"
+    records = [{"id": place, "it": one, "text": "It has come."} for place, one in enumerate(rows)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    found = begun(path)
+    lines = found.text.splitlines()
+    assert [line for line in lines if "images =" in line] == ([images] if images else [])
+    assert [line for line in lines if "files =" in line] == ([files] if files else [])
+    assert said(found, "prompt") == prompt
+
+
+def test_a_table_of_nothing_but_pictures_is_asked_about_them(desk: Desk) -> None:
+    write_files(desk.folder)
+    as_csv(desk.folder / "photos.csv", [{"id": "a", "photo": "1.png"}, {"id": "b", "photo": "1.png"}])
+    found = begun(desk.folder / "photos.csv")
+    assert (said(found, "prompt"), said(found, "images")) == ("What is in this picture?", "photo")
+    ended = run("run", "photos.csv", "--model", "m", "--provider", "simulator", cwd=desk.folder)
+    assert (ended.code, "2 done" in ended.out) == (0, True), ended
 
 
 def test_a_large_file_is_read_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
