@@ -10,6 +10,7 @@ from pathlib import Path
 from runner.errors import UsageError
 from runner.inputs import spool
 from runner.inputs.choosing import Rows
+from runner.inputs.json_rows import TOO_LONG
 from runner.inputs.keys import NEVER_ABSENT
 from runner.inputs.options import ReadOptions
 from runner.model import Json, Row
@@ -59,12 +60,24 @@ def _asks(row: Row, asked: frozenset[str] | None) -> bool:
 
 def refuse_one(path: Path, row: Row) -> None:
     """Raise UsageError if the only row of a file holds rows itself, or columns."""
+    texts = [name for name, value in (row.fields or {}).items() if _are_texts(value)]
+    if row.fields is not None and list(row.fields) == texts[:1] and spool.MEMORY not in path.name:
+        way = f"`jq {shell_word(_step(texts[0]))}` takes that list out"
+        raise UsageError(f"{spool.display_name(path)} is one JSON object, and its prompts are in {_step(texts[0])}: {way}")
     where = _place_of_rows(row)
     if where is not None:
         way = "pass that list" if spool.MEMORY in path.name else f"`jq -c {shell_word(f'{where}[]')}` makes JSON lines of them"
         raise UsageError(f"{spool.display_name(path)} is one JSON object, and its rows are in {where}: {way}")
-    if _has_columns(row.fields) if row.fields is not None else _LONG_COLUMNS.match(row.raw):
+    if _has_columns(row.fields) if row.fields is not None else _is_too_long(row) and _LONG_COLUMNS.match(row.raw):
         raise _of_columns(path)
+
+
+def _is_too_long(row: Row) -> bool:
+    return row.fault is not None and row.fault.startswith(TOO_LONG)
+
+
+def _are_texts(value: Json) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
 
 def _of_columns(path: Path) -> UsageError:
@@ -75,7 +88,7 @@ def _place_of_rows(row: Row) -> str | None:
     """Return where the rows are in an object, as jq says it: in a list of objects, the least deep, then the longest."""
     if row.fields is not None:
         return min(_lists(row.fields, ""), default=(0, 0, None))[2]
-    match = _LONG_LIST.match(row.raw)
+    match = _LONG_LIST.match(row.raw) if _is_too_long(row) else None
     return _step(match[1].decode(errors="replace")[1:-1]) if match is not None else None
 
 

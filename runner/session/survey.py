@@ -140,7 +140,6 @@ def survey(path: Path, options: ReadOptions) -> Survey:
     """Look at a file, also at a table without prompts. Raises UsageError for a file that is no input, or has no rows."""
     options = structs.replace(options, asked=frozenset({WHOLE_ROW}), row_settings=False)
     found = _several(path, options) if origin.is_several(path) else _one(path, options)
-    in_part = found.in_part
     with closing(found.rows) as rows:
         first = list(islice(rows, SAMPLE))
         sound = [row.fields for row in first if row.fault is None and row.fields is not None]
@@ -157,15 +156,15 @@ def survey(path: Path, options: ReadOptions) -> Survey:
     if read == 1:
         shape.refuse_one(path, first[0])
     has_prompt = any(not {"prompt", "messages"}.isdisjoint(fields) for fields in sound)
-    own = ids.found(all_read=not (more or in_part))
+    own = ids.found(all_read=not (more or found.in_part))
     seen = Survey(
         path=path,
         bytes=found.size,
         format=" and ".join(name.replace("_", "-") for name in found.formats),
         options=found.options,
         about=found.about,
-        rows=_two_digits(read * found.size / LOOK_BYTES) if in_part and not more else read,
-        counted="more" if more else "estimated" if in_part else "counted",
+        rows=_two_digits(read * found.size / LOOK_BYTES) if found.in_part and not more else read,
+        counted="more" if more else "estimated" if found.in_part else "counted",
         read=read,
         broken=broken,
         columns=columns,

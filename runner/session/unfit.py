@@ -48,10 +48,11 @@ def refuse(job: Job, prompts: PromptFile, scanned: Scan) -> None:
 
 def refuse_unscanned(job: Job, prompts: PromptFile) -> None:
     """Refuse what ``refuse`` does, where the input was not scanned: it is read to its end only if the first row lacks a name."""
-    first = _first(prompts)
+    texts, absent = texts_of(job), set[str]()
+    # to open a sheet once more takes seconds
+    first = _first(prompts) if texts is not None or job.columns else None
     if first is None or first.fields is None:
         return
-    texts, absent = texts_of(job), set[str]()
     if texts is not None and isinstance(make_item(first, "", template_of(job)), Outcome):
         absent = _lacking(set(texts.names - NEVER_ABSENT), first, prompts)
     media = tuple(named_in(first.fields, first.media))

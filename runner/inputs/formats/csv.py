@@ -77,25 +77,16 @@ def _rows(path: Path, end: int, options: ReadOptions) -> Generator[Row, None, No
     with explained(path), open_text(path, end, Encoding(options.encoding)) as (text, compressed):
         try:
             yield from _Records(text, options, lambda: not compressed and path.stat().st_size > end).rows()
-        except _UnclosedError as error:
-            raise UsageError(
-                f"{path}: the quotation mark on line {error.line:,} is not closed within {ROW_BYTES >> 20} MiB, so nothing "
-                'behind it can be read; close it, or write it twice ("") if it is part of the text'
-            ) from None
+        except _UnreadableError as error:
+            raise UsageError(f"{path}: {error}") from None
 
 
 class _TooLongError(Exception):
     """A record is longer than a row may be."""
 
 
-class _UnclosedError(Exception):
-    """A record that is too long goes on in a quoted cell, so that nobody can tell where the next one begins.
-
-    line: the one on which that cell begins.
-    """
-
-    def __init__(self, line: int) -> None:
-        self.line = line
+class _UnreadableError(Exception):
+    """Nobody can tell any more what is a row of a text, or what its columns are called; ``str()`` says why."""
 
 
 class _Records:
@@ -120,6 +111,8 @@ class _Records:
         for line, record, fault in self._records():
             if names:
                 yield self._row(line, record, fault, names, settings)
+            elif fault is not None:
+                raise _UnreadableError(f"its header, on line {line:,}, cannot be read: {fault}")
             else:
                 names = column_names(["", *record] if self._options.row_names else record)
                 settings = Settings(names, as_data=not self._options.row_settings)
@@ -139,7 +132,10 @@ class _Records:
                 return
             except _TooLongError:
                 if self._quotes % 2 and self._line > line:
-                    raise _UnclosedError(self._opened) from None
+                    raise _UnreadableError(
+                        f"the quotation mark on line {self._opened:,} is not closed within {ROW_BYTES >> 20} MiB, so nothing "
+                        'behind it can be read; close it, or write it twice ("") if it is part of the text'
+                    ) from None
                 reader = new_reader(self._lines())
                 record, fault = [], TOO_LONG
             except csv.Error as error:
@@ -148,7 +144,8 @@ class _Records:
                 # another process is still writing its last record
                 return
             if self._quotes % 2 and not self._whole:
-                fault = "a quotation mark is never closed"
+                where = f" (it is on line {self._opened:,})" if self._opened > line else ""
+                fault = f"a quotation mark is never closed{where}"
             if fault is not None or any(record):
                 yield line, record, fault
 
@@ -164,7 +161,8 @@ class _Records:
             if '"' in line:
                 before = self._quotes
                 self._quotes += line.count('"')
-                if self._quotes % 2 > before % 2:
+                # one cell may end and another begin; two marks in a row stand for one in the text
+                if self._quotes % 2 and (not before % 2 or '"' in line.replace('""', "")):
                     self._opened = self._line
             self._whole = line[-1] in "\r\n"
             if self._chars > ROW_BYTES or (not self._whole and len(line) >= ROW_BYTES):

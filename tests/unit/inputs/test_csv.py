@@ -177,6 +177,16 @@ def test_a_quotation_mark_without_end_is_named_and_takes_little_memory(tmp_path:
     assert peak < 8 * ROW_BYTES
 
 
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_quotation_mark_without_end_before_the_end_of_the_file(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f'id,text\n0,"a\nb","c\nd{end}')
+    assert [(row.line, row.fault) for row in read(path)] == [(2, "a quotation mark is never closed (it is on line 3)")]
+    path.write_text(f'id,"text\n0,a\n1,b{end}')
+    with pytest.raises(UsageError, match=r"a\.csv: its header, on line 1, cannot be read: a quotation mark is never closed$"):
+        list(read(path))
+
+
 def test_a_record_that_is_too_long_and_closed_is_one_broken_row(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     with path.open("w") as file:

@@ -77,6 +77,18 @@ def test_rows_inside_of_one_object(tmp_path: Path, name: str, value: Any, form: 
         survey.survey(path, ReadOptions())
 
 
+def test_prompts_inside_of_one_object(tmp_path: Path) -> None:
+    path = written(tmp_path, {"data": ["Why?", "How?"]})
+    assert refusal(path) == "a.json is one JSON object, and its prompts are in .data: `jq .data` takes that list out"
+
+
+def test_an_object_that_is_cut_off_is_a_broken_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"data": [{"text": "a"},')
+    (row,) = open_input(path).read()
+    assert row.fault is not None
+
+
 @pytest.mark.parametrize("form", ["columns", "index", "split", "list"])
 def test_columns_in_place_of_rows(tmp_path: Path, form: str) -> None:
     value = TABLE.to_dict(orient="list") if form == "list" else json.loads(TABLE.to_json(orient=form))
@@ -115,5 +127,5 @@ def test_one_object_that_is_too_long_for_a_row(
 ) -> None:
     for module in (json_rows, json_format):
         monkeypatch.setattr(module, "ROW_BYTES", 1 << 20)
-    path = written(tmp_path, {**value, "more": "x" * (3 << 20)}, indent=indent)
+    path = written(tmp_path, {**value, "more": ["x" * 1000] * 3000}, indent=indent)
     assert told in refusal(path)
