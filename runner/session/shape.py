@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -37,18 +36,19 @@ def refuse(path: Path, read: Callable[[], Rows], options: ReadOptions) -> None:
     What is asked for is not refused: such a row has no prompt, and lacks what the template names. Only where the columns are
     those of pandas for certain, the template may name them: all cells of a column would go into one request.
     """
-    with closing(read()) as rows:
-        first = next(rows, None)
-        if first is None:
-            return
-        if _asks(first, options.asked):
-            if _has_index(first.fields or {}) and next(rows, None) is None:
-                raise _of_columns(path)
-            return
-        if options.asked is None and _is_message(first) and all(map(_is_message, islice(rows, _FIRST))):
-            raise of_messages(spool.display_name(path), lambda template: f"--prompt {shell_word(template)}", CHAT)
-        if next(rows, None) is None:
-            refuse_one(path, first)
+    # what a plug-in returns may have no close()
+    rows = iter(read())
+    first = next(rows, None)
+    if first is None:
+        return
+    if _asks(first, options.asked):
+        if _has_index(first.fields or {}) and next(rows, None) is None:
+            raise _of_columns(path)
+        return
+    if options.asked is None and _is_message(first) and all(map(_is_message, islice(rows, _FIRST))):
+        raise of_messages(spool.display_name(path), lambda template: f"--prompt {shell_word(template)}", CHAT)
+    if next(rows, None) is None:
+        refuse_one(path, first)
 
 
 def _asks(row: Row, asked: frozenset[str] | None) -> bool:
