@@ -144,6 +144,8 @@ def _refuse_unfit(source: Any) -> None:
     if isinstance(source, Mapping):
         splits = all(hasattr(part, "column_names") for part in source.values()) and bool(source)
         columns = all(isinstance(part, list | tuple) and len(part) > 1 for part in source.values()) and bool(source)
+        if all(isinstance(part, Mapping) for part in source.values()) and source:
+            raise UsageError("a dict of dicts is no table; pass pandas.DataFrame(...), or a list with a dict for each row")
         if columns:
             raise UsageError("a dict of lists is no table; pass pandas.DataFrame(...), or a list with a dict for each row")
         way = f"choose one of its splits: {', '.join(map(str, source))}" if splits else "a row goes into a list: [row]"
