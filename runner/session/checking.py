@@ -25,6 +25,7 @@ from runner.session.opening import open_input, options_of, rooted, template_of
 from runner.session.oversized import Oversized, oversized
 from runner.session.sources import Source, job_of, job_without_rows, names_files
 from runner.session.wiring import per_minute
+from runner.text import clean, plural
 
 _MOST = 1_000
 """Rows whose reason is kept."""
@@ -81,6 +82,16 @@ class Check(Struct, frozen=True, kw_only=True):
     unsendable_rows: int
     # the first request that a template makes, the longest and the shortest; none without a template
     examples: list[Example]
+
+    def __repr__(self) -> str:
+        counts = [
+            (self.broken_rows, "broken row"),
+            (self.duplicate_ids, "duplicate id"),
+            (self.unsendable_rows, "unsendable row"),
+        ]
+        found = [plural(self.rows, "row"), *(plural(number, noun) for number, noun in counts if number)]
+        end = self.refusal or self.missing
+        return f"<Check of {clean(spool.display_name(self.job.input))}: {', '.join(found)}{f'; {clean(end)}' if end else ''}>"
 
 
 class Description(Struct, frozen=True, kw_only=True):
