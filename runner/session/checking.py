@@ -84,12 +84,8 @@ class Check(Struct, frozen=True, kw_only=True):
     examples: list[Example]
 
     def __repr__(self) -> str:
-        counts = [
-            (self.broken_rows, "broken row"),
-            (self.duplicate_ids, "duplicate id"),
-            (self.unsendable_rows, "unsendable row"),
-        ]
-        found = [plural(self.rows, "row"), *(plural(number, noun) for number, noun in counts if number)]
+        odd = {"broken row": self.broken_rows, "duplicate id": self.duplicate_ids, "unsendable row": self.unsendable_rows}
+        found = [plural(self.rows, "row"), *(plural(number, noun) for noun, number in odd.items() if number)]
         end = self.refusal or self.missing
         return f"<Check of {clean(spool.display_name(self.job.input))}: {', '.join(found)}{f'; {clean(end)}' if end else ''}>"
 
