@@ -19,7 +19,7 @@ def deletable(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE) -> list
     """Return the runs with these numbers. Raises UsageError if one does not exist, RunLockedError if one is being worked on."""
     arguments.check(run_ids=run_ids, db=db)
     with StoreReader(Path(db).resolve()) as reader:
-        found = [reader.run(run_id) for run_id in sorted(set(run_ids))]
+        found = [reader.run(run_id) for run_id in sorted(set(map(index, run_ids)))]
     for run in found:
         if run.active:
             raise RunLockedError(f"run {run.id} is being worked on by another process; stop it first. Nothing was deleted")
@@ -28,7 +28,7 @@ def deletable(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE) -> list
 
 def dependent(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE) -> list[str]:
     """Say which runs read the answers of those that are to be deleted, one sentence each."""
-    numbers = set(run_ids)
+    numbers = set(map(index, run_ids))
     with StoreReader(Path(db).resolve()) as reader:
         reading = [(run.id, origin.run_of(run.input)) for run in reader.runs() if run.id not in numbers]
     return [
