@@ -267,11 +267,15 @@ def test_a_signal_that_cancels_is_seen_while_nothing_happens_but_the_wait_for_a_
         before = signal.signal(signal.SIGINT, lambda *_: task.cancel())
         # so that the signal comes while the loop waits
         threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        woken = asyncio.Event()
+        late = asyncio.get_running_loop().call_later(HANG_S, woken.set)
         try:
             with pytest.raises(asyncio.CancelledError):
                 await task
         finally:
+            late.cancel()
             signal.signal(signal.SIGINT, before)
+        assert not woken.is_set()
 
     asyncio.run(work())
 
