@@ -39,7 +39,7 @@ class Rows:
     """
 
     def __init__(self, source: Any, job: Job, copy: Copy, limit: int | None = None) -> None:
-        texts = texts_of(job)
+        texts, source = texts_of(job), tables.plain(source)
         self._asked = texts.names if texts is not None else None
         self._source, self._copy = source, copy
         own = tables.name_of_column(source)

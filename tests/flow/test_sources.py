@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from processes import QUICK, Simulated, Started, count, environment, piped, simulator
 from programs import run_texts
+from pyarrow import dataset
 
 import runner
 from runner.session.sources import job_of_async
@@ -67,6 +69,33 @@ def test_the_same_rows_go_on_whatever_holds_them_and_nothing_is_sent_twice(call:
     # copies of other kinds, which no run needs, are gone
     assert kept(tmp_path) == [name]
     assert list(tmp_path.glob("*.tmp")) == []
+
+
+def hugging_face() -> Any:
+    """Return a data set. The library is imported here, since only one worker of the tests needs it and it takes a second."""
+    import datasets
+
+    return datasets.Dataset.from_list(ROWS)
+
+
+@pytest.mark.parametrize("form", [None, "pandas", "polars", "arrow", "numpy"])
+def test_a_data_set_of_hugging_face_gives_its_rows_whatever_its_format(call: Any, form: str | None) -> None:
+    whole = hugging_face()
+    assert call(ROWS).done == 6
+    for source in (whole.with_format(form), whole.to_iterable_dataset().with_format(form)):
+        assert (call(source).run, call(source).attempts_now) == (1, 0)
+    part = whole.with_format(form, columns=["prompt"])
+    assert [result.metadata for result in call(part).results()] == [{}] * 6
+
+
+def test_what_a_program_makes_of_the_rows_of_a_data_set_stays(call: Any) -> None:
+    source = hugging_face().with_transform(lambda rows: {"prompt": [f"{text}!" for text in rows["prompt"]]})
+    assert [result.prompt for result in call(source).results()] == [f"number {number}!" for number in range(6)]
+
+
+def test_a_data_set_of_arrow_is_a_table(call: Any) -> None:
+    # nothing can go over it with ``for``
+    assert call(dataset.dataset(pa.Table.from_pylist(ROWS))).done == 6
 
 
 def test_a_list_that_has_grown_takes_over_its_answers(call: Any) -> None:
