@@ -15,7 +15,7 @@ from runner.model import Run
 from runner.progress.watching import watched
 from runner.session import arguments, exporting, session
 from runner.session.checking import Check, Description, check, check_job, describe
-from runner.session.deleting import deletable, delete
+from runner.session.deleting import deletable, delete, dependent, erase
 from runner.session.dry_run import dry_run
 from runner.session.exporting import ExportFlags
 from runner.session.naming import DEFAULT_STORE, store_path
@@ -35,8 +35,10 @@ __all__ = [
     "check_job",
     "deletable",
     "delete",
+    "dependent",
     "describe",
     "dry_run",
+    "erase",
     "errors",
     "execute",
     "export",

@@ -78,6 +78,8 @@ def run(named: tuple[str, ...], db: str, trust: bool, instead: Any, shown: Any, 
     from runner.config.job import load_job
     from runner.session.options import SessionOptions
 
+    if instead["show_config"] and instead["dry_run"] is not None:
+        raise UsageError("--show-config and --dry-run exclude each other; choose one of them")
     job = load_job(one_or_several(named), given_settings(settings))
     if instead["show_config"]:
         warn_of_variables()

@@ -65,17 +65,6 @@ def listing(runs: Sequence[Run], *, as_json: bool) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def dependent(found: Sequence[Run], every: Sequence[Run]) -> list[str]:
-    """Say which runs read the answers of those that are to be deleted, one sentence each."""
-    numbers = {run.id for run in found}
-    reading = [(run, origin.run_of(run.input)) for run in every if run.id not in numbers]
-    return [
-        f"run {run.id} reads the answers of run {number}: without them it cannot be continued; its results stay"
-        for run, number in reading
-        if number in numbers
-    ]
-
-
 def state(run: Run) -> str:
     """Return the state of a run in one word."""
     if run.active:

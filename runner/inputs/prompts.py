@@ -183,7 +183,10 @@ def stored_fields(fields: Mapping[str, Json], template: Template) -> dict[str, J
     own = fields.get("id")
     if own is None or isinstance(own, str):
         return metadata
-    return {**metadata, "id": whole(own)} if "id" in metadata else {"id": whole(own), **metadata}
+    if not asks_for_id:
+        # a template that names the id has written it as it is: 1.0
+        own = whole(own)
+    return {**metadata, "id": own} if "id" in metadata else {"id": own, **metadata}
 
 
 def _request(row: Row, beside: Mapping[str, Json], template: Template) -> Request:

@@ -23,7 +23,7 @@ from runner.engine.stop import Stop
 from runner.errors import RunnerError, RunStoppedError, StoreError, UsageError
 from runner.event_types import RowEvent, Summary
 from runner.inputs import objects
-from runner.inputs.keys import asks_the_same, base_key, fingerprint
+from runner.inputs.keys import asks_the_same, base_key, fingerprint, whole
 from runner.inputs.prompts import asked, make_item
 from runner.interfaces import Items, Provider
 from runner.model import Entry, Item, Json, Outcome, Result, Row
@@ -271,7 +271,7 @@ def _another(key: str) -> UsageError:
 def _failure(outcome: Outcome, asked: Json) -> Result:
     """Return the result of a row that failed and whose earlier answer is kept. asked: its prompt."""
     known = {
-        "id": outcome.metadata.get("id", outcome.key),
+        "id": whole(outcome.metadata.get("id", outcome.key)),
         "metadata": {},
         "prompt": asked,
         "status": "failed",

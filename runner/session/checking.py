@@ -25,6 +25,7 @@ from runner.session.opening import open_input, options_of, rooted, template_of
 from runner.session.oversized import Oversized, oversized
 from runner.session.sources import Source, job_of, job_without_rows, names_files
 from runner.session.wiring import per_minute
+from runner.text import clean, plural
 
 _MOST = 1_000
 """Rows whose reason is kept."""
@@ -81,6 +82,12 @@ class Check(Struct, frozen=True, kw_only=True):
     unsendable_rows: int
     # the first request, the longest and the shortest; of rows that can be sent
     examples: list[Example]
+
+    def __repr__(self) -> str:
+        odd = {"broken row": self.broken_rows, "duplicate id": self.duplicate_ids, "unsendable row": self.unsendable_rows}
+        found = [plural(self.rows, "row"), *(plural(number, noun) for noun, number in odd.items() if number)]
+        end = self.refusal or self.missing
+        return f"<Check of {clean(spool.display_name(self.job.input))}: {', '.join(found)}{f'; {clean(end)}' if end else ''}>"
 
 
 class Description(Struct, frozen=True, kw_only=True):

@@ -37,13 +37,14 @@ _KEPT = ("api_key_env", "headers", "query")
 class Chosen(Struct, frozen=True, kw_only=True):
     """The run that a session continues (None: a new one), what it changes about that run, and what a person should know of it.
 
-    newest: number of the newest run that was looked at.
+    newest: number of the newest run that was looked at. alike: of a new run, those that may have answered its rows too.
     """
 
     run: KnownRun | None = None
     changes: Changes = Changes()
     about: tuple[str, ...] = ()
     newest: int = 0
+    alike: tuple[KnownRun, ...] = ()
 
 
 class Idle(Struct, frozen=True, kw_only=True):
@@ -101,7 +102,7 @@ def _chosen(job: Job, given: Given, known: Sequence[KnownRun], options: SessionO
         return Chosen(run=found, about=tuple(_elsewhere(job, given, found)), newest=newest)
     here = next((run for run in alike if identity.is_at(given, run)), None)
     about = [f"{_name(given.path)} holds none of the rows of run {here.id}, so this starts a new run"] if here is not None else []
-    return Chosen(about=(*about, *_answered_elsewhere(job, given, alike, options)), newest=newest)
+    return Chosen(about=tuple(about), newest=newest, alike=tuple(_not_taken_over(job, given, alike)))
 
 
 def chooses_otherwise(job: Job, run: KnownRun) -> bool:
@@ -216,10 +217,17 @@ def _elsewhere(job: Job, given: Given, run: KnownRun) -> list[str]:
     return about
 
 
-def _answered_elsewhere(job: Job, given: Given, alike: Sequence[KnownRun], options: SessionOptions) -> list[str]:
-    """Say which rows of a new run another run has answered, and how to have only the others sent."""
-    taken_over = [run for run in alike if job.reuse and run.base_url == given.base_url and overlap.can_be_asked_again(run)]
-    found = overlap.find(given, [run for run in alike if run not in taken_over], limit=options.limit)
+def _not_taken_over(job: Job, given: Given, alike: Sequence[KnownRun]) -> list[KnownRun]:
+    """Return the runs whose answers a new run does not take over: then its rows may be bought a second time."""
+    return [run for run in alike if not (job.reuse and run.base_url == given.base_url and overlap.can_be_asked_again(run))]
+
+
+def answered_elsewhere(job: Job, given: Given, chosen: Chosen, options: SessionOptions, own: int) -> list[str]:
+    """Say which rows of a new run another run has answered, and how to have only the others sent.
+
+    own: number of the new run. The rows to which it has taken over answers are not sent, so nothing is said of them.
+    """
+    found = overlap.find(given, chosen.alike, limit=options.limit, own=own)
     if found is None:
         return []
     moved = _moved(job) if found.run.base_url != job.base_url else []

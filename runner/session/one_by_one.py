@@ -2,11 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeAlias, Unpack
+from typing import Any, NamedTuple, Self, Unpack
 
 import anyio
 from msgspec import structs
@@ -17,7 +17,7 @@ from runner.config.job import Job
 from runner.config.keywords import AskSettings
 from runner.engine.stop import Stop
 from runner.errors import RunnerError, RunStoppedError, UsageError
-from runner.event_types import Finished, Summary, Token
+from runner.event_types import Finished, Summary
 from runner.inputs import spool
 from runner.interfaces import Observer
 from runner.model import Result
@@ -27,17 +27,13 @@ from runner.session.asynchronous import refuse_other_loops
 from runner.session.audience import Audience
 from runner.session.blocking import LoopThread
 from runner.session.naming import DEFAULT_STORE, store_path
+from runner.session.pieces import Answer, BlockingAnswer, Prompt, fields_of
 from runner.session.prepare import in_thread
 from runner.session.results import RunSummary, with_results
 from runner.session.sources import job_without_rows
 from runner.session.stopping import StopHandle, begun, ended, interruption
 from runner.store import database, runs
 from runner.store.checkpoint import RunStore
-
-Prompt: TypeAlias = str | Sequence[Mapping[str, Any]] | Mapping[str, Any]
-"""A text, the messages of a chat, or a whole row."""
-_BATCH = 100
-"""Pieces of an answer that are taken at once."""
 
 
 class Session:
@@ -93,9 +89,18 @@ class Session:
             raise UsageError("a Session is used in its block: async with runner.Session(...) as s: await s.ask(...)")
         return self._asks
 
-    def stream(self, prompt: Prompt, *, id: str | int | None = None) -> "Answer":  # noqa: A002 - as above
+    def stream(self, prompt: Prompt, *, id: str | int | None = None) -> Answer:  # noqa: A002 - as above
         """Ask, and yield the pieces of the answer as they come, in an ``async for``. Arguments and errors: as for ``ask``."""
-        return Answer(self, prompt, id)
+        return Answer(lambda: self.asks, fields_of(prompt, id))
+
+    def __repr__(self) -> str:
+        if self.summary is not None:
+            state = str(self.summary)
+        elif self._task is None:
+            state = "not begun; async with, or with, begins it"
+        else:
+            state = "ended" if self._task.done() else "begun"
+        return f"<Session {self._name!r}: {state}>"
 
     async def __aenter__(self) -> Self:
         refuse_other_loops()
@@ -195,50 +200,14 @@ class _Opened(NamedTuple):
     notes: Sequence[str]
 
 
-class Answer(AsyncIterator[Token]):
-    """The pieces of one answer: its text and its reasoning, told apart by ``kind``. They start over where ``at`` is 0.
-
-    An answer that the store has is one piece. result: of the row, at the end of the loop; None before that.
-    """
-
-    def __init__(self, session: Session, prompt: Prompt, own: str | int | None) -> None:
-        self._session, self._fields = session, fields_of(prompt, own)
-        self._pieces = self._told()
-        self.result: Result | None = None
-
-    async def __anext__(self) -> Token:
-        return await anext(self._pieces)
-
-    async def next_or_none(self) -> Token | None:
-        """Return the next piece; None at the end."""
-        return await anext(self._pieces, None)
-
-    async def aclose(self) -> None:
-        """Stop listening. What was sent is paid for, and its answer is saved."""
-        await self._pieces.aclose()
-
-    async def _told(self) -> AsyncGenerator[Token, None]:
-        asks, some = self._session.asks, False
-        with asks.heard(self._fields) as told:
-            asking = asyncio.create_task(asks.ask(self._fields))
-            asking.add_done_callback(lambda _: told.end())
-            try:
-                while elements := await told.take(_BATCH):
-                    for token in (element for element in elements if isinstance(element, Token)):
-                        some = True
-                        yield token
-                self.result = result = await asking
-                if not some and result.text:
-                    yield Token(id=result.id, attempt=result.attempts, kind="text", text=result.text, at=0)
-            finally:
-                asking.cancel()
-
-
 class BlockingSession:
     """A session in synchronous code, whose event loop runs in a thread of its own."""
 
     def __init__(self, session: Session, loop: LoopThread) -> None:
         self._session, self._loop = session, loop
+
+    def __repr__(self) -> str:
+        return f"<Blocking{repr(self._session)[1:]}"
 
     @property
     def summary(self) -> RunSummary | None:
@@ -249,50 +218,11 @@ class BlockingSession:
         """Ask, and return the result; from any thread. See ``Session.ask``."""
         return self._loop.call(self._session.ask(prompt, id=id))
 
-    def stream(self, prompt: Prompt, *, id: str | int | None = None) -> "BlockingAnswer":  # noqa: A002 - as above
+    def stream(self, prompt: Prompt, *, id: str | int | None = None) -> BlockingAnswer:  # noqa: A002 - as above
         """Ask, and yield the pieces of the answer as they come, in a ``for``; from any thread. See ``Session.stream``."""
         return BlockingAnswer(self._session.stream(prompt, id=id), self._loop)
-
-
-class BlockingAnswer(Iterator[Token]):
-    """The pieces of one answer in synchronous code. See ``Answer``."""
-
-    def __init__(self, answer: Answer, loop: LoopThread) -> None:
-        self._answer, self._loop = answer, loop
-
-    @property
-    def result(self) -> Result | None:
-        """The result of the row, at the end of the loop; None before that."""
-        return self._answer.result
-
-    def __next__(self) -> Token:
-        token = self._loop.call(self._answer.next_or_none())
-        if token is None:
-            raise StopIteration
-        return token
-
-    def close(self) -> None:
-        """Stop listening. What was sent is paid for, and its answer is saved."""
-        self._loop.call(self._answer.aclose())
 
 
 def _continues(run: runs.KnownRun, job: Job) -> bool:
     same = run.input == str(job.input) or run.relative == job.input.name
     return same and run.fingerprint == runs.answer_fingerprint(job.answer_settings())
-
-
-def fields_of(prompt: Any, own: str | int | None) -> dict[str, Any]:
-    """Return the fields of the row that a prompt is."""
-    if isinstance(prompt, str):
-        fields: dict[str, Any] = {"prompt": prompt}
-    elif isinstance(prompt, Mapping):
-        fields = dict(prompt)
-    elif isinstance(prompt, list | tuple):
-        fields = {"messages": list(prompt)}
-    else:
-        raise UsageError(f"a prompt is a text, a list of messages or a dict, not {type(prompt).__name__}")
-    if own is None:
-        return fields
-    if isinstance(own, bool) or not isinstance(own, str | int) or own == "":
-        raise UsageError(f"id must be a text or a whole number, not {own!a}")
-    return {**fields, "id": own}

@@ -20,7 +20,7 @@ from runner.inputs.prompts import Template, asked
 from runner.inputs.scan import Places, PromptFile
 from runner.media import MEDIA_FIELDS, MediaField
 from runner.model import Json, Row
-from runner.session import answers, missing, part
+from runner.session import answers, missing, part, shape
 from runner.session.naming import DEFAULT_STORE
 
 if TYPE_CHECKING:
@@ -164,6 +164,8 @@ def open_input(
         about=one.about,
         row_is_line=one.name in _OF_LINES,
     )
+    if not one.is_table:
+        shape.refuse(path, one.read, options)
     missing.refuse_columns(path, prompts.read, options, is_table=one.is_table)
     missing.refuse_media(path, prompts.read, options.media)
     return prompts
@@ -175,6 +177,8 @@ def _several(path: Path, options: ReadOptions) -> PromptFile:
     files = origin.files_of([one.path for one in found])
     for one in found:
         read = partial(lambda each: _seen(options, None, each.read()), one)
+        if not one.is_table:
+            shape.refuse(one.path, one.read, options)
         missing.refuse_columns(one.path, read, options, is_table=one.is_table)
     seen = partial(_seen, options, _condition(options.where))
     prompts = PromptFile(
@@ -230,6 +234,12 @@ def _reading(names: Sequence[str], options: ReadOptions) -> str:
 
 def _sampled(options: ReadOptions, read: Callable[[], Rows]) -> Callable[[], Rows]:
     return read if options.sample is None else Sample(read, options.sample, options.sample_seed).rows
+
+
+def choosing(job: Job) -> Callable[[Rows], Rows]:
+    """Return what chooses the rows for which the condition of a job holds, of any part of its input."""
+    options = options_of(job)
+    return partial(_seen, options, _condition(options.where), rest=True)
 
 
 def _condition(where: str | None) -> Condition | None:

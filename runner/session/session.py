@@ -14,7 +14,7 @@ from runner.errors import RunStoppedError
 from runner.event_types import CHOSEN, INPUT_CHANGED, LIMITED, Finished, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Items, Observer
-from runner.session import naming, prepare, reading, reuse, wiring
+from runner.session import continuing, naming, prepare, reading, reuse, wiring
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
 from runner.session.continuing import Idle
@@ -92,12 +92,15 @@ class _Session(Working):
         await self._note_input(look_again, head)
         more = await in_thread(lambda: trust.remember(plan.job, plan.endpoint.grants, os.environ))
         more += [self._limits_note] if self._limits_note is not None else []
+        given, chosen, options = plan.given, plan.chosen, plan.options
+        elsewhere = await in_thread(lambda: continuing.answered_elsewhere(plan.job, given, chosen, options, plan.run.id))
         large = await in_thread(lambda: oversized(plan.prompts, self._limits.per_minute, plan.job.params.max_tokens))
         notes = (
             *plan.endpoint.notes,
             *more,
             *sentences(large, plan.prompts.places),
             *prepare.notes(plan, self._before, self._look.changed, taken),
+            *elsewhere,
         )
         failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)
         rows, name = plan.rows - self._look.left, spool.full_name(plan.job.input)

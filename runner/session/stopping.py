@@ -21,9 +21,9 @@ import anyio
 
 from runner.engine.stop import Stop
 from runner.errors import RunStoppedError
-from runner.session.blocking import blocking
+from runner.session.blocking import LOOK_S, blocking
 from runner.session.signals import on_signals
-from runner.text import encodable
+from runner.text import clean, encodable
 
 GRACE_S = 30.0
 """How long open requests may take after the first request to stop, in seconds."""
@@ -70,6 +70,9 @@ class StopHandle:
         self._reasons.append(encodable(words).strip() or BY_PROGRAM)
         self._wake()
 
+    def __repr__(self) -> str:
+        return f"<StopHandle: {'asked to stop (' + clean(self._reasons[0]) + ')' if self._reasons else 'not asked to stop'}>"
+
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled."""
         raise TypeError("a StopHandle cannot be pickled: it stops runs of its own process only; send the other process a signal")
@@ -92,18 +95,29 @@ class StopHandle:
 
     @contextmanager
     def preparing(self) -> Iterator[None]:
-        """Prepare a session, such as by taking rows that come slowly, until ``left``. Raises RunStoppedError then."""
+        """Prepare a session, such as by taking rows that come slowly, until ``left``. Raises RunStoppedError then.
+
+        Meanwhile the loop turns often: in one that waits for nothing but a slow row, the handler of a signal that cancels the
+        task, such as that of a notebook, would not be seen before the row comes.
+        """
         loop, scope = asyncio.get_running_loop(), anyio.CancelScope()
 
         def end() -> None:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(scope.cancel)
 
+        timers = list[asyncio.TimerHandle]()
+
+        def turn() -> None:
+            timers[:] = [loop.call_later(LOOK_S, turn)]
+
+        turn()
         self._preparing.append(end)
         try:
             with scope:
                 yield
         finally:
+            timers[0].cancel()
             self._preparing.remove(end)
         if scope.cancelled_caught:
             raise RunStoppedError("stopped before the run began; nothing was sent", code="cancelled")

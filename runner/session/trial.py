@@ -16,7 +16,7 @@ from runner.engine.judge import Judge
 from runner.engine.limits import Lanes
 from runner.engine.listening import Hear, HeardAttempts
 from runner.engine.stop import Stop
-from runner.errors import RunStoppedError, UsageError
+from runner.errors import RunStoppedError, UsageError, advice
 from runner.inputs import scan, spool
 from runner.inputs.broken_lines import RowFaultError
 from runner.inputs.keys import base_key
@@ -25,7 +25,7 @@ from runner.inputs.scan import PromptFile
 from runner.interfaces import Provider
 from runner.model import Attempt, Item, Outcome, Row
 from runner.providers.http import HttpClient, HttpExchange
-from runner.session import wiring
+from runner.session import unfit, wiring
 from runner.session.background import keep_watch
 from runner.session.naming import without_a_run
 from runner.session.opening import open_input, options_of, rooted, template_of
@@ -67,6 +67,7 @@ def question(job: Job, *, prompt: str | None, row: int | None, reads: bool, stor
         return Question(job, find_endpoint(job, os.environ), item)
     with spool.readable(job.input) as path:
         prompts = open_input(path, options_of(job), store)
+        unfit.refuse_unscanned(job, prompts)
         item, passed = _item_in(prompts, job, row)
     where = f"{spool.display_name(job.input)}, {prompts.places.where(item.position)}"
     return Question(job, find_endpoint(job, os.environ), item, where, tuple(passed))
@@ -130,7 +131,7 @@ async def execute(
     job, endpoint = asked.job, asked.endpoint
     for note in trust.remember(job, endpoint.grants, os.environ):
         tell(note)
-    lanes, attempts = Lanes(wiring.limits(job)[0]), list[Attempt]()
+    lanes, attempts, failures = Lanes(wiring.limits(job)[0]), list[Attempt](), _Failures(tell)
     # nobody else sends in this lane
     lanes.last()
     outcome: Outcome | None = None
@@ -140,11 +141,10 @@ async def execute(
         engine.tell(hear)
 
         async def emit(attempt: Attempt) -> None:
-            again = not stop.requested and attempt.error != (attempts[-1].error if attempts else None)
             attempts.append(attempt)
             engine.saved(attempt)
-            if again:
-                tell(f"attempt {attempt.number} failed: {attempt.error}; trying again")
+            if not stop.requested:
+                failures.add(attempt)
 
         async with anyio.create_task_group() as background:
             background.start_soon(_tell_waits, wait, lanes)
@@ -152,11 +152,47 @@ async def execute(
             keep_watch(background, job, endpoint, doubt, stop, lanes, start=time.monotonic())
             outcome = await engine.handle(asked.item, emit)
             background.cancel_scope.cancel()
+    failures.close()
     if outcome is not None and outcome.attempt is not None and not outcome.booked:
         attempts.append(outcome.attempt)
     error = stop.error if outcome is None else None
-    words = RunStoppedError(without_a_run(str(error)), code=error.code) if error is not None else None
+    words = RunStoppedError(_of_one(error), code=error.code) if error is not None else None
     return Tried(outcome, tuple(attempts), words)
+
+
+def _of_one(error: RunStoppedError) -> str:
+    """Return the words of an error that has stopped a request, without what they say of the rows of a run."""
+    kept = f". {advice('deadline')}"
+    words = str(error)
+    return f"{words.removesuffix(kept)}; the same command asks again" if words.endswith(kept) else without_a_run(words)
+
+
+class _Failures:
+    """Tells of failed attempts that are followed by another one. Those that are alike are told in one sentence."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._words: str | None = None
+        # attempts that have failed like the one before them, and that nobody has been told of
+        self._alike: list[int] = []
+
+    def add(self, attempt: Attempt) -> None:
+        """Take an attempt. What it says is told at once, if it is new."""
+        if attempt.error == self._words:
+            self._alike.append(attempt.number)
+            return
+        self.close()
+        self._words = attempt.error
+        self._tell(f"attempt {attempt.number} failed: {attempt.error}; trying again")
+
+    def close(self) -> None:
+        """Tell of those that nobody has been told of."""
+        if self._alike:
+            first, last = self._alike[0], self._alike[-1]
+            between = "and" if last == first + 1 else "to"
+            which = f"attempt {first}" if first == last else f"attempts {first} {between} {last}"
+            self._tell(f"{which} failed in the same way")
+            self._alike.clear()
 
 
 def _engine(

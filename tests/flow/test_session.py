@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import sqlite3
 import sys
@@ -331,6 +332,31 @@ def test_the_pieces_of_one_answer_in_synchronous_code(tmp_path: Path) -> None:
         assert len(server.requests) == 2
         assert session.summary is not None
         assert session.summary.done == 2
+
+
+def test_a_session_and_its_answers_say_how_far_they_are(tmp_path: Path) -> None:
+    ended = r"Session 'default': run 1 finished: \d done, 0 failed of \d rows? in 0:0\d>"
+
+    async def work() -> None:
+        async with RawServer(echo) as server:
+            session = runner.Session(**given(tmp_path, server))
+            assert repr(session) == "<Session 'default': not begun; async with, or with, begins it>"
+            async with session:
+                assert repr(session) == "<Session 'default': begun>"
+                answer = session.stream("why \x1b[31m " + "x" * 100)
+                assert re.fullmatch(r"<Answer to 'why \\x1b\[31m x+…: its result comes at the end of the loop>", repr(answer))
+                assert [token.text async for token in answer]
+                assert re.fullmatch(r"<Answer: Result\('row-\w+', done, '.*'\)>", repr(answer))
+            assert re.fullmatch(f"<{ended}", repr(session))
+
+    asyncio.run(work())
+    with in_thread(RawServer(echo)) as server, runner.Session(**given(tmp_path, server, new=True)) as session:
+        answer = session.stream("why", id=7)
+        assert repr(answer) == "<BlockingAnswer to 7: its result comes at the end of the loop>"
+        assert [*answer]
+        assert repr(answer).startswith("<BlockingAnswer: Result(7, done")
+        assert repr(session) == "<BlockingSession 'default': begun>"
+    assert re.fullmatch(f"<Blocking{ended.replace('run 1', 'run 2')}", repr(session))
 
 
 def test_an_ask_that_cannot_come_back_is_refused(tmp_path: Path) -> None:

@@ -207,7 +207,8 @@ def test_a_finished_run_whose_rows_are_read_in_another_way_now_is_looked_at_once
     monkeypatch.setattr(
         opening, "PromptFile", lambda *fields, **named: scan.PromptFile(*fields, **named)._replace(reading="other")
     )
-    for lines in (30, 0):
+    # the first line shows what kind of a file it is
+    for lines in (30, 1):
         read.clear()
         summary = runner.run(path, db=store, provider="simulator")
         assert (summary.finished, summary.run, summary.skipped, summary.done_now) == (True, 1, 30, 0)
