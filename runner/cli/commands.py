@@ -30,6 +30,7 @@ from runner.cli.signals import orderly_end
 from runner.cli.simulate import simulate
 from runner.cli.trial import try_
 from runner.cli.typed import Commands, one_or_several
+from runner.errors import UsageError
 from runner.version import __version__
 
 

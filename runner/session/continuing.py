@@ -48,11 +48,10 @@ class Chosen(Struct, frozen=True, kw_only=True):
 
 
 class Idle(Struct, frozen=True, kw_only=True):
-    """A run that is finished, and what a person should know of it."""
+    """A run that is finished, what a person should know of it, and what it has cost."""
 
     run: Run
     about: tuple[str, ...]
-    # what it has cost
     money: Money = Money()
 
 
