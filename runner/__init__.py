@@ -29,7 +29,8 @@ if TYPE_CHECKING:
         Waiting,
     )
     from runner.model import Result, Run
-    from runner.session.one_by_one import Answer, BlockingSession, Session
+    from runner.session.one_by_one import BlockingSession, Session
+    from runner.session.pieces import Answer
     from runner.session.results import Results, RunSummary
     from runner.session.sources import ArrowStream
     from runner.session.stopping import StopHandle
@@ -46,7 +47,8 @@ _HOMES = {
     "StopHandle": "runner.session.stopping",
     **dict.fromkeys(("aresume", "aretry", "arun"), "runner.async_api"),
     **dict.fromkeys(("Stream", "events", "stream"), "runner.session.stream"),
-    **dict.fromkeys(("Answer", "BlockingSession", "Session"), "runner.session.one_by_one"),
+    **dict.fromkeys(("BlockingSession", "Session"), "runner.session.one_by_one"),
+    "Answer": "runner.session.pieces",
     **dict.fromkeys(("sentences", "texts"), "runner.session.transforms"),
     **dict.fromkeys(
         (

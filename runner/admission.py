@@ -93,10 +93,10 @@ class Reservation(Struct, eq=False):
     number: int
     started_at: float
     amounts: Amounts
-    # the most tokens that the request and its answer can have, and the highest rates that they can reach; None: nobody asks
+    # the most tokens that the request and its answer can have, and the highest rates that they can reach
     input_bound: int
     output_bound: int
-    price: Price | None
+    price: Price
     # no request went out for it, and none will
     void: bool = False
     # set once it is in the store

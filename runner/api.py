@@ -1,7 +1,6 @@
 """The public Python API, which the command line also uses: run, resume, retry, check, export, results."""
 
 from collections.abc import Awaitable, Sequence
-from operator import index
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
@@ -16,10 +15,10 @@ from runner.model import Run
 from runner.progress.watching import watched
 from runner.session import arguments, exporting, session
 from runner.session.checking import Check, Description, check, check_job, describe
-from runner.session.deleting import deletable, delete
+from runner.session.deleting import deletable, delete, dependent, erase
 from runner.session.dry_run import dry_run
 from runner.session.exporting import ExportFlags
-from runner.session.naming import DEFAULT_STORE
+from runner.session.naming import DEFAULT_STORE, store_path
 from runner.session.options import SessionOptions
 from runner.session.restoring import resumed, retried
 from runner.session.results import Results, RunSummary, results_of, with_results
@@ -36,8 +35,10 @@ __all__ = [
     "check_job",
     "deletable",
     "delete",
+    "dependent",
     "describe",
     "dry_run",
+    "erase",
     "errors",
     "execute",
     "export",
@@ -82,14 +83,12 @@ def run(
     """
     given: dict[str, Any] = {**settings}
     handle = arguments.handle(stop, given)
-    strict, trust, progress = given.pop("strict", False), given.pop("trust", False), given.pop("progress", None)
+    progress = given.pop("progress", None)
     arguments.warn_of_variables()
     with interruptible():
-        flags = {"new": new, "accept_changes": accept_changes, "strict": strict, "trust": trust, "progress": progress}
-        arguments.check(db=db, limit=limit, observe=observe, **flags)
-        number = None if limit is None else index(limit)
-        options = SessionOptions(limit=number, new=new, accept_changes=accept_changes, strict=strict)
-        with job_of(source, given, db, trust=trust, limit=number) as job:
+        options, trust = arguments.of_run(given, db, limit, new=new, accept_changes=accept_changes)
+        arguments.check(observe=observe, progress=progress)
+        with job_of(source, given, db, trust=trust, limit=options.limit) as job:
             return _watched(job, db, options, handle, observe, progress)
 
 
@@ -144,29 +143,31 @@ def _watched(
     job: Job, db: str | Path, options: SessionOptions, handle: StopHandle | None, observe: Observer | None, progress: bool | None
 ) -> RunSummary:
     """Run a session to its end from synchronous code, and show it to a person who looks."""
+    # the program may change its folder meanwhile
+    store = store_path(db)
     with watched(progress, observe) as observer:
-        summary = stoppable(lambda wanted: execute(job, db, options, wanted, observer), handle)
-    return with_results(summary, Path(db).resolve())
+        summary = stoppable(lambda wanted: execute(job, store, options, wanted, observer), handle)
+    return with_results(summary, store)
 
 
 def execute(
     job: Job, db: str | Path, options: SessionOptions, stop: Stop, observe: Observer | None, hear: Hear | None = None
 ) -> Awaitable[Summary]:
     """Do what ``run``, ``resume`` and ``retry`` do, inside a running event loop. hear: receives the pieces of answers."""
-    return session.execute(job, Path(db).resolve(), options, stop, arguments.observer(observe), hear)
+    return session.execute(job, store_path(db), options, stop, arguments.observer(observe), hear)
 
 
 def runs(*, db: str | Path = DEFAULT_STORE) -> list[Run]:
     """Return all runs of a store, oldest first."""
     arguments.check(db=db)
-    with StoreReader(Path(db).resolve()) as reader:
+    with StoreReader(store_path(db)) as reader:
         return reader.runs()
 
 
 def status(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, Totals]:
     """Return a run, by default the newest, with the totals of everything that it sent."""
     arguments.check(run_id=run_id, db=db)
-    with StoreReader(Path(db).resolve()) as reader:
+    with StoreReader(store_path(db)) as reader:
         run = reader.run(run_id)
         return run, reader.totals(run.id)
 
@@ -174,7 +175,7 @@ def status(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tupl
 def errors(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, list[ErrorGroup]]:
     """Return a run, by default the newest, with its failed rows by cause."""
     arguments.check(run_id=run_id, db=db)
-    with StoreReader(Path(db).resolve()) as reader:
+    with StoreReader(store_path(db)) as reader:
         run = reader.run(run_id)
         return run, reader.errors(run.id)
 
@@ -185,7 +186,7 @@ def results(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> Res
     Raises UsageError and StoreError at the call, not when the first row is asked for.
     """
     arguments.check(run_id=run_id, db=db)
-    return results_of(Path(db).resolve(), run_id)
+    return results_of(store_path(db), run_id)
 
 
 def export(
@@ -206,4 +207,4 @@ def export(
     if unknown := flags.keys() - ExportFlags.__annotations__.keys():
         raise TypeError(f"export() got an unexpected keyword argument {min(unknown)!r}")
     arguments.check(output=output, run_id=run_id, db=db, format=format, notes=notes, **flags)
-    return exporting.write(output, Path(db).resolve(), run_id, format, flags, notes)
+    return exporting.write(output, store_path(db), run_id, format, flags, notes)

@@ -9,7 +9,7 @@ from runner.interfaces import Observer
 from runner.progress.watching import watched
 from runner.session import arguments, restoring
 from runner.session.asynchronous import Prepare, restored, run_of, start
-from runner.session.naming import DEFAULT_STORE
+from runner.session.naming import DEFAULT_STORE, store_path
 from runner.session.results import RunSummary, with_results
 from runner.session.sources import Source
 from runner.session.stopping import StopHandle, ended
@@ -81,7 +81,7 @@ async def _watched(
 ) -> RunSummary:
     """Run a session to its end, and show it to a person who looks."""
     arguments.check(observe=observe, progress=progress)
-    handle = handle or StopHandle()
+    handle, store = handle or StopHandle(), store_path(db)
     with watched(progress, observe) as observer:
         summary = await ended(start(prepare, handle, arguments.observer(observer)), handle)
-    return with_results(summary, Path(db).resolve())  # noqa: ASYNC240 - it looks at a few names
+    return with_results(summary, store)

@@ -10,9 +10,11 @@ from runner.money import CURRENCY
 from runner.pace import Pace
 
 INPUT_CHANGED = "the prompt file changed while it was read"
-LIMITED = "as asked by --limit"
-"""What the store keeps as the stop reason of a session that ended where --limit asked it to. A summary has ``limit`` for that."""
 """The stop reason of a session that ended early although no stop was requested."""
+LIMITED = "as asked by --limit"
+CHOSEN = "as asked by --where or --sample"
+AS_ASKED = (LIMITED, CHOSEN)
+"""What the store keeps as the stop reason of a session that ended where --limit asked it to. A summary has ``limit`` for that."""
 
 
 class Quantiles(Struct, frozen=True, kw_only=True):
@@ -64,6 +66,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     limit: int | None = None
     # the rows of the input are those that ``where`` or ``sample`` choose
     chosen: bool = False
+    # the session alone used other rows than its run (``where``, ``sample`` of a resume or a retry); ``rows`` are those of the run
+    narrowed: bool = False
     # the error code that stopped the session, "deadline" among them; None if none did
     stop_code: str | None = None
     # failed rows of the whole run by error code, broken ones too
@@ -83,9 +87,14 @@ class Summary(Struct, frozen=True, kw_only=True):
     currency: str = CURRENCY
 
     @property
+    def counted(self) -> int:
+        """The rows that the counts are about: those of the input, and where rows are chosen also those that are not any more."""
+        return self.rows + self.missing if self.chosen else self.rows
+
+    @property
     def settled_rows(self) -> tuple[int, int]:
-        """The rows of the input that are done, and those that failed; with ``left`` they add up to ``rows``."""
-        settled = self.rows - self.left
+        """The rows of the input that are done, and those that failed; with ``left`` they add up to ``counted``."""
+        settled = self.counted - self.left
         failed = min(self.failed, settled)
         return settled - failed, failed
 
@@ -114,7 +123,7 @@ class Saved(Struct, frozen=True, kw_only=True):
 
 
 class Noted(Struct, frozen=True, kw_only=True):
-    """Something was learned about the endpoint, which a person should know; one sentence."""
+    """Something that a person should know was learned during the session; one sentence."""
 
     note: str
 
@@ -215,7 +224,7 @@ RowEvent: TypeAlias = RowStarted | FirstToken | Token
 
 
 class AttemptFailed(Struct, frozen=True, kw_only=True):
-    """An attempt has failed, and its row has no outcome yet. What was told of its text is worth nothing."""
+    """An attempt has failed, and its row has no outcome yet. The pieces of its text do not count."""
 
     # the row's id as text, which is the key of a row without an id
     id: str

@@ -3,7 +3,7 @@
 All are frozen and keyword-only. Durations: float seconds. Instants: UTC seconds since the epoch. ``None``: unknown, never 0.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, Literal, TypeAlias
 
@@ -213,14 +213,6 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 Entry: TypeAlias = Attempt | Outcome
 """What the writer saves: a failed attempt on its own, or an outcome with its last attempt."""
-
-
-def attempts_of(entries: Sequence[Entry]) -> Iterator[Attempt]:
-    """Yield the attempts among entries."""
-    for entry in entries:
-        attempt = entry if isinstance(entry, Attempt) else entry.attempt
-        if attempt is not None:
-            yield attempt
 
 
 class Run(Struct, frozen=True, kw_only=True):

@@ -12,6 +12,8 @@ from msgspec import Struct
 PICO = 10**12
 """Picodollars in a dollar."""
 CURRENCY = "USD"
+STANDARD = "standard"
+"""The service tier of an ordinary request."""
 
 
 class Rates(Struct, frozen=True, kw_only=True):

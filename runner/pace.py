@@ -39,3 +39,8 @@ class Pace(Struct, frozen=True, kw_only=True):
     retrying: str | None = None
     # seconds until the last row has its outcome, pauses but no outage included; None if nothing can be said yet
     left_s: float | None = None
+
+    @property
+    def blocked(self) -> dict[str, str]:
+        """Why a lane sends nothing for now, by the model of the lane."""
+        return {lane.model: lane.waiting or "it waits" for lane in self.lanes if lane.blocked}

@@ -1,6 +1,5 @@
 """The commands: parse options, call the API, print, set the exit code. Each command imports what it needs when it runs."""
 
-import os
 import sys
 from typing import Any
 
@@ -21,7 +20,6 @@ from runner.cli.options import (
     output_option,
     quiet_option,
     run_argument,
-    seconds,
     setting_options,
     show_config_option,
     trust_option,
@@ -29,6 +27,7 @@ from runner.cli.options import (
 )
 from runner.cli.show import show
 from runner.cli.signals import orderly_end
+from runner.cli.simulate import simulate
 from runner.cli.trial import try_
 from runner.cli.typed import Commands, one_or_several
 from runner.errors import UsageError
@@ -80,6 +79,8 @@ def run(named: tuple[str, ...], db: str, trust: bool, instead: Any, shown: Any, 
     from runner.config.job import load_job
     from runner.session.options import SessionOptions
 
+    if instead["show_config"] and instead["dry_run"] is not None:
+        raise UsageError("--show-config and --dry-run exclude each other; choose one of them")
     job = load_job(one_or_several(named), given_settings(settings))
     if instead["show_config"]:
         warn_of_variables()
@@ -203,35 +204,5 @@ def check(named: tuple[str, ...], db: str, as_json: bool, trust: bool, **setting
     sys.exit(1 if report.broken else 0)
 
 
-@cli.command()
-@click.option("--port", type=count(0, 65535), default=8399, show_default=True, help="Port to listen on; 0 picks a free one.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random answers and faults.")
-@click.option("--first-token-s", type=seconds, default=0.15, show_default=True, help="Mean time to the first token, in seconds.")
-@click.option("--chunk-s", type=seconds, default=0.01, show_default=True, help="Time between two tokens, in seconds.")
-@click.option("--tokens", type=count(), default=40, show_default=True, help="Mean length of an answer, in tokens.")
-@click.option("--rpm", type=count(), help="Requests per minute; the server answers further ones with 429.")
-@click.option("--tpm", type=count(), help="Tokens per minute; the server answers requests for more with 429.")
-@click.option("--max-in-flight", type=count(), help="Open requests; the server answers further ones with 429.")
-@click.option("--key-env", metavar="NAME", help="Require the API key that this environment variable holds.")
-@click.option(
-    "--fault",
-    "faults",
-    multiple=True,
-    metavar="NAME=SHARE",
-    help="Share of requests with a fault, such as 429=0.1; may be repeated.",
-)
-def simulate(port: int, key_env: str | None, faults: tuple[str, ...], **behaviour: Any) -> None:
-    """Serve synthetic answers on this machine.
-
-    The server is an OpenAI and an Anthropic endpoint on loopback, and runs until Ctrl-C.
-    """
-    from runner.cli.simulate import simulate as serve
-
-    key = os.environ.get(key_env) if key_env else None
-    if key_env and not key:
-        raise UsageError(f"{key_env} is not set")
-    serve(port, faults, click.echo, key=key, **behaviour)
-
-
-for _command in (delete, export, init, show, try_):
+for _command in (delete, export, init, show, simulate, try_):
     cli.add_command(_command)

@@ -25,7 +25,7 @@ def delete(run_ids: tuple[int, ...], yes: bool, vacuum: bool, db: str, quiet: bo
     from runner.cli.trusting import confirmed
 
     found = api.deletable(run_ids, db=db)
-    for sentence in [] if quiet and yes else output.dependent(found, api.runs(db=db)):
+    for sentence in [] if quiet and yes else api.dependent(run_ids, db=db):
         click.echo(sentence, err=True)
     if not yes:
         if not sys.stdin.isatty():
@@ -34,6 +34,6 @@ def delete(run_ids: tuple[int, ...], yes: bool, vacuum: bool, db: str, quiet: bo
         if not confirmed(f"Delete {'this run' if len(found) == 1 else 'these runs'} with all results?"):
             click.echo("nothing was deleted", err=True)
             sys.exit(1)
-    api.delete(run_ids, db=db, vacuum=vacuum)
+    api.erase(run_ids, db=db, vacuum=vacuum)
     if not quiet:
         click.echo(f"deleted: {', '.join(f'run {run.id}' for run in found)}")

@@ -9,7 +9,7 @@ from runner.errors import remedy
 from runner.event_types import INPUT_CHANGED, Summary
 from runner.session import prepare
 from runner.session.naming import command
-from runner.session.spelling import as_asked, ended, raised
+from runner.session.spelling import as_asked, how_ended, raised
 from runner.text import clean, plural
 
 __all__ = ["INPUT_CHANGED", "as_asked", "summary"]
@@ -22,7 +22,7 @@ def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool
 
     told: what was said at its start. exported: the results are about to be written to a file, so that nobody has to be told how.
     """
-    text = [ended(end)]
+    text = [how_ended(end)]
     if end.stop_reason == INPUT_CHANGED:
         # any other reason was printed when the stop was requested
         text.append(f"  {INPUT_CHANGED}, so some rows were not seen")

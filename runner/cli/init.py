@@ -14,24 +14,28 @@ _SETTINGS = (
 
 
 @click.command()
-@click.argument("file", type=click.Path(), required=False)
+@click.argument("files", metavar="[FILE]...", type=click.Path(), nargs=-1)
 @setting_options(*_SETTINGS)
 @click.option(
-    "--output", "-o", metavar="FILE", help="Job file to write, ending in .toml; - prints it. Default: beside FILE, by its name."
+    "--output",
+    "-o",
+    metavar="FILE",
+    help="Job file to write, ending in .toml; - prints it. Default: beside FILE, by its name; for several job.toml.",
 )
-def init(file: str | None, output: str | None, **settings: Any) -> None:
+def init(files: tuple[str, ...], output: str | None, **settings: Any) -> None:
     """Write a job file for FILE, to be edited.
 
     It looks at the columns of FILE and proposes a prompt and an id. Other settings are in it too, turned off. Options are written
-    into it. An existing file is never replaced. Without FILE, the only file of rows in this folder is taken.
+    into it. An existing file is never replaced. Without FILE, the only file of rows in this folder is taken. Several files, or a
+    pattern such as 'data/*.csv', are one input, whose job file is job.toml in this folder.
     """
     from runner.cli.advice import COLUMNS, Advice
     from runner.cli.advice import lines as advice_lines
     from runner.session import drafting, starting
     from runner.text import clean
 
-    source = starting.source(file)
-    if file is None:
+    source = starting.source(files)
+    if not files:
         click.echo(f"{clean(str(source))} is the only file of rows here", err=True)
     begun = starting.begin(source, output, given_settings(settings))
     if begun.job_file is None:

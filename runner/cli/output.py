@@ -13,7 +13,7 @@ from runner.cli.advice import State, advice
 from runner.cli.advice import lines as advice_lines
 from runner.errors import BAD_ROW, remedy
 from runner.errors import advice as advice_on
-from runner.event_types import LIMITED, Quantiles
+from runner.event_types import AS_ASKED, Quantiles
 from runner.exports.file import is_standard_output
 from runner.inputs import spool
 from runner.model import Run
@@ -65,24 +65,13 @@ def listing(runs: Sequence[Run], *, as_json: bool) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def dependent(found: Sequence[Run], every: Sequence[Run]) -> list[str]:
-    """Say which runs read the answers of those that are to be deleted, one sentence each."""
-    numbers = {run.id for run in found}
-    reading = [(run, origin.run_of(run.input)) for run in every if run.id not in numbers]
-    return [
-        f"run {run.id} reads the answers of run {number}: without them it cannot be continued; its results stay"
-        for run, number in reading
-        if number in numbers
-    ]
-
-
 def state(run: Run) -> str:
     """Return the state of a run in one word."""
     if run.active:
         return "running"
     if run.finished_at is not None:
         return "finished"
-    return "limited" if run.stop_reason == LIMITED else "interrupted"
+    return "limited" if run.stop_reason in AS_ASKED else "interrupted"
 
 
 def state_of(run: Run, *, errors_shown: bool = False) -> State:
@@ -101,7 +90,7 @@ def state_of(run: Run, *, errors_shown: bool = False) -> State:
         address=mend.address,
         line=mend.line,
         raised=spelling.raised(run.stop_reason),
-        limited=run.stop_reason == LIMITED,
+        limited=run.stop_reason in AS_ASKED,
         missing=not origin.exists(run.input),
         asked=spool.is_asked(run.input),
         errors_shown=errors_shown,
@@ -114,7 +103,7 @@ def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) ->
         return to_json([{**msgspec.to_builtins(group), "advice": _to_do(group.code, run, db)} for group in groups])
     next_lines = advice_lines(advice(state_of(run, errors_shown=True), db))
     if not groups:
-        early = run.stop_reason and run.stop_reason != LIMITED
+        early = run.stop_reason and run.stop_reason not in AS_ASKED
         reason = in_full(spelling.stop_reason(run) or "", run.id, db, asked=spool.is_asked(run.input))
         stopped = f"no failed rows; run {run.id} was {_stopped(reason, 'stopped')}" if early else None
         return "\n".join([stopped or f"run {run.id} has no failed rows", *next_lines])

@@ -39,7 +39,9 @@ def show(words: tuple[str, ...], db: str, as_json: bool) -> None:
     with StoreReader(store) as reader:
         run = reader.run(chosen.run_number(run_name(words[0]), db) if len(words) == 2 else None, counted=False)
     files = files_in(run.settings)
-    found = story(store, run.id, words[-1]) or story(store, run.id, str(position_of(words[-1], files)))
+    found, position = story(store, run.id, words[-1]), position_of(words[-1], files)
+    if found is None and position is not None:
+        found = story(store, run.id, str(position))
     if found is None:
         key = clean(words[-1])
         raise UsageError(f"run {run.id} has nothing about a row {key!r}; `runner export {run.id} -o -` lists the ids")
@@ -89,9 +91,7 @@ def _text(
         told += [f"first token {one.time_to_first_token_s:.2f} s"] if one.time_to_first_token_s is not None else []
         told += [f"HTTP {one.status}"] if one.status is not None else []
         told += [] if one.sent else ["never sent"]
-        tokens = f"{output.count(one.input_tokens)} tokens in, {output.count(one.output_tokens)} out"
-        told += [tokens] if one.output_tokens is not None else []
-        told += [clean(one.served_model, 60)] if one.served_model else []
+        told += _tokens(one)
         told += [f"{clean(one.error_code)}: {clean(one.error or '', 500)}"] if one.error_code else []
         lines.append(", ".join(told))
     if found.status == "failed":
@@ -125,15 +125,12 @@ def _shown(value: Any, *, is_source: bool = False) -> str:
 
     is_source: the value is that of a field that names files.
     """
-    import msgspec
-
     from runner.inputs.sources import shortened
-    from runner.text import clean
+    from runner.text import as_text, clean
 
     if is_source or not isinstance(value, str):
         value = shortened(value, is_source=is_source)
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return "\n".join(clean(line) for line in text.split("\n"))
+    return "\n".join(clean(line) for line in as_text(value).split("\n"))
 
 
 def _taken_from(bought: Any) -> str:
@@ -141,9 +138,16 @@ def _taken_from(bought: Any) -> str:
     from runner.cli import output
     from runner.text import clean
 
-    told = [f"taken over from run {bought.from_run}, row {clean(bought.from_key)}: {output.date(bought.started_at)}"]
-    told.append(f"{bought.duration_s:.2f} s")
-    if bought.output_tokens is not None:
-        told.append(f"{output.count(bought.input_tokens)} tokens in, {output.count(bought.output_tokens)} out")
-    told += [clean(bought.served_model, 60)] if bought.served_model else []
-    return ", ".join(told)
+    where = f"taken over from run {bought.from_run}, row {clean(bought.from_key)}: {output.date(bought.started_at)}"
+    return ", ".join([where, f"{bought.duration_s:.2f} s", *_tokens(bought)])
+
+
+def _tokens(attempt: Any) -> list[str]:
+    """Say how many tokens an attempt took, and which model answered."""
+    from runner.cli import output
+    from runner.text import clean
+
+    told = []
+    if attempt.output_tokens is not None:
+        told.append(f"{output.count(attempt.input_tokens)} tokens in, {output.count(attempt.output_tokens)} out")
+    return [*told, *([clean(attempt.served_model, 60)] if attempt.served_model else [])]

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 _ROWS = re.compile(r"\S*\.\w{1,8}|\S*/\S*")
 """A word that is the name of a file, and no prompt."""
+_OF_ROWS = (
+    "input_format", "encoding", "delimiter", "sheet", "id_column", "columns", "where", "sample", "images", "files",
+)  # fmt: skip
+"""Settings that mean nothing where no row is read."""
 
 
 @click.command("try")
@@ -102,6 +106,11 @@ def _refuse_both(file: str | None, prompt: str | None, row: int | None, given: M
     """Raise UsageError for words that contradict each other."""
     if row is not None and (prompt is not None or file is None):
         raise UsageError("--row names a row of a file, and the prompt is not asked about a row; leave out one of them")
+    # without a file and without a prompt, --prompt is the question
+    unread = next((name for name in _OF_ROWS if name in given), None) if prompt is not None or file is None else None
+    if unread is not None:
+        option = "--" + unread.replace("_", "-")
+        raise UsageError(f"{option} is for the rows of a file, and none is read for the prompt; leave it out")
     if prompt is None:
         return
     templates = [name for name in ("prompt", "prompt_file", "messages") if name in given]
@@ -161,14 +170,15 @@ def _told(screen: "Typewriter", question: "Question", tried: "Tried", *, as_json
         raise tried.error
     outcome = tried.outcome
     if outcome is None and any(attempt.sent for attempt in tried.attempts) and not as_json:
-        screen.note("stopped; what had come until then may have to be paid")
+        screen.note("stopped; the tokens received so far may be billed")
     if outcome is None or as_json:
         return int(outcome is not None and outcome.status == "failed")
     if outcome.completion is not None and outcome.attempt is not None:
         screen.answer(outcome.completion, outcome.attempt)
     if outcome.status == "failed":
         code = outcome.error_code or "unknown"
-        screen.failed(f"failed: {code}: {outcome.error or ''}", without_a_run(advice(code, failed=True)))
+        failed = f"failed after {len(tried.attempts)} attempts" if len(tried.attempts) > 1 else "failed"
+        screen.failed(f"{failed}: {code}: {outcome.error or ''}", without_a_run(advice(code, failed=True)))
     return int(outcome.status == "failed")
 
 

@@ -139,15 +139,12 @@ class Commands(click.Group):
 
 
 def hint(error: click.ClickException, typed: Sequence[str]) -> str | None:
-    """Return a sentence on what does what an unknown option or a further file asks for; None if it is about something else.
+    """Return a sentence on what does what an unknown option asks for; None if it is about something else.
 
     typed: the words of the command line.
     """
-    if not isinstance(error, click.UsageError) or error.ctx is None:
+    if not isinstance(error, click.NoSuchOption) or error.ctx is None:
         return None
-    if not isinstance(error, click.NoSuchOption):
-        further = "unexpected extra argument" in error.message and error.ctx.info_name in ("try", "init")
-        return "Instead: one file at a time; `runner run` and `runner check` take several." if further else None
     file = next((word for word in typed if word.startswith("-") and Path(word).is_file()), None)
     if file is not None:
         # imported here: most commands end without an error

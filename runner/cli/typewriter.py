@@ -9,14 +9,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import IO
 
-import msgspec
-
 from runner.event_types import RowEvent, RowStarted, Token
 from runner.media import Media
 from runner.model import Attempt, Completion, Json, Request
 from runner.progress.screen import GREEN, RED, YELLOW
+from runner.progress.terminal import is_live
 from runner.providers.finish import is_cut
-from runner.text import clean, plural, redact
+from runner.text import as_text, clean, plural, redact
 
 DIM = "2"
 _MOST_MESSAGES = 4
@@ -38,7 +37,7 @@ class Typewriter:
 
     def __init__(self, broken: Callable[[], None]) -> None:
         self._out, self._err, self._broken = sys.stdout, sys.stderr, broken
-        self._live = _is_terminal(self._err)
+        self._live = is_live()
         self._colour = self._live and "NO_COLOR" not in os.environ
         self._types = self._out.isatty()
         self._columns = shutil.get_terminal_size().columns
@@ -97,7 +96,7 @@ class Typewriter:
                 self._waiting = False
                 self._since = time.monotonic()
                 if any(self._come.values()):
-                    self.say("what came is of no use; the answer begins again:", YELLOW)
+                    self.say("that attempt failed; the answer starts over:", YELLOW)
                 self._come = {"text": 0, "reasoning": 0}
             case Token(kind=kind, text=text, at=at) if text:
                 if at < self._come[kind]:
@@ -134,7 +133,7 @@ class Typewriter:
             self._write(self._out, text if text[-1:] in ("", "\n") else f"{text}\n")
         for name, value in completion.extra.items():
             if name != "reasoning":
-                self.say(f"{clean(name, 30)}: {harmless(_in_words(value))}")
+                self.say(f"{clean(name, 30)}: {harmless(as_text(value))}")
         self.say("")
         cut = is_cut(completion.finish_reason)
         if cut:
@@ -179,24 +178,16 @@ class Typewriter:
                 self._broken()
 
 
-def _is_terminal(stream: IO[str]) -> bool:
-    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-
-
 def harmless(text: str) -> str:
     """Return a text with its lines and tabs, in which a terminal obeys nothing else."""
     parts = _KEPT.split(text.replace("\r\n", "\n"))
     return "".join(part if part in ("\n", "\t") else clean(part) for part in parts)
 
 
-def _in_words(value: Json) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
 def _content(content: Json) -> str:
     """Return the content of a message: texts as they are, and the place of a file or the kind of another part in brackets."""
     if not isinstance(content, list):
-        return _in_words(content)
+        return as_text(content)
     return " ".join(map(_part, content))
 
 

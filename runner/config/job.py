@@ -201,8 +201,10 @@ def load_job(file: Named, options: Mapping[str, Any], environment: Mapping[str, 
 
 def _is_beside(source: Path, job_file: Path) -> bool:
     """Return True for files in the folder of the job file, or below it, and for what is piped in. Rows of a run are not there."""
-    if origin.run_of(source) is not None or not source.is_absolute():
-        return origin.run_of(source) is None
+    if origin.run_of(source) is not None:
+        return False
+    if not source.is_absolute():
+        return True
     folder = job_file.absolute().parent.resolve()
     files = [match.path for match in matches(source)[0]] if origin.is_several(source) else [source]
     return all(file.resolve().is_relative_to(folder) for file in files)

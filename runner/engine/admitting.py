@@ -23,11 +23,11 @@ from runner.money import Price
 
 
 class Quote(NamedTuple):
-    """The most that a request can use of a budget. price: the highest rates that it can reach; None: nobody asks."""
+    """The most that a request can use of a budget. price: the highest rates that it can reach."""
 
     amounts: Amounts
     output_bound: int
-    price: Price | None
+    price: Price
 
 
 class Purse(Protocol):

@@ -1,7 +1,7 @@
 """Small tables for notebooks. Every text is foreign: it is escaped, made harmless and cut. Nothing is loaded from elsewhere."""
 
 from collections.abc import Iterable, Sequence
-from html import escape
+from html import escape, unescape
 
 import msgspec
 
@@ -9,15 +9,23 @@ from runner.text import clean, encodable_tree
 
 _WIDTH = 200
 """Columns of a text that are shown."""
-_CELL = 'style="text-align: left; vertical-align: top; max-width: 40em; overflow-wrap: anywhere"'
+_SHORT = 24
+"""Characters that stay in one line: a key, a number, a status."""
+_CELL = "text-align: left; vertical-align: top; max-width: 40em; "
+_ONE_LINE, _LINES = "white-space: nowrap", "min-width: 12em; overflow-wrap: anywhere"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], caption: str) -> str:
     """Return a table. caption: a sentence below it."""
-    head = "".join(f"<th {_CELL}>{shown(name)}</th>" for name in header)
-    body = "".join(f"<tr>{''.join(f'<td {_CELL}>{shown(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    head = "".join(_cell("th", name) for name in header)
+    body = "".join(f"<tr>{''.join(_cell('td', cell) for cell in row)}</tr>" for row in rows)
     begin = f"<thead><tr>{head}</tr></thead>" if header else ""
     return f"<table>{begin}<tbody>{body}</tbody></table><p>{shown(caption)}</p>"
+
+
+def _cell(tag: str, value: object) -> str:
+    text = shown(value)
+    return f'<{tag} style="{_CELL}{_ONE_LINE if len(unescape(text)) <= _SHORT else _LINES}">{text}</{tag}>'
 
 
 def shown(value: object) -> str:

@@ -56,7 +56,7 @@ def names_local_files(request: Request) -> bool:
 
 
 def _in_field(name: str, kind: MediaField, fields: Mapping[str, Json]) -> Iterator[Media]:
-    for source in _sources(name, fields.get(name)):
+    for source in sources_in(name, fields.get(name)):
         if media_type := sources.type_of_base64(source):
             yield Media(source="", data=source.strip(), media_type=media_type, kind=kind)
         elif sources.is_url(source):
@@ -69,7 +69,7 @@ def _in_field(name: str, kind: MediaField, fields: Mapping[str, Json]) -> Iterat
             yield Media(source=source, kind=kind)
 
 
-def _sources(name: str, value: Json) -> Iterator[str]:
+def sources_in(name: str, value: Json) -> Iterator[str]:
     """Yield the texts that a field holds: one, a list, a list as JSON, or what Hugging Face makes of a file."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         # a name may begin with a bracket

@@ -38,12 +38,12 @@ def column_names(header: Sequence[object]) -> list[str]:
 
 def _free(name: str, taken: set[str], numbers: dict[str, int]) -> str:
     """Return a name that no column has: with the next number, if it had one before or is taken."""
-    found = f"{name}_{numbers[name] + 1}" if name in numbers else name
-    while name in numbers or found in taken:
-        numbers[name] = numbers.get(name, 1) + 1
-        found = f"{name}_{numbers[name]}"
-        if found not in taken:
-            break
+    if name not in numbers and name not in taken:
+        return name
+    number = numbers.get(name, 1) + 1
+    while (found := f"{name}_{number}") in taken:
+        number += 1
+    numbers[name] = number
     return found
 
 

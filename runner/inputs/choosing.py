@@ -1,8 +1,9 @@
 """Chooses among the rows of an input: those for which a condition holds, and a random sample of them."""
 
 import heapq
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from hashlib import blake2b
+from itertools import islice
 from typing import Protocol, TypeAlias
 
 from runner.errors import UsageError
@@ -20,7 +21,7 @@ class Condition(Protocol):
     names: frozenset[str]
 
     def holds(self, fields: Mapping[str, Json], where: str) -> bool:
-        """Return True if it holds. where: the row, in words. Raises UsageError if it cannot be told."""
+        """Return True if it holds. where: the row, in words. Raises UsageError if it cannot be computed."""
         ...
 
 
@@ -42,8 +43,14 @@ def narrowed(rows: Rows, condition: Condition, *, rest: bool = False) -> Rows:
             yield row
     if absent and first is not None:
         what = "the field" if len(absent) == 1 else "the fields"
-        names, fields = ", ".join(map(repr, sorted(absent))), ", ".join(list(first)[:_SHOWN])
-        raise UsageError(f"where names {what} {names}, which no row has; the fields of the first row: {fields}")
+        names = ", ".join(map(repr, sorted(absent)))
+        raise UsageError(f"where names {what} {names}, which no row has; the fields of the first row: {listed(first)}")
+
+
+def listed(fields: Iterable[str]) -> str:
+    """Return the names of fields for a message: the first of many, or ``none``."""
+    names = list(islice(fields, _SHOWN + 1))
+    return ", ".join([*names[:_SHOWN], *(["..."] if len(names) > _SHOWN else [])]) or "none"
 
 
 class Sample:

@@ -23,6 +23,17 @@ KEY_PREFIX = "row-"
 ROW_SETTINGS = ("system", "model", "max_tokens", "temperature", "top_p", "stop", "seed", "extra_body")
 """Fields of a row that are settings of its request."""
 
+_OF_TOOLS = ("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call")
+_OF_ANSWERS = (
+    "response_format", "max_completion_tokens", "frequency_penalty", "presence_penalty", "logit_bias",
+    "reasoning_effort", "thinking", "top_k", "stop_sequences",
+)  # fmt: skip
+UNSENT = frozenset((*_OF_TOOLS, *_OF_ANSWERS))
+"""Names of fields of a request that are no settings of a row: they are sent in its ``extra_body`` alone."""
+
+OF_A_REQUEST = UNSENT.union(ROW_SETTINGS)
+"""Both of these: names by which rows that hold neither are passed over at once."""
+
 _SETTING_NAMES = frozenset(ROW_SETTINGS)
 _NOTHING: Mapping[str, Any] = {}
 _EXACT = 2**53
@@ -71,6 +82,15 @@ def row_settings(row: Row) -> Mapping[str, Json]:
     if fields is None or _SETTING_NAMES.isdisjoint(fields) or row.plain:
         return _NOTHING
     return {name: whole(value) for name in ROW_SETTINGS if (value := fields.get(name)) is not None}
+
+
+def unsent(row: Row) -> set[str]:
+    """Return the fields of a row that are called like those of a request and are plain data all the same."""
+    fields = row.fields
+    if fields is None or UNSENT.isdisjoint(fields) or row.plain:
+        return set()
+    asked = row.asked or ()
+    return set() if WHOLE_ROW in asked else {name for name in UNSENT.difference(asked) if fields.get(name) is not None}
 
 
 def _beside(row: Row) -> Mapping[str, Json]:

@@ -148,7 +148,7 @@ class MediaFiles:
             if not found.st_size:
                 raise AttachmentError(f"{shown(media.source)} is empty")
             if found.st_size > MOST_BYTES:
-                _too_large(media, found.st_size, MOST_BYTES)
+                _refuse_too_large(media, found.st_size, MOST_BYTES)
             with open(path, "rb", opener=_opened) as file:
                 media_type, data, size = look(file, found.st_size)
         except (FileNotFoundError, NotADirectoryError):
@@ -194,11 +194,11 @@ class _Sizes:
         limits, request = self._limits, min(self._limits.request or MOST_BYTES, MOST_BYTES)
         self._pdfs += size if media.kind == "pdf" else 0
         if media.kind == "image" and limits.image is not None and encoded > limits.image:
-            _too_large(media, encoded, limits.image, "as base64, and the provider takes pictures of")
+            _refuse_too_large(media, encoded, limits.image, "as base64, and the provider takes pictures of")
         if media.kind == "pdf" and limits.pdfs is not None and self._pdfs > limits.pdfs:
-            _too_large(media, self._pdfs, limits.pdfs, "with the PDFs before it, and the provider takes")
+            _refuse_too_large(media, self._pdfs, limits.pdfs, "with the PDFs before it, and the provider takes")
         if self.base64 > request:
-            _too_large(media, self.base64, request, "as base64, with the files before it, and a request may have")
+            _refuse_too_large(media, self.base64, request, "as base64, with the files before it, and a request may have")
 
 
 def _mapped(request: Request, part: Callable[[Media], Json]) -> Request:
@@ -255,6 +255,7 @@ def _base64_size(size: int) -> int:
     return -(-size // 3) * 4
 
 
-def _too_large(media: Media, size: int, most: int, words: str = "and a request may have") -> NoReturn:
+def _refuse_too_large(media: Media, size: int, most: int, words: str = "and a request may have") -> NoReturn:
+    """Raise AttachmentError. size, most: bytes. words: what stands between them."""
     name = shown(media.source) or "a file"
     raise AttachmentError(f"{name} is too large: {size / 1e6:,.1f} MB {words} {most / 1e6:,.1f} MB")

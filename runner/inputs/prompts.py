@@ -120,15 +120,22 @@ def asked(fields: dict[str, Json], texts: Texts | None) -> Json:
     if texts is None:
         prompt, messages = fields.pop("prompt", None), fields.pop("messages", None)
         fields.pop("params", None)
-        return _for_people(messages) if prompt is None else prompt
+        return _shown(messages) if prompt is None else prompt
     try:
         messages = texts.messages(fields)
     except RowFaultError:
         return None
     finally:
         fields.pop("params", None)
-    only = messages[0] if len(messages) == 1 else {}
-    return only["content"] if only.get("role") == "user" and isinstance(only.get("content"), str) else _for_people(list(messages))
+    return _shown(list(messages))
+
+
+def _shown(messages: Json) -> Json:
+    """Return the text of a single message of the user that is nothing more; other messages, with their files cut short."""
+    match messages:
+        case [{"role": "user", "content": str() as text, **more}] if not more:
+            return text
+    return _for_people(messages)
 
 
 def _for_people(messages: Json) -> Json:
@@ -176,7 +183,10 @@ def stored_fields(fields: Mapping[str, Json], template: Template) -> dict[str, J
     own = fields.get("id")
     if own is None or isinstance(own, str):
         return metadata
-    return {**metadata, "id": whole(own)} if "id" in metadata else {"id": whole(own), **metadata}
+    if not asks_for_id:
+        # a template that names the id has written it as it is: 1.0
+        own = whole(own)
+    return {**metadata, "id": own} if "id" in metadata else {"id": own, **metadata}
 
 
 def _request(row: Row, beside: Mapping[str, Json], template: Template) -> Request:
@@ -263,7 +273,7 @@ def _right_name(name: str) -> str:
     if name == "system":
         return "system stands beside params, not in it"
     close = nearest(name, _OVERRIDES)
-    return f"did you mean {close!r}?" if close is not None else "available: " + ", ".join(_OVERRIDES)
+    return f"did you mean {close!r}?" if close is not None else f"available: {', '.join(_OVERRIDES)}, which sends any other"
 
 
 def _checked(name: str, value: Json, where: str) -> Json:

@@ -2,11 +2,12 @@
 
 import json
 import re
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import msgspec
 
-from runner.inputs import delimiters
+from runner.inputs import delimiters, signatures
 from runner.inputs.encoding import in_utf8
 
 BOM = b"\xef\xbb\xbf"
@@ -41,6 +42,12 @@ def begins_with_object(head: bytes) -> bool:
     return isinstance(_decoded(text.partition(b"\n")[0]), dict)
 
 
+def is_json(head: bytes) -> bool:
+    """Return True if the first line of a file is JSON, or begins an array or an object as no table does."""
+    first = in_utf8(head).removeprefix(BOM).lstrip().partition(b"\n")[0].rstrip()
+    return first in (b"[", b"{") or first.startswith(b"[{") or isinstance(_decoded(first), dict | list)
+
+
 def other_than_text(head: bytes) -> str | None:
     """Return what a file is that should be a text with rows, in words that follow its name; None if it may be one."""
     found = _binary(head)
@@ -52,6 +59,18 @@ def other_than_text(head: bytes) -> str | None:
             return "is a binary file"
         return MARKUP if text.lstrip()[:1] == b"<" else None
     return found.instead or f"is in the format {found.format}: name it so, or use --input-format {found.format}"
+
+
+def other_than(formats: Collection[str], head: bytes) -> str | None:
+    """Return what a file is that is in none of these formats, as a clause; None if it is in one of them."""
+    if not head:
+        return "it is empty"
+    found = look(head)
+    if found.format in formats:
+        return None
+    if found.format is None:
+        return f"it {found.instead}"
+    return f"it looks like {found.format}: name it so, or use --input-format {found.format}"
 
 
 def not_json_lines(head: bytes) -> str | None:
@@ -77,14 +96,16 @@ def _binary(head: bytes) -> Found | None:
         return Found("xlsx")
     if head.startswith(b"SQLite format 3\0"):
         return Found(instead="is an SQLite database; `runner export` writes the answers of a store to a file")
-    if head.startswith(b"%PDF"):
-        return Found(instead="is a PDF, not a prompt file")
-    return None
+    named = signatures.named(head)
+    return Found(instead=named) if named is not None else None
 
 
 def _zip(head: bytes) -> Found:
     if b"application/vnd.oasis.opendocument.spreadsheet" in head[:200]:
         return Found("ods")
+    document = signatures.office_document(head)
+    if document is not None and b"xl/" not in head:
+        return Found(instead=document)
     if b"[Content_Types].xml" in head or b"xl/" in head:
         return Found("xlsx")
     return Found(instead="is a zip file; unpack it and name the file inside")

@@ -13,7 +13,17 @@ from runner.errors import UsageError
 from runner.inputs import content
 from runner.inputs.content import Content
 from runner.inputs.duplicates import HashCollector, RepeatedHashes
-from runner.inputs.keys import KEY_PREFIX, NEVER_ABSENT, ROW_SETTINGS, base_key, named_in, row_settings, short_key
+from runner.inputs.keys import (
+    KEY_PREFIX,
+    NEVER_ABSENT,
+    OF_A_REQUEST,
+    ROW_SETTINGS,
+    base_key,
+    named_in,
+    row_settings,
+    short_key,
+    unsent,
+)
 from runner.media import MEDIA_FIELDS
 from runner.model import Row
 from runner.origin import LINES, Files
@@ -99,6 +109,8 @@ class Scan(Struct, frozen=True, kw_only=True):
     duplicates: dict[str, list[int]] = {}
     # settings that rows have at their top level, in the order of ROW_SETTINGS
     row_settings: tuple[str, ...] = ()
+    # fields called like those of a request that are not sent
+    unsent: tuple[str, ...] = ()
     # fields in which rows name files
     media: tuple[str, ...] = ()
     # rows in which NaN or an infinity was read as null
@@ -115,7 +127,7 @@ def scan(prompts: PromptFile) -> Scan:
     """
     hashes = HashCollector()
     rows = nulls = 0
-    names: set[str] = set()
+    names, data = set[str](), set[str]()
     media: dict[str, object] = {}
     absent: set[str] | None = None
     for row in prompts.read():
@@ -125,17 +137,22 @@ def scan(prompts: PromptFile) -> Scan:
             if absent:
                 absent.difference_update(row.fields)
         hashes.add(hash(base_key(row)[0]))
-        if settings := row_settings(row):
-            names.update(settings)
+        if row.fields is not None and not OF_A_REQUEST.isdisjoint(row.fields):
+            names.update(row_settings(row))
+            data.update(unsent(row))
         if row.fields is not None and not row.media.keys().isdisjoint(row.fields):
             media.update(named_in(row.fields, row.media))
         if row.nulls:
             nulls += 1
     suspects = hashes.repeats()
     found = _second_pass(prompts, rows, suspects) if suspects else Scan(rows=rows, repeated=suspects)
-    settings_of_rows = tuple(name for name in ROW_SETTINGS if name in names)
     return structs.replace(
-        found, row_settings=settings_of_rows, media=tuple(media), nulls=nulls, absent=tuple(sorted(absent or ()))
+        found,
+        row_settings=tuple(name for name in ROW_SETTINGS if name in names),
+        unsent=tuple(sorted(data)),
+        media=tuple(media),
+        nulls=nulls,
+        absent=tuple(sorted(absent or ())),
     )
 
 
@@ -245,6 +262,10 @@ def remarks(scanned: Scan) -> list[str]:
     if scanned.row_settings:
         names = _listed(scanned.row_settings)
         sentences.append(f"the rows set {names} themselves (row_settings = false makes such fields plain data)")
+    if scanned.unsent:
+        are, them = ("is", "it") if len(scanned.unsent) == 1 else ("are", "them")
+        names = _listed(scanned.unsent)
+        sentences.append(f"{names} of the rows {are} kept as data and not sent; in extra_body a row sends {them}")
     if scanned.media:
         names = _listed(scanned.media)
         ours = not MEDIA_FIELDS.keys().isdisjoint(scanned.media)

@@ -21,6 +21,8 @@ _SHOWN = 80
 """Characters of a path or a URL that a message shows."""
 _LEAST_BASE64 = 48
 """Characters that a text must have to be taken for base64. No path with a dot in it is taken for that."""
+_LONGEST_PATH = 1_000
+_BLANK = re.compile(r"\s")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _WITH_SPACES = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
@@ -77,6 +79,20 @@ def is_data_uri(source: str) -> bool:
 def kind_of_url(source: str) -> str:
     """Return the kind of file that a URL leads to, by the ending of its path; empty if that does not tell."""
     return _ENDINGS.get(urlsplit(source).path.rpartition(".")[2].lower(), "")
+
+
+def kind_of(source: str) -> str:
+    """Return the kind of file that a text names or holds, as far as it shows that itself; empty if it is likely another text."""
+    text = source.strip()
+    if is_data_uri(text):
+        head = _DATA_URI.match(text)
+        named = head[1].strip().lower() if head is not None else ""
+        return KINDS.get(_OTHER_TYPES.get(named, named), "")
+    if is_url(text):
+        return "" if _BLANK.search(text) else kind_of_url(text)
+    if len(text) > _LONGEST_PATH or "." not in text or "\n" in text:
+        return KINDS.get(type_of_base64(text), "")
+    return _ENDINGS.get(text.rpartition(".")[2].lower(), "")
 
 
 def type_of_base64(text: str) -> str:

@@ -6,7 +6,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from hashlib import blake2b
 from pathlib import Path
 from secrets import token_hex
@@ -15,6 +15,7 @@ from typing import IO, Self
 
 from runner import origin
 from runner.errors import StoreError, UsageError
+from runner.inputs.streams import blocks
 from runner.text import plural
 
 if sys.platform != "win32":
@@ -29,7 +30,6 @@ MEMORY = "-memory-"
 """Part of the name of every copy of rows that a program had in memory. What they were follows, so that it can be said later."""
 _COPY = re.compile(rf"(?:{MARK}|{MEMORY}(?P<kind>[A-Za-z]+)-(?P<rows>\d+)(?:x(?P<columns>\d+))?-)[0-9a-f]{{16}}\.jsonl$")
 _ASKED = re.compile(r"-asked-in-(?P<name>[\w-]+)\.session$")
-_BLOCK = 1 << 20
 _OF_TEXTS = ("texts", "column")
 _KINDS = {
     "texts": "a list of",
@@ -63,7 +63,7 @@ def is_stream(path: Path) -> bool:
 
 
 def is_copy(path: Path) -> bool:
-    """Return True if a file is a copy of standard input or of a pipe, by its name."""
+    """Return True if a file is a copy of standard input, of a pipe or of rows in memory, by its name."""
     return _COPY.search(path.name) is not None
 
 
@@ -105,7 +105,7 @@ def display_name(path: Path) -> str:
 
 
 def in_words(kind: str, rows: int, columns: str | None = None) -> str:
-    """Return what a person calls rows in memory. kind: a word for what they are, as ``stored_rows`` takes it."""
+    """Return what a person calls rows in memory. kind: what they are, as the name of the copy has it."""
     if columns is not None:
         return f"{kind} ({plural(rows, 'row')} \N{MULTIPLICATION SIGN} {plural(int(columns), 'column')})"
     return f"{_KINDS.get(kind, kind)} {plural(rows, 'text' if kind in _OF_TEXTS else 'row')} in memory"
@@ -117,14 +117,18 @@ def full_name(path: str | Path) -> str:
 
 
 @contextmanager
-def stored_copy(source: Path, store: Path, needed: Callable[[Path], bool]) -> Iterator[Path]:
+def stored_copy(
+    source: Path, store: Path, needed: Callable[[Path], bool], waits: Callable[[], None] | None = None
+) -> Iterator[Path]:
     """Copy a stream to a file next to the store, and yield the path of the copy. Errors name the source as the user did.
 
-    needed: called at the end; returns True if a run uses the copy. A new copy that no run uses is removed.
-    Raises UsageError if the source cannot be read or the folder cannot be written, StoreError if the disk is full.
+    needed: called at the end; returns True if a run uses the copy. A new copy that no run uses is removed. waits: called
+    again and again while nothing comes; what it raises ends the copy. Raises UsageError if the source cannot be read or the
+    folder cannot be written, StoreError if the disk is full.
     """
     with Copy(store, MARK, _name(source)) as copy:
-        _copy(source, copy)
+        for block in blocks(None if source == STDIN else source, _name(source), waits):
+            copy.write(block)
         path, new = copy.finish()
     with in_use(path, _name(source), new=new, needed=needed):
         yield path
@@ -142,9 +146,16 @@ def in_use(path: Path, name: str, *, new: bool, needed: Callable[[Path], bool]) 
             path.unlink(missing_ok=True)
 
 
+def readable(source: Path) -> AbstractContextManager[Path]:
+    """Return an input that can be read more than once: of a stream a copy, which is removed at the end.
+
+    Raises the errors of ``stored_copy``.
+    """
+    return _temporary_copy(source) if is_stream(source) else nullcontext(source)
+
+
 @contextmanager
-def temporary_copy(source: Path) -> Iterator[Path]:
-    """Copy a stream to a temporary file, which is removed at the end. Raises the errors of ``stored_copy``."""
+def _temporary_copy(source: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="runner-") as folder, stored_copy(source, Path(folder, "runner.db"), bool) as path:
         yield path
 
@@ -244,42 +255,3 @@ def _lock(file: IO[bytes], *, wait: bool = True) -> None:
     """Lock an open file. Raises OSError if that fails. Not needed on Windows, where an open file cannot be removed."""
     if sys.platform != "win32":
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-
-
-def _copy(source: Path, copy: Copy) -> None:
-    with _open_source(source) as file:
-        while block := _read(source, file):
-            copy.write(block)
-
-
-@contextmanager
-def _open_source(source: Path) -> Iterator[IO[bytes]]:
-    if source != STDIN:
-        try:
-            file = source.open("rb")
-        except OSError as error:
-            raise UsageError(f"{source} cannot be read: {error.strerror or error}") from error
-        with file:
-            _refuse_endless(source, file)
-            yield file
-        return
-    stream: IO[bytes] | None = getattr(sys.stdin, "buffer", None)
-    if stream is None:
-        raise UsageError("there is no standard input to read; name a file instead")
-    _refuse_endless(source, stream)
-    yield stream
-
-
-def _refuse_endless(source: Path, file: IO[bytes]) -> None:
-    """Raise UsageError for a device such as /dev/zero, which may never end. A terminal ends with Ctrl-D."""
-    with suppress(OSError, ValueError):
-        status = os.fstat(file.fileno())
-        if stat.S_ISCHR(status.st_mode) and not file.isatty() and status.st_rdev != Path(os.devnull).stat().st_rdev:
-            raise UsageError(f"{_name(source)} is a device, which may never end; name a file, or pipe the prompts in")
-
-
-def _read(source: Path, file: IO[bytes]) -> bytes:
-    try:
-        return file.read(_BLOCK)
-    except OSError as error:
-        raise UsageError(f"{_name(source)} cannot be read: {error.strerror or error}") from error

@@ -1,8 +1,8 @@
 """Reads the tables of other libraries row by row. Knows them by the names of their classes, so that none has to be installed.
 
 A DataFrame of pandas or polars, a Series of them, a table, a batch, a reader or a column of Arrow, and whatever gives out an
-Arrow stream (``__arrow_c_stream__``: DuckDB, Ibis, cuDF, ...). An index of pandas that has a name is a column; of those without
-one, whole numbers are left out, and others are the column ``index``.
+Arrow stream (``__arrow_c_stream__``: DuckDB, Ibis, cuDF, narwhals, ...) or the older ``__dataframe__``. An index of pandas that
+has a name is a column; of those without one, whole numbers are left out, and others are the column ``index``.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,12 +35,31 @@ def table_of(source: Any, prompt: str) -> Table | None:
         return Table("DataFrame", _names(source.columns), source.iter_rows())
     if _is_column(source):
         return Table("column", [prompt], ((value,) for value in source))
-    if any(hasattr(source, name) for name in ("__arrow_c_stream__", "__arrow_c_array__", "to_reader", "scanner")):
+    if _is_of_arrow(source) or hasattr(source, "__dataframe__"):
         return _of_arrow(source)
-    if hasattr(source, "__dataframe__") or hasattr(source, "columns"):
+    if hasattr(source, "columns"):
         # such an object gives out the names of its columns, which are no prompts
         raise UsageError(f"a table of type {_type(source)} cannot be read; turn it into one of pandas, polars or Arrow")
     return None
+
+
+def may_be_table(source: object) -> bool:
+    """Return True for what ``table_of`` takes although nothing can go over it with ``for``."""
+    return _is_of_arrow(source) or hasattr(source, "__dataframe__")
+
+
+def plain(source: Any) -> Any:
+    """Return a Hugging Face data set whose rows are dicts of Python values. Anything else is returned as it is.
+
+    With a format (``with_format("pandas")``, ...) its rows would be small tables or arrays. What the program makes of the rows by
+    ``with_transform`` stays.
+    """
+    form: Any = getattr(source, "format", None)
+    if _is(source, "datasets", "IterableDataset"):
+        return source.with_format(None)
+    if not _is(source, "datasets", "Dataset") or form["type"] in (None, "custom"):
+        return source
+    return source.with_format(None, columns=form["columns"], output_all_columns=form["output_all_columns"])
 
 
 def name_of_column(source: Any) -> str | None:
@@ -52,6 +71,10 @@ def name_of_column(source: Any) -> str | None:
 def _is_column(source: object) -> bool:
     of_arrow = any(_is(source, "pyarrow", name) for name in ("Array", "ChunkedArray"))
     return of_arrow or any(_is(source, home, "Series") for home in ("pandas", "polars"))
+
+
+def _is_of_arrow(source: object) -> bool:
+    return any(hasattr(source, name) for name in ("__arrow_c_stream__", "__arrow_c_array__", "to_reader", "scanner"))
 
 
 def _is(source: object, home: str, name: str) -> bool:
@@ -97,13 +120,17 @@ def _of_arrow(source: Any) -> Table:
     try:
         if isinstance(source, pa.RecordBatch):
             source = pa.Table.from_batches([source])
+        if not _is_of_arrow(source):
+            from pyarrow.interchange import from_dataframe
+
+            source = from_dataframe(source)
         if hasattr(source, "to_reader"):
             reader = source.to_reader()
         elif hasattr(source, "scanner"):
             reader = source.scanner(batch_size=_BATCH).to_reader()
         else:
             reader = source if isinstance(source, pa.RecordBatchReader) else pa.RecordBatchReader.from_stream(source)
-    except (pa.ArrowException, TypeError) as error:
+    except (pa.ArrowException, TypeError, ValueError, AttributeError, NotImplementedError) as error:
         raise _unreadable(source, error) from error
     return Table("Table", _names(reader.schema.names), _of_batches(source, reader))
 

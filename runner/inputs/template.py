@@ -153,7 +153,7 @@ _UNDEFINED = re.compile("(?:'dict object' has no attribute )?'(.*)'(?: is undefi
 # tests and filters for a field that a row may lack
 _TESTING = frozenset(("defined", "undefined", "none", "default", "d"))
 _JARGON = {
-    "chunk after expression": "it goes on behind its end (== compares, and joins two)",
+    "chunk after expression": "something follows its end (== compares, `and` joins two conditions)",
     "unexpected 'end of template'": "it ends too early",
 }
 
@@ -180,7 +180,7 @@ class Condition:
         self.names = frozenset(meta.find_undeclared_variables(tree) - optional - {WHOLE_ROW})
 
     def holds(self, fields: Mapping[str, Json], where: str) -> bool:
-        """Return True if it holds. where: the row, in words. Raises UsageError if it cannot be told."""
+        """Return True if it holds. where: the row, in words. Raises UsageError if it cannot be computed."""
         known = {name: NoValue(name=name) if value is None else value for name, value in fields.items()}
         self._environment.begin()
         try:
@@ -188,8 +188,8 @@ class Condition:
         except UndefinedError:
             return False
         except TooMuchError as error:
-            raise UsageError(f"where cannot be told at {where}: {error}") from None
+            raise UsageError(f"where cannot be computed at {where}: {error}") from None
         except Exception as error:  # noqa: BLE001 - an expression may do to a value what that cannot do
             why = str(error).rstrip(".")
             hint = ". The cells of a CSV are texts: score | float makes a number of one" if "'str'" in why else ""
-            raise UsageError(f"where ({self._expression[:80]}) cannot be told at {where}: {why}{hint}") from None
+            raise UsageError(f"where ({self._expression[:80]}) cannot be computed at {where}: {why}{hint}") from None

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from runner.model import Attempt, Json
-from runner.money import Price, Rates
+from runner.money import STANDARD, Price, Rates
 from runner.prices import listed
 from runner.prices.own import stated
 from runner.prices.rates import Schedule, highest
@@ -11,8 +11,6 @@ from runner.prices.rates import Schedule, highest
 _TIERS = ("standard", "flex", "batch", "priority")
 _SOON_S = 3600.0
 """Seconds that may pass between the look at the prices and the request."""
-STANDARD = "standard"
-"""The service tier of an ordinary request."""
 _ORDINARY = ("", "auto", "default", "standard", "standard_only", "on_demand")
 """What providers call it. ``auto`` in an answer means that none was chosen."""
 

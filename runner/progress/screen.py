@@ -1,7 +1,8 @@
 """The three lines that a terminal shows while a session goes on. Pure: an event and a width in, lines out.
 
     how far     45% [#####     ]   450 done     3 failed   547 left    0:12:20 to go
-    how fast    8 of   48 open     12.3 rows/s     15.1 requests/s     1,234 tokens/s  $0.12 spent, about $4.80 in all
+    how fast    8 of   48 open     12.3 rows/s     15.1 requests/s     1,234 tokens/s
+                8 of   48 open     12.3 rows/s  $0.12 spent, about $4.80 in all          where a price is known
     why not     waiting for the requests/min limit, 3 rows on attempt 4 of 5
 
 Every part has its place: which parts there are, and how wide, depends on the width and on the number of rows alone. Done, failed
@@ -22,6 +23,8 @@ from runner.text import clean
 GREEN, YELLOW, RED = "32", "33", "31"
 _MOST_BAR, _LEAST_BAR = 24, 7
 _HUNDRED_HOURS_S = 360_000.0
+_COST = 36
+"""Columns of the cost, so that what follows it keeps its place."""
 
 
 class Look(NamedTuple):
@@ -62,9 +65,10 @@ def _how_fast(event: Progress, look: Look) -> str:
     parts = [
         (f"{in_flight:4,}{of} open", ""),
         (f"{rate(event.rows_per_s):>7} rows/s", ""),
+        # where there is not room for everything, money comes first
+        *([(f"{cost(event):{_COST}}", "")] if event.cost is not None else []),
         (f"{rate(event.requests_per_s):>7} requests/s", ""),
         (f"{rate(event.tokens_per_s):>7} tokens/s", ""),
-        *([(cost(event), "")] if event.cost is not None else []),
     ]
     return "  ".join(text for text, _ in _fitting(parts, look.columns))
 

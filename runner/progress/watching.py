@@ -118,7 +118,7 @@ class _View(ABC):
                 self._say(f"{reason.rstrip('.')}; {wait}" if wait else reason)
             case Finished(summary=end):
                 self._close()
-                self._say(spelling.ended(end))
+                self._say(spelling.how_ended(end))
             case _:
                 pass
 

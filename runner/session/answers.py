@@ -11,6 +11,7 @@ from runner import origin
 from runner.errors import UsageError
 from runner.inputs.choosing import Rows
 from runner.inputs.content import Content
+from runner.inputs.keys import whole
 from runner.model import Json, Row, Run
 from runner.origin import Files
 from runner.session.naming import command
@@ -114,7 +115,7 @@ def _stored(store: Path, row: Answered) -> dict[str, Json]:
 def _fields(store: Path, row: Answered) -> dict[str, Json]:
     """Return the fields of a row: its id, its own, and the answer. What it set for its own request is not passed on."""
     own = _stored(store, row)
-    given = own.pop("id", None)
+    given = whole(own.pop("id", None))
     fields = {"id": row.key if given is None else given, **own}
     fields.pop("params", None)
     if ANSWER in fields:

@@ -17,6 +17,7 @@ from runner.errors import UsageError
 from runner.event_types import Event
 from runner.interfaces import Observer
 from runner.session.audience import logger
+from runner.session.options import SessionOptions
 from runner.session.stopping import StopHandle
 
 _IDLE = (iscoroutinefunction, isasyncgenfunction, isgeneratorfunction)
@@ -31,6 +32,19 @@ def check(**given: Any) -> None:
         refusal = _KINDS[name](value)
         if refusal is not None:
             raise UsageError(f"{name} must be {refusal}, not {_shown(value)}")
+
+
+def of_run(
+    settings: MutableMapping[str, Any], db: object, limit: Any, *, new: bool, accept_changes: bool
+) -> tuple[SessionOptions, bool]:
+    """Check the arguments of ``run``, and return the options of its session and ``trust``.
+
+    ``strict`` and ``trust`` are taken out of the settings. Raises UsageError.
+    """
+    strict, trust = settings.pop("strict", False), settings.pop("trust", False)
+    check(db=db, limit=limit, new=new, accept_changes=accept_changes, strict=strict, trust=trust)
+    number = None if limit is None else index(limit)
+    return SessionOptions(limit=number, new=new, accept_changes=accept_changes, strict=strict), trust
 
 
 def warn_of_variables() -> None:
@@ -143,7 +157,7 @@ def _list(value: object) -> str | None:
 
 
 _KINDS: dict[str, Callable[[Any], str | None]] = {
-    **dict.fromkeys(("file", "source"), _inputs),
+    "source": _inputs,
     **dict.fromkeys(("db", "output"), _path),
     **dict.fromkeys(
         ("new", "accept_changes", "strict", "trust", "raw", "csv_escape", "csv_excel", "prompt", "vacuum", "progress"), _flag

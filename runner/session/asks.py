@@ -9,8 +9,9 @@ same program asks again, and what is answered costs nothing.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import anyio
@@ -23,7 +24,7 @@ from runner.engine.stop import Stop
 from runner.errors import RunnerError, RunStoppedError, StoreError, UsageError
 from runner.event_types import RowEvent, Summary
 from runner.inputs import objects
-from runner.inputs.keys import asks_the_same, base_key, fingerprint
+from runner.inputs.keys import asks_the_same, base_key, fingerprint, whole
 from runner.inputs.prompts import asked, make_item
 from runner.interfaces import Items, Provider
 from runner.model import Entry, Item, Json, Outcome, Result, Row
@@ -32,7 +33,6 @@ from runner.session import backlog
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
 from runner.session.opening import media_of, template_of
-from runner.session.stopping import BY_PROGRAM
 from runner.session.working import Working
 from runner.settled import Settled
 from runner.store.checkpoint import RunStore
@@ -80,7 +80,8 @@ class Asks(Working):
     async def ask(self, fields: Mapping[str, Any]) -> Result:
         """Return the result of a row, once it is saved. Raises UsageError, and what ended the session."""
         if self._error is not None:
-            raise self._error
+            # one error for all asks would keep the frames of each
+            raise copy(self._error)
         row = self._row(fields)
         key = base_key(row)[0]
         waiting = self._open.get(key)
@@ -130,14 +131,15 @@ class Asks(Working):
 
     # -- the side of the engine
 
-    async def begin(self) -> None:
-        """Read what the run holds, and send the event Started."""
+    async def begin(self, notes: Sequence[str]) -> None:
+        """Read what the run holds, and send the event Started. notes: what a person should know first, one sentence each."""
         self._before = before = await self._store.counts()
         self._line = await self._reader.last_line()
         await self._store.begin(rows=None, digest="")
         restored = before.done + before.failed + before.broken
-        failed, notes = before.failed + before.broken, self._endpoint.notes
-        self._tell(self._meter.begin(self._store.run_id, str(self._job.input), restored, restored, failed, notes, before.paid))
+        told = (*self._endpoint.notes, *notes, *([self._limits_note] if self._limits_note is not None else []))
+        failed = before.failed + before.broken
+        self._tell(self._meter.begin(self._store.run_id, str(self._job.input), restored, restored, failed, told, before.paid))
 
     def _items(self) -> Items:
         return self._unanswered()
@@ -210,7 +212,11 @@ class Asks(Working):
                         self._fail(key, error)
                     continue
                 for key in keys:
-                    self._resolve(key, found[key])
+                    if key in found:
+                        self._resolve(key, found[key])
+                    else:
+                        # its caller would wait for ever
+                        self._fail(key, StoreError(f"the row {key!r} is not in the store any more: somebody has changed it"))
 
     def _resolve(self, key: str, result: Result) -> None:
         waiting = self._open.pop(key, None)
@@ -236,11 +242,6 @@ class Asks(Working):
         reason = self._stop.reason or "its block has been left"
         words = f"the session has ended ({reason}); what is answered is saved, so ask again in a new one"
         return RunStoppedError(words, code="cancelled")
-
-    async def cancelled(self) -> None:
-        """Store why the session was cancelled."""
-        with anyio.CancelScope(shield=True), suppress(StoreError):
-            await self._store.finish(complete=False, stop_reason=self._stop.reason or BY_PROGRAM)
 
     async def end(self) -> Summary:
         """Store how the session ended, and return its summary."""
@@ -271,7 +272,7 @@ def _another(key: str) -> UsageError:
 def _failure(outcome: Outcome, asked: Json) -> Result:
     """Return the result of a row that failed and whose earlier answer is kept. asked: its prompt."""
     known = {
-        "id": outcome.metadata.get("id", outcome.key),
+        "id": whole(outcome.metadata.get("id", outcome.key)),
         "metadata": {},
         "prompt": asked,
         "status": "failed",

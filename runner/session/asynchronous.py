@@ -6,10 +6,9 @@ A run that was left early may still be ending when the next one begins, such as 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from operator import index
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
-from weakref import WeakSet
+from weakref import ref
 
 from runner.config.job import Job
 from runner.config.trust import allowed
@@ -20,6 +19,7 @@ from runner.event_types import Summary
 from runner.interfaces import Observer
 from runner.session import arguments, session
 from runner.session.backlog import Backlog
+from runner.session.naming import store_path
 from runner.session.options import SessionOptions
 from runner.session.prepare import in_thread
 from runner.session.sources import Source, job_of_async
@@ -36,8 +36,8 @@ class Ready(NamedTuple):
 
 Prepare: TypeAlias = Callable[[], AbstractAsyncContextManager[Ready]]
 
-_leaving: WeakSet["asyncio.Task[Summary]"] = WeakSet()
-"""Sessions whose readers have gone, until they have ended."""
+_leaving: set["ref[asyncio.Task[Summary]]"] = set()
+"""Sessions whose readers have gone, as long as they are there. A WeakSet could not be read while a finalizer adds to it."""
 
 
 def run_of(
@@ -45,27 +45,26 @@ def run_of(
 ) -> Prepare:
     """Check the arguments of ``run``, and return what prepares such a session. Raises UsageError."""
     arguments.warn_of_variables()
-    strict, trust = settings.pop("strict", False), settings.pop("trust", False)
-    flags = {"new": new, "accept_changes": accept_changes, "strict": strict, "trust": trust}
-    arguments.check(db=db, limit=limit, **flags)
-    number = None if limit is None else index(limit)
-    options = SessionOptions(limit=number, new=new, accept_changes=accept_changes, strict=strict)
+    options, trust = arguments.of_run(settings, db, limit, new=new, accept_changes=accept_changes)
+    # the program may change its folder before the session begins
+    store = store_path(db)
 
     @asynccontextmanager
     async def prepare() -> AsyncIterator[Ready]:
-        async with job_of_async(source, settings, db, trust=trust, limit=number) as job:
-            yield Ready(job, _resolved(db), options)
+        async with job_of_async(source, settings, store, trust=trust, limit=options.limit) as job:
+            yield Ready(job, store, options)
 
     return prepare
 
 
 def restored(restore: Callable[[], tuple[Job, SessionOptions]], db: str | Path, *, trust: bool) -> Prepare:
     """Return what prepares a session that goes on with a run."""
+    store = store_path(db)
 
     @asynccontextmanager
     async def prepare() -> AsyncIterator[Ready]:
         job, options = await in_thread(restore)
-        yield Ready(allowed(job, trust), _resolved(db), options)
+        yield Ready(allowed(job, trust), store, options)
 
     return prepare
 
@@ -88,20 +87,17 @@ def start(
 
 def leave(task: "asyncio.Task[Summary]", handle: StopHandle) -> None:
     """Stop a session whose reader has gone; once, for a second request would drop what is open."""
-    if not task.done() and task not in _leaving:
-        _leaving.add(task)
+    if not task.done() and ref(task) not in _leaving:
+        _leaving.add(ref(task, _leaving.discard))
         handle.left()
 
 
 async def _others_ended() -> None:
     loop = asyncio.get_running_loop()
-    others = [task for task in _leaving if task.get_loop() is loop and not task.done()]
+    leaving = [task for one in tuple(_leaving) if (task := one()) is not None]
+    others = [task for task in leaving if task.get_loop() is loop and not task.done()]
     if others:
         await asyncio.wait(others)
-
-
-def _resolved(db: str | Path) -> Path:
-    return Path(db).resolve()
 
 
 def refuse_other_loops() -> None:

@@ -79,9 +79,9 @@ class Audience:
 
     def _lanes(self, event: Progress) -> None:
         """Log when a lane begins to send nothing, and when it goes on."""
-        now = {lane.model: lane.waiting for lane in event.pace.lanes if lane.blocked}
+        now = event.pace.blocked
         for model in now.keys() - self._blocked:
-            self._say(f"{model} sends nothing for now: {now[model] or 'it waits'}")
+            self._say(f"{model} sends nothing for now: {now[model]}")
         for model in self._blocked - now.keys():
             self._say(f"{model} goes on")
         self._blocked = set(now)

@@ -1,13 +1,18 @@
 """Background tasks of a session: report progress, store the pace, announce a stop, enforce the deadline, try TLS."""
 
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
+from runner.config.endpoint import Endpoint, is_users
+from runner.config.job import Job
 from runner.durations import format_span
 from runner.engine.attempt import FATAL_GRACE_S
 from runner.engine.limits import Lanes
@@ -51,6 +56,19 @@ async def tell_stop(tell: Callable[[Event], None], stop: Stop, lanes: Lanes) -> 
     await stop.wait()
     code = stop.error.code if stop.error is not None else None
     tell(Stopping(reason=stop.reason or "", in_flight=lanes.in_flight, grace_s=stop.grace_s, code=code))
+
+
+def keep_watch(
+    group: TaskGroup, job: Job, endpoint: Endpoint, doubt: anyio.Event, stop: Stop, lanes: Lanes, *, start: float
+) -> None:
+    """Start what stops a session early: a server that speaks TLS where the address says http, and a deadline.
+
+    doubt, start: as for ``find_tls`` and ``keep_deadline``.
+    """
+    if endpoint.base_url is not None and endpoint.proxy is None:
+        group.start_soon(partial(find_tls, doubt, endpoint.base_url, stop, named=is_users(job, os.environ)))
+    if job.deadline is not None:
+        group.start_soon(keep_deadline, job.deadline, start, stop, lanes)
 
 
 async def keep_deadline(deadline_s: float, start: float, stop: Stop, lanes: Lanes) -> None:

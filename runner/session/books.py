@@ -74,5 +74,6 @@ def _priced(entry: Entry, book: PriceBook) -> Entry:
 
 
 def _of(attempt: Attempt, book: PriceBook) -> Attempt:
+    held = attempt.price is not None and attempt.price.rates is not None
     # one that may have used all that it held of a budget keeps the price of that
-    return attempt if attempt.price is not None else structs.replace(attempt, price=book.price(attempt))
+    return attempt if held else structs.replace(attempt, price=book.price(attempt))

@@ -18,8 +18,8 @@ from runner.errors import AttemptError, RunStoppedError, UsageError
 from runner.inputs.prompts import make_item
 from runner.inputs.scan import PromptFile
 from runner.model import Attempt, Item, Json, Request
-from runner.money import PICO, Price, dollars, shown
-from runner.prices.book import STANDARD, PriceBook
+from runner.money import PICO, STANDARD, Price, dollars, shown
+from runner.prices.book import PriceBook
 from runner.prices.rates import cost_of
 from runner.session import wiring
 from runner.session.books import billed
@@ -78,20 +78,18 @@ class Tariff:
 
     def quote(self, model: str, bound: Bounds, at: float) -> Quote:
         """Return the most that a request can use. Raises AttemptError if that is not known. at: seconds since the epoch."""
-        book, rates, most = self._book, None, bound.output
-        if self._priced:
-            rates = book.highest(model, at, bound.tier, bound.input) if book is not None else None
-            if rates is None:
-                words = f"{self._option} needs the price of every model, and none is known for {model}"
-                raise AttemptError(words, code="unpriced", verdict="fail", sent=False)
+        book, most = self._book, bound.output
+        rates = book.highest(model, at, bound.tier, bound.input) if book is not None else None
+        if rates is None and self._priced:
+            words = f"{self._option} needs the price of every model, and none is known for {model}"
+            raise AttemptError(words, code="unpriced", verdict="fail", sent=False)
         if most is None:
             most = book.limit(model) if book is not None else None
         if most is None:
             words = f"{self._option} needs a limit of every answer, and no limit is known for {model}: set --max-tokens"
             raise AttemptError(words, code="unbounded", verdict="fail", sent=False)
         cost = rates.most(bound.input, most) if rates is not None else 0
-        price = Price(model=model, tier=STANDARD, rates=rates) if rates is not None else None
-        return Quote(Amounts(cost, bound.input + most), most, price)
+        return Quote(Amounts(cost, bound.input + most), most, Price(model=model, tier=STANDARD, rates=rates))
 
 
 class Purse(Tariff):

@@ -1,7 +1,6 @@
 """What a job and its input are, without sending anything: ``runner check`` and ``runner config``."""
 
 import os
-from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, Unpack
@@ -26,15 +25,16 @@ from runner.session.opening import open_input, options_of, rooted, template_of
 from runner.session.oversized import Oversized, oversized
 from runner.session.sources import Source, job_of, job_without_rows, names_files
 from runner.session.wiring import per_minute
+from runner.text import clean, plural
 
 _MOST = 1_000
 """Rows whose reason is kept."""
 _SHOWN = 2_000
-"""Characters of a rendered request that are kept."""
+"""Characters of a request that are kept."""
 
 
 class Example(NamedTuple):
-    """A rendered request: which of all it is, its line, the number of its characters, and its beginning."""
+    """A request: which of all it is, its line, the number of its characters, and its beginning."""
 
     which: str
     line: int
@@ -67,7 +67,7 @@ class Check(Struct, frozen=True, kw_only=True):
     row_settings: tuple[str, ...]
     # rows in which NaN or an infinity was read as null
     nulls: int
-    # the two above in sentences
+    # what a person should know of the input, one sentence each
     remarks: list[str]
     # rows that are larger than a limit per minute
     oversized: list[Oversized]
@@ -80,8 +80,14 @@ class Check(Struct, frozen=True, kw_only=True):
     unsendable: list[tuple[int, str]]
     # number of all such rows
     unsendable_rows: int
-    # the first request that a template makes, the longest and the shortest; none without a template
+    # the first request, the longest and the shortest; of rows that can be sent
     examples: list[Example]
+
+    def __repr__(self) -> str:
+        odd = {"broken row": self.broken_rows, "duplicate id": self.duplicate_ids, "unsendable row": self.unsendable_rows}
+        found = [plural(self.rows, "row"), *(plural(number, noun) for noun, number in odd.items() if number)]
+        end = self.refusal or self.missing
+        return f"<Check of {clean(spool.display_name(self.job.input))}: {', '.join(found)}{f'; {clean(end)}' if end else ''}>"
 
 
 class Description(Struct, frozen=True, kw_only=True):
@@ -118,7 +124,7 @@ def check_job(job: Job, db: str | Path) -> Check:
     store = Path(db).resolve()
     job = rooted(with_base_url(job, os.environ), store)
     refusal, missing = _lacks(job)
-    with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
+    with spool.readable(job.input) as path:
         prompts = open_input(path, options_of(job), store)
         scanned = scan.scan(prompts)
         broken = prepare.broken_rows(prompts, template_of(job))
@@ -210,8 +216,6 @@ def _remarks(job: Job, prompts: PromptFile, scanned: scan.Scan) -> list[str]:
 
 def _examples(prompts: PromptFile, template: Template) -> list[Example]:
     """Return the first request, the longest and the shortest, as far as they are different rows."""
-    if template.texts is None:
-        return []
     found: dict[str, Example] = {}
     for row in prompts.read():
         made = make_item(row, "", template)

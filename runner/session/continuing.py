@@ -28,31 +28,30 @@ from runner.store import database, runs
 from runner.store.changes import Changes, noted
 from runner.store.reader import StoreReader
 from runner.store.runs import FoundRun, KnownRun
-from runner.text import shell_word
+from runner.text import as_text, shell_word
 
-_BUDGET = ("max_cost", "max_cost_session", "max_tokens_total")
-_KEPT = ("api_key_env", "headers", "query", *_BUDGET)
+_KEPT = ("api_key_env", "max_cost", "max_cost_session", "max_tokens_total", "headers", "query")
 """What belongs to an address, and the budget: if it is given to ``resume`` or ``retry``, the run keeps it."""
 
 
 class Chosen(Struct, frozen=True, kw_only=True):
     """The run that a session continues (None: a new one), what it changes about that run, and what a person should know of it.
 
-    newest: number of the newest run that was looked at.
+    newest: number of the newest run that was looked at. alike: of a new run, those that may have answered its rows too.
     """
 
     run: KnownRun | None = None
     changes: Changes = Changes()
     about: tuple[str, ...] = ()
     newest: int = 0
+    alike: tuple[KnownRun, ...] = ()
 
 
 class Idle(Struct, frozen=True, kw_only=True):
-    """A run that is finished, and what a person should know of it."""
+    """A run that is finished, what a person should know of it, and what it has cost."""
 
     run: Run
     about: tuple[str, ...]
-    # what it has cost
     money: Money = Money()
 
 
@@ -102,7 +101,14 @@ def _chosen(job: Job, given: Given, known: Sequence[KnownRun], options: SessionO
         return Chosen(run=found, about=tuple(_elsewhere(job, given, found)), newest=newest)
     here = next((run for run in alike if identity.is_at(given, run)), None)
     about = [f"{_name(given.path)} holds none of the rows of run {here.id}, so this starts a new run"] if here is not None else []
-    return Chosen(about=(*about, *_answered_elsewhere(job, given, alike, options)), newest=newest)
+    return Chosen(about=tuple(about), newest=newest, alike=tuple(_not_taken_over(job, given, alike)))
+
+
+def chooses_otherwise(job: Job, run: KnownRun) -> bool:
+    """Return True if a job chooses its rows (``where``, ``sample``) in another way than the run that it continues."""
+    then, now = run.settings, job.settings()
+    names = ("where", "sample", "sample_seed") if job.sample is not None else ("where", "sample")
+    return any(then.get(name) != now.get(name) for name in names)
 
 
 def nothing_left(given: Given, chosen: Chosen, options: SessionOptions) -> bool:
@@ -174,7 +180,7 @@ def changes_of(job: Job, given: Given, run: KnownRun, options: SessionOptions) -
     """
     store, answer = given.store, job.answer_settings()
     different = runs.differences(run.settings, answer)
-    settings, names, columns = {**run.settings}, ["base_url", "api_key_env", *_BUDGET], dict[str, Json]()
+    settings, names, columns = {**run.settings}, ["base_url", *_KEPT[:4]], dict[str, Json]()
     if job.base_url is not None or "base_url" in settings:
         settings["base_url"] = job.base_url
     settings |= {name: value for name, value in job.settings().items() if name in _KEPT and is_option(job, name)}
@@ -210,10 +216,17 @@ def _elsewhere(job: Job, given: Given, run: KnownRun) -> list[str]:
     return about
 
 
-def _answered_elsewhere(job: Job, given: Given, alike: Sequence[KnownRun], options: SessionOptions) -> list[str]:
-    """Say which rows of a new run another run has answered, and how to have only the others sent."""
-    taken_over = [run for run in alike if job.reuse and run.base_url == given.base_url and overlap.can_be_asked_again(run)]
-    found = overlap.find(given, [run for run in alike if run not in taken_over], limit=options.limit)
+def _not_taken_over(job: Job, given: Given, alike: Sequence[KnownRun]) -> list[KnownRun]:
+    """Return the runs whose answers a new run does not take over: then its rows may be bought a second time."""
+    return [run for run in alike if not (job.reuse and run.base_url == given.base_url and overlap.can_be_asked_again(run))]
+
+
+def answered_elsewhere(job: Job, given: Given, chosen: Chosen, options: SessionOptions, own: int) -> list[str]:
+    """Say which rows of a new run another run has answered, and how to have only the others sent.
+
+    own: number of the new run. The rows to which it has taken over answers are not sent, so nothing is said of them.
+    """
+    found = overlap.find(given, chosen.alike, limit=options.limit, own=own)
     if found is None:
         return []
     moved = _moved(job) if found.run.base_url != job.base_url else []
@@ -276,9 +289,7 @@ def is_option(job: Job, name: str) -> bool:
 
 
 def _plain(value: Json) -> str:
-    if value is None:
-        return "unset"
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return "unset" if value is None else as_text(value)
 
 
 def _moved(job: Job) -> list[str]:

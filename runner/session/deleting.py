@@ -1,9 +1,11 @@
-"""Deletes runs with all that is theirs: rows, attempts, lock files, copies of standard input."""
+"""Deletes runs with all that is theirs: rows, attempts, lock files, copies of their input."""
 
+import warnings
 from collections.abc import Sequence
 from operator import index
 from pathlib import Path
 
+from runner import origin
 from runner.errors import RunLockedError
 from runner.inputs import spool
 from runner.model import Run
@@ -17,19 +19,40 @@ def deletable(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE) -> list
     """Return the runs with these numbers. Raises UsageError if one does not exist, RunLockedError if one is being worked on."""
     arguments.check(run_ids=run_ids, db=db)
     with StoreReader(Path(db).resolve()) as reader:
-        found = [reader.run(run_id) for run_id in sorted(set(run_ids))]
+        found = [reader.run(run_id) for run_id in sorted(set(map(index, run_ids)))]
     for run in found:
         if run.active:
             raise RunLockedError(f"run {run.id} is being worked on by another process; stop it first. Nothing was deleted")
     return found
 
 
+def dependent(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE) -> list[str]:
+    """Say which runs read the answers of those that are to be deleted, one sentence each."""
+    numbers = set(map(index, run_ids))
+    with StoreReader(Path(db).resolve()) as reader:
+        reading = [(run.id, origin.run_of(run.input)) for run in reader.runs() if run.id not in numbers]
+    return [
+        f"run {run_id} reads the answers of run {number}: without them it cannot be continued; its results stay"
+        for run_id, number in reading
+        if number in numbers
+    ]
+
+
 def delete(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE, vacuum: bool = False) -> None:
-    """Delete runs with all their rows and attempts, their lock files, and the copies of standard input that only they read.
+    """Delete runs with all their rows and attempts, their lock files, and the copies of inputs that only they read.
 
     vacuum: give the space back to the disk, which rewrites the whole store. Raises UsageError if a run does not exist,
-    RunLockedError if a process is working on one; then nothing is deleted. Prompt files are left alone.
+    RunLockedError if a process is working on one; then nothing is deleted. Prompt files are left alone. Warns (UserWarning) of
+    each run that reads the answers of a deleted one; where warnings are errors, it raises that and deletes nothing.
     """
+    deletable(run_ids, db=db)
+    for sentence in dependent(run_ids, db=db):
+        warnings.warn(sentence, stacklevel=2)
+    erase(run_ids, db=db, vacuum=vacuum)
+
+
+def erase(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE, vacuum: bool = False) -> None:
+    """Do what ``delete`` does, and say nothing of other runs."""
     arguments.check(run_ids=run_ids, db=db, vacuum=vacuum)
     store = Path(db).resolve()
     database.prepare(store, create=False)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from runner import origin
 from runner.config.settings import BY_NAME, SETTINGS
 from runner.model import Json
 from runner.session.proposal import expression
@@ -11,6 +12,7 @@ from runner.session.survey import Column, Survey
 from runner.text import clean, columns_of, escaped, plural
 
 _MOST_COLUMNS = 40
+_MOST_NAMES = 3
 _NAME, _EXAMPLE = 30, 50
 """Columns of a terminal that a name and an example take, at most."""
 _MODELS = {"openai": "gpt-5-mini", "anthropic": "claude-sonnet-5"}
@@ -27,7 +29,12 @@ class Draft:
     """
 
     def __init__(
-        self, survey: Survey, input_name: str, given: Mapping[str, Json], keys: Mapping[str, str], variables: Sequence[str]
+        self,
+        survey: Survey,
+        input_name: str | list[str],
+        given: Mapping[str, Json],
+        keys: Mapping[str, str],
+        variables: Sequence[str],
     ) -> None:
         self._survey, self._input, self._given = survey, input_name, given
         self._keys, self._variables = keys, variables
@@ -50,7 +57,7 @@ class Draft:
         return f"{name} = {toml(self._given.get(name, value))}"
 
     def _head(self, commands: Sequence[tuple[str, str]]) -> Iterator[str]:
-        seen, file = self._survey, clean(self._survey.path.name)
+        seen, file = self._survey, clean(self._called())
         yield f"# Job file for {file}, written by `runner init`: what to ask, whom, and how fast."
         yield "# A setting behind a # is off; take the # away to use it. `runner run --help` lists all settings."
         yield "#"
@@ -59,7 +66,7 @@ class Draft:
             yield f"#   {_padded(command, width)}   {words}"
         yield ""
         yield f"# {file}: {_told(seen)}"
-        yield from (f"# It {sentence}" for sentence in map(clean, seen.about))
+        yield from (f"# {sentence}" for sentence in map(clean, seen.about))
         if seen.broken:
             yield f"# {plural(seen.broken, 'row')} of the {seen.read:,} that were read cannot be used; `runner check` names them."
         yield "#"
@@ -71,6 +78,12 @@ class Draft:
             elif name == "encoding" and seen.options.encoding not in (None, "utf-8-sig"):
                 yield self._line(name, seen.options.encoding)
         yield ""
+
+    def _called(self) -> str:
+        """Return the name of the input in a sentence."""
+        if not isinstance(self._input, list):
+            return self._survey.path.name
+        return ", ".join([*self._input[:_MOST_NAMES], *(["..."] if len(self._input) > _MOST_NAMES else [])])
 
     def _columns(self) -> Iterator[str]:
         seen = self._survey.columns
@@ -91,15 +104,32 @@ class Draft:
         else:
             yield "# What to ask. {{ NAME }} stands for a column of the row; any column may be used, also several."
             yield "# `runner check` shows what the template makes."
-            yield (
-                f"prompt = {toml_lines(given.get('prompt', seen.prompt))}"
-                if "prompt" in given or seen.prompt
-                else (self._line("prompt", "Summarize: {{ row }}"))
-            )
+            if "prompt" in given or seen.prompt:
+                yield f"prompt = {toml_lines(given.get('prompt', seen.prompt))}"
+            else:
+                yield self._line("prompt", "Summarize: {{ row }}")
         yield ""
+        yield from self._files()
         yield "# What holds for every row."
         yield self._line("system", "Answer in one short sentence.")
         yield ""
+
+    def _files(self) -> Iterator[str]:
+        seen = self._survey
+        for name, columns, what in (("images", seen.media.images, "pictures"), ("files", seen.media.files, "files")):
+            if not columns:
+                continue
+            value = columns[0] if len(columns) == 1 else columns
+            if columns == [name] and not seen.row_settings:
+                yield f"# The column {name} names {what}, which are sent along with the prompt."
+                yield self._line(name, value)
+            elif seen.prompt is not None and seen.text is None:
+                yield f"# The columns that name {what}, which are sent along with the prompt: paths, URLs or data URIs."
+                yield self._on(name, value)
+            else:
+                yield f"# To send {what} along with the prompt: the columns that name them, by paths, URLs or data URIs."
+                yield self._line(name, value)
+            yield ""
 
     def _model(self) -> Iterator[str]:
         alone = next(iter(self._keys)) if len(self._keys) == 1 else None
@@ -226,7 +256,13 @@ def in_force(environment: Mapping[str, str]) -> list[str]:
     return [setting.variable for setting in SETTINGS if environment.get(setting.variable)]
 
 
-def input_name(file: Path, job_file: Path) -> str:
+def input_names(path: Path, job_file: Path) -> str | list[str]:
+    """Return the input as its job file has it: a file or a pattern, or several of them."""
+    names = [_input_name(Path(name), job_file) for name in origin.names_of(path)]
+    return names[0] if len(names) == 1 else names
+
+
+def _input_name(file: Path, job_file: Path) -> str:
     """Return the name of an input as its job file has it: relative if it lies in its folder or below."""
     file, folder = file.absolute(), job_file.absolute().parent
     if not file.is_relative_to(folder):

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from runner.inputs.prompts import make_item
 from runner.interfaces import Provider
 from runner.model import Item, Outcome, Row
 from runner.origin import Files, place_of, where
-from runner.session import wiring
+from runner.session import unfit, wiring
 from runner.session.naming import DEFAULT_STORE
 from runner.session.opening import open_input, options_of, rooted, template_of
 
@@ -52,9 +51,10 @@ def dry_run(job: Job, count: int, db: str | Path = DEFAULT_STORE) -> Iterator[Un
             raise
     provider, template = wiring.offline(job), template_of(job)
     files = wiring.attachments(job)
-    with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
+    with spool.readable(job.input) as path:
         number = 0
         prompts = open_input(path, options_of(job), store)
+        unfit.refuse_unscanned(job, prompts)
         for number, row in enumerate(prompts.read(), 1):
             yield _unsent(row, make_item(row, "", template), provider, files, prompts.files)
             if number == count:

@@ -1,7 +1,7 @@
 """Writes rows that a program has in memory to a copy, as JSON lines, and says what they were."""
 
-from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ from runner.config.job import Job
 from runner.errors import UsageError
 from runner.inputs import objects, spool, tables
 from runner.inputs.cells import Settings
+from runner.inputs.choosing import Rows as ChosenRows
+from runner.inputs.json_rows import lines_of
 from runner.inputs.keys import whole
 from runner.inputs.spool import Copy
 from runner.session.missing import without_prompt
-from runner.session.opening import texts_of
+from runner.session.opening import choosing, texts_of
 
 _BLOCK = 1 << 20
 """Bytes that are written at once."""
@@ -33,11 +35,11 @@ class Rows:
     """Writes the rows of a source to a copy.
 
     limit: rows that the run will use. A list is written whole, so that a later run without the limit continues this one. What has
-    no length may have no end, so no more than these rows are taken of it.
+    no length may have no end, so nothing behind these rows is taken of it. Which rows a sample has shows at the end alone.
     """
 
     def __init__(self, source: Any, job: Job, copy: Copy, limit: int | None = None) -> None:
-        texts = texts_of(job)
+        texts, source = texts_of(job), tables.plain(source)
         self._asked = texts.names if texts is not None else None
         self._source, self._copy = source, copy
         own = tables.name_of_column(source)
@@ -46,9 +48,10 @@ class Rows:
         self._settings = Settings(names, as_data=not job.row_settings)
         self._block = bytearray()
         self._number = 0
-        # with these settings, the first rows of the run may be any rows of the source
-        chosen = job.where is not None or job.sample is not None
-        self._most = None if chosen or hasattr(source, "__len__") else limit
+        self._most = None if job.sample is not None or hasattr(source, "__len__") else limit
+        self._choose = choosing(job) if job.where is not None and self._most is not None else None
+        # rows that the run will use
+        self._used = 0
         self._only_texts = True
         # the first row, until one has something to ask
         self._first: dict[str, Any] | None = None
@@ -58,22 +61,27 @@ class Rows:
         """Take all rows. Raises UsageError for a row that is none, StoreError if the disk is full."""
         for row in self._rows():
             self._add(row)
+            if self._used == self._most:
+                return
 
     async def take_async(self) -> None:
         """Do what ``take`` does, and let others have their turn."""
         if isinstance(self._source, AsyncIterable):
             async for row in self._source:
                 self._add(row)
-                if self._number == self._most:
+                if self._used == self._most:
                     return
             return
         for row in self._rows():
             self._add(row)
+            if self._used == self._most:
+                return
             if self._number % _TURN == 0:
                 await checkpoint()
 
-    def _rows(self) -> Iterator[Any]:
-        return islice(self._source if self._table is None else self._table.rows, self._most)
+    def _rows(self) -> Iterable[Any]:
+        rows: Iterable[Any] = self._source if self._table is None else self._table.rows
+        return rows
 
     def finish(self) -> tuple[Path, bool]:
         """Finish the copy; return its path, and True if it is new. Raises UsageError if there is nothing to send."""
@@ -81,7 +89,7 @@ class Rows:
             again = "" if isinstance(self._source, list | tuple) or self._table is not None else "; was it read before?"
             raise UsageError(f"{word_for(self._source)} has no rows, so there is nothing to send{again}")
         if not self._asks and self._first is not None:
-            raise without_prompt(self._called(), self._first, _in_python)
+            raise without_prompt(self._called(), self._first, _in_python, '[{"messages": [...]}]')
         self._copy.write(self._block)
         kind = self._kind()
         wide = f"x{len(self._table.names)}" if self._table is not None and kind != "column" else ""
@@ -98,10 +106,16 @@ class Rows:
         if not self._asks:
             self._asks = any(name in fields for name in _ASKS)
             self._first = self._first or fields
+        begin = len(self._block)
         objects.add(self._block, fields, self._number)
+        self._used += self._choose is None or self._is_chosen(self._block[begin:], self._choose)
         if len(self._block) >= _BLOCK:
             self._copy.write(self._block)
             self._block.clear()
+
+    def _is_chosen(self, line: bytearray, choose: Callable[[ChosenRows], ChosenRows]) -> bool:
+        """Return True if the run will use a row, as it will be read. Raises UsageError where the condition cannot be told."""
+        return next(choose(lines_of(BytesIO(line), lambda: False, self._number - 1)), None) is not None
 
     def _fields(self, row: Any) -> dict[str, Any]:
         if isinstance(row, str):

@@ -5,14 +5,13 @@ from pathlib import Path
 
 from runner.errors import UsageError
 from runner.inputs import spool
-from runner.inputs.choosing import Rows
+from runner.inputs.choosing import Rows, listed
 from runner.inputs.options import ReadOptions
 from runner.media import MEDIA_FIELDS, MediaField
 from runner.model import Json, Row
 from runner.session.proposal import asking, likely_texts
+from runner.session.shape import CHAT, is_message, of_messages
 from runner.text import shell_word
-
-_SHOWN = 20
 
 
 def refuse_columns(path: Path, read: Callable[[], Rows], options: ReadOptions, *, is_table: bool) -> None:
@@ -31,15 +30,19 @@ def _refuse_without_prompt(path: Path, read: Callable[[], Rows]) -> None:
     raise without_prompt(spool.display_name(path), first, lambda template: f"--prompt {shell_word(template)}")
 
 
-def without_prompt(called: str, first: Mapping[str, Json], spelled: Callable[[str], str]) -> UsageError:
+def without_prompt(called: str, first: Mapping[str, Json], spelled: Callable[[str], str], one: str = CHAT) -> UsageError:
     """Return the sentence about a table without a column of prompts.
 
-    called: the table, for messages. first: its first row. spelled: makes of a template what a user writes to have it.
+    called: the table, for messages. first: its first row. spelled: makes of a template what a user writes to have it. one: how
+    the row of a chat is written.
     """
+    if not first:
+        return UsageError(f"{called} has no column prompt, nor any other: its rows have no fields, so there is nothing to ask")
+    if is_message(first):
+        return of_messages(called, spelled, one)
     name = likely_texts({column: [str(value)] for column, value in first.items()})[0]
     return UsageError(
-        f"{called} has no column prompt; its columns: {', '.join(list(first)[:_SHOWN])}. "
-        f"A template says what to ask, e.g. {spelled(asking(name))}"
+        f"{called} has no column prompt; its columns: {listed(first)}. A template says what to ask, e.g. {spelled(asking(name))}"
     )
 
 
@@ -56,7 +59,7 @@ def refuse_media(path: Path, read: Callable[[], Rows], named: Mapping[str, Media
             return
     if first is not None:
         option = "--images" if named[min(wanted)] else "--files"
-        fields = ", ".join(list(first.fields or {})[:_SHOWN])
+        fields = listed(first.fields or ())
         raise UsageError(
             f"no row of {spool.display_name(path)} has the field {min(wanted)!r} ({option}); its first row has: {fields}"
         )
@@ -74,7 +77,7 @@ def _refuse_absent_id(path: Path, read: Callable[[], Rows], options: ReadOptions
             f"the template names id, but {name!r} is the id here (--id-column); the field id of the rows is called id_2"
         )
     if first is not None and first.fields is not None and name not in first.fields:
-        fields = ", ".join(list(first.fields)[:_SHOWN]) or "none"
+        fields = listed(first.fields)
         raise UsageError(
             f"{spool.display_name(path)} has no field {name!r} for the id (--id-column); its first row has: {fields}"
         )

@@ -18,6 +18,11 @@ def command(name: str, run: int, db: str | Path, *more: str) -> str:
     return " ".join(["runner", name, str(run), *more]) + store_option(db)
 
 
+def store_path(db: str | Path) -> Path:
+    """Return the absolute path of a store that was named."""
+    return Path(db).resolve()
+
+
 def store_option(db: str | Path) -> str:
     """Return the option that names a store, with a space before it; empty if a command in this folder uses that store anyway.
 

@@ -2,11 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeAlias, Unpack
+from typing import Any, NamedTuple, Self, Unpack
 
 import anyio
 from msgspec import structs
@@ -17,7 +17,7 @@ from runner.config.job import Job
 from runner.config.keywords import AskSettings
 from runner.engine.stop import Stop
 from runner.errors import RunnerError, RunStoppedError, UsageError
-from runner.event_types import Finished, Summary, Token
+from runner.event_types import Finished, Summary
 from runner.inputs import spool
 from runner.interfaces import Observer
 from runner.model import Result
@@ -26,16 +26,14 @@ from runner.session.asks import Asks
 from runner.session.asynchronous import refuse_other_loops
 from runner.session.audience import Audience
 from runner.session.blocking import LoopThread
-from runner.session.naming import DEFAULT_STORE
+from runner.session.naming import DEFAULT_STORE, store_path
+from runner.session.pieces import Answer, BlockingAnswer, Prompt, fields_of
 from runner.session.prepare import in_thread
 from runner.session.results import RunSummary, with_results
 from runner.session.sources import job_without_rows
-from runner.session.stopping import BY_PROGRAM, GRACE_S, StopHandle, begun, ended
+from runner.session.stopping import StopHandle, begun, ended, interruption
 from runner.store import database, runs
 from runner.store.checkpoint import RunStore
-
-Prompt: TypeAlias = str | Sequence[Mapping[str, Any]] | Mapping[str, Any]
-"""A text, the messages of a chat, or a whole row."""
 
 
 class Session:
@@ -68,7 +66,7 @@ class Session:
         self._trust = given.pop("trust", False)
         arguments.warn_of_variables()
         arguments.check(db=db, name=name, new=new, accept_changes=accept_changes, trust=self._trust, observe=observe)
-        self._store, self._name, self._new, self._accepts = Path(db).resolve(), name, new, accept_changes
+        self._store, self._name, self._new, self._accepts = store_path(db), name, new, accept_changes
         self._observe, self._settings = arguments.observer(observe), given
         self._asks: Asks | None = None
         self._task: asyncio.Task[Summary] | None = None
@@ -91,9 +89,18 @@ class Session:
             raise UsageError("a Session is used in its block: async with runner.Session(...) as s: await s.ask(...)")
         return self._asks
 
-    def stream(self, prompt: Prompt, *, id: str | int | None = None) -> "Answer":  # noqa: A002 - as above
+    def stream(self, prompt: Prompt, *, id: str | int | None = None) -> Answer:  # noqa: A002 - as above
         """Ask, and yield the pieces of the answer as they come, in an ``async for``. Arguments and errors: as for ``ask``."""
-        return Answer(self, prompt, id)
+        return Answer(lambda: self.asks, fields_of(prompt, id))
+
+    def __repr__(self) -> str:
+        if self.summary is not None:
+            state = str(self.summary)
+        elif self._task is None:
+            state = "not begun; async with, or with, begins it"
+        else:
+            state = "ended" if self._task.done() else "begun"
+        return f"<Session {self._name!r}: {state}>"
 
     async def __aenter__(self) -> Self:
         refuse_other_loops()
@@ -139,18 +146,14 @@ class Session:
             self._loop.end()
 
     async def _execute(self, stop: Stop, ready: asyncio.Event) -> Summary:
-        def interrupted(error: BaseException) -> None:
-            stop.raised = error
-            stop.request(BY_PROGRAM, grace_s=GRACE_S)
-
         path = self._store
-        job, endpoint, run_id = await in_thread(lambda: self._opened(path))
-        audience = Audience(self._observe, interrupted, lambda event: self.asks.hear(event))
+        job, endpoint, run_id, notes = await in_thread(lambda: self._opened(path))
+        audience = Audience(self._observe, interruption(stop), lambda event: self.asks.hear(event))
         async with await in_thread(lambda: RunStore.own(path, run_id, durability=job.durability)) as store:
             asks = Asks(job, endpoint, store, stop, audience, accept_changes=self._accepts)
             failure: RunnerError | None = None
             try:
-                await asks.begin()
+                await asks.begin(notes)
                 async with wiring.open_provider(job, endpoint) as (provider, client):
                     self._asks = asks
                     ready.set()
@@ -170,7 +173,7 @@ class Session:
         return summary
 
     def _opened(self, store: Path) -> "_Opened":
-        """Return the job, its endpoint and the number of its run, which is created if there is none. Raises UsageError."""
+        """Return what the session works with; its run is created if there is none. Raises UsageError."""
         job = with_base_url(job_without_rows([], self._settings, trust=self._trust), os.environ)
         # the files that asks name are relative to the current folder
         job = structs.replace(job, input=spool.asked_in(store, self._name), files_root=job.files_root or str(Path.cwd()))
@@ -185,54 +188,18 @@ class Session:
                 f"the session {self._name!r} (run {found.id}) has answers from {found.base_url}, and base_url is {job.base_url} "
                 "now; choose another name, or new=True"
             )
-        trusting.remember(job, endpoint.grants, os.environ)
+        notes = trusting.remember(job, endpoint.grants, os.environ)
         run = runs.open_run(store, job.input, job.stored(), answer, new=self._new, continues=found)
-        return _Opened(job, endpoint, run.id)
+        return _Opened(job, endpoint, run.id, notes)
 
 
 class _Opened(NamedTuple):
+    """A job, where it sends to, its run, and what a person should know first."""
+
     job: Job
     endpoint: Endpoint
     run_id: int
-
-
-class Answer(AsyncIterator[Token]):
-    """The pieces of one answer: its text and its reasoning, told apart by ``kind``. They start over where ``at`` is 0.
-
-    An answer that the store has is one piece. result: of the row, at the end of the loop; None before that.
-    """
-
-    def __init__(self, session: Session, prompt: Prompt, own: str | int | None) -> None:
-        self._session, self._fields = session, fields_of(prompt, own)
-        self._pieces = self._told()
-        self.result: Result | None = None
-
-    async def __anext__(self) -> Token:
-        return await anext(self._pieces)
-
-    async def next_or_none(self) -> Token | None:
-        """Return the next piece; None at the end."""
-        return await anext(self._pieces, None)
-
-    async def aclose(self) -> None:
-        """Stop listening. What was sent is paid for, and its answer is saved."""
-        await self._pieces.aclose()
-
-    async def _told(self) -> AsyncGenerator[Token, None]:
-        asks, some = self._session.asks, False
-        with asks.heard(self._fields) as told:
-            asking = asyncio.create_task(asks.ask(self._fields))
-            asking.add_done_callback(lambda _: told.end())
-            try:
-                while elements := await told.take(100):
-                    for token in (element for element in elements if isinstance(element, Token)):
-                        some = True
-                        yield token
-                self.result = result = await asking
-                if not some and result.text:
-                    yield Token(id=result.id, attempt=result.attempts, kind="text", text=result.text, at=0)
-            finally:
-                asking.cancel()
+    notes: Sequence[str]
 
 
 class BlockingSession:
@@ -240,6 +207,9 @@ class BlockingSession:
 
     def __init__(self, session: Session, loop: LoopThread) -> None:
         self._session, self._loop = session, loop
+
+    def __repr__(self) -> str:
+        return f"<Blocking{repr(self._session)[1:]}"
 
     @property
     def summary(self) -> RunSummary | None:
@@ -250,50 +220,11 @@ class BlockingSession:
         """Ask, and return the result; from any thread. See ``Session.ask``."""
         return self._loop.call(self._session.ask(prompt, id=id))
 
-    def stream(self, prompt: Prompt, *, id: str | int | None = None) -> "BlockingAnswer":  # noqa: A002 - as above
+    def stream(self, prompt: Prompt, *, id: str | int | None = None) -> BlockingAnswer:  # noqa: A002 - as above
         """Ask, and yield the pieces of the answer as they come, in a ``for``; from any thread. See ``Session.stream``."""
         return BlockingAnswer(self._session.stream(prompt, id=id), self._loop)
-
-
-class BlockingAnswer(Iterator[Token]):
-    """The pieces of one answer in synchronous code. See ``Answer``."""
-
-    def __init__(self, answer: Answer, loop: LoopThread) -> None:
-        self._answer, self._loop = answer, loop
-
-    @property
-    def result(self) -> Result | None:
-        """The result of the row, at the end of the loop; None before that."""
-        return self._answer.result
-
-    def __next__(self) -> Token:
-        token = self._loop.call(self._answer.next_or_none())
-        if token is None:
-            raise StopIteration
-        return token
-
-    def close(self) -> None:
-        """Stop listening. What was sent is paid for, and its answer is saved."""
-        self._loop.call(self._answer.aclose())
 
 
 def _continues(run: runs.KnownRun, job: Job) -> bool:
     same = run.input == str(job.input) or run.relative == job.input.name
     return same and run.fingerprint == runs.answer_fingerprint(job.answer_settings())
-
-
-def fields_of(prompt: Any, own: str | int | None) -> dict[str, Any]:
-    """Return the fields of the row that a prompt is."""
-    if isinstance(prompt, str):
-        fields: dict[str, Any] = {"prompt": prompt}
-    elif isinstance(prompt, Mapping):
-        fields = dict(prompt)
-    elif isinstance(prompt, list | tuple):
-        fields = {"messages": list(prompt)}
-    else:
-        raise UsageError(f"a prompt is a text, a list of messages or a dict, not {type(prompt).__name__}")
-    if own is None:
-        return fields
-    if isinstance(own, bool) or not isinstance(own, str | int) or own == "":
-        raise UsageError(f"id must be a text or a whole number, not {own!a}")
-    return {**fields, "id": own}

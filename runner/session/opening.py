@@ -20,7 +20,7 @@ from runner.inputs.prompts import Template, asked
 from runner.inputs.scan import Places, PromptFile
 from runner.media import MEDIA_FIELDS, MediaField
 from runner.model import Json, Row
-from runner.session import answers, missing, part
+from runner.session import answers, missing, part, shape
 from runner.session.naming import DEFAULT_STORE
 
 if TYPE_CHECKING:
@@ -157,13 +157,15 @@ def open_input(
     prompts = PromptFile(
         path,
         one.size,
-        _sampled(options, lambda: seen(one.read(), rest=most_bytes is not None)),
-        behind and partial(_seen_behind, behind, seen, path, one.size),
-        _reading([one.name], one.options),
-        Places(kinds=(one.place,)),
-        one.about,
-        one.name in _OF_LINES,
+        read=_sampled(options, lambda: seen(one.read(), rest=most_bytes is not None)),
+        read_behind=behind and partial(_seen_behind, behind, seen, path, one.size),
+        reading=_reading([one.name], one.options),
+        places=Places(kinds=(one.place,)),
+        about=one.about,
+        row_is_line=one.name in _OF_LINES,
     )
+    if not one.is_table:
+        shape.refuse(path, one.read, options)
     missing.refuse_columns(path, prompts.read, options, is_table=one.is_table)
     missing.refuse_media(path, prompts.read, options.media)
     return prompts
@@ -175,19 +177,20 @@ def _several(path: Path, options: ReadOptions) -> PromptFile:
     files = origin.files_of([one.path for one in found])
     for one in found:
         read = partial(lambda each: _seen(options, None, each.read()), one)
+        if not one.is_table:
+            shape.refuse(one.path, one.read, options)
         missing.refuse_columns(one.path, read, options, is_table=one.is_table)
     seen = partial(_seen, options, _condition(options.where))
     prompts = PromptFile(
         path,
         sum(one.size for one in found),
-        _sampled(options, lambda: seen(part.chained(found, files.names))),
-        None,
-        _reading([one.name for one in found], options),
-        Places(files.names, tuple(one.place for one in found)),
-        tuple(about),
-        all(one.name in _OF_LINES for one in found),
-        tuple((one.path, one.size) for one in found),
-        files,
+        read=_sampled(options, lambda: seen(part.chained(found, files.names))),
+        reading=_reading([one.name for one in found], options),
+        places=Places(files.names, tuple(one.place for one in found)),
+        about=tuple(about),
+        row_is_line=all(one.name in _OF_LINES for one in found),
+        parts=tuple((one.path, one.size) for one in found),
+        files=files,
     )
     missing.refuse_media(path, prompts.read, options.media)
     return prompts
@@ -200,15 +203,13 @@ def _answers(path: Path, store: Path, options: ReadOptions) -> PromptFile:
     prompts = PromptFile(
         path,
         len(found.rows),
-        _sampled(options, lambda: seen(found.read())),
-        None,
-        _reading(["run"], options),
-        Places(found.places, ("line",)),
-        found.about,
-        False,
-        (),
-        found.files,
-        found.measured,
+        read=_sampled(options, lambda: seen(found.read())),
+        reading=_reading(["run"], options),
+        places=Places(found.places, ("line",)),
+        about=found.about,
+        row_is_line=False,
+        files=found.files,
+        measured=found.measured,
     )
     missing.refuse_columns(path, prompts.read, options, is_table=True)
     missing.refuse_media(path, prompts.read, options.media)
@@ -233,6 +234,12 @@ def _reading(names: Sequence[str], options: ReadOptions) -> str:
 
 def _sampled(options: ReadOptions, read: Callable[[], Rows]) -> Callable[[], Rows]:
     return read if options.sample is None else Sample(read, options.sample, options.sample_seed).rows
+
+
+def choosing(job: Job) -> Callable[[Rows], Rows]:
+    """Return what chooses the rows for which the condition of a job holds, of any part of its input."""
+    options = options_of(job)
+    return partial(_seen, options, _condition(options.where), rest=True)
 
 
 def _condition(where: str | None) -> Condition | None:

@@ -28,7 +28,8 @@ class Overlap(Struct, frozen=True, kw_only=True):
     """What the first rows of a file have in common with a run.
 
     answered: rows with an answer there. edited: rows with an answer there to another prompt under the same id.
-    seen: rows that were looked at. longer: the file has more. whole: the new run would send no others.
+    seen: rows that were looked at. longer: the file has more. whole: the new run would send no others. taken: some of those that
+    were looked at are not sent, as the new run has taken over their answers; they are not among the others.
     """
 
     run: KnownRun
@@ -37,12 +38,14 @@ class Overlap(Struct, frozen=True, kw_only=True):
     seen: int
     longer: bool
     whole: bool
+    taken: bool = False
 
 
-def find(given: Given, runs: Sequence[KnownRun], *, limit: int | None) -> Overlap | None:
+def find(given: Given, runs: Sequence[KnownRun], *, limit: int | None, own: int | None = None) -> Overlap | None:
     """Return the run that has the most answers to the first rows of a file, the newest of those; None if no run has one.
 
-    runs: those with the same answer settings, newest first. limit: rows that are to be sent, at most.
+    runs: those with the same answer settings, newest first. limit: rows that are to be sent, at most. own: the run of the file;
+    rows to which it has an answer do not count.
     """
     if not runs:
         return None
@@ -50,10 +53,10 @@ def find(given: Given, runs: Sequence[KnownRun], *, limit: int | None) -> Overla
     first = _first_rows(given, most + 1)
     longer = len(first) > most
     first = first[:most]
+    mine = _answered(given, own, first) if own is not None else {}
     best: Overlap | None = None
     for run in runs[:MOST_RUNS]:
-        with stored_rows(given.store, run.id) as stored:
-            there = stored.answered([key for key, _ in first])
+        there = {key: asked for key, asked in _answered(given, run.id, first).items() if key not in mine}
         same = sum(there.get(key) == asked for key, asked in first)
         if same and (best is None or same > best.answered):
             best = Overlap(
@@ -63,10 +66,16 @@ def find(given: Given, runs: Sequence[KnownRun], *, limit: int | None) -> Overla
                 seen=len(first),
                 longer=longer,
                 whole=not longer or most == limit,
+                taken=bool(mine),
             )
-            if same == len(first):
+            if same == len(first) - len(mine):
                 break
     return best
+
+
+def _answered(given: Given, run_id: int, first: Sequence[tuple[str, int]]) -> dict[str, int]:
+    with stored_rows(given.store, run_id) as stored:
+        return stored.answered([key for key, _ in first])
 
 
 def can_be_asked_again(run: KnownRun) -> bool:
@@ -105,7 +114,8 @@ def sentence(name: str, found: Overlap, *, resume: str, export: str) -> str:
     if every:
         return f"{begin}; `{export}` writes {its}"
     original = Path(run.input)
-    if spool.is_copy(original) or origin.is_several(original) or origin.run_of(original) is not None:
+    # the other run does not have what was taken over, and would send it
+    if found.taken or spool.is_copy(original) or origin.is_several(original) or origin.run_of(original) is not None:
         return f"{begin}; to have only the others sent, leave {it} out: `{export}` writes {its}"
     there = os.path.exists(original)  # noqa: PTH110 - raises nothing
     way = f"make the changes in {original}" if there else f"save the file as {original}"

@@ -18,7 +18,7 @@ from runner.inputs.options import ReadOptions
 from runner.origin import LINES
 from runner.store import database
 
-_ENDINGS = {"ndjson": "jsonl", "tsv": "csv", "text": "txt", "pq": "parquet", "xls": "xlsx", "xlsm": "xlsx", "ods": "xlsx"}
+ENDINGS = {"ndjson": "jsonl", "tsv": "csv", "text": "txt", "pq": "parquet", "xls": "xlsx", "xlsm": "xlsx", "ods": "xlsx"}
 """Endings that are not the name of their format."""
 _OF_JSON = ("jsonl", "json")
 """Formats whose files are told apart by their first bytes: they often have the ending of another one of these."""
@@ -160,13 +160,13 @@ def _is_export(part: Part) -> bool:
 def module_name(name: str) -> str:
     """Return the name of the module of a format that a user has named."""
     name = name.strip().replace("-", "_")
-    return _ENDINGS.get(name, name)
+    return ENDINGS.get(name, name)
 
 
 def _format(path: Path) -> str:
     """Return the format of a file. Its name runs no code but that of our own formats and of installed packages."""
     ending = unpacked(path).suffix.lower().lstrip(".")
-    name = _ENDINGS.get(ending, ending)
+    name = ENDINGS.get(ending, ending)
     looked_at = name in (*_OF_JSON, "txt") or spool.is_copy(path)
     if not looked_at and plugins.registered("inputs", name) is not None:
         return name

@@ -72,6 +72,12 @@ class Plan(Struct, frozen=True, kw_only=True):
         return self.scanned.rows if limit is None else min(limit, self.scanned.rows)
 
     @property
+    def narrowed(self) -> bool:
+        """Return True if this session alone uses other rows than its run: ``where`` or ``sample`` of a resume or a retry."""
+        run = self.chosen.run
+        return self.options.run_id is not None and run is not None and continuing.chooses_otherwise(self.job, run)
+
+    @property
     def unchanged(self) -> bool:
         """Return True if the input has the same content as in the last session of the run, which has looked at each row."""
         return self.run.input_digest == self.given.digest and not self.run.look_again
@@ -167,8 +173,9 @@ def notes(plan: Plan, counts: RunCounts, changed: int, taken: Mapping[int, int])
     if taken:
         sentences.append(taken_over(taken, plan.rows))
     if options.retry_failed:
-        failed = f"retrying {plural(counts.failed, 'failed row')}" if counts.failed else "there are no failed rows to send again"
-        sentences.append(f"run {run.id}: {failed}")
+        those = "those that are chosen of " if plan.narrowed else ""
+        failed = f"retrying {those}{plural(counts.failed, 'failed row')}"
+        sentences.append(f"run {run.id}: {failed if counts.failed else 'there are no failed rows to send again'}")
     elif run.finished:
         same = run.input_digest is not None and hash_of(run.input_digest) == plan.given.content.digest
         what = "its rows are looked at again" if same else "its input has changed since"

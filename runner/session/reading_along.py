@@ -5,7 +5,7 @@ results of earlier sessions -> events of this session, in their order -> broken 
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from itertools import islice
 
 from runner.errors import BAD_ROW
@@ -62,8 +62,9 @@ class Along:
         task = self.task = start(self._prepared, handle, self._observe, backlog.hear if self._all else None, backlog)
         task.add_done_callback(lambda _: backlog.end())
         try:
-            async for event in self._events():
-                yield event
+            async with aclosing(self._events()) as events:
+                async for event in events:
+                    yield event
             self.summary = self._with_results(await ended(task, handle))
             yield Finished(summary=self.summary)
         finally:
@@ -101,7 +102,7 @@ class Along:
     def _accepts(self) -> bool:
         return self._ready is not None and self._ready.options.accept_changes
 
-    async def _events(self) -> AsyncIterator[StreamEvent]:
+    async def _events(self) -> AsyncGenerator[StreamEvent, None]:
         first = await self._backlog.take(1)
         if not first or self._ready is None:
             # it could not begin
@@ -174,8 +175,8 @@ class Along:
 
     def _waits(self, progress: Progress) -> list[Waiting]:
         """Return what has changed about the lanes that send nothing."""
-        now = {lane.model: lane.waiting or "it waits" for lane in progress.pace.lanes if lane.blocked}
-        before, self._blocked = self._blocked, now
+        before, self._blocked = self._blocked, progress.pace.blocked
+        now = self._blocked
         # the words change with each second of the wait
         begun = [Waiting(model=model, reason=reason) for model, reason in now.items() if model not in before]
         return begun + [Waiting(model=model, reason=None) for model in before.keys() - now.keys()]

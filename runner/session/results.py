@@ -11,10 +11,11 @@ from runner.event_types import Summary
 from runner.exports import frames, html
 from runner.exports.columns import columns, records
 from runner.model import Result, Run
+from runner.money import PICO, shown
 from runner.origin import files_in
 from runner.session.exporting import own_fields
 from runner.session.opening import asked_in
-from runner.session.spelling import ended
+from runner.session.spelling import how_ended
 from runner.store.reader import StoreReader
 from runner.text import clean, plural
 
@@ -125,7 +126,7 @@ class RunSummary(Summary, frozen=True, kw_only=True):
         return results_of(Path(self.store), self.run)
 
     def __str__(self) -> str:
-        return f"{ended(self)}; {clean(self.stop_reason)}" if self.stop_reason else ended(self)
+        return f"{how_ended(self)}; {clean(self.stop_reason)}" if self.stop_reason else how_ended(self)
 
     def __repr__(self) -> str:
         return f"<RunSummary: {self}>"
@@ -134,7 +135,8 @@ class RunSummary(Summary, frozen=True, kw_only=True):
         done, failed = self.settled_rows
         pairs: list[tuple[str, object]] = [("done", done), ("failed", failed), ("left", self.left), ("rows", self.rows)]
         pairs += [("attempts of this session", self.attempts_now), ("input tokens", self.input_tokens)]
-        pairs += [("output tokens", self.output_tokens), ("time", f"{self.elapsed_s:,.1f} s")]
+        cost = None if self.cost is None else shown(round(self.cost * PICO))
+        pairs += [("output tokens", self.output_tokens), ("cost of the run", cost), ("time", f"{self.elapsed_s:,.1f} s")]
         pairs += [(f"failed: {code}", number) for code, number in sorted(self.causes.items())[:_SHOWN]]
         return html.table((), [pair for pair in pairs if pair[1] is not None], str(self))
 

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -11,18 +10,18 @@ from runner.config import trust
 from runner.config.job import Job
 from runner.engine.listening import Hear
 from runner.engine.stop import Stop
-from runner.errors import RunStoppedError, StoreError
-from runner.event_types import INPUT_CHANGED, LIMITED, Finished, Summary
+from runner.errors import RunStoppedError
+from runner.event_types import CHOSEN, INPUT_CHANGED, LIMITED, Finished, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Items, Observer
-from runner.session import naming, prepare, reading, reuse, wiring
+from runner.session import continuing, naming, prepare, reading, reuse, wiring
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
 from runner.session.continuing import Idle
 from runner.session.options import SessionOptions
 from runner.session.oversized import oversized, sentences
 from runner.session.prepare import Plan, in_thread
-from runner.session.stopping import BY_PROGRAM, GRACE_S
+from runner.session.stopping import interruption
 from runner.session.working import Working
 from runner.settled import Head
 from runner.store.checkpoint import RunStore
@@ -43,12 +42,7 @@ async def execute(
     backlog: of a reader that new rows wait for; None: there is none.
     Raises UsageError before anything is sent, StoreError, and RunStoppedError when further requests would be pointless.
     """
-
-    def interrupted(error: BaseException) -> None:
-        stop.raised = error
-        stop.request(BY_PROGRAM, grace_s=GRACE_S)
-
-    audience = Audience(observe, interrupted, hear)
+    audience = Audience(observe, interruption(stop), hear)
     plan = await prepare.prepare(job, store_path, options)
     if isinstance(plan, Idle):
         for event in prepare.nothing_to_do(job, plan):
@@ -98,12 +92,15 @@ class _Session(Working):
         await self._note_input(look_again, head)
         more = await in_thread(lambda: trust.remember(plan.job, plan.endpoint.grants, os.environ))
         more += [self._limits_note] if self._limits_note is not None else []
+        given, chosen, options = plan.given, plan.chosen, plan.options
+        elsewhere = await in_thread(lambda: continuing.answered_elsewhere(plan.job, given, chosen, options, plan.run.id))
         large = await in_thread(lambda: oversized(plan.prompts, self._limits.per_minute, plan.job.params.max_tokens))
         notes = (
             *plan.endpoint.notes,
             *more,
             *sentences(large, plan.prompts.places),
             *prepare.notes(plan, self._before, self._look.changed, taken),
+            *elsewhere,
         )
         failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)
         rows, name = plan.rows - self._look.left, spool.full_name(plan.job.input)
@@ -112,6 +109,9 @@ class _Session(Working):
     async def _note_input(self, look_again: bool, head: Head | None) -> None:
         plan, given = self._plan, self._plan.given
         self._noted = look_again, head
+        if plan.narrowed:
+            # what the store holds is about the rows of the run, which other sessions use again
+            return
         await self._store.begin(
             rows=plan.scanned.rows,
             digest=given.digest,
@@ -147,7 +147,8 @@ class _Session(Working):
             retry_failed=options.retry_failed,
             accept_changes=options.accept_changes,
             fresh=self._fresh,
-            may_hold_broken=self._before.broken > 0,
+            # a broken row that is not chosen has not left the input
+            may_hold_broken=self._before.broken > 0 and not self._plan.narrowed,
         )
 
     def _items(self) -> Items:
@@ -171,14 +172,10 @@ class _Session(Working):
             head = None if look_again else reading.head_of(plan.given, plan.scanned, passed.last_line)
             if (look_again, head) != self._noted:
                 await self._note_input(look_again, head)
-        limited = LIMITED if plan.options.limit is not None and not finished else None
-        await self._store.finish(complete=finished, stop_reason=stop_reason or limited)
+        finished = finished and (plan.run.finished or not plan.narrowed)
+        asked = LIMITED if plan.options.limit is not None else CHOSEN if plan.narrowed else None
+        await self._store.finish(complete=finished, stop_reason=stop_reason or (asked if not finished else None))
         return self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
-
-    async def cancelled(self) -> None:
-        """Store why the session was cancelled: a third signal, or a signal handler of the program."""
-        with anyio.CancelScope(shield=True), suppress(StoreError):
-            await self._store.finish(complete=False, stop_reason=self._stop.reason or BY_PROGRAM)
 
     def _summary(self, now: RunCounts, *, finished: bool, changed: int, stop_reason: str | None) -> Summary:
         plan, stats, passed = self._plan, self._stats, self._passed
@@ -187,21 +184,29 @@ class _Session(Working):
         return self._summed(
             now,
             finished=finished,
-            rows=plan.scanned.rows,
-            skipped=plan.scanned.rows - stats.done - stats.failed if finished else passed.settled,
-            missing=max(0, before - passed.seen) if finished and passed.complete else 0,
+            rows=self._rows(now),
+            skipped=self._rows(now) - stats.done - stats.failed if finished else passed.settled,
+            missing=max(0, before - passed.seen) if finished and passed.complete and not plan.narrowed else 0,
             changed=changed,
             stop_reason=stop_reason,
-            same_command=not options.new and options.limit is None and not passed.left,
+            same_command=not options.new and options.limit is None and not passed.left and not plan.narrowed,
             left=0 if finished else self._left(now, stop_reason),
             limit=options.limit,
-            chosen=self._plan.job.where is not None or self._plan.job.sample is not None,
+            chosen=not plan.narrowed and (plan.job.where is not None or plan.job.sample is not None),
+            narrowed=plan.narrowed,
             stop_code=error.code if error is not None and not finished else None,
         )
 
+    def _rows(self, now: RunCounts) -> int:
+        """Return the rows of the input; of a session that alone has chosen some, those of its run."""
+        run = self._plan.chosen.run
+        if not self._plan.narrowed or run is None:
+            return self._plan.scanned.rows
+        return max(run.rows or self._plan.scanned.rows, now.done + now.failed + now.broken)
+
     def _left(self, now: RunCounts, stop_reason: str | None) -> int:
         """Return how many rows of an unfinished run have no outcome, at the least: rows that have left the file may hide some."""
-        left = self._plan.scanned.rows - now.done - now.failed - now.broken
+        left = self._rows(now) - now.done - now.failed - now.broken
         return max(1 if self._plan.options.limit is not None and stop_reason is None else 0, left)
 
     async def _rest_settled(self, now: RunCounts) -> bool:

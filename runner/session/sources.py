@@ -11,24 +11,26 @@ goes with its run. An error of the program's generator is raised as it is, and n
 import errno
 import glob
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from inspect import isasyncgenfunction, iscoroutine, iscoroutinefunction, isgeneratorfunction
 from io import IOBase
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from anyio.from_thread import check_cancelled
 from anyio.to_thread import run_sync
 from msgspec import structs
 
 from runner.config.job import Job, load_job
 from runner.config.trust import allowed
 from runner.errors import UsageError
-from runner.inputs import spool
+from runner.inputs import spool, tables
 from runner.inputs.spool import MEMORY, STDIN, Copy
 from runner.session import arguments
 from runner.session.blocking import blocking
 from runner.session.in_memory import Rows, word_for
+from runner.session.naming import store_path
 from runner.store.runs import may_need
 
 _LONGEST_NAME = 1_000
@@ -77,9 +79,9 @@ async def job_of_async(
     job = await run_sync(lambda: job_without_rows(source, settings, trust=trust))
     if names_files(source):
         with ExitStack() as stack:
-            yield await run_sync(lambda: stack.enter_context(spooled(job, db)))
+            yield await run_sync(lambda: stack.enter_context(spooled(job, db, check_cancelled)))
         return
-    store = _resolved(db)
+    store = store_path(db)
     with Copy(store, MEMORY, word_for(source)) as copy:
         rows = Rows(source, job, copy, limit)
         await rows.take_async()
@@ -89,26 +91,23 @@ async def job_of_async(
 
 
 @contextmanager
-def spooled(job: Job, db: str | Path) -> Iterator[Job]:
+def spooled(job: Job, db: str | Path, waits: Callable[[], None] | None = None) -> Iterator[Job]:
     """Copy standard input or a pipe to a file next to the store, and keep the copy if a run uses it.
 
-    Call this outside the event loop, so that Ctrl-C interrupts the read.
+    Call this outside the event loop, so that Ctrl-C interrupts the read. waits: called again and again while nothing comes; what
+    it raises ends the copy.
     """
     if not spool.is_stream(job.input):
         yield job
         return
-    store = _resolved(db)
-    with spool.stored_copy(job.input, store, lambda path: may_need(store, path)) as path:
+    store = store_path(db)
+    with spool.stored_copy(job.input, store, lambda path: may_need(store, path), waits) as path:
         yield _of_copy(job, path)
 
 
 def _of_copy(job: Job, path: Path) -> Job:
     """Return the job that reads a copy. The files that its rows name are relative to the current folder, at resume too."""
     return structs.replace(job, input=path, files_root=job.files_root or str(Path.cwd()))
-
-
-def _resolved(db: str | Path) -> Path:
-    return Path(db).resolve()
 
 
 def job_without_rows(source: Any, settings: Mapping[str, Any], *, trust: bool) -> Job:
@@ -147,6 +146,8 @@ def _refuse_unfit(source: Any) -> None:
     if isinstance(source, Mapping):
         splits = all(hasattr(part, "column_names") for part in source.values()) and bool(source)
         columns = all(isinstance(part, list | tuple) and len(part) > 1 for part in source.values()) and bool(source)
+        if all(isinstance(part, Mapping) for part in source.values()) and source:
+            raise UsageError("a dict of dicts is no table; pass pandas.DataFrame(...), or a list with a dict for each row")
         if columns:
             raise UsageError("a dict of lists is no table; pass pandas.DataFrame(...), or a list with a dict for each row")
         way = f"choose one of its splits: {', '.join(map(str, source))}" if splits else "a row goes into a list: [row]"
@@ -167,7 +168,7 @@ def _refuse_unfit(source: Any) -> None:
         raise UsageError("a LazyFrame has no rows before it is collected; pass frame.collect()")
     if getattr(source, "ndim", None) == 0:
         raise UsageError("an array of no dimension is one value; a prompt goes into a list: [str(prompt)]")
-    if isinstance(source, Iterable | AsyncIterable) or any(name.startswith("__arrow_c_") for name in dir(source)):
+    if isinstance(source, Iterable | AsyncIterable) or tables.may_be_table(source):
         return
     raise UsageError(
         f"source must be a path, or rows: a list of texts or dicts, an iterator, a table, not {type(source).__name__}"
@@ -180,7 +181,7 @@ def _is_file(text: object) -> bool:
 
 @contextmanager
 def _kept(source: Any, job: Job, db: str | Path, limit: int | None) -> Iterator[Job]:
-    store = _resolved(db)
+    store = store_path(db)
     with Copy(store, MEMORY, word_for(source)) as copy:
         rows = Rows(source, job, copy, limit)
         if isinstance(source, AsyncIterable):

@@ -12,7 +12,7 @@ from runner.config import endpoint
 from runner.config.job import restore_job
 from runner.durations import clock
 from runner.errors import UNKNOWN, RunnerError, remedy, to_address
-from runner.event_types import Summary
+from runner.event_types import CHOSEN, LIMITED, Summary
 from runner.model import Run
 from runner.text import plural
 
@@ -48,20 +48,21 @@ def raised(reason: str | None) -> tuple[str, ...]:
     return tuple(found[1].split()) if found else ()
 
 
-def ended(end: Summary) -> str:
+def how_ended(end: Summary) -> str:
     """Return how a session ended, in one line; done, failed and left are all rows of the file."""
     done, failed = end.settled_rows
     took = f"in {clock(end.elapsed_s)}"
     if as_asked(end):
+        asked = LIMITED if end.limit is not None else CHOSEN
         if not failed:
-            return f"run {end.run}: {done:,} of {end.rows:,} done, as asked by --limit; {end.left:,} left; {took}"
+            return f"run {end.run}: {done:,} of {end.rows:,} done, {asked}; {end.left:,} left; {took}"
         counts = f"{done:,} done, {failed:,} failed, {end.left:,} left of {plural(end.rows, 'row')}"
-        return f"run {end.run}: {counts}, as asked by --limit; {took}"
+        return f"run {end.run}: {counts}, {asked}; {took}"
     left = f", {end.left:,} left" if end.left else ""
     state = "finished" if end.finished else "not finished"
-    return f"run {end.run} {state}: {done:,} done, {failed:,} failed{left} of {plural(end.rows, 'row')} {took}"
+    return f"run {end.run} {state}: {done:,} done, {failed:,} failed{left} of {plural(end.counted, 'row')} {took}"
 
 
 def as_asked(end: Summary) -> bool:
-    """Return True if the session ended where --limit asked it to, and rows are left."""
-    return end.limit is not None and not end.finished and end.stop_reason is None
+    """Return True if the session ended where --limit, --where or --sample asked it to, and rows are left."""
+    return (end.limit is not None or end.narrowed) and not end.finished and end.stop_reason is None

@@ -1,26 +1,38 @@
 """Begins with an input that has no job file: chooses the input, and writes a job file that is never put in another's place."""
 
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from runner import origin
 from runner.config import plugins
 from runner.config.settings import BY_NAME
 from runner.config.values import check
 from runner.errors import StoreError, UsageError
 from runner.exports.file import is_standard_output
-from runner.inputs import patterns, spool
+from runner.inputs import overwriting, patterns, spool
+from runner.inputs.broken_lines import RowFaultError
 from runner.inputs.compression import unpacked
+from runner.inputs.keys import NEVER_ABSENT, WHOLE_ROW
 from runner.inputs.options import ReadOptions
+from runner.inputs.prompts import Texts
 from runner.model import Json
-from runner.session import drafting, opening, survey
+from runner.session import drafting, opening, survey, unfit
 from runner.session.drafting import Draft
 from runner.session.naming import file_word
 from runner.session.survey import Survey
 
 _SHOWN = 10
+SEVERAL = "job.toml"
+"""Name of the job file for several files, in the current folder."""
+_NOT_ROWS = re.compile(
+    r"(?:package|package-lock|tsconfig|composer|manifest|launch|settings)\.json|(?:requirements|constraints)[-\w]*\.txt"
+    r"|(?:readme|license|licence|notice|changelog|changes|authors|robots|cmakelists)\.txt",
+    re.IGNORECASE,
+)
 _READ = {"input_format": "format", **{name: name for name in ("encoding", "delimiter", "sheet", "id_column")}}
 """Settings that say how an input is read, and their names there."""
 
@@ -34,11 +46,17 @@ class Begun(NamedTuple):
     commands: list[tuple[str, str]]
 
 
-def source(file: str | None) -> Path:
-    """Return the input that is meant; by default the only one of the current folder. Raises UsageError."""
-    if file is None:
+def source(files: Sequence[str]) -> Path:
+    """Return the input that is meant, also several files as one; by default the only file of the current folder.
+
+    Raises UsageError.
+    """
+    if not files:
         return _only_one(Path())
-    path = spool.path_of(file)
+    if len(files) > 1 or origin.is_pattern(files[0]):
+        # as a job file in the current folder would name them
+        return patterns.several(files, Path(SEVERAL))
+    path = spool.path_of(files[0])
     if spool.is_stream(path):
         raise UsageError(f"a job file is for a file, which {spool.display_name(path)} is not; save the rows to a file first")
     if path.suffix.lower() == ".toml":
@@ -49,8 +67,29 @@ def source(file: str | None) -> Path:
     return path
 
 
+def candidates(folder: Path) -> list[Path]:
+    """Return the files of a folder that could be an input, and that no job file and no earlier export speaks for, by name."""
+    return [path for path in sorted(folder.iterdir()) if _could_be_input(path)]
+
+
+def _could_be_input(path: Path) -> bool:
+    ending = unpacked(path).suffix.lower().lstrip(".")
+    if path.name.startswith(".") or ending not in survey.ENDINGS or _NOT_ROWS.fullmatch(path.name) or spool.is_copy(path):
+        return False
+    if not path.is_file() or unpacked(path).with_suffix(".toml").exists():
+        return False
+    try:
+        with closing(
+            opening.open_input(path, ReadOptions(asked=frozenset({WHOLE_ROW})), most_bytes=survey.LOOK_BYTES).read()
+        ) as rows:
+            first = next((row for row in rows if row.fault is None), None)
+    except UsageError:
+        return False
+    return first is not None and not overwriting.is_exported(first.fields or {})
+
+
 def _only_one(folder: Path) -> Path:
-    found = survey.candidates(folder)
+    found = candidates(folder)
     if len(found) == 1:
         return found[0]
     if not found:
@@ -63,7 +102,7 @@ def _only_one(folder: Path) -> Path:
 
 def _among(folder: Path, found: list[Path] | None = None) -> str:
     """Return the inputs of a folder, in words that follow a sentence."""
-    names = [file_word(path.name) for path in (survey.candidates(folder) if found is None else found)]
+    names = [file_word(path.name) for path in (candidates(folder) if found is None else found)]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f". There are: {', '.join(names[:_SHOWN])}{more}" if names else ""
 
@@ -75,16 +114,36 @@ def begin(file: Path, output: str | None, given: Mapping[str, Json]) -> Begun:
     """
     given = {name: check(BY_NAME[name], value, f"given with {BY_NAME[name].option}") for name, value in given.items()}
     opening.texts_in(given)
+    if "provider" in given:
+        plugins.load("providers", given["provider"])
     target = _target(file, output)
     seen = survey.survey(file, ReadOptions(**{to: given[name] for name, to in _READ.items() if name in given}))
+    # beside a prompt that is proposed, --system is a template too
+    prompt = given.get("prompt", seen.prompt)
+    if (texts := opening.texts_in({**given, "prompt": prompt})) is not None and prompt is not None:
+        _refuse_unfit(texts, prompt, seen)
     implied = _implied(file)
-    commands = _commands(file if target is None or target.absolute() == implied.absolute() else target, seen)
+    # no job file is read with several files
+    is_implied = (target is None or target.absolute() == implied.absolute()) and not origin.is_several(file)
+    commands = _commands(file if is_implied else target or implied, seen)
     keys = {name: variable for name in plugins.names("providers") if os.environ.get(variable := _key(name), "").strip()}
-    name = drafting.input_name(file, target or implied)
-    text = Draft(seen, name, given, keys, drafting.in_force(os.environ)).text(commands)
+    text = Draft(seen, drafting.input_names(file, target or implied), given, keys, drafting.in_force(os.environ)).text(commands)
     if target is not None:
         _write(target, text)
     return Begun(target, text, seen, commands)
+
+
+def _refuse_unfit(texts: Texts, prompt: str, seen: Survey) -> None:
+    """Raise UsageError for a template that `runner run` would refuse. Of a file that was not read whole that cannot be told."""
+    fields = {column.name: column.example for column in seen.columns}
+    lacking = sorted(texts.names - NEVER_ABSENT - fields.keys())
+    if lacking and seen.is_whole:
+        try:
+            texts.messages(fields), texts.system(fields)
+        except RowFaultError:
+            unfit.refuse_absent(lacking, fields, seen.path)
+    if not texts.names:
+        unfit.refuse_braces(prompt, fields)
 
 
 def _key(provider: str) -> str:
@@ -93,7 +152,9 @@ def _key(provider: str) -> str:
 
 
 def _implied(file: Path) -> Path:
-    """Return the job file that is read with an input."""
+    """Return the job file that is read with an input; for several files, one that has to be named."""
+    if origin.is_several(file):
+        return Path(SEVERAL)
     return unpacked(file).with_suffix(".toml")
 
 

@@ -15,15 +15,15 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import NoReturn, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 import anyio
 
 from runner.engine.stop import Stop
 from runner.errors import RunStoppedError
-from runner.session.blocking import blocking
+from runner.session.blocking import LOOK_S, blocking
 from runner.session.signals import on_signals
-from runner.text import encodable
+from runner.text import clean, encodable
 
 GRACE_S = 30.0
 """How long open requests may take after the first request to stop, in seconds."""
@@ -70,6 +70,9 @@ class StopHandle:
         self._reasons.append(encodable(words).strip() or BY_PROGRAM)
         self._wake()
 
+    def __repr__(self) -> str:
+        return f"<StopHandle: {'asked to stop (' + clean(self._reasons[0]) + ')' if self._reasons else 'not asked to stop'}>"
+
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled."""
         raise TypeError("a StopHandle cannot be pickled: it stops runs of its own process only; send the other process a signal")
@@ -92,18 +95,29 @@ class StopHandle:
 
     @contextmanager
     def preparing(self) -> Iterator[None]:
-        """Prepare a session, such as by taking rows that come slowly, until ``left``. Raises RunStoppedError then."""
+        """Prepare a session, such as by taking rows that come slowly, until ``left``. Raises RunStoppedError then.
+
+        Meanwhile the loop turns often: in one that waits for nothing but a slow row, the handler of a signal that cancels the
+        task, such as that of a notebook, would not be seen before the row comes.
+        """
         loop, scope = asyncio.get_running_loop(), anyio.CancelScope()
 
         def end() -> None:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(scope.cancel)
 
+        timers = list[asyncio.TimerHandle]()
+
+        def turn() -> None:
+            timers[:] = [loop.call_later(LOOK_S, turn)]
+
+        turn()
         self._preparing.append(end)
         try:
             with scope:
                 yield
         finally:
+            timers[0].cancel()
             self._preparing.remove(end)
         if scope.cancelled_caught:
             raise RunStoppedError("stopped before the run began; nothing was sent", code="cancelled")
@@ -143,17 +157,12 @@ def stoppable(session: Callable[[Stop], Awaitable[T]], handle: StopHandle | None
     Raises KeyboardInterrupt after Ctrl-C, even if the run has finished: the rest of the program was to stop as well. For the same
     reason raises what the observer raised that is no error, such as SystemExit.
     """
-    handle, stops = handle or StopHandle(), list[Stop]()
-
-    def noted(stop: Stop) -> Awaitable[T]:
-        stops.append(stop)
-        return session(stop)
-
+    handle, observed = handle or StopHandle(), _Observed(session)
     with on_signals((signal.SIGINT,), handle.signalled) as caught:
         try:
-            result = blocking(lambda: handle.run(noted))
+            result = blocking(lambda: handle.run(observed))
         finally:
-            for raised in (stop.raised for stop in stops if stop.raised is not None):
+            if (raised := observed.raised) is not None:
                 raise raised from raised.__cause__
     if caught:
         raise KeyboardInterrupt
@@ -165,20 +174,16 @@ def begun(session: Callable[[Stop], Awaitable[T]], handle: StopHandle) -> "async
 
     What its observer raises that is no error, such as SystemExit, ends the session, and ``ended`` raises it.
     """
-    stops = list[Stop]()
-
-    def noted(stop: Stop) -> Awaitable[T]:
-        stops.append(stop)
-        return session(stop)
+    observed = _Observed(session)
 
     async def work() -> T:
         try:
-            result = await handle.run(noted)
+            result = await handle.run(observed)
         except KeyboardInterrupt:
             # a task that ends with it would end the program's loop at once
             raise asyncio.CancelledError from None
         finally:
-            for raised in (stop.raised for stop in stops if stop.raised is not None):
+            if (raised := observed.raised) is not None:
                 raise _RaisedError from raised
         return result
 
@@ -206,6 +211,33 @@ async def ended(task: "asyncio.Task[T]", handle: StopHandle) -> T:
     if cancelled is not None:
         raise cancelled
     return task.result()
+
+
+def interruption(stop: Stop) -> Callable[[BaseException], None]:
+    """Return what ends a session because its observer raised what is no error, such as SystemExit."""
+
+    def end(error: BaseException) -> None:
+        stop.raised = error
+        stop.request(BY_PROGRAM, grace_s=GRACE_S)
+
+    return end
+
+
+class _Observed(Generic[T]):
+    """A session, and what its observer raised that is no error; it is raised when the session has ended."""
+
+    def __init__(self, session: Callable[[Stop], Awaitable[T]]) -> None:
+        self._session = session
+        self._stop: Stop | None = None
+
+    def __call__(self, stop: Stop) -> Awaitable[T]:
+        self._stop = stop
+        return self._session(stop)
+
+    @property
+    def raised(self) -> BaseException | None:
+        """What the observer raised; None if nothing."""
+        return self._stop.raised if self._stop is not None else None
 
 
 class _RaisedError(Exception):

@@ -45,7 +45,7 @@ def stream(
     given: dict[str, Any] = {**settings}
     handle = arguments.handle(stop, given) or StopHandle()
     prepare = run_of(source, db, limit, new=new, accept_changes=accept_changes, settings=given)
-    return Stream(Along(prepare, handle, None), handle, _result)
+    return Stream(Along(prepare, handle, None), handle, _result, "results")
 
 
 def events(
@@ -70,7 +70,7 @@ def events(
     given: dict[str, Any] = {**settings}
     handle = arguments.handle(stop, given) or StopHandle()
     prepare = run_of(source, db, limit, new=new, accept_changes=accept_changes, settings=given)
-    return Stream(Along(prepare, handle, on_slow), handle, _itself)
+    return Stream(Along(prepare, handle, on_slow), handle, _itself, "events")
 
 
 def _result(event: StreamEvent) -> Result | None:
@@ -84,9 +84,19 @@ def _itself(event: StreamEvent) -> StreamEvent:
 class Stream(AsyncIterator[T], Generic[T]):
     """What ``stream`` and ``events`` return: an async iterator, and a context manager that ends the run and waits for that."""
 
-    def __init__(self, along: Along, handle: StopHandle, chosen: Callable[[StreamEvent], T | None]) -> None:
-        self._along, self._handle = along, handle
+    def __init__(self, along: Along, handle: StopHandle, chosen: Callable[[StreamEvent], T | None], noun: str) -> None:
+        """noun: what it yields, in the plural."""
+        self._along, self._handle, self._noun = along, handle, noun
         self._walk = _chosen(along.events(), chosen)
+
+    def __repr__(self) -> str:
+        if self.summary is not None:
+            state = str(self.summary)
+        elif self._along.task is None:
+            state = "not begun; async for begins it"
+        else:
+            state = "ended" if self._along.task.done() else "begun"
+        return f"<Stream of {self._noun}: {state}>"
 
     @property
     def summary(self) -> RunSummary | None:

@@ -3,24 +3,21 @@
 import os
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import anyio
-from anyio.abc import TaskGroup
 from msgspec import structs
 
 from runner.admission import Reservation
 from runner.config import trust
-from runner.config.endpoint import Endpoint, find_endpoint, is_users, with_base_url
+from runner.config.endpoint import Endpoint, find_endpoint, with_base_url
 from runner.config.job import Job
 from runner.engine.judge import Judge
 from runner.engine.limits import Lanes
 from runner.engine.listening import Hear, HeardAttempts
 from runner.engine.stop import Stop
-from runner.errors import RunStoppedError, UsageError
+from runner.errors import RunStoppedError, UsageError, advice
 from runner.inputs import scan, spool
 from runner.inputs.broken_lines import RowFaultError
 from runner.inputs.keys import base_key
@@ -29,8 +26,8 @@ from runner.inputs.scan import PromptFile
 from runner.interfaces import Provider
 from runner.model import Attempt, Item, Outcome, Row
 from runner.providers.http import HttpClient, HttpExchange
-from runner.session import wiring
-from runner.session.background import find_tls, keep_deadline
+from runner.session import unfit, wiring
+from runner.session.background import keep_watch
 from runner.session.naming import without_a_run
 from runner.session.opening import open_input, options_of, rooted, template_of
 from runner.text import plural
@@ -69,8 +66,9 @@ def question(job: Job, *, prompt: str | None, row: int | None, reads: bool, stor
     if prompt is not None or not reads:
         item = _item_of(Row(line=1, fields={} if prompt is None else {"prompt": prompt}), job, plain=prompt is not None)
         return Question(job, find_endpoint(job, os.environ), item)
-    with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
+    with spool.readable(job.input) as path:
         prompts = open_input(path, options_of(job), store)
+        unfit.refuse_unscanned(job, prompts)
         item, passed = _item_in(prompts, job, row)
     where = f"{spool.display_name(job.input)}, {prompts.places.where(item.position)}"
     return Question(job, find_endpoint(job, os.environ), item, where, tuple(passed))
@@ -134,7 +132,7 @@ async def execute(
     job, endpoint = asked.job, asked.endpoint
     for note in trust.remember(job, endpoint.grants, os.environ):
         tell(note)
-    lanes, attempts = Lanes(wiring.limits(job)[0]), list[Attempt]()
+    lanes, attempts, failures = Lanes(wiring.limits(job)[0]), list[Attempt](), _Failures(tell)
     # nobody else sends in this lane
     lanes.last()
     outcome: Outcome | None = None
@@ -146,23 +144,58 @@ async def execute(
         async def emit(attempt: Attempt | Reservation) -> None:
             # there is no budget, so nothing is reserved
             assert isinstance(attempt, Attempt)
-            again = not stop.requested and attempt.error != (attempts[-1].error if attempts else None)
             attempts.append(attempt)
             engine.saved(attempt)
-            if again:
-                tell(f"attempt {attempt.number} failed: {attempt.error}; trying again")
+            if not stop.requested:
+                failures.add(attempt)
 
         async with anyio.create_task_group() as background:
             background.start_soon(_tell_waits, wait, lanes)
             background.start_soon(_end, stop, background.cancel_scope)
-            _keep_watch(background, asked, lanes, stop, doubt)
+            keep_watch(background, job, endpoint, doubt, stop, lanes, start=time.monotonic())
             outcome = await engine.handle(asked.item, emit)
             background.cancel_scope.cancel()
+    failures.close()
     if outcome is not None and outcome.attempt is not None and not outcome.booked:
         attempts.append(outcome.attempt)
     error = stop.error if outcome is None else None
-    words = RunStoppedError(without_a_run(str(error)), code=error.code) if error is not None else None
+    words = RunStoppedError(_of_one(error), code=error.code) if error is not None else None
     return Tried(outcome, tuple(attempts), words)
+
+
+def _of_one(error: RunStoppedError) -> str:
+    """Return the words of an error that has stopped a request, without what they say of the rows of a run."""
+    kept = f". {advice('deadline')}"
+    words = str(error)
+    return f"{words.removesuffix(kept)}; the same command asks again" if words.endswith(kept) else without_a_run(words)
+
+
+class _Failures:
+    """Tells of failed attempts that are followed by another one. Those that are alike are told in one sentence."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._words: str | None = None
+        # attempts that have failed like the one before them, and that nobody has been told of
+        self._alike: list[int] = []
+
+    def add(self, attempt: Attempt) -> None:
+        """Take an attempt. What it says is told at once, if it is new."""
+        if attempt.error == self._words:
+            self._alike.append(attempt.number)
+            return
+        self.close()
+        self._words = attempt.error
+        self._tell(f"attempt {attempt.number} failed: {attempt.error}; trying again")
+
+    def close(self) -> None:
+        """Tell of those that nobody has been told of."""
+        if self._alike:
+            first, last = self._alike[0], self._alike[-1]
+            between = "and" if last == first + 1 else "to"
+            which = f"attempt {first}" if first == last else f"attempts {first} {between} {last}"
+            self._tell(f"{which} failed in the same way")
+            self._alike.clear()
 
 
 def _engine(
@@ -184,16 +217,6 @@ def _engine(
         stop,
         redactor=endpoint.redactor,
     )
-
-
-def _keep_watch(background: TaskGroup, asked: Question, lanes: Lanes, stop: Stop, doubt: anyio.Event) -> None:
-    """Start what stops a session too: a deadline, and a server that speaks TLS where the address says http."""
-    job, endpoint = asked.job, asked.endpoint
-    if endpoint.base_url is not None and endpoint.proxy is None:
-        named = is_users(job, os.environ)
-        background.start_soon(partial(find_tls, doubt, endpoint.base_url, stop, named=named))
-    if job.deadline is not None:
-        background.start_soon(keep_deadline, job.deadline, time.monotonic(), stop, lanes)
 
 
 async def _tell_waits(wait: Callable[[str | None], None], lanes: Lanes) -> None:

@@ -4,21 +4,23 @@
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from runner.config import trust
 from runner.config.endpoint import files_grant
 from runner.config.job import Job
 from runner.errors import UsageError
 from runner.inputs import spool
-from runner.inputs.keys import named_in, row_settings
+from runner.inputs.choosing import listed
+from runner.inputs.duplicates import RepeatedHashes
+from runner.inputs.keys import NEVER_ABSENT, named_in, row_settings
 from runner.inputs.prompts import make_item
 from runner.inputs.scan import PromptFile, Scan
 from runner.model import Outcome, Row
 from runner.session.opening import template_of, texts_of
 
 SAME_PROMPT = "the template names no field of a row, so each row asks the same"
-_MAX_FIELDS = 30
 
 
 def refuse(job: Job, prompts: PromptFile, scanned: Scan) -> None:
@@ -37,11 +39,29 @@ def refuse(job: Job, prompts: PromptFile, scanned: Scan) -> None:
         return
     unknown = _lacking(unknown, first, prompts)
     if unknown:
-        _refuse_fields("--columns names", sorted(unknown), first, job)
+        _refuse_fields("--columns names", sorted(unknown), first.fields, job.input)
     if scanned.absent and isinstance(make_item(first, "", template), Outcome):
-        _refuse_fields("the template names", scanned.absent, first, job)
-    words = job.prompt or str(job.messages)
-    meant = next((name for name in first.fields if f"{{{name}}}" in words), None) if same else None
+        refuse_absent(scanned.absent, first.fields, job.input)
+    if same:
+        refuse_braces(job.prompt or str(job.messages), first.fields)
+
+
+def refuse_unscanned(job: Job, prompts: PromptFile) -> None:
+    """Refuse what ``refuse`` does, where the input was not scanned: it is read to its end only if the first row lacks a name."""
+    texts, absent = texts_of(job), set[str]()
+    # to open a sheet once more takes seconds
+    first = _first(prompts) if texts is not None or job.columns else None
+    if first is None or first.fields is None:
+        return
+    if texts is not None and isinstance(make_item(first, "", template_of(job)), Outcome):
+        absent = _lacking(set(texts.names - NEVER_ABSENT), first, prompts)
+    media = tuple(named_in(first.fields, first.media))
+    refuse(job, prompts, Scan(rows=1, repeated=RepeatedHashes(), media=media, absent=tuple(sorted(absent))))
+
+
+def refuse_braces(words: str, fields: Iterable[str]) -> None:
+    """Raise UsageError if a template that names no field has ``{name}`` where a field is meant."""
+    meant = next((name for name in fields if f"{{{name}}}" in words), None)
     if meant is not None:
         raise UsageError(f"the template names no field: {{{{ {meant} }}}} stands for the field, {{{meant}}} for itself")
 
@@ -72,7 +92,12 @@ def _lacking(names: set[str], first: Row, prompts: PromptFile) -> set[str]:
     return lacking
 
 
-def _refuse_fields(who: str, names: Sequence[str], first: Row, job: Job) -> None:
+def refuse_absent(names: Sequence[str], fields: Iterable[str], path: Path) -> None:
+    """Raise UsageError for fields that a template names and no row has. fields: those that there are."""
+    _refuse_fields("the template names", names, fields, path)
+
+
+def _refuse_fields(who: str, names: Sequence[str], fields: Iterable[str], path: Path) -> None:
     what = "the field" if len(names) == 1 else "the fields"
-    shown, fields = ", ".join(map(repr, names)), ", ".join(list(first.fields or {})[:_MAX_FIELDS])
-    raise UsageError(f"{who} {what} {shown}, which no row of {spool.display_name(job.input)} has; its fields: {fields}")
+    shown, name = ", ".join(map(repr, names)), spool.display_name(path)
+    raise UsageError(f"{who} {what} {shown}, which no row of {name} has; its fields: {listed(fields)}")

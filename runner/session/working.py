@@ -1,15 +1,14 @@
 """What every session does, whatever its rows come from: runs the engine, with the background tasks next to it."""
 
-import os
 from collections.abc import Callable
-from functools import partial
+from contextlib import suppress
 from typing import Any
 
 import anyio
 from anyio import to_thread
 
 from runner.admission import Reservation
-from runner.config.endpoint import Endpoint, is_users
+from runner.config.endpoint import Endpoint
 from runner.config.job import Job
 from runner.engine import pipeline
 from runner.engine.attempt import Attempts
@@ -17,20 +16,22 @@ from runner.engine.judge import Judge
 from runner.engine.limits import Lanes
 from runner.engine.listening import HeardAttempts
 from runner.engine.stop import Stop
+from runner.entries import attempts_of
 from runner.errors import StoreError
 from runner.event_types import Noted, Saved, Summary
 from runner.interfaces import Handle, Items, Provider
-from runner.model import Attempt, Entry, Item, Outcome, attempts_of
+from runner.model import Attempt, Entry, Item, Outcome
 from runner.money import costs, projected
 from runner.providers.http import HttpClient, HttpExchange
 from runner.session import budgeting, pricing, wiring
 from runner.session.audience import Audience
-from runner.session.background import find_tls, keep_deadline, note_pace, tell_progress, tell_stop
+from runner.session.background import keep_watch, note_pace, tell_progress, tell_stop
 from runner.session.backlog import Backlog
 from runner.session.books import Books
 from runner.session.budgeting import Purse
 from runner.session.meter import Meter
 from runner.session.stats import SessionStats
+from runner.session.stopping import BY_PROGRAM
 from runner.store.checkpoint import RunStore
 from runner.store.counts import RunCounts
 
@@ -70,6 +71,8 @@ class Working:
         """Run the engine, and the background tasks next to it. Raises UsageError for prices that cannot be used, StoreError."""
         doubt = anyio.Event()
         book = await to_thread.run_sync(pricing.price_book, self._job)
+        if book is not None:
+            await self._store.price_again(book.price)
         self._books = self._meter.books = Books(book, await self._store.money())
         attempts = self._begun(provider, client, doubt.set)
         if budgeting.is_set(self._job):
@@ -82,11 +85,7 @@ class Working:
             background.start_soon(tell_progress, self._tell, self._meter.progress)
             background.start_soon(note_pace, self._store.note_pace, self._meter.pace)
             background.start_soon(tell_stop, self._tell, self._stop, self._lanes)
-            if self._endpoint.base_url is not None and self._endpoint.proxy is None:
-                named = is_users(self._job, os.environ)
-                background.start_soon(partial(find_tls, doubt, self._endpoint.base_url, self._stop, named=named))
-            if self._job.deadline is not None:
-                background.start_soon(keep_deadline, self._job.deadline, self._meter.start, self._stop, self._lanes)
+            keep_watch(background, self._job, self._endpoint, doubt, self._stop, self._lanes, start=self._meter.start)
             try:
                 items, workers, save, last = self._items(), self._workers(), self._save, self._lanes.last
                 handle: Handle = attempts.handle
@@ -138,6 +137,11 @@ class Working:
             self._attempts.saved(entry)
         outcomes = tuple(entry for entry in entries if isinstance(entry, Outcome))
         self._tell(Saved(outcomes=outcomes, attempts=tuple(entry for entry in entries if isinstance(entry, Attempt))))
+
+    async def cancelled(self) -> None:
+        """Store why the session was cancelled: a third signal, a cancelled task, or a signal handler of the program."""
+        with anyio.CancelScope(shield=True), suppress(StoreError):
+            await self._store.finish(complete=False, stop_reason=self._stop.reason or BY_PROGRAM)
 
     def _summed(self, now: RunCounts, **more: Any) -> Summary:
         """Return the summary of the session. now: what the run holds. more: what it says of the input and of the end."""

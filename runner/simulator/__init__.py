@@ -9,7 +9,20 @@ code with the client, so that a bug cannot hide by being in both.
 
 from runner.simulator.behaviour import Behaviour
 from runner.simulator.faults import FAULTS, parse_faults
+from runner.simulator.invoice import Line, Statement
+from runner.simulator.prices import Price, parse_prices
 from runner.simulator.server import Simulator, serve
 from runner.simulator.stats import Stats
 
-__all__ = ["FAULTS", "Behaviour", "Simulator", "Stats", "parse_faults", "serve"]
+__all__ = [
+    "FAULTS",
+    "Behaviour",
+    "Line",
+    "Price",
+    "Simulator",
+    "Statement",
+    "Stats",
+    "parse_faults",
+    "parse_prices",
+    "serve",
+]

@@ -25,6 +25,7 @@ _ERRORS = {
     529: ("overloaded_error", "Overloaded"),
 }
 _STOP_REASON = {"stop": b"end_turn", "length": b"max_tokens"}
+_TIERS = {"auto": "standard", "standard_only": "standard"}
 _BEFORE = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"'
 _AFTER = b'"}}\n\n'
 _BLOCK_START = (
@@ -44,13 +45,16 @@ class _Body(msgspec.Struct):
     messages: list[_Message] | None = None
     max_tokens: int | None = None
     stream: bool | None = None
+    service_tier: str | None = None
 
 
 class Anthropic:
     """Messages at ``/v1/messages``."""
 
+    name = "anthropic"
     path = "/v1/messages"
     request_id_header = "request-id"
+    standard_tier = "standard"
 
     def out_of_credit(self) -> Refusal:
         """Return the refusal of an account without credit: a 400 that differs from others by its message only."""
@@ -68,15 +72,23 @@ class Anthropic:
             raise Refusal(400, "messages: at least one message is required")
         if asked.max_tokens is not None and asked.max_tokens < 1:
             raise Refusal(400, "max_tokens: must be greater than or equal to 1")
-        return Ask(model=asked.model or "", stream=asked.stream is True, max_tokens=asked.max_tokens)
+        if asked.service_tier is not None and asked.service_tier not in _TIERS:
+            raise Refusal(400, f"service_tier: Input should be {' or '.join(map(repr, _TIERS))}")
+        return Ask(
+            model=asked.model or "",
+            stream=asked.stream is True,
+            max_tokens=asked.max_tokens,
+            with_usage=True,
+            tier=None if asked.service_tier is None else _TIERS[asked.service_tier],
+        )
 
     def opening(self, answer: Answer) -> bytes:
         """Return the start of the message and, if there will be text, the start of its one block."""
         start = (
             b'event: message_start\ndata: {"type":"message_start","message":{"id":"msg_%s","type":"message",'
             b'"role":"assistant","model":%s,"content":[],"stop_reason":null,"stop_sequence":null,'
-            b'"usage":{"input_tokens":%d,"output_tokens":1}}}\n\n'
-        ) % (answer.id.encode(), msgspec.json.encode(answer.model), answer.input_tokens)
+            b'"usage":%s}}\n\n'
+        ) % (answer.id.encode(), msgspec.json.encode(answer.model), _usage(answer, 1))
         return start + (_BLOCK_START if answer.chunks else b"") + _PING
 
     def pieces(self, answer: Answer) -> list[bytes]:
@@ -100,14 +112,13 @@ class Anthropic:
         content = b'{"type":"text","text":"%s"}' % b"".join(answer.chunks) if answer.chunks else b""
         return (
             b'{"id":"msg_%s","type":"message","role":"assistant","model":%s,"content":[%s],"stop_reason":"%s",'
-            b'"stop_sequence":null,"usage":{"input_tokens":%d,"output_tokens":%d}}'
+            b'"stop_sequence":null,"usage":%s}'
         ) % (
             answer.id.encode(),
             msgspec.json.encode(answer.model),
             content,
             _STOP_REASON[answer.finish],
-            answer.input_tokens,
-            output_tokens(answer),
+            _usage(answer, output_tokens(answer)),
         )
 
     def error(self, refusal: Refusal, request_id: str) -> bytes:
@@ -134,3 +145,13 @@ class Anthropic:
         """Return the JSON document that lists the one model."""
         entry = {"type": "model", "id": model, "display_name": "Simulator", "created_at": "2024-01-01T00:00:00Z"}
         return msgspec.json.encode({"data": [entry], "has_more": False, "first_id": model, "last_id": model})
+
+
+def _usage(answer: Answer, output: int) -> bytes:
+    """Return the usage. Its input tokens are those that the cache neither held nor took."""
+    cached, written = answer.cached_tokens or 0, answer.written_tokens or 0
+    cache = b""
+    if answer.cached_tokens is not None:
+        cache = b',"cache_creation_input_tokens":%d,"cache_read_input_tokens":%d' % (written, cached)
+    tier = b"" if answer.tier is None else b',"service_tier":"%s"' % answer.tier.encode()
+    return b'{"input_tokens":%d%s,"output_tokens":%d%s}' % (answer.input_tokens - cached - written, cache, output, tier)

@@ -5,7 +5,12 @@ import math
 import msgspec
 
 from runner.errors import UsageError
+from runner.simulator.cache import CACHES, CacheKind
 from runner.simulator.faults import check_faults
+from runner.simulator.prices import Price, check_prices
+
+FLEX_STATUSES = (429, 498)
+"""The statuses of a refusal for lack of capacity: OpenAI's, Groq's."""
 
 
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,9 +41,25 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     echo: bool = False
     # Name of a fault -> share of admitted requests that get it; see FAULTS.
     faults: dict[str, float] = msgspec.field(default_factory=dict)
+    # Every answer is as long as the max_tokens of its request allows.
+    fill_limit: bool = False
+    # Mean number of tokens of reasoning, counted as output; each answer has between 0.5 and 1.5 times as many.
+    reasoning_tokens: int = 0
+    # Whose rules decide what is cached of the input, and how long a prefix lives after it was last used.
+    cache: CacheKind = "off"
+    cache_s: float = 300.0
+    # Share of the flex requests that are refused for lack of capacity, and with which status.
+    flex_full: float = 0.0
+    flex_status: int = 429
+    # Share of the flex requests that the standard tier serves, and at whose price.
+    flex_downgrade: float = 0.0
+    # How much longer a request waits for its first token that the flex tier serves.
+    flex_delay_s: float = 0.0
+    # Model -> its price; the others cost 1 dollar per million input tokens and 4 per million output tokens.
+    prices: dict[str, Price] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("first_token_s", "chunk_s"):
+        for name in ("first_token_s", "chunk_s", "cache_s", "flex_delay_s"):
             seconds = getattr(self, name)
             if not (math.isfinite(seconds) and seconds >= 0):
                 raise UsageError(f"the simulator's {name} must be 0 or more seconds, not {seconds:g}")
@@ -46,9 +67,23 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise UsageError(f"the simulator's {name} must be at least 1, not {number}")
-        if not 0 <= self.fill <= 1:
-            raise UsageError(f"the simulator's fill must be from 0 to 1, not {self.fill:g}")
+        for name in ("fill", "flex_full", "flex_downgrade"):
+            share = getattr(self, name)
+            if not 0 <= share <= 1:
+                raise UsageError(f"the simulator's {name} must be from 0 to 1, not {share:g}")
+        self._check_money()
         check_faults(self.faults)
+
+    def _check_money(self) -> None:
+        if self.reasoning_tokens < 0:
+            raise UsageError(f"the simulator's reasoning_tokens must be 0 or more, not {self.reasoning_tokens}")
+        if self.cache not in CACHES:
+            raise UsageError(f"the simulator's cache must be one of {', '.join(CACHES)}, not {self.cache!r}")
+        if self.flex_status not in FLEX_STATUSES:
+            raise UsageError(f"the simulator's flex_status must be 429 or 498, not {self.flex_status}")
+        if self.echo and self.fill_limit:
+            raise UsageError("the simulator's answers cannot echo the request and fill its limit at the same time")
+        check_prices(self.prices)
 
     def __repr__(self) -> str:
         shown = {name: getattr(self, name) for name in self.__struct_fields__}

@@ -10,7 +10,7 @@ import msgspec
 
 Finish = Literal["stop", "length"]
 Kind = Literal["requests", "tokens"]
-Cause = Literal["key", "money", "form", "limit", "outage"]
+Cause = Literal["key", "money", "form", "limit", "outage", "capacity"]
 _T = TypeVar("_T")
 
 
@@ -20,8 +20,10 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     stream: bool
     max_tokens: int | None
-    # OpenAI only: send one more chunk with the usage.
+    # A stream carries the usage: OpenAI's in one more chunk, if it was asked for, Anthropic's always.
     with_usage: bool = False
+    # The tier that is to serve it, as the dialect names it; None if the request names none.
+    tier: str | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +37,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     finish: Finish
     input_tokens: int
     with_usage: bool
+    # The part of the input that a cache held, and the part that was written to one; None if nothing is cached.
+    cached_tokens: int | None = None
+    written_tokens: int | None = None
+    # Output that is not shown; None if the model does not reason.
+    reasoning_tokens: int | None = None
+    # The tier that served the request; None if the answer does not say.
+    tier: str | None = None
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,8 +85,11 @@ class Refusal(Exception):  # noqa: N818 - an answer to a request, not an error o
 class Dialect(Protocol):
     """The server side of one wire dialect."""
 
+    name: str
     path: str
     request_id_header: str
+    # The tier that serves a request that names none.
+    standard_tier: str
 
     def out_of_credit(self) -> Refusal:
         """Return the refusal of an account without credit."""
@@ -136,5 +148,5 @@ def decode(body: bytes, shape: type[_T]) -> _T:
 
 
 def output_tokens(answer: Answer) -> int:
-    """Return the number of output tokens. A token of the simulator is a chunk of text."""
-    return len(answer.chunks)
+    """Return the number of output tokens, reasoning included. A token of the simulator is a chunk of text."""
+    return len(answer.chunks) + (answer.reasoning_tokens or 0)

@@ -29,6 +29,11 @@ class Draw(msgspec.Struct, frozen=True, kw_only=True):
     cut: float
     # Seed of the words.
     root: bytes
+    # Number of tokens of reasoning, before the max_tokens of the request is applied; None if the model does not reason.
+    reasoning: int | None = None
+    # If a flex request: it is refused for lack of capacity, or served by the standard tier.
+    flex_full: bool = False
+    flex_downgrade: bool = False
 
     def noise(self, count: int) -> bytes:
         """Return ``count`` bytes of noise. A longer result starts with the shorter one."""
@@ -44,6 +49,7 @@ class Chance:
         self._seed = blake2b(str(behaviour.seed).encode(), digest_size=32).digest()
         self._remembered = remembered
         self._drawn: dict[bytes, int] = {}
+        self._more = behaviour.reasoning_tokens > 0 or behaviour.flex_full > 0 or behaviour.flex_downgrade > 0
 
     def draw(self, body: bytes) -> Draw:
         """Return the next draw for a body; each draw for the same body is different."""
@@ -54,14 +60,25 @@ class Chance:
         if len(self._drawn) > self._remembered:
             del self._drawn[next(iter(self._drawn))]
         root = blake2b(digest, salt=before.to_bytes(16, "big"), key=self._seed).digest()
-        fault, wait, length, cut = (int.from_bytes(root[at : at + 8], "big") * _UNIT for at in range(0, 32, 8))
-        return Draw(
+        fault, wait, length, cut = _points(root)
+        drawn = Draw(
             answer_id=root[32:48].hex(),
             fault=self._fault(fault),
             wait_s=self._behaviour.first_token_s * (0.5 + wait),
             tokens=max(1, round(self._behaviour.tokens * (0.5 + length))),
             cut=cut,
             root=root[48:],
+        )
+        return self._with_more(drawn, root) if self._more else drawn
+
+    def _with_more(self, drawn: Draw, root: bytes) -> Draw:
+        """Add what few simulators draw. It comes from bytes of its own, so that the rest stays the same."""
+        full, downgrade, length, _ = _points(blake2b(root, person=b"more").digest())
+        return msgspec.structs.replace(
+            drawn,
+            reasoning=round(mean * (0.5 + length)) if (mean := self._behaviour.reasoning_tokens) else None,
+            flex_full=full < self._behaviour.flex_full,
+            flex_downgrade=downgrade < self._behaviour.flex_downgrade,
         )
 
     def _fault(self, point: float) -> str | None:
@@ -71,3 +88,8 @@ class Chance:
             if point < 0:
                 return name
         return None
+
+
+def _points(noise: bytes) -> list[float]:
+    """Return four numbers from 0 to 1, without 1, made of the first 32 bytes."""
+    return [int.from_bytes(noise[at : at + 8], "big") * _UNIT for at in range(0, 32, 8)]

@@ -21,10 +21,14 @@ _ERRORS = {
     404: ("invalid_request_error", None, "Invalid URL."),
     413: ("invalid_request_error", "request_too_large", "Request body is too large."),
     429: ("requests", "rate_limit_exceeded", "Rate limit reached. Please try again in 1s."),
+    498: ("capacity_exceeded", "capacity_exceeded", "Flex tier capacity exceeded. Please try again later."),
     500: ("server_error", None, "The server had an error while processing your request. Sorry about that!"),
     503: ("service_unavailable_error", "server_is_overloaded", _OVERLOADED),
     529: ("service_unavailable_error", "server_is_overloaded", _OVERLOADED),
 }
+
+
+_TIERS = {"auto": "default", "default": "default", "flex": "flex", "priority": "priority"}
 
 
 class _Message(msgspec.Struct):
@@ -42,13 +46,16 @@ class _Body(msgspec.Struct):
     stream_options: _StreamOptions | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
+    service_tier: str | None = None
 
 
 class OpenAI:
     """Chat Completions at ``/v1/chat/completions``."""
 
+    name = "openai"
     path = "/v1/chat/completions"
     request_id_header = "x-request-id"
+    standard_tier = "default"
 
     def out_of_credit(self) -> Refusal:
         """Return the refusal of an account without credit: a 429, although waiting does not help."""
@@ -66,6 +73,9 @@ class OpenAI:
             number = getattr(asked, name)
             if number is not None and number < 1:
                 raise Refusal(400, f"Invalid '{name}': must be at least 1.", param=name, code="integer_below_min_value")
+        if asked.service_tier is not None and asked.service_tier not in _TIERS:
+            message = f"Invalid value: {asked.service_tier!r}. Supported values are: {', '.join(map(repr, _TIERS))}."
+            raise Refusal(400, message, param="service_tier", code="invalid_value")
         options = asked.stream_options or _StreamOptions()
         limits = [number for number in (asked.max_completion_tokens, asked.max_tokens) if number is not None]
         return Ask(
@@ -73,6 +83,7 @@ class OpenAI:
             stream=asked.stream is True,
             max_tokens=min(limits, default=None),
             with_usage=options.include_usage is True,
+            tier=None if asked.service_tier is None else _TIERS[asked.service_tier],
         )
 
     def opening(self, answer: Answer) -> bytes:
@@ -106,7 +117,7 @@ class OpenAI:
         return (
             b'{"id":"chatcmpl-%s","object":"chat.completion","created":%d,"model":%s,"choices":[{"index":0,'
             b'"message":{"role":"assistant","content":"%s","refusal":null},"logprobs":null,"finish_reason":"%s"}],'
-            b'"usage":%s,"system_fingerprint":"fp_simulator"}'
+            b'"usage":%s%s,"system_fingerprint":"fp_simulator"}'
         ) % (
             answer.id.encode(),
             answer.created,
@@ -114,6 +125,7 @@ class OpenAI:
             b"".join(answer.chunks),
             answer.finish.encode(),
             _usage(answer),
+            _tier(answer),
         )
 
     def error(self, refusal: Refusal, request_id: str) -> bytes:  # noqa: ARG002 - required by the protocol
@@ -162,8 +174,13 @@ def duration(seconds: float) -> str:
 def _before_choices(answer: Answer) -> bytes:
     return (
         b'data: {"id":"chatcmpl-%s","object":"chat.completion.chunk","created":%d,"model":%s,'
-        b'"system_fingerprint":"fp_simulator","choices":['
-    ) % (answer.id.encode(), answer.created, msgspec.json.encode(answer.model))
+        b'"system_fingerprint":"fp_simulator"%s,"choices":['
+    ) % (answer.id.encode(), answer.created, msgspec.json.encode(answer.model), _tier(answer))
+
+
+def _tier(answer: Answer) -> bytes:
+    """Return the member that names the tier; OpenAI has it if the request has it."""
+    return b"" if answer.tier is None else b',"service_tier":"%s"' % answer.tier.encode()
 
 
 def _frame(answer: Answer) -> tuple[bytes, bytes]:
@@ -173,8 +190,16 @@ def _frame(answer: Answer) -> tuple[bytes, bytes]:
 
 def _usage(answer: Answer) -> bytes:
     output = output_tokens(answer)
-    return b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}' % (
+    details = b""
+    if answer.cached_tokens is not None:
+        # Only gateways to caches that charge for writing, such as OpenRouter, have the second figure.
+        written = b"" if answer.written_tokens is None else b',"cache_write_tokens":%d' % answer.written_tokens
+        details += b',"prompt_tokens_details":{"cached_tokens":%d%s}' % (answer.cached_tokens, written)
+    if answer.reasoning_tokens is not None:
+        details += b',"completion_tokens_details":{"reasoning_tokens":%d}' % answer.reasoning_tokens
+    return b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d%s}' % (
         answer.input_tokens,
         output,
         answer.input_tokens + output,
+        details,
     )

@@ -16,29 +16,38 @@ _BEFORE_RESET_S = 0.01
 _NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
-async def play(request: web.Request, response: web.StreamResponse, script: Script, pause_s: float) -> bool:
-    """Send the script. Return True if the body was sent completely, False if it was cut or the client disconnected."""
+class Progress:
+    """How far a script was sent, also if the task that sends it is cancelled. sent: the parts that went out."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.complete = False
+
+
+async def play(request: web.Request, response: web.StreamResponse, script: Script, pause_s: float, progress: Progress) -> None:
+    """Send the script. progress: complete if the body was sent to its end, and not if it was reset or the client disconnected."""
     try:
         await response.prepare(request)
-        rest = await _all_but_the_last_write(response, script.parts, pause_s)
+        rest = await _all_but_the_last_write(response, script.parts, pause_s, progress)
         if script.ending == "end":
             await response.write_eof(rest)
-            return True
+            progress.complete = True
+            return
         await response.write(rest)
         await asyncio.sleep(STALL_S if script.ending == "stall" else _BEFORE_RESET_S)
         _reset(request)
     except ConnectionError:
         # Usually the server cancels the handler of a client that has disconnected; a write may notice it first.
-        return False
-    return False
+        return
 
 
-async def _all_but_the_last_write(response: web.StreamResponse, parts: list[bytes], pause_s: float) -> bytes:
+async def _all_but_the_last_write(response: web.StreamResponse, parts: list[bytes], pause_s: float, progress: Progress) -> bytes:
     """Write the parts one after another, and return the data of the last write.
 
     All parts that are due go out in one write. A late event loop thus catches up, so an answer keeps its length under load.
     """
     if pause_s == 0:
+        progress.sent = len(parts)
         return b"".join(parts)
     clock = asyncio.get_running_loop().time
     start = clock()
@@ -46,7 +55,7 @@ async def _all_but_the_last_write(response: web.StreamResponse, parts: list[byte
     while True:
         due = max(sent + 1, min(len(parts), 1 + int((clock() - start) / pause_s)))
         data = b"".join(parts[sent:due])
-        sent = due
+        sent = progress.sent = due
         if sent == len(parts):
             return data
         await response.write(data)

@@ -18,6 +18,7 @@ from runner.errors import UsageError
 from runner.simulator.aiohttp_internals import connection_task
 from runner.simulator.behaviour import Behaviour
 from runner.simulator.faults import OUTAGES
+from runner.simulator.invoice import Statement
 from runner.simulator.service import MAX_BODY, Service
 from runner.simulator.stats import Stats
 
@@ -66,6 +67,10 @@ class Simulator:
     def stats(self) -> Stats:
         """Return the counts so far; they can still be read after the block has ended."""
         return self._service.stats()
+
+    def invoice(self, *, lines: bool = False) -> Statement:
+        """Return what has been billed so far, also after the block has ended; lines: request by request, the last 100,000."""
+        return self._service.invoice(lines=lines)
 
     def limit(
         self,

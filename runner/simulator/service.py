@@ -1,47 +1,68 @@
-"""Answers requests: checks route, outage, key, credit, form and limits, in this order, then draws and sends an answer."""
+"""Answers requests: checks route, outage, key, credit, form and limits, in this order, then draws, sends and bills an answer."""
 
 import asyncio
 import time
 import uuid
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
 
 from runner.simulator.anthropic import Anthropic
 from runner.simulator.behaviour import Behaviour
-from runner.simulator.dialect import Dialect, Refusal
-from runner.simulator.draw import Chance
+from runner.simulator.cache import Cache, Cacheable
+from runner.simulator.dialect import Answer, Ask, Dialect, Refusal, output_tokens
+from runner.simulator.draw import Chance, Draw
 from runner.simulator.faults import HARMLESS, STATUSES
+from runner.simulator.invoice import Invoice, Statement, Used
 from runner.simulator.limits import Limits
 from runner.simulator.openai import OpenAI
-from runner.simulator.play import play
-from runner.simulator.script import answer, script
+from runner.simulator.play import Progress, play
+from runner.simulator.prompt import BYTES_PER_TOKEN
+from runner.simulator.script import Script, answer, ending, made, script
 from runner.simulator.stats import Counters, Stats
 from runner.simulator.text import echo
 
 MAX_BODY = 64 * 1024 * 1024
 MODEL = "simulated-model"
-_BYTES_PER_TOKEN = 4
 _OPENAI = OpenAI()
 _ANTHROPIC = Anthropic()
 _DIALECTS: Mapping[str, Dialect] = {_OPENAI.path: _OPENAI, _ANTHROPIC.path: _ANTHROPIC}
 
 
+class _Admitted(NamedTuple):
+    """A request that no check has refused."""
+
+    number: int
+    id: str
+    dialect: Dialect
+    body: bytes
+    ask: Ask
+    input_tokens: int
+    cacheable: Cacheable | None
+
+
 class Service:
-    """Answers the requests of one simulator, and counts them."""
+    """Answers the requests of one simulator, counts and bills them."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self._behaviour = behaviour
         self._chance = Chance(behaviour)
         self._counters = Counters()
         self._limits = Limits(rpm=behaviour.rpm, tpm=behaviour.tpm, max_in_flight=behaviour.max_in_flight, fill=behaviour.fill)
+        self._cache = Cache(behaviour.cache, lifetime_s=behaviour.cache_s)
+        self._invoice = Invoice(behaviour.prices)
         # Status with which every request is refused; None if there is no outage.
         self.outage: int | None = None
 
     def stats(self) -> Stats:
         """Return the counts so far."""
         return self._counters.stats(self._limits.flight)
+
+    def invoice(self, *, lines: bool) -> Statement:
+        """Return the invoice so far. lines: with one line for each of the last 100,000 billed requests."""
+        return self._invoice.statement(lines=lines, open_requests=self._limits.flight.now)
 
     def limit(self, changes: Mapping[str, int | None]) -> None:
         """Change the given limits. Raises UsageError, and changes nothing, if a value is invalid."""
@@ -55,6 +76,8 @@ class Service:
             return await self._complete(request, dialect)
         if request.method == "GET" and request.path == "/stats":
             return _json(msgspec.json.encode(self.stats()))
+        if request.method == "GET" and request.path == "/invoice":
+            return _json(msgspec.json.encode(self.invoice(lines=request.query.get("lines", "0") not in ("", "0"))))
         return self._answer_other(request, dialect or _guess_dialect(request))
 
     def _answer_other(self, request: web.Request, dialect: Dialect) -> web.Response:
@@ -68,6 +91,7 @@ class Service:
 
     async def _complete(self, request: web.Request, dialect: Dialect) -> web.StreamResponse:
         self._counters.requests += 1
+        number = self._counters.requests
         request_id = _request_id()
         try:
             body = await _body(request)
@@ -75,32 +99,92 @@ class Service:
             self._check_key(request)
             self._check_credit(dialect)
             ask = dialect.read(body, request.headers)
-            input_tokens = max(1, len(body) // _BYTES_PER_TOKEN)
+            cacheable = self._cache.read(ask.model, body)
+            input_tokens = max(1, len(body) // BYTES_PER_TOKEN)
             self._limits.admit(input_tokens)
         except Refusal as refusal:
             self._counters.refused[refusal.cause] += 1
             return self._refuse(dialect, refusal, request_id)
         self._counters.input_tokens += input_tokens
         try:
-            draw = self._chance.draw(body)
-            if draw.fault is not None:
-                self._counters.faults[draw.fault] += 1
-                if draw.fault in STATUSES:
-                    return self._refuse(dialect, _refusal(draw.fault), request_id)
-            echoed = echo(body) if self._behaviour.echo else None
-            whole = answer(ask, draw, input_tokens=input_tokens, created=int(time.time()), echoed=echoed)
-            self._limits.spend(len(whole.chunks))
-            self._counters.output_tokens += len(whole.chunks)
-            prepared = script(dialect, ask, draw, whole, request_id)
-            if draw.wait_s > 0:
-                await asyncio.sleep(draw.wait_s)
-            headers = {"cache-control": "no-cache", **self._headers(dialect, request_id)}
-            response = web.StreamResponse(headers={"content-type": prepared.content_type, **headers})
-            complete = await play(request, response, prepared, self._behaviour.chunk_s)
-            self._counters.completions += complete and (draw.fault is None or draw.fault in HARMLESS)
-            return response
+            return await self._serve(request, _Admitted(number, request_id, dialect, body, ask, input_tokens, cacheable))
         finally:
             self._limits.leave()
+
+    async def _serve(self, request: web.Request, admitted: _Admitted) -> web.StreamResponse:
+        """Answer an admitted request as chance decides, and bill it unless it is refused."""
+        draw = self._chance.draw(admitted.body)
+        if draw.fault is not None:
+            self._counters.faults[draw.fault] += 1
+            if draw.fault in STATUSES:
+                return self._refuse(admitted.dialect, _refusal(draw.fault), admitted.id)
+        if admitted.ask.tier == "flex" and draw.flex_full:
+            self._counters.refused["capacity"] += 1
+            return self._refuse(admitted.dialect, _no_capacity(self._behaviour.flex_status), admitted.id)
+        whole = self._answer(admitted, draw)
+        self._limits.spend(output_tokens(whole))
+        self._counters.output_tokens += output_tokens(whole)
+        prepared = script(admitted.dialect, admitted.ask, draw, whole, admitted.id)
+        wait_s = draw.wait_s + (self._behaviour.flex_delay_s if whole.tier == "flex" else 0)
+        progress = Progress()
+        try:
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            if admitted.cacheable is not None:
+                self._cache.keep(admitted.cacheable)
+            headers = {"cache-control": "no-cache", **self._headers(admitted.dialect, admitted.id)}
+            response = web.StreamResponse(headers={"content-type": prepared.content_type, **headers})
+            await play(request, response, prepared, self._behaviour.chunk_s, progress)
+            self._counters.completions += progress.complete and (draw.fault is None or draw.fault in HARMLESS)
+            return response
+        finally:
+            # also if the client is gone, which cancels this
+            self._bill(admitted, whole, prepared, progress)
+
+    def _answer(self, admitted: _Admitted, draw: Draw) -> Answer:
+        """Return the answer as it would be sent without a fault, with what the cache and the tier make of it."""
+        whole = answer(
+            admitted.ask,
+            draw,
+            input_tokens=admitted.input_tokens,
+            created=int(time.time()),
+            echoed=echo(admitted.body) if self._behaviour.echo else None,
+            fill=self._behaviour.fill_limit,
+        )
+        tier, cacheable = admitted.ask.tier, admitted.cacheable
+        if tier == "flex" and draw.flex_downgrade:
+            tier = admitted.dialect.standard_tier
+        if tier is not None:
+            whole = msgspec.structs.replace(whole, tier=tier)
+        if cacheable is not None:
+            hit = self._cache.find(cacheable, admitted.input_tokens)
+            written = hit.written if cacheable.marked else None
+            whole = msgspec.structs.replace(whole, cached_tokens=hit.read, written_tokens=written)
+        return whole
+
+    def _bill(self, admitted: _Admitted, whole: Answer, prepared: Script, progress: Progress) -> None:
+        begun = progress.sent > 0
+        cached = whole.cached_tokens or 0
+        written = whole.written_tokens or 0 if begun else 0
+        # what was to be thought was thought before the first word
+        reasoning = whole.reasoning_tokens or 0 if begun or not prepared.streamed else 0
+        used = Used(
+            fresh=whole.input_tokens - cached - written,
+            cached=cached,
+            written=written,
+            output=reasoning + made(prepared, progress.sent),
+            reasoning=reasoning,
+        )
+        self._invoice.bill(
+            admitted.number,
+            admitted.body,
+            used,
+            model=whole.model,
+            tier=whole.tier or admitted.dialect.standard_tier,
+            dialect=admitted.dialect.name,
+            reported=progress.complete and prepared.with_usage,
+            ending=ending(prepared, progress.sent, complete=progress.complete),
+        )
 
     def _check_outage(self) -> None:
         if self.outage is not None:
@@ -144,6 +228,14 @@ def _guess_dialect(request: web.Request) -> Dialect:
 
 def _refusal(fault: str) -> Refusal:
     return Refusal(STATUSES[fault], retry_after_s=1 if fault == "429" else None)
+
+
+def _no_capacity(status: int) -> Refusal:
+    """Return the refusal of a flex request: OpenAI's (429), which tells no wait, or Groq's (498)."""
+    if status == 498:
+        return Refusal(status, cause="capacity")
+    message = "Flex processing does not have sufficient resources at the moment. Please try again later."
+    return Refusal(status, message, cause="capacity", kind="resource_unavailable", code="resource_unavailable")
 
 
 def _request_id() -> str:

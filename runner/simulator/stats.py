@@ -41,7 +41,7 @@ class Stats(TypedDict):
     requests: requests that reached one of the two dialects.
     completions: streams and plain answers that were sent completely, including those with a harmless fault.
     refused: requests refused for any cause; a refusal that is itself a fault counts under faults only.
-    refused_for: the same by cause, without zeros: key, money, form, limit, outage.
+    refused_for: the same by cause, without zeros: key, money, form, limit, outage, capacity.
     faults: injected faults by name, without zeros.
     max_in_flight: largest number of answers in flight at the same time.
     in_flight_s: seconds in flight of all answers together.

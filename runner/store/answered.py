@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from runner.errors import UsageError
 from runner.store import database
+from runner.store.result_rows import ORDER
 from runner.store.schema import items
 
 _PAGE = 500
@@ -40,11 +41,10 @@ class AnsweredRows:
     def __init__(self, store: Path, run_id: int) -> None:
         self._store, self._run_id = store, run_id
         self._ids, self._positions = array("q"), array("q")
-        order = (items.c.position, items.c.status, items.c.id)
         # reads only an index
         answered = sa.select(items.c.id, items.c.position).where(items.c.run_id == run_id, items.c.status == "done")
         with database.transaction(store, write=False) as connection:
-            for number, position in connection.execution_options(yield_per=10_000).execute(answered.order_by(*order)):
+            for number, position in connection.execution_options(yield_per=10_000).execute(answered.order_by(*ORDER)):
                 self._ids.append(number)
                 self._positions.append(position)
 

@@ -10,7 +10,7 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,8 +20,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runner.admission import Reservation
+from runner.entries import attempts_of, price_of
 from runner.errors import BAD_ROW, RunLockedError, UsageError
-from runner.model import Entry, attempts_of
+from runner.model import Attempt, Entry
 from runner.money import Money, Price
 from runner.pace import Pace
 from runner.settled import Head, Settled
@@ -31,10 +32,11 @@ from runner.store.counts import RunCounts
 from runner.store.lock import RunLock
 from runner.store.numbering import settings_with_files
 from runner.store.owner import owner
-from runner.store.reserving import book_killed, release, reserve
+from runner.store.repricing import price_again
+from runner.store.reserving import book_killed, reserve
 from runner.store.reuse import TakenOver, number_taken_over, take_over
 from runner.store.schema import attempts, history, items, runs, variants
-from runner.store.spending import Used, money_of, rates_of, tokens_of, used_of
+from runner.store.spending import Used, is_priced, money_of, rates_of, tokens_of, used_of
 from runner.store.statements import (
     FORGET_ATTEMPTS,
     FORGET_ITEMS,
@@ -77,10 +79,8 @@ class RunStore:
         self._last_attempt: int | None = None
         # the entries of the prices of its attempts
         self._priced: dict[Price, int] = {}
-        # True from the first reservation on
-        self._reserves = False
-        # True if the last commit failed, so that its rows may or may not have been saved
-        self._unsure = False
+        # there have been reservations; the last commit failed, so that its rows may or may not have been saved
+        self._reserves, self._unsure = False, False
 
     @classmethod
     def own(cls, path: Path, run_id: int, *, durability: str = "full", changes: Changes | None = None) -> "RunStore":
@@ -190,17 +190,21 @@ class RunStore:
         )
 
     async def money(self) -> Money:
-        """Add up what the run has cost. The attempts are read only if there are entries of prices."""
+        """Add up what the run has cost. A run of which no price is known is spared the look at a million attempts."""
         rates = list(await self._reader.fetch(rates_of(self.run_id)))
-        if not rates:
-            # a run without a price is spared the look at a million attempts
+        if not is_priced(rates):
             return Money(unknown=(await self.counts()).attempted)
         return money_of(rates, list(await self._reader.fetch(tokens_of(self.run_id))))
 
+    async def price_again(self, price: Callable[[Attempt], Price]) -> None:
+        """Give attempts whose price was not known the one that is known now. price: returns it."""
+        unknown = [row[0] for row in await self._reader.fetch(rates_of(self.run_id)) if row[-1] is None]
+        if unknown:
+            await self._writer.in_one_turn(lambda driver: price_again(driver, self.run_id, unknown, price))
+
     async def used(self) -> Used:
         """Add up what the run has used of a budget, or may have."""
-        rates, groups = await self._reader.fetch(rates_of(self.run_id)), await self._reader.fetch(tokens_of(self.run_id))
-        return used_of(list(rates), list(groups))
+        return used_of(*[list(await self._reader.fetch(select(self.run_id))) for select in (rates_of, tokens_of)])
 
     async def forget_broken(self, first: int, last: int | None, keep: Sequence[str]) -> None:
         """Delete the broken rows on these lines, except those in ``keep``. last: None means to the end of the input."""
@@ -264,9 +268,7 @@ class RunStore:
     ) -> tuple[int, dict[Price, int]]:
         """Write entries; return the number of the last attempt, and the entries of prices that are new.
 
-        Runs in the driver's thread, so it changes only ``begun``.
-
-        begun: receives the number of the last earlier attempt before the first row is written.
+        Runs in the driver's thread, so it changes only ``begun``: the number of the last attempt before the first row is written.
         """
         if self._unsure and self._last_attempt is not None:
             # the last commit may or may not have happened; this batch contains its entries again, so delete its rows first
@@ -274,14 +276,12 @@ class RunStore:
                 driver.execute(forget, (self.run_id, self._last_attempt))
         ((last,),) = driver.execute(LAST_ATTEMPT)
         begun.append(last)
-        prices = [*(attempt.price for attempt in attempts_of(entries)), *(one.price for one in reserved)]
-        wanted = {price for price in prices if price and price not in self._priced}
-        priced = number_prices(driver, self.run_id, wanted) if wanted else {}
+        wanted = {price_of(attempt) for attempt in attempts_of(entries)}.union(one.price for one in reserved)
+        priced = number_prices(driver, self.run_id, wanted.difference(self._priced))
         every = {**self._priced, **priced}
         batch = batch_rows(self.run_id, entries, last, self._variant, every)
         if self._reserves:
-            reserve(driver, self.run_id, reserved, every, self._variant)
-            release(driver, self.run_id, list(attempts_of(entries)))
+            reserve(driver, self.run_id, reserved, list(attempts_of(entries)), every, self._variant)
         for statement, values in zip((SAVE_ATTEMPT, SAVE_ITEM, KEEP_ITEM, LINK_ITEM), batch, strict=True):
             driver.executemany(statement, values)
         return int(last) + len(batch.sent), priced

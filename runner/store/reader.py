@@ -26,7 +26,7 @@ from runner.store.lock import held
 from runner.store.result_rows import ORDER, Asked, located, result_of, select_results
 from runner.store.reuse import number_taken_over, numbers_taken_over
 from runner.store.schema import attempts, items, prices, runs
-from runner.store.spending import money_of, rates_of, tokens_of
+from runner.store.spending import is_priced, money_of, rates_of, tokens_of
 from runner.store.totals import Totals
 
 _NEWEST = 100
@@ -161,10 +161,10 @@ class StoreReader:
             return totals.add_up(self._fetch, run_id)
 
     def money(self, run_id: int) -> Money:
-        """Add up what a run has cost. The attempts are read only if there are entries of prices."""
+        """Add up what a run has cost. A run of which no price is known is spared the look at its attempts."""
         with nullcontext() if self._snapshot is not None else self.snapshot():
             rates = self._fetch(rates_of(run_id))
-            return money_of(rates, self._fetch(tokens_of(run_id))) if rates else Money(unknown=True)
+            return money_of(rates, self._fetch(tokens_of(run_id))) if is_priced(rates) else Money(unknown=True)
 
     def results(self, run_id: int, asked: Asked | None = None, files: Files | None = None) -> Iterator[Result]:
         """Yield the results of a run in input order. files: those that it has read, if several.
@@ -173,7 +173,7 @@ class StoreReader:
         nobody wants to know.
         """
         # a run without answers of others, or without prices, is spared the look for them
-        has_prices = sa.exists().where(prices.c.run_id == run_id)
+        has_prices = sa.exists().where(prices.c.run_id == run_id, prices.c.input.is_not(None))
         ((taken_over, priced),) = self._fetch(number_taken_over(run_id).add_columns(has_prices))
         statement = (
             select_results(taken_over=bool(taken_over), priced=bool(priced)).where(items.c.run_id == run_id).order_by(*ORDER)

@@ -24,10 +24,14 @@ def reserve(
     driver: sqlite3.Connection,
     run_id: int,
     reserved: Sequence[Reservation],
+    saved: Sequence[Attempt],
     priced: Mapping[Price, int],
     variant: int | None,
 ) -> None:
-    """Write reservations, and delete those for which no request goes out. priced: the entries of their prices."""
+    """Write reservations, and delete those of attempts that are saved, in the same transaction, or for which nothing goes out.
+
+    priced: the entries of their prices. variant: that of the session.
+    """
     values = [
         (
             run_id,
@@ -36,19 +40,15 @@ def reserve(
             one.started_at,
             one.input_bound,
             one.output_bound,
-            priced.get(one.price) if one.price is not None else None,
+            priced.get(one.price),
             variant,
         )
         for one in reserved
         if not one.void
     ]
     driver.executemany(_RESERVE, values)
-    driver.executemany(_RELEASE, [(run_id, one.key, one.number) for one in reserved if one.void])
-
-
-def release(driver: sqlite3.Connection, run_id: int, saved: Sequence[Attempt]) -> None:
-    """Delete the reservations of attempts, in the transaction that saves them."""
-    driver.executemany(_RELEASE, [(run_id, attempt.key, attempt.number) for attempt in saved])
+    over = [*saved, *(one for one in reserved if one.void)]
+    driver.executemany(_RELEASE, [(run_id, one.key, one.number) for one in over])
 
 
 async def book_killed(connection: AsyncConnection, run_id: int) -> None:

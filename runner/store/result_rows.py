@@ -71,6 +71,10 @@ def select_results(*, taken_over: bool, priced: bool = True) -> sa.Select[Any]:
     return sa.select(*_TAKEN_OVER, reused.c.from_run, *money).select_from(source.outerjoin(reused, IS_TAKEN_OVER))
 
 
+_EXACT = 2**53
+"""Numbers below it are the same as float and as int."""
+
+
 def result_of(values: Sequence[Any], asked: Asked | None = None) -> Result:
     """Return the result in a row of the columns ``RESULT``. asked: None leaves out what the row asked."""
     key, metadata, extra, *rest = values
@@ -78,6 +82,9 @@ def result_of(values: Sequence[Any], asked: Asked | None = None) -> Result:
     prompt = asked(fields) if asked is not None else None
     # a template that names the id keeps it, also where it is null
     own = fields.pop("id", None)
+    if isinstance(own, float) and own.is_integer() and abs(own) < _EXACT:
+        # as the key has it: pandas writes 1 as 1.0
+        own = int(own)
     # in front of the line, of the run that an answer was taken over from, and of what it cost
     rest[-4:-4] = map(_DECODE(extra).get, EXTRA) if extra is not None else _NOTHING
     return Result(key if own in (None, "") else own, fields, prompt, *rest)

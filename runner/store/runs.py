@@ -36,6 +36,8 @@ class KnownRun(Struct, frozen=True, kw_only=True):
     # hash and length of the content of the input; None before the first session
     input_digest: str | None
     input_bytes: int | None
+    # rows of the input in its last session; None before the first
+    rows: int | None = None
     # the next session is to look at each row even if the content is the same
     look_again: bool
     head: Head | None
@@ -275,6 +277,7 @@ def _known(store: Path, run: sa.Row[Any], former: Iterable[str] = ()) -> KnownRu
         fingerprint=run.fingerprint,
         input_digest=run.input_digest,
         input_bytes=run.input_bytes,
+        rows=run.rows,
         look_again=bool(run.look_again),
         head=_head(run.settled_head),
         compared=bool(run.compared),

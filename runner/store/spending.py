@@ -59,6 +59,11 @@ def tokens_of(run_id: int) -> sa.Select[Any]:
     )
 
 
+def is_priced(rates: list[Any]) -> bool:
+    """Return True if one of the rows of ``rates_of`` has rates."""
+    return any(row[1] is not None for row in rates)
+
+
 def money_of(rates: list[Any], groups: list[Any]) -> Money:
     """Add up what a run has cost. rates, groups: the rows of ``rates_of`` and ``tokens_of``, of the same state of the store."""
     known = {row[0]: Rates(**dict(zip(_RATES, row[1:], strict=True))) for row in rates if row[1] is not None}

@@ -14,6 +14,7 @@ from msgspec.structs import astuple
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert
 
+from runner.entries import price_of
 from runner.model import Attempt, Entry, Outcome
 from runner.money import Price, Rates
 from runner.store.schema import attempts, items
@@ -81,8 +82,7 @@ def batch_rows(
         attempt = entry if isinstance(entry, Attempt) else entry.attempt
         if attempt is not None:
             last += 1
-            price = priced.get(attempt.price) if priced and attempt.price else None
-            sent.append((*_attempt(run_id, last, attempt, variant), price))
+            sent.append((*_attempt(run_id, last, attempt, variant), priced.get(price_of(attempt)) if priced else None))
         if isinstance(entry, Outcome) and entry.kept:
             kept.append((entry.attempts, run_id, entry.key))
         elif isinstance(entry, Outcome):

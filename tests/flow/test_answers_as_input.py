@@ -175,6 +175,23 @@ def test_no_run_reads_itself_whatever_happens_to_its_file(desk: Desk) -> None:
     assert ask(desk, desk.prompts).run == 1
 
 
+def test_a_program_that_deletes_such_a_run_is_warned(desk: Desk) -> None:
+    ask(desk, desk.prompts)
+    ask(desk, "run:1", JUDGE, limit=2)
+    words = r"run 2 reads the answers of run 1: without them it cannot be continued; its results stay"
+    # warnings are errors here, so nothing is deleted
+    with pytest.raises(UserWarning, match=words):
+        package.delete([1], db=desk.store)
+    with pytest.raises(package.UsageError, match="run 9"):
+        package.delete([1, 9], db=desk.store)
+    assert [run.id for run in package.runs(db=desk.store)] == [1, 2]
+    with pytest.warns(UserWarning, match=words) as told:
+        package.delete([1], db=desk.store)
+    assert [Path(warning.filename).name for warning in told] == [Path(__file__).name]
+    package.delete([2], db=desk.store)
+    assert package.runs(db=desk.store) == []
+
+
 def test_a_run_that_another_one_reads_is_deleted_with_a_word(desk: Desk) -> None:
     ask(desk, desk.prompts)
     ask(desk, "run:1", JUDGE, limit=2)

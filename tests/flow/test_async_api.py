@@ -3,8 +3,11 @@
 import asyncio
 import json
 import multiprocessing
+import os
+import re
 import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ProcessPoolExecutor
@@ -86,6 +89,16 @@ def test_wrong_arguments_are_one_sentence(prompts: Path) -> None:
             await _all(runner.stream("absent.jsonl", model="m"))
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("way", ["run", "arun"])
+def test_the_program_may_change_its_folder_during_a_run(prompts: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    monkeypatch.chdir(prompts.parent)
+    (prompts.parent / "elsewhere").mkdir()
+    with in_thread(RawServer(echo)) as server:
+        some = given(prompts, server, db="r.db", observe=lambda _: os.chdir(prompts.parent / "elsewhere"))
+        summary = runner.run("p.jsonl", **some) if way == "run" else asyncio.run(runner.arun("p.jsonl", **some))
+    assert len(summary.results()) == ROWS
 
 
 def test_two_runs_at_a_time_in_one_loop_but_not_the_same_run_twice(prompts: Path) -> None:
@@ -200,6 +213,90 @@ def test_a_cancellation_while_rows_are_taken_ends_at_once_and_leaves_nothing(tmp
                     await task
             left = [*tmp_path.glob("*")]  # noqa: ASYNC240 - a few names
             assert (closed, left, server.requests) == ([True], [], [])
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["arun", "stream"])
+def test_a_cancellation_while_standard_input_gives_nothing_ends_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, reads: bool
+) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b'{"prompt": "a"}\n')
+
+    async def work() -> None:
+        some = {"db": tmp_path / "r.db", "provider": "simulator"}
+        task = asyncio.create_task(_all(runner.stream("-", **some)) if reads else runner.arun("-", **some))
+        await _until(lambda: [*tmp_path.glob("*.tmp")])
+        task.cancel()
+        async with asyncio.timeout(HANG_S):
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    with os.fdopen(reading) as stream, os.fdopen(writing, "wb"):
+        monkeypatch.setattr(sys, "stdin", stream)
+        asyncio.run(work())
+        assert [*tmp_path.iterdir()] == []
+
+
+def test_what_a_program_has_read_ahead_of_standard_input_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as stream:
+        monkeypatch.setattr(sys, "stdin", stream)
+        os.write(writing, b'{"prompt": "a"}\n{"prompt": "b"}\n')
+        assert stream.buffer.peek(1)
+        os.write(writing, b'{"prompt": "c"}\n')
+        os.close(writing)
+        summary = asyncio.run(runner.arun("-", db=tmp_path / "r.db", provider="simulator"))
+    assert [result.prompt for result in summary.results()] == ["a", "b", "c"]
+
+
+def test_a_signal_that_cancels_is_seen_while_nothing_happens_but_the_wait_for_a_row(tmp_path: Path) -> None:
+    """A notebook cancels the task of its cell in a handler of the signal, which does not wake the loop."""
+
+    async def work() -> None:
+        taken = asyncio.Event()
+
+        async def slow() -> AsyncIterator[str]:
+            taken.set()
+            await asyncio.Event().wait()
+            yield "a"
+
+        task = asyncio.create_task(runner.arun(slow(), db=tmp_path / "r.db", provider="simulator"))
+        await taken.wait()
+        before = signal.signal(signal.SIGINT, lambda *_: task.cancel())
+        # so that the signal comes while the loop waits
+        threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        woken = asyncio.Event()
+        late = asyncio.get_running_loop().call_later(HANG_S, woken.set)
+        try:
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        finally:
+            late.cancel()
+            signal.signal(signal.SIGINT, before)
+        assert not woken.is_set()
+
+    asyncio.run(work())
+
+
+def test_a_stream_and_a_handle_say_how_far_they_are(prompts: Path) -> None:
+    async def work() -> None:
+        async with RawServer(echo) as server:
+            stop = runner.StopHandle()
+            assert repr(stop) == "<StopHandle: not asked to stop>"
+            results = runner.stream(prompts, stop=stop, **given(prompts, server))
+            assert repr(results) == "<Stream of results: not begun; async for begins it>"
+            await anext(results)
+            assert repr(results) == "<Stream of results: begun>"
+            assert await _all(results)
+            assert re.fullmatch(r"<Stream of results: run 1 finished: 12 done, 0 failed of 12 rows in 0:0\d>", repr(results))
+            stop.request("enough \x1b[31m")
+            assert repr(stop) == r"<StopHandle: asked to stop (enough \x1b[31m)>"
+            failed = runner.events("absent.jsonl", model="m")
+            with pytest.raises(runner.UsageError):
+                await _all(failed)
+            assert repr(failed) == "<Stream of events: ended>"
 
     asyncio.run(work())
 
@@ -380,6 +477,24 @@ def test_leaving_the_loop_waits_for_the_open_requests(prompts: Path, way: str) -
             assert results.summary is not None
             assert len(server.requests) == count(some["db"]) == count(some["db"], "attempts")
             assert (await runner.arun(prompts, **some)).done == ROWS
+
+    asyncio.run(work())
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the open files of a process are seen there")
+def test_whoever_leaves_a_run_that_has_ended_leaves_no_file_open(prompts: Path) -> None:
+    def is_open() -> bool:
+        return any(os.path.realpath(one).startswith(str(prompts.parent / "r.db")) for one in Path("/proc/self/fd").iterdir())
+
+    async def work() -> None:
+        async with RawServer(echo) as server, runner.stream(prompts, **given(prompts, server)) as results:
+            async for _ in results:
+                assert results._along.task is not None
+                await asyncio.wait([results._along.task])
+                assert is_open()
+                break
+            await results.aclose()
+            assert not is_open()
 
     asyncio.run(work())
 

@@ -76,6 +76,13 @@ def test_one_row_without_a_number_no_key_and_as_json(tmp_path: Path) -> None:
         (("--prompt", "{{ town }}"), "no model is set"),
         (("--prompt", "{{ town }}", "--model", "m", "--where", "town == 'Paris'"), "no row for which"),
         (("--prompt", "{{ town }}", "--model", "m", "--provider", "nobody"), "nobody"),
+        (
+            ("--prompt", "{{ town }}", "--model", "m", "--columns", "nope"),
+            "--columns names the field 'nope', which no row of t.csv",
+        ),
+        (("--prompt", "{{ nope }}", "--model", "m"), "the template names the field 'nope', which no row of t.csv has"),
+        (("--prompt", "{town}", "--model", "m"), "{{ town }} stands for the field, {town} for itself"),
+        (("--prompt", "{{ town }}", "--show-config"), "--show-config and --dry-run exclude each other"),
     ],
 )
 def test_what_cannot_be_run_is_one_sentence(tmp_path: Path, options: tuple[str, ...], words: str) -> None:

@@ -359,4 +359,7 @@ def test_check_shows_the_requests_as_they_would_be_sent(desk: Desk) -> None:
     (desk.folder / "b.csv").write_text("id,text\na,only\n")
     ended = run("check", "b.csv", "--prompt", "{{ text }}", "--provider", "simulator", cwd=desk.folder)
     assert ended.out.count(" request (line ") == 1
+    (desk.folder / "c.jsonl").write_text('{"prompt": "own"}\n{"prompt": "a longer one"}\n')
+    ended = run("check", "c.jsonl", "--provider", "simulator", cwd=desk.folder)
+    assert "first request (line 1, 3 characters): own\nlongest request (line 2, 12 characters): a longer one\n" in ended.out
     assert desk.asked.total() == 0

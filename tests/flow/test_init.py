@@ -9,9 +9,13 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from desk import Desk
 from processes import piped, rows, run
+from samples import write_files
 
 from runner import api
 from runner.cli.commands import cli
@@ -124,10 +128,8 @@ def test_rows_with_prompts_of_their_own_need_no_template(tmp_path: Path, name: s
 
 
 def test_parquet_and_sheets(tmp_path: Path) -> None:
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     pq.write_table(pa.Table.from_pylist(REVIEWS), tmp_path / "a.parquet")
     assert said(begun(tmp_path / "a.parquet"), "id_column") == "nr"
-    openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
     for cells in (list(REVIEWS[0]), *(list(one.values()) for one in REVIEWS)):
         book.active.append(cells)
@@ -206,6 +208,44 @@ def test_ids(tmp_path: Path) -> None:
     assert [command for command, _ in found.commands] == [f"runner check {shlex.quote(str(tmp_path / 'b.csv'))}"]
     as_csv(tmp_path / "c.csv", [{"id": one, "other_id": one, "t": "x"} for one in range(6)])
     assert said(begun(tmp_path / "c.csv"), "id_column") is None
+
+
+PICTURE = "data:image/png;base64,iVBORw0KGgo="
+
+
+@pytest.mark.parametrize(
+    ("rows", "images", "files", "prompt"),
+    [
+        (["a.png", "b/c d.JPG"], '#images = "it"', None, "Summarize: {{ text }}"),
+        (["https://x.example/a.webp?size=1", PICTURE], '#images = "it"', None, "Summarize: {{ text }}"),
+        ([["a.png", "b.gif"], {"path": "a.jpeg"}], '#images = "it"', None, "Summarize: {{ text }}"),
+        (["a.pdf", "b.png"], None, '#files = "it"', "Summarize: {{ text }}"),
+        (["a.mp3", "b.wav"], None, '#files = "it"', "Summarize: {{ text }}"),
+        (["png", "jpg"], None, None, "Summarize: {{ text }}"),
+        (["https://x.example/", "see the other"], None, None, "Summarize: {{ text }}"),
+        (["a.png", 5], None, None, "Summarize: {{ text }}"),
+    ],
+)
+def test_columns_of_files_are_proposed(
+    tmp_path: Path, rows: list[Any], images: str | None, files: str | None, prompt: str
+) -> None:
+    path = tmp_path / "a.jsonl"
+    records = [{"id": place, "it": one, "text": "It has come."} for place, one in enumerate(rows)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    found = begun(path)
+    lines = found.text.splitlines()
+    assert [line for line in lines if "images =" in line] == ([images] if images else [])
+    assert [line for line in lines if "files =" in line] == ([files] if files else [])
+    assert said(found, "prompt") == prompt
+
+
+def test_a_table_of_nothing_but_pictures_is_asked_about_them(desk: Desk) -> None:
+    write_files(desk.folder)
+    as_csv(desk.folder / "photos.csv", [{"id": "a", "photo": "1.png"}, {"id": "b", "photo": "1.png"}])
+    found = begun(desk.folder / "photos.csv")
+    assert (said(found, "prompt"), said(found, "images")) == ("What is in this picture?", "photo")
+    ended = run("run", "photos.csv", "--model", "m", "--provider", "simulator", cwd=desk.folder)
+    assert (ended.code, "2 done" in ended.out) == (0, True), ended
 
 
 def test_a_large_file_is_read_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,6 +349,18 @@ def test_nothing_is_replaced(tmp_path: Path) -> None:
         (("a.csv", "--prompt", "{{ text"), "prompt is no template"),
         (("a.csv", "--max-tokens", "0"), "max_tokens must be a whole number of 1 or more"),
         (("a.csv", "--id-column", "absent"), "a.csv has no field 'absent' for the id"),
+        (
+            ("a.csv", "--prompt", "{{ absent }}"),
+            "the template names the field 'absent', which no row of a.csv has; its fields: nr, text",
+        ),
+        (("a.csv", "--system", "{{ absent }}"), "the template names the field 'absent', which no row of a.csv has"),
+        (("a.csv", "--prompt", "{text}"), "{{ text }} stands for the field, {text} for itself"),
+        (("a.csv", "--provider", "nobody"), "there is no provider 'nobody'"),
+        (("a.csv", "absent.csv"), "there is no file absent.csv"),
+        (("a.csv", "-"), "standard input (-) cannot be one of several inputs"),
+        (("a.csv", "run:1"), "run:1 cannot be one of several inputs"),
+        (("a.csv", "a.toml"), "a.toml is a job file, which stands alone"),
+        (("absent-*.csv",), "no file matches"),
     ],
 )
 def test_what_cannot_be_begun_is_one_sentence(
@@ -328,6 +380,47 @@ def test_what_cannot_be_begun_is_one_sentence(
     assert told in str(refused.value)
     assert "\n" not in str(refused.value)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_several_files_and_patterns_are_one_input(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk.folder)
+    (desk.folder / "more").mkdir()
+    for number, name in enumerate(("a.csv", "more/b-2.csv", "more/b-10.csv")):
+        as_csv(desk.folder / name, [{**row, "nr": f"{number}-{row['nr']}"} for row in REVIEWS])
+    # job files of single files are neither read nor in the way
+    (desk.folder / "a.toml").write_text('prompt = "{{ absent }}"\n')
+    ended = run("init", "a.csv", "more/*.csv", cwd=desk.folder)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("job.toml is written for 21 rows; its prompt asks about the column text\n")
+    job = tomllib.loads((desk.folder / "job.toml").read_text())
+    assert job == {"input": ["a.csv", "more/*.csv"], "prompt": "Summarize: {{ text }}", "id_column": "nr", "params": {}}
+    assert "# a.csv, more/*.csv: csv, separated by a comma" in (desk.folder / "job.toml").read_text()
+    said = desk.run(command=("run", "job.toml", "--model", "m", "--base-url", desk.server.base_url))
+    assert "21 done" in said
+    # a pattern alone, and a job file among its files
+    found = starting.begin(starting.source(["more/*.csv"]), "more/b.toml", {})
+    assert tomllib.loads(found.text)["input"] == "*.csv"
+    assert found.commands[0][0] == "runner check more/b.toml"
+    with pytest.raises(UsageError, match=r"job\.toml exists already"):
+        starting.begin(starting.source(["a.csv", "more/b-2.csv"]), None, {})
+
+
+def test_of_several_files_the_beginning_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(survey, "LOOK_BYTES", 500)
+    for name in ("a.jsonl", "b.csv"):
+        rows = [{"nr": f"{name}{one}", "text": "It came."} for one in range(100)]
+        as_csv(tmp_path / name, rows) if name == "b.csv" else (tmp_path / name).write_text(
+            "".join(map("{}\n".format, map(json.dumps, rows)))
+        )
+    found = starting.begin(starting.source(["a.jsonl", "b.csv"]), None, {})
+    assert (found.survey.counted, found.survey.is_whole, found.survey.read < 100, said(found, "id_column")) == (
+        "more",
+        False,
+        True,
+        None,
+    )
+    assert re.search(r"# a.jsonl, b.csv: jsonl and csv, [\d.]+ kB, more than \d+ rows", found.text)
 
 
 def test_standard_input_is_refused(tmp_path: Path) -> None:
@@ -350,7 +443,7 @@ def test_without_a_file_the_only_one_is_taken(tmp_path: Path, monkeypatch: pytes
     assert run("run", "reviews.csv", "--provider", "simulator", "-q", "-o", "answers.csv", cwd=tmp_path).code == 0
     assert len(rows(tmp_path / "runner.db", "SELECT 1 FROM items")) == len(REVIEWS)
     monkeypatch.chdir(tmp_path)
-    assert survey.candidates(Path()) == []
+    assert starting.candidates(Path()) == []
     for name in ("b.csv", "a b.csv"):
         as_csv(tmp_path / name, REVIEWS)
     ended = run("init", cwd=tmp_path)

@@ -108,6 +108,44 @@ def test_a_limit_that_was_asked_for_is_no_trouble(place: Place) -> None:
     assert (done(place), place.server.total()) == (12, 12)
 
 
+def test_rows_that_one_session_chooses_leave_the_others_to_the_run(place: Place) -> None:
+    place.server.trouble = some(TROUBLE)
+    place.run("--limit", "4")
+    mend(place)
+    ended = run("retry", "--where", "id == 'r1'", cwd=place.folder)
+    assert "run 1: retrying those that are chosen of 2 failed rows\n" in ended.out
+    assert "3 done, 1 failed, 8 left of 12 rows, as asked by --where or --sample;" in ended.out
+    ended = run("resume", "--where", "prompt in ('p5', 'p6')", cwd=place.folder)
+    assert "5 done, 1 failed, 6 left of 12 rows, as asked by --where or --sample;" in ended.out
+    status = run("status", cwd=place.folder).out
+    assert status.startswith("run 1: limited\n  stopped       as asked by --where or --sample\n")
+    assert "5 done, 1 failed, 6 left of 12\n" in status
+    (one,) = [one for one in advised(ended.out) if one.arguments[0] == "resume"]
+    assert one.rows == 6
+    place.follow(one)
+    assert (done(place), place.server.total()) == (11, 13)
+    # a finished run stays finished
+    ended = run("retry", "--where", "id == 'r3'", cwd=place.folder)
+    assert "run 1 finished: 12 done, 0 failed of 12 rows" in ended.out
+
+
+def test_a_broken_row_that_one_session_does_not_choose_stays(place: Place) -> None:
+    place.write(['{"id": "r1", "prompt": "p1"}', '{"id": "r2"}'])
+    place.server.trouble = some(TROUBLE)
+    assert "0 done, 2 failed of 2 rows" in place.run().out
+    mend(place)
+    ended = run("retry", "--where", "id == 'r1'", cwd=place.folder)
+    assert "run 1 finished: 1 done, 1 failed of 2 rows" in ended.out
+
+
+def test_rows_that_are_not_chosen_count_as_what_they_are(place: Place) -> None:
+    place.server.trouble = some(TROUBLE)
+    place.run()
+    ended = place.run("--where", "id == 'r2'")
+    assert "run 1 finished: 10 done, 2 failed of 12 rows" in ended.out
+    assert "11 rows are not among the chosen rows" in ended.out
+
+
 @pytest.mark.parametrize("db", [(), ("--db", "my store.db")], ids=["default store", "another store"])
 def test_failed_rows_that_may_succeed_are_retried(place: Place, db: tuple[str, ...]) -> None:
     place = place._replace(db=db)

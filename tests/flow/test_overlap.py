@@ -1,5 +1,6 @@
 """A changed copy beside its original is a new run. Which of its rows are answered already is said before they are sent again."""
 
+import json
 import re
 from pathlib import Path
 
@@ -121,6 +122,28 @@ def test_rows_that_are_answered_at_another_address_are_named_too(desk: Desk) -> 
         desk.prompts.write_bytes(copy.read_bytes())
         desk.run(command=advised(said))
     assert desk.asked.total() == spent + 1
+
+
+@pytest.mark.parametrize(("limit", "again"), [((), 8), (("--limit", "7"), 3), (("--limit", "4"), 0)])
+def test_of_rows_that_are_taken_over_no_other_run_is_advised(desk: Desk, limit: tuple[str, ...], again: int) -> None:
+    desk.run()
+    write_copy(desk, "part")
+    with in_thread(RawServer(desk.asked)) as moved_to:
+        run_copy(desk, base_url=moved_to.base_url)
+        lines = [*reversed(numbered(ids=True)[:4]), *reversed(numbered(ids=True)[4:]), {"id": "late", "prompt": "late"}]
+        third = desk.folder / "third.jsonl"
+        third.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        spent = desk.asked.total()
+        said = desk.run(command=("run", third.name, "--model", "m", "--base-url", moved_to.base_url, *limit)).splitlines()
+    taken = [line.partition(" have the same")[0] for line in said if "taken over (" in line]
+    assert taken == [f"4 of {limit[-1] if limit else 13} rows"]
+    about = [line for line in said if SAID in line]
+    assert len(about) == bool(again), about
+    if again:
+        assert about[0].startswith(f"{again} of the "), about
+        # `runner resume 1` would send the rows of run 2 that run 1 lacks
+        assert advised(about[0]) == ("export", "1", "-o", "answers.csv")
+    assert desk.asked.total() == spent + again + (not limit)
 
 
 def test_rows_of_standard_input_are_left_out_by_the_user(desk: Desk) -> None:

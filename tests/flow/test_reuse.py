@@ -21,7 +21,9 @@ import runner
 from runner.config.job import load_job
 from runner.engine.stop import Stop
 from runner.event_types import Event, Started
+from runner.inputs.options import ReadOptions
 from runner.session import prepare, reuse
+from runner.session.opening import open_input
 from runner.session.options import SessionOptions
 from runner.store.checkpoint import RunStore
 from runner.store.reuse import TakenOver, take_over
@@ -233,6 +235,25 @@ def test_who_tries_a_part_of_the_rows_first_does_not_pay_for_the_others_again(be
     assert (second.run, first.rows, first.done, second.done) == (first.run, 3, 3, 4)
     assert first.reused + second.reused == 3
     assert bench.asked.total() == 5
+
+
+@pytest.mark.parametrize("named", ["{{ id }}", "{{ row.id }}", "{{ row }}"])
+@pytest.mark.parametrize("given", [{}, {"keep_rows": False}])
+def test_an_id_that_is_a_float_is_taken_over_and_shown_as_it_was_sent(bench: Bench, named: str, given: dict[str, Any]) -> None:
+    people = [{"id": float(place), "name": one["name"]} for place, one in enumerate(PEOPLE, 1)]
+    path = bench.folder / "floats.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in people))
+    prompt = f"Who is {named}?"
+    bench.ask(prompt=f"{prompt}{{% if false %}}!{{% endif %}}", name=path.name, **given)
+    asked = [one for one in bench.asked if one.startswith("Who is")]
+    assert "1.0" in asked[0]
+    if not given:
+        assert [one.prompt for one in bench.results()] == asked
+    end = bench.ask(prompt=prompt, name=path.name, **given)
+    assert (end.reused, end.done_now) == (4, 0)
+    assert [one.id for one in bench.results()] == [1, 2, 3, 4]
+    answers = open_input(Path(f"run:{end.run}"), ReadOptions(asked=frozenset({"id"})), bench.store)
+    assert [str((row.fields or {})["id"]) for row in answers.read()] == ["1", "2", "3", "4"]
 
 
 def test_rows_that_are_added_later_are_sent(bench: Bench) -> None:

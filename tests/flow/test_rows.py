@@ -103,6 +103,23 @@ def test_a_setting_that_is_edited_is_a_changed_row(bench: Bench) -> None:
     assert body["temperature"] == 0.75
 
 
+def test_fields_of_a_request_that_are_not_sent_are_named(bench: Bench) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    bench.write(
+        {"prompt": "a", "tools": tools, "tool_choice": "auto", "top_k": None}, {"prompt": "b", "extra_body": {"tools": tools}}
+    )
+    note = "tool_choice and tools of the rows are kept as data and not sent; in extra_body a row sends them"
+    assert note in bench.run(command="check").out
+    assert note in bench.run().out
+    assert [body.get("tools") for body in sorted(bench.bodies(), key=lambda body: body["messages"][-1]["content"])] == [
+        None,
+        tools,
+    ]
+    # a template that names them sends them in its own way, and what a job calls data needs no word
+    for options in (("--prompt", "Say {{ tools }}{{ tool_choice }}", "--limit", "1"), ("--no-row-settings",)):
+        assert "kept as data" not in bench.run(*options, command="run" if "--limit" in options else "check").out
+
+
 def test_columns_that_are_plain_data(bench: Bench) -> None:
     bench.write({"id": "a", "prompt": "x", "model": "Golf", "temperature": "hot"}, {"id": "b", "prompt": "y", "model": "Polo"})
     assert 'temperature must be a number, not "hot"; row_settings = false makes it plain data' in bench.run(command="check").out

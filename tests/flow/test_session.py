@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import re
 import signal
+import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -331,6 +334,31 @@ def test_the_pieces_of_one_answer_in_synchronous_code(tmp_path: Path) -> None:
         assert session.summary.done == 2
 
 
+def test_a_session_and_its_answers_say_how_far_they_are(tmp_path: Path) -> None:
+    ended = r"Session 'default': run 1 finished: \d done, 0 failed of \d rows? in 0:0\d>"
+
+    async def work() -> None:
+        async with RawServer(echo) as server:
+            session = runner.Session(**given(tmp_path, server))
+            assert repr(session) == "<Session 'default': not begun; async with, or with, begins it>"
+            async with session:
+                assert repr(session) == "<Session 'default': begun>"
+                answer = session.stream("why \x1b[31m " + "x" * 100)
+                assert re.fullmatch(r"<Answer to 'why \\x1b\[31m x+…: its result comes at the end of the loop>", repr(answer))
+                assert [token.text async for token in answer]
+                assert re.fullmatch(r"<Answer: Result\('row-\w+', done, '.*'\)>", repr(answer))
+            assert re.fullmatch(f"<{ended}", repr(session))
+
+    asyncio.run(work())
+    with in_thread(RawServer(echo)) as server, runner.Session(**given(tmp_path, server, new=True)) as session:
+        answer = session.stream("why", id=7)
+        assert repr(answer) == "<BlockingAnswer to 7: its result comes at the end of the loop>"
+        assert [*answer]
+        assert repr(answer).startswith("<BlockingAnswer: Result(7, done")
+        assert repr(session) == "<BlockingSession 'default': begun>"
+    assert re.fullmatch(f"<Blocking{ended.replace('run 1', 'run 2')}", repr(session))
+
+
 def test_an_ask_that_cannot_come_back_is_refused(tmp_path: Path) -> None:
     refused = list[str]()
 
@@ -359,15 +387,52 @@ def test_an_ask_behind_the_end_of_the_block_is_refused_and_not_left_in_the_books
                 leaving = asyncio.create_task(session.__aexit__(None, None, None))
                 begun = asyncio.create_task(session.ask("y"))
                 await _until(lambda: server.in_flight == 2)
-                with pytest.raises(runner.RunStoppedError, match="its block has been left"):
-                    await session.ask("z")
+                for _ in range(3):
+                    with pytest.raises(runner.RunStoppedError, match="its block has been left") as late:
+                        await session.ask("z")
                 release.set()
                 await leaving
                 assert {(await waits).text, (await begun).text} == {"one two"}
             assert session.summary is not None
             assert (session.summary.done, session.summary.left, session.summary.finished) == (2, 0, True)
+            # no ask is kept by the errors of later ones
+            for _ in range(3):
+                with pytest.raises(runner.RunStoppedError, match="its block has been left") as later:
+                    await session.ask("z")
+            assert len(later.traceback) == len(late.traceback)
 
     asyncio.run(work())
+
+
+def test_a_row_that_somebody_takes_out_of_the_store_is_an_error_and_no_hang(tmp_path: Path) -> None:
+    def take(event: object) -> None:
+        if type(event).__name__ == "Saved":
+            with closing(sqlite3.connect(tmp_path / "r.db")) as store, store:
+                store.execute("DELETE FROM items")
+
+    with (
+        in_thread(RawServer(echo)) as server,
+        runner.Session(observe=take, **given(tmp_path, server)) as session,
+        pytest.raises(runner.StoreError, match="not in the store any more"),
+    ):
+        session.ask("x")
+
+
+FEW_FILES = """
+import resource, runner
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+notes = []
+observe = lambda event: notes.extend(event.notes) if isinstance(event, runner.Started) else None
+with runner.Session(provider="simulator", db="r.db", concurrency=1000, observe=observe) as session:
+    session.ask("x")
+print(*notes, sep="\\n")
+"""
+
+
+def test_a_session_says_what_a_run_says_first(tmp_path: Path) -> None:
+    with Started([sys.executable, "-c", FEW_FILES], cwd=tmp_path, env=environment()) as process:
+        ended = process.ended()
+    assert "the limit of open files (ulimit -n) allows only 30 of 1000 open requests\n" in ended.out, ended
 
 
 KILLED = """

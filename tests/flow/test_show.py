@@ -153,3 +153,11 @@ def test_words_that_name_no_row(desk: Desk) -> None:
         assert "Traceback" not in ended.err
         assert "\x1b" not in ended.err
     assert list(desk.folder.glob("*.db")) == [desk.store]
+
+
+def test_an_id_that_is_the_text_none(desk: Desk) -> None:
+    # as pandas writes what is missing
+    desk.write([{"id": "None", "prompt": "one"}])
+    desk.run()
+    assert shown(desk, "None").startswith("run 1, row None (line 1): done")
+    assert run("show", "a", cwd=desk.folder).code == 2

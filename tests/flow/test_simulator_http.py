@@ -1,110 +1,48 @@
 """The simulator over real sockets: streams, faults as bytes on the wire, limits, keys, shutdown."""
 
 import asyncio
-import io
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
 import aiohttp
 import pytest
+from simulating import (
+    ANTHROPIC,
+    BOTH,
+    OPENAI,
+    VERSION,
+    body,
+    close,
+    collect,
+    datas,
+    http_session,
+    post,
+    quick,
+    raw,
+    text_of,
+    until,
+)
 
 from runner.errors import UsageError
 from runner.simulator import Behaviour, Simulator
 
 pytestmark = pytest.mark.anyio
 
-OPENAI = "/v1/chat/completions"
-ANTHROPIC = "/v1/messages"
-BOTH = pytest.mark.parametrize("path", [OPENAI, ANTHROPIC])
-VERSION = {"anthropic-version": "2023-06-01"}
-
 
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+    async with http_session() as session:
         yield session
-
-
-def quick(**settings: Any) -> Simulator:
-    return Simulator(Behaviour(**{"first_token_s": 0.0, "chunk_s": 0.0, "tokens": 6, **settings}))
-
-
-def body(prompt: str = "hello", **fields: object) -> bytes:
-    asked = {
-        "model": "some/model",
-        "messages": [{"role": "user", "content": prompt}],
-        "stream": True,
-        "max_tokens": 1000,
-        **fields,
-    }
-    return json.dumps({name: value for name, value in asked.items() if value is not None}).encode()
-
-
-async def post(
-    http: aiohttp.ClientSession,
-    server: Simulator,
-    path: str,
-    data: bytes,
-    **headers: str,
-) -> tuple[int, dict[str, str], bytes]:
-    sent = {**VERSION, **{name.replace("_", "-"): value for name, value in headers.items()}}
-    # As a file, because the library warns of large bodies that are bytes.
-    async with http.post(server.url + path, data=io.BytesIO(data), headers=sent) as response:
-        return response.status, {name.lower(): value for name, value in response.headers.items()}, await response.read()
-
-
-def datas(stream: bytes) -> list[Any]:
-    """The JSON of every data line; each event must be one block closed by an empty line."""
-    assert stream.endswith(b"\n\n")
-    lines = [line for block in stream.decode().split("\n\n") for line in block.split("\n")]
-    found = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
-    return [one if one == "[DONE]" else json.loads(one) for one in found]
-
-
-def text_of(stream: bytes) -> str:
-    text = ""
-    for data in datas(stream):
-        if "choices" in data:
-            text += "".join(choice["delta"].get("content", "") for choice in data["choices"])
-        elif data != "[DONE]" and data["type"] == "content_block_delta":
-            text += data["delta"]["text"]
-    return text
 
 
 def counts(server: Simulator) -> dict[str, object]:
     """The plain counts of the stats."""
     names = ("requests", "completions", "refused", "faults", "max_in_flight")
     return {name: value for name, value in server.stats().items() if name in names}
-
-
-async def raw(server: Simulator, path: str, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nanthropic-version: 1\r\nContent-Length: {len(data)}\r\n\r\n"
-    writer.write(head.encode() + data)
-    return reader, writer
-
-
-async def close(writer: asyncio.StreamWriter) -> None:
-    writer.transport.abort()
-    # The transport lets go of its socket one turn later.
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-
-
-async def until(reached: Callable[[], bool]) -> None:
-    """Wait for what happens on the other side of a socket; the limit only keeps a broken test from hanging."""
-    async with asyncio.timeout(10):
-        while not reached():  # noqa: ASYNC110 - the other side has no event to wait for
-            await asyncio.sleep(0.001)
-
-
-async def collect(reader: asyncio.StreamReader, received: bytearray) -> None:
-    while chunk := await reader.read(65536):
-        received += chunk
 
 
 async def test_an_openai_stream(http: aiohttp.ClientSession) -> None:

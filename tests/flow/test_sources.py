@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from processes import QUICK, Simulated, Started, count, environment, piped, simulator
 from programs import run_texts
+from pyarrow import dataset
 
 import runner
 from runner.session.sources import job_of_async
@@ -69,6 +71,33 @@ def test_the_same_rows_go_on_whatever_holds_them_and_nothing_is_sent_twice(call:
     assert list(tmp_path.glob("*.tmp")) == []
 
 
+def hugging_face() -> Any:
+    """Return a data set. The library is imported here, since only one worker of the tests needs it and it takes a second."""
+    import datasets
+
+    return datasets.Dataset.from_list(ROWS)
+
+
+@pytest.mark.parametrize("form", [None, "pandas", "polars", "arrow", "numpy"])
+def test_a_data_set_of_hugging_face_gives_its_rows_whatever_its_format(call: Any, form: str | None) -> None:
+    whole = hugging_face()
+    assert call(ROWS).done == 6
+    for source in (whole.with_format(form), whole.to_iterable_dataset().with_format(form)):
+        assert (call(source).run, call(source).attempts_now) == (1, 0)
+    part = whole.with_format(form, columns=["prompt"])
+    assert [result.metadata for result in call(part).results()] == [{}] * 6
+
+
+def test_what_a_program_makes_of_the_rows_of_a_data_set_stays(call: Any) -> None:
+    source = hugging_face().with_transform(lambda rows: {"prompt": [f"{text}!" for text in rows["prompt"]]})
+    assert [result.prompt for result in call(source).results()] == [f"number {number}!" for number in range(6)]
+
+
+def test_a_data_set_of_arrow_is_a_table(call: Any) -> None:
+    # nothing can go over it with ``for``
+    assert call(dataset.dataset(pa.Table.from_pylist(ROWS))).done == 6
+
+
 def test_a_list_that_has_grown_takes_over_its_answers(call: Any) -> None:
     assert call(["a", "b"]).attempts_now == 2
     ended = call(["a", "b", "c"])
@@ -108,6 +137,29 @@ def test_of_a_source_that_may_have_no_end_the_limit_is_taken(call: Any, server: 
     assert list(rows) == ["c"]
 
 
+def endless_rows() -> Iterator[dict[str, Any]]:
+    yield from ({"nr": f"r{number}", "prompt": f"number {number}", "lang": ["de", "en"][number % 2]} for number in count_up())
+
+
+async def endless_async_rows() -> AsyncIterator[dict[str, Any]]:
+    for row in endless_rows():
+        yield row
+
+
+@pytest.mark.parametrize("source", [endless_rows, endless_async_rows])
+def test_of_a_source_that_may_have_no_end_rows_are_taken_until_enough_are_chosen(call: Any, source: Callable[[], Any]) -> None:
+    ended = call(source(), limit=3, where="lang == 'en'")
+    assert (ended.rows, ended.done, ended.finished) == (3, 3, True)
+    assert [result.metadata["nr"] for result in runner.results()] == ["r1", "r3", "r5"]
+    # the condition sees a row as it is read: with its id, and a value that JSON has not
+    for where, given in (("id == 'r4'", {"id_column": "nr"}), ("nr == 'r4' and not odd", {})):
+        rows = ({**row, "odd": float("nan")} for row in endless_rows())
+        assert call(rows, limit=1, where=where, **given).rows == 1
+        assert next(rows)["nr"] == "r5"
+    in_loop = asyncio.run(runner.arun(source(), limit=2, where="lang == 'de'", provider="simulator", model="m"))
+    assert (in_loop.rows, in_loop.done) == (2, 2)
+
+
 def test_failed_rows_are_retried_from_the_copy(call: Any, server: Simulated) -> None:
     with simulator(*QUICK, "--fault", "empty=1") as silent:
         assert call(["a", "b"], base_url=silent.openai, finish_fail="empty").failed == 2
@@ -131,6 +183,9 @@ def test_settings_are_checked_before_a_generator_gives_a_row(call: Any, tmp_path
         with pytest.raises(runner.UsageError):
             call(rows, **given)
     assert call(rows).done == 2
+
+
+CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
 
 
 def function() -> Iterator[str]:
@@ -157,9 +212,14 @@ async def coroutine() -> list[str]:
         ([{"text": "a"}], "a list of 1 row in memory has no column prompt"),
         ([{"id": 1, "prompt": "a"}, {"id": 1, "prompt": "b"}], "a list of 2 rows in memory: duplicate id '1'"),
         ({"text": ["a", "b"]}, "a dict of lists is no table"), (np.array("a"), "of no dimension"),
+        ({"text": {"0": "a", "1": "b"}}, "a dict of dicts is no table; pass pandas.DataFrame"),
+        (CHAT, r"^a list of 2 rows in memory has a message of a chat in each row .* one row, \[\{\"messages\": .* prompt='"),
+        (one_by_one(CHAT), r"a chat is one row, \[\{\"messages\""), (pd.DataFrame(CHAT), r"a chat is one row, \[\{\"messages\""),
+        ([{}, {}], "a list of 2 rows in memory has no column prompt, nor any other: its rows have no fields"),
+        (pd.DataFrame(index=[0, 1]), "has no column prompt, nor any other: its rows have no fields"),
         (pd.DataFrame({"text": ["a"]}).iterrows(), "^row 1 is a value of type tuple.*; make it a dict, .* or pass the table"),
     ],
-    ids=[*map(str, range(25))],
+    ids=[*map(str, range(31))],
 )  # fmt: skip
 def test_one_sentence_says_what_is_wrong(call: Any, tmp_path: Path, source: Any, words: str) -> None:
     with pytest.raises(runner.UsageError, match=words) as refused:

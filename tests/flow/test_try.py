@@ -111,7 +111,7 @@ def test_the_answer_is_typed_as_it_comes_and_ctrl_c_ends_it_at_once(folder: Fold
     folder.replies = [stream(*begun, end=(HANG,))]
     code, said = folder.typed("Hi", "--provider", dialect, until_said="Hel", keys=b"\x03")
     assert code == 130
-    assert "stopped; what had come until then may have to be paid" in said
+    assert "stopped; the tokens received so far may be billed" in said
     # the prompt of the shell begins on a line of its own, in its own colour
     assert said.endswith("\r\n")
     assert said.rfind("\x1b[0m") >= said.rfind("\x1b[2m")
@@ -155,7 +155,7 @@ def test_an_attempt_that_breaks_is_told_where_it_stands(folder: Folder) -> None:
     code, said = folder.typed("Hi", until_said="stop,")
     assert code == 0
     lines = plain(said)
-    again = "what came is of no use; the answer begins again:"
+    again = "that attempt failed; the answer starts over:"
     assert re.search(rf"\nhalf\nattempt 1 failed: .*; trying again\n{again}\nwhole\n", lines), lines
 
 
@@ -199,6 +199,40 @@ def test_what_passes_is_tried_again_and_leaves_nothing_behind(folder: Folder, fi
     assert len(folder.sent) == 2
     folder.server.requests.clear()
     assert len(json.loads(folder.tried("Hi", "--json").out)["attempts"]) == 2
+
+
+def refusal(status: str, words: str) -> Reply:
+    return whole(status, {"error": {"message": words}})
+
+
+BUSY, LATE = refusal("503 Service Unavailable", "busy"), refusal("503 Service Unavailable", "late")
+
+
+@pytest.mark.parametrize(
+    ("replies", "told"),
+    [
+        ([BUSY], ["attempt 1 failed: 503: busy; trying again", "attempt 2 failed in the same way"]),
+        ([BUSY, LATE, BUSY], ["attempt 1 failed: 503: busy; trying again", "attempt 2 failed: 503: late; trying again"]),
+        ([BUSY, BUSY, LATE], ["attempt 1 failed: 503: busy; trying again", "attempt 2 failed in the same way"]),
+    ],
+)
+def test_each_attempt_that_failed_is_told(folder: Folder, replies: list[Reply], told: list[str]) -> None:
+    folder.replies = replies
+    said = folder.tried("Hi", "--attempts", "3", code=1).err.splitlines()
+    last = "late" if replies[-1] is LATE else "busy"
+    assert said[-3 - len(told) + 1 : -1] == [*told, f"failed after 3 attempts: server_error: 503: {last}"]
+
+
+def test_alike_failures_are_told_before_another_one_and_before_a_deadline(folder: Folder) -> None:
+    folder.replies = [whole("429 Too Many Requests", {"error": {"message": "slow"}}, retry_after="0.1")] * 3 + [
+        refusal("401 No", "key")
+    ]
+    said = folder.tried("Hi", code=3).err
+    assert "attempts 2 and 3 failed in the same way\nrunner: " in said
+    folder.replies = [BUSY]
+    folder.server.requests.clear()
+    ended = folder.tried("Hi", "--attempts", "9", "--deadline", "1", code=3)
+    assert ended.err.endswith("runner: the deadline of 1 s has passed; the same command asks again\n")
 
 
 @pytest.mark.parametrize(
@@ -335,6 +369,12 @@ def test_a_prompt_alone_has_the_settings_of_options_and_environment(folder: Fold
         (("bad.jsonl",), "none of the first 2 rows of bad.jsonl can be sent; line 1: no prompt and no messages"),
         (("sys.jsonl", "Hi"), "the system text is a template for rows: no field 'lang', which the template names"),
         (("rows.jsonl", "--provider", "nobody"), "nobody"),
+        (("rows.jsonl", "--columns", "nope"), "--columns names the field 'nope', which no row of rows.jsonl has; its fields: id"),
+        (("rows.jsonl", "--prompt", "{{ nope }}"), "the template names the field 'nope', which no row of rows.jsonl has"),
+        (("rows.jsonl", "--prompt", "Is {id} good?"), "{{ id }} stands for the field, {id} for itself"),
+        (("Hi", "--where", "id == 'a'"), "--where is for the rows of a file, and none is read for the prompt"),
+        (("rows.jsonl", "Hi", "--columns", "nope"), "--columns is for the rows of a file"),
+        (("--prompt", "Hi", "--id-column", "nr"), "--id-column is for the rows of a file"),
     ],
 )
 def test_what_cannot_be_meant_sends_nothing(

@@ -215,7 +215,6 @@ def test_an_older_run_over_other_rows_is_not_named(folder: Path, server: Simulat
         (("logs",), "runner status"),
         (("new", "prompts.jsonl"), "runner init FILE"),
         (("ask", "Why?"), "runner try PROMPT"),
-        (("init", "prompts.jsonl", "other.jsonl"), "one file at a time"),
         (("cancel",), "Ctrl-C"),
         (("run", "prompts.jsonl", "--yes"), "nothing is asked"),
         (("run", "prompts.jsonl", "--force"), "a new run, which sends all rows again"),

@@ -19,7 +19,7 @@ DOCUMENTED = {
     "aiolimiter": set[str](),
     "aiosqlite": set[str](),
     "alembic": {"command", "config"},
-    "anyio": {"abc", "lowlevel", "to_thread"},
+    "anyio": {"abc", "from_thread", "lowlevel", "to_thread"},
     "click": set[str](),
     "filelock": set[str](),
     "httpx": set[str](),

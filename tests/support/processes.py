@@ -309,6 +309,11 @@ class Simulated(NamedTuple):
         found: dict[str, Any] = get(f"{self.anthropic}/stats")
         return found
 
+    def invoice(self, *, lines: bool = False) -> dict[str, Any]:
+        """What its answers would have cost; lines: request by request."""
+        found: dict[str, Any] = get(f"{self.anthropic}/invoice?lines={int(lines)}")
+        return found
+
     def sent(self) -> int:
         """Count the requests that reached it."""
         count: int = self.stats()["requests"]

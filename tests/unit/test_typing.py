@@ -1,8 +1,10 @@
-"""The types of the Python API: a misspelt name and a wrong type are errors for mypy, and each at its line."""
+"""The types of the Python API: a misspelt name and a wrong type are errors for mypy and pyright, and each at its line."""
 
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -33,6 +35,11 @@ runner.stream(["a"], modle="m")
 runner.events(["a"], rpm="many")
 runner.Session(modle="m")
 runner.arun(["a"], modle="m")
+runner.aresume(1, modle="m")
+runner.stream(["a"], progress=True)
+runner.events(["a"], on_slow="never")
+runner.export("x.csv", promt=True)
+runner.delete(1)
 settings: runner.JobSettings = {"modle": "m"}
 for result in runner.results(1):
     result.answer
@@ -45,15 +52,38 @@ TAKEN: dict[str, list[Any]] = {
 }  # fmt: skip
 
 
-def test_what_is_wrong_is_an_error_at_its_line(tmp_path: Path) -> None:
-    (tmp_path / "wrong.py").write_text(WRONG)
-    command = [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", str(tmp_path / "wrong.py"), "tests/typing/api.py"]
+def by_mypy(wrong: Path) -> dict[str, set[int]]:
+    """Return the lines with an error, by the name of the file."""
+    command = [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", str(wrong), "tests/typing/api.py"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    lines = {int(number) for number in re.findall(r"wrong\.py:(\d+): error", ended.stdout)}
+    found: dict[str, set[int]] = {}
+    for name, line in re.findall(r"([\w.]+):(\d+): error", ended.stdout):
+        found.setdefault(name, set()).add(int(line))
+    return found
+
+
+def by_pyright(wrong: Path) -> dict[str, set[int]]:
+    """Return the lines with an error, by the name of the file."""
+    (wrong.parent / "pyrightconfig.json").write_text(json.dumps({"extraPaths": [str(ROOT)], "typeCheckingMode": "strict"}))
+    where = ["--project", str(wrong.parent), "--pythonpath", sys.executable]
+    copy = wrong.with_name("api.py")
+    copy.write_text((ROOT / "tests" / "typing" / "api.py").read_text())
+    command = [sys.executable, "-m", "pyright", "--outputjson", *where]
+    ended = subprocess.run(command, cwd=wrong.parent, capture_output=True, text=True, timeout=300, check=False)
+    told = json.loads(ended.stdout)
+    assert told["summary"]["filesAnalyzed"] == 2, told
+    found: dict[str, set[int]] = {}
+    for one in told["generalDiagnostics"]:
+        found.setdefault(Path(one["file"]).name, set()).add(one["range"]["start"]["line"] + 1)
+    return found
+
+
+@pytest.mark.parametrize("checked", [by_mypy, by_pyright])
+def test_what_is_wrong_is_an_error_at_its_line(tmp_path: Path, checked: Callable[[Path], dict[str, set[int]]]) -> None:
+    (tmp_path / "wrong.py").write_text(WRONG)
     wrong = {number for number, line in enumerate(WRONG.splitlines(), 1) if line.startswith(("runner.", "settings:", "    "))}
-    assert lines == wrong, ended.stdout + ended.stderr
-    # and what is right is none
-    assert "api.py" not in ended.stdout, ended.stdout
+    # and what is right, in api.py, is none
+    assert checked(tmp_path / "wrong.py") == {"wrong.py": wrong}
 
 
 def test_the_types_are_those_of_all_settings() -> None:

@@ -37,6 +37,8 @@ def read(path: Path, *, limit_bytes: int | None = None, options: ReadOptions | N
     wrong = recognition.other_than_text(head)
     if wrong is not None:
         raise UsageError(f"{path} is no table of texts (CSV): it {wrong}")
+    if recognition.is_json(head):
+        raise UsageError(f"{path} is no table of texts (CSV), but looks like JSON: name it so, or use --input-format json")
     return _rows(path, size if limit_bytes is None else min(size, limit_bytes), settled(path, options or ReadOptions())[0])
 
 
@@ -75,11 +77,18 @@ def _rows(path: Path, end: int, options: ReadOptions) -> Generator[Row, None, No
     csv.field_size_limit(max(csv.field_size_limit(), ROW_BYTES))
     assert options.encoding is not None
     with explained(path), open_text(path, end, Encoding(options.encoding)) as (text, compressed):
-        yield from _Records(text, options, lambda: not compressed and path.stat().st_size > end).rows()
+        try:
+            yield from _Records(text, options, lambda: not compressed and path.stat().st_size > end).rows()
+        except _UnreadableError as error:
+            raise UsageError(f"{path}: {error}") from None
 
 
 class _TooLongError(Exception):
     """A record is longer than a row may be."""
+
+
+class _UnreadableError(Exception):
+    """Nobody can tell any more what is a row of a text, or what its columns are called; ``str()`` says why."""
 
 
 class _Records:
@@ -92,6 +101,8 @@ class _Records:
         self._text, self._options, self._grows = text, options, grows
         # lines that have been read, and of the present record: characters, quotation marks
         self._line = self._chars = self._quotes = 0
+        # the line on which the last cell begins that goes on behind it
+        self._opened = 0
         # the last line has its end
         self._whole = True
 
@@ -102,6 +113,8 @@ class _Records:
         for line, record, fault in self._records():
             if names:
                 yield self._row(line, record, fault, names, settings)
+            elif fault is not None:
+                raise _UnreadableError(f"its header, on line {line:,}, cannot be read: {fault}")
             else:
                 names = column_names(["", *record] if self._options.row_names else record)
                 settings = Settings(names, as_data=not self._options.row_settings)
@@ -120,6 +133,11 @@ class _Records:
             except StopIteration:
                 return
             except _TooLongError:
+                if self._quotes % 2 and self._line > line:
+                    raise _UnreadableError(
+                        f"the quotation mark on line {self._opened:,} is not closed within {ROW_BYTES >> 20} MiB, so nothing "
+                        'behind it can be read; close it, or write it twice ("") if it is part of the text'
+                    ) from None
                 reader = new_reader(self._lines())
                 record, fault = [], TOO_LONG
             except csv.Error as error:
@@ -128,7 +146,8 @@ class _Records:
                 # another process is still writing its last record
                 return
             if self._quotes % 2 and not self._whole:
-                fault = "a quotation mark is never closed"
+                where = f" (it is on line {self._opened:,})" if self._opened > line else ""
+                fault = f"a quotation mark is never closed{where}"
             if fault is not None or any(record):
                 yield line, record, fault
 
@@ -142,7 +161,11 @@ class _Records:
                 line = delimiters.unescaped(line)
             self._chars += len(line)
             if '"' in line:
+                before = self._quotes
                 self._quotes += line.count('"')
+                # one cell may end and another begin; two marks in a row stand for one in the text
+                if self._quotes % 2 and (not before % 2 or '"' in line.replace('""', "")):
+                    self._opened = self._line
             self._whole = line[-1] in "\r\n"
             if self._chars > ROW_BYTES or (not self._whole and len(line) >= ROW_BYTES):
                 # else the rest of the line would be taken for the next record
@@ -157,13 +180,12 @@ class _Records:
         if len(record) > len(names) and not any(record[len(names) :]):
             # spreadsheets write empty cells behind the last column
             record = record[: len(names)]
-        joined = "".join(record)
         if fault is None and len(record) > len(names):
             fault = f"{len(record)} cells, but the header has {len(names)}; is one of them missing its quotation marks?"
-        fault = fault or encoding.fault(joined)
+        fault = fault or encoding.fault("".join(record))
         if fault is not None:
             own = dict(zip(names, record, strict=False)).get("id")
-            raw = "\t".join(record).encode(errors="surrogateescape")[:RAW_BYTES]
+            raw = "\t".join(cell[:RAW_BYTES] for cell in record).encode(errors="surrogateescape")[:RAW_BYTES]
             return Row(line=line, fields={"id": own} if own else None, fault=fault, raw=raw, size=size)
         fields: dict[str, object] = dict(zip(names, record, strict=False))
         settings.read(fields)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import UsageError
-from runner.inputs import parquet_pages
+from runner.inputs import parquet_pages, recognition
 from runner.inputs.cells import Plain, Settings
 from runner.inputs.files import explained, refuse_packed, size_and_head
 from runner.inputs.json_rows import ROW_BYTES, TOO_LONG
@@ -22,8 +22,9 @@ def read(path: Path, *, limit_bytes: int | None = None, options: ReadOptions | N
     """Read the rows of a file; a row's line is its number, from 1 on. Raises UsageError if the file cannot be read."""
     _, head = size_and_head(path)
     refuse_packed(path, "parquet")
-    if not head.startswith(b"PAR1"):
-        raise UsageError(f"{path} is not a Parquet file")
+    wrong = recognition.other_than(("parquet",), head)
+    if wrong is not None:
+        raise UsageError(f"{path} is not a Parquet file: {wrong}")
     return _rows(path, _opened(path), options or ReadOptions())
 
 

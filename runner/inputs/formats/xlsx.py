@@ -21,6 +21,7 @@ from runner.model import Row
 PLACE = "row"
 IS_TABLE = True
 OPTIONS = ("sheet",)
+_KINDS = ("xlsx", "ods")
 _SHOWN = 10
 
 T = TypeVar("T")
@@ -33,8 +34,9 @@ def read(path: Path, *, limit_bytes: int | None = None, options: ReadOptions | N
     """
     _, head = size_and_head(path)
     refuse_packed(path, "xlsx")
-    if recognition.look(head).format not in ("xlsx", "ods"):
-        raise UsageError(f"{path} is not a spreadsheet file")
+    wrong = recognition.other_than(_KINDS, head)
+    if wrong is not None:
+        raise UsageError(f"{path} is not a spreadsheet file: {wrong}")
     options = options or ReadOptions()
     return _rows(_in_book(path, lambda book: book.get_sheet_by_index(_number(path, book.sheet_names, options.sheet))), options)
 
@@ -45,8 +47,9 @@ def settled(path: Path, options: ReadOptions, *, most_bytes: int | None = None) 
     By default the first sheet is read that is not hidden.
     """
     head = size_and_head(path)[1]
-    if options.sheet is not None or recognition.look(head).format not in ("xlsx", "ods"):
+    if options.sheet is not None or recognition.look(head).format not in _KINDS:
         return options, []
+    refuse_packed(path, "xlsx")
     names, visible = _in_book(path, _sheets)
     chosen = (visible or names)[0]
     others = _shown([name for name in names if name != chosen])

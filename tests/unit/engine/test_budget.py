@@ -13,6 +13,7 @@ from runner.engine.bounds import Bounds
 from runner.engine.limits.budget import QUIET_S, Budget, Pot
 from runner.errors import AttemptError
 from runner.model import Attempt, Entry
+from runner.money import Price
 
 pytestmark = pytest.mark.anyio
 
@@ -128,7 +129,7 @@ class Purse:
     def quote(self, model: str, bound: Bounds, at: float) -> Quote:
         if model == "unknown":
             raise AttemptError("no price", code="unpriced", verdict="fail", sent=False)
-        return Quote(Amounts(50), 1, None)
+        return Quote(Amounts(50), 1, Price(model=model, tier="standard", rates=None))
 
     def used(self, attempt: Attempt, reserved: Reservation) -> Amounts:
         if attempt.status is not None and attempt.status >= 300:

@@ -55,16 +55,18 @@ def test_what_is_no_condition_is_refused(where: str) -> None:
 
 
 def test_a_condition_that_cannot_be_told_is_refused_and_not_false(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"where \(score > 3\) cannot be told at line 2: .*score \| float makes a number of one"):
+    with pytest.raises(
+        UsageError, match=r"where \(score > 3\) cannot be computed at line 2: .*score \| float makes a number of one"
+    ):
         ids(tmp_path, where="score > 3")
-    with pytest.raises(UsageError, match="where cannot be told at line 2: the rendered text is longer than 8 MiB"):
+    with pytest.raises(UsageError, match="where cannot be computed at line 2: the rendered text is longer than 8 MiB"):
         ids(tmp_path, where="'x' * 10**9 == text")
 
 
 @pytest.mark.parametrize(
     ("where", "words"),
     [
-        ("lang = 'de'", "it goes on behind its end (== compares, and joins two)"),
+        ("lang = 'de'", "something follows its end (== compares, `and` joins two conditions)"),
         ("lang ==", "it ends too early"),
         ("lang | nothing", "No filter named 'nothing'"),
     ],
@@ -78,7 +80,7 @@ def test_what_is_wrong_with_a_condition_is_said(where: str, words: str) -> None:
 def test_a_hint_about_texts_is_for_texts(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         Condition("1 // n == 1").holds({"n": 0}, "line 1")
-    assert str(refused.value) == "where (1 // n == 1) cannot be told at line 1: integer division or modulo by zero"
+    assert str(refused.value) == "where (1 // n == 1) cannot be computed at line 1: integer division or modulo by zero"
 
 
 @pytest.mark.parametrize("where", ["lang != 'de' and lnag != 'en'", "not lnag", "lnag == 'de'"])

@@ -160,20 +160,41 @@ def test_an_empty_cell_is_no_id(tmp_path: Path) -> None:
     ]
 
 
-def test_a_record_without_end_stays_small(tmp_path: Path) -> None:
+def test_a_quotation_mark_without_end_is_named_and_takes_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     with path.open("w") as file:
-        file.write('id,text\n1,"')
+        file.write('id,text\n0,a\n1,"first\nb"",\n",c"\n2,"')
         for _ in range(ROW_BYTES // 1_000_000 + 2):
             file.write("x" * 999_999 + "\n")
         file.write("\n2,b\n")
     tracemalloc.start()
-    found = list(read(path))
+    # nobody can tell whether what follows are rows, so none is sent
+    with pytest.raises(UsageError) as refused:
+        list(read(path))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert found[0].fault == "longer than 64 MiB"
-    assert found[-1].fields == {"id": "2", "text": "b"}
+    assert "the quotation mark on line 6 is not closed within 64 MiB, so nothing behind it can be read" in str(refused.value)
     assert peak < 8 * ROW_BYTES
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_quotation_mark_without_end_before_the_end_of_the_file(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f'id,text\n0,"a\nb","c\nd{end}')
+    assert [(row.line, row.fault) for row in read(path)] == [(2, "a quotation mark is never closed (it is on line 3)")]
+    path.write_text(f'id,"text\n0,a\n1,b{end}')
+    with pytest.raises(UsageError, match=r"a\.csv: its header, on line 1, cannot be read: a quotation mark is never closed$"):
+        list(read(path))
+
+
+def test_a_record_that_is_too_long_and_closed_is_one_broken_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    with path.open("w") as file:
+        file.write('id,text\n1,"')
+        for _ in range(ROW_BYTES // 1_000_000):
+            file.write("x" * 999_999 + "\n")
+        file.write("x" * 1_000_000 + '"\n2,b\n')
+    assert [(row.line, row.fault is None) for row in read(path)] == [(2, False), (70, True)]
 
 
 def test_a_line_that_is_too_long_is_one_broken_row(tmp_path: Path) -> None:

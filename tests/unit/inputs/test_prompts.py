@@ -12,12 +12,13 @@ from runner.inputs import prompts
 from runner.inputs.keys import ROW_SETTINGS, asks_the_same, base_key
 from runner.inputs.prompts import Template, make_item
 from runner.inputs.template import Texts
+from runner.media import MEDIA_FIELDS
 from runner.model import Item, Outcome, Params, Row
 
 PARAMS = Params(max_tokens=10, temperature=0.5, stop=["END"])
 TEMPLATE = Template(model="m", system="Be brief.", params=PARAMS, keep_rows=False)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-NAMES = TEXT.filter(lambda name: name not in ("id", "prompt", "messages", "params", *ROW_SETTINGS))
+NAMES = TEXT.filter(lambda name: name not in ("id", "prompt", "messages", "params", *ROW_SETTINGS, *MEDIA_FIELDS))
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
@@ -434,7 +435,9 @@ def test_a_row_is_stored_whole() -> None:
     ("stored", "expected", "own"),
     [
         ({"topic": "x", "prompt": "p", "params": {}}, "p", {"topic": "x"}),
-        ({"messages": [{"role": "user", "content": "m"}]}, [{"role": "user", "content": "m"}], {}),
+        ({"messages": [{"role": "user", "content": "m"}]}, "m", {}),
+        ({"messages": [{"role": "user", "content": "m", "name": "n"}]}, [{"role": "user", "content": "m", "name": "n"}], {}),
+        ({"messages": [{"role": "system", "content": "m"}]}, [{"role": "system", "content": "m"}], {}),
         ({"topic": "x"}, None, {"topic": "x"}),
     ],
 )

@@ -32,6 +32,16 @@ class Stream:
         return self._table.__arrow_c_stream__(requested_schema)
 
 
+class Older:
+    """What a library had before it had Arrow streams."""
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+
+    def __dataframe__(self, nan_as_null: bool = False, allow_copy: bool = True) -> object:
+        return self._table.__dataframe__(nan_as_null, allow_copy)
+
+
 def in_memory(table: Any) -> Any:
     return dataset.dataset(table)
 
@@ -41,9 +51,10 @@ def in_memory(table: Any) -> Any:
     [
         (pl.DataFrame, "DataFrame"), (pa.table, "Table"), (lambda rows: pa.table(rows).to_reader(), "Table"),
         (lambda rows: pa.RecordBatch.from_pydict(rows), "Table"), (lambda rows: in_memory(pa.table(rows)), "Table"),
-        (lambda rows: Stream(pa.table(rows)), "Table"), (lambda rows: pd.DataFrame(rows, dtype=object), "DataFrame"),
+        (lambda rows: Stream(pa.table(rows)), "Table"), (lambda rows: Older(pa.table(rows)), "Table"),
+        (lambda rows: pd.DataFrame(rows, dtype=object), "DataFrame"),
     ],
-    ids=["polars", "arrow", "reader", "batch", "dataset", "stream", "pandas"],
+    ids=["polars", "arrow", "reader", "batch", "dataset", "stream", "older", "pandas"],
 )  # fmt: skip
 def test_the_same_rows(make: Any, kind: str) -> None:
     assert read(make(ROWS)) == (kind, [{"id": 1, "text": "a"}, {"id": 2, "text": None}])
@@ -103,6 +114,16 @@ class Odd:
 
     def __iter__(self) -> Any:
         return iter(self.columns)
+
+
+class Removed:
+    def __dataframe__(self) -> object:
+        raise NotImplementedError("not\nany more")
+
+
+def test_a_table_that_gives_nothing_out_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"the table of type test_tables\.Removed cannot be read: .*"):
+        table_of(Removed(), "prompt")
 
 
 def test_a_table_that_would_give_the_names_of_its_columns_is_refused() -> None:

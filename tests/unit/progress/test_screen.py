@@ -44,6 +44,15 @@ def test_every_part_has_its_place(columns: int) -> None:
     assert (len(firsts), len(seconds)) == (1, 1)
 
 
+def test_where_a_price_is_known_money_comes_before_the_rates() -> None:
+    event = at(lane(), rows_per_s=12.34, requests_per_s=15.1, left_s=740.0, cost=0.1234, cost_projected=4.8)
+    second = screen.lines(event, Look(79))[1]
+    assert second == "  41 of   48 open     12.3 rows/s  $0.12 spent, about $4.80 in all     "
+    assert screen.lines(event, Look(119))[1].rstrip().endswith("15.1 requests/s    1,234 tokens/s")
+    early = at(lane(), rows_per_s=12.34, left_s=740.0, cost=0.0)
+    assert len(screen.lines(early, Look(79))[1]) == len(second)
+
+
 @pytest.mark.parametrize("columns", range(1, 140, 3))
 @pytest.mark.parametrize("rows", [3, 1_000, 10**7])
 def test_nothing_wraps(columns: int, rows: int) -> None:

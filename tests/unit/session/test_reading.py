@@ -204,8 +204,11 @@ def test_a_finished_run_whose_rows_are_read_in_another_way_now_is_looked_at_once
     """As after an update that takes fields of a row for its settings."""
     path = tmp_path / "p.jsonl"
     store = finished(path, lines_of(numbered(0, 30)))
-    monkeypatch.setattr(opening, "PromptFile", lambda *fields: scan.PromptFile(*fields)._replace(reading="other"))
-    for lines in (30, 0):
+    monkeypatch.setattr(
+        opening, "PromptFile", lambda *fields, **named: scan.PromptFile(*fields, **named)._replace(reading="other")
+    )
+    # the first line shows what kind of a file it is
+    for lines in (30, 1):
         read.clear()
         summary = runner.run(path, db=store, provider="simulator")
         assert (summary.finished, summary.run, summary.skipped, summary.done_now) == (True, 1, 30, 0)

@@ -137,6 +137,16 @@ def test_a_notebook_shows_foreign_text_as_text(ended: runner.RunSummary, tmp_pat
     assert "25 of 30 done, as asked by --limit; 5 left" in many._repr_html_()
 
 
+def test_a_short_cell_stays_in_one_line_and_a_long_one_keeps_some_width(ended: runner.RunSummary) -> None:
+    of = {text: style for style, text in re.findall(r'<t[dh] style="([^"]*)">([^<]*)<', ended.results()._repr_html_())}
+    for text in ("status", "done", "a"):
+        assert "white-space: nowrap" in of[text]
+        assert "anywhere" not in of[text]
+    (long,) = (style for text, style in of.items() if text.startswith("Say &lt;script"))
+    assert "overflow-wrap: anywhere" in long
+    assert "min-width" in long
+
+
 def test_a_deleted_run_has_no_results(tmp_path: Path) -> None:
     ended = runner.run(["a"], db=tmp_path / "runner.db", provider="simulator")
     runner.delete([1], db=tmp_path / "runner.db")
@@ -146,3 +156,10 @@ def test_a_deleted_run_has_no_results(tmp_path: Path) -> None:
 
 def test_a_frame_of_pandas_is_one() -> None:
     assert isinstance(frames.to_pandas({"id": ["a"]}), pd.DataFrame)
+
+
+def test_a_check_says_what_it_found_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"id": "a", "prompt": "x"}\n{"id": "a", "prompt": "y"}\nnone\n')
+    shown = repr(runner.check(tmp_path / "p.jsonl"))
+    assert re.fullmatch(r"<Check of p\.jsonl: 3 rows, 1 broken row, 1 duplicate id; .*>", shown), shown
+    assert repr(runner.check(["a"], provider="simulator")) == "<Check of a list of 1 text in memory: 1 row>"

@@ -478,4 +478,5 @@ def test_what_a_request_asks_for() -> None:
     }
     assert OpenAI().read(json.dumps(body).encode(), {}) == Ask(model="m", stream=True, max_tokens=7, with_usage=True)
     plain = {"model": "m", "messages": [{"role": "user"}], "max_tokens": 9}
-    assert Anthropic().read(json.dumps(plain).encode(), {"anthropic-version": "x"}) == Ask(model="m", stream=False, max_tokens=9)
+    asked = Anthropic().read(json.dumps(plain).encode(), {"anthropic-version": "x"})
+    assert asked == Ask(model="m", stream=False, max_tokens=9, with_usage=True)

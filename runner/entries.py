@@ -1,0 +1,25 @@
+"""What is asked of the entries that the writer saves: their attempts, and the price of each."""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+from runner.model import Attempt, Entry
+from runner.money import STANDARD, Price
+
+
+@cache
+def _unpriced(model: str, tier: str | None) -> Price:
+    return Price(model=model, tier=tier or STANDARD, rates=None)
+
+
+def price_of(attempt: Attempt) -> Price:
+    """Return the price of an attempt; one without rates if nobody has looked it up."""
+    return attempt.price or _unpriced(attempt.model, attempt.tier)
+
+
+def attempts_of(entries: Sequence[Entry]) -> Iterator[Attempt]:
+    """Yield the attempts among entries."""
+    for entry in entries:
+        attempt = entry if isinstance(entry, Attempt) else entry.attempt
+        if attempt is not None:
+            yield attempt

@@ -1,0 +1,134 @@
+"""What the simulator charges for a token, and the reader of ``--prices``.
+
+Money is whole picodollars: one dollar per million tokens is 1,000,000 picodollars a token. Nothing is rounded; a price that would
+need it is refused. This module shares no code with the client's books, which are compared with it.
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from runner.errors import UsageError
+
+_PICODOLLARS = 1_000_000
+"""Picodollars a token that are one dollar per million tokens."""
+
+WRITE_FACTORS = {"openai": Decimal(1), "anthropic": Decimal("1.25")}
+"""Dialect -> what a token costs that is written to a cache and has no price of its own, as a multiple of an input token."""
+
+_CACHED_FACTOR = Decimal("0.1")
+Billing = Literal["standard", "flex"]
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The price of one model in dollars per million tokens, with the keys of ``[prices."MODEL"]`` of a job file."""
+
+    input: Decimal
+    output: Decimal
+    # None: a tenth of input
+    cached_input: Decimal | None = None
+    # None: as input, in Anthropic's dialect 1.25 times as much
+    cache_write: Decimal | None = None
+    # None: as output
+    reasoning: Decimal | None = None
+    # factors of all rates; the simulator has no batches, and takes the key so that one table serves it and the client
+    batch: Decimal = Decimal("0.5")
+    flex: Decimal = Decimal("0.5")
+    # taken for the same reason: the simulator's prices are always valid
+    valid_from: date | None = msgspec.field(default=None, name="from")
+
+
+STANDARD = Price(input=Decimal(1), output=Decimal(4))
+"""The price of every model that has none of its own."""
+
+
+class Rates(msgspec.Struct, frozen=True, kw_only=True):
+    """What a token of each kind costs, in whole picodollars."""
+
+    fresh: int
+    cached: int
+    written: int
+    # a token of text; one of reasoning is apart
+    output: int
+    reasoning: int
+
+
+def rates(price: Price, dialect: str, billing: Billing) -> Rates:
+    """Return the rates of a model in a dialect. Raises UsageError if one of them is no whole number of picodollars."""
+    factor = price.flex if billing == "flex" else Decimal(1)
+    cached = price.input * _CACHED_FACTOR if price.cached_input is None else price.cached_input
+    written = price.input * WRITE_FACTORS[dialect] if price.cache_write is None else price.cache_write
+    return Rates(
+        fresh=_whole("input", price.input * factor),
+        cached=_whole("cached_input", cached * factor),
+        written=_whole("cache_write", written * factor),
+        output=_whole("output", price.output * factor),
+        reasoning=_whole("reasoning", (price.output if price.reasoning is None else price.reasoning) * factor),
+    )
+
+
+def _whole(name: str, dollars: Decimal) -> int:
+    picodollars = dollars * _PICODOLLARS
+    if picodollars != picodollars.to_integral_value():
+        raise UsageError(f"{name} comes to {dollars.normalize():f} dollars per million tokens; at most six decimals are possible")
+    return int(picodollars)
+
+
+def check_prices(prices: Mapping[str, Price]) -> None:
+    """Raise UsageError unless every price makes sense and can be charged without rounding."""
+    for model, price in prices.items():
+        for name, value in msgspec.structs.asdict(price).items():
+            if isinstance(value, Decimal) and not (value.is_finite() and value >= 0):
+                raise UsageError(f"the price of {model!r}: {name} must be 0 or more, not {value}")
+        for dialect in WRITE_FACTORS:
+            for billing in ("standard", "flex"):
+                try:
+                    rates(price, dialect, billing)
+                except UsageError as error:
+                    raise UsageError(f"the price of {model!r} ({billing} tier): {error}") from None
+
+
+def parse_prices(text: str) -> dict[str, Price]:
+    """Read the prices by model: a JSON object, or the name of a ``.json`` or ``.toml`` file, where they may lie under ``prices``.
+
+    Raises UsageError if there is no such file, if it cannot be read, or if a price makes no sense.
+    """
+    given = _table(text)
+    tables = given.get("prices", given)
+    if not isinstance(tables, dict):
+        raise UsageError("prices must be a table of models, each with at least input and output")
+    prices = {model: _price(model, table) for model, table in tables.items()}
+    check_prices(prices)
+    return prices
+
+
+def _price(model: str, table: Any) -> Price:
+    try:
+        return msgspec.convert(table, Price)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the price of {model!r} cannot be used: {error}; it needs at least input and output") from None
+
+
+def _table(text: str) -> dict[str, Any]:
+    is_file = not text.lstrip().startswith("{")
+    try:
+        content = Path(text).read_text(encoding="utf-8") if is_file else text
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UsageError(f"the prices in {text!r} cannot be read: {reason}") from None
+    where = f"the prices in {text!r} are" if is_file else "the prices are"
+    try:
+        if is_file and text.endswith(".toml"):
+            return tomllib.loads(content, parse_float=Decimal)
+        read = json.loads(content, parse_float=Decimal)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where} not valid: {error}") from None
+    if not isinstance(read, dict):
+        raise UsageError(f"{where} not a table of models")
+    return read
