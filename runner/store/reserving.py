@@ -47,8 +47,8 @@ def reserve(
         if not one.void
     ]
     driver.executemany(_RESERVE, values)
-    over = [*saved, *(one for one in reserved if one.void)]
-    driver.executemany(_RELEASE, [(run_id, one.key, one.number) for one in over])
+    over = [(attempt.key, attempt.number) for attempt in saved] + [(one.key, one.number) for one in reserved if one.void]
+    driver.executemany(_RELEASE, [(run_id, *one) for one in over])
 
 
 async def book_killed(connection: AsyncConnection, run_id: int) -> None:
