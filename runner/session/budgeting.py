@@ -25,6 +25,7 @@ from runner.session import wiring
 from runner.session.books import billed
 from runner.session.opening import template_of
 from runner.session.pricing import is_public, price_book
+from runner.store.reader import REACHED
 from runner.store.spending import Used
 from runner.text import plural
 
@@ -32,8 +33,6 @@ SETTINGS = ("max_cost", "max_cost_session", "max_tokens_total")
 """The settings that make a budget."""
 _OPTIONS = {"max_cost": "--max-cost", "max_tokens_total": "--max-tokens-total"}
 """The options with which a run is continued that has reached its budget."""
-BEGINNING = "the budget of "
-"""How the reason of such a stop begins."""
 
 
 class Progress(NamedTuple):
@@ -66,7 +65,8 @@ def inherited(job: Job, settings: Mapping[str, Json]) -> Job:
 
 def kept(job: Job) -> str:
     """Return the limits that a job has from earlier sessions of its run, in words; empty if it has none."""
-    return ", ".join(f"{name} {getattr(job, name):g}" for name in SETTINGS if job.sources.get(name) == STORED)
+    limits = {name: getattr(job, name) for name in SETTINGS if job.sources.get(name) == STORED}
+    return ", ".join(f"{name} {limit:{',' if isinstance(limit, int) else 'g'}}" for name, limit in limits.items())
 
 
 class Tariff:
@@ -212,8 +212,8 @@ def _in_full(error: AttemptError, job: Job) -> str:
 
 def _unknown(attempts: int) -> str:
     """Return the sentence about attempts of earlier sessions whose use of the budget is not known."""
-    are, they = ("is", "it is") if attempts == 1 else ("are", "they are")
-    return f"the cost of {plural(attempts, 'attempt')} of earlier sessions {are} not known, so {they} not part of the budget"
+    are = "it is" if attempts == 1 else "they are"
+    return f"the cost of {plural(attempts, 'attempt')} of earlier sessions is not known, so {are} not part of the budget"
 
 
 # -- the end
@@ -230,7 +230,7 @@ def reached(budget: Budget, need: Amounts, progress: Progress) -> str:
         used += f", perhaps {_amount(short, short.used - known)} more"
     next_row = f"the next row may {'cost' if short.counts == 'cost' else 'use'} up to {_amount(short, short.of(need))}"
     option = f"--{short.setting.replace('_', '-')}"
-    sentence = f"{BEGINNING}{_amount(short, short.limit)} ({option}) is reached: {used}, and {next_row}"
+    sentence = f"{REACHED}{_amount(short, short.limit)} ({option}) is reached: {used}, and {next_row}"
     wanted = {pot.setting: _wanted(pot, budget.largest, progress) for pot in budget.pots if pot.setting in _OPTIONS}
     raised = {pot.setting: wanted[pot.setting] for pot in budget.pots if wanted.get(pot.setting, 0) > pot.limit}
     if not raised:

@@ -33,7 +33,7 @@ _NEWEST = 100
 """Failed attempts among which the one that stopped a session is looked for: those that were open then came after it."""
 _REFUSED = " (every row was refused for "
 """Words of the stop of a run whose rows the server no longer took; the attempt has the code of the refusal."""
-_REACHED = "the budget of "
+REACHED = "the budget of "
 """How the stop of a run begins that has reached its budget."""
 _BATCH = 1_000
 """Rows read from the driver at once."""
@@ -134,7 +134,7 @@ class StoreReader:
         failed = (attempts.c.run_id == run.id, attempts.c.error_code.is_not(None))
         newest = sa.select(attempts.c.error_code, attempts.c.error).where(*failed).order_by(attempts.c.id.desc()).limit(_NEWEST)
         said = ((code, (words or "").rstrip(".")) for code, words in self._fetch(newest))
-        reached = "budget" if run.stop_reason.startswith(_REACHED) else None
+        reached = "budget" if run.stop_reason.startswith(REACHED) else None
         return next((code for code, words in said if words and run.stop_reason.startswith(words)), reached)
 
     def errors(self, run_id: int) -> list[ErrorGroup]:
