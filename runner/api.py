@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from runner.config.job import Job
-from runner.config.keywords import JobSettings, RunSettings
+from runner.config.keywords import EstimateSettings, JobSettings, RunSettings
 from runner.config.trust import allowed
 from runner.engine.listening import Hear
 from runner.engine.stop import Stop
@@ -17,6 +17,8 @@ from runner.session import arguments, exporting, session
 from runner.session.checking import Check, Description, check, check_job, describe
 from runner.session.deleting import deletable, delete, dependent, erase
 from runner.session.dry_run import dry_run
+from runner.session.estimating import Estimate, estimate_job, refuse_stopped, unsent
+from runner.session.expecting import Confirm
 from runner.session.exporting import ExportFlags
 from runner.session.naming import DEFAULT_STORE, store_path
 from runner.session.options import SessionOptions
@@ -40,6 +42,8 @@ __all__ = [
     "dry_run",
     "erase",
     "errors",
+    "estimate",
+    "estimate_job",
     "execute",
     "export",
     "results",
@@ -139,6 +143,39 @@ def retry(
         return _watched(allowed(job, trust), db, options, handle, observe, progress)
 
 
+def estimate(
+    source: Source,
+    *,
+    sample: int = 0,
+    db: str | Path = DEFAULT_STORE,
+    limit: int | None = None,
+    new: bool = False,
+    observe: Observer | None = None,
+    **settings: Unpack[EstimateSettings],
+) -> Estimate:
+    """Return what a run of a source will take: tokens, cost and time, each as an interval. The arguments are those of ``run``.
+
+    sample: so many rows, 10 or more, are really sent, and kept as rows of the run; with 0, nothing is sent and no key is needed.
+    The setting ``sample`` of a run, a random part of its rows, is taken from the job file or the environment.
+    Raises UsageError, StoreError, and RunStoppedError if the sample was stopped; the same call goes on with it.
+    """
+    given: dict[str, Any] = {**settings}
+    strict, trust, progress = given.pop("strict", False), given.pop("trust", False), given.pop("progress", None)
+    arguments.warn_of_variables()
+    with interruptible():
+        flags = {"new": new, "strict": strict, "trust": trust, "progress": progress}
+        arguments.check(sample=sample, db=db, limit=limit, observe=observe, **flags)
+        number, rows = None if limit is None else index(limit), index(sample)
+        options = SessionOptions(limit=number, new=new, strict=strict, sample=rows or None)
+        if not rows:
+            with unsent(source, given, trust=trust) as job:
+                return estimate_job(job, db, limit=number, new=new)
+        with job_of(source, given, db, trust=trust, limit=number) as job:
+            summary = _watched(job, db, options, None, observe, progress)
+            refuse_stopped(summary)
+            return estimate_job(job, db, limit=number)
+
+
 def _watched(
     job: Job, db: str | Path, options: SessionOptions, handle: StopHandle | None, observe: Observer | None, progress: bool | None
 ) -> RunSummary:
@@ -151,10 +188,19 @@ def _watched(
 
 
 def execute(
-    job: Job, db: str | Path, options: SessionOptions, stop: Stop, observe: Observer | None, hear: Hear | None = None
+    job: Job,
+    db: str | Path,
+    options: SessionOptions,
+    stop: Stop,
+    observe: Observer | None,
+    hear: Hear | None = None,
+    confirm: Confirm | None = None,
 ) -> Awaitable[Summary]:
-    """Do what ``run``, ``resume`` and ``retry`` do, inside a running event loop. hear: receives the pieces of answers."""
-    return session.execute(job, store_path(db), options, stop, arguments.observer(observe), hear)
+    """Do what ``run``, ``resume`` and ``retry`` do, inside a running event loop. hear: receives the pieces of answers.
+
+    confirm: is told what the session will cost, as ``session.execute`` says.
+    """
+    return session.execute(job, store_path(db), options, stop, arguments.observer(observe), hear, confirm=confirm)
 
 
 def runs(*, db: str | Path = DEFAULT_STORE) -> list[Run]:

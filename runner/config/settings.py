@@ -93,6 +93,13 @@ SETTINGS = (
         "prices",
         "Dollars per million tokens, by model, as a JSON object; or list: the provider's list prices hold at this address too.",
     ),
+    Setting(
+        "confirm_above",
+        "float",
+        "Ask on a terminal before a session starts that is expected to cost more than so many dollars.",
+        10.0,
+        0,
+    ),
     Setting("attempts", "int", "Maximum attempts per row; rate limits and outages do not count.", 5, 1),
     Setting(
         "patience_s",

@@ -24,6 +24,7 @@ from runner.inputs.keys import (
     short_key,
     unsent,
 )
+from runner.inputs.spread import Spread
 from runner.media import MEDIA_FIELDS
 from runner.model import Row
 from runner.origin import LINES, Files
@@ -118,6 +119,9 @@ class Scan(Struct, frozen=True, kw_only=True):
     # fields that the template of the job names and no row has
     absent: tuple[str, ...] = ()
     before: Before = Before()
+    # bytes of the records that were read, and rows spread over them, 256 at most; none if an earlier session has scanned them
+    size: int = 0
+    some: tuple[Row, ...] = ()
 
 
 def scan(prompts: PromptFile) -> Scan:
@@ -125,13 +129,16 @@ def scan(prompts: PromptFile) -> Scan:
 
     The keys are hashed by Python's own hash, 64 bits and salted per process: a collision only costs a second pass.
     """
-    hashes = HashCollector()
-    rows = nulls = 0
+    hashes, some = HashCollector(), Spread()
+    rows = nulls = size = 0
     names, data = set[str](), set[str]()
     media: dict[str, object] = {}
     absent: set[str] | None = None
     for row in prompts.read():
         rows += 1
+        size += row.size
+        if rows == some.due:
+            some.add(row)
         if row.asked is not None and row.fault is None and row.fields is not None:
             absent = set(row.asked - NEVER_ABSENT) if absent is None else absent
             if absent:
@@ -153,6 +160,8 @@ def scan(prompts: PromptFile) -> Scan:
         media=tuple(media),
         nulls=nulls,
         absent=tuple(sorted(absent or ())),
+        size=size,
+        some=tuple(some.rows),
     )
 
 

@@ -33,7 +33,7 @@ from runner.store.numbering import settings_with_files
 from runner.store.owner import owner
 from runner.store.repricing import price_again
 from runner.store.reuse import TakenOver, number_taken_over, take_over
-from runner.store.schema import attempts, history, items, runs, variants
+from runner.store.schema import attempts, history, items, runs, samples, variants
 from runner.store.spending import is_priced, money_of, rates_of, tokens_of
 from runner.store.statements import (
     FORGET_ATTEMPTS,
@@ -156,6 +156,16 @@ class RunStore:
     async def note_compared(self) -> None:
         """Store that all rows have been compared with the answers of earlier runs, so that no later session does it again."""
         await self._note({"compared": True})
+
+    async def note_sample(self, drawn: str) -> None:
+        """Store which rows were drawn for an estimate, in place of those that were drawn before."""
+        values = {"run_id": self.run_id, "drawn": drawn}
+
+        async def replace(connection: AsyncConnection) -> None:
+            await connection.execute(sa.delete(samples).where(samples.c.run_id == self.run_id))
+            await connection.execute(sa.insert(samples).values(**values))
+
+        await self._writer.transaction(replace)
 
     async def note_pace(self, pace: Pace) -> None:
         """Store what the session is doing, for ``runner status`` in another process: one small commit, in turn with the saves.
