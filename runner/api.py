@@ -1,8 +1,11 @@
 """The public Python API, which the command line also uses: run, resume, retry, check, export, results."""
 
 from collections.abc import Awaitable, Sequence
+from operator import index
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
+
+from msgspec import structs
 
 from runner.config.job import Job
 from runner.config.keywords import EstimateSettings, JobSettings, RunSettings
@@ -160,20 +163,18 @@ def estimate(
     Raises UsageError, StoreError, and RunStoppedError if the sample was stopped; the same call goes on with it.
     """
     given: dict[str, Any] = {**settings}
-    strict, trust, progress = given.pop("strict", False), given.pop("trust", False), given.pop("progress", None)
+    progress = given.pop("progress", None)
     arguments.warn_of_variables()
     with interruptible():
-        flags = {"new": new, "strict": strict, "trust": trust, "progress": progress}
-        arguments.check(sample=sample, db=db, limit=limit, observe=observe, **flags)
-        number, rows = None if limit is None else index(limit), index(sample)
-        options = SessionOptions(limit=number, new=new, strict=strict, sample=rows or None)
-        if not rows:
+        options, trust = arguments.of_run(given, db, limit, new=new, accept_changes=False)
+        arguments.check(sample=sample, observe=observe, progress=progress)
+        if not sample:
             with unsent(source, given, trust=trust) as job:
-                return estimate_job(job, db, limit=number, new=new)
-        with job_of(source, given, db, trust=trust, limit=number) as job:
-            summary = _watched(job, db, options, None, observe, progress)
-            refuse_stopped(summary)
-            return estimate_job(job, db, limit=number)
+                return estimate_job(job, db, options)
+        options = structs.replace(options, sample=index(sample))
+        with job_of(source, given, db, trust=trust, limit=options.limit) as job:
+            refuse_stopped(_watched(job, db, options, None, observe, progress))
+            return estimate_job(job, db, structs.replace(options, new=False))
 
 
 def _watched(

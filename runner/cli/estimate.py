@@ -68,7 +68,7 @@ def estimate(
 
     job = load_job(one_or_several(named), given_settings(settings))
     if sample is None:
-        show(api.estimate_job(allowed(job, trust), db, **options), as_json=shown["as_json"])
+        show(api.estimate_job(allowed(job, trust), db, SessionOptions(**options)), as_json=shown["as_json"])
         return
     job = asked(job, trusted=trust)
     quiet = shown["quiet"] or shown["as_json"]
@@ -77,7 +77,7 @@ def estimate(
         if code:
             click.echo("runner: the sample is not complete; the same command goes on with it", err=True)
             sys.exit(code)
-        show(api.estimate_job(kept, db, limit=options["limit"]), as_json=shown["as_json"])
+        show(api.estimate_job(kept, db, SessionOptions(limit=options["limit"])), as_json=shown["as_json"])
 
 
 def show(found: "Estimate", *, as_json: bool) -> None:

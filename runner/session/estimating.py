@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -114,10 +114,10 @@ def between(of: Bounds, show: Callable[[float], str]) -> str:
     return f"{show(of.low)} or more" if of.high is None else f"{show(of.low)} to {show(of.high)}"
 
 
-def estimate_job(job: Job, db: str | Path, *, limit: int | None = None, new: bool = False) -> Estimate:
+def estimate_job(job: Job, db: str | Path, options: SessionOptions) -> Estimate:
     """Return what a run of a job will take, by the sizes of its rows, or by what it has sent so far. Sends nothing.
 
-    No key is needed. limit, new: as for ``run``. Raises UsageError as ``run`` does, also if no model is set, and StoreError.
+    No key is needed. options: those of the run. Raises UsageError as ``run`` does, also if no model is set, and StoreError.
     """
     store = Path(db).resolve()
     job = rooted(with_base_url(job, os.environ), store)
@@ -126,18 +126,17 @@ def estimate_job(job: Job, db: str | Path, *, limit: int | None = None, new: boo
     except NotReadyError:
         if job.model is None:
             raise
-    with spool.temporary_copy(job.input) if spool.is_stream(job.input) else nullcontext(job.input) as path:
+    with spool.readable(job.input) as path:
         prompts = open_input(path, options_of(job), store)
         scan.refuse_empty(prompts.size, spool.display_name(job.input))
         known = continuing.known_runs(store)
         given = Given(store, prompts, scan.measure(prompts, identity.lengths(known)), job.base_url)
-        options = SessionOptions(limit=limit, new=new)
         run = continuing.choose(job, given, known, options).run
         to_read, scanned = reading.scan_input(given, run, options)
         scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where, prompts.about)
         scan.refuse_duplicates(scanned, job.input, prompts.places)
         unfit.refuse(job, prompts, scanned)
-        return _Input(job, given, to_read, scanned, limit, run).estimate()
+        return _Input(job, given, to_read, scanned, options.limit, run).estimate()
 
 
 @contextmanager
@@ -180,7 +179,10 @@ class _Input:
             left = max(0, self._rows - self._settled)
             found = rest.sampled(self._given.store, run.id, drawn, self._money, left) if drawn is not None else None
             found = found or rest.answered(self._given.store, run.id, self._job.model or "", self._left())
-        return self._whole(found or self._by_sizes(book), drawn)
+        if found is None or (found.cost is None and book is not None):
+            # what was sent may have been sent before its price was stated
+            found = self._by_sizes(book)
+        return self._whole(found, drawn)
 
     def _known(self, keys: Sequence[str]) -> set[str]:
         run = self._run
