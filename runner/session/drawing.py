@@ -2,8 +2,9 @@
 
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import TypeAlias
 
 from msgspec import Struct, structs
 
@@ -20,6 +21,9 @@ from runner.session.prepare import Plan
 from runner.session.rest import Guesses, Rest, seed_of
 from runner.session.sizing import Sizer
 from runner.store import samples
+
+Known: TypeAlias = Callable[[Sequence[str]], Collection[str]]
+"""Returns which of some keys have an outcome."""
 
 _BATCH = 1_000
 
@@ -52,7 +56,7 @@ def open_rows(
     prompts: PromptFile,
     scanned: Scan,
     limit: int | None,
-    settled: Callable[[Sequence[str]], set[str]],
+    settled: Known,
     job: Job,
     guesses: Guesses,
 ) -> Open:
@@ -83,8 +87,8 @@ def drawing(plan: Plan, number: int, book: PriceBook | None, money: Money, settl
     source = (plan.given.digest, plan.rows)
     earlier = rest.drawn_rows(store, run, source, settled) if settled else None
 
-    def known(keys: Sequence[str]) -> set[str]:
-        return samples.settled_keys(store, run, keys) if settled else set()
+    def known(keys: Sequence[str]) -> Collection[str]:
+        return samples.settled_keys(store, run, keys) if settled else ()
 
     if earlier is not None and earlier.number == number:
         left = len(earlier.keys) - len(known(earlier.keys))
@@ -115,16 +119,34 @@ def with_lanes(drawn: Drawn, lanes: Sequence[LaneState]) -> Drawn:
 def _strata(plan: Plan, found: Open, number: int) -> list[Stratum]:
     if not found.number:
         return []
-    groups, by_name = shares(found.guesses.cost(), number), {name: index for index, name in enumerate(found.names)}
+    costs, by_name = found.guesses.cost(), {name: index for index, name in enumerate(found.names)}
+    groups = shares(costs, number)
     of_groups = [({by_name[name] for name in names}, count) for names, count in groups]
-    chosen = draw(found.models, found.sizes, of_groups, seed_of(plan.given.digest))
+    sizes = _comparable(found, costs, [members for members, _ in of_groups])
+    chosen = draw(found.models, sizes, of_groups, seed_of(plan.given.digest))
     keys = _keys(plan, [found.places[index] for rows in chosen for index in rows])
     strata = []
     for (names, _), (members, _), rows in zip(groups, of_groups, chosen, strict=True):
-        sizes = [size for model, size in zip(found.models, found.sizes, strict=True) if model in members]
-        drawn = {keys[found.places[index]]: found.sizes[index] for index in rows}
-        strata.append(Stratum(models=names, rows=len(sizes), size=sum(sizes), drawn=drawn))
+        theirs = [size for model, size in zip(found.models, sizes, strict=True) if model in members]
+        drawn = {keys[found.places[index]]: sizes[index] for index in rows}
+        strata.append(Stratum(models=names, rows=len(theirs), size=sum(theirs), drawn=drawn))
     return strata
+
+
+def _comparable(found: Open, costs: Mapping[str, float], groups: Sequence[set[int]]) -> Sequence[int]:
+    """Return the sizes of all rows. Among the models of one group, a byte counts as much as it is expected to cost."""
+    if all(len(members) == 1 for members in groups):
+        return found.sizes
+    bytes_ = [0] * len(found.names)
+    for model, size in zip(found.models, found.sizes, strict=True):
+        bytes_[model] += size
+    each = [costs[name] / bytes_[model] for model, name in enumerate(found.names)]
+    factors = [1.0] * len(each)
+    for members in groups:
+        dearest = max(each[model] for model in members)
+        for model in members:
+            factors[model] = each[model] / dearest if dearest else 1.0
+    return [max(1, round(size * factors[model])) for model, size in zip(found.models, found.sizes, strict=True)]
 
 
 def _keys(plan: Plan, places: Sequence[int]) -> dict[int, str]:
@@ -138,9 +160,7 @@ def _keyed(prompts: PromptFile, scanned: Scan, limit: int | None) -> Iterator[tu
     return islice(keyed(prompts.read(), scanned.repeated, scanned.before.identical), limit)
 
 
-def unsettled(
-    prompts: PromptFile, scanned: Scan, limit: int | None, settled: Callable[[Sequence[str]], set[str]]
-) -> Iterator[tuple[int, Row]]:
+def unsettled(prompts: PromptFile, scanned: Scan, limit: int | None, settled: Known) -> Iterator[tuple[int, Row]]:
     """Yield the rows without an outcome, each with its place among all. limit, settled: as for ``open_rows``."""
     rows, first = _keyed(prompts, scanned, limit), 0
     while batch := list(islice(rows, _BATCH)):

@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -184,9 +184,9 @@ class _Input:
             found = self._by_sizes(book)
         return self._whole(found, drawn)
 
-    def _known(self, keys: Sequence[str]) -> set[str]:
+    def _known(self, keys: Sequence[str]) -> Collection[str]:
         run = self._run
-        return samples.settled_keys(self._given.store, run.id, keys) if run is not None and self._settled else set()
+        return samples.settled_keys(self._given.store, run.id, keys) if run is not None and self._settled else ()
 
     def _left(self) -> int:
         return sum(1 for _ in unsettled(self._prompts, self._scanned, self._limit, self._known))

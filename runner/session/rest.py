@@ -99,9 +99,12 @@ def sampled(store: Path, run_id: int, drawn: Drawn, money: Money, left: int) -> 
     )
 
 
-def answered(store: Path, run_id: int, model: str, left: int) -> Rest | None:
-    """Return what is left if it is like the newest answered rows; None if these are too few. model: that of most rows."""
-    rows = list(samples.newest(store, run_id).values())
+def answered(store: Path, run_id: int, model: str, left: int, *, again: bool = False) -> Rest | None:
+    """Return what is left if it is like the newest answered rows; None if these are too few. model: that of most rows.
+
+    again: failed rows are sent again, so what they have cost tells nothing.
+    """
+    rows = [row for row in samples.newest(store, run_id).values() if row.done or not again]
     if len(rows) < LEAST_ROWS:
         return None
     read, written = (_mean([getattr(row, name) for row in rows], left) for name in ("input_tokens", "output_tokens"))

@@ -40,6 +40,8 @@ _NEWEST = (
 class RowSpent(Struct, frozen=True, kw_only=True):
     """What all attempts of one settled row took, failed ones too. An answer that was taken over took nothing."""
 
+    # False: it has failed
+    done: bool = True
     attempts: int = 0
     # from sending to the end, over all attempts
     seconds: float = 0.0
@@ -65,25 +67,24 @@ def drawn_for(store: Path, run_id: int) -> str | None:
         return found
 
 
-def settled_keys(store: Path, run_id: int, keys: Iterable[str]) -> set[str]:
-    """Return which of the keys have an outcome."""
+def settled_keys(store: Path, run_id: int, keys: Iterable[str]) -> dict[str, bool]:
+    """Return which of the keys have an outcome, and True for those that are done."""
     with database.transaction(store, write=False) as connection:
-        found: set[str] = set()
+        found: dict[str, bool] = {}
         for batch in _batches(keys):
-            mine = sa.select(items.c.key).where(items.c.run_id == run_id, items.c.key.in_(batch))
-            found.update(connection.execute(mine).scalars())
+            mine = sa.select(items.c.key, items.c.status == "done").where(items.c.run_id == run_id, items.c.key.in_(batch))
+            found.update(map(tuple, connection.execute(mine)))
         return found
 
 
 def spent_on(store: Path, run_id: int, keys: Iterable[str]) -> dict[str, RowSpent]:
     """Return what the rows with these keys took, those of them that have an outcome."""
     statement = sa.text(_OF_ROWS).bindparams(sa.bindparam("keys", expanding=True))
-    wanted = list(keys)
-    found = dict.fromkeys(settled_keys(store, run_id, wanted), RowSpent())
+    found = {key: RowSpent(done=done) for key, done in settled_keys(store, run_id, keys).items()}
     with database.transaction(store, write=False) as connection:
         for batch in _batches(list(found)):
             for row in connection.execute(statement, {"run": run_id, "keys": batch}):
-                found[row.key] = _spent(row)
+                found[row.key] = _spent(row, done=found[row.key].done)
     return found
 
 
@@ -111,8 +112,9 @@ def _batches(keys: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _spent(row: Any) -> RowSpent:
+def _spent(row: Any, *, done: bool) -> RowSpent:
     return RowSpent(
+        done=done,
         attempts=row.attempts,
         seconds=row.seconds,
         input_tokens=row.input_tokens,
