@@ -1,4 +1,4 @@
-"""What attempts cost: tier, tokens written to a cache, bounds of unknown tokens, rates; the reservations of a budget; the sample of an estimate.
+"""What attempts cost: tier, tokens written to a cache, bounds of unknown tokens, rates; reservations, samples.
 
 The attempts that there are have no price: what they cost is not known.
 """

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
+from runner.money import Projection
 from runner.prices.interval import Interval, Population, positions, sampled, total
 
 LEAST = 10
@@ -60,6 +61,8 @@ class Drawn(Struct, frozen=True, kw_only=True):
     strata: list[Stratum]
     # by model; empty until the rows were sent
     lanes: dict[str, Lane] = {}
+    # what the rows that were left behind the sample are expected to cost; None until then, or if no price is known
+    expected: Projection | None = None
 
     @property
     def keys(self) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from runner.money import PICO, Money, shown
+from runner.money import PICO, Money, Projection, shown
 from runner.prices.book import PriceBook
 from runner.session import rest
 from runner.session.prepare import Plan
@@ -25,6 +25,7 @@ class Expected(Struct, frozen=True, kw_only=True):
 
     dollars: float
     sentence: str
+    projection: Projection | None
 
 
 Confirm: TypeAlias = Callable[[Expected], bool]
@@ -61,6 +62,7 @@ def said(found: Rest) -> Expected | None:
     unpriced = f"; beside {plural(found.unpriced, 'row')} whose price is not known" if found.unpriced else ""
     return Expected(
         dollars=cost.mid / PICO,
+        projection=found.projection,
         sentence=f"expected cost of {rows}: about {mid} ({bounds}), {basis(found.basis, found.learned)}{unpriced}",
     )
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.model import Row
-from runner.money import Money
+from runner.money import Money, Projection
 from runner.prices.book import PriceBook
 from runner.prices.guess import Guess, Size, plus, times
 from runner.prices.interval import Interval
@@ -54,8 +54,13 @@ class Rest(Struct, frozen=True, kw_only=True):
     unpriced: int = 0
     # seconds that requests are open, all added up; None: not known
     busy_s: Interval | None = None
-    # the longest that one row takes, about
-    row_s: float = 0.0
+
+    @property
+    def projection(self) -> Projection | None:
+        """What a sample says of the rows that are left; None if it was no sample, or no price is known."""
+        if self.basis != "sample" or self.cost is None or not self.left:
+            return None
+        return Projection(left=self.left, cost=round(self.cost.mid))
 
 
 def drawn_rows(store: Path, run_id: int, source: tuple[str, int], settled: int) -> Drawn | None:
@@ -95,7 +100,6 @@ def sampled(store: Path, run_id: int, drawn: Drawn, money: Money, left: int) -> 
         cost=_less(together([_cost(one, spent, seed) for one in known]), money.spent - drawn.cost) if known else None,
         unpriced=round(unknown * share),
         busy_s=times(_sum(drawn.strata, spent, "seconds", seed), share),
-        row_s=max((one.seconds for one in spent.values()), default=0.0),
     )
 
 
@@ -123,7 +127,6 @@ def answered(store: Path, run_id: int, model: str, left: int, *, again: bool = F
         cost=cost,
         unpriced=0 if cost is not None else left,
         busy_s=_mean([row.seconds for row in rows], left),
-        row_s=max(row.seconds for row in rows),
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import anyio
 import msgspec
+from msgspec import structs
 
 from runner.config import trust
 from runner.config.job import Job
@@ -15,6 +16,7 @@ from runner.errors import RunStoppedError
 from runner.event_types import CHOSEN, DECLINED, INPUT_CHANGED, LIMITED, SAMPLED, Finished, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Items, Observer
+from runner.prices.sample import Drawn
 from runner.session import continuing, naming, prepare, reading, reuse, wiring
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
@@ -24,6 +26,7 @@ from runner.session.expecting import Confirm, Expected, expected, said
 from runner.session.options import SessionOptions
 from runner.session.oversized import oversized, sentences
 from runner.session.prepare import Plan, in_thread
+from runner.session.rest import sampled
 from runner.session.stopping import interruption
 from runner.session.working import Working
 from runner.settled import Head
@@ -142,7 +145,9 @@ class _Session(Working):
             return said(found.rest) if found.rest is not None else None
         if book is None or left <= 0:
             return None
-        return await in_thread(lambda: expected(plan, book, money, left=left, settled=settled))
+        cost = await in_thread(lambda: expected(plan, book, money, left=left, settled=settled))
+        self._meter.expected = cost.projection if cost is not None else None
+        return cost
 
     async def _confirmed(self, confirm: Confirm, cost: Expected) -> bool:
         """Return True if it has been said what the session will cost. Blocks the event loop: nothing else goes on."""
@@ -223,10 +228,17 @@ class _Session(Working):
                 await self._note_input(look_again, head)
         finished = finished and (plan.run.finished or not plan.narrowed)
         if self._drawing is not None:
-            drawn = with_lanes(self._drawing.drawn, self._lanes.states())
-            await self._store.note_sample(msgspec.json.encode(drawn).decode())
+            await self._note_drawn(self._drawing.drawn, self._left(now, stop_reason))
         await self._store.finish(complete=finished, stop_reason=stop_reason or (None if finished else self._as_asked))
         return self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
+
+    async def _note_drawn(self, drawn: Drawn, left: int) -> None:
+        """Store what the sample tells of the limits, and of what is left."""
+        plan, money = self._plan, self._books.money
+        found = await in_thread(lambda: sampled(plan.given.store, plan.run.id, drawn, money, left))
+        self._meter.expected = found.projection if found is not None else None
+        drawn = structs.replace(with_lanes(drawn, self._lanes.states()), expected=self._meter.expected)
+        await self._store.note_sample(msgspec.json.encode(drawn).decode())
 
     def _summary(self, now: RunCounts, *, finished: bool, changed: int, stop_reason: str | None) -> Summary:
         plan, stats, passed = self._plan, self._stats, self._passed

@@ -20,7 +20,7 @@ from runner.errors import StoreError
 from runner.event_types import Noted, Saved, Summary
 from runner.interfaces import Handle, Items, Provider
 from runner.model import Attempt, Entry, Item, Outcome
-from runner.money import Money, costs, projected
+from runner.money import Money, costs
 from runner.prices.book import PriceBook
 from runner.providers.http import HttpClient, HttpExchange
 from runner.session import pricing, wiring
@@ -167,7 +167,7 @@ class Working:
             causes=now.causes,
             reused=stats.reused,
             cost_now=costs(self._books.now, None)["cost"],
-            **costs(money, projected(money, now.paid, more.get("left", 0))),
+            **costs(money, self._meter.projected(money, now.paid, more.get("left", 0))),
             **more,
         )
 

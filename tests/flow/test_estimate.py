@@ -116,6 +116,9 @@ def test_the_sample_belongs_to_the_run_that_is_then_finished_for_what_was_said(d
     assert desk.estimated("--sample", "20") == found
     assert desk.estimated()["cost"] == found["cost"]
     assert len(desk.answers.asked) == 20
+    # the mean of the rows in the sample, which are longer than most, would say more
+    books = json.loads(desk.run("status", "--json").out)["books"]
+    assert books["cost_projected"] == pytest.approx(found["cost"]["mid"], rel=1e-6)
     ended = desk.run("run", "p.jsonl")
     assert "expected cost of 40 rows: about $" in ended.out
     assert sorted(desk.answers.asked) == sorted(row["prompt"] for row in desk.rows)
