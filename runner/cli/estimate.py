@@ -95,24 +95,25 @@ def text(found: "Estimate") -> str:
     from runner.session.estimating import between, count
     from runner.text import plural
 
-    def line(name: str, of: Any, show: Any, more: str = "") -> str:
-        return f"  {name:12}  about {show(of.mid)} ({between(of, show)}){more}"
-
-    done = found.rows - found.rows_left
-    state = f"{plural(found.rows, 'row')}, {found.rows_left:,} left to send" if done else plural(found.rows, "row")
     run = f"run {found.run}: " if found.run is not None else ""
-    lines = [f"{run}{state}; {found.words}"]
-    lines.append(line("tokens in", found.input_tokens, count))
-    lines.append(line("tokens out", found.output_tokens, count))
+    if not found.rows_left:
+        cost = money.amount(found.cost.mid) if found.cost is not None else money.unknown(found.model or "the model")
+        tokens = f"{count(found.input_tokens.mid)} tokens in, {count(found.output_tokens.mid)} out"
+        return f"{run}{plural(found.rows, 'row')}, nothing is left to send\n  {'tokens':12}  {tokens}\n  {'cost':12}  {cost}"
+
+    def line(name: str, of: Any, show: Any) -> str:
+        return f"  {name:12}  about {show(of.mid)} ({between(of, show)})"
+
+    left = f", {found.rows_left:,} left to send" if found.rows_left < found.rows else ""
+    lines = [f"{run}{plural(found.rows, 'row')}{left}; {found.words}"]
+    lines += [line("tokens in", found.input_tokens, count), line("tokens out", found.output_tokens, count)]
     if found.cost is None:
         lines.append(f"  {'cost':12}  {money.unknown(found.model or 'the model')}")
     else:
         lines.append(line("cost", found.cost, money.amount))
-    if found.cost is not None and found.cost_left is not None and found.cost_spent:
-        spent, left = money.amount(found.cost_spent), found.cost_left
-        lines.append(
-            f"  {'':12}  {spent} is spent; the rest costs about {money.amount(left.mid)} ({between(left, money.amount)})"
-        )
+    if found.cost_left is not None and found.cost_spent:
+        rest = f"about {money.amount(found.cost_left.mid)} ({between(found.cost_left, money.amount)})"
+        lines.append(f"  {'':12}  {money.amount(found.cost_spent)} is spent; the rest costs {rest}")
     if found.unpriced_rows and found.cost is not None:
         lines.append(f"  {'':12}  beside {plural(found.unpriced_rows, 'row')} whose price is not known")
     return "\n".join([*lines, _time(found), *_more(found)])
@@ -132,8 +133,6 @@ def _time(found: "Estimate") -> str:
 
 def _more(found: "Estimate") -> list[str]:
     """Return how the bounds are meant, and how they come closer."""
-    if not found.rows_left:
-        return ["nothing is left to send"]
     if found.basis == "sample":
         return ["each is between its bounds with a probability of 95 %; the rows of the sample are done and stay in the run"]
     if found.basis == "answers":

@@ -169,6 +169,9 @@ class _Input:
             with StoreReader(given.store) as reader:
                 self._money, stored = reader.money(run.id), reader.run(run.id)
             self._settled = stored.done + stored.failed
+            if self._money.unknown and not samples.is_attempted(given.store, run.id):
+                # nothing was sent, or all that it has was taken over
+                self._money = Money()
 
     def estimate(self) -> Estimate:
         """Return what the run will take."""

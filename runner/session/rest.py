@@ -68,16 +68,20 @@ def drawn_rows(store: Path, run_id: int, source: tuple[str, int], settled: int) 
 
     source: the digest of the input and the number of its rows that count now. settled: rows with an outcome.
     """
-    text = samples.drawn_for(store, run_id)
-    try:
-        drawn = msgspec.json.decode(text, type=Drawn) if text is not None else None
-    except (msgspec.MsgspecError, ValueError):
-        # of another version
-        return None
+    drawn = _stored(store, run_id)
     if drawn is None or drawn.input != source:
         return None
     # of an estimate of all, the error is the same in absolute terms when most is known already
     return drawn if settled - drawn.settled - len(drawn.keys) <= drawn.rows / 2 else None
+
+
+def _stored(store: Path, run_id: int) -> Drawn | None:
+    text = samples.drawn_for(store, run_id)
+    try:
+        return msgspec.json.decode(text, type=Drawn) if text is not None else None
+    except (msgspec.MsgspecError, ValueError):
+        # of another version
+        return None
 
 
 def sampled(store: Path, run_id: int, drawn: Drawn, money: Money, left: int) -> Rest | None:
@@ -106,9 +110,12 @@ def sampled(store: Path, run_id: int, drawn: Drawn, money: Money, left: int) -> 
 def answered(store: Path, run_id: int, model: str, left: int, *, again: bool = False) -> Rest | None:
     """Return what is left if it is like the newest answered rows; None if these are too few. model: that of most rows.
 
-    again: failed rows are sent again, so what they have cost tells nothing.
+    again: failed rows are sent again, so what they have cost tells nothing. Nor do rows that were drawn: they are larger than most.
     """
-    rows = [row for row in samples.newest(store, run_id).values() if row.done or not again]
+    drawn = _stored(store, run_id)
+    besides = frozenset(drawn.keys) if drawn is not None else frozenset()
+    newest = samples.newest(store, run_id).items()
+    rows = [row for key, row in newest if key not in besides and (row.done or not again)]
     if len(rows) < LEAST_ROWS:
         return None
     read, written = (_mean([getattr(row, name) for row in rows], left) for name in ("input_tokens", "output_tokens"))

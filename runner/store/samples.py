@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from runner.store import database
 from runner.store.cost import billed, cost, perhaps
-from runner.store.schema import items, samples
+from runner.store.schema import attempts, items, samples
 from runner.store.spending import tokens_of
 
 NEWEST = 1_000
@@ -94,6 +94,12 @@ def newest(store: Path, run_id: int) -> dict[str, RowSpent]:
         keys = connection.execute(sa.text(_NEWEST), {"run": run_id, "most": 2 * NEWEST}).scalars().all()
     found = spent_on(store, run_id, keys[:NEWEST])
     return {key: spent for key, spent in found.items() if spent.attempts}
+
+
+def is_attempted(store: Path, run_id: int) -> bool:
+    """Return True if a run has made an attempt."""
+    with database.transaction(store, write=False) as connection:
+        return connection.execute(sa.select(attempts.c.id).where(attempts.c.run_id == run_id).limit(1)).first() is not None
 
 
 def tokens_so_far(store: Path, run_id: int) -> RunSpent:

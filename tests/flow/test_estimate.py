@@ -137,6 +137,8 @@ def test_a_kill_in_the_sample_costs_no_answer_and_the_same_rows_go_on(desk: Desk
         process.until(lambda: desk.store.exists() and count(desk.store, where="status = 'done'") == 9, "nine answers")
         process.killed()
     desk.answers.most = 10**9
+    # rows that were drawn are larger than most, and a part of them tells nothing of the others
+    assert desk.estimated()["basis"] == "sizes"
     found = desk.estimated("--sample", "20")
     assert (found["basis"], found["rows_left"], len(desk.answers.asked)) == ("sample", ROWS - 20, 20)
     assert len(set(desk.answers.asked)) == 20
