@@ -110,7 +110,7 @@ def sampled(store: Path, run_id: int, drawn: Drawn, money: Money, left: int) -> 
 def answered(store: Path, run_id: int, model: str, left: int, *, again: bool = False) -> Rest | None:
     """Return what is left if it is like the newest answered rows; None if these are too few. model: that of most rows.
 
-    again: failed rows are sent again, so what they have cost tells nothing. Nor do rows that were drawn: they are larger than most.
+    again: failed rows are sent again, so what they have cost tells nothing. Nor do rows that were drawn, which are large.
     """
     drawn = _stored(store, run_id)
     besides = frozenset(drawn.keys) if drawn is not None else frozenset()
