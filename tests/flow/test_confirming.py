@@ -110,4 +110,5 @@ def test_resume_retry_and_a_sample_ask_too(desk: Desk) -> None:
     assert (code, len(desk.server.requests)) == (2, before), said
     # a finished run stays one
     (after,) = runner.runs(db=desk.store)
-    assert (after.finished_at is None) == (found.finished_at is None)
+    assert found.finished_at is not None
+    assert (after.finished_at is not None, after.stop_reason) == (True, None)

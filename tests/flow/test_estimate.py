@@ -119,6 +119,12 @@ def test_the_sample_belongs_to_the_run_that_is_then_finished_for_what_was_said(d
     # the mean of the rows in the sample, which are longer than most, would say more
     books = json.loads(desk.run("status", "--json").out)["books"]
     assert books["cost_projected"] == pytest.approx(found["cost"]["mid"], rel=1e-6)
+    # a sample tells of the rows from which it was drawn, and of no others
+    text = (desk.folder / "p.jsonl").read_text()
+    (desk.folder / "p.jsonl").write_text(text + '{"id": "more", "prompt": "more"}\n')
+    more = desk.estimated()
+    assert (more["rows_left"], more["basis"]) == (ROWS - 19, "sizes")
+    (desk.folder / "p.jsonl").write_text(text)
     ended = desk.run("run", "p.jsonl")
     assert "expected cost of 40 rows: about $" in ended.out
     assert sorted(desk.answers.asked) == sorted(row["prompt"] for row in desk.rows)
@@ -132,9 +138,9 @@ def test_the_sample_belongs_to_the_run_that_is_then_finished_for_what_was_said(d
 
 
 def test_a_kill_in_the_sample_costs_no_answer_and_the_same_rows_go_on(desk: Desk) -> None:
-    desk.answers.most = 9
+    desk.answers.most = 14
     with start("estimate", "p.jsonl", "--sample", "20", cwd=desk.folder) as process:
-        process.until(lambda: desk.store.exists() and count(desk.store, where="status = 'done'") == 9, "nine answers")
+        process.until(lambda: desk.store.exists() and count(desk.store, where="status = 'done'") == 14, "some answers")
         process.killed()
     desk.answers.most = 10**9
     # rows that were drawn are larger than most, and a part of them tells nothing of the others
