@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 LEAST = 10
 """Rows of a sample, at the least."""
+_SAMPLE = 50
+"""Rows of a sample that are enough for most files."""
+_LONG = 20_000
+"""Tokens of an answer that hardly any has: a limit as high as that makes the highest cost meaningless."""
 _OTHERS = [setting.name for setting in SETTINGS if setting.name != "sample"]
 """The settings of a run. Its --sample stands in the job file or RUNNER_SAMPLE here: this command has another one."""
 
@@ -134,10 +138,15 @@ def _time(found: "Estimate") -> str:
 def _more(found: "Estimate") -> list[str]:
     """Return how the bounds are meant, and how they come closer."""
     if found.basis == "sample":
-        return ["each is between its bounds with a probability of 95 %; the rows of the sample are done and stay in the run"]
+        return ["tokens and cost are between these bounds with a probability of 95 %; the rows of the sample stay in the run"]
     if found.basis == "answers":
         return ["the bounds hold with a probability of 95 % if the rows that are left are like these"]
     wide = ["a token is 2 to 6 bytes of text, and an answer has 1 token up to its limit; failed attempts come on top"]
-    if found.output_tokens.high is None:
+    most = found.output_tokens.high
+    if most is None:
         wide.append("an answer has no known limit here: --max-tokens sets one")
-    return [*wide, "--sample 50 sends 50 rows as the first of the run, and the bounds come close"]
+    elif most > _LONG * found.rows_left:
+        wide.append("an answer may be as long as the model allows: --max-tokens sets a lower limit")
+    if found.rows_left > _SAMPLE:
+        wide.append(f"--sample {_SAMPLE} sends {_SAMPLE} rows as the first of the run, and the bounds come close")
+    return wide
