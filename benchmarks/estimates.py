@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Callable
 from statistics import fmean, median, pstdev
+from typing import NamedTuple
 
 from runner.prices.interval import Population, positions, sampled, total
 
@@ -11,10 +12,25 @@ SETS = 200
 SAMPLE = 50
 
 
+class TokenSet(NamedTuple):
+    """Rows as (size, tokens in, tokens out), the rates of both in dollars per million, and what kind of set it is."""
+
+    rows: list[tuple[int, int, int]]
+    rates: tuple[float, float]
+    kind: str
+
+
 def data_set(seed: int) -> tuple[list[tuple[int, float]], str]:
     """Return (size, cost) of each row, and what kind of set it is."""
+    rows, (read, written), kind = token_set(seed)
+    return [(size, into * read + out * written) for size, into, out in rows], kind
+
+
+def token_set(seed: int, number: int | None = None) -> TokenSet:
+    """Return a generated set. number: of its rows; None: 2,000 to 20,000."""
     chance = random.Random(seed)  # noqa: S311
     rows = chance.choice([2_000, 5_000, 20_000])
+    rows = number or rows
     spread = chance.uniform(0.05, 1.0)
     fixed = chance.choice([0, 200, 1_500])
     sizes = [fixed + 40 + int(chance.lognormvariate(math.log(chance.choice([150, 600, 3_000])), spread)) for _ in range(rows)]
@@ -30,12 +46,9 @@ def data_set(seed: int) -> tuple[list[tuple[int, float]], str]:
         "proportional": lambda size: size / 8 * chance.uniform(0.6, 1.4),
         "bimodal": lambda _: mean * (10 if chance.random() < long else 1) * chance.uniform(0.8, 1.2),
     }
-    read, written = chance.choice([(0.25, 2.0), (3.0, 15.0), (1.0, 1.0)])
-    made = []
-    for size in sizes:
-        tokens_in = round(size / chance.choice(languages))
-        made.append((size, tokens_in * read + max(1, round(outputs[kind](size))) * written))
-    return made, kind
+    rates = chance.choice([(0.25, 2.0), (3.0, 15.0), (1.0, 1.0)])
+    made = [(size, round(size / chance.choice(languages)), max(1, round(outputs[kind](size)))) for size in sizes]
+    return TokenSet(made, rates, kind)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from runner.api import check, delete, export, results, resume, retry, run, runs, status
+    from runner.api import check, delete, estimate, export, results, resume, retry, run, runs, status
     from runner.async_api import aresume, aretry, arun
     from runner.config.keywords import JobSettings
     from runner.errors import RunLockedError, RunnerError, RunStoppedError, StoreError, UsageError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Waiting,
     )
     from runner.model import Result, Run
+    from runner.session.estimating import Estimate
     from runner.session.one_by_one import BlockingSession, Session
     from runner.session.pieces import Answer
     from runner.session.results import Results, RunSummary
@@ -38,12 +39,15 @@ if TYPE_CHECKING:
     from runner.session.transforms import sentences, texts
 
 _HOMES = {
-    **dict.fromkeys(("check", "delete", "export", "resume", "results", "retry", "run", "runs", "status"), "runner.api"),
+    **dict.fromkeys(
+        ("check", "delete", "estimate", "export", "resume", "results", "retry", "run", "runs", "status"), "runner.api"
+    ),
     **dict.fromkeys(("RunLockedError", "RunStoppedError", "RunnerError", "StoreError", "UsageError"), "runner.errors"),
     **dict.fromkeys(("Result", "Run"), "runner.model"),
     "JobSettings": "runner.config.keywords",
     **dict.fromkeys(("Results", "RunSummary"), "runner.session.results"),
     "ArrowStream": "runner.session.sources",
+    "Estimate": "runner.session.estimating",
     "StopHandle": "runner.session.stopping",
     **dict.fromkeys(("aresume", "aretry", "arun"), "runner.async_api"),
     **dict.fromkeys(("Stream", "events", "stream"), "runner.session.stream"),
@@ -76,6 +80,7 @@ __all__ = [
     "AttemptFailed",
     "BlockingSession",
     "Dropped",
+    "Estimate",
     "Finished",
     "FirstToken",
     "JobSettings",
@@ -106,6 +111,7 @@ __all__ = [
     "arun",
     "check",
     "delete",
+    "estimate",
     "events",
     "export",
     "results",

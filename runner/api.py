@@ -1,11 +1,14 @@
 """The public Python API, which the command line also uses: run, resume, retry, check, export, results."""
 
 from collections.abc import Awaitable, Sequence
+from operator import index
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
+from msgspec import structs
+
 from runner.config.job import Job
-from runner.config.keywords import JobSettings, RunSettings
+from runner.config.keywords import EstimateSettings, JobSettings, RunSettings
 from runner.config.trust import allowed
 from runner.engine.listening import Hear
 from runner.engine.stop import Stop
@@ -17,6 +20,8 @@ from runner.session import arguments, exporting, session
 from runner.session.checking import Check, Description, check, check_job, describe
 from runner.session.deleting import deletable, delete, dependent, erase
 from runner.session.dry_run import dry_run
+from runner.session.estimating import Estimate, estimate_job, refuse_stopped, unsent
+from runner.session.expecting import Confirm
 from runner.session.exporting import ExportFlags
 from runner.session.naming import DEFAULT_STORE, store_path
 from runner.session.options import SessionOptions
@@ -40,6 +45,8 @@ __all__ = [
     "dry_run",
     "erase",
     "errors",
+    "estimate",
+    "estimate_job",
     "execute",
     "export",
     "results",
@@ -139,6 +146,37 @@ def retry(
         return _watched(allowed(job, trust), db, options, handle, observe, progress)
 
 
+def estimate(
+    source: Source,
+    *,
+    sample: int = 0,
+    db: str | Path = DEFAULT_STORE,
+    limit: int | None = None,
+    new: bool = False,
+    observe: Observer | None = None,
+    **settings: Unpack[EstimateSettings],
+) -> Estimate:
+    """Return what a run of a source will take: tokens, cost and time, each as an interval. The arguments are those of ``run``.
+
+    sample: so many rows, 10 or more, are really sent, and kept as rows of the run; with 0, nothing is sent and no key is needed.
+    The setting ``sample`` of a run, a random part of its rows, is taken from the job file or the environment.
+    Raises UsageError, StoreError, and RunStoppedError if the sample was stopped; the same call goes on with it.
+    """
+    given: dict[str, Any] = {**settings}
+    progress = given.pop("progress", None)
+    arguments.warn_of_variables()
+    with interruptible():
+        options, trust = arguments.of_run(given, db, limit, new=new, accept_changes=False)
+        arguments.check(sample=sample, observe=observe, progress=progress)
+        if not sample:
+            with unsent(source, given, trust=trust) as job:
+                return estimate_job(job, db, options)
+        options = structs.replace(options, sample=index(sample))
+        with job_of(source, given, db, trust=trust, limit=options.limit) as job:
+            refuse_stopped(_watched(job, db, options, None, observe, progress))
+            return estimate_job(job, db, structs.replace(options, new=False))
+
+
 def _watched(
     job: Job, db: str | Path, options: SessionOptions, handle: StopHandle | None, observe: Observer | None, progress: bool | None
 ) -> RunSummary:
@@ -151,10 +189,19 @@ def _watched(
 
 
 def execute(
-    job: Job, db: str | Path, options: SessionOptions, stop: Stop, observe: Observer | None, hear: Hear | None = None
+    job: Job,
+    db: str | Path,
+    options: SessionOptions,
+    stop: Stop,
+    observe: Observer | None,
+    hear: Hear | None = None,
+    confirm: Confirm | None = None,
 ) -> Awaitable[Summary]:
-    """Do what ``run``, ``resume`` and ``retry`` do, inside a running event loop. hear: receives the pieces of answers."""
-    return session.execute(job, store_path(db), options, stop, arguments.observer(observe), hear)
+    """Do what ``run``, ``resume`` and ``retry`` do, inside a running event loop. hear: receives the pieces of answers.
+
+    confirm: is told what the session will cost, as ``session.execute`` says.
+    """
+    return session.execute(job, store_path(db), options, stop, arguments.observer(observe), hear, confirm=confirm)
 
 
 def runs(*, db: str | Path = DEFAULT_STORE) -> list[Run]:

@@ -11,10 +11,12 @@ from runner.pace import Pace
 
 INPUT_CHANGED = "the prompt file changed while it was read"
 """The stop reason of a session that ended early although no stop was requested."""
-LIMITED = "as asked by --limit"
+LIMITED, SAMPLED = "as asked by --limit", "after the sample of an estimate"
 CHOSEN = "as asked by --where or --sample"
-AS_ASKED = (LIMITED, CHOSEN)
-"""What the store keeps as the stop reason of a session that ended where --limit asked it to. A summary has ``limit`` for that."""
+AS_ASKED = (LIMITED, SAMPLED, CHOSEN)
+"""What the store keeps as the stop reason of a session that ended where it was asked to. A summary has ``limit`` for --limit."""
+DECLINED = "not started: the question about its cost was answered with no"
+"""The same for a session that a person did not want to begin."""
 
 
 class Quantiles(Struct, frozen=True, kw_only=True):

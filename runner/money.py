@@ -94,13 +94,23 @@ class Money(Struct, frozen=True, kw_only=True):
         )
 
 
-def projected(money: Money, rows: int, left: int) -> int | None:
+class Projection(Struct, frozen=True, kw_only=True):
+    """What the rows that were left at some time were expected to cost, in picodollars."""
+
+    left: int
+    cost: int
+
+
+def projected(money: Money, rows: int, left: int, expected: Projection | None = None) -> int | None:
     """Return what a run will have cost, in picodollars, if the rows that are left cost what the others did; None if unknown.
 
-    rows: those with an outcome for which something was sent. left: those without one.
+    rows: those with an outcome for which something was sent. left: those without one. expected: by a sample, in which long rows
+    are more frequent than in the rest; it counts until half of what was left then has an outcome.
     """
     if not left:
         return money.spent
+    if expected is not None and 2 * left > expected.left and money.known:
+        return money.spent + expected.cost * left // expected.left
     return money.spent + money.spent * left // rows if rows > 0 and money.known else None
 
 

@@ -1,4 +1,4 @@
-"""What attempts cost: tier, tokens written to a cache, bounds of unknown tokens, rates; the reservations of a budget.
+"""What attempts cost: tier, tokens written to a cache, bounds of unknown tokens, rates; reservations, samples.
 
 The attempts that there are have no price: what they cost is not known.
 """
@@ -82,6 +82,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_reservations"),
         sa.UniqueConstraint("run_id", "item_key", "number", name="uq_reservations_run_id_item_key_number"),
     )
+    op.create_table(
+        "samples",
+        sa.Column("run_id", sa.Integer(), nullable=False),
+        sa.Column("drawn", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name="fk_samples_run_id_runs"),
+        sa.PrimaryKeyConstraint("run_id", name="pk_samples"),
+    )
     _make("spend", _SPEND)
     op.execute("PRAGMA user_version = 6")
 
@@ -89,6 +96,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     _make("spend", _OLD_SPEND)
     # the tokens stay, and nothing tells any more what they cost
+    op.drop_table("samples")
     op.drop_table("reservations")
     op.drop_table("prices")
     for name, _ in reversed(_ADDED):

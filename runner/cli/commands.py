@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from runner.cli.delete import delete
+from runner.cli.estimate import estimate
 from runner.cli.export import export
 from runner.cli.init import init
 from runner.cli.options import (
@@ -24,6 +25,7 @@ from runner.cli.options import (
     show_config_option,
     trust_option,
     warn_of_variables,
+    yes_option,
 )
 from runner.cli.show import show
 from runner.cli.signals import orderly_end
@@ -60,10 +62,11 @@ def cli() -> None:
 @dry_run_option
 @show_config_option
 @trust_option
+@yes_option
 @quiet_option
 @json_option
 @gathered("options", "limit", "new", "accept_changes", "strict")
-@gathered("shown", "quiet", "as_json", "output")
+@gathered("shown", "quiet", "as_json", "output", "yes")
 @gathered("instead", "dry_run", "show_config")
 def run(named: tuple[str, ...], db: str, trust: bool, instead: Any, shown: Any, options: dict[str, Any], **settings: Any) -> None:
     """Run FILE, or continue its run if that was interrupted.
@@ -97,7 +100,7 @@ def run(named: tuple[str, ...], db: str, trust: bool, instead: Any, shown: Any, 
 @cli.command()
 @continue_options
 @accept_changes_option
-@gathered("shown", "quiet", "as_json", "output")
+@gathered("shown", "quiet", "as_json", "output", "yes")
 def resume(run_id: int | str | None, db: str, accept_changes: bool, trust: bool, shown: Any, **settings: Any) -> None:
     """Continue an unfinished run.
 
@@ -115,7 +118,7 @@ def resume(run_id: int | str | None, db: str, accept_changes: bool, trust: bool,
 
 @cli.command()
 @continue_options
-@gathered("shown", "quiet", "as_json", "output")
+@gathered("shown", "quiet", "as_json", "output", "yes")
 def retry(run_id: int | str | None, db: str, trust: bool, shown: Any, **settings: Any) -> None:
     """Send the failed rows of a run again, and no other rows.
 
@@ -204,5 +207,5 @@ def check(named: tuple[str, ...], db: str, as_json: bool, trust: bool, **setting
     sys.exit(1 if report.broken else 0)
 
 
-for _command in (delete, export, init, show, simulate, try_):
+for _command in (delete, estimate, export, init, show, simulate, try_):
     cli.add_command(_command)

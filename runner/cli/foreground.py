@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from runner import api
-from runner.cli import chosen, progress
+from runner.cli import chosen, confirming, progress
 from runner.cli import output as texts
 from runner.config.job import Job
 from runner.engine.stop import Stop
@@ -17,14 +17,17 @@ from runner.event_types import Event, Started, Summary
 from runner.interfaces import Observer
 from runner.session import exporting
 from runner.session.blocking import blocking
+from runner.session.expecting import Confirm
 from runner.session.options import SessionOptions
 from runner.session.signals import STOP_SIGNALS, exit_code, on_signals
 from runner.session.stopping import StopHandle
 from runner.text import clean, redact
 
 
-def drive(job: Job, db: str, options: SessionOptions, *, quiet: bool, as_json: bool, output: str | None = None) -> int:
-    """Run a session with progress on the screen; return the exit code.
+def drive(
+    job: Job, db: str, options: SessionOptions, *, quiet: bool, as_json: bool, output: str | None = None, yes: bool = False
+) -> int:
+    """Run a session with progress on the screen; return the exit code. yes: start it whatever it will cost.
 
     output: file to which the results are written at the end, whatever has ended the session but a third signal.
     """
@@ -33,10 +36,17 @@ def drive(job: Job, db: str, options: SessionOptions, *, quiet: bool, as_json: b
     begun: list[int] = []
     observe = progress.choose(db, quiet=quiet, as_json=as_json, exported=output is not None)
     try:
-        return _session(job, db, options, observe, begun)
+        return _session(job, db, options, observe, begun, confirming.confirm(job, yes=yes))
     finally:
         if output is not None and begun and not isinstance(sys.exc_info()[1], KeyboardInterrupt | StoreError):
             _export(begun[0], db, output, quiet=quiet or as_json)
+
+
+def sample(job: Job, db: str, options: SessionOptions, *, quiet: bool, yes: bool) -> int:
+    """Send the rows of an estimate, with progress on the screen; return 0 if all of them have outcomes, else the exit code."""
+    observe = progress.choose(db, quiet=quiet, as_json=False)
+    observe.summed = False
+    return _session(job, db, options, observe, [], confirming.confirm(job, yes=yes))
 
 
 def _export(run: int, db: str, target: str, *, quiet: bool) -> None:
@@ -47,7 +57,9 @@ def _export(run: int, db: str, target: str, *, quiet: bool) -> None:
             print(sentence, flush=True)
 
 
-def _session(job: Job, db: str, options: SessionOptions, observe: progress.View, begun: list[int]) -> int:
+def _session(
+    job: Job, db: str, options: SessionOptions, observe: progress.View, begun: list[int], confirm: Confirm | None
+) -> int:
     """Run a session and return the exit code. begun: receives the number of the run."""
     # Objects loaded so far live until exit: neither a collection nor the end of the process has to scan them.
     gc.freeze()
@@ -62,7 +74,7 @@ def _session(job: Job, db: str, options: SessionOptions, observe: progress.View,
 
     with observe, on_signals(STOP_SIGNALS, handle.signalled) as caught:
         try:
-            summary = blocking(lambda: handle.run(lambda stop: _execute(job, db, options, stop, tell)))
+            summary = blocking(lambda: handle.run(lambda stop: _execute(job, db, options, stop, tell, confirm)))
         except RunStoppedError as error:
             # one reason is printed once
             if observe.told_why:
@@ -77,12 +89,14 @@ def _session(job: Job, db: str, options: SessionOptions, observe: progress.View,
         raise StoreError(f"the output cannot be written: {observe.lost.strerror or observe.lost}; the results are in the store")
     if summary.stop_reason is not None:
         return 1
+    if options.sample is not None:
+        return 0
     return 0 if job.tolerates(summary.failed + summary.kept, of=summary.rows) else 1
 
 
-async def _execute(job: Job, db: str, options: SessionOptions, stop: Stop, observe: Observer) -> Summary:
+async def _execute(job: Job, db: str, options: SessionOptions, stop: Stop, observe: Observer, confirm: Confirm | None) -> Summary:
     try:
-        return await api.execute(job, db, options, stop, observe)
+        return await api.execute(job, db, options, stop, observe, confirm=confirm)
     except StoreError as error:
         if error.stuck:
             _leave(error)

@@ -19,7 +19,7 @@ from runner.errors import RunnerError
 
 _OUTPUT_TROUBLE = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
 
-_SENDING = {"run", "resume", "retry", "simulate", "try"}
+_SENDING = {"estimate", "run", "resume", "retry", "simulate", "try"}
 """The commands that open connections."""
 
 

@@ -107,6 +107,7 @@ json_option = click.option("--json", "as_json", is_flag=True, callback=_utf8, he
 trust_option = click.option(
     "--trust", is_flag=True, help="Allow what only the job file asks for: keys to its server, code. A run remembers it."
 )
+yes_option = click.option("--yes", is_flag=True, help="Start without a question, also if the cost is above --confirm-above.")
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
 output_option = click.option(
     "--output", "-o", metavar="FILE", help="Write the results to FILE at the end, also after Ctrl-C: .csv or .jsonl."
@@ -128,7 +129,7 @@ run_argument = click.argument("run_id", metavar="[RUN]", type=run_name, required
 
 def continue_options(command: F) -> F:
     """Add the argument and the options of a command that continues a run. What a run cannot take is refused by its state."""
-    return run_argument(output_option(setting_options()(db_option(trust_option(quiet_option(json_option(command)))))))
+    return run_argument(output_option(setting_options()(db_option(trust_option(yes_option(quiet_option(json_option(command))))))))
 
 
 def given_settings(settings: dict[str, Any]) -> dict[str, Any]:

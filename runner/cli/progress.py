@@ -29,8 +29,11 @@ class View:
     """Shows a session to a person or a program. A context manager; its method ``tell`` is the observer.
 
     told_why: the error that stopped the run has been printed, so nobody else need do so. lost: why the output ended early; None
-    if it is whole, or if its reader has left. exported: the results are written to a file when the session has ended.
+    if it is whole, or if its reader has left. exported: the results are written to a file when the session has ended. summed: its
+    summary is shown at the end.
     """
+
+    summed = True
 
     def __init__(self, db: str, *, exported: bool = False) -> None:
         self._db, self._exported = db, exported
@@ -96,7 +99,8 @@ class _Text(View, ABC):
                 self.close()
                 if end.stop_reason and not end.finished and not self._reason_told:
                     self._stopping(end.stop_reason, end.stop_code, None)
-                self.say(ending.summary(end, self._db, self._notes, exported=self._exported))
+                if self.summed:
+                    self.say(ending.summary(end, self._db, self._notes, exported=self._exported))
             case _:
                 pass
 

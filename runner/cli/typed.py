@@ -12,7 +12,8 @@ from runner.version import __version__
 ALIASES = {"ls": "list", "runs": "list", "continue": "resume"}
 """Names under which a command is known too; they are not listed."""
 ORDER = (
-    "init", "check", "try", "run", "resume", "retry", "status", "list", "errors", "show", "export", "delete", "simulate",
+    "init", "check", "estimate", "try", "run", "resume", "retry", "status", "list", "errors", "show", "export", "delete",
+    "simulate",
 )  # fmt: skip
 """The commands as --help lists them: in the order in which they are needed."""
 _INSTEAD = {

@@ -71,6 +71,8 @@ class Job(Struct, frozen=True, kw_only=True):
     max_cost: float | None
     max_cost_session: float | None
     max_tokens_total: int | None
+    # dollars: what is expected to cost more is asked about
+    confirm_above: float
     attempts: int
     # seconds for which a server may refuse all rows; 0: these refusals are the rows' own
     patience_s: int

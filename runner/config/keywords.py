@@ -4,11 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 
-class JobSettings(TypedDict, total=False):
-    """The settings of a job as ``run`` takes them: ``run("rows.csv", **settings)``. None leaves a setting to the job file.
-
-    ``docs/reference/settings.md`` says what each means. ``stop`` is missing here: it is an argument of its own of ``run``.
-    """
+class CommonSettings(TypedDict, total=False):
+    """The settings of a job as ``estimate`` takes them, whose own ``sample`` means something else."""
 
     provider: str | None
     model: str | None
@@ -32,6 +29,7 @@ class JobSettings(TypedDict, total=False):
     max_cost: float | None
     max_cost_session: float | None
     max_tokens_total: int | None
+    confirm_above: float | None
     attempts: int | None
     patience_s: int | None
     deadline: float | str | None
@@ -44,7 +42,6 @@ class JobSettings(TypedDict, total=False):
     id_column: str | None
     columns: str | Sequence[str] | None
     where: str | None
-    sample: int | None
     sample_seed: int | None
     row_settings: bool | None
     prompt: str | None
@@ -66,6 +63,15 @@ class JobSettings(TypedDict, total=False):
     first_byte_s: float | str | None
     silence_s: float | str | None
     attempt_s: float | str | None
+
+
+class JobSettings(CommonSettings, total=False):
+    """The settings of a job as ``run`` takes them: ``run("rows.csv", **settings)``. None leaves a setting to the job file.
+
+    ``docs/reference/settings.md`` says what each means. ``stop`` is missing here: it is an argument of its own of ``run``.
+    """
+
+    sample: int | None
 
 
 class AllSettings(JobSettings, total=False):
@@ -96,4 +102,13 @@ class RunSettings(StreamSettings, total=False):
     progress: show the progress; by default it is shown where a person looks (``progress.watching``).
     """
 
+    progress: bool | None
+
+
+class EstimateSettings(CommonSettings, total=False):
+    """What ``estimate`` takes beside its own arguments, as ``RunSettings``."""
+
+    stop: str | Sequence[str] | None
+    strict: bool
+    trust: bool
     progress: bool | None

@@ -102,6 +102,13 @@ SETTINGS = (
     ),
     Setting("max_cost_session", "float", "Dollars that this session may cost at most.", None, 0),
     Setting("max_tokens_total", "int", "Tokens, input and output together, that the run may use at most.", None, 1),
+    Setting(
+        "confirm_above",
+        "float",
+        "Ask on a terminal before a session starts that is expected to cost more than so many dollars.",
+        10.0,
+        0,
+    ),
     Setting("attempts", "int", "Maximum attempts per row; rate limits and outages do not count.", 5, 1),
     Setting(
         "patience_s",

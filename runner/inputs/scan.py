@@ -24,9 +24,11 @@ from runner.inputs.keys import (
     short_key,
     unsent,
 )
+from runner.inputs.places import Places
+from runner.inputs.spread import Spread
 from runner.media import MEDIA_FIELDS
 from runner.model import Row
-from runner.origin import LINES, Files
+from runner.origin import Files
 from runner.text import plural, shell_word
 
 _SHOWN_IDS = 5
@@ -39,24 +41,6 @@ _ORDINAL = re.compile(rf"({KEY_PREFIX}[0-9a-f]{{20}})-([2-9]|[1-9][0-9]{{1,9}})"
 
 READING = "3"
 """The way in which rows are read: which are broken, what their keys and fingerprints are. A new number for every change of it."""
-
-
-class Places(NamedTuple):
-    """How a person finds a row. files: of an input of several, their names. kinds: what lines count, for each file."""
-
-    files: tuple[str, ...] = ()
-    kinds: tuple[str, ...] = ("line",)
-
-    def where(self, position: int) -> str:
-        """Return where one row is: ``line 17``, or ``b.csv, line 17``."""
-        index, line = divmod(position, LINES)
-        place = f"{self.kinds[min(index, len(self.kinds) - 1)]} {line}"
-        return f"{self.files[index]}, {place}" if index < len(self.files) else place
-
-    def all_of(self, positions: Sequence[int], most: int) -> str:
-        """Return where several rows are: ``on lines 1, 8 and 15``. most: of more than so many, only the first are named."""
-        listed = _enumerate([self.where(position) if self.files else str(position) for position in positions], most)
-        return f"in {listed}" if self.files else f"{'on lines' if self.kinds[0] == 'line' else 'in rows'} {listed}"
 
 
 class PromptFile(NamedTuple):
@@ -118,6 +102,9 @@ class Scan(Struct, frozen=True, kw_only=True):
     # fields that the template of the job names and no row has
     absent: tuple[str, ...] = ()
     before: Before = Before()
+    # bytes of the records that were read, and rows spread over them, 256 at most; none if an earlier session has scanned them
+    size: int = 0
+    some: tuple[Row, ...] = ()
 
 
 def scan(prompts: PromptFile) -> Scan:
@@ -125,13 +112,16 @@ def scan(prompts: PromptFile) -> Scan:
 
     The keys are hashed by Python's own hash, 64 bits and salted per process: a collision only costs a second pass.
     """
-    hashes = HashCollector()
-    rows = nulls = 0
+    hashes, some = HashCollector(), Spread()
+    rows = nulls = size = 0
     names, data = set[str](), set[str]()
     media: dict[str, object] = {}
     absent: set[str] | None = None
     for row in prompts.read():
         rows += 1
+        size += row.size
+        if rows == some.due:
+            some.add(row)
         if row.asked is not None and row.fault is None and row.fields is not None:
             absent = set(row.asked - NEVER_ABSENT) if absent is None else absent
             if absent:
@@ -153,6 +143,8 @@ def scan(prompts: PromptFile) -> Scan:
         media=tuple(media),
         nulls=nulls,
         absent=tuple(sorted(absent or ())),
+        size=size,
+        some=tuple(some.rows),
     )
 
 
@@ -247,13 +239,6 @@ def refuse_duplicates(scanned: Scan, path: Path, places: Places) -> None:
     words = "duplicate id" if scanned.duplicate_ids == 1 else f"{scanned.duplicate_ids:,} duplicate ids:"
     advice = "Give every row its own id, or no id; --id-column names another field"
     raise UsageError(f"{origin.shown(path)}: {words} {'; '.join(first)}{tail}. {advice}")
-
-
-def _enumerate(places: Sequence[str], most: int) -> str:
-    """Return places as ``1 and 8``, ``1, 8 and 15`` or ``1, 8, 15, ...``."""
-    if len(places) > most:
-        return ", ".join([*places[:most], "..."])
-    return f"{', '.join(places[:-1])} and {places[-1]}"
 
 
 def remarks(scanned: Scan) -> list[str]:

@@ -4,7 +4,7 @@ Reads lazily and in batches. A session may read the file twice: first ``find_set
 yields the others.
 """
 
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from itertools import islice
 
 from anyio import to_thread
@@ -36,6 +36,8 @@ class Selection(Struct, frozen=True, kw_only=True):
     fresh: bool = False
     # True: the store may hold broken rows; those that are no longer in the input are deleted
     may_hold_broken: bool = True
+    # keys: of the rows without an outcome, only these are sent, and the input is read as far as the last of them; None: all
+    only: Collection[str] | None = None
 
 
 class Counts(Struct):
@@ -47,7 +49,7 @@ class Counts(Struct):
     seen: int = 0
     # settled rows that have changed since and are not sent again
     changed: int = 0
-    # rows without an outcome that a retry leaves for another session
+    # rows without an outcome that a retry, or a sample, leaves for another session
     left: int = 0
     # line of the last row that was read
     last_line: int = 0
@@ -82,7 +84,7 @@ async def items(
     counts: updated along the way. before: its untouched batches are not looked up again.
     """
     forget = selection.may_hold_broken and not selection.fresh
-    rows = islice(_keyed(prompts, scanned), selection.limit)
+    rows = _as_far_as(islice(_keyed(prompts, scanned), selection.limit), selection.only)
     line = scanned.before.lines
     while batch := await to_thread.run_sync(_batch, rows):
         counts.last_line = batch[-1][1].line
@@ -101,10 +103,21 @@ async def items(
             candidate = _candidate(row, key, settled.get(key), tried, template, counts, selection)
             if candidate is not None:
                 yield candidate
-    if selection.limit is None or scanned.rows <= selection.limit:
+    if selection.only is None and (selection.limit is None or scanned.rows <= selection.limit):
         if forget:
             await store.forget_broken(line + 1, None, [])
         counts.complete = True
+
+
+def _as_far_as(rows: Iterator[tuple[str, Row]], keys: Collection[str] | None) -> Iterator[tuple[str, Row]]:
+    """Yield rows up to the last that has one of these keys; None: all."""
+    sought = None if keys is None else set(keys)
+    if sought is None:
+        yield from rows
+        return
+    while sought and (row := next(rows, None)) is not None:
+        sought.discard(row[0])
+        yield row
 
 
 def _keyed(prompts: PromptFile, scanned: Scan) -> Iterator[tuple[str, Row]]:
@@ -121,7 +134,8 @@ def _candidate(
     selection: Selection,
 ) -> Item | Outcome | None:
     """Return what is to be done for a row, and count it; None if that is nothing."""
-    if selection.retry_failed and _is_open(stored):
+    left = selection.retry_failed or (selection.only is not None and key not in selection.only)
+    if left and _is_open(stored):
         counts.left += 1
         return None
     if stored is None or stored.broken:

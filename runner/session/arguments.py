@@ -16,6 +16,7 @@ from runner.config.settings import unknown_variables
 from runner.errors import UsageError
 from runner.event_types import Event
 from runner.interfaces import Observer
+from runner.prices.sample import LEAST
 from runner.session.audience import logger
 from runner.session.options import SessionOptions
 from runner.session.stopping import StopHandle
@@ -128,6 +129,11 @@ def _limit(value: Any) -> str | None:
     return None if good else "a whole number of 1 or more"
 
 
+def _sample(value: Any) -> str | None:
+    good = _is_whole(value) and (index(value) == 0 or index(value) >= LEAST)
+    return None if good else f"a whole number of {LEAST} or more, or 0 to send nothing"
+
+
 def _observe(value: Any) -> str | None:
     if value is None:
         return None
@@ -165,6 +171,7 @@ _KINDS: dict[str, Callable[[Any], str | None]] = {
     "run_id": _number,
     "run_ids": _numbers,
     "limit": _limit,
+    "sample": _sample,
     "observe": _observe,
     "format": _name,
     "name": _session_name,

@@ -15,8 +15,9 @@ from runner.config.trust import allowed
 from runner.errors import AttachmentError, NotReadyError, UsageError
 from runner.inputs import scan, spool
 from runner.inputs.attachments import media_in
+from runner.inputs.places import Places
 from runner.inputs.prompts import Template, make_item
-from runner.inputs.scan import Places, PromptFile
+from runner.inputs.scan import PromptFile
 from runner.model import Item
 from runner.origin import where
 from runner.session import arguments, budgeting, prepare, unfit, wiring

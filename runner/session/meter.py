@@ -8,7 +8,7 @@ from msgspec import structs
 from runner.engine.attempt import Attempts
 from runner.engine.limits import Lanes
 from runner.event_types import Progress, Started
-from runner.money import costs, projected
+from runner.money import Money, Projection, costs, projected
 from runner.pace import Pace
 from runner.providers.http import HttpExchange
 from runner.session import budgeting
@@ -31,6 +31,8 @@ class Meter:
         self.books = Books()
         # why requests wait, if it is for the budget
         self.waiting: Callable[[], str | None] = lambda: None
+        # what a sample says of the rows that were left when the session began
+        self.expected: Projection | None = None
 
     def begin(self, run: int, path: str, rows: int, restored: int, failed: int, notes: tuple[str, ...], paid: int = 0) -> Started:
         """Take the rows from which a session starts, and return the event that tells them.
@@ -77,11 +79,15 @@ class Meter:
         left = max(0, self._rows - self._restored - stats.done - stats.failed)
         return budgeting.Progress(money.spent, paid, left)
 
+    def projected(self, money: Money, rows: int, left: int) -> int | None:
+        """Return what the run will have cost, as ``money.projected`` does."""
+        return projected(money, rows, left, self.expected)
+
     def _costs(self) -> dict[str, float | None]:
         money, stats = self.books.money, self._stats
         settled = self._restored + stats.done + stats.failed
         paid = self._paid + stats.done + stats.failed - stats.broken
-        of = costs(money, projected(money, paid, max(0, self._rows - settled)))
+        of = costs(money, self.projected(money, paid, max(0, self._rows - settled)))
         return {"cost": of["cost"] if money.priced else None, "cost_projected": of["cost_projected"] if money.priced else None}
 
     def pace(self) -> Pace:

@@ -16,8 +16,9 @@ from runner.errors import UsageError
 from runner.inputs import scan, spool
 from runner.inputs.choosing import Condition, Rows, Sample, narrowed
 from runner.inputs.options import ReadOptions
+from runner.inputs.places import Places
 from runner.inputs.prompts import Template, asked
-from runner.inputs.scan import Places, PromptFile
+from runner.inputs.scan import PromptFile
 from runner.media import MEDIA_FIELDS, MediaField
 from runner.model import Json, Row
 from runner.session import answers, missing, part, shape

@@ -9,6 +9,7 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     run_id: continue this run; None finds the run by input and settings. new: start a new run in any case.
     retry_failed: send failed rows again. accept_changes: send rows again whose prompt has changed since they were answered.
     limit: use only the first so many rows. strict: refuse to start if a row is broken.
+    sample: send only so many rows, drawn for an estimate of what all will cost.
     """
 
     run_id: int | None = None
@@ -17,3 +18,4 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     accept_changes: bool = False
     limit: int | None = None
     strict: bool = False
+    sample: int | None = None

@@ -8,7 +8,8 @@ from runner.engine.limits import Kind
 from runner.engine.limits.estimate import BYTES_PER_TOKEN, OUTPUT_TOKENS, amount
 from runner.inputs.compression import open_compressed
 from runner.inputs.keys import base_key
-from runner.inputs.scan import Places, PromptFile
+from runner.inputs.places import Places
+from runner.inputs.scan import PromptFile
 from runner.inputs.sources import base64_chars
 from runner.text import clean
 

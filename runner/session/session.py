@@ -5,22 +5,28 @@ import sys
 from pathlib import Path
 
 import anyio
+import msgspec
+from msgspec import structs
 
 from runner.config import trust
 from runner.config.job import Job
 from runner.engine.listening import Hear
 from runner.engine.stop import Stop
 from runner.errors import RunStoppedError
-from runner.event_types import CHOSEN, INPUT_CHANGED, LIMITED, Finished, Summary
+from runner.event_types import CHOSEN, DECLINED, INPUT_CHANGED, LIMITED, SAMPLED, Finished, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Items, Observer
+from runner.prices.sample import Drawn
 from runner.session import continuing, naming, prepare, reading, reuse, wiring
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
 from runner.session.continuing import Idle
+from runner.session.drawing import Drawing, drawing, with_lanes
+from runner.session.expecting import Confirm, Expected, expected, said
 from runner.session.options import SessionOptions
 from runner.session.oversized import oversized, sentences
 from runner.session.prepare import Plan, in_thread
+from runner.session.rest import sampled
 from runner.session.stopping import interruption
 from runner.session.working import Working
 from runner.settled import Head
@@ -36,10 +42,12 @@ async def execute(
     observe: Observer,
     hear: Hear | None = None,
     backlog: Backlog | None = None,
+    confirm: Confirm | None = None,
 ) -> Summary:
     """Run a job until all its rows have outcomes or a stop is requested. hear: receives the pieces of answers as they come.
 
-    backlog: of a reader that new rows wait for; None: there is none.
+    backlog: of a reader that new rows wait for; None: there is none. confirm: is told what the session will cost, if
+    that is known, before it sends anything; returns True if it has said so, and raises what ends the session.
     Raises UsageError before anything is sent, StoreError, and RunStoppedError when further requests would be pointless.
     """
     audience = Audience(observe, interruption(stop), hear)
@@ -52,7 +60,7 @@ async def execute(
     async with await in_thread(lambda: RunStore.own(store_path, run_id, durability=job.durability, changes=changes)) as store:
         session = _Session(plan, store, stop, audience, backlog)
         try:
-            await session.begin()
+            await session.begin(confirm)
             async with wiring.open_provider(plan.job, plan.endpoint) as (provider, client):
                 await session.run(provider, client)
             summary = await session.end()
@@ -76,16 +84,18 @@ class _Session(Working):
         self._look = source.SettledRows()
         # what was stored last of the input: whether the next session is to look at each row, and the settled beginning
         self._noted: tuple[bool, Head | None] = (False, None)
+        # the rows that were drawn for an estimate; None if all are sent
+        self._drawing: Drawing | None = None
 
-    async def begin(self) -> None:
-        """Read what the run holds, and send the event Started."""
+    async def begin(self, confirm: Confirm | None) -> None:
+        """Read what the run holds, ask whether it is to go on, and send the event Started. confirm: as for ``execute``."""
         plan = self._plan
         taken = await reuse.take_over(plan, self._store, self._stop, self._tell)
         self._stats.reused = sum(taken.values())
         self._before = await self._store.counts()
         restored = await self._count_restored()
         # If rows have changed, or lie beyond --limit, the next session looks at each row and reports them again.
-        unseen = plan.options.limit is not None and not (plan.unchanged or self._fresh)
+        unseen = self._in_part and not (plan.unchanged or self._fresh)
         look_again = self._look.changed > 0 or unseen
         # what was settled in another state of the file may be in another place now
         head = plan.run.head if plan.unchanged or plan.scanned.before.rows else None
@@ -104,7 +114,50 @@ class _Session(Working):
         )
         failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)
         rows, name = plan.rows - self._look.left, spool.full_name(plan.job.input)
+        cost = await self._expected(rows - restored)
+        if self._drawing is not None:
+            rows, failed = len(self._drawing.drawn.keys), 0
+            restored = rows - self._drawing.left
+        if cost is not None and not (confirm is not None and await self._confirmed(confirm, cost)):
+            notes = (*notes, cost.sentence)
         self._tell(self._meter.begin(plan.run.id, name, rows, restored, failed, notes, self._before.paid))
+
+    @property
+    def _in_part(self) -> bool:
+        """Return True if the session leaves rows of the input to others."""
+        return self._plan.options.limit is not None or self._plan.options.sample is not None
+
+    @property
+    def _as_asked(self) -> str | None:
+        """Return why rows are left to other sessions; None if none are."""
+        if self._drawing is not None:
+            return SAMPLED
+        return LIMITED if self._plan.options.limit is not None else CHOSEN if self._plan.narrowed else None
+
+    async def _expected(self, left: int) -> Expected | None:
+        """Return what the session will cost, if that is known. left: rows without an outcome. Draws the rows of an estimate."""
+        plan, before = self._plan, self._before
+        book, money = await self.prices(), await self.money()
+        settled = before.done + before.failed + before.broken
+        if (number := plan.options.sample) is not None:
+            self._drawing = found = await in_thread(lambda: drawing(plan, number, book, money, settled))
+            await self._store.note_sample(msgspec.json.encode(found.drawn).decode())
+            return said(found.rest) if found.rest is not None else None
+        if book is None or left <= 0:
+            return None
+        cost = await in_thread(lambda: expected(plan, book, money, left=left, settled=settled))
+        self._meter.expected = cost.projection if cost is not None else None
+        return cost
+
+    async def _confirmed(self, confirm: Confirm, cost: Expected) -> bool:
+        """Return True if it has been said what the session will cost. Blocks the event loop: nothing else goes on."""
+        try:
+            return confirm(cost)
+        except BaseException:
+            # a run that was finished before, and that only a retry has opened, is as it was
+            complete = self._plan.run.finished and self._plan.unchanged
+            await self._store.finish(complete=complete, stop_reason=None if complete else DECLINED)
+            raise
 
     async def _note_input(self, look_again: bool, head: Head | None) -> None:
         plan, given = self._plan, self._plan.given
@@ -149,6 +202,7 @@ class _Session(Working):
             fresh=self._fresh,
             # a broken row that is not chosen has not left the input
             may_hold_broken=self._before.broken > 0 and not self._plan.narrowed,
+            only=None if self._drawing is None else frozenset(self._drawing.drawn.keys),
         )
 
     def _items(self) -> Items:
@@ -173,9 +227,18 @@ class _Session(Working):
             if (look_again, head) != self._noted:
                 await self._note_input(look_again, head)
         finished = finished and (plan.run.finished or not plan.narrowed)
-        asked = LIMITED if plan.options.limit is not None else CHOSEN if plan.narrowed else None
-        await self._store.finish(complete=finished, stop_reason=stop_reason or (asked if not finished else None))
+        if self._drawing is not None:
+            await self._note_drawn(self._drawing.drawn, self._left(now, stop_reason))
+        await self._store.finish(complete=finished, stop_reason=stop_reason or (None if finished else self._as_asked))
         return self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
+
+    async def _note_drawn(self, drawn: Drawn, left: int) -> None:
+        """Store what the sample tells of the limits, and of what is left."""
+        plan, money = self._plan, self._books.money
+        found = await in_thread(lambda: sampled(plan.given.store, plan.run.id, drawn, money, left))
+        self._meter.expected = found.projection if found is not None else None
+        drawn = structs.replace(with_lanes(drawn, self._lanes.states()), expected=self._meter.expected)
+        await self._store.note_sample(msgspec.json.encode(drawn).decode())
 
     def _summary(self, now: RunCounts, *, finished: bool, changed: int, stop_reason: str | None) -> Summary:
         plan, stats, passed = self._plan, self._stats, self._passed
@@ -189,7 +252,7 @@ class _Session(Working):
             missing=max(0, before - passed.seen) if finished and passed.complete and not plan.narrowed else 0,
             changed=changed,
             stop_reason=stop_reason,
-            same_command=not options.new and options.limit is None and not passed.left and not plan.narrowed,
+            same_command=not options.new and not self._in_part and not passed.left and not plan.narrowed,
             left=0 if finished else self._left(now, stop_reason),
             limit=options.limit,
             chosen=not plan.narrowed and (plan.job.where is not None or plan.job.sample is not None),
@@ -207,12 +270,12 @@ class _Session(Working):
     def _left(self, now: RunCounts, stop_reason: str | None) -> int:
         """Return how many rows of an unfinished run have no outcome, at the least: rows that have left the file may hide some."""
         left = self._rows(now) - now.done - now.failed - now.broken
-        return max(1 if self._plan.options.limit is not None and stop_reason is None else 0, left)
+        return max(1 if self._in_part and stop_reason is None else 0, left)
 
     async def _rest_settled(self, now: RunCounts) -> bool:
         """Return True if the rows beyond --limit all have an outcome, as in a run that was finished before."""
         plan = self._plan
         enough = now.done + now.failed + now.broken >= plan.scanned.rows
-        if plan.options.limit is None or self._stop.requested or not enough:
+        if not self._in_part or self._stop.requested or not enough:
             return False
         return await source.all_settled(plan.prompts, plan.scanned, plan.template, self._store)

@@ -21,7 +21,8 @@ from runner.errors import StoreError
 from runner.event_types import Noted, Saved, Summary
 from runner.interfaces import Handle, Items, Provider
 from runner.model import Attempt, Entry, Item, Outcome
-from runner.money import costs, projected
+from runner.money import Money, costs
+from runner.prices.book import PriceBook
 from runner.providers.http import HttpClient, HttpExchange
 from runner.session import budgeting, pricing, wiring
 from runner.session.audience import Audience
@@ -51,6 +52,9 @@ class Working:
         self._job, self._endpoint, self._store, self._stop = job, endpoint, store, stop
         self._tell, self._hear, self._backlog = audience.tell, audience.listener, backlog
         self._stats, self._books = SessionStats(), Books()
+        # what is looked up once: the prices, and what earlier sessions have cost
+        self._prices: tuple[PriceBook | None] | None = None
+        self._money: Money | None = None
         # what the run held when the session began
         self._before = RunCounts(done=0, failed=0, broken=0, attempted=False)
         self._limits, self._limits_note = wiring.limits(job)
@@ -70,14 +74,11 @@ class Working:
     async def run(self, provider: Provider, client: HttpClient) -> None:
         """Run the engine, and the background tasks next to it. Raises UsageError for prices that cannot be used, StoreError."""
         doubt = anyio.Event()
-        book = await to_thread.run_sync(pricing.price_book, self._job)
-        if book is not None:
-            await self._store.price_again(book.price)
-        self._books = self._meter.books = Books(book, await self._store.money())
+        self._books = self._meter.books = Books(await self.prices(), await self.money())
         attempts = self._begun(provider, client, doubt.set)
         if budgeting.is_set(self._job):
             before = await self._store.used()
-            self._purse = Purse(self._job, book, before, self._stop, self._meter.used, self._note)
+            self._purse = Purse(self._job, await self.prices(), before, self._stop, self._meter.used, self._note)
             self._meter.waiting = self._purse.waiting
             attempts.afford(self._purse)
         failure: Exception | None = None
@@ -100,6 +101,20 @@ class Working:
             raise StoreError(f"{failure}{kept}", kept=failure.kept, stuck=failure.stuck) from failure
         if failure is not None:
             raise failure
+
+    async def prices(self) -> PriceBook | None:
+        """Return the prices of the job, looked up once. Raises UsageError for prices that cannot be used."""
+        if self._prices is None:
+            self._prices = (await to_thread.run_sync(pricing.price_book, self._job),)
+        return self._prices[0]
+
+    async def money(self) -> Money:
+        """Return what the run had cost when the session began, added up once. Raises StoreError."""
+        if self._money is None:
+            if (book := await self.prices()) is not None:
+                await self._store.price_again(book.price)
+            self._money = await self._store.money()
+        return self._money
 
     def _begun(self, provider: Provider, client: HttpClient, doubt: Callable[[], None]) -> Attempts[HttpExchange]:
         job, endpoint, answered = self._job, self._endpoint, self._before.bought
@@ -166,7 +181,7 @@ class Working:
             causes=now.causes,
             reused=stats.reused,
             cost_now=costs(self._books.now, None)["cost"],
-            **costs(money, projected(money, now.paid, more.get("left", 0))),
+            **costs(money, self._meter.projected(money, now.paid, more.get("left", 0))),
             **more,
         )
 

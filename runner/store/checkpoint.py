@@ -28,14 +28,15 @@ from runner.pace import Pace
 from runner.settled import Head, Settled
 from runner.store.changes import Changes, entries
 from runner.store.connection import Connection
-from runner.store.counts import RunCounts
+from runner.store.counts import RunCounts, counted
 from runner.store.lock import RunLock
 from runner.store.numbering import settings_with_files
 from runner.store.owner import owner
 from runner.store.repricing import price_again
 from runner.store.reserving import book_killed, reserve
-from runner.store.reuse import TakenOver, number_taken_over, take_over
-from runner.store.schema import attempts, history, items, runs, variants
+from runner.store.reuse import TakenOver, take_over
+from runner.store.samples import note_drawn
+from runner.store.schema import history, items, runs, variants
 from runner.store.spending import Used, is_priced, money_of, rates_of, tokens_of, used_of
 from runner.store.statements import (
     FORGET_ATTEMPTS,
@@ -160,6 +161,10 @@ class RunStore:
         """Store that all rows have been compared with the answers of earlier runs, so that no later session does it again."""
         await self._note({"compared": True})
 
+    async def note_sample(self, drawn: str) -> None:
+        """Store which rows were drawn for an estimate, in place of those that were drawn before."""
+        await self._writer.transaction(lambda connection: note_drawn(connection, self.run_id, drawn))
+
     async def note_pace(self, pace: Pace) -> None:
         """Store what the session is doing, for ``runner status`` in another process: one small commit, in turn with the saves.
 
@@ -171,23 +176,7 @@ class RunStore:
 
     async def counts(self) -> RunCounts:
         """Count the outcomes of the run."""
-        mine = items.c.run_id == self.run_id
-        # this query reads only the index; only failed rows have to be read themselves, in the next query
-        by_status = sa.select(items.c.status, sa.func.count()).where(mine).group_by(items.c.status)
-        failed = sa.select(items.c.error_code, sa.func.count()).where(mine, items.c.status == "failed")
-        counts: dict[str, int] = dict(await self._reader.fetch(by_status))
-        causes = {code or "unknown": count for code, count in await self._reader.fetch(failed.group_by(items.c.error_code))}
-        broken = causes.get(BAD_ROW, 0)
-        failed_attempts = (attempts.c.run_id == self.run_id, attempts.c.error_code.is_not(None))
-        one_failed_attempt = sa.select(attempts.c.id).where(*failed_attempts).limit(1)
-        return RunCounts(
-            done=counts.get("done", 0),
-            failed=counts.get("failed", 0) - broken,
-            broken=broken,
-            attempted="done" in counts or bool(await self._reader.fetch(one_failed_attempt)),
-            causes=causes,
-            reused=(await self._reader.fetch(number_taken_over(self.run_id)))[0][0],
-        )
+        return await counted(self._reader.fetch, self.run_id)
 
     async def money(self) -> Money:
         """Add up what the run has cost. A run of which no price is known is spared the look at a million attempts."""

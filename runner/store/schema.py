@@ -211,6 +211,15 @@ reservations = sa.Table(
     sa.UniqueConstraint("run_id", "item_key", "number"),
 )
 
+# the rows that were drawn from those of a run, to be sent first and to tell what all of them will cost
+samples = sa.Table(
+    "samples",
+    metadata,
+    sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id"), primary_key=True),
+    # JSON of a ``prices.sample.Drawn``
+    sa.Column("drawn", sa.Text, nullable=False),
+)
+
 # what was changed about a run after it began: its address, its input, its end; kept when the run is deleted
 history = sa.Table(
     "history",

@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 
 from runner.event_types import Quantiles
-from runner.money import CURRENCY, Costs, costs, projected
-from runner.store.schema import attempts, items, runs
+from runner.money import CURRENCY, Costs, Projection, costs, projected
+from runner.store.schema import attempts, items, runs, samples
 from runner.store.spending import Fetch, money_of, of_run, rates_of, tokens_of
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
@@ -65,6 +66,12 @@ class Totals(Struct, frozen=True, kw_only=True):
     currency: str = CURRENCY
 
 
+class _Drawn(Struct):
+    """What is read of the sample of an estimate."""
+
+    expected: Projection | None = None
+
+
 def add_up(fetch: Fetch, run_id: int) -> Totals:
     """Add up everything that a run sent. fetch: must read the same state of the store in all calls."""
     groups = fetch(_sums(run_id))
@@ -100,7 +107,18 @@ def _costs(fetch: Fetch, run_id: int) -> Costs:
     mine = items.c.run_id == run_id
     settled = fetch(sa.select(sa.func.count()).where(mine))[0][0]
     unsent = fetch(sa.select(sa.func.count()).where(mine, items.c.attempts == 0))[0][0]
-    return costs(money, projected(money, settled - unsent, max(0, (rows or settled) - settled)))
+    left = max(0, (rows or settled) - settled)
+    return costs(money, projected(money, settled - unsent, left, _expected(fetch, run_id) if left else None))
+
+
+def _expected(fetch: Fetch, run_id: int) -> Projection | None:
+    """Return what the sample of an estimate says of the rows that it left; None without one."""
+    found = fetch(sa.select(samples.c.drawn).where(samples.c.run_id == run_id))
+    try:
+        return msgspec.json.decode(found[0][0], type=_Drawn).expected if found else None
+    except (msgspec.MsgspecError, ValueError):
+        # of another version
+        return None
 
 
 def _quantiles(fetch: Fetch, run_id: int, column: sa.Column[float], count: int) -> Quantiles:

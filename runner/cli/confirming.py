@@ -1,0 +1,43 @@
+"""Asks on a terminal before a session starts that will cost more than the user has said."""
+
+import sys
+from functools import partial
+from signal import SIGINT
+from typing import NoReturn
+
+import click
+
+from runner.cli import money
+from runner.cli.trusting import confirmed
+from runner.config.job import Job
+from runner.errors import UsageError
+from runner.session.expecting import Confirm, Expected
+from runner.session.signals import STOP_SIGNALS, exit_code, on_signals
+
+
+def confirm(job: Job, *, yes: bool) -> Confirm | None:
+    """Return what asks before a session of a job starts; None if nobody is there to ask, or the answer was given before."""
+    if yes or not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
+        return None
+    return partial(_asked, job.confirm_above)
+
+
+def _asked(above: float, cost: Expected) -> bool:
+    """Ask about what costs more than ``above`` dollars in the middle of its interval; return True if it was said what it costs.
+
+    Raises UsageError for a no.
+    """
+    if cost.dollars <= above:
+        return False
+    click.echo(cost.sentence, err=True)
+    # a session only takes note of a signal, and would wait for the answer
+    with on_signals(STOP_SIGNALS, _leave):
+        if confirmed(f"{money.amount(cost.dollars)} is above {money.amount(above)} (--confirm-above). Start?"):
+            return True
+    raise UsageError("not started, and nothing was sent")
+
+
+def _leave(kind: int) -> NoReturn:
+    if kind == SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(exit_code(kind))

@@ -1,0 +1,152 @@
+"""``runner estimate``: what a run will take, before it starts."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runner.cli.options import (
+    count,
+    db_option,
+    gathered,
+    given_settings,
+    json_option,
+    quiet_option,
+    setting_options,
+    trust_option,
+    yes_option,
+)
+from runner.cli.typed import one_or_several
+from runner.config.settings import SETTINGS
+
+if TYPE_CHECKING:
+    from runner.session.estimating import Estimate
+
+LEAST = 10
+"""Rows of a sample, at the least."""
+_SAMPLE = 50
+"""Rows of a sample that are enough for most files."""
+_LONG = 20_000
+"""Tokens of an answer that hardly any has: a limit as high as that makes the highest cost meaningless."""
+_OTHERS = [setting.name for setting in SETTINGS if setting.name != "sample"]
+"""The settings of a run. Its --sample stands in the job file or RUNNER_SAMPLE here: this command has another one."""
+
+
+@click.command()
+@click.argument("named", metavar="FILE...", nargs=-1, required=True)
+@click.option(
+    "--sample",
+    type=count(LEAST),
+    metavar="N",
+    help="Really send N rows (10 or more), as rows of the run, and estimate from them.",
+)
+@setting_options(*_OTHERS)
+@db_option
+@click.option("--limit", type=count(1), metavar="N", help="Use only the first N rows of the file.")
+@click.option("--new", is_flag=True, help="Estimate a new run, even if there is one to continue.")
+@trust_option
+@yes_option
+@quiet_option
+@json_option
+@gathered("options", "limit", "new")
+@gathered("shown", "quiet", "as_json", "yes")
+def estimate(
+    named: tuple[str, ...], sample: int | None, db: str, trust: bool, shown: Any, options: dict[str, Any], **settings: Any
+) -> None:
+    """Say what a run of FILE will take: tokens, cost and time, each between bounds. FILE and the settings are those of `run`.
+
+    Without --sample nothing is sent and no key is needed; the bounds are then as wide as what the sizes of the rows leave open.
+
+    With --sample N, N rows are sent, and the bounds hold with a probability of 95 %. These rows are rows of the run that
+    `runner run FILE` with the same settings begins or continues, so nothing is paid twice.
+
+    The cost is known where the provider's list prices hold, or where [prices] in the job file states them.
+    """
+    from runner import api
+    from runner.cli import foreground
+    from runner.cli.signals import orderly_end
+    from runner.cli.trusting import asked
+    from runner.config.job import load_job
+    from runner.config.trust import allowed
+    from runner.session.options import SessionOptions
+
+    job = load_job(one_or_several(named), given_settings(settings))
+    if sample is None:
+        show(api.estimate_job(allowed(job, trust), db, SessionOptions(**options)), as_json=shown["as_json"])
+        return
+    job = asked(job, trusted=trust)
+    quiet = shown["quiet"] or shown["as_json"]
+    with orderly_end(), api.spooled(job, db) as kept:
+        code = foreground.sample(kept, db, SessionOptions(sample=sample, **options), quiet=quiet, yes=shown["yes"])
+        if code:
+            click.echo("runner: the sample is not complete; the same command goes on with it", err=True)
+            sys.exit(code)
+        show(api.estimate_job(kept, db, SessionOptions(limit=options["limit"])), as_json=shown["as_json"])
+
+
+def show(found: "Estimate", *, as_json: bool) -> None:
+    """Print an estimate."""
+    from msgspec import to_builtins
+
+    from runner.cli.output import to_json
+
+    click.echo(to_json(to_builtins(found)) if as_json else text(found))
+
+
+def text(found: "Estimate") -> str:
+    """Return an estimate as text."""
+    from runner.cli import money
+    from runner.session.estimating import between, count
+    from runner.text import plural
+
+    run = f"run {found.run}: " if found.run is not None else ""
+    if not found.rows_left:
+        cost = money.amount(found.cost.mid) if found.cost is not None else money.unknown(found.model or "the model")
+        tokens = f"{count(found.input_tokens.mid)} tokens in, {count(found.output_tokens.mid)} out"
+        return f"{run}{plural(found.rows, 'row')}, nothing is left to send\n  {'tokens':12}  {tokens}\n  {'cost':12}  {cost}"
+
+    def line(name: str, of: Any, show: Any) -> str:
+        return f"  {name:12}  about {show(of.mid)} ({between(of, show)})"
+
+    left = f", {found.rows_left:,} left to send" if found.rows_left < found.rows else ""
+    lines = [f"{run}{plural(found.rows, 'row')}{left}; {found.words}"]
+    lines += [line("tokens in", found.input_tokens, count), line("tokens out", found.output_tokens, count)]
+    if found.cost is None:
+        lines.append(f"  {'cost':12}  {money.unknown(found.model or 'the model')}")
+    else:
+        lines.append(line("cost", found.cost, money.amount))
+    if found.cost_left is not None and found.cost_spent:
+        rest = f"about {money.amount(found.cost_left.mid)} ({between(found.cost_left, money.amount)})"
+        lines.append(f"  {'':12}  {money.amount(found.cost_spent)} is spent; the rest costs {rest}")
+    if found.unpriced_rows and found.cost is not None:
+        lines.append(f"  {'':12}  beside {plural(found.unpriced_rows, 'row')} whose price is not known")
+    return "\n".join([*lines, _time(found), *_more(found)])
+
+
+def _time(found: "Estimate") -> str:
+    from runner.durations import format_span
+    from runner.session.estimating import between
+
+    if found.seconds is None:
+        return f"  {'time':12}  unknown before the first answers; limits such as --tpm tell more"
+    at = "as many requests are open at once as the server takes" if found.limited_by == "concurrency" else None
+    at = at or (f"at the limit {found.limited_by}" if found.limited_by else None)
+    about = f"about {format_span(found.seconds.mid)} ({between(found.seconds, format_span)})"
+    return f"  {'time':12}  {about}{f', {at}' if at else ''}"
+
+
+def _more(found: "Estimate") -> list[str]:
+    """Return how the bounds are meant, and how they come closer."""
+    if found.basis == "sample":
+        return ["tokens and cost are between these bounds with a probability of 95 %; the rows of the sample stay in the run"]
+    if found.basis == "answers":
+        return ["the bounds hold with a probability of 95 % if the rows that are left are like these"]
+    wide = ["a token is 2 to 6 bytes of text, and an answer has 1 token up to its limit; failed attempts come on top"]
+    most = found.output_tokens.high
+    if most is None:
+        wide.append("an answer has no known limit here: --max-tokens sets one")
+    elif most > _LONG * found.rows_left:
+        wide.append("an answer may be as long as the model allows: --max-tokens sets a lower limit")
+    if found.rows_left > _SAMPLE:
+        wide.append(f"--sample {_SAMPLE} sends {_SAMPLE} rows as the first of the run, and the bounds come close")
+    return wide

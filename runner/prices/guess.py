@@ -1,0 +1,95 @@
+"""What requests take by their sizes alone, before one of them was answered: low, middle and high. Pure.
+
+A token of a text is 2 to 6 bytes of it, 4 in the middle. English prose has 4 to 5, with single rows of plain words up to 6. The
+other alphabets have more bytes and more tokens for each letter: 2 to 5. Code, numbers and markup have 2 to 4.
+The high bound counts the whole body, whose names and brackets stand for the marks that a server puts between messages.
+"""
+
+import math
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from runner.prices.interval import Interval
+from runner.prices.rates import Schedule
+
+LEAST_BYTES, BYTES, MOST_BYTES = 2, 4, 6
+"""Bytes of a text per token: at the least, usually, at the most."""
+OUTPUT_TOKENS = 256
+"""Tokens of an answer in the middle: what the limits per minute expect before the first one, too."""
+_MARKS = 8
+"""Tokens around the text of a request: roles, and marks between messages."""
+_FILES = 4
+"""The tokens of a picture or a page are known roughly: within this factor."""
+
+
+class Size(NamedTuple):
+    """The size of a request. text: bytes of its texts. body: bytes of the body. files: tokens that its files may have.
+
+    most: the limit of its answer in tokens; None: it has none.
+    """
+
+    model: str
+    text: int
+    body: int
+    files: int = 0
+    most: int | None = None
+
+    @property
+    def measure(self) -> int:
+        """The size as samples are drawn by: in bytes of text, 1 or more."""
+        return max(1, self.text + BYTES * self.files)
+
+
+class Guess(Struct):
+    """The sums over requests. A bound that is not known is infinite; cost is None while no price is known, in picodollars."""
+
+    rows: int = 0
+    input: Interval = Interval(low=0, mid=0, high=0)
+    output: Interval = Interval(low=0, mid=0, high=0)
+    cost: Interval | None = None
+
+    def add(self, size: Size, schedule: Schedule | None, limit: int | None) -> None:
+        """Count one request. schedule: its rates. limit: tokens that the model can have in all. None: not known."""
+        read = input_tokens(size)
+        written = output_tokens(size, limit)
+        self.rows += 1
+        self.input, self.output = plus(self.input, read), plus(self.output, written)
+        if schedule is not None:
+            self.cost = plus(self.cost or Interval(low=0, mid=0, high=0), _cost(read, written, schedule))
+
+
+def input_tokens(size: Size) -> Interval:
+    """Return the tokens that a request may have."""
+    low = max(1.0, size.text / MOST_BYTES) + size.files / _FILES
+    mid = size.text / BYTES + _MARKS + size.files
+    high = max(size.body / LEAST_BYTES, mid) + _FILES * size.files
+    return Interval(low=min(low, mid), mid=mid, high=high)
+
+
+def output_tokens(size: Size, limit: int | None) -> Interval:
+    """Return the tokens that the answer to a request may have: 1 to its limit, or that of the model."""
+    most = size.most if size.most is not None else limit if limit is not None else math.inf
+    return Interval(low=1.0, mid=min(float(OUTPUT_TOKENS), most), high=most)
+
+
+def plus(one: Interval, other: Interval) -> Interval:
+    """Return the sum of two intervals, bound by bound: what shifts one shifts the other too."""
+    return Interval(low=one.low + other.low, mid=one.mid + other.mid, high=one.high + other.high)
+
+
+def times(one: Interval, factor: float) -> Interval:
+    """Return an interval times a factor of 0 or more. An infinite bound times 0 is 0."""
+    return Interval(low=one.low * factor, mid=one.mid * factor, high=one.high * factor if factor else 0.0)
+
+
+def _cost(read: Interval, written: Interval, schedule: Schedule) -> Interval:
+    low, mid = schedule.of(math.floor(read.low)), schedule.of(round(read.mid))
+    high = schedule.worst(math.ceil(read.high))
+    cached = min(low.input, low.cached_input)
+    dear = written.high * high.highest_output if high.highest_output else 0.0
+    return Interval(
+        low=read.low * cached + written.low * min(low.output, low.reasoning),
+        mid=read.mid * mid.input + written.mid * mid.output,
+        high=read.high * high.highest_input + dear,
+    )

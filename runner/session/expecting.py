@@ -1,0 +1,87 @@
+"""What the rest of a run is expected to cost, before its session sends anything."""
+
+import math
+import time
+from collections.abc import Callable
+from itertools import islice
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from runner.money import PICO, Money, Projection, shown
+from runner.prices.book import PriceBook
+from runner.session import rest
+from runner.session.prepare import Plan
+from runner.session.rest import Basis, Guesses, Rest
+from runner.session.sizing import Sizer
+from runner.text import plural
+
+_FIRST = 256
+"""Rows whose sizes are looked at where an earlier session has scanned the input."""
+
+
+class Expected(Struct, frozen=True, kw_only=True):
+    """What a session will cost, about, and how that is said. dollars: the middle of the interval."""
+
+    dollars: float
+    sentence: str
+    projection: Projection | None
+
+
+Confirm: TypeAlias = Callable[[Expected], bool]
+"""Is told what a session will cost. Returns True if it has said so; raises what ends the session."""
+
+
+def expected(plan: Plan, book: PriceBook, money: Money, *, left: int, settled: int) -> Expected | None:
+    """Return what the rows that are left will cost; None if no price is known, or nothing is left. Blocks.
+
+    money: what the run has cost. settled: its rows with an outcome.
+    """
+    store, run, options = plan.given.store, plan.run, plan.options
+    found = None
+    if left > 0 and settled:
+        drawn = None if options.retry_failed else rest.drawn_rows(store, run.id, (plan.given.digest, plan.rows), settled)
+        found = rest.sampled(store, run.id, drawn, money, left) if drawn is not None else None
+        found = found or rest.answered(store, run.id, plan.job.model or "", left, again=options.retry_failed)
+    if left > 0 and (found is None or found.cost is None):
+        found = _by_sizes(plan, book, left)
+    return said(found) if found is not None else None
+
+
+def said(found: Rest) -> Expected | None:
+    """Return what a session will cost, in words; None if no price is known."""
+    cost = found.cost
+    if cost is None:
+        return None
+    low, mid = shown(round(cost.low)), shown(round(cost.mid))
+    rows = f"{plural(found.left, 'row')}"
+    if math.isinf(cost.high):
+        bounds = f"{low} or more; without --max-tokens an answer has no known limit"
+    else:
+        bounds = f"{low} to {shown(round(cost.high))}"
+    unpriced = f"; beside {plural(found.unpriced, 'row')} whose price is not known" if found.unpriced else ""
+    return Expected(
+        dollars=cost.mid / PICO,
+        projection=found.projection,
+        sentence=f"expected cost of {rows}: about {mid} ({bounds}), {basis(found.basis, found.learned)}{unpriced}",
+    )
+
+
+def basis(kind: Basis, rows: int) -> str:
+    """Return from what an estimate was made, in words. rows: from which it was learned."""
+    match kind:
+        case "sample":
+            return f"from a sample of {plural(rows, 'row')}"
+        case "answers":
+            return f"if they are like the {rows:,} rows answered last"
+        case "sizes":
+            return "by sizes alone"
+
+
+def _by_sizes(plan: Plan, book: PriceBook, left: int) -> Rest | None:
+    scanned, sizer = plan.scanned, Sizer(plan.job)
+    guesses = Guesses(book, time.time())
+    if scanned.some:
+        size = scanned.size / max(1, scanned.rows - scanned.before.rows)
+        return rest.examples(sizer, scanned.some, guesses, size, left)
+    return rest.examples(sizer, islice(plan.prompts.read(), _FIRST), guesses, 0.0, left)

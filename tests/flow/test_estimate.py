@@ -1,0 +1,288 @@
+"""``runner estimate``: what a run will cost, from sizes and from rows that are really sent, and never twice."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import Ended, count, run
+from processes import runner as start
+from raw_server import DONE, HANG, RawServer, Received, Reply, anthropic_answer, delta, finish, in_thread, sse, stream, whole
+
+import runner
+from benchmarks.estimate_runs import compare, metered
+from runner.errors import RunStoppedError, UsageError
+
+PRICES = {"m": {"input": 1, "output": 4}}
+ROWS = 60
+
+
+class Server:
+    """Answers with as many tokens as the prompt has bytes, and notes which prompts were answered."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        # after so many answers it says nothing more
+        self.most = 10**9
+        # whether the first request for every third prompt is cut off
+        self.cuts = False
+        self.anthropic = False
+
+    def __call__(self, request: Received) -> Reply:
+        prompt = request.json["messages"][-1]["content"]
+        if len(self.asked) >= self.most:
+            return Reply((HANG,))
+        first = prompt not in self.asked
+        self.asked.append(prompt)
+        if self.cuts and first and int(prompt.split()[0]) % 3 == 0:
+            return stream(delta("Ro"))
+        if self.anthropic:
+            return anthropic_answer("Rome")
+        usage = {"prompt_tokens": len(prompt), "completion_tokens": 2 * len(prompt)}
+        return stream(delta("Rome"), finish(), sse({"id": "c", "model": "m", "choices": [], "usage": usage}), DONE)
+
+
+class Desk:
+    def __init__(self, folder: Path, server: RawServer, answers: Server) -> None:
+        self.folder, self.server, self.answers = folder, server, answers
+        self.store = folder / "runner.db"
+        self.rows = [{"id": str(number), "prompt": f"{number} " + "x" * (10 + number * 7 % 90)} for number in range(ROWS)]
+        (folder / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        self.job()
+
+    def job(self, *, prices: bool = True, more: str = "") -> None:
+        text = f'model = "m"\nbase_url = "{self.server.base_url}"\nconcurrency = 4\n{more}\n'
+        (self.folder / "p.toml").write_text(text + ("[prices.m]\ninput = 1\noutput = 4\n" if prices else ""))
+
+    def run(self, *words: str) -> Ended:
+        return run(*words, cwd=self.folder)
+
+    def estimated(self, *options: str) -> dict[str, Any]:
+        ended = self.run("estimate", "p.jsonl", "--json", *options)
+        assert ended.code == 0, ended
+        found: dict[str, Any] = json.loads(ended.out)
+        return found
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"model": "m", "base_url": self.server.base_url, "db": self.store, "prices": PRICES, "progress": False}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    answers = Server()
+    with in_thread(RawServer(answers)) as server:
+        yield Desk(tmp_path, server, answers)
+
+
+def assert_holds(bounds: dict[str, float], truth: float) -> None:
+    assert bounds["low"] * (1 - 1e-9) <= bounds["mid"], bounds
+    assert bounds["low"] * (1 - 1e-9) <= truth <= bounds["high"] * (1 + 1e-9), (bounds, truth)
+
+
+def test_sizes_alone_send_nothing_need_no_store_and_bound_what_the_run_costs(desk: Desk) -> None:
+    found = desk.estimated("--max-tokens", "300")
+    assert (desk.server.requests, desk.store.exists()) == ([], False)
+    assert (found["rows"], found["rows_left"], found["basis"], found["run"], found["seconds"]) == (
+        ROWS,
+        ROWS,
+        "sizes",
+        None,
+        None,
+    )
+    assert (found["output_tokens"]["low"], found["output_tokens"]["high"]) == (ROWS, 300 * ROWS)
+    size = sum(len(row["prompt"]) for row in desk.rows)
+    assert found["input_tokens"]["low"] == pytest.approx(size / 6)
+    assert found["input_tokens"]["high"] > size / 2
+    assert found["cost"]["low"] == pytest.approx((size / 6 + 4 * ROWS) / 1e6)
+    words = desk.run("estimate", "p.jsonl").out
+    # without a limit of the answers there is no highest cost
+    assert "or more)" in words
+    assert "--max-tokens sets one" in words
+
+
+def test_the_sample_belongs_to_the_run_that_is_then_finished_for_what_was_said(desk: Desk) -> None:
+    found = desk.estimated("--sample", "20")
+    assert (found["rows"], found["rows_left"], found["basis"], found["rows_sent"], found["run"]) == (
+        ROWS,
+        ROWS - 20,
+        "sample",
+        20,
+        1,
+    )
+    assert len(desk.answers.asked) == 20
+    # nothing is sent a second time, and what was learned is still known
+    assert desk.estimated("--sample", "20") == found
+    assert desk.estimated()["cost"] == found["cost"]
+    assert len(desk.answers.asked) == 20
+    # the mean of the rows in the sample, which are longer than most, would say more
+    books = json.loads(desk.run("status", "--json").out)["books"]
+    assert books["cost_projected"] == pytest.approx(found["cost"]["mid"], rel=1e-6)
+    # a sample tells of the rows from which it was drawn, and of no others
+    text = (desk.folder / "p.jsonl").read_text()
+    (desk.folder / "p.jsonl").write_text(text + '{"id": "more", "prompt": "more"}\n')
+    more = desk.estimated()
+    assert (more["rows_left"], more["basis"]) == (ROWS - 19, "sizes")
+    (desk.folder / "p.jsonl").write_text(text)
+    ended = desk.run("run", "p.jsonl")
+    assert "expected cost of 40 rows: about $" in ended.out
+    assert sorted(desk.answers.asked) == sorted(row["prompt"] for row in desk.rows)
+    cost = json.loads(desk.run("status", "--json").out)["books"]["cost"]
+    assert_holds(found["cost"], cost)
+    # tokens are a line of the size, which 20 rows tell
+    assert found["cost"]["mid"] == pytest.approx(cost, rel=1e-3)
+    last = desk.estimated()
+    assert (last["rows_left"], last["cost_spent"]) == (0, pytest.approx(cost))
+    assert (last["cost"]["low"], last["cost"]["high"]) == (pytest.approx(cost), pytest.approx(cost))
+
+
+def test_a_kill_in_the_sample_costs_no_answer_and_the_same_rows_go_on(desk: Desk) -> None:
+    desk.answers.most = 14
+    with start("estimate", "p.jsonl", "--sample", "20", cwd=desk.folder) as process:
+        process.until(lambda: desk.store.exists() and count(desk.store, where="status = 'done'") == 14, "some answers")
+        process.killed()
+    desk.answers.most = 10**9
+    # rows that were drawn are larger than most, and a part of them tells nothing of the others
+    assert desk.estimated()["basis"] == "sizes"
+    found = desk.estimated("--sample", "20")
+    assert (found["basis"], found["rows_left"], len(desk.answers.asked)) == ("sample", ROWS - 20, 20)
+    assert len(set(desk.answers.asked)) == 20
+
+
+def test_a_run_that_is_under_way_is_estimated_by_what_was_answered(desk: Desk) -> None:
+    desk.run("run", "p.jsonl", "--limit", "15")
+    found = desk.estimated()
+    assert (found["basis"], found["rows_left"], found["rows_sent"]) == ("answers", ROWS - 15, 15)
+    spent = json.loads(desk.run("status", "--json").out)["books"]["cost"]
+    assert found["cost_spent"] == pytest.approx(spent)
+    assert found["cost"]["mid"] == pytest.approx(spent * ROWS / 15)
+    # a sample is then drawn from the rows that are left
+    asked = desk.answers.asked[:]
+    sampled = desk.estimated("--sample", "10")
+    assert (sampled["rows_left"], sampled["basis"]) == (ROWS - 25, "sample")
+    assert not set(asked).intersection(desk.answers.asked[15:])
+    desk.run("run", "p.jsonl")
+    assert_holds(sampled["cost"], json.loads(desk.run("status", "--json").out)["books"]["cost"])
+    assert len(desk.answers.asked) == ROWS
+
+
+def test_a_model_without_a_price_has_tokens_and_no_cost(desk: Desk) -> None:
+    desk.job(prices=False)
+    for options in ((), ("--sample", "10")):
+        found = desk.estimated(*options)
+        assert (found["cost"], found["cost_left"]) == (None, None)
+        assert found["input_tokens"]["mid"] > 0
+    assert "cost          unknown: no price is known for m" in desk.run("estimate", "p.jsonl").out
+    assert "expected cost" not in desk.run("run", "p.jsonl").out
+
+
+def test_an_attempt_that_may_have_been_billed_raises_the_high_bound_alone(desk: Desk) -> None:
+    desk.answers.cuts = True
+    found = desk.estimated("--sample", "20", "--max-tokens", "500")
+    size = sum(len(row["prompt"]) for row in desk.rows)
+    # each row costs its answer; a third was cut once, which may have cost up to 500 tokens more
+    assert found["cost"]["mid"] == pytest.approx(size * 9 / 1e6, rel=1e-3)
+    assert found["cost"]["high"] > 1.3 * found["cost"]["mid"]
+    assert found["cost"]["low"] == pytest.approx(found["cost"]["mid"], rel=1e-2)
+
+
+def test_rows_with_other_models_are_estimated_apart_and_one_of_them_may_have_no_price(desk: Desk) -> None:
+    rows = [{**row, "model": "dear" if number % 2 else "m"} for number, row in enumerate(desk.rows)]
+    prices = {**PRICES, "dear": {"input": 100, "output": 400}}
+    settings = {**desk.settings, "prices": prices}
+    found = runner.estimate(rows, sample=20, **settings)
+    end = runner.run(rows, **settings)
+    assert found.cost is not None
+    assert end.cost is not None
+    assert found.cost.high is not None
+    assert found.cost.low <= end.cost <= found.cost.high
+    assert end.cost == pytest.approx(found.cost.mid, rel=0.2)
+    rows = [
+        {**row, "prompt": f"again {row['prompt']}", "model": "free" if number % 2 else "m"} for number, row in enumerate(rows)
+    ]
+    by_size = runner.estimate(rows, **settings)
+    assert (by_size.unpriced_rows, by_size.cost is None) == (ROWS // 2, False)
+
+
+def test_the_time_follows_from_the_limits_of_the_job_and_of_the_server(desk: Desk) -> None:
+    desk.job(more="rpm = 6000")
+    assert desk.estimated()["seconds"]["mid"] == pytest.approx(ROWS / 100)
+    found = desk.estimated("--sample", "10", "--rpm", "60000", "--tpm", "60000")
+    size = sum(len(row["prompt"]) for row in desk.rows)
+    assert found["limited_by"] == "tpm"
+    assert found["seconds"]["mid"] == pytest.approx(3 * size * 50 / 60 / 1000, rel=0.1)
+
+
+def test_the_other_dialect_is_sampled_too(desk: Desk) -> None:
+    desk.answers.anthropic = True
+    found = runner.estimate(desk.rows, sample=10, provider="anthropic", max_tokens=50, **desk.settings)
+    # 7 tokens in and 3 out
+    assert found.cost is not None
+    assert found.cost.mid == pytest.approx(ROWS * (7 + 3 * 4) / 1e6)
+    assert found.cost.low == pytest.approx(found.cost.high) == pytest.approx(found.cost.mid)
+
+
+def test_a_program_gets_a_struct_that_a_notebook_shows(desk: Desk) -> None:
+    found = runner.estimate(desk.rows, **desk.settings)
+    assert desk.server.requests == []
+    assert repr(found).startswith("<Estimate: 60 rows, about $")
+    assert "by sizes alone" in repr(found)
+    assert "<td" in found._repr_html_()
+    assert "output tokens" in found._repr_html_()
+    # a run from a program asks nobody
+    end = runner.run(desk.rows, confirm_above=1e-9, **desk.settings)
+    assert end.done == ROWS
+
+
+@pytest.mark.parametrize(
+    ("sample", "told"), [(3, "of 10 or more"), (-1, "of 10 or more"), ("5", "of 10 or more"), (True, "of 10 or more")]
+)
+def test_a_sample_that_tells_nothing_is_refused(desk: Desk, sample: Any, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        runner.estimate(desk.rows, sample=sample, **desk.settings)
+    assert desk.server.requests == []
+
+
+def test_a_sample_larger_than_the_file_is_the_file(desk: Desk) -> None:
+    found = desk.estimated("--sample", "500")
+    assert (found["rows_left"], len(desk.answers.asked)) == (0, ROWS)
+    size = sum(len(row["prompt"]) for row in desk.rows)
+    assert found["cost"]["low"] == found["cost"]["high"] == pytest.approx(size * 9 / 1e6)
+    assert "nothing is sent" in desk.run("run", "p.jsonl").out or len(desk.answers.asked) == ROWS
+
+
+def test_an_error_that_stops_a_run_stops_the_sample(tmp_path: Path) -> None:
+    refusal = whole("401 Unauthorized", {"error": {"message": "wrong key", "code": "invalid_api_key"}})
+    with in_thread(RawServer(refusal)) as server:
+        rows = [f"prompt {number}" for number in range(20)]
+        with pytest.raises(RunStoppedError):
+            runner.estimate(rows, sample=10, model="m", base_url=server.base_url, db=tmp_path / "s.db", progress=False)
+        (tmp_path / "p.txt").write_text("\n".join(rows))
+        ended = run("estimate", "p.txt", "--sample", "10", "--model", "m", "--base-url", server.base_url, cwd=tmp_path)
+    assert ended.code == 3
+    assert ended.out.count("\n") <= 3
+
+
+def test_rows_that_cannot_be_sent_cost_nothing_and_an_empty_file_is_refused(desk: Desk) -> None:
+    lines = [json.dumps(row) for row in desk.rows[:30]]
+    (desk.folder / "p.jsonl").write_text("\n".join([*lines, "{", '{"id": "e"}', ""]))
+    assert desk.estimated("--max-tokens", "5")["output_tokens"]["low"] == 30
+    assert desk.estimated("--sample", "10")["rows_sent"] == 10
+    (desk.folder / "p.jsonl").write_text("")
+    ended = desk.run("estimate", "p.jsonl")
+    assert (ended.code, "has no rows" in ended.err) == (2, True)
+
+
+def test_standard_input_and_a_setting_called_sample(desk: Desk) -> None:
+    desk.job(more="sample = 25")
+    assert desk.estimated()["rows"] == 25
+    assert desk.estimated("--sample", "10")["rows_left"] == 15
+    assert len(desk.answers.asked) == 10
+
+
+def test_a_generated_set_costs_what_was_estimated(tmp_path: Path) -> None:
+    with metered() as base_url:
+        found = compare(5, 200, 0.1, base_url, tmp_path)
+    assert found.holds, found
+    assert found.half_width < 0.5
