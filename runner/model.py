@@ -22,6 +22,9 @@ Message: TypeAlias = Mapping[str, Json]
 SYSTEM_ROLES = ("system", "developer")
 """Roles of messages that tell a model how to answer."""
 
+FLEX = "flex"
+"""The service tier that costs less, answers later, and may have no capacity; of all providers that have it."""
+
 Status: TypeAlias = Literal["done", "failed"]
 
 
@@ -70,6 +73,8 @@ class Request(Struct, frozen=True, kw_only=True):
     messages: tuple[Message, ...]
     system: str | None = None
     params: Params = Params()
+    # the service tier to ask for, by the provider's name; None: its default, or what ``params.extra_body`` says
+    tier: str | None = None
     # True: parts of the messages are ``Media``, which must be replaced before the request is encoded
     media: bool = False
 

@@ -67,6 +67,10 @@ class Job(Struct, frozen=True, kw_only=True):
     strict_params: bool
     # dollars per million tokens by model, or "list"; None: list prices where requests go to the vendor itself
     prices: str | dict[str, Json] | None
+    # by the provider's name; None: its default
+    tier: str | None
+    # seconds for which a row waits for capacity of the flex tier
+    flex_patience: float
     attempts: int
     # seconds for which a server may refuse all rows; 0: these refusals are the rows' own
     patience_s: int

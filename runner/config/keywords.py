@@ -29,6 +29,8 @@ class JobSettings(TypedDict, total=False):
     finish_done: str | Sequence[str] | None
     strict_params: bool | None
     prices: Literal["list"] | Mapping[str, Any] | None
+    tier: str | None
+    flex_patience: float | str | None
     attempts: int | None
     patience_s: int | None
     deadline: float | str | None

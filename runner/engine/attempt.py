@@ -13,19 +13,20 @@ from typing import Generic, TypeVar
 import anyio
 from msgspec import structs
 
-from runner.admission import Permit, Standing
+from runner.admission import Permit
 from runner.durations import format_span
 from runner.engine.answers import InformedProvider, judged, without_frames
 from runner.engine.bounds import bounded
 from runner.engine.clock import Clock
 from runner.engine.judge import OUTAGE_S, UNREACHED_S, Judge
-from runner.engine.limits.pause import LONG_PAUSE_S
 from runner.engine.outcomes import conceal, done, failed, partial_of, record, refused
+from runner.engine.patience import refused_wait
 from runner.engine.retry import RetryPolicy, phrase
 from runner.engine.sending import Sender, expected
 from runner.engine.stop import Stop
 from runner.engine.task import Task, failure_of, repeats
 from runner.errors import (
+    NO_CAPACITY,
     AttachmentError,
     AttemptError,
     AttemptTimeoutError,
@@ -36,7 +37,7 @@ from runner.errors import (
     advice,
 )
 from runner.interfaces import Client, Decoder, Emit, Exchange, Lane, Lanes
-from runner.model import Attempt, Completion, Entry, Item, Outcome
+from runner.model import FLEX, Attempt, Completion, Entry, Item, Outcome
 from runner.text import Redactor
 
 FATAL_GRACE_S = 10.0
@@ -97,6 +98,7 @@ class Attempts(Generic[E]):
             return failed(item, item.attempts_before, None, "internal", words)
         lane = self._lanes.of(item.request.model)
         standing = lane.enter(item.attempts_before, item.key)
+        standing.slow = item.request.tier == FLEX
         try:
             return await self._work(Task(item, call, lane, standing, revision, files=files), emit)
         finally:
@@ -238,14 +240,14 @@ class Attempts(Generic[E]):
             lane.succeeded(permit, attempt.usage)
         else:
             lane.failed(permit, error, attempt.usage, throttled=throttled, retried=retried)
-        if throttled:
+        if throttled and error.code != NO_CAPACITY:
             lane.throttle(permit, hint_s, attempt.status)
         if not retried:
             return None
         if not counts:
             standing.refusals += 1
         if throttled:
-            return self._throttled_wait(standing, hint_s, now)
+            return refused_wait(task, error, self._policy, now, self._draw)
         if not error.sent:
             return self._policy.unreached_delay(standing.refusals, draw=self._draw)
         standing.refusals, standing.refused_since = 0, None
@@ -271,17 +273,6 @@ class Attempts(Generic[E]):
         with self._stop.interrupts():
             return await task.lane.fate(task.standing)
         return None
-
-    def _throttled_wait(self, standing: Standing, hint_s: float | None, now: float) -> float | None:
-        """Return the wait after a rate limit; None if the item's patience is used up."""
-        if standing.refused_since is None:
-            standing.refused_since = now
-        wait_s = self._policy.throttled_delay(
-            standing.refusals, waited_s=now - standing.refused_since, draw=self._draw, hint_s=hint_s, last_s=standing.waited_s
-        )
-        if hint_s is not None and hint_s > LONG_PAUSE_S:
-            standing.refused_since += hint_s
-        return wait_s
 
     def _stop_reason(self, task: Task, verdict: str, wait_s: float | None) -> str | None:
         """Return words to append to the message of an error that stops the run; None if the run continues."""

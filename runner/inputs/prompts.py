@@ -46,6 +46,8 @@ class Template(Struct, frozen=True, kw_only=True):
     model: str
     system: str | None
     params: Params
+    # the service tier to ask for; None: the provider's default
+    tier: str | None = None
     # makes messages and system text from the fields of a row; None: the row has its own
     texts: Texts | None = None
     # False: what makes the request is not stored with the answer
@@ -205,15 +207,23 @@ def _request(row: Row, beside: Mapping[str, Json], template: Template) -> Reques
     settings = _settings(overrides, beside) if beside or overrides is not None else None
     messages, media = with_media(messages, row.fields, row.media)
     if not settings:
-        return Request(model=template.model, messages=messages, system=system, params=template.params, media=media)
+        params, tier = template.params, _tier(template, template.params)
+        return Request(model=template.model, messages=messages, system=system, params=params, tier=tier, media=media)
     base = template.params
+    params = Params(**{name: settings.get(name, getattr(base, name)) for name in Params.__struct_fields__})
     return Request(
         model=settings.get("model", template.model),
         messages=messages,
         system=_system(settings["system"], messages) if "system" in settings else system,
-        params=Params(**{name: settings.get(name, getattr(base, name)) for name in Params.__struct_fields__}),
+        params=params,
+        tier=_tier(template, params),
         media=media,
     )
+
+
+def _tier(template: Template, params: Params) -> str | None:
+    """Return the service tier to ask for; None if the user has put one into the body, which then holds."""
+    return None if params.extra_body and "service_tier" in params.extra_body else template.tier
 
 
 def _messages(fields: Mapping[str, Json]) -> tuple[Mapping[str, Json], ...]:

@@ -20,6 +20,7 @@ from runner.errors import UsageError
 from runner.inputs.media_files import Dialect, MediaFiles
 from runner.interfaces import Provider
 from runner.media import MediaLimits
+from runner.model import FLEX
 from runner.providers.classify import MONEY_CODES, snake
 from runner.providers.explain import Destination
 from runner.providers.http import HttpClient, Timeouts
@@ -32,6 +33,8 @@ if sys.platform != "win32":
 
 _LOCAL = "http://127.0.0.1/v1"
 """Stands for the address of a local server, which has a port only while it runs."""
+_FLEX_FIRST_BYTE_S = 900.0
+"""What OpenAI advises for flex."""
 _OWN_FILES = 40
 """Open files other than connections: libraries, store, prompt file, terminal."""
 
@@ -73,9 +76,8 @@ def _connections(wanted: int, *, ends: int) -> int:
 
 def policy(job: Job) -> RetryPolicy:
     """Return the retry policy of a job. A number of attempts that the user set is used up, even if all failures look alike."""
-    if job.said("attempts"):
-        return RetryPolicy(attempts=job.attempts, alike=job.attempts, refused_s=job.patience_s)
-    return RetryPolicy(attempts=job.attempts, refused_s=job.patience_s)
+    alike = {"alike": job.attempts} if job.said("attempts") else {}
+    return RetryPolicy(attempts=job.attempts, refused_s=job.patience_s, flex_patience_s=job.flex_patience, **alike)
 
 
 def informed(
@@ -180,11 +182,20 @@ def _dialect(job: Job) -> ModuleType:
 
 
 def _timeouts(job: Job) -> Timeouts:
-    """Return the timeouts of a job. An answer in one piece comes when all of it is generated: what is not set waits for that."""
-    waits = {"first_byte_s": job.first_byte_s, "silence_s": job.silence_s}
+    """Return the timeouts of a job. An answer in one piece comes when all of it is generated: what is not set waits for that.
+
+    Flex has a longer time for the first byte, unless one is set, and the whole attempt as much more.
+    """
+    waits = {"first_byte_s": job.first_byte_s, "silence_s": job.silence_s, "attempt_s": job.attempt_s}
+    usual = {name: float(BY_NAME[name].default) for name in waits}
+    if FLEX in (job.tier, (job.params.extra_body or {}).get("service_tier")):
+        more_s = max(0.0, _FLEX_FIRST_BYTE_S - usual["first_byte_s"])
+        flex = {name: value + more_s for name, value in usual.items() if name != "silence_s"}
+        waits |= {name: value for name, value in flex.items() if waits[name] == usual[name]}
+        usual |= flex
     if not job.stream:
-        waits = {name: job.attempt_s if value == BY_NAME[name].default else value for name, value in waits.items()}
-    return Timeouts(connect_s=job.connect_s, attempt_s=job.attempt_s, **waits)
+        waits |= {name: waits["attempt_s"] for name in ("first_byte_s", "silence_s") if waits[name] == usual[name]}
+    return Timeouts(connect_s=job.connect_s, **waits)
 
 
 def _shape(job: Job, module: ModuleType) -> dict[str, bool]:

@@ -29,6 +29,9 @@ BASE_URL_ENV = "ANTHROPIC_BASE_URL"
 DEFAULT_MAX_TOKENS = 4096
 """Sent if the job sets no max_tokens: the API requires a number."""
 
+TIERS = ("auto", "standard_only")
+"""The service tiers that can be asked for."""
+
 CONTENT_PARTS = frozenset({"image", "document"})
 """The types of the content parts of this dialect that hold a file."""
 
@@ -115,6 +118,8 @@ class _Anthropic:
         if params.top_p is not None:
             body["top_p"] = params.top_p
         body["stream"] = self._stream
+        if request.tier is not None:
+            body["service_tier"] = request.tier
         return HttpCall(url=self._url, headers=self._headers, body=encode_json(merged(body, params.extra_body)))
 
     def decoder(self) -> AnthropicDecoder:
