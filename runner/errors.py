@@ -24,8 +24,8 @@ Verdict: TypeAlias = Literal["retry", "fail", "stop"]
 BAD_ROW = "bad_row"
 """Error code of a row from which no request can be made."""
 
-ATTACHMENT, NO_CAPACITY = "attachment", "no_capacity"
-"""Error codes of a row with a file that cannot be sent, and of a refusal because a service tier is full."""
+ATTACHMENT = "attachment"
+"""Error code of a row with a file that cannot be sent."""
 
 
 class RunnerError(Exception):

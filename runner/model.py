@@ -22,9 +22,6 @@ Message: TypeAlias = Mapping[str, Json]
 SYSTEM_ROLES = ("system", "developer")
 """Roles of messages that tell a model how to answer."""
 
-FLEX = "flex"
-"""The service tier that costs less, answers later, and may have no capacity; of all providers that have it."""
-
 Status: TypeAlias = Literal["done", "failed"]
 
 
@@ -73,7 +70,7 @@ class Request(Struct, frozen=True, kw_only=True):
     messages: tuple[Message, ...]
     system: str | None = None
     params: Params = Params()
-    # the service tier to ask for, by the provider's name; None: its default, or what ``params.extra_body`` says
+    # the service tier to ask for, unless ``extra_body`` has one
     tier: str | None = None
     # True: parts of the messages are ``Media``, which must be replaced before the request is encoded
     media: bool = False
@@ -151,7 +148,6 @@ class Completion(Struct, frozen=True, kw_only=True):
     text: str
     # verbatim from the provider: "stop", "length", "end_turn", ...
     finish_reason: str
-    # None: the provider reported no usage
     usage: Usage | None = None
     served_model: str | None = None
     # the service tier that the answer names: "default", "flex", "standard", ...; None if it names none

@@ -14,6 +14,8 @@ PICO = 10**12
 CURRENCY = "USD"
 STANDARD = "standard"
 """The service tier of an ordinary request."""
+FLEX = "flex"
+"""The service tier that costs less, answers later and may be full; the word of all providers that have one."""
 
 
 class Rates(Struct, frozen=True, kw_only=True):

@@ -200,7 +200,7 @@ def _check_tier(job: Job, module: ModuleType) -> None:
     if job.tier is None or known is None or job.tier in known:
         return
     what = f"no service tier {job.tier!r}, only {' and '.join(known)}" if known else "no service tiers"
-    raise UsageError(f"provider {job.provider} has {what}; leave out tier (set by: {job.sources['tier']})")
+    raise UsageError(f"provider {job.provider} has {what}; leave tier out")
 
 
 def _no_key(job: Job, name: str, environment: Mapping[str, str]) -> str:

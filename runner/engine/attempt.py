@@ -26,7 +26,6 @@ from runner.engine.sending import Sender, expected
 from runner.engine.stop import Stop
 from runner.engine.task import Task, failure_of, repeats
 from runner.errors import (
-    NO_CAPACITY,
     AttachmentError,
     AttemptError,
     AttemptTimeoutError,
@@ -37,7 +36,8 @@ from runner.errors import (
     advice,
 )
 from runner.interfaces import Client, Decoder, Emit, Exchange, Lane, Lanes
-from runner.model import FLEX, Attempt, Completion, Entry, Item, Outcome
+from runner.model import Attempt, Completion, Entry, Item, Outcome
+from runner.money import FLEX
 from runner.text import Redactor
 
 FATAL_GRACE_S = 10.0
@@ -240,7 +240,7 @@ class Attempts(Generic[E]):
             lane.succeeded(permit, attempt.usage)
         else:
             lane.failed(permit, error, attempt.usage, throttled=throttled, retried=retried)
-        if throttled and error.code != NO_CAPACITY:
+        if throttled and error.code != "no_capacity":
             lane.throttle(permit, hint_s, attempt.status)
         if not retried:
             return None

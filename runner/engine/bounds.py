@@ -9,7 +9,8 @@ from msgspec import Struct, structs
 
 from runner.engine.task import Files, Task
 from runner.interfaces import Decoder
-from runner.model import FLEX, Attempt, HttpCall, Stage
+from runner.model import Attempt, HttpCall, Stage
+from runner.money import FLEX
 
 _FILES = 4
 """The tokens of a picture, a page or a second of sound are known roughly: the most is so many times what is expected."""

@@ -6,9 +6,9 @@ from msgspec import structs
 
 from runner.engine.limits.pause import LONG_PAUSE_S
 from runner.engine.retry import RetryPolicy
-from runner.engine.task import Task
-from runner.errors import NO_CAPACITY, AttemptError, ProviderError
-from runner.model import FLEX
+from runner.engine.task import Files, Task
+from runner.errors import AttemptError, ProviderError
+from runner.money import FLEX
 
 
 def refused_wait(task: Task, error: AttemptError, policy: RetryPolicy, now: float, draw: random.Random) -> float | None:
@@ -18,7 +18,7 @@ def refused_wait(task: Task, error: AttemptError, policy: RetryPolicy, now: floa
     """
     standing, hint_s = task.standing, error.retry_after_s if isinstance(error, ProviderError) else None
     until, waited_s = None, 0.0
-    if error.code == NO_CAPACITY and task.item.request.tier == FLEX:
+    if error.code == "no_capacity" and task.item.request.tier == FLEX:
         until = standing.flex_until = now + policy.flex_patience_s if standing.flex_until is None else standing.flex_until
         if until <= now:
             _fall_back(task)
@@ -39,7 +39,8 @@ def _fall_back(task: Task) -> None:
     """Ask for the standard tier from now on, which every provider takes a request without a tier for."""
     task.item = structs.replace(task.item, request=structs.replace(task.item.request, tier=None))
     if task.files is not None:
-        task.files = task.files._replace(request=structs.replace(task.files.request, tier=None))
+        request, tokens, size = task.files
+        task.files = Files(structs.replace(request, tier=None), tokens, size)
     # the request is encoded anew
     task.revision = -1
     standing = task.standing

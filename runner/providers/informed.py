@@ -6,7 +6,8 @@ from typing import Any
 from runner.errors import AttemptError, FinishError, ProviderError, StreamError
 from runner.interfaces import Decoder, Provider
 from runner.media import Attachments
-from runner.model import FLEX, Completion, HttpCall, Json, Request
+from runner.model import Completion, HttpCall, Json, Request
+from runner.money import FLEX
 from runner.providers import parameters
 from runner.providers.explain import Destination, explain
 from runner.providers.finish import Finish

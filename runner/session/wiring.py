@@ -20,7 +20,7 @@ from runner.errors import UsageError
 from runner.inputs.media_files import Dialect, MediaFiles
 from runner.interfaces import Provider
 from runner.media import MediaLimits
-from runner.model import FLEX
+from runner.money import FLEX
 from runner.providers.classify import MONEY_CODES, snake
 from runner.providers.explain import Destination
 from runner.providers.http import HttpClient, Timeouts
