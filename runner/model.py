@@ -70,8 +70,9 @@ class Request(Struct, frozen=True, kw_only=True):
     messages: tuple[Message, ...]
     system: str | None = None
     params: Params = Params()
-    # the service tier to ask for, unless ``extra_body`` has one
+    # the service tier, unless ``extra_body`` has one; and where prefixes end that a cache is to keep: (messages, characters)
     tier: str | None = None
+    prefixes: tuple[tuple[int, int], ...] = ()
     # True: parts of the messages are ``Media``, which must be replaced before the request is encoded
     media: bool = False
 
@@ -169,9 +170,8 @@ class Attempt(Struct, frozen=True, kw_only=True):
     duration_s: float
     # from sending to the first token of text, reasoning or tool call
     time_to_first_token_s: float | None = None
-    # HTTP status; None if no answer came
+    # HTTP status, None if no answer came; and False if the call never reached the server, so that it cannot have been billed
     status: int | None = None
-    # False: the call never reached the server, so it cannot have been billed
     sent: bool = True
     bytes_received: int = 0
     # None: unknown, perhaps billed

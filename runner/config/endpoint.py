@@ -170,7 +170,7 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
         return Endpoint(base_url=None, key=None, proxy=None, notes=(*unknown, job.local_server.note))
     assert job.base_url is not None
     module = provider_of(job, environment)
-    _check_tier(job, module)
+    _check_abilities(job, module)
     name, value = _key_variable(job, environment), _key(job, environment)
     hosted = urlsplit(job.base_url).hostname == urlsplit(module.DEFAULT_BASE_URL).hostname
     by_header = any(field.carries_key for field in job.headers)
@@ -193,8 +193,10 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
     )
 
 
-def _check_tier(job: Job, module: ModuleType) -> None:
-    """Raise UsageError for a service tier that the provider does not have."""
+def _check_abilities(job: Job, module: ModuleType) -> None:
+    """Raise UsageError for a service tier, or marks for a cache, that the provider does not have."""
+    if job.cache_prefix and not getattr(module, "CACHE_MARKS", False):
+        raise UsageError(f"provider {job.provider} has no marks for a cache: leave cache_prefix out; warm_prefix needs none")
     # None: any
     known: tuple[str, ...] | None = getattr(module, "TIERS", ())
     if job.tier is None or known is None or job.tier in known:

@@ -71,6 +71,9 @@ class Job(Struct, frozen=True, kw_only=True):
     tier: str | None
     # seconds for which a row waits for capacity of the flex tier
     flex_patience: float
+    # None: where all rows have a long beginning in common
+    warm_prefix: bool | None
+    cache_prefix: bool
     attempts: int
     # seconds for which a server may refuse all rows; 0: these refusals are the rows' own
     patience_s: int

@@ -31,6 +31,8 @@ class JobSettings(TypedDict, total=False):
     prices: Literal["list"] | Mapping[str, Any] | None
     tier: str | None
     flex_patience: float | str | None
+    warm_prefix: bool | None
+    cache_prefix: bool | None
     attempts: int | None
     patience_s: int | None
     deadline: float | str | None

@@ -105,6 +105,13 @@ SETTINGS = (
         0,
         inclusive=True,
     ),
+    # Not answer settings either: they change when a row goes out, and what a provider keeps of it.
+    Setting(
+        "warm_prefix",
+        "bool",
+        "Send the first row of each shared prefix alone until its answer begins: then the others find it in the provider's cache.",
+    ),
+    Setting("cache_prefix", "bool", "Mark shared prefixes for the provider's cache (Anthropic: cache_control).", False),
     Setting("attempts", "int", "Maximum attempts per row; rate limits and outages do not count.", 5, 1),
     Setting(
         "patience_s",

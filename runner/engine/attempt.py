@@ -70,6 +70,8 @@ class Attempts(Generic[E]):
         self._redactor, clock = redactor or Redactor(), clock or Clock()
         self._clock, self._wall, self._sleep, self._draw = clock.monotonic, clock.wall, clock.sleep, clock.random
         self._decoder: Callable[[Task], Decoder] = lambda _: self._provider.decoder()
+        # called when the answer to an item begins
+        self.begun: Callable[[Item], None] = lambda _: None
         # the permits of attempts that have not been saved yet, by key and number of the attempt
         self._unsaved: dict[tuple[str, int], tuple[Lane, Permit]] = {}
         # how many items wait for a retry, by the number of their next attempt
@@ -173,7 +175,7 @@ class Attempts(Generic[E]):
         started_at, start = self._wall(), self._clock()
         if standing.ended is not None and not (task.fresh or standing.asked):
             standing.waited_s = start - standing.ended
-        heard: Callable[[int, Iterable[tuple[bytes, bytes]]], None] = partial(task.lane.heard, permit)
+        heard: Callable[[int, Iterable[tuple[bytes, bytes]]], None] = partial(self._heard, task, permit)
         decoder, exchange = self._decoder(task), self._client.exchange(fresh=task.fresh, heard=heard)
         number, model = standing.number, item.request.model
         attempt = Attempt(key=item.key, number=number, started_at=started_at, duration_s=0.0, model=model)
@@ -202,6 +204,11 @@ class Attempts(Generic[E]):
         attempt = record(attempt, self._clock() - start, exchange, answer, result, self._redactor)
         kept = isinstance(result, AttemptError) and result.kept
         return bounded(attempt, task, decoder, kept=kept)
+
+    def _heard(self, task: Task, permit: Permit, status: int, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        task.lane.heard(permit, status, raw)
+        if 200 <= status <= 299:
+            self.begun(task.item)
 
     # -- what a failure means
 

@@ -117,7 +117,7 @@ def informed(
 
 def attachments(job: Job, *, sends: bool = False) -> MediaFiles:
     """Return the files that the rows of a job name. The job has its base URL. sends: they are sent, so that is remembered."""
-    module = _dialect(job)
+    module = dialect_of(job)
     own = urlsplit(job.base_url or "").hostname == urlsplit(module.DEFAULT_BASE_URL).hostname
     dialect = Dialect(
         name=job.provider,
@@ -161,7 +161,7 @@ async def open_provider(job: Job, endpoint: Endpoint) -> AsyncIterator[tuple[Pro
         async with HttpClient(timeouts, proxy=endpoint.proxy) as client:
             yield with_additions(provider, endpoint.additions), client
         return
-    module, dialect = _dialect(job), job.local_server.dialect
+    module, dialect = dialect_of(job), job.local_server.dialect
     # imported only here: a server adds 5 % to the start time, and few jobs ask for one
     serve = import_module(job.local_server.module).serve
     async with serve(dialect) as base_url, HttpClient(timeouts) as client:
@@ -170,12 +170,12 @@ async def open_provider(job: Job, endpoint: Endpoint) -> AsyncIterator[tuple[Pro
 
 def offline(job: Job) -> Provider:
     """Return the provider of a job that has its base URL, without a key, to make requests that are not sent."""
-    module = _dialect(job)
+    module = dialect_of(job)
     base_url = _LOCAL if job.local_server is not None else job.base_url
     return cast("Provider", module.make(base_url, None, version=__version__, **_codes(job), **_shape(job, module)))
 
 
-def _dialect(job: Job) -> ModuleType:
+def dialect_of(job: Job) -> ModuleType:
     """Return the module of the dialect in which a job speaks to its server, also to one that is started for it."""
     local = job.local_server
     return provider_of(job, os.environ) if local is None else plugins.load("providers", local.dialect)

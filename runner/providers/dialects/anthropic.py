@@ -10,6 +10,7 @@ from runner.errors import AttachmentError, ProviderError
 from runner.interfaces import Provider
 from runner.media import Media, MediaLimits
 from runner.model import SYSTEM_ROLES, HttpCall, Json, Request
+from runner.providers.cache_marks import is_marked, marked
 from runner.providers.classify import MONEY_CODES, Names
 from runner.providers.completeness import Habits
 from runner.providers.lenient_json import encode_json, join_url, merged, request_headers, text_of
@@ -31,6 +32,9 @@ DEFAULT_MAX_TOKENS = 4096
 
 TIERS = ("auto", "standard_only")
 """The service tiers that can be asked for."""
+
+CACHE_MARKS = True
+"""What a cache is to keep has to be marked."""
 
 CONTENT_PARTS = frozenset({"image", "document"})
 """The types of the content parts of this dialect that hold a file."""
@@ -120,7 +124,10 @@ class _Anthropic:
         body["stream"] = self._stream
         if request.tier is not None:
             body["service_tier"] = request.tier
-        return HttpCall(url=self._url, headers=self._headers, body=encode_json(merged(body, params.extra_body)))
+        encoded = encode_json(merged(body, params.extra_body))
+        if request.prefixes and not is_marked(encoded):
+            encoded = encode_json(merged({**body, **marked(request, body)}, params.extra_body))
+        return HttpCall(url=self._url, headers=self._headers, body=encoded)
 
     def decoder(self) -> AnthropicDecoder:
         """Return a decoder for one attempt."""
