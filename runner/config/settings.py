@@ -109,7 +109,7 @@ SETTINGS = (
     Setting(
         "warm_prefix",
         "bool",
-        "Send the first row of each shared prefix alone until its answer begins: then the others find it in the provider's cache.",
+        "Send the first row of each shared prefix alone until its answer begins; then the provider's cache has it for others.",
     ),
     Setting("cache_prefix", "bool", "Mark shared prefixes for the provider's cache (Anthropic: cache_control).", False),
     Setting("attempts", "int", "Maximum attempts per row; rate limits and outages do not count.", 5, 1),

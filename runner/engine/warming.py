@@ -22,6 +22,8 @@ from runner.model import Attempt, Item, Outcome
 WINDOW = 1_000
 """Rows that are looked at together. As many are read at once."""
 WINDOW_BYTES = 4 << 20
+WINDOW_S = 0.2
+"""Seconds after which no further row is awaited: of a large file, a condition may choose few rows."""
 PENDING = 10_000
 """Rows that may wait for their prefixes; then no more are read."""
 PENDING_BYTES = 32 << 20
@@ -43,7 +45,7 @@ class _Group(Struct, eq=False):
 class Warming:
     """Holds back the rows of a prefix until it is warm.
 
-    links: finds the beginnings of a request. shared: all of them are known to be shared. waits: False orders and marks rows only.
+    links: finds the beginnings of a request. shared: all of them are known to be shared. waits: False only marks rows.
     marks: requests are to say where their shared prefixes end.
     """
 
@@ -75,7 +77,7 @@ class Warming:
                 while (item := self._next()) is not None:
                     yield item
                 if not ended and self._pending < PENDING and self._pending_bytes < PENDING_BYTES:
-                    window, ended = await _window(items)
+                    window, ended = await self._window(items)
                     for one in window:
                         if isinstance(one, Outcome):
                             yield one
@@ -85,6 +87,17 @@ class Warming:
                 else:
                     return
 
+    async def _window(self, items: Items) -> tuple[list[Item | Outcome], bool]:
+        """Read the next rows. Return them, and True if they are the last."""
+        window: list[Item | Outcome] = []
+        left, until = WINDOW_BYTES, self._clock() + WINDOW_S
+        async for item in items:
+            window.append(item)
+            left -= size_of(item.request) if isinstance(item, Item) else 0
+            if len(window) == WINDOW or left <= 0 or self._clock() > until:
+                return window, False
+        return window, True
+
     def _take(self, window: Sequence[Item]) -> None:
         """Put the rows of a window into groups."""
         found = [(item, self._links(item.request)) for item in window]
@@ -93,10 +106,12 @@ class Warming:
         groups: dict[tuple[bytes, ...], _Group] = {}
         for item, links in found:
             chain = [link for link in links if self._shared or counts[link.hash] > 1 or link.hash in self._known]
-            hashes = tuple(link.hash for link in chain)
+            item = self._marked(item, chain)
+            # rows that wait for nothing keep their order: side by side, rows of one prefix would all miss it
+            hashes = tuple(link.hash for link in chain) if self._waits else ()
             for one in hashes:
                 order.setdefault(one, len(order))
-            groups.setdefault(hashes, _Group(tuple(chain))).items.append(self._marked(item, chain))
+            groups.setdefault(hashes, _Group(tuple(chain) if self._waits else ())).items.append(item)
             if links:
                 self._open[item.key] = tuple(link.hash for link in links)
             self._pending += 1
@@ -146,8 +161,8 @@ class Warming:
         return item
 
     def _cold(self, group: _Group) -> bytes | None:
-        """Return the shortest prefix of a group that is not warm; None if all are, or nothing waits."""
-        return next((link.hash for link in group.links if not self._is_warm(link.hash)), None) if self._waits else None
+        """Return the shortest prefix of a group that is not warm; None if all are."""
+        return next((link.hash for link in group.links if not self._is_warm(link.hash)), None)
 
     def _is_warm(self, prefix: bytes) -> bool:
         used = self._known.get(prefix)
@@ -194,21 +209,13 @@ class Warming:
         for one in prefixes:
             self._known.pop(one, None)
             self._known[one] = now
+        self._forget()
 
     def _remember(self, prefixes: Iterable[bytes]) -> None:
         for one in prefixes:
             self._known.setdefault(one, None)
+        self._forget()
+
+    def _forget(self) -> None:
         while len(self._known) > KNOWN:
             del self._known[next(iter(self._known))]
-
-
-async def _window(items: Items) -> tuple[list[Item | Outcome], bool]:
-    """Read the next rows. Return them, and True if they are the last."""
-    window: list[Item | Outcome] = []
-    left = WINDOW_BYTES
-    async for item in items:
-        window.append(item)
-        left -= size_of(item.request) if isinstance(item, Item) else 0
-        if len(window) == WINDOW or left <= 0:
-            return window, False
-    return window, True

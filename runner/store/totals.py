@@ -62,6 +62,8 @@ class Totals(Struct, frozen=True, kw_only=True):
     cost_perhaps: float | None = None
     # dollars of the whole run, if the rows that are left cost what the others did; None before the first
     cost_projected: float | None = None
+    # what tokens from caches would have cost more as other input, less what writing to caches cost more
+    cost_saved_by_cache: float | None = None
     # attempts that were billed, or may have been, at rates that are not known
     unpriced_attempts: int = 0
     currency: str = CURRENCY
