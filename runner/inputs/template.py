@@ -69,9 +69,12 @@ class Texts:
     @property
     def head(self) -> Head:
         """The part of a request that is the same for all rows."""
-        one = self._constants.get("prompt")
-        texts = [self._constants.get(f"messages[{place}].content") for place, _ in enumerate(self._messages, 1)]
-        return head_of(self._constants.get("system"), texts if one is None else [one])
+        one, known = self._constants.get("prompt"), self._constants
+        texts = [
+            known.get(f"messages[{place}].content") if not isinstance(message["content"], list) else None
+            for place, message in enumerate(self._messages, 1)
+        ]
+        return head_of(known.get("system"), texts if one is None else [one])
 
     def messages(self, fields: Mapping[str, Json]) -> tuple[Message, ...]:
         """Return the messages of a row. Raises RowFaultError."""
