@@ -216,8 +216,7 @@ def _request(row: Row, beside: Mapping[str, Json], template: Template) -> Reques
     if settings:
         model, system = settings.get("model", model), _system(settings["system"], messages) if "system" in settings else system
         params = Params(**{name: settings.get(name, getattr(params, name)) for name in Params.__struct_fields__})
-    # what the user has put into the body holds
-    tier = None if params.extra_body and "service_tier" in params.extra_body else template.tier
+    tier = None if "service_tier" in (params.extra_body or ()) else template.tier
     return Request(model=model, messages=messages, system=system, params=params, tier=tier, media=media)
 
 
