@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from processes import QUICK, rows, run, simulator, write_prompts
-from raw_server import RawServer, Received, Reply, in_thread, openai_answer
+from raw_server import RST, RawServer, Received, Reply, delta, in_thread, openai_answer, stream
 
 from runner import api
 from runner.config.job import load_job
@@ -87,6 +87,25 @@ def test_what_a_row_or_extra_body_says_holds(tmp_path: Path) -> None:
         told = settings(tmp_path, server.base_url, tier="flex", extra_body={"service_tier": "default"}, reuse=False)
         api.run(tmp_path / "p.jsonl", **told)
         assert asked.tiers == {"a": "default", "b": "priority", "c": "flex", "d": None}
+
+
+@pytest.mark.parametrize(
+    ("more", "tier"),
+    [
+        ({"tier": "priority"}, "priority"),
+        ({"extra_body": {"service_tier": "priority"}}, "priority"),
+        # the standard tier is dearer
+        ({"tier": "flex"}, None),
+        ({}, None),
+    ],
+)
+def test_an_attempt_of_unknown_tokens_has_the_dearest_tier_that_may_have_served_it(
+    tmp_path: Path, more: dict[str, Any], tier: str | None
+) -> None:
+    write_prompts(tmp_path / "p.jsonl", range(1))
+    with in_thread(RawServer([stream(delta("He"), end=(RST,)), openai_answer("yes")])) as server:
+        api.run(tmp_path / "p.jsonl", **settings(tmp_path, server.base_url, **more))
+    assert rows(tmp_path / "r.db", "SELECT error_code, tier FROM attempts ORDER BY number") == [("cut", tier), (None, None)]
 
 
 def test_a_tier_is_no_other_run(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Shared prefixes end to end: what three kinds of provider find in their caches, what that saves, and what stays as it is."""
 
+import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ import anyio
 import pytest
 from processes import rows, run, simulator
 from processes import runner as started
-from raw_server import RawServer, Received, Reply, in_thread, openai_answer, whole
+from raw_server import RawServer, Received, Reply, delta, finish, in_thread, openai_answer, stream, whole
 from simulating import quick
 
 import runner
@@ -148,6 +149,28 @@ def test_a_first_row_that_fails_does_not_hold_up_the_others(tmp_path: Path) -> N
         summary = runner.run(path, prompt=LONG + "{{ text }}", **settings)
     assert (summary.done, summary.failed) == (8, 0)
     assert len(gate.asked) == 9
+
+
+class Slow:
+    """A server whose first answer begins at once, and ends when all rows have been asked."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.all_asked = number, asyncio.Event()
+        self.asked = 0
+
+    def __call__(self, request: Received) -> Reply:
+        self.asked += 1
+        if self.asked == self.number:
+            self.all_asked.set()
+        return stream(delta("yes"), self.all_asked, finish()) if self.asked == 1 else openai_answer("yes")
+
+
+def test_the_others_go_as_soon_as_the_first_answer_begins(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", asked(8))
+    with in_thread(RawServer(Slow(8))) as server:
+        settings = {"db": tmp_path / "r.db", "model": "m", "base_url": server.base_url, "silence_s": 5.0}
+        summary = runner.run(path, prompt=LONG + "{{ text }}", **settings)
+    assert (summary.done, summary.attempts_now) == (8, 8)
 
 
 def test_a_stop_ends_the_wait(tmp_path: Path) -> None:

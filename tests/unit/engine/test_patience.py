@@ -99,6 +99,18 @@ async def test_a_rate_limit_of_the_standard_tier_has_its_own_patience() -> None:
     outcome = await bench.handle(tier="flex")
     assert outcome is not None
     assert (outcome.status, tiers(bench)) == ("done", ["flex", "None", "None", "None"])
+    # as if nothing had been before
+    assert bench.slept[0] == 2.0
+
+
+async def test_a_row_at_the_standard_tier_is_no_longer_told_to_wait_for_flex() -> None:
+    bench = a_bench(FULL, HANG, patience_s=0.0)
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.attempts.handle, an_item(tier="flex"), bench.emit)
+        await anyio.sleep(45)
+        (standing,) = bench.lane._standings
+        group.cancel_scope.cancel()
+    assert (standing.slow, standing.flex_until) == (False, None)
 
 
 async def test_a_tier_of_the_rows_own_waits_as_for_a_rate_limit_and_keeps_its_tier() -> None:
