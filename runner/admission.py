@@ -68,6 +68,9 @@ class Standing(Struct, eq=False):
     refusals: int = 0
     # when rate limits began to refuse it, by the lane's clock; None if they do not
     refused_since: float | None = None
+    # its tier answers late; and until when it waits for capacity there, by the lane's clock: None before the first such refusal
+    slow: bool = False
+    flex_until: float | None = None
     # how its last refusal looked that an outage excused, and the number of that outage in its lane
     excused: str | None = None
     excused_in: int = 0

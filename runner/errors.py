@@ -174,7 +174,7 @@ class ProviderError(AttemptError):
 
     status: HTTP status, or the status that an error inside a stream corresponds to; None if there is none.
     provider_code: the provider's own code for the error. param: the parameter of the request that it names.
-    throttled: True for a rate limit, which does not use up the item's attempts.
+    throttled: True for a rate limit or a lack of capacity, which do not use up the item's attempts.
     retry_after_s: the wait the server asked for, in seconds from now.
     words: the words that alone say what it means, from the middle of its message: they may be the row's.
     """
@@ -221,6 +221,7 @@ ADVICE = {
     "gave_up": "The server ends answers before the model does; run `runner retry` later, or set what they mean in [finish].",
     "internal": "This is a bug in runner; please report it with the text of the error.",
     "killed": "Nothing to do: the process was killed while this request was open; it was sent again, and may be billed twice.",
+    "no_capacity": "The flex tier had no room for so long; run `runner retry` later, or with --tier default.",
     "no_reason": "Ask the operator of the server, then run `runner resume`; or without streams: `runner resume --no-stream`.",
     "wrong_dialect": "Continue with that --provider, and with --base-url if the address changes with it.",
     "malformed_stream": "The server sends malformed events; run `runner retry`, and report this to the operator of the server.",

@@ -82,7 +82,9 @@ class Summary(Struct, frozen=True, kw_only=True):
     cost_failed_attempts: float | None = None
     cost_perhaps: float | None = None
     cost_projected: float | None = None
-    # of that, what this session has cost
+    # what tokens from caches would have cost more as other input, less what writing to caches cost more
+    cost_saved_by_cache: float | None = None
+    # of ``cost``, what this session has cost
     cost_now: float | None = None
     # attempts that were billed, or may have been, at prices that are not known
     unpriced_attempts: int = 0

@@ -70,6 +70,9 @@ class Request(Struct, frozen=True, kw_only=True):
     messages: tuple[Message, ...]
     system: str | None = None
     params: Params = Params()
+    # the service tier, unless ``extra_body`` has one; and where prefixes end that a cache is to keep: (messages, characters)
+    tier: str | None = None
+    prefixes: tuple[tuple[int, int], ...] = ()
     # True: parts of the messages are ``Media``, which must be replaced before the request is encoded
     media: bool = False
 
@@ -146,7 +149,6 @@ class Completion(Struct, frozen=True, kw_only=True):
     text: str
     # verbatim from the provider: "stop", "length", "end_turn", ...
     finish_reason: str
-    # None: the provider reported no usage
     usage: Usage | None = None
     served_model: str | None = None
     # the service tier that the answer names: "default", "flex", "standard", ...; None if it names none
@@ -168,9 +170,8 @@ class Attempt(Struct, frozen=True, kw_only=True):
     duration_s: float
     # from sending to the first token of text, reasoning or tool call
     time_to_first_token_s: float | None = None
-    # HTTP status; None if no answer came
+    # HTTP status, None if no answer came; and False if the call never reached the server, so that it cannot have been billed
     status: int | None = None
-    # False: the call never reached the server, so it cannot have been billed
     sent: bool = True
     bytes_received: int = 0
     # None: unknown, perhaps billed

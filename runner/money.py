@@ -14,6 +14,8 @@ PICO = 10**12
 CURRENCY = "USD"
 STANDARD = "standard"
 """The service tier of an ordinary request."""
+FLEX = "flex"
+"""The service tier that costs less, answers later and may be full; the word of all providers that have one."""
 
 
 class Rates(Struct, frozen=True, kw_only=True):
@@ -47,6 +49,10 @@ class Rates(Struct, frozen=True, kw_only=True):
             + reasoning * self.reasoning
         )
 
+    def saved(self, *, cached: int, cache_write: int) -> int:
+        """Return how much less tokens cost because of a cache, in picodollars; below 0 if writing to it cost more."""
+        return cached * (self.input - self.cached_input) - cache_write * (self.cache_write - self.input)
+
     def most(self, input_tokens: int, output_tokens: int) -> int:
         """Return the most that so many tokens can cost, in picodollars."""
         return input_tokens * self.highest_input + output_tokens * self.highest_output
@@ -74,6 +80,8 @@ class Money(Struct, frozen=True, kw_only=True):
     unpriced: int = 0
     # attempts at known rates that were billed, or may have been
     priced: int = 0
+    # what caches have saved: what is read from them costs less than other input, and what is written to them may cost more
+    saved: int = 0
     # True: there are attempts of which nothing is known; they are not counted
     unknown: bool = False
 
@@ -90,6 +98,7 @@ class Money(Struct, frozen=True, kw_only=True):
             perhaps=None if self.perhaps is None or other.perhaps is None else self.perhaps + other.perhaps,
             unpriced=self.unpriced + other.unpriced,
             priced=self.priced + other.priced,
+            saved=self.saved + other.saved,
             unknown=self.unknown or other.unknown,
         )
 
@@ -121,6 +130,7 @@ class Costs(TypedDict):
     cost_failed_attempts: float | None
     cost_perhaps: float | None
     cost_projected: float | None
+    cost_saved_by_cache: float | None
     unpriced_attempts: int
 
 
@@ -131,6 +141,7 @@ def costs(money: Money, projected: int | None) -> Costs:
         "cost_failed_attempts": _float(money.failed if money.known else None),
         "cost_perhaps": _float(money.perhaps if money.known else None),
         "cost_projected": _float(projected if money.known else None),
+        "cost_saved_by_cache": _float(money.saved if money.known else None),
         "unpriced_attempts": money.unpriced,
     }
 

@@ -17,11 +17,17 @@ def cost(of: Totals | Summary, *, left: int) -> str | None:
         parts.append("perhaps more, for attempts whose usage is unknown and whose answers had no limit (--max-tokens sets one)")
     elif of.cost_perhaps:
         parts.append(f"perhaps up to {amount(of.cost_perhaps)} more, for attempts whose usage is unknown")
+    if of.cost_saved_by_cache:
+        parts.append(f"caches saved {amount(of.cost_saved_by_cache)}" if of.cost_saved_by_cache > 0 else _in_vain(of))
     if of.unpriced_attempts:
         parts.append(f"{plural(of.unpriced_attempts, 'attempt')} of unknown price")
     if left and of.cost_projected is not None:
         parts.append(f"about {amount(of.cost_projected)} when all rows are done")
     return "; ".join(parts)
+
+
+def _in_vain(of: Totals | Summary) -> str:
+    return f"writing to caches cost {amount(-(of.cost_saved_by_cache or 0.0))} more than reading from them saved"
 
 
 def unknown(model: str) -> str:

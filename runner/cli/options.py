@@ -64,9 +64,9 @@ def _option(setting: Setting) -> Callable[[F], F]:
     default = f"  [default: {setting.default}]" if setting.kind == "slots" or setting.choices else default
     if setting.kind == "bool":
         both = f"{setting.option}/--no-{setting.option.removeprefix('--')}"
-        chosen = both.split("/")[not setting.default]
+        chosen = both.split("/")[not setting.default].removeprefix("--") if setting.default is not None else "by the rows"
         # None, and not False, if neither is given: then the environment and the job file decide
-        return click.option(both, setting.name, default=None, help=f"{setting.help}  [default: {chosen.removeprefix('--')}]")
+        return click.option(both, setting.name, default=None, help=f"{setting.help}  [default: {chosen}]")
     metavar = _METAVARS.get(setting.kind, "TEXT")
     metavar = "|".join(setting.choices) or metavar
     return click.option(

@@ -50,6 +50,9 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     if books.finish_reasons:
         reasons = ", ".join(f"{clean(reason)} {count:,}" for reason, count in books.finish_reasons.items())
         lines.append(f"  finish reason {reasons}")
+    if books.tiers:
+        tiers = ", ".join(f"{clean(tier) or 'not named'} {count:,}" for tier, count in books.tiers.items())
+        lines.append(f"  service tier  {tiers}")
     if run.active and watched:
         return "\n".join(lines)
     return "\n".join([*lines, *advice_lines(advice(output.state_of(run), db))])

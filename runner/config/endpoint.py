@@ -170,6 +170,7 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
         return Endpoint(base_url=None, key=None, proxy=None, notes=(*unknown, job.local_server.note))
     assert job.base_url is not None
     module = provider_of(job, environment)
+    _check_abilities(job, module)
     name, value = _key_variable(job, environment), _key(job, environment)
     hosted = urlsplit(job.base_url).hostname == urlsplit(module.DEFAULT_BASE_URL).hostname
     by_header = any(field.carries_key for field in job.headers)
@@ -190,6 +191,18 @@ def find_endpoint(job: Job, environment: Mapping[str, str]) -> Endpoint:
         additions=additions,
         grants=tuple(grants),
     )
+
+
+def _check_abilities(job: Job, module: ModuleType) -> None:
+    """Raise UsageError for a service tier, or marks for a cache, that the provider does not have."""
+    if job.cache_prefix and not getattr(module, "CACHE_MARKS", False):
+        raise UsageError(f"provider {job.provider} has no marks for a cache: leave cache_prefix out; warm_prefix needs none")
+    # None: any
+    known: tuple[str, ...] | None = getattr(module, "TIERS", ())
+    if job.tier is None or known is None or job.tier in known:
+        return
+    what = f"no service tier {job.tier!r}, only {' and '.join(known)}" if known else "no service tiers"
+    raise UsageError(f"provider {job.provider} has {what}; leave tier out")
 
 
 def _no_key(job: Job, name: str, environment: Mapping[str, str]) -> str:

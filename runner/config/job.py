@@ -73,6 +73,13 @@ class Job(Struct, frozen=True, kw_only=True):
     max_tokens_total: int | None
     # dollars: what is expected to cost more is asked about
     confirm_above: float
+    # by the provider's name; None: its default
+    tier: str | None
+    # seconds for which a row waits for capacity of the flex tier
+    flex_patience: float
+    # None: where all rows have a long beginning in common
+    warm_prefix: bool | None
+    cache_prefix: bool
     attempts: int
     # seconds for which a server may refuse all rows; 0: these refusals are the rows' own
     patience_s: int

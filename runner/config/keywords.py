@@ -30,6 +30,10 @@ class CommonSettings(TypedDict, total=False):
     max_cost_session: float | None
     max_tokens_total: int | None
     confirm_above: float | None
+    tier: str | None
+    flex_patience: float | str | None
+    warm_prefix: bool | None
+    cache_prefix: bool | None
     attempts: int | None
     patience_s: int | None
     deadline: float | str | None

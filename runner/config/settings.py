@@ -15,7 +15,7 @@ class Setting(NamedTuple):
     number or "auto", "span" a number of seconds or a string such as 30m, "choice" one of ``choices``, "bool" true or false,
     "share" a number or a percentage, "prices" the word list or an object, "headers" and "query" an object of strings, or a list
     of strings such as ``Name: value`` and ``name=value``. Numbers with a lower bound may be written with k, M or G.
-    least: lower bound, inclusive for whole numbers and exclusive for floats and spans.
+    least: lower bound, inclusive for whole numbers and exclusive for floats and spans, unless ``inclusive`` says otherwise.
     default: None leaves the value to the provider, or unset.
     answer: True if the setting changes the answers, so that a different value starts a new run. A new one must
     not have a default, or the runs of older versions would be taken for others.
@@ -28,6 +28,8 @@ class Setting(NamedTuple):
     least: float | None = None
     answer: bool = False
     choices: tuple[str, ...] = ()
+    # a float or span may be as small as ``least``
+    inclusive: bool = False
     # the option, where it is not made from the name
     flag: str = ""
 
@@ -109,6 +111,23 @@ SETTINGS = (
         10.0,
         0,
     ),
+    # Not an answer setting: the same model answers, later and for another price.
+    Setting("tier", "text", "Service tier to ask for, by the provider's name of it: flex (half price, slower), priority, ..."),
+    Setting(
+        "flex_patience",
+        "span",
+        "With flex: send a row at the standard tier once flex has had no capacity for it for this time; 0: at once.",
+        600.0,
+        0,
+        inclusive=True,
+    ),
+    # Not answer settings either: they change when a row goes out, and what a provider keeps of it.
+    Setting(
+        "warm_prefix",
+        "bool",
+        "Send the first row of each shared prefix alone until its answer begins; then the provider's cache has it for others.",
+    ),
+    Setting("cache_prefix", "bool", "Mark shared prefixes for the provider's cache (Anthropic: cache_control).", False),
     Setting("attempts", "int", "Maximum attempts per row; rate limits and outages do not count.", 5, 1),
     Setting(
         "patience_s",

@@ -110,10 +110,15 @@ def _fits(setting: Setting, value: Any) -> bool:
     if isinstance(value, float):
         fits = fits and math.isfinite(value)
     if fits and setting.least is not None and not isinstance(value, str):
-        fits = value >= setting.least if setting.kind in ("int", "slots") else value > setting.least
+        fits = value >= setting.least if _reaches(setting) else value > setting.least
     if setting.kind == "prices":
         return fits and (isinstance(value, dict) or value == LIST)
     return fits and (setting.kind != "choice" or value in setting.choices)
+
+
+def _reaches(setting: Setting) -> bool:
+    """Return True if the lower bound of a setting is itself allowed."""
+    return setting.inclusive or setting.kind in ("int", "slots")
 
 
 def _is_text(value: Any) -> bool:
@@ -223,7 +228,5 @@ def _requirement(setting: Setting) -> str:
     bound = ""
     if setting.least is not None:
         comma = "," if setting.kind == "span" else ""
-        bound = (
-            f" of {setting.least:g} or more" if setting.kind in ("int", "slots") else f"{comma} greater than {setting.least:g}"
-        )
+        bound = f"{comma} of {setting.least:g} or more" if _reaches(setting) else f"{comma} greater than {setting.least:g}"
     return f"{setting.key} must be {what}{bound}"

@@ -12,15 +12,15 @@ from typing import Generic, TypeVar
 import anyio
 from msgspec import structs
 
-from runner.admission import Permit, Reservation, Standing
+from runner.admission import Permit, Reservation
 from runner.durations import format_span
 from runner.engine.admitting import Admitting, Purse
 from runner.engine.answers import InformedProvider, judged, without_frames
 from runner.engine.bounds import bounded
 from runner.engine.clock import Clock
 from runner.engine.judge import OUTAGE_S, UNREACHED_S, Judge
-from runner.engine.limits.pause import LONG_PAUSE_S
 from runner.engine.outcomes import conceal, done, failed, partial_of, record, refused
+from runner.engine.patience import refused_wait
 from runner.engine.retry import RetryPolicy
 from runner.engine.sending import Sender
 from runner.engine.stop import Stop
@@ -37,6 +37,7 @@ from runner.errors import (
 )
 from runner.interfaces import Client, Decoder, Emit, Exchange, Lane, Lanes
 from runner.model import Attempt, Completion, Entry, Item, Outcome
+from runner.money import FLEX
 from runner.text import Redactor
 
 FATAL_GRACE_S = 10.0
@@ -69,6 +70,8 @@ class Attempts(Generic[E]):
         self._redactor, clock = redactor or Redactor(), clock or Clock()
         self._clock, self._wall, self._sleep, self._draw = clock.monotonic, clock.wall, clock.sleep, clock.random
         self._decoder: Callable[[Task], Decoder] = lambda _: self._provider.decoder()
+        # called when the answer to an item begins
+        self.begun: Callable[[Item], None] = lambda _: None
         # what attempts hold that have not been saved yet, by key and number of the attempt
         self._unsaved: dict[tuple[str, int], tuple[Lane, Permit, Reservation | None]] = {}
         self._admitting = Admitting(self._sender, provider, stop, clock)
@@ -102,6 +105,7 @@ class Attempts(Generic[E]):
             return failed(item, item.attempts_before, None, "internal", words)
         lane = self._lanes.of(item.request.model)
         standing = lane.enter(item.attempts_before, item.key)
+        standing.slow = item.request.tier == FLEX
         try:
             return await self._work(Task(item, call, lane, standing, revision, files=files), emit)
         except AttemptError as error:
@@ -157,7 +161,7 @@ class Attempts(Generic[E]):
         started_at, start = self._wall(), self._clock()
         if standing.ended is not None and not (task.fresh or standing.asked):
             standing.waited_s = start - standing.ended
-        heard: Callable[[int, Iterable[tuple[bytes, bytes]]], None] = partial(task.lane.heard, permit)
+        heard: Callable[[int, Iterable[tuple[bytes, bytes]]], None] = partial(self._heard, task, permit)
         decoder, exchange = self._decoder(task), self._client.exchange(fresh=task.fresh, heard=heard)
         number, model = standing.number, item.request.model
         attempt = Attempt(key=item.key, number=number, started_at=started_at, duration_s=0.0, model=model)
@@ -186,6 +190,11 @@ class Attempts(Generic[E]):
         attempt = record(attempt, self._clock() - start, exchange, answer, result, self._redactor)
         kept = isinstance(result, AttemptError) and result.kept
         return bounded(attempt, task, decoder, kept=kept)
+
+    def _heard(self, task: Task, permit: Permit, status: int, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        task.lane.heard(permit, status, raw)
+        if 200 <= status <= 299:
+            self.begun(task.item)
 
     # -- what a failure means
 
@@ -224,14 +233,14 @@ class Attempts(Generic[E]):
             lane.succeeded(permit, attempt.usage)
         else:
             lane.failed(permit, error, attempt.usage, throttled=throttled, retried=retried)
-        if throttled:
+        if throttled and error.code != "no_capacity":
             lane.throttle(permit, hint_s, attempt.status)
         if not retried:
             return None
         if not counts:
             standing.refusals += 1
         if throttled:
-            return self._throttled_wait(standing, hint_s, now)
+            return refused_wait(task, error, self._policy, now, self._draw)
         if not error.sent:
             return self._policy.unreached_delay(standing.refusals, draw=self._draw)
         standing.refusals, standing.refused_since = 0, None
@@ -257,17 +266,6 @@ class Attempts(Generic[E]):
         with self._stop.interrupts():
             return await task.lane.fate(task.standing)
         return None
-
-    def _throttled_wait(self, standing: Standing, hint_s: float | None, now: float) -> float | None:
-        """Return the wait after a rate limit; None if the item's patience is used up."""
-        if standing.refused_since is None:
-            standing.refused_since = now
-        wait_s = self._policy.throttled_delay(
-            standing.refusals, waited_s=now - standing.refused_since, draw=self._draw, hint_s=hint_s, last_s=standing.waited_s
-        )
-        if hint_s is not None and hint_s > LONG_PAUSE_S:
-            standing.refused_since += hint_s
-        return wait_s
 
     def _stop_reason(self, task: Task, verdict: str, wait_s: float | None) -> str | None:
         """Return words to append to the message of an error that stops the run; None if the run continues."""

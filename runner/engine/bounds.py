@@ -12,6 +12,7 @@ from msgspec import Struct, structs
 from runner.engine.task import Files, Task
 from runner.interfaces import Decoder
 from runner.model import Attempt, HttpCall, Stage
+from runner.money import FLEX
 
 _FILES = 4
 """The tokens of a picture, a page or a second of sound are known roughly: the most is so many times what is expected."""
@@ -83,4 +84,12 @@ def bounded(attempt: Attempt, task: Task, decoder: Decoder, *, kept: bool) -> At
         # while the tier that serves it is not known, it may be the dearest
         price = reserved.price if attempt.tier is None else None
         return structs.replace(attempt, input_bound=reserved.input_bound, output_bound=reserved.output_bound, price=price)
-    return structs.replace(attempt, input_bound=input_bound(task.call, task.files), output_bound=output_bound(task.call))
+    most_in, most_out = input_bound(task.call, task.files), output_bound(task.call)
+    return structs.replace(attempt, input_bound=most_in, output_bound=most_out, tier=attempt.tier or _dearer_tier(task))
+
+
+def _dearer_tier(task: Task) -> str | None:
+    """Return the service tier that was asked for, which may be dearer than the standard one; None for one that is not."""
+    request = task.item.request
+    asked = request.tier or (request.params.extra_body or {}).get("service_tier")
+    return asked if isinstance(asked, str) and asked != FLEX else None

@@ -32,6 +32,8 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     patient: int = 8
     # how long rate limits may delay an item before it fails, in seconds
     patience_s: float = 3600.0
+    # how long an item waits for capacity of the flex tier, in seconds, before it is sent at the standard tier
+    flex_patience_s: float = 600.0
     # how long the server may refuse every row alike before the run stops, in seconds; 0: these refusals are the rows' own
     refused_s: float = 120.0
     # consecutive identical faults of an item after which it fails

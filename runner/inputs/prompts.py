@@ -10,6 +10,7 @@ from msgspec import Struct
 from runner.errors import BAD_ROW
 from runner.inputs.attachments import with_media
 from runner.inputs.broken_lines import RowFaultError
+from runner.inputs.heads import Head
 from runner.inputs.keys import WHOLE_ROW, fingerprint, row_settings, whole
 from runner.inputs.sources import shortened
 from runner.model import SYSTEM_ROLES, Item, Json, Message, Outcome, Params, Request, Row
@@ -25,6 +26,11 @@ _SHOWN = 40
 
 class Texts(Protocol):
     """The templates of a job. names: the fields that they name, ``WHOLE_ROW`` for any."""
+
+    @property
+    def head(self) -> Head:
+        """The part of a request that is the same for all rows."""
+        ...
 
     @property
     def names(self) -> frozenset[str]:
@@ -46,6 +52,8 @@ class Template(Struct, frozen=True, kw_only=True):
     model: str
     system: str | None
     params: Params
+    # the service tier to ask for; None: the provider's default
+    tier: str | None = None
     # makes messages and system text from the fields of a row; None: the row has its own
     texts: Texts | None = None
     # False: what makes the request is not stored with the answer
@@ -204,16 +212,12 @@ def _request(row: Row, beside: Mapping[str, Json], template: Template) -> Reques
     overrides = row.fields.get("params")
     settings = _settings(overrides, beside) if beside or overrides is not None else None
     messages, media = with_media(messages, row.fields, row.media)
-    if not settings:
-        return Request(model=template.model, messages=messages, system=system, params=template.params, media=media)
-    base = template.params
-    return Request(
-        model=settings.get("model", template.model),
-        messages=messages,
-        system=_system(settings["system"], messages) if "system" in settings else system,
-        params=Params(**{name: settings.get(name, getattr(base, name)) for name in Params.__struct_fields__}),
-        media=media,
-    )
+    model, params = template.model, template.params
+    if settings:
+        model, system = settings.get("model", model), _system(settings["system"], messages) if "system" in settings else system
+        params = Params(**{name: settings.get(name, getattr(params, name)) for name in Params.__struct_fields__})
+    tier = None if "service_tier" in (params.extra_body or ()) else template.tier
+    return Request(model=model, messages=messages, system=system, params=params, tier=tier, media=media)
 
 
 def _messages(fields: Mapping[str, Json]) -> tuple[Mapping[str, Json], ...]:

@@ -13,6 +13,7 @@ from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
 from runner.errors import UsageError
 from runner.inputs.broken_lines import RowFaultError
 from runner.inputs.filters import FILTERS, to_json
+from runner.inputs.heads import Constant, Head, constant_of, head_of
 from runner.inputs.keys import WHOLE_ROW
 from runner.inputs.sandbox import Environment, NoValue, Null, TooMuchError, check
 from runner.model import Json, Message
@@ -48,6 +49,8 @@ class Texts:
     def __init__(self, *, prompt: str | None, messages: Sequence[Message] | None, system: str | None) -> None:
         self._environment = _environment()
         self._names: set[str] = set()
+        # what is constant in the templates of plain texts, by their names in messages for people
+        self._constants: dict[str, Constant] = {}
         self._system = self._compiled(system, "system") if system is not None else None
         if messages is not None:
             self._messages = [
@@ -62,6 +65,16 @@ class Texts:
     def names(self) -> frozenset[str]:
         """The fields that the templates name; ``WHOLE_ROW`` among them if they may use any field."""
         return frozenset(self._names)
+
+    @property
+    def head(self) -> Head:
+        """The part of a request that is the same for all rows."""
+        one, known = self._constants.get("prompt"), self._constants
+        texts = [
+            known.get(f"messages[{place}].content") if not isinstance(message["content"], list) else None
+            for place, message in enumerate(self._messages, 1)
+        ]
+        return head_of(known.get("system"), texts if one is None else [one])
 
     def messages(self, fields: Mapping[str, Json]) -> tuple[Message, ...]:
         """Return the messages of a row. Raises RowFaultError."""
@@ -85,6 +98,7 @@ class Texts:
         self._environment.begin()
         try:
             tree = self._environment.parse(text)
+            self._constants[where] = constant_of(tree)
             if any(tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends))):
                 raise UsageError(f"{where} is no template: it names another file, and a template is one file; {_RAW}")
             # a row may have a field with the name of a function

@@ -59,6 +59,13 @@ def cost_of(usage: Usage | None, rates: Rates) -> int | None:
     return rates.cost(fresh=fresh, cached=cached, cache_write=stored, plain=written - reasoning, reasoning=reasoning)
 
 
+def saved_by(usage: Usage | None, rates: Rates) -> int:
+    """Return what a cache has saved of the cost of an attempt, in picodollars; 0 if its tokens are not known."""
+    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+        return 0
+    return rates.saved(cached=usage.cached_tokens or 0, cache_write=usage.cache_write_tokens or 0)
+
+
 def per_token(dollars_per_million: Decimal) -> int:
     """Return a rate in picodollars per token."""
     return _whole(dollars_per_million * 1_000_000)

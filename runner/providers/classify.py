@@ -97,7 +97,7 @@ class Names(Struct, frozen=True, kw_only=True):
 
 
 class Ruling(Struct, frozen=True):
-    """The meaning of a refusal. throttled: a rate limit, which does not count against the item's attempts.
+    """The meaning of a refusal. throttled: a rate limit or a lack of capacity, which do not count against the item's attempts.
 
     words: the words that alone say so, if they stand in the middle of a message: they may be the row's.
     """

@@ -7,6 +7,7 @@ from runner.errors import AttemptError, FinishError, ProviderError, StreamError
 from runner.interfaces import Decoder, Provider
 from runner.media import Attachments
 from runner.model import Completion, HttpCall, Json, Request
+from runner.money import FLEX
 from runner.providers import parameters
 from runner.providers.explain import Destination, explain
 from runner.providers.finish import Finish
@@ -70,6 +71,10 @@ class Informed:
             # the server quotes the row, and says nothing of its own about money or keys
             error.becomes(code="bad_request", verdict="fail")
             error.words = ""
+        if isinstance(error, ProviderError) and request.tier == FLEX and error.status == 503:
+            # how Gemini says that the tier has no capacity
+            error.becomes(code="no_capacity", verdict="retry")
+            error.throttled = True
         learned = isinstance(error, ProviderError) and self._learn(error, request, call)
         if isinstance(error, StreamError) and not self._answered:
             self._reasonless.add(error, call.body)

@@ -19,6 +19,7 @@ Code: TypeAlias = Literal[
     "redirect",
     "rate_limited",
     "overloaded",
+    "no_capacity",
     "server_error",
     "context_length",
     "content_policy",
@@ -144,6 +145,8 @@ RULES: tuple[Rule, ...] = (
         says=("Request too large for m on tokens per min (TPM): Limit 30000, Requested 45000",),
         numbers=True,
     ),
+    Rule(code="no_capacity", verdict="retry", throttled=True, statuses=(429, None), names=("resource_unavailable",)),
+    Rule(code="no_capacity", verdict="retry", throttled=True, statuses=(498,)),
     Rule(code="rate_limited", verdict="retry", statuses=(429,), throttled=True),
     Rule(
         code="rate_limited",
@@ -198,7 +201,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(code="too_large", verdict="fail", statuses=(413,), passing=True),
     Rule(code="too_large", verdict="fail", names=("request_too_large",), passing=True),
-    Rule(code="overloaded", verdict="retry", statuses=(529, 498)),
+    Rule(code="overloaded", verdict="retry", statuses=(529,)),
     Rule(
         code="overloaded",
         verdict="retry",

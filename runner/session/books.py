@@ -7,7 +7,7 @@ from msgspec import structs
 from runner.model import Attempt, Entry, Outcome
 from runner.money import Money
 from runner.prices.book import PriceBook
-from runner.prices.rates import cost_of
+from runner.prices.rates import cost_of, saved_by
 
 _STATUS_OK = range(200, 300)
 
@@ -18,7 +18,7 @@ class Books:
     def __init__(self, book: PriceBook | None = None, before: Money | None = None) -> None:
         self._book = book
         self._before = before or Money()
-        self._spent = self._failed = self._perhaps = self._priced = self._unpriced = 0
+        self._spent = self._failed = self._perhaps = self._priced = self._unpriced = self._saved = 0
         # an attempt may have been billed without any limit
         self._unlimited = False
 
@@ -36,6 +36,7 @@ class Books:
             perhaps=None if self._unlimited else self._perhaps,
             unpriced=self._unpriced,
             priced=self._priced,
+            saved=self._saved,
         )
 
     def priced(self, entries: Sequence[Entry]) -> Sequence[Entry]:
@@ -55,6 +56,7 @@ class Books:
             known = cost_of(attempt.usage, rates) or 0
             self._priced += 1
             self._spent += known
+            self._saved += saved_by(attempt.usage, rates)
             self._failed += known if attempt.error_code is not None else 0
             if attempt.input_bound is not None and attempt.output_bound is None:
                 self._unlimited = True

@@ -20,7 +20,7 @@ from runner.inputs.prompts import Template, make_item
 from runner.inputs.scan import PromptFile
 from runner.model import Item
 from runner.origin import where
-from runner.session import arguments, budgeting, prepare, unfit, wiring
+from runner.session import arguments, budgeting, prefixes, prepare, unfit, wiring
 from runner.session.naming import DEFAULT_STORE
 from runner.session.opening import open_input, options_of, rooted, template_of
 from runner.session.oversized import Oversized, oversized
@@ -212,7 +212,8 @@ def _refusal(job: Job, prompts: PromptFile, scanned: scan.Scan) -> str | None:
 
 def _remarks(job: Job, prompts: PromptFile, scanned: scan.Scan) -> list[str]:
     same = [unfit.SAME_PROMPT] if unfit.asks_the_same(job, prompts, scanned) else []
-    return [*same, *prompts.about, *scan.remarks(scanned)]
+    late = prefixes.late_field(template_of(job))
+    return [*same, *([late] if late is not None else []), *prompts.about, *scan.remarks(scanned)]
 
 
 def _examples(prompts: PromptFile, template: Template) -> list[Example]:

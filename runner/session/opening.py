@@ -128,6 +128,7 @@ def template_of(job: Job) -> Template:
         model=job.model or "",
         system=job.system,
         params=job.params,
+        tier=job.tier,
         texts=texts_of(job),
         keep_rows=job.keep_rows,
         columns=columns_in({"columns": job.columns}),

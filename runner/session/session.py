@@ -17,7 +17,7 @@ from runner.event_types import CHOSEN, DECLINED, INPUT_CHANGED, LIMITED, SAMPLED
 from runner.inputs import source, spool
 from runner.interfaces import Items, Observer
 from runner.prices.sample import Drawn
-from runner.session import continuing, naming, prepare, reading, reuse, wiring
+from runner.session import continuing, naming, prefixes, prepare, reading, reuse, wiring
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
 from runner.session.continuing import Idle
@@ -79,6 +79,7 @@ class _Session(Working):
     def __init__(self, plan: Plan, store: RunStore, stop: Stop, audience: Audience, backlog: Backlog | None) -> None:
         super().__init__(plan.job, plan.endpoint, store, stop, audience, backlog)
         self._plan = plan
+        self._warming = prefixes.warming(plan.job, plan.template)
         before = plan.scanned.before
         self._passed = source.Counts(settled=before.rows, seen=before.rows - before.broken)
         self._look = source.SettledRows()

@@ -20,6 +20,7 @@ from runner.errors import UsageError
 from runner.inputs.media_files import Dialect, MediaFiles
 from runner.interfaces import Provider
 from runner.media import MediaLimits
+from runner.money import FLEX
 from runner.providers.classify import MONEY_CODES, snake
 from runner.providers.explain import Destination
 from runner.providers.http import HttpClient, Timeouts
@@ -32,6 +33,8 @@ if sys.platform != "win32":
 
 _LOCAL = "http://127.0.0.1/v1"
 """Stands for the address of a local server, which has a port only while it runs."""
+_FLEX_FIRST_BYTE_S = 900.0
+"""What OpenAI advises for flex."""
 _OWN_FILES = 40
 """Open files other than connections: libraries, store, prompt file, terminal."""
 
@@ -73,9 +76,8 @@ def _connections(wanted: int, *, ends: int) -> int:
 
 def policy(job: Job) -> RetryPolicy:
     """Return the retry policy of a job. A number of attempts that the user set is used up, even if all failures look alike."""
-    if job.said("attempts"):
-        return RetryPolicy(attempts=job.attempts, alike=job.attempts, refused_s=job.patience_s)
-    return RetryPolicy(attempts=job.attempts, refused_s=job.patience_s)
+    alike = {"alike": job.attempts} if job.said("attempts") else {}
+    return RetryPolicy(attempts=job.attempts, refused_s=job.patience_s, flex_patience_s=job.flex_patience, **alike)
 
 
 def informed(
@@ -115,7 +117,7 @@ def informed(
 
 def attachments(job: Job, *, sends: bool = False) -> MediaFiles:
     """Return the files that the rows of a job name. The job has its base URL. sends: they are sent, so that is remembered."""
-    module = _dialect(job)
+    module = dialect_of(job)
     own = urlsplit(job.base_url or "").hostname == urlsplit(module.DEFAULT_BASE_URL).hostname
     dialect = Dialect(
         name=job.provider,
@@ -159,7 +161,7 @@ async def open_provider(job: Job, endpoint: Endpoint) -> AsyncIterator[tuple[Pro
         async with HttpClient(timeouts, proxy=endpoint.proxy) as client:
             yield with_additions(provider, endpoint.additions), client
         return
-    module, dialect = _dialect(job), job.local_server.dialect
+    module, dialect = dialect_of(job), job.local_server.dialect
     # imported only here: a server adds 5 % to the start time, and few jobs ask for one
     serve = import_module(job.local_server.module).serve
     async with serve(dialect) as base_url, HttpClient(timeouts) as client:
@@ -168,23 +170,32 @@ async def open_provider(job: Job, endpoint: Endpoint) -> AsyncIterator[tuple[Pro
 
 def offline(job: Job) -> Provider:
     """Return the provider of a job that has its base URL, without a key, to make requests that are not sent."""
-    module = _dialect(job)
+    module = dialect_of(job)
     base_url = _LOCAL if job.local_server is not None else job.base_url
     return cast("Provider", module.make(base_url, None, version=__version__, **_codes(job), **_shape(job, module)))
 
 
-def _dialect(job: Job) -> ModuleType:
+def dialect_of(job: Job) -> ModuleType:
     """Return the module of the dialect in which a job speaks to its server, also to one that is started for it."""
     local = job.local_server
     return provider_of(job, os.environ) if local is None else plugins.load("providers", local.dialect)
 
 
 def _timeouts(job: Job) -> Timeouts:
-    """Return the timeouts of a job. An answer in one piece comes when all of it is generated: what is not set waits for that."""
-    waits = {"first_byte_s": job.first_byte_s, "silence_s": job.silence_s}
+    """Return the timeouts of a job. An answer in one piece comes when all of it is generated: what is not set waits for that.
+
+    Flex has a longer time for the first byte, unless one is set, and the whole attempt as much more.
+    """
+    waits = {"first_byte_s": job.first_byte_s, "silence_s": job.silence_s, "attempt_s": job.attempt_s}
+    usual = {name: float(BY_NAME[name].default) for name in waits}
+    if FLEX in (job.tier, (job.params.extra_body or {}).get("service_tier")):
+        more_s = max(0.0, _FLEX_FIRST_BYTE_S - usual["first_byte_s"])
+        flex = {name: value + more_s for name, value in usual.items() if name != "silence_s"}
+        waits |= {name: value for name, value in flex.items() if waits[name] == usual[name]}
+        usual |= flex
     if not job.stream:
-        waits = {name: job.attempt_s if value == BY_NAME[name].default else value for name, value in waits.items()}
-    return Timeouts(connect_s=job.connect_s, attempt_s=job.attempt_s, **waits)
+        waits |= {name: waits["attempt_s"] for name in ("first_byte_s", "silence_s") if waits[name] == usual[name]}
+    return Timeouts(connect_s=job.connect_s, **waits)
 
 
 def _shape(job: Job, module: ModuleType) -> dict[str, bool]:

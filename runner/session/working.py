@@ -16,6 +16,7 @@ from runner.engine.judge import Judge
 from runner.engine.limits import Lanes
 from runner.engine.listening import HeardAttempts
 from runner.engine.stop import Stop
+from runner.engine.warming import Warming
 from runner.entries import attempts_of
 from runner.errors import StoreError
 from runner.event_types import Noted, Saved, Summary
@@ -64,6 +65,8 @@ class Working:
         # the budget; None if the job has none
         self._purse: Purse | None = None
 
+    # holds back rows of a shared prefix; None: nothing does
+    _warming: Warming | None = None
     # which rows are told of to a listener; None: all
     _listens: Callable[[Item], bool] | None = None
 
@@ -90,6 +93,8 @@ class Working:
             try:
                 items, workers, save, last = self._items(), self._workers(), self._save, self._lanes.last
                 handle: Handle = attempts.handle
+                if (warming := self._warming) is not None:
+                    items, handle, attempts.begun = warming.items(items), warming.handle(handle), warming.begun
                 if self._backlog is not None:
                     items, handle = self._backlog.items(items), self._backlog.handle(handle, self._stop)
                 await pipeline.run(items, handle, save, workers=workers, stop=self._stop, wanted=self._workers, last=last)

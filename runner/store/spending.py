@@ -105,4 +105,5 @@ def _of_group(group: Any, rates: Rates) -> Money:
     perhaps: int | None = 0
     if group.bounded:
         perhaps = None if group.unlimited else max(0, rates.most(group.most_in, group.most_out) - known)
-    return Money(spent=known, failed=known if group.failed else 0, perhaps=perhaps, priced=group.count)
+    saved = rates.saved(cached=group.cached, cache_write=group.cache_write)
+    return Money(spent=known, failed=known if group.failed else 0, perhaps=perhaps, priced=group.count, saved=saved)

@@ -52,6 +52,8 @@ class Totals(Struct, frozen=True, kw_only=True):
     time_to_first_token: Quantiles
     duration: Quantiles
     finish_reasons: Mapping[str, int]
+    # answers by the service tier that they name, most frequent first; those that name none by an empty text
+    tiers: Mapping[str, int] = {}
     # of the input: tokens that were written to a cache
     cache_write_tokens: int | None = None
     # dollars that were spent, and of that on failed attempts; None: no rates are known. Whatever was billed lies between ``cost``
@@ -61,6 +63,8 @@ class Totals(Struct, frozen=True, kw_only=True):
     cost_perhaps: float | None = None
     # dollars of the whole run, if the rows that are left cost what the others did; None before the first
     cost_projected: float | None = None
+    # what tokens from caches would have cost more as other input, less what writing to caches cost more
+    cost_saved_by_cache: float | None = None
     # attempts that were billed, or may have been, at rates that are not known
     unpriced_attempts: int = 0
     currency: str = CURRENCY
@@ -95,6 +99,7 @@ def add_up(fetch: Fetch, run_id: int) -> Totals:
         wasted_bytes=sum(row.bytes_received for row in failed),
         time_to_first_token=first_token,
         duration=duration,
+        tiers=_by_tier(row for row in groups if row.code is None),
         finish_reasons={reason or "": count for reason, count in reasons},
         **_costs(fetch, run_id),
     )
@@ -150,6 +155,7 @@ def _sums(run_id: int) -> sa.Select[Any]:
     columns = (
         code.label("code"),
         fate.label("fate"),
+        attempts.c.tier.label("tier"),
         count.label("count"),
         count.filter(~attempts.c.sent).label("unsent"),
         count.filter(usage_unknown, refused).label("refused"),
@@ -157,7 +163,7 @@ def _sums(run_id: int) -> sa.Select[Any]:
         count.filter(code.is_(None), attempts.c.time_to_first_token_s.is_not(None)).label("first_tokens"),
         *(sa.func.sum(attempts.c[name]).label(name) for name in (*_TOKENS, "bytes_received")),
     )
-    return sa.select(*columns).where(of_run(run_id)).group_by("code", "fate")
+    return sa.select(*columns).where(of_run(run_id)).group_by("code", "fate", "tier")
 
 
 def _by_code(groups: Iterable[Any]) -> dict[str, int]:
@@ -166,6 +172,14 @@ def _by_code(groups: Iterable[Any]) -> dict[str, int]:
     for row in groups:
         counts[row.code] += row.count
     return dict(counts.most_common())
+
+
+def _by_tier(groups: Iterable[Any]) -> dict[str, int]:
+    """Add up the answers by their service tier, most frequent first. Empty if none names a tier."""
+    counts: Counter[str] = Counter()
+    for row in groups:
+        counts[row.tier or ""] += row.count
+    return dict(counts.most_common()) if any(counts) else {}
 
 
 def _sum_known(numbers: Iterable[int | None]) -> int | None:

@@ -51,7 +51,8 @@ def value(setting: Setting) -> str:
     words = KINDS[setting.kind]
     if setting.least is None:
         return words
-    return f"{words}, {setting.least:g} or more" if setting.kind in ("int", "slots") else f"{words}, above {setting.least:g}"
+    included = setting.inclusive or setting.kind in ("int", "slots")
+    return f"{words}, {setting.least:g} or more" if included else f"{words}, above {setting.least:g}"
 
 
 def default(setting: Setting) -> str:

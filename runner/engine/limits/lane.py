@@ -277,7 +277,9 @@ class Lane(Members):
             self.model, self._slots, self._pause, self._outage, self._rates, self._words, clock=self._clock(), wall=self._wall()
         )
         if state.waiting is None:
-            state = structs.replace(state, waiting=waiting.quiet(self._standings, self.succeeded_at, self._clock()))
+            now = self._clock()
+            words = waiting.full(self._standings, now) or waiting.quiet(self._standings, self.succeeded_at, now)
+            state = structs.replace(state, waiting=words)
         if not self._rates.limited:
             return state
         return waiting.with_needs(state, self._rates, self._standings, self._savers, self._streak.held)

@@ -15,7 +15,7 @@ from runner.engine.limits.pause import LONG_PAUSE_S, Pause
 from runner.engine.limits.rates import Rates
 from runner.engine.limits.slots import Slots
 from runner.pace import LaneState
-from runner.text import clean
+from runner.text import clean, plural
 
 _NAMES: dict[Kind, str] = {
     "rpm": "requests/min",
@@ -97,16 +97,27 @@ def waiting(pause: Pause, outage: Outage, rates: Rates, words: str | None, *, cl
     return f"waiting for the {_NAMES[kind]} limit{limit}"
 
 
+def full(standings: Iterable[Standing], clock: float) -> str | None:
+    """Return a phrase about the rows that wait for capacity of the flex tier; None if there are none. clock: the time now."""
+    until = [standing.flex_until for standing in standings if standing.flex_until is not None and standing.waits]
+    if not until:
+        return None
+    left = format_span(math.ceil(max(0.0, min(until) - clock)))
+    return f"flex has no capacity for {plural(len(until), 'row')}; the first goes to the standard tier in {left}"
+
+
 def quiet(standings: Iterable[Standing], answered_at: float, clock: float) -> str | None:
     """Return a phrase about a lane whose open requests have brought no answer for long; None if there is none for long.
 
     answered_at: when the last answer was complete. clock: the time now, monotonic.
     """
-    since = [standing.admitted_at for standing in standings if standing.admitted_at is not None and not standing.waits]
-    if not since:
+    waits = [(one.admitted_at, one.slow) for one in standings if one.admitted_at is not None and not one.waits]
+    if not waits:
         return None
-    oldest_s = clock - min(since)
+    since, slow = min(waits)
+    oldest_s = clock - since
     quiet_s = min(oldest_s, clock - answered_at)
     if quiet_s < QUIET_S:
         return None
-    return f"no answer for {format_span(quiet_s)}; the oldest request has been open for {format_span(oldest_s)}"
+    words = f"no answer for {format_span(quiet_s)}; the oldest request has been open for {format_span(oldest_s)}"
+    return f"{words}, as is usual at the flex tier" if slow else words

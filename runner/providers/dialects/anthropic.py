@@ -10,6 +10,7 @@ from runner.errors import AttachmentError, ProviderError
 from runner.interfaces import Provider
 from runner.media import Media, MediaLimits
 from runner.model import SYSTEM_ROLES, HttpCall, Json, Request
+from runner.providers.cache_marks import is_marked, marked
 from runner.providers.classify import MONEY_CODES, Names
 from runner.providers.completeness import Habits
 from runner.providers.lenient_json import encode_json, join_url, merged, request_headers, text_of
@@ -28,6 +29,12 @@ BASE_URL_ENV = "ANTHROPIC_BASE_URL"
 
 DEFAULT_MAX_TOKENS = 4096
 """Sent if the job sets no max_tokens: the API requires a number."""
+
+TIERS = ("auto", "standard_only")
+"""The service tiers that can be asked for."""
+
+CACHE_MARKS = True
+"""What a cache is to keep has to be marked."""
 
 CONTENT_PARTS = frozenset({"image", "document"})
 """The types of the content parts of this dialect that hold a file."""
@@ -115,7 +122,12 @@ class _Anthropic:
         if params.top_p is not None:
             body["top_p"] = params.top_p
         body["stream"] = self._stream
-        return HttpCall(url=self._url, headers=self._headers, body=encode_json(merged(body, params.extra_body)))
+        if request.tier is not None:
+            body["service_tier"] = request.tier
+        encoded = encode_json(merged(body, params.extra_body))
+        if request.prefixes and not is_marked(encoded):
+            encoded = encode_json(merged({**body, **marked(request, body)}, params.extra_body))
+        return HttpCall(url=self._url, headers=self._headers, body=encoded)
 
     def decoder(self) -> AnthropicDecoder:
         """Return a decoder for one attempt."""

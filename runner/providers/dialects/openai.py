@@ -27,6 +27,9 @@ KEY_ENV = "OPENAI_API_KEY"
 BASE_URL_ENV = "OPENAI_BASE_URL"
 """The environment variable that holds the base URL."""
 
+TIERS = None
+"""The service tiers that can be asked for: any, as the servers of this dialect have many names."""
+
 CONTENT_PARTS = frozenset({"image_url", "input_audio", "file"})
 """The types of the content parts of this dialect that hold a file."""
 
@@ -123,6 +126,8 @@ class _OpenAI:
         }
         if self._stream:
             body["stream_options"] = {"include_usage": True}
+        if request.tier is not None:
+            body["service_tier"] = request.tier
         return HttpCall(url=self._url, headers=self._headers, body=encode_json(merged(body, params.extra_body)))
 
     def decoder(self) -> OpenAIDecoder:

@@ -309,7 +309,8 @@ def test_wrong_words_in_the_environment_name_the_variable(prompts: Path, setting
 )
 def test_bounds_hold_in_all_three_ways(prompts: Path, setting: Setting) -> None:
     assert setting.least is not None
-    outside: list[int | float] = [int(setting.least) - 1, -5] if setting.kind in ("int", "slots") else [setting.least, -0.5]
+    outside: list[int | float] = [int(setting.least) - 1, -5] if setting.kind in ("int", "slots") else [-0.5]
+    outside += [setting.least] if setting.kind not in ("int", "slots") and not setting.inclusive else []
     for value in outside:
         for file, options, environment, where in (
             (a_job(prompts.parent, a_line(setting, str(value))), {}, {}, "job.toml"),
@@ -319,7 +320,7 @@ def test_bounds_hold_in_all_three_ways(prompts: Path, setting: Setting) -> None:
             with pytest.raises(UsageError, match=re.escape(setting.key)) as caught:
                 load_job(file, options, environment)
             assert where in str(caught.value)
-    inside = int(setting.least) if setting.kind in ("int", "slots") else 0.001
+    inside = int(setting.least) if setting.kind in ("int", "slots") or setting.inclusive else 0.001
     assert given(load_job(prompts, {"model": "m", setting.name: inside}, {}), setting.name) == inside
 
 

@@ -124,6 +124,7 @@ class Bench:
         self,
         *steps: object,
         attempts: int = 3,
+        policy: RetryPolicy | None = None,
         provider: Provider | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
@@ -138,7 +139,7 @@ class Bench:
             provider or Provider(),
             self.client,
             self.lanes,
-            RetryPolicy(attempts=attempts),
+            policy or RetryPolicy(attempts=attempts),
             self.judge,
             self.stop,
             redactor=Redactor(["sk-secret"]),
@@ -158,8 +159,8 @@ class Bench:
         self.emitted.append(attempt)
         self.attempts.saved(attempt)
 
-    async def handle(self, attempts_before: int = 0) -> Outcome | None:
-        outcome = await self.attempts.handle(an_item(attempts_before), self.emit)
+    async def handle(self, attempts_before: int = 0, *, tier: str | None = None) -> Outcome | None:
+        outcome = await self.attempts.handle(an_item(attempts_before, tier=tier), self.emit)
         if outcome is not None:
             # an outcome keeps its place until it is saved
             assert self.lanes.in_flight == (outcome.attempt is not None)
@@ -172,8 +173,8 @@ class Bench:
         return [attempt.error_code for attempt in self.emitted]
 
 
-def an_item(attempts_before: int = 0, key: str = "k") -> Item:
-    request = Request(model="m", messages=({"role": "user", "content": "Hi"},))
+def an_item(attempts_before: int = 0, key: str = "k", *, tier: str | None = None) -> Item:
+    request = Request(model="m", messages=({"role": "user", "content": "Hi"},), tier=tier)
     return Item(key=key, position=4, request=request, metadata={"lang": "en"}, fingerprint=9, attempts_before=attempts_before)
 
 

@@ -22,7 +22,6 @@ def ruled(status, type_=None, code=None, message="", headers=None, **more):
         (308, "redirect", "stop"),
         (304, "redirect", "stop"),
         (529, "overloaded", "retry"),
-        (498, "overloaded", "retry"),
         *((status, "server_error", "retry") for status in (500, 502, 503, 504, 520, 524, 408, 409, 424, 425, 499, 599)),
         *((status, "bad_request", "fail") for status in (400, 403, 405, 410, 418, 422, 451, 101)),
         (413, "too_large", "fail"),
@@ -33,6 +32,13 @@ def ruled(status, type_=None, code=None, message="", headers=None, **more):
 )
 def test_status_alone(status, code, verdict) -> None:
     assert ruled(status) == Ruling(code, verdict)
+
+
+@pytest.mark.parametrize(
+    ("status", "name"), [(429, "resource_unavailable"), (None, "resource_unavailable"), (498, "capacity_exceeded"), (498, None)]
+)
+def test_a_tier_without_capacity_is_no_rate_limit(status, name) -> None:
+    assert ruled(status, name, name) == Ruling("no_capacity", "retry", throttled=True)
 
 
 @pytest.mark.parametrize("name", [None, "rate_limit_exceeded", "rate_limit_error", "throttling_error", "429", "weird"])

@@ -1,0 +1,47 @@
+"""Waits that use up no attempt: for a rate limit, and for capacity of the flex tier; and when an item stops waiting."""
+
+import random
+
+from msgspec import structs
+
+from runner.engine.limits.pause import LONG_PAUSE_S
+from runner.engine.retry import RetryPolicy
+from runner.engine.task import Files, Task
+from runner.errors import AttemptError, ProviderError
+from runner.money import FLEX
+
+
+def refused_wait(task: Task, error: AttemptError, policy: RetryPolicy, now: float, draw: random.Random) -> float | None:
+    """Return the seconds until an item is sent again that was refused without using up an attempt; None: it is given up.
+
+    An item for which flex has had no capacity for long enough is sent at the standard tier from now on. now: monotonic.
+    """
+    standing, hint_s = task.standing, error.retry_after_s if isinstance(error, ProviderError) else None
+    until, waited_s = None, 0.0
+    if error.code == "no_capacity" and task.item.request.tier == FLEX:
+        until = standing.flex_until = now + policy.flex_patience_s if standing.flex_until is None else standing.flex_until
+        if until <= now:
+            _fall_back(task)
+            return 0.0
+    else:
+        if standing.refused_since is None:
+            standing.refused_since = now
+        waited_s = now - standing.refused_since
+    wait_s = policy.throttled_delay(standing.refusals, waited_s=waited_s, draw=draw, hint_s=hint_s, last_s=standing.waited_s)
+    if until is not None and wait_s is not None:
+        return min(wait_s, until - now)
+    if hint_s is not None and hint_s > LONG_PAUSE_S and standing.refused_since is not None:
+        standing.refused_since += hint_s
+    return wait_s
+
+
+def _fall_back(task: Task) -> None:
+    """Ask for the standard tier from now on, which every provider takes a request without a tier for."""
+    task.item = structs.replace(task.item, request=structs.replace(task.item.request, tier=None))
+    if task.files is not None:
+        request, tokens, size = task.files
+        task.files = Files(structs.replace(request, tier=None), tokens, size)
+    # the request is encoded anew
+    task.revision = -1
+    standing = task.standing
+    standing.slow, standing.flex_until, standing.refusals = False, None, 0

@@ -1,0 +1,166 @@
+"""Service tiers end to end: what is asked for, a full flex tier, and what is billed."""
+
+import json
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import QUICK, rows, run, simulator, write_prompts
+from raw_server import RST, RawServer, Received, Reply, delta, in_thread, openai_answer, stream
+
+from runner import api
+from runner.config.job import load_job
+from runner.errors import UsageError
+from runner.session import wiring
+
+PRICE = {"m": {"input": 2.0, "output": 8.0}}
+PRICES = ("--prices", json.dumps(PRICE))
+
+
+def settings(folder: Path, base_url: str, **more: Any) -> dict[str, Any]:
+    return {"db": folder / "r.db", "model": "m", "base_url": base_url, "prices": PRICE, **more}
+
+
+def spent(folder: Path) -> Decimal:
+    """What the run has cost, to the picodollar."""
+    sums = (
+        "SELECT sum((input_tokens * p.input) + (output_tokens * p.output)) FROM attempts a JOIN prices p ON p.id = a.price_id "
+        "WHERE a.error_code IS NULL"
+    )
+    ((found,),) = rows(folder / "r.db", sums)
+    return Decimal(found).scaleb(-12)
+
+
+@pytest.mark.parametrize("status", ["429", "498"])
+def test_a_full_flex_tier_costs_no_attempt_and_the_books_are_the_bill(tmp_path: Path, status: str) -> None:
+    write_prompts(tmp_path / "p.jsonl", range(40))
+    options = (*PRICES, "--flex-full", "0.4", "--flex-status", status)
+    with simulator(*QUICK, *options) as server:
+        told = settings(tmp_path, server.openai, prices={"m": {**PRICE["m"], "flex": 0.5}}, tier="flex", flex_patience=0)
+        # no row may fail even if one attempt is all it has
+        summary = api.run(tmp_path / "p.jsonl", attempts=1, **told)
+        bill = server.invoice()
+    assert (summary.done, summary.failed) == (40, 0)
+    assert spent(tmp_path) == Decimal(bill["amount"])
+    _, books = api.status(db=tmp_path / "r.db")
+    full = books.failed_attempts["no_capacity"]
+    assert books.tiers == {"flex": 40 - full, "": full}
+    assert books.retries == {"no_capacity": full}
+    assert books.refused == full > 0
+    shown = run("status", "1", "--db", "r.db", cwd=tmp_path).out
+    assert f"service tier  flex {40 - full}, not named {full}" in shown
+
+
+def test_an_answer_that_another_tier_gave_is_billed_at_that_tier(tmp_path: Path) -> None:
+    write_prompts(tmp_path / "p.jsonl", range(20))
+    with simulator(*QUICK, *PRICES, "--flex-downgrade", "0.5") as server:
+        api.run(tmp_path / "p.jsonl", **settings(tmp_path, server.openai, prices={"m": {**PRICE["m"], "flex": 0.5}}, tier="flex"))
+        bill = server.invoice()
+    assert spent(tmp_path) == Decimal(bill["amount"])
+    assert api.status(db=tmp_path / "r.db")[1].tiers.keys() == {"flex", "default"}
+
+
+class Named:
+    """A server that keeps what tier each request asks for."""
+
+    def __init__(self) -> None:
+        self.tiers: dict[str, str | None] = {}
+
+    def __call__(self, request: Received) -> Reply:
+        self.tiers[request.json["messages"][0]["content"]] = request.json.get("service_tier")
+        return openai_answer("yes")
+
+
+def test_what_a_row_or_extra_body_says_holds(tmp_path: Path) -> None:
+    lines = [
+        {"prompt": "a"},
+        {"prompt": "b", "params": {"extra_body": {"service_tier": "priority"}}},
+        {"prompt": "c", "extra_body": {"top_k": 3}},
+        {"prompt": "d", "extra_body": {"service_tier": None}},
+    ]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with in_thread(RawServer(asked := Named())) as server:
+        api.run(tmp_path / "p.jsonl", **settings(tmp_path, server.base_url, tier="flex"))
+        assert asked.tiers == {"a": "flex", "b": "priority", "c": "flex", "d": None}
+        told = settings(tmp_path, server.base_url, tier="flex", extra_body={"service_tier": "default"}, reuse=False)
+        api.run(tmp_path / "p.jsonl", **told)
+        assert asked.tiers == {"a": "default", "b": "priority", "c": "flex", "d": None}
+
+
+@pytest.mark.parametrize(
+    ("more", "tier"),
+    [
+        ({"tier": "priority"}, "priority"),
+        ({"extra_body": {"service_tier": "priority"}}, "priority"),
+        # the standard tier is dearer
+        ({"tier": "flex"}, None),
+        ({}, None),
+    ],
+)
+def test_an_attempt_of_unknown_tokens_has_the_dearest_tier_that_may_have_served_it(
+    tmp_path: Path, more: dict[str, Any], tier: str | None
+) -> None:
+    write_prompts(tmp_path / "p.jsonl", range(1))
+    with in_thread(RawServer([stream(delta("He"), end=(RST,)), openai_answer("yes")])) as server:
+        api.run(tmp_path / "p.jsonl", **settings(tmp_path, server.base_url, **more))
+    assert rows(tmp_path / "r.db", "SELECT error_code, tier FROM attempts ORDER BY number") == [("cut", tier), (None, None)]
+
+
+def test_a_tier_is_no_other_run(tmp_path: Path) -> None:
+    write_prompts(tmp_path / "p.jsonl", range(4))
+    with in_thread(RawServer(asked := Named())) as server:
+        api.run(tmp_path / "p.jsonl", limit=2, **settings(tmp_path, server.base_url))
+        summary = api.run(tmp_path / "p.jsonl", **settings(tmp_path, server.base_url, tier="flex"))
+    assert (summary.run, summary.done, summary.skipped) == (1, 4, 2)
+    assert Counter(asked.tiers.values()) == {None: 2, "flex": 2}
+
+
+def test_flex_is_refused_where_the_provider_has_none(tmp_path: Path) -> None:
+    write_prompts(tmp_path / "p.jsonl", range(2))
+    told = ("p.jsonl", "--provider", "anthropic", "--model", "m", "--base-url", "http://127.0.0.1:9", "--tier", "flex")
+    for command in ("run", "check"):
+        ended = run(command, *told, cwd=tmp_path)
+        assert ended.code == 2
+        said = "provider anthropic has no service tier 'flex', only auto and standard_only; leave tier out"
+        assert said in (ended.err + ended.out)
+    assert not (tmp_path / "runner.db").exists()
+
+
+@pytest.mark.parametrize("tier", ["auto", "standard_only"])
+def test_the_tiers_of_anthropic_are_passed_on(tmp_path: Path, tier: str) -> None:
+    write_prompts(tmp_path / "p.jsonl", range(2))
+    with simulator(*QUICK) as server:
+        summary = api.run(tmp_path / "p.jsonl", provider="anthropic", **settings(tmp_path, server.anthropic, tier=tier))
+    assert summary.done == 2
+    assert api.status(db=tmp_path / "r.db")[1].tiers == {"standard": 2}
+
+
+@pytest.mark.parametrize("value", ["-1", "soon"])
+def test_a_patience_that_is_no_time_is_refused(tmp_path: Path, value: str) -> None:
+    write_prompts(tmp_path / "p.jsonl", range(2))
+    with pytest.raises(UsageError, match="flex_patience must be a number of seconds or a duration such as 30m, of 0 or more"):
+        load_job(tmp_path / "p.jsonl", {"model": "m", "flex_patience": value}, {})
+
+
+@pytest.mark.parametrize(
+    ("told", "first_byte_s", "silence_s", "attempt_s"),
+    [
+        ({}, 300, 60, 600),
+        ({"tier": "flex"}, 900, 60, 1200),
+        ({"extra_body": {"service_tier": "flex"}}, 900, 60, 1200),
+        ({"tier": "priority"}, 300, 60, 600),
+        ({"tier": "flex", "first_byte_s": 20.0}, 20, 60, 1200),
+        ({"tier": "flex", "attempt_s": 700.0, "silence_s": 5.0}, 900, 5, 700),
+        ({"tier": "flex", "stream": False}, 1200, 1200, 1200),
+        ({"stream": False}, 600, 600, 600),
+        ({"stream": False, "silence_s": 5.0}, 600, 5, 600),
+    ],
+)
+def test_flex_has_a_first_byte_time_of_its_own(
+    tmp_path: Path, told: dict[str, Any], first_byte_s: float, silence_s: float, attempt_s: float
+) -> None:
+    write_prompts(tmp_path / "p.jsonl", range(2))
+    found = wiring._timeouts(load_job(tmp_path / "p.jsonl", {"model": "m", **told}, {}))
+    assert (found.first_byte_s, found.silence_s, found.attempt_s) == (first_byte_s, silence_s, attempt_s)

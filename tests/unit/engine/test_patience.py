@@ -1,0 +1,164 @@
+"""Waits that use up no attempt, in virtual time: capacity of the flex tier, and how a row falls back to the standard tier."""
+
+import anyio
+import pytest
+from test_attempt import BUSY, HANG, Answer, Bench, Client, an_item
+from virtual import BACKEND
+from world import Decoder, Exchange, Provider
+
+from runner.engine.retry import RetryPolicy
+from runner.errors import ProviderError
+from runner.model import HttpCall, Request
+from runner.providers.informed import Informed
+
+pytestmark = pytest.mark.anyio
+
+FULL = ProviderError("429 resource_unavailable", code="no_capacity", verdict="retry", status=429, throttled=True)
+LIMITED = ProviderError("429", code="rate_limited", verdict="retry", status=429, throttled=True)
+
+
+@pytest.fixture
+def anyio_backend() -> object:
+    return BACKEND
+
+
+class Tiers(Provider):
+    """The body names the tier."""
+
+    def encode(self, request: Request) -> HttpCall:
+        return HttpCall(url="http://x", headers={}, body=str(request.tier).encode())
+
+
+class Full(Client):
+    """A server whose flex tier is full for ever."""
+
+    async def stream(self, call: HttpCall, decoder: Decoder, exchange: Exchange, refuse: object) -> None:
+        self.steps = [FULL if call.body == b"flex" else Answer()]
+        await super().stream(call, decoder, exchange, refuse)
+
+
+def a_bench(*steps: object, patience_s: float = 600.0, attempts: int = 3) -> Bench:
+    return Bench(*steps, policy=RetryPolicy(attempts=attempts, flex_patience_s=patience_s), provider=Tiers())
+
+
+def tiers(bench: Bench) -> list[str]:
+    return [call.body.decode() for call in bench.client.calls]
+
+
+async def test_a_row_waits_for_capacity_and_uses_no_attempt() -> None:
+    bench = a_bench(*[FULL] * 6, Answer(), attempts=1)
+    outcome = await bench.handle(tier="flex")
+    assert outcome is not None
+    assert (outcome.status, outcome.attempts) == ("done", 7)
+    assert tiers(bench) == ["flex"] * 7
+    assert bench.codes == ["no_capacity"] * 6
+    # as long as for a rate limit, and longer each time
+    assert bench.slept[0] == 2.0
+    assert bench.slept == sorted(bench.slept)
+
+
+async def test_the_slots_of_the_lane_stay_and_it_is_not_paused() -> None:
+    bench = a_bench(FULL, Answer())
+    await bench.handle(tier="flex")
+    assert bench.lane.paused_s == 0
+    # a rate limit is another thing
+    limited = a_bench(LIMITED, Answer())
+    seen: list[float] = []
+    limited._sleep = lambda s: _seeing(seen, limited, s)
+    await limited.handle(tier="flex")
+    assert max(seen) > 0
+
+
+async def _seeing(seen: list[float], bench: Bench, seconds: float) -> None:
+    seen.append(bench.lane.paused_s)
+    await anyio.sleep(seconds)
+
+
+async def test_a_row_goes_to_the_standard_tier_when_its_patience_is_over() -> None:
+    bench = a_bench(patience_s=60.0)
+    bench.attempts._client = bench.client = Full([])
+    outcome = await bench.handle(tier="flex")
+    assert outcome is not None
+    assert outcome.status == "done"
+    *flex, last = tiers(bench)
+    assert (set(flex), last) == ({"flex"}, "None")
+    # from the first refusal, two seconds after the start, and two more for the last try and for the answer
+    assert bench.took_s == pytest.approx(2 + 60 + 2 + 2, abs=0.1)
+
+
+async def test_without_patience_a_row_goes_there_at_once() -> None:
+    bench = a_bench(FULL, Answer(), patience_s=0.0)
+    outcome = await bench.handle(tier="flex")
+    assert outcome is not None
+    assert tiers(bench) == ["flex", "None"]
+    assert (outcome.status, bench.took_s) == ("done", pytest.approx(4.0, abs=0.1))
+
+
+async def test_a_rate_limit_of_the_standard_tier_has_its_own_patience() -> None:
+    bench = a_bench(FULL, LIMITED, LIMITED, Answer(), patience_s=0.0)
+    outcome = await bench.handle(tier="flex")
+    assert outcome is not None
+    assert (outcome.status, tiers(bench)) == ("done", ["flex", "None", "None", "None"])
+    # as if nothing had been before
+    assert bench.slept[0] == 2.0
+
+
+async def test_a_row_at_the_standard_tier_is_no_longer_told_to_wait_for_flex() -> None:
+    bench = a_bench(FULL, HANG, patience_s=0.0)
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.attempts.handle, an_item(tier="flex"), bench.emit)
+        await anyio.sleep(45)
+        (standing,) = bench.lane._standings
+        group.cancel_scope.cancel()
+    assert (standing.slow, standing.flex_until) == (False, None)
+
+
+async def test_a_tier_of_the_rows_own_waits_as_for_a_rate_limit_and_keeps_its_tier() -> None:
+    bench = a_bench(FULL, patience_s=0.0)
+    outcome = await bench.handle()
+    assert outcome is None or outcome.status == "failed"
+    assert bench.took_s == pytest.approx(3600, rel=0.05)
+    assert bench.codes[-1] == "no_capacity"
+
+
+async def test_the_lane_tells_what_rows_wait_for() -> None:
+    bench = a_bench(FULL, FULL, Answer(), patience_s=90.0)
+    seen: list[str | None] = []
+
+    async def sleep(seconds: float) -> None:
+        seen.append(bench.lane.state().waiting)
+        assert not bench.lane.state().blocked
+        await anyio.sleep(seconds)
+
+    bench._sleep = sleep
+    await bench.handle(tier="flex")
+    assert seen[0] == "flex has no capacity for 1 row; the first goes to the standard tier in 90 s"
+    assert bench.lane.state().waiting is None
+
+
+@pytest.mark.parametrize(("tier", "words"), [("flex", ", as is usual at the flex tier"), (None, "")])
+async def test_a_slow_tier_does_not_look_like_a_hang(tier: str | None, words: str) -> None:
+    bench = a_bench(HANG)
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.attempts.handle, an_item(tier=tier), bench.emit)
+        await anyio.sleep(40)
+        shown = bench.lane.state().waiting
+        group.cancel_scope.cancel()
+    assert shown == f"no answer for 40 s; the oldest request has been open for 40 s{words}"
+
+
+@pytest.mark.parametrize(
+    ("tier", "status", "code"),
+    [
+        ("flex", 503, "no_capacity"),
+        ("flex", 500, "server_error"),
+        ("priority", 503, "server_error"),
+        (None, 503, "server_error"),
+    ],
+)
+def test_a_503_of_the_flex_tier_is_a_lack_of_capacity(tier: str | None, status: int, code: str) -> None:
+    error = ProviderError("busy", code=BUSY.code, verdict="retry", status=status)
+    request = Request(model="m", messages=({"role": "user", "content": "Hi"},), tier=tier)
+    informed = Informed(Tiers())
+    explained = informed.explained(error, request, informed.encode(request))
+    assert (explained.code, error.throttled) == (code, code == "no_capacity")
