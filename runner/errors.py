@@ -18,6 +18,8 @@ RunnerError                     one clear sentence for a person; carries the exi
 import re
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from runner.remedies import ADVICE
+
 Verdict: TypeAlias = Literal["retry", "fail", "stop"]
 """retry: send this item again later. fail: record the failure and continue with other items. stop: stop the whole run."""
 
@@ -200,52 +202,6 @@ class ProviderError(AttemptError):
         self.throttled = throttled
         self.retry_after_s = retry_after_s
 
-
-ADVICE = {
-    "address": "Correct base_url, which is a full URL such as https://host/v1: `runner resume --base-url URL`.",
-    "attachment": "Put the file there, make it smaller, or correct its name in the row; then run `runner retry`.",
-    "auth": "Put a valid key there, or name another environment variable by --api-key-env; then run `runner resume`.",
-    "bad_http": "The answers are not valid HTTP; check the proxy or gateway between you and the model.",
-    "bad_request": "Fix the rows, then run `runner retry`; or give it the right settings as options.",
-    "bad_row": "Fix the line in the prompt file, then run `runner resume`.",
-    "billing": "Add credit or raise the spending limit at the provider, then run `runner resume`.",
-    "budget": "Raise --max-cost, or --max-tokens-total if that was reached: `runner resume --max-cost X`.",
-    "cancelled": "Nothing to do: the run was stopped while this request was open; it will be sent again.",
-    "closed": "The server drops connections; lower --concurrency, then run `runner retry`.",
-    "connect": "Check that the server is running and that base_url has its host and port, then run `runner resume`.",
-    "content_policy": "The provider refuses the prompt; change the prompt, or leave the row failed.",
-    "context_length": "Shorten the prompt, lower max_tokens, or use a model with a larger context.",
-    "cut": "The connection breaks in the middle of answers; check the proxy or gateway, then run `runner retry`.",
-    "deadline": "Finished rows are kept; `runner resume` continues.",
-    "dns": "Check the host name in base_url and the network, then run `runner resume`.",
-    "gave_up": "The server ends answers before the model does; run `runner retry` later, or set what they mean in [finish].",
-    "internal": "This is a bug in runner; please report it with the text of the error.",
-    "killed": "Nothing to do: the process was killed while this request was open; it was sent again, and may be billed twice.",
-    "no_capacity": "The flex tier had no room for so long; run `runner retry` later, or with --tier default.",
-    "no_reason": "Ask the operator of the server, then run `runner resume`; or without streams: `runner resume --no-stream`.",
-    "wrong_dialect": "Continue with that --provider, and with --base-url if the address changes with it.",
-    "malformed_stream": "The server sends malformed events; run `runner retry`, and report this to the operator of the server.",
-    "not_an_api": "Check base_url: it does not point at an LLM API.",
-    "not_found": "Correct model or base_url: `runner resume --model NAME` or `runner resume --base-url URL`.",
-    "overloaded": "The provider is overloaded; run `runner retry` later.",
-    "proxy": "Check the proxy in HTTPS_PROXY / HTTP_PROXY, or add the host to NO_PROXY.",
-    "rate_limited": "Set --rpm or lower --concurrency, then run `runner retry`.",
-    "redirect": "If you trust the address that the server redirects to, set base_url to it.",
-    "refused": "Ask the operator of the server why, then run `runner resume`; with --patience-s 0 such rows fail.",
-    "server_error": "The server reports an error on its side; run `runner retry` later.",
-    "size_cap": "The answer is larger than runner accepts; lower max_tokens.",
-    "timeout_attempt": "Answers take longer than --attempt-s; raise it or lower max_tokens, then run `runner retry`.",
-    "timeout_connect": "The server does not accept connections; check base_url and the network.",
-    "timeout_first_byte": "The server is slow to answer; lower --concurrency or raise --first-byte-s, then run `runner retry`.",
-    "timeout_silence": "Answers stall; lower --concurrency or raise --silence-s, then run `runner retry`.",
-    "tls": "Nothing was sent, as the connection is not secure; check base_url, the server's certificate and the system clock.",
-    "too_large": "Shorten the prompt or lower max_tokens: the server does not accept requests of this size.",
-    "truncated": "Answers end without a finish reason; check the server or the gateway, then run `runner retry`.",
-    "unbounded": "A budget needs a limit of every answer: `runner retry --max-tokens N`.",
-    "unpriced": "State the price of that model: `runner retry --prices JSON`.",
-    "unsupported_parameter": "To go on without it: `runner resume --no-strict-params`.",
-}
-"""One sentence of advice for every error code. No other module words advice."""
 
 _FINISH = "The setting finish counts this as a failure; change that, or what makes the answers so, then run `runner retry`."
 _OTHER = "Run `runner retry`; if the error comes again, look up the provider's message."

@@ -11,9 +11,10 @@ from msgspec import Struct, structs
 from runner import origin
 from runner.config import asking, fields
 from runner.config.fields import Field
-from runner.config.job_file import find_files, only, read_toml, settings_in, suggestion
+from runner.config.job_file import find_files, only, settings_in, suggestion
 from runner.config.local_server import LOCAL_SERVERS, LocalServer
 from runner.config.settings import BY_NAME, SETTINGS
+from runner.config.stored import headers_in, stored_value
 from runner.config.values import check, parse
 from runner.errors import StoreError, UsageError
 from runner.inputs.patterns import Named, matches
@@ -244,7 +245,7 @@ def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], enviro
         raise StoreError("the settings of the run are damaged; restore a copy of the store, or start a new run")
     sources = dict.fromkeys(values, STORED)
     for kind in ("headers", "query"):
-        values[kind] = fields.restored(kind, settings.get(kind), origin.first_of(settings["input"]), _headers_in)
+        values[kind] = fields.restored(kind, settings.get(kind), origin.first_of(settings["input"]), headers_in)
     for setting in SETTINGS:
         # a run leaves its server only if that is asked for by name
         if not setting.answer and setting.name != "base_url" and environment.get(setting.variable):
@@ -255,30 +256,10 @@ def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], enviro
         # the address of one provider is of no use to another
         values.pop("base_url", None)
     _take(options, values, sources)
-    values |= {name: _stored(name, value) for name, value in values.items() if sources.get(name) == STORED}
+    values |= {name: stored_value(name, value) for name, value in values.items() if sources.get(name) == STORED}
     said = settings.get("said")
     sources |= {name: SAID for name in _MEANT if sources.get(name) == STORED and isinstance(said, list) and name in said}
     return _build(Path(settings["input"]), values, sources, word=STORED)
-
-
-def _stored(name: str, value: Any) -> Any:
-    """Return the value of a stored setting. Raises StoreError if it is none: the store is damaged, or somebody has changed it."""
-    setting = BY_NAME[name]
-    if setting.kind in ("headers", "query"):
-        return value
-    try:
-        checked = check(setting, value, "in the store")
-    except UsageError as error:
-        raise StoreError(f"a setting of the run is damaged: {error}; give it with {setting.option}, or start a new run") from None
-    # one text alone stays a list: another value would be another run
-    return value if isinstance(value, list) else checked
-
-
-def _headers_in(job_file: Path) -> dict[str, str]:
-    """Return the headers of a job file, for those whose values the store has not kept."""
-    table = read_toml(job_file).get("headers", {}) if job_file.is_file() else {}
-    headers: dict[str, str] = check(BY_NAME["headers"], table, f"in {job_file}")
-    return headers
 
 
 def _build(source: Path, values: Mapping[str, Any], sources: Mapping[str, str], *, word: str, file: Path | None = None) -> Job:

@@ -1,0 +1,29 @@
+"""The value of a setting as the store has it."""
+
+from pathlib import Path
+from typing import Any
+
+from runner.config.job_file import read_toml
+from runner.config.settings import BY_NAME
+from runner.config.values import check
+from runner.errors import StoreError, UsageError
+
+
+def stored_value(name: str, value: Any) -> Any:
+    """Return the value of a stored setting. Raises StoreError if it is none: the store is damaged, or somebody has changed it."""
+    setting = BY_NAME[name]
+    if setting.kind in ("headers", "query"):
+        return value
+    try:
+        checked = check(setting, value, "in the store")
+    except UsageError as error:
+        raise StoreError(f"a setting of the run is damaged: {error}; give it with {setting.option}, or start a new run") from None
+    # one text alone stays a list: another value would be another run
+    return value if isinstance(value, list) else checked
+
+
+def headers_in(job_file: Path) -> dict[str, str]:
+    """Return the headers of a job file, for those whose values the store has not kept."""
+    table = read_toml(job_file).get("headers", {}) if job_file.is_file() else {}
+    headers: dict[str, str] = check(BY_NAME["headers"], table, f"in {job_file}")
+    return headers
