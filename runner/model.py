@@ -3,7 +3,7 @@
 All are frozen and keyword-only. Durations: float seconds. Instants: UTC seconds since the epoch. ``None``: unknown, never 0.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, Literal, TypeAlias
 
@@ -209,18 +209,12 @@ class Outcome(Struct, frozen=True, kw_only=True):
     attempts: int = 0
     # True for the failure of a changed row that was sent again: the row stays done and keeps its earlier answer
     kept: bool = False
+    # key of the row that bought it with the same request; None: nothing else did (--dedupe)
+    same_as: str | None = None
 
 
 Entry: TypeAlias = Attempt | Outcome
 """What the writer saves: a failed attempt on its own, or an outcome with its last attempt."""
-
-
-def attempts_of(entries: Sequence[Entry]) -> Iterator[Attempt]:
-    """Yield the attempts among entries."""
-    for entry in entries:
-        attempt = entry if isinstance(entry, Attempt) else entry.attempt
-        if attempt is not None:
-            yield attempt
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -252,6 +246,8 @@ class Run(Struct, frozen=True, kw_only=True):
     stop_code: str | None = None
     # of the done: rows whose answers were taken over from earlier runs
     reused: int = 0
+    # answers that are wanted of each row; done and failed count those up to this number
+    answers: int = 1
 
     def __repr__(self) -> str:
         return f"Run({self.id}, {self.done} done, {self.failed} failed of {'unknown' if self.rows is None else self.rows} rows)"
@@ -291,8 +287,12 @@ class Result(Struct, frozen=True):
     # dollars that all its attempts cost, failed ones too, and what they may have cost in addition; None: not known
     cost: float | None = None
     cost_perhaps: float | None = None
-    # the file of that line, where the input is several; an export has this column only then
+    # the file of that line, where the input is several; an export has this column only then, and the next two where they are used
     file: str | None = None
+    # which of the answers of its row it is, counted from 1
+    answer_number: int = 1
+    # the id of the row that bought it with the same request (--dedupe); None: this row did
+    same_as: str | None = None
 
     def __repr__(self) -> str:
         words = self.text if self.status == "done" else f"{self.error_code}: {self.error}"

@@ -77,7 +77,7 @@ def _session(job: Job, db: str, options: SessionOptions, observe: progress.View,
         raise StoreError(f"the output cannot be written: {observe.lost.strerror or observe.lost}; the results are in the store")
     if summary.stop_reason is not None:
         return 1
-    return 0 if job.tolerates(summary.failed + summary.kept, of=summary.rows) else 1
+    return 0 if job.tolerates(summary.failed + summary.kept, of=summary.wanted) else 1
 
 
 async def _execute(job: Job, db: str, options: SessionOptions, stop: Stop, observe: Observer) -> Summary:

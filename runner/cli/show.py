@@ -40,19 +40,25 @@ def show(words: tuple[str, ...], db: str, as_json: bool) -> None:
         run = reader.run(chosen.run_number(run_name(words[0]), db) if len(words) == 2 else None, counted=False)
     files = files_in(run.settings)
     found, position = story(store, run.id, words[-1]), position_of(words[-1], files)
-    if found is None and position is not None:
+    if not found and position is not None:
         found = story(store, run.id, str(position))
-    if found is None:
+    if not found:
         key = clean(words[-1])
         raise UsageError(f"run {run.id} has nothing about a row {key!r}; `runner export {run.id} -o -` lists the ids")
-    own, texts = dict(found.fields), texts_in(run.settings)
-    system = system_of(own, texts, run.settings) if found.error_code != BAD_ROW else None
-    prompt = asked_in(run.settings)(own)
-    click.echo(
-        output.to_json({"run": run.id, "system": system, "prompt": prompt, **_builtins(found, own, files)})
-        if as_json
-        else _text(run, found, (system, prompt), own, place_of(found.line, files) if found.line is not None else (None, None))
-    )
+    texts, told, shown = texts_in(run.settings), list[dict[str, Any]](), list[str]()
+    for one in found:
+        own = dict(one.fields)
+        system = system_of(own, texts, run.settings) if one.error_code != BAD_ROW else None
+        prompt = asked_in(run.settings)(own)
+        place = place_of(one.line, files) if one.line is not None else (None, None)
+        if as_json:
+            told.append({"run": run.id, "system": system, "prompt": prompt, **_builtins(one, own, files)})
+        else:
+            shown.append(_text(run, one, (system, prompt), own, place))
+    if as_json:
+        click.echo(output.to_json(told if len(told) > 1 else told[0]))
+    else:
+        click.echo("\n\n".join(shown))
 
 
 def _builtins(found: Any, own: dict[str, Any], files: Any) -> dict[str, Any]:
@@ -80,11 +86,13 @@ def _text(
     named = f"{clean(file)}, " if file is not None else ""
     where = f" ({named}line {line})" if line is not None else ""
     state = found.status or "no outcome yet"
+    where += f", answer {found.answer_number}" if run.answers > 1 or found.answer_number > 1 else ""
     lines = [f"run {run.id}, row {clean(found.key)}{where}: {state}, {plural(len(found.attempts), 'attempt')}"]
     lines += [f"  {clean(name, 30)}: {_shown(value, is_source=name in media)}" for name, value in own.items() if name != "id"]
     lines += ["system:", _shown(system)] if system else []
     if found.error_code != BAD_ROW:
         lines += ["asked:", _shown(prompt) if prompt is not None else "(the store has not kept it)"]
+    lines += [f"not sent: row {clean(found.same_as)} asked the same, and this is its answer"] if found.same_as is not None else []
     lines += [_taken_from(found.taken_from)] if found.taken_from is not None else []
     for one in found.attempts:
         told = [f"attempt {one.number}  {output.date(one.started_at)}", f"{one.duration_s:.2f} s"]

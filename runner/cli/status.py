@@ -12,6 +12,7 @@ from runner.model import Run
 from runner.pace import LaneState, Pace
 from runner.session import spelling
 from runner.session.naming import in_full
+from runner.several import unit
 from runner.store.totals import Totals
 from runner.text import clean, plural
 
@@ -26,16 +27,18 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     rows = f"{run.done:,} done{taken_over}, {run.failed:,} failed"
     if run.rows is not None:
         # rows that are no longer in the file, or not chosen any more, keep their outcomes
-        every = max(run.rows, run.done + run.failed)
+        wanted = run.rows * run.answers
+        every = max(wanted, run.done + run.failed)
         rows += f", {every - run.done - run.failed:,} left of {every:,}"
+        rows += f" answers of {plural(run.rows, 'row')}" if run.answers > 1 else ""
         now = "chosen now" if settings.get("where") or settings.get("sample") else "in the file"
-        rows += f"; {run.rows:,} {now}" if every != run.rows else ""
+        rows += f"; {run.rows:,} {now}" if every != wanted else ""
     lines = [
         f"run {run.id}: {output.state(run)}",
         f"  input         {clean(spool.full_name(run.input))}",
         f"  model         {clean(str(settings.get('model')))} at {where}",
         f"  started       {output.date(run.created_at)}",
-        f"  rows          {rows}",
+        f"  {f'{unit(run.answers)}s':<12}  {rows}",
         *_pace(run.pace),
         *_attempts(books),
     ]

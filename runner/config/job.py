@@ -67,6 +67,8 @@ class Job(Struct, frozen=True, kw_only=True):
     strict_params: bool
     # dollars per million tokens by model, or "list"; None: list prices where requests go to the vendor itself
     prices: str | dict[str, Json] | None
+    # answers that are wanted of each row; None: as many as the run has, 1 of a new one
+    answers: int | None
     attempts: int
     # seconds for which a server may refuse all rows; 0: these refusals are the rows' own
     patience_s: int

@@ -29,6 +29,7 @@ class JobSettings(TypedDict, total=False):
     finish_done: str | Sequence[str] | None
     strict_params: bool | None
     prices: Literal["list"] | Mapping[str, Any] | None
+    answers: int | None
     attempts: int | None
     patience_s: int | None
     deadline: float | str | None

@@ -93,6 +93,13 @@ SETTINGS = (
         "prices",
         "Dollars per million tokens, by model, as a JSON object; or list: the provider's list prices hold at this address too.",
     ),
+    Setting(
+        "answers",
+        "int",
+        "Answers of each row, each a result of its own. Default: as many as the run has, else 1.",
+        None,
+        1,
+    ),
     Setting("attempts", "int", "Maximum attempts per row; rate limits and outages do not count.", 5, 1),
     Setting(
         "patience_s",

@@ -10,6 +10,7 @@ import msgspec
 
 from runner.inputs.duplicates import RepeatedHashes
 from runner.model import Json, Row
+from runner.several import MARK
 
 WHOLE_ROW = "row"
 """Name of all fields of a row in a template."""
@@ -37,7 +38,8 @@ def base_key(row: Row) -> tuple[str, bool]:
     line number, so that inserting a line does not cause the rows below it to be sent again.
     """
     own = _own_id(row.fields) if row.fields is not None else None
-    if own is not None:
+    # an id with the mark could be the key of another row's answer; such a row is broken
+    if own is not None and MARK not in own:
         return own, True
     if row.fields is None or row.fault is not None:
         return KEY_PREFIX + blake2b(row.raw, digest_size=10).hexdigest(), False

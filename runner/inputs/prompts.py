@@ -11,9 +11,11 @@ from runner.errors import BAD_ROW
 from runner.inputs.attachments import with_media
 from runner.inputs.broken_lines import RowFaultError
 from runner.inputs.keys import WHOLE_ROW, fingerprint, row_settings, whole
+from runner.inputs.seeds import seeded
 from runner.inputs.sources import shortened
 from runner.model import SYSTEM_ROLES, Item, Json, Message, Outcome, Params, Request, Row
 from runner.origin import where
+from runner.several import MARK, number_of
 from runner.text import nearest
 
 REQUEST_FIELDS = ("prompt", "messages", "params")
@@ -94,11 +96,11 @@ _OVERRIDES = tuple(name for name in _KINDS if name != "system")
 
 
 def make_item(row: Row, key: str, template: Template) -> Item | Outcome:
-    """Return the item for a row; for a broken row, its failed outcome."""
+    """Return the item for a row; for a broken row, its failed outcome. key: of the row, or of one of several answers to it."""
     fields = row.fields or {}
     metadata, beside = stored_fields(fields, template), row_settings(row)
     try:
-        request = _request(row, beside, template)
+        request = seeded(_request(row, beside, template), number_of(key))
     except RowFaultError as fault:
         return Outcome(
             key=key,
@@ -186,6 +188,8 @@ def _request(row: Row, beside: Mapping[str, Json], template: Template) -> Reques
     own = row.fields.get("id")
     if own == "":
         raise RowFaultError("the id is empty")
+    if isinstance(own, str) and MARK in own:
+        raise RowFaultError("the id holds the character U+FDD0, which runner uses itself; leave it out")
     if isinstance(whole(own) if isinstance(own, float) else own, bool | float | list | dict):
         raise RowFaultError("the id must be a string or a whole number")
     texts = template.texts

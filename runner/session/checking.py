@@ -202,7 +202,7 @@ def _refusal(job: Job, prompts: PromptFile, scanned: scan.Scan) -> str | None:
 
 def _remarks(job: Job, prompts: PromptFile, scanned: scan.Scan) -> list[str]:
     same = [unfit.SAME_PROMPT] if unfit.asks_the_same(job, prompts, scanned) else []
-    return [*same, *prompts.about, *scan.remarks(scanned)]
+    return [*same, *unfit.alike_answers(job), *prompts.about, *scan.remarks(scanned)]
 
 
 def _examples(prompts: PromptFile, template: Template) -> list[Example]:

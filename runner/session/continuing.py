@@ -20,7 +20,7 @@ from runner.errors import StoreError, UsageError
 from runner.inputs import spool
 from runner.model import Json, Run
 from runner.money import Money
-from runner.session import identity, overlap
+from runner.session import identity, overlap, raising
 from runner.session.identity import Given
 from runner.session.naming import command, file_word, store_option
 from runner.session.options import SessionOptions
@@ -37,13 +37,14 @@ _KEPT = ("api_key_env", "headers", "query")
 class Chosen(Struct, frozen=True, kw_only=True):
     """The run that a session continues (None: a new one), what it changes about that run, and what a person should know of it.
 
-    newest: number of the newest run that was looked at.
+    newest: number of the newest run that was looked at. raised: more answers of each row are wanted than before.
     """
 
     run: KnownRun | None = None
     changes: Changes = Changes()
     about: tuple[str, ...] = ()
     newest: int = 0
+    raised: bool = False
 
 
 class Idle(Struct, frozen=True, kw_only=True):
@@ -70,6 +71,9 @@ def choose(job: Job, given: Given, known: Sequence[KnownRun], options: SessionOp
     known: all runs, newest first. Raises UsageError if the run cannot take what was asked for, or the user has to decide.
     """
     chosen = _chosen(job, given, known, options)
+    if chosen.run is not None and raising.is_raised(job, chosen.run):
+        # the beginning in which all was settled is looked at again
+        chosen = structs.replace(chosen, run=structs.replace(chosen.run, head=None), raised=True)
     files, run = given.prompts.files, chosen.run
     if files is None and run is not None and origin.files_in(run.settings) is not None:
         # rows of other files may still be there
@@ -98,7 +102,7 @@ def _chosen(job: Job, given: Given, known: Sequence[KnownRun], options: SessionO
     found = identity.find(given, alike)
     if found is not None:
         refuse_other_address(job, given.store, found)
-        return Chosen(run=found, about=tuple(_elsewhere(job, given, found)), newest=newest)
+        return Chosen(run=found, about=(*_elsewhere(job, given, found), *raising.told(job, found)), newest=newest)
     here = next((run for run in alike if identity.is_at(given, run)), None)
     about = [f"{_name(given.path)} holds none of the rows of run {here.id}, so this starts a new run"] if here is not None else []
     return Chosen(about=(*about, *_answered_elsewhere(job, given, alike, options)), newest=newest)
@@ -107,7 +111,7 @@ def _chosen(job: Job, given: Given, known: Sequence[KnownRun], options: SessionO
 def nothing_left(given: Given, chosen: Chosen, options: SessionOptions) -> bool:
     """Return True if the run is finished, and its input still has the same content."""
     run = chosen.run
-    if run is None or run.look_again or options.retry_failed or options.accept_changes:
+    if run is None or chosen.raised or run.look_again or options.retry_failed or options.accept_changes:
         return False
     return run.finished and run.input_digest == given.digest
 
@@ -185,6 +189,8 @@ def changes_of(job: Job, given: Given, run: KnownRun, options: SessionOptions) -
         settings |= answer
         names += different
         columns["fingerprint"] = runs.answer_fingerprint(answer)
+    answers, more = raising.changes(job, run)
+    settings, names, columns = settings | answers, [*names, *answers], columns | more
     if settings != run.settings:
         columns["settings"] = msgspec.json.encode(settings).decode()
     if str(job.input) != run.input:

@@ -23,17 +23,35 @@ class Meter:
         self.start = time.monotonic()
         # paid: rows for which earlier sessions have sent something
         self._rows = self._restored = self._restored_failed = self._paid = 0
+        self._answers: int | None = None
         self.attempts: Attempts[HttpExchange] | None = None
         self.books = Books()
 
-    def begin(self, run: int, path: str, rows: int, restored: int, failed: int, notes: tuple[str, ...], paid: int = 0) -> Started:
+    def begin(
+        self,
+        run: int,
+        path: str,
+        rows: int,
+        restored: int,
+        failed: int,
+        notes: tuple[str, ...],
+        *,
+        paid: int = 0,
+        answers: int | None = None,
+    ) -> Started:
         """Take the rows from which a session starts, and return the event that tells them.
 
         rows: those that have an outcome at the end, if the session is not stopped. restored: those of them that have one from
         earlier sessions and are not sent again; failed: of these, the failed ones. paid: rows for which those sent something.
+        answers: that will have an outcome at the end, if each row is to have several; the other numbers are of answers then.
         """
+        self._answers = answers
         self._rows, self._restored, self._restored_failed, self._paid = rows, restored, failed, paid
-        return Started(run=run, input=path, rows=rows, restored=restored, restored_failed=failed, notes=notes)
+        return Started(run=run, input=path, rows=rows, restored=restored, restored_failed=failed, notes=notes, answers=answers)
+
+    @property
+    def _wanted(self) -> int:
+        return self._rows if self._answers is None else self._answers
 
     @property
     def elapsed_s(self) -> float:
@@ -48,6 +66,7 @@ class Meter:
         rates = self._speed.see(elapsed_s, sent, held=forecast.held)
         return Progress(
             rows=self._rows,
+            answers=self._answers,
             restored=self._restored,
             restored_failed=self._restored_failed,
             done=stats.done,
@@ -68,7 +87,7 @@ class Meter:
         money, stats = self.books.money, self._stats
         settled = self._restored + stats.done + stats.failed
         paid = self._paid + stats.done + stats.failed - stats.broken
-        of = costs(money, projected(money, paid, max(0, self._rows - settled)))
+        of = costs(money, projected(money, paid, max(0, self._wanted - settled)))
         return {"cost": of["cost"] if money.priced else None, "cost_projected": of["cost_projected"] if money.priced else None}
 
     def pace(self) -> Pace:
@@ -78,4 +97,4 @@ class Meter:
 
     def _left_s(self) -> float | None:
         settled = self._restored + self._stats.done + self._stats.failed
-        return self._forecast.left_s(max(0, self._rows - settled))
+        return self._forecast.left_s(max(0, self._wanted - settled))

@@ -20,11 +20,12 @@ from runner.inputs.prompts import Template, make_item
 from runner.inputs.scan import PromptFile, Scan
 from runner.model import Outcome, Run
 from runner.money import Money, costs
-from runner.session import continuing, identity, reading, unfit
+from runner.session import continuing, identity, raising, reading, unfit
 from runner.session.continuing import Chosen, Idle
 from runner.session.identity import Given
 from runner.session.opening import open_input, options_of, rooted, template_of
 from runner.session.options import SessionOptions
+from runner.several import amount, unit
 from runner.store import database
 from runner.store.counts import RunCounts
 from runner.store.runs import FoundRun
@@ -72,6 +73,16 @@ class Plan(Struct, frozen=True, kw_only=True):
         return self.scanned.rows if limit is None else min(limit, self.scanned.rows)
 
     @property
+    def answers(self) -> int:
+        """Return how many answers of each row are wanted."""
+        return self.job.answers or 1
+
+    @property
+    def wanted(self) -> int:
+        """Return the number of outcomes that there will be if the session is not stopped: one for each answer of each row."""
+        return self.rows * self.answers
+
+    @property
     def unchanged(self) -> bool:
         """Return True if the input has the same content as in the last session of the run, which has looked at each row."""
         return self.run.input_digest == self.given.digest and not self.run.look_again
@@ -92,6 +103,7 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     content = await in_thread(lambda: scan.measure(prompts, identity.lengths(known)))
     given = Given(store_path, prompts, content, job.base_url)
     chosen = await in_thread(lambda: continuing.choose(job, given, known, options))
+    job = raising.settled(job, chosen.run)
     if continuing.nothing_left(given, chosen, options):
         idle = await in_thread(lambda: continuing.idle(job, given, chosen))
         if options.strict and idle.run.broken:
@@ -157,11 +169,12 @@ def notes(plan: Plan, counts: RunCounts, changed: int, taken: Mapping[int, int])
     options, run, scanned = plan.options, plan.run, plan.scanned
     sentences = [*plan.chosen.about, *_new_run_notes(run, all_rows=options.limit is None, taken=bool(taken))]
     if taken:
-        sentences.append(taken_over(taken, plan.rows))
+        sentences.append(taken_over(taken, plan.rows, plan.answers))
     if options.retry_failed:
-        failed = f"retrying {plural(counts.failed, 'failed row')}" if counts.failed else "there are no failed rows to send again"
+        number = plural(counts.failed, f"failed {unit(plan.answers)}")
+        failed = f"retrying {number}" if counts.failed else "there are no failed rows to send again"
         sentences.append(f"run {run.id}: {failed}")
-    elif run.finished:
+    elif run.finished and not plan.chosen.raised:
         same = run.input_digest is not None and hash_of(run.input_digest) == plan.given.content.digest
         what = "its rows are looked at again" if same else "its input has changed since"
         sentences.append(f"run {run.id} was finished; {what}")
@@ -174,15 +187,21 @@ def notes(plan: Plan, counts: RunCounts, changed: int, taken: Mapping[int, int])
         sentences.append(identical_rows(scanned.identical))
     if plan.same_prompt:
         sentences.append(unfit.SAME_PROMPT)
+    sentences += unfit.alike_answers(plan.job)
     return [*sentences, *plan.prompts.about, *scan.remarks(scanned)]
 
 
-def taken_over(taken: Mapping[int, int], rows: int) -> str:
-    """Return the sentence about rows that have taken over an answer. taken: how many from each run. rows: all of the session."""
+def taken_over(taken: Mapping[int, int], rows: int, answers: int = 1) -> str:
+    """Return the sentence about rows that have taken over an answer. taken: how many from each run. rows: all of the session.
+
+    answers: how many are wanted of each row; each counts.
+    """
     number, numbers = sum(taken.values()), [str(run) for run in sorted(taken)]
     which = f"run {numbers[0]}" if len(numbers) == 1 else f"runs {', '.join(numbers[:-1])} and {numbers[-1]}"
     have, is_ = ("has", "its answer is") if number == 1 else ("have", "their answers are")
-    of = plural(rows, "row")
+    of = amount(rows, answers)
+    if answers > 1:
+        return f"{number:,} of {of} have been bought in {which} by the same request: {is_} taken over (--new sends all rows)"
     return f"{number:,} of {of} {have} the same request as in {which}: {is_} taken over (--new sends all rows)"
 
 
@@ -228,16 +247,17 @@ def _brief(value: object) -> str:
 def summary(run: Run, money: Money) -> Summary:
     """Return the summary of a session that had nothing to do."""
     settled = run.done + run.failed
-    rows = run.rows if run.rows is not None else settled
+    rows = run.rows if run.rows is not None else settled // run.answers
     nothing = Quantiles(p50=None, p95=None)
     return Summary(
         run=run.id,
         finished=True,
         rows=rows,
+        answers=run.answers,
         done=run.done,
         failed=run.failed,
         broken=run.broken,
-        skipped=min(settled, rows),
+        skipped=min(settled, rows * run.answers),
         done_now=0,
         failed_now=0,
         kept=0,
@@ -259,10 +279,16 @@ def nothing_to_do(job: Job, idle: Idle) -> tuple[Started, Finished]:
     """Return the events of a session that had nothing to do."""
     run, ended = idle.run, summary(idle.run, idle.money)
     note = f"run {run.id} is finished and {spool.display_name(job.input)} has not changed: nothing is sent"
-    restored = min(ended.skipped, ended.rows)
+    restored = min(ended.skipped, ended.wanted)
     failed = min(ended.failed, restored)
     notes = (*unknown_variables(os.environ), *idle.about, note)
     begun = Started(
-        run=run.id, input=spool.full_name(job.input), rows=ended.rows, restored=restored, restored_failed=failed, notes=notes
+        run=run.id,
+        input=spool.full_name(job.input),
+        rows=ended.rows,
+        answers=ended.wanted if ended.answers > 1 else None,
+        restored=restored,
+        restored_failed=failed,
+        notes=notes,
     )
     return begun, Finished(summary=ended)

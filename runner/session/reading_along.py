@@ -21,7 +21,7 @@ from runner.event_types import (
     Summary,
     Waiting,
 )
-from runner.model import Result, Run
+from runner.model import Attempt, Result, Run
 from runner.origin import Files, files_in
 from runner.session.asynchronous import Prepare, Ready, leave, start
 from runner.session.backlog import Backlog, Element, OnSlow, Settled
@@ -29,6 +29,7 @@ from runner.session.opening import asked_in
 from runner.session.prepare import in_thread
 from runner.session.results import RunSummary, with_results
 from runner.session.stopping import StopHandle, ended
+from runner.several import number_of, row_of
 from runner.store.reader import StoreReader
 from runner.store.result_rows import located
 from runner.store.results import ResultReader
@@ -89,8 +90,7 @@ class Along:
         if isinstance(event, Saved):
             if self._all:
                 for attempt in event.attempts:
-                    words = {"error_code": attempt.error_code, "error": attempt.error}
-                    self._backlog.put(AttemptFailed(id=attempt.key, attempt=attempt.number, **words))
+                    self._backlog.put(_failed(attempt))
             for outcome in event.outcomes:
                 if outcome.error_code == BAD_ROW or self._accepts:
                     self._again.add(hash(outcome.key))
@@ -130,12 +130,12 @@ class Along:
     async def _earlier(self, reader: ResultReader, upto: int, started: Started) -> AsyncIterator[StreamEvent]:
         """Yield the rows that earlier sessions have finished, apart from broken ones."""
         assert self._ready is not None
-        limit = self._ready.options.limit
+        limit, answers = self._ready.options.limit, 1 if started.answers is None else started.answers // max(1, started.rows)
         if limit is None:
             async for event in self._pages(reader, upto, broken=False):
                 yield event
             return
-        numbers = iter(await reader.first(upto, min(limit, started.restored)))
+        numbers = iter(await reader.first(upto, min(limit * answers, started.restored)))
         while some := list(islice(numbers, _BATCH)):
             for event in self._as_earlier(await reader.numbered(some)):
                 yield event
@@ -180,6 +180,16 @@ class Along:
         # the words change with each second of the wait
         begun = [Waiting(model=model, reason=reason) for model, reason in now.items() if model not in before]
         return begun + [Waiting(model=model, reason=None) for model in before.keys() - now.keys()]
+
+
+def _failed(attempt: Attempt) -> AttemptFailed:
+    return AttemptFailed(
+        id=row_of(attempt.key),
+        attempt=attempt.number,
+        error_code=attempt.error_code,
+        error=attempt.error,
+        answer_number=number_of(attempt.key),
+    )
 
 
 def _run(ready: Ready | None, number: int) -> Run:

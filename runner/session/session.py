@@ -71,8 +71,9 @@ class _Session(Working):
     def __init__(self, plan: Plan, store: RunStore, stop: Stop, audience: Audience, backlog: Backlog | None) -> None:
         super().__init__(plan.job, plan.endpoint, store, stop, audience, backlog)
         self._plan = plan
+        store.answers = answers = plan.answers
         before = plan.scanned.before
-        self._passed = source.Counts(settled=before.rows, seen=before.rows - before.broken)
+        self._passed = source.Counts(settled=before.rows * answers, seen=(before.rows - before.broken) * answers)
         self._look = source.SettledRows()
         # what was stored last of the input: whether the next session is to look at each row, and the settled beginning
         self._noted: tuple[bool, Head | None] = (False, None)
@@ -100,8 +101,10 @@ class _Session(Working):
             *prepare.notes(plan, self._before, self._look.changed, taken),
         )
         failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)
-        rows, name = plan.rows - self._look.left, spool.full_name(plan.job.input)
-        self._tell(self._meter.begin(plan.run.id, name, rows, restored, failed, notes, self._before.paid))
+        name, wanted = spool.full_name(plan.job.input), plan.wanted - self._look.left
+        rows, answers = (wanted, None) if plan.answers == 1 else (plan.rows, wanted)
+        paid = self._before.paid
+        self._tell(self._meter.begin(plan.run.id, name, rows, restored, failed, notes, paid=paid, answers=answers))
 
     async def _note_input(self, look_again: bool, head: Head | None) -> None:
         plan, given = self._plan, self._plan.given
@@ -138,6 +141,7 @@ class _Session(Working):
         return source.Selection(
             # what is beyond it is no size of a file
             limit=None if options.limit is None else min(options.limit, sys.maxsize),
+            answers=self._plan.answers,
             retry_failed=options.retry_failed,
             accept_changes=options.accept_changes,
             fresh=self._fresh,
@@ -154,7 +158,7 @@ class _Session(Working):
         now = await self._store.counts()
         settled = passed.settled + stats.done + stats.failed
         # the run may be finished although a stop was requested: the last row may have been saved just before
-        finished = settled == plan.rows and (passed.complete or await self._rest_settled(now))
+        finished = settled == plan.wanted and (passed.complete or await self._rest_settled(now))
         stop_reason = self._stop.reason if not finished else None
         if passed.complete and not finished and stop_reason is None and not passed.left:
             stop_reason = INPUT_CHANGED
@@ -177,8 +181,8 @@ class _Session(Working):
             now,
             finished=finished,
             rows=plan.scanned.rows,
-            skipped=plan.scanned.rows - stats.done - stats.failed if finished else passed.settled,
-            missing=max(0, before - passed.seen) if finished and passed.complete else 0,
+            skipped=plan.scanned.rows * plan.answers - stats.done - stats.failed if finished else passed.settled,
+            missing=-(-max(0, before - passed.seen) // plan.answers) if finished and passed.complete else 0,
             changed=changed,
             stop_reason=stop_reason,
             same_command=not options.new and options.limit is None and not passed.left,
@@ -190,13 +194,13 @@ class _Session(Working):
 
     def _left(self, now: RunCounts, stop_reason: str | None) -> int:
         """Return how many rows of an unfinished run have no outcome, at the least: rows that have left the file may hide some."""
-        left = self._plan.scanned.rows - now.done - now.failed - now.broken
+        left = self._plan.scanned.rows * self._plan.answers - now.done - now.failed - now.broken
         return max(1 if self._plan.options.limit is not None and stop_reason is None else 0, left)
 
     async def _rest_settled(self, now: RunCounts) -> bool:
         """Return True if the rows beyond --limit all have an outcome, as in a run that was finished before."""
         plan = self._plan
-        enough = now.done + now.failed + now.broken >= plan.scanned.rows
+        enough = now.done + now.failed + now.broken >= plan.scanned.rows * plan.answers
         if plan.options.limit is None or self._stop.requested or not enough:
             return False
-        return await source.all_settled(plan.prompts, plan.scanned, plan.template, self._store)
+        return await source.all_settled(plan.prompts, plan.scanned, plan.template, self._store, plan.answers)

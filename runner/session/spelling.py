@@ -13,7 +13,7 @@ from runner.durations import clock
 from runner.errors import UNKNOWN, RunnerError, remedy, to_address
 from runner.event_types import Summary
 from runner.model import Run
-from runner.text import plural
+from runner.several import amount
 
 
 def stop_reason(run: Run) -> str | None:
@@ -42,12 +42,12 @@ def how_ended(end: Summary) -> str:
     took = f"in {clock(end.elapsed_s)}"
     if as_asked(end):
         if not failed:
-            return f"run {end.run}: {done:,} of {end.rows:,} done, as asked by --limit; {end.left:,} left; {took}"
-        counts = f"{done:,} done, {failed:,} failed, {end.left:,} left of {plural(end.rows, 'row')}"
+            return f"run {end.run}: {done:,} of {end.wanted:,} done, as asked by --limit; {end.left:,} left; {took}"
+        counts = f"{done:,} done, {failed:,} failed, {end.left:,} left of {amount(end.rows, end.answers)}"
         return f"run {end.run}: {counts}, as asked by --limit; {took}"
     left = f", {end.left:,} left" if end.left else ""
     state = "finished" if end.finished else "not finished"
-    return f"run {end.run} {state}: {done:,} done, {failed:,} failed{left} of {plural(end.rows, 'row')} {took}"
+    return f"run {end.run} {state}: {done:,} done, {failed:,} failed{left} of {amount(end.rows, end.answers)} {took}"
 
 
 def as_asked(end: Summary) -> bool:

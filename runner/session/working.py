@@ -18,7 +18,7 @@ from runner.engine.stop import Stop
 from runner.errors import StoreError
 from runner.event_types import Noted, Saved, Summary
 from runner.interfaces import Handle, Items, Provider
-from runner.model import Attempt, Entry, Item, Outcome, attempts_of
+from runner.model import Attempt, Entry, Item, Outcome
 from runner.money import costs, projected
 from runner.providers.http import HttpClient, HttpExchange
 from runner.session import pricing, wiring
@@ -31,6 +31,7 @@ from runner.session.stats import SessionStats
 from runner.session.stopping import BY_PROGRAM
 from runner.store.checkpoint import RunStore
 from runner.store.counts import RunCounts
+from runner.store.statements import attempts_of
 
 STUCK = 2_000
 """Workers that may be added, at most, for items that wait in blocked lanes."""
@@ -140,6 +141,7 @@ class Working:
             failed_now=stats.failed,
             kept=stats.kept,
             attempts_now=stats.attempts,
+            answers=self._store.answers,
             input_tokens=stats.input_tokens,
             output_tokens=stats.output_tokens,
             unknown_finish=stats.unknown_finish,

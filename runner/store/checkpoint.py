@@ -20,13 +20,13 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runner.errors import BAD_ROW, RunLockedError, UsageError
-from runner.model import Entry, attempts_of
+from runner.model import Entry
 from runner.money import Money, Price
 from runner.pace import Pace
 from runner.settled import Head, Settled
 from runner.store.changes import Changes, entries
 from runner.store.connection import Connection
-from runner.store.counts import RunCounts
+from runner.store.counts import RunCounts, further
 from runner.store.lock import RunLock
 from runner.store.numbering import settings_with_files
 from runner.store.owner import owner
@@ -41,6 +41,7 @@ from runner.store.statements import (
     LINK_ITEM,
     SAVE_ATTEMPT,
     SAVE_ITEM,
+    attempts_of,
     batch_rows,
     number_prices,
 )
@@ -66,6 +67,8 @@ class RunStore:
         self, path: Path, run_id: int, lock: RunLock, *, durability: str = "full", changes: Changes | None = None
     ) -> None:
         self.path, self.run_id = path, run_id
+        # answers of each row that are wanted, and counted
+        self.answers = 1
         self._lock, self._changes = lock, changes or Changes()
         # the entry of variants for the answer settings of this session; None: those of the run
         self._variant: int | None = None
@@ -165,13 +168,18 @@ class RunStore:
             await self._note({"pace": msgspec.json.encode(pace).decode()})
 
     async def counts(self) -> RunCounts:
-        """Count the outcomes of the run."""
+        """Count the outcomes of the run, without answers that are no longer wanted (``answers``)."""
         mine = items.c.run_id == self.run_id
         # this query reads only the index; only failed rows have to be read themselves, in the next query
         by_status = sa.select(items.c.status, sa.func.count()).where(mine).group_by(items.c.status)
         failed = sa.select(items.c.error_code, sa.func.count()).where(mine, items.c.status == "failed")
         counts: dict[str, int] = dict(await self._reader.fetch(by_status))
         causes = {code or "unknown": count for code, count in await self._reader.fetch(failed.group_by(items.c.error_code))}
+        for _, number, status, code, count in await self._reader.fetch(further().where(mine)):
+            if number > self.answers:
+                counts[status] -= count
+                causes[code or "unknown"] = causes.get(code or "unknown", 0) - count
+        causes = {code: count for code, count in causes.items() if count > 0}
         broken = causes.get(BAD_ROW, 0)
         failed_attempts = (attempts.c.run_id == self.run_id, attempts.c.error_code.is_not(None))
         one_failed_attempt = sa.select(attempts.c.id).where(*failed_attempts).limit(1)

@@ -1,8 +1,12 @@
 """How many outcomes a run has, by kind."""
 
 from collections.abc import Mapping
+from typing import Any
 
+import sqlalchemy as sa
 from msgspec import Struct
+
+from runner.store.schema import items
 
 
 class RunCounts(Struct, frozen=True, kw_only=True):
@@ -27,3 +31,13 @@ class RunCounts(Struct, frozen=True, kw_only=True):
     def bought(self) -> bool:
         """True if the run has an answer of its own, so that its endpoint has answered."""
         return self.done > self.reused
+
+
+def further() -> sa.Select[Any]:
+    """Count the outcomes of further answers of rows: (run, number of the answer, status, error code, count).
+
+    Those that are no longer wanted do not count for their run. A store without such answers has nothing to read here.
+    """
+    columns = (items.c.run_id, items.c.answer_number, items.c.status, items.c.error_code)
+    # the condition of an index, in its words
+    return sa.select(*columns, sa.func.count()).where(sa.text("answer_number > 1")).group_by(*columns)

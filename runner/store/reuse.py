@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from runner.several import number_of
 from runner.store import database
 from runner.store.schema import BOUGHT, items, reused
 
@@ -37,7 +38,7 @@ _ORIGIN = """
 _EARLIER = f"""
 SELECT i.id, i.key, i.fingerprint, i.metadata, i.finish_reason, i.notes, a.variant_id, coalesce(a.started_at, u.started_at),
        coalesce(u.from_run, i.run_id), coalesce(u.from_key, i.key)
-FROM {_ORIGIN} WHERE i.run_id = ? AND i.status = 'done'
+FROM {_ORIGIN} WHERE i.run_id = ? AND i.status = 'done' AND i.same_as IS NULL
 """  # noqa: S608 - constants
 _SAME_FIELDS = " AND i.fingerprint IN (SELECT fingerprint FROM wanted WHERE item IS NULL)"
 _SAME_KEY = " AND i.key IN (SELECT key FROM wanted WHERE item IS NULL)"
@@ -71,8 +72,9 @@ SELECT ?, ?, coalesce(u.from_run, i.run_id), coalesce(u.from_key, i.key), {", ".
 {_SOURCE}
 """
 _TAKE_ITEM = f"""
-INSERT INTO items (run_id, key, position, status, fingerprint, attempts, finish_reason, notes, metadata, extra, text)
-SELECT ?, ?, ?, 'done', ?, 0, i.finish_reason, i.notes, ?, i.extra, i.text
+INSERT INTO items
+    (run_id, key, position, status, fingerprint, attempts, finish_reason, notes, metadata, extra, text, answer_number)
+SELECT ?, ?, ?, 'done', ?, 0, i.finish_reason, i.notes, ?, i.extra, i.text, ?
 {_SOURCE}
 """
 
@@ -254,6 +256,7 @@ def take_over(driver: sqlite3.Connection, run_id: int, rows: Sequence[TakenOver]
     for row in rows:
         source = (row.item, row.item_fingerprint, row.run, run_id, row.key)
         driver.execute(_TAKE_ATTEMPT, (run_id, row.key, *source))
-        added = driver.execute(_TAKE_ITEM, (run_id, row.key, row.position, row.fingerprint, row.metadata, *source))
+        values = (run_id, row.key, row.position, row.fingerprint, row.metadata)
+        added = driver.execute(_TAKE_ITEM, (*values, number_of(row.key), *source))
         taken.append(added.rowcount > 0)
     return taken

@@ -5,7 +5,7 @@ each cursor, would cost more than the work of SQLite itself.
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,6 +16,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from runner.model import Attempt, Entry, Outcome
 from runner.money import Price, Rates
+from runner.several import number_of
 from runner.store.schema import attempts, items
 
 _ITEM = insert(items)
@@ -57,6 +58,14 @@ _ADD_PRICE = f"INSERT INTO prices (run_id, model, tier, {', '.join(_RATES)}) VAL
 LAST_ATTEMPT = "SELECT coalesce(max(id), 0) FROM attempts"
 FORGET_ATTEMPTS = "DELETE FROM attempts WHERE run_id = ? AND id > ?"
 FORGET_ITEMS = "DELETE FROM items WHERE run_id = ? AND attempt_id > ?"
+
+
+def attempts_of(entries: Sequence[Entry]) -> Iterator[Attempt]:
+    """Yield the attempts among entries."""
+    for entry in entries:
+        attempt = entry if isinstance(entry, Attempt) else entry.attempt
+        if attempt is not None:
+            yield attempt
 
 
 class Rows(NamedTuple):
@@ -149,6 +158,8 @@ def _item(run_id: int, outcome: Outcome, attempt_id: int | None) -> tuple[Any, .
         _json(outcome.metadata),
         _json(completion.extra) if completion else None,
         completion.text if completion else None,
+        number_of(outcome.key),
+        outcome.same_as,
     )
 
 

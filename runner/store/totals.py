@@ -9,6 +9,8 @@ from msgspec import Struct
 
 from runner.event_types import Quantiles
 from runner.money import CURRENCY, Costs, costs, projected
+from runner.several import answers_in
+from runner.store import database
 from runner.store.schema import attempts, items, runs
 from runner.store.spending import Fetch, money_of, of_run, rates_of, tokens_of
 
@@ -96,11 +98,12 @@ def add_up(fetch: Fetch, run_id: int) -> Totals:
 def _costs(fetch: Fetch, run_id: int) -> Costs:
     """Return what a run has cost, as the fields of a summary have it."""
     money = money_of(fetch(rates_of(run_id)), fetch(tokens_of(run_id)))
-    rows = fetch(sa.select(runs.c.rows).where(runs.c.id == run_id))[0][0]
-    mine = items.c.run_id == run_id
+    rows, settings = fetch(sa.select(runs.c.rows, runs.c.settings).where(runs.c.id == run_id))[0]
+    answers, mine = answers_in(database.settings_of(settings) or {}), items.c.run_id == run_id
+    wanted = rows * answers if rows is not None else None
     settled = fetch(sa.select(sa.func.count()).where(mine))[0][0]
     unsent = fetch(sa.select(sa.func.count()).where(mine, items.c.attempts == 0))[0][0]
-    return costs(money, projected(money, settled - unsent, max(0, (rows or settled) - settled)))
+    return costs(money, projected(money, settled - unsent, max(0, (wanted or settled) - settled)))
 
 
 def _quantiles(fetch: Fetch, run_id: int, column: sa.Column[float], count: int) -> Quantiles:
