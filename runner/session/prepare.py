@@ -11,15 +11,12 @@ from msgspec import Struct, structs
 from runner import origin
 from runner.config.endpoint import Endpoint, find_endpoint, with_base_url
 from runner.config.job import Job
-from runner.config.settings import unknown_variables
 from runner.errors import UsageError
-from runner.event_types import Finished, Quantiles, Started, Summary
 from runner.inputs import scan, spool
 from runner.inputs.content import hash_of
 from runner.inputs.prompts import Template, make_item
 from runner.inputs.scan import PromptFile, Scan
-from runner.model import Outcome, Run
-from runner.money import Money, costs
+from runner.model import Outcome
 from runner.session import continuing, identity, raising, reading, unfit
 from runner.session.continuing import Chosen, Idle
 from runner.session.identity import Given
@@ -110,12 +107,7 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
             await in_thread(lambda: _refuse_broken(job, prompts))
         return idle
     endpoint = find_endpoint(job, os.environ)
-    to_read, scanned = await in_thread(lambda: reading.scan_input(given, chosen.run, options))
-    scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where, prompts.about)
-    scan.refuse_duplicates(scanned, job.input, prompts.places)
-    await in_thread(lambda: unfit.refuse(job, prompts, scanned))
-    if options.strict:
-        await in_thread(lambda: _refuse_broken(job, prompts))
+    to_read, scanned = await in_thread(lambda: _scanned(job, given, chosen, options))
     await in_thread(lambda: database.prepare(store_path, create=True))
     run = await in_thread(lambda: continuing.open_run(job, given, options, chosen))
     return Plan(
@@ -129,6 +121,18 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
         chosen=chosen,
         same_prompt=await in_thread(lambda: unfit.asks_the_same(job, prompts, scanned)),
     )
+
+
+def _scanned(job: Job, given: Given, chosen: Chosen, options: SessionOptions) -> tuple[PromptFile, Scan]:
+    """Return what is to be read of the input, and its scan. Raises UsageError for rows that the job does not fit."""
+    prompts = given.prompts
+    to_read, scanned = reading.scan_input(given, chosen.run, options)
+    scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where, prompts.about)
+    scan.refuse_duplicates(scanned, job.input, prompts.places)
+    unfit.refuse(job, prompts, scanned)
+    if options.strict:
+        _refuse_broken(job, prompts)
+    return to_read, scanned
 
 
 async def in_thread(call: Callable[[], T]) -> T:
@@ -242,53 +246,3 @@ def _new_run_notes(run: FoundRun, *, all_rows: bool, taken: bool) -> list[str]:
 def _brief(value: object) -> str:
     text = "unset" if value is None else str(value)
     return text if len(text) <= 40 else text[:39] + "\N{HORIZONTAL ELLIPSIS}"
-
-
-def summary(run: Run, money: Money) -> Summary:
-    """Return the summary of a session that had nothing to do."""
-    settled = run.done + run.failed
-    rows = run.rows if run.rows is not None else settled // run.answers
-    nothing = Quantiles(p50=None, p95=None)
-    return Summary(
-        run=run.id,
-        finished=True,
-        rows=rows,
-        answers=run.answers,
-        done=run.done,
-        failed=run.failed,
-        broken=run.broken,
-        skipped=min(settled, rows * run.answers),
-        done_now=0,
-        failed_now=0,
-        kept=0,
-        attempts_now=0,
-        input_tokens=None,
-        output_tokens=None,
-        time_to_first_token=nothing,
-        duration=nothing,
-        elapsed_s=0.0,
-        missing=0,
-        changed=0,
-        stop_reason=None,
-        causes=run.causes,
-        **costs(money, money.spent),
-    )
-
-
-def nothing_to_do(job: Job, idle: Idle) -> tuple[Started, Finished]:
-    """Return the events of a session that had nothing to do."""
-    run, ended = idle.run, summary(idle.run, idle.money)
-    note = f"run {run.id} is finished and {spool.display_name(job.input)} has not changed: nothing is sent"
-    restored = min(ended.skipped, ended.wanted)
-    failed = min(ended.failed, restored)
-    notes = (*unknown_variables(os.environ), *idle.about, note)
-    begun = Started(
-        run=run.id,
-        input=spool.full_name(job.input),
-        rows=ended.rows,
-        answers=ended.wanted if ended.answers > 1 else None,
-        restored=restored,
-        restored_failed=failed,
-        notes=notes,
-    )
-    return begun, Finished(summary=ended)

@@ -14,7 +14,7 @@ from runner.errors import RunStoppedError
 from runner.event_types import INPUT_CHANGED, LIMITED, Finished, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Items, Observer
-from runner.session import naming, prepare, reading, reuse, wiring
+from runner.session import naming, nothing_left, prepare, reading, reuse, wiring
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
 from runner.session.continuing import Idle
@@ -45,9 +45,9 @@ async def execute(
     audience = Audience(observe, interruption(stop), hear)
     plan = await prepare.prepare(job, store_path, options)
     if isinstance(plan, Idle):
-        for event in prepare.nothing_to_do(job, plan):
+        for event in nothing_left.nothing_to_do(job, plan):
             audience.tell(event)
-        return prepare.summary(plan.run, plan.money)
+        return nothing_left.summary(plan.run, plan.money)
     run_id, changes = plan.run.id, plan.chosen.changes
     async with await in_thread(lambda: RunStore.own(store_path, run_id, durability=job.durability, changes=changes)) as store:
         session = _Session(plan, store, stop, audience, backlog)

@@ -177,11 +177,10 @@ class StoreReader:
 
     def shares(self, run_id: int) -> tuple[bool, bool]:
         """Return whether a run has further answers of rows, and whether it has rows that share an answer."""
-        mine = items.c.run_id == run_id
-        several = sa.exists().where(mine, sa.text("answer_number > 1"))
-        columns: list[Any] = [several, sa.exists().where(mine, items.c.same_as.is_not(None))]
-        ((several_answers, copies),) = self._fetch(sa.select(*columns))
-        return bool(several_answers), bool(copies)
+        copies = sa.exists().where(items.c.run_id == run_id, items.c.same_as.is_not(None))
+        columns: list[Any] = [_has_further(run_id), copies]
+        ((further_answers, has_copies),) = self._fetch(sa.select(*columns))
+        return bool(further_answers), bool(has_copies)
 
     def results(self, run_id: int, asked: Asked | None = None, files: Files | None = None) -> Iterator[Result]:
         """Yield the results of a run in input order. files: those that it has read, if several.
@@ -191,8 +190,9 @@ class StoreReader:
         """
         # a run without answers of others, or without prices, is spared the look for them
         has_prices = sa.exists().where(prices.c.run_id == run_id)
-        ((taken_over, priced),) = self._fetch(number_taken_over(run_id).add_columns(has_prices))
-        order = ORDER_OF_ANSWERS if self.shares(run_id)[0] else ORDER
+        looks = number_taken_over(run_id).add_columns(has_prices, _has_further(run_id))
+        ((taken_over, priced, further_answers),) = self._fetch(looks)
+        order = ORDER_OF_ANSWERS if further_answers else ORDER
         statement = select_results(taken_over=bool(taken_over), priced=bool(priced)).where(items.c.run_id == run_id)
         statement = statement.order_by(*order)
         with self._decoded():
@@ -252,6 +252,11 @@ class StoreReader:
             yield
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
             raise database.store_error(self.path, "read", error) from error
+
+
+def _has_further(run_id: int) -> sa.Exists:
+    """Tell whether a run has further answers of rows, in the words of the condition of an index."""
+    return sa.exists().where(items.c.run_id == run_id, sa.text("items.answer_number > 1"))
 
 
 def _pace(text: str | None) -> Pace | None:
