@@ -70,6 +70,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     causes: Mapping[str, int] = {}
     # rows whose answers this session took over from earlier runs; it sent nothing for them, and they are among the skipped
     reused: int = 0
+    # rows that got the outcome of another row with the same request, in this session (--dedupe)
+    shared: int = 0
     # answers that are wanted of each row; if several, done, failed, left and the like count answers
     answers: int = 1
     # dollars that the whole run has cost, of that on failed attempts, and that it may have cost in addition (None: no limit is

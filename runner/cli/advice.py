@@ -23,16 +23,13 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from runner.errors import ATTACHMENT, BAD_ROW, UNKNOWN
+from runner.errors import UNKNOWN
 from runner.session import naming
+from runner.session.spelling import OF_THE_ROW
 from runner.text import plural
 
 COLUMNS = 79
 """Columns for a line of advice."""
-OF_THE_ROW = frozenset(
-    {ATTACHMENT, BAD_ROW, "bad_request", "content_policy", "context_length", "not_found", "size_cap", "too_large"}
-)
-"""Error codes of rows that would fail again as they are."""
 _WHEN = {
     "auth": "once the key is right",
     "billing": "once there is credit",

@@ -33,6 +33,9 @@ def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool
     if end.reused:
         rows, answers = plural(end.reused, one), "answer was" if end.reused == 1 else "answers were"
         text.append(f"  {rows}: the {answers} taken over from earlier runs, and nothing was sent")
+    if end.shared:
+        asked, got = ("asks", "it got its answer") if end.shared == 1 else ("ask", "they got their answers")
+        text.append(f"  {plural(end.shared, one)} {asked} the same as another one: {got} from that, and nothing was sent")
     text += _measured(end)
     if end.missing:
         are, results = ("is", "its result is") if end.missing == 1 else ("are", "their results are")

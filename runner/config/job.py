@@ -96,6 +96,8 @@ class Job(Struct, frozen=True, kw_only=True):
     keep_rows: bool
     # a new run takes over the answers that earlier runs in its store have to the same requests
     reuse: bool
+    # requests that several rows make are sent once
+    dedupe: bool
     # templates; None: each row has its own prompt or messages
     prompt: str | None
     # None: it has been read into ``prompt``

@@ -53,6 +53,7 @@ class JobSettings(TypedDict, total=False):
     files_root: str | None
     keep_rows: bool | None
     reuse: bool | None
+    dedupe: bool | None
     system: str | None
     stream: bool | None
     max_tokens: int | None

@@ -161,6 +161,7 @@ SETTINGS = (
     Setting("files_root", "text", "Folder in which these files are. No others are read. Default: that of the prompt file."),
     Setting("keep_rows", "bool", "Keep in the store what each row asked. --no-keep-rows: only its other fields.", True),
     Setting("reuse", "bool", "Take over the answers of earlier runs to the same requests. --no-reuse: send every row.", True),
+    Setting("dedupe", "bool", "Send rows that ask exactly the same once; the others get the same answer.", False),
     Setting(
         "system",
         "text",

@@ -1,6 +1,7 @@
 """Prepares a session: finds its run, checks whether anything is left to do, and writes the notes that a person reads first."""
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -12,9 +13,10 @@ from runner import origin
 from runner.config.endpoint import Endpoint, find_endpoint, with_base_url
 from runner.config.job import Job
 from runner.errors import UsageError
-from runner.inputs import scan, spool
+from runner.inputs import same_requests, scan, spool
 from runner.inputs.content import hash_of
 from runner.inputs.prompts import Template, make_item
+from runner.inputs.same_requests import SameRequests
 from runner.inputs.scan import PromptFile, Scan
 from runner.model import Outcome
 from runner.session import continuing, identity, raising, reading, unfit
@@ -57,6 +59,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     chosen: Chosen = Chosen()
     # what the template makes is the same for all rows
     same_prompt: bool = False
+    # requests that several rows make and that are sent once; None: none, or each row is sent
+    same: SameRequests | None = None
 
     @property
     def template(self) -> Template:
@@ -120,19 +124,29 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
         run=run,
         chosen=chosen,
         same_prompt=await in_thread(lambda: unfit.asks_the_same(job, prompts, scanned)),
+        same=await in_thread(lambda: _same_requests(job, to_read, options)) if job.dedupe else None,
     )
 
 
 def _scanned(job: Job, given: Given, chosen: Chosen, options: SessionOptions) -> tuple[PromptFile, Scan]:
     """Return what is to be read of the input, and its scan. Raises UsageError for rows that the job does not fit."""
     prompts = given.prompts
-    to_read, scanned = reading.scan_input(given, chosen.run, options)
+    run = chosen.run
+    if run is not None and job.dedupe:
+        # any of the rows may ask the same as a new one
+        run = structs.replace(run, head=None)
+    to_read, scanned = reading.scan_input(given, run, options)
     scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where, prompts.about)
     scan.refuse_duplicates(scanned, job.input, prompts.places)
     unfit.refuse(job, prompts, scanned)
     if options.strict:
         _refuse_broken(job, prompts)
     return to_read, scanned
+
+
+def _same_requests(job: Job, prompts: PromptFile, options: SessionOptions) -> SameRequests | None:
+    limit = None if options.limit is None else min(options.limit, sys.maxsize)
+    return same_requests.find(prompts, template_of(job), limit=limit, answers=job.answers or 1)
 
 
 async def in_thread(call: Callable[[], T]) -> T:
@@ -187,7 +201,9 @@ def notes(plan: Plan, counts: RunCounts, changed: int, taken: Mapping[int, int])
         sentences.append(f"continuing run {run.id}: {counts.done - sum(taken.values()):,} already done{failed}")
     if changed:
         sentences.append(changed_rows(changed, accepted=options.accept_changes))
-    if scanned.identical:
+    if plan.same is not None:
+        sentences.append(sent_once(plan.same.rows, plan.rows))
+    elif scanned.identical:
         sentences.append(identical_rows(scanned.identical))
     if plan.same_prompt:
         sentences.append(unfit.SAME_PROMPT)
@@ -220,9 +236,16 @@ def changed_rows(number: int, *, accepted: bool = False) -> str:
 
 def identical_rows(number: int) -> str:
     """Return the sentence about rows without an id that repeat an earlier row."""
+    advice = "each gets its own answer (--dedupe sends such requests once)"
     if number == 1:
-        return "1 row without an id is identical to an earlier one; each gets its own answer"
-    return f"{plural(number, 'row')} without an id are identical to earlier ones; each gets its own answer"
+        return f"1 row without an id is identical to an earlier one; {advice}"
+    return f"{plural(number, 'row')} without an id are identical to earlier ones; {advice}"
+
+
+def sent_once(number: int, rows: int) -> str:
+    """Return the sentence about rows that ask the same as an earlier one. rows: all of the session."""
+    asks = "asks" if number == 1 else "ask"
+    return f"{number:,} of {plural(rows, 'row')} {asks} the same as an earlier one: sent once"
 
 
 def _new_run_notes(run: FoundRun, *, all_rows: bool, taken: bool) -> list[str]:

@@ -27,6 +27,8 @@ def settled(job: Job, run: KnownRun | None) -> Job:
 
 def refuse_asking(job: Job) -> None:
     """Raise UsageError if the asks of a program would have several answers: each ask returns one."""
+    if job.dedupe:
+        raise UsageError("dedupe is for the rows of an input; in a Session the same prompt without an id is sent once anyway")
     if job.answers not in (None, 1):
         raise UsageError(f"answers is {job.answers:,}, and an ask has one answer; ask under another id for another one")
 

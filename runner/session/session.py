@@ -14,6 +14,7 @@ from runner.errors import RunStoppedError
 from runner.event_types import INPUT_CHANGED, LIMITED, Finished, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Items, Observer
+from runner.model import Entry, Outcome
 from runner.session import naming, nothing_left, prepare, reading, reuse, wiring
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
@@ -21,11 +22,13 @@ from runner.session.continuing import Idle
 from runner.session.options import SessionOptions
 from runner.session.oversized import oversized, sentences
 from runner.session.prepare import Plan, in_thread
+from runner.session.sending_once import SendingOnce
 from runner.session.stopping import interruption
 from runner.session.working import Working
 from runner.settled import Head
 from runner.store.checkpoint import RunStore
 from runner.store.counts import RunCounts
+from runner.store.shared import SharedAnswers
 
 
 async def execute(
@@ -75,6 +78,8 @@ class _Session(Working):
         before = plan.scanned.before
         self._passed = source.Counts(settled=before.rows * answers, seen=(before.rows - before.broken) * answers)
         self._look = source.SettledRows()
+        same = plan.same
+        self._once = SendingOnce(plan, same, SharedAnswers(store.path, store.run_id, store.variant)) if same is not None else None
         # what was stored last of the input: whether the next session is to look at each row, and the settled beginning
         self._noted: tuple[bool, Head | None] = (False, None)
 
@@ -149,8 +154,17 @@ class _Session(Working):
         )
 
     def _items(self) -> Items:
-        plan = self._plan
-        return source.items(plan.prompts, plan.scanned, plan.template, self._store, self._passed, self._selection, self._look)
+        return self._read(self._selection, True) if self._once is None else self._once.items(self._selection, self._read)
+
+    def _read(self, selection: source.Selection, counted: bool) -> Items:
+        """Return what is to be done of a selection of rows. counted: they count for the session."""
+        plan, counts = self._plan, self._passed if counted else source.Counts()
+        return source.items(plan.prompts, plan.scanned, plan.template, self._store, counts, selection, self._look)
+
+    async def _save(self, entries: list[Entry]) -> None:
+        await super()._save(entries)
+        if self._once is not None:
+            self._once.saved([entry for entry in entries if isinstance(entry, Outcome)])
 
     async def end(self) -> Summary:
         """Store the state of the run, and return the summary of the session."""

@@ -10,10 +10,15 @@ from urllib.parse import urlsplit
 from runner.config import endpoint
 from runner.config.job import restore_job
 from runner.durations import clock
-from runner.errors import UNKNOWN, RunnerError, remedy, to_address
+from runner.errors import ATTACHMENT, BAD_ROW, UNKNOWN, RunnerError, remedy, to_address
 from runner.event_types import Summary
 from runner.model import Run
 from runner.several import amount
+
+OF_THE_ROW = frozenset(
+    {ATTACHMENT, BAD_ROW, "bad_request", "content_policy", "context_length", "not_found", "size_cap", "too_large"}
+)
+"""Error codes of rows that would fail again as they are: so would others with the same request."""
 
 
 def stop_reason(run: Run) -> str | None:

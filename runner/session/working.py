@@ -150,6 +150,7 @@ class Working:
             elapsed_s=self._meter.elapsed_s,
             causes=now.causes,
             reused=stats.reused,
+            shared=stats.shared,
             cost_now=costs(self._books.now, None)["cost"],
             **costs(money, projected(money, now.paid, more.get("left", 0))),
             **more,

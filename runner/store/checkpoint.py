@@ -93,6 +93,11 @@ class RunStore:
             raise RunLockedError(f"run {run_id} of {path} is in use by {owner(path, run_id)}; wait for it to end, or stop it")
         return cls(path, run_id, lock, durability=durability, changes=changes)
 
+    @property
+    def variant(self) -> int | None:
+        """The entry of the answer settings of this session; None: those of the run."""
+        return self._variant
+
     async def __aenter__(self) -> Self:
         try:
             # clear ``finished_at`` until this session confirms it, and a pace that a killed session may have left

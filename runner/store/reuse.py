@@ -33,7 +33,7 @@ CREATE INDEX wanted_fingerprint ON wanted (fingerprint);
 # the answer with the attempt that bought it, whichever run that was
 _ORIGIN = """
     items i LEFT JOIN attempts a ON a.id = i.attempt_id
-    LEFT JOIN reused u ON i.attempt_id IS NULL AND u.run_id = i.run_id AND u.item_key = i.key
+    LEFT JOIN reused u ON i.attempt_id IS NULL AND i.same_as IS NULL AND u.run_id = i.run_id AND u.item_key = i.key
 """
 _EARLIER = f"""
 SELECT i.id, i.key, i.fingerprint, i.metadata, i.finish_reason, i.notes, a.variant_id, coalesce(a.started_at, u.started_at),
@@ -80,7 +80,9 @@ SELECT ?, ?, ?, 'done', ?, 0, i.finish_reason, i.notes, ?, i.extra, i.text, ?
 
 
 # a row that was sent again since, because it had changed, has an attempt of its own
-IS_TAKEN_OVER = sa.and_(items.c.attempt_id.is_(None), reused.c.run_id == items.c.run_id, reused.c.item_key == items.c.key)
+IS_TAKEN_OVER = sa.and_(
+    items.c.attempt_id.is_(None), items.c.same_as.is_(None), reused.c.run_id == items.c.run_id, reused.c.item_key == items.c.key
+)
 """Joins the entries of ``items`` to those of ``reused``."""
 
 

@@ -261,7 +261,8 @@ VIEWS = {
                datetime(coalesce(a.started_at + a.duration_s, u.started_at + u.duration_s), 'unixepoch') AS answered_utc,
                i.metadata, i.extra, u.from_run AS reused_from, i.same_as
         FROM items i JOIN runs r ON r.id = i.run_id LEFT JOIN attempts a ON a.id = i.attempt_id
-             LEFT JOIN reused u ON i.attempt_id IS NULL AND u.run_id = i.run_id AND u.item_key = i.key
+             LEFT JOIN reused u
+             ON i.attempt_id IS NULL AND i.same_as IS NULL AND u.run_id = i.run_id AND u.item_key = i.key
         WHERE i.status = 'done'
     """,  # noqa: S608 - constants
     "failures": f"""
