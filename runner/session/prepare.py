@@ -236,7 +236,7 @@ def changed_rows(number: int, *, accepted: bool = False) -> str:
 
 def identical_rows(number: int) -> str:
     """Return the sentence about rows without an id that repeat an earlier row."""
-    advice = "each gets its own answer (--dedupe sends such requests once)"
+    advice = "each gets its own answer (--dedupe sends them once)"
     if number == 1:
         return f"1 row without an id is identical to an earlier one; {advice}"
     return f"{plural(number, 'row')} without an id are identical to earlier ones; {advice}"
