@@ -67,7 +67,7 @@ def test_the_overview(store: sqlite3.Connection) -> None:
     first, second = (dict(row) for row in store.execute("SELECT * FROM overview ORDER BY run_id"))
     assert first == {
         "run_id": 1, "begun_utc": "2001-09-09 01:46:40", "finished_utc": None, "model": "m", "input": "/x/p.jsonl", "rows": 4,
-        "done": 1, "failed": 2, "stop_reason": "stopped",
+        "answers": 1, "done": 1, "failed": 2, "stop_reason": "stopped",
     }  # fmt: skip
     assert (second["finished_utc"], second["done"], second["failed"]) == ("2001-09-09 01:46:45", 0, 0)
 
