@@ -149,6 +149,10 @@ def test_rows_that_come_later_get_the_answer_that_there_is(desk: Desk) -> None:
     ended = runner.run(desk.prompts, **job(desk))
     assert (ended.attempts_now, ended.done) == (0, 5)
     assert exported(desk)[0]["same_as"] == "a"
+    # and behind a beginning of the file that is not read again otherwise
+    desk.write([{"id": "new", "prompt": "same"}, *SAME, {"id": "last", "prompt": "same"}])
+    ended = runner.run(desk.prompts, **job(desk))
+    assert (ended.attempts_now, ended.done) == (0, 6)
 
 
 def test_a_changed_row_is_another_request(desk: Desk) -> None:

@@ -9,6 +9,7 @@ from itertools import count as counting
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from desk import Asked, Desk
 from processes import assert_clean, count, rows, run
@@ -16,7 +17,10 @@ from processes import runner as started
 from raw_server import HANG, RawServer, Received, Reply, in_thread, openai_answer, whole
 
 import runner
+from runner.config.job import load_job
 from runner.errors import UsageError
+from runner.session import prepare
+from runner.session.options import SessionOptions
 from runner.several import MARK
 
 REFUSED = whole("400 Bad Request", {"error": {"message": "too odd", "type": "invalid_request_error"}})
@@ -123,16 +127,17 @@ def test_a_killed_run_goes_on_with_the_answers_that_are_missing(desk: Desk) -> N
 
 def test_a_kill_right_after_more_were_asked_for_forgets_none(desk: Desk) -> None:
     runner.run(desk.prompts, **job(desk, 1))
-    desk.asked.fails, desk.asked.reply = set(range(4, 100)), SILENT  # type: ignore[attr-defined]
-    with started(*desk.command, "--answers", "2", cwd=desk.folder) as process:
-        process.until(lambda: len(desk.server.requests) > 3, "a request for a second answer")
-        process.killed()
-    desk.asked.fails = set()  # type: ignore[attr-defined]
+    options = {key: value for key, value in job(desk, 2).items() if key != "db"}
+    # the run is opened, and nothing else happens any more
+    anyio.run(prepare.prepare, load_job(desk.prompts, options), desk.store, SessionOptions())
+    ended = runner.run(desk.prompts, **job(desk, None))
+    assert (ended.attempts_now, ended.done, ended.finished) == (3, 6, True)
+    anyio.run(prepare.prepare, load_job(desk.prompts, {**options, "answers": 3}), desk.store, SessionOptions())
     # new rows behind a beginning that is no longer settled
     desk.write([*ROWS, {"id": "d", "prompt": "four"}])
     ended = runner.run(desk.prompts, **job(desk, None))
-    assert (ended.done, ended.finished) == (8, True)
-    assert desk.asked == Counter({"one": 2, "two": 2, "three": 2, "four": 2})
+    assert (ended.done, ended.finished) == (12, True)
+    assert desk.asked == Counter({"one": 3, "two": 3, "three": 3, "four": 3})
 
 
 def test_seeds_are_those_of_the_user_each_with_its_number(desk: Desk) -> None:
