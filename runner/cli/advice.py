@@ -137,7 +137,8 @@ def advice(state: State, db: str) -> list[Advice]:
 def _why(state: State, command: str, *, broken: bool = False) -> Advice:
     """Return the way to the reasons of failed rows. broken: all of them are broken lines."""
     if broken:
-        return Advice(command, f"names the {plural(state.broken, 'broken line')}; sends nothing")
+        lines = plural(state.broken, "broken line") if state.unit == "row" else "broken lines"
+        return Advice(command, f"names the {lines}; sends nothing")
     return Advice(command, f"shows why {plural(state.failed, state.unit)} failed; sends nothing")
 
 

@@ -160,7 +160,7 @@ def check(report: Check, *, as_json: bool) -> str:
     if report.broken_rows > _MAX_SHOWN:
         lines.append(f"  and {report.broken_rows - _MAX_SHOWN:,} more")
     lines += _duplicates(report)
-    if report.identical:
+    if report.identical and not report.job.dedupe:
         lines.append(prepare.identical_rows(report.identical))
     lines += report.remarks
     for which, line, chars, text in report.examples:

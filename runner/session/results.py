@@ -57,8 +57,7 @@ class Results:
 
     def __len__(self) -> int:
         with StoreReader(self._store) as reader:
-            run = reader.run(self.run)
-        return run.done + run.failed
+            return reader.size(self.run)
 
     def to_list(self) -> list[dict[str, Any]]:
         """Return a dict for each row, with the columns of an export. Raises StoreError."""

@@ -182,6 +182,11 @@ class StoreReader:
         ((further_answers, has_copies),) = self._fetch(sa.select(*columns))
         return bool(further_answers), bool(has_copies)
 
+    def size(self, run_id: int) -> int:
+        """Return how many results a run has, also of answers that are no longer wanted. Raises UsageError for no such run."""
+        number: int = self._fetch(sa.select(sa.func.count()).where(items.c.run_id == self.run(run_id, counted=False).id))[0][0]
+        return number
+
     def results(self, run_id: int, asked: Asked | None = None, files: Files | None = None) -> Iterator[Result]:
         """Yield the results of a run in input order. files: those that it has read, if several.
 

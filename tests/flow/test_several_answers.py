@@ -86,9 +86,11 @@ def test_fewer_answers_keep_what_there_is_and_buy_no_more(desk: Desk) -> None:
     runner.run(desk.prompts, limit=1, **job(desk, 3))
     ended = runner.run(desk.prompts, **job(desk, 2))
     assert (ended.run, ended.attempts_now, ended.done, ended.left, ended.finished) == (1, 4, 6, 0, True)
-    assert Counter(line["id"] for line in exported(desk)) == Counter({"a": 3, 7: 2, ended and exported(desk)[-1]["id"]: 2})
+    assert Counter(line["id"] for line in exported(desk)) == Counter({"a": 3, 7: 2, exported(desk)[-1]["id"]: 2})
     state, books = runner.status(db=desk.store)
     assert (state.done, state.failed, state.answers, books.attempts) == (6, 0, 2, 7)
+    found = runner.results(db=desk.store)
+    assert len(found) == len(list(found)) == 7
 
 
 def test_one_answer_leaves_an_export_as_it_was(desk: Desk) -> None:
