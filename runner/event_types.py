@@ -76,6 +76,10 @@ class Summary(Struct, frozen=True, kw_only=True):
     causes: Mapping[str, int] = {}
     # rows whose answers this session took over from earlier runs; it sent nothing for them, and they are among the skipped
     reused: int = 0
+    # rows that got the outcome of another row with the same request, in this session (--dedupe)
+    shared: int = 0
+    # answers that are wanted of each row; if several, done, failed, left and the like count answers
+    answers: int = 1
     # dollars that the whole run has cost, of that on failed attempts, and that it may have cost in addition (None: no limit is
     # known); what it costs when all rows are done, if those that are left cost what the others did. None: no price is known
     cost: float | None = None
@@ -91,9 +95,19 @@ class Summary(Struct, frozen=True, kw_only=True):
     currency: str = CURRENCY
 
     @property
+    def wanted(self) -> int:
+        """All answers that are wanted: one of each row, or several."""
+        return self.rows * self.answers
+
+    @property
     def counted(self) -> int:
-        """The rows that the counts are about: those of the input, and where rows are chosen also those that are not any more."""
-        return self.rows + self.missing if self.chosen else self.rows
+        """What the counts are about: all that is wanted, and where rows are chosen also what rows have that are not any more."""
+        # of a row that is not chosen any more, some of several answers may be missing
+        return (
+            max(self.wanted, min(self.wanted + self.missing * self.answers, self.done + self.failed))
+            if self.chosen
+            else self.wanted
+        )
 
     @property
     def settled_rows(self) -> tuple[int, int]:
@@ -116,6 +130,8 @@ class Started(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
     # of the restored: rows that failed and are not sent again
     restored_failed: int = 0
+    # where several answers of each row are wanted, their number in all; restored and restored_failed count answers then
+    answers: int | None = None
 
 
 class Saved(Struct, frozen=True, kw_only=True):
@@ -159,13 +175,20 @@ class Progress(Struct, frozen=True, kw_only=True):
     # dollars that the run has cost, and is expected to cost in all; None: not known
     cost: float | None = None
     cost_projected: float | None = None
+    # where several answers of each row are wanted, their number in all; all counts but ``rows`` are of answers then
+    answers: int | None = None
+
+    @property
+    def wanted(self) -> int:
+        """All answers that are wanted: one of each row, or several."""
+        return self.rows if self.answers is None else self.answers
 
     @property
     def settled_rows(self) -> tuple[int, int, int]:
-        """Rows that are done, failed, and left; they add up to ``rows``."""
+        """Rows that are done, failed, and left; they add up to ``wanted``."""
         failed = self.restored_failed + self.failed - self.kept
         done = self.restored - self.restored_failed + self.done + self.kept
-        return done, failed, max(0, self.rows - done - failed)
+        return done, failed, max(0, self.wanted - done - failed)
 
 
 class Stopping(Struct, frozen=True, kw_only=True):
@@ -198,6 +221,8 @@ class RowStarted(Struct, frozen=True, kw_only=True):
     # 1 is the first for this row, over all sessions; behind a higher one, its text starts over
     attempt: int
     model: str
+    # which of several answers of its row, counted from 1; so in the next ones
+    answer_number: int = 1
 
 
 class FirstToken(Struct, frozen=True, kw_only=True):
@@ -207,6 +232,7 @@ class FirstToken(Struct, frozen=True, kw_only=True):
     attempt: int
     # seconds since its request went out
     after_s: float
+    answer_number: int = 1
 
 
 class Token(Struct, frozen=True, kw_only=True):
@@ -221,6 +247,7 @@ class Token(Struct, frozen=True, kw_only=True):
     text: str
     # characters of this kind that came before; less than the sum of the pieces: the text starts over at this point
     at: int
+    answer_number: int = 1
 
 
 RowEvent: TypeAlias = RowStarted | FirstToken | Token
@@ -235,6 +262,7 @@ class AttemptFailed(Struct, frozen=True, kw_only=True):
     attempt: int
     error_code: str | None
     error: str | None
+    answer_number: int = 1
 
 
 class RowFinished(Struct, frozen=True, kw_only=True):

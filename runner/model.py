@@ -210,6 +210,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     attempts: int = 0
     # True for the failure of a changed row that was sent again: the row stays done and keeps its earlier answer
     kept: bool = False
+    # key of the row that bought it with the same request; None: nothing else did (--dedupe)
+    same_as: str | None = None
 
 
 Entry: TypeAlias = Attempt | Outcome
@@ -245,6 +247,8 @@ class Run(Struct, frozen=True, kw_only=True):
     stop_code: str | None = None
     # of the done: rows whose answers were taken over from earlier runs
     reused: int = 0
+    # answers that are wanted of each row; only these count
+    answers: int = 1
 
     def __repr__(self) -> str:
         return f"Run({self.id}, {self.done} done, {self.failed} failed of {'unknown' if self.rows is None else self.rows} rows)"
@@ -284,8 +288,11 @@ class Result(Struct, frozen=True):
     # dollars that all its attempts cost, failed ones too, and what they may have cost in addition; None: not known
     cost: float | None = None
     cost_perhaps: float | None = None
-    # the file of that line, where the input is several; an export has this column only then
+    # columns of an export only where they tell something: the file of that line, where the input is several; which of the answers
+    # of its row it is, counted from 1; the id of the row that bought it with the same request (--dedupe), None: this row did
     file: str | None = None
+    answer_number: int = 1
+    same_as: str | None = None
 
     def __repr__(self) -> str:
         words = self.text if self.status == "done" else f"{self.error_code}: {self.error}"

@@ -24,19 +24,13 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from runner.errors import ATTACHMENT, BAD_ROW, UNKNOWN
+from runner.errors import UNKNOWN
 from runner.session import naming
+from runner.session.spelling import OF_THE_ROW
 from runner.text import plural
 
 COLUMNS = 79
 """Columns for a line of advice."""
-OF_THE_ROW = frozenset(
-    {
-        *(ATTACHMENT, BAD_ROW, "bad_request", "content_policy", "context_length", "not_found", "size_cap", "too_large"),
-        *("unbounded", "unpriced"),
-    }
-)
-"""Error codes of rows that would fail again as they are."""
 _WHEN = {
     "auth": "once the key is right",
     "billing": "once there is credit",
@@ -88,6 +82,8 @@ class State(Struct, frozen=True, kw_only=True):
     input_changed: bool = False
     # the same command as before goes on too
     same_command: bool = False
+    # what is counted: rows, or answers where a run has several of each row
+    unit: str = "row"
     # ``runner errors`` shows it: no need to name that command
     errors_shown: bool = False
 
@@ -109,7 +105,7 @@ def advice(state: State, db: str) -> list[Advice]:
     if state.active:
         return [Advice(command("status", "--watch"), "shows how it goes on; sends nothing")]
     if state.stop_code == "not_found" and not (state.done or state.address or state.line or state.asked):
-        words = f"with the NAME of a model that the server has; sends {plural(state.left, 'row')}"
+        words = f"with the NAME of a model that the server has; sends {plural(state.left, state.unit)}"
         return [Advice(command("resume", "--model", "NAME"), words, state.left)]
     export = Advice(command("export", "-o", "answers.csv"), f"writes {_written(state)}")
     if state.asked:
@@ -118,7 +114,7 @@ def advice(state: State, db: str) -> list[Advice]:
     worth_it = sent > 0 and not OF_THE_ROW.issuperset(state.causes)
     refused = state.stop_code == "bad_request" and sent > 0
     when = _when(state) if refused or state.missing else ""
-    retry = Advice(command("retry", *_moved(state)), f"{when}sends {plural(sent, 'failed row')} again", sent)
+    retry = Advice(command("retry", *_moved(state)), f"{when}sends {plural(sent, f'failed {state.unit}')} again", sent)
     if state.left:
         resume = _resume(state, command("resume", *_moved(state), *state.raised))
         if state.missing:
@@ -132,10 +128,10 @@ def advice(state: State, db: str) -> list[Advice]:
     if worth_it:
         first = retry
     elif not sent and state.errors_shown:
-        mended = f"{back}once {_lines(state.broken)} mended; sends {plural(state.broken, 'row')}"
+        mended = f"{back}once {_lines(state.broken)} mended; sends {plural(state.broken, state.unit)}"
         first = Advice(command("resume"), mended, state.broken)
     elif state.errors_shown:
-        first = Advice(command("retry"), f"{back}once they are mended; sends {plural(sent, 'failed row')} again", sent)
+        first = Advice(command("retry"), f"{back}once they are mended; sends {plural(sent, f'failed {state.unit}')} again", sent)
     else:
         first = _why(state, command("errors"), broken=not sent)
     return [first, export]
@@ -144,8 +140,9 @@ def advice(state: State, db: str) -> list[Advice]:
 def _why(state: State, command: str, *, broken: bool = False) -> Advice:
     """Return the way to the reasons of failed rows. broken: all of them are broken lines."""
     if broken:
-        return Advice(command, f"names the {plural(state.broken, 'broken line')}; sends nothing")
-    return Advice(command, f"shows why {plural(state.failed, 'row')} failed; sends nothing")
+        lines = plural(state.broken, "broken line") if state.unit == "row" else "broken lines"
+        return Advice(command, f"names the {lines}; sends nothing")
+    return Advice(command, f"shows why {plural(state.failed, state.unit)} failed; sends nothing")
 
 
 def lines(advices: list[Advice], columns: int = COLUMNS) -> list[str]:
@@ -166,7 +163,8 @@ def _moved(state: State) -> tuple[str, ...]:
 
 def _resume(state: State, command: str) -> Advice:
     some = state.done + state.failed > 0
-    rows = "the last row" if some and state.left == 1 else f"{'the other ' if some else ''}{plural(state.left, 'row')}"
+    last, others = f"the last {state.unit}", plural(state.left, state.unit)
+    rows = last if some and state.left == 1 else f"{'the other ' if some else ''}{others}"
     same = "; or the same command again" if state.same_command else ""
     return Advice(command, f"{_when(state)}sends {rows}{same}", state.left)
 
@@ -186,8 +184,8 @@ def _when(state: State) -> str:
 
 def _written(state: State) -> str:
     if not state.failed:
-        return plural(state.done, "row")
-    return f"{state.done:,} done and {state.failed:,} failed {'row' if state.failed == 1 else 'rows'}"
+        return plural(state.done, state.unit)
+    return f"{state.done:,} done and {plural(state.failed, f'failed {state.unit}')}"
 
 
 def _lines(number: int) -> str:

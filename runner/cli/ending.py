@@ -10,6 +10,7 @@ from runner.event_types import INPUT_CHANGED, Summary
 from runner.session import prepare
 from runner.session.naming import command
 from runner.session.spelling import as_asked, how_ended, raised
+from runner.several import unit
 from runner.text import clean, plural
 
 __all__ = ["INPUT_CHANGED", "as_asked", "summary"]
@@ -22,16 +23,19 @@ def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool
 
     told: what was said at its start. exported: the results are about to be written to a file, so that nobody has to be told how.
     """
-    text = [how_ended(end)]
+    text, one = [how_ended(end)], unit(end.answers)
     if end.stop_reason == INPUT_CHANGED:
         # any other reason was printed when the stop was requested
         text.append(f"  {INPUT_CHANGED}, so some rows were not seen")
     earlier = end.skipped - end.reused
-    if earlier > 0 and end.skipped <= end.rows and end.attempts_now:
-        text.append(f"  {plural(earlier, 'row')} {'was' if earlier == 1 else 'were'} {_earlier(end)}")
+    if earlier > 0 and end.skipped <= end.wanted and end.attempts_now:
+        text.append(f"  {plural(earlier, one)} {'was' if earlier == 1 else 'were'} {_earlier(end)}")
     if end.reused:
-        rows, answers = plural(end.reused, "row"), "answer was" if end.reused == 1 else "answers were"
+        rows, answers = plural(end.reused, one), "answer was" if end.reused == 1 else "answers were"
         text.append(f"  {rows}: the {answers} taken over from earlier runs, and nothing was sent")
+    if end.shared:
+        asked, got = ("asks", "it got its answer") if end.shared == 1 else ("ask", "they got their answers")
+        text.append(f"  {plural(end.shared, one)} {asked} the same as another one: {got} from that, and nothing was sent")
     text += _measured(end)
     if end.missing:
         are, results = ("is", "its result is") if end.missing == 1 else ("are", "their results are")
@@ -40,7 +44,7 @@ def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool
     if end.kept:
         its, answers = ("its", "answer is") if end.kept == 1 else ("their", "answers are")
         causes = f"`{command('status', end.run, db)}` counts the causes"
-        text.append(f"  {plural(end.kept, 'changed row')} failed when sent again; {its} old {answers} kept; {causes}")
+        text.append(f"  {plural(end.kept, f'changed {one}')} failed when sent again; {its} old {answers} kept; {causes}")
     if end.changed and (changed := prepare.changed_rows(end.changed)) not in told:
         text.append(f"  {changed}")
     if end.unknown_finish:
@@ -48,7 +52,7 @@ def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool
         text.append(f"  unknown finish reasons, taken as done: {reasons}; [finish] in the job file sets what they mean")
     if end.failed:
         shows = f"`{command('errors', end.run, db)}` shows why"
-        text.append(f"  {plural(end.failed, 'row')} failed{_causes(end.causes)}: {shows}")
+        text.append(f"  {plural(end.failed, one)} failed{_causes(end.causes)}: {shows}")
     todo = [one for one in advice(_state(end), db) if not (exported and one.command.startswith("runner export "))]
     return "\n".join([*text, *(lines(todo) if todo else [])])
 
@@ -63,7 +67,7 @@ def _measured(end: Summary) -> list[str]:
     text = []
     settled = end.done_now + end.failed_now
     if end.attempts_now > settled > 0 and end.elapsed_s >= 1:
-        pace = f"{settled / end.elapsed_s:,.1f} rows/s, {end.attempts_now / end.elapsed_s:,.1f} requests/s"
+        pace = f"{settled / end.elapsed_s:,.1f} {unit(end.answers)}s/s, {end.attempts_now / end.elapsed_s:,.1f} requests/s"
         text.append(f"  speed         {pace}")
     if end.input_tokens is not None or end.output_tokens is not None:
         text.append(f"  tokens        {count(end.input_tokens)} in, {count(end.output_tokens)} out")
@@ -91,6 +95,7 @@ def _state(end: Summary) -> State:
         broken=end.broken,
         causes=end.causes,
         stop_code=end.stop_code,
+        unit=unit(end.answers),
         address=mend.address,
         line=mend.line,
         raised=raised(end.stop_reason),

@@ -97,19 +97,21 @@ def text(found: "Estimate") -> str:
     """Return an estimate as text."""
     from runner.cli import money
     from runner.session.estimating import between, count
+    from runner.several import amount, unit
     from runner.text import plural
 
+    rows, wanted = amount(found.rows, found.answers), found.rows * found.answers
     run = f"run {found.run}: " if found.run is not None else ""
     if not found.rows_left:
         cost = money.amount(found.cost.mid) if found.cost is not None else money.unknown(found.model or "the model")
         tokens = f"{count(found.input_tokens.mid)} tokens in, {count(found.output_tokens.mid)} out"
-        return f"{run}{plural(found.rows, 'row')}, nothing is left to send\n  {'tokens':12}  {tokens}\n  {'cost':12}  {cost}"
+        return f"{run}{rows}, nothing is left to send\n  {'tokens':12}  {tokens}\n  {'cost':12}  {cost}"
 
     def line(name: str, of: Any, show: Any) -> str:
         return f"  {name:12}  about {show(of.mid)} ({between(of, show)})"
 
-    left = f", {found.rows_left:,} left to send" if found.rows_left < found.rows else ""
-    lines = [f"{run}{plural(found.rows, 'row')}{left}; {found.words}"]
+    left = f", {found.rows_left:,} left to send" if found.rows_left < wanted else ""
+    lines = [f"{run}{rows}{left}; {found.words}"]
     lines += [line("tokens in", found.input_tokens, count), line("tokens out", found.output_tokens, count)]
     if found.cost is None:
         lines.append(f"  {'cost':12}  {money.unknown(found.model or 'the model')}")
@@ -119,7 +121,7 @@ def text(found: "Estimate") -> str:
         rest = f"about {money.amount(found.cost_left.mid)} ({between(found.cost_left, money.amount)})"
         lines.append(f"  {'':12}  {money.amount(found.cost_spent)} is spent; the rest costs {rest}")
     if found.unpriced_rows and found.cost is not None:
-        lines.append(f"  {'':12}  beside {plural(found.unpriced_rows, 'row')} whose price is not known")
+        lines.append(f"  {'':12}  beside {plural(found.unpriced_rows, unit(found.answers))} whose price is not known")
     return "\n".join([*lines, _time(found), *_more(found)])
 
 

@@ -91,7 +91,7 @@ def _session(
         return 1
     if options.sample is not None:
         return 0
-    return 0 if job.tolerates(summary.failed + summary.kept, of=summary.rows) else 1
+    return 0 if job.tolerates(summary.failed + summary.kept, of=summary.wanted) else 1
 
 
 async def _execute(job: Job, db: str, options: SessionOptions, stop: Stop, observe: Observer, confirm: Confirm | None) -> Summary:

@@ -21,6 +21,7 @@ from runner.session import oversized, prepare, spelling
 from runner.session.dry_run import Unsent
 from runner.session.naming import command, in_full
 from runner.session.stopping import STOPPED_BY
+from runner.several import unit
 from runner.store.reader import ErrorGroup
 from runner.text import clean, encodable_tree, json_text, plural, shell_word
 
@@ -53,8 +54,7 @@ def listing(runs: Sequence[Run], *, as_json: bool) -> str:
             state(run),
             f"{run.done:,}",
             f"{run.failed:,}",
-            # of these, rows that are no longer in the file keep their outcomes
-            count(run.rows if run.rows is None else max(run.rows, run.done + run.failed)),
+            count(_every(run)),
             date(run.created_at),
             clean(str(run.settings.get("model")), 30),
             clean(spool.full_name(run.input)),
@@ -63,6 +63,11 @@ def listing(runs: Sequence[Run], *, as_json: bool) -> str:
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _every(run: Run) -> int | None:
+    """Return all rows of a run, or all answers that it wants; rows that are no longer in the file keep their outcomes."""
+    return None if run.rows is None else max(run.rows * run.answers, run.done + run.failed)
 
 
 def state(run: Run) -> str:
@@ -76,7 +81,7 @@ def state(run: Run) -> str:
 
 def state_of(run: Run, *, errors_shown: bool = False) -> State:
     """Return what the store knows of a run's state."""
-    left = 0 if run.finished_at is not None or run.rows is None else max(0, run.rows - run.done - run.failed)
+    left = 0 if run.finished_at is not None or run.rows is None else max(0, run.rows * run.answers - run.done - run.failed)
     mend = remedy(spelling.stop_reason(run))
     return State(
         run=run.id,
@@ -94,6 +99,7 @@ def state_of(run: Run, *, errors_shown: bool = False) -> State:
         missing=not origin.exists(run.input),
         asked=spool.is_asked(run.input),
         errors_shown=errors_shown,
+        unit=unit(run.answers),
     )
 
 
@@ -107,7 +113,7 @@ def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) ->
         reason = in_full(spelling.stop_reason(run) or "", run.id, db, asked=spool.is_asked(run.input))
         stopped = f"no failed rows; run {run.id} was {_stopped(reason, 'stopped')}" if early else None
         return "\n".join([stopped or f"run {run.id} has no failed rows", *next_lines])
-    text = [f"run {run.id}: {plural(run.failed, 'failed row')}"]
+    text = [f"run {run.id}: {plural(run.failed, f'failed {unit(run.answers)}')}"]
     for group in groups:
         text += [
             f"{group.count:,} x {clean(group.code)}",
@@ -125,9 +131,9 @@ def _to_do(code: str, run: Run, db: str) -> str:
 
 def exported(run: Run, fuller: Run | None, count: int, target: str, db: str) -> list[str]:
     """Say what was exported. fuller: an older run of the same file that has more finished rows."""
-    of = max(count, run.rows or 0)
+    of = max(count, (run.rows or 0) * run.answers)
     where = "standard output" if is_standard_output(target) else clean(target)
-    words = [f"run {run.id}: {count:,} of {plural(of, 'row')} written to {where}"]
+    words = [f"run {run.id}: {count:,} of {plural(of, unit(run.answers))} written to {where}"]
     if fuller is not None:
         more = f"warning: run {fuller.id} of the same file has more finished rows ({fuller.done:,}, this one {run.done:,})"
         words.append(f"{more}; to export it: `{command('export', fuller.id, db)} -o {shell_word(target)}`")
@@ -144,7 +150,7 @@ def check(report: Check, *, as_json: bool) -> str:
     if report.broken_rows > _MAX_SHOWN:
         lines.append(f"  and {report.broken_rows - _MAX_SHOWN:,} more")
     lines += _duplicates(report)
-    if report.identical:
+    if report.identical and not report.job.dedupe:
         lines.append(prepare.identical_rows(report.identical))
     lines += report.remarks
     for which, line, chars, text in report.examples:

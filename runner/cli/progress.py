@@ -17,6 +17,7 @@ from runner.progress import words
 from runner.progress.terminal import ThreeLines, is_live
 from runner.session.naming import command, in_full
 from runner.session.stopping import STOPPED_BY
+from runner.several import number_of, row_of
 from runner.text import clean, json_text, redact
 
 LINE_S = 5.0
@@ -194,7 +195,8 @@ def _brief(outcome: Outcome) -> dict[str, Any]:
     completion = outcome.completion
     usage = completion.usage if completion is not None else None
     return {
-        "id": outcome.key,
+        "id": row_of(outcome.key),
+        "answer_number": number_of(outcome.key),
         "status": outcome.status,
         "kept": outcome.kept,
         "finish_reason": completion.finish_reason if completion is not None else None,

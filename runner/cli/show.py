@@ -25,10 +25,8 @@ def show(words: tuple[str, ...], db: str, as_json: bool) -> None:
     from pathlib import Path
 
     from runner.cli import chosen, output
-    from runner.errors import BAD_ROW, UsageError
-    from runner.inputs.prompts import system_of
-    from runner.origin import files_in, place_of, position_of
-    from runner.session.opening import asked_in, texts_in
+    from runner.errors import UsageError
+    from runner.origin import files_in, position_of
     from runner.store.reader import StoreReader
     from runner.store.story import story
     from runner.text import clean
@@ -40,19 +38,33 @@ def show(words: tuple[str, ...], db: str, as_json: bool) -> None:
         run = reader.run(chosen.run_number(run_name(words[0]), db) if len(words) == 2 else None, counted=False)
     files = files_in(run.settings)
     found, position = story(store, run.id, words[-1]), position_of(words[-1], files)
-    if found is None and position is not None:
+    if not found and position is not None:
         found = story(store, run.id, str(position))
-    if found is None:
+    if not found:
         key = clean(words[-1])
         raise UsageError(f"run {run.id} has nothing about a row {key!r}; `runner export {run.id} -o -` lists the ids")
-    own, texts = dict(found.fields), texts_in(run.settings)
-    system = system_of(own, texts, run.settings) if found.error_code != BAD_ROW else None
-    prompt = asked_in(run.settings)(own)
-    click.echo(
-        output.to_json({"run": run.id, "system": system, "prompt": prompt, **_builtins(found, own, files)})
-        if as_json
-        else _text(run, found, (system, prompt), own, place_of(found.line, files) if found.line is not None else (None, None))
-    )
+    if as_json:
+        told = [_told(run, one, files) for one in found]
+        click.echo(output.to_json(told if len(told) > 1 else told[0]))
+    else:
+        click.echo("\n\n".join(_text(run, one, files) for one in found))
+
+
+def _told(run: Any, found: Any, files: Any) -> dict[str, Any]:
+    """Return one answer of a row, or the row, for ``--json``."""
+    (system, prompt), own = _question(run, found)
+    return {"run": run.id, "system": system, "prompt": prompt, **_builtins(found, own, files)}
+
+
+def _question(run: Any, found: Any) -> tuple[tuple[str | None, Any], dict[str, Any]]:
+    """Return the system text and the prompt of a row, and the fields of the user's own."""
+    from runner.errors import BAD_ROW
+    from runner.inputs.prompts import system_of
+    from runner.session.opening import asked_in, texts_in
+
+    own = dict(found.fields)
+    system = system_of(own, texts_in(run.settings), run.settings) if found.error_code != BAD_ROW else None
+    return (system, asked_in(run.settings)(own)), own
 
 
 def _builtins(found: Any, own: dict[str, Any], files: Any) -> dict[str, Any]:
@@ -66,25 +78,27 @@ def _builtins(found: Any, own: dict[str, Any], files: Any) -> dict[str, Any]:
     return told
 
 
-def _text(
-    run: Any, found: Any, question: tuple[str | None, Any], own: dict[str, Any], place: tuple[str | None, int | None]
-) -> str:
+def _text(run: Any, found: Any, files: Any) -> str:
     """Return a row for a person. Foreign text is made harmless; answers keep their lines."""
     from runner.cli import output
     from runner.errors import BAD_ROW
+    from runner.origin import place_of
     from runner.session.opening import media_fields
     from runner.text import clean, plural
 
     media = media_fields(run.settings)
-    (system, prompt), (file, line) = question, place
+    (system, prompt), own = _question(run, found)
+    file, line = place_of(found.line, files) if found.line is not None else (None, None)
     named = f"{clean(file)}, " if file is not None else ""
     where = f" ({named}line {line})" if line is not None else ""
     state = found.status or "no outcome yet"
+    where += f", answer {found.answer_number}" if run.answers > 1 or found.answer_number > 1 else ""
     lines = [f"run {run.id}, row {clean(found.key)}{where}: {state}, {plural(len(found.attempts), 'attempt')}"]
     lines += [f"  {clean(name, 30)}: {_shown(value, is_source=name in media)}" for name, value in own.items() if name != "id"]
     lines += ["system:", _shown(system)] if system else []
     if found.error_code != BAD_ROW:
         lines += ["asked:", _shown(prompt) if prompt is not None else "(the store has not kept it)"]
+    lines += [f"not sent: row {clean(found.same_as)} asked the same, and this is its answer"] if found.same_as is not None else []
     lines += [_taken_from(found.taken_from)] if found.taken_from is not None else []
     for one in found.attempts:
         told = [f"attempt {one.number}  {output.date(one.started_at)}", f"{one.duration_s:.2f} s"]

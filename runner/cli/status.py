@@ -12,6 +12,7 @@ from runner.model import Run
 from runner.pace import LaneState, Pace
 from runner.session import spelling
 from runner.session.naming import in_full
+from runner.several import unit
 from runner.store.totals import Totals
 from runner.text import clean, plural
 
@@ -22,20 +23,12 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
         return output.to_json({"run": run, "books": books})
     settings = run.settings
     where = clean(str(settings.get("base_url") or "the simulator"))
-    taken_over = f" ({run.reused:,} taken over from earlier runs)" if run.reused else ""
-    rows = f"{run.done:,} done{taken_over}, {run.failed:,} failed"
-    if run.rows is not None:
-        # rows that are no longer in the file, or not chosen any more, keep their outcomes
-        every = max(run.rows, run.done + run.failed)
-        rows += f", {every - run.done - run.failed:,} left of {every:,}"
-        now = "chosen now" if settings.get("where") or settings.get("sample") else "in the file"
-        rows += f"; {run.rows:,} {now}" if every != run.rows else ""
     lines = [
         f"run {run.id}: {output.state(run)}",
         f"  input         {clean(spool.full_name(run.input))}",
         f"  model         {clean(str(settings.get('model')))} at {where}",
         f"  started       {output.date(run.created_at)}",
-        f"  rows          {rows}",
+        f"  {f'{unit(run.answers)}s':<12}  {_counts(run)}",
         *_pace(run.pace),
         *_attempts(books),
     ]
@@ -56,6 +49,20 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     if run.active and watched:
         return "\n".join(lines)
     return "\n".join([*lines, *advice_lines(advice(output.state_of(run), db))])
+
+
+def _counts(run: Run) -> str:
+    taken_over = f" ({run.reused:,} taken over from earlier runs)" if run.reused else ""
+    counts = f"{run.done:,} done{taken_over}, {run.failed:,} failed"
+    if run.rows is None:
+        return counts
+    # rows that are no longer in the file, or not chosen any more, keep their outcomes
+    wanted = run.rows * run.answers
+    every = max(wanted, run.done + run.failed)
+    counts += f", {every - run.done - run.failed:,} left of {every:,}"
+    counts += f" answers of {plural(run.rows, 'row')}" if run.answers > 1 else ""
+    now = "chosen now" if run.settings.get("where") or run.settings.get("sample") else "in the file"
+    return f"{counts}; {run.rows:,} {now}" if every != wanted else counts
 
 
 def _cost(books: Totals, run: Run) -> list[str]:

@@ -68,6 +68,8 @@ class Job(Struct, frozen=True, kw_only=True):
     strict_params: bool
     # dollars per million tokens by model, or "list"; None: list prices where requests go to the vendor itself
     prices: str | dict[str, Json] | None
+    # answers that are wanted of each row; None: as many as the run has, 1 of a new one
+    answers: int | None
     # dollars, of the run and of each of its sessions, and tokens of the run: the most that requests may use
     max_cost: float | None
     max_cost_session: float | None
@@ -108,6 +110,8 @@ class Job(Struct, frozen=True, kw_only=True):
     keep_rows: bool
     # a new run takes over the answers that earlier runs in its store have to the same requests
     reuse: bool
+    # requests that several rows make are sent once
+    dedupe: bool
     # templates; None: each row has its own prompt or messages
     prompt: str | None
     # None: it has been read into ``prompt``

@@ -26,6 +26,7 @@ class CommonSettings(TypedDict, total=False):
     finish_done: str | Sequence[str] | None
     strict_params: bool | None
     prices: Literal["list"] | Mapping[str, Any] | None
+    answers: int | None
     max_cost: float | None
     max_cost_session: float | None
     max_tokens_total: int | None
@@ -56,6 +57,7 @@ class CommonSettings(TypedDict, total=False):
     files_root: str | None
     keep_rows: bool | None
     reuse: bool | None
+    dedupe: bool | None
     system: str | None
     stream: bool | None
     max_tokens: int | None

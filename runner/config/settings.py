@@ -96,6 +96,13 @@ SETTINGS = (
         "Dollars per million tokens, by model, as a JSON object; or list: the provider's list prices hold at this address too.",
     ),
     Setting(
+        "answers",
+        "int",
+        "Answers of each row, each a result of its own. Default: as many as the run has, else 1.",
+        None,
+        1,
+    ),
+    Setting(
         "max_cost",
         "float",
         "Dollars that the run may cost at most, over all its sessions. No request goes out that might cost more than is left.",
@@ -189,6 +196,7 @@ SETTINGS = (
     Setting("files_root", "text", "Folder in which these files are. No others are read. Default: that of the prompt file."),
     Setting("keep_rows", "bool", "Keep in the store what each row asked. --no-keep-rows: only its other fields.", True),
     Setting("reuse", "bool", "Take over the answers of earlier runs to the same requests. --no-reuse: send every row.", True),
+    Setting("dedupe", "bool", "Send rows that ask exactly the same once; the others get the same answer.", False),
     Setting(
         "system",
         "text",

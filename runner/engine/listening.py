@@ -1,7 +1,7 @@
 """Tells a listener of the pieces of answers as they come. A session without a listener uses none of this."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias, TypeVar, cast
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from runner.admission import Permit
 from runner.engine.attempt import Attempts
@@ -10,6 +10,7 @@ from runner.errors import AttemptError
 from runner.event_types import FirstToken, RowEvent, RowStarted, Token
 from runner.interfaces import Decoder, Emit, Exchange
 from runner.model import Attempt, Completion, Item, ServerSentEvent, Stage
+from runner.several import number_of, row_of
 from runner.text import Redactor
 
 Hear: TypeAlias = Callable[[RowEvent], None]
@@ -38,7 +39,8 @@ class HeardAttempts(Attempts[E]):
         item, number = task.item, task.standing.number
         if self._listens is not None and not self._listens(item):
             return self._provider.decoder()
-        self._hear(RowStarted(id=row_id(item), line=item.position, attempt=number, model=item.request.model))
+        which: dict[str, Any] = {"id": row_id(item), "attempt": number, "answer_number": number_of(item.key)}
+        self._hear(RowStarted(**which, line=item.position, model=item.request.model))
         task.heard = TellingDecoder(self._provider.decoder(), item, number, self._hear, self._redactor, self._clock)
         return task.heard
 
@@ -53,7 +55,7 @@ class HeardAttempts(Attempts[E]):
 def row_id(item: Item) -> str | int | float:
     """Return the id of a row as its result has it."""
     own = item.metadata.get("id")
-    return cast("str | int | float", item.key if own is None else own)
+    return cast("str | int | float", row_of(item.key) if own is None else own)
 
 
 class TellingDecoder:
@@ -68,7 +70,8 @@ class TellingDecoder:
         self._decoder = decoder
         # a plug-in's decoder may have none: its answers are told when they are complete
         self._pieces: Callable[[], Pieces] | None = getattr(decoder, "pieces", None)
-        self._id, self._attempt, self._hear, self._redactor = row_id(item), attempt, hear, redactor
+        self._which: dict[str, Any] = {"id": row_id(item), "attempt": attempt, "answer_number": number_of(item.key)}
+        self._hear = hear
         self._clock, self._start = clock, clock()
         self._first = True
         self._text, self._reasoning = _Voice("text", self._say, redactor), _Voice("reasoning", self._say, redactor)
@@ -133,8 +136,8 @@ class TellingDecoder:
     def _say(self, kind: Kind, text: str, at: int) -> None:
         if self._first:
             self._first = False
-            self._hear(FirstToken(id=self._id, attempt=self._attempt, after_s=self._clock() - self._start))
-        self._hear(Token(id=self._id, attempt=self._attempt, kind=kind, text=text, at=at))
+            self._hear(FirstToken(**self._which, after_s=self._clock() - self._start))
+        self._hear(Token(**self._which, kind=kind, text=text, at=at))
 
 
 class _Voice:

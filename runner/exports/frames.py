@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeAlias, get_type_hints
 import msgspec
 
 from runner.errors import UsageError
-from runner.exports.columns import COLUMNS
 from runner.model import Result
 from runner.text import encodable_tree
 
@@ -67,7 +66,7 @@ def kind_of(values: Iterable[Any], name: str = "") -> Kind:
     """Return what a column holds. name: tells it for a column of ours that holds nothing."""
     types = set(map(type, values)) - {type(None)}
     if not types:
-        return _OURS[name] if name in COLUMNS else "text"
+        return _OURS.get(name, "text")
     if types == {int}:
         return "int" if all(value is None or -_MOST <= value < _MOST for value in values) else "other"
     if types <= {int, float}:

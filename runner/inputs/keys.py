@@ -10,6 +10,7 @@ import msgspec
 
 from runner.inputs.duplicates import RepeatedHashes
 from runner.model import Json, Row
+from runner.several import MARK
 
 WHOLE_ROW = "row"
 """Name of all fields of a row in a template."""
@@ -48,11 +49,23 @@ def base_key(row: Row) -> tuple[str, bool]:
     line number, so that inserting a line does not cause the rows below it to be sent again.
     """
     own = _own_id(row.fields) if row.fields is not None else None
-    if own is not None:
+    # an id with the mark could be the key of another row's answer; such a row is broken
+    if own is not None and MARK not in own:
         return own, True
     if row.fields is None or row.fault is not None:
         return KEY_PREFIX + blake2b(row.raw, digest_size=10).hexdigest(), False
     return KEY_PREFIX + blake2b(_SORTED.encode(row.fields), digest_size=10).hexdigest(), False
+
+
+def id_fault(own: Json) -> str | None:
+    """Return what is wrong with the id of a row; None if nothing is."""
+    if own == "":
+        return "the id is empty"
+    if isinstance(own, str) and MARK in own:
+        return "the id holds the character U+FDD0, which runner uses itself; leave it out"
+    if isinstance(whole(own) if isinstance(own, float) else own, bool | float | list | dict):
+        return "the id must be a string or a whole number"
+    return None
 
 
 def _own_id(fields: Mapping[str, Json]) -> str | None:

@@ -11,10 +11,12 @@ from runner.errors import BAD_ROW
 from runner.inputs.attachments import with_media
 from runner.inputs.broken_lines import RowFaultError
 from runner.inputs.heads import Head
-from runner.inputs.keys import WHOLE_ROW, fingerprint, row_settings, whole
+from runner.inputs.keys import WHOLE_ROW, fingerprint, id_fault, row_settings, whole
+from runner.inputs.seeds import seeded
 from runner.inputs.sources import shortened
 from runner.model import SYSTEM_ROLES, Item, Json, Message, Outcome, Params, Request, Row
 from runner.origin import where
+from runner.several import number_of
 from runner.text import nearest
 
 REQUEST_FIELDS = ("prompt", "messages", "params")
@@ -102,11 +104,11 @@ _OVERRIDES = tuple(name for name in _KINDS if name != "system")
 
 
 def make_item(row: Row, key: str, template: Template) -> Item | Outcome:
-    """Return the item for a row; for a broken row, its failed outcome."""
+    """Return the item for a row; for a broken row, its failed outcome. key: of the row, or of one of several answers to it."""
     fields = row.fields or {}
     metadata, beside = stored_fields(fields, template), row_settings(row)
     try:
-        request = _request(row, beside, template)
+        request = seeded(_request(row, beside, template), number_of(key))
     except RowFaultError as fault:
         return Outcome(
             key=key,
@@ -201,11 +203,8 @@ def _request(row: Row, beside: Mapping[str, Json], template: Template) -> Reques
     """Return the request of a row. beside: the settings beside its prompt. Raises RowFaultError."""
     if row.fields is None or row.fault is not None:
         raise RowFaultError(row.fault or "not an object")
-    own = row.fields.get("id")
-    if own == "":
-        raise RowFaultError("the id is empty")
-    if isinstance(whole(own) if isinstance(own, float) else own, bool | float | list | dict):
-        raise RowFaultError("the id must be a string or a whole number")
+    if (fault := id_fault(row.fields.get("id"))) is not None:
+        raise RowFaultError(fault)
     texts = template.texts
     messages = _messages(row.fields) if texts is None else _rendered(texts, row.fields)
     system = template.system if texts is None else texts.system(row.fields)

@@ -16,6 +16,7 @@ from runner.inputs.scan import PromptFile, Scan
 from runner.interfaces import Store
 from runner.model import Item, Outcome, Row
 from runner.settled import Settled
+from runner.several import key_of, number_of, row_of
 
 BATCH = 1_000
 """Number of rows that are read, and whose keys are looked up, at once."""
@@ -28,6 +29,8 @@ class Selection(Struct, frozen=True, kw_only=True):
 
     # number of rows to consider, from the first; None: all
     limit: int | None = None
+    # answers that are wanted of each row
+    answers: int = 1
     # True: failed rows are sent again, and nothing else is
     retry_failed: bool = False
     # True: settled rows that have changed since are sent again
@@ -36,12 +39,12 @@ class Selection(Struct, frozen=True, kw_only=True):
     fresh: bool = False
     # True: the store may hold broken rows; those that are no longer in the input are deleted
     may_hold_broken: bool = True
-    # keys: of the rows without an outcome, only these are sent, and the input is read as far as the last of them; None: all
+    # keys, each of one answer: of what has no outcome, only these are sent, and the input is read as far as the last; None: all
     only: Collection[str] | None = None
 
 
 class Counts(Struct):
-    """Running counts of ``items``; may be read at any time."""
+    """Running counts of ``items``; may be read at any time. Where several answers of a row are wanted, each counts as a row."""
 
     # rows that are settled and not sent again
     settled: int = 0
@@ -58,7 +61,7 @@ class Counts(Struct):
 
 
 class SettledRows(Struct):
-    """The settled rows of an input, before a session begins."""
+    """The settled rows of an input, before a session begins, counted as in ``Counts``."""
 
     # rows that are settled and will not be sent again
     settled: int = 0
@@ -85,14 +88,15 @@ async def items(
     """
     forget = selection.may_hold_broken and not selection.fresh
     rows = _as_far_as(islice(_keyed(prompts, scanned), selection.limit), selection.only)
+    answers = selection.answers
     line = scanned.before.lines
-    while batch := await to_thread.run_sync(_batch, rows):
+    while batch := await to_thread.run_sync(_batch, rows, answers):
         counts.last_line = batch[-1][1].line
         settled: Mapping[str, Settled] = {}
         tried: Mapping[str, int] = {}
         if not selection.fresh:
             line = await _forget(store, batch, line) if forget else line
-            if _mark(batch) in before.untouched or await _is_untouched(store, batch, failed_too=not selection.retry_failed):
+            if _mark(batch) in before.untouched or await _is_untouched(store, batch, selection):
                 counts.settled += len(batch)
                 counts.seen += len(batch)
                 continue
@@ -111,7 +115,8 @@ async def items(
 
 def _as_far_as(rows: Iterator[tuple[str, Row]], keys: Collection[str] | None) -> Iterator[tuple[str, Row]]:
     """Yield rows up to the last that has one of these keys; None: all."""
-    sought = None if keys is None else set(keys)
+    # the rows to which they belong: a key may be that of one of several answers
+    sought = None if keys is None else set(map(row_of, keys))
     if sought is None:
         yield from rows
         return
@@ -198,12 +203,16 @@ def _mark(batch: Sequence[tuple[str, Row]]) -> int:
     return hash((batch[0][1].line, *(key for key, _ in batch)))
 
 
-def _batch(rows: Iterator[tuple[str, Row]]) -> list[tuple[str, Row]]:
-    """Read the next rows: ``BATCH`` of them, or fewer once they reach ``BATCH_BYTES``."""
+def _batch(rows: Iterator[tuple[str, Row]], answers: int) -> list[tuple[str, Row]]:
+    """Read the next rows, each as often as answers are wanted of it, with the key of each answer.
+
+    That are ``BATCH`` answers, or fewer once the rows reach ``BATCH_BYTES``.
+    """
     batch: list[tuple[str, Row]] = []
     left = BATCH_BYTES
-    for keyed_row in islice(rows, BATCH):
+    for keyed_row in islice(rows, max(1, BATCH // answers)):
         batch.append(keyed_row)
+        batch += [(key_of(keyed_row[0], number), keyed_row[1]) for number in range(2, answers + 1)]
         left -= keyed_row[1].size
         if left <= 0:
             break
@@ -212,11 +221,11 @@ def _batch(rows: Iterator[tuple[str, Row]]) -> list[tuple[str, Row]]:
 
 async def find_settled(prompts: PromptFile, scanned: Scan, store: Store, selection: Selection) -> SettledRows:
     """Count the settled rows of the input before a session begins."""
-    rows = islice(_keyed(prompts, scanned), selection.limit)
+    rows, answers = islice(_keyed(prompts, scanned), selection.limit), selection.answers
     statuses = ("done",) if selection.retry_failed else ("done", "failed")
-    found = SettledRows(settled=scanned.before.rows - scanned.before.broken)
-    while batch := await to_thread.run_sync(_batch, rows):
-        if await _is_untouched(store, batch, failed_too=not selection.retry_failed):
+    found = SettledRows(settled=(scanned.before.rows - scanned.before.broken) * answers)
+    while batch := await to_thread.run_sync(_batch, rows, answers):
+        if await _is_untouched(store, batch, selection):
             found.settled += len(batch)
             found.untouched.add(_mark(batch))
             continue
@@ -231,16 +240,21 @@ async def find_settled(prompts: PromptFile, scanned: Scan, store: Store, selecti
     return found
 
 
-async def _is_untouched(store: Store, batch: Sequence[tuple[str, Row]], *, failed_too: bool) -> bool:
+async def _is_untouched(store: Store, batch: Sequence[tuple[str, Row]], selection: Selection) -> bool:
     """Return True if all rows of a batch are settled, unchanged and on their old lines. Costs a third of a look-up by keys."""
-    on_lines = await store.settled_between(batch[0][1].line, batch[-1][1].line, failed_too=failed_too)
+    first, last = batch[0][1].line, batch[-1][1].line
+    on_lines = await store.settled_between(first, last, failed_too=not selection.retry_failed)
+    if selection.answers > 1 or len(on_lines) > len(batch):
+        # the answers of a row come in any order, and there may be more than are wanted now
+        wanted = (stored for stored in on_lines if number_of(stored[1]) <= selection.answers)
+        return sorted(wanted) == sorted((row.line, key, fingerprint(row)) for key, row in batch)
     return len(on_lines) == len(batch) and on_lines == [(row.line, key, fingerprint(row)) for key, row in batch]
 
 
-async def all_settled(prompts: PromptFile, scanned: Scan, template: Template, store: Store) -> bool:
+async def all_settled(prompts: PromptFile, scanned: Scan, template: Template, store: Store, answers: int = 1) -> bool:
     """Return True if every row of the input has an outcome. The outcome of a broken row counts while the row is still broken."""
     rows = _keyed(prompts, scanned)
-    while batch := await to_thread.run_sync(_batch, rows):
+    while batch := await to_thread.run_sync(_batch, rows, answers):
         settled = await store.settled([key for key, _ in batch])
         for key, row in batch:
             stored = settled.get(key)

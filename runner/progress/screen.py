@@ -42,8 +42,8 @@ def lines(event: Progress, look: Look) -> list[str]:
 
 def _how_far(event: Progress, look: Look) -> str:
     done, failed, left = event.settled_rows
-    width = len(f"{event.rows:,}")
-    share = int(100 * (done + failed) / event.rows) if event.rows else 100
+    width = len(f"{event.wanted:,}")
+    share = int(100 * (done + failed) / event.wanted) if event.wanted else 100
     parts = [
         (f"{share:3}%", ""),
         (f"{done:{width},} done", GREEN),
@@ -55,7 +55,7 @@ def _how_far(event: Progress, look: Look) -> str:
     room = look.columns - sum(disp_len(text) for text, _ in kept) - 2 * len(kept)
     painted = [_painted(text, code, look) for text, code in kept]
     if room >= _LEAST_BAR:
-        painted.insert(1, _bar(done + failed, event.rows, min(room, _MOST_BAR), look))
+        painted.insert(1, _bar(done + failed, event.wanted, min(room, _MOST_BAR), look))
     return "  ".join(painted)
 
 
@@ -64,7 +64,7 @@ def _how_fast(event: Progress, look: Look) -> str:
     of = f" of {slots:4,}" if slots else " " * 8
     parts = [
         (f"{in_flight:4,}{of} open", ""),
-        (f"{rate(event.rows_per_s):>7} rows/s", ""),
+        (f"{rate(event.rows_per_s):>7} {'rows' if event.answers is None else 'answers'}/s", ""),
         # where there is not room for everything, money comes first
         *([(f"{cost(event):{_COST}}", "")] if event.cost is not None else []),
         (f"{rate(event.requests_per_s):>7} requests/s", ""),

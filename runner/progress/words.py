@@ -12,16 +12,16 @@ def headline(event: Started) -> str:
     failed = event.restored_failed
     before = f", {event.restored - failed:,} already done" if event.restored else ""
     before += f", {failed:,} already failed" if failed else ""
-    return f"run {event.run}: {clean(spool.full_name(event.input))}, {plural(event.rows, 'row')}{before}"
+    return f"run {event.run}: {clean(spool.full_name(event.input))}, {_amount(event)}{before}"
 
 
 def line(event: Progress) -> str:
     """Return progress as a plain line."""
     done, failed, left = event.settled_rows
     in_flight, slots = screen.open_requests(event)
-    words = f"{done:,} done, {failed:,} failed, {left:,} left of {plural(event.rows, 'row')}"
+    words = f"{done:,} done, {failed:,} failed, {left:,} left of {_amount(event)}"
     words += f"; {in_flight:,} of {slots:,} open" if slots else f"; {in_flight:,} open"
-    words += f", {screen.rate(event.rows_per_s)} rows/s"
+    words += f", {screen.rate(event.rows_per_s)} {'rows' if event.answers is None else 'answers'}/s"
     if screen.rate(event.requests_per_s) != screen.rate(event.rows_per_s):
         words += f", {screen.rate(event.requests_per_s)} requests/s"
     words += f", {screen.rate(event.tokens_per_s)} tokens/s"
@@ -31,6 +31,12 @@ def line(event: Progress) -> str:
         words += f"; {clock(event.left_s)} {'after the outage' if screen.in_outage(event) else 'to go'}"
     why = screen.why(event)
     return f"{words}; {why}" if why else words
+
+
+def _amount(event: Progress | Started) -> str:
+    """Return how much a session is to have at its end."""
+    of = plural(event.rows, "row")
+    return of if event.answers is None else f"{plural(event.answers, 'answer')} of {of}"
 
 
 def waiting(event: Stopping, how: str) -> str | None:

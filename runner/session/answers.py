@@ -15,6 +15,7 @@ from runner.inputs.keys import whole
 from runner.model import Json, Row, Run
 from runner.origin import Files
 from runner.session.naming import command
+from runner.several import amount, number_of, row_of, unit
 from runner.store import database
 from runner.store.answered import Answered, AnsweredRows
 from runner.store.reader import StoreReader
@@ -22,12 +23,15 @@ from runner.text import plural
 
 ANSWER = "answer"
 """The field that holds the answer."""
+NUMBER = "answer_number"
+"""The field that tells which answer it is, where a row has several."""
 
 
 class Answers(NamedTuple):
     """The answered rows of a run as they were when it was opened.
 
-    files: those that the run has read, if several. about: what a person should know of it, one sentence each.
+    files: those that the run has read, if several. about: what a person should know of it, one sentence each. several: its rows
+    have more than one answer, and each is a row here.
     """
 
     run: Run
@@ -35,6 +39,7 @@ class Answers(NamedTuple):
     files: Files | None
     store: Path
     about: tuple[str, ...]
+    several: bool = False
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -48,7 +53,7 @@ class Answers(NamedTuple):
         for row in self.rows:
             index = min(row.position // origin.LINES, len(places) - 1)
             size = len(row.fields or "") + len(row.text or "")
-            yield Row(line=row.position, fields=_fields(self.store, row), size=size, place=places[index])
+            yield Row(line=row.position, fields=_fields(self.store, row, several=self.several), size=size, place=places[index])
 
     def measured(self) -> Content:
         """Hash the rows. Two runs with the same rows and answers have the same content."""
@@ -66,14 +71,15 @@ def opened(source: Path, store: Path) -> Answers:
     number = origin.run_of(source)
     with StoreReader(store) as reader:
         run = reader.run(number)
-    rows = AnsweredRows(store, run.id)
+        several, _ = reader.shares(run.id)
+    rows = AnsweredRows(store, run.id, several=several)
     if not len(rows):
         raise UsageError(
             f"run {run.id} has no answers yet, so there is nothing to send; `{command('status', run.id, store)}` shows it"
         )
     first = next(iter(rows), None)
-    about = (*_remarks(run, len(rows)), *(_own_answer(run, _stored(store, first)) if first is not None else ()))
-    return Answers(run, rows, origin.files_in(run.settings), store, about)
+    about = (*_remarks(run, len(rows)), *(_own_answer(run, _stored(store, first), several=several) if first is not None else ()))
+    return Answers(run, rows, origin.files_in(run.settings), store, about, several)
 
 
 def folder_of_files(source: Path, store: Path) -> str:
@@ -88,21 +94,21 @@ def folder_of_files(source: Path, store: Path) -> str:
 
 def _remarks(run: Run, answered: int) -> Iterator[str]:
     if run.active or run.finished_at is None:
-        of = f" of {plural(run.rows, 'row')}" if run.rows is not None else ""
+        of = f" of {amount(run.rows, run.answers)}" if run.rows is not None else ""
         yield (
             f"run {run.id} is not finished: {answered:,}{of} are answered so far, and these are used; "
             "the same command continues with the others once they are answered"
         )
     if run.failed:
-        yield f"{plural(run.failed, 'failed row')} of run {run.id} {'is' if run.failed == 1 else 'are'} left out"
+        yield f"{plural(run.failed, f'failed {unit(run.answers)}')} of run {run.id} {'is' if run.failed == 1 else 'are'} left out"
     if run.settings.get("keep_rows") is False:
         yield f"run {run.id} has not kept what its rows asked (keep_rows = false), so only their other fields are there"
 
 
-def _own_answer(run: Run, fields: Mapping[str, Json]) -> Iterator[str]:
-    if ANSWER in fields:
-        name = _free(fields)
-        yield f"the rows of run {run.id} have a field {ANSWER} of their own, which is called {name} here"
+def _own_answer(run: Run, fields: Mapping[str, Json], *, several: bool) -> Iterator[str]:
+    for ours in (ANSWER, NUMBER) if several else (ANSWER,):
+        if ours in fields:
+            yield f"the rows of run {run.id} have a field {ours} of their own, which is called {_free(fields, ours)} here"
 
 
 def _stored(store: Path, row: Answered) -> dict[str, Json]:
@@ -112,22 +118,27 @@ def _stored(store: Path, row: Answered) -> dict[str, Json]:
         raise database.store_error(store, "read", error) from error
 
 
-def _fields(store: Path, row: Answered) -> dict[str, Json]:
-    """Return the fields of a row: its id, its own, and the answer. What it set for its own request is not passed on."""
-    own = _stored(store, row)
+def _fields(store: Path, row: Answered, *, several: bool) -> dict[str, Json]:
+    """Return the fields of a row: its id, its own, and the answer. What it set for its own request is not passed on.
+
+    Of several answers, the first keeps the id of the row, as it had it when it was the only one.
+    """
+    own, number = _stored(store, row), number_of(row.key)
     given = whole(own.pop("id", None))
-    fields = {"id": row.key if given is None else given, **own}
+    id_ = row_of(row.key) if given is None else given
+    fields = {"id": id_ if number == 1 else f"{id_}#{number}", **own}
     fields.pop("params", None)
-    if ANSWER in fields:
-        name = _free(fields)
-        fields = {name if key == ANSWER else key: value for key, value in fields.items()}
-    fields[ANSWER] = row.text
+    for ours, value in ((ANSWER, row.text), (NUMBER, number))[: 1 + several]:
+        if ours in fields:
+            name = _free(fields, ours)
+            fields = {name if key == ours else key: value for key, value in fields.items()}
+        fields[ours] = value
     return fields
 
 
-def _free(fields: Mapping[str, Json]) -> str:
-    """Return a name for the field ``answer`` that a row came with."""
+def _free(fields: Mapping[str, Json], ours: str) -> str:
+    """Return a name for the field of a row that has the name of one of ours."""
     number = 2
-    while f"{ANSWER}_{number}" in fields:
+    while f"{ours}_{number}" in fields:
         number += 1
-    return f"{ANSWER}_{number}"
+    return f"{ours}_{number}"

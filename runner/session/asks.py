@@ -139,7 +139,9 @@ class Asks(Working):
         restored = before.done + before.failed + before.broken
         told = (*self._endpoint.notes, *notes, *([self._limits_note] if self._limits_note is not None else []))
         failed = before.failed + before.broken
-        self._tell(self._meter.begin(self._store.run_id, str(self._job.input), restored, restored, failed, told, before.paid))
+        self._tell(
+            self._meter.begin(self._store.run_id, str(self._job.input), restored, restored, failed, told, paid=before.paid)
+        )
 
     def _items(self) -> Items:
         return self._unanswered()
@@ -280,5 +282,6 @@ def _failure(outcome: Outcome, asked: Json) -> Result:
         "error": outcome.error,
         "attempts": outcome.attempts,
         "line": outcome.position,
+        "answer_number": 1,
     }
     return Result(**{**dict.fromkeys(Result.__struct_fields__), **known})

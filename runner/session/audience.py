@@ -65,7 +65,8 @@ class Audience:
                 for note in event.notes:
                     self._say(note)
                 before = f", {event.restored:,} of them done or failed before" if event.restored else ""
-                self._say(f"started: {event.rows:,} rows of {event.input}{before}")
+                each = f" ({event.answers:,} answers)" if event.answers is not None else ""
+                self._say(f"started: {event.rows:,} rows{each} of {event.input}{before}")
             case Noted():
                 self._say(event.note)
             case Progress():

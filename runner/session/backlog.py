@@ -60,7 +60,7 @@ class Backlog:
         self._drops = on_slow == "drop"
         self._queue: deque[Element | _Pieces] = deque()
         # the latest piece on the queue of each attempt and kind
-        self._latest: dict[tuple[object, int, str], _Pieces] = {}
+        self._latest: dict[tuple[object, int, int, str], _Pieces] = {}
         # rows that have passed the gate and were not taken
         self._rows = 0
         self._shut, self._free, self._closed = True, False, False
@@ -113,7 +113,7 @@ class Backlog:
                 return
             self._append(event)
             return
-        place = (event.id, event.attempt, event.kind)
+        place = (event.id, event.answer_number, event.attempt, event.kind)
         latest = self._latest.get(place) if len(self._queue) >= LONG else None
         if latest is not None and latest.end == event.at and not self._drops:
             latest.parts.append(event.text)
@@ -172,7 +172,7 @@ class Backlog:
         if not isinstance(element, _Pieces):
             return element
         token = element.token
-        if self._latest.get(place := (token.id, token.attempt, token.kind)) is element:
+        if self._latest.get(place := (token.id, token.answer_number, token.attempt, token.kind)) is element:
             del self._latest[place]
         return element.whole()
 

@@ -13,7 +13,7 @@ from runner.config.job import Job, shown_settings
 from runner.config.keywords import AllSettings
 from runner.config.trust import allowed
 from runner.errors import AttachmentError, NotReadyError, UsageError
-from runner.inputs import scan, spool
+from runner.inputs import same_requests, scan, spool
 from runner.inputs.attachments import media_in
 from runner.inputs.places import Places
 from runner.inputs.prompts import Template, make_item
@@ -212,8 +212,11 @@ def _refusal(job: Job, prompts: PromptFile, scanned: scan.Scan) -> str | None:
 
 def _remarks(job: Job, prompts: PromptFile, scanned: scan.Scan) -> list[str]:
     same = [unfit.SAME_PROMPT] if unfit.asks_the_same(job, prompts, scanned) else []
+    found = same_requests.find(prompts, template_of(job), limit=None, answers=1) if job.dedupe else None
+    once = [prepare.sent_once(found.rows, scanned.rows)] if found is not None else []
     late = prefixes.late_field(template_of(job))
-    return [*same, *([late] if late is not None else []), *prompts.about, *scan.remarks(scanned)]
+    more = [*unfit.alike_answers(job), *([late] if late is not None else [])]
+    return [*same, *once, *more, *prompts.about, *scan.remarks(scanned)]
 
 
 def _examples(prompts: PromptFile, template: Template) -> list[Example]:

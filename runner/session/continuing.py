@@ -5,7 +5,7 @@ retry sends, which is noted with each attempt; or for the whole run, as long as 
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,20 +15,20 @@ from msgspec import Struct, structs
 from runner import origin
 from runner.config import endpoint
 from runner.config.job import Job
-from runner.config.settings import BY_NAME
 from runner.errors import StoreError, UsageError
 from runner.inputs import spool
 from runner.model import Json, Run
 from runner.money import Money
-from runner.session import identity, overlap
+from runner.session import identity, overlap, raising, refusing
 from runner.session.identity import Given
-from runner.session.naming import command, file_word, store_option
+from runner.session.naming import command
 from runner.session.options import SessionOptions
+from runner.session.refusing import plain
 from runner.store import database, runs
 from runner.store.changes import Changes, noted
 from runner.store.reader import StoreReader
 from runner.store.runs import FoundRun, KnownRun
-from runner.text import as_text, shell_word
+from runner.text import shell_word
 
 _KEPT = ("api_key_env", "max_cost", "max_cost_session", "max_tokens_total", "headers", "query")
 """What belongs to an address, and the budget: if it is given to ``resume`` or ``retry``, the run keeps it."""
@@ -37,7 +37,8 @@ _KEPT = ("api_key_env", "max_cost", "max_cost_session", "max_tokens_total", "hea
 class Chosen(Struct, frozen=True, kw_only=True):
     """The run that a session continues (None: a new one), what it changes about that run, and what a person should know of it.
 
-    newest: number of the newest run that was looked at. alike: of a new run, those that may have answered its rows too.
+    newest: number of the newest run that was looked at. alike: of a new run, those that may have answered its rows too. raised:
+    more answers of each row are wanted than before.
     """
 
     run: KnownRun | None = None
@@ -45,6 +46,7 @@ class Chosen(Struct, frozen=True, kw_only=True):
     about: tuple[str, ...] = ()
     newest: int = 0
     alike: tuple[KnownRun, ...] = ()
+    raised: bool = False
 
 
 class Idle(Struct, frozen=True, kw_only=True):
@@ -70,6 +72,9 @@ def choose(job: Job, given: Given, known: Sequence[KnownRun], options: SessionOp
     known: all runs, newest first. Raises UsageError if the run cannot take what was asked for, or the user has to decide.
     """
     chosen = _chosen(job, given, known, options)
+    if chosen.run is not None and raising.is_raised(job, chosen.run):
+        # the beginning in which all was settled is looked at again
+        chosen = structs.replace(chosen, run=structs.replace(chosen.run, head=None), raised=True)
     files, run = given.prompts.files, chosen.run
     if files is None and run is not None and origin.files_in(run.settings) is not None:
         # rows of other files may still be there
@@ -98,7 +103,7 @@ def _chosen(job: Job, given: Given, known: Sequence[KnownRun], options: SessionO
     found = identity.find(given, alike)
     if found is not None:
         refuse_other_address(job, given.store, found)
-        return Chosen(run=found, about=tuple(_elsewhere(job, given, found)), newest=newest)
+        return Chosen(run=found, about=(*_elsewhere(job, given, found), *raising.told(job, found)), newest=newest)
     here = next((run for run in alike if identity.is_at(given, run)), None)
     about = [f"{_name(given.path)} holds none of the rows of run {here.id}, so this starts a new run"] if here is not None else []
     return Chosen(about=tuple(about), newest=newest, alike=tuple(_not_taken_over(job, given, alike)))
@@ -114,7 +119,7 @@ def chooses_otherwise(job: Job, run: KnownRun) -> bool:
 def nothing_left(given: Given, chosen: Chosen, options: SessionOptions) -> bool:
     """Return True if the run is finished, and its input still has the same content."""
     run = chosen.run
-    if run is None or run.look_again or options.retry_failed or options.accept_changes:
+    if run is None or chosen.raised or run.look_again or options.retry_failed or options.accept_changes:
         return False
     return run.finished and run.input_digest == given.digest
 
@@ -185,13 +190,15 @@ def changes_of(job: Job, given: Given, run: KnownRun, options: SessionOptions) -
         settings["base_url"] = job.base_url
     settings |= {name: value for name, value in job.settings().items() if name in _KEPT and is_option(job, name)}
     if different and options.retry_failed:
-        _refuse_other_provider(job, store, run, different)
-        _refuse_other_template(job, store, run, different)
+        refusing.other_provider(job, store, run, different)
+        refusing.other_template(job, store, run, different)
     elif different:
-        _refuse_answered(job, store, run, different)
+        refusing.answered(job, store, run, different)
         settings |= answer
         names += different
         columns["fingerprint"] = runs.answer_fingerprint(answer)
+    answers, more = raising.changes(job, run)
+    settings, names, columns = settings | answers, [*names, *answers], columns | more
     if settings != run.settings:
         columns["settings"] = msgspec.json.encode(settings).decode()
     if str(job.input) != run.input:
@@ -240,7 +247,7 @@ def _changed(run: KnownRun, changes: Changes) -> list[str]:
     about = [f"run {run.id} goes on with {what} {new} (before: {old or 'unset'})" for what, old, new in changes.noted]
     if changes.variant is not None:
         different = runs.differences(run.settings, changes.variant).items()
-        words = ", ".join(f"{name} {_plain(now)} (the run: {_plain(then)})" for name, (then, now) in different)
+        words = ", ".join(f"{name} {plain(now)} (the run: {plain(then)})" for name, (then, now) in different)
         about.append(f"the rows that are retried get {words}")
     return about
 
@@ -250,46 +257,9 @@ def _name(path: Path) -> str:
     return origin.shown(path) if name == path.name else name
 
 
-def _refuse_other_provider(job: Job, store: Path, run: KnownRun, different: Mapping[str, tuple[Json, Json]]) -> None:
-    if "provider" in different:
-        then = run.settings.get("provider")
-        raise UsageError(
-            f"run {run.id} keeps its provider, {then}; to use {job.provider}, start a new run: "
-            f"`runner run {file_word(job.input)} --provider {job.provider}{store_option(store)}`"
-        )
-
-
-def _refuse_other_template(job: Job, store: Path, run: KnownRun, different: Mapping[str, tuple[Json, Json]]) -> None:
-    """Raise UsageError for a retry with another template: it would change what is a changed row, and what an export shows."""
-    has_template = run.settings.get("prompt") is not None or run.settings.get("messages") is not None
-    names = [name for name in ("prompt", "messages", "system") if name in different and (has_template or name != "system")]
-    if names:
-        options = " ".join(f"{BY_NAME[name].option} {shell_word(_plain(different[name][1]))}" for name in names)
-        raise UsageError(
-            f"run {run.id} keeps its template; to ask in other words, start a new run: "
-            f"`runner run {file_word(job.input)} {options}{store_option(store)}`"
-        )
-
-
-def _refuse_answered(job: Job, store: Path, run: KnownRun, different: Mapping[str, tuple[Json, Json]]) -> None:
-    if not runs.has_answers(store, run.id):
-        return
-    _refuse_other_template(job, store, run, different)
-    given = " ".join(f"{BY_NAME[name].option} {shell_word(_plain(now))}" for name, (_, now) in different.items())
-    retry, new = command("retry", run.id, store, given), f"runner run {file_word(job.input)} {given}{store_option(store)}"
-    raise UsageError(
-        f"run {run.id} has answers, and {', '.join(different)} would change the others: `{retry}` uses it for the failed rows "
-        f"alone, and `{new}` starts a new run"
-    )
-
-
 def is_option(job: Job, name: str) -> bool:
     """Return True if a setting was given to this session, and not by a file or a variable."""
     return job.sources.get(name, "").startswith("option")
-
-
-def _plain(value: Json) -> str:
-    return "unset" if value is None else as_text(value)
 
 
 def _moved(job: Job) -> list[str]:

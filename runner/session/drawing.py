@@ -2,16 +2,11 @@
 
 import time
 from array import array
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import TypeAlias
 
 from msgspec import Struct, structs
 
-from runner.config.job import Job
-from runner.inputs.keys import keyed
-from runner.inputs.scan import PromptFile, Scan
-from runner.model import Row
 from runner.money import Money
 from runner.pace import LaneState
 from runner.prices.book import PriceBook
@@ -20,16 +15,14 @@ from runner.session import rest
 from runner.session.prepare import Plan
 from runner.session.rest import Guesses, Rest, seed_of
 from runner.session.sizing import Sizer
+from runner.session.to_send import ToSend, of_plan
 from runner.store import samples
-
-Known: TypeAlias = Callable[[Sequence[str]], Collection[str]]
-"""Returns which of some keys have an outcome."""
 
 _BATCH = 1_000
 
 
 class Open(Struct):
-    """The rows without an outcome: their places among all rows, the models they are for, and their sizes."""
+    """What is to be sent: the places among all answers, the models they are for, and the sizes of the rows."""
 
     places: "array[int]"
     models: "array[int]"
@@ -40,7 +33,7 @@ class Open(Struct):
 
     @property
     def number(self) -> int:
-        """How many rows have no outcome and can be sent."""
+        """How many can be sent."""
         return len(self.places)
 
 
@@ -52,21 +45,11 @@ class Drawing(Struct, frozen=True, kw_only=True):
     rest: Rest | None
 
 
-def open_rows(
-    prompts: PromptFile,
-    scanned: Scan,
-    limit: int | None,
-    settled: Known,
-    job: Job,
-    guesses: Guesses,
-) -> Open:
-    """Measure the rows of an input that have no outcome. Blocks.
-
-    limit: how many rows count; None: all. settled: returns which of some keys have an outcome. Raises UsageError.
-    """
-    sizer, numbers = Sizer(job), dict[str, int]()
+def open_rows(of: ToSend, guesses: Guesses) -> Open:
+    """Measure what is to be sent of an input. Blocks. Raises UsageError."""
+    sizer, numbers = Sizer(of.job), dict[str, int]()
     found = Open(array("Q"), array("L"), array("Q"), [], guesses)
-    for place, row in unsettled(prompts, scanned, limit, settled):
+    for place, row in of.open():
         size = sizer.size(row)
         if size is None:
             continue
@@ -84,16 +67,13 @@ def drawing(plan: Plan, number: int, book: PriceBook | None, money: Money, settl
     number: how many. money: what the run has cost. settled: its rows with an outcome.
     """
     store, run = plan.given.store, plan.run.id
-    source = (plan.given.digest, plan.rows)
+    source = (plan.given.digest, plan.requests)
     earlier = rest.drawn_rows(store, run, source, settled) if settled else None
-
-    def known(keys: Sequence[str]) -> Collection[str]:
-        return samples.settled_keys(store, run, keys) if settled else ()
-
     if earlier is not None and earlier.number == number:
-        left = len(earlier.keys) - len(known(earlier.keys))
+        left = len(earlier.keys) - len(samples.settled_keys(store, run, earlier.keys))
         return Drawing(drawn=earlier, left=left, rest=_of_some(plan, book, left) if left else None)
-    found = open_rows(plan.prompts, plan.scanned, plan.options.limit, known, plan.job, Guesses(book, time.time()))
+    of = of_plan(plan, settled=settled > 0)
+    found = open_rows(of, Guesses(book, time.time()))
     so_far = samples.tokens_so_far(store, run)
     drawn = Drawn(
         number=number,
@@ -102,7 +82,7 @@ def drawing(plan: Plan, number: int, book: PriceBook | None, money: Money, settl
         cost=money.spent,
         input_tokens=so_far.input_tokens,
         output_tokens=so_far.output_tokens,
-        strata=_strata(plan, found, number),
+        strata=_strata(of, found, number, seed_of(plan.given.digest)),
     )
     whole = sum(found.sizes)
     share = sum(sum(stratum.drawn.values()) for stratum in drawn.strata) / whole if whole else 0.0
@@ -116,15 +96,15 @@ def with_lanes(drawn: Drawn, lanes: Sequence[LaneState]) -> Drawn:
     return structs.replace(drawn, lanes={**drawn.lanes, **learned})
 
 
-def _strata(plan: Plan, found: Open, number: int) -> list[Stratum]:
+def _strata(of: ToSend, found: Open, number: int, seed: int) -> list[Stratum]:
     if not found.number:
         return []
     costs, by_name = found.guesses.cost(), {name: index for index, name in enumerate(found.names)}
     groups = shares(costs, number)
     of_groups = [({by_name[name] for name in names}, count) for names, count in groups]
     sizes = _comparable(found, costs, [members for members, _ in of_groups])
-    chosen = draw(found.models, sizes, of_groups, seed_of(plan.given.digest))
-    keys = _keys(plan, [found.places[index] for rows in chosen for index in rows])
+    chosen = draw(found.models, sizes, of_groups, seed)
+    keys = _keys(of, [found.places[index] for rows in chosen for index in rows])
     strata = []
     for (names, _), (members, _), rows in zip(groups, of_groups, chosen, strict=True):
         theirs = [size for model, size in zip(found.models, sizes, strict=True) if model in members]
@@ -149,24 +129,10 @@ def _comparable(found: Open, costs: Mapping[str, float], groups: Sequence[set[in
     return [max(1, round(size * factors[model])) for model, size in zip(found.models, found.sizes, strict=True)]
 
 
-def _keys(plan: Plan, places: Sequence[int]) -> dict[int, str]:
-    """Return the keys of the rows at these places."""
+def _keys(of: ToSend, places: Sequence[int]) -> dict[int, str]:
+    """Return the keys of the answers at these places."""
     wanted, last = set(places), max(places, default=-1)
-    rows = islice(_keyed(plan.prompts, plan.scanned, None), last + 1)
-    return {place: key for place, (key, _) in enumerate(rows) if place in wanted}
-
-
-def _keyed(prompts: PromptFile, scanned: Scan, limit: int | None) -> Iterator[tuple[str, Row]]:
-    return islice(keyed(prompts.read(), scanned.repeated, scanned.before.identical), limit)
-
-
-def unsettled(prompts: PromptFile, scanned: Scan, limit: int | None, settled: Known) -> Iterator[tuple[int, Row]]:
-    """Yield the rows without an outcome, each with its place among all. limit, settled: as for ``open_rows``."""
-    rows, first = _keyed(prompts, scanned, limit), 0
-    while batch := list(islice(rows, _BATCH)):
-        known = settled([key for key, _ in batch])
-        yield from ((place, row) for place, (key, row) in enumerate(batch, first) if key not in known)
-        first += len(batch)
+    return {place: key for place, (key, _) in enumerate(islice(of.answers(), last + 1)) if place in wanted}
 
 
 def _of_some(plan: Plan, book: PriceBook | None, left: int) -> Rest | None:

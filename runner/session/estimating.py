@@ -3,13 +3,13 @@
 import math
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.config.endpoint import find_endpoint, with_base_url
 from runner.config.job import Job
@@ -20,14 +20,13 @@ from runner.errors import NotReadyError, RunStoppedError
 from runner.event_types import Summary
 from runner.exports import html
 from runner.inputs import scan, spool
-from runner.inputs.scan import PromptFile, Scan
 from runner.money import CURRENCY, PICO, Money, shown
 from runner.prices.book import PriceBook
 from runner.prices.guess import plus, times
 from runner.prices.interval import Interval
 from runner.prices.sample import Drawn, Lane
-from runner.session import continuing, identity, reading, rest, unfit
-from runner.session.drawing import open_rows, unsettled
+from runner.session import continuing, identity, prepare, raising, reading, rest, unfit
+from runner.session.drawing import open_rows
 from runner.session.expecting import basis
 from runner.session.identity import Given
 from runner.session.opening import open_input, options_of, rooted
@@ -35,11 +34,12 @@ from runner.session.options import SessionOptions
 from runner.session.pricing import price_book
 from runner.session.rest import Basis, Guesses, Rest, Use
 from runner.session.sources import Source, job_of, job_without_rows, names_files
+from runner.session.to_send import ToSend
 from runner.session.wiring import per_minute
+from runner.several import amount, unit
 from runner.store import samples
 from runner.store.reader import StoreReader
 from runner.store.runs import KnownRun
-from runner.text import plural
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
@@ -53,7 +53,8 @@ class Bounds(Struct, frozen=True, kw_only=True):
 class Estimate(Struct, frozen=True, kw_only=True):
     """What a run will take. Tokens and costs are those of the whole run, with what it has taken so far; costs are in dollars."""
 
-    # rows that count, and those of them that have no outcome yet
+    # rows that count, and those of them that have no outcome yet. Where several answers of each row are wanted, the rows that are
+    # left and those that were sent are answers; where requests that several rows make are sent once, those left are requests
     rows: int
     rows_left: int
     input_tokens: Bounds
@@ -75,28 +76,30 @@ class Estimate(Struct, frozen=True, kw_only=True):
     rows_sent: int = 0
     # the run that would be continued; None: a new one
     run: int | None = None
+    # answers that are wanted of each row
+    answers: int = 1
     # the model, for words about its price
     model: str | None = None
 
     def __str__(self) -> str:
         cost = "of unknown cost" if self.cost is None else f"about {_money(self.cost.mid)} ({between(self.cost, _money)})"
-        return f"{plural(self.rows, 'row')}, {cost}, {self.words}"
+        return f"{amount(self.rows, self.answers)}, {cost}, {self.words}"
 
     @property
     def words(self) -> str:
         """From what it was made, in words."""
-        return basis(self.basis, self.rows_sent)
+        return basis(self.basis, self.rows_sent, unit(self.answers))
 
     def __repr__(self) -> str:
         return f"<Estimate: {self}>"
 
     def _repr_html_(self) -> str:
-        pairs: list[tuple[str, object]] = [("rows", self.rows), ("rows left", self.rows_left)]
+        pairs: list[tuple[str, object]] = [("rows", self.rows), (f"{unit(self.answers)}s left", self.rows_left)]
         figures: list[tuple[str, Bounds | None, Callable[[float], str]]] = [
             ("input tokens", self.input_tokens, count),
             ("output tokens", self.output_tokens, count),
             ("cost", self.cost, _money),
-            ("cost of the rows left", self.cost_left, _money),
+            (f"cost of the {unit(self.answers)}s left", self.cost_left, _money),
             ("time", self.seconds, format_span),
         ]
         pairs += [(name, f"about {show(of.mid)} ({between(of, show)})") for name, of, show in figures if of is not None]
@@ -132,11 +135,14 @@ def estimate_job(job: Job, db: str | Path, options: SessionOptions) -> Estimate:
         known = continuing.known_runs(store)
         given = Given(store, prompts, scan.measure(prompts, identity.lengths(known)), job.base_url)
         run = continuing.choose(job, given, known, options).run
-        to_read, scanned = reading.scan_input(given, run, options)
+        job = raising.settled(job, run)
+        to_read, scanned = reading.scan_input(given, run, options, whole=job.dedupe)
         scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where, prompts.about)
         scan.refuse_duplicates(scanned, job.input, prompts.places)
         unfit.refuse(job, prompts, scanned)
-        return _Input(job, given, to_read, scanned, options.limit, run).estimate()
+        same = prepare.same_in(job, to_read, options)
+        of = ToSend(job=job, prompts=to_read, scanned=scanned, store=store, run=None, options=options, same=same)
+        return _Input(given, of, run).estimate()
 
 
 @contextmanager
@@ -158,12 +164,12 @@ def refuse_stopped(summary: Summary) -> None:
 class _Input:
     """An input, and the run that would be continued with it."""
 
-    def __init__(
-        self, job: Job, given: Given, prompts: PromptFile, scanned: Scan, limit: int | None, run: KnownRun | None
-    ) -> None:
-        self._job, self._given, self._prompts, self._scanned = job, given, prompts, scanned
-        self._limit, self._run = limit, run
-        self._rows = scanned.rows if limit is None else min(limit, scanned.rows)
+    def __init__(self, given: Given, of: ToSend, run: KnownRun | None) -> None:
+        self._job, self._given, self._run = of.job, given, run
+        limit, answers = of.options.limit, of.job.answers or 1
+        self._rows = of.scanned.rows if limit is None else min(limit, of.scanned.rows)
+        copies = of.same.rows * answers if of.same is not None else 0
+        self._requests, self._each_alone = self._rows * answers - copies, answers == 1 and not of.job.dedupe
         self._money, self._settled = Money(), 0
         if run is not None:
             with StoreReader(given.store) as reader:
@@ -172,31 +178,25 @@ class _Input:
             if self._money.unknown and not samples.is_attempted(given.store, run.id):
                 # nothing was sent, or all that it has was taken over
                 self._money = Money()
+        self._of = structs.replace(of, run=run.id) if run is not None and self._settled else of
 
     def estimate(self) -> Estimate:
         """Return what the run will take."""
         book, run = price_book(self._job), self._run
         drawn, found = None, None
         if run is not None and self._settled:
-            drawn = rest.drawn_rows(self._given.store, run.id, (self._given.digest, self._rows), self._settled)
-            left = max(0, self._rows - self._settled)
+            drawn = rest.drawn_rows(self._given.store, run.id, (self._given.digest, self._requests), self._settled)
+            left = max(0, self._rows - self._settled) if self._each_alone else self._of.number()
             found = rest.sampled(self._given.store, run.id, drawn, self._money, left) if drawn is not None else None
-            found = found or rest.answered(self._given.store, run.id, self._job.model or "", self._left())
+            found = found or rest.answered(self._given.store, run.id, self._job.model or "", self._of.number())
         if found is None or (found.cost is None and book is not None):
             # what was sent may have been sent before its price was stated
             found = self._by_sizes(book)
         return self._whole(found, drawn)
 
-    def _known(self, keys: Sequence[str]) -> Collection[str]:
-        run = self._run
-        return samples.settled_keys(self._given.store, run.id, keys) if run is not None and self._settled else ()
-
-    def _left(self) -> int:
-        return sum(1 for _ in unsettled(self._prompts, self._scanned, self._limit, self._known))
-
     def _by_sizes(self, book: PriceBook | None) -> Rest:
         guesses = Guesses(book, time.time())
-        found = open_rows(self._prompts, self._scanned, self._limit, self._known, self._job, guesses)
+        found = open_rows(self._of, guesses)
         return guesses.rest(found.number)
 
     def _whole(self, found: Rest, drawn: Drawn | None) -> Estimate:
@@ -221,6 +221,7 @@ class _Input:
             basis=found.basis,
             rows_sent=found.learned,
             run=run.id if run is not None else None,
+            answers=self._job.answers or 1,
             model=self._job.model,
         )
 

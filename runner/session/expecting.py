@@ -14,6 +14,8 @@ from runner.session import rest
 from runner.session.prepare import Plan
 from runner.session.rest import Basis, Guesses, Rest
 from runner.session.sizing import Sizer
+from runner.session.to_send import ToSend
+from runner.several import unit
 from runner.text import plural
 
 _FIRST = 256
@@ -32,55 +34,58 @@ Confirm: TypeAlias = Callable[[Expected], bool]
 """Is told what a session will cost. Returns True if it has said so; raises what ends the session."""
 
 
-def expected(plan: Plan, book: PriceBook, money: Money, *, left: int, settled: int) -> Expected | None:
-    """Return what the rows that are left will cost; None if no price is known, or nothing is left. Blocks.
+def expected(plan: Plan, of: ToSend, book: PriceBook, money: Money, *, left: int, settled: int) -> Expected | None:
+    """Return what is left will cost; None if no price is known, or nothing is left. Blocks.
 
-    money: what the run has cost. settled: its rows with an outcome.
+    of: what is to be sent. money: what the run has cost. left: requests that are to be sent. settled: outcomes of the run.
     """
     store, run, options = plan.given.store, plan.run, plan.options
     found = None
     if left > 0 and settled:
-        drawn = None if options.retry_failed else rest.drawn_rows(store, run.id, (plan.given.digest, plan.rows), settled)
+        drawn = None if options.retry_failed else rest.drawn_rows(store, run.id, (plan.given.digest, plan.requests), settled)
         found = rest.sampled(store, run.id, drawn, money, left) if drawn is not None else None
         found = found or rest.answered(store, run.id, plan.job.model or "", left, again=options.retry_failed)
     if left > 0 and (found is None or found.cost is None):
-        found = _by_sizes(plan, book, left)
-    return said(found) if found is not None else None
+        found = _by_sizes(plan, of, book, left)
+    return said(found, plan.answers) if found is not None else None
 
 
-def said(found: Rest) -> Expected | None:
-    """Return what a session will cost, in words; None if no price is known."""
+def said(found: Rest, answers: int) -> Expected | None:
+    """Return what a session will cost, in words; None if no price is known. answers: wanted of each row; each of them counts."""
     cost = found.cost
     if cost is None:
         return None
     low, mid = shown(round(cost.low)), shown(round(cost.mid))
-    rows = f"{plural(found.left, 'row')}"
+    rows, one = plural(found.left, unit(answers)), unit(answers)
     if math.isinf(cost.high):
         bounds = f"{low} or more; without --max-tokens an answer has no known limit"
     else:
         bounds = f"{low} to {shown(round(cost.high))}"
-    unpriced = f"; beside {plural(found.unpriced, 'row')} whose price is not known" if found.unpriced else ""
+    unpriced = f"; beside {plural(found.unpriced, one)} whose price is not known" if found.unpriced else ""
     return Expected(
         dollars=cost.mid / PICO,
         projection=found.projection,
-        sentence=f"expected cost of {rows}: about {mid} ({bounds}), {basis(found.basis, found.learned)}{unpriced}",
+        sentence=f"expected cost of {rows}: about {mid} ({bounds}), {basis(found.basis, found.learned, one)}{unpriced}",
     )
 
 
-def basis(kind: Basis, rows: int) -> str:
-    """Return from what an estimate was made, in words. rows: from which it was learned."""
+def basis(kind: Basis, number: int, one: str) -> str:
+    """Return from what an estimate was made, in words. number: of what it was learned from; one: what each of these is called."""
     match kind:
         case "sample":
-            return f"from a sample of {plural(rows, 'row')}"
+            return f"from a sample of {plural(number, one)}"
         case "answers":
-            return f"if they are like the {rows:,} rows answered last"
+            return f"if they are like the {number:,} {'rows answered' if one == 'row' else 'answers got'} last"
         case "sizes":
             return "by sizes alone"
 
 
-def _by_sizes(plan: Plan, book: PriceBook, left: int) -> Rest | None:
+def _by_sizes(plan: Plan, of: ToSend, book: PriceBook, left: int) -> Rest | None:
     scanned, sizer = plan.scanned, Sizer(plan.job)
     guesses = Guesses(book, time.time())
+    if of.same is not None:
+        # rows that make the same request may be larger or smaller than others
+        return rest.examples(sizer, (row for _, row in of.open()), guesses, 0.0, left)
     if scanned.some:
         size = scanned.size / max(1, scanned.rows - scanned.before.rows)
         return rest.examples(sizer, scanned.some, guesses, size, left)

@@ -8,7 +8,7 @@ from typing import TypedDict, cast
 from runner import origin
 from runner.config import plugins
 from runner.errors import UsageError
-from runner.exports.columns import columns, given, records
+from runner.exports.columns import Parts, columns, given, records
 from runner.exports.file import is_standard_output, open_output
 from runner.inputs import overwriting
 from runner.inputs.patterns import matches
@@ -48,14 +48,14 @@ def write(
         run = reader.run(run_id, counted=False)
         asked = asked_in(run.settings)
         stack.enter_context(reader.snapshot())
-        own = own_fields(reader, run)
-        kept = [] if escape else given(own)
+        own, files = own_fields(reader, run), origin.files_in(run.settings)
+        parts = parts_of(reader, run)
+        kept = [] if escape else given(own, parts)
         csv = {"raw": raw, "kept": kept, "excel": flags.get("csv_excel", False), "notes": notes}
         with open_output(output) as out:
-            files = origin.files_in(run.settings)
             results = reader.results(run.id, asked, files)
-            made = records(results, own, prompt=prompt, file=files is not None)
-            return exporter(columns(own, prompt=prompt, file=files is not None), made, out, **(csv if kind == "csv" else {}))
+            made = records(results, own, prompt=prompt, parts=parts)
+            return exporter(columns(own, prompt=prompt, parts=parts), made, out, **(csv if kind == "csv" else {}))
 
 
 def files_read(reader: StoreReader) -> dict[int, list[str]]:
@@ -66,6 +66,12 @@ def files_read(reader: StoreReader) -> dict[int, list[str]]:
         paths = [*files.paths] if files is not None else origin.names_of(run.input)
         read[run.id] = [] if origin.run_of(run.input) is not None else paths
     return read
+
+
+def parts_of(reader: StoreReader, run: Run) -> Parts:
+    """Return which columns an export of a run has that most have not."""
+    several, copies = reader.shares(run.id)
+    return Parts(files=origin.files_in(run.settings) is not None, answers=several, copies=copies)
 
 
 def own_fields(reader: StoreReader, run: Run) -> list[str]:

@@ -27,6 +27,9 @@ class Meter:
         self.start = time.monotonic()
         # paid: rows for which earlier sessions have sent something
         self._rows = self._restored = self._restored_failed = self._paid = 0
+        self._answers: int | None = None
+        # of what was left when the session began: what rows get from others with the same request, at no cost
+        self.copies = 0
         self.attempts: Attempts[HttpExchange] | None = None
         self.books = Books()
         # why requests wait, if it is for the budget
@@ -34,14 +37,31 @@ class Meter:
         # what a sample says of the rows that were left when the session began
         self.expected: Projection | None = None
 
-    def begin(self, run: int, path: str, rows: int, restored: int, failed: int, notes: tuple[str, ...], paid: int = 0) -> Started:
+    def begin(
+        self,
+        run: int,
+        path: str,
+        rows: int,
+        restored: int,
+        failed: int,
+        notes: tuple[str, ...],
+        *,
+        paid: int = 0,
+        answers: int | None = None,
+    ) -> Started:
         """Take the rows from which a session starts, and return the event that tells them.
 
         rows: those that have an outcome at the end, if the session is not stopped. restored: those of them that have one from
         earlier sessions and are not sent again; failed: of these, the failed ones. paid: rows for which those sent something.
+        answers: that will have an outcome at the end, if each row is to have several; the other numbers are of answers then.
         """
+        self._answers = answers
         self._rows, self._restored, self._restored_failed, self._paid = rows, restored, failed, paid
-        return Started(run=run, input=path, rows=rows, restored=restored, restored_failed=failed, notes=notes)
+        return Started(run=run, input=path, rows=rows, restored=restored, restored_failed=failed, notes=notes, answers=answers)
+
+    @property
+    def _wanted(self) -> int:
+        return self._rows if self._answers is None else self._answers
 
     @property
     def elapsed_s(self) -> float:
@@ -56,6 +76,7 @@ class Meter:
         rates = self._speed.see(elapsed_s, sent, held=forecast.held)
         return Progress(
             rows=self._rows,
+            answers=self._answers,
             restored=self._restored,
             restored_failed=self._restored_failed,
             done=stats.done,
@@ -74,20 +95,28 @@ class Meter:
 
     def used(self) -> budgeting.Progress:
         """Return how far the run is, for its budget."""
-        stats, money = self._stats, self.books.money
-        paid = self._paid + stats.done + stats.failed - stats.broken
-        left = max(0, self._rows - self._restored - stats.done - stats.failed)
-        return budgeting.Progress(money.spent, paid, left)
+        return budgeting.Progress(self.books.money.spent, self._paid_now, self.bought(self._left))
+
+    @property
+    def _paid_now(self) -> int:
+        stats = self._stats
+        return self._paid + stats.done + stats.failed - stats.broken - stats.shared
+
+    @property
+    def _left(self) -> int:
+        return max(0, self._wanted - self._restored - self._stats.done - self._stats.failed)
+
+    def bought(self, left: int) -> int:
+        """Return how many requests go out for what is left: nothing is sent for rows that get the answers of others."""
+        return max(0, left - max(0, self.copies - self._stats.shared))
 
     def projected(self, money: Money, rows: int, left: int) -> int | None:
         """Return what the run will have cost, as ``money.projected`` does."""
         return projected(money, rows, left, self.expected)
 
     def _costs(self) -> dict[str, float | None]:
-        money, stats = self.books.money, self._stats
-        settled = self._restored + stats.done + stats.failed
-        paid = self._paid + stats.done + stats.failed - stats.broken
-        of = costs(money, self.projected(money, paid, max(0, self._rows - settled)))
+        money = self.books.money
+        of = costs(money, self.projected(money, self._paid_now, self.bought(self._left)))
         return {"cost": of["cost"] if money.priced else None, "cost_projected": of["cost_projected"] if money.priced else None}
 
     def pace(self) -> Pace:
@@ -99,5 +128,4 @@ class Meter:
         return Pace(at=time.time(), lanes=lanes, retrying=retrying, left_s=self._left_s())
 
     def _left_s(self) -> float | None:
-        settled = self._restored + self._stats.done + self._stats.failed
-        return self._forecast.left_s(max(0, self._rows - settled))
+        return self._forecast.left_s(self.bought(self._left))

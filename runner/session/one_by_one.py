@@ -21,7 +21,7 @@ from runner.event_types import Finished, Summary
 from runner.inputs import spool
 from runner.interfaces import Observer
 from runner.model import Result
-from runner.session import arguments, budgeting, naming, wiring
+from runner.session import arguments, budgeting, naming, raising, wiring
 from runner.session.asks import Asks
 from runner.session.asynchronous import refuse_other_loops
 from runner.session.audience import Audience
@@ -175,6 +175,7 @@ class Session:
     def _opened(self, store: Path) -> "_Opened":
         """Return what the session works with; its run is created if there is none. Raises UsageError."""
         job = with_base_url(job_without_rows([], self._settings, trust=self._trust), os.environ)
+        raising.refuse_asking(job)
         # the files that asks name are relative to the current folder
         job = structs.replace(job, input=spool.asked_in(store, self._name), files_root=job.files_root or str(Path.cwd()))
         endpoint = find_endpoint(job, os.environ)

@@ -1,6 +1,7 @@
 """Prepares a session: finds its run, checks whether anything is left to do, and writes the notes that a person reads first."""
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -11,20 +12,19 @@ from msgspec import Struct, structs
 from runner import origin
 from runner.config.endpoint import Endpoint, find_endpoint, with_base_url
 from runner.config.job import Job
-from runner.config.settings import unknown_variables
 from runner.errors import UsageError
-from runner.event_types import Finished, Quantiles, Started, Summary
-from runner.inputs import scan, spool
+from runner.inputs import same_requests, scan, spool
 from runner.inputs.content import hash_of
 from runner.inputs.prompts import Template, make_item
+from runner.inputs.same_requests import SameRequests
 from runner.inputs.scan import PromptFile, Scan
-from runner.model import Outcome, Run
-from runner.money import Money, costs
-from runner.session import budgeting, continuing, identity, reading, unfit
+from runner.model import Outcome
+from runner.session import budgeting, continuing, identity, raising, reading, unfit
 from runner.session.continuing import Chosen, Idle
 from runner.session.identity import Given
 from runner.session.opening import open_input, options_of, rooted, template_of
 from runner.session.options import SessionOptions
+from runner.several import amount, unit
 from runner.store import database
 from runner.store.counts import RunCounts
 from runner.store.runs import FoundRun
@@ -59,6 +59,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     chosen: Chosen = Chosen()
     # what the template makes is the same for all rows
     same_prompt: bool = False
+    # requests that several rows make and that are sent once; None: none, or each row is sent
+    same: SameRequests | None = None
 
     @property
     def template(self) -> Template:
@@ -76,6 +78,21 @@ class Plan(Struct, frozen=True, kw_only=True):
         """Return True if this session alone uses other rows than its run: ``where`` or ``sample`` of a resume or a retry."""
         run = self.chosen.run
         return self.options.run_id is not None and run is not None and continuing.chooses_otherwise(self.job, run)
+
+    @property
+    def answers(self) -> int:
+        """Return how many answers of each row are wanted."""
+        return self.job.answers or 1
+
+    @property
+    def wanted(self) -> int:
+        """Return the number of outcomes that there will be if the session is not stopped: one for each answer of each row."""
+        return self.rows * self.answers
+
+    @property
+    def requests(self) -> int:
+        """Return how many requests the rows make, each counted once where it is sent once."""
+        return self.wanted - (self.same.rows * self.answers if self.same is not None else 0)
 
     @property
     def unchanged(self) -> bool:
@@ -100,16 +117,14 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     chosen = await in_thread(lambda: continuing.choose(job, given, known, options))
     if chosen.run is not None and options.run_id is None:
         job = budgeting.inherited(job, chosen.run.settings)
+    job = raising.settled(job, chosen.run)
     if continuing.nothing_left(given, chosen, options):
         idle = await in_thread(lambda: continuing.idle(job, given, chosen))
         if options.strict and idle.run.broken:
             await in_thread(lambda: _refuse_broken(job, prompts))
         return idle
     endpoint = find_endpoint(job, os.environ)
-    to_read, scanned = await in_thread(lambda: reading.scan_input(given, chosen.run, options))
-    scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where, prompts.about)
-    scan.refuse_duplicates(scanned, job.input, prompts.places)
-    await in_thread(lambda: _refuse(job, prompts, scanned, strict=options.strict))
+    to_read, scanned = await in_thread(lambda: _scanned(job, given, chosen, options))
     await in_thread(lambda: database.prepare(store_path, create=True))
     run = await in_thread(lambda: continuing.open_run(job, given, options, chosen))
     return Plan(
@@ -122,7 +137,32 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
         run=run,
         chosen=chosen,
         same_prompt=await in_thread(lambda: unfit.asks_the_same(job, prompts, scanned)),
+        same=await in_thread(lambda: same_in(job, to_read, options)),
     )
+
+
+def _scanned(job: Job, given: Given, chosen: Chosen, options: SessionOptions) -> tuple[PromptFile, Scan]:
+    """Return what is to be read of the input, and its scan.
+
+    Raises UsageError for rows that the job does not fit, and for a budget that cannot hold.
+    """
+    prompts = given.prompts
+    to_read, scanned = reading.scan_input(given, chosen.run, options, whole=job.dedupe)
+    scan.refuse_empty(scanned.rows, spool.display_name(job.input), job.where, prompts.about)
+    scan.refuse_duplicates(scanned, job.input, prompts.places)
+    unfit.refuse(job, prompts, scanned)
+    budgeting.refuse(job, prompts)
+    if options.strict:
+        _refuse_broken(job, prompts)
+    return to_read, scanned
+
+
+def same_in(job: Job, prompts: PromptFile, options: SessionOptions) -> SameRequests | None:
+    """Return the requests that several rows make and that are sent once; None if there are none, or each row is sent."""
+    if not job.dedupe:
+        return None
+    limit = None if options.limit is None else min(options.limit, sys.maxsize)
+    return same_requests.find(prompts, template_of(job), limit=limit, answers=job.answers or 1)
 
 
 async def in_thread(call: Callable[[], T]) -> T:
@@ -141,14 +181,6 @@ def broken_rows(prompts: PromptFile, template: Template) -> Broken:
             if count <= _MAX_KEPT:
                 first.append((made.position, made.error or ""))
     return Broken(count, first)
-
-
-def _refuse(job: Job, prompts: PromptFile, scanned: Scan, *, strict: bool) -> None:
-    """Raise UsageError for rows that a job does not fit, and for a budget that cannot hold. strict: also for broken rows."""
-    unfit.refuse(job, prompts, scanned)
-    budgeting.refuse(job, prompts)
-    if strict:
-        _refuse_broken(job, prompts)
 
 
 def _refuse_broken(job: Job, prompts: PromptFile) -> None:
@@ -171,12 +203,12 @@ def notes(plan: Plan, counts: RunCounts, changed: int, taken: Mapping[int, int])
     options, run, scanned = plan.options, plan.run, plan.scanned
     sentences = [*plan.chosen.about, *_new_run_notes(run, all_rows=options.limit is None, taken=bool(taken))]
     if taken:
-        sentences.append(taken_over(taken, plan.rows))
+        sentences.append(taken_over(taken, plan.rows, plan.answers))
     if options.retry_failed:
         those = "those that are chosen of " if plan.narrowed else ""
-        failed = f"retrying {those}{plural(counts.failed, 'failed row')}"
+        failed = f"retrying {those}{plural(counts.failed, f'failed {unit(plan.answers)}')}"
         sentences.append(f"run {run.id}: {failed if counts.failed else 'there are no failed rows to send again'}")
-    elif run.finished:
+    elif run.finished and not plan.chosen.raised:
         same = run.input_digest is not None and hash_of(run.input_digest) == plan.given.content.digest
         what = "its rows are looked at again" if same else "its input has changed since"
         sentences.append(f"run {run.id} was finished; {what}")
@@ -185,21 +217,29 @@ def notes(plan: Plan, counts: RunCounts, changed: int, taken: Mapping[int, int])
         sentences.append(f"continuing run {run.id}: {counts.done - sum(taken.values()):,} already done{failed}")
     if changed:
         sentences.append(changed_rows(changed, accepted=options.accept_changes))
-    if scanned.identical:
+    if plan.same is not None:
+        sentences.append(sent_once(plan.same.rows, plan.rows))
+    elif scanned.identical:
         sentences.append(identical_rows(scanned.identical))
     if (kept := budgeting.kept(plan.job)) and options.run_id is None:
         sentences.append(f"run {run.id} has {kept}, which holds for this session too")
     if plan.same_prompt:
         sentences.append(unfit.SAME_PROMPT)
+    sentences += unfit.alike_answers(plan.job)
     return [*sentences, *plan.prompts.about, *scan.remarks(scanned)]
 
 
-def taken_over(taken: Mapping[int, int], rows: int) -> str:
-    """Return the sentence about rows that have taken over an answer. taken: how many from each run. rows: all of the session."""
+def taken_over(taken: Mapping[int, int], rows: int, answers: int = 1) -> str:
+    """Return the sentence about rows that have taken over an answer. taken: how many from each run. rows: all of the session.
+
+    answers: how many are wanted of each row; each counts.
+    """
     number, numbers = sum(taken.values()), [str(run) for run in sorted(taken)]
     which = f"run {numbers[0]}" if len(numbers) == 1 else f"runs {', '.join(numbers[:-1])} and {numbers[-1]}"
     have, is_ = ("has", "its answer is") if number == 1 else ("have", "their answers are")
-    of = plural(rows, "row")
+    of = amount(rows, answers)
+    if answers > 1:
+        return f"{number:,} of {of} have been bought in {which} by the same request: {is_} taken over (--new sends all rows)"
     return f"{number:,} of {of} {have} the same request as in {which}: {is_} taken over (--new sends all rows)"
 
 
@@ -214,9 +254,16 @@ def changed_rows(number: int, *, accepted: bool = False) -> str:
 
 def identical_rows(number: int) -> str:
     """Return the sentence about rows without an id that repeat an earlier row."""
+    advice = "each gets its own answer (--dedupe sends them once)"
     if number == 1:
-        return "1 row without an id is identical to an earlier one; each gets its own answer"
-    return f"{plural(number, 'row')} without an id are identical to earlier ones; each gets its own answer"
+        return f"1 row without an id is identical to an earlier one; {advice}"
+    return f"{plural(number, 'row')} without an id are identical to earlier ones; {advice}"
+
+
+def sent_once(number: int, rows: int) -> str:
+    """Return the sentence about rows that ask the same as an earlier one. rows: all of the session."""
+    asks = "asks" if number == 1 else "ask"
+    return f"{number:,} of {plural(rows, 'row')} {asks} the same as an earlier one: sent once"
 
 
 def _new_run_notes(run: FoundRun, *, all_rows: bool, taken: bool) -> list[str]:
@@ -240,46 +287,3 @@ def _new_run_notes(run: FoundRun, *, all_rows: bool, taken: bool) -> list[str]:
 def _brief(value: object) -> str:
     text = "unset" if value is None else str(value)
     return text if len(text) <= 40 else text[:39] + "\N{HORIZONTAL ELLIPSIS}"
-
-
-def summary(run: Run, money: Money) -> Summary:
-    """Return the summary of a session that had nothing to do."""
-    settled = run.done + run.failed
-    rows = run.rows if run.rows is not None else settled
-    nothing = Quantiles(p50=None, p95=None)
-    return Summary(
-        run=run.id,
-        finished=True,
-        rows=rows,
-        done=run.done,
-        failed=run.failed,
-        broken=run.broken,
-        skipped=min(settled, rows),
-        done_now=0,
-        failed_now=0,
-        kept=0,
-        attempts_now=0,
-        input_tokens=None,
-        output_tokens=None,
-        time_to_first_token=nothing,
-        duration=nothing,
-        elapsed_s=0.0,
-        missing=0,
-        changed=0,
-        stop_reason=None,
-        causes=run.causes,
-        **costs(money, money.spent),
-    )
-
-
-def nothing_to_do(job: Job, idle: Idle) -> tuple[Started, Finished]:
-    """Return the events of a session that had nothing to do."""
-    run, ended = idle.run, summary(idle.run, idle.money)
-    note = f"run {run.id} is finished and {spool.display_name(job.input)} has not changed: nothing is sent"
-    restored = min(ended.skipped, ended.rows)
-    failed = min(ended.failed, restored)
-    notes = (*unknown_variables(os.environ), *idle.about, note)
-    begun = Started(
-        run=run.id, input=spool.full_name(job.input), rows=ended.rows, restored=restored, restored_failed=failed, notes=notes
-    )
-    return begun, Finished(summary=ended)

@@ -27,12 +27,13 @@ MOST_KEPT = 10_000
 _BATCH = 1_000
 
 
-def scan_input(given: Given, run: KnownRun | None, options: SessionOptions) -> tuple[PromptFile, Scan]:
+def scan_input(given: Given, run: KnownRun | None, options: SessionOptions, *, whole: bool = False) -> tuple[PromptFile, Scan]:
     """Return what is to be read of the file, and its scan, whose duplicates are still to be refused.
 
-    run: the run that is continued. Raises UsageError if the file cannot be read.
+    run: the run that is continued. whole: any row may ask the same as a new one, so the beginning is read too. Raises UsageError
+    if the file cannot be read.
     """
-    if run is not None and options.limit is None and not options.retry_failed:
+    if run is not None and options.limit is None and not options.retry_failed and not whole:
         behind = _behind_head(given, run)
         if behind is not None:
             return behind

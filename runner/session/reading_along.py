@@ -21,7 +21,7 @@ from runner.event_types import (
     Summary,
     Waiting,
 )
-from runner.model import Result, Run
+from runner.model import Attempt, Result, Run
 from runner.origin import Files, files_in
 from runner.session.asynchronous import Prepare, Ready, leave, start
 from runner.session.backlog import Backlog, Element, OnSlow, Settled
@@ -29,6 +29,7 @@ from runner.session.opening import asked_in
 from runner.session.prepare import in_thread
 from runner.session.results import RunSummary, with_results
 from runner.session.stopping import StopHandle, ended
+from runner.several import number_of, row_of
 from runner.store.reader import StoreReader
 from runner.store.result_rows import located
 from runner.store.results import ResultReader
@@ -55,6 +56,8 @@ class Along:
         self._blocked: dict[str, str] = {}
         self._last_line = 0
         self._files: Files | None = None
+        # wanted of each row
+        self._answers = 1
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
         """Begin the session, yield its events, and end it. Raises what it raises."""
@@ -89,8 +92,7 @@ class Along:
         if isinstance(event, Saved):
             if self._all:
                 for attempt in event.attempts:
-                    words = {"error_code": attempt.error_code, "error": attempt.error}
-                    self._backlog.put(AttemptFailed(id=attempt.key, attempt=attempt.number, **words))
+                    self._backlog.put(_failed(attempt))
             for outcome in event.outcomes:
                 if outcome.error_code == BAD_ROW or self._accepts:
                     self._again.add(hash(outcome.key))
@@ -111,7 +113,7 @@ class Along:
         assert isinstance(started, Started)
         yield started
         run = await in_thread(lambda: _run(self._ready, started.run))
-        asked, self._files = asked_in(run.settings), files_in(run.settings)
+        asked, self._files, self._answers = asked_in(run.settings), files_in(run.settings), run.answers
         async with ResultReader(store, run.id, asked) as reader:
             upto = await reader.newest()
             self._backlog.begin()
@@ -135,7 +137,7 @@ class Along:
             async for event in self._pages(reader, upto, broken=False):
                 yield event
             return
-        numbers = iter(await reader.first(upto, min(limit, started.restored)))
+        numbers = iter(await reader.first(upto, min(limit * self._answers, started.restored)))
         while some := list(islice(numbers, _BATCH)):
             for event in self._as_earlier(await reader.numbered(some)):
                 yield event
@@ -180,6 +182,16 @@ class Along:
         # the words change with each second of the wait
         begun = [Waiting(model=model, reason=reason) for model, reason in now.items() if model not in before]
         return begun + [Waiting(model=model, reason=None) for model in before.keys() - now.keys()]
+
+
+def _failed(attempt: Attempt) -> AttemptFailed:
+    return AttemptFailed(
+        id=row_of(attempt.key),
+        attempt=attempt.number,
+        error_code=attempt.error_code,
+        error=attempt.error,
+        answer_number=number_of(attempt.key),
+    )
 
 
 def _run(ready: Ready | None, number: int) -> Run:

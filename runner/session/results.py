@@ -13,7 +13,7 @@ from runner.exports.columns import columns, records
 from runner.model import Result, Run
 from runner.money import PICO, shown
 from runner.origin import files_in
-from runner.session.exporting import own_fields
+from runner.session.exporting import own_fields, parts_of
 from runner.session.opening import asked_in
 from runner.session.spelling import how_ended
 from runner.store.reader import StoreReader
@@ -58,8 +58,7 @@ class Results:
 
     def __len__(self) -> int:
         with StoreReader(self._store) as reader:
-            run = reader.run(self.run)
-        return run.done + run.failed
+            return reader.size(self.run)
 
     def to_list(self) -> list[dict[str, Any]]:
         """Return a dict for each row, with the columns of an export. Raises StoreError."""
@@ -90,10 +89,10 @@ class Results:
         asked = asked_in(self._run.settings)
         with StoreReader(self._store) as reader, reader.snapshot():
             own = own_fields(reader, self._run)
-            files = files_in(self._run.settings)
-            yield columns(own, file=files is not None)
-            found = reader.results(self.run, asked, files)
-            yield from records(found, own, file=files is not None)
+            parts = parts_of(reader, self._run)
+            yield columns(own, parts=parts)
+            found = reader.results(self.run, asked, files_in(self._run.settings))
+            yield from records(found, own, parts=parts)
 
     def __repr__(self) -> str:
         return f"<Results of run {self.run}: {plural(len(self), 'row')}>"

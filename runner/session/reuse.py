@@ -29,6 +29,7 @@ from runner.session import wiring
 from runner.session.opening import media_fields, texts_in
 from runner.session.overlap import MOST_RUNS, can_be_asked_again
 from runner.session.prepare import Plan
+from runner.several import key_of, row_of
 from runner.store import database, reuse, runs
 from runner.store.checkpoint import RunStore
 from runner.store.reuse import Comparison, Earlier, TakenOver, Wanted
@@ -149,10 +150,11 @@ def _batches(plan: Plan, sources: list[_Source]) -> Generator[list[tuple[TakenOv
 
 
 def _rows(plan: Plan) -> Iterator[tuple[int, str, Row]]:
-    """Yield the rows that the session reads, each with its number and its key."""
-    before = plan.scanned.before
-    rows = keyed(plan.prompts.read(), plan.scanned.repeated, before.identical)
-    return ((number, key, row) for number, (key, row) in islice(enumerate(rows), plan.rows - before.rows))
+    """Yield the rows that the session reads, each with a number and its key, and once for each answer that is wanted."""
+    before, answers = plan.scanned.before, range(1, plan.answers + 1)
+    rows = islice(keyed(plan.prompts.read(), plan.scanned.repeated, before.identical), plan.rows - before.rows)
+    wanted = ((key_of(key, answer), row) for key, row in rows for answer in answers)
+    return ((number, key, row) for number, (key, row) in enumerate(wanted))
 
 
 def _wanted(plan: Plan, provider: Provider) -> Iterator[list[Wanted]]:
@@ -209,8 +211,9 @@ def _request(row: Earlier, source: _Source) -> Request | None:
         fields = _DECODE(row.metadata) if row.metadata is not None else {}
     except (msgspec.MsgspecError, RecursionError, TypeError):
         return None
-    if "id" not in fields and not is_generated(row.key):
-        fields = {"id": row.key, **fields}
+    own = row_of(row.key)
+    if "id" not in fields and not is_generated(own):
+        fields = {"id": own, **fields}
     plain = not source.run.settings.get("row_settings", True)
     media = media_fields(source.run.settings)
     item = make_item(Row(line=1, fields=fields, plain=plain, asked=_names(template), media=media), row.key, template)

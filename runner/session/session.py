@@ -5,33 +5,32 @@ import sys
 from pathlib import Path
 
 import anyio
-import msgspec
-from msgspec import structs
 
+from runner.admission import Reservation
 from runner.config import trust
 from runner.config.job import Job
 from runner.engine.listening import Hear
 from runner.engine.stop import Stop
 from runner.errors import RunStoppedError
-from runner.event_types import CHOSEN, DECLINED, INPUT_CHANGED, LIMITED, SAMPLED, Finished, Summary
+from runner.event_types import CHOSEN, INPUT_CHANGED, LIMITED, SAMPLED, Finished, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Items, Observer
-from runner.prices.sample import Drawn
-from runner.session import continuing, naming, prefixes, prepare, reading, reuse, wiring
+from runner.model import Entry, Outcome
+from runner.session import continuing, naming, nothing_left, prefixes, prepare, reading, reuse, wiring
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
 from runner.session.continuing import Idle
-from runner.session.drawing import Drawing, drawing, with_lanes
-from runner.session.expecting import Confirm, Expected, expected, said
+from runner.session.expecting import Confirm
+from runner.session.foreseen import Foreseen
 from runner.session.options import SessionOptions
 from runner.session.oversized import oversized, sentences
 from runner.session.prepare import Plan, in_thread
-from runner.session.rest import sampled
+from runner.session.sending_once import SendingOnce
 from runner.session.stopping import interruption
-from runner.session.working import Working
 from runner.settled import Head
 from runner.store.checkpoint import RunStore
 from runner.store.counts import RunCounts
+from runner.store.shared import SharedAnswers
 
 
 async def execute(
@@ -53,9 +52,9 @@ async def execute(
     audience = Audience(observe, interruption(stop), hear)
     plan = await prepare.prepare(job, store_path, options)
     if isinstance(plan, Idle):
-        for event in prepare.nothing_to_do(job, plan):
+        for event in nothing_left.nothing_to_do(job, plan):
             audience.tell(event)
-        return prepare.summary(plan.run, plan.money)
+        return nothing_left.summary(plan.run, plan.money)
     run_id, changes = plan.run.id, plan.chosen.changes
     async with await in_thread(lambda: RunStore.own(store_path, run_id, durability=job.durability, changes=changes)) as store:
         session = _Session(plan, store, stop, audience, backlog)
@@ -73,20 +72,20 @@ async def execute(
     return summary
 
 
-class _Session(Working):
+class _Session(Foreseen):
     """The state of one session over a prompt file."""
 
     def __init__(self, plan: Plan, store: RunStore, stop: Stop, audience: Audience, backlog: Backlog | None) -> None:
-        super().__init__(plan.job, plan.endpoint, store, stop, audience, backlog)
-        self._plan = plan
+        super().__init__(plan, store, stop, audience, backlog)
         self._warming = prefixes.warming(plan.job, plan.template)
+        store.answers = answers = plan.answers
         before = plan.scanned.before
-        self._passed = source.Counts(settled=before.rows, seen=before.rows - before.broken)
+        self._passed = source.Counts(settled=before.rows * answers, seen=(before.rows - before.broken) * answers)
         self._look = source.SettledRows()
+        same = plan.same
+        self._once = SendingOnce(plan, same, SharedAnswers(store.path, store.run_id, store.variant)) if same is not None else None
         # what was stored last of the input: whether the next session is to look at each row, and the settled beginning
         self._noted: tuple[bool, Head | None] = (False, None)
-        # the rows that were drawn for an estimate; None if all are sent
-        self._drawing: Drawing | None = None
 
     async def begin(self, confirm: Confirm | None) -> None:
         """Read what the run holds, ask whether it is to go on, and send the event Started. confirm: as for ``execute``."""
@@ -114,19 +113,16 @@ class _Session(Working):
             *elsewhere,
         )
         failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)
-        rows, name = plan.rows - self._look.left, spool.full_name(plan.job.input)
-        cost = await self._expected(rows - restored)
+        name, left = spool.full_name(plan.job.input), plan.wanted - self._look.left
+        cost = await self._expected(await self._to_send(left - restored))
         if self._drawing is not None:
-            rows, failed = len(self._drawing.drawn.keys), 0
-            restored = rows - self._drawing.left
+            left, failed, self._meter.copies = len(self._drawing.drawn.keys), 0, 0
+            restored = left - self._drawing.left
         if cost is not None and not (confirm is not None and await self._confirmed(confirm, cost)):
             notes = (*notes, cost.sentence)
-        self._tell(self._meter.begin(plan.run.id, name, rows, restored, failed, notes, self._before.paid))
-
-    @property
-    def _in_part(self) -> bool:
-        """Return True if the session leaves rows of the input to others."""
-        return self._plan.options.limit is not None or self._plan.options.sample is not None
+        rows, answers = (left, None) if plan.answers == 1 else (plan.rows, left)
+        paid = self._before.paid
+        self._tell(self._meter.begin(plan.run.id, name, rows, restored, failed, notes, paid=paid, answers=answers))
 
     @property
     def _as_asked(self) -> str | None:
@@ -134,31 +130,6 @@ class _Session(Working):
         if self._drawing is not None:
             return SAMPLED
         return LIMITED if self._plan.options.limit is not None else CHOSEN if self._plan.narrowed else None
-
-    async def _expected(self, left: int) -> Expected | None:
-        """Return what the session will cost, if that is known. left: rows without an outcome. Draws the rows of an estimate."""
-        plan, before = self._plan, self._before
-        book, money = await self.prices(), await self.money()
-        settled = before.done + before.failed + before.broken
-        if (number := plan.options.sample) is not None:
-            self._drawing = found = await in_thread(lambda: drawing(plan, number, book, money, settled))
-            await self._store.note_sample(msgspec.json.encode(found.drawn).decode())
-            return said(found.rest) if found.rest is not None else None
-        if book is None or left <= 0:
-            return None
-        cost = await in_thread(lambda: expected(plan, book, money, left=left, settled=settled))
-        self._meter.expected = cost.projection if cost is not None else None
-        return cost
-
-    async def _confirmed(self, confirm: Confirm, cost: Expected) -> bool:
-        """Return True if it has been said what the session will cost. Blocks the event loop: nothing else goes on."""
-        try:
-            return confirm(cost)
-        except BaseException:
-            # a run that was finished before, and that only a retry has opened, is as it was
-            complete = self._plan.run.finished and self._plan.unchanged
-            await self._store.finish(complete=complete, stop_reason=None if complete else DECLINED)
-            raise
 
     async def _note_input(self, look_again: bool, head: Head | None) -> None:
         plan, given = self._plan, self._plan.given
@@ -187,17 +158,12 @@ class _Session(Working):
         return self._look.settled
 
     @property
-    def _fresh(self) -> bool:
-        """Return True if the store holds no attempt and no outcome of the run."""
-        before = self._before
-        return not (before.attempted or before.done or before.failed or before.broken)
-
-    @property
     def _selection(self) -> source.Selection:
         options = self._plan.options
         return source.Selection(
             # what is beyond it is no size of a file
             limit=None if options.limit is None else min(options.limit, sys.maxsize),
+            answers=self._plan.answers,
             retry_failed=options.retry_failed,
             accept_changes=options.accept_changes,
             fresh=self._fresh,
@@ -207,8 +173,21 @@ class _Session(Working):
         )
 
     def _items(self) -> Items:
-        plan = self._plan
-        return source.items(plan.prompts, plan.scanned, plan.template, self._store, self._passed, self._selection, self._look)
+        once, selection = self._once, self._selection
+        return self._warmed(self._read(selection, True)) if once is None else once.items(selection, self._read, self._warmed)
+
+    def _warmed(self, items: Items) -> Items:
+        return items if self._warming is None else self._warming.items(items)
+
+    def _read(self, selection: source.Selection, counted: bool) -> Items:
+        """Return what is to be done of a selection of rows. counted: they count for the session."""
+        plan, counts = self._plan, self._passed if counted else source.Counts()
+        return source.items(plan.prompts, plan.scanned, plan.template, self._store, counts, selection, self._look)
+
+    async def _save(self, batch: list[Entry | Reservation]) -> None:
+        await super()._save(batch)
+        if self._once is not None:
+            self._once.saved([entry for entry in batch if isinstance(entry, Outcome)])
 
     async def end(self) -> Summary:
         """Store the state of the run, and return the summary of the session."""
@@ -216,7 +195,7 @@ class _Session(Working):
         now = await self._store.counts()
         settled = passed.settled + stats.done + stats.failed
         # the run may be finished although a stop was requested: the last row may have been saved just before
-        finished = settled == plan.rows and (passed.complete or await self._rest_settled(now))
+        finished = settled == plan.wanted and (passed.complete or await self._rest_settled(now))
         stop_reason = self._stop.reason if not finished else None
         if passed.complete and not finished and stop_reason is None and not passed.left:
             stop_reason = INPUT_CHANGED
@@ -233,24 +212,18 @@ class _Session(Working):
         await self._store.finish(complete=finished, stop_reason=stop_reason or (None if finished else self._as_asked))
         return self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
 
-    async def _note_drawn(self, drawn: Drawn, left: int) -> None:
-        """Store what the sample tells of the limits, and of what is left."""
-        plan, money = self._plan, self._books.money
-        found = await in_thread(lambda: sampled(plan.given.store, plan.run.id, drawn, money, left))
-        self._meter.expected = found.projection if found is not None else None
-        drawn = structs.replace(with_lanes(drawn, self._lanes.states()), expected=self._meter.expected)
-        await self._store.note_sample(msgspec.json.encode(drawn).decode())
-
     def _summary(self, now: RunCounts, *, finished: bool, changed: int, stop_reason: str | None) -> Summary:
         plan, stats, passed = self._plan, self._stats, self._passed
         before = self._before.done + self._before.failed
+        missing = max(0, before - passed.seen) if finished and passed.complete and not plan.narrowed else 0
         options, error = plan.options, self._stop.error
         return self._summed(
             now,
             finished=finished,
             rows=self._rows(now),
-            skipped=self._rows(now) - stats.done - stats.failed if finished else passed.settled,
-            missing=max(0, before - passed.seen) if finished and passed.complete and not plan.narrowed else 0,
+            skipped=self._rows(now) * plan.answers - stats.done - stats.failed if finished else passed.settled,
+            # of the last row, some answers may be there
+            missing=-(-missing // plan.answers),
             changed=changed,
             stop_reason=stop_reason,
             same_command=not options.new and not self._in_part and not passed.left and not plan.narrowed,
@@ -266,17 +239,18 @@ class _Session(Working):
         run = self._plan.chosen.run
         if not self._plan.narrowed or run is None:
             return self._plan.scanned.rows
-        return max(run.rows or self._plan.scanned.rows, now.done + now.failed + now.broken)
+        settled = now.done + now.failed + now.broken
+        return max(run.rows or self._plan.scanned.rows, -(-settled // self._plan.answers))
 
     def _left(self, now: RunCounts, stop_reason: str | None) -> int:
         """Return how many rows of an unfinished run have no outcome, at the least: rows that have left the file may hide some."""
-        left = self._rows(now) - now.done - now.failed - now.broken
+        left = self._rows(now) * self._plan.answers - now.done - now.failed - now.broken
         return max(1 if self._in_part and stop_reason is None else 0, left)
 
     async def _rest_settled(self, now: RunCounts) -> bool:
         """Return True if the rows beyond --limit all have an outcome, as in a run that was finished before."""
         plan = self._plan
-        enough = now.done + now.failed + now.broken >= plan.scanned.rows
+        enough = now.done + now.failed + now.broken >= plan.scanned.rows * plan.answers
         if not self._in_part or self._stop.requested or not enough:
             return False
-        return await source.all_settled(plan.prompts, plan.scanned, plan.template, self._store)
+        return await source.all_settled(plan.prompts, plan.scanned, plan.template, self._store, plan.answers)

@@ -11,10 +11,19 @@ from urllib.parse import urlsplit
 from runner.config import endpoint
 from runner.config.job import restore_job
 from runner.durations import clock
-from runner.errors import UNKNOWN, RunnerError, remedy, to_address
+from runner.errors import ATTACHMENT, BAD_ROW, UNKNOWN, RunnerError, remedy, to_address
 from runner.event_types import CHOSEN, LIMITED, Summary
 from runner.model import Run
+from runner.several import amount
 from runner.text import plural
+
+OF_THE_ROW = frozenset(
+    {
+        *(ATTACHMENT, BAD_ROW, "bad_request", "content_policy", "context_length", "not_found", "size_cap", "too_large"),
+        *("unbounded", "unpriced"),
+    }
+)
+"""Error codes of rows that would fail again as they are: so would others with the same request."""
 
 _RAISED = re.compile(r"`runner resume((?: --max-(?:cost|tokens-total) [0-9.]+)+)`\.$")
 
@@ -55,12 +64,18 @@ def how_ended(end: Summary) -> str:
     if as_asked(end):
         asked = LIMITED if end.limit is not None else CHOSEN
         if not failed:
-            return f"run {end.run}: {done:,} of {end.rows:,} done, {asked}; {end.left:,} left; {took}"
-        counts = f"{done:,} done, {failed:,} failed, {end.left:,} left of {plural(end.rows, 'row')}"
+            return f"run {end.run}: {done:,} of {end.wanted:,} done, {asked}; {end.left:,} left; {took}"
+        counts = f"{done:,} done, {failed:,} failed, {end.left:,} left of {amount(end.rows, end.answers)}"
         return f"run {end.run}: {counts}, {asked}; {took}"
     left = f", {end.left:,} left" if end.left else ""
     state = "finished" if end.finished else "not finished"
-    return f"run {end.run} {state}: {done:,} done, {failed:,} failed{left} of {plural(end.counted, 'row')} {took}"
+    return f"run {end.run} {state}: {done:,} done, {failed:,} failed{left} of {_counted(end)} {took}"
+
+
+def _counted(end: Summary) -> str:
+    """Return what the counts of a session are about, in words."""
+    rows = end.rows + end.missing if end.chosen else end.rows
+    return plural(rows, "row") if end.answers == 1 else f"{plural(end.counted, 'answer')} of {plural(rows, 'row')}"
 
 
 def as_asked(end: Summary) -> bool:

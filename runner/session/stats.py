@@ -47,6 +47,8 @@ class SessionStats(Struct):
     attempts: int = 0
     # rows for which an answer was taken over; they are neither done nor sent in this session
     reused: int = 0
+    # of the done and failed: rows that got the outcome of another row with the same request
+    shared: int = 0
     input_tokens: int | None = None
     output_tokens: int | None = None
     # finish reasons that nobody knows, with the number of their answers
@@ -62,6 +64,7 @@ class SessionStats(Struct):
             self.failed += entry.status == "failed"
             self.kept += entry.kept
             self.broken += entry.error_code == BAD_ROW
+            self.shared += entry.same_as is not None
             if entry.completion is not None and "unknown_finish" in entry.completion.notes:
                 self._add_unknown(entry.completion.finish_reason)
         if attempt is None:

@@ -15,16 +15,17 @@ RowId: TypeAlias = str | int | float
 
 async def texts(events: AsyncIterable[StreamEvent]) -> AsyncIterator[tuple[RowId, str]]:
     """Yield the id of a row and its text so far, each time that it has changed, and for the last time when the row is done."""
-    so_far: dict[RowId, str] = {}
+    so_far: dict[tuple[RowId, int], str] = {}
     async for event in events:
         if isinstance(event, Token) and event.kind == "text":
-            text = so_far.get(event.id, "")
+            which = event.id, event.answer_number
+            text = so_far.get(which, "")
             # without the pieces in between, what follows means nothing
             if event.at <= len(text):
-                so_far[event.id] = text[: event.at] + event.text
-                yield event.id, so_far[event.id]
+                so_far[which] = text[: event.at] + event.text
+                yield event.id, so_far[which]
         elif isinstance(event, RowFinished):
-            text, whole = so_far.pop(event.result.id, ""), event.result.text or ""
+            text, whole = so_far.pop((event.result.id, event.result.answer_number), ""), event.result.text or ""
             if whole and whole != text:
                 yield event.result.id, whole
 
@@ -38,17 +39,19 @@ async def sentences(events: AsyncIterable[StreamEvent]) -> AsyncIterator[tuple[R
     sentences come again.
     """
     # by row: its text so far, and where the sentence begins that is not complete
-    rows: dict[RowId, tuple[str, int]] = {}
+    rows: dict[tuple[RowId, int], tuple[str, int]] = {}
     async for event in events:
         if isinstance(event, Token) and event.kind == "text":
-            row, (text, at) = event.id, rows.get(event.id, ("", 0))
+            row = event.id, event.answer_number
+            text, at = rows.get(row, ("", 0))
             if event.at > len(text):
                 # pieces are missing: the rest comes with the result
                 continue
             text, at = text[: event.at] + event.text, 0 if event.at < at else at
             last = False
         elif isinstance(event, RowFinished):
-            row, (before, at) = event.result.id, rows.pop(event.result.id, ("", 0))
+            row = event.result.id, event.result.answer_number
+            before, at = rows.pop(row, ("", 0))
             text = event.result.text or ""
             at, last = at if text.startswith(before[:at]) else 0, True
         else:
@@ -56,7 +59,7 @@ async def sentences(events: AsyncIterable[StreamEvent]) -> AsyncIterator[tuple[R
         while (end := sentence_end(text, at, last=last)) is not None:
             sentence, at = text[at:end].strip(), end
             if sentence:
-                yield row, sentence
+                yield row[0], sentence
         if not last:
             rows[row] = text, at
 

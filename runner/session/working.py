@@ -65,7 +65,7 @@ class Working:
         # the budget; None if the job has none
         self._purse: Purse | None = None
 
-    # holds back rows of a shared prefix; None: nothing does
+    # holds back rows of a shared prefix, among the items; None: nothing does
     _warming: Warming | None = None
     # which rows are told of to a listener; None: all
     _listens: Callable[[Item], bool] | None = None
@@ -94,7 +94,7 @@ class Working:
                 items, workers, save, last = self._items(), self._workers(), self._save, self._lanes.last
                 handle: Handle = attempts.handle
                 if (warming := self._warming) is not None:
-                    items, handle, attempts.begun = warming.items(items), warming.handle(handle), warming.begun
+                    handle, attempts.begun = warming.handle(handle), warming.begun
                 if self._backlog is not None:
                     items, handle = self._backlog.items(items), self._backlog.handle(handle, self._stop)
                 await pipeline.run(items, handle, save, workers=workers, stop=self._stop, wanted=self._workers, last=last)
@@ -177,6 +177,7 @@ class Working:
             failed_now=stats.failed,
             kept=stats.kept,
             attempts_now=stats.attempts,
+            answers=self._store.answers,
             input_tokens=stats.input_tokens,
             output_tokens=stats.output_tokens,
             unknown_finish=stats.unknown_finish,
@@ -185,10 +186,15 @@ class Working:
             elapsed_s=self._meter.elapsed_s,
             causes=now.causes,
             reused=stats.reused,
+            shared=stats.shared,
             cost_now=costs(self._books.now, None)["cost"],
-            **costs(money, self._meter.projected(money, now.paid, more.get("left", 0))),
+            **costs(money, self._projected(money, now, more.get("left", 0))),
             **more,
         )
+
+    def _projected(self, money: Money, now: RunCounts, left: int) -> int | None:
+        """Return what the run will have cost, in picodollars; None if unknown. left: its rows without an outcome."""
+        return self._meter.projected(money, now.paid, left)
 
     def _note(self, sentence: str) -> None:
         """Tell the user what was learned."""

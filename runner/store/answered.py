@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from runner.errors import UsageError
 from runner.store import database
-from runner.store.result_rows import ORDER
+from runner.store.result_rows import ORDER, ORDER_OF_ANSWERS
 from runner.store.schema import items
 
 _PAGE = 500
@@ -23,7 +23,7 @@ _AT_ONCE = 50
 
 
 class Answered(NamedTuple):
-    """An answered row. fields: its stored fields as JSON; None if it has none."""
+    """An answered row. key: its own, or that of one of its answers. fields: its stored fields as JSON; None if it has none."""
 
     position: int
     key: str
@@ -32,19 +32,20 @@ class Answered(NamedTuple):
 
 
 class AnsweredRows:
-    """The rows of a run that are answered now, in input order. Takes 16 bytes of memory per row.
+    """The rows of a run that are answered now, in input order, each once for each answer. Takes 16 bytes of memory per answer.
 
     Which rows these are, and their order, is settled here: each reading yields the same ones once, though the run may go on, and
-    its rows may move, in the meantime.
+    its rows may move, in the meantime. several: rows may have more than one answer.
     """
 
-    def __init__(self, store: Path, run_id: int) -> None:
+    def __init__(self, store: Path, run_id: int, *, several: bool = False) -> None:
         self._store, self._run_id = store, run_id
         self._ids, self._positions = array("q"), array("q")
         # reads only an index
         answered = sa.select(items.c.id, items.c.position).where(items.c.run_id == run_id, items.c.status == "done")
+        ordered = answered.order_by(*(ORDER_OF_ANSWERS if several else ORDER))
         with database.transaction(store, write=False) as connection:
-            for number, position in connection.execution_options(yield_per=10_000).execute(answered.order_by(*ORDER)):
+            for number, position in connection.execution_options(yield_per=10_000).execute(ordered):
                 self._ids.append(number)
                 self._positions.append(position)
 

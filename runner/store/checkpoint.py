@@ -71,6 +71,8 @@ class RunStore:
         self, path: Path, run_id: int, lock: RunLock, *, durability: str = "full", changes: Changes | None = None
     ) -> None:
         self.path, self.run_id = path, run_id
+        # answers of each row that are wanted, and counted
+        self.answers = 1
         self._lock, self._changes = lock, changes or Changes()
         # the entry of variants for the answer settings of this session; None: those of the run
         self._variant: int | None = None
@@ -94,6 +96,11 @@ class RunStore:
         if not lock.acquire(timeout_s=1.0):
             raise RunLockedError(f"run {run_id} of {path} is in use by {owner(path, run_id)}; wait for it to end, or stop it")
         return cls(path, run_id, lock, durability=durability, changes=changes)
+
+    @property
+    def variant(self) -> int | None:
+        """The entry of the answer settings of this session; None: those of the run."""
+        return self._variant
 
     async def __aenter__(self) -> Self:
         try:
@@ -175,8 +182,8 @@ class RunStore:
             await self._note({"pace": msgspec.json.encode(pace).decode()})
 
     async def counts(self) -> RunCounts:
-        """Count the outcomes of the run."""
-        return await counted(self._reader.fetch, self.run_id)
+        """Count the outcomes of the run, without answers that are no longer wanted (``answers``)."""
+        return await counted(self._reader.fetch, self.run_id, self.answers)
 
     async def money(self) -> Money:
         """Add up what the run has cost. A run of which no price is known is spared the look at a million attempts."""

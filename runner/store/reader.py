@@ -5,7 +5,8 @@ Synchronous, because commands that only read need no event loop.
 
 import os.path
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +22,11 @@ from runner.model import Result, Run
 from runner.money import Money
 from runner.origin import Files
 from runner.pace import Pace
+from runner.several import answers_in, spoken
 from runner.store import database, totals
+from runner.store.counts import further
 from runner.store.lock import held
-from runner.store.result_rows import ORDER, Asked, located, result_of, select_results
+from runner.store.result_rows import ORDER, ORDER_OF_ANSWERS, Asked, located, result_of, select_results
 from runner.store.reuse import number_taken_over, numbers_taken_over
 from runner.store.schema import attempts, items, prices, runs
 from runner.store.spending import is_priced, money_of, rates_of, tokens_of
@@ -71,20 +74,24 @@ class StoreReader:
         rows = self._fetch(sa.select(runs).order_by(runs.c.id))
         for row in rows:
             database.refuse_damaged(self.path, row)
-        counts, causes = self._counts() if counted else ({}, {})
-        taken_over = dict(map(tuple, self._fetch(numbers_taken_over()))) if counted else {}
+        # the results can be read without them
+        settings = {row.id: database.settings_of(row.settings) or {} for row in rows}
+        counts, causes = self._counts(settings) if counted else ({}, {})
+        taken_over = Counter[int]()
+        for run_id, number, count in self._fetch(numbers_taken_over()) if counted else ():
+            taken_over[run_id] += count if number <= answers_in(settings[run_id]) else 0
         return [
             Run(
                 id=row.id,
                 created_at=row.created_at,
                 finished_at=row.finished_at,
-                # the results can be read without them
-                settings=database.settings_of(row.settings) or {},
+                settings=settings[row.id],
                 input=self._input(row.input, row.input_relative),
                 rows=row.rows,
                 done=counts.get((row.id, "done"), 0),
                 failed=counts.get((row.id, "failed"), 0),
-                reused=taken_over.get(row.id, 0),
+                reused=taken_over[row.id],
+                answers=answers_in(settings[row.id]),
                 broken=causes.get(row.id, {}).get(BAD_ROW, 0),
                 causes=causes.get(row.id, {}),
                 active=active,
@@ -95,8 +102,11 @@ class StoreReader:
             for row, active in ((row, held(self.path, row.id)) for row in rows)
         ]
 
-    def _counts(self) -> tuple[dict[tuple[int, str], int], dict[int, dict[str, int]]]:
-        """Return the number of rows for each run and status, and that of the failed rows of each run by error code."""
+    def _counts(self, settings: Mapping[int, Mapping[str, Any]]) -> tuple[dict[tuple[int, str], int], dict[int, dict[str, int]]]:
+        """Return the number of rows for each run and status, and that of the failed rows of each run by error code.
+
+        Answers that a run wants no longer, by its settings, do not count.
+        """
         by_status = sa.select(items.c.run_id, items.c.status, sa.func.count()).group_by(items.c.run_id, items.c.status)
         counts = {(run_id, status): count for run_id, status, count in self._fetch(by_status)}
         # the index tells which rows have failed, so that only those are read
@@ -104,7 +114,12 @@ class StoreReader:
         causes: dict[int, dict[str, int]] = {}
         for run_id, code, count in self._fetch(by_code.group_by(items.c.run_id, items.c.error_code)):
             causes.setdefault(run_id, {})[code or "unknown"] = count
-        return counts, causes
+        for run_id, number, status, code, count in self._fetch(further()):
+            if number > answers_in(settings.get(run_id, {})):
+                counts[run_id, status] -= count
+                if status == "failed":
+                    causes[run_id][code or "unknown"] -= count
+        return counts, {run_id: {code: count for code, count in of.items() if count} for run_id, of in causes.items()}
 
     def _input(self, absolute: str, relative: str) -> str:
         """Return the path of the input, also if store and input have been moved or copied together.
@@ -139,19 +154,19 @@ class StoreReader:
 
     def errors(self, run_id: int) -> list[ErrorGroup]:
         """Return the failed rows of a run grouped by cause, most frequent first."""
-        first = sa.func.min(items.c.position)
+        first, wanted = sa.func.min(items.c.position), self.run(run_id, counted=False).answers
         # a message begins with the provider's own error code and a colon; that of a broken row begins with its line
         prefix = sa.func.substr(items.c.error, 1, sa.func.instr(items.c.error, ": "))
         cause = sa.case((items.c.error_code == BAD_ROW, ""), else_=prefix)
         statement = (
             sa.select(items.c.error_code, sa.func.count(), items.c.key, items.c.error, first)
-            .where(items.c.run_id == run_id, items.c.status == "failed")
+            .where(items.c.run_id == run_id, items.c.status == "failed", items.c.answer_number <= wanted)
             .group_by(items.c.error_code, cause)
             .order_by(sa.func.count().desc())
         )
         # SQLite takes the other columns from the row that has the minimum
         return [
-            ErrorGroup(code=code or "unknown", count=count, example_id=key, example=error or "")
+            ErrorGroup(code=code or "unknown", count=count, example_id=spoken(key), example=error or "")
             for code, count, key, error, _ in self._fetch(statement)
         ]
 
@@ -166,6 +181,18 @@ class StoreReader:
             rates = self._fetch(rates_of(run_id))
             return money_of(rates, self._fetch(tokens_of(run_id))) if is_priced(rates) else Money(unknown=True)
 
+    def shares(self, run_id: int) -> tuple[bool, bool]:
+        """Return whether a run has further answers of rows, and whether it has rows that share an answer."""
+        copies = sa.exists().where(items.c.run_id == run_id, items.c.same_as.is_not(None))
+        columns: list[Any] = [_has_further(run_id), copies]
+        ((further_answers, has_copies),) = self._fetch(sa.select(*columns))
+        return bool(further_answers), bool(has_copies)
+
+    def size(self, run_id: int) -> int:
+        """Return how many results a run has, also of answers that are no longer wanted. Raises UsageError for no such run."""
+        number: int = self._fetch(sa.select(sa.func.count()).where(items.c.run_id == self.run(run_id, counted=False).id))[0][0]
+        return number
+
     def results(self, run_id: int, asked: Asked | None = None, files: Files | None = None) -> Iterator[Result]:
         """Yield the results of a run in input order. files: those that it has read, if several.
 
@@ -174,10 +201,11 @@ class StoreReader:
         """
         # a run without answers of others, or without prices, is spared the look for them
         has_prices = sa.exists().where(prices.c.run_id == run_id, prices.c.input.is_not(None))
-        ((taken_over, priced),) = self._fetch(number_taken_over(run_id).add_columns(has_prices))
-        statement = (
-            select_results(taken_over=bool(taken_over), priced=bool(priced)).where(items.c.run_id == run_id).order_by(*ORDER)
-        )
+        looks = number_taken_over(run_id).add_columns(has_prices, _has_further(run_id))
+        ((taken_over, priced, further_answers),) = self._fetch(looks)
+        order = ORDER_OF_ANSWERS if further_answers else ORDER
+        statement = select_results(taken_over=bool(taken_over), priced=bool(priced)).where(items.c.run_id == run_id)
+        statement = statement.order_by(*order)
         with self._decoded():
             for values in self._tuples(statement):
                 yield located(result_of(values, asked), files)
@@ -235,6 +263,11 @@ class StoreReader:
             yield
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
             raise database.store_error(self.path, "read", error) from error
+
+
+def _has_further(run_id: int) -> sa.Exists:
+    """Tell whether a run has further answers of rows, in the words of the condition of an index."""
+    return sa.exists().where(items.c.run_id == run_id, sa.text("items.answer_number > 1"))
 
 
 def _pace(text: str | None) -> Pace | None:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from runner.model import Json, Result
 from runner.origin import Files, place_of
+from runner.several import MARK, row_of
 from runner.store.cost import billed, cost, perhaps
 from runner.store.reuse import IS_TAKEN_OVER
 from runner.store.schema import BOUGHT, attempts, items, prices, reused
@@ -22,6 +23,8 @@ RESULT = (
     attempts.c.time_to_first_token_s,
     attempts.c.duration_s,
     items.c.position,
+    items.c.answer_number,
+    items.c.same_as,
 )
 _TAKEN_OVER = tuple(
     sa.func.coalesce(column, reused.c[column.name]) if column.table is attempts and column.name in BOUGHT else column
@@ -51,6 +54,10 @@ _MONEY = (
 )
 # input order; with the status in between, the order is that of an index, so that SQLite need not sort a million rows
 ORDER = (items.c.position, items.c.status, items.c.id)
+# the same by row and by number, for a run with several answers of a row
+_BEFORE_MARK = sa.func.substr(items.c.key, 1, sa.func.instr(items.c.key, MARK) - 1)
+_ROW = sa.case((items.c.answer_number > 1, _BEFORE_MARK), else_=items.c.key)
+ORDER_OF_ANSWERS = (items.c.position, _ROW, items.c.answer_number)
 EXTRA = ("reasoning", "refusal", "tool_calls", "citations", "logprobs")
 """What is kept of an answer beside its text, in the order of the fields of a Result."""
 _NOTHING = (None,) * len(EXTRA)
@@ -78,6 +85,8 @@ _EXACT = 2**53
 def result_of(values: Sequence[Any], asked: Asked | None = None) -> Result:
     """Return the result in a row of the columns ``RESULT``. asked: None leaves out what the row asked."""
     key, metadata, extra, *rest = values
+    number, same_as = rest[-5:-3]
+    del rest[-5:-3]
     fields: dict[str, Json] = _DECODE(metadata) if metadata is not None else {}
     prompt = asked(fields) if asked is not None else None
     # a template that names the id keeps it, also where it is null
@@ -87,7 +96,9 @@ def result_of(values: Sequence[Any], asked: Asked | None = None) -> Result:
         own = int(own)
     # in front of the line, of the run that an answer was taken over from, and of what it cost
     rest[-4:-4] = map(_DECODE(extra).get, EXTRA) if extra is not None else _NOTHING
-    return Result(key if own in (None, "") else own, fields, prompt, *rest)
+    id_ = own if own not in (None, "") else key if number == 1 else row_of(key)
+    rest += (None, number, same_as and row_of(same_as))
+    return Result(id_, fields, prompt, *rest)
 
 
 def located(result: Result, files: Files | None) -> Result:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from runner.several import number_of
 from runner.store import database
 from runner.store.schema import BOUGHT, items, reused
 
@@ -32,12 +33,12 @@ CREATE INDEX wanted_fingerprint ON wanted (fingerprint);
 # the answer with the attempt that bought it, whichever run that was
 _ORIGIN = """
     items i LEFT JOIN attempts a ON a.id = i.attempt_id
-    LEFT JOIN reused u ON i.attempt_id IS NULL AND u.run_id = i.run_id AND u.item_key = i.key
+    LEFT JOIN reused u ON i.attempt_id IS NULL AND i.same_as IS NULL AND u.run_id = i.run_id AND u.item_key = i.key
 """
 _EARLIER = f"""
 SELECT i.id, i.key, i.fingerprint, i.metadata, i.finish_reason, i.notes, a.variant_id, coalesce(a.started_at, u.started_at),
        coalesce(u.from_run, i.run_id), coalesce(u.from_key, i.key)
-FROM {_ORIGIN} WHERE i.run_id = ? AND i.status = 'done'
+FROM {_ORIGIN} WHERE i.run_id = ? AND i.status = 'done' AND i.same_as IS NULL
 """  # noqa: S608 - constants
 _SAME_FIELDS = " AND i.fingerprint IN (SELECT fingerprint FROM wanted WHERE item IS NULL)"
 _SAME_KEY = " AND i.key IN (SELECT key FROM wanted WHERE item IS NULL)"
@@ -71,14 +72,17 @@ SELECT ?, ?, coalesce(u.from_run, i.run_id), coalesce(u.from_key, i.key), {", ".
 {_SOURCE}
 """
 _TAKE_ITEM = f"""
-INSERT INTO items (run_id, key, position, status, fingerprint, attempts, finish_reason, notes, metadata, extra, text)
-SELECT ?, ?, ?, 'done', ?, 0, i.finish_reason, i.notes, ?, i.extra, i.text
+INSERT INTO items
+    (run_id, key, position, status, fingerprint, attempts, finish_reason, notes, metadata, extra, text, answer_number)
+SELECT ?, ?, ?, 'done', ?, 0, i.finish_reason, i.notes, ?, i.extra, i.text, ?
 {_SOURCE}
 """
 
 
 # a row that was sent again since, because it had changed, has an attempt of its own
-IS_TAKEN_OVER = sa.and_(items.c.attempt_id.is_(None), reused.c.run_id == items.c.run_id, reused.c.item_key == items.c.key)
+IS_TAKEN_OVER = sa.and_(
+    items.c.attempt_id.is_(None), items.c.same_as.is_(None), reused.c.run_id == items.c.run_id, reused.c.item_key == items.c.key
+)
 """Joins the entries of ``items`` to those of ``reused``."""
 
 
@@ -88,8 +92,9 @@ def number_taken_over(run_id: int) -> sa.Select[Any]:
 
 
 def numbers_taken_over() -> sa.Select[Any]:
-    """Count the answers that were taken over: (run, number) for each run that has any."""
-    return sa.select(reused.c.run_id, sa.func.count()).select_from(reused.join(items, IS_TAKEN_OVER)).group_by(reused.c.run_id)
+    """Count the answers that were taken over: (run, number of the answer, count) for each run that has any."""
+    groups = (reused.c.run_id, items.c.answer_number)
+    return sa.select(*groups, sa.func.count()).select_from(reused.join(items, IS_TAKEN_OVER)).group_by(*groups)
 
 
 class Wanted(NamedTuple):
@@ -254,6 +259,7 @@ def take_over(driver: sqlite3.Connection, run_id: int, rows: Sequence[TakenOver]
     for row in rows:
         source = (row.item, row.item_fingerprint, row.run, run_id, row.key)
         driver.execute(_TAKE_ATTEMPT, (run_id, row.key, *source))
-        added = driver.execute(_TAKE_ITEM, (run_id, row.key, row.position, row.fingerprint, row.metadata, *source))
+        values = (run_id, row.key, row.position, row.fingerprint, row.metadata)
+        added = driver.execute(_TAKE_ITEM, (*values, number_of(row.key), *source))
         taken.append(added.rowcount > 0)
     return taken

@@ -14,6 +14,7 @@ from runner import origin
 from runner.errors import StoreError, UsageError
 from runner.model import Json
 from runner.settled import Head
+from runner.several import answers_in
 from runner.store import database
 from runner.store.changes import Changes, entries, noted
 from runner.store.schema import history, items, runs
@@ -227,6 +228,10 @@ def _change(connection: sa.Connection, run_id: int, changes: Changes) -> None:
 def _continue(connection: sa.Connection, run: KnownRun, values: Mapping[str, Json], settings: Mapping[str, Json]) -> None:
     """Bring input and settings of a run up to date, and note where it has moved."""
     now = {"base_url": settings.get("base_url"), "input": values["input"]}
+    now |= {"answers": settings.get("answers")} if answers_in(settings) != answers_in(run.settings) else {}
+    if answers_in(settings) > answers_in(run.settings):
+        # not all of its rows are settled any more, whatever becomes of this session
+        values = {**values, "settled_head": None, "finished_at": None}
     stored = connection.execute(sa.select(runs.c.settings).where(runs.c.id == run.id)).scalar() or ""
     files = (database.settings_of(stored) or {}).get(origin.STORED)
     if files is not None:

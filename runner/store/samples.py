@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from runner.model import Status
 from runner.store import database
 from runner.store.cost import billed, cost, perhaps
 from runner.store.schema import attempts, items, samples
@@ -54,6 +55,18 @@ class RowSpent(Struct, frozen=True, kw_only=True):
     perhaps: int | None = 0
 
 
+class Stored(NamedTuple):
+    """An outcome. has_text: also a failed row may have an answer. variant: the entry of the settings that made it."""
+
+    key: str
+    status: Status
+    fingerprint: int
+    error_code: str | None
+    has_text: bool
+    same_as: str | None
+    variant: int | None
+
+
 class RunSpent(Struct, frozen=True, kw_only=True):
     """The tokens of the billed attempts of a run, as far as they are known."""
 
@@ -75,6 +88,19 @@ def settled_keys(store: Path, run_id: int, keys: Iterable[str]) -> dict[str, boo
         for batch in _batches(keys):
             mine = sa.select(items.c.key, items.c.status == "done").where(items.c.run_id == run_id, items.c.key.in_(batch))
             found.update(map(tuple, connection.execute(mine)))
+        return found
+
+
+def stored(store: Path, run_id: int, keys: Iterable[str]) -> dict[str, Stored]:
+    """Return the outcomes that these keys have."""
+    mine = (items.c.key, items.c.status, items.c.fingerprint, items.c.error_code, items.c.text.is_not(None), items.c.same_as)
+    columns: list[Any] = [*mine, attempts.c.variant_id]
+    joined = items.outerjoin(attempts, attempts.c.id == items.c.attempt_id)
+    with database.transaction(store, write=False) as connection:
+        found: dict[str, Stored] = {}
+        for batch in _batches(keys):
+            those = sa.select(*columns).select_from(joined).where(items.c.run_id == run_id, items.c.key.in_(batch))
+            found.update((row[0], Stored(*row)) for row in connection.execute(those))
         return found
 
 

@@ -1,4 +1,4 @@
-"""The tables, their naming convention, the views for people, and the function that creates them in a new store.
+"""The tables, their naming convention, and the function that creates them in a new store.
 
 The migrations bring an older store to the same schema; a test compares the two.
 ``docs/reference/store.md`` explains the columns.
@@ -7,15 +7,15 @@ The migrations bring an older store to the same schema; a test compares the two.
 import sqlalchemy as sa
 
 from runner.money import Rates
-from runner.store.cost import billed, cost, perhaps
+from runner.store.views import VIEWS
 
 APPLICATION_ID = 0x50524E52
 """Written into the file's header, so that another program's database is never taken for a store. "PRNR" in ASCII."""
 
-VERSION = 6
+VERSION = 7
 """SQLite's ``user_version``; every migration raises it by one."""
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest migration. A test compares it with the one that Alembic finds."""
 
 _REVISION = """
@@ -109,11 +109,18 @@ items = sa.Table(
     # reasoning, refusal, tool calls, citations and logprobs as a JSON object, separate from the text
     sa.Column("extra", sa.Text),
     sa.Column("text", sa.Text),
+    # which of the answers of its row it is; ``key`` holds this number too, behind that of the row (``runner.several``)
+    sa.Column("answer_number", sa.Integer, nullable=False, server_default="1"),
+    # key of the row that bought the answer with the same request; NULL: this row did
+    sa.Column("same_as", sa.Text),
     sa.CheckConstraint("status IN ('done', 'failed')", name="status"),
     sa.UniqueConstraint("run_id", "key"),
 )
 # input order for exports; the status is included, so that counting reads only the index
 sa.Index("ix_items_run_id_position", items.c.run_id, items.c.position, items.c.status)
+# for runs with several answers of each row, and with rows that share one; other rows take no room in them
+sa.Index("ix_items_run_id_answer_number", items.c.run_id, items.c.answer_number, sqlite_where=sa.text("answer_number > 1"))
+sa.Index("ix_items_run_id_same_as", items.c.run_id, items.c.same_as, sqlite_where=sa.text("same_as IS NOT NULL"))
 
 attempts = sa.Table(
     "attempts",
@@ -233,60 +240,6 @@ history = sa.Table(
     sa.Column("old", sa.Text),
     sa.Column("new", sa.Text),
 )
-
-_SETTINGS = "CASE WHEN json_valid(r.settings) THEN r.settings ELSE '{}' END"
-_FIELDS = "CASE WHEN json_valid(i.metadata) THEN i.metadata END"
-# A rendered prompt is stored nowhere: a template is shown as it is, and the row's fields are in ``metadata``. Its fields prompt
-# and messages are plain data then.
-_TEMPLATE = f"coalesce(json_extract({_SETTINGS}, '$.prompt'), json_extract({_SETTINGS}, '$.messages'))"
-_ASKED = f"""
-               CASE WHEN {_TEMPLATE} IS NULL
-                    THEN coalesce(json_extract({_FIELDS}, '$.prompt'), json_extract({_FIELDS}, '$.messages')) END AS prompt,
-               {_TEMPLATE} AS template"""
-
-VIEWS = {
-    "overview": """
-        SELECT r.id AS run_id, datetime(r.created_at, 'unixepoch') AS begun_utc,
-               datetime(r.finished_at, 'unixepoch') AS finished_utc, json_extract(r.settings, '$.model') AS model,
-               r.input, r.rows,
-               (SELECT count(*) FROM items i WHERE i.run_id = r.id AND i.status = 'done') AS done,
-               (SELECT count(*) FROM items i WHERE i.run_id = r.id AND i.status = 'failed') AS failed,
-               r.stop_reason
-        FROM runs r
-    """,
-    "answers": f"""
-        SELECT i.run_id, i.position, i.key, {_ASKED}, i.text, i.finish_reason, i.notes,
-               coalesce(a.served_model, u.served_model) AS served_model, coalesce(a.input_tokens, u.input_tokens) AS input_tokens,
-               coalesce(a.output_tokens, u.output_tokens) AS output_tokens, i.attempts,
-               coalesce(a.time_to_first_token_s, u.time_to_first_token_s) AS time_to_first_token_s,
-               coalesce(a.duration_s, u.duration_s) AS duration_s,
-               datetime(coalesce(a.started_at + a.duration_s, u.started_at + u.duration_s), 'unixepoch') AS answered_utc,
-               i.metadata, i.extra, u.from_run AS reused_from
-        FROM items i JOIN runs r ON r.id = i.run_id LEFT JOIN attempts a ON a.id = i.attempt_id
-             LEFT JOIN reused u ON i.attempt_id IS NULL AND u.run_id = i.run_id AND u.item_key = i.key
-        WHERE i.status = 'done'
-    """,  # noqa: S608 - constants
-    "failures": f"""
-        SELECT i.run_id, i.position, i.key, {_ASKED}, i.error_code, i.error, i.attempts, a.status AS http_status, a.sent,
-               a.duration_s, datetime(a.started_at + a.duration_s, 'unixepoch') AS failed_utc, i.metadata
-        FROM items i JOIN runs r ON r.id = i.run_id LEFT JOIN attempts a ON a.id = i.attempt_id
-        WHERE i.status = 'failed'
-    """,  # noqa: S608 - as above
-    "spend": f"""
-        SELECT a.run_id, a.served_model, coalesce(a.error_code, 'done') AS cause, count(*) AS attempts,
-               sum(a.sent = 0) AS unsent,
-               sum(a.error_code IS NOT NULL AND a.output_tokens IS NULL AND {billed("a")}) AS perhaps_billed,
-               sum(a.input_tokens) AS input_tokens, sum(a.output_tokens) AS output_tokens, sum(a.cached_tokens) AS cached_tokens,
-               sum(a.cache_write_tokens) AS cache_write_tokens, sum(a.reasoning_tokens) AS reasoning_tokens,
-               sum(a.bytes_received) AS bytes_received, sum(a.duration_s) AS duration_s,
-               sum(CASE WHEN {billed("a")} THEN {cost("a", "p")} END) / 1e12 AS cost,
-               sum(CASE WHEN {billed("a")} THEN {perhaps("a", "p")} END) / 1e12 AS cost_perhaps,
-               sum({billed("a")} AND p.input IS NULL) AS unpriced
-        FROM attempts a LEFT JOIN prices p ON p.id = a.price_id
-        GROUP BY a.run_id, a.served_model, a.error_code
-    """,  # noqa: S608 - as above
-}
-"""Views for people and their tools. runner itself does not read them."""
 
 
 def create(connection: sa.Connection) -> None:

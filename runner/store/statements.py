@@ -17,6 +17,7 @@ from sqlalchemy.dialects.sqlite import insert
 from runner.entries import price_of
 from runner.model import Attempt, Entry, Outcome
 from runner.money import Price, Rates
+from runner.several import number_of
 from runner.store.schema import attempts, items
 
 _ITEM = insert(items)
@@ -149,6 +150,8 @@ def _item(run_id: int, outcome: Outcome, attempt_id: int | None) -> tuple[Any, .
         _json(outcome.metadata),
         _json(completion.extra) if completion else None,
         completion.text if completion else None,
+        number_of(outcome.key),
+        outcome.same_as,
     )
 
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from runner.model import Json
+from runner.several import MARK, number_of, row_of
 from runner.store import database
 from runner.store.reuse import IS_TAKEN_OVER
 from runner.store.schema import attempts, items, reused
@@ -55,7 +56,7 @@ class TakenFrom(Struct, frozen=True, kw_only=True):
 
 
 class Story(Struct, frozen=True, kw_only=True):
-    """A row. key: its id. fields: as they are stored. status: None if it has no outcome yet."""
+    """A row, or one of several answers to it. key: its id. fields: as they are stored. status: None if it has no outcome yet."""
 
     key: str
     line: int | None
@@ -71,35 +72,52 @@ class Story(Struct, frozen=True, kw_only=True):
     attempts: list[Sent]
     # None: the answer is the run's own
     taken_from: TakenFrom | None = None
+    answer_number: int = 1
+    # the id of the row that bought the answer with the same request (--dedupe)
+    same_as: str | None = None
 
 
-def story(store: Path, run_id: int, key: str) -> Story | None:
-    """Return a row of a run by its id, or by its line if no row has that id; None if nothing is known. Raises StoreError."""
+def story(store: Path, run_id: int, key: str) -> list[Story]:
+    """Return a row of a run by its id, or by its line if no row has that id, once for each of its answers. Raises StoreError."""
     database.prepare(store, create=False)
-    names = Sent.__struct_fields__
     with database.transaction(store, write=False) as connection:
         of_run = sa.select(items).where(items.c.run_id == run_id)
-        row = connection.execute(of_run.where(items.c.key == key)).first()
-        if row is None and key.isascii() and key.isdecimal() and len(key) <= _DIGITS:
+        rows = {row.key: row for row in connection.execute(of_run.where(_is_of(items.c.key, key)))}
+        if not rows and key.isascii() and key.isdecimal() and len(key) <= _DIGITS:
             # rows without an id have hashes as keys, and a person knows the line
             row = connection.execute(of_run.where(items.c.position == int(key)).order_by(items.c.id.desc())).first()
-            key = key if row is None else row.key
-        columns = [attempts.c[name] for name in names]
+            key = key if row is None else row_of(row.key)
+            rows = {row.key: row for row in connection.execute(of_run.where(_is_of(items.c.key, key)))}
+        columns = [attempts.c[name] for name in Sent.__struct_fields__]
         # no index holds the answered ones, so this reads all attempts: an answer that was replaced is told too
-        sent_for = (attempts.c.run_id == run_id, attempts.c.item_key == key)
-        found = list(connection.execute(sa.select(*columns).where(*sent_for).order_by(attempts.c.id)))
-        taken_over = (IS_TAKEN_OVER, items.c.run_id == run_id, items.c.key == key)
-        taken = connection.execute(sa.select(reused).join(items, sa.and_(*taken_over))).mappings().first()
-    if row is None and not found:
-        return None
-    sent = [Sent(**dict(zip(names, one, strict=True))) for one in found]
+        sent_for = (attempts.c.run_id == run_id, _is_of(attempts.c.item_key, key))
+        found = list(connection.execute(sa.select(attempts.c.item_key, *columns).where(*sent_for).order_by(attempts.c.id)))
+        taken_over = (IS_TAKEN_OVER, items.c.run_id == run_id, _is_of(items.c.key, key))
+        bought = connection.execute(sa.select(reused).join(items, sa.and_(*taken_over))).mappings()
+        taken: dict[str, Mapping[Any, Any]] = {one["item_key"]: one for one in bought}
+    sent: dict[str, list[Sent]] = {}
+    for item, *values in found:
+        sent.setdefault(item, []).append(Sent(**dict(zip(Sent.__struct_fields__, values, strict=True))))
+    keys = sorted(rows.keys() | sent.keys(), key=number_of)
+    return [_story(store, one, rows.get(one), sent.get(one, []), taken.get(one)) for one in keys]
+
+
+def _is_of(column: sa.Column[str], key: str) -> sa.ColumnElement[bool]:
+    """Select a row and its further answers. key: of the row."""
+    return sa.or_(column == key, sa.and_(column > f"{key}{MARK}", column < f"{key}{chr(ord(MARK) + 1)}"))
+
+
+def _story(store: Path, key: str, row: Any, sent: list[Sent], taken: Mapping[Any, Any] | None) -> Story:
     try:
         known = {name: getattr(row, name, None) for name in ("status", "text", "finish_reason", "error_code", "error", "notes")}
         fields, extra = _decoded(getattr(row, "metadata", None)), _decoded(getattr(row, "extra", None))
     except database.DAMAGE as error:
         raise database.store_error(store, "read", error) from error
+    same_as = getattr(row, "same_as", None)
     return Story(
-        key=key,
+        key=row_of(key),
+        answer_number=number_of(key),
+        same_as=same_as and row_of(same_as),
         line=getattr(row, "position", None),
         fields=fields,
         extra=extra,

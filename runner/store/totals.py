@@ -10,6 +10,9 @@ from msgspec import Struct
 
 from runner.event_types import Quantiles
 from runner.money import CURRENCY, Costs, Projection, costs, projected
+from runner.several import answers_in
+from runner.store import database
+from runner.store.counts import further
 from runner.store.schema import attempts, items, runs, samples
 from runner.store.spending import Fetch, money_of, of_run, rates_of, tokens_of
 
@@ -108,11 +111,16 @@ def add_up(fetch: Fetch, run_id: int) -> Totals:
 def _costs(fetch: Fetch, run_id: int) -> Costs:
     """Return what a run has cost, as the fields of a summary have it."""
     money = money_of(fetch(rates_of(run_id)), fetch(tokens_of(run_id)))
-    rows = fetch(sa.select(runs.c.rows).where(runs.c.id == run_id))[0][0]
-    mine = items.c.run_id == run_id
+    rows, stored = fetch(sa.select(runs.c.rows, runs.c.settings).where(runs.c.id == run_id))[0]
+    settings = database.settings_of(stored) or {}
+    answers, mine = answers_in(settings), items.c.run_id == run_id
     settled = fetch(sa.select(sa.func.count()).where(mine))[0][0]
+    unwanted = sum(group[-1] for group in fetch(further().where(mine)) if group[1] > answers)
     unsent = fetch(sa.select(sa.func.count()).where(mine, items.c.attempts == 0))[0][0]
-    left = max(0, (rows or settled) - settled)
+    left = max(0, rows * answers - settled + unwanted) if rows is not None else 0
+    if left and settings.get("dedupe"):
+        # how many of them get the answers of others, only a look at the rows can tell
+        return costs(money, None)
     return costs(money, projected(money, settled - unsent, left, _expected(fetch, run_id) if left else None))
 
 

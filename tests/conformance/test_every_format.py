@@ -214,6 +214,30 @@ def test_what_goes_in_comes_out(tmp_path: Path, server: RawServer, name: str) ->
             assert found == expected, f"{kind}, read by {program}"
 
 
+def test_every_export_tells_the_answers_of_a_row_and_who_bought_them(tmp_path: Path, server: RawServer) -> None:
+    path, store = tmp_path / "rows.jsonl", tmp_path / "runner.db"
+    path.write_text('{"id": "a", "prompt": "same", "answer_number": "own"}\n{"id": "b", "prompt": "same"}\n')
+    runner.run(path, db=store, model="m", base_url=server.base_url, answers=2, dedupe=True)
+    expected = [(id_, str(number), same) for id_, same in (("a", ""), ("b", "a")) for number in (1, 2)]
+    for kind, readers in EXPORTS.items():
+        output = tmp_path / f"answers.{kind}"
+        runner.export(output, db=store)
+        for program, read in readers.items():
+            rows = read(output)
+            names = list(rows[0])
+            assert names[names.index("text") + 1] == "answer_number", f"{kind}, read by {program}"
+            assert names[1] == "input_answer_number"
+            found = [(row["id"], str(int(float(row["answer_number"]))), _text(row["same_as"])) for row in rows]
+            assert found == expected, f"{kind}, read by {program}"
+    frame = runner.results(db=store).to_pandas()
+    assert frame["answer_number"].tolist() == [1, 2, 1, 2]
+    assert frame["same_as"].isna().tolist() == [True, True, False, False]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
 @pytest.mark.parametrize("name", INPUTS)
 def test_each_row_has_a_place_of_its_own_and_they_ascend(tmp_path: Path, name: str) -> None:
     """The place orders the export, and by it a session finds what is settled."""

@@ -15,6 +15,7 @@ from runner.engine.limits.pause import LONG_PAUSE_S, Pause
 from runner.engine.limits.rates import Rates
 from runner.engine.limits.slots import Slots
 from runner.pace import LaneState
+from runner.several import spoken
 from runner.text import clean, plural
 
 _NAMES: dict[Kind, str] = {
@@ -77,7 +78,7 @@ def with_needs(
         permit, standing = next(iter(savers.items()))
         tokens, left_s = rates.saving(permit)
         if left_s > HOLD_S and standing.key:
-            key, left = clean(standing.key, 40), format_span(math.ceil(left_s))
+            key, left = clean(spoken(standing.key), 40), format_span(math.ceil(left_s))
             words += f"; row {key} of about {tokens:,.0f} tokens needs {left} more of it"
     return structs.replace(state, waiting_rows=len(rows), needs=needs, waiting=words)
 

@@ -188,5 +188,5 @@ def test_check_names_the_lines_of_duplicate_ids(tmp_path: Path) -> None:
         "  a on lines 1 and 3",
         "  b on lines 2, 4 and 5",
         "  c on lines 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, ...",
-        "1 row without an id is identical to an earlier one; each gets its own answer",
+        "1 row without an id is identical to an earlier one; each gets its own answer (--dedupe sends them once)",
     ]

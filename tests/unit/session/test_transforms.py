@@ -16,7 +16,7 @@ pytestmark = pytest.mark.quick
 
 def finished(text: str | None, id_: str = "a", *, earlier: bool = False) -> RowFinished:
     status = "done" if text is not None else "failed"
-    known = {"id": id_, "metadata": {}, "text": text, "status": status, "attempts": 1, "line": 1}
+    known = {"id": id_, "metadata": {}, "text": text, "status": status, "attempts": 1, "line": 1, "answer_number": 1}
     result = Result(**{**dict.fromkeys(Result.__struct_fields__), **known})
     return RowFinished(result=result, earlier=earlier)
 

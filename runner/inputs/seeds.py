@@ -1,0 +1,24 @@
+"""The seeds of several answers to one row. Pure."""
+
+from msgspec import structs
+
+from runner.model import Request
+
+_NAMES = ("seed", "random_seed")
+"""Names of a seed in the body of a request. What the user merges into it wins over the parameter."""
+
+
+def seeded(request: Request, number: int) -> Request:
+    """Return the request for one of several answers: with the same seed they would all be equal, so each has the next one.
+
+    Without a seed of the user none is added: a model draws another answer each time, and some servers refuse the parameter.
+    """
+    if number == 1:
+        return request
+    params, more = request.params, number - 1
+    body = params.extra_body or {}
+    merged = {name: value + more for name in _NAMES if type(value := body.get(name)) is int}
+    if params.seed is None and not merged:
+        return request
+    seed = params.seed + more if params.seed is not None else None
+    return structs.replace(request, params=structs.replace(params, seed=seed, extra_body={**body, **merged} or None))

@@ -1,0 +1,91 @@
+"""What a session over an input will cost: looked up before it sends anything, told as it goes on, and learned from a sample."""
+
+import msgspec
+from msgspec import structs
+
+from runner.engine.stop import Stop
+from runner.event_types import DECLINED
+from runner.money import Money
+from runner.prices.sample import Drawn
+from runner.session.audience import Audience
+from runner.session.backlog import Backlog
+from runner.session.drawing import Drawing, drawing, with_lanes
+from runner.session.expecting import Confirm, Expected, expected, said
+from runner.session.prepare import Plan, in_thread
+from runner.session.rest import sampled
+from runner.session.to_send import ToSend, of_plan
+from runner.session.working import Working
+from runner.store.checkpoint import RunStore
+from runner.store.counts import RunCounts
+
+
+class Foreseen(Working):
+    """A session that has a plan, and so knows before what it will send."""
+
+    def __init__(self, plan: Plan, store: RunStore, stop: Stop, audience: Audience, backlog: Backlog | None) -> None:
+        super().__init__(plan.job, plan.endpoint, store, stop, audience, backlog)
+        self._plan = plan
+        # the rows that were drawn for an estimate; None if all are sent
+        self._drawing: Drawing | None = None
+
+    @property
+    def _in_part(self) -> bool:
+        """Return True if the session leaves rows of the input to others."""
+        return self._plan.options.limit is not None or self._plan.options.sample is not None
+
+    @property
+    def _fresh(self) -> bool:
+        """Return True if the store holds no attempt and no outcome of the run."""
+        before = self._before
+        return not (before.attempted or before.done or before.failed or before.broken)
+
+    def _open(self, *, settled: bool) -> ToSend:
+        return of_plan(self._plan, settled=settled, variant=self._store.variant)
+
+    async def _to_send(self, left: int) -> int:
+        """Return how many requests are to be sent. left: answers without an outcome; rows get some of them from others."""
+        same = self._plan.same
+        if same is not None:
+            sent = left - same.rows * self._plan.answers if self._fresh else await in_thread(self._open(settled=True).number)
+            self._meter.copies = max(0, left - sent)
+        return self._meter.bought(left)
+
+    async def _expected(self, left: int) -> Expected | None:
+        """Return what the session will cost, if that is known. left: requests to be sent. Draws the rows of an estimate."""
+        plan, before = self._plan, self._before
+        book, money = await self.prices(), await self.money()
+        settled = before.done + before.failed + before.broken
+        if (number := plan.options.sample) is not None:
+            self._drawing = found = await in_thread(lambda: drawing(plan, number, book, money, settled))
+            await self._store.note_sample(msgspec.json.encode(found.drawn).decode())
+            return said(found.rest, plan.answers) if found.rest is not None else None
+        if book is None or left <= 0:
+            return None
+        cost = await in_thread(lambda: expected(plan, self._open(settled=settled > 0), book, money, left=left, settled=settled))
+        self._meter.expected = cost.projection if cost is not None else None
+        return cost
+
+    async def _confirmed(self, confirm: Confirm, cost: Expected) -> bool:
+        """Return True if it has been said what the session will cost. Blocks the event loop: nothing else goes on."""
+        try:
+            return confirm(cost)
+        except BaseException:
+            # a run that was finished before, and that only a retry has opened, is as it was
+            complete = self._plan.run.finished and self._plan.unchanged
+            await self._store.finish(complete=complete, stop_reason=None if complete else DECLINED)
+            raise
+
+    async def _note_drawn(self, drawn: Drawn, left: int) -> None:
+        """Store what the sample tells of the limits, and of what is left."""
+        plan, money = self._plan, self._books.money
+        if plan.same is not None:
+            left = await in_thread(self._open(settled=True).number)
+        found = await in_thread(lambda: sampled(plan.given.store, plan.run.id, drawn, money, left))
+        self._meter.expected = found.projection if found is not None else None
+        drawn = structs.replace(with_lanes(drawn, self._lanes.states()), expected=self._meter.expected)
+        await self._store.note_sample(msgspec.json.encode(drawn).decode())
+
+    def _projected(self, money: Money, now: RunCounts, left: int) -> int | None:
+        # how many of the rows that others will send get the answers of others, only a look at them can tell
+        in_part = left > 0 and self._plan.job.dedupe and (self._in_part or self._plan.narrowed)
+        return None if in_part else super()._projected(money, now, self._meter.bought(left))

@@ -1,0 +1,61 @@
+"""What a session tells that has nothing to do: its run is finished, and the input is the same."""
+
+import os
+
+from runner.config.job import Job
+from runner.config.settings import unknown_variables
+from runner.event_types import Finished, Quantiles, Started, Summary
+from runner.inputs import spool
+from runner.model import Run
+from runner.money import Money, costs
+from runner.session.continuing import Idle
+
+
+def summary(run: Run, money: Money) -> Summary:
+    """Return the summary of a session that had nothing to do."""
+    settled = run.done + run.failed
+    rows = run.rows if run.rows is not None else settled // run.answers
+    nothing = Quantiles(p50=None, p95=None)
+    return Summary(
+        run=run.id,
+        finished=True,
+        rows=rows,
+        answers=run.answers,
+        done=run.done,
+        failed=run.failed,
+        broken=run.broken,
+        skipped=min(settled, rows * run.answers),
+        done_now=0,
+        failed_now=0,
+        kept=0,
+        attempts_now=0,
+        input_tokens=None,
+        output_tokens=None,
+        time_to_first_token=nothing,
+        duration=nothing,
+        elapsed_s=0.0,
+        missing=0,
+        changed=0,
+        stop_reason=None,
+        causes=run.causes,
+        **costs(money, money.spent),
+    )
+
+
+def nothing_to_do(job: Job, idle: Idle) -> tuple[Started, Finished]:
+    """Return the events of a session that had nothing to do."""
+    run, ended = idle.run, summary(idle.run, idle.money)
+    note = f"run {run.id} is finished and {spool.display_name(job.input)} has not changed: nothing is sent"
+    restored = min(ended.skipped, ended.wanted)
+    failed = min(ended.failed, restored)
+    notes = (*unknown_variables(os.environ), *idle.about, note)
+    begun = Started(
+        run=run.id,
+        input=spool.full_name(job.input),
+        rows=ended.rows,
+        answers=ended.wanted if ended.answers > 1 else None,
+        restored=restored,
+        restored_failed=failed,
+        notes=notes,
+    )
+    return begun, Finished(summary=ended)

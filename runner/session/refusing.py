@@ -1,0 +1,53 @@
+"""Refuses what ``resume`` and ``retry`` may not change about their run, and says how to have it in another one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from runner.config.job import Job
+from runner.config.settings import BY_NAME
+from runner.errors import UsageError
+from runner.model import Json
+from runner.session.naming import command, file_word, store_option
+from runner.store import runs
+from runner.store.runs import KnownRun
+from runner.text import as_text, shell_word
+
+
+def other_provider(job: Job, store: Path, run: KnownRun, different: Mapping[str, tuple[Json, Json]]) -> None:
+    """Raise UsageError for another provider. different: settings by name, each as the run has it and as it was given."""
+    if "provider" in different:
+        then = run.settings.get("provider")
+        raise UsageError(
+            f"run {run.id} keeps its provider, {then}; to use {job.provider}, start a new run: "
+            f"`runner run {file_word(job.input)} --provider {job.provider}{store_option(store)}`"
+        )
+
+
+def other_template(job: Job, store: Path, run: KnownRun, different: Mapping[str, tuple[Json, Json]]) -> None:
+    """Raise UsageError for a retry with another template: it would change what is a changed row, and what an export shows."""
+    has_template = run.settings.get("prompt") is not None or run.settings.get("messages") is not None
+    names = [name for name in ("prompt", "messages", "system") if name in different and (has_template or name != "system")]
+    if names:
+        options = " ".join(f"{BY_NAME[name].option} {shell_word(plain(different[name][1]))}" for name in names)
+        raise UsageError(
+            f"run {run.id} keeps its template; to ask in other words, start a new run: "
+            f"`runner run {file_word(job.input)} {options}{store_option(store)}`"
+        )
+
+
+def answered(job: Job, store: Path, run: KnownRun, different: Mapping[str, tuple[Json, Json]]) -> None:
+    """Raise UsageError for a resume with other answer settings, if the run has answers already."""
+    if not runs.has_answers(store, run.id):
+        return
+    other_template(job, store, run, different)
+    given = " ".join(f"{BY_NAME[name].option} {shell_word(plain(now))}" for name, (_, now) in different.items())
+    retry, new = command("retry", run.id, store, given), f"runner run {file_word(job.input)} {given}{store_option(store)}"
+    raise UsageError(
+        f"run {run.id} has answers, and {', '.join(different)} would change the others: `{retry}` uses it for the failed rows "
+        f"alone, and `{new}` starts a new run"
+    )
+
+
+def plain(value: Json) -> str:
+    """Return the value of a setting as it is shown."""
+    return "unset" if value is None else as_text(value)

@@ -1,0 +1,143 @@
+"""Sends requests that several rows make once (``--dedupe``), and gives the other rows the outcome.
+
+The input is read in rounds. In each, one row of each such request goes out. The others get its outcome in the next round, when
+all that was given out is saved. So nothing has to be kept of rows that wait, and after a kill the store tells what is known.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from itertools import islice
+
+import anyio
+from anyio import to_thread
+from msgspec import structs
+
+from runner.inputs.keys import asks_the_same, keyed
+from runner.inputs.prompts import make_item
+from runner.inputs.same_requests import MOST_SENT, SameRequests
+from runner.inputs.source import Selection
+from runner.interfaces import Items
+from runner.model import Item, Outcome, Row
+from runner.session.prepare import Plan
+from runner.session.spelling import OF_THE_ROW
+from runner.several import key_of, number_of
+from runner.store.shared import Bought, SharedAnswers
+
+_AT_ONCE = 100
+"""Outcomes that are read for other rows at once."""
+_BATCH = 1_000
+
+
+class SendingOnce:
+    """The rows of one session."""
+
+    def __init__(self, plan: Plan, same: SameRequests, shared: SharedAnswers) -> None:
+        self._plan, self._same, self._shared = plan, same, shared
+        self._selection = Selection()
+        # rows of this round wait for the outcomes of others
+        self._waiting = False
+        # what was given out and has no outcome yet
+        self._open = 0
+        self._settled = anyio.Event()
+        # hashes of the keys of rows that this session has sent in vain, where such rows would be read again
+        self._failed: set[int] = set()
+
+    def saved(self, outcomes: Sequence[Outcome]) -> None:
+        """Record that outcomes have been saved."""
+        if self._selection.retry_failed or self._selection.accept_changes:
+            self._failed.update(hash(one.key) for one in outcomes if one.status == "failed" and one.same_as is None)
+        self._open -= len(outcomes)
+        if not self._open:
+            self._settled.set()
+
+    async def items(
+        self, selection: Selection, read: Callable[[Selection, bool], Items], ordered: Callable[[Items], Items]
+    ) -> AsyncGenerator[Item | Outcome, None]:
+        """Yield what is to be done, and the outcomes of rows that get them from others.
+
+        read: returns what is to be done, row by row; True: for the first time, so that the rows count. ordered: holds back rows,
+        and yields all of them in the end. It is for one round: around all, it would hold back rows for which the next one waits.
+        """
+        self._selection, first, self._waiting = selection, True, True
+        try:
+            while self._waiting:
+                if not (first and selection.fresh):
+                    await self._look(first=first)
+                self._waiting = False
+                again = structs.replace(selection, fresh=False, may_hold_broken=False)
+                rows = self._round(read(selection if first else again, first), first=first)
+                async with aclosing(ordered(rows)) as candidates:
+                    async for candidate in candidates:
+                        self._open += 1
+                        yield candidate
+                first = False
+                while self._waiting and self._open:
+                    self._settled = anyio.Event()
+                    await self._settled.wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._shared.close()
+
+    async def _round(self, items: Items, *, first: bool) -> AsyncGenerator[Item | Outcome, None]:
+        """Read all rows once, and note whether some of them wait for the outcomes of others."""
+        known: list[tuple[Item, int]] = []
+        states, sent = self._same.states, self._same.sent
+        async with aclosing(items) as candidates:
+            async for candidate in candidates:
+                place = self._place(candidate) if isinstance(candidate, Item) else None
+                if place is None or not isinstance(candidate, Item):
+                    if first:
+                        yield candidate
+                elif states[place] > 0:
+                    known.append((candidate, states[place]))
+                elif states[place] < 0:
+                    self._waiting = True
+                elif hash(candidate.key) not in self._failed:
+                    if sent[place] < MOST_SENT:
+                        states[place], sent[place] = -candidate.position, sent[place] + 1
+                    yield candidate
+                if len(known) >= _AT_ONCE:
+                    for outcome in await self._shared.given(known):
+                        yield outcome
+                    known = []
+        for outcome in await self._shared.given(known) if known else ():
+            yield outcome
+
+    def _place(self, item: Item) -> int | None:
+        return self._same.place(item.request, number_of(item.key))
+
+    async def _look(self, *, first: bool) -> None:
+        """Look which requests have an outcome in the store, and let those that failed for no reason of their own go out again."""
+        asked = self._asked()
+        before = self._same.states[:]
+        for place, state in enumerate(before):
+            self._same.states[place] = max(state, 0)
+        while batch := await to_thread.run_sync(lambda: list(islice(asked, _BATCH))):
+            rows = {key: (row, place) for key, row, place in batch}
+            for bought in await self._shared.outcomes(list(rows)):
+                row, place = rows[bought.key]
+                # the answer of a row that has changed since is none to this request
+                if asks_the_same(row, bought.fingerprint):
+                    self._take(place, bought, before[place], first=first)
+
+    def _take(self, place: int, bought: Bought, before: int, *, first: bool) -> None:
+        states = self._same.states
+        if bought.status == "done":
+            states[place] = bought.entry
+            return
+        here = before < 0 and bought.position == -before
+        if states[place] or not (here or (first and not self._selection.retry_failed)):
+            return
+        own = bought.error_code in OF_THE_ROW or bought.has_text
+        if own or (here and self._same.sent[place] >= MOST_SENT):
+            states[place] = bought.entry
+
+    def _asked(self) -> Iterator[tuple[str, Row, int]]:
+        """Yield the rows that make such requests, each with the key of an answer and its place."""
+        plan, before = self._plan, self._plan.scanned.before
+        rows = keyed(plan.prompts.read(), plan.scanned.repeated, before.identical)
+        for key, row in islice(rows, self._selection.limit):
+            made = make_item(row, key, plan.template)
+            place = self._same.place(made.request, 1) if isinstance(made, Item) else None
+            if place is not None:
+                yield from ((key_of(key, number + 1), row, place + number) for number in range(plan.answers))

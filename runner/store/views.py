@@ -1,0 +1,61 @@
+"""The views of a store, for people and their tools. runner itself does not read them."""
+
+from runner.store.cost import billed, cost, perhaps
+
+_SETTINGS = "CASE WHEN json_valid(r.settings) THEN r.settings ELSE '{}' END"
+# the key of the row: behind it, that of a further answer has a mark (``several.MARK``) and its number
+_KEY = "CASE WHEN i.answer_number > 1 THEN substr(i.key, 1, instr(i.key, char(64976)) - 1) ELSE i.key END AS key"
+_FIELDS = "CASE WHEN json_valid(i.metadata) THEN i.metadata END"
+# A rendered prompt is stored nowhere: a template is shown as it is, and the row's fields are in ``metadata``. Its fields prompt
+# and messages are plain data then.
+_TEMPLATE = f"coalesce(json_extract({_SETTINGS}, '$.prompt'), json_extract({_SETTINGS}, '$.messages'))"
+_ASKED = f"""
+               CASE WHEN {_TEMPLATE} IS NULL
+                    THEN coalesce(json_extract({_FIELDS}, '$.prompt'), json_extract({_FIELDS}, '$.messages')) END AS prompt,
+               {_TEMPLATE} AS template"""
+
+VIEWS = {
+    "overview": """
+        SELECT r.id AS run_id, datetime(r.created_at, 'unixepoch') AS begun_utc,
+               datetime(r.finished_at, 'unixepoch') AS finished_utc, json_extract(r.settings, '$.model') AS model,
+               r.input, r.rows, coalesce(json_extract(r.settings, '$.answers'), 1) AS answers,
+               (SELECT count(*) FROM items i WHERE i.run_id = r.id AND i.status = 'done') AS done,
+               (SELECT count(*) FROM items i WHERE i.run_id = r.id AND i.status = 'failed') AS failed,
+               r.stop_reason
+        FROM runs r
+    """,
+    "answers": f"""
+        SELECT i.run_id, i.position, {_KEY}, {_ASKED}, i.text, i.answer_number, i.finish_reason, i.notes,
+               coalesce(a.served_model, u.served_model) AS served_model, coalesce(a.input_tokens, u.input_tokens) AS input_tokens,
+               coalesce(a.output_tokens, u.output_tokens) AS output_tokens, i.attempts,
+               coalesce(a.time_to_first_token_s, u.time_to_first_token_s) AS time_to_first_token_s,
+               coalesce(a.duration_s, u.duration_s) AS duration_s,
+               datetime(coalesce(a.started_at + a.duration_s, u.started_at + u.duration_s), 'unixepoch') AS answered_utc,
+               i.metadata, i.extra, u.from_run AS reused_from, i.same_as
+        FROM items i JOIN runs r ON r.id = i.run_id LEFT JOIN attempts a ON a.id = i.attempt_id
+             LEFT JOIN reused u
+             ON i.attempt_id IS NULL AND i.same_as IS NULL AND u.run_id = i.run_id AND u.item_key = i.key
+        WHERE i.status = 'done'
+    """,  # noqa: S608 - constants
+    "failures": f"""
+        SELECT i.run_id, i.position, {_KEY}, i.answer_number, {_ASKED}, i.error_code, i.error, i.attempts,
+               a.status AS http_status, a.sent, a.duration_s,
+               datetime(a.started_at + a.duration_s, 'unixepoch') AS failed_utc, i.metadata, i.same_as
+        FROM items i JOIN runs r ON r.id = i.run_id LEFT JOIN attempts a ON a.id = i.attempt_id
+        WHERE i.status = 'failed'
+    """,  # noqa: S608 - as above
+    "spend": f"""
+        SELECT a.run_id, a.served_model, coalesce(a.error_code, 'done') AS cause, count(*) AS attempts,
+               sum(a.sent = 0) AS unsent,
+               sum(a.error_code IS NOT NULL AND a.output_tokens IS NULL AND {billed("a")}) AS perhaps_billed,
+               sum(a.input_tokens) AS input_tokens, sum(a.output_tokens) AS output_tokens, sum(a.cached_tokens) AS cached_tokens,
+               sum(a.cache_write_tokens) AS cache_write_tokens, sum(a.reasoning_tokens) AS reasoning_tokens,
+               sum(a.bytes_received) AS bytes_received, sum(a.duration_s) AS duration_s,
+               sum(CASE WHEN {billed("a")} THEN {cost("a", "p")} END) / 1e12 AS cost,
+               sum(CASE WHEN {billed("a")} THEN {perhaps("a", "p")} END) / 1e12 AS cost_perhaps,
+               sum({billed("a")} AND p.input IS NULL) AS unpriced
+        FROM attempts a LEFT JOIN prices p ON p.id = a.price_id
+        GROUP BY a.run_id, a.served_model, a.error_code
+    """,  # noqa: S608 - as above
+}
+"""By name, each what is behind ``CREATE VIEW ... AS``."""
