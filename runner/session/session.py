@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -79,7 +80,8 @@ class _Session(Working):
         self._passed = source.Counts(settled=before.rows * answers, seen=(before.rows - before.broken) * answers)
         self._look = source.SettledRows()
         same = plan.same
-        self._once = SendingOnce(plan, same, SharedAnswers(store.path, store.run_id, store.variant)) if same is not None else None
+        shared = partial(SharedAnswers, store.path, store.run_id, store.variant)
+        self._once = SendingOnce(plan, same, shared) if same is not None else None
         # what was stored last of the input: whether the next session is to look at each row, and the settled beginning
         self._noted: tuple[bool, Head | None] = (False, None)
 
@@ -160,6 +162,9 @@ class _Session(Working):
         """Return what is to be done of a selection of rows. counted: they count for the session."""
         plan, counts = self._plan, self._passed if counted else source.Counts()
         return source.items(plan.prompts, plan.scanned, plan.template, self._store, counts, selection, self._look)
+
+    def _has_more(self) -> bool:
+        return self._once is not None and self._once.waiting
 
     async def _save(self, entries: list[Entry]) -> None:
         await super()._save(entries)

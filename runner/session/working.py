@@ -76,11 +76,9 @@ class Working:
             background.start_soon(tell_stop, self._tell, self._stop, self._lanes)
             keep_watch(background, self._job, self._endpoint, doubt, self._stop, self._lanes, start=self._meter.start)
             try:
-                items, workers, save, last = self._items(), self._workers(), self._save, self._lanes.last
-                handle: Handle = attempts.handle
-                if self._backlog is not None:
-                    items, handle = self._backlog.items(items), self._backlog.handle(handle, self._stop)
-                await pipeline.run(items, handle, save, workers=workers, stop=self._stop, wanted=self._workers, last=last)
+                await self._round(attempts)
+                while self._has_more() and not self._stop.requested:
+                    await self._round(attempts)
             except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
                 failure = error
             background.cancel_scope.cancel()
@@ -89,6 +87,18 @@ class Working:
             raise StoreError(f"{failure}{kept}", kept=failure.kept, stuck=failure.stuck) from failure
         if failure is not None:
             raise failure
+
+    def _has_more(self) -> bool:
+        """Return True if there is more to be done once all that has been given out is saved."""
+        return False
+
+    async def _round(self, attempts: Attempts[HttpExchange]) -> None:
+        """Do what is to be done, and save it."""
+        items, workers, save, last = self._items(), self._workers(), self._save, self._lanes.last
+        handle: Handle = attempts.handle
+        if self._backlog is not None:
+            items, handle = self._backlog.items(items), self._backlog.handle(handle, self._stop)
+        await pipeline.run(items, handle, save, workers=workers, stop=self._stop, wanted=self._workers, last=last)
 
     def _begun(self, provider: Provider, client: HttpClient, doubt: Callable[[], None]) -> Attempts[HttpExchange]:
         job, endpoint, answered = self._job, self._endpoint, self._before.bought
