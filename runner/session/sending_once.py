@@ -31,14 +31,11 @@ _BATCH = 1_000
 class SendingOnce:
     """The rows of one session."""
 
-    def __init__(self, plan: Plan, same: SameRequests, shared: SharedAnswers) -> None:
-        self._plan, self._same, self._shared = plan, same, shared
-        self._selection = Selection()
-        # rows of this round wait for the outcomes of others
-        self._waiting = False
-        # what was given out and has no outcome yet
-        self._open = 0
-        self._settled = anyio.Event()
+    def __init__(self, plan: Plan, same: SameRequests, opened: Callable[[], SharedAnswers]) -> None:
+        self._plan, self._same, self._opened = plan, same, opened
+        self._selection, self._first = Selection(), True
+        # rows of the last round wait for the outcomes of others
+        self.waiting = False
         # hashes of the keys of rows that this session has sent in vain, where such rows would be read again
         self._failed: set[int] = set()
 
@@ -46,40 +43,31 @@ class SendingOnce:
         """Record that outcomes have been saved."""
         if self._selection.retry_failed or self._selection.accept_changes:
             self._failed.update(hash(one.key) for one in outcomes if one.status == "failed" and one.same_as is None)
-        self._open -= len(outcomes)
-        if not self._open:
-            self._settled.set()
 
-    async def items(
-        self, selection: Selection, read: Callable[[Selection, bool], Items], ordered: Callable[[Items], Items]
-    ) -> AsyncGenerator[Item | Outcome, None]:
-        """Yield what is to be done, and the outcomes of rows that get them from others.
+    async def items(self, selection: Selection, read: Callable[[Selection, bool], Items]) -> AsyncGenerator[Item | Outcome, None]:
+        """Yield what is to be done in the next round, with the outcomes of rows that get them from others.
 
-        read: returns what is to be done, row by row; True: for the first time, so that the rows count. ordered: holds back rows,
-        and yields all of them in the end. It is for one round: around all, it would hold back rows for which the next one waits.
+        read: returns what is to be done, row by row; True: for the first time, so that the rows count. A round must be over, and
+        all of it saved, before the next begins.
         """
-        self._selection, first, self._waiting = selection, True, True
+        self._selection, first = selection, self._first
+        self._first = self.waiting = False
+        now = selection if first else structs.replace(selection, fresh=False, may_hold_broken=False)
+        shared = self._opened()
         try:
-            while self._waiting:
-                if not (first and selection.fresh):
-                    await self._look(first=first)
-                self._waiting = False
-                again = structs.replace(selection, fresh=False, may_hold_broken=False)
-                rows = self._round(read(selection if first else again, first), first=first)
-                async with aclosing(ordered(rows)) as candidates:
-                    async for candidate in candidates:
-                        self._open += 1
+            if not now.fresh:
+                await self._look(shared, first=first)
+            async with aclosing(self._round(read(now, first), shared, first=first)) as candidates:
+                async for candidate in candidates:
+                    self.waiting = self.waiting or candidate is None
+                    if candidate is not None:
                         yield candidate
-                first = False
-                while self._waiting and self._open:
-                    self._settled = anyio.Event()
-                    await self._settled.wait()
         finally:
             with anyio.CancelScope(shield=True):
-                await self._shared.close()
+                await shared.close()
 
-    async def _round(self, items: Items, *, first: bool) -> AsyncGenerator[Item | Outcome, None]:
-        """Read all rows once, and note whether some of them wait for the outcomes of others."""
+    async def _round(self, items: Items, shared: SharedAnswers, *, first: bool) -> AsyncGenerator[Item | Outcome | None, None]:
+        """Read all rows once. None stands for a row that waits for the outcome of another one."""
         known: list[tuple[Item, int]] = []
         states, sent = self._same.states, self._same.sent
         async with aclosing(items) as candidates:
@@ -97,16 +85,16 @@ class SendingOnce:
                         states[place], sent[place] = -candidate.position, sent[place] + 1
                     yield candidate
                 if len(known) >= _AT_ONCE:
-                    for outcome in await self._shared.given(known):
+                    for outcome in await shared.given(known):
                         yield outcome
                     known = []
-        for outcome in await self._shared.given(known) if known else ():
+        for outcome in await shared.given(known) if known else ():
             yield outcome
 
     def _place(self, item: Item) -> int | None:
         return self._same.place(item.request, number_of(item.key))
 
-    async def _look(self, *, first: bool) -> None:
+    async def _look(self, shared: SharedAnswers, *, first: bool) -> None:
         """Look which requests have an outcome in the store, and let those that failed for no reason of their own go out again."""
         asked = self._asked()
         before = self._same.states[:]
@@ -114,7 +102,7 @@ class SendingOnce:
             self._same.states[place] = max(state, 0)
         while batch := await to_thread.run_sync(lambda: list(islice(asked, _BATCH))):
             rows = {key: (row, place) for key, row, place in batch}
-            for bought in await self._shared.outcomes(list(rows)):
+            for bought in await shared.outcomes(list(rows)):
                 row, place = rows[bought.key]
                 # the answer of a row that has changed since is none to this request
                 if asks_the_same(row, bought.fingerprint):

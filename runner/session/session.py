@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -83,7 +84,8 @@ class _Session(Foreseen):
         self._passed = source.Counts(settled=before.rows * answers, seen=(before.rows - before.broken) * answers)
         self._look = source.SettledRows()
         same = plan.same
-        self._once = SendingOnce(plan, same, SharedAnswers(store.path, store.run_id, store.variant)) if same is not None else None
+        shared = partial(SharedAnswers, store.path, store.run_id, store.variant)
+        self._once = SendingOnce(plan, same, shared) if same is not None else None
         # what was stored last of the input: whether the next session is to look at each row, and the settled beginning
         self._noted: tuple[bool, Head | None] = (False, None)
 
@@ -173,16 +175,15 @@ class _Session(Foreseen):
         )
 
     def _items(self) -> Items:
-        once, selection = self._once, self._selection
-        return self._warmed(self._read(selection, True)) if once is None else once.items(selection, self._read, self._warmed)
-
-    def _warmed(self, items: Items) -> Items:
-        return items if self._warming is None else self._warming.items(items)
+        return self._read(self._selection, True) if self._once is None else self._once.items(self._selection, self._read)
 
     def _read(self, selection: source.Selection, counted: bool) -> Items:
         """Return what is to be done of a selection of rows. counted: they count for the session."""
         plan, counts = self._plan, self._passed if counted else source.Counts()
         return source.items(plan.prompts, plan.scanned, plan.template, self._store, counts, selection, self._look)
+
+    def _has_more(self) -> bool:
+        return self._once is not None and self._once.waiting
 
     async def _save(self, batch: list[Entry | Reservation]) -> None:
         await super()._save(batch)

@@ -91,13 +91,9 @@ class Working:
             background.start_soon(tell_stop, self._tell, self._stop, self._lanes)
             keep_watch(background, self._job, self._endpoint, doubt, self._stop, self._lanes, start=self._meter.start)
             try:
-                items, workers, save, last = self._items(), self._workers(), self._save, self._lanes.last
-                handle: Handle = attempts.handle
-                if (warming := self._warming) is not None:
-                    handle, attempts.begun = warming.handle(handle), warming.begun
-                if self._backlog is not None:
-                    items, handle = self._backlog.items(items), self._backlog.handle(handle, self._stop)
-                await pipeline.run(items, handle, save, workers=workers, stop=self._stop, wanted=self._workers, last=last)
+                await self._round(attempts)
+                while self._has_more() and not self._stop.requested:
+                    await self._round(attempts)
             except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
                 failure = error
             background.cancel_scope.cancel()
@@ -120,6 +116,21 @@ class Working:
                 await self._store.price_again(book.price)
             self._money = await self._store.money()
         return self._money
+
+    def _has_more(self) -> bool:
+        """Return True if there is more to be done once all that has been given out is saved."""
+        return False
+
+    async def _round(self, attempts: Attempts[HttpExchange]) -> None:
+        """Do what is to be done, and save it."""
+        items, workers, save, last = self._items(), self._workers(), self._save, self._lanes.last
+        handle: Handle = attempts.handle
+        # around one round only: with rows that wait for the next one, it would wait for ever
+        if (warming := self._warming) is not None:
+            items, handle, attempts.begun = warming.items(items), warming.handle(handle), warming.begun
+        if self._backlog is not None:
+            items, handle = self._backlog.items(items), self._backlog.handle(handle, self._stop)
+        await pipeline.run(items, handle, save, workers=workers, stop=self._stop, wanted=self._workers, last=last)
 
     def _begun(self, provider: Provider, client: HttpClient, doubt: Callable[[], None]) -> Attempts[HttpExchange]:
         job, endpoint, answered = self._job, self._endpoint, self._before.bought

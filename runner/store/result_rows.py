@@ -23,9 +23,9 @@ RESULT = (
     attempts.c.time_to_first_token_s,
     attempts.c.duration_s,
     items.c.position,
-    items.c.answer_number,
-    items.c.same_as,
 )
+# the file of a row is added when it is known (``located``)
+_LAST = (sa.null(), items.c.answer_number, items.c.same_as)
 _TAKEN_OVER = tuple(
     sa.func.coalesce(column, reused.c[column.name]) if column.table is attempts and column.name in BOUGHT else column
     for column in RESULT
@@ -74,8 +74,8 @@ def select_results(*, taken_over: bool, priced: bool = True) -> sa.Select[Any]:
     if priced:
         source, money = source.outerjoin(prices, attempts.c.price_id == prices.c.id), _MONEY
     if not taken_over:
-        return sa.select(*RESULT, sa.null(), *money).select_from(source)
-    return sa.select(*_TAKEN_OVER, reused.c.from_run, *money).select_from(source.outerjoin(reused, IS_TAKEN_OVER))
+        return sa.select(*RESULT, sa.null(), *money, *_LAST).select_from(source)
+    return sa.select(*_TAKEN_OVER, reused.c.from_run, *money, *_LAST).select_from(source.outerjoin(reused, IS_TAKEN_OVER))
 
 
 _EXACT = 2**53
@@ -85,8 +85,6 @@ _EXACT = 2**53
 def result_of(values: Sequence[Any], asked: Asked | None = None) -> Result:
     """Return the result in a row of the columns ``RESULT``. asked: None leaves out what the row asked."""
     key, metadata, extra, *rest = values
-    number, same_as = rest[-5:-3]
-    del rest[-5:-3]
     fields: dict[str, Json] = _DECODE(metadata) if metadata is not None else {}
     prompt = asked(fields) if asked is not None else None
     # a template that names the id keeps it, also where it is null
@@ -94,11 +92,11 @@ def result_of(values: Sequence[Any], asked: Asked | None = None) -> Result:
     if isinstance(own, float) and own.is_integer() and abs(own) < _EXACT:
         # as the key has it: pandas writes 1 as 1.0
         own = int(own)
-    # in front of the line, of the run that an answer was taken over from, and of what it cost
-    rest[-4:-4] = map(_DECODE(extra).get, EXTRA) if extra is not None else _NOTHING
-    id_ = own if own not in (None, "") else key if number == 1 else row_of(key)
-    rest += (None, number, same_as and row_of(same_as))
-    return Result(id_, fields, prompt, *rest)
+    # in front of the line, of the run that an answer was taken over from, of its costs, and of what most results do not have
+    rest[-7:-7] = map(_DECODE(extra).get, EXTRA) if extra is not None else _NOTHING
+    if rest[-1] is not None:
+        rest[-1] = row_of(rest[-1])
+    return Result(row_of(key) if own in (None, "") else own, fields, prompt, *rest)
 
 
 def located(result: Result, files: Files | None) -> Result:
