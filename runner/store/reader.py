@@ -25,7 +25,7 @@ from runner.store import database, totals
 from runner.store.lock import held
 from runner.store.result_rows import ORDER, Asked, located, result_of, select_results
 from runner.store.reuse import number_taken_over, numbers_taken_over
-from runner.store.schema import attempts, items, prices, runs
+from runner.store.schema import attempts, items, runs
 from runner.store.spending import is_priced, money_of, rates_of, tokens_of
 from runner.store.totals import Totals
 
@@ -172,12 +172,9 @@ class StoreReader:
         asked: returns what a row asked, given its stored fields, and takes from them what is no field of the user's own. None:
         nobody wants to know.
         """
-        # a run without answers of others, or without prices, is spared the look for them
-        has_prices = sa.exists().where(prices.c.run_id == run_id, prices.c.input.is_not(None))
-        ((taken_over, priced),) = self._fetch(number_taken_over(run_id).add_columns(has_prices))
-        statement = (
-            select_results(taken_over=bool(taken_over), priced=bool(priced)).where(items.c.run_id == run_id).order_by(*ORDER)
-        )
+        # a run without answers of others is spared the look for them
+        taken_over = bool(self._fetch(number_taken_over(run_id))[0][0])
+        statement = select_results(taken_over=taken_over).where(items.c.run_id == run_id).order_by(*ORDER)
         with self._decoded():
             for values in self._tuples(statement):
                 yield located(result_of(values, asked), files)
