@@ -28,7 +28,7 @@ from runner.store.counts import further
 from runner.store.lock import held
 from runner.store.result_rows import ORDER, ORDER_OF_ANSWERS, Asked, located, result_of, select_results
 from runner.store.reuse import number_taken_over, numbers_taken_over
-from runner.store.schema import attempts, items, prices, runs
+from runner.store.schema import attempts, items, runs
 from runner.store.spending import is_priced, money_of, rates_of, tokens_of
 from runner.store.totals import Totals
 
@@ -199,13 +199,10 @@ class StoreReader:
         asked: returns what a row asked, given its stored fields, and takes from them what is no field of the user's own. None:
         nobody wants to know.
         """
-        # a run without answers of others, or without prices, is spared the look for them
-        has_prices = sa.exists().where(prices.c.run_id == run_id, prices.c.input.is_not(None))
-        looks = number_taken_over(run_id).add_columns(has_prices, _has_further(run_id))
-        ((taken_over, priced, further_answers),) = self._fetch(looks)
+        # a run without answers of others is spared the look for them
+        ((taken_over, further_answers),) = self._fetch(number_taken_over(run_id).add_columns(_has_further(run_id)))
         order = ORDER_OF_ANSWERS if further_answers else ORDER
-        statement = select_results(taken_over=bool(taken_over), priced=bool(priced)).where(items.c.run_id == run_id)
-        statement = statement.order_by(*order)
+        statement = select_results(taken_over=bool(taken_over)).where(items.c.run_id == run_id).order_by(*order)
         with self._decoded():
             for values in self._tuples(statement):
                 yield located(result_of(values, asked), files)

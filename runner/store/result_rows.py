@@ -45,7 +45,9 @@ def _of_row(amount: Callable[[str, str], str]) -> sa.ColumnElement[float]:
         " FROM attempts f LEFT JOIN prices q ON q.id = f.price_id WHERE f.run_id = items.run_id AND f.item_key = items.key"
         f" AND f.error_code IS NOT NULL AND f.id IS NOT items.attempt_id AND {billed('f')}"
     )
-    return sa.literal_column(f"({own} + ({others})) / 1e12", sa.Float)
+    # most rows have one attempt, and are spared the look for others
+    rest = f"CASE WHEN items.attempts <= (attempts.id IS NOT NULL) THEN 0 ELSE ({others}) END"
+    return sa.literal_column(f"({own} + {rest}) / 1e12", sa.Float)
 
 
 _MONEY = (
@@ -64,18 +66,12 @@ _NOTHING = (None,) * len(EXTRA)
 _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def select_results(*, taken_over: bool, priced: bool = True) -> sa.Select[Any]:
-    """Return the statement that selects the results of all runs.
-
-    taken_over: some may be answers that a run has taken over. priced: the rates of some attempts may be known.
-    """
-    source: sa.FromClause = items.outerjoin(attempts, items.c.attempt_id == attempts.c.id)
-    money: tuple[sa.ColumnElement[Any], ...] = (sa.null(), sa.null())
-    if priced:
-        source, money = source.outerjoin(prices, attempts.c.price_id == prices.c.id), _MONEY
+def select_results(*, taken_over: bool) -> sa.Select[Any]:
+    """Return the statement that selects the results of all runs. taken_over: some may be answers that a run has taken over."""
+    source = items.outerjoin(attempts, items.c.attempt_id == attempts.c.id).outerjoin(prices, attempts.c.price_id == prices.c.id)
     if not taken_over:
-        return sa.select(*RESULT, sa.null(), *money, *_LAST).select_from(source)
-    return sa.select(*_TAKEN_OVER, reused.c.from_run, *money, *_LAST).select_from(source.outerjoin(reused, IS_TAKEN_OVER))
+        return sa.select(*RESULT, sa.null(), *_MONEY, *_LAST).select_from(source)
+    return sa.select(*_TAKEN_OVER, reused.c.from_run, *_MONEY, *_LAST).select_from(source.outerjoin(reused, IS_TAKEN_OVER))
 
 
 _EXACT = 2**53

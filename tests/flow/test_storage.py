@@ -305,8 +305,8 @@ from runner.store import checkpoint
 from runner.store import connection
 connection.LIMIT_S = 1.0
 write = checkpoint.RunStore._write
-def stalled(self, driver, entries, begun):
-    last = write(self, driver, entries, begun)
+def stalled(self, driver, entries, reserved, begun):
+    last = write(self, driver, entries, reserved, begun)
     # what a disk that has gone away does to the thread that writes
     time.sleep(3600)
     return last
