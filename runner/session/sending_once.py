@@ -79,7 +79,7 @@ class SendingOnce:
                 elif states[place] > 0:
                     known.append((candidate, states[place]))
                 elif states[place] < 0:
-                    self._waiting = True
+                    yield None
                 elif hash(candidate.key) not in self._failed:
                     if sent[place] < MOST_SENT:
                         states[place], sent[place] = -candidate.position, sent[place] + 1

@@ -1,0 +1,176 @@
+"""What several answers of each row, and requests that are sent once, cost: foreseen, told, bounded, never more than was sent."""
+
+import json
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import count, rows, run
+from raw_server import DONE, RawServer, Received, Reply, delta, finish, in_thread, sse, stream
+
+import runner
+from runner.errors import RunStoppedError
+from runner.event_types import Progress
+
+PRICES = {"m": {"input": 1, "output": 4}}
+ROWS = 100
+MOST = 20
+"""Tokens of an answer, at most; each answer has as many."""
+
+
+class Desk:
+    """A file of rows, and a server that has read as many tokens as the prompt has bytes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.store, self.prompts = folder, folder / "runner.db", folder / "p.jsonl"
+        self.asked: Counter[str] = Counter()
+        self.url = ""
+
+    def __call__(self, request: Received) -> Reply:
+        prompt = request.json["messages"][-1]["content"]
+        self.asked[prompt] += 1
+        usage = {"prompt_tokens": len(prompt), "completion_tokens": MOST}
+        return stream(delta("Rome"), finish(), sse({"id": "c", "model": "m", "choices": [], "usage": usage}), DONE)
+
+    def write(self, prompts: list[str]) -> None:
+        lines = (json.dumps({"id": str(number), "prompt": prompt}) for number, prompt in enumerate(prompts))
+        self.prompts.write_text("".join(f"{line}\n" for line in lines))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        more = {"concurrency": 4, "max_tokens": MOST, "progress": False}
+        return {"model": "m", "base_url": self.url, "db": self.store, "prices": PRICES, **more}
+
+    def run(self, **more: Any) -> runner.RunSummary:
+        return runner.run(self.prompts, **self.settings, **more)
+
+    def estimated(self, **more: Any) -> runner.Estimate:
+        return runner.estimate(self.prompts, **self.settings, **more)
+
+    @property
+    def cost(self) -> float:
+        """Dollars of all that was sent."""
+        return sum(number * (len(prompt) + 4 * MOST) for prompt, number in self.asked.items()) / 1e6
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path)
+    with in_thread(RawServer(desk)) as server:
+        desk.url = server.base_url
+        desk.write([f"{number} " + "x" * (10 + number * 7 % 90) for number in range(ROWS)])
+        yield desk
+
+
+def mids(found: runner.Estimate) -> list[float]:
+    assert found.cost is not None
+    return [found.cost.mid, found.input_tokens.mid, found.output_tokens.mid]
+
+
+def test_three_answers_are_estimated_at_three_times_one(desk: Desk) -> None:
+    one, three = desk.estimated(), desk.estimated(answers=3)
+    assert (three.rows, three.answers, three.rows_left) == (ROWS, 3, 3 * ROWS)
+    assert mids(three) == pytest.approx([3 * value for value in mids(one)])
+    assert "300 answers of 100 rows, about $" in str(three)
+    assert not desk.asked
+
+
+def test_a_request_that_two_rows_make_is_estimated_once(desk: Desk) -> None:
+    desk.write([f"{number // 2} " + "x" * 40 for number in range(ROWS)])
+    each, once = desk.estimated(), desk.estimated(dedupe=True)
+    assert (once.rows, once.rows_left) == (ROWS, ROWS // 2)
+    assert mids(once) == pytest.approx([value / 2 for value in mids(each)])
+    assert mids(desk.estimated(dedupe=True, answers=3)) == pytest.approx([1.5 * value for value in mids(each)])
+
+
+@pytest.mark.parametrize(("more", "requests"), [({"answers": 2}, 2 * ROWS), ({"dedupe": True}, ROWS // 2)])
+def test_a_sample_tells_what_is_then_bought_and_none_of_it_twice(desk: Desk, more: dict[str, Any], requests: int) -> None:
+    if "dedupe" in more:
+        desk.write([f"{number // 2} " + "x" * (10 + number // 2 * 7 % 90) for number in range(ROWS)])
+    found = desk.estimated(sample=20, **more)
+    assert (found.basis, found.rows_sent, found.rows_left) == ("sample", 20, requests - 20)
+    assert desk.asked.total() == 20
+    assert desk.estimated(**more) == found
+    assert found.cost is not None
+    assert found.cost_spent == pytest.approx(desk.cost)
+    seen: list[Progress] = []
+    end = desk.run(observe=lambda event: seen.append(event) if isinstance(event, Progress) else None, **more)
+    assert (end.finished, desk.asked.total(), count(desk.store)) == (True, requests, ROWS * more.get("answers", 1))
+    assert end.cost == pytest.approx(desk.cost)
+    # tokens are a line of the size, which 20 requests tell
+    assert found.cost.mid == pytest.approx(desk.cost, rel=1e-3)
+    assert seen
+    assert [event.cost_projected for event in seen] == pytest.approx([desk.cost] * len(seen), rel=0.02)
+    last = desk.estimated(**more)
+    assert (last.rows_left, last.cost_spent) == (0, pytest.approx(desk.cost))
+
+
+def test_more_answers_are_estimated_beside_those_that_there_are(desk: Desk) -> None:
+    desk.run(limit=40)
+    spent = desk.cost
+    found = desk.estimated(answers=3)
+    assert (found.run, found.rows_left, found.cost_spent) == (1, 3 * ROWS - 40, pytest.approx(spent))
+    assert found.cost is not None
+    desk.run(answers=3)
+    assert desk.asked.total() == 3 * ROWS
+    assert found.cost.low <= desk.cost
+    assert found.cost.high is not None
+    assert found.cost.high >= desk.cost
+    # and of those that are not wanted any more, none is left
+    assert desk.estimated(answers=1).rows_left == 0
+
+
+def test_answers_that_are_not_wanted_any_more_count_for_no_other_row(desk: Desk) -> None:
+    desk.run(limit=50, answers=2)
+    desk.run(limit=60, answers=1)
+    state, books = runner.status(db=desk.store)
+    assert (state.done, state.answers, books.attempts) == (60, 1, 110)
+    assert books.cost_projected == pytest.approx(desk.cost * 150 / 110)
+
+
+@pytest.mark.parametrize("more", [("--answers", "3"), ("--dedupe",)], ids=["answers", "dedupe"])
+def test_a_reached_budget_names_what_finishes_the_run(desk: Desk, more: tuple[str, ...]) -> None:
+    desk.write([f"{number // (2 if '--dedupe' in more else 1):3} " + "x" * 40 for number in range(20)])
+    requests = 10 if "--dedupe" in more else 60
+    words = ["run", "p.jsonl", "--model", "m", "--base-url", desk.url, "--prices", json.dumps(PRICES), "--max-tokens", str(MOST)]
+    ended = run(*words, "--concurrency", "2", "--max-cost", str(requests * 0.000_124 / 2 + 0.000_2), *more, cwd=desk.folder)
+    assert ended.code == 5, ended
+    assert 0 < desk.asked.total() < requests
+    (command,) = re.findall(r"`runner (resume [^`]*)`", ended.err)
+    assert run(*shlex.split(command), cwd=desk.folder).code == 0
+    assert (desk.asked.total(), count(desk.store, "reservations")) == (requests, 0)
+    assert count(desk.store, where="status = 'done'") == (20 if "--dedupe" in more else 60)
+    # no more is asked for than what is sent, and what the last request may cost
+    assert desk.cost <= float(shlex.split(command)[-1]) < 1.35 * desk.cost + 0.000_3
+
+
+def test_a_session_that_leaves_rows_with_dedupe_projects_no_cost(desk: Desk) -> None:
+    desk.write([f"{number // 2} " + "x" * 40 for number in range(ROWS)])
+    end = desk.run(dedupe=True, limit=20)
+    # whether the other rows make requests of their own, nobody has looked
+    assert (end.cost, end.cost_projected) == (pytest.approx(desk.cost), None)
+    assert runner.status(db=desk.store)[1].cost_projected is None
+    end = desk.run(dedupe=True)
+    assert (end.cost_projected, desk.asked.total()) == (pytest.approx(desk.cost), ROWS // 2)
+
+
+def test_rows_that_wait_for_a_prefix_and_for_the_same_request_are_all_answered(desk: Desk) -> None:
+    head = "The same beginning. " * 20
+    desk.write([f"{head}{number // 3}" for number in range(12)])
+    end = desk.run(dedupe=True, warm_prefix=True, answers=2, max_cost=1.0, stream=True)
+    assert (end.done, end.shared, end.left) == (24, 16, 0)
+    assert (set(desk.asked.values()), len(desk.asked)) == ({2}, 4)
+    assert count(desk.store, "reservations") == 0
+
+
+def test_each_answer_holds_its_own_part_of_a_budget(desk: Desk) -> None:
+    desk.write(["one"])
+    with pytest.raises(RunStoppedError, match="the budget of"):
+        desk.run(answers=9, max_cost=0.000_8)
+    attempts = rows(desk.store, "SELECT item_key, number FROM attempts")
+    assert 1 < len(attempts) == len(set(attempts)) < 9
+    assert desk.cost <= 0.000_8
