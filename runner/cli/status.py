@@ -60,7 +60,7 @@ def _counts(run: Run) -> str:
     wanted = run.rows * run.answers
     every = max(wanted, run.done + run.failed)
     counts += f", {every - run.done - run.failed:,} left of {every:,}"
-    counts += f" answers of {plural(run.rows, 'row')}" if run.answers > 1 else ""
+    counts += f" answers of {plural(-(-every // run.answers), 'row')}" if run.answers > 1 else ""
     now = "chosen now" if run.settings.get("where") or run.settings.get("sample") else "in the file"
     return f"{counts}; {run.rows:,} {now}" if every != wanted else counts
 
