@@ -16,6 +16,8 @@ STANDARD = "standard"
 """The service tier of an ordinary request."""
 FLEX = "flex"
 """The service tier that costs less, answers later and may be full; the word of all providers that have one."""
+_CENTS = 2
+"""Decimals of a dollar that are always shown."""
 
 
 class Rates(Struct, frozen=True, kw_only=True):
@@ -155,10 +157,28 @@ def dollars(picodollars: int) -> Decimal:
     return Decimal(picodollars).scaleb(-12)
 
 
+def picodollars(amount: float) -> int:
+    """Return an amount in picodollars. The text of a float is what a person wrote; a fraction of a picodollar is left out."""
+    return int(Decimal(str(amount)) * PICO)
+
+
 def shown(picodollars: int) -> str:
-    """Return an amount as a person reads it: ``$0.0042``, ``$12.30``, ``$1,204.00``. Two digits of a small one are shown."""
+    """Return a sum as a person reads it: ``$0.0042``, ``$12.30``, ``$1,204.00``.
+
+    It is rounded to the cent, and below a dollar to two digits, if these say more. Like ``exact``, it ends at the cent or at the
+    last digit that is not 0.
+    """
     amount = dollars(picodollars)
-    if amount == 0 or amount >= Decimal("0.995"):
-        return f"${amount:,.2f}"
-    digits = max(2, 1 - amount.adjusted())
-    return f"${amount:.{min(digits, 8)}f}"
+    small = 0 < amount < Decimal("0.995")
+    return _written(round(amount, max(_CENTS, 1 - amount.adjusted()) if small else _CENTS))
+
+
+def exact(picodollars: int) -> str:
+    """Return an amount that a person has typed, without rounding: ``$5.00``, ``$0.01``, ``$0.0125``."""
+    return _written(dollars(picodollars))
+
+
+def _written(amount: Decimal) -> str:
+    exponent = amount.normalize().as_tuple().exponent
+    assert isinstance(exponent, int)
+    return f"${amount:,.{max(_CENTS, -exponent)}f}"

@@ -1,7 +1,7 @@
 """What a run costs, in words."""
 
 from runner.event_types import Summary
-from runner.money import PICO, shown
+from runner.money import PICO, exact, picodollars, shown
 from runner.store.totals import Totals
 from runner.text import clean, plural
 
@@ -38,3 +38,8 @@ def unknown(model: str) -> str:
 def amount(dollars: float) -> str:
     """Return dollars as a person reads them."""
     return shown(round(dollars * PICO))
+
+
+def typed(dollars: float) -> str:
+    """Return dollars that a person has typed."""
+    return exact(picodollars(dollars))

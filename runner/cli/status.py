@@ -70,7 +70,7 @@ def _cost(books: Totals, run: Run) -> list[str]:
     if words is None and not books.unpriced_attempts:
         return []
     budget = run.settings.get("max_cost")
-    of = f"; the budget is {money.amount(budget)}" if isinstance(budget, int | float) else ""
+    of = f"; the budget is {money.typed(budget)}" if isinstance(budget, int | float) else ""
     return [f"  cost          {words or money.unknown(str(run.settings.get('model')))}{of}"]
 
 
