@@ -78,6 +78,10 @@ class Summary(Struct, frozen=True, kw_only=True):
     reused: int = 0
     # rows that got the outcome of another row with the same request, in this session (--dedupe)
     shared: int = 0
+    # of the skipped: rows that failed
+    skipped_failed: int = 0
+    # of a session that asks for the flex tier: its answers that the standard tier gave, at the rates of that
+    standard_tier: int = 0
     # answers that are wanted of each row; if several, done, failed, left and the like count answers
     answers: int = 1
     # dollars that the whole run has cost, of that on failed attempts, and that it may have cost in addition (None: no limit is

@@ -4,6 +4,7 @@ The unit is the picodollar. A rate of 1 dollar per million tokens is 1,000,000 p
 decimals is a whole number. Below ``model``, like ``pace``: an attempt has its price.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import TypedDict
 
@@ -16,8 +17,20 @@ STANDARD = "standard"
 """The service tier of an ordinary request."""
 FLEX = "flex"
 """The service tier that costs less, answers later and may be full; the word of all providers that have one."""
+_ORDINARY = ("", "auto", "default", "standard", "standard_only", "on_demand")
+"""What providers call the standard tier. ``auto`` in an answer means that none was chosen."""
 _CENTS = 2
 """Decimals of a dollar that are always shown."""
+
+
+def tier_of(word: str | None) -> str:
+    """Return the name of a service tier, as it is here: ``standard`` for what every provider words in its own way."""
+    return STANDARD if word is None or word in _ORDINARY else word
+
+
+def asks_for_flex(tier: object, extra_body: object) -> bool:
+    """Return True if requests ask for the flex tier. tier, extra_body: the settings."""
+    return FLEX in (tier, extra_body.get("service_tier") if isinstance(extra_body, Mapping) else None)
 
 
 class Rates(Struct, frozen=True, kw_only=True):

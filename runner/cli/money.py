@@ -5,6 +5,8 @@ from runner.money import PICO, exact, picodollars, shown
 from runner.store.totals import Totals
 from runner.text import clean, plural
 
+UNKNOWN = "unknown: no price is known"
+
 
 def cost(of: Totals | Summary, *, left: int) -> str | None:
     """Return what a run has cost, in one phrase; None if no price is known. left: rows without an outcome."""
@@ -28,6 +30,12 @@ def cost(of: Totals | Summary, *, left: int) -> str | None:
 
 def _in_vain(of: Totals | Summary) -> str:
     return f"writing to caches cost {amount(-(of.cost_saved_by_cache or 0.0))} more than reading from them saved"
+
+
+def standard_tier(of: Totals | Summary) -> str | None:
+    """Return the words for answers that the flex tier was asked for and the standard tier gave; None if there are none."""
+    number = of.standard_tier
+    return f"{plural(number, 'answer')} came from the standard tier, at its price" if number else None
 
 
 def unknown(model: str) -> str:

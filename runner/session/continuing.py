@@ -128,6 +128,10 @@ def idle(job: Job, given: Given, chosen: Chosen) -> Idle:
     """Return a run in which nothing is left to do. Its input stays what it was, unless that cannot be read any more."""
     run, changes, about = chosen.run, chosen.changes, chosen.about
     assert run is not None
+    if not changes.columns and (lowered := raising.lowered(job, run)).columns:
+        # as below: what cannot be written is counted by the number of before
+        with suppress(StoreError):
+            runs.change(given.store, run.id, lowered)
     if changes.columns:
         runs.change(given.store, run.id, changes)
     elif not identity.is_at(given, run):

@@ -1,5 +1,7 @@
 """What a session over an input will cost: looked up before it sends anything, told as it goes on, and learned from a sample."""
 
+import time
+
 import msgspec
 from msgspec import structs
 
@@ -7,6 +9,7 @@ from runner.engine.stop import Stop
 from runner.event_types import DECLINED
 from runner.money import Money
 from runner.prices.sample import Drawn
+from runner.session import pricing
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
 from runner.session.drawing import Drawing, drawing, with_lanes
@@ -64,6 +67,12 @@ class Foreseen(Working):
         cost = await in_thread(lambda: expected(plan, self._open(settled=settled > 0), book, money, left=left, settled=settled))
         self._meter.expected = cost.projection if cost is not None else None
         return cost
+
+    async def _unpriced(self, left: int) -> str | None:
+        """Return the sentence for what will be sent at an unknown cost; None for an estimate, which says so itself."""
+        book = await self.prices()
+        known = book is not None and book.knows(self._job.model or "", time.time())
+        return None if known or left <= 0 or self._drawing is not None else pricing.unknown(self._job)
 
     async def _confirmed(self, confirm: Confirm, cost: Expected) -> bool:
         """Return True if it has been said what the session will cost. Blocks the event loop: nothing else goes on."""

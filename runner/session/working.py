@@ -22,7 +22,7 @@ from runner.errors import StoreError
 from runner.event_types import Noted, Saved, Summary
 from runner.interfaces import Handle, Items, Provider
 from runner.model import Attempt, Entry, Item, Outcome
-from runner.money import Money, costs
+from runner.money import Money, asks_for_flex, costs
 from runner.prices.book import PriceBook
 from runner.providers.http import HttpClient, HttpExchange
 from runner.session import budgeting, pricing, wiring
@@ -198,6 +198,7 @@ class Working:
             causes=now.causes,
             reused=stats.reused,
             shared=stats.shared,
+            standard_tier=stats.standard_tier if asks_for_flex(self._job.tier, self._job.params.extra_body) else 0,
             cost_now=costs(self._books.now, None)["cost"],
             **costs(money, self._projected(money, now, more.get("left", 0))),
             **more,

@@ -121,6 +121,9 @@ def test_a_budget_of_tokens_needs_no_price(desk: Desk) -> None:
     assert "the budget of 400 tokens (--max-tokens-total) is reached: " in err
     assert 0 < desk.biller.tokens["r"] <= 400
     command = advised(err)
+    used = json.loads(desk.command("status", "--json")[0])["books"]["tokens_of_budget"]
+    assert used == desk.biller.tokens["r"]
+    assert f"; the budget is 400 tokens: {used} of it is used\n" in desk.command("status")[0]
     assert command[:3] == ["resume", "1", "--max-tokens-total"]
     assert f"next: runner {' '.join(command)}" in out
     desk.command(*command)

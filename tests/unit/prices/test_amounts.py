@@ -1,6 +1,7 @@
 """Amounts of money as a person reads them: one rule for sums, and another for what the person has typed."""
 
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from msgspec import structs
@@ -57,8 +58,9 @@ def test_an_amount_is_repeated_as_it_was_typed(typed: float, said: str) -> None:
     assert exact(picodollars(typed)) == money.typed(typed) == said
 
 
-def test_a_budget_of_earlier_sessions_is_said_as_it_was_typed() -> None:
-    job = load_job("p.jsonl", {"model": "m", "max_cost": 1234567.125, "max_tokens_total": 20_000}, {})
+def test_a_budget_of_earlier_sessions_is_said_as_it_was_typed(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a"}\n')
+    job = load_job(tmp_path / "p.jsonl", {"model": "m", "max_cost": 1234567.125, "max_tokens_total": 20_000}, {})
     assert budgeting.kept(job) == ""
     names = ("max_cost", "max_tokens_total")
     job = structs.replace(job, sources={**job.sources, **dict.fromkeys(names, STORED)})
