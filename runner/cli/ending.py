@@ -71,8 +71,9 @@ def _measured(end: Summary) -> list[str]:
         text.append(f"  speed         {pace}")
     if end.input_tokens is not None or end.output_tokens is not None:
         text.append(f"  tokens        {count(end.input_tokens)} in, {count(end.output_tokens)} out")
-    if end.attempts_now and (words := money.cost(end, left=end.left) or (end.unpriced_attempts and money.UNKNOWN)):
-        text.append(f"  cost          {words}")
+    words = money.cost(end, left=end.left)
+    if end.attempts_now and (words is not None or end.unpriced_attempts):
+        text.append(f"  cost          {words or money.UNKNOWN}")
     if (words := money.standard_tier(end)) is not None:
         text.append(f"  service tier  {words}")
     for name, measured in (("first token", end.time_to_first_token), ("whole answer", end.duration)):

@@ -13,7 +13,7 @@ from runner.session import pricing
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
 from runner.session.drawing import Drawing, drawing, with_lanes
-from runner.session.expecting import Confirm, Expected, expected, said
+from runner.session.expecting import Confirm, Expected, counted, expected, said
 from runner.session.prepare import Plan, in_thread
 from runner.session.rest import sampled
 from runner.session.to_send import ToSend, of_plan
@@ -61,7 +61,7 @@ class Foreseen(Working):
         if (number := plan.options.sample) is not None:
             self._drawing = found = await in_thread(lambda: drawing(plan, number, book, money, settled))
             await self._store.note_sample(msgspec.json.encode(found.drawn).decode())
-            return said(found.rest, plan.answers) if found.rest is not None else None
+            return said(found.rest, counted(plan)) if found.rest is not None else None
         if book is None or left <= 0:
             return None
         cost = await in_thread(lambda: expected(plan, self._open(settled=settled > 0), book, money, left=left, settled=settled))
