@@ -51,7 +51,11 @@ class Foreseen(Working):
         if same is not None:
             sent = left - same.rows * self._plan.answers if self._fresh else await in_thread(self._open(settled=True).number)
             self._meter.copies = max(0, left - sent)
-        return self._meter.bought(left)
+        to_send = self._meter.bought(left)
+        again = self._plan.options.retry_failed or self._plan.options.accept_changes
+        if self._plan.job.dedupe and not (self._in_part or self._plan.narrowed or again):
+            self._meter.requests = self._before.paid + to_send
+        return to_send
 
     async def _expected(self, left: int) -> Expected | None:
         """Return what the session will cost, if that is known. left: requests to be sent. Draws the rows of an estimate."""
@@ -84,11 +88,13 @@ class Foreseen(Working):
             await self._store.finish(complete=complete, stop_reason=None if complete else DECLINED)
             raise
 
-    async def _note_drawn(self, drawn: Drawn, left: int) -> None:
-        """Store what the sample tells of the limits, and of what is left."""
+    async def _note_drawn(self, drawn: Drawn, left: int, paid: int) -> None:
+        """Store what the sample tells of the limits, and of what is left. paid: rows for which something was sent."""
         plan, money = self._plan, self._books.money
         if plan.same is not None:
             left = await in_thread(self._open(settled=True).number)
+        if plan.job.dedupe:
+            self._meter.requests = paid + left
         found = await in_thread(lambda: sampled(plan.given.store, plan.run.id, drawn, money, left))
         self._meter.expected = found.projection if found is not None else None
         drawn = structs.replace(with_lanes(drawn, self._lanes.states()), expected=self._meter.expected)

@@ -222,8 +222,9 @@ class _Session(Foreseen):
                 await self._note_input(look_again, head)
         finished = finished and (plan.run.finished or not plan.narrowed)
         if self._drawing is not None:
-            await self._note_drawn(self._drawing.drawn, self._left(now, stop_reason))
-        await self._store.finish(complete=finished, stop_reason=stop_reason or (None if finished else self._as_asked))
+            await self._note_drawn(self._drawing.drawn, self._left(now, stop_reason), now.paid)
+        reason = stop_reason or (None if finished else self._as_asked)
+        await self._store.finish(complete=finished, stop_reason=reason, pace=self._meter.last_pace())
         return self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
 
     def _summary(self, now: RunCounts, *, finished: bool, changed: int, stop_reason: str | None) -> Summary:

@@ -172,7 +172,8 @@ class Working:
     async def cancelled(self) -> None:
         """Store why the session was cancelled: a third signal, a cancelled task, or a signal handler of the program."""
         with anyio.CancelScope(shield=True), suppress(StoreError):
-            await self._store.finish(complete=False, stop_reason=self._stop.reason or BY_PROGRAM)
+            reason, last = self._stop.reason or BY_PROGRAM, self._meter.last_pace()
+            await self._store.finish(complete=False, stop_reason=reason, pace=last)
 
     def _summed(self, now: RunCounts, **more: Any) -> Summary:
         """Return the summary of the session. now: what the run holds. more: what it says of the input and of the end."""

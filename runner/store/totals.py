@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -83,6 +83,15 @@ class _Drawn(Struct):
     expected: Projection | None = None
 
 
+class _Noted(Struct):
+    """What is read of the pace of a session."""
+
+    requests: int | None = None
+
+
+S = TypeVar("S", bound=Struct)
+
+
 def add_up(fetch: Fetch, run_id: int) -> Totals:
     """Add up everything that a run sent. fetch: must read the same state of the store in all calls."""
     groups = fetch(_sums(run_id))
@@ -120,26 +129,32 @@ def add_up(fetch: Fetch, run_id: int) -> Totals:
 
 def _costs(fetch: Fetch, run_id: int, money: Money, settings: Mapping[str, Any]) -> Costs:
     """Return what a run has cost, as the fields of a summary have it."""
-    rows = fetch(sa.select(runs.c.rows).where(runs.c.id == run_id))[0][0]
+    rows, pace = fetch(sa.select(runs.c.rows, runs.c.pace).where(runs.c.id == run_id))[0]
     answers, mine = answers_in(settings), items.c.run_id == run_id
     settled = fetch(sa.select(sa.func.count()).where(mine))[0][0]
     unwanted = sum(group[-1] for group in fetch(further().where(mine)) if group[1] > answers)
     unsent = fetch(sa.select(sa.func.count()).where(mine, items.c.attempts == 0))[0][0]
     left = max(0, rows * answers - settled + unwanted) if rows is not None else 0
     if left and settings.get("dedupe"):
-        # how many of them get the answers of others, only a look at the rows can tell
-        return costs(money, None)
+        # how many of them get the answers of others, only a session can tell, which looks at the rows
+        if (requests := _decoded(pace, _Noted()).requests) is None:
+            return costs(money, None)
+        left = max(0, requests - settled + unsent)
     return costs(money, projected(money, settled - unsent, left, _expected(fetch, run_id) if left else None))
 
 
 def _expected(fetch: Fetch, run_id: int) -> Projection | None:
     """Return what the sample of an estimate says of the rows that it left; None without one."""
     found = fetch(sa.select(samples.c.drawn).where(samples.c.run_id == run_id))
+    return _decoded(found[0][0] if found else None, _Drawn()).expected
+
+
+def _decoded(text: str | None, otherwise: S) -> S:
+    """Decode what a session has noted; return ``otherwise`` for what cannot be decoded, such as that of another version."""
     try:
-        return msgspec.json.decode(found[0][0], type=_Drawn).expected if found else None
-    except (msgspec.MsgspecError, ValueError):
-        # of another version
-        return None
+        return msgspec.json.decode(text, type=type(otherwise)) if text is not None else otherwise
+    except (msgspec.MsgspecError, RecursionError, TypeError, ValueError):
+        return otherwise
 
 
 def _quantiles(fetch: Fetch, run_id: int, column: sa.Column[float], count: int) -> Quantiles:
