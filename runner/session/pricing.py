@@ -36,10 +36,10 @@ def unknown(job: Job) -> str:
     """Return the sentence for a session whose model has no known price: that its cost is unknown, and what states a price."""
     model, own = job.model or "", job.prices if isinstance(job.prices, dict) else {}
     if model in own:
-        return f"the cost is unknown, since the price that is stated for {clean(model)} holds only later"
+        return f"cost unknown: the price that is stated for {clean(model)} holds only later"
     table = json.dumps({**own, model: _EXAMPLE}, ensure_ascii=False)
     words = f"state one, such as --prices {shell_word(table)} (dollars per million tokens)"
-    return f"the cost is unknown, since no price is known for {clean(model)}: {words}"
+    return f"cost unknown: no price is known for {clean(model)}; {words}"
 
 
 def is_public(base_url: str | None) -> bool:

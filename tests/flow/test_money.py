@@ -91,7 +91,7 @@ def test_a_session_says_once_that_its_cost_is_unknown_and_what_it_says_to_do_wor
         words = ["run", "p.jsonl", "--model", model, "--base-url", server.base_url]
         ended = run(*words, *(["--prices", json.dumps(prices)] if prices else []), cwd=tmp_path)
         assert_clean(ended)
-        sentence = r"^the cost is unknown, since no price is known for (.*): state one, such as (.*) \(dollars"
+        sentence = r"^cost unknown: no price is known for (.*); state one, such as (.*) \(dollars"
         (said,) = re.findall(sentence, ended.out, re.MULTILINE)
         assert (said[0], ended.out.count("unknown")) == (model, 2)
         assert "\n  cost          unknown: no price is known\n" in ended.out
