@@ -13,6 +13,8 @@ from msgspec import Struct
 PICO = 10**12
 """Picodollars in a dollar."""
 CURRENCY = "USD"
+COSTS = ("max_cost", "max_cost_session")
+"""The settings that are amounts of a budget, in dollars."""
 STANDARD = "standard"
 """The service tier of an ordinary request."""
 FLEX = "flex"

@@ -44,12 +44,12 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     if books.finish_reasons:
         reasons = ", ".join(f"{clean(reason)} {count:,}" for reason, count in books.finish_reasons.items())
         lines.append(f"  finish reason {reasons}")
-    standard = money.standard_tier(books) or ""
     if books.tiers:
         tiers = ", ".join(f"{clean(tier) or 'not named'} {count:,}" for tier, count in books.tiers.items())
-        lines.append(f"  service tier  {tiers}{standard and f'; {standard}'}")
-    elif standard:
-        lines.append(f"  service tier  {standard}")
+        standard = f"; {plural(books.standard_tier, 'answer')} at the standard price" if books.standard_tier else ""
+        lines.append(f"  service tier  {tiers}{standard}")
+    elif (words := money.standard_tier(books)) is not None:
+        lines.append(f"  service tier  {words}")
     if run.active and watched:
         return "\n".join(lines)
     return "\n".join([*lines, *advice_lines(advice(output.state_of(run), db))])
@@ -83,8 +83,7 @@ def _budget_of_tokens(books: Totals, budget: object) -> str:
     if not isinstance(budget, int):
         return ""
     used, known = books.tokens_of_budget, (books.input_tokens or 0) + (books.output_tokens or 0)
-    may = "is used" if used <= known else "is used, or may have been"
-    return f"; the budget is {plural(budget, 'token')}: {used:,} of it {may}"
+    return f"; the budget is {plural(budget, 'token')}, {used:,} used{' or perhaps used' if used > known else ''}"
 
 
 def _stopped(reason: str, run: Run, db: str) -> str:

@@ -95,7 +95,9 @@ def test_a_run_keeps_its_budget_where_a_later_session_does_not_name_it(desk: Des
     out, err = desk.run(code=5)
     assert "run 1 has a budget of $0.0004 (--max-cost), which holds for this session too" in out
     assert "the budget of $0.0004 (--max-cost) is reached" in err
-    desk.run("--max-cost", "1")
+    out, _ = desk.command("resume", "1", "--max-cost", "1", "--max-tokens-total", "20000")
+    assert "run 1 goes on with max_cost $1.00 (before: $0.0004)" in out
+    assert "run 1 goes on with max_tokens_total 20,000 (before: unset)" in out
     assert json.loads(rows(desk.store, "SELECT settings FROM runs")[0][0])["max_cost"] == 1.0
 
 
@@ -123,7 +125,7 @@ def test_a_budget_of_tokens_needs_no_price(desk: Desk) -> None:
     command = advised(err)
     used = json.loads(desk.command("status", "--json")[0])["books"]["tokens_of_budget"]
     assert used == desk.biller.tokens["r"]
-    assert f"; the budget is 400 tokens: {used} of it is used\n" in desk.command("status")[0]
+    assert f"; the budget is 400 tokens, {used} used\n" in desk.command("status")[0]
     assert command[:3] == ["resume", "1", "--max-tokens-total"]
     assert f"next: runner {' '.join(command)}" in out
     desk.command(*command)

@@ -51,9 +51,8 @@ def test_a_full_flex_tier_costs_no_attempt_and_the_books_are_the_bill(tmp_path: 
     assert books.retries == {"no_capacity": full}
     assert books.refused == full > 0
     shown = run("status", "1", "--db", "r.db", cwd=tmp_path).out
-    words = f"{full} answers came from the standard tier, at its price"
-    assert f"  service tier  flex {40 - full}, not named {full}; {words}\n" in shown
-    assert f"\n  service tier  {words}\n" in ending.summary(summary, "r.db")
+    assert f"  service tier  flex {40 - full}, not named {full}; {full} answers at the standard price\n" in shown
+    assert f"\n  service tier  {full} answers came from the standard tier, at its price\n" in ending.summary(summary, "r.db")
     assert summary.standard_tier == books.standard_tier == full
 
 
