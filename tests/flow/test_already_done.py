@@ -50,8 +50,9 @@ class Desk:
                 runner.run(self.prompts, model="m", base_url=self.url, max_tokens=MOST, **given)
             else:
                 call(1, **given)
-        (begun,), (ended,) = ([event for event in seen if isinstance(event, kind)] for kind in (Started, Finished))
-        return begun, ended.summary
+        (begun,) = [event for event in seen if isinstance(event, Started)]
+        (summary,) = [event.summary for event in seen if isinstance(event, Finished)]
+        return begun, summary
 
 
 @pytest.fixture
