@@ -11,8 +11,7 @@ from runner.pace import Pace
 
 INPUT_CHANGED = "the prompt file changed while it was read"
 """The stop reason of a session that ended early although no stop was requested."""
-LIMITED, SAMPLED = "as asked by --limit", "after the sample of an estimate"
-CHOSEN = "as asked by --where or --sample"
+LIMITED, SAMPLED, CHOSEN = "as asked by --limit", "after the sample of an estimate", "as asked by --where or --sample"
 AS_ASKED = (LIMITED, SAMPLED, CHOSEN)
 """What the store keeps as the stop reason of a session that ended where it was asked to. A summary has ``limit`` for --limit."""
 DECLINED = "not started: the question about its cost was answered with no"
@@ -78,6 +77,10 @@ class Summary(Struct, frozen=True, kw_only=True):
     reused: int = 0
     # rows that got the outcome of another row with the same request, in this session (--dedupe)
     shared: int = 0
+    # of the skipped: rows that failed
+    skipped_failed: int = 0
+    # of a session that asks for the flex tier: its answers that the standard tier gave, at the rates of that
+    standard_tier: int = 0
     # answers that are wanted of each row; if several, done, failed, left and the like count answers
     answers: int = 1
     # dollars that the whole run has cost, of that on failed attempts, and that it may have cost in addition (None: no limit is
@@ -103,11 +106,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     def counted(self) -> int:
         """What the counts are about: all that is wanted, and where rows are chosen also what rows have that are not any more."""
         # of a row that is not chosen any more, some of several answers may be missing
-        return (
-            max(self.wanted, min(self.wanted + self.missing * self.answers, self.done + self.failed))
-            if self.chosen
-            else self.wanted
-        )
+        settled = min(self.wanted + self.missing * self.answers, self.done + self.failed)
+        return max(self.wanted, settled) if self.chosen else self.wanted
 
     @property
     def settled_rows(self) -> tuple[int, int]:

@@ -4,6 +4,7 @@ The unit is the picodollar. A rate of 1 dollar per million tokens is 1,000,000 p
 decimals is a whole number. Below ``model``, like ``pace``: an attempt has its price.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import TypedDict
 
@@ -12,10 +13,26 @@ from msgspec import Struct
 PICO = 10**12
 """Picodollars in a dollar."""
 CURRENCY = "USD"
+COSTS = ("max_cost", "max_cost_session")
+"""The settings that are amounts of a budget, in dollars."""
 STANDARD = "standard"
 """The service tier of an ordinary request."""
 FLEX = "flex"
 """The service tier that costs less, answers later and may be full; the word of all providers that have one."""
+_ORDINARY = ("", "auto", "default", "standard", "standard_only", "on_demand")
+"""What providers call the standard tier. ``auto`` in an answer means that none was chosen."""
+_CENTS = 2
+"""Decimals of a dollar that are always shown."""
+
+
+def tier_of(word: str | None) -> str:
+    """Return the name of a service tier, as it is here: ``standard`` for what every provider words in its own way."""
+    return STANDARD if word is None or word in _ORDINARY else word
+
+
+def asks_for_flex(tier: object, extra_body: object) -> bool:
+    """Return True if requests ask for the flex tier. tier, extra_body: the settings."""
+    return FLEX in (tier, extra_body.get("service_tier") if isinstance(extra_body, Mapping) else None)
 
 
 class Rates(Struct, frozen=True, kw_only=True):
@@ -155,10 +172,28 @@ def dollars(picodollars: int) -> Decimal:
     return Decimal(picodollars).scaleb(-12)
 
 
+def picodollars(amount: float) -> int:
+    """Return an amount in picodollars. The text of a float is what a person wrote; a fraction of a picodollar is left out."""
+    return int(Decimal(str(amount)) * PICO)
+
+
 def shown(picodollars: int) -> str:
-    """Return an amount as a person reads it: ``$0.0042``, ``$12.30``, ``$1,204.00``. Two digits of a small one are shown."""
+    """Return a sum as a person reads it: ``$0.0042``, ``$12.30``, ``$1,204.00``.
+
+    It is rounded to the cent, and below a dollar to two digits, if these say more. Like ``exact``, it ends at the cent or at the
+    last digit that is not 0.
+    """
     amount = dollars(picodollars)
-    if amount == 0 or amount >= Decimal("0.995"):
-        return f"${amount:,.2f}"
-    digits = max(2, 1 - amount.adjusted())
-    return f"${amount:.{min(digits, 8)}f}"
+    small = 0 < amount < Decimal("0.995")
+    return _written(round(amount, max(_CENTS, 1 - amount.adjusted()) if small else _CENTS))
+
+
+def exact(picodollars: int) -> str:
+    """Return an amount that a person has typed, without rounding: ``$5.00``, ``$0.01``, ``$0.0125``."""
+    return _written(dollars(picodollars))
+
+
+def _written(amount: Decimal) -> str:
+    exponent = amount.normalize().as_tuple().exponent
+    assert isinstance(exponent, int)
+    return f"${amount:,.{max(_CENTS, -exponent)}f}"

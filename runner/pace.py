@@ -39,6 +39,8 @@ class Pace(Struct, frozen=True, kw_only=True):
     retrying: str | None = None
     # seconds until the last row has its outcome, pauses but no outage included; None if nothing can be said yet
     left_s: float | None = None
+    # with --dedupe: requests that all rows of the run take, those of earlier sessions included; None: not known
+    requests: int | None = None
 
     @property
     def blocked(self) -> dict[str, str]:

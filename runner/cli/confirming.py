@@ -32,7 +32,7 @@ def _asked(above: float, cost: Expected) -> bool:
     click.echo(cost.sentence, err=True)
     # a session only takes note of a signal, and would wait for the answer
     with on_signals(STOP_SIGNALS, _leave):
-        if confirmed(f"{money.amount(cost.dollars)} is above {money.amount(above)} (--confirm-above). Start?"):
+        if confirmed(f"{money.amount(cost.dollars)} is above {money.typed(above)} (--confirm-above). Start?"):
             return True
     raise UsageError("not started, and nothing was sent")
 

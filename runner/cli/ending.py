@@ -59,7 +59,7 @@ def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool
 
 def _earlier(end: Summary) -> str:
     """Say what became of the rows that were not sent in this session; only some of them may have failed."""
-    return "already done" if end.failed <= end.failed_now - end.kept else "already done or failed"
+    return "already done or failed" if end.skipped_failed else "already done"
 
 
 def _measured(end: Summary) -> list[str]:
@@ -71,8 +71,11 @@ def _measured(end: Summary) -> list[str]:
         text.append(f"  speed         {pace}")
     if end.input_tokens is not None or end.output_tokens is not None:
         text.append(f"  tokens        {count(end.input_tokens)} in, {count(end.output_tokens)} out")
-    if end.attempts_now and (words := money.cost(end, left=end.left)) is not None:
-        text.append(f"  cost          {words}")
+    words = money.cost(end, left=end.left)
+    if end.attempts_now and (words is not None or end.unpriced_attempts):
+        text.append(f"  cost          {words or money.UNKNOWN}")
+    if (words := money.standard_tier(end)) is not None:
+        text.append(f"  service tier  {words}")
     for name, measured in (("first token", end.time_to_first_token), ("whole answer", end.duration)):
         if measured.p50 is not None:
             text.append(f"  {name:12}  {quantiles(measured)}")

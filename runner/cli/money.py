@@ -1,9 +1,11 @@
 """What a run costs, in words."""
 
 from runner.event_types import Summary
-from runner.money import PICO, shown
+from runner.money import PICO, exact, picodollars, shown
 from runner.store.totals import Totals
 from runner.text import clean, plural
+
+UNKNOWN = "unknown: no price is known"
 
 
 def cost(of: Totals | Summary, *, left: int) -> str | None:
@@ -30,6 +32,12 @@ def _in_vain(of: Totals | Summary) -> str:
     return f"writing to caches cost {amount(-(of.cost_saved_by_cache or 0.0))} more than reading from them saved"
 
 
+def standard_tier(of: Totals | Summary) -> str | None:
+    """Return the words for answers that the flex tier was asked for and the standard tier gave; None if there are none."""
+    number = of.standard_tier
+    return f"{plural(number, 'answer')} came from the standard tier, at its price" if number else None
+
+
 def unknown(model: str) -> str:
     """Return the words for a run of which no price is known, with what to do."""
     return f'unknown: no price is known for {clean(model)}; [prices."MODEL"] in the job file states one'
@@ -38,3 +46,8 @@ def unknown(model: str) -> str:
 def amount(dollars: float) -> str:
     """Return dollars as a person reads them."""
     return shown(round(dollars * PICO))
+
+
+def typed(dollars: float) -> str:
+    """Return dollars that a person has typed."""
+    return exact(picodollars(dollars))

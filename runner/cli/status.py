@@ -32,8 +32,9 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
         *_pace(run.pace),
         *_attempts(books),
     ]
-    if books.input_tokens is not None or books.output_tokens is not None:
-        lines.append(f"  tokens        {_tokens(books)}")
+    budget = run.settings.get("max_tokens_total")
+    if books.input_tokens is not None or books.output_tokens is not None or budget is not None:
+        lines.append(f"  tokens        {_tokens(books)}{_budget_of_tokens(books, budget)}")
     lines += _cost(books, run)
     for name, measured in (("first token", books.time_to_first_token), ("whole answer", books.duration)):
         if measured.p50 is not None:
@@ -45,7 +46,10 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
         lines.append(f"  finish reason {reasons}")
     if books.tiers:
         tiers = ", ".join(f"{clean(tier) or 'not named'} {count:,}" for tier, count in books.tiers.items())
-        lines.append(f"  service tier  {tiers}")
+        standard = f"; {plural(books.standard_tier, 'answer')} at the standard price" if books.standard_tier else ""
+        lines.append(f"  service tier  {tiers}{standard}")
+    elif (words := money.standard_tier(books)) is not None:
+        lines.append(f"  service tier  {words}")
     if run.active and watched:
         return "\n".join(lines)
     return "\n".join([*lines, *advice_lines(advice(output.state_of(run), db))])
@@ -69,9 +73,17 @@ def _cost(books: Totals, run: Run) -> list[str]:
     words = money.cost(books, left=output.state_of(run).left)
     if words is None and not books.unpriced_attempts:
         return []
-    budget = run.settings.get("max_cost")
-    of = f"; the budget is {money.amount(budget)}" if isinstance(budget, int | float) else ""
+    limits = {"the budget is": "max_cost", "the budget of a session is": "max_cost_session"}
+    known = {what: run.settings.get(name) for what, name in limits.items()}
+    of = "".join(f"; {what} {money.typed(limit)}" for what, limit in known.items() if isinstance(limit, int | float))
     return [f"  cost          {words or money.unknown(str(run.settings.get('model')))}{of}"]
+
+
+def _budget_of_tokens(books: Totals, budget: object) -> str:
+    if not isinstance(budget, int):
+        return ""
+    used, known = books.tokens_of_budget, (books.input_tokens or 0) + (books.output_tokens or 0)
+    return f"; the budget is {plural(budget, 'token')}, {used:,} used{' or perhaps used' if used > known else ''}"
 
 
 def _stopped(reason: str, run: Run, db: str) -> str:
@@ -146,6 +158,8 @@ def _waste(books: Totals) -> str:
 
 
 def _tokens(books: Totals) -> str:
+    if not books.attempts:
+        return "none"
     words = f"{output.count(books.input_tokens)} in"
     if books.cached_tokens:
         words += f" ({books.cached_tokens:,} cached)"

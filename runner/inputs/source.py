@@ -65,6 +65,8 @@ class SettledRows(Struct):
 
     # rows that are settled and will not be sent again
     settled: int = 0
+    # rows that have an outcome, including those that are sent again
+    seen: int = 0
     # settled rows that have changed since
     changed: int = 0
     # rows without an outcome that a retry leaves for another session
@@ -223,16 +225,19 @@ async def find_settled(prompts: PromptFile, scanned: Scan, store: Store, selecti
     """Count the settled rows of the input before a session begins."""
     rows, answers = islice(_keyed(prompts, scanned), selection.limit), selection.answers
     statuses = ("done",) if selection.retry_failed else ("done", "failed")
-    found = SettledRows(settled=(scanned.before.rows - scanned.before.broken) * answers)
+    before = (scanned.before.rows - scanned.before.broken) * answers
+    found = SettledRows(settled=before, seen=before)
     while batch := await to_thread.run_sync(_batch, rows, answers):
         if await _is_untouched(store, batch, selection):
             found.settled += len(batch)
+            found.seen += len(batch)
             found.untouched.add(_mark(batch))
             continue
         settled = await store.settled([key for key, _ in batch])
         for key, row in batch:
             stored = settled.get(key)
             found.left += selection.retry_failed and _is_open(stored)
+            found.seen += not _is_open(stored) and stored is not None and not stored.broken
             if stored is not None and stored.status in statuses and not stored.broken:
                 changed = not asks_the_same(row, stored.fingerprint)
                 found.changed += changed

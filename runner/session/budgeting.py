@@ -18,7 +18,7 @@ from runner.errors import AttemptError, RunStoppedError, UsageError
 from runner.inputs.prompts import make_item
 from runner.inputs.scan import PromptFile
 from runner.model import Attempt, Item, Json, Request
-from runner.money import PICO, STANDARD, Price, dollars, shown
+from runner.money import PICO, STANDARD, Price, dollars, exact, picodollars, shown
 from runner.prices.book import PriceBook
 from runner.prices.rates import cost_of
 from runner.session import wiring
@@ -64,9 +64,13 @@ def inherited(job: Job, settings: Mapping[str, Json]) -> Job:
 
 
 def kept(job: Job) -> str:
-    """Return the limits that a job has from earlier sessions of its run, in words; empty if it has none."""
+    """Return the budget that a job has from earlier sessions of its run, in words; empty if it has none."""
     limits = {name: getattr(job, name) for name in SETTINGS if job.sources.get(name) == STORED}
-    return ", ".join(f"{name} {limit:{',' if isinstance(limit, int) else 'g'}}" for name, limit in limits.items())
+    words = (
+        f"{plural(limit, 'token')}" if name == "max_tokens_total" else exact(picodollars(limit)) for name, limit in limits.items()
+    )
+    named = (f"{amount} (--{name.replace('_', '-')})" for name, amount in zip(limits, words, strict=True))
+    return f"a budget of {' and of '.join(named)}" if limits else ""
 
 
 class Tariff:
@@ -158,17 +162,12 @@ class Purse(Tariff):
 def _pots(job: Job, before: Used) -> list[Pot]:
     pots = []
     if job.max_cost is not None:
-        pots.append(Pot("max_cost", "cost", _picodollars(job.max_cost), before.cost))
+        pots.append(Pot("max_cost", "cost", picodollars(job.max_cost), before.cost))
     if job.max_cost_session is not None:
-        pots.append(Pot("max_cost_session", "cost", _picodollars(job.max_cost_session)))
+        pots.append(Pot("max_cost_session", "cost", picodollars(job.max_cost_session)))
     if job.max_tokens_total is not None:
         pots.append(Pot("max_tokens_total", "tokens", job.max_tokens_total, before.tokens))
     return pots
-
-
-def _picodollars(amount: float) -> int:
-    # the text of a float is what the person wrote; a fraction of a picodollar is left out
-    return int(Decimal(str(amount)) * PICO)
 
 
 # -- who is refused
@@ -230,7 +229,7 @@ def reached(budget: Budget, need: Amounts, progress: Progress) -> str:
         used += f", perhaps {_amount(short, short.used - known)} more"
     next_row = f"the next row may {'cost' if short.counts == 'cost' else 'use'} up to {_amount(short, short.of(need))}"
     option = f"--{short.setting.replace('_', '-')}"
-    sentence = f"{REACHED}{_amount(short, short.limit)} ({option}) is reached: {used}, and {next_row}"
+    sentence = f"{REACHED}{_limit(short)} ({option}) is reached: {used}, and {next_row}"
     wanted = {pot.setting: _wanted(pot, budget.largest, progress) for pot in budget.pots if pot.setting in _OPTIONS}
     raised = {pot.setting: wanted[pot.setting] for pot in budget.pots if wanted.get(pot.setting, 0) > pot.limit}
     if not raised:
@@ -255,6 +254,10 @@ def _wanted(pot: Pot, last: Amounts, progress: Progress) -> int:
 
 def _typed(name: str, amount: int) -> str:
     return f"{dollars(amount).normalize():f}" if name == "max_cost" else str(amount)
+
+
+def _limit(pot: Pot) -> str:
+    return exact(pot.limit) if pot.counts == "cost" else _amount(pot, pot.limit)
 
 
 def _amount(pot: Pot, amount: int) -> str:

@@ -18,7 +18,7 @@ from runner.config.job import Job
 from runner.errors import StoreError, UsageError
 from runner.inputs import spool
 from runner.model import Json, Run
-from runner.money import Money
+from runner.money import COSTS, Money, exact, picodollars
 from runner.session import identity, overlap, raising, refusing
 from runner.session.identity import Given
 from runner.session.naming import command
@@ -128,6 +128,10 @@ def idle(job: Job, given: Given, chosen: Chosen) -> Idle:
     """Return a run in which nothing is left to do. Its input stays what it was, unless that cannot be read any more."""
     run, changes, about = chosen.run, chosen.changes, chosen.about
     assert run is not None
+    if not changes.columns and (lowered := raising.lowered(job, run)).columns:
+        # as below: what cannot be written is counted by the number of before
+        with suppress(StoreError):
+            runs.change(given.store, run.id, lowered)
     if changes.columns:
         runs.change(given.store, run.id, changes)
     elif not identity.is_at(given, run):
@@ -244,12 +248,22 @@ def answered_elsewhere(job: Job, given: Given, chosen: Chosen, options: SessionO
 
 def _changed(run: KnownRun, changes: Changes) -> list[str]:
     """Say what ``resume`` or ``retry`` changes about its run."""
-    about = [f"run {run.id} goes on with {what} {new} (before: {old or 'unset'})" for what, old, new in changes.noted]
+    about = [
+        f"run {run.id} goes on with {what} {_written(what, new)} (before: {_written(what, old) or 'unset'})"
+        for what, old, new in changes.noted
+    ]
     if changes.variant is not None:
         different = runs.differences(run.settings, changes.variant).items()
         words = ", ".join(f"{name} {plain(now)} (the run: {plain(then)})" for name, (then, now) in different)
         about.append(f"the rows that are retried get {words}")
     return about
+
+
+def _written(what: str, value: str | None) -> str | None:
+    """Return the text of a setting as a person reads it."""
+    if value is None or what not in (*COSTS, "max_tokens_total"):
+        return value
+    return exact(picodollars(float(value))) if what in COSTS else f"{int(value):,}"
 
 
 def _name(path: Path) -> str:

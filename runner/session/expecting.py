@@ -47,16 +47,21 @@ def expected(plan: Plan, of: ToSend, book: PriceBook, money: Money, *, left: int
         found = found or rest.answered(store, run.id, plan.job.model or "", left, again=options.retry_failed)
     if left > 0 and (found is None or found.cost is None):
         found = _by_sizes(plan, of, book, left)
-    return said(found, plan.answers) if found is not None else None
+    return said(found, counted(plan)) if found is not None else None
 
 
-def said(found: Rest, answers: int) -> Expected | None:
-    """Return what a session will cost, in words; None if no price is known. answers: wanted of each row; each of them counts."""
+def counted(plan: Plan) -> str:
+    """Return what is counted before it is sent: a request that several rows make is one."""
+    return unit(plan.answers) if plan.same is None else "request"
+
+
+def said(found: Rest, one: str) -> Expected | None:
+    """Return what a session will cost, in words; None if no price is known. one: what is counted."""
     cost = found.cost
     if cost is None:
         return None
     low, mid = shown(round(cost.low)), shown(round(cost.mid))
-    rows, one = plural(found.left, unit(answers)), unit(answers)
+    rows = plural(found.left, one)
     if math.isinf(cost.high):
         bounds = f"{low} or more; without --max-tokens an answer has no known limit"
     else:

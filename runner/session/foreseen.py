@@ -1,5 +1,7 @@
 """What a session over an input will cost: looked up before it sends anything, told as it goes on, and learned from a sample."""
 
+import time
+
 import msgspec
 from msgspec import structs
 
@@ -7,10 +9,11 @@ from runner.engine.stop import Stop
 from runner.event_types import DECLINED
 from runner.money import Money
 from runner.prices.sample import Drawn
+from runner.session import pricing
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
 from runner.session.drawing import Drawing, drawing, with_lanes
-from runner.session.expecting import Confirm, Expected, expected, said
+from runner.session.expecting import Confirm, Expected, counted, expected, said
 from runner.session.prepare import Plan, in_thread
 from runner.session.rest import sampled
 from runner.session.to_send import ToSend, of_plan
@@ -48,7 +51,11 @@ class Foreseen(Working):
         if same is not None:
             sent = left - same.rows * self._plan.answers if self._fresh else await in_thread(self._open(settled=True).number)
             self._meter.copies = max(0, left - sent)
-        return self._meter.bought(left)
+        to_send = self._meter.bought(left)
+        again = self._plan.options.retry_failed or self._plan.options.accept_changes
+        if self._plan.job.dedupe and not (self._in_part or self._plan.narrowed or again):
+            self._meter.requests = self._before.paid + to_send
+        return to_send
 
     async def _expected(self, left: int) -> Expected | None:
         """Return what the session will cost, if that is known. left: requests to be sent. Draws the rows of an estimate."""
@@ -58,12 +65,18 @@ class Foreseen(Working):
         if (number := plan.options.sample) is not None:
             self._drawing = found = await in_thread(lambda: drawing(plan, number, book, money, settled))
             await self._store.note_sample(msgspec.json.encode(found.drawn).decode())
-            return said(found.rest, plan.answers) if found.rest is not None else None
+            return said(found.rest, counted(plan)) if found.rest is not None else None
         if book is None or left <= 0:
             return None
         cost = await in_thread(lambda: expected(plan, self._open(settled=settled > 0), book, money, left=left, settled=settled))
         self._meter.expected = cost.projection if cost is not None else None
         return cost
+
+    async def _unpriced(self, left: int) -> str | None:
+        """Return the sentence for what will be sent at an unknown cost; None for an estimate, which says so itself."""
+        book = await self.prices()
+        known = book is not None and book.knows(self._job.model or "", time.time())
+        return None if known or left <= 0 or self._drawing is not None else pricing.unknown(self._job)
 
     async def _confirmed(self, confirm: Confirm, cost: Expected) -> bool:
         """Return True if it has been said what the session will cost. Blocks the event loop: nothing else goes on."""
@@ -75,11 +88,13 @@ class Foreseen(Working):
             await self._store.finish(complete=complete, stop_reason=None if complete else DECLINED)
             raise
 
-    async def _note_drawn(self, drawn: Drawn, left: int) -> None:
-        """Store what the sample tells of the limits, and of what is left."""
+    async def _note_drawn(self, drawn: Drawn, left: int, paid: int) -> None:
+        """Store what the sample tells of the limits, and of what is left. paid: rows for which something was sent."""
         plan, money = self._plan, self._books.money
         if plan.same is not None:
             left = await in_thread(self._open(settled=True).number)
+        if plan.job.dedupe:
+            self._meter.requests = paid + left
         found = await in_thread(lambda: sampled(plan.given.store, plan.run.id, drawn, money, left))
         self._meter.expected = found.projection if found is not None else None
         drawn = structs.replace(with_lanes(drawn, self._lanes.states()), expected=self._meter.expected)

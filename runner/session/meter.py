@@ -30,6 +30,8 @@ class Meter:
         self._answers: int | None = None
         # of what was left when the session began: what rows get from others with the same request, at no cost
         self.copies = 0
+        # requests that all rows of the run take, where equal ones are sent once; None: not known, or one for each answer
+        self.requests: int | None = None
         self.attempts: Attempts[HttpExchange] | None = None
         self.books = Books()
         # why requests wait, if it is for the budget
@@ -125,7 +127,11 @@ class Meter:
         lanes, words = self._lanes.states(), self.waiting()
         if words is not None:
             lanes = tuple(structs.replace(lane, waiting=lane.waiting or words) for lane in lanes)
-        return Pace(at=time.time(), lanes=lanes, retrying=retrying, left_s=self._left_s())
+        return Pace(at=time.time(), lanes=lanes, retrying=retrying, left_s=self._left_s(), requests=self.requests)
+
+    def last_pace(self) -> Pace | None:
+        """Return what is kept when the session has ended; None if it tells nothing that the store does not know."""
+        return self.pace() if self.requests is not None else None
 
     def _left_s(self) -> float | None:
         return self._forecast.left_s(self.bought(self._left))

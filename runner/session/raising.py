@@ -5,11 +5,13 @@ More of them are more answers in the same run, and the missing ones alone are bo
 
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
 from runner.config.job import Job
 from runner.errors import UsageError
 from runner.several import answers_in
+from runner.store.changes import Changes, noted
 from runner.store.runs import KnownRun
 
 _MOST = 10_000
@@ -46,6 +48,15 @@ def told(job: Job, run: KnownRun | None) -> list[str]:
     if now > then:
         return [f"run {run.id} continues with {now:,} answers of each row (before: {then:,})"]
     return [f"run {run.id} has up to {then:,} answers of a row; those beyond {now:,} are kept, and an export has them"]
+
+
+def lowered(job: Job, run: KnownRun) -> Changes:
+    """Return what ``run`` changes about a finished run of which fewer answers are wanted now."""
+    settings, _ = changes(job, run)
+    if not settings or is_raised(job, run):
+        return Changes()
+    now = {**run.settings, **settings}
+    return Changes(columns={"settings": msgspec.json.encode(now).decode()}, noted=noted(run.settings, settings))
 
 
 def changes(job: Job, run: KnownRun) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -83,6 +83,8 @@ class _Session(Foreseen):
         before = plan.scanned.before
         self._passed = source.Counts(settled=before.rows * answers, seen=(before.rows - before.broken) * answers)
         self._look = source.SettledRows()
+        # rows that have an outcome from earlier sessions and are not to be sent again, and those of them that failed
+        self._restored = self._restored_failed = 0
         same = plan.same
         shared = partial(SharedAnswers, store.path, store.run_id, store.variant)
         self._once = SendingOnce(plan, same, shared) if same is not None else None
@@ -95,10 +97,10 @@ class _Session(Foreseen):
         taken = await reuse.take_over(plan, self._store, self._stop, self._tell)
         self._stats.reused = sum(taken.values())
         self._before = await self._store.counts()
-        restored = await self._count_restored()
-        # If rows have changed, or lie beyond --limit, the next session looks at each row and reports them again.
+        restored = self._restored = await self._count_restored()
+        # If rows have changed, lie beyond --limit or have left the file, the next session looks at each row and tells it again.
         unseen = self._in_part and not (plan.unchanged or self._fresh)
-        look_again = self._look.changed > 0 or unseen
+        look_again = self._look.changed > 0 or unseen or self._has_others
         # what was settled in another state of the file may be in another place now
         head = plan.run.head if plan.unchanged or plan.scanned.before.rows else None
         await self._note_input(look_again, head)
@@ -114,14 +116,17 @@ class _Session(Foreseen):
             *prepare.notes(plan, self._before, self._look.changed, taken),
             *elsewhere,
         )
-        failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)
+        failed = self._restored_failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)
         name, left = spool.full_name(plan.job.input), plan.wanted - self._look.left
-        cost = await self._expected(await self._to_send(left - restored))
+        to_send = await self._to_send(left - restored)
+        cost = await self._expected(to_send)
         if self._drawing is not None:
             left, failed, self._meter.copies = len(self._drawing.drawn.keys), 0, 0
             restored = left - self._drawing.left
         if cost is not None and not (confirm is not None and await self._confirmed(confirm, cost)):
             notes = (*notes, cost.sentence)
+        if cost is None and (unpriced := await self._unpriced(to_send)) is not None:
+            notes = (*notes, unpriced)
         rows, answers = (left, None) if plan.answers == 1 else (plan.rows, left)
         paid = self._before.paid
         self._tell(self._meter.begin(plan.run.id, name, rows, restored, failed, notes, paid=paid, answers=answers))
@@ -148,10 +153,18 @@ class _Session(Foreseen):
             head=head,
         )
 
+    @property
+    def _has_others(self) -> bool:
+        """Return True if the run has outcomes of rows beside those of the session, as far as these were looked at."""
+        looked = self._look.seen > 0 and self._plan.options.limit is None
+        return looked and self._before.done + self._before.failed > self._look.seen
+
     async def _count_restored(self) -> int:
         options = self._plan.options
         # a retry has to know which rows it leaves, and the others may be counted without a look at each
-        if self._plan.unchanged and options.limit is None and not options.accept_changes and not options.retry_failed:
+        whole = options.limit is None and not options.accept_changes and not options.retry_failed
+        # what has left the file of a finished run was counted in its last session, and is not known any more
+        if self._plan.unchanged and whole and not self._plan.chosen.raised:
             return self._before.done + self._before.failed
         if self._fresh and not options.retry_failed:
             return 0
@@ -209,20 +222,23 @@ class _Session(Foreseen):
                 await self._note_input(look_again, head)
         finished = finished and (plan.run.finished or not plan.narrowed)
         if self._drawing is not None:
-            await self._note_drawn(self._drawing.drawn, self._left(now, stop_reason))
-        await self._store.finish(complete=finished, stop_reason=stop_reason or (None if finished else self._as_asked))
+            await self._note_drawn(self._drawing.drawn, self._left(now, stop_reason), now.paid)
+        reason = stop_reason or (None if finished else self._as_asked)
+        await self._store.finish(complete=finished, stop_reason=reason, pace=self._meter.last_pace())
         return self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
 
     def _summary(self, now: RunCounts, *, finished: bool, changed: int, stop_reason: str | None) -> Summary:
         plan, stats, passed = self._plan, self._stats, self._passed
         before = self._before.done + self._before.failed
         missing = max(0, before - passed.seen) if finished and passed.complete and not plan.narrowed else 0
-        options, error = plan.options, self._stop.error
+        options, error, settled = plan.options, self._stop.error, self._rows(now) * plan.answers
         return self._summed(
             now,
             finished=finished,
             rows=self._rows(now),
-            skipped=self._rows(now) * plan.answers - stats.done - stats.failed if finished else passed.settled,
+            # a session that stops early has not read all rows
+            skipped=settled - stats.done - stats.failed if finished else max(self._restored, passed.settled),
+            skipped_failed=max(0, now.failed + now.broken - stats.failed + stats.kept) if finished else self._restored_failed,
             # of the last row, some answers may be there
             missing=-(-missing // plan.answers),
             changed=changed,
@@ -245,7 +261,12 @@ class _Session(Foreseen):
 
     def _left(self, now: RunCounts, stop_reason: str | None) -> int:
         """Return how many rows of an unfinished run have no outcome, at the least: rows that have left the file may hide some."""
-        left = self._rows(now) * self._plan.answers - now.done - now.failed - now.broken
+        plan, stats = self._plan, self._stats
+        left = self._rows(now) * plan.answers - now.done - now.failed - now.broken
+        if not (self._in_part or plan.narrowed or plan.options.accept_changes):
+            # none is hidden where each row was looked at; a broken one that was not read again has its outcome from before
+            settled = self._restored + stats.done + stats.failed - stats.broken + now.broken
+            left = max(left, self._look.left if plan.options.retry_failed else plan.wanted - settled)
         return max(1 if self._in_part and stop_reason is None else 0, left)
 
     async def _rest_settled(self, now: RunCounts) -> bool:

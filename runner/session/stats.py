@@ -7,6 +7,7 @@ from msgspec import Struct, field
 from runner.errors import BAD_ROW
 from runner.event_types import Quantiles
 from runner.model import Attempt, Entry, Outcome, Usage
+from runner.money import STANDARD, tier_of
 from runner.session.forecast import Sent
 
 
@@ -51,6 +52,8 @@ class SessionStats(Struct):
     shared: int = 0
     input_tokens: int | None = None
     output_tokens: int | None = None
+    # answers that the standard tier gave
+    standard_tier: int = 0
     # finish reasons that nobody knows, with the number of their answers
     unknown_finish: dict[str, int] = field(default_factory=dict)
     first_token: Histogram = field(default_factory=Histogram)
@@ -72,6 +75,7 @@ class SessionStats(Struct):
         self.attempts += 1
         self._add_usage(attempt.usage)
         if attempt.error_code is None:
+            self.standard_tier += tier_of(attempt.tier) == STANDARD
             self.duration.add(attempt.duration_s)
             if attempt.time_to_first_token_s is not None:
                 self.first_token.add(attempt.time_to_first_token_s)

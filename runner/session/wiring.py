@@ -20,7 +20,7 @@ from runner.errors import UsageError
 from runner.inputs.media_files import Dialect, MediaFiles
 from runner.interfaces import Provider
 from runner.media import MediaLimits
-from runner.money import FLEX
+from runner.money import asks_for_flex
 from runner.providers.classify import MONEY_CODES, snake
 from runner.providers.explain import Destination
 from runner.providers.http import HttpClient, Timeouts
@@ -188,7 +188,7 @@ def _timeouts(job: Job) -> Timeouts:
     """
     waits = {"first_byte_s": job.first_byte_s, "silence_s": job.silence_s, "attempt_s": job.attempt_s}
     usual = {name: float(BY_NAME[name].default) for name in waits}
-    if FLEX in (job.tier, (job.params.extra_body or {}).get("service_tier")):
+    if asks_for_flex(job.tier, job.params.extra_body):
         more_s = max(0.0, _FLEX_FIRST_BYTE_S - usual["first_byte_s"])
         flex = {name: value + more_s for name, value in usual.items() if name != "silence_s"}
         waits |= {name: value for name, value in flex.items() if waits[name] == usual[name]}

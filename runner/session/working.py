@@ -22,7 +22,7 @@ from runner.errors import StoreError
 from runner.event_types import Noted, Saved, Summary
 from runner.interfaces import Handle, Items, Provider
 from runner.model import Attempt, Entry, Item, Outcome
-from runner.money import Money, costs
+from runner.money import Money, asks_for_flex, costs
 from runner.prices.book import PriceBook
 from runner.providers.http import HttpClient, HttpExchange
 from runner.session import budgeting, pricing, wiring
@@ -172,7 +172,8 @@ class Working:
     async def cancelled(self) -> None:
         """Store why the session was cancelled: a third signal, a cancelled task, or a signal handler of the program."""
         with anyio.CancelScope(shield=True), suppress(StoreError):
-            await self._store.finish(complete=False, stop_reason=self._stop.reason or BY_PROGRAM)
+            reason, last = self._stop.reason or BY_PROGRAM, self._meter.last_pace()
+            await self._store.finish(complete=False, stop_reason=reason, pace=last)
 
     def _summed(self, now: RunCounts, **more: Any) -> Summary:
         """Return the summary of the session. now: what the run holds. more: what it says of the input and of the end."""
@@ -198,6 +199,7 @@ class Working:
             causes=now.causes,
             reused=stats.reused,
             shared=stats.shared,
+            standard_tier=stats.standard_tier if asks_for_flex(self._job.tier, self._job.params.extra_body) else 0,
             cost_now=costs(self._books.now, None)["cost"],
             **costs(money, self._projected(money, now, more.get("left", 0))),
             **more,

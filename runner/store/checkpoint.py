@@ -282,9 +282,10 @@ class RunStore:
             driver.executemany(statement, values)
         return int(last) + len(batch.sent), priced
 
-    async def finish(self, *, complete: bool, stop_reason: str | None) -> None:
-        """Store how the session ended. complete: True if every row of the input has an outcome."""
-        await self._note({"stop_reason": stop_reason, "finished_at": time.time() if complete else None, "pace": None})
+    async def finish(self, *, complete: bool, stop_reason: str | None, pace: Pace | None = None) -> None:
+        """Store how the session ended. complete: True if every row of the input has an outcome. pace: kept if one has none."""
+        last = msgspec.json.encode(pace).decode() if pace is not None and not complete else None
+        await self._note({"stop_reason": stop_reason, "finished_at": time.time() if complete else None, "pace": last})
 
     async def _note(self, values: Mapping[str, Any]) -> None:
         """Update the row of the run, in a transaction of its own."""

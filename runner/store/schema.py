@@ -69,7 +69,7 @@ runs = sa.Table(
     # the process that works on the run, for the message to a second one; only the lock file decides
     sa.Column("host", sa.Text),
     sa.Column("pid", sa.Integer),
-    # what the session is doing, a model.Pace as JSON; NULL between sessions, outdated after a kill
+    # what the session is doing, a pace.Pace as JSON; outdated when it has ended, and mostly NULL then
     sa.Column("pace", sa.Text),
     # rows without an id that are identical to an earlier one, in the last session; NULL: not counted
     sa.Column("identical", sa.Integer),

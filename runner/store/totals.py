@@ -2,19 +2,19 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 
 from runner.event_types import Quantiles
-from runner.money import CURRENCY, Costs, Projection, costs, projected
+from runner.money import CURRENCY, STANDARD, Costs, Money, Projection, asks_for_flex, costs, projected, tier_of
 from runner.several import answers_in
 from runner.store import database
 from runner.store.counts import further
 from runner.store.schema import attempts, items, runs, samples
-from runner.store.spending import Fetch, money_of, of_run, rates_of, tokens_of
+from runner.store.spending import Fetch, money_of, of_run, rates_of, tokens_of, used_of
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
 # what happened to the item of a failed attempt: it was sent again, it failed, or neither yet
@@ -57,6 +57,10 @@ class Totals(Struct, frozen=True, kw_only=True):
     finish_reasons: Mapping[str, int]
     # answers by the service tier that they name, most frequent first; those that name none by an empty text
     tiers: Mapping[str, int] = {}
+    # of a run that asks for the flex tier: answers that the standard tier gave, at the rates of that
+    standard_tier: int = 0
+    # tokens that count for a budget of tokens: those that were reported; of an attempt without usage, the most that it may have
+    tokens_of_budget: int = 0
     # of the input: tokens that were written to a cache
     cache_write_tokens: int | None = None
     # dollars that were spent, and of that on failed attempts; None: no rates are known. Whatever was billed lies between ``cost``
@@ -79,13 +83,26 @@ class _Drawn(Struct):
     expected: Projection | None = None
 
 
+class _Noted(Struct):
+    """What is read of the pace of a session."""
+
+    requests: int | None = None
+
+
+S = TypeVar("S", bound=Struct)
+
+
 def add_up(fetch: Fetch, run_id: int) -> Totals:
     """Add up everything that a run sent. fetch: must read the same state of the store in all calls."""
     groups = fetch(_sums(run_id))
     first_token = _quantiles(fetch, run_id, attempts.c.time_to_first_token_s, sum(row.first_tokens for row in groups))
     duration = _quantiles(fetch, run_id, attempts.c.duration_s, sum(row.count for row in groups if row.code is None))
     finish, done = items.c.finish_reason, (items.c.run_id == run_id, items.c.status == "done")
-    reasons = fetch(sa.select(finish, sa.func.count()).where(*done).group_by(finish))
+    settings = database.settings_of(fetch(sa.select(runs.c.settings).where(runs.c.id == run_id))[0][0]) or {}
+    wanted = (*done, items.c.answer_number <= answers_in(settings))
+    reasons = fetch(sa.select(finish, sa.func.count()).where(*wanted).group_by(finish))
+    tiers = _by_tier(row for row in groups if row.code is None)
+    spent = fetch(rates_of(run_id)), fetch(tokens_of(run_id))
     failed = [row for row in groups if row.code is not None]
     tokens: dict[str, Any] = {name: _sum_known(getattr(row, name) for row in groups) for name in _TOKENS}
     return Totals(
@@ -102,36 +119,42 @@ def add_up(fetch: Fetch, run_id: int) -> Totals:
         wasted_bytes=sum(row.bytes_received for row in failed),
         time_to_first_token=first_token,
         duration=duration,
-        tiers=_by_tier(row for row in groups if row.code is None),
+        tiers=tiers if any(tiers) else {},
+        standard_tier=_standard(tiers, settings),
+        tokens_of_budget=used_of(*spent).tokens,
         finish_reasons={reason or "": count for reason, count in reasons},
-        **_costs(fetch, run_id),
+        **_costs(fetch, run_id, money_of(*spent), settings),
     )
 
 
-def _costs(fetch: Fetch, run_id: int) -> Costs:
+def _costs(fetch: Fetch, run_id: int, money: Money, settings: Mapping[str, Any]) -> Costs:
     """Return what a run has cost, as the fields of a summary have it."""
-    money = money_of(fetch(rates_of(run_id)), fetch(tokens_of(run_id)))
-    rows, stored = fetch(sa.select(runs.c.rows, runs.c.settings).where(runs.c.id == run_id))[0]
-    settings = database.settings_of(stored) or {}
+    rows, pace = fetch(sa.select(runs.c.rows, runs.c.pace).where(runs.c.id == run_id))[0]
     answers, mine = answers_in(settings), items.c.run_id == run_id
     settled = fetch(sa.select(sa.func.count()).where(mine))[0][0]
     unwanted = sum(group[-1] for group in fetch(further().where(mine)) if group[1] > answers)
     unsent = fetch(sa.select(sa.func.count()).where(mine, items.c.attempts == 0))[0][0]
     left = max(0, rows * answers - settled + unwanted) if rows is not None else 0
     if left and settings.get("dedupe"):
-        # how many of them get the answers of others, only a look at the rows can tell
-        return costs(money, None)
+        # how many of them get the answers of others, only a session can tell, which looks at the rows
+        if (requests := _decoded(pace, _Noted()).requests) is None:
+            return costs(money, None)
+        left = max(0, requests - settled + unsent)
     return costs(money, projected(money, settled - unsent, left, _expected(fetch, run_id) if left else None))
 
 
 def _expected(fetch: Fetch, run_id: int) -> Projection | None:
     """Return what the sample of an estimate says of the rows that it left; None without one."""
     found = fetch(sa.select(samples.c.drawn).where(samples.c.run_id == run_id))
+    return _decoded(found[0][0] if found else None, _Drawn()).expected
+
+
+def _decoded(text: str | None, otherwise: S) -> S:
+    """Decode what a session has noted; return ``otherwise`` for what cannot be decoded, such as that of another version."""
     try:
-        return msgspec.json.decode(found[0][0], type=_Drawn).expected if found else None
-    except (msgspec.MsgspecError, ValueError):
-        # of another version
-        return None
+        return msgspec.json.decode(text, type=type(otherwise)) if text is not None else otherwise
+    except (msgspec.MsgspecError, RecursionError, TypeError, ValueError):
+        return otherwise
 
 
 def _quantiles(fetch: Fetch, run_id: int, column: sa.Column[float], count: int) -> Quantiles:
@@ -183,11 +206,18 @@ def _by_code(groups: Iterable[Any]) -> dict[str, int]:
 
 
 def _by_tier(groups: Iterable[Any]) -> dict[str, int]:
-    """Add up the answers by their service tier, most frequent first. Empty if none names a tier."""
+    """Add up the answers by their service tier, most frequent first."""
     counts: Counter[str] = Counter()
     for row in groups:
         counts[row.tier or ""] += row.count
-    return dict(counts.most_common()) if any(counts) else {}
+    return dict(counts.most_common())
+
+
+def _standard(tiers: Mapping[str, int], settings: Mapping[str, Any]) -> int:
+    """Return how many answers the standard tier gave, if the run asks for the flex tier; else 0."""
+    if not asks_for_flex(settings.get("tier"), settings.get("extra_body")):
+        return 0
+    return sum(count for tier, count in tiers.items() if tier_of(tier) == STANDARD)
 
 
 def _sum_known(numbers: Iterable[int | None]) -> int | None:

@@ -69,14 +69,14 @@ def advised(said: str) -> list[str]:
 
 def test_a_reached_budget_is_a_clean_stop_and_the_command_that_it_names_finishes_the_run(desk: Desk) -> None:
     out, err = desk.run("--max-cost", "0.0004", code=5)
-    assert "the budget of $0.00040 (--max-cost) is reached: $0.000" in err
+    assert "the budget of $0.0004 (--max-cost) is reached: $0.000" in err
     assert "to finish: `runner resume 1 --max-cost 0.00" in err
     assert 0 < desk.billed <= 0.0004
     command = advised(err)
     assert f"next: runner {' '.join(command)}" in out
     said, _ = desk.command("status")
-    assert "; the budget is $0.00040" in said
-    assert "the budget of $0.00040 (--max-cost) is reached" in said
+    assert "; the budget is $0.0004" in said
+    assert "the budget of $0.0004 (--max-cost) is reached" in said
     assert f"next: runner {' '.join(command)}" in said
     run_, _ = json.loads(desk.command("status", "--json")[0]).values()
     assert run_["stop_code"] == "budget"
@@ -93,9 +93,11 @@ def test_a_reached_budget_is_a_clean_stop_and_the_command_that_it_names_finishes
 def test_a_run_keeps_its_budget_where_a_later_session_does_not_name_it(desk: Desk) -> None:
     desk.run("--max-cost", "0.0004", code=5)
     out, err = desk.run(code=5)
-    assert "run 1 has max_cost 0.0004, which holds for this session too" in out
-    assert "the budget of $0.00040 (--max-cost) is reached" in err
-    desk.run("--max-cost", "1")
+    assert "run 1 has a budget of $0.0004 (--max-cost), which holds for this session too" in out
+    assert "the budget of $0.0004 (--max-cost) is reached" in err
+    out, _ = desk.command("resume", "1", "--max-cost", "1", "--max-tokens-total", "20000")
+    assert "run 1 goes on with max_cost $1.00 (before: $0.0004)" in out
+    assert "run 1 goes on with max_tokens_total 20,000 (before: unset)" in out
     assert json.loads(rows(desk.store, "SELECT settings FROM runs")[0][0])["max_cost"] == 1.0
 
 
@@ -121,6 +123,9 @@ def test_a_budget_of_tokens_needs_no_price(desk: Desk) -> None:
     assert "the budget of 400 tokens (--max-tokens-total) is reached: " in err
     assert 0 < desk.biller.tokens["r"] <= 400
     command = advised(err)
+    used = json.loads(desk.command("status", "--json")[0])["books"]["tokens_of_budget"]
+    assert used == desk.biller.tokens["r"]
+    assert f"; the budget is 400 tokens, {used} used\n" in desk.command("status")[0]
     assert command[:3] == ["resume", "1", "--max-tokens-total"]
     assert f"next: runner {' '.join(command)}" in out
     desk.command(*command)
@@ -196,7 +201,7 @@ def test_what_was_open_when_the_process_was_killed_counts_as_the_most_that_it_ca
         desk.write(12)
         words = ["run", "p.jsonl", "--model", "m", "--base-url", desk.url, "--prices", json.dumps(PRICES), "--max-tokens", "10"]
         with started(*words, "--concurrency", "8", "--max-cost", "0.0008", "--json", cwd=tmp_path) as process:
-            process.until(lambda: "waiting for room in the budget ($0.00080 left, $0.000" in process.out, "a short budget")
+            process.until(lambda: "waiting for room in the budget ($0.0008 left, $0.000" in process.out, "a short budget")
             assert len(open_ones) == count(desk.store, "reservations") < 8
             process.killed()
     most = sum(len(request.body) * 1.25e-6 + 10 * 4e-6 for request in open_ones)

@@ -11,6 +11,7 @@ from processes import QUICK, rows, run, simulator, write_prompts
 from raw_server import RST, RawServer, Received, Reply, delta, in_thread, openai_answer, stream
 
 from runner import api
+from runner.cli import ending
 from runner.config.job import load_job
 from runner.errors import UsageError
 from runner.session import wiring
@@ -50,7 +51,9 @@ def test_a_full_flex_tier_costs_no_attempt_and_the_books_are_the_bill(tmp_path: 
     assert books.retries == {"no_capacity": full}
     assert books.refused == full > 0
     shown = run("status", "1", "--db", "r.db", cwd=tmp_path).out
-    assert f"service tier  flex {40 - full}, not named {full}" in shown
+    assert f"  service tier  flex {40 - full}, not named {full}; {full} answers at the standard price\n" in shown
+    assert f"\n  service tier  {full} answers came from the standard tier, at its price\n" in ending.summary(summary, "r.db")
+    assert summary.standard_tier == books.standard_tier == full
 
 
 def test_an_answer_that_another_tier_gave_is_billed_at_that_tier(tmp_path: Path) -> None:
@@ -59,7 +62,21 @@ def test_an_answer_that_another_tier_gave_is_billed_at_that_tier(tmp_path: Path)
         api.run(tmp_path / "p.jsonl", **settings(tmp_path, server.openai, prices={"m": {**PRICE["m"], "flex": 0.5}}, tier="flex"))
         bill = server.invoice()
     assert spent(tmp_path) == Decimal(bill["amount"])
-    assert api.status(db=tmp_path / "r.db")[1].tiers.keys() == {"flex", "default"}
+    books = api.status(db=tmp_path / "r.db")[1]
+    assert books.tiers.keys() == {"flex", "default"}
+    assert books.standard_tier == books.tiers["default"]
+
+
+@pytest.mark.parametrize("asked", [{"tier": "flex"}, {"extra_body": {"service_tier": "flex"}}, {}])
+def test_answers_of_the_standard_tier_are_named_where_flex_was_asked_for(tmp_path: Path, asked: dict[str, Any]) -> None:
+    write_prompts(tmp_path / "p.jsonl", range(2))
+    with in_thread(RawServer(Named())) as server:
+        summary = api.run(tmp_path / "p.jsonl", **settings(tmp_path, server.base_url, **asked))
+    number = 2 if asked else 0
+    assert (summary.standard_tier, api.status(db=tmp_path / "r.db")[1].standard_tier) == (number, number)
+    shown = run("status", "1", "--db", "r.db", cwd=tmp_path).out
+    assert ("  service tier  2 answers came from the standard tier, at its price\n" in shown) == bool(asked)
+    assert ("standard tier" in ending.summary(summary, "r.db")) == bool(asked)
 
 
 class Named:

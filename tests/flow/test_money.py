@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,28 @@ def test_a_model_without_a_price_costs_an_unknown_amount_and_never_zero(store: P
     assert [one.cost for one in runner.results(db=store)] == [None, None]
     shown = run("status", "--db", str(store), cwd=store.parent).out
     assert 'cost          unknown: no price is known for m; [prices."MODEL"] in the job file states one' in shown
+
+
+@pytest.mark.parametrize(("model", "prices"), [("m", None), ("it's m", {"other": {"input": 1, "output": 1}})])
+def test_a_session_says_once_that_its_cost_is_unknown_and_what_it_says_to_do_works(
+    tmp_path: Path, model: str, prices: object
+) -> None:
+    (tmp_path / "p.jsonl").write_text('{"id": "a", "prompt": "a"}\n')
+    with in_thread(RawServer(answer)) as server:
+        words = ["run", "p.jsonl", "--model", model, "--base-url", server.base_url]
+        ended = run(*words, *(["--prices", json.dumps(prices)] if prices else []), cwd=tmp_path)
+        assert_clean(ended)
+        sentence = r"^cost unknown: no price is known for (.*); state one, such as (.*) \(dollars"
+        (said,) = re.findall(sentence, ended.out, re.MULTILINE)
+        assert (said[0], ended.out.count("unknown")) == (model, 2)
+        assert "\n  cost          unknown: no price is known\n" in ended.out
+        shown = json.loads(run("status", "--json", cwd=tmp_path).out)["books"]
+        assert (shown["cost"], shown["unpriced_attempts"]) == (None, 1)
+        (tmp_path / "p.jsonl").write_text('{"id": "a", "prompt": "a"}\n{"id": "b", "prompt": "b"}\n')
+        again = run(*words, *shlex.split(said[1]), cwd=tmp_path)
+    assert_clean(again)
+    assert "unknown" not in again.out
+    assert "\n  cost          $0.0000095\n" in again.out
 
 
 def test_a_price_that_is_known_later_holds_for_what_was_sent_before(store: Path) -> None:

@@ -158,6 +158,25 @@ def test_a_session_that_leaves_rows_with_dedupe_projects_no_cost(desk: Desk) -> 
     assert (end.cost_projected, desk.asked.total()) == (pytest.approx(desk.cost), ROWS // 2)
 
 
+@pytest.mark.parametrize("sample", [0, 12])
+def test_a_session_that_stops_early_with_dedupe_leaves_a_projection(desk: Desk, sample: int) -> None:
+    desk.write([f"{number // 4:3} " + "x" * 40 for number in range(ROWS)])
+    each, requests = (44 + 4 * MOST) / 1e6, ROWS // 4
+    if sample:
+        desk.estimated(dedupe=True, sample=sample)
+        assert runner.status(db=desk.store)[1].cost_projected == pytest.approx(requests * each)
+    with pytest.raises(RunStoppedError):
+        desk.run(dedupe=True, max_cost=(sample + 6) * each + 0.000_2)
+    assert 0 < desk.asked.total() < requests
+    state, books = runner.status(db=desk.store)
+    assert (state.pace, books.cost_projected) == (None, pytest.approx(requests * each))
+    # a retry sends other rows than those that are left
+    runner.retry(1, db=desk.store, progress=False, max_cost=1.0)
+    assert runner.status(db=desk.store)[1].cost_projected is None
+    assert desk.run(dedupe=True, max_cost=1.0).cost == pytest.approx(requests * each)
+    assert rows(desk.store, "SELECT pace FROM runs") == [(None,)]
+
+
 def test_rows_that_wait_for_a_prefix_and_for_the_same_request_are_all_answered(desk: Desk) -> None:
     head = "The same beginning. " * 20
     desk.write([f"{head}{number // 3}" for number in range(12)])

@@ -62,6 +62,22 @@ def exported(desk: Desk, number: int = 1) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (desk.folder / "out.jsonl").read_text().splitlines()]
 
 
+def test_fewer_answers_of_a_finished_run_are_counted_and_the_others_are_kept(desk: Desk) -> None:
+    runner.run(desk.prompts, **job(desk, 4))
+    fewer = runner.run(desk.prompts, **job(desk, 2))
+    assert (fewer.answers, fewer.done, fewer.finished, fewer.attempts_now) == (2, 6, True, 0)
+    run_, books = runner.status(db=desk.store)
+    assert (run_.answers, run_.done, books.attempts, books.finish_reasons) == (2, 6, 12, {"stop": 6})
+    shown = run("status", "--db", str(desk.store), cwd=desk.folder).out
+    assert "answers       6 done, 0 failed, 0 left of 6 answers of 3 rows" in shown
+    assert len(exported(desk)) == 12
+    # without the option the run keeps that number, and all of before are wanted again where it is said
+    assert runner.run(desk.prompts, **job(desk, None)).done == 6
+    again = runner.run(desk.prompts, **job(desk, 4))
+    assert (again.done, again.attempts_now, desk.asked.total()) == (12, 0, 12)
+    assert rows(desk.store, "SELECT what, old, new FROM history") == [("answers", "4", "2"), ("answers", "2", "4")]
+
+
 def test_more_answers_are_more_of_the_same_run_and_only_the_missing_are_bought(desk: Desk) -> None:
     first = runner.run(desk.prompts, **job(desk, 2))
     assert (first.rows, first.answers, first.done, first.finished) == (3, 2, 6, True)

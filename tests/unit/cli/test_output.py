@@ -94,7 +94,12 @@ def test_done_failed_and_left_are_all_rows(fields: dict[str, Any], headline: str
     [
         ({"skipped": 7, "attempts_now": 2}, "7 rows were already done"),
         ({"skipped": 1, "attempts_now": 2}, "1 row was already done"),
-        ({"skipped": 7, "attempts_now": 2, "done": 8, "failed": 1, "causes": {"cut": 1}}, "7 rows were already done or failed"),
+        (
+            {"skipped": 7, "skipped_failed": 1, "attempts_now": 2, "done": 8, "failed": 1, "causes": {"cut": 1}},
+            "7 rows were already done or failed",
+        ),
+        # a retry that was stopped before it had sent all that had failed
+        ({"skipped": 7, "attempts_now": 2, "done": 8, "failed": 1, "causes": {"cut": 1}}, "7 rows were already done"),
         ({"attempts_now": 130, "done_now": 65}, "speed         1.0 rows/s, 2.0 requests/s"),
         ({"input_tokens": 1200}, "tokens        1,200 in, unknown out"),
         ({"missing": 1}, "1 row is no longer in the file; its result is kept"),
