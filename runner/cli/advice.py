@@ -9,7 +9,7 @@ command of each (the first that fits):
     stopped: wrong address       resume --base-url URL      (where the address to use is known, and the user's to name)
     stopped: unknown model       resume --model NAME        (while no row is answered, the model may change)
     stopped: a row's own model   resume                     (once its line is mended)
-    stopped: budget reached      resume --max-cost X         (with what finishes it)
+    stopped: budget reached      resume --max-cost X         (with what finishes it; of a retry: retry)
     stopped: bad requests        retry, also: resume
     --limit, failed rows         retry, also: resume
     rows are left, any reason    resume                     (a limit, Ctrl-C, the deadline, an error, a changed file, a kill)
@@ -26,7 +26,7 @@ from msgspec import Struct
 
 from runner.errors import UNKNOWN
 from runner.session import naming
-from runner.session.spelling import OF_THE_ROW
+from runner.session.spelling import OF_THE_ROW, Raised
 from runner.text import plural
 
 COLUMNS = 79
@@ -71,7 +71,7 @@ class State(Struct, frozen=True, kw_only=True):
     # the line of the row whose own model stopped it
     line: int | None = None
     # the options that raise the budget that it has reached
-    raised: tuple[str, ...] = ()
+    raised: Raised = Raised()
     # it ended where --limit asked it to
     limited: bool = False
     # the prompt file is not where it was
@@ -84,6 +84,10 @@ class State(Struct, frozen=True, kw_only=True):
     same_command: bool = False
     # what is counted: rows, or answers where a run has several of each row
     unit: str = "row"
+    # equal requests are sent once: how many requests that is for what is left, and for what failed; None: not known
+    dedupe: bool = False
+    requests_left: int | None = None
+    requests_failed: int | None = None
     # ``runner errors`` shows it: no need to name that command
     errors_shown: bool = False
 
@@ -114,9 +118,14 @@ def advice(state: State, db: str) -> list[Advice]:
     worth_it = sent > 0 and not OF_THE_ROW.issuperset(state.causes)
     refused = state.stop_code == "bad_request" and sent > 0
     when = _when(state) if refused or state.missing else ""
-    retry = Advice(command("retry", *_moved(state)), f"{when}sends {plural(sent, f'failed {state.unit}')} again", sent)
+    raised = state.raised.options
+    failed = _sends(state, sent, state.requests_failed, plural(sent, f"failed {state.unit}"), " again")
+    again = f"{when}{failed}{_chosen(state)}"
+    retry = Advice(command("retry", *_moved(state), *(raised if state.raised.retries else ())), again, sent)
+    if state.raised.retries and sent and not state.missing:
+        return [retry, export]
     if state.left:
-        resume = _resume(state, command("resume", *_moved(state), *state.raised))
+        resume = _resume(state, command("resume", *_moved(state), *raised))
         if state.missing:
             return [resume, export]
         return [retry, resume] if refused or (state.limited and worth_it) else [resume]
@@ -166,7 +175,19 @@ def _resume(state: State, command: str) -> Advice:
     last, others = f"the last {state.unit}", plural(state.left, state.unit)
     rows = last if some and state.left == 1 else f"{'the other ' if some else ''}{others}"
     same = "; or the same command again" if state.same_command else ""
-    return Advice(command, f"{_when(state)}sends {rows}{same}", state.left)
+    words = f"{_when(state)}{_sends(state, state.left, state.requests_left, rows)}{_chosen(state)}{same}"
+    return Advice(command, words, state.left if state.requests_left is None else state.requests_left)
+
+
+def _sends(state: State, number: int, requests: int | None, rows: str, again: str = "") -> str:
+    """Say what is sent for rows. number: how many they are. requests: that they make; None: as many, or it is not known."""
+    if requests is not None and requests < number:
+        return f"sends {plural(requests, 'request')} for {rows}{again}"
+    return f"sends {rows}{again}{', equal requests once' if state.dedupe and requests is None and number > 1 else ''}"
+
+
+def _chosen(state: State) -> str:
+    return ", as far as they are chosen" if state.raised.chosen else ""
 
 
 def _when(state: State) -> str:

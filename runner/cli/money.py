@@ -3,7 +3,7 @@
 from runner.event_types import Summary
 from runner.money import PICO, shown
 from runner.store.totals import Totals
-from runner.text import clean, plural
+from runner.text import plural
 
 
 def cost(of: Totals | Summary, *, left: int) -> str | None:
@@ -28,11 +28,6 @@ def cost(of: Totals | Summary, *, left: int) -> str | None:
 
 def _in_vain(of: Totals | Summary) -> str:
     return f"writing to caches cost {amount(-(of.cost_saved_by_cache or 0.0))} more than reading from them saved"
-
-
-def unknown(model: str) -> str:
-    """Return the words for a run of which no price is known, with what to do."""
-    return f'unknown: no price is known for {clean(model)}; [prices."MODEL"] in the job file states one'
 
 
 def amount(dollars: float) -> str:

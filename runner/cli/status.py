@@ -10,7 +10,7 @@ from runner.durations import clock, format_span
 from runner.inputs import spool
 from runner.model import Run
 from runner.pace import LaneState, Pace
-from runner.session import spelling
+from runner.session import spelling, unpriced
 from runner.session.naming import in_full
 from runner.several import unit
 from runner.store.totals import Totals
@@ -71,7 +71,7 @@ def _cost(books: Totals, run: Run) -> list[str]:
         return []
     budget = run.settings.get("max_cost")
     of = f"; the budget is {money.amount(budget)}" if isinstance(budget, int | float) else ""
-    return [f"  cost          {words or money.unknown(str(run.settings.get('model')))}{of}"]
+    return [f"  cost          {words or unpriced.unknown(str(run.settings.get('model')), run.settings.get('prices'))}{of}"]
 
 
 def _stopped(reason: str, run: Run, db: str) -> str:

@@ -1,13 +1,16 @@
 """The prices of a job: those that it states, and the list of the vendor to whom its requests go."""
 
 import ipaddress
+import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from runner.config.job import Job
-from runner.config.values import LIST
+from runner.config.job import STORED, Job
 from runner.errors import UsageError
 from runner.prices import listed
 from runner.prices.book import PriceBook
+from runner.prices.own import has_list, models_of
+from runner.store.reader import StoreReader
 
 
 def price_book(job: Job) -> PriceBook | None:
@@ -15,9 +18,9 @@ def price_book(job: Job) -> PriceBook | None:
 
     Raises UsageError for prices that cannot be read, and for list prices that are asked for while the list is not installed.
     """
-    own = job.prices if isinstance(job.prices, dict) else {}
+    own = models_of(job.prices)
     dialect = job.local_server.dialect if job.local_server is not None else job.provider
-    vendor, anywhere = None, job.prices == LIST
+    vendor, anywhere = None, has_list(job.prices)
     if anywhere or is_public(job.base_url):
         try:
             vendor = listed.vendor(job.base_url, dialect, anywhere=anywhere)
@@ -26,6 +29,18 @@ def price_book(job: Job) -> PriceBook | None:
                 hint = "pip install 'prompt-runner[prices]', or state your own in [prices]"
                 raise UsageError(f"list prices need one package more: {hint}") from None
     return PriceBook(vendor, own) if vendor is not None or own else None
+
+
+def tells_more(job: Job, store: Path, run: int) -> bool:
+    """Return True if the user states prices for a run that has attempts of unknown price: they are priced when it continues."""
+    if not job.said("prices") or job.sources["prices"] == STORED:
+        return False
+    book = price_book(job)
+    if book is None or job.model is None or not book.knows(job.model, time.time()):
+        return False
+    with StoreReader(store) as reader:
+        money = reader.money(run)
+    return money.unknown or money.unpriced > 0
 
 
 def is_public(base_url: str | None) -> bool:
