@@ -72,6 +72,8 @@ class State(Struct, frozen=True, kw_only=True):
     line: int | None = None
     # the options that raise the budget that it has reached
     raised: Raised = Raised()
+    # rows that --limit leaves to the same command
+    to_limit: int = 0
     # it ended where --limit asked it to
     limited: bool = False
     # the prompt file is not where it was
@@ -124,6 +126,8 @@ def advice(state: State, db: str) -> list[Advice]:
     retry = Advice(command("retry", *_moved(state), *(raised if state.raised.retries else ())), again, sent)
     if state.raised.retries and sent and not state.missing:
         return [retry, export]
+    if state.raised.whole is not None and state.to_limit and not state.missing:
+        return [Advice(state.raised.whole, f"sends {plural(state.to_limit, state.unit)}, up to --limit", state.to_limit)]
     if state.left:
         resume = _resume(state, command("resume", *_moved(state), *raised))
         if state.missing:
@@ -187,6 +191,9 @@ def _sends(state: State, number: int, requests: int | None, rows: str, again: st
 
 
 def _chosen(state: State) -> str:
+    """Say which of the rows are sent, if not all."""
+    if state.raised.in_part:
+        return ", as far as that goes" if state.raised.options else ""
     return ", as far as they are chosen" if state.raised.chosen else ""
 
 

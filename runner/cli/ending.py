@@ -99,6 +99,7 @@ def _state(end: Summary) -> State:
         address=mend.address,
         line=mend.line,
         raised=raised(end.stop_reason, own=True),
+        to_limit=max(0, end.limit * end.answers - end.skipped - end.done_now - end.failed_now) if end.limit is not None else 0,
         limited=as_asked(end),
         input_changed=end.stop_reason == INPUT_CHANGED,
         dedupe=end.dedupe,

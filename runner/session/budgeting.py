@@ -241,7 +241,8 @@ def reached(budget: Budget, need: Amounts, progress: Progress, raising: Raising 
     sentence = f"{REACHED}{_amount(short, short.limit)} ({option}) is reached: {used}, and {next_row}"
     wanted = {pot.setting: _wanted(pot, budget.largest, progress) for pot in budget.pots if pot.setting in _OPTIONS}
     raised = {pot.setting: wanted[pot.setting] for pot in budget.pots if wanted.get(pot.setting, 0) > pot.limit}
-    if not raised:
+    alone = short.setting == "max_cost_session" and all(pot is short or pot.fits(need) for pot in budget.pots)
+    if alone or not raised:
         return f"{sentence}. The next session may spend as much again: {raising('')}."
     to = " and ".join(shown(amount) if name == "max_cost" else f"{amount:,} tokens" for name, amount in raised.items())
     words = " ".join(f"{_OPTIONS[name]} {_typed(name, amount)}" for name, amount in raised.items())

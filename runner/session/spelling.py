@@ -15,12 +15,12 @@ from msgspec import structs
 
 from runner.config import endpoint
 from runner.config.job import restore_job
-from runner.config.settings import BY_NAME, SETTINGS
+from runner.config.settings import SETTINGS
 from runner.durations import clock
 from runner.errors import ATTACHMENT, BAD_ROW, UNKNOWN, RunnerError, remedy, to_address
 from runner.event_types import CHOSEN, LIMITED, Summary
 from runner.inputs import spool
-from runner.model import Params, Run
+from runner.model import Run
 from runner.session.naming import in_full
 from runner.several import amount
 from runner.store.reader import REACHED
@@ -36,10 +36,20 @@ OF_THE_ROW = frozenset(
 
 _RAISED = re.compile(r"`runner (resume|retry|run|estimate)\b([^`]*)`\.$")
 _SPENT = ("--max-cost", "--max-tokens-total")
-_PACE = ("concurrency", "max_concurrency", "rpm", "tpm", "input_tpm", "output_tpm", "attempts", "tier", "flex_patience")
-_SAFE = frozenset(
-    BY_NAME[name].option for name in (*_PACE, *Params.__struct_fields__, "model", "where", "sample", "sample_seed", "deadline")
+_NUMBERS = ("int", "float", "slots", "span", "share")
+_WORDS = (
+    "model",
+    "where",
+    "tier",
+    "stop",
+    "extra_body",
+    "finish_retry",
+    "finish_fail",
+    "finish_done",
+    "money_codes",
+    "rate_codes",
 )
+_SAFE = frozenset(setting.option for setting in SETTINGS if setting.kind in _NUMBERS or setting.name in _WORDS)
 """Options that lead nowhere else: no secret, no file and no address is named by them."""
 _SWITCHES = [setting.option.removeprefix("--") for setting in SETTINGS if setting.kind == "bool"]
 _FLAGS = frozenset({"--accept-changes", *(f"--{sign}{name}" for name in _SWITCHES for sign in ("", "no-"))})
@@ -49,12 +59,15 @@ _FLAGS = frozenset({"--accept-changes", *(f"--{sign}{name}" for name in _SWITCHE
 class Raised(NamedTuple):
     """What a stop reason advises, to go on with a run that has reached its budget: options, as a shell reads them.
 
-    retries: it goes on with the failed rows. chosen: with some of the rows.
+    retries: it goes on with the failed rows. chosen: with some of the rows. in_part: the limits are those of a part of the input.
+    whole: the command that goes on with that part, if it is known who wrote it.
     """
 
     options: tuple[str, ...] = ()
     retries: bool = False
     chosen: bool = False
+    in_part: bool = False
+    whole: str | None = None
 
 
 def stop_reason(run: Run) -> str | None:
@@ -98,16 +111,14 @@ def raised(reason: str | None, *, own: bool = False) -> Raised:
         words = []
     if found is None or not (reason or "").startswith(REACHED):
         return Raised()
-    given = dict(_options(words))
+    given = list(_options(words))
     if found[1] in ("run", "estimate"):
         # their rows are a part of those of the run: its other rows have the same limit
-        return Raised(_spelt((name, value) for name, value in given.items() if name in _SPENT))
-    taken = {
-        name: value
-        for name, value in given.items()
-        if name in (*_SPENT, *_SAFE) or name in _FLAGS or (own and name == "--output")
-    }
-    return Raised(_spelt(taken.items()), found[1] == "retry", not taken.keys().isdisjoint(("--where", "--sample")))
+        spent = _spelt((name, value) for name, value in given if name in _SPENT)
+        return Raised(spent, in_part=True, whole=found[0].strip("`.") if own and found[1] == "run" else None)
+    may_be = {*_SPENT, *_SAFE, *_FLAGS, *(["--output"] if own else [])}
+    taken = [(name, value) for name, value in given if name in may_be]
+    return Raised(_spelt(taken), found[1] == "retry", any(name in ("--where", "--sample") for name, _ in taken))
 
 
 def _options(words: list[str]) -> Iterator[tuple[str, str | None]]:
