@@ -119,17 +119,15 @@ def advice(state: State, db: str) -> list[Advice]:
     sent = state.failed - state.broken
     worth_it = sent > 0 and not OF_THE_ROW.issuperset(state.causes)
     refused = state.stop_code == "bad_request" and sent > 0
+    retries, raised = state.raised.retries, state.raised.options
     when = _when(state) if refused or state.missing else ""
-    raised = state.raised.options
-    failed = _sends(state, sent, state.requests_failed, plural(sent, f"failed {state.unit}"), " again")
-    again = f"{when}{failed}{_chosen(state)}"
-    retry = Advice(command("retry", *_moved(state), *(raised if state.raised.retries else ())), again, sent)
-    if state.raised.retries and sent and not state.missing:
+    retry = Advice(command("retry", *_moved(state), *(raised if retries else ())), f"{when}{_again(state, sent)}", sent)
+    if retries and sent and not state.missing:
         return [retry, export]
     if state.raised.whole is not None and state.to_limit and not state.missing:
         return [Advice(state.raised.whole, f"sends {plural(state.to_limit, state.unit)}, up to --limit", state.to_limit)]
     if state.left:
-        resume = _resume(state, command("resume", *_moved(state), *raised))
+        resume = _resume(state, command("resume", *_moved(state), *(() if retries else raised)))
         if state.missing:
             return [resume, export]
         return [retry, resume] if refused or (state.limited and worth_it) else [resume]
@@ -137,17 +135,25 @@ def advice(state: State, db: str) -> list[Advice]:
         return [Advice(command("resume"), f"{_when(state)}sends what is new in it")]
     if not state.failed:
         return [export]
-    back = "once the prompt file is back; " if state.missing else ""
     if worth_it:
-        first = retry
-    elif not sent and state.errors_shown:
-        mended = f"{back}once {_lines(state.broken)} mended; sends {plural(state.broken, state.unit)}"
-        first = Advice(command("resume"), mended, state.broken)
-    elif state.errors_shown:
-        first = Advice(command("retry"), f"{back}once they are mended; sends {plural(sent, f'failed {state.unit}')} again", sent)
-    else:
-        first = _why(state, command("errors"), broken=not sent)
-    return [first, export]
+        return [retry, export]
+    name = ("retry" if sent else "resume") if state.errors_shown else "errors"
+    return [_of_errors(state, command(name), sent), export]
+
+
+def _of_errors(state: State, command: str, sent: int) -> Advice:
+    """Return the way on where all failed rows would fail again as they are. sent: those of them that a retry sends."""
+    if not state.errors_shown:
+        return _why(state, command, broken=not sent)
+    back = "once the prompt file is back; " if state.missing else ""
+    if sent:
+        return Advice(command, f"{back}once they are mended; {_again(state, sent)}", sent)
+    return Advice(command, f"{back}once {_lines(state.broken)} mended; sends {plural(state.broken, state.unit)}", state.broken)
+
+
+def _again(state: State, sent: int) -> str:
+    """Say what a retry sends."""
+    return _sends(state, sent, state.requests_failed, plural(sent, f"failed {state.unit}"), " again") + _chosen(state)
 
 
 def _why(state: State, command: str, *, broken: bool = False) -> Advice:

@@ -1,13 +1,16 @@
 """The command that does once more what a session did, and no more than that: with what was chosen for this session alone."""
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from runner import origin
+from runner.config import endpoint
 from runner.config.fields import Field
-from runner.config.job import Job
+from runner.config.job import Job, load_job
 from runner.config.settings import BY_NAME, SETTINGS, Setting
+from runner.errors import UNKNOWN, RunnerError
 from runner.inputs import spool
 from runner.model import Json
 from runner.session.naming import file_word, in_full, store_option
@@ -16,6 +19,8 @@ from runner.text import as_text, shell_word
 
 KEPT = ("base_url", "api_key_env", "max_cost", "max_cost_session", "max_tokens_total", "headers", "query", "prices", "answers")
 """What a run keeps that ``resume`` or ``retry`` was given: the next session needs no word of it."""
+_LEADS = ("api_key_env", "headers", "query")
+"""Settings that name secrets."""
 _CONTINUES = re.compile(r"`runner (?:resume|retry)((?: --[^`]*)?)`")
 _UNFIT = re.compile(r"`|^\$'")
 """Words that no sentence can hold as they are typed."""
@@ -72,6 +77,34 @@ class Again:
         name = "estimate" if options.sample is not None else "run"
         text = f"runner {name} {file_word(file)} {' '.join(typed)}{store_option(self._db)}"
         return f"`{text}`" if _fits([file_word(file), *typed]) and len(text) <= _MOST else None
+
+
+def anew(job: Job, store: str | Path) -> str:
+    """Return the command of a new run like a job, with what the job file and the variables of today do not say.
+
+    It spells no secret, and no address to which the user has not allowed secrets to go: that is the word URL.
+    """
+    names, users = origin.names_of(job.input), _may_lead(job)
+    try:
+        today = endpoint.with_base_url(load_job(names if len(names) > 1 else names[0], {}), os.environ).settings()
+    except RunnerError:
+        today = {setting.name: setting.default for setting in SETTINGS}
+    now, words = job.settings(), list[str]()
+    for setting in SETTINGS:
+        value = getattr(job.params if setting.key.startswith("params.") else job, setting.name)
+        if value is None or now[setting.name] == today[setting.name] or (not users and setting.name in _LEADS):
+            continue
+        typed = list(_typed(setting, value if users or setting.name != "base_url" else UNKNOWN))
+        words += [word for word in typed if word is not None] if None not in typed else []
+    return f"runner run {' '.join([file_word(job.input), *words])}{store_option(store)}"
+
+
+def _may_lead(job: Job) -> bool:
+    """Return True if the user has allowed secrets to go to the address of a job."""
+    try:
+        return endpoint.is_users(job, os.environ) or not endpoint.ungranted(job, os.environ)
+    except RunnerError:
+        return False
 
 
 def plain(words: str = "") -> str:

@@ -8,7 +8,7 @@ from typing import TypeVar
 from msgspec import structs
 
 from runner.engine.listening import Hear
-from runner.event_types import Event, Finished, Noted, Progress, Saved, Started, Stopping
+from runner.event_types import Event, Finished, Noted, Progress, Saved, Started, Stopping, Summary
 from runner.interfaces import Observer
 from runner.text import clean, redact
 
@@ -71,8 +71,8 @@ class Audience:
                 return structs.replace(event, note=self.complete(event.note))
             case Stopping():
                 return structs.replace(event, reason=self.complete(event.reason))
-            case Finished(summary=end) if end.stop_reason is not None:
-                return Finished(summary=structs.replace(end, stop_reason=self.complete(end.stop_reason)))
+            case Finished():
+                return Finished(summary=with_reason(event.summary, self.complete))
             case _:
                 return event
 
@@ -107,3 +107,9 @@ class Audience:
 
     def _say(self, words: str) -> None:
         logger.info("run %d: %s", self._run, clean(redact(words)))
+
+
+def with_reason(summary: Summary, complete: Callable[[str], str]) -> Summary:
+    """Return a summary with its stop reason made complete; a reason that is complete stays as it is."""
+    reason = summary.stop_reason
+    return summary if reason is None else structs.replace(summary, stop_reason=complete(reason))

@@ -83,7 +83,7 @@ class Tariff:
         rates = book.highest(model, at, bound.tier, bound.input) if book is not None else None
         if rates is None and self._priced:
             begins = book.begins(model, at) if book is not None else None
-            raise AttemptError(unpriced.reason(self._option, model, begins), code=unpriced.UNPRICED, verdict="fail", sent=False)
+            raise AttemptError(unpriced.reason(self._option, model, begins), code="unpriced", verdict="fail", sent=False)
         if most is None:
             most = book.limit(model) if book is not None else None
         if most is None:

@@ -24,7 +24,7 @@ from runner.model import Result
 from runner.session import arguments, budgeting, naming, raising, wiring
 from runner.session.asks import Asks
 from runner.session.asynchronous import refuse_other_loops
-from runner.session.audience import Audience
+from runner.session.audience import Audience, with_reason
 from runner.session.blocking import LoopThread
 from runner.session.naming import DEFAULT_STORE, store_path
 from runner.session.pieces import Answer, BlockingAnswer, Prompt, fields_of
@@ -170,8 +170,7 @@ class Session:
                 raise
             finally:
                 asks.end_with(failure)
-        if summary.stop_reason is not None:
-            summary = structs.replace(summary, stop_reason=complete(summary.stop_reason))
+        summary = with_reason(summary, complete)
         audience.tell(Finished(summary=summary))
         return summary
 

@@ -20,7 +20,7 @@ from runner.interfaces import Items, Observer
 from runner.model import Entry, Outcome
 from runner.session import continuing, nothing_left, prefixes, prepare, reading, reuse, wiring
 from runner.session.again import Again
-from runner.session.audience import Audience
+from runner.session.audience import Audience, with_reason
 from runner.session.backlog import Backlog
 from runner.session.continuing import Idle
 from runner.session.expecting import Confirm
@@ -71,8 +71,7 @@ async def execute(
         except anyio.get_cancelled_exc_class():
             await session.cancelled()
             raise
-    if summary.stop_reason is not None:
-        summary = structs.replace(summary, stop_reason=again.told(summary.stop_reason))
+    summary = with_reason(summary, again.told)
     audience.tell(Finished(summary=summary))
     if stop.error is not None and not summary.finished:
         raise RunStoppedError(again.told(str(stop.error)), code=stop.error.code)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from runner.config.job import Job
+from runner.config.job import STORED, Job
 from runner.errors import UsageError
 from runner.errors import advice as advice_on
 from runner.model import Json
@@ -32,15 +32,15 @@ def day(instant: float) -> str:
 
 
 def ways(job: Job) -> str | None:
-    """Return what to do where the price of the model of a job begins later, or is asked of a list that does not have it.
-
-    None where nothing of that kind is so.
-    """
+    """Return what to do about a price that begins later, is not on the list, or is missing for a run that goes on; else None."""
     model = job.model or ""
     if begins(job.prices, model) is not None:
         return "leave out its from if that price holds today too, else state today's price in its place"
     if own.has_list(job.prices):
         return f"the list does not have it, so state it beside the list: --prices {_stated(model, job.prices)} ({_UNIT})"
+    if job.sources.get("provider") == STORED:
+        # a resume or a retry, which reads no job file
+        return f"state it: --prices {_stated(model)} ({_UNIT})"
     return None
 
 

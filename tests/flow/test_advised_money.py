@@ -249,3 +249,22 @@ def test_failed_requests_that_several_rows_make_are_counted_once(desk: Desk) -> 
     assert found is not None, out
     desk.command("retry", "1", *FAILED, code=0)
     assert desk.biller.requests["r"] == sent + int(found[2])
+
+
+@pytest.mark.parametrize("words", [("resume", "1", "--max-tokens", "4"), ("retry", "1", "--prompt", "a b {{ prompt }}")])
+def test_a_new_run_that_is_advised_has_the_server_and_the_budget_of_the_run(desk: Desk, words: tuple[str, ...]) -> None:
+    desk.run("--limit", "2", "--max-cost", "0.0005", "--db", "my store.db")
+    _, err = desk.command(*words, "--db", "my store.db", code=2)
+    (command,) = re.findall(r"`runner (run [^`]*)`", err)
+    spent = desk.billed
+    desk.command(*shlex.split(command), code=5)
+    assert spent < desk.billed <= spent + 0.0005
+    assert runner.status(2, db=desk.folder / "my store.db")[0].stop_code == "budget"
+
+
+def test_a_resume_is_told_of_a_price_that_a_resume_reads(desk: Desk) -> None:
+    desk.run("--limit", "2", priced=False)
+    _, err = desk.command("resume", "1", "--max-cost", "1", code=2)
+    (value,) = re.findall(r"state it: --prices '([^']*)'", err)
+    desk.command("resume", "1", "--max-cost", "1", "--prices", value.replace("X", "1").replace("Y", "4"))
+    assert count(desk.store, where="status = 'done'") == 12
