@@ -3,7 +3,7 @@
 from runner.event_types import Summary
 from runner.money import PICO, exact, picodollars, shown
 from runner.store.totals import Totals
-from runner.text import clean, plural
+from runner.text import plural
 
 UNKNOWN = "unknown: no price is known"
 
@@ -36,11 +36,6 @@ def standard_tier(of: Totals | Summary) -> str | None:
     """Return the words for answers that the flex tier was asked for and the standard tier gave; None if there are none."""
     number = of.standard_tier
     return f"{plural(number, 'answer')} came from the standard tier, at its price" if number else None
-
-
-def unknown(model: str) -> str:
-    """Return the words for a run of which no price is known, with what to do."""
-    return f'unknown: no price is known for {clean(model)}; [prices."MODEL"] in the job file states one'
 
 
 def amount(dollars: float) -> str:

@@ -15,6 +15,8 @@ from runner.text import nearest
 _RATES = ("input", "output", "cached_input", "cache_write", "reasoning")
 _FACTORS = ("batch", "flex")
 NAMES = (*_RATES, *_FACTORS, "from")
+LIST = "list"
+"""The value of the setting for the provider's list prices at any address; among stated prices, the key for these too."""
 _LARGEST = 1_000_000
 """Dollars per million tokens: a thousand times the dearest price on the lists. More is a price per token, or a slip."""
 
@@ -71,8 +73,27 @@ def stated(model: str, table: Json) -> Stated:
 
 def check(tables: Mapping[str, Json]) -> None:
     """Raise UsageError if the prices of a model cannot be read."""
-    for model, table in tables.items():
+    for model, table in models_of(tables).items():
         stated(model, table)
+
+
+def models_of(prices: Json) -> Mapping[str, Json]:
+    """Return the tables of a setting ``prices``, by model."""
+    tables = prices if isinstance(prices, Mapping) else {}
+    return {model: table for model, table in tables.items() if not (model == LIST and table is True)}
+
+
+def has_list(prices: Json) -> bool:
+    """Return True if a setting ``prices`` asks for list prices at any address."""
+    return prices == LIST or (isinstance(prices, Mapping) and prices.get(LIST) is True)
+
+
+def joined(before: Json, prices: Json) -> Json:
+    """Return the prices of a run to which others are given: those of other models stay. before: None for no prices."""
+    if before is None or prices == before:
+        return prices
+    asked = {LIST: True} if has_list(before) or has_list(prices) else {}
+    return {**asked, **models_of(before), **models_of(prices)}
 
 
 def _amount(where: str, name: str, value: Json) -> Decimal:

@@ -38,6 +38,7 @@ _REFUSED = " (every row was refused for "
 """Words of the stop of a run whose rows the server no longer took; the attempt has the code of the refusal."""
 REACHED = "the budget of "
 """How the stop of a run begins that has reached its budget."""
+_UNPRICED = "unpriced"
 _BATCH = 1_000
 """Rows read from the driver at once."""
 _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
@@ -157,7 +158,9 @@ class StoreReader:
         first, wanted = sa.func.min(items.c.position), self.run(run_id, counted=False).answers
         # a message begins with the provider's own error code and a colon; that of a broken row begins with its line
         prefix = sa.func.substr(items.c.error, 1, sa.func.instr(items.c.error, ": "))
-        cause = sa.case((items.c.error_code == BAD_ROW, ""), else_=prefix)
+        # each model without a price is a cause of its own, for which something else is to be done
+        whole = items.c.error_code == _UNPRICED
+        cause = sa.case((items.c.error_code == BAD_ROW, ""), (whole, items.c.error), else_=prefix)
         statement = (
             sa.select(items.c.error_code, sa.func.count(), items.c.key, items.c.error, first)
             .where(items.c.run_id == run_id, items.c.status == "failed", items.c.answer_number <= wanted)

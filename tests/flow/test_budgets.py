@@ -182,9 +182,8 @@ def test_a_row_without_a_price_or_a_limit_fails_unsent_and_the_others_go_on(desk
     assert "next: runner errors 1" in out
     said, _ = desk.command("errors")
     assert "`runner retry 1 --max-tokens N`" in said
-    assert "`runner retry 1 --prices JSON`" in said
-    prices = json.dumps({**PRICES, "other": PRICES["m"]})
-    desk.command("retry", "1", "--max-tokens", "5", "--prices", prices)
+    assert """`runner retry 1 --prices '{"other": {"input": X, "output": Y}}'`""" in said
+    desk.command("retry", "1", "--max-tokens", "5", "--prices", json.dumps({"other": PRICES["m"]}))
     assert count(desk.store, where="status = 'done'") == 4
 
 
