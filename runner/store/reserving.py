@@ -14,10 +14,11 @@ from runner.store.schema import attempts, reservations
 
 _RESERVE = (
     "INSERT OR REPLACE INTO reservations"
-    " (run_id, item_key, number, started_at, input_bound, output_bound, price_id, variant_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    " (run_id, item_key, number, started_at, input_bound, output_bound, price_id, variant_id, cache_1h_bound)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _RELEASE = "DELETE FROM reservations WHERE run_id = ? AND item_key = ? AND number = ?"
-_KEPT = ("run_id", "item_key", "number", "started_at", "input_bound", "output_bound", "price_id", "variant_id")
+_KEPT = ("run_id", "item_key", "number", "started_at", "input_bound", "output_bound", "price_id", "variant_id", "cache_1h_bound")
 
 
 def reserve(
@@ -42,6 +43,7 @@ def reserve(
             one.output_bound,
             priced.get(one.price),
             variant,
+            one.cache_1h_bound,
         )
         for one in reserved
         if not one.void

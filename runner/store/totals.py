@@ -9,14 +9,14 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from runner.event_types import Quantiles
-from runner.money import CURRENCY, Costs, Projection, costs, projected
+from runner.money import CURRENCY, PICO, Costs, Money, Projection, costs, projected
 from runner.several import answers_in
 from runner.store import database
 from runner.store.counts import further
 from runner.store.schema import attempts, items, runs, samples
 from runner.store.spending import Fetch, money_of, of_run, rates_of, tokens_of
 
-_TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+_TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "cache_write_1h_tokens", "reasoning_tokens")
 # what happened to the item of a failed attempt: it was sent again, it failed, or neither yet
 _RETRIED, _DECIDED, _OPEN = "retried", "decided", "open"
 
@@ -59,11 +59,16 @@ class Totals(Struct, frozen=True, kw_only=True):
     tiers: Mapping[str, int] = {}
     # of the input: tokens that were written to a cache
     cache_write_tokens: int | None = None
+    # of these: those in a cache that is kept for an hour
+    cache_write_1h_tokens: int | None = None
     # dollars that were spent, and of that on failed attempts; None: no rates are known. Whatever was billed lies between ``cost``
     # and ``cost + cost_perhaps``; None: that has no limit
     cost: float | None = None
     cost_failed_attempts: float | None = None
     cost_perhaps: float | None = None
+    # requests under a budget that are open, or were when their session was killed, and what of ``cost_perhaps`` is for them
+    open_requests: int = 0
+    cost_open_requests: float | None = None
     # dollars of the whole run, if the rows that are left cost what the others did; None before the first
     cost_projected: float | None = None
     # what tokens from caches would have cost more as other input, less what writing to caches cost more
@@ -82,6 +87,7 @@ class _Drawn(Struct):
 def add_up(fetch: Fetch, run_id: int) -> Totals:
     """Add up everything that a run sent. fetch: must read the same state of the store in all calls."""
     groups = fetch(_sums(run_id))
+    money = money_of(fetch(rates_of(run_id)), fetch(tokens_of(run_id)))
     first_token = _quantiles(fetch, run_id, attempts.c.time_to_first_token_s, sum(row.first_tokens for row in groups))
     duration = _quantiles(fetch, run_id, attempts.c.duration_s, sum(row.count for row in groups if row.code is None))
     finish, done = items.c.finish_reason, (items.c.run_id == run_id, items.c.status == "done")
@@ -104,13 +110,14 @@ def add_up(fetch: Fetch, run_id: int) -> Totals:
         duration=duration,
         tiers=_by_tier(row for row in groups if row.code is None),
         finish_reasons={reason or "": count for reason, count in reasons},
-        **_costs(fetch, run_id),
+        open_requests=money.open_requests,
+        cost_open_requests=money.held / PICO if money.known else None,
+        **_costs(fetch, run_id, money),
     )
 
 
-def _costs(fetch: Fetch, run_id: int) -> Costs:
+def _costs(fetch: Fetch, run_id: int, money: Money) -> Costs:
     """Return what a run has cost, as the fields of a summary have it."""
-    money = money_of(fetch(rates_of(run_id)), fetch(tokens_of(run_id)))
     rows, stored = fetch(sa.select(runs.c.rows, runs.c.settings).where(runs.c.id == run_id))[0]
     settings = database.settings_of(stored) or {}
     answers, mine = answers_in(settings), items.c.run_id == run_id

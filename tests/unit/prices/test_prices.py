@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import pytest
+from msgspec import structs
 
 from runner.errors import UsageError
 from runner.model import Usage
@@ -10,7 +11,9 @@ from runner.money import Rates, dollars
 from runner.prices.book import PriceBook
 from runner.prices.rates import Schedule, per_token
 
-MINI = Rates(input=250_000, output=2_000_000, cached_input=25_000, cache_write=312_500, reasoning=2_000_000)
+MINI = Rates(
+    input=250_000, output=2_000_000, cached_input=25_000, cache_write=312_500, reasoning=2_000_000, cache_write_1h=500_000
+)
 
 
 def usage(read: int, written: int, *, cached: int = 0, stored: int = 0, reasoning: int = 0) -> Usage:
@@ -35,13 +38,13 @@ def test_cached_and_written_tokens_have_their_own_rates_and_are_part_of_the_inpu
 
 
 def test_reasoning_is_a_part_of_the_output() -> None:
-    dear = Schedule(base=Rates(input=0, output=1, cached_input=0, cache_write=0, reasoning=10))
+    dear = Schedule(base=Rates(input=0, output=1, cached_input=0, cache_write=0, reasoning=10, cache_write_1h=0))
     assert dear.cost(usage(0, 7, reasoning=3)) == 4 + 30
     assert dear.cost(usage(0, 2, reasoning=3)) == 20
 
 
 def test_beyond_a_step_all_tokens_have_its_rates() -> None:
-    double = Rates(input=500_000, output=3_000_000, cached_input=50_000, cache_write=625_000, reasoning=3_000_000)
+    double = Rates(**{name: 2 * rate for name, rate in structs.asdict(MINI).items()} | {"output": 3_000_000, "reasoning": 3_000_000})
     schedule = Schedule(base=MINI, steps=((200_000, double),))
     assert schedule.cost(usage(200_000, 1)) == 200_000 * 250_000 + 2_000_000
     assert schedule.cost(usage(200_001, 1)) == 200_001 * 500_000 + 3_000_000
