@@ -273,7 +273,7 @@ def test_ordinary_answers_use_nearly_all_of_a_budget(tmp_path: Path) -> None:
     async def work() -> budgeted.Result:
         biller = Biller(seed=1, faults={}, ordinary=True, pause_s=0.0)
         async with RawServer(biller) as server:
-            case = budgeted.prepared(tmp_path, 4, rows=500, most=60)
+            case = budgeted.prepared(tmp_path, 4, rows=500, most=60, told=True)
             return await budgeted.played(tmp_path, case, server, biller)
 
     result = asyncio.run(work())

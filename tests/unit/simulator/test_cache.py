@@ -57,15 +57,15 @@ def test_the_content_of_a_request_is_tools_then_system_then_messages() -> None:
         "tools": [{"name": "t", **MARK}],
     }
     assert blocks(json.dumps(body).encode()) == [
-        (b'\0tool\0{"name":"t"}', True),
-        (b"\0system\0s", True),
-        ("\0user\0é".encode(), False),
-        (b'{"image_url":{"url":"x"},"type":"image_url"}', False),
-        (b"b", True),
-        (b"\0assistant\0", False),
-        (b"\0user\0c", False),
+        (b'\0tool\0{"name":"t"}', "5m"),
+        (b"\0system\0s", "5m"),
+        ("\0user\0é".encode(), None),
+        (b'{"image_url":{"url":"x"},"type":"image_url"}', None),
+        (b"b", "5m"),
+        (b"\0assistant\0", None),
+        (b"\0user\0c", None),
     ]
-    assert blocks(chat("a", "b", **MARK))[-1] == (b"\0user\0b", True)
+    assert blocks(chat("a", "b", **MARK))[-1] == (b"\0user\0b", "5m")
 
 
 @pytest.mark.parametrize("content", [7, True, {"text": 1}, [], [[]], [None], [{"type": "text", "text": 5}], {"x": 10**30}])
