@@ -36,9 +36,9 @@ _CACHES: dict[str, list[CacheKind]] = {
 
 
 class Compared(NamedTuple):
-    """The books of one run beside the invoice of its server, in picodollars. certain: of what was reported, so much must be known.
+    """The books of one run beside the invoice of its server, in picodollars.
 
-    reported: what the invoice has of answers whose usage arrived.
+    reported: what the invoice has of answers whose usage arrived. certain: of that, what their usage tells for certain.
     """
 
     seed: int

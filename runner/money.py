@@ -78,8 +78,9 @@ class Rates(Struct, frozen=True, kw_only=True):
         return tokens.cached * (self.input - self.cached_input) - written - written_1h
 
     def most(self, input_tokens: int, output_tokens: int, hour_tokens: int = 0) -> int:
-        """Return the most that so many tokens can cost, in picodollars. hour_tokens: of the input, those that may be written to
-        a cache for an hour.
+        """Return the most that so many tokens can cost, in picodollars.
+
+        hour_tokens: of the input, those that may be written to a cache that is kept for an hour.
         """
         hour = min(hour_tokens, input_tokens) * max(0, self.cache_write_1h - self.highest_input)
         return input_tokens * self.highest_input + hour + output_tokens * self.highest_output

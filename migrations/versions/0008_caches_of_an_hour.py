@@ -36,10 +36,7 @@ _UNSURE = (
     f"CASE WHEN ({_UNTOLD} AND a.input_tokens IS NOT NULL)"
     " THEN coalesce(a.output_tokens, 0) * abs(p.reasoning - p.output) ELSE 0 END"
 )
-_PERHAPS = (
-    f"CASE WHEN a.input_bound IS NULL THEN {_UNSURE}"
-    f" ELSE max({_UNSURE}, {_MOST.format(a='a')} - coalesce({_COST}, 0)) END"
-)
+_PERHAPS = f"CASE WHEN a.input_bound IS NULL THEN {_UNSURE} ELSE max({_UNSURE}, {_MOST.format(a='a')} - coalesce({_COST}, 0)) END"
 _BILLED = "(a.sent AND (a.status IS NULL OR a.status BETWEEN 200 AND 299))"
 _SPEND = f"""
         SELECT a.run_id, a.served_model, coalesce(a.error_code, 'done') AS cause, count(*) AS attempts,

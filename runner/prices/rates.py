@@ -92,10 +92,10 @@ def _by_kind(usage: Usage | None) -> Tokens | None:
 
 
 def hour_rate(read: int, stored: int) -> int:
-    """Return what a token costs that is written to a cache for an hour, where no price says it, in picodollars. read, stored:
-    the rates of input and of a cache that is kept for minutes.
+    """Return what a token costs that is written to a cache which is kept for an hour, where no price says it, in picodollars.
 
-    Only Anthropic sells such caches, at twice the rate of input (guide *Prompt caching*).
+    read, stored: the rates of input, and of a cache that is kept for minutes. Only Anthropic sells caches of an hour, at twice the
+    rate of input (guide *Prompt caching*).
     """
     return max(2 * read, stored)
 

@@ -2,7 +2,8 @@
 
 ``openai``: the prefix of every request of 1,024 tokens or more is kept, in steps of 128 (OpenAI, guide *Prompt caching*).
 ``anthropic``: the prefix up to each block with ``cache_control`` is kept, four marks at most, if it has 1,024 tokens or more.
-Writing it has a price, and a higher one with ``"ttl": "1h"``: such a prefix lives for an hour. A mark also finds a prefix that ends up to 20 blocks before it (Anthropic, guide *Prompt caching*).
+Writing it has a price, and a higher one with ``"ttl": "1h"``: such a prefix lives for an hour. A mark also finds a prefix that
+ends up to 20 blocks before it (Anthropic, guide *Prompt caching*).
 ``vllm``: every full block of 16 tokens is kept (vLLM, design document *Automatic prefix caching*).
 
 A prefix can be read once the answer to the request that wrote it has begun, so that of requests sent at the same time none

@@ -12,7 +12,8 @@ What is billed, and where providers say so:
   complete response" (OpenRouter, same page).
 * Reasoning is output, at the rate of output if it has none of its own (OpenAI, guide *Reasoning models*).
 * Input that a cache held costs the cached rate, input that was written to one the rate of writing (OpenAI and Anthropic, guides
-  *Prompt caching*), and a higher one if it is kept there for an hour (Anthropic, same guide). Nothing is written by a request that was given up before its first byte.
+  *Prompt caching*), which is higher if it is kept there for an hour (Anthropic). Nothing is written by a request that was given
+  up before its first byte.
 * The tier that served a request is billed, whichever was asked for (OpenAI, API reference, ``service_tier``). Priority costs as
   much as the standard tier here: the table of prices has no key for it.
 """

@@ -25,7 +25,9 @@ class Block(NamedTuple):
 
 
 def blocks(body: bytes) -> list[Block]:
-    """Return the content of a valid request of either dialect, block by block. Raises Refusal (400) if it is nested too deep or has wrong marks.
+    """Return the content of a valid request of either dialect, block by block.
+
+    Raises Refusal (400) if it is nested too deep or has wrong marks.
     """
     asked = decode(body, dict[str, Any])
     found = [_tool(tool) for tool in _list(asked.get("tools"))]

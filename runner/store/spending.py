@@ -36,7 +36,7 @@ def tokens_of(run_id: int) -> sa.Select[Any]:
     a, r = attempts.c, reservations.c
     known = (a.input_tokens.is_not(None), a.output_tokens.is_not(None))
     failed, bounded = a.error_code.is_not(None).label("failed"), a.input_bound.is_not(None).label("bounded")
-    sums = ((name, sa.func.sum(sa.literal_column(value)).filter(*known)) for name, value in kinds("attempts").items())
+    tokens = {name: sa.literal_column(value, sa.Integer) for name, value in kinds("attempts").items()}
     made = (
         sa.select(
             a.price_id,
@@ -44,7 +44,7 @@ def tokens_of(run_id: int) -> sa.Select[Any]:
             bounded,
             sa.literal(0).label("open"),
             sa.func.count().label("count"),
-            *(sa.func.coalesce(value, 0).label(name) for name, value in sums),
+            *(sa.func.coalesce(sa.func.sum(value).filter(*known), 0).label(name) for name, value in tokens.items()),
             *_bounds(a),
             sa.func.count().filter(a.output_bound.is_(None)).label("unlimited"),
         )

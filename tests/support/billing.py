@@ -13,7 +13,7 @@ from typing import Any
 from raw_server import DONE, HANG, RST, STREAM, Received, Reply, Step, chunk, delta, finish, named, sse, stream, whole
 
 INPUT, OUTPUT, WRITTEN, WRITTEN_1H, REASONING = 1_000_000, 4_000_000, 1_250_000, 2_000_000, 7_000_000
-"""Picodollars of a token: of the input, of the output, of input that is written to a cache, for minutes or an hour, of reasoning."""
+"""Picodollars of a token: input, output, input that is written to a cache, the same for an hour, output that is reasoning."""
 PRICES = {"m": {"input": 1, "output": 4, "cache_write": 1.25}}
 """The same as the setting ``prices``. Of a cache that is kept for an hour the rate is not stated: it is twice that of input."""
 THINKING = {"m": {**PRICES["m"], "reasoning": 7}}

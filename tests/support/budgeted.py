@@ -138,7 +138,16 @@ def _process(folder: Path, case: Case, server: RawServer) -> forks.Fork:
         for name, value in case.settings.items()
         for word in (f"--{name.replace('_', '-')}", f"{value:.12f}".rstrip("0").rstrip("."))
     ]
-    where = ["--provider", case.dialect, "--base-url", base_url(server, case), "--model", "m", "--prices", json.dumps(case.prices)]
+    where = [
+        "--provider",
+        case.dialect,
+        "--base-url",
+        base_url(server, case),
+        "--model",
+        "m",
+        "--prices",
+        json.dumps(case.prices),
+    ]
     where += ["--extra-body", json.dumps(case.body)] if case.body else []
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "RUNNER_", "OPENAI", "ANTHROPIC"))

@@ -13,7 +13,9 @@ from runner.engine.task import Files, Task
 from runner.model import Attempt, HttpCall, Usage
 from runner.money import Price, Rates
 
-HIGH = Price(model="m", tier="standard", rates=Rates(input=1, output=2, cached_input=1, cache_write=1, reasoning=2, cache_write_1h=1))
+HIGH = Price(
+    model="m", tier="standard", rates=Rates(input=1, output=2, cached_input=1, cache_write=1, reasoning=2, cache_write_1h=1)
+)
 
 
 def call(**body: Any) -> HttpCall:

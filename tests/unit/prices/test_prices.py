@@ -44,7 +44,9 @@ def test_reasoning_is_a_part_of_the_output() -> None:
 
 
 def test_beyond_a_step_all_tokens_have_its_rates() -> None:
-    double = Rates(**{name: 2 * rate for name, rate in structs.asdict(MINI).items()} | {"output": 3_000_000, "reasoning": 3_000_000})
+    double = Rates(
+        **{name: 2 * rate for name, rate in structs.asdict(MINI).items()} | {"output": 3_000_000, "reasoning": 3_000_000}
+    )
     schedule = Schedule(base=MINI, steps=((200_000, double),))
     assert schedule.cost(usage(200_000, 1)) == 200_000 * 250_000 + 2_000_000
     assert schedule.cost(usage(200_001, 1)) == 200_001 * 500_000 + 3_000_000

@@ -21,7 +21,9 @@ from runner.store.spending import Used
 pytestmark = pytest.mark.anyio
 
 ANSWER = {"model": "m", "provider": "openai"}
-PRICE = Price(model="m", tier="standard", rates=Rates(input=2, output=5, cached_input=1, cache_write=3, reasoning=5, cache_write_1h=7))
+PRICE = Price(
+    model="m", tier="standard", rates=Rates(input=2, output=5, cached_input=1, cache_write=3, reasoning=5, cache_write_1h=7)
+)
 
 
 @pytest.fixture
