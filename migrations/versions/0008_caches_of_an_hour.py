@@ -28,15 +28,23 @@ _COST = (
 )
 _HIGHEST = "max(p.input, p.cached_input, p.cache_write)"
 _MOST = (
-    f"({{a}}.input_bound * {_HIGHEST}"
-    f" + coalesce(min({{a}}.cache_1h_bound, {{a}}.input_bound), 0) * max(0, p.cache_write_1h - {_HIGHEST})"
-    " + {a}.output_bound * max(p.output, p.reasoning))"
+    f"({{read}} * {_HIGHEST} + min({{hour}}, {{read}}) * max(0, p.cache_write_1h - {_HIGHEST})"
+    " + {written} * max(p.output, p.reasoning))"
 )
+_MOST_OF_ATTEMPT = _MOST.format(
+    read=f"max(a.input_bound, coalesce(a.input_tokens, 0), {_CACHED} + {_STORED})",
+    written="max(coalesce(a.output_bound, 0), coalesce(a.output_tokens, 0))",
+    hour=f"max(coalesce(a.cache_1h_bound, 0), {_HOUR})",
+)
+_HELD = _MOST.format(read="r.input_bound", written="r.output_bound", hour="coalesce(r.cache_1h_bound, 0)")
 _UNSURE = (
     f"CASE WHEN ({_UNTOLD} AND a.input_tokens IS NOT NULL)"
     " THEN coalesce(a.output_tokens, 0) * abs(p.reasoning - p.output) ELSE 0 END"
 )
-_PERHAPS = f"CASE WHEN a.input_bound IS NULL THEN {_UNSURE} ELSE max({_UNSURE}, {_MOST.format(a='a')} - coalesce({_COST}, 0)) END"
+_PERHAPS = (
+    f"CASE WHEN a.input_bound IS NULL THEN {_UNSURE}"
+    f" ELSE CASE WHEN a.output_bound IS NOT NULL THEN {_MOST_OF_ATTEMPT} END - coalesce({_COST}, 0) END"
+)
 _BILLED = "(a.sent AND (a.status IS NULL OR a.status BETWEEN 200 AND 299))"
 _SPEND = f"""
         SELECT a.run_id, a.served_model, coalesce(a.error_code, 'done') AS cause, count(*) AS attempts,
@@ -53,7 +61,7 @@ _SPEND = f"""
         GROUP BY a.run_id, a.served_model, a.error_code
         UNION ALL
         SELECT r.run_id, NULL, 'open', count(*), 0, count(*), NULL, NULL, NULL, NULL, NULL, NULL, 0, 0.0,
-               sum(p.input * 0) / 1e12, sum({_MOST.format(a="r")}) / 1e12, sum(p.input IS NULL)
+               sum(p.input * 0) / 1e12, sum({_HELD}) / 1e12, sum(p.input IS NULL)
         FROM reservations r LEFT JOIN prices p ON p.id = r.price_id
         GROUP BY r.run_id
     """  # noqa: S608 - constants

@@ -66,7 +66,7 @@ def _counts(run: Run) -> str:
 
 
 def _cost(books: Totals, run: Run) -> list[str]:
-    words = money.cost(books, left=output.state_of(run).left)
+    words = money.cost(books, left=output.state_of(run).left, active=run.active)
     if words is None and not books.unpriced_attempts:
         return []
     budget = run.settings.get("max_cost")

@@ -61,7 +61,13 @@ def perhaps_of(attempt: Attempt, rates: Rates) -> int | None:
         return unsure
     if attempt.output_bound is None:
         return None
-    return max(unsure, rates.most(attempt.input_bound, attempt.output_bound, attempt.cache_1h_bound or 0) - known)
+    usage = attempt.usage or Usage()
+    cached, stored = usage.cached_tokens or 0, usage.cache_write_tokens or 0
+    # what was reported may be more than the bound
+    read = max(attempt.input_bound, usage.input_tokens or 0, cached + stored)
+    written = max(attempt.output_bound, usage.output_tokens or 0)
+    hour = max(attempt.cache_1h_bound or 0, min(usage.cache_write_1h_tokens or 0, stored))
+    return rates.most(read, written, hour) - known
 
 
 def saved_by(usage: Usage | None, rates: Rates) -> int:
@@ -94,8 +100,8 @@ def _by_kind(usage: Usage | None) -> Tokens | None:
 def hour_rate(read: int, stored: int) -> int:
     """Return what a token costs that is written to a cache which is kept for an hour, where no price says it, in picodollars.
 
-    read, stored: the rates of input, and of a cache that is kept for minutes. Only Anthropic sells caches of an hour, at twice the
-    rate of input (guide *Prompt caching*).
+    read, stored: the rates of input, and of a cache that is kept for minutes. Only Anthropic sells caches of an hour, at twice
+    the rate of input (guide *Prompt caching*).
     """
     return max(2 * read, stored)
 

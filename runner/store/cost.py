@@ -43,16 +43,33 @@ def cost(a: str, p: str) -> str:
     return f"({' + '.join(parts)})"
 
 
-def most(a: str, p: str) -> str:
-    """Return the most that an attempt or a reservation can cost by its bounds; NULL if that has no limit."""
-    highest = f"max({p}.input, {p}.cached_input, {p}.cache_write)"
-    hour = f"coalesce(min({a}.cache_1h_bound, {a}.input_bound), 0) * max(0, {p}.cache_write_1h - {highest})"
-    return f"({a}.input_bound * {highest} + {hour} + {a}.output_bound * max({p}.output, {p}.reasoning))"
+def bounds(a: str) -> dict[str, str]:
+    """Return the most tokens of a bounded attempt: input, output, and in a cache that is kept for an hour.
+
+    What was reported may be more, so that no sum of bounds is below that of what is known.
+    """
+    of, stored = kinds(a), f"coalesce({a}.cached_tokens, 0) + coalesce({a}.cache_write_tokens, 0)"
+    return {
+        "most_in": f"max({a}.input_bound, coalesce({a}.input_tokens, 0), {stored})",
+        "most_out": f"max(coalesce({a}.output_bound, 0), coalesce({a}.output_tokens, 0))",
+        "most_hour": f"max(coalesce({a}.cache_1h_bound, 0), {of['cache_write_1h']})",
+    }
+
+
+def held(r: str, p: str) -> str:
+    """Return the most that a request can cost for which there is a reservation. r: the name of ``reservations``."""
+    return _most(f"{r}.input_bound", f"{r}.output_bound", f"coalesce({r}.cache_1h_bound, 0)", p)
 
 
 def perhaps(a: str, p: str) -> str:
     """Return what a billed attempt may cost beyond its known cost; NULL if that has no limit, 0 if its usage is whole."""
-    known = f"coalesce({cost(a, p)}, 0)"
     unsplit = f"({a}.reasoning_tokens IS NULL AND {a}.input_tokens IS NOT NULL)"
     unsure = f"CASE WHEN {unsplit} THEN coalesce({a}.output_tokens, 0) * abs({p}.reasoning - {p}.output) ELSE 0 END"
-    return f"CASE WHEN {a}.input_bound IS NULL THEN {unsure} ELSE max({unsure}, {most(a, p)} - {known}) END"
+    most = f"CASE WHEN {a}.output_bound IS NOT NULL THEN {_most(*bounds(a).values(), p)} END"
+    return f"CASE WHEN {a}.input_bound IS NULL THEN {unsure} ELSE {most} - coalesce({cost(a, p)}, 0) END"
+
+
+def _most(read: str, written: str, hour: str, p: str) -> str:
+    highest = f"max({p}.input, {p}.cached_input, {p}.cache_write)"
+    for_hour = f"min({hour}, {read}) * max(0, {p}.cache_write_1h - {highest})"
+    return f"({read} * {highest} + {for_hour} + {written} * max({p}.output, {p}.reasoning))"

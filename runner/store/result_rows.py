@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from runner.model import Json, Result
 from runner.origin import Files, place_of
 from runner.several import MARK, row_of
-from runner.store.cost import billed, cost, most, perhaps
+from runner.store.cost import billed, cost, held, perhaps
 from runner.store.reuse import IS_TAKEN_OVER
 from runner.store.schema import BOUGHT, attempts, items, prices, reused
 
@@ -54,7 +54,7 @@ _COST = _of_row(lambda a, p: f"coalesce({cost(a, p)}, {p}.input * 0)")
 _PERHAPS = _of_row(lambda a, p: f"{p}.input * 0 + {perhaps(a, p)}")
 # a row that has an outcome, and is sent again, or was when its process was killed
 _OPEN = (
-    f"SELECT CASE WHEN count(*) = count({most('o', 'q')}) THEN coalesce(sum({most('o', 'q')}), 0) END"  # noqa: S608 - constants
+    f"SELECT CASE WHEN count(*) = count({held('o', 'q')}) THEN coalesce(sum({held('o', 'q')}), 0) END"  # noqa: S608 - constants
     " FROM reservations o LEFT JOIN prices q ON q.id = o.price_id WHERE o.run_id = items.run_id AND o.item_key = items.key"
 )
 _PERHAPS_WITH_OPEN = _PERHAPS + sa.literal_column(f"({_OPEN}) / 1e12", sa.Float)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from runner.money import Money, Rates, Tokens
-from runner.store.cost import billed, kinds
+from runner.store.cost import billed, bounds, kinds
 from runner.store.schema import attempts, prices, reservations
 
 Fetch = Callable[[sa.Select[Any]], list[Any]]
@@ -36,7 +36,7 @@ def tokens_of(run_id: int) -> sa.Select[Any]:
     a, r = attempts.c, reservations.c
     known = (a.input_tokens.is_not(None), a.output_tokens.is_not(None))
     failed, bounded = a.error_code.is_not(None).label("failed"), a.input_bound.is_not(None).label("bounded")
-    tokens = {name: sa.literal_column(value, sa.Integer) for name, value in kinds("attempts").items()}
+    tokens = {name: _sum(value).filter(*known) for name, value in kinds("attempts").items()}
     made = (
         sa.select(
             a.price_id,
@@ -44,22 +44,21 @@ def tokens_of(run_id: int) -> sa.Select[Any]:
             bounded,
             sa.literal(0).label("open"),
             sa.func.count().label("count"),
-            *(sa.func.coalesce(sa.func.sum(value).filter(*known), 0).label(name) for name, value in tokens.items()),
-            *_bounds(a),
+            *(sa.func.coalesce(value, 0).label(name) for name, value in tokens.items()),
+            *(sa.func.coalesce(_sum(value), 0).label(name) for name, value in bounds("attempts").items()),
             sa.func.count().filter(a.output_bound.is_(None)).label("unlimited"),
         )
         .where(of_run(run_id), sa.text(billed("attempts")))
         .group_by(a.price_id, failed, bounded)
     )
     nothing = (sa.literal(0) for _ in Tokens._fields)
-    held = sa.select(r.price_id, sa.true(), sa.true(), sa.literal(1), sa.func.count(), *nothing, *_bounds(r), sa.literal(0))
+    most = (sa.func.coalesce(sa.func.sum(column), 0) for column in (r.input_bound, r.output_bound, r.cache_1h_bound))
+    held = sa.select(r.price_id, sa.true(), sa.true(), sa.literal(1), sa.func.count(), *nothing, *most, sa.literal(0))
     return sa.select(sa.union_all(made, held.where(r.run_id == run_id).group_by(r.price_id)).subquery())
 
 
-def _bounds(columns: Any) -> list[sa.ColumnElement[int]]:
-    """Return the sums of the most tokens: of the input, of the output, and of a cache that is kept for an hour."""
-    names = {"most_in": "input_bound", "most_out": "output_bound", "most_hour": "cache_1h_bound"}
-    return [sa.func.coalesce(sa.func.sum(columns[name]), 0).label(label) for label, name in names.items()]
+def _sum(amount: str) -> sa.Function[int]:
+    return sa.func.sum(sa.literal_column(amount, sa.Integer))
 
 
 def is_priced(rates: list[Any]) -> bool:
@@ -93,7 +92,7 @@ def used_of(rates: list[Any], groups: list[Any]) -> Used:
     cost = tokens = unknown = 0
     for group in groups:
         of, counted = known.get(group.price_id), sum(_tokens(group))
-        tokens += max(counted, group.most_in + group.most_out) if group.bounded else counted
+        tokens += group.most_in + group.most_out if group.bounded else counted
         unknown += group.count if of is None else group.unlimited if group.bounded else 0
         if of is not None:
             cost += of.cost(_tokens(group)) + _beyond(group, of)
@@ -106,11 +105,9 @@ def _tokens(group: Any) -> Tokens:
 
 def _beyond(group: Any, rates: Rates) -> int:
     """Return what the attempts of a group may have cost beyond what is known, in picodollars, as far as that has a limit."""
-    unsure = rates.unsure(_tokens(group))
     if not group.bounded:
-        return unsure
-    most = rates.most(group.most_in, group.most_out, group.most_hour)
-    return max(unsure, most - rates.cost(_tokens(group)))
+        return rates.unsure(_tokens(group))
+    return rates.most(group.most_in, group.most_out, group.most_hour) - rates.cost(_tokens(group))
 
 
 def _of_group(group: Any, rates: Rates) -> Money:

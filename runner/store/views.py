@@ -1,6 +1,6 @@
 """The views of a store, for people and their tools. runner itself does not read them."""
 
-from runner.store.cost import billed, cost, most, perhaps
+from runner.store.cost import billed, cost, held, perhaps
 
 _SETTINGS = "CASE WHEN json_valid(r.settings) THEN r.settings ELSE '{}' END"
 # the key of the row: behind it, that of a further answer has a mark (``several.MARK``) and its number
@@ -59,7 +59,7 @@ VIEWS = {
         GROUP BY a.run_id, a.served_model, a.error_code
         UNION ALL
         SELECT r.run_id, NULL, 'open', count(*), 0, count(*), NULL, NULL, NULL, NULL, NULL, NULL, 0, 0.0,
-               sum(p.input * 0) / 1e12, sum({most("r", "p")}) / 1e12, sum(p.input IS NULL)
+               sum(p.input * 0) / 1e12, sum({held("r", "p")}) / 1e12, sum(p.input IS NULL)
         FROM reservations r LEFT JOIN prices p ON p.id = r.price_id
         GROUP BY r.run_id
     """,  # noqa: S608 - as above
