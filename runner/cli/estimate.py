@@ -119,9 +119,10 @@ def text(found: "Estimate", prices: "Json" = None) -> str:
         lines.append(f"  {'cost':12}  {unpriced.unknown(found.model or 'the model', prices)}")
     else:
         lines.append(line("cost", found.cost, money.amount))
-    if found.cost_left is not None and found.cost_spent:
+    if found.cost_left is not None and (found.cost_spent or found.cost_perhaps):
+        perhaps = f", perhaps up to {money.amount(found.cost_perhaps)} more" if found.cost_perhaps else ""
         rest = f"about {money.amount(found.cost_left.mid)} ({between(found.cost_left, money.amount)})"
-        lines.append(f"  {'':12}  {money.amount(found.cost_spent)} is spent; the rest costs {rest}")
+        lines.append(f"  {'':12}  {money.amount(found.cost_spent or 0.0)} is spent{perhaps}; the rest costs {rest}")
     if found.unpriced_rows and found.cost is not None:
         lines.append(f"  {'':12}  beside {plural(found.unpriced_rows, unit(found.answers))} whose price is not known")
     return "\n".join([*lines, _time(found), *_more(found)])

@@ -70,7 +70,7 @@ def _counts(run: Run) -> str:
 
 
 def _cost(books: Totals, run: Run) -> list[str]:
-    words = money.cost(books, left=output.state_of(run).left)
+    words = money.cost(books, left=output.state_of(run).left, active=run.active)
     if words is None and not books.unpriced_attempts:
         return []
     limits = {"the budget is": "max_cost", "the budget of a session is": "max_cost_session"}

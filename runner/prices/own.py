@@ -9,10 +9,10 @@ from msgspec import Struct
 from runner.errors import UsageError
 from runner.model import Json
 from runner.money import Rates
-from runner.prices.rates import Schedule, per_token
+from runner.prices.rates import Schedule, hour_rate, per_token
 from runner.text import nearest
 
-_RATES = ("input", "output", "cached_input", "cache_write", "reasoning")
+_RATES = ("input", "output", "cached_input", "cache_write", "cache_write_1h", "reasoning")
 _FACTORS = ("batch", "flex")
 NAMES = (*_RATES, *_FACTORS, "from")
 LIST = "list"
@@ -63,8 +63,10 @@ def stated(model: str, table: Json) -> Stated:
         "cache_write": given.get("cache_write", read),
         "reasoning": given.get("reasoning", written),
     }
+    whole = {name: per_token(amount) for name, amount in rates.items()}
+    hour = per_token(given["cache_write_1h"]) if "cache_write_1h" in given else hour_rate(whole["input"], whole["cache_write"])
     return Stated(
-        standard=Schedule(base=Rates(**{name: per_token(amount) for name, amount in rates.items()})),
+        standard=Schedule(base=Rates(**whole, cache_write_1h=hour)),
         batch=given.get("batch"),
         flex=given.get("flex"),
         since=_instant(where, table["from"]) if "from" in table else None,

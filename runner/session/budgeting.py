@@ -20,7 +20,7 @@ from runner.inputs.scan import PromptFile
 from runner.model import Attempt, Item, Json, Request
 from runner.money import PICO, STANDARD, Price, dollars, exact, picodollars, shown
 from runner.prices.book import PriceBook
-from runner.prices.rates import cost_of
+from runner.prices.rates import cost_of, perhaps_of
 from runner.session import unpriced, wiring
 from runner.session.again import Raising, plain
 from runner.session.books import billed
@@ -93,7 +93,7 @@ class Tariff:
         if most is None:
             words = f"{self._option} needs a limit of every answer, and no limit is known for {model}: set --max-tokens"
             raise AttemptError(words, code="unbounded", verdict="fail", sent=False)
-        cost = rates.most(bound.input, most) if rates is not None else 0
+        cost = rates.most(bound.input, most, bound.hour or 0) if rates is not None else 0
         return Quote(Amounts(cost, bound.input + most), most, Price(model=model, tier=STANDARD, rates=rates))
 
 
@@ -145,17 +145,16 @@ class Purse(Tariff):
             return Amounts()
         usage, bounded = attempt.usage, attempt.input_bound is not None
         known = (usage.input_tokens or 0) + (usage.output_tokens or 0) if usage is not None else 0
-        tokens = max(known, reserved.amounts.tokens) if bounded else known
+        tokens = max(known, (attempt.input_bound or 0) + (attempt.output_bound or 0)) if bounded else known
         if not self._priced:
             return Amounts(0, tokens)
         rates = attempt.price.rates if attempt.price is not None else None
         cost = cost_of(usage, rates) if rates is not None else None
-        if rates is None or (cost is None and not bounded):
+        perhaps = perhaps_of(attempt, rates) if rates is not None else None
+        if perhaps is None or (cost is None and not bounded):
             # as much as it may have been
             return Amounts(reserved.amounts.cost, tokens)
-        if bounded:
-            cost = max(cost or 0, rates.most(reserved.input_bound, reserved.output_bound))
-        return Amounts(cost or 0, tokens)
+        return Amounts((cost or 0) + perhaps, tokens)
 
     def _reached(self, need: Amounts) -> None:
         sentence = reached(self.budget, need, self._progress(), self._raising)

@@ -28,7 +28,7 @@ from runner.store.counts import further
 from runner.store.lock import held
 from runner.store.result_rows import ORDER, ORDER_OF_ANSWERS, Asked, located, result_of, select_results
 from runner.store.reuse import number_taken_over, numbers_taken_over
-from runner.store.schema import attempts, items, runs
+from runner.store.schema import attempts, items, reservations, runs
 from runner.store.spending import is_priced, money_of, rates_of, tokens_of
 from runner.store.totals import Totals
 
@@ -202,10 +202,13 @@ class StoreReader:
         asked: returns what a row asked, given its stored fields, and takes from them what is no field of the user's own. None:
         nobody wants to know.
         """
-        # a run without answers of others is spared the look for them
-        ((taken_over, further_answers),) = self._fetch(number_taken_over(run_id).add_columns(_has_further(run_id)))
+        # a run without answers of others, or without open requests, is spared the look for them
+        held = sa.exists().where(reservations.c.run_id == run_id)
+        looked_for = number_taken_over(run_id).add_columns(_has_further(run_id), held)
+        ((taken_over, further_answers, open_requests),) = self._fetch(looked_for)
         order = ORDER_OF_ANSWERS if further_answers else ORDER
-        statement = select_results(taken_over=bool(taken_over)).where(items.c.run_id == run_id).order_by(*order)
+        every = select_results(taken_over=bool(taken_over), open_requests=bool(open_requests))
+        statement = every.where(items.c.run_id == run_id).order_by(*order)
         with self._decoded():
             for values in self._tuples(statement):
                 yield located(result_of(values, asked), files)
