@@ -277,9 +277,9 @@ class _Session(Foreseen):
         plan, stats = self._plan, self._stats
         left = self._rows(now) * plan.answers - now.done - now.failed - now.broken
         if not (self._in_part or plan.narrowed or plan.options.accept_changes):
-            # none is hidden where each row of the file was looked at
-            here = self._look.left if plan.options.retry_failed else plan.wanted - self._restored - stats.done - stats.failed
-            left = max(left, here)
+            # none is hidden where each row was looked at; a broken one that was not read again has its outcome from before
+            settled = self._restored + stats.done + stats.failed - stats.broken + now.broken
+            left = max(left, self._look.left if plan.options.retry_failed else plan.wanted - settled)
         return max(1 if self._in_part and stop_reason is None else 0, left)
 
     async def _rest_settled(self, now: RunCounts) -> bool:

@@ -89,6 +89,15 @@ def test_after_a_sample_and_after_a_budget(desk: Desk) -> None:
     agree(begun, end, before, finished=True)
 
 
+def test_broken_rows_that_were_not_read_again_are_not_left(desk: Desk) -> None:
+    for first, tokens in ((200, 10**6), (0, 20 * 25 + 150)):
+        desk.write(range(first, 220))
+        desk.prompts.write_text(desk.prompts.read_text() + '{"id": "odd"}\n')
+        begun, end = desk.run(tokens)
+    assert (begun.restored, end.skipped, end.done_now, end.broken, end.finished) == (20, 20, end.done - 20, 1, False)
+    assert (end.left, *end.settled_rows) == (220 - end.done, end.done, 1)
+
+
 def test_after_rows_that_failed_and_in_a_retry(desk: Desk) -> None:
     desk.refuses = {f"row {one:03}" for one in range(30, 34)}
     desk.run(limit=34)
