@@ -280,7 +280,7 @@ def test_the_log_says_what_matters_and_no_library_floods_it(tmp_path: Path, capl
     assert {record.name for record in ours} == {"runner"}
     words = [record.getMessage() for record in ours]
     assert words[0] == "run 1: simulator: the answers are synthetic"
-    assert words[1].startswith("run 1: cost unknown: no price is known for simulated; state one, such as --prices ")
+    assert words[1].startswith("run 1: cost unknown: no price is known for simulated-model; state one, such as --prices ")
     assert words[2].startswith("run 1: started: 5 rows of ")
     assert words[-1].startswith("run 1: finished: 5 done, 0 failed in ")
     libraries = {record.name.partition(".")[0] for record in caplog.records} - {"runner"}
