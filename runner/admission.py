@@ -100,6 +100,8 @@ class Reservation(Struct, eq=False):
     input_bound: int
     output_bound: int
     price: Price
+    # of input_bound: tokens that may be written to a cache that is kept for an hour; None: the request asks for none
+    cache_1h_bound: int | None = None
     # no request went out for it, and none will
     void: bool = False
     # set once it is in the store

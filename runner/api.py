@@ -16,7 +16,7 @@ from runner.event_types import Summary
 from runner.interfaces import Observer
 from runner.model import Run
 from runner.progress.watching import watched
-from runner.session import arguments, exporting, session
+from runner.session import arguments, exporting, session, spelling
 from runner.session.checking import Check, Description, check, check_job, describe
 from runner.session.deleting import deletable, delete, dependent, erase
 from runner.session.dry_run import dry_run
@@ -208,7 +208,7 @@ def runs(*, db: str | Path = DEFAULT_STORE) -> list[Run]:
     """Return all runs of a store, oldest first."""
     arguments.check(db=db)
     with StoreReader(store_path(db)) as reader:
-        return reader.runs()
+        return [spelling.told(run, db) for run in reader.runs()]
 
 
 def status(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, Totals]:
@@ -216,7 +216,7 @@ def status(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tupl
     arguments.check(run_id=run_id, db=db)
     with StoreReader(store_path(db)) as reader:
         run = reader.run(run_id)
-        return run, reader.totals(run.id)
+        return spelling.told(run, db), reader.totals(run.id)
 
 
 def errors(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, list[ErrorGroup]]:
@@ -224,7 +224,7 @@ def errors(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tupl
     arguments.check(run_id=run_id, db=db)
     with StoreReader(store_path(db)) as reader:
         run = reader.run(run_id)
-        return run, reader.errors(run.id)
+        return spelling.told(run, db), reader.errors(run.id)
 
 
 def results(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> Results:

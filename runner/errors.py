@@ -227,8 +227,9 @@ MODEL_STAYS = (
 """What a person can do if the model of a run is gone after an answer. Another model would need a new run."""
 UNKNOWN = "URL"
 """Stands for the address to use where nobody knows it, or no command may spell it."""
-_ADDRESS = re.compile(r"Correct base_url: `runner resume --base-url (\S+)`\.$")
-_LINE = re.compile(r"on line (\d+), then run `runner resume`\.$")
+# as the store has it, or with the number of the run and its store
+_ADDRESS = re.compile(r"Correct base_url: `runner resume(?: \d+)? --base-url (\S+)(?: --db [^`]*)?`\.$")
+_LINE = re.compile(r"on line (\d+), then run `runner resume(?: \d+)?(?: --db [^`]*)?`\.$")
 
 
 class Remedy(NamedTuple):
@@ -249,7 +250,7 @@ def to_row(line: int) -> str:
 
 
 def remedy(reason: str | None) -> Remedy:
-    """Find the remedy in a stop reason, as it is stored.
+    """Find the remedy in a stop reason, as it is stored or told.
 
     Only its end is looked at: that is runner's own, and anything before it may be the words of a server or of a row.
     """

@@ -81,6 +81,12 @@ class Summary(Struct, frozen=True, kw_only=True):
     skipped_failed: int = 0
     # of a session that asks for the flex tier: its answers that the standard tier gave, at the rates of that
     standard_tier: int = 0
+    # where equal requests are sent once: how many go out for what is left, and for what failed if that is sent again. None: as
+    # many as those, or it was not counted, as in a large file
+    requests_left: int | None = None
+    requests_failed: int | None = None
+    # equal requests are sent once
+    dedupe: bool = False
     # answers that are wanted of each row; if several, done, failed, left and the like count answers
     answers: int = 1
     # dollars that the whole run has cost, of that on failed attempts, and that it may have cost in addition (None: no limit is

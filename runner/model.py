@@ -139,6 +139,8 @@ class Usage(Struct, frozen=True, kw_only=True):
     cached_tokens: int | None = None
     # the part of input_tokens that was written to a cache, which some providers bill at a rate of its own
     cache_write_tokens: int | None = None
+    # of these: those in a cache that is kept for an hour
+    cache_write_1h_tokens: int | None = None
     # the part of output_tokens spent on reasoning
     reasoning_tokens: int | None = None
 
@@ -181,6 +183,8 @@ class Attempt(Struct, frozen=True, kw_only=True):
     # both None if the usage is whole, or if nothing was billed; else the most tokens that may have been. No limit: output None
     input_bound: int | None = None
     output_bound: int | None = None
+    # of input_bound: those that may have been written to a cache that is kept for an hour; None: the request asks for none
+    cache_1h_bound: int | None = None
     # None until the session has looked it up
     price: Price | None = None
     served_model: str | None = None

@@ -6,7 +6,7 @@ decimals is a whole number. Below ``model``, like ``pace``: an attempt has its p
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from msgspec import Struct
 
@@ -35,6 +35,20 @@ def asks_for_flex(tier: object, extra_body: object) -> bool:
     return FLEX in (tier, extra_body.get("service_tier") if isinstance(extra_body, Mapping) else None)
 
 
+class Tokens(NamedTuple):
+    """The tokens of one attempt, or of several together, by the kinds that have rates of their own."""
+
+    # of the input: from no cache and for none, read from a cache, written to one, written to one that is kept for an hour
+    fresh: int = 0
+    cached: int = 0
+    cache_write: int = 0
+    cache_write_1h: int = 0
+    # of the output: text, reasoning, and what the server does not tell apart
+    plain: int = 0
+    reasoning: int = 0
+    unsplit: int = 0
+
+
 class Rates(Struct, frozen=True, kw_only=True):
     """Picodollars per token."""
 
@@ -45,10 +59,12 @@ class Rates(Struct, frozen=True, kw_only=True):
     cache_write: int
     # of the output: tokens that were spent on reasoning
     reasoning: int
+    # tokens that were written to a cache that is kept for an hour
+    cache_write_1h: int
 
     @property
     def highest_input(self) -> int:
-        """The most that one token of the input can cost."""
+        """The most that one token of the input can cost, unless it is written to a cache for an hour."""
         return max(self.input, self.cached_input, self.cache_write)
 
     @property
@@ -56,23 +72,35 @@ class Rates(Struct, frozen=True, kw_only=True):
         """The most that one token of the output can cost."""
         return max(self.output, self.reasoning)
 
-    def cost(self, *, fresh: int, cached: int, cache_write: int, plain: int, reasoning: int) -> int:
-        """Return what tokens cost, in picodollars. fresh: input from no cache and for none. plain: output but reasoning."""
+    def cost(self, tokens: Tokens) -> int:
+        """Return what tokens cost, in picodollars. What is not told apart counts at the lower rate: so much is certain."""
         return (
-            fresh * self.input
-            + cached * self.cached_input
-            + cache_write * self.cache_write
-            + plain * self.output
-            + reasoning * self.reasoning
+            tokens.fresh * self.input
+            + tokens.cached * self.cached_input
+            + tokens.cache_write * self.cache_write
+            + tokens.cache_write_1h * self.cache_write_1h
+            + tokens.plain * self.output
+            + tokens.reasoning * self.reasoning
+            + tokens.unsplit * min(self.output, self.reasoning)
         )
 
-    def saved(self, *, cached: int, cache_write: int) -> int:
-        """Return how much less tokens cost because of a cache, in picodollars; below 0 if writing to it cost more."""
-        return cached * (self.input - self.cached_input) - cache_write * (self.cache_write - self.input)
+    def unsure(self, tokens: Tokens) -> int:
+        """Return what tokens may cost beyond ``cost``, in picodollars, as some of them are not told apart."""
+        return tokens.unsplit * abs(self.reasoning - self.output)
 
-    def most(self, input_tokens: int, output_tokens: int) -> int:
-        """Return the most that so many tokens can cost, in picodollars."""
-        return input_tokens * self.highest_input + output_tokens * self.highest_output
+    def saved(self, tokens: Tokens) -> int:
+        """Return how much less tokens cost because of a cache, in picodollars; below 0 if writing to it cost more."""
+        written = tokens.cache_write * (self.cache_write - self.input)
+        written_1h = tokens.cache_write_1h * (self.cache_write_1h - self.input)
+        return tokens.cached * (self.input - self.cached_input) - written - written_1h
+
+    def most(self, input_tokens: int, output_tokens: int, hour_tokens: int = 0) -> int:
+        """Return the most that so many tokens can cost, in picodollars.
+
+        hour_tokens: of the input, those that may be written to a cache that is kept for an hour.
+        """
+        hour = min(hour_tokens, input_tokens) * max(0, self.cache_write_1h - self.highest_input)
+        return input_tokens * self.highest_input + hour + output_tokens * self.highest_output
 
 
 class Price(Struct, frozen=True, kw_only=True):
@@ -101,6 +129,9 @@ class Money(Struct, frozen=True, kw_only=True):
     saved: int = 0
     # True: there are attempts of which nothing is known; they are not counted
     unknown: bool = False
+    # requests that are open, or were when their session was killed, and what of ``perhaps`` is for them
+    open_requests: int = 0
+    held: int = 0
 
     @property
     def known(self) -> bool:
@@ -117,6 +148,8 @@ class Money(Struct, frozen=True, kw_only=True):
             priced=self.priced + other.priced,
             saved=self.saved + other.saved,
             unknown=self.unknown or other.unknown,
+            open_requests=self.open_requests + other.open_requests,
+            held=self.held + other.held,
         )
 
 

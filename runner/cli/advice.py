@@ -9,7 +9,7 @@ command of each (the first that fits):
     stopped: wrong address       resume --base-url URL      (where the address to use is known, and the user's to name)
     stopped: unknown model       resume --model NAME        (while no row is answered, the model may change)
     stopped: a row's own model   resume                     (once its line is mended)
-    stopped: budget reached      resume --max-cost X         (with what finishes it)
+    stopped: budget reached      resume --max-cost X         (with what finishes it; of a retry: retry)
     stopped: bad requests        retry, also: resume
     --limit, failed rows         retry, also: resume
     rows are left, any reason    resume                     (a limit, Ctrl-C, the deadline, an error, a changed file, a kill)
@@ -26,7 +26,7 @@ from msgspec import Struct
 
 from runner.errors import UNKNOWN
 from runner.session import naming
-from runner.session.spelling import OF_THE_ROW
+from runner.session.spelling import OF_THE_ROW, Raised
 from runner.text import plural
 
 COLUMNS = 79
@@ -71,7 +71,9 @@ class State(Struct, frozen=True, kw_only=True):
     # the line of the row whose own model stopped it
     line: int | None = None
     # the options that raise the budget that it has reached
-    raised: tuple[str, ...] = ()
+    raised: Raised = Raised()
+    # rows that --limit leaves to the same command
+    to_limit: int = 0
     # it ended where --limit asked it to
     limited: bool = False
     # the prompt file is not where it was
@@ -84,6 +86,10 @@ class State(Struct, frozen=True, kw_only=True):
     same_command: bool = False
     # what is counted: rows, or answers where a run has several of each row
     unit: str = "row"
+    # equal requests are sent once: how many requests that is for what is left, and for what failed; None: not known
+    dedupe: bool = False
+    requests_left: int | None = None
+    requests_failed: int | None = None
     # ``runner errors`` shows it: no need to name that command
     errors_shown: bool = False
 
@@ -113,10 +119,15 @@ def advice(state: State, db: str) -> list[Advice]:
     sent = state.failed - state.broken
     worth_it = sent > 0 and not OF_THE_ROW.issuperset(state.causes)
     refused = state.stop_code == "bad_request" and sent > 0
+    retries, raised = state.raised.retries, state.raised.options
     when = _when(state) if refused or state.missing else ""
-    retry = Advice(command("retry", *_moved(state)), f"{when}sends {plural(sent, f'failed {state.unit}')} again", sent)
+    retry = Advice(command("retry", *_moved(state), *(raised if retries else ())), f"{when}{_again(state, sent)}", sent)
+    if retries and sent and not state.missing:
+        return [retry, export]
+    if state.raised.whole is not None and state.to_limit and not state.missing:
+        return [Advice(state.raised.whole, f"sends {plural(state.to_limit, state.unit)}, up to --limit", state.to_limit)]
     if state.left:
-        resume = _resume(state, command("resume", *_moved(state), *state.raised))
+        resume = _resume(state, command("resume", *_moved(state), *(() if retries else raised)))
         if state.missing:
             return [resume, export]
         return [retry, resume] if refused or (state.limited and worth_it) else [resume]
@@ -124,17 +135,25 @@ def advice(state: State, db: str) -> list[Advice]:
         return [Advice(command("resume"), f"{_when(state)}sends what is new in it")]
     if not state.failed:
         return [export]
-    back = "once the prompt file is back; " if state.missing else ""
     if worth_it:
-        first = retry
-    elif not sent and state.errors_shown:
-        mended = f"{back}once {_lines(state.broken)} mended; sends {plural(state.broken, state.unit)}"
-        first = Advice(command("resume"), mended, state.broken)
-    elif state.errors_shown:
-        first = Advice(command("retry"), f"{back}once they are mended; sends {plural(sent, f'failed {state.unit}')} again", sent)
-    else:
-        first = _why(state, command("errors"), broken=not sent)
-    return [first, export]
+        return [retry, export]
+    name = ("retry" if sent else "resume") if state.errors_shown else "errors"
+    return [_of_errors(state, command(name), sent), export]
+
+
+def _of_errors(state: State, command: str, sent: int) -> Advice:
+    """Return the way on where all failed rows would fail again as they are. sent: those of them that a retry sends."""
+    if not state.errors_shown:
+        return _why(state, command, broken=not sent)
+    back = "once the prompt file is back; " if state.missing else ""
+    if sent:
+        return Advice(command, f"{back}once they are mended; {_again(state, sent)}", sent)
+    return Advice(command, f"{back}once {_lines(state.broken)} mended; sends {plural(state.broken, state.unit)}", state.broken)
+
+
+def _again(state: State, sent: int) -> str:
+    """Say what a retry sends."""
+    return _sends(state, sent, state.requests_failed, plural(sent, f"failed {state.unit}"), " again") + _chosen(state)
 
 
 def _why(state: State, command: str, *, broken: bool = False) -> Advice:
@@ -166,7 +185,22 @@ def _resume(state: State, command: str) -> Advice:
     last, others = f"the last {state.unit}", plural(state.left, state.unit)
     rows = last if some and state.left == 1 else f"{'the other ' if some else ''}{others}"
     same = "; or the same command again" if state.same_command else ""
-    return Advice(command, f"{_when(state)}sends {rows}{same}", state.left)
+    words = f"{_when(state)}{_sends(state, state.left, state.requests_left, rows)}{_chosen(state)}{same}"
+    return Advice(command, words, state.left if state.requests_left is None else state.requests_left)
+
+
+def _sends(state: State, number: int, requests: int | None, rows: str, again: str = "") -> str:
+    """Say what is sent for rows. number: how many they are. requests: that they make; None: as many, or it is not known."""
+    if requests is not None and requests < number:
+        return f"sends {plural(requests, 'request')} for {rows}{again}"
+    return f"sends {rows}{again}{', equal requests once' if state.dedupe and requests is None and number > 1 else ''}"
+
+
+def _chosen(state: State) -> str:
+    """Say which of the rows are sent, if not all."""
+    if state.raised.in_part:
+        return ", as far as that goes" if state.raised.options else ""
+    return ", as far as they are chosen" if state.raised.chosen else ""
 
 
 def _when(state: State) -> str:

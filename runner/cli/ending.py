@@ -101,8 +101,12 @@ def _state(end: Summary) -> State:
         unit=unit(end.answers),
         address=mend.address,
         line=mend.line,
-        raised=raised(end.stop_reason),
+        raised=raised(end.stop_reason, own=True),
+        to_limit=max(0, end.limit * end.answers - end.skipped - end.done_now - end.failed_now) if end.limit is not None else 0,
         limited=as_asked(end),
         input_changed=end.stop_reason == INPUT_CHANGED,
+        dedupe=end.dedupe,
+        requests_left=end.requests_left,
+        requests_failed=end.requests_failed,
         same_command=end.same_command and end.stop_code is None,
     )

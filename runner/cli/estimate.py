@@ -20,6 +20,7 @@ from runner.cli.typed import one_or_several
 from runner.config.settings import SETTINGS
 
 if TYPE_CHECKING:
+    from runner.model import Json
     from runner.session.estimating import Estimate
 
 LEAST = 10
@@ -72,7 +73,7 @@ def estimate(
 
     job = load_job(one_or_several(named), given_settings(settings))
     if sample is None:
-        show(api.estimate_job(allowed(job, trust), db, SessionOptions(**options)), as_json=shown["as_json"])
+        show(api.estimate_job(allowed(job, trust), db, SessionOptions(**options)), job.prices, as_json=shown["as_json"])
         return
     job = asked(job, trusted=trust)
     quiet = shown["quiet"] or shown["as_json"]
@@ -81,21 +82,22 @@ def estimate(
         if code:
             click.echo("runner: the sample is not complete; the same command goes on with it", err=True)
             sys.exit(code)
-        show(api.estimate_job(kept, db, SessionOptions(limit=options["limit"])), as_json=shown["as_json"])
+        show(api.estimate_job(kept, db, SessionOptions(limit=options["limit"])), kept.prices, as_json=shown["as_json"])
 
 
-def show(found: "Estimate", *, as_json: bool) -> None:
-    """Print an estimate."""
+def show(found: "Estimate", prices: "Json", *, as_json: bool) -> None:
+    """Print an estimate. prices: the setting."""
     from msgspec import to_builtins
 
     from runner.cli.output import to_json
 
-    click.echo(to_json(to_builtins(found)) if as_json else text(found))
+    click.echo(to_json(to_builtins(found)) if as_json else text(found, prices))
 
 
-def text(found: "Estimate") -> str:
-    """Return an estimate as text."""
+def text(found: "Estimate", prices: "Json" = None) -> str:
+    """Return an estimate as text. prices: the setting."""
     from runner.cli import money
+    from runner.session import unpriced
     from runner.session.estimating import between, count
     from runner.several import amount, unit
     from runner.text import plural
@@ -103,7 +105,7 @@ def text(found: "Estimate") -> str:
     rows, wanted = amount(found.rows, found.answers), found.rows * found.answers
     run = f"run {found.run}: " if found.run is not None else ""
     if not found.rows_left:
-        cost = money.amount(found.cost.mid) if found.cost is not None else money.unknown(found.model or "the model")
+        cost = money.amount(found.cost.mid) if found.cost is not None else unpriced.unknown(found.model or "the model", prices)
         tokens = f"{count(found.input_tokens.mid)} tokens in, {count(found.output_tokens.mid)} out"
         return f"{run}{rows}, nothing is left to send\n  {'tokens':12}  {tokens}\n  {'cost':12}  {cost}"
 
@@ -114,12 +116,13 @@ def text(found: "Estimate") -> str:
     lines = [f"{run}{rows}{left}; {found.words}"]
     lines += [line("tokens in", found.input_tokens, count), line("tokens out", found.output_tokens, count)]
     if found.cost is None:
-        lines.append(f"  {'cost':12}  {money.unknown(found.model or 'the model')}")
+        lines.append(f"  {'cost':12}  {unpriced.unknown(found.model or 'the model', prices)}")
     else:
         lines.append(line("cost", found.cost, money.amount))
-    if found.cost_left is not None and found.cost_spent:
+    if found.cost_left is not None and (found.cost_spent or found.cost_perhaps):
+        perhaps = f", perhaps up to {money.amount(found.cost_perhaps)} more" if found.cost_perhaps else ""
         rest = f"about {money.amount(found.cost_left.mid)} ({between(found.cost_left, money.amount)})"
-        lines.append(f"  {'':12}  {money.amount(found.cost_spent)} is spent; the rest costs {rest}")
+        lines.append(f"  {'':12}  {money.amount(found.cost_spent or 0.0)} is spent{perhaps}; the rest costs {rest}")
     if found.unpriced_rows and found.cost is not None:
         lines.append(f"  {'':12}  beside {plural(found.unpriced_rows, unit(found.answers))} whose price is not known")
     return "\n".join([*lines, _time(found), *_more(found)])

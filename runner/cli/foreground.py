@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from msgspec import structs
+
 from runner import api
 from runner.cli import chosen, confirming, progress
 from runner.cli import output as texts
@@ -34,6 +36,7 @@ def drive(
     if output is not None:
         exporting.refuse(output, Path(db).resolve(), job.input)
     begun: list[int] = []
+    options = structs.replace(options, db=db, output=output)
     observe = progress.choose(db, quiet=quiet, as_json=as_json, exported=output is not None)
     try:
         return _session(job, db, options, observe, begun, confirming.confirm(job, yes=yes))
@@ -46,7 +49,7 @@ def sample(job: Job, db: str, options: SessionOptions, *, quiet: bool, yes: bool
     """Send the rows of an estimate, with progress on the screen; return 0 if all of them have outcomes, else the exit code."""
     observe = progress.choose(db, quiet=quiet, as_json=False)
     observe.summed = False
-    return _session(job, db, options, observe, [], confirming.confirm(job, yes=yes))
+    return _session(job, db, structs.replace(options, db=db), observe, [], confirming.confirm(job, yes=yes))
 
 
 def _export(run: int, db: str, target: str, *, quiet: bool) -> None:

@@ -3,13 +3,16 @@
 from runner.event_types import Summary
 from runner.money import PICO, exact, picodollars, shown
 from runner.store.totals import Totals
-from runner.text import clean, plural
+from runner.text import plural
 
 UNKNOWN = "unknown: no price is known"
 
 
-def cost(of: Totals | Summary, *, left: int) -> str | None:
-    """Return what a run has cost, in one phrase; None if no price is known. left: rows without an outcome."""
+def cost(of: Totals | Summary, *, left: int, active: bool = True) -> str | None:
+    """Return what a run has cost, in one phrase; None if no price is known. left: rows without an outcome.
+
+    active: its session goes on; else open requests are those that a killed one left.
+    """
     if of.cost is None:
         return None
     parts = [amount(of.cost)]
@@ -18,7 +21,7 @@ def cost(of: Totals | Summary, *, left: int) -> str | None:
     if of.cost_perhaps is None:
         parts.append("perhaps more, for attempts whose usage is unknown and whose answers had no limit (--max-tokens sets one)")
     elif of.cost_perhaps:
-        parts.append(f"perhaps up to {amount(of.cost_perhaps)} more, for attempts whose usage is unknown")
+        parts.append(f"perhaps up to {amount(of.cost_perhaps)} more, {_unknown(of, active=active)}")
     if of.cost_saved_by_cache:
         parts.append(f"caches saved {amount(of.cost_saved_by_cache)}" if of.cost_saved_by_cache > 0 else _in_vain(of))
     if of.unpriced_attempts:
@@ -26,6 +29,21 @@ def cost(of: Totals | Summary, *, left: int) -> str | None:
     if left and of.cost_projected is not None:
         parts.append(f"about {amount(of.cost_projected)} when all rows are done")
     return "; ".join(parts)
+
+
+def _unknown(of: Totals | Summary, *, active: bool) -> str:
+    """Return for what a run may have cost more than is known."""
+    attempts = "for attempts whose usage is not known in full"
+    if not isinstance(of, Totals) or not of.open_requests or not of.cost_open_requests:
+        return attempts
+    requests = f"for {plural(of.open_requests, 'open request')}"
+    if not active:
+        were = "was" if of.open_requests == 1 else "were"
+        requests = f"for {plural(of.open_requests, 'request')} that {were} open when the process ended"
+    # what is left to the others may be a rounding of the sums
+    if of.cost_perhaps is None or of.cost_perhaps - of.cost_open_requests < 1 / PICO:
+        return requests
+    return f"{attempts}, {amount(of.cost_open_requests)} of it {requests}"
 
 
 def _in_vain(of: Totals | Summary) -> str:
@@ -36,11 +54,6 @@ def standard_tier(of: Totals | Summary) -> str | None:
     """Return the words for answers that the flex tier was asked for and the standard tier gave; None if there are none."""
     number = of.standard_tier
     return f"{plural(number, 'answer')} came from the standard tier, at its price" if number else None
-
-
-def unknown(model: str) -> str:
-    """Return the words for a run of which no price is known, with what to do."""
-    return f'unknown: no price is known for {clean(model)}; [prices."MODEL"] in the job file states one'
 
 
 def amount(dollars: float) -> str:

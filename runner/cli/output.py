@@ -17,7 +17,7 @@ from runner.event_types import AS_ASKED, Quantiles
 from runner.exports.file import is_standard_output
 from runner.inputs import spool
 from runner.model import Run
-from runner.session import oversized, prepare, spelling
+from runner.session import oversized, prepare, spelling, unpriced
 from runner.session.dry_run import Unsent
 from runner.session.naming import command, in_full
 from runner.session.stopping import STOPPED_BY
@@ -99,6 +99,7 @@ def state_of(run: Run, *, errors_shown: bool = False) -> State:
         missing=not origin.exists(run.input),
         asked=spool.is_asked(run.input),
         errors_shown=errors_shown,
+        dedupe=bool(run.settings.get("dedupe")),
         unit=unit(run.answers),
     )
 
@@ -106,7 +107,7 @@ def state_of(run: Run, *, errors_shown: bool = False) -> State:
 def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) -> str:
     """Return the failed rows of a run by cause."""
     if as_json:
-        return to_json([{**msgspec.to_builtins(group), "advice": _to_do(group.code, run, db)} for group in groups])
+        return to_json([{**msgspec.to_builtins(group), "advice": _to_do(group, run, db)} for group in groups])
     next_lines = advice_lines(advice(state_of(run, errors_shown=True), db))
     if not groups:
         early = run.stop_reason and run.stop_reason not in AS_ASKED
@@ -118,14 +119,16 @@ def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) ->
         text += [
             f"{group.count:,} x {clean(group.code)}",
             f"  example   {clean(group.example_id, 60)}: {clean(group.example, 300)}",
-            f"  to do     {_to_do(group.code, run, db)}",
+            f"  to do     {_to_do(group, run, db)}",
         ]
     return "\n".join([*text, *next_lines])
 
 
-def _to_do(code: str, run: Run, db: str) -> str:
-    asked = spool.is_asked(run.input)
+def _to_do(group: ErrorGroup, run: Run, db: str) -> str:
+    asked, code = spool.is_asked(run.input), group.code
     words = "Correct what was asked, and ask it in a new Session." if asked and code == BAD_ROW else advice_on(code, failed=True)
+    if code == unpriced.UNPRICED and not asked:
+        words = unpriced.advice(group.example)
     return in_full(words, run.id, db, asked=asked)
 
 

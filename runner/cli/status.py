@@ -10,7 +10,7 @@ from runner.durations import clock, format_span
 from runner.inputs import spool
 from runner.model import Run
 from runner.pace import LaneState, Pace
-from runner.session import spelling
+from runner.session import spelling, unpriced
 from runner.session.naming import in_full
 from runner.several import unit
 from runner.store.totals import Totals
@@ -70,13 +70,13 @@ def _counts(run: Run) -> str:
 
 
 def _cost(books: Totals, run: Run) -> list[str]:
-    words = money.cost(books, left=output.state_of(run).left)
+    words = money.cost(books, left=output.state_of(run).left, active=run.active)
     if words is None and not books.unpriced_attempts:
         return []
     limits = {"the budget is": "max_cost", "the budget of a session is": "max_cost_session"}
     known = {what: run.settings.get(name) for what, name in limits.items()}
     of = "".join(f"; {what} {money.typed(limit)}" for what, limit in known.items() if isinstance(limit, int | float))
-    return [f"  cost          {words or money.unknown(str(run.settings.get('model')))}{of}"]
+    return [f"  cost          {words or unpriced.unknown(str(run.settings.get('model')), run.settings.get('prices'))}{of}"]
 
 
 def _budget_of_tokens(books: Totals, budget: object) -> str:

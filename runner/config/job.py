@@ -20,6 +20,7 @@ from runner.errors import StoreError, UsageError
 from runner.inputs.patterns import Named, matches
 from runner.inputs.spool import path_of
 from runner.model import Json, Params
+from runner.prices import own
 from runner.providers import finish
 from runner.providers.finish import Finish
 
@@ -259,7 +260,10 @@ def restore_job(settings: Mapping[str, Json], options: Mapping[str, Any], enviro
     if options.get("provider") not in (None, values.get("provider")):
         # the address of one provider is of no use to another
         values.pop("base_url", None)
+    prices = values.get("prices")
     _take(options, values, sources)
+    if options.get("prices") is not None:
+        values["prices"] = own.joined(prices, values["prices"])
     values |= {name: stored_value(name, value) for name, value in values.items() if sources.get(name) == STORED}
     said = settings.get("said")
     sources |= {name: SAID for name in _MEANT if sources.get(name) == STORED and isinstance(said, list) and name in said}

@@ -27,8 +27,6 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "choice": str, "bool": bool, "share": (int, str), "messages": list, "prices": (str, dict),
 }  # fmt: skip
 _TEXT_OR_JSON = ("texts", "headers", "query", "prices")
-LIST = "list"
-"""The value of ``prices`` for the provider's list prices at any address."""
 _BOOLS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -112,7 +110,7 @@ def _fits(setting: Setting, value: Any) -> bool:
     if fits and setting.least is not None and not isinstance(value, str):
         fits = value >= setting.least if _reaches(setting) else value > setting.least
     if setting.kind == "prices":
-        return fits and (isinstance(value, dict) or value == LIST)
+        return fits and (isinstance(value, dict) or value == own.LIST)
     return fits and (setting.kind != "choice" or value in setting.choices)
 
 

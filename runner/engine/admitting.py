@@ -135,6 +135,7 @@ class Admitting:
             input_bound=bound.input,
             output_bound=quote.output_bound,
             price=quote.price,
+            cache_1h_bound=bound.hour,
         )
 
 

@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 
 from runner.engine.task import Files, Task
 from runner.interfaces import Decoder
-from runner.model import Attempt, HttpCall, Stage
+from runner.model import Attempt, HttpCall, Stage, Usage
 from runner.money import FLEX
 
 _FILES = 4
@@ -19,11 +19,15 @@ _FILES = 4
 
 
 class Bounds(NamedTuple):
-    """The most tokens that a request and its answer can have; None: no limit is set. tier: the one that the request asks for."""
+    """The most tokens that a request and its answer can have; None: no limit is set. tier: the one that the request asks for.
+
+    hour: of the input, what may be written to a cache that is kept for an hour; None if the request asks for none.
+    """
 
     input: int
     output: int | None
     tier: str | None
+    hour: int | None = None
 
 
 class _Limits(Struct):
@@ -42,15 +46,16 @@ def input_bound(call: HttpCall, files: Files | None) -> int:
     return len(call.body) + (_FILES * files.tokens if files is not None else 0)
 
 
-def output_bound(call: HttpCall) -> int | None:
-    """Return the most tokens that the answer to a request can have, by what its body says; None if it sets no limit."""
-    return _output(_limits(call))
-
-
 def bounds(call: HttpCall, files: Files | None) -> Bounds:
     """Return what bounds a request, by what its body says. files: those that are not in ``call``."""
-    limits = _limits(call)
-    return Bounds(input_bound(call, files), _output(limits), limits.service_tier)
+    limits, most = _limits(call), input_bound(call, files)
+    return Bounds(most, _output(limits), limits.service_tier, most if _asks_for_hour(call) else None)
+
+
+def _asks_for_hour(call: HttpCall) -> bool:
+    """Return True if a request may ask for a cache that is kept for an hour, which costs more: ``"ttl": "1h"``."""
+    # a text that holds these bytes is rare, and then the bound is higher than it must be
+    return b'"1h"' in call.body
 
 
 def _limits(call: HttpCall) -> _Limits:
@@ -78,14 +83,36 @@ def bounded(attempt: Attempt, task: Task, decoder: Decoder, *, kept: bool) -> At
     reported = usage is not None and usage.input_tokens is not None and usage.output_tokens is not None
     # a server that counts as it goes has not counted all of an answer that was cut
     if reported and (attempt.error_code is None or kept or decoder.stage >= Stage.COUNTED):
-        return attempt
+        return _with_unsplit_writes(attempt, usage, task)
     reserved = task.reserved
     if reserved is not None:
         # while the tier that serves it is not known, it may be the dearest
-        price = reserved.price if attempt.tier is None else None
-        return structs.replace(attempt, input_bound=reserved.input_bound, output_bound=reserved.output_bound, price=price)
-    most_in, most_out = input_bound(task.call, task.files), output_bound(task.call)
-    return structs.replace(attempt, input_bound=most_in, output_bound=most_out, tier=attempt.tier or _dearer_tier(task))
+        return structs.replace(
+            attempt,
+            input_bound=reserved.input_bound,
+            output_bound=reserved.output_bound,
+            cache_1h_bound=reserved.cache_1h_bound,
+            price=reserved.price if attempt.tier is None else None,
+        )
+    most = bounds(task.call, task.files)
+    return structs.replace(
+        attempt,
+        input_bound=most.input,
+        output_bound=most.output,
+        cache_1h_bound=most.hour,
+        tier=attempt.tier or _dearer_tier(task),
+    )
+
+
+def _with_unsplit_writes(attempt: Attempt, usage: Usage | None, task: Task) -> Attempt:
+    """Return an attempt of known usage; where that does not tell for how long a cache is kept, with bounds of what it may be."""
+    if usage is None or not usage.cache_write_tokens or usage.cache_write_1h_tokens is not None:
+        return attempt
+    if not _asks_for_hour(task.call):
+        return attempt
+    # a gateway that tells one number for both
+    read, written = usage.input_tokens, usage.output_tokens
+    return structs.replace(attempt, input_bound=read, output_bound=written, cache_1h_bound=usage.cache_write_tokens)
 
 
 def _dearer_tier(task: Task) -> str | None:

@@ -30,6 +30,11 @@ class PriceBook:
         """Return True if a model has a price at an instant, in seconds since the epoch."""
         return self.schedule(model, at) is not None
 
+    def begins(self, model: str, at: float) -> float | None:
+        """Return when the stated price of a model begins to hold, if later than ``at``. Both in seconds since the epoch."""
+        own = self._own.get(model)
+        return own.since if own is not None and not own.holds(at) else None
+
     def schedule(self, model: str, at: float, tier: str = STANDARD) -> Schedule | None:
         """Return the rates of a model at an instant (seconds since the epoch); None if its price is not known, which is not 0."""
         return self.of(model, None, at, tier)

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from runner.money import Rates
-from runner.prices.rates import Schedule, per_token
+from runner.prices.rates import Schedule, hour_rate, per_token
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
@@ -110,13 +110,17 @@ def _rates(prices: "ModelPrice", start: int) -> Rates | None:
     if read is None or written is None:
         return None
     cached, stored = _at(prices.cache_read_mtok, start), _at(prices.cache_write_mtok, start)
+    # which prices there are beside these is part of the list's data
+    hour, thought = (_at(getattr(prices, name, None), start) for name in ("cache_write_1h_mtok", "output_reasoning_mtok"))
+    stored = read if stored is None else stored
     return Rates(
         input=read,
         output=written,
         # without a rate of their own, tokens of a cache cost what other input costs
         cached_input=read if cached is None else cached,
-        cache_write=read if stored is None else stored,
-        reasoning=written,
+        cache_write=stored,
+        cache_write_1h=hour_rate(read, stored) if hour is None else hour,
+        reasoning=written if thought is None else thought,
     )
 
 

@@ -9,12 +9,14 @@ from msgspec import Struct
 from runner.errors import UsageError
 from runner.model import Json
 from runner.money import Rates
-from runner.prices.rates import Schedule, per_token
+from runner.prices.rates import Schedule, hour_rate, per_token
 from runner.text import nearest
 
-_RATES = ("input", "output", "cached_input", "cache_write", "reasoning")
+_RATES = ("input", "output", "cached_input", "cache_write", "cache_write_1h", "reasoning")
 _FACTORS = ("batch", "flex")
 NAMES = (*_RATES, *_FACTORS, "from")
+LIST = "list"
+"""The value of the setting for the provider's list prices at any address; among stated prices, the key for these too."""
 _LARGEST = 1_000_000
 """Dollars per million tokens: a thousand times the dearest price on the lists. More is a price per token, or a slip."""
 
@@ -61,8 +63,10 @@ def stated(model: str, table: Json) -> Stated:
         "cache_write": given.get("cache_write", read),
         "reasoning": given.get("reasoning", written),
     }
+    whole = {name: per_token(amount) for name, amount in rates.items()}
+    hour = per_token(given["cache_write_1h"]) if "cache_write_1h" in given else hour_rate(whole["input"], whole["cache_write"])
     return Stated(
-        standard=Schedule(base=Rates(**{name: per_token(amount) for name, amount in rates.items()})),
+        standard=Schedule(base=Rates(**whole, cache_write_1h=hour)),
         batch=given.get("batch"),
         flex=given.get("flex"),
         since=_instant(where, table["from"]) if "from" in table else None,
@@ -71,8 +75,27 @@ def stated(model: str, table: Json) -> Stated:
 
 def check(tables: Mapping[str, Json]) -> None:
     """Raise UsageError if the prices of a model cannot be read."""
-    for model, table in tables.items():
+    for model, table in models_of(tables).items():
         stated(model, table)
+
+
+def models_of(prices: Json) -> Mapping[str, Json]:
+    """Return the tables of a setting ``prices``, by model."""
+    tables = prices if isinstance(prices, Mapping) else {}
+    return {model: table for model, table in tables.items() if not (model == LIST and table is True)}
+
+
+def has_list(prices: Json) -> bool:
+    """Return True if a setting ``prices`` asks for list prices at any address."""
+    return prices == LIST or (isinstance(prices, Mapping) and prices.get(LIST) is True)
+
+
+def joined(before: Json, prices: Json) -> Json:
+    """Return the prices of a run to which others are given: those of other models stay. before: None for no prices."""
+    if before is None or prices == before:
+        return prices
+    asked = {LIST: True} if has_list(before) or has_list(prices) else {}
+    return {**asked, **models_of(before), **models_of(prices)}
 
 
 def _amount(where: str, name: str, value: Json) -> Decimal:

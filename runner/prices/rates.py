@@ -5,8 +5,8 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 from msgspec import Struct, structs
 
-from runner.model import Usage
-from runner.money import Rates
+from runner.model import Attempt, Usage
+from runner.money import Rates, Tokens
 
 
 class Schedule(Struct, frozen=True, kw_only=True):
@@ -48,22 +48,62 @@ def highest(rates: Sequence[Rates]) -> Rates:
 
 
 def cost_of(usage: Usage | None, rates: Rates) -> int | None:
-    """Return what an attempt costs at some rates, in picodollars; None if its tokens are not known."""
-    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+    """Return what an attempt costs for certain at some rates, in picodollars; None if its tokens are not known."""
+    tokens = _by_kind(usage)
+    return rates.cost(tokens) if tokens is not None else None
+
+
+def perhaps_of(attempt: Attempt, rates: Rates) -> int | None:
+    """Return what a billed attempt may cost beyond ``cost_of``, in picodollars; None if that has no limit, 0 if all is known."""
+    tokens = _by_kind(attempt.usage)
+    known, unsure = (rates.cost(tokens), rates.unsure(tokens)) if tokens is not None else (0, 0)
+    if attempt.input_bound is None:
+        return unsure
+    if attempt.output_bound is None:
         return None
-    read, written = usage.input_tokens, usage.output_tokens
+    usage = attempt.usage or Usage()
     cached, stored = usage.cached_tokens or 0, usage.cache_write_tokens or 0
-    reasoning = min(usage.reasoning_tokens or 0, written)
-    # a server that counts its cache beside the input says less input than cache
-    fresh = max(0, read - cached - stored)
-    return rates.cost(fresh=fresh, cached=cached, cache_write=stored, plain=written - reasoning, reasoning=reasoning)
+    # what was reported may be more than the bound
+    read = max(attempt.input_bound, usage.input_tokens or 0, cached + stored)
+    written = max(attempt.output_bound, usage.output_tokens or 0)
+    hour = max(attempt.cache_1h_bound or 0, min(usage.cache_write_1h_tokens or 0, stored))
+    return rates.most(read, written, hour) - known
 
 
 def saved_by(usage: Usage | None, rates: Rates) -> int:
     """Return what a cache has saved of the cost of an attempt, in picodollars; 0 if its tokens are not known."""
+    tokens = _by_kind(usage)
+    return rates.saved(tokens) if tokens is not None else 0
+
+
+def _by_kind(usage: Usage | None) -> Tokens | None:
+    """Return the tokens of an attempt by their kinds; None if they are not known."""
     if usage is None or usage.input_tokens is None or usage.output_tokens is None:
-        return 0
-    return rates.saved(cached=usage.cached_tokens or 0, cache_write=usage.cache_write_tokens or 0)
+        return None
+    read, written = usage.input_tokens, usage.output_tokens
+    cached, stored = usage.cached_tokens or 0, usage.cache_write_tokens or 0
+    hour = min(usage.cache_write_1h_tokens or 0, stored)
+    reasoning = min(usage.reasoning_tokens or 0, written)
+    told = usage.reasoning_tokens is not None
+    return Tokens(
+        # a server that counts its cache beside the input says less input than cache
+        fresh=max(0, read - cached - stored),
+        cached=cached,
+        cache_write=stored - hour,
+        cache_write_1h=hour,
+        plain=written - reasoning if told else 0,
+        reasoning=reasoning,
+        unsplit=0 if told else written,
+    )
+
+
+def hour_rate(read: int, stored: int) -> int:
+    """Return what a token costs that is written to a cache which is kept for an hour, where no price says it, in picodollars.
+
+    read, stored: the rates of input, and of a cache that is kept for minutes. Only Anthropic sells caches of an hour, at twice
+    the rate of input (guide *Prompt caching*).
+    """
+    return max(2 * read, stored)
 
 
 def per_token(dollars_per_million: Decimal) -> int:

@@ -17,6 +17,10 @@ _CACHED = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens"
 _WRITTEN = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens")
 _REASONING = ("reasoning_tokens",)
 _MESSAGES_FIELDS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
+# what was written to a cache by how long that is kept, of Anthropic and of gateways to it
+_BY_LIFE = ("cache_creation", "cache_creation_token_details")
+_MINUTES, _HOUR = "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"
+_THINKING = ("thinking_tokens",)
 
 
 def chat_usage(value: Json, before: Usage | None = None) -> Usage | None:
@@ -25,6 +29,7 @@ def chat_usage(value: Json, before: Usage | None = None) -> Usage | None:
         return before
     details = value.get("prompt_tokens_details") or value.get("input_tokens_details")
     cached, stored = (_of(details, _CACHED), _of(details, _WRITTEN)) if type(details) is dict else (None, None)
+    hour = _by_life(details)[1] if type(details) is dict else None
     details = value.get("completion_tokens_details") or value.get("output_tokens_details")
     reasoning = _of(details, _REASONING) if type(details) is dict else None
     read, written, total = _of(value, _INPUT), _of(value, _OUTPUT), count(value.get("total_tokens"))
@@ -34,7 +39,12 @@ def chat_usage(value: Json, before: Usage | None = None) -> Usage | None:
     if (reasoning or total) and (reasoning or 0, total) != (0, (read or 0) + (written or 0)):
         written, reasoning = _with_reasoning(read, written, reasoning, total)
     usage = Usage(
-        input_tokens=read, output_tokens=written, cached_tokens=cached, cache_write_tokens=stored, reasoning_tokens=reasoning
+        input_tokens=read,
+        output_tokens=written,
+        cached_tokens=cached,
+        cache_write_tokens=stored,
+        cache_write_1h_tokens=_by_life(value)[1] if hour is None else hour,
+        reasoning_tokens=reasoning,
     )
     if before is None:
         return None if read is written is cached is reasoning is None else usage
@@ -47,6 +57,14 @@ def _of(figures: Mapping[str, Json], names: tuple[str, ...]) -> int | None:
         if name in figures and (number := count(figures[name])) is not None:
             return number
     return None
+
+
+def _by_life(figures: Mapping[str, Json]) -> tuple[int | None, int | None]:
+    """Return what was written to caches that are kept for minutes, and for an hour; None if these are not told apart."""
+    for name in _BY_LIFE:
+        if type(lives := figures.get(name)) is dict:
+            return count(lives.get(_MINUTES)), count(lives.get(_HOUR))
+    return None, None
 
 
 def _with_reasoning(
@@ -79,6 +97,7 @@ def _later(before: Usage, now: Usage) -> Usage:
         output_tokens=now.output_tokens or before.output_tokens,
         cached_tokens=before.cached_tokens if now.cached_tokens is None else now.cached_tokens,
         cache_write_tokens=before.cache_write_tokens if now.cache_write_tokens is None else now.cache_write_tokens,
+        cache_write_1h_tokens=before.cache_write_1h_tokens if now.cache_write_1h_tokens is None else now.cache_write_1h_tokens,
         reasoning_tokens=before.reasoning_tokens if now.reasoning_tokens is None else now.reasoning_tokens,
     )
 
@@ -86,10 +105,13 @@ def _later(before: Usage, now: Usage) -> Usage:
 class MessagesUsage:
     """The token counts of the Messages dialect. They are running totals in several events, and each may be missing."""
 
-    __slots__ = ("_counts",)
+    __slots__ = ("_counts", "_hour", "_minutes", "_thinking")
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
+        self._minutes: int | None = None
+        self._hour: int | None = None
+        self._thinking: int | None = None
 
     def update(self, usage: Mapping[str, Json]) -> Usage | None:
         """Take a usage object; return the usage so far, None if nothing is known."""
@@ -99,13 +121,27 @@ class MessagesUsage:
                 self._counts[name] = value
         if not self._counts:
             return None
+        self._update_parts(usage)
         uncached = self._counts.get("input_tokens")
         read = self._counts.get("cache_read_input_tokens")
         written = self._counts.get("cache_creation_input_tokens")
+        if written is None and self._hour is not None:
+            written = self._hour + (self._minutes or 0)
         return Usage(
             # in this dialect, input_tokens does not include the cached tokens
             input_tokens=None if uncached is None else uncached + (read or 0) + (written or 0),
             output_tokens=self._counts.get("output_tokens"),
             cached_tokens=read,
             cache_write_tokens=written,
+            cache_write_1h_tokens=self._hour,
+            reasoning_tokens=self._thinking,
         )
+
+    def _update_parts(self, usage: Mapping[str, Json]) -> None:
+        minutes, hour = _by_life(usage)
+        if hour is not None:
+            self._minutes, self._hour = minutes, hour
+        if count(usage.get("output_tokens")) is not None:
+            # an earlier figure is of a smaller output
+            details = usage.get("output_tokens_details")
+            self._thinking = _of(details, _THINKING) if type(details) is dict else None

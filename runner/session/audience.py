@@ -5,8 +5,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
+from msgspec import structs
+
 from runner.engine.listening import Hear
-from runner.event_types import Event, Finished, Noted, Progress, Saved, Started, Stopping
+from runner.event_types import Event, Finished, Noted, Progress, Saved, Started, Stopping, Summary
 from runner.interfaces import Observer
 from runner.text import clean, redact
 
@@ -32,11 +34,14 @@ class Audience:
         self._observe, self._interrupted, self._hear = observe, interrupted, hear
         self._gone = False
         self._run = 0
+        # makes the commands complete that a sentence names
+        self.complete: Callable[[str], str] = str
         # the lanes that send nothing for now
         self._blocked: set[str] = set()
 
     def tell(self, event: Event) -> None:
-        """Pass an event on."""
+        """Pass an event on, with the commands that it names complete."""
+        event = self._completed(event)
         if not isinstance(event, Saved) and logger.isEnabledFor(logging.INFO):
             self._log(event)
         self._pass(self._observe, event)
@@ -57,6 +62,19 @@ class Audience:
         except BaseException as error:  # noqa: BLE001 - raised when the session has ended; here it would tear down its tasks
             self._gone = True
             self._interrupted(error)
+
+    def _completed(self, event: Event) -> Event:
+        match event:
+            case Started():
+                return structs.replace(event, notes=tuple(map(self.complete, event.notes)))
+            case Noted():
+                return structs.replace(event, note=self.complete(event.note))
+            case Stopping():
+                return structs.replace(event, reason=self.complete(event.reason))
+            case Finished():
+                return Finished(summary=with_reason(event.summary, self.complete))
+            case _:
+                return event
 
     def _log(self, event: Event) -> None:
         match event:
@@ -89,3 +107,9 @@ class Audience:
 
     def _say(self, words: str) -> None:
         logger.info("run %d: %s", self._run, clean(redact(words)))
+
+
+def with_reason(summary: Summary, complete: Callable[[str], str]) -> Summary:
+    """Return a summary with its stop reason made complete; a reason that is complete stays as it is."""
+    reason = summary.stop_reason
+    return summary if reason is None else structs.replace(summary, stop_reason=complete(reason))

@@ -7,7 +7,7 @@ from msgspec import structs
 from runner.model import Attempt, Entry, Outcome
 from runner.money import Money
 from runner.prices.book import PriceBook
-from runner.prices.rates import cost_of, saved_by
+from runner.prices.rates import cost_of, perhaps_of, saved_by
 
 _STATUS_OK = range(200, 300)
 
@@ -58,10 +58,9 @@ class Books:
             self._spent += known
             self._saved += saved_by(attempt.usage, rates)
             self._failed += known if attempt.error_code is not None else 0
-            if attempt.input_bound is not None and attempt.output_bound is None:
-                self._unlimited = True
-            elif attempt.input_bound is not None:
-                self._perhaps += max(0, rates.most(attempt.input_bound, attempt.output_bound or 0) - known)
+            perhaps = perhaps_of(attempt, rates)
+            self._unlimited = self._unlimited or perhaps is None
+            self._perhaps += perhaps or 0
 
 
 def billed(attempt: Attempt) -> bool:

@@ -20,8 +20,9 @@ from runner.inputs.scan import PromptFile
 from runner.model import Attempt, Item, Json, Request
 from runner.money import PICO, STANDARD, Price, dollars, exact, picodollars, shown
 from runner.prices.book import PriceBook
-from runner.prices.rates import cost_of
-from runner.session import wiring
+from runner.prices.rates import cost_of, perhaps_of
+from runner.session import unpriced, wiring
+from runner.session.again import Raising, plain
 from runner.session.books import billed
 from runner.session.opening import template_of
 from runner.session.pricing import is_public, price_book
@@ -85,21 +86,22 @@ class Tariff:
         book, most = self._book, bound.output
         rates = book.highest(model, at, bound.tier, bound.input) if book is not None else None
         if rates is None and self._priced:
-            words = f"{self._option} needs the price of every model, and none is known for {model}"
-            raise AttemptError(words, code="unpriced", verdict="fail", sent=False)
+            begins = book.begins(model, at) if book is not None else None
+            raise AttemptError(unpriced.reason(self._option, model, begins), code="unpriced", verdict="fail", sent=False)
         if most is None:
             most = book.limit(model) if book is not None else None
         if most is None:
             words = f"{self._option} needs a limit of every answer, and no limit is known for {model}: set --max-tokens"
             raise AttemptError(words, code="unbounded", verdict="fail", sent=False)
-        cost = rates.most(bound.input, most) if rates is not None else 0
+        cost = rates.most(bound.input, most, bound.hour or 0) if rates is not None else 0
         return Quote(Amounts(cost, bound.input + most), most, Price(model=model, tier=STANDARD, rates=rates))
 
 
 class Purse(Tariff):
     """The budget of a session, and what its requests use of it.
 
-    before: what earlier sessions have used. progress: how far the run is now. tell: called with a sentence for the user.
+    before: what earlier sessions have used. progress: how far the run is now. tell: called with a sentence for the user. raising:
+    returns the command with other limits.
     """
 
     def __init__(
@@ -110,9 +112,10 @@ class Purse(Tariff):
         stop: Stop,
         progress: Callable[[], Progress],
         tell: Callable[[str], None],
+        raising: Raising = plain,
     ) -> None:
         super().__init__(job, book)
-        self._stop, self._progress = stop, progress
+        self._stop, self._progress, self._raising = stop, progress, raising
         self.budget = Budget(_pots(job, before), self._reached)
         self._tell: Callable[[str], None] | None = tell
         if before.unknown and self._priced:
@@ -142,20 +145,19 @@ class Purse(Tariff):
             return Amounts()
         usage, bounded = attempt.usage, attempt.input_bound is not None
         known = (usage.input_tokens or 0) + (usage.output_tokens or 0) if usage is not None else 0
-        tokens = max(known, reserved.amounts.tokens) if bounded else known
+        tokens = max(known, (attempt.input_bound or 0) + (attempt.output_bound or 0)) if bounded else known
         if not self._priced:
             return Amounts(0, tokens)
         rates = attempt.price.rates if attempt.price is not None else None
         cost = cost_of(usage, rates) if rates is not None else None
-        if rates is None or (cost is None and not bounded):
+        perhaps = perhaps_of(attempt, rates) if rates is not None else None
+        if perhaps is None or (cost is None and not bounded):
             # as much as it may have been
             return Amounts(reserved.amounts.cost, tokens)
-        if bounded:
-            cost = max(cost or 0, rates.most(reserved.input_bound, reserved.output_bound))
-        return Amounts(cost or 0, tokens)
+        return Amounts((cost or 0) + perhaps, tokens)
 
     def _reached(self, need: Amounts) -> None:
-        sentence = reached(self.budget, need, self._progress())
+        sentence = reached(self.budget, need, self._progress(), self._raising)
         self._stop.request(sentence, grace_s=0.0, error=RunStoppedError(sentence, code="budget"))
 
 
@@ -199,8 +201,10 @@ def refuse(job: Job, prompts: PromptFile | None = None) -> None:
 
 
 def _in_full(error: AttemptError, job: Job) -> str:
-    if error.code != "unpriced":
+    if error.code != unpriced.UNPRICED:
         return str(error)
+    if (way := unpriced.ways(job)) is not None:
+        return f"{error}: {way}"
     ways = [f'state it in [prices."{job.model}"] of the job file, as input = 0.25 and output = 2.0 (dollars per million tokens)']
     if not is_public(job.base_url):
         ways.append("give --prices list if the provider's list prices hold at this address")
@@ -218,8 +222,11 @@ def _unknown(attempts: int) -> str:
 # -- the end
 
 
-def reached(budget: Budget, need: Amounts, progress: Progress) -> str:
-    """Return why a session stops whose budget is reached, and how to go on. need: what the next request may use at most."""
+def reached(budget: Budget, need: Amounts, progress: Progress, raising: Raising = plain) -> str:
+    """Return why a session stops whose budget is reached, and how to go on. need: what the next request may use at most.
+
+    raising: returns the command with other limits.
+    """
     short = next((pot for pot in budget.pots if not pot.fits(need)), budget.pots[0])
     known = progress.known(short)
     used = f"{_amount(short, known)} {'is spent' if short.counts == 'cost' else 'are used'}"
@@ -232,12 +239,13 @@ def reached(budget: Budget, need: Amounts, progress: Progress) -> str:
     sentence = f"{REACHED}{_limit(short)} ({option}) is reached: {used}, and {next_row}"
     wanted = {pot.setting: _wanted(pot, budget.largest, progress) for pot in budget.pots if pot.setting in _OPTIONS}
     raised = {pot.setting: wanted[pot.setting] for pot in budget.pots if wanted.get(pot.setting, 0) > pot.limit}
-    if not raised:
-        return f"{sentence}. The next session may spend as much again: `runner resume`."
+    alone = short.setting == "max_cost_session" and all(pot is short or pot.fits(need) for pot in budget.pots)
+    if alone or not raised:
+        return f"{sentence}. The next session may spend as much again: {raising('')}."
     to = " and ".join(shown(amount) if name == "max_cost" else f"{amount:,} tokens" for name, amount in raised.items())
     words = " ".join(f"{_OPTIONS[name]} {_typed(name, amount)}" for name, amount in raised.items())
     why = "to finish" if progress.rows and progress.left else "to go on"
-    return f"{sentence}. Raise it to {to} {why}: `runner resume {words}`."
+    return f"{sentence}. Raise it to {to} {why}: {raising(words)}."
 
 
 def _wanted(pot: Pot, last: Amounts, progress: Progress) -> int:

@@ -30,8 +30,8 @@ from runner.store.reader import StoreReader
 from runner.store.runs import FoundRun, KnownRun
 from runner.text import shell_word
 
-_KEPT = ("api_key_env", "max_cost", "max_cost_session", "max_tokens_total", "headers", "query")
-"""What belongs to an address, and the budget: if it is given to ``resume`` or ``retry``, the run keeps it."""
+_KEPT = ("api_key_env", "max_cost", "max_cost_session", "max_tokens_total", "headers", "query", "prices")
+"""What belongs to an address, the budget and the prices: if it is given to ``resume`` or ``retry``, the run keeps it."""
 
 
 class Chosen(Struct, frozen=True, kw_only=True):

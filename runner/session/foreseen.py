@@ -1,33 +1,43 @@
 """What a session over an input will cost: looked up before it sends anything, told as it goes on, and learned from a sample."""
 
 import time
+from contextlib import suppress
 
 import msgspec
 from msgspec import structs
 
 from runner.engine.stop import Stop
+from runner.errors import RunnerError
 from runner.event_types import DECLINED
 from runner.money import Money
 from runner.prices.sample import Drawn
-from runner.session import pricing
+from runner.session import unpriced
+from runner.session.again import Again
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
 from runner.session.drawing import Drawing, drawing, with_lanes
 from runner.session.expecting import Confirm, Expected, counted, expected, said
-from runner.session.prepare import Plan, in_thread
+from runner.session.options import SessionOptions
+from runner.session.prepare import Plan, in_thread, same_in
 from runner.session.rest import sampled
 from runner.session.to_send import ToSend, of_plan
 from runner.session.working import Working
 from runner.store.checkpoint import RunStore
 from runner.store.counts import RunCounts
 
+_MOST_COUNTED = 100_000
+"""Answers that are looked at when a session has ended, to count what is left."""
+
 
 class Foreseen(Working):
     """A session that has a plan, and so knows before what it will send."""
 
-    def __init__(self, plan: Plan, store: RunStore, stop: Stop, audience: Audience, backlog: Backlog | None) -> None:
+    def __init__(
+        self, plan: Plan, store: RunStore, stop: Stop, audience: Audience, backlog: Backlog | None, again: Again
+    ) -> None:
         super().__init__(plan.job, plan.endpoint, store, stop, audience, backlog)
-        self._plan = plan
+        self._plan, self._again, self._raising = plan, again, again.raising
+        self._meter.retries = plan.options.retry_failed
         # the rows that were drawn for an estimate; None if all are sent
         self._drawing: Drawing | None = None
 
@@ -76,7 +86,7 @@ class Foreseen(Working):
         """Return the sentence for what will be sent at an unknown cost; None for an estimate, which says so itself."""
         book = await self.prices()
         known = book is not None and book.knows(self._job.model or "", time.time())
-        return None if known or left <= 0 or self._drawing is not None else pricing.unknown(self._job)
+        return None if known or left <= 0 or self._drawing is not None else unpriced.at_start(self._job)
 
     async def _confirmed(self, confirm: Confirm, cost: Expected) -> bool:
         """Return True if it has been said what the session will cost. Blocks the event loop: nothing else goes on."""
@@ -99,6 +109,27 @@ class Foreseen(Working):
         self._meter.expected = found.projection if found is not None else None
         drawn = structs.replace(with_lanes(drawn, self._lanes.states()), expected=self._meter.expected)
         await self._store.note_sample(msgspec.json.encode(drawn).decode())
+
+    async def _requests(self, number: int, *, again: bool = False) -> int | None:
+        """Return how many requests the rows make that are left, where equal ones are sent once; None if that is not counted.
+
+        number: of these rows. again: the failed rows instead, as a retry sends them.
+        """
+        plan = self._plan
+        if not number or not plan.job.dedupe or plan.narrowed or plan.scanned.rows * plan.answers > _MOST_COUNTED:
+            return None
+        with suppress(RunnerError, OSError):
+            # of an input that is no longer there, nothing is said
+            return min(number, await in_thread(lambda: self._counted(number, again=again)))
+        return None
+
+    def _counted(self, number: int, *, again: bool) -> int:
+        plan, options = self._plan, SessionOptions(retry_failed=again)
+        same = same_in(plan.job, plan.prompts, options) if self._in_part else plan.same
+        if same is None:
+            return number
+        variant = self._store.variant if again else None
+        return structs.replace(self._open(settled=True), options=options, same=same, variant=variant).number()
 
     def _projected(self, money: Money, now: RunCounts, left: int) -> int | None:
         # how many of the rows that others will send get the answers of others, only a look at them can tell

@@ -34,6 +34,8 @@ class Meter:
         self.requests: int | None = None
         self.attempts: Attempts[HttpExchange] | None = None
         self.books = Books()
+        # the rows that fail in the session are sent again by the next one like it
+        self.retries = False
         # why requests wait, if it is for the budget
         self.waiting: Callable[[], str | None] = lambda: None
         # what a sample says of the rows that were left when the session began
@@ -97,7 +99,8 @@ class Meter:
 
     def used(self) -> budgeting.Progress:
         """Return how far the run is, for its budget."""
-        return budgeting.Progress(self.books.money.spent, self._paid_now, self.bought(self._left))
+        again = self._stats.failed - self._stats.broken if self.retries else 0
+        return budgeting.Progress(self.books.money.spent, self._paid_now, self.bought(self._left) + again)
 
     @property
     def _paid_now(self) -> int:

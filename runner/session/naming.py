@@ -59,11 +59,11 @@ def in_full(sentence: str, run: int, db: str | Path, *, asked: bool = False) -> 
     """
 
     def full(found: re.Match[str]) -> str:
-        options = found[2].split()
+        options = found[2].strip()
         if asked and found[1] in ("resume", "retry"):
-            settings = ", ".join(map(_as_argument, (word for word in options if word.startswith("--"))))
+            settings = ", ".join(map(_as_argument, (word for word in options.split() if word.startswith("--"))))
             return f"a new Session({settings})" if settings else "a new Session"
-        return f"`{command(found[1], run, db, *options)}`"
+        return f"`{command(found[1], run, db, *([options] if options else []))}`"
 
     return _ABOUT_A_RUN.sub(full, sentence)
 

@@ -24,7 +24,7 @@ from runner.model import Result
 from runner.session import arguments, budgeting, naming, raising, wiring
 from runner.session.asks import Asks
 from runner.session.asynchronous import refuse_other_loops
-from runner.session.audience import Audience
+from runner.session.audience import Audience, with_reason
 from runner.session.blocking import LoopThread
 from runner.session.naming import DEFAULT_STORE, store_path
 from runner.session.pieces import Answer, BlockingAnswer, Prompt, fields_of
@@ -149,6 +149,7 @@ class Session:
         path = self._store
         job, endpoint, run_id, notes = await in_thread(lambda: self._opened(path))
         audience = Audience(self._observe, interruption(stop), lambda event: self.asks.hear(event))
+        complete = audience.complete = lambda sentence: naming.in_full(sentence, run_id, path, asked=True)
         async with await in_thread(lambda: RunStore.own(path, run_id, durability=job.durability)) as store:
             asks = Asks(job, endpoint, store, stop, audience, accept_changes=self._accepts)
             failure: RunnerError | None = None
@@ -160,7 +161,7 @@ class Session:
                     await asks.run(provider, client)
                 summary = await asks.end()
                 if stop.error is not None:
-                    failure = RunStoppedError(naming.in_full(str(stop.error), run_id, path, asked=True), code=stop.error.code)
+                    failure = RunStoppedError(complete(str(stop.error)), code=stop.error.code)
             except RunnerError as error:
                 failure = error
                 raise
@@ -169,6 +170,7 @@ class Session:
                 raise
             finally:
                 asks.end_with(failure)
+        summary = with_reason(summary, complete)
         audience.tell(Finished(summary=summary))
         return summary
 

@@ -19,7 +19,7 @@ from runner.inputs.prompts import Template, make_item
 from runner.inputs.same_requests import SameRequests
 from runner.inputs.scan import PromptFile, Scan
 from runner.model import Outcome
-from runner.session import budgeting, continuing, identity, raising, reading, unfit
+from runner.session import budgeting, continuing, identity, pricing, raising, reading, unfit
 from runner.session.continuing import Chosen, Idle
 from runner.session.identity import Given
 from runner.session.opening import open_input, options_of, rooted, template_of
@@ -118,7 +118,7 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     if chosen.run is not None and options.run_id is None:
         job = budgeting.inherited(job, chosen.run.settings)
     job = raising.settled(job, chosen.run)
-    if continuing.nothing_left(given, chosen, options):
+    if continuing.nothing_left(given, chosen, options) and not await in_thread(lambda: _can_be_priced(job, given, chosen)):
         idle = await in_thread(lambda: continuing.idle(job, given, chosen))
         if options.strict and idle.run.broken:
             await in_thread(lambda: _refuse_broken(job, prompts))
@@ -155,6 +155,10 @@ def _scanned(job: Job, given: Given, chosen: Chosen, options: SessionOptions) ->
     if options.strict:
         _refuse_broken(job, prompts)
     return to_read, scanned
+
+
+def _can_be_priced(job: Job, given: Given, chosen: Chosen) -> bool:
+    return chosen.run is not None and pricing.tells_more(job, given.store, chosen.run.id)
 
 
 def same_in(job: Job, prompts: PromptFile, options: SessionOptions) -> SameRequests | None:

@@ -1,17 +1,16 @@
 """The prices of a job: those that it states, and the list of the vendor to whom its requests go."""
 
 import ipaddress
-import json
+import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from runner.config.job import Job
-from runner.config.values import LIST
+from runner.config.job import STORED, Job
 from runner.errors import UsageError
 from runner.prices import listed
 from runner.prices.book import PriceBook
-from runner.text import clean, shell_word
-
-_EXAMPLE = {"input": 0.25, "output": 2.0}
+from runner.prices.own import has_list, models_of
+from runner.store.reader import StoreReader
 
 
 def price_book(job: Job) -> PriceBook | None:
@@ -19,9 +18,9 @@ def price_book(job: Job) -> PriceBook | None:
 
     Raises UsageError for prices that cannot be read, and for list prices that are asked for while the list is not installed.
     """
-    own = job.prices if isinstance(job.prices, dict) else {}
+    own = models_of(job.prices)
     dialect = job.local_server.dialect if job.local_server is not None else job.provider
-    vendor, anywhere = None, job.prices == LIST
+    vendor, anywhere = None, has_list(job.prices)
     if anywhere or is_public(job.base_url):
         try:
             vendor = listed.vendor(job.base_url, dialect, anywhere=anywhere)
@@ -32,14 +31,16 @@ def price_book(job: Job) -> PriceBook | None:
     return PriceBook(vendor, own) if vendor is not None or own else None
 
 
-def unknown(job: Job) -> str:
-    """Return the sentence for a session whose model has no known price: that its cost is unknown, and what states a price."""
-    model, own = job.model or "", job.prices if isinstance(job.prices, dict) else {}
-    if model in own:
-        return f"cost unknown: the price that is stated for {clean(model)} holds only later"
-    table = json.dumps({**own, model: _EXAMPLE}, ensure_ascii=False)
-    words = f"state one, such as --prices {shell_word(table)} (dollars per million tokens)"
-    return f"cost unknown: no price is known for {clean(model)}; {words}"
+def tells_more(job: Job, store: Path, run: int) -> bool:
+    """Return True if the user states prices for a run that has attempts of unknown price: they are priced when it continues."""
+    if not job.said("prices") or job.sources["prices"] == STORED:
+        return False
+    book = price_book(job)
+    if book is None or job.model is None or not book.knows(job.model, time.time()):
+        return False
+    with StoreReader(store) as reader:
+        money = reader.money(run)
+    return money.unknown or money.unpriced > 0
 
 
 def is_public(base_url: str | None) -> bool:

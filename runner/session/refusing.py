@@ -7,7 +7,8 @@ from runner.config.job import Job
 from runner.config.settings import BY_NAME
 from runner.errors import UsageError
 from runner.model import Json
-from runner.session.naming import command, file_word, store_option
+from runner.session import again
+from runner.session.naming import command
 from runner.store import runs
 from runner.store.runs import KnownRun
 from runner.text import as_text, shell_word
@@ -18,8 +19,7 @@ def other_provider(job: Job, store: Path, run: KnownRun, different: Mapping[str,
     if "provider" in different:
         then = run.settings.get("provider")
         raise UsageError(
-            f"run {run.id} keeps its provider, {then}; to use {job.provider}, start a new run: "
-            f"`runner run {file_word(job.input)} --provider {job.provider}{store_option(store)}`"
+            f"run {run.id} keeps its provider, {then}; to use {job.provider}, start a new run: `{again.anew(job, store)}`"
         )
 
 
@@ -28,11 +28,7 @@ def other_template(job: Job, store: Path, run: KnownRun, different: Mapping[str,
     has_template = run.settings.get("prompt") is not None or run.settings.get("messages") is not None
     names = [name for name in ("prompt", "messages", "system") if name in different and (has_template or name != "system")]
     if names:
-        options = " ".join(f"{BY_NAME[name].option} {shell_word(plain(different[name][1]))}" for name in names)
-        raise UsageError(
-            f"run {run.id} keeps its template; to ask in other words, start a new run: "
-            f"`runner run {file_word(job.input)} {options}{store_option(store)}`"
-        )
+        raise UsageError(f"run {run.id} keeps its template; to ask in other words, start a new run: `{again.anew(job, store)}`")
 
 
 def answered(job: Job, store: Path, run: KnownRun, different: Mapping[str, tuple[Json, Json]]) -> None:
@@ -41,7 +37,7 @@ def answered(job: Job, store: Path, run: KnownRun, different: Mapping[str, tuple
         return
     other_template(job, store, run, different)
     given = " ".join(f"{BY_NAME[name].option} {shell_word(plain(now))}" for name, (_, now) in different.items())
-    retry, new = command("retry", run.id, store, given), f"runner run {file_word(job.input)} {given}{store_option(store)}"
+    retry, new = command("retry", run.id, store, given), again.anew(job, store)
     raise UsageError(
         f"run {run.id} has answers, and {', '.join(different)} would change the others: `{retry}` uses it for the failed rows "
         f"alone, and `{new}` starts a new run"

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+from msgspec import structs
 
 from runner.admission import Reservation
 from runner.config import trust
@@ -17,8 +18,9 @@ from runner.event_types import CHOSEN, INPUT_CHANGED, LIMITED, SAMPLED, Finished
 from runner.inputs import source, spool
 from runner.interfaces import Items, Observer
 from runner.model import Entry, Outcome
-from runner.session import continuing, naming, nothing_left, prefixes, prepare, reading, reuse, wiring
-from runner.session.audience import Audience
+from runner.session import continuing, nothing_left, prefixes, prepare, reading, reuse, wiring
+from runner.session.again import Again
+from runner.session.audience import Audience, with_reason
 from runner.session.backlog import Backlog
 from runner.session.continuing import Idle
 from runner.session.expecting import Confirm
@@ -57,8 +59,10 @@ async def execute(
             audience.tell(event)
         return nothing_left.summary(plan.run, plan.money)
     run_id, changes = plan.run.id, plan.chosen.changes
+    again = Again(plan.job, plan.options, store_path, run_id)
+    audience.complete = again.told
     async with await in_thread(lambda: RunStore.own(store_path, run_id, durability=job.durability, changes=changes)) as store:
-        session = _Session(plan, store, stop, audience, backlog)
+        session = _Session(plan, store, stop, audience, backlog, again)
         try:
             await session.begin(confirm)
             async with wiring.open_provider(plan.job, plan.endpoint) as (provider, client):
@@ -67,17 +71,20 @@ async def execute(
         except anyio.get_cancelled_exc_class():
             await session.cancelled()
             raise
+    summary = with_reason(summary, again.told)
     audience.tell(Finished(summary=summary))
     if stop.error is not None and not summary.finished:
-        raise RunStoppedError(naming.in_full(str(stop.error), run_id, store_path), code=stop.error.code)
+        raise RunStoppedError(again.told(str(stop.error)), code=stop.error.code)
     return summary
 
 
 class _Session(Foreseen):
     """The state of one session over a prompt file."""
 
-    def __init__(self, plan: Plan, store: RunStore, stop: Stop, audience: Audience, backlog: Backlog | None) -> None:
-        super().__init__(plan, store, stop, audience, backlog)
+    def __init__(
+        self, plan: Plan, store: RunStore, stop: Stop, audience: Audience, backlog: Backlog | None, again: Again
+    ) -> None:
+        super().__init__(plan, store, stop, audience, backlog, again)
         self._warming = prefixes.warming(plan.job, plan.template)
         store.answers = answers = plan.answers
         before = plan.scanned.before
@@ -210,7 +217,7 @@ class _Session(Foreseen):
         settled = passed.settled + stats.done + stats.failed
         # the run may be finished although a stop was requested: the last row may have been saved just before
         finished = settled == plan.wanted and (passed.complete or await self._rest_settled(now))
-        stop_reason = self._stop.reason if not finished else None
+        stop_reason = self._again.kept(self._stop.reason) if self._stop.reason is not None and not finished else None
         if passed.complete and not finished and stop_reason is None and not passed.left:
             stop_reason = INPUT_CHANGED
         changed = passed.changed + stats.kept
@@ -225,7 +232,13 @@ class _Session(Foreseen):
             await self._note_drawn(self._drawing.drawn, self._left(now, stop_reason), now.paid)
         reason = stop_reason or (None if finished else self._as_asked)
         await self._store.finish(complete=finished, stop_reason=reason, pace=self._meter.last_pace())
-        return self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
+        summary = self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
+        return structs.replace(
+            summary,
+            dedupe=plan.job.dedupe,
+            requests_left=await self._requests(summary.left),
+            requests_failed=await self._requests(now.failed, again=True),
+        )
 
     def _summary(self, now: RunCounts, *, finished: bool, changed: int, stop_reason: str | None) -> Summary:
         plan, stats, passed = self._plan, self._stats, self._passed

@@ -6,16 +6,25 @@ A store may come from somebody else (``config.trust``), and so may the stop reas
 import os
 import re
 import shlex
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
+
+from msgspec import structs
 
 from runner.config import endpoint
 from runner.config.job import restore_job
+from runner.config.settings import SETTINGS
 from runner.durations import clock
 from runner.errors import ATTACHMENT, BAD_ROW, UNKNOWN, RunnerError, remedy, to_address
 from runner.event_types import CHOSEN, LIMITED, Summary
+from runner.inputs import spool
 from runner.model import Run
+from runner.session.naming import in_full
 from runner.several import amount
-from runner.text import plural
+from runner.store.reader import REACHED
+from runner.text import plural, shell_word
 
 OF_THE_ROW = frozenset(
     {
@@ -25,7 +34,40 @@ OF_THE_ROW = frozenset(
 )
 """Error codes of rows that would fail again as they are: so would others with the same request."""
 
-_RAISED = re.compile(r"`runner resume((?: --max-(?:cost|tokens-total) [0-9.]+)+)`\.$")
+_RAISED = re.compile(r"`runner (resume|retry|run|estimate)\b([^`]*)`\.$")
+_SPENT = ("--max-cost", "--max-tokens-total")
+_NUMBERS = ("int", "float", "slots", "span", "share")
+_WORDS = (
+    "model",
+    "where",
+    "tier",
+    "stop",
+    "extra_body",
+    "finish_retry",
+    "finish_fail",
+    "finish_done",
+    "money_codes",
+    "rate_codes",
+)
+_SAFE = frozenset(setting.option for setting in SETTINGS if setting.kind in _NUMBERS or setting.name in _WORDS)
+"""Options that lead nowhere else: no secret, no file and no address is named by them."""
+_SWITCHES = [setting.option.removeprefix("--") for setting in SETTINGS if setting.kind == "bool"]
+_FLAGS = frozenset({"--accept-changes", *(f"--{sign}{name}" for name in _SWITCHES for sign in ("", "no-"))})
+"""Options without a value."""
+
+
+class Raised(NamedTuple):
+    """What a stop reason advises, to go on with a run that has reached its budget: options, as a shell reads them.
+
+    retries: it goes on with the failed rows. chosen: with some of the rows. in_part: the limits are those of a part of the input.
+    whole: the command that goes on with that part, if it is known who wrote it.
+    """
+
+    options: tuple[str, ...] = ()
+    retries: bool = False
+    chosen: bool = False
+    in_part: bool = False
+    whole: str | None = None
 
 
 def stop_reason(run: Run) -> str | None:
@@ -34,6 +76,14 @@ def stop_reason(run: Run) -> str | None:
     if reason is None or address in (None, UNKNOWN) or _may_be_spelt(run, address):
         return reason
     return f"{reason.removesuffix(to_address(address))}{to_address()}"
+
+
+def told(run: Run, db: str | Path) -> Run:
+    """Return a run with its stop reason as it may be shown: with complete commands. db: the store, as it was given."""
+    reason = stop_reason(run)
+    if reason is None:
+        return run
+    return structs.replace(run, stop_reason=in_full(reason, run.id, db, asked=spool.is_asked(run.input)))
 
 
 def _may_be_spelt(run: Run, word: str) -> bool:
@@ -48,13 +98,39 @@ def _may_be_spelt(run: Run, word: str) -> bool:
         return False
 
 
-def raised(reason: str | None) -> tuple[str, ...]:
-    """Return the options that a stop reason advises, to continue a run that has reached its budget; none if it advises none.
+def raised(reason: str | None, *, own: bool = False) -> Raised:
+    """Return what a stop reason advises, to continue a run that has reached its budget; nothing if it advises nothing.
 
-    Only its end is looked at, and only numbers are taken: a store may come from somebody else.
+    Only its end is looked at, and of a store, which may come from somebody else, only what leads nowhere else is taken. own: it
+    is the reason of this session, so the file of its results is taken too.
     """
     found = _RAISED.search(reason or "")
-    return tuple(found[1].split()) if found else ()
+    try:
+        words = shlex.split(found[2]) if found else []
+    except ValueError:
+        words = []
+    if found is None or not (reason or "").startswith(REACHED):
+        return Raised()
+    given = list(_options(words))
+    if found[1] in ("run", "estimate"):
+        # their rows are a part of those of the run: its other rows have the same limit
+        spent = _spelt((name, value) for name, value in given if name in _SPENT)
+        return Raised(spent, in_part=True, whole=found[0].strip("`.") if own and found[1] == "run" else None)
+    may_be = {*_SPENT, *_SAFE, *_FLAGS, *(["--output"] if own else [])}
+    taken = [(name, value) for name, value in given if name in may_be]
+    return Raised(_spelt(taken), found[1] == "retry", any(name in ("--where", "--sample") for name, _ in taken))
+
+
+def _options(words: list[str]) -> Iterator[tuple[str, str | None]]:
+    """Yield the options of a command with their values; None for one that has no value."""
+    for place, word in enumerate(words):
+        if word.startswith("--"):
+            after = words[place + 1] if place + 1 < len(words) else "--"
+            yield word, None if word in _FLAGS or after.startswith("--") else after
+
+
+def _spelt(options: Iterable[tuple[str, str | None]]) -> tuple[str, ...]:
+    return tuple(word for name, value in options for word in (name, *([] if value is None else [shell_word(value)])))
 
 
 def how_ended(end: Summary) -> str:

@@ -26,6 +26,7 @@ from runner.money import Money, asks_for_flex, costs
 from runner.prices.book import PriceBook
 from runner.providers.http import HttpClient, HttpExchange
 from runner.session import budgeting, pricing, wiring
+from runner.session.again import Raising, plain
 from runner.session.audience import Audience
 from runner.session.background import keep_watch, note_pace, tell_progress, tell_stop
 from runner.session.backlog import Backlog
@@ -65,6 +66,8 @@ class Working:
         # the budget; None if the job has none
         self._purse: Purse | None = None
 
+    # the command that goes on with other limits of a budget
+    _raising: Raising = staticmethod(plain)
     # holds back rows of a shared prefix, among the items; None: nothing does
     _warming: Warming | None = None
     # which rows are told of to a listener; None: all
@@ -81,7 +84,7 @@ class Working:
         attempts = self._begun(provider, client, doubt.set)
         if budgeting.is_set(self._job):
             before = await self._store.used()
-            self._purse = Purse(self._job, await self.prices(), before, self._stop, self._meter.used, self._note)
+            self._purse = Purse(self._job, await self.prices(), before, self._stop, self._meter.used, self._note, self._raising)
             self._meter.waiting = self._purse.waiting
             attempts.afford(self._purse)
         failure: Exception | None = None

@@ -152,6 +152,10 @@ def _usage(answer: Answer, output: int) -> bytes:
     cached, written = answer.cached_tokens or 0, answer.written_tokens or 0
     cache = b""
     if answer.cached_tokens is not None:
-        cache = b',"cache_creation_input_tokens":%d,"cache_read_input_tokens":%d' % (written, cached)
+        lives = (written - answer.written_1h_tokens, answer.written_1h_tokens)
+        cache = (
+            b',"cache_creation_input_tokens":%d,"cache_read_input_tokens":%d,'
+            b'"cache_creation":{"ephemeral_5m_input_tokens":%d,"ephemeral_1h_input_tokens":%d}'
+        ) % (written, cached, *lives)
     tier = b"" if answer.tier is None else b',"service_tier":"%s"' % answer.tier.encode()
     return b'{"input_tokens":%d%s,"output_tokens":%d%s}' % (answer.input_tokens - cached - written, cache, output, tier)

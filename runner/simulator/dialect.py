@@ -40,6 +40,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     # The part of the input that a cache held, and the part that was written to one; None if nothing is cached.
     cached_tokens: int | None = None
     written_tokens: int | None = None
+    # Of these: those that are kept for an hour.
+    written_1h_tokens: int = 0
     # Output that is not shown; None if the model does not reason.
     reasoning_tokens: int | None = None
     # The tier that served the request; None if the answer does not say.

@@ -12,7 +12,8 @@ What is billed, and where providers say so:
   complete response" (OpenRouter, same page).
 * Reasoning is output, at the rate of output if it has none of its own (OpenAI, guide *Reasoning models*).
 * Input that a cache held costs the cached rate, input that was written to one the rate of writing (OpenAI and Anthropic, guides
-  *Prompt caching*). Nothing is written by a request that was given up before its first byte.
+  *Prompt caching*), which is higher if it is kept there for an hour (Anthropic). Nothing is written by a request that was given
+  up before its first byte.
 * The tier that served a request is billed, whichever was asked for (OpenAI, API reference, ``service_tier``). Priority costs as
   much as the standard tier here: the table of prices has no key for it.
 """
@@ -49,6 +50,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fresh_tokens: int
     cached_tokens: int
     written_tokens: int
+    # of these: kept there for an hour
+    written_1h_tokens: int
     # reasoning included
     output_tokens: int
     reasoning_tokens: int
@@ -74,6 +77,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     fresh_tokens: int
     cached_tokens: int
     written_tokens: int
+    written_1h_tokens: int
     output_tokens: int
     reasoning_tokens: int
     amount: str
@@ -95,6 +99,8 @@ class Used(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fresh: int
     cached: int = 0
     written: int = 0
+    # of these: kept for an hour
+    written_1h: int = 0
     # reasoning included
     output: int
     reasoning: int = 0
@@ -104,7 +110,8 @@ class Used(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return (
             self.fresh * of.fresh
             + self.cached * of.cached
-            + self.written * of.written
+            + (self.written - self.written_1h) * of.written
+            + self.written_1h * of.written_1h
             + (self.output - self.reasoning) * of.output
             + self.reasoning * of.reasoning
         )
@@ -124,6 +131,7 @@ class Invoice:
         self._fresh = 0
         self._cached = 0
         self._written = 0
+        self._written_1h = 0
         self._output = 0
         self._reasoning = 0
         self._amount = 0
@@ -141,6 +149,7 @@ class Invoice:
         self._fresh += used.fresh
         self._cached += used.cached
         self._written += used.written
+        self._written_1h += used.written_1h
         self._output += used.output
         self._reasoning += used.reasoning
         self._amount += amount
@@ -154,6 +163,7 @@ class Invoice:
                 fresh_tokens=used.fresh,
                 cached_tokens=used.cached,
                 written_tokens=used.written,
+                written_1h_tokens=used.written_1h,
                 output_tokens=used.output,
                 reasoning_tokens=used.reasoning,
                 amount_picodollars=amount,
@@ -172,6 +182,7 @@ class Invoice:
             fresh_tokens=self._fresh,
             cached_tokens=self._cached,
             written_tokens=self._written,
+            written_1h_tokens=self._written_1h,
             output_tokens=self._output,
             reasoning_tokens=self._reasoning,
             amount=dollars(self._amount),

@@ -22,6 +22,9 @@ _PICODOLLARS = 1_000_000
 WRITE_FACTORS = {"openai": Decimal(1), "anthropic": Decimal("1.25")}
 """Dialect -> what a token costs that is written to a cache and has no price of its own, as a multiple of an input token."""
 
+_HOUR_FACTOR = 2
+"""The same for a cache that is kept for an hour (Anthropic, guide *Prompt caching*)."""
+
 _CACHED_FACTOR = Decimal("0.1")
 Billing = Literal["standard", "flex"]
 
@@ -35,6 +38,8 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     cached_input: Decimal | None = None
     # None: as input, in Anthropic's dialect 1.25 times as much
     cache_write: Decimal | None = None
+    # into a cache that is kept for an hour; None: twice input, and no less than into another one
+    cache_write_1h: Decimal | None = None
     # None: as output
     reasoning: Decimal | None = None
     # factors of all rates; the simulator has no batches, and takes the key so that one table serves it and the client
@@ -54,6 +59,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     fresh: int
     cached: int
     written: int
+    written_1h: int
     # a token of text; one of reasoning is apart
     output: int
     reasoning: int
@@ -64,10 +70,12 @@ def rates(price: Price, dialect: str, billing: Billing) -> Rates:
     factor = price.flex if billing == "flex" else Decimal(1)
     cached = price.input * _CACHED_FACTOR if price.cached_input is None else price.cached_input
     written = price.input * WRITE_FACTORS[dialect] if price.cache_write is None else price.cache_write
+    hour = max(price.input * _HOUR_FACTOR, written) if price.cache_write_1h is None else price.cache_write_1h
     return Rates(
         fresh=_whole("input", price.input * factor),
         cached=_whole("cached_input", cached * factor),
         written=_whole("cache_write", written * factor),
+        written_1h=_whole("cache_write_1h", hour * factor),
         output=_whole("output", price.output * factor),
         reasoning=_whole("reasoning", (price.output if price.reasoning is None else price.reasoning) * factor),
     )

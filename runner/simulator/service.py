@@ -159,7 +159,9 @@ class Service:
         if cacheable is not None:
             hit = self._cache.find(cacheable, admitted.input_tokens)
             written = hit.written if cacheable.marked else None
-            whole = msgspec.structs.replace(whole, cached_tokens=hit.read, written_tokens=written)
+            whole = msgspec.structs.replace(
+                whole, cached_tokens=hit.read, written_tokens=written, written_1h_tokens=hit.written_1h
+            )
         return whole
 
     def _bill(self, admitted: _Admitted, whole: Answer, prepared: Script, progress: Progress) -> None:
@@ -172,6 +174,7 @@ class Service:
             fresh=whole.input_tokens - cached - written,
             cached=cached,
             written=written,
+            written_1h=whole.written_1h_tokens if begun else 0,
             output=reasoning + made(prepared, progress.sent),
             reasoning=reasoning,
         )

@@ -3,25 +3,73 @@
 An attempt that never reached the server, or was refused by its HTTP status, is not billed and costs 0.
 """
 
+_RATES = {
+    "fresh": "{p}.input",
+    "cached": "{p}.cached_input",
+    "cache_write": "{p}.cache_write",
+    "cache_write_1h": "{p}.cache_write_1h",
+    "plain": "{p}.output",
+    "reasoning": "{p}.reasoning",
+    # so much is certain
+    "unsplit": "min({p}.output, {p}.reasoning)",
+}
+"""By kind of token, as ``money.Tokens`` has them."""
+
 
 def billed(a: str) -> str:
     """Return the condition that an attempt was billed, or may have been. a: the name of ``attempts`` in the statement."""
     return f"({a}.sent AND ({a}.status IS NULL OR {a}.status BETWEEN 200 AND 299))"
 
 
-def cost(a: str, p: str) -> str:
-    """Return the cost of a billed attempt; NULL if its tokens or its rates are not known. p: the name of ``prices``."""
+def kinds(a: str) -> dict[str, str]:
+    """Return the tokens of an attempt by their kinds, as ``money.Tokens`` has them. Some are NULL if the tokens are not known."""
     cached, stored = f"coalesce({a}.cached_tokens, 0)", f"coalesce({a}.cache_write_tokens, 0)"
-    reasoning = f"min(coalesce({a}.reasoning_tokens, 0), {a}.output_tokens)"
-    return (
-        f"(max(0, {a}.input_tokens - {cached} - {stored}) * {p}.input + {cached} * {p}.cached_input"
-        f" + {stored} * {p}.cache_write + ({a}.output_tokens - {reasoning}) * {p}.output + {reasoning} * {p}.reasoning)"
-    )
+    hour = f"coalesce(min({a}.cache_write_1h_tokens, {a}.cache_write_tokens), 0)"
+    reasoning, untold = f"min({a}.reasoning_tokens, {a}.output_tokens)", f"{a}.reasoning_tokens IS NULL"
+    return {
+        "fresh": f"max(0, {a}.input_tokens - {cached} - {stored})",
+        "cached": cached,
+        "cache_write": f"({stored} - {hour})",
+        "cache_write_1h": hour,
+        "plain": f"CASE WHEN {untold} THEN 0 ELSE {a}.output_tokens - {reasoning} END",
+        "reasoning": f"coalesce({reasoning}, 0)",
+        "unsplit": f"CASE WHEN {untold} THEN {a}.output_tokens ELSE 0 END",
+    }
+
+
+def cost(a: str, p: str) -> str:
+    """Return the known cost of a billed attempt; NULL if its tokens or its rates are not known. p: the name of ``prices``."""
+    parts = (f"({tokens}) * {_RATES[kind].format(p=p)}" for kind, tokens in kinds(a).items())
+    return f"({' + '.join(parts)})"
+
+
+def bounds(a: str) -> dict[str, str]:
+    """Return the most tokens of a bounded attempt: input, output, and in a cache that is kept for an hour.
+
+    What was reported may be more, so that no sum of bounds is below that of what is known.
+    """
+    of, stored = kinds(a), f"coalesce({a}.cached_tokens, 0) + coalesce({a}.cache_write_tokens, 0)"
+    return {
+        "most_in": f"max({a}.input_bound, coalesce({a}.input_tokens, 0), {stored})",
+        "most_out": f"max(coalesce({a}.output_bound, 0), coalesce({a}.output_tokens, 0))",
+        "most_hour": f"max(coalesce({a}.cache_1h_bound, 0), {of['cache_write_1h']})",
+    }
+
+
+def held(r: str, p: str) -> str:
+    """Return the most that a request can cost for which there is a reservation. r: the name of ``reservations``."""
+    return _most(f"{r}.input_bound", f"{r}.output_bound", f"coalesce({r}.cache_1h_bound, 0)", p)
 
 
 def perhaps(a: str, p: str) -> str:
     """Return what a billed attempt may cost beyond its known cost; NULL if that has no limit, 0 if its usage is whole."""
-    most_in = f"{a}.input_bound * max({p}.input, {p}.cached_input, {p}.cache_write)"
-    most_out = f"{a}.output_bound * max({p}.output, {p}.reasoning)"
-    known = f"coalesce({cost(a, p)}, 0)"
-    return f"CASE WHEN {a}.input_bound IS NULL THEN 0 ELSE max(0, {most_in} + {most_out} - {known}) END"
+    unsplit = f"({a}.reasoning_tokens IS NULL AND {a}.input_tokens IS NOT NULL)"
+    unsure = f"CASE WHEN {unsplit} THEN coalesce({a}.output_tokens, 0) * abs({p}.reasoning - {p}.output) ELSE 0 END"
+    most = f"CASE WHEN {a}.output_bound IS NOT NULL THEN {_most(*bounds(a).values(), p)} END"
+    return f"CASE WHEN {a}.input_bound IS NULL THEN {unsure} ELSE {most} - coalesce({cost(a, p)}, 0) END"
+
+
+def _most(read: str, written: str, hour: str, p: str) -> str:
+    highest = f"max({p}.input, {p}.cached_input, {p}.cache_write)"
+    for_hour = f"min({hour}, {read}) * max(0, {p}.cache_write_1h - {highest})"
+    return f"({read} * {highest} + {for_hour} + {written} * max({p}.output, {p}.reasoning))"

@@ -28,7 +28,7 @@ from runner.store.counts import further
 from runner.store.lock import held
 from runner.store.result_rows import ORDER, ORDER_OF_ANSWERS, Asked, located, result_of, select_results
 from runner.store.reuse import number_taken_over, numbers_taken_over
-from runner.store.schema import attempts, items, runs
+from runner.store.schema import attempts, items, reservations, runs
 from runner.store.spending import is_priced, money_of, rates_of, tokens_of
 from runner.store.totals import Totals
 
@@ -38,6 +38,7 @@ _REFUSED = " (every row was refused for "
 """Words of the stop of a run whose rows the server no longer took; the attempt has the code of the refusal."""
 REACHED = "the budget of "
 """How the stop of a run begins that has reached its budget."""
+_UNPRICED = "unpriced"
 _BATCH = 1_000
 """Rows read from the driver at once."""
 _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
@@ -157,7 +158,9 @@ class StoreReader:
         first, wanted = sa.func.min(items.c.position), self.run(run_id, counted=False).answers
         # a message begins with the provider's own error code and a colon; that of a broken row begins with its line
         prefix = sa.func.substr(items.c.error, 1, sa.func.instr(items.c.error, ": "))
-        cause = sa.case((items.c.error_code == BAD_ROW, ""), else_=prefix)
+        # each model without a price is a cause of its own, for which something else is to be done
+        whole = items.c.error_code == _UNPRICED
+        cause = sa.case((items.c.error_code == BAD_ROW, ""), (whole, items.c.error), else_=prefix)
         statement = (
             sa.select(items.c.error_code, sa.func.count(), items.c.key, items.c.error, first)
             .where(items.c.run_id == run_id, items.c.status == "failed", items.c.answer_number <= wanted)
@@ -199,10 +202,13 @@ class StoreReader:
         asked: returns what a row asked, given its stored fields, and takes from them what is no field of the user's own. None:
         nobody wants to know.
         """
-        # a run without answers of others is spared the look for them
-        ((taken_over, further_answers),) = self._fetch(number_taken_over(run_id).add_columns(_has_further(run_id)))
+        # a run without answers of others, or without open requests, is spared the look for them
+        held = sa.exists().where(reservations.c.run_id == run_id)
+        looked_for = number_taken_over(run_id).add_columns(_has_further(run_id), held)
+        ((taken_over, further_answers, open_requests),) = self._fetch(looked_for)
         order = ORDER_OF_ANSWERS if further_answers else ORDER
-        statement = select_results(taken_over=bool(taken_over)).where(items.c.run_id == run_id).order_by(*order)
+        every = select_results(taken_over=bool(taken_over), open_requests=bool(open_requests))
+        statement = every.where(items.c.run_id == run_id).order_by(*order)
         with self._decoded():
             for values in self._tuples(statement):
                 yield located(result_of(values, asked), files)

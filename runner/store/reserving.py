@@ -10,14 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from runner.admission import Reservation
 from runner.model import Attempt
 from runner.money import Price
-from runner.store.schema import attempts, reservations
+from runner.store.schema import attempts, items, reservations
 
 _RESERVE = (
     "INSERT OR REPLACE INTO reservations"
-    " (run_id, item_key, number, started_at, input_bound, output_bound, price_id, variant_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    " (run_id, item_key, number, started_at, input_bound, output_bound, price_id, variant_id, cache_1h_bound)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _RELEASE = "DELETE FROM reservations WHERE run_id = ? AND item_key = ? AND number = ?"
-_KEPT = ("run_id", "item_key", "number", "started_at", "input_bound", "output_bound", "price_id", "variant_id")
+_KEPT = ("run_id", "item_key", "number", "started_at", "input_bound", "output_bound", "price_id", "variant_id", "cache_1h_bound")
 
 
 def reserve(
@@ -42,6 +43,7 @@ def reserve(
             one.output_bound,
             priced.get(one.price),
             variant,
+            one.cache_1h_bound,
         )
         for one in reserved
         if not one.void
@@ -58,4 +60,13 @@ async def book_killed(connection: AsyncConnection, run_id: int) -> None:
     found = sa.select(*(left[name] for name in _KEPT), *(sa.literal(value) for value in fixed.values()))
     killed = found.where(left.run_id == run_id).order_by(left.id)
     await connection.execute(sa.insert(attempts).from_select([*_KEPT, *fixed], killed))
+    # a row that was sent again has an outcome already, and its number of attempts tells whether there are others
+    mine = (left.run_id == items.c.run_id, left.item_key == items.c.key, left.number > items.c.attempts)
+    newest = sa.select(sa.func.max(left.number)).where(*mine).scalar_subquery()
+    again = (
+        items.c.run_id == run_id,
+        items.c.key.in_(sa.select(left.item_key).where(left.run_id == run_id)),
+        sa.exists().where(*mine),
+    )
+    await connection.execute(sa.update(items).where(*again).values(attempts=newest))
     await connection.execute(sa.delete(reservations).where(left.run_id == run_id))

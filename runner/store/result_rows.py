@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from runner.model import Json, Result
 from runner.origin import Files, place_of
 from runner.several import MARK, row_of
-from runner.store.cost import billed, cost, perhaps
+from runner.store.cost import billed, cost, held, perhaps
 from runner.store.reuse import IS_TAKEN_OVER
 from runner.store.schema import BOUGHT, attempts, items, prices, reused
 
@@ -50,10 +50,14 @@ def _of_row(amount: Callable[[str, str], str]) -> sa.ColumnElement[float]:
     return sa.literal_column(f"({own} + {rest}) / 1e12", sa.Float)
 
 
-_MONEY = (
-    _of_row(lambda a, p: f"coalesce({cost(a, p)}, {p}.input * 0)"),
-    _of_row(lambda a, p: f"{p}.input * 0 + {perhaps(a, p)}"),
+_COST = _of_row(lambda a, p: f"coalesce({cost(a, p)}, {p}.input * 0)")
+_PERHAPS = _of_row(lambda a, p: f"{p}.input * 0 + {perhaps(a, p)}")
+# a row that has an outcome, and is sent again, or was when its process was killed
+_OPEN = (
+    f"SELECT CASE WHEN count(*) = count({held('o', 'q')}) THEN coalesce(sum({held('o', 'q')}), 0) END"  # noqa: S608 - constants
+    " FROM reservations o LEFT JOIN prices q ON q.id = o.price_id WHERE o.run_id = items.run_id AND o.item_key = items.key"
 )
+_PERHAPS_WITH_OPEN = _PERHAPS + sa.literal_column(f"({_OPEN}) / 1e12", sa.Float)
 # input order; with the status in between, the order is that of an index, so that SQLite need not sort a million rows
 ORDER = (items.c.position, items.c.status, items.c.id)
 # the same by row and by number, for a run with several answers of a row
@@ -66,12 +70,16 @@ _NOTHING = (None,) * len(EXTRA)
 _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def select_results(*, taken_over: bool) -> sa.Select[Any]:
-    """Return the statement that selects the results of all runs. taken_over: some may be answers that a run has taken over."""
+def select_results(*, taken_over: bool, open_requests: bool = False) -> sa.Select[Any]:
+    """Return the statement that selects the results of all runs. taken_over: some may be answers that a run has taken over.
+
+    open_requests: some rows may have a request under a budget that is open, or was when its process was killed.
+    """
+    money = (_COST, _PERHAPS_WITH_OPEN if open_requests else _PERHAPS)
     source = items.outerjoin(attempts, items.c.attempt_id == attempts.c.id).outerjoin(prices, attempts.c.price_id == prices.c.id)
     if not taken_over:
-        return sa.select(*RESULT, sa.null(), *_MONEY, *_LAST).select_from(source)
-    return sa.select(*_TAKEN_OVER, reused.c.from_run, *_MONEY, *_LAST).select_from(source.outerjoin(reused, IS_TAKEN_OVER))
+        return sa.select(*RESULT, sa.null(), *money, *_LAST).select_from(source)
+    return sa.select(*_TAKEN_OVER, reused.c.from_run, *money, *_LAST).select_from(source.outerjoin(reused, IS_TAKEN_OVER))
 
 
 _EXACT = 2**53

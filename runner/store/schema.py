@@ -12,10 +12,10 @@ from runner.store.views import VIEWS
 APPLICATION_ID = 0x50524E52
 """Written into the file's header, so that another program's database is never taken for a store. "PRNR" in ASCII."""
 
-VERSION = 7
+VERSION = 8
 """SQLite's ``user_version``; every migration raises it by one."""
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest migration. A test compares it with the one that Alembic finds."""
 
 _REVISION = """
@@ -159,6 +159,9 @@ attempts = sa.Table(
     sa.Column("output_bound", sa.Integer),
     # the entry of prices by which this attempt is billed; NULL: made before prices were kept
     sa.Column("price_id", sa.Integer),
+    # of cache_write_tokens: those in a cache that is kept for an hour; and of input_bound, NULL: the request asks for none
+    sa.Column("cache_write_1h_tokens", sa.Integer),
+    sa.Column("cache_1h_bound", sa.Integer),
 )
 # failed attempts only: these tell how often an open item was tried, and what followed a failure
 sa.Index("ix_attempts_run_id_item_key", attempts.c.run_id, attempts.c.item_key, sqlite_where=attempts.c.error_code.is_not(None))
@@ -215,6 +218,7 @@ reservations = sa.Table(
     sa.Column("price_id", sa.Integer),
     # as in attempts
     sa.Column("variant_id", sa.Integer),
+    sa.Column("cache_1h_bound", sa.Integer),
     sa.UniqueConstraint("run_id", "item_key", "number"),
 )
 

@@ -5,15 +5,14 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from runner.money import Money, Rates
-from runner.store.cost import billed
-from runner.store.schema import attempts, prices
+from runner.money import Money, Rates, Tokens
+from runner.store.cost import billed, bounds, kinds
+from runner.store.schema import attempts, prices, reservations
 
 Fetch = Callable[[sa.Select[Any]], list[Any]]
 """Returns all rows of a statement."""
 
 _RATES = Rates.__struct_fields__
-_SUMS = ("fresh", "cached", "cache_write", "plain", "reasoning")
 
 
 def of_run(run_id: int) -> sa.ColumnElement[bool]:
@@ -30,33 +29,36 @@ def rates_of(run_id: int) -> sa.Select[Any]:
 
 
 def tokens_of(run_id: int) -> sa.Select[Any]:
-    """Return the statement that adds up the tokens of the billed attempts of a run, by their rates and by whether they failed."""
-    a = attempts.c
-    cached, stored = sa.func.coalesce(a.cached_tokens, 0), sa.func.coalesce(a.cache_write_tokens, 0)
-    reasoning = sa.func.min(sa.func.coalesce(a.reasoning_tokens, 0), a.output_tokens)
-    sums = {
-        "fresh": sa.func.max(0, a.input_tokens - cached - stored),
-        "cached": cached,
-        "cache_write": stored,
-        "plain": a.output_tokens - reasoning,
-        "reasoning": reasoning,
-    }
+    """Return the statement that adds up the tokens of the billed attempts of a run, by their rates and by whether they failed.
+
+    A request that is open under a budget counts like the failed attempt that it becomes if its process is killed.
+    """
+    a, r = attempts.c, reservations.c
     known = (a.input_tokens.is_not(None), a.output_tokens.is_not(None))
     failed, bounded = a.error_code.is_not(None).label("failed"), a.input_bound.is_not(None).label("bounded")
-    return (
+    tokens = {name: _sum(value).filter(*known) for name, value in kinds("attempts").items()}
+    made = (
         sa.select(
             a.price_id,
             failed,
             bounded,
+            sa.literal(0).label("open"),
             sa.func.count().label("count"),
-            *(sa.func.coalesce(sa.func.sum(value).filter(*known), 0).label(name) for name, value in sums.items()),
-            sa.func.coalesce(sa.func.sum(a.input_bound), 0).label("most_in"),
-            sa.func.coalesce(sa.func.sum(a.output_bound), 0).label("most_out"),
+            *(sa.func.coalesce(value, 0).label(name) for name, value in tokens.items()),
+            *(sa.func.coalesce(_sum(value), 0).label(name) for name, value in bounds("attempts").items()),
             sa.func.count().filter(a.output_bound.is_(None)).label("unlimited"),
         )
         .where(of_run(run_id), sa.text(billed("attempts")))
         .group_by(a.price_id, failed, bounded)
     )
+    nothing = (sa.literal(0) for _ in Tokens._fields)
+    most = (sa.func.coalesce(sa.func.sum(column), 0) for column in (r.input_bound, r.output_bound, r.cache_1h_bound))
+    held = sa.select(r.price_id, sa.true(), sa.true(), sa.literal(1), sa.func.count(), *nothing, *most, sa.literal(0))
+    return sa.select(sa.union_all(made, held.where(r.run_id == run_id).group_by(r.price_id)).subquery())
+
+
+def _sum(amount: str) -> sa.Function[int]:
+    return sa.func.sum(sa.literal_column(amount, sa.Integer))
 
 
 def is_priced(rates: list[Any]) -> bool:
@@ -70,7 +72,9 @@ def money_of(rates: list[Any], groups: list[Any]) -> Money:
     money = Money()
     for group in groups:
         of = known.get(group.price_id)
-        money = money.plus(_of_group(group, of) if of is not None else Money(unpriced=group.count))
+        open_requests = group.count if group.open else 0
+        unpriced = Money(unpriced=group.count, open_requests=open_requests)
+        money = money.plus(_of_group(group, of) if of is not None else unpriced)
     return money
 
 
@@ -87,23 +91,34 @@ def used_of(rates: list[Any], groups: list[Any]) -> Used:
     known = {row[0]: Rates(**dict(zip(_RATES, row[1:], strict=True))) for row in rates if row[1] is not None}
     cost = tokens = unknown = 0
     for group in groups:
-        of, counted = known.get(group.price_id), sum(getattr(group, name) for name in _SUMS)
-        tokens += max(counted, group.most_in + group.most_out) if group.bounded else counted
+        of, counted = known.get(group.price_id), sum(_tokens(group))
+        tokens += group.most_in + group.most_out if group.bounded else counted
         unknown += group.count if of is None else group.unlimited if group.bounded else 0
         if of is not None:
-            spent = _cost(group, of)
-            cost += max(spent, of.most(group.most_in, group.most_out)) if group.bounded else spent
+            cost += of.cost(_tokens(group)) + _beyond(group, of)
     return Used(cost, tokens, unknown)
 
 
-def _cost(group: Any, rates: Rates) -> int:
-    return rates.cost(**{name: getattr(group, name) for name in _SUMS})
+def _tokens(group: Any) -> Tokens:
+    return Tokens(*(getattr(group, name) for name in Tokens._fields))
+
+
+def _beyond(group: Any, rates: Rates) -> int:
+    """Return what the attempts of a group may have cost beyond what is known, in picodollars, as far as that has a limit."""
+    if not group.bounded:
+        return rates.unsure(_tokens(group))
+    return rates.most(group.most_in, group.most_out, group.most_hour) - rates.cost(_tokens(group))
 
 
 def _of_group(group: Any, rates: Rates) -> Money:
-    known = _cost(group, rates)
-    perhaps: int | None = 0
-    if group.bounded:
-        perhaps = None if group.unlimited else max(0, rates.most(group.most_in, group.most_out) - known)
-    saved = rates.saved(cached=group.cached, cache_write=group.cache_write)
-    return Money(spent=known, failed=known if group.failed else 0, perhaps=perhaps, priced=group.count, saved=saved)
+    tokens, beyond = _tokens(group), _beyond(group, rates)
+    known = rates.cost(tokens)
+    return Money(
+        spent=known,
+        failed=known if group.failed else 0,
+        perhaps=None if group.bounded and group.unlimited else beyond,
+        priced=group.count,
+        saved=rates.saved(tokens),
+        open_requests=group.count if group.open else 0,
+        held=beyond if group.open else 0,
+    )

@@ -83,7 +83,8 @@ def batch_rows(
         attempt = entry if isinstance(entry, Attempt) else entry.attempt
         if attempt is not None:
             last += 1
-            sent.append((*_attempt(run_id, last, attempt, variant), priced.get(price_of(attempt)) if priced else None))
+            price = priced.get(price_of(attempt)) if priced else None
+            sent.append((*_attempt(run_id, last, attempt, variant), price, *_hour(attempt)))
         if isinstance(entry, Outcome) and entry.kept:
             kept.append((entry.attempts, run_id, entry.key))
         elif isinstance(entry, Outcome):
@@ -120,6 +121,11 @@ def _attempt(run_id: int, id_: int, attempt: Attempt, variant: int | None) -> tu
         attempt.input_bound,
         attempt.output_bound,
     )
+
+
+def _hour(attempt: Attempt) -> tuple[int | None, int | None]:
+    """Return what is known of a cache that is kept for an hour: the columns behind the price."""
+    return (attempt.usage.cache_write_1h_tokens if attempt.usage else None), attempt.cache_1h_bound
 
 
 def number_prices(driver: sqlite3.Connection, run_id: int, wanted: Iterable[Price]) -> dict[Price, int]:

@@ -9,14 +9,14 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from runner.event_types import Quantiles
-from runner.money import CURRENCY, STANDARD, Costs, Money, Projection, asks_for_flex, costs, projected, tier_of
+from runner.money import CURRENCY, PICO, STANDARD, Costs, Money, Projection, asks_for_flex, costs, projected, tier_of
 from runner.several import answers_in
 from runner.store import database
 from runner.store.counts import further
 from runner.store.schema import attempts, items, runs, samples
 from runner.store.spending import Fetch, money_of, of_run, rates_of, tokens_of, used_of
 
-_TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+_TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "cache_write_1h_tokens", "reasoning_tokens")
 # what happened to the item of a failed attempt: it was sent again, it failed, or neither yet
 _RETRIED, _DECIDED, _OPEN = "retried", "decided", "open"
 
@@ -63,11 +63,16 @@ class Totals(Struct, frozen=True, kw_only=True):
     tokens_of_budget: int = 0
     # of the input: tokens that were written to a cache
     cache_write_tokens: int | None = None
+    # of these: those in a cache that is kept for an hour
+    cache_write_1h_tokens: int | None = None
     # dollars that were spent, and of that on failed attempts; None: no rates are known. Whatever was billed lies between ``cost``
     # and ``cost + cost_perhaps``; None: that has no limit
     cost: float | None = None
     cost_failed_attempts: float | None = None
     cost_perhaps: float | None = None
+    # requests under a budget that are open, or were when their session was killed, and what of ``cost_perhaps`` is for them
+    open_requests: int = 0
+    cost_open_requests: float | None = None
     # dollars of the whole run, if the rows that are left cost what the others did; None before the first
     cost_projected: float | None = None
     # what tokens from caches would have cost more as other input, less what writing to caches cost more
@@ -103,6 +108,7 @@ def add_up(fetch: Fetch, run_id: int) -> Totals:
     reasons = fetch(sa.select(finish, sa.func.count()).where(*wanted).group_by(finish))
     tiers = _by_tier(row for row in groups if row.code is None)
     spent = fetch(rates_of(run_id)), fetch(tokens_of(run_id))
+    money = money_of(*spent)
     failed = [row for row in groups if row.code is not None]
     tokens: dict[str, Any] = {name: _sum_known(getattr(row, name) for row in groups) for name in _TOKENS}
     return Totals(
@@ -123,7 +129,9 @@ def add_up(fetch: Fetch, run_id: int) -> Totals:
         standard_tier=_standard(tiers, settings),
         tokens_of_budget=used_of(*spent).tokens,
         finish_reasons={reason or "": count for reason, count in reasons},
-        **_costs(fetch, run_id, money_of(*spent), settings),
+        open_requests=money.open_requests,
+        cost_open_requests=money.held / PICO if money.known else None,
+        **_costs(fetch, run_id, money, settings),
     )
 
 

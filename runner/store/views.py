@@ -1,6 +1,6 @@
 """The views of a store, for people and their tools. runner itself does not read them."""
 
-from runner.store.cost import billed, cost, perhaps
+from runner.store.cost import billed, cost, held, perhaps
 
 _SETTINGS = "CASE WHEN json_valid(r.settings) THEN r.settings ELSE '{}' END"
 # the key of the row: behind it, that of a further answer has a mark (``several.MARK``) and its number
@@ -49,13 +49,19 @@ VIEWS = {
                sum(a.sent = 0) AS unsent,
                sum(a.error_code IS NOT NULL AND a.output_tokens IS NULL AND {billed("a")}) AS perhaps_billed,
                sum(a.input_tokens) AS input_tokens, sum(a.output_tokens) AS output_tokens, sum(a.cached_tokens) AS cached_tokens,
-               sum(a.cache_write_tokens) AS cache_write_tokens, sum(a.reasoning_tokens) AS reasoning_tokens,
+               sum(a.cache_write_tokens) AS cache_write_tokens, sum(a.cache_write_1h_tokens) AS cache_write_1h_tokens,
+               sum(a.reasoning_tokens) AS reasoning_tokens,
                sum(a.bytes_received) AS bytes_received, sum(a.duration_s) AS duration_s,
                sum(CASE WHEN {billed("a")} THEN {cost("a", "p")} END) / 1e12 AS cost,
                sum(CASE WHEN {billed("a")} THEN {perhaps("a", "p")} END) / 1e12 AS cost_perhaps,
                sum({billed("a")} AND p.input IS NULL) AS unpriced
         FROM attempts a LEFT JOIN prices p ON p.id = a.price_id
         GROUP BY a.run_id, a.served_model, a.error_code
+        UNION ALL
+        SELECT r.run_id, NULL, 'open', count(*), 0, count(*), NULL, NULL, NULL, NULL, NULL, NULL, 0, 0.0,
+               sum(p.input * 0) / 1e12, sum({held("r", "p")}) / 1e12, sum(p.input IS NULL)
+        FROM reservations r LEFT JOIN prices p ON p.id = r.price_id
+        GROUP BY r.run_id
     """,  # noqa: S608 - as above
 }
 """By name, each what is behind ``CREATE VIEW ... AS``."""

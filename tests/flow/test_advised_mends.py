@@ -303,6 +303,6 @@ def test_a_stop_of_an_earlier_version_is_read(tmp_path: Path, server: RawServer,
     write(tmp_path)
     begun(tmp_path, server.base_url)
     old = "`runner resume --model NAME` or `runner resume --base-url URL`."
-    (run_,) = api.runs(db=tmp_path / "runner.db")
-    assert (run_.stop_reason or "").endswith(f"Correct model or base_url: {old}")
+    ((reason,),) = rows(tmp_path / "runner.db", "SELECT stop_reason FROM runs")
+    assert reason.endswith(f"Correct model or base_url: {old}")
     assert advised(run("status", cwd=tmp_path).out)[0].arguments == ("resume", "1", "--model", "NAME")

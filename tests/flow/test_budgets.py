@@ -10,7 +10,7 @@ from typing import Any
 
 import budgeted
 import pytest
-from billing import PRICES, Biller
+from billing import PRICES, THINKING, THINKS, Biller
 from processes import count, rows, run
 from processes import runner as started
 from raw_server import HANG, STREAM, RawServer, Received, Reply, chunk, delta, in_thread
@@ -182,9 +182,8 @@ def test_a_row_without_a_price_or_a_limit_fails_unsent_and_the_others_go_on(desk
     assert "next: runner errors 1" in out
     said, _ = desk.command("errors")
     assert "`runner retry 1 --max-tokens N`" in said
-    assert "`runner retry 1 --prices JSON`" in said
-    prices = json.dumps({**PRICES, "other": PRICES["m"]})
-    desk.command("retry", "1", "--max-tokens", "5", "--prices", prices)
+    assert """`runner retry 1 --prices '{"other": {"input": X, "output": Y}}'`""" in said
+    desk.command("retry", "1", "--max-tokens", "5", "--prices", json.dumps({"other": PRICES["m"]}))
     assert count(desk.store, where="status = 'done'") == 4
 
 
@@ -203,9 +202,18 @@ def test_what_was_open_when_the_process_was_killed_counts_as_the_most_that_it_ca
         with started(*words, "--concurrency", "8", "--max-cost", "0.0008", "--json", cwd=tmp_path) as process:
             process.until(lambda: "waiting for room in the budget ($0.0008 left, $0.000" in process.out, "a short budget")
             assert len(open_ones) == count(desk.store, "reservations") < 8
+            # in a second terminal
+            alive = json.loads(desk.command("status", "--json")[0])["books"]
+            assert f"for {len(open_ones)} open requests" in desk.command("status")[0]
             process.killed()
+    dead = json.loads(desk.command("status", "--json")[0])["books"]
+    assert f"more, for {len(open_ones)} requests that were open when the process ended" in desk.command("status")[0]
+    assert ", perhaps up to $" in desk.command("estimate", "p.jsonl", *words[2:])[0]
     most = sum(len(request.body) * 1.25e-6 + 10 * 4e-6 for request in open_ones)
     assert most <= 0.0008
+    for books in (alive, dead):
+        assert (books["cost"], books["cost_perhaps"]) == (0.0, pytest.approx(most))
+        assert (books["open_requests"], books["cost_open_requests"]) == (len(open_ones), pytest.approx(most))
     with in_thread(RawServer(biller, port=server.port)):
         # nothing is left of the budget, since all that was open may have been billed
         _, err = desk.command("resume", "1", code=5)
@@ -220,6 +228,26 @@ def test_what_was_open_when_the_process_was_killed_counts_as_the_most_that_it_ca
     books = json.loads(desk.command("status", "--json")[0])["books"]
     assert (books["cost"], books["cost_perhaps"]) == (pytest.approx(biller.bills["r"] / 1e12), pytest.approx(most))
     assert books["failed_attempts"] == {"killed": len(open_ones)}
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+def test_reasoning_that_no_answer_tells_apart_counts_at_its_own_rate(tmp_path: Path, dialect: str) -> None:
+    biller, name = Biller(faults={}), f"r{THINKS}"
+    with in_thread(RawServer(biller)) as server:
+        desk = Desk(tmp_path, server, biller)
+        desk.write(40)
+        words = ["--provider", dialect, "--base-url", f"{server.origin}/{name}" + ("/v1" if dialect == "openai" else "")]
+        _, err = desk.run(*words, "--prices", json.dumps(THINKING), "--max-cost", "0.0015", priced=False, code=5)
+    billed, certain, sent = biller.bills[name] / 1e12, "the next row may cost up to", biller.requests[name]
+    assert certain in err
+    assert 0 < billed <= 0.0015
+    # 3 dollars for a million lie between the two rates
+    books = json.loads(desk.command("status", "--json")[0])["books"]
+    assert books["cost_perhaps"] == pytest.approx(sent * MOST * 3e-6)
+    assert books["cost"] == pytest.approx(billed - sent * MOST / 2 * 3e-6)
+    exported = [json.loads(line) for line in desk.command("export", "-o", "-", "--format", "jsonl")[0].splitlines()]
+    assert sum(row["cost_perhaps"] or 0 for row in exported) == pytest.approx(books["cost_perhaps"])
+    assert sum(row["cost"] or 0 for row in exported) == pytest.approx(books["cost"])
 
 
 def test_the_python_api_raises_and_names_the_budget(desk: Desk) -> None:
@@ -278,7 +306,7 @@ def test_ordinary_answers_use_nearly_all_of_a_budget(tmp_path: Path) -> None:
     async def work() -> budgeted.Result:
         biller = Biller(seed=1, faults={}, ordinary=True, pause_s=0.0)
         async with RawServer(biller) as server:
-            case = budgeted.prepared(tmp_path, 4, rows=500, most=60)
+            case = budgeted.prepared(tmp_path, 4, rows=500, most=60, told=True)
             return await budgeted.played(tmp_path, case, server, biller)
 
     result = asyncio.run(work())

@@ -87,6 +87,7 @@ async def test_the_invoice_is_a_document_that_anybody_can_get(http: aiohttp.Clie
         "fresh_tokens",
         "cached_tokens",
         "written_tokens",
+        "written_1h_tokens",
         "output_tokens",
         "reasoning_tokens",
         "amount",
@@ -265,6 +266,7 @@ async def test_an_explicit_cache_is_reported_and_billed(http: aiohttp.ClientSess
             "input_tokens": line.fresh_tokens,
             "cache_creation_input_tokens": line.written_tokens,
             "cache_read_input_tokens": line.cached_tokens,
+            "cache_creation": {"ephemeral_5m_input_tokens": line.written_tokens, "ephemeral_1h_input_tokens": 0},
             "output_tokens": line.output_tokens,
         }
 

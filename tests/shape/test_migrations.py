@@ -123,6 +123,7 @@ OLD_ROWS = """
     INSERT INTO attempts VALUES (3, 1, 'b', 1, 1e9, 2.0, NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, 'cut', 'cut!');
 """
 TABLES = ("runs", "items", "attempts")
+HOUR = ("cache_write_1h_tokens", "cache_1h_bound")
 
 
 def without_fingerprints(tables: dict[str, list[dict[str, object]]]) -> dict[str, list[dict[str, object]]]:
@@ -157,7 +158,7 @@ def test_an_old_store_is_brought_up_to_date_and_keeps_every_row(old: Path, creat
     added = ("pace", "identical", "input_bytes", "input_target", "look_again", "settled_head", "compared")
     # they have been begun without a look at the others, and stay so
     assert [[row.pop(name) for name in added] for row in after["runs"]] == [[*[None] * (len(added) - 1), 1]] * 2
-    for name in ("variant_id", "cache_write_tokens", "tier", "input_bound", "output_bound", "price_id"):
+    for name in ("variant_id", "cache_write_tokens", "tier", "input_bound", "output_bound", "price_id", *HOUR):
         assert [row.pop(name) for row in after["attempts"]] == [None] * 3
     assert [(row.pop("answer_number"), row.pop("same_as")) for row in after["items"]] == [(1, None)] * len(before["items"])
     # the fingerprints are those of the settings, as this version makes them

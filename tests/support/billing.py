@@ -12,10 +12,13 @@ from typing import Any
 
 from raw_server import DONE, HANG, RST, STREAM, Received, Reply, Step, chunk, delta, finish, named, sse, stream, whole
 
-INPUT, OUTPUT, WRITTEN = 1_000_000, 4_000_000, 1_250_000
-"""Picodollars of a token: of the input, of the output, and of input that is written to a cache."""
+INPUT, OUTPUT, WRITTEN, WRITTEN_1H, REASONING = 1_000_000, 4_000_000, 1_250_000, 2_000_000, 7_000_000
+"""Picodollars of a token: input, output, input that is written to a cache, the same for an hour, output that is reasoning."""
 PRICES = {"m": {"input": 1, "output": 4, "cache_write": 1.25}}
-"""The same as the setting ``prices``."""
+"""The same as the setting ``prices``. Of a cache that is kept for an hour the rate is not stated: it is twice that of input."""
+THINKING = {"m": {**PRICES["m"], "reasoning": 7}}
+"""The same where the model thinks: half of the tokens of each answer are reasoning, which no answer tells apart."""
+THINKS = "-thinks"
 FAULTS = {"500": 0.05, "429": 0.03, "reset": 0.04, "cut": 0.06, "stall": 0.02, "error": 0.03}
 """Shares of requests."""
 
@@ -24,6 +27,7 @@ class Biller:
     """Answers requests under ``/NAME/...`` and bills them to the run of that name.
 
     ordinary: answers have lengths as models give them, a third of the limit in the mean. pause_s: the longest time of an answer.
+    A run whose name ends with ``THINKS`` has answers with reasoning, at the prices ``THINKING``.
     """
 
     def __init__(
@@ -46,14 +50,17 @@ class Biller:
         if kind == "429":
             return whole("429 Too Many Requests", {"error": {"message": "slow down"}}, retry_after_ms="20")
         read, written = self._tokens(body)
-        stored = read if self._chance.random() < 0.5 and "messages" in request.path else 0
-        cost = (read - stored) * INPUT + stored * WRITTEN + written * OUTPUT
+        stored = read if self._chance.random() < 0.5 and request.path.endswith("/messages") else 0
+        hour = stored if b'"ttl"' in request.body else 0
+        thought = (written + 1) // 2 if run.endswith(THINKS) else 0
+        cost = (read - stored) * INPUT + (stored - hour) * WRITTEN + hour * WRITTEN_1H
+        cost += (written - thought) * OUTPUT + thought * REASONING
         self.bills[run] += cost
         self.tokens[run] += read + written
         pause_s = self._chance.uniform(0, self._longest_s)
         if kind == "reset":
             return Reply((pause_s, RST))
-        steps = (_anthropic if request.path.endswith("/messages") else _openai)(read, stored, written)
+        steps = _anthropic(read, stored, hour, written) if request.path.endswith("/messages") else _openai(read, written)
         if kind in ("cut", "stall"):
             return Reply((STREAM, chunk(steps[0]), pause_s, RST if kind == "cut" else HANG))
         if kind == "error":
@@ -77,13 +84,14 @@ class Biller:
         return size // 4 + 7, min(most, max(1, round(self._chance.lognormvariate(0, 0.6) * most / 4)))
 
 
-def _openai(read: int, _: int, written: int) -> list[bytes]:
+def _openai(read: int, written: int) -> list[bytes]:
     usage = {"choices": [], "usage": {"prompt_tokens": read, "completion_tokens": written}}
     return [delta("word"), finish("length"), sse(usage), DONE]
 
 
-def _anthropic(read: int, stored: int, written: int) -> list[Step]:
-    usage = {"input_tokens": read - stored, "cache_creation_input_tokens": stored, "output_tokens": 1}
+def _anthropic(read: int, stored: int, hour: int, written: int) -> list[Step]:
+    lives = {"ephemeral_5m_input_tokens": stored - hour, "ephemeral_1h_input_tokens": hour}
+    usage = {"input_tokens": read - stored, "cache_creation_input_tokens": stored, "cache_creation": lives, "output_tokens": 1}
     return [
         named("message_start", message={"id": "m-1", "model": "m-1", "usage": usage})
         + named("content_block_start", index=0, content_block={"type": "text", "text": ""})

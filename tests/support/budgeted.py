@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import forks
-from billing import INPUT, OUTPUT, PRICES, WRITTEN, Biller
+from billing import OUTPUT, PRICES, REASONING, THINKING, THINKS, WRITTEN, WRITTEN_1H, Biller
 from raw_server import RawServer
 
 import runner
@@ -23,12 +23,17 @@ _QUICK = {"silence_s": 0.4, "first_byte_s": 2.0, "attempts": 3}
 
 
 class Case(NamedTuple):
-    """A run: its rows and settings. budget: picodollars, by which ``settings`` has it in dollars."""
+    """A run: its rows and settings. budget: picodollars, by which ``settings`` has it in dollars.
+
+    body: what its requests have beside their prompts.
+    """
 
     name: str
     dialect: str
     budget: int
     settings: dict[str, Any]
+    prices: dict[str, Any]
+    body: dict[str, Any]
 
 
 class Result(NamedTuple):
@@ -47,17 +52,24 @@ class Result(NamedTuple):
         return max(0, self.billed - self.budget)
 
 
-def prepared(folder: Path, seed: int, *, rows: int | None = None, most: float | None = None) -> Case:
-    """Write the rows of a run, and draw its settings. most: the budget, in requests of the highest cost; None: drawn."""
+def prepared(folder: Path, seed: int, *, rows: int | None = None, most: float | None = None, told: bool = False) -> Case:
+    """Write the rows of a run, and draw its settings. most: the budget, in requests of the highest cost; None: drawn.
+
+    Some have reasoning that is priced apart and that no answer tells apart, and some ask for caches that are kept for an hour.
+    told: this one has neither.
+    """
     chance = random.Random(seed)
     rows = rows or chance.randint(4, 30)
     prompts = ["x" * chance.randint(1, 300) for _ in range(rows)]
     (folder / "p.jsonl").write_text("".join(json.dumps({"id": str(at), "prompt": one}) + "\n" for at, one in enumerate(prompts)))
     tokens, dialect = chance.randint(3, 60), chance.choice(["openai", "anthropic"])
-    highest = (300 + 150) * max(INPUT, WRITTEN) + tokens * OUTPUT
-    budget = round(highest * (most or chance.uniform(0.5, 1.1 * rows)))
-    settings = {"max_tokens": tokens, "max_cost": budget / 1e12, "concurrency": chance.randint(1, 8), **_QUICK}
-    return Case(f"run{seed}", dialect, budget, settings)
+    share, many = chance.uniform(0.5, 1.1 * rows), chance.randint(1, 8)
+    thinks, hour = not told and chance.random() < 0.4, not told and dialect == "anthropic" and chance.random() < 0.4
+    highest = (300 + 150) * (WRITTEN_1H if hour else WRITTEN) + tokens * (REASONING if thinks else OUTPUT)
+    budget = round(highest * (most or share))
+    settings = {"max_tokens": tokens, "max_cost": budget / 1e12, "concurrency": many, **_QUICK}
+    body = {"cache_control": {"type": "ephemeral", "ttl": "1h"}} if hour else {}
+    return Case(f"run{seed}{THINKS if thinks else ''}", dialect, budget, settings, THINKING if thinks else PRICES, body)
 
 
 def base_url(server: RawServer, case: Case) -> str:
@@ -67,7 +79,8 @@ def base_url(server: RawServer, case: Case) -> str:
 async def played(folder: Path, case: Case, server: RawServer, biller: Biller, *, disturbed: int | None = None) -> Result:
     """Run a case in this process until it is finished or its budget is reached. disturbed: seed of the stops and cancels."""
     chance = random.Random(disturbed)
-    given = {**case.settings, "provider": case.dialect, "base_url": base_url(server, case), "model": "m", "prices": PRICES}
+    given = {**case.settings, "provider": case.dialect, "base_url": base_url(server, case), "model": "m", "prices": case.prices}
+    given |= {"extra_body": case.body} if case.body else {}
     reached = False
     for session in range(SESSIONS):
         stop = runner.StopHandle()
@@ -125,7 +138,17 @@ def _process(folder: Path, case: Case, server: RawServer) -> forks.Fork:
         for name, value in case.settings.items()
         for word in (f"--{name.replace('_', '-')}", f"{value:.12f}".rstrip("0").rstrip("."))
     ]
-    where = ["--provider", case.dialect, "--base-url", base_url(server, case), "--model", "m", "--prices", json.dumps(PRICES)]
+    where = [
+        "--provider",
+        case.dialect,
+        "--base-url",
+        base_url(server, case),
+        "--model",
+        "m",
+        "--prices",
+        json.dumps(case.prices),
+    ]
+    where += ["--extra-body", json.dumps(case.body)] if case.body else []
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "RUNNER_", "OPENAI", "ANTHROPIC"))
     }

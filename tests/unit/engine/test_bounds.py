@@ -13,7 +13,9 @@ from runner.engine.task import Files, Task
 from runner.model import Attempt, HttpCall, Usage
 from runner.money import Price, Rates
 
-HIGH = Price(model="m", tier="standard", rates=Rates(input=1, output=2, cached_input=1, cache_write=1, reasoning=2))
+HIGH = Price(
+    model="m", tier="standard", rates=Rates(input=1, output=2, cached_input=1, cache_write=1, reasoning=2, cache_write_1h=1)
+)
 
 
 def call(**body: Any) -> HttpCall:
@@ -51,3 +53,29 @@ def test_an_attempt_of_unknown_usage_keeps_what_it_held_while_its_tier_is_unknow
     assert (found.input_bound, found.output_bound, found.price) == (12, 400, price)
     known = Attempt(key="1", number=1, started_at=0.0, duration_s=1.0, status=200, usage=Usage(input_tokens=1, output_tokens=1))
     assert bounded(known, task, Decoder(), kept=False).price is None  # type: ignore[arg-type]
+
+
+HOUR = {
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]}
+    ]
+}
+
+
+def test_a_request_that_asks_for_a_cache_of_an_hour_may_write_all_of_its_input_to_it() -> None:
+    sent = call(**HOUR)
+    assert bounds(sent, None).hour == len(sent.body)
+    assert bounds(call(messages=[{"role": "user", "content": "ttl 1h"}]), None).hour is None
+
+
+@pytest.mark.parametrize(
+    ("body", "told", "found"), [(HOUR, None, (90, 5, 60)), (HOUR, 0, (None,) * 3), ({"messages": []}, None, (None,) * 3)]
+)
+def test_writes_of_unknown_life_are_bounded_by_what_was_reported(
+    body: dict[str, Any], told: int | None, found: tuple[int | None, ...]
+) -> None:
+    usage = Usage(input_tokens=90, output_tokens=5, cache_write_tokens=60, cache_write_1h_tokens=told)
+    task = Task(an_item(1), call(**body), Lanes(Limits(ceiling=1)).of("m"), Standing(), 0)
+    attempt = Attempt(key="1", number=1, started_at=0.0, duration_s=1.0, status=200, usage=usage)
+    kept = bounded(attempt, task, Decoder(), kept=False)  # type: ignore[arg-type]
+    assert (kept.input_bound, kept.output_bound, kept.cache_1h_bound) == found

@@ -10,7 +10,9 @@ from runner.prices.guess import Guess, Size, input_tokens, output_tokens, times
 from runner.prices.interval import Interval
 from runner.prices.rates import Schedule
 
-RATES = Rates(input=1_000_000, output=4_000_000, cached_input=500_000, cache_write=1_250_000, reasoning=4_000_000)
+RATES = Rates(
+    input=1_000_000, output=4_000_000, cached_input=500_000, cache_write=1_250_000, reasoning=4_000_000, cache_write_1h=2_000_000
+)
 PLAIN = Schedule(base=RATES)
 
 

@@ -1,16 +1,20 @@
 """Costs are whole picodollars, by the rules of the providers."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
+from msgspec import structs
 
 from runner.errors import UsageError
-from runner.model import Usage
+from runner.model import Attempt, Usage
 from runner.money import Rates, dollars
 from runner.prices.book import PriceBook
-from runner.prices.rates import Schedule, per_token
+from runner.prices.rates import Schedule, cost_of, per_token, perhaps_of, saved_by
 
-MINI = Rates(input=250_000, output=2_000_000, cached_input=25_000, cache_write=312_500, reasoning=2_000_000)
+MINI = Rates(
+    input=250_000, output=2_000_000, cached_input=25_000, cache_write=312_500, reasoning=2_000_000, cache_write_1h=500_000
+)
 
 
 def usage(read: int, written: int, *, cached: int = 0, stored: int = 0, reasoning: int = 0) -> Usage:
@@ -35,13 +39,74 @@ def test_cached_and_written_tokens_have_their_own_rates_and_are_part_of_the_inpu
 
 
 def test_reasoning_is_a_part_of_the_output() -> None:
-    dear = Schedule(base=Rates(input=0, output=1, cached_input=0, cache_write=0, reasoning=10))
+    dear = Schedule(base=Rates(input=0, output=1, cached_input=0, cache_write=0, reasoning=10, cache_write_1h=0))
     assert dear.cost(usage(0, 7, reasoning=3)) == 4 + 30
     assert dear.cost(usage(0, 2, reasoning=3)) == 20
 
 
+def an_attempt(**fields: Any) -> Attempt:
+    return Attempt(key="a", number=1, started_at=0.0, duration_s=1.0, **fields)
+
+
+@pytest.mark.parametrize(("text", "thought"), [(4, 7), (7, 4), (5, 5)])
+def test_output_that_is_not_told_apart_is_an_interval_between_its_rates(text: int, thought: int) -> None:
+    rates = Rates(input=1, output=text, cached_input=1, cache_write=1, reasoning=thought, cache_write_1h=1)
+    untold = Usage(input_tokens=10, output_tokens=100)
+    assert (cost_of(untold, rates), perhaps_of(an_attempt(usage=untold), rates)) == (
+        10 + 100 * min(text, thought),
+        100 * abs(text - thought),
+    )
+    told = usage(10, 100, reasoning=30)
+    assert (cost_of(told, rates), perhaps_of(an_attempt(usage=told), rates)) == (10 + 70 * text + 30 * thought, 0)
+    # an answer that was cut: what it may have come to, and not that plus what is not told apart
+    cut = an_attempt(usage=untold, input_bound=10, output_bound=200)
+    assert perhaps_of(cut, rates) == 10 + 200 * max(text, thought) - (10 + 100 * min(text, thought))
+    # a server that counts more than can be
+    assert perhaps_of(an_attempt(usage=untold, input_bound=1, output_bound=1), rates) == 100 * abs(text - thought)
+    assert perhaps_of(an_attempt(usage=untold, input_bound=10), rates) is None
+
+
+def test_a_cache_that_is_kept_for_an_hour_has_a_rate_of_its_own() -> None:
+    written = Usage(input_tokens=100, output_tokens=0, cache_write_tokens=60, cache_write_1h_tokens=40, reasoning_tokens=0)
+    assert cost_of(written, MINI) == 40 * 250_000 + 20 * 312_500 + 40 * 500_000
+    assert saved_by(written, MINI) == -(20 * 62_500 + 40 * 250_000)
+    # a server that says more of a part than of the whole
+    odd = Usage(input_tokens=60, output_tokens=0, cache_write_tokens=60, cache_write_1h_tokens=80)
+    assert cost_of(odd, MINI) == 60 * 500_000
+    assert MINI.most(100, 0, 100) == 100 * 500_000
+    assert MINI.most(100, 0, 30) == 70 * 312_500 + 30 * 500_000
+    assert MINI.most(100, 0) == 100 * 312_500
+    asks = an_attempt(input_bound=100, output_bound=0, cache_1h_bound=100)
+    assert perhaps_of(asks, MINI) == 100 * 500_000
+
+
+def test_the_rate_of_a_cache_of_an_hour_is_that_of_the_list_then_twice_the_input() -> None:
+    at = 1_796_000_000.0
+    listed = PriceBook("anthropic", {}).schedule("claude-sonnet-4-5", at)
+    assert listed is not None
+    assert (listed.base.cache_write_1h, listed.of(200_001).cache_write_1h) == (6_000_000, 12_000_000)
+    own = {
+        "stated": {"input": 1, "output": 4, "cache_write": 1.25, "cache_write_1h": 3, "batch": 0.5},
+        "not": {"input": 1, "output": 4, "cache_write": 1.25},
+        "dear": {"input": 1, "output": 4, "cache_write": 5},
+    }
+    book = PriceBook(None, own)
+    schedules = {(model, tier): book.schedule(model, at, tier) for model in own for tier in ("standard", "batch")}
+    hours = {name: found.base.cache_write_1h for name, found in schedules.items() if found is not None}
+    assert hours["stated", "standard"] == 2 * hours["stated", "batch"] == 3_000_000
+    assert (hours["not", "standard"], hours["dear", "standard"]) == (2_000_000, 5_000_000)
+
+
+def test_reasoning_has_the_rate_of_the_list() -> None:
+    listed = PriceBook("perplexity", {}).schedule("sonar-deep-research", 1_796_000_000.0)
+    assert listed is not None
+    assert (listed.base.output, listed.base.reasoning) == (8_000_000, 3_000_000)
+
+
 def test_beyond_a_step_all_tokens_have_its_rates() -> None:
-    double = Rates(input=500_000, output=3_000_000, cached_input=50_000, cache_write=625_000, reasoning=3_000_000)
+    double = Rates(
+        **{name: 2 * rate for name, rate in structs.asdict(MINI).items()} | {"output": 3_000_000, "reasoning": 3_000_000}
+    )
     schedule = Schedule(base=MINI, steps=((200_000, double),))
     assert schedule.cost(usage(200_000, 1)) == 200_000 * 250_000 + 2_000_000
     assert schedule.cost(usage(200_001, 1)) == 200_001 * 500_000 + 3_000_000

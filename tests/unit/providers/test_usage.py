@@ -101,3 +101,47 @@ def test_the_counts_of_messages_are_running_totals(figures: list[Any], last: Usa
     for one in figures:
         read = counts.update(one)
     assert read == last
+
+
+LIVES = {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 40}
+
+
+def test_caches_are_told_apart_by_how_long_they_are_kept() -> None:
+    start = {INPUT: 7, CACHED: 5, "cache_creation_input_tokens": 60, "cache_creation": LIVES, OUTPUT: 1}
+    counts = MessagesUsage()
+    counts.update(start)
+    read = counts.update({OUTPUT: 3})
+    assert read is not None
+    assert (read.input_tokens, read.cache_write_tokens, read.cache_write_1h_tokens) == (72, 60, 40)
+    # without the sum, and without the parts
+    assert MessagesUsage().update({INPUT: 7, "cache_creation": LIVES}) == Usage(
+        input_tokens=67, cache_write_tokens=60, cache_write_1h_tokens=40
+    )
+    alone = MessagesUsage().update({INPUT: 7, "cache_creation_input_tokens": 60, "cache_creation": None})
+    assert alone is not None
+    assert (alone.cache_write_tokens, alone.cache_write_1h_tokens) == (60, None)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_gateway_may_tell_them_apart_too(inside: bool) -> None:
+    parts = {"cache_creation_tokens": 60, "cache_creation_token_details": LIVES}
+    read = chat_usage({P: 70, C: 3, **({"prompt_tokens_details": parts} if inside else parts)})
+    assert read is not None
+    assert (read.cache_write_tokens, read.cache_write_1h_tokens) == (60, 40)
+    later = chat_usage({P: 70, C: 4}, read)
+    assert later is not None
+    assert later.cache_write_1h_tokens == 40
+
+
+def test_thinking_is_told_only_by_the_figures_of_the_whole_output() -> None:
+    counts = MessagesUsage()
+    first = counts.update({INPUT: 7, OUTPUT: 1, "output_tokens_details": {"thinking_tokens": 0}})
+    assert first is not None
+    assert first.reasoning_tokens == 0
+    # the first figures are of the beginning
+    last = counts.update({OUTPUT: 90})
+    assert last is not None
+    assert (last.output_tokens, last.reasoning_tokens) == (90, None)
+    told = counts.update({OUTPUT: 90, "output_tokens_details": {"thinking_tokens": 60}})
+    assert told is not None
+    assert told.reasoning_tokens == 60

@@ -57,15 +57,15 @@ def test_the_content_of_a_request_is_tools_then_system_then_messages() -> None:
         "tools": [{"name": "t", **MARK}],
     }
     assert blocks(json.dumps(body).encode()) == [
-        (b'\0tool\0{"name":"t"}', True),
-        (b"\0system\0s", True),
-        ("\0user\0é".encode(), False),
-        (b'{"image_url":{"url":"x"},"type":"image_url"}', False),
-        (b"b", True),
-        (b"\0assistant\0", False),
-        (b"\0user\0c", False),
+        (b'\0tool\0{"name":"t"}', "5m"),
+        (b"\0system\0s", "5m"),
+        ("\0user\0é".encode(), None),
+        (b'{"image_url":{"url":"x"},"type":"image_url"}', None),
+        (b"b", "5m"),
+        (b"\0assistant\0", None),
+        (b"\0user\0c", None),
     ]
-    assert blocks(chat("a", "b", **MARK))[-1] == (b"\0user\0b", True)
+    assert blocks(chat("a", "b", **MARK))[-1] == (b"\0user\0b", "5m")
 
 
 @pytest.mark.parametrize("content", [7, True, {"text": 1}, [], [[]], [None], [{"type": "text", "text": 5}], {"x": 10**30}])
@@ -206,3 +206,42 @@ def test_no_more_is_read_than_the_request_has() -> None:
     assert asked is not None
     cache.keep(asked)
     assert cache.find(asked, 10) == Hit(10, 0)
+
+
+def lives(*parts: tuple[str, str | None], ttl: Any = None) -> bytes:
+    """A request whose parts are marked with the life that is given."""
+    found = [
+        {"type": "text", "text": text, **({"cache_control": {"type": "ephemeral", "ttl": life}} if life else {})}
+        for text, life in parts
+    ]
+    body = {"messages": [{"role": "user", "content": found}], **({"cache_control": {"ttl": ttl}} if ttl else {})}
+    return json.dumps(body).encode()
+
+
+def test_what_is_kept_for_an_hour_is_told_apart_and_lives_longer() -> None:
+    cache, clock = made("anthropic", lifetime_s=10)
+    both = lives((words(1200), "1h"), (words(300), "5m"), ("x", None))
+    assert hit(cache, both) == Hit(0, 1501, written_1h=1201)
+    clock.now = 11.0
+    # the longer prefix is gone, and is written again
+    assert hit(cache, both) == Hit(1201, 300)
+    # a prefix that was kept for minutes is kept for an hour from now on, and nothing is written for it
+    assert hit(cache, lives((words(1200), "1h"), (words(300), "1h"))) == Hit(1501, 0)
+    clock.now = 30.0
+    assert hit(cache, both, kept=False) == Hit(1501, 0)
+    clock.now = 200.0
+    assert hit(cache, both) == Hit(0, 1501, written_1h=1201)
+    assert hit(cache, lives((words(1200, "b"), None), ttl="1h")) == Hit(0, 1201, written_1h=1201)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (lives(("a", "5m"), ("b", "1h")), "a ttl='1h' cache_control block must not come after a ttl='5m' cache_control block"),
+        (lives(("a", "2h")), "cache_control.ttl: Input should be '5m' or '1h'"),
+    ],
+)
+def test_lives_that_anthropic_does_not_sell_are_refused(body: bytes, said: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        made("anthropic")[0].read("m", body)
+    assert (caught.value.status, caught.value.message) == (400, said)

@@ -36,15 +36,15 @@ def bill(invoice: Invoice, used: Used, **changes: Any) -> None:
 
 def test_a_dollar_per_million_tokens_is_a_million_picodollars_a_token() -> None:
     assert rates(STANDARD, "openai", "standard") == Rates(
-        fresh=1_000_000, cached=100_000, written=1_000_000, output=4_000_000, reasoning=4_000_000
+        fresh=1_000_000, cached=100_000, written=1_000_000, written_1h=2_000_000, output=4_000_000, reasoning=4_000_000
     )
     assert rates(STANDARD, "anthropic", "standard").written == 1_250_000
     assert rates(STANDARD, "openai", "flex") == Rates(
-        fresh=500_000, cached=50_000, written=500_000, output=2_000_000, reasoning=2_000_000
+        fresh=500_000, cached=50_000, written=500_000, written_1h=1_000_000, output=2_000_000, reasoning=2_000_000
     )
     for dialect in ("openai", "anthropic"):
         assert rates(DEAR, dialect, "standard") == Rates(
-            fresh=2_500_000, cached=625_000, written=3_125_000, output=10_000_000, reasoning=20_000_000
+            fresh=2_500_000, cached=625_000, written=3_125_000, written_1h=5_000_000, output=10_000_000, reasoning=20_000_000
         )
     assert rates(DEAR, "openai", "flex").fresh == 1_000_000
 
@@ -70,6 +70,7 @@ def test_amounts_are_exact_and_each_kind_of_token_has_its_rate() -> None:
         fresh_tokens=7,
         cached_tokens=0,
         written_tokens=0,
+        written_1h_tokens=0,
         output_tokens=3,
         reasoning_tokens=0,
         amount_picodollars=cheap,

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from runner.admission import Amounts, Reservation
 from runner.errors import StoreError
-from runner.model import Attempt, Usage
+from runner.model import Attempt, Outcome, Usage
 from runner.money import Price, Rates
+from runner.session.books import Books
 from runner.store import database
 from runner.store.changes import Changes
 from runner.store.checkpoint import RunStore
@@ -21,7 +23,8 @@ from runner.store.spending import Used
 pytestmark = pytest.mark.anyio
 
 ANSWER = {"model": "m", "provider": "openai"}
-PRICE = Price(model="m", tier="standard", rates=Rates(input=2, output=5, cached_input=1, cache_write=3, reasoning=5))
+RATES = Rates(input=2, output=5, cached_input=1, cache_write=3, reasoning=5, cache_write_1h=7)
+PRICE = Price(model="m", tier="standard", rates=RATES)
 
 
 @pytest.fixture
@@ -37,8 +40,18 @@ def reserved(key: str, number: int = 1) -> Reservation:
     return Reservation(key, number, 1e9, Amounts(80, 20), 10, 10, PRICE)
 
 
+def asks_for_hour(key: str, number: int = 1) -> Reservation:
+    return Reservation(key, number, 1e9, Amounts(120, 20), 10, 10, PRICE, cache_1h_bound=10)
+
+
 def attempt(key: str, number: int = 1, **more: Any) -> Attempt:
-    fields = {"status": 200, "usage": Usage(input_tokens=4, output_tokens=6), "price": PRICE, "model": "m", **more}
+    fields = {
+        "status": 200,
+        "usage": Usage(input_tokens=4, output_tokens=6, reasoning_tokens=0),
+        "price": PRICE,
+        "model": "m",
+        **more,
+    }
     return Attempt(key=key, number=number, started_at=1e9, duration_s=1.0, **fields)
 
 
@@ -104,3 +117,98 @@ async def test_a_failed_batch_that_is_tried_again_leaves_no_reservation_behind(p
         late.void = True
         await store.save([attempt("a")], [late])
         assert rows(path, KEPT) == [("b", 1)]
+
+
+SPEND = "SELECT cause, attempts, perhaps_billed, cost * 1e12, cost_perhaps * 1e12, unpriced FROM spend ORDER BY cause"
+
+
+async def test_what_is_open_counts_at_once_and_not_from_the_next_session_on(path: Path) -> None:
+    async with RunStore.own(path, 1) as store:
+        await store.save([], [reserved("a"), reserved("b"), asks_for_hour("c")])
+        failed = Outcome(
+            key="b",
+            position=1,
+            status="failed",
+            metadata={},
+            fingerprint=1,
+            attempts=1,
+            attempt=attempt("b", error_code="bad", error="bad"),
+        )
+        await store.save([structs.replace(failed, error_code="bad", error="bad")], [reserved("b", 2)])
+        with StoreReader(path) as reader:
+            alive = reader.totals(1)
+    with StoreReader(path) as reader:
+        left, money = reader.totals(1), reader.money(1)
+        (row,) = reader.results(1)
+    # 10 tokens at 3 or 7, and 10 at 5
+    held = 80 + 80 + 120
+    for books in (alive, left):
+        assert (books.cost, books.open_requests) == (38e-12, 3)
+        assert (books.cost_perhaps, books.cost_open_requests) == (held * 1e-12, held * 1e-12)
+    assert (money.spent, money.perhaps, money.held, money.open_requests, money.unpriced) == (38, held, held, 3, 0)
+    # the request that was open for a row with an outcome
+    assert (row.cost, row.cost_perhaps) == (38e-12, 80e-12)
+    assert rows(path, SPEND) == [("bad", 1, 0, 38, 0, 0), ("open", 3, 3, 0, held, 0)]
+    async with RunStore.own(path, 1) as store:
+        assert await store.used() == Used(cost=38 + held, tokens=10 + 60)
+    with StoreReader(path) as reader:
+        after = reader.totals(1)
+        (row,) = reader.results(1)
+    assert (after.cost, after.cost_perhaps, after.open_requests, after.cost_open_requests) == (left.cost, left.cost_perhaps, 0, 0)
+    assert row.cost_perhaps == 80e-12
+
+
+async def test_open_requests_without_a_price_are_counted_and_never_free(path: Path) -> None:
+    free = structs.replace(PRICE, rates=None)
+    async with RunStore.own(path, 1) as store:
+        await store.save([], [Reservation("a", 1, 1e9, Amounts(0, 20), 10, 10, free)])
+    with StoreReader(path) as reader:
+        books = reader.totals(1)
+    assert (books.cost, books.cost_perhaps, books.unpriced_attempts, books.open_requests) == (None, None, 1, 1)
+
+
+USAGES = [
+    Usage(input_tokens=9, output_tokens=6),
+    Usage(input_tokens=9, output_tokens=6, reasoning_tokens=2),
+    Usage(input_tokens=9, output_tokens=6, cached_tokens=1, cache_write_tokens=6, cache_write_1h_tokens=4),
+    Usage(input_tokens=9, output_tokens=6, reasoning_tokens=8, cache_write_tokens=6, cache_write_1h_tokens=8),
+    Usage(input_tokens=9),
+    None,
+]
+BOUNDS = [
+    {},
+    {"input_bound": 12, "output_bound": 8},
+    {"input_bound": 12, "output_bound": 8, "cache_1h_bound": 12},
+    {"input_bound": 12},
+]
+
+
+@pytest.mark.parametrize("dear", [5, 9, 3])
+async def test_sql_and_python_agree_on_what_attempts_cost(path: Path, dear: int) -> None:
+    price = structs.replace(PRICE, rates=structs.replace(RATES, reasoning=dear))
+    every = [
+        attempt(f"{at}-{number}", usage=usage, price=price, **bound)
+        for at, usage in enumerate(USAGES)
+        for number, bound in enumerate(BOUNDS)
+        if usage is not None or bound
+    ]
+    async with RunStore.own(path, 1) as store:
+        for one in every:
+            outcome = Outcome(key=one.key, position=1, status="done", metadata={}, fingerprint=1, attempt=one)
+            await store.save([outcome])
+        used = await store.used()
+    books = Books()
+    books.add(every)
+    with StoreReader(path) as reader:
+        money = reader.money(1)
+        by_row = {row.id: (row.cost, row.cost_perhaps) for row in reader.results(1)}
+    assert money == books.now
+    assert money.perhaps is None
+    limited = [one for one in every if one.input_bound is None or one.output_bound is not None]
+    books = Books()
+    books.add(limited)
+    assert books.now.perhaps == round(sum((by_row[one.key][1] or 0) * 1e12 for one in limited))
+    assert money.spent == round(sum((cost or 0) * 1e12 for cost, _ in by_row.values()))
+    (spent,) = rows(path, "SELECT round(sum(cost) * 1e12), round(sum(cost_perhaps) * 1e12) FROM spend")
+    assert spent == (money.spent, books.now.perhaps)
+    assert used.cost >= money.spent + (books.now.perhaps or 0)
