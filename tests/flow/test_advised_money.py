@@ -268,3 +268,16 @@ def test_a_resume_is_told_of_a_price_that_a_resume_reads(desk: Desk) -> None:
     (value,) = re.findall(r"state it: --prices '([^']*)'", err)
     desk.command("resume", "1", "--max-cost", "1", "--prices", value.replace("X", "1").replace("Y", "4"))
     assert count(desk.store, where="status = 'done'") == 12
+
+
+def test_changed_rows_that_a_budget_stopped_are_sent_as_changed_rows(desk: Desk) -> None:
+    desk.run()
+    (desk.folder / "p.jsonl").write_text((desk.folder / "p.jsonl").read_text().replace("Tell me", "Tell us"))
+    desk.biller.requests.clear()
+    limit = f"{desk.billed + 0.0004:.6f}"
+    out, _ = desk.run("--accept-changes", "--max-cost", limit, code=5)
+    sent = desk.biller.requests["r"]
+    (one, _) = advised(out)
+    assert one.arguments[:4] == ("resume", "1", "--accept-changes", "--max-cost")
+    desk.command(*one.arguments)
+    assert 0 < sent < desk.biller.requests["r"] == 12
