@@ -12,7 +12,7 @@ from advised import advised
 from billing import PRICES, Biller
 from processes import count, rows, run
 from raw_server import RawServer, Received, Reply, in_thread, whole
-from test_budgets import MOST, Desk
+from test_budgets import MOST, PROMPT, Desk
 
 import runner
 from runner.session.spelling import Raised, raised
@@ -223,6 +223,18 @@ def test_a_sample_that_fails_is_repeated_as_a_sample(desk: Desk, server: Server,
     said, _ = desk.command(*command)
     assert "40 rows, 30 left to send" in said
     assert (done(desk), desk.biller.requests["r"]) == (10, 10)
+
+
+def test_rows_of_a_program_are_in_no_command(desk: Desk, server: Server) -> None:
+    server.trouble = NO_KEY
+    texts = [f"x{at}" for at in range(20)]
+    given: dict[str, Any] = {"db": desk.store, "model": "m", "base_url": desk.url, "prices": PRICES, "max_tokens": MOST}
+    with pytest.raises(runner.RunStoppedError, match=r"then run the same command again\.$"):
+        runner.estimate(texts, sample=10, progress=False, **given)
+    assert (runner.status(db=desk.store)[0].stop_reason or "").endswith("then run the same command again.")
+    server.trouble = None
+    with pytest.raises(runner.RunStoppedError, match=r"to finish: the same command with --max-cost [0-9.]+\.$"):
+        runner.run([f"{PROMPT} {at}" for at in range(9)], limit=6, max_cost=0.0004, progress=False, **given)
 
 
 def test_requests_that_several_rows_make_are_counted_once(desk: Desk) -> None:
