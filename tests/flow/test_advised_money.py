@@ -91,7 +91,7 @@ def test_a_retry_that_reaches_its_budget_goes_on_as_a_retry(desk: Desk, limit: t
 
 def test_the_next_session_of_a_retry_with_a_budget_of_its_own_is_a_retry(desk: Desk) -> None:
     failing(desk)
-    limits = ("--max-cost-session", "0.0004", "--max-cost", "1")
+    limits = ("--max-cost-session", "0.0004", "--max-cost", "0.0014")
     _, err = desk.command("retry", "1", *FAILED, *limits, "--db", "my store.db", code=5)
     assert "The next session may spend as much again: `runner retry 1 --finish-fail content_filter --db 'my store.db'`." in err
     sent = desk.biller.requests["r"]
