@@ -131,6 +131,8 @@ def advice(state: State, db: str) -> list[Advice]:
         if state.missing:
             return [resume, export]
         return [retry, resume] if refused or (state.limited and worth_it) else [resume]
+    if "--accept-changes" in raised and not state.missing:
+        return [Advice(command("resume", *raised), "sends the changed rows that are left", state.done + state.failed), export]
     if state.input_changed:
         return [Advice(command("resume"), f"{_when(state)}sends what is new in it")]
     if not state.failed:

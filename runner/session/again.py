@@ -69,7 +69,7 @@ class Again:
         given = set(re.findall(r"--(\S+)", words))
         own = _chosen(job, [one.name for one in SETTINGS if one.option.removeprefix("--") in given])
         file = job.file if job.file is not None and job.file.with_suffix("") != job.input.with_suffix("") else job.input
-        if own is None or spool.MARK in str(job.input) or (file == job.input and len(origin.names_of(file)) > 1):
+        if own is None or spool.is_copy(job.input) or (file == job.input and len(origin.names_of(file)) > 1):
             return None
         number = ["--sample", str(options.sample)] if options.sample is not None else []
         number += ["--limit", str(options.limit)] if options.limit is not None else []

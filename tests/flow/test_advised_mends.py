@@ -11,8 +11,6 @@ from processes import Ended, count, rows, run
 from raw_server import RawServer, Received, Reply, in_thread, openai_answer, whole
 from test_policy import answer
 
-import runner as api
-
 ROWS = 12
 DIALECTS = ("openai", "anthropic")
 FORMS = ("--stream", "--no-stream")

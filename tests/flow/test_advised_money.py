@@ -12,7 +12,7 @@ from advised import advised
 from billing import PRICES, Biller
 from processes import count, rows, run
 from raw_server import RawServer, Received, Reply, in_thread, whole
-from test_budgets import MOST, Desk
+from test_budgets import MOST, PROMPT, Desk
 
 import runner
 from runner.session.spelling import Raised, raised
@@ -91,7 +91,7 @@ def test_a_retry_that_reaches_its_budget_goes_on_as_a_retry(desk: Desk, limit: t
 
 def test_the_next_session_of_a_retry_with_a_budget_of_its_own_is_a_retry(desk: Desk) -> None:
     failing(desk)
-    limits = ("--max-cost-session", "0.0004", "--max-cost", "1")
+    limits = ("--max-cost-session", "0.0004", "--max-cost", "0.0014")
     _, err = desk.command("retry", "1", *FAILED, *limits, "--db", "my store.db", code=5)
     assert "The next session may spend as much again: `runner retry 1 --finish-fail content_filter --db 'my store.db'`." in err
     sent = desk.biller.requests["r"]
@@ -225,6 +225,18 @@ def test_a_sample_that_fails_is_repeated_as_a_sample(desk: Desk, server: Server,
     assert (done(desk), desk.biller.requests["r"]) == (10, 10)
 
 
+def test_rows_of_a_program_are_in_no_command(desk: Desk, server: Server) -> None:
+    server.trouble = NO_KEY
+    texts = [f"x{at}" for at in range(20)]
+    given: dict[str, Any] = {"db": desk.store, "model": "m", "base_url": desk.url, "prices": PRICES, "max_tokens": MOST}
+    with pytest.raises(runner.RunStoppedError, match=r"then run the same command again\.$"):
+        runner.estimate(texts, sample=10, progress=False, **given)
+    assert (runner.status(db=desk.store)[0].stop_reason or "").endswith("then run the same command again.")
+    server.trouble = None
+    with pytest.raises(runner.RunStoppedError, match=r"to finish: the same command with --max-cost [0-9.]+\.$"):
+        runner.run([f"{PROMPT} {at}" for at in range(9)], limit=6, max_cost=0.0004, progress=False, **given)
+
+
 def test_requests_that_several_rows_make_are_counted_once(desk: Desk) -> None:
     lines = [{"id": str(at), "prompt": f"x{at % 6}"} for at in range(18)]
     (desk.folder / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -268,3 +280,16 @@ def test_a_resume_is_told_of_a_price_that_a_resume_reads(desk: Desk) -> None:
     (value,) = re.findall(r"state it: --prices '([^']*)'", err)
     desk.command("resume", "1", "--max-cost", "1", "--prices", value.replace("X", "1").replace("Y", "4"))
     assert count(desk.store, where="status = 'done'") == 12
+
+
+def test_changed_rows_that_a_budget_stopped_are_sent_as_changed_rows(desk: Desk) -> None:
+    desk.run()
+    (desk.folder / "p.jsonl").write_text((desk.folder / "p.jsonl").read_text().replace("Tell me", "Tell us"))
+    desk.biller.requests.clear()
+    limit = f"{desk.billed + 0.0004:.6f}"
+    out, _ = desk.run("--accept-changes", "--max-cost", limit, code=5)
+    sent = desk.biller.requests["r"]
+    (one, _) = advised(out)
+    assert one.arguments[:4] == ("resume", "1", "--accept-changes", "--max-cost")
+    desk.command(*one.arguments)
+    assert 0 < sent < desk.biller.requests["r"] == 12

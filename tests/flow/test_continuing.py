@@ -171,7 +171,9 @@ def test_resume_takes_no_other_model_when_rows_are_answered(failed: Desk) -> Non
     ended = run("resume", "1", "--model", "other model", cwd=failed.folder)
     assert (ended.code, ended.out) == (2, "")
     assert "`runner retry 1 --model 'other model'` uses it for the failed rows alone" in ended.err
-    assert f"`runner run {failed.prompts} --model 'other model'` starts a new run" in ended.err
+    assert (
+        f"`runner run {failed.prompts} --model 'other model' --base-url {failed.server.base_url}` starts a new run" in ended.err
+    )
     # the same value is no change
     failed.run(command=("resume", "1", "--model", "m"), code=1)
     assert len(failed.server.requests) == before + 4
