@@ -83,6 +83,7 @@ def drawing(plan: Plan, number: int, book: PriceBook | None, money: Money, settl
         input_tokens=so_far.input_tokens,
         output_tokens=so_far.output_tokens,
         strata=_strata(of, found, number, seed_of(plan.given.digest)),
+        most=found.guesses.most(),
     )
     whole = sum(found.sizes)
     share = sum(sum(stratum.drawn.values()) for stratum in drawn.strata) / whole if whole else 0.0

@@ -187,7 +187,7 @@ class _Input:
         if run is not None and self._settled:
             drawn = rest.drawn_rows(self._given.store, run.id, (self._given.digest, self._requests), self._settled)
             left = max(0, self._rows - self._settled) if self._each_alone else self._of.number()
-            found = rest.sampled(self._given.store, run.id, drawn, self._money, left) if drawn is not None else None
+            found = rest.sampled(self._given.store, run.id, drawn, self._money, left, book) if drawn is not None else None
             found = found or rest.answered(self._given.store, run.id, self._job.model or "", self._of.number())
         if found is None or (found.cost is None and book is not None):
             # what was sent may have been sent before its price was stated

@@ -43,7 +43,7 @@ def expected(plan: Plan, of: ToSend, book: PriceBook, money: Money, *, left: int
     found = None
     if left > 0 and settled:
         drawn = None if options.retry_failed else rest.drawn_rows(store, run.id, (plan.given.digest, plan.requests), settled)
-        found = rest.sampled(store, run.id, drawn, money, left) if drawn is not None else None
+        found = rest.sampled(store, run.id, drawn, money, left, book) if drawn is not None else None
         found = found or rest.answered(store, run.id, plan.job.model or "", left, again=options.retry_failed)
     if left > 0 and (found is None or found.cost is None):
         found = _by_sizes(plan, of, book, left)

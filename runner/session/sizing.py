@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from runner.config.job import Job
-from runner.engine.bounds import output_bound
+from runner.engine.bounds import bounds
 from runner.errors import AttachmentError
 from runner.inputs.prompts import make_item
 from runner.media import Media
@@ -33,7 +33,8 @@ class Sizer:
                 return None
             request, tokens = outlined.request, outlined.tokens
         call = self._provider.encode(request)
-        return Size(request.model, _text(made.request), len(call.body), tokens, output_bound(call))
+        most = bounds(call, None)
+        return Size(request.model, _text(made.request), most.input, tokens, most.output, most.tier)
 
 
 def _text(request: Request) -> int:
