@@ -1,12 +1,17 @@
-"""How good the interval of an estimate is, over 200 data sets: ``python -m benchmarks.estimates`` prints coverage and width."""
+"""How good the interval of an estimate is, over 200 data sets: ``python -m benchmarks.estimates`` prints coverage and width.
 
+``--again 0.05`` and ``--cut 0.05`` are the shares of the rows whose first attempt fails, with and without a known usage.
+"""
+
+import argparse
 import math
 import random
 from collections.abc import Callable
 from statistics import fmean, median, pstdev
 from typing import NamedTuple
 
-from runner.prices.interval import Population, positions, sampled, total
+from runner.prices.interval import Population, positions, sampled
+from runner.prices.sample import Stratum, Taken
 
 SETS = 200
 SAMPLE = 50
@@ -51,20 +56,42 @@ def token_set(seed: int, number: int | None = None) -> TokenSet:
     return TokenSet(made, rates, kind)
 
 
+def truth_and_taken(cost: float, again: float, cut: float, chance: random.Random) -> tuple[float, Taken]:
+    """Return what a row is billed in all, and what is known of it. Its first attempt may fail, with an answer that is billed
+    (``again``: how many rows), or be cut off somewhere (``cut``): billed up to there, and nobody knows."""
+    drawn = chance.random()
+    if drawn < again:
+        return 2 * cost, Taken(cost, cost)
+    if drawn < again + cut:
+        return cost * (1 + chance.random()), Taken(cost, 0.0, cost)
+    return cost, Taken(cost)
+
+
 def main() -> None:
     """Draw a sample from each set, and compare its interval with the truth."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sets", type=int, default=SETS)
+    parser.add_argument("--again", type=float, default=0.0, help="share of the rows that fail once, with an answer that is billed")
+    parser.add_argument("--cut", type=float, default=0.0, help="share of the rows whose answer is cut off once, perhaps billed")
+    given = parser.parse_args()
     held: dict[str, list[bool]] = {}
     widths, calm = [], []
-    for seed in range(SETS):
+    for seed in range(given.sets):
         rows, kind = data_set(seed)
+        chance = random.Random(-seed - 1)  # noqa: S311 - no secret
+        made = [truth_and_taken(cost, given.again, given.cut, chance) for _, cost in rows]
         population = Population(rows=len(rows), size=sum(size for size, _ in rows))
-        sample = list(sampled(((row, row[0]) for row in rows), population, positions(population, SAMPLE, seed)))
-        found = total(sample, population, seed)
-        truth = sum(cost for _, cost in rows)
-        held.setdefault(kind, []).append(found.low <= truth <= found.high)
-        half = (found.high - found.low) / 2 / truth
+        at = positions(population, SAMPLE, seed)
+        places = list(sampled(((place, size) for place, (size, _) in enumerate(rows)), population, at))
+        drawn = {str(place): rows[place][0] for place in places}
+        stratum = Stratum(models=["m"], rows=population.rows, size=population.size, drawn=drawn)
+        found = stratum.of_attempts({str(place): made[place][1] for place in places}, seed)
+        truth, own = sum(cost for cost, _ in made), sum(made[place][1].perhaps for place in places)
+        held.setdefault(kind, []).append(found.low <= truth <= found.high + own)
+        half = (found.high + own - found.low) / 2 / truth
         widths.append(half)
-        if pstdev(cost for _, cost in rows) <= fmean(cost for _, cost in rows):
+        costs = [cost for cost, _ in made]
+        if pstdev(costs) <= fmean(costs):
             calm.append(half)
     every = [one for kind in held.values() for one in kind]
     print(f"coverage {fmean(every):.3f} of {len(every)} sets; half-width {median(widths):.3f} in the median")

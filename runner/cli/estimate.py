@@ -103,9 +103,7 @@ def text(found: "Estimate") -> str:
     rows, wanted = amount(found.rows, found.answers), found.rows * found.answers
     run = f"run {found.run}: " if found.run is not None else ""
     if not found.rows_left:
-        cost = money.amount(found.cost.mid) if found.cost is not None else money.unknown(found.model or "the model")
-        tokens = f"{count(found.input_tokens.mid)} tokens in, {count(found.output_tokens.mid)} out"
-        return f"{run}{rows}, nothing is left to send\n  {'tokens':12}  {tokens}\n  {'cost':12}  {cost}"
+        return "\n".join(_nothing_left(found, f"{run}{rows}"))
 
     def line(name: str, of: Any, show: Any) -> str:
         return f"  {name:12}  about {show(of.mid)} ({between(of, show)})"
@@ -125,6 +123,22 @@ def text(found: "Estimate") -> str:
     return "\n".join([*lines, _time(found), *_more(found)])
 
 
+def _nothing_left(found: "Estimate", rows: str) -> list[str]:
+    """Return what a run has cost of which nothing is left to send. rows: how the input is called."""
+    from runner.cli import money
+
+    if found.run is None:
+        return [f"{rows}, of which none can be sent; `runner check` says why"]
+    spent = found.cost_spent
+    cost = money.unknown(found.model or "the model") if spent is None else f"{money.amount(spent)} was spent"
+    if found.cost is not None and found.cost.high is None:
+        cost += "; perhaps more, for attempts whose usage is unknown and whose answers had no limit"
+    elif found.cost is not None and found.cost.high is not None and spent is not None and found.cost.high > spent:
+        cost += f"; perhaps up to {money.amount(found.cost.high - spent)} more, for attempts whose usage is unknown"
+    tokens = f"{found.input_tokens.mid:,.0f} in, {found.output_tokens.mid:,.0f} out"
+    return [f"{rows}, nothing is left to send", f"  {'tokens':12}  {tokens}", f"  {'cost':12}  {cost}"]
+
+
 def _time(found: "Estimate") -> str:
     from runner.durations import format_span
     from runner.session.estimating import between
@@ -140,9 +154,10 @@ def _time(found: "Estimate") -> str:
 def _more(found: "Estimate") -> list[str]:
     """Return how the bounds are meant, and how they come closer."""
     if found.basis == "sample":
-        return ["tokens and cost are between these bounds with a probability of 95 %; the rows of the sample stay in the run"]
+        sure = "tokens and cost are between these bounds with a probability of 95 %; the rows of the sample stay in the run"
+        return [sure, *_perhaps(found)]
     if found.basis == "answers":
-        return ["the bounds hold with a probability of 95 % if the rows that are left are like these"]
+        return ["the bounds hold with a probability of 95 % if the rows that are left are like these", *_perhaps(found)]
     wide = ["a token is 2 to 6 bytes of text, and an answer has 1 token up to its limit; failed attempts come on top"]
     most = found.output_tokens.high
     if most is None:
@@ -152,3 +167,14 @@ def _more(found: "Estimate") -> list[str]:
     if found.rows_left > _SAMPLE:
         wide.append(f"--sample {_SAMPLE} sends {_SAMPLE} rows as the first of the run, and the bounds come close")
     return wide
+
+
+def _perhaps(found: "Estimate") -> list[str]:
+    """Return why the high cost is as high as it is, if attempts of unknown usage are the reason."""
+    from runner.cli import money
+    from runner.session.expecting import unknown_attempts
+
+    without, cost = found.cost_high_without, found.cost
+    if not found.perhaps_billed or without is None or cost is None or cost.high == without:
+        return []
+    return [f"{unknown_attempts(found.perhaps_billed)}: without them the highest cost is {money.amount(without)}"]

@@ -65,6 +65,10 @@ class Estimate(Struct, frozen=True, kw_only=True):
     cost_left: Bounds | None
     cost_spent: float | None
     currency: str = CURRENCY
+    # attempts so far whose usage is not known, and that are perhaps billed: they, and others like them, raise the high bound of
+    # ``cost``. Without them it is this; None: not known
+    perhaps_billed: int = 0
+    cost_high_without: float | None = None
     # of the rows that are left: those whose price is not known, about
     unpriced_rows: int = 0
     # until the last row has its outcome; None: not known
@@ -207,14 +211,18 @@ class _Input:
         seconds, limited_by = pace(found, self._job, drawn.lanes if drawn is not None else {})
         # a run of which nothing is left has cost what it has cost
         left = Interval(low=0, mid=0, high=0) if found.cost is None and not found.left and spent is not None else found.cost
+        unknown = so_far.unknown if so_far is not None else 0
+        certain = found.high_certain if found.high_certain is not None else left.high if left is not None else math.inf
         return Estimate(
             rows=self._rows,
             rows_left=found.left,
             input_tokens=_bounds(found.input, so_far.input_tokens if so_far is not None else 0),
             output_tokens=_bounds(found.output, so_far.output_tokens if so_far is not None else 0),
-            cost=_bounds(left, spent or 0, PICO) if left is not None else None,
+            cost=_bounds(_plus(left, self._perhaps(found, unknown)), spent or 0, PICO) if left is not None else None,
             cost_left=_bounds(left, 0, PICO) if left is not None else None,
             cost_spent=spent / PICO if spent is not None else None,
+            perhaps_billed=unknown,
+            cost_high_without=(certain + (spent or 0)) / PICO if left is not None and math.isfinite(certain) else None,
             unpriced_rows=found.unpriced,
             seconds=_bounds(seconds, 0) if seconds is not None else None,
             limited_by=limited_by,
@@ -224,6 +232,14 @@ class _Input:
             answers=self._job.answers or 1,
             model=self._job.model,
         )
+
+
+    def _perhaps(self, found: Rest, unknown: int) -> float:
+        """Return what attempts of the run may have cost beyond what is known. unknown: those whose usage is not known."""
+        bound = math.inf if self._money.perhaps is None else self._money.perhaps
+        # while rows are left, all is an estimate: such an attempt is taken for as long as an answer
+        like = found.answer_cost if found.left else None
+        return bound if like is None else min(bound, unknown * like)
 
 
 def pace(found: Rest, job: Job, lanes: Mapping[str, Lane]) -> tuple[Interval | None, str | None]:
@@ -270,6 +286,10 @@ def _amount(kind: str, use: Use) -> Interval:
             return use.input
         case _:
             return use.output
+
+
+def _plus(one: Interval, perhaps: float) -> Interval:
+    return Interval(low=one.low, mid=one.mid, high=one.high + perhaps)
 
 
 def _bounds(of: Interval, known: float, unit: int = 1) -> Bounds:

@@ -46,7 +46,7 @@ def expected(plan: Plan, of: ToSend, book: PriceBook, money: Money, *, left: int
         found = rest.sampled(store, run.id, drawn, money, left, book) if drawn is not None else None
         found = found or rest.answered(store, run.id, plan.job.model or "", left, again=options.retry_failed)
     if left > 0 and (found is None or found.cost is None):
-        found = _by_sizes(plan, of, book, left)
+        found = _by_sizes(plan, of, book, left, settled=settled > 0)
     return said(found, plan.answers) if found is not None else None
 
 
@@ -61,12 +61,21 @@ def said(found: Rest, answers: int) -> Expected | None:
         bounds = f"{low} or more; without --max-tokens an answer has no known limit"
     else:
         bounds = f"{low} to {shown(round(cost.high))}"
-    unpriced = f"; beside {plural(found.unpriced, one)} whose price is not known" if found.unpriced else ""
+    more = f"; beside {plural(found.unpriced, one)} whose price is not known" if found.unpriced else ""
+    if (certain := found.high_certain) is not None and certain < cost.high and found.unknown:
+        more += f"; {unknown_attempts(found.unknown)}: without them at most {shown(round(certain))}"
     return Expected(
         dollars=cost.mid / PICO,
         projection=found.projection,
-        sentence=f"expected cost of {rows}: about {mid} ({bounds}), {basis(found.basis, found.learned, one)}{unpriced}",
+        sentence=f"expected cost of {rows}: about {mid} ({bounds}), {basis(found.basis, found.learned, one)}{more}",
     )
+
+
+def unknown_attempts(number: int) -> str:
+    """Return why a high bound is high, in words. number: attempts of unknown usage in the rows from which it was learned."""
+    if number == 1:
+        return "1 attempt ended without its usage, so it was perhaps billed, as others may be"
+    return f"{number:,} attempts ended without their usage, so they were perhaps billed, as others may be"
 
 
 def basis(kind: Basis, number: int, one: str) -> str:
@@ -80,12 +89,15 @@ def basis(kind: Basis, number: int, one: str) -> str:
             return "by sizes alone"
 
 
-def _by_sizes(plan: Plan, of: ToSend, book: PriceBook, left: int) -> Rest | None:
+def _by_sizes(plan: Plan, of: ToSend, book: PriceBook, left: int, *, settled: bool) -> Rest | None:
     scanned, sizer = plan.scanned, Sizer(plan.job)
     guesses = Guesses(book, time.time())
     if of.same is not None:
         # rows that make the same request may be larger or smaller than others
         return rest.examples(sizer, (row for _, row in of.open()), guesses, 0.0, left)
+    if settled and not plan.options.retry_failed:
+        # those with an outcome tell nothing: broken ones are not sent again
+        return rest.examples(sizer, (row for _, row in islice(of.open(), _FIRST)), guesses, 0.0, left)
     if scanned.some:
         size = scanned.size / max(1, scanned.rows - scanned.before.rows)
         return rest.examples(sizer, scanned.some, guesses, size, left)

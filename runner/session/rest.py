@@ -217,16 +217,17 @@ class Guesses:
 def examples(sizer: Sizer, rows: Iterable[Row], guesses: Guesses, size: float, left: int) -> Rest | None:
     """Return what is left by the sizes of some rows; None if no request can be made of any. size: bytes of a row in the mean.
 
-    Where the size of a row is known, it tells by how much these are larger or smaller than others.
+    Where the size of a row is known, it tells by how much these are larger or smaller than others. left: with as many broken rows
+    as there are among these.
     """
-    counted = bytes_ = 0
-    for row in rows:
+    looked = counted = bytes_ = 0
+    for looked, row in enumerate(rows, 1):  # noqa: B007 - their number
         if (found := sizer.size(row)) is not None:
             guesses.add(found)
             counted, bytes_ = counted + 1, bytes_ + row.size
     if not counted:
         return None
-    ratio = size * counted / bytes_ if size and bytes_ else 1.0
+    ratio, left = size * counted / bytes_ if size and bytes_ else 1.0, round(left * counted / looked)
     return guesses.rest(left, ratio * left / counted)
 
 
