@@ -57,8 +57,11 @@ def token_set(seed: int, number: int | None = None) -> TokenSet:
 
 
 def truth_and_taken(cost: float, again: float, cut: float, chance: random.Random) -> tuple[float, Taken]:
-    """Return what a row is billed in all, and what is known of it. Its first attempt may fail, with an answer that is billed
-    (``again``: how many rows), or be cut off somewhere (``cut``): billed up to there, and nobody knows."""
+    """Return what a row is billed in all, and what is known of it.
+
+    again, cut: the shares of the rows whose first attempt fails with an answer that is billed, or is cut off somewhere, billed
+    up to there without a word.
+    """
     drawn = chance.random()
     if drawn < again:
         return 2 * cost, Taken(cost, cost)
@@ -71,7 +74,7 @@ def main() -> None:
     """Draw a sample from each set, and compare its interval with the truth."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", type=int, default=SETS)
-    parser.add_argument("--again", type=float, default=0.0, help="share of the rows that fail once, with an answer that is billed")
+    parser.add_argument("--again", type=float, default=0.0, help="share of the rows that fail once, billed")
     parser.add_argument("--cut", type=float, default=0.0, help="share of the rows whose answer is cut off once, perhaps billed")
     given = parser.parse_args()
     held: dict[str, list[bool]] = {}

@@ -18,6 +18,7 @@ from runner.cli.options import (
 )
 from runner.cli.typed import one_or_several
 from runner.config.settings import SETTINGS
+from runner.money import FLEX
 
 if TYPE_CHECKING:
     from runner.session.estimating import Estimate
@@ -109,7 +110,7 @@ def text(found: "Estimate") -> str:
         return f"  {name:12}  about {show(of.mid)} ({between(of, show)})"
 
     left = f", {found.rows_left:,} left to send" if found.rows_left < wanted else ""
-    lines = [f"{run}{rows}{left}; {found.words}"]
+    lines = [f"{run}{rows}{left}; {found.words}", *_reused(found)]
     lines += [line("tokens in", found.input_tokens, count), line("tokens out", found.output_tokens, count)]
     if found.cost is None:
         lines.append(f"  {'cost':12}  {money.unknown(found.model or 'the model')}")
@@ -123,12 +124,22 @@ def text(found: "Estimate") -> str:
     return "\n".join([*lines, _time(found), *_more(found)])
 
 
+def _reused(found: "Estimate") -> list[str]:
+    from runner.session.prepare import taken_over
+
+    return [f"  {taken_over(found.reused, found.rows, found.answers)}"] if found.reused else []
+
+
 def _nothing_left(found: "Estimate", rows: str) -> list[str]:
     """Return what a run has cost of which nothing is left to send. rows: how the input is called."""
     from runner.cli import money
 
     if found.run is None:
-        return [f"{rows}, of which none can be sent; `runner check` says why"]
+        told = _reused(found)
+        return [
+            f"{rows}, nothing is left to send" if told else f"{rows}, of which none can be sent; `runner check` says why",
+            *told,
+        ]
     spent = found.cost_spent
     cost = money.unknown(found.model or "the model") if spent is None else f"{money.amount(spent)} was spent"
     if found.cost is not None and found.cost.high is None:
@@ -159,6 +170,8 @@ def _more(found: "Estimate") -> list[str]:
     if found.basis == "answers":
         return ["the bounds hold with a probability of 95 % if the rows that are left are like these", *_perhaps(found)]
     wide = ["a token is 2 to 6 bytes of text, and an answer has 1 token up to its limit; failed attempts come on top"]
+    if found.tier == FLEX:
+        wide.append("the lowest and the middle cost are at flex rates, the highest at standard ones, to which rows may fall back")
     most = found.output_tokens.high
     if most is None:
         wide.append("an answer has no known limit here: --max-tokens sets one")

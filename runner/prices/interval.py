@@ -7,7 +7,7 @@ how the value depends on the size, and the sizes of all rows are known. The inte
 Introduction to the Bootstrap, 1993, chapter 12), because answers are skewed: an interval from Student's t would miss the total of
 such files too often on the high side.
 
-What only a few of the sampled rows have, such as a failed attempt that was billed, is estimated apart (``rare``): a sample of 50 rows
+What only a few of the sampled rows have, such as a failed attempt that was billed, is estimated apart (``rare``): a sample of 50
 has none in one case of thirteen where 5 % of all rows have it, and knows nothing of its spread where one row has it.
 """
 
@@ -87,7 +87,7 @@ def rare(amounts: Sequence[float], usual: float, most: Sequence[float] | None = 
     """Estimate a sum of which only a few sampled rows have a part, by the gamma interval of Fay and Feuer (1997).
 
     amounts: of the rows that have one, each times the number of rows for which it stands. usual: such an amount of a row that has
-    none, so that a sample without any is no proof that no row has one (the mean in place of the largest: Tiwari, Clegg, Zou 2006).
+    none: a sample without any is no proof that no row has one (the mean in place of the largest: Tiwari, Clegg, Zou 2006).
     most: for the high bound, amounts that may be larger.
     """
     mid, high = sum(amounts), amounts if most is None else most

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from runner.money import Projection
+from runner.money import STANDARD, Projection
 from runner.prices.interval import Interval, Population, positions, rare, sampled, total
 
 LEAST = 10
@@ -105,6 +105,8 @@ class Drawn(Struct, frozen=True, kw_only=True):
     lanes: dict[str, Lane] = {}
     # by model, of all rows from which they were drawn; empty: not known
     most: dict[str, Most] = {}
+    # the service tier that the job asked for
+    tier: str = STANDARD
     # what the rows that were left behind the sample are expected to cost; None until then, or if no price is known
     expected: Projection | None = None
 
@@ -119,9 +121,7 @@ class Drawn(Struct, frozen=True, kw_only=True):
         return sum(stratum.rows for stratum in self.strata)
 
 
-def of_attempts(
-    taken: Sequence[Taken], stands: Sequence[float], total_of: Callable[[Sequence[float]], Interval]
-) -> Interval:
+def of_attempts(taken: Sequence[Taken], stands: Sequence[float], total_of: Callable[[Sequence[float]], Interval]) -> Interval:
     """Estimate what the attempts of other rows take, from those of some rows.
 
     stands: for how many other rows each of these stands. total_of: estimates the total over the others from the values of these.
@@ -137,7 +137,9 @@ def of_attempts(
     certain, perhaps = total_of(known), sum(one.perhaps for one in taken)
     if not perhaps:
         return certain
-    high = total_of([value + one.perhaps for value, one in zip(known, taken, strict=True)]).high if perhaps < math.inf else perhaps
+    high = (
+        total_of([value + one.perhaps for value, one in zip(known, taken, strict=True)]).high if perhaps < math.inf else perhaps
+    )
     return Interval(low=certain.low, mid=certain.mid, high=max(certain.high, high))
 
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 from runner.money import PICO, Money, Projection, shown
 from runner.prices.book import PriceBook
 from runner.session import rest
+from runner.session.learned import Now
 from runner.session.prepare import Plan
 from runner.session.rest import Basis, Guesses, Rest
 from runner.session.sizing import Sizer
@@ -43,7 +44,9 @@ def expected(plan: Plan, of: ToSend, book: PriceBook, money: Money, *, left: int
     found = None
     if left > 0 and settled:
         drawn = None if options.retry_failed else rest.drawn_rows(store, run.id, (plan.given.digest, plan.requests), settled)
-        found = rest.sampled(store, run.id, drawn, money, left, book) if drawn is not None else None
+        found = (
+            rest.sampled(store, run.id, drawn, money, left, Now(book, time.time(), plan.job.tier)) if drawn is not None else None
+        )
         found = found or rest.answered(store, run.id, plan.job.model or "", left, again=options.retry_failed)
     if left > 0 and (found is None or found.cost is None):
         found = _by_sizes(plan, of, book, left, settled=settled > 0)

@@ -1,5 +1,7 @@
 """What a session over an input will cost: looked up before it sends anything, told as it goes on, and learned from a sample."""
 
+import time
+
 import msgspec
 from msgspec import structs
 
@@ -11,6 +13,7 @@ from runner.session.audience import Audience
 from runner.session.backlog import Backlog
 from runner.session.drawing import Drawing, drawing, with_lanes
 from runner.session.expecting import Confirm, Expected, expected, said
+from runner.session.learned import Now
 from runner.session.prepare import Plan, in_thread
 from runner.session.rest import sampled
 from runner.session.to_send import ToSend, of_plan
@@ -80,7 +83,8 @@ class Foreseen(Working):
         plan, money = self._plan, self._books.money
         if plan.same is not None:
             left = await in_thread(self._open(settled=True).number)
-        found = await in_thread(lambda: sampled(plan.given.store, plan.run.id, drawn, money, left))
+        now = Now(await self.prices(), time.time(), plan.job.tier)
+        found = await in_thread(lambda: sampled(plan.given.store, plan.run.id, drawn, money, left, now))
         self._meter.expected = found.projection if found is not None else None
         drawn = structs.replace(with_lanes(drawn, self._lanes.states()), expected=self._meter.expected)
         await self._store.note_sample(msgspec.json.encode(drawn).decode())

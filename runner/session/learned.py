@@ -7,13 +7,26 @@ about: the request was the same, and the answer is as long as those of this mode
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
+from typing import NamedTuple
 
 from runner.money import STANDARD
-from runner.prices.book import PriceBook
+from runner.prices.book import PriceBook, tier_of
 from runner.prices.interval import Interval
-from runner.prices.rates import highest
-from runner.prices.sample import Most, Stratum, Taken, of_attempts, together
+from runner.prices.rates import Schedule, highest
+from runner.prices.sample import Drawn, Most, Stratum, Taken, of_attempts, together
 from runner.store.samples import RowSpent
+
+
+class Now(NamedTuple):
+    """The rates of what is left. at: the instant whose prices hold, in seconds since the epoch. tier: the one that is asked for."""
+
+    book: PriceBook | None
+    at: float
+    tier: str | None
+
+    def rates(self, model: str, tier: str) -> Schedule | None:
+        """Return the rates of a model in a service tier; None if they are not known."""
+        return self.book.schedule(model, self.at, tier) if self.book is not None else None
 
 
 def total(strata: Sequence[Stratum], spent: Mapping[str, RowSpent], name: str, seed: int, *, certain: bool = False) -> Interval:
@@ -47,11 +60,10 @@ def usual(spent: Mapping[str, RowSpent], name: str) -> float | None:
     return fmean(told) if told else None
 
 
-def most_of(most: Mapping[str, Most], book: PriceBook | None, at: float, read: float, sent: float) -> tuple[float, float]:
+def most_of(most: Mapping[str, Most], now: Now, read: float, sent: float) -> tuple[float, float]:
     """Return the most that rows can take: tokens of output, and picodollars. Infinite: not known.
 
-    at: the instant whose prices hold, in seconds since the epoch. read: tokens of input that they take at the most. sent: how
-    often each is sent in the mean.
+    read: tokens of input that they take at the most. sent: how often each is sent in the mean.
     """
     if not most:
         return math.inf, math.inf
@@ -59,12 +71,27 @@ def most_of(most: Mapping[str, Most], book: PriceBook | None, at: float, read: f
     for model, limit in most.items():
         output = math.inf if limit.output is None else limit.output * sent
         written += output
-        found = [book.schedule(model, at, tier) for tier in {STANDARD, *limit.tiers}] if book is not None else []
+        found = [now.rates(model, tier) for tier in {STANDARD, *limit.tiers, tier_of(now.tier)}]
         if rates := [one.worst(math.ceil(limit.input)) for one in found if one is not None]:
             dearest = highest(rates)
             cost += read * limit.input / whole * dearest.highest_input if whole else 0.0
             cost += output * dearest.highest_output if dearest.highest_output else 0.0
     return written, cost
+
+
+def at_tier(cost: Interval, drawn: Drawn, now: Now) -> Interval:
+    """Return what is left to pay if another service tier is asked for than in the sample, by what both cost.
+
+    Rows of either may be served by the other, so that the interval goes from one to the other.
+    """
+    tier, ratios = tier_of(now.tier), []
+    for model in drawn.most if tier != drawn.tier else ():
+        then, asked = now.rates(model, drawn.tier), now.rates(model, tier)
+        if then is not None and asked is not None and then.base.output:
+            ratios.append(asked.base.output / then.base.output)
+    if not ratios:
+        return cost
+    return Interval(low=cost.low * min(1.0, *ratios), mid=cost.mid * fmean(ratios), high=cost.high * max(1.0, *ratios))
 
 
 def capped(one: Interval, most: float) -> Interval:

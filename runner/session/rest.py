@@ -4,9 +4,8 @@ Each is computed of what the caller has read; only ``sampled`` and ``answered`` 
 """
 
 import math
-import time
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -20,6 +19,7 @@ from runner.prices.guess import Guess, Size, plus, times
 from runner.prices.interval import Interval
 from runner.prices.sample import Drawn, Most, Stratum, together
 from runner.session import learned
+from runner.session.learned import Now
 from runner.session.sizing import Sizer
 from runner.store import samples
 from runner.store.samples import RowSpent
@@ -90,10 +90,10 @@ def _stored(store: Path, run_id: int) -> Drawn | None:
         return None
 
 
-def sampled(store: Path, run_id: int, drawn: Drawn, money: Money, left: int, book: PriceBook | None = None) -> Rest | None:
+def sampled(store: Path, run_id: int, drawn: Drawn, money: Money, left: int, now: Now) -> Rest | None:
     """Return what is left by what the drawn rows took; None if some of them have no outcome yet. money: what the run has cost.
 
-    book: the prices, by which no row costs more than its most; None: none is known.
+    now: the rates at which the rest is billed.
     """
     spent = samples.spent_on(store, run_id, drawn.keys)
     if len(spent) < len(drawn.keys):
@@ -105,7 +105,7 @@ def sampled(store: Path, run_id: int, drawn: Drawn, money: Money, left: int, boo
     read, written = (learned.total(drawn.strata, spent, name, seed) for name in ("input_tokens", "output_tokens"))
     # failed attempts come on top of one for each row
     sent = max(1.0, sum(row.billed for row in spent.values()) / max(1, len(spent)))
-    most_out, most = learned.most_of(drawn.most, book, time.time(), read.high, sent)
+    most_out, most = learned.most_of(drawn.most, now, read.high, sent)
     cost, certain = (
         learned.less(learned.capped(learned.total(known, spent, "cost", seed, certain=only), most), money.spent - drawn.cost)
         for only in (False, True)
@@ -117,8 +117,8 @@ def sampled(store: Path, run_id: int, drawn: Drawn, money: Money, left: int, boo
         uses=tuple(_use(stratum, spent, seed, share) for stratum in drawn.strata),
         input=learned.less(read, so_far.input_tokens - drawn.input_tokens),
         output=learned.less(learned.capped(written, most_out), so_far.output_tokens - drawn.output_tokens),
-        cost=cost if known else None,
-        high_certain=certain.high if known else None,
+        cost=learned.at_tier(cost, drawn, now) if known else None,
+        high_certain=learned.at_tier(certain, drawn, now).high if known else None,
         answer_cost=learned.usual(spent, "cost"),
         unknown=sum(row.unknown for row in spent.values()),
         unpriced=round(unknown * share),
@@ -244,7 +244,8 @@ def _guessed(model: str, guess: Guess, share: float, factor: float) -> Use:
 def _use(stratum: Stratum, spent: Mapping[str, RowSpent], seed: int, share: float) -> Use:
     requests = _plain(stratum, spent, "attempts", seed)
     read, written = (learned.total([stratum], spent, name, seed) for name in ("input_tokens", "output_tokens"))
-    return Use(models=tuple(stratum.models), requests=times(requests, share), input=times(read, share), output=times(written, share))
+    requests, read, written = (times(one, share) for one in (requests, read, written))
+    return Use(models=tuple(stratum.models), requests=requests, input=read, output=written)
 
 
 def _plain(stratum: Stratum, spent: Mapping[str, RowSpent], name: str, seed: int) -> Interval:

@@ -149,7 +149,7 @@ def is_attempted(store: Path, run_id: int) -> bool:
 def tokens_so_far(store: Path, run_id: int) -> RunSpent:
     """Add up the tokens of a run."""
     with database.transaction(store, write=False) as connection:
-        groups = connection.execute(tokens_of(run_id)).all()
+        groups: list[Any] = list(connection.execute(tokens_of(run_id)))
     return RunSpent(
         input_tokens=sum(group.fresh + group.cached + group.cache_write for group in groups),
         output_tokens=sum(group.plain + group.reasoning for group in groups),
