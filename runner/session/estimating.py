@@ -3,8 +3,8 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,7 +30,7 @@ from runner.session.opening import open_input, options_of
 from runner.session.options import SessionOptions
 from runner.session.pricing import price_book
 from runner.session.rest import Basis, Guesses, Rest
-from runner.session.sources import Source, job_of, job_without_rows, names_files
+from runner.session.sources import Source, job_of, job_of_async, job_without_rows, names_files
 from runner.session.to_send import ToSend
 from runner.several import amount, unit
 from runner.store import samples
@@ -166,6 +166,17 @@ def unsent(source: Source, settings: Mapping[str, Any], *, trust: bool) -> Itera
         return
     with TemporaryDirectory(prefix="runner-") as folder, job_of(source, settings, Path(folder, "runner.db"), trust=trust) as job:
         yield job
+
+
+@asynccontextmanager
+async def unsent_async(source: Source, settings: Mapping[str, Any], *, trust: bool) -> AsyncIterator[Job]:
+    """Do what ``unsent`` does, inside an event loop."""
+    if names_files(source):
+        yield await prepare.in_thread(lambda: job_without_rows(source, settings, trust=trust))
+        return
+    with TemporaryDirectory(prefix="runner-") as folder:
+        async with job_of_async(source, settings, Path(folder, "runner.db"), trust=trust) as job:
+            yield job
 
 
 def refuse_stopped(summary: Summary) -> None:

@@ -18,7 +18,7 @@ from runner.store.samples import RowSpent
 
 
 class Now(NamedTuple):
-    """The rates of what is left. at: the instant whose prices hold, in seconds since the epoch. tier: the one that is asked for."""
+    """The rates of what is left. at: when they hold, in seconds since the epoch. tier: the one that is asked for."""
 
     book: PriceBook | None
     at: float
