@@ -110,7 +110,7 @@ def text(found: "Estimate") -> str:
         return f"  {name:12}  about {show(of.mid)} ({between(of, show)})"
 
     left = f", {found.rows_left:,} left to send" if found.rows_left < wanted else ""
-    lines = [f"{run}{rows}{left}; {found.words}", *_reused(found)]
+    lines = [f"{run}{rows}{left}; {found.words}", *_not_sent(found)]
     lines += [line("tokens in", found.input_tokens, count), line("tokens out", found.output_tokens, count)]
     if found.cost is None:
         lines.append(f"  {'cost':12}  {money.unknown(found.model or 'the model')}")
@@ -124,10 +124,12 @@ def text(found: "Estimate") -> str:
     return "\n".join([*lines, _time(found), *_more(found)])
 
 
-def _reused(found: "Estimate") -> list[str]:
-    from runner.session.prepare import taken_over
+def _not_sent(found: "Estimate") -> list[str]:
+    """Return why rows without an outcome are not left to send."""
+    from runner.session.prepare import sent_once, taken_over
 
-    return [f"  {taken_over(found.reused, found.rows, found.answers)}"] if found.reused else []
+    told = [f"  {taken_over(found.reused, found.rows, found.answers)}"] if found.reused else []
+    return [*told, f"  {sent_once(found.shared, found.rows)}"] if found.shared else told
 
 
 def _nothing_left(found: "Estimate", rows: str) -> list[str]:
@@ -135,7 +137,7 @@ def _nothing_left(found: "Estimate", rows: str) -> list[str]:
     from runner.cli import money
 
     if found.run is None:
-        told = _reused(found)
+        told = _not_sent(found)
         return [
             f"{rows}, nothing is left to send" if told else f"{rows}, of which none can be sent; `runner check` says why",
             *told,
@@ -164,11 +166,15 @@ def _time(found: "Estimate") -> str:
 
 def _more(found: "Estimate") -> list[str]:
     """Return how the bounds are meant, and how they come closer."""
+    from runner.several import unit
+
+    one = f"{unit(found.answers)}s"
     if found.basis == "sample":
-        sure = "tokens and cost are between these bounds with a probability of 95 %; the rows of the sample stay in the run"
+        what = "tokens and cost" if found.cost is not None else "tokens"
+        sure = f"{what} are between these bounds with a probability of 95 %; the {one} of the sample stay in the run"
         return [sure, *_perhaps(found)]
     if found.basis == "answers":
-        return ["the bounds hold with a probability of 95 % if the rows that are left are like these", *_perhaps(found)]
+        return [f"the bounds hold with a probability of 95 % if the {one} that are left are like these", *_perhaps(found)]
     wide = ["a token is 2 to 6 bytes of text, and an answer has 1 token up to its limit; failed attempts come on top"]
     if found.tier == FLEX:
         wide.append("the lowest and the middle cost are at flex rates, the highest at standard ones, to which rows may fall back")
@@ -178,7 +184,7 @@ def _more(found: "Estimate") -> list[str]:
     elif most > _LONG * found.rows_left:
         wide.append("an answer may be as long as the model allows: --max-tokens sets a lower limit")
     if found.rows_left > _SAMPLE:
-        wide.append(f"--sample {_SAMPLE} sends {_SAMPLE} rows as the first of the run, and the bounds come close")
+        wide.append(f"--sample {_SAMPLE} sends {_SAMPLE} {one} as the first of the run, and the bounds come close")
     return wide
 
 

@@ -76,6 +76,8 @@ class Estimate(Struct, frozen=True, kw_only=True):
     rows_sent: int = 0
     # answers of earlier runs to the same requests, which the run takes over: how many from each
     reused: dict[int, int] = {}
+    # rows that ask the same as an earlier one, whose answer they get
+    shared: int = 0
     # the run that would be continued; None: a new one
     run: int | None = None
     # answers that are wanted of each row
@@ -85,6 +87,9 @@ class Estimate(Struct, frozen=True, kw_only=True):
     tier: str | None = None
 
     def __str__(self) -> str:
+        if not self.rows_left:
+            spent = f", {_money(self.cost_spent)} was spent" if self.cost_spent is not None and self.run is not None else ""
+            return f"{amount(self.rows, self.answers)}, nothing is left to send{spent}"
         cost = "of unknown cost" if self.cost is None else f"about {_money(self.cost.mid)} ({between(self.cost, _money)})"
         return f"{amount(self.rows, self.answers)}, {cost}, {self.words}"
 
@@ -251,6 +256,7 @@ class _Input:
             basis=found.basis,
             rows_sent=found.learned,
             reused=dict(Counter(self._of.taken.values())),
+            shared=self._of.same.rows if self._of.same is not None else 0,
             run=run.id if run is not None else None,
             answers=self._job.answers or 1,
             model=self._job.model,
