@@ -18,7 +18,6 @@ from runner.cli.options import (
 )
 from runner.cli.typed import one_or_several
 from runner.config.settings import SETTINGS
-from runner.money import FLEX
 
 if TYPE_CHECKING:
     from runner.session.estimating import Estimate
@@ -166,6 +165,7 @@ def _time(found: "Estimate") -> str:
 
 def _more(found: "Estimate") -> list[str]:
     """Return how the bounds are meant, and how they come closer."""
+    from runner.money import FLEX
     from runner.several import unit
 
     one = f"{unit(found.answers)}s"

@@ -219,11 +219,16 @@ class _Input:
             alone = self._each_alone and not self._of.taken
             left = max(0, self._rows - self._settled) if alone else self._of.number()
             found = rest.sampled(self._given.store, run.id, drawn, self._money, left, self._rates) if drawn is not None else None
-            found = found or rest.answered(self._given.store, run.id, self._job.model or "", self._of.number())
+            found = found or self._like_those_answered(run)
         if found is None or (found.cost is None and book is not None):
             # what was sent may have been sent before its price was stated
             found = self._by_sizes(book)
         return self._whole(found, drawn)
+
+    def _like_those_answered(self, run: KnownRun) -> Rest | None:
+        left = open_rows(self._of, Guesses(self._rates.book, self._rates.at))
+        model, most = self._job.model or "", left.guesses.most()
+        return rest.answered(self._given.store, run.id, model, left.number, self._rates, most=most)
 
     def _by_sizes(self, book: PriceBook | None) -> Rest:
         guesses = Guesses(book, self._rates.at)

@@ -44,10 +44,9 @@ def expected(plan: Plan, of: ToSend, book: PriceBook, money: Money, *, left: int
     found = None
     if left > 0 and settled:
         drawn = None if options.retry_failed else rest.drawn_rows(store, run.id, (plan.given.digest, plan.requests), settled)
-        found = (
-            rest.sampled(store, run.id, drawn, money, left, Now(book, time.time(), plan.job.tier)) if drawn is not None else None
-        )
-        found = found or rest.answered(store, run.id, plan.job.model or "", left, again=options.retry_failed)
+        now = Now(book, time.time(), plan.job.tier)
+        found = rest.sampled(store, run.id, drawn, money, left, now) if drawn is not None else None
+        found = found or rest.answered(store, run.id, plan.job.model or "", left, now, again=options.retry_failed)
     if left > 0 and (found is None or found.cost is None):
         found = _by_sizes(plan, of, book, left, settled=settled > 0)
     return said(found, plan.answers) if found is not None else None
@@ -100,7 +99,9 @@ def _by_sizes(plan: Plan, of: ToSend, book: PriceBook, left: int, *, settled: bo
         return rest.examples(sizer, (row for _, row in of.open()), guesses, 0.0, left)
     if settled and not plan.options.retry_failed:
         # those with an outcome tell nothing: broken ones are not sent again
-        return rest.examples(sizer, (row for _, row in islice(of.open(), _FIRST)), guesses, 0.0, left)
+        found = rest.examples(sizer, (row for _, row in islice(of.open(), _FIRST)), guesses, 0.0, left)
+        if found is not None:
+            return found
     if scanned.some:
         size = scanned.size / max(1, scanned.rows - scanned.before.rows)
         return rest.examples(sizer, scanned.some, guesses, size, left)

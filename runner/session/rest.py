@@ -126,10 +126,13 @@ def sampled(store: Path, run_id: int, drawn: Drawn, money: Money, left: int, now
     )
 
 
-def answered(store: Path, run_id: int, model: str, left: int, *, again: bool = False) -> Rest | None:
+def answered(
+    store: Path, run_id: int, model: str, left: int, now: Now, *, again: bool = False, most: Mapping[str, Most] | None = None
+) -> Rest | None:
     """Return what is left if it is like the newest answered rows; None if these are too few. model: that of most rows.
 
-    again: failed rows are sent again, so what they have cost tells nothing. Nor do rows that were drawn, which are large.
+    now: as for ``sampled``. again: failed rows are sent again, so what they have cost tells nothing. Nor do rows that were drawn,
+    which are large. most: what the rows that are left can take; None: not known.
     """
     drawn = _stored(store, run_id)
     besides = frozenset(drawn.keys) if drawn is not None else frozenset()
@@ -138,7 +141,9 @@ def answered(store: Path, run_id: int, model: str, left: int, *, again: bool = F
     if len(rows) < LEAST_ROWS:
         return None
     read, written = (learned.rest_like(rows, name, left) for name in ("input_tokens", "output_tokens"))
-    cost, certain = (learned.rest_like(rows, "cost", left, certain=only) for only in (False, True))
+    sent = sum(row.billed for row in rows.values()) / len(rows)
+    most_out, limit = learned.most_of(most or {}, now, read.high, max(1.0, sent))
+    cost, certain = (learned.capped(learned.rest_like(rows, "cost", left, certain=only), limit) for only in (False, True))
     priced = all(row.priced for row in rows.values())
     requests = learned.mean([row.attempts for row in rows.values()], left)
     return Rest(
@@ -147,7 +152,7 @@ def answered(store: Path, run_id: int, model: str, left: int, *, again: bool = F
         learned=len(rows),
         uses=(Use(models=(model,), requests=requests, input=read, output=written),),
         input=read,
-        output=written,
+        output=learned.capped(written, most_out),
         cost=cost if priced else None,
         high_certain=certain.high if priced else None,
         answer_cost=learned.usual(rows, "cost"),
