@@ -272,7 +272,7 @@ class _Input:
         """Return what attempts of the run may have cost beyond what is known. unknown: those whose usage is not known."""
         bound = math.inf if self._money.perhaps is None else self._money.perhaps
         # while rows are left, all is an estimate: such an attempt is taken for as long as an answer
-        like = found.answer_cost if found.left else None
+        like = found.answer_cost if found.left and unknown else None
         return bound if like is None else min(bound, unknown * like)
 
 

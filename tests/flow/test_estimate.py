@@ -29,6 +29,8 @@ class Server:
         # the numbers of the prompts whose first request is cut off
         self.cuts: frozenset[int] = frozenset()
         self.anthropic = False
+        # whether every seventh answer fails for good, and is billed
+        self.refuses = False
 
     def __call__(self, request: Received) -> Reply:
         prompt = request.json["messages"][-1]["content"]
@@ -41,7 +43,8 @@ class Server:
         if self.anthropic:
             return anthropic_answer("Rome")
         usage = {"prompt_tokens": len(prompt), "completion_tokens": 2 * len(prompt)}
-        return stream(delta("Rome"), finish(), sse({"id": "c", "model": "m", "choices": [], "usage": usage}), DONE)
+        ending = finish("length" if self.refuses and int(prompt.split()[0]) % 7 == 3 else "stop")
+        return stream(delta("Rome"), ending, sse({"id": "c", "model": "m", "choices": [], "usage": usage}), DONE)
 
 
 class Desk:
@@ -215,6 +218,14 @@ def test_one_attempt_that_is_perhaps_billed_counts_as_an_answer_and_not_as_its_l
     last = desk.run("estimate", "p.jsonl", *limit).out
     assert ("perhaps up to $" in last) is bool(limit)
     assert "nothing is left to send" in last
+
+
+def test_an_answer_that_fails_for_good_and_is_billed_is_the_outcome_of_its_row(desk: Desk) -> None:
+    desk.answers.refuses = True
+    found = desk.estimated("--sample", "20", "--finish-fail", "length")
+    assert json.loads(desk.run("status", "--json").out)["run"]["failed"] > 0
+    # it costs what an answer of its size costs, and that is no rare event
+    assert found["cost"]["low"] == pytest.approx(found["cost"]["mid"], rel=1e-3)
 
 
 def test_failed_attempts_of_a_sample_without_any_are_not_excluded(desk: Desk) -> None:
