@@ -1,8 +1,9 @@
 """Estimates of whole runs against what these cost in the end: ``python -m benchmarks.estimate_runs --sets 40``.
 
 Each set of rows has its own sizes, languages, lengths of answers and prices, and is sent to a server that counts tokens as each
-row says. ``--again`` is the share of the rows that fail once, with an answer that is billed. 50 rows are sent for the estimate,
-then the run is finished.
+row says. ``--again`` is the share of the rows that fail once, with an answer that is billed; ``--cut`` the share of those whose
+answer is cut off once in the middle, billed up to there without a word. 50 rows are sent for the estimate, then the run is
+finished.
 """
 
 import argparse
@@ -46,7 +47,7 @@ class Compared(NamedTuple):
 
 
 class _Metered(BaseHTTPRequestHandler):
-    """Answers with the tokens that a prompt names in its first words: of the input, of the answer, and whether it fails once."""
+    """Answers with the tokens that a prompt names in its first words: of the input, of the answer, and how it fails once."""
 
     protocol_version = "HTTP/1.1"
     # an answer goes out in one piece: two would wait for each other
@@ -57,7 +58,7 @@ class _Metered(BaseHTTPRequestHandler):
         """Answer a request."""
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         name, read, written, again = asked["messages"][-1]["content"].split(" ", 4)[:4]
-        failed = again == "again" and name not in self.seen
+        failed, cut = (again == word and name not in self.seen for word in ("again", "cut"))
         self.seen.add(name)
         message = {"role": "assistant", "content": "Yes."}
         answer = {
@@ -72,7 +73,8 @@ class _Metered(BaseHTTPRequestHandler):
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(body[: len(body) // 2] if cut else body)
+        self.close_connection = cut
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -91,15 +93,17 @@ def metered() -> Iterator[str]:
             thread.join()
 
 
-def compare(seed: int, number: int, share: float, base_url: str, folder: Path) -> Compared:
-    """Estimate the run of a set of rows, finish it, and return both. share: of the rows that fail once."""
-    drawn, (read_rate, write_rate), _ = token_set(seed, number)
-    rows, costs, chance = [], [], random.Random(seed)  # noqa: S311 - no secret
-    for place, (size, read, written) in enumerate(drawn):
-        again = "again" if chance.random() < share else "once"
+def compare(seed: int, number: int, share: float, base_url: str, folder: Path, cut: float = 0.0) -> Compared:
+    """Estimate the run of a set of rows, finish it, and return both. share, cut: of the rows that fail once, and are cut once."""
+    made, (read_rate, write_rate), _ = token_set(seed, number)
+    rows, costs, chance, unknown = [], [], random.Random(seed), 0.0  # noqa: S311 - no secret
+    for place, (size, read, written) in enumerate(made):
+        drawn = chance.random()
+        again = "again" if drawn < share else "cut" if drawn < share + cut else "once"
         words = f"{seed}-{place} {read} {written} {again} "
         rows.append({"id": str(place), "prompt": words + "x" * max(0, size - len(words))})
         costs.append((read * read_rate + written * write_rate) * (2 if again == "again" else 1))
+        unknown += (read * read_rate + written / 2 * write_rate) / 1e6 if again == "cut" else 0.0
     settings: dict[str, Any] = {
         "model": "m",
         "base_url": base_url,
@@ -116,7 +120,9 @@ def compare(seed: int, number: int, share: float, base_url: str, folder: Path) -
     assert estimate.cost is not None, estimate
     assert estimate.cost.high is not None, estimate
     assert summary.cost is not None, summary
-    return Compared(estimate.cost.low, estimate.cost.mid, estimate.cost.high, summary.cost, pstdev(costs) / fmean(costs))
+    return Compared(
+        estimate.cost.low, estimate.cost.mid, estimate.cost.high, summary.cost + unknown, pstdev(costs) / fmean(costs)
+    )
 
 
 def main() -> int:
@@ -126,12 +132,13 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="seed of the first set")
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--again", type=float, default=0.0)
+    parser.add_argument("--cut", type=float, default=0.0)
     given = parser.parse_args()
     logging.disable(logging.WARNING)
     found: list[Compared] = []
     with metered() as base_url, tempfile.TemporaryDirectory() as folder:
         for seed in range(given.first, given.first + given.sets):
-            one = compare(seed, given.rows, given.again, base_url, Path(folder))
+            one = compare(seed, given.rows, given.again, base_url, Path(folder), given.cut)
             found.append(one)
             print(
                 f"{seed:3}  {one.low:.4f} to {one.high:.4f}, cost {one.cost:.4f}, half-width {one.half_width:.3f}"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from runner.api import check, delete, estimate, export, results, resume, retry, run, runs, status
-    from runner.async_api import aresume, aretry, arun
+    from runner.async_api import aestimate, aresume, aretry, arun
     from runner.config.keywords import JobSettings
     from runner.errors import RunLockedError, RunnerError, RunStoppedError, StoreError, UsageError
     from runner.event_types import (
@@ -49,7 +49,7 @@ _HOMES = {
     "ArrowStream": "runner.session.sources",
     "Estimate": "runner.session.estimating",
     "StopHandle": "runner.session.stopping",
-    **dict.fromkeys(("aresume", "aretry", "arun"), "runner.async_api"),
+    **dict.fromkeys(("aestimate", "aresume", "aretry", "arun"), "runner.async_api"),
     **dict.fromkeys(("Stream", "events", "stream"), "runner.session.stream"),
     **dict.fromkeys(("BlockingSession", "Session"), "runner.session.one_by_one"),
     "Answer": "runner.session.pieces",
@@ -106,6 +106,7 @@ __all__ = [
     "UsageError",
     "Waiting",
     "__version__",
+    "aestimate",
     "aresume",
     "aretry",
     "arun",

@@ -1,17 +1,22 @@
-"""The public Python API in the program's own event loop: arun, aresume, aretry. ``session`` has stream, events and Session."""
+"""The public Python API in the program's own event loop: arun, aestimate, ... ``session`` has stream, events and Session."""
 
 from collections.abc import Sequence
+from operator import index
 from pathlib import Path
 from typing import Any, Unpack
 
-from runner.config.keywords import JobSettings, RunSettings
+from msgspec import structs
+
+from runner.config.keywords import EstimateSettings, JobSettings, RunSettings
 from runner.interfaces import Observer
 from runner.progress.watching import watched
 from runner.session import arguments, restoring
-from runner.session.asynchronous import Prepare, restored, run_of, start
+from runner.session.asynchronous import Prepare, refuse_other_loops, restored, run_of, start
+from runner.session.estimating import Estimate, estimate_job, refuse_stopped, unsent_async
 from runner.session.naming import DEFAULT_STORE, store_path
+from runner.session.prepare import in_thread
 from runner.session.results import RunSummary, with_results
-from runner.session.sources import Source
+from runner.session.sources import Source, job_of_async
 from runner.session.stopping import StopHandle, ended
 
 
@@ -74,6 +79,35 @@ async def aretry(
     arguments.check(run_id=run_id, db=db, trust=trust)
     prepare = restored(lambda: restoring.retried(db, run_id, given), db, trust=trust)
     return await _watched(prepare, db, handle, observe, progress)
+
+
+async def aestimate(
+    source: Source,
+    *,
+    sample: int = 0,
+    db: str | Path = DEFAULT_STORE,
+    limit: int | None = None,
+    new: bool = False,
+    observe: Observer | None = None,
+    **settings: Unpack[EstimateSettings],
+) -> Estimate:
+    """Do what ``estimate`` does, in the running event loop, as ``arun``. With ``sample``, a cancellation is that of ``arun``."""
+    given: dict[str, Any] = {**settings}
+    progress = given.pop("progress", None)
+    arguments.warn_of_variables()
+    options, trust = arguments.of_run(given, db, limit, new=new, accept_changes=False)
+    arguments.check(sample=sample, observe=observe, progress=progress)
+    refuse_other_loops()
+    refuse_other_loops()
+    store = store_path(db)
+    if not sample:
+        async with unsent_async(source, given, trust=trust) as job:
+            return await in_thread(lambda: estimate_job(job, store, options))
+    options = structs.replace(options, sample=index(sample))
+    async with job_of_async(source, given, store, trust=trust, limit=options.limit) as job:
+        prepare = restored(lambda: (job, options), store, trust=trust)
+        refuse_stopped(await _watched(prepare, store, None, observe, progress))
+        return await in_thread(lambda: estimate_job(job, store, structs.replace(options, new=False)))
 
 
 async def _watched(

@@ -132,6 +132,8 @@ class Money(Struct, frozen=True, kw_only=True):
     # requests that are open, or were when their session was killed, and what of ``perhaps`` is for them
     open_requests: int = 0
     held: int = 0
+    # what of ``perhaps`` is for tokens that are not told apart, where the store was asked
+    unsure: int = 0
 
     @property
     def known(self) -> bool:
@@ -150,6 +152,7 @@ class Money(Struct, frozen=True, kw_only=True):
             unknown=self.unknown or other.unknown,
             open_requests=self.open_requests + other.open_requests,
             held=self.held + other.held,
+            unsure=self.unsure + other.unsure,
         )
 
 

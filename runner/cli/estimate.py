@@ -105,15 +105,13 @@ def text(found: "Estimate", prices: "Json" = None) -> str:
     rows, wanted = amount(found.rows, found.answers), found.rows * found.answers
     run = f"run {found.run}: " if found.run is not None else ""
     if not found.rows_left:
-        cost = money.amount(found.cost.mid) if found.cost is not None else unpriced.unknown(found.model or "the model", prices)
-        tokens = f"{count(found.input_tokens.mid)} tokens in, {count(found.output_tokens.mid)} out"
-        return f"{run}{rows}, nothing is left to send\n  {'tokens':12}  {tokens}\n  {'cost':12}  {cost}"
+        return "\n".join(_nothing_left(found, f"{run}{rows}", prices))
 
     def line(name: str, of: Any, show: Any) -> str:
         return f"  {name:12}  about {show(of.mid)} ({between(of, show)})"
 
     left = f", {found.rows_left:,} left to send" if found.rows_left < wanted else ""
-    lines = [f"{run}{rows}{left}; {found.words}"]
+    lines = [f"{run}{rows}{left}; {found.words}", *_not_sent(found)]
     lines += [line("tokens in", found.input_tokens, count), line("tokens out", found.output_tokens, count)]
     if found.cost is None:
         lines.append(f"  {'cost':12}  {unpriced.unknown(found.model or 'the model', prices)}")
@@ -126,6 +124,35 @@ def text(found: "Estimate", prices: "Json" = None) -> str:
     if found.unpriced_rows and found.cost is not None:
         lines.append(f"  {'':12}  beside {plural(found.unpriced_rows, unit(found.answers))} whose price is not known")
     return "\n".join([*lines, _time(found), *_more(found)])
+
+
+def _not_sent(found: "Estimate") -> list[str]:
+    """Return why rows without an outcome are not left to send."""
+    from runner.session.prepare import sent_once, taken_over
+
+    told = [f"  {taken_over(found.reused, found.rows, found.answers)}"] if found.reused else []
+    return [*told, f"  {sent_once(found.shared, found.rows)}"] if found.shared else told
+
+
+def _nothing_left(found: "Estimate", rows: str, prices: "Json") -> list[str]:
+    """Return what a run has cost of which nothing is left to send. rows: how the input is called."""
+    from runner.cli import money
+    from runner.session import unpriced
+
+    if found.run is None:
+        told = _not_sent(found)
+        return [
+            f"{rows}, nothing is left to send" if told else f"{rows}, of which none can be sent; `runner check` says why",
+            *told,
+        ]
+    spent = found.cost_spent
+    cost = unpriced.unknown(found.model or "the model", prices) if spent is None else f"{money.amount(spent)} was spent"
+    if found.cost is not None and found.cost.high is None:
+        cost += "; perhaps more, for attempts whose usage is unknown and whose answers had no limit"
+    elif found.cost is not None and found.cost.high is not None and spent is not None and found.cost.high > spent:
+        cost += f"; perhaps up to {money.amount(found.cost.high - spent)} more, for attempts whose usage is unknown"
+    tokens = f"{found.input_tokens.mid:,.0f} in, {found.output_tokens.mid:,.0f} out"
+    return [f"{rows}, nothing is left to send", f"  {'tokens':12}  {tokens}", f"  {'cost':12}  {cost}"]
 
 
 def _time(found: "Estimate") -> str:
@@ -142,16 +169,35 @@ def _time(found: "Estimate") -> str:
 
 def _more(found: "Estimate") -> list[str]:
     """Return how the bounds are meant, and how they come closer."""
+    from runner.money import FLEX
+    from runner.several import unit
+
+    one = f"{unit(found.answers)}s"
     if found.basis == "sample":
-        return ["tokens and cost are between these bounds with a probability of 95 %; the rows of the sample stay in the run"]
+        what = "tokens and cost" if found.cost is not None else "tokens"
+        sure = f"{what} are between these bounds with a probability of 95 %; the {one} of the sample stay in the run"
+        return [sure, *_perhaps(found)]
     if found.basis == "answers":
-        return ["the bounds hold with a probability of 95 % if the rows that are left are like these"]
+        return [f"the bounds hold with a probability of 95 % if the {one} that are left are like these", *_perhaps(found)]
     wide = ["a token is 2 to 6 bytes of text, and an answer has 1 token up to its limit; failed attempts come on top"]
+    if found.tier == FLEX:
+        wide.append("the lowest and the middle cost are at flex rates, the highest at standard ones, to which rows may fall back")
     most = found.output_tokens.high
     if most is None:
         wide.append("an answer has no known limit here: --max-tokens sets one")
     elif most > _LONG * found.rows_left:
         wide.append("an answer may be as long as the model allows: --max-tokens sets a lower limit")
     if found.rows_left > _SAMPLE:
-        wide.append(f"--sample {_SAMPLE} sends {_SAMPLE} rows as the first of the run, and the bounds come close")
+        wide.append(f"--sample {_SAMPLE} sends {_SAMPLE} {one} as the first of the run, and the bounds come close")
     return wide
+
+
+def _perhaps(found: "Estimate") -> list[str]:
+    """Return why the high cost is as high as it is, if attempts of unknown usage are the reason."""
+    from runner.cli import money
+    from runner.session.expecting import unknown_attempts
+
+    without, cost = found.cost_high_without, found.cost
+    if not found.perhaps_billed or without is None or cost is None or cost.high == without:
+        return []
+    return [f"{unknown_attempts(found.perhaps_billed)}: without them the highest cost is {money.amount(without)}"]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from runner.prices.interval import Interval
-from runner.prices.rates import Schedule
+from runner.prices.rates import Schedule, highest
 
 LEAST_BYTES, BYTES, MOST_BYTES = 2, 4, 6
 """Bytes of a text per token: at the least, usually, at the most."""
@@ -27,6 +27,7 @@ class Size(NamedTuple):
     """The size of a request. text: bytes of its texts. body: bytes of the body. files: tokens that its files may have.
 
     most: the limit of its answer in tokens; None: it has none. hour: it may ask for a cache that is kept for an hour.
+    tier: the service tier that it asks for; None: no special one.
     """
 
     model: str
@@ -35,6 +36,7 @@ class Size(NamedTuple):
     files: int = 0
     most: int | None = None
     hour: bool = False
+    tier: str | None = None
 
     @property
     def measure(self) -> int:
@@ -49,15 +51,21 @@ class Guess(Struct):
     input: Interval = Interval(low=0, mid=0, high=0)
     output: Interval = Interval(low=0, mid=0, high=0)
     cost: Interval | None = None
+    # a request may ask for a cache that is kept for an hour
+    hour: bool = False
 
-    def add(self, size: Size, schedule: Schedule | None, limit: int | None) -> None:
-        """Count one request. schedule: its rates. limit: tokens that the model can have in all. None: not known."""
+    def add(self, size: Size, schedule: Schedule | None, limit: int | None, other: Schedule | None = None) -> None:
+        """Count one request. schedule: its rates. limit: tokens that the model can have in all. None: not known.
+
+        other: the rates of another tier that may serve it. They count for the bounds, and not for the middle.
+        """
         read = input_tokens(size)
         written = output_tokens(size, limit)
-        self.rows += 1
+        self.rows, self.hour = self.rows + 1, self.hour or size.hour
         self.input, self.output = plus(self.input, read), plus(self.output, written)
         if schedule is not None:
-            self.cost = plus(self.cost or Interval(low=0, mid=0, high=0), _cost(read, written, schedule, hour=size.hour))
+            whole = _cost(read, written, schedule, other or schedule, hour=size.hour)
+            self.cost = plus(self.cost or Interval(low=0, mid=0, high=0), whole)
 
 
 def input_tokens(size: Size) -> Interval:
@@ -84,13 +92,13 @@ def times(one: Interval, factor: float) -> Interval:
     return Interval(low=one.low * factor, mid=one.mid * factor, high=one.high * factor if factor else 0.0)
 
 
-def _cost(read: Interval, written: Interval, schedule: Schedule, *, hour: bool) -> Interval:
-    low, mid = schedule.of(math.floor(read.low)), schedule.of(round(read.mid))
-    high = schedule.worst(math.ceil(read.high))
-    cached = min(low.input, low.cached_input)
+def _cost(read: Interval, written: Interval, asked: Schedule, other: Schedule, *, hour: bool) -> Interval:
+    lows, mid = [one.of(math.floor(read.low)) for one in (asked, other)], asked.of(round(read.mid))
+    high = highest([one.worst(math.ceil(read.high)) for one in (asked, other)])
+    cached = min(min(low.input, low.cached_input) for low in lows)
     dear = written.high * high.highest_output if high.highest_output else 0.0
     return Interval(
-        low=read.low * cached + written.low * min(low.output, low.reasoning),
+        low=read.low * cached + written.low * min(min(low.output, low.reasoning) for low in lows),
         mid=read.mid * mid.input + written.mid * mid.output,
         high=read.high * (max(high.highest_input, high.cache_write_1h) if hour else high.highest_input) + dear,
     )

@@ -6,6 +6,9 @@ the general regression estimator (Saerndal, Swensson, Wretman, Model Assisted Su
 how the value depends on the size, and the sizes of all rows are known. The interval is a bootstrap-t (Efron, Tibshirani, An
 Introduction to the Bootstrap, 1993, chapter 12), because answers are skewed: an interval from Student's t would miss the total of
 such files too often on the high side.
+
+What only a few of the sampled rows have, such as a failed attempt that was billed, is estimated apart (``rare``): a sample of 50
+has none in one case of thirteen where 5 % of all rows have it, and knows nothing of its spread where one row has it.
 """
 
 import math
@@ -20,6 +23,7 @@ T = TypeVar("T")
 
 RESAMPLES = 999
 _TAIL = 0.025
+_Z = 1.96
 
 
 class Interval(Struct, frozen=True, kw_only=True):
@@ -73,11 +77,33 @@ def total(sample: Sequence[tuple[int, float]], population: Population, seed: int
         if deviation > 1e-9 * error:
             ratios.append((value - mid) / deviation)
     ratios.sort()
-    least = 1.96
     above, below = -_quantile(ratios, _TAIL), _quantile(ratios, 1 - _TAIL)
     known = sum(value for _, value in sample)
-    low = max(known, mid - max(below, least) * error)
-    return Interval(low=min(low, mid), mid=mid, high=mid + max(above, least) * error)
+    low = max(known, mid - max(below, _Z) * error)
+    return Interval(low=min(low, mid), mid=mid, high=mid + max(above, _Z) * error)
+
+
+def rare(amounts: Sequence[float], usual: float, most: Sequence[float] | None = None) -> Interval:
+    """Estimate a sum of which only a few sampled rows have a part, by the gamma interval of Fay and Feuer (1997).
+
+    amounts: of the rows that have one, each times the number of rows for which it stands. usual: such an amount of a row that has
+    none: a sample without any is no proof that no row has one (the mean in place of the largest: Tiwari, Clegg, Zou 2006).
+    most: for the high bound, amounts that may be larger.
+    """
+    mid, high = sum(amounts), amounts if most is None else most
+    low = min(mid, _gamma(mid, sum(one * one for one in amounts), -_Z))
+    if not all(map(math.isfinite, high)):
+        return Interval(low=low, mid=mid, high=math.inf)
+    above = _gamma(sum(high) + usual, sum(one * one for one in high) + usual * usual, _Z)
+    return Interval(low=low, mid=mid, high=max(above, mid))
+
+
+def _gamma(mean: float, variance: float, z: float) -> float:
+    """Return a quantile of a gamma distribution. z: that of the normal one (Wilson, Hilferty 1931: to 1 % where it matters)."""
+    if mean <= 0 or variance <= 0:
+        return 0.0
+    spread = variance / (mean * mean) / 9
+    return mean * max(0.0, 1 - spread + z * math.sqrt(spread)) ** 3
 
 
 def _estimate(sample: Sequence[tuple[int, float]], population: Population) -> tuple[float, float]:
@@ -109,5 +135,5 @@ def _line(sample: Sequence[tuple[int, float]], weights: Sequence[float]) -> tupl
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
     if not ordered:
-        return 1.96 if share > 0.5 else -1.96
+        return _Z if share > 0.5 else -_Z
     return ordered[min(len(ordered) - 1, max(0, round(share * (len(ordered) - 1))))]

@@ -9,7 +9,7 @@ from msgspec import Struct, structs
 
 from runner.money import Money
 from runner.pace import LaneState
-from runner.prices.book import PriceBook
+from runner.prices.book import PriceBook, tier_of
 from runner.prices.sample import Drawn, Lane, Stratum, draw, shares
 from runner.session import rest
 from runner.session.prepare import Plan
@@ -83,6 +83,8 @@ def drawing(plan: Plan, number: int, book: PriceBook | None, money: Money, settl
         input_tokens=so_far.input_tokens,
         output_tokens=so_far.output_tokens,
         strata=_strata(of, found, number, seed_of(plan.given.digest)),
+        most=found.guesses.most(),
+        tier=tier_of(plan.job.tier),
     )
     whole = sum(found.sizes)
     share = sum(sum(stratum.drawn.values()) for stratum in drawn.strata) / whole if whole else 0.0

@@ -1,13 +1,11 @@
 """The first requests of a job as they would be sent, without sending them: ``runner run --dry-run N``."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from runner.config.endpoint import find_endpoint, with_base_url
 from runner.config.job import Job
-from runner.errors import AttachmentError, NotReadyError
+from runner.errors import AttachmentError
 from runner.inputs import scan, spool
 from runner.inputs.attachments import media_in
 from runner.inputs.media_files import MediaFiles
@@ -17,7 +15,7 @@ from runner.model import Item, Outcome, Row
 from runner.origin import Files, place_of, where
 from runner.session import unfit, wiring
 from runner.session.naming import DEFAULT_STORE
-from runner.session.opening import open_input, options_of, rooted, template_of
+from runner.session.opening import open_input, options_of, template_of, unsent
 
 
 class Unsent(NamedTuple):
@@ -43,12 +41,7 @@ def dry_run(job: Job, count: int, db: str | Path = DEFAULT_STORE) -> Iterator[Un
     ``run`` does, also if no model is set.
     """
     store = Path(db).resolve()
-    job = rooted(with_base_url(job, os.environ), store)
-    try:
-        find_endpoint(job, os.environ)
-    except NotReadyError:
-        if job.model is None:
-            raise
+    job = unsent(job, store)
     provider, template = wiring.offline(job), template_of(job)
     files = wiring.attachments(job)
     with spool.readable(job.input) as path:

@@ -1,41 +1,37 @@
 """What a whole run will take, before it is sent or while it is under way: ``runner estimate``."""
 
 import math
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from msgspec import Struct, structs
 
-from runner.config.endpoint import find_endpoint, with_base_url
 from runner.config.job import Job
 from runner.durations import format_span
-from runner.engine.limits import Kind
-from runner.engine.limits.slots import START
-from runner.errors import NotReadyError, RunStoppedError
+from runner.errors import RunStoppedError
 from runner.event_types import Summary
 from runner.exports import html
 from runner.inputs import scan, spool
 from runner.money import CURRENCY, PICO, Money, shown
 from runner.prices.book import PriceBook
-from runner.prices.guess import plus, times
 from runner.prices.interval import Interval
-from runner.prices.sample import Drawn, Lane
-from runner.session import continuing, identity, prepare, raising, reading, rest, unfit
+from runner.prices.sample import Drawn
+from runner.session import continuing, identity, learned, opening, prepare, raising, reading, rest, reuse, unfit
 from runner.session.drawing import open_rows
+from runner.session.duration import duration
 from runner.session.expecting import basis
 from runner.session.identity import Given
-from runner.session.opening import open_input, options_of, rooted
+from runner.session.opening import open_input, options_of
 from runner.session.options import SessionOptions
 from runner.session.pricing import price_book
-from runner.session.rest import Basis, Guesses, Rest, Use
-from runner.session.sources import Source, job_of, job_without_rows, names_files
+from runner.session.rest import Basis, Guesses, Rest
+from runner.session.sources import Source, job_of, job_of_async, job_without_rows, names_files
 from runner.session.to_send import ToSend
-from runner.session.wiring import per_minute
 from runner.several import amount, unit
 from runner.store import samples
 from runner.store.reader import StoreReader
@@ -67,6 +63,10 @@ class Estimate(Struct, frozen=True, kw_only=True):
     # what its attempts and open requests may have cost in addition; None: no price is known, or that has no limit
     cost_perhaps: float | None
     currency: str = CURRENCY
+    # attempts so far whose usage is not known, and that are perhaps billed: they, and others like them, raise the high bound of
+    # ``cost``. Without them it is this; None: not known
+    perhaps_billed: int = 0
+    cost_high_without: float | None = None
     # of the rows that are left: those whose price is not known, about
     unpriced_rows: int = 0
     # until the last row has its outcome; None: not known
@@ -76,14 +76,22 @@ class Estimate(Struct, frozen=True, kw_only=True):
     # from what it was made, and from how many rows that were sent
     basis: Basis
     rows_sent: int = 0
+    # answers of earlier runs to the same requests, which the run takes over: how many from each
+    reused: dict[int, int] = {}
+    # rows that ask the same as an earlier one, whose answer they get
+    shared: int = 0
     # the run that would be continued; None: a new one
     run: int | None = None
     # answers that are wanted of each row
     answers: int = 1
-    # the model, for words about its price
+    # the model, for words about its price, and the service tier that is asked for
     model: str | None = None
+    tier: str | None = None
 
     def __str__(self) -> str:
+        if not self.rows_left:
+            spent = f", {_money(self.cost_spent)} was spent" if self.cost_spent is not None and self.run is not None else ""
+            return f"{amount(self.rows, self.answers)}, nothing is left to send{spent}"
         cost = "of unknown cost" if self.cost is None else f"about {_money(self.cost.mid)} ({between(self.cost, _money)})"
         return f"{amount(self.rows, self.answers)}, {cost}, {self.words}"
 
@@ -125,12 +133,7 @@ def estimate_job(job: Job, db: str | Path, options: SessionOptions) -> Estimate:
     No key is needed. options: those of the run. Raises UsageError as ``run`` does, also if no model is set, and StoreError.
     """
     store = Path(db).resolve()
-    job = rooted(with_base_url(job, os.environ), store)
-    try:
-        find_endpoint(job, os.environ)
-    except NotReadyError:
-        if job.model is None:
-            raise
+    job = opening.unsent(job, store)
     with spool.readable(job.input) as path:
         prompts = open_input(path, options_of(job), store)
         scan.refuse_empty(prompts.size, spool.display_name(job.input))
@@ -144,7 +147,22 @@ def estimate_job(job: Job, db: str | Path, options: SessionOptions) -> Estimate:
         unfit.refuse(job, prompts, scanned)
         same = prepare.same_in(job, to_read, options)
         of = ToSend(job=job, prompts=to_read, scanned=scanned, store=store, run=None, options=options, same=same)
-        return _Input(given, of, run).estimate()
+        return _Input(given, structs.replace(of, taken=_taken_over(of, run)), run).estimate()
+
+
+def _taken_over(of: ToSend, run: KnownRun | None) -> dict[str, int]:
+    """Return the answers that the next session of a run takes over from earlier ones. run: None for a new one."""
+    job, limit, rows = of.job, of.options.limit, of.scanned.rows
+    # whoever asks for a new run in any case wants new answers
+    wanted = job.reuse and not (of.options.new and not continuing.is_option(job, "reuse"))
+    if not wanted or (run is not None and run.compared) or not of.store.exists():
+        return {}
+    rows = rows if limit is None else min(limit, rows)
+    return reuse.foreseen(
+        reuse.Asking(
+            job=job, prompts=of.prompts, scanned=of.scanned, store=of.store, run=run.id if run is not None else 0, rows=rows
+        )
+    )
 
 
 @contextmanager
@@ -155,6 +173,17 @@ def unsent(source: Source, settings: Mapping[str, Any], *, trust: bool) -> Itera
         return
     with TemporaryDirectory(prefix="runner-") as folder, job_of(source, settings, Path(folder, "runner.db"), trust=trust) as job:
         yield job
+
+
+@asynccontextmanager
+async def unsent_async(source: Source, settings: Mapping[str, Any], *, trust: bool) -> AsyncIterator[Job]:
+    """Do what ``unsent`` does, inside an event loop."""
+    if names_files(source):
+        yield await prepare.in_thread(lambda: job_without_rows(source, settings, trust=trust))
+        return
+    with TemporaryDirectory(prefix="runner-") as folder:
+        async with job_of_async(source, settings, Path(folder, "runner.db"), trust=trust) as job:
+            yield job
 
 
 def refuse_stopped(summary: Summary) -> None:
@@ -168,6 +197,7 @@ class _Input:
 
     def __init__(self, given: Given, of: ToSend, run: KnownRun | None) -> None:
         self._job, self._given, self._run = of.job, given, run
+        self._rates = learned.Now(price_book(of.job), time.time(), of.job.tier)
         limit, answers = of.options.limit, of.job.answers or 1
         self._rows = of.scanned.rows if limit is None else min(limit, of.scanned.rows)
         copies = of.same.rows * answers if of.same is not None else 0
@@ -184,20 +214,26 @@ class _Input:
 
     def estimate(self) -> Estimate:
         """Return what the run will take."""
-        book, run = price_book(self._job), self._run
+        book, run = self._rates.book, self._run
         drawn, found = None, None
         if run is not None and self._settled:
             drawn = rest.drawn_rows(self._given.store, run.id, (self._given.digest, self._requests), self._settled)
-            left = max(0, self._rows - self._settled) if self._each_alone else self._of.number()
-            found = rest.sampled(self._given.store, run.id, drawn, self._money, left) if drawn is not None else None
-            found = found or rest.answered(self._given.store, run.id, self._job.model or "", self._of.number())
+            alone = self._each_alone and not self._of.taken
+            left = max(0, self._rows - self._settled) if alone else self._of.number()
+            found = rest.sampled(self._given.store, run.id, drawn, self._money, left, self._rates) if drawn is not None else None
+            found = found or self._like_those_answered(run)
         if found is None or (found.cost is None and book is not None):
             # what was sent may have been sent before its price was stated
             found = self._by_sizes(book)
         return self._whole(found, drawn)
 
+    def _like_those_answered(self, run: KnownRun) -> Rest | None:
+        left = open_rows(self._of, Guesses(self._rates.book, self._rates.at))
+        model, most = self._job.model or "", left.guesses.most()
+        return rest.answered(self._given.store, run.id, model, left.number, self._rates, most=most)
+
     def _by_sizes(self, book: PriceBook | None) -> Rest:
-        guesses = Guesses(book, time.time())
+        guesses = Guesses(book, self._rates.at)
         found = open_rows(self._of, guesses)
         return guesses.rest(found.number)
 
@@ -206,80 +242,49 @@ class _Input:
         run, money = self._run, self._money
         so_far = samples.tokens_so_far(self._given.store, run.id) if run is not None else None
         spent = money.spent if money.known else None
-        seconds, limited_by = pace(found, self._job, drawn.lanes if drawn is not None else {})
+        seconds, limited_by = duration(found, self._job, drawn.lanes if drawn is not None else {})
         # a run of which nothing is left has cost what it has cost
         left = Interval(low=0, mid=0, high=0) if found.cost is None and not found.left and spent is not None else found.cost
-        # what drawn rows may have cost in addition is in what a sample says
-        beyond = money.held if found.basis == "sample" else money.perhaps
+        unknown = so_far.unknown if so_far is not None else 0
+        certain = found.high_certain if found.high_certain is not None else left.high if left is not None else math.inf
         return Estimate(
             rows=self._rows,
             rows_left=found.left,
             input_tokens=_bounds(found.input, so_far.input_tokens if so_far is not None else 0),
             output_tokens=_bounds(found.output, so_far.output_tokens if so_far is not None else 0),
-            cost=_bounds(left, spent or 0, PICO, beyond) if left is not None else None,
+            cost=_bounds(_plus(left, self._perhaps(found, unknown)), spent or 0, PICO) if left is not None else None,
             cost_left=_bounds(left, 0, PICO) if left is not None else None,
             cost_spent=spent / PICO if spent is not None else None,
             cost_perhaps=money.perhaps / PICO if spent is not None and money.perhaps is not None else None,
+            perhaps_billed=unknown,
+            cost_high_without=(certain + (spent or 0)) / PICO if left is not None and math.isfinite(certain) else None,
             unpriced_rows=found.unpriced,
             seconds=_bounds(seconds, 0) if seconds is not None else None,
             limited_by=limited_by,
             basis=found.basis,
             rows_sent=found.learned,
+            reused=dict(Counter(self._of.taken.values())),
+            shared=self._of.same.rows if self._of.same is not None else 0,
             run=run.id if run is not None else None,
             answers=self._job.answers or 1,
             model=self._job.model,
+            tier=self._job.tier,
         )
 
-
-def pace(found: Rest, job: Job, lanes: Mapping[str, Lane]) -> tuple[Interval | None, str | None]:
-    """Return how many seconds the rest will take, and what sets the pace; None for what is not known.
-
-    lanes: what the requests of a sample met with. The pace is that of the tightest limit per minute, or of the requests that may
-    be open at once: the fixed number, or one between what the sample came to and the highest that is tried.
-    """
-    paces = [
-        (kind, times(_amount(kind, use), 60 / limit))
-        for use in found.uses
-        for kind, limit in _limits(use, per_minute(job), lanes).items()
-    ]
-    if found.busy_s is not None and found.left:
-        most = min(job.max_concurrency if job.concurrency is None else job.concurrency, found.left)
-        reached = sum(lane.slots for lane in lanes.values()) or START
-        least = min(most, reached if job.concurrency is None else most)
-        busy = found.busy_s
-        open_s = Interval(low=busy.low / most, mid=busy.mid / math.sqrt(most * least), high=busy.high / least)
-        paces.append(("concurrency", open_s))
-    if not paces:
-        return (Interval(low=0, mid=0, high=0) if not found.left else None), None
-    slowest = max(paces, key=lambda one: one[1].mid)[0]
-    low, mid, high = (max(getattr(one, name) for _, one in paces) for name in ("low", "mid", "high"))
-    return Interval(low=low, mid=mid, high=high), slowest
+    def _perhaps(self, found: Rest, unknown: int) -> float:
+        """Return what attempts of the run may have cost beyond what is known. unknown: those whose usage is not known."""
+        bound = math.inf if self._money.perhaps is None else self._money.perhaps
+        # while rows are left, all is an estimate: such an attempt is taken for as long as an answer
+        like = found.answer_cost if found.left and unknown else None
+        return bound if like is None else min(bound, self._money.unsure + unknown * like)
 
 
-def _limits(use: Use, asked: Mapping[Kind, float], lanes: Mapping[str, Lane]) -> dict[str, float]:
-    """Return the limits per minute for the rows of some models: the lowest that the job sets or the server reported."""
-    found: dict[str, float] = dict(asked.items())
-    for model in use.models:
-        for kind, limit in (lanes[model].limits if model in lanes else {}).items():
-            found[kind] = min(limit, found.get(kind, limit))
-    return {kind: limit for kind, limit in found.items() if limit > 0}
+def _plus(one: Interval, perhaps: float) -> Interval:
+    return Interval(low=one.low, mid=one.mid, high=one.high + perhaps)
 
 
-def _amount(kind: str, use: Use) -> Interval:
-    match kind:
-        case "rpm":
-            return use.requests
-        case "tpm":
-            return plus(use.input, use.output)
-        case "input_tpm":
-            return use.input
-        case _:
-            return use.output
-
-
-def _bounds(of: Interval, known: float, unit: int = 1, beyond: float | None = 0) -> Bounds:
-    """Return an estimate with what is known already. beyond: what may come on top of that; None: it has no limit."""
-    high = (of.high + known + beyond) / unit if math.isfinite(of.high) and beyond is not None else None
+def _bounds(of: Interval, known: float, unit: int = 1) -> Bounds:
+    high = (of.high + known) / unit if math.isfinite(of.high) else None
     return Bounds(low=(of.low + known) / unit, mid=(of.mid + known) / unit, high=high)
 
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 from runner.money import PICO, Money, Projection, shown
 from runner.prices.book import PriceBook
 from runner.session import rest
+from runner.session.learned import Now
 from runner.session.prepare import Plan
 from runner.session.rest import Basis, Guesses, Rest
 from runner.session.sizing import Sizer
@@ -43,10 +44,11 @@ def expected(plan: Plan, of: ToSend, book: PriceBook, money: Money, *, left: int
     found = None
     if left > 0 and settled:
         drawn = None if options.retry_failed else rest.drawn_rows(store, run.id, (plan.given.digest, plan.requests), settled)
-        found = rest.sampled(store, run.id, drawn, money, left) if drawn is not None else None
-        found = found or rest.answered(store, run.id, plan.job.model or "", left, again=options.retry_failed)
+        now = Now(book, time.time(), plan.job.tier)
+        found = rest.sampled(store, run.id, drawn, money, left, now) if drawn is not None else None
+        found = found or rest.answered(store, run.id, plan.job.model or "", left, now, again=options.retry_failed)
     if left > 0 and (found is None or found.cost is None):
-        found = _by_sizes(plan, of, book, left)
+        found = _by_sizes(plan, of, book, left, settled=settled > 0)
     return said(found, counted(plan)) if found is not None else None
 
 
@@ -66,12 +68,21 @@ def said(found: Rest, one: str) -> Expected | None:
         bounds = f"{low} or more; without --max-tokens an answer has no known limit"
     else:
         bounds = f"{low} to {shown(round(cost.high))}"
-    unpriced = f"; beside {plural(found.unpriced, one)} whose price is not known" if found.unpriced else ""
+    more = f"; beside {plural(found.unpriced, one)} whose price is not known" if found.unpriced else ""
+    if (certain := found.high_certain) is not None and certain < cost.high and found.unknown:
+        more += f"; {unknown_attempts(found.unknown)}: without them at most {shown(round(certain))}"
     return Expected(
         dollars=cost.mid / PICO,
         projection=found.projection,
-        sentence=f"expected cost of {rows}: about {mid} ({bounds}), {basis(found.basis, found.learned, one)}{unpriced}",
+        sentence=f"expected cost of {rows}: about {mid} ({bounds}), {basis(found.basis, found.learned, one)}{more}",
     )
+
+
+def unknown_attempts(number: int) -> str:
+    """Return why a high bound is high, in words. number: attempts of unknown usage in the rows from which it was learned."""
+    if number == 1:
+        return "1 attempt ended without its usage, so it was perhaps billed, as others may be"
+    return f"{number:,} attempts ended without their usage, so they were perhaps billed, as others may be"
 
 
 def basis(kind: Basis, number: int, one: str) -> str:
@@ -85,12 +96,17 @@ def basis(kind: Basis, number: int, one: str) -> str:
             return "by sizes alone"
 
 
-def _by_sizes(plan: Plan, of: ToSend, book: PriceBook, left: int) -> Rest | None:
+def _by_sizes(plan: Plan, of: ToSend, book: PriceBook, left: int, *, settled: bool) -> Rest | None:
     scanned, sizer = plan.scanned, Sizer(plan.job)
     guesses = Guesses(book, time.time())
     if of.same is not None:
         # rows that make the same request may be larger or smaller than others
         return rest.examples(sizer, (row for _, row in of.open()), guesses, 0.0, left)
+    if settled and not plan.options.retry_failed:
+        # those with an outcome tell nothing: broken ones are not sent again
+        found = rest.examples(sizer, (row for _, row in islice(of.open(), _FIRST)), guesses, 0.0, left)
+        if found is not None:
+            return found
     if scanned.some:
         size = scanned.size / max(1, scanned.rows - scanned.before.rows)
         return rest.examples(sizer, scanned.some, guesses, size, left)

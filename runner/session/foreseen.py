@@ -17,6 +17,7 @@ from runner.session.audience import Audience
 from runner.session.backlog import Backlog
 from runner.session.drawing import Drawing, drawing, with_lanes
 from runner.session.expecting import Confirm, Expected, counted, expected, said
+from runner.session.learned import Now
 from runner.session.options import SessionOptions
 from runner.session.prepare import Plan, in_thread, same_in
 from runner.session.rest import sampled
@@ -105,7 +106,8 @@ class Foreseen(Working):
             left = await in_thread(self._open(settled=True).number)
         if plan.job.dedupe:
             self._meter.requests = paid + left
-        found = await in_thread(lambda: sampled(plan.given.store, plan.run.id, drawn, money, left))
+        now = Now(await self.prices(), time.time(), plan.job.tier)
+        found = await in_thread(lambda: sampled(plan.given.store, plan.run.id, drawn, money, left, now))
         self._meter.expected = found.projection if found is not None else None
         drawn = structs.replace(with_lanes(drawn, self._lanes.states()), expected=self._meter.expected)
         await self._store.note_sample(msgspec.json.encode(drawn).decode())

@@ -1,5 +1,6 @@
 """Opens an input: a file, several files, or the answers of a run."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
@@ -11,8 +12,9 @@ from msgspec import structs
 
 from runner import origin
 from runner.config import plugins
+from runner.config.endpoint import find_endpoint, with_base_url
 from runner.config.job import Job
-from runner.errors import UsageError
+from runner.errors import NotReadyError, UsageError
 from runner.inputs import scan, spool
 from runner.inputs.choosing import Condition, Rows, Sample, narrowed
 from runner.inputs.options import ReadOptions
@@ -70,6 +72,20 @@ def rooted(job: Job, store: Path) -> Job:
     if texts_of(job) is not None:
         return job
     return structs.replace(job, **{name: getattr(job, name) or [name] for name in MEDIA_FIELDS})
+
+
+def unsent(job: Job, store: Path) -> Job:
+    """Return a job as its requests are made, for those that are only looked at: with its base URL, and ``rooted``.
+
+    No key is needed: keys are in headers and the query. Raises UsageError as ``run`` does, also if no model is set.
+    """
+    job = rooted(with_base_url(job, os.environ), store)
+    try:
+        find_endpoint(job, os.environ)
+    except NotReadyError:
+        if job.model is None:
+            raise
+    return job
 
 
 def media_fields(settings: Mapping[str, Json]) -> Mapping[str, MediaField]:

@@ -5,20 +5,21 @@ Each is computed of what the caller has read; only ``sampled`` and ``answered`` 
 
 import math
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from runner.model import Row
-from runner.money import Money, Projection
-from runner.prices.book import PriceBook
+from runner.money import STANDARD, Money, Projection
+from runner.prices.book import PriceBook, tier_of
 from runner.prices.guess import Guess, Size, plus, times
 from runner.prices.interval import Interval
-from runner.prices.sample import Drawn, Stratum, together
+from runner.prices.sample import Drawn, Most, Stratum, together
+from runner.session import learned
+from runner.session.learned import Now
 from runner.session.sizing import Sizer
 from runner.store import samples
 from runner.store.samples import RowSpent
@@ -50,6 +51,11 @@ class Rest(Struct, frozen=True, kw_only=True):
     output: Interval
     # None: no price is known
     cost: Interval | None = None
+    # its high bound if no attempt of unknown usage was billed; None: as for cost
+    high_certain: float | None = None
+    # of the rows from which it was learned: what an answer cost in the mean (None: not known), and the attempts of unknown usage
+    answer_cost: float | None = None
+    unknown: int = 0
     # of the rows that are left: those whose price is not known, about
     unpriced: int = 0
     # seconds that requests are open, all added up; None: not known
@@ -84,56 +90,75 @@ def _stored(store: Path, run_id: int) -> Drawn | None:
         return None
 
 
-def sampled(store: Path, run_id: int, drawn: Drawn, money: Money, left: int) -> Rest | None:
-    """Return what is left by what the drawn rows took; None if some of them have no outcome yet. money: what the run has cost."""
+def sampled(store: Path, run_id: int, drawn: Drawn, money: Money, left: int, now: Now) -> Rest | None:
+    """Return what is left by what the drawn rows took; None if some of them have no outcome yet. money: what the run has cost.
+
+    now: the rates at which the rest is billed.
+    """
     spent = samples.spent_on(store, run_id, drawn.keys)
     if len(spent) < len(drawn.keys):
         return None
-    so_far = samples.tokens_so_far(store, run_id)
-    seed = seed_of(drawn.input[0])
+    so_far, seed = samples.tokens_so_far(store, run_id), seed_of(drawn.input[0])
     share = left / drawn.rows if drawn.rows else 0.0
-    known = [stratum for stratum in drawn.strata if all(spent[key].cost is not None for key in stratum.drawn)]
+    known = [stratum for stratum in drawn.strata if all(spent[key].priced for key in stratum.drawn)]
     unknown = sum(stratum.rows for stratum in drawn.strata if stratum not in known)
+    read, written = (learned.total(drawn.strata, spent, name, seed) for name in ("input_tokens", "output_tokens"))
+    # failed attempts come on top of one for each row
+    sent = max(1.0, sum(row.billed for row in spent.values()) / max(1, len(spent)))
+    most_out, most = learned.most_of(drawn.most, now, read.high, sent)
+    cost, certain = (
+        learned.less(learned.capped(learned.total(known, spent, "cost", seed, certain=only), most), money.spent - drawn.cost)
+        for only in (False, True)
+    )
     return Rest(
         basis="sample",
         left=left,
         learned=len(spent),
         uses=tuple(_use(stratum, spent, seed, share) for stratum in drawn.strata),
-        input=_less(_sum(drawn.strata, spent, "input_tokens", seed), so_far.input_tokens - drawn.input_tokens),
-        output=_less(_sum(drawn.strata, spent, "output_tokens", seed), so_far.output_tokens - drawn.output_tokens),
-        cost=_less(together([_cost(one, spent, seed) for one in known]), money.spent - drawn.cost) if known else None,
+        input=learned.less(read, so_far.input_tokens - drawn.input_tokens),
+        output=learned.less(learned.capped(written, most_out), so_far.output_tokens - drawn.output_tokens),
+        cost=learned.at_tier(cost, drawn, now) if known else None,
+        high_certain=learned.at_tier(certain, drawn, now).high if known else None,
+        answer_cost=learned.usual(spent, "cost"),
+        unknown=sum(row.unknown for row in spent.values()),
         unpriced=round(unknown * share),
-        busy_s=times(_sum(drawn.strata, spent, "seconds", seed), share),
+        busy_s=times(together([_plain(one, spent, "seconds", seed) for one in drawn.strata]), share),
     )
 
 
-def answered(store: Path, run_id: int, model: str, left: int, *, again: bool = False) -> Rest | None:
+def answered(
+    store: Path, run_id: int, model: str, left: int, now: Now, *, again: bool = False, most: Mapping[str, Most] | None = None
+) -> Rest | None:
     """Return what is left if it is like the newest answered rows; None if these are too few. model: that of most rows.
 
-    again: failed rows are sent again, so what they have cost tells nothing. Nor do rows that were drawn, which are large.
+    now: as for ``sampled``. again: failed rows are sent again, so what they have cost tells nothing. Nor do rows that were drawn,
+    which are large. most: what the rows that are left can take; None: not known.
     """
     drawn = _stored(store, run_id)
     besides = frozenset(drawn.keys) if drawn is not None else frozenset()
     newest = samples.newest(store, run_id).items()
-    rows = [row for key, row in newest if key not in besides and (row.done or not again)]
+    rows = {key: row for key, row in newest if key not in besides and (row.done or not again)}
     if len(rows) < LEAST_ROWS:
         return None
-    read, written = (_mean([getattr(row, name) for row in rows], left) for name in ("input_tokens", "output_tokens"))
-    priced = [row.cost for row in rows if row.cost is not None]
-    cost = _mean(priced, left) if len(priced) == len(rows) else None
-    if cost is not None and any(row.perhaps != 0 for row in rows):
-        most = [(row.cost or 0) + (math.inf if row.perhaps is None else row.perhaps) for row in rows]
-        cost = Interval(low=cost.low, mid=cost.mid, high=_mean(most, left).high if math.isfinite(sum(most)) else math.inf)
+    read, written = (learned.rest_like(rows, name, left) for name in ("input_tokens", "output_tokens"))
+    sent = sum(row.billed for row in rows.values()) / len(rows)
+    most_out, limit = learned.most_of(most or {}, now, read.high, max(1.0, sent))
+    cost, certain = (learned.capped(learned.rest_like(rows, "cost", left, certain=only), limit) for only in (False, True))
+    priced = all(row.priced for row in rows.values())
+    requests = learned.mean([row.attempts for row in rows.values()], left)
     return Rest(
         basis="answers",
         left=left,
         learned=len(rows),
-        uses=(Use(models=(model,), requests=_mean([row.attempts for row in rows], left), input=read, output=written),),
+        uses=(Use(models=(model,), requests=requests, input=read, output=written),),
         input=read,
-        output=written,
-        cost=cost,
-        unpriced=0 if cost is not None else left,
-        busy_s=_mean([row.seconds for row in rows], left),
+        output=learned.capped(written, most_out),
+        cost=cost if priced else None,
+        high_certain=certain.high if priced else None,
+        answer_cost=learned.usual(rows, "cost"),
+        unknown=sum(row.unknown for row in rows.values()),
+        unpriced=0 if priced else left,
+        busy_s=learned.mean([row.seconds for row in rows.values()], left),
     )
 
 
@@ -143,13 +168,28 @@ class Guesses:
     def __init__(self, book: PriceBook | None, at: float) -> None:
         self._book, self._at = book, at
         self._models: dict[str, Guess] = {}
+        self._tiers: dict[str, set[str]] = {}
 
     def add(self, size: Size) -> None:
-        """Count one request."""
-        book = self._book
+        """Count one request. One that asks for another tier than the standard one may be served by that all the same."""
+        book, tier = self._book, tier_of(size.tier)
         guess = self._models.setdefault(size.model, Guess())
+        self._tiers.setdefault(size.model, set()).add(tier)
         limit = book.limit(size.model) if book is not None and size.most is None else None
-        guess.add(size, book.schedule(size.model, self._at) if book is not None else None, limit)
+        asked, standard = (book.schedule(size.model, self._at, one) if book is not None else None for one in (tier, STANDARD))
+        guess.add(size, asked, limit, standard)
+
+    def most(self) -> dict[str, Most]:
+        """Return the most tokens that the requests for each model can take."""
+        return {
+            model: Most(
+                input=guess.input.high,
+                output=guess.output.high if math.isfinite(guess.output.high) else None,
+                tiers=sorted(self._tiers[model]),
+                hour=guess.hour,
+            )
+            for model, guess in self._models.items()
+        }
 
     def cost(self) -> dict[str, float]:
         """Return what each model is expected to cost; where a price is not known, its tokens count."""
@@ -183,16 +223,17 @@ class Guesses:
 def examples(sizer: Sizer, rows: Iterable[Row], guesses: Guesses, size: float, left: int) -> Rest | None:
     """Return what is left by the sizes of some rows; None if no request can be made of any. size: bytes of a row in the mean.
 
-    Where the size of a row is known, it tells by how much these are larger or smaller than others.
+    Where the size of a row is known, it tells by how much these are larger or smaller than others. left: with as many broken rows
+    as there are among these.
     """
-    counted = bytes_ = 0
-    for row in rows:
+    looked = counted = bytes_ = 0
+    for looked, row in enumerate(rows, 1):  # noqa: B007 - their number
         if (found := sizer.size(row)) is not None:
             guesses.add(found)
             counted, bytes_ = counted + 1, bytes_ + row.size
     if not counted:
         return None
-    ratio = size * counted / bytes_ if size and bytes_ else 1.0
+    ratio, left = size * counted / bytes_ if size and bytes_ else 1.0, round(left * counted / looked)
     return guesses.rest(left, ratio * left / counted)
 
 
@@ -207,39 +248,11 @@ def _guessed(model: str, guess: Guess, share: float, factor: float) -> Use:
 
 
 def _use(stratum: Stratum, spent: Mapping[str, RowSpent], seed: int, share: float) -> Use:
-    figures = (
-        times(stratum.total({key: getattr(spent[key], name) for key in stratum.drawn}, seed), share)
-        for name in ("attempts", "input_tokens", "output_tokens")
-    )
-    requests, read, written = figures
+    requests = _plain(stratum, spent, "attempts", seed)
+    read, written = (learned.total([stratum], spent, name, seed) for name in ("input_tokens", "output_tokens"))
+    requests, read, written = (times(one, share) for one in (requests, read, written))
     return Use(models=tuple(stratum.models), requests=requests, input=read, output=written)
 
 
-def _sum(strata: Sequence[Stratum], spent: Mapping[str, RowSpent], name: str, seed: int) -> Interval:
-    return together([one.total({key: getattr(spent[key], name) for key in one.drawn}, seed) for one in strata])
-
-
-def _cost(stratum: Stratum, spent: Mapping[str, RowSpent], seed: int) -> Interval:
-    """Return what the rows of a stratum cost. What some may have cost in addition raises the high bound alone."""
-    known = stratum.total({key: spent[key].cost or 0 for key in stratum.drawn}, seed)
-    extra = [spent[key].perhaps for key in stratum.drawn]
-    if not any(one != 0 for one in extra):
-        return known
-    if any(one is None for one in extra):
-        return Interval(low=known.low, mid=known.mid, high=math.inf)
-    most = stratum.total({key: (spent[key].cost or 0) + (spent[key].perhaps or 0) for key in stratum.drawn}, seed)
-    return Interval(low=known.low, mid=known.mid, high=max(known.high, most.high))
-
-
-def _less(one: Interval, known: float) -> Interval:
-    """Return what is left of a total of which a part is known."""
-    return Interval(low=max(0.0, one.low - known), mid=max(0.0, one.mid - known), high=max(0.0, one.high - known))
-
-
-def _mean(values: Sequence[float], left: int) -> Interval:
-    """Return the sum over the rows that are left if they are like these, which are taken for a random part of all rows."""
-    number, mean = len(values), fmean(values)
-    # the quantile of Student's t, to 1 % from ten values on
-    quantile = 1.96 + 2.7 / (number - 1)
-    error = quantile * stdev(values) * left * math.sqrt(1 / number + 1 / left) if left else 0.0
-    return Interval(low=max(0.0, mean * left - error), mid=mean * left, high=mean * left + error)
+def _plain(stratum: Stratum, spent: Mapping[str, RowSpent], name: str, seed: int) -> Interval:
+    return stratum.total({key: getattr(spent[key], name) for key in stratum.drawn}, seed)

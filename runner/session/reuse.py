@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from hashlib import blake2b
 from itertools import islice
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -16,17 +17,19 @@ import msgspec
 from anyio import to_thread
 from msgspec import Struct, structs
 
+from runner.config.job import Job
 from runner.engine.stop import Stop
 from runner.errors import FinishError, UsageError
 from runner.event_types import Event, Noted
 from runner.inputs.attachments import names_local_files
 from runner.inputs.keys import fingerprint, is_generated, keyed
 from runner.inputs.prompts import Template, make_item, stored_fields
+from runner.inputs.scan import PromptFile, Scan
 from runner.interfaces import Provider
 from runner.model import Completion, Item, Json, Request, Row
 from runner.providers.finish import Finish
 from runner.session import wiring
-from runner.session.opening import media_fields, texts_in
+from runner.session.opening import media_fields, template_of, texts_in
 from runner.session.overlap import MOST_RUNS, can_be_asked_again
 from runner.session.prepare import Plan
 from runner.several import key_of, row_of
@@ -47,6 +50,22 @@ _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
 _Tell = Callable[[Event], None]
 
 
+class Asking(Struct, frozen=True, kw_only=True):
+    """The rows that may take over answers. run: theirs; 0: it has not begun. rows: those of the input that count."""
+
+    job: Job
+    prompts: PromptFile
+    scanned: Scan
+    store: Path
+    run: int
+    rows: int
+
+    @property
+    def template(self) -> Template:
+        """Return what the job adds to every row."""
+        return template_of(self.job)
+
+
 async def take_over(plan: Plan, store: RunStore, stop: Stop, tell: _Tell) -> Mapping[int, int]:
     """Take over what earlier runs have answered, before anything is sent. Return how many rows from each run.
 
@@ -56,9 +75,12 @@ async def take_over(plan: Plan, store: RunStore, stop: Stop, tell: _Tell) -> Map
     taken: Counter[int] = Counter()
     if plan.run.compared or not plan.job.reuse or plan.options.retry_failed:
         return taken
-    sources = await to_thread.run_sync(_sources, plan)
+    asking = Asking(
+        job=plan.job, prompts=plan.prompts, scanned=plan.scanned, store=plan.given.store, run=plan.run.id, rows=plan.rows
+    )
+    sources = await to_thread.run_sync(_sources, asking)
     start, told = monotonic(), False
-    with closing(_batches(plan, sources)) as batches:
+    with closing(_batches(asking, sources)) as batches:
         while (batch := await to_thread.run_sync(next, batches, None)) is not None:
             if stop.requested:
                 return taken
@@ -71,6 +93,12 @@ async def take_over(plan: Plan, store: RunStore, stop: Stop, tell: _Tell) -> Map
     if plan.rows == plan.scanned.rows and plan.job.where is None and plan.job.sample is None:
         await store.note_compared()
     return taken
+
+
+def foreseen(asking: Asking) -> dict[str, int]:
+    """Return what ``take_over`` would take over: the keys of the answers, each with the run that it is from. Blocks."""
+    batches = _batches(asking, _sources(asking))
+    return {row.key: run for batch in batches for row, run in batch}
 
 
 class _Source(Struct, frozen=True, kw_only=True):
@@ -97,18 +125,18 @@ class _Source(Struct, frozen=True, kw_only=True):
         )
 
 
-def _sources(plan: Plan) -> list[_Source]:
+def _sources(asking: Asking) -> list[_Source]:
     """Return the runs whose answers may be taken over, newest first."""
-    path, found = plan.given.store, list[_Source]()
-    known = [run for run in runs.known_runs(path) if run.id != plan.run.id and can_be_asked_again(run)]
+    path, found = asking.store, list[_Source]()
+    known = [run for run in runs.known_runs(path) if run.id != asking.run and can_be_asked_again(run)]
     moved, variants = (reuse.addresses(path), reuse.variants(path)) if known else ({}, {})
     for run in known:
         at = moved.get(run.id, [])
-        if plan.job.base_url in (run.base_url, *(old for _, old in at)):
-            templates = {_OWN: _template(plan, run.settings)}
+        if asking.job.base_url in (run.base_url, *(old for _, old in at)):
+            templates = {_OWN: _template(asking, run.settings)}
             for number, text in variants.get(run.id, {}).items():
                 settings = database.settings_of(text)
-                templates[number] = _template(plan, {**run.settings, **settings}) if settings is not None else None
+                templates[number] = _template(asking, {**run.settings, **settings}) if settings is not None else None
             if any(templates.values()):
                 found.append(_Source(run=run, templates=templates, moved=at))
         if len(found) == MOST_RUNS:
@@ -120,56 +148,56 @@ _OWN = 0
 """Stands for the settings of the run itself among its variants, whose numbers begin with 1."""
 
 
-def _template(plan: Plan, settings: Mapping[str, Json]) -> Template | None:
+def _template(asking: Asking, settings: Mapping[str, Json]) -> Template | None:
     """Return what makes requests by settings of a run; None if they differ from those of the job in more than the template."""
-    if not runs.differences(settings, plan.job.answer_settings()).keys() <= _TEMPLATE:
+    if not runs.differences(settings, asking.job.answer_settings()).keys() <= _TEMPLATE:
         return None
     try:
-        return structs.replace(plan.template, system=settings.get("system"), texts=texts_in(settings))
+        return structs.replace(asking.template, system=settings.get("system"), texts=texts_in(settings))
     except UsageError:
         # a template that another version could read
         return None
 
 
-def _batches(plan: Plan, sources: list[_Source]) -> Generator[list[tuple[TakenOver, int]], None, None]:
+def _batches(asking: Asking, sources: list[_Source]) -> Generator[list[tuple[TakenOver, int]], None, None]:
     """Yield the rows that take over an answer, each with the run that it is from. Empty lists let a stop be seen meanwhile."""
     if not sources:
         return
-    provider = wiring.offline(plan.job)
-    with reuse.comparison(plan.given.store, plan.run.id) as compared:
-        for batch in _wanted(plan, provider):
+    provider = wiring.offline(asking.job)
+    with reuse.comparison(asking.store, asking.run) as compared:
+        for batch in _wanted(asking, provider):
             compared.want(batch)
             yield []
         wanted = compared.all_wanted()
         for source in sources:
             if not wanted:
                 break
-            yield from _compare(plan, source, provider, compared, wanted)
+            yield from _compare(asking, source, provider, compared, wanted)
             wanted = compared.unmatched()
-        yield from _taken(plan, compared)
+        yield from _taken(asking, compared)
 
 
-def _rows(plan: Plan) -> Iterator[tuple[int, str, Row]]:
+def _rows(asking: Asking) -> Iterator[tuple[int, str, Row]]:
     """Yield the rows that the session reads, each with a number and its key, and once for each answer that is wanted."""
-    before, answers = plan.scanned.before, range(1, plan.answers + 1)
-    rows = islice(keyed(plan.prompts.read(), plan.scanned.repeated, before.identical), plan.rows - before.rows)
+    before, answers = asking.scanned.before, range(1, (asking.job.answers or 1) + 1)
+    rows = islice(keyed(asking.prompts.read(), asking.scanned.repeated, before.identical), asking.rows - before.rows)
     wanted = ((key_of(key, answer), row) for key, row in rows for answer in answers)
     return ((number, key, row) for number, (key, row) in enumerate(wanted))
 
 
-def _wanted(plan: Plan, provider: Provider) -> Iterator[list[Wanted]]:
-    template, rows = plan.template, _rows(plan)
+def _wanted(asking: Asking, provider: Provider) -> Iterator[list[Wanted]]:
+    template, rows = asking.template, _rows(asking)
     while batch := list(islice(rows, _BATCH)):
         made = ((number, make_item(row, key, template)) for number, key, row in batch)
         asked = ((number, item, _digest(provider, item.request)) for number, item in made if isinstance(item, Item))
         yield [Wanted(number, item.key, digest, item.fingerprint) for number, item, digest in asked if digest is not None]
 
 
-def _compare(plan: Plan, source: _Source, provider: Provider, compared: Comparison, wanted: int) -> Iterator[list[Any]]:
+def _compare(asking: Asking, source: _Source, provider: Provider, compared: Comparison, wanted: int) -> Iterator[list[Any]]:
     """Find the rows that a run has answered."""
-    same_fields = source.fields == _names(plan.template)
+    same_fields = source.fields == _names(asking.template)
     few = same_fields or compared.answered(source.run.id) <= max(_FEW, _TIMES * wanted)
-    finish, base_url = plan.job.finish, plan.job.base_url
+    finish, base_url = asking.job.finish, asking.job.base_url
     for batch in compared.earlier(source.run.id, same_fields=same_fields, same_key=not few):
         offers = []
         for row in batch:
@@ -183,10 +211,10 @@ def _compare(plan: Plan, source: _Source, provider: Provider, compared: Comparis
     compared.match()
 
 
-def _taken(plan: Plan, compared: Comparison) -> Iterator[list[tuple[TakenOver, int]]]:
+def _taken(asking: Asking, compared: Comparison) -> Iterator[list[tuple[TakenOver, int]]]:
     """Yield the rows that have been matched, as they are now in the file."""
-    template, matched = plan.template, compared.matched()
-    rows, found = _rows(plan), next(matched, None)
+    template, matched = asking.template, compared.matched()
+    rows, found = _rows(asking), next(matched, None)
     while found is not None and (batch := list(islice(rows, _BATCH))):
         taken = []
         for number, key, row in batch:

@@ -34,7 +34,7 @@ class Sizer:
             request, tokens = outlined.request, outlined.tokens
         call = self._provider.encode(request)
         text, most = _text(made.request), bounds(call, None)
-        return Size(request.model, text, len(call.body), tokens, most.output, hour=most.hour is not None)
+        return Size(request.model, text, most.input, tokens, most.output, hour=most.hour is not None, tier=most.tier)
 
 
 def _text(request: Request) -> int:

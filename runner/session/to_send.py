@@ -4,7 +4,7 @@ In an estimate, each answer of a row counts as a row: of three answers of a row,
 the same request and of which one is sent (``--dedupe``), the first that is open stands for all: the others cost nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -32,7 +32,8 @@ class ToSend(Struct, frozen=True, kw_only=True):
     """An input, and what its run holds.
 
     run: its number; None if it holds nothing. same: requests that several rows make and that are sent once. variant: the entry of
-    the settings of the session; None: those of the run.
+    the settings of the session; None: those of the run. taken: the keys of answers that are taken over from earlier runs before
+    anything is sent, each with that run.
     """
 
     job: Job
@@ -43,6 +44,7 @@ class ToSend(Struct, frozen=True, kw_only=True):
     options: SessionOptions = SessionOptions()
     same: SameRequests | None = None
     variant: int | None = None
+    taken: Mapping[str, int] = {}
 
     def answers(self) -> Iterator[tuple[str, Row]]:
         """Yield each answer that is wanted: its key, and its row."""
@@ -61,15 +63,17 @@ class ToSend(Struct, frozen=True, kw_only=True):
     def _without_outcome(self) -> Iterator[tuple[int, Row]]:
         for first, batch in self._batches():
             known = samples.settled_keys(self.store, self.run, [key for key, _ in batch]) if self.run is not None else ()
-            yield from ((place, row) for place, (key, row) in enumerate(batch, first) if key not in known)
+            yield from (
+                (place, row) for place, (key, row) in enumerate(batch, first) if key not in known and key not in self.taken
+            )
 
     def _sent_once(self, same: SameRequests) -> Iterator[tuple[int, Row]]:
         template = template_of(self.job)
-        counted = self._bought(same, template) if self.run is not None else bytearray(len(same.states))
+        counted = self._bought(same, template) if self.run is not None or self.taken else bytearray(len(same.states))
         for first, batch in self._batches():
             known = samples.stored(self.store, self.run, [key for key, _ in batch]) if self.run is not None else {}
             for place, (key, row) in enumerate(batch, first):
-                if not self._is_open(row, known.get(key)):
+                if key in self.taken or not self._is_open(row, known.get(key)):
                     continue
                 request = _place(same, template, key, row)
                 if request is None or not counted[request]:
@@ -81,10 +85,11 @@ class ToSend(Struct, frozen=True, kw_only=True):
         """Return 1 for each request of which the store has an outcome that other rows get, by its place."""
         found = bytearray(len(same.states))
         for _, batch in self._batches():
-            known = samples.stored(self.store, self.run or 0, [key for key, _ in batch])
+            known = samples.stored(self.store, self.run, [key for key, _ in batch]) if self.run is not None else {}
             for key, row in batch:
                 stored = known.get(key)
-                if stored is not None and self._gives(row, stored) and (request := _place(same, template, key, row)) is not None:
+                gives = key in self.taken or (stored is not None and self._gives(row, stored))
+                if gives and (request := _place(same, template, key, row)) is not None:
                     found[request] = 1
         return found
 

@@ -13,25 +13,28 @@ from runner.model import Status
 from runner.store import database
 from runner.store.cost import billed, cost, perhaps
 from runner.store.schema import attempts, items, samples
-from runner.store.spending import tokens_of
+from runner.store.spending import tokens_in, tokens_of
 
 NEWEST = 1_000
 """Rows that tell what others will cost, at most: the newest."""
 _BATCH = 500
 _ATTEMPTS = (
-    "SELECT a.* FROM items i JOIN attempts a ON a.id = i.attempt_id"
+    "SELECT a.*, 1 AS last FROM items i JOIN attempts a ON a.id = i.attempt_id"
     " WHERE i.run_id = :run AND i.key IN :keys AND a.error_code IS NULL"
-    " UNION ALL SELECT f.* FROM attempts f WHERE f.run_id = :run AND f.item_key IN :keys AND f.error_code IS NOT NULL"
+    " UNION ALL SELECT f.*, f.id IS i.attempt_id FROM attempts f LEFT JOIN items i ON i.run_id = f.run_id AND i.key = f.item_key"
+    " WHERE f.run_id = :run AND f.item_key IN :keys AND f.error_code IS NOT NULL"
 )
-"""The attempts of rows: the one that led to an answer, and the failed ones, which an index finds."""
+"""The attempts of rows: the one that led to an answer, and the failed ones, which an index finds. last: it led to the outcome."""
 _OF_ROWS = f"""
-    SELECT a.item_key AS key, count(*) AS attempts, sum(a.duration_s) AS seconds,
+    SELECT a.item_key AS key, a.last, count(*) AS attempts, sum({billed("a")}) AS billed, sum(a.duration_s) AS seconds,
            sum({billed("a")} AND p.input IS NULL) AS unpriced,
            sum(CASE WHEN {billed("a")} THEN coalesce({cost("a", "p")}, 0) ELSE 0 END) AS cost,
-           sum(CASE WHEN {billed("a")} THEN {perhaps("a", "p")} ELSE 0 END) AS perhaps,
+           sum(CASE WHEN {billed("a")} AND a.input_bound IS NOT NULL THEN {perhaps("a", "p")} ELSE 0 END) AS perhaps,
+           sum(CASE WHEN {billed("a")} AND a.input_bound IS NULL THEN {perhaps("a", "p")} ELSE 0 END) AS unsure,
+           sum({billed("a")} AND a.input_bound IS NOT NULL) AS unknown,
            sum({billed("a")} AND a.input_bound IS NOT NULL AND a.output_bound IS NULL) AS unlimited,
            coalesce(sum(a.input_tokens), 0) AS input_tokens, coalesce(sum(a.output_tokens), 0) AS output_tokens
-    FROM ({_ATTEMPTS}) a LEFT JOIN prices p ON p.id = a.price_id GROUP BY a.item_key
+    FROM ({_ATTEMPTS}) a LEFT JOIN prices p ON p.id = a.price_id GROUP BY a.item_key, a.last ORDER BY a.item_key, a.last
 """  # noqa: S608 - constants
 _NEWEST = (
     "SELECT DISTINCT item_key FROM attempts WHERE run_id + 0 = :run"
@@ -39,20 +42,36 @@ _NEWEST = (
 )
 
 
+class Spent(NamedTuple):
+    """What attempts took, as far as it is known. cost: picodollars."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: int = 0
+
+
 class RowSpent(Struct, frozen=True, kw_only=True):
     """What all attempts of one settled row took, failed ones too. An answer that was taken over took nothing."""
 
     # False: it has failed
     done: bool = True
+    # all of them, and those that were billed or may have been
     attempts: int = 0
+    billed: int = 0
     # from sending to the end, over all attempts
     seconds: float = 0.0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    # picodollars; None: the price of an attempt is not known
-    cost: int | None = 0
-    # what it may have cost in addition; None: that has no limit
+    # the attempt that led to the outcome, and those that failed before it
+    last: Spent = Spent()
+    others: Spent = Spent()
+    # False: the price of an attempt is not known
+    priced: bool = True
+    # attempts of unknown usage, and what they may cost beyond their known cost in picodollars; None: that has no limit
+    unknown: int = 0
     perhaps: int | None = 0
+    # what attempts of known usage may cost beyond their known cost, as some of their tokens are not told apart
+    unsure: int = 0
+    # True: the usage of the last attempt is known as a whole
+    told: bool = False
 
 
 class Stored(NamedTuple):
@@ -68,10 +87,11 @@ class Stored(NamedTuple):
 
 
 class RunSpent(Struct, frozen=True, kw_only=True):
-    """The tokens of the billed attempts of a run, as far as they are known."""
+    """The tokens of the billed attempts of a run, as far as they are known. unknown: attempts whose usage is not."""
 
     input_tokens: int
     output_tokens: int
+    unknown: int = 0
 
 
 def drawn_for(store: Path, run_id: int) -> str | None:
@@ -111,7 +131,7 @@ def spent_on(store: Path, run_id: int, keys: Iterable[str]) -> dict[str, RowSpen
     with database.transaction(store, write=False) as connection:
         for batch in _batches(list(found)):
             for row in connection.execute(statement, {"run": run_id, "keys": batch}):
-                found[row.key] = _spent(row, done=found[row.key].done)
+                found[row.key] = _with(found[row.key], row)
     return found
 
 
@@ -132,10 +152,11 @@ def is_attempted(store: Path, run_id: int) -> bool:
 def tokens_so_far(store: Path, run_id: int) -> RunSpent:
     """Add up the tokens of a run."""
     with database.transaction(store, write=False) as connection:
-        groups = connection.execute(tokens_of(run_id)).all()
+        groups: list[Any] = list(connection.execute(tokens_of(run_id)))
     return RunSpent(
-        input_tokens=sum(group.fresh + group.cached + group.cache_write for group in groups),
-        output_tokens=sum(group.plain + group.reasoning for group in groups),
+        input_tokens=sum(tokens_in(group).read for group in groups),
+        output_tokens=sum(tokens_in(group).written for group in groups),
+        unknown=sum(group.count for group in groups if group.bounded),
     )
 
 
@@ -145,15 +166,22 @@ def _batches(keys: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _spent(row: Any, *, done: bool) -> RowSpent:
+def _with(spent: RowSpent, row: Any) -> RowSpent:
+    """Return what a row took, with some of its attempts: the last one, or all others."""
+    took = Spent(row.input_tokens, row.output_tokens, row.cost)
+    limited = spent.perhaps is not None and not row.unlimited
     return RowSpent(
-        done=done,
-        attempts=row.attempts,
-        seconds=row.seconds,
-        input_tokens=row.input_tokens,
-        output_tokens=row.output_tokens,
-        cost=None if row.unpriced else row.cost,
-        perhaps=None if row.unlimited else row.perhaps or 0,
+        done=spent.done,
+        attempts=spent.attempts + row.attempts,
+        billed=spent.billed + row.billed,
+        seconds=spent.seconds + row.seconds,
+        last=took if row.last else spent.last,
+        others=spent.others if row.last else took,
+        priced=spent.priced and not row.unpriced,
+        unknown=spent.unknown + row.unknown,
+        perhaps=(spent.perhaps or 0) + (row.perhaps or 0) if limited else None,
+        unsure=spent.unsure + (row.unsure or 0),
+        told=spent.told or bool(row.last and row.billed and not row.unknown),
     )
 
 

@@ -121,4 +121,5 @@ def _of_group(group: Any, rates: Rates) -> Money:
         saved=rates.saved(tokens),
         open_requests=group.count if group.open else 0,
         held=beyond if group.open else 0,
+        unsure=0 if group.bounded else beyond,
     )

@@ -55,6 +55,7 @@ async def inside_a_loop() -> None:
     assert_type(await runner.arun(["a"], model="m", progress=False), runner.RunSummary)
     assert_type(await runner.aresume(1), runner.RunSummary)
     assert_type(await runner.aretry(attempts=3), runner.RunSummary)
+    assert_type(await runner.aestimate(rows(), sample=20, model="m", max_tokens=100), runner.Estimate)
     async for result in runner.stream("rows.csv", model="m", strict=True):
         assert_type(result, runner.Result)
     async with runner.events("rows.csv", on_slow="drop", model="m") as events:

@@ -1,8 +1,11 @@
 """Totals from a sample: exact where the values are a line of the sizes, and honest where they are not."""
 
+import math
 import random
 
-from runner.prices.interval import Population, positions, sampled, total
+import pytest
+
+from runner.prices.interval import Population, positions, rare, sampled, total
 
 
 def draw(rows: list[tuple[int, float]], number: int, seed: int = 1) -> tuple[Population, list[tuple[int, float]]]:
@@ -47,3 +50,25 @@ def test_the_interval_is_no_less_than_what_the_sample_cost() -> None:
     found = total(sample, population)
     assert found.low >= 0
     assert found.low <= found.mid <= found.high
+
+
+def test_what_no_row_of_a_sample_has_may_be_there_all_the_same() -> None:
+    found = rare([], 7.0)
+    # the exact bound of a Poisson number of which none came is 3.69
+    assert (found.low, found.mid) == (0, 0)
+    assert found.high == pytest.approx(3.69 * 7, rel=0.01)
+
+
+@pytest.mark.parametrize(("number", "low", "high"), [(1, 0.025, 5.57), (3, 0.62, 8.77), (9, 4.12, 17.08)])
+def test_a_few_equal_amounts_have_the_interval_of_their_number(number: int, low: float, high: float) -> None:
+    found = rare([2.0] * number, 2.0)
+    assert found.mid == 2 * number
+    assert found.low == pytest.approx(2 * low, rel=0.03, abs=0.05)
+    assert found.high == pytest.approx(2 * high, rel=0.02)
+
+
+def test_what_may_be_more_raises_the_high_bound_alone_and_may_have_no_limit() -> None:
+    known, more = rare([2.0, 3.0], 2.0), rare([2.0, 3.0], 2.0, [4.0, 3.0])
+    assert (more.low, more.mid) == (known.low, known.mid)
+    assert more.high > known.high
+    assert math.isinf(rare([0.0], 2.0, [math.inf]).high)

@@ -1,13 +1,15 @@
 """Which rows are drawn of each model, and what they say together."""
 
+import math
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.estimates import held
 from runner.prices.interval import Interval
-from runner.prices.sample import LEAST, Stratum, draw, shares, together
+from runner.prices.sample import LEAST, Stratum, Taken, draw, shares, together
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=3), st.floats(0, 1e6), min_size=1, max_size=9), st.integers(10, 300))
@@ -44,3 +46,24 @@ def test_a_group_that_was_drawn_whole_is_known() -> None:
 def test_errors_that_have_nothing_to_do_with_each_other_add_up_as_squares() -> None:
     found = together([Interval(low=7, mid=10, high=16), Interval(low=16, mid=20, high=28)])
     assert (found.low, found.mid, found.high) == (pytest.approx(25), 30, pytest.approx(40))
+
+
+def test_attempts_of_unknown_usage_raise_the_high_bound_of_the_rows_that_were_not_drawn() -> None:
+    drawn = {str(number): 10 for number in range(20)}
+    some, all_ = (Stratum(models=["m"], rows=rows, size=10 * rows, drawn=drawn) for rows in (40, 20))
+    clean = {key: Taken(5.0) for key in drawn}
+    for number in (1, LEAST + 2):
+        cut = {**clean, **{str(place): Taken(5.0, 0.0, 5.0) for place in range(number)}}
+        found, without = some.of_attempts(cut, 1), some.of_attempts(clean, 1)
+        assert (found.low, found.mid) == (pytest.approx(without.low), pytest.approx(200))
+        assert without.high < found.high < 400
+        # all is known of rows that were drawn, but for what may have been billed, which the books say
+        assert all_.of_attempts(cut, 1) == Interval(low=100, mid=100, high=100)
+        unlimited = {**clean, **{str(place): Taken(5.0, 0.0, math.inf) for place in range(number)}}
+        assert math.isinf(some.of_attempts(unlimited, 1).high)
+
+
+@pytest.mark.parametrize(("again", "cut"), [(0.05, 0.0), (0.0, 0.05)])
+def test_intervals_hold_where_attempts_fail(again: float, cut: float) -> None:
+    found = [held(seed, again, cut, 500).holds for seed in range(15)]
+    assert sum(found) >= 14
