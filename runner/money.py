@@ -5,7 +5,7 @@ decimals is a whole number. Below ``model``, like ``pace``: an attempt has its p
 """
 
 from decimal import Decimal
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
 from msgspec import Struct
 
@@ -18,7 +18,7 @@ FLEX = "flex"
 """The service tier that costs less, answers later and may be full; the word of all providers that have one."""
 
 
-class Tokens(NamedTuple):
+class Tokens(Struct, frozen=True, kw_only=True):
     """The tokens of one attempt, or of several together, by the kinds that have rates of their own."""
 
     # of the input: from no cache and for none, read from a cache, written to one, written to one that is kept for an hour
@@ -30,6 +30,16 @@ class Tokens(NamedTuple):
     plain: int = 0
     reasoning: int = 0
     unsplit: int = 0
+
+    @property
+    def read(self) -> int:
+        """All input."""
+        return self.fresh + self.cached + self.cache_write + self.cache_write_1h
+
+    @property
+    def written(self) -> int:
+        """All output."""
+        return self.plain + self.reasoning + self.unsplit
 
 
 class Rates(Struct, frozen=True, kw_only=True):

@@ -26,7 +26,7 @@ _FILES = 4
 class Size(NamedTuple):
     """The size of a request. text: bytes of its texts. body: bytes of the body. files: tokens that its files may have.
 
-    most: the limit of its answer in tokens; None: it has none. hour: it may ask for a cache that is kept for an hour.
+    most: the limit of its answer in tokens; None: it has none.
     """
 
     model: str
@@ -34,7 +34,6 @@ class Size(NamedTuple):
     body: int
     files: int = 0
     most: int | None = None
-    hour: bool = False
 
     @property
     def measure(self) -> int:
@@ -57,7 +56,7 @@ class Guess(Struct):
         self.rows += 1
         self.input, self.output = plus(self.input, read), plus(self.output, written)
         if schedule is not None:
-            self.cost = plus(self.cost or Interval(low=0, mid=0, high=0), _cost(read, written, schedule, hour=size.hour))
+            self.cost = plus(self.cost or Interval(low=0, mid=0, high=0), _cost(read, written, schedule))
 
 
 def input_tokens(size: Size) -> Interval:
@@ -84,7 +83,7 @@ def times(one: Interval, factor: float) -> Interval:
     return Interval(low=one.low * factor, mid=one.mid * factor, high=one.high * factor if factor else 0.0)
 
 
-def _cost(read: Interval, written: Interval, schedule: Schedule, *, hour: bool) -> Interval:
+def _cost(read: Interval, written: Interval, schedule: Schedule) -> Interval:
     low, mid = schedule.of(math.floor(read.low)), schedule.of(round(read.mid))
     high = schedule.worst(math.ceil(read.high))
     cached = min(low.input, low.cached_input)
@@ -92,5 +91,5 @@ def _cost(read: Interval, written: Interval, schedule: Schedule, *, hour: bool) 
     return Interval(
         low=read.low * cached + written.low * min(low.output, low.reasoning),
         mid=read.mid * mid.input + written.mid * mid.output,
-        high=read.high * (max(high.highest_input, high.cache_write_1h) if hour else high.highest_input) + dear,
+        high=read.high * high.highest_input + dear,
     )

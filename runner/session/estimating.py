@@ -209,14 +209,12 @@ class _Input:
         seconds, limited_by = pace(found, self._job, drawn.lanes if drawn is not None else {})
         # a run of which nothing is left has cost what it has cost
         left = Interval(low=0, mid=0, high=0) if found.cost is None and not found.left and spent is not None else found.cost
-        # what drawn rows may have cost in addition is in what a sample says
-        beyond = money.held if found.basis == "sample" else money.perhaps
         return Estimate(
             rows=self._rows,
             rows_left=found.left,
             input_tokens=_bounds(found.input, so_far.input_tokens if so_far is not None else 0),
             output_tokens=_bounds(found.output, so_far.output_tokens if so_far is not None else 0),
-            cost=_bounds(left, spent or 0, PICO, beyond) if left is not None else None,
+            cost=_bounds(left, spent or 0, PICO) if left is not None else None,
             cost_left=_bounds(left, 0, PICO) if left is not None else None,
             cost_spent=spent / PICO if spent is not None else None,
             cost_perhaps=money.perhaps / PICO if spent is not None and money.perhaps is not None else None,
@@ -277,9 +275,8 @@ def _amount(kind: str, use: Use) -> Interval:
             return use.output
 
 
-def _bounds(of: Interval, known: float, unit: int = 1, beyond: float | None = 0) -> Bounds:
-    """Return an estimate with what is known already. beyond: what may come on top of that; None: it has no limit."""
-    high = (of.high + known + beyond) / unit if math.isfinite(of.high) and beyond is not None else None
+def _bounds(of: Interval, known: float, unit: int = 1) -> Bounds:
+    high = (of.high + known) / unit if math.isfinite(of.high) else None
     return Bounds(low=(of.low + known) / unit, mid=(of.mid + known) / unit, high=high)
 
 

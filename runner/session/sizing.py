@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from runner.config.job import Job
-from runner.engine.bounds import bounds
+from runner.engine.bounds import output_bound
 from runner.errors import AttachmentError
 from runner.inputs.prompts import make_item
 from runner.media import Media
@@ -33,8 +33,7 @@ class Sizer:
                 return None
             request, tokens = outlined.request, outlined.tokens
         call = self._provider.encode(request)
-        text, most = _text(made.request), bounds(call, None)
-        return Size(request.model, text, len(call.body), tokens, most.output, hour=most.hour is not None)
+        return Size(request.model, _text(made.request), len(call.body), tokens, output_bound(call))
 
 
 def _text(request: Request) -> int:

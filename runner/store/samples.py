@@ -13,7 +13,7 @@ from runner.model import Status
 from runner.store import database
 from runner.store.cost import billed, cost, perhaps
 from runner.store.schema import attempts, items, samples
-from runner.store.spending import tokens_of
+from runner.store.spending import tokens_in, tokens_of
 
 NEWEST = 1_000
 """Rows that tell what others will cost, at most: the newest."""
@@ -134,8 +134,8 @@ def tokens_so_far(store: Path, run_id: int) -> RunSpent:
     with database.transaction(store, write=False) as connection:
         groups = connection.execute(tokens_of(run_id)).all()
     return RunSpent(
-        input_tokens=sum(group.fresh + group.cached + group.cache_write for group in groups),
-        output_tokens=sum(group.plain + group.reasoning for group in groups),
+        input_tokens=sum(tokens_in(group).read for group in groups),
+        output_tokens=sum(tokens_in(group).written for group in groups),
     )
 
 
