@@ -131,15 +131,12 @@ class Stage(IntEnum):
 class Usage(Struct, frozen=True, kw_only=True):
     """Tokens as the provider reports them; a count that was not reported is None."""
 
-    # all tokens read, cached tokens included
+    # all tokens read, cached ones included, and all tokens generated, reasoning included
     input_tokens: int | None = None
-    # all tokens generated, reasoning included
     output_tokens: int | None = None
-    # the part of input_tokens that came from a cache
+    # of input_tokens: what came from a cache, what was written to one, and of that to one that is kept for an hour
     cached_tokens: int | None = None
-    # the part of input_tokens that was written to a cache, which some providers bill at a rate of its own
     cache_write_tokens: int | None = None
-    # of these: those in a cache that is kept for an hour
     cache_write_1h_tokens: int | None = None
     # the part of output_tokens spent on reasoning
     reasoning_tokens: int | None = None
@@ -180,10 +177,9 @@ class Attempt(Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     # the model that was asked for
     model: str = ""
-    # both None if the usage is whole, or if nothing was billed; else the most tokens that may have been. No limit: output None
+    # None if the usage is whole or nothing was billed; else the most tokens that may have been, also in a cache kept for an hour
     input_bound: int | None = None
     output_bound: int | None = None
-    # of input_bound: those that may have been written to a cache that is kept for an hour; None: the request asks for none
     cache_1h_bound: int | None = None
     # None until the session has looked it up
     price: Price | None = None

@@ -6,7 +6,7 @@ decimals is a whole number. Below ``model``, like ``pace``: an attempt has its p
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
 from msgspec import Struct
 
@@ -35,7 +35,7 @@ def asks_for_flex(tier: object, extra_body: object) -> bool:
     return FLEX in (tier, extra_body.get("service_tier") if isinstance(extra_body, Mapping) else None)
 
 
-class Tokens(NamedTuple):
+class Tokens(Struct, frozen=True, kw_only=True):
     """The tokens of one attempt, or of several together, by the kinds that have rates of their own."""
 
     # of the input: from no cache and for none, read from a cache, written to one, written to one that is kept for an hour
@@ -47,6 +47,16 @@ class Tokens(NamedTuple):
     plain: int = 0
     reasoning: int = 0
     unsplit: int = 0
+
+    @property
+    def read(self) -> int:
+        """All input."""
+        return self.fresh + self.cached + self.cache_write + self.cache_write_1h
+
+    @property
+    def written(self) -> int:
+        """All output."""
+        return self.plain + self.reasoning + self.unsplit
 
 
 class Rates(Struct, frozen=True, kw_only=True):

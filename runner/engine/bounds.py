@@ -46,6 +46,11 @@ def input_bound(call: HttpCall, files: Files | None) -> int:
     return len(call.body) + (_FILES * files.tokens if files is not None else 0)
 
 
+def output_bound(call: HttpCall) -> int | None:
+    """Return the most tokens that the answer to a request can have, by what its body says; None if it sets no limit."""
+    return _output(_limits(call))
+
+
 def bounds(call: HttpCall, files: Files | None) -> Bounds:
     """Return what bounds a request, by what its body says. files: those that are not in ``call``."""
     limits, most = _limits(call), input_bound(call, files)

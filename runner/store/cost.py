@@ -65,7 +65,8 @@ def perhaps(a: str, p: str) -> str:
     """Return what a billed attempt may cost beyond its known cost; NULL if that has no limit, 0 if its usage is whole."""
     unsplit = f"({a}.reasoning_tokens IS NULL AND {a}.input_tokens IS NOT NULL)"
     unsure = f"CASE WHEN {unsplit} THEN coalesce({a}.output_tokens, 0) * abs({p}.reasoning - {p}.output) ELSE 0 END"
-    most = f"CASE WHEN {a}.output_bound IS NOT NULL THEN {_most(*bounds(a).values(), p)} END"
+    of = bounds(a)
+    most = f"CASE WHEN {a}.output_bound IS NOT NULL THEN {_most(of['most_in'], of['most_out'], of['most_hour'], p)} END"
     return f"CASE WHEN {a}.input_bound IS NULL THEN {unsure} ELSE {most} - coalesce({cost(a, p)}, 0) END"
 
 

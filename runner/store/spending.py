@@ -51,7 +51,7 @@ def tokens_of(run_id: int) -> sa.Select[Any]:
         .where(of_run(run_id), sa.text(billed("attempts")))
         .group_by(a.price_id, failed, bounded)
     )
-    nothing = (sa.literal(0) for _ in Tokens._fields)
+    nothing = (sa.literal(0) for _ in tokens)
     most = (sa.func.coalesce(sa.func.sum(column), 0) for column in (r.input_bound, r.output_bound, r.cache_1h_bound))
     held = sa.select(r.price_id, sa.true(), sa.true(), sa.literal(1), sa.func.count(), *nothing, *most, sa.literal(0))
     return sa.select(sa.union_all(made, held.where(r.run_id == run_id).group_by(r.price_id)).subquery())
@@ -91,27 +91,28 @@ def used_of(rates: list[Any], groups: list[Any]) -> Used:
     known = {row[0]: Rates(**dict(zip(_RATES, row[1:], strict=True))) for row in rates if row[1] is not None}
     cost = tokens = unknown = 0
     for group in groups:
-        of, counted = known.get(group.price_id), sum(_tokens(group))
+        of, counted = known.get(group.price_id), tokens_in(group).read + tokens_in(group).written
         tokens += group.most_in + group.most_out if group.bounded else counted
         unknown += group.count if of is None else group.unlimited if group.bounded else 0
         if of is not None:
-            cost += of.cost(_tokens(group)) + _beyond(group, of)
+            cost += of.cost(tokens_in(group)) + _beyond(group, of)
     return Used(cost, tokens, unknown)
 
 
-def _tokens(group: Any) -> Tokens:
-    return Tokens(*(getattr(group, name) for name in Tokens._fields))
+def tokens_in(group: Any) -> Tokens:
+    """Return the known tokens of a row of ``tokens_of``."""
+    return Tokens(**{name: getattr(group, name) for name in Tokens.__struct_fields__})
 
 
 def _beyond(group: Any, rates: Rates) -> int:
     """Return what the attempts of a group may have cost beyond what is known, in picodollars, as far as that has a limit."""
     if not group.bounded:
-        return rates.unsure(_tokens(group))
-    return rates.most(group.most_in, group.most_out, group.most_hour) - rates.cost(_tokens(group))
+        return rates.unsure(tokens_in(group))
+    return rates.most(group.most_in, group.most_out, group.most_hour) - rates.cost(tokens_in(group))
 
 
 def _of_group(group: Any, rates: Rates) -> Money:
-    tokens, beyond = _tokens(group), _beyond(group, rates)
+    tokens, beyond = tokens_in(group), _beyond(group, rates)
     known = rates.cost(tokens)
     return Money(
         spent=known,

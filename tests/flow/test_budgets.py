@@ -250,6 +250,23 @@ def test_reasoning_that_no_answer_tells_apart_counts_at_its_own_rate(tmp_path: P
     assert sum(row["cost"] or 0 for row in exported) == pytest.approx(books["cost"])
 
 
+def test_a_cache_that_is_kept_for_an_hour_holds_and_costs_its_own_rate(tmp_path: Path) -> None:
+    biller, most = Biller(faults={}), 0.02
+    given: dict[str, Any] = {"db": tmp_path / "s.db", "provider": "anthropic", "model": "m", "prices": PRICES, "max_tokens": MOST}
+    given["extra_body"] = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    with (
+        in_thread(RawServer(biller)) as server,
+        pytest.raises(runner.RunStoppedError, match=r"the next row may cost up to \$0.004"),
+    ):
+        runner.run([f"{one} {'x' * 2000}" for one in range(20)], base_url=f"{server.origin}/r", max_cost=most, **given)
+    billed = biller.bills["r"] / 1e12
+    assert 0 < billed <= most
+    _, books = runner.status(db=given["db"])
+    assert (books.cost, books.cost_perhaps) == (pytest.approx(billed), 0.0)
+    assert books.cache_write_1h_tokens == books.cache_write_tokens
+    assert books.cache_write_tokens
+
+
 def test_the_python_api_raises_and_names_the_budget(desk: Desk) -> None:
     given: dict[str, Any] = {"db": desk.store, "model": "m", "base_url": desk.url, "prices": PRICES, "max_tokens": MOST}
     with pytest.raises(runner.RunStoppedError, match="the budget of") as caught:

@@ -51,14 +51,14 @@ def test_a_dollar_per_million_tokens_is_a_million_picodollars_a_token() -> None:
 
 def test_amounts_are_exact_and_each_kind_of_token_has_its_rate() -> None:
     invoice = Invoice({"dear": DEAR})
-    bill(invoice, Used(fresh=1000, cached=200, written=30, output=50, reasoning=40), model="dear")
+    bill(invoice, Used(fresh=1000, cached=200, written=30, written_1h=10, output=50, reasoning=40), model="dear")
     bill(invoice, Used(fresh=7, output=3), number=5, body=b"other", reported=False, ending="cut")
-    dear = 1000 * 2_500_000 + 200 * 625_000 + 30 * 3_125_000 + 10 * 10_000_000 + 40 * 20_000_000
+    dear = 1000 * 2_500_000 + 200 * 625_000 + 20 * 3_125_000 + 10 * 5_000_000 + 10 * 10_000_000 + 40 * 20_000_000
     cheap = 7 * 1_000_000 + 3 * 4_000_000
     found = invoice.statement(lines=True, open_requests=2)
     assert (found.requests, found.open, found.lines_dropped) == (2, 2, 0)
     assert (found.input_tokens, found.fresh_tokens, found.cached_tokens, found.written_tokens) == (1237, 1007, 200, 30)
-    assert (found.output_tokens, found.reasoning_tokens) == (53, 40)
+    assert (found.written_1h_tokens, found.output_tokens, found.reasoning_tokens) == (10, 53, 40)
     assert Decimal(found.amount) * 10**12 == dear + cheap
     assert (Decimal(found.amount_reported), found.amount_unreported) == (Decimal(dear).scaleb(-12), "0.000019000000")
     assert isinstance(found.lines, list)

@@ -180,6 +180,8 @@ BOUNDS = [
     {"input_bound": 12, "output_bound": 8},
     {"input_bound": 12, "output_bound": 8, "cache_1h_bound": 12},
     {"input_bound": 12},
+    # a server that reports more than can be
+    {"input_bound": 5, "output_bound": 3},
 ]
 
 
