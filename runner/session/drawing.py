@@ -7,9 +7,9 @@ from itertools import islice
 
 from msgspec import Struct, structs
 
-from runner.money import Money
+from runner.money import Money, tier_of
 from runner.pace import LaneState
-from runner.prices.book import PriceBook, tier_of
+from runner.prices.book import PriceBook
 from runner.prices.sample import Drawn, Lane, Stratum, draw, shares
 from runner.session import rest
 from runner.session.prepare import Plan

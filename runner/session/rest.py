@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Struct
 
 from runner.model import Row
-from runner.money import STANDARD, Money, Projection
-from runner.prices.book import PriceBook, tier_of
+from runner.money import STANDARD, Money, Projection, tier_of
+from runner.prices.book import PriceBook
 from runner.prices.guess import Guess, Size, plus, times
 from runner.prices.interval import Interval
 from runner.prices.sample import Drawn, Most, Stratum, together

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from runner.config.job import Job
-from runner.engine.bounds import output_bound
+from runner.engine.bounds import bounds
 from runner.errors import AttachmentError
 from runner.inputs.prompts import make_item
 from runner.media import Media
