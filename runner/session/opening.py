@@ -269,7 +269,7 @@ def _seen_behind(
 
 
 def _changed(row: Row, options: ReadOptions) -> Row:
-    row = structs.replace(row, plain=not options.row_settings, asked=options.asked, media=options.media)
+    row = structs.replace(row, plain=row.plain or not options.row_settings, asked=options.asked, media=options.media)
     if options.id_column == "id" or row.fields is None:
         return row
     own = row.fields.get(options.id_column)
