@@ -102,7 +102,9 @@ def _error(line: Mapping[str, Json]) -> dict[str, Json]:
     """Return why there is no answer, as the export calls it: ``error_code`` and ``error``."""
     ways = (("error",), ("response", "body", "error"), ("result", "error", "error"), ("result", "error"))
     found = next((error for way in ways if isinstance(error := _at(line, *way), dict)), {})
-    code = found.get("code") or found.get("type") or _at(line, "result", "type") or _at(line, "response", "status_code")
+    status = _at(line, "response", "status_code")
+    refused = status if status != _ANSWERED else None
+    code = found.get("code") or found.get("type") or _at(line, "result", "type") or refused
     return {"error_code": code, "error": found.get("message")}
 
 

@@ -161,7 +161,8 @@ def _format(output: str | Path, name: str | None) -> tuple[str, ModuleType]:
         return kind, module
     found = plugins.registered("exports", "csv") if not kind and is_standard_output(output) else _of_ending(output)
     if found is None:
-        known = " or ".join(each.replace("_", "-") if each in _UNENDED else each for each in plugins.known("exports"))
+        *others, last = (each.replace("_", "-") if each in _UNENDED else each for each in plugins.known("exports"))
+        known = f"{', '.join(others)} or {last}"
         raise UsageError(f"cannot tell the format of {output} from its ending; choose {known} with --format")
     return kind or "csv", found
 

@@ -19,7 +19,6 @@ from runner.inputs.options import ReadOptions
 from runner.inputs.recognition import BOM, look
 from runner.model import Json, Row
 
-
 _LOOKED_AT = 100
 """Lines by which it is told what a file holds."""
 
