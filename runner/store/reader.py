@@ -210,9 +210,9 @@ class StoreReader:
         """
         with self._decoded():
             for values in self._tuples(self._ordered(run_id, result_rows.select_decided)):
-                attempt = Decided(*values[-len(Decided._fields) :])
-                found = result_of(values[: -len(Decided._fields)], asked(attempt.variant))
-                yield located(found, files), attempt
+                *columns, ended_at, status, name, variant = values
+                found = result_of(columns, asked(variant))
+                yield located(found, files), Decided(ended_at, status, name, variant)
 
     def _ordered(self, run_id: int, select: Callable[..., sa.Select[Any]]) -> sa.Select[Any]:
         """Return the statement that selects results, for one run in input order."""

@@ -33,12 +33,12 @@ FAULTY = whole("400 Bad Request", {"error": {"message": "too odd", "type": "inva
 CALL = {"id": "t1", "type": "function", "function": {"name": "look", "arguments": '{"x": 1}'}}
 USAGE = {"prompt_tokens": 9, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 2}}
 # what the model says in each dialect, as one answer: (text, tool call, refusal)
-OPENAI = {
+OPENAI: dict[str, tuple[dict[str, Any], str]] = {
     "text": ({"content": "Hé\u2028", "reasoning_content": "hm"}, "length"),
     "call": ({"content": None, "tool_calls": [{"index": 0, **CALL}]}, "tool_calls"),
     "refused": ({"content": None, "refusal": "No."}, "stop"),
 }
-ANTHROPIC = {
+ANTHROPIC: dict[str, tuple[list[dict[str, Any]], str]] = {
     "text": ([{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "text", "text": "Hé\u2028"}], "max_tokens"),
     "call": ([{"type": "tool_use", "id": "t1", "name": "look", "input": {"x": 1}}], "tool_use"),
     "refused": ([{"type": "text", "text": "No."}], "refusal"),
@@ -127,7 +127,7 @@ def test_an_answer_is_a_chat_completion_in_either_dialect(tmp_path: Path, dialec
         desk = Desk(tmp_path, server, Asked())
         desk.write([{"id": kind, "prompt": kind} for kind in OPENAI])
         url = server.base_url.removesuffix("/v1") if dialect == "anthropic" else server.base_url
-        given = {"provider": dialect, "stream": streamed, "system": "Be brief.", "temperature": 0.5}
+        given: dict[str, Any] = {"provider": dialect, "stream": streamed, "system": "Be brief.", "temperature": 0.5}
         assert ask(desk, base_url=url, **given).done == 3
     lines = {line["custom_id"]: line for line in exported(desk)}
     assert [list(line) for line in lines.values()] == [["id", "custom_id", "response", "error", "request", "fields"]] * 3
