@@ -42,10 +42,8 @@ def fields_of(line: Mapping[str, Json], asked: Collection[str] | None) -> dict[s
     asked: fields that the template names. None: the row asks the same again, so its prompt is that of the request.
     """
     own = line.get("fields")
-    fields: dict[str, Json] = {**own} if isinstance(own, dict) else {}
-    if asked is None:
-        fields.pop("prompt", None)
-        fields.pop("messages", None)
+    others = ("id", "prompt", "messages") if asked is None else ("id",)
+    fields = {name: value for name, value in own.items() if name not in others} if isinstance(own, dict) else {}
     for name, value in _request(asked_in(line), again=asked is None).items():
         fields.setdefault(name, value)
     number = {} if line.get(NUMBER) is None else {NUMBER: line[NUMBER]}

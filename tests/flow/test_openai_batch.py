@@ -1,5 +1,6 @@
 """The format of OpenAI's batch results: what an export holds, and what results are as an input, ours and those of others."""
 
+import base64
 import json
 import signal
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ import runner as package
 from runner.exports.formats.openai_batch import custom_id
 
 FAULTY = whole("400 Bad Request", {"error": {"message": "too odd", "type": "invalid_request_error"}})
+PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 CALL = {"id": "t1", "type": "function", "function": {"name": "look", "arguments": '{"x": 1}'}}
 USAGE = {"prompt_tokens": 9, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 2}}
 # what the model says in each dialect, as one answer: (text, tool call, refusal)
@@ -287,6 +289,29 @@ def test_our_export_is_judged_and_rows_without_an_answer_are_broken(desk: Desk) 
     desk.server.requests.clear()
     assert ask(desk, desk.folder / "answers.jsonl", where="error_code == 'bad_request'").done == 1
     assert prompts_of(desk) == ["p1"]
+
+
+def test_pictures_go_along_again_but_not_to_a_judge(desk: Desk) -> None:
+    (desk.folder / "p.png").write_bytes(PNG)
+    data = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+    picture = {"type": "image_url", "image_url": {"url": data}}
+    parts = [{"type": "text", "text": "look"}, picture]
+    desk.write([{"id": "a", "prompt": "see", "images": "p.png"}, {"id": "b", "messages": [{"role": "user", "content": parts}]}])
+    desk.server.answers = openai_answer("seen")
+    ask(desk, concurrency=1)
+    first = [request.json["messages"] for request in desk.server.requests]
+    assert data in json.dumps(first[0])
+    assert data in json.dumps(first[1])
+    lines = exported(desk)
+    assert lines[0]["request"]["body"]["messages"] == [{"role": "user", "content": "see"}]
+    desk.server.requests.clear()
+    ask(desk, desk.folder / "answers.jsonl", concurrency=1, reuse=False)
+    assert [request.json["messages"] for request in desk.server.requests] == first
+    desk.server.requests.clear()
+    ask(desk, desk.folder / "answers.jsonl", prompt="{{ answer }} {{ images | default('-') }}", concurrency=1)
+    assert prompts_of(desk) == ["seen -", "seen p.png"]
+    ask(desk, desk.folder / "answers.jsonl", prompt="{{ answer }}", images="images", where="id == 'a'", concurrency=1)
+    assert data in json.dumps(desk.server.requests[-1].json)
 
 
 def test_several_answers_are_rows_of_their_own_as_in_run_n(desk: Desk) -> None:
