@@ -142,7 +142,7 @@ class Money(Struct, frozen=True, kw_only=True):
     # requests that are open, or were when their session was killed, and what of ``perhaps`` is for them
     open_requests: int = 0
     held: int = 0
-    # what of ``perhaps`` is for tokens that are not told apart, where the store was asked
+    # what of ``perhaps`` is for tokens that are not told apart
     unsure: int = 0
 
     @property

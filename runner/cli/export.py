@@ -11,7 +11,9 @@ from runner.cli.typed import run_name
 @click.command()
 @click.argument("words", metavar="[RUN]", nargs=-1, type=run_name)
 @click.option("--output", "-o", metavar="FILE", help="File to write; - is standard output.")
-@click.option("--format", metavar="FORMAT", help="csv, jsonl or the name of a plug-in; default: the ending of FILE.")
+@click.option(
+    "--format", metavar="FORMAT", help="csv, jsonl, openai-batch or the name of a plug-in; default: the ending of FILE."
+)
 @click.option("--csv-raw", is_flag=True, help="Do not escape cells that look like formulas.")
 @click.option("--csv-escape", is_flag=True, help="Escape them in ids and in your own fields too.")
 @click.option("--csv-excel", is_flag=True, help="Begin with the byte order mark by which Excel knows UTF-8.")
@@ -28,7 +30,7 @@ def export(
     quiet: bool,
     more: dict[str, bool],
 ) -> None:
-    """Write the results of a run to a CSV or JSONL file.
+    """Write the results of a run to a file: CSV, JSONL, or the format of OpenAI's batch results.
 
     RUN is its number or its prompt file; the default is the newest run.
     """

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from runner.errors import UsageError
-from runner.inputs.formats import jsonl
+from runner.inputs.formats import jsonl, openai_batch
 
 _ROWS = 100
 """Rows of a file that are looked at."""
@@ -56,6 +56,13 @@ def _holds_prompts(path: Path) -> bool:
                 if not _PROMPTS.isdisjoint(names):
                     return True
     except UsageError:
+        return _holds_requests(path)
+    return False
+
+
+def _holds_requests(path: Path) -> bool:
+    try:
+        return openai_batch.holds_requests(path)
+    except UsageError:
         # CSV, or whatever else is no prompt file
         return False
-    return False

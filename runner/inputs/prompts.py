@@ -206,7 +206,7 @@ def _request(row: Row, beside: Mapping[str, Json], template: Template) -> Reques
     if (fault := id_fault(row.fields.get("id"))) is not None:
         raise RowFaultError(fault)
     texts = template.texts
-    messages = _messages(row.fields) if texts is None else _rendered(texts, row.fields)
+    messages = messages_of(row.fields) if texts is None else _rendered(texts, row.fields)
     system = template.system if texts is None else texts.system(row.fields)
     overrides = row.fields.get("params")
     settings = _settings(overrides, beside) if beside or overrides is not None else None
@@ -219,7 +219,8 @@ def _request(row: Row, beside: Mapping[str, Json], template: Template) -> Reques
     return Request(model=model, messages=messages, system=system, params=params, tier=tier, media=media)
 
 
-def _messages(fields: Mapping[str, Json]) -> tuple[Mapping[str, Json], ...]:
+def messages_of(fields: Mapping[str, Json]) -> tuple[Message, ...]:
+    """Return the messages of a row without a template. Raises RowFaultError."""
     prompt, messages = fields.get("prompt"), fields.get("messages")
     if prompt is not None and messages is not None:
         raise RowFaultError("both prompt and messages are set; use one of them")

@@ -129,12 +129,12 @@ def _text(head: bytes) -> Found:
 
 
 def _of_object(first: dict[str, Any]) -> Found:
-    """Tell what lines hold that begin with this one: rows, or requests of a batch API, each inside of another object."""
+    """Tell what lines hold that begin with this one: rows, or requests or results of a batch API, inside of other objects."""
     if "custom_id" not in first or "prompt" in first or "messages" in first:
         return Found("jsonl")
-    if any(isinstance(first.get(name), dict) for name in ("body", "params")):
+    if any(isinstance(first.get(name), dict) for name in ("body", "params", "response", "error", "result")):
         return Found("openai-batch")
-    return Found(instead=f"holds lines of a batch API without a request (custom_id, ...), and {_EXAMPLE}")
+    return Found(instead=f"holds lines of a batch API with neither request nor result (custom_id, ...), and {_EXAMPLE}")
 
 
 def _array(lines: list[bytes]) -> Found:

@@ -12,6 +12,7 @@ from runner.errors import UsageError
 from runner.inputs.choosing import Rows
 from runner.inputs.content import Content
 from runner.inputs.keys import whole
+from runner.inputs.own_names import ANSWER, NUMBER, added, free
 from runner.model import Json, Row, Run
 from runner.origin import Files
 from runner.session.naming import command
@@ -20,11 +21,6 @@ from runner.store import database
 from runner.store.answered import Answered, AnsweredRows
 from runner.store.reader import StoreReader
 from runner.text import plural
-
-ANSWER = "answer"
-"""The field that holds the answer."""
-NUMBER = "answer_number"
-"""The field that tells which answer it is, where a row has several."""
 
 
 class Answers(NamedTuple):
@@ -108,7 +104,7 @@ def _remarks(run: Run, answered: int) -> Iterator[str]:
 def _own_answer(run: Run, fields: Mapping[str, Json], *, several: bool) -> Iterator[str]:
     for ours in (ANSWER, NUMBER) if several else (ANSWER,):
         if ours in fields:
-            yield f"the rows of run {run.id} have a field {ours} of their own, which is called {_free(fields, ours)} here"
+            yield f"the rows of run {run.id} have a field {ours} of their own, which is called {free(fields, ours)} here"
 
 
 def _stored(store: Path, row: Answered) -> dict[str, Json]:
@@ -128,17 +124,4 @@ def _fields(store: Path, row: Answered, *, several: bool) -> dict[str, Json]:
     id_ = row_of(row.key) if given is None else given
     fields = {"id": id_ if number == 1 else f"{id_}#{number}", **own}
     fields.pop("params", None)
-    for ours, value in ((ANSWER, row.text), (NUMBER, number))[: 1 + several]:
-        if ours in fields:
-            name = _free(fields, ours)
-            fields = {name if key == ours else key: value for key, value in fields.items()}
-        fields[ours] = value
-    return fields
-
-
-def _free(fields: Mapping[str, Json], ours: str) -> str:
-    """Return a name for the field of a row that has the name of one of ours."""
-    number = 2
-    while f"{ours}_{number}" in fields:
-        number += 1
-    return f"{ours}_{number}"
+    return added(fields, {ANSWER: row.text, **({NUMBER: number} if several else {})})

@@ -18,7 +18,7 @@ class Books:
     def __init__(self, book: PriceBook | None = None, before: Money | None = None) -> None:
         self._book = book
         self._before = before or Money()
-        self._spent = self._failed = self._perhaps = self._priced = self._unpriced = self._saved = 0
+        self._spent = self._failed = self._perhaps = self._unsure = self._priced = self._unpriced = self._saved = 0
         # an attempt may have been billed without any limit
         self._unlimited = False
 
@@ -37,6 +37,7 @@ class Books:
             unpriced=self._unpriced,
             priced=self._priced,
             saved=self._saved,
+            unsure=self._unsure,
         )
 
     def priced(self, entries: Sequence[Entry]) -> Sequence[Entry]:
@@ -61,6 +62,7 @@ class Books:
             perhaps = perhaps_of(attempt, rates)
             self._unlimited = self._unlimited or perhaps is None
             self._perhaps += perhaps or 0
+            self._unsure += perhaps or 0 if attempt.input_bound is None else 0
 
 
 def billed(attempt: Attempt) -> bool:

@@ -1,23 +1,33 @@
 """Exports a run: chooses the format, makes the columns and the records, and writes a file that is complete or absent."""
 
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TypedDict, cast
+from typing import Any, TypedDict, cast
+
+import msgspec
 
 from runner import origin
 from runner.config import plugins
 from runner.errors import UsageError
+from runner.exports import whole
 from runner.exports.columns import Parts, columns, given, records
 from runner.exports.file import is_standard_output, open_output
 from runner.inputs import overwriting
+from runner.inputs.bodies import body_of
 from runner.inputs.patterns import matches
 from runner.inputs.prompts import REQUEST_FIELDS
 from runner.interfaces import Exporter
-from runner.model import Run
+from runner.model import Json, Run
 from runner.session import part
 from runner.session.opening import asked_in, columns_in, texts_in
+from runner.store import reuse
 from runner.store.reader import StoreReader
+
+_UNENDED = ("openai_batch",)
+"""Formats that have no ending of their own: ``--format`` names them."""
 
 
 class ExportFlags(TypedDict, total=False):
@@ -46,16 +56,44 @@ def write(
         if not is_standard_output(output):
             overwriting.refuse_own(output, reader.path, files_read(reader))
         run = reader.run(run_id, counted=False)
-        asked = asked_in(run.settings)
         stack.enter_context(reader.snapshot())
-        own, files = own_fields(reader, run), origin.files_in(run.settings)
         parts = parts_of(reader, run)
+        if getattr(module, "WHOLE_ROWS", False):
+            made = _whole(reader, run, parts, prompt=prompt)
+            with open_output(output) as out:
+                return exporter(whole.columns(parts), made, out)
+        own, asked = own_fields(reader, run), asked_in(run.settings)
         kept = [] if escape else given(own, parts)
         csv = {"raw": raw, "kept": kept, "excel": flags.get("csv_excel", False), "notes": notes}
         with open_output(output) as out:
-            results = reader.results(run.id, asked, files)
+            results = reader.results(run.id, asked, origin.files_in(run.settings))
             made = records(results, own, prompt=prompt, parts=parts)
             return exporter(columns(own, prompt=prompt, parts=parts), made, out, **(csv if kind == "csv" else {}))
+
+
+def _whole(reader: StoreReader, run: Run, parts: Parts, *, prompt: bool) -> Iterable[Sequence[Json]]:
+    """Return the records of whole rows. prompt: False leaves out what each row asked."""
+    texts, kept = texts_in(run.settings), columns_in(run.settings)
+    variants = reuse.variants(reader.path).get(run.id, {})
+    not_own = REQUEST_FIELDS if texts is None else ("params",)
+
+    @cache
+    def asked(variant: int | None) -> Callable[[dict[str, Json]], Json]:
+        changed: dict[str, Any] = msgspec.json.decode(variants[variant]) if variant in variants else {}
+        settings = {**run.settings, **changed}
+
+        def body(fields: dict[str, Json]) -> Json:
+            found = body_of(fields, texts, settings) if prompt else None
+            for name in not_own:
+                fields.pop(name, None)
+            return found
+
+        return body
+
+    found = reader.decided(run.id, asked, origin.files_in(run.settings))
+    # a row that has another's answer has no attempt of its own
+    told = ((result, whole.Told(attempt.ended_at or run.created_at, *attempt[1:3])) for result, attempt in found)
+    return whole.records(told, run.id, kept, parts)
 
 
 def files_read(reader: StoreReader) -> dict[int, list[str]]:
@@ -85,8 +123,8 @@ def refuse(output: str | Path, store: Path, prompts: Path) -> None:
     """Raise UsageError for an output to which no export can be written, before a session begins that is to end with one."""
     if is_standard_output(output):
         raise UsageError("the session prints on standard output; name a file, or use `runner export -o -` afterwards")
-    if plugins.registered("exports", Path(output).suffix.lstrip(".").lower()) is None:
-        endings = " or ".join(f".{name}" for name in plugins.known("exports"))
+    if _of_ending(output) is None:
+        endings = " or ".join(f".{name}" for name in plugins.known("exports") if name not in _UNENDED)
         raise UsageError(f"cannot tell the format of {output} from its ending; name it {endings}")
     if not Path(output).resolve().parent.is_dir():
         raise UsageError(f"{output} cannot be written: its folder does not exist")
@@ -116,9 +154,24 @@ def _own_files(prompts: Path, output: Path) -> list[str]:
 
 def _format(output: str | Path, name: str | None) -> tuple[str, ModuleType]:
     """Return the name of the format and its module: the one that was named, or that of the file's ending."""
-    kind = name or Path(output).suffix.lstrip(".").lower() or ("csv" if is_standard_output(output) else "")
-    module = plugins.load("exports", name) if name else plugins.registered("exports", kind)
-    if module is None:
-        known = " or ".join(plugins.known("exports"))
+    kind = name.strip().replace("-", "_") if name else _ending(output)
+    if name:
+        # a plug-in may have a name with a hyphen
+        module = plugins.registered("exports", name) or plugins.registered("exports", kind) or plugins.load("exports", name)
+        return kind, module
+    found = plugins.registered("exports", "csv") if not kind and is_standard_output(output) else _of_ending(output)
+    if found is None:
+        *others, last = (each.replace("_", "-") if each in _UNENDED else each for each in plugins.known("exports"))
+        known = f"{', '.join(others)} or {last}"
         raise UsageError(f"cannot tell the format of {output} from its ending; choose {known} with --format")
-    return kind, module
+    return kind or "csv", found
+
+
+def _ending(output: str | Path) -> str:
+    return Path(output).suffix.lstrip(".").lower()
+
+
+def _of_ending(output: str | Path) -> ModuleType | None:
+    """Return the format that the ending of a file names."""
+    kind = _ending(output)
+    return None if kind in _UNENDED else plugins.registered("exports", kind)

@@ -285,7 +285,9 @@ def _seen_behind(
 
 
 def _changed(row: Row, options: ReadOptions) -> Row:
-    row = structs.replace(row, plain=not options.row_settings, asked=options.asked, media=options.media)
+    # with a template, a row whose settings are data has its files as data too, unless the job names them (``rooted``)
+    media = {} if row.plain and options.asked is not None and options.media is MEDIA_FIELDS else options.media
+    row = structs.replace(row, plain=row.plain or not options.row_settings, asked=options.asked, media=media)
     if options.id_column == "id" or row.fields is None:
         return row
     own = row.fields.get(options.id_column)

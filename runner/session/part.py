@@ -149,6 +149,8 @@ def is_export(path: Path) -> bool:
 
 
 def _is_export(part: Part) -> bool:
+    if hasattr(part.module, "is_export"):
+        return bool(part.module.is_export(part.path))
     rows = part.read()
     try:
         first = next((row.fields for row in rows if row.fields), None)

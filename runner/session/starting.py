@@ -13,14 +13,14 @@ from runner.config.settings import BY_NAME
 from runner.config.values import check
 from runner.errors import StoreError, UsageError
 from runner.exports.file import is_standard_output
-from runner.inputs import overwriting, patterns, spool
+from runner.inputs import patterns, spool
 from runner.inputs.broken_lines import RowFaultError
 from runner.inputs.compression import unpacked
 from runner.inputs.keys import NEVER_ABSENT, WHOLE_ROW
 from runner.inputs.options import ReadOptions
 from runner.inputs.prompts import Texts
 from runner.model import Json
-from runner.session import drafting, opening, survey, unfit
+from runner.session import drafting, opening, part, survey, unfit
 from runner.session.drafting import Draft
 from runner.session.naming import file_word
 from runner.session.survey import Survey
@@ -83,9 +83,9 @@ def _could_be_input(path: Path) -> bool:
             opening.open_input(path, ReadOptions(asked=frozenset({WHOLE_ROW})), most_bytes=survey.LOOK_BYTES).read()
         ) as rows:
             first = next((row for row in rows if row.fault is None), None)
+        return first is not None and not part.is_export(path)
     except UsageError:
         return False
-    return first is not None and not overwriting.is_exported(first.fields or {})
 
 
 def _only_one(folder: Path) -> Path:

@@ -6,7 +6,7 @@ Synchronous, because commands that only read need no event loop.
 import os.path
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -23,10 +23,10 @@ from runner.money import Money
 from runner.origin import Files
 from runner.pace import Pace
 from runner.several import answers_in, spoken
-from runner.store import database, totals
+from runner.store import database, result_rows, totals
 from runner.store.counts import further
 from runner.store.lock import held
-from runner.store.result_rows import ORDER, ORDER_OF_ANSWERS, Asked, located, result_of, select_results
+from runner.store.result_rows import ORDER, ORDER_OF_ANSWERS, Asked, Decided, located, result_of
 from runner.store.reuse import number_taken_over, numbers_taken_over
 from runner.store.schema import attempts, items, reservations, runs
 from runner.store.spending import is_priced, money_of, rates_of, tokens_of
@@ -202,16 +202,33 @@ class StoreReader:
         asked: returns what a row asked, given its stored fields, and takes from them what is no field of the user's own. None:
         nobody wants to know.
         """
+        with self._decoded():
+            for values in self._tuples(self._ordered(run_id, result_rows.select_results)):
+                yield located(result_of(values, asked), files)
+
+    def decided(self, run_id: int, asked: Callable[[int | None], Asked], files: Files | None) -> Iterator[tuple[Result, Decided]]:
+        """Yield the results of a run as ``results`` does, each with the attempt that decided it.
+
+        asked: returns for a variant (``Decided``) what ``results`` is given.
+        """
+        with self._decoded():
+            for values in self._tuples(self._ordered(run_id, result_rows.select_decided)):
+                *columns, ended_at, status, name, variant = values
+                found = result_of(columns, asked(variant))
+                yield located(found, files), Decided(ended_at, status, name, variant)
+
+    def _ordered(self, run_id: int, select: Callable[..., sa.Select[Any]]) -> sa.Select[Any]:
+        """Return the statement that selects results, for one run in input order."""
         # a run without answers of others, or without open requests, is spared the look for them
         held = sa.exists().where(reservations.c.run_id == run_id)
         looked_for = number_taken_over(run_id).add_columns(_has_further(run_id), held)
         ((taken_over, further_answers, open_requests),) = self._fetch(looked_for)
         order = ORDER_OF_ANSWERS if further_answers else ORDER
-        every = select_results(taken_over=bool(taken_over), open_requests=bool(open_requests))
-        statement = every.where(items.c.run_id == run_id).order_by(*order)
-        with self._decoded():
-            for values in self._tuples(statement):
-                yield located(result_of(values, asked), files)
+        return (
+            select(taken_over=bool(taken_over), open_requests=bool(open_requests))
+            .where(items.c.run_id == run_id)
+            .order_by(*order)
+        )
 
     def metadata_names(self, run_id: int, besides: Collection[str] = ()) -> list[str]:
         """Return the names of the rows' own fields, in the order in which they first appear. besides: names to leave out."""

@@ -1,7 +1,7 @@
 """How a result lies in the store: its columns, its order, and how a row of them becomes a result."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import sqlalchemy as sa
@@ -80,6 +80,28 @@ def select_results(*, taken_over: bool, open_requests: bool = False) -> sa.Selec
     if not taken_over:
         return sa.select(*RESULT, sa.null(), *money, *_LAST).select_from(source)
     return sa.select(*_TAKEN_OVER, reused.c.from_run, *money, *_LAST).select_from(source.outerjoin(reused, IS_TAKEN_OVER))
+
+
+class Decided(NamedTuple):
+    """The attempt that decided a row: when it ended, its HTTP status, the provider's name for the answer, and its variant.
+
+    All None if there is no such attempt. variant: the entry of ``variants`` with its settings; None: those of the run.
+    """
+
+    ended_at: float | None
+    http_status: int | None
+    response_id: str | None
+    variant: int | None
+
+
+def select_decided(*, taken_over: bool, open_requests: bool = False) -> sa.Select[Any]:
+    """Return the same with the columns of ``Decided`` behind. An answer that was taken over has time and name of its attempt."""
+    ended, name = attempts.c.started_at + attempts.c.duration_s, attempts.c.response_id
+    columns: tuple[sa.ColumnElement[Any], ...] = (ended, attempts.c.status, name, attempts.c.variant_id)
+    if taken_over:
+        ended = sa.func.coalesce(ended, reused.c.started_at + reused.c.duration_s)
+        columns = (ended, attempts.c.status, sa.func.coalesce(name, reused.c.response_id), attempts.c.variant_id)
+    return select_results(taken_over=taken_over, open_requests=open_requests).add_columns(*columns)
 
 
 _EXACT = 2**53

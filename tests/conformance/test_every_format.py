@@ -79,6 +79,21 @@ def _batch(row: Record) -> str:
     return json.dumps({"custom_id": row["id"], "method": "POST", "url": "/v1/chat/completions", "body": body})
 
 
+def _batch_result(row: Record) -> str:
+    """Return a line as our export in that format has it."""
+    body = {"model": "m", "messages": [{"role": "user", "content": asked(row)}]}
+    answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": f"echo {asked(row)}"}}]}
+    line = {
+        "id": f"batch_req_{row['id']}",
+        "custom_id": row["id"],
+        "response": {"status_code": 200, "request_id": None, "body": answer},
+        "error": None,
+        "request": {"method": "POST", "url": "/v1/chat/completions", "body": body},
+        "fields": {name: value for name, value in row.items() if name != "id"},
+    }
+    return json.dumps(line)
+
+
 def _parquet(rows: list[Record]) -> bytes:
     out = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), out, row_group_size=4)
@@ -144,6 +159,9 @@ INPUTS = {
     "openai-batch": Case(
         "openai_batch", "jsonl", lambda rows: "".join(f"{_batch(row)}\n" for row in rows).encode(), ROWS, ("id",), {}
     ),
+    "openai-batch results": Case(
+        "openai_batch", "jsonl", lambda rows: "".join(f"{_batch_result(row)}\n" for row in rows).encode()
+    ),
     "parquet": Case("parquet", "parquet", _parquet, packed=False),
     "xlsx": Case("xlsx", "xlsx", _xlsx, packed=False),
     # calamine leaves tabs out
@@ -166,6 +184,19 @@ def _by_json(path: Path) -> list[Record]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
+def _by_a_script(path: Path) -> list[Record]:
+    """Read results as those do who have downloaded a batch of OpenAI."""
+    return [
+        {
+            **line["fields"],
+            "id": line["custom_id"],
+            "prompt": line["request"]["body"]["messages"][-1]["content"],
+            "text": line["response"]["body"]["choices"][0]["message"]["content"],
+        }
+        for line in map(json.loads, path.read_bytes().splitlines())
+    ]
+
+
 Read: TypeAlias = Callable[[Path], list[dict[Any, Any]]]
 EXPORTS: dict[str, dict[str, Read]] = {
     "csv": {
@@ -178,8 +209,11 @@ EXPORTS: dict[str, dict[str, Read]] = {
         "pandas": lambda path: pd.read_json(path, lines=True, dtype=False).to_dict("records"),
         "polars": lambda path: pl.read_ndjson(path, infer_schema_length=None).to_dicts(),
     },
+    "openai_batch": {"a script": _by_a_script},
 }
 """By format: other programs that read it, each into a mapping for each row."""
+TABLES = ("csv", "jsonl")
+"""Formats with a column for each thing that is told of a row."""
 
 
 def _modules(room: str) -> set[str]:
@@ -208,21 +242,21 @@ def test_what_goes_in_comes_out(tmp_path: Path, server: RawServer, name: str) ->
     expected = [{**{field: row[field] for field in case.kept}, "text": f"echo {row['prompt']}"} for row in known]
     for kind, readers in EXPORTS.items():
         output = tmp_path / f"answers.{kind}"
-        assert runner.export(output, db=store, raw=True) == len(case.rows)
+        assert runner.export(output, db=store, raw=True, format=kind) == len(case.rows)
         for program, read in readers.items():
             found = [{field: row[field] for field in expected[0]} for row in read(output)]
             assert found == expected, f"{kind}, read by {program}"
 
 
-def test_every_export_tells_the_answers_of_a_row_and_who_bought_them(tmp_path: Path, server: RawServer) -> None:
+def test_every_table_tells_the_answers_of_a_row_and_who_bought_them(tmp_path: Path, server: RawServer) -> None:
     path, store = tmp_path / "rows.jsonl", tmp_path / "runner.db"
     path.write_text('{"id": "a", "prompt": "same", "answer_number": "own"}\n{"id": "b", "prompt": "same"}\n')
     runner.run(path, db=store, model="m", base_url=server.base_url, answers=2, dedupe=True)
     expected = [(id_, str(number), same) for id_, same in (("a", ""), ("b", "a")) for number in (1, 2)]
-    for kind, readers in EXPORTS.items():
+    for kind in TABLES:
         output = tmp_path / f"answers.{kind}"
         runner.export(output, db=store)
-        for program, read in readers.items():
+        for program, read in EXPORTS[kind].items():
             rows = read(output)
             names = list(rows[0])
             assert names[names.index("text") + 1] == "answer_number", f"{kind}, read by {program}"
@@ -271,7 +305,9 @@ def test_a_damaged_file_is_one_sentence_or_broken_rows(tmp_path: Path, name: str
     path.write_bytes({"half": half, "zeros": half + bytes(64), "image": image, "empty": b""}[damage])
     said, found = "", []
     try:
-        found = list(open_input(path, ReadOptions(asked=frozenset({"review"}), format=None if name == "ods" else name)).read())
+        found = list(
+            open_input(path, ReadOptions(asked=frozenset({"review"}), format=None if name == "ods" else name.split()[0])).read()
+        )
     except runner.UsageError as error:
         said = str(error)
     assert bool(said) == (path.name in said)

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.exports import whole
+from runner.exports.columns import Parts, columns
 from runner.exports.formats import csv as csv_export
 from runner.exports.formats import jsonl as jsonl_export
 from runner.exports.formats.csv import csv_cell, csv_text
@@ -116,3 +118,10 @@ def test_a_huge_cell_and_a_real_file(tmp_path: Path) -> None:
     content = path.read_bytes()
     assert content.startswith(b'"text"\n"line\r\nline\r\n')
     assert content.endswith('"\n"ü"\n'.encode())
+
+
+def test_whole_rows_have_their_fields_and_their_request_in_place_of_columns() -> None:
+    ours = [name for name in columns([], prompt=False) if name != "id"]
+    assert whole.columns(Parts()) == ["id", "fields", "request", *ours, "run", "ended_at", "http_status", "response_id"]
+    several = whole.columns(Parts(files=True, answers=True, copies=True))
+    assert set(several) - set(whole.columns(Parts())) == {"file", "answer_number", "same_as"}

@@ -68,7 +68,8 @@ READ = {
 # what is in a file, and words of the sentence that refuses it
 REFUSED: dict[str, tuple[bytes, str]] = {
     "lists": (b'["a", 1]\n["b", 2]\n', "a list on a line of its own"),
-    "batch results": (b'{"id": "r", "custom_id": "a", "response": {}}\n', "batch API without a request"),
+    "batch results": (b'{"id": "r", "custom_id": "a", "response": {}}\n', "the results of a batch without their requests"),
+    "batch lines of neither kind": (b'{"custom_id": "a", "method": "POST"}\n', "neither request nor result"),
     "text behind a licence": (b"# line\n" * 50 + b"hello", "begins with '# line'"),
     "Python": ("\n".join(str(one) for one in OBJECTS).encode(), "Python dictionaries"),
     "text": (b"Why is the sky blue?\nWhy is grass green?\n", "begins with 'Why is the sky blue?'"),
