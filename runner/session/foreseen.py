@@ -4,19 +4,30 @@ import msgspec
 from msgspec import structs
 
 from runner.engine.stop import Stop
-from runner.event_types import DECLINED
 from runner.money import Money
 from runner.prices.sample import Drawn
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
 from runner.session.drawing import Drawing, drawing, with_lanes
-from runner.session.expecting import Confirm, Expected, expected, said
+from runner.session.expecting import Expected, expected, said
 from runner.session.prepare import Plan, in_thread
 from runner.session.rest import sampled
 from runner.session.to_send import ToSend, of_plan
 from runner.session.working import Working
 from runner.store.checkpoint import RunStore
 from runner.store.counts import RunCounts
+
+
+def owned(plan: Plan) -> RunStore:
+    """Return the run of a session, owned by it. What the session changes about the run waits until it begins."""
+    return RunStore.own(
+        plan.given.store,
+        plan.run.id,
+        durability=plan.job.durability,
+        changes=plan.changes,
+        created_at=plan.run.created_at,
+        waits=True,
+    )
 
 
 class Foreseen(Working):
@@ -57,23 +68,12 @@ class Foreseen(Working):
         settled = before.done + before.failed + before.broken
         if (number := plan.options.sample) is not None:
             self._drawing = found = await in_thread(lambda: drawing(plan, number, book, money, settled))
-            await self._store.note_sample(msgspec.json.encode(found.drawn).decode())
             return said(found.rest, plan.answers) if found.rest is not None else None
         if book is None or left <= 0:
             return None
         cost = await in_thread(lambda: expected(plan, self._open(settled=settled > 0), book, money, left=left, settled=settled))
         self._meter.expected = cost.projection if cost is not None else None
         return cost
-
-    async def _confirmed(self, confirm: Confirm, cost: Expected) -> bool:
-        """Return True if it has been said what the session will cost. Blocks the event loop: nothing else goes on."""
-        try:
-            return confirm(cost)
-        except BaseException:
-            # a run that was finished before, and that only a retry has opened, is as it was
-            complete = self._plan.run.finished and self._plan.unchanged
-            await self._store.finish(complete=complete, stop_reason=None if complete else DECLINED)
-            raise
 
     async def _note_drawn(self, drawn: Drawn, left: int) -> None:
         """Store what the sample tells of the limits, and of what is left."""
@@ -82,7 +82,9 @@ class Foreseen(Working):
             left = await in_thread(self._open(settled=True).number)
         found = await in_thread(lambda: sampled(plan.given.store, plan.run.id, drawn, money, left))
         self._meter.expected = found.projection if found is not None else None
-        drawn = structs.replace(with_lanes(drawn, self._lanes.states()), expected=self._meter.expected)
+        await self._note_sample(structs.replace(with_lanes(drawn, self._lanes.states()), expected=self._meter.expected))
+
+    async def _note_sample(self, drawn: Drawn) -> None:
         await self._store.note_sample(msgspec.json.encode(drawn).decode())
 
     def _projected(self, money: Money, now: RunCounts, left: int) -> int | None:

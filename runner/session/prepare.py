@@ -26,6 +26,7 @@ from runner.session.opening import open_input, options_of, rooted, template_of
 from runner.session.options import SessionOptions
 from runner.several import amount, unit
 from runner.store import database
+from runner.store.changes import Changes
 from runner.store.counts import RunCounts
 from runner.store.runs import FoundRun
 from runner.text import plural
@@ -61,6 +62,16 @@ class Plan(Struct, frozen=True, kw_only=True):
     same_prompt: bool = False
     # requests that several rows make and that are sent once; None: none, or each row is sent
     same: SameRequests | None = None
+
+    @property
+    def changes(self) -> Changes:
+        """Return what the session changes about its run: as it was chosen, and as it was found (not for a resume or a retry)."""
+        found = self.run.changes
+        return structs.replace(
+            self.chosen.changes,
+            columns={**self.chosen.changes.columns, **found.columns},
+            noted=(*self.chosen.changes.noted, *found.noted),
+        )
 
     @property
     def template(self) -> Template:

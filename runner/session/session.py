@@ -2,7 +2,8 @@
 
 import os
 import sys
-from functools import partial
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -12,7 +13,7 @@ from runner.config import trust
 from runner.config.job import Job
 from runner.engine.listening import Hear
 from runner.engine.stop import Stop
-from runner.errors import RunStoppedError
+from runner.errors import RunStoppedError, StoreError
 from runner.event_types import CHOSEN, INPUT_CHANGED, LIMITED, SAMPLED, Finished, Summary
 from runner.inputs import source, spool
 from runner.interfaces import Items, Observer
@@ -22,7 +23,7 @@ from runner.session.audience import Audience
 from runner.session.backlog import Backlog
 from runner.session.continuing import Idle
 from runner.session.expecting import Confirm
-from runner.session.foreseen import Foreseen
+from runner.session.foreseen import Foreseen, owned
 from runner.session.options import SessionOptions
 from runner.session.oversized import oversized, sentences
 from runner.session.prepare import Plan, in_thread
@@ -56,11 +57,11 @@ async def execute(
         for event in nothing_left.nothing_to_do(job, plan):
             audience.tell(event)
         return nothing_left.summary(plan.run, plan.money)
-    run_id, changes = plan.run.id, plan.chosen.changes
-    async with await in_thread(lambda: RunStore.own(store_path, run_id, durability=job.durability, changes=changes)) as store:
+    async with await in_thread(lambda: owned(plan)) as store:
         session = _Session(plan, store, stop, audience, backlog)
+        await session.ask(confirm)
         try:
-            await session.begin(confirm)
+            await session.begin()
             async with wiring.open_provider(plan.job, plan.endpoint) as (provider, client):
                 await session.run(provider, client)
             summary = await session.end()
@@ -69,7 +70,7 @@ async def execute(
             raise
     audience.tell(Finished(summary=summary))
     if stop.error is not None and not summary.finished:
-        raise RunStoppedError(naming.in_full(str(stop.error), run_id, store_path), code=stop.error.code)
+        raise RunStoppedError(naming.in_full(str(stop.error), plan.run.id, store_path), code=stop.error.code)
     return summary
 
 
@@ -84,47 +85,81 @@ class _Session(Foreseen):
         self._passed = source.Counts(settled=before.rows * answers, seen=(before.rows - before.broken) * answers)
         self._look = source.SettledRows()
         same = plan.same
-        shared = partial(SharedAnswers, store.path, store.run_id, store.variant)
-        self._once = SendingOnce(plan, same, shared) if same is not None else None
+        # the variant is there once the session has begun
+        self._once = (
+            SendingOnce(plan, same, lambda: SharedAnswers(store.path, store.run_id, store.variant)) if same is not None else None
+        )
+        # what was found before the session began: answers taken over, by run; outcomes that are kept; what is said of the cost
+        self._taken: Mapping[int, int] = {}
+        self._restored, self._cost = 0, tuple[str, ...]()
         # what was stored last of the input: whether the next session is to look at each row, and the settled beginning
         self._noted: tuple[bool, Head | None] = (False, None)
 
-    async def begin(self, confirm: Confirm | None) -> None:
-        """Read what the run holds, ask whether it is to go on, and send the event Started. confirm: as for ``execute``."""
-        plan = self._plan
-        taken = await reuse.take_over(plan, self._store, self._stop, self._tell)
-        self._stats.reused = sum(taken.values())
+    async def ask(self, confirm: Confirm | None) -> None:
+        """Read what the run holds, and ask whether the session is to begin. If it is not, the run stays as it was.
+
+        confirm: as for ``execute``.
+        """
+        try:
+            await self._look_up()
+            cost = await self._expected(await self._to_send(self._plan.wanted - self._look.left - self._restored))
+            if cost is not None and not (confirm is not None and not self._stop.requested and confirm(cost)):
+                self._cost = (cost.sentence,)
+        except BaseException:
+            # whatever it was, nothing has been sent
+            with anyio.CancelScope(shield=True), suppress(StoreError):
+                await self._store.take_back(created=not self._plan.run.existed)
+            raise
+
+    async def _look_up(self) -> None:
+        """Take over what other runs have answered, and count what is left. Changes nothing that cannot be taken back."""
+        self._taken = await reuse.take_over(self._plan, self._store, self._stop, self._tell)
+        self._stats.reused = sum(self._taken.values())
         self._before = await self._store.counts()
-        restored = await self._count_restored()
+        self._restored = await self._count_restored()
+
+    async def begin(self) -> None:
+        """Write what the session changes about its run, and send the event Started."""
+        plan = self._plan
+        if await self._store.take_up():
+            # the rows have other lines than those on which they were found
+            self._look.untouched.clear()
         # If rows have changed, or lie beyond --limit, the next session looks at each row and reports them again.
         unseen = self._in_part and not (plan.unchanged or self._fresh)
         look_again = self._look.changed > 0 or unseen
         # what was settled in another state of the file may be in another place now
         head = plan.run.head if plan.unchanged or plan.scanned.before.rows else None
         await self._note_input(look_again, head)
-        more = await in_thread(lambda: trust.remember(plan.job, plan.endpoint.grants, os.environ))
-        more += [self._limits_note] if self._limits_note is not None else []
-        given, chosen, options = plan.given, plan.chosen, plan.options
-        elsewhere = await in_thread(lambda: continuing.answered_elsewhere(plan.job, given, chosen, options, plan.run.id))
-        large = await in_thread(lambda: oversized(plan.prompts, self._limits.per_minute, plan.job.params.max_tokens))
-        notes = (
-            *plan.endpoint.notes,
-            *more,
-            *sentences(large, plan.prompts.places),
-            *prepare.notes(plan, self._before, self._look.changed, taken),
-            *elsewhere,
-        )
+        if self._drawing is not None:
+            await self._note_sample(self._drawing.drawn)
+        notes = await self._notes()
+        restored = self._restored
         failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)
         name, left = spool.full_name(plan.job.input), plan.wanted - self._look.left
-        cost = await self._expected(await self._to_send(left - restored))
         if self._drawing is not None:
             left, failed, self._meter.copies = len(self._drawing.drawn.keys), 0, 0
             restored = left - self._drawing.left
-        if cost is not None and not (confirm is not None and await self._confirmed(confirm, cost)):
-            notes = (*notes, cost.sentence)
         rows, answers = (left, None) if plan.answers == 1 else (plan.rows, left)
         paid = self._before.paid
         self._tell(self._meter.begin(plan.run.id, name, rows, restored, failed, notes, paid=paid, answers=answers))
+
+    async def _notes(self) -> tuple[str, ...]:
+        """Return what a person should know first, one sentence each."""
+        plan = self._plan
+        granted = await in_thread(lambda: trust.remember(plan.job, plan.endpoint.grants, os.environ))
+        elsewhere = await in_thread(
+            lambda: continuing.answered_elsewhere(plan.job, plan.given, plan.chosen, plan.options, plan.run.id)
+        )
+        large = await in_thread(lambda: oversized(plan.prompts, self._limits.per_minute, plan.job.params.max_tokens))
+        return (
+            *plan.endpoint.notes,
+            *granted,
+            *([self._limits_note] if self._limits_note is not None else []),
+            *sentences(large, plan.prompts.places),
+            *prepare.notes(plan, self._before, self._look.changed, self._taken),
+            *elsewhere,
+            *self._cost,
+        )
 
     @property
     def _as_asked(self) -> str | None:

@@ -68,9 +68,9 @@ def test_whatever_is_no_yes_sends_nothing(desk: Desk, answer: bytes | int, code:
     assert desk.server.requests == []
     assert ("not started, and nothing was sent" in said) == (code == 2)
     assert "Traceback" not in said
-    # the run is there, without an answer, and a yes begins it
-    (found,) = runner.runs(db=desk.store)
-    assert (found.done, found.failed, found.finished_at, found.active) == (0, 0, None, False)
+    # there is no run of it
+    assert runner.runs(db=desk.store) == []
+    assert "runner run" in run("status", cwd=desk.folder).err
 
 
 def test_a_yes_starts_and_says_the_cost_once(desk: Desk) -> None:
