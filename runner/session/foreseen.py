@@ -6,6 +6,7 @@ from msgspec import structs
 from runner.engine.stop import Stop
 from runner.money import Money
 from runner.prices.sample import Drawn
+from runner.session import budgeting
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
 from runner.session.drawing import Drawing, drawing, with_lanes
@@ -63,6 +64,12 @@ class Foreseen(Working):
 
     async def _expected(self, left: int) -> Expected | None:
         """Return what the session will cost, if that is known. left: requests to be sent. Draws the rows of an estimate."""
+        cost, job = await self._by_rows(left), self._plan.job
+        if cost is None or not budgeting.costs_count(job):
+            return cost
+        return structs.replace(cost, most=budgeting.dollars_left(job, await self._store.used()))
+
+    async def _by_rows(self, left: int) -> Expected | None:
         plan, before = self._plan, self._before
         book, money = await self.prices(), await self.money()
         settled = before.done + before.failed + before.broken

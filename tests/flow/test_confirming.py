@@ -87,6 +87,15 @@ def test_it_does_not_ask_where_that_was_said_or_the_cost_is_lower(desk: Desk, op
     assert said.count("expected cost") == 1
 
 
+@pytest.mark.parametrize(("above", "asks"), [(0.001, False), (0.0004, True)], ids=["below", "above"])
+def test_what_the_budget_does_not_leave_is_not_asked_about(desk: Desk, above: float, asks: bool) -> None:
+    desk.job(above)
+    code, said = desk.asked("run", "p.jsonl", "--max-cost", "0.0008", answer=b"n\r" if asks else b"")
+    assert "expected cost of 20 rows: about $0.0083" in said
+    assert ("The budget leaves $0.00080, which is above $0.00040 (--confirm-above). Start?" in said) == asks
+    assert (code == 2) == asks == (not desk.server.requests)
+
+
 def test_without_a_terminal_the_line_is_all(desk: Desk) -> None:
     ended = run("run", "p.jsonl", cwd=desk.folder)
     assert (ended.code, len(desk.server.requests)) == (0, 20)

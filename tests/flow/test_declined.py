@@ -40,30 +40,32 @@ def whole_store(desk: Desk) -> list[str]:
         return sorted(connection.iterdump())
 
 
-def decline(desk: Desk, command: str = "run", *, by: type[BaseException] = UsageError, **more: Any) -> None:
-    """Start a session and refuse what it will cost. more: settings, and options of the session."""
+def decline(desk: Desk, command: str = "run", *, by: type[BaseException] = UsageError, **more: Any) -> Expected:
+    """Start a session and refuse what it will cost, which is returned. more: settings, and options of the session."""
     options = {name: more.pop(name) for name in ("new", "accept_changes", "limit", "sample") if name in more}
     if command == "run":
         job, session = load_job(desk.prompts, given(desk, **more)), SessionOptions(**options)
     else:
         job, session = (resumed if command == "resume" else retried)(desk.store, 1, more, **options)
-    asked = []
+    asked = list[Expected]()
 
     def refuse(cost: Expected) -> bool:
-        asked.append(cost.sentence)
+        asked.append(cost)
         raise by("no")
 
     with pytest.raises(by):
         anyio.run(api.execute, job, desk.store, session, Stop(), None, None, refuse)
-    assert len(asked) == 1, "nothing was asked"
+    (cost,) = asked
+    return cost
 
 
-def declined(desk: Desk, command: str = "run", **more: Any) -> None:
+def declined(desk: Desk, command: str = "run", **more: Any) -> Expected:
     """Refuse a session, and check that the store is as before and that nothing was sent."""
     sent, before = desk.asked.total(), whole_store(desk)
-    decline(desk, command, **more)
+    cost = decline(desk, command, **more)
     assert whole_store(desk) == before
     assert desk.asked.total() == sent
+    return cost
 
 
 def state(desk: Desk) -> Run:
@@ -99,6 +101,15 @@ def test_a_budget_that_is_not_raised_holds(desk: Desk, command: str) -> None:
     with pytest.raises(RunStoppedError, match="budget"):
         first(desk)
     assert desk.asked.total() == sent < 12
+
+
+def test_what_the_budget_leaves_is_told(desk: Desk) -> None:
+    spent = first(desk, limit=5, max_cost=1.0).cost or 0.0
+    assert declined(desk).most == pytest.approx(1.0 - spent)
+    assert declined(desk, "resume", max_cost_session=0.25).most == 0.25
+    assert declined(desk, "resume", max_cost=spent / 2).most == 0.0
+    desk.write(EDITED)
+    assert declined(desk, new=True, limit=3).most is None
 
 
 def test_settings_address_and_variant_of_a_retry(desk: Desk) -> None:

@@ -101,6 +101,13 @@ def test_several_answers_of_each_request(desk: Desk) -> None:
     assert found[0]["text"] != found[1]["text"]
 
 
+@pytest.mark.parametrize("extra", [{}, {"seed": 3}, {"top_k": 1}])
+def test_several_answers_with_a_seed(desk: Desk, extra: dict[str, Any]) -> None:
+    desk.write([{"id": one, "prompt": "same", "seed": 7, "extra_body": extra} for one in "abcd"])
+    ended = runner.run(desk.prompts, **job(desk, answers=2))
+    assert (ended.attempts_now, ended.done, ended.shared) == (2, 8, 6)
+
+
 def test_a_refusal_of_the_request_is_that_of_all_and_one_is_retried(desk: Desk) -> None:
     desk.asked.replies["same"] = lambda before: REFUSED if before == 0 else None  # type: ignore[attr-defined]
     ended = runner.run(desk.prompts, **job(desk))
