@@ -132,18 +132,19 @@ def test_a_kill_right_after_more_were_asked_for_forgets_none(desk: Desk) -> None
     runner.run(desk.prompts, **job(desk, 1))
     options = {key: value for key, value in job(desk, 2).items() if key != "db"}
 
-    async def begun() -> None:
-        plan = await prepare.prepare(load_job(desk.prompts, options), desk.store, SessionOptions())
+    async def begun(answers: int) -> None:
+        before = runner.status(db=desk.store)[0]
+        plan = await prepare.prepare(load_job(desk.prompts, {**options, "answers": answers}), desk.store, SessionOptions())
         assert isinstance(plan, prepare.Plan)
         # before the session begins, nothing is changed; then nothing else happens any more
-        assert runner.status(db=desk.store)[0].answers == 1
+        assert runner.status(db=desk.store)[0] == before
         async with RunStore.own(desk.store, plan.run.id, changes=plan.changes):
             pass
 
-    anyio.run(begun)
+    anyio.run(begun, 2)
     ended = runner.run(desk.prompts, **job(desk, None))
     assert (ended.attempts_now, ended.done, ended.finished) == (3, 6, True)
-    anyio.run(prepare.prepare, load_job(desk.prompts, {**options, "answers": 3}), desk.store, SessionOptions())
+    anyio.run(begun, 3)
     # new rows behind a beginning that is no longer settled
     desk.write([*ROWS, {"id": "d", "prompt": "four"}])
     ended = runner.run(desk.prompts, **job(desk, None))
