@@ -68,7 +68,7 @@ class FoundRun(Struct, frozen=True, kw_only=True):
     id: int
     # False: the run was created just now
     existed: bool
-    finished: bool
+    finished: bool = False
     input_digest: str | None
     look_again: bool = False
     head: Head | None = None
@@ -190,15 +190,14 @@ def open_run(
             return structs.replace(found(run), changes=_continued(run, values, settings))
         differing = next((run for run in earlier if run.fingerprint != fingerprint), None) if not new else None
         other_stdin = _other_stdin(connection, kept_mark) if differing is None and not new else None
-        values |= {"input_digest": given.digest, "input_bytes": given.size, "fingerprint": fingerprint}
-        now = time.time()
+        values |= {"input_digest": given.digest, "input_bytes": given.size, "fingerprint": fingerprint, "created_at": time.time()}
+        values["compared"] = not settings.get("reuse")
         return FoundRun(
-            id=_create(connection, {**values, "compared": not settings.get("reuse"), "created_at": now}),
+            id=_create(connection, values),
             existed=False,
-            created_at=now,
-            finished=False,
+            created_at=values["created_at"],
             input_digest=given.digest,
-            compared=not settings.get("reuse"),
+            compared=values["compared"],
             differs_from=differing.id if differing is not None else None,
             differences=differences(differing.settings, answer) if differing is not None else {},
             other_stdin=other_stdin,
