@@ -53,7 +53,7 @@ class TakingUp:
         if before is None:
             # `runner delete` was quicker: it held the lock before
             raise UsageError(f"run {self._run_id} of {self._path} was deleted")
-        self._columns = before._asdict()
+        self._columns = dict(zip(_RESTORED, before, strict=True))
         newest = (sa.select(sa.func.max(table.c.id)).where(table.c.run_id == self._run_id) for table in _GROWING)
         self._last = [(await connection.execute(query)).scalar() or 0 for query in newest]
         # clear a pace that a killed session may have left
