@@ -15,6 +15,7 @@ from runner import api
 from runner.config.job import load_job
 from runner.engine.stop import Stop
 from runner.errors import RunStoppedError, UsageError
+from runner.inputs import source
 from runner.model import Run
 from runner.session.expecting import Expected
 from runner.session.options import SessionOptions
@@ -151,6 +152,19 @@ def test_files_that_come_before_others(desk: Desk) -> None:
     ended = first(desk)
     assert (ended.attempts_now, ended.done) == (1, 13)
     assert desk.exported() == ["echo new", *(f"echo prompt {one}" for one in range(12))]
+
+
+def test_rows_that_were_found_on_the_lines_of_another_file(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were looked up while the files had other numbers."""
+    monkeypatch.setattr(source, "BATCH", 6)
+    others, lines = desk.folder / "others.jsonl", desk.prompts.read_text()
+    desk.prompts.rename(others)
+    desk.prompts = desk.folder / "*.jsonl"
+    first(desk)
+    (desk.folder / "a.jsonl").write_text(lines)
+    others.write_text('{"id": "new", "prompt": "new"}\n')
+    assert first(desk).attempts_now == 1
+    assert desk.exported() == [*(f"echo prompt {one}" for one in range(12)), "echo new"]
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["new", "unfinished"])
