@@ -14,8 +14,6 @@ INPUT_CHANGED = "the prompt file changed while it was read"
 LIMITED, SAMPLED, CHOSEN = "as asked by --limit", "after the sample of an estimate", "as asked by --where or --sample"
 AS_ASKED = (LIMITED, SAMPLED, CHOSEN)
 """What the store keeps as the stop reason of a session that ended where it was asked to. A summary has ``limit`` for --limit."""
-DECLINED = "not started: the question about its cost was answered with no"
-"""The same for a session that a person did not want to begin."""
 
 
 class Quantiles(Struct, frozen=True, kw_only=True):

@@ -25,14 +25,16 @@ def confirm(job: Job, *, yes: bool) -> Confirm | None:
 def _asked(above: float, cost: Expected) -> bool:
     """Ask about what costs more than ``above`` dollars in the middle of its interval; return True if it was said what it costs.
 
-    Raises UsageError for a no.
+    What the budget does not leave is not spent, and so not asked about. Raises UsageError for a no.
     """
-    if cost.dollars <= above:
+    most = cost.dollars if cost.most is None else min(cost.dollars, cost.most)
+    if most <= above:
         return False
     click.echo(cost.sentence, err=True)
     # a session only takes note of a signal, and would wait for the answer
     with on_signals(STOP_SIGNALS, _leave):
-        if confirmed(f"{money.amount(cost.dollars)} is above {money.typed(above)} (--confirm-above). Start?"):
+        what = money.amount(most) if most == cost.dollars else f"The budget leaves {money.amount(most)}, which"
+        if confirmed(f"{what} is above {money.typed(above)} (--confirm-above). Start?"):
             return True
     raise UsageError("not started, and nothing was sent")
 

@@ -238,6 +238,12 @@ def refuse_duplicates(scanned: Scan, path: Path, places: Places) -> None:
     tail = f"; and {more:,} more" if more > 0 else ""
     words = "duplicate id" if scanned.duplicate_ids == 1 else f"{scanned.duplicate_ids:,} duplicate ids:"
     advice = "Give every row its own id, or no id; --id-column names another field"
+    if origin.run_of(path) is not None:
+        # each row of a run has its own key, so only the name of a further answer can be that of a row
+        advice = (
+            "Answer 2 of a row a is called a#2 here, and a row has that id itself; --where 'answer_number == 1' leaves out all "
+            "answers but the first of each row"
+        )
     raise UsageError(f"{origin.shown(path)}: {words} {'; '.join(first)}{tail}. {advice}")
 
 

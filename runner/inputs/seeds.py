@@ -21,4 +21,6 @@ def seeded(request: Request, number: int) -> Request:
     if params.seed is None and not merged:
         return request
     seed = params.seed + more if params.seed is not None else None
-    return structs.replace(request, params=structs.replace(params, seed=seed, extra_body={**body, **merged} or None))
+    # an empty body stays one: the request of each answer leads back to that of the first
+    extra_body = {**body, **merged} if merged else params.extra_body
+    return structs.replace(request, params=structs.replace(params, seed=seed, extra_body=extra_body))

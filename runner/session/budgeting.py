@@ -64,6 +64,12 @@ def inherited(job: Job, settings: Mapping[str, Json]) -> Job:
     return structs.replace(job, **kept, sources={**job.sources, **dict.fromkeys(kept, STORED)}) if kept else job
 
 
+def dollars_left(job: Job, before: Used) -> float:
+    """Return what the budget of a job leaves, in dollars. before: what earlier sessions have used, or may have."""
+    left = (pot.limit - pot.used for pot in _pots(job, before) if pot.counts == "cost")
+    return max(0, min(left)) / PICO
+
+
 def kept(job: Job) -> str:
     """Return the budget that a job has from earlier sessions of its run, in words; empty if it has none."""
     limits = {name: getattr(job, name) for name in SETTINGS if job.sources.get(name) == STORED}

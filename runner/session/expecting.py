@@ -24,11 +24,15 @@ _FIRST = 256
 
 
 class Expected(Struct, frozen=True, kw_only=True):
-    """What a session will cost, about, and how that is said. dollars: the middle of the interval."""
+    """What a session will cost, about, and how that is said.
+
+    dollars: the middle of the interval. most: what the budget leaves, in dollars; None: there is none.
+    """
 
     dollars: float
     sentence: str
     projection: Projection | None
+    most: float | None = None
 
 
 Confirm: TypeAlias = Callable[[Expected], bool]

@@ -1,17 +1,20 @@
 """What a session over an input will cost: looked up before it sends anything, told as it goes on, and learned from a sample."""
 
+import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 
+import anyio
 import msgspec
 from msgspec import structs
 
 from runner.engine.stop import Stop
-from runner.errors import RunnerError
-from runner.event_types import DECLINED
+from runner.errors import RunnerError, StoreError
+from runner.inputs import source
 from runner.money import Money
 from runner.prices.sample import Drawn
-from runner.session import unpriced
+from runner.session import budgeting, reuse, unpriced
 from runner.session.again import Again
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
@@ -23,11 +26,30 @@ from runner.session.prepare import Plan, in_thread, same_in
 from runner.session.rest import sampled
 from runner.session.to_send import ToSend, of_plan
 from runner.session.working import Working
+from runner.store.changes import Changes
 from runner.store.checkpoint import RunStore
 from runner.store.counts import RunCounts
 
 _MOST_COUNTED = 100_000
 """Answers that are looked at when a session has ended, to count what is left."""
+
+
+def owned(plan: Plan) -> RunStore:
+    """Return the run of a session, owned by it. What the session changes about the run waits until it begins."""
+    return RunStore.own(
+        plan.given.store,
+        plan.run.id,
+        durability=plan.job.durability,
+        changes=_changes(plan),
+        created_at=plan.run.created_at,
+        waits=True,
+    )
+
+
+def _changes(plan: Plan) -> Changes:
+    """Return what a session changes about its run: as it was chosen, and as it was found (not for a resume or a retry)."""
+    chosen, found = plan.chosen.changes, plan.run.changes
+    return structs.replace(chosen, columns={**chosen.columns, **found.columns}, noted=(*chosen.noted, *found.noted))
 
 
 class Foreseen(Working):
@@ -41,6 +63,65 @@ class Foreseen(Working):
         self._meter.retries = plan.options.retry_failed
         # the rows that were drawn for an estimate; None if all are sent
         self._drawing: Drawing | None = None
+        # what was found before the session began: answers taken over, by run; the rows that have an outcome from earlier sessions
+        # and are not to be sent again; what is said of the cost
+        self._taken: Mapping[int, int] = {}
+        self._look, self._restored = source.SettledRows(), 0
+        self._cost = tuple[str, ...]()
+
+    async def ask(self, confirm: Confirm | None) -> None:
+        """Read what the run holds, and ask whether the session is to begin. If it is not, the run stays as it was.
+
+        confirm: as for ``execute``.
+        """
+        try:
+            await self._look_up()
+            to_send = await self._to_send(self._plan.wanted - self._look.left - self._restored)
+            cost = await self._expected(to_send)
+            if cost is not None and not (confirm is not None and not self._stop.requested and confirm(cost)):
+                self._cost = (cost.sentence,)
+            elif cost is None and (unknown := await self._unpriced(to_send)) is not None:
+                self._cost = (unknown,)
+        except BaseException:
+            # whatever it was, nothing has been sent
+            with anyio.CancelScope(shield=True), suppress(StoreError):
+                await self._store.take_back(created=not self._plan.run.existed)
+            raise
+
+    async def _look_up(self) -> None:
+        """Take over what other runs have answered, and count what is left. Changes nothing that cannot be taken back."""
+        self._taken = await reuse.take_over(self._plan, self._store, self._stop, self._tell)
+        self._stats.reused = sum(self._taken.values())
+        self._before = await self._store.counts()
+        self._restored = await self._count_restored()
+
+    async def _count_restored(self) -> int:
+        options = self._plan.options
+        # a retry has to know which rows it leaves, and the others may be counted without a look at each
+        whole = options.limit is None and not options.accept_changes and not options.retry_failed
+        # what has left the file of a finished run was counted in its last session, and is not known any more
+        if self._plan.unchanged and whole and not self._plan.chosen.raised:
+            return self._before.done + self._before.failed
+        if self._fresh and not options.retry_failed:
+            return 0
+        # rows may have been added, removed or moved, so each row of the file is looked up
+        self._look = await source.find_settled(self._plan.prompts, self._plan.scanned, self._store, self._selection)
+        return self._look.settled
+
+    @property
+    def _selection(self) -> source.Selection:
+        options = self._plan.options
+        return source.Selection(
+            # what is beyond it is no size of a file
+            limit=None if options.limit is None else min(options.limit, sys.maxsize),
+            answers=self._plan.answers,
+            retry_failed=options.retry_failed,
+            accept_changes=options.accept_changes,
+            fresh=self._fresh,
+            # a broken row that is not chosen has not left the input
+            may_hold_broken=self._before.broken > 0 and not self._plan.narrowed,
+            only=None if self._drawing is None else frozenset(self._drawing.drawn.keys),
+        )
 
     @property
     def _in_part(self) -> bool:
@@ -70,12 +151,17 @@ class Foreseen(Working):
 
     async def _expected(self, left: int) -> Expected | None:
         """Return what the session will cost, if that is known. left: requests to be sent. Draws the rows of an estimate."""
+        cost, job = await self._by_rows(left), self._plan.job
+        if cost is None or not budgeting.costs_count(job):
+            return cost
+        return structs.replace(cost, most=budgeting.dollars_left(job, await self._store.used()))
+
+    async def _by_rows(self, left: int) -> Expected | None:
         plan, before = self._plan, self._before
         book, money = await self.prices(), await self.money()
         settled = before.done + before.failed + before.broken
         if (number := plan.options.sample) is not None:
             self._drawing = found = await in_thread(lambda: drawing(plan, number, book, money, settled))
-            await self._store.note_sample(msgspec.json.encode(found.drawn).decode())
             return said(found.rest, counted(plan)) if found.rest is not None else None
         if book is None or left <= 0:
             return None
@@ -89,16 +175,6 @@ class Foreseen(Working):
         known = book is not None and book.knows(self._job.model or "", time.time())
         return None if known or left <= 0 or self._drawing is not None else unpriced.at_start(self._job)
 
-    async def _confirmed(self, confirm: Confirm, cost: Expected) -> bool:
-        """Return True if it has been said what the session will cost. Blocks the event loop: nothing else goes on."""
-        try:
-            return confirm(cost)
-        except BaseException:
-            # a run that was finished before, and that only a retry has opened, is as it was
-            complete = self._plan.run.finished and self._plan.unchanged
-            await self._store.finish(complete=complete, stop_reason=None if complete else DECLINED)
-            raise
-
     async def _note_drawn(self, drawn: Drawn, left: int, paid: int) -> None:
         """Store what the sample tells of the limits, and of what is left. paid: rows for which something was sent."""
         plan, money = self._plan, self._books.money
@@ -109,7 +185,9 @@ class Foreseen(Working):
         now = Now(await self.prices(), time.time(), plan.job.tier)
         found = await in_thread(lambda: sampled(plan.given.store, plan.run.id, drawn, money, left, now))
         self._meter.expected = found.projection if found is not None else None
-        drawn = structs.replace(with_lanes(drawn, self._lanes.states()), expected=self._meter.expected)
+        await self._note_sample(structs.replace(with_lanes(drawn, self._lanes.states()), expected=self._meter.expected))
+
+    async def _note_sample(self, drawn: Drawn) -> None:
         await self._store.note_sample(msgspec.json.encode(drawn).decode())
 
     async def _requests(self, number: int, *, again: bool = False) -> int | None:

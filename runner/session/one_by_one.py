@@ -147,10 +147,11 @@ class Session:
 
     async def _execute(self, stop: Stop, ready: asyncio.Event) -> Summary:
         path = self._store
-        job, endpoint, run_id, notes = await in_thread(lambda: self._opened(path))
+        job, endpoint, run, notes = await in_thread(lambda: self._opened(path))
+        run_id, changes = run.id, run.changes
         audience = Audience(self._observe, interruption(stop), lambda event: self.asks.hear(event))
         complete = audience.complete = lambda sentence: naming.in_full(sentence, run_id, path, asked=True)
-        async with await in_thread(lambda: RunStore.own(path, run_id, durability=job.durability)) as store:
+        async with await in_thread(lambda: RunStore.own(path, run_id, durability=job.durability, changes=changes)) as store:
             asks = Asks(job, endpoint, store, stop, audience, accept_changes=self._accepts)
             failure: RunnerError | None = None
             try:
@@ -193,7 +194,7 @@ class Session:
             )
         notes = trusting.remember(job, endpoint.grants, os.environ)
         run = runs.open_run(store, job.input, job.stored(), answer, new=self._new, continues=found)
-        return _Opened(job, endpoint, run.id, notes)
+        return _Opened(job, endpoint, run, notes)
 
 
 class _Opened(NamedTuple):
@@ -201,7 +202,7 @@ class _Opened(NamedTuple):
 
     job: Job
     endpoint: Endpoint
-    run_id: int
+    run: runs.FoundRun
     notes: Sequence[str]
 
 

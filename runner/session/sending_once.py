@@ -36,13 +36,23 @@ class SendingOnce:
         self._selection, self._first = Selection(), True
         # rows of the last round wait for the outcomes of others
         self.waiting = False
-        # hashes of the keys of rows that this session has sent in vain, where such rows would be read again
+        # hashes of the keys of rows that have failed in this session, where such rows would be read again
         self._failed: set[int] = set()
+        # rows with an earlier answer that have been given out, with their places; failures of such rows that are those of the
+        # others too: the store does not have them, since a row keeps its answer
+        self._given: dict[str, int] = {}
+        self._kept: dict[int, Outcome] = {}
 
     def saved(self, outcomes: Sequence[Outcome]) -> None:
         """Record that outcomes have been saved."""
-        if self._selection.retry_failed or self._selection.accept_changes:
-            self._failed.update(hash(one.key) for one in outcomes if one.status == "failed" and one.same_as is None)
+        if not (self._selection.retry_failed or self._selection.accept_changes):
+            return
+        for one in outcomes:
+            place = self._given.pop(one.key, None)
+            if one.status == "failed":
+                self._failed.add(hash(one.key))
+                if place is not None and one.kept and self._is_last(place, one.error_code, has_text=one.completion is not None):
+                    self._kept[place] = one
 
     async def items(self, selection: Selection, read: Callable[[Selection, bool], Items]) -> AsyncGenerator[Item | Outcome, None]:
         """Yield what is to be done in the next round, with the outcomes of rows that get them from others.
@@ -69,7 +79,7 @@ class SendingOnce:
     async def _round(self, items: Items, shared: SharedAnswers, *, first: bool) -> AsyncGenerator[Item | Outcome | None, None]:
         """Read all rows once. None stands for a row that waits for the outcome of another one."""
         known: list[tuple[Item, int]] = []
-        states, sent = self._same.states, self._same.sent
+        states = self._same.states
         async with aclosing(items) as candidates:
             async for candidate in candidates:
                 place = self._place(candidate) if isinstance(candidate, Item) else None
@@ -80,16 +90,31 @@ class SendingOnce:
                     known.append((candidate, states[place]))
                 elif states[place] < 0:
                     yield None
-                elif hash(candidate.key) not in self._failed:
-                    if sent[place] < MOST_SENT:
-                        states[place], sent[place] = -candidate.position, sent[place] + 1
-                    yield candidate
+                elif hash(candidate.key) not in self._failed and (next_one := self._next(candidate, place)) is not None:
+                    yield next_one
                 if len(known) >= _AT_ONCE:
-                    for outcome in await shared.given(known):
+                    for outcome in await self._outcomes(shared, known):
                         yield outcome
                     known = []
-        for outcome in await shared.given(known) if known else ():
+        for outcome in await self._outcomes(shared, known) if known else ():
             yield outcome
+
+    def _next(self, item: Item, place: int) -> Item | Outcome | None:
+        """Return a row to be sent for all with its request, or the failure that it shares; None if it is left as it is."""
+        states, sent, failure = self._same.states, self._same.sent, self._kept.get(place)
+        if failure is not None:
+            return _alike(item, failure)
+        if sent[place] >= MOST_SENT:
+            return None
+        states[place], sent[place] = -item.position, sent[place] + 1
+        if item.answered:
+            self._given[item.key] = place
+        return item
+
+    async def _outcomes(self, shared: SharedAnswers, known: Sequence[tuple[Item, int]]) -> list[Outcome]:
+        """Return the outcomes that rows get from others. A row that has failed in this session does not fail once more."""
+        found = await shared.given(known)
+        return [one for one in found if one.status == "done" or hash(one.key) not in self._failed]
 
     def _place(self, item: Item) -> int | None:
         return self._same.place(item.request, number_of(item.key))
@@ -116,9 +141,12 @@ class SendingOnce:
         here = before < 0 and bought.position == -before
         if states[place] or not (here or (first and not self._selection.retry_failed)):
             return
-        own = bought.error_code in OF_THE_ROW or bought.has_text
-        if own or (here and self._same.sent[place] >= MOST_SENT):
+        if self._is_last(place if here else None, bought.error_code, has_text=bought.has_text):
             states[place] = bought.entry
+
+    def _is_last(self, place: int | None, error_code: str | None, *, has_text: bool) -> bool:
+        """Return True if a failure is that of all rows with the request. place: None if it is of an earlier session."""
+        return error_code in OF_THE_ROW or has_text or (place is not None and self._same.sent[place] >= MOST_SENT)
 
     def _asked(self) -> Iterator[tuple[str, Row, int]]:
         """Yield the rows that make such requests, each with the key of an answer and its place."""
@@ -129,3 +157,19 @@ class SendingOnce:
             place = self._same.place(made.request, 1) if isinstance(made, Item) else None
             if place is not None:
                 yield from ((key_of(key, number + 1), row, place + number) for number in range(plan.answers))
+
+
+def _alike(item: Item, failure: Outcome) -> Outcome:
+    """Return the failure of a row that another row with the same request had: nothing was sent for it."""
+    return structs.replace(
+        failure,
+        key=item.key,
+        position=item.position,
+        metadata=item.metadata,
+        fingerprint=item.fingerprint,
+        attempt=None,
+        booked=False,
+        attempts=item.attempts_before,
+        kept=item.answered,
+        same_as=failure.key,
+    )

@@ -1,8 +1,6 @@
 """One session of a run: prepare it, wire the parts together, run them, sum up."""
 
 import os
-import sys
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -18,13 +16,13 @@ from runner.event_types import CHOSEN, INPUT_CHANGED, LIMITED, SAMPLED, Finished
 from runner.inputs import source, spool
 from runner.interfaces import Items, Observer
 from runner.model import Entry, Outcome
-from runner.session import continuing, nothing_left, prefixes, prepare, reading, reuse, wiring
+from runner.session import continuing, nothing_left, prefixes, prepare, reading, wiring
 from runner.session.again import Again
 from runner.session.audience import Audience, with_reason
 from runner.session.backlog import Backlog
 from runner.session.continuing import Idle
 from runner.session.expecting import Confirm
-from runner.session.foreseen import Foreseen
+from runner.session.foreseen import Foreseen, owned
 from runner.session.options import SessionOptions
 from runner.session.oversized import oversized, sentences
 from runner.session.prepare import Plan, in_thread
@@ -58,13 +56,13 @@ async def execute(
         for event in nothing_left.nothing_to_do(job, plan):
             audience.tell(event)
         return nothing_left.summary(plan.run, plan.money)
-    run_id, changes = plan.run.id, plan.chosen.changes
-    again = Again(plan.job, plan.options, store_path, run_id)
+    again = Again(plan.job, plan.options, store_path, plan.run.id)
     audience.complete = again.told
-    async with await in_thread(lambda: RunStore.own(store_path, run_id, durability=job.durability, changes=changes)) as store:
+    async with await in_thread(lambda: owned(plan)) as store:
         session = _Session(plan, store, stop, audience, backlog, again)
+        await session.ask(confirm)
         try:
-            await session.begin(confirm)
+            await session.begin()
             async with wiring.open_provider(plan.job, plan.endpoint) as (provider, client):
                 await session.run(provider, client)
             summary = await session.end()
@@ -89,54 +87,58 @@ class _Session(Foreseen):
         store.answers = answers = plan.answers
         before = plan.scanned.before
         self._passed = source.Counts(settled=before.rows * answers, seen=(before.rows - before.broken) * answers)
-        self._look = source.SettledRows()
-        # rows that have an outcome from earlier sessions and are not to be sent again, and those of them that failed
-        self._restored = self._restored_failed = 0
         same = plan.same
-        shared = partial(SharedAnswers, store.path, store.run_id, store.variant)
-        self._once = SendingOnce(plan, same, shared) if same is not None else None
+        # the variant is there once the session has begun
+        self._once = (
+            SendingOnce(plan, same, lambda: SharedAnswers(store.path, store.run_id, store.variant)) if same is not None else None
+        )
+        # of the rows that have an outcome from earlier sessions and are not to be sent again: those that failed
+        self._restored_failed = 0
         # what was stored last of the input: whether the next session is to look at each row, and the settled beginning
         self._noted: tuple[bool, Head | None] = (False, None)
 
-    async def begin(self, confirm: Confirm | None) -> None:
-        """Read what the run holds, ask whether it is to go on, and send the event Started. confirm: as for ``execute``."""
+    async def begin(self) -> None:
+        """Write what the session changes about its run, and send the event Started."""
         plan = self._plan
-        taken = await reuse.take_over(plan, self._store, self._stop, self._tell)
-        self._stats.reused = sum(taken.values())
-        self._before = await self._store.counts()
-        restored = self._restored = await self._count_restored()
+        if await self._store.take_up():
+            # the rows have other lines than those on which they were found
+            self._look.untouched.clear()
         # If rows have changed, lie beyond --limit or have left the file, the next session looks at each row and tells it again.
         unseen = self._in_part and not (plan.unchanged or self._fresh)
         look_again = self._look.changed > 0 or unseen or self._has_others
         # what was settled in another state of the file may be in another place now
         head = plan.run.head if plan.unchanged or plan.scanned.before.rows else None
         await self._note_input(look_again, head)
-        more = await in_thread(lambda: trust.remember(plan.job, plan.endpoint.grants, os.environ))
-        more += [self._limits_note] if self._limits_note is not None else []
-        given, chosen, options = plan.given, plan.chosen, plan.options
-        elsewhere = await in_thread(lambda: continuing.answered_elsewhere(plan.job, given, chosen, options, plan.run.id))
-        large = await in_thread(lambda: oversized(plan.prompts, self._limits.per_minute, plan.job.params.max_tokens))
-        notes = (
-            *plan.endpoint.notes,
-            *more,
-            *sentences(large, plan.prompts.places),
-            *prepare.notes(plan, self._before, self._look.changed, taken),
-            *elsewhere,
-        )
+        if self._drawing is not None:
+            await self._note_sample(self._drawing.drawn)
+        notes = await self._notes()
+        restored = self._restored
         failed = self._restored_failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)
         name, left = spool.full_name(plan.job.input), plan.wanted - self._look.left
-        to_send = await self._to_send(left - restored)
-        cost = await self._expected(to_send)
         if self._drawing is not None:
             left, failed, self._meter.copies = len(self._drawing.drawn.keys), 0, 0
             restored = left - self._drawing.left
-        if cost is not None and not (confirm is not None and await self._confirmed(confirm, cost)):
-            notes = (*notes, cost.sentence)
-        if cost is None and (unpriced := await self._unpriced(to_send)) is not None:
-            notes = (*notes, unpriced)
         rows, answers = (left, None) if plan.answers == 1 else (plan.rows, left)
         paid = self._before.paid
         self._tell(self._meter.begin(plan.run.id, name, rows, restored, failed, notes, paid=paid, answers=answers))
+
+    async def _notes(self) -> tuple[str, ...]:
+        """Return what a person should know first, one sentence each."""
+        plan = self._plan
+        granted = await in_thread(lambda: trust.remember(plan.job, plan.endpoint.grants, os.environ))
+        elsewhere = await in_thread(
+            lambda: continuing.answered_elsewhere(plan.job, plan.given, plan.chosen, plan.options, plan.run.id)
+        )
+        large = await in_thread(lambda: oversized(plan.prompts, self._limits.per_minute, plan.job.params.max_tokens))
+        return (
+            *plan.endpoint.notes,
+            *granted,
+            *([self._limits_note] if self._limits_note is not None else []),
+            *sentences(large, plan.prompts.places),
+            *prepare.notes(plan, self._before, self._look.changed, self._taken),
+            *elsewhere,
+            *self._cost,
+        )
 
     @property
     def _as_asked(self) -> str | None:
@@ -165,34 +167,6 @@ class _Session(Foreseen):
         """Return True if the run has outcomes of rows beside those of the session, as far as these were looked at."""
         looked = self._look.seen > 0 and self._plan.options.limit is None
         return looked and self._before.done + self._before.failed > self._look.seen
-
-    async def _count_restored(self) -> int:
-        options = self._plan.options
-        # a retry has to know which rows it leaves, and the others may be counted without a look at each
-        whole = options.limit is None and not options.accept_changes and not options.retry_failed
-        # what has left the file of a finished run was counted in its last session, and is not known any more
-        if self._plan.unchanged and whole and not self._plan.chosen.raised:
-            return self._before.done + self._before.failed
-        if self._fresh and not options.retry_failed:
-            return 0
-        # rows may have been added, removed or moved, so each row of the file is looked up
-        self._look = await source.find_settled(self._plan.prompts, self._plan.scanned, self._store, self._selection)
-        return self._look.settled
-
-    @property
-    def _selection(self) -> source.Selection:
-        options = self._plan.options
-        return source.Selection(
-            # what is beyond it is no size of a file
-            limit=None if options.limit is None else min(options.limit, sys.maxsize),
-            answers=self._plan.answers,
-            retry_failed=options.retry_failed,
-            accept_changes=options.accept_changes,
-            fresh=self._fresh,
-            # a broken row that is not chosen has not left the input
-            may_hold_broken=self._before.broken > 0 and not self._plan.narrowed,
-            only=None if self._drawing is None else frozenset(self._drawing.drawn.keys),
-        )
 
     def _items(self) -> Items:
         return self._read(self._selection, True) if self._once is None else self._once.items(self._selection, self._read)

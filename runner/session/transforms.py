@@ -10,24 +10,29 @@ from typing import TypeAlias
 
 from runner.event_types import RowFinished, StreamEvent, Token
 
-RowId: TypeAlias = str | int | float
+RowId: TypeAlias = str | int | float | tuple[str | int | float, int]
+"""The id of a row; of its second answer and of further ones, the id and the number of the answer (``answers``)."""
 
 
 async def texts(events: AsyncIterable[StreamEvent]) -> AsyncIterator[tuple[RowId, str]]:
-    """Yield the id of a row and its text so far, each time that it has changed, and for the last time when the row is done."""
-    so_far: dict[tuple[RowId, int], str] = {}
+    """Yield the id of a row and its text so far, each time that it has changed, and for the last time when the row is done.
+
+    With several answers of a row, the second comes under ``(id, 2)`` in place of the id, and so on: no id of a row is a tuple.
+    """
+    so_far: dict[RowId, str] = {}
     async for event in events:
         if isinstance(event, Token) and event.kind == "text":
-            which = event.id, event.answer_number
+            which = _which(event.id, event.answer_number)
             text = so_far.get(which, "")
             # without the pieces in between, what follows means nothing
             if event.at <= len(text):
                 so_far[which] = text[: event.at] + event.text
-                yield event.id, so_far[which]
+                yield which, so_far[which]
         elif isinstance(event, RowFinished):
-            text, whole = so_far.pop((event.result.id, event.result.answer_number), ""), event.result.text or ""
+            which = _which(event.result.id, event.result.answer_number)
+            text, whole = so_far.pop(which, ""), event.result.text or ""
             if whole and whole != text:
-                yield event.result.id, whole
+                yield which, whole
 
 
 async def sentences(events: AsyncIterable[StreamEvent]) -> AsyncIterator[tuple[RowId, str]]:
@@ -36,13 +41,13 @@ async def sentences(events: AsyncIterable[StreamEvent]) -> AsyncIterator[tuple[R
     A full stop, a question or an exclamation mark of any script ends it, an empty line, and the next item of a list. In scripts
     with spaces, a space must follow, and no small letter. A block of code between fences is one sentence. Titles (``Dr.``),
     initials and the numbers of a list end none; other abbreviations do if a capital letter follows. If a text starts over, its
-    sentences come again.
+    sentences come again. Several answers of a row come as in ``texts``.
     """
     # by row: its text so far, and where the sentence begins that is not complete
-    rows: dict[tuple[RowId, int], tuple[str, int]] = {}
+    rows: dict[RowId, tuple[str, int]] = {}
     async for event in events:
         if isinstance(event, Token) and event.kind == "text":
-            row = event.id, event.answer_number
+            row = _which(event.id, event.answer_number)
             text, at = rows.get(row, ("", 0))
             if event.at > len(text):
                 # pieces are missing: the rest comes with the result
@@ -50,7 +55,7 @@ async def sentences(events: AsyncIterable[StreamEvent]) -> AsyncIterator[tuple[R
             text, at = text[: event.at] + event.text, 0 if event.at < at else at
             last = False
         elif isinstance(event, RowFinished):
-            row = event.result.id, event.result.answer_number
+            row = _which(event.result.id, event.result.answer_number)
             before, at = rows.pop(row, ("", 0))
             text = event.result.text or ""
             at, last = at if text.startswith(before[:at]) else 0, True
@@ -59,9 +64,13 @@ async def sentences(events: AsyncIterable[StreamEvent]) -> AsyncIterator[tuple[R
         while (end := sentence_end(text, at, last=last)) is not None:
             sentence, at = text[at:end].strip(), end
             if sentence:
-                yield row[0], sentence
+                yield row, sentence
         if not last:
             rows[row] = text, at
+
+
+def _which(row: str | float, number: int) -> RowId:
+    return row if number == 1 else (row, number)
 
 
 _CLOSING = "\"'”’»)\\]}」』》】）*_"

@@ -6,8 +6,6 @@ run by sqlite3 in aiosqlite's thread in one turn: through Core's connection it t
 Only outcomes and attempts have rows. There is no "pending" status in the database, so nothing has to be cleaned up after a crash.
 """
 
-import os
-import socket
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,22 +19,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runner.admission import Reservation
 from runner.entries import attempts_of, price_of
-from runner.errors import BAD_ROW, RunLockedError, UsageError
+from runner.errors import BAD_ROW, RunLockedError
 from runner.model import Attempt, Entry
 from runner.money import Money, Price
 from runner.pace import Pace
 from runner.settled import Head, Settled
-from runner.store.changes import Changes, entries
+from runner.store.changes import Changes
 from runner.store.connection import Connection
 from runner.store.counts import RunCounts, counted
 from runner.store.lock import RunLock
-from runner.store.numbering import settings_with_files
 from runner.store.owner import owner
 from runner.store.repricing import price_again
-from runner.store.reserving import book_killed, reserve
+from runner.store.reserving import reserve
 from runner.store.reuse import TakenOver, take_over
 from runner.store.samples import note_drawn
-from runner.store.schema import history, items, runs, variants
+from runner.store.schema import items, runs
 from runner.store.spending import Used, is_priced, money_of, rates_of, tokens_of, used_of
 from runner.store.statements import (
     FORGET_ATTEMPTS,
@@ -49,6 +46,7 @@ from runner.store.statements import (
     batch_rows,
     number_prices,
 )
+from runner.store.taking_up import TakingUp
 
 _SETTLED = (
     f"SELECT key, status, position, fingerprint, attempts, error_code IS '{BAD_ROW}' FROM items"  # noqa: S608 - a constant
@@ -67,15 +65,11 @@ _TRIED = f"SELECT item_key, max(number) FROM attempts WHERE {_FAILED_BEFORE} GRO
 class RunStore:
     """One run of one store, owned by this process: an async context manager, created with ``RunStore.own``."""
 
-    def __init__(
-        self, path: Path, run_id: int, lock: RunLock, *, durability: str = "full", changes: Changes | None = None
-    ) -> None:
+    def __init__(self, path: Path, taking_up: TakingUp, run_id: int, lock: RunLock, *, durability: str, waits: bool) -> None:
         self.path, self.run_id = path, run_id
         # answers of each row that are wanted, and counted
         self.answers = 1
-        self._lock, self._changes = lock, changes or Changes()
-        # the entry of variants for the answer settings of this session; None: those of the run
-        self._variant: int | None = None
+        self._lock, self._taking_up, self._waits = lock, taking_up, waits
         self._writer = Connection(path, write=True, synchronous=durability.upper(), lock=lock.path)
         self._reader = Connection(path, write=False)
         # number of the newest attempt that is known to be saved; None before the first save
@@ -86,27 +80,38 @@ class RunStore:
         self._reserves, self._unsure = False, False
 
     @classmethod
-    def own(cls, path: Path, run_id: int, *, durability: str = "full", changes: Changes | None = None) -> "RunStore":
+    def own(
+        cls,
+        path: Path,
+        run_id: int,
+        *,
+        durability: str = "full",
+        changes: Changes | None = None,
+        created_at: float | None = None,
+        waits: bool = False,
+    ) -> "RunStore":
         """Take the lock of the run. Raises RunLockedError, with the owner, if another process is working on the run.
 
-        changes: what this session changes about the run; written when the context is entered.
+        changes: what this session changes about the run. They are written when the context is entered; with ``waits`` by
+        ``take_up``. created_at: of the run that is meant, if another one may have its number by now.
         """
         lock = RunLock(path, run_id)
         # `runner status` takes the lock for an instant to see whether it is held
         if not lock.acquire(timeout_s=1.0):
             raise RunLockedError(f"run {run_id} of {path} is in use by {owner(path, run_id)}; wait for it to end, or stop it")
-        return cls(path, run_id, lock, durability=durability, changes=changes)
+        taking_up = TakingUp(path, run_id, changes or Changes(), created_at)
+        return cls(path, taking_up, run_id, lock, durability=durability, waits=waits)
 
     @property
     def variant(self) -> int | None:
         """The entry of the answer settings of this session; None: those of the run."""
-        return self._variant
+        return self._taking_up.variant
 
     async def __aenter__(self) -> Self:
         try:
-            # clear ``finished_at`` until this session confirms it, and a pace that a killed session may have left
-            owner = {"host": socket.gethostname(), "pid": os.getpid(), "finished_at": None, "stop_reason": None, "pace": None}
-            await self._writer.transaction(lambda connection: self._take_over(connection, owner))
+            await self._writer.transaction(self._taking_up.own)
+            if not self._waits:
+                await self.take_up()
         except BaseException:
             await self._close()
             raise
@@ -115,25 +120,13 @@ class RunStore:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._close()
 
-    async def _take_over(self, connection: AsyncConnection, owner: Mapping[str, Any]) -> None:
-        """Write who works on the run, and what this session changes about it."""
-        values = {**owner, **self._changes.columns}
-        if self._changes.files is not None:
-            values["settings"] = await settings_with_files(connection, self.run_id, self._changes)
-        taken = await connection.execute(sa.update(runs).where(runs.c.id == self.run_id).values(**values))
-        if not taken.rowcount:
-            # `runner delete` was quicker: it held the lock before
-            raise UsageError(f"run {self.run_id} of {self.path} was deleted")
-        for entry in entries(self.run_id, self._changes.noted):
-            await connection.execute(sa.insert(history).values(**entry))
-        if self._changes.variant is not None:
-            mine = {"run_id": self.run_id, "settings": msgspec.json.encode(self._changes.variant, order="sorted").decode()}
-            same = sa.select(variants.c.id).where(*(variants.c[name] == value for name, value in mine.items()))
-            self._variant = (await connection.execute(same)).scalar()
-            if self._variant is None:
-                added = await connection.execute(sa.insert(variants).values(**mine))
-                self._variant = int((added.inserted_primary_key or (0,))[0])
-        await book_killed(connection, self.run_id)
+    async def take_up(self) -> bool:
+        """Write what this session changes about the run: it begins. Return True if its rows are on other lines now."""
+        return await self._writer.transaction(self._taking_up.begin)
+
+    async def take_back(self, *, created: bool) -> None:
+        """Leave the run as it was before this session, which does not begin. created: it has created the run, which goes."""
+        await self._writer.transaction(lambda connection: self._taking_up.undo(connection, created=created))
 
     async def _close(self) -> None:
         try:
@@ -196,7 +189,8 @@ class RunStore:
         """Give attempts whose price was not known the one that is known now. price: returns it."""
         unknown = [row[0] for row in await self._reader.fetch(rates_of(self.run_id)) if row[-1] is None]
         if unknown:
-            await self._writer.in_one_turn(lambda driver: price_again(driver, self.run_id, unknown, price))
+            again = await self._writer.in_one_turn(lambda driver: price_again(driver, self.run_id, unknown, price))
+            self._taking_up.repriced = again
 
     async def used(self) -> Used:
         """Add up what the run has used of a budget, or may have."""
@@ -275,9 +269,9 @@ class RunStore:
         wanted = {price_of(attempt) for attempt in attempts_of(entries)}.union(one.price for one in reserved)
         priced = number_prices(driver, self.run_id, wanted.difference(self._priced))
         every = {**self._priced, **priced}
-        batch = batch_rows(self.run_id, entries, last, self._variant, every)
+        batch = batch_rows(self.run_id, entries, last, self.variant, every)
         if self._reserves:
-            reserve(driver, self.run_id, reserved, list(attempts_of(entries)), every, self._variant)
+            reserve(driver, self.run_id, reserved, list(attempts_of(entries)), every, self.variant)
         for statement, values in zip((SAVE_ATTEMPT, SAVE_ITEM, KEEP_ITEM, LINK_ITEM), batch, strict=True):
             driver.executemany(statement, values)
         return int(last) + len(batch.sent), priced

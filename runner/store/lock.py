@@ -13,7 +13,8 @@ class RunLock:
 
     The file is deleted only together with its run, by the process that holds the lock. Another process that had opened it then
     holds the lock of a run that is gone, and sees that in the store; no later run gets that number. At the end of a session the
-    file stays: a process that had just opened it would share the run with a third one that creates the file anew.
+    file stays: a process that had just opened it would share the run with a third one that creates the file anew. It stays too
+    where a new run goes because its first session did not begin: the next run gets its number.
     """
 
     def __init__(self, store: Path, run_id: int) -> None:

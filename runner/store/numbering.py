@@ -17,17 +17,20 @@ _ASIDE = 10**7
 """A number that no file has: the rows of one file are put aside before others get its number."""
 
 
-async def settings_with_files(connection: AsyncConnection, run_id: int, changes: Changes) -> str:
-    """Return the settings of a run with its files as they are now; give its rows the new numbers of theirs."""
+async def settings_with_files(connection: AsyncConnection, run_id: int, changes: Changes) -> tuple[str, bool]:
+    """Return the settings of a run with its files as they are now; give its rows the new numbers of theirs.
+
+    The second value is True if that has changed rows.
+    """
     stored = (await connection.execute(sa.select(runs.c.settings).where(runs.c.id == run_id))).scalar() or "{}"
     before = origin.files_in(database.settings_of(stored) or {})
-    files = changes.files
+    files, shifts = changes.files, list[Shift]()
     assert files is not None
     if not changes.taken_over:
         files, shifts = origin.renumbered(_paths(before, changes.single), files)
         await _shift(connection, run_id, shifts)
     settings: dict[str, Any] = msgspec.json.decode(changes.columns.get("settings") or stored)
-    return msgspec.json.encode({**settings, origin.STORED: files.stored()}).decode()
+    return msgspec.json.encode({**settings, origin.STORED: files.stored()}).decode(), bool(shifts)
 
 
 def _paths(before: Files | None, single: str | None) -> Sequence[str]:

@@ -11,22 +11,29 @@ from runner.store.statements import number_prices
 _PAGE = 1_000
 _UNPRICED = """
 SELECT a.id, a.item_key, a.number, a.started_at, a.duration_s, a.input_tokens, a.output_tokens, a.served_model, a.tier,
-       a.input_bound, p.model
+       a.input_bound, p.model, a.price_id
 FROM attempts a JOIN prices p ON p.id = a.price_id
 WHERE a.id > ? AND a.run_id + 0 = ? AND a.price_id IN ({}) ORDER BY a.id LIMIT ?
 """
 
 
-def price_again(driver: sqlite3.Connection, run_id: int, unknown: Sequence[int], price: Callable[[Attempt], Price]) -> None:
-    """Look the prices of attempts up again. unknown: entries of prices without rates. price: returns the price of an attempt."""
+def price_again(
+    driver: sqlite3.Connection, run_id: int, unknown: Sequence[int], price: Callable[[Attempt], Price]
+) -> list[tuple[int, int]]:
+    """Look the prices of attempts up again. unknown: entries of prices without rates. price: returns the price of an attempt.
+
+    Return the attempts that have a price now, as (former entry of prices, attempt).
+    """
     query = _UNPRICED.format(",".join("?" * len(unknown)))
-    last = 0
+    last, before = 0, list[tuple[int, int]]()
     while rows := driver.execute(query, (last, run_id, *unknown, _PAGE)).fetchall():
-        prices = {row[0]: price(_attempt(row[1:])) for row in rows}
+        prices = {row[0]: price(_attempt(row[1:-1])) for row in rows}
         numbers = number_prices(driver, run_id, {found for found in prices.values() if found.rates is not None})
         changed = [(numbers[found], number) for number, found in prices.items() if found in numbers]
         driver.executemany("UPDATE attempts SET price_id = ? WHERE id = ?", changed)
+        before += [(row[-1], row[0]) for row in rows if prices[row[0]] in numbers]
         last = rows[-1][0]
+    return before
 
 
 def _attempt(values: Sequence[Any]) -> Attempt:

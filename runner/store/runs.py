@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner import origin
 from runner.errors import StoreError, UsageError
@@ -44,6 +44,8 @@ class KnownRun(Struct, frozen=True, kw_only=True):
     head: Head | None
     # its rows have been compared with the answers of earlier runs, or are not to be
     compared: bool = True
+    # seconds since the epoch
+    created_at: float | None = None
 
     @property
     def base_url(self) -> str | None:
@@ -66,7 +68,7 @@ class FoundRun(Struct, frozen=True, kw_only=True):
     id: int
     # False: the run was created just now
     existed: bool
-    finished: bool
+    finished: bool = False
     input_digest: str | None
     look_again: bool = False
     head: Head | None = None
@@ -78,6 +80,10 @@ class FoundRun(Struct, frozen=True, kw_only=True):
     differences: Mapping[str, tuple[Json, Json]] = {}
     # the same over standard input: the newest run over different standard input
     other_stdin: int | None = None
+    # what the session changes about a run that existed, once it begins
+    changes: Changes = Changes()
+    # seconds since the epoch: a number may be that of another run later
+    created_at: float | None = None
 
 
 def answer_fingerprint(answer: Mapping[str, Json]) -> str:
@@ -121,6 +127,7 @@ def found(run: KnownRun) -> FoundRun:
         look_again=run.look_again,
         head=run.head,
         compared=run.compared,
+        created_at=run.created_at,
     )
 
 
@@ -166,7 +173,7 @@ def open_run(
     looked_at: int = 0,
     kept_mark: str | None = None,
 ) -> FoundRun:
-    """Return the run that is continued, with its input and settings brought up to date, or create one.
+    """Return the run that is continued, with what brings its input and settings up to date, or create one.
 
     Both happen in one transaction, so that two processes cannot create the same run twice: a run over the path from after the
     search, beyond number ``looked_at``, is taken.
@@ -180,17 +187,17 @@ def open_run(
         since = (run for run in earlier if run.id > looked_at and run.fingerprint == fingerprint)
         run = None if new else continues or next(since, None)
         if run is not None:
-            _continue(connection, run, values, settings)
-            return found(run)
+            return structs.replace(found(run), changes=_continued(run, values, settings))
         differing = next((run for run in earlier if run.fingerprint != fingerprint), None) if not new else None
         other_stdin = _other_stdin(connection, kept_mark) if differing is None and not new else None
-        values |= {"input_digest": given.digest, "input_bytes": given.size, "fingerprint": fingerprint}
+        values |= {"input_digest": given.digest, "input_bytes": given.size, "fingerprint": fingerprint, "created_at": time.time()}
+        values["compared"] = not settings.get("reuse")
         return FoundRun(
-            id=_create(connection, {**values, "compared": not settings.get("reuse")}),
+            id=_create(connection, values),
             existed=False,
-            finished=False,
+            created_at=values["created_at"],
             input_digest=given.digest,
-            compared=not settings.get("reuse"),
+            compared=values["compared"],
             differs_from=differing.id if differing is not None else None,
             differences=differences(differing.settings, answer) if differing is not None else {},
             other_stdin=other_stdin,
@@ -200,7 +207,9 @@ def open_run(
 def change(store: Path, run_id: int, changes: Changes) -> None:
     """Change a run that no session works on."""
     with database.transaction(store, write=True) as connection:
-        _change(connection, run_id, changes)
+        connection.execute(sa.update(runs).where(runs.c.id == run_id).values(**changes.columns))
+        for entry in entries(run_id, changes.noted):
+            connection.execute(sa.insert(history).values(**entry))
 
 
 def input_values(store: Path, source: Path) -> dict[str, Json]:
@@ -219,32 +228,21 @@ def differences(then: Mapping[str, Json], answer: Mapping[str, Json]) -> dict[st
     return {name: (then.get(name), value) for name, value in answer.items() if then.get(name) != value}
 
 
-def _change(connection: sa.Connection, run_id: int, changes: Changes) -> None:
-    connection.execute(sa.update(runs).where(runs.c.id == run_id).values(**changes.columns))
-    for entry in entries(run_id, changes.noted):
-        connection.execute(sa.insert(history).values(**entry))
-
-
-def _continue(connection: sa.Connection, run: KnownRun, values: Mapping[str, Json], settings: Mapping[str, Json]) -> None:
-    """Bring input and settings of a run up to date, and note where it has moved."""
+def _continued(run: KnownRun, values: Mapping[str, Json], settings: Mapping[str, Json]) -> Changes:
+    """Return what brings input and settings of a run up to date, and notes where it has moved."""
     now = {"base_url": settings.get("base_url"), "input": values["input"]}
     now |= {"answers": settings.get("answers")} if answers_in(settings) != answers_in(run.settings) else {}
     if answers_in(settings) > answers_in(run.settings):
-        # not all of its rows are settled any more, whatever becomes of this session
-        values = {**values, "settled_head": None, "finished_at": None}
-    stored = connection.execute(sa.select(runs.c.settings).where(runs.c.id == run.id)).scalar() or ""
-    files = (database.settings_of(stored) or {}).get(origin.STORED)
-    if files is not None:
-        # only the session that owns the run changes them
-        values = {**values, "settings": msgspec.json.encode({**settings, origin.STORED: files}).decode()}
-    _change(connection, run.id, Changes(columns=values, noted=noted({**run.settings, "input": run.input}, now)))
+        # not all of its rows are settled any more
+        values = {**values, "settled_head": None}
+    return Changes(columns=values, noted=noted({**run.settings, "input": run.input}, now))
 
 
 def _create(connection: sa.Connection, values: Mapping[str, Json]) -> int:
     """Create a run and return its number. That of a deleted run is not used again: notes and scripts may still name it."""
     newest = (connection.execute(sa.select(sa.func.max(column))).scalar() or 0 for column in (runs.c.id, history.c.run_id))
     run_id = 1 + max(newest)
-    connection.execute(sa.insert(runs).values(id=run_id, created_at=time.time(), look_again=False, **values))
+    connection.execute(sa.insert(runs).values(id=run_id, look_again=False, **values))
     return run_id
 
 
@@ -286,6 +284,7 @@ def _known(store: Path, run: sa.Row[Any], former: Iterable[str] = ()) -> KnownRu
         look_again=bool(run.look_again),
         head=_head(run.settled_head),
         compared=bool(run.compared),
+        created_at=run.created_at,
     )
 
 

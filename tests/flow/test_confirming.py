@@ -68,9 +68,9 @@ def test_whatever_is_no_yes_sends_nothing(desk: Desk, answer: bytes | int, code:
     assert desk.server.requests == []
     assert ("not started, and nothing was sent" in said) == (code == 2)
     assert "Traceback" not in said
-    # the run is there, without an answer, and a yes begins it
-    (found,) = runner.runs(db=desk.store)
-    assert (found.done, found.failed, found.finished_at, found.active) == (0, 0, None, False)
+    # there is no run of it
+    assert runner.runs(db=desk.store) == []
+    assert "runner run" in run("status", cwd=desk.folder).err
 
 
 def test_a_yes_starts_and_says_the_cost_once(desk: Desk) -> None:
@@ -85,6 +85,15 @@ def test_it_does_not_ask_where_that_was_said_or_the_cost_is_lower(desk: Desk, op
     code, said = desk.asked("run", "p.jsonl", *options, answer=b"")
     assert (code, QUESTION in said, len(desk.server.requests)) == (0, False, 20), said
     assert said.count("expected cost") == 1
+
+
+@pytest.mark.parametrize(("above", "asks"), [(0.001, False), (0.0004, True)], ids=["below", "above"])
+def test_what_the_budget_does_not_leave_is_not_asked_about(desk: Desk, above: float, asks: bool) -> None:
+    desk.job(above)
+    code, said = desk.asked("run", "p.jsonl", "--max-cost", "0.0008", answer=b"n\r" if asks else b"")
+    assert "expected cost of 20 rows: about $0.0083" in said
+    assert ("The budget leaves $0.0008, which is above $0.0004 (--confirm-above). Start?" in said) == asks
+    assert (code == 2) == asks == (not desk.server.requests)
 
 
 def test_without_a_terminal_the_line_is_all(desk: Desk) -> None:

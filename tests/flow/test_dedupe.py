@@ -101,6 +101,13 @@ def test_several_answers_of_each_request(desk: Desk) -> None:
     assert found[0]["text"] != found[1]["text"]
 
 
+@pytest.mark.parametrize("extra", [{}, {"seed": 3}, {"top_k": 1}])
+def test_several_answers_with_a_seed(desk: Desk, extra: dict[str, Any]) -> None:
+    desk.write([{"id": one, "prompt": "same", "seed": 7, "extra_body": extra} for one in "abcd"])
+    ended = runner.run(desk.prompts, **job(desk, answers=2))
+    assert (ended.attempts_now, ended.done, ended.shared) == (2, 8, 6)
+
+
 def test_a_refusal_of_the_request_is_that_of_all_and_one_is_retried(desk: Desk) -> None:
     desk.asked.replies["same"] = lambda before: REFUSED if before == 0 else None  # type: ignore[attr-defined]
     ended = runner.run(desk.prompts, **job(desk))
@@ -172,6 +179,34 @@ def test_a_change_that_fails_keeps_the_answers(desk: Desk) -> None:
     ended = runner.run(desk.prompts, **job(desk, accept_changes=True))
     assert (ended.done, ended.kept) == (5, 2)
     assert [line["text"].partition(": ")[2] for line in exported(desk)][:4] == ["same"] * 4
+
+
+@pytest.mark.parametrize(("reply", "asked"), [(REFUSED, 1), (CUT, 3)], ids=["refused", "cut off"])
+def test_a_change_that_fails_is_sent_as_often_as_any_other(desk: Desk, reply: Reply, asked: int) -> None:
+    """The rows keep their answers, so that the store cannot tell that the change has failed."""
+    rows_of = [{"id": str(one), "prompt": "same"} for one in range(20)]
+    desk.write(rows_of)
+    runner.run(desk.prompts, **job(desk))
+    desk.asked.replies["changed"] = lambda _: reply  # type: ignore[attr-defined]
+    # one of them has no answer that it could keep, and gets the failure
+    desk.write([{**row, "prompt": "changed"} for row in [*rows_of, {"id": "new"}]])
+    ended = runner.run(desk.prompts, **job(desk, accept_changes=True, attempts=1))
+    assert (desk.asked["changed"], ended.attempts_now) == (asked, asked)
+    assert (ended.done, ended.failed, ended.kept, ended.failed_now) == (20, 1, 20, 21)
+    assert [line["text"].partition(": ")[2] for line in exported(desk) if line["status"] == "done"] == ["same"] * 20
+    # after another change of mind of the server, all get its answer
+    del desk.asked.replies["changed"]  # type: ignore[attr-defined]
+    again = runner.run(desk.prompts, **job(desk, accept_changes=True))
+    assert (again.attempts_now, again.kept) == (1, 0)
+    assert len({line["text"] for line in exported(desk) if line["status"] == "done"}) == 1
+
+
+def test_a_row_fails_once_in_a_retry(desk: Desk) -> None:
+    desk.write([{"id": str(one), "prompt": "same"} for one in range(20)])
+    desk.asked.replies["same"] = lambda _: CUT  # type: ignore[attr-defined]
+    assert runner.run(desk.prompts, **job(desk, attempts=1)).failed_now == 20
+    again = runner.retry(db=desk.store)
+    assert (again.failed_now, again.attempts_now) == (20, 3)
 
 
 def test_copies_are_no_answers_for_another_run(desk: Desk) -> None:

@@ -22,6 +22,7 @@ from runner.errors import UsageError
 from runner.session import prepare
 from runner.session.options import SessionOptions
 from runner.several import MARK
+from runner.store.checkpoint import RunStore
 
 REFUSED = whole("400 Bad Request", {"error": {"message": "too odd", "type": "invalid_request_error"}})
 SILENT = Reply((HANG,))
@@ -146,11 +147,20 @@ def test_a_killed_run_goes_on_with_the_answers_that_are_missing(desk: Desk) -> N
 def test_a_kill_right_after_more_were_asked_for_forgets_none(desk: Desk) -> None:
     runner.run(desk.prompts, **job(desk, 1))
     options = {key: value for key, value in job(desk, 2).items() if key != "db"}
-    # the run is opened, and nothing else happens any more
-    anyio.run(prepare.prepare, load_job(desk.prompts, options), desk.store, SessionOptions())
+
+    async def begun(answers: int) -> None:
+        before = runner.status(db=desk.store)[0]
+        plan = await prepare.prepare(load_job(desk.prompts, {**options, "answers": answers}), desk.store, SessionOptions())
+        assert isinstance(plan, prepare.Plan)
+        # before the session begins, nothing is changed; then nothing else happens any more
+        assert runner.status(db=desk.store)[0] == before
+        async with RunStore.own(desk.store, plan.run.id, changes=plan.changes):
+            pass
+
+    anyio.run(begun, 2)
     ended = runner.run(desk.prompts, **job(desk, None))
     assert (ended.attempts_now, ended.done, ended.finished) == (3, 6, True)
-    anyio.run(prepare.prepare, load_job(desk.prompts, {**options, "answers": 3}), desk.store, SessionOptions())
+    anyio.run(begun, 3)
     # new rows behind a beginning that is no longer settled
     desk.write([*ROWS, {"id": "d", "prompt": "four"}])
     ended = runner.run(desk.prompts, **job(desk, None))
@@ -197,6 +207,35 @@ def test_the_answers_of_a_run_are_rows_for_the_next_one(desk: Desk) -> None:
     assert (judged.run, judged.attempts_now, judged.done) == (2, 3, 6)
     assert desk.asked.total() == before + 6
     assert [line["id"] for line in exported(desk, 2)][:4] == ["a", "a#2", 7, "7#2"]
+
+
+def test_an_id_that_is_the_name_of_an_answer_is_refused_as_an_input(desk: Desk) -> None:
+    desk.write([*ROWS[:2], {"id": "a#2", "prompt": "four"}])
+    runner.run(desk.prompts, **job(desk, 2))
+    chained = job(desk, None, prompt="Right? {{ answer }}", model="judge")
+    with pytest.raises(
+        UsageError, match=r"duplicate id 'a#2' .*\. Answer 2 of a row a is called a#2 here, and a row has that id"
+    ):
+        runner.run("run:1", **chained)
+    assert runner.run("run:1", where="answer_number == 1", **chained).attempts_now == 3
+
+
+def test_texts_and_sentences_tell_the_answers_of_a_row_apart(desk: Desk) -> None:
+    async def read(transform: Any) -> dict[Any, str]:
+        found = dict[Any, str]()
+        async with runner.events(desk.prompts, **job(desk, 3)) as events:
+            async for row, text in transform(events):
+                found[row] = text
+        return found
+
+    desk.write(ROWS[:2])
+    whole_texts = anyio.run(read, runner.texts)
+    expected = {("a", 1): "a", ("a", 2): ("a", 2), ("a", 3): ("a", 3), ("7", 1): 7, ("7", 2): (7, 2), ("7", 3): (7, 3)}
+    results = {expected[str(one.id), one.answer_number]: one.text for one in runner.results(db=desk.store)}
+    assert whole_texts == results
+    assert len(set(results.values())) == 6
+    # those of earlier sessions too
+    assert anyio.run(read, runner.sentences) == results
 
 
 def test_a_changed_row_gets_new_answers_of_every_number(desk: Desk) -> None:

@@ -65,7 +65,7 @@ async def inside_a_loop() -> None:
             elif isinstance(event, runner.RowFinished):
                 assert_type(event.result, runner.Result)
     async for row, sentence in runner.sentences(runner.events("rows.csv", model="m")):
-        assert_type(row, str | int | float)
+        assert_type(row, str | int | float | tuple[str | int | float, int])
         assert_type(sentence, str)
     async with runner.Session(model="m", db="s.db", name="a") as session:
         assert_type(await session.ask("x", id=1), runner.Result)

@@ -274,11 +274,15 @@ def test_the_same_settings_are_the_same_run(path: Path) -> None:
     assert (again.id, again.existed, again.finished, again.differs_from) == (1, True, False, None)
 
 
-def test_settings_of_pace_stay_in_the_run_and_are_brought_up_to_date(path: Path) -> None:
+async def test_settings_of_pace_stay_in_the_run_and_are_brought_up_to_date(path: Path) -> None:
     opened = open_run(path, path.parent / "p.jsonl", {**SETTINGS, "concurrency": 2}, ANSWER, new=False)
     assert (opened.id, opened.existed) == (1, True)
-    with StoreReader(path) as reader:
-        assert reader.run(1).settings == {**SETTINGS, "concurrency": 2}
+    async with RunStore.own(path, 1, changes=opened.changes, waits=True) as store:
+        with StoreReader(path) as reader:
+            # not before the session begins
+            assert reader.run(1).settings == SETTINGS
+            await store.take_up()
+            assert reader.run(1).settings == {**SETTINGS, "concurrency": 2}
 
 
 def test_other_settings_are_another_run_which_says_what_differs(path: Path) -> None:
