@@ -89,9 +89,10 @@ class Attempts(Generic[E]):
         """Return a phrase about the rows that wait for a retry; None if there are none."""
         return self._admitting.retrying(self._policy.attempts)
 
-    def afford(self, purse: Purse | None) -> None:
-        """Keep a budget."""
+    def afford(self, purse: Purse, passed: Callable[[Item], None] | None = None) -> None:
+        """Keep a budget. passed: called with a row that cannot go out any more, since too little of the budget is left for it."""
         self._admitting.purse = purse
+        self._admitting.passed = passed or self._admitting.passed
 
     async def handle(self, item: Item, emit: Emit) -> Outcome | None:
         """Send the item until it has an outcome. Return None if the run stops first."""

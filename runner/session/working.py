@@ -83,7 +83,7 @@ class Working:
             before = await self._store.used()
             self._purse = Purse(self._job, await self.prices(), before, self._stop, self._meter.used, self._note)
             self._meter.waiting = self._purse.waiting
-            attempts.afford(self._purse)
+            attempts.afford(self._purse, self._warming.let_go if self._warming is not None else None)
         failure: Exception | None = None
         async with anyio.create_task_group() as background:
             background.start_soon(tell_progress, self._tell, self._meter.progress)
@@ -121,6 +121,10 @@ class Working:
         """Return True if there is more to be done once all that has been given out is saved."""
         return False
 
+    def _coming(self) -> bool:
+        """Return False while no further row comes until the program gives one."""
+        return True
+
     async def _round(self, attempts: Attempts[HttpExchange]) -> None:
         """Do what is to be done, and save it."""
         items, workers, save, last = self._items(), self._workers(), self._save, self._lanes.last
@@ -130,6 +134,8 @@ class Working:
             items, handle, attempts.begun = warming.items(items), warming.handle(handle), warming.begun
         if self._backlog is not None:
             items, handle = self._backlog.items(items), self._backlog.handle(handle, self._stop)
+        if self._purse is not None:
+            items, handle = self._purse.budget.items(items, self._coming), self._purse.budget.handle(handle)
         await pipeline.run(items, handle, save, workers=workers, stop=self._stop, wanted=self._workers, last=last)
 
     def _begun(self, provider: Provider, client: HttpClient, doubt: Callable[[], None]) -> Attempts[HttpExchange]:
