@@ -244,7 +244,7 @@ class Attempts(Generic[E]):
             return refused_wait(task, error, self._policy, now, self._draw)
         if not error.sent:
             return self._policy.unreached_delay(standing.refusals, draw=self._draw)
-        standing.refusals, standing.refused_since = 0, None
+        standing.refusals, standing.refused_since, standing.flex_until = 0, None, None
         if hint_s is not None:
             lane.pause(hint_s, str(attempt.status or error.code), asked=True)
         if repeats(task, self._policy.alike):

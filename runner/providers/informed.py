@@ -15,6 +15,7 @@ from runner.providers.lenient_json import decode_json, table
 from runner.providers.reasonless import Reasonless
 
 DOUBTS = 3
+_GROQ_FULL = 498
 
 
 class Informed:
@@ -75,6 +76,10 @@ class Informed:
             # how Gemini says that the tier has no capacity
             error.becomes(code="no_capacity", verdict="retry")
             error.throttled = True
+        elif isinstance(error, ProviderError) and error.code == "no_capacity" and request.asked_tier is None:
+            # no tier is full, but the endpoint, which so many requests are too much for
+            error.throttled = error.status != _GROQ_FULL
+            error.becomes(code="rate_limited" if error.throttled else "overloaded", verdict=error.verdict)
         learned = isinstance(error, ProviderError) and self._learn(error, request, call)
         if isinstance(error, StreamError) and not self._answered:
             self._reasonless.add(error, call.body)
