@@ -76,12 +76,6 @@ class Request(Struct, frozen=True, kw_only=True):
     # True: parts of the messages are ``Media``, which must be replaced before the request is encoded
     media: bool = False
 
-    @property
-    def asked_tier(self) -> str | None:
-        """The service tier that it asks for, in ``extra_body`` too; None if it asks for none."""
-        asked = self.tier or (self.params.extra_body or {}).get("service_tier")
-        return asked if isinstance(asked, str) else None
-
 
 class Item(Struct, frozen=True, kw_only=True):
     """One unit of work."""

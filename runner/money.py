@@ -4,6 +4,7 @@ The unit is the picodollar. A rate of 1 dollar per million tokens is 1,000,000 p
 decimals is a whole number. Below ``model``, like ``pace``: an attempt has its price.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import TypedDict
 
@@ -162,3 +163,9 @@ def shown(picodollars: int) -> str:
         return f"${amount:,.2f}"
     digits = max(2, 1 - amount.adjusted())
     return f"${amount:.{min(digits, 8)}f}"
+
+
+def tier_asked(tier: str | None, extra_body: Mapping[str, object] | None) -> str | None:
+    """Return the service tier that a request asks for, by its own or in its ``extra_body``; None if it asks for none."""
+    asked = tier or (extra_body or {}).get("service_tier")
+    return asked if isinstance(asked, str) else None

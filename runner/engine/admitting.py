@@ -2,7 +2,7 @@
 
 With a budget, a request holds the most that it can use, from before it goes out until its attempt is saved. That is in the store
 before it goes out, so that it counts even if the process is killed meanwhile. It takes its amount with its permit. Where the
-budget is short, it waits for the amount first, and holds no slot meanwhile. It holds the amount while it waits for the permit then.
+budget is short, it waits for the amount first, and holds no slot meanwhile. It holds the amount while it waits for its permit.
 """
 
 from collections import Counter

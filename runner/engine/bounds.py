@@ -12,7 +12,7 @@ from msgspec import Raw, Struct, structs
 from runner.engine.task import Files, Task
 from runner.interfaces import Decoder
 from runner.model import Attempt, HttpCall, Stage
-from runner.money import FLEX
+from runner.money import FLEX, tier_asked
 
 _FILES = 4
 """The tokens of a picture, a page or a second of sound are known roughly: the most is so many times what is expected."""
@@ -90,7 +90,7 @@ def _limits(call: HttpCall) -> _Limits:
 
 
 def _number(raw: Raw) -> int | None:
-    """Return a number of 1 or more; None if none is given; 0 for what is no limit, such as -1, which some servers take for none."""
+    """Return a number of 1 or more; None if none is given; 0 for what is no limit, such as -1."""
     try:
         number = _decode_number(raw)
     except (msgspec.MsgspecError, ValueError):
@@ -129,5 +129,6 @@ def bounded(attempt: Attempt, task: Task, decoder: Decoder, *, kept: bool) -> At
 
 def _dearer_tier(task: Task) -> str | None:
     """Return the service tier that was asked for, which may be dearer than the standard one; None for one that is not."""
-    asked = task.item.request.asked_tier
+    request = task.item.request
+    asked = tier_asked(request.tier, request.params.extra_body)
     return asked if asked != FLEX else None

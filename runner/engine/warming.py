@@ -198,7 +198,7 @@ class Warming:
         self._free(prefixes)
 
     def let_go(self, item: Item) -> None:
-        """Record that an attempt of a row has ended, or that none is made: if it has not warmed its prefixes, the next row does."""
+        """Record that an attempt of a row has ended, or that none is made. If its prefixes are cold, the next row warms them."""
         key = item.key
         self._free([one for one in self._open.get(key, ()) if self._warming.get(one) == key])
 

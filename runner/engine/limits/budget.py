@@ -11,12 +11,12 @@ Requests get their amounts in the order in which they ask, whatever their lane. 
   ``QUIET_S``, in which nothing happens:
 
   - No amount is held. So no request is open, and no attempt is still to be saved.
-  - Every row that a worker has waits for an amount. A row that waits for anything else may go out later: for a permit, a limit per
-    minute, the end of a pause or an outage, a retry, capacity of the flex tier, the decision about a refusal, a slow reader.
-  - No worker is free for a further row: one that was read waits for a worker. Or none will come: the input has ended, or
-    the program gives the rows one by one and has given no more. While rows are read, or held back to warm a prefix, they may come.
+  - Every row that a worker has waits for an amount. A row that waits for anything else may go out later: for a permit, a limit
+    per minute, the end of a pause or an outage, a retry, capacity of the flex tier, the decision about a refusal, a slow reader.
+  - No worker is free for a further row: one that was read waits for a worker. Or none will come: the input has ended, or the
+    program gives the rows one by one and has given no more. While rows are read, or held back to warm a prefix, more may come.
 
-Rows that no worker has taken by then might fit. They are not looked for, and neither are those of the next round of ``--dedupe``.
+Rows that no worker has by then might fit. They are not looked for, and neither are those of the next round of ``--dedupe``.
 """
 
 import asyncio
@@ -229,7 +229,7 @@ class Budget:
 
     @property
     def _may_go_on(self) -> bool:
-        """True if a row that does not wait for an amount may go out. A row that was read and is not taken finds no free worker."""
+        """True if a row that does not wait for an amount may go out. One that was read and is not taken finds no worker."""
         return self._at_work > len(self._waiting) or (not self._queued and self._coming())
 
     def _share(self, need: Amounts) -> float:

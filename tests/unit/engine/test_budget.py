@@ -1,7 +1,6 @@
 """A budget in virtual time: who gets an amount when, when it is reached, and real lanes under it."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 
@@ -21,6 +20,7 @@ from runner.errors import AttemptError, ProviderError
 from runner.interfaces import Handle, Items
 from runner.model import Attempt, Entry, Item, Outcome
 from runner.money import Price
+from runner.session import backlog
 
 pytestmark = pytest.mark.anyio
 
@@ -270,13 +270,31 @@ async def test_it_is_reached_when_a_program_waits_for_the_row_that_is_too_large(
     assert (world.stop.reason, len(world.outcomes)) == ("reached", 3)
 
 
+async def test_it_is_not_reached_while_rows_wait_for_a_slow_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "AHEAD", 4)
+    read = backlog.Backlog()
+
+    class Read(Bounded):
+        def around(self, items: Items, handle: Handle) -> tuple[Items, Handle]:
+            return super().around(read.items(items), read.handle(handle, self.stop))
+
+    world = Read(Server(), 5000)
+    read.begin()
+    async with anyio.create_task_group() as group:
+        group.start_soon(world.work, around_a_large_one())
+        await anyio.sleep(600)
+        assert (world.stop.reason, len(world.outcomes)) == (None, 3)
+        read.leave()
+    assert (world.stop.reason, len(world.outcomes)) == ("reached", 29)
+
+
 async def test_it_is_reached_when_no_worker_is_free_for_a_smaller_row() -> None:
     world = Bounded(Server(), 5000)
     read = 0
 
     def rows() -> Iterable[Item]:
         nonlocal read
-        for read in range(1, 1_000_000):  # noqa: B007 - it is counted
+        for read in range(1, 1_000_000):
             yield an_item(read, model="large")
 
     await world.work(rows())
@@ -293,6 +311,17 @@ async def test_a_refused_row_does_not_wait_for_one_that_cannot_go_out() -> None:
     world.purse.costs = lambda _, __: 50 if not world.purse.quoted[1:] else TOO_LARGE
     await world.work(2)
     assert (world.stop.reason, [outcome.key for outcome in world.failed]) == ("reached", ["0"])
+
+
+async def test_a_row_whose_amount_another_one_got_waits() -> None:
+    world = Bounded(Server(service=(60, 60)), 106, per_minute={"rpm": 30})
+    async with anyio.create_task_group() as group:
+        # two of them see room for one while they wait for the limit
+        group.start_soon(world.work, 3)
+        await anyio.sleep(30)
+        # else the lane would show it as open for long
+        assert sorted(standing.waits for standing in world.lane._standings) == [False, False, True]
+    assert len(world.outcomes) == 3
 
 
 async def test_another_row_warms_a_prefix_if_the_first_is_too_large() -> None:
