@@ -1,7 +1,7 @@
 """What every session does, whatever its rows come from: runs the engine, with the background tasks next to it."""
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any
 
 import anyio
@@ -37,6 +37,8 @@ from runner.session.stopping import BY_PROGRAM
 from runner.store.checkpoint import RunStore
 from runner.store.counts import RunCounts
 
+_AT_ONCE = 1_000
+"""Outcomes that are saved together."""
 STUCK = 2_000
 """Workers that may be added, at most, for items that wait in blocked lanes."""
 
@@ -94,6 +96,8 @@ class Working:
                 await self._round(attempts)
                 while self._has_more() and not self._stop.requested:
                     await self._round(attempts)
+                if self._has_more() and self._stop.error is not None and self._stop.error.code == "budget":
+                    await self._give()
             except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
                 failure = error
             background.cancel_scope.cancel()
@@ -120,6 +124,19 @@ class Working:
     def _has_more(self) -> bool:
         """Return True if there is more to be done once all that has been given out is saved."""
         return False
+
+    async def _give(self) -> None:
+        """Save the outcomes that rows get from others. Nothing is sent."""
+        batch: list[Entry | Reservation] = []
+        async with aclosing(self._items()) as items:
+            async for one in items:
+                if isinstance(one, Outcome):
+                    batch.append(one)
+                if len(batch) >= _AT_ONCE:
+                    await self._save(batch)
+                    batch = []
+        if batch:
+            await self._save(batch)
 
     def _coming(self) -> bool:
         """Return False while no further row comes until the program gives one."""

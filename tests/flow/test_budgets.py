@@ -268,6 +268,19 @@ def test_a_row_that_is_too_large_stops_no_other(desk: Desk, more: dict[str, Any]
     assert count(desk.store, where="status = 'done'") == answers
 
 
+def test_rows_get_the_answers_of_equal_ones_though_the_budget_is_reached(desk: Desk) -> None:
+    asked = ["x" * 100_000, *(f"{PROMPT} {one % 3}" for one in range(12)), "x" * 100_000]
+    lines = ({"id": str(at), "prompt": text} for at, text in enumerate(asked))
+    (desk.folder / "p.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    out, _ = desk.run("--max-cost", "0.05", "--dedupe", code=5)
+    assert desk.biller.requests["r"] == 3
+    assert count(desk.store, where="status = 'done'") == 12
+    assert "12 done, 0 failed, 2 left of 14 rows" in out
+    desk.command("resume", "--max-cost", "1")
+    assert desk.biller.requests["r"] == 4
+    assert count(desk.store, where="status = 'done'") == 14
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

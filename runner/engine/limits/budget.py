@@ -16,7 +16,8 @@ Requests get their amounts in the order in which they ask, whatever their lane. 
   - No worker is free for a further row: one that was read waits for a worker. Or none will come: the input has ended, or the
     program gives the rows one by one and has given no more. While rows are read, or held back to warm a prefix, more may come.
 
-Rows that no worker has by then might fit. They are not looked for, and neither are those of the next round of ``--dedupe``.
+Rows that no worker has by then might fit. They are not looked for, and neither are those of the next round of ``--dedupe``; but
+rows that get an answer of an equal row still get it.
 """
 
 import asyncio
