@@ -243,3 +243,9 @@ def _written(amount: Decimal) -> str:
     exponent = amount.normalize().as_tuple().exponent
     assert isinstance(exponent, int)
     return f"${amount:,.{max(_CENTS, -exponent)}f}"
+
+
+def tier_asked(tier: str | None, extra_body: Mapping[str, object] | None) -> str | None:
+    """Return the service tier that a request asks for, by its own or in its ``extra_body``; None if it asks for none."""
+    asked = tier or (extra_body or {}).get("service_tier")
+    return asked if isinstance(asked, str) else None

@@ -2,10 +2,12 @@
 
 With a budget, a request holds the most that it can use, from before it goes out until its attempt is saved. That is in the store
 before it goes out, so that it counts even if the process is killed meanwhile. It takes its amount with its permit. Where the
-budget is short, it waits for the amount first, and holds no slot meanwhile.
+budget is short, it waits for the amount first, and holds no slot meanwhile. It holds the amount while it waits for its permit.
 """
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from runner.admission import Amounts, Permit, Reservation
@@ -18,8 +20,11 @@ from runner.engine.sending import Sender, expected
 from runner.engine.stop import Stop
 from runner.engine.task import Task
 from runner.interfaces import Emit
-from runner.model import Attempt
+from runner.model import Attempt, Item
 from runner.money import Price
+
+QUOTE_S = 1800.0
+"""Seconds for which a quote counts: half of the time for which it holds, so that the request goes out within that."""
 
 
 class Quote(NamedTuple):
@@ -39,7 +44,10 @@ class Purse(Protocol):
         ...
 
     def quote(self, model: str, bound: Bounds, at: float) -> Quote:
-        """Return the most that a request can use. Raises AttemptError if that is not known. at: seconds since the epoch."""
+        """Return the most that a request can use that goes out within an hour. Raises AttemptError if that is not known.
+
+        at: seconds since the epoch.
+        """
         ...
 
     def used(self, attempt: Attempt, reserved: Reservation) -> Amounts:
@@ -54,6 +62,8 @@ class Admitting:
         self._sender, self._provider, self._stop = sender, provider, stop
         self._sleep, self._wall = clock.sleep, clock.wall
         self.purse: Purse | None = None
+        # called when a row cannot go out in this session any more, since too little of the budget is left for it
+        self.passed: Callable[[Item], None] = lambda _: None
         # how many items wait for a retry, by the number of their next attempt
         self._retrying: Counter[int] = Counter()
 
@@ -101,24 +111,38 @@ class Admitting:
         if purse is None:
             return await task.lane.acquire(task.standing, expected(task), most)
         while True:
-            reserved = self._reservation(task, purse)
+            reserved, permit = self._reservation(task, purse), None
             need, first = reserved.amounts, not purse.budget.has_room(reserved.amounts)
             if first:
-                await purse.budget.wait(need)
+                await purse.budget.wait(need, partial(self._pass, task))
             try:
                 permit = await task.lane.acquire(task.standing, expected(task), most)
+                reserved = self._renewed(task, purse, reserved)
             except BaseException:
                 if first:
                     purse.budget.settle(need, Amounts())
+                if permit is not None:
+                    task.lane.release(permit, unused=True)
                 raise
-            held = first or purse.budget.take(need)
-            if held and task.revision == self._provider.revision:
+            if purse.budget.change(need, reserved.amounts) if first else purse.budget.take(reserved.amounts):
                 task.reserved = reserved
                 return permit
-            # others were quicker, or a parameter was learned meanwhile
-            if held:
+            # others were quicker, or it may cost more by now
+            if first:
                 purse.budget.settle(need, Amounts())
             task.lane.release(permit, unused=True)
+            task.standing.admitted_at = None
+
+    def _pass(self, task: Task) -> None:
+        """Let a row out of its lane that cannot go out in this session any more: what is left of the budget is too small."""
+        task.lane.leave(task.standing)
+        self.passed(task.item)
+
+    def _renewed(self, task: Task, purse: Purse, reserved: Reservation) -> Reservation:
+        """Return a reservation as it is now: the wait for the permit may have been long, or a parameter was learned meanwhile."""
+        if task.revision == self._provider.revision and self._wall() - reserved.started_at <= QUOTE_S:
+            return reserved
+        return self._reservation(task, purse)
 
     def _reservation(self, task: Task, purse: Purse) -> Reservation:
         """Return what the next attempt may use at most. Raises AttemptError if that is not known."""

@@ -89,9 +89,10 @@ class Attempts(Generic[E]):
         """Return a phrase about the rows that wait for a retry; None if there are none."""
         return self._admitting.retrying(self._policy.attempts)
 
-    def afford(self, purse: Purse | None) -> None:
-        """Keep a budget."""
+    def afford(self, purse: Purse, passed: Callable[[Item], None] | None = None) -> None:
+        """Keep a budget. passed: called with a row that cannot go out any more, since too little of the budget is left for it."""
         self._admitting.purse = purse
+        self._admitting.passed = passed or self._admitting.passed
 
     async def handle(self, item: Item, emit: Emit) -> Outcome | None:
         """Send the item until it has an outcome. Return None if the run stops first."""
@@ -243,7 +244,7 @@ class Attempts(Generic[E]):
             return refused_wait(task, error, self._policy, now, self._draw)
         if not error.sent:
             return self._policy.unreached_delay(standing.refusals, draw=self._draw)
-        standing.refusals, standing.refused_since = 0, None
+        standing.refusals, standing.refused_since, standing.flex_until = 0, None, None
         if hint_s is not None:
             lane.pause(hint_s, str(attempt.status or error.code), asked=True)
         if repeats(task, self._policy.alike):

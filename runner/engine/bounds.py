@@ -7,38 +7,59 @@ the text are more bytes than the marks that a server puts between messages.
 from typing import NamedTuple
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Raw, Struct, structs
 
 from runner.engine.task import Files, Task
 from runner.interfaces import Decoder
 from runner.model import Attempt, HttpCall, Stage, Usage
-from runner.money import FLEX
+from runner.money import FLEX, tier_asked
 
 _FILES = 4
 """The tokens of a picture, a page or a second of sound are known roughly: the most is so many times what is expected."""
+
+_MOST = 1_000_000_000
+"""No answer has so many tokens: a larger number is no limit, and may be none that the store can hold."""
 
 
 class Bounds(NamedTuple):
     """The most tokens that a request and its answer can have; None: no limit is set. tier: the one that the request asks for.
 
-    hour: of the input, what may be written to a cache that is kept for an hour; None if the request asks for none.
+    answers: how many the request asks for. ``output`` is of all of them. hour: of the input, what may be written to a cache that
+    is kept for an hour; None if the request asks for none.
     """
 
     input: int
     output: int | None
     tier: str | None
+    answers: int = 1
     hour: int | None = None
 
 
-class _Limits(Struct):
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
+_NULL = Raw(b"null")
+
+
+class _Body(Struct):
+    """What a body says about it, as it stands there: what one field says must not hide the others."""
+
+    max_tokens: Raw = _NULL
+    max_completion_tokens: Raw = _NULL
     # answers to one request, which count together
-    n: int | None = None
-    service_tier: str | None = None
+    n: Raw = _NULL
+    service_tier: Raw = _NULL
 
 
-_decode = msgspec.json.Decoder(_Limits).decode
+_decode = msgspec.json.Decoder(_Body).decode
+# some servers take "100" and 100.0 for 100
+_decode_number = msgspec.json.Decoder(int | None, strict=False).decode
+_decode_text = msgspec.json.Decoder(str | None).decode
+
+
+class _Limits(NamedTuple):
+    """output: the most tokens of all answers; None: no limit is set."""
+
+    output: int | None = None
+    answers: int = 1
+    tier: str | None = None
 
 
 def input_bound(call: HttpCall, files: Files | None) -> int:
@@ -46,15 +67,10 @@ def input_bound(call: HttpCall, files: Files | None) -> int:
     return len(call.body) + (_FILES * files.tokens if files is not None else 0)
 
 
-def output_bound(call: HttpCall) -> int | None:
-    """Return the most tokens that the answer to a request can have, by what its body says; None if it sets no limit."""
-    return _output(_limits(call))
-
-
 def bounds(call: HttpCall, files: Files | None) -> Bounds:
     """Return what bounds a request, by what its body says. files: those that are not in ``call``."""
     limits, most = _limits(call), input_bound(call, files)
-    return Bounds(most, _output(limits), limits.service_tier, most if _asks_for_hour(call) else None)
+    return Bounds(most, limits.output, limits.tier, limits.answers, most if _asks_for_hour(call) else None)
 
 
 def _asks_for_hour(call: HttpCall) -> bool:
@@ -65,15 +81,31 @@ def _asks_for_hour(call: HttpCall) -> bool:
 
 def _limits(call: HttpCall) -> _Limits:
     try:
-        return _decode(call.body)
+        body = _decode(call.body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         # a dialect of a plug-in
         return _Limits()
+    answers = _number(body.n)
+    named = [limit for raw in (body.max_tokens, body.max_completion_tokens) if (limit := _number(raw)) is not None]
+    # nobody knows which of two names counts, or what a server does with a number of answers that is none
+    bound = max(named) * (answers or 1) if named and 0 not in (*named, answers) else _MOST
+    return _Limits(bound if bound < _MOST else None, answers or 1, _text(body.service_tier))
 
 
-def _output(limits: _Limits) -> int | None:
-    named = [limit for limit in (limits.max_tokens, limits.max_completion_tokens) if limit is not None]
-    return max(named) * max(1, limits.n or 1) if named else None
+def _number(raw: Raw) -> int | None:
+    """Return a number of 1 or more; None if none is given; 0 for what is no limit, such as -1."""
+    try:
+        number = _decode_number(raw)
+    except (msgspec.MsgspecError, ValueError):
+        return 0
+    return number if number is None or 0 < number < _MOST else 0
+
+
+def _text(raw: Raw) -> str | None:
+    try:
+        return _decode_text(raw)
+    except (msgspec.MsgspecError, ValueError):
+        return None
 
 
 def bounded(attempt: Attempt, task: Task, decoder: Decoder, *, kept: bool) -> Attempt:
@@ -123,5 +155,5 @@ def _with_unsplit_writes(attempt: Attempt, usage: Usage | None, task: Task) -> A
 def _dearer_tier(task: Task) -> str | None:
     """Return the service tier that was asked for, which may be dearer than the standard one; None for one that is not."""
     request = task.item.request
-    asked = request.tier or (request.params.extra_body or {}).get("service_tier")
-    return asked if isinstance(asked, str) and asked != FLEX else None
+    asked = tier_asked(request.tier, request.params.extra_body)
+    return asked if asked != FLEX else None

@@ -24,7 +24,10 @@ WINDOW = 1_000
 """Rows that are looked at together. As many are read at once."""
 WINDOW_BYTES = 4 << 20
 WINDOW_S = 0.2
-"""Seconds after which no further row is awaited: of a large file, a condition may choose few rows."""
+"""Seconds after which a row that comes is the last of its window: of a large file, a condition may choose few rows.
+
+The rows before it wait for it all the same, as long as it takes to come.
+"""
 PENDING = 10_000
 """Rows that may wait for their prefixes; then no more are read."""
 PENDING_BYTES = 32 << 20
@@ -177,13 +180,13 @@ class Warming:
         async def handled(item: Item, emit: Emit) -> Outcome | None:
             async def told(entry: Attempt | Reservation) -> None:
                 if isinstance(entry, Attempt):
-                    self._let_go(item.key)
+                    self.let_go(item)
                 await emit(entry)
 
             try:
                 return await handle(item, told)
             finally:
-                self._let_go(item.key)
+                self.let_go(item)
                 self._open.pop(item.key, None)
 
         return handled
@@ -194,8 +197,9 @@ class Warming:
         self._use(prefixes)
         self._free(prefixes)
 
-    def _let_go(self, key: str) -> None:
-        """Record that an attempt of a row has ended: if it has not warmed its prefixes, the next row does."""
+    def let_go(self, item: Item) -> None:
+        """Record that an attempt of a row has ended, or that none is made. If its prefixes are cold, the next row warms them."""
+        key = item.key
         self._free([one for one in self._open.get(key, ()) if self._warming.get(one) == key])
 
     def _free(self, prefixes: Iterable[bytes]) -> None:

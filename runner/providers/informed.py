@@ -7,7 +7,7 @@ from runner.errors import AttemptError, FinishError, ProviderError, StreamError
 from runner.interfaces import Decoder, Provider
 from runner.media import Attachments
 from runner.model import Completion, HttpCall, Json, Request
-from runner.money import FLEX
+from runner.money import FLEX, tier_asked
 from runner.providers import parameters
 from runner.providers.explain import Destination, explain
 from runner.providers.finish import Finish
@@ -15,6 +15,7 @@ from runner.providers.lenient_json import decode_json, table
 from runner.providers.reasonless import Reasonless
 
 DOUBTS = 3
+_GROQ_FULL = 498
 
 
 class Informed:
@@ -75,6 +76,10 @@ class Informed:
             # how Gemini says that the tier has no capacity
             error.becomes(code="no_capacity", verdict="retry")
             error.throttled = True
+        elif isinstance(error, ProviderError) and error.code == "no_capacity" and not _asks_for_tier(request):
+            # no tier is full, but the endpoint, which so many requests are too much for
+            error.throttled = error.status != _GROQ_FULL
+            error.becomes(code="rate_limited" if error.throttled else "overloaded", verdict=error.verdict)
         learned = isinstance(error, ProviderError) and self._learn(error, request, call)
         if isinstance(error, StreamError) and not self._answered:
             self._reasonless.add(error, call.body)
@@ -115,6 +120,10 @@ class Informed:
         error.becomes(code="unsupported_parameter", verdict="retry")
         error.mended = True
         return True
+
+
+def _asks_for_tier(request: Request) -> bool:
+    return tier_asked(request.tier, request.params.extra_body) is not None
 
 
 def _body(call: HttpCall) -> Mapping[str, Any]:

@@ -62,7 +62,7 @@ class Asks(Working):
         self._reader = ResultReader(store.path, store.run_id, lambda fields: asked(fields, texts))
         # what was asked and not looked up yet
         self._inbox: deque[str] = deque()
-        self._more = anyio.Event()
+        self._more, self._idle = anyio.Event(), True
         self._open: dict[str, _Asked] = {}
         # keys of rows whose results lie in the store
         self._settled = Backlog()
@@ -146,12 +146,17 @@ class Asks(Working):
     def _items(self) -> Items:
         return self._unanswered()
 
+    def _coming(self) -> bool:
+        # the program may wait for an answer before it asks again
+        return bool(self._inbox) or not self._idle
+
     async def _unanswered(self) -> AsyncGenerator[Item | Outcome, None]:
         while not (self._closed and not self._inbox):
             if not self._inbox:
-                self._more = anyio.Event()
+                self._more, self._idle = anyio.Event(), True
                 await self._more.wait()
                 continue
+            self._idle = False
             keys = [self._inbox.popleft() for _ in range(min(_BATCH, len(self._inbox)))]
             settled = await self._store.settled(keys)
             tried = await self._store.tried(keys) if self._accepts else {}

@@ -94,8 +94,8 @@ class Tariff:
         if rates is None and self._priced:
             begins = book.begins(model, at) if book is not None else None
             raise AttemptError(unpriced.reason(self._option, model, begins), code="unpriced", verdict="fail", sent=False)
-        if most is None:
-            most = book.limit(model) if book is not None else None
+        if most is None and book is not None and (limit := book.limit(model)) is not None:
+            most = limit * bound.answers
         if most is None:
             words = f"{self._option} needs a limit of every answer, and no limit is known for {model}: set --max-tokens"
             raise AttemptError(words, code="unbounded", verdict="fail", sent=False)
@@ -143,7 +143,7 @@ class Purse(Tariff):
             return None
         pot = max(self.budget.pots, key=lambda pot: (pot.used + pot.held) / max(1, pot.limit))
         left, held = _amount(pot, max(0, pot.limit - pot.used)), _amount(pot, pot.held)
-        return f"waiting for room in the budget ({left} left, {held} of it held by open requests)"
+        return f"waiting for room in the budget ({left} left, {held} of it held for other requests)"
 
     def used(self, attempt: Attempt, reserved: Reservation) -> Amounts:
         """Return what an attempt has used, or may have."""
@@ -254,10 +254,13 @@ def reached(budget: Budget, need: Amounts, progress: Progress, raising: Raising 
     return f"{sentence}. Raise it to {to} {why}: {raising(words)}."
 
 
-def _wanted(pot: Pot, last: Amounts, progress: Progress) -> int:
-    """Return the limit with which a run finishes, if its other rows use what those before did. last: what the last one needs."""
+def _wanted(pot: Pot, largest: Amounts, progress: Progress) -> int:
+    """Return the limit with which a run finishes, if its other rows use what those before did.
+
+    largest: the most that a request has asked for, which the last one may need.
+    """
     others = pot.used * progress.left // progress.rows if progress.rows else 0
-    amount = pot.used + others + pot.of(last)
+    amount = pot.used + others + pot.of(largest)
     if pot.counts == "tokens":
         return amount
     value = dollars(amount)

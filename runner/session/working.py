@@ -1,7 +1,7 @@
 """What every session does, whatever its rows come from: runs the engine, with the background tasks next to it."""
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any
 
 import anyio
@@ -38,6 +38,8 @@ from runner.session.stopping import BY_PROGRAM
 from runner.store.checkpoint import RunStore
 from runner.store.counts import RunCounts
 
+_AT_ONCE = 1_000
+"""Outcomes that are saved together."""
 STUCK = 2_000
 """Workers that may be added, at most, for items that wait in blocked lanes."""
 
@@ -86,7 +88,7 @@ class Working:
             before = await self._store.used()
             self._purse = Purse(self._job, await self.prices(), before, self._stop, self._meter.used, self._note, self._raising)
             self._meter.waiting = self._purse.waiting
-            attempts.afford(self._purse)
+            attempts.afford(self._purse, self._warming.let_go if self._warming is not None else None)
         failure: Exception | None = None
         async with anyio.create_task_group() as background:
             background.start_soon(tell_progress, self._tell, self._meter.progress)
@@ -97,6 +99,8 @@ class Working:
                 await self._round(attempts)
                 while self._has_more() and not self._stop.requested:
                     await self._round(attempts)
+                if self._has_more() and self._stop.error is not None and self._stop.error.code == "budget":
+                    await self._give()
             except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
                 failure = error
             background.cancel_scope.cancel()
@@ -124,6 +128,23 @@ class Working:
         """Return True if there is more to be done once all that has been given out is saved."""
         return False
 
+    async def _give(self) -> None:
+        """Save the outcomes that rows get from others. Nothing is sent."""
+        batch: list[Entry | Reservation] = []
+        async with aclosing(self._items()) as items:
+            async for one in items:
+                if isinstance(one, Outcome):
+                    batch.append(one)
+                if len(batch) >= _AT_ONCE:
+                    await self._save(batch)
+                    batch = []
+        if batch:
+            await self._save(batch)
+
+    def _coming(self) -> bool:
+        """Return False while no further row comes until the program gives one."""
+        return True
+
     async def _round(self, attempts: Attempts[HttpExchange]) -> None:
         """Do what is to be done, and save it."""
         items, workers, save, last = self._items(), self._workers(), self._save, self._lanes.last
@@ -133,6 +154,8 @@ class Working:
             items, handle, attempts.begun = warming.items(items), warming.handle(handle), warming.begun
         if self._backlog is not None:
             items, handle = self._backlog.items(items), self._backlog.handle(handle, self._stop)
+        if self._purse is not None:
+            items, handle = self._purse.budget.items(items, self._coming), self._purse.budget.handle(handle)
         await pipeline.run(items, handle, save, workers=workers, stop=self._stop, wanted=self._workers, last=last)
 
     def _begun(self, provider: Provider, client: HttpClient, doubt: Callable[[], None]) -> Attempts[HttpExchange]:

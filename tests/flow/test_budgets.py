@@ -13,7 +13,7 @@ import pytest
 from billing import PRICES, THINKING, THINKS, Biller
 from processes import count, rows, run
 from processes import runner as started
-from raw_server import HANG, STREAM, RawServer, Received, Reply, chunk, delta, in_thread
+from raw_server import HANG, STREAM, RawServer, Received, Reply, chunk, delta, in_thread, whole
 
 import runner
 
@@ -290,6 +290,67 @@ def test_a_program_s_session_has_a_budget(desk: Desk) -> None:
     assert 0 < desk.billed <= 0.0004
     with pytest.raises(runner.UsageError, match="needs a limit of every answer"), runner.Session(max_cost=1.0, name="b", **given):
         pass
+
+
+@pytest.mark.parametrize(
+    ("more", "answers"),
+    [({}, 11), ({"dedupe": True, "answers": 2, "concurrency": 2}, 22), ({"warm_prefix": True}, 11)],
+)
+def test_a_row_that_is_too_large_stops_no_other(desk: Desk, more: dict[str, Any], answers: int) -> None:
+    """The server asks for a pause at once, in which nothing is held."""
+    shared = {"role": "system", "content": "Say it in one word. " * 20}
+    asked = ["x" * 100_000, *(f"{PROMPT} {one}" for one in range(11))]
+    lines = ({"id": str(at), "messages": [shared, {"role": "user", "content": text}]} for at, text in enumerate(asked))
+    (desk.folder / "p.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    refused = 0
+
+    def server(request: Received) -> Reply:
+        nonlocal refused
+        if refused < 2:
+            refused += 1
+            return whole("429 Too Many Requests", {"error": {"message": "slow down"}}, retry_after_ms="400")
+        return desk.biller(request)
+
+    given: dict[str, Any] = {"db": desk.store, "model": "m", "prices": PRICES, "max_tokens": MOST, "max_cost": 0.05, **more}
+    with in_thread(RawServer(server)) as busy, pytest.raises(runner.RunStoppedError) as caught:
+        runner.run(desk.folder / "p.jsonl", base_url=f"{busy.origin}/r/v1", **given)
+    assert caught.value.code == "budget"
+    assert count(desk.store, where="status = 'done'") == answers
+
+
+def test_rows_get_the_answers_of_equal_ones_though_the_budget_is_reached(desk: Desk) -> None:
+    asked = ["x" * 100_000, *(f"{PROMPT} {one % 3}" for one in range(12)), "x" * 100_000]
+    lines = ({"id": str(at), "prompt": text} for at, text in enumerate(asked))
+    (desk.folder / "p.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    out, _ = desk.run("--max-cost", "0.05", "--dedupe", code=5)
+    assert desk.biller.requests["r"] == 3
+    assert count(desk.store, where="status = 'done'") == 12
+    assert "12 done, 0 failed, 2 left of 14 rows" in out
+    desk.command("resume", "--max-cost", "1")
+    assert desk.biller.requests["r"] == 4
+    assert count(desk.store, where="status = 'done'") == 14
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"max_tokens": -1}, "needs a limit of every answer"),
+        ({"max_tokens": 0}, "needs a limit of every answer"),
+        ({"max_tokens": 10, "n": 0}, "needs a limit of every answer"),
+    ],
+)
+def test_a_limit_that_is_none_cannot_hold_a_budget(desk: Desk, body: dict[str, Any], words: str) -> None:
+    given = {"db": desk.store, "model": "m", "base_url": desk.url, "prices": PRICES, "max_cost": 1.0, "extra_body": body}
+    with pytest.raises(runner.UsageError, match=words):
+        runner.run(desk.folder / "p.jsonl", **given)
+    assert desk.biller.requests["r"] == 0
+
+
+def test_several_answers_of_a_request_hold_as_much_each_where_the_model_limits_them(desk: Desk) -> None:
+    words = ["run", "p.jsonl", "--model", "gpt-5-mini", "--base-url", desk.url, "--prices", "list", "--max-cost", "4"]
+    _, err = desk.command(*words, "--extra-body", '{"n": 5}', code=5)
+    assert "and the next row may cost up to $7.20" in err
+    assert desk.biller.requests["r"] == 0
 
 
 @pytest.mark.parametrize("seed", [3, 5, 8, 21])

@@ -24,7 +24,7 @@ from runner.engine.limits import Kind, Lanes, Limits
 from runner.engine.retry import RetryPolicy
 from runner.engine.stop import Stop
 from runner.errors import AttemptError, ProviderError, TransportError
-from runner.interfaces import Heard
+from runner.interfaces import Handle, Heard, Items
 from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Request, ServerSentEvent, Usage
 
 ROUND_TRIP_S = 0.02
@@ -212,7 +212,7 @@ class World:
             RetryPolicy(attempts=attempts),
             Judge(),
             self.stop,
-            clock=Clock(monotonic=anyio.current_time, random=random.Random(seed + 1)),
+            clock=Clock(monotonic=anyio.current_time, wall=anyio.current_time, random=random.Random(seed + 1)),
         )
         self.entries: list[Entry] = []
 
@@ -239,18 +239,27 @@ class World:
         for entry in entries:
             self.attempts.saved(entry)
 
-    async def work(self, items: int | Iterable[Item]) -> None:
+    def around(self, items: Items, handle: Handle) -> tuple[Items, Handle]:
+        """Return what the subclass puts around the items and what handles one."""
+        return items, handle
+
+    async def work(self, items: int | Iterable[Item] | Items) -> None:
         """Process a number of items, or the given ones, until they end or a stop is requested."""
         source_items = (an_item(number) for number in range(items)) if isinstance(items, int) else items
 
         async def source() -> AsyncGenerator[Item | Outcome, None]:
+            if isinstance(source_items, AsyncGenerator):
+                async for one in source_items:
+                    yield one
+                return
             for item in source_items:
                 yield item
 
         workers = self._wanted()
+        items, handle = self.around(source(), self.attempts.handle)
         await pipeline.run(
-            source(),
-            self.attempts.handle,
+            items,
+            handle,
             self.save,
             workers=workers,
             stop=self.stop,

@@ -5,22 +5,35 @@ used once its attempt is saved.
 
 Requests get their amounts in the order in which they ask, whatever their lane. Two cases are different:
 
-* A request for which there would be no room even if all open ones used nothing waits, and lets the others pass.
-* When nothing is held and none of those that wait fits, so not even the smallest, the budget is reached. A row that has not been
-  read yet might still fit; it is not looked for.
+* A request for which there would be no room even if all open ones used nothing lets the others pass. It cannot go out in this
+  session any more. It leaves its lane, and another row warms its prefix, so that nobody waits for it.
+* When no request that waits fits and nothing else can happen, the budget is reached. That is so when all of this is true for
+  ``QUIET_S``, in which nothing happens:
+
+  - No amount is held. So no request is open, and no attempt is still to be saved.
+  - Every row that a worker has waits for an amount. A row that waits for anything else may go out later: for a permit, a limit
+    per minute, the end of a pause or an outage, a retry, capacity of the flex tier, the decision about a refusal, a slow reader.
+  - No worker is free for a further row: one that was read waits for a worker. Or none will come: the input has ended, or the
+    program gives the rows one by one and has given no more. While rows are read, or held back to warm a prefix, more may come.
+
+Rows that no worker has by then might fit. They are not looked for, and neither are those of the next round of ``--dedupe``; but
+rows that get an answer of an equal row still get it.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import Literal
 
 import anyio
 from msgspec import Struct
 
 from runner.admission import Amounts
+from runner.interfaces import Emit, Handle, Items
+from runner.model import Item, Outcome
 
 QUIET_S = 0.1
-"""Seconds for which nothing must be held before the budget counts as reached: rows that are just being read may fit."""
+"""Seconds in which nothing must happen before the budget counts as reached. Longer than it takes to add workers."""
 
 
 class Pot(Struct):
@@ -50,6 +63,8 @@ class Pot(Struct):
 class _Waiter(Struct, eq=False):
     need: Amounts
     turn: anyio.Event
+    # called once if it cannot get its amount any more; None when it has been called
+    passed: Callable[[], None] | None
     granted: bool = False
 
 
@@ -61,6 +76,11 @@ class Budget:
         self._waiting: list[_Waiter] = []
         # requests that hold an amount, and the most of each amount that one has asked for
         self.holders, self.largest = 0, Amounts()
+        # rows that wait for a worker, rows that workers have, and whether further rows may come
+        self._queued = self._at_work = 0
+        self._coming: Callable[[], bool] = _none_come
+        # counts what happens
+        self._moves = 0
         self._look: asyncio.TimerHandle | None = None
 
     @property
@@ -80,13 +100,14 @@ class Budget:
         self._hold(need)
         return True
 
-    async def wait(self, need: Amounts) -> None:
-        """Wait for an amount, and hold it."""
+    async def wait(self, need: Amounts, passed: Callable[[], None] = lambda: None) -> None:
+        """Wait for an amount, and hold it. passed: called once if there will be no room for it any more; the wait goes on."""
         if self.take(need):
             return
-        waiter = _Waiter(need, anyio.Event())
+        waiter = _Waiter(need, anyio.Event(), passed)
         self._waiting.append(waiter)
-        self._watch()
+        self._pass(waiter)
+        self._moved()
         try:
             await waiter.turn.wait()
         except BaseException:
@@ -95,7 +116,18 @@ class Budget:
             else:
                 self._waiting.remove(waiter)
                 self._grant()
+                self._moved()
             raise
+
+    def change(self, held: Amounts, need: Amounts) -> bool:
+        """Hold another amount instead of one that is held. Return False, and change nothing, if there is no room for it."""
+        self.largest = Amounts(*map(max, self.largest, need))
+        if any(pot.used + pot.held - pot.of(held) + pot.of(need) > pot.limit for pot in self.pots):
+            return False
+        for pot in self.pots:
+            pot.held += pot.of(need) - pot.of(held)
+        self._grant()
+        return True
 
     def settle(self, held: Amounts, used: Amounts) -> None:
         """Give back an amount that a request held, and record what of it was used."""
@@ -104,7 +136,40 @@ class Budget:
             pot.held -= pot.of(held)
             pot.used += pot.of(used)
         self._grant()
-        self._watch()
+        self._moved()
+
+    # -- the rows of a round, which may still go out
+
+    async def items(self, items: Items, coming: Callable[[], bool]) -> AsyncGenerator[Item | Outcome, None]:
+        """Yield the same. coming: returns False while no further row comes until the program gives one."""
+        self._queued, self._coming = 0, coming
+        try:
+            async with aclosing(items):
+                async for item in items:
+                    if isinstance(item, Item):
+                        self._queued += 1
+                        self._moved()
+                    yield item
+        finally:
+            self._coming = _none_come
+            self._moved()
+
+    def handle(self, handle: Handle) -> Handle:
+        """Return a function that handles a row, and counts it while it does."""
+
+        async def counted(item: Item, emit: Emit) -> Outcome | None:
+            self._queued -= 1
+            self._at_work += 1
+            self._moved()
+            try:
+                return await handle(item, emit)
+            finally:
+                self._at_work -= 1
+                self._moved()
+
+        return counted
+
+    # -- who gets what
 
     def _hold(self, need: Amounts) -> None:
         self.holders += 1
@@ -127,23 +192,50 @@ class Budget:
                 waiter.granted = True
                 waiter.turn.set()
                 continue
-            held_up = held_up or self._could_fit(waiter.need)
+            held_up = not self._pass(waiter) or held_up
             left.append(waiter)
         self._waiting = left
 
+    def _pass(self, waiter: _Waiter) -> bool:
+        """Return True if there will be no room for a request any more, and tell it once. What is used never becomes less."""
+        if self._could_fit(waiter.need):
+            return False
+        if waiter.passed is not None:
+            passed, waiter.passed = waiter.passed, None
+            passed()
+        return True
+
+    # -- when it is reached
+
+    def _moved(self) -> None:
+        """Record that something has happened."""
+        self._moves += 1
+        self._watch()
+
     def _watch(self) -> None:
-        """Look after a while whether the budget is reached, if it may be."""
+        """Look after a while whether the budget is reached, and again, as long as it may be."""
+        if self._look is None and self._waiting and not self.holders:
+            self._look = asyncio.get_running_loop().call_later(QUIET_S, self._end, self._moves)
+
+    def _end(self, moves: int) -> None:
+        """Tell that the budget is reached, if it is. moves: what had happened when this was planned."""
+        self._look = None
         if self.holders or not self._waiting:
             return
-        if self._look is not None:
-            self._look.cancel()
-        self._look = asyncio.get_running_loop().call_later(QUIET_S, self._end)
+        if moves != self._moves or self._may_go_on:
+            self._watch()
+            return
+        # nothing is held, so whoever waits does not fit
+        self._reached(min((waiter.need for waiter in self._waiting), key=self._share))
 
-    def _end(self) -> None:
-        self._look = None
-        if not self.holders and self._waiting:
-            # nothing is held, so whoever waits does not fit
-            self._reached(min((waiter.need for waiter in self._waiting), key=self._share))
+    @property
+    def _may_go_on(self) -> bool:
+        """True if a row that does not wait for an amount may go out. One that was read and is not taken finds no worker."""
+        return self._at_work > len(self._waiting) or (not self._queued and self._coming())
 
     def _share(self, need: Amounts) -> float:
         return max(pot.of(need) / max(1, pot.limit) for pot in self.pots)
+
+
+def _none_come() -> bool:
+    return False

@@ -213,7 +213,8 @@ class Lane(Members):
                 self._reopen()
             self._outage.lost(permit)
         else:
-            unsent = self._unsent + sum(standing.ended is None for standing in self._savers.values())
+            # also those that wait for an amount of a budget
+            unsent = sum(standing.ended is None and standing.admitted_at is None for standing in self._standings)
             census = self._outage.census(self._standings, unsent)
             if self._outage.failed(permit, error.code, census, soft=soft(error), out=self._slots.out):
                 self._places.notify()

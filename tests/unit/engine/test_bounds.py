@@ -7,7 +7,7 @@ import pytest
 from world import Decoder, an_item
 
 from runner.admission import Amounts, Reservation, Standing
-from runner.engine.bounds import Bounds, bounded, bounds
+from runner.engine.bounds import bounded, bounds
 from runner.engine.limits import Lanes, Limits
 from runner.engine.task import Files, Task
 from runner.model import Attempt, HttpCall, Usage
@@ -29,12 +29,38 @@ def call(**body: Any) -> HttpCall:
         ({"max_completion_tokens": 9, "n": 3, "service_tier": "flex"}, 27, "flex"),
         ({"max_tokens": 7, "max_completion_tokens": 9}, 9, None),
         ({"messages": []}, None, None),
-        ({"max_tokens": "many"}, None, None),
+        ({"max_tokens": "many", "service_tier": "flex"}, None, "flex"),
+        # no limit at llama.cpp and LM Studio
+        ({"max_tokens": -1}, None, None),
+        ({"max_tokens": 0}, None, None),
+        ({"max_tokens": -1, "max_completion_tokens": 9}, None, None),
+        ({"max_tokens": 9.5}, None, None),
+        ({"max_tokens": 10**30}, None, None),
+        ({"max_tokens": 10**8, "n": 10**8}, None, None),
+        ({"max_tokens": True}, None, None),
+        ({"max_tokens": None, "max_completion_tokens": 9}, 9, None),
+        # some servers take these
+        ({"max_tokens": "7", "service_tier": "priority"}, 7, "priority"),
+        ({"max_tokens": 7.0, "n": 2.0, "service_tier": 5}, 14, None),
+        ({"max_tokens": 7, "n": "3"}, 21, None),
+        ({"max_tokens": 7, "n": 0}, None, None),
+        ({"max_tokens": 7, "n": -2}, None, None),
+        ({"max_tokens": 7, "n": [2]}, None, None),
     ],
 )
 def test_the_body_bounds_a_request(body: dict[str, Any], output: int | None, tier: str | None) -> None:
     sent = call(**body)
-    assert bounds(sent, None) == Bounds(len(sent.body), output, tier)
+    assert bounds(sent, None)[:3] == (len(sent.body), output, tier)
+
+
+@pytest.mark.parametrize(("body", "answers"), [({}, 1), ({"n": 5}, 5), ({"n": 5, "max_tokens": "many"}, 5), ({"n": None}, 1)])
+def test_several_answers_count_where_only_the_model_limits_them(body: dict[str, Any], answers: int) -> None:
+    assert (bounds(call(**body), None).output, bounds(call(**body), None).answers) == (None, answers)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"max_tokens": ' + b"9" * 400 + b"}", b'{"n": ' + b"[" * 100_000])
+def test_a_body_that_cannot_be_read_sets_no_limit(body: bytes) -> None:
+    assert bounds(HttpCall(url="http://x", headers={}, body=body), None).output is None
 
 
 def test_files_count_as_more_tokens_than_they_are_expected_to_have() -> None:

@@ -1,19 +1,26 @@
 """A budget in virtual time: who gets an amount when, when it is reached, and real lanes under it."""
 
 import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Any
 
 import anyio
 import pytest
+from msgspec import structs
 from virtual import BACKEND
-from world import USAGE, Server, World, an_item, busy
+from world import REFUSED, USAGE, Server, World, an_item, busy, limited
 
 from runner.admission import Amounts, Reservation
 from runner.engine.admitting import Quote
 from runner.engine.bounds import Bounds
 from runner.engine.limits.budget import QUIET_S, Budget, Pot
-from runner.errors import AttemptError
-from runner.model import Attempt, Entry
+from runner.engine.prefixes import whole_texts
+from runner.engine.warming import Warming
+from runner.errors import AttemptError, ProviderError
+from runner.interfaces import Handle, Items
+from runner.model import Attempt, Entry, Item, Outcome
 from runner.money import Price
+from runner.session import backlog
 
 pytestmark = pytest.mark.anyio
 
@@ -119,17 +126,24 @@ async def test_all_limits_hold_together() -> None:
     assert [pot.held for pot in scene.budget.pots] == [10, 10, 30]
 
 
+TOO_LARGE = 1_000_000
+"""More than any budget here."""
+
+
 class Purse:
     """Each request costs 50 at most, and 3 in fact; one whose usage is not known may have cost all."""
 
     def __init__(self, limit: int, stop: World) -> None:
-        self.most = 0
+        # what a request costs at most, by its model and the time
+        self.costs: Callable[[str, float], int] = lambda model, _: TOO_LARGE if model == "large" else 50
+        self.quoted: list[float] = []
         self.budget = Budget([Pot("max_cost", "cost", limit)], lambda _: stop.stop.request("reached", grace_s=0.0))
 
     def quote(self, model: str, bound: Bounds, at: float) -> Quote:
         if model == "unknown":
             raise AttemptError("no price", code="unpriced", verdict="fail", sent=False)
-        return Quote(Amounts(50), 1, Price(model=model, tier="standard", rates=None))
+        self.quoted.append(at)
+        return Quote(Amounts(self.costs(model, at)), 1, Price(model=model, tier="standard", rates=None))
 
     def used(self, attempt: Attempt, reserved: Reservation) -> Amounts:
         if attempt.status is not None and attempt.status >= 300:
@@ -138,13 +152,24 @@ class Purse:
 
 
 class Bounded(World):
-    """A world with a budget. open: the most that all requests were allowed at once, over what was used."""
+    """A world with a budget. It ends within a day of virtual time, or the test fails.
 
-    def __init__(self, server: Server, limit: int) -> None:
-        super().__init__(server, ceiling=20, tuned=False)
+    asked: a program gives the rows, and waits for their answers before it gives more.
+    """
+
+    def __init__(self, server: Server, limit: int, *, asked: bool = False, **more: Any) -> None:
+        super().__init__(server, **{"ceiling": 20, "tuned": False, **more})
+        self._asked = asked
         self.purse = Purse(limit, self)
         self.attempts.afford(self.purse)
         self.written: set[tuple[str, int]] = set()
+
+    def around(self, items: Items, handle: Handle) -> tuple[Items, Handle]:
+        return self.purse.budget.items(items, lambda: not self._asked), self.purse.budget.handle(handle)
+
+    async def work(self, items: int | Iterable[Item] | Items) -> None:
+        with anyio.fail_after(86_400):
+            await super().work(items)
 
     async def save(self, entries: list[Entry | Reservation]) -> None:  # type: ignore[override]
         for one in entries:
@@ -190,3 +215,146 @@ async def test_a_lane_that_waits_does_not_hold_slots_of_another() -> None:
     items = [an_item(f"9{number}", model="ill") for number in range(5)] + [an_item(number) for number in range(1, 9)]
     await world.work(items)
     assert {outcome.key for outcome in world.outcomes if outcome.status == "done"} == {str(number) for number in range(1, 9)}
+
+
+# -- a row that is too large for what is left, and others that hold nothing at the moment
+
+
+def around_a_large_one(number: int = 30) -> list[Item]:
+    return [an_item(one, model="large" if one == 3 else "m") for one in range(number)]
+
+
+FULL = ProviderError("full", code="no_capacity", verdict="retry", status=429, throttled=True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "more"),
+    [
+        pytest.param(lambda item, since: None, {"per_minute": {"rpm": 30}}, id="a limit per minute"),
+        pytest.param(lambda item, since: limited(20) if since < 10 else None, {}, id="a pause"),
+        pytest.param(lambda item, since: busy() if since < 5 else None, {"attempts": 9}, id="a retry"),
+        pytest.param(lambda item, since: FULL if since < 60 else None, {}, id="capacity"),
+        pytest.param(lambda item, since: REFUSED if since < 10 else None, {}, id="an outage"),
+        pytest.param(lambda item, since: REFUSED if 1 < since < 90 else None, {"ceiling": 2}, id="an outage later"),
+        pytest.param(lambda item, since: None, {"ceiling": 1}, id="a permit"),
+    ],
+)
+async def test_it_is_not_reached_while_another_row_may_go_out(
+    fault: Callable[[str, float], AttemptError | None], more: dict[str, Any]
+) -> None:
+    world = Bounded(Server(fault=fault), 5000, **more)
+    await world.work(around_a_large_one())
+    assert world.stop.reason == "reached"
+    assert {outcome.key for outcome in world.outcomes if outcome.status == "done"} == {str(one) for one in range(30) if one != 3}
+
+
+async def test_it_is_not_reached_while_rows_are_read() -> None:
+    async def slowly() -> AsyncGenerator[Item | Outcome, None]:
+        for item in around_a_large_one(8):
+            await anyio.sleep(60)
+            yield item
+
+    world = Bounded(Server(), 5000)
+    await world.work(slowly())
+    assert (world.stop.reason, len(world.outcomes)) == ("reached", 7)
+
+
+async def test_it_is_reached_when_a_program_waits_for_the_row_that_is_too_large() -> None:
+    async def asked() -> AsyncGenerator[Item | Outcome, None]:
+        for item in around_a_large_one(4):
+            yield item
+        await anyio.sleep_forever()
+
+    world = Bounded(Server(), 5000, asked=True)
+    await world.work(asked())
+    assert (world.stop.reason, len(world.outcomes)) == ("reached", 3)
+
+
+async def test_it_is_not_reached_while_rows_wait_for_a_slow_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "AHEAD", 4)
+    read = backlog.Backlog()
+
+    class Read(Bounded):
+        def around(self, items: Items, handle: Handle) -> tuple[Items, Handle]:
+            return super().around(read.items(items), read.handle(handle, self.stop))
+
+    world = Read(Server(), 5000)
+    read.begin()
+    async with anyio.create_task_group() as group:
+        group.start_soon(world.work, around_a_large_one())
+        await anyio.sleep(600)
+        assert (world.stop.reason, len(world.outcomes)) == (None, 3)
+        read.leave()
+    assert (world.stop.reason, len(world.outcomes)) == ("reached", 29)
+
+
+async def test_it_is_reached_when_no_worker_is_free_for_a_smaller_row() -> None:
+    world = Bounded(Server(), 5000)
+    read = 0
+
+    def rows() -> Iterable[Item]:
+        nonlocal read
+        for read in range(1, 1_000_000):
+            yield an_item(read, model="large")
+
+    await world.work(rows())
+    assert (world.stop.reason, world.outcomes) == ("reached", [])
+    # those that the workers have, and the queue
+    assert read <= 100
+
+
+async def test_a_refused_row_does_not_wait_for_one_that_cannot_go_out() -> None:
+    """Whose refusal it is is decided when all rows of the lane are refused, and so not with one that says nothing."""
+    refusal = ProviderError("no", code="bad_request", verdict="fail", status=403)
+    world = Bounded(Server(fault=lambda _, since: refusal), 5000)
+    # both are of one lane
+    world.purse.costs = lambda _, __: 50 if not world.purse.quoted[1:] else TOO_LARGE
+    await world.work(2)
+    assert (world.stop.reason, [outcome.key for outcome in world.failed]) == ("reached", ["0"])
+
+
+async def test_a_row_whose_amount_another_one_got_waits() -> None:
+    world = Bounded(Server(service=(60, 60)), 106, per_minute={"rpm": 30})
+    async with anyio.create_task_group() as group:
+        # two of them see room for one while they wait for the limit
+        group.start_soon(world.work, 3)
+        await anyio.sleep(30)
+        # else the lane would show it as open for long
+        assert sorted(standing.waits for standing in world.lane._standings) == [False, False, True]
+    assert len(world.outcomes) == 3
+
+
+async def test_another_row_warms_a_prefix_if_the_first_is_too_large() -> None:
+    class Warmed(Bounded):
+        def around(self, items: Items, handle: Handle) -> tuple[Items, Handle]:
+            warming = Warming(whole_texts(None, 0), anyio.current_time)
+            self.attempts.begun = warming.begun
+            self.attempts.afford(self.purse, warming.let_go)
+            return super().around(warming.items(items), warming.handle(handle))
+
+    def row(number: int) -> Item:
+        item = an_item(number, model="large" if number < 2 else "m")
+        shared = {"role": "system", "content": "the same for all"}
+        messages = ({"role": "user", "content": str(number)}, shared)
+        return structs.replace(item, request=structs.replace(item.request, messages=(shared, *messages)))
+
+    world = Warmed(Server(), 5000)
+    await world.work([row(number) for number in range(9)])
+    assert (world.stop.reason, len(world.outcomes)) == ("reached", 7)
+
+
+@pytest.mark.parametrize(("limit", "done"), [(5000, 3), (96, 3), (80, 0)])
+async def test_a_row_that_waits_for_its_permit_for_long_holds_what_it_may_cost_by_then(limit: int, done: int) -> None:
+    """The server asks for a long pause at once, and the price has risen when that is over."""
+    held = []
+
+    def fault(_: str, since: float) -> AttemptError | None:
+        held.append(world.purse.budget.pots[0].held)
+        return limited(2000) if since < 1900 else None
+
+    world = Bounded(Server(fault=fault), limit, ceiling=1)
+    risen = anyio.current_time() + 1900
+    world.purse.costs = lambda _, at: 50 if at < risen else 90
+    await world.work(3)
+    assert (len(world.outcomes), world.stop.reason) == (done, None if done else "reached")
+    assert held == [50] + [90] * 2 * done

@@ -1,5 +1,7 @@
 """Waits that use up no attempt, in virtual time: capacity of the flex tier, and how a row falls back to the standard tier."""
 
+from typing import Any
+
 import anyio
 import pytest
 from test_attempt import BUSY, HANG, Answer, Bench, Client, an_item
@@ -8,7 +10,7 @@ from world import Decoder, Exchange, Provider
 
 from runner.engine.retry import RetryPolicy
 from runner.errors import ProviderError
-from runner.model import HttpCall, Request
+from runner.model import HttpCall, Params, Request
 from runner.providers.informed import Informed
 
 pytestmark = pytest.mark.anyio
@@ -162,3 +164,39 @@ def test_a_503_of_the_flex_tier_is_a_lack_of_capacity(tier: str | None, status: 
     informed = Informed(Tiers())
     explained = informed.explained(error, request, informed.encode(request))
     assert (explained.code, error.throttled) == (code, code == "no_capacity")
+
+
+@pytest.mark.parametrize(
+    ("tier", "own", "status", "code", "throttled"),
+    [
+        ("flex", {}, 429, "no_capacity", True),
+        ("priority", {}, 498, "no_capacity", True),
+        (None, {"service_tier": "flex"}, 429, "no_capacity", True),
+        (None, {}, 429, "rate_limited", True),
+        (None, {}, None, "rate_limited", True),
+        (None, {}, 498, "overloaded", False),
+        (None, {"service_tier": None}, 498, "overloaded", False),
+    ],
+)
+def test_without_a_tier_it_is_the_endpoint_that_has_no_capacity(
+    tier: str | None, own: dict[str, Any], status: int | None, code: str, throttled: bool
+) -> None:
+    error = ProviderError("full", code="no_capacity", verdict="retry", status=status, throttled=True)
+    params = Params(extra_body=own)
+    request = Request(model="m", messages=({"role": "user", "content": "Hi"},), tier=tier, params=params)
+    informed = Informed(Tiers())
+    explained = informed.explained(error, request, informed.encode(request))
+    assert (explained.code, explained.verdict, error.throttled) == (code, "retry", throttled)
+
+
+async def test_a_row_that_failed_in_another_way_does_not_wait_for_capacity() -> None:
+    bench = a_bench(FULL, BUSY, Answer(), patience_s=90.0)
+    seen: list[str | None] = []
+
+    async def sleep(seconds: float) -> None:
+        seen.append(bench.lane.state().waiting)
+        await anyio.sleep(seconds)
+
+    bench._sleep = sleep
+    await bench.handle(tier="flex")
+    assert seen == ["flex has no capacity for 1 row; the first goes to the standard tier in 90 s", None]
