@@ -1,7 +1,7 @@
 """What tokens cost, in whole numbers: a sum of a million costs has no rounding error.
 
 The unit is the picodollar. A rate of 1 dollar per million tokens is 1,000,000 picodollars per token, so each rate with up to six
-decimals is a whole number. Below ``model``, like ``pace``: an attempt has its price.
+decimals is a whole number; one with more is rounded to it. Below ``model``, like ``pace``: an attempt has its price.
 """
 
 from decimal import Decimal
@@ -200,8 +200,11 @@ def dollars(picodollars: int) -> Decimal:
 
 def shown(picodollars: int) -> str:
     """Return an amount as a person reads it: ``$0.0042``, ``$12.30``, ``$1,204.00``. Two digits of a small one are shown."""
+    if picodollars < 0:
+        return f"-{shown(-picodollars)}"
     amount = dollars(picodollars)
     if amount == 0 or amount >= Decimal("0.995"):
         return f"${amount:,.2f}"
-    digits = max(2, 1 - amount.adjusted())
-    return f"${amount:.{min(digits, 8)}f}"
+    # an amount has twelve decimals at most
+    digits = min(max(2, 1 - amount.adjusted()), 12)
+    return f"${amount:.{digits}f}"
