@@ -14,8 +14,15 @@ PICO = 10**12
 CURRENCY = "USD"
 STANDARD = "standard"
 """The service tier of an ordinary request."""
+_ORDINARY = ("", "auto", "default", "standard", "standard_only", "on_demand")
+"""What providers call it. ``auto`` in an answer means that none was chosen."""
 FLEX = "flex"
 """The service tier that costs less, answers later and may be full; the word of all providers that have one."""
+
+
+def tier_of(word: str | None) -> str:
+    """Return the name of a service tier, as it is here: ``standard`` for what every provider words in its own way."""
+    return STANDARD if word is None or word in _ORDINARY else word
 
 
 class Tokens(Struct, frozen=True, kw_only=True):

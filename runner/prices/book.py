@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from runner.model import Attempt, Json
-from runner.money import STANDARD, Price, Rates
+from runner.money import STANDARD, Price, Rates, tier_of
 from runner.prices import listed
 from runner.prices.own import stated
 from runner.prices.rates import Schedule, highest, input_of
@@ -13,8 +13,6 @@ _SOON_S = 3600.0
 """Seconds that may pass between the look at the prices and the request."""
 _MOST_KNOWN = 10_000
 """Rates of minutes that are kept, so that memory stays flat."""
-_ORDINARY = ("", "auto", "default", "standard", "standard_only", "on_demand")
-"""What providers call it. ``auto`` in an answer means that none was chosen."""
 
 
 class PriceBook:
@@ -98,8 +96,3 @@ class PriceBook:
                 self._known.clear()
             self._known[key] = listed.schedule(self._vendor, model, at, tier)
         return self._known[key]
-
-
-def tier_of(word: str | None) -> str:
-    """Return the name of a service tier, as it is here: ``standard`` for what every provider words in its own way."""
-    return STANDARD if word is None or word in _ORDINARY else word

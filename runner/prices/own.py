@@ -103,5 +103,7 @@ def _instant(where: str, value: Json) -> float:
             day = None
     # a time of day is a date too, whose time would be lost
     if not isinstance(day, date) or isinstance(day, datetime):
-        raise UsageError(f"from in {where} must be a date such as 2026-10-01, from whose beginning in UTC it holds, not {str(value)!r}")
+        raise UsageError(
+            f"from in {where} must be a date such as 2026-10-01, from whose beginning in UTC it holds, not {str(value)!r}"
+        )
     return datetime.combine(day, time(), UTC).timestamp()

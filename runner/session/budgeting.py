@@ -18,8 +18,8 @@ from runner.errors import AttemptError, RunStoppedError, UsageError
 from runner.inputs.prompts import make_item
 from runner.inputs.scan import PromptFile
 from runner.model import Attempt, Item, Json, Request
-from runner.money import PICO, STANDARD, Price, dollars, shown
-from runner.prices.book import PriceBook, tier_of
+from runner.money import PICO, STANDARD, Price, dollars, shown, tier_of
+from runner.prices.book import PriceBook
 from runner.prices.own import FACTORS
 from runner.prices.rates import cost_of, perhaps_of
 from runner.session import wiring

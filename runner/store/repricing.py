@@ -9,10 +9,11 @@ from runner.money import Price
 from runner.store.statements import number_prices
 
 _PAGE = 1_000
-# each page in the order of the table: CROSS keeps SQLite from sorting all of them, adding 0 from the index in the order of the keys
+# in the order of the table: CROSS keeps SQLite from sorting all for each page, adding 0 from the index in the order of the keys
 _MINE = "FROM attempts a CROSS JOIN prices p ON p.id = a.price_id WHERE a.run_id + 0 = ? AND a.price_id IN ({})"
 _GROUPS = f"""
-SELECT a.price_id, p.model, a.tier, a.served_model, min(a.started_at), max(a.started_at) {_MINE} GROUP BY 1, a.tier, a.served_model
+SELECT a.price_id, p.model, a.tier, a.served_model, min(a.started_at), max(a.started_at) {_MINE}
+GROUP BY a.price_id, a.tier, a.served_model
 """
 _UNPRICED = f"""
 SELECT a.id, p.model, a.tier, a.served_model, a.started_at, a.item_key, a.number, a.duration_s, a.input_tokens, a.output_tokens,
@@ -27,7 +28,13 @@ def price_again(driver: sqlite3.Connection, run_id: int, unknown: Sequence[int],
     SQLite alone looks at every attempt: of those with the same names and without rates, the first and the last are tried.
     """
     groups = driver.execute(_GROUPS.format(_placeholders(unknown)), (run_id, *unknown))
-    hopeful = sorted({entry for entry, *names, first, last in groups if any(_known(price, *names, at) for at in (first, last))})
+    hopeful = sorted(
+        {
+            entry
+            for entry, model, tier, served, *times in groups
+            if any(price(_attempt(model, tier, served, at)).rates is not None for at in times)
+        }
+    )
     if not hopeful:
         return
     query = _UNPRICED.format(_placeholders(hopeful))
@@ -38,11 +45,6 @@ def price_again(driver: sqlite3.Connection, run_id: int, unknown: Sequence[int],
         changed = [(numbers[found], number) for number, found in prices.items() if found in numbers]
         driver.executemany("UPDATE attempts SET price_id = ? WHERE id = ?", changed)
         last_id = rows[-1][0]
-
-
-def _known(price: Callable[[Attempt], Price], model: str, tier: str | None, served: str | None, at: float) -> bool:
-    """Return True if an attempt at an instant has rates."""
-    return price(_attempt(model, tier, served, at)).rates is not None
 
 
 def _attempt(model: str, tier: str | None, served: str | None, at: float, *rest: Any) -> Attempt:

@@ -67,7 +67,7 @@ def schedules(provider: Provider, model: ModelInfo, when: datetime) -> Iterator[
 
 @pytest.mark.parametrize("when", DATES, ids=str)
 def test_every_model_costs_what_the_list_says(when: datetime) -> None:
-    compared = {tier: 0 for tier in CONTEXTS}
+    compared = dict.fromkeys(CONTEXTS, 0)
     wrong = []
     for provider, model in models():
         standard = listed.schedule(provider.id, model.id, when.timestamp())

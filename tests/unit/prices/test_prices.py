@@ -9,7 +9,7 @@ from msgspec import structs
 
 from runner.errors import UsageError
 from runner.model import Attempt, Usage
-from runner.money import Rates, dollars
+from runner.money import Rates, dollars, shown
 from runner.prices.book import PriceBook
 from runner.prices.rates import Schedule, cost_of, input_of, per_token, perhaps_of, saved_by
 
@@ -240,7 +240,12 @@ def test_the_highest_rates_that_a_request_can_reach() -> None:
     assert book.highest("gpt-5-mini-of-mine", at, None, 1000) is None
     # a tier without a price has no highest one, and is no reason not to send what asks for another
     own = PriceBook(None, {"m": {"input": 1, "output": 4}})
-    assert [own.highest("m", at, tier, 10) is None for tier in (None, "default", "flex", "priority")] == [False, False, False, True]
+    assert [own.highest("m", at, tier, 10) is None for tier in (None, "default", "flex", "priority")] == [
+        False,
+        False,
+        False,
+        True,
+    ]
     # an answer of more than 200,000 tokens of input costs twice as much
     small, large = (PriceBook("anthropic", {}).highest("claude-sonnet-4-5", at, None, size) for size in (200_000, 200_001))
     assert small is not None
@@ -262,3 +267,11 @@ def test_the_highest_rates_hold_what_is_about_to_change_and_what_an_answer_may_n
     assert listed.input == 20_000_000
     # a price that begins later than in an hour is none yet
     assert PriceBook(None, {"m": {"input": 1, "output": 1, "from": "2026-01-01"}}).highest("m", midnight - 7200, None, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(0, "$0.00"), (1, "$0.000000000001"), (4_200_000_000, "$0.0042"), (1_204 * 10**12, "$1,204.00"), (-5 * 10**12, "-$5.00")],
+)
+def test_amounts_as_a_person_reads_them(amount: int, text: str) -> None:
+    assert shown(amount) == text
