@@ -164,7 +164,7 @@ def test_a_tier_without_rates_of_its_own_has_no_price() -> None:
 
 
 def test_prices_that_change_at_half_hours() -> None:
-    times = [1_796_083_800.0 + 60 * minute for minute in (-20, 20)]
+    times = [1_796_085_000.0 + 60 * minute for minute in (-20, 20)]
     for order in (times, times[::-1]):
         book = PriceBook("deepseek", {})
         found = {at: schedule.base.input for at in order if (schedule := book.schedule("deepseek-chat", at)) is not None}
