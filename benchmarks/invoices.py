@@ -20,13 +20,13 @@ import runner
 from runner.money import PICO, Money
 from runner.simulator import Behaviour, Line, Simulator, Statement, parse_prices
 from runner.simulator.cache import CacheKind
-from runner.simulator.prices import Billing, Rates, rates
+from runner.simulator.prices import Billing, Rates, billing_of, rates
 from runner.store.reader import StoreReader
 
 ROWS = 12
 _AT_ONCE = 12
 _CUTS = ("disconnect", "truncate", "stall", "malformed", "error_event")
-_TIERS: tuple[Billing, ...] = ("standard", "flex")
+_TIERS: tuple[Billing, ...] = ("standard", "flex", "priority")
 _FAULTS = (*_CUTS, "429", "500", "503", "529", "length", "json", "empty")
 
 _CACHES: dict[str, list[CacheKind]] = {
@@ -112,8 +112,8 @@ def compared(seed: int, money: Money, statement: Statement, dialect: str, behavi
     assert isinstance(statement.lines, list)
     assert not statement.lines_dropped
     told = (line for line in statement.lines if line.reported)
-    by_tier = {tier: rates(behaviour.prices["m"], dialect, tier) for tier in _TIERS}
-    tiers = ((line, by_tier["flex" if line.tier == "flex" else "standard"]) for line in told)
+    by_tier = {tier: rates(behaviour.prices["m"], tier) for tier in _TIERS}
+    tiers = ((line, by_tier[billing_of(line.tier)]) for line in told)
     untold = sum(_untold(line, of, dialect, thinks=behaviour.reasoning_tokens > 0) for line, of in tiers)
     return Compared(seed, money, reported - untold, reported, billed)
 
@@ -134,7 +134,9 @@ def _untold(line: Line, of: Rates, dialect: str, *, thinks: bool) -> int:
 def _prices(chance: random.Random) -> dict[str, Any]:
     """Return prices of the model, the same for both sides."""
     table: dict[str, Any] = {"input": chance.choice([0.25, 3, 1.1]), "output": chance.choice([2, 15, 0.4])}
-    table |= {"cached_input": chance.choice([0.025, 0.3]), "cache_write": chance.choice([3.75, 0.5]), "flex": 0.5}
+    # what is not stated must mean the same on both sides
+    optional = {"cached_input": chance.choice([0.025, None]), "cache_write": chance.choice([3.75, None])}
+    table |= {"flex": 0.5, "priority": 1.75, **{name: price for name, price in optional.items() if price is not None}}
     if chance.random() < 0.5:
         table["reasoning"] = 7.5
     if chance.random() < 0.5:
@@ -150,7 +152,7 @@ def _faults(chance: random.Random) -> dict[str, float]:
 def _rows(chance: random.Random, dialect: str) -> list[dict[str, Any]]:
     """Return rows that share a long beginning, so that caches have something to hold."""
     shared = "one word after the other " * chance.choice([10, 400])
-    tier = {"service_tier": "flex"} if dialect == "openai" and chance.random() < 0.4 else {}
+    tiers = ["flex", "flex", "priority"] if dialect == "openai" and chance.random() < 0.4 else []
     # some answers must find what others keep for minutes
     marked, hour = chance.random() < 0.5, {"ttl": "1h"} if chance.random() < 0.5 else {}
     rows = []
@@ -158,6 +160,7 @@ def _rows(chance: random.Random, dialect: str) -> list[dict[str, Any]]:
         content: Any = [{"type": "text", "text": shared}, {"type": "text", "text": f"row {number}"}]
         if dialect == "anthropic" or marked:
             content[0]["cache_control"] = {"type": "ephemeral", **(hour if number % 3 else {})}
+        tier = {"service_tier": tiers[number % len(tiers)]} if tiers else {}
         rows.append({"id": str(number), "messages": [{"role": "user", "content": content}], "params": {"extra_body": tier}})
     return rows
 

@@ -1,7 +1,7 @@
 """What tokens cost, in whole numbers: a sum of a million costs has no rounding error.
 
 The unit is the picodollar. A rate of 1 dollar per million tokens is 1,000,000 picodollars per token, so each rate with up to six
-decimals is a whole number. Below ``model``, like ``pace``: an attempt has its price.
+decimals is a whole number; one with more is rounded to it. Below ``model``, like ``pace``: an attempt has its price.
 """
 
 from collections.abc import Mapping
@@ -229,6 +229,8 @@ def shown(picodollars: int) -> str:
     It is rounded to the cent, and below a dollar to two digits, if these say more. Like ``exact``, it ends at the cent or at the
     last digit that is not 0.
     """
+    if picodollars < 0:
+        return f"-{shown(-picodollars)}"
     amount = dollars(picodollars)
     small = 0 < amount < Decimal("0.995")
     return _written(round(amount, max(_CENTS, 1 - amount.adjusted()) if small else _CENTS))

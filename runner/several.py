@@ -26,17 +26,22 @@ def keys_of(rows: Sequence[str], answers: int) -> list[str]:
 
 def row_of(key: str) -> str:
     """Return the key of the row to which an answer belongs."""
-    return key.partition(MARK)[0] if MARK in key else key
+    return key.partition(MARK)[0] if number_of(key) > 1 else key
 
 
 def number_of(key: str) -> int:
     """Return which answer of its row has this key, counted from 1."""
-    return int(key.partition(MARK)[2]) if MARK in key else 1
+    if MARK not in key:
+        return 1
+    number = key.partition(MARK)[2]
+    # a store of an older version may have rows whose own ids hold the mark
+    return int(number) if number.isdecimal() else 1
 
 
 def spoken(key: str) -> str:
     """Return a key as a person may read it."""
-    return f"{row_of(key)} (answer {number_of(key)})" if MARK in key else key
+    number = number_of(key)
+    return f"{row_of(key)} (answer {number})" if number > 1 else key
 
 
 def answers_in(settings: Mapping[str, Any]) -> int:

@@ -20,8 +20,9 @@ _ADDED = (
 _CACHED, _STORED = "coalesce(a.cached_tokens, 0)", "coalesce(a.cache_write_tokens, 0)"
 _HOUR = "coalesce(min(a.cache_write_1h_tokens, a.cache_write_tokens), 0)"
 _TOLD, _UNTOLD = "min(a.reasoning_tokens, a.output_tokens)", "a.reasoning_tokens IS NULL"
+_FRESH = f"a.input_tokens - CASE WHEN {_CACHED} + {_STORED} > a.input_tokens THEN 0 ELSE {_CACHED} + {_STORED} END"
 _COST = (
-    f"((max(0, a.input_tokens - {_CACHED} - {_STORED})) * p.input + ({_CACHED}) * p.cached_input"
+    f"(({_FRESH}) * p.input + ({_CACHED}) * p.cached_input"
     f" + (({_STORED} - {_HOUR})) * p.cache_write + ({_HOUR}) * p.cache_write_1h"
     f" + (CASE WHEN {_UNTOLD} THEN 0 ELSE a.output_tokens - {_TOLD} END) * p.output + (coalesce({_TOLD}, 0)) * p.reasoning"
     f" + (CASE WHEN {_UNTOLD} THEN a.output_tokens ELSE 0 END) * min(p.output, p.reasoning))"
@@ -32,7 +33,7 @@ _MOST = (
     " + {written} * max(p.output, p.reasoning))"
 )
 _MOST_OF_ATTEMPT = _MOST.format(
-    read=f"max(a.input_bound, coalesce(a.input_tokens, 0), {_CACHED} + {_STORED})",
+    read=f"max(a.input_bound, coalesce({_FRESH}, 0) + {_CACHED} + {_STORED})",
     written="max(coalesce(a.output_bound, 0), coalesce(a.output_tokens, 0))",
     hour=f"max(coalesce(a.cache_1h_bound, 0), {_HOUR})",
 )

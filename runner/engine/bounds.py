@@ -12,7 +12,7 @@ from msgspec import Raw, Struct, structs
 from runner.engine.task import Files, Task
 from runner.interfaces import Decoder
 from runner.model import Attempt, HttpCall, Stage, Usage
-from runner.money import FLEX, tier_asked
+from runner.money import FLEX, STANDARD, tier_asked, tier_of
 
 _FILES = 4
 """The tokens of a picture, a page or a second of sound are known roughly: the most is so many times what is expected."""
@@ -120,7 +120,9 @@ def bounded(attempt: Attempt, task: Task, decoder: Decoder, *, kept: bool) -> At
     reported = usage is not None and usage.input_tokens is not None and usage.output_tokens is not None
     # a server that counts as it goes has not counted all of an answer that was cut
     if reported and (attempt.error_code is None or kept or decoder.stage >= Stage.COUNTED):
-        return _with_unsplit_writes(attempt, usage, task)
+        # an answer that names no tier was perhaps served by the dearer one
+        named = attempt.tier is not None or (dearer := _dearer_tier(task)) is None
+        return _with_unsplit_writes(attempt if named else structs.replace(attempt, tier=dearer), usage, task)
     reserved = task.reserved
     if reserved is not None:
         # while the tier that serves it is not known, it may be the dearest
@@ -156,4 +158,4 @@ def _dearer_tier(task: Task) -> str | None:
     """Return the service tier that was asked for, which may be dearer than the standard one; None for one that is not."""
     request = task.item.request
     asked = tier_asked(request.tier, request.params.extra_body)
-    return asked if asked != FLEX else None
+    return asked if tier_of(asked) not in (STANDARD, FLEX) else None

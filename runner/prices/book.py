@@ -6,15 +6,17 @@ from runner.model import Attempt, Json
 from runner.money import STANDARD, Price, Rates, tier_of
 from runner.prices import listed
 from runner.prices.own import stated
-from runner.prices.rates import Schedule, highest
+from runner.prices.rates import Schedule, highest, input_of
 
 _TIERS = ("standard", "flex", "batch", "priority")
 _SOON_S = 3600.0
 """Seconds that may pass between the look at the prices and the request."""
+_MOST_KNOWN = 10_000
+"""Rates of minutes that are kept, so that memory stays flat."""
 
 
 class PriceBook:
-    """The rates of models, looked up once for each model, tier and hour.
+    """The rates of models, looked up once for each model, tier and minute.
 
     vendor: whose list prices hold, as ``listed.vendor`` returns it; None: nobody's, so only the stated ones. own: tables of
     ``[prices]`` by model. Raises UsageError for one that cannot be read.
@@ -26,17 +28,16 @@ class PriceBook:
         self._known: dict[tuple[str, str, int], Schedule | None] = {}
         self._prices: dict[tuple[str, str, Schedule | None], Price] = {}
 
-    def knows(self, model: str, at: float) -> bool:
-        """Return True if a model has a price at an instant, in seconds since the epoch."""
-        return self.schedule(model, at) is not None
-
     def begins(self, model: str, at: float) -> float | None:
         """Return when the stated price of a model begins to hold, if later than ``at``. Both in seconds since the epoch."""
         own = self._own.get(model)
         return own.since if own is not None and not own.holds(at) else None
 
     def schedule(self, model: str, at: float, tier: str = STANDARD) -> Schedule | None:
-        """Return the rates of a model at an instant (seconds since the epoch); None if its price is not known, which is not 0."""
+        """Return the rates of a model at an instant (seconds since the epoch); None if its price is not known, which is not 0.
+
+        tier: by the provider's name, or ``standard``. One without rates of its own has none: it may cost more than standard.
+        """
         return self.of(model, None, at, tier)
 
     def of(self, asked: str, served: str | None, at: float, tier: str | None) -> Schedule | None:
@@ -56,31 +57,35 @@ class PriceBook:
         """Return the price of an attempt. One whose tokens are not known has the highest rates that it can reach."""
         tier = tier_of(attempt.tier)
         schedule = self.of(attempt.model, attempt.served_model, attempt.started_at, tier)
-        usage = attempt.usage
         if schedule is None or not schedule.steps:
             key = (attempt.model, tier, schedule)
             if (known := self._prices.get(key)) is None:
                 known = Price(model=attempt.model, tier=tier, rates=schedule.base if schedule is not None else None)
                 self._prices[key] = known
             return known
-        whole = usage is not None and usage.input_tokens is not None
-        rates = schedule.of(usage.input_tokens or 0) if whole and usage else schedule.worst(attempt.input_bound or 0)
+        read = input_of(attempt.usage)
+        rates = schedule.of(read) if read is not None else schedule.worst(attempt.input_bound or 0)
         return Price(model=attempt.model, tier=tier, rates=rates)
 
     def highest(self, model: str, at: float, tier: str | None, input_tokens: int) -> Rates | None:
         """Return the highest rates that a request which goes out now can reach; None if its price is not known.
 
         at: the instant, in seconds since the epoch; prices that hold within an hour of it count too. tier: the service tier that
-        it asks for: it may be served by another one. input_tokens: the most that it can have.
+        it asks for, whose price must be known. It may be served by another one: those with a price count. input_tokens: the most
+        that it can have.
         """
-        tiers = {*_TIERS, tier_of(tier)}
-        found = [self.of(model, None, at + later, one) for one in tiers for later in (0, _SOON_S)]
-        if any(schedule is None for schedule in found):
+        asked, times = tier_of(tier), (at, at + _SOON_S)
+        if any(self.of(model, None, when, one) is None for one in (STANDARD, asked) for when in times):
             return None
+        found = [self.of(model, None, when, one) for one in {*_TIERS, asked} for when in times]
         if model not in self._own:
             # the answer may name another model, which has a stated price
             found += [stated.standard for stated in self._own.values()]
         return highest([schedule.worst(input_tokens) for schedule in found if schedule is not None])
+
+    def beside(self, model: str, at: float) -> str | None:
+        """Return what the list has of a model beside its tokens, for which its price is not known, in words; None if nothing."""
+        return listed.beside(self._vendor, model, at) if self._vendor is not None and model not in self._own else None
 
     def limit(self, model: str) -> int | None:
         """Return the most tokens that an answer of a model can have, by the list; None if that is not known."""
@@ -89,8 +94,10 @@ class PriceBook:
     def _listed(self, model: str, at: float, tier: str) -> Schedule | None:
         if self._vendor is None:
             return None
-        # the list's prices begin and end with days, and some with hours
-        key = (model, tier, int(at // 3600))
+        # the list's prices begin and end with days, and some at half hours
+        key = (model, tier, int(at // 60))
         if key not in self._known:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
             self._known[key] = listed.schedule(self._vendor, model, at, tier)
         return self._known[key]

@@ -19,6 +19,8 @@ _SOLD = {
     "batch": ("anthropic", "azure", "fireworks", "google", "groq", "mistral", "openai", "together"),
 }
 """Which vendors sell a tier at half of the standard rates."""
+_BESIDE = {"requests_kcount": "a fee for each request", "output_citation_mtok": "a price of citations"}
+"""What the list has for some models beside their tokens, in words. No answer tells how much of it is billed."""
 
 
 class NoListError(Exception):
@@ -38,7 +40,7 @@ def vendor(base_url: str | None, dialect: str, *, anywhere: bool) -> str | None:
 
 
 def schedule(vendor: str, model: str, at: float, tier: str = "standard") -> Schedule | None:
-    """Return the list prices of a model; None if the list does not have it.
+    """Return the list prices of a model; None if the list does not have it, or not for this tier, or has more than tokens count.
 
     vendor: by the list's name. at: instant of the request, in seconds since the epoch. tier: ``standard``, ``flex``, ``batch``,
     or another service tier by the provider's name. Raises NoListError.
@@ -47,19 +49,34 @@ def schedule(vendor: str, model: str, at: float, tier: str = "standard") -> Sche
     if found is None:
         return None
     when = datetime.fromtimestamp(at, UTC)
-    standard = found.get_prices(when)
-    if tier == "standard":
-        return _schedule(standard)
+    prices = found.get_prices(when)
+    if _beside(prices) is not None:
+        return None
+    standard = _schedule(prices)
+    if tier == "standard" or standard is None:
+        return standard
     made = _schedule(found.get_prices(when, _CONTEXTS.get(tier, {"service_tier": tier})))
-    if made is not None and made == _schedule(standard):
-        # for many models the list has no rates of these tiers, and gives the full price (measured with 0.2.3)
-        return made.times(factor(vendor, tier))
-    return made
+    if made != standard:
+        return made
+    # for many models the list has no rates of a tier, and gives the full price (measured with 0.2.3)
+    part = factor(vendor, tier)
+    return standard.times(part) if part is not None else None
 
 
-def factor(vendor: str | None, tier: str) -> Decimal:
-    """Return what a service tier costs at a vendor, as a part of the standard rates, where no price says it."""
-    return HALF if vendor in _SOLD.get(tier, ()) else Decimal(1)
+def factor(vendor: str | None, tier: str) -> Decimal | None:
+    """Return what a service tier costs at a vendor, as a part of the standard rates, where no price says it; None: not known.
+
+    Flex and batch cost no more than standard anywhere. Other tiers cost more, and how much differs.
+    """
+    if tier not in _SOLD:
+        return None
+    return HALF if vendor in _SOLD[tier] else Decimal(1)
+
+
+def beside(vendor: str, model: str, at: float) -> str | None:
+    """Return what the list has of a model beside its tokens, for which its price is not known, in words; None if nothing."""
+    found = _model(vendor, model)
+    return _beside(found.get_prices(datetime.fromtimestamp(at, UTC))) if found is not None else None
 
 
 def limit(vendor: str, model: str) -> int | None:
@@ -92,6 +109,10 @@ def _model(vendor: str, model: str) -> "ModelInfo | None":
 
 _CONTEXTS: Mapping[str, Mapping[str, str]] = {"batch": {"processing": "batch"}, "flex": {"service_tier": "flex"}}
 """What the list wants to be told of a tier: ``service_tier: batch`` silently gives the full price (measured with 0.2.3)."""
+
+
+def _beside(prices: "ModelPrice") -> str | None:
+    return next((words for name, words in _BESIDE.items() if getattr(prices, name, None) is not None), None)
 
 
 def _schedule(prices: "ModelPrice") -> Schedule | None:

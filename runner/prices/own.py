@@ -8,13 +8,14 @@ from msgspec import Struct
 
 from runner.errors import UsageError
 from runner.model import Json
-from runner.money import Rates
+from runner.money import STANDARD, Rates
 from runner.prices.rates import Schedule, hour_rate, per_token
 from runner.text import nearest
 
 _RATES = ("input", "output", "cached_input", "cache_write", "cache_write_1h", "reasoning")
-_FACTORS = ("batch", "flex")
-NAMES = (*_RATES, *_FACTORS, "from")
+FACTORS = ("batch", "flex", "priority")
+"""Service tiers whose prices are stated as factors of the standard rates."""
+NAMES = (*_RATES, *FACTORS, "from")
 LIST = "list"
 """The value of the setting for the provider's list prices at any address; among stated prices, the key for these too."""
 _LARGEST = 1_000_000
@@ -25,9 +26,10 @@ class Stated(Struct, frozen=True, kw_only=True):
     """The prices of one model."""
 
     standard: Schedule
-    # what these tiers cost, as a part of the standard rates
+    # what these tiers cost, as factors of the standard rates
     batch: Decimal | None = None
     flex: Decimal | None = None
+    priority: Decimal | None = None
     # seconds since the epoch from which on they hold; None: always
     since: float | None = None
 
@@ -35,10 +37,16 @@ class Stated(Struct, frozen=True, kw_only=True):
         """Return True if the prices hold at an instant, in seconds since the epoch."""
         return self.since is None or at >= self.since
 
-    def of_tier(self, tier: str, factor: Decimal) -> Schedule:
-        """Return the rates of a service tier. factor: what it costs where that is not stated."""
-        said = {"batch": self.batch, "flex": self.flex}.get(tier)
-        return self.standard.times(factor if said is None else said) if tier in _FACTORS else self.standard
+    def of_tier(self, tier: str, factor: Decimal | None) -> Schedule | None:
+        """Return the rates of a service tier; None if they are not known.
+
+        factor: what it costs where that is not stated; None: not known.
+        """
+        if tier == STANDARD:
+            return self.standard
+        said: Decimal | None = getattr(self, tier) if tier in FACTORS else None
+        part = factor if said is None else said
+        return self.standard.times(part) if part is not None else None
 
 
 def stated(model: str, table: Json) -> Stated:
@@ -51,7 +59,7 @@ def stated(model: str, table: Json) -> Stated:
             near = nearest(str(name), NAMES)
             hint = f"did you mean {near}?" if near else f"it may have {', '.join(NAMES)}"
             raise UsageError(f"{where} has no price called {name!r}; {hint}")
-    given = {name: _amount(where, name, table[name]) for name in (*_RATES, *_FACTORS) if name in table}
+    given = {name: _amount(where, name, table[name]) for name in (*_RATES, *FACTORS) if name in table}
     missing = [name for name in ("input", "output") if name not in given]
     if missing:
         raise UsageError(f"{where} needs {' and '.join(missing)}, in dollars per million tokens")
@@ -69,6 +77,7 @@ def stated(model: str, table: Json) -> Stated:
         standard=Schedule(base=Rates(**whole, cache_write_1h=hour)),
         batch=given.get("batch"),
         flex=given.get("flex"),
+        priority=given.get("priority"),
         since=_instant(where, table["from"]) if "from" in table else None,
     )
 
@@ -100,7 +109,7 @@ def joined(before: Json, prices: Json) -> Json:
 
 def _amount(where: str, name: str, value: Json) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:
-        unit = "a part of the standard rates, such as 0.5" if name in _FACTORS else "dollars per million tokens"
+        unit = "a factor of the standard rates, such as 0.5" if name in FACTORS else "dollars per million tokens"
         raise UsageError(f"{name} in {where} must be a number of 0 or more, {unit}, not {value!r}")
     # the text of a float is what the person wrote
     return Decimal(str(value))
@@ -113,6 +122,9 @@ def _instant(where: str, value: Json) -> float:
             day = date.fromisoformat(value)
         except ValueError:
             day = None
-    if not isinstance(day, date):
-        raise UsageError(f"from in {where} must be a date such as 2026-10-01, not {value!r}")
+    # a time of day is a date too, whose time would be lost
+    if not isinstance(day, date) or isinstance(day, datetime):
+        raise UsageError(
+            f"from in {where} must be a date such as 2026-10-01, from whose beginning in UTC it holds, not {str(value)!r}"
+        )
     return datetime.combine(day, time(), UTC).timestamp()

@@ -24,17 +24,9 @@ class Schedule(Struct, frozen=True, kw_only=True):
                 found = rates
         return found
 
-    def cost(self, usage: Usage) -> int | None:
-        """Return what an attempt costs, in picodollars; None if its tokens are not known."""
-        return cost_of(usage, self.of(usage.input_tokens or 0))
-
     def worst(self, input_tokens: int) -> Rates:
         """Return the highest rate of each kind that a request with up to so many tokens of input can reach."""
         return highest([self.base, *(rates for beyond, rates in self.steps if input_tokens > beyond)])
-
-    def most(self, input_tokens: int, output_tokens: int) -> int:
-        """Return the most that a request with up to so many tokens can cost, in picodollars."""
-        return self.worst(input_tokens).most(input_tokens, output_tokens)
 
     def times(self, factor: Decimal) -> "Schedule":
         """Return the rates times a factor, such as 0.5 for a batch."""
@@ -62,9 +54,9 @@ def perhaps_of(attempt: Attempt, rates: Rates) -> int | None:
     if attempt.output_bound is None:
         return None
     usage = attempt.usage or Usage()
-    cached, stored = usage.cached_tokens or 0, usage.cache_write_tokens or 0
+    stored = usage.cache_write_tokens or 0
     # what was reported may be more than the bound
-    read = max(attempt.input_bound, usage.input_tokens or 0, cached + stored)
+    read = max(attempt.input_bound, _fresh(usage) + (usage.cached_tokens or 0) + stored)
     written = max(attempt.output_bound, usage.output_tokens or 0)
     hour = max(attempt.cache_1h_bound or 0, min(usage.cache_write_1h_tokens or 0, stored))
     return rates.most(read, written, hour) - known
@@ -80,14 +72,13 @@ def _by_kind(usage: Usage | None) -> Tokens | None:
     """Return the tokens of an attempt by their kinds; None if they are not known."""
     if usage is None or usage.input_tokens is None or usage.output_tokens is None:
         return None
-    read, written = usage.input_tokens, usage.output_tokens
+    written = usage.output_tokens
     cached, stored = usage.cached_tokens or 0, usage.cache_write_tokens or 0
     hour = min(usage.cache_write_1h_tokens or 0, stored)
     reasoning = min(usage.reasoning_tokens or 0, written)
     told = usage.reasoning_tokens is not None
     return Tokens(
-        # a server that counts its cache beside the input says less input than cache
-        fresh=max(0, read - cached - stored),
+        fresh=_fresh(usage),
         cached=cached,
         cache_write=stored - hour,
         cache_write_1h=hour,
@@ -95,6 +86,20 @@ def _by_kind(usage: Usage | None) -> Tokens | None:
         reasoning=reasoning,
         unsplit=0 if told else written,
     )
+
+
+def input_of(usage: Usage | None) -> int | None:
+    """Return all tokens of the input of a request, those of caches included; None if they are not known."""
+    if usage is None or usage.input_tokens is None:
+        return None
+    return _fresh(usage) + (usage.cached_tokens or 0) + (usage.cache_write_tokens or 0)
+
+
+def _fresh(usage: Usage) -> int:
+    """Return the tokens of the input that no cache held or took."""
+    read, in_caches = usage.input_tokens or 0, (usage.cached_tokens or 0) + (usage.cache_write_tokens or 0)
+    # a server that counts its caches beside the input may tell more of them than input
+    return read if in_caches > read else read - in_caches
 
 
 def hour_rate(read: int, stored: int) -> int:

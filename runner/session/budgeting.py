@@ -18,8 +18,9 @@ from runner.errors import AttemptError, RunStoppedError, UsageError
 from runner.inputs.prompts import make_item
 from runner.inputs.scan import PromptFile
 from runner.model import Attempt, Item, Json, Request
-from runner.money import PICO, STANDARD, Price, dollars, exact, picodollars, shown
+from runner.money import PICO, STANDARD, Price, dollars, exact, picodollars, shown, tier_of
 from runner.prices.book import PriceBook
+from runner.prices.own import FACTORS
 from runner.prices.rates import cost_of, perhaps_of
 from runner.session import unpriced, wiring
 from runner.session.again import Raising, plain
@@ -80,6 +81,10 @@ def kept(job: Job) -> str:
     return f"a budget of {' and of '.join(named)}" if limits else ""
 
 
+class UnpricedTierError(AttemptError):
+    """The model of a request has a price, and the service tier that it asks for has none. The words say what to do."""
+
+
 class Tariff:
     """What requests may use at most. book: None if no price is known."""
 
@@ -92,8 +97,7 @@ class Tariff:
         book, most = self._book, bound.output
         rates = book.highest(model, at, bound.tier, bound.input) if book is not None else None
         if rates is None and self._priced:
-            begins = book.begins(model, at) if book is not None else None
-            raise AttemptError(unpriced.reason(self._option, model, begins), code="unpriced", verdict="fail", sent=False)
+            raise self._unpriced(model, tier_of(bound.tier), at)
         if most is None and book is not None and (limit := book.limit(model)) is not None:
             most = limit * bound.answers
         if most is None:
@@ -101,6 +105,19 @@ class Tariff:
             raise AttemptError(words, code="unbounded", verdict="fail", sent=False)
         cost = rates.most(bound.input, most, bound.hour or 0) if rates is not None else 0
         return Quote(Amounts(cost, bound.input + most), most, Price(model=model, tier=STANDARD, rates=rates))
+
+    def _unpriced(self, model: str, tier: str, at: float) -> AttemptError:
+        """Return why a request is not sent whose price is not known. tier: the one that it asks for."""
+        book = self._book
+        words = unpriced.reason(self._option, model, book.begins(model, at) if book is not None else None)
+        if book is not None and (more := book.beside(model, at)) is not None:
+            words += f" (the list has {more} of it beside its tokens)"
+        elif book is not None and book.schedule(model, at) is not None:
+            ways = [f'state {tier} in [prices."{model}"] of the job file, such as 2.0 (a factor of input and output)']
+            ways = [*(ways if tier in FACTORS else []), "ask for no tier, or for another one (--tier)"]
+            words = f"{self._option} needs the price of the tier {tier!r}, and none is known for {model}: {'; or '.join(ways)}"
+            return UnpricedTierError(words, code="unpriced", verdict="fail", sent=False)
+        return AttemptError(words, code="unpriced", verdict="fail", sent=False)
 
 
 class Purse(Tariff):
@@ -191,7 +208,7 @@ def refuse(job: Job, prompts: PromptFile | None = None) -> None:
     assert job.model is not None
     tariff, provider = Tariff(job, price_book(job)), wiring.offline(job)
     asked = ({"role": "user", "content": ""},)
-    requests = [Request(model=job.model, messages=asked, params=job.params)]
+    requests = [Request(model=job.model, messages=asked, params=job.params, tier=job.tier)]
     if prompts is not None:
         made = (make_item(row, "", template_of(job)) for row in prompts.read())
         first = next((item.request for item in made if isinstance(item, Item)), requests[0])
@@ -207,7 +224,7 @@ def refuse(job: Job, prompts: PromptFile | None = None) -> None:
 
 
 def _in_full(error: AttemptError, job: Job) -> str:
-    if error.code != unpriced.UNPRICED:
+    if error.code != unpriced.UNPRICED or isinstance(error, UnpricedTierError):
         return str(error)
     if (way := unpriced.ways(job)) is not None:
         return f"{error}: {way}"

@@ -36,7 +36,7 @@ def tells_more(job: Job, store: Path, run: int) -> bool:
     if not job.said("prices") or job.sources["prices"] == STORED:
         return False
     book = price_book(job)
-    if book is None or job.model is None or not book.knows(job.model, time.time()):
+    if book is None or job.model is None or book.schedule(job.model, time.time()) is None:
         return False
     with StoreReader(store) as reader:
         money = reader.money(run)

@@ -84,6 +84,13 @@ def at_start(job: Job) -> str:
     return f"cost unknown: no price is known for {name}; {words}"
 
 
+def of_tier(model: str, tier: str) -> str:
+    """Return the sentence for a session whose model has a price, but not in the service tier that it asks for."""
+    name, words = clean(model), clean(tier)
+    ways = f'; {words} in [prices."{name}"] states its factor, such as 2.0' if tier in own.FACTORS else ""
+    return f"cost unknown: no price is known for {name} at the tier {words}{ways}"
+
+
 _EXAMPLE = {"input": 0.25, "output": 2.0}
 _UNIT = "X and Y in dollars per million tokens"
 

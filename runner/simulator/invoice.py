@@ -14,8 +14,7 @@ What is billed, and where providers say so:
 * Input that a cache held costs the cached rate, input that was written to one the rate of writing (OpenAI and Anthropic, guides
   *Prompt caching*), which is higher if it is kept there for an hour (Anthropic). Nothing is written by a request that was given
   up before its first byte.
-* The tier that served a request is billed, whichever was asked for (OpenAI, API reference, ``service_tier``). Priority costs as
-  much as the standard tier here: the table of prices has no key for it.
+* The tier that served a request is billed, whichever was asked for (OpenAI, API reference, ``service_tier``).
 """
 
 from collections import deque
@@ -26,7 +25,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from runner.simulator.prices import STANDARD, Billing, Price, Rates, rates
+from runner.simulator.prices import STANDARD, Billing, Price, Rates, billing_of, rates
 
 _LINES = 100_000
 _BODIES = 1_000_000
@@ -143,7 +142,7 @@ class Invoice:
         self, number: int, body: bytes, used: Used, *, model: str, tier: str, dialect: str, reported: bool, ending: Ending
     ) -> None:
         """Add a request. tier: the one that served it, as the dialect names it."""
-        amount = used.amount(self._rates_of(model, dialect, "flex" if tier == "flex" else "standard"))
+        amount = used.amount(self._rates_of(model, dialect, billing_of(tier)))
         digest = sha256(body)
         self._requests += 1
         self._fresh += used.fresh
@@ -198,7 +197,7 @@ class Invoice:
         key = (model if model in self._prices else None, dialect, billing)
         known = self._rates.get(key)
         if known is None:
-            known = self._rates[key] = rates(self._prices.get(model, STANDARD), dialect, billing)
+            known = self._rates[key] = rates(self._prices.get(model, STANDARD[dialect]), billing)
         return known
 
     def _remember(self, digest: bytes, *, reported: bool) -> None:

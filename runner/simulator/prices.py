@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -19,14 +19,11 @@ from runner.errors import UsageError
 _PICODOLLARS = 1_000_000
 """Picodollars a token that are one dollar per million tokens."""
 
-WRITE_FACTORS = {"openai": Decimal(1), "anthropic": Decimal("1.25")}
-"""Dialect -> what a token costs that is written to a cache and has no price of its own, as a multiple of an input token."""
-
 _HOUR_FACTOR = 2
-"""The same for a cache that is kept for an hour (Anthropic, guide *Prompt caching*)."""
+"""What a token costs that is written to a cache for an hour and has no price of its own, as a multiple of an input token
+(Anthropic, guide *Prompt caching*)."""
 
-_CACHED_FACTOR = Decimal("0.1")
-Billing = Literal["standard", "flex"]
+Billing = Literal["standard", "flex", "priority"]
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -34,23 +31,25 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     input: Decimal
     output: Decimal
-    # None: a tenth of input
+    # None: as input
     cached_input: Decimal | None = None
-    # None: as input, in Anthropic's dialect 1.25 times as much
     cache_write: Decimal | None = None
     # into a cache that is kept for an hour; None: twice input, and no less than into another one
     cache_write_1h: Decimal | None = None
     # None: as output
     reasoning: Decimal | None = None
     # factors of all rates; the simulator has no batches, and takes the key so that one table serves it and the client
-    batch: Decimal = Decimal("0.5")
-    flex: Decimal = Decimal("0.5")
-    # taken for the same reason: the simulator's prices are always valid
+    batch: Decimal = Decimal(1)
+    flex: Decimal = Decimal(1)
+    # the client takes it as unknown where it is not stated; the simulator must charge something
+    priority: Decimal = Decimal(2)
+    # taken for the same reason as batch: the simulator's prices are always valid
     valid_from: date | None = msgspec.field(default=None, name="from")
 
 
-STANDARD = Price(input=Decimal(1), output=Decimal(4))
-"""The price of every model that has none of its own."""
+_PLAIN = Price(input=Decimal(1), output=Decimal(4), cached_input=Decimal("0.1"), flex=Decimal("0.5"))
+STANDARD = {"openai": _PLAIN, "anthropic": msgspec.structs.replace(_PLAIN, cache_write=Decimal("1.25"))}
+"""Dialect -> the price of every model that has none of its own."""
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,11 +64,16 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: int
 
 
-def rates(price: Price, dialect: str, billing: Billing) -> Rates:
-    """Return the rates of a model in a dialect. Raises UsageError if one of them is no whole number of picodollars."""
-    factor = price.flex if billing == "flex" else Decimal(1)
-    cached = price.input * _CACHED_FACTOR if price.cached_input is None else price.cached_input
-    written = price.input * WRITE_FACTORS[dialect] if price.cache_write is None else price.cache_write
+def billing_of(tier: str) -> Billing:
+    """Return which rates hold for a service tier, as a dialect names it."""
+    return "flex" if tier == "flex" else "priority" if tier == "priority" else "standard"
+
+
+def rates(price: Price, billing: Billing) -> Rates:
+    """Return the rates of a model. Raises UsageError if one of them is no whole number of picodollars."""
+    factor = {"flex": price.flex, "priority": price.priority}.get(billing, Decimal(1))
+    cached = price.input if price.cached_input is None else price.cached_input
+    written = price.input if price.cache_write is None else price.cache_write
     hour = max(price.input * _HOUR_FACTOR, written) if price.cache_write_1h is None else price.cache_write_1h
     return Rates(
         fresh=_whole("input", price.input * factor),
@@ -94,12 +98,11 @@ def check_prices(prices: Mapping[str, Price]) -> None:
         for name, value in msgspec.structs.asdict(price).items():
             if isinstance(value, Decimal) and not (value.is_finite() and value >= 0):
                 raise UsageError(f"the price of {model!r}: {name} must be 0 or more, not {value}")
-        for dialect in WRITE_FACTORS:
-            for billing in ("standard", "flex"):
-                try:
-                    rates(price, dialect, billing)
-                except UsageError as error:
-                    raise UsageError(f"the price of {model!r} ({billing} tier): {error}") from None
+        for billing in get_args(Billing):
+            try:
+                rates(price, billing)
+            except UsageError as error:
+                raise UsageError(f"the price of {model!r} ({billing} tier): {error}") from None
 
 
 def parse_prices(text: str) -> dict[str, Price]:

@@ -27,7 +27,8 @@ def kinds(a: str) -> dict[str, str]:
     hour = f"coalesce(min({a}.cache_write_1h_tokens, {a}.cache_write_tokens), 0)"
     reasoning, untold = f"min({a}.reasoning_tokens, {a}.output_tokens)", f"{a}.reasoning_tokens IS NULL"
     return {
-        "fresh": f"max(0, {a}.input_tokens - {cached} - {stored})",
+        # a server that counts its caches beside the input may tell more of them than input
+        "fresh": f"{a}.input_tokens - CASE WHEN {cached} + {stored} > {a}.input_tokens THEN 0 ELSE {cached} + {stored} END",
         "cached": cached,
         "cache_write": f"({stored} - {hour})",
         "cache_write_1h": hour,
@@ -48,9 +49,9 @@ def bounds(a: str) -> dict[str, str]:
 
     What was reported may be more, so that no sum of bounds is below that of what is known.
     """
-    of, stored = kinds(a), f"coalesce({a}.cached_tokens, 0) + coalesce({a}.cache_write_tokens, 0)"
+    of, in_caches = kinds(a), f"coalesce({a}.cached_tokens, 0) + coalesce({a}.cache_write_tokens, 0)"
     return {
-        "most_in": f"max({a}.input_bound, coalesce({a}.input_tokens, 0), {stored})",
+        "most_in": f"max({a}.input_bound, coalesce({of['fresh']}, 0) + {in_caches})",
         "most_out": f"max(coalesce({a}.output_bound, 0), coalesce({a}.output_tokens, 0))",
         "most_hour": f"max(coalesce({a}.cache_1h_bound, 0), {of['cache_write_1h']})",
     }

@@ -9,11 +9,16 @@ from runner.money import Price
 from runner.store.statements import number_prices
 
 _PAGE = 1_000
-_UNPRICED = """
-SELECT a.id, a.item_key, a.number, a.started_at, a.duration_s, a.input_tokens, a.output_tokens, a.served_model, a.tier,
-       a.input_bound, p.model, a.price_id
-FROM attempts a JOIN prices p ON p.id = a.price_id
-WHERE a.id > ? AND a.run_id + 0 = ? AND a.price_id IN ({}) ORDER BY a.id LIMIT ?
+# in the order of the table: CROSS keeps SQLite from sorting all for each page, adding 0 from the index in the order of the keys
+_MINE = "FROM attempts a CROSS JOIN prices p ON p.id = a.price_id WHERE a.run_id + 0 = ? AND a.price_id IN ({})"
+_GROUPS = f"""
+SELECT a.price_id, p.model, a.tier, a.served_model, min(a.started_at), max(a.started_at) {_MINE}
+GROUP BY a.price_id, a.tier, a.served_model
+"""
+_UNPRICED = f"""
+SELECT a.id, p.model, a.tier, a.served_model, a.started_at, a.item_key, a.number, a.duration_s, a.input_tokens, a.output_tokens,
+       a.cached_tokens, a.cache_write_tokens, a.input_bound, a.price_id
+{_MINE} AND a.id > ? ORDER BY a.id LIMIT ?
 """
 
 
@@ -23,29 +28,46 @@ def price_again(
     """Look the prices of attempts up again. unknown: entries of prices without rates. price: returns the price of an attempt.
 
     Return the attempts that have a price now, as (former entry of prices, attempt).
+
+    SQLite alone looks at every attempt: of those with the same names and without rates, the first and the last are tried.
     """
-    query = _UNPRICED.format(",".join("?" * len(unknown)))
-    last, before = 0, list[tuple[int, int]]()
-    while rows := driver.execute(query, (last, run_id, *unknown, _PAGE)).fetchall():
-        prices = {row[0]: price(_attempt(row[1:-1])) for row in rows}
+    groups = driver.execute(_GROUPS.format(_placeholders(unknown)), (run_id, *unknown))
+    hopeful = sorted(
+        {
+            entry
+            for entry, model, tier, served, *times in groups
+            if any(price(_attempt(model, tier, served, at)).rates is not None for at in times)
+        }
+    )
+    if not hopeful:
+        return []
+    query = _UNPRICED.format(_placeholders(hopeful))
+    last_id, before = 0, list[tuple[int, int]]()
+    while rows := driver.execute(query, (run_id, *hopeful, last_id, _PAGE)).fetchall():
+        prices = {row[0]: price(_attempt(*row[1:-1])) for row in rows}
         numbers = number_prices(driver, run_id, {found for found in prices.values() if found.rates is not None})
         changed = [(numbers[found], number) for number, found in prices.items() if found in numbers]
         driver.executemany("UPDATE attempts SET price_id = ? WHERE id = ?", changed)
         before += [(row[-1], row[0]) for row in rows if prices[row[0]] in numbers]
-        last = rows[-1][0]
+        last_id = rows[-1][0]
     return before
 
 
-def _attempt(values: Sequence[Any]) -> Attempt:
-    key, number, started_at, duration_s, read, written, served, tier, bound, model = values
+def _attempt(model: str, tier: str | None, served: str | None, at: float, *rest: Any) -> Attempt:
+    """Return what the price of an attempt depends on. rest: the other columns of ``_UNPRICED``; none: nothing else is known."""
+    key, number, duration_s, read, written, cached, stored, bound = rest or ("", 1, 0.0, *(None,) * 5)
     return Attempt(
         key=key,
         number=number,
-        started_at=started_at,
+        started_at=at,
         duration_s=duration_s,
-        usage=Usage(input_tokens=read, output_tokens=written),
+        usage=Usage(input_tokens=read, output_tokens=written, cached_tokens=cached, cache_write_tokens=stored),
         model=model,
         served_model=served,
         tier=tier,
         input_bound=bound,
     )
+
+
+def _placeholders(values: Sequence[int]) -> str:
+    return ",".join("?" * len(values))

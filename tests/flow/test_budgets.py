@@ -187,6 +187,28 @@ def test_a_row_without_a_price_or_a_limit_fails_unsent_and_the_others_go_on(desk
     assert count(desk.store, where="status = 'done'") == 4
 
 
+def test_a_tier_that_is_asked_for_needs_a_price(desk: Desk) -> None:
+    _, err = desk.run("--max-cost", "1", "--tier", "priority", code=2)
+    assert "--max-cost needs the price of the tier 'priority', and none is known for m" in err
+    assert 'state priority in [prices."m"] of the job file, such as 2.0 (a factor of input and output)' in err
+    _, err = desk.run("--max-cost", "1", "--tier", "scale", code=2)
+    assert "none is known for m: ask for no tier, or for another one (--tier)" in err
+    assert (desk.biller.requests["r"], desk.store.exists()) == (0, False)
+    prices = json.dumps({"m": {**PRICES["m"], "priority": 2.0}})
+    desk.run("--max-cost", "1", "--tier", "priority", "--prices", prices)
+    assert count(desk.store, where="status = 'done'") == 12
+
+
+def test_a_row_that_asks_for_a_tier_without_a_price_fails_unsent(desk: Desk) -> None:
+    lines = [{"id": "a"}, {"id": "b", "params": {"extra_body": {"service_tier": "priority"}}}]
+    (desk.folder / "p.jsonl").write_text("".join(json.dumps({**line, "prompt": PROMPT}) + "\n" for line in lines))
+    desk.run("--max-cost", "1", code=1)
+    assert desk.biller.requests["r"] == 1
+    failed = rows(desk.store, "SELECT key, error_code, error FROM items WHERE status = 'failed'")
+    assert [one[:2] for one in failed] == [("b", "unpriced")]
+    assert 'state priority in [prices."m"]' in failed[0][2]
+
+
 def test_what_was_open_when_the_process_was_killed_counts_as_the_most_that_it_can_cost(tmp_path: Path) -> None:
     open_ones: list[Received] = []
 

@@ -16,7 +16,7 @@ from runner.config.job import load_job
 from runner.errors import UsageError
 from runner.session import wiring
 
-PRICE = {"m": {"input": 2.0, "output": 8.0}}
+PRICE = {"m": {"input": 2.0, "output": 8.0, "flex": 0.5}}
 PRICES = ("--prices", json.dumps(PRICE))
 
 
@@ -39,7 +39,7 @@ def test_a_full_flex_tier_costs_no_attempt_and_the_books_are_the_bill(tmp_path: 
     write_prompts(tmp_path / "p.jsonl", range(40))
     options = (*PRICES, "--flex-full", "0.4", "--flex-status", status)
     with simulator(*QUICK, *options) as server:
-        told = settings(tmp_path, server.openai, prices={"m": {**PRICE["m"], "flex": 0.5}}, tier="flex", flex_patience=0)
+        told = settings(tmp_path, server.openai, tier="flex", flex_patience=0)
         # no row may fail even if one attempt is all it has
         summary = api.run(tmp_path / "p.jsonl", attempts=1, **told)
         bill = server.invoice()
@@ -59,7 +59,7 @@ def test_a_full_flex_tier_costs_no_attempt_and_the_books_are_the_bill(tmp_path: 
 def test_an_answer_that_another_tier_gave_is_billed_at_that_tier(tmp_path: Path) -> None:
     write_prompts(tmp_path / "p.jsonl", range(20))
     with simulator(*QUICK, *PRICES, "--flex-downgrade", "0.5") as server:
-        api.run(tmp_path / "p.jsonl", **settings(tmp_path, server.openai, prices={"m": {**PRICE["m"], "flex": 0.5}}, tier="flex"))
+        api.run(tmp_path / "p.jsonl", **settings(tmp_path, server.openai, tier="flex"))
         bill = server.invoice()
     assert spent(tmp_path) == Decimal(bill["amount"])
     books = api.status(db=tmp_path / "r.db")[1]
@@ -116,13 +116,13 @@ def test_what_a_row_or_extra_body_says_holds(tmp_path: Path) -> None:
         ({}, None),
     ],
 )
-def test_an_attempt_of_unknown_tokens_has_the_dearest_tier_that_may_have_served_it(
+def test_an_attempt_whose_answer_names_no_tier_has_the_dearest_one_that_may_have_served_it(
     tmp_path: Path, more: dict[str, Any], tier: str | None
 ) -> None:
     write_prompts(tmp_path / "p.jsonl", range(1))
     with in_thread(RawServer([stream(delta("He"), end=(RST,)), openai_answer("yes")])) as server:
         api.run(tmp_path / "p.jsonl", **settings(tmp_path, server.base_url, **more))
-    assert rows(tmp_path / "r.db", "SELECT error_code, tier FROM attempts ORDER BY number") == [("cut", tier), (None, None)]
+    assert rows(tmp_path / "r.db", "SELECT error_code, tier FROM attempts ORDER BY number") == [("cut", tier), (None, tier)]
 
 
 def test_a_tier_is_no_other_run(tmp_path: Path) -> None:

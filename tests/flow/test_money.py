@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shlex
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,36 @@ def test_a_price_that_is_known_later_holds_for_what_was_sent_before(store: Path)
     assert (end.run, end.done, end.done_now) == (1, 2, 1)
     assert (end.cost, end.cost_now) == (pytest.approx(2 * EACH, abs=1e-15), pytest.approx(EACH, abs=1e-15))
     assert [one.cost for one in runner.results(db=store)] == [pytest.approx(EACH, abs=1e-15)] * 2
+
+
+def test_a_tier_without_a_price_costs_an_unknown_amount_until_it_is_stated(store: Path) -> None:
+    def served(_: Received) -> Reply:
+        last = {"id": "c", "model": "m", "service_tier": "priority", "choices": [], "usage": usage()}
+        return stream(delta("Rome"), finish(), sse(last), DONE)
+
+    file = store.with_name("p.jsonl")
+    file.write_text('{"id": "a", "prompt": "a"}\n')
+    with in_thread(RawServer(served)) as server:
+        end = ask(store, file, server.base_url, prices=PRICES)
+        assert (end.cost, end.unpriced_attempts) == (None, 1)
+        file.write_text('{"id": "a", "prompt": "a"}\n{"id": "b", "prompt": "b"}\n')
+        end = ask(store, file, server.base_url, prices={"m": {**PRICES["m"], "priority": 1.75}})
+    assert (end.cost, end.unpriced_attempts) == (pytest.approx(2 * 1.75 * EACH, abs=1e-15), 0)
+
+
+def test_input_that_is_counted_beside_a_cache_is_paid(store: Path) -> None:
+    beside = {"prompt_tokens": READ, "completion_tokens": WRITTEN, "prompt_tokens_details": {"cached_tokens": 10}}
+
+    def counted(_: Received) -> Reply:
+        return stream(delta("Rome"), finish(), sse({"id": "c", "model": "m", "choices": [], "usage": beside}), DONE)
+
+    with in_thread(RawServer(counted)) as server:
+        end = ask(store, ["a"], server.base_url, prices=PRICES)
+    _, books = runner.status(db=store)
+    (row,) = runner.results(db=store)
+    with sqlite3.connect(store) as connection:
+        ((spend,),) = connection.execute("SELECT cost FROM spend").fetchall()
+    assert [end.cost, books.cost, row.cost, spend] == [pytest.approx(EACH + 10 * 0.5 / 1e6, abs=1e-15)] * 4
 
 
 def test_rows_with_a_model_of_their_own_have_its_price_or_none(store: Path) -> None:

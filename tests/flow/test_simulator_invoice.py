@@ -318,7 +318,7 @@ def tiers(answer: bytes, *, stream: bool) -> set[str | None]:
         ("auto", "default", 4_000_000),
         ("default", "default", 4_000_000),
         ("flex", "flex", 2_000_000),
-        ("priority", "priority", 4_000_000),
+        ("priority", "priority", 8_000_000),
     ],
 )
 async def test_the_answer_names_the_tier_and_the_invoice_charges_it(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner.store import database
+from runner.store.schema import HEAD, VERSION
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "reference" / "store.md").read_text()
 QUERIES = re.findall(r"```sql\n(.*?)```", DOCUMENT, re.DOTALL)
@@ -122,3 +123,8 @@ def test_the_spend(store: sqlite3.Connection) -> None:
         "cut": (None, 2, 1, 1, None, None, 7, 4.0),
         "done": ("m-1", 1, 0, 0, 3, 5, 90, 2.0),
     }
+
+
+def test_the_document_names_the_version_of_the_schema() -> None:
+    assert f"the version of the schema, now {VERSION}." in DOCUMENT
+    assert f"\n| {VERSION} | `{HEAD}` |" in DOCUMENT

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import structs
 from world import Decoder, an_item
 
 from runner.admission import Amounts, Reservation, Standing
@@ -79,6 +80,21 @@ def test_an_attempt_of_unknown_usage_keeps_what_it_held_while_its_tier_is_unknow
     assert (found.input_bound, found.output_bound, found.price) == (12, 400, price)
     known = Attempt(key="1", number=1, started_at=0.0, duration_s=1.0, status=200, usage=Usage(input_tokens=1, output_tokens=1))
     assert bounded(known, task, Decoder(), kept=False).price is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("named", "asked", "found"),
+    [(None, "priority", "priority"), (None, "flex", None), (None, "auto", None), ("default", "priority", "default")],
+)
+def test_an_answer_that_names_no_tier_was_perhaps_served_by_the_dearer_one_that_was_asked_for(
+    named: str | None, asked: str, found: str | None
+) -> None:
+    item = an_item(1)
+    request = structs.replace(item.request, tier=asked)
+    task = Task(structs.replace(item, request=request), call(), Lanes(Limits(ceiling=1)).of("m"), Standing(), 0)
+    usage = Usage(input_tokens=1, output_tokens=1)
+    attempt = Attempt(key="1", number=1, started_at=0.0, duration_s=1.0, status=200, usage=usage, tier=named)
+    assert bounded(attempt, task, Decoder(), kept=False).tier == found  # type: ignore[arg-type]
 
 
 HOUR = {

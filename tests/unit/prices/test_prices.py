@@ -1,5 +1,6 @@
 """Costs are whole picodollars, by the rules of the providers."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -8,13 +9,16 @@ from msgspec import structs
 
 from runner.errors import UsageError
 from runner.model import Attempt, Usage
-from runner.money import Rates, dollars
+from runner.money import Rates, dollars, shown
 from runner.prices.book import PriceBook
-from runner.prices.rates import Schedule, cost_of, per_token, perhaps_of, saved_by
+from runner.prices.rates import Schedule, cost_of, input_of, per_token, perhaps_of, saved_by
 
 MINI = Rates(
     input=250_000, output=2_000_000, cached_input=25_000, cache_write=312_500, reasoning=2_000_000, cache_write_1h=500_000
 )
+
+
+TIERS = ("standard", "flex", "batch", "priority", "scale")
 
 
 def usage(read: int, written: int, *, cached: int = 0, stored: int = 0, reasoning: int = 0) -> Usage:
@@ -29,19 +33,28 @@ def test_a_rate_is_picodollars_per_token() -> None:
 
 
 def test_cached_and_written_tokens_have_their_own_rates_and_are_part_of_the_input() -> None:
-    schedule = Schedule(base=MINI)
-    assert schedule.cost(usage(1_000, 10)) == 1_000 * 250_000 + 10 * 2_000_000
-    assert schedule.cost(usage(1_000, 0, cached=600, stored=300)) == 100 * 250_000 + 600 * 25_000 + 300 * 312_500
-    # a server that counts the cache beside the input
-    assert schedule.cost(usage(100, 0, cached=600)) == 600 * 25_000
-    assert schedule.cost(Usage(input_tokens=5)) is None
-    assert schedule.cost(Usage(output_tokens=5)) is None
+    assert cost_of(usage(1_000, 10), MINI) == 1_000 * 250_000 + 10 * 2_000_000
+    assert cost_of(usage(1_000, 0, cached=600, stored=300), MINI) == 100 * 250_000 + 600 * 25_000 + 300 * 312_500
+    assert cost_of(Usage(input_tokens=5), MINI) is None
+    assert cost_of(Usage(output_tokens=5), MINI) is None
+
+
+def test_what_a_server_counts_beside_the_input_takes_nothing_from_it() -> None:
+    beside = usage(100, 0, cached=600)
+    assert cost_of(beside, MINI) == 100 * 250_000 + 600 * 25_000
+    assert (input_of(beside), input_of(usage(700, 0, cached=600)), input_of(Usage(output_tokens=1))) == (700, 700, None)
+    # all of them tell which rates hold
+    book = PriceBook("anthropic", {})
+    large = usage(100, 1, stored=200_000)
+    price = book.price(structs.replace(an_attempt(model="claude-sonnet-4-5", usage=large), started_at=1_796_000_000.0))
+    assert price.rates is not None
+    assert price.rates.input == 6_000_000
 
 
 def test_reasoning_is_a_part_of_the_output() -> None:
-    dear = Schedule(base=Rates(input=0, output=1, cached_input=0, cache_write=0, reasoning=10, cache_write_1h=0))
-    assert dear.cost(usage(0, 7, reasoning=3)) == 4 + 30
-    assert dear.cost(usage(0, 2, reasoning=3)) == 20
+    dear = Rates(input=0, output=1, cached_input=0, cache_write=0, reasoning=10, cache_write_1h=0)
+    assert cost_of(usage(0, 7, reasoning=3), dear) == 4 + 30
+    assert cost_of(usage(0, 2, reasoning=3), dear) == 20
 
 
 def an_attempt(**fields: Any) -> Attempt:
@@ -98,7 +111,7 @@ def test_the_rate_of_a_cache_of_an_hour_is_that_of_the_list_then_twice_the_input
 
 
 def test_reasoning_has_the_rate_of_the_list() -> None:
-    listed = PriceBook("perplexity", {}).schedule("sonar-deep-research", 1_796_000_000.0)
+    listed = PriceBook("openrouter", {}).schedule("perplexity/sonar-deep-research", 1_796_000_000.0)
     assert listed is not None
     assert (listed.base.output, listed.base.reasoning) == (8_000_000, 3_000_000)
 
@@ -108,11 +121,10 @@ def test_beyond_a_step_all_tokens_have_its_rates() -> None:
         **{name: 2 * rate for name, rate in structs.asdict(MINI).items()} | {"output": 3_000_000, "reasoning": 3_000_000}
     )
     schedule = Schedule(base=MINI, steps=((200_000, double),))
-    assert schedule.cost(usage(200_000, 1)) == 200_000 * 250_000 + 2_000_000
-    assert schedule.cost(usage(200_001, 1)) == 200_001 * 500_000 + 3_000_000
+    assert [schedule.of(tokens) for tokens in (200_000, 200_001)] == [MINI, double]
     # the bound of a request knows no cache, and takes the dearest kind of token
-    assert schedule.most(100, 10) == 100 * 312_500 + 10 * 2_000_000
-    assert schedule.most(200_001, 10) == 200_001 * 625_000 + 10 * 3_000_000
+    assert schedule.worst(100).most(100, 10) == 100 * 312_500 + 10 * 2_000_000
+    assert schedule.worst(200_001).most(200_001, 10) == 200_001 * 625_000 + 10 * 3_000_000
 
 
 def test_list_prices_by_tier_and_day() -> None:
@@ -131,6 +143,40 @@ def test_list_prices_by_tier_and_day() -> None:
     assert early.base.input == 125_000
     assert book.schedule("gpt-5-mini-of-mine", at) is None
     assert book.of("alias", "gpt-5-mini", at, None) == standard
+
+
+def test_a_tier_without_rates_of_its_own_has_no_price() -> None:
+    at = 1_796_000_000.0
+    for book in (PriceBook("openai", {"m": {"input": 1, "output": 4}}), PriceBook(None, {"m": {"input": 1, "output": 4}})):
+        assert [book.schedule("m", at, tier) is None for tier in TIERS] == [False, False, False, True, True]
+    for vendor, model in (("google", "gemini-2.5-pro"), ("anthropic", "claude-sonnet-4-5")):
+        assert [PriceBook(vendor, {}).schedule(model, at, tier) is None for tier in TIERS] == [False, False, False, True, True]
+    own = PriceBook(None, {"m": {"input": 1, "output": 4, "priority": 1.75}})
+    dear = own.schedule("m", at, "priority")
+    assert dear is not None
+    assert (dear.base.input, dear.base.output) == (1_750_000, 7_000_000)
+    # the list has rates of this tier, and what is asked for by the names of a standard one is no tier
+    book = PriceBook("openai", {})
+    listed = book.schedule("gpt-5-mini", at, "priority")
+    assert listed is not None
+    assert listed.base.input == 450_000
+    assert book.of("gpt-5-mini", None, at, "auto") == book.schedule("gpt-5-mini", at)
+
+
+def test_prices_that_change_at_half_hours() -> None:
+    times = [1_796_085_000.0 + 60 * minute for minute in (-20, 20)]
+    for order in (times, times[::-1]):
+        book = PriceBook("deepseek", {})
+        found = {at: schedule.base.input for at in order if (schedule := book.schedule("deepseek-chat", at)) is not None}
+        assert [found[at] for at in times] == [135_000, 270_000]
+
+
+@pytest.mark.parametrize("model", ["sonar", "sonar-pro", "sonar-deep-research"])
+def test_a_model_that_costs_more_than_its_tokens_has_no_price(model: str) -> None:
+    book = PriceBook("perplexity", {})
+    assert book.schedule(model, 1_796_000_000.0) is None
+    assert book.highest(model, 1_796_000_000.0, None, 10) is None
+    assert book.beside(model, 1_796_000_000.0) in ("a fee for each request", "a price of citations")
 
 
 def test_list_prices_with_a_step() -> None:
@@ -173,6 +219,8 @@ def test_prices_of_ones_own_come_first() -> None:
         ({"input": True, "output": 2}, "input in"),
         ({"input": "1", "output": 2}, "input in"),
         ({"input": 1, "output": 2, "from": "soon"}, "a date such as"),
+        ({"input": 1, "output": 2, "from": datetime(2026, 10, 1, 18, tzinfo=UTC)}, "a date such as"),
+        ({"input": 1, "output": 2, "priority": "2"}, "a factor of the standard rates"),
         (5, "must be a table"),
     ],
 )
@@ -190,6 +238,14 @@ def test_the_highest_rates_that_a_request_can_reach() -> None:
     assert (highest.input, highest.output) == (450_000, 3_600_000)
     assert book.highest("gpt-5-mini", at, "flex", 1000) == highest
     assert book.highest("gpt-5-mini-of-mine", at, None, 1000) is None
+    # a tier without a price has no highest one, and is no reason not to send what asks for another
+    own = PriceBook(None, {"m": {"input": 1, "output": 4}})
+    assert [own.highest("m", at, tier, 10) is None for tier in (None, "default", "flex", "priority")] == [
+        False,
+        False,
+        False,
+        True,
+    ]
     # an answer of more than 200,000 tokens of input costs twice as much
     small, large = (PriceBook("anthropic", {}).highest("claude-sonnet-4-5", at, None, size) for size in (200_000, 200_001))
     assert small is not None
@@ -211,3 +267,11 @@ def test_the_highest_rates_hold_what_is_about_to_change_and_what_an_answer_may_n
     assert listed.input == 20_000_000
     # a price that begins later than in an hour is none yet
     assert PriceBook(None, {"m": {"input": 1, "output": 1, "from": "2026-01-01"}}).highest("m", midnight - 7200, None, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(0, "$0.00"), (1, "$0.000000000001"), (4_200_000_000, "$0.0042"), (1_204 * 10**12, "$1,204.00"), (-5 * 10**12, "-$5.00")],
+)
+def test_amounts_as_a_person_reads_them(amount: int, text: str) -> None:
+    assert shown(amount) == text

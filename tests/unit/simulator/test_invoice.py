@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from runner.errors import UsageError
+from runner.prices.book import PriceBook
 from runner.simulator import Behaviour, Line, Price, parse_prices
 from runner.simulator.anthropic import Anthropic
 from runner.simulator.dialect import Ask, Dialect
@@ -35,18 +36,34 @@ def bill(invoice: Invoice, used: Used, **changes: Any) -> None:
 
 
 def test_a_dollar_per_million_tokens_is_a_million_picodollars_a_token() -> None:
-    assert rates(STANDARD, "openai", "standard") == Rates(
+    assert rates(STANDARD["openai"], "standard") == Rates(
         fresh=1_000_000, cached=100_000, written=1_000_000, written_1h=2_000_000, output=4_000_000, reasoning=4_000_000
     )
-    assert rates(STANDARD, "anthropic", "standard").written == 1_250_000
-    assert rates(STANDARD, "openai", "flex") == Rates(
+    assert rates(STANDARD["anthropic"], "standard").written == 1_250_000
+    assert rates(STANDARD["openai"], "flex") == Rates(
         fresh=500_000, cached=50_000, written=500_000, written_1h=1_000_000, output=2_000_000, reasoning=2_000_000
     )
-    for dialect in ("openai", "anthropic"):
-        assert rates(DEAR, dialect, "standard") == Rates(
-            fresh=2_500_000, cached=625_000, written=3_125_000, written_1h=5_000_000, output=10_000_000, reasoning=20_000_000
+    assert rates(DEAR, "standard") == Rates(
+        fresh=2_500_000, cached=625_000, written=3_125_000, written_1h=5_000_000, output=10_000_000, reasoning=20_000_000
+    )
+    assert (rates(DEAR, "flex").fresh, rates(DEAR, "priority").fresh) == (1_000_000, 5_000_000)
+
+
+@pytest.mark.parametrize("table", [{"input": 1, "output": 4}, {"input": 1, "output": 4, "cache_write": 3, "reasoning": 5}])
+def test_a_table_of_prices_means_the_same_to_the_client(table: dict[str, float]) -> None:
+    ours, theirs = rates(parse_prices(json.dumps({"m": table}))["m"], "standard"), PriceBook(None, {"m": table})
+    for tier in ("standard", "flex"):
+        schedule = theirs.schedule("m", 0.0, tier)
+        assert schedule is not None
+        found = schedule.base
+        assert (found.input, found.cached_input, found.cache_write, found.cache_write_1h, found.output, found.reasoning) == (
+            ours.fresh,
+            ours.cached,
+            ours.written,
+            ours.written_1h,
+            ours.output,
+            ours.reasoning,
         )
-    assert rates(DEAR, "openai", "flex").fresh == 1_000_000
 
 
 def test_amounts_are_exact_and_each_kind_of_token_has_its_rate() -> None:
@@ -89,13 +106,13 @@ def test_amounts_are_written_whole(picodollars: int, text: str) -> None:
     assert dollars(picodollars) == text
 
 
-def test_the_tier_that_served_decides_the_rate_and_priority_costs_as_standard() -> None:
+def test_the_tier_that_served_decides_the_rate() -> None:
     invoice = Invoice({})
     for tier in ("default", "flex", "priority", "standard"):
         bill(invoice, Used(fresh=10, output=0), tier=tier)
     lines = invoice.statement(lines=True).lines
     assert isinstance(lines, list)
-    assert [line.amount_picodollars // 1_000_000 for line in lines] == [10, 5, 10, 10]
+    assert [line.amount_picodollars // 1_000_000 for line in lines] == [10, 5, 20, 10]
 
 
 def test_bodies_that_are_billed_again_and_answers_that_are_paid_again() -> None:
@@ -151,7 +168,7 @@ def test_prices_are_read_from_json_and_from_files(tmp_path: Path) -> None:
             '{"m": {"input": 1, "output": 0.0000001}}',
             "output comes to 0.0000001 dollars per million tokens; at most six decimals",
         ),
-        ('{"m": {"input": 0.000002, "output": 1, "cached_input": 0}}', "cache_write comes to 0.0000025"),
+        ('{"m": {"input": 0.000001, "output": 1, "priority": 1.5}}', "input comes to 0.0000015"),
         ('{"m": ', "the prices are not valid"),
         ("nowhere.toml", "'nowhere.toml' cannot be read: No such file"),
         (".", "'.' cannot be read: Is a directory"),
