@@ -183,7 +183,9 @@ def projected(money: Money, rows: int, left: int, expected: Projection | None = 
         return money.spent
     if expected is not None and 2 * left > expected.left and money.known:
         return money.spent + expected.cost * left // expected.left
-    return money.spent + money.spent * left // rows if rows > 0 and money.known else None
+    # where some were billed at unknown prices, their share of the rows is not known
+    known = money.known and not money.unpriced
+    return money.spent + money.spent * left // rows if rows > 0 and known else None
 
 
 class Costs(TypedDict):

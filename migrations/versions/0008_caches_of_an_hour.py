@@ -56,7 +56,8 @@ _SPEND = f"""
                sum(a.reasoning_tokens) AS reasoning_tokens,
                sum(a.bytes_received) AS bytes_received, sum(a.duration_s) AS duration_s,
                sum(CASE WHEN {_BILLED} THEN {_COST} END) / 1e12 AS cost,
-               sum(CASE WHEN {_BILLED} THEN {_PERHAPS} END) / 1e12 AS cost_perhaps,
+               CASE WHEN total({_BILLED} AND a.input_bound IS NOT NULL AND a.output_bound IS NULL) = 0
+                    THEN sum(CASE WHEN {_BILLED} THEN {_PERHAPS} END) / 1e12 END AS cost_perhaps,
                sum({_BILLED} AND p.input IS NULL) AS unpriced
         FROM attempts a LEFT JOIN prices p ON p.id = a.price_id
         GROUP BY a.run_id, a.served_model, a.error_code

@@ -29,7 +29,7 @@ from runner.store.lock import held
 from runner.store.result_rows import ORDER, ORDER_OF_ANSWERS, Asked, Decided, located, result_of
 from runner.store.reuse import number_taken_over, numbers_taken_over
 from runner.store.schema import attempts, items, reservations, runs
-from runner.store.spending import is_priced, money_of, rates_of, tokens_of
+from runner.store.spending import is_priced, money_of, number_billed, rates_of, tokens_of
 from runner.store.totals import Totals
 
 _NEWEST = 100
@@ -179,10 +179,12 @@ class StoreReader:
             return totals.add_up(self._fetch, run_id)
 
     def money(self, run_id: int) -> Money:
-        """Add up what a run has cost. A run of which no price is known is spared the look at its attempts."""
+        """Add up what a run has cost."""
         with nullcontext() if self._snapshot is not None else self.snapshot():
             rates = self._fetch(rates_of(run_id))
-            return money_of(rates, self._fetch(tokens_of(run_id))) if is_priced(rates) else Money(unknown=True)
+            if is_priced(rates):
+                return money_of(rates, self._fetch(tokens_of(run_id)))
+            return Money(unpriced=self._fetch(number_billed(run_id))[0][0])
 
     def shares(self, run_id: int) -> tuple[bool, bool]:
         """Return whether a run has further answers of rows, and whether it has rows that share an answer."""

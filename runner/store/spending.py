@@ -66,6 +66,11 @@ def is_priced(rates: list[Any]) -> bool:
     return any(row[1] is not None for row in rates)
 
 
+def number_billed(run_id: int) -> sa.Select[Any]:
+    """Return the statement that counts the attempts of a run that were billed, or may have been."""
+    return sa.select(sa.func.count()).where(of_run(run_id), sa.literal_column(billed("attempts"), sa.Boolean))
+
+
 def money_of(rates: list[Any], groups: list[Any]) -> Money:
     """Add up what a run has cost. rates, groups: the rows of ``rates_of`` and ``tokens_of``, of the same state of the store."""
     known = {row[0]: Rates(**dict(zip(_RATES, row[1:], strict=True))) for row in rates if row[1] is not None}

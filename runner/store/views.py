@@ -53,7 +53,8 @@ VIEWS = {
                sum(a.reasoning_tokens) AS reasoning_tokens,
                sum(a.bytes_received) AS bytes_received, sum(a.duration_s) AS duration_s,
                sum(CASE WHEN {billed("a")} THEN {cost("a", "p")} END) / 1e12 AS cost,
-               sum(CASE WHEN {billed("a")} THEN {perhaps("a", "p")} END) / 1e12 AS cost_perhaps,
+               CASE WHEN total({billed("a")} AND a.input_bound IS NOT NULL AND a.output_bound IS NULL) = 0
+                    THEN sum(CASE WHEN {billed("a")} THEN {perhaps("a", "p")} END) / 1e12 END AS cost_perhaps,
                sum({billed("a")} AND p.input IS NULL) AS unpriced
         FROM attempts a LEFT JOIN prices p ON p.id = a.price_id
         GROUP BY a.run_id, a.served_model, a.error_code
