@@ -208,11 +208,11 @@ def _rows(chance: random.Random, dialect: str) -> list[dict[str, Any]]:
     """Return rows that share a long beginning, so that caches have something to hold."""
     shared = "one word after the other " * chance.choice([10, 400])
     tier = {"service_tier": "flex"} if dialect == "openai" and chance.random() < 0.4 else {}
-    # some answers must find what others keep for minutes
+    # of two beginnings, one is first kept for minutes, the other for an hour
     marked, hour = chance.random() < 0.5, {"ttl": "1h"} if chance.random() < 0.5 else {}
     rows = []
     for number in range(ROWS):
-        content: Any = [{"type": "text", "text": shared}, {"type": "text", "text": f"row {number}"}]
+        content: Any = [{"type": "text", "text": f"{number % 2} {shared}"}, {"type": "text", "text": f"row {number}"}]
         if dialect == "anthropic" or marked:
             content[0]["cache_control"] = {"type": "ephemeral", **(hour if number % 3 else {})}
         rows.append({"id": str(number), "messages": [{"role": "user", "content": content}], "params": {"extra_body": tier}})

@@ -13,7 +13,7 @@ from benchmarks.invoices import fault_runs, missed
 from runner.money import dollars
 from runner.store.reader import StoreReader
 
-SEEDS = (1, 4, 8, 16, 20, 21, 24, 27)
+SEEDS = (4, 8, 16, 21, 24, 27, 47)
 """Both dialects, streamed and not, with caches of both lives, tiers, reasoning, cut answers and refusals."""
 
 
