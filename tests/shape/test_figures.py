@@ -21,7 +21,10 @@ BOOKS = invoices.Compared(
 )
 
 
-def of_budget(*, first: Any = RUN, second: Any = RUN._replace(kills=2), third: Any = RUN) -> list[str]:
+KILLED = RUN._replace(kills=2)
+
+
+def of_budget(*, first: Any = RUN, second: Any = KILLED, third: Any = RUN) -> list[str]:
     return budget.missed([first], [second], [third], 2)
 
 
@@ -30,9 +33,9 @@ def of_budget(*, first: Any = RUN, second: Any = RUN._replace(kills=2), third: A
     [
         ({"first": RUN._replace(billed=1_001, high=1_001)}, "cost more than their budget, by up to 1 picodollars"),
         ({"third": RUN._replace(billed=1_001, high=1_001)}, "cost more than their budget"),
-        ({"second": RUN._replace(kills=2, high=969)}, "the books of 1 runs do not contain the bill"),
+        ({"second": KILLED._replace(high=969)}, "the books of 1 runs do not contain the bill"),
         ({"first": RUN._replace(low=971)}, "the books of 1 runs do not contain the bill"),
-        ({"second": RUN._replace(kills=1)}, "1 runs were not killed 2 times"),
+        ({"second": KILLED._replace(kills=1)}, "1 runs were not killed 2 times"),
         ({"third": RUN._replace(reached=False)}, "1 runs with ordinary answers did not reach their budget"),
         ({"third": RUN._replace(answered=949)}, "in 1 runs with ordinary answers less than 95% of the budget became answers"),
     ],
@@ -44,7 +47,7 @@ def test_a_figure_of_the_budget_is_missed(found: dict[str, Any], said: str) -> N
 
 
 def test_a_budget_that_ends_no_run_is_no_figure() -> None:
-    free = RUN._replace(reached=False, kills=2)
+    free = KILLED._replace(reached=False)
     assert of_budget(first=free, second=free) == ["the budget ended fewer than 25% of the runs with faults"]
 
 
