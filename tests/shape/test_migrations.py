@@ -258,6 +258,7 @@ MONEY_ROWS = """
     INSERT INTO items VALUES (8, 1, 'a' || char(64976) || '2', 1, 'done', 5, 1, 8, 'stop', NULL, NULL, NULL, NULL, NULL, 'no', 2,
         NULL);
     INSERT INTO items VALUES (9, 1, 'd', 3, 'done', 5, 0, NULL, 'stop', NULL, NULL, NULL, NULL, NULL, 'yes', 1, 'a');
+    INSERT INTO reused SELECT id, 1, key, 2, 'z', 1e9, 2.0, 0.5, 3, 5, 0, 1, 'm-1', 'r' FROM items WHERE id IN (8, 9);
     INSERT INTO attempts (id, run_id, item_key, number, started_at, duration_s, status, sent, bytes_received, input_tokens,
         output_tokens, cache_write_tokens, cache_write_1h_tokens, price_id)
         VALUES (8, 1, 'a' || char(64976) || '2', 1, 1e9, 2.0, 200, 1, 90, 100, 5, 50, 20, 1);
@@ -284,6 +285,7 @@ def test_a_store_with_money_and_further_answers_can_be_taken_back_and_brought_up
     migrate(old, "0006")
     with closing(sqlite3.connect(old)) as connection:
         assert connection.execute("SELECT key FROM items ORDER BY id").fetchall() == [("a",), ("b",), ("d",)]
+        assert connection.execute("SELECT item_key FROM reused").fetchall() == [("d",)]
         assert connection.execute("SELECT drawn FROM samples").fetchall() == [('{"rows": 3}',)]
         assert connection.execute("SELECT count(*), sum(output_tokens) FROM attempts WHERE run_id = 1").fetchone() == (4, 10)
     migrate(old, "0001")
