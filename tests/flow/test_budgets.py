@@ -292,7 +292,7 @@ def test_a_program_s_session_has_a_budget(desk: Desk) -> None:
         pass
 
 
-@pytest.mark.parametrize("seed", [3, 5, 8, 21])
+@pytest.mark.parametrize("seed", [1, 8, 10, 27])
 def test_no_fault_stop_or_cancel_exceeds_a_budget(tmp_path: Path, seed: int) -> None:
     """The short form of ``python -m benchmarks.budget``."""
 
