@@ -26,6 +26,8 @@ ROWS_OF_KILLED, BUDGET_OF_KILLED = 400, 260.0
 ROWS, BUDGET = 1500, 150.0
 """The same of a run with ordinary answers, whose budget ends it."""
 LEAST_USE = 0.95
+LEAST_REACHED = 0.25
+"""Of the runs with faults: so many must be ended by their budget."""
 
 
 async def every(jobs: list[Callable[[], Awaitable[Any]]], together: int, what: str) -> list[Any]:
@@ -87,17 +89,43 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
         first, second, third = asyncio.run(measured(Path(folder), given.runs, given.killed, given.kills, given.ordinary))
     runs = [*first, *second]
-    over = sum(one.over for one in (*runs, *third)) / 1e12
-    inside = sum(one.low <= one.billed <= one.high for one in runs)
-    use = [one.answered / one.budget for one in third if one.reached]
+    use = [one.answered / one.budget for one in third]
     print(
-        f"overrun         {over:.2f} dollars in {len(runs):,} runs; the budget ended {sum(one.reached for one in runs):,} of them"
+        f"overrun         {sum(one.over for one in (*runs, *third)):,} picodollars of {sum(one.billed for one in runs):,} in "
+        f"{len(runs):,} runs; the budget ended {sum(one.reached for one in runs):,} of them"
     )
     print(f"kills           {sum(one.kills for one in second):,} in {len(second)} of the runs")
-    print(f"books           contain the bill in {inside:,} of {len(runs):,} runs")
+    print(f"books           contain the bill in {sum(map(contained, runs)):,} of {len(runs):,} runs")
     if use:
         print(f"ordinary        {fmean(use):.1%} of the budget became answers ({min(use):.1%} at the least), in {len(use)} runs")
-    return int(over > 0 or inside < len(runs) or (bool(use) and min(use) < LEAST_USE))
+    wrong = missed(first, second, third, given.kills)
+    for one in wrong:
+        print(f"MISSED          {one}")
+    return int(bool(wrong))
+
+
+def contained(run: Any) -> bool:
+    """Return True if the bill of a run lies between what its books know and what they say it may have been at most."""
+    return bool(run.low <= run.billed <= run.high)
+
+
+def missed(first: list[Any], second: list[Any], third: list[Any], kills: int) -> list[str]:
+    """Return what was not met, by the results of ``measured``. kills: those that each run of the second kind should have had."""
+    runs, found = [*first, *second], list[str]()
+    if over := [one.over for one in (*runs, *third) if one.over]:
+        found.append(f"{len(over):,} runs cost more than their budget, by up to {max(over):,} picodollars")
+    if outside := sum(not contained(one) for one in (*runs, *third)):
+        found.append(f"the books of {outside:,} runs do not contain the bill")
+    if few := sum(one.kills != kills for one in second):
+        found.append(f"{few:,} runs were not killed {kills} times")
+    # a budget that ends no run is not measured
+    if sum(one.reached for one in runs) < LEAST_REACHED * len(runs):
+        found.append(f"the budget ended fewer than {LEAST_REACHED:.0%} of the runs with faults")
+    if free := sum(not one.reached for one in third):
+        found.append(f"{free:,} runs with ordinary answers did not reach their budget")
+    if low := sum(one.reached and one.answered < LEAST_USE * one.budget for one in third):
+        found.append(f"in {low:,} runs with ordinary answers less than {LEAST_USE:.0%} of the budget became answers")
+    return found
 
 
 if __name__ == "__main__":

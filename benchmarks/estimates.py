@@ -6,7 +6,8 @@
 import argparse
 import math
 import random
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from statistics import fmean, median, pstdev
 from typing import NamedTuple
 
@@ -15,6 +16,25 @@ from runner.prices.sample import Stratum, Taken
 
 SETS = 200
 SAMPLE = 50
+COVERAGE, HALF_WIDTH = 0.95, 0.10
+"""The least share of intervals that must hold, and the largest half-width in the median of sets that vary up to ``VARIED``."""
+VARIED = 1.0
+"""Coefficient of variation of the costs of the rows."""
+
+
+def missed(holds: Sequence[bool], widths: Sequence[float], *, faults: bool) -> list[str]:
+    """Return what was not met. holds: of each interval, if the truth lies in it. widths: half-widths of sets that vary little.
+
+    faults: attempts fail, which the interval must hold, however wide that makes it.
+    """
+    wrong = list[str]()
+    if fmean(holds) < COVERAGE:
+        wrong.append(f"{fmean(holds):.3f} of the intervals hold, not {COVERAGE:g}")
+    if not widths:
+        wrong.append("no set varies so little that its width counts: more sets are needed")
+    elif not faults and median(widths) > HALF_WIDTH:
+        wrong.append(f"the half-width is {median(widths):.3f} in the median, more than {HALF_WIDTH:g}")
+    return wrong
 
 
 class TokenSet(NamedTuple):
@@ -96,23 +116,29 @@ def held(seed: int, again: float, cut: float, number: int | None = None) -> Held
     return Held(kind, found.low <= truth <= high, (high - found.low) / 2 / truth, pstdev(costs) / fmean(costs))
 
 
-def main() -> None:
-    """Compare estimates with the truth over many sets."""
+def main() -> int:
+    """Compare estimates with the truth over many sets. Return 1 if a figure is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", type=int, default=SETS)
     parser.add_argument("--again", type=float, default=0.0, help="share of the rows that fail once, billed")
     parser.add_argument("--cut", type=float, default=0.0, help="share of the rows whose answer is cut off once, perhaps billed")
     given = parser.parse_args()
     found = [held(seed, given.again, given.cut) for seed in range(given.sets)]
-    calm, by_kind = [one.half_width for one in found if one.varied <= 1], dict[str, list[bool]]()
+    by_kind = dict[str, list[bool]]()
     for one in found:
         by_kind.setdefault(one.kind, []).append(one.holds)
     width = median(one.half_width for one in found)
     print(f"coverage {fmean(one.holds for one in found):.3f} of {len(found)} sets; half-width {width:.3f} in the median")
-    print(f"of {len(calm)} sets with a coefficient of variation up to 1: half-width {median(calm):.3f} in the median")
+    widths = [one.half_width for one in found if one.varied <= VARIED]
+    if widths:
+        print(f"of {len(widths)} sets with a coefficient of variation up to 1: half-width {median(widths):.3f} in the median")
     for kind, ones in sorted(by_kind.items()):
         print(f"  {kind:14}{fmean(ones):.3f} of {len(ones)}")
+    wrong = missed([one.holds for one in found], widths, faults=given.again + given.cut > 0)
+    for what in wrong:
+        print(f"MISSED  {what}")
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

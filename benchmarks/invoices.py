@@ -1,17 +1,21 @@
 """``python -m benchmarks.invoices``: runs with faults, whose books are compared with the simulator's invoice.
 
 In every run the known cost must be what the invoice has of answers whose usage arrived, to the picodollar, and the whole invoice
-must lie between the known cost and what may have been billed in addition. What an answer does not tell apart (reasoning in the
-Messages dialect, caches of an hour behind a gateway) counts at the lower of its rates there. See ``benchmarks/README.md``.
+must lie between the known cost and what may have been billed in addition; so must the bill of the dearest server. What an answer
+does not tell apart (reasoning in the Messages dialect, caches of an hour behind a gateway) counts at the lower of its rates as
+known. The session's end, the view ``spend`` and the rows of an export must say the same as the books. See
+``benchmarks/README.md``.
 """
 
 import argparse
 import asyncio
 import json
 import random
+import sqlite3
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,11 +25,14 @@ from runner.money import PICO, Money
 from runner.simulator import Behaviour, Line, Simulator, Statement, parse_prices
 from runner.simulator.cache import CacheKind
 from runner.simulator.prices import Billing, Rates, billing_of, rates
+from runner.simulator.prompt import BYTES_PER_TOKEN
 from runner.store.reader import StoreReader
 
 ROWS = 12
 _AT_ONCE = 12
 _CUTS = ("disconnect", "truncate", "stall", "malformed", "error_event")
+KINDS = frozenset({"flex", "priority", "cached", "written", "written_1h", "reasoning"})
+"""What has rates of its own."""
 _TIERS: tuple[Billing, ...] = ("standard", "flex", "priority")
 _FAULTS = (*_CUTS, "429", "500", "503", "529", "length", "json", "empty")
 
@@ -39,6 +46,8 @@ class Compared(NamedTuple):
     """The books of one run beside the invoice of its server, in picodollars.
 
     reported: what the invoice has of answers whose usage arrived. certain: of that, what their usage tells for certain.
+    dearest: what a server can bill at most, if each byte of a request without a usage is a token and its answer as long as its
+    limit. others: the least and the most of the cost, by who says so. kinds: what is on the invoice that has rates of its own.
     """
 
     seed: int
@@ -46,6 +55,9 @@ class Compared(NamedTuple):
     certain: int
     reported: int
     billed: int
+    dearest: int
+    others: dict[str, tuple[int, int]]
+    kinds: frozenset[str]
 
     @property
     def known(self) -> bool:
@@ -59,21 +71,32 @@ class Compared(NamedTuple):
 
     @property
     def contained(self) -> bool:
-        """True if the invoice lies in the interval of the books."""
+        """True if the invoice lies in the interval of the books, and that of the dearest server too."""
         money = self.money
-        return money.perhaps is not None and money.spent <= self.billed <= money.spent + money.perhaps
+        return money.perhaps is not None and money.spent <= self.billed <= self.dearest <= money.spent + money.perhaps
+
+    @property
+    def agreed(self) -> bool:
+        """True if all that tell the cost tell the same."""
+        return set(self.others.values()) == {(self.money.spent, self.money.perhaps)}
+
+    @property
+    def right(self) -> bool:
+        """True if nothing is wrong."""
+        return self.known and self.contained and self.agreed
 
 
 async def fault_run(seed: int, folder: Path) -> Compared:
     """Make a run against a simulator with faults, caches, tiers, reasoning and prices that the seed draws."""
     chance = random.Random(seed)  # noqa: S311
-    dialect = chance.choice(["openai", "anthropic"])
+    dialect, limit = chance.choice(["openai", "anthropic"]), chance.choice([30, 60])
     prices = _prices(chance)
     behaviour = Behaviour(
         seed=seed,
         first_token_s=chance.choice([0.0, 0.005]),
         chunk_s=chance.choice([0.0, 0.0005]),
         tokens=chance.choice([4, 20]),
+        fill_limit=chance.random() < 0.3,
         hints=False,
         faults=_faults(chance),
         reasoning_tokens=chance.choice([0, 6]),
@@ -90,7 +113,7 @@ async def fault_run(seed: int, folder: Path) -> Compared:
             base_url=simulator.base_url(dialect),
             model="m",
             prices=prices,
-            max_tokens=chance.choice([30, 60]),
+            max_tokens=limit,
             stream=chance.random() < 0.8,
             concurrency=chance.choice([2, 8]),
             attempts=3,
@@ -103,19 +126,54 @@ async def fault_run(seed: int, folder: Path) -> Compared:
         while (statement := simulator.invoice(lines=True)).open:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.01)
     with StoreReader(store) as reader:
-        return compared(seed, reader.money(end.run), statement, dialect, behaviour)
+        found = compared(seed, reader.money(end.run), statement, dialect, behaviour, limit)
+    return found._replace(others=_others(end, store))
 
 
-def compared(seed: int, money: Money, statement: Statement, dialect: str, behaviour: Behaviour) -> Compared:
-    """Compare what the books say with the invoice of a simulator, which has its lines."""
+def compared(seed: int, money: Money, statement: Statement, dialect: str, behaviour: Behaviour, limit: int) -> Compared:
+    """Compare what the books say with the invoice of a simulator, which has its lines. limit: of each answer, in tokens."""
     reported, billed = (int(Decimal(amount) * PICO) for amount in (statement.amount_reported, statement.amount))
     assert isinstance(statement.lines, list)
     assert not statement.lines_dropped
-    told = (line for line in statement.lines if line.reported)
     by_tier = {tier: rates(behaviour.prices["m"], tier) for tier in _TIERS}
-    tiers = ((line, by_tier[billing_of(line.tier)]) for line in told)
-    untold = sum(_untold(line, of, dialect, thinks=behaviour.reasoning_tokens > 0) for line, of in tiers)
-    return Compared(seed, money, reported - untold, reported, billed)
+    lines = [(line, by_tier[billing_of(line.tier)]) for line in statement.lines]
+    untold = sum(_untold(line, of, dialect, thinks=behaviour.reasoning_tokens > 0) for line, of in lines if line.reported)
+    dearest = reported + sum(_dearest(line, of, limit) for line, of in lines if not line.reported)
+    return Compared(seed, money, reported - untold, reported, billed, dearest, {}, _kinds(statement.lines))
+
+
+def _kinds(lines: Sequence[Line]) -> frozenset[str]:
+    """Return what has rates of its own in answers whose usage arrived."""
+    found = {
+        "flex": any(line.reported and line.tier == "flex" for line in lines),
+        "priority": any(line.reported and line.tier == "priority" for line in lines),
+        "cached": any(line.reported and line.cached_tokens for line in lines),
+        "written": any(line.reported and line.written_tokens > line.written_1h_tokens for line in lines),
+        "written_1h": any(line.reported and line.written_1h_tokens for line in lines),
+        "reasoning": any(line.reported and line.reasoning_tokens for line in lines),
+    }
+    return frozenset(name for name, there in found.items() if there)
+
+
+def _dearest(line: Line, of: Rates, limit: int) -> int:
+    """Return the most that can be billed for a request whose usage did not arrive: a token for each byte, at the highest rate."""
+    read = max(of.fresh, of.cached, of.written, of.written_1h if line.written_1h_tokens else 0)
+    size = BYTES_PER_TOKEN * (line.fresh_tokens + line.cached_tokens + line.written_tokens)
+    return size * read + limit * max(of.output, of.reasoning)
+
+
+def _others(end: runner.Summary, store: Path) -> dict[str, tuple[int, int]]:
+    """Return the least and the most of the cost by the end of the session, by the view and by the rows of an export."""
+    with closing(sqlite3.connect(store)) as connection:
+        spent = connection.execute("SELECT cost, cost_perhaps FROM spend").fetchall()
+    rows = [(result.cost, result.cost_perhaps) for result in runner.results(end.run, db=store)]
+    return {"session": _sum([(end.cost, end.cost_perhaps)]), "view": _sum(spent), "rows": _sum(rows)}
+
+
+def _sum(amounts: Sequence[tuple[float | None, float | None]]) -> tuple[int, int]:
+    """Return sums of dollars in picodollars; what is None counts as 0."""
+    spent, perhaps = (sum(round((amount or 0) * PICO) for amount in column) for column in zip(*amounts, strict=True))
+    return spent, perhaps
 
 
 def _untold(line: Line, of: Rates, dialect: str, *, thinks: bool) -> int:
@@ -153,11 +211,11 @@ def _rows(chance: random.Random, dialect: str) -> list[dict[str, Any]]:
     """Return rows that share a long beginning, so that caches have something to hold."""
     shared = "one word after the other " * chance.choice([10, 400])
     tiers = ["flex", "flex", "priority"] if dialect == "openai" and chance.random() < 0.4 else []
-    # some answers must find what others keep for minutes
+    # of two beginnings, one is first kept for minutes, the other for an hour
     marked, hour = chance.random() < 0.5, {"ttl": "1h"} if chance.random() < 0.5 else {}
     rows = []
     for number in range(ROWS):
-        content: Any = [{"type": "text", "text": shared}, {"type": "text", "text": f"row {number}"}]
+        content: Any = [{"type": "text", "text": f"{number % 2} {shared}"}, {"type": "text", "text": f"row {number}"}]
         if dialect == "anthropic" or marked:
             content[0]["cache_control"] = {"type": "ephemeral", **(hour if number % 3 else {})}
         tier = {"service_tier": tiers[number % len(tiers)]} if tiers else {}
@@ -184,17 +242,30 @@ def main() -> int:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="runner-bench-") as folder:
         found = asyncio.run(fault_runs(range(args.first, args.first + args.runs), Path(folder)))
-    wrong = [one for one in found if not (one.known and one.contained)]
-    for one in wrong:
-        print(one)
-    perhaps = sum(bool(one.money.perhaps) for one in found)
-    right = len(found) - len(wrong)
-    untold = sum(one.untold for one in found)
+    perhaps, untold = sum(bool(one.money.perhaps) for one in found), sum(one.untold for one in found)
     print(
-        f"{right} of {len(found)} runs agree with their invoice; {perhaps} of them had attempts of unknown usage, "
-        f"{untold} answers that did not tell apart what has rates of its own"
+        f"{sum(one.right for one in found)} of {len(found)} runs agree with their invoice; {perhaps} of them had attempts of "
+        f"unknown usage, {untold} answers that did not tell apart what has rates of its own"
     )
-    return 1 if wrong else 0
+    wrong = missed(found)
+    for one in wrong:
+        print(f"MISSED  {one}")
+    return int(bool(wrong))
+
+
+def missed(found: Sequence[Compared]) -> list[str]:
+    """Return what was not met. A figure of runs that had nothing of what may be billed wrongly is none."""
+    wrong = []
+    for one in found:
+        names = {"known": one.known, "contained": one.contained, "agreed": one.agreed}
+        if not one.right:
+            wrong.append(f"not {', '.join(name for name, right in names.items() if not right)}: {one}")
+    there = frozenset[str]().union(*(one.kinds for one in found))
+    if absent := sorted(KINDS - there):
+        wrong.append(f"no invoice has {', '.join(absent)}: more runs are needed")
+    if not any(one.money.perhaps for one in found):
+        wrong.append("no run had attempts of unknown usage: more runs are needed")
+    return wrong
 
 
 if __name__ == "__main__":

@@ -93,7 +93,11 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # an older version would take further answers for rows of their own
+    # an older version would take further answers for rows of their own; what was paid for them stays on the books
+    op.execute(
+        "DELETE FROM reused WHERE EXISTS (SELECT 1 FROM items i"
+        " WHERE i.run_id = reused.run_id AND i.key = reused.item_key AND i.answer_number > 1)"
+    )
     op.execute("DELETE FROM items WHERE answer_number > 1")
     _make(_OLD_VIEWS)
     op.drop_index("ix_items_run_id_same_as", "items")

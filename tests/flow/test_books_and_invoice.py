@@ -9,19 +9,18 @@ import pytest
 from processes import Simulated, assert_clean, count, run, simulator, until
 from processes import runner as started
 
-from benchmarks.invoices import fault_runs
+from benchmarks.invoices import fault_runs, missed
 from runner.money import dollars
 from runner.store.reader import StoreReader
 
-SEEDS = (2, 3, 4, 11, 21, 24, 103)
+SEEDS = (4, 8, 16, 21, 24, 27, 47)
 """Both dialects, streamed and not, with caches of both lives, tiers, reasoning, cut answers and refusals."""
 
 
 def test_the_known_cost_is_what_was_reported_and_the_interval_contains_the_invoice(tmp_path: Path) -> None:
     found = asyncio.run(fault_runs(SEEDS, tmp_path))
-    assert [one for one in found if not (one.known and one.contained)] == []
-    # some attempts must have had an unknown usage, and some answers a known one
-    assert any(one.money.perhaps for one in found)
+    # what has rates of its own is on the invoices, and some attempts had an unknown usage
+    assert missed(found) == []
     assert all(one.money.spent for one in found)
     assert any(one.untold for one in found)
 

@@ -375,7 +375,7 @@ def test_several_answers_of_a_request_hold_as_much_each_where_the_model_limits_t
     assert desk.biller.requests["r"] == 0
 
 
-@pytest.mark.parametrize("seed", [3, 5, 8, 21])
+@pytest.mark.parametrize("seed", [1, 8, 10, 27])
 def test_no_fault_stop_or_cancel_exceeds_a_budget(tmp_path: Path, seed: int) -> None:
     """The short form of ``python -m benchmarks.budget``."""
 

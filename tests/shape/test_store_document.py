@@ -128,3 +128,22 @@ def test_the_spend(store: sqlite3.Connection) -> None:
 def test_the_document_names_the_version_of_the_schema() -> None:
     assert f"the version of the schema, now {VERSION}." in DOCUMENT
     assert f"\n| {VERSION} | `{HEAD}` |" in DOCUMENT
+
+
+def test_the_spend_of_known_rates(store: sqlite3.Connection) -> None:
+    """In dollars: what is known, what may have been billed in addition, and how many attempts have no rates."""
+    store.execute("INSERT INTO prices VALUES (1, 1, 'm', 'standard', 1000000, 4000000, 100000, 1250000, 7000000, 2000000)")
+    store.execute("UPDATE attempts SET price_id = 1 WHERE id = 2")
+    store.execute("UPDATE attempts SET price_id = 1, input_bound = 9, output_bound = 10 WHERE id = 3")
+    found = {row["cause"]: tuple(row)[1:] for row in store.execute("SELECT cause, cost, cost_perhaps, unpriced FROM spend")}
+    assert found == {
+        # it was refused
+        "busy": (None, None, 0),
+        "cut": (None, pytest.approx(9 * 1.25e-6 + 10 * 7e-6), 0),
+        # a token of the answer was reasoning
+        "done": (pytest.approx(3e-6 + 4 * 4e-6 + 7e-6), 0.0, 0),
+    }
+    store.execute("UPDATE attempts SET output_bound = NULL")
+    assert [row["cost_perhaps"] for row in store.execute("SELECT cost_perhaps FROM spend WHERE cause = 'cut'")] == [None]
+    store.execute("UPDATE attempts SET price_id = NULL")
+    assert store.execute("SELECT sum(cost), sum(cost_perhaps), sum(unpriced) FROM spend").fetchone()[2] == 2

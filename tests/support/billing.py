@@ -1,7 +1,8 @@
 """A model server that keeps a bill of its own for each run, with faults; it shares no code with ``runner``.
 
 A request is billed when it has come in, whatever becomes of its answer: that is what a provider may do at worst. Only refusals by
-an HTTP status cost nothing. By default each answer is as long as the request allows.
+an HTTP status cost nothing. By default each answer is as long as the request allows, and half of the requests, and all whose
+usage is not told, cost the most that they can: each byte of the body is a token, and all is written to a cache.
 """
 
 import json
@@ -49,8 +50,9 @@ class Biller:
             return whole("500 Internal Server Error", {"error": {"message": "oops"}})
         if kind == "429":
             return whole("429 Too Many Requests", {"error": {"message": "slow down"}}, retry_after_ms="20")
-        read, written = self._tokens(body)
-        stored = read if self._chance.random() < 0.5 and request.path.endswith("/messages") else 0
+        dearest = not self._ordinary and (kind is not None or self._chance.random() < 0.5)
+        read, written = (len(request.body), _limit(body)) if dearest else self._tokens(body)
+        stored = read if dearest or (self._chance.random() < 0.5 and request.path.endswith("/messages")) else 0
         hour = stored if b'"ttl"' in request.body else 0
         thought = (written + 1) // 2 if run.endswith(THINKS) else 0
         cost = (read - stored) * INPUT + (stored - hour) * WRITTEN + hour * WRITTEN_1H
@@ -60,7 +62,7 @@ class Biller:
         pause_s = self._chance.uniform(0, self._longest_s)
         if kind == "reset":
             return Reply((pause_s, RST))
-        steps = _anthropic(read, stored, hour, written) if request.path.endswith("/messages") else _openai(read, written)
+        steps = _anthropic(read, stored, hour, written) if request.path.endswith("/messages") else _openai(read, stored, written)
         if kind in ("cut", "stall"):
             return Reply((STREAM, chunk(steps[0]), pause_s, RST if kind == "cut" else HANG))
         if kind == "error":
@@ -77,16 +79,21 @@ class Biller:
         return None
 
     def _tokens(self, body: Mapping[str, Any]) -> tuple[int, int]:
-        most = max(body.get("max_tokens") or 0, body.get("max_completion_tokens") or 0)
+        most = _limit(body)
         size = sum(len(json.dumps(message["content"]).encode()) for message in body["messages"])
         if not self._ordinary:
             return size, most
         return size // 4 + 7, min(most, max(1, round(self._chance.lognormvariate(0, 0.6) * most / 4)))
 
 
-def _openai(read: int, written: int) -> list[bytes]:
-    usage = {"choices": [], "usage": {"prompt_tokens": read, "completion_tokens": written}}
-    return [delta("word"), finish("length"), sse(usage), DONE]
+def _limit(body: Mapping[str, Any]) -> int:
+    return max(body.get("max_tokens") or 0, body.get("max_completion_tokens") or 0)
+
+
+def _openai(read: int, stored: int, written: int) -> list[bytes]:
+    # a gateway, which has one number for caches of both lives
+    usage = {"prompt_tokens": read, "completion_tokens": written, "prompt_tokens_details": {"cache_write_tokens": stored}}
+    return [delta("word"), finish("length"), sse({"choices": [], "usage": usage}), DONE]
 
 
 def _anthropic(read: int, stored: int, hour: int, written: int) -> list[Step]:

@@ -62,9 +62,9 @@ def prepared(folder: Path, seed: int, *, rows: int | None = None, most: float | 
     rows = rows or chance.randint(4, 30)
     prompts = ["x" * chance.randint(1, 300) for _ in range(rows)]
     (folder / "p.jsonl").write_text("".join(json.dumps({"id": str(at), "prompt": one}) + "\n" for at, one in enumerate(prompts)))
-    tokens, dialect = chance.randint(3, 60), chance.choice(["openai", "anthropic"])
+    tokens, dialect = chance.randint(40 if told else 3, 400), chance.choice(["openai", "anthropic"])
     share, many = chance.uniform(0.5, 1.1 * rows), chance.randint(1, 8)
-    thinks, hour = not told and chance.random() < 0.4, not told and dialect == "anthropic" and chance.random() < 0.4
+    thinks, hour = (not told and chance.random() < 0.4 for _ in range(2))
     highest = (300 + 150) * (WRITTEN_1H if hour else WRITTEN) + tokens * (REASONING if thinks else OUTPUT)
     budget = round(highest * (most or share))
     settings = {"max_tokens": tokens, "max_cost": budget / 1e12, "concurrency": many, **_QUICK}

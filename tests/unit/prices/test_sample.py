@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.estimates import held
+from benchmarks.estimates import VARIED, held, missed
 from runner.prices.interval import Interval
 from runner.prices.sample import LEAST, Stratum, Taken, draw, shares, together
 
@@ -67,3 +67,9 @@ def test_attempts_of_unknown_usage_raise_the_high_bound_of_the_rows_that_were_no
 def test_intervals_hold_where_attempts_fail(again: float, cut: float) -> None:
     found = [held(seed, again, cut, 500).holds for seed in range(15)]
     assert sum(found) >= 14
+
+
+def test_intervals_hold_and_are_narrow() -> None:
+    """The short form of ``python -m benchmarks.estimates``."""
+    found = [held(seed, 0.0, 0.0, 300) for seed in range(40)]
+    assert missed([one.holds for one in found], [one.half_width for one in found if one.varied <= VARIED], faults=False) == []
