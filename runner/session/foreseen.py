@@ -40,13 +40,13 @@ def owned(plan: Plan) -> RunStore:
         plan.given.store,
         plan.run.id,
         durability=plan.job.durability,
-        changes=_changes(plan),
+        changes=changes_of(plan),
         created_at=plan.run.created_at,
         waits=True,
     )
 
 
-def _changes(plan: Plan) -> Changes:
+def changes_of(plan: Plan) -> Changes:
     """Return what a session changes about its run: as it was chosen, and as it was found (not for a resume or a retry)."""
     chosen, found = plan.chosen.changes, plan.run.changes
     return structs.replace(chosen, columns={**chosen.columns, **found.columns}, noted=(*chosen.noted, *found.noted))

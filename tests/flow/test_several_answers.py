@@ -20,6 +20,7 @@ import runner
 from runner.config.job import load_job
 from runner.errors import UsageError
 from runner.session import prepare
+from runner.session.foreseen import changes_of
 from runner.session.options import SessionOptions
 from runner.several import MARK
 from runner.store.checkpoint import RunStore
@@ -154,7 +155,7 @@ def test_a_kill_right_after_more_were_asked_for_forgets_none(desk: Desk) -> None
         assert isinstance(plan, prepare.Plan)
         # before the session begins, nothing is changed; then nothing else happens any more
         assert runner.status(db=desk.store)[0] == before
-        async with RunStore.own(desk.store, plan.run.id, changes=plan.changes):
+        async with RunStore.own(desk.store, plan.run.id, changes=changes_of(plan)):
             pass
 
     anyio.run(begun, 2)
