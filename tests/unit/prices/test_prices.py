@@ -9,7 +9,7 @@ from msgspec import structs
 
 from runner.errors import UsageError
 from runner.model import Attempt, Usage
-from runner.money import Rates, dollars, shown
+from runner.money import Money, Projection, Rates, dollars, projected, shown
 from runner.prices.book import PriceBook
 from runner.prices.rates import Schedule, cost_of, input_of, per_token, perhaps_of, saved_by
 
@@ -267,6 +267,15 @@ def test_the_highest_rates_hold_what_is_about_to_change_and_what_an_answer_may_n
     assert listed.input == 20_000_000
     # a price that begins later than in an hour is none yet
     assert PriceBook(None, {"m": {"input": 1, "output": 1, "from": "2026-01-01"}}).highest("m", midnight - 7200, None, 1) is None
+
+
+def test_rows_that_are_left_cost_what_a_sample_says_until_half_have_an_outcome_and_then_what_the_others_did() -> None:
+    money, expected = Money(spent=90, priced=3), Projection(left=10, cost=200)
+    assert [projected(money, 3, left, expected) for left in (10, 6, 5, 0)] == [90 + 200, 90 + 120, 90 + 150, 90]
+    assert (projected(money, 3, 6), projected(money, 0, 6)) == (90 + 180, None)
+    # of the rows with an outcome, nobody knows how many are part of the sum
+    assert projected(structs.replace(money, unpriced=1), 3, 5) is None
+    assert projected(Money(unpriced=1), 1, 9, expected) is None
 
 
 @pytest.mark.parametrize(
