@@ -11,6 +11,7 @@ from runner.errors import UsageError
 from runner.model import Attempt, Usage
 from runner.money import Money, Projection, Rates, dollars, projected, shown
 from runner.prices.book import PriceBook
+from runner.prices.own import joined
 from runner.prices.rates import Schedule, cost_of, input_of, per_token, perhaps_of, saved_by
 
 MINI = Rates(
@@ -160,7 +161,8 @@ def test_a_tier_without_rates_of_its_own_has_no_price() -> None:
     listed = book.schedule("gpt-5-mini", at, "priority")
     assert listed is not None
     assert listed.base.input == 450_000
-    assert book.of("gpt-5-mini", None, at, "auto") == book.schedule("gpt-5-mini", at)
+    for word in ("", "auto", "default", "standard_only", "on_demand"):
+        assert book.of("gpt-5-mini", None, at, word) == book.schedule("gpt-5-mini", at)
 
 
 def test_prices_that_change_at_half_hours() -> None:
@@ -180,8 +182,13 @@ def test_a_model_that_costs_more_than_its_tokens_has_no_price(model: str) -> Non
 
 
 def test_list_prices_with_a_step() -> None:
-    schedule = PriceBook("anthropic", {}).schedule("claude-sonnet-4-5", 1_796_000_000.0)
+    book = PriceBook("anthropic", {})
+    schedule = book.schedule("claude-sonnet-4-5", 1_796_000_000.0)
     assert schedule is not None
+    # of an attempt of unknown usage, what it may have had decides
+    cut = structs.replace(an_attempt(model="claude-sonnet-4-5"), started_at=1_796_000_000.0)
+    found = [book.price(structs.replace(cut, input_bound=most)).rates for most in (200_000, 200_001)]
+    assert found == [schedule.base, schedule.steps[0][1]]
     assert [beyond for beyond, _ in schedule.steps] == [200_000]
     assert (schedule.of(200_000).input, schedule.of(200_001).input) == (3_000_000, 6_000_000)
     assert (schedule.base.cache_write, schedule.base.cached_input) == (3_750_000, 300_000)
@@ -207,6 +214,13 @@ def test_prices_of_ones_own_come_first() -> None:
     listed = book.schedule("gpt-5-mini", before)
     assert listed is not None
     assert listed.base.input == 250_000
+
+
+def test_prices_that_a_run_is_given_replace_those_of_the_same_models_alone() -> None:
+    one, other = {"input": 1, "output": 4}, {"input": 2, "output": 8}
+    assert joined({"a": one, "b": one}, {"b": other}) == {"a": one, "b": other}
+    assert joined("list", {"a": one}) == joined({"a": one}, "list") == {"list": True, "a": one}
+    assert joined(None, {"a": one}) == {"a": one}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from msgspec import structs
 
 from runner.prices.book import PriceBook
 from runner.prices.interval import Interval
@@ -45,6 +46,8 @@ def test_rows_that_are_like_the_answered_ones_may_fail_as_these_did_not() -> Non
 def test_rows_take_no_more_than_their_limits_at_the_dearest_tier_that_may_serve_them() -> None:
     limits = {"m": Most(input=1_000, output=50, tiers=["flex"])}
     assert most_of(limits, Now(BOOK, 0.0, "flex"), read=600, sent=1.5) == (75, 600 * 10**6 + 75 * 4 * 10**6)
+    hour = {"m": structs.replace(limits["m"], hour=True)}
+    assert most_of(hour, Now(BOOK, 0.0, "flex"), read=600, sent=1.5)[1] == 600 * 2 * 10**6 + 75 * 4 * 10**6
     assert most_of({}, Now(BOOK, 0.0, None), 600, 1.0) == (math.inf, math.inf)
     assert most_of({"m": Most(input=1, output=None, tiers=[])}, Now(BOOK, 0.0, None), 600, 1.0) == (math.inf, math.inf)
     assert capped(Interval(low=1, mid=5, high=90), 20) == Interval(low=1, mid=5, high=20)
