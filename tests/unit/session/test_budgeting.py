@@ -9,6 +9,7 @@ from msgspec import structs
 from runner.admission import Amounts, Reservation
 from runner.config.job import Job, load_job
 from runner.engine.bounds import Bounds
+from runner.engine.limits.budget import Budget, Pot
 from runner.engine.stop import Stop
 from runner.model import Attempt, Usage
 from runner.money import PICO, Price
@@ -18,6 +19,7 @@ from runner.session.budgeting import Progress, Purse
 from runner.store.spending import Used
 
 BOOK = PriceBook(None, {"m": {"input": 1, "output": 4, "cache_write": 1.25, "reasoning": 4, "flex": 0.5}})
+NOTHING = Used()
 BEFORE = Used(cost=3 * PICO, tokens=700)
 
 
@@ -27,7 +29,7 @@ def job(tmp_path: Path) -> Job:
     return load_job(tmp_path / "p.jsonl", {"model": "m", "max_cost": 5.0}, {})
 
 
-def purse(job: Job, book: PriceBook | None = BOOK, before: Used = Used(), said: list[str] | None = None) -> Purse:
+def purse(job: Job, book: PriceBook | None = BOOK, before: Used = NOTHING, said: list[str] | None = None) -> Purse:
     told = said if said is not None else []
     return Purse(job, book, before, Stop(), lambda: Progress(0, 0, 0), told.append)
 
@@ -85,3 +87,13 @@ def test_an_attempt_has_used_what_it_may_have_cost(job: Job, fields: dict[str, A
     assert purse(job).used(attempt, reserved) == Amounts(cost, tokens)
     counted = structs.replace(job, max_cost=None, max_tokens_total=9)
     assert purse(counted, None).used(attempt, reserved) == Amounts(0, tokens)
+
+
+def test_the_limit_that_finishes_a_run_has_room_for_the_other_rows_and_for_the_largest_request() -> None:
+    budget = Budget(
+        [Pot("max_cost", "cost", PICO, PICO * 901 // 1000), Pot("max_tokens_total", "tokens", 100, 40)], lambda _: None
+    )
+    assert not budget.take(Amounts(PICO // 5, 20))
+    said = budgeting.reached(budget, Amounts(PICO // 5, 20), Progress(PICO * 901 // 1000, 3, 7))
+    # $0.901 is used by 3 rows, so 7 more use about $2.1023, and the last one may need $0.20
+    assert said.endswith("Raise it to $3.21 and 153 tokens to finish: `runner resume --max-cost 3.21 --max-tokens-total 153`.")
