@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from advised import advised
 from billing import PRICES, Biller
+from msgspec import structs
 from processes import count, rows, run
 from raw_server import RawServer, Received, Reply, in_thread, whole
 from test_budgets import MOST, PROMPT, Desk
 
 import runner
+from runner.config.job import load_job
+from runner.session.again import anew
 from runner.session.spelling import Raised, raised
 
 M, OTHER = PRICES["m"], {"input": 2, "output": 8}
@@ -127,6 +130,17 @@ def test_no_secret_is_spelt_by_a_command(desk: Desk) -> None:
     _, err = desk.run("--limit", "6", "--max-cost", "0.0004", "--header", "X-Key: hunter2", code=5)
     assert re.search(r"to finish: the same command with --max-cost [0-9.]+\.", err)
     assert "hunter2" not in err
+
+
+def test_a_new_run_is_advised_without_the_address_and_the_secrets_that_a_job_file_has_named(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a"}\n')
+    headers = {"X-Key": "${TOKEN}"}
+    given = {"model": "m", "base_url": "https://h.example/v1", "api_key_env": "K", "headers": headers, "max_cost": 2.0}
+    job = load_job(tmp_path / "p.jsonl", given, {})
+    users = anew(job, tmp_path / "s.db")
+    assert "--base-url https://h.example/v1 --api-key-env K --header 'X-Key: ${TOKEN}' --max-cost 2.0" in users
+    theirs = structs.replace(job, unvouched=frozenset(("base_url", "api_key_env", "headers")))
+    assert "--model m --base-url URL --max-cost 2.0" in anew(theirs, tmp_path / "s.db")
 
 
 @pytest.mark.parametrize(

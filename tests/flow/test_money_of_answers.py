@@ -14,7 +14,7 @@ from raw_server import DONE, RawServer, Received, Reply, delta, finish, in_threa
 
 import runner
 from runner.errors import RunStoppedError
-from runner.event_types import Progress
+from runner.event_types import Progress, Started
 
 PRICES = {"m": {"input": 1, "output": 4}}
 ROWS = 100
@@ -175,6 +175,15 @@ def test_a_session_that_stops_early_with_dedupe_leaves_a_projection(desk: Desk, 
     assert runner.status(db=desk.store)[1].cost_projected is None
     assert desk.run(dedupe=True, max_cost=1.0).cost == pytest.approx(requests * each)
     assert rows(desk.store, "SELECT pace FROM runs") == [(None,)]
+
+
+def test_several_answers_of_equal_requests_are_expected_once(desk: Desk) -> None:
+    desk.write([f"{number // 2:3} " + "x" * 40 for number in range(20)])
+    seen: list[Started] = []
+    end = desk.run(observe=lambda one: seen.append(one) if isinstance(one, Started) else None, dedupe=True, answers=3)
+    assert (end.done, desk.asked.total()) == (60, 30)
+    (begun,) = seen
+    assert [note.partition(":")[0] for note in begun.notes if "cost" in note] == ["expected cost of 30 requests"]
 
 
 def test_rows_that_wait_for_a_prefix_and_for_the_same_request_are_all_answered(desk: Desk) -> None:

@@ -25,6 +25,9 @@ def test_an_attempt_of_unknown_usage_counts_as_the_answer_of_its_row_or_as_the_m
     # no more than its limit, and in no bound where only what is certain is asked for
     assert taken({"b": RowSpent(last=ANSWER, told=True, unknown=1, perhaps=50)}, "cost")["b"].perhaps == 50
     assert taken({"b": cut}, "cost", certain=True)["b"].perhaps == 0
+    # what is not told apart of known tokens may cost more, and is no more tokens
+    untold = {"u": RowSpent(last=ANSWER, told=True, unsure=7)}
+    assert (taken(untold, "cost")["u"], taken(untold, "output_tokens")["u"]) == (Taken(140, 0, 7), Taken(10, 0, 0))
     # a server that reports no usage at all leaves the limits, or nothing
     assert taken({"c": RowSpent(unknown=1, perhaps=500)}, "cost")["c"] == Taken(0, 0, 500)
     assert math.isinf(taken({"c": lost}, "cost")["c"].perhaps)
