@@ -19,7 +19,7 @@ from runner.engine.prefixes import whole_texts
 from runner.engine.warming import Warming
 from runner.errors import AttemptError, ProviderError
 from runner.interfaces import Handle, Items
-from runner.model import Attempt, Entry, Item, Outcome
+from runner.model import Attempt, Entry, HttpCall, Item, Outcome
 from runner.money import Price
 from runner.session import backlog
 
@@ -413,3 +413,22 @@ async def test_a_row_whose_price_ends_while_it_waits_for_its_permit_gives_back_w
     await world.work(3)
     assert [outcome.error_code for outcome in world.failed] == ["unpriced"] * 3
     assert (world.stop.reason, world.purse.budget.holders, world.purse.budget.pots[0].held) == (None, 0, 0)
+
+
+async def test_a_request_goes_out_as_it_was_when_its_amount_was_held_and_is_learned_anew_before() -> None:
+    """A parameter is learned each time that a reservation is written: between what a request holds and when it goes out."""
+    bounds: list[int] = []
+
+    class Learning(Bounded):
+        async def save(self, entries: list[Entry | Reservation]) -> None:  # type: ignore[override]
+            for one in entries:
+                if isinstance(one, Reservation):
+                    bounds.append(one.input_bound)
+                    provider.revision += 1
+            await super().save(entries)
+
+    world = Learning(Server(), 5000, ceiling=1)
+    provider: Any = world.attempts._provider
+    provider.encode = lambda _: HttpCall(url="http://x", headers={}, body=b"x" * (10 + provider.revision))
+    await world.work(3)
+    assert bounds == [len(body) for body in world.server.by_item] == [10, 11, 12]

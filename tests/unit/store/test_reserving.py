@@ -119,6 +119,18 @@ async def test_a_failed_batch_that_is_tried_again_leaves_no_reservation_behind(p
         assert rows(path, KEPT) == [("b", 1)]
 
 
+async def test_a_batch_that_failed_behind_its_commit_is_written_once(path: Path) -> None:
+    async with RunStore.own(path, 1) as store:
+        await store.save([attempt("a")], [reserved("b")])
+        # it is missed only once the batch is in the store
+        path.with_name("runner.db-shm").unlink()
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                await store.save([attempt("b")])
+    assert rows(path, "SELECT item_key, number FROM attempts ORDER BY id") == [("a", 1), ("b", 1)]
+    assert rows(path, KEPT) == []
+
+
 SPEND = "SELECT cause, attempts, perhaps_billed, cost * 1e12, cost_perhaps * 1e12, unpriced FROM spend ORDER BY cause"
 
 
