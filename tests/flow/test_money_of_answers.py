@@ -109,6 +109,26 @@ def test_a_sample_tells_what_is_then_bought_and_none_of_it_twice(desk: Desk, mor
     assert (last.rows_left, last.cost_spent) == (0, pytest.approx(desk.cost))
 
 
+def test_a_sample_of_a_run_that_is_under_way_tells_what_all_of_it_costs(desk: Desk) -> None:
+    desk.run(limit=20)
+    found = desk.estimated(sample=45)
+    assert (found.basis, found.rows_left, found.cost_spent) == ("sample", 35, pytest.approx(desk.cost))
+    # most of what was left is known by now, and is the sample itself
+    assert desk.estimated() == found
+    desk.run()
+    assert found.cost is not None
+    assert found.cost.mid == pytest.approx(desk.cost, rel=1e-3)
+
+
+def test_a_retry_is_not_expected_to_cost_what_a_sample_says_of_other_rows(desk: Desk) -> None:
+    desk.estimated(sample=20, finish_fail="stop")
+    spent, seen = desk.cost, list[Started]()
+    runner.retry(db=desk.store, finish_fail="length", observe=lambda one: seen.append(one) if isinstance(one, Started) else None)
+    assert desk.cost == pytest.approx(2 * spent)
+    (said,) = [note for note in seen[0].notes if note.startswith("expected cost of 20 rows: ")]
+    assert "from a sample" not in said
+
+
 def test_more_answers_are_estimated_beside_those_that_there_are(desk: Desk) -> None:
     desk.run(limit=40)
     spent = desk.cost
