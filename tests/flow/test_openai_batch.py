@@ -160,18 +160,18 @@ def test_an_answer_is_a_chat_completion_in_either_dialect(tmp_path: Path, dialec
 def test_a_failed_row_has_no_answer_and_its_error_has_a_code(desk: Desk) -> None:
     desk.asked.refused = {"p1": FAULTY, "p2": whole("200 OK", {"choices": []})}
     with desk.prompts.open("a") as file:
-        file.write('{"id": "e", "prompt": ""}\nnot JSON\n')
+        file.write('{"id": "e", "prompt": ""}\nnot JSON\n{"id": "t", "prompt": "x", "temperature": "hot"}\n')
     ask(desk, attempts=1)
     lines = exported(desk)
     errors = [line["error"] and line["error"]["code"] for line in lines]
-    assert errors == [None, "bad_request", "malformed_stream", None, "bad_row", "bad_row"]
+    assert errors == [None, "bad_request", "malformed_stream", None, "bad_row", "bad_row", "bad_row"]
     assert contents([lines[0], lines[3]]) == ["echo p0", "echo p3"]
     refusal = lines[1]["response"]
     assert (refusal["status_code"], refusal["body"]["error"]["code"]) == (400, "bad_request")
     assert "too odd" in refusal["body"]["error"]["message"]
     # a 200 without an answer is none
     assert [lines[number]["response"] for number in (2, 4, 5)] == [None] * 3
-    assert [line["request"] is None for line in lines] == [False] * 4 + [True] * 2
+    assert [line["request"] is None for line in lines] == [False] * 4 + [True] * 3
 
 
 def test_tokens_that_are_known_in_part_are_no_usage(desk: Desk) -> None:
