@@ -152,6 +152,11 @@ def test_a_tier_without_rates_of_its_own_has_no_price() -> None:
         assert [book.schedule("m", at, tier) is None for tier in TIERS] == [False, False, False, True, True]
     for vendor, model in (("google", "gemini-2.5-pro"), ("anthropic", "claude-sonnet-4-5")):
         assert [PriceBook(vendor, {}).schedule(model, at, tier) is None for tier in TIERS] == [False, False, False, True, True]
+    # where a tier is not sold, it is not half as dear
+    book = PriceBook("anthropic", {})
+    standard, flex, batch = (book.schedule("claude-sonnet-4-5", at, tier) for tier in ("standard", "flex", "batch"))
+    assert standard is not None
+    assert (flex, batch) == (standard, standard.times(Decimal("0.5")))
     own = PriceBook(None, {"m": {"input": 1, "output": 4, "priority": 1.75}})
     dear = own.schedule("m", at, "priority")
     assert dear is not None
