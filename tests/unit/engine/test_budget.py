@@ -417,18 +417,20 @@ async def test_a_row_whose_price_ends_while_it_waits_for_its_permit_gives_back_w
 
 async def test_a_request_goes_out_as_it_was_when_its_amount_was_held_and_is_learned_anew_before() -> None:
     """A parameter is learned each time that a reservation is written: between what a request holds and when it goes out."""
-    bounds: list[int] = []
+    bounds: list[tuple[int, int | None]] = []
 
     class Learning(Bounded):
         async def save(self, entries: list[Entry | Reservation]) -> None:  # type: ignore[override]
             for one in entries:
                 if isinstance(one, Reservation):
-                    bounds.append(one.input_bound)
+                    bounds.append((one.input_bound, one.cache_1h_bound))
                     provider.revision += 1
             await super().save(entries)
 
     world = Learning(Server(), 5000, ceiling=1)
     provider: Any = world.attempts._provider
-    provider.encode = lambda _: HttpCall(url="http://x", headers={}, body=b"x" * (10 + provider.revision))
+    provider.encode = lambda _: HttpCall(url="http://x", headers={}, body=b'"1h"' + b"x" * (6 + provider.revision))
     await world.work(3)
-    assert bounds == [len(body) for body in world.server.by_item] == [10, 11, 12]
+    assert [len(body) for body in world.server.by_item] == [10, 11, 12]
+    # all of the input may be written to a cache of an hour
+    assert bounds == [(10, 10), (11, 11), (12, 12)]
