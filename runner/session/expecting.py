@@ -39,20 +39,24 @@ Confirm: TypeAlias = Callable[[Expected], bool]
 """Is told what a session will cost. Returns True if it has said so; raises what ends the session."""
 
 
-def expected(plan: Plan, of: ToSend, book: PriceBook, money: Money, *, left: int, settled: int) -> Expected | None:
+def expected(
+    plan: Plan, of: ToSend, book: PriceBook, money: Money, *, left: int, settled: int, broken: int = 0
+) -> Expected | None:
     """Return what is left will cost; None if no price is known, or nothing is left. Blocks.
 
     of: what is to be sent. money: what the run has cost. left: requests that are to be sent. settled: outcomes of the run.
+    broken: of ``left``, rows that were broken before and are read again.
     """
     store, run, options = plan.given.store, plan.run, plan.options
-    found = None
-    if left > 0 and settled:
+    found, sent = None, left - broken
+    if sent > 0 and settled:
         drawn = None if options.retry_failed else rest.drawn_rows(store, run.id, (plan.given.digest, plan.requests), settled)
         now = Now(book, time.time(), plan.job.tier)
+        # its share is one of the rows that count as left, as it is while the session goes on
         found = rest.sampled(store, run.id, drawn, money, left, now) if drawn is not None else None
-        found = found or rest.answered(store, run.id, plan.job.model or "", left, now, again=options.retry_failed)
-    if left > 0 and (found is None or found.cost is None):
-        found = _by_sizes(plan, of, book, left, settled=settled > 0)
+        found = found or rest.answered(store, run.id, plan.job.model or "", sent, now, again=options.retry_failed)
+    if sent > 0 and (found is None or found.cost is None):
+        found = _by_sizes(plan, of, book, sent, settled=settled > 0)
     return said(found, counted(plan)) if found is not None else None
 
 

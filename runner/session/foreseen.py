@@ -165,9 +165,18 @@ class Foreseen(Working):
             return said(found.rest, counted(plan)) if found.rest is not None else None
         if book is None or left <= 0:
             return None
-        cost = await in_thread(lambda: expected(plan, self._open(settled=settled > 0), book, money, left=left, settled=settled))
+        of, broken = self._open(settled=settled > 0), self._still_broken
+        cost = await in_thread(lambda: expected(plan, of, book, money, left=left, settled=settled, broken=broken))
         self._meter.expected = cost.projection if cost is not None else None
         return cost
+
+    @property
+    def _still_broken(self) -> int:
+        """Return how many rows count as left and are known to be broken: they are read again, and nothing is sent for them."""
+        plan, options = self._plan, self._plan.options
+        counted = plan.same is None and plan.unchanged and plan.answers == 1
+        whole = not (self._in_part or plan.narrowed or options.retry_failed or options.accept_changes)
+        return self._before.broken if counted and whole else 0
 
     async def _unpriced(self, left: int) -> str | None:
         """Return the sentence for what will be sent at an unknown cost; None for an estimate, which says so itself."""

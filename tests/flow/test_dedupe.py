@@ -11,7 +11,7 @@ import pytest
 from desk import Desk
 from processes import assert_clean, count, rows, run
 from processes import runner as started
-from raw_server import FIN, HANG, RawServer, Received, Reply, delta, in_thread, openai_answer, stream, whole
+from raw_server import DONE, FIN, HANG, USAGE, RawServer, Received, Reply, delta, finish, in_thread, openai_answer, stream, whole
 
 import runner
 from runner.errors import UsageError
@@ -136,6 +136,14 @@ def test_after_three_failures_the_others_fail_alike(desk: Desk) -> None:
     del desk.asked.replies["same"]  # type: ignore[attr-defined]
     again = runner.retry(db=desk.store)
     assert (again.attempts_now, again.done, again.failed) == (1, 21, 0)
+
+
+def test_an_answer_that_counts_as_a_failure_is_that_of_all_and_paid_once(desk: Desk) -> None:
+    cut_off = stream(delta("beg"), finish("length"), USAGE, DONE)
+    desk.asked.replies["same"] = lambda _: cut_off  # type: ignore[attr-defined]
+    ended = runner.run(desk.prompts, **job(desk, finish_fail=["length"]))
+    assert (ended.done, ended.failed, desk.asked["same"]) == (1, 4, 1)
+    assert [line["same_as"] for line in exported(desk)] == [None, "a", "a", "a", None]
 
 
 def test_after_a_kill_nothing_is_bought_twice(desk: Desk) -> None:

@@ -14,7 +14,7 @@ from raw_server import DONE, RawServer, Received, Reply, delta, finish, in_threa
 
 import runner
 from runner.errors import RunStoppedError
-from runner.event_types import Progress
+from runner.event_types import Progress, Started
 
 PRICES = {"m": {"input": 1, "output": 4}}
 ROWS = 100
@@ -109,6 +109,36 @@ def test_a_sample_tells_what_is_then_bought_and_none_of_it_twice(desk: Desk, mor
     assert (last.rows_left, last.cost_spent) == (0, pytest.approx(desk.cost))
 
 
+def test_a_sample_of_a_run_that_is_under_way_tells_what_all_of_it_costs(desk: Desk) -> None:
+    desk.run(limit=20)
+    found = desk.estimated(sample=45)
+    assert (found.basis, found.rows_left, found.cost_spent) == ("sample", 35, pytest.approx(desk.cost))
+    # most of what was left is known by now, and is the sample itself
+    assert desk.estimated() == found
+    desk.run()
+    assert found.cost is not None
+    assert found.cost.mid == pytest.approx(desk.cost, rel=1e-3)
+
+
+def test_a_retry_is_not_expected_to_cost_what_a_sample_says_of_other_rows(desk: Desk) -> None:
+    desk.estimated(sample=20, finish_fail="stop")
+    spent, seen = desk.cost, list[Started]()
+    runner.retry(db=desk.store, finish_fail="length", observe=lambda one: seen.append(one) if isinstance(one, Started) else None)
+    assert desk.cost == pytest.approx(2 * spent)
+    (said,) = [note for note in seen[0].notes if note.startswith("expected cost of 20 rows: ")]
+    assert "from a sample" not in said
+
+
+def test_broken_rows_that_are_settled_make_what_is_left_no_cheaper(desk: Desk) -> None:
+    lines = ["{broken"] * 25 + [json.dumps({"id": str(number), "prompt": "x" * 40}) for number in range(25)]
+    desk.prompts.write_text("".join(f"{line}\n" for line in lines))
+    desk.run(limit=30)
+    seen = list[Started]()
+    desk.run(observe=lambda one: seen.append(one) if isinstance(one, Started) else None)
+    assert desk.asked.total() == 25
+    assert [note.partition(":")[0] for note in seen[0].notes if "cost" in note] == ["expected cost of 20 rows"]
+
+
 def test_more_answers_are_estimated_beside_those_that_there_are(desk: Desk) -> None:
     desk.run(limit=40)
     spent = desk.cost
@@ -175,6 +205,15 @@ def test_a_session_that_stops_early_with_dedupe_leaves_a_projection(desk: Desk, 
     assert runner.status(db=desk.store)[1].cost_projected is None
     assert desk.run(dedupe=True, max_cost=1.0).cost == pytest.approx(requests * each)
     assert rows(desk.store, "SELECT pace FROM runs") == [(None,)]
+
+
+def test_several_answers_of_equal_requests_are_expected_once(desk: Desk) -> None:
+    desk.write([f"{number // 2:3} " + "x" * 40 for number in range(20)])
+    seen: list[Started] = []
+    end = desk.run(observe=lambda one: seen.append(one) if isinstance(one, Started) else None, dedupe=True, answers=3)
+    assert (end.done, desk.asked.total()) == (60, 30)
+    (begun,) = seen
+    assert [note.partition(":")[0] for note in begun.notes if "cost" in note] == ["expected cost of 30 requests"]
 
 
 def test_rows_that_wait_for_a_prefix_and_for_the_same_request_are_all_answered(desk: Desk) -> None:

@@ -160,18 +160,29 @@ def test_an_answer_is_a_chat_completion_in_either_dialect(tmp_path: Path, dialec
 def test_a_failed_row_has_no_answer_and_its_error_has_a_code(desk: Desk) -> None:
     desk.asked.refused = {"p1": FAULTY, "p2": whole("200 OK", {"choices": []})}
     with desk.prompts.open("a") as file:
-        file.write('{"id": "e", "prompt": ""}\nnot JSON\n')
+        file.write('{"id": "e", "prompt": ""}\nnot JSON\n{"id": "t", "prompt": "x", "temperature": "hot"}\n')
     ask(desk, attempts=1)
     lines = exported(desk)
     errors = [line["error"] and line["error"]["code"] for line in lines]
-    assert errors == [None, "bad_request", "malformed_stream", None, "bad_row", "bad_row"]
+    assert errors == [None, "bad_request", "malformed_stream", None, "bad_row", "bad_row", "bad_row"]
     assert contents([lines[0], lines[3]]) == ["echo p0", "echo p3"]
     refusal = lines[1]["response"]
     assert (refusal["status_code"], refusal["body"]["error"]["code"]) == (400, "bad_request")
     assert "too odd" in refusal["body"]["error"]["message"]
     # a 200 without an answer is none
     assert [lines[number]["response"] for number in (2, 4, 5)] == [None] * 3
-    assert [line["request"] is None for line in lines] == [False] * 4 + [True] * 2
+    assert [line["request"] is None for line in lines] == [False] * 4 + [True] * 3
+
+
+def test_tokens_that_are_known_in_part_are_no_usage(desk: Desk) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "some"}, "finish_reason": "stop"}
+    desk.asked.refused = {
+        f"p{at}": whole("200 OK", {"choices": [choice], "usage": usage})
+        for at, usage in enumerate([{"prompt_tokens": 9}, {"completion_tokens": 9}, {"prompt_tokens": 9, "completion_tokens": 0}])
+    }
+    ask(desk, stream=False, limit=3)
+    told = {"prompt_tokens": 9, "completion_tokens": 0, "total_tokens": 9}
+    assert [line["response"]["body"]["usage"] for line in exported(desk)] == [None, None, told]
 
 
 def test_several_answers_copies_and_answers_of_another_run(desk: Desk) -> None:
@@ -208,6 +219,20 @@ def test_a_request_that_was_sent_with_other_settings_is_told_as_it_was_sent(desk
     bodies = [line["request"]["body"] for line in exported(desk)]
     assert [(body["model"], body["max_tokens"]) for body in bodies] == [("m", 9), ("other", 50), ("m", 9), ("m", 9)]
     assert [line["request"] for line in exported(desk, prompt=False)] == [None] * 4
+
+
+def test_the_request_that_is_told_is_the_one_that_was_sent(desk: Desk) -> None:
+    rows = [{"prompt": "p0"}, {"prompt": "p1", "extra_body": {"top_k": 4}}, {"prompt": "p2", "params": {"temperature": 0.1}}]
+    desk.write([{"id": f"r{number}", **row} for number, row in enumerate(rows)])
+    ask(desk, tier="flex", extra_body={"top_k": 3}, temperature=0.5, system="Be brief.", stream=False)
+    bodies = [{name: value for name, value in request.json.items() if name != "stream"} for request in desk.server.requests]
+    sent = sorted(bodies, key=lambda body: str(body["messages"]))
+    assert [line["request"]["body"] for line in exported(desk)] == sent
+    assert [(body["service_tier"], body["top_k"], body["temperature"]) for body in sent] == [
+        ("flex", 3, 0.5),
+        ("flex", 4, 0.5),
+        ("flex", 3, 0.1),
+    ]
 
 
 def test_what_was_not_kept_is_not_told_and_columns_are_chosen(desk: Desk) -> None:
@@ -376,6 +401,7 @@ def test_the_results_of_others_have_an_answer(desk: Desk) -> None:
         {"custom_id": "7", "result": {"type": "errored", "error": {"type": "error", "error": {"type": "x", "message": "y"}}}},
         {"custom_id": "8", "result": {"type": "expired"}},
         {"custom_id": "9", "response": {"status_code": 200, "body": {"choices": "?"}}, "error": None},
+        {"custom_id": "A", "response": {**completed(content="half"), "status_code": 500}, "error": None},
     ]
     path = desk.folder / "batch_output.jsonl"
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
@@ -392,4 +418,5 @@ def test_the_results_of_others_have_an_answer(desk: Desk) -> None:
         "7: none x y|",
         "8: none expired -|",
         "9: none - -|",
+        "A: none 500 -|",
     ]

@@ -331,6 +331,28 @@ def written(sql: str | None) -> list[str]:
     return sorted(re.sub(r"\s+", " ", part).strip(" ()") for part in re.split(r",|CREATE TABLE \w+ \(", sql or ""))
 
 
+def test_what_was_sent_at_the_prices_of_an_old_store_costs_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "runner.db"
+    made(path)
+    migrate(path, "0007")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO runs (id, created_at, input, input_relative, settings, fingerprint) VALUES (1, 1e9, 'x', 'x', '{}', 'f')"
+        )
+        connection.execute(
+            "INSERT INTO prices (id, run_id, model, tier, input, output, cached_input, cache_write, reasoning)"
+            " VALUES (1, 1, 'm', 'standard', 2, 5, 1, 3, 5)"
+        )
+        connection.execute(
+            "INSERT INTO attempts (run_id, item_key, number, started_at, duration_s, sent, bytes_received, status, input_tokens,"
+            " output_tokens, cache_write_tokens, price_id) VALUES (1, 'a', 1, 1e9, 1.0, 1, 9, 200, 10, 5, 4, 1)"
+        )
+    database.prepare(path, create=False)
+    with StoreReader(path) as reader:
+        money = reader.money(1)
+    assert (money.spent, money.perhaps, money.unpriced) == (6 * 2 + 4 * 3 + 5 * 5, 0, 0)
+
+
 def test_a_store_that_is_made_at_once_is_a_migrated_one(tmp_path: Path) -> None:
     one, other = tmp_path / "made.db", tmp_path / "migrated.db"
     made(one)

@@ -11,7 +11,7 @@ from runner.admission import Amounts, Reservation, Standing
 from runner.engine.bounds import bounded, bounds
 from runner.engine.limits import Lanes, Limits
 from runner.engine.task import Files, Task
-from runner.model import Attempt, HttpCall, Usage
+from runner.model import Attempt, HttpCall, Stage, Usage
 from runner.money import Price, Rates
 
 HIGH = Price(
@@ -72,14 +72,28 @@ def test_files_count_as_more_tokens_than_they_are_expected_to_have() -> None:
 @pytest.mark.parametrize(("tier", "price"), [(None, HIGH), ("flex", None)])
 def test_an_attempt_of_unknown_usage_keeps_what_it_held_while_its_tier_is_unknown(tier: str | None, price: Price | None) -> None:
     item, sent = an_item(1), call(messages=[])
-    reserved = Reservation("1", 1, 0.0, Amounts(9, 9), 12, 400, HIGH)
+    reserved = Reservation("1", 1, 0.0, Amounts(9, 9), 12, 400, HIGH, cache_1h_bound=12)
     lane = Lanes(Limits(ceiling=1)).of("m")
     task = Task(item, sent, lane, Standing(), 0, reserved=reserved)
     attempt = Attempt(key="1", number=1, started_at=0.0, duration_s=1.0, status=200, tier=tier, error_code="cut")
     found = bounded(attempt, task, Decoder(), kept=False)  # type: ignore[arg-type]
-    assert (found.input_bound, found.output_bound, found.price) == (12, 400, price)
+    assert (found.input_bound, found.output_bound, found.cache_1h_bound, found.price) == (12, 400, 12, price)
     known = Attempt(key="1", number=1, started_at=0.0, duration_s=1.0, status=200, usage=Usage(input_tokens=1, output_tokens=1))
     assert bounded(known, task, Decoder(), kept=False).price is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("stage", "kept", "bound"), [(Stage.WHOLE, False, 2), (Stage.COUNTED, False, None), (Stage.WHOLE, True, None)]
+)
+def test_the_usage_of_a_failed_attempt_is_known_once_it_came_behind_the_end_and_of_a_kept_answer(
+    stage: Stage, kept: bool, bound: int | None
+) -> None:
+    decoder = Decoder()
+    decoder.stage = stage  # type: ignore[attr-defined]
+    task = Task(an_item(1), call(), Lanes(Limits(ceiling=1)).of("m"), Standing(), 0)
+    usage = Usage(input_tokens=1, output_tokens=1)
+    attempt = Attempt(key="1", number=1, started_at=0.0, duration_s=1.0, status=200, usage=usage, error_code="cut")
+    assert bounded(attempt, task, decoder, kept=kept).input_bound == bound  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -108,6 +122,10 @@ def test_a_request_that_asks_for_a_cache_of_an_hour_may_write_all_of_its_input_t
     sent = call(**HOUR)
     assert bounds(sent, None).hour == len(sent.body)
     assert bounds(call(messages=[{"role": "user", "content": "ttl 1h"}]), None).hour is None
+    # without a budget it is kept of the attempt all the same
+    task = Task(an_item(1), sent, Lanes(Limits(ceiling=1)).of("m"), Standing(), 0)
+    cut = Attempt(key="1", number=1, started_at=0.0, duration_s=1.0, status=200, error_code="cut")
+    assert bounded(cut, task, Decoder(), kept=False).cache_1h_bound == len(sent.body)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
 from typing import Any
 
 import anyio
@@ -18,7 +19,7 @@ from runner.engine.prefixes import whole_texts
 from runner.engine.warming import Warming
 from runner.errors import AttemptError, ProviderError
 from runner.interfaces import Handle, Items
-from runner.model import Attempt, Entry, Item, Outcome
+from runner.model import Attempt, Entry, HttpCall, Item, Outcome
 from runner.money import Price
 from runner.session import backlog
 
@@ -101,6 +102,31 @@ async def test_a_row_that_comes_a_moment_later_may_still_fit() -> None:
         await anyio.sleep(QUIET_S * 2)
         assert scene.reached == [Amounts(11)]
         group.cancel_scope.cancel()
+
+
+async def test_a_row_that_was_read_a_moment_ago_may_still_find_a_worker() -> None:
+    async def rows() -> AsyncGenerator[Item | Outcome, None]:
+        await anyio.sleep(QUIET_S * 0.7)
+        yield an_item(1)
+        await anyio.sleep_forever()
+
+    scene = Scene()
+    async with anyio.create_task_group() as group, aclosing(scene.budget.items(rows(), lambda: True)) as items:
+        group.start_soon(scene.asks, "too large", 11)
+        await anext(items)
+        await anyio.sleep(QUIET_S * 0.6)
+        assert scene.reached == []
+        group.cancel_scope.cancel()
+
+
+def test_a_request_that_costs_more_by_now_counts_for_the_largest_one() -> None:
+    scene = Scene()
+    assert scene.budget.take(Amounts(3, 1))
+    assert scene.budget.change(Amounts(3, 1), Amounts(7, 2))
+    assert not scene.budget.change(Amounts(7, 2), Amounts(11, 1))
+    # by it, the limit is said with which the run finishes
+    assert scene.budget.largest == Amounts(11, 2)
+    assert scene.budget.pots[0].held == 7
 
 
 async def test_who_stops_waiting_gives_back_what_it_got_in_that_instant() -> None:
@@ -324,6 +350,20 @@ async def test_a_row_whose_amount_another_one_got_waits() -> None:
     assert len(world.outcomes) == 3
 
 
+async def test_a_cancelled_request_leaves_no_reservation() -> None:
+    """Else the next session takes it for one that was open when the process was killed."""
+
+    class Slow(Bounded):
+        async def save(self, entries: list[Entry | Reservation]) -> None:  # type: ignore[override]
+            await anyio.sleep(5)
+            await super().save(entries)
+
+    world = Slow(Server(), 5000)
+    with anyio.move_on_after(1):
+        await world.work(3)
+    assert (world.server.requests, world.written) == (0, set())
+
+
 async def test_another_row_warms_a_prefix_if_the_first_is_too_large() -> None:
     class Warmed(Bounded):
         def around(self, items: Items, handle: Handle) -> tuple[Items, Handle]:
@@ -358,3 +398,39 @@ async def test_a_row_that_waits_for_its_permit_for_long_holds_what_it_may_cost_b
     await world.work(3)
     assert (len(world.outcomes), world.stop.reason) == (done, None if done else "reached")
     assert held == [50] + [90] * 2 * done
+
+
+async def test_a_row_whose_price_ends_while_it_waits_for_its_permit_gives_back_what_it_holds() -> None:
+    world = Bounded(Server(fault=lambda _, since: limited(2000) if since < 1900 else None), 96, ceiling=1)
+    ends = anyio.current_time() + 1900
+
+    def cost(_: str, at: float) -> int:
+        if at < ends:
+            return 50
+        raise AttemptError("no price any more", code="unpriced", verdict="fail", sent=False)
+
+    world.purse.costs = cost
+    await world.work(3)
+    assert [outcome.error_code for outcome in world.failed] == ["unpriced"] * 3
+    assert (world.stop.reason, world.purse.budget.holders, world.purse.budget.pots[0].held) == (None, 0, 0)
+
+
+async def test_a_request_goes_out_as_it_was_when_its_amount_was_held_and_is_learned_anew_before() -> None:
+    """A parameter is learned each time that a reservation is written: between what a request holds and when it goes out."""
+    bounds: list[tuple[int, int | None]] = []
+
+    class Learning(Bounded):
+        async def save(self, entries: list[Entry | Reservation]) -> None:  # type: ignore[override]
+            for one in entries:
+                if isinstance(one, Reservation):
+                    bounds.append((one.input_bound, one.cache_1h_bound))
+                    provider.revision += 1
+            await super().save(entries)
+
+    world = Learning(Server(), 5000, ceiling=1)
+    provider: Any = world.attempts._provider
+    provider.encode = lambda _: HttpCall(url="http://x", headers={}, body=b'"1h"' + b"x" * (6 + provider.revision))
+    await world.work(3)
+    assert [len(body) for body in world.server.by_item] == [10, 11, 12]
+    # all of the input may be written to a cache of an hour
+    assert bounds == [(10, 10), (11, 11), (12, 12)]

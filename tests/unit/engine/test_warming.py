@@ -6,11 +6,13 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from runner.admission import Amounts, Reservation
 from runner.engine import warming
 from runner.engine.prefixes import whole_texts
 from runner.engine.warming import WARM_S, Warming
 from runner.interfaces import Emit
 from runner.model import Attempt, Item, Outcome, Request
+from runner.money import Price
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +58,7 @@ class Desk:
     def begins(self, key: str, *texts: str) -> None:
         self.warming.begun(row(key, *texts))
 
-    async def fails(self, key: str, *, for_good: bool = True) -> None:
+    async def fails(self, key: str) -> None:
         """An attempt of a row fails."""
 
         async def handle(item: Item, emit: Emit) -> Outcome | None:
@@ -105,6 +107,32 @@ async def test_if_the_first_fails_the_next_goes_alone() -> None:
         assert await desk.keys() == ["a3"]
 
     await run(Desk([row(f"a{number}", "a") for number in range(4)]), script)
+
+
+async def test_while_the_first_waits_for_its_retry_the_next_goes() -> None:
+    async def script(desk: Desk) -> None:
+        ends = anyio.Event()
+
+        async def handle(item: Item, emit: Emit) -> Outcome | None:
+            await emit(Reservation(item.key, 1, 0.0, Amounts(), 1, 1, Price(model="m", tier="standard", rates=None)))
+            await ends.wait()
+            await emit(Attempt(key=item.key, number=1, started_at=0.0, duration_s=0.0, error_code="cut"))
+            await anyio.sleep_forever()
+            return None
+
+        async def emit(entry: Attempt | Reservation) -> None:
+            return None
+
+        assert await desk.keys() == ["a0"]
+        async with anyio.create_task_group() as group:
+            group.start_soon(desk.warming.handle(handle), row("a0"), emit)
+            # under a budget, what it may use is written before it goes out
+            assert await desk.keys() == []
+            ends.set()
+            assert await desk.keys() == ["a1"]
+            group.cancel_scope.cancel()
+
+    await run(Desk([row(f"a{number}", "a") for number in range(3)]), script)
 
 
 async def test_rows_that_share_nothing_and_broken_rows_do_not_wait() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import UsageError
+from runner.inputs.formats import openai_batch
 from runner.inputs.options import ReadOptions
 from runner.session.opening import open_input
 
@@ -193,3 +194,21 @@ def test_a_wrong_option_is_refused(tmp_path: Path, option: dict[str, str], words
     with pytest.raises(UsageError) as refused:
         open_input(path, ReadOptions(**option))
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [
+        ("/v1/chat/completions", True),
+        ("https://h/v1/chat/completions/", True),
+        ("/v1/messages", True),
+        (None, True),
+        ("/v1/responses", False),
+        ("/v1/embeddings", False),
+        ("/v1/completions", False),
+    ],
+)
+def test_a_request_to_another_endpoint_is_a_broken_row(tmp_path: Path, url: str | None, sent: bool) -> None:
+    (tmp_path / "p.jsonl").write_text(json.dumps({**BODY, "url": url}) + "\n")
+    (row,) = openai_batch.read(tmp_path / "p.jsonl")
+    assert row.fault == (None if sent else f"a request to {url}; runner asks for chat completions only")

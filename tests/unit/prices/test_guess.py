@@ -1,6 +1,7 @@
 """What requests may take by their sizes: no request is outside of the bounds, and nothing unknown has one."""
 
 import math
+from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +38,19 @@ def test_a_cost_goes_from_cached_input_to_the_highest_rates() -> None:
     assert guess.cost.low == 100 * 500_000 + 4_000_000
     assert guess.cost.mid == 158 * 1_000_000 + 100 * 4_000_000
     assert guess.cost.high == 400 * 1_250_000 + 100 * 4_000_000
+
+
+def test_a_cache_of_an_hour_and_another_tier_that_may_serve_it_raise_the_high_bound_alone() -> None:
+    size, plain, hour = Size("m", 600, 800, most=100), Guess(), Guess()
+    plain.add(size, PLAIN, None, PLAIN.times(Decimal(3)))
+    hour.add(size._replace(hour=True), PLAIN, None)
+    assert plain.cost is not None
+    assert hour.cost is not None
+    assert (plain.hour, hour.hour) == (False, True)
+    assert plain.cost.mid == hour.cost.mid == 158 * 1_000_000 + 100 * 4_000_000
+    assert plain.cost.low == hour.cost.low == 100 * 500_000 + 4_000_000
+    assert plain.cost.high == 3 * (400 * 1_250_000 + 100 * 4_000_000)
+    assert hour.cost.high == 400 * 2_000_000 + 100 * 4_000_000
 
 
 def test_a_large_request_has_the_rates_of_its_size() -> None:

@@ -9,8 +9,9 @@ from msgspec import structs
 
 from runner.errors import UsageError
 from runner.model import Attempt, Usage
-from runner.money import Rates, dollars, shown
+from runner.money import Money, Projection, Rates, dollars, projected, shown
 from runner.prices.book import PriceBook
+from runner.prices.own import joined
 from runner.prices.rates import Schedule, cost_of, input_of, per_token, perhaps_of, saved_by
 
 MINI = Rates(
@@ -151,6 +152,11 @@ def test_a_tier_without_rates_of_its_own_has_no_price() -> None:
         assert [book.schedule("m", at, tier) is None for tier in TIERS] == [False, False, False, True, True]
     for vendor, model in (("google", "gemini-2.5-pro"), ("anthropic", "claude-sonnet-4-5")):
         assert [PriceBook(vendor, {}).schedule(model, at, tier) is None for tier in TIERS] == [False, False, False, True, True]
+    # where a tier is not sold, it is not half as dear
+    book = PriceBook("anthropic", {})
+    standard, flex, batch = (book.schedule("claude-sonnet-4-5", at, tier) for tier in ("standard", "flex", "batch"))
+    assert standard is not None
+    assert (flex, batch) == (standard, standard.times(Decimal("0.5")))
     own = PriceBook(None, {"m": {"input": 1, "output": 4, "priority": 1.75}})
     dear = own.schedule("m", at, "priority")
     assert dear is not None
@@ -160,7 +166,8 @@ def test_a_tier_without_rates_of_its_own_has_no_price() -> None:
     listed = book.schedule("gpt-5-mini", at, "priority")
     assert listed is not None
     assert listed.base.input == 450_000
-    assert book.of("gpt-5-mini", None, at, "auto") == book.schedule("gpt-5-mini", at)
+    for word in ("", "auto", "default", "standard_only", "on_demand"):
+        assert book.of("gpt-5-mini", None, at, word) == book.schedule("gpt-5-mini", at)
 
 
 def test_prices_that_change_at_half_hours() -> None:
@@ -180,8 +187,13 @@ def test_a_model_that_costs_more_than_its_tokens_has_no_price(model: str) -> Non
 
 
 def test_list_prices_with_a_step() -> None:
-    schedule = PriceBook("anthropic", {}).schedule("claude-sonnet-4-5", 1_796_000_000.0)
+    book = PriceBook("anthropic", {})
+    schedule = book.schedule("claude-sonnet-4-5", 1_796_000_000.0)
     assert schedule is not None
+    # of an attempt of unknown usage, what it may have had decides
+    cut = structs.replace(an_attempt(model="claude-sonnet-4-5"), started_at=1_796_000_000.0)
+    found = [book.price(structs.replace(cut, input_bound=most)).rates for most in (200_000, 200_001)]
+    assert found == [schedule.base, schedule.steps[0][1]]
     assert [beyond for beyond, _ in schedule.steps] == [200_000]
     assert (schedule.of(200_000).input, schedule.of(200_001).input) == (3_000_000, 6_000_000)
     assert (schedule.base.cache_write, schedule.base.cached_input) == (3_750_000, 300_000)
@@ -207,6 +219,13 @@ def test_prices_of_ones_own_come_first() -> None:
     listed = book.schedule("gpt-5-mini", before)
     assert listed is not None
     assert listed.base.input == 250_000
+
+
+def test_prices_that_a_run_is_given_replace_those_of_the_same_models_alone() -> None:
+    one, other = {"input": 1, "output": 4}, {"input": 2, "output": 8}
+    assert joined({"a": one, "b": one}, {"b": other}) == {"a": one, "b": other}
+    assert joined("list", {"a": one}) == joined({"a": one}, "list") == {"list": True, "a": one}
+    assert joined(None, {"a": one}) == {"a": one}
 
 
 @pytest.mark.parametrize(
@@ -267,6 +286,15 @@ def test_the_highest_rates_hold_what_is_about_to_change_and_what_an_answer_may_n
     assert listed.input == 20_000_000
     # a price that begins later than in an hour is none yet
     assert PriceBook(None, {"m": {"input": 1, "output": 1, "from": "2026-01-01"}}).highest("m", midnight - 7200, None, 1) is None
+
+
+def test_rows_that_are_left_cost_what_a_sample_says_until_half_have_an_outcome_and_then_what_the_others_did() -> None:
+    money, expected = Money(spent=90, priced=3), Projection(left=10, cost=200)
+    assert [projected(money, 3, left, expected) for left in (10, 6, 5, 0)] == [90 + 200, 90 + 120, 90 + 150, 90]
+    assert (projected(money, 3, 6), projected(money, 0, 6)) == (90 + 180, None)
+    # of the rows with an outcome, nobody knows how many are part of the sum
+    assert projected(structs.replace(money, unpriced=1), 3, 5) is None
+    assert projected(Money(unpriced=1), 1, 9, expected) is None
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,9 @@ def test_attempts_of_unknown_usage_raise_the_high_bound_of_the_rows_that_were_no
         assert all_.of_attempts(cut, 1) == Interval(low=100, mid=100, high=100)
         unlimited = {**clean, **{str(place): Taken(5.0, 0.0, math.inf) for place in range(number)}}
         assert math.isinf(some.of_attempts(unlimited, 1).high)
+    # a failed attempt of known cost: its own, and that of the one other row for which the drawn one stands
+    failed = {**clean, "0": Taken(5.0, 5.0)}
+    assert (some.of_attempts(failed, 1).mid, all_.of_attempts(failed, 1).mid) == (pytest.approx(210), 105)
 
 
 @pytest.mark.parametrize(("again", "cut"), [(0.05, 0.0), (0.0, 0.05)])

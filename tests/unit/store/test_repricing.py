@@ -9,7 +9,7 @@ import pytest
 from runner.model import Attempt
 from runner.money import Price
 from runner.prices.book import PriceBook
-from runner.store import database
+from runner.store import database, repricing
 from runner.store.repricing import price_again
 
 ROWS = 40
@@ -61,3 +61,28 @@ def test_only_attempts_of_a_model_that_has_a_price_now_get_one(driver: sqlite3.C
 def test_a_price_that_holds_from_a_day_on_is_given_from_then_on(driver: sqlite3.Connection) -> None:
     # the first attempt was at 14:13:20 of 2026-09-21
     assert priced(driver, PriceBook(None, {"served": {"input": 1, "output": 2, "from": "2026-09-22"}}))[1] == ROWS - 10
+
+
+def test_no_attempt_is_left_out_between_two_pages(driver: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repricing, "_PAGE", 7)
+    own = {name: {"input": 1, "output": 2} for name in ("m", "n")}
+    assert priced(driver, PriceBook(None, own))[1] == ROWS
+
+
+def test_a_large_request_gets_the_rates_of_its_size_by_its_caches_or_its_bound(driver: sqlite3.Connection) -> None:
+    driver.execute("INSERT INTO prices (id, run_id, model, tier) VALUES (3, 1, 'claude-sonnet-4-5', 'standard')")
+    added = (
+        "INSERT INTO attempts (run_id, item_key, number, started_at, duration_s, sent, bytes_received, status, input_tokens,"
+        " output_tokens, cached_tokens, cache_write_tokens, input_bound, price_id)"
+        " VALUES (1, ?, 1, 1796000000.0, 1.0, 1, 9, 200, ?, ?, ?, ?, ?, 3)"
+    )
+    sizes = {
+        "small": (100, 1, None, None, None),
+        "read": (100, 1, 200_000, None, None),
+        "written": (100, 1, None, 200_000, None),
+        "cut": (None, None, None, None, 200_001),
+    }
+    driver.executemany(added, ((key, *size) for key, size in sizes.items()))
+    price_again(driver, 1, [3], PriceBook("anthropic", {}).price)
+    found = "SELECT a.item_key, p.input FROM attempts a JOIN prices p ON p.id = a.price_id WHERE p.model LIKE 'claude%'"
+    assert dict(driver.execute(found)) == {"small": 3_000_000, "read": 6_000_000, "written": 6_000_000, "cut": 6_000_000}

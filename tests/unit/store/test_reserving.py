@@ -119,6 +119,18 @@ async def test_a_failed_batch_that_is_tried_again_leaves_no_reservation_behind(p
         assert rows(path, KEPT) == [("b", 1)]
 
 
+async def test_a_batch_that_failed_behind_its_commit_is_written_once(path: Path) -> None:
+    async with RunStore.own(path, 1) as store:
+        await store.save([attempt("a")], [reserved("b")])
+        # it is missed only once the batch is in the store
+        path.with_name("runner.db-shm").unlink()
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                await store.save([attempt("b")])
+    assert rows(path, "SELECT item_key, number FROM attempts ORDER BY id") == [("a", 1), ("b", 1)]
+    assert rows(path, KEPT) == []
+
+
 SPEND = "SELECT cause, attempts, perhaps_billed, cost * 1e12, cost_perhaps * 1e12, unpriced FROM spend ORDER BY cause"
 
 
@@ -167,12 +179,26 @@ async def test_open_requests_without_a_price_are_counted_and_never_free(path: Pa
     assert (books.cost, books.cost_perhaps, books.unpriced_attempts, books.open_requests) == (None, None, 1, 1)
 
 
+async def test_what_is_open_for_a_run_counts_for_no_other(path: Path) -> None:
+    open_run(path, path.with_name("q.jsonl"), ANSWER, ANSWER, new=True)
+    async with RunStore.own(path, 1) as store:
+        await store.save([], [reserved("a")])
+    async with RunStore.own(path, 2) as store:
+        assert await store.used() == Used()
+        await store.save([], [reserved("a")])
+        await store.save([attempt("a")])
+    with StoreReader(path) as reader:
+        assert [reader.totals(run).open_requests for run in (1, 2)] == [1, 0]
+        assert [reader.money(run).perhaps for run in (1, 2)] == [80, 0]
+
+
 USAGES = [
     Usage(input_tokens=9, output_tokens=6),
     Usage(input_tokens=9, output_tokens=6, reasoning_tokens=2),
     Usage(input_tokens=9, output_tokens=6, cached_tokens=1, cache_write_tokens=6, cache_write_1h_tokens=4),
     Usage(input_tokens=9, output_tokens=6, reasoning_tokens=8, cache_write_tokens=6, cache_write_1h_tokens=8),
     Usage(input_tokens=9),
+    Usage(output_tokens=6),
     None,
 ]
 BOUNDS = [
