@@ -7,9 +7,10 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from runner.inputs.duplicates import RepeatedHashes
-from runner.model import Json, Row
+from runner.model import SYSTEM_ROLES, Json, Row
 from runner.several import MARK
 
 WHOLE_ROW = "row"
@@ -124,6 +125,51 @@ def fingerprint(row: Row) -> int:
         return fingerprint_of(fields, settings)
     named = {name: value for name, value in fields.items() if name in row.asked or WHOLE_ROW in row.asked}
     return _hash([named, fields.get("params"), settings])
+
+
+def is_plain(row: Row) -> bool:
+    """Return True if a row sets nothing beside its prompt or the fields of its template: ``loose`` is its fingerprint then."""
+    fields = row.fields or {}
+    return fields.get("params") is None and (row.asked is not None or isinstance(fields.get("prompt"), str)) and not _beside(row)
+
+
+def form(row: Row) -> frozenset[str]:
+    """Return what a row sets itself: its parameters, and which of the other parts of a request.
+
+    Rows that set the same ask the same only if their fingerprints are equal.
+    """
+    fields, beside = row.fields or {}, _beside(row)
+    params = {name: value for name, value in beside.items() if name in _SETTING_NAMES and name != "system"}
+    parts = {*beside, _SORTED.encode([params, fields.get("params")]).decode()}
+    if row.asked is None:
+        messages = fields.get("messages")
+        said = enumerate(messages if isinstance(messages, list) else [])
+        parts |= {name for name in ("prompt", "messages") if fields.get(name) is not None}
+        parts |= {f"system {at}" for at, one in said if isinstance(one, dict) and one.get("role") in SYSTEM_ROLES}
+    return frozenset(parts)
+
+
+def loose(row: Row) -> int:
+    """Return a hash that two rows share which ask the same, however each of them is written, and whatever their jobs add.
+
+    Without a template it is made of the last text that is no system text, else of the fields that the template names.
+    """
+    if row.fields is not None and row.asked is not None:
+        fields = {name: value for name, value in row.fields.items() if name != "params"}
+        return fingerprint(structs.replace(row, fields=fields, plain=True, media=_NOTHING))
+    return fingerprint_of({"prompt": _last_text(row.fields or {})}, _NOTHING)
+
+
+def _last_text(fields: Mapping[str, Json]) -> str:
+    prompt, messages = fields.get("prompt"), fields.get("messages")
+    if isinstance(prompt, str):
+        return prompt
+    said = [one for one in messages if isinstance(one, dict)] if isinstance(messages, list) else []
+    content = next((one.get("content") for one in reversed(said) if one.get("role") not in SYSTEM_ROLES), None)
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return "".join(text for part in parts if isinstance(part, dict) and isinstance(text := part.get("text"), str))
 
 
 def fingerprint_of(fields: Mapping[str, Json], settings: Mapping[str, Json]) -> int:

@@ -1,8 +1,10 @@
 """The seeds of several answers to one row. Pure."""
 
+from collections.abc import Mapping
+
 from msgspec import structs
 
-from runner.model import Request
+from runner.model import Json, Request
 
 _NAMES = ("seed", "random_seed")
 """Names of a seed in the body of a request. What the user merges into it wins over the parameter."""
@@ -15,12 +17,17 @@ def seeded(request: Request, number: int) -> Request:
     """
     if number == 1:
         return request
-    params, more = request.params, number - 1
+    params = request.params
     body = params.extra_body or {}
-    merged = {name: value + more for name in _NAMES if type(value := body.get(name)) is int}
-    if params.seed is None and not merged:
+    merged = seeded_body(body, number)
+    if params.seed is None and merged == body:
         return request
-    seed = params.seed + more if params.seed is not None else None
+    seed = params.seed + number - 1 if params.seed is not None else None
     # an empty body stays one: the request of each answer leads back to that of the first
-    extra_body = {**body, **merged} if merged else params.extra_body
+    extra_body = merged if body else params.extra_body
     return structs.replace(request, params=structs.replace(params, seed=seed, extra_body=extra_body))
+
+
+def seeded_body(body: Mapping[str, Json], number: int) -> dict[str, Json]:
+    """Return the body of the request for one of several answers, as ``seeded`` does for a request."""
+    return {**body, **{name: value + number - 1 for name in _NAMES if type(value := body.get(name)) is int}}

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any, TypedDict, cast
 
 import msgspec
+from msgspec import structs
 
 from runner import origin
 from runner.config import plugins
@@ -19,8 +20,9 @@ from runner.inputs import overwriting
 from runner.inputs.bodies import body_of
 from runner.inputs.patterns import matches
 from runner.inputs.prompts import REQUEST_FIELDS
+from runner.inputs.seeds import seeded_body
 from runner.interfaces import Exporter
-from runner.model import Json, Run
+from runner.model import Json, Result, Run
 from runner.session import part
 from runner.session.opening import asked_in, columns_in, texts_in
 from runner.store import reuse
@@ -92,8 +94,15 @@ def _whole(reader: StoreReader, run: Run, parts: Parts, *, prompt: bool) -> Iter
 
     found = reader.decided(run.id, asked, origin.files_in(run.settings))
     # a row that has another's answer has no attempt of its own
-    told = ((result, whole.Told(attempt.ended_at or run.created_at, *attempt[1:3])) for result, attempt in found)
+    told = ((_numbered(result), whole.Told(attempt.ended_at or run.created_at, *attempt[1:3])) for result, attempt in found)
     return whole.records(told, run.id, kept, parts)
+
+
+def _numbered(result: Result) -> Result:
+    """Return a result whose request has the seed with which that answer was asked for."""
+    if not isinstance(result.prompt, dict) or result.answer_number in (None, 1):
+        return result
+    return structs.replace(result, prompt=seeded_body(result.prompt, result.answer_number))
 
 
 def files_read(reader: StoreReader) -> dict[int, list[str]]:

@@ -4,10 +4,10 @@ The rows are compared in a temporary database that SQLite keeps on the disk, so 
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 
@@ -17,7 +17,7 @@ from runner.store.schema import BOUGHT, items, reused
 
 _TABLES = """
 CREATE TABLE wanted (
-    number INTEGER PRIMARY KEY, key TEXT NOT NULL, digest BLOB NOT NULL, fingerprint INTEGER NOT NULL,
+    number INTEGER PRIMARY KEY, key TEXT NOT NULL, digest BLOB NOT NULL, fingerprint INTEGER NOT NULL, loose INTEGER NOT NULL,
     item INTEGER, item_fingerprint INTEGER, run INTEGER
 );
 CREATE TABLE offers (
@@ -29,6 +29,7 @@ CREATE TABLE spent (from_run INTEGER, from_key TEXT, PRIMARY KEY (from_run, from
 _INDEXES = """
 CREATE INDEX wanted_digest ON wanted (digest, key);
 CREATE INDEX wanted_fingerprint ON wanted (fingerprint);
+CREATE INDEX wanted_loose ON wanted (loose);
 """
 # the answer with the attempt that bought it, whichever run that was
 _ORIGIN = """
@@ -41,6 +42,7 @@ SELECT i.id, i.key, i.fingerprint, i.metadata, i.finish_reason, i.notes, a.varia
 FROM {_ORIGIN} WHERE i.run_id = ? AND i.status = 'done' AND i.same_as IS NULL
 """  # noqa: S608 - constants
 _SAME_FIELDS = " AND i.fingerprint IN (SELECT fingerprint FROM wanted WHERE item IS NULL)"
+_ALIKE = " AND loose(i.key, i.metadata) IN (SELECT loose FROM wanted WHERE item IS NULL)"
 _SAME_KEY = " AND i.key IN (SELECT key FROM wanted WHERE item IS NULL)"
 # one answer for one row: an answer that a row has is not offered again, also not by a run that had taken it over
 _OFFER = """
@@ -98,12 +100,13 @@ def numbers_taken_over() -> sa.Select[Any]:
 
 
 class Wanted(NamedTuple):
-    """A row that is to be answered. number: its place in the reading. digest: of its request."""
+    """A row that is to be answered. number: its place in the reading. digest: of its request. loose: ``keys.loose``."""
 
     number: int
     key: str
     digest: bytes
     fingerprint: int
+    loose: int
 
 
 class Earlier(NamedTuple):
@@ -145,6 +148,12 @@ class TakenOver(NamedTuple):
     run: int
 
 
+Narrow = Literal["fingerprint", "key", "all"] | Callable[[str, str | None], int | None]
+"""Which rows of an earlier run are looked at: those with the fingerprint of a row that is wanted, or with its key; or with its
+``keys.loose``, by a function that returns that of a stored row, from key and metadata; None if nothing can be read."""
+_NARROWED = {"fingerprint": _SAME_FIELDS, "key": _SAME_KEY, "all": ""}
+
+
 class Comparison:
     """The rows of a run beside the answers of earlier ones. Made by ``comparison``, for one thread at a time."""
 
@@ -153,7 +162,7 @@ class Comparison:
 
     def want(self, rows: Iterable[Wanted]) -> None:
         """Add rows that may take over an answer."""
-        self._write("INSERT INTO wanted (number, key, digest, fingerprint) VALUES (?, ?, ?, ?)", rows)
+        self._write("INSERT INTO wanted (number, key, digest, fingerprint, loose) VALUES (?, ?, ?, ?, ?)", rows)
 
     def all_wanted(self) -> int:
         """Leave out the rows that have an outcome already; return the number of the others."""
@@ -177,13 +186,15 @@ class Comparison:
         )
         return int(number)
 
-    def earlier(self, run_id: int, *, same_fields: bool, same_key: bool) -> Iterator[list[Earlier]]:
-        """Yield the answered rows of an earlier run in batches.
+    def first(self, run_id: int, number: int) -> list[Earlier]:
+        """Return so many answered rows of an earlier run, those that were stored first."""
+        return [Earlier(*row) for row in self._connection.execute(f"{_EARLIER} ORDER BY i.id LIMIT ?", (run_id, number))]
 
-        same_fields: only those that may ask the same by their fingerprint; the run's template names the same fields. same_key:
-        only those with the key of a row that is wanted.
-        """
-        query = _EARLIER + _SAME_FIELDS * same_fields + _SAME_KEY * same_key
+    def earlier(self, run_id: int, narrow: Narrow) -> Iterator[list[Earlier]]:
+        """Yield the answered rows of an earlier run in batches."""
+        if callable(narrow):
+            self._connection.create_function("loose", 2, narrow)
+        query = _EARLIER + (_ALIKE if callable(narrow) else _NARROWED[narrow])
         cursor = self._connection.execute(query, (run_id,))
         while rows := cursor.fetchmany(_BATCH):
             yield [Earlier(*row) for row in rows]
