@@ -148,24 +148,26 @@ def _template(template: Template, settings: Mapping[str, Json]) -> Template | No
 def chosen(found: Iterable[Source], rows: Sequence[Row], job: Job, provider: Provider, compared: Comparison) -> Iterator[Source]:
     """Yield the sources that can have asked the same, by the first rows of each. rows: the first of the input."""
     template, number = template_of(job), 0
-    requests = [item.request for row in rows if isinstance(item := make_item(row, "", template), Item)]
-    shapes = {shape(provider, request) for request in requests} - {None}
-    forms, tiers = {form(row) for row in rows}, {tiered(request).tier for request in requests}
+    requests = [(row, item.request) for row in rows if isinstance(item := make_item(row, "", template), Item)]
+    written = {(shape(provider, request), form(row)) for row, request in requests}
+    tiers = {tiered(request).tier for _, request in requests}
     for source in found:
         first = compared.first(source.run.id, FIRST)
-        asked = (request for row in first if (request := source.request(row)) is not None)
-        if not source.alike and not any(shape(provider, request) in shapes for request in asked):
+        there = {(shape(provider, request), source.form(row)) for row in first if (request := source.request(row)) is not None}
+        if not source.alike and {asked for asked, _ in written}.isdisjoint(asked for asked, _ in there):
             continue
         number += 1
         if number > MOST_RUNS:
             return
-        exact = len(forms.union(map(source.form, first))) == 1
+        # what asks for the same beside its texts is written in the same way
+        all_ = written | there
+        exact = len(all_) == len({asked for asked, _ in all_})
         yield structs.replace(source, exact=exact)
         tier = source.run.settings.get("tier")
         if tier != job.tier and tier in tiers:
             # a row names the tier that the earlier job named
-            there = {at: one and structs.replace(one, tier=tier) for at, one in source.templates.items()}
-            yield structs.replace(source, exact=exact, templates=there)
+            templates = {at: one and structs.replace(one, tier=tier) for at, one in source.templates.items()}
+            yield structs.replace(source, exact=exact, templates=templates)
 
 
 def counts(row: Earlier, finish: Finish) -> bool:

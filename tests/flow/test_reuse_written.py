@@ -102,9 +102,10 @@ def test_an_answer_is_taken_over_just_if_the_request_is_the_same_however_it_is_w
         bought.append(place.server.requests[-1].json)
     for name, way in WAYS.items():
         # enough rows for all answers there are
-        path = place.put(
-            [{"n": n, **way.row, **({"custom_id": str(n)} if "body" in way.row else {})} for n in range(len(WAYS))], "again.jsonl"
-        )
+        rows = [{"n": n, **way.row} for n in range(len(WAYS))]
+        if "custom_id" in way.row:
+            rows = [{**row, "custom_id": str(row.pop("n"))} for row in rows]
+        path = place.put(rows, "again.jsonl")
         foreseen = runner.estimate(path, db=place.store, **{"model": "m", **place.address, **way.job})
         wanted = bought[list(WAYS).index(name)]
         assert foreseen.reused == {run: 1 for run, body in enumerate(bought, 1) if body == wanted}, name
@@ -154,7 +155,7 @@ def test_with_a_part_of_the_rows_and_with_dedupe(place: Place, given: dict[str, 
     place.ask([{"prompt": "one"}], system="S")
     rows = [{"n": 1, "messages": [SYSTEM, USER]}, {"n": 2, "prompt": "one", "system": "S"}]
     first = place.ask(rows, "two.jsonl", **given)
-    print(given, first.reused, first.attempts_now, place.sent)
+    assert (first.reused, first.attempts_now) == (1, 1 if "dedupe" in given else 0)
     place.ask(rows, "two.jsonl")
     assert place.sent == 2
 
