@@ -30,8 +30,9 @@ def refuse_own(output: str | Path, store: Path, read: Mapping[int, Sequence[str]
     for run, paths in read.items():
         if is_among(target, paths):
             raise UsageError(f"{output} is {'the' if len(paths) == 1 else 'a'} prompt file of run {run}; name another file")
-    if target.is_file() and _holds_prompts(target):
-        raise UsageError(f"{output} holds prompts, which the export would replace; name another file, or remove this one first")
+    held = _held(target) if target.is_file() else None
+    if held is not None:
+        raise UsageError(f"{output} holds {held}, which the export would replace; name another file, or remove this one first")
 
 
 def is_exported(names: Collection[str]) -> bool:
@@ -45,24 +46,22 @@ def is_among(target: Path, paths: Iterable[str]) -> bool:
     return any(target == Path(path) or (there and os.path.exists(path) and target.samefile(path)) for path in paths)  # noqa: PTH110 - raises nothing
 
 
-def _holds_prompts(path: Path) -> bool:
-    """Return True if the first row that tells it is a prompt, and not a line of an earlier export."""
+def _held(path: Path) -> str | None:
+    """Return what a file holds that no export replaces, in words; None if it holds nothing of that kind."""
     try:
-        with closing(jsonl.read(path)) as rows:
-            for row in islice(rows, _ROWS):
-                names = row.fields or {}
-                if is_exported(names):
-                    return False
-                if not _PROMPTS.isdisjoint(names):
-                    return True
-    except UsageError:
-        return _holds_requests(path)
-    return False
-
-
-def _holds_requests(path: Path) -> bool:
-    try:
-        return openai_batch.holds_requests(path)
+        return openai_batch.holds(path) or ("prompts" if _holds_prompts(path) else None)
     except UsageError:
         # CSV, or whatever else is no prompt file
-        return False
+        return None
+
+
+def _holds_prompts(path: Path) -> bool:
+    """Return True if the first row that tells it is a prompt, and not a line of an earlier export. Raises UsageError."""
+    with closing(jsonl.read(path)) as rows:
+        for row in islice(rows, _ROWS):
+            names = row.fields or {}
+            if is_exported(names):
+                return False
+            if not _PROMPTS.isdisjoint(names):
+                return True
+    return False

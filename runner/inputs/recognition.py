@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,10 +25,14 @@ _EXAMPLE = 'every line must be one JSON object, such as {"prompt": "..."}'
 
 
 class Found(NamedTuple):
-    """The format that a file holds; or what the file is instead, in words that follow its name."""
+    """The format that a file holds; or what the file is instead, in words that follow its name.
+
+    rows: it is JSON lines all the same, where a template asks about their fields.
+    """
 
     format: str | None = None
     instead: str | None = None
+    rows: bool = False
 
 
 def look(head: bytes) -> Found:
@@ -76,9 +80,12 @@ def other_than(formats: Collection[str], head: bytes) -> str | None:
 def not_json_lines(head: bytes) -> str | None:
     """Return what a file is instead of JSON lines, in words that follow its name; None if it may be JSON lines.
 
-    A file is refused only if all of it is of another shape: a broken line among rows is a broken row.
+    A file is refused only if all of it is of another shape: a broken line among rows is a broken row. Lines of a batch API
+    are rows for whoever names the format.
     """
     found = look(head)
+    if found.rows or found.format == "openai-batch":
+        return None
     if found.format in ("jsonl", None):
         return found.instead
     return f"is in the format {found.format}, not jsonl: leave out --input-format, or name {found.format} with it"
@@ -117,7 +124,7 @@ def _text(head: bytes) -> Found:
     text = head.lstrip()
     first = _decoded(text.partition(b"\n")[0])
     if isinstance(first, dict):
-        return _of_object(first)
+        return of_object(first)
     lines = [line for line in (part.strip() for part in _LINE_END.split(text)) if line]
     if not lines:
         return Found("jsonl")
@@ -128,13 +135,16 @@ def _text(head: bytes) -> Found:
     return Found("jsonl") if any(line.startswith(b"{") for line in lines) else _other(text, lines[0])
 
 
-def _of_object(first: dict[str, Any]) -> Found:
+def of_object(first: Mapping[str, Any]) -> Found:
     """Tell what lines hold that begin with this one: rows, or requests or results of a batch API, inside of other objects."""
     if "custom_id" not in first or "prompt" in first or "messages" in first:
         return Found("jsonl")
-    if any(isinstance(first.get(name), dict) for name in ("body", "params", "response", "error", "result")):
+    result = first.get("result")
+    ended = isinstance(result, dict) and isinstance(result.get("type"), str)
+    if ended or any(isinstance(first.get(name), dict) for name in ("body", "params", "response", "error")):
         return Found("openai-batch")
-    return Found(instead=f"holds lines of a batch API with neither request nor result (custom_id, ...), and {_EXAMPLE}")
+    instead = f"holds lines of a batch API with neither request nor result (custom_id, ...), and {_EXAMPLE}"
+    return Found(instead=f"{instead}; if they are rows, --prompt asks about their fields, or use --input-format jsonl", rows=True)
 
 
 def _array(lines: list[bytes]) -> Found:

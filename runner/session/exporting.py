@@ -18,6 +18,7 @@ from runner.exports.columns import Parts, columns, given, records
 from runner.exports.file import is_standard_output, open_output
 from runner.inputs import overwriting
 from runner.inputs.bodies import body_of
+from runner.inputs.compression import unpacked
 from runner.inputs.patterns import matches
 from runner.inputs.prompts import REQUEST_FIELDS
 from runner.inputs.seeds import seeded_body
@@ -30,6 +31,10 @@ from runner.store.reader import StoreReader
 
 _UNENDED = ("openai_batch",)
 """Formats that have no ending of their own: ``--format`` names them."""
+
+
+_NAMED_AS = {"csv": "csv", "jsonl": "jsonl", "openai_batch": "jsonl"}
+"""The ending of the files of our own formats."""
 
 
 class ExportFlags(TypedDict, total=False):
@@ -53,10 +58,15 @@ def write(
     kind, module = _format(output, format_name)
     if raw and escape:
         raise UsageError("--csv-raw and --csv-escape exclude each other; choose one of them")
+    for option in ("csv_escape", "csv_excel"):
+        if flags.get(option) and kind != "csv":
+            raise UsageError(f"--{option.replace('_', '-')} means nothing for {kind.replace('_', '-')}; leave it out")
     exporter, prompt = cast("Exporter", module.write), flags.get("prompt", True)
     with StoreReader(store) as reader, ExitStack() as stack:
         if not is_standard_output(output):
             overwriting.refuse_own(output, reader.path, files_read(reader))
+            if format_name:
+                _refuse_name(output, kind)
         run = reader.run(run_id, counted=False)
         stack.enter_context(reader.snapshot())
         parts = parts_of(reader, run)
@@ -174,6 +184,19 @@ def _format(output: str | Path, name: str | None) -> tuple[str, ModuleType]:
         known = f"{', '.join(others)} or {last}"
         raise UsageError(f"cannot tell the format of {output} from its ending; choose {known} with --format")
     return kind or "csv", found
+
+
+def _refuse_name(output: str | Path, kind: str) -> None:
+    """Raise UsageError for a file whose ending says that it holds something else than one of our own formats."""
+    if kind not in _NAMED_AS:
+        return
+    ending = _ending(output)
+    right = f"name it .{_NAMED_AS[kind]}"
+    if unpacked(Path(output)) != Path(output):
+        raise UsageError(f"{output} would not be compressed, as its ending says; {right}, and pack it afterwards")
+    holds = part.ENDINGS.get(ending, ending)
+    if holds in (*_NAMED_AS.values(), "parquet", "xlsx") and holds != _NAMED_AS[kind]:
+        raise UsageError(f"{output} would hold {kind.replace('_', '-')}, and not {holds}, as its ending says; {right}")
 
 
 def _ending(output: str | Path) -> str:

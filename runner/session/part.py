@@ -68,7 +68,7 @@ def recognise(path: Path, options: ReadOptions, *, most_bytes: int | None = None
 
     Raises UsageError for a file that cannot be read, or in none of the known formats.
     """
-    name = module_name(options.format) if options.format is not None else _format(path)
+    name = module_name(options.format) if options.format is not None else _format(path, options)
     module = plugins.load("inputs", name)
     _refuse_options(path, module, name, options)
     if hasattr(module, "settled"):
@@ -165,7 +165,7 @@ def module_name(name: str) -> str:
     return ENDINGS.get(name, name)
 
 
-def _format(path: Path) -> str:
+def _format(path: Path, options: ReadOptions) -> str:
     """Return the format of a file. Its name runs no code but that of our own formats and of installed packages."""
     ending = unpacked(path).suffix.lower().lstrip(".")
     name = ENDINGS.get(ending, ending)
@@ -176,6 +176,8 @@ def _format(path: Path) -> str:
     if name == "txt" and not recognition.begins_with_object(head):
         return name
     found = recognition.look(head)
+    if found.rows and options.asked is not None:
+        return "jsonl"
     if found.format is None:
         raise UsageError(f"{path} {found.instead}")
     if name in _OF_JSON and not spool.is_copy(path) and found.format not in (*_OF_JSON, "openai-batch"):

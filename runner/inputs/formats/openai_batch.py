@@ -16,7 +16,7 @@ from runner.inputs.encoding import open_content
 from runner.inputs.files import explained, size_and_head
 from runner.inputs.json_rows import lines_of
 from runner.inputs.options import ReadOptions
-from runner.inputs.recognition import BOM, look
+from runner.inputs.recognition import BOM, look, of_object
 from runner.model import Json, Row
 
 _LOOKED_AT = 100
@@ -39,22 +39,31 @@ def read(path: Path, *, limit_bytes: int | None = None, options: ReadOptions | N
 def is_export(path: Path) -> bool:
     """Return True if a file is our own export in this format. Raises UsageError if it cannot be read."""
     size, head = size_and_head(path)
-    first = _first(path, head, size)
+    first = next(_looked_at(path, head, size), None)
     return first is not None and is_ours(first)
 
 
-def holds_requests(path: Path) -> bool:
-    """Return True if a file holds requests for a batch API. Raises UsageError if it cannot be read."""
+def holds(path: Path) -> str | None:
+    """Return what a file of a batch API holds that is no export of ours, in words; None if it is none.
+
+    Raises UsageError if it cannot be read.
+    """
     size, head = size_and_head(path)
-    if look(head).format != "openai-batch":
-        return False
-    first = _first(path, head, size)
-    return first is not None and _body(first) is not None
+    # the first line may be broken
+    if look(head).format not in ("openai-batch", "jsonl"):
+        return None
+    first = next(_looked_at(path, head, size), None)
+    if first is None or of_object(first).format != "openai-batch" or is_ours(first):
+        return None
+    if _body(first) is not None:
+        return "prompts"
+    return "the results of a batch" if is_result(first) else None
 
 
 def _refuse_without_requests(path: Path, head: bytes, end: int) -> None:
-    first = _first(path, head, end)
-    if first is None or not is_result(first) or _body(first) is not None or asked_in(first) is not None:
+    with closing(_looked_at(path, head, end)) as lines:
+        asks = [not is_result(line) or _body(line) is not None or asked_in(line) is not None for line in lines]
+    if any(asks) or not asks:
         return
     raise UsageError(
         f"{path} holds the results of a batch without their requests, so it says nothing to ask: "
@@ -62,10 +71,10 @@ def _refuse_without_requests(path: Path, head: bytes, end: int) -> None:
     )
 
 
-def _first(path: Path, head: bytes, end: int) -> Mapping[str, Json] | None:
-    """Return the first line of a file that can be read; None if there is none among those that are looked at."""
+def _looked_at(path: Path, head: bytes, end: int) -> Generator[Mapping[str, Json], None, None]:
+    """Yield the lines of a file that can be read, of those that are looked at."""
     with closing(_lines(path, head, end)) as lines:
-        return next((row.fields for row in islice(lines, _LOOKED_AT) if row.fault is None and row.fields is not None), None)
+        yield from (row.fields for row in islice(lines, _LOOKED_AT) if row.fault is None and row.fields is not None)
 
 
 def _rows(path: Path, head: bytes, end: int, options: ReadOptions) -> Generator[Row, None, None]:

@@ -325,7 +325,6 @@ def test_the_id_of_a_line_that_is_too_long(tmp_path: Path) -> None:
     ("content", "words"),
     [
         (b'[{"prompt": "x"}]', "is in the format json, not jsonl"),
-        (b'{"custom_id": "a", "body": {}}', "is in the format openai-batch, not jsonl"),
         (b"id,prompt\n1,hello\n2,x\n", "is in the format csv, not jsonl"),
         (b"hello", "begins with 'hello'"),
     ],
@@ -350,6 +349,8 @@ def test_another_format_is_refused(tmp_path: Path, content: bytes, words: str) -
         (b'{"id": "a", "prompt": "x"}\r\r\n{"id": "b", "prompt": "y"}\r\r\n', 0),
         (b'{"custom_id": "a", "prompt": "x"}\n', 0),
         (b'{"custom_id": "a", "messages": [], "body": {}}\n', 0),
+        (b'{"custom_id": "a", "body": {}}\n{"custom_id": "b"}\n', 0),
+        (b'{"custom_id": "a", "text": "x"}\n', 0),
         (b'{"oops', 1),
     ],
 )
