@@ -154,7 +154,8 @@ def chosen(found: Iterable[Source], rows: Sequence[Row], job: Job, provider: Pro
     for source in found:
         first = compared.first(source.run.id, FIRST)
         there = {(shape(provider, request), source.form(row)) for row in first if (request := source.request(row)) is not None}
-        if not source.alike and {asked for asked, _ in written}.isdisjoint(asked for asked, _ in there):
+        other = not source.alike and {asked for asked, _ in written}.isdisjoint(asked for asked, _ in there)
+        if other or not first:
             continue
         number += 1
         if number > MOST_RUNS:

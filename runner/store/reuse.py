@@ -187,8 +187,8 @@ class Comparison:
         return int(number)
 
     def first(self, run_id: int, number: int) -> list[Earlier]:
-        """Return so many answered rows of an earlier run, those that were stored first."""
-        return [Earlier(*row) for row in self._connection.execute(f"{_EARLIER} ORDER BY i.id LIMIT ?", (run_id, number))]
+        """Return so many answered rows of an earlier run, those that come first in its input."""
+        return [Earlier(*row) for row in self._connection.execute(f"{_EARLIER} ORDER BY i.position LIMIT ?", (run_id, number))]
 
     def earlier(self, run_id: int, narrow: Narrow) -> Iterator[list[Earlier]]:
         """Yield the answered rows of an earlier run in batches."""
