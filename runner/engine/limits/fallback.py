@@ -1,0 +1,62 @@
+"""The requests of a lane that went from flex to the standard tier: they have slots and a queue of their own.
+
+Another pool of capacity answers them, and a flex request may hold its slot for a quarter of an hour. Pause, outage and limits per
+minute are those of the lane, for the account and the endpoint are the same.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from runner.engine.limits.gate import Gate
+from runner.engine.limits.slots import START, Slots
+
+KEPT_S = 10.0
+"""Seconds for which places are kept after the last row was to go to the standard tier: it may wait for a budget meanwhile."""
+
+
+class Fallback:
+    """Created with the first request that flex has no capacity for. slots: of these requests. clock: monotonic seconds.
+
+    short: True while one of them has a slot, and waits for a place only.
+    """
+
+    def __init__(self, slots: Slots, clock: Callable[[], float]) -> None:
+        self.slots, self._clock = slots, clock
+        self.gate = Gate()
+        self.short = False
+        # rows that wait for a permit, and until when others wait for capacity of flex
+        self.waiting = 0
+        self._until = float("-inf")
+
+    def expect(self, until: float) -> None:
+        """Record that a row goes to the standard tier at ``until`` if flex has no capacity for it before."""
+        self._until = max(self._until, until)
+
+    @contextmanager
+    def waits(self) -> Iterator[None]:
+        """Count a row that waits for a permit."""
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+
+    @contextmanager
+    def lacking(self, *, place: bool) -> Iterator[None]:
+        """Wait for a change. place: the request waits for no pause or outage, and all places are taken."""
+        self.short = place and self.slots.out < self.slots.limit
+        try:
+            yield
+        finally:
+            self.short = False
+
+    @property
+    def kept(self) -> int:
+        """How many of the places that all requests share other requests leave free: an eighth, but no more than the first slots.
+
+        Where a request waits for nothing else, it gets the next place, even if it is the only one.
+        """
+        expected = self.waiting or self._clock() < self._until + KEPT_S
+        # of a single place, none can be kept for what may never come
+        share = min(START, max(self.slots.ceiling // 8, min(1, self.slots.ceiling // 2))) if expected else 0
+        return max(share - self.slots.out, int(self.short))
