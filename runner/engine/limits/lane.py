@@ -281,7 +281,9 @@ class Lane(Members):
             self.model, self._slots, self._pause, self._outage, self._rates, self._words, clock=self._clock(), wall=self._wall()
         )
         if self._fallback is not None:
-            state = structs.replace(state, slots=self.slots, in_flight=self._out)
+            more = min(self._fallback.slots.limit, self._fallback.slots.out + self._fallback.waiting)
+            slots = min(state.slots + more, state.ceiling)
+            state = structs.replace(state, slots=slots, in_flight=self._out)
         if state.waiting is None:
             now = self._clock()
             words = waiting.full(self._standings, self._fallback, now)

@@ -1,5 +1,6 @@
 """All limits per minute of a lane: their values, the reservation for each request, and its correction afterwards."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from runner.admission import Permit, Standing
@@ -41,6 +42,8 @@ class Rates:
         self.reported: dict[Kind, bool] = {}
         # what the last request took that did not save up, by limit; a request that saves may then take as much
         self.shares: Mapping[str, float] = {}
+        # rows that fell back from flex have a queue of their own; the heads of both take turns
+        self._turn = asyncio.Lock()
         # what requests wait for now, and how much of it; the debt of the limit contains that
         self._claims: dict[Permit, tuple[Kind, float]] = {}
 
@@ -88,8 +91,10 @@ class Rates:
             for kind, rate in tuple(self._rates.items()):
                 due = _due(kind, permit)
                 if rate.waits(due):
-                    self._claims[permit] = kind, due
-                    await rate.acquire(due)
+                    async with self._turn:
+                        self._claims[permit] = kind, due
+                        await rate.acquire(due)
+                    del self._claims[permit]
                 else:
                     await rate.take(due)
                 permit.reserved[kind] = due
@@ -121,7 +126,8 @@ class Rates:
                             return False
                         left = min(left, share)
                     self._claims[permit] = kind, 0.0
-                    saved = await rate.save(left)
+                    async with self._turn:
+                        saved = await rate.save(left)
                     permit.reserved[kind] = permit.reserved.get(kind, 0.0) + saved
                     share -= saved if wanted else 0.0
         except BaseException:
