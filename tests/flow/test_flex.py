@@ -188,7 +188,7 @@ def test_flex_has_a_first_byte_time_of_its_own(
 
 
 class Held:
-    """A server whose flex tier refuses each second row. It answers the others when the standard tier has given so many answers."""
+    """A server whose flex tier refuses each second row. The others wait for so many answers of the standard one."""
 
     def __init__(self, answers: int) -> None:
         self.left, self.enough = answers, asyncio.Event()

@@ -15,15 +15,13 @@ KEPT_S = 10.0
 
 
 class Fallback:
-    """Created with the first request that flex has no capacity for. slots: of these requests. clock: monotonic seconds.
-
-    short: True while one of them has a slot, and waits for a place only.
-    """
+    """Created with the first request that flex has no capacity for. slots: of these requests. clock: monotonic seconds."""
 
     def __init__(self, slots: Slots, clock: Callable[[], float]) -> None:
         self.slots, self._clock = slots, clock
         self.gate = Gate()
-        self.short = False
+        # the next of them waits for a slot or a place, and for no pause or outage
+        self._ready = False
         # rows that wait for a permit, and until when others wait for capacity of flex
         self.waiting = 0
         self._until = float("-inf")
@@ -42,13 +40,18 @@ class Fallback:
             self.waiting -= 1
 
     @contextmanager
-    def lacking(self, *, place: bool) -> Iterator[None]:
-        """Wait for a change. place: the request waits for no pause or outage, and all places are taken."""
-        self.short = place and self.slots.out < self.slots.limit
+    def held_up(self, *, closed: bool) -> Iterator[None]:
+        """Wait for a change. closed: by a pause or an outage."""
+        self._ready = not closed
         try:
             yield
         finally:
-            self.short = False
+            self._ready = False
+
+    @property
+    def lacks_place(self) -> bool:
+        """True while a request has all that it needs but one of the places that all requests share."""
+        return self._ready and self.slots.out < self.slots.limit
 
     @property
     def kept(self) -> int:
@@ -59,4 +62,4 @@ class Fallback:
         expected = self.waiting or self._clock() < self._until + KEPT_S
         # of a single place, none can be kept for what may never come
         share = min(START, max(self.slots.ceiling // 8, min(1, self.slots.ceiling // 2))) if expected else 0
-        return max(share - self.slots.out, int(self.short))
+        return max(share - self.slots.out, int(self.lacks_place))

@@ -152,7 +152,7 @@ class Lane(Members):
                 if self._pool(permit).opening and not self._closed():
                     await self._sleep(OPENING_S)
                 elif permit.standard:
-                    with self._falling_back.lacking(place=not self._closed() and not self._places.any):
+                    with self._falling_back.held_up(closed=self._closed()):
                         await self._places.change(RECHECK_S)
                 else:
                     await self._places.change(RECHECK_S)

@@ -82,12 +82,14 @@ class Members:
     @property
     def slots(self) -> int:
         """Requests that may be in flight now."""
-        return min(sum(slots.limit for slots in self._pools), self._slots.ceiling)
+        if self._fallback is None:
+            return self._slots.limit
+        return min(self._slots.limit + self._fallback.slots.limit, self._slots.ceiling)
 
     @property
     def _out(self) -> int:
         """Requests that are open, or whose attempts have not been saved yet."""
-        return sum(slots.out for slots in self._pools)
+        return self._slots.out + (self._fallback.slots.out if self._fallback is not None else 0)
 
     @property
     def waiting_items(self) -> int:

@@ -112,7 +112,7 @@ def full(standings: Iterable[Standing], fallback: Fallback | None, clock: float)
         left = format_span(math.ceil(min(until) - clock))
         phrases.append(f"flex has no capacity for {plural(len(until), 'row')}; the first goes to the standard tier in {left}")
     if fallback.waiting:
-        what = "until an open request ends" if fallback.short else "for a slot"
+        what = "until an open request ends" if fallback.lacks_place else "for a slot"
         go = "goes" if fallback.waiting == 1 else "go"
         phrases.append(f"{plural(fallback.waiting, 'row')} {go} to the standard tier, and must wait {what}")
     return "; ".join(phrases) or None

@@ -457,7 +457,7 @@ async def test_in_an_outage_an_untried_row_goes_before_one_that_fell_back_if_it_
     assert went == first
     # what was cancelled waits for nothing any more
     assert lane._fallback is not None
-    assert (lane._fallback.waiting, lane._fallback.short, lane._fallback.slots.out) == (0, False, 0)
+    assert (lane._fallback.waiting, lane._fallback.lacks_place, lane._fallback.slots.out) == (0, False, 0)
 
 
 async def test_a_rate_limit_of_one_of_both_pauses_both_and_cuts_the_slots_of_its_own() -> None:
@@ -476,6 +476,33 @@ async def test_a_rate_limit_of_one_of_both_pauses_both_and_cuts_the_slots_of_its
     for permit in flex + standard:
         lane.release(permit)
     assert (lane._slots.out, lane._fallback.slots.out) == (0, 0)
+
+
+async def test_after_a_pause_the_slots_of_both_open_step_by_step() -> None:
+    lane = lanes(64, tuned=True).of("m")
+    lines = Line(lane), Line(lane, standard=True)
+    lane.expect_fallback(anyio.current_time())
+    lane.pause(30.0, "429")
+    async with anyio.create_task_group() as tasks:
+        for line in lines:
+            tasks.start_soon(line.all, range(8))
+        await anyio.sleep(30.1)
+        # half of them; each answer that begins opens one more
+        assert [len(line.through) for line in lines] == [4, 4]
+        lane.heard(lines[1].permits[0], 200, ())
+        await anyio.sleep(1)
+        assert [len(line.through) for line in lines] == [4, 5]
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_row_whose_patience_is_over_is_not_said_to_wait_for_flex() -> None:
+    """It waits for an amount of a budget."""
+    lane = lanes(8).of("m")
+    lane.enter(0).flex_until = anyio.current_time() + 10
+    lane.expect_fallback(anyio.current_time() + 10)
+    assert lane.state().waiting == "flex has no capacity for 1 row; the first goes to the standard tier in 10 s"
+    await anyio.sleep(10)
+    assert lane.state().waiting is None
 
 
 @pytest.mark.parametrize(("ceiling", "kept"), [(1, 0), (2, 1), (8, 1), (16, 2), (1000, 8)])
