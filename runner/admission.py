@@ -26,6 +26,8 @@ class Permit(Struct, eq=False):
     # the state of the slots when it was issued, and how many permits were in use then, this one included
     epoch: int = 0
     level: int = 0
+    # the row fell back from the flex tier to the standard one, which has slots of its own
+    standard: bool = False
     # the request tests whether an outage is over
     probe: bool = False
     # its answer has begun, and when, by the lane's clock
@@ -71,6 +73,8 @@ class Standing(Struct, eq=False):
     # its tier answers late; and until when it waits for capacity there, by the lane's clock: None before the first such refusal
     slow: bool = False
     flex_until: float | None = None
+    # it fell back to the standard tier
+    standard: bool = False
     # how its last refusal looked that an outage excused, and the number of that outage in its lane
     excused: str | None = None
     excused_in: int = 0

@@ -10,14 +10,12 @@ from typing import IO, Literal, Protocol, TypeAlias, TypeVar
 from runner.admission import Failure, Permit, Reservation, Standing
 from runner.errors import AttemptError, ProviderError
 from runner.event_types import Event
-from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Request, Row, ServerSentEvent, Usage
+from runner.model import Attempt, Completion, Entry, HttpCall, Item, Outcome, Request, Row, ServerSentEvent, Stage, Usage
 from runner.pace import Pace
 from runner.settled import Settled
 
-from runner.model import Stage  # isort: skip
-
 Heard: TypeAlias = Callable[[int, Iterable[tuple[bytes, bytes]]], None]
-"""Called when an answer begins, with its status and its headers."""
+"""Called once when an answer begins, with its status and headers: at the first bytes of the body of a 2xx, else at its head."""
 
 
 class Decoder(Protocol):
@@ -121,11 +119,8 @@ E = TypeVar("E", bound=Exchange)
 class Client(Protocol[E]):
     """Sends calls and streams the answers into decoders."""
 
-    def exchange(self, *, fresh: bool = False, heard: Heard | None = None) -> E:
-        """Return the record of a new exchange. fresh: use a new connection.
-
-        heard: called once when the answer begins: at the first bytes of the body of a 2xx, else at the head of the answer.
-        """
+    def exchange(self, *, fresh: bool = False, heard: Heard | None = None, fallback: bool = False) -> E:
+        """Return the record of a new exchange. fresh: use a new connection. fallback: its row fell back from flex."""
         ...
 
     async def stream(
@@ -178,6 +173,10 @@ class Lane(Protocol):
 
     async def acquire(self, standing: Standing, size: int, most: int | None) -> Permit:
         """Wait for a permit, first come, first served. size: bytes of the request. most: limit of its output tokens."""
+        ...
+
+    def expect_fallback(self, until: float) -> None:
+        """Record that flex has no capacity for a row, which goes to the standard tier at ``until``, by the lane's clock."""
         ...
 
     def release(self, permit: Permit, *, unused: bool = False) -> None:

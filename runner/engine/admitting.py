@@ -10,11 +10,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, Protocol
 
+import anyio
+
 from runner.admission import Amounts, Permit, Reservation
 from runner.engine.answers import InformedProvider
 from runner.engine.bounds import Bounds, bounds
 from runner.engine.clock import Clock
 from runner.engine.limits.budget import Budget
+from runner.engine.patience import fall_back
 from runner.engine.retry import phrase
 from runner.engine.sending import Sender, expected
 from runner.engine.stop import Stop
@@ -60,7 +63,7 @@ class Admitting:
 
     def __init__(self, sender: Sender, provider: InformedProvider, stop: Stop, clock: Clock) -> None:
         self._sender, self._provider, self._stop = sender, provider, stop
-        self._sleep, self._wall = clock.sleep, clock.wall
+        self._sleep, self._wall, self._clock = clock.sleep, clock.wall, clock.monotonic
         self.purse: Purse | None = None
         # called when a row cannot go out in this session any more, since too little of the budget is left for it
         self.passed: Callable[[Item], None] = lambda _: None
@@ -107,16 +110,16 @@ class Admitting:
 
     async def _permit(self, task: Task) -> Permit:
         """Wait for a permit; with a budget, also for an amount of it, which the task holds then."""
-        purse, most = self.purse, task.item.request.params.max_tokens
+        purse = self.purse
         if purse is None:
-            return await task.lane.acquire(task.standing, expected(task), most)
+            return await self._acquired(task)
         while True:
             reserved, permit = self._reservation(task, purse), None
             need, first = reserved.amounts, not purse.budget.has_room(reserved.amounts)
             if first:
                 await purse.budget.wait(need, partial(self._pass, task))
             try:
-                permit = await task.lane.acquire(task.standing, expected(task), most)
+                permit = await self._acquired(task)
                 reserved = self._renewed(task, purse, reserved)
             except BaseException:
                 if first:
@@ -132,6 +135,16 @@ class Admitting:
                 purse.budget.settle(need, Amounts())
             task.lane.release(permit, unused=True)
             task.standing.admitted_at = None
+
+    async def _acquired(self, task: Task) -> Permit:
+        """Wait for a permit. A row for which flex has had no capacity for long enough waits for one of the standard tier."""
+        most, until = task.item.request.params.max_tokens, task.standing.flex_until
+        if until is not None:
+            if (left_s := until - self._clock()) > 0:
+                with anyio.move_on_after(left_s):
+                    return await task.lane.acquire(task.standing, expected(task), most)
+            fall_back(task)
+        return await task.lane.acquire(task.standing, expected(task), most)
 
     def _pass(self, task: Task) -> None:
         """Let a row out of its lane that cannot go out in this session any more: what is left of the budget is too small."""

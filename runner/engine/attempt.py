@@ -163,7 +163,7 @@ class Attempts(Generic[E]):
         if standing.ended is not None and not (task.fresh or standing.asked):
             standing.waited_s = start - standing.ended
         heard: Callable[[int, Iterable[tuple[bytes, bytes]]], None] = partial(self._heard, task, permit)
-        decoder, exchange = self._decoder(task), self._client.exchange(fresh=task.fresh, heard=heard)
+        decoder, exchange = self._decoder(task), self._client.exchange(fresh=task.fresh, heard=heard, fallback=standing.standard)
         number, model = standing.number, item.request.model
         attempt = Attempt(key=item.key, number=number, started_at=started_at, duration_s=0.0, model=model)
         result: Completion | AttemptError

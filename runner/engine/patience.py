@@ -20,8 +20,9 @@ def refused_wait(task: Task, error: AttemptError, policy: RetryPolicy, now: floa
     until, waited_s = None, 0.0
     if error.code == "no_capacity" and task.item.request.tier == FLEX:
         until = standing.flex_until = now + policy.flex_patience_s if standing.flex_until is None else standing.flex_until
+        task.lane.expect_fallback(until)
         if until <= now:
-            _fall_back(task)
+            fall_back(task)
             return 0.0
     else:
         if standing.refused_since is None:
@@ -35,7 +36,7 @@ def refused_wait(task: Task, error: AttemptError, policy: RetryPolicy, now: floa
     return wait_s
 
 
-def _fall_back(task: Task) -> None:
+def fall_back(task: Task) -> None:
     """Ask for the standard tier from now on, which every provider takes a request without a tier for."""
     task.item = structs.replace(task.item, request=structs.replace(task.item.request, tier=None))
     if task.files is not None:
@@ -44,4 +45,4 @@ def _fall_back(task: Task) -> None:
     # the request is encoded anew
     task.revision = -1
     standing = task.standing
-    standing.slow, standing.flex_until, standing.refusals = False, None, 0
+    standing.standard, standing.slow, standing.flex_until, standing.refusals = True, False, None, 0

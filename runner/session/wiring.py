@@ -151,20 +151,20 @@ def _bearer(job: Job) -> str | None:
 @asynccontextmanager
 async def open_provider(job: Job, endpoint: Endpoint) -> AsyncIterator[tuple[Provider, HttpClient]]:
     """Yield the provider and the client of a session, with a local server if the job asks for one."""
-    timeouts = _timeouts(job)
+    timeouts, usual = _timeouts(job), _timeouts(job, flex=False)
     if job.local_server is None:
         assert endpoint.base_url is not None
         key = endpoint.key.reveal() if endpoint.key is not None else None
         module = provider_of(job, os.environ)
         options = {**_codes(job), **_shape(job, module), **_secrets(module.make, endpoint)}
         provider = cast("Provider", module.make(endpoint.base_url, key, version=__version__, **options))
-        async with HttpClient(timeouts, proxy=endpoint.proxy) as client:
+        async with HttpClient(timeouts, proxy=endpoint.proxy, fallback=usual) as client:
             yield with_additions(provider, endpoint.additions), client
         return
     module, dialect = dialect_of(job), job.local_server.dialect
     # imported only here: a server adds 5 % to the start time, and few jobs ask for one
     serve = import_module(job.local_server.module).serve
-    async with serve(dialect) as base_url, HttpClient(timeouts) as client:
+    async with serve(dialect) as base_url, HttpClient(timeouts, fallback=usual) as client:
         yield cast("Provider", module.make(base_url, None, version=__version__, **_shape(job, module))), client
 
 
@@ -181,18 +181,19 @@ def dialect_of(job: Job) -> ModuleType:
     return provider_of(job, os.environ) if local is None else plugins.load("providers", local.dialect)
 
 
-def _timeouts(job: Job) -> Timeouts:
+def _timeouts(job: Job, *, flex: bool = True) -> Timeouts:
     """Return the timeouts of a job. An answer in one piece comes when all of it is generated: what is not set waits for that.
 
-    Flex has a longer time for the first byte, unless one is set, and the whole attempt as much more.
+    Flex has a longer time for the first byte, unless one is set, and the whole attempt as much more. flex: False: the timeouts of
+    a row that fell back from it to the standard tier.
     """
     waits = {"first_byte_s": job.first_byte_s, "silence_s": job.silence_s, "attempt_s": job.attempt_s}
     usual = {name: float(BY_NAME[name].default) for name in waits}
-    if asks_for_flex(job.tier, job.params.extra_body):
+    if flex and asks_for_flex(job.tier, job.params.extra_body):
         more_s = max(0.0, _FLEX_FIRST_BYTE_S - usual["first_byte_s"])
-        flex = {name: value + more_s for name, value in usual.items() if name != "silence_s"}
-        waits |= {name: value for name, value in flex.items() if waits[name] == usual[name]}
-        usual |= flex
+        longer = {name: value + more_s for name, value in usual.items() if name != "silence_s"}
+        waits |= {name: value for name, value in longer.items() if waits[name] == usual[name]}
+        usual |= longer
     if not job.stream:
         waits |= {name: waits["attempt_s"] for name in ("first_byte_s", "silence_s") if waits[name] == usual[name]}
     return Timeouts(connect_s=job.connect_s, **waits)

@@ -1,5 +1,6 @@
 """Service tiers end to end: what is asked for, a full flex tier, and what is billed."""
 
+import asyncio
 import json
 from collections import Counter
 from decimal import Decimal
@@ -7,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from processes import QUICK, rows, run, simulator, write_prompts
-from raw_server import RST, RawServer, Received, Reply, delta, in_thread, openai_answer, stream
+from raw_server import RST, RawServer, Received, Reply, delta, finish, in_thread, openai_answer, stream, whole
 
 from runner import api
 from runner.cli import ending
+from runner.config.endpoint import find_endpoint
 from runner.config.job import load_job
-from runner.errors import UsageError
+from runner.errors import AttemptTimeoutError, UsageError
+from runner.model import Request
 from runner.session import wiring
 
 PRICE = {"m": {"input": 2.0, "output": 8.0, "flex": 0.5}}
@@ -181,3 +185,52 @@ def test_flex_has_a_first_byte_time_of_its_own(
     write_prompts(tmp_path / "p.jsonl", range(2))
     found = wiring._timeouts(load_job(tmp_path / "p.jsonl", {"model": "m", **told}, {}))
     assert (found.first_byte_s, found.silence_s, found.attempt_s) == (first_byte_s, silence_s, attempt_s)
+
+
+class Held:
+    """A server whose flex tier refuses each second row. The others wait for so many answers of the standard one."""
+
+    def __init__(self, answers: int) -> None:
+        self.left, self.enough = answers, asyncio.Event()
+
+    def __call__(self, request: Received) -> Reply:
+        if request.json.get("service_tier") == "flex":
+            if int(request.json["messages"][0]["content"].split()[-1]) % 2 == 0:
+                return whole("429 Too Many Requests", {"error": {"code": "resource_unavailable", "message": "full"}})
+            return Reply((self.enough, *openai_answer("flex").steps))
+        self.left -= 1
+        if self.left <= 0:
+            self.enough.set()
+        return openai_answer("standard")
+
+
+@pytest.mark.parametrize(("more", "answers"), [({}, 6), ({"concurrency": 2}, 1), ({"max_cost": 1.0, "max_tokens": 9}, 6)])
+def test_a_row_falls_back_while_slow_flex_requests_hold_every_slot(tmp_path: Path, more: dict[str, Any], answers: int) -> None:
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps({"prompt": f"row {number}"}) + "\n" for number in range(24)))
+    with in_thread(RawServer(Held(answers))) as server:
+        told = settings(tmp_path, server.base_url, tier="flex", flex_patience=0.2, first_byte_s=20, **more)
+        # a flex request that waits for ever fails its row
+        summary = api.run(tmp_path / "p.jsonl", attempts=1, **told)
+    assert (summary.done, summary.failed) == (24, 0)
+    texts = rows(tmp_path / "r.db", "SELECT text, count(*) FROM items GROUP BY text ORDER BY text")
+    assert texts == [("flex", 12), ("standard", 12)]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("fallback", "code"), [(True, "timeout_first_byte"), (False, None)])
+async def test_a_row_that_fell_back_has_the_usual_timeouts(tmp_path: Path, *, fallback: bool, code: str | None) -> None:
+    write_prompts(tmp_path / "p.jsonl", range(1))
+    async with RawServer(stream(1.0, delta("Hi"), finish())) as server:
+        job = load_job(tmp_path / "p.jsonl", {"model": "m", "tier": "flex", "base_url": server.base_url}, {})
+        usual = wiring._timeouts(job, flex=False)
+        assert (usual.first_byte_s, usual.attempt_s) == (300, 600)
+        async with wiring.open_provider(job, find_endpoint(job, {"OPENAI_API_KEY": "k"})) as (made, client):
+            assert client._fallback == usual
+            client._fallback = structs.replace(usual, first_byte_s=0.2)
+            decoder, failed = made.decoder(), None
+            call = made.encode(Request(model="m", messages=({"role": "user", "content": "Hi"},)))
+            try:
+                await client.stream(call, decoder, client.exchange(fallback=fallback), made.error)
+            except AttemptTimeoutError as error:
+                failed = error.code
+    assert failed == code

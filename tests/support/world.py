@@ -139,7 +139,7 @@ class Server:
         self._changed = now
         return self.area
 
-    def exchange(self, *, fresh: bool = False, heard: Heard | None = None) -> Exchange:
+    def exchange(self, *, fresh: bool = False, heard: Heard | None = None, fallback: bool = False) -> Exchange:
         return Exchange(heard=heard)
 
     async def stream(self, call: HttpCall, decoder: Decoder, exchange: Exchange, refuse: object) -> None:

@@ -17,7 +17,7 @@ HOLD_S = 5.0
 
 
 class Rate:
-    """A leaky bucket whose burst is about the amount of one second. One caller at a time: the lane's gate keeps the order.
+    """A leaky bucket whose burst is about the amount of one second. One caller at a time.
 
     aiolimiter's own burst is its whole rate (100 per minute would let 199 through in the first minute), it rejects amounts above
     the burst, and it has no refunds. So the bucket here is small, a large amount is taken in slices, and corrections are added to

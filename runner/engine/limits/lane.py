@@ -41,15 +41,12 @@ class Lane(Members):
         per_minute: dict[Kind, float],
         clock: Clock,
     ) -> None:
-        super().__init__(slots, clock)
+        super().__init__(slots, places, clock)
         self.model = model
-        self._places = places
         self._wall, self._sleep, self._random = clock.wall, clock.sleep, clock.random
         self._rates = Rates(per_minute, clock.monotonic)
         self._backoff = PauseBackoff(clock.random)
         self._gate = Gate()
-        # items that wait for their first permit
-        self._unsent = 0
         # the last answer of the server that was a failure, to be shown
         self._words: str | None = None
 
@@ -60,47 +57,56 @@ class Lane(Members):
 
         size: bytes of the request. most: limit of the answer's output tokens, None if unknown.
         """
-        tried, permit = standing.ended is not None, Permit(admitted_at=0.0, size=size, most=most)
         standing.size, standing.most = size, most
+        permit = Permit(admitted_at=0.0, size=size, most=most, standard=standing.standard)
+        if standing.standard:
+            with self._falling_back.waits():
+                await self._queue(permit, standing, self._falling_back.gate)
+        else:
+            await self._queue(permit, standing, self._gate)
+        standing.admitted_at = permit.admitted_at
+        return permit
+
+    async def _queue(self, permit: Permit, standing: Standing, gate: Gate) -> None:
+        tried = standing.ended is not None
         unsent = not tried
         self._unsent += unsent
         try:
             while True:
-                await self._gate.enter(again=tried)
+                await gate.enter(again=tried)
                 try:
-                    admitted = await self._admitted(permit, tried=tried)
+                    admitted = await self._admitted(permit, gate, tried=tried)
                 finally:
-                    self._gate.leave()
+                    gate.leave()
                 if admitted:
                     break
                 if permit.patient_until is not None:
                     self._unsent -= unsent
                     unsent = False
-                    await self._save_up(permit, standing, permit.patient_until, tried=tried)
+                    await self._save_up(permit, standing, gate, tried=tried)
                     break
                 # back to the end of the queue
         finally:
             self._unsent -= unsent
-        standing.admitted_at = permit.admitted_at
-        return permit
 
-    async def _save_up(self, permit: Permit, standing: Standing, until: float, *, tried: bool) -> None:
-        """Wait for the permit of a request that would hold others up: they go first, and until ``until`` they always do."""
+    async def _save_up(self, permit: Permit, standing: Standing, gate: Gate, *, tried: bool) -> None:
+        """Wait for the permit of a request that would hold others up: they go first, and as long as it is patient always."""
+        assert permit.patient_until is not None
         self._savers[permit] = standing
         back = False
         try:
             while True:
-                await self._gate.enter_last(until, back=back)
+                await gate.enter_last(permit.patient_until, back=back)
                 try:
-                    if await self._admitted(permit, tried=tried):
+                    if await self._admitted(permit, gate, tried=tried):
                         return
                 finally:
-                    self._gate.leave()
+                    gate.leave()
                 back = True
         finally:
             del self._savers[permit]
 
-    async def _admitted(self, permit: Permit, *, tried: bool) -> bool:
+    async def _admitted(self, permit: Permit, gate: Gate, *, tried: bool) -> bool:
         """Wait for a permit at the head of the queue. Return False to let another item go first.
 
         In an outage, the first attempt of an untried item shows more than another attempt of a failed one. A request that would
@@ -108,55 +114,50 @@ class Lane(Members):
         """
         saves = permit.patient_until is not None
         while True:
-            await self._open()
-            if tried and self._unsent and self._outage.likely and not saves:
+            await self._open(permit)
+            # rows of the standard tier have a queue of their own, and none of them is untried
+            if tried and self._unsent and self._outage.likely and not saves and not permit.standard:
                 return False
             if saves:
-                if not await self._rates.save_up(permit, self._gate):
+                if not await self._rates.save_up(permit, gate):
                     return False
             elif self._rates.limited:
                 if self._rates.postpones(permit):
                     return False
                 await self._rates.reserve(permit)
             # the wait for the rates may have been long, so check again
-            if self._closed() or not self._free:
+            if self._closed() or not self._free(permit):
                 if not saves:
                     self._rates.unused(permit)
                 continue
             if self._savers and not saves:
                 self._rates.shares = dict(permit.reserved)
-                self._gate.take_turns(self._clock())
+                gate.take_turns(self._clock())
             permit.admitted_at = self._clock()
             if self._outage.since is not None:
                 self._outage.send_probe(permit)
             if self._streak.watching:
                 self._streak.sent(permit)
-            self._slots.take(permit)
+            self._pool(permit).take(permit)
             self._places.take()
             return True
 
-    async def _open(self) -> None:
+    async def _open(self, permit: Permit) -> None:
         """Wait until a request may be sent, except for the rates."""
         while True:
             probe_s = self._outage.probe_in_s if self._outage.since is not None else None
             if (wait_s := max(self._pause.left_s, probe_s or 0.0)) > 0:
                 await self._sleep(min(wait_s, RECHECK_S))
-            elif self._closed() or not self._free:
-                if self._slots.opening and not self._closed():
+            elif self._closed() or not self._free(permit) or self._goes_after(permit):
+                if self._pool(permit).opening and not self._closed():
                     await self._sleep(OPENING_S)
+                elif permit.standard:
+                    with self._falling_back.held_up(closed=self._closed()):
+                        await self._places.change(RECHECK_S)
                 else:
                     await self._places.change(RECHECK_S)
             else:
                 return
-
-    @property
-    def _free(self) -> bool:
-        return self._places.free and self._slots.may_take()
-
-    def _closed(self) -> bool:
-        if self._pause.left_s > 0:
-            return True
-        return self._outage.since is not None and self._outage.probe_in_s != 0.0
 
     # -- results of attempts
 
@@ -165,7 +166,7 @@ class Lane(Members):
         if unused:
             self.told_nothing(permit)
             self._rates.unused(permit)
-        self._slots.give_back(permit)
+        self._pool(permit).give_back(permit)
         self._places.give_back()
 
     def heard(self, permit: Permit, status: int, raw: Iterable[tuple[bytes, bytes]]) -> None:
@@ -216,15 +217,15 @@ class Lane(Members):
             # also those that wait for an amount of a budget
             unsent = sum(standing.ended is None and standing.admitted_at is None for standing in self._standings)
             census = self._outage.census(self._standings, unsent)
-            if self._outage.failed(permit, error.code, census, soft=soft(error), out=self._slots.out):
+            if self._outage.failed(permit, error.code, census, soft=soft(error), out=self._out):
                 self._places.notify()
         if self._outage.since is not None:
             # failures during an outage show nothing about the slots
             return
         if error.code == "overloaded":
-            self._slots.refuse(permit)
+            self._pool(permit).refuse(permit)
         elif error.code in UNREACHED:
-            self._slots.overload(permit)
+            self._pool(permit).overload(permit)
 
     def refused(self, standing: Standing, permit: Permit, attempt: Attempt) -> float:
         """Hold a row whose refusal may be the endpoint's; ``fate`` tells what becomes of it.
@@ -248,7 +249,7 @@ class Lane(Members):
     def throttle(self, permit: Permit, hint_s: float | None, status: int | None) -> None:
         """React to a rate limit: reduce the slots, and pause the lane. Without a hint the pause grows from episode to episode."""
         words = str(status or 429)
-        own_s = self._backoff.pause_s(hint_s, first=self._slots.refuse(permit))
+        own_s = self._backoff.pause_s(hint_s, first=self._pool(permit).refuse(permit))
         if hint_s is not None:
             self.pause(hint_s + self._random.uniform(0, min(0.25, hint_s / 4)), words, asked=True)
         self.pause(own_s, words)
@@ -257,17 +258,19 @@ class Lane(Members):
         """Send no new request for ``seconds``. asked: the server asked for the wait. reason: if no answer can be quoted."""
         reason = waiting.shown(self._words, reason)
         if self._pause.extend(seconds, f"{reason}, asked by the server" if asked else reason, asked=asked):
-            self._slots.paused(seconds)
+            for slots in self._pools:
+                slots.paused(seconds)
 
     def _accept(self, permit: Permit) -> None:
         if not permit.accepted:
             permit.accepted_at = self._clock()
-            self._slots.accepted(permit)
+            self._pool(permit).accepted(permit)
             self._places.notify()
 
     def _reopen(self) -> None:
         self._streak.end()
-        self._slots.probing()
+        for slots in self._pools:
+            slots.probing()
         self._places.notify()
 
     # -- display
@@ -277,9 +280,14 @@ class Lane(Members):
         state = waiting.state(
             self.model, self._slots, self._pause, self._outage, self._rates, self._words, clock=self._clock(), wall=self._wall()
         )
+        if self._fallback is not None:
+            more = min(self._fallback.slots.limit, self._fallback.slots.out + self._fallback.waiting)
+            slots = min(state.slots + more, state.ceiling)
+            state = structs.replace(state, slots=slots, in_flight=self._out)
         if state.waiting is None:
             now = self._clock()
-            words = waiting.full(self._standings, now) or waiting.quiet(self._standings, self.succeeded_at, now)
+            words = waiting.full(self._standings, self._fallback, now)
+            words = words or waiting.quiet(self._standings, self.succeeded_at, now)
             state = structs.replace(state, waiting=words)
         if not self._rates.limited:
             return state

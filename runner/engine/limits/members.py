@@ -2,9 +2,11 @@
 
 from runner.admission import Failure, Permit, Standing
 from runner.engine.clock import Clock
+from runner.engine.limits.fallback import Fallback
 from runner.engine.limits.holding import Holding
 from runner.engine.limits.outage import Outage
 from runner.engine.limits.pause import Pause
+from runner.engine.limits.places import Places
 from runner.engine.limits.slots import Slots
 from runner.engine.limits.streak import Fate
 
@@ -18,11 +20,15 @@ class Members:
     succeeded_at: when the last completion came, by the clock; minus infinity before the first.
     """
 
-    def __init__(self, slots: Slots, clock: Clock) -> None:
-        self._slots, self._clock = slots, clock.monotonic
+    def __init__(self, slots: Slots, places: Places, clock: Clock) -> None:
+        self._slots, self._places, self._clock = slots, places, clock.monotonic
+        # the requests that fell back from flex to the standard tier; None until flex has had no capacity
+        self._fallback: Fallback | None = None
         self._pause = Pause(clock.monotonic)
         self._outage = Outage(clock.monotonic, clock.random)
         self._standings: set[Standing] = set()
+        # items that wait for their first permit
+        self._unsent = 0
         # rows whose refusal may be the endpoint's
         self._holding = Holding(clock.monotonic, self._outage, self._standings.__len__)
         self._streak = self._holding.streak
@@ -42,15 +48,53 @@ class Members:
         if self._streak.watching:
             self._holding.leave(standing)
 
+    def expect_fallback(self, until: float) -> None:
+        """Record that flex has no capacity for a row, which goes to the standard tier at ``until``, by the lane's clock."""
+        self._falling_back.expect(until)
+
+    @property
+    def _falling_back(self) -> Fallback:
+        if self._fallback is None:
+            self._fallback = Fallback(Slots(self._slots.ceiling, tuned=self._slots.tuned, clock=self._clock), self._clock)
+            self._places.fallbacks.append(self._fallback)
+        return self._fallback
+
+    @property
+    def _pools(self) -> tuple[Slots, ...]:
+        return (self._slots,) if self._fallback is None else (self._slots, self._fallback.slots)
+
+    def _pool(self, permit: Permit) -> Slots:
+        """Return the slots from which a permit takes its own."""
+        return self._falling_back.slots if permit.standard else self._slots
+
+    def _closed(self) -> bool:
+        if self._pause.left_s > 0:
+            return True
+        return self._outage.since is not None and self._outage.probe_in_s != 0.0
+
+    def _free(self, permit: Permit) -> bool:
+        return (self._places.any if permit.standard else self._places.free) and self._pool(permit).may_take()
+
+    def _goes_after(self, permit: Permit) -> bool:
+        """Return True in an outage for a row of the standard tier if one that is untried can go: its answer shows more."""
+        return permit.standard and self._outage.since is not None and self._unsent > 0 and self._free(Permit(admitted_at=0.0))
+
     @property
     def slots(self) -> int:
         """Requests that may be in flight now."""
-        return self._slots.limit
+        if self._fallback is None:
+            return self._slots.limit
+        return min(self._slots.limit + self._fallback.slots.limit, self._slots.ceiling)
+
+    @property
+    def _out(self) -> int:
+        """Requests that are open, or whose attempts have not been saved yet."""
+        return self._slots.out + (self._fallback.slots.out if self._fallback is not None else 0)
 
     @property
     def waiting_items(self) -> int:
         """Number of items in the lane without a permit."""
-        return max(0, len(self._standings) - self._slots.out - len(self._streak.held))
+        return max(0, len(self._standings) - self._out - len(self._streak.held))
 
     @property
     def tried_items(self) -> int:

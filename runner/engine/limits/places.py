@@ -2,6 +2,8 @@
 
 import anyio
 
+from runner.engine.limits.fallback import Fallback
+
 
 class Places:
     """Limits the requests in flight to ``ceiling`` over all lanes, even if the lanes would allow more."""
@@ -9,11 +11,22 @@ class Places:
     def __init__(self, ceiling: int) -> None:
         self.ceiling = ceiling
         self.out = 0
+        # of the lanes in which flex has had no capacity
+        self.fallbacks: list[Fallback] = []
         self._change: anyio.Event | None = None
 
     @property
     def free(self) -> bool:
-        """True if one more request may be sent."""
+        """True if one more request may be sent. Some places are kept for rows that fall back from flex to the standard tier."""
+        if not self.fallbacks:
+            return self.out < self.ceiling
+        # where many lanes keep some, the other requests still have half
+        kept = min(sum(fallback.kept for fallback in self.fallbacks), max(1, self.ceiling // 2))
+        return self.out + kept < self.ceiling
+
+    @property
+    def any(self) -> bool:
+        """True if one more request may be sent by such a row."""
         return self.out < self.ceiling
 
     def take(self) -> None:

@@ -1,5 +1,6 @@
 """All limits per minute of a lane: their values, the reservation for each request, and its correction afterwards."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from runner.admission import Permit, Standing
@@ -41,10 +42,15 @@ class Rates:
         self.reported: dict[Kind, bool] = {}
         # what the last request took that did not save up, by limit; a request that saves may then take as much
         self.shares: Mapping[str, float] = {}
-        # what a request waits for now; the debt of the limit contains it
-        self._claimed = 0.0
-        # the limit for which a request waits now
-        self.waits_for: Kind | None = None
+        # rows that fell back from flex have a queue of their own; the heads of both take turns
+        self._turn = asyncio.Lock()
+        # what requests wait for now, and how much of it; the debt of the limit contains that
+        self._claims: dict[Permit, tuple[Kind, float]] = {}
+
+    @property
+    def waits_for(self) -> Kind | None:
+        """The limit for which a request waits now."""
+        return next((kind for kind, _ in self._claims.values()), None)
 
     @property
     def limited(self) -> bool:
@@ -85,8 +91,10 @@ class Rates:
             for kind, rate in tuple(self._rates.items()):
                 due = _due(kind, permit)
                 if rate.waits(due):
-                    self.waits_for, self._claimed = kind, due
-                    await rate.acquire(due)
+                    async with self._turn:
+                        self._claims[permit] = kind, due
+                        await rate.acquire(due)
+                    del self._claims[permit]
                 else:
                     await rate.take(due)
                 permit.reserved[kind] = due
@@ -94,7 +102,7 @@ class Rates:
             self.unused(permit)
             raise
         finally:
-            self.waits_for, self._claimed = None, 0.0
+            self._claims.pop(permit, None)
 
     def _expect(self, permit: Permit) -> None:
         permit.input_tokens = self._estimate.input_tokens(permit.size)
@@ -117,15 +125,16 @@ class Rates:
                         if share <= 0:
                             return False
                         left = min(left, share)
-                    self.waits_for = kind
-                    saved = await rate.save(left)
+                    self._claims[permit] = kind, 0.0
+                    async with self._turn:
+                        saved = await rate.save(left)
                     permit.reserved[kind] = permit.reserved.get(kind, 0.0) + saved
                     share -= saved if wanted else 0.0
         except BaseException:
             self.unused(permit)
             raise
         finally:
-            self.waits_for = None
+            self._claims.pop(permit, None)
         return True
 
     def needs(self, waiting: Sequence[Standing], savers: Iterable[Permit]) -> dict[Kind, float]:
@@ -147,8 +156,8 @@ class Rates:
         needs: dict[Kind, float] = {}
         for kind in kinds:
             saved = sum(permit.reserved.get(kind, 0.0) for permit in savers)
-            # the debt contains what a request waits for at this moment
-            claimed = self._claimed if kind == self.waits_for else 0.0
+            # the debt contains what requests wait for at this moment
+            claimed = sum(due for limit, due in self._claims.values() if limit == kind)
             needs[kind] = max(0.0, amount(kind, into, out) - saved - claimed + self._rates[kind].debt)
         return needs
 

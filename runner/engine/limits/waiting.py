@@ -9,6 +9,7 @@ from msgspec import structs
 from runner.admission import Permit, Standing
 from runner.durations import format_span
 from runner.engine.limits.bucket import HOLD_S
+from runner.engine.limits.fallback import Fallback
 from runner.engine.limits.headers import Kind
 from runner.engine.limits.outage import Outage
 from runner.engine.limits.pause import LONG_PAUSE_S, Pause
@@ -98,13 +99,23 @@ def waiting(pause: Pause, outage: Outage, rates: Rates, words: str | None, *, cl
     return f"waiting for the {_NAMES[kind]} limit{limit}"
 
 
-def full(standings: Iterable[Standing], clock: float) -> str | None:
-    """Return a phrase about the rows that wait for capacity of the flex tier; None if there are none. clock: the time now."""
-    until = [standing.flex_until for standing in standings if standing.flex_until is not None and standing.waits]
-    if not until:
+def full(standings: Iterable[Standing], fallback: Fallback | None, clock: float) -> str | None:
+    """Return a phrase about the rows that wait for capacity of flex, and those that go to the standard tier; None without any.
+
+    fallback: of the lane. clock: the time now. A row whose time is over, and that waits for a budget, is in neither.
+    """
+    if fallback is None:
         return None
-    left = format_span(math.ceil(max(0.0, min(until) - clock)))
-    return f"flex has no capacity for {plural(len(until), 'row')}; the first goes to the standard tier in {left}"
+    until = [at for standing in standings if (at := standing.flex_until) is not None and standing.waits and at > clock]
+    phrases = []
+    if until:
+        left = format_span(math.ceil(min(until) - clock))
+        phrases.append(f"flex has no capacity for {plural(len(until), 'row')}; the first goes to the standard tier in {left}")
+    if fallback.waiting:
+        what = "until an open request ends" if fallback.lacks_place else "for a slot"
+        go = "goes" if fallback.waiting == 1 else "go"
+        phrases.append(f"{plural(fallback.waiting, 'row')} {go} to the standard tier, and must wait {what}")
+    return "; ".join(phrases) or None
 
 
 def quiet(standings: Iterable[Standing], answered_at: float, clock: float) -> str | None:

@@ -43,10 +43,15 @@ class Caps(Struct, frozen=True, kw_only=True):
 
 
 class HttpClient:
-    """Sends calls and feeds decoders. An asynchronous context manager; create it inside the event loop."""
+    """Sends calls and feeds decoders. An asynchronous context manager; create it inside the event loop.
 
-    def __init__(self, timeouts: Timeouts, caps: Caps | None = None, *, proxy: str | None = None) -> None:
-        self._timer = TimeoutTimer(timeouts)
+    fallback: timeouts of rows that fell back from flex to the standard tier; None: the same.
+    """
+
+    def __init__(
+        self, timeouts: Timeouts, caps: Caps | None = None, *, proxy: str | None = None, fallback: Timeouts | None = None
+    ) -> None:
+        self._timer, self._fallback = TimeoutTimer(timeouts), fallback
         self._caps = caps or Caps()
         self._transport = Transport(proxy)
         # the last URL and headers, converted for httpx: the conversion costs as much CPU as the rest of a request
@@ -60,13 +65,13 @@ class HttpClient:
         with anyio.CancelScope(shield=True):
             await self._transport.aclose()
 
-    def exchange(self, *, fresh: bool = False, heard: Heard | None = None) -> HttpExchange:
-        """Return the record for one exchange. fresh: use a new connection. heard: see ``interfaces``."""
-        return HttpExchange(fresh=fresh, heard=heard)
+    def exchange(self, *, fresh: bool = False, heard: Heard | None = None, fallback: bool = False) -> HttpExchange:
+        """Return the record for one exchange. fresh: use a new connection. heard, fallback: see ``interfaces``."""
+        return HttpExchange(fresh=fresh, heard=heard, fallback=fallback)
 
     async def stream(self, call: HttpCall, decoder: Decoder, exchange: HttpExchange, refuse: Refuse) -> None:
         """Send the call and feed the decoder until its answer is complete. Raises AttemptError."""
-        watch = Watch(self._timer)
+        watch = Watch(self._timer, self._fallback if exchange.fallback else None)
         try:
             request = self._request(call, exchange, watch)
             # the body may be large; the transport forgets it when it is sent

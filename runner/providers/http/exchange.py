@@ -12,6 +12,7 @@ class HttpExchange:
     __slots__ = (
         "answered_s",
         "connected",
+        "fallback",
         "fresh",
         "headers",
         "heard",
@@ -22,11 +23,13 @@ class HttpExchange:
         "time_to_first_token_s",
     )
 
-    def __init__(self, *, fresh: bool = False, heard: Heard | None = None) -> None:
+    def __init__(self, *, fresh: bool = False, heard: Heard | None = None, fallback: bool = False) -> None:
         # True: use a new connection, not one that is kept
         self.fresh = fresh
         # called when an answer begins
         self.heard = heard
+        # True: its row fell back from flex to the standard tier
+        self.fallback = fallback
         self.status: int | None = None
         self.headers: Iterable[tuple[bytes, bytes]] = ()
         self.received: Body | None = None

@@ -111,7 +111,10 @@ class TimeoutTimer:
 
 
 class Watch:
-    """The timeouts of one exchange: ``connected`` limits the wait for a connection, then ``follow`` watches the connection."""
+    """The timeouts of one exchange: ``connected`` limits the wait for a connection, then ``follow`` watches the connection.
+
+    timeouts: None: those of the timer.
+    """
 
     __slots__ = (
         "_again",
@@ -124,15 +127,16 @@ class Watch:
         "_looked",
         "_phase",
         "_since",
+        "_timeouts",
         "_timer",
     )
 
-    def __init__(self, timer: TimeoutTimer) -> None:
-        self._timer = timer
+    def __init__(self, timer: TimeoutTimer, timeouts: Timeouts | None = None) -> None:
+        self._timer, self._timeouts = timer, timeouts or timer.timeouts
         self._began = self._since = monotonic()
-        self._end = self._began + timer.timeouts.attempt_s
+        self._end = self._began + self._timeouts.attempt_s
         self._phase: TimeoutKind = "connect"
-        self._limit = timer.timeouts.connect_s
+        self._limit = self._timeouts.connect_s
         self._connection: Failing | None = None
         # the attempt has got its seconds for the tail
         self._extended = False
@@ -170,14 +174,14 @@ class Watch:
     def follow(self, connection: Failing) -> None:
         """Watch a connection, first with the timeout for the first byte."""
         self._connection = connection
-        self._phase, self._limit = "first_byte", self._timer.timeouts.first_byte_s
+        self._phase, self._limit = "first_byte", self._timeouts.first_byte_s
         self._since = self._followed = monotonic()
         self._timer.add(self)
 
     def began(self) -> None:
         """Switch to the silence timeout: the first piece of the answer has arrived."""
         if self._phase == "first_byte":
-            self._phase, self._limit = "silence", self._timer.timeouts.silence_s
+            self._phase, self._limit = "silence", self._timeouts.silence_s
             self._since = monotonic()
             self._timer.expect(self.due)
 
@@ -185,14 +189,14 @@ class Watch:
         """Leave at least ``TAIL_S`` for what follows a finish reason, once, however short the timeouts are."""
         self.began()
         if self._phase == "silence":
-            self._limit = max(self._timer.timeouts.silence_s, TAIL_S)
+            self._limit = max(self._timeouts.silence_s, TAIL_S)
             if not self._extended:
                 self._extended, self._end = True, max(self._end, monotonic() + TAIL_S)
 
     def reopened(self) -> None:
         """Return to the ordinary silence timeout: text has come behind a finish reason."""
         if self._phase == "silence":
-            self._limit = self._timer.timeouts.silence_s
+            self._limit = self._timeouts.silence_s
             self._timer.expect(self.due)
 
     def beat(self) -> None:
@@ -240,5 +244,5 @@ class Watch:
             case "silence":
                 message = f"the answer stalled: no byte for {self._limit:g} s"
             case _:
-                message = f"the answer was not finished within {self._timer.timeouts.attempt_s:g} s"
+                message = f"the answer was not finished within {self._timeouts.attempt_s:g} s"
         return AttemptTimeoutError(message, timeout=kind, sent=sent)

@@ -90,9 +90,11 @@ class Client:
     calls: list[HttpCall] = field(default_factory=list)
     exchanges: list[Exchange] = field(default_factory=list)
     fresh: list[bool] = field(default_factory=list)
+    fallbacks: list[bool] = field(default_factory=list)
 
-    def exchange(self, *, fresh: bool = False, heard: Heard | None = None) -> Exchange:
+    def exchange(self, *, fresh: bool = False, heard: Heard | None = None, fallback: bool = False) -> Exchange:
         self.fresh.append(fresh)
+        self.fallbacks.append(fallback)
         self.exchanges.append(Exchange(heard=heard))
         return self.exchanges[-1]
 

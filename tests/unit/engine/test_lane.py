@@ -45,15 +45,16 @@ def lanes(ceiling: int = 8, *, tuned: bool = False, **per_minute: float) -> Lane
 class Line:
     """Tasks that queue in a lane; records which were admitted, and when."""
 
-    def __init__(self, lane: Lane, *, stay_s: float | None = None) -> None:
-        self.lane, self.stay_s = lane, stay_s
+    def __init__(self, lane: Lane, *, stay_s: float | None = None, standard: bool = False) -> None:
+        self.lane, self.stay_s, self.standard = lane, stay_s, standard
         self.start = anyio.current_time()
         self.through: list[int] = []
         self.times: list[float] = []
         self.permits: list[Permit] = []
 
     async def one(self, name: int) -> None:
-        permit = await self.lane.acquire(Standing(), SIZE, 50)
+        # a row that fell back has been refused before
+        permit = await self.lane.acquire(Standing(standard=self.standard, ended=0.0 if self.standard else None), SIZE, 50)
         self.through.append(name)
         self.times.append(anyio.current_time() - self.start)
         self.permits.append(permit)
@@ -400,6 +401,125 @@ async def test_limits_that_good_answers_tell_are_read_now_and_then_and_those_of_
         lane.heard(permit, status, [(b"x-ratelimit-limit-requests", limit)])
         told.append(lane.state().limits["rpm"])
     assert told == [60, 60, 80, 90]
+
+
+# -- rows that fell back from flex to the standard tier
+
+
+@pytest.mark.parametrize("limit", [{"rpm": 60.0}, {"tpm": 9000.0}, {"rpm": 60.0, "tpm": 9000.0}])
+async def test_the_limits_per_minute_hold_for_both_queues_together(limit: dict[str, float]) -> None:
+    group = lanes(100, **limit)
+    lane = group.of("m")
+    lines = Line(lane, stay_s=1), Line(lane, stay_s=1, standard=True)
+    async with anyio.create_task_group() as tasks:
+        for line in lines:
+            tasks.start_soon(line.all, range(300))
+        await anyio.sleep(240)
+        assert lane.state().waits_for in limit
+        tasks.cancel_scope.cancel()
+    times = sorted(lines[0].times + lines[1].times)
+    # 150 tokens each; the first ones are estimated
+    spans = [times[last] - times[last - 60] for last in range(60, len(times))]
+    assert min(spans) > 59.9
+    assert len(times) > 220
+    assert all(len(line.times) > 100 for line in lines)
+    nothing_is_left(group)
+    assert lane.state().waits_for is None
+
+
+@pytest.mark.parametrize(("free", "first"), [(True, ["untried", "standard"]), (False, ["standard"])])
+async def test_in_an_outage_an_untried_row_goes_before_one_that_fell_back_if_it_can(free: bool, first: list[str]) -> None:
+    group = lanes(64, tuned=True)
+    lane, went = group.of("m"), list[str]()
+    standings = [lane.enter(0) for _ in range(8)]
+    permits = [await lane.acquire(standing, SIZE, None) for standing in standings]
+    for _ in range(20):
+        lane.failed(permits[0], busy(502), None, throttled=False, retried=True)
+    assert lane.blocked
+    if free:
+        lane.release(permits.pop(), unused=True)
+    lane.expect_fallback(anyio.current_time())
+
+    async def go(name: str) -> None:
+        standard = name == "standard"
+        permit = await lane.acquire(Standing(standard=standard, ended=0.0 if standard else None), SIZE, None)
+        went.append(name)
+        assert permit.probe
+        await anyio.sleep(5)
+        lane.told_nothing(permit)
+        lane.release(permit)
+
+    async with anyio.create_task_group() as tasks:
+        for name in ("standard", "untried"):
+            tasks.start_soon(go, name)
+        await anyio.sleep(30)
+        tasks.cancel_scope.cancel()
+    assert went == first
+    # what was cancelled waits for nothing any more
+    assert lane._fallback is not None
+    assert (lane._fallback.waiting, lane._fallback.lacks_place, lane._fallback.slots.out) == (0, False, 0)
+
+
+async def test_a_rate_limit_of_one_of_both_pauses_both_and_cuts_the_slots_of_its_own() -> None:
+    lane = lanes(64, tuned=True).of("m")
+    flex = [await lane.acquire(Standing(), SIZE, None) for _ in range(4)]
+    standard = [await lane.acquire(Standing(standard=True), SIZE, None) for _ in range(4)]
+    assert (lane.slots, lane.state().in_flight) == (16, 8)
+    lane.throttle(standard[0], 30.0, 429)
+    assert lane._fallback is not None
+    assert (lane._slots.limit, lane._fallback.slots.limit) == (8, 4)
+    assert lane.paused_s > 0
+    line = Line(lane, standard=True)
+    with anyio.move_on_after(20):
+        await line.all([1])
+    assert line.through == []
+    for permit in flex + standard:
+        lane.release(permit)
+    assert (lane._slots.out, lane._fallback.slots.out) == (0, 0)
+
+
+async def test_after_a_pause_the_slots_of_both_open_step_by_step() -> None:
+    lane = lanes(64, tuned=True).of("m")
+    lines = Line(lane), Line(lane, standard=True)
+    lane.expect_fallback(anyio.current_time())
+    lane.pause(30.0, "429")
+    async with anyio.create_task_group() as tasks:
+        for line in lines:
+            tasks.start_soon(line.all, range(8))
+        await anyio.sleep(30.1)
+        # half of them; each answer that begins opens one more
+        assert [len(line.through) for line in lines] == [4, 4]
+        lane.heard(lines[1].permits[0], 200, ())
+        await anyio.sleep(1)
+        assert [len(line.through) for line in lines] == [4, 5]
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_row_whose_patience_is_over_is_not_said_to_wait_for_flex() -> None:
+    """It waits for an amount of a budget."""
+    lane = lanes(8).of("m")
+    lane.enter(0).flex_until = anyio.current_time() + 10
+    lane.expect_fallback(anyio.current_time() + 10)
+    assert lane.state().waiting == "flex has no capacity for 1 row; the first goes to the standard tier in 10 s"
+    await anyio.sleep(10)
+    assert lane.state().waiting is None
+
+
+@pytest.mark.parametrize(("ceiling", "kept"), [(1, 0), (2, 1), (8, 1), (16, 2), (1000, 8)])
+async def test_places_are_kept_where_rows_may_fall_back(ceiling: int, kept: int) -> None:
+    group = lanes(ceiling)
+    lane, other = group.of("m"), group.of("n")
+    now = anyio.current_time()
+    lane.expect_fallback(now + 100)
+    async with anyio.create_task_group() as tasks:
+        for one in (lane, other):
+            tasks.start_soon(Line(one).all, range(ceiling))
+        await anyio.sleep(60)
+        assert group.in_flight == ceiling - kept
+        # the rows have been sent by now
+        await anyio.sleep(60)
+        assert group.in_flight == ceiling
+        tasks.cancel_scope.cancel()
 
 
 # -- what it says

@@ -4,10 +4,13 @@ from typing import Any
 
 import anyio
 import pytest
-from test_attempt import BUSY, HANG, Answer, Bench, Client, an_item
+from msgspec import structs
+from test_attempt import BUSY, HANG, Answer, Bench, Client, Highest, an_item
 from virtual import BACKEND
 from world import Decoder, Exchange, Provider
 
+from runner.engine.clock import Clock
+from runner.engine.limits import Lanes, Limits
 from runner.engine.retry import RetryPolicy
 from runner.errors import ProviderError
 from runner.model import HttpCall, Params, Request
@@ -84,8 +87,10 @@ async def test_a_row_goes_to_the_standard_tier_when_its_patience_is_over() -> No
     assert outcome.status == "done"
     *flex, last = tiers(bench)
     assert (set(flex), last) == ({"flex"}, "None")
-    # from the first refusal, two seconds after the start, and two more for the last try and for the answer
-    assert bench.took_s == pytest.approx(2 + 60 + 2 + 2, abs=0.1)
+    # from the first refusal, two seconds after the start, and two more for the answer
+    assert bench.took_s == pytest.approx(2 + 60 + 2, abs=0.1)
+    # rows that fell back have timeouts of their own
+    assert bench.client.fallbacks == [False] * len(flex) + [True]
 
 
 async def test_without_patience_a_row_goes_there_at_once() -> None:
@@ -200,3 +205,115 @@ async def test_a_row_that_failed_in_another_way_does_not_wait_for_capacity() -> 
     bench._sleep = sleep
     await bench.handle(tier="flex")
     assert seen == ["flex has no capacity for 1 row; the first goes to the standard tier in 90 s", None]
+
+
+# -- slow requests of the flex tier hold the slots
+
+
+class Slow(Client):
+    """A server whose flex tier refuses each second row, and answers the others after an hour. standard_s: until other answers."""
+
+    standard_s = 2.0
+
+    async def stream(self, call: HttpCall, decoder: Decoder, exchange: Exchange, refuse: object) -> None:
+        tier, number = call.body.decode().split()
+        if tier == "flex" and int(number) % 2 == 0:
+            await anyio.sleep(3600.0)
+            self.steps = [Answer()]
+        else:
+            await anyio.sleep(0.0 if tier == "flex" else self.standard_s - 2)
+            self.steps = [FULL if tier == "flex" else Answer()]
+        await super().stream(call, decoder, exchange, refuse)
+
+
+class Numbered(Provider):
+    """The body names the tier and the row."""
+
+    def encode(self, request: Request) -> HttpCall:
+        return HttpCall(url="http://x", headers={}, body=f"{request.tier} {request.messages[0]['content']}".encode())
+
+
+class Rows:
+    """Rows of one lane, each with a worker. done: when each had its answer, by number."""
+
+    def __init__(self, ceiling: int, *, tuned: bool, patience_s: float = 60.0) -> None:
+        self.bench = bench = Bench(policy=RetryPolicy(flex_patience_s=patience_s), provider=Numbered())
+        bench.lanes = Lanes(Limits(ceiling=ceiling, tuned=tuned), Clock(monotonic=anyio.current_time, random=Highest()))
+        bench.lane = bench.lanes.of("m")
+        bench.attempts._lanes = bench.lanes
+        bench.attempts._client = bench.client = Slow([])
+        self.done: dict[int, float] = {}
+
+    async def one(self, number: int) -> None:
+        item = an_item(key=str(number), tier="flex")
+        request = structs.replace(item.request, messages=({"role": "user", "content": str(number)},))
+        outcome = await self.bench.attempts.handle(structs.replace(item, request=request), self.bench.emit)
+        assert outcome is not None
+        self.bench.attempts.saved(outcome)
+        self.done[number] = self.bench.took_s
+
+    @property
+    def refused(self) -> set[int]:
+        """The rows that flex had no capacity for."""
+        return {int(attempt.key) for attempt in self.bench.emitted if attempt.error_code == "no_capacity"}
+
+
+async def test_a_row_whose_patience_is_over_waits_for_no_slot_of_slow_requests() -> None:
+    rows = Rows(64, tuned=True)
+    async with anyio.create_task_group() as group:
+        for number in range(40):
+            group.start_soon(rows.one, number)
+        await anyio.sleep(50)
+        # all eight slots are taken by slow requests
+        assert (rows.bench.lanes.in_flight, rows.done) == (8, {})
+        shown = rows.bench.lane.state()
+        assert (shown.in_flight, shown.slots) == (8, 8)
+        assert shown.waiting == "flex has no capacity for 7 rows; the first goes to the standard tier in 13 s"
+        refused = rows.refused
+        # patience, and the answer of the standard tier
+        await anyio.sleep(60 + 3)
+        group.cancel_scope.cancel()
+    assert len(refused) == 7
+    assert rows.done.keys() >= refused
+
+
+@pytest.mark.parametrize("ceiling", [2, 8])
+async def test_with_a_fixed_number_of_slots_some_are_left_to_such_rows(ceiling: int) -> None:
+    rows = Rows(ceiling, tuned=False)
+    async with anyio.create_task_group() as group:
+        for number in range(1, 40):
+            group.start_soon(rows.one, number)
+        await anyio.sleep(50)
+        assert rows.bench.lanes.in_flight == ceiling - 1
+        refused = rows.refused
+        # the one place that is kept may be needed for all of them, one after the other
+        await anyio.sleep(60 + 2 * len(refused))
+        assert rows.bench.lanes.in_flight <= ceiling
+        group.cancel_scope.cancel()
+    assert rows.done.keys() >= refused
+    assert len(refused) >= ceiling // 2
+
+
+async def test_with_one_slot_such_rows_are_the_next_ones() -> None:
+    rows = Rows(1, tuned=False)
+    async with anyio.create_task_group() as group:
+        for number in (1, 3, 5, 2, 4, 6):
+            group.start_soon(rows.one, number)
+        await anyio.sleep(100)
+        assert rows.bench.lane.state().waiting == "3 rows go to the standard tier, and must wait until an open request ends"
+        await anyio.sleep(3600)
+        group.cancel_scope.cancel()
+    assert sorted(rows.done) == [1, 2, 3, 5]
+    assert [call.body for call in rows.bench.client.calls[-3:]] == [b"None 1", b"None 3", b"None 5"]
+
+
+async def test_rows_that_fell_back_wait_for_slots_of_their_own_and_it_is_said() -> None:
+    rows = Rows(64, tuned=True, patience_s=0.0)
+    rows.bench.client.standard_s = 100.0
+    async with anyio.create_task_group() as group:
+        for number in range(1, 22, 2):
+            group.start_soon(rows.one, number)
+        await anyio.sleep(11)
+        state = rows.bench.lane.state()
+        group.cancel_scope.cancel()
+    assert state.waiting == "3 rows go to the standard tier, and must wait for a slot"
