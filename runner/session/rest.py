@@ -131,13 +131,10 @@ def answered(
 ) -> Rest | None:
     """Return what is left if it is like the newest answered rows; None if these are too few. model: that of most rows.
 
-    now: as for ``sampled``. again: failed rows are sent again, so what they have cost tells nothing. Nor do rows that were drawn,
-    which are large. most: what the rows that are left can take; None: not known.
+    now: as for ``sampled``. again: failed rows are sent again, so what they have cost tells nothing.
+    most: what the rows that are left can take; None: not known.
     """
-    drawn = _stored(store, run_id)
-    besides = frozenset(drawn.keys) if drawn is not None else frozenset()
-    newest = samples.newest(store, run_id).items()
-    rows = {key: row for key, row in newest if key not in besides and (row.done or not again)}
+    rows = {key: row for key, row in like_the_rest(store, run_id).items() if row.done or not again}
     if len(rows) < LEAST_ROWS:
         return None
     read, written = (learned.rest_like(rows, name, left) for name in ("input_tokens", "output_tokens"))
@@ -160,6 +157,13 @@ def answered(
         unpriced=0 if priced else left,
         busy_s=learned.mean([row.seconds for row in rows.values()], left),
     )
+
+
+def like_the_rest(store: Path, run_id: int) -> dict[str, RowSpent]:
+    """Return the newest settled rows that may be like those left: without the rows that were drawn, which are large."""
+    drawn = _stored(store, run_id)
+    besides = frozenset(drawn.keys) if drawn is not None else frozenset()
+    return {key: row for key, row in samples.newest(store, run_id).items() if key not in besides}
 
 
 class Guesses:
