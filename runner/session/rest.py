@@ -227,18 +227,22 @@ class Guesses:
 def examples(sizer: Sizer, rows: Iterable[Row], guesses: Guesses, size: float, left: int) -> Rest | None:
     """Return what is left by the sizes of some rows; None if no request can be made of any. size: bytes of a row in the mean.
 
-    Where the size of a row is known, it tells by how much these are larger or smaller than others. left: with as many broken rows
-    as there are among these.
+    Where the size of a row is known, it tells by how much these are larger or smaller than others. Their texts are then, and
+    neither what a template adds to each nor the answers. left: with as many broken rows as there are among these.
     """
-    looked = counted = bytes_ = 0
+    looked, measured = 0, list[tuple[int, Size]]()
     for looked, row in enumerate(rows, 1):  # noqa: B007 - their number
         if (found := sizer.size(row)) is not None:
-            guesses.add(found)
-            counted, bytes_ = counted + 1, bytes_ + row.size
-    if not counted:
+            measured.append((row.size, found))
+    if not measured:
         return None
+    counted, bytes_ = len(measured), sum(of_row for of_row, _ in measured)
     ratio, left = size * counted / bytes_ if size and bytes_ else 1.0, round(left * counted / looked)
-    return guesses.rest(left, ratio * left / counted)
+    for of_row, found in measured:
+        # of a row, no more than its request has is sent
+        more = round((ratio - 1) * min(of_row, found.text))
+        guesses.add(found._replace(text=found.text + more, body=found.body + more))
+    return guesses.rest(left, left / counted)
 
 
 def seed_of(digest: str) -> int:
