@@ -241,7 +241,7 @@ def examples(sizer: Sizer, rows: Iterable[Row], guesses: Guesses, size: float, l
     for of_row, found in measured:
         # of a row, no more than its request has is sent
         more = round((ratio - 1) * min(of_row, found.text))
-        guesses.add(found._replace(text=found.text + more, body=found.body + more))
+        guesses.add(found.longer(more))
     return guesses.rest(left, left / counted)
 
 

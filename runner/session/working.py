@@ -185,7 +185,7 @@ class Working:
         # without it, the advice is less exact
         with suppress(StoreError):
             likely = to_finish.likely(self._store.path, self._store.run_id, progress.left)
-        return progress._replace(likely=likely)
+        return Progress(progress.spent, progress.rows, progress.left, progress.unsure, likely)
 
     async def _save(self, batch: list[Entry | Reservation]) -> None:
         reserved = [one for one in batch if isinstance(one, Reservation)] if self._purse is not None else []

@@ -116,6 +116,18 @@ def test_a_summary_tells_the_figures_of_the_session_from_those_of_the_run(desk: 
     assert "in this session" not in said
 
 
+def test_a_finished_run_of_unknown_cost_says_so_to_who_asks_for_its_cost(desk: Desk) -> None:
+    desk.run(priced=False)
+    other = json.dumps({"other": PRICES["m"]})
+    for asked in (("--max-cost", "1"), ("--prices", other), ("--max-cost", "1", "--prices", other)):
+        out, _ = desk.run(*asked, priced=False)
+        assert "nothing is sent" in out
+        assert "cost unknown: no price is known for m; state one, such as --prices" in out
+    assert "cost unknown" not in desk.run(priced=False)[0]
+    # with its price it is known
+    assert "cost unknown" not in desk.run("--max-cost", "1")[0]
+
+
 def test_events_say_that_the_budget_is_reached(desk: Desk) -> None:
     out, _ = desk.run("--max-cost", "0.0004", "--json", code=5)
     events = {event["event"]: event for event in map(json.loads, out.splitlines())}
