@@ -27,7 +27,7 @@ def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool
     if end.stop_reason == INPUT_CHANGED:
         # any other reason was printed when the stop was requested
         text.append(f"  {INPUT_CHANGED}, so some rows were not seen")
-    earlier = end.skipped - end.reused
+    earlier = _settled_before(end)
     if earlier > 0 and end.skipped <= end.wanted and end.attempts_now:
         text.append(f"  {plural(earlier, one)} {'was' if earlier == 1 else 'were'} {_earlier(end)}")
     if end.reused:
@@ -62,20 +62,30 @@ def _earlier(end: Summary) -> str:
     return "already done or failed" if end.skipped_failed else "already done"
 
 
+def _settled_before(end: Summary) -> int:
+    """Return how many rows had an outcome from earlier sessions of the run."""
+    return end.skipped - end.reused
+
+
+def _continues(end: Summary) -> bool:
+    """Return True if earlier sessions have sent something, so that figures of this one are not those of the run."""
+    return _settled_before(end) > 0 or money.in_this_session(end) is not None
+
+
 def _measured(end: Summary) -> list[str]:
     """Return what was measured; nothing is said of what is unknown."""
-    text = []
+    text, now = [], " in this session" if _continues(end) else ""
     settled = end.done_now + end.failed_now
     if end.attempts_now > settled > 0 and end.elapsed_s >= 1:
         pace = f"{settled / end.elapsed_s:,.1f} {unit(end.answers)}s/s, {end.attempts_now / end.elapsed_s:,.1f} requests/s"
         text.append(f"  speed         {pace}")
     if end.input_tokens is not None or end.output_tokens is not None:
-        text.append(f"  tokens        {count(end.input_tokens)} in, {count(end.output_tokens)} out")
+        text.append(f"  tokens        {count(end.input_tokens)} in, {count(end.output_tokens)} out{now}")
     words = money.cost(end, left=end.left)
     if end.attempts_now and (words is not None or end.unpriced_attempts):
         text.append(f"  cost          {words or money.UNKNOWN}")
     if (words := money.standard_tier(end)) is not None:
-        text.append(f"  service tier  {words}")
+        text.append(f"  service tier  {words}{now}")
     for name, measured in (("first token", end.time_to_first_token), ("whole answer", end.duration)):
         if measured.p50 is not None:
             text.append(f"  {name:12}  {quantiles(measured)}")

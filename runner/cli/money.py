@@ -16,6 +16,8 @@ def cost(of: Totals | Summary, *, left: int, active: bool = True) -> str | None:
     if of.cost is None:
         return None
     parts = [amount(of.cost)]
+    if isinstance(of, Summary) and (now := in_this_session(of)) is not None:
+        parts[0] += f" in all, {amount(now)} of it in this session"
     if of.cost_failed_attempts:
         parts[0] += f", {amount(of.cost_failed_attempts)} of it on failed attempts"
     if of.cost_perhaps is None:
@@ -29,6 +31,11 @@ def cost(of: Totals | Summary, *, left: int, active: bool = True) -> str | None:
     if left and of.cost_projected is not None:
         parts.append(f"about {amount(of.cost_projected)} when all rows are done")
     return "; ".join(parts)
+
+
+def in_this_session(of: Summary) -> float | None:
+    """Return what of the cost of a run the last session has cost, in dollars; None if it is all, or not known."""
+    return of.cost_now if of.cost is not None and of.cost_now is not None and of.cost - of.cost_now > 0.5 / PICO else None
 
 
 def _unknown(of: Totals | Summary, *, active: bool) -> str:

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Mapping
 
+from msgspec import structs
+
 from runner.cli import money, output
 from runner.cli.advice import advice
 from runner.cli.advice import lines as advice_lines
@@ -28,7 +30,7 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
         f"  input         {clean(spool.full_name(run.input))}",
         f"  model         {clean(str(settings.get('model')))} at {where}",
         f"  started       {output.date(run.created_at)}",
-        f"  {f'{unit(run.answers)}s':<12}  {_counts(run)}",
+        f"  {f'{unit(run.answers)}s':<12}  {_counts(run)}{_shared(run, books)}",
         *_pace(run.pace),
         *_attempts(books),
     ]
@@ -52,7 +54,8 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
         lines.append(f"  service tier  {words}")
     if run.active and watched:
         return "\n".join(lines)
-    return "\n".join([*lines, *advice_lines(advice(output.state_of(run), db))])
+    state = structs.replace(output.state_of(run), requests_left=books.requests_left)
+    return "\n".join([*lines, *advice_lines(advice(state, db))])
 
 
 def _counts(run: Run) -> str:
@@ -67,6 +70,11 @@ def _counts(run: Run) -> str:
     counts += f" answers of {plural(-(-every // run.answers), 'row')}" if run.answers > 1 else ""
     now = "chosen now" if run.settings.get("where") or run.settings.get("sample") else "in the file"
     return f"{counts}; {run.rows:,} {now}" if every != wanted else counts
+
+
+def _shared(run: Run, books: Totals) -> str:
+    one, got = unit(run.answers), "its answer" if books.shared == 1 else "their answers"
+    return f"; {plural(books.shared, one)} got {got} from another one that asks the same" if books.shared else ""
 
 
 def _cost(books: Totals, run: Run) -> list[str]:

@@ -43,6 +43,10 @@ class Size(NamedTuple):
         """The size as samples are drawn by: in bytes of text, 1 or more."""
         return max(1, self.text + BYTES * self.files)
 
+    def longer(self, by: int) -> "Size":
+        """Return the size with so many more bytes of text."""
+        return Size(self.model, self.text + by, self.body + by, self.files, self.most, self.hour, self.tier)
+
 
 class Guess(Struct):
     """The sums over requests. A bound that is not known is infinite; cost is None while no price is known, in picodollars."""

@@ -2,9 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from decimal import ROUND_CEILING, Decimal
 from importlib.util import find_spec
-from typing import NamedTuple
 
 from msgspec import structs
 
@@ -18,7 +16,7 @@ from runner.errors import AttemptError, RunStoppedError, UsageError
 from runner.inputs.prompts import make_item
 from runner.inputs.scan import PromptFile
 from runner.model import Attempt, Item, Json, Request
-from runner.money import PICO, STANDARD, Price, dollars, exact, picodollars, shown, tier_of
+from runner.money import PICO, STANDARD, Price, exact, picodollars, tier_of
 from runner.prices.book import PriceBook
 from runner.prices.own import FACTORS
 from runner.prices.rates import cost_of, perhaps_of
@@ -27,26 +25,12 @@ from runner.session.again import Raising, plain
 from runner.session.books import billed
 from runner.session.opening import template_of
 from runner.session.pricing import is_public, price_book
-from runner.store.reader import REACHED
+from runner.session.reached import Progress, amount, reached
 from runner.store.spending import Used
 from runner.text import plural
 
 SETTINGS = ("max_cost", "max_cost_session", "max_tokens_total")
 """The settings that make a budget."""
-_OPTIONS = {"max_cost": "--max-cost", "max_tokens_total": "--max-tokens-total"}
-"""The options with which a run is continued that has reached its budget."""
-
-
-class Progress(NamedTuple):
-    """How far a run is: the picodollars that are known to be spent, by how many rows, and how many rows are left."""
-
-    spent: int
-    rows: int
-    left: int
-
-    def known(self, pot: Pot) -> int:
-        """Return what of a limit is known to be used. Of tokens, what may have been used counts too."""
-        return min(self.spent, pot.used) if pot.counts == "cost" else pot.used
 
 
 def is_set(job: Job) -> bool:
@@ -149,7 +133,7 @@ class Purse(Tariff):
         quote = super().quote(model, bound, at)
         if bound.output is None and self._tell is not None:
             pot = self.budget.pots[0]
-            held = f"each request holds up to {_amount(pot, pot.of(quote.amounts))} of the budget until it has ended"
+            held = f"each request holds up to {amount(pot, pot.of(quote.amounts))} of the budget until it has ended"
             self._tell(f"no max_tokens limits the answers, so {held}; with --max-tokens N, more of them go out at the same time")
             self._tell = None
         return quote
@@ -159,7 +143,7 @@ class Purse(Tariff):
         if not self.budget.waiting:
             return None
         pot = max(self.budget.pots, key=lambda pot: (pot.used + pot.held) / max(1, pot.limit))
-        left, held = _amount(pot, max(0, pot.limit - pot.used)), _amount(pot, pot.held)
+        left, held = amount(pot, max(0, pot.limit - pot.used)), amount(pot, pot.held)
         return f"waiting for room in the budget ({left} left, {held} of it held for rows that are open or wait for a slot)"
 
     def used(self, attempt: Attempt, reserved: Reservation) -> Amounts:
@@ -240,59 +224,3 @@ def _unknown(attempts: int) -> str:
     """Return the sentence about attempts of earlier sessions whose use of the budget is not known."""
     are = "it is" if attempts == 1 else "they are"
     return f"the cost of {plural(attempts, 'attempt')} of earlier sessions is not known, so {are} not part of the budget"
-
-
-# -- the end
-
-
-def reached(budget: Budget, need: Amounts, progress: Progress, raising: Raising = plain) -> str:
-    """Return why a session stops whose budget is reached, and how to go on. need: what the next request may use at most.
-
-    raising: returns the command with other limits.
-    """
-    short = next((pot for pot in budget.pots if not pot.fits(need)), budget.pots[0])
-    known = progress.known(short)
-    used = f"{_amount(short, known)} {'is spent' if short.counts == 'cost' else 'are used'}"
-    if short.setting == "max_cost_session":
-        used = f"this session has spent {_amount(short, short.used)}"
-    elif short.used > known:
-        used += f", perhaps {_amount(short, short.used - known)} more"
-    next_row = f"the next row may {'cost' if short.counts == 'cost' else 'use'} up to {_amount(short, short.of(need))}"
-    option = f"--{short.setting.replace('_', '-')}"
-    sentence = f"{REACHED}{_limit(short)} ({option}) is reached: {used}, and {next_row}"
-    wanted = {pot.setting: _wanted(pot, budget.largest, progress) for pot in budget.pots if pot.setting in _OPTIONS}
-    raised = {pot.setting: wanted[pot.setting] for pot in budget.pots if wanted.get(pot.setting, 0) > pot.limit}
-    alone = short.setting == "max_cost_session" and all(pot is short or pot.fits(need) for pot in budget.pots)
-    if alone or not raised:
-        return f"{sentence}. The next session may spend as much again: {raising('')}."
-    to = " and ".join(shown(amount) if name == "max_cost" else f"{amount:,} tokens" for name, amount in raised.items())
-    words = " ".join(f"{_OPTIONS[name]} {_typed(name, amount)}" for name, amount in raised.items())
-    why = "to finish" if progress.rows and progress.left else "to go on"
-    return f"{sentence}. Raise it to {to} {why}: {raising(words)}."
-
-
-def _wanted(pot: Pot, largest: Amounts, progress: Progress) -> int:
-    """Return the limit with which a run finishes, if its other rows use what those before did.
-
-    largest: the most that a request has asked for, which the last one may need.
-    """
-    others = pot.used * progress.left // progress.rows if progress.rows else 0
-    amount = pot.used + others + pot.of(largest)
-    if pot.counts == "tokens":
-        return amount
-    value = dollars(amount)
-    # to the cent, and of a small amount two digits
-    step = Decimal(1).scaleb(min(-2, value.adjusted() - 1))
-    return int((value / step).to_integral_value(ROUND_CEILING) * step * PICO)
-
-
-def _typed(name: str, amount: int) -> str:
-    return f"{dollars(amount).normalize():f}" if name == "max_cost" else str(amount)
-
-
-def _limit(pot: Pot) -> str:
-    return exact(pot.limit) if pot.counts == "cost" else _amount(pot, pot.limit)
-
-
-def _amount(pot: Pot, amount: int) -> str:
-    return shown(amount) if pot.counts == "cost" else f"{amount:,} tokens"

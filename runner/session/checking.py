@@ -214,8 +214,8 @@ def _remarks(job: Job, prompts: PromptFile, scanned: scan.Scan) -> list[str]:
     same = [unfit.SAME_PROMPT] if unfit.asks_the_same(job, prompts, scanned) else []
     found = same_requests.find(prompts, template_of(job), limit=None, answers=1) if job.dedupe else None
     once = [prepare.sent_once(found.rows, scanned.rows)] if found is not None else []
-    late = prefixes.late_field(template_of(job))
-    more = [*unfit.alike_answers(job), *([late] if late is not None else [])]
+    cached = [prefixes.late_field(template_of(job)), prefixes.unmarked(job, prompts)]
+    more = [*unfit.alike_answers(job), *(one for one in cached if one is not None)]
     return [*same, *once, *more, *prompts.about, *scan.remarks(scanned)]
 
 

@@ -12,7 +12,7 @@ from msgspec import structs
 from runner.engine.stop import Stop
 from runner.errors import RunnerError, StoreError
 from runner.inputs import source
-from runner.money import Money, tier_asked, tier_of
+from runner.money import Money
 from runner.prices.sample import Drawn
 from runner.session import budgeting, reuse, unpriced
 from runner.session.again import Again
@@ -180,13 +180,7 @@ class Foreseen(Working):
 
     async def _unpriced(self, left: int) -> str | None:
         """Return the sentence for what will be sent at an unknown cost; None for an estimate, which says so itself."""
-        book, now, model = await self.prices(), time.time(), self._job.model or ""
-        tier = tier_of(tier_asked(self._job.tier, self._job.params.extra_body))
-        known = book is not None and book.schedule(model, now, tier) is not None
-        if known or left <= 0 or self._drawing is not None:
-            return None
-        other = book is not None and book.schedule(model, now) is not None
-        return unpriced.of_tier(model, tier) if other else unpriced.at_start(self._job)
+        return None if left <= 0 or self._drawing is not None else unpriced.of_job(self._job, await self.prices())
 
     async def _note_drawn(self, drawn: Drawn, left: int, paid: int) -> None:
         """Store what the sample tells of the limits, and of what is left. paid: rows for which something was sent."""

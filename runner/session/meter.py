@@ -11,7 +11,7 @@ from runner.event_types import Progress, Started
 from runner.money import Money, Projection, costs, projected
 from runner.pace import Pace
 from runner.providers.http import HttpExchange
-from runner.session import budgeting
+from runner.session import reached
 from runner.session.books import Books
 from runner.session.forecast import Forecast
 from runner.session.speed import Speed
@@ -97,10 +97,11 @@ class Meter:
             **self._costs(),
         )
 
-    def used(self) -> budgeting.Progress:
+    def used(self) -> reached.Progress:
         """Return how far the run is, for its budget."""
         again = self._stats.failed - self._stats.broken if self.retries else 0
-        return budgeting.Progress(self.books.money.spent, self._paid_now, self.bought(self._left) + again)
+        money = self.books.money
+        return reached.Progress(money.spent, self._paid_now, self.bought(self._left) + again, money.unsure)
 
     @property
     def _paid_now(self) -> int:

@@ -8,7 +8,9 @@ from runner.event_types import Finished, Quantiles, Started, Summary
 from runner.inputs import spool
 from runner.model import Run
 from runner.money import Money, costs
+from runner.session import budgeting, pricing, unpriced
 from runner.session.continuing import Idle
+from runner.text import plural
 
 
 def summary(run: Run, money: Money) -> Summary:
@@ -43,13 +45,21 @@ def summary(run: Run, money: Money) -> Summary:
     )
 
 
+def _unpriced(job: Job, money: Money) -> tuple[str, ...]:
+    """Return what is said to somebody who has named a price or a budget of dollars, where the cost is not known all the same."""
+    if not money.unpriced or not (budgeting.costs_count(job) or job.prices):
+        return ()
+    whole = unpriced.of_job(job, pricing.price_book(job)) if not money.known else None
+    return (whole or f"the cost of {plural(money.unpriced, 'attempt')} of the run is not known",)
+
+
 def nothing_to_do(job: Job, idle: Idle) -> tuple[Started, Finished]:
     """Return the events of a session that had nothing to do."""
     run, ended = idle.run, summary(idle.run, idle.money)
     note = f"run {run.id} is finished and {spool.display_name(job.input)} has not changed: nothing is sent"
     restored = min(ended.skipped, ended.wanted)
     failed = min(ended.failed, restored)
-    notes = (*unknown_variables(os.environ), *idle.about, note)
+    notes = (*unknown_variables(os.environ), *idle.about, note, *_unpriced(job, idle.money))
     begun = Started(
         run=run.id,
         input=spool.full_name(job.input),

@@ -131,13 +131,10 @@ def answered(
 ) -> Rest | None:
     """Return what is left if it is like the newest answered rows; None if these are too few. model: that of most rows.
 
-    now: as for ``sampled``. again: failed rows are sent again, so what they have cost tells nothing. Nor do rows that were drawn,
-    which are large. most: what the rows that are left can take; None: not known.
+    now: as for ``sampled``. again: failed rows are sent again, so what they have cost tells nothing.
+    most: what the rows that are left can take; None: not known.
     """
-    drawn = _stored(store, run_id)
-    besides = frozenset(drawn.keys) if drawn is not None else frozenset()
-    newest = samples.newest(store, run_id).items()
-    rows = {key: row for key, row in newest if key not in besides and (row.done or not again)}
+    rows = {key: row for key, row in like_the_rest(store, run_id).items() if row.done or not again}
     if len(rows) < LEAST_ROWS:
         return None
     read, written = (learned.rest_like(rows, name, left) for name in ("input_tokens", "output_tokens"))
@@ -160,6 +157,13 @@ def answered(
         unpriced=0 if priced else left,
         busy_s=learned.mean([row.seconds for row in rows.values()], left),
     )
+
+
+def like_the_rest(store: Path, run_id: int) -> dict[str, RowSpent]:
+    """Return the newest settled rows that may be like those left: without the rows that were drawn, which are large."""
+    drawn = _stored(store, run_id)
+    besides = frozenset(drawn.keys) if drawn is not None else frozenset()
+    return {key: row for key, row in samples.newest(store, run_id).items() if key not in besides}
 
 
 class Guesses:
@@ -223,18 +227,22 @@ class Guesses:
 def examples(sizer: Sizer, rows: Iterable[Row], guesses: Guesses, size: float, left: int) -> Rest | None:
     """Return what is left by the sizes of some rows; None if no request can be made of any. size: bytes of a row in the mean.
 
-    Where the size of a row is known, it tells by how much these are larger or smaller than others. left: with as many broken rows
-    as there are among these.
+    Where the size of a row is known, it tells by how much these are larger or smaller than others. Their texts are then, and
+    neither what a template adds to each nor the answers. left: with as many broken rows as there are among these.
     """
-    looked = counted = bytes_ = 0
+    looked, measured = 0, list[tuple[int, Size]]()
     for looked, row in enumerate(rows, 1):  # noqa: B007 - their number
         if (found := sizer.size(row)) is not None:
-            guesses.add(found)
-            counted, bytes_ = counted + 1, bytes_ + row.size
-    if not counted:
+            measured.append((row.size, found))
+    if not measured:
         return None
+    counted, bytes_ = len(measured), sum(of_row for of_row, _ in measured)
     ratio, left = size * counted / bytes_ if size and bytes_ else 1.0, round(left * counted / looked)
-    return guesses.rest(left, ratio * left / counted)
+    for of_row, found in measured:
+        # of a row, no more than its request has is sent
+        more = round((ratio - 1) * min(of_row, found.text))
+        guesses.add(found.longer(more))
+    return guesses.rest(left, left / counted)
 
 
 def seed_of(digest: str) -> int:

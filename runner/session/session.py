@@ -129,6 +129,7 @@ class _Session(Foreseen):
         elsewhere = await in_thread(
             lambda: continuing.answered_elsewhere(plan.job, plan.given, plan.chosen, plan.options, plan.run.id)
         )
+        unmarked = await in_thread(lambda: prefixes.unmarked(plan.job, plan.prompts))
         large = await in_thread(lambda: oversized(plan.prompts, self._limits.per_minute, plan.job.params.max_tokens))
         return (
             *plan.endpoint.notes,
@@ -137,6 +138,7 @@ class _Session(Foreseen):
             *sentences(large, plan.prompts.places),
             *prepare.notes(plan, self._before, self._look.changed, self._taken),
             *elsewhere,
+            *([unmarked] if unmarked is not None else []),
             *self._cost,
         )
 

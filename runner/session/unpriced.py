@@ -11,7 +11,9 @@ from runner.config.job import STORED, Job
 from runner.errors import UsageError
 from runner.errors import advice as advice_on
 from runner.model import Json
+from runner.money import tier_asked, tier_of
 from runner.prices import own
+from runner.prices.book import PriceBook
 from runner.text import clean, shell_word
 
 UNPRICED = "unpriced"
@@ -72,6 +74,14 @@ def unknown(model: str, prices: Json) -> str:
     if own.has_list(prices):
         return f"unknown: the list has no price for {name}; --prices {clean(_stated(model, prices))} states one beside it"
     return f'unknown: no price is known for {name}; [prices."MODEL"] in the job file states one'
+
+
+def of_job(job: Job, book: PriceBook | None) -> str | None:
+    """Return the sentence for a job whose price is not known: that its cost is unknown, and what states it; else None."""
+    now, model, tier = time.time(), job.model or "", tier_of(tier_asked(job.tier, job.params.extra_body))
+    if book is not None and book.schedule(model, now, tier) is not None:
+        return None
+    return of_tier(model, tier) if book is not None and book.schedule(model, now) is not None else at_start(job)
 
 
 def at_start(job: Job) -> str:

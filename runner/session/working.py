@@ -25,7 +25,7 @@ from runner.model import Attempt, Entry, Item, Outcome
 from runner.money import Money, asks_for_flex, costs
 from runner.prices.book import PriceBook
 from runner.providers.http import HttpClient, HttpExchange
-from runner.session import budgeting, pricing, wiring
+from runner.session import budgeting, pricing, to_finish, wiring
 from runner.session.again import Raising, plain
 from runner.session.audience import Audience
 from runner.session.background import keep_watch, note_pace, tell_progress, tell_stop
@@ -33,6 +33,7 @@ from runner.session.backlog import Backlog
 from runner.session.books import Books
 from runner.session.budgeting import Purse
 from runner.session.meter import Meter
+from runner.session.reached import Progress
 from runner.session.stats import SessionStats
 from runner.session.stopping import BY_PROGRAM
 from runner.store.checkpoint import RunStore
@@ -86,7 +87,7 @@ class Working:
         attempts = self._begun(provider, client, doubt.set)
         if budgeting.is_set(self._job):
             before = await self._store.used()
-            self._purse = Purse(self._job, await self.prices(), before, self._stop, self._meter.used, self._note, self._raising)
+            self._purse = Purse(self._job, await self.prices(), before, self._stop, self._used, self._note, self._raising)
             self._meter.waiting = self._purse.waiting
             attempts.afford(self._purse, self._warming.let_go if self._warming is not None else None)
         failure: Exception | None = None
@@ -177,6 +178,14 @@ class Working:
         """Return the number of workers: twice the slots or more, as an item that waits for a retry holds a worker and no slot."""
         slots = self._lanes.slots
         return slots + max(16, slots) + min(self._lanes.stuck(), STUCK)
+
+    def _used(self) -> Progress:
+        """Return how far the run is, for its budget. Reads the store, so it is for the end of a session."""
+        progress, likely = self._meter.used(), None
+        # without it, the advice is less exact
+        with suppress(StoreError):
+            likely = to_finish.likely(self._store.path, self._store.run_id, progress.left)
+        return Progress(progress.spent, progress.rows, progress.left, progress.unsure, likely)
 
     async def _save(self, batch: list[Entry | Reservation]) -> None:
         reserved = [one for one in batch if isinstance(one, Reservation)] if self._purse is not None else []

@@ -79,6 +79,10 @@ class Totals(Struct, frozen=True, kw_only=True):
     cost_saved_by_cache: float | None = None
     # attempts that were billed, or may have been, at rates that are not known
     unpriced_attempts: int = 0
+    # answers that rows got from another row with the same request, and how many requests go out for what is left where equal ones
+    # are sent once (--dedupe). None: it is not known, or they are as many as what is left
+    shared: int = 0
+    requests_left: int | None = None
     currency: str = CURRENCY
 
 
@@ -109,7 +113,7 @@ def add_up(fetch: Fetch, run_id: int) -> Totals:
     tiers = _by_tier(row for row in groups if row.code is None)
     spent = fetch(rates_of(run_id)), fetch(tokens_of(run_id))
     money = money_of(*spent)
-    failed = [row for row in groups if row.code is not None]
+    failed, rows = [row for row in groups if row.code is not None], _rows(fetch, run_id, settings)
     tokens: dict[str, Any] = {name: _sum_known(getattr(row, name) for row in groups) for name in _TOKENS}
     return Totals(
         attempts=sum(row.count for row in groups),
@@ -131,24 +135,44 @@ def add_up(fetch: Fetch, run_id: int) -> Totals:
         finish_reasons={reason or "": count for reason, count in reasons},
         open_requests=money.open_requests,
         cost_open_requests=money.held / PICO if money.known else None,
-        **_costs(fetch, run_id, money, settings),
+        shared=rows.shared,
+        requests_left=rows.requests_left,
+        **_costs(fetch, run_id, money, rows),
     )
 
 
-def _costs(fetch: Fetch, run_id: int, money: Money, settings: Mapping[str, Any]) -> Costs:
-    """Return what a run has cost, as the fields of a summary have it."""
+class _Rows(Struct):
+    """Outcomes for which something was sent, those that came from other rows, and how many requests are left; None: not known."""
+
+    sent: int
+    shared: int
+    left: int | None
+    # what is left, where a session has counted it
+    requests_left: int | None = None
+
+
+def _rows(fetch: Fetch, run_id: int, settings: Mapping[str, Any]) -> _Rows:
+    """Count the rows of a run. Reads the store alone: what only the input tells, a session has noted."""
     rows, pace = fetch(sa.select(runs.c.rows, runs.c.pace).where(runs.c.id == run_id))[0]
     answers, mine = answers_in(settings), items.c.run_id == run_id
     settled = fetch(sa.select(sa.func.count()).where(mine))[0][0]
     unwanted = sum(group[-1] for group in fetch(further().where(mine)) if group[1] > answers)
     unsent = fetch(sa.select(sa.func.count()).where(mine, items.c.attempts == 0))[0][0]
-    left = max(0, rows * answers - settled + unwanted) if rows is not None else 0
-    if left and settings.get("dedupe"):
+    copies = (mine, items.c.same_as.is_not(None), items.c.answer_number <= answers)
+    found = _Rows(settled - unsent, fetch(sa.select(sa.func.count()).where(*copies))[0][0], 0)
+    found.left = max(0, rows * answers - settled + unwanted) if rows is not None else 0
+    if found.left and settings.get("dedupe"):
         # how many of them get the answers of others, only a session can tell, which looks at the rows
-        if (requests := _decoded(pace, _Noted()).requests) is None:
-            return costs(money, None)
-        left = max(0, requests - settled + unsent)
-    return costs(money, projected(money, settled - unsent, left, _expected(fetch, run_id) if left else None))
+        requests = _decoded(pace, _Noted()).requests
+        found.left = found.requests_left = max(0, requests - found.sent) if requests is not None else None
+    return found
+
+
+def _costs(fetch: Fetch, run_id: int, money: Money, rows: _Rows) -> Costs:
+    """Return what a run has cost, as the fields of a summary have it."""
+    if rows.left is None:
+        return costs(money, None)
+    return costs(money, projected(money, rows.sent, rows.left, _expected(fetch, run_id) if rows.left else None))
 
 
 def _expected(fetch: Fetch, run_id: int) -> Projection | None:

@@ -16,6 +16,7 @@ from processes import runner as started
 from raw_server import HANG, STREAM, RawServer, Received, Reply, chunk, delta, in_thread, whole
 
 import runner
+from runner.cli.money import amount
 
 PROMPT = "Tell me about it."
 MOST = 10
@@ -99,6 +100,32 @@ def test_a_run_keeps_its_budget_where_a_later_session_does_not_name_it(desk: Des
     assert "run 1 goes on with max_cost $1.00 (before: $0.0004)" in out
     assert "run 1 goes on with max_tokens_total 20,000 (before: unset)" in out
     assert json.loads(rows(desk.store, "SELECT settings FROM runs")[0][0])["max_cost"] == 1.0
+
+
+def test_a_summary_tells_the_figures_of_the_session_from_those_of_the_run(desk: Desk) -> None:
+    first, _ = desk.run("--limit", "4")
+    assert "in this session" not in first
+    before = runner.status(db=desk.store)[1].cost
+    out, _ = desk.command("resume", "1")
+    assert re.search(r"\n  tokens        [\d,]+ in, [\d,]+ out in this session\n", out)
+    cost = runner.status(db=desk.store)[1].cost
+    assert cost is not None
+    assert before is not None
+    assert f"\n  cost          {amount(cost)} in all, {amount(cost - before)} of it in this session" in out
+    said, _ = desk.command("status")
+    assert "in this session" not in said
+
+
+def test_a_finished_run_of_unknown_cost_says_so_to_who_asks_for_its_cost(desk: Desk) -> None:
+    desk.run(priced=False)
+    other = json.dumps({"other": PRICES["m"]})
+    for asked in (("--max-cost", "1"), ("--prices", other), ("--max-cost", "1", "--prices", other)):
+        out, _ = desk.run(*asked, priced=False)
+        assert "nothing is sent" in out
+        assert "cost unknown: no price is known for m; state one, such as --prices" in out
+    assert "cost unknown" not in desk.run(priced=False)[0]
+    # with its price it is known
+    assert "cost unknown" not in desk.run("--max-cost", "1")[0]
 
 
 def test_events_say_that_the_budget_is_reached(desk: Desk) -> None:

@@ -55,6 +55,16 @@ def exported(desk: Desk, number: int = 1) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (desk.folder / "out.jsonl").read_text().splitlines()]
 
 
+def test_status_counts_the_rows_that_have_the_answer_of_another(desk: Desk) -> None:
+    desk.write([{"id": one, "prompt": one} for one in "abcd"])
+    run(*desk.command, "--dedupe", cwd=desk.folder)
+    assert "asks the same" not in run("status", "1", cwd=desk.folder).out
+    desk.write([{**one, "id": f"{one['id']}2"} for one in SAME])
+    run(*desk.command, "--dedupe", "--new", cwd=desk.folder)
+    said = run("status", "2", cwd=desk.folder).out
+    assert "4 done, 0 failed, 0 left of 4; 3 rows got their answers from another one that asks the same\n" in said
+
+
 def test_the_same_request_is_sent_once(desk: Desk) -> None:
     said = run(*desk.command, "--dedupe", cwd=desk.folder)
     assert_clean(said)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -419,3 +420,17 @@ def test_a_generated_set_costs_what_was_estimated(tmp_path: Path) -> None:
         found = compare(5, 200, 0.1, base_url, tmp_path)
     assert found.holds, found
     assert found.half_width < 0.5
+
+
+def test_a_run_says_what_the_estimate_says_by_sizes_though_it_looks_at_fewer_rows(desk: Desk) -> None:
+    # the examples of all rows are ten times as large as others
+    rows = ({"id": str(number), "prompt": "x" * (9_000 if number % 8 == 7 else 900)} for number in range(1_601))
+    (desk.folder / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    desk.job(more="params = {max_tokens = 200}")
+    (said,) = (line for line in desk.run("estimate", "p.jsonl").out.splitlines() if "  cost " in line)
+    # nothing answers there, so nothing is sent
+    ended = desk.run("run", "p.jsonl", "--base-url", "http://127.0.0.1:1/v1", "--deadline", "0.1s")
+    (told,) = (line for line in ended.out.splitlines() if line.startswith("expected cost"))
+    one, other = ([float(amount) for amount in re.findall(r"\$([\d.]+)", words)] for words in (said, told))
+    assert len(one) == 3
+    assert other == pytest.approx(one, rel=0.01)

@@ -102,7 +102,7 @@ def test_a_session_says_once_that_its_cost_is_unknown_and_what_it_says_to_do_wor
         again = run(*words, *shlex.split(said[1]), cwd=tmp_path)
     assert_clean(again)
     assert "unknown" not in again.out
-    assert "\n  cost          $0.0000095\n" in again.out
+    assert "\n  cost          $0.0000095 in all, " in again.out
 
 
 def test_a_price_that_is_known_later_holds_for_what_was_sent_before(store: Path) -> None:

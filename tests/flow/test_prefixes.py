@@ -18,6 +18,7 @@ from simulating import quick
 import runner
 from benchmarks import prefixes as figure
 from runner.config.job import load_job
+from runner.event_types import Started
 from runner.session import prefixes
 from runner.session.opening import template_of
 from runner.simulator import Price, Simulator
@@ -109,6 +110,34 @@ def test_only_a_beginning_that_a_provider_would_cache_is_worth_a_wait(tmp_path: 
     # what has to be marked is not cached without a mark
     assert not is_warmed(prompt=LONG + "{{ text }}", provider="anthropic")
     assert is_warmed(prompt=LONG + "{{ text }}", provider="anthropic", cache_prefix=True)
+
+
+async def test_marks_that_nothing_gets_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", [{"topic": f"{number % 2} {LONG}", "text": f"t{number}"} for number in range(6)])
+    notes: list[str] = []
+
+    def observe(event: object) -> None:
+        notes.extend(event.notes if isinstance(event, Started) else ())
+
+    async def told_of(prompt: str, **settings: Any) -> list[str]:
+        notes.clear()
+        async with quick() as server:
+            settings |= {"provider": "anthropic", "base_url": server.url, "model": "m", "cache_prefix": True, "prompt": prompt}
+            await runner.arun(path, db=tmp_path / "r.db", new=True, observe=observe, **settings)
+            remarks = (await anyio.to_thread.run_sync(lambda: runner.check(path, **settings))).remarks
+        found = [note for note in notes if "--cache-prefix" in note]
+        assert found == [remark for remark in remarks if "--cache-prefix" in remark]
+        return found
+
+    (said,) = await told_of("{{ topic }} Now: {{ text }}", warm_prefix=True)
+    assert "marks nothing: no two of the first 6 rows" in said
+    assert "--system '{{ topic }}'" in said
+    assert await told_of("{{ text }}", system="{{ topic }}") == []
+    assert await told_of(f"{LONG} {{{{ text }}}}") == []
+    (short,) = await told_of("{{ text }}", system="Be brief.")
+    assert "1,024 tokens or more" in short
+    own = {"system": [{"type": "text", "text": LONG, "cache_control": {"type": "ephemeral"}}]}
+    assert await told_of("{{ text }}", extra_body=own) == []
 
 
 async def test_a_run_that_is_resumed_has_each_row_once_and_in_its_place(tmp_path: Path, cached: Simulator) -> None:

@@ -14,8 +14,10 @@ from runner.engine.stop import Stop
 from runner.model import Attempt, Usage
 from runner.money import PICO, Price
 from runner.prices.book import PriceBook
+from runner.prices.interval import Interval
 from runner.session import budgeting
-from runner.session.budgeting import Progress, Purse
+from runner.session.budgeting import Purse
+from runner.session.reached import Likely, Progress, reached
 from runner.store.spending import Used
 
 BOOK = PriceBook(None, {"m": {"input": 1, "output": 4, "cache_write": 1.25, "reasoning": 4, "flex": 0.5}})
@@ -94,6 +96,15 @@ def test_the_limit_that_finishes_a_run_has_room_for_the_other_rows_and_for_the_l
         [Pot("max_cost", "cost", PICO, PICO * 901 // 1000), Pot("max_tokens_total", "tokens", 100, 40)], lambda _: None
     )
     assert not budget.take(Amounts(PICO // 5, 20))
-    said = budgeting.reached(budget, Amounts(PICO // 5, 20), Progress(PICO * 901 // 1000, 3, 7))
-    # $0.901 is used by 3 rows, so 7 more use about $2.1023, and the last one may need $0.20
-    assert said.endswith("Raise it to $3.21 and 153 tokens to finish: `runner resume --max-cost 3.21 --max-tokens-total 153`.")
+    progress = Progress(PICO * 901 // 1000, 3, 7)
+    said = reached(budget, Amounts(PICO // 5, 20), progress)
+    # $0.901 is used by 3 rows, so 7 more use about $2.1023, and the last one may need $0.20; too few rows tell that they do
+    assert said.endswith("Raise it to $3.21 and 153 tokens to go on: `runner resume --max-cost 3.21 --max-tokens-total 153`.")
+    alike = [Interval(low=0.9 * mid, mid=mid, high=1.1 * mid) for mid in (0.7 * PICO, 28)]
+    said = reached(budget, Amounts(PICO // 5, 20), progress._replace(likely=Likely(*alike, 1.0, 0, 40)))
+    # seven of the largest requests are $1.40 and 140 tokens, which is less than the bound with failed attempts
+    assert said.endswith("Raise it to $2.51 and 200 tokens to finish: `runner resume --max-cost 2.51 --max-tokens-total 200`.")
+    # where an attempt in three has been lost, and counts as the most that it can have used, as many more are expected
+    lost = progress._replace(spent=PICO * 700 // 1000, likely=Likely(*alike, 4 / 3, 1, 20))
+    said = reached(budget, Amounts(PICO // 5, 20), lost)
+    assert "Raise it to $2.97 and 247 tokens to finish" in said

@@ -1,0 +1,34 @@
+"""What the rows that are left of a run use of its budget, if they are like those before."""
+
+from pathlib import Path
+
+from runner.session import learned
+from runner.session.reached import Likely
+from runner.session.rest import like_the_rest
+from runner.store import samples
+from runner.store.samples import RowSpent
+
+_LEAST = 2
+"""Settled rows, at the least, that have a spread."""
+
+
+def likely(store: Path, run_id: int, left: int) -> Likely | None:
+    """Return what the rows that are left use, failed attempts of known usage among it; None if too few rows tell. Blocks.
+
+    Raises StoreError.
+    """
+    rows = like_the_rest(store, run_id).values()
+    if len(rows) < _LEAST:
+        return None
+    so_far = samples.tokens_so_far(store, run_id)
+    cost, tokens = (learned.mean([one(row) for row in rows], left) for one in (_cost, _tokens))
+    sent = max(1.0, sum(row.billed for row in rows) / len(rows))
+    return Likely(cost, tokens, sent, so_far.unknown, so_far.input_tokens + so_far.output_tokens)
+
+
+def _cost(row: RowSpent) -> int:
+    return row.last.cost + row.others.cost + row.unsure
+
+
+def _tokens(row: RowSpent) -> int:
+    return sum(spent.input_tokens + spent.output_tokens for spent in (row.last, row.others))
