@@ -69,7 +69,7 @@ FAILED = ("--finish-fail", "content_filter")
 
 
 @pytest.mark.parametrize(
-    ("limit", "low"), [(("--max-cost", "0.0012"), 0.0012), (("--max-tokens-total", "600"), 600)], ids=["dollars", "tokens"]
+    ("limit", "low"), [(("--max-cost", "0.0024"), 0.0024), (("--max-tokens-total", "2100"), 2100)], ids=["dollars", "tokens"]
 )
 def test_a_retry_that_reaches_its_budget_goes_on_as_a_retry(desk: Desk, limit: tuple[str, str], low: float) -> None:
     failing(desk)
@@ -94,7 +94,7 @@ def test_a_retry_that_reaches_its_budget_goes_on_as_a_retry(desk: Desk, limit: t
 
 def test_the_next_session_of_a_retry_with_a_budget_of_its_own_is_a_retry(desk: Desk) -> None:
     failing(desk)
-    limits = ("--max-cost-session", "0.0004", "--max-cost", "0.0014")
+    limits = ("--max-cost-session", "0.0004", "--max-cost", "0.0026")
     _, err = desk.command("retry", "1", *FAILED, *limits, "--db", "my store.db", code=5)
     assert "The next session may spend as much again: `runner retry 1 --finish-fail content_filter --db 'my store.db'`." in err
     sent = desk.biller.requests["r"]
