@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from runner.money import PICO, Money, Projection, shown
+from runner.money import PICO, Projection, shown
 from runner.prices.book import PriceBook
 from runner.session import rest
 from runner.session.learned import Now
@@ -39,17 +39,17 @@ Confirm: TypeAlias = Callable[[Expected], bool]
 """Is told what a session will cost. Returns True if it has said so; raises what ends the session."""
 
 
-def expected(plan: Plan, of: ToSend, book: PriceBook, money: Money, *, left: int, settled: int) -> Expected | None:
+def expected(plan: Plan, of: ToSend, book: PriceBook, *, left: int, settled: int) -> Expected | None:
     """Return what is left will cost; None if no price is known, or nothing is left. Blocks.
 
-    of: what is to be sent. money: what the run has cost. left: requests that are to be sent. settled: outcomes of the run.
+    of: what is to be sent. left: requests that are to be sent. settled: outcomes of the run.
     """
     store, run, options = plan.given.store, plan.run, plan.options
     found = None
     if left > 0 and settled:
         drawn = None if options.retry_failed else rest.drawn_rows(store, run.id, (plan.given.digest, plan.requests), settled)
         now = Now(book, time.time(), plan.job.tier)
-        found = rest.sampled(store, run.id, drawn, money, left, now) if drawn is not None else None
+        found = rest.sampled(store, run.id, drawn, of.so_far(run.id), left, now) if drawn is not None else None
         found = found or rest.answered(store, run.id, plan.job.model or "", left, now, again=options.retry_failed)
     if left > 0 and (found is None or found.cost is None):
         found = _by_sizes(plan, of, book, left, settled=settled > 0)
@@ -77,7 +77,7 @@ def said(found: Rest, one: str) -> Expected | None:
         more += f"; {unknown_attempts(found.unknown)}: without them at most {shown(round(certain))}"
     return Expected(
         dollars=cost.mid / PICO,
-        projection=found.projection,
+        projection=found.projection(found.left),
         sentence=f"expected cost of {rows}: about {mid} ({bounds}), {basis(found.basis, found.learned, one)}{more}",
     )
 
