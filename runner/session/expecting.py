@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.money import PICO, Projection, shown
 from runner.prices.book import PriceBook
@@ -53,6 +53,9 @@ def expected(plan: Plan, of: ToSend, book: PriceBook, *, left: int, settled: int
         found = found or rest.answered(store, run.id, plan.job.model or "", left, now, again=options.retry_failed)
     if left > 0 and (found is None or found.cost is None):
         found = _by_sizes(plan, of, book, left, settled=settled > 0)
+    if found is not None and found.unknown:
+        # as an estimate counts them: those of all rows, not of those from which it was learned
+        found = structs.replace(found, unknown=of.so_far(run.id).unknown)
     return said(found, counted(plan)) if found is not None else None
 
 
@@ -73,8 +76,9 @@ def said(found: Rest, one: str) -> Expected | None:
     else:
         bounds = f"{low} to {shown(round(cost.high))}"
     more = f"; beside {plural(found.unpriced, one)} whose price is not known" if found.unpriced else ""
-    if (certain := found.high_certain) is not None and certain < cost.high and found.unknown:
-        more += f"; {unknown_attempts(found.unknown)}: without them at most {shown(round(certain))}"
+    certain = shown(round(found.high_certain)) if found.high_certain is not None else None
+    if found.unknown and certain is not None and (math.isinf(cost.high) or certain != shown(round(cost.high))):
+        more += f"; {unknown_attempts(found.unknown)}: without them at most {certain}"
     return Expected(
         dollars=cost.mid / PICO,
         projection=found.projection(found.left),
@@ -83,7 +87,7 @@ def said(found: Rest, one: str) -> Expected | None:
 
 
 def unknown_attempts(number: int) -> str:
-    """Return why a high bound is high, in words. number: attempts of unknown usage in the rows from which it was learned."""
+    """Return why a high bound is high, in words. number: attempts of unknown usage."""
     if number == 1:
         return "1 attempt ended without its usage, so it was perhaps billed, as others may be"
     return f"{number:,} attempts ended without their usage, so they were perhaps billed, as others may be"
