@@ -167,10 +167,15 @@ class Money(Struct, frozen=True, kw_only=True):
 
 
 class Projection(Struct, frozen=True, kw_only=True):
-    """What the rows that were left at some time were expected to cost, in picodollars."""
+    """What the rows that were left at some time were expected to cost, in picodollars. drawn_from: rows of which it is known."""
 
     left: int
     cost: int
+    drawn_from: int = 0
+
+    def counts(self, left: int) -> bool:
+        """Return True until half of what was left then has an outcome. left: rows without one now."""
+        return 2 * left > self.left
 
 
 def projected(money: Money, rows: int, left: int, expected: Projection | None = None) -> int | None:
@@ -181,7 +186,7 @@ def projected(money: Money, rows: int, left: int, expected: Projection | None = 
     """
     if not left:
         return money.spent
-    if expected is not None and 2 * left > expected.left and money.known:
+    if expected is not None and expected.counts(left) and money.known:
         return money.spent + expected.cost * left // expected.left
     # where some were billed at unknown prices, their share of the rows is not known
     known = money.known and not money.unpriced

@@ -82,7 +82,7 @@ def _measured(end: Summary) -> list[str]:
     if end.input_tokens is not None or end.output_tokens is not None:
         text.append(f"  tokens        {count(end.input_tokens)} in, {count(end.output_tokens)} out{now}")
     words = money.cost(end, left=end.left)
-    if end.attempts_now and (words is not None or end.unpriced_attempts):
+    if (end.attempts_now and (words is not None or end.unpriced_attempts)) or end.cost:
         text.append(f"  cost          {words or money.UNKNOWN}")
     if (words := money.standard_tier(end)) is not None:
         text.append(f"  service tier  {words}{now}")

@@ -114,7 +114,7 @@ def text(found: "Estimate", prices: "Json" = None) -> str:
     lines = [f"{run}{rows}{left}; {found.words}", *_not_sent(found)]
     lines += [line("tokens in", found.input_tokens, count), line("tokens out", found.output_tokens, count)]
     if found.cost is None:
-        lines.append(f"  {'cost':12}  {unpriced.unknown(found.model or 'the model', prices)}")
+        lines.append(f"  {'cost':12}  {unpriced.unknown(found.model or 'the model', prices, found.tier)}")
     else:
         lines.append(line("cost", found.cost, money.amount))
     if found.cost_left is not None and (found.cost_spent or found.cost_perhaps):
@@ -146,7 +146,9 @@ def _nothing_left(found: "Estimate", rows: str, prices: "Json") -> list[str]:
             *told,
         ]
     spent = found.cost_spent
-    cost = unpriced.unknown(found.model or "the model", prices) if spent is None else f"{money.amount(spent)} was spent"
+    cost = (
+        unpriced.unknown(found.model or "the model", prices, found.tier) if spent is None else f"{money.amount(spent)} was spent"
+    )
     if found.cost is not None and found.cost.high is None:
         cost += "; perhaps more, for attempts whose usage is unknown and whose answers had no limit"
     elif found.cost is not None and found.cost.high is not None and spent is not None and found.cost.high > spent:
@@ -198,6 +200,8 @@ def _perhaps(found: "Estimate") -> list[str]:
     from runner.session.expecting import unknown_attempts
 
     without, cost = found.cost_high_without, found.cost
-    if not found.perhaps_billed or without is None or cost is None or cost.high == without:
+    if not found.perhaps_billed or without is None or cost is None:
+        return []
+    if cost.high is not None and money.amount(cost.high) == money.amount(without):
         return []
     return [f"{unknown_attempts(found.perhaps_billed)}: without them the highest cost is {money.amount(without)}"]

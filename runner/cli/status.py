@@ -11,6 +11,7 @@ from runner.cli.advice import lines as advice_lines
 from runner.durations import clock, format_span
 from runner.inputs import spool
 from runner.model import Run
+from runner.money import tier_asked
 from runner.pace import LaneState, Pace
 from runner.session import spelling, unpriced
 from runner.session.naming import in_full
@@ -84,7 +85,11 @@ def _cost(books: Totals, run: Run) -> list[str]:
     limits = {"the budget is": "max_cost", "the budget of a session is": "max_cost_session"}
     known = {what: run.settings.get(name) for what, name in limits.items()}
     of = "".join(f"; {what} {money.typed(limit)}" for what, limit in known.items() if isinstance(limit, int | float))
-    return [f"  cost          {words or unpriced.unknown(str(run.settings.get('model')), run.settings.get('prices'))}{of}"]
+    if words is None:
+        settings, extra = run.settings, run.settings.get("extra_body")
+        tier = tier_asked(settings.get("tier"), extra if isinstance(extra, dict) else None)
+        words = unpriced.unknown(str(settings.get("model")), settings.get("prices"), tier)
+    return [f"  cost          {words}{of}"]
 
 
 def _budget_of_tokens(books: Totals, budget: object) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from typing import TypeGuard
 
 from msgspec import Struct
 
@@ -108,11 +109,16 @@ def joined(before: Json, prices: Json) -> Json:
 
 
 def _amount(where: str, name: str, value: Json) -> Decimal:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:
+    if not _is_number(value) or not 0 <= value <= _LARGEST:
         unit = "a factor of the standard rates, such as 0.5" if name in FACTORS else "dollars per million tokens"
-        raise UsageError(f"{name} in {where} must be a number of 0 or more, {unit}, not {value!r}")
+        numbers = f"from 0 to {_LARGEST:,}" if _is_number(value) and value > 0 else "of 0 or more"
+        raise UsageError(f"{name} in {where} must be a number {numbers}, {unit}, not {value!r}")
     # the text of a float is what the person wrote
     return Decimal(str(value))
+
+
+def _is_number(value: Json) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _instant(where: str, value: Json) -> float:

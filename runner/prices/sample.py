@@ -92,7 +92,8 @@ class Drawn(Struct, frozen=True, kw_only=True):
     """The rows that were drawn from those of a run that had no outcome then, and what stands beside them.
 
     number: how many were asked for. input: what was drawn from: the digest of the input, and the number of its rows that counted.
-    settled, cost, input_tokens, output_tokens: of the run at that time; cost in picodollars.
+    settled: of the run at that time. cost, input_tokens, output_tokens: what it had taken for the rows that counted; cost in
+    picodollars.
     """
 
     number: int
@@ -108,7 +109,7 @@ class Drawn(Struct, frozen=True, kw_only=True):
     most: dict[str, Most] = {}
     # the service tier that the job asked for
     tier: str = STANDARD
-    # what the rows that were left behind the sample are expected to cost; None until then, or if no price is known
+    # what the rows that the run had left behind the sample are expected to cost; until then, what an earlier sample said, if any
     expected: Projection | None = None
 
     @property

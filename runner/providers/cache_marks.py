@@ -7,7 +7,7 @@ becomes two blocks, which a model reads as one text.
 from collections.abc import Mapping, Sequence
 
 from runner.model import SYSTEM_ROLES, Json, Message, Request
-from runner.providers.lenient_json import text_of
+from runner.providers.lenient_json import table, text_of
 
 _MARK = {"cache_control": {"type": "ephemeral"}}
 _MARKABLE = ("text", "image", "document", "tool_use", "tool_result")
@@ -18,6 +18,40 @@ def is_marked(body: bytes) -> bool:
     """Return True if an encoded request has marks of the user's own, which are left alone."""
     # inside a text, a backslash stands before the second quotation mark
     return b'"cache_control":' in body
+
+
+def system_of(messages: Sequence[Message]) -> Json:
+    """Return the system text that these system messages become: one text, or blocks if one of them has a mark."""
+    if not any(_mark_of(part) for message in messages for part in (message, *_parts(message))):
+        return "\n\n".join(text for message in messages if (text := text_of(message.get("content"))))
+    blocks: list[dict[str, Json]] = []
+    # what the next block begins with: what stands between two messages, and blanks, which are refused as a block
+    before = ""
+    for message in messages:
+        before += "\n\n" if blocks and text_of(message.get("content")) else ""
+        for part in _parts(message):
+            text = before + text_of([part])
+            before = "" if text.strip() else text
+            if text.strip():
+                blocks.append({"type": "text", "text": text})
+            if blocks:
+                # a mark of blanks stands for all that is before them
+                blocks[-1] = {**_mark_of(part), **blocks[-1]}
+        if blocks:
+            # a mark of the whole message is one of its last block
+            blocks[-1] = {**_mark_of(message), **blocks[-1]}
+    return [*blocks[:-1], {**blocks[-1], "text": f"{blocks[-1]['text']}{before}"}] if blocks else before
+
+
+def _parts(message: Message) -> Sequence[Json]:
+    content = message.get("content")
+    return content if isinstance(content, list) else [content] if isinstance(content, str) else []
+
+
+def _mark_of(part: Json) -> dict[str, Json]:
+    """Return the mark that a part of a message has, or the message itself; an empty object if it has none."""
+    mark = table(part).get("cache_control")
+    return {"cache_control": mark} if mark is not None else {}
 
 
 def marked(request: Request, body: Mapping[str, Json]) -> dict[str, Json]:

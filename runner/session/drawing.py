@@ -7,7 +7,7 @@ from itertools import islice
 
 from msgspec import Struct, structs
 
-from runner.money import Money, tier_of
+from runner.money import tier_of
 from runner.pace import LaneState
 from runner.prices.book import PriceBook
 from runner.prices.sample import Drawn, Lane, Stratum, draw, shares
@@ -61,10 +61,10 @@ def open_rows(of: ToSend, guesses: Guesses) -> Open:
     return found
 
 
-def drawing(plan: Plan, number: int, book: PriceBook | None, money: Money, settled: int) -> Drawing:
+def drawing(plan: Plan, number: int, book: PriceBook | None, settled: int) -> Drawing:
     """Draw rows, or return those that were drawn before, if they still tell of what is left. Blocks.
 
-    number: how many. money: what the run has cost. settled: its rows with an outcome.
+    number: how many. settled: rows of the run with an outcome.
     """
     store, run = plan.given.store, plan.run.id
     source = (plan.given.digest, plan.requests)
@@ -74,17 +74,19 @@ def drawing(plan: Plan, number: int, book: PriceBook | None, money: Money, settl
         return Drawing(drawn=earlier, left=left, rest=_of_some(plan, book, left) if left else None)
     of = of_plan(plan, settled=settled > 0)
     found = open_rows(of, Guesses(book, time.time()))
-    so_far = samples.tokens_so_far(store, run)
+    so_far, before = of.so_far(run), rest.stored(store, run)
     drawn = Drawn(
         number=number,
         input=source,
         settled=settled,
-        cost=money.spent,
+        cost=so_far.money.spent,
         input_tokens=so_far.input_tokens,
         output_tokens=so_far.output_tokens,
         strata=_strata(of, found, number, seed_of(plan.given.digest)),
         most=found.guesses.most(),
         tier=tier_of(plan.job.tier),
+        # it counts until the rows are sent, and longer if it tells of more rows
+        expected=before.expected if before is not None else None,
     )
     whole = sum(found.sizes)
     share = sum(sum(stratum.drawn.values()) for stratum in drawn.strata) / whole if whole else 0.0

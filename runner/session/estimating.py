@@ -17,7 +17,7 @@ from runner.errors import RunStoppedError
 from runner.event_types import Summary
 from runner.exports import html
 from runner.inputs import scan, spool
-from runner.money import CURRENCY, PICO, Money, shown
+from runner.money import CURRENCY, PICO, shown
 from runner.prices.book import PriceBook
 from runner.prices.interval import Interval
 from runner.prices.sample import Drawn
@@ -33,9 +33,9 @@ from runner.session.rest import Basis, Guesses, Rest
 from runner.session.sources import Source, job_of, job_of_async, job_without_rows, names_files
 from runner.session.to_send import ToSend
 from runner.several import amount, unit
-from runner.store import samples
 from runner.store.reader import StoreReader
 from runner.store.runs import KnownRun
+from runner.store.samples import RunSpent
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
@@ -47,7 +47,7 @@ class Bounds(Struct, frozen=True, kw_only=True):
 
 
 class Estimate(Struct, frozen=True, kw_only=True):
-    """What a run will take. Tokens and costs are those of the whole run, with what it has taken so far; costs are in dollars."""
+    """What a run will take. Tokens and costs are those of all rows that count, with what they have taken so far; in dollars."""
 
     # rows that count, and those of them that have no outcome yet. Where several answers of each row are wanted, the rows that are
     # left and those that were sent are answers; where requests that several rows make are sent once, those left are requests
@@ -57,10 +57,10 @@ class Estimate(Struct, frozen=True, kw_only=True):
     output_tokens: Bounds
     # None: no price is known
     cost: Bounds | None
-    # of that: what the rows that are left will cost, and what the run has cost so far
+    # of that: what the rows that are left will cost, and what those that count have cost so far
     cost_left: Bounds | None
     cost_spent: float | None
-    # what its attempts and open requests may have cost in addition; None: no price is known, or that has no limit
+    # what their attempts and open requests may have cost in addition; None: no price is known, or that has no limit
     cost_perhaps: float | None
     currency: str = CURRENCY
     # attempts so far whose usage is not known, and that are perhaps billed: they, and others like them, raise the high bound of
@@ -201,15 +201,12 @@ class _Input:
         limit, answers = of.options.limit, of.job.answers or 1
         self._rows = of.scanned.rows if limit is None else min(limit, of.scanned.rows)
         copies = of.same.rows * answers if of.same is not None else 0
-        self._requests, self._each_alone = self._rows * answers - copies, answers == 1 and not of.job.dedupe
-        self._money, self._settled = Money(), 0
+        self._requests = self._rows * answers - copies
+        self._so_far, self._settled = RunSpent(), 0
         if run is not None:
             with StoreReader(given.store) as reader:
-                self._money, stored = reader.money(run.id), reader.run(run.id)
-            self._settled = stored.done + stored.failed
-            if self._money.unknown and not samples.is_attempted(given.store, run.id):
-                # nothing was sent, or all that it has was taken over
-                self._money = Money()
+                stored = reader.run(run.id)
+            self._so_far, self._settled = of.so_far(run.id), stored.done + stored.failed
         self._of = structs.replace(of, run=run.id) if run is not None and self._settled else of
 
     def estimate(self) -> Estimate:
@@ -218,14 +215,16 @@ class _Input:
         drawn, found = None, None
         if run is not None and self._settled:
             drawn = rest.drawn_rows(self._given.store, run.id, (self._given.digest, self._requests), self._settled)
-            alone = self._each_alone and not self._of.taken
-            left = max(0, self._rows - self._settled) if alone else self._of.number()
-            found = rest.sampled(self._given.store, run.id, drawn, self._money, left, self._rates) if drawn is not None else None
+            found = self._sampled(run, drawn) if drawn is not None else None
             found = found or self._like_those_answered(run)
         if found is None or (found.cost is None and book is not None):
             # what was sent may have been sent before its price was stated
             found = self._by_sizes(book)
         return self._whole(found, drawn)
+
+    def _sampled(self, run: KnownRun, drawn: Drawn) -> Rest | None:
+        left = self._of.number()
+        return rest.sampled(self._given.store, run.id, drawn, self._so_far, left, self._rates) if left else None
 
     def _like_those_answered(self, run: KnownRun) -> Rest | None:
         left = open_rows(self._of, Guesses(self._rates.book, self._rates.at))
@@ -239,19 +238,19 @@ class _Input:
 
     def _whole(self, found: Rest, drawn: Drawn | None) -> Estimate:
         """Return what the run takes in all, if this is what its rest takes."""
-        run, money = self._run, self._money
-        so_far = samples.tokens_so_far(self._given.store, run.id) if run is not None else None
+        run, so_far = self._run, self._so_far
+        money = so_far.money
         spent = money.spent if money.known else None
         seconds, limited_by = duration(found, self._job, drawn.lanes if drawn is not None else {})
         # a run of which nothing is left has cost what it has cost
         left = Interval(low=0, mid=0, high=0) if found.cost is None and not found.left and spent is not None else found.cost
-        unknown = so_far.unknown if so_far is not None else 0
+        unknown = so_far.unknown
         certain = found.high_certain if found.high_certain is not None else left.high if left is not None else math.inf
         return Estimate(
             rows=self._rows,
             rows_left=found.left,
-            input_tokens=_bounds(found.input, so_far.input_tokens if so_far is not None else 0),
-            output_tokens=_bounds(found.output, so_far.output_tokens if so_far is not None else 0),
+            input_tokens=_bounds(found.input, so_far.input_tokens),
+            output_tokens=_bounds(found.output, so_far.output_tokens),
             cost=_bounds(_plus(left, self._perhaps(found, unknown)), spent or 0, PICO) if left is not None else None,
             cost_left=_bounds(left, 0, PICO) if left is not None else None,
             cost_spent=spent / PICO if spent is not None else None,
@@ -273,10 +272,11 @@ class _Input:
 
     def _perhaps(self, found: Rest, unknown: int) -> float:
         """Return what attempts of the run may have cost beyond what is known. unknown: those whose usage is not known."""
-        bound = math.inf if self._money.perhaps is None else self._money.perhaps
+        money = self._so_far.money
+        bound = math.inf if money.perhaps is None else money.perhaps
         # while rows are left, all is an estimate: such an attempt is taken for as long as an answer
         like = found.answer_cost if found.left and unknown else None
-        return bound if like is None else min(bound, self._money.unsure + unknown * like)
+        return bound if like is None else min(bound, money.unsure + unknown * like)
 
 
 def _plus(one: Interval, perhaps: float) -> Interval:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from runner.money import PICO, Money, Projection, shown
+from runner.money import PICO, Projection, shown
 from runner.prices.book import PriceBook
 from runner.session import rest
 from runner.session.learned import Now
@@ -39,13 +39,11 @@ Confirm: TypeAlias = Callable[[Expected], bool]
 """Is told what a session will cost. Returns True if it has said so; raises what ends the session."""
 
 
-def expected(
-    plan: Plan, of: ToSend, book: PriceBook, money: Money, *, left: int, settled: int, broken: int = 0
-) -> Expected | None:
+def expected(plan: Plan, of: ToSend, book: PriceBook, *, left: int, settled: int, broken: int = 0) -> Expected | None:
     """Return what is left will cost; None if no price is known, or nothing is left. Blocks.
 
-    of: what is to be sent. money: what the run has cost. left: requests that are to be sent. settled: outcomes of the run.
-    broken: of ``left``, rows that were broken before and are read again.
+    of: what is to be sent. left: requests that are to be sent. settled: outcomes of the run. broken: of ``left``, rows that were
+    broken before and are read again.
     """
     store, run, options = plan.given.store, plan.run, plan.options
     found, sent = None, left - broken
@@ -53,10 +51,13 @@ def expected(
         drawn = None if options.retry_failed else rest.drawn_rows(store, run.id, (plan.given.digest, plan.requests), settled)
         now = Now(book, time.time(), plan.job.tier)
         # its share is one of the rows that count as left, as it is while the session goes on
-        found = rest.sampled(store, run.id, drawn, money, left, now) if drawn is not None else None
+        found = rest.sampled(store, run.id, drawn, of.so_far(run.id), left, now) if drawn is not None else None
         found = found or rest.answered(store, run.id, plan.job.model or "", sent, now, again=options.retry_failed)
     if sent > 0 and (found is None or found.cost is None):
         found = _by_sizes(plan, of, book, sent, settled=settled > 0)
+    if found is not None and found.unknown:
+        # as an estimate counts them: those of all rows, not of those from which it was learned
+        found = structs.replace(found, unknown=of.so_far(run.id).unknown)
     return said(found, counted(plan)) if found is not None else None
 
 
@@ -77,17 +78,18 @@ def said(found: Rest, one: str) -> Expected | None:
     else:
         bounds = f"{low} to {shown(round(cost.high))}"
     more = f"; beside {plural(found.unpriced, one)} whose price is not known" if found.unpriced else ""
-    if (certain := found.high_certain) is not None and certain < cost.high and found.unknown:
-        more += f"; {unknown_attempts(found.unknown)}: without them at most {shown(round(certain))}"
+    certain = shown(round(found.high_certain)) if found.high_certain is not None else None
+    if found.unknown and certain is not None and (math.isinf(cost.high) or certain != shown(round(cost.high))):
+        more += f"; {unknown_attempts(found.unknown)}: without them at most {certain}"
     return Expected(
         dollars=cost.mid / PICO,
-        projection=found.projection,
+        projection=found.projection(found.left),
         sentence=f"expected cost of {rows}: about {mid} ({bounds}), {basis(found.basis, found.learned, one)}{more}",
     )
 
 
 def unknown_attempts(number: int) -> str:
-    """Return why a high bound is high, in words. number: attempts of unknown usage in the rows from which it was learned."""
+    """Return why a high bound is high, in words. number: attempts of unknown usage."""
     if number == 1:
         return "1 attempt ended without its usage, so it was perhaps billed, as others may be"
     return f"{number:,} attempts ended without their usage, so they were perhaps billed, as others may be"

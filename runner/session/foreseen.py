@@ -12,9 +12,9 @@ from msgspec import structs
 from runner.engine.stop import Stop
 from runner.errors import RunnerError, StoreError
 from runner.inputs import source
-from runner.money import Money
+from runner.money import Money, Projection
 from runner.prices.sample import Drawn
-from runner.session import budgeting, reuse, unpriced
+from runner.session import budgeting, rest, reuse, unpriced
 from runner.session.again import Again
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
@@ -23,7 +23,6 @@ from runner.session.expecting import Confirm, Expected, counted, expected, said
 from runner.session.learned import Now
 from runner.session.options import SessionOptions
 from runner.session.prepare import Plan, in_thread, same_in
-from runner.session.rest import sampled
 from runner.session.to_send import ToSend, of_plan
 from runner.session.working import Working
 from runner.store.changes import Changes
@@ -158,17 +157,24 @@ class Foreseen(Working):
 
     async def _by_rows(self, left: int) -> Expected | None:
         plan, before = self._plan, self._before
-        book, money = await self.prices(), await self.money()
+        # what was sent at an unknown price has the one that is known now
+        book, _ = await self.prices(), await self.money()
         settled = before.done + before.failed + before.broken
         if (number := plan.options.sample) is not None:
-            self._drawing = found = await in_thread(lambda: drawing(plan, number, book, money, settled))
+            self._drawing = found = await in_thread(lambda: drawing(plan, number, book, settled))
             return said(found.rest, counted(plan)) if found.rest is not None else None
         if book is None or left <= 0:
             return None
         of, broken = self._open(settled=settled > 0), self._still_broken
-        cost = await in_thread(lambda: expected(plan, of, book, money, left=left, settled=settled, broken=broken))
-        self._meter.expected = cost.projection if cost is not None else None
+        cost = await in_thread(lambda: expected(plan, of, book, left=left, settled=settled, broken=broken))
+        own = cost.projection if cost is not None and not self._in_part else None
+        self._meter.expected = own or await in_thread(self._expected_before)
         return cost
+
+    def _expected_before(self) -> Projection | None:
+        """Return what the last sample of the run said of the rows that it left; None without one."""
+        drawn = rest.stored(self._plan.given.store, self._plan.run.id)
+        return drawn.expected if drawn is not None else None
 
     @property
     def _still_broken(self) -> int:
@@ -184,15 +190,22 @@ class Foreseen(Working):
 
     async def _note_drawn(self, drawn: Drawn, left: int, paid: int) -> None:
         """Store what the sample tells of the limits, and of what is left. paid: rows for which something was sent."""
-        plan, money = self._plan, self._books.money
-        if plan.same is not None:
-            left = await in_thread(self._open(settled=True).number)
+        plan, of = self._plan, self._open(settled=True)
+        behind_limit = plan.options.limit is not None
+        left_here = await in_thread(of.number) if behind_limit or plan.same is not None else left
+        requests = await self._requests(left) if plan.job.dedupe and behind_limit else left_here
         if plan.job.dedupe:
-            self._meter.requests = paid + left
+            self._meter.requests = paid + requests if requests is not None else None
         now = Now(await self.prices(), time.time(), plan.job.tier)
-        found = await in_thread(lambda: sampled(plan.given.store, plan.run.id, drawn, money, left, now))
-        self._meter.expected = found.projection if found is not None else None
-        await self._note_sample(structs.replace(with_lanes(drawn, self._lanes.states()), expected=self._meter.expected))
+        run = plan.run.id
+        found = await in_thread(lambda: rest.sampled(plan.given.store, run, drawn, of.so_far(run), left_here, now))
+        of_run = left if not plan.job.dedupe else requests or 0
+        told, before = found.projection(of_run) if found is not None else None, drawn.expected
+        if behind_limit and before is not None and before.drawn_from > drawn.rows and before.counts(of_run):
+            # it tells of more rows
+            told = before
+        self._meter.expected = told
+        await self._note_sample(structs.replace(with_lanes(drawn, self._lanes.states()), expected=told))
 
     async def _note_sample(self, drawn: Drawn) -> None:
         await self._store.note_sample(msgspec.json.encode(drawn).decode())

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.model import Row
-from runner.money import STANDARD, Money, Projection, tier_of
+from runner.money import STANDARD, Projection, tier_of
 from runner.prices.book import PriceBook
 from runner.prices.guess import Guess, Size, plus, times
 from runner.prices.interval import Interval
@@ -22,7 +22,7 @@ from runner.session import learned
 from runner.session.learned import Now
 from runner.session.sizing import Sizer
 from runner.store import samples
-from runner.store.samples import RowSpent
+from runner.store.samples import RowSpent, RunSpent
 
 Basis: TypeAlias = Literal["sample", "answers", "sizes"]
 
@@ -56,17 +56,23 @@ class Rest(Struct, frozen=True, kw_only=True):
     # of the rows from which it was learned: what an answer cost in the mean (None: not known), and the attempts of unknown usage
     answer_cost: float | None = None
     unknown: int = 0
+    # of a sample: the rows from which it was drawn, and what one of them costs in the mean (None: no price is known)
+    drawn_from: int = 0
+    cost_each: float | None = None
     # of the rows that are left: those whose price is not known, about
     unpriced: int = 0
     # seconds that requests are open, all added up; None: not known
     busy_s: Interval | None = None
 
-    @property
-    def projection(self) -> Projection | None:
-        """What a sample says of the rows that are left; None if it was no sample, or no price is known."""
-        if self.basis != "sample" or self.cost is None or not self.left:
+    def projection(self, left: int) -> Projection | None:
+        """Return what a sample says of the rows that its run has left; None if it was no sample, or no price is known.
+
+        left: their number. Behind a limit they are more than those from which the sample was drawn, which tell of the others.
+        """
+        if self.basis != "sample" or self.cost is None or self.cost_each is None or not left:
             return None
-        return Projection(left=self.left, cost=round(self.cost.mid))
+        others = max(0, left - self.left)
+        return Projection(left=left, cost=round(self.cost.mid + others * self.cost_each), drawn_from=self.drawn_from)
 
 
 def drawn_rows(store: Path, run_id: int, source: tuple[str, int], settled: int) -> Drawn | None:
@@ -74,14 +80,15 @@ def drawn_rows(store: Path, run_id: int, source: tuple[str, int], settled: int) 
 
     source: the digest of the input and the number of its rows that count now. settled: rows with an outcome.
     """
-    drawn = _stored(store, run_id)
+    drawn = stored(store, run_id)
     if drawn is None or drawn.input != source:
         return None
     # of an estimate of all, the error is the same in absolute terms when most is known already
     return drawn if settled - drawn.settled - len(drawn.keys) <= drawn.rows / 2 else None
 
 
-def _stored(store: Path, run_id: int) -> Drawn | None:
+def stored(store: Path, run_id: int) -> Drawn | None:
+    """Return the rows that were drawn last for an estimate of a run; None if there are none."""
     text = samples.drawn_for(store, run_id)
     try:
         return msgspec.json.decode(text, type=Drawn) if text is not None else None
@@ -90,15 +97,16 @@ def _stored(store: Path, run_id: int) -> Drawn | None:
         return None
 
 
-def sampled(store: Path, run_id: int, drawn: Drawn, money: Money, left: int, now: Now) -> Rest | None:
-    """Return what is left by what the drawn rows took; None if some of them have no outcome yet. money: what the run has cost.
+def sampled(store: Path, run_id: int, drawn: Drawn, so_far: RunSpent, left: int, now: Now) -> Rest | None:
+    """Return what is left by what the drawn rows took; None if some of them have no outcome yet.
 
-    now: the rates at which the rest is billed.
+    so_far: what the run has taken for the rows of which those were drawn. left: of these. now: the rates at which the rest is
+    billed.
     """
     spent = samples.spent_on(store, run_id, drawn.keys)
     if len(spent) < len(drawn.keys):
         return None
-    so_far, seed = samples.tokens_so_far(store, run_id), seed_of(drawn.input[0])
+    seed = seed_of(drawn.input[0])
     share = left / drawn.rows if drawn.rows else 0.0
     known = [stratum for stratum in drawn.strata if all(spent[key].priced for key in stratum.drawn)]
     unknown = sum(stratum.rows for stratum in drawn.strata if stratum not in known)
@@ -106,10 +114,10 @@ def sampled(store: Path, run_id: int, drawn: Drawn, money: Money, left: int, now
     # failed attempts come on top of one for each row
     sent = max(1.0, sum(row.billed for row in spent.values()) / max(1, len(spent)))
     most_out, most = learned.most_of(drawn.most, now, read.high, sent)
-    cost, certain = (
-        learned.less(learned.capped(learned.total(known, spent, "cost", seed, certain=only), most), money.spent - drawn.cost)
-        for only in (False, True)
+    whole, whole_certain = (
+        learned.capped(learned.total(known, spent, "cost", seed, certain=only), most) for only in (False, True)
     )
+    cost, certain = (learned.less(one, so_far.money.spent - drawn.cost) for one in (whole, whole_certain))
     return Rest(
         basis="sample",
         left=left,
@@ -122,6 +130,8 @@ def sampled(store: Path, run_id: int, drawn: Drawn, money: Money, left: int, now
         answer_cost=learned.usual(spent, "cost"),
         unknown=sum(row.unknown for row in spent.values()),
         unpriced=round(unknown * share),
+        drawn_from=drawn.rows,
+        cost_each=learned.at_tier(whole, drawn, now).mid / drawn.rows if known else None,
         busy_s=times(together([_plain(one, spent, "seconds", seed) for one in drawn.strata]), share),
     )
 
@@ -161,7 +171,7 @@ def answered(
 
 def like_the_rest(store: Path, run_id: int) -> dict[str, RowSpent]:
     """Return the newest settled rows that may be like those left: without the rows that were drawn, which are large."""
-    drawn = _stored(store, run_id)
+    drawn = stored(store, run_id)
     besides = frozenset(drawn.keys) if drawn is not None else frozenset()
     return {key: row for key, row in samples.newest(store, run_id).items() if key not in besides}
 

@@ -20,7 +20,7 @@ def likely(store: Path, run_id: int, left: int) -> Likely | None:
     rows = like_the_rest(store, run_id).values()
     if len(rows) < _LEAST:
         return None
-    so_far = samples.tokens_so_far(store, run_id)
+    so_far = samples.so_far(store, run_id)
     cost, tokens = (learned.mean([one(row) for row in rows], left) for one in (_cost, _tokens))
     sent = max(1.0, sum(row.billed for row in rows) / len(rows))
     return Likely(cost, tokens, sent, so_far.unknown, so_far.input_tokens + so_far.output_tokens)

@@ -23,7 +23,7 @@ from runner.session.prepare import Plan
 from runner.session.spelling import OF_THE_ROW
 from runner.several import keys_of, number_of
 from runner.store import samples
-from runner.store.samples import Stored
+from runner.store.samples import RunSpent, Stored
 
 _BATCH = 1_000
 
@@ -55,6 +55,13 @@ class ToSend(Struct, frozen=True, kw_only=True):
     def open(self) -> Iterator[tuple[int, Row]]:
         """Yield what is to be sent: the place of an answer among all, and its row."""
         return self._without_outcome() if self.same is None else self._sent_once(self.same)
+
+    def so_far(self, run_id: int) -> RunSpent:
+        """Return what a run has taken for the answers that are wanted; it may hold answers of other rows, and further ones."""
+        options, job = self.options, self.job
+        chosen = options.limit is not None or job.where is not None or job.sample is not None
+        in_part = chosen or samples.has_further(self.store, run_id, job.answers or 1)
+        return samples.so_far(self.store, run_id, (key for key, _ in self.answers()) if in_part else None)
 
     def number(self) -> int:
         """Return how many requests are to be sent."""

@@ -11,7 +11,7 @@ from runner.config.job import STORED, Job
 from runner.errors import UsageError
 from runner.errors import advice as advice_on
 from runner.model import Json
-from runner.money import tier_asked, tier_of
+from runner.money import STANDARD, tier_asked, tier_of
 from runner.prices import own
 from runner.prices.book import PriceBook
 from runner.text import clean, shell_word
@@ -66,11 +66,13 @@ def begins(prices: Json, model: str) -> float | None:
     return stated.since if stated is not None and not stated.holds(time.time()) else None
 
 
-def unknown(model: str, prices: Json) -> str:
-    """Return the words for a run of which no price is known, with what to do. prices: the setting."""
+def unknown(model: str, prices: Json, tier: str | None = None) -> str:
+    """Return the words for a run of which no price is known, with what to do. prices: the setting. tier: that is asked for."""
     name = clean(model)
     if (since := begins(prices, model)) is not None:
         return f"unknown: {_LATER}{name} holds only from {day(since)} on; without its from, it holds for all that was sent"
+    if model in own.models_of(prices) and tier_of(tier) != STANDARD:
+        return of_tier(model, tier_of(tier)).removeprefix("cost ")
     if own.has_list(prices):
         return f"unknown: the list has no price for {name}; --prices {clean(_stated(model, prices))} states one beside it"
     return f'unknown: no price is known for {name}; [prices."MODEL"] in the job file states one'

@@ -10,14 +10,17 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runner.model import Status
+from runner.money import Money
 from runner.store import database
 from runner.store.cost import billed, cost, perhaps
 from runner.store.schema import attempts, items, samples
-from runner.store.spending import tokens_in, tokens_of
+from runner.store.spending import money_of, rates_of, tokens_in, tokens_of
 
 NEWEST = 1_000
 """Rows that tell what others will cost, at most: the newest."""
 _BATCH = 500
+_KEYS = 200_000
+"""Keys in one statement that reads all attempts of a run."""
 _ATTEMPTS = (
     "SELECT a.*, 1 AS last FROM items i JOIN attempts a ON a.id = i.attempt_id"
     " WHERE i.run_id = :run AND i.key IN :keys AND a.error_code IS NULL"
@@ -87,11 +90,21 @@ class Stored(NamedTuple):
 
 
 class RunSpent(Struct, frozen=True, kw_only=True):
-    """The tokens of the billed attempts of a run, as far as they are known. unknown: attempts whose usage is not."""
+    """What billed attempts of a run took: tokens, as far as they are known, and money. unknown: attempts of unknown usage."""
 
-    input_tokens: int
-    output_tokens: int
+    input_tokens: int = 0
+    output_tokens: int = 0
     unknown: int = 0
+    money: Money = Money()
+
+    def plus(self, other: "RunSpent") -> "RunSpent":
+        """Return both together."""
+        return RunSpent(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            unknown=self.unknown + other.unknown,
+            money=self.money.plus(other.money),
+        )
 
 
 def drawn_for(store: Path, run_id: int) -> str | None:
@@ -143,26 +156,36 @@ def newest(store: Path, run_id: int) -> dict[str, RowSpent]:
     return {key: spent for key, spent in found.items() if spent.attempts}
 
 
-def is_attempted(store: Path, run_id: int) -> bool:
-    """Return True if a run has made an attempt."""
+def has_further(store: Path, run_id: int, answers: int) -> bool:
+    """Return True if a run holds more answers of a row than so many."""
+    further = sa.select(items.c.id).where(items.c.run_id == run_id, items.c.answer_number > max(1, answers)).limit(1)
     with database.transaction(store, write=False) as connection:
-        return connection.execute(sa.select(attempts.c.id).where(attempts.c.run_id == run_id).limit(1)).first() is not None
+        return connection.execute(further).first() is not None
 
 
-def tokens_so_far(store: Path, run_id: int) -> RunSpent:
-    """Add up the tokens of a run."""
+def so_far(store: Path, run_id: int, keys: Iterable[str] | None = None) -> RunSpent:
+    """Add up what a run has taken. keys: those of the answers that count; None: all do."""
     with database.transaction(store, write=False) as connection:
-        groups: list[Any] = list(connection.execute(tokens_of(run_id)))
+        rates: list[Any] = list(connection.execute(rates_of(run_id)))
+        found = RunSpent()
+        for some in [None] if keys is None else _batches(keys, _KEYS):
+            groups: list[Any] = list(connection.execute(tokens_of(run_id, some)))
+            found = found.plus(_taken(rates, groups))
+    return found
+
+
+def _taken(rates: list[Any], groups: list[Any]) -> RunSpent:
     return RunSpent(
         input_tokens=sum(tokens_in(group).read for group in groups),
         output_tokens=sum(tokens_in(group).written for group in groups),
         unknown=sum(group.count for group in groups if group.bounded),
+        money=money_of(rates, groups),
     )
 
 
-def _batches(keys: Iterable[str]) -> Iterator[list[str]]:
+def _batches(keys: Iterable[str], size: int = _BATCH) -> Iterator[list[str]]:
     left = iter(keys)
-    while batch := list(islice(left, _BATCH)):
+    while batch := list(islice(left, size)):
         yield batch
 
 

@@ -1,8 +1,9 @@
 """Adds up what the attempts of a run cost: tokens in SQL, money in whole numbers of any size."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import sqlalchemy as sa
 
 from runner.money import Money, Rates, Tokens
@@ -28,10 +29,11 @@ def rates_of(run_id: int) -> sa.Select[Any]:
     return sa.select(prices.c.id, *(prices.c[name] for name in _RATES)).where(prices.c.run_id == run_id)
 
 
-def tokens_of(run_id: int) -> sa.Select[Any]:
+def tokens_of(run_id: int, keys: Sequence[str] | None = None) -> sa.Select[Any]:
     """Return the statement that adds up the tokens of the billed attempts of a run, by their rates and by whether they failed.
 
-    A request that is open under a budget counts like the failed attempt that it becomes if its process is killed.
+    keys: those of the answers that count; None: all do. A request that is open under a budget counts like the failed attempt that
+    it becomes if its process is killed.
     """
     a, r = attempts.c, reservations.c
     known = (a.input_tokens.is_not(None), a.output_tokens.is_not(None))
@@ -48,13 +50,22 @@ def tokens_of(run_id: int) -> sa.Select[Any]:
             *(sa.func.coalesce(_sum(value), 0).label(name) for name, value in bounds("attempts").items()),
             sa.func.count().filter(a.output_bound.is_(None)).label("unlimited"),
         )
-        .where(of_run(run_id), sa.text(billed("attempts")))
+        .where(of_run(run_id), sa.text(billed("attempts")), _is_one_of(a.item_key, keys))
         .group_by(a.price_id, failed, bounded)
     )
     nothing = (sa.literal(0) for _ in tokens)
     most = (sa.func.coalesce(sa.func.sum(column), 0) for column in (r.input_bound, r.output_bound, r.cache_1h_bound))
     held = sa.select(r.price_id, sa.true(), sa.true(), sa.literal(1), sa.func.count(), *nothing, *most, sa.literal(0))
-    return sa.select(sa.union_all(made, held.where(r.run_id == run_id).group_by(r.price_id)).subquery())
+    held = held.where(r.run_id == run_id, _is_one_of(r.item_key, keys)).group_by(r.price_id)
+    return sa.select(sa.union_all(made, held).subquery())
+
+
+def _is_one_of(column: sa.Column[str], keys: Sequence[str] | None) -> sa.ColumnElement[bool]:
+    if keys is None:
+        return sa.true()
+    # one value: a statement can have no more than some thousand
+    listed = sa.func.json_each(msgspec.json.encode(keys).decode()).table_valued("value")
+    return column.in_(sa.select(listed.c.value))
 
 
 def _sum(amount: str) -> sa.Function[int]:

@@ -7,11 +7,13 @@ import pytest
 from processes import assert_clean, piped, run
 from raw_server import RawServer, Received, in_thread, whole
 
+PARTS = [{"type": "text", "text": "be short", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "and kind"}]
 ROWS = [
     {"id": "a", "prompt": "one", "temperature": 0.5},
     {"id": "b", "messages": [{"role": "system", "content": "be short"}, {"role": "user", "content": "zwei \u202e"}]},
     {"id": "c"},
     {"id": "d", "prompt": "four"},
+    {"id": "e", "messages": [{"role": "system", "content": PARTS}, {"role": "user", "content": "five"}]},
 ]
 
 
@@ -45,11 +47,13 @@ def test_what_is_printed_is_what_is_sent(tmp_path: Path, provider: str, stream: 
         run(*command, "--concurrency", "1", cwd=tmp_path)
     # each line is the body itself; what a terminal would obey is an escape
     assert [json.loads(line) for line in told.out.splitlines()] == [json.loads(body) for body in bodies]
-    assert len(bodies) == 3
+    assert len(bodies) == 4
+    last = json.loads(bodies[-1])
+    assert (last["system"] if provider == "anthropic" else last["messages"][0]["content"]) == PARTS
     assert "\u202e" not in told.out
     assert told.code == 1
     lines = told.err.splitlines()
-    assert [line.partition(": ")[0] for line in lines] == ["line 1", "line 2", "not sent", "line 4"]
+    assert [line.partition(": ")[0] for line in lines] == ["line 1", "line 2", "not sent", "line 4", "line 5"]
     assert lines[0] == f"line 1: POST {server.base_url}/{'messages' if provider == 'anthropic' else 'chat/completions'}, not sent"
     assert lines[2].startswith("not sent: line 3: ")
 

@@ -92,6 +92,21 @@ async def test_what_was_written_in_vain_is_said(tmp_path: Path) -> None:
     assert "writing to caches cost $0.00" in shown
 
 
+@pytest.mark.parametrize("more", [{}, {"warm_prefix": True, "cache_prefix": True}, {"stream": False}])
+async def test_a_mark_in_a_system_message_is_read_from_the_cache(tmp_path: Path, more: dict[str, Any]) -> None:
+    price = Price(**{name: Decimal(str(value)) for name, value in PRICES["m"].items()})
+    head = [{"type": "text", "text": LONG, "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "Be brief."}]
+    lines = [{"messages": [{"role": "system", "content": head}, {"role": "user", "content": f"q{row}"}]} for row in range(6)]
+    path = write(tmp_path / "p.jsonl", lines)
+    async with quick(cache="anthropic", prices={"m": price}) as server:
+        settings = {**told(tmp_path, server, provider="anthropic", concurrency=1, **more), "base_url": server.url}
+        summary = await runner.arun(path, **settings)
+        bill = server.invoice()
+    assert summary.done == 6
+    assert bill.cached_tokens == 5 * bill.written_tokens > 5 * 1_024
+    assert summary.cost == pytest.approx(float(bill.amount))
+
+
 def test_only_a_beginning_that_a_provider_would_cache_is_worth_a_wait(tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", asked(2))
 

@@ -10,10 +10,10 @@ from runner.errors import AttachmentError, ProviderError
 from runner.interfaces import Provider
 from runner.media import Media, MediaLimits
 from runner.model import SYSTEM_ROLES, HttpCall, Json, Request
-from runner.providers.cache_marks import is_marked, marked
+from runner.providers.cache_marks import is_marked, marked, system_of
 from runner.providers.classify import MONEY_CODES, Names
 from runner.providers.completeness import Habits
-from runner.providers.lenient_json import encode_json, join_url, merged, request_headers, text_of
+from runner.providers.lenient_json import encode_json, join_url, merged, request_headers
 from runner.providers.messages import AnthropicDecoder
 from runner.providers.refusal import from_status
 from runner.text import clean
@@ -111,7 +111,7 @@ class _Anthropic:
             "max_tokens": DEFAULT_MAX_TOKENS if params.max_tokens is None else params.max_tokens,
         }
         row_system = [m for m in request.messages if m.get("role") in SYSTEM_ROLES]
-        system = "\n\n".join(text for m in row_system if (text := text_of(m.get("content")))) if row_system else request.system
+        system = system_of(row_system) if row_system else request.system
         if system:
             body["system"] = system
         body["messages"] = [m for m in request.messages if m.get("role") not in SYSTEM_ROLES]

@@ -80,6 +80,40 @@ def test_marks_of_the_users_own_are_left_alone(more: dict[str, Any]) -> None:
     assert body(*messages, prefixes=[(1, 0)], **more) == body(*messages, **more)
 
 
+HOUR = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+
+
+def test_a_system_message_keeps_the_marks_of_its_parts() -> None:
+    found = body(system([{**text("rules"), **HOUR}, text("more", marked=True), text("today"), "!"]), user("a"))
+    assert found["system"] == [{**text("rules"), **HOUR}, text("more", marked=True), text("today"), text("!")]
+    assert found["messages"] == [user("a")]
+    # as one text, it would read the same
+    found = body(system("S"), system([text("T", marked=True)]), {"role": "developer", "content": "D"}, user("a"))
+    assert found["system"] == [text("S"), text("\n\nT", marked=True), text("\n\nD")]
+    assert body({**system("S"), **MARK}, system("T"), user("a"))["system"] == [text("S", marked=True), text("\n\nT")]
+    assert body({**system([text("S"), text("T")]), **MARK}, user("a"))["system"] == [text("S"), text("T", marked=True)]
+
+
+def test_a_system_block_of_blanks_is_never_made() -> None:
+    parts = [text(" "), text("S"), text("", marked=True), text(" "), text("T"), text(" ")]
+    assert body(system(parts), user("a"))["system"] == [text(" S", marked=True), text(" T ")]
+    # the mark that a block has of its own stays
+    assert body(system([{**text("S"), **HOUR}, text(" ", marked=True)]), user("a"))["system"] == [{**text("S "), **HOUR}]
+    assert "system" not in body(system([text("", marked=True)]), user("a"))
+
+
+@pytest.mark.parametrize("mark", [{}, {"cache_control": None}])
+def test_a_system_message_without_marks_is_one_text(mark: dict[str, Any]) -> None:
+    found = body(system([{**text("S"), **mark}, text("T"), {"type": "image"}]), system(None), system(["U"]), user("a"))
+    assert found["system"] == "ST\n\nU"
+
+
+def test_marks_of_a_system_message_are_the_users_own() -> None:
+    messages = (system([text("S", marked=True), text("T")]), user("a"), user("b"))
+    for prefixes in ([(1, 0)], [(0, 1)], [(2, 0)]):
+        assert body(*messages, prefixes=prefixes) == body(*messages)
+
+
 def test_the_word_in_a_text_is_no_mark() -> None:
     words = 'say "cache_control": please'
     assert body(user(words), user("b"), prefixes=[(1, 0)])["messages"][0] == user([text(words, marked=True)])
