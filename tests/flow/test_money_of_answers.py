@@ -134,8 +134,8 @@ def test_a_reached_budget_names_what_finishes_the_run(desk: Desk, more: tuple[st
     assert run(*shlex.split(command), cwd=desk.folder).code == 0
     assert (desk.asked.total(), count(desk.store, "reservations")) == (requests, 0)
     assert count(desk.store, where="status = 'done'") == (20 if "--dedupe" in more else 60)
-    # no more is asked for than what is sent, and what the last request may cost
-    assert desk.cost <= float(shlex.split(command)[-1]) < 1.35 * desk.cost + 0.000_3
+    # what is asked for is a high bound of what is sent, which is wide for a budget of so few requests, and what one may cost
+    assert desk.cost <= float(shlex.split(command)[-1]) < 1.6 * desk.cost + 0.000_3
 
 
 def test_a_session_that_leaves_rows_with_dedupe_projects_no_cost(desk: Desk) -> None:
