@@ -164,8 +164,12 @@ class Purse(Tariff):
         return Amounts((cost or 0) + perhaps, tokens)
 
     def _reached(self, need: Amounts) -> None:
-        sentence = reached(self.budget, need, self._progress(), self._raising)
-        self._stop.request(sentence, grace_s=0.0, error=RunStoppedError(sentence, code="budget"))
+        sentence = "the budget is reached"
+        try:
+            sentence = reached(self.budget, need, self._progress(), self._raising)
+        finally:
+            # whatever becomes of the advice, nothing more can go out
+            self._stop.request(sentence, grace_s=0.0, error=RunStoppedError(sentence, code="budget"))
 
 
 def _pots(job: Job, before: Used) -> list[Pot]:

@@ -17,7 +17,7 @@ from runner.errors import RunStoppedError
 from runner.event_types import Summary
 from runner.exports import html
 from runner.inputs import scan, spool
-from runner.money import CURRENCY, PICO, shown
+from runner.money import CURRENCY, PICO, shown, tier_asked
 from runner.prices.book import PriceBook
 from runner.prices.interval import Interval
 from runner.prices.sample import Drawn
@@ -267,7 +267,7 @@ class _Input:
             run=run.id if run is not None else None,
             answers=self._job.answers or 1,
             model=self._job.model,
-            tier=self._job.tier,
+            tier=tier_asked(self._job.tier, self._job.params.extra_body),
         )
 
     def _perhaps(self, found: Rest, unknown: int) -> float:

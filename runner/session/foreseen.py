@@ -180,7 +180,7 @@ class Foreseen(Working):
     def _still_broken(self) -> int:
         """Return how many rows count as left and are known to be broken: they are read again, and nothing is sent for them."""
         plan, options = self._plan, self._plan.options
-        counted = plan.same is None and plan.unchanged and plan.answers == 1
+        counted = plan.same is None and plan.unchanged
         whole = not (self._in_part or plan.narrowed or options.retry_failed or options.accept_changes)
         return self._before.broken if counted and whole else 0
 

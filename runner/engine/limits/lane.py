@@ -103,6 +103,10 @@ class Lane(Members):
                 finally:
                     gate.leave()
                 back = True
+        except BaseException:
+            # what is saved is there for others; a row that falls back from flex is cancelled here
+            self._rates.unused(permit)
+            raise
         finally:
             del self._savers[permit]
 
@@ -152,7 +156,7 @@ class Lane(Members):
                 if self._pool(permit).opening and not self._closed():
                     await self._sleep(OPENING_S)
                 elif permit.standard:
-                    with self._falling_back.held_up(closed=self._closed()):
+                    with self._falling_back.held_up(closed=self._closed() or self._goes_after(permit)):
                         await self._places.change(RECHECK_S)
                 else:
                     await self._places.change(RECHECK_S)

@@ -460,6 +460,28 @@ async def test_in_an_outage_an_untried_row_goes_before_one_that_fell_back_if_it_
     assert (lane._fallback.waiting, lane._fallback.lacks_place, lane._fallback.slots.out) == (0, False, 0)
 
 
+async def test_in_an_outage_with_one_place_one_of_both_rows_goes() -> None:
+    lane, went = lanes(1).of("m"), list[str]()
+    standings = [lane.enter(0) for _ in range(40)]
+    while not lane.blocked:
+        permit = await lane.acquire(standings.pop(), SIZE, None)
+        lane.failed(permit, busy(502), None, throttled=False, retried=True)
+        lane.release(permit)
+    lane.expect_fallback(anyio.current_time())
+
+    async def go(name: str, standing: Standing) -> None:
+        await lane.acquire(standing, SIZE, None)
+        went.append(name)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(go, "standard", Standing(standard=True, ended=0.0))
+        await anyio.sleep(0.1)
+        tasks.start_soon(go, "untried", Standing())
+        await anyio.sleep(120)
+        tasks.cancel_scope.cancel()
+    assert went == ["untried"]
+
+
 async def test_a_rate_limit_of_one_of_both_pauses_both_and_cuts_the_slots_of_its_own() -> None:
     lane = lanes(64, tuned=True).of("m")
     flex = [await lane.acquire(Standing(), SIZE, None) for _ in range(4)]
