@@ -89,14 +89,15 @@ def test_a_retry_is_not_expected_to_cost_what_a_sample_says_of_other_rows(desk: 
     assert "from a sample" not in said
 
 
-def test_broken_rows_that_are_settled_make_what_is_left_no_cheaper(desk: Desk) -> None:
+@pytest.mark.parametrize(("answers", "left"), [(1, "20 rows"), (3, "60 answers")])
+def test_broken_rows_that_are_settled_make_what_is_left_no_cheaper(desk: Desk, answers: int, left: str) -> None:
     lines = ["{broken"] * 25 + [json.dumps({"id": str(number), "prompt": "x" * 40}) for number in range(25)]
     desk.prompts.write_text("".join(f"{line}\n" for line in lines))
-    desk.run(limit=30)
+    desk.run(limit=30, answers=answers)
     seen = list[Started]()
-    desk.run(observe=lambda one: seen.append(one) if isinstance(one, Started) else None)
-    assert desk.asked.total() == 25
-    assert [note.partition(":")[0] for note in seen[0].notes if "cost" in note] == ["expected cost of 20 rows"]
+    desk.run(answers=answers, observe=lambda one: seen.append(one) if isinstance(one, Started) else None)
+    assert desk.asked.total() == 25 * answers
+    assert [note.partition(":")[0] for note in seen[0].notes if "cost" in note] == [f"expected cost of {left}"]
 
 
 def test_more_answers_are_estimated_beside_those_that_there_are(desk: Desk) -> None:
