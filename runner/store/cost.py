@@ -21,6 +21,12 @@ def billed(a: str) -> str:
     return f"({a}.sent AND ({a}.status IS NULL OR {a}.status BETWEEN 200 AND 299))"
 
 
+def unknown(a: str) -> str:
+    """Return the condition that the usage of an attempt is not known as a whole; else its bounds are what was told."""
+    untold = f"{a}.input_tokens IS NULL OR {a}.output_tokens IS NULL OR {a}.output_bound IS NULL"
+    return f"({a}.input_bound IS NOT NULL AND ({a}.error_code IS NOT NULL OR {untold}))"
+
+
 def kinds(a: str) -> dict[str, str]:
     """Return the tokens of an attempt by their kinds, as ``money.Tokens`` has them. Some are NULL if the tokens are not known."""
     cached, stored = f"coalesce({a}.cached_tokens, 0)", f"coalesce({a}.cache_write_tokens, 0)"

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from runner.model import Status
 from runner.money import Money
 from runner.store import database
-from runner.store.cost import billed, cost, perhaps
+from runner.store.cost import billed, cost, perhaps, unknown
 from runner.store.schema import attempts, items, samples
 from runner.store.spending import money_of, rates_of, tokens_in, tokens_of
 
@@ -32,9 +32,9 @@ _OF_ROWS = f"""
     SELECT a.item_key AS key, a.last, count(*) AS attempts, sum({billed("a")}) AS billed, sum(a.duration_s) AS seconds,
            sum({billed("a")} AND p.input IS NULL) AS unpriced,
            sum(CASE WHEN {billed("a")} THEN coalesce({cost("a", "p")}, 0) ELSE 0 END) AS cost,
-           sum(CASE WHEN {billed("a")} AND a.input_bound IS NOT NULL THEN {perhaps("a", "p")} ELSE 0 END) AS perhaps,
-           sum(CASE WHEN {billed("a")} AND a.input_bound IS NULL THEN {perhaps("a", "p")} ELSE 0 END) AS unsure,
-           sum({billed("a")} AND a.input_bound IS NOT NULL) AS unknown,
+           sum(CASE WHEN {billed("a")} AND {unknown("a")} THEN {perhaps("a", "p")} ELSE 0 END) AS perhaps,
+           sum(CASE WHEN {billed("a")} AND NOT {unknown("a")} THEN {perhaps("a", "p")} ELSE 0 END) AS unsure,
+           sum({billed("a")} AND {unknown("a")}) AS unknown,
            sum({billed("a")} AND a.input_bound IS NOT NULL AND a.output_bound IS NULL) AS unlimited,
            coalesce(sum(a.input_tokens), 0) AS input_tokens, coalesce(sum(a.output_tokens), 0) AS output_tokens
     FROM ({_ATTEMPTS}) a LEFT JOIN prices p ON p.id = a.price_id GROUP BY a.item_key, a.last ORDER BY a.item_key, a.last
@@ -178,7 +178,7 @@ def _taken(rates: list[Any], groups: list[Any]) -> RunSpent:
     return RunSpent(
         input_tokens=sum(tokens_in(group).read for group in groups),
         output_tokens=sum(tokens_in(group).written for group in groups),
-        unknown=sum(group.count for group in groups if group.bounded),
+        unknown=sum(group.count for group in groups if group.unknown),
         money=money_of(rates, groups),
     )
 

@@ -8,18 +8,20 @@ from msgspec import structs
 
 from runner.model import Attempt, Outcome, Usage
 from runner.money import Price, Rates
+from runner.session.books import Books
 from runner.store import database
 from runner.store.checkpoint import RunStore
 from runner.store.reader import StoreReader
 from runner.store.runs import open_run
-from runner.store.samples import RowSpent, Spent, spent_on
+from runner.store.samples import RowSpent, Spent, so_far, spent_on
 
 pytestmark = pytest.mark.anyio
 
 RATES = Rates(input=2, output=5, cached_input=1, cache_write=3, reasoning=7, cache_write_1h=7)
 PRICE = Price(model="m", tier="standard", rates=RATES)
 TOLD = Usage(input_tokens=4, output_tokens=6, reasoning_tokens=0)
-CUT = {"usage": None, "error_code": "cut", "error": "cut", "input_bound": 10}
+HOUR: dict[str, Any] = {"input_bound": 4, "output_bound": 6, "cache_1h_bound": 3}
+CUT: dict[str, Any] = {"usage": None, "error_code": "cut", "error": "cut", "input_bound": 10}
 
 
 def attempt(key: str, number: int = 1, **more: Any) -> Attempt:
@@ -79,3 +81,25 @@ async def test_what_a_row_took_is_that_of_its_last_attempt_and_of_the_others(tmp
     assert by_row["again"] == (38e-12, 86e-12)
     assert by_row["open"] == (38e-12, None)
     assert by_row["unpriced"] == (None, None)
+
+
+async def test_an_answer_that_does_not_tell_for_how_long_a_cache_is_kept_is_no_attempt_of_unknown_usage(tmp_path: Path) -> None:
+    path, usage = tmp_path / "runner.db", structs.replace(TOLD, cache_write_tokens=3)
+    database.prepare(path, create=True)
+    open_run(path, tmp_path / "p.jsonl", {"model": "m"}, {"model": "m"}, new=False)
+    answer, cut = attempt("answer", usage=usage, **HOUR), attempt("cut", **CUT, output_bound=8)
+    failed = attempt("failed", usage=usage, **HOUR, error_code="bad", error="bad")
+    half = attempt("half", usage=Usage(input_tokens=4), input_bound=10, output_bound=8)
+    every = [answer, failed, cut, half]
+    async with RunStore.own(path, 1) as store:
+        await store.save([outcome(one) for one in every])
+    found = spent_on(path, 1, ["answer", "failed"])
+    # 4 tokens at 3, of which 3 may be at 7, and 6 at 7, are 66; and what is certain is 1 at 2, 3 at 3 and 6 at 5
+    known = RowSpent(attempts=1, billed=1, seconds=1.0, last=Spent(4, 6, 41), told=True, unsure=25)
+    assert found["answer"] == known
+    assert found["failed"] == structs.replace(known, done=False, told=False, unsure=0, unknown=1, perhaps=25)
+    total = so_far(path, 1)
+    assert (total.unknown, total.money.unsure) == (3, 25)
+    books = Books()
+    books.add(every)
+    assert total.money == books.now
