@@ -25,7 +25,6 @@ def shape(text: str) -> str:
 
 
 def test_each_command_runs_in_its_order(tmp_path: Path) -> None:
-    pytest.importorskip("genai_prices")
     if (shell := shutil.which("sh")) is None:
         pytest.skip("the guide is for a shell")
     (made,) = blocks("sh")
