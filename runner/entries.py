@@ -4,17 +4,17 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 
 from runner.model import Attempt, Entry
-from runner.money import STANDARD, Price
+from runner.money import Price, tier_of
 
 
 @cache
 def _unpriced(model: str, tier: str | None) -> Price:
-    return Price(model=model, tier=tier or STANDARD, rates=None)
+    return Price(model=model, tier=tier_of(tier), rates=None)
 
 
 def price_of(attempt: Attempt) -> Price:
     """Return the price of an attempt; one without rates if nobody has looked it up."""
-    return attempt.price or _unpriced(attempt.model, attempt.tier)
+    return attempt.price or _unpriced(attempt.model, attempt.tier or attempt.asked_tier)
 
 
 def attempts_of(entries: Sequence[Entry]) -> Iterator[Attempt]:

@@ -173,18 +173,18 @@ class Attempt(Struct, frozen=True, kw_only=True):
     status: int | None = None
     sent: bool = True
     bytes_received: int = 0
-    # None: unknown, perhaps billed
+    # None: unknown, perhaps billed; the bounds are the most tokens then, also of a cache of an hour, else None
     usage: Usage | None = None
-    # the model that was asked for
-    model: str = ""
-    # None if the usage is whole or nothing was billed; else the most tokens that may have been, also in a cache kept for an hour
     input_bound: int | None = None
     output_bound: int | None = None
     cache_1h_bound: int | None = None
-    # None until the session has looked it up
+    # the model that was asked for, and the price: None until the session has looked it up
+    model: str = ""
     price: Price | None = None
+    # the model and the service tier that the answer names; and if it names no tier, the one that was asked for
     served_model: str | None = None
     tier: str | None = None
+    asked_tier: str | None = None
     response_id: str | None = None
     # both None for a success
     error_code: str | None = None

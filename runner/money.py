@@ -94,9 +94,13 @@ class Rates(Struct, frozen=True, kw_only=True):
             + tokens.unsplit * min(self.output, self.reasoning)
         )
 
-    def unsure(self, tokens: Tokens) -> int:
-        """Return what tokens may cost beyond ``cost``, in picodollars, as some of them are not told apart."""
-        return tokens.unsplit * abs(self.reasoning - self.output)
+    def unsure(self, tokens: Tokens, most: "Rates | None" = None) -> int:
+        """Return what tokens may cost beyond ``cost``, in picodollars, as they or their tier are not told apart.
+
+        most: the highest rates that they may be billed at; None: these.
+        """
+        top = most or self
+        return top.cost(tokens) + tokens.unsplit * abs(top.reasoning - top.output) - self.cost(tokens)
 
     def saved(self, tokens: Tokens) -> int:
         """Return how much less tokens cost because of a cache, in picodollars; below 0 if writing to it cost more."""
@@ -116,10 +120,12 @@ class Rates(Struct, frozen=True, kw_only=True):
 class Price(Struct, frozen=True, kw_only=True):
     """At what rates an attempt is billed. rates: None if they are not known, which is not 0."""
 
-    # the model that was asked for, and the tier that served it
+    # the model that was asked for, and the tier that served it; where an answer names none, the tier that was asked for
     model: str
     tier: str
     rates: Rates | None
+    # the highest rates that it may be billed at, if it is not known which tier served it; None: ``rates`` hold
+    most: Rates | None = None
 
 
 class Money(Struct, frozen=True, kw_only=True):
@@ -142,7 +148,7 @@ class Money(Struct, frozen=True, kw_only=True):
     # requests that are open, or were when their session was killed, and what of ``perhaps`` is for them
     open_requests: int = 0
     held: int = 0
-    # what of ``perhaps`` is for tokens that are not told apart
+    # what of ``perhaps`` is for tokens that are not told apart, and for answers that do not name their tier
     unsure: int = 0
 
     @property

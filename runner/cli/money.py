@@ -40,7 +40,7 @@ def in_this_session(of: Summary) -> float | None:
 
 def _unknown(of: Totals | Summary, *, active: bool) -> str:
     """Return for what a run may have cost more than is known."""
-    attempts = "for attempts whose usage is not known in full"
+    attempts = "for attempts whose usage or service tier is not known in full"
     if not isinstance(of, Totals) or not of.open_requests or not of.cost_open_requests:
         return attempts
     requests = f"for {plural(of.open_requests, 'open request')}"

@@ -12,7 +12,7 @@ from msgspec import Raw, Struct, structs
 from runner.engine.task import Files, Task
 from runner.interfaces import Decoder
 from runner.model import Attempt, HttpCall, Stage, Usage
-from runner.money import FLEX, STANDARD, tier_asked, tier_of
+from runner.money import tier_asked
 
 _FILES = 4
 """The tokens of a picture, a page or a second of sound are known roughly: the most is so many times what is expected."""
@@ -116,13 +116,13 @@ def bounded(attempt: Attempt, task: Task, decoder: Decoder, *, kept: bool) -> At
     refused = attempt.status is not None and not 200 <= attempt.status <= 299
     if not attempt.sent or refused:
         return attempt
+    if attempt.tier is None and (asked := _tier_asked(task)) is not None:
+        attempt = structs.replace(attempt, asked_tier=asked)
     usage = attempt.usage
     reported = usage is not None and usage.input_tokens is not None and usage.output_tokens is not None
     # a server that counts as it goes has not counted all of an answer that was cut
     if reported and (attempt.error_code is None or kept or decoder.stage >= Stage.COUNTED):
-        # an answer that names no tier was perhaps served by the dearer one
-        named = attempt.tier is not None or (dearer := _dearer_tier(task)) is None
-        return _with_unsplit_writes(attempt if named else structs.replace(attempt, tier=dearer), usage, task)
+        return _with_unsplit_writes(attempt, usage, task)
     reserved = task.reserved
     if reserved is not None:
         # while the tier that serves it is not known, it may be the dearest
@@ -139,7 +139,6 @@ def bounded(attempt: Attempt, task: Task, decoder: Decoder, *, kept: bool) -> At
         input_bound=most.input,
         output_bound=most.output,
         cache_1h_bound=most.hour,
-        tier=attempt.tier or _dearer_tier(task),
     )
 
 
@@ -154,8 +153,6 @@ def _with_unsplit_writes(attempt: Attempt, usage: Usage | None, task: Task) -> A
     return structs.replace(attempt, input_bound=read, output_bound=written, cache_1h_bound=usage.cache_write_tokens)
 
 
-def _dearer_tier(task: Task) -> str | None:
-    """Return the service tier that was asked for, which may be dearer than the standard one; None for one that is not."""
+def _tier_asked(task: Task) -> str | None:
     request = task.item.request
-    asked = tier_asked(request.tier, request.params.extra_body)
-    return asked if tier_of(asked) not in (STANDARD, FLEX) else None
+    return tier_asked(request.tier, request.params.extra_body)

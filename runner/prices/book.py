@@ -6,7 +6,7 @@ from runner.model import Attempt, Json
 from runner.money import STANDARD, Price, Rates, tier_of
 from runner.prices import listed
 from runner.prices.own import stated
-from runner.prices.rates import Schedule, highest, input_of
+from runner.prices.rates import Schedule, highest, input_of, lowest
 
 _TIERS = ("standard", "flex", "batch", "priority")
 _SOON_S = 3600.0
@@ -54,18 +54,29 @@ class PriceBook:
         return next((found for name in names if (found := self._listed(name, at, tier)) is not None), None)
 
     def price(self, attempt: Attempt) -> Price:
-        """Return the price of an attempt. One whose tokens are not known has the highest rates that it can reach."""
-        tier = tier_of(attempt.tier)
+        """Return the price of an attempt. One whose tokens are not known has the highest rates that it can reach.
+
+        Where the answer does not name its tier, it is the one that was asked for or the standard one: the price spans both.
+        """
+        tier = tier_of(attempt.tier or attempt.asked_tier)
         schedule = self.of(attempt.model, attempt.served_model, attempt.started_at, tier)
+        if tier != STANDARD and attempt.tier is None:
+            return self._spanning(attempt, tier, schedule)
         if schedule is None or not schedule.steps:
             key = (attempt.model, tier, schedule)
             if (known := self._prices.get(key)) is None:
                 known = Price(model=attempt.model, tier=tier, rates=schedule.base if schedule is not None else None)
                 self._prices[key] = known
             return known
-        read = input_of(attempt.usage)
-        rates = schedule.of(read) if read is not None else schedule.worst(attempt.input_bound or 0)
-        return Price(model=attempt.model, tier=tier, rates=rates)
+        return Price(model=attempt.model, tier=tier, rates=_reached(schedule, attempt))
+
+    def _spanning(self, attempt: Attempt, tier: str, asked: Schedule | None) -> Price:
+        """Return the price of an attempt that a tier was asked for and that does not name the one which served it."""
+        standard = self.of(attempt.model, attempt.served_model, attempt.started_at, STANDARD)
+        if asked is None or standard is None:
+            return Price(model=attempt.model, tier=tier, rates=None)
+        both = [_reached(asked, attempt), _reached(standard, attempt)]
+        return Price(model=attempt.model, tier=tier, rates=lowest(both), most=highest(both))
 
     def highest(self, model: str, at: float, tier: str | None, input_tokens: int) -> Rates | None:
         """Return the highest rates that a request which goes out now can reach; None if its price is not known.
@@ -101,3 +112,9 @@ class PriceBook:
                 self._known.clear()
             self._known[key] = listed.schedule(self._vendor, model, at, tier)
         return self._known[key]
+
+
+def _reached(schedule: Schedule, attempt: Attempt) -> Rates:
+    """Return the rates that an attempt has reached by its size; the highest that it can reach if that is not known."""
+    read = input_of(attempt.usage)
+    return schedule.of(read) if read is not None else schedule.worst(attempt.input_bound or 0)

@@ -39,16 +39,24 @@ def highest(rates: Sequence[Rates]) -> Rates:
     return Rates(**{name: max(getattr(one, name) for one in rates) for name in Rates.__struct_fields__})
 
 
+def lowest(rates: Sequence[Rates]) -> Rates:
+    """Return the lowest rate of each kind."""
+    return Rates(**{name: min(getattr(one, name) for one in rates) for name in Rates.__struct_fields__})
+
+
 def cost_of(usage: Usage | None, rates: Rates) -> int | None:
     """Return what an attempt costs for certain at some rates, in picodollars; None if its tokens are not known."""
     tokens = _by_kind(usage)
     return rates.cost(tokens) if tokens is not None else None
 
 
-def perhaps_of(attempt: Attempt, rates: Rates) -> int | None:
-    """Return what a billed attempt may cost beyond ``cost_of``, in picodollars; None if that has no limit, 0 if all is known."""
+def perhaps_of(attempt: Attempt, rates: Rates, top: Rates | None = None) -> int | None:
+    """Return what a billed attempt may cost beyond ``cost_of``, in picodollars; None if that has no limit, 0 if all is known.
+
+    top: the highest rates that it may be billed at; None: ``rates``.
+    """
     tokens = _by_kind(attempt.usage)
-    known, unsure = (rates.cost(tokens), rates.unsure(tokens)) if tokens is not None else (0, 0)
+    known, unsure = (rates.cost(tokens), rates.unsure(tokens, top)) if tokens is not None else (0, 0)
     if attempt.input_bound is None:
         return unsure
     if attempt.output_bound is None:
@@ -59,7 +67,7 @@ def perhaps_of(attempt: Attempt, rates: Rates) -> int | None:
     read = max(attempt.input_bound, _fresh(usage) + (usage.cached_tokens or 0) + stored)
     written = max(attempt.output_bound, usage.output_tokens or 0)
     hour = max(attempt.cache_1h_bound or 0, min(usage.cache_write_1h_tokens or 0, stored))
-    return rates.most(read, written, hour) - known
+    return (top or rates).most(read, written, hour) - known
 
 
 def is_unknown(attempt: Attempt) -> bool:

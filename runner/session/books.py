@@ -7,7 +7,7 @@ from msgspec import structs
 from runner.model import Attempt, Entry, Outcome
 from runner.money import Money
 from runner.prices.book import PriceBook
-from runner.prices.rates import cost_of, is_unknown, perhaps_of, saved_by
+from runner.prices.rates import cost_of, highest, is_unknown, perhaps_of, saved_by
 
 _STATUS_OK = range(200, 300)
 
@@ -59,7 +59,7 @@ class Books:
             self._spent += known
             self._saved += saved_by(attempt.usage, rates)
             self._failed += known if attempt.error_code is not None else 0
-            perhaps = perhaps_of(attempt, rates)
+            perhaps = perhaps_of(attempt, rates, attempt.price.most if attempt.price is not None else None)
             self._unlimited = self._unlimited or perhaps is None
             self._perhaps += perhaps or 0
             self._unsure += 0 if is_unknown(attempt) else perhaps or 0
@@ -77,6 +77,10 @@ def _priced(entry: Entry, book: PriceBook) -> Entry:
 
 
 def _of(attempt: Attempt, book: PriceBook) -> Attempt:
-    held = attempt.price is not None and attempt.price.rates is not None
-    # one that may have used all that it held of a budget keeps the price of that
-    return attempt if held else structs.replace(attempt, price=book.price(attempt))
+    held, price = attempt.price.rates if attempt.price is not None else None, book.price(attempt)
+    if held is not None and price.rates is not None:
+        # one that may have used all that it held of a budget may have the price of that
+        price = structs.replace(price, most=highest([held, price.most or price.rates]))
+    elif held is not None:
+        return attempt
+    return structs.replace(attempt, price=price)

@@ -155,9 +155,9 @@ class Purse(Tariff):
         tokens = max(known, (attempt.input_bound or 0) + (attempt.output_bound or 0)) if bounded else known
         if not self._priced:
             return Amounts(0, tokens)
-        rates = attempt.price.rates if attempt.price is not None else None
+        rates, top = (attempt.price.rates, attempt.price.most) if attempt.price is not None else (None, None)
         cost = cost_of(usage, rates) if rates is not None else None
-        perhaps = perhaps_of(attempt, rates) if rates is not None else None
+        perhaps = perhaps_of(attempt, rates, top) if rates is not None else None
         if perhaps is None or (cost is None and not bounded):
             # as much as it may have been
             return Amounts(reserved.amounts.cost, tokens)

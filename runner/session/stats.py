@@ -75,7 +75,7 @@ class SessionStats(Struct):
         self.attempts += 1
         self._add_usage(attempt.usage)
         if attempt.error_code is None:
-            self.standard_tier += tier_of(attempt.tier) == STANDARD
+            self.standard_tier += tier_of(attempt.tier or attempt.asked_tier) == STANDARD
             self.duration.add(attempt.duration_s)
             if attempt.time_to_first_token_s is not None:
                 self.first_token.add(attempt.time_to_first_token_s)

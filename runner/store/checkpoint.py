@@ -187,7 +187,7 @@ class RunStore:
 
     async def price_again(self, price: Callable[[Attempt], Price]) -> None:
         """Give attempts whose price was not known the one that is known now. price: returns it."""
-        unknown = [row[0] for row in await self._reader.fetch(rates_of(self.run_id)) if row[-1] is None]
+        unknown = [row[0] for row in await self._reader.fetch(rates_of(self.run_id)) if row[1] is None]
         if unknown:
             again = await self._writer.in_one_turn(lambda driver: price_again(driver, self.run_id, unknown, price))
             self._taking_up.repriced = again

@@ -3,6 +3,10 @@
 An attempt that never reached the server, or was refused by its HTTP status, is not billed and costs 0.
 """
 
+from collections.abc import Mapping
+
+from runner.money import Rates
+
 _RATES = {
     "fresh": "{p}.input",
     "cached": "{p}.cached_input",
@@ -14,6 +18,16 @@ _RATES = {
     "unsplit": "min({p}.output, {p}.reasoning)",
 }
 """By kind of token, as ``money.Tokens`` has them."""
+_HIGHEST = {
+    **{kind: rate.replace("{p}.", "{p}.most_") for kind, rate in _RATES.items()},
+    "unsplit": "max({p}.most_output, {p}.most_reasoning)",
+}
+"""The same at the highest rates, for an attempt whose tier is not known."""
+
+
+def most_of(rate: str) -> str:
+    """Return the name of the column of ``prices`` with the highest that a rate may be."""
+    return f"most_{rate}"
 
 
 def billed(a: str) -> str:
@@ -46,7 +60,11 @@ def kinds(a: str) -> dict[str, str]:
 
 def cost(a: str, p: str) -> str:
     """Return the known cost of a billed attempt; NULL if its tokens or its rates are not known. p: the name of ``prices``."""
-    parts = (f"({tokens}) * {_RATES[kind].format(p=p)}" for kind, tokens in kinds(a).items())
+    return _at(_RATES, a, p)
+
+
+def _at(rates: Mapping[str, str], a: str, p: str) -> str:
+    parts = (f"({tokens}) * {rates[kind].format(p=p)}" for kind, tokens in kinds(a).items())
     return f"({' + '.join(parts)})"
 
 
@@ -72,12 +90,14 @@ def perhaps(a: str, p: str) -> str:
     """Return what a billed attempt may cost beyond its known cost; NULL if that has no limit, 0 if its usage is whole."""
     unsplit = f"({a}.reasoning_tokens IS NULL AND {a}.input_tokens IS NOT NULL)"
     unsure = f"CASE WHEN {unsplit} THEN coalesce({a}.output_tokens, 0) * abs({p}.reasoning - {p}.output) ELSE 0 END"
+    beyond = f"CASE WHEN {p}.most_input IS NULL THEN {unsure} ELSE coalesce({_at(_HIGHEST, a, p)} - {cost(a, p)}, 0) END"
     of = bounds(a)
     most = f"CASE WHEN {a}.output_bound IS NOT NULL THEN {_most(of['most_in'], of['most_out'], of['most_hour'], p)} END"
-    return f"CASE WHEN {a}.input_bound IS NULL THEN {unsure} ELSE {most} - coalesce({cost(a, p)}, 0) END"
+    return f"CASE WHEN {a}.input_bound IS NULL THEN {beyond} ELSE {most} - coalesce({cost(a, p)}, 0) END"
 
 
 def _most(read: str, written: str, hour: str, p: str) -> str:
-    highest = f"max({p}.input, {p}.cached_input, {p}.cache_write)"
-    for_hour = f"min({hour}, {read}) * max(0, {p}.cache_write_1h - {highest})"
-    return f"({read} * {highest} + {for_hour} + {written} * max({p}.output, {p}.reasoning))"
+    top = {name: f"coalesce({p}.{most_of(name)}, {p}.{name})" for name in Rates.__struct_fields__}
+    highest = f"max({top['input']}, {top['cached_input']}, {top['cache_write']})"
+    for_hour = f"min({hour}, {read}) * max(0, {top['cache_write_1h']} - {highest})"
+    return f"({read} * {highest} + {for_hour} + {written} * max({top['output']}, {top['reasoning']}))"

@@ -12,12 +12,12 @@ _PAGE = 1_000
 # in the order of the table: CROSS keeps SQLite from sorting all for each page, adding 0 from the index in the order of the keys
 _MINE = "FROM attempts a CROSS JOIN prices p ON p.id = a.price_id WHERE a.run_id + 0 = ? AND a.price_id IN ({})"
 _GROUPS = f"""
-SELECT a.price_id, p.model, a.tier, a.served_model, min(a.started_at), max(a.started_at) {_MINE}
+SELECT a.price_id, p.model, p.tier, a.tier, a.served_model, min(a.started_at), max(a.started_at) {_MINE}
 GROUP BY a.price_id, a.tier, a.served_model
 """
 _UNPRICED = f"""
-SELECT a.id, p.model, a.tier, a.served_model, a.started_at, a.item_key, a.number, a.duration_s, a.input_tokens, a.output_tokens,
-       a.cached_tokens, a.cache_write_tokens, a.input_bound, a.price_id
+SELECT a.id, p.model, p.tier, a.tier, a.served_model, a.started_at, a.item_key, a.number, a.duration_s, a.input_tokens,
+       a.output_tokens, a.cached_tokens, a.cache_write_tokens, a.input_bound, a.price_id
 {_MINE} AND a.id > ? ORDER BY a.id LIMIT ?
 """
 
@@ -35,8 +35,8 @@ def price_again(
     hopeful = sorted(
         {
             entry
-            for entry, model, tier, served, *times in groups
-            if any(price(_attempt(model, tier, served, at)).rates is not None for at in times)
+            for entry, model, asked, tier, served, *times in groups
+            if any(price(_attempt(model, asked, tier, served, at)).rates is not None for at in times)
         }
     )
     if not hopeful:
@@ -53,7 +53,7 @@ def price_again(
     return before
 
 
-def _attempt(model: str, tier: str | None, served: str | None, at: float, *rest: Any) -> Attempt:
+def _attempt(model: str, asked: str, tier: str | None, served: str | None, at: float, *rest: Any) -> Attempt:
     """Return what the price of an attempt depends on. rest: the other columns of ``_UNPRICED``; none: nothing else is known."""
     key, number, duration_s, read, written, cached, stored, bound = rest or ("", 1, 0.0, *(None,) * 5)
     return Attempt(
@@ -65,6 +65,7 @@ def _attempt(model: str, tier: str | None, served: str | None, at: float, *rest:
         model=model,
         served_model=served,
         tier=tier,
+        asked_tier=asked,
         input_bound=bound,
     )
 

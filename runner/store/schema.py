@@ -7,15 +7,16 @@ The migrations bring an older store to the same schema; a test compares the two.
 import sqlalchemy as sa
 
 from runner.money import Rates
+from runner.store.cost import most_of
 from runner.store.views import VIEWS
 
 APPLICATION_ID = 0x50524E52
 """Written into the file's header, so that another program's database is never taken for a store. "PRNR" in ASCII."""
 
-VERSION = 8
+VERSION = 9
 """SQLite's ``user_version``; every migration raises it by one."""
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest migration. A test compares it with the one that Alembic finds."""
 
 _REVISION = """
@@ -201,6 +202,8 @@ prices = sa.Table(
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("tier", sa.Text, nullable=False),
     *(sa.Column(name, sa.Integer) for name in Rates.__struct_fields__),
+    # the highest rates that they may be billed at, if it is not known which tier served them; all NULL: the rates above hold
+    *(sa.Column(most_of(name), sa.Integer) for name in Rates.__struct_fields__),
 )
 
 # requests that may be under way, with the most tokens that they can have: written before they go out while a budget holds, and

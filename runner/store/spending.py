@@ -7,7 +7,7 @@ import msgspec
 import sqlalchemy as sa
 
 from runner.money import Money, Rates, Tokens
-from runner.store.cost import billed, bounds, kinds, unknown
+from runner.store.cost import billed, bounds, kinds, most_of, unknown
 from runner.store.schema import attempts, prices, reservations
 
 Fetch = Callable[[sa.Select[Any]], list[Any]]
@@ -26,7 +26,8 @@ def of_run(run_id: int) -> sa.ColumnElement[bool]:
 
 def rates_of(run_id: int) -> sa.Select[Any]:
     """Return the statement that selects the entries of prices of a run."""
-    return sa.select(prices.c.id, *(prices.c[name] for name in _RATES)).where(prices.c.run_id == run_id)
+    columns = (prices.c[name] for name in (*_RATES, *(most_of(rate) for rate in _RATES)))
+    return sa.select(prices.c.id, *columns).where(prices.c.run_id == run_id)
 
 
 def tokens_of(run_id: int, keys: Sequence[str] | None = None) -> sa.Select[Any]:
@@ -87,8 +88,7 @@ def number_billed(run_id: int) -> sa.Select[Any]:
 
 def money_of(rates: list[Any], groups: list[Any]) -> Money:
     """Add up what a run has cost. rates, groups: the rows of ``rates_of`` and ``tokens_of``, of the same state of the store."""
-    known = {row[0]: Rates(**dict(zip(_RATES, row[1:], strict=True))) for row in rates if row[1] is not None}
-    money = Money()
+    known, money = _known(rates), Money()
     for group in groups:
         of = known.get(group.price_id)
         open_requests = group.count if group.open else 0
@@ -107,14 +107,14 @@ class Used(NamedTuple):
 
 def used_of(rates: list[Any], groups: list[Any]) -> Used:
     """Add up what a run has used, or may have; the parameters are those of ``money_of``. What has no limit is not counted."""
-    known = {row[0]: Rates(**dict(zip(_RATES, row[1:], strict=True))) for row in rates if row[1] is not None}
+    known = _known(rates)
     cost = tokens = unknown = 0
     for group in groups:
         of, counted = known.get(group.price_id), tokens_in(group).read + tokens_in(group).written
         tokens += group.most_in + group.most_out if group.bounded else counted
         unknown += group.count if of is None else group.unlimited if group.bounded else 0
         if of is not None:
-            cost += of.cost(tokens_in(group)) + _beyond(group, of)
+            cost += of.least.cost(tokens_in(group)) + _beyond(group, of)
     return Used(cost, tokens, unknown)
 
 
@@ -123,22 +123,40 @@ def tokens_in(group: Any) -> Tokens:
     return Tokens(**{name: getattr(group, name) for name in Tokens.__struct_fields__})
 
 
-def _beyond(group: Any, rates: Rates) -> int:
+class _Span(NamedTuple):
+    """The rates of an entry of prices: those that hold for certain, and the highest that may."""
+
+    least: Rates
+    most: Rates
+
+
+def _known(rates: list[Any]) -> dict[int, _Span]:
+    """Return the rates of the entries that have some, by their number."""
+    found = {}
+    for number, *values in rates:
+        least, top = (dict(zip(_RATES, part, strict=True)) for part in (values[: len(_RATES)], values[len(_RATES) :]))
+        if least["input"] is not None:
+            found[number] = _Span(Rates(**least), Rates(**(least if top["input"] is None else top)))
+    return found
+
+
+def _beyond(group: Any, rates: _Span) -> int:
     """Return what the attempts of a group may have cost beyond what is known, in picodollars, as far as that has a limit."""
+    tokens = tokens_in(group)
     if not group.bounded:
-        return rates.unsure(tokens_in(group))
-    return rates.most(group.most_in, group.most_out, group.most_hour) - rates.cost(tokens_in(group))
+        return rates.least.unsure(tokens, rates.most)
+    return rates.most.most(group.most_in, group.most_out, group.most_hour) - rates.least.cost(tokens)
 
 
-def _of_group(group: Any, rates: Rates) -> Money:
+def _of_group(group: Any, rates: _Span) -> Money:
     tokens, beyond = tokens_in(group), _beyond(group, rates)
-    known = rates.cost(tokens)
+    known = rates.least.cost(tokens)
     return Money(
         spent=known,
         failed=known if group.failed else 0,
         perhaps=None if group.bounded and group.unlimited else beyond,
         priced=group.count,
-        saved=rates.saved(tokens),
+        saved=rates.least.saved(tokens),
         open_requests=group.count if group.open else 0,
         held=beyond if group.open else 0,
         unsure=0 if group.unknown else beyond,

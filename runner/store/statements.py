@@ -18,6 +18,7 @@ from runner.entries import price_of
 from runner.model import Attempt, Entry, Outcome
 from runner.money import Price, Rates
 from runner.several import number_of
+from runner.store.cost import most_of
 from runner.store.schema import attempts, items
 
 _ITEM = insert(items)
@@ -54,8 +55,10 @@ UPDATE items SET attempt_id = (
 ) WHERE run_id = ? AND key = ? AND status = 'failed'
 """
 _RATES = Rates.__struct_fields__
-_FIND_PRICE = f"SELECT id FROM prices WHERE run_id = ? AND model = ? AND tier = ? AND {' AND '.join(f'{n} IS ?' for n in _RATES)}"  # noqa: S608
-_ADD_PRICE = f"INSERT INTO prices (run_id, model, tier, {', '.join(_RATES)}) VALUES (?, ?, ?{', ?' * len(_RATES)})"  # noqa: S608
+_NO_RATES = (None,) * len(_RATES)
+_PRICE = ("model", "tier", *_RATES, *(most_of(name) for name in _RATES))
+_FIND_PRICE = f"SELECT id FROM prices WHERE run_id = ? AND {' AND '.join(f'{name} IS ?' for name in _PRICE)}"  # noqa: S608
+_ADD_PRICE = f"INSERT INTO prices (run_id, {', '.join(_PRICE)}) VALUES (?{', ?' * len(_PRICE)})"  # noqa: S608
 LAST_ATTEMPT = "SELECT coalesce(max(id), 0) FROM attempts"
 FORGET_ATTEMPTS = "DELETE FROM attempts WHERE run_id = ? AND id > ?"
 FORGET_ITEMS = "DELETE FROM items WHERE run_id = ? AND attempt_id > ?"
@@ -132,8 +135,8 @@ def number_prices(driver: sqlite3.Connection, run_id: int, wanted: Iterable[Pric
     """Return the entries of prices; those that the run does not have yet are added."""
     numbers = {}
     for price in wanted:
-        rates = astuple(price.rates) if price.rates is not None else (None,) * len(_RATES)
-        values = (run_id, price.model, price.tier, *rates)
+        rates, top = (astuple(one) if one is not None else _NO_RATES for one in (price.rates, price.most))
+        values = (run_id, price.model, price.tier, *rates, *top)
         found = driver.execute(_FIND_PRICE, values).fetchone()
         numbers[price] = found[0] if found else driver.execute(_ADD_PRICE, values).lastrowid or 0
     return numbers

@@ -13,7 +13,7 @@ from runner.money import CURRENCY, PICO, STANDARD, Costs, Money, Projection, ask
 from runner.several import answers_in
 from runner.store import database
 from runner.store.counts import further
-from runner.store.schema import attempts, items, runs, samples
+from runner.store.schema import attempts, items, prices, runs, samples
 from runner.store.spending import Fetch, money_of, of_run, rates_of, tokens_of, used_of
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "cache_write_1h_tokens", "reasoning_tokens")
@@ -130,7 +130,7 @@ def add_up(fetch: Fetch, run_id: int) -> Totals:
         time_to_first_token=first_token,
         duration=duration,
         tiers=tiers if any(tiers) else {},
-        standard_tier=_standard(tiers, settings),
+        standard_tier=_standard(fetch, run_id, tiers, settings),
         tokens_of_budget=used_of(*spent).tokens,
         finish_reasons={reason or "": count for reason, count in reasons},
         open_requests=money.open_requests,
@@ -245,11 +245,17 @@ def _by_tier(groups: Iterable[Any]) -> dict[str, int]:
     return dict(counts.most_common())
 
 
-def _standard(tiers: Mapping[str, int], settings: Mapping[str, Any]) -> int:
+def _standard(fetch: Fetch, run_id: int, tiers: Mapping[str, int], settings: Mapping[str, Any]) -> int:
     """Return how many answers the standard tier gave, if the run asks for the flex tier; else 0."""
     if not asks_for_flex(settings.get("tier"), settings.get("extra_body")):
         return 0
-    return sum(count for tier, count in tiers.items() if tier_of(tier) == STANDARD)
+    named = sum(count for tier, count in tiers.items() if tier and tier_of(tier) == STANDARD)
+    if "" not in tiers:
+        return named
+    # an answer that names no tier came from the standard one for certain if no other was asked for
+    untold = (attempts.c.error_code.is_(None), attempts.c.tier.is_(None), prices.c.tier != STANDARD)
+    count = sa.select(sa.func.count()).select_from(attempts).join(prices, prices.c.id == attempts.c.price_id)
+    return named + tiers[""] - int(fetch(count.where(of_run(run_id), *untold))[0][0])
 
 
 def _sum_known(numbers: Iterable[int | None]) -> int | None:

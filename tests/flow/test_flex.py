@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 from processes import QUICK, rows, run, simulator, write_prompts
-from raw_server import RST, RawServer, Received, Reply, delta, finish, in_thread, openai_answer, stream, whole
+from raw_server import DONE, RST, RawServer, Received, Reply, delta, finish, in_thread, openai_answer, sse, stream, whole
 
 from runner import api
 from runner.cli import ending
@@ -73,14 +73,23 @@ def test_an_answer_that_another_tier_gave_is_billed_at_that_tier(tmp_path: Path)
 
 @pytest.mark.parametrize("asked", [{"tier": "flex"}, {"extra_body": {"service_tier": "flex"}}, {}])
 def test_answers_of_the_standard_tier_are_named_where_flex_was_asked_for(tmp_path: Path, asked: dict[str, Any]) -> None:
-    write_prompts(tmp_path / "p.jsonl", range(2))
-    with in_thread(RawServer(Named())) as server:
-        summary = api.run(tmp_path / "p.jsonl", **settings(tmp_path, server.base_url, **asked))
+    write_prompts(tmp_path / "p.jsonl", range(3))
+    # one answer does not name its tier: nobody knows which it was
+    answers = [in_tier("default"), in_tier("default"), openai_answer("yes")]
+    with in_thread(RawServer(answers)) as server:
+        summary = api.run(tmp_path / "p.jsonl", **settings(tmp_path, server.base_url, concurrency=1, **asked))
     number = 2 if asked else 0
     assert (summary.standard_tier, api.status(db=tmp_path / "r.db")[1].standard_tier) == (number, number)
     shown = run("status", "1", "--db", "r.db", cwd=tmp_path).out
-    assert ("  service tier  2 answers came from the standard tier, at its price\n" in shown) == bool(asked)
+    said = "; 2 answers at the standard price" if asked else ""
+    assert f"  service tier  default 2, not named 1{said}\n" in shown
     assert ("standard tier" in ending.summary(summary, "r.db")) == bool(asked)
+
+
+def in_tier(tier: str) -> Reply:
+    """Return an answer that names its service tier."""
+    usage = {"prompt_tokens": 7, "completion_tokens": 3}
+    return stream(delta("yes"), finish(), sse({"choices": [], "usage": usage, "service_tier": tier}), DONE)
 
 
 class Named:
@@ -110,23 +119,44 @@ def test_what_a_row_or_extra_body_says_holds(tmp_path: Path) -> None:
         assert asked.tiers == {"a": "default", "b": "priority", "c": "flex", "d": None}
 
 
+# picodollars of a first attempt that is cut, and of an answer of 7 tokens in and 3 out; a request has BODY bytes at the most
+STANDARD = 7 * 2_000_000 + 3 * 8_000_000
+
+
+@pytest.mark.parametrize("budget", [{}, {"max_cost": 1}])
 @pytest.mark.parametrize(
-    ("more", "tier"),
+    ("more", "tier", "known", "most"),
     [
-        ({"tier": "priority"}, "priority"),
-        ({"extra_body": {"service_tier": "priority"}}, "priority"),
-        # the standard tier is dearer
-        ({"tier": "flex"}, None),
-        ({}, None),
+        ({"tier": "priority"}, "priority", 1, 2),
+        ({"extra_body": {"service_tier": "priority"}}, "priority", 1, 2),
+        ({"tier": "flex"}, "flex", Decimal("0.5"), 1),
+        ({"tier": "auto"}, "standard", 1, 1),
+        ({}, "standard", 1, 1),
     ],
 )
-def test_an_attempt_whose_answer_names_no_tier_has_the_dearest_one_that_may_have_served_it(
-    tmp_path: Path, more: dict[str, Any], tier: str | None
+def test_an_answer_that_names_no_tier_is_an_interval_between_those_that_may_have_served_it(
+    tmp_path: Path, more: dict[str, Any], tier: str, known: Decimal, most: int, budget: dict[str, Any]
 ) -> None:
     write_prompts(tmp_path / "p.jsonl", range(1))
+    prices = {"m": {**PRICE["m"], "priority": 2}}
+    told = {**settings(tmp_path, "", **more, **budget), "prices": prices, "max_tokens": 5}
     with in_thread(RawServer([stream(delta("He"), end=(RST,)), openai_answer("yes")])) as server:
-        api.run(tmp_path / "p.jsonl", **settings(tmp_path, server.base_url, **more))
-    assert rows(tmp_path / "r.db", "SELECT error_code, tier FROM attempts ORDER BY number") == [("cut", tier), (None, tier)]
+        summary = api.run(tmp_path / "p.jsonl", **{**told, "base_url": server.base_url})
+    found = rows(
+        tmp_path / "r.db",
+        "SELECT a.error_code, a.tier, p.tier FROM attempts a JOIN prices p ON p.id = a.price_id ORDER BY number",
+    )
+    assert found == [("cut", None, tier), (None, None, tier)]
+    ((size,),) = rows(tmp_path / "r.db", "SELECT input_bound FROM attempts WHERE error_code = 'cut'")
+    cut = (size * 2_000_000 + 5 * 8_000_000) * (2 if budget else most)
+    books = api.status(db=tmp_path / "r.db")[1]
+    for of in (summary, books):
+        assert of.cost is not None
+        assert of.cost_perhaps is not None
+        assert round(of.cost * 1e12) == STANDARD * known
+        assert round(of.cost_perhaps * 1e12) == cut + STANDARD * (most - known)
+    ((of_view,),) = rows(tmp_path / "r.db", "SELECT round(1e12 * sum(cost_perhaps)) FROM spend")
+    assert of_view == cut + STANDARD * (most - known)
 
 
 def test_a_tier_is_no_other_run(tmp_path: Path) -> None:

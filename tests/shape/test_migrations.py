@@ -252,7 +252,10 @@ def test_the_views_of_an_old_store_show_what_was_asked_at_once(old: Path) -> Non
 
 
 MONEY_ROWS = """
-    INSERT INTO prices VALUES (1, 1, 'm', 'standard', 1000000, 4000000, 100000, 1250000, 7000000, 2000000);
+    INSERT INTO prices VALUES (1, 1, 'm', 'standard', 1000000, 4000000, 100000, 1250000, 7000000, 2000000,
+        NULL, NULL, NULL, NULL, NULL, NULL);
+    INSERT INTO prices VALUES (2, 1, 'm', 'priority', 1000000, 4000000, 100000, 1250000, 4000000, 2000000,
+        2000000, 8000000, 200000, 2500000, 8000000, 4000000);
     INSERT INTO reservations VALUES (1, 1, 'c', 1, 1e9, 200, 10, 1, NULL, 50);
     INSERT INTO samples VALUES (1, '{"rows": 3}');
     INSERT INTO items VALUES (8, 1, 'a' || char(64976) || '2', 1, 'done', 5, 1, 8, 'stop', NULL, NULL, NULL, NULL, NULL, 'no', 2,
@@ -262,6 +265,9 @@ MONEY_ROWS = """
     INSERT INTO attempts (id, run_id, item_key, number, started_at, duration_s, status, sent, bytes_received, input_tokens,
         output_tokens, cache_write_tokens, cache_write_1h_tokens, price_id)
         VALUES (8, 1, 'a' || char(64976) || '2', 1, 1e9, 2.0, 200, 1, 90, 100, 5, 50, 20, 1);
+    INSERT INTO attempts (id, run_id, item_key, number, started_at, duration_s, status, sent, bytes_received, input_tokens,
+        output_tokens, reasoning_tokens, error_code, price_id)
+        VALUES (9, 1, 'b', 9, 1e9, 2.0, 200, 1, 90, 10, 5, 0, 'malformed', 2);
     UPDATE attempts SET price_id = 1, input_bound = 300, output_bound = 10, cache_1h_bound = 300 WHERE id = 1;
 """
 
@@ -273,31 +279,43 @@ def test_a_store_with_money_and_further_answers_can_be_taken_back_and_brought_up
     with closing(sqlite3.connect(old)) as connection:
         connection.executescript(MONEY_ROWS)
         assert connection.execute("SELECT round(1e12 * sum(cost)), round(1e12 * sum(cost_perhaps)) FROM spend").fetchone() == (
-            50 * 1e6 + 30 * 1.25e6 + 20 * 2e6 + 5 * 4e6,
+            50 * 1e6 + 30 * 1.25e6 + 20 * 2e6 + 5 * 4e6 + 10 * 1e6 + 5 * 4e6,
+            10 * 1e6 + 5 * 4e6 + (300 * 2e6 + 10 * 7e6) + 5 * 3e6 + (150 * 1.25e6 + 50 * 2e6 + 10 * 7e6),
+        )
+    migrate(old, "0008")
+    with closing(sqlite3.connect(old)) as connection:
+        # what the dearer tier may have cost is on the books of a version that knows one price
+        assert connection.execute("SELECT round(1e12 * sum(cost)), round(1e12 * sum(cost_perhaps)) FROM spend").fetchone() == (
+            50 * 1e6 + 30 * 1.25e6 + 20 * 2e6 + 5 * 4e6 + 10 * 2e6 + 5 * 8e6,
             (300 * 2e6 + 10 * 7e6) + 5 * 3e6 + (150 * 1.25e6 + 50 * 2e6 + 10 * 7e6),
         )
     migrate(old, "0007")
     with closing(sqlite3.connect(old)) as connection:
         assert connection.execute("SELECT input_bound, output_bound, price_id FROM reservations").fetchall() == [(200, 10, 1)]
-        assert connection.execute("SELECT model, cache_write, reasoning FROM prices").fetchall() == [("m", 1250000, 7000000)]
+        assert connection.execute("SELECT model, cache_write, reasoning FROM prices").fetchall() == [
+            ("m", 1250000, 7000000),
+            ("m", 2500000, 8000000),
+        ]
         # the hour is forgotten, and so are open requests
-        assert connection.execute("SELECT round(1e12 * sum(cost)) FROM spend").fetchone() == (50 * 1e6 + 50 * 1.25e6 + 5 * 4e6,)
+        assert connection.execute("SELECT round(1e12 * sum(cost)) FROM spend").fetchone() == (
+            50 * 1e6 + 50 * 1.25e6 + 5 * 4e6 + 10 * 2e6 + 5 * 8e6,
+        )
     migrate(old, "0006")
     with closing(sqlite3.connect(old)) as connection:
         assert connection.execute("SELECT key FROM items ORDER BY id").fetchall() == [("a",), ("b",), ("d",)]
         assert connection.execute("SELECT item_key FROM reused").fetchall() == [("d",)]
         assert connection.execute("SELECT drawn FROM samples").fetchall() == [('{"rows": 3}',)]
-        assert connection.execute("SELECT count(*), sum(output_tokens) FROM attempts WHERE run_id = 1").fetchone() == (4, 10)
+        assert connection.execute("SELECT count(*), sum(output_tokens) FROM attempts WHERE run_id = 1").fetchone() == (5, 15)
     migrate(old, "0001")
     left = kept(old)
     assert [row for row in left["items"] if row["id"] != 9] == before["items"]
-    assert [row for row in left["attempts"] if row["id"] != 8] == before["attempts"]
+    assert [row for row in left["attempts"] if row["id"] not in (8, 9)] == before["attempts"]
     database.prepare(old, create=True)
     with closing(sqlite3.connect(old)) as connection:
         for name in ("prices", "reservations", "samples"):
             assert connection.execute(f"SELECT count(*) FROM {name}").fetchone() == (0,)
         # nothing tells any more what was paid, and this is not 0
-        assert connection.execute("SELECT sum(cost), sum(unpriced) FROM spend").fetchone() == (None, 3)
+        assert connection.execute("SELECT sum(cost), sum(unpriced) FROM spend").fetchone() == (None, 4)
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 

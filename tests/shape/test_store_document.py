@@ -132,7 +132,9 @@ def test_the_document_names_the_version_of_the_schema() -> None:
 
 def test_the_spend_of_known_rates(store: sqlite3.Connection) -> None:
     """In dollars: what is known, what may have been billed in addition, and how many attempts have no rates."""
-    store.execute("INSERT INTO prices VALUES (1, 1, 'm', 'standard', 1000000, 4000000, 100000, 1250000, 7000000, 2000000)")
+    store.execute(
+        f"INSERT INTO prices VALUES (1, 1, 'm', 'standard', 1000000, 4000000, 100000, 1250000, 7000000, 2000000{', NULL' * 6})"
+    )
     store.execute("UPDATE attempts SET price_id = 1 WHERE id = 2")
     store.execute("UPDATE attempts SET price_id = 1, input_bound = 9, output_bound = 10 WHERE id = 3")
     found = {row["cause"]: tuple(row)[1:] for row in store.execute("SELECT cause, cost, cost_perhaps, unpriced FROM spend")}

@@ -98,17 +98,18 @@ def test_the_usage_of_a_failed_attempt_is_known_once_it_came_behind_the_end_and_
 
 @pytest.mark.parametrize(
     ("named", "asked", "found"),
-    [(None, "priority", "priority"), (None, "flex", None), (None, "auto", None), ("default", "priority", "default")],
+    [(None, "priority", "priority"), (None, "flex", "flex"), (None, None, None), ("default", "priority", None)],
 )
-def test_an_answer_that_names_no_tier_was_perhaps_served_by_the_dearer_one_that_was_asked_for(
-    named: str | None, asked: str, found: str | None
+def test_of_an_answer_that_names_no_tier_the_one_that_was_asked_for_is_kept(
+    named: str | None, asked: str | None, found: str | None
 ) -> None:
     item = an_item(1)
     request = structs.replace(item.request, tier=asked)
     task = Task(structs.replace(item, request=request), call(), Lanes(Limits(ceiling=1)).of("m"), Standing(), 0)
     usage = Usage(input_tokens=1, output_tokens=1)
     attempt = Attempt(key="1", number=1, started_at=0.0, duration_s=1.0, status=200, usage=usage, tier=named)
-    assert bounded(attempt, task, Decoder(), kept=False).tier == found  # type: ignore[arg-type]
+    kept = bounded(attempt, task, Decoder(), kept=False)  # type: ignore[arg-type]
+    assert (kept.tier, kept.asked_tier) == (named, found)
 
 
 HOUR = {

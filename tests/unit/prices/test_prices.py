@@ -9,7 +9,7 @@ from msgspec import structs
 
 from runner.errors import UsageError
 from runner.model import Attempt, Usage
-from runner.money import Money, Projection, Rates, dollars, projected, shown
+from runner.money import Money, Price, Projection, Rates, dollars, projected, shown
 from runner.prices.book import PriceBook
 from runner.prices.own import joined
 from runner.prices.rates import Schedule, cost_of, input_of, per_token, perhaps_of, saved_by
@@ -78,6 +78,43 @@ def test_output_that_is_not_told_apart_is_an_interval_between_its_rates(text: in
     # a server that counts more than can be
     assert perhaps_of(an_attempt(usage=untold, input_bound=1, output_bound=1), rates) == 100 * abs(text - thought)
     assert perhaps_of(an_attempt(usage=untold, input_bound=10), rates) is None
+
+
+def test_an_answer_that_names_no_tier_has_the_rates_of_that_which_was_asked_for_or_of_the_standard_one() -> None:
+    book = PriceBook(None, {"m": {"input": 4, "output": 8, "reasoning": 10, "flex": 0.5, "priority": 2}})
+    standard = Rates(
+        input=4_000_000,
+        output=8_000_000,
+        cached_input=4_000_000,
+        cache_write=4_000_000,
+        reasoning=10_000_000,
+        cache_write_1h=8_000_000,
+    )
+    untold = Usage(input_tokens=10, output_tokens=100)
+    for asked, factor in (("flex", 0.5), ("priority", 2)):
+        price = book.price(an_attempt(model="m", usage=untold, asked_tier=asked))
+        other = structs.replace(standard, **{name: int(rate * factor) for name, rate in structs.asdict(standard).items()})
+        assert price.rates is not None
+        assert (price.tier, {price.rates, price.most}) == (asked, {standard, other})
+        low, high = min(1, factor), max(1, factor)
+        assert cost_of(untold, price.rates) == low * (10 * 4_000_000 + 100 * 8_000_000)
+        most = high * (10 * 4_000_000 + 100 * 10_000_000)
+        assert perhaps_of(an_attempt(usage=untold), price.rates, price.most) == most - low * (10 * 4_000_000 + 100 * 8_000_000)
+    named = book.price(an_attempt(model="m", usage=untold, tier="default", asked_tier="priority"))
+    assert (named.rates, named.most) == (standard, None)
+    # nobody knows what it costs at the most
+    assert book.price(an_attempt(model="m", usage=untold, asked_tier="scale")) == Price(model="m", tier="scale", rates=None)
+
+
+def test_an_answer_of_unknown_tier_has_the_rates_of_its_size() -> None:
+    book = PriceBook("anthropic", {"claude-sonnet-4-5": {"input": 3, "output": 15, "priority": 2}})
+    assert book.price(an_attempt(model="claude-sonnet-4-5", asked_tier="priority")).most is not None
+    book = PriceBook("anthropic", {})
+    large = an_attempt(model="claude-sonnet-4-5", usage=Usage(input_tokens=200_001, output_tokens=1), asked_tier="batch")
+    price = book.price(structs.replace(large, started_at=1_796_000_000.0))
+    assert price.rates is not None
+    assert price.most is not None
+    assert (price.rates.input, price.most.input) == (3_000_000, 6_000_000)
 
 
 def test_a_cache_that_is_kept_for_an_hour_has_a_rate_of_its_own() -> None:

@@ -69,6 +69,18 @@ def test_no_attempt_is_left_out_between_two_pages(driver: sqlite3.Connection, mo
     assert priced(driver, PriceBook(None, own))[1] == ROWS
 
 
+def test_an_answer_that_names_no_tier_gets_the_prices_of_all_that_may_have_served_it(driver: sqlite3.Connection) -> None:
+    driver.execute("UPDATE prices SET tier = 'priority' WHERE model = 'm'")
+    driver.execute("UPDATE attempts SET tier = 'default' WHERE id = (SELECT max(id) FROM attempts WHERE price_id = 1)")
+    book = PriceBook(None, {"m": {"input": 1, "output": 2, "priority": 3}})
+    assert priced(driver, book)[1] == ROWS // 2
+    found = (
+        "SELECT p.tier, p.output, p.most_output, count(*) FROM attempts a JOIN prices p ON p.id = a.price_id"
+        " WHERE p.input > 0 GROUP BY 1"
+    )
+    assert sorted(driver.execute(found)) == [("priority", 2_000_000, 6_000_000, ROWS // 2 - 1), ("standard", 2_000_000, None, 1)]
+
+
 def test_a_large_request_gets_the_rates_of_its_size_by_its_caches_or_its_bound(driver: sqlite3.Connection) -> None:
     driver.execute("INSERT INTO prices (id, run_id, model, tier) VALUES (3, 1, 'claude-sonnet-4-5', 'standard')")
     added = (

@@ -211,9 +211,13 @@ BOUNDS = [
 ]
 
 
+TOP = Rates(input=4, output=10, cached_input=2, cache_write=6, reasoning=9, cache_write_1h=14)
+
+
+@pytest.mark.parametrize("most", [None, TOP])
 @pytest.mark.parametrize("dear", [5, 9, 3])
-async def test_sql_and_python_agree_on_what_attempts_cost(path: Path, dear: int) -> None:
-    price = structs.replace(PRICE, rates=structs.replace(RATES, reasoning=dear))
+async def test_sql_and_python_agree_on_what_attempts_cost(path: Path, dear: int, most: Rates | None) -> None:
+    price = structs.replace(PRICE, rates=structs.replace(RATES, reasoning=dear), most=most)
     every = [
         attempt(f"{at}-{number}", usage=usage, price=price, **bound)
         for at, usage in enumerate(USAGES)
