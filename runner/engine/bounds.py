@@ -122,7 +122,7 @@ def bounded(attempt: Attempt, task: Task, decoder: Decoder, *, kept: bool) -> At
     reported = usage is not None and usage.input_tokens is not None and usage.output_tokens is not None
     # a server that counts as it goes has not counted all of an answer that was cut
     if reported and (attempt.error_code is None or kept or decoder.stage >= Stage.COUNTED):
-        return _with_unsplit_writes(attempt, usage, task)
+        return _with_unsplit_writes(attempt, usage, task.call)
     reserved = task.reserved
     if reserved is not None:
         # while the tier that serves it is not known, it may be the dearest
@@ -142,15 +142,12 @@ def bounded(attempt: Attempt, task: Task, decoder: Decoder, *, kept: bool) -> At
     )
 
 
-def _with_unsplit_writes(attempt: Attempt, usage: Usage | None, task: Task) -> Attempt:
-    """Return an attempt of known usage; where that does not tell for how long a cache is kept, with bounds of what it may be."""
-    if usage is None or not usage.cache_write_tokens or usage.cache_write_1h_tokens is not None:
-        return attempt
-    if not _asks_for_hour(task.call):
+def _with_unsplit_writes(attempt: Attempt, usage: Usage | None, call: HttpCall) -> Attempt:
+    """Return an attempt of known usage; what it wrote to caches may be kept for an hour, where it does not tell for how long."""
+    if usage is None or not usage.cache_write_tokens or usage.cache_write_1h_tokens is not None or not _asks_for_hour(call):
         return attempt
     # a gateway that tells one number for both
-    read, written = usage.input_tokens, usage.output_tokens
-    return structs.replace(attempt, input_bound=read, output_bound=written, cache_1h_bound=usage.cache_write_tokens)
+    return structs.replace(attempt, cache_1h_bound=usage.cache_write_tokens)
 
 
 def _tier_asked(task: Task) -> str | None:

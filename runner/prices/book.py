@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from msgspec import structs
+
 from runner.model import Attempt, Json
 from runner.money import STANDARD, Price, Rates, tier_of
 from runner.prices import listed
@@ -56,8 +58,16 @@ class PriceBook:
     def price(self, attempt: Attempt) -> Price:
         """Return the price of an attempt. One whose tokens are not known has the highest rates that it can reach.
 
-        Where the answer does not name its tier, it is the one that was asked for or the standard one: the price spans both.
+        Where the answer does not name its tier, it is the one that was asked for or the standard one: the price spans both. Where
+        it does not tell for how long its caches are kept, it spans the rates of both kinds.
         """
+        price = self._of_its_tier(attempt)
+        if attempt.cache_1h_bound is None or attempt.input_bound is not None or price.rates is None:
+            return price
+        top = price.most or price.rates
+        return structs.replace(price, most=structs.replace(top, cache_write=max(top.cache_write, top.cache_write_1h)))
+
+    def _of_its_tier(self, attempt: Attempt) -> Price:
         tier = tier_of(attempt.tier or attempt.asked_tier)
         schedule = self.of(attempt.model, attempt.served_model, attempt.started_at, tier)
         if tier != STANDARD and attempt.tier is None:

@@ -70,12 +70,6 @@ def perhaps_of(attempt: Attempt, rates: Rates, top: Rates | None = None) -> int 
     return (top or rates).most(read, written, hour) - known
 
 
-def is_unknown(attempt: Attempt) -> bool:
-    """Return True if the usage of an attempt is not known as a whole; else its bounds are what was told."""
-    untold = _by_kind(attempt.usage) is None or attempt.output_bound is None
-    return attempt.input_bound is not None and (attempt.error_code is not None or untold)
-
-
 def saved_by(usage: Usage | None, rates: Rates) -> int:
     """Return what a cache has saved of the cost of an attempt, in picodollars; 0 if its tokens are not known."""
     tokens = _by_kind(usage)

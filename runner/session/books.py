@@ -7,7 +7,7 @@ from msgspec import structs
 from runner.model import Attempt, Entry, Outcome
 from runner.money import Money
 from runner.prices.book import PriceBook
-from runner.prices.rates import cost_of, highest, is_unknown, perhaps_of, saved_by
+from runner.prices.rates import cost_of, highest, perhaps_of, saved_by
 
 _STATUS_OK = range(200, 300)
 
@@ -62,7 +62,7 @@ class Books:
             perhaps = perhaps_of(attempt, rates, attempt.price.most if attempt.price is not None else None)
             self._unlimited = self._unlimited or perhaps is None
             self._perhaps += perhaps or 0
-            self._unsure += 0 if is_unknown(attempt) else perhaps or 0
+            self._unsure += 0 if attempt.input_bound is not None else perhaps or 0
 
 
 def billed(attempt: Attempt) -> bool:

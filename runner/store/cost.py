@@ -36,9 +36,8 @@ def billed(a: str) -> str:
 
 
 def unknown(a: str) -> str:
-    """Return the condition that the usage of an attempt is not known as a whole; else its bounds are what was told."""
-    untold = f"{a}.input_tokens IS NULL OR {a}.output_tokens IS NULL OR {a}.output_bound IS NULL"
-    return f"({a}.input_bound IS NOT NULL AND ({a}.error_code IS NOT NULL OR {untold}))"
+    """Return the condition that the usage of an attempt is not known as a whole, so that it has bounds."""
+    return f"({a}.input_bound IS NOT NULL)"
 
 
 def kinds(a: str) -> dict[str, str]:

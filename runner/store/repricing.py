@@ -17,7 +17,7 @@ GROUP BY a.price_id, a.tier, a.served_model
 """
 _UNPRICED = f"""
 SELECT a.id, p.model, p.tier, a.tier, a.served_model, a.started_at, a.item_key, a.number, a.duration_s, a.input_tokens,
-       a.output_tokens, a.cached_tokens, a.cache_write_tokens, a.input_bound, a.price_id
+       a.output_tokens, a.cached_tokens, a.cache_write_tokens, a.input_bound, a.cache_1h_bound, a.price_id
 {_MINE} AND a.id > ? ORDER BY a.id LIMIT ?
 """
 
@@ -55,7 +55,7 @@ def price_again(
 
 def _attempt(model: str, asked: str, tier: str | None, served: str | None, at: float, *rest: Any) -> Attempt:
     """Return what the price of an attempt depends on. rest: the other columns of ``_UNPRICED``; none: nothing else is known."""
-    key, number, duration_s, read, written, cached, stored, bound = rest or ("", 1, 0.0, *(None,) * 5)
+    key, number, duration_s, read, written, cached, stored, bound, hour = rest or ("", 1, 0.0, *(None,) * 6)
     return Attempt(
         key=key,
         number=number,
@@ -67,6 +67,7 @@ def _attempt(model: str, asked: str, tier: str | None, served: str | None, at: f
         tier=tier,
         asked_tier=asked,
         input_bound=bound,
+        cache_1h_bound=hour,
     )
 
 

@@ -178,7 +178,7 @@ def _taken(rates: list[Any], groups: list[Any]) -> RunSpent:
     return RunSpent(
         input_tokens=sum(tokens_in(group).read for group in groups),
         output_tokens=sum(tokens_in(group).written for group in groups),
-        unknown=sum(group.count for group in groups if group.unknown),
+        unknown=sum(group.count for group in groups if group.bounded),
         money=money_of(rates, groups),
     )
 

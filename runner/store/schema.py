@@ -160,7 +160,8 @@ attempts = sa.Table(
     sa.Column("output_bound", sa.Integer),
     # the entry of prices by which this attempt is billed; NULL: made before prices were kept
     sa.Column("price_id", sa.Integer),
-    # of cache_write_tokens: those in a cache that is kept for an hour; and of input_bound, NULL: the request asks for none
+    # of cache_write_tokens: those in a cache that is kept for an hour; and of input_bound, NULL: the request asks for none.
+    # Without input_bound: of cache_write_tokens, where the answer does not tell
     sa.Column("cache_write_1h_tokens", sa.Integer),
     sa.Column("cache_1h_bound", sa.Integer),
 )

@@ -7,7 +7,7 @@ import msgspec
 import sqlalchemy as sa
 
 from runner.money import Money, Rates, Tokens
-from runner.store.cost import billed, bounds, kinds, most_of, unknown
+from runner.store.cost import billed, bounds, kinds, most_of
 from runner.store.schema import attempts, prices, reservations
 
 Fetch = Callable[[sa.Select[Any]], list[Any]]
@@ -33,21 +33,19 @@ def rates_of(run_id: int) -> sa.Select[Any]:
 def tokens_of(run_id: int, keys: Sequence[str] | None = None) -> sa.Select[Any]:
     """Return the statement that adds up the tokens of the billed attempts of a run, by their rates and by whether they failed.
 
-    bounded: they have bounds of what they may have used. unknown: that is because their usage is not known as a whole.
+    bounded: their usage is not known as a whole, and they have bounds of what they may have used.
     keys: those of the answers that count; None: all do. A request that is open under a budget counts like the failed attempt that
     it becomes if its process is killed.
     """
     a, r = attempts.c, reservations.c
     known = (a.input_tokens.is_not(None), a.output_tokens.is_not(None))
     failed, bounded = a.error_code.is_not(None).label("failed"), a.input_bound.is_not(None).label("bounded")
-    untold = sa.literal_column(unknown("attempts"), sa.Boolean).label("unknown")
     tokens = {name: _sum(value).filter(*known) for name, value in kinds("attempts").items()}
     made = (
         sa.select(
             a.price_id,
             failed,
             bounded,
-            untold,
             sa.literal(0).label("open"),
             sa.func.count().label("count"),
             *(sa.func.coalesce(value, 0).label(name) for name, value in tokens.items()),
@@ -55,11 +53,11 @@ def tokens_of(run_id: int, keys: Sequence[str] | None = None) -> sa.Select[Any]:
             sa.func.count().filter(a.output_bound.is_(None)).label("unlimited"),
         )
         .where(of_run(run_id), sa.text(billed("attempts")), _is_one_of(a.item_key, keys))
-        .group_by(a.price_id, failed, bounded, untold)
+        .group_by(a.price_id, failed, bounded)
     )
     nothing = (sa.literal(0) for _ in tokens)
     most = (sa.func.coalesce(sa.func.sum(column), 0) for column in (r.input_bound, r.output_bound, r.cache_1h_bound))
-    held = sa.select(r.price_id, *[sa.true()] * 3, sa.literal(1), sa.func.count(), *nothing, *most, sa.literal(0))
+    held = sa.select(r.price_id, *[sa.true()] * 2, sa.literal(1), sa.func.count(), *nothing, *most, sa.literal(0))
     held = held.where(r.run_id == run_id, _is_one_of(r.item_key, keys)).group_by(r.price_id)
     return sa.select(sa.union_all(made, held).subquery())
 
@@ -159,5 +157,5 @@ def _of_group(group: Any, rates: _Span) -> Money:
         saved=rates.least.saved(tokens),
         open_requests=group.count if group.open else 0,
         held=beyond if group.open else 0,
-        unsure=0 if group.unknown else beyond,
+        unsure=0 if group.bounded else beyond,
     )

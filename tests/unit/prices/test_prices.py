@@ -131,6 +131,22 @@ def test_a_cache_that_is_kept_for_an_hour_has_a_rate_of_its_own() -> None:
     assert perhaps_of(asks, MINI) == 100 * 500_000
 
 
+def test_writes_that_are_not_told_apart_are_an_interval_between_the_rates_of_both_caches() -> None:
+    book = PriceBook(None, {"m": {"input": 4, "output": 8, "cache_write": 5, "cache_write_1h": 8, "priority": 2}})
+    written = Usage(input_tokens=100, output_tokens=10, cache_write_tokens=60, reasoning_tokens=0)
+    price = book.price(an_attempt(model="m", usage=written, cache_1h_bound=60))
+    assert price.rates is not None
+    assert cost_of(written, price.rates) == (40 * 4 + 60 * 5 + 10 * 8) * 1_000_000
+    assert perhaps_of(an_attempt(usage=written), price.rates, price.most) == 60 * 3 * 1_000_000
+    # both are untold: the life of the caches, and the tier
+    price = book.price(an_attempt(model="m", usage=written, cache_1h_bound=60, asked_tier="priority"))
+    assert price.rates is not None
+    most = 2 * (40 * 4 + 60 * 8 + 10 * 8) * 1_000_000
+    assert perhaps_of(an_attempt(usage=written), price.rates, price.most) == most - cost_of(written, price.rates)  # type: ignore[operator]
+    # what bounds an attempt of unknown usage makes no other price
+    assert book.price(an_attempt(model="m", input_bound=60, cache_1h_bound=60)).most is None
+
+
 def test_the_rate_of_a_cache_of_an_hour_is_that_of_the_list_then_twice_the_input() -> None:
     at = 1_796_000_000.0
     listed = PriceBook("anthropic", {}).schedule("claude-sonnet-4-5", at)
