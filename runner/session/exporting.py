@@ -105,8 +105,8 @@ def _whole(reader: StoreReader, run: Run, parts: Parts, *, prompt: bool) -> Iter
     found = reader.decided(run.id, asked, origin.files_in(run.settings))
     # a row that has another's answer has no attempt of its own
     told = (
-        (_numbered(result, attempt.made_seed), whole.Told(attempt.ended_at or run.created_at, *attempt[1:3]))
-        for result, attempt in found
+        (_numbered(result, seed), whole.Told(ended_at or run.created_at, status, name, seed))
+        for result, (ended_at, status, name, _, seed) in found
     )
     return whole.records(told, run.id, kept, parts)
 
