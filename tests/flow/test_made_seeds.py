@@ -126,6 +126,17 @@ def test_a_retry_sends_the_same_again(desk: Desk, asked: Seeded) -> None:
     assert refused == shown(desk) == in_order(SECOND)
 
 
+def test_what_is_shown_of_them(desk: Desk, asked: Seeded) -> None:
+    unsent = run(*desk.command, "--answers", "3", "--dry-run", "2", cwd=desk.folder)
+    assert "answers 2 to 3 are asked for in the same way, each with another seed where the server has seeds" in unsent.err
+    runner.run(desk.prompts, **job(desk, 2))
+    # what is printed is what is sent for the first answer
+    assert {line.encode() for line in unsent.out.splitlines()} == {min(bodies, key=len) for bodies in asked.bodies.values()}
+    story = json.loads(run("show", "a", "--json", cwd=desk.folder).out)
+    assert [one["made_seed"] for one in story] == [None, SECOND["a"]]
+    assert run("show", "a", cwd=desk.folder).out.count(f"\nwith a seed of its own: {SECOND['a']}\n") == 1
+
+
 def test_a_stream_of_results_sends_them_too(desk: Desk, asked: Seeded) -> None:
     async def read() -> list[str | None]:
         async with runner.stream(desk.prompts, **job(desk, 2)) as results:
