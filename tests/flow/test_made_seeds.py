@@ -31,7 +31,7 @@ class Seeded(Asked):
         self.silent, self.anthropic = False, False
 
     def __call__(self, request: Received) -> Reply:
-        prompt = request.json["messages"][-1]["content"]
+        prompt = str(request.json["messages"][-1]["content"])
         self.bodies[prompt].append(request.body)
         if self.silent and "seed" in request.json:
             return Reply((HANG,))
@@ -83,8 +83,9 @@ def expected(*more: Mapping[str, Any]) -> dict[str, list[Any]]:
     }
 
 
-def test_the_first_answer_has_none_and_each_other_one_its_own(desk: Desk, asked: Seeded) -> None:
-    runner.run(desk.prompts, **job(desk, 3))
+@pytest.mark.parametrize("more", [{}, {"headers": {"x-team": "1"}}, {"max_tokens": 5, "max_tokens_total": 10_000}], ids=str)
+def test_the_first_answer_has_none_and_each_other_one_its_own(desk: Desk, asked: Seeded, more: dict[str, Any]) -> None:
+    runner.run(desk.prompts, **job(desk, 3, **more))
     assert asked.seeds() == expected(SECOND, THIRD)
     assert len({*SECOND.values(), *THIRD.values()}) == 4
     assert shown(desk) == in_order(SECOND, THIRD)
@@ -219,6 +220,16 @@ def test_rows_that_ask_the_same_are_not_answered_alike(desk: Desk, asked: Seeded
     desk.write([{"prompt": "one"}, {"prompt": "one"}])
     runner.run(desk.prompts, **job(desk, 3))
     assert len({seed for seed in asked.seeds()["a"] if seed is not None}) == 4
+
+
+def test_a_row_with_a_picture_has_them_too(desk: Desk, asked: Seeded) -> None:
+    (desk.folder / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
+    desk.write([{"id": "a", "prompt": "look", "images": "a.png"}])
+    runner.run(desk.prompts, **job(desk, 2))
+    (bodies,) = asked.bodies.values()
+    assert {json.loads(body).get("seed") for body in bodies} == {None, SECOND["a"]}
+    assert all(b"base64" in body for body in bodies)
+    assert shown(desk) == [None, SECOND["a"]]
 
 
 def test_a_key_has_the_same_seed_for_ever() -> None:
