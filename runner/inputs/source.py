@@ -37,8 +37,8 @@ class Selection(Struct, frozen=True, kw_only=True):
     accept_changes: bool = False
     # True: the store holds nothing for this run, so no keys are looked up
     fresh: bool = False
-    # True: the store may hold broken rows; those that are no longer in the input are deleted. in_part: only some rows are read, and
-    # nothing is known of the lines of others
+    # True: the store may hold broken rows; those that are no longer in the input are deleted. in_part: only some rows are read,
+    # and nothing is known of the lines of others
     may_hold_broken: bool = True
     in_part: bool = False
     # keys, each of one answer: of what has no outcome, only these are sent, and the input is read as far as the last; None: all
