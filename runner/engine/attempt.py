@@ -165,7 +165,9 @@ class Attempts(Generic[E]):
         heard: Callable[[int, Iterable[tuple[bytes, bytes]]], None] = partial(self._heard, task, permit)
         decoder, exchange = self._decoder(task), self._client.exchange(fresh=task.fresh, heard=heard, fallback=standing.standard)
         number, model = standing.number, item.request.model
-        attempt = Attempt(key=item.key, number=number, started_at=started_at, duration_s=0.0, model=model)
+        attempt = Attempt(
+            key=item.key, number=number, started_at=started_at, duration_s=0.0, model=model, made_seed=task.call.made_seed
+        )
         result: Completion | AttemptError
         try:
             call = None if task.files is None else self._sender.whole(task.files)

@@ -104,15 +104,19 @@ def _whole(reader: StoreReader, run: Run, parts: Parts, *, prompt: bool) -> Iter
 
     found = reader.decided(run.id, asked, origin.files_in(run.settings))
     # a row that has another's answer has no attempt of its own
-    told = ((_numbered(result), whole.Told(attempt.ended_at or run.created_at, *attempt[1:3])) for result, attempt in found)
+    told = (
+        (_numbered(result, seed), whole.Told(ended_at or run.created_at, status, name, seed))
+        for result, (ended_at, status, name, _, seed) in found
+    )
     return whole.records(told, run.id, kept, parts)
 
 
-def _numbered(result: Result) -> Result:
-    """Return a result whose request has the seed with which that answer was asked for."""
-    if not isinstance(result.prompt, dict) or result.answer_number in (None, 1):
+def _numbered(result: Result, made_seed: int | None) -> Result:
+    """Return a result whose request has the seed with which that answer was asked for. made_seed: the one made up for it."""
+    if not isinstance(result.prompt, dict) or (result.answer_number == 1 and made_seed is None):
         return result
-    return structs.replace(result, prompt=seeded_body(result.prompt, result.answer_number))
+    made = {"seed": made_seed} if made_seed is not None else {}
+    return structs.replace(result, prompt={**seeded_body(result.prompt, result.answer_number), **made})
 
 
 def files_read(reader: StoreReader) -> dict[int, list[str]]:

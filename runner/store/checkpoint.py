@@ -196,13 +196,16 @@ class RunStore:
         """Add up what the run has used of a budget, or may have."""
         return used_of(*[list(await self._reader.fetch(select(self.run_id))) for select in (rates_of, tokens_of)])
 
-    async def forget_broken(self, first: int, last: int | None, keep: Sequence[str]) -> None:
-        """Delete the broken rows on these lines, except those in ``keep``. last: None means to the end of the input."""
-        where = [items.c.run_id == self.run_id, items.c.position >= first, items.c.error_code == BAD_ROW]
-        if last is not None:
-            where.append(items.c.position <= last)
-        if await self._reader.fetch(sa.select(items.c.id).where(*where, items.c.key.not_in(keep)).limit(1)):
-            await self._writer.execute(sa.delete(items).where(*where, items.c.key.not_in(keep)))
+    async def forget_broken(self, lines: tuple[int, int | None] | Sequence[int], keep: Sequence[str]) -> None:
+        """Delete the broken rows on these lines, except those in ``keep``. lines: first and last, None for the end; or a list."""
+        where = [items.c.run_id == self.run_id, items.c.error_code == BAD_ROW, items.c.key.not_in(keep)]
+        if isinstance(lines, tuple):
+            first, last = lines
+            where += [items.c.position >= first, *([items.c.position <= last] if last is not None else [])]
+        else:
+            where.append(items.c.position.in_(lines))
+        if await self._reader.fetch(sa.select(items.c.id).where(*where).limit(1)):
+            await self._writer.execute(sa.delete(items).where(*where))
 
     async def settled(self, keys: Sequence[str]) -> Mapping[str, Settled]:
         """Look up keys. The result leaves out keys without an attempt or outcome."""

@@ -215,9 +215,9 @@ class StoreReader:
         """
         with self._decoded():
             for values in self._tuples(self._ordered(run_id, result_rows.select_decided)):
-                *columns, ended_at, status, name, variant = values
+                *columns, ended_at, status, name, variant, seed = values
                 found = result_of(columns, asked(variant))
-                yield located(found, files), Decided(ended_at, status, name, variant)
+                yield located(found, files), Decided(ended_at, status, name, variant, seed)
 
     def _ordered(self, run_id: int, select: Callable[..., sa.Select[Any]]) -> sa.Select[Any]:
         """Return the statement that selects results, for one run in input order."""

@@ -85,13 +85,15 @@ def select_results(*, taken_over: bool, open_requests: bool = False) -> sa.Selec
 class Decided(NamedTuple):
     """The attempt that decided a row: when it ended, its HTTP status, the provider's name for the answer, and its variant.
 
-    All None if there is no such attempt. variant: the entry of ``variants`` with its settings; None: those of the run.
+    All None if there is no such attempt. variant: the entry of ``variants`` with its settings; None: those of the run. made_seed:
+    the made-up seed that was sent.
     """
 
     ended_at: float | None
     http_status: int | None
     response_id: str | None
     variant: int | None
+    made_seed: int | None
 
 
 def select_decided(*, taken_over: bool, open_requests: bool = False) -> sa.Select[Any]:
@@ -101,7 +103,7 @@ def select_decided(*, taken_over: bool, open_requests: bool = False) -> sa.Selec
     if taken_over:
         ended = sa.func.coalesce(ended, reused.c.started_at + reused.c.duration_s)
         columns = (ended, attempts.c.status, sa.func.coalesce(name, reused.c.response_id), attempts.c.variant_id)
-    return select_results(taken_over=taken_over, open_requests=open_requests).add_columns(*columns)
+    return select_results(taken_over=taken_over, open_requests=open_requests).add_columns(*columns, items.c.made_seed)
 
 
 _EXACT = 2**53

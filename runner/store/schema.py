@@ -13,10 +13,10 @@ from runner.store.views import VIEWS
 APPLICATION_ID = 0x50524E52
 """Written into the file's header, so that another program's database is never taken for a store. "PRNR" in ASCII."""
 
-VERSION = 9
+VERSION = 10
 """SQLite's ``user_version``; every migration raises it by one."""
 
-HEAD = "0009"
+HEAD = "0010"
 """The newest migration. A test compares it with the one that Alembic finds."""
 
 _REVISION = """
@@ -114,6 +114,8 @@ items = sa.Table(
     sa.Column("answer_number", sa.Integer, nullable=False, server_default="1"),
     # key of the row that bought the answer with the same request; NULL: this row did
     sa.Column("same_as", sa.Text),
+    # the seed that was made up for its request and sent; NULL: none was, or it was the user's own
+    sa.Column("made_seed", sa.Integer),
     sa.CheckConstraint("status IN ('done', 'failed')", name="status"),
     sa.UniqueConstraint("run_id", "key"),
 )

@@ -160,7 +160,8 @@ def test_an_old_store_is_brought_up_to_date_and_keeps_every_row(old: Path, creat
     assert [[row.pop(name) for name in added] for row in after["runs"]] == [[*[None] * (len(added) - 1), 1]] * 2
     for name in ("variant_id", "cache_write_tokens", "tier", "input_bound", "output_bound", "price_id", *HOUR):
         assert [row.pop(name) for row in after["attempts"]] == [None] * 3
-    assert [(row.pop("answer_number"), row.pop("same_as")) for row in after["items"]] == [(1, None)] * len(before["items"])
+    later = ("answer_number", "same_as", "made_seed")
+    assert [tuple(row.pop(name) for name in later) for row in after["items"]] == [(1, None, None)] * len(before["items"])
     # the fingerprints are those of the settings, as this version makes them
     for row in after["runs"]:
         assert row.pop("fingerprint") == answer_fingerprint(json.loads(str(row["settings"])))
@@ -259,8 +260,8 @@ MONEY_ROWS = """
     INSERT INTO reservations VALUES (1, 1, 'c', 1, 1e9, 200, 10, 1, NULL, 50);
     INSERT INTO samples VALUES (1, '{"rows": 3}');
     INSERT INTO items VALUES (8, 1, 'a' || char(64976) || '2', 1, 'done', 5, 1, 8, 'stop', NULL, NULL, NULL, NULL, NULL, 'no', 2,
-        NULL);
-    INSERT INTO items VALUES (9, 1, 'd', 3, 'done', 5, 0, NULL, 'stop', NULL, NULL, NULL, NULL, NULL, 'yes', 1, 'a');
+        NULL, 77);
+    INSERT INTO items VALUES (9, 1, 'd', 3, 'done', 5, 0, NULL, 'stop', NULL, NULL, NULL, NULL, NULL, 'yes', 1, 'a', NULL);
     INSERT INTO reused SELECT id, 1, key, 2, 'z', 1e9, 2.0, 0.5, 3, 5, 0, 1, 'm-1', 'r' FROM items WHERE id IN (8, 9);
     INSERT INTO attempts (id, run_id, item_key, number, started_at, duration_s, status, sent, bytes_received, input_tokens,
         output_tokens, cache_write_tokens, cache_write_1h_tokens, price_id)
