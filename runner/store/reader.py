@@ -28,8 +28,8 @@ from runner.store.counts import further
 from runner.store.lock import held
 from runner.store.result_rows import ORDER, ORDER_OF_ANSWERS, Asked, Decided, located, result_of
 from runner.store.reuse import number_taken_over, numbers_taken_over
-from runner.store.schema import attempts, items, reservations, runs
-from runner.store.spending import is_priced, money_of, number_billed, rates_of, tokens_of
+from runner.store.schema import attempts, items, runs
+from runner.store.spending import has_open, held_of, is_priced, money_of, number_billed, rates_of, tokens_of
 from runner.store.totals import Totals
 
 _NEWEST = 100
@@ -176,15 +176,16 @@ class StoreReader:
     def totals(self, run_id: int) -> Totals:
         """Add up everything that a run sent."""
         with nullcontext() if self._snapshot is not None else self.snapshot():
-            return totals.add_up(self._fetch, run_id)
+            return totals.add_up(self._fetch, run_id, active=held(self.path, run_id))
 
     def money(self, run_id: int) -> Money:
         """Add up what a run has cost."""
         with nullcontext() if self._snapshot is not None else self.snapshot():
-            rates = self._fetch(rates_of(run_id))
+            rates, ended = self._fetch(rates_of(run_id)), not held(self.path, run_id)
             if is_priced(rates):
-                return money_of(rates, self._fetch(tokens_of(run_id)))
-            return Money(unpriced=self._fetch(number_billed(run_id))[0][0])
+                return money_of(rates, self._fetch(tokens_of(run_id, ended=ended)))
+            left = money_of([], self._fetch(held_of(run_id, ended=ended)))
+            return left.plus(Money(unpriced=self._fetch(number_billed(run_id))[0][0]))
 
     def shares(self, run_id: int) -> tuple[bool, bool]:
         """Return whether a run has further answers of rows, and whether it has rows that share an answer."""
@@ -222,8 +223,7 @@ class StoreReader:
     def _ordered(self, run_id: int, select: Callable[..., sa.Select[Any]]) -> sa.Select[Any]:
         """Return the statement that selects results, for one run in input order."""
         # a run without answers of others, or without open requests, is spared the look for them
-        held = sa.exists().where(reservations.c.run_id == run_id)
-        looked_for = number_taken_over(run_id).add_columns(_has_further(run_id), held)
+        looked_for = number_taken_over(run_id).add_columns(_has_further(run_id), has_open(run_id))
         ((taken_over, further_answers, open_requests),) = self._fetch(looked_for)
         order = ORDER_OF_ANSWERS if further_answers else ORDER
         return (
