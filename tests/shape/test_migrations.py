@@ -290,7 +290,7 @@ def test_a_store_with_money_and_further_answers_can_be_taken_back_and_brought_up
         )
     migrate(old, "0008")
     with closing(sqlite3.connect(old)) as connection:
-        # a version that knows one price has what the dearer tier may have cost on its books, and nothing of what was open together
+        # a version that knows one price has what the dearer tier may have cost on its books, and not what was open together
         assert connection.execute("SELECT round(1e12 * sum(cost)), round(1e12 * sum(cost_perhaps)) FROM spend").fetchone() == (
             50 * 1e6 + 30 * 1.25e6 + 20 * 2e6 + 5 * 4e6 + 10 * 2e6 + 5 * 8e6,
             (300 * 2e6 + 10 * 7e6) + 5 * 3e6 + (150 * 1.25e6 + 50 * 2e6 + 10 * 7e6),
