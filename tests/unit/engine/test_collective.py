@@ -23,11 +23,11 @@ class List:
     """Prices of the models "m" (1), and "dear" (3, and 9 for more than 1,000 tokens of input)."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.asked, self.times = 0, 1
 
     def highest(self, model: str, at: float, tier: str | None, input_tokens: int) -> Rates | None:
         self.asked += 1
-        return {"m": rates(1), "dear": rates(9 if input_tokens > 1000 else 3)}.get(model)
+        return {"m": rates(self.times), "dear": rates(9 if input_tokens > 1000 else 3)}.get(model)
 
     def limit(self, model: str) -> int | None:
         return 500 if model == "dear" else None
@@ -229,6 +229,21 @@ async def test_prices_are_looked_up_again_in_time() -> None:
     assert prices.asked > asked
     # nothing has changed
     assert len(emit.all) == written
+
+
+async def test_a_price_that_has_risen_is_in_the_store_before_the_next_request() -> None:
+    prices, clock, emit = List(), Clock(), Written()
+    collective = Collective(prices, 100, None, clock)
+    end(await admitted(collective, task(), emit))
+    clock.now += QUOTE_S
+    prices.times, later = 2, Written(at_once=False)
+    async with anyio.create_task_group() as group:
+        group.start_soon(collective.widen, task(), later)
+        await anyio.wait_all_tasks_blocked()
+        assert not collective.take(task())
+        later.commit()
+    assert later.last.price.rates == rates(2)
+    assert collective.take(task())
 
 
 async def test_a_request_that_is_stopped_while_it_waits_leaves_room_for_others() -> None:
