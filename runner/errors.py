@@ -10,7 +10,8 @@ RunnerError                     one clear sentence for a person; carries the exi
     |-- TransportError          no complete HTTP exchange: refused, reset, cut
     |-- AttemptTimeoutError     one of the four timeouts expired
     |-- StreamError             the answer is unusable: cut off, malformed, over a cap
-    |   `-- FinishError         the answer arrived, but its finish reason does not count as success
+    |   |-- FinishError         the answer arrived, but its finish reason does not count as success
+    |   `-- InvalidAnswerError  the answer arrived, but does not fit the schema
     |-- AttachmentError         a file of the row cannot be sent; nothing was
     `-- ProviderError           the provider refused, by status or by an error inside a stream
 """
@@ -28,6 +29,9 @@ BAD_ROW = "bad_row"
 
 ATTACHMENT = "attachment"
 """Error code of a row with a file that cannot be sent."""
+
+INVALID_OUTPUT = "invalid_output"
+"""Error code of an answer that does not fit the schema."""
 
 
 class RunnerError(Exception):
@@ -91,7 +95,8 @@ class AttemptError(RunnerError):
     code: stable word, stored and shown (``docs/reference/errors.md`` lists all codes).
     verdict: what this error means on its own; ``judge`` may turn it into a stop, depending on the run so far.
     sent: False if the request never reached the server, so that it cannot have been billed.
-    kept: the answer is complete, and only the user's setting finish makes a failure of it; if the row fails, its text is kept.
+    kept: the answer is complete, and only what the user asks for (finish, schema) makes a failure of it; if the row fails, its
+    text is kept.
     mended: the refused parameter is left out from now on: the item is sent again at once, and the attempt counts against nothing.
     misplaced: base_url leads to nothing. address: the base_url to use, where it is certain and a command may spell it.
     """
@@ -162,6 +167,19 @@ class FinishError(StreamError):
     def __init__(self, message: str, *, code: str, verdict: Verdict = "retry", kept: bool = False) -> None:
         super().__init__(message, code=code, verdict=verdict)
         self.kept = kept
+
+
+class InvalidAnswerError(StreamError):
+    """The answer is complete, and does not fit the schema of the job. If the row fails, its text is kept.
+
+    text: the answer, to be shown to the model. mendable: it may be asked to answer again.
+    """
+
+    kept = True
+
+    def __init__(self, message: str, *, text: str, mendable: bool = True) -> None:
+        super().__init__(message, code=INVALID_OUTPUT, verdict="fail")
+        self.text, self.mendable = text, mendable
 
 
 class AttachmentError(AttemptError):

@@ -9,16 +9,15 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
+from runner.answer_shape import AnswerShape
 from runner.media import MEDIA_FIELDS, MediaField
 from runner.money import Price
 from runner.pace import Pace
 
 Json: TypeAlias = Any
 """A decoded JSON value: the only type that is left open."""
-
 Message: TypeAlias = Mapping[str, Json]
 """A chat message as the user wrote it: ``role``, ``content`` and whatever else the endpoint understands."""
-
 SYSTEM_ROLES = ("system", "developer")
 """Roles of messages that tell a model how to answer."""
 
@@ -64,17 +63,18 @@ class Request(Struct, frozen=True, kw_only=True):
     """What is sent to a model, independent of the wire dialect."""
 
     model: str
-    # the messages of the row; the job's system text is kept apart, in ``system``
+    # of the row; the job's system text is kept apart, in ``system``
     messages: tuple[Message, ...]
     system: str | None = None
     params: Params = Params()
     # the service tier, unless ``extra_body`` has one; and where prefixes end that a cache is to keep: (messages, characters)
     tier: str | None = None
     prefixes: tuple[tuple[int, int], ...] = ()
-    # True: parts of the messages are ``Media``, which must be replaced before the request is encoded
+    # True: parts of the messages are ``Media``, to be replaced before it is encoded; and the schema that is sent with it
     media: bool = False
     # sent where the provider has seeds and the user has set none; set only for sending: it is no part of what is asked
     made_seed: int | None = None
+    shape: AnswerShape | None = None
 
 
 class Item(Struct, frozen=True, kw_only=True):
@@ -132,7 +132,7 @@ class Stage(IntEnum):
 class Usage(Struct, frozen=True, kw_only=True):
     """Tokens as the provider reports them; a count that was not reported is None."""
 
-    # all tokens read, cached ones included, and all tokens generated, reasoning included
+    # all tokens read, cached ones too, and all tokens generated, reasoning too
     input_tokens: int | None = None
     output_tokens: int | None = None
     # of input_tokens: what came from a cache, what was written to one, and of that to one that is kept for an hour
@@ -156,7 +156,7 @@ class Completion(Struct, frozen=True, kw_only=True):
     response_id: str | None = None
     # kept apart from text: "reasoning", "refusal", "tool_calls", "citations", "logprobs"
     extra: Mapping[str, Json] = {}
-    # what is unusual about the answer: "empty", "tail_lost", "invalid_utf8", "lone_surrogate", "unknown_finish"
+    # what is unusual about the answer: "empty", "tail_lost", "invalid_utf8", "lone_surrogate", "unknown_finish", ...
     notes: tuple[str, ...] = ()
 
 

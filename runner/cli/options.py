@@ -56,12 +56,13 @@ _METAVARS = {
     "span": "SECONDS",
     "share": "N|P%",
     "prices": "list|JSON",
+    "schema": "FILE",
 }
 
 
 def _option(setting: Setting) -> Callable[[F], F]:
     default = f"  [default: {setting.default:g}]" if isinstance(setting.default, int | float) else ""
-    default = f"  [default: {setting.default}]" if setting.kind == "slots" or setting.choices else default
+    default = f"  [default: {setting.default}]" if setting.kind == "slots" or (setting.choices and setting.default) else default
     if setting.kind == "bool":
         both = f"{setting.option}/--no-{setting.option.removeprefix('--')}"
         chosen = both.split("/")[not setting.default].removeprefix("--") if setting.default is not None else "by the rows"

@@ -1,4 +1,4 @@
-"""The templates of a job: which of ``prompt``, ``prompt_file`` and ``messages`` counts. A file is read here.
+"""The templates of a job: which of ``prompt``, ``prompt_file`` and ``messages`` counts, and its schema. Files are read here.
 
 What is relative in a source of settings, a template file or the folder of the rows' files, is made absolute here too.
 """
@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from runner.config import schemas
+from runner.config.settings import BY_NAME
 from runner.errors import UsageError
 from runner.model import SYSTEM_ROLES
 
@@ -22,6 +24,8 @@ def settle(values: dict[str, Any], sources: dict[str, str], given: Collection[st
     """
     if "files_root" in given:
         values["files_root"] = str(folder / values["files_root"])
+    inner = folder if inside else None
+    schemas.settle(values, sources, given, lambda name: _text_of(folder / name, inner, "schema"))
     ways = [name for name in _WAYS if name in given]
     if not ways:
         return
@@ -34,7 +38,7 @@ def settle(values: dict[str, Any], sources: dict[str, str], given: Collection[st
             sources.pop(other, None)
     if way == "prompt_file":
         name = values.pop("prompt_file")
-        values["prompt"] = _text_of(folder / name, folder if inside else None)
+        values["prompt"] = _text_of(folder / name, inner, "prompt_file")
         sources["prompt"] = f"{name} ({sources.pop('prompt_file')})"
 
 
@@ -47,20 +51,23 @@ def refuse_two_systems(values: Mapping[str, Any], sources: Mapping[str, str]) ->
         )
 
 
-def _text_of(path: Path, folder: Path | None) -> str:
+def _text_of(path: Path, folder: Path | None, setting: str) -> str:
+    """Return the text of a file that a setting names. folder: in which it must lie; None: anywhere."""
+    what = "template" if setting == "prompt_file" else setting
     try:
         if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
-            raise UsageError(f"prompt_file must be in the folder of its job file; {path} is not. --prompt-file may name any file")
+            option = BY_NAME[setting].option
+            raise UsageError(f"{setting} must be in the folder of its job file; {path} is not. {option} may name any file")
         with path.open("rb") as file:
             text = file.read(_MOST_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise UsageError(f"the template {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise UsageError(f"the {what} {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not text.strip():
-        raise UsageError(f"the template {path} is empty")
+        raise UsageError(f"the {what} {path} is empty")
     if len(text) > _MOST_BYTES:
-        raise UsageError(f"the template {path} is larger than {_MOST_BYTES >> 20} MiB")
+        raise UsageError(f"the {what} {path} is larger than {_MOST_BYTES >> 20} MiB")
     try:
         # an editor ends a file with a line end that nobody means to send
         return text.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
-        raise UsageError(f"the template {path} is not UTF-8 text (byte {error.start})") from error
+        raise UsageError(f"the {what} {path} is not UTF-8 text (byte {error.start})") from error

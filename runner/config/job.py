@@ -124,6 +124,12 @@ class Job(Struct, frozen=True, kw_only=True):
     # absolute path of the folder in which those are; None: that of the input
     files_root: str | None
     system: str | None
+    # what every answer must fit, a JSON Schema; None: nothing. ``fields`` has been made into one
+    schema: dict[str, Json] | None
+    fields: str | None
+    # how it is sent; None: in the provider's own way
+    schema_mode: str | None
+    repairs: int
     # False: each answer is asked for in one piece
     stream: bool
     params: Params

@@ -59,6 +59,10 @@ class CommonSettings(TypedDict, total=False):
     reuse: bool | None
     dedupe: bool | None
     system: str | None
+    schema: str | Mapping[str, Any] | type | None
+    fields: str | None
+    schema_mode: Literal["auto", "response_format", "tool", "guided", "none"] | None
+    repairs: int | None
     stream: bool | None
     max_tokens: int | None
     temperature: float | None

@@ -4,7 +4,21 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal[
-    "text", "int", "float", "texts", "json", "slots", "span", "choice", "bool", "share", "headers", "query", "messages", "prices"
+    "text",
+    "int",
+    "float",
+    "texts",
+    "json",
+    "slots",
+    "span",
+    "choice",
+    "bool",
+    "share",
+    "headers",
+    "query",
+    "messages",
+    "prices",
+    "schema",
 ]
 
 
@@ -14,7 +28,8 @@ class Setting(NamedTuple):
     key: dotted path in the job file. kind: "text" is a string, "texts" a string or a list of strings, "json" an object, "slots" a
     number or "auto", "span" a number of seconds or a string such as 30m, "choice" one of ``choices``, "bool" true or false,
     "share" a number or a percentage, "prices" the word list or an object, "headers" and "query" an object of strings, or a list
-    of strings such as ``Name: value`` and ``name=value``. Numbers with a lower bound may be written with k, M or G.
+    of strings such as ``Name: value`` and ``name=value``, "schema" a JSON Schema or its file. Numbers
+    with a lower bound may be written with k, M or G.
     least: lower bound, inclusive for whole numbers and exclusive for floats and spans, unless ``inclusive`` says otherwise.
     default: None leaves the value to the provider, or unset.
     answer: True if the setting changes the answers, so that a different value starts a new run. A new one must
@@ -69,13 +84,7 @@ SETTINGS = (
     Setting("query", "query", "Part of the query to add to the address, as name=value; may be repeated."),
     Setting("concurrency", "slots", "Maximum number of open requests; auto adapts it to what the server accepts.", "auto", 1),
     Setting("max_concurrency", "int", "Highest number that auto tries.", 256, 1),
-    Setting(
-        "rpm",
-        "float",
-        "Maximum requests per minute. Limits that the server reports are kept as well.",
-        None,
-        LEAST_PER_MINUTE,
-    ),
+    Setting("rpm", "float", "Maximum requests per minute; limits that the server reports are kept too.", None, LEAST_PER_MINUTE),
     Setting("tpm", "float", "Maximum tokens per minute, input and output together.", None, LEAST_PER_MINUTE),
     Setting("input_tpm", "float", "Maximum input tokens per minute.", None, LEAST_PER_MINUTE),
     Setting("output_tpm", "float", "Maximum output tokens per minute.", None, LEAST_PER_MINUTE),
@@ -203,6 +212,27 @@ SETTINGS = (
         "System prompt; a row's own system text replaces it. A template beside another one.",
         answer=True,
     ),
+    Setting(
+        "schema",
+        "schema",
+        "JSON Schema that every answer must fit: a file, or a JSON object.",
+        answer=True,
+    ),
+    Setting(
+        "fields",
+        "text",
+        "Short form of a schema, such as 'sentiment: good|bad|mixed, reason: str, tags: list[str]'.",
+        answer=True,
+    ),
+    Setting(
+        "schema_mode",
+        "choice",
+        "How the schema is sent. none: it is not sent, and answers are only checked. Default: the provider's own way.",
+        choices=("auto", "response_format", "tool", "guided", "none"),
+        answer=True,
+    ),
+    # Not an answer setting, like attempts: it changes which rows have an answer, and no answer.
+    Setting("repairs", "int", "How often a row whose answer does not fit the schema is asked again, with the reason.", 1, 0),
     Setting("stream", "bool", "Ask for answers in pieces. --no-stream: each in one piece, for servers that cannot stream.", True),
     Setting("params.max_tokens", "int", "Maximum tokens of an answer.", None, 1, answer=True),
     Setting("params.temperature", "float", "Sampling temperature.", answer=True),

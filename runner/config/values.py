@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from runner import durations
-from runner.config import fields
+from runner.config import fields, schemas
 from runner.config.settings import Setting, parse_count
 from runner.errors import UsageError
 from runner.prices import own
@@ -25,6 +25,7 @@ DEEPEST = 200
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "text": str, "int": int, "float": float, "texts": (str, list), "json": dict, "slots": (int, str), "span": float,
     "choice": str, "bool": bool, "share": (int, str), "messages": list, "prices": (str, dict),
+    "schema": (str, dict),
 }  # fmt: skip
 _TEXT_OR_JSON = ("texts", "headers", "query", "prices")
 _BOOLS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
@@ -53,7 +54,7 @@ def parse(setting: Setting, text: str, where: str) -> Any:
 def check(setting: Setting, value: Any, where: str) -> Any:
     """Return the value in the type of its setting. Raises UsageError if its kind or size is wrong."""
     original = value
-    value = _plain(value)
+    value = _plain(schemas.plain(value) if setting.kind == "schema" else value)
     if setting.kind in ("headers", "query"):
         return (fields.read_headers if setting.kind == "headers" else fields.read_query)(value, where)
     if setting.kind in ("int", "slots") and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
@@ -72,7 +73,7 @@ def check(setting: Setting, value: Any, where: str) -> Any:
     if setting.kind == "texts" and isinstance(value, list) and len(value) == 1:
         value = value[0]
     if (
-        setting.kind == "text"
+        setting.kind in ("text", "schema")
         and setting.name != "system"
         and isinstance(value, str)
         and not value.strip()
@@ -84,7 +85,9 @@ def check(setting: Setting, value: Any, where: str) -> Any:
     fault = _not_json(value) if setting.kind not in ("headers", "query") else None
     if fault is not None:
         raise UsageError(f"{setting.key} {fault} ({where})")
-    value = _plain_tree(value) if setting.kind in ("json", "messages", "prices") else value
+    value = _plain_tree(value) if setting.kind in ("json", "messages", "prices", "schema") else value
+    if setting.kind == "schema":
+        return schemas.checked(value, where)
     if setting.kind == "prices" and isinstance(value, dict):
         own.check(value)
     return value
@@ -222,6 +225,7 @@ def _requirement(setting: Setting) -> str:
         "headers": "a JSON object", "query": "a JSON object",
         "messages": "a JSON list of objects with role and content",
         "prices": "list or a table of prices by model",
+        "schema": schemas.SCHEMA_MEANT,
     }[setting.kind]  # fmt: skip
     bound = ""
     if setting.least is not None:

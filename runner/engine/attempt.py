@@ -22,6 +22,7 @@ from runner.engine.collective import Collective
 from runner.engine.judge import OUTAGE_S, UNREACHED_S, Judge
 from runner.engine.outcomes import conceal, done, failed, partial_of, record, refused
 from runner.engine.patience import refused_wait
+from runner.engine.repair import answer_of, repaired
 from runner.engine.retry import RetryPolicy
 from runner.engine.sending import Sender
 from runner.engine.stop import Stop
@@ -144,6 +145,10 @@ class Attempts(Generic[E]):
                 await emit(attempt)
                 continue
             task.fresh = False
+            if result.kept and self._repaired(task, permit, attempt, result):
+                wait_s = 0.0
+                await emit(attempt)
+                continue
             verdict = self._verdict(task, result)
             if verdict == "fail" and self._policy.refused_s and self._judge.doubts(result, item.request.model, task.size):
                 fate, wait_s = await self._held(task, permit, attempt, emit), 0.0
@@ -159,8 +164,7 @@ class Attempts(Generic[E]):
                 await emit(attempt)
                 return None
             if wait_s is None:
-                answer = task.answer if result.kept else None
-                return failed(item, standing.number, attempt, attempt.error_code, attempt.error, answer)
+                return failed(item, standing.number, attempt, attempt.error_code, attempt.error, answer_of(task, result))
             await emit(attempt)
 
     async def _attempt(self, task: Task, permit: Permit, emit: Emit) -> tuple[Attempt, Completion | AttemptError]:
@@ -230,6 +234,16 @@ class Attempts(Generic[E]):
             return False
         task.fresh, task.standing.ended = stale, self._clock()
         task.lane.told_nothing(permit)
+        return True
+
+    def _repaired(self, task: Task, permit: Permit, attempt: Attempt, error: AttemptError) -> bool:
+        """Return True if the item now asks for an answer that fits the schema. To the lane, the one that came is an answer."""
+        model, size = task.item.request.model, task.size
+        if not repaired(task, error, self._provider, self._policy.repairs):
+            return False
+        task.standing.ended, task.standing.asked = self._clock(), False
+        task.lane.succeeded(permit, attempt.usage)
+        self._judge.success(model, size)
         return True
 
     def _failed(self, task: Task, permit: Permit, attempt: Attempt, error: AttemptError, *, retried: bool) -> float | None:

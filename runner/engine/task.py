@@ -7,7 +7,7 @@ from msgspec import Struct
 from runner.admission import Failure, Reservation, Standing
 from runner.errors import AttemptError, StreamError
 from runner.interfaces import Decoder, Lane
-from runner.model import Attempt, Completion, HttpCall, Item, Request
+from runner.model import Attempt, Completion, HttpCall, Item, Message, Request
 
 
 class Files(NamedTuple):
@@ -64,6 +64,10 @@ class Task(Struct):
     fresh: bool = False
     # the decoder of the current attempt, if someone listens
     heard: Decoder | None = None
+    # how often it was asked again because its answer did not fit; and its own messages then, as an outline and whole
+    repairs: int = 0
+    asked: tuple[Message, ...] | None = None
+    asked_whole: tuple[Message, ...] | None = None
     # what the current attempt holds of the budget; None without one
     reserved: Reservation | None = None
     # without a budget, its part of what the session holds for all requests

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 from msgspec import Struct
 
+from runner.answer_shape import AnswerShape
 from runner.errors import BAD_ROW
 from runner.inputs.attachments import with_media
 from runner.inputs.broken_lines import RowFaultError
@@ -22,8 +23,7 @@ from runner.text import nearest
 REQUEST_FIELDS = ("prompt", "messages", "params")
 """Fields of a row that make its request, where there is no template."""
 _RESERVED = ("id", *REQUEST_FIELDS)
-# characters of a wrong value that a message shows
-_SHOWN = 40
+_SHOWN = 40  # characters of a wrong value that a message shows
 
 
 class Texts(Protocol):
@@ -54,13 +54,13 @@ class Template(Struct, frozen=True, kw_only=True):
     model: str
     system: str | None
     params: Params
-    # the service tier to ask for; None: the provider's default
+    # the service tier to ask for, None: the provider's default; and how requests ask for the schema of the job
     tier: str | None = None
+    shape: AnswerShape | None = None
     # makes messages and system text from the fields of a row; None: the row has its own
     texts: Texts | None = None
-    # False: what makes the request is not stored with the answer
+    # False: what makes the request is not stored with the answer; and the row's own fields that are, None: all
     keep_rows: bool = True
-    # the row's own fields that are kept with the answer; None: all
     columns: frozenset[str] | None = None
 
 
@@ -216,7 +216,7 @@ def _request(row: Row, beside: Mapping[str, Json], template: Template) -> Reques
         model, system = settings.get("model", model), _system(settings["system"], messages) if "system" in settings else system
         params = Params(**{name: settings.get(name, getattr(params, name)) for name in Params.__struct_fields__})
     tier = None if "service_tier" in (params.extra_body or ()) else template.tier
-    return Request(model=model, messages=messages, system=system, params=params, tier=tier, media=media)
+    return Request(model=model, messages=messages, system=system, params=params, tier=tier, media=media, shape=template.shape)
 
 
 def messages_of(fields: Mapping[str, Json]) -> tuple[Message, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from runner.errors import AttemptError, FinishError, ProviderError, StreamError
+from runner.errors import AttemptError, ProviderError, StreamError
 from runner.interfaces import Decoder, Provider
 from runner.media import Attachments
 from runner.model import Completion, HttpCall, Json, Request
@@ -25,7 +25,7 @@ class Informed:
     finish: what finish reasons mean to the user. destination: the endpoint and its key, for messages; None if unknown.
     strict: a parameter that a model refuses stops the run. tell: called with a sentence for the user.
     doubt: called when ``DOUBTS`` errors may mean that the server expects https where the address says http.
-    attachments: the files that rows name.
+    attachments: the files that rows name. check: returns an answer as it counts, or why it does not fit the schema of the job.
     """
 
     def __init__(
@@ -38,8 +38,9 @@ class Informed:
         tell: Callable[[str], None] = lambda _: None,
         doubt: Callable[[], None] = lambda: None,
         attachments: Attachments[Request] | None = None,
+        check: Callable[[Completion], Completion | AttemptError] | None = None,
     ) -> None:
-        self.attachments = attachments
+        self.attachments, self._check = attachments, check
         self._provider, self._finish, self._destination = provider, finish or Finish(), destination
         self._strict, self._tell, self._doubt = strict, tell, doubt
         # requests of one shape -> the parameters that their model refuses in them, each with its other name or None
@@ -62,10 +63,11 @@ class Informed:
         learned = self._learned.get(parameters.shape(request))
         return self._provider.encode(request if learned is None else parameters.without(request, learned))
 
-    def judged(self, completion: Completion) -> Completion | FinishError:
+    def judged(self, completion: Completion) -> Completion | AttemptError:
         """Return a complete answer as it counts, or the error that it counts as."""
         self._answered = True
-        return self._finish.judged(completion)
+        result = self._finish.judged(completion)
+        return result if self._check is None or not isinstance(result, Completion) else self._check(result)
 
     def explained(self, error: AttemptError, request: Request, call: HttpCall) -> AttemptError:
         """Return the error of an attempt with what is known about its cause. call: what was sent for the request."""

@@ -125,6 +125,13 @@ def _flags(options: SessionOptions) -> list[str]:
     return [*flags, "--output", shell_word(options.output)] if options.output is not None else flags
 
 
+_WRITTEN = {
+    name: [BY_NAME[other].option for other in others]
+    for name, others in {"prompt": ["prompt_file"], "schema": ["schema", "fields"]}.items()
+}
+"""Options whose value becomes that of another setting. Its source then has what was typed."""
+
+
 def _chosen(job: Job, without: "tuple[str, ...] | list[str]") -> list[str] | None:
     """Return the options that were typed, as a shell reads them; None if one of them is a secret. without: names left out."""
     found: list[str] = []
@@ -132,8 +139,9 @@ def _chosen(job: Job, without: "tuple[str, ...] | list[str]") -> list[str] | Non
         source = job.sources.get(setting.name, "")
         if setting.name in without:
             continue
-        if setting.name == "prompt" and source.endswith(f" (option {BY_NAME['prompt_file'].option})"):
-            found += [BY_NAME["prompt_file"].option, shell_word(source.rpartition(" (")[0])]
+        written = next((option for option in _WRITTEN.get(setting.name, ()) if source.endswith(f" (option {option})")), None)
+        if written is not None:
+            found += [written, shell_word(source.rpartition(" (")[0])]
         elif source.startswith("option"):
             value = getattr(job.params if setting.key.startswith("params.") else job, setting.name)
             if value is None and setting.name != "concurrency":

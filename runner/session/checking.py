@@ -20,7 +20,7 @@ from runner.inputs.prompts import Template, make_item
 from runner.inputs.scan import PromptFile
 from runner.model import Item
 from runner.origin import where
-from runner.session import arguments, budgeting, prefixes, prepare, unfit, wiring
+from runner.session import arguments, budgeting, prefixes, prepare, shaped, unfit, wiring
 from runner.session.naming import DEFAULT_STORE
 from runner.session.opening import open_input, options_of, rooted, template_of
 from runner.session.oversized import Oversized, oversized
@@ -215,7 +215,7 @@ def _remarks(job: Job, prompts: PromptFile, scanned: scan.Scan) -> list[str]:
     found = same_requests.find(prompts, template_of(job), limit=None, answers=1) if job.dedupe else None
     once = [prepare.sent_once(found.rows, scanned.rows)] if found is not None else []
     cached = [prefixes.late_field(template_of(job)), prefixes.unmarked(job, prompts)]
-    more = [*unfit.alike_answers(job), *(one for one in cached if one is not None)]
+    more = [*unfit.alike_answers(job), *shaped.notes(job), *(one for one in cached if one is not None)]
     return [*same, *once, *more, *prompts.about, *scan.remarks(scanned)]
 
 

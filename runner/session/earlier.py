@@ -21,6 +21,7 @@ from runner.providers.finish import Finish
 from runner.session.digests import shape, tiered
 from runner.session.opening import media_fields, template_of, texts_in
 from runner.session.overlap import MOST_RUNS, can_be_asked_again
+from runner.session.shaped import shape_in
 from runner.several import row_of
 from runner.store import database, reuse, runs
 from runner.store.reuse import Comparison, Earlier
@@ -104,6 +105,9 @@ def candidates(job: Job, store: Path, own: int) -> list[Source]:
     found, others = list[Source](), 0
     known = [run for run in runs.known_runs(store) if run.id != own and can_be_asked_again(run)]
     known = [run for run in known if run.settings.get("provider") == job.provider]
+    if job.schema is None:
+        # some of their answers are to requests that ask again for what fits
+        known = [run for run in known if run.settings.get("schema") is None]
     moved, variants = (reuse.addresses(store), reuse.variants(store)) if known else ({}, {})
     template, answer = template_of(job), job.answer_settings()
     for run in known:
@@ -119,7 +123,7 @@ def candidates(job: Job, store: Path, own: int) -> list[Source]:
         others += not alike
         if not alike and others > MOST_RUNS:
             continue
-        templates = {number: _template(template, one) for number, one in settings.items()}
+        templates = {number: _template(job, template, one) for number, one in settings.items()}
         if any(templates.values()):
             found.append(Source(run=run, templates=templates, moved=at, alike=alike))
         if len(found) == 2 * MOST_RUNS:
@@ -127,7 +131,7 @@ def candidates(job: Job, store: Path, own: int) -> list[Source]:
     return found
 
 
-def _template(template: Template, settings: Mapping[str, Json]) -> Template | None:
+def _template(job: Job, template: Template, settings: Mapping[str, Json]) -> Template | None:
     """Return what makes requests by the settings of a run, at the service tier of the job: tiers give the same answers."""
     try:
         params = {
@@ -139,6 +143,7 @@ def _template(template: Template, settings: Mapping[str, Json]) -> Template | No
             params=Params(**params),
             system=settings.get("system"),
             texts=texts_in(settings),
+            shape=shape_in(job, settings),
         )
     except (UsageError, StoreError):
         # what another version could read

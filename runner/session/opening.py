@@ -23,7 +23,7 @@ from runner.inputs.prompts import Template, asked
 from runner.inputs.scan import PromptFile
 from runner.media import MEDIA_FIELDS, MediaField
 from runner.model import Json, Row
-from runner.session import answers, missing, part, shape
+from runner.session import answers, missing, part, shape, shaped
 from runner.session.naming import DEFAULT_STORE
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ def template_of(job: Job) -> Template:
         system=job.system,
         params=job.params,
         tier=job.tier,
+        shape=shaped.shape_of(job),
         texts=texts_of(job),
         keep_rows=job.keep_rows,
         columns=columns_in({"columns": job.columns}),

@@ -19,7 +19,7 @@ from runner.inputs.prompts import Template, make_item
 from runner.inputs.same_requests import SameRequests
 from runner.inputs.scan import PromptFile, Scan
 from runner.model import Outcome
-from runner.session import budgeting, continuing, identity, pricing, raising, reading, unfit
+from runner.session import budgeting, continuing, identity, pricing, raising, reading, shaped, unfit
 from runner.session.continuing import Chosen, Idle
 from runner.session.identity import Given
 from runner.session.opening import open_input, options_of, rooted, template_of
@@ -229,7 +229,7 @@ def notes(plan: Plan, counts: RunCounts, changed: int, taken: Mapping[int, int])
         sentences.append(f"run {run.id} has {kept}, which holds for this session too")
     if plan.same_prompt:
         sentences.append(unfit.SAME_PROMPT)
-    sentences += unfit.alike_answers(plan.job)
+    sentences += [*unfit.alike_answers(plan.job), *shaped.notes(plan.job)]
     return [*sentences, *plan.prompts.about, *scan.remarks(scanned)]
 
 

@@ -24,11 +24,13 @@ def other_provider(job: Job, store: Path, run: KnownRun, different: Mapping[str,
 
 
 def other_template(job: Job, store: Path, run: KnownRun, different: Mapping[str, tuple[Json, Json]]) -> None:
-    """Raise UsageError for a retry with another template: it would change what is a changed row, and what an export shows."""
+    """Raise UsageError for a retry with another template or schema: it would change what rows are, and what an export shows."""
     has_template = run.settings.get("prompt") is not None or run.settings.get("messages") is not None
     names = [name for name in ("prompt", "messages", "system") if name in different and (has_template or name != "system")]
     if names:
         raise UsageError(f"run {run.id} keeps its template; to ask in other words, start a new run: `{again.anew(job, store)}`")
+    if "schema" in different:
+        raise UsageError(f"run {run.id} keeps its schema; for other fields, start a new run: `{again.anew(job, store)}`")
 
 
 def answered(job: Job, store: Path, run: KnownRun, different: Mapping[str, tuple[Json, Json]]) -> None:

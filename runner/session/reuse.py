@@ -29,6 +29,7 @@ from runner.session.digests import digest
 from runner.session.earlier import FIRST, Source
 from runner.session.opening import template_of
 from runner.session.prepare import Plan
+from runner.session.shaped import check_of
 from runner.several import key_of
 from runner.store import reuse
 from runner.store.checkpoint import RunStore
@@ -146,14 +147,14 @@ def _wanted(asking: Asking, provider: Provider, *, exact: bool) -> Iterator[list
 
 def _compare(asking: Asking, source: Source, provider: Provider, compared: Comparison, wanted: int) -> Iterator[list[Any]]:
     """Find the rows that a run has answered."""
-    finish, base_url = asking.job.finish, asking.job.base_url
+    finish, base_url, check = asking.job.finish, asking.job.base_url, check_of(asking.job)
     for batch in compared.earlier(source.run.id, _narrow(asking, source, compared, wanted)):
         offers = []
         for row in batch:
             if source.is_from(row, base_url) and earlier.counts(row, finish):
                 request = source.request(row)
                 hash_ = digest(provider, request) if request is not None else None
-                if hash_ is not None:
+                if hash_ is not None and (check is None or check.fits(compared.text(row.item))):
                     offers.append((row, hash_))
         compared.offer(offers)
         yield []

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from runner.config.job import Job
 from runner.engine.bounds import bounds
 from runner.errors import AttachmentError
@@ -38,8 +40,9 @@ class Sizer:
 
 
 def _text(request: Request) -> int:
-    """Return the bytes of the texts of a request, without its files."""
-    return _bytes(request.system or "") + sum(_bytes_in(message.get("content")) for message in request.messages)
+    """Return the bytes of the texts of a request, its schema too, without its files."""
+    schema = len(msgspec.json.encode(request.shape.schema)) if request.shape is not None else 0
+    return schema + _bytes(request.system or "") + sum(_bytes_in(message.get("content")) for message in request.messages)
 
 
 def _bytes_in(value: Json) -> int:

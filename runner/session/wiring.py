@@ -25,6 +25,7 @@ from runner.providers.classify import MONEY_CODES, snake
 from runner.providers.explain import Destination
 from runner.providers.http import HttpClient, Timeouts
 from runner.providers.informed import Informed
+from runner.session import shaped
 from runner.session.additions import with_additions
 from runner.version import __version__
 
@@ -77,7 +78,9 @@ def _connections(wanted: int, *, ends: int) -> int:
 def policy(job: Job) -> RetryPolicy:
     """Return the retry policy of a job. A number of attempts that the user set is used up, even if all failures look alike."""
     alike = {"alike": job.attempts} if job.said("attempts") else {}
-    return RetryPolicy(attempts=job.attempts, refused_s=job.patience_s, flex_patience_s=job.flex_patience, **alike)
+    return RetryPolicy(
+        attempts=job.attempts, refused_s=job.patience_s, flex_patience_s=job.flex_patience, repairs=job.repairs, **alike
+    )
 
 
 def informed(
@@ -112,6 +115,7 @@ def informed(
         tell=tell,
         doubt=doubt,
         attachments=attachments(job, sends=True),
+        check=shaped.check_of(job),
     )
 
 

@@ -6,10 +6,12 @@ The bytes around each chunk of text are constants, so that sending a chunk only 
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
 from runner.simulator.dialect import Answer, Ask, Refusal, Window, decode, output_tokens
+from runner.simulator.shaped import shape_of
 
 _NO_MONEY = (
     "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits."
@@ -28,6 +30,10 @@ _STOP_REASON = {"stop": b"end_turn", "length": b"max_tokens"}
 _TIERS = {"auto": "standard", "standard_only": "standard"}
 _BEFORE = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"'
 _AFTER = b'"}}\n\n'
+_BEFORE_ARGUMENTS = (
+    b"event: content_block_delta\n"
+    b'data: {"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"'
+)
 _BLOCK_START = (
     b'event: content_block_start\ndata: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}\n\n'
 )
@@ -46,6 +52,8 @@ class _Body(msgspec.Struct):
     max_tokens: int | None = None
     stream: bool | None = None
     service_tier: str | None = None
+    output_config: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
 
 
 class Anthropic:
@@ -80,6 +88,7 @@ class Anthropic:
             max_tokens=asked.max_tokens,
             with_usage=True,
             tier=None if asked.service_tier is None else _TIERS[asked.service_tier],
+            shape=shape_of((asked.output_config or {}).get("format"), asked.tools, None),
         )
 
     def opening(self, answer: Answer) -> bytes:
@@ -89,18 +98,19 @@ class Anthropic:
             b'"role":"assistant","model":%s,"content":[],"stop_reason":null,"stop_sequence":null,'
             b'"usage":%s}}\n\n'
         ) % (answer.id.encode(), msgspec.json.encode(answer.model), _usage(answer, 1))
-        return start + (_BLOCK_START if answer.chunks else b"") + _PING
+        return start + (_block_start(answer) if answer.chunks else b"") + _PING
 
     def pieces(self, answer: Answer) -> list[bytes]:
         """Return one event per chunk of text."""
-        return [_BEFORE + chunk + _AFTER for chunk in answer.chunks]
+        before = _BEFORE if answer.tool is None else _BEFORE_ARGUMENTS
+        return [before + chunk + _AFTER for chunk in answer.chunks]
 
     def closing(self, answer: Answer) -> bytes:
         """Return the end of the block, the stop reason with the usage, and the end of the message."""
         delta = (
             b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"%s","stop_sequence":null},'
             b'"usage":{"output_tokens":%d}}\n\n'
-        ) % (_STOP_REASON[answer.finish], output_tokens(answer))
+        ) % (_stop_reason(answer), output_tokens(answer))
         return (_BLOCK_STOP if answer.chunks else b"") + delta + _MESSAGE_STOP
 
     def broken(self, answer: Answer) -> bytes:  # noqa: ARG002 - required by the protocol
@@ -109,7 +119,7 @@ class Anthropic:
 
     def plain(self, answer: Answer) -> bytes:
         """Return the whole answer as one JSON document."""
-        content = b'{"type":"text","text":"%s"}' % b"".join(answer.chunks) if answer.chunks else b""
+        content = _block(answer) if answer.chunks else b""
         return (
             b'{"id":"msg_%s","type":"message","role":"assistant","model":%s,"content":[%s],"stop_reason":"%s",'
             b'"stop_sequence":null,"usage":%s}'
@@ -117,7 +127,7 @@ class Anthropic:
             answer.id.encode(),
             msgspec.json.encode(answer.model),
             content,
-            _STOP_REASON[answer.finish],
+            _stop_reason(answer),
             _usage(answer, output_tokens(answer)),
         )
 
@@ -145,6 +155,33 @@ class Anthropic:
         """Return the JSON document that lists the one model."""
         entry = {"type": "model", "id": model, "display_name": "Simulator", "created_at": "2024-01-01T00:00:00Z"}
         return msgspec.json.encode({"data": [entry], "has_more": False, "first_id": model, "last_id": model})
+
+
+def _block_start(answer: Answer) -> bytes:
+    if answer.tool is None:
+        return _BLOCK_START
+    block = b'{"type":"tool_use","id":"toolu_%s","name":%s,"input":{}}' % (answer.id.encode(), msgspec.json.encode(answer.tool))
+    return b'event: content_block_start\ndata: {"type":"content_block_start","index":0,"content_block":%s}\n\n' % block
+
+
+def _block(answer: Answer) -> bytes:
+    """Return the content of a whole message. The input of a tool is an object there, so one that is broken is left out."""
+    said = b"".join(answer.chunks)
+    if answer.tool is None:
+        return b'{"type":"text","text":"%s"}' % said
+    try:
+        given = msgspec.json.encode(msgspec.json.decode(msgspec.json.decode(b'"%s"' % said, type=str)))
+    except msgspec.MsgspecError:
+        given = b"{}"
+    return b'{"type":"tool_use","id":"toolu_%s","name":%s,"input":%s}' % (
+        answer.id.encode(),
+        msgspec.json.encode(answer.tool),
+        given,
+    )
+
+
+def _stop_reason(answer: Answer) -> bytes:
+    return b"tool_use" if answer.tool is not None and answer.finish == "stop" else _STOP_REASON[answer.finish]
 
 
 def _usage(answer: Answer, output: int) -> bytes:

@@ -4,7 +4,7 @@ A dialect is pure: bytes in, bytes out. It uses neither the network nor random n
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -12,6 +12,13 @@ Finish = Literal["stop", "length"]
 Kind = Literal["requests", "tokens"]
 Cause = Literal["key", "money", "form", "limit", "outage", "capacity"]
 _T = TypeVar("_T")
+
+
+class Shape(NamedTuple):
+    """The schema that an answer is to fit. tool: the name of the tool that is called with it; None: the text fits it."""
+
+    schema: Mapping[str, Any]
+    tool: str | None = None
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +31,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     with_usage: bool = False
     # The tier that is to serve it, as the dialect names it; None if the request names none.
     tier: str | None = None
+    # What the answer is to be; None: words.
+    shape: Shape | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +55,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_tokens: int | None = None
     # The tier that served the request; None if the answer does not say.
     tier: str | None = None
+    # The tool that is called, whose arguments the chunks are; None: they are text.
+    tool: str | None = None
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):

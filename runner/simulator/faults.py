@@ -23,6 +23,7 @@ FAULTS: Mapping[str, str] = MappingProxyType(
         "length": "answer ends with the finish reason length (max_tokens); not an error",
         "json": "plain JSON although a stream was requested",
         "empty": "a finish reason but no text",
+        "invalid_json": "an answer that does not fit the schema of its request, if that has one",
     }
 )
 """Name of every fault -> what a client sees of it, in one line."""
@@ -33,7 +34,7 @@ STATUSES: Mapping[str, int] = MappingProxyType({"429": 429, "500": 500, "503": 5
 OUTAGES = tuple(STATUSES.values())
 """The statuses that an outage can have."""
 
-HARMLESS = frozenset({"length", "json", "empty"})
+HARMLESS = frozenset({"length", "json", "empty", "invalid_json"})
 """The faults with which the answer is still complete."""
 
 # Floating-point sums are inexact: ten shares of 0.1 do not add up to exactly 1.0.

@@ -5,10 +5,12 @@ The bytes around each chunk of text are built once per answer, so that sending a
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from runner.simulator.dialect import Answer, Ask, Refusal, Window, decode, output_tokens
+from runner.simulator.shaped import shape_of
 
 _OVERLOADED = "Our servers are currently overloaded. Please try again later."
 _NO_MONEY = (
@@ -47,6 +49,9 @@ class _Body(msgspec.Struct):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     service_tier: str | None = None
+    response_format: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    structured_outputs: dict[str, Any] | None = None
 
 
 class OpenAI:
@@ -84,6 +89,7 @@ class OpenAI:
             max_tokens=min(limits, default=None),
             with_usage=options.include_usage is True,
             tier=None if asked.service_tier is None else _TIERS[asked.service_tier],
+            shape=shape_of(asked.response_format, asked.tools, asked.structured_outputs),
         )
 
     def opening(self, answer: Answer) -> bytes:
@@ -98,7 +104,12 @@ class OpenAI:
         """Return one event per chunk of text."""
         head, tail = _frame(answer)
         before, after = head + b'{"content":"', b'"},"logprobs":null,"finish_reason":null' + tail
-        return [before + chunk + after for chunk in answer.chunks]
+        if answer.tool is None:
+            return [before + chunk + after for chunk in answer.chunks]
+        before, after = head + b'{"tool_calls":[{"index":0,', b'}]},"logprobs":null,"finish_reason":null' + tail
+        begun = b'"id":"call_%s","type":"function","function":{"name":%s,"arguments":"%s"}'
+        first = begun % (answer.id.encode(), msgspec.json.encode(answer.tool), b"".join(answer.chunks[:1]))
+        return [before + first + after, *(before + b'"function":{"arguments":"%s"}' % one + after for one in answer.chunks[1:])]
 
     def closing(self, answer: Answer) -> bytes:
         """Return the finish chunk, the usage chunk if it was requested, and the end mark."""
@@ -116,13 +127,13 @@ class OpenAI:
         """Return the whole answer as one JSON document."""
         return (
             b'{"id":"chatcmpl-%s","object":"chat.completion","created":%d,"model":%s,"choices":[{"index":0,'
-            b'"message":{"role":"assistant","content":"%s","refusal":null},"logprobs":null,"finish_reason":"%s"}],'
+            b'"message":{"role":"assistant",%s,"refusal":null},"logprobs":null,"finish_reason":"%s"}],'
             b'"usage":%s%s,"system_fingerprint":"fp_simulator"}'
         ) % (
             answer.id.encode(),
             answer.created,
             msgspec.json.encode(answer.model),
-            b"".join(answer.chunks),
+            _content(answer),
             answer.finish.encode(),
             _usage(answer),
             _tier(answer),
@@ -186,6 +197,15 @@ def _tier(answer: Answer) -> bytes:
 def _frame(answer: Answer) -> tuple[bytes, bytes]:
     usage = b',"usage":null' if answer.with_usage else b""
     return _before_choices(answer) + b'{"index":0,"delta":', b"}]%s}\n\n" % usage
+
+
+def _content(answer: Answer) -> bytes:
+    """Return the members of a whole message that hold what the model says."""
+    said = b"".join(answer.chunks)
+    if answer.tool is None:
+        return b'"content":"%s"' % said
+    call = b'{"id":"call_%s","type":"function","function":{"name":%s,"arguments":"%s"}}'
+    return b'"content":null,"tool_calls":[%s]' % (call % (answer.id.encode(), msgspec.json.encode(answer.tool), said))
 
 
 def _usage(answer: Answer) -> bytes:

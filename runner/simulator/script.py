@@ -7,6 +7,7 @@ import msgspec
 from runner.simulator import text
 from runner.simulator.dialect import Answer, Ask, Dialect, Refusal
 from runner.simulator.draw import Draw
+from runner.simulator.shaped import chunks_of
 
 _STREAM = "text/event-stream; charset=utf-8"
 _JSON = "application/json"
@@ -40,6 +41,8 @@ def answer(
     echoed: its chunks, if they are not to be drawn. fill: it is as long as the request allows, if it says how long that is.
     """
     limit = ask.max_tokens if not fill or ask.max_tokens is None else min(ask.max_tokens, _LONGEST)
+    if echoed is None and ask.shape is not None:
+        echoed, fill = chunks_of(ask.shape, draw.noise(64), broken=draw.cut if draw.fault == "invalid_json" else None), False
     reasoning = draw.reasoning if limit is None or draw.reasoning is None else min(draw.reasoning, limit)
     room = None if limit is None else limit - (reasoning or 0)
     full = draw.tokens if echoed is None else len(echoed)
@@ -56,6 +59,7 @@ def answer(
         input_tokens=input_tokens,
         with_usage=ask.with_usage,
         reasoning_tokens=reasoning,
+        tool=ask.shape.tool if ask.shape is not None else None,
     )
 
 

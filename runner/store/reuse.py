@@ -190,6 +190,11 @@ class Comparison:
         """Return so many answered rows of an earlier run, those that come first in its input."""
         return [Earlier(*row) for row in self._connection.execute(f"{_EARLIER} ORDER BY i.position LIMIT ?", (run_id, number))]
 
+    def text(self, item: int) -> str:
+        """Return the text of an answer."""
+        found = self._connection.execute("SELECT text FROM store.items WHERE id = ?", (item,)).fetchone()
+        return found[0] or "" if found is not None else ""
+
     def earlier(self, run_id: int, narrow: Narrow) -> Iterator[list[Earlier]]:
         """Yield the answered rows of an earlier run in batches."""
         if callable(narrow):

@@ -23,6 +23,7 @@ KINDS = {
     "query": "table of texts",
     "messages": "list of messages",
     "prices": "`list`, or table of prices by model",
+    "schema": "file, or a JSON Schema as a table",
 }
 
 

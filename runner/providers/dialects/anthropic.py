@@ -6,6 +6,7 @@ This module encodes requests; ``runner.providers.messages`` decodes the answers.
 import time
 from collections.abc import Callable, Mapping
 
+from runner.answer_shape import SHAPE_NAME, AnswerShape, How
 from runner.errors import AttachmentError, ProviderError
 from runner.interfaces import Provider
 from runner.media import Media, MediaLimits
@@ -35,6 +36,9 @@ TIERS = ("auto", "standard_only")
 
 CACHE_MARKS = True
 """What a cache is to keep has to be marked."""
+
+SCHEMA_MODES: tuple[How, ...] = ("response_format", "tool")
+"""How a schema can be sent: as ``output_config.format``, or as a tool that the model has to call."""
 
 CONTENT_PARTS = frozenset({"image", "document"})
 """The types of the content parts of this dialect that hold a file."""
@@ -78,6 +82,22 @@ def make(
     """
     names = Names(key=key, secrets=secrets, money_codes=money_codes, rate_codes=rate_codes)
     return _Anthropic(base_url, key, request_headers(version, stream=stream), names, clock, stream=stream)
+
+
+def _shaped(shape: AnswerShape) -> dict[str, Json]:
+    """Return the parameters that ask for an answer of a shape."""
+    if shape.how == "tool":
+        tool = {"name": SHAPE_NAME, "description": "Gives the answer.", "input_schema": shape.schema}
+        return {"tools": [tool], "tool_choice": {"type": "tool", "name": SHAPE_NAME}}
+    return {"output_config": {"format": {"type": "json_schema", "schema": shape.schema}}}
+
+
+def _joined(body: Mapping[str, Json], extra: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
+    """Return what a user adds to a body, with the schema beside other parts of ``output_config``, such as ``effort``."""
+    own = extra.get("output_config") if extra is not None else None
+    if extra is None or not isinstance(own, dict) or "output_config" not in body:
+        return extra
+    return {**extra, "output_config": {**body["output_config"], **own}}
 
 
 class _Anthropic:
@@ -124,9 +144,12 @@ class _Anthropic:
         body["stream"] = self._stream
         if request.tier is not None:
             body["service_tier"] = request.tier
-        encoded = encode_json(merged(body, params.extra_body))
+        if request.shape is not None:
+            body |= _shaped(request.shape)
+        extra = _joined(body, params.extra_body) if request.shape is not None else params.extra_body
+        encoded = encode_json(merged(body, extra))
         if request.prefixes and not is_marked(encoded):
-            encoded = encode_json(merged({**body, **marked(request, body)}, params.extra_body))
+            encoded = encode_json(merged({**body, **marked(request, body)}, extra))
         return HttpCall(url=self._url, headers=self._headers, body=encoded)
 
     def decoder(self) -> AnthropicDecoder:

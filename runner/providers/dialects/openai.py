@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
+from runner.answer_shape import SHAPE_NAME, AnswerShape, How
 from runner.errors import AttachmentError, ProviderError
 from runner.interfaces import Provider
 from runner.media import Media, MediaLimits
@@ -30,6 +31,9 @@ BASE_URL_ENV = "OPENAI_BASE_URL"
 
 TIERS = None
 """The service tiers that can be asked for: any, as the servers of this dialect have many names."""
+
+SCHEMA_MODES: tuple[How, ...] = ("response_format", "tool", "guided")
+"""How a schema can be sent, the usual way first: most servers of this dialect know the first, vLLM all of them."""
 
 CONTENT_PARTS = frozenset({"image_url", "input_audio", "file"})
 """The types of the content parts of this dialect that hold a file."""
@@ -83,6 +87,18 @@ def make(
     return _OpenAI(base_url, key, request_headers(version, stream=stream), names, clock, stream=stream)
 
 
+def _shaped(shape: AnswerShape) -> dict[str, Json]:
+    """Return the parameters that ask for an answer of a shape."""
+    if shape.how == "guided":
+        return {"structured_outputs": {"json": shape.schema}}
+    if shape.how == "response_format":
+        named = {"name": SHAPE_NAME, "schema": shape.schema, "strict": shape.strict}
+        return {"response_format": {"type": "json_schema", "json_schema": named}}
+    tool = {"name": SHAPE_NAME, "description": "Gives the answer.", "parameters": shape.schema, "strict": shape.strict}
+    called = {"type": "function", "function": {"name": SHAPE_NAME}}
+    return {"tools": [{"type": "function", "function": tool}], "tool_choice": called}
+
+
 class _OpenAI:
     __slots__ = ("_clock", "_habits", "_headers", "_max_tokens", "_names", "_seed", "_stream", "_url")
 
@@ -134,6 +150,8 @@ class _OpenAI:
             body["stream_options"] = {"include_usage": True}
         if request.tier is not None:
             body["service_tier"] = request.tier
+        if request.shape is not None:
+            body |= _shaped(request.shape)
         encoded = encode_json(merged(body, params.extra_body))
         return HttpCall(url=self._url, headers=self._headers, body=encoded, made_seed=made_seed)
 

@@ -19,9 +19,10 @@ ANSWER = {
     "provider", "model", "system",
     "max_tokens", "temperature", "top_p", "stop", "seed", "extra_body", "prompt", "messages",
     "images", "files",
+    "schema", "fields", "schema_mode",
 }  # fmt: skip
-# a file of a template is read, and gives another setting
-ONES = [setting for setting in SETTINGS if setting.name != "prompt_file"]
+# a file of a template is read, and gives another setting, like the short form of a schema; schema_mode has words of its own
+ONES = [setting for setting in SETTINGS if setting.name not in ("prompt_file", "fields", "schema_mode")]
 NAMES = [setting.name for setting in ONES]
 # two kinds of templates exclude each other
 TOGETHER = [setting for setting in ONES if setting.name != "messages"]
@@ -41,12 +42,14 @@ VALUES: dict[str, tuple[Any, Any, Any]] = {
     "query": ({"v": "1"}, {"v": "2"}, {"v": "3"}),
     "messages": tuple([{"role": "user", "content": text}] for text in ("{{ a }}", "{{ b }}", "{{ c }}")),
     "prices": ({"m": {"input": 1, "output": 2}}, "list", {"m": {"input": 0.5, "output": 2, "from": "2026-10-01"}}),
+    "schema": ({"type": "object"}, {"type": "array"}, {"properties": {"a": {"enum": ["x", 1]}}}),
 }
 TOML = {
     "text": '"one"', "int": "11", "float": "1.5", "texts": '["END", "STOP"]', "json": "{ a = 1 }",
     "slots": "11", "span": '"1m30s"', "choice": '"normal"', "bool": "false", "share": "3",
     "headers": '{ X-A = "${ONE}" }', "query": '{ v = "1" }',
     "messages": '[{ role = "user", content = "{{ a }}" }]', "prices": "{ m = { input = 1, output = 2 } }",
+    "schema": '{ type = "object" }',
 }  # fmt: skip
 WRONG = {
     "text": ["3", "1.5", "true", "[]", '["a"]', '""', '"  "'],
@@ -57,6 +60,7 @@ WRONG = {
     "slots": ["1.5", '"many"', '""', '"1.5"', '"autos"', "true", "[1]"],
     "span": ['"soon"', '"-5m"', '""', '"1x"', "true", "nan", "inf", "[]", '["1m"]'],
     "bool": ['"true"', '"off"', "1", "0", "[]", "[true]"],
+    "schema": ["3", "1.5", "true", "[]", '["a"]', '""', "{}"],
     "prices": ['"listed"', "3", "true", "[]", '["list"]'],
     "share": ['"some"', '"-1"', '"101%"', '"1.5"', '""', "-1", "1.5", "true", "nan", "[]", "[1]"],
     "choice": ['"off"', '"FULL"', '""', "1", "true", '["full"]'],

@@ -59,6 +59,7 @@ def test_faults_are_named_and_described() -> None:
         "length",
         "json",
         "empty",
+        "invalid_json",
     ]
     assert all(line and "\n" not in line for line in FAULTS.values())
 

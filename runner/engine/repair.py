@@ -1,0 +1,51 @@
+"""Asks an item again whose answer does not fit the schema, with the reason. Pure.
+
+It is asked with its own messages, the answer, and one more message that says what is wrong. A repair has its own budget; to the
+lane it is one more request.
+"""
+
+from msgspec import structs
+
+from runner.engine.task import Files, Task
+from runner.errors import AttemptError, InvalidAnswerError
+from runner.interfaces import Provider
+from runner.model import Completion, Message, Request
+
+_WORDS = "Your answer cannot be used: {reason}. Answer again with nothing but the corrected JSON."
+
+
+def repaired(task: Task, error: AttemptError, provider: Provider, most: int) -> bool:
+    """Make the next request of an item ask for a better answer. Return False if it may not be asked again.
+
+    most: how often it may be.
+    """
+    if not isinstance(error, InvalidAnswerError) or not error.mendable or task.repairs >= most:
+        return False
+    task.repairs += 1
+    if task.asked is None:
+        task.asked = task.item.request.messages
+    if task.files is not None:
+        if task.asked_whole is None:
+            task.asked_whole = task.files.request.messages
+        whole, tokens, size = task.files
+        task.files = Files(_asking(whole, task.asked_whole, error), tokens, size)
+    task.item = structs.replace(task.item, request=_asking(task.item.request, task.asked, error))
+    task.call = provider.encode(task.item.request)
+    return True
+
+
+def answer_of(task: Task, error: AttemptError) -> Completion | None:
+    """Return the answer to keep with a row that fails: what the model said, be it to a tool; None if none is kept."""
+    if not error.kept or task.answer is None:
+        return None
+    if not isinstance(error, InvalidAnswerError) or error.text is task.answer.text:
+        return task.answer
+    return structs.replace(task.answer, text=error.text)
+
+
+def _asking(request: Request, messages: tuple[Message, ...], error: InvalidAnswerError) -> Request:
+    """Return a request for a better answer. messages: those of the item, without an earlier repair."""
+    # providers refuse an answer without text
+    answer: tuple[Message, ...] = ({"role": "assistant", "content": error.text},) if error.text.strip() else ()
+    reason: Message = {"role": "user", "content": _WORDS.format(reason=error)}
+    return structs.replace(request, messages=(*messages, *answer, reason))
