@@ -215,7 +215,7 @@ SETTINGS = (
     Setting(
         "schema",
         "schema",
-        "JSON Schema that every answer must fit: a file, or a JSON object.",
+        "JSON Schema that every answer must fit: a file, or a JSON object. Its fields become columns.",
         answer=True,
     ),
     Setting(

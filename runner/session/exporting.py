@@ -11,9 +11,10 @@ import msgspec
 from msgspec import structs
 
 from runner import origin
+from runner.answer_shape import fields_of
 from runner.config import plugins
 from runner.errors import UsageError
-from runner.exports import whole
+from runner.exports import answer_fields, whole
 from runner.exports.columns import Parts, columns, given, records
 from runner.exports.file import is_standard_output, open_output
 from runner.inputs import overwriting
@@ -79,8 +80,9 @@ def write(
         csv = {"raw": raw, "kept": kept, "excel": flags.get("csv_excel", False), "notes": notes}
         with open_output(output) as out:
             results = reader.results(run.id, asked, origin.files_in(run.settings))
-            made = records(results, own, prompt=prompt, parts=parts)
-            return exporter(columns(own, prompt=prompt, parts=parts), made, out, **(csv if kind == "csv" else {}))
+            table = records(results, own, prompt=prompt, parts=parts)
+            names, filled = with_fields(columns(own, prompt=prompt, parts=parts), table, run)
+            return exporter(names, filled, out, **(csv if kind == "csv" else {}))
 
 
 def _whole(reader: StoreReader, run: Run, parts: Parts, *, prompt: bool) -> Iterable[Sequence[Json]]:
@@ -133,6 +135,16 @@ def parts_of(reader: StoreReader, run: Run) -> Parts:
     """Return which columns an export of a run has that most have not."""
     several, copies = reader.shares(run.id)
     return Parts(files=origin.files_in(run.settings) is not None, answers=several, copies=copies)
+
+
+def with_fields(names: list[str], made: Iterable[Sequence[object]], run: Run) -> tuple[list[str], Iterable[Sequence[object]]]:
+    """Return the columns and the records of an export with those of the fields of its answers, if the run has a schema."""
+    schema = run.settings.get("schema")
+    fields = [*fields_of(schema)] if isinstance(schema, dict) else []
+    if not fields:
+        return names, made
+    at = answer_fields.place(names)
+    return [*names[:at], *answer_fields.named(names, fields), *names[at:]], answer_fields.filled(made, names, fields)
 
 
 def own_fields(reader: StoreReader, run: Run) -> list[str]:

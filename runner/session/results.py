@@ -13,7 +13,7 @@ from runner.exports.columns import columns, records
 from runner.model import Result, Run
 from runner.money import PICO, shown
 from runner.origin import files_in
-from runner.session.exporting import own_fields, parts_of
+from runner.session.exporting import own_fields, parts_of, with_fields
 from runner.session.opening import asked_in
 from runner.session.spelling import how_ended
 from runner.store.reader import StoreReader
@@ -90,9 +90,10 @@ class Results:
         with StoreReader(self._store) as reader, reader.snapshot():
             own = own_fields(reader, self._run)
             parts = parts_of(reader, self._run)
-            yield columns(own, parts=parts)
             found = reader.results(self.run, asked, files_in(self._run.settings))
-            yield from records(found, own, parts=parts)
+            names, made = with_fields(columns(own, parts=parts), records(found, own, parts=parts), self._run)
+            yield names
+            yield from made
 
     def __repr__(self) -> str:
         return f"<Results of run {self.run}: {plural(len(self), 'row')}>"

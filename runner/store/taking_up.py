@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runner import origin
 from runner.errors import UsageError
-from runner.store import database
+from runner.store import database, fields_view
 from runner.store.changes import Changes, entries
 from runner.store.numbering import settings_with_files
 from runner.store.reserving import book_killed
@@ -75,6 +75,9 @@ class TakingUp:
         await self._set(connection, values)
         for entry in entries(self._run_id, self._changes.noted):
             await connection.execute(sa.insert(history).values(**entry))
+        now = (await connection.execute(sa.select(runs.c.settings).where(runs.c.id == self._run_id))).scalar()
+        if (database.settings_of(now or "") or {}).get("schema") is not None:
+            await fields_view.refresh(connection)
         if self.variant == _NO_VARIANT:
             added = await connection.execute(sa.insert(variants).values(**self._mine()))
             self.variant = int((added.inserted_primary_key or (0,))[0])

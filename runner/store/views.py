@@ -4,7 +4,7 @@ from runner.store.cost import billed, cost, held, perhaps
 
 _SETTINGS = "CASE WHEN json_valid(r.settings) THEN r.settings ELSE '{}' END"
 # the key of the row: behind it, that of a further answer has a mark (``several.MARK``) and its number
-_KEY = "CASE WHEN i.answer_number > 1 THEN substr(i.key, 1, instr(i.key, char(64976)) - 1) ELSE i.key END AS key"
+KEY = "CASE WHEN i.answer_number > 1 THEN substr(i.key, 1, instr(i.key, char(64976)) - 1) ELSE i.key END AS key"
 _FIELDS = "CASE WHEN json_valid(i.metadata) THEN i.metadata END"
 # A rendered prompt is stored nowhere: a template is shown as it is, and the row's fields are in ``metadata``. Its fields prompt
 # and messages are plain data then.
@@ -25,7 +25,7 @@ VIEWS = {
         FROM runs r
     """,
     "answers": f"""
-        SELECT i.run_id, i.position, {_KEY}, {_ASKED}, i.text, i.answer_number, i.finish_reason, i.notes,
+        SELECT i.run_id, i.position, {KEY}, {_ASKED}, i.text, i.answer_number, i.finish_reason, i.notes,
                coalesce(a.served_model, u.served_model) AS served_model, coalesce(a.input_tokens, u.input_tokens) AS input_tokens,
                coalesce(a.output_tokens, u.output_tokens) AS output_tokens, i.attempts,
                coalesce(a.time_to_first_token_s, u.time_to_first_token_s) AS time_to_first_token_s,
@@ -38,7 +38,7 @@ VIEWS = {
         WHERE i.status = 'done'
     """,  # noqa: S608 - constants
     "failures": f"""
-        SELECT i.run_id, i.position, {_KEY}, i.answer_number, {_ASKED}, i.error_code, i.error, i.attempts,
+        SELECT i.run_id, i.position, {KEY}, i.answer_number, {_ASKED}, i.error_code, i.error, i.attempts,
                a.status AS http_status, a.sent, a.duration_s,
                datetime(a.started_at + a.duration_s, 'unixepoch') AS failed_utc, i.metadata, i.same_as
         FROM items i JOIN runs r ON r.id = i.run_id LEFT JOIN attempts a ON a.id = i.attempt_id

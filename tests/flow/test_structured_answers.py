@@ -258,3 +258,50 @@ def test_dedupe_gives_the_repaired_answer_to_both_rows_and_budget_counts_the_rep
             desk.run(fields=FIELDS, prices=prices, max_cost=0.00065, max_tokens=100)
         assert len(desk.server.requests) == 1
         assert rows(desk.store, "SELECT error_code FROM attempts") == [("invalid_output",)]
+
+
+def test_fields_are_columns_of_exports_tables_and_of_a_view(tmp_path: Path) -> None:
+    texts = [
+        '{"mood": "good", "score": 7, "tags": ["a"], "text": "x", "more": null}',
+        BAD,
+        '{"mood": "=1", "score": 1, "tags": [], "text": "", "more": true}',
+    ]
+    with bench(tmp_path, [answer("openai", "stream", text) for text in texts], 3) as desk:
+        desk.prompts.write_text("".join(f'{{"id": "r{n}", "prompt": "p", "mood": "mine"}}\n' for n in range(3)))
+        fields = "mood: good|'=1', score: int, tags: list[str], text: str, more: bool?"
+        assert desk.run(fields=fields, repairs=0, concurrency=1).done == 2
+        store = desk.store
+    found = exported(store)
+    names = list(found[0])
+    assert names[names.index("text") :][:7] == ["text", "answer_mood", "score", "tags", "answer_text", "more", "status"]
+    assert [
+        (line["mood"], line["answer_mood"], line["score"], line["tags"], line["answer_text"], line["more"]) for line in found
+    ] == [
+        ("mine", "good", 7, ["a"], "x", None),
+        ("mine", None, None, None, None, None),
+        ("mine", "=1", 1, [], "", True),
+    ]
+    api.export(tmp_path / "out.csv", db=store)
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert '"good","7","[""a""]","x",""' in lines[1]
+    assert '"\'=1","1","[]","","true"' in lines[3]
+    frame = api.results(db=store).to_arrow()
+    assert str(frame.schema.field("score").type) == "int64"
+    assert api.results(db=store).to_list()[0]["tags"] == ["a"]
+    view = "SELECT key, mood, score, tags, text, more FROM answers_json ORDER BY position"
+    assert rows(store, view) == [("r0", "good", 7, '["a"]', "x", None), ("r2", "=1", 1, "[]", "", 1)]
+    with bench(tmp_path, answer("openai", "stream", '{"other": 1, "KEY": 2, "a\\"b": 3}'), 1) as desk:
+        schema = {"type": "object", "properties": {"other": {}, "KEY": {}, 'a"b': {}, "it's": {}}}
+        desk.prompts.write_text('{"id": "z", "prompt": "q"}\n')
+        assert desk.run(schema=schema).run == 2
+    # one view for the answers of all runs; no path of SQLite can spell a quotation mark
+    assert rows(store, 'SELECT run_id, key, mood, other, "answer_KEY", "it\'s" FROM answers_json ORDER BY run_id, position') == [
+        (1, "r0", "good", None, None, None), (1, "r2", "=1", None, None, None), (2, "z", None, 1, 2, None)
+    ]  # fmt: skip
+
+
+def test_a_store_without_schemas_has_no_such_view(tmp_path: Path) -> None:
+    with bench(tmp_path, answer("openai", "stream", GOOD), 1) as desk:
+        desk.run()
+        assert rows(desk.store, "SELECT count(*) FROM sqlite_master WHERE name = 'answers_json'") == [(0,)]
+        assert "mood" not in exported(desk.store)[0]

@@ -1,0 +1,56 @@
+"""The view ``answers_json``: the answers of all runs with a schema, with a column for each of their fields.
+
+Its columns depend on the runs of a store, so it is made anew when a run with other fields begins. A store without such a run has
+no such view.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runner.answer_shape import fields_of
+from runner.model import Json
+from runner.store import database
+from runner.store.views import KEY
+
+NAME = "answers_json"
+_FIRST = ("run_id", "position", "key", "answer_number")
+_MOST = 1_500
+"""Columns at most: SQLite allows 2,000."""
+
+
+async def refresh(connection: AsyncConnection) -> None:
+    """Make the view as the runs of the store need it, in the transaction of a connection."""
+    found = await connection.exec_driver_sql("SELECT settings FROM runs ORDER BY id")
+    wanted = statement(settings for (text,) in found if (settings := database.settings_of(text)) is not None)
+    now = await connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE type = 'view' AND name = ?", (NAME,))
+    if now.scalar() != wanted:
+        await connection.exec_driver_sql(f"DROP VIEW IF EXISTS {NAME}")
+        await connection.exec_driver_sql(wanted)
+
+
+def statement(settings: Iterable[Mapping[str, Json]]) -> str:
+    """Return what creates the view. settings: those of all runs."""
+    columns, taken = list[str](), set(_FIRST)
+    for schema in (one["schema"] for one in settings if isinstance(one.get("schema"), dict)):
+        for name in fields_of(schema):
+            column = _extracted(name, taken)
+            if column is not None and len(columns) < _MOST:
+                columns.append(column)
+    made = "".join(f",\n       {column}" for column in columns)
+    return (
+        f"CREATE VIEW {NAME} AS\nSELECT i.run_id, i.position, {KEY}, i.answer_number{made}\n"
+        "FROM items i JOIN runs r ON r.id = i.run_id\n"
+        "WHERE i.status = 'done' AND json_type(CASE WHEN json_valid(r.settings) THEN r.settings END, '$.schema') = 'object'"
+    )
+
+
+def _extracted(name: str, taken: set[str]) -> str | None:
+    """Return the column of a field; None if it has one already, or if no JSON path of SQLite can spell its name."""
+    column = f"answer_{name}" if name.lower() in _FIRST else name
+    # names of columns do not tell small letters from capital ones
+    if '"' in name or "\\" in name or "\0" in name or column.lower() in taken:
+        return None
+    taken.add(column.lower())
+    path = f'$."{name}"'.replace("'", "''")
+    return f"json_extract(CASE WHEN json_valid(i.text) THEN i.text END, '{path}') AS \"{column}\""

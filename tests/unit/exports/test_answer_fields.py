@@ -1,0 +1,66 @@
+"""The fields of answers as columns: their names, what they hold, and their values."""
+
+from typing import Any
+
+import pytest
+
+from runner.answer_shape import fields_of
+from runner.exports.answer_fields import filled, named, place
+
+pytestmark = pytest.mark.quick
+
+
+def test_fields_are_named_and_typed_by_the_schema() -> None:
+    node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}}
+    properties: dict[str, Any] = {
+        "text": {"type": "string"},
+        "number": {"type": ["integer", "null"]},
+        "share": {"anyOf": [{"type": "number"}, {"type": "null"}]},
+        "yes": {"const": True},
+        "mood": {"enum": ["good", "bad", None]},
+        "rating": {"enum": [1, 2]},
+        "odd": {"enum": [1, "one"]},
+        "mixed": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
+        "tags": {"type": "array"},
+        "node": {"$ref": "#/$defs/node"},
+        "word": {"$ref": "#/$defs/word"},
+        "any": {},
+    }
+    schema = {"type": "object", "properties": properties, "$defs": {"node": node, "word": {"type": "string"}}}
+    assert fields_of(schema) == {
+        "text": "text", "number": "int", "share": "float", "yes": "bool", "mood": "text", "rating": "int", "odd": "other",
+        "mixed": "other", "tags": "other", "node": "other", "word": "text", "any": "other",
+    }  # fmt: skip
+    assert list(fields_of(schema)) == list(properties)
+    assert fields_of({"$ref": "#/$defs/node", "$defs": {"node": node}}) == {"next": "other"}
+    both = {
+        "anyOf": [{"properties": {"a": {"type": "string"}}}, {"properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}}]
+    }
+    assert fields_of(both) == {"a": "other", "b": "int"}
+    assert fields_of({"type": "array", "items": {}}) == fields_of({"$ref": "#"}) == fields_of({"properties": 3}) == {}
+
+
+def test_a_name_that_another_column_has_gets_a_prefix() -> None:
+    columns = ["id", "mood", "text", "answer_number", "status"]
+    assert named(columns, ["mood", "status", "new", "answer_mood"]) == [
+        "answer_mood",
+        "answer_status",
+        "new",
+        "answer_answer_mood",
+    ]
+    assert named(["Mood"], ["mood", "MOOD"], str.lower) == ["answer_mood", "answer_answer_MOOD"]
+    assert (place(columns), place(["text", "status"])) == (4, 1)
+
+
+def test_only_answers_that_count_have_values() -> None:
+    columns = ["id", "text", "status"]
+    rows = [
+        ["a", '{"x": 1, "y": [2]}', "done"],
+        ["b", '{"x": 1}', "done"],
+        ["c", '{"x": 1}', "failed"],
+        ["d", None, "failed"],
+        ["e", "[1]", "done"],
+        ["f", "no JSON", "done"],
+    ]
+    made = [row[2:4] for row in filled(rows, columns, ["x", "y"])]
+    assert made == [[1, [2]], [1, None], [None, None], [None, None], [None, None], [None, None]]
