@@ -16,7 +16,7 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-# the last four are younger than this version: a run that has them was taken back, and is to be found again
+# the last seven are younger than this version: a run that has them was taken back, and is to be found again
 _ANSWER = (
     "provider",
     "model",
@@ -31,6 +31,9 @@ _ANSWER = (
     "messages",
     "images",
     "files",
+    "schema",
+    "fields",
+    "schema_mode",
 )
 _COLUMNS = (("input_bytes", sa.Integer), ("input_target", sa.Text), ("look_again", sa.Boolean), ("settled_head", sa.Text))
 
