@@ -11,7 +11,8 @@ RunnerError                     one clear sentence for a person; carries the exi
     |-- AttemptTimeoutError     one of the four timeouts expired
     |-- StreamError             the answer is unusable: cut off, malformed, over a cap
     |   |-- FinishError         the answer arrived, but its finish reason does not count as success
-    |   `-- InvalidAnswerError  the answer arrived, but does not fit the schema
+    |   |-- InvalidAnswerError  the answer arrived, but does not fit the schema
+    |   `-- UnwantedTextError   the answer has text for which it is to be ended
     |-- AttachmentError         a file of the row cannot be sent; nothing was
     `-- ProviderError           the provider refused, by status or by an error inside a stream
 """
@@ -96,12 +97,13 @@ class AttemptError(RunnerError):
     verdict: what this error means on its own; ``judge`` may turn it into a stop, depending on the run so far.
     sent: False if the request never reached the server, so that it cannot have been billed.
     kept: the answer is complete, and only what the user asks for (finish, schema) makes a failure of it; if the row fails, its
-    text is kept.
+    text is kept. early: it was ended before it was complete, so its usage is not known.
     mended: the refused parameter is left out from now on: the item is sent again at once, and the attempt counts against nothing.
     misplaced: base_url leads to nothing. address: the base_url to use, where it is certain and a command may spell it.
     """
 
     kept = False
+    early = False
     mended = False
     misplaced = False
     address: str | None = None
@@ -172,14 +174,25 @@ class FinishError(StreamError):
 class InvalidAnswerError(StreamError):
     """The answer is complete, and does not fit the schema of the job. If the row fails, its text is kept.
 
-    text: the answer, to be shown to the model. mendable: it may be asked to answer again.
+    text: the answer, to be shown to the model. mendable: it may be asked to answer again. early: it was ended before its end,
+    because it could no longer fit.
     """
 
     kept = True
 
-    def __init__(self, message: str, *, text: str, mendable: bool = True) -> None:
+    def __init__(self, message: str, *, text: str, mendable: bool = True, early: bool = False) -> None:
         super().__init__(message, code=INVALID_OUTPUT, verdict="fail")
-        self.text, self.mendable = text, mendable
+        self.text, self.mendable, self.early = text, mendable, early
+
+
+class UnwantedTextError(StreamError):
+    """The answer has text that the setting stop_when finds. The row fails, and keeps its text. early: it was ended then."""
+
+    kept = True
+
+    def __init__(self, message: str, *, early: bool) -> None:
+        super().__init__(message, code="stopped_by_rule", verdict="fail")
+        self.early = early
 
 
 class AttachmentError(AttemptError):

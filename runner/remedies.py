@@ -30,6 +30,7 @@ ADVICE = {
     "overloaded": "The provider is overloaded; run `runner retry` later.",
     "proxy": "Check the proxy in HTTPS_PROXY / HTTP_PROXY, or add the host to NO_PROXY.",
     "rate_limited": "Set --rpm or lower --concurrency, then run `runner retry`.",
+    "stopped_by_rule": "The setting stop_when finds its text; change that or the prompt, then run `runner retry`.",
     "redirect": "If you trust the address that the server redirects to, set base_url to it.",
     "refused": "Ask the operator of the server why, then run `runner resume`; with --patience-s 0 such rows fail.",
     "server_error": "The server reports an error on its side; run `runner retry` later.",

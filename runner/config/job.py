@@ -113,9 +113,8 @@ class Job(Struct, frozen=True, kw_only=True):
     reuse: bool
     # requests that several rows make are sent once
     dedupe: bool
-    # templates; None: each row has its own prompt or messages
+    # templates; None: each row has its own prompt or messages. The file has been read into ``prompt``
     prompt: str | None
-    # None: it has been read into ``prompt``
     prompt_file: str | None
     messages: list[Json] | None
     # fields that name pictures, and files of any kind; None: those of these names
@@ -124,12 +123,14 @@ class Job(Struct, frozen=True, kw_only=True):
     # absolute path of the folder in which those are; None: that of the input
     files_root: str | None
     system: str | None
-    # what every answer must fit, a JSON Schema; None: nothing. ``fields`` has been made into one
+    # the JSON Schema that answers must fit (``fields`` has been made into one), and how it is sent, None: as the provider does
     schema: dict[str, Json] | None
     fields: str | None
-    # how it is sent; None: in the provider's own way
     schema_mode: str | None
     repairs: int
+    # end answers that can no longer fit, and those in which this is found, a regular expression
+    fail_fast: bool
+    stop_when: str | None
     # False: each answer is asked for in one piece
     stream: bool
     params: Params

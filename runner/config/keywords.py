@@ -63,6 +63,8 @@ class CommonSettings(TypedDict, total=False):
     fields: str | None
     schema_mode: Literal["auto", "response_format", "tool", "guided", "none"] | None
     repairs: int | None
+    fail_fast: bool | None
+    stop_when: str | None
     stream: bool | None
     max_tokens: int | None
     temperature: float | None

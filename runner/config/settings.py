@@ -233,6 +233,10 @@ SETTINGS = (
     ),
     # Not an answer setting, like attempts: it changes which rows have an answer, and no answer.
     Setting("repairs", "int", "How often a row whose answer does not fit the schema is asked again, with the reason.", 1, 0),
+    Setting("fail_fast", "bool", "End an answer as soon as it can no longer fit the schema.", False),
+    Setting(
+        "stop_when", "text", "Regular expression: end an answer in whose text it is found; the row fails, and its text is kept."
+    ),
     Setting("stream", "bool", "Ask for answers in pieces. --no-stream: each in one piece, for servers that cannot stream.", True),
     Setting("params.max_tokens", "int", "Maximum tokens of an answer.", None, 1, answer=True),
     Setting("params.temperature", "float", "Sampling temperature.", answer=True),

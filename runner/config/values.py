@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from datetime import date, time
 from enum import Enum
@@ -86,11 +87,22 @@ def check(setting: Setting, value: Any, where: str) -> Any:
     if fault is not None:
         raise UsageError(f"{setting.key} {fault} ({where})")
     value = _plain_tree(value) if setting.kind in ("json", "messages", "prices", "schema") else value
+    if setting.name == "stop_when":
+        _check_pattern(value, where)
     if setting.kind == "schema":
         return schemas.checked(value, where)
     if setting.kind == "prices" and isinstance(value, dict):
         own.check(value)
     return value
+
+
+def _check_pattern(value: str, where: str) -> None:
+    try:
+        pattern = re.compile(value)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise UsageError(f"stop_when must be a regular expression, not {_shown(value)}: {error} ({where})") from None
+    if pattern.search("") is not None:
+        raise UsageError(f"stop_when must be a regular expression that not every text fits, not {_shown(value)} ({where})")
 
 
 def _is_written(setting: Setting, value: str) -> bool:

@@ -194,6 +194,7 @@ class Attempts(Generic[E]):
             raise
         except AttemptError as error:
             result = without_frames(self._provider.explained(error, item.request, task.call))
+            task.answer = conceal(partial_of(decoder), self._redactor) if result.early else None
         except Exception as error:  # noqa: BLE001 - one unusual answer must not end the run
             result = AttemptError(f"{type(error).__name__}: {error}", code="internal", verdict="fail")
         finally:
@@ -205,7 +206,7 @@ class Attempts(Generic[E]):
     ) -> Attempt:
         answer = result if isinstance(result, Completion) else conceal(partial_of(decoder), self._redactor)
         attempt = record(attempt, self._clock() - start, exchange, answer, result, self._redactor)
-        kept = isinstance(result, AttemptError) and result.kept
+        kept = isinstance(result, AttemptError) and result.kept and not result.early
         return bounded(attempt, task, decoder, kept=kept)
 
     def _heard(self, task: Task, permit: Permit, status: int, raw: Iterable[tuple[bytes, bytes]]) -> None:

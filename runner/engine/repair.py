@@ -38,7 +38,7 @@ def answer_of(task: Task, error: AttemptError) -> Completion | None:
     """Return the answer to keep with a row that fails: what the model said, be it to a tool; None if none is kept."""
     if not error.kept or task.answer is None:
         return None
-    if not isinstance(error, InvalidAnswerError) or error.text is task.answer.text:
+    if not isinstance(error, InvalidAnswerError) or error.early or error.text is task.answer.text:
         return task.answer
     return structs.replace(task.answer, text=error.text)
 

@@ -13,6 +13,7 @@ from runner.providers.explain import Destination, explain
 from runner.providers.finish import Finish
 from runner.providers.lenient_json import decode_json, table
 from runner.providers.reasonless import Reasonless
+from runner.providers.watched import WatchedDecoder
 from runner.several import SEED_NAMES
 
 DOUBTS = 3
@@ -25,7 +26,8 @@ class Informed:
     finish: what finish reasons mean to the user. destination: the endpoint and its key, for messages; None if unknown.
     strict: a parameter that a model refuses stops the run. tell: called with a sentence for the user.
     doubt: called when ``DOUBTS`` errors may mean that the server expects https where the address says http.
-    attachments: the files that rows name. check: returns an answer as it counts, or why it does not fit the schema of the job.
+    attachments: the files that rows name. check: returns an answer as it counts, or why it does not fit the job.
+    watch: returns for each attempt what looks at its text (``WatchedDecoder``).
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Informed:
         doubt: Callable[[], None] = lambda: None,
         attachments: Attachments[Request] | None = None,
         check: Callable[[Completion], Completion | AttemptError] | None = None,
+        watch: Callable[[], Callable[[str, int], None]] | None = None,
     ) -> None:
         self.attachments, self._check = attachments, check
         self._provider, self._finish, self._destination = provider, finish or Finish(), destination
@@ -56,6 +59,8 @@ class Informed:
         # the provider's own, until a parameter has been learned
         self.encode: Callable[[Request], HttpCall] = provider.encode
         self.decoder: Callable[[], Decoder] = provider.decoder
+        if watch is not None:
+            self.decoder = lambda: WatchedDecoder(provider.decoder(), watch())
         self.error: Callable[[int, Mapping[str, str], bytes], ProviderError] = provider.error
 
     def _encode(self, request: Request) -> HttpCall:
@@ -84,7 +89,7 @@ class Informed:
             error.throttled = error.status != _GROQ_FULL
             error.becomes(code="rate_limited" if error.throttled else "overloaded", verdict=error.verdict)
         learned = isinstance(error, ProviderError) and self._learn(error, request, call)
-        if isinstance(error, StreamError) and not self._answered:
+        if isinstance(error, StreamError) and not self._answered and not error.kept:
             self._reasonless.add(error, call.body)
         if not learned and self._destination is not None:
             self._doubts += explain(error, self._destination, request.model, answered=self._answered)

@@ -7,6 +7,7 @@ from msgspec import structs
 from runner.answer_shape import SHAPE_NAME
 from runner.errors import InvalidAnswerError
 from runner.model import Completion, Json
+from runner.schema.growing import Growing
 from runner.schema.strict_json import FaultError, parse
 from runner.schema.validation import Validator
 
@@ -26,6 +27,10 @@ class AnswerCheck:
         both = ("{", "[") if kind is None else ()
         # of a value that is neither, nothing tells where it begins among words
         self._openers = _OPENERS.get(kind, ()) if isinstance(kind, str) else both
+
+    def growing(self) -> Growing:
+        """Return what looks at answers while they come. Raises UsageError if its library is not installed."""
+        return Growing(self._validator, self._openers)
 
     def __call__(self, completion: Completion) -> Completion | InvalidAnswerError:
         """Return an answer with its JSON as text, or the error that says why it does not fit."""

@@ -1,7 +1,7 @@
 """Checks values against a JSON Schema, with jsonschema-rs. Nothing is fetched: references to other documents are refused."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -35,6 +35,12 @@ class Validator:
         if self._validator.is_valid(value):
             return []
         return [_sentence(error) for error in islice(self._validator.iter_errors(value), _MOST)]
+
+    def found(self, value: Json) -> Iterator[tuple[str, tuple[str | int, ...], str]]:
+        """Yield the faults of a value: the keyword that does not hold, where, and in words."""
+        if not self._validator.is_valid(value):
+            for error in self._validator.iter_errors(value):
+                yield error.kind.name, tuple(error.instance_path), _sentence(error)
 
 
 def _library() -> Any:

@@ -22,9 +22,15 @@ _SHOWN = 3
 def shape_of(job: Job) -> AnswerShape | None:
     """Return how the requests of a job ask for its schema; None if they do not. Raises UsageError for one that cannot be used."""
     if job.schema is None:
+        if job.fail_fast:
+            raise UsageError(
+                "fail_fast ends answers that can no longer fit a schema, and there is none; add --fields or --schema"
+            )
         return None
     # a schema that is broken is refused here, before anything is sent
-    check_of(job)
+    check = check_of(job)
+    if job.fail_fast and check is not None:
+        check.growing()
     return _shape(job, job.schema, job.schema_mode)
 
 

@@ -25,7 +25,7 @@ from runner.providers.classify import MONEY_CODES, snake
 from runner.providers.explain import Destination
 from runner.providers.http import HttpClient, Timeouts
 from runner.providers.informed import Informed
-from runner.session import shaped
+from runner.session import ending_early
 from runner.session.additions import with_additions
 from runner.version import __version__
 
@@ -115,7 +115,8 @@ def informed(
         tell=tell,
         doubt=doubt,
         attachments=attachments(job, sends=True),
-        check=shaped.check_of(job),
+        check=ending_early.check_of(job),
+        watch=ending_early.watch_of(job),
     )
 
 

@@ -1,0 +1,72 @@
+"""Answers that are ended before their end: by text that is not wanted, or because they can no longer fit the schema."""
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from runner.config.job import Job
+from runner.errors import AttemptError, InvalidAnswerError, UnwantedTextError
+from runner.model import Completion
+from runner.session import shaped
+
+if TYPE_CHECKING:
+    from runner.schema.growing import Growing
+
+Look: TypeAlias = Callable[[str, int], None]
+"""Looks at the text of an answer so far, and how much of it is new. Raises what ends the answer."""
+
+_WINDOW = 4_000
+"""Characters before new text in which a match may begin, while the answer comes. The whole answer is searched at its end."""
+_STEP, _GROWTH = 24, 1.1
+"""An answer is looked at again when it has grown by so many characters, and so many times: in all, by few times its length."""
+_SHOWN = 60
+
+
+def check_of(job: Job) -> Callable[[Completion], Completion | AttemptError] | None:
+    """Return what checks the complete answers of a job; None if nothing does. Raises UsageError."""
+    check, rule = shaped.check_of(job), _rule(job)
+    if rule is None:
+        return check
+
+    def checked(completion: Completion) -> Completion | AttemptError:
+        found = rule.search(completion.text)
+        if found is not None:
+            return _unwanted(found, early=False)
+        return completion if check is None else check(completion)
+
+    return checked
+
+
+def watch_of(job: Job) -> Callable[[], Look] | None:
+    """Return what makes for each attempt of a job what looks at its text; None if nothing does. Raises UsageError."""
+    rule, check = _rule(job), shaped.check_of(job) if job.fail_fast else None
+    growing = check.growing() if check is not None else None
+    if rule is None and growing is None:
+        return None
+    return lambda: _Looking(rule, growing).look
+
+
+def _rule(job: Job) -> re.Pattern[str] | None:
+    return re.compile(job.stop_when) if job.stop_when is not None else None
+
+
+class _Looking:
+    """Looks at one answer."""
+
+    def __init__(self, rule: re.Pattern[str] | None, growing: "Growing | None") -> None:
+        self._rule, self._growing, self._next = rule, growing, _STEP
+
+    def look(self, text: str, new: int) -> None:
+        """Look at the text so far. Raises UnwantedTextError, InvalidAnswerError."""
+        size = len(text)
+        if self._rule is not None and (found := self._rule.search(text, max(0, size - new - _WINDOW))) is not None:
+            raise _unwanted(found, early=True)
+        if self._growing is not None and size >= self._next:
+            self._next = int(size * _GROWTH) + _STEP
+            if (fault := self._growing.fault(text)) is not None:
+                raise InvalidAnswerError(f"the answer can no longer fit the schema: {fault}", text=text, early=True)
+
+
+def _unwanted(found: re.Match[str], *, early: bool) -> UnwantedTextError:
+    words = found[0] if len(found[0]) <= _SHOWN else found[0][: _SHOWN - 1] + "…"
+    return UnwantedTextError(f"the answer has {words!r}, which stop_when finds", early=early)

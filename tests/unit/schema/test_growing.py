@@ -1,0 +1,99 @@
+"""Answers that still grow: which of them can no longer become valid."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.schema.fields import schema_of
+from runner.schema.growing import Growing
+from runner.schema.validation import Validator
+
+pytestmark = pytest.mark.quick
+
+SCHEMA = schema_of("mood: good|bad, score: int, tags: list[str], more: bool?")
+NESTED: dict[str, Any] = {
+    "type": "object",
+    "properties": {"parts": {"type": "array", "maxItems": 2, "items": {**schema_of("name: str, n: int"), "minProperties": 2}}},
+    "required": ["parts"],
+}
+
+
+def fault(text: str, schema: dict[str, Any] = SCHEMA) -> str | None:
+    return Growing(Validator(schema), ("{",)).fault(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Sure, here it is:\n```json\n",
+        '{"mood": "go',
+        '{"mood": "good", "sc',
+        '{"mood": "good", "score": 1',
+        '{"mood": "good", "score": 12, "tags": ["a", "b',
+        'Sure: {"mood": "good", "tags": [',
+        '{"mood": "good", "score": 1, "tags": [], "more": nul',
+        '{"mood": "good", "score": 1, "tags": [], "more": null}',
+        '{"mood": "good", "score": 1, "tags": ["{]"], "more": null}\n``` I hope',
+        '{"tags": ["\\u12',
+    ],
+)
+def test_what_can_still_fit_goes_on(text: str) -> None:
+    assert fault(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"mood": "great", "why": "because', 'at mood: "great" is not one of'),
+        ('{"mood": "great"', 'at mood: "great" is not one of'),
+        ('Sure: {"mood": "great", "sc', 'at mood: "great" is not one of'),
+        ('{"score": "x", ', 'at score: "x" is not of type "integer"'),
+        ('{"score": 1.5, ', "at score: 1.5 is not of type"),
+        ('{"tags": {"', 'at tags: {} is not of type "array"'),
+        ('{"tags": ["a", 1,', 'at tags[1]: 1 is not of type "string"'),
+        ('{"mood": "good", "other": {', "('other' was unexpected)"),
+        ('{"mood": "good", "mood": "b', "Detected duplicate key"),
+        ("{'mood", "is not JSON"),
+        ('{"score": NaN', "is not JSON"),
+        ('{"mood": good', "is not JSON"),
+        ('{"mood": "good"}', '"score" is a required property'),
+        ('{"mood": "good", "score": 1, "tags": [], "more": 3} and', "at more: 3 is not valid"),
+    ],
+)
+def test_what_nothing_can_mend_ends(text: str, words: str) -> None:
+    assert words in (fault(text) or "")
+
+
+def test_only_what_is_complete_has_to_be_whole() -> None:
+    assert fault('{"parts": [{"name": "a"', NESTED) is None
+    assert fault('{"parts": [{"name": "a", "n": 1}, {', NESTED) is None
+    assert (fault('{"parts": [{"name": "a"}', NESTED) or "").startswith("at parts[0]: ")
+    assert "has more than 2 items" in (fault('{"parts": [{"name": "a", "n": 1}, {"name": "a", "n": 1}, {', NESTED) or "")
+
+
+def test_a_value_that_nothing_marks_is_not_looked_at() -> None:
+    assert Growing(Validator({"type": "string"}), ()).fault('{"a"') is None
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "mood": st.sampled_from(["good", "bad"]),
+            "score": st.integers(-(10**6), 10**6),
+            "tags": st.lists(st.text(max_size=6), max_size=3),
+            "more": st.none() | st.booleans(),
+        }
+    ),
+    st.sampled_from(["", "Sure:\n```json\n"]),
+    st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_no_beginning_of_a_valid_answer_is_ended(value: dict[str, Any], before: str, ascii_: bool) -> None:
+    text = before + json.dumps(value, ensure_ascii=ascii_, indent=None if ascii_ else 1)
+    growing = Growing(Validator(SCHEMA), ("{",))
+    for end in range(len(text) + 1):
+        assert growing.fault(text[:end]) is None, text[:end]
