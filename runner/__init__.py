@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from runner.session.sources import ArrowStream
     from runner.session.stopping import StopHandle
     from runner.session.stream import Stream, events, stream
-    from runner.session.transforms import sentences, texts
+    from runner.session.transforms import sentences, texts, values
 
 _HOMES = {
     **dict.fromkeys(
@@ -53,7 +53,7 @@ _HOMES = {
     **dict.fromkeys(("Stream", "events", "stream"), "runner.session.stream"),
     **dict.fromkeys(("BlockingSession", "Session"), "runner.session.one_by_one"),
     "Answer": "runner.session.pieces",
-    **dict.fromkeys(("sentences", "texts"), "runner.session.transforms"),
+    **dict.fromkeys(("sentences", "texts", "values"), "runner.session.transforms"),
     **dict.fromkeys(
         (
             "AttemptFailed",
@@ -124,6 +124,7 @@ __all__ = [
     "status",
     "stream",
     "texts",
+    "values",
 ]
 
 

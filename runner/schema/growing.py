@@ -6,10 +6,9 @@ fence before the JSON are waited for. The whole answer is checked once more when
 
 import re
 from collections.abc import Collection
-from typing import Any
 
-from runner.errors import UsageError
 from runner.model import Json
+from runner.schema.partial import reader
 from runner.schema.validation import Validator
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
@@ -22,7 +21,8 @@ class Growing:
     """Looks at the beginnings of answers. openers: how the value begins, ``{`` and ``[``; none: nothing is told early."""
 
     def __init__(self, validator: Validator, openers: Collection[str]) -> None:
-        self._validator, self._openers, self._read = validator, openers, _reader()
+        self._validator, self._openers = validator, openers
+        self._read = reader("on", "fail_fast")
 
     def fault(self, text: str) -> str | None:
         """Return why an answer that begins like that can no longer become valid; None if it can, or nobody knows."""
@@ -44,17 +44,6 @@ class Growing:
             return None
         found = self._validator.found(value)
         return next((words for kind, path, words in found if kind in _OF_OPEN or path not in spine), None)
-
-
-def _reader() -> Any:
-    try:
-        # imported here: few jobs want it
-        import jiter
-    except ImportError:
-        raise UsageError(
-            "fail_fast needs one package more: pip install 'prompt-runner[schema]' (or: pip install jiter)"
-        ) from None
-    return lambda data: jiter.from_json(data, partial_mode=True, catch_duplicate_keys=True, allow_inf_nan=False)
 
 
 def _depth(text: str, begin: int) -> tuple[int, bool]:

@@ -1,12 +1,12 @@
-"""Plain async generators over the events of ``runner.events``: the text of each row so far, and its sentences one by one.
+"""Plain async generators over the events of ``runner.events``: the text of each row so far, its sentences, its JSON.
 
-Both follow a text that starts over, because an attempt failed and the row was tried again. What a reader missed
+All follow a text that starts over, because an attempt failed and the row was tried again. What a reader missed
 (``on_slow="drop"``) and what earlier sessions have answered comes from the result of the row.
 """
 
 import re
 from collections.abc import AsyncIterable, AsyncIterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from runner.event_types import RowFinished, StreamEvent, Token
 
@@ -33,6 +33,36 @@ async def texts(events: AsyncIterable[StreamEvent]) -> AsyncIterator[tuple[RowId
             text, whole = so_far.pop(which, ""), event.result.text or ""
             if whole and whole != text:
                 yield which, whole
+
+
+async def values(events: AsyncIterable[StreamEvent]) -> AsyncIterator[tuple[RowId, Any]]:
+    """Yield the id of a row and the JSON object or list of its answer as far as it has come, each time that it has changed.
+
+    The last text in it may be longer later, and the last number another one; words and a code fence before the JSON are passed
+    over. The last value of a row that is done is its answer. Several answers of a row come as in ``texts``. Raises UsageError if
+    jiter is not installed (the extra ``schema``).
+    """
+    # imported here: few programs want it
+    from runner.schema.partial import Partial
+
+    so_far, read = dict[RowId, tuple[str, Any]](), Partial().of
+    async for event in events:
+        if isinstance(event, Token) and event.kind == "text":
+            row = _which(event.id, event.answer_number)
+            before, last = so_far.get(row, ("", None))
+            if event.at > len(before):
+                continue
+            text = before[: event.at] + event.text
+            value = read(text)
+            so_far[row] = text, last if value is None else value
+        elif isinstance(event, RowFinished):
+            row = _which(event.result.id, event.result.answer_number)
+            last = so_far.pop(row, ("", None))[1]
+            value = read(event.result.text or "") if event.result.status == "done" else None
+        else:
+            continue
+        if value is not None and value != last:
+            yield row, value
 
 
 async def sentences(events: AsyncIterable[StreamEvent]) -> AsyncIterator[tuple[RowId, str]]:

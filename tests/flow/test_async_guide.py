@@ -16,11 +16,12 @@ def test_each_program_runs(tmp_path: Path) -> None:
         ended = process.ended()
     assert ended.code == 0, ended.err
     assert_clean(ended)
-    run, stream, events, transforms, session, blocking = ended.out.split("-- end --\n")[:-1]
+    run, stream, events, transforms, values, session, blocking = ended.out.split("-- end --\n")[:-1]
     assert run == "2 done, 0 failed\n"
     assert "7 done [simulated answer]" in stream
     assert events.count("attempt 1]") == 2
     assert "characters so far" in transforms
+    assert "[simulated answer]" in values.splitlines()[-1]
     assert "50 answered" in session
     # the answer of the program before
     assert session.startswith(blocking.rstrip("\n"))

@@ -64,6 +64,8 @@ async def inside_a_loop() -> None:
                 assert_type(event.text, str)
             elif isinstance(event, runner.RowFinished):
                 assert_type(event.result, runner.Result)
+    async for _, value in runner.values(runner.events("rows.csv", model="m", fields="a: str")):
+        print(value)
     async for row, sentence in runner.sentences(runner.events("rows.csv", model="m")):
         assert_type(row, str | int | float | tuple[str | int | float, int])
         assert_type(sentence, str)

@@ -1,6 +1,7 @@
 """Texts and sentences out of events: complete ones only, in any script, code in one piece, and none lost with the pieces."""
 
 from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
 
 import anyio
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from runner.event_types import Noted, RowFinished, StreamEvent, Token
 from runner.model import Result
-from runner.session.transforms import sentences, texts
+from runner.session.transforms import sentences, texts, values
 
 pytestmark = pytest.mark.quick
 
@@ -117,3 +118,22 @@ def test_rows_are_told_apart_and_reasoning_is_left_out() -> None:
         finished(None, "b"),
     ]
     assert heard(sentences, events) == [("a", "A one."), ("a", "A two.")]
+
+
+def test_values_grow_and_end_with_the_answer() -> None:
+    text = 'Sure: {"a": "x\\ny", "n": 12, "l": [true, {"b": null}]}'
+    found = heard(values, [*told(text)[:-1], finished(text[6:])])
+    assert {row for row, _ in found} == {"a"}
+    seen = [value for _, value in found]
+    assert seen[:4] == [{}, {"a": ""}, {"a": "x"}, {"a": "x\ny"[:2]}]
+    assert seen[-1] == {"a": "x\ny", "n": 12, "l": [True, {"b": None}]}
+    assert all(one != other for one, other in pairwise(seen))
+
+
+def test_values_of_another_attempt_of_a_failed_row_and_of_an_earlier_session() -> None:
+    events: list[StreamEvent] = [token('{"a": 1', 0), token('{"b": "', 0, attempt=2), finished('{"b": "c"}')]
+    assert heard(values, events) == [("a", {"a": 1}), ("a", {"b": ""}), ("a", {"b": "c"})]
+    assert heard(values, [token("no JSON", 0), finished(None)]) == []
+    assert heard(values, [finished("[1]", earlier=True)]) == [("a", [1])]
+    # pieces are missing: the rest comes with the result
+    assert heard(values, [token("x", 5), finished('{"a": 1}')]) == [("a", {"a": 1})]
