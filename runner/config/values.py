@@ -87,13 +87,16 @@ def check(setting: Setting, value: Any, where: str) -> Any:
     if fault is not None:
         raise UsageError(f"{setting.key} {fault} ({where})")
     value = _plain_tree(value) if setting.kind in ("json", "messages", "prices", "schema") else value
-    if setting.name == "stop_when":
-        _check_pattern(value, where)
-    if setting.kind == "schema":
-        return schemas.checked(value, where)
+    return _checked_further(setting, value, where)
+
+
+def _checked_further(setting: Setting, value: Any, where: str) -> Any:
+    """Check what the kinds of a few settings ask for besides. Raises UsageError."""
     if setting.kind == "prices" and isinstance(value, dict):
         own.check(value)
-    return value
+    if setting.name == "stop_when":
+        _check_pattern(value, where)
+    return schemas.checked(value, where) if setting.kind == "schema" else value
 
 
 def _check_pattern(value: str, where: str) -> None:

@@ -66,8 +66,7 @@ class Attempts(Generic[E]):
         redactor: Redactor | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._provider, self._client, self._lanes = provider, client, lanes
-        self._sender = Sender(provider)
+        self._provider, self._client, self._lanes, self._sender = provider, client, lanes, Sender(provider)
         self._policy, self._judge, self._stop = policy, judge, stop
         self._redactor, clock = redactor or Redactor(), clock or Clock()
         self._clock, self._wall, self._sleep, self._draw = clock.monotonic, clock.wall, clock.sleep, clock.random
@@ -140,15 +139,11 @@ class Attempts(Generic[E]):
                 task.lane.succeeded(permit, result.usage)
                 self._judge.success(item.request.model, task.size)
                 return done(item, standing.number, attempt, result)
-            if self._costs_nothing(task, permit, result):
+            if self._costs_nothing(task, permit, result) or self._repaired(task, permit, attempt, result):
                 wait_s = 0.0
                 await emit(attempt)
                 continue
             task.fresh = False
-            if result.kept and self._repaired(task, permit, attempt, result):
-                wait_s = 0.0
-                await emit(attempt)
-                continue
             verdict = self._verdict(task, result)
             if verdict == "fail" and self._policy.refused_s and self._judge.doubts(result, item.request.model, task.size):
                 fate, wait_s = await self._held(task, permit, attempt, emit), 0.0
@@ -178,9 +173,9 @@ class Attempts(Generic[E]):
             standing.waited_s = start - standing.ended
         heard: Callable[[int, Iterable[tuple[bytes, bytes]]], None] = partial(self._heard, task, permit)
         decoder, exchange = self._decoder(task), self._client.exchange(fresh=task.fresh, heard=heard, fallback=standing.standard)
-        number, model = standing.number, item.request.model
+        seed, model = task.call.made_seed, item.request.model
         attempt = Attempt(
-            key=item.key, number=number, started_at=started_at, duration_s=0.0, model=model, made_seed=task.call.made_seed
+            key=item.key, number=standing.number, started_at=started_at, duration_s=0.0, model=model, made_seed=seed
         )
         result: Completion | AttemptError
         try:
@@ -206,8 +201,7 @@ class Attempts(Generic[E]):
     ) -> Attempt:
         answer = result if isinstance(result, Completion) else conceal(partial_of(decoder), self._redactor)
         attempt = record(attempt, self._clock() - start, exchange, answer, result, self._redactor)
-        kept = isinstance(result, AttemptError) and result.kept and not result.early
-        return bounded(attempt, task, decoder, kept=kept)
+        return bounded(attempt, task, decoder, kept=isinstance(result, AttemptError) and result.kept and not result.early)
 
     def _heard(self, task: Task, permit: Permit, status: int, raw: Iterable[tuple[bytes, bytes]]) -> None:
         task.lane.heard(permit, status, raw)
@@ -227,8 +221,7 @@ class Attempts(Generic[E]):
     def _costs_nothing(self, task: Task, permit: Permit, result: Completion | AttemptError) -> bool:
         """Return True for an attempt that counts neither against the item nor the server; the item is sent again at once.
 
-        That is an attempt on a stale connection, or one whose request had a parameter that is left out from now on. It is stored
-        all the same.
+        That is one on a stale connection, or one whose request had a parameter that is left out from now on. It is stored, too.
         """
         stale = isinstance(result, TransportError) and result.stale and not task.fresh
         if not stale and not (isinstance(result, AttemptError) and result.mended):
@@ -239,12 +232,11 @@ class Attempts(Generic[E]):
 
     def _repaired(self, task: Task, permit: Permit, attempt: Attempt, error: AttemptError) -> bool:
         """Return True if the item now asks for an answer that fits the schema. To the lane, the one that came is an answer."""
-        model, size = task.item.request.model, task.size
         if not repaired(task, error, self._provider, self._policy.repairs):
             return False
-        task.standing.ended, task.standing.asked = self._clock(), False
+        task.fresh, task.standing.ended, task.standing.asked = False, self._clock(), False
         task.lane.succeeded(permit, attempt.usage)
-        self._judge.success(model, size)
+        self._judge.success(task.item.request.model)
         return True
 
     def _failed(self, task: Task, permit: Permit, attempt: Attempt, error: AttemptError, *, retried: bool) -> float | None:
@@ -287,8 +279,7 @@ class Attempts(Generic[E]):
         refusing_s = task.lane.refused(task.standing, permit, attempt)
         patience_s = self._policy.refused_s if self._judge.answered else min(self._policy.refused_s, UNREACHED_S)
         if refusing_s > patience_s and self._clock() - self._lanes.succeeded_at > patience_s:
-            words = f"{attempt.error} (every row was refused for {format_span(patience_s)})"
-            attempt = structs.replace(attempt, error=words)
+            attempt = structs.replace(attempt, error=f"{attempt.error} (every row was refused for {format_span(patience_s)})")
             self._stop_run(attempt, code="refused", todo=advice("refused"))
         await emit(attempt)
         with self._stop.interrupts():

@@ -1,7 +1,7 @@
 """A provider with what a session knows: what finish reasons mean, which parameters a model refuses, where requests go."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from runner.errors import AttemptError, ProviderError, StreamError
 from runner.interfaces import Decoder, Provider
@@ -20,14 +20,24 @@ DOUBTS = 3
 _GROQ_FULL = 498
 
 
+class Rules(NamedTuple):
+    """What a job asks of answers. check: returns an answer as it counts, or why it does not. watch: see ``WatchedDecoder``."""
+
+    check: Callable[[Completion], Completion | AttemptError] | None = None
+    # returns for each attempt what looks at its text
+    watch: Callable[[], Callable[[str, int], None]] | None = None
+
+
+_NO_RULES = Rules()
+
+
 class Informed:
     """Wraps the provider of a session. Its dialect and its plug-in know nothing of this.
 
     finish: what finish reasons mean to the user. destination: the endpoint and its key, for messages; None if unknown.
     strict: a parameter that a model refuses stops the run. tell: called with a sentence for the user.
     doubt: called when ``DOUBTS`` errors may mean that the server expects https where the address says http.
-    attachments: the files that rows name. check: returns an answer as it counts, or why it does not fit the job.
-    watch: returns for each attempt what looks at its text (``WatchedDecoder``).
+    attachments: the files that rows name. rules: for answers.
     """
 
     def __init__(
@@ -40,10 +50,9 @@ class Informed:
         tell: Callable[[str], None] = lambda _: None,
         doubt: Callable[[], None] = lambda: None,
         attachments: Attachments[Request] | None = None,
-        check: Callable[[Completion], Completion | AttemptError] | None = None,
-        watch: Callable[[], Callable[[str, int], None]] | None = None,
+        rules: Rules = _NO_RULES,
     ) -> None:
-        self.attachments, self._check = attachments, check
+        self.attachments, self._check, watch = attachments, *rules
         self._provider, self._finish, self._destination = provider, finish or Finish(), destination
         self._strict, self._tell, self._doubt = strict, tell, doubt
         # requests of one shape -> the parameters that their model refuses in them, each with its other name or None

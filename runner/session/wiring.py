@@ -24,7 +24,7 @@ from runner.money import asks_for_flex
 from runner.providers.classify import MONEY_CODES, snake
 from runner.providers.explain import Destination
 from runner.providers.http import HttpClient, Timeouts
-from runner.providers.informed import Informed
+from runner.providers.informed import Informed, Rules
 from runner.session import ending_early
 from runner.session.additions import with_additions
 from runner.version import __version__
@@ -115,8 +115,7 @@ def informed(
         tell=tell,
         doubt=doubt,
         attachments=attachments(job, sends=True),
-        check=ending_early.check_of(job),
-        watch=ending_early.watch_of(job),
+        rules=Rules(ending_early.check_of(job), ending_early.watch_of(job)),
     )
 
 

@@ -27,7 +27,7 @@ def begun(dialect: str, *texts: str) -> Reply:
 
 @DIALECTS
 def test_an_answer_that_can_no_longer_fit_is_ended_and_asked_for_again(tmp_path: Path, dialect: str) -> None:
-    with bench(tmp_path, [begun(dialect, BEGUN[:30], BEGUN[30:]), answer(dialect, "stream", GOOD)], 1) as desk:
+    with bench(tmp_path, [begun(dialect, BEGUN), answer(dialect, "stream", GOOD)], 1) as desk:
         summary = desk.run(provider=dialect, fields=FIELDS, fail_fast=True, attempts=1)
         assert (summary.done, summary.failed, summary.attempts_now) == (1, 0, 2)
         messages = desk.server.requests[1].json["messages"]

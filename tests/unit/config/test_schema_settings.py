@@ -76,7 +76,7 @@ def test_every_way_is_the_same_schema(tmp_path: Path, monkeypatch: pytest.Monkey
         ("schema = 3", {}, "schema must be a JSON Schema: a file, a JSON object"),
         ("schema = []", {}, "schema must be a JSON Schema"),
         ("", {"schema": ""}, "schema must be a text that is not empty"),
-        ("", {"schema": {}}, "every answer fits"),
+        ("", {"schema": {}}, "all fit {}"),
         ("", {"schema": '{"a": 1'}, "must be one JSON object; it ends in the middle of its JSON (option --schema)"),
         ("", {"schema": int}, "is"),
         ("", {"schema": {"type": float("nan")}}, "contains nan"),
