@@ -25,7 +25,7 @@ from runner.inputs.prompts import REQUEST_FIELDS
 from runner.inputs.seeds import seeded_body
 from runner.interfaces import Exporter
 from runner.model import Json, Result, Run
-from runner.session import part
+from runner.session import part, shaped
 from runner.session.opening import asked_in, columns_in, texts_in
 from runner.store import reuse
 from runner.store.reader import StoreReader
@@ -95,9 +95,11 @@ def _whole(reader: StoreReader, run: Run, parts: Parts, *, prompt: bool) -> Iter
     def asked(variant: int | None) -> Callable[[dict[str, Json]], Json]:
         changed: dict[str, Any] = msgspec.json.decode(variants[variant]) if variant in variants else {}
         settings = {**run.settings, **changed}
+        shape = shaped.body_in(settings)
 
         def body(fields: dict[str, Json]) -> Json:
             found = body_of(fields, texts, settings) if prompt else None
+            found = {**shape, **found} if found is not None else None
             for name in not_own:
                 fields.pop(name, None)
             return found

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from runner.answer_shape import AnswerShape, How
+from runner.answer_shape import SHAPE_NAME, AnswerShape, How
 from runner.config import plugins
 from runner.config.endpoint import provider_of
 from runner.config.job import Job
@@ -38,6 +38,18 @@ def shape_in(job: Job, settings: Mapping[str, Json]) -> AnswerShape | None:
     """Return the same for the stored settings of a run with the provider of a job."""
     schema = settings.get("schema")
     return _shape(job, schema, settings.get("schema_mode")) if isinstance(schema, dict) else None
+
+
+def body_in(settings: Mapping[str, Json]) -> dict[str, Json]:
+    """Return what stored settings add to the body of a chat completion, in the dialect that most programs read."""
+    schema = settings.get("schema")
+    if not isinstance(schema, dict) or settings.get("schema_mode") == "none":
+        return {}
+    # imported here, as below
+    from runner.schema.provider_rules import openai
+
+    named = {"name": SHAPE_NAME, "schema": schema, "strict": not openai(schema)}
+    return {"response_format": {"type": "json_schema", "json_schema": named}}
 
 
 def check_of(job: Job) -> "AnswerCheck | None":

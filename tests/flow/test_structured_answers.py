@@ -305,3 +305,16 @@ def test_a_store_without_schemas_has_no_such_view(tmp_path: Path) -> None:
         desk.run()
         assert rows(desk.store, "SELECT count(*) FROM sqlite_master WHERE name = 'answers_json'") == [(0,)]
         assert "mood" not in exported(desk.store)[0]
+
+
+def test_the_format_of_batches_has_the_schema_and_is_an_input_that_asks_the_same(tmp_path: Path) -> None:
+    with bench(tmp_path, answer("openai", "stream", GOOD), 1) as desk:
+        desk.run(fields=FIELDS)
+        api.export(tmp_path / "batch.jsonl", db=desk.store, format="openai-batch")
+        line = json.loads((tmp_path / "batch.jsonl").read_text())
+        sent = desk.server.requests[0].json["response_format"]
+        assert line["request"]["body"]["response_format"] == sent
+        # the lines are an input, and ask the same
+        again = api.run(tmp_path / "batch.jsonl", model="m", base_url=desk.server.base_url, db=tmp_path / "other.db")
+        assert again.done == 1
+        assert desk.server.requests[1].json["response_format"] == sent
