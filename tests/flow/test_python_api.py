@@ -238,6 +238,8 @@ ERRORS = [
     errors.AttemptTimeoutError("a", timeout="silence", sent=False),
     errors.StreamError("a", code="x", verdict="fail"),
     errors.FinishError("a", code="x", verdict="fail", kept=True),
+    errors.InvalidAnswerError("a", text="b", mendable=False, early=True),
+    errors.UnwantedTextError("a", early=True),
     errors.ProviderError("a", code="x", verdict="stop", status=402, provider_code="y", throttled=True, retry_after_s=1.5),
 ]
 
