@@ -195,9 +195,17 @@ def test_another_schema_is_another_run_and_answers_that_fit_are_taken_over(tmp_p
         second = desk.run(fields=FIELDS, schema_mode="none", concurrency=1)
         assert (second.run, second.reused, second.attempts_now, second.done) == (2, 1, 2, 3)
         assert [json.loads(line["text"]) for line in exported(desk.store)] == [json.loads(GOOD)] * 3
-        # a run without a schema takes nothing from one whose rows may have been asked twice
-        assert desk.run(fields=FIELDS.replace("int", "float"), concurrency=1, limit=1).run == 3
-        assert len(desk.server.requests) == 6
+
+
+def test_a_run_without_a_schema_takes_nothing_from_one_whose_rows_may_have_been_asked_twice(tmp_path: Path) -> None:
+    replies = [answer("openai", "stream", text) for text in (BAD, GOOD, "Hello")]
+    with bench(tmp_path, replies, 1) as desk:
+        assert desk.run(fields=FIELDS, schema_mode="none").attempts_now == 2
+        plain = desk.run()
+        assert (plain.run, plain.reused, plain.attempts_now) == (2, 0, 1)
+        # another schema is another run; what fits it is taken over
+        wider = desk.run(fields="mood: good|bad, score: float", schema_mode="none")
+        assert (wider.run, wider.reused, wider.attempts_now, len(desk.server.requests)) == (3, 1, 0, 3)
 
 
 def test_kill_between_answer_and_repair_loses_no_attempt(tmp_path: Path) -> None:

@@ -75,6 +75,13 @@ def test_only_what_is_complete_has_to_be_whole() -> None:
     assert "has more than 2 items" in (fault('{"parts": [{"name": "a", "n": 1}, {"name": "a", "n": 1}, {', NESTED) or "")
 
 
+def test_the_digits_at_the_end_may_be_followed_by_others() -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 10}, "y": {"enum": [12.5]}}}
+    for beginning in ('{"n": 1', '{"n": -', '{"y": 12', '{"y": 12.', '{"y": 1e'):
+        assert fault(beginning, schema) is None
+    assert "less than the minimum of 10" in (fault('{"n": 1,', schema) or "")
+
+
 def test_a_value_that_nothing_marks_is_not_looked_at() -> None:
     assert Growing(Validator({"type": "string"}), ()).fault('{"a"') is None
 
