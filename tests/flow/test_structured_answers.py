@@ -156,6 +156,23 @@ def test_a_schema_that_is_not_strict_is_sent_as_a_hint_and_that_is_said(tmp_path
             desk.run(provider="anthropic", schema=Review, schema_mode="guided")
 
 
+def test_a_plug_in_that_knows_no_schemas_sends_none_and_answers_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "from runner.providers.dialects.openai import BASE_URL_ENV, DEFAULT_BASE_URL, KEY_ENV, make\n"
+    (tmp_path / "unshaped.py").write_text(words)
+    monkeypatch.syspath_prepend(tmp_path)
+    noted: list[str] = []
+    monkeypatch.setattr(Bench, "observe", lambda _, event: noted.extend(getattr(event, "notes", ())))
+    with bench(tmp_path, [answer("openai", "stream", BAD), answer("openai", "stream", GOOD)], 1) as desk:
+        assert desk.run(provider="unshaped", fields=FIELDS).done == 1
+        assert "response_format" not in desk.server.requests[0].json
+        assert len(desk.server.requests) == 2
+        with pytest.raises(UsageError, match="provider unshaped cannot send a schema as tool; schema_mode may be auto, none"):
+            desk.run(provider="unshaped", fields=FIELDS, schema_mode="tool")
+    assert any("provider unshaped has no way to send a schema" in note for note in noted)
+
+
 def test_another_part_of_output_config_stays_beside_the_schema(tmp_path: Path) -> None:
     with bench(tmp_path, answer("anthropic", "stream", GOOD), 1) as desk:
         desk.run(provider="anthropic", fields=FIELDS, extra_body={"output_config": {"effort": "low"}})
