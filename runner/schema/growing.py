@@ -11,7 +11,7 @@ from runner.model import Json
 from runner.schema.partial import reader
 from runner.schema.validation import Validator
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
 _NUMBER = "0123456789.eE+-"
 _OF_OPEN = frozenset({"type", "additionalProperties", "maxItems", "maxProperties"})
 """Faults of an object or a list that is not complete yet, which nothing that follows can mend."""
