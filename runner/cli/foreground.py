@@ -17,7 +17,7 @@ from runner.engine.stop import Stop
 from runner.errors import RunStoppedError, StoreError
 from runner.event_types import Event, Started, Summary
 from runner.interfaces import Observer
-from runner.session import exporting
+from runner.session import outputs
 from runner.session.blocking import blocking
 from runner.session.expecting import Confirm
 from runner.session.options import SessionOptions
@@ -34,7 +34,7 @@ def drive(
     output: file to which the results are written at the end, whatever has ended the session but a third signal.
     """
     if output is not None:
-        exporting.refuse(output, Path(db).resolve(), job.input)
+        outputs.refuse_early(output, Path(db).resolve(), job.input)
     begun: list[int] = []
     options = structs.replace(options, db=db, output=output)
     observe = progress.choose(db, quiet=quiet, as_json=as_json, exported=output is not None)

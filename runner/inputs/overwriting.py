@@ -17,6 +17,11 @@ _EXPORTED = {
     *("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "time_to_first_token_s", "duration_s"),
 }
 """Columns that the exports of all versions have. Later ones have more, and each may leave out the prompt."""
+EXPORTED_DATABASE = 0x50524E45
+"""The number of the application in the header of a database that an export wrote. "PRNE" in ASCII."""
+_DATABASE = b"SQLite format 3\x00"
+_APPLICATION = slice(68, 72)
+_JOURNALS = ("-journal", "-wal")
 
 
 def refuse_own(output: str | Path, store: Path, read: Mapping[int, Sequence[str]]) -> None:
@@ -30,7 +35,7 @@ def refuse_own(output: str | Path, store: Path, read: Mapping[int, Sequence[str]
     for run, paths in read.items():
         if is_among(target, paths):
             raise UsageError(f"{output} is {'the' if len(paths) == 1 else 'a'} prompt file of run {run}; name another file")
-    held = _held(target) if target.is_file() else None
+    held = (_database(target) or _held(target)) if target.is_file() else None
     if held is not None:
         raise UsageError(f"{output} holds {held}, which the export would replace; name another file, or remove this one first")
 
@@ -44,6 +49,25 @@ def is_among(target: Path, paths: Iterable[str]) -> bool:
     """Return True if a file, by its resolved path, is one of these."""
     there = target.exists()
     return any(target == Path(path) or (there and os.path.exists(path) and target.samefile(path)) for path in paths)  # noqa: PTH110 - raises nothing
+
+
+def _database(path: Path) -> str | None:
+    """Return what a database holds that no export replaces, in words; None if it is none, or an earlier export.
+
+    What a program that was killed has left beside an earlier export would be taken for a part of the new one.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_APPLICATION.stop)
+    except OSError:
+        return None
+    if not head.startswith(_DATABASE):
+        return None
+    if head[_APPLICATION] != EXPORTED_DATABASE.to_bytes(4, "big"):
+        return "a database that is no export"
+    beside = (path.with_name(f"{path.name}{ending}") for ending in _JOURNALS)
+    left = next((one.name for one in beside if one.exists() and one.stat().st_size), None)
+    return None if left is None else f"changes of another program (in {left})"
 
 
 def _held(path: Path) -> str | None:
