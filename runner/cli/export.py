@@ -9,6 +9,7 @@ import click
 from runner.cli.options import db_option, gathered, quiet_option
 from runner.cli.typed import run_name
 from runner.errors import UsageError
+from runner.text import plural
 
 _FORMATS = "csv, jsonl, parquet, xlsx, sqlite, md, openai-batch, messages or the name of a plug-in"
 
@@ -60,14 +61,7 @@ def export(
     flags = {**flags, **{name: _names(flags[name]) for name in ("only", "columns")}}
     counts = api.export(targets, run_id=wanted, db=db, format=_formats(formats, targets), notes=notes, **flags)
     if run is not None and not quiet:
-        # a warning of another run is said once
-        last = len(targets) - 1
-        said = [
-            sentence
-            for place, (target, count) in enumerate(zip(targets, counts, strict=True))
-            for sentence in texts.exported(run, fuller if place == last else None, count, target, db)
-        ]
-        for sentence in [*said, *notes]:
+        for sentence in [*texts.exported(run, fuller, counts, targets, db), *notes]:
             click.echo(sentence, err=any(map(is_standard_output, targets)))
 
 
@@ -80,6 +74,10 @@ def _formats(formats: Sequence[str], targets: Sequence[str]) -> list[str | None]
     """Return the format of each output, None where its ending tells it. Raises UsageError."""
     if formats and len(formats) != len(targets):
         raise UsageError(
-            f"--format is given {len(formats):,} times for {len(targets):,} outputs; give it once for each of them, in order"
+            f"--format is given {_times(len(formats))} for {plural(len(targets), 'output')}; give it for each, in order"
         )
     return [*formats] or [None] * len(targets)
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number:,} times"

@@ -32,11 +32,12 @@ MANIFEST = ".manifest.json"
 
 
 class Output(NamedTuple):
-    """A file to write. place: as it was given. kind: the name of its format."""
+    """A file to write. place: as it was given. kind: the name of its format. named: it was given, the ending does not tell it."""
 
     place: str | Path
     kind: str
     module: ModuleType
+    named: bool
 
     @property
     def form(self) -> Form:
@@ -58,40 +59,46 @@ class Output(NamedTuple):
 def of(place: str | Path, format_name: str | None) -> Output:
     """Return an output with its format: the one that was named, or that of the file's ending.
 
-    Raises UsageError if there is none, if the name of the file says something else, or if a package is missing.
+    Raises UsageError if there is none, or if a package is missing.
     """
     kind, module = _format(place, format_name)
-    if format_name and not is_standard_output(place):
-        _refuse_name(place, kind)
     if hasattr(module, "ready"):
         module.ready()
-    return Output(place, kind, module)
+    return Output(place, kind, module, named=bool(format_name))
 
 
 def refuse_among(outputs: Sequence[Output], reader: StoreReader, *, manifest: bool) -> None:
-    """Raise UsageError for an output that cannot be written, or that replaces what no export may.
+    """Raise UsageError for an output that cannot be written, that replaces what no export may, or whose name is wrong.
 
     manifest: each output has one.
     """
     read, seen = files_read(reader), set[Path]()
     for output in outputs:
-        if is_standard_output(output.place):
-            paths = [Path("-")]
-        else:
-            files = [Path(output.place), *([output.manifest] if manifest else [])]
-            for file in files:
-                refuse_place(file)
-                overwriting.refuse_own(file, reader.path, read)
-            paths = [file.resolve() for file in files if not is_special(file)]
-        if manifest and (is_standard_output(output.place) or is_special(Path(output.place))):
+        place = Path(output.place)
+        on_the_spot = is_standard_output(place) or is_special(place)
+        if manifest and on_the_spot:
             raise UsageError("--manifest writes a file beside the export; name one with --output")
-        if not seen.isdisjoint(paths):
+        files = [] if is_standard_output(place) else [place, *([output.manifest] if manifest else [])]
+        for file in files:
+            refuse_place(file)
+            overwriting.refuse_own(file, reader.path, read)
+        if files and output.named:
+            _refuse_name(output.place, output.kind)
+        names = {place} if on_the_spot else {file.resolve() for file in files}
+        if not seen.isdisjoint(names):
             raise UsageError(f"{output.place} is named twice; name each output once")
-        seen.update(paths)
+        seen |= names
 
 
-def refuse_early(output: str | Path, store: Path, prompts: Path) -> None:
-    """Raise UsageError for an output to which no export can be written, before a session begins that is to end with one."""
+def refuse_early(places: Sequence[str], store: Path, prompts: Path) -> None:
+    """Raise UsageError for an output to which no export can be written, before a session begins that is to end with exports."""
+    for number, place in enumerate(places):
+        _refuse_early(place, store, prompts)
+        if Path(place).resolve() in (Path(other).resolve() for other in places[:number]):
+            raise UsageError(f"{place} is named twice; name each output once")
+
+
+def _refuse_early(output: str, store: Path, prompts: Path) -> None:
     if is_standard_output(output):
         raise UsageError("the session prints on standard output; name a file, or use `runner export -o -` afterwards")
     if _of_ending(output) is None:
