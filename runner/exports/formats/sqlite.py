@@ -1,11 +1,12 @@
 """A SQLite database with one table, ``answers``. Columns are typed; lists, objects and what has several kinds are JSON texts."""
 
+import errno
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from runner.errors import StoreError, UsageError
+from runner.errors import UsageError
 from runner.exports.columns import caseless, spelt
 from runner.exports.kinds import Kind, typed
 
@@ -24,7 +25,7 @@ _ONE_WRITE = ("journal_mode = OFF", "synchronous = OFF", f"application_id = {APP
 def write(columns: Sequence[str], records: Iterable[Sequence[object]], out: Path, *, kinds: Sequence[Kind]) -> int:
     """Write all records into a new database; return their number. kinds: what each column holds.
 
-    Raises UsageError for more columns than SQLite has, StoreError if the file cannot be written.
+    Raises UsageError for more columns than SQLite has, OSError if the file cannot be written.
     """
     if len(columns) > _MOST_COLUMNS:
         raise UsageError(
@@ -48,7 +49,8 @@ def write(columns: Sequence[str], records: Iterable[Sequence[object]], out: Path
             connection.executemany(f"INSERT INTO answers VALUES ({places})", rows())  # noqa: S608 - question marks
             connection.execute("COMMIT")
     except sqlite3.Error as error:
-        raise StoreError(f"the database of the export cannot be written: {error}") from error
+        # whoever has opened the output says which one it is
+        raise OSError(errno.EIO, str(error)) from error
     return count
 
 
