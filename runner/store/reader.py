@@ -39,6 +39,8 @@ _REFUSED = " (every row was refused for "
 """Words of the stop of a run whose rows the server no longer took; the attempt has the code of the refusal."""
 REACHED = "the budget of "
 """How the stop of a run begins that has reached its budget."""
+_BATCH = 50
+"""Rows read from the driver at once: few enough that long answers do not fill the memory."""
 _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -256,9 +258,10 @@ class StoreReader:
         with self._explained(), self._connected() as connection:
             driver = connection.connection.driver_connection
             assert driver is not None
-            # row by row: a thousand answers may be a gigabyte. The cursor is not closed here: if an export is cut short, the
-            # connection has been closed before
-            yield from driver.execute(query)
+            # the cursor is not closed here: if an export is cut short, the connection has been closed before
+            cursor = driver.execute(query)
+            while rows := cursor.fetchmany(_BATCH):
+                yield from rows
 
     @contextmanager
     def _decoded(self) -> Iterator[None]:
