@@ -21,7 +21,7 @@ from runner.exports.columns import columns
 from runner.exports.formats import md, messages, parquet, xlsx
 from runner.exports.formats import sqlite as sqlite_export
 from runner.exports.kinds import OURS as KINDS
-from runner.exports.kinds import typed
+from runner.exports.kinds import Kinds, kind_of, typed
 from runner.inputs import overwriting
 
 NASTY = "=cmd|' /C calc'!A0\r\n<r>a & b</r>\0\x1b[31m\u202e😀 _x0041_ |pipe| \t`code`"
@@ -95,6 +95,30 @@ def test_a_sheet_holds_it_too_and_no_formula(store: Path, tmp_path: Path) -> Non
     assert {name: [row[name] for row in rows] for name in EXPECTED} == expected
     sheet = openpyxl.load_workbook(tmp_path / "a.xlsx").active
     assert {cell.data_type for line in sheet.iter_rows() for cell in line} <= {"s", "inlineStr", "n", "b"}
+
+
+@pytest.mark.parametrize(
+    "text", ["<r>a & b</r>", "<r><t>x</t></r>", "<r></r>", "=1+1", "http://x", "'=1", " \n", "_x000D_", "#REF!"]
+)
+def test_a_cell_of_a_sheet_is_its_text(tmp_path: Path, text: str) -> None:
+    assert xlsx.write(["a"], [[text]], tmp_path / "a.xlsx") == 1
+    ((cell,),) = load_workbook(tmp_path / "a.xlsx").get_sheet_by_index(0).to_python(skip_empty_area=False)[1:]
+    assert cell == text
+
+
+def test_whole_numbers_and_others_in_one_column_lose_no_digit() -> None:
+    kinds = Kinds()
+    for fields in (
+        {"a": 2**53, "b": 2**53 + 1, "c": -(2**63)},
+        {"a": 0.5, "b": 0.5, "c": None},
+        {"c": 10**400, "d": False},
+        {"d": 1},
+    ):
+        kinds.see(fields)
+    assert [kinds.of(name) for name in "abcde"] == ["float", "other", "other", "other", "text"]
+    assert [kind_of(values) for values in ([1, None], [2**63], [-(2**63)], [2**53 + 1, 0.5], [1, 0.5], [None])] == [
+        *("int", "other", "int", "other", "float", None),
+    ]
 
 
 def test_the_types_are_those_of_the_columns(store: Path, tmp_path: Path) -> None:
