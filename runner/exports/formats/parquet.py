@@ -33,7 +33,7 @@ def write(columns: Sequence[str], records: Iterable[Sequence[object]], out: IO[b
 
     schema = pa.schema([(name, getattr(pa, _TYPES[kind])()) for name, kind in zip(columns, kinds, strict=True)])
     count = 0
-    with ParquetWriter(_Counted(out), schema) as writer:
+    with ParquetWriter(out, schema) as writer:
         for rows in _groups(typed(records, kinds)):
             made = [pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), schema, strict=True)]
             writer.write_table(pa.table(made, schema=schema))
@@ -52,29 +52,3 @@ def _groups(records: Iterable[list[Any]]) -> Iterator[list[list[Any]]]:
             rows, characters = [], 0
     if rows:
         yield rows
-
-
-class _Counted:
-    """A file of bytes that knows how much was written, as Parquet must; a pipe does not tell."""
-
-    closed = False
-
-    def __init__(self, out: IO[bytes]) -> None:
-        self._out, self._size = out, 0
-
-    def write(self, data: bytes) -> int:
-        """Write all of the data."""
-        self._out.write(data)
-        self._size += len(data)
-        return len(data)
-
-    def tell(self) -> int:
-        """Return how many bytes were written."""
-        return self._size
-
-    def flush(self) -> None:
-        """Pass on what is held back."""
-        self._out.flush()
-
-    def close(self) -> None:
-        """Leave the file open: whoever has opened it makes it durable first."""
