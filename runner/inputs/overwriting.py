@@ -1,6 +1,7 @@
 """Keeps an export from replacing what cannot be made again: a store, or a file with prompts."""
 
 import os.path
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
@@ -19,6 +20,9 @@ _EXPORTED = {
 """Columns that the exports of all versions have. Later ones have more, and each may leave out the prompt."""
 EXPORTED_DATABASE = 0x50524E45
 """The number of the application in the header of a database that an export wrote. "PRNE" in ASCII."""
+MANIFEST = ".manifest.json"
+"""What the name of a manifest has behind that of its export."""
+_MANIFEST_BEGINS = re.compile(rb'\s*\{\s*"manifest"\s*:')
 _DATABASE = b"SQLite format 3\x00"
 _APPLICATION = slice(68, 72)
 _JOURNALS = ("-journal", "-wal")
@@ -45,6 +49,12 @@ def is_exported(names: Collection[str]) -> bool:
     return _EXPORTED.issubset(names)
 
 
+def is_beside_inputs(path: Path) -> bool:
+    """Return True for a file of an export that holds no rows for a run: a database, or a manifest."""
+    head = _head(path)
+    return _is_exported_database(head) or (path.name.endswith(MANIFEST) and _MANIFEST_BEGINS.match(head) is not None)
+
+
 def is_among(target: Path, paths: Iterable[str]) -> bool:
     """Return True if a file, by its resolved path, is one of these."""
     there = target.exists()
@@ -56,18 +66,26 @@ def _database(path: Path) -> str | None:
 
     What a program that was killed has left beside an earlier export would be taken for a part of the new one.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(_APPLICATION.stop)
-    except OSError:
-        return None
+    head = _head(path)
     if not head.startswith(_DATABASE):
         return None
-    if head[_APPLICATION] != EXPORTED_DATABASE.to_bytes(4, "big"):
+    if not _is_exported_database(head):
         return "a database that is no export"
     beside = (path.with_name(f"{path.name}{ending}") for ending in _JOURNALS)
     left = next((one.name for one in beside if one.exists() and one.stat().st_size), None)
     return None if left is None else f"changes of another program (in {left})"
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_APPLICATION.stop)
+    except OSError:
+        return b""
+
+
+def _is_exported_database(head: bytes) -> bool:
+    return head.startswith(_DATABASE) and head[_APPLICATION] == EXPORTED_DATABASE.to_bytes(4, "big")
 
 
 def _held(path: Path) -> str | None:

@@ -27,8 +27,6 @@ _NAMED_AS = {
 """The ending of the files of our own formats."""
 _READ_ONLY = ("ods", "xls", "xlsm")
 """Endings of sheets that are read, and not written."""
-MANIFEST = ".manifest.json"
-"""What the name of a manifest has behind that of its export."""
 
 
 class Output(NamedTuple):
@@ -53,7 +51,7 @@ class Output(NamedTuple):
     @property
     def manifest(self) -> Path:
         """The file of its manifest."""
-        return Path(f"{self.place}{MANIFEST}")
+        return Path(f"{self.place}{overwriting.MANIFEST}")
 
 
 def of(place: str | Path, format_name: str | None) -> Output:

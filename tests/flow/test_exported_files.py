@@ -21,6 +21,7 @@ from processes import run
 from raw_server import Received, Reply, anthropic_answer, openai_answer, whole
 
 import runner as package
+from runner.session.starting import candidates
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "reference" / "manifest.schema.json").read_text())
 PRICES = {"m": {"input": 1.0, "output": 2.0}}
@@ -202,3 +203,15 @@ def test_bytes_go_to_standard_output_and_not_to_a_terminal(desk: Desk) -> None:
         os.close(ours)
         os.close(theirs)
     assert (shown.returncode, "this format is not for a terminal" in shown.stderr) == (2, True)
+
+
+def test_what_an_export_writes_is_no_input_of_a_pattern(desk: Desk) -> None:
+    desk.prompts.rename(desk.folder / "rows.jsonl")
+    names = ["a.parquet", "a.xlsx", "a.sqlite", "a.csv"]
+    ask(desk, desk.folder / "rows.jsonl")
+    package.export([desk.folder / name for name in names], db=desk.store, manifest=True)
+    ended = run("check", "[ar]*", "--model", "m", "--base-url", desk.server.base_url, cwd=desk.folder)
+    assert "12 rows, 0 broken" in ended.out
+    assert "a.csv.manifest.json (of an export)" in ended.out
+    # nor one for which a job file would be written
+    assert [path.name for path in candidates(desk.folder)] == ["rows.jsonl"]
