@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
 from functools import partial
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from itertools import zip_longest
 from operator import index
 from types import FunctionType, MethodType
 from typing import Any
@@ -33,6 +34,17 @@ def check(**given: Any) -> None:
         refusal = _KINDS[name](value)
         if refusal is not None:
             raise UsageError(f"{name} must be {refusal}, not {_shown(value)}")
+
+
+def check_outputs(places: Any, formats: Any) -> None:
+    """Raise UsageError for what is no output, or a list of outputs with a format for each or none."""
+    lists = all(isinstance(given, list | tuple) for given in (places, formats))
+    if not lists or not places or len(formats) not in (1, len(places)) or (len(formats) < len(places) and formats != [None]):
+        raise UsageError(
+            "output must be a path or a list of paths, and format a name, or a list with a name or None for each path"
+        )
+    for place, name in zip_longest(places, formats):
+        check(output=place, format=name)
 
 
 def of_run(
@@ -149,6 +161,12 @@ def _name(value: object) -> str | None:
     return None if value is None or isinstance(value, str) else "text"
 
 
+def _names(value: Any) -> str | None:
+    good = value is None or isinstance(value, str)
+    good = good or (isinstance(value, list | tuple) and all(isinstance(name, str) for name in value))
+    return None if good else "a list of names, or a text with commas between them"
+
+
 def _session_name(value: object) -> str | None:
     good = isinstance(value, str) and value.replace("-", "").replace("_", "").isalnum() and len(value) <= _LONGEST_NAME
     return None if good else "letters, digits, - and _, up to 60 of them"
@@ -168,6 +186,9 @@ _KINDS: dict[str, Callable[[Any], str | None]] = {
     **dict.fromkeys(
         ("new", "accept_changes", "strict", "trust", "raw", "csv_escape", "csv_excel", "prompt", "vacuum", "progress"), _flag
     ),
+    **dict.fromkeys(("prefix_fields", "manifest"), _flag),
+    **dict.fromkeys(("only", "columns"), _names),
+    "order": _name,
     "run_id": _number,
     "run_ids": _numbers,
     "limit": _limit,
