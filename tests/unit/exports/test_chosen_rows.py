@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filling import OURS, broken, done, failed, filled, read_csv, read_jsonl
 from msgspec import structs
-from test_exports_api import OURS, broken, done, failed, filled, read_csv, read_jsonl
 
 import runner
 from runner.errors import UsageError

@@ -12,8 +12,8 @@ from typing import Any
 import openpyxl
 import pyarrow.parquet as pq
 import pytest
+from filling import OURS, done, failed, filled
 from python_calamine import load_workbook
-from test_exports_api import OURS, done, failed, filled
 
 import runner
 from runner.errors import StoreError, UsageError
