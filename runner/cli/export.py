@@ -9,7 +9,6 @@ import click
 from runner.cli.options import db_option, gathered, quiet_option
 from runner.cli.typed import run_name
 from runner.errors import UsageError
-from runner.text import plural
 
 _FORMATS = "csv, jsonl, parquet, xlsx, sqlite, md, openai-batch, messages or the name of a plug-in"
 
@@ -72,6 +71,8 @@ def _names(given: Sequence[str]) -> list[str]:
 
 def _formats(formats: Sequence[str], targets: Sequence[str]) -> list[str | None]:
     """Return the format of each output, None where its ending tells it. Raises UsageError."""
+    from runner.text import plural
+
     if formats and len(formats) != len(targets):
         raise UsageError(
             f"--format is given {_times(len(formats))} for {plural(len(targets), 'output')}; give it for each, in order"

@@ -28,7 +28,7 @@ from runner.session.outputs import Output
 from runner.store import reuse
 from runner.store.reader import StoreReader
 from runner.store.selection import Selection
-from runner.text import nearest
+from runner.text import clean, nearest
 
 
 class ExportFlags(TypedDict, total=False):
@@ -147,10 +147,9 @@ class _Rows:
 
 def _prepared(output: Output, rows: _Rows) -> _Shape:
     """Return what a file is to hold. Raises UsageError for what its format cannot hold, before anything is written."""
-    most = getattr(output.module, "MOST_ROWS", None)
-    if most is not None and (size := rows.reader.size(rows.run.id, rows.chosen)) > most:
-        kind = output.kind.replace("_", "-")
-        raise UsageError(f"{kind} has room for {most:,} rows, and the export has {size:,}; take another format, or fewer rows")
+    if hasattr(output.module, "MOST_ROWS"):
+        size = rows.reader.size(rows.run.id, rows.chosen)
+        _refuse_size(output, "rows", size, output.module.MOST_ROWS, "take another format, or fewer rows")
     if output.is_whole:
         without_files = getattr(output.module, "WHOLE_REQUESTS", False)
         return _Shape(whole.columns(rows.parts), {}, lambda: rows.whole(without_files=without_files))
@@ -158,11 +157,13 @@ def _prepared(output: Output, rows: _Rows) -> _Shape:
     alike = getattr(output.module, "ALIKE", spelt)
     names = columns(own, prompt=rows.prompt, parts=rows.parts, prefix=flags.get("prefix_fields", False), alike=alike)
     places = _chosen(names, listed(flags.get("columns"))) or _glance(names, output, given(names, len(own)))
+    if hasattr(output.module, "MOST_COLUMNS"):
+        _refuse_size(output, "columns", len(places or names), output.module.MOST_COLUMNS, "choose some with --columns")
     more: dict[str, Any] = {}
     if output.kind == "csv":
         kept = [] if flags.get("csv_escape") else given(names, len(own))
         more = {"raw": flags.get("raw", False), "kept": kept, "excel": flags.get("csv_excel", False)}
-    if "kinds" in signature(output.module.write).parameters:
+    if _takes(output.module.write, "kinds"):
         kinds = _kinds(names, own, rows.kinds)
         more["kinds"] = [kinds[place] for place in places or range(len(names))]
     if places is None:
@@ -175,15 +176,31 @@ def _written(output: Output, shape: _Shape, rows: _Rows, notes: list[str] | None
     """Write a file, and its manifest if that is wanted; return the number of rows. several: notes say of which file they are."""
     exporter, said = cast("Exporter", output.module.write), list[str]()
     more = dict(shape.more)
-    if "notes" in signature(exporter).parameters:
+    if _takes(exporter, "notes"):
         more["notes"] = said
     with open_output(output.place, output.form) as out:
         count = exporter(shape.names, shape.records(), out, **more)
     if notes is not None:
-        notes += [f"{output.place}: {sentence}" if several else sentence for sentence in said]
+        notes += [f"{clean(str(output.place))}: {sentence}" if several else sentence for sentence in said]
     if rows.flags.get("manifest"):
         manifest.write(output, rows.reader, rows.run.id, manifest.Written(count, shape.names, dict(rows.flags)))
     return count
+
+
+def _takes(write: Callable[..., Any], name: str) -> bool:
+    """Return True if a format's function has a parameter of this name."""
+    try:
+        return name in signature(write, follow_wrapped=False).parameters
+    except ValueError:
+        # written in C, and silent about its arguments
+        return False
+
+
+def _refuse_size(output: Output, what: str, size: int, most: int, advice: str) -> None:
+    """Raise UsageError for more rows or columns than a format has room for."""
+    if size > most:
+        kind = output.kind.replace("_", "-")
+        raise UsageError(f"{kind} has room for {most:,} {what}, and the export has {size:,}; {advice}")
 
 
 def _chosen(names: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
@@ -217,6 +234,8 @@ def _refuse_flags(wanted: Sequence[Output], flags: ExportFlags) -> None:
     if flags.get("raw") and flags.get("csv_escape"):
         raise UsageError("--csv-raw and --csv-escape exclude each other; choose one of them")
     for output in wanted:
+        if getattr(output.module, "WHOLE_REQUESTS", False) and not flags.get("prompt", True):
+            raise UsageError(f"{output.kind} is made of what each row asked; leave --no-prompt out")
         nothing = [option for option in ("csv_escape", "csv_excel") if output.kind != "csv"]
         nothing += [option for option in _OF_TABLES if output.is_whole]
         for option in nothing:

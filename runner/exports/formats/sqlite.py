@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from runner.errors import UsageError
 from runner.exports.columns import caseless, spelt
 from runner.exports.kinds import Kind, typed
 
@@ -17,7 +16,7 @@ ALIKE = caseless
 APPLICATION_ID = 0x50524E45
 """In the header of the file: by it an earlier export is known. "PRNE" in ASCII."""
 _TYPES: dict[Kind, str] = {"int": "INTEGER", "float": "REAL", "bool": "BOOLEAN", "text": "TEXT", "other": "TEXT"}
-_MOST_COLUMNS = 2_000
+MOST_COLUMNS = 2_000
 _ONE_WRITE = ("journal_mode = OFF", "synchronous = OFF", f"application_id = {APPLICATION_ID}")
 """Nobody else has the file before it is complete, and it is made durable then."""
 
@@ -25,12 +24,8 @@ _ONE_WRITE = ("journal_mode = OFF", "synchronous = OFF", f"application_id = {APP
 def write(columns: Sequence[str], records: Iterable[Sequence[object]], out: Path, *, kinds: Sequence[Kind]) -> int:
     """Write all records into a new database; return their number. kinds: what each column holds.
 
-    Raises UsageError for more columns than SQLite has, OSError if the file cannot be written.
+    Raises OSError if the file cannot be written.
     """
-    if len(columns) > _MOST_COLUMNS:
-        raise UsageError(
-            f"SQLite has at most {_MOST_COLUMNS:,} columns, and the export {len(columns):,}; choose some with --columns"
-        )
     count = 0
 
     def rows() -> Iterator[list[object]]:

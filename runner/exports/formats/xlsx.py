@@ -17,7 +17,7 @@ OUTPUT = "path"
 """Opens the file itself."""
 MOST_ROWS = 1_048_575
 """Rows of a sheet, without the one with the names of the columns."""
-_MOST_COLUMNS = 16_384
+MOST_COLUMNS = 16_384
 _MOST_UNITS = 32_767
 """Units of UTF-16 in a cell."""
 _EXACT = 10**15
@@ -33,19 +33,14 @@ def ready() -> None:
 
 
 def write(columns: Sequence[str], records: Iterable[Sequence[object]], out: Path, *, notes: list[str] | None = None) -> int:
-    """Write a sheet with a header and all records; return the number of records. notes: receives a sentence about cut texts.
-
-    Raises UsageError for more columns than a sheet has.
-    """
+    """Write a sheet with a header and all records; return the number of records. notes: receives a sentence about cut texts."""
     import xlsxwriter
 
-    if len(columns) > _MOST_COLUMNS:
-        raise UsageError(
-            f"a sheet has at most {_MOST_COLUMNS:,} columns, and the export {len(columns):,}; choose some with --columns"
-        )
     # what the library keeps on the disk is beside the export, where there has to be room for it anyway
     with TemporaryDirectory(prefix=".export-", dir=out.parent) as folder:
         book = xlsxwriter.Workbook(str(out), {"constant_memory": True, "tmpdir": folder})
+        # the file of the cells may have more than 4 GiB before it is packed
+        book.use_zip64()
         sheet = _Sheet(book)
         sheet.line(0, columns)
         count = 0

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filling import OURS, broken, done, failed, filled, read_csv, read_jsonl
 from msgspec import structs
-from test_exports_api import OURS, broken, done, failed, filled, read_csv, read_jsonl
 
 import runner
 from runner.errors import UsageError
@@ -116,6 +116,7 @@ def test_the_order_in_which_rows_were_finished(store: Path, tmp_path: Path) -> N
         ({"manifest": "yes"}, "manifest must be True or False"),
         ({"format": "openai-batch", "columns": "id"}, "--columns means nothing for openai-batch; leave it out"),
         ({"format": "messages", "prefix_fields": True}, "--prefix-fields means nothing for messages; leave it out"),
+        ({"format": "messages", "prompt": False}, "messages is made of what each row asked; leave --no-prompt out"),
         ({"csv_excel": True}, "--csv-excel means nothing for jsonl"),
     ],
 )

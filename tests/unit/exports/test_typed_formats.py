@@ -12,8 +12,8 @@ from typing import Any
 import openpyxl
 import pyarrow.parquet as pq
 import pytest
+from filling import OURS, done, failed, filled
 from python_calamine import load_workbook
-from test_exports_api import OURS, done, failed, filled
 
 import runner
 from runner.errors import StoreError, UsageError
@@ -211,7 +211,7 @@ def test_more_rows_than_a_sheet_has_are_refused_before_it_is_written(
 def test_more_columns_than_a_format_has(tmp_path: Path, kind: str, most: int) -> None:
     path = filled(tmp_path / "runner.db", done("a", 1, metadata={f"c{number}": number for number in range(most)}))
     with pytest.raises(
-        UsageError, match=f"has at most {most:,} columns, and the export {most + 24:,}; choose some with --columns"
+        UsageError, match=f"{kind} has room for {most:,} columns, and the export has {most + 24:,}; choose some with --columns"
     ):
         runner.export(tmp_path / f"a.{kind}", db=path)
     assert {one.name for one in tmp_path.iterdir()} <= {"runner.db", "runner.db-wal", "runner.db-shm", "runner.db-run1.lock"}
