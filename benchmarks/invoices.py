@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import runner
+from benchmarks import killed
 from runner.money import PICO, Money
 from runner.simulator import Behaviour, Line, Simulator, Statement, parse_prices
 from runner.simulator.cache import CacheKind
@@ -238,16 +239,22 @@ def main() -> int:
     """Parse the command line, make the runs, print what did not agree, and the sum."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.invoices", description=__doc__)
     parser.add_argument("--runs", type=int, default=1_000, help="runs with faults (1,000)")
+    parser.add_argument("--killed", type=int, default=30, help="further runs, whose processes are killed three times each (30)")
     parser.add_argument("--first", type=int, default=0, help="seed of the first (0)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="runner-bench-") as folder:
         found = asyncio.run(fault_runs(range(args.first, args.first + args.runs), Path(folder)))
+        looks = asyncio.run(killed.killed_runs(range(args.first, args.first + args.killed), Path(folder)))
     perhaps, untold = sum(bool(one.money.perhaps) for one in found), sum(one.untold for one in found)
     print(
         f"{sum(one.right for one in found)} of {len(found)} runs agree with their invoice; {perhaps} of them had attempts of "
         f"unknown usage, {untold} answers that did not tell apart what has rates of its own"
     )
-    wrong = missed(found)
+    print(
+        f"{sum(one.right for one in looks)} of {len(looks)} looks at runs without a budget that were killed agree with their "
+        f"invoice; {sum(one.needed for one in looks)} of them only with what may have been open at a kill"
+    )
+    wrong = [*(missed(found) if found else []), *(killed.missed(looks) if looks else [])]
     for one in wrong:
         print(f"MISSED  {one}")
     return int(bool(wrong))

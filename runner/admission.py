@@ -92,20 +92,29 @@ class Amounts(NamedTuple):
     tokens: int = 0
 
 
+TOGETHER = ""
+"""The key of a reservation for all open requests of a session. No row has it."""
+
+
 class Reservation(Struct, eq=False):
-    """What one attempt may use of a budget at most. It is in the store from before its request goes out until it is saved."""
+    """What one attempt may use of a budget at most. It is in the store from before its request goes out until it is saved.
+
+    Without a budget there is one for all requests that are open at once (``engine.collective``).
+    """
 
     # the item, the number of the attempt, and the instant
     key: str
     number: int
     started_at: float
     amounts: Amounts
-    # the most tokens that the request and its answer can have, and the highest rates that they can reach
+    # the most tokens that the request and its answer can have (None: no limit is known), and the highest rates that can be
     input_bound: int
-    output_bound: int
+    output_bound: int | None
     price: Price
     # of input_bound: tokens that may be written to a cache that is kept for an hour; None: the request asks for none
     cache_1h_bound: int | None = None
+    # for how many requests it is, which may use so much together
+    requests: int = 1
     # no request went out for it, and none will
     void: bool = False
     # set once it is in the store

@@ -99,6 +99,9 @@ class Summary(Struct, frozen=True, kw_only=True):
     cost_now: float | None = None
     # attempts that were billed, or may have been, at prices that are not known
     unpriced_attempts: int = 0
+    # requests that may have been open when earlier sessions were killed, and what of ``cost_perhaps`` is for them
+    open_requests: int = 0
+    cost_open_requests: float | None = None
     currency: str = CURRENCY
 
     @property

@@ -270,8 +270,8 @@ class Store(Protocol):
         """Store the new lines of rows that have moved in the input, as (key, position)."""
         ...
 
-    async def forget_broken(self, first: int, last: int | None, keep: Sequence[str]) -> None:
-        """Delete the broken rows on these lines, except those in ``keep``. last: None means to the end of the input."""
+    async def forget_broken(self, lines: tuple[int, int | None] | Sequence[int], keep: Sequence[str]) -> None:
+        """Delete the broken rows on these lines, except those in ``keep``. lines: first and last, None for the end; or a list."""
         ...
 
     async def note_pace(self, pace: Pace) -> None:

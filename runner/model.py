@@ -32,13 +32,11 @@ class Row(Struct, frozen=True, kw_only=True):
     line: int
     # the decoded object; of a broken line, its id alone, or None if that cannot be read
     fields: Mapping[str, Json] | None
-    # why the line is broken, one sentence; None if it is not
+    # why the line is broken, one sentence, None if it is not; and its bytes without the line end, kept only if it is
     fault: str | None = None
-    # the line's bytes without its line end, kept only for a broken line
     raw: bytes = b""
-    # size of the record in the file, in bytes; 0 if the reader does not know it
+    # bytes of the record in the file, 0 if the reader does not know it; and how many NaN and infinities were read as null
     size: int = 0
-    # how many NaN and infinities were read as null
     nulls: int = 0
     # True: fields with the name of a setting (model, temperature, ...) are the user's own data (row_settings = false)
     plain: bool = False
@@ -75,6 +73,8 @@ class Request(Struct, frozen=True, kw_only=True):
     prefixes: tuple[tuple[int, int], ...] = ()
     # True: parts of the messages are ``Media``, which must be replaced before the request is encoded
     media: bool = False
+    # sent where the provider has seeds and the user has set none; set only for sending: it is no part of what is asked
+    made_seed: int | None = None
 
 
 class Item(Struct, frozen=True, kw_only=True):
@@ -96,11 +96,12 @@ class Item(Struct, frozen=True, kw_only=True):
 
 
 class HttpCall(Struct, frozen=True, kw_only=True):
-    """A POST ready to be sent. ``headers`` contain the API key and the query may, so a call is never printed or stored."""
+    """A POST. ``headers`` contain the API key and the query may: it is never printed or stored. made_seed: in it, if made up."""
 
     url: str
     headers: dict[str, str]
     body: bytes
+    made_seed: int | None = None
 
     def __repr__(self) -> str:
         return f"HttpCall(url={self.url.partition('?')[0]!r}, {len(self.body)} bytes)"
@@ -160,7 +161,7 @@ class Completion(Struct, frozen=True, kw_only=True):
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """One call: sent, or not sent because no connection was made."""
+    """One call: sent, or not sent because no connection was made. made_seed: the seed in it, if it was made up."""
 
     key: str
     # 1 is the first for this item, counted over all sessions
@@ -186,6 +187,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     tier: str | None = None
     asked_tier: str | None = None
     response_id: str | None = None
+    made_seed: int | None = None
     # both None for a success
     error_code: str | None = None
     error: str | None = None
@@ -204,14 +206,14 @@ class Outcome(Struct, frozen=True, kw_only=True):
     error: str | None = None
     # the attempt that led to this outcome; earlier ones were saved when they ended. None: nothing was sent (a broken row)
     attempt: Attempt | None = None
-    # True if that attempt was saved when it ended, and not with this outcome
+    # True if that attempt was saved when it ended, and not with this outcome; and all attempts of the item, over all sessions
     booked: bool = False
-    # all attempts of the item, over all sessions
     attempts: int = 0
     # True for the failure of a changed row that was sent again: the row stays done and keeps its earlier answer
     kept: bool = False
-    # key of the row that bought it with the same request; None: nothing else did (--dedupe)
+    # key of the row that bought it with the same request, None: nothing else did (--dedupe); and the made-up seed that was sent
     same_as: str | None = None
+    made_seed: int | None = None
 
 
 Entry: TypeAlias = Attempt | Outcome
@@ -227,9 +229,8 @@ class Run(Struct, frozen=True, kw_only=True):
     finished_at: float | None
     # the job's settings, without secrets
     settings: Mapping[str, Json]
-    # absolute path of the input in the last session
+    # absolute path of the input in the last session, and its rows when it was last read; None before that
     input: str
-    # rows of the input when it was last read; None before that
     rows: int | None
     done: int
     failed: int
@@ -245,9 +246,8 @@ class Run(Struct, frozen=True, kw_only=True):
     causes: Mapping[str, int] = {}
     # the error code that stopped the last session; None if none did, and in a list of runs
     stop_code: str | None = None
-    # of the done: rows whose answers were taken over from earlier runs
+    # of the done: rows whose answers were taken over from earlier runs; and how many are wanted of each row: only these count
     reused: int = 0
-    # answers that are wanted of each row; only these count
     answers: int = 1
 
     def __repr__(self) -> str:

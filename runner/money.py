@@ -4,7 +4,7 @@ The unit is the picodollar. A rate of 1 dollar per million tokens is 1,000,000 p
 decimals is a whole number; one with more is rounded to it. Below ``model``, like ``pace``: an attempt has its price.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TypedDict
 
@@ -117,6 +117,16 @@ class Rates(Struct, frozen=True, kw_only=True):
         return input_tokens * self.highest_input + hour + output_tokens * self.highest_output
 
 
+def highest(rates: Sequence[Rates]) -> Rates:
+    """Return the highest rate of each kind."""
+    return Rates(**{name: max(getattr(one, name) for one in rates) for name in Rates.__struct_fields__})
+
+
+def lowest(rates: Sequence[Rates]) -> Rates:
+    """Return the lowest rate of each kind."""
+    return Rates(**{name: min(getattr(one, name) for one in rates) for name in Rates.__struct_fields__})
+
+
 class Price(Struct, frozen=True, kw_only=True):
     """At what rates an attempt is billed. rates: None if they are not known, which is not 0."""
 
@@ -145,9 +155,11 @@ class Money(Struct, frozen=True, kw_only=True):
     saved: int = 0
     # True: there are attempts of which nothing is known; they are not counted
     unknown: bool = False
-    # requests that are open, or were when their session was killed, and what of ``perhaps`` is for them
+    # requests that are open, or may have been when their session was killed, and what of ``perhaps`` is for them
     open_requests: int = 0
-    held: int = 0
+    held: int | None = 0
+    # of ``open_requests``: those of sessions without a budget that were killed, at most
+    killed_requests: int = 0
     # what of ``perhaps`` is for tokens that are not told apart, and for answers that do not name their tier
     unsure: int = 0
 
@@ -161,15 +173,20 @@ class Money(Struct, frozen=True, kw_only=True):
         return Money(
             spent=self.spent + other.spent,
             failed=self.failed + other.failed,
-            perhaps=None if self.perhaps is None or other.perhaps is None else self.perhaps + other.perhaps,
+            perhaps=_plus(self.perhaps, other.perhaps),
             unpriced=self.unpriced + other.unpriced,
             priced=self.priced + other.priced,
             saved=self.saved + other.saved,
             unknown=self.unknown or other.unknown,
             open_requests=self.open_requests + other.open_requests,
-            held=self.held + other.held,
+            held=_plus(self.held, other.held),
+            killed_requests=self.killed_requests + other.killed_requests,
             unsure=self.unsure + other.unsure,
         )
+
+
+def _plus(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
 
 
 class Projection(Struct, frozen=True, kw_only=True):
@@ -208,6 +225,8 @@ class Costs(TypedDict):
     cost_projected: float | None
     cost_saved_by_cache: float | None
     unpriced_attempts: int
+    open_requests: int
+    cost_open_requests: float | None
 
 
 def costs(money: Money, projected: int | None) -> Costs:
@@ -219,6 +238,8 @@ def costs(money: Money, projected: int | None) -> Costs:
         "cost_projected": _float(projected if money.known else None),
         "cost_saved_by_cache": _float(money.saved if money.known else None),
         "unpriced_attempts": money.unpriced,
+        "open_requests": money.open_requests,
+        "cost_open_requests": _float(money.held if money.known else None),
     }
 
 

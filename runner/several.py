@@ -4,12 +4,16 @@ Answer 1 has the key of its row. The key of each other one is that, a mark, and 
 """
 
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 from runner.text import plural
 
 MARK = "\ufdd0"
 """Stands between the key of a row and the number of an answer. Unicode keeps this character for such internal use."""
+
+SEED_NAMES = ("seed", "random_seed")
+"""Names of a seed in the body of a request."""
 
 
 def key_of(row: str, number: int) -> str:
@@ -36,6 +40,17 @@ def number_of(key: str) -> int:
     number = key.partition(MARK)[2]
     # a store of an older version may have rows whose own ids hold the mark
     return int(number) if number.isdecimal() else 1
+
+
+def seed_of(key: str) -> int | None:
+    """Return the seed with which an answer is asked for if the user has set none; None for the first of a row.
+
+    The same key has the same seed in each session, attempt and run. It is between 1 and 2**31 - 2, which every server takes: to
+    some 0 or the highest number means any seed.
+    """
+    if number_of(key) == 1:
+        return None
+    return int.from_bytes(blake2b(key.encode(errors="surrogatepass"), digest_size=8).digest(), "big") % (2**31 - 2) + 1
 
 
 def spoken(key: str) -> str:

@@ -92,7 +92,8 @@ def run(named: tuple[str, ...], db: str, trust: bool, instead: Any, shown: Any, 
     job = asked(job, trusted=trust)
     if (rows := instead["dry_run"]) is not None:
         warn_of_variables()
-        sys.exit(output.requests(api.dry_run(job, min(rows, options["limit"] or rows), db), as_json=shown["as_json"]))
+        unsent = api.dry_run(job, min(rows, options["limit"] or rows), db)
+        sys.exit(output.requests(unsent, answers=job.answers or 1, as_json=shown["as_json"]))
     with orderly_end(), api.spooled(job, db) as kept:
         sys.exit(foreground.drive(kept, db, SessionOptions(**options), **shown))
 

@@ -41,16 +41,31 @@ def in_this_session(of: Summary) -> float | None:
 def _unknown(of: Totals | Summary, *, active: bool) -> str:
     """Return for what a run may have cost more than is known."""
     attempts = "for attempts whose usage or service tier is not known in full"
-    if not isinstance(of, Totals) or not of.open_requests or not of.cost_open_requests:
+    if not of.open_requests or not of.cost_open_requests:
         return attempts
-    requests = f"for {plural(of.open_requests, 'open request')}"
-    if not active:
-        were = "was" if of.open_requests == 1 else "were"
-        requests = f"for {plural(of.open_requests, 'request')} that {were} open when the process ended"
+    requests = _open(of, active=active)
     # what is left to the others may be a rounding of the sums
     if of.cost_perhaps is None or of.cost_perhaps - of.cost_open_requests < 1 / PICO:
         return requests
     return f"{attempts}, {amount(of.cost_open_requests)} of it {requests}"
+
+
+def _open(of: Totals | Summary, *, active: bool) -> str:
+    """Return for which open requests a run may have cost more."""
+    # those of a session with a budget are attempts in the next one, so that its summary has none of them
+    killed = of.killed_requests if isinstance(of, Totals) else of.open_requests
+    single, parts = of.open_requests - killed, []
+    if single and active:
+        parts.append(f"for {plural(single, 'open request')}")
+    elif single:
+        parts.append(f"for {_that_were_open(single)}")
+    if killed:
+        parts.append(f"for up to {_that_were_open(killed)}")
+    return " and ".join(parts)
+
+
+def _that_were_open(number: int) -> str:
+    return f"{plural(number, 'request')} that {'was' if number == 1 else 'were'} open when the process ended"
 
 
 def _in_vain(of: Totals | Summary) -> str:

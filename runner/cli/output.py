@@ -209,10 +209,11 @@ def _settings(description: Description) -> str:
     return "\n".join([*lines, f"  {'key':22}{key}"])
 
 
-def requests(rows: Iterable[Unsent], *, as_json: bool) -> int:
+def requests(rows: Iterable[Unsent], *, answers: int, as_json: bool) -> int:
     """Print what would be sent for rows, one body a line, and on standard error whose it is. Return 1 if a row is broken, else 0.
 
-    as_json: one object a line with ``line``, ``url`` and ``body``, or with ``line`` and ``fault``.
+    answers: how many of each row are wanted; the request of the first is printed. as_json: one object a line with ``line``,
+    ``url`` and ``body``, or with ``line`` and ``fault``.
     """
     broken = False
     for row in rows:
@@ -228,6 +229,9 @@ def requests(rows: Iterable[Unsent], *, as_json: bool) -> int:
             note = " (the contents of its files are left out here)" if row.shortened else ""
             click.echo(f"{clean(row.where)}: POST {clean(row.url)}, not sent{note}", err=True)
             click.echo(json_text(row.body))
+    if answers > 1:
+        others = "answer 2 is" if answers == 2 else f"answers 2 to {answers:,} are"
+        click.echo(f"{others} asked for in the same way, each with another seed where the server has seeds", err=True)
     return int(broken)
 
 

@@ -98,6 +98,7 @@ def _text(run: Any, found: Any, files: Any) -> str:
     lines += ["system:", _shown(system)] if system else []
     if found.error_code != BAD_ROW:
         lines += ["asked:", _shown(prompt) if prompt is not None else "(the store has not kept it)"]
+    lines += [f"with a seed of its own: {found.made_seed}"] if found.made_seed is not None else []
     lines += [f"not sent: row {clean(found.same_as)} asked the same, and this is its answer"] if found.same_as is not None else []
     lines += [_taken_from(found.taken_from)] if found.taken_from is not None else []
     for one in found.attempts:

@@ -139,6 +139,11 @@ def _attempts(books: Totals) -> list[str]:
     lines = [words]
     if books.failed_attempts:
         lines.append(f"                {_failed_attempts(books)}")
+    if books.killed_requests and books.cost is None:
+        # else the cost says it
+        were = "was" if books.killed_requests == 1 else "were"
+        open_ones = plural(books.killed_requests, "request")
+        lines.append(f"                up to {open_ones} {were} open when the process ended, perhaps billed")
     if books.wasted_input_tokens or books.wasted_output_tokens or books.wasted_bytes:
         lines.append(f"  wasted        {_waste(books)}")
     return lines

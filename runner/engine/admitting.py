@@ -1,8 +1,11 @@
 """What a request waits for before it goes out: its delay, a permit, room in memory for its files, and a budget if there is one.
 
 With a budget, a request holds the most that it can use, from before it goes out until its attempt is saved. That is in the store
-before it goes out, so that it counts even if the process is killed meanwhile. It takes its amount with its permit. Where the
-budget is short, it waits for the amount first, and holds no slot meanwhile. It holds the amount while it waits for its permit.
+before it goes out, so that it counts even if the process is killed meanwhile. Without one, the requests of a session have a
+reservation together (``collective``).
+
+A request takes its amount with its permit. Where the budget is short, it waits for the amount first, and holds no slot meanwhile.
+It holds the amount while it waits for its permit.
 """
 
 from collections import Counter
@@ -16,6 +19,7 @@ from runner.admission import Amounts, Permit, Reservation
 from runner.engine.answers import InformedProvider
 from runner.engine.bounds import Bounds, bounds
 from runner.engine.clock import Clock
+from runner.engine.collective import QUOTE_S, Collective
 from runner.engine.limits.budget import Budget
 from runner.engine.patience import fall_back
 from runner.engine.retry import phrase
@@ -25,9 +29,6 @@ from runner.engine.task import Task
 from runner.interfaces import Emit
 from runner.model import Attempt, Item
 from runner.money import Price
-
-QUOTE_S = 1800.0
-"""Seconds for which a quote counts: half of the time for which it holds, so that the request goes out within that."""
 
 
 class Quote(NamedTuple):
@@ -65,6 +66,8 @@ class Admitting:
         self._sender, self._provider, self._stop = sender, provider, stop
         self._sleep, self._wall, self._clock = clock.sleep, clock.wall, clock.monotonic
         self.purse: Purse | None = None
+        # what is reserved where there is no budget; None: nothing is
+        self.collective: Collective | None = None
         # called when a row cannot go out in this session any more, since too little of the budget is left for it
         self.passed: Callable[[Item], None] = lambda _: None
         # how many items wait for a retry, by the number of their next attempt
@@ -91,17 +94,34 @@ class Admitting:
                 await self._sender.enter(task)
                 if task.reserved is not None:
                     await _written(task.reserved, emit)
+                else:
+                    await self._covered(task, emit)
         finally:
             if wait_s is not None:
                 self._retrying[number] -= 1
         if permit is not None and self._stop.requested:
             self._sender.leave(task)
             task.lane.release(permit, unused=True)
+            if task.share is not None:
+                task.share.end()
             if task.reserved is not None and self.purse is not None:
                 self.purse.budget.settle(task.reserved.amounts, Amounts())
                 await _voided(task.reserved, emit)
             return None
         return permit
+
+    async def _covered(self, task: Task, emit: Emit) -> None:
+        """Wait until the store has what the request may use, among others. It is the one that goes out then."""
+        self._encode_again(task)
+        if (collective := self.collective) is not None:
+            while not collective.take(task):
+                await collective.widen(task, emit)
+                self._encode_again(task)
+
+    def _encode_again(self, task: Task) -> None:
+        """Encode a request again if a parameter was learned while its item waited."""
+        if task.revision != self._provider.revision:
+            task.revision, task.call = self._provider.revision, self._provider.encode(task.item.request)
 
     def settle(self, reserved: Reservation, attempt: Attempt) -> None:
         """Give back what an attempt has held of the budget and not used. It has been saved."""
@@ -160,8 +180,7 @@ class Admitting:
     def _reservation(self, task: Task, purse: Purse) -> Reservation:
         """Return what the next attempt may use at most. Raises AttemptError if that is not known."""
         task.reserved = None
-        if task.revision != self._provider.revision:
-            task.revision, task.call = self._provider.revision, self._provider.encode(task.item.request)
+        self._encode_again(task)
         bound, at = bounds(task.call, task.files), self._wall()
         quote = purse.quote(task.item.request.model, bound, at)
         return Reservation(

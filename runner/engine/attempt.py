@@ -18,13 +18,14 @@ from runner.engine.admitting import Admitting, Purse
 from runner.engine.answers import InformedProvider, judged, without_frames
 from runner.engine.bounds import bounded
 from runner.engine.clock import Clock
+from runner.engine.collective import Collective
 from runner.engine.judge import OUTAGE_S, UNREACHED_S, Judge
 from runner.engine.outcomes import conceal, done, failed, partial_of, record, refused
 from runner.engine.patience import refused_wait
 from runner.engine.retry import RetryPolicy
 from runner.engine.sending import Sender
 from runner.engine.stop import Stop
-from runner.engine.task import Task, failure_of, repeats
+from runner.engine.task import Share, Task, failure_of, repeats
 from runner.errors import (
     AttachmentError,
     AttemptError,
@@ -73,15 +74,17 @@ class Attempts(Generic[E]):
         # called when the answer to an item begins
         self.begun: Callable[[Item], None] = lambda _: None
         # what attempts hold that have not been saved yet, by key and number of the attempt
-        self._unsaved: dict[tuple[str, int], tuple[Lane, Permit, Reservation | None]] = {}
+        self._unsaved: dict[tuple[str, int], tuple[Lane, Permit, Reservation | None, Share | None]] = {}
         self._admitting = Admitting(self._sender, provider, stop, clock)
 
     def saved(self, entry: Entry) -> None:
         """Release the permit of an attempt that has been saved."""
         attempt = entry if isinstance(entry, Attempt) else entry.attempt
         if attempt is not None and (held := self._unsaved.pop((attempt.key, attempt.number), None)) is not None:
-            lane, permit, reserved = held
+            lane, permit, reserved, share = held
             lane.release(permit)
+            if share is not None:
+                share.end()
             if reserved is not None:
                 self._admitting.settle(reserved, attempt)
 
@@ -93,6 +96,15 @@ class Attempts(Generic[E]):
         """Keep a budget. passed: called with a row that cannot go out any more, since too little of the budget is left for it."""
         self._admitting.purse = purse
         self._admitting.passed = passed or self._admitting.passed
+
+    def reserve(self, collective: Collective) -> None:
+        """Have a reservation in the store for all requests that are open, in place of one for each."""
+        self._admitting.collective = collective
+
+    @property
+    def all_saved(self) -> bool:
+        """True if each attempt that was begun has been saved."""
+        return not self._unsaved
 
     async def handle(self, item: Item, emit: Emit) -> Outcome | None:
         """Send the item until it has an outcome. Return None if the run stops first."""
@@ -154,18 +166,18 @@ class Attempts(Generic[E]):
     async def _attempt(self, task: Task, permit: Permit, emit: Emit) -> tuple[Attempt, Completion | AttemptError]:
         """Make one attempt."""
         item, standing = task.item, task.standing
-        if task.revision != self._provider.revision and task.reserved is None:
-            # a parameter was learned while the item waited
-            task.revision, task.call = self._provider.revision, self._provider.encode(item.request)
         standing.number += 1
-        self._unsaved[(item.key, standing.number)] = task.lane, permit, task.reserved
+        self._unsaved[(item.key, standing.number)] = task.lane, permit, task.reserved, task.share
+        task.share = None
         started_at, start = self._wall(), self._clock()
         if standing.ended is not None and not (task.fresh or standing.asked):
             standing.waited_s = start - standing.ended
         heard: Callable[[int, Iterable[tuple[bytes, bytes]]], None] = partial(self._heard, task, permit)
         decoder, exchange = self._decoder(task), self._client.exchange(fresh=task.fresh, heard=heard, fallback=standing.standard)
         number, model = standing.number, item.request.model
-        attempt = Attempt(key=item.key, number=number, started_at=started_at, duration_s=0.0, model=model)
+        attempt = Attempt(
+            key=item.key, number=number, started_at=started_at, duration_s=0.0, model=model, made_seed=task.call.made_seed
+        )
         result: Completion | AttemptError
         try:
             call = None if task.files is None else self._sender.whole(task.files)

@@ -70,10 +70,10 @@ def input_bound(call: HttpCall, files: Files | None) -> int:
 def bounds(call: HttpCall, files: Files | None) -> Bounds:
     """Return what bounds a request, by what its body says. files: those that are not in ``call``."""
     limits, most = _limits(call), input_bound(call, files)
-    return Bounds(most, limits.output, limits.tier, limits.answers, most if _asks_for_hour(call) else None)
+    return Bounds(most, limits.output, limits.tier, limits.answers, most if asks_for_hour(call) else None)
 
 
-def _asks_for_hour(call: HttpCall) -> bool:
+def asks_for_hour(call: HttpCall) -> bool:
     """Return True if a request may ask for a cache that is kept for an hour, which costs more: ``"ttl": "1h"``."""
     # a text that holds these bytes is rare, and then the bound is higher than it must be
     return b'"1h"' in call.body
@@ -144,7 +144,7 @@ def bounded(attempt: Attempt, task: Task, decoder: Decoder, *, kept: bool) -> At
 
 def _with_unsplit_writes(attempt: Attempt, usage: Usage | None, call: HttpCall) -> Attempt:
     """Return an attempt of known usage; what it wrote to caches may be kept for an hour, where it does not tell for how long."""
-    if usage is None or not usage.cache_write_tokens or usage.cache_write_1h_tokens is not None or not _asks_for_hour(call):
+    if usage is None or not usage.cache_write_tokens or usage.cache_write_1h_tokens is not None or not asks_for_hour(call):
         return attempt
     # a gateway that tells one number for both
     return structs.replace(attempt, cache_1h_bound=usage.cache_write_tokens)

@@ -71,6 +71,7 @@ def done(item: Item, number: int, attempt: Attempt, completion: Completion) -> O
         completion=completion,
         attempt=attempt,
         attempts=number,
+        made_seed=attempt.made_seed,
     )
 
 
@@ -98,9 +99,11 @@ def failed(
         attempt=attempt,
         attempts=number,
         kept=item.answered,
+        made_seed=attempt.made_seed if attempt is not None else None,
     )
 
 
 def refused(item: Item, number: int, attempt: Attempt) -> Outcome:
     """Return the outcome of an item that was held, and whose attempt has been saved already."""
-    return structs.replace(failed(item, number, None, attempt.error_code, attempt.error), booked=True)
+    outcome = failed(item, number, None, attempt.error_code, attempt.error)
+    return structs.replace(outcome, booked=True, made_seed=attempt.made_seed)

@@ -14,6 +14,7 @@ from runner.engine.task import Files, Task
 from runner.errors import AttachmentError
 from runner.media import Attachments
 from runner.model import HttpCall, Item, Request
+from runner.several import seed_of
 
 ROOM_BYTES = 256 << 20
 """Bytes of files, as base64, that open requests hold together. A request with more goes out while no other one holds any."""
@@ -35,7 +36,9 @@ class Sender:
 
     async def encoded(self, item: Item) -> tuple[Item, HttpCall, Files | None]:
         """Return the request of an item; if it has files an outline of it, and what is known of them. Raises AttachmentError."""
-        files = None
+        files, seed = None, seed_of(item.key)
+        if seed is not None:
+            item = structs.replace(item, request=structs.replace(item.request, made_seed=seed))
         if item.request.media:
             found = await to_thread.run_sync(self._attachments.outlined, item.request, abandon_on_cancel=True)
             files = Files(item.request, found.tokens, found.size)

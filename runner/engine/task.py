@@ -18,6 +18,33 @@ class Files(NamedTuple):
     size: int
 
 
+class Share(Struct, eq=False):
+    """The most that requests can use together: how many they are, tokens of input, of output, and in caches kept for an hour."""
+
+    requests: int = 0
+    input: int = 0
+    output: int = 0
+    hour: int = 0
+    # the sum to which it was added
+    of: "Share | None" = None
+
+    def add(self, other: "Share") -> None:
+        """Add what other requests can use."""
+        self.requests += other.requests
+        self.input += other.input
+        self.output += other.output
+        self.hour += other.hour
+
+    def end(self) -> None:
+        """Take it away from the sum to which it was added."""
+        if (of := self.of) is not None:
+            of.requests -= self.requests
+            of.input -= self.input
+            of.output -= self.output
+            of.hour -= self.hour
+            self.of = None
+
+
 class Task(Struct):
     """An item while it is being processed."""
 
@@ -39,6 +66,8 @@ class Task(Struct):
     heard: Decoder | None = None
     # what the current attempt holds of the budget; None without one
     reserved: Reservation | None = None
+    # without a budget, its part of what the session holds for all requests
+    share: Share | None = None
 
     @property
     def size(self) -> int:

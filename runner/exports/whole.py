@@ -11,15 +11,19 @@ from runner.exports.columns import Parts
 from runner.model import Json, Result
 
 _GIVEN = ("id", "fields", "request")
-_ATTEMPT = ("run", "ended_at", "http_status", "response_id")
+_ATTEMPT = ("run", "ended_at", "http_status", "response_id", "made_seed")
 
 
 class Told(NamedTuple):
-    """What is told of the attempt that decided a row: when it ended, its HTTP status, and the provider's name for the answer."""
+    """What is told of the attempt that decided a row: when it ended, its HTTP status, and the provider's name for the answer.
+
+    made_seed: the seed in the request, if the user has set none.
+    """
 
     ended_at: float | None
     http_status: int | None
     response_id: str | None
+    made_seed: int | None
 
 
 def columns(parts: Parts) -> list[str]:

@@ -29,9 +29,11 @@ def asked_in(line: Mapping[str, Json]) -> list[Json] | None:
 
 
 def params_in(line: Mapping[str, Json]) -> dict[str, Json]:
-    """Return what else that request asks for, but for the model, as the ``params`` of a row."""
+    """Return what else that request asks for, but for the model and a seed that was made up, as the ``params`` of a row."""
     body = _at(line, "request", "body")
     given = {name: value for name, value in body.items() if name not in SENT_OTHERWISE} if isinstance(body, dict) else {}
+    if line.get("made_seed") is not None and given.get("seed") == line["made_seed"]:
+        del given["seed"]
     params = {name: given.pop(name) for name in _PARAMS if name in given}
     return {**params, "extra_body": given} if given else params
 

@@ -5,15 +5,14 @@ from collections.abc import Mapping
 from msgspec import structs
 
 from runner.model import Json, Request
-
-_NAMES = ("seed", "random_seed")
-"""Names of a seed in the body of a request. What the user merges into it wins over the parameter."""
+from runner.several import SEED_NAMES
 
 
 def seeded(request: Request, number: int) -> Request:
     """Return the request for one of several answers: with the same seed they would all be equal, so each has the next one.
 
-    Without a seed of the user none is added: a model draws another answer each time, and some servers refuse the parameter.
+    What the user merges into the body wins over the parameter. Without a seed of the user none is added here: one is made up
+    (``several.seed_of``) when the request goes out, so it is no part of what a row asks.
     """
     if number == 1:
         return request
@@ -30,4 +29,4 @@ def seeded(request: Request, number: int) -> Request:
 
 def seeded_body(body: Mapping[str, Json], number: int) -> dict[str, Json]:
     """Return the body of the request for one of several answers, as ``seeded`` does for a request."""
-    return {**body, **{name: value + number - 1 for name in _NAMES if type(value := body.get(name)) is int}}
+    return {**body, **{name: value + number - 1 for name in SEED_NAMES if type(value := body.get(name)) is int}}

@@ -37,8 +37,10 @@ class Selection(Struct, frozen=True, kw_only=True):
     accept_changes: bool = False
     # True: the store holds nothing for this run, so no keys are looked up
     fresh: bool = False
-    # True: the store may hold broken rows; those that are no longer in the input are deleted
+    # True: the store may hold broken rows; those that are no longer in the input are deleted. in_part: only some rows are read,
+    # and nothing is known of the lines of others
     may_hold_broken: bool = True
+    in_part: bool = False
     # keys, each of one answer: of what has no outcome, only these are sent, and the input is read as far as the last; None: all
     only: Collection[str] | None = None
 
@@ -97,7 +99,7 @@ async def items(
         settled: Mapping[str, Settled] = {}
         tried: Mapping[str, int] = {}
         if not selection.fresh:
-            line = await _forget(store, batch, line) if forget else line
+            line = await _forget(store, batch, line, in_part=selection.in_part) if forget else line
             if _mark(batch) in before.untouched or await _is_untouched(store, batch, selection):
                 counts.settled += len(batch)
                 counts.seen += len(batch)
@@ -110,8 +112,8 @@ async def items(
             if candidate is not None:
                 yield candidate
     if selection.only is None and (selection.limit is None or scanned.rows <= selection.limit):
-        if forget:
-            await store.forget_broken(line + 1, None, [])
+        if forget and not selection.in_part:
+            await store.forget_broken((line + 1, None), [])
         counts.complete = True
 
 
@@ -268,10 +270,13 @@ async def all_settled(prompts: PromptFile, scanned: Scan, template: Template, st
     return True
 
 
-async def _forget(store: Store, batch: Sequence[tuple[str, Row]], line: int) -> int:
-    """Delete the stored broken rows after ``line`` that have left the file, up to the batch's last line; return that line."""
-    last = batch[-1][1].line
-    await store.forget_broken(line + 1, last, [key for key, _ in batch])
+async def _forget(store: Store, batch: Sequence[tuple[str, Row]], line: int, *, in_part: bool) -> int:
+    """Delete the stored broken rows after ``line`` that have left the file, up to the batch's last line; return that line.
+
+    in_part: a row that is not read may still be there, so only the lines of the batch are looked at.
+    """
+    last, keys = batch[-1][1].line, [key for key, _ in batch]
+    await store.forget_broken([row.line for _, row in batch] if in_part else (line + 1, last), keys)
     return last
 
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from msgspec import structs
 
 from runner.model import Attempt, Json
-from runner.money import STANDARD, Price, Rates, tier_of
+from runner.money import STANDARD, Price, Rates, highest, lowest, tier_of
 from runner.prices import listed
 from runner.prices.own import stated
-from runner.prices.rates import Schedule, highest, input_of, lowest
+from runner.prices.rates import Schedule, input_of
 
 _TIERS = ("standard", "flex", "batch", "priority")
 _SOON_S = 3600.0

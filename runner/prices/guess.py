@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from runner.money import highest
 from runner.prices.interval import Interval
-from runner.prices.rates import Schedule, highest
+from runner.prices.rates import Schedule
 
 LEAST_BYTES, BYTES, MOST_BYTES = 2, 4, 6
 """Bytes of a text per token: at the least, usually, at the most."""

@@ -1,12 +1,11 @@
 """The rates of a model by the size of the request, and what an attempt costs at them. Amounts are in whole picodollars."""
 
-from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from msgspec import Struct, structs
 
 from runner.model import Attempt, Usage
-from runner.money import Rates, Tokens
+from runner.money import Rates, Tokens, highest
 
 
 class Schedule(Struct, frozen=True, kw_only=True):
@@ -32,16 +31,6 @@ class Schedule(Struct, frozen=True, kw_only=True):
         """Return the rates times a factor, such as 0.5 for a batch."""
         steps = tuple((beyond, _times(rates, factor)) for beyond, rates in self.steps)
         return Schedule(base=_times(self.base, factor), steps=steps)
-
-
-def highest(rates: Sequence[Rates]) -> Rates:
-    """Return the highest rate of each kind."""
-    return Rates(**{name: max(getattr(one, name) for one in rates) for name in Rates.__struct_fields__})
-
-
-def lowest(rates: Sequence[Rates]) -> Rates:
-    """Return the lowest rate of each kind."""
-    return Rates(**{name: min(getattr(one, name) for one in rates) for name in Rates.__struct_fields__})
 
 
 def cost_of(usage: Usage | None, rates: Rates) -> int | None:

@@ -13,6 +13,7 @@ from runner.providers.explain import Destination, explain
 from runner.providers.finish import Finish
 from runner.providers.lenient_json import decode_json, table
 from runner.providers.reasonless import Reasonless
+from runner.several import SEED_NAMES
 
 DOUBTS = 3
 _GROQ_FULL = 498
@@ -103,7 +104,9 @@ class Informed:
         other = parameters.OTHER_NAME.get(name)
         if other is not None and (other in known or other in own):
             return False
-        if self._strict:
+        made_up = call.made_seed is not None and name in SEED_NAMES
+        # the user has not asked for a seed that was made up, so no row and no run depends on it
+        if self._strict and not made_up:
             error.reworded(f"{request.model} does not take {name}: {error}")
             error.becomes(code="unsupported_parameter", verdict="stop")
             return True
@@ -116,7 +119,7 @@ class Informed:
             self.revision += 1
             if (request.model, name) not in self._told:
                 self._told.add((request.model, name))
-                self._tell(parameters.note(request.model, name, other))
+                self._tell(parameters.note(request.model, name, other, made_up=made_up))
         error.becomes(code="unsupported_parameter", verdict="retry")
         error.mended = True
         return True

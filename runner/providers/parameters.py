@@ -23,7 +23,10 @@ from runner.providers.lenient_json import json_text
 OTHER_NAME: Mapping[str, str] = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 """Parameters with two names. Such a one is sent under its other name; it is never left out, because it limits the cost."""
 
-LEARNABLE = ("max_tokens", "max_completion_tokens", "top_p", "temperature", "stop", "stop_sequences", "seed", "stream_options")
+LEARNABLE = (
+    "max_tokens", "max_completion_tokens", "top_p", "temperature", "stop", "stop_sequences", "seed", "random_seed",
+    "stream_options",
+)  # fmt: skip
 """The names, in a request body, of the parameters that can be learned. Of a pair that excludes each other, the first goes."""
 
 Shape: TypeAlias = tuple[str, frozenset[str]]
@@ -217,6 +220,7 @@ def shape(request: Request) -> Shape:
     """
     params = request.params
     names = [name for name in _SETTINGS if getattr(params, name) is not None]
+    names += ["seed"] if request.made_seed is not None else []
     own = (params.extra_body or {}).items()
     # not only whether a row thinks: the same name may say that it does not
     extra = [f"{name}={json_text(value)}" if "think" in name or "reason" in name else name for name, value in own]
@@ -237,8 +241,10 @@ def without(request: Request, learned: Mapping[str, str | None]) -> Request:
     return structs.replace(request, params=structs.replace(params, extra_body={**changes, **own}))
 
 
-def note(model: str, name: str, other: str | None) -> str:
-    """Return the sentence that tells a person what was learned."""
+def note(model: str, name: str, other: str | None, *, made_up: bool = False) -> str:
+    """Return the sentence that tells a person what was learned. made_up: the user has not set the parameter."""
+    if made_up:
+        return f"{model} does not take {name}: further answers of a row are asked for without it"
     if other is not None:
         return f"{model} does not take {name}: it is sent as {other} from now on (--strict-params stops instead)"
     effect = "; the tokens of answers may be unknown" if name == "stream_options" else ""

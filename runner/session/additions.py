@@ -33,7 +33,7 @@ class _Extended:
                 self._heads.clear()
             # the dialect's own dictionary is kept, so that no other gets its id
             head = self._heads[(call.url, id(call.headers))] = (self._url(call.url), call.headers, self._headers(call.headers))
-        return HttpCall(url=head[0], headers=head[2], body=call.body)
+        return HttpCall(url=head[0], headers=head[2], body=call.body, made_seed=call.made_seed)
 
     def decoder(self) -> Decoder:
         """Return a decoder for one attempt."""

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from msgspec import structs
 
 from runner.model import Attempt, Entry, Outcome
-from runner.money import Money
+from runner.money import Money, highest
 from runner.prices.book import PriceBook
-from runner.prices.rates import cost_of, highest, perhaps_of, saved_by
+from runner.prices.rates import cost_of, perhaps_of, saved_by
 
 _STATUS_OK = range(200, 300)
 

@@ -116,7 +116,8 @@ class _Rows:
         found = self.reader.decided(self.run.id, body, self.files, self.chosen)
         # a row that has another's answer has no attempt of its own
         told = (
-            (_numbered(result), whole.Told(attempt.ended_at or self.run.created_at, *attempt[1:3])) for result, attempt in found
+            (_numbered(result, seed), whole.Told(ended_at or self.run.created_at, status, name, seed))
+            for result, (ended_at, status, name, _, seed) in found
         )
         return whole.records(told, self.run.id, columns_in(self.run.settings), self.parts)
 
@@ -247,11 +248,12 @@ def listed(words: str | Sequence[str] | None) -> list[str]:
     return [word.strip() for word in words.split(",") if word.strip()] if isinstance(words, str) else [*(words or ())]
 
 
-def _numbered(result: Result) -> Result:
-    """Return a result whose request has the seed with which that answer was asked for."""
-    if not isinstance(result.prompt, dict) or result.answer_number in (None, 1):
+def _numbered(result: Result, made_seed: int | None) -> Result:
+    """Return a result whose request has the seed with which that answer was asked for. made_seed: the one made up for it."""
+    if not isinstance(result.prompt, dict) or (result.answer_number == 1 and made_seed is None):
         return result
-    return structs.replace(result, prompt=seeded_body(result.prompt, result.answer_number))
+    made = {"seed": made_seed} if made_seed is not None else {}
+    return structs.replace(result, prompt={**seeded_body(result.prompt, result.answer_number), **made})
 
 
 def parts_of(reader: StoreReader, run: Run) -> Parts:

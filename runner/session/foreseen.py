@@ -119,6 +119,7 @@ class Foreseen(Working):
             fresh=self._fresh,
             # a broken row that is not chosen has not left the input
             may_hold_broken=self._before.broken > 0 and not self._plan.narrowed,
+            in_part=self._plan.job.where is not None or self._plan.job.sample is not None,
             only=None if self._drawing is None else frozenset(self._drawing.drawn.keys),
         )
 

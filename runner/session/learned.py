@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from runner.money import STANDARD, tier_of
+from runner.money import STANDARD, highest, tier_of
 from runner.prices.book import PriceBook
 from runner.prices.interval import Interval
-from runner.prices.rates import Schedule, highest
+from runner.prices.rates import Schedule
 from runner.prices.sample import Drawn, Most, Stratum, Taken, of_attempts, together
 from runner.store.samples import RowSpent
 

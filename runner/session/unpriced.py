@@ -73,6 +73,11 @@ def unknown(model: str, prices: Json, tier: str | None = None) -> str:
         return f"unknown: {_LATER}{name} holds only from {day(since)} on; without its from, it holds for all that was sent"
     if model in own.models_of(prices) and tier_of(tier) != STANDARD:
         return of_tier(model, tier_of(tier)).removeprefix("cost ")
+    if own.has_list(prices) and (asked := tier_of(tier)) != STANDARD:
+        ways = (
+            f'; input, output and {asked} (a factor, such as 2.0) in [prices."{name}"] state one' if asked in own.FACTORS else ""
+        )
+        return f"unknown: the list has no price for {name} at the tier {clean(asked)}{ways}"
     if own.has_list(prices):
         return f"unknown: the list has no price for {name}; --prices {clean(_stated(model, prices))} states one beside it"
     return f'unknown: no price is known for {name}; [prices."MODEL"] in the job file states one'

@@ -1,5 +1,6 @@
 """What every session does, whatever its rows come from: runs the engine, with the background tasks next to it."""
 
+import time
 from collections.abc import Callable
 from contextlib import aclosing, suppress
 from typing import Any
@@ -12,6 +13,7 @@ from runner.config.endpoint import Endpoint
 from runner.config.job import Job
 from runner.engine import pipeline
 from runner.engine.attempt import Attempts
+from runner.engine.collective import Collective
 from runner.engine.judge import Judge
 from runner.engine.limits import Lanes
 from runner.engine.listening import HeardAttempts
@@ -85,31 +87,47 @@ class Working:
         doubt = anyio.Event()
         self._books = self._meter.books = Books(await self.prices(), await self.money())
         attempts = self._begun(provider, client, doubt.set)
-        if budgeting.is_set(self._job):
-            before = await self._store.used()
-            self._purse = Purse(self._job, await self.prices(), before, self._stop, self._used, self._note, self._raising)
-            self._meter.waiting = self._purse.waiting
-            attempts.afford(self._purse, self._warming.let_go if self._warming is not None else None)
+        collective = await self._reserving(attempts)
         failure: Exception | None = None
-        async with anyio.create_task_group() as background:
-            background.start_soon(tell_progress, self._tell, self._meter.progress)
-            background.start_soon(note_pace, self._store.note_pace, self._meter.pace)
-            background.start_soon(tell_stop, self._tell, self._stop, self._lanes)
-            keep_watch(background, self._job, self._endpoint, doubt, self._stop, self._lanes, start=self._meter.start)
-            try:
-                await self._round(attempts)
-                while self._has_more() and not self._stop.requested:
+        try:
+            async with anyio.create_task_group() as background:
+                background.start_soon(tell_progress, self._tell, self._meter.progress)
+                background.start_soon(note_pace, self._store.note_pace, self._meter.pace)
+                background.start_soon(tell_stop, self._tell, self._stop, self._lanes)
+                keep_watch(background, self._job, self._endpoint, doubt, self._stop, self._lanes, start=self._meter.start)
+                try:
                     await self._round(attempts)
-                if self._has_more() and self._stop.error is not None and self._stop.error.code == "budget":
-                    await self._give()
-            except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
-                failure = error
-            background.cancel_scope.cancel()
+                    while self._has_more() and not self._stop.requested:
+                        await self._round(attempts)
+                    if self._has_more() and self._stop.error is not None and self._stop.error.code == "budget":
+                        await self._give()
+                except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
+                    failure = error
+                background.cancel_scope.cancel()
+        finally:
+            if collective is not None and collective.reserves and attempts.all_saved:
+                # what is not saved may have been billed: then it stays, as after a kill
+                with anyio.CancelScope(shield=True), suppress(StoreError):
+                    await self._store.release_together()
         if isinstance(failure, StoreError):
             kept = "; what was saved before is kept, and the same command continues from there" if failure.kept else ""
             raise StoreError(f"{failure}{kept}", kept=failure.kept, stuck=failure.stuck) from failure
         if failure is not None:
             raise failure
+
+    async def _reserving(self, attempts: Attempts[HttpExchange]) -> Collective | None:
+        """Have what requests may use in the store before they go out: for each with a budget, else for all together."""
+        book = await self.prices()
+        if not budgeting.is_set(self._job):
+            extra = self._job.params.extra_body
+            collective = Collective(book, self._limits.ceiling, extra, time.time)
+            attempts.reserve(collective)
+            return collective
+        before = await self._store.used()
+        self._purse = Purse(self._job, book, before, self._stop, self._used, self._note, self._raising)
+        self._meter.waiting = self._purse.waiting
+        attempts.afford(self._purse, self._warming.let_go if self._warming is not None else None)
+        return None
 
     async def prices(self) -> PriceBook | None:
         """Return the prices of the job, looked up once. Raises UsageError for prices that cannot be used."""
@@ -121,7 +139,7 @@ class Working:
         """Return what the run had cost when the session began, added up once. Raises StoreError."""
         if self._money is None:
             if (book := await self.prices()) is not None:
-                await self._store.price_again(book.price)
+                await self._store.price_again(book.price, book.highest)
             self._money = await self._store.money()
         return self._money
 
@@ -188,7 +206,7 @@ class Working:
         return Progress(progress.spent, progress.rows, progress.left, progress.unsure, likely)
 
     async def _save(self, batch: list[Entry | Reservation]) -> None:
-        reserved = [one for one in batch if isinstance(one, Reservation)] if self._purse is not None else []
+        reserved = [one for one in batch if isinstance(one, Reservation)]
         entries = list(self._books.priced([one for one in batch if not isinstance(one, Reservation)]))
         await self._store.save(entries, reserved)
         for one in reserved:

@@ -17,7 +17,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from runner.admission import Reservation
+from runner.admission import TOGETHER, Reservation
 from runner.entries import attempts_of, price_of
 from runner.errors import BAD_ROW, RunLockedError
 from runner.model import Attempt, Entry
@@ -29,12 +29,12 @@ from runner.store.connection import Connection
 from runner.store.counts import RunCounts, counted
 from runner.store.lock import RunLock
 from runner.store.owner import owner
-from runner.store.repricing import price_again
-from runner.store.reserving import reserve
+from runner.store.repricing import Highest, price_again, price_open_again
+from runner.store.reserving import release_together, reserve
 from runner.store.reuse import TakenOver, take_over
 from runner.store.samples import note_drawn
-from runner.store.schema import items, runs
-from runner.store.spending import Used, is_priced, money_of, rates_of, tokens_of, used_of
+from runner.store.schema import attempts, items, reservations, runs
+from runner.store.spending import Used, held_of, is_priced, money_of, rates_of, tokens_of, used_of
 from runner.store.statements import (
     FORGET_ATTEMPTS,
     FORGET_ITEMS,
@@ -76,7 +76,7 @@ class RunStore:
         self._last_attempt: int | None = None
         # the entries of the prices of its attempts
         self._priced: dict[Price, int] = {}
-        # there have been reservations; the last commit failed, so that its rows may or may not have been saved
+        # there have been reservations of single requests; the last commit failed, so that its rows may or may not have been saved
         self._reserves, self._unsure = False, False
 
     @classmethod
@@ -182,27 +182,32 @@ class RunStore:
         """Add up what the run has cost. A run of which no price is known is spared the look at a million attempts."""
         rates = list(await self._reader.fetch(rates_of(self.run_id)))
         if not is_priced(rates):
-            return Money(unknown=(await self.counts()).attempted)
+            left = money_of([], list(await self._reader.fetch(held_of(self.run_id))))
+            return left.plus(Money(unknown=(await self.counts()).attempted))
         return money_of(rates, list(await self._reader.fetch(tokens_of(self.run_id))))
 
-    async def price_again(self, price: Callable[[Attempt], Price]) -> None:
-        """Give attempts whose price was not known the one that is known now. price: returns it."""
-        unknown = [row[0] for row in await self._reader.fetch(rates_of(self.run_id)) if row[1] is None]
+    async def price_again(self, price: Callable[[Attempt], Price], highest: Highest) -> None:
+        """Give attempts whose price was not known the one that is known now. price, highest: of ``PriceBook``."""
+        unknown, run_id = [row[0] for row in await self._reader.fetch(rates_of(self.run_id)) if row[1] is None], self.run_id
         if unknown:
-            again = await self._writer.in_one_turn(lambda driver: price_again(driver, self.run_id, unknown, price))
-            self._taking_up.repriced = again
+            again = await self._writer.in_one_turn(lambda driver: price_again(driver, run_id, unknown, price))
+            opened = await self._writer.in_one_turn(lambda driver: price_open_again(driver, run_id, unknown, highest))
+            self._taking_up.repriced = {attempts: again, reservations: opened}
 
     async def used(self) -> Used:
         """Add up what the run has used of a budget, or may have."""
         return used_of(*[list(await self._reader.fetch(select(self.run_id))) for select in (rates_of, tokens_of)])
 
-    async def forget_broken(self, first: int, last: int | None, keep: Sequence[str]) -> None:
-        """Delete the broken rows on these lines, except those in ``keep``. last: None means to the end of the input."""
-        where = [items.c.run_id == self.run_id, items.c.position >= first, items.c.error_code == BAD_ROW]
-        if last is not None:
-            where.append(items.c.position <= last)
-        if await self._reader.fetch(sa.select(items.c.id).where(*where, items.c.key.not_in(keep)).limit(1)):
-            await self._writer.execute(sa.delete(items).where(*where, items.c.key.not_in(keep)))
+    async def forget_broken(self, lines: tuple[int, int | None] | Sequence[int], keep: Sequence[str]) -> None:
+        """Delete the broken rows on these lines, except those in ``keep``. lines: first and last, None for the end; or a list."""
+        where = [items.c.run_id == self.run_id, items.c.error_code == BAD_ROW, items.c.key.not_in(keep)]
+        if isinstance(lines, tuple):
+            first, last = lines
+            where += [items.c.position >= first, *([items.c.position <= last] if last is not None else [])]
+        else:
+            where.append(items.c.position.in_(lines))
+        if await self._reader.fetch(sa.select(items.c.id).where(*where).limit(1)):
+            await self._writer.execute(sa.delete(items).where(*where))
 
     async def settled(self, keys: Sequence[str]) -> Mapping[str, Settled]:
         """Look up keys. The result leaves out keys without an attempt or outcome."""
@@ -240,10 +245,10 @@ class RunStore:
     async def save(self, entries: Sequence[Entry], reserved: Sequence[Reservation] = ()) -> None:
         """Write all entries in one transaction. After the return they survive a kill and, with full durability, a power cut.
 
-        reserved: what requests that are about to go out may use of a budget. Once there is such a one, attempts release theirs.
+        reserved: what requests that are about to go out may use. Once there is one of a single request, attempts release theirs.
         """
         begun: list[int] = []
-        self._reserves = self._reserves or bool(reserved)
+        self._reserves = self._reserves or any(one.key != TOGETHER for one in reserved)
         try:
             written = await self._writer.in_one_turn(lambda driver: self._write(driver, entries, reserved, begun))
         except BaseException:
@@ -270,11 +275,15 @@ class RunStore:
         priced = number_prices(driver, self.run_id, wanted.difference(self._priced))
         every = {**self._priced, **priced}
         batch = batch_rows(self.run_id, entries, last, self.variant, every)
-        if self._reserves:
-            reserve(driver, self.run_id, reserved, list(attempts_of(entries)), every, self.variant)
+        if reserved or self._reserves:
+            reserve(driver, self.run_id, reserved, attempts_of(entries) if self._reserves else (), every, self.variant)
         for statement, values in zip((SAVE_ATTEMPT, SAVE_ITEM, KEEP_ITEM, LINK_ITEM), batch, strict=True):
             driver.executemany(statement, values)
         return int(last) + len(batch.sent), priced
+
+    async def release_together(self) -> None:
+        """Delete what the session has reserved for all its requests together: each attempt has been saved."""
+        await self._writer.execute(release_together(self.run_id))
 
     async def finish(self, *, complete: bool, stop_reason: str | None, pace: Pace | None = None) -> None:
         """Store how the session ended. complete: True if every row of the input has an outcome. pace: kept if one has none."""

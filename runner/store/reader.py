@@ -30,7 +30,7 @@ from runner.store.result_rows import ORDER, Asked, Decided, fields_of, located, 
 from runner.store.reuse import numbers_taken_over
 from runner.store.schema import attempts, items, runs
 from runner.store.selection import EVERY, Selection, has_further, ordered
-from runner.store.spending import is_priced, money_of, number_billed, rates_of, tokens_of
+from runner.store.spending import held_of, is_priced, money_of, number_billed, rates_of, tokens_of
 from runner.store.totals import Totals
 
 _NEWEST = 100
@@ -165,15 +165,16 @@ class StoreReader:
     def totals(self, run_id: int) -> Totals:
         """Add up everything that a run sent."""
         with nullcontext() if self._snapshot is not None else self.snapshot():
-            return totals.add_up(self._fetch, run_id)
+            return totals.add_up(self._fetch, run_id, active=held(self.path, run_id))
 
     def money(self, run_id: int) -> Money:
         """Add up what a run has cost."""
         with nullcontext() if self._snapshot is not None else self.snapshot():
-            rates = self._fetch(rates_of(run_id))
+            rates, ended = self._fetch(rates_of(run_id)), not held(self.path, run_id)
             if is_priced(rates):
-                return money_of(rates, self._fetch(tokens_of(run_id)))
-            return Money(unpriced=self._fetch(number_billed(run_id))[0][0])
+                return money_of(rates, self._fetch(tokens_of(run_id, ended=ended)))
+            left = money_of([], self._fetch(held_of(run_id, ended=ended)))
+            return left.plus(Money(unpriced=self._fetch(number_billed(run_id))[0][0]))
 
     def shares(self, run_id: int) -> tuple[bool, bool]:
         """Return whether a run has further answers of rows, and whether it has rows that share an answer."""
@@ -209,9 +210,9 @@ class StoreReader:
         """
         with self._decoded():
             for values in self._tuples(ordered(self._fetch, run_id, result_rows.select_decided, chosen)):
-                *columns, ended_at, status, name, variant = values
+                *columns, ended_at, status, name, variant, seed = values
                 found = result_of(columns, asked(variant))
-                yield located(found, files), Decided(ended_at, status, name, variant)
+                yield located(found, files), Decided(ended_at, status, name, variant, seed)
 
     def fields(self, run_id: int) -> Iterator[tuple[Any, dict[str, Any]]]:
         """Yield the id and the stored fields of each row that has a result, in input order."""

@@ -1,11 +1,12 @@
-"""Gives attempts whose price was not known when they were made the price that is known now. Synchronous."""
+"""Gives attempts whose price was not known when they were made the price that is known now; and open requests. Synchronous."""
 
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from runner.admission import TOGETHER
 from runner.model import Attempt, Usage
-from runner.money import Price
+from runner.money import STANDARD, Price, Rates
 from runner.store.statements import number_prices
 
 _PAGE = 1_000
@@ -20,6 +21,13 @@ SELECT a.id, p.model, p.tier, a.tier, a.served_model, a.started_at, a.item_key, 
        a.output_tokens, a.cached_tokens, a.cache_write_tokens, a.input_bound, a.cache_1h_bound, a.price_id
 {_MINE} AND a.id > ? ORDER BY a.id LIMIT ?
 """
+
+_OPEN = """
+SELECT r.id, r.price_id, p.model, p.tier, r.started_at, r.input_bound FROM reservations r JOIN prices p ON p.id = r.price_id
+WHERE r.run_id = ? AND r.item_key = ? AND r.price_id IN ({})
+"""
+Highest = Callable[[str, float, str | None, int], Rates | None]
+"""Returns the highest rates that a request can reach: ``PriceBook.highest``."""
 
 
 def price_again(
@@ -50,6 +58,22 @@ def price_again(
         driver.executemany("UPDATE attempts SET price_id = ? WHERE id = ?", changed)
         before += [(row[-1], row[0]) for row in rows if prices[row[0]] in numbers]
         last_id = rows[-1][0]
+    return before
+
+
+def price_open_again(driver: sqlite3.Connection, run_id: int, unknown: Sequence[int], highest: Highest) -> list[tuple[int, int]]:
+    """Look up the price of requests that were open when a session without a budget was killed.
+
+    unknown: as for ``price_again``. Return what has a price now, as (former entry of prices, reservation).
+    """
+    query = _OPEN.format(_placeholders(unknown))
+    before = []
+    for number, former, model, tier, at, bound in driver.execute(query, (run_id, TOGETHER, *unknown)).fetchall():
+        if (rates := highest(model, at, tier, bound)) is not None:
+            price = Price(model=model, tier=STANDARD, rates=rates)
+            entry = number_prices(driver, run_id, [price])[price]
+            driver.execute("UPDATE reservations SET price_id = ? WHERE id = ?", (entry, number))
+            before.append((former, number))
     return before
 
 

@@ -85,13 +85,15 @@ def select_results(*, taken_over: bool, open_requests: bool = False) -> sa.Selec
 class Decided(NamedTuple):
     """The attempt that decided a row: when it ended, its HTTP status, the provider's name for the answer, and its variant.
 
-    All None if there is no such attempt. variant: the entry of ``variants`` with its settings; None: those of the run.
+    All None if there is no such attempt. variant: the entry of ``variants`` with its settings; None: those of the run. made_seed:
+    the made-up seed that was sent.
     """
 
     ended_at: float | None
     http_status: int | None
     response_id: str | None
     variant: int | None
+    made_seed: int | None
 
 
 def finished_at(*, taken_over: bool) -> sa.ColumnElement[float]:
@@ -104,7 +106,7 @@ def select_decided(*, taken_over: bool, open_requests: bool = False) -> sa.Selec
     """Return the same with the columns of ``Decided`` behind. An answer that was taken over has time and name of its attempt."""
     name = sa.func.coalesce(attempts.c.response_id, reused.c.response_id) if taken_over else attempts.c.response_id
     columns = (finished_at(taken_over=taken_over), attempts.c.status, name, attempts.c.variant_id)
-    return select_results(taken_over=taken_over, open_requests=open_requests).add_columns(*columns)
+    return select_results(taken_over=taken_over, open_requests=open_requests).add_columns(*columns, items.c.made_seed)
 
 
 _EXACT = 2**53

@@ -75,8 +75,8 @@ SELECT ?, ?, coalesce(u.from_run, i.run_id), coalesce(u.from_key, i.key), {", ".
 """
 _TAKE_ITEM = f"""
 INSERT INTO items
-    (run_id, key, position, status, fingerprint, attempts, finish_reason, notes, metadata, extra, text, answer_number)
-SELECT ?, ?, ?, 'done', ?, 0, i.finish_reason, i.notes, ?, i.extra, i.text, ?
+    (run_id, key, position, status, fingerprint, attempts, finish_reason, notes, metadata, extra, text, made_seed, answer_number)
+SELECT ?, ?, ?, 'done', ?, 0, i.finish_reason, i.notes, ?, i.extra, i.text, i.made_seed, ?
 {_SOURCE}
 """
 

@@ -13,6 +13,7 @@ from runner.model import Status
 from runner.money import Money
 from runner.store import database
 from runner.store.cost import billed, cost, perhaps, unknown
+from runner.store.lock import held
 from runner.store.schema import attempts, items, samples
 from runner.store.spending import money_of, rates_of, tokens_in, tokens_of
 
@@ -164,12 +165,13 @@ def has_further(store: Path, run_id: int, answers: int) -> bool:
 
 
 def so_far(store: Path, run_id: int, keys: Iterable[str] | None = None) -> RunSpent:
-    """Add up what a run has taken. keys: those of the answers that count; None: all do."""
+    """Add up what a run has taken. keys: those of the answers that count; None: all do, and what was open at kills."""
+    ended = not held(store, run_id)
     with database.transaction(store, write=False) as connection:
         rates: list[Any] = list(connection.execute(rates_of(run_id)))
         found = RunSpent()
         for some in [None] if keys is None else _batches(keys, _KEYS):
-            groups: list[Any] = list(connection.execute(tokens_of(run_id, some)))
+            groups: list[Any] = list(connection.execute(tokens_of(run_id, some, ended=ended)))
             found = found.plus(_taken(rates, groups))
     return found
 

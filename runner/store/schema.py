@@ -13,10 +13,10 @@ from runner.store.views import VIEWS
 APPLICATION_ID = 0x50524E52
 """Written into the file's header, so that another program's database is never taken for a store. "PRNR" in ASCII."""
 
-VERSION = 9
+VERSION = 11
 """SQLite's ``user_version``; every migration raises it by one."""
 
-HEAD = "0009"
+HEAD = "0011"
 """The newest migration. A test compares it with the one that Alembic finds."""
 
 _REVISION = """
@@ -114,6 +114,8 @@ items = sa.Table(
     sa.Column("answer_number", sa.Integer, nullable=False, server_default="1"),
     # key of the row that bought the answer with the same request; NULL: this row did
     sa.Column("same_as", sa.Text),
+    # the seed that was made up for its request and sent; NULL: none was, or it was the user's own
+    sa.Column("made_seed", sa.Integer),
     sa.CheckConstraint("status IN ('done', 'failed')", name="status"),
     sa.UniqueConstraint("run_id", "key"),
 )
@@ -207,22 +209,28 @@ prices = sa.Table(
     *(sa.Column(most_of(name), sa.Integer) for name in Rates.__struct_fields__),
 )
 
-# requests that may be under way, with the most tokens that they can have: written before they go out while a budget holds, and
-# deleted with the attempt; what a killed session leaves becomes attempts in the next one
+# requests that may be under way, with the most tokens that they can have: written before they go out. With a budget each has one,
+# which is deleted with the attempt; what a killed session leaves becomes attempts in the next one. Without a budget a session has
+# one for all of them together, which it deletes when it ends; what a killed session leaves stays
 reservations = sa.Table(
     "reservations",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id"), nullable=False),
+    # empty: for all together
     sa.Column("item_key", sa.Text, nullable=False),
+    # of the attempt; of one for all together 0 or less as long as its session may go on
     sa.Column("number", sa.Integer, nullable=False),
     sa.Column("started_at", sa.Float, nullable=False),
     sa.Column("input_bound", sa.Integer, nullable=False),
-    sa.Column("output_bound", sa.Integer, nullable=False),
+    # NULL: no limit is known
+    sa.Column("output_bound", sa.Integer),
     sa.Column("price_id", sa.Integer),
     # as in attempts
     sa.Column("variant_id", sa.Integer),
     sa.Column("cache_1h_bound", sa.Integer),
+    # for how many requests it is, which can have so many tokens together
+    sa.Column("requests", sa.Integer, nullable=False, server_default="1"),
     sa.UniqueConstraint("run_id", "item_key", "number"),
 )
 

@@ -8,7 +8,8 @@ from msgspec import Struct
 
 from runner.store.result_rows import ORDER, ORDER_OF_ANSWERS, finished_at
 from runner.store.reuse import number_taken_over
-from runner.store.schema import items, reservations
+from runner.store.schema import items
+from runner.store.spending import has_open
 
 Order: TypeAlias = Literal["input", "finished"]
 
@@ -63,8 +64,7 @@ def ordered(
 ) -> sa.Select[Any]:
     """Return the statement that selects results, for one run in order."""
     # a run without answers of others, or without open requests, is spared the look for them
-    held = sa.exists().where(reservations.c.run_id == run_id)
-    looked_for = number_taken_over(run_id).add_columns(has_further(run_id), held)
+    looked_for = number_taken_over(run_id).add_columns(has_further(run_id), has_open(run_id))
     ((taken_over, further_answers, open_requests),) = fetch(looked_for)
     order: tuple[Any, ...] = ORDER_OF_ANSWERS if further_answers else ORDER
     if chosen.order == "finished":

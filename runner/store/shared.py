@@ -17,7 +17,7 @@ _OUTCOMES = (
     " FROM items i LEFT JOIN attempts a ON a.id = i.attempt_id"
     f" WHERE i.run_id = ? AND i.same_as IS NULL AND a.variant_id IS ? AND i.error_code IS NOT '{BAD_ROW}' AND i.key IN ({{}})"
 )
-_ANSWERS = "SELECT id, key, status, text, finish_reason, notes, extra, error_code, error FROM items WHERE id IN ({})"
+_ANSWERS = "SELECT id, key, status, made_seed, text, finish_reason, notes, extra, error_code, error FROM items WHERE id IN ({})"
 _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -64,6 +64,7 @@ def _given(
     item: Item,
     key: str,
     status: Status,
+    made_seed: int | None,
     text: str | None,
     *rest: str | None,
 ) -> Outcome:
@@ -87,6 +88,7 @@ def _given(
         attempts=item.attempts_before,
         kept=item.answered and status == "failed",
         same_as=key,
+        made_seed=made_seed,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
+from runner.admission import TOGETHER
 from runner.money import Money, Rates, Tokens
 from runner.store.cost import billed, bounds, kinds, most_of
 from runner.store.schema import attempts, prices, reservations
@@ -30,14 +31,15 @@ def rates_of(run_id: int) -> sa.Select[Any]:
     return sa.select(prices.c.id, *columns).where(prices.c.run_id == run_id)
 
 
-def tokens_of(run_id: int, keys: Sequence[str] | None = None) -> sa.Select[Any]:
+def tokens_of(run_id: int, keys: Sequence[str] | None = None, *, ended: bool = False) -> sa.Select[Any]:
     """Return the statement that adds up the tokens of the billed attempts of a run, by their rates and by whether they failed.
 
     bounded: their usage is not known as a whole, and they have bounds of what they may have used.
     keys: those of the answers that count; None: all do. A request that is open under a budget counts like the failed attempt that
-    it becomes if its process is killed.
+    it becomes if its process is killed. open: 1 for such, 2 for those that were open when a session without a budget was killed.
+    ended: no session goes on, so that the newest was killed if it has left a reservation.
     """
-    a, r = attempts.c, reservations.c
+    a = attempts.c
     known = (a.input_tokens.is_not(None), a.output_tokens.is_not(None))
     failed, bounded = a.error_code.is_not(None).label("failed"), a.input_bound.is_not(None).label("bounded")
     tokens = {name: _sum(value).filter(*known) for name, value in kinds("attempts").items()}
@@ -55,11 +57,37 @@ def tokens_of(run_id: int, keys: Sequence[str] | None = None) -> sa.Select[Any]:
         .where(of_run(run_id), sa.text(billed("attempts")), _is_one_of(a.item_key, keys))
         .group_by(a.price_id, failed, bounded)
     )
-    nothing = (sa.literal(0) for _ in tokens)
-    most = (sa.func.coalesce(sa.func.sum(column), 0) for column in (r.input_bound, r.output_bound, r.cache_1h_bound))
-    held = sa.select(r.price_id, *[sa.true()] * 2, sa.literal(1), sa.func.count(), *nothing, *most, sa.literal(0))
-    held = held.where(r.run_id == run_id, _is_one_of(r.item_key, keys)).group_by(r.price_id)
-    return sa.select(sa.union_all(made, held).subquery())
+    return sa.select(sa.union_all(made, _held(run_id, keys, ended=ended)).subquery())
+
+
+def held_of(run_id: int, *, ended: bool = False) -> sa.Select[Any]:
+    """Return the statement that selects of the rows of ``tokens_of`` those of open requests, without a look at the attempts."""
+    return sa.select(_held(run_id, None, ended=ended).subquery())
+
+
+def _held(run_id: int, keys: Sequence[str] | None, *, ended: bool) -> sa.Select[Any]:
+    r = reservations.c
+    # in the order of the columns of ``tokens_of``
+    kind = sa.case((r.item_key == TOGETHER, 2), else_=1).label("open")
+    is_so = (sa.true().label(name) for name in ("failed", "bounded"))
+    nothing = (sa.literal(0).label(name) for name in kinds("attempts"))
+    columns = {"most_in": r.input_bound, "most_out": r.output_bound, "most_hour": r.cache_1h_bound}
+    most = (sa.func.coalesce(sa.func.sum(column), 0).label(name) for name, column in columns.items())
+    unlimited = sa.func.coalesce(sa.func.sum(r.requests).filter(r.output_bound.is_(None)), 0).label("unlimited")
+    held = sa.select(r.price_id, *is_so, kind, sa.func.sum(r.requests).label("count"), *nothing, *most, unlimited)
+    return held.where(_is_left(run_id, ended=ended), _is_one_of(r.item_key, keys)).group_by(r.price_id, kind)
+
+
+def _is_left(run_id: int, *, ended: bool) -> sa.ColumnElement[bool]:
+    """Select the reservations of a run that count. That of a session without a budget does not while the session goes on."""
+    r = reservations.c
+    counts = sa.true() if ended else sa.or_(r.item_key != TOGETHER, r.number > 0)
+    return sa.and_(r.run_id == run_id, counts)
+
+
+def has_open(run_id: int) -> sa.Exists:
+    """Tell whether a run has reservations of single requests."""
+    return sa.exists().where(reservations.c.run_id == run_id, reservations.c.item_key > TOGETHER)
 
 
 def _is_one_of(column: sa.Column[str], keys: Sequence[str] | None) -> sa.ColumnElement[bool]:
@@ -89,9 +117,10 @@ def money_of(rates: list[Any], groups: list[Any]) -> Money:
     known, money = _known(rates), Money()
     for group in groups:
         of = known.get(group.price_id)
-        open_requests = group.count if group.open else 0
-        unpriced = Money(unpriced=group.count, open_requests=open_requests)
-        money = money.plus(_of_group(group, of) if of is not None else unpriced)
+        money = money.plus(_of_group(group, of) if of is not None else Money(unpriced=group.count))
+        money = money.plus(
+            Money(open_requests=group.count if group.open else 0, killed_requests=group.count if group.open == 2 else 0)
+        )
     return money
 
 
@@ -149,13 +178,13 @@ def _beyond(group: Any, rates: _Span) -> int:
 def _of_group(group: Any, rates: _Span) -> Money:
     tokens, beyond = tokens_in(group), _beyond(group, rates)
     known = rates.least.cost(tokens)
+    perhaps = None if group.bounded and group.unlimited else beyond
     return Money(
         spent=known,
         failed=known if group.failed else 0,
-        perhaps=None if group.bounded and group.unlimited else beyond,
+        perhaps=perhaps,
         priced=group.count,
         saved=rates.least.saved(tokens),
-        open_requests=group.count if group.open else 0,
-        held=beyond if group.open else 0,
+        held=perhaps if group.open else 0,
         unsure=0 if group.bounded else beyond,
     )

@@ -161,6 +161,7 @@ def _item(run_id: int, outcome: Outcome, attempt_id: int | None) -> tuple[Any, .
         completion.text if completion else None,
         number_of(outcome.key),
         outcome.same_as,
+        outcome.made_seed,
     )
 
 

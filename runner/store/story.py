@@ -73,8 +73,9 @@ class Story(Struct, frozen=True, kw_only=True):
     # None: the answer is the run's own
     taken_from: TakenFrom | None = None
     answer_number: int = 1
-    # the id of the row that bought the answer with the same request (--dedupe)
+    # the id of the row that bought the answer with the same request (--dedupe); and the seed that was made up and sent for it
     same_as: str | None = None
+    made_seed: int | None = None
 
 
 def story(store: Path, run_id: int, key: str) -> list[Story]:
@@ -118,6 +119,7 @@ def _story(store: Path, key: str, row: Any, sent: list[Sent], taken: Mapping[Any
         key=row_of(key),
         answer_number=number_of(key),
         same_as=same_as and row_of(same_as),
+        made_seed=getattr(row, "made_seed", None),
         line=getattr(row, "position", None),
         fields=fields,
         extra=extra,

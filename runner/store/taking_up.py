@@ -16,7 +16,7 @@ from runner.store import database
 from runner.store.changes import Changes, entries
 from runner.store.numbering import settings_with_files
 from runner.store.reserving import book_killed
-from runner.store.schema import attempts, history, items, prices, reused, runs, variants
+from runner.store.schema import history, items, prices, reused, runs, variants
 
 _NO_VARIANT = 0
 """Stands for answer settings that are not stored yet: no entry of variants has this number."""
@@ -37,8 +37,8 @@ class TakingUp:
         self._changes, self._created_at = changes, created_at
         # the entry of variants for the answer settings of the session; None: those of the run
         self.variant: int | None = None
-        # attempts that have got a price in the session, as (former entry of prices, attempt)
-        self.repriced: Sequence[tuple[int, int]] = ()
+        # what has got a price in the session, by table, as (former entry of prices, number in the table)
+        self.repriced: Mapping[sa.Table, Sequence[tuple[int, int]]] = {}
         # the run before: columns of its entry, and its newest entry in each of _GROWING; later ones have greater numbers
         self._columns: Mapping[str, Any] = {}
         self._last: Sequence[int] = ()
@@ -65,7 +65,7 @@ class TakingUp:
 
     async def begin(self, connection: AsyncConnection) -> bool:
         """Write what the session changes about the run. Return True if its rows are on other lines now."""
-        self.repriced, moved = (), False
+        self.repriced, moved = {}, False
         # the session confirms at its end that the run is finished
         values = {**self._changes.columns, "finished_at": None, "stop_reason": None}
         if self._changes.files is not None:
@@ -82,9 +82,10 @@ class TakingUp:
 
     async def undo(self, connection: AsyncConnection, *, created: bool) -> None:
         """Leave the run as it was. created: by this session, so that there is none any more."""
-        if self.repriced:
-            old = sa.update(attempts).where(attempts.c.id == sa.bindparam("attempt")).values(price_id=sa.bindparam("former"))
-            await connection.execute(old, [{"attempt": attempt, "former": former} for former, attempt in self.repriced])
+        for table, repriced in self.repriced.items():
+            old = sa.update(table).where(table.c.id == sa.bindparam("which")).values(price_id=sa.bindparam("former"))
+            if repriced:
+                await connection.execute(old, [{"which": which, "former": former} for former, which in repriced])
         for table, last in zip(_GROWING, self._last, strict=True):
             await connection.execute(sa.delete(table).where(table.c.run_id == self._run_id, table.c.id > last))
         if created:

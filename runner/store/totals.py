@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from runner.event_types import Quantiles
-from runner.money import CURRENCY, PICO, STANDARD, Costs, Money, Projection, asks_for_flex, costs, projected, tier_of
+from runner.money import CURRENCY, STANDARD, Costs, Money, Projection, asks_for_flex, costs, projected, tier_of
 from runner.several import answers_in
 from runner.store import database
 from runner.store.counts import further
@@ -70,9 +70,11 @@ class Totals(Struct, frozen=True, kw_only=True):
     cost: float | None = None
     cost_failed_attempts: float | None = None
     cost_perhaps: float | None = None
-    # requests under a budget that are open, or were when their session was killed, and what of ``cost_perhaps`` is for them
+    # requests that are open under a budget, or may have been open when their session was killed; what of ``cost_perhaps`` is for
+    # them; and how many of them at most were open when a session without a budget was killed
     open_requests: int = 0
     cost_open_requests: float | None = None
+    killed_requests: int = 0
     # dollars of the whole run, if the rows that are left cost what the others did; None before the first
     cost_projected: float | None = None
     # what tokens from caches would have cost more as other input, less what writing to caches cost more
@@ -101,8 +103,8 @@ class _Noted(Struct):
 S = TypeVar("S", bound=Struct)
 
 
-def add_up(fetch: Fetch, run_id: int) -> Totals:
-    """Add up everything that a run sent. fetch: must read the same state of the store in all calls."""
+def add_up(fetch: Fetch, run_id: int, *, active: bool = False) -> Totals:
+    """Add up everything that a run sent. fetch: must read the same state of the store in all calls. active: a session goes on."""
     groups = fetch(_sums(run_id))
     first_token = _quantiles(fetch, run_id, attempts.c.time_to_first_token_s, sum(row.first_tokens for row in groups))
     duration = _quantiles(fetch, run_id, attempts.c.duration_s, sum(row.count for row in groups if row.code is None))
@@ -111,7 +113,7 @@ def add_up(fetch: Fetch, run_id: int) -> Totals:
     wanted = (*done, items.c.answer_number <= answers_in(settings))
     reasons = fetch(sa.select(finish, sa.func.count()).where(*wanted).group_by(finish))
     tiers = _by_tier(row for row in groups if row.code is None)
-    spent = fetch(rates_of(run_id)), fetch(tokens_of(run_id))
+    spent = fetch(rates_of(run_id)), fetch(tokens_of(run_id, ended=not active))
     money = money_of(*spent)
     failed, rows = [row for row in groups if row.code is not None], _rows(fetch, run_id, settings)
     tokens: dict[str, Any] = {name: _sum_known(getattr(row, name) for row in groups) for name in _TOKENS}
@@ -133,8 +135,7 @@ def add_up(fetch: Fetch, run_id: int) -> Totals:
         standard_tier=_standard(fetch, run_id, tiers, settings),
         tokens_of_budget=used_of(*spent).tokens,
         finish_reasons={reason or "": count for reason, count in reasons},
-        open_requests=money.open_requests,
-        cost_open_requests=money.held / PICO if money.known else None,
+        killed_requests=money.killed_requests,
         shared=rows.shared,
         requests_left=rows.requests_left,
         **_costs(fetch, run_id, money, rows),

@@ -59,8 +59,10 @@ VIEWS = {
         FROM attempts a LEFT JOIN prices p ON p.id = a.price_id
         GROUP BY a.run_id, a.served_model, a.error_code
         UNION ALL
-        SELECT r.run_id, NULL, 'open', count(*), 0, count(*), NULL, NULL, NULL, NULL, NULL, NULL, 0, 0.0,
-               sum(p.input * 0) / 1e12, sum({held("r", "p")}) / 1e12, sum(p.input IS NULL)
+        SELECT r.run_id, NULL, 'open', sum(r.requests), 0, sum(r.requests), NULL, NULL, NULL, NULL, NULL, NULL, 0, 0.0,
+               sum(p.input * 0) / 1e12,
+               CASE WHEN total(r.output_bound IS NULL) = 0 THEN sum({held("r", "p")}) / 1e12 END,
+               sum(r.requests * (p.input IS NULL))
         FROM reservations r LEFT JOIN prices p ON p.id = r.price_id
         GROUP BY r.run_id
     """,  # noqa: S608 - as above

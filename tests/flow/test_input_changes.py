@@ -13,6 +13,8 @@ from desk import ROWS, Asked, Desk, numbered
 from processes import count
 from raw_server import RawServer, Received, Reply, in_thread
 
+import runner
+
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
@@ -259,3 +261,20 @@ def test_numbers_that_pandas_has_written_again_change_no_row(desk: Desk) -> None
     said = desk.run("--accept-changes")
     assert "changed since;" not in said.replace("input has changed since", "")
     assert desk.asked.total() == 4
+
+
+@pytest.mark.parametrize("part", [{"where": "kind == 'a'"}, {"sample": 2, "sample_seed": 3}], ids=str)
+def test_broken_rows_that_are_not_chosen_are_kept(desk: Desk, part: dict[str, Any]) -> None:
+    """What lies between the chosen rows has not left the file. A broken row has whose line is read, and is another row now."""
+    lines = [{"id": str(number), "kind": "ab"[number % 2], "prompt": "" if number % 2 else f"p {number}"} for number in range(6)]
+    desk.write(lines)
+    settings = {"db": desk.store, "model": "m", "base_url": desk.server.base_url}
+    assert runner.run(desk.prompts, **settings).broken == 3
+    runner.run(desk.prompts, **settings, **part)
+    assert (count(desk.store), count(desk.store, where="error_code = 'bad_row'")) == (6, 3)
+    # a line that was broken is another row now, which is read
+    lines[1] = {"id": "new", "kind": "a", "prompt": "p new"}
+    desk.write(lines)
+    runner.run(desk.prompts, **settings, where="kind == 'a'")
+    assert count(desk.store, where="key = 'new' AND status = 'done'") == 1
+    assert {one.id for one in runner.results(db=desk.store) if one.status == "failed"} == {"3", "5"}

@@ -122,9 +122,10 @@ def test_an_answer_is_taken_over_just_if_the_request_is_the_same_however_it_is_w
         ([{"custom_id": "x", "body": {"model": "m", "messages": [SYSTEM, USER], "max_tokens": 5, "temperature": 1}}], {}),
         ([{"custom_id": "x", "body": {"model": "m", "messages": [USER]}}], {}),
         ([{"prompt": "one"}, {"prompt": "two", "top_p": 0.1}], {"answers": 2, "seed": 7, "max_tokens": 5}),
+        ([{"prompt": "one"}, {"prompt": "two"}], {"answers": 3}),
         ([{"prompt": "one"}], {"tier": "auto"}),
     ],
-    ids=["max_tokens", "system", "row settings", "extra_body", "template", "batch", "batch, plain", "answers", "tier"],
+    ids=["max_tokens", "system", "row settings", "extra_body", "template", "batch", "batch, plain", "answers", "made-up", "tier"],
 )
 def test_our_export_that_is_asked_again_costs_nothing(place: Place, rows: list[dict[str, Any]], job: dict[str, Any]) -> None:
     first = place.ask(rows, **job)

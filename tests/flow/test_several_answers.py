@@ -175,11 +175,6 @@ def test_seeds_are_those_of_the_user_each_with_its_number(desk: Desk) -> None:
     assert desk.asked.seeds == [5, 6, 7, 100, 101, 102, 7, 8, 9]  # type: ignore[attr-defined]
 
 
-def test_without_a_seed_none_is_sent(desk: Desk) -> None:
-    runner.run(desk.prompts, **job(desk, 2))
-    assert set(desk.asked.seeds) == {None}  # type: ignore[attr-defined]
-
-
 def test_an_id_of_a_user_is_never_an_answer_of_another_row(desk: Desk) -> None:
     desk.write([{"id": "a", "prompt": "one"}, {"id": "a#2", "prompt": "two"}, {"id": f"a{MARK}2", "prompt": "three"}])
     ended = runner.run(desk.prompts, **job(desk, 2))
@@ -253,8 +248,9 @@ def test_the_limit_counts_rows(desk: Desk) -> None:
 
 
 def test_equal_answers_are_warned_of(desk: Desk) -> None:
-    said = run("check", "prompts.jsonl", "--model", "m", "--answers", "3", "--temperature", "0", cwd=desk.folder).out
-    assert "temperature is 0 and no seed is set, so the 3 answers of a row are likely to be equal" in said
+    for more in ((), ("--seed", "5")):
+        said = run("check", "prompts.jsonl", "--model", "m", "--answers", "3", "--temperature", "0", *more, cwd=desk.folder).out
+        assert "temperature is 0, where a seed changes nothing: the 3 answers of a row are likely to be equal" in said
 
 
 def test_a_session_of_asks_refuses_it(desk: Desk) -> None:

@@ -52,6 +52,17 @@ def test_a_tier_without_a_factor_is_what_has_no_price(desk: Cutting) -> None:
     assert f"cost          {TIER}" in said(desk, "estimate", *asked)
 
 
+def test_a_tier_that_the_list_does_not_have_is_named(desk: Cutting) -> None:
+    asked = ("estimate", "p.jsonl", "--base-url", desk.url, "--prices", "list", "--model", "gpt-4", "--tier")
+    ways = '; input, output and priority (a factor, such as 2.0) in [prices."gpt-4"] state one'
+    for tier, more in (("priority", ways), ("scale", "")):
+        ended = run(*asked, tier, cwd=desk.folder)
+        assert f"  cost          unknown: the list has no price for gpt-4 at the tier {tier}{more}\n" in ended.out
+    stated = '{"list": true, "gpt-4": {"input": 1, "output": 2, "priority": 2.0}}'
+    ended = run(*asked[:4], "--prices", stated, "--model", "gpt-4", "--max-tokens", "9", "--tier", "priority", cwd=desk.folder)
+    assert "  cost          about $" in ended.out
+
+
 def test_attempts_of_unknown_usage_are_the_same_number_in_each_place(desk: Cutting) -> None:
     said(desk, "run", "p.jsonl", "--limit", "60", most="500")
     told = "attempts ended without their usage, so they were perhaps billed, as others may be: without them"

@@ -160,7 +160,8 @@ def test_an_old_store_is_brought_up_to_date_and_keeps_every_row(old: Path, creat
     assert [[row.pop(name) for name in added] for row in after["runs"]] == [[*[None] * (len(added) - 1), 1]] * 2
     for name in ("variant_id", "cache_write_tokens", "tier", "input_bound", "output_bound", "price_id", *HOUR):
         assert [row.pop(name) for row in after["attempts"]] == [None] * 3
-    assert [(row.pop("answer_number"), row.pop("same_as")) for row in after["items"]] == [(1, None)] * len(before["items"])
+    later = ("answer_number", "same_as", "made_seed")
+    assert [tuple(row.pop(name) for name in later) for row in after["items"]] == [(1, None, None)] * len(before["items"])
     # the fingerprints are those of the settings, as this version makes them
     for row in after["runs"]:
         assert row.pop("fingerprint") == answer_fingerprint(json.loads(str(row["settings"])))
@@ -256,11 +257,12 @@ MONEY_ROWS = """
         NULL, NULL, NULL, NULL, NULL, NULL);
     INSERT INTO prices VALUES (2, 1, 'm', 'priority', 1000000, 4000000, 100000, 1250000, 4000000, 2000000,
         2000000, 8000000, 200000, 2500000, 8000000, 4000000);
-    INSERT INTO reservations VALUES (1, 1, 'c', 1, 1e9, 200, 10, 1, NULL, 50);
+    INSERT INTO reservations VALUES (1, 1, 'c', 1, 1e9, 200, 10, 1, NULL, 50, 1);
+    INSERT INTO reservations VALUES (2, 1, '', 2, 1e9, 64, 8, 1, NULL, NULL, 4);
     INSERT INTO samples VALUES (1, '{"rows": 3}');
     INSERT INTO items VALUES (8, 1, 'a' || char(64976) || '2', 1, 'done', 5, 1, 8, 'stop', NULL, NULL, NULL, NULL, NULL, 'no', 2,
-        NULL);
-    INSERT INTO items VALUES (9, 1, 'd', 3, 'done', 5, 0, NULL, 'stop', NULL, NULL, NULL, NULL, NULL, 'yes', 1, 'a');
+        NULL, 77);
+    INSERT INTO items VALUES (9, 1, 'd', 3, 'done', 5, 0, NULL, 'stop', NULL, NULL, NULL, NULL, NULL, 'yes', 1, 'a', NULL);
     INSERT INTO reused SELECT id, 1, key, 2, 'z', 1e9, 2.0, 0.5, 3, 5, 0, 1, 'm-1', 'r' FROM items WHERE id IN (8, 9);
     INSERT INTO attempts (id, run_id, item_key, number, started_at, duration_s, status, sent, bytes_received, input_tokens,
         output_tokens, cache_write_tokens, cache_write_1h_tokens, price_id)
@@ -280,11 +282,16 @@ def test_a_store_with_money_and_further_answers_can_be_taken_back_and_brought_up
         connection.executescript(MONEY_ROWS)
         assert connection.execute("SELECT round(1e12 * sum(cost)), round(1e12 * sum(cost_perhaps)) FROM spend").fetchone() == (
             50 * 1e6 + 30 * 1.25e6 + 20 * 2e6 + 5 * 4e6 + 10 * 1e6 + 5 * 4e6,
-            10 * 1e6 + 5 * 4e6 + (300 * 2e6 + 10 * 7e6) + 5 * 3e6 + (150 * 1.25e6 + 50 * 2e6 + 10 * 7e6),
+            10 * 1e6
+            + 5 * 4e6
+            + (300 * 2e6 + 10 * 7e6)
+            + 5 * 3e6
+            + (150 * 1.25e6 + 50 * 2e6 + 10 * 7e6)
+            + (64 * 1.25e6 + 8 * 7e6),
         )
     migrate(old, "0008")
     with closing(sqlite3.connect(old)) as connection:
-        # what the dearer tier may have cost is on the books of a version that knows one price
+        # a version that knows one price has on its books what the dearer tier may have cost, and nothing that was open together
         assert connection.execute("SELECT round(1e12 * sum(cost)), round(1e12 * sum(cost_perhaps)) FROM spend").fetchone() == (
             50 * 1e6 + 30 * 1.25e6 + 20 * 2e6 + 5 * 4e6 + 10 * 2e6 + 5 * 8e6,
             (300 * 2e6 + 10 * 7e6) + 5 * 3e6 + (150 * 1.25e6 + 50 * 2e6 + 10 * 7e6),
@@ -345,8 +352,11 @@ TABLE_LOOKS = ("table_list", "table_xinfo", "foreign_key_list")
 
 
 def written(sql: str | None) -> list[str]:
-    """The parts of a CREATE, in any order and spacing: a column that was added later stands behind the constraints."""
-    return sorted(re.sub(r"\s+", " ", part).strip(" ()") for part in re.split(r",|CREATE TABLE \w+ \(", sql or ""))
+    """The parts of a CREATE, in any order and spacing: a column that was added later stands behind the constraints.
+
+    A table that was made anew has its name in quotes.
+    """
+    return sorted(re.sub(r"\s+", " ", part).strip(" ()") for part in re.split(r",|CREATE TABLE \"?\w+\"? \(", sql or ""))
 
 
 def test_what_was_sent_at_the_prices_of_an_old_store_costs_the_same(tmp_path: Path) -> None:

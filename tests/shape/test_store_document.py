@@ -20,9 +20,10 @@ ROWS = """
     INSERT INTO runs VALUES (2, 1e9, 1e9 + 5, '/x/q.jsonl', 'q.jsonl', '{"model": "n"}', 'g', 'e', 0, NULL, 'here', 77,
         NULL, 0, 9, NULL, 0, NULL, 1);
     INSERT INTO items VALUES (1, 1, 'a', 1, 'done', 5, 2, 2, 'stop', NULL, NULL, NULL,
-        '{"topic": "sky"}', '{"reasoning": "r"}', 'blue', 1, NULL);
-    INSERT INTO items VALUES (2, 1, 'b', 2, 'failed', 6, 1, 3, NULL, 'cut', 'cut!', NULL, NULL, NULL, NULL, 1, NULL);
-    INSERT INTO items VALUES (3, 1, 'c', 3, 'failed', 0, 0, NULL, NULL, 'bad_row', 'line 3: no', NULL, NULL, NULL, NULL, 1, NULL);
+        '{"topic": "sky"}', '{"reasoning": "r"}', 'blue', 1, NULL, NULL);
+    INSERT INTO items VALUES (2, 1, 'b', 2, 'failed', 6, 1, 3, NULL, 'cut', 'cut!', NULL, NULL, NULL, NULL, 1, NULL, NULL);
+    INSERT INTO items VALUES (3, 1, 'c', 3, 'failed', 0, 0, NULL, NULL, 'bad_row', 'line 3: no', NULL, NULL, NULL, NULL, 1, NULL,
+        NULL);
     INSERT INTO attempts VALUES (1, 1, 'a', 1, 1e9, 2.0, NULL, 503, 1, 9, NULL, NULL, NULL, NULL, NULL, NULL, 'busy',
         'busy!', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
     INSERT INTO attempts VALUES (2, 1, 'a', 2, 1e9, 2.0, 0.5, 200, 1, 90, 3, 5, 0, 1, 'm-1', 'r', NULL, NULL,
@@ -106,7 +107,7 @@ def test_the_views_show_what_was_asked(store: sqlite3.Connection) -> None:
 
 def test_an_answer_that_was_taken_over_is_shown_with_what_bought_it(store: sqlite3.Connection) -> None:
     store.execute(
-        "INSERT INTO items VALUES (9, 2, 'z', 1, 'done', 5, 0, NULL, 'stop', NULL, NULL, NULL, NULL, NULL, 'blue', 1, NULL)"
+        "INSERT INTO items VALUES (9, 2, 'z', 1, 'done', 5, 0, NULL, 'stop', NULL, NULL, NULL, NULL, NULL, 'blue', 1, NULL, NULL)"
     )
     store.execute("INSERT INTO reused VALUES (1, 2, 'z', 1, 'a', 1e9, 2.0, 0.5, 3, 5, 0, 1, 'm-1', 'r')")
     (answer,) = store.execute("SELECT * FROM answers WHERE run_id = 2")

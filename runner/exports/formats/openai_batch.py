@@ -47,12 +47,15 @@ def _line(row: dict[str, Any]) -> dict[str, Any]:
     error = None if row["status"] == "done" else {"code": row["error_code"], "message": row["error"]}
     request = row["request"]
     number = {"answer_number": row["answer_number"]} if "answer_number" in row else {}
+    # told apart from a seed of the user, so that the file asks for what was asked if it is an input again
+    made = {"made_seed": row["made_seed"]} if row["made_seed"] is not None and request is not None else {}
     return {
         "id": f"batch_req_{name}",
         "custom_id": own,
         "response": _answered(row, name) if error is None else _refused(row, error),
         "error": error,
         **number,
+        **made,
         "request": None if request is None else {"method": "POST", "url": _URL, "body": request},
         "fields": row["fields"],
     }

@@ -104,7 +104,7 @@ class _Anthropic:
         self._clock = clock
 
     def encode(self, request: Request) -> HttpCall:
-        """Build the POST for a request. This dialect has no parameter for ``seed``."""
+        """Build the POST for a request. This dialect has no parameter for a seed, be it the user's or made up."""
         params = request.params
         body: dict[str, Json] = {
             "model": request.model,

@@ -16,6 +16,7 @@ from runner.providers.classify import MONEY_CODES, Names
 from runner.providers.completeness import Habits
 from runner.providers.lenient_json import encode_json, join_url, merged, request_headers
 from runner.providers.refusal import from_status
+from runner.several import SEED_NAMES
 from runner.text import clean
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
@@ -35,6 +36,9 @@ CONTENT_PARTS = frozenset({"image_url", "input_audio", "file"})
 
 MEDIA_LIMITS = MediaLimits(pdfs=50_000_000, request=512_000_000)
 """What the API documents. Its limit for pictures counts pixels as it scales them, which nobody can know beforehand."""
+
+_SEED_OF = {"mistral.ai": "random_seed", "generativelanguage.googleapis.com": None, "anthropic.com": None}
+"""Hosts whose seed has another name, or that have none: Gemini refuses a request with one, and Anthropic ignores it."""
 
 _AUDIO_FORMATS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
 
@@ -80,7 +84,7 @@ def make(
 
 
 class _OpenAI:
-    __slots__ = ("_clock", "_habits", "_headers", "_max_tokens", "_names", "_stream", "_url")
+    __slots__ = ("_clock", "_habits", "_headers", "_max_tokens", "_names", "_seed", "_stream", "_url")
 
     def __init__(
         self,
@@ -102,6 +106,7 @@ class _OpenAI:
         # OpenAI's newer models reject the old name of the parameter, and most other servers do not know the new one
         is_openai = host == "api.openai.com" or host.endswith(".api.openai.com")
         self._max_tokens = "max_completion_tokens" if is_openai else "max_tokens"
+        self._seed = next((name for end, name in _SEED_OF.items() if host == end or host.endswith(f".{end}")), "seed")
         self._names = names
         self._clock = clock
 
@@ -111,12 +116,13 @@ class _OpenAI:
         messages: list[Message] = list(request.messages)
         if request.system and not any(message.get("role") in SYSTEM_ROLES for message in messages):
             messages.insert(0, {"role": "system", "content": request.system})
+        made_seed, name_of_seed = self._made_seed(request), self._seed or "seed"
         settings = {
             self._max_tokens: params.max_tokens,
             "temperature": params.temperature,
             "top_p": params.top_p,
             "stop": params.stop,
-            "seed": params.seed,
+            name_of_seed: params.seed if made_seed is None else made_seed,
         }
         body: dict[str, Json] = {
             "model": request.model,
@@ -128,7 +134,13 @@ class _OpenAI:
             body["stream_options"] = {"include_usage": True}
         if request.tier is not None:
             body["service_tier"] = request.tier
-        return HttpCall(url=self._url, headers=self._headers, body=encode_json(merged(body, params.extra_body)))
+        encoded = encode_json(merged(body, params.extra_body))
+        return HttpCall(url=self._url, headers=self._headers, body=encoded, made_seed=made_seed)
+
+    def _made_seed(self, request: Request) -> int | None:
+        """Return the made-up seed of a request; None where the server has no seeds, or the user has said something of them."""
+        own = request.params.seed is not None or any(name in (request.params.extra_body or ()) for name in SEED_NAMES)
+        return None if own or self._seed is None else request.made_seed
 
     def decoder(self) -> OpenAIDecoder:
         """Return a decoder for one attempt."""

@@ -53,7 +53,9 @@ class Memory:
     async def reposition(self, moved: Sequence[tuple[str, int]]) -> None:
         self.moved += moved
 
-    async def forget_broken(self, first: int, last: int | None, keep: Sequence[str]) -> None:
+    async def forget_broken(self, lines: tuple[int, int | None] | Sequence[int], keep: Sequence[str]) -> None:
+        assert isinstance(lines, tuple), "the whole input is read"
+        first, last = lines
         for key, one in list(self.held.items()):
             inside = one.position is not None and first <= one.position and (last is None or one.position <= last)
             if one.broken and inside and key not in keep:

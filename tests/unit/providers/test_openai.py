@@ -349,3 +349,29 @@ def test_rate_codes_reach_the_judgement() -> None:
     lenient = openai.make("http://h", None, version="1", rate_codes=frozenset({"insufficient_quota"}))
     assert plain.error(429, {}, body).verdict == "stop"
     assert lenient.error(429, {}, body).throttled
+
+
+@pytest.mark.parametrize(
+    ("base_url", "name"),
+    [
+        ("https://api.openai.com/v1", "seed"),
+        ("http://localhost:8000/v1", "seed"),
+        ("https://api.mistral.ai/v1", "random_seed"),
+        ("https://mistral.ai.example/v1", "seed"),
+        ("https://generativelanguage.googleapis.com/v1beta/openai", None),
+        ("https://api.anthropic.com/v1", None),
+    ],
+)
+def test_name_of_the_seed(base_url: str, name: str | None) -> None:
+    """A seed of the user is sent in any case; one that was made up only where it is known that there are any."""
+    call, body = sent(base_url, made_seed=7)
+    assert {one: body[one] for one in ("seed", "random_seed") if one in body} == ({} if name is None else {name: 7})
+    assert call.made_seed == (None if name is None else 7)
+    call, body = sent(base_url, made_seed=7, params={"seed": 5})
+    assert (body[name or "seed"], call.made_seed) == (5, None)
+
+
+@pytest.mark.parametrize("own", [{"seed": 3}, {"random_seed": 3}, {"seed": None}])
+def test_a_seed_in_the_body_of_the_user_leaves_no_place_for_another(own: dict[str, int | None]) -> None:
+    call, body = sent(made_seed=7, params={"extra_body": own})
+    assert (body.get("seed"), call.made_seed) == (own.get("seed"), None)

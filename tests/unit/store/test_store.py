@@ -508,9 +508,11 @@ async def test_broken_rows_that_are_gone_are_forgotten_in_this_run_only(path: Pa
         assert await store.counts() == RunCounts(
             done=1, failed=1, broken=3, attempted=True, causes={"bad_row": 3, "server_error": 1}
         )
-        await store.forget_broken(1, 256, ["y", "b", "c"])
+        await store.forget_broken((1, 256), ["y", "b", "c"])
         assert set(await store.settled(["x", "b", "c", "y", "z"])) == {"b", "c", "y", "z"}
-        await store.forget_broken(257, None, [])
+        await store.forget_broken([2, 3, 5, 900, 901], ["z"])
+        assert set(await store.settled(["x", "b", "c", "y", "z"])) == {"b", "c", "y", "z"}
+        await store.forget_broken((257, None), [])
         assert set(await store.settled(["x", "b", "c", "y", "z"])) == {"b", "c", "y"}
     assert rows(path, "SELECT run_id, count(*) FROM items GROUP BY run_id") == [(1, 3), (2, 5)]
 

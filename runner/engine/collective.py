@@ -1,0 +1,247 @@
+"""One reservation for all requests that are open at once, where no budget makes each of them hold an amount of its own.
+
+It is in the store before the first request goes out. It is written again before a request goes out for which it has no room, as
+they are too many together, too long, or too dear. What it allows is rounded up, so that this happens a few times while the number
+of open requests rises; any other request costs a few additions. It is deleted when the session ends. A killed session leaves it:
+this is what the books have of the requests that were open then.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from msgspec import Struct, field
+
+from runner.admission import TOGETHER, Amounts, Reservation
+from runner.engine.bounds import asks_for_hour, bounds, input_bound
+from runner.engine.task import Share, Task
+from runner.interfaces import Emit
+from runner.model import Json, Request
+from runner.money import STANDARD, Price, Rates, highest, tier_of
+
+QUOTE_S = 1800.0
+"""Seconds for which a quote counts: half of the time for which it holds, so that the request goes out within that."""
+_MOST_SAID = 10_000
+"""What requests say is remembered for so many kinds of them, so that memory stays flat."""
+_SAYS = frozenset({"max_tokens", "max_completion_tokens", "n", "service_tier"})
+"""What a body says of its bounds; what else is in ``extra_body`` changes none."""
+_FEW = 4
+"""Messages of a request that are looked at one by one."""
+
+
+class Prices(Protocol):
+    """What requests can cost at most, and how long answers can be."""
+
+    def highest(self, model: str, at: float, tier: str | None, input_tokens: int) -> Rates | None:
+        """Return the highest rates that a request which goes out within an hour can reach; None if its price is not known."""
+        ...
+
+    def limit(self, model: str) -> int | None:
+        """Return the most tokens that an answer of a model can have; None if that is not known."""
+        ...
+
+
+class _Kind(Struct, eq=False):
+    """Requests to one model for one service tier. limit: the most tokens of an answer of the model; None: that is not known.
+
+    until: when their rates are to be looked up again. held: where they belong. version: the first one of it that has their rates.
+    """
+
+    model: str
+    tier: str | None
+    limit: int | None
+    until: float = 0.0
+    held: "_Held | None" = None
+    version: int = 0
+
+
+class _Held(Struct, eq=False):
+    """One reservation, as it is wanted and as the store has it. number: under which it is stored, 0 or less.
+
+    open, waiting: what those requests may use that are out, and those that wait for it to be written. largest: the most tokens of
+    the input of one request. kinds: those whose rates are in it.
+    """
+
+    number: int
+    open: Share = field(default_factory=Share)
+    waiting: Share = field(default_factory=Share)
+    wanted: Reservation | None = None
+    version: int = 0
+    written: Reservation | None = None
+    written_version: int = 0
+    largest: int = 0
+    kinds: list[_Kind] = field(default_factory=list)
+
+
+class _Said(NamedTuple):
+    """What requests say that differ in their texts alone. output: the most tokens of an answer; None: no limit is known.
+
+    hour: the first of them may be kept in a cache for an hour.
+    """
+
+    kind: _Kind
+    output: int | None
+    hour: bool
+
+
+class Collective:
+    """Reserves for all requests of a session together.
+
+    prices: None if none is known. ceiling: how many requests can be open. extra_body: that of the job. wall: seconds since the
+    epoch.
+    """
+
+    def __init__(self, prices: Prices | None, ceiling: int, extra_body: Json, wall: Callable[[], float]) -> None:
+        self._prices, self._ceiling, self._extra_body, self._wall = prices, ceiling, extra_body, wall
+        # what has a price, and what has none: no sum of both would say what it may cost
+        self._priced, self._unpriced = _Held(number=0), _Held(number=-1)
+        self._kinds: dict[tuple[str, str | None], _Kind] = {}
+        self._said: dict[tuple[str, int | None, str | None, int], _Said] = {}
+
+    @property
+    def reserves(self) -> bool:
+        """True once there is a reservation."""
+        return self._priced.wanted is not None or self._unpriced.wanted is not None
+
+    def take(self, task: Task) -> bool:
+        """Let the request of a task go out, if the store has what it may use beside the others. Return False if it has not."""
+        kind, output, asks = self._say(task)
+        held = kind.held
+        if held is None or kind.version > held.written_version or self._wall() >= kind.until:
+            return False
+        have, now, size = held.written, held.open, input_bound(task.call, task.files)
+        hour = size if (asks or not self._is_plain(task.item.request)) and asks_for_hour(task.call) else 0
+        if (
+            have is None
+            or size > held.largest
+            or now.requests >= have.requests
+            or now.input + size > have.input_bound
+            or (have.output_bound is not None and (output is None or now.output + output > have.output_bound))
+            or (hour and now.hour + hour > (have.cache_1h_bound or 0))
+        ):
+            return False
+        task.share = Share(1, size, output or 0, hour, now)
+        now.add(task.share)
+        return True
+
+    async def widen(self, task: Task, emit: Emit) -> None:
+        """Pass to the writer what has room for the request of a task too, and wait until it is in the store."""
+        kind, output, _ = self._say(task)
+        now, size = self._wall(), input_bound(task.call, task.files)
+        held = self._held(kind, now, size)
+        share = Share(1, size, output or 0, size if asks_for_hour(task.call) else 0, held.waiting)
+        held.waiting.add(share)
+        try:
+            wanted = self._wanted(held, now, unlimited=output is None)
+            if wanted is not held.wanted:
+                held.wanted, held.version = wanted, held.version + 1
+                await emit(wanted)
+            version = held.version
+            await wanted.written.wait()
+        finally:
+            share.end()
+        if version > held.written_version:
+            held.written, held.written_version = wanted, version
+
+    # -- what requests say
+
+    def _say(self, task: Task) -> _Said:
+        """Return what a request says, for which its body is read only once for all requests that say it."""
+        request, params = task.item.request, task.item.request.params
+        extra = params.extra_body
+        if extra and extra is not self._extra_body and not _SAYS.isdisjoint(extra):
+            return self._read(task)
+        key = (request.model, params.max_tokens, request.tier, task.revision)
+        said = self._said.get(key)
+        if said is None:
+            if len(self._said) >= _MOST_SAID:
+                self._said.clear()
+            said = self._said[key] = self._read(task)
+        return said
+
+    def _read(self, task: Task) -> _Said:
+        model, bound = task.item.request.model, bounds(task.call, task.files)
+        kind = self._kinds.get((model, bound.tier))
+        if kind is None:
+            limit = self._prices.limit(model) if self._prices is not None else None
+            kind = self._kinds[model, bound.tier] = _Kind(model, bound.tier, limit)
+        output = bound.output
+        if output is None and kind.limit is not None:
+            output = kind.limit * bound.answers
+        return _Said(kind, output, bound.hour is not None)
+
+    def _is_plain(self, request: Request) -> bool:
+        """Return True if a request has nothing of its own in which it could ask for a cache.
+
+        A look at a few messages is quicker than a search in a long body.
+        """
+        extra = request.params.extra_body
+        if (extra and extra is not self._extra_body) or request.prefixes or len(request.messages) > _FEW:
+            return False
+        return all(len(message) == 2 and type(message.get("content")) is str for message in request.messages)
+
+    # -- what is held
+
+    def _held(self, kind: _Kind, now: float, size: int) -> _Held:
+        """Return where the requests of a kind belong. size: the most tokens of the input of one of them."""
+        held = self._priced if self._rates(kind, now, size) is not None else self._unpriced
+        if kind.held is not held:
+            if kind.held is not None:
+                kind.held.kinds.remove(kind)
+            held.kinds.append(kind)
+            kind.held, kind.version = held, 0
+        # the rates of a larger input may be higher
+        held.largest = _grown(held.largest, size)
+        kind.until = now + QUOTE_S
+        return held
+
+    def _rates(self, kind: _Kind, now: float, size: int) -> Rates | None:
+        return self._prices.highest(kind.model, now, kind.tier, size) if self._prices is not None else None
+
+    def _wanted(self, held: _Held, now: float, *, unlimited: bool) -> Reservation:
+        """Return what is to be held: what is wanted already, if it is enough for all that are open or wait."""
+        have, price = held.wanted, self._price(held, now)
+        out, later = held.open, held.waiting
+        requests, hour = out.requests + later.requests, out.hour + later.hour
+        wanted = Reservation(
+            key=TOGETHER,
+            number=held.number,
+            started_at=have.started_at if have is not None else now,
+            amounts=Amounts(),
+            input_bound=_grown(have.input_bound if have is not None else 0, out.input + later.input),
+            output_bound=_grown((have.output_bound or 0) if have is not None else 0, out.output + later.output),
+            price=price,
+            cache_1h_bound=_grown((have.cache_1h_bound or 0) if have is not None else 0, hour) or None,
+            requests=max(requests, min(_grown(have.requests if have is not None else 0, requests), self._ceiling)),
+        )
+        if unlimited or (have is not None and have.output_bound is None):
+            wanted.output_bound = None
+        same = have is not None and _state(wanted) == _state(have)
+        dearer = have is not None and price != have.price
+        for one in held.kinds:
+            if dearer or not one.version:
+                one.version = held.version if same else held.version + 1
+        return have if same and have is not None else wanted
+
+    def _price(self, held: _Held, now: float) -> Price:
+        """Return the highest rates of all that is held."""
+        rates = [found for one in held.kinds if (found := self._rates(one, now, held.largest)) is not None]
+        if held.wanted is not None and held.wanted.price.rates is not None:
+            rates.append(held.wanted.price.rates)
+        every = {(one.model, tier_of(one.tier)) for one in held.kinds}
+        # of several names, nobody can look the price up later
+        model, tier = next(iter(every)) if len(every) == 1 else ("", STANDARD)
+        return Price(model=model, tier=STANDARD if rates else tier, rates=highest(rates) if rates else None)
+
+
+def _grown(have: int, need: int) -> int:
+    return have if need <= have else _rounded(need)
+
+
+def _rounded(number: int) -> int:
+    """Return the next number of 1, 2, 3, 4, 6, 8, 12, 16, 24 and so on."""
+    step = 1 << max(0, number.bit_length() - 2)
+    return -(-number // step) * step
+
+
+def _state(one: Reservation) -> tuple[object, ...]:
+    return one.requests, one.input_bound, one.output_bound, one.cache_1h_bound, one.price
