@@ -37,6 +37,12 @@ def fields_of(schema: Mapping[str, Any]) -> dict[str, FieldKind]:
     return found
 
 
+def fields_in(settings: Mapping[str, Any]) -> Mapping[str, FieldKind]:
+    """Return the same for the schema in the stored settings of a run; none without one."""
+    schema = settings.get("schema")
+    return fields_of(schema) if isinstance(schema, dict) else {}
+
+
 def _gather(schema: Any, root: Mapping[str, Any], found: dict[str, FieldKind], depth: int) -> None:
     schema = _table(schema)
     if depth > _DEEPEST:

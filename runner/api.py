@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Sequence
 from operator import index
 from pathlib import Path
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack, cast, overload
 
 from msgspec import structs
 
@@ -236,22 +236,53 @@ def results(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> Res
     return results_of(store_path(db), run_id)
 
 
+@overload
 def export(
     output: str | Path,
     *,
     run_id: int | None = None,
     db: str | Path = DEFAULT_STORE,
-    format: str | None = None,  # noqa: A002 - the option's name
+    format: str | None = None,
     notes: list[str] | None = None,
     **flags: Unpack[ExportFlags],
-) -> int:
+) -> int: ...
+
+
+@overload
+def export(
+    output: list[str] | list[Path] | tuple[str | Path, ...],
+    *,
+    run_id: int | None = None,
+    db: str | Path = DEFAULT_STORE,
+    format: Sequence[str | None] | None = None,
+    notes: list[str] | None = None,
+    **flags: Unpack[ExportFlags],
+) -> list[int]: ...
+
+
+def export(
+    output: str | Path | list[str] | list[Path] | tuple[str | Path, ...],
+    *,
+    run_id: int | None = None,
+    db: str | Path = DEFAULT_STORE,
+    format: str | Sequence[str | None] | None = None,  # noqa: A002 - the option's name
+    notes: list[str] | None = None,
+    **flags: Unpack[ExportFlags],
+) -> int | list[int]:
     """Write the finished rows of a run, done or failed, to a file and return their number; ``-`` is standard output.
 
-    format: "csv", "jsonl" or the name of a plug-in; by default the file's ending. notes: receives a sentence for each kind of
-    change that was made to CSV cells. flags: see ``ExportFlags``. A file appears under its final name only when it is complete.
+    output: may also be a list of files, which all hold the same state of the run; the numbers are returned in a list then.
+    format: "csv", "jsonl", "parquet", "xlsx", "sqlite", "md", "messages", "openai-batch" or the name of a plug-in, for a list of
+    files a list; by default the file's ending. notes: receives a sentence for each kind of change that was made to texts, and
+    for rows that a format leaves out. flags: see ``ExportFlags``. A file appears under its final name only when it is complete.
     Raises UsageError, StoreError.
     """
     if unknown := flags.keys() - ExportFlags.__annotations__.keys():
         raise TypeError(f"export() got an unexpected keyword argument {min(unknown)!r}")
-    arguments.check(output=output, run_id=run_id, db=db, format=format, notes=notes, **flags)
-    return exporting.write(output, store_path(db), run_id, format, flags, notes)
+    arguments.check(run_id=run_id, db=db, notes=notes, **flags)
+    if not isinstance(output, list | tuple):
+        arguments.check(output=output, format=format)
+        return exporting.write([(output, cast("str | None", format))], store_path(db), run_id, flags, notes)[0]
+    arguments.check_outputs(output, format)
+    formats = [None] * len(output) if format is None else format
+    return exporting.write(list(zip(output, formats, strict=True)), store_path(db), run_id, flags, notes)

@@ -5,7 +5,7 @@ The rooms on the path of a prompt never import each other; ``runner.session`` jo
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from runner.admission import Failure, Permit, Reservation, Standing
 from runner.errors import AttemptError, ProviderError
@@ -243,8 +243,8 @@ class RowReader(Protocol):
 class Exporter(Protocol):
     """Writes results in one export format."""
 
-    def __call__(self, columns: Sequence[str], records: Iterable[Sequence[object]], out: IO[str]) -> int:
-        """Write all records and return their number."""
+    def __call__(self, columns: Sequence[str], records: Iterable[Sequence[object]], out: Any) -> int:
+        """Write all records and return their number. out: a text file, or what its module says (``OUTPUT``)."""
         ...
 
 

@@ -12,6 +12,7 @@ from runner.session.naming import file_word, store_option
 from runner.session.overlap import MOST_RUNS, same_rows
 from runner.store.reader import StoreReader
 from runner.store.runs import known_runs
+from runner.text import shell_word
 
 
 class _LedElsewhereError(UsageError):
@@ -30,25 +31,30 @@ def run_number(name: int | str | None, db: str, *, unfinished: bool = False) -> 
     return _run_over(name, db, unfinished=unfinished)
 
 
-def export_names(words: tuple[int | str, ...], output: str | None, db: str) -> tuple[int | None, str]:
-    """Return the run and the output that ``export`` was called with: ``[RUN] -o FILE``, ``[RUN] FILE``, or both the other way.
+def export_names(words: tuple[int | str, ...], outputs: tuple[str, ...], db: str) -> tuple[int | None, list[str]]:
+    """Return the run and the outputs that ``export`` was called with: ``[RUN] -o FILE``, ``[RUN] FILE``, or both the other way.
 
     Raises UsageError.
     """
     runs, files = [word for word in words if isinstance(word, int)], [word for word in words if isinstance(word, str)]
     named: int | None = runs[0] if runs else None
+    found = list(outputs)
     for word in files:
         if named is None and Path(word).exists() and _is_input(word, db):
             named = run_number(word, db)
-        elif output is None:
-            output = word
+        elif not found:
+            found.append(word)
         else:
-            raise UsageError(f"one output at a time, not both {output} and {word}; RUN is a number or the prompt file of a run")
+            both = " ".join(f"-o {shell_word(name)}" for name in (*found, word))
+            raise UsageError(
+                f"RUN is a number or the prompt file of a run, and {word} is neither; to write several files: "
+                f"`runner export {both}`"
+            )
     if len(runs) > 1:
         raise UsageError(f"one run at a time, not both {runs[0]} and {runs[1]}")
-    if output is None:
+    if not found:
         raise UsageError("name the file to write with --output, as in `runner export -o answers.csv`")
-    return named, output
+    return named, found
 
 
 def exported(number: int | None, db: str) -> tuple[Run, Run | None]:

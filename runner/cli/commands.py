@@ -66,7 +66,7 @@ def cli() -> None:
 @quiet_option
 @json_option
 @gathered("options", "limit", "new", "accept_changes", "strict")
-@gathered("shown", "quiet", "as_json", "output", "yes")
+@gathered("shown", "quiet", "as_json", "outputs", "yes")
 @gathered("instead", "dry_run", "show_config")
 def run(named: tuple[str, ...], db: str, trust: bool, instead: Any, shown: Any, options: dict[str, Any], **settings: Any) -> None:
     """Run FILE, or continue its run if that was interrupted.
@@ -101,7 +101,7 @@ def run(named: tuple[str, ...], db: str, trust: bool, instead: Any, shown: Any, 
 @cli.command()
 @continue_options
 @accept_changes_option
-@gathered("shown", "quiet", "as_json", "output", "yes")
+@gathered("shown", "quiet", "as_json", "outputs", "yes")
 def resume(run_id: int | str | None, db: str, accept_changes: bool, trust: bool, shown: Any, **settings: Any) -> None:
     """Continue an unfinished run.
 
@@ -119,7 +119,7 @@ def resume(run_id: int | str | None, db: str, accept_changes: bool, trust: bool,
 
 @cli.command()
 @continue_options
-@gathered("shown", "quiet", "as_json", "output", "yes")
+@gathered("shown", "quiet", "as_json", "outputs", "yes")
 def retry(run_id: int | str | None, db: str, trust: bool, shown: Any, **settings: Any) -> None:
     """Send the failed rows of a run again, and no other rows.
 

@@ -1,36 +1,49 @@
-"""``runner export``: the results of a run, as a file."""
+"""``runner export``: the results of a run, as files."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from runner.cli.options import db_option, gathered, quiet_option
 from runner.cli.typed import run_name
+from runner.errors import UsageError
+
+_FORMATS = "csv, jsonl, parquet, xlsx, sqlite, md, openai-batch, messages or the name of a plug-in"
 
 
 @click.command()
 @click.argument("words", metavar="[RUN]", nargs=-1, type=run_name)
-@click.option("--output", "-o", metavar="FILE", help="File to write; - is standard output.")
+@click.option("--output", "-o", "outputs", metavar="FILE", multiple=True, help="File to write; - is standard output. Repeatable.")
+@click.option("--format", "--as", "formats", metavar="FORMAT", multiple=True, help=f"{_FORMATS}; default: the ending of FILE.")
 @click.option(
-    "--format", metavar="FORMAT", help="csv, jsonl, openai-batch or the name of a plug-in; default: the ending of FILE."
+    "--only", metavar="NAMES", multiple=True, help="failed, done, length, whole, ..., or error codes; default: all rows."
 )
-@click.option("--csv-raw", is_flag=True, help="Do not escape cells that look like formulas.")
+@click.option(
+    "--columns", metavar="NAMES", multiple=True, help="Columns to write, in this order, separated by commas; default: all."
+)
+@click.option("--order", type=click.Choice(["input", "finished"]), default="input", help="Order of the rows.  [default: input]")
+@click.option("--prefix-fields", is_flag=True, help="Call each of your own fields input_NAME, each of the answer answer_NAME.")
+@click.option("--prompt/--no-prompt", default=True, help="Write the column of what each row asked.  [default: prompt]")
+@click.option("--manifest", is_flag=True, help="Write FILE.manifest.json too: settings, versions, hashes, counts, cost.")
+@click.option("--csv-raw", "raw", is_flag=True, help="Do not escape cells that look like formulas.")
 @click.option("--csv-escape", is_flag=True, help="Escape them in ids and in your own fields too.")
 @click.option("--csv-excel", is_flag=True, help="Begin with the byte order mark by which Excel knows UTF-8.")
-@click.option("--prompt/--no-prompt", default=True, help="Write the column of what each row asked.  [default: prompt]")
 @db_option
 @quiet_option
-@gathered("more", "csv_escape", "csv_excel", "prompt")
+@gathered(
+    *("flags", "only", "columns", "order", "prefix_fields", "prompt", "manifest", "raw", "csv_escape", "csv_excel"),
+)
 def export(
     words: tuple[int | str, ...],
-    output: str | None,
-    format: str | None,  # noqa: A002 - the option's name
-    csv_raw: bool,
+    outputs: tuple[str, ...],
+    formats: tuple[str, ...],
     db: str,
     quiet: bool,
-    more: dict[str, bool],
+    flags: dict[str, Any],
 ) -> None:
-    """Write the results of a run to a file: CSV, JSONL, or the format of OpenAI's batch results.
+    """Write the results of a run to a file: CSV, JSONL, Parquet, Excel, SQLite, Markdown, chats, or OpenAI's batch results.
 
     RUN is its number or its prompt file; the default is the newest run.
     """
@@ -39,12 +52,33 @@ def export(
     from runner.cli import output as texts
     from runner.exports.file import is_standard_output
 
-    number, target = chosen.export_names(words, output, db)
+    number, targets = chosen.export_names(words, outputs, db)
     # without a store there is no run; what else is wrong with the command is said first
     run, fuller = chosen.exported(number, db) if Path(db).exists() else (None, None)
     notes: list[str] = []
     wanted = run.id if run is not None else number
-    written = api.export(target, run_id=wanted, db=db, format=format, raw=csv_raw, notes=notes, **more)
+    flags = {**flags, **{name: _names(flags[name]) for name in ("only", "columns")}}
+    counts = api.export(targets, run_id=wanted, db=db, format=_formats(formats, targets), notes=notes, **flags)
     if run is not None and not quiet:
-        for sentence in [*texts.exported(run, fuller, written, target, db), *notes]:
-            click.echo(sentence, err=is_standard_output(target))
+        for sentence in [*texts.exported(run, fuller, counts, targets, db), *notes]:
+            click.echo(sentence, err=any(map(is_standard_output, targets)))
+
+
+def _names(given: Sequence[str]) -> list[str]:
+    """Return names that were given in one or several options, with commas between them."""
+    return [name.strip() for words in given for name in words.split(",") if name.strip()]
+
+
+def _formats(formats: Sequence[str], targets: Sequence[str]) -> list[str | None]:
+    """Return the format of each output, None where its ending tells it. Raises UsageError."""
+    from runner.text import plural
+
+    if formats and len(formats) != len(targets):
+        raise UsageError(
+            f"--format is given {_times(len(formats))} for {plural(len(targets), 'output')}; give it for each, in order"
+        )
+    return [*formats] or [None] * len(targets)
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number:,} times"

@@ -17,32 +17,31 @@ from runner.engine.stop import Stop
 from runner.errors import RunStoppedError, StoreError
 from runner.event_types import Event, Started, Summary
 from runner.interfaces import Observer
-from runner.session import exporting
 from runner.session.blocking import blocking
 from runner.session.expecting import Confirm
 from runner.session.options import SessionOptions
+from runner.session.outputs import refuse_early
 from runner.session.signals import STOP_SIGNALS, exit_code, on_signals
 from runner.session.stopping import StopHandle
 from runner.text import clean, redact
 
 
 def drive(
-    job: Job, db: str, options: SessionOptions, *, quiet: bool, as_json: bool, output: str | None = None, yes: bool = False
+    job: Job, db: str, options: SessionOptions, *, quiet: bool, as_json: bool, outputs: tuple[str, ...] = (), yes: bool = False
 ) -> int:
     """Run a session with progress on the screen; return the exit code. yes: start it whatever it will cost.
 
-    output: file to which the results are written at the end, whatever has ended the session but a third signal.
+    outputs: files to which the results are written at the end, whatever has ended the session but a third signal.
     """
-    if output is not None:
-        exporting.refuse(output, Path(db).resolve(), job.input)
+    refuse_early(outputs, Path(db).resolve(), job.input)
     begun: list[int] = []
-    options = structs.replace(options, db=db, output=output)
-    observe = progress.choose(db, quiet=quiet, as_json=as_json, exported=output is not None)
+    options = structs.replace(options, db=db, outputs=outputs)
+    observe = progress.choose(db, quiet=quiet, as_json=as_json, exported=bool(outputs))
     try:
         return _session(job, db, options, observe, begun, confirming.confirm(job, yes=yes))
     finally:
-        if output is not None and begun and not isinstance(sys.exc_info()[1], KeyboardInterrupt | StoreError):
-            _export(begun[0], db, output, quiet=quiet or as_json)
+        if outputs and begun and not isinstance(sys.exc_info()[1], KeyboardInterrupt | StoreError):
+            _export(begun[0], db, outputs, quiet=quiet or as_json)
 
 
 def sample(job: Job, db: str, options: SessionOptions, *, quiet: bool, yes: bool) -> int:
@@ -52,11 +51,11 @@ def sample(job: Job, db: str, options: SessionOptions, *, quiet: bool, yes: bool
     return _session(job, db, structs.replace(options, db=db), observe, [], confirming.confirm(job, yes=yes))
 
 
-def _export(run: int, db: str, target: str, *, quiet: bool) -> None:
+def _export(run: int, db: str, targets: tuple[str, ...], *, quiet: bool) -> None:
     notes: list[str] = []
-    written = api.export(target, run_id=run, db=db, notes=notes)
+    written = api.export(targets, run_id=run, db=db, notes=notes)
     if not quiet:
-        for sentence in [*texts.exported(chosen.exported(run, db)[0], None, written, target, db), *notes]:
+        for sentence in [*texts.exported(chosen.exported(run, db)[0], None, written, targets, db), *notes]:
             print(sentence, flush=True)
 
 

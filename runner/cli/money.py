@@ -60,12 +60,13 @@ def _open(of: Totals | Summary, *, active: bool) -> str:
     elif single:
         parts.append(f"for {_that_were_open(single)}")
     if killed:
-        parts.append(f"for up to {_that_were_open(killed)}")
+        # they may be of several sessions that were killed
+        parts.append(f"for up to {_that_were_open(killed, 'without a budget ' if single and not active else '')}")
     return " and ".join(parts)
 
 
-def _that_were_open(number: int) -> str:
-    return f"{plural(number, 'request')} that {'was' if number == 1 else 'were'} open when the process ended"
+def _that_were_open(number: int, how: str = "") -> str:
+    return f"{plural(number, 'request')} that {'was' if number == 1 else 'were'} open {how}when the process ended"
 
 
 def _in_vain(of: Totals | Summary) -> str:

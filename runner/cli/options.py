@@ -111,7 +111,10 @@ trust_option = click.option(
 yes_option = click.option("--yes", is_flag=True, help="Start without a question, also if the cost is above --confirm-above.")
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
 output_option = click.option(
-    "--output", "-o", metavar="FILE", help="Write the results to FILE at the end, also after Ctrl-C: .csv or .jsonl."
+    *("--output", "-o", "outputs"),
+    metavar="FILE",
+    multiple=True,
+    help="Write the results to FILE at the end, also after Ctrl-C: .csv, .jsonl, .parquet, .xlsx, .sqlite or .md. Repeatable.",
 )
 accept_changes_option = click.option(
     "--accept-changes", is_flag=True, help="Send finished rows again if their prompt has changed."

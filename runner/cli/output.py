@@ -132,14 +132,17 @@ def _to_do(group: ErrorGroup, run: Run, db: str) -> str:
     return in_full(words, run.id, db, asked=asked)
 
 
-def exported(run: Run, fuller: Run | None, count: int, target: str, db: str) -> list[str]:
-    """Say what was exported. fuller: an older run of the same file that has more finished rows."""
-    of = max(count, (run.rows or 0) * run.answers)
-    where = "standard output" if is_standard_output(target) else clean(target)
-    words = [f"run {run.id}: {count:,} of {plural(of, unit(run.answers))} written to {where}"]
+def exported(run: Run, fuller: Run | None, counts: Sequence[int], targets: Sequence[str], db: str) -> list[str]:
+    """Say how many rows were written to each target. fuller: an older run of the same file that has more finished rows."""
+    words = []
+    for count, target in zip(counts, targets, strict=True):
+        of = max(count, (run.rows or 0) * run.answers)
+        where = "standard output" if is_standard_output(target) else clean(target)
+        words.append(f"run {run.id}: {count:,} of {plural(of, unit(run.answers))} written to {where}")
     if fuller is not None:
         more = f"warning: run {fuller.id} of the same file has more finished rows ({fuller.done:,}, this one {run.done:,})"
-        words.append(f"{more}; to export it: `{command('export', fuller.id, db)} -o {shell_word(target)}`")
+        to = " ".join(f"-o {shell_word(target)}" for target in targets)
+        words.append(f"{more}; to export it: `{command('export', fuller.id, db)} {to}`")
     return words
 
 

@@ -1,20 +1,36 @@
 """The fields of answers with a schema, as columns of an export behind the text. Pure."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from runner.exports.columns import spelt
+from runner.exports.kinds import Kind, Kinds
+from runner.model import Json
+
 _DECODE = msgspec.json.Decoder().decode
+_ANY = ("text", "other")
+"""Kinds of columns into which each value fits."""
 
 
-def named(columns: Sequence[str], fields: Sequence[str], alike: Callable[[str], str] = str) -> list[str]:
+def added(
+    columns: Sequence[str], fields: Collection[str], alike: Callable[[str], str] = spelt, *, prefix: bool = False
+) -> list[str]:
+    """Return the columns of an export with those of the fields. The arguments are those of ``named``."""
+    at = place(columns)
+    return [*columns[:at], *named(columns, fields, alike, prefix=prefix), *columns[at:]]
+
+
+def named(
+    columns: Sequence[str], fields: Collection[str], alike: Callable[[str], str] = spelt, *, prefix: bool = False
+) -> list[str]:
     """Return the columns of the fields: their names, with ``answer_`` in front where another column has that name.
 
-    alike: names for which it returns the same are one.
+    alike: names for which it returns the same are one. prefix: each has ``answer_`` in front.
     """
     taken, found = set(map(alike, columns)), list[str]()
     for name in fields:
-        column = name
+        column = f"answer_{name}" if prefix else name
         while alike(column) in taken:
             column = f"answer_{column}"
         taken.add(alike(column))
@@ -28,8 +44,23 @@ def place(columns: Sequence[str]) -> int:
     return at + (columns[at : at + 1] == ["answer_number"])
 
 
-def filled(records: Iterable[Sequence[object]], columns: Sequence[str], fields: Sequence[str]) -> Iterator[list[object]]:
-    """Yield records with the values of the fields, None where there is none. columns: those that the records have."""
+def filled(records: Iterable[Sequence[object]], columns: Sequence[str], fields: Sequence[str]) -> Iterable[Sequence[object]]:
+    """Return records with the values of the fields, None where there is none. columns: those that the records have."""
+    return _filled(records, columns, fields) if fields else records
+
+
+def kinds_of(texts: Iterable[str | None], fields: Mapping[str, Kind]) -> list[Kind]:
+    """Return what the columns of the fields hold: what the schema says, unless a value would not fit into such a column.
+
+    texts: all answers. fields: each with what it holds by the schema.
+    """
+    kinds, doubtful = Kinds(), [name for name, kind in fields.items() if kind not in _ANY]
+    for text in texts if doubtful else ():
+        kinds.see(dict(zip(doubtful, _values(text, doubtful), strict=True)))
+    return [kinds.of(name, kind) for name, kind in fields.items()]
+
+
+def _filled(records: Iterable[Sequence[object]], columns: Sequence[str], fields: Sequence[str]) -> Iterator[list[object]]:
     at, text, status = place(columns), columns.index("text"), columns.index("status")
     none: list[object] = [None] * len(fields)
     for record in records:
@@ -38,7 +69,7 @@ def filled(records: Iterable[Sequence[object]], columns: Sequence[str], fields: 
         yield values
 
 
-def _values(text: object, fields: Sequence[str]) -> list[object]:
+def _values(text: object, fields: Sequence[str]) -> list[Json]:
     try:
         found = _DECODE(text) if isinstance(text, str) else None
     except (msgspec.DecodeError, RecursionError):

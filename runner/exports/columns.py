@@ -1,12 +1,13 @@
 """The columns of an export, and its records. Pure."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
 from msgspec import structs
 
 from runner.model import Result
+from runner.text import encodable
 
 _SOME = ("file", "answer_number", "same_as")
 COLUMNS = tuple(name for name in Result.__struct_fields__ if name not in _SOME)
@@ -41,19 +42,37 @@ _METADATA_AT = COLUMNS.index("metadata")
 _MOST = Parts()
 
 
-def columns(own: Sequence[str], *, prompt: bool = True, parts: Parts = _MOST) -> list[str]:
+def spelt(name: str) -> str:
+    """Return the name of a column as most formats can spell it."""
+    return encodable(name).replace("\0", "")
+
+
+def caseless(name: str) -> str:
+    """Return the name of a column as a format has it that does not tell small letters from capital ones."""
+    return spelt(name).lower()
+
+
+def columns(
+    own: Sequence[str],
+    *,
+    prompt: bool = True,
+    parts: Parts = _MOST,
+    prefix: bool = False,
+    alike: Callable[[str], str] = spelt,
+) -> list[str]:
     """Return the names of all columns of an export.
 
     own: the names of the rows' own fields, in their order. prompt: False leaves out the column of what each row asked. parts: the
-    columns that most exports have not.
+    columns that most exports have not. prefix: each own field gets a prefix. alike: names for which it returns the same are one.
     """
     ours = parts.names
-    return [*ours[:_METADATA_AT], *(_column_of(name, own, ours) for name in own), *ours[_METADATA_AT + 1 + (not prompt) :]]
+    named = _columns_of(own, [name for name in ours if name != "metadata"], alike, prefix=prefix)
+    return [*ours[:_METADATA_AT], *named, *ours[_METADATA_AT + 1 + (not prompt) :]]
 
 
-def given(own: Sequence[str], parts: Parts = _MOST) -> list[str]:
-    """Return the names of the columns that hold what the rows came with: their id and their own fields."""
-    return columns(own, parts=parts)[: _METADATA_AT + len(own)]
+def given(names: Sequence[str], own: int) -> Sequence[str]:
+    """Return those columns of an export that hold what the rows came with: their id, and their own fields. own: how many."""
+    return names[: _METADATA_AT + own]
 
 
 def records(
@@ -69,10 +88,27 @@ def records(
         yield values
 
 
-def _column_of(name: str, own: Sequence[str], ours: Sequence[str]) -> str:
-    """Return the column name for a row's own field: the same name, prefixed with ``input_`` if a column of ours has that name."""
-    while name in ours and name != "metadata":
-        name = f"input_{name}"
-        while name in own:
-            name = f"input_{name}"
-    return name
+def picked(records: Iterable[Sequence[object]], places: Sequence[int]) -> Iterator[list[object]]:
+    """Yield records with the values at these places only."""
+    for record in records:
+        yield [record[place] for place in places]
+
+
+def _columns_of(own: Sequence[str], ours: Sequence[str], alike: Callable[[str], str], *, prefix: bool) -> list[str]:
+    """Return the columns of the rows' own fields: their names, with ``input_`` in front where another column has that name."""
+    taken = set(map(alike, ours))
+    kept = set[str]()
+    for name in () if prefix else own:
+        if alike(name) not in taken:
+            taken.add(alike(name))
+            kept.add(name)
+    named = []
+    for name in own:
+        column = name
+        while name not in kept:
+            column = f"input_{column}"
+            if alike(column) not in taken:
+                taken.add(alike(column))
+                break
+        named.append(column)
+    return named

@@ -6,23 +6,16 @@ do not fit into 64 bits, lists, objects and columns of several kinds are Python 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, Literal, TypeAlias, get_type_hints
-
-import msgspec
+from typing import Any
 
 from runner.errors import UsageError
-from runner.model import Result
-from runner.text import encodable_tree
+from runner.exports.kinds import OURS, Kind, flat, kind_of
 
-Kind: TypeAlias = Literal["int", "float", "bool", "text", "other"]
-
-_OF_HINTS: dict[Any, Kind] = {int: "int", int | None: "int", float | None: "float", str | None: "text"}
-_OURS: dict[str, Kind] = {name: _OF_HINTS.get(hint, "text") for name, hint in get_type_hints(Result).items()}
-"""What a column of ours holds if it has no value that tells it."""
+_EMPTY: Mapping[str, Kind] = {name: "text" if kind == "other" else kind for name, kind in OURS.items()}
+"""What a column of ours is taken for if it has no value that tells it."""
 _PANDAS: dict[Kind, str] = {"int": "Int64", "float": "float64", "bool": "boolean", "text": "string", "other": "object"}
 _POLARS: dict[Kind, str] = {"int": "Int64", "float": "Float64", "bool": "Boolean", "text": "String", "other": "String"}
 _ARROW: dict[Kind, str] = {"int": "int64", "float": "float64", "bool": "bool_", "text": "string", "other": "string"}
-_MOST = 2**63
 
 
 def gathered(names: Sequence[str], records: Iterable[Sequence[object]]) -> dict[str, list[Any]]:
@@ -38,7 +31,7 @@ def gathered(names: Sequence[str], records: Iterable[Sequence[object]]) -> dict[
 def to_pandas(columns: Mapping[str, list[Any]]) -> Any:
     """Return a DataFrame of pandas. Raises UsageError if pandas is not installed."""
     pandas = _library("pandas")
-    kinds = {name: kind_of(values, name) for name, values in columns.items()}
+    kinds = {name: _kind(values, name) for name, values in columns.items()}
     return pandas.DataFrame({name: pandas.Series(values, dtype=_PANDAS[kinds[name]]) for name, values in columns.items()})
 
 
@@ -47,8 +40,8 @@ def to_polars(columns: Mapping[str, list[Any]]) -> Any:
     polars = _library("polars")
     made = []
     for name, values in columns.items():
-        kind = kind_of(values, name)
-        made.append(polars.Series(name, _flat(values, kind), dtype=getattr(polars, _POLARS[kind])))
+        kind = _kind(values, name)
+        made.append(polars.Series(name, flat(values, kind), dtype=getattr(polars, _POLARS[kind])))
     return polars.DataFrame(made)
 
 
@@ -57,34 +50,13 @@ def to_arrow(columns: Mapping[str, list[Any]]) -> Any:
     arrow = _library("pyarrow")
     made = {}
     for name, values in columns.items():
-        kind = kind_of(values, name)
-        made[name] = arrow.array(_flat(values, kind), getattr(arrow, _ARROW[kind])())
+        kind = _kind(values, name)
+        made[name] = arrow.array(flat(values, kind), getattr(arrow, _ARROW[kind])())
     return arrow.table(made)
 
 
-def kind_of(values: Iterable[Any], name: str = "") -> Kind:
-    """Return what a column holds. name: tells it for a column of ours that holds nothing."""
-    types = set(map(type, values)) - {type(None)}
-    if not types:
-        return _OURS.get(name, "text")
-    if types == {int}:
-        return "int" if all(value is None or -_MOST <= value < _MOST for value in values) else "other"
-    if types <= {int, float}:
-        return "float"
-    return {bool: "bool", str: "text"}.get(types.pop(), "other") if len(types) == 1 else "other"  # type: ignore[return-value]
-
-
-def _flat(values: list[Any], kind: Kind) -> list[Any]:
-    """Return values as a typed column takes them."""
-    if kind == "float":
-        return [None if value is None else float(value) for value in values]
-    if kind != "other":
-        return values
-    return [value if value is None or isinstance(value, str) else _json(value) for value in values]
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(encodable_tree(value)).decode()
+def _kind(values: Sequence[Any], name: str) -> Kind:
+    return kind_of(values) or _EMPTY.get(name, "text")
 
 
 def _library(name: str) -> Any:

@@ -52,6 +52,13 @@ def names_local_files(request: Request) -> bool:
     return request.media and any(map(is_local, media_in(request.messages)))
 
 
+def names_files(messages: Sequence[Message], fields: Mapping[str, Json], named: Mapping[str, MediaField]) -> bool:
+    """Return True if a row asked about files that its messages do not hold. named: the fields of the row that name files."""
+    if any(True for name in named for _ in sources_in(name, fields.get(name))):
+        return True
+    return any(map(is_local, media_in(tuple(map(_with_parts, messages)))))
+
+
 # -- the fields of a row
 
 

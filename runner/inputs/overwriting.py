@@ -1,6 +1,7 @@
 """Keeps an export from replacing what cannot be made again: a store, or a file with prompts."""
 
 import os.path
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
@@ -17,6 +18,14 @@ _EXPORTED = {
     *("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "time_to_first_token_s", "duration_s"),
 }
 """Columns that the exports of all versions have. Later ones have more, and each may leave out the prompt."""
+EXPORTED_DATABASE = 0x50524E45
+"""The number of the application in the header of a database that an export wrote. "PRNE" in ASCII."""
+MANIFEST = ".manifest.json"
+"""What the name of a manifest has behind that of its export."""
+_MANIFEST_BEGINS = re.compile(rb'\s*\{\s*"manifest"\s*:')
+_DATABASE = b"SQLite format 3\x00"
+_APPLICATION = slice(68, 72)
+_JOURNALS = ("-journal", "-wal")
 
 
 def refuse_own(output: str | Path, store: Path, read: Mapping[int, Sequence[str]]) -> None:
@@ -30,7 +39,7 @@ def refuse_own(output: str | Path, store: Path, read: Mapping[int, Sequence[str]
     for run, paths in read.items():
         if is_among(target, paths):
             raise UsageError(f"{output} is {'the' if len(paths) == 1 else 'a'} prompt file of run {run}; name another file")
-    held = _held(target) if target.is_file() else None
+    held = (_database(target) or _held(target)) if target.is_file() else None
     if held is not None:
         raise UsageError(f"{output} holds {held}, which the export would replace; name another file, or remove this one first")
 
@@ -40,10 +49,43 @@ def is_exported(names: Collection[str]) -> bool:
     return _EXPORTED.issubset(names)
 
 
+def is_beside_inputs(path: Path) -> bool:
+    """Return True for a file of an export that holds no rows for a run: a database, or a manifest."""
+    head = _head(path)
+    return _is_exported_database(head) or (path.name.endswith(MANIFEST) and _MANIFEST_BEGINS.match(head) is not None)
+
+
 def is_among(target: Path, paths: Iterable[str]) -> bool:
     """Return True if a file, by its resolved path, is one of these."""
     there = target.exists()
     return any(target == Path(path) or (there and os.path.exists(path) and target.samefile(path)) for path in paths)  # noqa: PTH110 - raises nothing
+
+
+def _database(path: Path) -> str | None:
+    """Return what a database holds that no export replaces, in words; None if it is none, or an earlier export.
+
+    What a program that was killed has left beside an earlier export would be taken for a part of the new one.
+    """
+    head = _head(path)
+    if not head.startswith(_DATABASE):
+        return None
+    if not _is_exported_database(head):
+        return "a database that is no export"
+    beside = (path.with_name(f"{path.name}{ending}") for ending in _JOURNALS)
+    left = next((one.name for one in beside if one.exists() and one.stat().st_size), None)
+    return None if left is None else f"changes of another program (in {left})"
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_APPLICATION.stop)
+    except OSError:
+        return b""
+
+
+def _is_exported_database(head: bytes) -> bool:
+    return head.startswith(_DATABASE) and head[_APPLICATION] == EXPORTED_DATABASE.to_bytes(4, "big")
 
 
 def _held(path: Path) -> str | None:

@@ -36,7 +36,16 @@ CUT: frozenset[str] = frozenset(
 )  # fmt: skip
 """Reasons of answers that end at a limit of their length. In snake case."""
 
-WHOLE: frozenset[str] = CUT | frozenset(
+FILTERED: frozenset[str] = frozenset(
+    {
+        "content_filter", "content_filtered", "safety", "refusal", "recitation", "blocklist", "prohibited_content", "spii",
+        "language", "sensitive", "guardrail_intervened", "guardrail", "model_armor", "error_toxic", "image_safety",
+        "image_prohibited_content", "image_recitation", "no_image",
+    }
+)  # fmt: skip
+"""Reasons of answers that a rule about content ended. In snake case."""
+
+WHOLE: frozenset[str] = CUT | FILTERED | frozenset(
     {
         # the model ended its answer
         "stop", "stopped", "end", "end_turn", "end_of_turn", "eos", "eos_token", "complete", "completed", "done", "finish",
@@ -47,10 +56,6 @@ WHOLE: frozenset[str] = CUT | frozenset(
         "repetition",
         # the model waits for its caller
         "tool_calls", "tool_call", "tool_use", "function_call", "function_calls", "pause_turn", "compaction",
-        # a rule about content
-        "content_filter", "content_filtered", "safety", "refusal", "recitation", "blocklist", "prohibited_content", "spii",
-        "language", "sensitive", "guardrail_intervened", "guardrail", "model_armor", "error_toxic", "image_safety",
-        "image_prohibited_content", "image_recitation", "no_image",
     }
 )  # fmt: skip
 """Reasons of answers that are what the model had to say, under the limits and rules that it was given. In snake case."""

@@ -122,7 +122,7 @@ def _fits(words: list[str]) -> bool:
 
 def _flags(options: SessionOptions) -> list[str]:
     flags = ["--accept-changes"] if options.accept_changes else []
-    return [*flags, "--output", shell_word(options.output)] if options.output is not None else flags
+    return [*flags, *(word for output in options.outputs for word in ("--output", shell_word(output)))]
 
 
 _WRITTEN = {

@@ -35,6 +35,17 @@ def check(**given: Any) -> None:
             raise UsageError(f"{name} must be {refusal}, not {_shown(value)}")
 
 
+def check_outputs(places: Any, formats: Any) -> None:
+    """Raise UsageError for what is no list of outputs, with a list of a format or None for each of them, or with None."""
+    named = [None] * len(places) if formats is None else formats
+    if not places or not isinstance(named, list | tuple) or len(named) != len(places):
+        raise UsageError(
+            "output must be a path or a list of paths, and format is then a list with a name or None for each of them"
+        )
+    for place, name in zip(places, named, strict=True):
+        check(output=place, format=name)
+
+
 def of_run(
     settings: MutableMapping[str, Any], db: object, limit: Any, *, new: bool, accept_changes: bool
 ) -> tuple[SessionOptions, bool]:
@@ -149,6 +160,12 @@ def _name(value: object) -> str | None:
     return None if value is None or isinstance(value, str) else "text"
 
 
+def _names(value: Any) -> str | None:
+    good = value is None or isinstance(value, str)
+    good = good or (isinstance(value, list | tuple) and all(isinstance(name, str) for name in value))
+    return None if good else "a list of names, or a text with commas between them"
+
+
 def _session_name(value: object) -> str | None:
     good = isinstance(value, str) and value.replace("-", "").replace("_", "").isalnum() and len(value) <= _LONGEST_NAME
     return None if good else "letters, digits, - and _, up to 60 of them"
@@ -168,6 +185,9 @@ _KINDS: dict[str, Callable[[Any], str | None]] = {
     **dict.fromkeys(
         ("new", "accept_changes", "strict", "trust", "raw", "csv_escape", "csv_excel", "prompt", "vacuum", "progress"), _flag
     ),
+    **dict.fromkeys(("prefix_fields", "manifest"), _flag),
+    **dict.fromkeys(("only", "columns"), _names),
+    "order": _name,
     "run_id": _number,
     "run_ids": _numbers,
     "limit": _limit,

@@ -1,118 +1,277 @@
-"""Exports a run: chooses the format, makes the columns and the records, and writes a file that is complete or absent."""
+"""Exports a run: makes the columns and the records, and writes files that are complete or absent."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, cached_property
+from inspect import signature
 from pathlib import Path
-from types import ModuleType
-from typing import Any, TypedDict, cast
+from typing import Any, NamedTuple, TypedDict, cast
 
 import msgspec
 from msgspec import structs
 
 from runner import origin
-from runner.answer_shape import fields_of
-from runner.config import plugins
+from runner.answer_shape import fields_in
 from runner.errors import UsageError
 from runner.exports import answer_fields, whole
-from runner.exports.columns import Parts, columns, given, records
-from runner.exports.file import is_standard_output, open_output
-from runner.inputs import overwriting
+from runner.exports.columns import Parts, columns, given, picked, records, spelt
+from runner.exports.file import open_output
+from runner.exports.kinds import OURS, Kind, Kinds
+from runner.inputs.attachments import names_files
 from runner.inputs.bodies import body_of
-from runner.inputs.compression import unpacked
-from runner.inputs.patterns import matches
 from runner.inputs.prompts import REQUEST_FIELDS
 from runner.inputs.seeds import seeded_body
 from runner.interfaces import Exporter
 from runner.model import Json, Result, Run
-from runner.session import part, shaped
-from runner.session.opening import asked_in, columns_in, texts_in
+from runner.session import manifest, only, outputs, shaped
+from runner.session.opening import asked_in, columns_in, media_fields, texts_in
+from runner.session.outputs import Output
 from runner.store import reuse
 from runner.store.reader import StoreReader
-
-_UNENDED = ("openai_batch",)
-"""Formats that have no ending of their own: ``--format`` names them."""
-
-
-_NAMED_AS = {"csv": "csv", "jsonl": "jsonl", "openai_batch": "jsonl"}
-"""The ending of the files of our own formats."""
+from runner.store.selection import Selection
+from runner.text import clean, nearest
 
 
 class ExportFlags(TypedDict, total=False):
-    """How an export is written.
+    """Which rows are exported, and how they are written.
 
-    raw: do not escape CSV cells that a spreadsheet would run as formulas. csv_escape: escape them in the ids and in the rows' own
-    fields too. csv_excel: begin a CSV file with a byte order mark. prompt: False leaves out the column of what each row asked.
+    only: names for rows, such as "failed", "length" or an error code; by default all rows. columns: names of columns, in their
+    order; by default all. order: "input" or "finished". prompt: False leaves out the column of what each row asked.
+    prefix_fields: the rows' own fields are called ``input_NAME``, those of answers ``answer_NAME``. manifest: write a manifest
+    beside each file. raw: do not escape CSV cells that a spreadsheet would run as formulas. csv_escape: escape them in the ids
+    and in the rows' own fields too. csv_excel: begin a CSV file with a byte order mark.
     """
 
+    only: str | Sequence[str] | None
+    columns: str | Sequence[str] | None
+    order: str
+    prompt: bool
+    prefix_fields: bool
+    manifest: bool
     raw: bool
     csv_escape: bool
     csv_excel: bool
-    prompt: bool
+
+
+_OF_TABLES = ("columns", "prefix_fields")
 
 
 def write(
-    output: str | Path, store: Path, run_id: int | None, format_name: str | None, flags: ExportFlags, notes: list[str] | None
-) -> int:
-    """Write the finished rows of a run and return their number. The arguments are those of ``runner.export``."""
-    raw, escape = flags.get("raw", False), flags.get("csv_escape", False)
-    kind, module = _format(output, format_name)
-    if raw and escape:
-        raise UsageError("--csv-raw and --csv-escape exclude each other; choose one of them")
-    for option in ("csv_escape", "csv_excel"):
-        if flags.get(option) and kind != "csv":
-            raise UsageError(f"--{option.replace('_', '-')} means nothing for {kind.replace('_', '-')}; leave it out")
-    exporter, prompt = cast("Exporter", module.write), flags.get("prompt", True)
+    places: Sequence[tuple[str | Path, str | None]], store: Path, run_id: int | None, flags: ExportFlags, notes: list[str] | None
+) -> list[int]:
+    """Write the finished rows of a run to each place, in the format that is named there; return the number of rows of each.
+
+    All files have the same state of the store. The other arguments are those of ``runner.export``.
+    """
+    wanted = [outputs.of(place, name) for place, name in places]
+    _refuse_flags(wanted, flags)
     with StoreReader(store) as reader, ExitStack() as stack:
-        if not is_standard_output(output):
-            overwriting.refuse_own(output, reader.path, files_read(reader))
-            if format_name:
-                _refuse_name(output, kind)
+        outputs.refuse_among(wanted, reader, manifest=flags.get("manifest", False))
         run = reader.run(run_id, counted=False)
         stack.enter_context(reader.snapshot())
-        parts = parts_of(reader, run)
-        if getattr(module, "WHOLE_ROWS", False):
-            made = _whole(reader, run, parts, prompt=prompt)
-            with open_output(output) as out:
-                return exporter(whole.columns(parts), made, out)
-        own, asked = own_fields(reader, run), asked_in(run.settings)
-        kept = [] if escape else given(own, parts)
-        csv = {"raw": raw, "kept": kept, "excel": flags.get("csv_excel", False), "notes": notes}
-        with open_output(output) as out:
-            results = reader.results(run.id, asked, origin.files_in(run.settings))
-            table = records(results, own, prompt=prompt, parts=parts)
-            names, filled = with_fields(columns(own, prompt=prompt, parts=parts), table, run)
-            return exporter(names, filled, out, **(csv if kind == "csv" else {}))
+        rows = _Rows(reader, run, flags)
+        made = [_prepared(output, rows) for output in wanted]
+        return [_written(output, shape, rows, notes, several=len(made) > 1) for output, shape in zip(wanted, made, strict=True)]
 
 
-def _whole(reader: StoreReader, run: Run, parts: Parts, *, prompt: bool) -> Iterable[Sequence[Json]]:
-    """Return the records of whole rows. prompt: False leaves out what each row asked."""
-    texts, kept = texts_in(run.settings), columns_in(run.settings)
-    variants = reuse.variants(reader.path).get(run.id, {})
-    not_own = REQUEST_FIELDS if texts is None else ("params",)
+class _Shape(NamedTuple):
+    """What a file is to hold: the names of its columns, what is told to its format besides, and what makes its records."""
 
-    @cache
-    def asked(variant: int | None) -> Callable[[dict[str, Json]], Json]:
-        changed: dict[str, Any] = msgspec.json.decode(variants[variant]) if variant in variants else {}
-        settings = {**run.settings, **changed}
-        shape = shaped.body_in(settings)
+    names: Sequence[str]
+    more: Mapping[str, Any]
+    records: Callable[[], Iterable[Sequence[object]]]
 
-        def body(fields: dict[str, Json]) -> Json:
-            found = body_of(fields, texts, settings) if prompt else None
-            found = {**shape, **found} if found is not None else None
-            for name in not_own:
-                fields.pop(name, None)
-            return found
 
-        return body
+class _Rows:
+    """The rows of an export, and what is known of them before they are read."""
 
-    found = reader.decided(run.id, asked, origin.files_in(run.settings))
-    # a row that has another's answer has no attempt of its own
-    told = (
-        (_numbered(result, seed), whole.Told(ended_at or run.created_at, status, name, seed))
-        for result, (ended_at, status, name, _, seed) in found
-    )
-    return whole.records(told, run.id, kept, parts)
+    def __init__(self, reader: StoreReader, run: Run, flags: ExportFlags) -> None:
+        self.reader, self.run, self.flags = reader, run, flags
+        self.chosen: Selection = only.selection(listed(flags.get("only")), flags.get("order") or "input", reader, run)
+        self.parts, self.prompt = parts_of(reader, run), flags.get("prompt", True)
+        self.files = origin.files_in(run.settings)
+
+    @cached_property
+    def own(self) -> list[str]:
+        """The names of the rows' own fields."""
+        return own_fields(self.reader, self.run)
+
+    @cached_property
+    def kinds(self) -> Kinds:
+        """What the rows' own fields hold, and their ids. Only typed formats want to know: all rows are read for it."""
+        kinds = Kinds()
+        for own_id, fields in self.reader.fields(self.run.id):
+            fields["id"] = own_id
+            kinds.see(fields)
+        return kinds
+
+    @cached_property
+    def fields(self) -> Mapping[str, Kind]:
+        """The fields of the answers by the schema of the run, each with what it holds."""
+        return fields_in(self.run.settings)
+
+    @cached_property
+    def field_kinds(self) -> list[Kind]:
+        """What the columns of these fields hold. Only typed formats want to know: all answers are read for it."""
+        done = Selection(every=False, statuses=frozenset({"done"}))
+        results = self.reader.results(self.run.id, chosen=done) if self.fields else ()
+        return answer_fields.kinds_of((result.text for result in results), self.fields)
+
+    def columns(self, alike: Callable[[str], str]) -> tuple[list[str], range]:
+        """Return the names of all columns of a table, and where among them the fields of the answers are."""
+        prefix = self.flags.get("prefix_fields", False)
+        names = columns(self.own, prompt=self.prompt, parts=self.parts, prefix=prefix, alike=alike)
+        at = answer_fields.place(names)
+        return answer_fields.added(names, self.fields, alike, prefix=prefix), range(at, at + len(self.fields))
+
+    def table(self, *, asked: bool) -> Iterable[Sequence[object]]:
+        """Return the records of a table, with all its columns. asked: tell what each row asked."""
+        words = asked_in(self.run.settings) if asked else None
+        results = self.reader.results(self.run.id, words, self.files, self.chosen)
+        made = records(results, self.own, prompt=self.prompt, parts=self.parts)
+        return answer_fields.filled(made, columns(self.own, prompt=self.prompt, parts=self.parts), [*self.fields])
+
+    def whole(self, *, without_files: bool) -> Iterable[Sequence[Json]]:
+        """Return the records of whole rows. without_files: nothing is told of what a row asked that names files."""
+        body = self._bodies(without_files=without_files)
+        found = self.reader.decided(self.run.id, body, self.files, self.chosen)
+        # a row that has another's answer has no attempt of its own
+        told = (
+            (_numbered(result, seed), whole.Told(ended_at or self.run.created_at, status, name, seed))
+            for result, (ended_at, status, name, _, seed) in found
+        )
+        return whole.records(told, self.run.id, columns_in(self.run.settings), self.parts)
+
+    def _bodies(self, *, without_files: bool) -> Callable[[int | None], Callable[[dict[str, Json]], Json]]:
+        """Return what tells, by the variant of a row, the body of its request from its stored fields."""
+        texts, variants = texts_in(self.run.settings), reuse.variants(self.reader.path).get(self.run.id, {})
+        not_own = REQUEST_FIELDS if texts is None else ("params",)
+
+        @cache
+        def asked(variant: int | None) -> Callable[[dict[str, Json]], Json]:
+            changed: dict[str, Any] = msgspec.json.decode(variants[variant]) if variant in variants else {}
+            settings = {**self.run.settings, **changed}
+            named, shape = media_fields(settings), shaped.body_in(settings)
+
+            def body(fields: dict[str, Json]) -> Json:
+                found = body_of(fields, texts, settings) if self.prompt else None
+                if without_files and found is not None and names_files(found["messages"], fields, named):
+                    found = None
+                for name in not_own:
+                    fields.pop(name, None)
+                return {**shape, **found} if found is not None else None
+
+            return body
+
+        return asked
+
+
+def _prepared(output: Output, rows: _Rows) -> _Shape:
+    """Return what a file is to hold. Raises UsageError for what its format cannot hold, before anything is written."""
+    if hasattr(output.module, "MOST_ROWS"):
+        size = rows.reader.size(rows.run.id, rows.chosen)
+        _refuse_size(output, "rows", size, output.module.MOST_ROWS, "take another format, or fewer rows")
+    if output.is_whole:
+        without_files = getattr(output.module, "WHOLE_REQUESTS", False)
+        return _Shape(whole.columns(rows.parts), {}, lambda: rows.whole(without_files=without_files))
+    flags, own = rows.flags, rows.own
+    alike = getattr(output.module, "ALIKE", spelt)
+    names, answered = rows.columns(alike)
+    theirs = {*range(len(given(names, len(own)))), *answered}
+    places = _chosen(names, listed(flags.get("columns"))) or _glance(names, output, theirs)
+    if hasattr(output.module, "MOST_COLUMNS"):
+        _refuse_size(output, "columns", len(places or names), output.module.MOST_COLUMNS, "choose some with --columns")
+    more: dict[str, Any] = {}
+    if output.kind == "csv":
+        kept = [] if flags.get("csv_escape") else given(names, len(own))
+        more = {"raw": flags.get("raw", False), "kept": kept, "excel": flags.get("csv_excel", False)}
+    if _takes(output.module.write, "kinds"):
+        kinds = _kinds(names, rows, answered)
+        more["kinds"] = [kinds[place] for place in places or range(len(names))]
+    if places is None:
+        return _Shape(names, more, lambda: rows.table(asked=rows.prompt))
+    asked = "prompt" in names and names.index("prompt") in places
+    return _Shape([names[place] for place in places], more, lambda: picked(rows.table(asked=asked), places))
+
+
+def _written(output: Output, shape: _Shape, rows: _Rows, notes: list[str] | None, *, several: bool) -> int:
+    """Write a file, and its manifest if that is wanted; return the number of rows. several: notes say of which file they are."""
+    exporter, said = cast("Exporter", output.module.write), list[str]()
+    more = dict(shape.more)
+    if _takes(exporter, "notes"):
+        more["notes"] = said
+    with open_output(output.place, output.form) as out:
+        count = exporter(shape.names, shape.records(), out, **more)
+    if notes is not None:
+        notes += [f"{clean(str(output.place))}: {sentence}" if several else sentence for sentence in said]
+    if rows.flags.get("manifest"):
+        manifest.write(output, rows.reader, rows.run.id, manifest.Written(count, shape.names, dict(rows.flags)))
+    return count
+
+
+def _takes(write: Callable[..., Any], name: str) -> bool:
+    """Return True if a format's function has a parameter of this name."""
+    try:
+        return name in signature(write, follow_wrapped=False).parameters
+    except ValueError:
+        # written in C, and silent about its arguments
+        return False
+
+
+def _refuse_size(output: Output, what: str, size: int, most: int, advice: str) -> None:
+    """Raise UsageError for more rows or columns than a format has room for."""
+    if size > most:
+        kind = output.kind.replace("_", "-")
+        raise UsageError(f"{kind} has room for {most:,} {what}, and the export has {size:,}; {advice}")
+
+
+def _chosen(names: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
+    """Return the places of the columns that were named, in that order; None if none were. Raises UsageError."""
+    for name in wanted:
+        if name not in names:
+            close = nearest(name, names)
+            meant = f" (did you mean {close!r}?)" if close else ""
+            raise UsageError(f"the export has no column {name!r}{meant}; its columns: {', '.join(names)}")
+        if wanted.count(name) > 1:
+            raise UsageError(f"--columns names {name!r} twice")
+    return [names.index(name) for name in wanted] or None
+
+
+def _glance(names: Sequence[str], output: Output, theirs: Collection[int]) -> list[int] | None:
+    """Return the places of the columns that a format has unless some are named; None if it has all.
+
+    theirs: the places of what the rows came with, and of the fields of their answers.
+    """
+    glance = getattr(output.module, "GLANCE", None)
+    if glance is None:
+        return None
+    return [place for place, name in enumerate(names) if place in theirs or name in glance]
+
+
+def _kinds(names: Sequence[str], rows: _Rows, answered: range) -> list[Kind]:
+    """Return what each column holds. answered: where the fields of the answers are."""
+    first = [rows.kinds.of("id"), *map(rows.kinds.of, rows.own)]
+    before, behind = names[len(first) : answered.start], names[answered.stop :]
+    return [*first, *(OURS[name] for name in before), *rows.field_kinds, *(OURS[name] for name in behind)]
+
+
+def _refuse_flags(wanted: Sequence[Output], flags: ExportFlags) -> None:
+    """Raise UsageError for what means nothing together, or for one of the formats."""
+    if flags.get("raw") and flags.get("csv_escape"):
+        raise UsageError("--csv-raw and --csv-escape exclude each other; choose one of them")
+    for output in wanted:
+        if getattr(output.module, "WHOLE_REQUESTS", False) and not flags.get("prompt", True):
+            raise UsageError(f"{output.kind} is made of what each row asked; leave --no-prompt out")
+        nothing = [option for option in ("csv_escape", "csv_excel") if output.kind != "csv"]
+        nothing += [option for option in _OF_TABLES if output.is_whole]
+        for option in nothing:
+            if flags.get(option):
+                raise UsageError(f"--{option.replace('_', '-')} means nothing for {output.kind.replace('_', '-')}; leave it out")
+
+
+def listed(words: str | Sequence[str] | None) -> list[str]:
+    """Return the names that were given: a list of them, or a text in which commas are between them."""
+    return [word.strip() for word in words.split(",") if word.strip()] if isinstance(words, str) else [*(words or ())]
 
 
 def _numbered(result: Result, made_seed: int | None) -> Result:
@@ -123,30 +282,10 @@ def _numbered(result: Result, made_seed: int | None) -> Result:
     return structs.replace(result, prompt={**seeded_body(result.prompt, result.answer_number), **made})
 
 
-def files_read(reader: StoreReader) -> dict[int, list[str]]:
-    """Return the files that each run of a store has read. The answers of another run are no file."""
-    read = {}
-    for run in reader.runs(counted=False):
-        files = origin.files_in(run.settings)
-        paths = [*files.paths] if files is not None else origin.names_of(run.input)
-        read[run.id] = [] if origin.run_of(run.input) is not None else paths
-    return read
-
-
 def parts_of(reader: StoreReader, run: Run) -> Parts:
     """Return which columns an export of a run has that most have not."""
     several, copies = reader.shares(run.id)
     return Parts(files=origin.files_in(run.settings) is not None, answers=several, copies=copies)
-
-
-def with_fields(names: list[str], made: Iterable[Sequence[object]], run: Run) -> tuple[list[str], Iterable[Sequence[object]]]:
-    """Return the columns and the records of an export with those of the fields of its answers, if the run has a schema."""
-    schema = run.settings.get("schema")
-    fields = [*fields_of(schema)] if isinstance(schema, dict) else []
-    if not fields:
-        return names, made
-    at = answer_fields.place(names)
-    return [*names[:at], *answer_fields.named(names, fields), *names[at:]], answer_fields.filled(made, names, fields)
 
 
 def own_fields(reader: StoreReader, run: Run) -> list[str]:
@@ -154,74 +293,3 @@ def own_fields(reader: StoreReader, run: Run) -> list[str]:
     texts, kept = texts_in(run.settings), columns_in(run.settings)
     names = reader.metadata_names(run.id, REQUEST_FIELDS if texts is None else ("params",))
     return [name for name in names if kept is None or name in kept]
-
-
-def refuse(output: str | Path, store: Path, prompts: Path) -> None:
-    """Raise UsageError for an output to which no export can be written, before a session begins that is to end with one."""
-    if is_standard_output(output):
-        raise UsageError("the session prints on standard output; name a file, or use `runner export -o -` afterwards")
-    if _of_ending(output) is None:
-        endings = " or ".join(f".{name}" for name in plugins.known("exports") if name not in _UNENDED)
-        raise UsageError(f"cannot tell the format of {output} from its ending; name it {endings}")
-    if not Path(output).resolve().parent.is_dir():
-        raise UsageError(f"{output} cannot be written: its folder does not exist")
-    if overwriting.is_among(Path(output).resolve(), _own_files(prompts, Path(output).resolve())):
-        raise UsageError(
-            f"{output} is {'one of the prompt files' if origin.is_several(prompts) else 'the prompt file'}; name another file"
-        )
-    read = {}
-    if store.is_file() and store.stat().st_size:
-        with StoreReader(store) as reader:
-            read = files_read(reader)
-    overwriting.refuse_own(output, store, read)
-
-
-def _own_files(prompts: Path, output: Path) -> list[str]:
-    """Return the files of an input, which an export may not replace. An earlier export is none of those of a pattern."""
-    if origin.run_of(prompts) is not None:
-        return []
-    if not origin.is_several(prompts):
-        return [str(prompts)]
-    paths = {match.path: match.pattern for match in matches(prompts)[0]}
-    earlier = {
-        path for path, pattern in paths.items() if pattern is not None and path.resolve() == output and part.is_export(path)
-    }
-    return [str(path) for path in paths if path not in earlier]
-
-
-def _format(output: str | Path, name: str | None) -> tuple[str, ModuleType]:
-    """Return the name of the format and its module: the one that was named, or that of the file's ending."""
-    kind = name.strip().replace("-", "_") if name else _ending(output)
-    if name:
-        # a plug-in may have a name with a hyphen
-        module = plugins.registered("exports", name) or plugins.registered("exports", kind) or plugins.load("exports", name)
-        return kind, module
-    found = plugins.registered("exports", "csv") if not kind and is_standard_output(output) else _of_ending(output)
-    if found is None:
-        *others, last = (each.replace("_", "-") if each in _UNENDED else each for each in plugins.known("exports"))
-        known = f"{', '.join(others)} or {last}"
-        raise UsageError(f"cannot tell the format of {output} from its ending; choose {known} with --format")
-    return kind or "csv", found
-
-
-def _refuse_name(output: str | Path, kind: str) -> None:
-    """Raise UsageError for a file whose ending says that it holds something else than one of our own formats."""
-    if kind not in _NAMED_AS:
-        return
-    ending = _ending(output)
-    right = f"name it .{_NAMED_AS[kind]}"
-    if unpacked(Path(output)) != Path(output):
-        raise UsageError(f"{output} would not be compressed, as its ending says; {right}, and pack it afterwards")
-    holds = part.ENDINGS.get(ending, ending)
-    if holds in (*_NAMED_AS.values(), "parquet", "xlsx") and holds != _NAMED_AS[kind]:
-        raise UsageError(f"{output} would hold {kind.replace('_', '-')}, and not {holds}, as its ending says; {right}")
-
-
-def _ending(output: str | Path) -> str:
-    return Path(output).suffix.lstrip(".").lower()
-
-
-def _of_ending(output: str | Path) -> ModuleType | None:
-    """Return the format that the ending of a file names."""
-    kind = _ending(output)
-    return None if kind in _UNENDED else plugins.registered("exports", kind)

@@ -10,7 +10,7 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     retry_failed: send failed rows again. accept_changes: send rows again whose prompt has changed since they were answered.
     limit: use only the first so many rows. strict: refuse to start if a row is broken.
     sample: send only so many rows, drawn for an estimate of what all will cost.
-    db, output: the store and the file of results as a command names them; the commands in messages have these words.
+    db, outputs: the store and the files of results as a command names them; the commands in messages have these words.
     """
 
     run_id: int | None = None
@@ -21,4 +21,4 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     strict: bool = False
     sample: int | None = None
     db: str | None = None
-    output: str | None = None
+    outputs: tuple[str, ...] = ()

@@ -107,6 +107,9 @@ def opened_all(path: Path, options: ReadOptions) -> tuple[list[Part], list[str]]
         if match.pattern is not None and _is_job_file(match.path):
             ours.append(f"{match.path.name} (a job file)")
             continue
+        if match.pattern is not None and overwriting.is_beside_inputs(match.path):
+            ours.append(f"{match.path.name} (of an export)")
+            continue
         part = opened(match.path, options)
         if match.pattern is not None and _is_export(part):
             ours.append(f"{match.path.name} (an export)")

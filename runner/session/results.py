@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
+from runner.answer_shape import fields_in
 from runner.event_types import Summary
-from runner.exports import frames, html
+from runner.exports import answer_fields, frames, html
 from runner.exports.columns import columns, records
 from runner.model import Result, Run
 from runner.money import PICO, shown
 from runner.origin import files_in
-from runner.session.exporting import own_fields, parts_of, with_fields
+from runner.session.exporting import own_fields, parts_of
 from runner.session.opening import asked_in
 from runner.session.spelling import how_ended
 from runner.store.reader import StoreReader
@@ -91,9 +92,9 @@ class Results:
             own = own_fields(reader, self._run)
             parts = parts_of(reader, self._run)
             found = reader.results(self.run, asked, files_in(self._run.settings))
-            names, made = with_fields(columns(own, parts=parts), records(found, own, parts=parts), self._run)
-            yield names
-            yield from made
+            names, fields = columns(own, parts=parts), fields_in(self._run.settings)
+            yield answer_fields.added(names, fields)
+            yield from answer_fields.filled(records(found, own, parts=parts), names, [*fields])
 
     def __repr__(self) -> str:
         return f"<Results of run {self.run}: {plural(len(self), 'row')}>"

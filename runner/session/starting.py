@@ -18,6 +18,7 @@ from runner.inputs.broken_lines import RowFaultError
 from runner.inputs.compression import unpacked
 from runner.inputs.keys import NEVER_ABSENT, WHOLE_ROW
 from runner.inputs.options import ReadOptions
+from runner.inputs.overwriting import is_beside_inputs
 from runner.inputs.prompts import Texts
 from runner.model import Json
 from runner.session import drafting, opening, part, survey, unfit
@@ -76,7 +77,7 @@ def _could_be_input(path: Path) -> bool:
     ending = unpacked(path).suffix.lower().lstrip(".")
     if path.name.startswith(".") or ending not in survey.ENDINGS or _NOT_ROWS.fullmatch(path.name) or spool.is_copy(path):
         return False
-    if not path.is_file() or unpacked(path).with_suffix(".toml").exists():
+    if not path.is_file() or unpacked(path).with_suffix(".toml").exists() or is_beside_inputs(path):
         return False
     try:
         with closing(

@@ -24,12 +24,13 @@ from runner.origin import Files
 from runner.pace import Pace
 from runner.several import answers_in, spoken
 from runner.store import database, result_rows, totals
-from runner.store.counts import further
+from runner.store.counts import by_cause, further
 from runner.store.lock import held
-from runner.store.result_rows import ORDER, ORDER_OF_ANSWERS, Asked, Decided, located, result_of
-from runner.store.reuse import number_taken_over, numbers_taken_over
+from runner.store.result_rows import ORDER, Asked, Decided, fields_of, located, result_of
+from runner.store.reuse import numbers_taken_over
 from runner.store.schema import attempts, items, runs
-from runner.store.spending import has_open, held_of, is_priced, money_of, number_billed, rates_of, tokens_of
+from runner.store.selection import EVERY, Selection, has_further, ordered
+from runner.store.spending import held_of, is_priced, money_of, number_billed, rates_of, tokens_of
 from runner.store.totals import Totals
 
 _NEWEST = 100
@@ -38,9 +39,8 @@ _REFUSED = " (every row was refused for "
 """Words of the stop of a run whose rows the server no longer took; the attempt has the code of the refusal."""
 REACHED = "the budget of "
 """How the stop of a run begins that has reached its budget."""
-_UNPRICED = "unpriced"
-_BATCH = 1_000
-"""Rows read from the driver at once."""
+_BATCH = 50
+"""Rows read from the driver at once: few enough that long answers do not fill the memory."""
 _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -155,18 +155,7 @@ class StoreReader:
 
     def errors(self, run_id: int) -> list[ErrorGroup]:
         """Return the failed rows of a run grouped by cause, most frequent first."""
-        first, wanted = sa.func.min(items.c.position), self.run(run_id, counted=False).answers
-        # a message begins with the provider's own error code and a colon; that of a broken row begins with its line
-        prefix = sa.func.substr(items.c.error, 1, sa.func.instr(items.c.error, ": "))
-        # each model without a price is a cause of its own, for which something else is to be done
-        whole = items.c.error_code == _UNPRICED
-        cause = sa.case((items.c.error_code == BAD_ROW, ""), (whole, items.c.error), else_=prefix)
-        statement = (
-            sa.select(items.c.error_code, sa.func.count(), items.c.key, items.c.error, first)
-            .where(items.c.run_id == run_id, items.c.status == "failed", items.c.answer_number <= wanted)
-            .group_by(items.c.error_code, cause)
-            .order_by(sa.func.count().desc())
-        )
+        statement = by_cause(run_id, self.run(run_id, counted=False).answers)
         # SQLite takes the other columns from the row that has the minimum
         return [
             ErrorGroup(code=code or "unknown", count=count, example_id=spoken(key), example=error or "")
@@ -190,58 +179,62 @@ class StoreReader:
     def shares(self, run_id: int) -> tuple[bool, bool]:
         """Return whether a run has further answers of rows, and whether it has rows that share an answer."""
         copies = sa.exists().where(items.c.run_id == run_id, items.c.same_as.is_not(None))
-        columns: list[Any] = [_has_further(run_id), copies]
+        columns: list[Any] = [has_further(run_id), copies]
         ((further_answers, has_copies),) = self._fetch(sa.select(*columns))
         return bool(further_answers), bool(has_copies)
 
-    def size(self, run_id: int) -> int:
+    def size(self, run_id: int, chosen: Selection = EVERY) -> int:
         """Return how many results a run has, also of answers that are no longer wanted. Raises UsageError for no such run."""
-        number: int = self._fetch(sa.select(sa.func.count()).where(items.c.run_id == self.run(run_id, counted=False).id))[0][0]
+        mine = items.c.run_id == self.run(run_id, counted=False).id
+        number: int = self._fetch(sa.select(sa.func.count()).where(mine, chosen.where))[0][0]
         return number
 
-    def results(self, run_id: int, asked: Asked | None = None, files: Files | None = None) -> Iterator[Result]:
-        """Yield the results of a run in input order. files: those that it has read, if several.
+    def results(
+        self, run_id: int, asked: Asked | None = None, files: Files | None = None, chosen: Selection = EVERY
+    ) -> Iterator[Result]:
+        """Yield the chosen results of a run, by default all in input order. files: those that it has read, if several.
 
         asked: returns what a row asked, given its stored fields, and takes from them what is no field of the user's own. None:
         nobody wants to know.
         """
         with self._decoded():
-            for values in self._tuples(self._ordered(run_id, result_rows.select_results)):
+            for values in self._tuples(ordered(self._fetch, run_id, result_rows.select_results, chosen)):
                 yield located(result_of(values, asked), files)
 
-    def decided(self, run_id: int, asked: Callable[[int | None], Asked], files: Files | None) -> Iterator[tuple[Result, Decided]]:
+    def decided(
+        self, run_id: int, asked: Callable[[int | None], Asked], files: Files | None, chosen: Selection = EVERY
+    ) -> Iterator[tuple[Result, Decided]]:
         """Yield the results of a run as ``results`` does, each with the attempt that decided it.
 
         asked: returns for a variant (``Decided``) what ``results`` is given.
         """
         with self._decoded():
-            for values in self._tuples(self._ordered(run_id, result_rows.select_decided)):
+            for values in self._tuples(ordered(self._fetch, run_id, result_rows.select_decided, chosen)):
                 *columns, ended_at, status, name, variant, seed = values
                 found = result_of(columns, asked(variant))
                 yield located(found, files), Decided(ended_at, status, name, variant, seed)
 
-    def _ordered(self, run_id: int, select: Callable[..., sa.Select[Any]]) -> sa.Select[Any]:
-        """Return the statement that selects results, for one run in input order."""
-        # a run without answers of others, or without open requests, is spared the look for them
-        looked_for = number_taken_over(run_id).add_columns(_has_further(run_id), has_open(run_id))
-        ((taken_over, further_answers, open_requests),) = self._fetch(looked_for)
-        order = ORDER_OF_ANSWERS if further_answers else ORDER
-        return (
-            select(taken_over=bool(taken_over), open_requests=bool(open_requests))
-            .where(items.c.run_id == run_id)
-            .order_by(*order)
-        )
+    def fields(self, run_id: int) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """Yield the id and the stored fields of each row that has a result, in input order."""
+        statement = sa.select(items.c.key, items.c.metadata).where(items.c.run_id == run_id).order_by(*ORDER)
+        with self._decoded():
+            for key, metadata in self._tuples(statement):
+                yield fields_of(key, metadata)
 
     def metadata_names(self, run_id: int, besides: Collection[str] = ()) -> list[str]:
         """Return the names of the rows' own fields, in the order in which they first appear. besides: names to leave out."""
         where = (items.c.run_id == run_id, items.c.metadata.is_not(None))
-        statement = sa.select(items.c.metadata).where(*where).order_by(*ORDER)
         names: dict[str, None] = {}
         with self._decoded():
-            for (fields,) in self._tuples(statement):
+            for (fields,) in self._tuples(sa.select(items.c.metadata).where(*where).order_by(*ORDER)):
                 for name in _DECODE(fields):
                     names.setdefault(name)
         return [name for name in names if name != "id" and name not in besides]
+
+    def finish_reasons(self, run_id: int) -> list[str]:
+        """Return the finish reasons of the answers of a run, as they are stored."""
+        done = (items.c.run_id == run_id, items.c.status == "done", items.c.finish_reason.is_not(None))
+        return [reason for (reason,) in self._fetch(sa.select(items.c.finish_reason).where(*done).distinct())]
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -285,11 +278,6 @@ class StoreReader:
             yield
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
             raise database.store_error(self.path, "read", error) from error
-
-
-def _has_further(run_id: int) -> sa.Exists:
-    """Tell whether a run has further answers of rows, in the words of the condition of an index."""
-    return sa.exists().where(items.c.run_id == run_id, sa.text("items.answer_number > 1"))
 
 
 def _pace(text: str | None) -> Pace | None:

@@ -96,14 +96,17 @@ class Decided(NamedTuple):
     made_seed: int | None
 
 
+def finished_at(*, taken_over: bool) -> sa.ColumnElement[float]:
+    """Return when the attempt ended that decided a row; NULL if it has none. taken_over: as for ``select_results``."""
+    ended = attempts.c.started_at + attempts.c.duration_s
+    return sa.func.coalesce(ended, reused.c.started_at + reused.c.duration_s) if taken_over else ended
+
+
 def select_decided(*, taken_over: bool, open_requests: bool = False) -> sa.Select[Any]:
     """Return the same with the columns of ``Decided`` behind. An answer that was taken over has time and name of its attempt."""
-    ended, name = attempts.c.started_at + attempts.c.duration_s, attempts.c.response_id
-    columns: tuple[sa.ColumnElement[Any], ...] = (ended, attempts.c.status, name, attempts.c.variant_id)
-    if taken_over:
-        ended = sa.func.coalesce(ended, reused.c.started_at + reused.c.duration_s)
-        columns = (ended, attempts.c.status, sa.func.coalesce(name, reused.c.response_id), attempts.c.variant_id)
-    return select_results(taken_over=taken_over, open_requests=open_requests).add_columns(*columns, items.c.made_seed)
+    name = sa.func.coalesce(attempts.c.response_id, reused.c.response_id) if taken_over else attempts.c.response_id
+    columns = (finished_at(taken_over=taken_over), attempts.c.status, name, attempts.c.variant_id, items.c.made_seed)
+    return select_results(taken_over=taken_over, open_requests=open_requests).add_columns(*columns)
 
 
 _EXACT = 2**53
@@ -115,16 +118,28 @@ def result_of(values: Sequence[Any], asked: Asked | None = None) -> Result:
     key, metadata, extra, *rest = values
     fields: dict[str, Json] = _DECODE(metadata) if metadata is not None else {}
     prompt = asked(fields) if asked is not None else None
+    own = _taken_id(fields, key)
+    # in front of the line, of the run that an answer was taken over from, of its costs, and of what most results do not have
+    rest[-7:-7] = map(_DECODE(extra).get, EXTRA) if extra is not None else _NOTHING
+    if rest[-1] is not None:
+        rest[-1] = row_of(rest[-1])
+    return Result(own, fields, prompt, *rest)
+
+
+def fields_of(key: str, metadata: str | None) -> tuple[Json, dict[str, Json]]:
+    """Return the id of a row, and its stored fields without it."""
+    fields: dict[str, Json] = _DECODE(metadata) if metadata is not None else {}
+    return _taken_id(fields, key), fields
+
+
+def _taken_id(fields: dict[str, Json], key: str) -> Json:
+    """Take the id of a row out of its stored fields, and return it; that of its key if they have none."""
     # a template that names the id keeps it, also where it is null
     own = fields.pop("id", None)
     if isinstance(own, float) and own.is_integer() and abs(own) < _EXACT:
         # as the key has it: pandas writes 1 as 1.0
         own = int(own)
-    # in front of the line, of the run that an answer was taken over from, of its costs, and of what most results do not have
-    rest[-7:-7] = map(_DECODE(extra).get, EXTRA) if extra is not None else _NOTHING
-    if rest[-1] is not None:
-        rest[-1] = row_of(rest[-1])
-    return Result(row_of(key) if own in (None, "") else own, fields, prompt, *rest)
+    return row_of(key) if own in (None, "") else own
 
 
 def located(result: Result, files: Files | None) -> Result:

@@ -44,3 +44,32 @@ def test_x1_an_export_that_was_ended_can_be_done_again(large: Path, tmp_path: Pa
     assert run("export", "1", "-o", str(tmp_path / "answers.jsonl"), cwd=large).code == 0
     with (tmp_path / "answers.jsonl").open() as file:
         assert sum(json.loads(line)["status"] == "done" for line in file) == MANY
+
+
+@pytest.mark.parametrize("kind", ["parquet", "xlsx", "sqlite"])
+def test_a_killed_export_leaves_the_old_file(large: Path, tmp_path: Path, kind: str) -> None:
+    (tmp_path / f"answers.{kind}").write_text("old")
+    with runner("export", "1", "-o", str(tmp_path / f"answers.{kind}"), cwd=large) as process:
+        process.until(
+            lambda: any(_size(path) for path in tmp_path.rglob("*") if path.name != f"answers.{kind}"), "the first rows"
+        )
+        process.signal(signal.SIGKILL)
+        process.ended()
+    assert (tmp_path / f"answers.{kind}").read_text() == "old"
+
+
+@pytest.mark.parametrize("kind", ["xlsx", "sqlite"])
+def test_x1_ctrl_c_leaves_nothing_of_what_a_format_keeps_on_the_disk(large: Path, tmp_path: Path, kind: str) -> None:
+    with runner("export", "1", "-o", str(tmp_path / f"answers.{kind}"), cwd=large) as process:
+        process.until(lambda: any(map(_size, tmp_path.rglob("*"))), "the first rows of the export")
+        process.signal(signal.SIGINT)
+        ended = process.ended()
+    assert (ended.code, ended.out, ended.err.strip()) == (130, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:
+        return 0

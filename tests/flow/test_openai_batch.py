@@ -251,8 +251,12 @@ def test_the_command_names_the_format_and_no_ending_does(desk: Desk) -> None:
     said = desk.run(command=("export", "-o", "out.jsonl", "--format", "openai-batch"))
     assert "4 of 4 rows written" in said
     assert "custom_id" in (desk.folder / "out.jsonl").read_text()
-    assert "choose csv, jsonl or openai-batch with --format" in refused(desk, "export", "-o", "out.openai_batch")
-    assert "name it .csv or .jsonl" in refused(desk, "run", "prompts.jsonl", "--model", "m", "-o", "out.openai_batch")
+    assert "choose csv, jsonl, md, messages, openai-batch, parquet, sqlite or xlsx with --format" in refused(
+        desk, "export", "-o", "out.openai_batch"
+    )
+    assert "name it .csv, .jsonl, .md, .parquet, .sqlite or .xlsx" in refused(
+        desk, "run", "prompts.jsonl", "--model", "m", "-o", "out.openai_batch"
+    )
 
 
 # -- our export as an input

@@ -146,7 +146,7 @@ def test_all_three_from_an_installed_package(python: Path, tmp_path: Path, serve
     assert command("run", "poem.para", "--provider", "simulator", "--new", "--max-tokens", "3").code == 0
     unknown = command("export", "-o", "poem.odt")
     assert (unknown.code, unknown.err.count("\n")) == (2, 1)
-    assert "; choose csv, jsonl, openai-batch or transcript with --format" in unknown.err
+    assert "; choose csv, jsonl, md, messages, openai-batch, parquet, sqlite, transcript or xlsx with --format" in unknown.err
 
 
 def test_a_broken_paragraph_a_packed_file_and_what_is_appended(python: Path, tmp_path: Path) -> None:

@@ -72,7 +72,10 @@ def test_an_error_that_stops_the_run_writes_what_there_is(desk: Desk) -> None:
     ("output", "words"),
     [
         ("prompts.jsonl", "prompts.jsonl is the prompt file; name another file"),
-        ("runner.db", "cannot tell the format of runner.db from its ending; name it .csv or .jsonl"),
+        (
+            "runner.db",
+            "cannot tell the format of runner.db from its ending; name it .csv, .jsonl, .md, .parquet, .sqlite or .xlsx",
+        ),
         ("absent/a.csv", "absent/a.csv cannot be written: its folder does not exist"),
         ("a.xyz", "cannot tell the format of a.xyz from its ending"),
         ("-", "use `runner export -o -` afterwards"),

@@ -134,7 +134,8 @@ def test_a_name_that_no_prompt_file_can_have(folder: Path, command: str, name: s
         (("status", "1a"), ("RUN is the number of a run", "runner list")),
         (("resume", "new.jsonl"), ("no run over new.jsonl", "runner run new.jsonl")),
         (("export",), ("runner export -o answers.csv",)),
-        (("export", "a.csv", "b.csv"), ("one output at a time",)),
+        (("export", "a.csv", "b.csv"), ("runner export -o a.csv -o b.csv",)),
+        (("export", "-o", "a.csv", "-o", "b.csv", "--as", "csv"), ("--format is given once for 2 outputs",)),
         (("export", "1", "2", "-o", "a.csv"), ("one run at a time",)),
     ],
 )

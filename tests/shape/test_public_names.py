@@ -31,7 +31,9 @@ def public(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, ast.Fu
     """Functions, classes and their methods, but nothing inside a function or below a private name."""
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            yield f"{prefix}{node.name}", node
+            # only the last of the forms of a function has a docstring
+            if "overload" not in {one.id for one in node.decorator_list if isinstance(one, ast.Name)}:
+                yield f"{prefix}{node.name}", node
             if isinstance(node, ast.ClassDef):
                 yield from public(node.body, f"{prefix}{node.name}.")
 

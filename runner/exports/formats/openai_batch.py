@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import msgspec
 
+from runner.exports.assistant import finish_of, message
 from runner.model import Json
 from runner.text import encodable_tree, json_text
 
@@ -18,15 +19,6 @@ WHOLE_ROWS = True
 """Wants the columns of ``exports.whole``."""
 
 _URL = "/v1/chat/completions"
-_FINISH = {
-    "stop": "stop",
-    "function_call": "function_call",
-    "length": "length|max_tokens|max_output_tokens|max_length|model_length|model_context_window_exceeded|token_limit",
-    "tool_calls": "tool_calls|tool_call|tool_use|function_calls",
-    "content_filter": "content_filter|content_filtered|refusal|safety|recitation|blocklist|prohibited_content|spii",
-}
-_ENDS = {word: ours for ours, words in _FINISH.items() for word in words.split("|")}
-"""Finish reasons in lower case, with OpenAI's word for each. Any other one is a ``stop``."""
 # an id as it is written where rows have several answers: the first one of a row has its id alone
 _NUMBERED = re.compile(r"#\d+\Z")
 _REFUSED = 400
@@ -83,7 +75,7 @@ def custom_id(own: Json, number: int | None) -> str:
 def _answered(row: Mapping[str, Any], name: str) -> dict[str, Any]:
     choice: dict[str, Any] = {"index": 0, "message": _message(row), "logprobs": _logprobs(row["logprobs"])}
     theirs = str(row["finish_reason"])
-    choice["finish_reason"] = _ENDS.get(theirs.lower(), "tool_calls" if row["tool_calls"] else "stop")
+    choice["finish_reason"] = finish_of(row)
     if theirs != choice["finish_reason"]:
         choice["native_finish_reason"] = theirs
     asked = (row["request"] or {}).get("model")
@@ -99,25 +91,14 @@ def _answered(row: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _message(row: Mapping[str, Any]) -> dict[str, Any]:
-    calls, citations = row["tool_calls"], row["citations"]
-    speechless = not row["text"] and (calls or row["refusal"])
-    message = {"role": "assistant", "content": None if speechless else row["text"], "refusal": row["refusal"]}
-    if calls:
-        message["tool_calls"] = [
-            {
-                "id": call.get("id") or f"call_{place}",
-                "type": "function",
-                "function": {"name": call.get("name") or "", "arguments": call.get("arguments") or ""},
-            }
-            for place, call in enumerate(calls)
-        ]
+    made, citations = message(row), row["citations"]
     if row["reasoning"] is not None:
-        message["reasoning"] = row["reasoning"]
+        made["reasoning"] = row["reasoning"]
     if citations:
         # those of other dialects are not what OpenAI's programs take for an annotation
         ours = all(isinstance(one, dict) and one.get("type") == "url_citation" for one in citations)
-        message["annotations" if ours else "citations"] = citations
-    return message
+        made["annotations" if ours else "citations"] = citations
+    return made
 
 
 def _logprobs(lists: Mapping[str, Json] | None) -> dict[str, Json] | None:

@@ -2,89 +2,21 @@
 
 import csv
 import io
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
+from filling import OURS, broken, done, failed, filled, read_csv, read_jsonl
 from msgspec import structs
 from syncing import Named, named
 
 import runner
 from runner.errors import StoreError, UsageError
 from runner.exports.file import open_output
-from runner.model import Attempt, Completion, Outcome, Usage
-from runner.store import database
-from runner.store.checkpoint import RunStore
-from runner.store.runs import open_run
-
-OURS = [
-    "prompt", "text", "status", "finish_reason", "error_code", "error", "served_model", "input_tokens", "output_tokens",
-    "cached_tokens", "reasoning_tokens", "attempts", "time_to_first_token_s", "duration_s",
-    "reasoning", "refusal", "tool_calls", "citations", "logprobs", "line", "reused_from", "cost",
-    "cost_perhaps",
-]  # fmt: skip
-
-
-def done(
-    key: str, position: int, *, usage: Usage | None = None, text: str = "yes", metadata: dict[str, Any] | None = None
-) -> Outcome:
-    return Outcome(
-        key=key,
-        position=position,
-        status="done",
-        metadata=metadata or {},
-        fingerprint=0,
-        completion=Completion(text=text, finish_reason="stop", extra={"reasoning": "hidden"}),
-        attempt=Attempt(
-            key=key,
-            number=2,
-            started_at=1.0,
-            duration_s=1.5,
-            time_to_first_token_s=0.25,
-            status=200,
-            usage=usage,
-            served_model="m-1",
-        ),
-        attempts=2,
-    )
-
-
-def failed(key: str, position: int) -> Outcome:
-    attempt = Attempt(key=key, number=5, started_at=1.0, duration_s=0.5, error_code="cut", error="the connection broke")
-    return Outcome(
-        key=key,
-        position=position,
-        status="failed",
-        metadata={},
-        fingerprint=0,
-        error_code="cut",
-        error="the connection broke",
-        attempt=attempt,
-        attempts=5,
-    )
-
-
-def broken(key: str, position: int) -> Outcome:
-    why = f"line {position}: not JSON"
-    return Outcome(key=key, position=position, status="failed", metadata={}, fingerprint=0, error_code="bad_row", error=why)
-
-
-def filled(path: Path, *outcomes: Outcome) -> Path:
-    """Add a run with these outcomes to a store."""
-
-    async def fill() -> None:
-        database.prepare(path, create=True)
-        opened = open_run(path, path.parent / "p.jsonl", {"model": "m"}, {"model": "m"}, new=True)
-        async with RunStore.own(path, opened.id) as store:
-            await store.save(outcomes)
-
-    anyio.run(fill)
-    return path
+from runner.model import Usage
 
 
 @pytest.fixture
@@ -105,14 +37,6 @@ def out(tmp_path: Path) -> Path:
     folder = tmp_path / "out"
     folder.mkdir()
     return folder
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(path.read_bytes().decode(), newline="")))
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
 def test_the_columns_of_a_csv(store: Path, out: Path) -> None:
@@ -447,8 +371,8 @@ def test_the_format_is_told_by_the_ending_or_by_name(store: Path, out: Path) -> 
     runner.export(out / "A.CSV", db=store)
     runner.export(out / "a.txt", db=store, format="jsonl")
     assert len(read_csv(out / "A.CSV")) == len(read_jsonl(out / "a.txt")) == 4
-    for name in ("a.xlsx", "a", "a.csv.gz"):
-        with pytest.raises(UsageError, match=r"cannot tell the format of .*csv(,| or) \.?jsonl"):
+    for name in ("a.xls", "a", "a.csv.gz"):
+        with pytest.raises(UsageError, match=r"cannot tell the format of .*choose csv, jsonl, .* or xlsx with --format"):
             runner.export(out / name, db=store)
     with pytest.raises(UsageError, match="xml"):
         runner.export(out / "a.csv", db=store, format="xml")

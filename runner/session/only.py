@@ -1,0 +1,65 @@
+"""The rows that ``--only`` names: by how they ended, by error code or group of codes, or by what is unusual about an answer."""
+
+from collections.abc import Iterable, Sequence
+
+from runner.errors import UsageError
+from runner.model import Run
+from runner.providers.finish import CUT, EMPTY, FILTERED, normal
+from runner.remedies import ADVICE
+from runner.store.reader import StoreReader
+from runner.store.selection import Order, Selection
+from runner.text import nearest
+
+GROUPS = {
+    "timeout": frozenset(code for code in ADVICE if code.startswith("timeout_")),
+    "network": frozenset({"closed", "connect", "cut", "dns", "proxy", "tls"}),
+    "server": frozenset({"bad_http", "gave_up", "malformed_stream", "no_reason", "overloaded", "server_error", "truncated"}),
+    "rate_limit": frozenset({"no_capacity", "rate_limited"}),
+    "policy": frozenset({"content_policy"}),
+    "shape": frozenset({"invalid_output"}),
+}
+"""Names for several error codes."""
+_STATUSES = ("done", "failed")
+_ENDS = {"length": CUT, "content_filter": FILTERED}
+"""Names for done rows by their finish reason."""
+WHOLE = "whole"
+"""The name for done rows that are neither cut, nor filtered, nor empty."""
+NAMES = (*_STATUSES, WHOLE, *_ENDS, EMPTY, *GROUPS)
+ORDERS: tuple[Order, ...] = ("input", "finished")
+
+
+def selection(words: Iterable[str], order: str, reader: StoreReader, run: Run) -> Selection:
+    """Return the results of a run that words name, all of them if there are none. Raises UsageError for an unknown word."""
+    found = next((one for one in ORDERS if one == order), None)
+    if found is None:
+        raise UsageError(f"the order is {' or '.join(ORDERS)}, not {order!r}")
+    names = [word.strip().lower().replace("-", "_") for word in words if word.strip()]
+    if not names:
+        return Selection(order=found)
+    reasons = reader.finish_reasons(run.id)
+    ends = {name: frozenset(reason for reason in reasons if normal(reason) in among) for name, among in _ENDS.items()}
+    return Selection(
+        every=False,
+        statuses=frozenset(name for name in names if name in _STATUSES),
+        codes=_codes(names, reader, run),
+        reasons=frozenset().union(*(ends[name] for name in names if name in ends)),
+        notes=frozenset(name for name in names if name == EMPTY),
+        without=(frozenset().union(*ends.values()), frozenset({EMPTY})) if WHOLE in names else None,
+        order=found,
+    )
+
+
+def _codes(names: Sequence[str], reader: StoreReader, run: Run) -> frozenset[str]:
+    """Return the error codes among names, those of groups too. Raises UsageError for a name that means nothing."""
+    known = {*ADVICE, *(group.code for group in reader.errors(run.id))}
+    codes = set[str]()
+    for name in names:
+        if name in GROUPS:
+            codes |= GROUPS[name]
+        elif name in known:
+            codes.add(name)
+        elif name not in NAMES:
+            close = nearest(name, [*NAMES, *known])
+            meant = f" (did you mean {close!r}?)" if close else ""
+            raise UsageError(f"--only knows no {name!r}{meant}; it takes error codes, and {', '.join(NAMES)}")
+    return frozenset(codes)

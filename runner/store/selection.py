@@ -1,0 +1,74 @@
+"""Which results of a run are wanted, and in which order."""
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from runner.store.result_rows import ORDER, ORDER_OF_ANSWERS, finished_at
+from runner.store.reuse import number_taken_over
+from runner.store.schema import items
+from runner.store.spending import has_open
+
+Order: TypeAlias = Literal["input", "finished"]
+
+
+class Selection(Struct, frozen=True, kw_only=True):
+    """Results for which one of the conditions holds, or every result. order: as in the input, or as they were finished."""
+
+    every: bool = True
+
+    statuses: frozenset[str] = frozenset()
+    # of failed rows
+    codes: frozenset[str] = frozenset()
+    # of done rows: finish reasons as they are stored, and the notes on answers
+    reasons: frozenset[str] = frozenset()
+    notes: frozenset[str] = frozenset()
+    # done rows that have none of these reasons and notes; None: not asked for
+    without: "tuple[frozenset[str], frozenset[str]] | None" = None
+    order: Order = "input"
+
+    @property
+    def where(self) -> sa.ColumnElement[bool]:
+        """The condition, in SQL."""
+        done, failed = items.c.status == "done", items.c.status == "failed"
+        wanted: list[sa.ColumnElement[bool]] = [items.c.status == status for status in sorted(self.statuses)]
+        if self.codes:
+            wanted.append(failed & items.c.error_code.in_(sorted(self.codes)))
+        if self.reasons or self.notes:
+            wanted.append(done & _has(self.reasons, self.notes))
+        if self.without is not None:
+            wanted.append(done & ~_has(*self.without))
+        return sa.true() if self.every else sa.or_(sa.false(), *wanted)
+
+
+EVERY = Selection()
+"""All results, in the order of the input."""
+
+
+def _has(reasons: frozenset[str], notes: frozenset[str]) -> sa.ColumnElement[bool]:
+    """Tell whether an answer has one of these finish reasons or notes. No answer has none of both, and NULL is no answer."""
+    words = sa.literal(",") + sa.func.coalesce(items.c.notes, "") + ","
+    reason = sa.func.coalesce(items.c.finish_reason, "").in_(sorted(reasons))
+    return sa.or_(reason, *(sa.func.instr(words, f",{note},") > 0 for note in sorted(notes)))
+
+
+def has_further(run_id: int) -> sa.Exists:
+    """Tell whether a run has further answers of rows, in the words of the condition of an index."""
+    return sa.exists().where(items.c.run_id == run_id, sa.text("items.answer_number > 1"))
+
+
+def ordered(
+    fetch: Callable[[sa.Select[Any]], list[Any]], run_id: int, select: Callable[..., sa.Select[Any]], chosen: Selection
+) -> sa.Select[Any]:
+    """Return the statement that selects results, for one run in order."""
+    # a run without answers of others, or without open requests, is spared the look for them
+    looked_for = number_taken_over(run_id).add_columns(has_further(run_id), has_open(run_id))
+    ((taken_over, further_answers, open_requests),) = fetch(looked_for)
+    order: tuple[Any, ...] = ORDER_OF_ANSWERS if further_answers else ORDER
+    if chosen.order == "finished":
+        # without a time of their own: broken rows, and those that got the answer of another row
+        order = (finished_at(taken_over=bool(taken_over)).asc().nulls_last(), *order)
+    statement = select(taken_over=bool(taken_over), open_requests=bool(open_requests)).where(items.c.run_id == run_id)
+    return statement.where(chosen.where).order_by(*order)
