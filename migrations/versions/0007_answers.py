@@ -93,6 +93,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # a younger version makes this view, of a column that goes
+    op.execute("DROP VIEW IF EXISTS answers_json")
     # an older version would take further answers for rows of their own; what was paid for them stays on the books
     op.execute(
         "DELETE FROM reused WHERE EXISTS (SELECT 1 FROM items i"
