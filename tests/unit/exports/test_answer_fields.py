@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from runner.answer_shape import fields_of
-from runner.exports.answer_fields import filled, named, place
+from runner.exports.answer_fields import added, filled, kinds_of, named, place
 
 pytestmark = pytest.mark.quick
 
@@ -50,6 +50,8 @@ def test_a_name_that_another_column_has_gets_a_prefix() -> None:
     ]
     assert named(["Mood"], ["mood", "MOOD"], str.lower) == ["answer_mood", "answer_answer_MOOD"]
     assert (place(columns), place(["text", "status"])) == (4, 1)
+    assert named(columns, ["mood", "new"], prefix=True) == ["answer_mood", "answer_new"]
+    assert added(["text", "status"], ["status", "new"]) == ["text", "answer_status", "new", "status"]
 
 
 def test_only_answers_that_count_have_values() -> None:
@@ -64,3 +66,18 @@ def test_only_answers_that_count_have_values() -> None:
     ]
     made = [row[2:4] for row in filled(rows, columns, ["x", "y"])]
     assert made == [[1, [2]], [1, None], [None, None], [None, None], [None, None], [None, None]]
+
+
+@pytest.mark.parametrize(
+    ("texts", "kinds"),
+    [
+        ([], ("int", "float", "bool", "text", "other")),
+        (['{"i": 1, "f": 2, "b": true, "t": "x", "o": 1}', None, "no JSON", "[1]"], ("int", "float", "bool", "text", "other")),
+        (['{"i": 1.0, "f": 0.5}', '{"i": 2, "f": 9007199254740992}'], ("float", "float", "bool", "text", "other")),
+        (['{"i": 9223372036854775808, "f": 9007199254740993}'], ("other", "other", "bool", "text", "other")),
+        # a store that somebody has changed
+        (['{"i": "1", "f": true, "b": "yes", "t": 5}'], ("other", "other", "other", "text", "other")),
+    ],
+)
+def test_columns_are_typed_by_the_schema_unless_a_value_does_not_fit(texts: list[str | None], kinds: tuple[str, ...]) -> None:
+    assert tuple(kinds_of(texts, {"i": "int", "f": "float", "b": "bool", "t": "text", "o": "other"})) == kinds
