@@ -18,7 +18,9 @@ _ENDS = {word: ours for ours, words in _FINISH.items() for word in words.split("
 
 def finish_of(row: Mapping[str, Any]) -> str:
     """Return why the model ended the answer of a row, in OpenAI's word."""
-    return _ENDS.get(str(row["finish_reason"]).lower(), "tool_calls" if row["tool_calls"] else "stop")
+    found = _ENDS.get(str(row["finish_reason"]).lower(), "tool_calls" if row["tool_calls"] else "stop")
+    # an answer with a schema that came as a call of a tool is a text
+    return "stop" if found == "tool_calls" and row["text"] and not row["tool_calls"] else found
 
 
 def message(row: Mapping[str, Any]) -> dict[str, Json]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import openpyxl
 import pyarrow.parquet as pq
+import pytest
 from processes import runner
-from raw_server import HANG, RawServer, Received, Reply, in_thread
+from raw_server import HANG, RawServer, Received, Reply, in_thread, whole
 from test_policy import answer, bench
 
 import runner as api
@@ -51,6 +52,30 @@ def test_fields_of_answers_are_columns_of_the_types_of_the_schema(tmp_path: Path
     manifest = json.loads((tmp_path / "out.parquet.manifest.json").read_text())
     assert manifest["outcomes"]["failed_by_code"] == {"invalid_output": 1}
     assert "jsonschema-rs" in manifest["versions"]["packages"]
+
+
+OPENAI_CALL = {"id": "t", "type": "function", "function": {"name": "answer", "arguments": '{"x":1}'}}
+OPENAI_CHOICE = {"index": 0, "message": {"role": "assistant", "tool_calls": [OPENAI_CALL]}, "finish_reason": "tool_calls"}
+ANTHROPIC_CALL = {"type": "tool_use", "id": "t", "name": "answer", "input": {"x": 1}}
+CALLS = {
+    "openai": {"choices": [OPENAI_CHOICE], "usage": {"prompt_tokens": 7, "completion_tokens": 3}},
+    "anthropic": {
+        "type": "message",
+        "content": [ANTHROPIC_CALL],
+        "stop_reason": "tool_use",
+        "usage": {"input_tokens": 7, "output_tokens": 3},
+    },
+}
+
+
+@pytest.mark.parametrize("dialect", CALLS)
+def test_an_answer_that_came_as_a_call_of_a_tool_is_a_text_that_ended_by_itself(tmp_path: Path, dialect: str) -> None:
+    with bench(tmp_path, whole("200 OK", {"id": "a", "model": "m", **CALLS[dialect]}), 1) as desk:
+        assert desk.run(provider=dialect, fields="x: int", schema_mode="tool", stream=False).done == 1
+        api.export(tmp_path / "batch.jsonl", db=desk.store, format="openai-batch")
+    (choice,) = json.loads((tmp_path / "batch.jsonl").read_text())["response"]["body"]["choices"]
+    assert choice["finish_reason"] == "stop"
+    assert choice["message"] == {"role": "assistant", "content": '{"x":1}', "refusal": None}
 
 
 def test_a_repair_of_a_further_answer_has_its_seed(tmp_path: Path) -> None:
