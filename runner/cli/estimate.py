@@ -179,7 +179,7 @@ def _more(found: "Estimate") -> list[str]:
         what = "tokens and cost" if found.cost is not None else "tokens"
         sure = f"{what} are between these bounds with a probability of 95 %; the {one} of the sample stay in the run"
         return [sure, *_perhaps(found)]
-    if found.basis == "answers":
+    if found.basis in ("like_sample", "answers"):
         return [f"the bounds hold with a probability of 95 % if the {one} that are left are like these", *_perhaps(found)]
     wide = ["a token is 2 to 6 bytes of text, and an answer has 1 token up to its limit; failed attempts come on top"]
     if found.tier == FLEX:

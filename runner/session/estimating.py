@@ -21,7 +21,7 @@ from runner.money import CURRENCY, PICO, shown, tier_asked
 from runner.prices.book import PriceBook
 from runner.prices.interval import Interval
 from runner.prices.sample import Drawn
-from runner.session import continuing, identity, learned, opening, prepare, raising, reading, rest, reuse, unfit
+from runner.session import continuing, identity, learned, like_sample, opening, prepare, raising, reading, rest, reuse, unfit
 from runner.session.drawing import open_rows
 from runner.session.duration import duration
 from runner.session.expecting import basis
@@ -216,6 +216,8 @@ class _Input:
         if run is not None and self._settled:
             drawn = rest.drawn_rows(self._given.store, run.id, (self._given.digest, self._requests), self._settled)
             found = self._sampled(run, drawn) if drawn is not None else None
+            if found is None and (others := like_sample.drawn_before(self._given.store, run.id, self._settled)) is not None:
+                drawn, found = others, self._like_sample(run, others)
             found = found or self._like_those_answered(run)
         if found is None or (found.cost is None and book is not None):
             # what was sent may have been sent before its price was stated
@@ -225,6 +227,10 @@ class _Input:
     def _sampled(self, run: KnownRun, drawn: Drawn) -> Rest | None:
         left = self._of.number()
         return rest.sampled(self._given.store, run.id, drawn, self._so_far, left, self._rates) if left else None
+
+    def _like_sample(self, run: KnownRun, drawn: Drawn) -> Rest | None:
+        left = like_sample.measured(self._of, self._rates)
+        return like_sample.like_sample(self._given.store, run.id, drawn, left, self._rates)
 
     def _like_those_answered(self, run: KnownRun) -> Rest | None:
         left = open_rows(self._of, Guesses(self._rates.book, self._rates.at))

@@ -24,7 +24,7 @@ from runner.session.sizing import Sizer
 from runner.store import samples
 from runner.store.samples import RowSpent, RunSpent
 
-Basis: TypeAlias = Literal["sample", "answers", "sizes"]
+Basis: TypeAlias = Literal["sample", "like_sample", "answers", "sizes"]
 
 LEAST_ROWS = 10
 """Answered rows, at the least, that tell what others will take."""
@@ -69,7 +69,7 @@ class Rest(Struct, frozen=True, kw_only=True):
 
         left: their number. Behind a limit they are more than those from which the sample was drawn, which tell of the others.
         """
-        if self.basis != "sample" or self.cost is None or self.cost_each is None or not left:
+        if self.basis not in ("sample", "like_sample") or self.cost is None or self.cost_each is None or not left:
             return None
         others = max(0, left - self.left)
         return Projection(left=left, cost=round(self.cost.mid + others * self.cost_each), drawn_from=self.drawn_from)
@@ -81,10 +81,13 @@ def drawn_rows(store: Path, run_id: int, source: tuple[str, int], settled: int) 
     source: the digest of the input and the number of its rows that count now. settled: rows with an outcome.
     """
     drawn = stored(store, run_id)
-    if drawn is None or drawn.input != source:
-        return None
+    return drawn if drawn is not None and drawn.input == source and is_fresh(drawn, settled) else None
+
+
+def is_fresh(drawn: Drawn, settled: int) -> bool:
+    """Return True until the newest answered rows tell more than those that were drawn. settled: rows with an outcome."""
     # of an estimate of all, the error is the same in absolute terms when most is known already
-    return drawn if settled - drawn.settled - len(drawn.keys) <= drawn.rows / 2 else None
+    return settled - drawn.settled - len(drawn.keys) <= drawn.rows / 2
 
 
 def stored(store: Path, run_id: int) -> Drawn | None:

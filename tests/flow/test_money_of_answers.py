@@ -15,6 +15,7 @@ from raw_server import RawServer, in_thread
 import runner
 from runner.errors import RunStoppedError
 from runner.event_types import Progress, Started
+from runner.money import PICO, shown
 
 
 @pytest.fixture
@@ -78,6 +79,30 @@ def test_a_sample_of_a_run_that_is_under_way_tells_what_all_of_it_costs(desk: De
     desk.run()
     assert found.cost is not None
     assert found.cost.mid == pytest.approx(desk.cost, rel=1e-3)
+
+
+@pytest.mark.parametrize("more", [{"limit": 60}, {"where": "row['id'] > '4'"}, {"answers": 2}], ids=lambda more: next(iter(more)))
+def test_a_sample_tells_of_a_part_of_its_rows_and_of_more_answers(desk: Desk, more: dict[str, Any]) -> None:
+    desk.estimated(sample=20)
+    found, before, seen = desk.estimated(**more), desk.cost, list[Started]()
+    desk.run(observe=lambda one: seen.append(one) if isinstance(one, Started) else None, **more)
+    assert (found.basis, found.rows_sent, found.cost_spent is not None) == ("like_sample", 20, True)
+    assert found.cost_left is not None
+    # tokens are a line of the size, which 20 rows tell
+    assert found.cost_left.mid == pytest.approx(desk.cost - before, rel=1e-3)
+    (said,) = [note for note in seen[0].notes if note.startswith("expected cost of ")]
+    assert said.startswith(f"expected cost of {found.rows_left} ")
+    assert f": about {shown(round(found.cost_left.mid * PICO))} (" in said
+    assert said.endswith(f"), if they are like the 20 {'answers' if 'answers' in more else 'rows'} of the sample")
+
+
+def test_a_sample_tells_of_other_rows_where_all_of_its_own_were_drawn(desk: Desk) -> None:
+    desk.estimated(sample=15, limit=15)
+    found = desk.estimated()
+    assert (found.basis, found.rows_left) == ("like_sample", ROWS - 15)
+    desk.run()
+    assert found.cost is not None
+    assert found.cost.low <= desk.cost <= (found.cost.high or 0.0)
 
 
 def test_a_retry_is_not_expected_to_cost_what_a_sample_says_of_other_rows(desk: Desk) -> None:
