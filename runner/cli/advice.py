@@ -63,6 +63,8 @@ class State(Struct, frozen=True, kw_only=True):
     broken: int = 0
     # failed rows by error code
     causes: Mapping[str, int] = {}
+    # outcomes of answers that are no longer wanted; none of the other numbers has them, but an export does
+    beyond: int = 0
     active: bool = False
     # the error code that stopped the last session
     stop_code: str | None = None
@@ -219,6 +221,8 @@ def _when(state: State) -> str:
 
 
 def _written(state: State) -> str:
+    if state.beyond:
+        return plural(state.done + state.failed + state.beyond, "answer")
     if not state.failed:
         return plural(state.done, state.unit)
     return f"{state.done:,} done and {plural(state.failed, f'failed {state.unit}')}"

@@ -90,6 +90,7 @@ def state_of(run: Run, *, errors_shown: bool = False) -> State:
         left=left,
         broken=run.broken,
         causes=run.causes,
+        beyond=run.beyond,
         active=run.active,
         stop_code=run.stop_code,
         address=mend.address,

@@ -10,11 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from runner.money import LEAST_ROWS
 from runner.prices.interval import Interval, Population, share
 from runner.prices.sample import Drawn, Most, Stratum, together
 from runner.session import learned, rest
 from runner.session.learned import Now
-from runner.session.rest import LEAST_ROWS, Guesses, Rest, Use
+from runner.session.rest import Guesses, Rest, Use
 from runner.session.sizing import Sizer
 from runner.session.to_send import ToSend
 from runner.store import samples

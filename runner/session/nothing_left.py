@@ -40,6 +40,7 @@ def summary(run: Run, money: Money) -> Summary:
         changed=0,
         stop_reason=None,
         causes=run.causes,
+        beyond=run.beyond,
         dedupe=bool(run.settings.get("dedupe")),
         **costs(money, money.spent),
     )

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.model import Row
-from runner.money import STANDARD, Projection, tier_of
+from runner.money import LEAST_ROWS, STANDARD, Projection, tier_of
 from runner.prices.book import PriceBook
 from runner.prices.guess import Guess, Size, plus, times
 from runner.prices.interval import Interval
@@ -25,9 +25,6 @@ from runner.store import samples
 from runner.store.samples import RowSpent, RunSpent
 
 Basis: TypeAlias = Literal["sample", "like_sample", "answers", "sizes"]
-
-LEAST_ROWS = 10
-"""Answered rows, at the least, that tell what others will take."""
 
 
 class Use(Struct, frozen=True, kw_only=True):

@@ -250,6 +250,7 @@ class Working:
             duration=duration,
             elapsed_s=self._meter.elapsed_s,
             causes=now.causes,
+            beyond=now.beyond,
             reused=stats.reused,
             shared=stats.shared,
             standard_tier=stats.standard_tier if asks_for_flex(self._job.tier, self._job.params.extra_body) else 0,

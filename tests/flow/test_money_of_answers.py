@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,37 @@ def test_answers_that_are_not_wanted_any_more_count_for_no_other_row(desk: Desk)
     assert books.cost_projected == pytest.approx(desk.cost * 150 / 110)
 
 
+def test_the_next_command_says_how_many_lines_an_export_has(desk: Desk) -> None:
+    desk.write([f"{number} Where?" for number in range(10)])
+    desk.job(confirm_above=1000)
+    assert run("run", "p.jsonl", "--answers", "3", cwd=desk.folder).code == 0
+    fewer = run("run", "p.jsonl", "--answers", "1", cwd=desk.folder)
+    said = "next: runner export 1 -o answers.csv   (writes 30 answers)"
+    assert said in fewer.out
+    assert said in run("status", cwd=desk.folder).out
+    written = run("export", "-o", "-", "--format", "jsonl", cwd=desk.folder).out
+    assert (len(written.splitlines()), desk.asked.total()) == (30, 30)
+
+
+@pytest.mark.parametrize(("number", "told"), [(9, False), (10, True)])
+def test_no_cost_is_projected_from_fewer_rows_than_an_estimate_trusts(desk: Desk, number: int, told: bool) -> None:
+    seen: list[Progress] = []
+    end = desk.run(limit=number, observe=lambda event: seen.append(event) if isinstance(event, Progress) else None)
+    _, books = runner.status(db=desk.store)
+    assert [end.cost_projected is None, books.cost_projected is None] == [not told, not told]
+    assert told or all(event.cost_projected is None for event in seen)
+    assert desk.estimated().basis == ("answers" if told else "sizes")
+
+
+def test_no_cost_is_projected_where_no_row_was_answered(desk: Desk) -> None:
+    desk.refuses = True
+    with suppress(RunStoppedError):
+        desk.run(limit=19)
+    state, books = runner.status(db=desk.store)
+    assert (state.done, state.failed >= 10, books.cost, books.cost_projected) == (0, True, 0.0, None)
+    assert "when all rows are done" not in run("status", cwd=desk.folder).out
+
+
 @pytest.mark.parametrize("more", [("--answers", "3"), ("--dedupe",)], ids=["answers", "dedupe"])
 def test_a_reached_budget_names_what_finishes_the_run(desk: Desk, more: tuple[str, ...]) -> None:
     desk.write([f"{number // (2 if '--dedupe' in more else 1):3} " + "x" * 40 for number in range(20)])
@@ -182,7 +214,7 @@ def test_a_session_that_stops_early_with_dedupe_leaves_a_projection(desk: Desk, 
         desk.estimated(dedupe=True, sample=sample)
         assert runner.status(db=desk.store)[1].cost_projected == pytest.approx(requests * each)
     with pytest.raises(RunStoppedError):
-        desk.run(dedupe=True, max_cost=(sample + 6) * each + 0.000_2)
+        desk.run(dedupe=True, max_cost=18 * each + 0.000_2)
     assert 0 < desk.asked.total() < requests
     state, books = runner.status(db=desk.store)
     assert (state.pace, books.cost_projected) == (None, pytest.approx(requests * each))
