@@ -245,7 +245,7 @@ class Run(Struct, frozen=True, kw_only=True):
     causes: Mapping[str, int] = {}
     # the error code that stopped the last session; None if none did, and in a list of runs
     stop_code: str | None = None
-    # of the done: taken over from earlier runs; answers that are wanted of each row; outcomes beyond those, which nothing else counts
+    # of the done: taken over from earlier runs; answers that are wanted of each row; outcomes beyond those, counted only here
     reused: int = 0
     answers: int = 1
     beyond: int = 0
