@@ -129,16 +129,16 @@ class Started(Struct, frozen=True, kw_only=True):
 
     run: int
     input: str
-    # rows that will have an outcome if the session is not stopped
+    # rows that will have an outcome if the session is not stopped; those of them that have one from earlier sessions
     rows: int
-    # those of them that have an outcome from earlier sessions
     restored: int
     # what a person should know before the session begins, one sentence each
     notes: tuple[str, ...]
     # of the restored: rows that failed and are not sent again
     restored_failed: int = 0
-    # where several answers of each row are wanted, their number in all; restored and restored_failed count answers then
+    # where several answers of each row are wanted: their number in all (what is restored counts answers then), and that of each
     answers: int | None = None
+    each: int = 1
 
 
 class Saved(Struct, frozen=True, kw_only=True):

@@ -161,6 +161,17 @@ def test_the_next_command_says_how_many_lines_an_export_has(desk: Desk) -> None:
     assert (len(written.splitlines()), desk.asked.total()) == (30, 30)
 
 
+def test_a_retry_with_more_answers_says_how_many_of_them_it_leaves(desk: Desk) -> None:
+    desk.write([f"{number} Where?" for number in range(10)])
+    desk.job()
+    desk.refuses = True
+    assert run("run", "p.jsonl", "--limit", "2", "--answers", "2", cwd=desk.folder).code != 0
+    desk.refuses = False
+    retried = run("retry", "1", "--answers", "3", cwd=desk.folder).out
+    assert ", 4 of 30 answers of 10 rows" in retried
+    assert ": 4 done, 0 failed, 26 left of 30 answers of 10 rows in " in retried
+
+
 @pytest.mark.parametrize(("number", "told"), [(9, False), (10, True)])
 def test_no_cost_is_projected_from_fewer_rows_than_an_estimate_trusts(desk: Desk, number: int, told: bool) -> None:
     seen: list[Progress] = []
