@@ -92,7 +92,7 @@ def test_one_dear_row_makes_no_other_dear_and_an_export_says_what_is_in_no_row(t
         assert_export_tells(tmp_path, desk)
         desk.hangs = False
         assert run(*words, "--max-cost", "1", "-o", "end.csv", cwd=tmp_path).code == 0
-    rows = list(csv.DictReader((tmp_path / "end.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "end.csv").read_text().splitlines()))
     after = books(tmp_path)
     assert sum(float(row["cost"]) for row in rows) == pytest.approx(after["cost"])
     assert sum(float(row["cost_perhaps"]) for row in rows) == pytest.approx(after["cost_perhaps"] - after["cost_open_requests"])
