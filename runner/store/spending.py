@@ -14,6 +14,8 @@ from runner.store.schema import attempts, prices, reservations
 Fetch = Callable[[sa.Select[Any]], list[Any]]
 """Returns all rows of a statement."""
 
+OF_KILLED = 2
+"""Marks what was open when a session without a budget was killed, in the rows of ``tokens_of``: their ``open``."""
 _RATES = Rates.__struct_fields__
 
 
@@ -68,7 +70,7 @@ def held_of(run_id: int, *, ended: bool = False) -> sa.Select[Any]:
 def _held(run_id: int, keys: Sequence[str] | None, *, ended: bool) -> sa.Select[Any]:
     r = reservations.c
     # in the order of the columns of ``tokens_of``
-    kind = sa.case((r.item_key == TOGETHER, 2), else_=1).label("open")
+    kind = sa.case((r.item_key == TOGETHER, OF_KILLED), else_=1).label("open")
     is_so = (sa.true().label(name) for name in ("failed", "bounded"))
     nothing = (sa.literal(0).label(name) for name in kinds("attempts"))
     columns = {"most_in": r.input_bound, "most_out": r.output_bound, "most_hour": r.cache_1h_bound}
@@ -119,7 +121,7 @@ def money_of(rates: list[Any], groups: list[Any]) -> Money:
         of = known.get(group.price_id)
         money = money.plus(_of_group(group, of) if of is not None else Money(unpriced=group.count))
         money = money.plus(
-            Money(open_requests=group.count if group.open else 0, killed_requests=group.count if group.open == 2 else 0)
+            Money(open_requests=group.count if group.open else 0, killed_requests=group.count if group.open == OF_KILLED else 0)
         )
     return money
 
