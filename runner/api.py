@@ -2,9 +2,8 @@
 
 from collections.abc import Awaitable, Sequence
 from operator import index
-from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar, Unpack, overload
+from typing import Any, TypeVar, Unpack, cast, overload
 
 from msgspec import structs
 
@@ -281,9 +280,9 @@ def export(
     if unknown := flags.keys() - ExportFlags.__annotations__.keys():
         raise TypeError(f"export() got an unexpected keyword argument {min(unknown)!r}")
     arguments.check(run_id=run_id, db=db, notes=notes, **flags)
-    places = [output] if isinstance(output, str | PathLike) else output
-    formats = [format] if format is None or isinstance(format, str) else format
-    arguments.check_outputs(places, formats)
-    named = [*formats, *[None] * (len(places) - len(formats))]
-    counts = exporting.write(list(zip(places, named, strict=True)), store_path(db), run_id, flags, notes)
-    return counts[0] if places is not output else counts
+    if not isinstance(output, list | tuple):
+        arguments.check(output=output, format=format)
+        return exporting.write([(output, cast("str | None", format))], store_path(db), run_id, flags, notes)[0]
+    arguments.check_outputs(output, format)
+    formats = [None] * len(output) if format is None else format
+    return exporting.write(list(zip(output, formats, strict=True)), store_path(db), run_id, flags, notes)

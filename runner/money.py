@@ -22,7 +22,7 @@ STANDARD = "standard"
 FLEX = "flex"
 """The service tier that costs less, answers later and may be full; the word of all providers that have one."""
 _ORDINARY = ("", "auto", "default", "standard", "standard_only", "on_demand")
-"""What providers call the standard tier. ``auto`` in an answer means that none was chosen."""
+"""What providers call the standard tier, in requests and answers; ``auto`` is it in a request."""
 _CENTS = 2
 """Decimals of a dollar that are always shown."""
 

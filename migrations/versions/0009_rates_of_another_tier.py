@@ -50,8 +50,11 @@ _BEYOND = (
 _BILLED = "(a.sent AND (a.status IS NULL OR a.status BETWEEN 200 AND 299))"
 
 
-def _spend(rates: dict[str, str], whole: str) -> str:
-    """Return the view. whole: what an attempt may cost beyond its known cost whose usage is whole."""
+def _spend(rates: dict[str, str], whole: str, sums: tuple[str, str]) -> str:
+    """Return the view. whole: what an attempt may cost beyond its known cost whose usage is whole.
+
+    sums: what is added up for the known cost, and for what it may cost beyond, which is ``{}`` there.
+    """
     of_attempt = _most(
         rates,
         read=f"max(a.input_bound, coalesce({_FRESH}, 0) + {_CACHED} + {_STORED})",
@@ -69,9 +72,9 @@ def _spend(rates: dict[str, str], whole: str) -> str:
                sum(a.cache_write_tokens) AS cache_write_tokens, sum(a.cache_write_1h_tokens) AS cache_write_1h_tokens,
                sum(a.reasoning_tokens) AS reasoning_tokens,
                sum(a.bytes_received) AS bytes_received, sum(a.duration_s) AS duration_s,
-               sum(CASE WHEN {_BILLED} THEN {_COST} END) / 1e12 AS cost,
+               sum({sums[0]}) / 1e12 AS cost,
                CASE WHEN total({_BILLED} AND a.input_bound IS NOT NULL AND a.output_bound IS NULL) = 0
-                    THEN sum(CASE WHEN {_BILLED} THEN {perhaps} END) / 1e12 END AS cost_perhaps,
+                  THEN sum({sums[1].format(perhaps)}) / 1e12 END AS cost_perhaps,
                sum({_BILLED} AND p.input IS NULL) AS unpriced
         FROM attempts a LEFT JOIN prices p ON p.id = a.price_id
         GROUP BY a.run_id, a.served_model, a.error_code
@@ -86,12 +89,15 @@ def _spend(rates: dict[str, str], whole: str) -> str:
 def upgrade() -> None:
     for name in _RATES:
         op.add_column("prices", sa.Column(f"most_{name}", sa.Integer()))
-    _make(_spend({name: f"coalesce(p.most_{name}, p.{name})" for name in _RATES}, _BEYOND))
+    top = {name: f"coalesce(p.most_{name}, p.{name})" for name in _RATES}
+    of_billed = f"p.input * 0 + CASE WHEN {_BILLED} THEN {{}} ELSE 0 END"
+    _make(_spend(top, _BEYOND, (of_billed.format(f"coalesce({_COST}, 0)"), of_billed)))
     op.execute("PRAGMA user_version = 9")
 
 
 def downgrade() -> None:
-    _make(_spend({name: f"p.{name}" for name in _RATES}, _UNSURE))
+    of_billed = f"CASE WHEN {_BILLED} THEN {{}} END"
+    _make(_spend({name: f"p.{name}" for name in _RATES}, _UNSURE, (of_billed.format(_COST), of_billed)))
     # an older version knows one price of an attempt: the highest that it may have
     op.execute(f"UPDATE prices SET {', '.join(f'{name} = most_{name}' for name in _RATES)} WHERE most_input IS NOT NULL")  # noqa: S608
     for name in reversed(_RATES):

@@ -74,6 +74,8 @@ class State(Struct, frozen=True, kw_only=True):
     line: int | None = None
     # the options that raise the budget that it has reached
     raised: Raised = Raised()
+    # what its budget has left, if the rows that are left are expected to take more; None: enough, or it is not known
+    budget_left: str | None = None
     # rows that --limit leaves to the same command
     to_limit: int = 0
     # it ended where --limit asked it to
@@ -157,7 +159,8 @@ def _of_errors(state: State, command: str, sent: int) -> Advice:
 
 def _again(state: State, sent: int) -> str:
     """Say what a retry sends."""
-    return _sends(state, sent, state.requests_failed, plural(sent, f"failed {state.unit}"), " again") + _chosen(state)
+    rows = plural(sent, f"failed {state.unit}")
+    return f"{_sends(state, sent, state.requests_failed, rows, ' again')}{_chosen(state)}{_short(state)}"
 
 
 def _why(state: State, command: str, *, broken: bool = False) -> Advice:
@@ -189,7 +192,7 @@ def _resume(state: State, command: str) -> Advice:
     last, others = f"the last {state.unit}", plural(state.left, state.unit)
     rows = last if some and state.left == 1 else f"{'the other ' if some else ''}{others}"
     same = "; or the same command again" if state.same_command else ""
-    words = f"{_when(state)}{_sends(state, state.left, state.requests_left, rows)}{_chosen(state)}{same}"
+    words = f"{_when(state)}{_sends(state, state.left, state.requests_left, rows)}{_chosen(state)}{_short(state)}{same}"
     return Advice(command, words, state.left if state.requests_left is None else state.requests_left)
 
 
@@ -205,6 +208,12 @@ def _chosen(state: State) -> str:
     if state.raised.in_part:
         return ", as far as that goes" if state.raised.options else ""
     return ", as far as they are chosen" if state.raised.chosen else ""
+
+
+def _short(state: State) -> str:
+    """Say what the budget has left, if it ends before the rows do."""
+    short = state.budget_left is not None and not state.raised.options
+    return f", as far as the budget goes: it has {state.budget_left} left" if short else ""
 
 
 def _when(state: State) -> str:

@@ -200,8 +200,9 @@ def _perhaps(found: "Estimate") -> list[str]:
     from runner.session.expecting import unknown_attempts
 
     without, cost = found.cost_high_without, found.cost
-    if not found.perhaps_billed or without is None or cost is None:
+    if not (found.perhaps_billed or found.open_at_ends) or without is None or cost is None:
         return []
     if cost.high is not None and money.amount(cost.high) == money.amount(without):
         return []
-    return [f"{unknown_attempts(found.perhaps_billed)}: without them the highest cost is {money.amount(without)}"]
+    why = unknown_attempts(found.perhaps_billed, found.open_at_ends)
+    return [f"{why}: without them the highest cost is {money.amount(without)}"]

@@ -1,6 +1,9 @@
 """What a run costs, in words."""
 
+from collections.abc import Mapping
+
 from runner.event_types import Summary
+from runner.model import Json
 from runner.money import PICO, exact, picodollars, shown
 from runner.store.totals import Totals
 from runner.text import plural
@@ -38,6 +41,24 @@ def in_this_session(of: Summary) -> float | None:
     return of.cost_now if of.cost is not None and of.cost_now is not None and of.cost - of.cost_now > 0.5 / PICO else None
 
 
+def budget_left(of: Totals, settings: Mapping[str, Json], *, rows: int, left: int) -> str | None:
+    """Return what the budget of a run leaves, if its other rows are expected to take more; None if it is enough, or not known.
+
+    settings: those of the run. rows: with an outcome for which something was sent. left: without one.
+    """
+    limit, projected = settings.get("max_cost"), of.cost_projected
+    if isinstance(limit, int | float) and of.cost is not None and of.cost_perhaps is not None:
+        room, expected = limit - of.cost - of.cost_perhaps, projected - of.cost if left and projected is not None else 0.0
+        if room < max(expected, 0.5 / PICO):
+            return amount(max(0.0, room))
+    limit, known = settings.get("max_tokens_total"), (of.input_tokens or 0) + (of.output_tokens or 0)
+    if isinstance(limit, int):
+        free = limit - of.tokens_of_budget
+        if free < max(known * left / rows if rows else 0, 1):
+            return plural(max(0, free), "token")
+    return None
+
+
 def _unknown(of: Totals | Summary, *, active: bool) -> str:
     """Return for what a run may have cost more than is known."""
     attempts = "for attempts whose usage or service tier is not known in full"
@@ -60,12 +81,13 @@ def _open(of: Totals | Summary, *, active: bool) -> str:
     elif single:
         parts.append(f"for {_that_were_open(single)}")
     if killed:
-        parts.append(f"for up to {_that_were_open(killed)}")
+        # they may be of several sessions that were killed
+        parts.append(f"for up to {_that_were_open(killed, 'without a budget ' if single and not active else '')}")
     return " and ".join(parts)
 
 
-def _that_were_open(number: int) -> str:
-    return f"{plural(number, 'request')} that {'was' if number == 1 else 'were'} open when the process ended"
+def _that_were_open(number: int, how: str = "") -> str:
+    return f"{plural(number, 'request')} that {'was' if number == 1 else 'were'} open {how}when the process ended"
 
 
 def _in_vain(of: Totals | Summary) -> str:

@@ -233,8 +233,11 @@ class BaseDecoder(ABC):
         return value
 
     def _keep_tier(self, value: Json) -> None:
-        """Keep the name of the service tier, if the value is one. The last one counts."""
-        if type(value) is str and value and value != self._tier:
+        """Keep the name of the service tier, if the value is one. The last one counts.
+
+        ``auto`` is none: it asks the server to choose, and a gateway may answer with it.
+        """
+        if type(value) is str and value not in ("", "auto", self._tier):
             self._tier = self._keep_name(value)
 
     def _count_kept(self, name: str) -> None:

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
 from functools import partial
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
-from itertools import zip_longest
 from operator import index
 from types import FunctionType, MethodType
 from typing import Any
@@ -37,13 +36,13 @@ def check(**given: Any) -> None:
 
 
 def check_outputs(places: Any, formats: Any) -> None:
-    """Raise UsageError for what is no output, or a list of outputs with a format for each or none."""
-    lists = all(isinstance(given, list | tuple) for given in (places, formats))
-    if not lists or not places or len(formats) not in (1, len(places)) or (len(formats) < len(places) and formats != [None]):
+    """Raise UsageError for what is no list of outputs, with a list of a format or None for each of them, or with None."""
+    named = [None] * len(places) if formats is None else formats
+    if not places or not isinstance(named, list | tuple) or len(named) != len(places):
         raise UsageError(
-            "output must be a path or a list of paths, and format a name, or a list with a name or None for each path"
+            "output must be a path or a list of paths, and format is then a list with a name or None for each of them"
         )
-    for place, name in zip_longest(places, formats):
+    for place, name in zip(places, named, strict=True):
         check(output=place, format=name)
 
 

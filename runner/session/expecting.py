@@ -89,8 +89,14 @@ def said(found: Rest, one: str) -> Expected | None:
     )
 
 
-def unknown_attempts(number: int) -> str:
-    """Return why a high bound is high, in words. number: attempts of unknown usage."""
+def unknown_attempts(number: int, at_ends: int = 0) -> str:
+    """Return why a high bound is high, in words. number: attempts of unknown usage.
+
+    at_ends: requests that were open when a session ended, at the most. None of them is expected again.
+    """
+    if at_ends:
+        open_ones = f"up to {plural(at_ends, 'request')} {'was' if at_ends == 1 else 'were'} open when a session ended"
+        return f"{unknown_attempts(number)}, and {open_ones}" if number else f"{open_ones}, perhaps billed"
     if number == 1:
         return "1 attempt ended without its usage, so it was perhaps billed, as others may be"
     return f"{number:,} attempts ended without their usage, so they were perhaps billed, as others may be"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache, cached_property
 from inspect import signature
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, cast
 
@@ -22,13 +23,14 @@ from runner.inputs.prompts import REQUEST_FIELDS
 from runner.inputs.seeds import seeded_body
 from runner.interfaces import Exporter
 from runner.model import Json, Result, Run
+from runner.money import Money, shown
 from runner.session import manifest, only, outputs
 from runner.session.opening import asked_in, columns_in, media_fields, texts_in
 from runner.session.outputs import Output
 from runner.store import reuse
 from runner.store.reader import StoreReader
 from runner.store.selection import Selection
-from runner.text import clean, nearest
+from runner.text import clean, nearest, plural
 
 
 class ExportFlags(TypedDict, total=False):
@@ -52,6 +54,8 @@ class ExportFlags(TypedDict, total=False):
     csv_excel: bool
 
 
+_COSTS = {"cost", "cost_perhaps"}
+"""Columns of which a reader makes sums."""
 _OF_TABLES = ("columns", "prefix_fields")
 
 
@@ -70,7 +74,11 @@ def write(
         stack.enter_context(reader.snapshot())
         rows = _Rows(reader, run, flags)
         made = [_prepared(output, rows) for output in wanted]
-        return [_written(output, shape, rows, notes, several=len(made) > 1) for output, shape in zip(wanted, made, strict=True)]
+        counts = [_written(output, shape, rows, notes, several=len(made) > 1) for output, shape in zip(wanted, made, strict=True)]
+        told = [shape.names for output, shape in zip(wanted, made, strict=True) if not output.is_whole]
+        if notes is not None and not _COSTS.isdisjoint(chain(*told)):
+            notes += _in_no_row(reader.killed(run.id))
+        return counts
 
 
 class _Shape(NamedTuple):
@@ -185,6 +193,18 @@ def _written(output: Output, shape: _Shape, rows: _Rows, notes: list[str] | None
     if rows.flags.get("manifest"):
         manifest.write(output, rows.reader, rows.run.id, manifest.Written(count, shape.names, dict(rows.flags)))
     return count
+
+
+def _in_no_row(killed: Money) -> list[str]:
+    """Say what the sums of the rows do not have: requests that were open when a session without a budget was killed."""
+    if not killed.killed_requests:
+        return []
+    number = killed.killed_requests
+    were = f"up to {plural(number, 'request')} that {'was' if number == 1 else 'were'} open when the process ended"
+    parts = ["an amount without a limit"] if killed.held is None else [f"up to {shown(killed.held)}"] if killed.held else []
+    parts += ["an amount that is not known"] if killed.unpriced else []
+    amount = " and ".join(parts) or "nothing"
+    return [f"beside the rows, perhaps {amount} for {were}: it is in no row, and `runner status` counts it"]
 
 
 def _takes(write: Callable[..., Any], name: str) -> bool:

@@ -199,11 +199,11 @@ class Working:
 
     def _used(self) -> Progress:
         """Return how far the run is, for its budget. Reads the store, so it is for the end of a session."""
-        progress, likely = self._meter.used(), None
+        progress = self._meter.used()
         # without it, the advice is less exact
         with suppress(StoreError):
-            likely = to_finish.likely(self._store.path, self._store.run_id, progress.left)
-        return Progress(progress.spent, progress.rows, progress.left, progress.unsure, likely)
+            progress = to_finish.learnt(self._store.path, self._store.run_id, progress)
+        return progress
 
     async def _save(self, batch: list[Entry | Reservation]) -> None:
         reserved = [one for one in batch if isinstance(one, Reservation)]

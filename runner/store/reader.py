@@ -30,7 +30,7 @@ from runner.store.result_rows import ORDER, Asked, Decided, fields_of, located, 
 from runner.store.reuse import numbers_taken_over
 from runner.store.schema import attempts, items, runs
 from runner.store.selection import EVERY, Selection, has_further, ordered
-from runner.store.spending import held_of, is_priced, money_of, number_billed, rates_of, tokens_of
+from runner.store.spending import OF_KILLED, held_of, is_priced, money_of, number_billed, rates_of, tokens_of
 from runner.store.totals import Totals
 
 _NEWEST = 100
@@ -179,6 +179,12 @@ class StoreReader:
                 return money_of(rates, self._fetch(tokens_of(run_id, ended=ended)))
             left = money_of([], self._fetch(held_of(run_id, ended=ended)))
             return left.plus(Money(unpriced=self._fetch(number_billed(run_id))[0][0]))
+
+    def killed(self, run_id: int) -> Money:
+        """Add up what requests may have cost that were open when a session without a budget was killed. They are in no row."""
+        with nullcontext() if self._snapshot is not None else self.snapshot():
+            left = self._fetch(held_of(run_id, ended=not held(self.path, run_id)))
+            return money_of(self._fetch(rates_of(run_id)), [group for group in left if group.open == OF_KILLED])
 
     def shares(self, run_id: int) -> tuple[bool, bool]:
         """Return whether a run has further answers of rows, and whether it has rows that share an answer."""

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from runner.event_types import Quantiles
-from runner.money import CURRENCY, STANDARD, Costs, Money, Projection, asks_for_flex, costs, projected, tier_of
+from runner.money import CURRENCY, STANDARD, Costs, Money, Projection, asks_for_flex, costs, projected, tier_asked, tier_of
 from runner.several import answers_in
 from runner.store import database
 from runner.store.counts import further
@@ -131,7 +131,7 @@ def add_up(fetch: Fetch, run_id: int, *, active: bool = False) -> Totals:
         wasted_bytes=sum(row.bytes_received for row in failed),
         time_to_first_token=first_token,
         duration=duration,
-        tiers=tiers if any(tiers) else {},
+        tiers=tiers if any(tiers) or _asks_for_tier(settings) else {},
         standard_tier=_standard(fetch, run_id, tiers, settings),
         tokens_of_budget=used_of(*spent).tokens,
         finish_reasons={reason or "": count for reason, count in reasons},
@@ -245,6 +245,11 @@ def _by_tier(groups: Iterable[Any]) -> dict[str, int]:
     for row in groups:
         counts[row.tier or ""] += row.count
     return dict(counts.most_common())
+
+
+def _asks_for_tier(settings: Mapping[str, Any]) -> bool:
+    extra = settings.get("extra_body")
+    return tier_of(tier_asked(settings.get("tier"), extra if isinstance(extra, dict) else None)) != STANDARD
 
 
 def _standard(fetch: Fetch, run_id: int, tiers: Mapping[str, int], settings: Mapping[str, Any]) -> int:

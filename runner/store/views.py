@@ -52,9 +52,9 @@ VIEWS = {
                sum(a.cache_write_tokens) AS cache_write_tokens, sum(a.cache_write_1h_tokens) AS cache_write_1h_tokens,
                sum(a.reasoning_tokens) AS reasoning_tokens,
                sum(a.bytes_received) AS bytes_received, sum(a.duration_s) AS duration_s,
-               sum(CASE WHEN {billed("a")} THEN {cost("a", "p")} END) / 1e12 AS cost,
+               sum(p.input * 0 + CASE WHEN {billed("a")} THEN coalesce({cost("a", "p")}, 0) ELSE 0 END) / 1e12 AS cost,
                CASE WHEN total({billed("a")} AND a.input_bound IS NOT NULL AND a.output_bound IS NULL) = 0
-                    THEN sum(CASE WHEN {billed("a")} THEN {perhaps("a", "p")} END) / 1e12 END AS cost_perhaps,
+                  THEN sum(p.input * 0 + CASE WHEN {billed("a")} THEN {perhaps("a", "p")} ELSE 0 END) / 1e12 END AS cost_perhaps,
                sum({billed("a")} AND p.input IS NULL) AS unpriced
         FROM attempts a LEFT JOIN prices p ON p.id = a.price_id
         GROUP BY a.run_id, a.served_model, a.error_code

@@ -410,7 +410,7 @@ def test_an_export_goes_to_standard_output_too(folder: Path, server: Simulated) 
     assert [row["id"] for row in table] == settled(folder)
     lines = [json.loads(line) for line in run("export", "-o", "-", "--format", "jsonl", cwd=folder).out.splitlines()]
     assert [row["text"] for row in lines] == [row["text"] for row in table]
-    assert run("export", "-o", "a.xlsx", cwd=folder).code == 2
+    assert run("export", "-o", "a.xls", cwd=folder).code == 2
     assert run("export", "-o", "absent/a.csv", cwd=folder).code == 2
     assert run("export", "-o", "/dev/full", "--format", "csv", cwd=folder).code == 4
     assert sorted(path.name for path in folder.glob("*.csv")) == []

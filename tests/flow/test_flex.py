@@ -73,16 +73,16 @@ def test_an_answer_that_another_tier_gave_is_billed_at_that_tier(tmp_path: Path)
 
 @pytest.mark.parametrize("asked", [{"tier": "flex"}, {"extra_body": {"service_tier": "flex"}}, {}])
 def test_answers_of_the_standard_tier_are_named_where_flex_was_asked_for(tmp_path: Path, asked: dict[str, Any]) -> None:
-    write_prompts(tmp_path / "p.jsonl", range(3))
-    # one answer does not name its tier: nobody knows which it was
-    answers = [in_tier("default"), in_tier("default"), openai_answer("yes")]
+    write_prompts(tmp_path / "p.jsonl", range(5))
+    # some answers do not name their tier: nobody knows which it was. ``auto`` names none
+    answers = [*[in_tier("default")] * 3, openai_answer("yes"), in_tier("auto")]
     with in_thread(RawServer(answers)) as server:
         summary = api.run(tmp_path / "p.jsonl", **settings(tmp_path, server.base_url, concurrency=1, **asked))
-    number = 2 if asked else 0
+    number = 3 if asked else 0
     assert (summary.standard_tier, api.status(db=tmp_path / "r.db")[1].standard_tier) == (number, number)
     shown = run("status", "1", "--db", "r.db", cwd=tmp_path).out
-    said = "; 2 answers at the standard price" if asked else ""
-    assert f"  service tier  default 2, not named 1{said}\n" in shown
+    said = "; 3 answers at the standard price" if asked else ""
+    assert f"  service tier  default 3, not named 2{said}\n" in shown
     assert ("standard tier" in ending.summary(summary, "r.db")) == bool(asked)
 
 

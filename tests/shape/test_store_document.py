@@ -140,12 +140,15 @@ def test_the_spend_of_known_rates(store: sqlite3.Connection) -> None:
     store.execute("UPDATE attempts SET price_id = 1, input_bound = 9, output_bound = 10 WHERE id = 3")
     found = {row["cause"]: tuple(row)[1:] for row in store.execute("SELECT cause, cost, cost_perhaps, unpriced FROM spend")}
     assert found == {
-        # it was refused
+        # its price was not looked up
         "busy": (None, None, 0),
-        "cut": (None, pytest.approx(9 * 1.25e-6 + 10 * 7e-6), 0),
+        "cut": (0.0, pytest.approx(9 * 1.25e-6 + 10 * 7e-6), 0),
         # a token of the answer was reasoning
         "done": (pytest.approx(3e-6 + 4 * 4e-6 + 7e-6), 0.0, 0),
     }
+    store.execute("UPDATE attempts SET price_id = 1 WHERE id = 1")
+    # it was refused, which costs nothing
+    assert [tuple(row) for row in store.execute("SELECT cost, cost_perhaps FROM spend WHERE cause = 'busy'")] == [(0.0, 0.0)]
     store.execute("UPDATE attempts SET output_bound = NULL")
     assert [row["cost_perhaps"] for row in store.execute("SELECT cost_perhaps FROM spend WHERE cause = 'cut'")] == [None]
     store.execute("UPDATE attempts SET price_id = NULL")

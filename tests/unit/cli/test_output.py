@@ -173,11 +173,11 @@ def test_errors_name_the_run_that_a_retry_is_for() -> None:
     ],
 )
 def test_an_export_says_of_which_run_and_how_many_rows(run: dict[str, Any], count: int, target: str, words: list[str]) -> None:
-    assert output.exported(a_run(**run), None, count, target, "runner.db") == words
+    assert output.exported(a_run(**run), None, [count], [target], "runner.db") == words
 
 
 def test_an_older_run_with_more_rows_is_named_with_the_command_that_exports_it() -> None:
-    _, warning = output.exported(a_run(id=2, done=2), a_run(), 2, "my answers.csv", "x.db")
+    _, warning = output.exported(a_run(id=2, done=2), a_run(), [2], ["my answers.csv"], "x.db")
     assert warning.startswith("warning: run 1 of the same file has more finished rows (8, this one 2)")
     assert warning.endswith("`runner export 1 --db x.db -o 'my answers.csv'`")
 

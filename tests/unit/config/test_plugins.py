@@ -334,7 +334,7 @@ def test_a_package_whose_entry_points_cannot_be_read_is_in_nobodys_way(places: P
     for name, fields in (("a.txt", [{"prompt": "x"}]), ("a.mine", [])):
         (places.here / name).write_text('{"prompt": "x"}\n')
         assert [row.fields for row in opening.open_input(places.here / name).read()] == fields
-    with pytest.raises(UsageError, match=r"cannot tell the format of .* from its ending; choose csv, jsonl or openai-batch with"):
+    with pytest.raises(UsageError, match=r"cannot tell the format of .* from its ending; choose csv, jsonl, .* or xlsx with"):
         api.export(places.here / "a.txt", db=places.here / "no.db")
 
 
@@ -360,9 +360,7 @@ def test_an_ending_names_no_module(places: Places) -> None:
         (places.here / name).write_text('{"prompt": "x"}\n')
         assert [row.fields for row in opening.open_input(places.here / name).read()] == [{"prompt": "x"}], name
     for name in ("a.mine_too", "a.json", "a"):
-        with pytest.raises(
-            UsageError, match=r"cannot tell the format of .* from its ending; choose csv, jsonl or openai-batch with"
-        ):
+        with pytest.raises(UsageError, match=r"cannot tell the format of .* from its ending; choose csv, jsonl, .* or xlsx with"):
             api.export(places.here / name, db=places.here / "no.db")
 
 
