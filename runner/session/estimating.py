@@ -218,8 +218,8 @@ class _Input:
         if run is not None and self._settled:
             drawn = rest.drawn_rows(self._given.store, run.id, (self._given.digest, self._requests), self._settled)
             found = self._sampled(run, drawn) if drawn is not None else None
-            if found is None and (others := like_sample.drawn_before(self._given.store, run.id, self._settled)) is not None:
-                drawn, found = others, self._like_sample(run, others)
+            if found is None:
+                drawn, found = like_sample.of_run(self._of, run.id, self._settled, self._rates)
             found = found or self._like_those_answered(run)
         if found is None or (found.cost is None and book is not None):
             # what was sent may have been sent before its price was stated
@@ -229,10 +229,6 @@ class _Input:
     def _sampled(self, run: KnownRun, drawn: Drawn) -> Rest | None:
         left = self._of.number()
         return rest.sampled(self._given.store, run.id, drawn, self._so_far, left, self._rates) if left else None
-
-    def _like_sample(self, run: KnownRun, drawn: Drawn) -> Rest | None:
-        left = like_sample.measured(self._of, self._rates)
-        return like_sample.like_sample(self._given.store, run.id, drawn, left, self._rates)
 
     def _like_those_answered(self, run: KnownRun) -> Rest | None:
         left = open_rows(self._of, Guesses(self._rates.book, self._rates.at))

@@ -52,7 +52,7 @@ def expected(plan: Plan, of: ToSend, book: PriceBook, *, left: int, settled: int
         now = Now(book, time.time(), plan.job.tier)
         # its share is one of the rows that count as left, as it is while the session goes on
         found = rest.sampled(store, run.id, drawn, of.so_far(run.id), left, now) if drawn is not None else None
-        found = found or (_like_sample(plan, of, sent, settled, now) if not options.retry_failed else None)
+        found = found or (like_sample.of_run(of, run.id, settled, now, sent)[1] if not options.retry_failed else None)
         found = found or rest.answered(store, run.id, plan.job.model or "", sent, now, again=options.retry_failed)
     if sent > 0 and (found is None or found.cost is None):
         found = _by_sizes(plan, of, book, sent, settled=settled > 0)
@@ -113,16 +113,6 @@ def basis(kind: Basis, number: int, one: str) -> str:
             return f"if they are like the {number:,} {'rows answered' if one == 'row' else 'answers got'} last"
         case "sizes":
             return "by sizes alone"
-
-
-def _like_sample(plan: Plan, of: ToSend, number: int, settled: int, now: Now) -> Rest | None:
-    """Return what is left by a sample of other rows of the run; None if there is none. number: requests that are to be sent."""
-    store, run = plan.given.store, plan.run.id
-    drawn = like_sample.drawn_before(store, run, settled)
-    if drawn is None:
-        return None
-    left = like_sample.measured(of, now, number)
-    return like_sample.like_sample(store, run, drawn, left, now)
 
 
 def _by_sizes(plan: Plan, of: ToSend, book: PriceBook, left: int, *, settled: bool) -> Rest | None:

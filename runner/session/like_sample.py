@@ -55,6 +55,15 @@ def _times(of: Population, factor: float) -> Population:
     return Population(rows=max(1, round(of.rows * factor)), size=max(1, round(of.size * factor)))
 
 
+def of_run(of: ToSend, run_id: int, settled: int, now: Now, number: int | None = None) -> tuple[Drawn | None, Rest | None]:
+    """Return the rows that were drawn for an estimate of other rows of a run, and what is left if it is like them. Blocks.
+
+    None: there are none, or they do not tell. settled: outcomes of the run. now, number: as for ``like_sample``, ``measured``.
+    """
+    drawn = drawn_before(of.store, run_id, settled)
+    return drawn, like_sample(of.store, run_id, drawn, measured(of, now, number), now) if drawn is not None else None
+
+
 def drawn_before(store: Path, run_id: int, settled: int) -> Drawn | None:
     """Return the rows that were drawn for an estimate of other rows of a run; None if those answered last tell more."""
     drawn = rest.stored(store, run_id)
