@@ -31,6 +31,9 @@ from runner.text import plural
 
 COLUMNS = 79
 """Columns for a line of advice."""
+# the error code of a service tier that the server does not take, and what goes on without it
+_UNTAKEN = "unsupported_tier"
+_UNTIERED = ("--tier", "default")
 _WHEN = {
     "auth": "once the key is right",
     "billing": "once there is credit",
@@ -125,13 +128,13 @@ def advice(state: State, db: str) -> list[Advice]:
     refused = state.stop_code == "bad_request" and sent > 0
     retries, raised = state.raised.retries, state.raised.options
     when = _when(state) if refused or state.missing else ""
-    retry = Advice(command("retry", *_moved(state), *(raised if retries else ())), f"{when}{_again(state, sent)}", sent)
+    retry = Advice(command("retry", *_moved(state), *_of_retry(state)), f"{when}{_again(state, sent)}", sent)
     if retries and sent and not state.missing:
         return [retry, export]
     if state.raised.whole is not None and state.to_limit and not state.missing:
         return [Advice(state.raised.whole, f"sends {plural(state.to_limit, state.unit)}, up to --limit", state.to_limit)]
     if state.left:
-        resume = _resume(state, command("resume", *_moved(state), *(() if retries else raised)))
+        resume = _resume(state, command("resume", *_moved(state), *_of_resume(state)))
         if state.missing:
             return [resume, export]
         return [retry, resume] if refused or (state.limited and worth_it) else [resume]
@@ -185,6 +188,18 @@ def lines(advices: list[Advice], columns: int = COLUMNS) -> list[str]:
 def _moved(state: State) -> tuple[str, ...]:
     """Return the option that moves the run to the address that is right; empty if none is known."""
     return ("--base-url", state.address) if state.address not in (None, UNKNOWN) else ()
+
+
+def _of_resume(state: State) -> tuple[str, ...]:
+    """Return the options with which a resume goes on where the session stopped."""
+    raised = () if state.raised.retries else state.raised.options
+    return (*(_UNTIERED if state.stop_code == _UNTAKEN else ()), *raised)
+
+
+def _of_retry(state: State) -> tuple[str, ...]:
+    """Return the options with which a retry goes on where the session stopped, or the failed rows need not fail again."""
+    raised = state.raised.options if state.raised.retries else ()
+    return (*(_UNTIERED if state.causes.keys() == {_UNTAKEN} else ()), *raised)
 
 
 def _resume(state: State, command: str) -> Advice:

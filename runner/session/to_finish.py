@@ -17,7 +17,8 @@ def learnt(store: Path, run_id: int, progress: Progress) -> Progress:
     """Return how far a run is, with what the store tells of the rows that are left. Blocks. Raises StoreError."""
     so_far = samples.so_far(store, run_id)
     at_ends = Amounts(so_far.at_ends.cost, so_far.at_ends.tokens)
-    return progress._replace(at_ends=at_ends, likely=_likely(store, run_id, progress.left, so_far))
+    likely = _likely(store, run_id, progress.left, so_far)
+    return Progress(progress.spent, progress.rows, progress.left, progress.unsure, at_ends, likely)
 
 
 def _likely(store: Path, run_id: int, left: int, so_far: RunSpent) -> Likely | None:

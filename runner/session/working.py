@@ -1,7 +1,7 @@
 """What every session does, whatever its rows come from: runs the engine, with the background tasks next to it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -75,6 +75,8 @@ class Working:
     _raising: Raising = staticmethod(plain)
     # holds back rows of a shared prefix, among the items; None: nothing does
     _warming: Warming | None = None
+    # seeds that no answer is asked for with, in rising order
+    _used_seeds: Sequence[int] = ()
     # which rows are told of to a listener; None: all
     _listens: Callable[[Item], bool] | None = None
 
@@ -188,6 +190,7 @@ class Working:
             self._stop,
             redactor=endpoint.redactor,
         )
+        attempts.avoid(self._used_seeds)
         if isinstance(attempts, HeardAttempts) and self._hear is not None:
             attempts.tell(self._hear, self._listens)
         return attempts
