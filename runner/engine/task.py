@@ -81,7 +81,8 @@ def asks(task: Task, **changes: Any) -> None:
     """Change the request of an item, from its next attempt on."""
     task.item = structs.replace(task.item, request=structs.replace(task.item.request, **changes))
     if task.files is not None:
-        task.files = task.files._replace(request=structs.replace(task.files.request, **changes))
+        of, tokens, size = task.files
+        task.files = Files(structs.replace(of, **changes), tokens, size)
     # the request is encoded anew
     task.revision = -1
 
