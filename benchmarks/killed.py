@@ -67,7 +67,8 @@ async def killed_run(seed: int, folder: Path, kills: int = 3) -> list[Look]:
     dialect = chance.choice(["openai", "anthropic"])
     # only the one dialect tells how much of an answer was reasoning
     dear = {"reasoning": 7} if (told := dialect == "openai") else {}
-    prices = {"m": {"input": 1, "output": 4, "cached_input": 0.1, "cache_write": 1.25, **dear}}
+    price = {"input": 1, "output": 4, "cached_input": 0.1, "cache_write": 1.25, **dear}
+    prices = {"m": price, "dear": {name: 100 * each for name, each in price.items()}}
     behaviour = Behaviour(
         seed=seed,
         first_token_s=0.02,
@@ -81,7 +82,9 @@ async def killed_run(seed: int, folder: Path, kills: int = 3) -> list[Look]:
     with (where / "p.jsonl").open("w") as file:
         for number in range(ROWS):
             text = f"{number} {'word ' * chance.randint(1, 400)}"
-            file.write(json.dumps({"id": str(number), "prompt": text}) + "\n")
+            # a few rows are for a dear model
+            of = {"model": "dear"} if number % 20 == seed % 20 else {}
+            file.write(json.dumps({"id": str(number), "prompt": text, **of}) + "\n")
     found = []
     async with Simulator(behaviour) as simulator:
         words = ["run", "p.jsonl", "--provider", dialect, "--base-url", simulator.base_url(dialect), "--model", "m"]
@@ -128,8 +131,8 @@ async def _look(seed: int, kills: int, where: Path, simulator: Simulator, *, tol
         return Look(seed, kills, 0, 0, 0, billed, 0, 0, 0, (0, 0))
     with closing(sqlite3.connect(store)) as connection:
         saved = connection.execute(
-            "SELECT input_tokens, cached_tokens, output_tokens, reasoning_tokens FROM attempts"
-            " WHERE input_tokens IS NOT NULL AND output_tokens IS NOT NULL"
+            "SELECT model, input_tokens, cached_tokens, output_tokens, reasoning_tokens FROM attempts JOIN prices"
+            " ON prices.id = price_id WHERE input_tokens IS NOT NULL AND output_tokens IS NOT NULL"
         ).fetchall()
         spent = connection.execute("SELECT cost, cost_perhaps FROM spend").fetchall()
     low, more = (sum(round((row[at] or 0) * PICO) for row in spent) for at in (0, 1))
@@ -138,17 +141,17 @@ async def _look(seed: int, kills: int, where: Path, simulator: Simulator, *, tol
     return Look(seed, kills, money.spent, money.perhaps, matched, billed, money.open_requests, money.held or 0, lost, (low, more))
 
 
-def _matched(lines: Sequence[Line], saved: Sequence[tuple[int | None, ...]], *, told: bool) -> int | None:
+def _matched(lines: Sequence[Line], saved: Sequence[tuple[Any, ...]], *, told: bool) -> int | None:
     """Return what the invoice has of the answers that were saved; None if one of them has no line of its own.
 
-    saved: tokens of input, from a cache, of output, of reasoning. told: the answers tell how much was reasoning.
+    saved: model, tokens of input, from a cache, of output, of reasoning. told: the answers tell how much was reasoning.
     """
-    amounts: dict[tuple[int, ...], list[int]] = {}
+    amounts: dict[tuple[Any, ...], list[int]] = {}
     for line in lines:
         read = line.fresh_tokens + line.cached_tokens + line.written_tokens
-        tokens = (read, line.cached_tokens, line.output_tokens, line.reasoning_tokens if told else 0)
+        tokens = (line.model, read, line.cached_tokens, line.output_tokens, line.reasoning_tokens if told else 0)
         amounts.setdefault(tokens, []).append(line.amount_picodollars)
-    wanted = Counter(tuple(tokens or 0 for tokens in one) for one in saved)
+    wanted = Counter((model, *(tokens or 0 for tokens in counted)) for model, *counted in saved)
     if any(number > len(amounts.get(tokens, ())) for tokens, number in wanted.items()):
         return None
     return sum(sum(amounts[tokens][:number]) for tokens, number in wanted.items())

@@ -69,8 +69,9 @@ class Summary(Struct, frozen=True, kw_only=True):
     narrowed: bool = False
     # the error code that stopped the session, "deadline" among them; None if none did
     stop_code: str | None = None
-    # failed rows of the whole run by error code, broken ones too
+    # failed rows of the whole run by error code, broken ones too; beyond: outcomes that are no longer wanted
     causes: Mapping[str, int] = {}
+    beyond: int = 0
     # rows whose answers this session took over from earlier runs; it sent nothing for them, and they are among the skipped
     reused: int = 0
     # rows that got the outcome of another row with the same request, in this session (--dedupe)
@@ -79,12 +80,11 @@ class Summary(Struct, frozen=True, kw_only=True):
     skipped_failed: int = 0
     # of a session that asks for the flex tier: its answers that the standard tier gave, at the rates of that
     standard_tier: int = 0
-    # where equal requests are sent once: how many go out for what is left, and for what failed if that is sent again. None: as
+    # equal requests are sent once; how many go out then for what is left, and for what failed if that is sent again. None: as
     # many as those, or it was not counted, as in a large file
+    dedupe: bool = False
     requests_left: int | None = None
     requests_failed: int | None = None
-    # equal requests are sent once
-    dedupe: bool = False
     # answers that are wanted of each row; if several, done, failed, left and the like count answers
     answers: int = 1
     # dollars that the whole run has cost, of that on failed attempts, and that it may have cost in addition (None: no limit is
@@ -129,16 +129,16 @@ class Started(Struct, frozen=True, kw_only=True):
 
     run: int
     input: str
-    # rows that will have an outcome if the session is not stopped
+    # rows that will have an outcome if the session is not stopped; those of them that have one from earlier sessions
     rows: int
-    # those of them that have an outcome from earlier sessions
     restored: int
     # what a person should know before the session begins, one sentence each
     notes: tuple[str, ...]
     # of the restored: rows that failed and are not sent again
     restored_failed: int = 0
-    # where several answers of each row are wanted, their number in all; restored and restored_failed count answers then
+    # where several answers of each row are wanted: their number in all (what is restored counts answers then), and that of each
     answers: int | None = None
+    each: int = 1
 
 
 class Saved(Struct, frozen=True, kw_only=True):

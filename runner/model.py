@@ -225,9 +225,8 @@ class Run(Struct, frozen=True, kw_only=True):
 
     id: int
     created_at: float
-    # None until every row of the input had an outcome
+    # None until every row of the input had an outcome; the job's settings, without secrets
     finished_at: float | None
-    # the job's settings, without secrets
     settings: Mapping[str, Json]
     # absolute path of the input in the last session, and its rows when it was last read; None before that
     input: str
@@ -246,9 +245,10 @@ class Run(Struct, frozen=True, kw_only=True):
     causes: Mapping[str, int] = {}
     # the error code that stopped the last session; None if none did, and in a list of runs
     stop_code: str | None = None
-    # of the done: rows whose answers were taken over from earlier runs; and how many are wanted of each row: only these count
+    # of the done: taken over from earlier runs; answers that are wanted of each row; outcomes beyond those, counted only here
     reused: int = 0
     answers: int = 1
+    beyond: int = 0
 
     def __repr__(self) -> str:
         return f"Run({self.id}, {self.done} done, {self.failed} failed of {'unknown' if self.rows is None else self.rows} rows)"

@@ -15,6 +15,8 @@ PICO = 10**12
 CURRENCY = "USD"
 COSTS = ("max_cost", "max_cost_session")
 """The settings that are amounts of a budget, in dollars."""
+LEAST_ROWS = 10
+"""Answered rows, at the least, that tell what others will take."""
 STANDARD = "standard"
 """The service tier of an ordinary request."""
 FLEX = "flex"
@@ -201,19 +203,20 @@ class Projection(Struct, frozen=True, kw_only=True):
         return 2 * left > self.left
 
 
-def projected(money: Money, rows: int, left: int, expected: Projection | None = None) -> int | None:
+def projected(money: Money, rows: int, left: int, expected: Projection | None = None, *, answered: bool = True) -> int | None:
     """Return what a run will have cost, in picodollars, if the rows that are left cost what the others did; None if unknown.
 
     rows: those with an outcome for which something was sent. left: those without one. expected: by a sample, in which long rows
-    are more frequent than in the rest; it counts until half of what was left then has an outcome.
+    are more frequent than in the rest; it counts until half of what was left then has an outcome. answered: a row is done; that
+    refusals cost nothing tells of no answer.
     """
     if not left:
         return money.spent
     if expected is not None and expected.counts(left) and money.known:
         return money.spent + expected.cost * left // expected.left
     # where some were billed at unknown prices, their share of the rows is not known
-    known = money.known and not money.unpriced
-    return money.spent + money.spent * left // rows if rows > 0 and known else None
+    known = money.known and not money.unpriced and (answered or money.spent > 0)
+    return money.spent + money.spent * left // rows if rows >= LEAST_ROWS and known else None
 
 
 class Costs(TypedDict):

@@ -44,6 +44,7 @@ ADVICE = {
     "truncated": "Answers end without a finish reason; check the server or the gateway, then run `runner retry`.",
     "unbounded": "A budget needs a limit of every answer: `runner retry --max-tokens N`.",
     "unpriced": "State the price of that model: `runner retry --prices JSON`.",
+    "unsupported_tier": "To go on without it: `runner resume --tier default`.",
     "unsupported_parameter": "To go on without it: `runner resume --no-strict-params`.",
 }
 """One sentence of advice for every error code. No other module words advice."""

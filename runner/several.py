@@ -3,6 +3,7 @@
 Answer 1 has the key of its row. The key of each other one is that, a mark, and its number. No row's own id holds the mark.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
@@ -14,6 +15,8 @@ MARK = "\ufdd0"
 
 SEED_NAMES = ("seed", "random_seed")
 """Names of a seed in the body of a request."""
+
+_SEEDS = 2**31 - 2
 
 
 def key_of(row: str, number: int) -> str:
@@ -42,15 +45,19 @@ def number_of(key: str) -> int:
     return int(number) if number.isdecimal() else 1
 
 
-def seed_of(key: str) -> int | None:
+def seed_of(key: str, used: Sequence[int] = ()) -> int | None:
     """Return the seed with which an answer is asked for if the user has set none; None for the first of a row.
 
-    The same key has the same seed in each session, attempt and run. It is between 1 and 2**31 - 2, which every server takes: to
-    some 0 or the highest number means any seed.
+    The same key has the same seed in each session, attempt and run, but for ``used``: seeds that the run has under other keys,
+    in rising order, which are passed over. It is between 1 and 2**31 - 2, which nearly every server takes: to some 0 or the
+    highest number means any seed.
     """
     if number_of(key) == 1:
         return None
-    return int.from_bytes(blake2b(key.encode(errors="surrogatepass"), digest_size=8).digest(), "big") % (2**31 - 2) + 1
+    seed = int.from_bytes(blake2b(key.encode(errors="surrogatepass"), digest_size=8).digest(), "big") % _SEEDS + 1
+    while (place := bisect_left(used, seed)) < len(used) and used[place] == seed:
+        seed = seed % _SEEDS + 1
+    return seed
 
 
 def spoken(key: str) -> str:

@@ -31,6 +31,9 @@ from runner.text import plural
 
 COLUMNS = 79
 """Columns for a line of advice."""
+# the error code of a service tier that the server does not take, and what goes on without it
+_UNTAKEN = "unsupported_tier"
+_UNTIERED = ("--tier", "default")
 _WHEN = {
     "auth": "once the key is right",
     "billing": "once there is credit",
@@ -63,6 +66,8 @@ class State(Struct, frozen=True, kw_only=True):
     broken: int = 0
     # failed rows by error code
     causes: Mapping[str, int] = {}
+    # outcomes of answers that are no longer wanted; none of the other numbers has them, but an export does
+    beyond: int = 0
     active: bool = False
     # the error code that stopped the last session
     stop_code: str | None = None
@@ -72,6 +77,8 @@ class State(Struct, frozen=True, kw_only=True):
     line: int | None = None
     # the options that raise the budget that it has reached
     raised: Raised = Raised()
+    # what its budget has left, if the rows that are left are expected to take more; None: enough, or it is not known
+    budget_left: str | None = None
     # rows that --limit leaves to the same command
     to_limit: int = 0
     # it ended where --limit asked it to
@@ -121,13 +128,13 @@ def advice(state: State, db: str) -> list[Advice]:
     refused = state.stop_code == "bad_request" and sent > 0
     retries, raised = state.raised.retries, state.raised.options
     when = _when(state) if refused or state.missing else ""
-    retry = Advice(command("retry", *_moved(state), *(raised if retries else ())), f"{when}{_again(state, sent)}", sent)
+    retry = Advice(command("retry", *_moved(state), *_of_retry(state)), f"{when}{_again(state, sent)}", sent)
     if retries and sent and not state.missing:
         return [retry, export]
     if state.raised.whole is not None and state.to_limit and not state.missing:
         return [Advice(state.raised.whole, f"sends {plural(state.to_limit, state.unit)}, up to --limit", state.to_limit)]
     if state.left:
-        resume = _resume(state, command("resume", *_moved(state), *(() if retries else raised)))
+        resume = _resume(state, command("resume", *_moved(state), *_of_resume(state)))
         if state.missing:
             return [resume, export]
         return [retry, resume] if refused or (state.limited and worth_it) else [resume]
@@ -155,7 +162,8 @@ def _of_errors(state: State, command: str, sent: int) -> Advice:
 
 def _again(state: State, sent: int) -> str:
     """Say what a retry sends."""
-    return _sends(state, sent, state.requests_failed, plural(sent, f"failed {state.unit}"), " again") + _chosen(state)
+    rows = plural(sent, f"failed {state.unit}")
+    return f"{_sends(state, sent, state.requests_failed, rows, ' again')}{_chosen(state)}{_short(state)}"
 
 
 def _why(state: State, command: str, *, broken: bool = False) -> Advice:
@@ -182,12 +190,24 @@ def _moved(state: State) -> tuple[str, ...]:
     return ("--base-url", state.address) if state.address not in (None, UNKNOWN) else ()
 
 
+def _of_resume(state: State) -> tuple[str, ...]:
+    """Return the options with which a resume goes on where the session stopped."""
+    raised = () if state.raised.retries else state.raised.options
+    return (*(_UNTIERED if state.stop_code == _UNTAKEN else ()), *raised)
+
+
+def _of_retry(state: State) -> tuple[str, ...]:
+    """Return the options with which a retry goes on where the session stopped, or the failed rows need not fail again."""
+    raised = state.raised.options if state.raised.retries else ()
+    return (*(_UNTIERED if state.causes.keys() == {_UNTAKEN} else ()), *raised)
+
+
 def _resume(state: State, command: str) -> Advice:
     some = state.done + state.failed > 0
     last, others = f"the last {state.unit}", plural(state.left, state.unit)
     rows = last if some and state.left == 1 else f"{'the other ' if some else ''}{others}"
     same = "; or the same command again" if state.same_command else ""
-    words = f"{_when(state)}{_sends(state, state.left, state.requests_left, rows)}{_chosen(state)}{same}"
+    words = f"{_when(state)}{_sends(state, state.left, state.requests_left, rows)}{_chosen(state)}{_short(state)}{same}"
     return Advice(command, words, state.left if state.requests_left is None else state.requests_left)
 
 
@@ -205,6 +225,12 @@ def _chosen(state: State) -> str:
     return ", as far as they are chosen" if state.raised.chosen else ""
 
 
+def _short(state: State) -> str:
+    """Say what the budget has left, if it ends before the rows do."""
+    short = state.budget_left is not None and not state.raised.options
+    return f", as far as the budget goes: it has {state.budget_left} left" if short else ""
+
+
 def _when(state: State) -> str:
     """Return what has to be so before rows are sent."""
     if state.missing:
@@ -219,6 +245,8 @@ def _when(state: State) -> str:
 
 
 def _written(state: State) -> str:
+    if state.beyond:
+        return plural(state.done + state.failed + state.beyond, "answer")
     if not state.failed:
         return plural(state.done, state.unit)
     return f"{state.done:,} done and {plural(state.failed, f'failed {state.unit}')}"

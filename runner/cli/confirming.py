@@ -14,6 +14,8 @@ from runner.errors import UsageError
 from runner.session.expecting import Confirm, Expected
 from runner.session.signals import STOP_SIGNALS, exit_code, on_signals
 
+_NOT_STARTED = "not started, and nothing was sent"
+
 
 def confirm(job: Job, *, yes: bool) -> Confirm | None:
     """Return what asks before a session of a job starts; None if nobody is there to ask, or the answer was given before."""
@@ -36,10 +38,12 @@ def _asked(above: float, cost: Expected) -> bool:
         what = money.amount(most) if most == cost.dollars else f"The budget leaves {money.amount(most)}, which"
         if confirmed(f"{what} is above {money.typed(above)} (--confirm-above). Start?"):
             return True
-    raise UsageError("not started, and nothing was sent")
+    raise UsageError(_NOT_STARTED)
 
 
 def _leave(kind: int) -> NoReturn:
+    # the cursor stands behind the question
+    click.echo(f"\n{_NOT_STARTED}", err=True)
     if kind == SIGINT:
         raise KeyboardInterrupt
     sys.exit(exit_code(kind))

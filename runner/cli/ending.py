@@ -107,6 +107,7 @@ def _state(end: Summary) -> State:
         left=end.left,
         broken=end.broken,
         causes=end.causes,
+        beyond=end.beyond,
         stop_code=end.stop_code,
         unit=unit(end.answers),
         address=mend.address,

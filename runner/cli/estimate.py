@@ -179,7 +179,7 @@ def _more(found: "Estimate") -> list[str]:
         what = "tokens and cost" if found.cost is not None else "tokens"
         sure = f"{what} are between these bounds with a probability of 95 %; the {one} of the sample stay in the run"
         return [sure, *_perhaps(found)]
-    if found.basis == "answers":
+    if found.basis in ("like_sample", "answers"):
         return [f"the bounds hold with a probability of 95 % if the {one} that are left are like these", *_perhaps(found)]
     wide = ["a token is 2 to 6 bytes of text, and an answer has 1 token up to its limit; failed attempts come on top"]
     if found.tier == FLEX:
@@ -200,8 +200,9 @@ def _perhaps(found: "Estimate") -> list[str]:
     from runner.session.expecting import unknown_attempts
 
     without, cost = found.cost_high_without, found.cost
-    if not found.perhaps_billed or without is None or cost is None:
+    if not (found.perhaps_billed or found.open_at_ends) or without is None or cost is None:
         return []
     if cost.high is not None and money.amount(cost.high) == money.amount(without):
         return []
-    return [f"{unknown_attempts(found.perhaps_billed)}: without them the highest cost is {money.amount(without)}"]
+    why = unknown_attempts(found.perhaps_billed, found.open_at_ends)
+    return [f"{why}: without them the highest cost is {money.amount(without)}"]

@@ -1,6 +1,9 @@
 """What a run costs, in words."""
 
+from collections.abc import Mapping
+
 from runner.event_types import Summary
+from runner.model import Json
 from runner.money import PICO, exact, picodollars, shown
 from runner.store.totals import Totals
 from runner.text import plural
@@ -36,6 +39,24 @@ def cost(of: Totals | Summary, *, left: int, active: bool = True) -> str | None:
 def in_this_session(of: Summary) -> float | None:
     """Return what of the cost of a run the last session has cost, in dollars; None if it is all, or not known."""
     return of.cost_now if of.cost is not None and of.cost_now is not None and of.cost - of.cost_now > 0.5 / PICO else None
+
+
+def budget_left(of: Totals, settings: Mapping[str, Json], *, rows: int, left: int) -> str | None:
+    """Return what the budget of a run leaves, if its other rows are expected to take more; None if it is enough, or not known.
+
+    settings: those of the run. rows: with an outcome for which something was sent. left: without one.
+    """
+    limit, projected = settings.get("max_cost"), of.cost_projected
+    if isinstance(limit, int | float) and of.cost is not None and of.cost_perhaps is not None:
+        room, expected = limit - of.cost - of.cost_perhaps, projected - of.cost if left and projected is not None else 0.0
+        if room < max(expected, 0.5 / PICO):
+            return amount(max(0.0, room))
+    limit, known = settings.get("max_tokens_total"), (of.input_tokens or 0) + (of.output_tokens or 0)
+    if isinstance(limit, int):
+        free = limit - of.tokens_of_budget
+        if free < max(known * left / rows if rows else 0, 1):
+            return plural(max(0, free), "token")
+    return None
 
 
 def _unknown(of: Totals | Summary, *, active: bool) -> str:

@@ -90,6 +90,7 @@ def state_of(run: Run, *, errors_shown: bool = False) -> State:
         left=left,
         broken=run.broken,
         causes=run.causes,
+        beyond=run.beyond,
         active=run.active,
         stop_code=run.stop_code,
         address=mend.address,
@@ -215,9 +216,10 @@ def requests(rows: Iterable[Unsent], *, answers: int, as_json: bool) -> int:
     answers: how many of each row are wanted; the request of the first is printed. as_json: one object a line with ``line``,
     ``url`` and ``body``, or with ``line`` and ``fault``.
     """
-    broken = False
+    broken = other_seeds = False
     for row in rows:
         broken = broken or row.fault is not None
+        other_seeds = other_seeds or row.other_seeds
         body = None if row.fault is not None else msgspec.Raw(row.body)
         if as_json:
             place = {"line": row.line} if row.file is None else {"file": row.file, "line": row.line}
@@ -230,8 +232,11 @@ def requests(rows: Iterable[Unsent], *, answers: int, as_json: bool) -> int:
             click.echo(f"{clean(row.where)}: POST {clean(row.url)}, not sent{note}", err=True)
             click.echo(json_text(row.body))
     if answers > 1:
-        others = "answer 2 is" if answers == 2 else f"answers 2 to {answers:,} are"
-        click.echo(f"{others} asked for in the same way, each with another seed where the server has seeds", err=True)
+        several = answers > 2
+        others = f"answers 2 to {answers:,} are" if several else "answer 2 is"
+        unseeded = f"without {'seeds of their' if several else 'a seed of its'} own"
+        seeds = "each with another seed where the server has seeds" if other_seeds else unseeded
+        click.echo(f"{others} asked for in the same way, {seeds}", err=True)
     return int(broken)
 
 

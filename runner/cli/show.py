@@ -151,9 +151,11 @@ def _shown(value: Any, *, is_source: bool = False) -> str:
 def _taken_from(bought: Any) -> str:
     """Say which run bought an answer that was taken over, and with what attempt."""
     from runner.cli import output
+    from runner.several import key_of, spoken
     from runner.text import clean
 
-    where = f"taken over from run {bought.from_run}, row {clean(bought.from_key)}: {output.date(bought.started_at)}"
+    row = spoken(key_of(clean(bought.from_key), bought.from_answer))
+    where = f"taken over from run {bought.from_run}, row {row}: {output.date(bought.started_at)}"
     return ", ".join([where, f"{bought.duration_s:.2f} s", *_tokens(bought)])
 
 

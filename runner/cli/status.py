@@ -56,6 +56,9 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     if run.active and watched:
         return "\n".join(lines)
     state = structs.replace(output.state_of(run), requests_left=books.requests_left)
+    paid = run.done + run.failed - run.broken - run.reused - books.shared
+    left = state.left if books.requests_left is None else books.requests_left
+    state = structs.replace(state, budget_left=money.budget_left(books, settings, rows=paid, left=left))
     return "\n".join([*lines, *advice_lines(advice(state, db))])
 
 

@@ -35,6 +35,10 @@ class InformedProvider(Provider, Protocol):
         """Return the error of an attempt with what is known about its cause. call: what was sent for the request."""
         ...
 
+    def answered_unseeded(self, request: Request) -> None:
+        """Learn that a request was refused with its made-up seed, for no reason that names it, and answered without it."""
+        ...
+
 
 def judged(
     provider: InformedProvider, decoder: Decoder, exchange: Exchange, redactor: Redactor

@@ -5,7 +5,7 @@ writer before the next attempt begins. A permit is released when its attempt has
 requests than there are slots.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -14,6 +14,7 @@ from msgspec import structs
 
 from runner.admission import Permit, Reservation
 from runner.durations import format_span
+from runner.engine import unseeded
 from runner.engine.admitting import Admitting, Purse
 from runner.engine.answers import InformedProvider, judged, without_frames
 from runner.engine.bounds import bounded
@@ -70,6 +71,7 @@ class Attempts(Generic[E]):
         self._policy, self._judge, self._stop = policy, judge, stop
         self._redactor, clock = redactor or Redactor(), clock or Clock()
         self._clock, self._wall, self._sleep, self._draw = clock.monotonic, clock.wall, clock.sleep, clock.random
+        self._repaired = partial(repaired, provider=provider, judge=judge, clock=self._clock, most=policy.repairs)
         self._decoder: Callable[[Task], Decoder] = lambda _: self._provider.decoder()
         # called when the answer to an item begins
         self.begun: Callable[[Item], None] = lambda _: None
@@ -100,6 +102,10 @@ class Attempts(Generic[E]):
     def reserve(self, collective: Collective) -> None:
         """Have a reservation in the store for all requests that are open, in place of one for each."""
         self._admitting.collective = collective
+
+    def avoid(self, seeds: Sequence[int]) -> None:
+        """Make up none of these seeds. seeds: in rising order."""
+        self._sender.used_seeds = seeds
 
     @property
     def all_saved(self) -> bool:
@@ -138,6 +144,7 @@ class Attempts(Generic[E]):
             if isinstance(result, Completion):
                 task.lane.succeeded(permit, result.usage)
                 self._judge.success(item.request.model, task.size)
+                unseeded.answered(task, self._provider)
                 return done(item, standing.number, attempt, result)
             if self._costs_nothing(task, permit, result) or self._repaired(task, permit, attempt, result):
                 wait_s = 0.0
@@ -221,22 +228,14 @@ class Attempts(Generic[E]):
     def _costs_nothing(self, task: Task, permit: Permit, result: Completion | AttemptError) -> bool:
         """Return True for an attempt that counts neither against the item nor the server; the item is sent again at once.
 
-        That is one on a stale connection, or one whose request had a parameter that is left out from now on. It is stored, too.
+        That is one on a stale connection, or one whose request had a parameter that is left out from now on, or a seed that it is
+        tried without. It is stored, too.
         """
         stale = isinstance(result, TransportError) and result.stale and not task.fresh
-        if not stale and not (isinstance(result, AttemptError) and result.mended):
+        if not stale and not (isinstance(result, AttemptError) and (result.mended or unseeded.tries(task, result))):
             return False
         task.fresh, task.standing.ended = stale, self._clock()
         task.lane.told_nothing(permit)
-        return True
-
-    def _repaired(self, task: Task, permit: Permit, attempt: Attempt, error: AttemptError) -> bool:
-        """Return True if the item now asks for an answer that fits the schema. To the lane, the one that came is an answer."""
-        if not repaired(task, error, self._provider, self._policy.repairs):
-            return False
-        task.fresh, task.standing.ended, task.standing.asked = False, self._clock(), False
-        task.lane.succeeded(permit, attempt.usage)
-        self._judge.success(task.item.request.model)
         return True
 
     def _failed(self, task: Task, permit: Permit, attempt: Attempt, error: AttemptError, *, retried: bool) -> float | None:

@@ -1,12 +1,16 @@
-"""One reservation for all requests that are open at once, where no budget makes each of them hold an amount of its own.
+"""Reservations for all requests that are open at once, where no budget makes each of them hold an amount of its own.
 
-It is in the store before the first request goes out. It is written again before a request goes out for which it has no room, as
-they are too many together, too long, or too dear. What it allows is rounded up, so that this happens a few times while the number
-of open requests rises; any other request costs a few additions. It is deleted when the session ends. A killed session leaves it:
-this is what the books have of the requests that were open then.
+There is one for each kind of requests, those to one model for one service tier; kinds with the same rates have one together. So a
+few dear requests make no others dear.
+It is in the store before the first request of its kind goes out. It is written again before a request goes out for which it has
+no room, as they are too many together, too long, or too dear. What it allows is rounded up, so that this happens a few times
+while the number of open requests rises; any other request costs a few additions. It is deleted when the session ends, and when
+none of its kind is open and none has gone out for a while. A killed session leaves it: this is what the books have of the
+requests that were open then.
 """
 
 from collections.abc import Callable
+from itertools import count
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct, field
@@ -20,6 +24,10 @@ from runner.money import STANDARD, Price, Rates, highest, tier_of
 
 QUOTE_S = 1800.0
 """Seconds for which a quote counts: half of the time for which it holds, so that the request goes out within that."""
+IDLE_S = 60.0
+"""Seconds without a new request after which the reservation of a kind is deleted. So it is written anew once a minute at most."""
+MOST_KINDS = 16
+"""Reservations for kinds that come first. All further kinds share one, and those whose price is not known another one."""
 _MOST_SAID = 10_000
 """What requests say is remembered for so many kinds of them, so that memory stays flat."""
 _SAYS = frozenset({"max_tokens", "max_completion_tokens", "n", "service_tier"})
@@ -57,11 +65,15 @@ class _Kind(Struct, eq=False):
 class _Held(Struct, eq=False):
     """One reservation, as it is wanted and as the store has it. number: under which it is stored, 0 or less.
 
-    open, waiting: what those requests may use that are out, and those that wait for it to be written. largest: the most tokens of
-    the input of one request. kinds: those whose rates are in it.
+    priced: the price of its requests is known. shared: it is for all kinds that have none of their own. used: when the last
+    request went out. open, waiting: what those requests may use that are out, and those that wait for it to be written. largest:
+    the most tokens of the input of one request. kinds: those whose rates are in it.
     """
 
     number: int
+    priced: bool
+    shared: bool
+    used: float = 0.0
     open: Share = field(default_factory=Share)
     waiting: Share = field(default_factory=Share)
     wanted: Reservation | None = None
@@ -70,6 +82,11 @@ class _Held(Struct, eq=False):
     written_version: int = 0
     largest: int = 0
     kinds: list[_Kind] = field(default_factory=list)
+
+    @property
+    def is_idle(self) -> bool:
+        """True if no request is out, and none waits."""
+        return not self.open.requests and not self.waiting.requests
 
 
 class _Said(NamedTuple):
@@ -84,7 +101,7 @@ class _Said(NamedTuple):
 
 
 class Collective:
-    """Reserves for all requests of a session together.
+    """Reserves for all requests of a session, for those of a kind together.
 
     prices: None if none is known. ceiling: how many requests can be open. extra_body: that of the job. wall: seconds since the
     epoch.
@@ -92,21 +109,23 @@ class Collective:
 
     def __init__(self, prices: Prices | None, ceiling: int, extra_body: Json, wall: Callable[[], float]) -> None:
         self._prices, self._ceiling, self._extra_body, self._wall = prices, ceiling, extra_body, wall
-        # what has a price, and what has none: no sum of both would say what it may cost
-        self._priced, self._unpriced = _Held(number=0), _Held(number=-1)
+        # those that are in the store, or soon will be; a number is used once, so that a deletion cannot meet a newer one
+        self._rows, self._numbers = list[_Held](), count(0, -1)
+        # when to look which are not needed any more
+        self._look_at = 0.0
         self._kinds: dict[tuple[str, str | None], _Kind] = {}
         self._said: dict[tuple[str, int | None, str | None, int], _Said] = {}
 
     @property
     def reserves(self) -> bool:
         """True once there is a reservation."""
-        return self._priced.wanted is not None or self._unpriced.wanted is not None
+        return bool(self._rows)
 
     def take(self, task: Task) -> bool:
         """Let the request of a task go out, if the store has what it may use beside the others. Return False if it has not."""
         kind, output, asks = self._say(task)
-        held = kind.held
-        if held is None or kind.version > held.written_version or self._wall() >= kind.until:
+        held, at = kind.held, self._wall()
+        if held is None or kind.version > held.written_version or at >= kind.until or at >= self._look_at:
             return False
         have, now, size = held.written, held.open, input_bound(task.call, task.files)
         hour = size if (asks or not self._is_plain(task.item.request)) and asks_for_hour(task.call) else 0
@@ -121,11 +140,14 @@ class Collective:
             return False
         task.share = Share(1, size, output or 0, hour, now)
         now.add(task.share)
+        held.used = at
         return True
 
     async def widen(self, task: Task, emit: Emit) -> None:
         """Pass to the writer what has room for the request of a task too, and wait until it is in the store."""
         kind, output, _ = self._say(task)
+        if self._wall() >= self._look_at:
+            await self._give_up(kind, emit)
         now, size = self._wall(), input_bound(task.call, task.files)
         held = self._held(kind, now, size)
         share = Share(1, size, output or 0, size if asks_for_hour(task.call) else 0, held.waiting)
@@ -141,6 +163,23 @@ class Collective:
             share.end()
         if version > held.written_version:
             held.written, held.written_version = wanted, version
+
+    async def _give_up(self, kind: _Kind, emit: Emit) -> None:
+        """Have those deleted that nothing needs: each attempt of theirs is saved. kind: what is wanted now.
+
+        A later request waits for a new one. The deletion is in the store with the results that are saved next, or after them.
+        """
+        now = self._wall()
+        self._look_at = now + IDLE_S
+        over = [one for one in self._rows if one is not kind.held and one.is_idle and now - one.used >= IDLE_S]
+        self._rows = [one for one in self._rows if one not in over]
+        for one in over:
+            for of in one.kinds:
+                of.held = None
+        for one in over:
+            if one.wanted is not None:
+                one.wanted.void = True
+                await emit(one.wanted)
 
     # -- what requests say
 
@@ -183,15 +222,29 @@ class Collective:
 
     def _held(self, kind: _Kind, now: float, size: int) -> _Held:
         """Return where the requests of a kind belong. size: the most tokens of the input of one of them."""
-        held = self._priced if self._rates(kind, now, size) is not None else self._unpriced
-        if kind.held is not held:
-            if kind.held is not None:
-                kind.held.kinds.remove(kind)
+        held, rates = kind.held, self._rates(kind, now, size)
+        if held is None or held.priced != (rates is not None):
+            if held is not None:
+                held.kinds.remove(kind)
+            held = self._place(rates)
             held.kinds.append(kind)
             kind.held, kind.version = held, 0
         # the rates of a larger input may be higher
         held.largest = _grown(held.largest, size)
         kind.until = now + QUOTE_S
+        return held
+
+    def _place(self, rates: Rates | None) -> _Held:
+        """Return where the requests of a new kind belong: to those of the same rates, and else to a new reservation."""
+        for one in self._rows:
+            if rates is not None and one.wanted is not None and one.wanted.price.rates == rates:
+                return one
+        # no sum of what has a price and what has none would say what they may cost
+        shared, priced = len(self._rows) >= MOST_KINDS, rates is not None
+        held = next((one for one in self._rows if shared and one.shared and one.priced == priced), None)
+        if held is None:
+            held = _Held(number=next(self._numbers), priced=priced, shared=shared)
+            self._rows.append(held)
         return held
 
     def _rates(self, kind: _Kind, now: float, size: int) -> Rates | None:
@@ -223,7 +276,7 @@ class Collective:
         return have if same and have is not None else wanted
 
     def _price(self, held: _Held, now: float) -> Price:
-        """Return the highest rates of all that is held."""
+        """Return the highest rates of all kinds that are held."""
         rates = [found for one in held.kinds if (found := self._rates(one, now, held.largest)) is not None]
         if held.wanted is not None and held.wanted.price.rates is not None:
             rates.append(held.wanted.price.rates)

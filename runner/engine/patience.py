@@ -2,11 +2,9 @@
 
 import random
 
-from msgspec import structs
-
 from runner.engine.limits.pause import LONG_PAUSE_S
 from runner.engine.retry import RetryPolicy
-from runner.engine.task import Files, Task
+from runner.engine.task import Task, asks
 from runner.errors import AttemptError, ProviderError
 from runner.money import FLEX
 
@@ -38,11 +36,6 @@ def refused_wait(task: Task, error: AttemptError, policy: RetryPolicy, now: floa
 
 def fall_back(task: Task) -> None:
     """Ask for the standard tier from now on, which every provider takes a request without a tier for."""
-    task.item = structs.replace(task.item, request=structs.replace(task.item.request, tier=None))
-    if task.files is not None:
-        request, tokens, size = task.files
-        task.files = Files(structs.replace(request, tier=None), tokens, size)
-    # the request is encoded anew
-    task.revision = -1
+    asks(task, tier=None)
     standing = task.standing
     standing.standard, standing.slow, standing.flex_until, standing.refusals = True, False, None, 0

@@ -1,23 +1,37 @@
-"""Asks an item again whose answer does not fit the schema, with the reason. Pure.
+"""Asks an item again whose answer does not fit the schema, with the reason.
 
 It is asked with its own messages, the answer, and one more message that says what is wrong. A repair has its own budget; to the
 lane it is one more request.
 """
 
+from collections.abc import Callable
+
 from msgspec import structs
 
+from runner.admission import Permit
+from runner.engine.judge import Judge
 from runner.engine.task import Files, Task
 from runner.errors import AttemptError, InvalidAnswerError
 from runner.interfaces import Provider
-from runner.model import Completion, Message, Request
+from runner.model import Attempt, Completion, Message, Request
 
 _WORDS = "Your answer cannot be used: {reason}. Answer again with nothing but the corrected JSON."
 
 
-def repaired(task: Task, error: AttemptError, provider: Provider, most: int) -> bool:
+def repaired(
+    task: Task,
+    permit: Permit,
+    attempt: Attempt,
+    error: AttemptError,
+    *,
+    provider: Provider,
+    judge: Judge,
+    clock: Callable[[], float],
+    most: int,
+) -> bool:
     """Make the next request of an item ask for a better answer. Return False if it may not be asked again.
 
-    most: how often it may be.
+    To the lane, the one that came is an answer. clock: the engine's. most: how often it may be.
     """
     if not isinstance(error, InvalidAnswerError) or not error.mendable or task.repairs >= most:
         return False
@@ -31,6 +45,9 @@ def repaired(task: Task, error: AttemptError, provider: Provider, most: int) -> 
         task.files = Files(_asking(whole, task.asked_whole, error), tokens, size)
     task.item = structs.replace(task.item, request=_asking(task.item.request, task.asked, error))
     task.call = provider.encode(task.item.request)
+    task.fresh, task.standing.ended, task.standing.asked = False, clock(), False
+    task.lane.succeeded(permit, attempt.usage)
+    judge.success(task.item.request.model)
     return True
 
 

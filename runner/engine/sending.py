@@ -4,6 +4,8 @@ Before that there is an outline of it, without the contents of the files: for th
 refusals. The whole request is made in a thread, once there is room for it in memory.
 """
 
+from collections.abc import Sequence
+
 import anyio
 from anyio import to_thread
 from msgspec import structs
@@ -29,6 +31,8 @@ class Sender:
 
     def __init__(self, provider: InformedProvider) -> None:
         self._provider = provider
+        # seeds that are not to be made up, as answers that were taken over have them; in rising order
+        self.used_seeds: Sequence[int] = ()
         self._room = ROOM_BYTES
         # those who wait for room go one after the other; the event is what the first of them waits for
         self._turn, self._left = anyio.Lock(), anyio.Event()
@@ -36,7 +40,7 @@ class Sender:
 
     async def encoded(self, item: Item) -> tuple[Item, HttpCall, Files | None]:
         """Return the request of an item; if it has files an outline of it, and what is known of them. Raises AttachmentError."""
-        files, seed = None, seed_of(item.key)
+        files, seed = None, seed_of(item.key, self.used_seeds)
         if seed is not None:
             item = structs.replace(item, request=structs.replace(item.request, made_seed=seed))
         if item.request.media:

@@ -1,8 +1,8 @@
 """An item while it is being processed: what its attempts share, and how one of them failed."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.admission import Failure, Reservation, Standing
 from runner.errors import AttemptError, StreamError
@@ -62,6 +62,8 @@ class Task(Struct):
     holds: int = 0
     # the next attempt must use a new connection, because the last one was stale
     fresh: bool = False
+    # the request with its made-up seed, once it was refused and is tried without
+    seeded: Request | None = None
     # the decoder of the current attempt, if someone listens
     heard: Decoder | None = None
     # how often it was asked again because its answer did not fit; and its own messages then, as an outline and whole
@@ -77,6 +79,16 @@ class Task(Struct):
     def size(self) -> int:
         """Bytes of the whole request."""
         return len(self.call.body) + (self.files.size if self.files is not None else 0)
+
+
+def asks(task: Task, **changes: Any) -> None:
+    """Change the request of an item, from its next attempt on."""
+    task.item = structs.replace(task.item, request=structs.replace(task.item.request, **changes))
+    if task.files is not None:
+        of, tokens, size = task.files
+        task.files = Files(structs.replace(of, **changes), tokens, size)
+    # the request is encoded anew
+    task.revision = -1
 
 
 def failure_of(attempt: Attempt, error: AttemptError, now: float) -> Failure:

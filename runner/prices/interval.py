@@ -98,6 +98,18 @@ def rare(amounts: Sequence[float], usual: float, most: Sequence[float] | None = 
     return Interval(low=low, mid=mid, high=max(above, mid))
 
 
+def share(sample: Sequence[tuple[int, float]], population: Population, part: Population) -> float:
+    """Return which share of a total some rows have, which were not drawn by themselves. sample: as for ``total``.
+
+    It lies between their share of the number and their share of the size: a line through few values tells no more than that.
+    """
+    base, slope = _line(sample, [1 / population.measure(size) for size, _ in sample])
+    whole = base * population.rows + slope * population.size
+    bounds = sorted((part.rows / population.rows, part.size / population.size))
+    by_line = (base * part.rows + slope * part.size) / whole if whole > 0 else bounds[0]
+    return min(max(by_line, bounds[0]), bounds[1])
+
+
 def _gamma(mean: float, variance: float, z: float) -> float:
     """Return a quantile of a gamma distribution. z: that of the normal one (Wilson, Hilferty 1931: to 1 % where it matters)."""
     if mean <= 0 or variance <= 0:

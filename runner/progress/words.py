@@ -36,7 +36,12 @@ def line(event: Progress) -> str:
 def _amount(event: Progress | Started) -> str:
     """Return how much a session is to have at its end."""
     of = plural(event.rows, "row")
-    return of if event.answers is None else f"{plural(event.answers, 'answer')} of {of}"
+    if event.answers is None:
+        return of
+    # a retry and a sample leave some of them to others
+    whole = event.rows * event.each if isinstance(event, Started) else event.answers
+    part = f"{event.answers:,} of " if event.answers < whole else ""
+    return f"{part}{plural(max(event.answers, whole), 'answer')} of {of}"
 
 
 def waiting(event: Stopping, how: str) -> str | None:

@@ -7,7 +7,7 @@ from runner.errors import AttemptError, ProviderError, StreamError
 from runner.interfaces import Decoder, Provider
 from runner.media import Attachments
 from runner.model import Completion, HttpCall, Json, Request
-from runner.money import FLEX, tier_asked
+from runner.money import FLEX, STANDARD, tier_asked, tier_of
 from runner.providers import parameters
 from runner.providers.explain import Destination, explain
 from runner.providers.finish import Finish
@@ -111,8 +111,15 @@ class Informed:
 
         The item is sent again only if its request is another one now, so a provider that never gives in cannot cause a loop.
         """
-        own = request.params.extra_body or {}
-        name = parameters.refused(error, _body(call), own)
+        own, body = request.params.extra_body or {}, _body(call)
+        if tier_of(request.tier) != STANDARD and parameters.names_tier(error, body):
+            # every row asks for it, and what it costs without is another price: that is the user's to decide
+            alike = self._destination is not None and self._destination.model == request.model
+            error.becomes(code="unsupported_tier", verdict="stop" if alike and not self._answered else "fail")
+            return True
+        name = parameters.refused(error, body, own)
+        if name is None and call.made_seed is not None and parameters.names_seed(error, body):
+            name = _name_of_seed(body)
         if name is None:
             return False
         shape = parameters.shape(request)
@@ -130,15 +137,31 @@ class Informed:
         if self._provider.encode(parameters.without(request, learned)).body == call.body:
             return False
         if name not in known:
-            self._learned[shape] = learned
-            self.encode = self._encode
-            self.revision += 1
-            if (request.model, name) not in self._told:
-                self._told.add((request.model, name))
-                self._tell(parameters.note(request.model, name, other, made_up=made_up))
+            self._remember(request, name, made_up=made_up)
         error.becomes(code="unsupported_parameter", verdict="retry")
         error.mended = True
         return True
+
+    def answered_unseeded(self, request: Request) -> None:
+        """Leave made-up seeds out of such requests from now on: this one was refused with its seed, and answered without it."""
+        name = _name_of_seed(_body(self._provider.encode(request)))
+        if name not in self._learned.get(parameters.shape(request), {}):
+            self._remember(request, name, made_up=True)
+
+    def _remember(self, request: Request, name: str, *, made_up: bool) -> None:
+        """Leave a parameter out of requests like this one, or send it under its other name, and say so once for each model."""
+        shape, other = parameters.shape(request), parameters.OTHER_NAME.get(name)
+        self._learned[shape] = {**self._learned.get(shape, {}), name: other}
+        self.encode = self._encode
+        self.revision += 1
+        if (request.model, name) not in self._told:
+            self._told.add((request.model, name))
+            self._tell(parameters.note(request.model, name, other, made_up=made_up))
+
+
+def _name_of_seed(body: Mapping[str, Any]) -> str:
+    """Return the name of the seed in the body of a request."""
+    return next((name for name in SEED_NAMES if name in body), SEED_NAMES[0])
 
 
 def _asks_for_tier(request: Request) -> bool:

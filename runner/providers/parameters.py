@@ -19,13 +19,14 @@ from runner.errors import ProviderError
 from runner.model import Json, Request
 from runner.providers.classify import snake
 from runner.providers.lenient_json import json_text
+from runner.several import SEED_NAMES
 
 OTHER_NAME: Mapping[str, str] = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 """Parameters with two names. Such a one is sent under its other name; it is never left out, because it limits the cost."""
 
 LEARNABLE = (
     "max_tokens", "max_completion_tokens", "top_p", "temperature", "stop", "stop_sequences", "seed", "random_seed",
-    "stream_options",
+    "stream_options", "service_tier",
 )  # fmt: skip
 """The names, in a request body, of the parameters that can be learned. Of a pair that excludes each other, the first goes."""
 
@@ -67,6 +68,8 @@ _WORDS = re.compile(
 )
 # a number in such words is a value, unless it belongs to a name such as gpt-5
 _NUMBER = re.compile(r"(?<![\w.-])-?\d+(?:\.\d+)?(?![\w-])")
+_SEED = re.compile(r"(?<![a-z])(?:random_?)?seeds?(?![a-z])", re.IGNORECASE)
+_TIER = re.compile(r"service[_ -]?tier", re.IGNORECASE)
 _EXCLUDED = re.compile(r"cannot|can't|can not|(?:may|must|should) not|not both|only one|exclusive|not allowed", re.IGNORECASE)
 _PAIR = r"[^.]{0,60}(?:temperature\W+(?:and|or|with)\W+top_p|top_p\W+(?:and|or|with)\W+temperature)\b[^.]{0,60}"
 _NOUN = (
@@ -140,6 +143,29 @@ def refused(error: ProviderError, sent: Mapping[str, Json], own: Collection[str]
     name, words = found
     # nothing but the provider's own words counts
     return None if words and says(sent, words) else name
+
+
+def names_seed(error: ProviderError, sent: Mapping[str, Json]) -> bool:
+    """Return True if a refusal names the seed, in whatever words: nobody has asked for the value of a seed that was made up.
+
+    sent: the body of the request.
+    """
+    return _names(error, sent, SEED_NAMES, _SEED)
+
+
+def names_tier(error: ProviderError, sent: Mapping[str, Json]) -> bool:
+    """Return True if a refusal names the service tier, in whatever words. sent: the body of the request."""
+    return _names(error, sent, ("service_tier",), _TIER)
+
+
+def _names(error: ProviderError, sent: Mapping[str, Json], names: Collection[str], words: re.Pattern[str]) -> bool:
+    """Return True if a refusal names a parameter. Where its texts have the words too, only the field for that counts."""
+    if error.status not in _STATUSES or error.code not in _CODES:
+        return False
+    param = re.search(r"\w+$", error.param or "")
+    if param is not None and snake(param[0]) in names:
+        return True
+    return words.search(str(error)) is not None and not any(map(words.search, _texts(sent)))
 
 
 def says(sent: Mapping[str, Json], words: str) -> bool:
@@ -237,8 +263,11 @@ def without(request: Request, learned: Mapping[str, str | None]) -> Request:
             changes[name] = None
         elif params.max_tokens is not None:
             changes |= {name: None, other: params.max_tokens}
+    # a dialect of a plug-in may send a seed that was made up under any name
+    made_seed = request.made_seed if learned.keys().isdisjoint(SEED_NAMES) else None
     # a null takes the name out of the body; what the user has put there stays
-    return structs.replace(request, params=structs.replace(params, extra_body={**changes, **own}))
+    params = structs.replace(params, extra_body={**changes, **own})
+    return structs.replace(request, params=params, made_seed=made_seed)
 
 
 def note(model: str, name: str, other: str | None, *, made_up: bool = False) -> str:

@@ -4,25 +4,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec import structs
+
 from runner.config.job import Job
 from runner.errors import AttachmentError
 from runner.inputs import scan, spool
 from runner.inputs.attachments import media_in
 from runner.inputs.media_files import MediaFiles
 from runner.inputs.prompts import make_item
+from runner.inputs.seeds import seeded
 from runner.interfaces import Provider
 from runner.model import Item, Outcome, Row
 from runner.origin import Files, place_of, where
 from runner.session import unfit, wiring
 from runner.session.naming import DEFAULT_STORE
 from runner.session.opening import open_input, options_of, template_of, unsent
+from runner.several import key_of, seed_of
 
 
 class Unsent(NamedTuple):
     """A row's request: its line, the URL without the query, and the body. fault: why the row makes none, as the run would say.
 
     where: its line in words. shortened: the body has sizes in place of the contents of files. file: that of the line, where the
-    input is several.
+    input is several. other_seeds: further answers of the row are asked for with other seeds.
     """
 
     line: int
@@ -32,6 +36,7 @@ class Unsent(NamedTuple):
     fault: str | None = None
     shortened: bool = False
     file: str | None = None
+    other_seeds: bool = False
 
 
 def dry_run(job: Job, count: int, db: str | Path = DEFAULT_STORE) -> Iterator[Unsent]:
@@ -65,4 +70,5 @@ def _unsent(row: Row, made: Item | Outcome, provider: Provider, media: MediaFile
         return Unsent(line, "", b"", place, f"{place}: {error}", file=file)
     call = provider.encode(request)
     shortened = any(not media.url for media in media_in(made.request.messages))
-    return Unsent(line, call.url.partition("?")[0], call.body, place, shortened=shortened, file=file)
+    other = provider.encode(structs.replace(seeded(request, 2), made_seed=seed_of(key_of("", 2)))).body != call.body
+    return Unsent(line, call.url.partition("?")[0], call.body, place, shortened=shortened, file=file, other_seeds=other)

@@ -21,7 +21,7 @@ from runner.money import CURRENCY, PICO, shown, tier_asked
 from runner.prices.book import PriceBook
 from runner.prices.interval import Interval
 from runner.prices.sample import Drawn
-from runner.session import continuing, identity, learned, opening, prepare, raising, reading, rest, reuse, unfit
+from runner.session import continuing, identity, learned, like_sample, opening, prepare, raising, reading, rest, reuse, unfit
 from runner.session.drawing import open_rows
 from runner.session.duration import duration
 from runner.session.expecting import basis
@@ -64,8 +64,10 @@ class Estimate(Struct, frozen=True, kw_only=True):
     cost_perhaps: float | None
     currency: str = CURRENCY
     # attempts so far whose usage is not known, and that are perhaps billed: they, and others like them, raise the high bound of
-    # ``cost``. Without them it is this; None: not known
+    # ``cost``. So do requests that were open when a session ended, at a kill or a stop, at the most so many; no others like them
+    # are expected. Without all of these it is this; None: not known
     perhaps_billed: int = 0
+    open_at_ends: int = 0
     cost_high_without: float | None = None
     # of the rows that are left: those whose price is not known, about
     unpriced_rows: int = 0
@@ -216,6 +218,8 @@ class _Input:
         if run is not None and self._settled:
             drawn = rest.drawn_rows(self._given.store, run.id, (self._given.digest, self._requests), self._settled)
             found = self._sampled(run, drawn) if drawn is not None else None
+            if found is None:
+                drawn, found = like_sample.of_run(self._of, run.id, self._settled, self._rates)
             found = found or self._like_those_answered(run)
         if found is None or (found.cost is None and book is not None):
             # what was sent may have been sent before its price was stated
@@ -244,18 +248,18 @@ class _Input:
         seconds, limited_by = duration(found, self._job, drawn.lanes if drawn is not None else {})
         # a run of which nothing is left has cost what it has cost
         left = Interval(low=0, mid=0, high=0) if found.cost is None and not found.left and spent is not None else found.cost
-        unknown = so_far.unknown
         certain = found.high_certain if found.high_certain is not None else left.high if left is not None else math.inf
         return Estimate(
             rows=self._rows,
             rows_left=found.left,
             input_tokens=_bounds(found.input, so_far.input_tokens),
             output_tokens=_bounds(found.output, so_far.output_tokens),
-            cost=_bounds(_plus(left, self._perhaps(found, unknown)), spent or 0, PICO) if left is not None else None,
+            cost=_bounds(_plus(left, self._perhaps(found)), spent or 0, PICO) if left is not None else None,
             cost_left=_bounds(left, 0, PICO) if left is not None else None,
             cost_spent=spent / PICO if spent is not None else None,
             cost_perhaps=money.perhaps / PICO if spent is not None and money.perhaps is not None else None,
-            perhaps_billed=unknown,
+            perhaps_billed=so_far.unknown,
+            open_at_ends=so_far.at_ends.number,
             cost_high_without=(certain + (spent or 0)) / PICO if left is not None and math.isfinite(certain) else None,
             unpriced_rows=found.unpriced,
             seconds=_bounds(seconds, 0) if seconds is not None else None,
@@ -270,13 +274,16 @@ class _Input:
             tier=tier_asked(self._job.tier, self._job.params.extra_body),
         )
 
-    def _perhaps(self, found: Rest, unknown: int) -> float:
-        """Return what attempts of the run may have cost beyond what is known. unknown: those whose usage is not known."""
-        money = self._so_far.money
-        bound = math.inf if money.perhaps is None else money.perhaps
-        # while rows are left, all is an estimate: such an attempt is taken for as long as an answer
-        like = found.answer_cost if found.left and unknown else None
-        return bound if like is None else min(bound, money.unsure + unknown * like)
+    def _perhaps(self, found: Rest) -> float:
+        """Return what attempts of the run may have cost beyond what is known."""
+        money, at_ends = self._so_far.money, self._so_far.at_ends
+        bound = math.inf if money.perhaps is None else money.perhaps - at_ends.cost
+        # while rows are left, all is an estimate: what is not known of an attempt is taken for as long as an answer
+        like = found.answer_cost if found.left else None
+        if like is None:
+            return bound + at_ends.cost
+        # what was open when a session ended counts once, as the books have it
+        return min(bound, money.unsure + self._so_far.unknown * like) + at_ends.cost + at_ends.unlimited * like
 
 
 def _plus(one: Interval, perhaps: float) -> Interval:

@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 
 from runner.money import PICO, Projection, shown
 from runner.prices.book import PriceBook
-from runner.session import rest
+from runner.session import like_sample, rest
 from runner.session.learned import Now
 from runner.session.prepare import Plan
 from runner.session.rest import Basis, Guesses, Rest
@@ -52,6 +52,7 @@ def expected(plan: Plan, of: ToSend, book: PriceBook, *, left: int, settled: int
         now = Now(book, time.time(), plan.job.tier)
         # its share is one of the rows that count as left, as it is while the session goes on
         found = rest.sampled(store, run.id, drawn, of.so_far(run.id), left, now) if drawn is not None else None
+        found = found or (like_sample.of_run(of, run.id, settled, now, sent)[1] if not options.retry_failed else None)
         found = found or rest.answered(store, run.id, plan.job.model or "", sent, now, again=options.retry_failed)
     if sent > 0 and (found is None or found.cost is None):
         found = _by_sizes(plan, of, book, sent, settled=settled > 0)
@@ -88,8 +89,14 @@ def said(found: Rest, one: str) -> Expected | None:
     )
 
 
-def unknown_attempts(number: int) -> str:
-    """Return why a high bound is high, in words. number: attempts of unknown usage."""
+def unknown_attempts(number: int, at_ends: int = 0) -> str:
+    """Return why a high bound is high, in words. number: attempts of unknown usage.
+
+    at_ends: requests that were open when a session ended, at the most. None of them is expected again.
+    """
+    if at_ends:
+        open_ones = f"up to {plural(at_ends, 'request')} {'was' if at_ends == 1 else 'were'} open when a session ended"
+        return f"{unknown_attempts(number)}, and {open_ones}" if number else f"{open_ones}, perhaps billed"
     if number == 1:
         return "1 attempt ended without its usage, so it was perhaps billed, as others may be"
     return f"{number:,} attempts ended without their usage, so they were perhaps billed, as others may be"
@@ -100,6 +107,8 @@ def basis(kind: Basis, number: int, one: str) -> str:
     match kind:
         case "sample":
             return f"from a sample of {plural(number, one)}"
+        case "like_sample":
+            return f"if they are like the {plural(number, one)} of the sample"
         case "answers":
             return f"if they are like the {number:,} {'rows answered' if one == 'row' else 'answers got'} last"
         case "sizes":

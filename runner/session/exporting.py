@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache, cached_property
 from inspect import signature
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, cast
 
@@ -23,7 +24,7 @@ from runner.inputs.prompts import REQUEST_FIELDS
 from runner.inputs.seeds import seeded_body
 from runner.interfaces import Exporter
 from runner.model import Json, Result, Run
-from runner.session import manifest, only, outputs, shaped
+from runner.session import manifest, only, outputs, shaped, spelling
 from runner.session.opening import asked_in, columns_in, media_fields, texts_in
 from runner.session.outputs import Output
 from runner.store import reuse
@@ -53,6 +54,8 @@ class ExportFlags(TypedDict, total=False):
     csv_excel: bool
 
 
+_COSTS = {"cost", "cost_perhaps"}
+"""Columns of which a reader makes sums."""
 _OF_TABLES = ("columns", "prefix_fields")
 
 
@@ -71,7 +74,11 @@ def write(
         stack.enter_context(reader.snapshot())
         rows = _Rows(reader, run, flags)
         made = [_prepared(output, rows) for output in wanted]
-        return [_written(output, shape, rows, notes, several=len(made) > 1) for output, shape in zip(wanted, made, strict=True)]
+        counts = [_written(output, shape, rows, notes, several=len(made) > 1) for output, shape in zip(wanted, made, strict=True)]
+        told = [shape.names for output, shape in zip(wanted, made, strict=True) if not output.is_whole]
+        if notes is not None and not _COSTS.isdisjoint(chain(*told)):
+            notes += spelling.in_no_row(reader.killed(run.id))
+        return counts
 
 
 class _Shape(NamedTuple):
@@ -89,7 +96,7 @@ class _Rows:
         self.reader, self.run, self.flags = reader, run, flags
         self.chosen: Selection = only.selection(listed(flags.get("only")), flags.get("order") or "input", reader, run)
         self.parts, self.prompt = parts_of(reader, run), flags.get("prompt", True)
-        self.files = origin.files_in(run.settings)
+        self.files, self.fields = origin.files_in(run.settings), fields_in(run.settings)
 
     @cached_property
     def own(self) -> list[str]:
@@ -104,11 +111,6 @@ class _Rows:
             fields["id"] = own_id
             kinds.see(fields)
         return kinds
-
-    @cached_property
-    def fields(self) -> Mapping[str, Kind]:
-        """The fields of the answers by the schema of the run, each with what it holds."""
-        return fields_in(self.run.settings)
 
     @cached_property
     def field_kinds(self) -> list[Kind]:

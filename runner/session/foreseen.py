@@ -28,6 +28,7 @@ from runner.session.working import Working
 from runner.store.changes import Changes
 from runner.store.checkpoint import RunStore
 from runner.store.counts import RunCounts
+from runner.store.reuse import seeds_taken_over
 
 _MOST_COUNTED = 100_000
 """Answers that are looked at when a session has ended, to count what is left."""
@@ -90,6 +91,8 @@ class Foreseen(Working):
     async def _look_up(self) -> None:
         """Take over what other runs have answered, and count what is left. Changes nothing that cannot be taken back."""
         self._taken = await reuse.take_over(self._plan, self._store, self._stop, self._tell)
+        if self._plan.answers > 1:
+            self._used_seeds = await in_thread(lambda: seeds_taken_over(self._store.path, self._store.run_id))
         self._stats.reused = sum(self._taken.values())
         self._before = await self._store.counts()
         self._restored = await self._count_restored()

@@ -118,7 +118,8 @@ class Meter:
 
     def projected(self, money: Money, rows: int, left: int) -> int | None:
         """Return what the run will have cost, as ``money.projected`` does."""
-        return projected(money, rows, left, self.expected)
+        answered = self._stats.done + self._restored > self._restored_failed
+        return projected(money, rows, left, self.expected, answered=answered)
 
     def _costs(self) -> dict[str, float | None]:
         money = self.books.money

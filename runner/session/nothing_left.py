@@ -40,6 +40,7 @@ def summary(run: Run, money: Money) -> Summary:
         changed=0,
         stop_reason=None,
         causes=run.causes,
+        beyond=run.beyond,
         dedupe=bool(run.settings.get("dedupe")),
         **costs(money, money.spent),
     )
@@ -65,6 +66,7 @@ def nothing_to_do(job: Job, idle: Idle) -> tuple[Started, Finished]:
         input=spool.full_name(job.input),
         rows=ended.rows,
         answers=ended.wanted if ended.answers > 1 else None,
+        each=ended.answers,
         restored=restored,
         restored_failed=failed,
         notes=notes,

@@ -18,8 +18,8 @@ _OPTIONS = {"max_cost": "--max-cost", "max_tokens_total": "--max-tokens-total"}
 class Likely(NamedTuple):
     """What the rows that are left of a run are known to use at the end, if they are like those before: picodollars and tokens.
 
-    sent: how often each row was sent in the mean. unknown: attempts of the run whose usage is not known. known_tokens: what all
-    others have used.
+    sent: how often each row was sent in the mean. unknown: attempts of the run whose usage is not known, without those that were
+    open when a session ended. known_tokens: what is known to be used.
     """
 
     cost: Interval
@@ -32,13 +32,15 @@ class Likely(NamedTuple):
 class Progress(NamedTuple):
     """How far a run is: the picodollars that are known to be spent, by how many rows, and how many rows are left.
 
-    unsure: picodollars for tokens that are not told apart. likely: what the rows that are left use; None: too few rows tell.
+    unsure: picodollars for tokens that are not told apart. at_ends: what requests that were open when a session ended, by a kill
+    or a stop, may have used beyond what is known. likely: what the rows that are left use; None: too few rows tell.
     """
 
     spent: int
     rows: int
     left: int
     unsure: int = 0
+    at_ends: Amounts = Amounts()
     likely: Likely | None = None
 
     def known(self, pot: Pot) -> int:
@@ -78,10 +80,12 @@ def _wanted(pot: Pot, largest: Amounts, progress: Progress) -> int:
     It is what is used, a high bound of what the others use, and ``largest``: the most that a request has asked for, which the
     last one needs before it goes out. With the mean in place of the bound, about every other run would stop once more, a few
     rows before its end. Where too few rows tell of the others, these count as those before, and nobody promises that it suffices.
+    What was open when a session ended is used, and is not expected of the others: it is no property of rows.
     """
-    others = pot.used * progress.left // progress.rows if progress.rows else 0
+    by_rows = max(0, pot.used - pot.of(progress.at_ends))
+    others = by_rows * progress.left // progress.rows if progress.rows else 0
     if (likely := progress.likely) is not None and progress.rows:
-        others = _most_likely(pot, pot.of(largest), progress, likely)
+        others = _most_likely(pot, by_rows, pot.of(largest), progress, likely)
     wanted = pot.used + others + pot.of(largest)
     if pot.counts == "tokens":
         return wanted
@@ -91,9 +95,10 @@ def _wanted(pot: Pot, largest: Amounts, progress: Progress) -> int:
     return int((value / step).to_integral_value(ROUND_CEILING) * step * PICO)
 
 
-def _most_likely(pot: Pot, largest: int, progress: Progress, likely: Likely) -> int:
+def _most_likely(pot: Pot, by_rows: int, largest: int, progress: Progress, likely: Likely) -> int:
     """Return what the rows that are left use of a limit at the most, with a probability of 97.5 %, if they are like those before.
 
+    by_rows: what of the limit was used by what is expected of the others too.
     A budget counts an attempt of unknown usage at its bound, which is many answers, so these attempts are estimated apart, as a
     sum of few amounts. One more than there were is taken to be possible: that there was none does not mean that none will come.
     By that, the advice is a third too high where the budget held ten of the largest requests, and a few percent where it held
@@ -101,7 +106,7 @@ def _most_likely(pot: Pot, largest: int, progress: Progress, likely: Likely) -> 
     """
     of, known = (likely.cost, progress.spent + progress.unsure) if pot.counts == "cost" else (likely.tokens, likely.known_tokens)
     share = progress.left / progress.rows
-    perhaps = max(0, pot.used - known) * share
+    perhaps = max(0, by_rows - known) * share
     amounts = [perhaps / likely.unknown] * likely.unknown if likely.unknown else [perhaps]
     return round(min(together([of, rare(amounts, largest * share)]).high, largest * progress.left * likely.sent))
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.model import Row
-from runner.money import STANDARD, Projection, tier_of
+from runner.money import LEAST_ROWS, STANDARD, Projection, tier_of
 from runner.prices.book import PriceBook
 from runner.prices.guess import Guess, Size, plus, times
 from runner.prices.interval import Interval
@@ -24,10 +24,7 @@ from runner.session.sizing import Sizer
 from runner.store import samples
 from runner.store.samples import RowSpent, RunSpent
 
-Basis: TypeAlias = Literal["sample", "answers", "sizes"]
-
-LEAST_ROWS = 10
-"""Answered rows, at the least, that tell what others will take."""
+Basis: TypeAlias = Literal["sample", "like_sample", "answers", "sizes"]
 
 
 class Use(Struct, frozen=True, kw_only=True):
@@ -69,7 +66,7 @@ class Rest(Struct, frozen=True, kw_only=True):
 
         left: their number. Behind a limit they are more than those from which the sample was drawn, which tell of the others.
         """
-        if self.basis != "sample" or self.cost is None or self.cost_each is None or not left:
+        if self.basis not in ("sample", "like_sample") or self.cost is None or self.cost_each is None or not left:
             return None
         others = max(0, left - self.left)
         return Projection(left=left, cost=round(self.cost.mid + others * self.cost_each), drawn_from=self.drawn_from)
@@ -81,10 +78,13 @@ def drawn_rows(store: Path, run_id: int, source: tuple[str, int], settled: int) 
     source: the digest of the input and the number of its rows that count now. settled: rows with an outcome.
     """
     drawn = stored(store, run_id)
-    if drawn is None or drawn.input != source:
-        return None
+    return drawn if drawn is not None and drawn.input == source and is_fresh(drawn, settled) else None
+
+
+def is_fresh(drawn: Drawn, settled: int) -> bool:
+    """Return True until the newest answered rows tell more than those that were drawn. settled: rows with an outcome."""
     # of an estimate of all, the error is the same in absolute terms when most is known already
-    return drawn if settled - drawn.settled - len(drawn.keys) <= drawn.rows / 2 else None
+    return settled - drawn.settled - len(drawn.keys) <= drawn.rows / 2
 
 
 def stored(store: Path, run_id: int) -> Drawn | None:

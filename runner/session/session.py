@@ -120,7 +120,8 @@ class _Session(Foreseen):
             restored = left - self._drawing.left
         rows, answers = (left, None) if plan.answers == 1 else (plan.rows, left)
         paid = self._before.paid
-        self._tell(self._meter.begin(plan.run.id, name, rows, restored, failed, notes, paid=paid, answers=answers))
+        begun = self._meter.begin(plan.run.id, name, rows, restored, failed, notes, paid=paid, answers=answers)
+        self._tell(structs.replace(begun, each=plan.answers))
 
     async def _notes(self) -> tuple[str, ...]:
         """Return what a person should know first, one sentence each."""

@@ -21,6 +21,7 @@ from runner.errors import ATTACHMENT, BAD_ROW, UNKNOWN, RunnerError, remedy, to_
 from runner.event_types import CHOSEN, LIMITED, Summary
 from runner.inputs import spool
 from runner.model import Run
+from runner.money import Money, shown
 from runner.session.naming import in_full
 from runner.several import amount
 from runner.store.reader import REACHED
@@ -157,3 +158,15 @@ def _counted(end: Summary) -> str:
 def as_asked(end: Summary) -> bool:
     """Return True if the session ended where --limit, --where or --sample asked it to, and rows are left."""
     return (end.limit is not None or end.narrowed) and not end.finished and end.stop_reason is None
+
+
+def in_no_row(killed: Money) -> list[str]:
+    """Say what the sums of the rows do not have: requests that were open when a session without a budget was killed."""
+    if not killed.killed_requests:
+        return []
+    number = killed.killed_requests
+    were = f"up to {plural(number, 'request')} that {'was' if number == 1 else 'were'} open when the process ended"
+    parts = ["an amount without a limit"] if killed.held is None else [f"up to {shown(killed.held)}"] if killed.held else []
+    parts += ["an amount that is not known"] if killed.unpriced else []
+    amount = " and ".join(parts) or "nothing"
+    return [f"beside the rows, perhaps {amount} for {were}: it is in no row, and `runner status` counts it"]

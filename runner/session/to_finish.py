@@ -2,25 +2,30 @@
 
 from pathlib import Path
 
+from runner.admission import Amounts
 from runner.session import learned
-from runner.session.reached import Likely
+from runner.session.reached import Likely, Progress
 from runner.session.rest import like_the_rest
 from runner.store import samples
-from runner.store.samples import RowSpent
+from runner.store.samples import RowSpent, RunSpent
 
 _LEAST = 2
 """Settled rows, at the least, that have a spread."""
 
 
-def likely(store: Path, run_id: int, left: int) -> Likely | None:
-    """Return what the rows that are left use, failed attempts of known usage among it; None if too few rows tell. Blocks.
+def learnt(store: Path, run_id: int, progress: Progress) -> Progress:
+    """Return how far a run is, with what the store tells of the rows that are left. Blocks. Raises StoreError."""
+    so_far = samples.so_far(store, run_id)
+    at_ends = Amounts(so_far.at_ends.cost, so_far.at_ends.tokens)
+    likely = _likely(store, run_id, progress.left, so_far)
+    return Progress(progress.spent, progress.rows, progress.left, progress.unsure, at_ends, likely)
 
-    Raises StoreError.
-    """
+
+def _likely(store: Path, run_id: int, left: int, so_far: RunSpent) -> Likely | None:
+    """Return what the rows that are left use, failed attempts of known usage among it; None if too few rows tell."""
     rows = like_the_rest(store, run_id).values()
     if len(rows) < _LEAST:
         return None
-    so_far = samples.so_far(store, run_id)
     cost, tokens = (learned.mean([one(row) for row in rows], left) for one in (_cost, _tokens))
     sent = max(1.0, sum(row.billed for row in rows) / len(rows))
     return Likely(cost, tokens, sent, so_far.unknown, so_far.input_tokens + so_far.output_tokens)

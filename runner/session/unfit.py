@@ -81,7 +81,8 @@ def asks_the_same(job: Job, prompts: PromptFile, scanned: Scan) -> bool:
 def alike_answers(job: Job) -> list[str]:
     """Say so if several answers of a row are likely to be the same text."""
     answers, params = job.answers or 1, job.params
-    if answers == 1 or params.temperature != 0:
+    temperature = (params.extra_body or {}).get("temperature", params.temperature)
+    if answers == 1 or temperature is False or temperature != 0:
         return []
     return [f"temperature is 0, where a seed changes nothing: the {answers:,} answers of a row are likely to be equal"]
 

@@ -1,7 +1,7 @@
 """What every session does, whatever its rows come from: runs the engine, with the background tasks next to it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -75,6 +75,8 @@ class Working:
     _raising: Raising = staticmethod(plain)
     # holds back rows of a shared prefix, among the items; None: nothing does
     _warming: Warming | None = None
+    # seeds that no answer is asked for with, in rising order
+    _used_seeds: Sequence[int] = ()
     # which rows are told of to a listener; None: all
     _listens: Callable[[Item], bool] | None = None
 
@@ -188,6 +190,7 @@ class Working:
             self._stop,
             redactor=endpoint.redactor,
         )
+        attempts.avoid(self._used_seeds)
         if isinstance(attempts, HeardAttempts) and self._hear is not None:
             attempts.tell(self._hear, self._listens)
         return attempts
@@ -199,11 +202,11 @@ class Working:
 
     def _used(self) -> Progress:
         """Return how far the run is, for its budget. Reads the store, so it is for the end of a session."""
-        progress, likely = self._meter.used(), None
+        progress = self._meter.used()
         # without it, the advice is less exact
         with suppress(StoreError):
-            likely = to_finish.likely(self._store.path, self._store.run_id, progress.left)
-        return Progress(progress.spent, progress.rows, progress.left, progress.unsure, likely)
+            progress = to_finish.learnt(self._store.path, self._store.run_id, progress)
+        return progress
 
     async def _save(self, batch: list[Entry | Reservation]) -> None:
         reserved = [one for one in batch if isinstance(one, Reservation)]
@@ -250,6 +253,7 @@ class Working:
             duration=duration,
             elapsed_s=self._meter.elapsed_s,
             causes=now.causes,
+            beyond=now.beyond,
             reused=stats.reused,
             shared=stats.shared,
             standard_tier=stats.standard_tier if asks_for_flex(self._job.tier, self._job.params.extra_body) else 0,

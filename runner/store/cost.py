@@ -40,6 +40,14 @@ def unknown(a: str) -> str:
     return f"({a}.input_bound IS NOT NULL)"
 
 
+def at_an_end(a: str) -> str:
+    """Return the condition that an attempt of unknown usage was open when its session ended, by a kill or a stop.
+
+    That says nothing of the row, and so nothing of others.
+    """
+    return f"(coalesce({a}.error_code, '') IN ('killed', 'cancelled') AND {unknown(a)})"
+
+
 def kinds(a: str) -> dict[str, str]:
     """Return the tokens of an attempt by their kinds, as ``money.Tokens`` has them. Some are NULL if the tokens are not known."""
     cached, stored = f"coalesce({a}.cached_tokens, 0)", f"coalesce({a}.cache_write_tokens, 0)"

@@ -29,6 +29,8 @@ class RunCounts(Struct, frozen=True, kw_only=True):
     shared: int = 0
     # outcomes that are no longer wanted, and for which something was sent; none of the other numbers has them
     unwanted: int = 0
+    # all outcomes that are no longer wanted
+    beyond: int = 0
     # failed rows by error code, broken ones too
     causes: Mapping[str, int] = {}
 
@@ -51,10 +53,11 @@ async def counted(fetch: Fetch, run_id: int, answers: int) -> RunCounts:
     failed = sa.select(items.c.error_code, sa.func.count()).where(mine, items.c.status == "failed")
     counts: dict[str, int] = dict(await fetch(by_status))
     causes = {code or "unknown": count for code, count in await fetch(failed.group_by(items.c.error_code))}
-    unwanted = 0
+    unwanted = beyond = 0
     for _, number, status, code, count in await fetch(further().where(mine)):
         if number > answers:
             counts[status] -= count
+            beyond += count
             unwanted += count if code != BAD_ROW else 0
             if status == "failed":
                 causes[code or "unknown"] -= count
@@ -72,6 +75,7 @@ async def counted(fetch: Fetch, run_id: int, answers: int) -> RunCounts:
         reused=unpaid.reused,
         shared=unpaid.shared,
         unwanted=unwanted - unpaid.unwanted,
+        beyond=beyond,
     )
 
 

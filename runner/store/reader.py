@@ -30,7 +30,7 @@ from runner.store.result_rows import ORDER, Asked, Decided, fields_of, located, 
 from runner.store.reuse import numbers_taken_over
 from runner.store.schema import attempts, items, runs
 from runner.store.selection import EVERY, Selection, has_further, ordered
-from runner.store.spending import held_of, is_priced, money_of, number_billed, rates_of, tokens_of
+from runner.store.spending import OF_KILLED, held_of, is_priced, money_of, number_billed, rates_of, tokens_of
 from runner.store.totals import Totals
 
 _NEWEST = 100
@@ -39,6 +39,8 @@ _REFUSED = " (every row was refused for "
 """Words of the stop of a run whose rows the server no longer took; the attempt has the code of the refusal."""
 REACHED = "the budget of "
 """How the stop of a run begins that has reached its budget."""
+_BEYOND = "beyond"
+"""Beside the statuses: the outcomes that are no longer wanted."""
 _BATCH = 50
 """Rows read from the driver at once: few enough that long answers do not fill the memory."""
 _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
@@ -93,6 +95,7 @@ class StoreReader:
                 failed=counts.get((row.id, "failed"), 0),
                 reused=taken_over[row.id],
                 answers=answers_in(settings[row.id]),
+                beyond=counts.get((row.id, _BEYOND), 0),
                 broken=causes.get(row.id, {}).get(BAD_ROW, 0),
                 causes=causes.get(row.id, {}),
                 active=active,
@@ -106,7 +109,7 @@ class StoreReader:
     def _counts(self, settings: Mapping[int, Mapping[str, Any]]) -> tuple[dict[tuple[int, str], int], dict[int, dict[str, int]]]:
         """Return the number of rows for each run and status, and that of the failed rows of each run by error code.
 
-        Answers that a run wants no longer, by its settings, do not count.
+        Answers that a run wants no longer, by its settings, count by themselves.
         """
         by_status = sa.select(items.c.run_id, items.c.status, sa.func.count()).group_by(items.c.run_id, items.c.status)
         counts = {(run_id, status): count for run_id, status, count in self._fetch(by_status)}
@@ -118,6 +121,7 @@ class StoreReader:
         for run_id, number, status, code, count in self._fetch(further()):
             if number > answers_in(settings.get(run_id, {})):
                 counts[run_id, status] -= count
+                counts[run_id, _BEYOND] = counts.get((run_id, _BEYOND), 0) + count
                 if status == "failed":
                     causes[run_id][code or "unknown"] -= count
         return counts, {run_id: {code: count for code, count in of.items() if count} for run_id, of in causes.items()}
@@ -175,6 +179,12 @@ class StoreReader:
                 return money_of(rates, self._fetch(tokens_of(run_id, ended=ended)))
             left = money_of([], self._fetch(held_of(run_id, ended=ended)))
             return left.plus(Money(unpriced=self._fetch(number_billed(run_id))[0][0]))
+
+    def killed(self, run_id: int) -> Money:
+        """Add up what requests may have cost that were open when a session without a budget was killed. They are in no row."""
+        with nullcontext() if self._snapshot is not None else self.snapshot():
+            left = self._fetch(held_of(run_id, ended=not held(self.path, run_id)))
+            return money_of(self._fetch(rates_of(run_id)), [group for group in left if group.open == OF_KILLED])
 
     def shares(self, run_id: int) -> tuple[bool, bool]:
         """Return whether a run has further answers of rows, and whether it has rows that share an answer."""

@@ -4,6 +4,7 @@ The rows are compared in a temporary database that SQLite keeps on the disk, so 
 """
 
 import sqlite3
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -97,6 +98,17 @@ def numbers_taken_over() -> sa.Select[Any]:
     """Count the answers that were taken over: (run, number of the answer, count) for each run that has any."""
     groups = (reused.c.run_id, items.c.answer_number)
     return sa.select(*groups, sa.func.count()).select_from(reused.join(items, IS_TAKEN_OVER)).group_by(*groups)
+
+
+def seeds_taken_over(store: Path, run_id: int) -> Sequence[int]:
+    """Return the made-up seeds of answers that a run has taken over under other keys, in rising order. Raises StoreError.
+
+    The entry with the key for which a seed was made up may still be sent, and would ask for that very answer again.
+    """
+    seeds = sa.select(items.c.made_seed).select_from(reused.join(items, IS_TAKEN_OVER))
+    moved = (reused.c.run_id == run_id, reused.c.item_key != reused.c.from_key, items.c.made_seed.is_not(None))
+    with database.transaction(store, write=False) as connection:
+        return array("I", connection.scalars(seeds.where(*moved).distinct().order_by(items.c.made_seed)))
 
 
 class Wanted(NamedTuple):

@@ -12,10 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from runner.model import Status
 from runner.money import Money
 from runner.store import database
-from runner.store.cost import billed, cost, perhaps, unknown
+from runner.store.cost import at_an_end, billed, cost, perhaps, unknown
 from runner.store.lock import held
 from runner.store.schema import attempts, items, samples
-from runner.store.spending import money_of, rates_of, tokens_in, tokens_of
+from runner.store.spending import AtEnds, at_ends_of, money_of, rates_of, tokens_in, tokens_of
 
 NEWEST = 1_000
 """Rows that tell what others will cost, at most: the newest."""
@@ -29,14 +29,17 @@ _ATTEMPTS = (
     " WHERE f.run_id = :run AND f.item_key IN :keys AND f.error_code IS NOT NULL"
 )
 """The attempts of rows: the one that led to an answer, and the failed ones, which an index finds. last: it led to the outcome."""
+_EXPECTED = f"(NOT {at_an_end('a')})"
+"""An attempt that tells of other rows."""
 _OF_ROWS = f"""
-    SELECT a.item_key AS key, a.last, count(*) AS attempts, sum({billed("a")}) AS billed, sum(a.duration_s) AS seconds,
-           sum({billed("a")} AND p.input IS NULL) AS unpriced,
+    SELECT a.item_key AS key, a.last, sum({_EXPECTED}) AS attempts, sum({billed("a")} AND {_EXPECTED}) AS billed,
+           sum(CASE WHEN {_EXPECTED} THEN a.duration_s ELSE 0 END) AS seconds,
+           sum({billed("a")} AND {_EXPECTED} AND p.input IS NULL) AS unpriced,
            sum(CASE WHEN {billed("a")} THEN coalesce({cost("a", "p")}, 0) ELSE 0 END) AS cost,
-           sum(CASE WHEN {billed("a")} AND {unknown("a")} THEN {perhaps("a", "p")} ELSE 0 END) AS perhaps,
+           sum(CASE WHEN {billed("a")} AND {unknown("a")} AND {_EXPECTED} THEN {perhaps("a", "p")} ELSE 0 END) AS perhaps,
            sum(CASE WHEN {billed("a")} AND NOT {unknown("a")} THEN {perhaps("a", "p")} ELSE 0 END) AS unsure,
-           sum({billed("a")} AND {unknown("a")}) AS unknown,
-           sum({billed("a")} AND a.input_bound IS NOT NULL AND a.output_bound IS NULL) AS unlimited,
+           sum({billed("a")} AND {unknown("a")} AND {_EXPECTED}) AS unknown,
+           sum({billed("a")} AND {unknown("a")} AND {_EXPECTED} AND a.output_bound IS NULL) AS unlimited,
            coalesce(sum(a.input_tokens), 0) AS input_tokens, coalesce(sum(a.output_tokens), 0) AS output_tokens
     FROM ({_ATTEMPTS}) a LEFT JOIN prices p ON p.id = a.price_id GROUP BY a.item_key, a.last ORDER BY a.item_key, a.last
 """  # noqa: S608 - constants
@@ -55,7 +58,10 @@ class Spent(NamedTuple):
 
 
 class RowSpent(Struct, frozen=True, kw_only=True):
-    """What all attempts of one settled row took, failed ones too. An answer that was taken over took nothing."""
+    """What all attempts of one settled row took, failed ones too. An answer that was taken over took nothing.
+
+    Attempts that were open when their session ended are left out, beside their known cost: they tell nothing of other rows.
+    """
 
     # False: it has failed
     done: bool = True
@@ -91,12 +97,16 @@ class Stored(NamedTuple):
 
 
 class RunSpent(Struct, frozen=True, kw_only=True):
-    """What billed attempts of a run took: tokens, as far as they are known, and money. unknown: attempts of unknown usage."""
+    """What billed attempts of a run took: tokens, as far as they are known, and money.
+
+    unknown: attempts of unknown usage, without those that were open when their session ended (``at_ends``).
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     unknown: int = 0
     money: Money = Money()
+    at_ends: AtEnds = AtEnds()
 
     def plus(self, other: "RunSpent") -> "RunSpent":
         """Return both together."""
@@ -105,6 +115,7 @@ class RunSpent(Struct, frozen=True, kw_only=True):
             output_tokens=self.output_tokens + other.output_tokens,
             unknown=self.unknown + other.unknown,
             money=self.money.plus(other.money),
+            at_ends=self.at_ends.plus(other.at_ends),
         )
 
 
@@ -180,8 +191,9 @@ def _taken(rates: list[Any], groups: list[Any]) -> RunSpent:
     return RunSpent(
         input_tokens=sum(tokens_in(group).read for group in groups),
         output_tokens=sum(tokens_in(group).written for group in groups),
-        unknown=sum(group.count for group in groups if group.bounded),
+        unknown=sum(group.count for group in groups if group.bounded and not group.at_end),
         money=money_of(rates, groups),
+        at_ends=at_ends_of(rates, groups),
     )
 
 

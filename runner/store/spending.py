@@ -8,12 +8,14 @@ import sqlalchemy as sa
 
 from runner.admission import TOGETHER
 from runner.money import Money, Rates, Tokens
-from runner.store.cost import billed, bounds, kinds, most_of
+from runner.store.cost import at_an_end, billed, bounds, kinds, most_of
 from runner.store.schema import attempts, prices, reservations
 
 Fetch = Callable[[sa.Select[Any]], list[Any]]
 """Returns all rows of a statement."""
 
+OF_KILLED = 2
+"""Marks what was open when a session without a budget was killed, in the rows of ``tokens_of``: their ``open``."""
 _RATES = Rates.__struct_fields__
 
 
@@ -34,7 +36,8 @@ def rates_of(run_id: int) -> sa.Select[Any]:
 def tokens_of(run_id: int, keys: Sequence[str] | None = None, *, ended: bool = False) -> sa.Select[Any]:
     """Return the statement that adds up the tokens of the billed attempts of a run, by their rates and by whether they failed.
 
-    bounded: their usage is not known as a whole, and they have bounds of what they may have used.
+    bounded: their usage is not known as a whole, and they have bounds of what they may have used. at_end: of these, those that
+    were open when their session ended.
     keys: those of the answers that count; None: all do. A request that is open under a budget counts like the failed attempt that
     it becomes if its process is killed. open: 1 for such, 2 for those that were open when a session without a budget was killed.
     ended: no session goes on, so that the newest was killed if it has left a reservation.
@@ -42,12 +45,14 @@ def tokens_of(run_id: int, keys: Sequence[str] | None = None, *, ended: bool = F
     a = attempts.c
     known = (a.input_tokens.is_not(None), a.output_tokens.is_not(None))
     failed, bounded = a.error_code.is_not(None).label("failed"), a.input_bound.is_not(None).label("bounded")
+    at_end = sa.literal_column(at_an_end("attempts"), sa.Boolean).label("at_end")
     tokens = {name: _sum(value).filter(*known) for name, value in kinds("attempts").items()}
     made = (
         sa.select(
             a.price_id,
             failed,
             bounded,
+            at_end,
             sa.literal(0).label("open"),
             sa.func.count().label("count"),
             *(sa.func.coalesce(value, 0).label(name) for name, value in tokens.items()),
@@ -55,7 +60,7 @@ def tokens_of(run_id: int, keys: Sequence[str] | None = None, *, ended: bool = F
             sa.func.count().filter(a.output_bound.is_(None)).label("unlimited"),
         )
         .where(of_run(run_id), sa.text(billed("attempts")), _is_one_of(a.item_key, keys))
-        .group_by(a.price_id, failed, bounded)
+        .group_by(a.price_id, failed, bounded, at_end)
     )
     return sa.select(sa.union_all(made, _held(run_id, keys, ended=ended)).subquery())
 
@@ -68,8 +73,8 @@ def held_of(run_id: int, *, ended: bool = False) -> sa.Select[Any]:
 def _held(run_id: int, keys: Sequence[str] | None, *, ended: bool) -> sa.Select[Any]:
     r = reservations.c
     # in the order of the columns of ``tokens_of``
-    kind = sa.case((r.item_key == TOGETHER, 2), else_=1).label("open")
-    is_so = (sa.true().label(name) for name in ("failed", "bounded"))
+    kind = sa.case((r.item_key == TOGETHER, OF_KILLED), else_=1).label("open")
+    is_so = (sa.true().label(name) for name in ("failed", "bounded", "at_end"))
     nothing = (sa.literal(0).label(name) for name in kinds("attempts"))
     columns = {"most_in": r.input_bound, "most_out": r.output_bound, "most_hour": r.cache_1h_bound}
     most = (sa.func.coalesce(sa.func.sum(column), 0).label(name) for name, column in columns.items())
@@ -119,7 +124,7 @@ def money_of(rates: list[Any], groups: list[Any]) -> Money:
         of = known.get(group.price_id)
         money = money.plus(_of_group(group, of) if of is not None else Money(unpriced=group.count))
         money = money.plus(
-            Money(open_requests=group.count if group.open else 0, killed_requests=group.count if group.open == 2 else 0)
+            Money(open_requests=group.count if group.open else 0, killed_requests=group.count if group.open == OF_KILLED else 0)
         )
     return money
 
@@ -143,6 +148,34 @@ def used_of(rates: list[Any], groups: list[Any]) -> Used:
         if of is not None:
             cost += of.least.cost(tokens_in(group)) + _beyond(group, of)
     return Used(cost, tokens, unknown)
+
+
+class AtEnds(NamedTuple):
+    """Requests that were open when sessions ended, by a kill or a stop, and what they may have used beyond what is known.
+
+    Picodollars, and tokens of input and output, as far as that has a limit. unlimited: how many of them have none. That they were
+    open says nothing of their rows, so that it is not expected of others.
+    """
+
+    number: int = 0
+    cost: int = 0
+    tokens: int = 0
+    unlimited: int = 0
+
+    def plus(self, other: "AtEnds") -> "AtEnds":
+        """Return both together."""
+        return AtEnds(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+def at_ends_of(rates: list[Any], groups: list[Any]) -> AtEnds:
+    """Add up what was open when the sessions of a run ended; the parameters are those of ``money_of``."""
+    known, found = _known(rates), AtEnds()
+    for group in groups:
+        if group.at_end:
+            of, tokens = known.get(group.price_id), tokens_in(group)
+            beyond = group.most_in + group.most_out - tokens.read - tokens.written
+            found = found.plus(AtEnds(group.count, _beyond(group, of) if of is not None else 0, beyond, group.unlimited))
+    return found
 
 
 def tokens_in(group: Any) -> Tokens:

@@ -40,10 +40,11 @@ _DIGITS = 18
 
 
 class TakenFrom(Struct, frozen=True, kw_only=True):
-    """Where an answer is from that was taken over: the run that bought it, the row's id there, and the attempt."""
+    """Where an answer is from that was taken over: the run that bought it, its row's id and its number there, and the attempt."""
 
     from_run: int
     from_key: str
+    from_answer: int
     started_at: float
     duration_s: float
     time_to_first_token_s: float | None
@@ -124,9 +125,15 @@ def _story(store: Path, key: str, row: Any, sent: list[Sent], taken: Mapping[Any
         fields=fields,
         extra=extra,
         attempts=sent,
-        taken_from=TakenFrom(**{name: taken[name] for name in TakenFrom.__struct_fields__}) if taken is not None else None,
+        taken_from=_taken_from(taken) if taken is not None else None,
         **known,
     )
+
+
+def _taken_from(taken: Mapping[Any, Any]) -> TakenFrom:
+    key = taken["from_key"]
+    told = {**taken, "from_key": row_of(key), "from_answer": number_of(key)}
+    return TakenFrom(**{name: told[name] for name in TakenFrom.__struct_fields__})
 
 
 def _decoded(text: str | None) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class Totals(Struct, frozen=True, kw_only=True):
     open_requests: int = 0
     cost_open_requests: float | None = None
     killed_requests: int = 0
-    # dollars of the whole run, if the rows that are left cost what the others did; None before the first
+    # dollars of the whole run, if the rows that are left cost what the others did; None before the tenth, without a sample
     cost_projected: float | None = None
     # what tokens from caches would have cost more as other input, less what writing to caches cost more
     cost_saved_by_cache: float | None = None
@@ -138,7 +138,7 @@ def add_up(fetch: Fetch, run_id: int, *, active: bool = False) -> Totals:
         killed_requests=money.killed_requests,
         shared=rows.shared,
         requests_left=rows.requests_left,
-        **_costs(fetch, run_id, money, rows),
+        **_costs(fetch, run_id, money, rows, answered=any(row.code is None for row in groups)),
     )
 
 
@@ -169,11 +169,12 @@ def _rows(fetch: Fetch, run_id: int, settings: Mapping[str, Any]) -> _Rows:
     return found
 
 
-def _costs(fetch: Fetch, run_id: int, money: Money, rows: _Rows) -> Costs:
+def _costs(fetch: Fetch, run_id: int, money: Money, rows: _Rows, *, answered: bool) -> Costs:
     """Return what a run has cost, as the fields of a summary have it."""
     if rows.left is None:
         return costs(money, None)
-    return costs(money, projected(money, rows.sent, rows.left, _expected(fetch, run_id) if rows.left else None))
+    expected = _expected(fetch, run_id) if rows.left else None
+    return costs(money, projected(money, rows.sent, rows.left, expected, answered=answered))
 
 
 def _expected(fetch: Fetch, run_id: int) -> Projection | None:

@@ -66,7 +66,7 @@ def test_whatever_is_no_yes_sends_nothing(desk: Desk, answer: bytes | int, code:
     assert ended == code, said
     assert "expected cost of 20 rows: about $" in said
     assert desk.server.requests == []
-    assert ("not started, and nothing was sent" in said) == (code == 2)
+    assert said.count("not started, and nothing was sent") == 1
     assert "Traceback" not in said
     # there is no run of it
     assert runner.runs(db=desk.store) == []

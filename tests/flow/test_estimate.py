@@ -124,11 +124,11 @@ def test_the_sample_belongs_to_the_run_that_is_then_finished_for_what_was_said(d
     # the mean of the rows in the sample, which are longer than most, would say more
     books = json.loads(desk.run("status", "--json").out)["books"]
     assert books["cost_projected"] == pytest.approx(found["cost"]["mid"], rel=1e-6)
-    # a sample tells of the rows from which it was drawn, and of no others
+    # of rows from which it was not drawn, a sample tells no more than that they may be like them
     text = (desk.folder / "p.jsonl").read_text()
     (desk.folder / "p.jsonl").write_text(text + '{"id": "more", "prompt": "more"}\n')
     more = desk.estimated()
-    assert (more["rows_left"], more["basis"]) == (ROWS - 19, "sizes")
+    assert (more["rows_left"], more["basis"]) == (ROWS - 19, "like_sample")
     (desk.folder / "p.jsonl").write_text(text)
     ended = desk.run("run", "p.jsonl")
     assert "expected cost of 40 rows: about $" in ended.out

@@ -33,6 +33,8 @@ class Seeded(Asked):
     def __call__(self, request: Received) -> Reply:
         prompt = str(request.json["messages"][-1]["content"])
         self.bodies[prompt].append(request.body)
+        if prompt in self.refused:
+            return self.refused[prompt]
         if self.silent and "seed" in request.json:
             return Reply((HANG,))
         if self.refusal is not None and "seed" in request.json:
@@ -118,7 +120,7 @@ def test_a_killed_run_sends_the_same_again(desk: Desk, asked: Seeded) -> None:
 
 
 def test_a_retry_sends_the_same_again(desk: Desk, asked: Seeded) -> None:
-    asked.refusal = {"error": {"message": "too odd", "type": "invalid_request_error"}}
+    asked.refusal = {"error": {"message": "too odd", "code": "content_policy_violation"}}
     assert runner.run(desk.prompts, **job(desk, 2)).failed == 2
     refused, asked.refusal = shown(desk), None
     before = {prompt: set(bodies) for prompt, bodies in asked.bodies.items()}
@@ -130,6 +132,10 @@ def test_a_retry_sends_the_same_again(desk: Desk, asked: Seeded) -> None:
 def test_what_is_shown_of_them(desk: Desk, asked: Seeded) -> None:
     unsent = run(*desk.command, "--answers", "3", "--dry-run", "2", cwd=desk.folder)
     assert "answers 2 to 3 are asked for in the same way, each with another seed where the server has seeds" in unsent.err
+    unseeded = run(
+        *desk.command, "--provider", "anthropic", "--max-tokens", "9", "--answers", "2", "--dry-run", "1", cwd=desk.folder
+    )
+    assert "answer 2 is asked for in the same way, without a seed of its own" in unseeded.err
     runner.run(desk.prompts, **job(desk, 2))
     # what is printed is what is sent for the first answer
     assert {line.encode() for line in unsent.out.splitlines()} == {min(bodies, key=len) for bodies in asked.bodies.values()}
@@ -152,10 +158,13 @@ REFUSALS: list[dict[str, Any]] = [
     {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted", "input": 123}]},
     {"title": "Unprocessable Entity", "detail": "body -> seed\n  Extra inputs are not permitted (type=extra_forbidden)"},
     {"error": {"code": 400, "message": 'Invalid JSON payload received. Unknown name "seed": Cannot find field.'}},
+    {"error": {"message": "seed must be between 0 and 65535", "type": "invalid_request_error"}},
+    {"error": {"message": "Input should be less than or equal to 65535", "param": "seed", "code": "less_than_equal"}},
 ]
+UNNAMED: dict[str, Any] = {"error": {"message": "Invalid request body", "type": "invalid_request_error"}}
 
 
-@pytest.mark.parametrize("refusal", REFUSALS, ids=["openai", "azure", "nim", "gemini"])
+@pytest.mark.parametrize("refusal", REFUSALS, ids=["openai", "azure", "nim", "gemini", "range", "field"])
 def test_a_server_that_refuses_seeds_gets_none_and_no_row_fails(desk: Desk, asked: Seeded, refusal: dict[str, Any]) -> None:
     asked.refusal = refusal
     # nobody has asked for these seeds: --strict-params is about parameters of the user
@@ -166,6 +175,32 @@ def test_a_server_that_refuses_seeds_gets_none_and_no_row_fails(desk: Desk, aske
     assert asked.seeds() == {"a": [None, None, None, SECOND["a"]], "b": [None, None, None]}
     assert rows(desk.store, "SELECT DISTINCT made_seed FROM items") == [(None,)]
     assert shown(desk) == [None] * 6
+
+
+def test_a_refusal_that_names_nothing_is_tried_without_the_seed(desk: Desk, asked: Seeded) -> None:
+    asked.refusal = UNNAMED
+    said = run(*desk.command, "--answers", "3", "--concurrency", "1", "--attempts", "1", cwd=desk.folder)
+    assert (said.code, asked.total()) == (0, 6), said
+    assert said.out.count("m does not take seed: further answers of a row are asked for without it") == 1
+    # the first of each row at most, until one was answered without
+    assert asked.seeds()["b"] == [None, None, None]
+    # on the books, in the words of the server, and none of the one attempt that an answer has
+    refused = rows(desk.store, "SELECT DISTINCT number, error_code, status FROM attempts WHERE error_code IS NOT NULL")
+    assert refused == [(1, "bad_request", 400)]
+    assert shown(desk) == [None] * 6
+
+
+def test_a_prompt_about_seeds_teaches_nothing_by_itself(desk: Desk, asked: Seeded) -> None:
+    # the server refuses the row and quotes it: the trial without the seed is refused too, so the other row keeps its seed
+    asked.refused["plant a seed"] = whole("400 Bad Request", {"error": {"message": "Invalid request: plant a seed"}})
+    desk.write([{"id": "p", "prompt": "plant a seed"}, ROWS[1]])
+    ended = runner.run(desk.prompts, **job(desk, 2, concurrency=1))
+    seed = seed_of(key_of("p", 2))
+    assert (ended.done, ended.failed, asked.seeds()) == (2, 2, {"plant a seed": [None, None, seed], "b": [None, SECOND["b"]]})
+    # a retry begins with the seed again
+    asked.bodies.clear()
+    runner.retry(db=desk.store)
+    assert asked.seeds()["plant a seed"] == [None, None, seed]
 
 
 def test_a_seed_of_the_user_that_is_refused_stops_as_ever(desk: Desk, asked: Seeded) -> None:
@@ -204,6 +239,40 @@ def test_a_copy_and_an_answer_that_is_taken_over_show_what_was_sent(desk: Desk, 
     new = runner.run(desk.prompts, prompt="{{ prompt }}", **job(desk, 2))
     assert (new.run, new.reused, new.attempts_now) == (2, 2, 0)
     assert set(shown(desk, 2)) == {None, SECOND["a"]}
+
+
+def test_a_seed_that_was_taken_over_is_not_sent_for_the_same_request(desk: Desk, asked: Seeded) -> None:
+    desk.write([{"id": "q", "prompt": "one"}])
+    runner.run(desk.prompts, **job(desk, 2))
+    x = desk.folder / "x.jsonl"
+    x.write_text('{"id": "x", "prompt": "one"}\n')
+    assert runner.run(x, **job(desk, 2)).reused == 2
+    bought = seed_of(key_of("q", 2))
+    assert bought is not None
+    assert set(shown(desk, 2)) == {None, bought}
+    # what q would ask for, the run has under another key
+    x.write_text('{"id": "x", "prompt": "one"}\n{"id": "q", "prompt": "one"}\n')
+    asked.bodies.clear()
+    assert runner.run(x, **job(desk, 2)).attempts_now == 2
+    assert asked.seeds() == {"a": [None, bought + 1]}
+    assert sorted(seed for seed in shown(desk, 2) if seed) == [bought, bought + 1]
+    # a session that goes on finds the same
+    runner.run(x, **job(desk, 3))
+    assert len({seed for seed in shown(desk, 2) if seed}) == 4
+    told = run("show", "2", "x", cwd=desk.folder).out
+    assert "taken over from run 1, row q (answer 2)" in told
+    assert "\ufdd0" not in told
+    story = json.loads(run("show", "2", "x", "--json", cwd=desk.folder).out)
+    found = {(taken["from_key"], taken["from_answer"]) for one in story if (taken := one["taken_from"]) is not None}
+    assert found == {("q", 1), ("q", 2)}
+
+
+def test_used_seeds_are_passed_over_to_the_end_and_from_the_beginning() -> None:
+    first = seed_of(key_of("a", 2))
+    assert first is not None
+    assert seed_of(key_of("a", 2), [1, first, first + 1, first + 3]) == first + 2
+    assert seed_of(key_of("a", 2), range(first, 2**31 - 1)) == 1
+    assert seed_of("a", [first]) is None
 
 
 def test_the_seed_is_no_part_of_what_is_asked(desk: Desk, asked: Seeded) -> None:

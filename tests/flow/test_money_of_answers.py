@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from raw_server import RawServer, in_thread
 import runner
 from runner.errors import RunStoppedError
 from runner.event_types import Progress, Started
+from runner.money import PICO, shown
 
 
 @pytest.fixture
@@ -80,6 +82,30 @@ def test_a_sample_of_a_run_that_is_under_way_tells_what_all_of_it_costs(desk: De
     assert found.cost.mid == pytest.approx(desk.cost, rel=1e-3)
 
 
+@pytest.mark.parametrize("more", [{"limit": 60}, {"where": "row['id'] > '4'"}, {"answers": 2}], ids=lambda more: next(iter(more)))
+def test_a_sample_tells_of_a_part_of_its_rows_and_of_more_answers(desk: Desk, more: dict[str, Any]) -> None:
+    desk.estimated(sample=20)
+    found, before, seen = desk.estimated(**more), desk.cost, list[Started]()
+    desk.run(observe=lambda one: seen.append(one) if isinstance(one, Started) else None, **more)
+    assert (found.basis, found.rows_sent, found.cost_spent is not None) == ("like_sample", 20, True)
+    assert found.cost_left is not None
+    # tokens are a line of the size, which 20 rows tell
+    assert found.cost_left.mid == pytest.approx(desk.cost - before, rel=1e-3)
+    (said,) = [note for note in seen[0].notes if note.startswith("expected cost of ")]
+    assert said.startswith(f"expected cost of {found.rows_left} ")
+    assert f": about {shown(round(found.cost_left.mid * PICO))} (" in said
+    assert said.endswith(f"), if they are like the 20 {'answers' if 'answers' in more else 'rows'} of the sample")
+
+
+def test_a_sample_tells_of_other_rows_where_all_of_its_own_were_drawn(desk: Desk) -> None:
+    desk.estimated(sample=15, limit=15)
+    found = desk.estimated()
+    assert (found.basis, found.rows_left) == ("like_sample", ROWS - 15)
+    desk.run()
+    assert found.cost is not None
+    assert found.cost.low <= desk.cost <= (found.cost.high or 0.0)
+
+
 def test_a_retry_is_not_expected_to_cost_what_a_sample_says_of_other_rows(desk: Desk) -> None:
     desk.estimated(sample=20, finish_fail="stop")
     spent, seen = desk.cost, list[Started]()
@@ -123,6 +149,48 @@ def test_answers_that_are_not_wanted_any_more_count_for_no_other_row(desk: Desk)
     assert books.cost_projected == pytest.approx(desk.cost * 150 / 110)
 
 
+def test_the_next_command_says_how_many_lines_an_export_has(desk: Desk) -> None:
+    desk.write([f"{number} Where?" for number in range(10)])
+    desk.job(confirm_above=1000)
+    assert run("run", "p.jsonl", "--answers", "3", cwd=desk.folder).code == 0
+    fewer = run("run", "p.jsonl", "--answers", "1", cwd=desk.folder)
+    said = "next: runner export 1 -o answers.csv   (writes 30 answers)"
+    assert said in fewer.out
+    assert said in run("status", cwd=desk.folder).out
+    written = run("export", "-o", "-", "--format", "jsonl", cwd=desk.folder).out
+    assert (len(written.splitlines()), desk.asked.total()) == (30, 30)
+
+
+def test_a_retry_with_more_answers_says_how_many_of_them_it_leaves(desk: Desk) -> None:
+    desk.write([f"{number} Where?" for number in range(10)])
+    desk.job()
+    desk.refuses = True
+    assert run("run", "p.jsonl", "--limit", "2", "--answers", "2", cwd=desk.folder).code != 0
+    desk.refuses = False
+    retried = run("retry", "1", "--answers", "3", cwd=desk.folder).out
+    assert ", 4 of 30 answers of 10 rows" in retried
+    assert ": 4 done, 0 failed, 26 left of 30 answers of 10 rows in " in retried
+
+
+@pytest.mark.parametrize(("number", "told"), [(9, False), (10, True)])
+def test_no_cost_is_projected_from_fewer_rows_than_an_estimate_trusts(desk: Desk, number: int, told: bool) -> None:
+    seen: list[Progress] = []
+    end = desk.run(limit=number, observe=lambda event: seen.append(event) if isinstance(event, Progress) else None)
+    _, books = runner.status(db=desk.store)
+    assert [end.cost_projected is None, books.cost_projected is None] == [not told, not told]
+    assert told or all(event.cost_projected is None for event in seen)
+    assert desk.estimated().basis == ("answers" if told else "sizes")
+
+
+def test_no_cost_is_projected_where_no_row_was_answered(desk: Desk) -> None:
+    desk.refuses = True
+    with suppress(RunStoppedError):
+        desk.run(limit=19)
+    state, books = runner.status(db=desk.store)
+    assert (state.done, state.failed >= 10, books.cost, books.cost_projected) == (0, True, 0.0, None)
+    assert "when all rows are done" not in run("status", cwd=desk.folder).out
+
+
 @pytest.mark.parametrize("more", [("--answers", "3"), ("--dedupe",)], ids=["answers", "dedupe"])
 def test_a_reached_budget_names_what_finishes_the_run(desk: Desk, more: tuple[str, ...]) -> None:
     desk.write([f"{number // (2 if '--dedupe' in more else 1):3} " + "x" * 40 for number in range(20)])
@@ -157,7 +225,7 @@ def test_a_session_that_stops_early_with_dedupe_leaves_a_projection(desk: Desk, 
         desk.estimated(dedupe=True, sample=sample)
         assert runner.status(db=desk.store)[1].cost_projected == pytest.approx(requests * each)
     with pytest.raises(RunStoppedError):
-        desk.run(dedupe=True, max_cost=(sample + 6) * each + 0.000_2)
+        desk.run(dedupe=True, max_cost=18 * each + 0.000_2)
     assert 0 < desk.asked.total() < requests
     state, books = runner.status(db=desk.store)
     assert (state.pace, books.cost_projected) == (None, pytest.approx(requests * each))

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import csv
 import json
 import sqlite3
 from contextlib import closing
@@ -32,15 +33,15 @@ def test_after_each_kill_the_books_contain_the_invoice_at_once(tmp_path: Path) -
 
 
 class Half(Desk):
-    """Each second request hangs while it is to."""
+    """Each second request hangs while it is to. first: none hangs before so many have been answered, and then all do."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, first: int | None = None) -> None:
         super().__init__(folder)
-        self.sent, self.hanging, self.hangs = 0, list[Received](), True
+        self.sent, self.hanging, self.hangs, self.first = 0, list[Received](), True, first
 
     def __call__(self, request: Received) -> Reply:
         self.sent += 1
-        if self.hangs and self.sent % 2 == 0:
+        if self.hangs and (self.sent % 2 == 0 if self.first is None else self.sent > self.first):
             self.hanging.append(request)
             return Reply((STREAM, chunk(delta("word")), HANG))
         return super().__call__(request)
@@ -74,6 +75,44 @@ def test_what_was_open_is_said_in_each_place_and_counts_for_a_later_budget(tmp_p
     assert summary.cost_perhaps == found["cost_perhaps"]
 
 
+def test_one_dear_row_makes_no_other_dear_and_an_export_says_what_is_in_no_row(tmp_path: Path) -> None:
+    desk, dear = Half(tmp_path, first=20), {name: 100 * each for name, each in PRICES["m"].items()}
+    prompt, most = "x" * 40, 160
+    lines = ({"id": str(number), "prompt": prompt, **({"model": "dear"} if number == 0 else {})} for number in range(120))
+    desk.prompts.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    with in_thread(RawServer(desk)) as server:
+        words = ["run", "p.jsonl", "--model", "m", "--base-url", server.base_url, "--max-tokens", str(most)]
+        words += ["--prices", json.dumps({**PRICES, "dear": dear}), "--concurrency", "20"]
+        killed_when(desk, 20, words, before=0)
+        found = books(tmp_path)
+        one = (len(desk.hanging[0].body) + 10 + 4 * most) / 1e6
+        # with the highest rates of any row for all it was a hundred times as much
+        assert 20 * one * 0.9 < found["cost_perhaps"] < 1.5 * 20 * one + 150 * one < 0.2
+        assert found["killed_requests"] == 21
+        assert_export_tells(tmp_path, desk)
+        desk.hangs = False
+        assert run(*words, "--max-cost", "1", "-o", "end.csv", cwd=tmp_path).code == 0
+    rows = list(csv.DictReader((tmp_path / "end.csv").read_text().splitlines()))
+    after = books(tmp_path)
+    assert sum(float(row["cost"]) for row in rows) == pytest.approx(after["cost"])
+    assert sum(float(row["cost_perhaps"]) for row in rows) == pytest.approx(after["cost_perhaps"] - after["cost_open_requests"])
+    assert after["cost_open_requests"] == pytest.approx(found["cost_open_requests"])
+
+
+def assert_export_tells(folder: Path, desk: Half) -> None:
+    """Check that exports say what is in no row, where a sum of the rows would lack it."""
+    told = "for up to 21 requests that were open when the process ended: it is in no row, and `runner status` counts it"
+    said = run("export", "-o", "a.csv", "-o", "b.jsonl", cwd=folder).out
+    assert said.count(told) == 1
+    assert "beside the rows, perhaps up to $0.1" in said
+    to_pipe = run("export", "-o", "-", "--format", "jsonl", cwd=folder)
+    assert (told in to_pipe.out, told in to_pipe.err) == (False, True)
+    for words in (["c.csv", "--columns", "id,text"], ["c.jsonl", "--format", "openai-batch"], ["c.csv", "--quiet"]):
+        assert "beside the rows" not in run("export", "-o", *words, cwd=folder).out
+    runner.export(folder / "d.csv", db=desk.store, notes=(notes := []))
+    assert told in notes[-1]
+
+
 def killed_when(desk: Half, hanging: int, words: list[str], before: int) -> None:
     """Kill a session once so many requests hang, in all. before: what was open at earlier kills."""
     with started(*words, cwd=desk.folder) as process:
@@ -94,6 +133,8 @@ def test_without_a_price_it_is_counted_and_priced_later(tmp_path: Path) -> None:
         assert (found["cost"], found["cost_perhaps"], found["open_requests"]) == (None, None, 2)
         assert "up to 2 requests were open when the process ended, perhaps billed" in said
         assert "unknown: no price is known" in said
+        words_of_export = "perhaps an amount that is not known for up to 2 requests that were open when the process ended"
+        assert words_of_export in run("export", "-o", "a.csv", cwd=tmp_path).out
         desk.hangs = False
         assert run(*words, "--prices", json.dumps(PRICES), cwd=tmp_path).code == 0
     found = books(tmp_path)

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from raw_server import DONE, Received, Reply, delta, finish, sse, stream
+from raw_server import DONE, Received, Reply, delta, finish, sse, stream, whole
 
 import runner
 
@@ -21,17 +21,26 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.folder, self.store, self.prompts = folder, folder / "runner.db", folder / "p.jsonl"
         self.asked: Counter[str] = Counter()
-        self.url = ""
+        self.url, self.refuses = "", False
 
     def __call__(self, request: Received) -> Reply:
         prompt = request.json["messages"][-1]["content"]
         self.asked[prompt] += 1
+        if self.refuses:
+            return whole("400 Bad Request", {"error": {"message": "no", "type": "invalid_request_error"}})
         usage = {"prompt_tokens": len(prompt), "completion_tokens": MOST}
         return stream(delta("Rome"), finish(), sse({"id": "c", "model": "m", "choices": [], "usage": usage}), DONE)
 
     def write(self, prompts: list[str]) -> None:
         lines = (json.dumps({"id": str(number), "prompt": prompt}) for number, prompt in enumerate(prompts))
         self.prompts.write_text("".join(f"{line}\n" for line in lines))
+
+    def job(self, **settings: Any) -> None:
+        """Write the job file that commands read."""
+        given = {"model": "m", "base_url": self.url, **settings}
+        lines = [f"{name} = {json.dumps(value)}" for name, value in given.items()]
+        tables = [f"[prices.{model}]\ninput = {of['input']}\noutput = {of['output']}" for model, of in PRICES.items()]
+        self.prompts.with_suffix(".toml").write_text("\n".join([*lines, f"params.max_tokens = {MOST}", *tables]) + "\n")
 
     @property
     def settings(self) -> dict[str, Any]:

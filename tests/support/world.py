@@ -90,6 +90,9 @@ class Provider:
     def explained(self, error: AttemptError, request: Request, call: HttpCall) -> AttemptError:
         return error
 
+    def answered_unseeded(self, request: Request) -> None:
+        raise AssertionError("the requests of a world have no seeds")
+
     def encode(self, request: Request) -> HttpCall:
         return HttpCall(url="http://x", headers={}, body=request.messages[0]["content"].encode())
 

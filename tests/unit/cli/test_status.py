@@ -210,3 +210,26 @@ def test_waste_is_told_as_far_as_it_is_known(fields: dict[str, int], words: str)
 def test_error_codes_are_foreign_words_too() -> None:
     books = the_books(attempts=3, failed_attempts={"\x1b[2J": 2}, retries={"\x1b[2J": 2})
     assert shown("attempts", a_run(), books) == [r"3; 2 retries (\x1b[2J 2)"]
+
+
+ROOM: list[tuple[dict[str, Any], dict[str, Any], str | None]] = [
+    ({"max_cost": 1.0}, {"cost": 0.5, "cost_perhaps": 0.3, "cost_projected": 0.8}, "$0.20"),
+    ({"max_cost": 1.0}, {"cost": 0.5, "cost_perhaps": 0.1, "cost_projected": 0.8}, None),
+    ({"max_cost": 1.0}, {"cost": 0.0, "cost_perhaps": 1.0}, "$0.00"),
+    ({"max_cost": 1.0}, {"cost": 0.5, "cost_perhaps": None, "cost_projected": 0.8}, None),
+    ({"max_tokens_total": 100}, {"input_tokens": 20, "output_tokens": 20, "tokens_of_budget": 60}, "40 tokens"),
+    ({"max_tokens_total": 120}, {"input_tokens": 20, "output_tokens": 20, "tokens_of_budget": 60}, None),
+    ({"max_tokens_total": 60}, {"tokens_of_budget": 61}, "0 tokens"),
+    ({}, {"cost": 0.5, "cost_perhaps": 0.3, "cost_projected": 0.8}, None),
+]
+"""Settings and books of a run with four rows done and six left, and what its budget leaves if that is too little."""
+
+
+@pytest.mark.parametrize(("settings", "fields", "left"), ROOM)
+def test_what_a_budget_has_left_is_told_where_the_rows_are_expected_to_take_more(
+    settings: dict[str, Any], fields: dict[str, Any], left: str | None
+) -> None:
+    run = a_run(active=False, settings={"model": "m", **settings})
+    last = status(run, the_books(attempts=4, **fields), db="runner.db", as_json=False)
+    words = f", as far as the budget goes: it has {left} left)" if left is not None else ")"
+    assert f"sends the other 6 rows{words}" in last

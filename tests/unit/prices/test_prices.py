@@ -342,11 +342,14 @@ def test_the_highest_rates_hold_what_is_about_to_change_and_what_an_answer_may_n
 
 
 def test_rows_that_are_left_cost_what_a_sample_says_until_half_have_an_outcome_and_then_what_the_others_did() -> None:
-    money, expected = Money(spent=90, priced=3), Projection(left=10, cost=200)
-    assert [projected(money, 3, left, expected) for left in (10, 6, 5, 0)] == [90 + 200, 90 + 120, 90 + 150, 90]
-    assert (projected(money, 3, 6), projected(money, 0, 6)) == (90 + 180, None)
+    money, expected = Money(spent=900, priced=30), Projection(left=10, cost=200)
+    assert [projected(money, 30, left, expected) for left in (10, 6, 5, 0)] == [900 + 200, 900 + 120, 900 + 150, 900]
+    # fewer rows than ten tell nothing
+    assert [projected(money, rows, 6) for rows in (30, 10, 9, 0)] == [900 + 180, 900 + 540, None, None]
+    # that refusals cost nothing tells of no answer, and free answers do
+    assert [projected(Money(), 19, 6, answered=answered) for answered in (True, False)] == [0, None]
     # of the rows with an outcome, nobody knows how many are part of the sum
-    assert projected(structs.replace(money, unpriced=1), 3, 5) is None
+    assert projected(structs.replace(money, unpriced=1), 30, 5) is None
     assert projected(Money(unpriced=1), 1, 9, expected) is None
 
 

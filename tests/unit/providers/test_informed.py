@@ -144,3 +144,17 @@ def test_a_refused_value_fails_its_row_only(strict: bool) -> None:
     error = refusal("Invalid 'temperature': decimal above maximum value. Expected a value <= 2, but got 3 instead.")
     error = provider.explained(error, HEATED, provider.encode(HEATED))
     assert (error.code, error.verdict, error.mended, provider.revision) == ("bad_request", "fail", False, 0)
+
+
+@pytest.mark.parametrize("words", ["Unrecognized request argument supplied: service_tier", "service_tier must be 'default'"])
+def test_a_refused_tier_stops_the_run_and_the_standard_one_is_left_out(words: str) -> None:
+    openai_like = openai.make("http://x", None, version="0")
+    flex = Request(model="m", messages=HEATED.messages, tier="flex")
+    here = Destination(provider="openai", base_url="http://x/v1", variable="OPENAI_API_KEY", model="m")
+    provider = Informed(openai_like, destination=here)
+    error = provider.explained(refusal(words), flex, provider.encode(flex))
+    assert (error.code, error.verdict) == ("unsupported_tier", "stop")
+    standard = Request(model="m", messages=HEATED.messages, tier="default")
+    error = provider.explained(refusal("Unknown parameter: 'service_tier'"), standard, provider.encode(standard))
+    assert error.mended
+    assert "service_tier" not in body(provider.encode(standard))

@@ -1,5 +1,6 @@
 """What a budget counts: what earlier sessions have used, what an attempt may have cost, and what is asked for to finish."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,26 @@ def test_the_limit_that_finishes_a_run_has_room_for_the_other_rows_and_for_the_l
     lost = progress._replace(spent=PICO * 700 // 1000, likely=Likely(*alike, 4 / 3, 1, 20))
     said = reached(budget, Amounts(PICO // 5, 20), lost)
     assert "Raise it to $2.97 and 247 tokens to finish" in said
+
+
+def test_what_was_open_when_sessions_ended_is_used_and_not_expected_of_the_other_rows() -> None:
+    progress = Progress(PICO * 100 // 1000, 10, 30)
+    largest, alike = Amounts(PICO // 20, 40), [Interval(low=mid, mid=mid, high=mid) for mid in (0.3 * PICO, 300)]
+
+    def raised(at_ends: Amounts, progress: Progress) -> tuple[float, int]:
+        """Return the limits that are advised where $0.10 and 100 tokens are known, and so much is used beside them."""
+        pots = [Pot("max_cost", "cost", PICO // 10, PICO // 10 + at_ends.cost)]
+        pots.append(Pot("max_tokens_total", "tokens", 100, 100 + at_ends.tokens))
+        budget = Budget(pots, lambda _: None)
+        assert not budget.take(largest)
+        dollars, tokens = re.findall(r"--max-cost ([\d.]+) --max-tokens-total (\d+)", reached(budget, largest, progress))[0]
+        return float(dollars), int(tokens)
+
+    ends = Amounts(PICO * 800 // 1000, 800)
+    for likely in (None, Likely(*alike, 1.0, 0, 100)):
+        clean = progress._replace(likely=likely)
+        dollars, tokens = raised(Amounts(), clean)
+        assert raised(ends, clean._replace(at_ends=ends)) == (pytest.approx(dollars + 0.8), tokens + 800)
+        # as an attempt of unknown usage that is expected again, it counts for the others too
+        lost = clean._replace(likely=likely._replace(unknown=4)) if likely is not None else clean
+        assert raised(ends, lost)[0] > dollars + 0.85

@@ -69,13 +69,15 @@ async def test_it_counts_once_its_process_is_gone_and_for_good(path: Path) -> No
         await store.save([attempt("a")])
         with StoreReader(path) as reader:
             alive, money = reader.totals(1), reader.money(1)
+            assert reader.killed(1).killed_requests == 0
         assert (alive.open_requests, alive.killed_requests, alive.cost_perhaps) == (0, 0, 0)
         assert (money.perhaps, money.open_requests) == (0, 0)
         # the view cannot know
         assert rows(path, SPEND) == [("done", 1, 0, 38, 0, 0), ("open", 4, 4, 0, HELD, 0)]
     for session in (1, 2):
         with StoreReader(path) as reader:
-            left, money = reader.totals(1), reader.money(1)
+            left, money, killed = reader.totals(1), reader.money(1), reader.killed(1)
+        assert (killed.perhaps, killed.killed_requests) == (session * HELD, 4 * session)
         assert (left.open_requests, left.killed_requests) == (4 * session, 4 * session)
         assert (left.cost, left.cost_perhaps) == (38e-12, pytest.approx(session * HELD * 1e-12))
         assert left.cost_open_requests == left.cost_perhaps
@@ -94,6 +96,37 @@ async def test_it_counts_once_its_process_is_gone_and_for_good(path: Path) -> No
     assert rows(path, "SELECT count(*) FROM attempts") == [(1,)]
     deletion.delete(path, [1])
     assert rows(path, KEPT) == []
+
+
+async def test_each_kind_has_its_own_and_those_that_are_given_up_are_deleted(path: Path) -> None:
+    dear = structs.replace(PRICE, model="dear", rates=Rates(**dict.fromkeys(Rates.__struct_fields__, 100)))
+    of_dear = together(number=-1, price=dear, requests=1, input_bound=10, output_bound=5, cache_1h_bound=None)
+    async with RunStore.own(path, 1) as store:
+        await store.save([], [together(), of_dear])
+        # with the next results, and in one commit with one that comes in its place
+        await store.save([attempt("a")], [structs.replace(of_dear, void=True), structs.replace(of_dear, number=-2)])
+        assert [number for number, *_ in rows(path, KEPT)] == [0, -2]
+    with StoreReader(path) as reader:
+        left = reader.totals(1)
+    assert (left.killed_requests, left.cost_perhaps) == (5, pytest.approx((HELD + 1500) * 1e-12))
+    assert rows(path, SPEND)[1] == ("open", 5, 5, 0, HELD + 1500, 0)
+    async with RunStore.own(path, 1) as store:
+        assert len({number for number, *_ in rows(path, KEPT) if number > 0}) == 2
+        assert await store.used() == Used(cost=38 + HELD + 1500, tokens=10 + 120 + 15)
+        await store.save([], [together(), of_dear])
+        await store.release_together()
+    assert len(rows(path, KEPT)) == 2
+
+
+async def test_prices_that_are_stated_later_are_those_of_each_model(path: Path) -> None:
+    other = structs.replace(FREE, model="other")
+    async with RunStore.own(path, 1) as store:
+        await store.save([], [together(price=FREE), together(number=-1, price=other)])
+    async with RunStore.own(path, 1) as store:
+        await store.price_again(lambda _: FREE, lambda model, *_: RATES if model == "other" else None)
+    with StoreReader(path) as reader:
+        found = reader.money(1)
+    assert (found.perhaps, found.unpriced, found.killed_requests) == (HELD, 4, 8)
 
 
 async def test_a_declined_session_changes_nothing_that_counts(path: Path) -> None:
@@ -115,6 +148,7 @@ async def test_requests_of_single_rows_count_beside_it(path: Path) -> None:
         await store.save([attempt("a")], [single])
     with StoreReader(path) as reader:
         left = reader.totals(1)
+        assert (reader.killed(1).perhaps, reader.killed(1).killed_requests) == (HELD, 4)
         assert [row.cost_perhaps for row in reader.results(1)] == []
     assert (left.open_requests, left.killed_requests, left.cost_perhaps) == (5, 4, pytest.approx((HELD + 80) * 1e-12))
     async with RunStore.own(path, 1):

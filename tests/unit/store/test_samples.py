@@ -14,6 +14,7 @@ from runner.store.checkpoint import RunStore
 from runner.store.reader import StoreReader
 from runner.store.runs import open_run
 from runner.store.samples import RowSpent, Spent, so_far, spent_on
+from runner.store.spending import AtEnds
 
 pytestmark = pytest.mark.anyio
 
@@ -103,3 +104,25 @@ async def test_an_answer_that_does_not_tell_for_how_long_a_cache_is_kept_is_no_a
     books = Books()
     books.add(every)
     assert total.money == books.now
+
+
+async def test_what_was_open_when_a_session_ended_tells_nothing_of_its_row_and_counts_once(tmp_path: Path) -> None:
+    path = tmp_path / "runner.db"
+    database.prepare(path, create=True)
+    open_run(path, tmp_path / "p.jsonl", {"model": "m"}, {"model": "m"}, new=False)
+    killed = {**CUT, "error_code": "killed", "error": "killed", "output_bound": 8}
+    dropped = {**killed, "error_code": "cancelled", "error": "stopped"}
+    endless = {**dropped, "output_bound": None, "usage": Usage(input_tokens=4, output_tokens=1, reasoning_tokens=0)}
+    open_ = [attempt("killed", **killed), attempt("killed", 2, **dropped), attempt("endless", **endless)]
+    cut = attempt("killed", 3, **CUT, output_bound=8)
+    async with RunStore.own(path, 1) as store:
+        await store.save([*open_, cut, outcome(attempt("killed", 4)), outcome(attempt("endless", 2))])
+    found, answer = spent_on(path, 1, ["killed", "endless"]), Spent(4, 6, 38)
+    one = RowSpent(attempts=1, billed=1, seconds=1.0, last=answer, told=True)
+    assert found["killed"] == structs.replace(one, attempts=2, billed=2, seconds=2.0, unknown=1, perhaps=86)
+    # what it has cost for certain is what the row has cost
+    assert found["endless"] == structs.replace(one, others=Spent(4, 1, 13))
+    total = so_far(path, 1)
+    # 10 tokens at 3 and 8 at 7, twice; then 10 at 3 and 1 at 7 less the 13 that are known
+    assert (total.unknown, total.at_ends) == (1, AtEnds(number=3, cost=2 * 86 + 24, tokens=2 * 18 + 6, unlimited=1))
+    assert so_far(path, 1, ["killed"]).at_ends == AtEnds(number=2, cost=172, tokens=36)
