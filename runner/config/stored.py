@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.job_file import read_toml
-from runner.config.settings import BY_NAME
+from runner.config.settings import BY_NAME, Setting
 from runner.config.values import check
 from runner.errors import StoreError, UsageError
 
@@ -15,11 +15,17 @@ def stored_value(name: str, value: Any) -> Any:
     if setting.kind in ("headers", "query"):
         return value
     try:
-        checked = check(setting, value, "in the store")
+        checked = _check(setting, value)
     except UsageError as error:
         raise StoreError(f"a setting of the run is damaged: {error}; give it with {setting.option}, or start a new run") from None
     # one text alone stays a list: another value would be another run
     return value if isinstance(value, list) else checked
+
+
+def _check(setting: Setting, value: Any) -> Any:
+    if setting.kind == "schema" and isinstance(value, str):
+        raise UsageError(f"{setting.key} must be a JSON object, and no name of a file (in the store)")
+    return check(setting, value, "in the store")
 
 
 def headers_in(job_file: Path) -> dict[str, str]:
