@@ -584,12 +584,13 @@ LIMITS: dict[str, Callable[[int], dict[str, str]]] = {
 
 @scenario(3000, "openai", "anthropic")
 def shrinking(dialect: str, case: Case) -> None:
-    shrunk = [0.0]
+    # so few that a busy machine gets there long before the deadline
+    shrunk, before = [0.0], 40
 
     def answers(request: Received) -> Reply:
-        if request.number == 100:
+        if request.number == before:
             shrunk[0] = time.monotonic()
-        limit = 60_000 if request.number < 100 else 120
+        limit = 60_000 if request.number < before else 120
         first, *rest = ANSWER[dialect]().steps
         assert isinstance(first, bytes)
         lines = "".join(f"{name}: {value}\r\n" for name, value in LIMITS[dialect](limit).items())
@@ -601,7 +602,7 @@ def shrinking(dialect: str, case: Case) -> None:
         after = [one.at - shrunk[0] for one in server.requests if one.at > shrunk[0] + 0.5]
     # two a second, where it had been many more; and two seconds' worth of grace
     assert 1 <= len(after) <= 2 * (max(after) - 0.5) + 4
-    assert len(server.requests) > 100
+    assert len(server.requests) > before
     assert case.statuses() == {"done": len(server.requests)}
 
 
