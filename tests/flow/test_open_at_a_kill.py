@@ -24,12 +24,18 @@ from runner.simulator import Behaviour, Simulator
 
 SEEDS = (5, 6)
 """Both dialects, with slots of a fixed number and not."""
+MORE = range(7, 17)
+"""Further runs, made one by one until a kill has lost something: on a busy machine a kill may come between two answers."""
 
 
 def test_after_each_kill_the_books_contain_the_invoice_at_once(tmp_path: Path) -> None:
     looks = asyncio.run(killed_runs(SEEDS, tmp_path, kills=2))
-    assert missed(looks) == []
     assert len(looks) == 3 * len(SEEDS)
+    for seed in MORE:
+        if not all(one.right for one in looks) or not missed(looks):
+            break
+        looks += asyncio.run(killed_runs([seed], tmp_path, kills=2))
+    assert missed(looks) == []
 
 
 class Half(Desk):
