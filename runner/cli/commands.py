@@ -145,7 +145,7 @@ def status(run_id: int | str | None, db: str, as_json: bool, watch: bool) -> Non
     RUN is its number or its prompt file; the default is the newest run.
     """
     from runner import api
-    from runner.cli import chosen
+    from runner.cli import chosen, fitting
     from runner.cli import watch as watching
     from runner.cli.status import status as details
 
@@ -153,7 +153,7 @@ def status(run_id: int | str | None, db: str, as_json: bool, watch: bool) -> Non
     if watch:
         watching.watch(number, db, as_json=as_json)
     else:
-        click.echo(details(*api.status(number, db=db), db=db, as_json=as_json))
+        fitting.say(details(*api.status(number, db=db), db=db, as_json=as_json), as_it_is=as_json)
 
 
 @cli.command("list")

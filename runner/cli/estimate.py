@@ -89,9 +89,10 @@ def show(found: "Estimate", prices: "Json", *, as_json: bool) -> None:
     """Print an estimate. prices: the setting."""
     from msgspec import to_builtins
 
+    from runner.cli import fitting
     from runner.cli.output import to_json
 
-    click.echo(to_json(to_builtins(found)) if as_json else text(found, prices))
+    fitting.say(to_json(to_builtins(found)) if as_json else text(found, prices), as_it_is=as_json)
 
 
 def text(found: "Estimate", prices: "Json" = None) -> str:

@@ -92,7 +92,9 @@ def served(case: Case, folder: Path) -> Iterator[tuple[Simulated | LLMock, dict[
     more = {}
     if case.dialect == "anthropic":
         more = ELSEWHERE | ({"RUNNER_SCHEMA_MODE": "tool"} if case.server == "llmock" else {})
-        options = [word.replace("gpt-5-mini", "claude-haiku-4-5").replace('0.25, "output": 2', '1, "output": 5') for word in options]
+        options = [
+            word.replace("gpt-5-mini", "claude-haiku-4-5").replace('0.25, "output": 2', '1, "output": 5') for word in options
+        ]
     name = f"{case.dialect.upper()}_BASE_URL"
     if case.server == "simulator":
         with simulator(*options) as server:
