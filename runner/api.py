@@ -1,6 +1,6 @@
 """The public Python API, which the command line also uses: run, resume, retry, check, export, results."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from operator import index
 from pathlib import Path
 from typing import Any, TypeVar, Unpack, cast, overload
@@ -126,6 +126,9 @@ def resume(
 def retry(
     run_id: int | None = None,
     *,
+    classes: str | Sequence[str] | None = None,
+    ids: Iterable[str | int] | Path | None = None,
+    all_rows: bool = False,
     db: str | Path = DEFAULT_STORE,
     trust: bool = False,
     stop: StopHandle | str | Sequence[str] | None = None,
@@ -133,8 +136,11 @@ def retry(
     progress: bool | None = None,
     **settings: Unpack[JobSettings],
 ) -> RunSummary:
-    """Send the failed rows of a run again, by default of the newest one, and no other rows. The other arguments: as for ``run``.
+    """Send rows of a run again, by default the failed ones of the newest run, and no others. The other arguments: as for ``run``.
 
+    classes: names for rows, as ``only`` of ``export`` takes them: error codes, "timeout", "length", ... ids: of rows, done or
+    failed, or the path of a file of them. all_rows: done rows too. The setting ``where`` chooses among the rows that these name.
+    A row keeps its old answer until it has a new one; the old one stays in the history (``runner show``).
     settings: ``base_url`` and ``api_key_env`` stay with the run. Those that change answers hold for the rows that are sent.
     """
     given: dict[str, Any] = {**settings}
@@ -142,7 +148,7 @@ def retry(
     arguments.warn_of_variables()
     with interruptible():
         arguments.check(run_id=run_id, db=db, trust=trust, observe=observe, progress=progress)
-        job, options = retried(db, run_id, given)
+        job, options = retried(db, run_id, given, arguments.of_retry(classes, ids, all_rows=all_rows))
         return _watched(allowed(job, trust), db, options, handle, observe, progress)
 
 

@@ -27,6 +27,7 @@ from runner.cli.options import (
     warn_of_variables,
     yes_option,
 )
+from runner.cli.retry import retry
 from runner.cli.show import show
 from runner.cli.signals import orderly_end
 from runner.cli.simulate import simulate
@@ -118,23 +119,6 @@ def resume(run_id: int | str | None, db: str, accept_changes: bool, trust: bool,
 
 
 @cli.command()
-@continue_options
-@gathered("shown", "quiet", "as_json", "outputs", "yes")
-def retry(run_id: int | str | None, db: str, trust: bool, shown: Any, **settings: Any) -> None:
-    """Send the failed rows of a run again, and no other rows.
-
-    RUN is its number or its prompt file; the default is the newest run. --model, --max-tokens and the like hold for the rows that
-    are sent now. --base-url and --api-key-env move the run to another server or key.
-    """
-    from runner import api
-    from runner.cli import chosen, foreground
-    from runner.cli.trusting import asked
-
-    job, options = api.retried(db, chosen.run_number(run_id, db), given_settings(settings))
-    sys.exit(foreground.drive(asked(job, trusted=trust), db, options, **shown))
-
-
-@cli.command()
 @run_argument
 @db_option
 @json_option
@@ -208,5 +192,5 @@ def check(named: tuple[str, ...], db: str, as_json: bool, trust: bool, **setting
     sys.exit(1 if report.broken else 0)
 
 
-for _command in (delete, estimate, export, init, show, simulate, try_):
+for _command in (delete, estimate, export, init, retry, show, simulate, try_):
     cli.add_command(_command)

@@ -16,7 +16,7 @@ from runner.event_types import CHOSEN, INPUT_CHANGED, LIMITED, SAMPLED, Finished
 from runner.inputs import source, spool
 from runner.interfaces import Items, Observer
 from runner.model import Entry, Outcome
-from runner.session import continuing, nothing_left, prefixes, prepare, reading, wiring
+from runner.session import asked_again, continuing, nothing_left, prefixes, prepare, reading, wiring
 from runner.session.again import Again
 from runner.session.audience import Audience, with_reason
 from runner.session.backlog import Backlog
@@ -113,7 +113,7 @@ class _Session(Foreseen):
             await self._note_sample(self._drawing.drawn)
         notes = await self._notes()
         restored = self._restored
-        failed = self._restored_failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)
+        failed = self._restored_failed = min(self._failed_before, restored)
         name, left = spool.full_name(plan.job.input), plan.wanted - self._look.left
         if self._drawing is not None:
             left, failed, self._meter.copies = len(self._drawing.drawn.keys), 0, 0
@@ -137,11 +137,22 @@ class _Session(Foreseen):
             *granted,
             *([self._limits_note] if self._limits_note is not None else []),
             *sentences(large, plan.prompts.places),
-            *prepare.notes(plan, self._before, self._look.changed, self._taken),
+            *prepare.notes(plan, self._before, self._look.changed, self._taken, self._retrying),
             *elsewhere,
             *([unmarked] if unmarked is not None else []),
             *self._cost,
         )
+
+    @property
+    def _failed_before(self) -> int:
+        """Return how many failed rows the session leaves as they are. Broken ones are read again, but by a retry."""
+        before, chosen = self._before, self._chosen
+        return max(0, before.failed + before.broken - chosen.failed) if self._plan.options.retry_failed else before.failed
+
+    @property
+    def _retrying(self) -> list[str]:
+        """Return what is said of the rows that a retry asks again."""
+        return asked_again.sentences(self._plan, self._chosen, self._look.again) if self._plan.options.retry_failed else []
 
     @property
     def _as_asked(self) -> str | None:
@@ -204,7 +215,9 @@ class _Session(Foreseen):
             head = None if look_again else reading.head_of(plan.given, plan.scanned, passed.last_line)
             if (look_again, head) != self._noted:
                 await self._note_input(look_again, head)
-        finished = finished and (plan.run.finished or not plan.narrowed)
+        if plan.options.retry_failed and passed.complete and not self._stop.requested:
+            await self._store.forget_pending()
+        finished = finished and (plan.run.finished or self._chosen.was_finished or not plan.narrowed)
         if self._drawing is not None:
             await self._note_drawn(self._drawing.drawn, self._left(now, stop_reason), now.paid)
         reason = stop_reason or (None if finished else self._as_asked)
