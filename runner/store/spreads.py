@@ -63,10 +63,12 @@ def _bars(values: Sequence[tuple[float, int]]) -> list[Bar]:
 
 def _even(least: float, most: float) -> list[float]:
     """Return bounds at the same distance from each other."""
-    width = nice((most - least) / (_BARS - 2) or abs(most) / 10 or 1.0)
-    # whole numbers are told apart by whole numbers
+    width = nice((most - least) / (_BARS - 2) or most / 10 or 1.0)
+    # whole numbers are told apart by whole numbers, and no bar is narrower than what the values were rounded to
     if least == int(least) and most == int(most):
         width = max(1.0, width)
+    if most:
+        width = max(width, _plain(10.0 ** (math.floor(math.log10(most)) - 2)))
     first = math.floor(least / width + 1e-9)
     number = math.floor(most / width + 1e-9) - first + 1
     return [_plain((first + step) * width) for step in range(number + 1)]

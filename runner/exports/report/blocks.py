@@ -35,13 +35,19 @@ Cell: TypeAlias = str | Instant | Share | Code
 
 
 class Table(Struct, frozen=True, kw_only=True):
-    """A table. numeric: the places of the columns that hold numbers. headed: the first cell of each row names the row."""
+    """A table.
+
+    numeric: the places of the columns that hold numbers. headed: the first cell of each row names the row.
+
+    wide: it takes the whole width of the page.
+    """
 
     caption: str
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     numeric: Sequence[int] = ()
     headed: bool = True
+    wide: bool = True
 
 
 class Part(Struct, frozen=True):

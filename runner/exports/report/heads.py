@@ -57,7 +57,7 @@ def _tiles(facts: Facts, figures: Figures) -> list[Tile]:
         answers = sum(cause.attempts for cause in figures.causes if cause.code is None)
         tiles += [Tile("time", words.seconds(worked), f"{words.rate(answers / worked)}")]
     if facts.cost is not None:
-        each = f"{words.money(facts.cost / facts.done)} a row that is done" if facts.done else ""
+        each = f"{words.money(facts.cost / facts.done)} each" if facts.done else ""
         tiles += [Tile("cost", words.money(facts.cost), each)]
     if facts.output_tokens is not None:
         tiles += [Tile("output tokens", _short(facts.output_tokens), f"{_short(facts.input_tokens or 0)} input tokens")]

@@ -15,7 +15,7 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
-from runner.exports.report.blocks import Chart, Code, Fold, Instant, Report, Share, Table, Whole, Words
+from runner.exports.report.blocks import Block, Chart, Code, Fold, Instant, Report, Share, Table, Whole, Words
 from runner.text import clean, encodable, encodable_tree
 
 _HERE = files("runner.exports.report")
@@ -32,7 +32,7 @@ def render(report: Report, axes: Sequence[Any]) -> str:
         autoescape=True, finalize=_harmless, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(kind=lambda block: _KINDS[type(block)], cell=lambda cell: _CELLS.get(type(cell), "text"))
-    environment.filters.update(iso=_iso, utc=_utc, points=lambda share: f"{100 * share:.3f}")
+    environment.filters.update(iso=_iso, utc=_utc, points=lambda share: f"{100 * share:.3f}", narrow=_narrow)
     return environment.from_string(_read("page.html")).render(
         report=report,
         policy=_policy(styles, scripts),
@@ -75,6 +75,11 @@ def _harmless(value: object) -> object:
     if isinstance(value, str) and not isinstance(value, Markup):
         return "\n".join(clean(encodable(line)) for line in value.split("\n"))
     return value
+
+
+def _narrow(blocks: Sequence[Block]) -> int:
+    """Return how many blocks do not take the whole width of the page."""
+    return sum(isinstance(block, Chart) or (isinstance(block, Table) and not block.wide) for block in blocks)
 
 
 def _iso(instant: Instant) -> str:

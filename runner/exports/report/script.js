@@ -35,7 +35,7 @@
     const at = parts(seconds);
     if (width >= 86400) return at.day;
     if (width >= 60) return at.minute;
-    return `${at.minute}:${at.second}${width < 1 ? `.${at.part}` : ""}`;
+    return `${at.minute}:${at.second}${width < 1 && at.part ? `.${at.part}` : ""}`;
   }
 
   function number(value) {
@@ -94,7 +94,7 @@
       fill: stack ? () => color(tone) : chart.style === "area" && at === 0 ? () => faint(tone) : undefined,
       paths: stack ? bars : undefined,
       dash: chart.style === "area" && at > 0 ? [5, 4] : undefined,
-      points: { show: !stack && axis.begins.length === 1 },
+      points: { show: !stack && axis.begins.length === 1, size: 7 },
     }));
     // the highest of a stack is drawn first, and the others over it
     const order = chart.series.map((_, at) => (stack ? chart.series.length - 1 - at : at));
@@ -145,21 +145,24 @@
     const { edges } = chart;
     const places = chart.values[0].map((_, at) => at);
     const [, tone] = chart.series[0];
+    // one value stands below the middle of its bar, bounds between two bars
+    const shift = chart.single ? 0 : 0.5;
     const all = chart.values[0].reduce((sum, each) => sum + each, 0);
     return {
       data: [places, ...chart.values],
-      series: [{}, { label: chart.series[0][0], stroke: () => color(tone), width: 0, fill: () => color(tone), paths: uPlot.paths.bars({ size: [0.92, 48] }) }],
+      series: [{}, { label: chart.series[0][0], stroke: () => color(tone), width: 0, fill: () => color(tone), paths: uPlot.paths.bars({ size: [0.92, 48] }), points: { show: false } }],
       range: [-0.7, places.length - 0.3],
       axes: axes(
         "answers",
-        (_, at) => at.map((each) => amount(edges[Math.round(each + 0.5)] ?? 0, chart.unit)),
+        (_, at) => at.map((each) => amount(edges[Math.round(each + shift)] ?? 0, chart.unit)),
         (plot) => {
-          const every = Math.ceil(edges.length / Math.max(2, Math.floor(plot.width / 68)));
-          return edges.map((_, at) => at - 0.5).filter((_, at) => at % every === 0);
+          const labels = chart.single ? places.length : edges.length;
+          const every = Math.ceil(labels / Math.max(2, Math.floor(plot.width / 68)));
+          return edges.slice(0, labels).map((_, at) => at - shift).filter((_, at) => at % every === 0);
         },
       ),
       read: (at) =>
-        `${amount(edges[at], chart.unit)} to ${amount(edges[at + 1], chart.unit)}: ${number(chart.values[0][at])} answers (${number((100 * chart.values[0][at]) / all)} %)`,
+        `${amount(edges[at], chart.unit)}${chart.single ? "" : ` to ${amount(edges[at + 1], chart.unit)}`}: ${number(chart.values[0][at])} answers (${number((100 * chart.values[0][at]) / all)} %)`,
       draw(plot) {
         const { ctx, bbox } = plot;
         const scale = devicePixelRatio;
@@ -168,7 +171,7 @@
         ctx.textBaseline = "top";
         let free = -Infinity;
         for (const [name, value] of chart.marks) {
-          const x = Math.round(plot.valToPos(among(edges, value), "x", true)) + 0.5;
+          const x = Math.round(plot.valToPos(chart.single ? Math.floor(among(edges, value) + 0.5) : among(edges, value), "x", true)) + 0.5;
           ctx.strokeStyle = color("ink");
           ctx.fillStyle = color("ink");
           ctx.setLineDash([3 * scale, 3 * scale]);

@@ -1,5 +1,6 @@
 """The tables of a report: requests and money by cause, failures, single rows, answers, settings."""
 
+import json
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -27,7 +28,7 @@ def by_cause(facts: Facts, figures: Figures) -> list[Block]:
     if not every:
         return [Words("Nothing was sent.")]
     priced = facts.cost is not None
-    head = ["how requests ended", "requests", "share", "input tokens", "output tokens", *(["cost", "perhaps more"] if priced else []), "time"]
+    head = ["how requests ended", "requests", "share", "input tokens", "output tokens", *(["cost", "perhaps more"] if priced else []), "time in all"]
     rows: list[list[Cell]] = [
         [
             cause.code or "answered",
@@ -154,8 +155,10 @@ def answers(facts: Facts, figures: Figures, place: int) -> list[Block]:
         return [Words("No answer has come.")]
     found: list[Block] = []
     if figures.answers.characters is not None:
-        found.append(bars(CHARACTERS, figures.answers.characters, place))
+        found.append(bars(CHARACTERS, figures.answers.characters, f"-{place}"))
     found += [_field(field, f"{number}-{place}") for number, field in enumerate(figures.answers.fields)]
+    # charts are of one height, so that they stand beside each other
+    found.sort(key=lambda block: isinstance(block, Table))
     ended = [(reason or "not told", count) for reason, count in facts.finish_reasons.items()]
     found.append(_counted("How answers ended", "finish reason", ended, facts.done))
     if figures.answers.notes:
@@ -168,7 +171,7 @@ def _counted(caption: str, name: str, found: Sequence[tuple[str, int]], every: i
         [Code(_cut(value, 80)), words.count(number), Share(number / max(every, 1), words.percent(number, every))]
         for value, number in found
     ]
-    return Table(caption=caption, head=[name, "answers", "share"], rows=rows, numeric=(1,))
+    return Table(caption=caption, head=[name, "answers", "share"], rows=rows, numeric=(1,), wide=False)
 
 
 def _field(field: FieldFigures, name: str) -> Block:
@@ -178,9 +181,10 @@ def _field(field: FieldFigures, name: str) -> Block:
         title, unit = (f"{what}, length", "characters") if field.is_length else (what, "value")
         missing = f" {field.missing:,} answers have no such value." if field.missing else ""
         sentence = f"{'Characters of the text.' if field.is_length else 'Its values.'}{missing}"
-        return bars(Measure(f"field-{name}", title, sentence, "three", unit, words.figure), field.spread, 0)
+        return bars(Measure(f"field-{name}", title, sentence, "three", unit, words.figure, field.is_length or field.kind == "int"), field.spread)
     every = sum(number for _, number in field.values) + field.others + field.missing
-    found = list(field.values)
+    # a text stands without the quotation marks of JSON where all values are texts
+    found = [(json.loads(value) if field.kind == "text" else value, number) for value, number in field.values]
     found += [("(other values)", field.others)] if field.others else []
     found += [("(none)", field.missing)] if field.missing else []
     return _counted(what, "value", found, every)
