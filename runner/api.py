@@ -16,7 +16,7 @@ from runner.event_types import Summary
 from runner.interfaces import Observer
 from runner.model import Run
 from runner.progress.watching import watched
-from runner.session import arguments, exporting, session, spelling
+from runner.session import arguments, exporting, reporting, session, spelling
 from runner.session.checking import Check, Description, check, check_job, describe
 from runner.session.deleting import deletable, delete, dependent, erase
 from runner.session.dry_run import dry_run
@@ -49,6 +49,7 @@ __all__ = [
     "estimate_job",
     "execute",
     "export",
+    "report",
     "results",
     "resume",
     "resumed",
@@ -292,3 +293,14 @@ def export(
     arguments.check_outputs(output, format)
     formats = [None] * len(output) if format is None else format
     return exporting.write(list(zip(output, formats, strict=True)), store_path(db), run_id, flags, notes)
+
+
+def report(
+    output: str | Path = "report.html", *, run_ids: Sequence[int] = (), db: str | Path = DEFAULT_STORE
+) -> list[int]:
+    """Write one HTML page about a run, by default the newest, or about up to four side by side; return their numbers.
+
+    It loads nothing, and holds no keys. ``-`` is standard output. Raises UsageError, StoreError.
+    """
+    arguments.check(output=output, run_ids=run_ids, db=db)
+    return reporting.write(output, store_path(db), [index(number) for number in run_ids])

@@ -27,6 +27,7 @@ from runner.cli.options import (
     warn_of_variables,
     yes_option,
 )
+from runner.cli.report import report
 from runner.cli.retry import retry
 from runner.cli.show import show
 from runner.cli.signals import orderly_end
@@ -192,5 +193,5 @@ def check(named: tuple[str, ...], db: str, as_json: bool, trust: bool, **setting
     sys.exit(1 if report.broken else 0)
 
 
-for _command in (delete, estimate, export, init, retry, show, simulate, try_):
+for _command in (delete, estimate, export, init, report, retry, show, simulate, try_):
     cli.add_command(_command)

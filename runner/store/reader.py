@@ -263,6 +263,8 @@ class StoreReader:
         with self._explained(), self._connected() as connection:
             return list(connection.execute(statement))
 
+    fetch = _fetch  # for what adds up more
+
     def _tuples(self, statement: sa.Select[Any]) -> Iterator[tuple[Any, ...]]:
         """Stream a result through the driver, in constant memory. SQLAlchemy's own rows would take twice as long."""
         query = str(statement.compile(self._engine, compile_kwargs={"literal_binds": True}))

@@ -50,7 +50,8 @@ def _of_row(amount: Callable[[str, str], str]) -> sa.ColumnElement[float]:
     return sa.literal_column(f"({own} + {rest}) / 1e12", sa.Float)
 
 
-_COST = _of_row(lambda a, p: f"coalesce({cost(a, p)}, {p}.input * 0)")
+COST = _of_row(lambda a, p: f"coalesce({cost(a, p)}, {p}.input * 0)")
+"""What all attempts of a row cost, in a statement that joins ``items`` with its attempt and the price of that."""
 _PERHAPS = _of_row(lambda a, p: f"{p}.input * 0 + {perhaps(a, p)}")
 # a row that has an outcome, and is sent again, or was when its process was killed
 _OPEN = (
@@ -75,7 +76,7 @@ def select_results(*, taken_over: bool, open_requests: bool = False) -> sa.Selec
 
     open_requests: some rows may have a request under a budget that is open, or was when its process was killed.
     """
-    money = (_COST, _PERHAPS_WITH_OPEN if open_requests else _PERHAPS)
+    money = (COST, _PERHAPS_WITH_OPEN if open_requests else _PERHAPS)
     source = items.outerjoin(attempts, items.c.attempt_id == attempts.c.id).outerjoin(prices, attempts.c.price_id == prices.c.id)
     if not taken_over:
         return sa.select(*RESULT, sa.null(), *money, *_LAST).select_from(source)
