@@ -133,7 +133,7 @@ def assert_nothing_paid_twice(sitting: Sitting, case: Case, server: Simulated | 
     assert count(store, "attempts", "error_code IS NULL") == TABLE
     assert 0 < cut < TABLE
     assert sitting.received["try"] == 1
-    assert all(sitting.received[name] == 0 for name in ("init", "errors", "export", "status", "show"))
+    assert all(sitting.received[name] == 0 for name in ("init", "errors", "export", "report", "status", "show"))
     received, killed = sum(sitting.received.values()) - 1, count(store, "attempts", "error_code = 'killed'")
     assert (killed > 0) == (case.stop == signal.SIGKILL)
     # what a budget allows is written down before it goes out, so that no kill can hide it
@@ -156,6 +156,7 @@ def assert_books_hold_the_bill(sitting: Sitting, bill: Mapping[str, Any], *, exa
 
 
 def assert_all_exported(folder: Path) -> None:
+    assert "reviews.csv" in (folder / "report.html").read_text(encoding="utf-8")
     with (folder / "answers.csv").open(newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     with (folder / "reviews.csv").open(newline="", encoding="utf-8") as file:
