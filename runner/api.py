@@ -1,6 +1,7 @@
 """The public Python API, which the command line also uses: run, resume, retry, check, export, results."""
 
 from collections.abc import Awaitable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from operator import index
 from pathlib import Path
 from typing import Any, TypeVar, Unpack, cast, overload
@@ -23,13 +24,14 @@ from runner.session.dry_run import dry_run
 from runner.session.estimating import Estimate, estimate_job, refuse_stopped, unsent
 from runner.session.expecting import Confirm
 from runner.session.exporting import ExportFlags
+from runner.session.mending import Found, found
 from runner.session.naming import DEFAULT_STORE, store_path
 from runner.session.options import SessionOptions
 from runner.session.restoring import resumed, retried
 from runner.session.results import Results, RunSummary, results_of, with_results
 from runner.session.sources import Source, job_of, spooled
 from runner.session.stopping import StopHandle, interruptible, stoppable
-from runner.store.reader import ErrorGroup, StoreReader
+from runner.store.reader import StoreReader
 from runner.store.totals import Totals
 
 __all__ = [
@@ -226,12 +228,10 @@ def status(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tupl
         return spelling.told(run, db), reader.totals(run.id)
 
 
-def errors(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, list[ErrorGroup]]:
-    """Return a run, by default the newest, with its failed rows by cause."""
+def errors(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> AbstractContextManager[Found]:
+    """Return a context with what went wrong in a run, by default the newest, by cause. Raises UsageError, StoreError."""
     arguments.check(run_id=run_id, db=db)
-    with StoreReader(store_path(db)) as reader:
-        run = reader.run(run_id)
-        return spelling.told(run, db), reader.errors(run.id)
+    return found(run_id, str(db))
 
 
 def results(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> Results:

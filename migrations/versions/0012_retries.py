@@ -23,6 +23,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_retries_run_id_runs")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_retries")),
     )
+    op.create_index("ix_retries_run_id", "retries", ["run_id"])
     op.create_table(
         "retried",
         sa.Column("id", sa.Integer(), nullable=False),

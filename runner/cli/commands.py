@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from runner.cli.delete import delete
+from runner.cli.errors import errors
 from runner.cli.estimate import estimate
 from runner.cli.export import export
 from runner.cli.init import init
@@ -153,21 +154,6 @@ def list_(db: str, as_json: bool) -> None:
 
 
 @cli.command()
-@run_argument
-@db_option
-@json_option
-def errors(run_id: int | str | None, db: str, as_json: bool) -> None:
-    """Show the failed rows of a run by cause.
-
-    Each cause has a count, an example and what to do. RUN is the number of the run or its prompt file; the default is the newest.
-    """
-    from runner import api
-    from runner.cli import chosen, output
-
-    click.echo(output.errors(*api.errors(chosen.run_number(run_id, db), db=db), db=db, as_json=as_json))
-
-
-@cli.command()
 @click.argument("named", metavar="FILE...", nargs=-1, required=True)
 @setting_options()
 @db_option
@@ -193,5 +179,5 @@ def check(named: tuple[str, ...], db: str, as_json: bool, trust: bool, **setting
     sys.exit(1 if report.broken else 0)
 
 
-for _command in (delete, estimate, export, init, report, retry, show, simulate, try_):
+for _command in (delete, errors, estimate, export, init, report, retry, show, simulate, try_):
     cli.add_command(_command)

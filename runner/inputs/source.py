@@ -71,9 +71,10 @@ class SettledRows(Struct):
     seen: int = 0
     # settled rows that have changed since
     changed: int = 0
-    # rows without an outcome that a retry leaves for another session, and those that it asks again
+    # rows without an outcome that a retry leaves for another session; those that it asks again, and of these, changed ones
     left: int = 0
     again: int = 0
+    again_changed: int = 0
     # ``_mark`` of each batch in which every row is settled, unchanged and on its old line: ``items`` skips these batches
     untouched: set[int] = field(default_factory=set)
 
@@ -247,10 +248,11 @@ async def find_settled(prompts: PromptFile, scanned: Scan, store: Store, selecti
             if stored is None or stored.status is None:
                 found.left += selection.retries
                 continue
-            found.again += stored.again
             found.seen += not stored.broken
+            changed = not (stored.broken or asks_the_same(row, stored.fingerprint))
+            found.again += stored.again
+            found.again_changed += stored.again and changed
             if not (stored.again or (stored.broken and not selection.retries)):
-                changed = not (stored.broken or asks_the_same(row, stored.fingerprint))
                 found.changed += changed
                 found.settled += not (selection.accept_changes and changed)
     return found

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from runner.session import only, to_send
+from runner.session.naming import command
 from runner.session.options import Choice
 from runner.session.prepare import Plan, in_thread
 from runner.several import spoken, unit
@@ -67,6 +68,13 @@ def sentences(plan: Plan, chosen: Chosen, found: int) -> list[str]:
     if (gone := chosen.count - found) > 0:
         text.append(f"{gone:,} of these {one}s {_is(gone)} no longer in the file, and not sent")
     return text
+
+
+def left(plan: Plan, pending: int) -> list[str]:
+    """Say that a session leaves rows which an interrupted retry is still to ask again. pending: how many."""
+    rows = plural(pending, unit(plan.answers))
+    resume = f"`{command('resume', plan.run.id, plan.options.db or plan.given.store)}`"
+    return [f"{rows} of an interrupted retry {_is(pending)} still to be asked again: {resume} does that"]
 
 
 def _causes(chosen: Chosen) -> str:

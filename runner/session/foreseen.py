@@ -69,6 +69,8 @@ class Foreseen(Working):
         self._taken: Mapping[int, int] = {}
         self._look, self._restored, self._chosen = source.SettledRows(), 0, Chosen()
         self._cost = tuple[str, ...]()
+        # rows that an interrupted retry has left, and that this session leaves
+        self._others_pending = 0
 
     async def ask(self, confirm: Confirm | None) -> None:
         """Read what the run holds, and ask whether the session is to begin. If it is not, the run stays as it was.
@@ -96,8 +98,10 @@ class Foreseen(Working):
             self._used_seeds = await in_thread(lambda: seeds_taken_over(self._store.path, self._store.run_id))
         self._stats.reused = sum(self._taken.values())
         self._before, self._store.replaces = await self._store.counts(), self._replaces
+        self._others_pending = await self._store.pending() if self._plan.run.existed else 0
         if self._plan.options.retry_failed:
             self._chosen = await asked_again.choose(self._plan, self._store)
+            self._others_pending = self._others_pending if not self._chosen.count else 0
         self._restored = await self._count_restored()
 
     async def _count_restored(self) -> int:

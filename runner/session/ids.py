@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 from runner.errors import UsageError
-from runner.inputs.files import explained
 from runner.inputs.keys import whole
 from runner.inputs.options import ReadOptions
 from runner.model import Json, Run
@@ -33,6 +32,8 @@ def read(file: str) -> list[str]:
     Raises UsageError for a file that cannot be read, or has no ids.
     """
     path = Path(file)
+    if file != "-" and not path.exists():
+        raise UsageError(f"there is no file of ids {_name(file)}")
     if file != "-" and path.suffix.lower() in _OPENED:
         rows = open_input(path, ReadOptions(), path.parent / "no.db").read()
         found = list(_of_rows(row.fields for row in rows if row.fields is not None))
@@ -47,8 +48,10 @@ def _text(path: Path, file: str) -> str:
     if file == "-":
         data = sys.stdin.buffer.read()
     else:
-        with explained(path):
+        try:
             data = path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"{_name(file)} cannot be read: {error.strerror}") from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -69,6 +69,11 @@ def again(choice: Choice, reader: StoreReader, run: Run) -> Selection:
     return Selection(every=False, statuses=frozenset({"failed"}))
 
 
+def doubtful(reader: StoreReader, run: Run) -> frozenset[str]:
+    """Return the finish reasons in a run of answers that are cut or filtered."""
+    return frozenset(one for one in reader.finish_reasons(run.id) if any(normal(one) in among for among in _ENDS.values()))
+
+
 def kind_of(status: str, code: str | None, reason: str | None, notes: str | None) -> str:
     """Return the name of what a result is: its error code, or what is unusual about its answer."""
     if status == "failed":

@@ -208,13 +208,12 @@ def notes(plan: Plan, counts: RunCounts, changed: int, taken: Mapping[int, int],
     sentences = [*plan.chosen.about, *_new_run_notes(run, all_rows=options.limit is None, taken=bool(taken))]
     if taken:
         sentences.append(taken_over(taken, plan.rows, plan.answers))
-    if options.retry_failed:
-        sentences += retrying
-    elif run.finished and not plan.chosen.raised:
+    sentences += retrying
+    if run.finished and not (plan.chosen.raised or options.retry_failed):
         same = run.input_digest is not None and hash_of(run.input_digest) == plan.given.content.digest
         what = "its rows are looked at again" if same else "its input has changed since"
         sentences.append(f"run {run.id} was finished; {what}")
-    elif run.existed and counts.done + counts.failed > sum(taken.values()):
+    elif run.existed and counts.done + counts.failed > sum(taken.values()) and not options.retry_failed:
         failed = f", {counts.failed:,} failed" if counts.failed else ""
         sentences.append(f"continuing run {run.id}: {counts.done - sum(taken.values()):,} already done{failed}")
     if changed:

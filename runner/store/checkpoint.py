@@ -167,12 +167,10 @@ class RunStore(RowLookup):
 
     async def chosen(self, retry: int | None = None) -> Chosen:
         """Return the rows that are to be asked again. retry: one that begins with the session; None: the last one goes on."""
-        run_id = self.run_id
+        run_id, self.retries = self.run_id, True
         found = await self._writer.transaction(lambda connection: retrying.looked_at(connection, run_id, retry))
-        self._taking_up.retry, self.retries = retry if found.count else None, True
-        if not found.count:
-            # the one before it is not given up for nothing
-            await self._writer.transaction(lambda connection: retrying.forget_unbegun(connection, run_id))
+        # the retry before it is not given up for nothing
+        self._taking_up.retry = retry if found.count else None
         return found
 
     async def forget_pending(self) -> None:

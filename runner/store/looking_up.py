@@ -8,6 +8,7 @@ from runner.errors import BAD_ROW
 from runner.settled import Settled
 from runner.store.connection import Connection
 from runner.store.retry_tables import IS_PENDING
+from runner.store.retrying import number_pending
 
 # {}: whether a retry is to ask the row again
 SETTLED = (
@@ -47,6 +48,10 @@ class RowLookup:
     async def settled_between(self, first: int, last: int) -> Sequence[tuple[int, str, int]]:
         """Return the settled rows on these lines that are not to be asked again, in order: (position, key, fingerprint)."""
         return await self._reader.rows(BETWEEN.format(NOT_PENDING if self.retries else ""), (self.run_id, first, last))
+
+    async def pending(self) -> int:
+        """Return how many rows an interrupted retry is still to ask again."""
+        return int((await self._reader.fetch(number_pending(self.run_id)))[0][0])
 
     async def tried(self, keys: Sequence[str]) -> Mapping[str, int]:
         """Return the number of the last failed attempt for each key that has one. ``settled`` omits those of done rows."""

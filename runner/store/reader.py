@@ -163,7 +163,7 @@ class StoreReader:
         # SQLite takes the other columns from the row that has the minimum
         return [
             ErrorGroup(code=code or "unknown", count=count, example_id=spoken(key), example=error or "")
-            for code, count, key, error, _ in self._fetch(statement)
+            for code, count, key, error, *_ in self._fetch(statement)
         ]
 
     def totals(self, run_id: int) -> Totals:

@@ -45,8 +45,14 @@ def _of_row(amount: Callable[[str, str], str]) -> sa.ColumnElement[float]:
         " FROM attempts f LEFT JOIN prices q ON q.id = f.price_id WHERE f.run_id = items.run_id AND f.item_key = items.key"
         f" AND f.error_code IS NOT NULL AND f.id IS NOT items.attempt_id AND {billed('f')}"
     )
+    # answers that a newer one has replaced were paid for, too
+    former = (
+        f"SELECT CASE WHEN count(*) = count({amount('f', 'q')}) THEN coalesce(sum({amount('f', 'q')}), 0) END"  # noqa: S608
+        " FROM replaced o JOIN attempts f ON f.id = o.attempt_id LEFT JOIN prices q ON q.id = f.price_id"
+        f" WHERE o.run_id = items.run_id AND o.item_key = items.key AND f.error_code IS NULL AND {billed('f')}"
+    )
     # most rows have one attempt, and are spared the look for others
-    rest = f"CASE WHEN items.attempts <= (attempts.id IS NOT NULL) THEN 0 ELSE ({others}) END"
+    rest = f"CASE WHEN items.attempts <= (attempts.id IS NOT NULL) THEN 0 ELSE ({others}) + ({former}) END"
     return sa.literal_column(f"({own} + {rest}) / 1e12", sa.Float)
 
 

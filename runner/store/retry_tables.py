@@ -29,6 +29,7 @@ def retry_tables(metadata: sa.MetaData, items: sa.Table) -> tuple[sa.Table, sa.T
         # its job as JSON, without secrets: what goes on with it has the same settings
         sa.Column("settings", sa.Text, nullable=False),
     )
+    sa.Index("ix_retries_run_id", retries.c.run_id)
     retried = sa.Table(
         "retried",
         metadata,

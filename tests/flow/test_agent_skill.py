@@ -43,7 +43,7 @@ def found(told: Any, key: str) -> bool:
 
 
 def test_each_command_runs_in_its_order_and_its_json_has_the_keys(tmp_path: Path) -> None:
-    with simulator(*QUICK, "--fault", "length=0.2") as server:
+    with simulator(*QUICK, "--fault", "invalid_json=0.4") as server:
         sitting = Sitting(tmp_path, server)
         allowed = {"run": {0, 1}, "retry": {0, 1}}
         for shown in commands(SKILL):
