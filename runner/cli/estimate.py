@@ -82,7 +82,10 @@ def estimate(
         if code:
             click.echo("runner: the sample is not complete; the same command goes on with it", err=True)
             sys.exit(code)
-        show(api.estimate_job(kept, db, SessionOptions(limit=options["limit"])), kept.prices, as_json=shown["as_json"])
+        found = api.estimate_job(kept, db, SessionOptions(limit=options["limit"]))
+        show(found, kept.prices, as_json=shown["as_json"])
+        if found.run is not None and not shown["as_json"]:
+            warn_of_failures(found.run, db)
 
 
 def show(found: "Estimate", prices: "Json", *, as_json: bool) -> None:
@@ -93,6 +96,20 @@ def show(found: "Estimate", prices: "Json", *, as_json: bool) -> None:
     from runner.cli.output import to_json
 
     fitting.say(to_json(to_builtins(found)) if as_json else text(found, prices), as_it_is=as_json)
+
+
+def warn_of_failures(run_id: int, db: str) -> None:
+    """Say that rows of a sample failed: it is the time to mend what is wrong, before all the others are sent."""
+    from runner import api
+    from runner.cli import fitting
+    from runner.session.naming import command
+    from runner.several import unit
+    from runner.text import plural
+
+    run, _ = api.status(run_id, db=db)
+    if run.failed:
+        settled = plural(run.done + run.failed, unit(run.answers))
+        fitting.say(f"{run.failed:,} of {settled} failed: `{command('errors', run.id, db)}` shows why, before the others are sent")
 
 
 def text(found: "Estimate", prices: "Json" = None) -> str:

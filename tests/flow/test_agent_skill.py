@@ -60,7 +60,7 @@ def test_each_command_runs_in_its_order_and_its_json_has_the_keys(tmp_path: Path
         assert len(KEYS) == 4
         for command, keys in KEYS:
             ended = sitting.do(Shown(command, []))
-            last = json.loads(ended.out.splitlines()[-1])
+            last = json.loads(ended.out.splitlines()[-1] if " run " in command else ended.out)
             named = re.findall(r"`([\w.]+)`", keys)
             assert [key for key in named if not found(last, key)] == [], command
         (program,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)

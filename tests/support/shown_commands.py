@@ -33,7 +33,8 @@ class Shown(NamedTuple):
 
 
 def shape(line: str) -> str:
-    """Return a line without its numbers, and without what depends on how fast a machine is."""
+    """Return a line without its numbers and ids, and without what depends on how fast a machine is."""
+    line = re.sub(r"r\d+(?:, (?:r\d+|\.\.\.))*", "ids", line)
     return re.sub(r"\(.*\)|[\d,.:]*\d", "#", line).strip()
 
 
