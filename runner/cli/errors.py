@@ -13,7 +13,7 @@ _INDENT = 12
 _EXAMPLE = 300
 
 
-@click.command()
+@click.command(short_help="Show the failed rows of a run by cause, and what to do.")
 @run_argument
 @db_option
 @json_option

@@ -33,7 +33,7 @@ _OTHERS = [setting.name for setting in SETTINGS if setting.name != "sample"]
 """The settings of a run. Its --sample stands in the job file or RUNNER_SAMPLE here: this command has another one."""
 
 
-@click.command()
+@click.command(short_help="Say what a run of FILE will take: tokens, cost and time.")
 @click.argument("named", metavar="FILE...", nargs=-1, required=True)
 @click.option(
     "--sample",

@@ -29,6 +29,8 @@ _CHECKED = (
 )  # fmt: skip
 """What ``check --json`` says of an input, beside the settings."""
 _MAX_PLACES = 10
+_ALWAYS = ("provider", "model", "base_url")
+_UNSET = ("default", "not set")
 _REQUEST = 300
 """Characters of a rendered request that are shown."""
 
@@ -139,7 +141,8 @@ def check(report: Check, *, as_json: bool) -> str:
         lines.append(f"`runner run` would refuse to start: {clean(report.refusal)}")
     if report.missing:
         lines.append(f"warning: `runner run` needs one thing more: {clean(report.missing)}")
-    lines += ["settings:", _settings(Description(job=report.job, key_source=report.key_source))]
+    lines += ["settings:", _settings(Description(job=report.job, key_source=report.key_source), all_of_them=False)]
+    lines.append("  the others are as by default; `runner run` with --show-config shows them")
     return "\n".join(lines)
 
 
@@ -174,8 +177,13 @@ def configuration(description: Description, *, as_json: bool) -> str:
     return f"  {'input':22}{clean(origin.shown(description.job.input))}\n{_settings(description)}"
 
 
-def _settings(description: Description) -> str:
-    lines = [f"  {key:22}{clean(value, 60):32}  {clean(where)}" for key, value, where in description.shown()]
+def _settings(description: Description, *, all_of_them: bool = True) -> str:
+    """Return the settings, a line each. all_of_them: also those that nobody has set, but for those that say who answers."""
+    lines = [
+        f"  {key:22}{clean(value, 60):32}  {clean(where)}"
+        for key, value, where in description.shown()
+        if all_of_them or key in _ALWAYS or where not in _UNSET
+    ]
     key = f"set in {description.key_source}" if description.key_source else "none"
     return "\n".join([*lines, f"  {'key':22}{key}"])
 

@@ -6,7 +6,7 @@ from runner.cli.options import db_option, quiet_option
 from runner.cli.typed import run_name
 
 
-@click.command()
+@click.command(short_help="Write a report of a run: one HTML page with charts.")
 @click.argument("words", metavar="[RUN]...", nargs=-1, type=run_name)
 @click.option(
     *("--output", "-o", "output"),

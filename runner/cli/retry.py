@@ -8,7 +8,7 @@ import click
 from runner.cli.options import continue_options, gathered, given_settings
 
 
-@click.command()
+@click.command(short_help="Send the failed rows of a run again, or those that are named.")
 @continue_options
 @click.option(
     "--class", "classes", metavar="NAMES", multiple=True, help="Which rows: error codes, timeout, network, server, length, ..."

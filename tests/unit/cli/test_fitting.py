@@ -9,6 +9,7 @@ import termios
 
 import pytest
 
+from runner.cli.commands import cli
 from runner.cli.fitting import broken, fitted
 
 LABELLED = "  cost          $0.017, $0.0036 of it on failed attempts; perhaps up to $0.00073 more, for attempts of unknown usage"
@@ -50,3 +51,11 @@ def test_only_a_terminal_that_knows_its_width_breaks_lines(columns: int, breaks:
     with os.fdopen(theirs, "w", encoding="utf-8") as terminal:
         assert (fitted(LABELLED, terminal) != LABELLED) is breaks
     os.close(ours)
+
+
+def test_no_command_is_told_in_half_a_sentence() -> None:
+    """In a terminal of 80 columns; a command with a longer first sentence needs a ``short_help``."""
+    with cli.make_context("runner", [], resilient_parsing=True, terminal_width=80) as context:
+        told = cli.get_help(context).partition("Commands:\n")[2].splitlines()
+    assert len(told) >= len(cli.commands)
+    assert [line for line in told if line.endswith("...") and not line.endswith(", ...")] == []
