@@ -109,7 +109,9 @@ def warn_of_failures(run_id: int, db: str) -> None:
     run, _ = api.status(run_id, db=db)
     if run.failed:
         settled = plural(run.done + run.failed, unit(run.answers))
-        fitting.say(f"{run.failed:,} of {settled} failed: `{command('errors', run.id, db)}` shows why, before the others are sent")
+        fitting.say(
+            f"{run.failed:,} of {settled} failed: `{command('errors', run.id, db)}` shows why, before the others are sent"
+        )
 
 
 def text(found: "Estimate", prices: "Json" = None) -> str:

@@ -37,6 +37,9 @@ prices = "list"
 max_tokens = 60
 """
 _SIMULATED = ("--seed", "1", "--first-token-s", "0.5", "--fault", "500=0.05")
+_VARIES = ("  speed ", "  time ")
+"""Lines of a summary that only a session of some length has, or whose words are its own."""
+_BELOW = " " * 10
 _WIDTH, _HEIGHT, _AROUND = 8.0, 18.0, 14.0
 """Pixels of a character and of a line, and around the whole."""
 
@@ -99,12 +102,12 @@ def percent(text: str) -> int:
     return int(shown[-1]) if shown else 0
 
 
-def session(rows: int = ROWS) -> Terminal:
-    """Let the two sessions happen, and return the terminal as it is in the middle of the second."""
+def session(rows: int = ROWS, most: int = 256) -> Terminal:
+    """Let the two sessions happen, and return the terminal as it is in the middle of the second. most: requests that are open."""
     terminal = Terminal()
     with tempfile.TemporaryDirectory() as place, simulator(*_SIMULATED) as server:
         folder = Path(place)
-        (folder / "reviews.toml").write_text(_JOB)
+        (folder / "reviews.toml").write_text(f"max_concurrency = {most}\n{_JOB}")
         (folder / "reviews.csv").write_text("id,review\n" + "".join(f"r{one},Good coffee no. {one}\n" for one in range(rows)))
         env = {"OPENAI_BASE_URL": server.openai, "OPENAI_API_KEY": "none", "TERM": "xterm-256color"}
         for stop_at, stopped in ((25, True), (75, False)):
@@ -154,18 +157,24 @@ text {{ fill: #e6edf3 }} rect {{ fill: #161b22; stroke: #30363d }}
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a screen above its last lines, which are never the same, without numbers and the shape of lines."""
+    """Return the words of a screen above its last lines, without numbers and without what depends on how long a session took."""
     said, _, live = text.rpartition("%  [")
-    above = said.rpartition("\n")[0] if live else text
-    return re.sub(r"[\d,.:]*\d", "#", above).split()
+    above = (said.rpartition("\n")[0] if live else text).splitlines()
+    kept: list[str] = []
+    varies = False
+    for line in above:
+        varies = line.startswith(_VARIES) or (varies and line.startswith(_BELOW))
+        kept += [] if varies else [line]
+    return re.sub(r"[\d,.:]*\d", "#", "\n".join(kept)).split()
 
 
 def seen(picture: str) -> str:
-    """Return the text of a picture, a line for each height."""
-    lines: dict[str, list[str]] = {}
-    for height, piece in re.findall(r'<text x="[^"]*" y="([^"]*)"[^>]*>([^<]*)</text>', picture):
-        lines.setdefault(height, []).append(unescape(piece))
-    return "\n".join(" ".join(pieces) for pieces in lines.values())
+    """Return the text of a picture, as a terminal shows it."""
+    lines: dict[str, str] = {}
+    for x, height, piece in re.findall(r'<text x="([^"]*)" y="([^"]*)"[^>]*>([^<]*)</text>', picture):
+        column = round((float(x) - _AROUND) / _WIDTH)
+        lines[height] = lines.get(height, "").ljust(column) + unescape(piece)
+    return "\n".join(lines.values())
 
 
 if __name__ == "__main__":
