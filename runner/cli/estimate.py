@@ -99,7 +99,7 @@ def show(found: "Estimate", prices: "Json", *, as_json: bool) -> None:
 
 
 def warn_of_failures(run_id: int, db: str) -> None:
-    """Say that rows of a sample failed: it is the time to mend what is wrong, before all the others are sent."""
+    """Say that rows of a sample failed: now is the time to mend what is wrong, before the others are sent."""
     from runner import api
     from runner.cli import fitting
     from runner.session.naming import command
@@ -109,9 +109,7 @@ def warn_of_failures(run_id: int, db: str) -> None:
     run, _ = api.status(run_id, db=db)
     if run.failed:
         settled = plural(run.done + run.failed, unit(run.answers))
-        fitting.say(
-            f"{run.failed:,} of {settled} failed: `{command('errors', run.id, db)}` shows why, before the others are sent"
-        )
+        fitting.say(f"{run.failed:,} of {settled} failed: `{command('errors', run.id, db)}` shows why")
 
 
 def text(found: "Estimate", prices: "Json" = None) -> str:

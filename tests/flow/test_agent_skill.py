@@ -1,4 +1,4 @@
-"""What coding agents read is true: each command of the skill runs in its order, its JSON has the keys, and every link leads somewhere."""
+"""What coding agents read is true: the commands of the skill run in order, their JSON has the keys, and links lead somewhere."""
 
 import json
 import re

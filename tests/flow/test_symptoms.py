@@ -11,9 +11,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "guides" / "troubleshooting.md").read_text(encoding="utf-8")
 # a text over several lines is one text
 SOURCE = re.sub(r'"\s*\n\s*f?"', "", "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "runner").rglob("*.py")))
-SYMPTOMS = [
-    quoted for line in PAGE.splitlines() if line.startswith("| ") for quoted in re.findall(r"`([^`]+)`", line.split("|")[1])
-]
+FIRST_CELLS = [line.split("|")[1] for line in PAGE.splitlines() if line.startswith("| ")]
+SYMPTOMS = [quoted for cell in FIRST_CELLS for quoted in re.findall(r"`([^`]+)`", cell)]
 FILLED = r"\b(?:OPENAI_API_KEY|reviews\.csv|server unreachable|requests/min|[\d:]+|X)(?!\w)|\$X"
 """What stands in place of something that a message takes from elsewhere."""
 
