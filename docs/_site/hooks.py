@@ -1,7 +1,7 @@
-"""Makes the site of the documents as they stand in the repository: the navigation from the index, and links to what is outside of docs/.
+"""Makes the site of the documents as they stand in the repository: the navigation, and links to what is outside of docs/.
 
-The pages are written for a forge, where links lead to files of the repository. On the site, four pages from outside of ``docs/`` are
-pages too, and a link to any other file leads to the repository if ``repo_url`` is set, and is no link otherwise.
+The pages are written for a forge, where links lead to files of the repository. On the site, four pages from outside of ``docs/``
+are pages too, and a link to any other file leads to the repository if ``repo_url`` is set, and is no link otherwise.
 """
 
 import posixpath

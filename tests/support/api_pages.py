@@ -69,7 +69,8 @@ def signature(node: "ast.FunctionDef | ast.AsyncFunctionDef") -> str:
         return line
     head, _, rest = line.partition("(")
     inside, _, tail = rest.rpartition(") -> ")
-    return f"{head}(\n" + "".join(f"    {one},\n" for one in _split(inside)) + f") -> {tail}"
+    parts = (re.sub(r"^(\w+: .+?)=(.+)$", r"\1 = \2", one) for one in _split(inside))
+    return f"{head}(\n" + "".join(f"    {one},\n" for one in parts) + f") -> {tail}"
 
 
 def _split(text: str) -> list[str]:
