@@ -64,6 +64,9 @@ def links_of_site(markdown: str, source: str, name: str, repo_url: str = "") -> 
             return link[0]
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         there = name_on_site(path)
+        if not (ROOT / path).exists():
+            # mkdocs says so
+            return link[0]
         if there:
             return f"{text}({posixpath.relpath(there, posixpath.dirname(name) or '.')}{anchor})"
         return f"{text}({repo_url}/blob/main/{path}{anchor})" if repo_url else text.strip("[]")
