@@ -124,9 +124,27 @@ def _comments(lines: list[str], at: int) -> list[str]:
 
 
 def _prose(node: "ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef") -> str:
-    """Return a docstring for a page: names of modules are not told, and a line that explains a parameter begins an item."""
-    text = re.sub(r"``([^`]+)``", r"`\1`", ast.get_docstring(node) or "")
-    return text.replace("<", r"\<")
+    """Return a docstring for a page: what explains a parameter is an item of a list."""
+    text = re.sub(r"``([^`]+)``", r"`\1`", ast.get_docstring(node) or "").replace("<", r"\<")
+    name = "|".join(sorted(_parameters(node), key=len, reverse=True)) or "(?!)"
+    begins = re.compile(rf"(?:^|(?<=[.)] ))((?:(?:{name})(?:, | and ))*(?:{name})): ")
+    paragraphs = []
+    for paragraph in text.split("\n\n"):
+        marked = begins.sub(r"\n* `\1`: ", re.sub(r"(?<=\. )Raises ", "\n\nRaises ", paragraph.replace("\n", " ")))
+        # a blank line before the first item
+        paragraphs.append(re.sub(r" *\n", "\n", marked.replace("\n* ", "\n\n* ", 1)).strip())
+    return "\n\n".join(paragraphs)
+
+
+def _parameters(node: "ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef") -> set[str]:
+    """Return the parameters of a function, or of what makes an object of a class."""
+    if isinstance(node, ast.ClassDef):
+        made = [one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
+        fields = {one.target.id for one in node.body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)}
+        return fields.union(*map(_parameters, made))
+    given = node.args
+    every = [*given.posonlyargs, *given.args, *given.kwonlyargs, *filter(None, (given.vararg, given.kwarg))]
+    return {one.arg for one in every} - {"self"}
 
 
 PARTS = (Part(REFERENCE / "events.md", BEGIN, END, events), Part(REFERENCE / "python.md", BEGIN, END, api))
