@@ -4,9 +4,10 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from options_page import BEGIN, END
 from pages import Part
@@ -35,20 +36,21 @@ WIDTH = 100
 
 def events() -> str:
     """Return a section for each event, with its fields as the code has them."""
-    return "\n" + "\n".join(
-        f"## {title}\n\n" + "\n".join(described(event_types.__name__, name) for name in names) for title, names in EVENTS.items()
-    )
+    return _sections({title: [getattr(event_types, name) for name in names] for title, names in EVENTS.items()})
 
 
 def api() -> str:
     """Return a section for each public name, in groups. Events have a page of their own."""
-    grouped = [name for names in GROUPS.values() for name in names]
-    elsewhere = {name for names in EVENTS.values() for name in names} | {"__version__"}
-    missing = set(runner.__all__) - set(grouped) - elsewhere
-    assert not missing, f"in which group of tests/support/api_pages.py are {sorted(missing)}?"
-    homes = {name: getattr(runner, name).__module__ for name in grouped}
+    named = {name for names in (*GROUPS.values(), *EVENTS.values()) for name in names} | {"__version__"}
+    groups = {**GROUPS, "More": [name for name in runner.__all__ if name not in named]}
+    return _sections({title: [getattr(runner, name) for name in names] for title, names in groups.items()})
+
+
+def _sections(groups: Mapping[str, Sequence[Any]]) -> str:
     return "\n" + "\n".join(
-        f"## {title}\n\n" + "\n".join(described(homes[name], name) for name in names) for title, names in GROUPS.items()
+        f"## {title}\n\n" + "\n".join(described(one.__module__, one.__name__) for one in group)
+        for title, group in groups.items()
+        if group
     )
 
 
