@@ -36,7 +36,8 @@ WIDTH = 100
 
 def events() -> str:
     """Return a section for each event, with its fields as the code has them."""
-    return _sections({title: [getattr(event_types, name) for name in names] for title, names in EVENTS.items()})
+    known = {**vars(event_types), **{name: getattr(runner, name) for name in runner.__all__}}
+    return _sections({title: [known[name] for name in names] for title, names in EVENTS.items()})
 
 
 def api() -> str:
