@@ -134,7 +134,7 @@ def test_it_opens_and_searches_from_the_disk(site: Path, browser: Any, scheme: s
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
-    for name in ("index.html", "guides/local-servers.html", "reference/settings.html"):
+    for name in ("index.html", "readme.html", "guides/local-servers.html", "reference/settings.html"):
         page.goto((site / name).as_uri())
         # tables scroll by themselves: the page is never wider than the window
         assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), name

@@ -37,7 +37,8 @@ class Block(NamedTuple):
     @property
     def place(self) -> str:
         """The page and the line, as editors take them."""
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
+        page = self.page.relative_to(ROOT) if self.page.is_relative_to(ROOT) else self.page.name
+        return f"{page}:{self.line}"
 
     def commands(self) -> list[str]:
         """Return the commands of a block for a shell, each with its further lines."""

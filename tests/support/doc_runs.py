@@ -101,6 +101,8 @@ class Sitting:
         text = block.notes.get("not run")
         if text is not None:
             assert text, f"{block.place}: why is it not run? <!-- not run: reason -->"
+            for words in runner_commands(block.text):
+                read_by_click(words, block.place)
         elif block.kind == "file":
             path = self.folder / block.notes["file"]
             path.parent.mkdir(parents=True, exist_ok=True)
