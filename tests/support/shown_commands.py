@@ -8,6 +8,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _LEFT_OUT = "..."
+_GOES_ON = "\\"
 
 
 class Shown(NamedTuple):
@@ -41,10 +42,14 @@ def shape(line: str) -> str:
 def commands(page: str) -> list[Shown]:
     """Return the commands of a page in its order; its name is relative to the repository."""
     found: list[Shown] = []
+    goes_on = False
     for block in _BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
         for line in block.splitlines():
-            if line.startswith("$ "):
-                found.append(Shown(line.removeprefix("$ "), []))
+            if goes_on:
+                found[-1] = Shown(f"{found[-1].text} {line.strip().removesuffix(_GOES_ON)}", [])
+            elif line.startswith("$ "):
+                found.append(Shown(line.removeprefix("$ ").removesuffix(_GOES_ON), []))
             else:
                 found[-1].lines.append(line)
+            goes_on = line.endswith(_GOES_ON) and (goes_on or line.startswith("$ "))
     return found
