@@ -1,6 +1,7 @@
 """The public Python API, which the command line also uses: run, resume, retry, check, export, results."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from operator import index
 from pathlib import Path
 from typing import Any, TypeVar, Unpack, cast, overload
@@ -16,20 +17,21 @@ from runner.event_types import Summary
 from runner.interfaces import Observer
 from runner.model import Run
 from runner.progress.watching import watched
-from runner.session import arguments, exporting, session, spelling
+from runner.session import arguments, exporting, reporting, session, spelling
 from runner.session.checking import Check, Description, check, check_job, describe
 from runner.session.deleting import deletable, delete, dependent, erase
 from runner.session.dry_run import dry_run
 from runner.session.estimating import Estimate, estimate_job, refuse_stopped, unsent
 from runner.session.expecting import Confirm
 from runner.session.exporting import ExportFlags
+from runner.session.mending import Found, found
 from runner.session.naming import DEFAULT_STORE, store_path
 from runner.session.options import SessionOptions
 from runner.session.restoring import resumed, retried
 from runner.session.results import Results, RunSummary, results_of, with_results
 from runner.session.sources import Source, job_of, spooled
 from runner.session.stopping import StopHandle, interruptible, stoppable
-from runner.store.reader import ErrorGroup, StoreReader
+from runner.store.reader import StoreReader
 from runner.store.totals import Totals
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "estimate_job",
     "execute",
     "export",
+    "report",
     "results",
     "resume",
     "resumed",
@@ -126,6 +129,9 @@ def resume(
 def retry(
     run_id: int | None = None,
     *,
+    classes: str | Sequence[str] | None = None,
+    ids: Iterable[str | int] | Path | None = None,
+    all_rows: bool = False,
     db: str | Path = DEFAULT_STORE,
     trust: bool = False,
     stop: StopHandle | str | Sequence[str] | None = None,
@@ -133,8 +139,11 @@ def retry(
     progress: bool | None = None,
     **settings: Unpack[JobSettings],
 ) -> RunSummary:
-    """Send the failed rows of a run again, by default of the newest one, and no other rows. The other arguments: as for ``run``.
+    """Send rows of a run again, by default the failed ones of the newest run, and no others. The other arguments: as for ``run``.
 
+    classes: names for rows, as ``only`` of ``export`` takes them: error codes, "timeout", "length", ... ids: of rows, done or
+    failed, or the path of a file of them. all_rows: done rows too. The setting ``where`` chooses among the rows that these name.
+    A row keeps its old answer until it has a new one; the old one stays in the history (``runner show``).
     settings: ``base_url`` and ``api_key_env`` stay with the run. Those that change answers hold for the rows that are sent.
     """
     given: dict[str, Any] = {**settings}
@@ -142,7 +151,7 @@ def retry(
     arguments.warn_of_variables()
     with interruptible():
         arguments.check(run_id=run_id, db=db, trust=trust, observe=observe, progress=progress)
-        job, options = retried(db, run_id, given)
+        job, options = retried(db, run_id, given, arguments.of_retry(classes, ids, all_rows=all_rows))
         return _watched(allowed(job, trust), db, options, handle, observe, progress)
 
 
@@ -219,12 +228,10 @@ def status(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tupl
         return spelling.told(run, db), reader.totals(run.id)
 
 
-def errors(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, list[ErrorGroup]]:
-    """Return a run, by default the newest, with its failed rows by cause."""
+def errors(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> AbstractContextManager[Found]:
+    """Return a context with what went wrong in a run, by default the newest, by cause. Raises UsageError, StoreError."""
     arguments.check(run_id=run_id, db=db)
-    with StoreReader(store_path(db)) as reader:
-        run = reader.run(run_id)
-        return spelling.told(run, db), reader.errors(run.id)
+    return found(run_id, str(db))
 
 
 def results(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> Results:
@@ -286,3 +293,14 @@ def export(
     arguments.check_outputs(output, format)
     formats = [None] * len(output) if format is None else format
     return exporting.write(list(zip(output, formats, strict=True)), store_path(db), run_id, flags, notes)
+
+
+def report(
+    output: str | Path = "report.html", *, run_ids: Sequence[int] = (), db: str | Path = DEFAULT_STORE
+) -> list[int]:
+    """Write one HTML page about a run, by default the newest, or about up to four side by side; return their numbers.
+
+    It loads nothing, and holds no keys. ``-`` is standard output. Raises UsageError, StoreError.
+    """
+    arguments.check(output=output, run_ids=run_ids, db=db)
+    return reporting.write(output, store_path(db), [index(number) for number in run_ids])

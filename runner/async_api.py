@@ -1,6 +1,6 @@
 """The public Python API in the program's own event loop: arun, aestimate, ... ``session`` has stream, events and Session."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import index
 from pathlib import Path
 from typing import Any, Unpack
@@ -65,6 +65,9 @@ async def aresume(
 async def aretry(
     run_id: int | None = None,
     *,
+    classes: str | Sequence[str] | None = None,
+    ids: Iterable[str | int] | Path | None = None,
+    all_rows: bool = False,
     db: str | Path = DEFAULT_STORE,
     trust: bool = False,
     stop: StopHandle | str | Sequence[str] | None = None,
@@ -76,8 +79,9 @@ async def aretry(
     given: dict[str, Any] = {**settings}
     handle = arguments.handle(stop, given)
     arguments.warn_of_variables()
+    chosen = arguments.of_retry(classes, ids, all_rows=all_rows)
     arguments.check(run_id=run_id, db=db, trust=trust)
-    prepare = restored(lambda: restoring.retried(db, run_id, given), db, trust=trust)
+    prepare = restored(lambda: restoring.retried(db, run_id, given, chosen), db, trust=trust)
     return await _watched(prepare, db, handle, observe, progress)
 
 

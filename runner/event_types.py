@@ -40,7 +40,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     # of this session
     done_now: int
     failed_now: int
-    # of failed_now: changed rows that were sent again; they stay done and keep their earlier answers
+    # of failed_now: answered rows that were sent again; they stay done and keep their earlier answers
     kept: int
     attempts_now: int
     # tokens of this session as far as they were reported, failed attempts included; None: no attempt reported any
@@ -53,17 +53,17 @@ class Summary(Struct, frozen=True, kw_only=True):
     missing: int
     # finished rows that have changed since: their result belongs to the earlier prompt
     changed: int
-    # why the session ended early, one sentence; None if it did not
+    # why the session ended early, one sentence, None if it did not; and the same command would continue this run: False after
+    # --new, which starts another, and --limit, which adds no rows
     stop_reason: str | None
-    # the same command would continue this run: False after --new, which starts another, and --limit, which adds no rows
     same_command: bool = True
     # answers of this session whose finish reason is unknown, by reason; they are among the done
     unknown_finish: Mapping[str, int] = {}
-    # rows of the input without an outcome, beyond --limit too
+    # rows of the input without an outcome, beyond --limit too; rows with one that an interrupted retry is still to ask again
     left: int = 0
-    # the session was asked to use only so many rows; None: all
+    retry_left: int = 0
+    # the session was asked to use only so many rows, None: all; the input's rows are those that ``where`` or ``sample`` choose
     limit: int | None = None
-    # the rows of the input are those that ``where`` or ``sample`` choose
     chosen: bool = False
     # the session alone used other rows than its run (``where``, ``sample`` of a resume or a retry); ``rows`` are those of the run
     narrowed: bool = False
@@ -72,9 +72,9 @@ class Summary(Struct, frozen=True, kw_only=True):
     # failed rows of the whole run by error code, broken ones too; beyond: outcomes that are no longer wanted
     causes: Mapping[str, int] = {}
     beyond: int = 0
-    # rows whose answers this session took over from earlier runs; it sent nothing for them, and they are among the skipped
-    reused: int = 0
+    # rows whose answers this session took over from earlier runs; it sent nothing for them, and they are among the skipped; and
     # rows that got the outcome of another row with the same request, in this session (--dedupe)
+    reused: int = 0
     shared: int = 0
     # of the skipped: rows that failed
     skipped_failed: int = 0
@@ -169,7 +169,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     pace: Pace
     # of the restored: rows that failed in earlier sessions and are not sent again
     restored_failed: int = 0
-    # of the failed: changed rows that were sent again; they stay done and keep their earlier answers
+    # of the failed: answered rows that were sent again; they stay done and keep their earlier answers
     kept: int = 0
     # rates per second of the last half minute: of rows with an outcome, of requests, and of output tokens; None before the first,
     # and in an outage or a long pause

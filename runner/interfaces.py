@@ -258,8 +258,8 @@ class Store(Protocol):
         """
         ...
 
-    async def settled_between(self, first: int, last: int, *, failed_too: bool) -> Sequence[tuple[int, str, int]]:
-        """Return the done rows on these lines, in order: (position, key, fingerprint). failed_too: failed rows too."""
+    async def settled_between(self, first: int, last: int) -> Sequence[tuple[int, str, int]]:
+        """Return the settled rows on these lines that no retry asks again, in order: (position, key, fingerprint)."""
         ...
 
     async def tried(self, keys: Sequence[str]) -> Mapping[str, int]:

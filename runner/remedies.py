@@ -19,7 +19,8 @@ ADVICE = {
     "dns": "Check the host name in base_url and the network, then run `runner resume`.",
     "gave_up": "The server ends answers before the model does; run `runner retry` later, or set what they mean in [finish].",
     "internal": "This is a bug in runner; please report it with the text of the error.",
-    "invalid_output": "Answers do not fit the schema: say in the prompt what is wanted, or raise --repairs; then `runner retry`.",
+    "invalid_output": "Answers do not fit the schema. If they end at the limit of their length: `runner retry --max-tokens N`. "
+    "Else say in the prompt what is wanted, or raise --repairs; then `runner retry`.",
     "killed": "Nothing to do: the process was killed while this request was open; it was sent again, and may be billed twice.",
     "no_capacity": "The flex tier had no room for so long; run `runner retry` later, or with --tier default.",
     "no_reason": "Ask the operator of the server, then run `runner resume`; or without streams: `runner resume --no-stream`.",

@@ -15,6 +15,8 @@ class Settled(Struct, frozen=True):
     attempts: int
     # True for a broken row: no request could be made from it
     broken: bool = False
+    # True: a retry has chosen the row, and has not asked it again yet
+    again: bool = False
 
 
 class Head(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,8 @@ command of each (the first that fits):
     stopped: wrong address       resume --base-url URL      (where the address to use is known, and the user's to name)
     stopped: unknown model       resume --model NAME        (while no row is answered, the model may change)
     stopped: a row's own model   resume                     (once its line is mended)
-    stopped: budget reached      resume --max-cost X         (with what finishes it; of a retry: retry)
+    stopped: budget reached      resume --max-cost X         (with what finishes it)
+    a retry was interrupted      resume, also: export        (it asks the other rows again, whatever stopped it)
     stopped: bad requests        retry, also: resume
     --limit, failed rows         retry, also: resume
     rows are left, any reason    resume                     (a limit, Ctrl-C, the deadline, an error, a changed file, a kill)
@@ -62,6 +63,8 @@ class State(Struct, frozen=True, kw_only=True):
     failed: int
     # without an outcome
     left: int
+    # rows that an interrupted retry is still to ask again
+    retry_left: int = 0
     # of the failed: rows from which no request could be made
     broken: int = 0
     # failed rows by error code
@@ -126,6 +129,10 @@ def advice(state: State, db: str) -> list[Advice]:
     sent = state.failed - state.broken
     worth_it = sent > 0 and not OF_THE_ROW.issuperset(state.causes)
     refused = state.stop_code == "bad_request" and sent > 0
+    if state.retry_left and not state.missing:
+        others = plural(state.retry_left, state.unit)
+        command_line = command("resume", *_moved(state), *_of_resume(state))
+        return [Advice(command_line, f"{_when(state)}sends {others} that the retry has left", state.retry_left), export]
     retries, raised = state.raised.retries, state.raised.options
     when = _when(state) if refused or state.missing else ""
     retry = Advice(command("retry", *_moved(state), *_of_retry(state)), f"{when}{_again(state, sent)}", sent)

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from runner.cli.delete import delete
+from runner.cli.errors import errors
 from runner.cli.estimate import estimate
 from runner.cli.export import export
 from runner.cli.init import init
@@ -27,6 +28,8 @@ from runner.cli.options import (
     warn_of_variables,
     yes_option,
 )
+from runner.cli.report import report
+from runner.cli.retry import retry
 from runner.cli.show import show
 from runner.cli.signals import orderly_end
 from runner.cli.simulate import simulate
@@ -118,23 +121,6 @@ def resume(run_id: int | str | None, db: str, accept_changes: bool, trust: bool,
 
 
 @cli.command()
-@continue_options
-@gathered("shown", "quiet", "as_json", "outputs", "yes")
-def retry(run_id: int | str | None, db: str, trust: bool, shown: Any, **settings: Any) -> None:
-    """Send the failed rows of a run again, and no other rows.
-
-    RUN is its number or its prompt file; the default is the newest run. --model, --max-tokens and the like hold for the rows that
-    are sent now. --base-url and --api-key-env move the run to another server or key.
-    """
-    from runner import api
-    from runner.cli import chosen, foreground
-    from runner.cli.trusting import asked
-
-    job, options = api.retried(db, chosen.run_number(run_id, db), given_settings(settings))
-    sys.exit(foreground.drive(asked(job, trusted=trust), db, options, **shown))
-
-
-@cli.command()
 @run_argument
 @db_option
 @json_option
@@ -145,7 +131,7 @@ def status(run_id: int | str | None, db: str, as_json: bool, watch: bool) -> Non
     RUN is its number or its prompt file; the default is the newest run.
     """
     from runner import api
-    from runner.cli import chosen
+    from runner.cli import chosen, fitting
     from runner.cli import watch as watching
     from runner.cli.status import status as details
 
@@ -153,7 +139,7 @@ def status(run_id: int | str | None, db: str, as_json: bool, watch: bool) -> Non
     if watch:
         watching.watch(number, db, as_json=as_json)
     else:
-        click.echo(details(*api.status(number, db=db), db=db, as_json=as_json))
+        fitting.say(details(*api.status(number, db=db), db=db, as_json=as_json), as_it_is=as_json)
 
 
 @cli.command("list")
@@ -165,21 +151,6 @@ def list_(db: str, as_json: bool) -> None:
     from runner.cli import output
 
     click.echo(output.listing(api.runs(db=db), as_json=as_json))
-
-
-@cli.command()
-@run_argument
-@db_option
-@json_option
-def errors(run_id: int | str | None, db: str, as_json: bool) -> None:
-    """Show the failed rows of a run by cause.
-
-    Each cause has a count, an example and what to do. RUN is the number of the run or its prompt file; the default is the newest.
-    """
-    from runner import api
-    from runner.cli import chosen, output
-
-    click.echo(output.errors(*api.errors(chosen.run_number(run_id, db), db=db), db=db, as_json=as_json))
 
 
 @cli.command()
@@ -208,5 +179,5 @@ def check(named: tuple[str, ...], db: str, as_json: bool, trust: bool, **setting
     sys.exit(1 if report.broken else 0)
 
 
-for _command in (delete, estimate, export, init, show, simulate, try_):
+for _command in (delete, errors, estimate, export, init, report, retry, show, simulate, try_):
     cli.add_command(_command)

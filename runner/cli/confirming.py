@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import click
 
-from runner.cli import money
+from runner.cli import fitting, money
 from runner.cli.trusting import confirmed
 from runner.config.job import Job
 from runner.errors import UsageError
@@ -32,7 +32,7 @@ def _asked(above: float, cost: Expected) -> bool:
     most = cost.dollars if cost.most is None else min(cost.dollars, cost.most)
     if most <= above:
         return False
-    click.echo(cost.sentence, err=True)
+    fitting.say(cost.sentence, error=True)
     # a session only takes note of a signal, and would wait for the answer
     with on_signals(STOP_SIGNALS, _leave):
         what = money.amount(most) if most == cost.dollars else f"The budget leaves {money.amount(most)}, which"

@@ -44,7 +44,10 @@ def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool
     if end.kept:
         its, answers = ("its", "answer is") if end.kept == 1 else ("their", "answers are")
         causes = f"`{command('status', end.run, db)}` counts the causes"
-        text.append(f"  {plural(end.kept, f'changed {one}')} failed when sent again; {its} old {answers} kept; {causes}")
+        text.append(f"  {plural(end.kept, f'answered {one}')} failed when sent again; {its} old {answers} kept; {causes}")
+    if end.retry_left:
+        are, keep = ("is", "keeps its result") if end.retry_left == 1 else ("are", "keep their results")
+        text.append(f"  {plural(end.retry_left, one)} of the retry {are} still to be asked again, and {keep} until then")
     if end.changed and (changed := prepare.changed_rows(end.changed)) not in told:
         text.append(f"  {changed}")
     if end.unknown_finish:
@@ -105,6 +108,7 @@ def _state(end: Summary) -> State:
         done=end.done,
         failed=end.failed,
         left=end.left,
+        retry_left=end.retry_left,
         broken=end.broken,
         causes=end.causes,
         beyond=end.beyond,

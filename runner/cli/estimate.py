@@ -33,7 +33,7 @@ _OTHERS = [setting.name for setting in SETTINGS if setting.name != "sample"]
 """The settings of a run. Its --sample stands in the job file or RUNNER_SAMPLE here: this command has another one."""
 
 
-@click.command()
+@click.command(short_help="Say what a run of FILE will take: tokens, cost and time.")
 @click.argument("named", metavar="FILE...", nargs=-1, required=True)
 @click.option(
     "--sample",
@@ -82,16 +82,34 @@ def estimate(
         if code:
             click.echo("runner: the sample is not complete; the same command goes on with it", err=True)
             sys.exit(code)
-        show(api.estimate_job(kept, db, SessionOptions(limit=options["limit"])), kept.prices, as_json=shown["as_json"])
+        found = api.estimate_job(kept, db, SessionOptions(limit=options["limit"]))
+        show(found, kept.prices, as_json=shown["as_json"])
+        if found.run is not None and not shown["as_json"]:
+            warn_of_failures(found.run, db)
 
 
 def show(found: "Estimate", prices: "Json", *, as_json: bool) -> None:
     """Print an estimate. prices: the setting."""
     from msgspec import to_builtins
 
+    from runner.cli import fitting
     from runner.cli.output import to_json
 
-    click.echo(to_json(to_builtins(found)) if as_json else text(found, prices))
+    fitting.say(to_json(to_builtins(found)) if as_json else text(found, prices), as_it_is=as_json)
+
+
+def warn_of_failures(run_id: int, db: str) -> None:
+    """Say that rows of a sample failed: now is the time to mend what is wrong, before the others are sent."""
+    from runner import api
+    from runner.cli import fitting
+    from runner.session.naming import command
+    from runner.several import unit
+    from runner.text import plural
+
+    run, _ = api.status(run_id, db=db)
+    if run.failed:
+        settled = plural(run.done + run.failed, unit(run.answers))
+        fitting.say(f"{run.failed:,} of {settled} failed: `{command('errors', run.id, db)}` shows why")
 
 
 def text(found: "Estimate", prices: "Json" = None) -> str:

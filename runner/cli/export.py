@@ -13,7 +13,7 @@ from runner.errors import UsageError
 _FORMATS = "csv, jsonl, parquet, xlsx, sqlite, md, openai-batch, messages or the name of a plug-in"
 
 
-@click.command()
+@click.command(short_help="Write the results of a run: CSV, Parquet, Excel, JSON lines, ...")
 @click.argument("words", metavar="[RUN]", nargs=-1, type=run_name)
 @click.option("--output", "-o", "outputs", metavar="FILE", multiple=True, help="File to write; - is standard output. Repeatable.")
 @click.option("--format", "--as", "formats", metavar="FORMAT", multiple=True, help=f"{_FORMATS}; default: the ending of FILE.")

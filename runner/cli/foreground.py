@@ -91,7 +91,8 @@ def _session(
         raise StoreError(f"the output cannot be written: {observe.lost.strerror or observe.lost}; the results are in the store")
     if summary.stop_reason is not None:
         return 1
-    if options.sample is not None:
+    if options.sample is not None or (options.retry_failed and not (summary.done_now or summary.failed_now)):
+        # there was no row to send again
         return 0
     return 0 if job.tolerates(summary.failed + summary.kept, of=summary.wanted) else 1
 

@@ -9,7 +9,8 @@ import click
 from runner.cli.options import given_settings, setting_options
 
 _SETTINGS = (
-    "provider", "model", "input_format", "encoding", "delimiter", "sheet", "id_column", "prompt", "system", "max_tokens",
+    "provider", "model", "input_format", "encoding", "delimiter", "sheet", "id_column", "prompt", "system", "fields", "max_cost",
+    "max_tokens",
 )  # fmt: skip
 
 

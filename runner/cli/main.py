@@ -120,7 +120,8 @@ def _complain(sentence: str) -> None:
 def _say(line: str) -> None:
     """Print one line on standard error, without keys and harmless to a terminal; ignore a standard error that is closed."""
     # imported here: most commands end without an error
+    from runner.cli import fitting
     from runner.text import clean, redact
 
     with suppress(OSError):
-        click.echo(clean(redact(line)), err=True)
+        fitting.say(clean(redact(line)), error=True)

@@ -9,20 +9,17 @@ import msgspec
 
 from runner import origin
 from runner.api import Check, Description
-from runner.cli.advice import State, advice
-from runner.cli.advice import lines as advice_lines
-from runner.errors import BAD_ROW, remedy
-from runner.errors import advice as advice_on
+from runner.cli.advice import State
+from runner.errors import remedy
 from runner.event_types import AS_ASKED, Quantiles
 from runner.exports.file import is_standard_output
 from runner.inputs import spool
 from runner.model import Run
-from runner.session import oversized, prepare, spelling, unpriced
+from runner.session import oversized, prepare, spelling
 from runner.session.dry_run import Unsent
-from runner.session.naming import command, in_full
+from runner.session.naming import command
 from runner.session.stopping import STOPPED_BY
 from runner.several import unit
-from runner.store.reader import ErrorGroup
 from runner.text import clean, encodable_tree, json_text, plural, shell_word
 
 _MAX_SHOWN = 20
@@ -32,11 +29,13 @@ _CHECKED = (
 )  # fmt: skip
 """What ``check --json`` says of an input, beside the settings."""
 _MAX_PLACES = 10
+_ALWAYS = ("provider", "model", "base_url")
+_UNSET = ("default", "not set")
 _REQUEST = 300
 """Characters of a rendered request that are shown."""
 
 
-def _stopped(reason: str, verb: str) -> str:
+def stopped(reason: str, verb: str) -> str:
     """Return a stop reason with a verb before it, unless it begins with one ("stopped by Ctrl-C")."""
     return clean(reason) if reason.startswith(STOPPED_BY) else f"{verb}: {clean(reason)}"
 
@@ -79,8 +78,8 @@ def state(run: Run) -> str:
     return "limited" if run.stop_reason in AS_ASKED else "interrupted"
 
 
-def state_of(run: Run, *, errors_shown: bool = False) -> State:
-    """Return what the store knows of a run's state."""
+def state_of(run: Run, *, errors_shown: bool = False, retry_left: int = 0) -> State:
+    """Return what the store knows of a run's state. retry_left: rows that an interrupted retry is still to ask again."""
     left = 0 if run.finished_at is not None or run.rows is None else max(0, run.rows * run.answers - run.done - run.failed)
     mend = remedy(spelling.stop_reason(run))
     return State(
@@ -88,6 +87,7 @@ def state_of(run: Run, *, errors_shown: bool = False) -> State:
         done=run.done,
         failed=run.failed,
         left=left,
+        retry_left=retry_left,
         broken=run.broken,
         causes=run.causes,
         beyond=run.beyond,
@@ -103,34 +103,6 @@ def state_of(run: Run, *, errors_shown: bool = False) -> State:
         dedupe=bool(run.settings.get("dedupe")),
         unit=unit(run.answers),
     )
-
-
-def errors(run: Run, groups: Sequence[ErrorGroup], *, db: str, as_json: bool) -> str:
-    """Return the failed rows of a run by cause."""
-    if as_json:
-        return to_json([{**msgspec.to_builtins(group), "advice": _to_do(group, run, db)} for group in groups])
-    next_lines = advice_lines(advice(state_of(run, errors_shown=True), db))
-    if not groups:
-        early = run.stop_reason and run.stop_reason not in AS_ASKED
-        reason = in_full(spelling.stop_reason(run) or "", run.id, db, asked=spool.is_asked(run.input))
-        stopped = f"no failed rows; run {run.id} was {_stopped(reason, 'stopped')}" if early else None
-        return "\n".join([stopped or f"run {run.id} has no failed rows", *next_lines])
-    text = [f"run {run.id}: {plural(run.failed, f'failed {unit(run.answers)}')}"]
-    for group in groups:
-        text += [
-            f"{group.count:,} x {clean(group.code)}",
-            f"  example   {clean(group.example_id, 60)}: {clean(group.example, 300)}",
-            f"  to do     {_to_do(group, run, db)}",
-        ]
-    return "\n".join([*text, *next_lines])
-
-
-def _to_do(group: ErrorGroup, run: Run, db: str) -> str:
-    asked, code = spool.is_asked(run.input), group.code
-    words = "Correct what was asked, and ask it in a new Session." if asked and code == BAD_ROW else advice_on(code, failed=True)
-    if code == unpriced.UNPRICED and not asked:
-        words = unpriced.advice(group.example)
-    return in_full(words, run.id, db, asked=asked)
 
 
 def exported(run: Run, fuller: Run | None, counts: Sequence[int], targets: Sequence[str], db: str) -> list[str]:
@@ -169,7 +141,8 @@ def check(report: Check, *, as_json: bool) -> str:
         lines.append(f"`runner run` would refuse to start: {clean(report.refusal)}")
     if report.missing:
         lines.append(f"warning: `runner run` needs one thing more: {clean(report.missing)}")
-    lines += ["settings:", _settings(Description(job=report.job, key_source=report.key_source))]
+    lines += ["settings:", _settings(Description(job=report.job, key_source=report.key_source), all_of_them=False)]
+    lines.append("  the others are as by default; `runner run` with --show-config shows them")
     return "\n".join(lines)
 
 
@@ -204,8 +177,13 @@ def configuration(description: Description, *, as_json: bool) -> str:
     return f"  {'input':22}{clean(origin.shown(description.job.input))}\n{_settings(description)}"
 
 
-def _settings(description: Description) -> str:
-    lines = [f"  {key:22}{clean(value, 60):32}  {clean(where)}" for key, value, where in description.shown()]
+def _settings(description: Description, *, all_of_them: bool = True) -> str:
+    """Return the settings, a line each. all_of_them: also those that nobody has set, but for those that say who answers."""
+    lines = [
+        f"  {key:22}{clean(value, 60):32}  {clean(where)}"
+        for key, value, where in description.shown()
+        if all_of_them or key in _ALWAYS or where not in _UNSET
+    ]
     key = f"set in {description.key_source}" if description.key_source else "none"
     return "\n".join([*lines, f"  {'key':22}{key}"])
 

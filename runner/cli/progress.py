@@ -11,6 +11,7 @@ from typing import IO, Any, Self
 import msgspec
 
 from runner.cli import ending, output
+from runner.cli.fitting import fitted
 from runner.event_types import Event, Finished, Noted, Progress, Saved, Started, Stopping
 from runner.model import Outcome
 from runner.progress import words
@@ -126,7 +127,8 @@ class _Text(View, ABC):
                 self.say(f"what was saved is kept\nnext: {command('resume', self._run, self._db)}")
 
     def say(self, text: str, *, error: bool = False) -> None:
-        print(text, flush=True, file=sys.stderr if error else None)
+        out = sys.stderr if error else sys.stdout
+        print(fitted(text, out), flush=True, file=out)
 
     @abstractmethod
     def progress(self, event: Progress) -> None:

@@ -116,6 +116,9 @@ def _text(run: Any, found: Any, files: Any) -> str:
     if found.text is not None:
         notes = f", {clean(found.notes)}" if found.notes else ""
         lines += [f"answer ({clean(found.finish_reason or 'no finish reason')}{notes}):", _shown(found.text)]
+    for old in found.former:
+        why = clean(old.error_code or old.finish_reason or "no finish reason")
+        lines += [f"answer until {output.date(old.replaced_at)} ({why}):", _shown(old.text)]
     return "\n".join(lines)
 
 

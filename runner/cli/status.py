@@ -32,6 +32,7 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
         f"  model         {clean(str(settings.get('model')))} at {where}",
         f"  started       {output.date(run.created_at)}",
         f"  {f'{unit(run.answers)}s':<12}  {_counts(run)}{_shared(run, books)}",
+        *_retry(books),
         *_pace(run.pace),
         *_attempts(books),
     ]
@@ -55,7 +56,7 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
         lines.append(f"  service tier  {words}")
     if run.active and watched:
         return "\n".join(lines)
-    state = structs.replace(output.state_of(run), requests_left=books.requests_left)
+    state = structs.replace(output.state_of(run, retry_left=books.retry_left), requests_left=books.requests_left)
     paid = run.done + run.failed - run.broken - run.reused - books.shared
     left = state.left if books.requests_left is None else books.requests_left
     state = structs.replace(state, budget_left=money.budget_left(books, settings, rows=paid, left=left))
@@ -79,6 +80,11 @@ def _counts(run: Run) -> str:
 def _shared(run: Run, books: Totals) -> str:
     one, got = unit(run.answers), "its answer" if books.shared == 1 else "their answers"
     return f"; {plural(books.shared, one)} got {got} from another one that asks the same" if books.shared else ""
+
+
+def _retry(books: Totals) -> list[str]:
+    left, have = books.retry_left, "is" if books.retry_left == 1 else "are"
+    return [f"  retry         {plural(left, 'row')} {have} still to be asked again"] if left else []
 
 
 def _cost(books: Totals, run: Run) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import IO
 
+from runner.cli.fitting import fitted
 from runner.event_types import RowEvent, RowStarted, Token
 from runner.media import Media
 from runner.model import Attempt, Completion, Json, Request
@@ -72,7 +73,7 @@ class Typewriter:
 
     def note(self, sentence: str) -> None:
         """Say what a person should know of the request."""
-        self.say(clean(redact(sentence)), DIM)
+        self.say(fitted(clean(redact(sentence)), self._err), DIM)
 
     def wait(self, reason: str | None) -> None:
         """Say why nothing is sent, and on a terminal also that no answer has come yet."""

@@ -4,6 +4,7 @@ import sys
 import time
 
 from runner import api
+from runner.cli.fitting import fitted
 from runner.cli.status import status
 
 EVERY_S = 2.0
@@ -21,7 +22,9 @@ def watch(run_id: int | None, db: str, *, as_json: bool) -> None:
         run, books = api.status(run_id, db=db)
         # the newest run may become another one meanwhile
         run_id = run.id
-        print(f"{clear}{status(run, books, db=db, as_json=as_json, watched=True)}", flush=True)
+        shown = status(run, books, db=db, as_json=as_json, watched=True)
+        shown = shown if as_json else fitted(shown, sys.stdout)
+        print(f"{clear}{shown}", flush=True)
         if not run.active:
             return
         time.sleep(EVERY_S)

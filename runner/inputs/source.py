@@ -31,8 +31,8 @@ class Selection(Struct, frozen=True, kw_only=True):
     limit: int | None = None
     # answers that are wanted of each row
     answers: int = 1
-    # True: failed rows are sent again, and nothing else is
-    retry_failed: bool = False
+    # True: the rows that a retry has chosen are sent again (``Settled.again``), and nothing else is
+    retries: bool = False
     # True: settled rows that have changed since are sent again
     accept_changes: bool = False
     # True: the store holds nothing for this run, so no keys are looked up
@@ -71,8 +71,10 @@ class SettledRows(Struct):
     seen: int = 0
     # settled rows that have changed since
     changed: int = 0
-    # rows without an outcome that a retry leaves for another session
+    # rows without an outcome that a retry leaves for another session; those that it asks again, and of these, changed ones
     left: int = 0
+    again: int = 0
+    again_changed: int = 0
     # ``_mark`` of each batch in which every row is settled, unchanged and on its old line: ``items`` skips these batches
     untouched: set[int] = field(default_factory=set)
 
@@ -105,7 +107,7 @@ async def items(
                 counts.seen += len(batch)
                 continue
             settled = await store.settled([key for key, _ in batch])
-            tried = await _attempts_since_done(store, batch, settled) if selection.accept_changes else tried
+            tried = await _attempts_since_done(store, batch, settled, selection)
             await _reposition(store, batch, settled)
         for key, row in batch:
             candidate = _candidate(row, key, settled.get(key), tried, template, counts, selection)
@@ -143,11 +145,11 @@ def _candidate(
     selection: Selection,
 ) -> Item | Outcome | None:
     """Return what is to be done for a row, and count it; None if that is nothing."""
-    left = selection.retry_failed or (selection.only is not None and key not in selection.only)
+    left = selection.retries or (selection.only is not None and key not in selection.only)
     if left and _is_open(stored):
         counts.left += 1
         return None
-    if stored is None or stored.broken:
+    if stored is None or (stored.broken and not selection.retries):
         return make_item(row, key, template)
     if not _is_due(row, stored, counts, selection):
         return None
@@ -165,9 +167,9 @@ def _is_due(row: Row, stored: Settled, counts: Counts, selection: Selection) -> 
     """
     if stored.status is None:
         return True
-    counts.seen += 1
-    changed = not asks_the_same(row, stored.fingerprint)
-    if (stored.status == "failed" and selection.retry_failed) or (changed and selection.accept_changes):
+    counts.seen += not stored.broken
+    changed = not (stored.broken or asks_the_same(row, stored.fingerprint))
+    if stored.again if selection.retries else (changed and selection.accept_changes):
         return True
     counts.settled += 1
     counts.changed += changed
@@ -182,8 +184,10 @@ def _again(candidate: Item | Outcome, stored: Settled, tried: int, counts: Count
     if isinstance(candidate, Item):
         number = max(stored.attempts, tried)
         return structs.replace(candidate, attempts_before=number, answered=stored.status == "done")
-    if stored.status is None or (stored.status == "failed" and selection.retry_failed):
+    if stored.status != "done" and (stored.status is None or selection.retries):
         return candidate
+    if selection.retries:
+        return structs.replace(candidate, kept=True, attempts=max(stored.attempts, tried))
     # The earlier outcome, perhaps an answer, is worth more than the fault of a row that is broken now.
     counts.settled += 1
     counts.changed += 1
@@ -191,12 +195,16 @@ def _again(candidate: Item | Outcome, stored: Settled, tried: int, counts: Count
 
 
 async def _attempts_since_done(
-    store: Store, batch: Sequence[tuple[str, Row]], settled: Mapping[str, Settled]
+    store: Store, batch: Sequence[tuple[str, Row]], settled: Mapping[str, Settled], selection: Selection
 ) -> Mapping[str, int]:
-    """Return the number of the last failed attempt since the answer, for changed rows that are done."""
+    """Return the number of the last failed attempt since the answer, for rows that are done and sent again."""
+    if not (selection.retries or selection.accept_changes):
+        return {}
     done = [(key, row, stored) for key, row in batch if (stored := settled.get(key)) and stored.status == "done"]
-    changed = [key for key, row, stored in done if not asks_the_same(row, stored.fingerprint)]
-    return await store.tried(changed) if changed else {}
+    again = [
+        key for key, row, stored in done if stored.again or not (selection.retries or asks_the_same(row, stored.fingerprint))
+    ]
+    return await store.tried(again) if again else {}
 
 
 def _mark(batch: Sequence[tuple[str, Row]]) -> int:
@@ -226,7 +234,6 @@ def _batch(rows: Iterator[tuple[str, Row]], answers: int) -> list[tuple[str, Row
 async def find_settled(prompts: PromptFile, scanned: Scan, store: Store, selection: Selection) -> SettledRows:
     """Count the settled rows of the input before a session begins."""
     rows, answers = islice(_keyed(prompts, scanned), selection.limit), selection.answers
-    statuses = ("done",) if selection.retry_failed else ("done", "failed")
     before = (scanned.before.rows - scanned.before.broken) * answers
     found = SettledRows(settled=before, seen=before)
     while batch := await to_thread.run_sync(_batch, rows, answers):
@@ -238,10 +245,14 @@ async def find_settled(prompts: PromptFile, scanned: Scan, store: Store, selecti
         settled = await store.settled([key for key, _ in batch])
         for key, row in batch:
             stored = settled.get(key)
-            found.left += selection.retry_failed and _is_open(stored)
-            found.seen += not _is_open(stored) and stored is not None and not stored.broken
-            if stored is not None and stored.status in statuses and not stored.broken:
-                changed = not asks_the_same(row, stored.fingerprint)
+            if stored is None or stored.status is None:
+                found.left += selection.retries
+                continue
+            found.seen += not stored.broken
+            changed = not (stored.broken or asks_the_same(row, stored.fingerprint))
+            found.again += stored.again
+            found.again_changed += stored.again and changed
+            if not (stored.again or (stored.broken and not selection.retries)):
                 found.changed += changed
                 found.settled += not (selection.accept_changes and changed)
     return found
@@ -250,7 +261,7 @@ async def find_settled(prompts: PromptFile, scanned: Scan, store: Store, selecti
 async def _is_untouched(store: Store, batch: Sequence[tuple[str, Row]], selection: Selection) -> bool:
     """Return True if all rows of a batch are settled, unchanged and on their old lines. Costs a third of a look-up by keys."""
     first, last = batch[0][1].line, batch[-1][1].line
-    on_lines = await store.settled_between(first, last, failed_too=not selection.retry_failed)
+    on_lines = await store.settled_between(first, last)
     if selection.answers > 1 or len(on_lines) > len(batch):
         # the answers of a row come in any order, and there may be more than are wanted now
         wanted = (stored for stored in on_lines if number_of(stored[1]) <= selection.answers)

@@ -55,13 +55,13 @@ class Again:
         return self._options.sample is not None or (self._options.limit is not None and self._options.run_id is None)
 
     def _continued(self, words: str) -> str | None:
-        """Return the command that continues the run: ``run`` stores its settings, the others leave them what they were."""
-        own = _chosen(self._job, KEPT) if self._options.run_id is not None else []
+        """Return the command that continues the run. ``run`` and ``retry`` store their settings, resume leaves those that are."""
+        stored = self._options.run_id is None or self._options.retry_failed
+        own = [] if stored else _chosen(self._job, KEPT)
         own = [] if own is None else [*own, *_flags(self._options)]
         if not _fits(own):
             return None
-        name = "retry" if self._options.retry_failed else "resume"
-        return f"`{' '.join(['runner', name, *own, *([words] if words else [])])}`"
+        return f"`{' '.join(['runner', 'resume', *own, *([words] if words else [])])}`"
 
     def _whole(self, words: str) -> str | None:
         """Return the command with its file and all its options; None if it cannot be typed."""

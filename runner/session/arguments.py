@@ -5,20 +5,23 @@ A wrong argument is one sentence. It is never taken for something else: a text s
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
 from functools import partial
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from operator import index
+from pathlib import Path
 from types import FunctionType, MethodType
 from typing import Any
 
 from runner.config.settings import unknown_variables
 from runner.errors import UsageError
 from runner.event_types import Event
+from runner.inputs.keys import whole
 from runner.interfaces import Observer
 from runner.prices.sample import LEAST
+from runner.session import only
 from runner.session.audience import logger
-from runner.session.options import SessionOptions
+from runner.session.options import Asked, SessionOptions
 from runner.session.stopping import StopHandle
 
 _IDLE = (iscoroutinefunction, isasyncgenfunction, isgeneratorfunction)
@@ -57,6 +60,13 @@ def of_run(
     check(db=db, limit=limit, new=new, accept_changes=accept_changes, strict=strict, trust=trust)
     number = None if limit is None else index(limit)
     return SessionOptions(limit=number, new=new, accept_changes=accept_changes, strict=strict), trust
+
+
+def of_retry(classes: Any, ids: Any, *, all_rows: bool) -> Asked:
+    """Check which rows are to be sent again, and return them. Raises UsageError."""
+    check(classes=classes, ids=ids, all_rows=all_rows)
+    given = ids if ids is None or isinstance(ids, Path) else tuple(str(whole(one)) for one in ids)
+    return Asked(classes=tuple(only.listed(classes)), ids=given, all_rows=bool(all_rows))
 
 
 def warn_of_variables() -> None:
@@ -166,6 +176,14 @@ def _names(value: Any) -> str | None:
     return None if good else "a list of names, or a text with commas between them"
 
 
+def _ids(value: Any) -> str | None:
+    if value is None or isinstance(value, Path):
+        return None
+    good = isinstance(value, Iterable) and not isinstance(value, str | bytes | bytearray | memoryview | Mapping | Iterator)
+    good = good and all(isinstance(one, str) or _is_whole(whole(one)) for one in value)
+    return None if good else "a list of ids, each a text or a whole number, or the pathlib.Path of a file of them"
+
+
 def _session_name(value: object) -> str | None:
     good = isinstance(value, str) and value.replace("-", "").replace("_", "").isalnum() and len(value) <= _LONGEST_NAME
     return None if good else "letters, digits, - and _, up to 60 of them"
@@ -186,7 +204,9 @@ _KINDS: dict[str, Callable[[Any], str | None]] = {
         ("new", "accept_changes", "strict", "trust", "raw", "csv_escape", "csv_excel", "prompt", "vacuum", "progress"), _flag
     ),
     **dict.fromkeys(("prefix_fields", "manifest"), _flag),
-    **dict.fromkeys(("only", "columns"), _names),
+    **dict.fromkeys(("only", "columns", "classes"), _names),
+    "ids": _ids,
+    "all_rows": _flag,
     "order": _name,
     "run_id": _number,
     "run_ids": _numbers,

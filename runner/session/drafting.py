@@ -112,6 +112,8 @@ class Draft:
         yield from self._files()
         yield "# What holds for every row."
         yield self._line("system", "Answer in one short sentence.")
+        yield "# Each answer as JSON with these fields, which is checked. They become columns of the export."
+        yield self._line("fields", "label: good|bad|mixed, reason: str")
         yield ""
 
     def _files(self) -> Iterator[str]:
@@ -174,9 +176,9 @@ class Draft:
         yield ""
 
     def _pace(self) -> Iterator[str]:
-        yield "# How fast, and for how long."
-        examples: dict[str, Json] = {"rpm": 500, "tpm": 200_000, "deadline": "8h", "ok_failed": "2%"}
-        for name in ("concurrency", "max_concurrency", "rpm", "tpm", "attempts", "deadline", "ok_failed"):
+        yield "# How fast, for how long, and for how much."
+        examples: dict[str, Json] = {"rpm": 500, "tpm": 200_000, "deadline": "8h", "max_cost": 5.0, "ok_failed": "2%"}
+        for name in ("concurrency", "max_concurrency", "rpm", "tpm", "attempts", "deadline", "max_cost", "ok_failed"):
             yield f"# {BY_NAME[name].help}"
             yield self._line(name, examples.get(name))
         yield ""

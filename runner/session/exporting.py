@@ -94,7 +94,7 @@ class _Rows:
 
     def __init__(self, reader: StoreReader, run: Run, flags: ExportFlags) -> None:
         self.reader, self.run, self.flags = reader, run, flags
-        self.chosen: Selection = only.selection(listed(flags.get("only")), flags.get("order") or "input", reader, run)
+        self.chosen: Selection = only.selection(only.listed(flags.get("only")), flags.get("order") or "input", reader, run)
         self.parts, self.prompt = parts_of(reader, run), flags.get("prompt", True)
         self.files, self.fields = origin.files_in(run.settings), fields_in(run.settings)
 
@@ -180,7 +180,7 @@ def _prepared(output: Output, rows: _Rows) -> _Shape:
     alike = getattr(output.module, "ALIKE", spelt)
     names, answered = rows.columns(alike)
     theirs = {*range(len(given(names, len(own)))), *answered}
-    places = _chosen(names, listed(flags.get("columns"))) or _glance(names, output, theirs)
+    places = _chosen(names, only.listed(flags.get("columns"))) or _glance(names, output, theirs)
     if hasattr(output.module, "MOST_COLUMNS"):
         _refuse_size(output, "columns", len(places or names), output.module.MOST_COLUMNS, "choose some with --columns")
     more: dict[str, Any] = {}
@@ -269,11 +269,6 @@ def _refuse_flags(wanted: Sequence[Output], flags: ExportFlags) -> None:
         for option in nothing:
             if flags.get(option):
                 raise UsageError(f"--{option.replace('_', '-')} means nothing for {output.kind.replace('_', '-')}; leave it out")
-
-
-def listed(words: str | Sequence[str] | None) -> list[str]:
-    """Return the names that were given: a list of them, or a text in which commas are between them."""
-    return [word.strip() for word in words.split(",") if word.strip()] if isinstance(words, str) else [*(words or ())]
 
 
 def _numbered(result: Result, made_seed: int | None) -> Result:

@@ -14,7 +14,7 @@ from runner.errors import RunnerError, StoreError
 from runner.inputs import source
 from runner.money import Money, Projection
 from runner.prices.sample import Drawn
-from runner.session import budgeting, rest, reuse, unpriced
+from runner.session import asked_again, budgeting, rest, reuse, unpriced
 from runner.session.again import Again
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
@@ -28,6 +28,7 @@ from runner.session.working import Working
 from runner.store.changes import Changes
 from runner.store.checkpoint import RunStore
 from runner.store.counts import RunCounts
+from runner.store.retrying import Chosen
 from runner.store.reuse import seeds_taken_over
 
 _MOST_COUNTED = 100_000
@@ -66,8 +67,10 @@ class Foreseen(Working):
         # what was found before the session began: answers taken over, by run; the rows that have an outcome from earlier sessions
         # and are not to be sent again; what is said of the cost
         self._taken: Mapping[int, int] = {}
-        self._look, self._restored = source.SettledRows(), 0
+        self._look, self._restored, self._chosen = source.SettledRows(), 0, Chosen()
         self._cost = tuple[str, ...]()
+        # rows that an interrupted retry has left, and that this session leaves
+        self._others_pending = 0
 
     async def ask(self, confirm: Confirm | None) -> None:
         """Read what the run holds, and ask whether the session is to begin. If it is not, the run stays as it was.
@@ -94,7 +97,11 @@ class Foreseen(Working):
         if self._plan.answers > 1:
             self._used_seeds = await in_thread(lambda: seeds_taken_over(self._store.path, self._store.run_id))
         self._stats.reused = sum(self._taken.values())
-        self._before = await self._store.counts()
+        self._before, self._store.replaces = await self._store.counts(), self._replaces
+        self._others_pending = await self._store.pending() if self._plan.run.existed else 0
+        if self._plan.options.retry_failed:
+            self._chosen = await asked_again.choose(self._plan, self._store)
+            self._others_pending = self._others_pending if not self._chosen.count else 0
         self._restored = await self._count_restored()
 
     async def _count_restored(self) -> int:
@@ -117,7 +124,7 @@ class Foreseen(Working):
             # what is beyond it is no size of a file
             limit=None if options.limit is None else min(options.limit, sys.maxsize),
             answers=self._plan.answers,
-            retry_failed=options.retry_failed,
+            retries=options.retry_failed,
             accept_changes=options.accept_changes,
             fresh=self._fresh,
             # a broken row that is not chosen has not left the input
@@ -130,6 +137,11 @@ class Foreseen(Working):
     def _in_part(self) -> bool:
         """Return True if the session leaves rows of the input to others."""
         return self._plan.options.limit is not None or self._plan.options.sample is not None
+
+    @property
+    def _replaces(self) -> bool:
+        """Return True if rows that have an outcome may be sent again."""
+        return self._plan.options.retry_failed or self._plan.options.accept_changes
 
     @property
     def _fresh(self) -> bool:
@@ -147,8 +159,7 @@ class Foreseen(Working):
             sent = left - same.rows * self._plan.answers if self._fresh else await in_thread(self._open(settled=True).number)
             self._meter.copies = max(0, left - sent)
         to_send = self._meter.bought(left)
-        again = self._plan.options.retry_failed or self._plan.options.accept_changes
-        if self._plan.job.dedupe and not (self._in_part or self._plan.narrowed or again):
+        if self._plan.job.dedupe and not (self._in_part or self._plan.narrowed or self._replaces):
             self._meter.requests = self._before.paid + to_send
         return to_send
 
@@ -233,7 +244,8 @@ class Foreseen(Working):
         if same is None:
             return number
         variant = self._store.variant if again else None
-        return structs.replace(self._open(settled=True), options=options, same=same, variant=variant).number()
+        found = structs.replace(self._open(settled=True), options=options, same=same, variant=variant, chosen=False)
+        return found.number()
 
     def _projected(self, money: Money, now: RunCounts, left: int) -> int | None:
         # how many of the rows that others will send get the answers of others, only a look at them can tell

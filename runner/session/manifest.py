@@ -54,7 +54,7 @@ def write(output: Output, reader: StoreReader, run_id: int, written: Written) ->
     made: dict[str, Json] = {
         "manifest": VERSION,
         "created_at": _instant(datetime.now(UTC).timestamp()),
-        "versions": _versions(),
+        "versions": versions(),
         "export": _export(output, written),
         "run": {
             "number": run.id,
@@ -62,7 +62,7 @@ def write(output: Output, reader: StoreReader, run_id: int, written: Written) ->
             "finished_at": _instant(run.finished_at),
             "stop_reason": run.stop_reason,
         },
-        "settings": _settings(run.settings),
+        "settings": without_secrets(run.settings),
         "other_settings": _others(reader.path, run),
         "template_sha256": _template(run),
         "input": _input(run, known_run(reader.path, run.id)),
@@ -76,7 +76,8 @@ def write(output: Output, reader: StoreReader, run_id: int, written: Written) ->
         file.write(f"{text}\n")
 
 
-def _versions() -> dict[str, Json]:
+def versions() -> dict[str, Json]:
+    """Return the versions of what takes part in a run."""
     found = {name: _version(name) for name in _PACKAGES}
     packages = {name: version for name, version in found.items() if version is not None}
     return {"runner": __version__, "python": platform.python_version(), "system": platform.system(), "packages": packages}
@@ -113,7 +114,7 @@ def _hashed(path: Path) -> dict[str, Json]:
         return {"bytes": None, "sha256": None}
 
 
-def _settings(settings: Mapping[str, Json]) -> dict[str, Json]:
+def without_secrets(settings: Mapping[str, Json]) -> dict[str, Json]:
     """Return settings without paths of this machine, and without what looks like a key."""
     return {name: _without_keys(value) for name, value in settings.items() if name not in _OF_THIS_MACHINE}
 
@@ -121,7 +122,7 @@ def _settings(settings: Mapping[str, Json]) -> dict[str, Json]:
 def _others(store: Path, run: Run) -> list[dict[str, Json]]:
     """Return what was set otherwise for rows that a retry has sent, each set of settings by what differs in it."""
     decoded = map(msgspec.json.decode, reuse.variants(store).get(run.id, {}).values())
-    return [_settings({name: value for name, value in one.items() if run.settings.get(name) != value}) for one in decoded]
+    return [without_secrets({name: value for name, value in one.items() if run.settings.get(name) != value}) for one in decoded]
 
 
 def _without_keys(value: Json) -> Json:

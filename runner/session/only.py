@@ -1,4 +1,4 @@
-"""The rows that ``--only`` names: by how they ended, by error code or group of codes, or by what is unusual about an answer."""
+"""The rows that ``--only`` and ``--class`` name: by how they ended, by error code or group of codes, or by how answers are."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,8 +6,9 @@ from runner.errors import UsageError
 from runner.model import Run
 from runner.providers.finish import CUT, EMPTY, FILTERED, normal
 from runner.remedies import ADVICE
+from runner.session.options import Choice
 from runner.store.reader import StoreReader
-from runner.store.selection import Order, Selection
+from runner.store.selection import EVERY, Order, Selection
 from runner.text import nearest
 
 GROUPS = {
@@ -28,8 +29,11 @@ NAMES = (*_STATUSES, WHOLE, *_ENDS, EMPTY, *GROUPS)
 ORDERS: tuple[Order, ...] = ("input", "finished")
 
 
-def selection(words: Iterable[str], order: str, reader: StoreReader, run: Run) -> Selection:
-    """Return the results of a run that words name, all of them if there are none. Raises UsageError for an unknown word."""
+def selection(words: Iterable[str], order: str, reader: StoreReader, run: Run, *, option: str = "--only") -> Selection:
+    """Return the results of a run that words name, all of them if there are none. Raises UsageError for an unknown word.
+
+    option: which option has the words.
+    """
     found = next((one for one in ORDERS if one == order), None)
     if found is None:
         raise UsageError(f"the order is {' or '.join(ORDERS)}, not {order!r}")
@@ -41,7 +45,7 @@ def selection(words: Iterable[str], order: str, reader: StoreReader, run: Run) -
     return Selection(
         every=False,
         statuses=frozenset(name for name in names if name in _STATUSES),
-        codes=_codes(names, reader, run),
+        codes=_codes(names, reader, run, option),
         reasons=frozenset().union(*(ends[name] for name in names if name in ends)),
         notes=frozenset(name for name in names if name == EMPTY),
         without=(frozenset().union(*ends.values()), frozenset({EMPTY})) if WHOLE in names else None,
@@ -49,7 +53,36 @@ def selection(words: Iterable[str], order: str, reader: StoreReader, run: Run) -
     )
 
 
-def _codes(names: Sequence[str], reader: StoreReader, run: Run) -> frozenset[str]:
+def listed(words: str | Sequence[str] | None) -> list[str]:
+    """Return the names that were given: a list of them, or a text in which commas are between them."""
+    return [word.strip() for word in words.split(",") if word.strip()] if isinstance(words, str) else [*(words or ())]
+
+
+def again(choice: Choice, reader: StoreReader, run: Run) -> Selection:
+    """Return the results of a run that a retry chooses, apart from ids. Raises UsageError for an unknown word."""
+    if choice.all_rows and choice.classes:
+        raise UsageError("--all sends every row again, and --class some of them: give one of the two")
+    if choice.classes:
+        return selection(choice.classes, ORDERS[0], reader, run, option="--class")
+    if choice.all_rows or choice.ids is not None:
+        return EVERY
+    return Selection(every=False, statuses=frozenset({"failed"}))
+
+
+def doubtful(reader: StoreReader, run: Run) -> frozenset[str]:
+    """Return the finish reasons in a run of answers that are cut or filtered."""
+    return frozenset(one for one in reader.finish_reasons(run.id) if any(normal(one) in among for among in _ENDS.values()))
+
+
+def kind_of(status: str, code: str | None, reason: str | None, notes: str | None) -> str:
+    """Return the name of what a result is: its error code, or what is unusual about its answer."""
+    if status == "failed":
+        return code or "unknown"
+    ends = (name for name, among in _ENDS.items() if reason is not None and normal(reason) in among)
+    return next(ends, EMPTY if EMPTY in (notes or "").split(",") else WHOLE)
+
+
+def _codes(names: Sequence[str], reader: StoreReader, run: Run, option: str) -> frozenset[str]:
     """Return the error codes among names, those of groups too. Raises UsageError for a name that means nothing."""
     known = {*ADVICE, *(group.code for group in reader.errors(run.id))}
     codes = set[str]()
@@ -61,5 +94,5 @@ def _codes(names: Sequence[str], reader: StoreReader, run: Run) -> frozenset[str
         elif name not in NAMES:
             close = nearest(name, [*NAMES, *known])
             meant = f" (did you mean {close!r}?)" if close else ""
-            raise UsageError(f"--only knows no {name!r}{meant}; it takes error codes, and {', '.join(NAMES)}")
+            raise UsageError(f"{option} knows no {name!r}{meant}; it takes error codes, and {', '.join(NAMES)}")
     return frozenset(codes)

@@ -1,13 +1,36 @@
 """The options of one session of a run."""
 
+from pathlib import Path
+
 from msgspec import Struct
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """What a retry was asked to send again, as ``Choice``, with ids as they were given, or the file in which they are."""
+
+    classes: tuple[str, ...] = ()
+    ids: tuple[str, ...] | Path | None = None
+    all_rows: bool = False
+
+
+class Choice(Struct, frozen=True, kw_only=True):
+    """Which rows a retry sends again: with nothing set, the failed ones.
+
+    classes: names for rows, as in ``session.only``. ids: keys of answers, of done or failed rows; None: all rows. all_rows: done
+    rows too.
+    """
+
+    classes: tuple[str, ...] = ()
+    ids: tuple[str, ...] | None = None
+    all_rows: bool = False
 
 
 class SessionOptions(Struct, frozen=True, kw_only=True):
     """What a session does with its run.
 
     run_id: continue this run; None finds the run by input and settings. new: start a new run in any case.
-    retry_failed: send failed rows again. accept_changes: send rows again whose prompt has changed since they were answered.
+    retry_failed: send rows again that have an outcome, and no others. choice: which; None: those that the last retry of the run,
+    which was interrupted, has left. accept_changes: send rows again whose prompt has changed since they were answered.
     limit: use only the first so many rows. strict: refuse to start if a row is broken.
     sample: send only so many rows, drawn for an estimate of what all will cost.
     db, outputs: the store and the files of results as a command names them; the commands in messages have these words.
@@ -16,6 +39,7 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     run_id: int | None = None
     new: bool = False
     retry_failed: bool = False
+    choice: Choice | None = None
     accept_changes: bool = False
     limit: int | None = None
     strict: bool = False

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -24,7 +24,7 @@ from runner.session.continuing import Chosen, Idle
 from runner.session.identity import Given
 from runner.session.opening import open_input, options_of, rooted, template_of
 from runner.session.options import SessionOptions
-from runner.several import amount, unit
+from runner.several import amount
 from runner.store import database
 from runner.store.counts import RunCounts
 from runner.store.runs import FoundRun
@@ -198,25 +198,22 @@ def _refuse_broken(job: Job, prompts: PromptFile) -> None:
         )
 
 
-def notes(plan: Plan, counts: RunCounts, changed: int, taken: Mapping[int, int]) -> list[str]:
+def notes(plan: Plan, counts: RunCounts, changed: int, taken: Mapping[int, int], retrying: Sequence[str] = ()) -> list[str]:
     """Return what a person should know before a session begins, one sentence each.
 
     counts: outcomes that the run holds. changed: number of rows with an outcome whose prompt has changed since. taken: how many
-    rows have just taken over an answer from each earlier run.
+    rows have just taken over an answer from each earlier run. retrying: what is said of the rows that a retry asks again.
     """
     options, run, scanned = plan.options, plan.run, plan.scanned
     sentences = [*plan.chosen.about, *_new_run_notes(run, all_rows=options.limit is None, taken=bool(taken))]
     if taken:
         sentences.append(taken_over(taken, plan.rows, plan.answers))
-    if options.retry_failed:
-        those = "those that are chosen of " if plan.narrowed else ""
-        failed = f"retrying {those}{plural(counts.failed, f'failed {unit(plan.answers)}')}"
-        sentences.append(f"run {run.id}: {failed if counts.failed else 'there are no failed rows to send again'}")
-    elif run.finished and not plan.chosen.raised:
+    sentences += retrying
+    if run.finished and not (plan.chosen.raised or options.retry_failed):
         same = run.input_digest is not None and hash_of(run.input_digest) == plan.given.content.digest
         what = "its rows are looked at again" if same else "its input has changed since"
         sentences.append(f"run {run.id} was finished; {what}")
-    elif run.existed and counts.done + counts.failed > sum(taken.values()):
+    elif run.existed and counts.done + counts.failed > sum(taken.values()) and not options.retry_failed:
         failed = f", {counts.failed:,} failed" if counts.failed else ""
         sentences.append(f"continuing run {run.id}: {counts.done - sum(taken.values()):,} already done{failed}")
     if changed:

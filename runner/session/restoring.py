@@ -3,14 +3,22 @@
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from runner import origin
 from runner.config.job import Job, restore_job
+from runner.config.settings import BY_NAME
 from runner.errors import UsageError
 from runner.inputs import spool
 from runner.model import Run
+from runner.session import ids as found_ids
+from runner.session import only
+from runner.session.again import KEPT
 from runner.session.naming import command, store_option
-from runner.session.options import SessionOptions
+from runner.session.options import Asked, Choice, SessionOptions
 from runner.store.reader import StoreReader
+from runner.store.retrying import open_retry
+from runner.text import plural
 
 
 def resumed(
@@ -28,15 +36,32 @@ def resumed(
         else:
             run = reader.run(run_id, counted=False)
         _refuse_missing(run, reader)
-    return _restored(run, settings), SessionOptions(run_id=run.id, accept_changes=accept_changes)
+        retry = open_retry(reader.path, run.id)
+    if retry is None:
+        return _restored(run, settings), SessionOptions(run_id=run.id, accept_changes=accept_changes)
+    if accept_changes:
+        first = f"`{command('resume', run.id, db)}`"
+        left = f"run {run.id} has {plural(retry.pending, 'row')} that a retry is still to ask again"
+        raise UsageError(f"{left}: {first} does that first, and the same command again then sends the changed rows")
+    # what belongs to the run may have changed since
+    own = {name: value for name, value in retry.settings.items() if name in BY_NAME and name not in KEPT}
+    run = structs.replace(run, settings={**run.settings, **own})
+    return _restored(run, settings), SessionOptions(run_id=run.id, retry_failed=True)
 
 
-def retried(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tuple[Job, SessionOptions]:
-    """Return the job and the options that send the failed rows of a run again."""
+def retried(db: str | Path, run_id: int | None, settings: dict[str, Any], asked: Asked) -> tuple[Job, SessionOptions]:
+    """Return the job and the options that send rows of a run again that have an outcome. asked: which of them.
+
+    Raises UsageError, also for a name or an id that means nothing.
+    """
+    file, given = (asked.ids, found_ids.read(str(asked.ids))) if isinstance(asked.ids, Path) else (None, asked.ids)
     with StoreReader(Path(db).resolve()) as reader:
         run = reader.run(run_id, counted=False)
         _refuse_missing(run, reader)
-    return _restored(run, settings), SessionOptions(run_id=run.id, retry_failed=True)
+        keys = None if given is None else found_ids.found(given, reader.path, run, file)
+        choice = Choice(classes=asked.classes, ids=keys, all_rows=asked.all_rows)
+        only.again(choice, reader, run)
+    return _restored(run, settings), SessionOptions(run_id=run.id, retry_failed=True, choice=choice)
 
 
 def _refuse_missing(run: Run, reader: StoreReader) -> None:

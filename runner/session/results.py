@@ -17,6 +17,7 @@ from runner.origin import files_in
 from runner.session.exporting import own_fields, parts_of
 from runner.session.opening import asked_in
 from runner.session.spelling import how_ended
+from runner.store.former import FormerAnswer, of_run
 from runner.store.reader import StoreReader
 from runner.text import clean, plural
 
@@ -60,6 +61,10 @@ class Results:
     def __len__(self) -> int:
         with StoreReader(self._store) as reader:
             return reader.size(self.run)
+
+    def former(self) -> Iterator[FormerAnswer]:
+        """Yield the answers that were replaced by a retry or for a changed prompt. Oldest first. Raises StoreError."""
+        return of_run(self._store, self.run)
 
     def to_list(self) -> list[dict[str, Any]]:
         """Return a dict for each row, with the columns of an export. Raises StoreError."""

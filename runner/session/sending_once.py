@@ -42,10 +42,12 @@ class SendingOnce:
         # others too: the store does not have them, since a row keeps its answer
         self._given: dict[str, int] = {}
         self._kept: dict[int, Outcome] = {}
+        # of a retry: places whose answer is one that it has bought; any other is none for a row that has one, too
+        self._anew: set[int] = set()
 
     def saved(self, outcomes: Sequence[Outcome]) -> None:
         """Record that outcomes have been saved."""
-        if not (self._selection.retry_failed or self._selection.accept_changes):
+        if not (self._selection.retries or self._selection.accept_changes):
             return
         for one in outcomes:
             place = self._given.pop(one.key, None)
@@ -86,7 +88,7 @@ class SendingOnce:
                 if place is None or not isinstance(candidate, Item):
                     if first:
                         yield candidate
-                elif states[place] > 0:
+                elif states[place] > 0 and self._is_new(candidate, place):
                     known.append((candidate, states[place]))
                 elif states[place] < 0:
                     yield None
@@ -98,6 +100,10 @@ class SendingOnce:
                     known = []
         for outcome in await self._outcomes(shared, known) if known else ():
             yield outcome
+
+    def _is_new(self, item: Item, place: int) -> bool:
+        """Return True if the answer of a place is one that a row can get: a retry leaves no row with an answer from before."""
+        return not (self._selection.retries and item.answered) or place in self._anew
 
     def _next(self, item: Item, place: int) -> Item | Outcome | None:
         """Return a row to be sent for all with its request, or the failure that it shares; None if it is left as it is."""
@@ -134,12 +140,17 @@ class SendingOnce:
                     self._take(place, bought, before[place], first=first)
 
     def _take(self, place: int, bought: Bought, before: int, *, first: bool) -> None:
-        states = self._same.states
+        states, retries = self._same.states, self._selection.retries
+        if retries and bought.again:
+            return
         if bought.status == "done":
-            states[place] = bought.entry
+            if bought.anew or place not in self._anew:
+                states[place] = bought.entry
+            if bought.anew:
+                self._anew.add(place)
             return
         here = before < 0 and bought.position == -before
-        if states[place] or not (here or (first and not self._selection.retry_failed)):
+        if states[place] or not (here or (first and not retries)):
             return
         if self._is_last(place if here else None, bought.error_code, has_text=bought.has_text):
             states[place] = bought.entry

@@ -16,7 +16,7 @@ from runner.event_types import CHOSEN, INPUT_CHANGED, LIMITED, SAMPLED, Finished
 from runner.inputs import source, spool
 from runner.interfaces import Items, Observer
 from runner.model import Entry, Outcome
-from runner.session import continuing, nothing_left, prefixes, prepare, reading, wiring
+from runner.session import asked_again, continuing, nothing_left, prefixes, prepare, reading, wiring
 from runner.session.again import Again
 from runner.session.audience import Audience, with_reason
 from runner.session.backlog import Backlog
@@ -113,7 +113,7 @@ class _Session(Foreseen):
             await self._note_sample(self._drawing.drawn)
         notes = await self._notes()
         restored = self._restored
-        failed = self._restored_failed = 0 if plan.options.retry_failed else min(self._before.failed, restored)
+        failed = self._restored_failed = min(self._failed_before, restored)
         name, left = spool.full_name(plan.job.input), plan.wanted - self._look.left
         if self._drawing is not None:
             left, failed, self._meter.copies = len(self._drawing.drawn.keys), 0, 0
@@ -137,11 +137,24 @@ class _Session(Foreseen):
             *granted,
             *([self._limits_note] if self._limits_note is not None else []),
             *sentences(large, plan.prompts.places),
-            *prepare.notes(plan, self._before, self._look.changed, self._taken),
+            *prepare.notes(plan, self._before, self._look.changed, self._taken, self._retrying),
             *elsewhere,
             *([unmarked] if unmarked is not None else []),
             *self._cost,
         )
+
+    @property
+    def _failed_before(self) -> int:
+        """Return how many failed rows the session leaves as they are. Broken ones are read again, but by a retry."""
+        before, chosen = self._before, self._chosen
+        return max(0, before.failed + before.broken - chosen.failed) if self._plan.options.retry_failed else before.failed
+
+    @property
+    def _retrying(self) -> list[str]:
+        """Return what is said of the rows that a retry asks again."""
+        if self._plan.options.retry_failed:
+            return asked_again.sentences(self._plan, self._chosen, self._look.again)
+        return asked_again.left(self._plan, self._others_pending) if self._others_pending else []
 
     @property
     def _as_asked(self) -> str | None:
@@ -197,18 +210,22 @@ class _Session(Foreseen):
         stop_reason = self._again.kept(self._stop.reason) if self._stop.reason is not None and not finished else None
         if passed.complete and not finished and stop_reason is None and not passed.left:
             stop_reason = INPUT_CHANGED
-        changed = passed.changed + stats.kept
+        # whatever a retry has kept was not changed, unless it was
+        changed = passed.changed + (min(stats.kept, self._look.again_changed) if plan.options.retry_failed else stats.kept)
         if finished:
             # rows beyond --limit may have moved or changed
             look_again = changed > 0 or not passed.complete
             head = None if look_again else reading.head_of(plan.given, plan.scanned, passed.last_line)
             if (look_again, head) != self._noted:
                 await self._note_input(look_again, head)
-        finished = finished and (plan.run.finished or not plan.narrowed)
+        if self._chosen.count and passed.complete and not self._stop.requested:
+            await self._store.forget_pending()
+        finished = finished and (plan.run.finished or self._chosen.was_finished or not plan.narrowed)
         if self._drawing is not None:
             await self._note_drawn(self._drawing.drawn, self._left(now, stop_reason), now.paid)
         reason = stop_reason or (None if finished else self._as_asked)
-        await self._store.finish(complete=finished, stop_reason=reason, pace=self._meter.last_pace())
+        whole = finished and not self._others_pending
+        await self._store.finish(complete=whole, stop_reason=reason, pace=self._meter.last_pace())
         summary = self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
         return structs.replace(
             summary,
@@ -235,6 +252,7 @@ class _Session(Foreseen):
             stop_reason=stop_reason,
             same_command=not options.new and not self._in_part and not passed.left and not plan.narrowed,
             left=0 if finished else self._left(now, stop_reason),
+            retry_left=max(0, self._chosen.count - stats.done - stats.failed) if stop_reason is not None else 0,
             limit=options.limit,
             chosen=not plan.narrowed and (plan.job.where is not None or plan.job.sample is not None),
             narrowed=plan.narrowed,

@@ -21,6 +21,7 @@ from runner.inputs.options import ReadOptions
 from runner.inputs.overwriting import is_beside_inputs
 from runner.inputs.prompts import Texts
 from runner.model import Json
+from runner.schema import fields
 from runner.session import drafting, opening, part, survey, unfit
 from runner.session.drafting import Draft
 from runner.session.naming import file_word
@@ -115,6 +116,8 @@ def begin(file: Path, output: str | None, given: Mapping[str, Json]) -> Begun:
     """
     given = {name: check(BY_NAME[name], value, f"given with {BY_NAME[name].option}") for name, value in given.items()}
     opening.texts_in(given)
+    if "fields" in given:
+        fields.schema_of(given["fields"])
     if "provider" in given:
         plugins.load("providers", given["provider"])
     target = _target(file, output)

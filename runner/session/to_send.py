@@ -33,7 +33,7 @@ class ToSend(Struct, frozen=True, kw_only=True):
 
     run: its number; None if it holds nothing. same: requests that several rows make and that are sent once. variant: the entry of
     the settings of the session; None: those of the run. taken: the keys of answers that are taken over from earlier runs before
-    anything is sent, each with that run.
+    anything is sent, each with that run. chosen: of a retry, only the rows that it has chosen, which are in the store.
     """
 
     job: Job
@@ -45,6 +45,7 @@ class ToSend(Struct, frozen=True, kw_only=True):
     same: SameRequests | None = None
     variant: int | None = None
     taken: Mapping[str, int] = {}
+    chosen: bool = False
 
     def answers(self) -> Iterator[tuple[str, Row]]:
         """Yield each answer that is wanted: its key, and its row."""
@@ -83,10 +84,12 @@ class ToSend(Struct, frozen=True, kw_only=True):
                 if key in self.taken or not self._is_open(row, known.get(key)):
                     continue
                 request = _place(same, template, key, row)
-                if request is None or not counted[request]:
+                # an answer from before the retry is none for a row that has one, too
+                replaces = self.chosen and known[key].status == "done"
+                if request is None or counted[request] < 1 + replaces:
                     yield place, row
                 if request is not None:
-                    counted[request] = 1
+                    counted[request] = 2
 
     def _bought(self, same: SameRequests, template: Template) -> bytearray:
         """Return 1 for each request of which the store has an outcome that other rows get, by its place."""
@@ -108,6 +111,8 @@ class ToSend(Struct, frozen=True, kw_only=True):
 
     def _is_open(self, row: Row, stored: Stored | None) -> bool:
         retries = self.options.retry_failed
+        if self.chosen:
+            return stored is not None and stored.again
         if stored is None or stored.error_code == BAD_ROW:
             return not retries or stored is not None
         changed = self.options.accept_changes and not asks_the_same(row, stored.fingerprint)
@@ -115,7 +120,12 @@ class ToSend(Struct, frozen=True, kw_only=True):
 
     def _gives(self, row: Row, stored: Stored) -> bool:
         """Return True if other rows with the same request get this outcome, as ``SendingOnce`` gives it."""
-        if stored.same_as is not None or stored.variant != self.variant or not asks_the_same(row, stored.fingerprint):
+        if (
+            stored.same_as is not None
+            or (self.chosen and stored.again)
+            or stored.variant != self.variant
+            or not asks_the_same(row, stored.fingerprint)
+        ):
             return False
         final = stored.has_text or (stored.error_code in OF_THE_ROW and stored.error_code != BAD_ROW)
         return stored.status == "done" or (final and not self.options.retry_failed)
@@ -132,6 +142,7 @@ def of_plan(plan: Plan, *, settled: bool, variant: int | None = None) -> ToSend:
         options=plan.options,
         same=plan.same,
         variant=variant,
+        chosen=plan.options.retry_failed,
     )
 
 

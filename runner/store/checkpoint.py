@@ -8,13 +8,15 @@ Only outcomes and attempts have rows. There is no "pending" status in the databa
 
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 import sqlalchemy as sa
+from anyio import to_thread
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runner.admission import TOGETHER, Reservation
@@ -23,14 +25,17 @@ from runner.errors import BAD_ROW, RunLockedError
 from runner.model import Attempt, Entry
 from runner.money import Money, Price
 from runner.pace import Pace
-from runner.settled import Head, Settled
+from runner.settled import Head
+from runner.store import retrying
 from runner.store.changes import Changes
 from runner.store.connection import Connection
 from runner.store.counts import RunCounts, counted
 from runner.store.lock import RunLock
+from runner.store.looking_up import RowLookup
 from runner.store.owner import owner
 from runner.store.repricing import Highest, price_again, price_open_again
 from runner.store.reserving import release_together, reserve
+from runner.store.retrying import Chosen
 from runner.store.reuse import TakenOver, take_over
 from runner.store.samples import note_drawn
 from runner.store.schema import attempts, items, reservations, runs
@@ -48,30 +53,17 @@ from runner.store.statements import (
 )
 from runner.store.taking_up import TakingUp
 
-_SETTLED = (
-    f"SELECT key, status, position, fingerprint, attempts, error_code IS '{BAD_ROW}' FROM items"  # noqa: S608 - a constant
-    " WHERE run_id = ? AND key IN ({})"
-)
-_BETWEEN = (
-    "SELECT position, key, fingerprint FROM items WHERE run_id = ? AND position BETWEEN ? AND ? {}"  # noqa: S608 - as above
-    f"AND error_code IS NOT '{BAD_ROW}' ORDER BY position"
-)
-_DONE_ONLY = "AND status = 'done' "
-# the row of an answered item holds the number of its answer; the index contains only failed attempts
-_FAILED_BEFORE = "run_id = ? AND item_key IN ({}) AND error_code IS NOT NULL"
-_TRIED = f"SELECT item_key, max(number) FROM attempts WHERE {_FAILED_BEFORE} GROUP BY item_key"  # noqa: S608 - as above
 
-
-class RunStore:
+class RunStore(RowLookup):
     """One run of one store, owned by this process: an async context manager, created with ``RunStore.own``."""
 
     def __init__(self, path: Path, taking_up: TakingUp, run_id: int, lock: RunLock, *, durability: str, waits: bool) -> None:
-        self.path, self.run_id = path, run_id
-        # answers of each row that are wanted, and counted
-        self.answers = 1
+        super().__init__(Connection(path, write=False), run_id)
+        self.path = path
+        # answers of each row that are wanted, and counted; rows that have an answer may get another one
+        self.answers, self.replaces = 1, False
         self._lock, self._taking_up, self._waits = lock, taking_up, waits
         self._writer = Connection(path, write=True, synchronous=durability.upper(), lock=lock.path)
-        self._reader = Connection(path, write=False)
         # number of the newest attempt that is known to be saved; None before the first save
         self._last_attempt: int | None = None
         # the entries of the prices of its attempts
@@ -157,6 +149,34 @@ class RunStore:
         """Copy answers of earlier runs to rows without an outcome, in one transaction; tell for each whether it has one now."""
         return await self._writer.in_one_turn(lambda driver: take_over(driver, self.run_id, rows))
 
+    async def choose(
+        self, wanted: sa.ColumnElement[bool], keys: Iterator[list[str]] | None, settings: Mapping[str, Any]
+    ) -> Chosen:
+        """Choose the rows of a retry, which begins with the session. keys: only these, in batches; None: all that are selected.
+
+        settings: those of the job, without secrets.
+        """
+        run_id = self.run_id
+        retry = await self._writer.transaction(lambda connection: retrying.add(connection, run_id, settings))
+        chosen = partial(retrying.choose, run_id=run_id, retry=retry, wanted=wanted, answers=self.answers)
+        if keys is None:
+            await self._writer.transaction(chosen)
+        while keys is not None and (batch := await to_thread.run_sync(next, keys, None)) is not None:
+            await self._writer.transaction(partial(chosen, keys=batch))
+        return await self.chosen(retry)
+
+    async def chosen(self, retry: int | None = None) -> Chosen:
+        """Return the rows that are to be asked again. retry: one that begins with the session; None: the last one goes on."""
+        run_id, self.retries = self.run_id, True
+        found = await self._writer.transaction(lambda connection: retrying.looked_at(connection, run_id, retry))
+        # the retry before it is not given up for nothing
+        self._taking_up.retry = retry if found.count else None
+        return found
+
+    async def forget_pending(self) -> None:
+        """Give up the rows that a retry has not asked again: they are no longer in the input."""
+        await self._writer.execute(retrying.forget_pending(self.run_id))
+
     async def note_compared(self) -> None:
         """Store that all rows have been compared with the answers of earlier runs, so that no later session does it again."""
         await self._note({"compared": True})
@@ -209,26 +229,6 @@ class RunStore:
         if await self._reader.fetch(sa.select(items.c.id).where(*where).limit(1)):
             await self._writer.execute(sa.delete(items).where(*where))
 
-    async def settled(self, keys: Sequence[str]) -> Mapping[str, Settled]:
-        """Look up keys. The result leaves out keys without an attempt or outcome."""
-        # through the driver, for speed: on resume a million finished rows may be looked up before the first new request
-        rows = await self._reader.rows(_SETTLED.format(_placeholders(keys)), (self.run_id, *keys))
-        settled = {key: Settled(*rest) for key, *rest in rows}
-        open_keys = [key for key in keys if (row := settled.get(key)) is None or row.status != "done"]
-        if open_keys:
-            for key, number in (await self.tried(open_keys)).items():
-                before = settled.get(key) or Settled(status=None, position=None, fingerprint=None, attempts=0)
-                settled[key] = msgspec.structs.replace(before, attempts=max(number, before.attempts))
-        return settled
-
-    async def settled_between(self, first: int, last: int, *, failed_too: bool) -> Sequence[tuple[int, str, int]]:
-        """Return the settled rows on these lines, in their order, as (position, key, fingerprint)."""
-        return await self._reader.rows(_BETWEEN.format("" if failed_too else _DONE_ONLY), (self.run_id, first, last))
-
-    async def tried(self, keys: Sequence[str]) -> Mapping[str, int]:
-        """Return the number of the last failed attempt for each key that has one. ``settled`` omits those of done rows."""
-        return dict(await self._reader.rows(_TRIED.format(_placeholders(keys)), (self.run_id, *keys)))
-
     async def reposition(self, moved: Sequence[tuple[str, int]]) -> None:
         """Store the new lines of rows that have moved in the input, as (key, position)."""
         statement = (
@@ -277,8 +277,12 @@ class RunStore:
         batch = batch_rows(self.run_id, entries, last, self.variant, every)
         if reserved or self._reserves:
             reserve(driver, self.run_id, reserved, attempts_of(entries) if self._reserves else (), every, self.variant)
+        if self.replaces:
+            retrying.keep_replaced(driver, self.run_id, entries)
         for statement, values in zip((SAVE_ATTEMPT, SAVE_ITEM, KEEP_ITEM, LINK_ITEM), batch, strict=True):
             driver.executemany(statement, values)
+        if self.retries:
+            retrying.mark(driver, self.run_id, entries)
         return int(last) + len(batch.sent), priced
 
     async def release_together(self) -> None:
@@ -293,7 +297,3 @@ class RunStore:
     async def _note(self, values: Mapping[str, Any]) -> None:
         """Update the row of the run, in a transaction of its own."""
         await self._writer.execute(sa.update(runs).where(runs.c.id == self.run_id).values(**values))
-
-
-def _placeholders(values: Sequence[str]) -> str:
-    return ",".join("?" * len(values))

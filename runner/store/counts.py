@@ -107,19 +107,25 @@ def further() -> sa.Select[Any]:
     return sa.select(*columns, sa.func.count()).where(sa.text("answer_number > 1")).group_by(*columns)
 
 
-def by_cause(run_id: int, answers: int) -> sa.Select[Any]:
-    """Count the failed rows of a run by error code and cause, most frequent first, with key, message and line of the first one.
-
-    answers: how many of each row are wanted.
-    """
+def cause() -> sa.ColumnElement[Any]:
+    """Return what the errors of failed rows with one code have in common."""
     # a message begins with the provider's own error code and a colon; that of a broken row begins with its line
     prefix = sa.func.substr(items.c.error, 1, sa.func.instr(items.c.error, ": "))
     # each model without a price is a cause of its own, for which something else is to be done
     whole = items.c.error_code == _UNPRICED
-    cause = sa.case((items.c.error_code == BAD_ROW, ""), (whole, items.c.error), else_=prefix)
+    return sa.case((items.c.error_code == BAD_ROW, ""), (whole, items.c.error), else_=prefix)
+
+
+def by_cause(run_id: int, answers: int) -> sa.Select[Any]:
+    """Count the failed rows of a run by error code and cause, most frequent first, with key, message and line of the first one.
+
+    Behind them comes the cause. answers: how many of each row are wanted.
+    """
+    # SQLite takes the other columns from the row that has the minimum
+    columns = (items.c.error_code, sa.func.count(), items.c.key, items.c.error, sa.func.min(items.c.position), cause())
     return (
-        sa.select(items.c.error_code, sa.func.count(), items.c.key, items.c.error, sa.func.min(items.c.position))
+        sa.select(*columns)
         .where(items.c.run_id == run_id, items.c.status == "failed", items.c.answer_number <= answers)
-        .group_by(items.c.error_code, cause)
+        .group_by(items.c.error_code, cause())
         .order_by(sa.func.count().desc())
     )

@@ -45,12 +45,19 @@ def _of_row(amount: Callable[[str, str], str]) -> sa.ColumnElement[float]:
         " FROM attempts f LEFT JOIN prices q ON q.id = f.price_id WHERE f.run_id = items.run_id AND f.item_key = items.key"
         f" AND f.error_code IS NOT NULL AND f.id IS NOT items.attempt_id AND {billed('f')}"
     )
+    # answers that a newer one has replaced were paid for, too
+    former = (
+        f"SELECT CASE WHEN count(*) = count({amount('f', 'q')}) THEN coalesce(sum({amount('f', 'q')}), 0) END"  # noqa: S608
+        " FROM replaced o JOIN attempts f ON f.id = o.attempt_id LEFT JOIN prices q ON q.id = f.price_id"
+        f" WHERE o.run_id = items.run_id AND o.item_key = items.key AND f.error_code IS NULL AND {billed('f')}"
+    )
     # most rows have one attempt, and are spared the look for others
-    rest = f"CASE WHEN items.attempts <= (attempts.id IS NOT NULL) THEN 0 ELSE ({others}) END"
+    rest = f"CASE WHEN items.attempts <= (attempts.id IS NOT NULL) THEN 0 ELSE ({others}) + ({former}) END"
     return sa.literal_column(f"({own} + {rest}) / 1e12", sa.Float)
 
 
-_COST = _of_row(lambda a, p: f"coalesce({cost(a, p)}, {p}.input * 0)")
+COST = _of_row(lambda a, p: f"coalesce({cost(a, p)}, {p}.input * 0)")
+"""What all attempts of a row cost, in a statement that joins ``items`` with its attempt and the price of that."""
 _PERHAPS = _of_row(lambda a, p: f"{p}.input * 0 + {perhaps(a, p)}")
 # a row that has an outcome, and is sent again, or was when its process was killed
 _OPEN = (
@@ -75,7 +82,7 @@ def select_results(*, taken_over: bool, open_requests: bool = False) -> sa.Selec
 
     open_requests: some rows may have a request under a budget that is open, or was when its process was killed.
     """
-    money = (_COST, _PERHAPS_WITH_OPEN if open_requests else _PERHAPS)
+    money = (COST, _PERHAPS_WITH_OPEN if open_requests else _PERHAPS)
     source = items.outerjoin(attempts, items.c.attempt_id == attempts.c.id).outerjoin(prices, attempts.c.price_id == prices.c.id)
     if not taken_over:
         return sa.select(*RESULT, sa.null(), *money, *_LAST).select_from(source)

@@ -14,6 +14,7 @@ from runner.money import Money
 from runner.store import database
 from runner.store.cost import at_an_end, billed, cost, perhaps, unknown
 from runner.store.lock import held
+from runner.store.retry_tables import IS_PENDING
 from runner.store.schema import attempts, items, samples
 from runner.store.spending import AtEnds, at_ends_of, money_of, rates_of, tokens_in, tokens_of
 
@@ -85,7 +86,10 @@ class RowSpent(Struct, frozen=True, kw_only=True):
 
 
 class Stored(NamedTuple):
-    """An outcome. has_text: also a failed row may have an answer. variant: the entry of the settings that made it."""
+    """An outcome. has_text: also a failed row may have an answer. variant: the entry of the settings that made it.
+
+    again: a retry has chosen the row, and has not asked it again yet.
+    """
 
     key: str
     status: Status
@@ -94,6 +98,7 @@ class Stored(NamedTuple):
     has_text: bool
     same_as: str | None
     variant: int | None
+    again: bool
 
 
 class RunSpent(Struct, frozen=True, kw_only=True):
@@ -139,7 +144,7 @@ def settled_keys(store: Path, run_id: int, keys: Iterable[str]) -> dict[str, boo
 def stored(store: Path, run_id: int, keys: Iterable[str]) -> dict[str, Stored]:
     """Return the outcomes that these keys have."""
     mine = (items.c.key, items.c.status, items.c.fingerprint, items.c.error_code, items.c.text.is_not(None), items.c.same_as)
-    columns: list[Any] = [*mine, attempts.c.variant_id]
+    columns: list[Any] = [*mine, attempts.c.variant_id, sa.literal_column(IS_PENDING, sa.Boolean)]
     joined = items.outerjoin(attempts, attempts.c.id == items.c.attempt_id)
     with database.transaction(store, write=False) as connection:
         found: dict[str, Stored] = {}

@@ -8,15 +8,16 @@ import sqlalchemy as sa
 
 from runner.money import Rates
 from runner.store.cost import most_of
+from runner.store.retry_tables import retry_tables
 from runner.store.views import VIEWS
 
 APPLICATION_ID = 0x50524E52
 """Written into the file's header, so that another program's database is never taken for a store. "PRNR" in ASCII."""
 
-VERSION = 11
+VERSION = 12
 """SQLite's ``user_version``; every migration raises it by one."""
 
-HEAD = "0011"
+HEAD = "0012"
 """The newest migration. A test compares it with the one that Alembic finds."""
 
 _REVISION = """
@@ -256,6 +257,8 @@ history = sa.Table(
     sa.Column("old", sa.Text),
     sa.Column("new", sa.Text),
 )
+
+retries, retried, replaced = retry_tables(metadata, items)
 
 
 def create(connection: sa.Connection) -> None:

@@ -13,8 +13,10 @@ from runner.store.connection import Connection
 
 # answers that were bought by the row itself, with the settings of the session
 _OUTCOMES = (
-    "SELECT i.key, i.id, i.status, i.error_code, i.text IS NOT NULL, i.fingerprint, i.position"  # noqa: S608 - constants
+    "SELECT i.key, i.id, i.status, i.error_code, i.text IS NOT NULL, i.fingerprint, i.position,"  # noqa: S608 - constants
+    " r.id IS NOT NULL AND r.outcome IS NULL, r.outcome IS 'done'"
     " FROM items i LEFT JOIN attempts a ON a.id = i.attempt_id"
+    " LEFT JOIN retried r ON r.run_id = i.run_id AND r.item_key = i.key"
     f" WHERE i.run_id = ? AND i.same_as IS NULL AND a.variant_id IS ? AND i.error_code IS NOT '{BAD_ROW}' AND i.key IN ({{}})"
 )
 _ANSWERS = "SELECT id, key, status, made_seed, text, finish_reason, notes, extra, error_code, error FROM items WHERE id IN ({})"
@@ -22,7 +24,10 @@ _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Bought(NamedTuple):
-    """The outcome of a row. entry: its number in the store. has_text: also a failed row may have an answer."""
+    """The outcome of a row. entry: its number in the store. has_text: also a failed row may have an answer.
+
+    again: the retry of the run is still to ask the row again. anew: it has done so, and this is the new answer.
+    """
 
     key: str
     entry: int
@@ -31,6 +36,8 @@ class Bought(NamedTuple):
     has_text: bool
     fingerprint: int
     position: int
+    again: bool
+    anew: bool
 
 
 class SharedAnswers:

@@ -19,16 +19,21 @@ from runner.model import Attempt, Entry, Outcome
 from runner.money import Price, Rates
 from runner.several import number_of
 from runner.store.cost import most_of
+from runner.store.retry_tables import IS_PENDING
 from runner.store.schema import attempts, items
 
 _ITEM = insert(items)
 _UPSERT = _ITEM.on_conflict_do_update(
     index_elements=["run_id", "key"],
     set_={column.name: _ITEM.excluded[column.name] for column in items.columns if column.name not in ("id", "run_id", "key")},
-    # an answer is never overwritten, except by the answer to a changed prompt under the same key (--accept-changes)
+    # an answer is never overwritten, except by the answer to a changed prompt under the same key (--accept-changes), or by that
+    # of a retry that has chosen the row
     where=sa.or_(
         items.c.status != sa.literal_column("'done'"),
-        sa.and_(_ITEM.excluded.status == sa.literal_column("'done'"), items.c.fingerprint != _ITEM.excluded.fingerprint),
+        sa.and_(
+            _ITEM.excluded.status == sa.literal_column("'done'"),
+            sa.or_(items.c.fingerprint != _ITEM.excluded.fingerprint, sa.literal_column(IS_PENDING)),
+        ),
     ),
 )
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.model import Json
 from runner.several import MARK, number_of, row_of
 from runner.store import database
+from runner.store.former import FormerAnswer, answers
 from runner.store.reuse import IS_TAKEN_OVER
-from runner.store.schema import attempts, items, reused
+from runner.store.schema import attempts, items, replaced, reused
 
 
 class Sent(Struct, frozen=True, kw_only=True):
@@ -77,6 +78,8 @@ class Story(Struct, frozen=True, kw_only=True):
     # the id of the row that bought the answer with the same request (--dedupe); and the seed that was made up and sent for it
     same_as: str | None = None
     made_seed: int | None = None
+    # the answers that it had before, oldest first
+    former: list[FormerAnswer] = []
 
 
 def story(store: Path, run_id: int, key: str) -> list[Story]:
@@ -94,6 +97,8 @@ def story(store: Path, run_id: int, key: str) -> list[Story]:
         # no index holds the answered ones, so this reads all attempts: an answer that was replaced is told too
         sent_for = (attempts.c.run_id == run_id, _is_of(attempts.c.item_key, key))
         found = list(connection.execute(sa.select(attempts.c.item_key, *columns).where(*sent_for).order_by(attempts.c.id)))
+        mine = (replaced.c.run_id == run_id, _is_of(replaced.c.item_key, key))
+        former = list(answers(connection, store, *mine))
         taken_over = (IS_TAKEN_OVER, items.c.run_id == run_id, _is_of(items.c.key, key))
         bought = connection.execute(sa.select(reused).join(items, sa.and_(*taken_over))).mappings()
         taken: dict[str, Mapping[Any, Any]] = {one["item_key"]: one for one in bought}
@@ -101,7 +106,8 @@ def story(store: Path, run_id: int, key: str) -> list[Story]:
     for item, *values in found:
         sent.setdefault(item, []).append(Sent(**dict(zip(Sent.__struct_fields__, values, strict=True))))
     keys = sorted(rows.keys() | sent.keys(), key=number_of)
-    return [_story(store, one, rows.get(one), sent.get(one, []), taken.get(one)) for one in keys]
+    stories = (_story(store, one, rows.get(one), sent.get(one, []), taken.get(one)) for one in keys)
+    return [structs.replace(one, former=[old for old in former if old.answer_number == one.answer_number]) for one in stories]
 
 
 def _is_of(column: sa.Column[str], key: str) -> sa.ColumnElement[bool]:
@@ -111,7 +117,9 @@ def _is_of(column: sa.Column[str], key: str) -> sa.ColumnElement[bool]:
 
 def _story(store: Path, key: str, row: Any, sent: list[Sent], taken: Mapping[Any, Any] | None) -> Story:
     try:
-        known = {name: getattr(row, name, None) for name in ("status", "text", "finish_reason", "error_code", "error", "notes")}
+        known: dict[str, Any] = {
+            name: getattr(row, name, None) for name in ("status", "text", "finish_reason", "error_code", "error", "notes")
+        }
         fields, extra = _decoded(getattr(row, "metadata", None)), _decoded(getattr(row, "extra", None))
     except database.DAMAGE as error:
         raise database.store_error(store, "read", error) from error

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runner import origin
 from runner.errors import UsageError
-from runner.store import database, fields_view
+from runner.store import database, fields_view, retrying
 from runner.store.changes import Changes, entries
 from runner.store.numbering import settings_with_files
 from runner.store.reserving import book_killed
@@ -37,6 +37,8 @@ class TakingUp:
         self._changes, self._created_at = changes, created_at
         # the entry of variants for the answer settings of the session; None: those of the run
         self.variant: int | None = None
+        # the retry that begins with the session; None: there is none, or it goes on with the last one
+        self.retry: int | None = None
         # what has got a price in the session, by table, as (former entry of prices, number in the table)
         self.repriced: Mapping[sa.Table, Sequence[tuple[int, int]]] = {}
         # the run before: columns of its entry, and its newest entry in each of _GROWING; later ones have greater numbers
@@ -59,6 +61,7 @@ class TakingUp:
         # clear a pace that a killed session may have left
         await self._set(connection, {"host": socket.gethostname(), "pid": os.getpid(), "pace": None})
         await book_killed(connection, self._run_id)
+        await retrying.forget_unbegun(connection, self._run_id)
         if self._changes.variant is not None:
             same = sa.select(variants.c.id).where(*(variants.c[name] == value for name, value in self._mine().items()))
             self.variant = (await connection.execute(same)).scalar() or _NO_VARIANT
@@ -78,6 +81,8 @@ class TakingUp:
         now = (await connection.execute(sa.select(runs.c.settings).where(runs.c.id == self._run_id))).scalar()
         if (database.settings_of(now or "") or {}).get("schema") is not None:
             await fields_view.refresh(connection)
+        if self.retry is not None:
+            await retrying.begin(connection, self._run_id, self.retry)
         if self.variant == _NO_VARIANT:
             added = await connection.execute(sa.insert(variants).values(**self._mine()))
             self.variant = int((added.inserted_primary_key or (0,))[0])
@@ -85,6 +90,7 @@ class TakingUp:
 
     async def undo(self, connection: AsyncConnection, *, created: bool) -> None:
         """Leave the run as it was. created: by this session, so that there is none any more."""
+        await retrying.forget_unbegun(connection, self._run_id)
         for table, repriced in self.repriced.items():
             old = sa.update(table).where(table.c.id == sa.bindparam("which")).values(price_id=sa.bindparam("former"))
             if repriced:

@@ -13,6 +13,7 @@ from runner.money import CURRENCY, STANDARD, Costs, Money, Projection, asks_for_
 from runner.several import answers_in
 from runner.store import database
 from runner.store.counts import further
+from runner.store.retrying import number_pending
 from runner.store.schema import attempts, items, prices, runs, samples
 from runner.store.spending import Fetch, money_of, of_run, rates_of, tokens_of, used_of
 
@@ -65,6 +66,8 @@ class Totals(Struct, frozen=True, kw_only=True):
     cache_write_tokens: int | None = None
     # of these: those in a cache that is kept for an hour
     cache_write_1h_tokens: int | None = None
+    # rows that have an outcome, and that a retry is still to ask again
+    retry_left: int = 0
     # dollars that were spent, and of that on failed attempts; None: no rates are known. Whatever was billed lies between ``cost``
     # and ``cost + cost_perhaps``; None: that has no limit
     cost: float | None = None
@@ -138,6 +141,7 @@ def add_up(fetch: Fetch, run_id: int, *, active: bool = False) -> Totals:
         killed_requests=money.killed_requests,
         shared=rows.shared,
         requests_left=rows.requests_left,
+        retry_left=fetch(number_pending(run_id))[0][0],
         **_costs(fetch, run_id, money, rows, answered=any(row.code is None for row in groups)),
     )
 

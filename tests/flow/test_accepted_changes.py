@@ -66,7 +66,7 @@ def test_a_change_that_fails_leaves_the_answer_that_was_paid_for(desk: Desk) -> 
     desk.asked.refused = {"other 5": whole("400 Bad Request", {"error": {"message": "too odd", "type": "invalid_request_error"}})}
     for sent in (1, 2):
         said = desk.run("--accept-changes", code=1)
-        failed = "1 changed row failed when sent again; its old answer is kept; `runner status 1` counts the causes"
+        failed = "1 answered row failed when sent again; its old answer is kept; `runner status 1` counts the causes"
         assert failed in said
         assert "1 finished row has changed since; its old result is kept, and --accept-changes sends it again" in said
         assert "run 1 finished" in said

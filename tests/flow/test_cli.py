@@ -365,6 +365,10 @@ def test_quiet_is_quiet(folder: Path, server: Simulated) -> None:
 def test_the_commands_that_look(folder: Path, server: Simulated) -> None:
     break_lines(folder)
     found = run("check", "prompts.jsonl", *SYNTHETIC, cwd=folder)
+    settings = found.out.partition("settings:\n")[2]
+    # a screen has 24 lines: what nobody has set is left out, but for who answers
+    assert len(settings.splitlines()) < 8
+    assert ("  model  " in settings, "first_byte_s" in settings, "--show-config shows them" in settings) == (True, False, True)
     assert found.code == 1
     assert "10 rows, 2 broken" in found.out
     assert run(*at(server), cwd=folder).code == 1

@@ -227,6 +227,10 @@ def test_an_answer_that_fails_for_good_and_is_billed_is_the_outcome_of_its_row(d
     assert json.loads(desk.run("status", "--json").out)["run"]["failed"] > 0
     # it costs what an answer of its size costs, and that is no rare event
     assert found["cost"]["low"] == pytest.approx(found["cost"]["mid"], rel=1e-3)
+    # a person is told before the others are sent
+    failed = json.loads(desk.run("status", "--json").out)["run"]["failed"]
+    said = desk.run("estimate", "p.jsonl", "--sample", "20", "--finish-fail", "length").out
+    assert said.endswith(f"{failed} of 20 rows failed: `runner errors 1` shows why\n")
 
 
 def test_failed_attempts_of_a_sample_without_any_are_not_excluded(desk: Desk) -> None:

@@ -294,12 +294,13 @@ def test_the_environment_decides_the_provider_and_no_key_is_written(
 def test_options_are_written_into_it(tmp_path: Path) -> None:
     as_csv(tmp_path / "a.txt", REVIEWS, delimiter=";", encoding="cp1252")
     given = ("--input-format", "csv", "--delimiter", ";", "--model", "m", "--prompt", 'Is "{{ lang }}"\\ \na language?"')
-    ended = run("init", "a.txt", *given, "--max-tokens", "1k", "-o", "job.toml", cwd=tmp_path)
+    more = ("--max-tokens", "1k", "--fields", "kind: good|bad, why: str", "--max-cost", "2.5")
+    ended = run("init", "a.txt", *given, *more, "-o", "job.toml", cwd=tmp_path)
     assert (ended.code, ended.err) == (0, "")
     assert "next: runner check job.toml" in ended.out
     job = load_job(tmp_path / "job.toml", {}, {})
     assert (job.input, job.delimiter, job.model, job.prompt) == (tmp_path / "a.txt", ";", "m", given[7])
-    assert job.params.max_tokens == 1000
+    assert (job.params.max_tokens, job.max_cost, list(job.schema["properties"])) == (1000, 2.5, ["kind", "why"])
     assert run("run", "job.toml", "--dry-run", cwd=tmp_path).code == 0
 
 
@@ -347,6 +348,7 @@ def test_nothing_is_replaced(tmp_path: Path) -> None:
         (("a.csv", "--sheet", "1"), "--sheet means nothing for a.csv"),
         (("caf\udce9.csv",), "is not UTF-8, and the store keeps names as text"),
         (("a.csv", "--prompt", "{{ text"), "prompt is no template"),
+        (("a.csv", "--fields", "kind"), "fields: 'kind' has no type"),
         (("a.csv", "--max-tokens", "0"), "max_tokens must be a whole number of 1 or more"),
         (("a.csv", "--id-column", "absent"), "a.csv has no field 'absent' for the id"),
         (

@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from runner import api
-from runner.cli import ending, output
+from runner.cli import ending, errors, output
 from runner.event_types import INPUT_CHANGED, Quantiles, Started, Summary
 from runner.model import Run
 from runner.progress import words
-from runner.store.reader import ErrorGroup
+from runner.session.mending import Found
+from runner.store.causes import Cause, CauseReader
 
 NOTHING = Quantiles(p50=None, p95=None)
 
@@ -108,8 +110,8 @@ def test_done_failed_and_left_are_all_rows(fields: dict[str, Any], headline: str
         ({"missing": 2, "chosen": True}, "2 rows are not among the chosen rows; their results are kept"),
         ({"changed": 1}, "1 finished row has changed since; its old result is kept, and --accept-changes sends it again"),
         ({"changed": 2}, "2 finished rows have changed since; their old results are kept, and --accept-changes sends them again"),
-        ({"kept": 1}, "1 changed row failed when sent again; its old answer is kept; `runner status 1` counts the causes"),
-        ({"kept": 2}, "2 changed rows failed when sent again; their old answers are kept; `runner status 1` counts the causes"),
+        ({"kept": 1}, "1 answered row failed when sent again; its old answer is kept; `runner status 1` counts the causes"),
+        ({"kept": 2}, "2 answered rows failed when sent again; their old answers are kept; `runner status 1` counts the causes"),
         ({"failed": 2, "causes": {"cut": 2}}, "2 rows failed (2 cut): `runner errors 1` shows why"),
         (
             {"failed": 9, "causes": {"a": 1, "b": 2, "c": 3, "d": 3}},
@@ -136,6 +138,11 @@ def test_a_file_that_changed_is_told_and_waited_for() -> None:
     assert "when nothing writes to the file any more" in lines[-1]
 
 
+def causes_of(run: Run, *failed: Cause, db: str = "runner.db") -> str:
+    with sa.create_engine("sqlite://").connect() as nothing:
+        return errors._text(Found(run, [*failed], [], CauseReader(nothing, 1, 1), 0), db)
+
+
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
@@ -145,22 +152,23 @@ def test_a_file_that_changed_is_told_and_waited_for() -> None:
     ],
 )
 def test_without_failed_rows_the_reason_of_the_stop_is_shown(reason: str | None, words: str) -> None:
-    said = output.errors(a_run(stop_reason=reason), [], db="runner.db", as_json=False)
+    said = causes_of(a_run(stop_reason=reason))
     assert said == f"{words}\nnext: runner resume 1   (sends the last row)"
 
 
 def test_errors_of_broken_lines_say_to_fix_them() -> None:
-    group = ErrorGroup(code="bad_row", count=1, example_id="a", example="line 3: no prompt")
+    cause = Cause(code="bad_row", count=1, example_id="a", example="line 3: no prompt")
     run = a_run(failed=1, broken=1, finished_at=1e9, causes={"bad_row": 1})
-    text = output.errors(run, [group], db="runner.db", as_json=False)
-    assert text.startswith("run 1: 1 failed row\n1 x bad_row\n")
+    text = causes_of(run, cause)
+    assert text.startswith("run 1: 1 failed row of 9 (11.1 %)\n1 x bad_row\n")
     assert "\nnext: runner resume 1                  (once the line is mended; sends 1 row)\n" in text
 
 
 def test_errors_name_the_run_that_a_retry_is_for() -> None:
-    group = ErrorGroup(code="overloaded", count=1, example_id="a", example="busy")
-    text = output.errors(a_run(failed=1, causes={"overloaded": 1}), [group], db="my runs.db", as_json=False)
-    assert "run `runner retry 1 --db 'my runs.db'` later" in text
+    cause = Cause(code="overloaded", count=1, example_id="a", example="busy")
+    text = causes_of(a_run(failed=1, causes={"overloaded": 1}), cause, db="my runs.db")
+    assert "run `runner retry 1 --db 'my runs.db'` later" in " ".join(text.split())
+    assert "  command   runner retry 1 --class overloaded --db 'my runs.db'\n" in text
 
 
 @pytest.mark.parametrize(

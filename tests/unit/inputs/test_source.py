@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from runner.errors import UsageError
 from runner.inputs import scan, source
@@ -21,6 +22,7 @@ from runner.settled import Settled
 from runner.store import database
 from runner.store.checkpoint import RunStore
 from runner.store.runs import open_run
+from runner.store.schema import items
 
 pytestmark = pytest.mark.anyio
 
@@ -39,10 +41,10 @@ class Memory:
         self.asked += keys
         return {key: self.held[key] for key in keys if key in self.held}
 
-    async def settled_between(self, first: int, last: int, *, failed_too: bool) -> list[tuple[int, str, int]]:
+    async def settled_between(self, first: int, last: int) -> list[tuple[int, str, int]]:
         found = []
         for key, one in self.held.items():
-            wanted = one.status == "done" or (failed_too and one.status == "failed" and not one.broken)
+            wanted = one.status is not None and not (one.broken or one.again)
             if wanted and one.position is not None and one.fingerprint is not None and first <= one.position <= last:
                 found.append((one.position, key, one.fingerprint))
         return sorted(found)
@@ -85,7 +87,7 @@ async def to_do(
     store: Memory | RunStore,
     *,
     fresh: bool = False,
-    retry_failed: bool = False,
+    retries: bool = False,
     limit: int | None = None,
     template: Template = TEMPLATE,
 ) -> tuple[list[Item | Outcome], source.Counts]:
@@ -97,7 +99,7 @@ async def to_do(
         template,
         store,
         counts,
-        source.Selection(fresh=fresh, retry_failed=retry_failed, limit=limit),
+        source.Selection(fresh=fresh, retries=retries, limit=limit),
         source.SettledRows(),
     )
     return [one async for one in items], counts
@@ -275,7 +277,9 @@ async def test_failed_rows_come_again_only_when_asked_and_know_their_attempts(tm
     todo, _ = await to_do(prompts, store)
     await store.save([answered(todo[0]), answered(todo[1], "failed")])
     assert (await to_do(prompts, store))[0] == []
-    (again,), counts = await to_do(prompts, store, retry_failed=True)
+    (failed,) = (key for key, one in store.held.items() if one.status == "failed")
+    store.held[failed] = structs.replace(store.held[failed], again=True)
+    (again,), counts = await to_do(prompts, store, retries=True)
     assert isinstance(again, Item)
     assert (prompts_of([again]), again.attempts_before) == (["b"], 1)
     assert (counts.settled, counts.seen) == (1, 2)
@@ -416,11 +420,11 @@ async def test_any_edit_buys_only_the_rows_that_are_new(tmp_path: Path, data: st
 
 
 async def a_look(
-    prompts: scan.PromptFile, store: Memory | RunStore, *, retry_failed: bool = False, accept_changes: bool = False
+    prompts: scan.PromptFile, store: Memory | RunStore, *, retries: bool = False, accept_changes: bool = False
 ) -> tuple[source.SettledRows, list[Item | Outcome], source.Counts]:
     """Count the settled rows and collect the items still to be done, as a session does."""
     found, counts = scan.scan(prompts), source.Counts()
-    selection = source.Selection(retry_failed=retry_failed, accept_changes=accept_changes)
+    selection = source.Selection(retries=retries, accept_changes=accept_changes)
     look = await source.find_settled(prompts, found, store, selection)
     items = source.items(prompts, found, TEMPLATE, store, counts, selection, look)
     return look, [one async for one in items], counts
@@ -493,8 +497,10 @@ async def test_failed_and_changed_rows_in_the_midst_of_settled_ones_come_again_w
     await real.save([answered(one, "failed" if at == 55 else "done") for at, one in enumerate(todo)])
     look, todo, counts = await a_look(written(path, A_HUNDRED), real)
     assert (todo, look.settled, len(look.untouched), counts.settled) == ([], 100, 10, 100)
-    look, todo, counts = await a_look(written(path, A_HUNDRED), real, retry_failed=True)
+    await real.choose(items.c.status == "failed", None, {})
+    look, todo, counts = await a_look(written(path, A_HUNDRED), real, retries=True)
     assert (prompts_of(todo), look.settled, counts.settled, counts.seen) == (["55"], 99, 99, 100)
+    real.retries = False
     rows = [*A_HUNDRED[:7], {"id": "r7", "prompt": "other"}, *A_HUNDRED[8:]]
     look, todo, counts = await a_look(written(path, rows), real, accept_changes=True)
     assert (prompts_of(todo), look.settled, look.changed, counts.settled) == (["other"], 99, 1, 99)

@@ -23,11 +23,12 @@ from runner.errors import RunLockedError, StoreError, UsageError
 from runner.model import Attempt, Completion, Entry, Outcome, Usage
 from runner.pace import LaneState, Pace
 from runner.session import continuing
-from runner.store import connection, database, deletion
+from runner.store import connection, database, deletion, looking_up
 from runner.store.changes import Changes
-from runner.store.checkpoint import _BETWEEN, _DONE_ONLY, _SETTLED, _TRIED, RunCounts, RunStore
+from runner.store.checkpoint import RunCounts, RunStore
 from runner.store.lock import held
 from runner.store.reader import StoreReader
+from runner.store.retry_tables import IS_PENDING
 from runner.store.runs import FoundRun, answer_fingerprint, get_run, open_run
 from runner.store.schema import APPLICATION_ID, VERSION
 from runner.store.totals import _sums
@@ -1187,21 +1188,27 @@ async def test_rows_that_stand_on_some_lines_come_in_their_order(path: Path) -> 
     async with RunStore.own(path, 1) as store:
         await store.save([done("c", 3), done("a", 1), failed("b", 2), broken("x", 2), done("d", 9), an_attempt("e", error="cut")])
         of = -(2**63)
-        assert await store.settled_between(1, 3, failed_too=True) == [(1, "a", of + 1), (2, "b", of + 2), (3, "c", of + 3)]
-        assert await store.settled_between(2, 9, failed_too=False) == [(3, "c", of + 3), (9, "d", of + 9)]
-        assert await store.settled_between(4, 8, failed_too=True) == []
+        assert await store.settled_between(1, 3) == [(1, "a", of + 1), (2, "b", of + 2), (3, "c", of + 3)]
+        assert await store.settled_between(4, 8) == []
 
 
 async def test_settled_keys_are_found_by_indexes_whatever_the_size(path: Path) -> None:
     """A resumed session may look up a million keys before its first new request."""
-    asked = [query.replace("?", "1").format("'a', 'b'") for query in (_SETTLED, _TRIED)]
-    asked += [query.replace("?", "1") for query in (_BETWEEN.format(""), _BETWEEN.format(_DONE_ONLY))]
+    pending = f", {IS_PENDING}"
+    looked = [looking_up.SETTLED.format(more, "'a', 'b'") for more in ("", pending)]
+    looked += [looking_up.TRIED.format("'a', 'b'"), *(looking_up.BETWEEN.format(more) for more in ("", looking_up.NOT_PENDING))]
+    asked = [query.replace("?", "1") for query in looked]
     plan = [row[3] for query in asked for row in rows(path, f"EXPLAIN QUERY PLAN {query}")]
-    assert plan == [
-        "SEARCH items USING INDEX sqlite_autoindex_items_1 (run_id=? AND key=?)",
-        "SEARCH attempts USING INDEX ix_attempts_run_id_item_key (run_id=? AND item_key=?)",
-        *["SEARCH items USING INDEX ix_items_run_id_position (run_id=? AND position>? AND position<?)"] * 2,
+    by_key = "SEARCH items USING INDEX sqlite_autoindex_items_1 (run_id=? AND key=?)"
+    on_lines = "SEARCH items USING INDEX ix_items_run_id_position (run_id=? AND position>? AND position<?)"
+    of_retry = [
+        "CORRELATED SCALAR SUBQUERY 2",
+        "SEARCH g USING INDEX ix_retried_run_id_item_key (run_id=? AND item_key=?)",
+        "CORRELATED SCALAR SUBQUERY 1",
+        "SEARCH t USING COVERING INDEX ix_retries_run_id (run_id=?)",
     ]
+    tried = "SEARCH attempts USING INDEX ix_attempts_run_id_item_key (run_id=? AND item_key=?)"
+    assert plan == [by_key, by_key, *of_retry, tried, on_lines, on_lines, *of_retry]
 
 
 async def test_an_export_asks_for_no_sorting_of_all_its_rows(path: Path) -> None:

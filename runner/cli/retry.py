@@ -1,0 +1,39 @@
+"""``runner retry``: rows of a run once more."""
+
+import sys
+from typing import Any
+
+import click
+
+from runner.cli.options import continue_options, gathered, given_settings
+
+
+@click.command(short_help="Send the failed rows of a run again, or those that are named.")
+@continue_options
+@click.option(
+    "--class", "classes", metavar="NAMES", multiple=True, help="Which rows: error codes, timeout, network, server, length, ..."
+)
+@click.option("--ids", metavar="FILE", help="Only rows with these ids: one a line, or a column or field id; - is standard input.")
+@click.option("--all", "all_rows", is_flag=True, help="Send done rows again too.")
+@gathered("shown", "quiet", "as_json", "outputs", "yes")
+@gathered("chosen", "classes", "ids", "all_rows")
+def retry(run_id: int | str | None, db: str, trust: bool, shown: Any, chosen: Any, **settings: Any) -> None:
+    """Send failed rows of a run again, or those that --class, --ids, --where or --all name, and no other rows.
+
+    RUN is its number or its prompt file; the default is the newest run. --model, --max-tokens and the like hold for the rows that
+    are sent now. --base-url and --api-key-env move the run to another server or key. A row keeps its answer until it has a new
+    one. After Ctrl-C or a crash, `runner resume` asks the rows that are left.
+    """
+    from pathlib import Path
+
+    from runner import api
+    from runner.cli import chosen as runs
+    from runner.cli import foreground
+    from runner.cli.trusting import asked
+    from runner.session.options import Asked
+
+    classes = tuple(name.strip() for words in chosen["classes"] for name in words.split(",") if name.strip())
+    ids = Path(chosen["ids"]) if chosen["ids"] is not None else None
+    which = Asked(classes=classes, ids=ids, all_rows=chosen["all_rows"])
+    job, options = api.retried(db, runs.run_number(run_id, db), given_settings(settings), which)
+    sys.exit(foreground.drive(asked(job, trusted=trust), db, options, **shown))

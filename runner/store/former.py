@@ -1,0 +1,67 @@
+"""The answers that rows had before: a retry, or the answer to a changed prompt, has replaced them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import Struct
+
+from runner.model import Json, Status
+from runner.several import number_of, row_of
+from runner.store import database
+from runner.store.schema import replaced
+
+_READ = 100
+
+
+class FormerAnswer(Struct, frozen=True, kw_only=True):
+    """An answer that a newer one has replaced. id: of its row. replaced_at: when, in seconds since the epoch.
+
+    status: "failed" for the text of a row that had failed, such as an answer that did not fit its schema.
+    """
+
+    id: str
+    answer_number: int = 1
+    replaced_at: float
+    status: Status
+    text: str | None
+    finish_reason: str | None
+    error_code: str | None
+    error: str | None
+    notes: str | None
+    # reasoning, refusal, tool calls, citations, logprobs
+    extra: dict[str, Json]
+
+
+def of_run(store: Path, run_id: int) -> Iterator[FormerAnswer]:
+    """Yield the former answers of a run, oldest first, in constant memory. Raises StoreError."""
+    with database.transaction(store, write=False) as connection:
+        yield from answers(connection, store, replaced.c.run_id == run_id)
+
+
+def answers(connection: sa.Connection, store: Path, *where: sa.ColumnElement[bool]) -> Iterator[FormerAnswer]:
+    """Yield the former answers for which conditions hold, oldest first. Raises StoreError."""
+    found = connection.execution_options(yield_per=_READ).execute(sa.select(replaced).where(*where).order_by(replaced.c.id))
+    for row in found:
+        yield _answer(store, row)
+
+
+def _answer(store: Path, row: Any) -> FormerAnswer:
+    try:
+        extra = msgspec.json.decode(row.extra, type=dict[str, Any]) if row.extra is not None else {}
+    except database.DAMAGE as error:
+        raise database.store_error(store, "read", error) from error
+    return FormerAnswer(
+        id=row_of(row.item_key),
+        answer_number=number_of(row.item_key),
+        replaced_at=row.replaced_at,
+        status=row.status,
+        text=row.text,
+        finish_reason=row.finish_reason,
+        error_code=row.error_code,
+        error=row.error,
+        notes=row.notes,
+        extra=extra,
+    )
