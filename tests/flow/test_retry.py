@@ -1,5 +1,6 @@
 """``runner retry``: exactly the rows that are named go out again, and no answer is lost for it."""
 
+import asyncio
 import json
 import sqlite3
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import assert_clean, rows, run
+from processes import assert_clean, piped, rows, run
 from raw_server import RawServer, in_thread
 from retried import Answering, Bench
 
@@ -110,13 +111,7 @@ def test_an_export_is_a_file_of_ids_and_so_is_standard_input(openai: Bench) -> N
     run("export", "--only", "length", "-o", "cut.csv", cwd=openai.folder)
     assert openai.sent(ids=openai.folder / "cut.csv") == ["r1", "r4"]
     before = Counter(openai.asked)
-    with (openai.folder / "ids.txt").open("w+b") as given:
-        given.write(b"r0\nr7\n")
-        given.seek(0)
-        from processes import runner as started
-
-        with started("retry", "--ids", "-", cwd=openai.folder, stdin=given.fileno()) as process:
-            assert_clean(process.ended())
+    assert_clean(piped("retry", "--ids", "-", given=b"r0\nr7\n", cwd=openai.folder))
     assert sorted((openai.asked - before).elements()) == ["r0", "r7"]
 
 
@@ -170,7 +165,8 @@ def test_exports_show_the_old_answer_while_the_new_one_is_on_its_way(openai: Ben
     def stop_when_it_is_open(event: object) -> None:
         if isinstance(event, runner.Progress) and event.in_flight and not told:
             told.append(openai.texts()["r1"])
-            handle.stop(grace_s=0)
+            handle.request()
+            handle.request()
 
     ended = openai.retry(classes="length", ids=["r1"], stop=handle, observe=stop_when_it_is_open)
     assert (told, ended.retry_left, ended.finished) == (["cut 1: r1"], 1, False)
@@ -227,8 +223,8 @@ def test_a_budget_holds_and_resume_goes_on(openai: Bench) -> None:
     openai.asked.kinds = {f"r{one}": ["cut", "ok"] for one in range(8)}
     openai.run(prices=prices)
     with pytest.raises(runner.RunStoppedError) as stopped:
-        openai.retry(classes="length", max_cost=0.00022, concurrency=1)
-    assert "`runner resume 1 --db" in str(stopped.value)
+        openai.retry(classes="length", max_cost=0.00029, concurrency=1)
+    assert "`runner resume 1 --max-cost " in str(stopped.value)
     done = openai.asked.total() - 8
     assert 0 < done < 8
     assert runner.status(db=openai.store)[1].retry_left == 8 - done
@@ -241,7 +237,7 @@ def test_a_run_takes_over_the_newest_answer(openai: Bench) -> None:
     openai.run()
     openai.retry(classes="length", ids=["r1"])
     openai.write([{"id": "r1", "prompt": "r1"}, {"id": "r9", "prompt": "r9"}])
-    openai.run()
+    openai.run(new=True, reuse=True)
     assert openai.texts() == {"r1": "ok 2: r1", "r9": "ok 1: r9"}
     assert openai.asked["r1"] == 2
 
@@ -278,12 +274,12 @@ def test_a_declined_retry_leaves_no_trace(openai: Bench) -> None:
     openai.run(prices={"m": {"input": 1, "output": 1}})
 
     def tables() -> list[list[tuple[Any, ...]]]:
-        return [rows(openai.store, f"SELECT * FROM {name}") for name in ("items", "retries", "retried", "replaced")]  # noqa: S608
+        return [rows(openai.store, f"SELECT * FROM {name}") for name in ("items", "retries", "retried", "replaced")]
 
     openai.retry(classes="length")
     before = tables()
     handle = runner.StopHandle()
-    handle.stop()
+    handle.request()
     with pytest.raises(UsageError):
         openai.retry(classes="length", prices={"m": {"input": "x"}}, stop=handle)
     assert tables() == before
@@ -295,7 +291,7 @@ def test_a_deleted_run_leaves_nothing_of_its_retries(openai: Bench) -> None:
     runner.delete([1], db=openai.store)
     with closing(sqlite3.connect(openai.store)) as connection:
         for table in ("retries", "retried", "replaced"):
-            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)  # noqa: S608 - as above
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
 
 
 def test_errors_names_what_can_be_asked_again_and_its_commands_work(openai: Bench) -> None:
@@ -338,7 +334,10 @@ def test_ok_failed_of_a_retry(openai: Bench) -> None:
     assert run("retry", "--class", "content_policy", cwd=openai.folder).code == 1
     ended = run("retry", "--class", "content_policy", "--ok-failed", "25%", cwd=openai.folder)
     assert ended.code == 0
-    assert "--ok-failed" in ended.out
+    assert (
+        "2 rows failed (1 content_policy, 1 server_error): `runner errors 1` shows why; --ok-failed 25% allows that\n"
+        in ended.out
+    )
 
 
 async def _retried(bench: Bench) -> runner.RunSummary:
@@ -346,8 +345,6 @@ async def _retried(bench: Bench) -> runner.RunSummary:
 
 
 def test_the_same_in_an_event_loop(openai: Bench) -> None:
-    import asyncio
-
     openai.run()
     thread = threading.Thread(target=lambda: asyncio.run(_retried(openai)))
     thread.start()

@@ -1,4 +1,4 @@
-"""A run whose rows are answered, cut off, empty, filtered or refused, by a server of both dialects that counts what it is asked."""
+"""A run whose rows are answered, cut off, empty, filtered or refused, by a server of both dialects that counts its requests."""
 
 import json
 from collections import Counter
