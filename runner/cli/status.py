@@ -3,9 +3,10 @@
 import time
 from collections.abc import Mapping
 
+import msgspec
 from msgspec import structs
 
-from runner.cli import money, output
+from runner.cli import money, output, time_spent
 from runner.cli.advice import advice
 from runner.cli.advice import lines as advice_lines
 from runner.durations import clock, format_span
@@ -23,7 +24,7 @@ from runner.text import clean, plural
 def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = False) -> str:
     """Return the details of one run and of everything that it sent. watched: `--watch` was given, so it is not advised."""
     if as_json:
-        return output.to_json({"run": run, "books": books})
+        return _json(run, books)
     settings = run.settings
     where = clean(str(settings.get("base_url") or "the simulator"))
     lines = [
@@ -39,7 +40,7 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     budget = run.settings.get("max_tokens_total")
     if books.input_tokens is not None or books.output_tokens is not None or budget is not None:
         lines.append(f"  tokens        {_tokens(books)}{_budget_of_tokens(books, budget)}")
-    lines += _cost(books, run)
+    lines += _cost(books, run) + time_spent.lines(books.time)
     for name, measured in (("first token", books.time_to_first_token), ("whole answer", books.duration)):
         if measured.p50 is not None:
             lines.append(f"  {name:12}  {output.quantiles(measured)}")
@@ -61,6 +62,12 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     left = state.left if books.requests_left is None else books.requests_left
     state = structs.replace(state, budget_left=money.budget_left(books, settings, rows=paid, left=left))
     return "\n".join([*lines, *advice_lines(advice(state, db))])
+
+
+def _json(run: Run, books: Totals) -> str:
+    sent = msgspec.to_builtins(books)
+    # where the time went is beside what was sent, not part of it
+    return output.to_json({"run": run, "books": sent, "time": sent.pop("time")})
 
 
 def _counts(run: Run) -> str:

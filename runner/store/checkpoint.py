@@ -39,6 +39,7 @@ from runner.store.retrying import Chosen
 from runner.store.reuse import TakenOver, take_over
 from runner.store.samples import note_drawn
 from runner.store.schema import attempts, items, reservations, runs
+from runner.store.sessions import Course, noting
 from runner.store.spending import Used, held_of, is_priced, money_of, rates_of, tokens_of, used_of
 from runner.store.statements import (
     FORGET_ATTEMPTS,
@@ -70,6 +71,8 @@ class RunStore(RowLookup):
         self._priced: dict[Price, int] = {}
         # there have been reservations of single requests; the last commit failed, so that its rows may or may not have been saved
         self._reserves, self._unsure = False, False
+        # returns what is stored of the session beside its pace, and whether it has ended; None: nothing is
+        self.course: Callable[[bool], Course] | None = None
 
     @classmethod
     def own(
@@ -192,7 +195,7 @@ class RunStore(RowLookup):
         StoreError, as ``save`` does.
         """
         if not self._writer.stuck:
-            await self._note({"pace": msgspec.json.encode(pace).decode()})
+            await self._note({"pace": msgspec.json.encode(pace).decode()}, ended=False)
 
     async def counts(self) -> RunCounts:
         """Count the outcomes of the run, without answers that are no longer wanted (``answers``)."""
@@ -292,8 +295,10 @@ class RunStore(RowLookup):
     async def finish(self, *, complete: bool, stop_reason: str | None, pace: Pace | None = None) -> None:
         """Store how the session ended. complete: True if every row of the input has an outcome. pace: kept if one has none."""
         last = msgspec.json.encode(pace).decode() if pace is not None and not complete else None
-        await self._note({"stop_reason": stop_reason, "finished_at": time.time() if complete else None, "pace": last})
+        finished_at = time.time() if complete else None
+        await self._note({"stop_reason": stop_reason, "finished_at": finished_at, "pace": last}, ended=True)
 
-    async def _note(self, values: Mapping[str, Any]) -> None:
-        """Update the row of the run, in a transaction of its own."""
-        await self._writer.execute(sa.update(runs).where(runs.c.id == self.run_id).values(**values))
+    async def _note(self, values: Mapping[str, Any], *, ended: bool | None = None) -> None:
+        """Update the row of the run, in a transaction of its own; with ``ended``, that of the session too."""
+        course = [noting(self.run_id, self.course(ended))] if self.course is not None and ended is not None else []
+        await self._writer.execute(sa.update(runs).where(runs.c.id == self.run_id).values(**values), *course)

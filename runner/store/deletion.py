@@ -24,6 +24,7 @@ from runner.store.schema import (
     reused,
     runs,
     samples,
+    sessions,
     variants,
 )
 
@@ -47,7 +48,7 @@ def delete(store: Path, run_ids: Sequence[int]) -> list[str]:
             before = sa.select(history.c.old).where(history.c.run_id.in_(numbers), history.c.what == "input")
             queries = (sa.select(runs.c.input).where(of_these), before)
             inputs = {name for query in queries for path in connection.execute(query).scalars() for name in _file_names(path)}
-            for table in (items, attempts, variants, reused, prices, reservations, samples, retried, retries, replaced):
+            for table in (items, attempts, variants, reused, prices, reservations, samples, retried, retries, replaced, sessions):
                 connection.execute(sa.delete(table).where(table.c.run_id.in_(numbers)))
             connection.execute(sa.delete(runs).where(of_these))
             # the numbers are not used again
