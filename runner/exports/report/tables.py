@@ -17,6 +17,7 @@ Place = Callable[[int], str]
 _MESSAGES = 5
 """Kinds of messages of one error code that are shown."""
 _REFUSED = ("rate_limited", "overloaded", "no_capacity")
+_QUOTE = '"'
 _LONGEST = 300
 """Characters of a message or a value that are shown."""
 _LONGEST_SETTING = 4000
@@ -184,7 +185,7 @@ def _field(field: FieldFigures, name: str) -> Block:
         return bars(Measure(f"field-{name}", title, sentence, "three", unit, words.figure, field.is_length or field.kind == "int"), field.spread)
     every = sum(number for _, number in field.values) + field.others + field.missing
     # a text stands without the quotation marks of JSON where all values are texts
-    found = [(json.loads(value) if field.kind == "text" else value, number) for value, number in field.values]
+    found = [(json.loads(value) if value.startswith(_QUOTE) and field.kind == "text" else value, number) for value, number in field.values]
     found += [("(other values)", field.others)] if field.others else []
     found += [("(none)", field.missing)] if field.missing else []
     return _counted(what, "value", found, every)
