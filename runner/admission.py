@@ -23,6 +23,8 @@ class Permit(Struct, eq=False):
     reserved: dict[str, float] = field(default_factory=dict)
     # until when a request that saves up lets all others go first, by the lane's clock; None if it does not save
     patient_until: float | None = None
+    # when its attempt began, by the lane's clock; None: there is none
+    sent_at: float | None = None
     # the state of the slots when it was issued, and how many permits were in use then, this one included
     epoch: int = 0
     level: int = 0

@@ -4,6 +4,7 @@ The rooms on the path of a prompt never import each other; ``runner.session`` jo
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
@@ -124,11 +125,7 @@ class Client(Protocol[E]):
         ...
 
     async def stream(
-        self,
-        call: HttpCall,
-        decoder: Decoder,
-        exchange: E,
-        refuse: Callable[[int, Mapping[str, str], bytes], ProviderError],
+        self, call: HttpCall, decoder: Decoder, exchange: E, refuse: Callable[[int, Mapping[str, str], bytes], ProviderError]
     ) -> None:
         """Send the call and feed the decoder until its answer is complete.
 
@@ -171,6 +168,10 @@ class Lane(Protocol):
         """Return True if the failures since ``since`` are this item's own: others succeeded then, or no other is failing."""
         ...
 
+    def resting(self, standing: Standing, cause: str | None = None) -> AbstractContextManager[None]:
+        """Count an item that is not to be sent yet, while the context lasts. cause: None if it waits for its next attempt."""
+        ...
+
     async def acquire(self, standing: Standing, size: int, most: int | None) -> Permit:
         """Wait for a permit, first come, first served. size: bytes of the request. most: limit of its output tokens."""
         ...
@@ -179,7 +180,7 @@ class Lane(Protocol):
         """Record that flex has no capacity for a row, which goes to the standard tier at ``until``, by the lane's clock."""
         ...
 
-    def release(self, permit: Permit, *, unused: bool = False) -> None:
+    def release(self, permit: Permit, attempt: Attempt | None = None, *, unused: bool = False) -> None:
         """Release a permit: after its attempt has been saved, or because no attempt was made (``unused``)."""
         ...
 

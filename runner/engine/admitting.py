@@ -89,7 +89,8 @@ class Admitting:
         try:
             with self._stop.interrupts():
                 if wait_s:
-                    await self._sleep(wait_s)
+                    with task.lane.resting(task.standing):
+                        await self._sleep(wait_s)
                 permit = await self._permit(task)
                 await self._sender.enter(task)
                 if task.reserved is not None:
@@ -108,6 +109,8 @@ class Admitting:
                 self.purse.budget.settle(task.reserved.amounts, Amounts())
                 await _voided(task.reserved, emit)
             return None
+        if permit is not None:
+            permit.sent_at = self._clock()
         return permit
 
     async def _covered(self, task: Task, emit: Emit) -> None:
@@ -137,7 +140,8 @@ class Admitting:
             reserved, permit = self._reservation(task, purse), None
             need, first = reserved.amounts, not purse.budget.has_room(reserved.amounts)
             if first:
-                await purse.budget.wait(need, partial(self._pass, task))
+                with task.lane.resting(task.standing, "budget"):
+                    await purse.budget.wait(need, partial(self._pass, task))
             try:
                 permit = await self._acquired(task)
                 reserved = self._renewed(task, purse, reserved)

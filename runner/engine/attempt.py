@@ -84,7 +84,7 @@ class Attempts(Generic[E]):
         attempt = entry if isinstance(entry, Attempt) else entry.attempt
         if attempt is not None and (held := self._unsaved.pop((attempt.key, attempt.number), None)) is not None:
             lane, permit, reserved, share = held
-            lane.release(permit)
+            lane.release(permit, attempt)
             if share is not None:
                 share.end()
             if reserved is not None:

@@ -34,8 +34,11 @@ from runner.store.reserving import release_together, reserve
 from runner.store.reuse import TakenOver, take_over
 from runner.store.samples import note_drawn
 from runner.store.schema import attempts, items, reservations, runs
+from runner.store.sessions import Course, noting
 from runner.store.spending import Used, held_of, is_priced, money_of, rates_of, tokens_of, used_of
 from runner.store.statements import (
+    BETWEEN,
+    DONE_ONLY,
     FORGET_ATTEMPTS,
     FORGET_ITEMS,
     KEEP_ITEM,
@@ -43,23 +46,12 @@ from runner.store.statements import (
     LINK_ITEM,
     SAVE_ATTEMPT,
     SAVE_ITEM,
+    SETTLED,
+    TRIED,
     batch_rows,
     number_prices,
 )
 from runner.store.taking_up import TakingUp
-
-_SETTLED = (
-    f"SELECT key, status, position, fingerprint, attempts, error_code IS '{BAD_ROW}' FROM items"  # noqa: S608 - a constant
-    " WHERE run_id = ? AND key IN ({})"
-)
-_BETWEEN = (
-    "SELECT position, key, fingerprint FROM items WHERE run_id = ? AND position BETWEEN ? AND ? {}"  # noqa: S608 - as above
-    f"AND error_code IS NOT '{BAD_ROW}' ORDER BY position"
-)
-_DONE_ONLY = "AND status = 'done' "
-# the row of an answered item holds the number of its answer; the index contains only failed attempts
-_FAILED_BEFORE = "run_id = ? AND item_key IN ({}) AND error_code IS NOT NULL"
-_TRIED = f"SELECT item_key, max(number) FROM attempts WHERE {_FAILED_BEFORE} GROUP BY item_key"  # noqa: S608 - as above
 
 
 class RunStore:
@@ -78,6 +70,8 @@ class RunStore:
         self._priced: dict[Price, int] = {}
         # there have been reservations of single requests; the last commit failed, so that its rows may or may not have been saved
         self._reserves, self._unsure = False, False
+        # returns what is stored of the session beside its pace, and whether it has ended; None: nothing is
+        self.course: Callable[[bool], Course] | None = None
 
     @classmethod
     def own(
@@ -172,7 +166,7 @@ class RunStore:
         StoreError, as ``save`` does.
         """
         if not self._writer.stuck:
-            await self._note({"pace": msgspec.json.encode(pace).decode()})
+            await self._note({"pace": msgspec.json.encode(pace).decode()}, ended=False)
 
     async def counts(self) -> RunCounts:
         """Count the outcomes of the run, without answers that are no longer wanted (``answers``)."""
@@ -212,7 +206,7 @@ class RunStore:
     async def settled(self, keys: Sequence[str]) -> Mapping[str, Settled]:
         """Look up keys. The result leaves out keys without an attempt or outcome."""
         # through the driver, for speed: on resume a million finished rows may be looked up before the first new request
-        rows = await self._reader.rows(_SETTLED.format(_placeholders(keys)), (self.run_id, *keys))
+        rows = await self._reader.rows(SETTLED.format(_placeholders(keys)), (self.run_id, *keys))
         settled = {key: Settled(*rest) for key, *rest in rows}
         open_keys = [key for key in keys if (row := settled.get(key)) is None or row.status != "done"]
         if open_keys:
@@ -223,11 +217,11 @@ class RunStore:
 
     async def settled_between(self, first: int, last: int, *, failed_too: bool) -> Sequence[tuple[int, str, int]]:
         """Return the settled rows on these lines, in their order, as (position, key, fingerprint)."""
-        return await self._reader.rows(_BETWEEN.format("" if failed_too else _DONE_ONLY), (self.run_id, first, last))
+        return await self._reader.rows(BETWEEN.format("" if failed_too else DONE_ONLY), (self.run_id, first, last))
 
     async def tried(self, keys: Sequence[str]) -> Mapping[str, int]:
         """Return the number of the last failed attempt for each key that has one. ``settled`` omits those of done rows."""
-        return dict(await self._reader.rows(_TRIED.format(_placeholders(keys)), (self.run_id, *keys)))
+        return dict(await self._reader.rows(TRIED.format(_placeholders(keys)), (self.run_id, *keys)))
 
     async def reposition(self, moved: Sequence[tuple[str, int]]) -> None:
         """Store the new lines of rows that have moved in the input, as (key, position)."""
@@ -288,11 +282,13 @@ class RunStore:
     async def finish(self, *, complete: bool, stop_reason: str | None, pace: Pace | None = None) -> None:
         """Store how the session ended. complete: True if every row of the input has an outcome. pace: kept if one has none."""
         last = msgspec.json.encode(pace).decode() if pace is not None and not complete else None
-        await self._note({"stop_reason": stop_reason, "finished_at": time.time() if complete else None, "pace": last})
+        finished_at = time.time() if complete else None
+        await self._note({"stop_reason": stop_reason, "finished_at": finished_at, "pace": last}, ended=True)
 
-    async def _note(self, values: Mapping[str, Any]) -> None:
-        """Update the row of the run, in a transaction of its own."""
-        await self._writer.execute(sa.update(runs).where(runs.c.id == self.run_id).values(**values))
+    async def _note(self, values: Mapping[str, Any], *, ended: bool | None = None) -> None:
+        """Update the row of the run, in a transaction of its own; with ``ended``, that of the session too."""
+        course = [noting(self.run_id, self.course(ended))] if self.course is not None and ended is not None else []
+        await self._writer.execute(sa.update(runs).where(runs.c.id == self.run_id).values(**values), *course)
 
 
 def _placeholders(values: Sequence[str]) -> str:

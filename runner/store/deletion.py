@@ -12,7 +12,7 @@ from runner.errors import RunLockedError, StoreError, UsageError
 from runner.store import database
 from runner.store.changes import entries
 from runner.store.lock import RunLock
-from runner.store.schema import attempts, history, items, prices, reservations, reused, runs, samples, variants
+from runner.store.schema import attempts, history, items, prices, reservations, reused, runs, samples, sessions, variants
 
 
 def delete(store: Path, run_ids: Sequence[int]) -> list[str]:
@@ -34,7 +34,7 @@ def delete(store: Path, run_ids: Sequence[int]) -> list[str]:
             before = sa.select(history.c.old).where(history.c.run_id.in_(numbers), history.c.what == "input")
             queries = (sa.select(runs.c.input).where(of_these), before)
             inputs = {name for query in queries for path in connection.execute(query).scalars() for name in _file_names(path)}
-            for table in (items, attempts, variants, reused, prices, reservations, samples):
+            for table in (items, attempts, variants, reused, prices, reservations, samples, sessions):
                 connection.execute(sa.delete(table).where(table.c.run_id.in_(numbers)))
             connection.execute(sa.delete(runs).where(of_these))
             # the numbers are not used again

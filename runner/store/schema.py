@@ -13,10 +13,10 @@ from runner.store.views import VIEWS
 APPLICATION_ID = 0x50524E52
 """Written into the file's header, so that another program's database is never taken for a store. "PRNR" in ASCII."""
 
-VERSION = 11
+VERSION = 12
 """SQLite's ``user_version``; every migration raises it by one."""
 
-HEAD = "0011"
+HEAD = "0012"
 """The newest migration. A test compares it with the one that Alembic finds."""
 
 _REVISION = """
@@ -241,6 +241,22 @@ samples = sa.Table(
     sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id"), primary_key=True),
     # JSON of a ``prices.sample.Drawn``
     sa.Column("drawn", sa.Text, nullable=False),
+)
+
+# the sessions of a run that have sent, or were about to
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id"), nullable=False),
+    sa.Column("began_at", sa.Float, nullable=False),
+    # when this was written last, and when the session ended; NULL: it goes on, or it was killed
+    sa.Column("noted_at", sa.Float, nullable=False),
+    sa.Column("ended_at", sa.Float),
+    # a time_ledger.TimeLedger, and a list of time_ledger.Moment, both as JSON
+    sa.Column("time", sa.Text, nullable=False),
+    sa.Column("timeline", sa.Text, nullable=False),
+    sa.UniqueConstraint("run_id", "began_at"),
 )
 
 # what was changed about a run after it began: its address, its input, its end; kept when the run is deleted

@@ -170,6 +170,7 @@ class Server:
         try:
             await anyio.sleep(FIRST_TOKEN * took_s)
             exchange.status, exchange.connected = 200, True
+            exchange.time_to_first_token_s = FIRST_TOKEN * took_s
             if exchange.heard is not None:
                 exchange.heard(200, ())
             await anyio.sleep((1 - FIRST_TOKEN) * took_s)

@@ -7,7 +7,9 @@ minute are those of the lane, for the account and the endpoint are the same.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from runner.engine.limits.first_tokens import FirstTokens
 from runner.engine.limits.gate import Gate
+from runner.engine.limits.ledger import Ledger
 from runner.engine.limits.slots import START, Slots
 
 KEPT_S = 10.0
@@ -15,10 +17,15 @@ KEPT_S = 10.0
 
 
 class Fallback:
-    """Created with the first request that flex has no capacity for. slots: of these requests. clock: monotonic seconds."""
+    """Created with the first request that flex has no capacity for. slots: of these requests. clock: monotonic seconds.
 
-    def __init__(self, slots: Slots, clock: Callable[[], float]) -> None:
+    ledger: of the session. Slots count there only while requests hold them: they are there in addition, for rows that may not
+    come.
+    """
+
+    def __init__(self, slots: Slots, clock: Callable[[], float], ledger: Ledger) -> None:
         self.slots, self._clock = slots, clock
+        self.line = ledger.line(lambda: self.slots.out, FirstTokens())
         self.gate = Gate()
         # the next of them waits for a slot or a place, and for no pause or outage
         self._ready = False

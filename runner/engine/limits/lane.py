@@ -44,7 +44,7 @@ class Lane(Members):
         super().__init__(slots, places, clock)
         self.model = model
         self._wall, self._sleep, self._random = clock.wall, clock.sleep, clock.random
-        self._rates = Rates(per_minute, clock.monotonic)
+        self._rates = Rates(per_minute, clock.monotonic, self._waits_for)
         self._backoff = PauseBackoff(clock.random)
         self._gate = Gate()
         # the last answer of the server that was a failure, to be shown
@@ -60,10 +60,11 @@ class Lane(Members):
         standing.size, standing.most = size, most
         permit = Permit(admitted_at=0.0, size=size, most=most, standard=standing.standard)
         if standing.standard:
-            with self._falling_back.waits():
+            with self._falling_back.waits(), self._falling_back.line:
                 await self._queue(permit, standing, self._falling_back.gate)
         else:
-            await self._queue(permit, standing, self._gate)
+            with self._own_line:
+                await self._queue(permit, standing, self._gate)
         standing.admitted_at = permit.admitted_at
         return permit
 
@@ -144,6 +145,7 @@ class Lane(Members):
                 self._streak.sent(permit)
             self._pool(permit).take(permit)
             self._places.take()
+            self._line(permit).took(permit)
             return True
 
     async def _open(self, permit: Permit) -> None:
@@ -151,8 +153,10 @@ class Lane(Members):
         while True:
             probe_s = self._outage.probe_in_s if self._outage.since is not None else None
             if (wait_s := max(self._pause.left_s, probe_s or 0.0)) > 0:
+                self._waits_for(permit, self._barrier(permit))
                 await self._sleep(min(wait_s, RECHECK_S))
             elif self._closed() or not self._free(permit) or self._goes_after(permit):
+                self._waits_for(permit, self._barrier(permit))
                 if self._pool(permit).opening and not self._closed():
                     await self._sleep(OPENING_S)
                 elif permit.standard:
@@ -161,16 +165,18 @@ class Lane(Members):
                 else:
                     await self._places.change(RECHECK_S)
             else:
+                self._waits_for(permit, None)
                 return
 
     # -- results of attempts
 
-    def release(self, permit: Permit, *, unused: bool = False) -> None:
+    def release(self, permit: Permit, attempt: Attempt | None = None, *, unused: bool = False) -> None:
         """Release a permit: after its attempt has been saved, or because no attempt was made (``unused``)."""
         if unused:
             self.told_nothing(permit)
             self._rates.unused(permit)
         self._pool(permit).give_back(permit)
+        self._line(permit).gave_back(permit, attempt, out_of_service=self._outage.since is not None)
         self._places.give_back()
 
     def heard(self, permit: Permit, status: int, raw: Iterable[tuple[bytes, bytes]]) -> None:
@@ -262,20 +268,9 @@ class Lane(Members):
         """Send no new request for ``seconds``. asked: the server asked for the wait. reason: if no answer can be quoted."""
         reason = waiting.shown(self._words, reason)
         if self._pause.extend(seconds, f"{reason}, asked by the server" if asked else reason, asked=asked):
+            self._reopens = "pause"
             for slots in self._pools:
                 slots.paused(seconds)
-
-    def _accept(self, permit: Permit) -> None:
-        if not permit.accepted:
-            permit.accepted_at = self._clock()
-            self._pool(permit).accepted(permit)
-            self._places.notify()
-
-    def _reopen(self) -> None:
-        self._streak.end()
-        for slots in self._pools:
-            slots.probing()
-        self._places.notify()
 
     # -- display
 

@@ -5,6 +5,7 @@ from msgspec import Struct
 from runner.engine.clock import Clock
 from runner.engine.limits.headers import Kind
 from runner.engine.limits.lane import Lane
+from runner.engine.limits.ledger import Ledger
 from runner.engine.limits.places import Places
 from runner.engine.limits.slots import START, Slots
 from runner.pace import LaneState
@@ -25,7 +26,10 @@ class Lanes:
 
     def __init__(self, limits: Limits, clock: Clock | None = None) -> None:
         self._limits, self._clock = limits, clock or Clock()
-        self._places = Places(limits.ceiling)
+        first = min(START, limits.ceiling) if limits.tuned else limits.ceiling
+        # divides the time of all slots
+        self.ledger = Ledger(self._clock.monotonic, limits.ceiling, first)
+        self._places = Places(limits.ceiling, self.ledger)
         self._lanes: dict[str, Lane] = {}
         # True if no item will come that is in no lane yet
         self._last = False
@@ -44,6 +48,7 @@ class Lanes:
     def last(self) -> None:
         """Record that no further item will come: all are in their lanes."""
         self._last = True
+        self.ledger.last()
         for lane in self._lanes.values():
             lane.last()
 

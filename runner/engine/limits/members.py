@@ -1,9 +1,13 @@
 """The items of a lane, and what its pause, its outage and its slots mean for them. The base class of ``Lane``."""
 
+from contextlib import AbstractContextManager
+
 from runner.admission import Failure, Permit, Standing
 from runner.engine.clock import Clock
 from runner.engine.limits.fallback import Fallback
+from runner.engine.limits.first_tokens import FirstTokens
 from runner.engine.limits.holding import Holding
+from runner.engine.limits.ledger import FULL, Line
 from runner.engine.limits.outage import Outage
 from runner.engine.limits.pause import Pause
 from runner.engine.limits.places import Places
@@ -22,6 +26,9 @@ class Members:
 
     def __init__(self, slots: Slots, places: Places, clock: Clock) -> None:
         self._slots, self._places, self._clock = slots, places, clock.monotonic
+        # after what slots open one after the other: the start, a pause or an outage
+        self._reopens = "turn"
+        self._own_line = places.ledger.line(lambda: slots.limit, FirstTokens())
         # the requests that fell back from flex to the standard tier; None until flex has had no capacity
         self._fallback: Fallback | None = None
         self._pause = Pause(clock.monotonic)
@@ -55,7 +62,8 @@ class Members:
     @property
     def _falling_back(self) -> Fallback:
         if self._fallback is None:
-            self._fallback = Fallback(Slots(self._slots.ceiling, tuned=self._slots.tuned, clock=self._clock), self._clock)
+            slots = Slots(self._slots.ceiling, tuned=self._slots.tuned, clock=self._clock)
+            self._fallback = Fallback(slots, self._clock, self._places.ledger)
             self._places.fallbacks.append(self._fallback)
         return self._fallback
 
@@ -66,6 +74,41 @@ class Members:
     def _pool(self, permit: Permit) -> Slots:
         """Return the slots from which a permit takes its own."""
         return self._falling_back.slots if permit.standard else self._slots
+
+    def _line(self, permit: Permit) -> Line:
+        """Return where the time of a permit is counted."""
+        return self._falling_back.line if permit.standard else self._own_line
+
+    def _waits_for(self, permit: Permit, cause: str | None) -> None:
+        """Record why the request waits that is to go next; None: it waits for nothing."""
+        self._line(permit).waits_for(cause)
+
+    def _barrier(self, permit: Permit) -> str:
+        """Return what a request waits for that is to go next, as the ledger names it. It may not go now."""
+        if self._outage.since is not None:
+            return "outage"
+        if self._pause.left_s > 0:
+            return "pause"
+        if self._pool(permit).out >= self._pool(permit).limit:
+            return FULL
+        if self._places.free:
+            # the slots open one after the other
+            return self._reopens
+        return "capacity" if self._places.fallbacks else FULL
+
+    def resting(self, standing: Standing, cause: str | None = None) -> AbstractContextManager[None]:
+        """Count an item that is not to be sent yet, while the context lasts. cause: None if it waits for its next attempt."""
+        return self._places.ledger.resting(cause or self._why_rests(standing))
+
+    def _why_rests(self, standing: Standing) -> str:
+        if self._outage.since is not None:
+            return "outage"
+        if standing.flex_until is not None:
+            return "capacity"
+        if standing.refused_since is not None:
+            return "pause"
+        # refusals that no limit is the reason of: the server could not be reached
+        return "outage" if standing.refusals else "retry"
 
     def _closed(self) -> bool:
         if self._pause.left_s > 0:
@@ -148,8 +191,23 @@ class Members:
 
     async def fate(self, standing: Standing) -> Fate:
         """Wait until it is known what becomes of a row that was refused."""
-        return await self._holding.fate(standing)
+        with self.resting(standing):
+            return await self._holding.fate(standing)
 
     def last(self) -> None:
         """Record that no further item will come."""
         self._holding.end()
+
+    def _accept(self, permit: Permit) -> None:
+        if not permit.accepted:
+            permit.accepted_at = self._clock()
+            self._pool(permit).accepted(permit)
+            self._line(permit).sized()
+            self._places.notify()
+
+    def _reopen(self) -> None:
+        self._streak.end()
+        self._reopens = "outage"
+        for slots in self._pools:
+            slots.probing()
+        self._places.notify()

@@ -3,13 +3,14 @@
 import anyio
 
 from runner.engine.limits.fallback import Fallback
+from runner.engine.limits.ledger import Ledger
 
 
 class Places:
-    """Limits the requests in flight to ``ceiling`` over all lanes, even if the lanes would allow more."""
+    """Limits the requests in flight to ``ceiling`` over all lanes, even if the lanes would allow more. ledger: of the session."""
 
-    def __init__(self, ceiling: int) -> None:
-        self.ceiling = ceiling
+    def __init__(self, ceiling: int, ledger: Ledger) -> None:
+        self.ceiling, self.ledger = ceiling, ledger
         self.out = 0
         # of the lanes in which flex has had no capacity
         self.fallbacks: list[Fallback] = []

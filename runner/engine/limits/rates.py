@@ -30,10 +30,18 @@ GUESSED = 0.2
 
 
 class Rates:
-    """Limits by kind: those of the job, those that the server reports, and the smaller one if there are both."""
+    """Limits by kind: those of the job, those that the server reports, and the smaller one if there are both.
 
-    def __init__(self, configured: dict[Kind, float], clock: Callable[[], float]) -> None:
-        self._configured, self._clock = configured, clock
+    told: called when a request waits for a limit, and with None when it has waited.
+    """
+
+    def __init__(
+        self,
+        configured: dict[Kind, float],
+        clock: Callable[[], float],
+        told: Callable[[Permit, Kind | None], None] = lambda _permit, _kind: None,
+    ) -> None:
+        self._configured, self._clock, self._told = configured, clock, told
         self._rates: dict[Kind, Rate] = {kind: Rate(amount) for kind, amount in configured.items()}
         self._estimate = Estimate()
         self._next_headers = self._next_drain = float("-inf")
@@ -91,10 +99,12 @@ class Rates:
             for kind, rate in tuple(self._rates.items()):
                 due = _due(kind, permit)
                 if rate.waits(due):
+                    self._told(permit, kind)
                     async with self._turn:
                         self._claims[permit] = kind, due
                         await rate.acquire(due)
                     del self._claims[permit]
+                    self._told(permit, None)
                 else:
                     await rate.take(due)
                 permit.reserved[kind] = due
@@ -126,6 +136,7 @@ class Rates:
                             return False
                         left = min(left, share)
                     self._claims[permit] = kind, 0.0
+                    self._told(permit, kind)
                     async with self._turn:
                         saved = await rate.save(left)
                     permit.reserved[kind] = permit.reserved.get(kind, 0.0) + saved

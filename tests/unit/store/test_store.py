@@ -25,11 +25,12 @@ from runner.pace import LaneState, Pace
 from runner.session import continuing
 from runner.store import connection, database, deletion
 from runner.store.changes import Changes
-from runner.store.checkpoint import _BETWEEN, _DONE_ONLY, _SETTLED, _TRIED, RunCounts, RunStore
+from runner.store.checkpoint import RunCounts, RunStore
 from runner.store.lock import held
 from runner.store.reader import StoreReader
 from runner.store.runs import FoundRun, answer_fingerprint, get_run, open_run
 from runner.store.schema import APPLICATION_ID, VERSION
+from runner.store.statements import BETWEEN, DONE_ONLY, SETTLED, TRIED
 from runner.store.totals import _sums
 
 pytestmark = pytest.mark.anyio
@@ -1194,8 +1195,8 @@ async def test_rows_that_stand_on_some_lines_come_in_their_order(path: Path) -> 
 
 async def test_settled_keys_are_found_by_indexes_whatever_the_size(path: Path) -> None:
     """A resumed session may look up a million keys before its first new request."""
-    asked = [query.replace("?", "1").format("'a', 'b'") for query in (_SETTLED, _TRIED)]
-    asked += [query.replace("?", "1") for query in (_BETWEEN.format(""), _BETWEEN.format(_DONE_ONLY))]
+    asked = [query.replace("?", "1").format("'a', 'b'") for query in (SETTLED, TRIED)]
+    asked += [query.replace("?", "1") for query in (BETWEEN.format(""), BETWEEN.format(DONE_ONLY))]
     plan = [row[3] for query in asked for row in rows(path, f"EXPLAIN QUERY PLAN {query}")]
     assert plan == [
         "SEARCH items USING INDEX sqlite_autoindex_items_1 (run_id=? AND key=?)",

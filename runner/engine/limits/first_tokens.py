@@ -1,0 +1,42 @@
+"""How long a server takes until its first token, and by how much that is longer than at its best: the queue in front of it.
+
+The best is the lowest median of ``BLOCK`` answers in a row. One answer that is quick by chance, such as one from a cache, does
+not make it lower, and a server that was quick only at the start is still measured by that.
+"""
+
+import math
+
+BLOCK = 20
+"""Answers in a row whose median may be the best. Before there are so many, nothing counts as a queue."""
+_STEP = math.log(1.02)
+_SMALLEST_S = 1e-4
+
+
+class FirstTokens:
+    """Times to the first token of one model, in constant memory. best_s: None before the first block."""
+
+    def __init__(self) -> None:
+        self.best_s: float | None = None
+        self.count, self.total_s = 0, 0.0
+        self._block: list[float] = []
+        # by bucket, 2 % wide: how many, and their sum
+        self._buckets: dict[int, list[float]] = {}
+
+    def add(self, seconds: float) -> None:
+        """Count one answer."""
+        self.count += 1
+        self.total_s += seconds
+        bucket = self._buckets.setdefault(int(math.log(max(seconds, _SMALLEST_S) / _SMALLEST_S) / _STEP), [0.0, 0.0])
+        bucket[0] += 1
+        bucket[1] += seconds
+        self._block.append(seconds)
+        if len(self._block) == BLOCK:
+            median = sorted(self._block)[BLOCK // 2]
+            self.best_s = median if self.best_s is None else min(self.best_s, median)
+            self._block.clear()
+
+    def beyond_s(self) -> float:
+        """Return the seconds beyond the best, added up over all answers. The bucket of the best counts as one value."""
+        if (best_s := self.best_s) is None:
+            return 0.0
+        return sum(max(0.0, total - count * best_s) for count, total in self._buckets.values())

@@ -1,0 +1,279 @@
+"""Divides the time of all slots of a session: at each instant each slot counts for one cause (``runner.time_ledger``).
+
+    slots  =  requests that hold one           from permit to commit; divided when it is released, by its attempt
+           +  free, for rows that could go     why the first of them waits: a limit, a pause, an outage
+           +  free, for rows that rest         until their next attempt, or for the budget
+           +  free, and no row for it          it is still to be read, or none is left
+
+What changes is told to the ledger as it changes; it needs no timer. A change costs a look at the clock and some additions.
+Rows that wait for different causes share free slots in proportion to their number.
+"""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import NamedTuple
+
+from runner.admission import Permit
+from runner.engine.limits.first_tokens import FirstTokens
+from runner.model import Attempt
+
+FULL = ""
+"""A row waits for a slot, and for nothing else: it tells nothing about free slots."""
+_TURN, _READING, _END = "turn", "reading", "end"
+_REFUSED = {"rate_limited": "pause", "no_capacity": "capacity"}
+_UNREACHED = frozenset({"connect", "dns", "proxy", "timeout_connect", "tls"})
+
+
+class Reading(NamedTuple):
+    """What a ledger has come to. Each number is a sum since the session began to send.
+
+    at_s, busy_s: by the clock, and by the processor time of the thread. causes, total_s: seconds of slots. free: of these, those
+    of free slots. held_s: those of requests in flight. slots: their number now.
+    """
+
+    at_s: float
+    busy_s: float
+    causes: dict[str, float]
+    free: dict[str, float]
+    held_s: float
+    total_s: float
+    slots: int
+    streamed: int
+    first_token_s: float | None
+    best_first_token_s: float | None
+
+
+class Ledger:
+    """The ledger of a session. clock: monotonic seconds. ceiling: most slots of all models. slots: before the first model."""
+
+    def __init__(self, clock: Callable[[], float], ceiling: int, slots: int) -> None:
+        self._clock, self._ceiling = clock, ceiling
+        self._runs = False
+        self._start = self._at = clock()
+        self._busy_from = 0.0
+        # slots in force, and of these, those that requests hold; what the lines allow together
+        self._slots, self._out, self._allowed = slots, 0, 0
+        self._lines: list[Line] = []
+        # seconds of requests that have released their slots, and of free slots; by cause
+        self._spent: dict[str, float] = {}
+        self._free: dict[str, float] = {}
+        self._total_s = self._held_s = 0.0
+        # when the requests that are out were admitted, added up
+        self._admitted_s = 0.0
+        # how many rows could go and rest, by cause; those that wait for nothing but a slot; and why slots have no row
+        self._ready: dict[str, int] = {}
+        self._resting: dict[str, int] = {}
+        self._full = 0
+        self._rest = _READING
+
+    def begin(self) -> None:
+        """Begin to count: what was before does not."""
+        self._start = self._at = self._clock()
+        self._busy_from = time.thread_time()
+        self._runs = True
+
+    def end(self) -> None:
+        """Count no further."""
+        self.settle()
+        self._runs = False
+
+    def line(self, limit: Callable[[], int], first_tokens: FirstTokens) -> "Line":
+        """Return the line of a queue with slots of its own. limit: returns how many it adds to those of the session."""
+        line = Line(self, limit, first_tokens)
+        self._lines.append(line)
+        line.sized()
+        return line
+
+    def rest(self, cause: str) -> None:
+        """Record why free slots have no row from now on."""
+        if cause != self._rest:
+            self.settle()
+            self._rest = cause
+
+    def more(self) -> None:
+        """Record that rows are to be read."""
+        self.rest(_READING)
+
+    def last(self) -> None:
+        """Record that no row is left to be read."""
+        self.rest(_END)
+
+    def resting(self, cause: str) -> "Resting":
+        """Return a context for a row that has a worker, and is not to go yet."""
+        return Resting(self, cause)
+
+    def settle(self) -> None:
+        """Divide the time until now, as things have stood. Called before anything changes."""
+        now = self._clock()
+        passed_s, self._at = now - self._at, now
+        if passed_s <= 0 or not self._runs:
+            return
+        out = self._out
+        slots = max(self._slots, out)
+        self._total_s += slots * passed_s
+        self._held_s += out * passed_s
+        if slots > out:
+            self._divide(slots - out, passed_s)
+
+    def _divide(self, free: float, passed_s: float) -> None:
+        spent = self._free
+        for group in (self._ready, self._resting):
+            rows = sum(group.values())
+            if not rows:
+                continue
+            each_s = passed_s * min(1.0, free / rows)
+            for cause, count in group.items():
+                if count:
+                    spent[cause] = spent.get(cause, 0.0) + count * each_s
+            free -= rows
+            if free <= 0:
+                return
+        # rows that wait for slots of their own model show that reading keeps up: there is none for these slots
+        cause = _END if self._full and self._rest == _READING else self._rest
+        spent[cause] = spent.get(cause, 0.0) + free * passed_s
+
+    def read(self) -> Reading:
+        """Return what it has come to. Open requests count as answering until they end."""
+        self.settle()
+        causes = dict(self._spent)
+        for cause, seconds in self._free.items():
+            causes[cause] = causes.get(cause, 0.0) + seconds
+        tokens = [line.first_tokens for line in self._lines]
+        queue_s = sum(one.beyond_s() for one in tokens)
+        open_s = self._out * (self._at - self._start) - self._admitted_s
+        causes["answering"] = causes.get("answering", 0.0) + open_s - queue_s
+        causes["first_token"] = queue_s
+        streamed = sum(one.count for one in tokens)
+        known = [(one.count, one.best_s) for one in tokens if one.best_s is not None]
+        return Reading(
+            at_s=self._at - self._start,
+            busy_s=time.thread_time() - self._busy_from,
+            causes=causes,
+            free=dict(self._free),
+            held_s=self._held_s,
+            total_s=self._total_s,
+            slots=max(self._slots, self._out),
+            streamed=streamed,
+            first_token_s=sum(one.total_s for one in tokens) / streamed if streamed else None,
+            best_first_token_s=sum(n * best for n, best in known) / sum(n for n, _ in known) if known else None,
+        )
+
+    # -- what lines tell
+
+    def allow(self, more: int) -> None:
+        """Record that a line allows so many requests more."""
+        self.settle()
+        self._allowed += more
+        self._slots = min(self._allowed, self._ceiling)
+
+    def wait(self, cause: str, rows: int) -> None:
+        """Record that so many rows more, or fewer, could go and wait for this cause."""
+        self.settle()
+        if cause == FULL:
+            self._full += rows
+        else:
+            self._ready[cause] = self._ready.get(cause, 0) + rows
+
+    def stay(self, cause: str, rows: int) -> None:
+        """Record that so many rows more, or fewer, rest for this cause."""
+        self.settle()
+        self._resting[cause] = self._resting.get(cause, 0) + rows
+
+    def hold(self, permit: Permit) -> None:
+        """Record that a request holds a slot."""
+        self.settle()
+        self._out += 1
+        self._admitted_s += permit.admitted_at - self._start
+
+    def release(self, permit: Permit) -> float:
+        """Record that a request holds its slot no longer. Return the time now."""
+        self.settle()
+        self._out -= 1
+        self._admitted_s -= permit.admitted_at - self._start
+        return self._at
+
+    def add(self, cause: str, seconds: float) -> None:
+        """Add seconds of a slot that was held."""
+        self._spent[cause] = self._spent.get(cause, 0.0) + seconds
+
+
+class Line:
+    """A queue of rows that could go, with the slots that they go to. A context for each row while it waits for its permit."""
+
+    __slots__ = ("_ledger", "_limit", "_rows", "_size", "_why", "first_tokens")
+
+    def __init__(self, ledger: Ledger, limit: Callable[[], int], first_tokens: FirstTokens) -> None:
+        self._ledger, self._limit, self.first_tokens = ledger, limit, first_tokens
+        self._size = self._rows = 0
+        self._why = _TURN
+
+    def __enter__(self) -> None:
+        self._rows += 1
+        self._ledger.wait(self._why, 1)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._ledger.wait(self._why, -1)
+        self._rows -= 1
+
+    def waits_for(self, cause: str | None) -> None:
+        """Record why the first row of the queue waits, and the others behind it; None: it waits for nothing."""
+        why = _TURN if cause is None else cause
+        if why != self._why:
+            self._ledger.wait(self._why, -self._rows)
+            self._why = why
+            self._ledger.wait(why, self._rows)
+
+    def sized(self) -> None:
+        """Look how many slots there are now."""
+        if (size := self._limit()) != self._size:
+            self._ledger.allow(size - self._size)
+            self._size = size
+
+    def took(self, permit: Permit) -> None:
+        """Record that a request has got a slot."""
+        self.sized()
+        self._ledger.hold(permit)
+
+    def gave_back(self, permit: Permit, attempt: Attempt | None, *, out_of_service: bool) -> None:
+        """Divide the time for which a request held its slot. attempt: None if none was made. out_of_service: in an outage."""
+        ledger = self._ledger
+        now, sent_at = ledger.release(permit), permit.sent_at
+        self.sized()
+        if sent_at is None:
+            # nothing was sent, or it is not known when
+            ledger.add("sending" if attempt is None else "answering", now - permit.admitted_at)
+            return
+        ended_at = min(now, sent_at + attempt.duration_s) if attempt is not None else now
+        ledger.add("sending", sent_at - permit.admitted_at)
+        ledger.add("saving", now - ended_at)
+        cause = _cause(permit, attempt, out_of_service=out_of_service)
+        ledger.add(cause, ended_at - sent_at)
+        if cause == "answering" and attempt is not None and attempt.time_to_first_token_s is not None:
+            self.first_tokens.add(min(attempt.time_to_first_token_s, ended_at - sent_at))
+
+
+class Resting:
+    """A context for a row that rests."""
+
+    __slots__ = ("_cause", "_ledger")
+
+    def __init__(self, ledger: Ledger, cause: str) -> None:
+        self._ledger, self._cause = ledger, cause
+
+    def __enter__(self) -> None:
+        self._ledger.stay(self._cause, 1)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._ledger.stay(self._cause, -1)
+
+
+def _cause(permit: Permit, attempt: Attempt | None, *, out_of_service: bool) -> str:
+    """Return for what the time of an attempt counts."""
+    if attempt is None or attempt.error_code is None:
+        return "answering"
+    if attempt.error_code in _REFUSED:
+        return _REFUSED[attempt.error_code]
+    if permit.probe or out_of_service or attempt.error_code in _UNREACHED:
+        return "outage" if attempt.error_code != "cancelled" else "failed"
+    return "failed"

@@ -1,0 +1,81 @@
+"""The sessions of a run: when each began and ended, where its time went, and what it did from moment to moment."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import Struct
+from sqlalchemy.dialects.sqlite import insert
+
+from runner.store import database
+from runner.store.schema import sessions
+from runner.time_ledger import Moment, TimeLedger
+
+_TIME, _MOMENTS = msgspec.json.Decoder(TimeLedger), msgspec.json.Decoder(list[Moment])
+
+
+class Session(Struct, frozen=True, kw_only=True):
+    """A session of a run. Times are UTC seconds since the epoch.
+
+    number: 1 is the first of its run. noted_at: the last moment that is stored of it. ended_at: None while it goes on, and after
+    it was killed. timeline: about 600 moments at most, oldest first, as means; where it is empty, nothing was noted.
+    """
+
+    number: int
+    began_at: float
+    noted_at: float
+    ended_at: float | None
+    time: TimeLedger
+    timeline: Sequence[Moment] = ()
+
+
+class Course(Struct, frozen=True, kw_only=True):
+    """What a session stores about itself. ended: it is over. timeline: None: what is stored of it still holds."""
+
+    began_at: float
+    at: float
+    time: TimeLedger
+    timeline: Sequence[Moment] | None = None
+    ended: bool = False
+
+
+def sessions_of(store: Path, run_id: int) -> list[Session]:
+    """Return the sessions of a run that got as far as sending, oldest first. Raises StoreError.
+
+    What cannot be decoded, such as that of another version, is left out: an empty ledger, no moments.
+    """
+    with database.transaction(store, write=False) as connection:
+        found = list(connection.execute(sa.select(sessions).where(sessions.c.run_id == run_id).order_by(sessions.c.began_at)))
+    return [
+        Session(
+            number=number,
+            began_at=row.began_at,
+            noted_at=row.noted_at,
+            ended_at=row.ended_at,
+            time=_decoded(_TIME, row.time, TimeLedger()),
+            timeline=_decoded(_MOMENTS, row.timeline, []),
+        )
+        for number, row in enumerate(found, 1)
+    ]
+
+
+def noting(run_id: int, course: Course) -> sa.Insert:
+    """Return the statement that stores what a session is doing, in place of what it stored before."""
+    values: dict[str, Any] = {
+        "noted_at": course.at,
+        "ended_at": course.at if course.ended else None,
+        "time": msgspec.json.encode(course.time).decode(),
+    }
+    moments = {"timeline": msgspec.json.encode(course.timeline or ()).decode()}
+    changed = values if course.timeline is None else {**values, **moments}
+    statement = insert(sessions).values(run_id=run_id, began_at=course.began_at, **values, **moments)
+    return statement.on_conflict_do_update(index_elements=["run_id", "began_at"], set_=changed)
+
+
+def _decoded(decoder: msgspec.json.Decoder[Any], text: Any, otherwise: Any) -> Any:
+    try:
+        return decoder.decode(text)
+    except (*database.DAMAGE, TypeError, ValueError):
+        return otherwise
