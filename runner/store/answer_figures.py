@@ -67,7 +67,9 @@ def _field(fetch: Fetch, name: str, kind: FieldKind, done: tuple[sa.ColumnElemen
     )
 
 
-def _values(fetch: Fetch, value: Any, of_type: Any, where: tuple[sa.ColumnElement[bool], ...]) -> tuple[list[tuple[str, int]], int]:
+def _values(
+    fetch: Fetch, value: Any, of_type: Any, where: tuple[sa.ColumnElement[bool], ...]
+) -> tuple[list[tuple[str, int]], int]:
     """Return the most frequent values as JSON, and how many answers have others."""
     count = sa.func.count().label("count")
     grouped = sa.select(value.label("value"), of_type.label("type"), count).where(*where).group_by("value", "type")

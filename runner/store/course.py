@@ -36,7 +36,9 @@ def course_of(fetch: Fetch, run_id: int) -> tuple[Course | None, list[Cause]]:
         begin = earliest // width * width
         periods.append(Period(begin, end, first))
         first += max(1, -int(-(end - begin) // width))
-    begins = [one.begin + place * width for one, after in pairwise([*periods, Period(0, 0, first)]) for place in _within(one, after)]
+    begins = [
+        one.begin + place * width for one, after in pairwise([*periods, Period(0, 0, first)]) for place in _within(one, after)
+    ]
     slices = [Slice(begin=begin) for begin in begins]
     groups = fetch(_ends(run_id, periods, width))
     for group in groups:
@@ -156,7 +158,8 @@ def _cause(code: str | None, groups: Sequence[Any]) -> Cause:
 def _edges(run_id: int, instant: sa.ColumnElement[float], periods: Sequence[Period], width: float) -> sa.Select[Any]:
     """Count the attempts that began, or ended, in each slice, and add up these instants."""
     place = _at(instant, periods, width).label("at")
-    return sa.select(place, sa.func.count(), sa.func.sum(instant - periods[0].begin)).where(of_run(run_id)).group_by(place)
+    columns: list[Any] = [place, sa.func.count(), sa.func.sum(instant - periods[0].begin)]
+    return sa.select(*columns).where(of_run(run_id)).group_by(place)
 
 
 def _open(slices: Sequence[Slice], width: float, begun: Sequence[Any], ended: Sequence[Any]) -> None:

@@ -26,7 +26,9 @@ HOSTILE = (
     "<!--<script>",
     "]]>&lt;b&gt;\x00",
 )
-RATES = Rates(input=250_000, output=2_000_000, cached_input=250_000, cache_write=250_000, reasoning=2_000_000, cache_write_1h=250_000)
+RATES = Rates(
+    input=250_000, output=2_000_000, cached_input=250_000, cache_write=250_000, reasoning=2_000_000, cache_write_1h=250_000
+)
 PRICE = Price(model="m", tier="standard", rates=RATES)
 SCHEMA = {
     "type": "object",
@@ -63,7 +65,9 @@ def entries(rows: int, seed: int = 0) -> list[Entry]:
             now, number = now + 1.0, number + 1
         if draw.random() < 0.1:
             last = _failure(key, number, now, draw, hostile)
-            found.append(Outcome(**_of(row, key, number), status="failed", error_code=last.error_code, error=last.error, attempt=last))
+            found.append(
+                Outcome(**_of(row, key, number), status="failed", error_code=last.error_code, error=last.error, attempt=last)
+            )
         else:
             found.append(_answer(row, key, number, now, draw, hostile))
     return found
@@ -110,7 +114,9 @@ def _answer(row: int, key: str, number: int, now: float, draw: random.Random, ho
         price=PRICE,
         served_model="m-1",
     )
-    answer = Completion(text=json.dumps(values), finish_reason=draw.choice(["stop", hostile]), notes=("fenced",) if row % 7 == 0 else ())
+    answer = Completion(
+        text=json.dumps(values), finish_reason=draw.choice(["stop", hostile]), notes=("fenced",) if row % 7 == 0 else ()
+    )
     return Outcome(**_of(row, key, number), status="done", completion=answer, attempt=attempt)
 
 

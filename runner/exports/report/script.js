@@ -108,7 +108,7 @@
         (plot) => labelled(axis, plot.width),
       ),
       read(at) {
-        const told = chart.series.map(([name], one) => `${name} ${amount(chart.values[one][at], chart.unit)}`);
+        const told = chart.series.map(([name], one) => `${name} ${chart.values[one][at] === null ? "unknown" : amount(chart.values[one][at], chart.unit)}`);
         const of = chart.unit === "$" || chart.unit === "open" ? "" : ` ${chart.unit}`;
         return `${parts(axis.begins[at]).day} ${clock(axis.begins[at], axis.width)} ${zoneName(axis.begins[at])}: ${told.join(", ")}${of}`;
       },

@@ -52,8 +52,8 @@ def is_spread_of(spread: Spread | None, values: list[float]) -> None:
     assert dict(spread.quantiles) == wanted
     assert len(spread.bars) <= 60
     for bar in spread.bars:
-        assert bar.count == sum(bar.low <= value < bar.high for value in ranked)
-    assert sum(bar.count for bar in spread.bars) == len(values)
+        assert bar.number == sum(bar.low <= value < bar.high for value in ranked)
+    assert sum(bar.number for bar in spread.bars) == len(values)
     assert [bar.high for bar in spread.bars[:-1]] == [bar.low for bar in spread.bars[1:]]
 
 
@@ -106,7 +106,7 @@ def test_a_long_pause_is_left_out(found: Figures) -> None:
 
 def test_money_by_cause_is_that_of_the_attempts(found: Figures, saved: list[Entry]) -> None:
     every = attempts_of(saved)
-    assert [cause.code for cause in found.causes][0] is None
+    assert found.causes[0].code is None
     for cause in found.causes:
         of = [one for one in every if one.error_code == cause.code]
         assert (cause.attempts, cause.unpriced, cause.unlimited) == (len(of), 0, 0)
@@ -147,7 +147,9 @@ def test_fields_are_counted_by_their_values(found: Figures, saved: list[Entry]) 
     # a text of SQLite ends at a NUL for ``length``
     is_spread_of(reason.spread, [float(len(text["reason"].split("\0")[0])) for text in texts])
     assert fields[HOSTILE[1]].kind == "other"
-    assert found.answers.notes == {"fenced": sum(bool(one.completion.notes) for one in saved if isinstance(one, Outcome) and one.completion)}
+    assert found.answers.notes == {
+        "fenced": sum(bool(one.completion.notes) for one in saved if isinstance(one, Outcome) and one.completion)
+    }
 
 
 def test_examples_are_the_first_rows_of_their_cause(found: Figures, saved: list[Entry]) -> None:
@@ -165,8 +167,10 @@ def test_a_run_without_attempts_has_no_figures(tmp_path: Path) -> None:
 def test_one_attempt_is_enough(tmp_path: Path) -> None:
     one = next(entry for entry in entries(20) if isinstance(entry, Outcome) and entry.status == "done")
     found = figures(stored(tmp_path / "runner.db", [one]))
-    assert found.course is not None and len(found.course.slices) <= 80
-    assert found.whole_answer is not None and found.whole_answer.count == 1
+    assert found.course is not None
+    assert len(found.course.slices) <= 80
+    assert found.whole_answer is not None
+    assert found.whole_answer.count == 1
 
 
 def test_an_answer_that_is_no_json_is_one_without_the_field(tmp_path: Path) -> None:
