@@ -184,7 +184,7 @@ def _counted(caption: str, name: str, found: Sequence[tuple[str, int]], every: i
 def _field(field: FieldFigures, name: str) -> Block:
     """Return what a field holds: its values where there are few, else how numbers or lengths are spread."""
     what = f"Field {_cut(field.name, 60)}"
-    if field.spread is not None and (field.kind in ("int", "float") or not field.values):
+    if field.spread is not None:
         title, unit = (f"{what}, length", "characters") if field.is_length else (what, "value")
         missing = f" {field.missing:,} answers have no such value." if field.missing else ""
         sentence = f"{'Characters of the text.' if field.is_length else 'Its values.'}{missing}"
