@@ -16,7 +16,7 @@ from runner.event_types import Summary
 from runner.interfaces import Observer
 from runner.model import Run
 from runner.progress.watching import watched
-from runner.session import arguments, exporting, reporting, session, spelling
+from runner.session import arguments, exporting, faster, reporting, session, spelling
 from runner.session.checking import Check, Description, check, check_job, describe
 from runner.session.deleting import deletable, delete, dependent, erase
 from runner.session.dry_run import dry_run
@@ -217,7 +217,8 @@ def status(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tupl
     arguments.check(run_id=run_id, db=db)
     with StoreReader(store_path(db)) as reader:
         run = reader.run(run_id)
-        return spelling.told(run, db), reader.totals(run.id)
+        books = reader.totals(run.id)
+        return spelling.told(run, db), structs.replace(books, time=faster.with_advice(books.time))
 
 
 def errors(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, list[ErrorGroup]]:

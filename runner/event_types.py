@@ -8,6 +8,7 @@ from msgspec import Struct
 from runner.model import Attempt, Outcome, Result
 from runner.money import CURRENCY
 from runner.pace import Pace
+from runner.time_ledger import TimeLedger
 
 INPUT_CHANGED = "the prompt file changed while it was read"
 """The stop reason of a session that ended early although no stop was requested."""
@@ -80,8 +81,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     skipped_failed: int = 0
     # of a session that asks for the flex tier: its answers that the standard tier gave, at the rates of that
     standard_tier: int = 0
-    # equal requests are sent once; how many go out then for what is left, and for what failed if that is sent again. None: as
-    # many as those, or it was not counted, as in a large file
+    # equal requests are sent once; how many go out for what is left, and again for what failed. None: as many, or not counted
     dedupe: bool = False
     requests_left: int | None = None
     requests_failed: int | None = None
@@ -103,6 +103,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     open_requests: int = 0
     cost_open_requests: float | None = None
     currency: str = CURRENCY
+    # where the time of this session went; None: it sent nothing
+    time: TimeLedger | None = None
 
     @property
     def wanted(self) -> int:
@@ -171,13 +173,11 @@ class Progress(Struct, frozen=True, kw_only=True):
     restored_failed: int = 0
     # of the failed: changed rows that were sent again; they stay done and keep their earlier answers
     kept: int = 0
-    # rates per second of the last half minute: of rows with an outcome, of requests, and of output tokens; None before the first,
-    # and in an outage or a long pause
+    # rates per second of the last half minute; None before the first, and in an outage or a long pause
     rows_per_s: float | None = None
     requests_per_s: float | None = None
     tokens_per_s: float | None = None
-    # seconds until the last row has its outcome, pauses included; during an outage it counts from the end of the outage; None if
-    # nothing can be said yet
+    # seconds until the last row has its outcome, in an outage from its end on; None if nothing can be said yet
     left_s: float | None = None
     # dollars that the run has cost, and is expected to cost in all; None: not known
     cost: float | None = None

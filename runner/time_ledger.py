@@ -71,9 +71,13 @@ class TimeLedger(Struct, frozen=True, kw_only=True):
     # seconds by the clock; of these, what the session's own thread computed
     elapsed_s: float = 0.0
     busy_s: float = 0.0
-    # at the end: limits per minute in force (the lowest, if there are several models), slots, their highest number, and whether
-    # they tune themselves
+    # requests that have ended, and those in flight as a mean
+    requests: int = 0
+    in_flight: float = 0.0
+    # at the end: limits per minute in force (the lowest, if there are several models), and those of them that the job sets;
+    # slots, their highest number, and whether they tune themselves
     limits: Mapping[str, float] = {}
+    own_limits: tuple[str, ...] = ()
     slots: int = 0
     ceiling: int = 0
     tuned: bool = False
@@ -81,8 +85,8 @@ class TimeLedger(Struct, frozen=True, kw_only=True):
     streamed: int = 0
     first_token_s: float | None = None
     best_first_token_s: float | None = None
-    # models that had a request
-    models: int = 0
+    # one sentence on what would make it faster; it is made when it is shown
+    advice: str | None = None
 
     def share(self, part: str) -> float:
         """Return the share of a part or of a cause, from 0 to 1."""
@@ -110,20 +114,22 @@ def together(ledgers: Iterable[TimeLedger]) -> TimeLedger | None:
         for cause, seconds in one.causes.items():
             if cause in CAUSES:
                 causes[cause] = causes.get(cause, 0.0) + seconds
-    last, streamed = every[-1], sum(one.streamed for one in every)
+    last, streamed, elapsed_s = every[-1], sum(one.streamed for one in every), sum(one.elapsed_s for one in every)
     firsts = [one.first_token_s * one.streamed for one in every if one.first_token_s is not None]
     bests = [one.best_first_token_s for one in every if one.best_first_token_s is not None]
     return ledger_of(
         causes,
         sum(one.total_s for one in every),
-        elapsed_s=round(sum(one.elapsed_s for one in every), 6),
+        elapsed_s=round(elapsed_s, 6),
         busy_s=round(sum(one.busy_s for one in every), 6),
+        requests=sum(one.requests for one in every),
+        in_flight=round(sum(one.in_flight * one.elapsed_s for one in every) / elapsed_s, 3) if elapsed_s else 0.0,
         limits=last.limits,
+        own_limits=last.own_limits,
         slots=last.slots,
         ceiling=last.ceiling,
         tuned=last.tuned,
         streamed=streamed,
         first_token_s=round(sum(firsts) / streamed, 6) if firsts and streamed else None,
         best_first_token_s=min(bests, default=None),
-        models=max(one.models for one in every),
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-from runner.cli import money
+from runner.cli import money, time_spent
 from runner.cli.advice import State, advice, lines
 from runner.cli.output import count, quantiles
 from runner.errors import remedy
@@ -89,7 +89,7 @@ def _measured(end: Summary) -> list[str]:
     for name, measured in (("first token", end.time_to_first_token), ("whole answer", end.duration)):
         if measured.p50 is not None:
             text.append(f"  {name:12}  {quantiles(measured)}")
-    return text
+    return [*text, *time_spent.lines(end.time)]
 
 
 def _causes(causes: Mapping[str, int]) -> str:

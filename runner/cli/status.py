@@ -3,9 +3,10 @@
 import time
 from collections.abc import Mapping
 
+import msgspec
 from msgspec import structs
 
-from runner.cli import money, output
+from runner.cli import money, output, time_spent
 from runner.cli.advice import advice
 from runner.cli.advice import lines as advice_lines
 from runner.durations import clock, format_span
@@ -23,7 +24,9 @@ from runner.text import clean, plural
 def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = False) -> str:
     """Return the details of one run and of everything that it sent. watched: `--watch` was given, so it is not advised."""
     if as_json:
-        return output.to_json({"run": run, "books": books})
+        # where the time went is beside what was sent, not part of it
+        sent = msgspec.to_builtins(books)
+        return output.to_json({"run": run, "books": sent, "time": sent.pop("time")})
     settings = run.settings
     where = clean(str(settings.get("base_url") or "the simulator"))
     lines = [
@@ -44,6 +47,7 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
             lines.append(f"  {name:12}  {output.quantiles(measured)}")
     if (reason := spelling.stop_reason(run)) and not run.active:
         lines.insert(1, f"  stopped       {_stopped(reason, run, db)}")
+    lines += time_spent.lines(books.time)
     if books.finish_reasons:
         reasons = ", ".join(f"{clean(reason)} {count:,}" for reason, count in books.finish_reasons.items())
         lines.append(f"  finish reason {reasons}")

@@ -70,6 +70,8 @@ class Warming:
         self._ready: deque[_Group] = deque()
         self._pending = self._pending_bytes = 0
         self._changed = anyio.Event()
+        # called with True when all rows that were read have to wait, and with False when that is over
+        self.holds: Callable[[bool], None] = lambda _: None
 
     # -- rows on their way to the workers
 
@@ -87,7 +89,9 @@ class Warming:
                             yield one
                     self._take([one for one in window if isinstance(one, Item)])
                 elif self._pending:
+                    self.holds(True)
                     await self._changed.wait()
+                    self.holds(False)
                 else:
                     return
 

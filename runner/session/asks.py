@@ -154,7 +154,9 @@ class Asks(Working):
         while not (self._closed and not self._inbox):
             if not self._inbox:
                 self._more, self._idle = anyio.Event(), True
+                self._lanes.ledger.asks(True)
                 await self._more.wait()
+                self._lanes.ledger.asks(False)
                 continue
             self._idle = False
             keys = [self._inbox.popleft() for _ in range(min(_BATCH, len(self._inbox)))]

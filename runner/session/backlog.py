@@ -10,7 +10,7 @@ reader gets their results from the store. Pieces of answers are joined when the 
 
 from collections import deque
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from typing import Literal, TypeAlias
 
 import anyio
@@ -71,12 +71,12 @@ class Backlog:
 
     # -- the side of the session
 
-    def handle(self, handle: Handle, stop: Stop) -> Handle:
-        """Return a function that handles a row as soon as there is room for its result."""
+    def handle(self, handle: Handle, stop: Stop, resting: AbstractContextManager[None]) -> Handle:
+        """Return a function that handles a row as soon as there is room for its result. resting: counts a row that waits."""
 
         async def held(item: Item, emit: Emit) -> Outcome | None:
             while self._full:
-                with stop.interrupts():
+                with stop.interrupts(), resting:
                     await self._room.wait()
                 if stop.requested:
                     return None

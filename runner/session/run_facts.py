@@ -11,18 +11,16 @@ from runner.figures import Course
 from runner.inputs import spool
 from runner.model import Json, Run
 from runner.remedies import ADVICE
-from runner.session import manifest, spelling
+from runner.session import faster, manifest, spelling
 from runner.store.reader import ErrorGroup
 from runner.store.sessions import Session
 from runner.store.totals import Totals
 from runner.text import redact
-from runner.time_ledger import together
 
 
 def facts_of(run: Run, totals: Totals, failed: Sequence[ErrorGroup], sessions: Sequence[Session], course: Course | None) -> Facts:
     """Return what a report tells of a run beside its figures. course: what happened over its time."""
     every = max((run.rows or 0) * run.answers, run.done + run.failed)
-    time = together(one.time for one in sessions)
     return Facts(
         number=run.id,
         input=_input(run),
@@ -51,8 +49,8 @@ def facts_of(run: Run, totals: Totals, failed: Sequence[ErrorGroup], sessions: S
         saved_by_cache=totals.cost_saved_by_cache,
         finish_reasons=totals.finish_reasons,
         failures=_failures(failed),
-        time=time,
-        faster=None,
+        time=totals.time,
+        faster=faster.advice(totals.time) if totals.time is not None else None,
         limit=ledgers.limit_over(course, [(one.began_at, one.timeline) for one in sessions]),
         settings=manifest.without_secrets(run.settings),
         versions=_versions(),

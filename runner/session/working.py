@@ -22,6 +22,7 @@ from runner.engine.warming import Warming
 from runner.entries import attempts_of
 from runner.errors import StoreError
 from runner.event_types import Noted, Saved, Summary
+from runner.event_types import Progress as Shown
 from runner.interfaces import Handle, Items, Provider
 from runner.model import Attempt, Entry, Item, Outcome
 from runner.money import Money, asks_for_flex, costs
@@ -34,6 +35,8 @@ from runner.session.background import keep_watch, note_pace, tell_progress, tell
 from runner.session.backlog import Backlog
 from runner.session.books import Books
 from runner.session.budgeting import Purse
+from runner.session.course import Noting
+from runner.session.faster import with_advice
 from runner.session.meter import Meter
 from runner.session.reached import Progress
 from runner.session.stats import SessionStats
@@ -67,6 +70,7 @@ class Working:
         self._limits, self._limits_note = wiring.limits(job)
         self._lanes = Lanes(self._limits)
         self._meter = Meter(self._stats, self._lanes)
+        self._noting = Noting(self._lanes)
         self._attempts: Attempts[HttpExchange] | None = None
         # the budget; None if the job has none
         self._purse: Purse | None = None
@@ -90,10 +94,12 @@ class Working:
         self._books = self._meter.books = Books(await self.prices(), await self.money())
         attempts = self._begun(provider, client, doubt.set)
         collective = await self._reserving(attempts)
+        self._noting.begin()
+        self._store.course = self._noting.course
         failure: Exception | None = None
         try:
             async with anyio.create_task_group() as background:
-                background.start_soon(tell_progress, self._tell, self._meter.progress)
+                background.start_soon(tell_progress, self._tell, self._progress)
                 background.start_soon(note_pace, self._store.note_pace, self._meter.pace)
                 background.start_soon(tell_stop, self._tell, self._stop, self._lanes)
                 keep_watch(background, self._job, self._endpoint, doubt, self._stop, self._lanes, start=self._meter.start)
@@ -107,6 +113,7 @@ class Working:
                     failure = error
                 background.cancel_scope.cancel()
         finally:
+            self._noting.end()
             if collective is not None and collective.reserves and attempts.all_saved:
                 # what is not saved may have been billed: then it stays, as after a kill
                 with anyio.CancelScope(shield=True), suppress(StoreError):
@@ -145,6 +152,10 @@ class Working:
             self._money = await self._store.money()
         return self._money
 
+    def _progress(self) -> Shown:
+        self._noting.look()
+        return self._meter.progress()
+
     def _has_more(self) -> bool:
         """Return True if there is more to be done once all that has been given out is saved."""
         return False
@@ -170,11 +181,14 @@ class Working:
         """Do what is to be done, and save it."""
         items, workers, save, last = self._items(), self._workers(), self._save, self._lanes.last
         handle: Handle = attempts.handle
+        ledger = self._lanes.ledger
+        ledger.more()
         # around one round only: with rows that wait for the next one, it would wait for ever
         if (warming := self._warming) is not None:
             items, handle, attempts.begun = warming.items(items), warming.handle(handle), warming.begun
+            warming.holds = ledger.holds
         if self._backlog is not None:
-            items, handle = self._backlog.items(items), self._backlog.handle(handle, self._stop)
+            items, handle = self._backlog.items(items), self._backlog.handle(handle, self._stop, ledger.resting("reader"))
         if self._purse is not None:
             items, handle = self._purse.budget.items(items, self._coming), self._purse.budget.handle(handle)
         await pipeline.run(items, handle, save, workers=workers, stop=self._stop, wanted=self._workers, last=last)
@@ -258,6 +272,7 @@ class Working:
             shared=stats.shared,
             standard_tier=stats.standard_tier if asks_for_flex(self._job.tier, self._job.params.extra_body) else 0,
             cost_now=costs(self._books.now, None)["cost"],
+            time=with_advice(self._noting.time()),
             **costs(money, self._projected(money, now, more.get("left", 0))),
             **more,
         )

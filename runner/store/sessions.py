@@ -11,7 +11,8 @@ from sqlalchemy.dialects.sqlite import insert
 
 from runner.store import database
 from runner.store.schema import sessions
-from runner.time_ledger import Moment, TimeLedger
+from runner.store.spending import Fetch
+from runner.time_ledger import Moment, TimeLedger, together
 
 _TIME, _MOMENTS = msgspec.json.Decoder(TimeLedger), msgspec.json.Decoder(list[Moment])
 
@@ -59,6 +60,13 @@ def sessions_of(store: Path, run_id: int) -> list[Session]:
         )
         for number, row in enumerate(found, 1)
     ]
+
+
+def time_of(fetch: Fetch, run_id: int) -> TimeLedger | None:
+    """Return where the time of all sessions of a run went, added up; None if nothing is known of any."""
+    found = fetch(sa.select(sessions.c.time).where(sessions.c.run_id == run_id).order_by(sessions.c.began_at))
+    every = (_decoded(_TIME, text, TimeLedger()) for (text,) in found)
+    return together(one for one in every if one.total_s)
 
 
 def noting(run_id: int, course: Course) -> sa.Insert:

@@ -14,7 +14,9 @@ from runner.several import answers_in
 from runner.store import database
 from runner.store.counts import further
 from runner.store.schema import attempts, items, prices, runs, samples
+from runner.store.sessions import time_of
 from runner.store.spending import Fetch, money_of, of_run, rates_of, tokens_of, used_of
+from runner.time_ledger import TimeLedger
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "cache_write_1h_tokens", "reasoning_tokens")
 # what happened to the item of a failed attempt: it was sent again, it failed, or neither yet
@@ -86,6 +88,8 @@ class Totals(Struct, frozen=True, kw_only=True):
     shared: int = 0
     requests_left: int | None = None
     currency: str = CURRENCY
+    # where the time of all sessions went; None: it is not known
+    time: TimeLedger | None = None
 
 
 class _Drawn(Struct):
@@ -138,6 +142,7 @@ def add_up(fetch: Fetch, run_id: int, *, active: bool = False) -> Totals:
         killed_requests=money.killed_requests,
         shared=rows.shared,
         requests_left=rows.requests_left,
+        time=time_of(fetch, run_id),
         **_costs(fetch, run_id, money, rows, answered=any(row.code is None for row in groups)),
     )
 

@@ -53,6 +53,21 @@ class Lanes:
             lane.last()
 
     @property
+    def ceiling(self) -> int:
+        """Most requests in flight, over all lanes."""
+        return self._limits.ceiling
+
+    @property
+    def tuned(self) -> bool:
+        """True if the slots adapt by themselves."""
+        return self._limits.tuned
+
+    @property
+    def per_minute(self) -> dict[Kind, float]:
+        """The limits per minute that the job sets."""
+        return self._limits.per_minute
+
+    @property
     def slots(self) -> int:
         """Requests that may be in flight now, over all lanes."""
         most = sum(lane.slots for lane in self._lanes.values())

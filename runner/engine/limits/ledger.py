@@ -29,7 +29,8 @@ class Reading(NamedTuple):
     """What a ledger has come to. Each number is a sum since the session began to send.
 
     at_s, busy_s: by the clock, and by the processor time of the thread. causes, total_s: seconds of slots. free: of these, those
-    of free slots. held_s: those of requests in flight. slots: their number now.
+    of free slots. held_s: those of requests in flight. slots: their number now. requests: those that have ended. streamed:
+    answers whose first token was seen.
     """
 
     at_s: float
@@ -39,6 +40,7 @@ class Reading(NamedTuple):
     held_s: float
     total_s: float
     slots: int
+    requests: int
     streamed: int
     first_token_s: float | None
     best_first_token_s: float | None
@@ -54,6 +56,7 @@ class Ledger:
         self._busy_from = 0.0
         # slots in force, and of these, those that requests hold; what the lines allow together
         self._slots, self._out, self._allowed = slots, 0, 0
+        self._requests = 0
         self._lines: list[Line] = []
         # seconds of requests that have released their slots, and of free slots; by cause
         self._spent: dict[str, float] = {}
@@ -94,6 +97,14 @@ class Ledger:
     def more(self) -> None:
         """Record that rows are to be read."""
         self.rest(_READING)
+
+    def holds(self, held: bool) -> None:
+        """Record that rows that were read are held back until a prefix is warm, or that they are not any more."""
+        self.rest("warming" if held else _READING)
+
+    def asks(self, idle: bool) -> None:
+        """Record that the program gives no row, or that it has given one."""
+        self.rest("program" if idle else _READING)
 
     def last(self) -> None:
         """Record that no row is left to be read."""
@@ -154,6 +165,7 @@ class Ledger:
             held_s=self._held_s,
             total_s=self._total_s,
             slots=max(self._slots, self._out),
+            requests=self._requests,
             streamed=streamed,
             first_token_s=sum(one.total_s for one in tokens) / streamed if streamed else None,
             best_first_token_s=sum(n * best for n, best in known) / sum(n for n, _ in known) if known else None,
@@ -190,6 +202,7 @@ class Ledger:
         """Record that a request holds its slot no longer. Return the time now."""
         self.settle()
         self._out -= 1
+        self._requests += 1
         self._admitted_s -= permit.admitted_at - self._start
         return self._at
 
