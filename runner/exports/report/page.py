@@ -16,7 +16,7 @@ import msgspec
 from markupsafe import Markup
 
 from runner.exports.report.blocks import Block, Chart, Code, Fold, Instant, Prose, Report, Share, Table, Whole, Words
-from runner.text import clean, encodable, encodable_tree
+from runner.text import clean, encodable, encodable_tree, json_text
 
 _HERE = files("runner.exports.report")
 _CHARTS = ("vendored", "uPlot.iife.min.js")
@@ -60,13 +60,13 @@ def _hash(text: str) -> str:
 def _data(report: Report, axes: Sequence[Any]) -> str:
     """Return what the script draws, as JSON in which no character can end its element."""
     charts = {
-        block.name: {**block.data, "series": block.series, "title": block.title}
+        block.name: {**block.data, "series": [list(one) for one in block.series]}
         for section in report.sections
         for blocks in section.blocks
         for block in blocks
         if isinstance(block, Chart)
     }
-    text = msgspec.json.encode(encodable_tree({"axes": axes, "charts": charts})).decode()
+    text = json_text(msgspec.json.encode(encodable_tree({"axes": list(axes), "charts": charts})))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
