@@ -41,7 +41,11 @@ def ledger(time: TimeLedger | None, advice: str | None) -> list[Block]:
         rows=rows,
         numeric=(2,),
     )
-    return [*([Words(advice, strong=True)] if advice else []), bar, table]
+    return [*([Words(_sentence(advice), strong=True)] if advice else []), bar, table]
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def limit_over(course: Course | None, sessions: Iterable[tuple[float, Sequence[Moment]]]) -> list[float | None]:

@@ -170,8 +170,8 @@ def test_the_limit_of_a_slice_is_its_mean() -> None:
 
 
 def test_a_ledger_is_a_bar_of_all_its_time() -> None:
-    advice, bar, table = ledger(ledger_of({"answering": 60.0, "rpm": 30.0, "end": 10.0}, 100.0, elapsed_s=10.0), "more!")
-    assert isinstance(advice, Words) and advice.text == "more!"  # noqa: PT018
+    advice, bar, table = ledger(ledger_of({"answering": 60.0, "rpm": 30.0, "end": 10.0}, 100.0, elapsed_s=10.0), "more of it")
+    assert isinstance(advice, Words) and advice.text == "More of it."  # noqa: PT018
     assert isinstance(bar, Whole)
     assert [(part.name, part.words) for part in bar.parts] == [
         ("answering", "60 %"),
