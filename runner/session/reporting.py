@@ -13,6 +13,7 @@ from runner.exports.report.sections import Told
 from runner.inputs import overwriting
 from runner.session.outputs import files_read
 from runner.session.run_facts import facts_of
+from runner.store.database import store_error
 from runner.store.figure_sums import figures_of
 from runner.store.reader import StoreReader
 from runner.store.sessions import sessions_of
@@ -51,7 +52,10 @@ def _told(reader: StoreReader, number: int) -> Told:
     run, totals, failed = reader.run(number), reader.totals(number), reader.errors(number)
     codes = list(dict.fromkeys(group.code for group in failed))
     priced = totals.cost is not None
-    figures = figures_of(reader.fetch, run.id, run.answers, fields_in(run.settings), codes, priced=priced)
+    try:
+        figures = figures_of(reader.fetch, run.id, run.answers, fields_in(run.settings), codes, priced=priced)
+    except OverflowError as error:
+        raise store_error(reader.path, "read", error) from error
     facts = facts_of(run, totals, failed, sessions_of(reader.path, run.id), figures.course)
     files = origin.files_in(run.settings)
 

@@ -1,5 +1,6 @@
 """What happened over the time of a run: counted in SQL by slices of time, in constant memory."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -25,7 +26,10 @@ _BEGUN, _ENDED = attempts.c.started_at, attempts.c.started_at + attempts.c.durat
 
 
 def course_of(fetch: Fetch, run_id: int) -> tuple[Course | None, list[Cause]]:
-    """Return what happened over time, and all attempts by how they ended. fetch: must read one state of the store."""
+    """Return what happened over time, and all attempts by how they ended. fetch: must read one state of the store.
+
+    Raises OverflowError for times that no clock shows: somebody has changed the store.
+    """
     busy = _busy(fetch, run_id)
     if not busy:
         return None, []
@@ -55,7 +59,10 @@ def _busy(fetch: Fetch, run_id: int) -> list[tuple[float, float]]:
     """Return the stretches of time in which requests were under way, without long pauses."""
     minute = sa.cast(_BEGUN / 60, sa.Integer).label("minute")
     edges = sa.select(sa.func.min(_BEGUN), sa.func.max(_ENDED)).where(of_run(run_id)).group_by(minute).order_by(minute)
-    stretches = _joined([(begin, max(begin, end)) for begin, end in fetch(edges)], _PAUSE_S)
+    found = [(begin, max(begin, end)) for begin, end in fetch(edges)]
+    if not all(math.isfinite(end - begin) for begin, end in found):
+        raise OverflowError("an attempt has a time that no clock shows")
+    stretches = _joined(found, _PAUSE_S)
     busy_s = sum(end - begin for begin, end in stretches)
     stretches = _joined(stretches, max(_PAUSE_S, _PART * busy_s))
     while len(stretches) > _MOST_PERIODS:
