@@ -24,9 +24,7 @@ from runner.text import clean, plural
 def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = False) -> str:
     """Return the details of one run and of everything that it sent. watched: `--watch` was given, so it is not advised."""
     if as_json:
-        # where the time went is beside what was sent, not part of it
-        sent = msgspec.to_builtins(books)
-        return output.to_json({"run": run, "books": sent, "time": sent.pop("time")})
+        return _json(run, books)
     settings = run.settings
     where = clean(str(settings.get("base_url") or "the simulator"))
     lines = [
@@ -41,13 +39,12 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     budget = run.settings.get("max_tokens_total")
     if books.input_tokens is not None or books.output_tokens is not None or budget is not None:
         lines.append(f"  tokens        {_tokens(books)}{_budget_of_tokens(books, budget)}")
-    lines += _cost(books, run)
+    lines += _cost(books, run) + time_spent.lines(books.time)
     for name, measured in (("first token", books.time_to_first_token), ("whole answer", books.duration)):
         if measured.p50 is not None:
             lines.append(f"  {name:12}  {output.quantiles(measured)}")
     if (reason := spelling.stop_reason(run)) and not run.active:
         lines.insert(1, f"  stopped       {_stopped(reason, run, db)}")
-    lines += time_spent.lines(books.time)
     if books.finish_reasons:
         reasons = ", ".join(f"{clean(reason)} {count:,}" for reason, count in books.finish_reasons.items())
         lines.append(f"  finish reason {reasons}")
@@ -64,6 +61,12 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     left = state.left if books.requests_left is None else books.requests_left
     state = structs.replace(state, budget_left=money.budget_left(books, settings, rows=paid, left=left))
     return "\n".join([*lines, *advice_lines(advice(state, db))])
+
+
+def _json(run: Run, books: Totals) -> str:
+    sent = msgspec.to_builtins(books)
+    # where the time went is beside what was sent, not part of it
+    return output.to_json({"run": run, "books": sent, "time": sent.pop("time")})
 
 
 def _counts(run: Run) -> str:

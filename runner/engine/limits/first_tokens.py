@@ -8,7 +8,7 @@ import math
 
 BLOCK = 20
 """Answers in a row whose median may be the best. Before there are so many, nothing counts as a queue."""
-_STEP = math.log(1.02)
+_PER_STEP = 1 / math.log(1.02)
 _SMALLEST_S = 1e-4
 
 
@@ -26,8 +26,11 @@ class FirstTokens:
         """Count one answer."""
         self.count += 1
         self.total_s += seconds
-        bucket = self._buckets.setdefault(int(math.log(max(seconds, _SMALLEST_S) / _SMALLEST_S) / _STEP), [0.0, 0.0])
-        bucket[0] += 1
+        number = int(math.log(max(seconds, _SMALLEST_S)) * _PER_STEP)
+        bucket = self._buckets.get(number)
+        if bucket is None:
+            bucket = self._buckets[number] = [0.0, 0.0]
+        bucket[0] += 1.0
         bucket[1] += seconds
         self._block.append(seconds)
         if len(self._block) == BLOCK:

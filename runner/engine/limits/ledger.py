@@ -59,7 +59,7 @@ class Ledger:
         self._requests = 0
         self._lines: list[Line] = []
         # seconds of requests that have released their slots, and of free slots; by cause
-        self._spent: dict[str, float] = {}
+        self._spent = dict.fromkeys((*_REFUSED.values(), "answering", "failed", "outage", "sending", "saving"), 0.0)
         self._free: dict[str, float] = {}
         self._total_s = self._held_s = 0.0
         # when the requests that are out were admitted, added up
@@ -67,7 +67,8 @@ class Ledger:
         # how many rows could go and rest, by cause; those that wait for nothing but a slot; and why slots have no row
         self._ready: dict[str, int] = {}
         self._resting: dict[str, int] = {}
-        self._full = 0
+        # of both together
+        self._waiting = self._full = 0
         self._rest = _READING
 
     def begin(self) -> None:
@@ -129,17 +130,18 @@ class Ledger:
 
     def _divide(self, free: float, passed_s: float) -> None:
         spent = self._free
-        for group in (self._ready, self._resting):
-            rows = sum(group.values())
-            if not rows:
-                continue
-            each_s = passed_s * min(1.0, free / rows)
-            for cause, count in group.items():
-                if count:
-                    spent[cause] = spent.get(cause, 0.0) + count * each_s
-            free -= rows
-            if free <= 0:
-                return
+        if self._waiting:
+            for group in (self._ready, self._resting):
+                rows = sum(group.values())
+                if not rows:
+                    continue
+                each_s = passed_s * min(1.0, free / rows)
+                for cause, count in group.items():
+                    if count:
+                        spent[cause] = spent.get(cause, 0.0) + count * each_s
+                free -= rows
+                if free <= 0:
+                    return
         # rows that wait for slots of their own model show that reading keeps up: there is none for these slots
         cause = _END if self._full and self._rest == _READING else self._rest
         spent[cause] = spent.get(cause, 0.0) + free * passed_s
@@ -153,7 +155,7 @@ class Ledger:
         tokens = [line.first_tokens for line in self._lines]
         queue_s = sum(one.beyond_s() for one in tokens)
         open_s = self._out * (self._at - self._start) - self._admitted_s
-        causes["answering"] = causes.get("answering", 0.0) + open_s - queue_s
+        causes["answering"] += open_s - queue_s
         causes["first_token"] = queue_s
         streamed = sum(one.count for one in tokens)
         known = [(one.count, one.best_s) for one in tokens if one.best_s is not None]
@@ -181,16 +183,20 @@ class Ledger:
 
     def wait(self, cause: str, rows: int) -> None:
         """Record that so many rows more, or fewer, could go and wait for this cause."""
-        self.settle()
+        if self._slots > self._out:
+            # else no slot is free that could count for them
+            self.settle()
         if cause == FULL:
             self._full += rows
         else:
             self._ready[cause] = self._ready.get(cause, 0) + rows
+            self._waiting += rows
 
     def stay(self, cause: str, rows: int) -> None:
         """Record that so many rows more, or fewer, rest for this cause."""
         self.settle()
         self._resting[cause] = self._resting.get(cause, 0) + rows
+        self._waiting += rows
 
     def hold(self, permit: Permit) -> None:
         """Record that a request holds a slot."""
@@ -198,17 +204,27 @@ class Ledger:
         self._out += 1
         self._admitted_s += permit.admitted_at - self._start
 
-    def release(self, permit: Permit) -> float:
-        """Record that a request holds its slot no longer. Return the time now."""
+    def release(self, permit: Permit, attempt: Attempt | None, *, out_of_service: bool) -> str:
+        """Record that a request holds its slot no longer, and divide the time for which it did. Return the cause of the rest."""
         self.settle()
         self._out -= 1
+        admitted_at, sent_at = permit.admitted_at, permit.sent_at
+        self._admitted_s -= admitted_at - self._start
+        spent = self._spent
+        if attempt is None:
+            # nothing was sent, or nobody knows what became of it
+            cause = "sending" if sent_at is None else "answering"
+            spent[cause] += self._at - admitted_at
+            return cause
         self._requests += 1
-        self._admitted_s -= permit.admitted_at - self._start
-        return self._at
-
-    def add(self, cause: str, seconds: float) -> None:
-        """Add seconds of a slot that was held."""
-        self._spent[cause] = self._spent.get(cause, 0.0) + seconds
+        if sent_at is None:
+            sent_at = admitted_at
+        ended_at = min(self._at, sent_at + attempt.duration_s)
+        cause = "answering" if attempt.error_code is None else _cause(permit, attempt.error_code, out_of_service=out_of_service)
+        spent["sending"] += sent_at - admitted_at
+        spent["saving"] += self._at - ended_at
+        spent[cause] += ended_at - sent_at
+        return cause
 
 
 class Line:
@@ -250,20 +266,10 @@ class Line:
 
     def gave_back(self, permit: Permit, attempt: Attempt | None, *, out_of_service: bool) -> None:
         """Divide the time for which a request held its slot. attempt: None if none was made. out_of_service: in an outage."""
-        ledger = self._ledger
-        now, sent_at = ledger.release(permit), permit.sent_at
+        cause = self._ledger.release(permit, attempt, out_of_service=out_of_service)
         self.sized()
-        if sent_at is None:
-            # nothing was sent, or it is not known when
-            ledger.add("sending" if attempt is None else "answering", now - permit.admitted_at)
-            return
-        ended_at = min(now, sent_at + attempt.duration_s) if attempt is not None else now
-        ledger.add("sending", sent_at - permit.admitted_at)
-        ledger.add("saving", now - ended_at)
-        cause = _cause(permit, attempt, out_of_service=out_of_service)
-        ledger.add(cause, ended_at - sent_at)
-        if cause == "answering" and attempt is not None and attempt.time_to_first_token_s is not None:
-            self.first_tokens.add(min(attempt.time_to_first_token_s, ended_at - sent_at))
+        if attempt is not None and attempt.time_to_first_token_s is not None and cause == "answering":
+            self.first_tokens.add(min(attempt.time_to_first_token_s, attempt.duration_s))
 
 
 class Resting:
@@ -281,12 +287,9 @@ class Resting:
         self._ledger.stay(self._cause, -1)
 
 
-def _cause(permit: Permit, attempt: Attempt | None, *, out_of_service: bool) -> str:
-    """Return for what the time of an attempt counts."""
-    if attempt is None or attempt.error_code is None:
-        return "answering"
-    if attempt.error_code in _REFUSED:
-        return _REFUSED[attempt.error_code]
-    if permit.probe or out_of_service or attempt.error_code in _UNREACHED:
-        return "outage" if attempt.error_code != "cancelled" else "failed"
-    return "failed"
+def _cause(permit: Permit, code: str, *, out_of_service: bool) -> str:
+    """Return for what the time of a failed attempt counts."""
+    if code in _REFUSED:
+        return _REFUSED[code]
+    down = permit.probe or out_of_service or code in _UNREACHED
+    return "outage" if down and code != "cancelled" else "failed"
