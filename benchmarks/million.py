@@ -85,6 +85,7 @@ def _scenarios(large: Made, small: Made, sent: int) -> dict[str, Callable[[], li
         "export parquet": lambda: _export(large, small, "answers.parquet", peak=350),
         "export sqlite": lambda: _export(large, small, "answers.sqlite"),
         "export xlsx": lambda: _export(large, small, "answers.xlsx"),
+        "report": lambda: _both(large, small, lambda made: _ended(made, "report", "--db", STORE), cpu_s=20, peak=120),
         "store": lambda: [store],
         "--help": lambda: _help(small),
         "sent": lambda: _sent(large, min(sent, large.rows // 3)),

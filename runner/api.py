@@ -296,9 +296,7 @@ def export(
     return exporting.write(list(zip(output, formats, strict=True)), store_path(db), run_id, flags, notes)
 
 
-def report(
-    output: str | Path = "report.html", *, run_ids: Sequence[int] = (), db: str | Path = DEFAULT_STORE
-) -> list[int]:
+def report(output: str | Path = "report.html", *, run_ids: Sequence[int] = (), db: str | Path = DEFAULT_STORE) -> list[int]:
     """Write one HTML page about a run, by default the newest, or about up to four side by side; return their numbers.
 
     It loads nothing, and holds no keys. ``-`` is standard output. Raises UsageError, StoreError.

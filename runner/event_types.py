@@ -54,8 +54,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     missing: int
     # finished rows that have changed since: their result belongs to the earlier prompt
     changed: int
-    # why the session ended early, one sentence, None if it did not; and the same command would continue this run: False after
-    # --new, which starts another, and --limit, which adds no rows
+    # why it ended early, a sentence; None: it did not. Whether the same command goes on: not after --new, nor beyond --limit
     stop_reason: str | None
     same_command: bool = True
     # answers of this session whose finish reason is unknown, by reason; they are among the done
@@ -88,8 +87,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     requests_failed: int | None = None
     # answers that are wanted of each row; if several, done, failed, left and the like count answers
     answers: int = 1
-    # dollars that the whole run has cost, of that on failed attempts, and that it may have cost in addition (None: no limit is
-    # known); what it costs when all rows are done, if those that are left cost what the others did. None: no price is known
+    # dollars that the whole run has cost, on failed attempts, and perhaps in addition (None: no limit is known); and what it
+    # costs when all rows are done, if those that are left cost what the others did. None: no price is known
     cost: float | None = None
     cost_failed_attempts: float | None = None
     cost_perhaps: float | None = None

@@ -17,7 +17,7 @@ class Bar(NamedTuple):
 
     low: float
     high: float
-    count: int
+    number: int
 
 
 class Spread(Struct, frozen=True, kw_only=True):

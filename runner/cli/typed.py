@@ -12,8 +12,8 @@ from runner.version import __version__
 ALIASES = {"ls": "list", "runs": "list", "continue": "resume"}
 """Names under which a command is known too; they are not listed."""
 ORDER = (
-    "init", "check", "estimate", "try", "run", "resume", "retry", "status", "list", "errors", "show", "export", "delete",
-    "simulate",
+    "init", "check", "estimate", "try", "run", "resume", "retry", "status", "list", "errors", "show", "export", "report",
+    "delete", "simulate",
 )  # fmt: skip
 """The commands as --help lists them: in the order in which they are needed."""
 _INSTEAD = {
@@ -50,6 +50,8 @@ _INSTEAD = {
     "del": "runner delete RUN",
     "erase": "runner delete RUN",
     "clean": "runner delete RUN",
+    "html": "runner report",
+    "dashboard": "runner report",
     "log": "runner status",
     "logs": "runner status",
     "cancel": "Ctrl-C, or `kill` with the number of the process",

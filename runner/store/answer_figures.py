@@ -10,7 +10,7 @@ from runner.answer_shape import FieldKind
 from runner.figures import AnswerFigures, FieldFigures
 from runner.store.schema import items
 from runner.store.spending import Fetch
-from runner.store.spreads import spread
+from runner.store.spreads import spread, spread_and_rest
 
 _FIELDS = 24
 """Fields at most; each takes a pass over all answers."""
@@ -18,6 +18,7 @@ _VALUES = 12
 """Values of a field that are shown."""
 _LOOK = 2_000
 """Answers that tell whether a field has few values, or a text of its own in each."""
+_NUMBERS = ("integer", "real")
 _FEW = 50
 """So many values among these are few."""
 
@@ -43,37 +44,35 @@ def _field(fetch: Fetch, name: str, kind: FieldKind, done: tuple[sa.ColumnElemen
     valid = sa.case((sa.func.json_valid(items.c.text) == 1, items.c.text))
     path = f'$."{name}"'
     value, of_type = sa.func.json_extract(valid, path), sa.func.json_type(valid, path)
-    missing = sa.or_(of_type.is_(None), of_type == "null")
-    (without,) = fetch(sa.select(sa.func.count()).where(*done, missing))[0]
-    seen = sa.select(value.label("value")).where(*done, ~missing).limit(_LOOK).subquery()
+    seen = sa.select(value.label("value")).where(*done).limit(_LOOK).subquery()
     (different,) = fetch(sa.select(sa.func.count(seen.c.value.distinct())))[0]
-    numbers, texts = of_type.in_(("integer", "real")), of_type == "text"
-    is_number = kind in ("int", "float")
+    is_number, has_few = kind in ("int", "float"), different <= _FEW
+    measured, values, others, missing = None, list[tuple[str, int]](), 0, 0
     if is_number:
-        measured = spread(fetch, value, items, *done, numbers)
-    elif kind == "bool" or different <= _FEW:
-        measured = None
+        measured, missing = spread_and_rest(fetch, sa.case((of_type.in_(_NUMBERS), value)), items, *done)
+    elif has_few:
+        values, others, missing = _values(fetch, value, of_type, done)
     else:
-        measured = spread(fetch, sa.func.length(value), items, *done, texts)
-    values, others = _values(fetch, value, of_type, (*done, ~missing)) if different <= _FEW else ([], 0)
+        measured, missing = spread_and_rest(fetch, sa.case((of_type == "text", sa.func.length(value))), items, *done)
     return FieldFigures(
-        name=name,
-        kind=kind,
-        values=values,
-        others=others,
-        missing=without,
-        spread=measured,
-        is_length=measured is not None and not is_number,
+        name=name, kind=kind, values=values, others=others, missing=missing, spread=measured, is_length=not is_number
     )
 
 
-def _values(fetch: Fetch, value: Any, of_type: Any, where: tuple[sa.ColumnElement[bool], ...]) -> tuple[list[tuple[str, int]], int]:
-    """Return the most frequent values as JSON, and how many answers have others."""
-    count = sa.func.count().label("count")
-    grouped = sa.select(value.label("value"), of_type.label("type"), count).where(*where).group_by("value", "type")
-    groups = fetch(grouped.order_by(count.desc(), "value").limit(_VALUES))
-    (every,) = fetch(sa.select(sa.func.count()).where(*where))[0]
-    return [(_json(found, kind), number) for found, kind, number in groups], every - sum(group[2] for group in groups)
+def _values(
+    fetch: Fetch, value: Any, of_type: Any, where: tuple[sa.ColumnElement[bool], ...]
+) -> tuple[list[tuple[str, int]], int, int]:
+    """Return the most frequent values as JSON, how many answers have others, and how many have none."""
+    columns: list[Any] = [value.label("value"), sa.func.nullif(of_type, "null").label("type"), sa.func.count().label("count")]
+    grouped = sa.select(*columns).where(*where).group_by("value", "type").subquery()
+    every = sa.func.sum(grouped.c.count).over().label("every")
+    # those without a value come first, so that they are among the rows that are read
+    order = (grouped.c.type.is_not(None), grouped.c.count.desc(), grouped.c.value)
+    rows = fetch(sa.select(*grouped.c, every).order_by(*order).limit(_VALUES + 1))
+    missing = sum(count for _, kind, count, _ in rows if kind is None)
+    values = [(_json(found, kind), count) for found, kind, count, _ in rows if kind is not None][:_VALUES]
+    total = rows[0].every if rows else 0
+    return values, total - missing - sum(count for _, count in values), missing
 
 
 def _json(value: Any, kind: str) -> str:

@@ -26,7 +26,7 @@ from runner.model import Attempt, Entry
 from runner.money import Money, Price
 from runner.pace import Pace
 from runner.settled import Head
-from runner.store import retrying
+from runner.store import retrying, statements
 from runner.store.changes import Changes
 from runner.store.connection import Connection
 from runner.store.counts import RunCounts, counted
@@ -41,17 +41,6 @@ from runner.store.samples import note_drawn
 from runner.store.schema import attempts, items, reservations, runs
 from runner.store.sessions import Course, noting
 from runner.store.spending import Used, held_of, is_priced, money_of, rates_of, tokens_of, used_of
-from runner.store.statements import (
-    FORGET_ATTEMPTS,
-    FORGET_ITEMS,
-    KEEP_ITEM,
-    LAST_ATTEMPT,
-    LINK_ITEM,
-    SAVE_ATTEMPT,
-    SAVE_ITEM,
-    batch_rows,
-    number_prices,
-)
 from runner.store.taking_up import TakingUp
 
 
@@ -270,19 +259,20 @@ class RunStore(RowLookup):
         """
         if self._unsure and self._last_attempt is not None:
             # the last commit may or may not have happened; this batch contains its entries again, so delete its rows first
-            for forget in (FORGET_ATTEMPTS, FORGET_ITEMS):
+            for forget in (statements.FORGET_ATTEMPTS, statements.FORGET_ITEMS):
                 driver.execute(forget, (self.run_id, self._last_attempt))
-        ((last,),) = driver.execute(LAST_ATTEMPT)
+        ((last,),) = driver.execute(statements.LAST_ATTEMPT)
         begun.append(last)
         wanted = {price_of(attempt) for attempt in attempts_of(entries)}.union(one.price for one in reserved)
-        priced = number_prices(driver, self.run_id, wanted.difference(self._priced))
+        priced = statements.number_prices(driver, self.run_id, wanted.difference(self._priced))
         every = {**self._priced, **priced}
-        batch = batch_rows(self.run_id, entries, last, self.variant, every)
+        batch = statements.batch_rows(self.run_id, entries, last, self.variant, every)
         if reserved or self._reserves:
             reserve(driver, self.run_id, reserved, attempts_of(entries) if self._reserves else (), every, self.variant)
         if self.replaces:
             retrying.keep_replaced(driver, self.run_id, entries)
-        for statement, values in zip((SAVE_ATTEMPT, SAVE_ITEM, KEEP_ITEM, LINK_ITEM), batch, strict=True):
+        saved = (statements.SAVE_ATTEMPT, statements.SAVE_ITEM, statements.KEEP_ITEM, statements.LINK_ITEM)
+        for statement, values in zip(saved, batch, strict=True):
             driver.executemany(statement, values)
         if self.retries:
             retrying.mark(driver, self.run_id, entries)

@@ -1,5 +1,6 @@
 """What happened over the time of a run: counted in SQL by slices of time, in constant memory."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -25,7 +26,10 @@ _BEGUN, _ENDED = attempts.c.started_at, attempts.c.started_at + attempts.c.durat
 
 
 def course_of(fetch: Fetch, run_id: int) -> tuple[Course | None, list[Cause]]:
-    """Return what happened over time, and all attempts by how they ended. fetch: must read one state of the store."""
+    """Return what happened over time, and all attempts by how they ended. fetch: must read one state of the store.
+
+    Raises OverflowError for times that no clock shows: somebody has changed the store.
+    """
     busy = _busy(fetch, run_id)
     if not busy:
         return None, []
@@ -36,7 +40,9 @@ def course_of(fetch: Fetch, run_id: int) -> tuple[Course | None, list[Cause]]:
         begin = earliest // width * width
         periods.append(Period(begin, end, first))
         first += max(1, -int(-(end - begin) // width))
-    begins = [one.begin + place * width for one, after in pairwise([*periods, Period(0, 0, first)]) for place in _within(one, after)]
+    begins = [
+        one.begin + place * width for one, after in pairwise([*periods, Period(0, 0, first)]) for place in _within(one, after)
+    ]
     slices = [Slice(begin=begin) for begin in begins]
     groups = fetch(_ends(run_id, periods, width))
     for group in groups:
@@ -53,7 +59,10 @@ def _busy(fetch: Fetch, run_id: int) -> list[tuple[float, float]]:
     """Return the stretches of time in which requests were under way, without long pauses."""
     minute = sa.cast(_BEGUN / 60, sa.Integer).label("minute")
     edges = sa.select(sa.func.min(_BEGUN), sa.func.max(_ENDED)).where(of_run(run_id)).group_by(minute).order_by(minute)
-    stretches = _joined([(begin, max(begin, end)) for begin, end in fetch(edges)], _PAUSE_S)
+    found = [(begin, max(begin, end)) for begin, end in fetch(edges)]
+    if not all(math.isfinite(end - begin) for begin, end in found):
+        raise OverflowError("an attempt has a time that no clock shows")
+    stretches = _joined(found, _PAUSE_S)
     busy_s = sum(end - begin for begin, end in stretches)
     stretches = _joined(stretches, max(_PAUSE_S, _PART * busy_s))
     while len(stretches) > _MOST_PERIODS:
@@ -156,7 +165,8 @@ def _cause(code: str | None, groups: Sequence[Any]) -> Cause:
 def _edges(run_id: int, instant: sa.ColumnElement[float], periods: Sequence[Period], width: float) -> sa.Select[Any]:
     """Count the attempts that began, or ended, in each slice, and add up these instants."""
     place = _at(instant, periods, width).label("at")
-    return sa.select(place, sa.func.count(), sa.func.sum(instant - periods[0].begin)).where(of_run(run_id)).group_by(place)
+    columns: list[Any] = [place, sa.func.count(), sa.func.sum(instant - periods[0].begin)]
+    return sa.select(*columns).where(of_run(run_id)).group_by(place)
 
 
 def _open(slices: Sequence[Slice], width: float, begun: Sequence[Any], ended: Sequence[Any]) -> None:

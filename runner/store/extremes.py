@@ -20,7 +20,7 @@ def slowest(fetch: Fetch, run_id: int, answers: int) -> list[Extreme]:
 
 
 def dearest(fetch: Fetch, run_id: int, answers: int) -> list[Extreme]:
-    """Return the rows whose attempts cost most together, failed ones too, the dearest first. Those without a price are left out."""
+    """Return the rows whose attempts cost most together, failed ones too, the dearest first. What has no price is left out."""
     return _extremes(fetch, run_id, answers, COST, COST > 0)
 
 

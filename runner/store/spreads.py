@@ -17,21 +17,30 @@ _BARS = 26
 """Bars at most."""
 _WIDE = 40
 """Bars have widths in proportion where the larger values are so many times the smaller ones."""
+_WIDEST = 10**12
+"""Values that are so many times smaller than the largest one are in a bar with 0."""
 _STEPS = (1, 2, 2.5, 5, 10)
 """A width of bars is one of these, times a power of ten."""
 
 
 def spread(fetch: Fetch, value: sa.ColumnElement[Any], source: sa.FromClause, *where: sa.ColumnElement[bool]) -> Spread | None:
-    """Return how a value of some rows is spread; None if no row has it. Values below 0 count as 0."""
-    rounded = sa.func.printf("%.2e", sa.func.max(value, 0)).label("rounded")
+    """Return how a value of some rows is spread; None if no row has it."""
+    return spread_and_rest(fetch, value, source, *where)[0]
+
+
+def spread_and_rest(
+    fetch: Fetch, value: sa.ColumnElement[Any], source: sa.FromClause, *where: sa.ColumnElement[bool]
+) -> tuple[Spread | None, int]:
+    """Return the same, and how many rows do not have the value."""
+    rounded = sa.case((value.is_not(None), sa.func.printf("%.2e", value))).label("rounded")
     counted = sa.select(rounded, sa.func.count(), sa.func.sum(value * 1.0))
-    groups = fetch(counted.select_from(source).where(*where, value.is_not(None)).group_by(rounded))
-    values = sorted((float(text), count) for text, count, _ in groups)
-    number = sum(count for _, count in values)
+    groups = fetch(counted.select_from(source).where(*where).group_by(rounded))
+    values = sorted((float(text), count) for text, count, _ in groups if text is not None)
+    rest, number = sum(count for text, count, _ in groups if text is None), sum(count for _, count in values)
     if not number:
-        return None
-    mean = max(0.0, sum(total for *_, total in groups) / number)
-    return Spread(count=number, mean=mean, quantiles=_quantiles(values, number), bars=_bars(values))
+        return None, rest
+    mean = sum(total for text, _, total in groups if text is not None) / number
+    return Spread(count=number, mean=mean, quantiles=_quantiles(values, number), bars=_bars(values)), rest
 
 
 def _quantiles(values: Sequence[tuple[float, int]], number: int) -> dict[int, float]:
@@ -49,9 +58,9 @@ def _quantiles(values: Sequence[tuple[float, int]], number: int) -> dict[int, fl
 def _bars(values: Sequence[tuple[float, int]]) -> list[Bar]:
     """Count values between bounds that a person can read."""
     least, most = values[0][0], values[-1][0]
-    above = next((value for value, _ in values if value > 0), 0.0)
-    edges = _in_proportion(above, most) if above and most / above > _WIDE else _even(least, most)
-    if edges[0] > least:
+    above = next((value for value, _ in values if value > most / _WIDEST), 0.0) if most > 0 else 0.0
+    edges = _in_proportion(above, most) if above and least >= 0 and most / above > _WIDE else _even(least, most)
+    if 0 <= least < edges[0]:
         edges.insert(0, 0.0)
     counts, at = [0] * (len(edges) - 1), 0
     for value, count in values:
@@ -63,12 +72,13 @@ def _bars(values: Sequence[tuple[float, int]]) -> list[Bar]:
 
 def _even(least: float, most: float) -> list[float]:
     """Return bounds at the same distance from each other."""
-    width = nice((most - least) / (_BARS - 2) or most / 10 or 1.0)
+    largest = max(abs(least), abs(most))
+    width = nice((most - least) / (_BARS - 2) or largest / 10 or 1.0)
     # whole numbers are told apart by whole numbers, and no bar is narrower than what the values were rounded to
     if least == int(least) and most == int(most):
         width = max(1.0, width)
-    if most:
-        width = max(width, _plain(10.0 ** (math.floor(math.log10(most)) - 2)))
+    if largest:
+        width = max(width, _plain(10.0 ** (math.floor(math.log10(largest)) - 2)))
     first = math.floor(least / width + 1e-9)
     number = math.floor(most / width + 1e-9) - first + 1
     return [_plain((first + step) * width) for step in range(number + 1)]
@@ -78,9 +88,10 @@ def _in_proportion(least: float, most: float) -> list[float]:
     """Return bounds of which each is the same multiple of the one before, as far as a person can read them."""
     steps = (1, 1.5, 2, 3, 5, 7) if most / least < 10**4 else (1, 2, 5) if most / least < 10**8 else (1,)
     power, edges = math.floor(math.log10(least)), list[float]()
+    stride = max(1, math.ceil(math.log10(most / least) / _BARS))
     while not edges or edges[-1] <= most:
         edges += [_plain(step * 10.0**power) for step in steps]
-        power += 1
+        power += stride
     first = max(place for place, edge in enumerate(edges) if edge <= least or place == 0)
     last = next(place for place, edge in enumerate(edges) if edge > most)
     return edges[first : last + 1]

@@ -44,6 +44,17 @@ def test_every_module_is_in_it_and_the_mark_of_types(names: set[str]) -> None:
     assert "runner/py.typed" in names
 
 
+def test_what_a_report_is_made_of_is_in_it(names: set[str]) -> None:
+    folder = Path(runner.__file__).parent / "exports" / "report"
+    files = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*.*")
+        if path.suffix in (".html", ".css", ".js", ".txt", ".md")
+    }
+    assert len(files) == 7
+    assert {f"runner/exports/report/{file}" for file in files} <= names
+
+
 def test_nothing_else_is_in_it(names: set[str]) -> None:
     for name in names:
         top, *rest = name.split("/")

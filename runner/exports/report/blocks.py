@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 from msgspec import Struct
 
 from runner.model import Json
+from runner.time_ledger import TimeLedger
 
 Tone: TypeAlias = Literal["done", "failed", "refused", "left", "one", "two", "three", "four", "plain"]
 """A colour that means something. It is never all that tells two things apart."""
@@ -31,7 +32,13 @@ class Code(Struct, frozen=True):
     text: str
 
 
-Cell: TypeAlias = str | Instant | Share | Code
+class Prose(Struct, frozen=True):
+    """A sentence of our own, in which commands stand between backticks."""
+
+    text: str
+
+
+Cell: TypeAlias = str | Instant | Share | Code | Prose
 
 
 class Table(Struct, frozen=True, kw_only=True):
@@ -149,7 +156,6 @@ class Facts(Struct, frozen=True, kw_only=True):
     state: tuple[str, Tone]
     stop_reason: str | None
     begun: float
-    # the names of the places of rows, by ``items.position``
     answers: int
     rows: int | None
     done: int
@@ -170,6 +176,11 @@ class Facts(Struct, frozen=True, kw_only=True):
     saved_by_cache: float | None
     finish_reasons: Mapping[str, int]
     failures: Sequence["Failure"]
+    time: TimeLedger | None
+    # what would make it faster, in a sentence
+    faster: str | None
+    # how many requests might be in flight in each slice of the time
+    limit: Sequence[float | None]
     settings: Mapping[str, Json]
     versions: Sequence[tuple[str, str]]
 

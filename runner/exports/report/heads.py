@@ -51,7 +51,9 @@ def _sentence(facts: Facts, figures: Figures) -> str:
 def _tiles(facts: Facts, figures: Figures) -> list[Tile]:
     worked, every = worked_s(figures.course), facts.done + facts.failed + facts.left
     tiles = [Tile("done", words.count(facts.done), words.percent(facts.done, every), "done")]
-    tiles += [Tile("failed", words.count(facts.failed), words.percent(facts.failed, every), "failed" if facts.failed else "plain")]
+    tiles += [
+        Tile("failed", words.count(facts.failed), words.percent(facts.failed, every), "failed" if facts.failed else "plain")
+    ]
     tiles += [Tile("left", words.count(facts.left), words.percent(facts.left, every), "left")] if facts.left else []
     if worked:
         answers = sum(cause.attempts for cause in figures.causes if cause.code is None)

@@ -11,11 +11,14 @@ from runner.figures import Course, Slice
 _UNITS = ((1.0, "second"), (60.0, "minute"), (3600.0, "hour"), (86400.0, "day"))
 
 
-def charts(course: Course | None, place: int, *, priced: bool) -> list[Block]:
-    """Return the charts of a run. place: which run of the report it is, from 0. priced: something of it has a price."""
+def charts(course: Course | None, place: int, limit: Sequence[float | None], *, priced: bool) -> list[Block]:
+    """Return the charts of a run.
+
+    place: which run of the report it is, from 0. limit: of requests in flight, in each slice. priced: something has a price.
+    """
     if course is None:
         return [Words("Nothing was sent.")]
-    made = [_ended(course, place), _in_flight(course, place), _tokens(course, place)]
+    made = [_ended(course, place), _in_flight(course, place, limit), _tokens(course, place)]
     return [*made, *([_money(course, place)] if priced else []), *_pauses(course)]
 
 
@@ -41,7 +44,9 @@ def _pauses(course: Course) -> list[Block]:
         return []
     left_out = sum(after.begin - before.end for before, after in zip(course.periods, course.periods[1:], strict=False))
     pauses = "A pause" if number == 1 else f"{number} pauses"
-    return [Words(f"{pauses} of {words.seconds(left_out)} in all, with nothing under way, are left out; dashed lines show where.")]
+    return [
+        Words(f"{pauses} of {words.seconds(left_out)} in all, with nothing under way, are left out; dashed lines show where.")
+    ]
 
 
 def _unit(course: Course, most: float) -> tuple[float, str]:
@@ -70,17 +75,26 @@ def _ended(course: Course, place: int) -> Chart:
     )
 
 
-def _in_flight(course: Course, place: int) -> Chart:
+def _in_flight(course: Course, place: int, limit: Sequence[float | None]) -> Chart:
+    known = any(value is not None for value in limit)
     return _chart(
         course,
         place,
         name="flight",
         title="Requests in flight",
-        sentence="How many requests were open at once, in the mean of each slice of the time.",
-        series=[("in flight", "one", [one.in_flight for one in course.slices])],
+        sentence="How many requests were open at once, in the mean of each slice of the time"
+        + (", and how many might be." if known else "."),
+        series=[
+            ("in flight", "one", [one.in_flight for one in course.slices]),
+            *([_limit(limit)] if known else []),
+        ],
         style="area",
         unit="open",
     )
+
+
+def _limit(limit: Sequence[float | None]) -> tuple[str, Tone, Sequence[float | None]]:
+    return ("limit", "refused", limit)
 
 
 def _tokens(course: Course, place: int) -> Chart:
@@ -120,11 +134,11 @@ def _chart(
     name: str,
     title: str,
     sentence: str,
-    series: Sequence[tuple[str, Tone, Sequence[float]]],
+    series: Sequence[tuple[str, Tone, Sequence[float | None]]],
     style: str,
     unit: str,
 ) -> Chart:
-    write = words.money if unit == "$" else lambda number: words.figure(float(f"{number:.3g}"))
+    write = words.money if unit == "$" else _written
     rows: list[list[Cell]] = [
         [Instant(one.begin), *(write(values[at]) for *_, values in series)] for at, one in enumerate(course.slices)
     ]
@@ -133,7 +147,7 @@ def _chart(
         "style": style,
         "unit": unit,
         "run": place,
-        "values": [[float(f"{number:.4g}") for number in values] for *_, values in series],
+        "values": [[None if number is None else float(f"{number:.4g}") for number in values] for *_, values in series],
     }
     return Chart(
         name=f"{name}-{place}",
@@ -148,3 +162,7 @@ def _chart(
             numeric=range(1, len(series) + 1),
         ),
     )
+
+
+def _written(number: float | None) -> str:
+    return "" if number is None else words.figure(float(f"{number:.3g}"))

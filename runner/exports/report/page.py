@@ -1,7 +1,7 @@
 """A report -> one HTML page, which loads nothing and holds all that it needs: styles, script, figures.
 
-Foreign text is escaped by the template, as text of elements; the script sets none but through ``textContent``. A policy in the page
-allows its own two scripts and its own styles by their hashes, and nothing else.
+Foreign text is escaped by the template, as text of elements; the script sets none but through ``textContent``. A policy in the
+page allows its own two scripts and its own styles by their hashes, and nothing else.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
-from runner.exports.report.blocks import Block, Chart, Code, Fold, Instant, Report, Share, Table, Whole, Words
-from runner.text import clean, encodable, encodable_tree
+from runner.exports.report.blocks import Block, Chart, Code, Fold, Instant, Prose, Report, Share, Table, Whole, Words
+from runner.text import clean, encodable, encodable_tree, json_text
 
 _HERE = files("runner.exports.report")
 _CHARTS = ("vendored", "uPlot.iife.min.js")
-_KINDS = {Chart: "chart", Table: "table", Whole: "whole", Words: "words", Fold: "fold"}
-_CELLS = {Instant: "instant", Share: "share", Code: "code"}
+_KINDS: dict[type, str] = {Chart: "chart", Table: "table", Whole: "whole", Words: "words", Fold: "fold"}
+_CELLS: dict[type, str] = {Instant: "instant", Prose: "prose", Share: "share", Code: "code"}
 
 
 def render(report: Report, axes: Sequence[Any]) -> str:
@@ -60,13 +60,13 @@ def _hash(text: str) -> str:
 def _data(report: Report, axes: Sequence[Any]) -> str:
     """Return what the script draws, as JSON in which no character can end its element."""
     charts = {
-        block.name: {**block.data, "series": block.series, "title": block.title}
+        block.name: {**block.data, "series": [list(one) for one in block.series]}
         for section in report.sections
         for blocks in section.blocks
         for block in blocks
         if isinstance(block, Chart)
     }
-    text = msgspec.json.encode(encodable_tree({"axes": axes, "charts": charts})).decode()
+    text = json_text(msgspec.json.encode(encodable_tree({"axes": list(axes), "charts": charts})))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 

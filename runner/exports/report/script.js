@@ -108,7 +108,7 @@
         (plot) => labelled(axis, plot.width),
       ),
       read(at) {
-        const told = chart.series.map(([name], one) => `${name} ${amount(chart.values[one][at], chart.unit)}`);
+        const told = chart.series.map(([name], one) => `${name} ${chart.values[one][at] === null ? "unknown" : amount(chart.values[one][at], chart.unit)}`);
         const of = chart.unit === "$" || chart.unit === "open" ? "" : ` ${chart.unit}`;
         return `${parts(axis.begins[at]).day} ${clock(axis.begins[at], axis.width)} ${zoneName(axis.begins[at])}: ${told.join(", ")}${of}`;
       },
@@ -191,22 +191,29 @@
     };
   }
 
+  // The charts of several runs that show the same have one scale, so that they can be compared by eye.
+  const kindOf = (name, chart) => `${name.replace(/-\d+$/, "")} ${chart.unit}`;
+  const tops = {};
+  for (const [name, chart] of Object.entries(figures.charts)) {
+    if (chart.kind !== "time") continue;
+    const of = (at) => (chart.style === "stack" ? chart.values.reduce((sum, each) => sum + each[at], 0) : Math.max(...chart.values.map((each) => each[at] || 0)));
+    tops[kindOf(name, chart)] = Math.max(tops[kindOf(name, chart)] || 0, ...chart.values[0].map((_, at) => of(at)));
+  }
+
   function draw(figure) {
     const chart = figures.charts[figure.dataset.chart];
     const place = figure.querySelector(".plot");
     const readout = figure.querySelector(".readout");
     const made = chart.kind === "time" ? timed(chart) : spread(chart);
     place.hidden = readout.hidden = false;
-    const said = () => "";
-    readout.textContent = said();
-    let focused = false;
+    const top = tops[kindOf(figure.dataset.chart, chart)] || 0;
     const plot = new uPlot(
       {
         width: Math.max(200, place.clientWidth),
         height: 230,
         padding: [18, 12, 0, 0],
         legend: { show: false },
-        scales: { x: { time: false, range: made.range }, y: { range: (_, __, most) => [0, most > 0 ? most * 1.06 : 1] } },
+        scales: { x: { time: false, range: made.range }, y: { range: (_, __, most) => [0, 1.06 * Math.max(most, top) || 1] } },
         cursor: { drag: { x: false, y: false }, y: false, points: { show: chart.kind === "time" && chart.style !== "stack" }, sync: made.sync ? { key: made.sync } : undefined },
         axes: made.axes,
         series: made.series,

@@ -35,8 +35,12 @@ BETWEEN = Measure(
     "between", "Time from token to token", "After the first token, in the mean of each answer.", "two", "s", words.seconds
 )
 WHOLE = Measure("whole", "Time of a whole answer", "From sending a request to the end of its answer.", "four", "s", words.seconds)
-INPUT = Measure("input", "Input tokens of an answer", "Tokens of the request, as the server counts them.", "one", "tokens", words.figure, True)
-OUTPUT = Measure("output", "Output tokens of an answer", "With reasoning, as the server counts them.", "two", "tokens", words.figure, True)
+INPUT = Measure(
+    "input", "Input tokens of an answer", "Tokens of the request, as the server counts them.", "one", "tokens", words.figure, True
+)
+OUTPUT = Measure(
+    "output", "Output tokens of an answer", "With reasoning, as the server counts them.", "two", "tokens", words.figure, True
+)
 CHARACTERS = Measure("length", "Length of an answer", "In characters of its text.", "three", "characters", words.figure, True)
 
 
@@ -77,8 +81,8 @@ def bars(measure: Measure, spread: Spread, behind: str = "") -> Chart:
     rows: list[list[Cell]] = [
         [
             write(bar.low) if single else f"{write(bar.low)} to {write(bar.high)}",
-            words.count(bar.count),
-            words.percent(bar.count, spread.count),
+            words.count(bar.number),
+            words.percent(bar.number, spread.count),
         ]
         for bar in spread.bars
     ]
@@ -94,8 +98,10 @@ def bars(measure: Measure, spread: Spread, behind: str = "") -> Chart:
             "unit": measure.unit,
             "single": single,
             "edges": [bar.low for bar in spread.bars] + [spread.bars[-1].high],
-            "values": [[bar.count for bar in spread.bars]],
+            "values": [[bar.number for bar in spread.bars]],
             "marks": [[name, value] for name, value in middle.items()],
         },
-        table=Table(caption=measure.title, head=["value" if single else "from, to below", "answers", "share"], rows=rows, numeric=(1, 2)),
+        table=Table(
+            caption=measure.title, head=["value" if single else "from, to below", "answers", "share"], rows=rows, numeric=(1, 2)
+        ),
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from runner.exports.report import words
-from runner.exports.report.blocks import Block, Cell, Code, Facts, Fold, Share, Table, Tone, Words
+from runner.exports.report.blocks import Block, Cell, Code, Facts, Fold, Prose, Share, Table, Tone, Words
 from runner.exports.report.spreads import CHARACTERS, Measure, bars
 from runner.figures import Cause, Extreme, FieldFigures, Figures
 from runner.several import spoken
@@ -17,6 +17,7 @@ Place = Callable[[int], str]
 _MESSAGES = 5
 """Kinds of messages of one error code that are shown."""
 _REFUSED = ("rate_limited", "overloaded", "no_capacity")
+_QUOTE = '"'
 _LONGEST = 300
 """Characters of a message or a value that are shown."""
 _LONGEST_SETTING = 4000
@@ -28,7 +29,15 @@ def by_cause(facts: Facts, figures: Figures) -> list[Block]:
     if not every:
         return [Words("Nothing was sent.")]
     priced = facts.cost is not None
-    head = ["how requests ended", "requests", "share", "input tokens", "output tokens", *(["cost", "perhaps more"] if priced else []), "time in all"]
+    head = [
+        "how requests ended",
+        "requests",
+        "share",
+        "input tokens",
+        "output tokens",
+        *(["cost", "perhaps more"] if priced else []),
+        "time in all",
+    ]
     rows: list[list[Cell]] = [
         [
             cause.code or "answered",
@@ -51,7 +60,7 @@ def _about_money(facts: Facts) -> list[Block]:
     if facts.cost is not None:
         told.append(f"In all {words.money(facts.cost)}, {words.money(facts.cost_failed)} of it on failed requests.")
         if facts.cost_perhaps is None:
-            told.append("Some requests without a known usage had no limit of tokens, so that the most that they may have cost is not known.")
+            told.append("Some requests had no limit of tokens, so the most that they may have cost is not known.")
         elif facts.cost_perhaps:
             told.append(f"Perhaps up to {words.money(facts.cost_perhaps)} more, for requests whose usage is not known.")
     if facts.saved_by_cache:
@@ -96,7 +105,7 @@ def failures(facts: Facts, figures: Figures, place: Place) -> list[Block]:
             words.count(one.count),
             Share(one.count / facts.failed, words.percent(one.count, facts.failed), "failed"),
             ", ".join(_row(example.key, place(example.line)) for example in figures.examples.get(one.code, ())),
-            one.advice,
+            Prose(one.advice),
         ]
         for one in facts.failures
     ]
@@ -111,9 +120,7 @@ def failures(facts: Facts, figures: Figures, place: Place) -> list[Block]:
         for one in facts.failures
         for message, number, row in one.messages[:_MESSAGES]
     ]
-    messages = Table(
-        caption="What was said", head=["cause", "rows", "message of one of them", "row"], rows=said, numeric=(1,)
-    )
+    messages = Table(caption="What was said", head=["cause", "rows", "message of one of them", "row"], rows=said, numeric=(1,))
     return [causes, messages, *_retried(facts)]
 
 
@@ -177,14 +184,20 @@ def _counted(caption: str, name: str, found: Sequence[tuple[str, int]], every: i
 def _field(field: FieldFigures, name: str) -> Block:
     """Return what a field holds: its values where there are few, else how numbers or lengths are spread."""
     what = f"Field {_cut(field.name, 60)}"
-    if field.spread is not None and (field.kind in ("int", "float") or not field.values):
+    if field.spread is not None:
         title, unit = (f"{what}, length", "characters") if field.is_length else (what, "value")
         missing = f" {field.missing:,} answers have no such value." if field.missing else ""
         sentence = f"{'Characters of the text.' if field.is_length else 'Its values.'}{missing}"
-        return bars(Measure(f"field-{name}", title, sentence, "three", unit, words.figure, field.is_length or field.kind == "int"), field.spread)
+        return bars(
+            Measure(f"field-{name}", title, sentence, "three", unit, words.figure, field.is_length or field.kind == "int"),
+            field.spread,
+        )
     every = sum(number for _, number in field.values) + field.others + field.missing
     # a text stands without the quotation marks of JSON where all values are texts
-    found = [(json.loads(value) if field.kind == "text" else value, number) for value, number in field.values]
+    found = [
+        (json.loads(value) if value.startswith(_QUOTE) and field.kind == "text" else value, number)
+        for value, number in field.values
+    ]
     found += [("(other values)", field.others)] if field.others else []
     found += [("(none)", field.missing)] if field.missing else []
     return _counted(what, "value", found, every)
@@ -197,7 +210,9 @@ def settings(facts: Facts) -> list[Block]:
     ]
     table = Table(caption=f"Settings of run {facts.number}; keys are stored nowhere", head=["setting", "value"], rows=rows)
     versions = Table(
-        caption="Versions that made this report", head=["package", "version"], rows=[[name, found] for name, found in facts.versions]
+        caption="Versions that made this report",
+        head=["package", "version"],
+        rows=[[name, found] for name, found in facts.versions],
     )
     return [Fold(title=f"{len(rows)} settings", table=table), Fold(title="Versions", table=versions)]
 

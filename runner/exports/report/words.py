@@ -48,7 +48,7 @@ def percent(part: float, whole: float) -> str:
         return "< 0.1 %"
     if 99.95 <= share < 100:
         return "> 99.9 %"
-    return f"{share:.3g} %" if share < 10 else f"{share:.1f} %".replace(".0 %", " %")
+    return f"{share:.2g} %" if share < 1 else f"{share:.3g} %" if share < 10 else f"{share:.1f} %".replace(".0 %", " %")
 
 
 def rate(number: float) -> str:

@@ -1,0 +1,74 @@
+"""Where the time went: the ledger of all sessions of a run, and the limit of requests in flight over time."""
+
+from collections.abc import Iterable, Sequence
+
+from runner.exports.report import words
+from runner.exports.report.blocks import Block, Cell, Part, Share, Table, Tone, Whole, Words
+from runner.figures import Course
+from runner.time_ledger import PARTS, Moment, TimeLedger
+
+_NAMES: dict[str, tuple[str, Tone, str]] = {
+    "answering_s": ("answering", "done", "the server worked on requests"),
+    "limits_s": ("waiting for limits", "refused", "limits per minute, pauses that the server asked for, a budget"),
+    "retry_wait_s": ("waiting for retries", "two", "rows waited for their next attempt"),
+    "server_queue_s": ("queue of the server", "four", "the first token took longer than at best"),
+    "outage_s": ("outage", "failed", "the server did not respond"),
+    "runner_s": ("runner itself", "one", "reading, sending, saving"),
+    "idle_s": ("nothing to do", "left", "no row was left to send, or nobody took the answers"),
+}
+
+
+def ledger(time: TimeLedger | None, advice: str | None) -> list[Block]:
+    """Return the ledger as a bar and a table. advice: what would make the run faster, in a sentence."""
+    if time is None or not time.total_s:
+        return [Words("No session of this run has noted where its time went.")]
+    parts = [(*_NAMES[name], getattr(time, name)) for name in PARTS]
+    bar = Whole(
+        words=", ".join(f"{name} {words.percent(seconds, time.total_s)}" for name, _, _, seconds in parts),
+        parts=[
+            Part(name, words.percent(seconds, time.total_s), seconds / time.total_s, tone)
+            for name, tone, _, seconds in parts
+            if seconds
+        ],
+    )
+    rows: list[list[Cell]] = [
+        [name, Share(seconds / time.total_s, words.percent(seconds, time.total_s), tone), words.seconds(seconds), what]
+        for name, tone, what, seconds in parts
+    ]
+    table = Table(
+        caption=f"{words.seconds(time.total_s)} of slots in {words.seconds(time.elapsed_s)} by the clock",
+        head=["what a slot did", "share", "time of slots", "that is"],
+        rows=rows,
+        numeric=(2,),
+    )
+    return [*([Words(_sentence(advice), strong=True)] if advice else []), bar, table]
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
+
+
+def limit_over(course: Course | None, sessions: Iterable[tuple[float, Sequence[Moment]]]) -> list[float | None]:
+    """Return how many requests might be in flight in each slice of the time, in the mean; None where no session has noted it.
+
+    sessions: when each began, with its moments.
+    """
+    if course is None:
+        return []
+    sums, known = [0.0] * len(course.slices), [0.0] * len(course.slices)
+    firsts = [*(period.first for period in course.periods[1:]), len(course.slices)]
+    for began, moments in sessions:
+        since = began
+        for moment in moments:
+            until = began + moment.at
+            for period, behind in zip(course.periods, firsts, strict=True):
+                first = max(period.first, period.first + int((since - period.begin) // course.width))
+                last = min(behind, period.first + 1 + int((until - period.begin) // course.width))
+                for at in range(first, last):
+                    begin = course.slices[at].begin
+                    shared = min(until, begin + course.width) - max(since, begin)
+                    if shared > 0:
+                        sums[at] += shared * moment.slots
+                        known[at] += shared
+            since = until
+    return [total / seconds if seconds else None for total, seconds in zip(sums, known, strict=True)]

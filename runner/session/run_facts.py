@@ -1,0 +1,106 @@
+"""What a report tells of a run beside its figures, without the secrets and the folders of this machine."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from runner import origin
+from runner.exports.report import ledgers
+from runner.exports.report.blocks import Facts, Failure, Tone
+from runner.figures import Course
+from runner.inputs import spool
+from runner.model import Json, Run
+from runner.remedies import ADVICE
+from runner.session import faster, manifest, spelling
+from runner.store.reader import ErrorGroup
+from runner.store.sessions import Session
+from runner.store.totals import Totals
+from runner.text import redact
+
+
+def facts_of(run: Run, totals: Totals, failed: Sequence[ErrorGroup], sessions: Sequence[Session], course: Course | None) -> Facts:
+    """Return what a report tells of a run beside its figures. course: what happened over its time."""
+    every = max((run.rows or 0) * run.answers, run.done + run.failed)
+    return Facts(
+        number=run.id,
+        input=_input(run),
+        model=str(run.settings.get("model") or "no model"),
+        where=_host(run.settings),
+        state=_state(run),
+        stop_reason=redact(spelling.stop_reason(run) or "") or None,
+        begun=run.created_at,
+        answers=run.answers,
+        rows=run.rows,
+        done=run.done,
+        failed=run.failed,
+        left=every - run.done - run.failed,
+        reused=run.reused,
+        shared=totals.shared,
+        attempts=totals.attempts,
+        retries=totals.retries,
+        input_tokens=totals.input_tokens,
+        output_tokens=totals.output_tokens,
+        cached_tokens=totals.cached_tokens,
+        reasoning_tokens=totals.reasoning_tokens,
+        cost=totals.cost,
+        cost_failed=totals.cost_failed_attempts,
+        cost_perhaps=totals.cost_perhaps,
+        unpriced=totals.unpriced_attempts,
+        saved_by_cache=totals.cost_saved_by_cache,
+        finish_reasons=totals.finish_reasons,
+        failures=_failures(failed),
+        time=totals.time,
+        faster=faster.advice(totals.time) if totals.time is not None else None,
+        limit=ledgers.limit_over(course, [(one.began_at, one.timeline) for one in sessions]),
+        settings=manifest.without_secrets(run.settings),
+        versions=_versions(),
+    )
+
+
+def _failures(failed: Sequence[ErrorGroup]) -> list[Failure]:
+    """Return the failed rows by error code, most frequent first, with each kind of message."""
+    by_code: dict[str, list[ErrorGroup]] = {}
+    for group in failed:
+        by_code.setdefault(group.code, []).append(group)
+    found = [
+        Failure(
+            code=code,
+            count=sum(group.count for group in groups),
+            advice=ADVICE.get(code, ""),
+            messages=[(redact(group.example), group.count, group.example_id) for group in groups],
+        )
+        for code, groups in by_code.items()
+    ]
+    return sorted(found, key=lambda one: (-one.count, one.code))
+
+
+def _input(run: Run) -> str:
+    """Return the name of the input without the folders of this machine."""
+    if origin.run_of(run.input) is not None:
+        return origin.shown(run.input)
+    files = origin.files_in(run.settings)
+    if files is not None:
+        names = ", ".join(files.names[:3])
+        return f"{names} and {len(files.names) - 3:,} more files" if len(files.names) > 3 else names
+    path = Path(run.input)
+    return spool.display_name(path) if spool.is_copy(path) or spool.is_asked(run.input) else path.name
+
+
+def _host(settings: Mapping[str, Json]) -> str:
+    address = settings.get("base_url")
+    return urlsplit(str(address)).netloc.rpartition("@")[2] if address else "the simulator"
+
+
+def _state(run: Run) -> tuple[str, Tone]:
+    if run.active:
+        return "running", "one"
+    if run.finished_at is not None:
+        return "finished", "done"
+    return ("stopped", "refused") if run.stop_reason else ("not finished", "refused")
+
+
+def _versions() -> list[tuple[str, str]]:
+    found = manifest.versions()
+    packages = found.pop("packages")
+    assert isinstance(packages, dict)
+    return [(name, str(version)) for name, version in {**found, **packages}.items()]

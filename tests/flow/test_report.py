@@ -1,0 +1,234 @@
+"""``runner report``: one page, written by the real command and opened in a real browser."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browsing import Opened, chromium
+from processes import run
+from reported import HOSTILE, SETTINGS, entries, stored
+
+import runner as api
+
+ROWS = 200
+MOST_BYTES = 300_000
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two runs: one in which all went on, and one over the same rows with another model."""
+    path = tmp_path_factory.mktemp("store") / "runner.db"
+    stored(path, entries(ROWS))
+    return stored(path, entries(ROWS, seed=1), {**SETTINGS, "model": "other"}, rows=ROWS + 50)
+
+
+@pytest.fixture(scope="module")
+def one(store: Path) -> Path:
+    path = store.parent / "one.html"
+    assert api.report(path, run_ids=[1], db=store) == [1]
+    return path
+
+
+@pytest.fixture(scope="module")
+def both(store: Path) -> Path:
+    path = store.parent / "both.html"
+    assert api.report(path, run_ids=[1, 2], db=store) == [1, 2]
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+def test_the_command_writes_the_newest_run_to_report_html(store: Path, tmp_path: Path) -> None:
+    ended = run("report", "--db", str(store), cwd=tmp_path)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == "the report of run 2 is in report.html\n"
+    assert "<title>Report of run 2: p.jsonl</title>" in (tmp_path / "report.html").read_text()
+
+
+def test_the_command_writes_to_standard_output(store: Path, tmp_path: Path) -> None:
+    ended = run("report", "1", "2", "-o", "-", "--db", str(store), cwd=tmp_path)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("<!DOCTYPE html>")
+    assert ended.out.rstrip().endswith("</html>")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("3",), "there is no run 3"),
+        (("1", "1"), "a run is named twice"),
+        (("-o", "runner.db"), "belongs to the store"),
+        (("-o", "kept.jsonl"), "which the export would replace"),
+        (("-o", "missing/report.html"), "its folder does not exist"),
+        (("nothing.csv",), "is neither"),
+    ],
+)
+def test_what_no_report_can_be_is_refused(store: Path, words: tuple[str, ...], reason: str) -> None:
+    kept = store.parent / "kept.jsonl"
+    kept.write_text('{"prompt": "a"}\n')
+    ended = run("report", *words, cwd=store.parent)
+    assert (ended.code, ended.out) == (2, "")
+    assert reason in ended.err
+    assert kept.read_text() == '{"prompt": "a"}\n'
+
+
+def test_a_report_of_a_store_without_runs_is_refused(tmp_path: Path) -> None:
+    ended = run("report", cwd=tmp_path)
+    assert ended.code == 2
+    assert "there is no store" in ended.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_of_200_rows_is_small(one: Path) -> None:
+    assert one.stat().st_size < MOST_BYTES
+
+
+def test_a_page_has_no_key_and_no_folder_of_this_machine(both: Path) -> None:
+    text = both.read_text()
+    assert "not-a-real-key" not in text
+    assert "somebody" not in text
+    assert str(both.parent) not in text
+
+
+def test_figures_in_a_page_are_those_of_status(store: Path, one: Path) -> None:
+    told, totals = api.status(1, db=store)
+    text = one.read_text()
+    assert f"{told.done:,} of {ROWS} rows done, {told.failed:,} failed, with {totals.attempts:,} requests" in text
+    for code, count in told.causes.items():
+        assert re.search(rf'<span class="code">{code}</span></th><td class="number">{count:,}</td>', text)
+
+
+def test_no_script_and_no_request_but_those_of_the_page(browser: Any, both: Path) -> None:
+    with Opened(browser, both) as opened:
+        page = opened.page
+        assert (opened.said, opened.asked) == ([], [both.as_uri()])
+        # every text that is hostile is shown as it is
+        assert page.evaluate("window.hurt") is None
+        assert page.evaluate("document.querySelectorAll('img, iframe, object, embed, base, form').length") == 0
+        assert page.evaluate("document.querySelectorAll('script').length") == 3
+        shown = page.inner_text("body")
+        assert HOSTILE[0] in shown
+        assert HOSTILE[3] in shown
+        assert "\u202e" not in page.content()
+        # nothing that a script tries gets out
+        blocked = page.evaluate("fetch('https://models.test/').then(() => 'sent', () => 'blocked')")
+        assert blocked == "blocked"
+        assert any("Content Security Policy" in said for said in opened.said)
+
+
+def test_every_chart_is_drawn_and_has_a_table(browser: Any, both: Path) -> None:
+    with Opened(browser, both) as opened:
+        charts = opened.page.query_selector_all("[data-chart]")
+        assert len(charts) >= 2 * 9
+        for chart in charts:
+            assert chart.query_selector("canvas") is not None
+            assert chart.query_selector("details table tbody tr") is not None
+            assert chart.query_selector("details table caption") is not None
+        # what is drawn: some points of the canvas have a colour
+        painted = """() => [...document.querySelectorAll('.plot canvas')].every((canvas) =>
+            canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value !== 0))"""
+        assert opened.page.evaluate(painted)
+
+
+def test_a_chart_is_read_with_the_keyboard(browser: Any, one: Path) -> None:
+    with Opened(browser, one) as opened:
+        page = opened.page
+        # the first stop of the page is the link to its content
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className") == "skip"
+        plot = page.locator("[data-chart=ended-0] .plot")
+        plot.focus()
+        readout = page.locator("[data-chart=ended-0] .readout")
+        page.keyboard.press("Home")
+        first = readout.inner_text()
+        page.keyboard.press("ArrowRight")
+        second = readout.inner_text()
+        assert re.match(r"2026-\d\d-\d\d \d\d:\d\d(:\d\d)?.*: answers ", first)
+        assert first != second
+        page.keyboard.press("Escape")
+        assert readout.inner_text() == ""
+
+
+def test_no_width_makes_a_page_scroll_sideways(browser: Any, one: Path, both: Path) -> None:
+    for file in (one, both):
+        with Opened(browser, file, viewport={"width": 320, "height": 800}) as opened:
+            for width in (320, 390, 800, 1600):
+                opened.page.set_viewport_size({"width": width, "height": 800})
+                assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_light_and_dark_follow_the_reader(browser: Any, one: Path) -> None:
+    background = "getComputedStyle(document.body).backgroundColor"
+    with Opened(browser, one, color_scheme="light") as opened:
+        light = opened.page.evaluate(background)
+        opened.page.click("#theme")
+        switched = opened.page.evaluate(background)
+    with Opened(browser, one, color_scheme="dark") as opened:
+        dark = opened.page.evaluate(background)
+        assert opened.page.get_attribute("#theme", "aria-pressed") == "true"
+    assert light != dark
+    assert switched == dark
+
+
+def test_times_are_those_of_the_reader_and_of_utc(browser: Any, one: Path) -> None:
+    with Opened(browser, one, timezone_id="Asia/Tokyo", locale="en-US") as opened:
+        first = opened.page.locator("time").first
+        at = first.get_attribute("datetime")
+        assert at is not None
+        local = first.inner_text()
+        opened.page.click("#zone")
+        universal = first.inner_text()
+    assert universal == at[:19].replace("T", " ") + " UTC"
+    assert local.endswith("GMT+9")
+    assert local[:16] != universal[:16]
+
+
+def test_tables_need_no_script(browser: Any, one: Path) -> None:
+    with Opened(browser, one, java_script_enabled=False) as opened:
+        page = opened.page
+        assert page.locator("#latency table").last.is_visible()
+        page.locator("[data-chart=ended-0] summary").click()
+        assert page.locator("[data-chart=ended-0] table").is_visible()
+        assert not page.locator("[data-chart=ended-0] .plot").is_visible()
+        assert not page.locator(".switches").is_visible()
+
+
+def test_a_page_has_no_faults_that_axe_finds(browser: Any, one: Path, both: Path) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="not run: there is no axe-playwright-python")
+    for file, scheme in ((one, "light"), (both, "dark")):
+        # the policy of the page forbids the script of the tool as well
+        with Opened(browser, file, color_scheme=scheme, bypass_csp=True) as opened:
+            opened.page.locator("summary").first.click()
+            found = axe.Axe().run(opened.page).response["violations"]
+        assert [(one["id"], [node["target"] for node in one["nodes"]][:3]) for one in found] == []
+
+
+def test_print_is_light_and_complete(browser: Any, one: Path) -> None:
+    with Opened(browser, one, color_scheme="dark") as opened:
+        opened.page.emulate_media(media="print")
+        opened.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert opened.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert not opened.page.locator("nav").is_visible()
+        assert opened.page.locator("#failures table").first.is_visible()
+
+
+def test_the_policy_allows_two_scripts_and_nothing_else(one: Path) -> None:
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', one.read_text())
+    parts = dict(part.split(" ", 1) for part in policy.replace("&#39;", "'").split("; "))
+    assert parts["default-src"] == "'none'"
+    assert [len(parts[name].split()) for name in ("script-src", "style-src")] == [2, 2]
+    assert "unsafe" not in policy
+    assert "http" not in policy
+
+
+def test_the_data_of_a_page_is_json(one: Path) -> None:
+    (data,) = re.findall(r'<script type="application/json" id="figures">(.*?)</script>', one.read_text(), re.DOTALL)
+    assert {"axes", "charts"} == set(json.loads(data))

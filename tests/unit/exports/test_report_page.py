@@ -1,0 +1,184 @@
+"""What a report's page is made of: the library as it was released, numbers as a person reads them, texts that stay texts."""
+
+import hashlib
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from reported import HOSTILE
+
+import runner
+from runner.exports.report import page, words
+from runner.exports.report.blocks import (
+    Chart,
+    Code,
+    Head,
+    Instant,
+    Part,
+    Prose,
+    Report,
+    Section,
+    Share,
+    Table,
+    Tile,
+    Whole,
+    Words,
+)
+from runner.exports.report.ledgers import ledger, limit_over
+from runner.exports.report.over_time import worked_s
+from runner.figures import Course, Period, Slice
+from runner.time_ledger import Moment, ledger_of
+
+VENDORED = Path(runner.__file__).parent / "exports" / "report" / "vendored"
+
+
+def test_the_library_of_the_charts_is_the_one_that_was_released() -> None:
+    listed = dict(re.findall(r"\| `([^`]+)` \| `([0-9a-f]{64})` \|", (VENDORED / "README.md").read_text()))
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in VENDORED.glob("uPlot*")}
+    assert files == listed
+    version = re.search(r"\*\*uPlot ([\d.]+)\*\*", (VENDORED / "README.md").read_text())
+    assert version is not None
+    assert f"uPlot (v{version[1]})" in (VENDORED / "uPlot.iife.min.js").read_text()[:100]
+    assert tuple(map(int, version[1].split("."))) >= (1, 6, 32)
+    assert "The MIT License" in (VENDORED / "LICENSE-uPlot.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("write", "value", "shown"),
+    [
+        (words.seconds, None, "unknown"),
+        (words.seconds, 0, "0 ms"),
+        (words.seconds, 0.0123, "12.3 ms"),
+        (words.seconds, 0.0999, "0.0999 s"),
+        (words.seconds, 1.234, "1.23 s"),
+        (words.seconds, 119.6, "2 min"),
+        (words.seconds, 192, "3 min 12 s"),
+        (words.seconds, 7500, "2 h 5 min"),
+        (words.seconds, 90061 * 3, "3 d 3 h"),
+        (words.money, None, "unknown"),
+        (words.money, 0.0042, "$0.0042"),
+        (words.count, None, "unknown"),
+        (words.count, 1234567, "1,234,567"),
+        (words.figure, 0.12345, "0.123"),
+        (words.figure, 12345.6, "12,346"),
+        (words.rate, 12.34, "12.3 per second"),
+        (words.rate, 0.1, "6 per minute"),
+        (words.rate, 0.001, "3.6 per hour"),
+    ],
+)
+def test_numbers_are_written_for_people(write: object, value: float | None, shown: str) -> None:
+    assert write(value) == shown  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "shown"),
+    [
+        (0, 0, "0 %"),
+        (0, 5, "0 %"),
+        (1, 100_000, "< 0.1 %"),
+        (99_999, 100_000, "> 99.9 %"),
+        (5, 5, "100 %"),
+        (1, 3, "33.3 %"),
+        (1, 80, "1.25 %"),
+    ],
+)
+def test_a_share_is_never_rounded_to_all_or_nothing(part: float, whole: float, shown: str) -> None:
+    assert words.percent(part, whole) == shown
+
+
+class _Texts(HTMLParser):
+    """The elements of a page, and its texts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: list[str] = []
+        self.attributes: set[str] = set()
+        self.text = ""
+        self._hidden = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self._hidden = tag in ("script", "style")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden = False
+
+    def handle_data(self, data: str) -> None:
+        self.text += "" if self._hidden else data
+
+
+def report(texts: tuple[str, ...]) -> Report:
+    """A report that has each of these texts in each place where a text may stand."""
+    blocks: list[object] = []
+    for number, text in enumerate(texts):
+        cells = [text, Code(text), Prose(text), Share(0.5, text), Instant(0.0)]
+        table = Table(caption=text, head=[text] * 5, rows=[cells])
+        chart = Chart(
+            name=f"c{number}", title=text, words=text, series=[(text, "one"), (text, "two")], data={"kind": text}, table=table
+        )
+        blocks += [table, chart, Words(text), Whole(words=text, parts=[Part(text, text, 1.0, "done")])]
+    head = Head(
+        title=texts[0],
+        number=1,
+        model=texts[0],
+        where=texts[0],
+        state=(texts[0], "done"),
+        begun=Instant(1e18),
+        sentence=texts[0],
+        tiles=[Tile(texts[0], texts[0], texts[0])],
+        whole=Whole(words=texts[0], parts=[]),
+    )
+    sections = [Section(name="a", title=texts[0], words=texts[0], blocks=[blocks])]  # type: ignore[list-item]
+    return Report(title=texts[0], made=Instant(-5.0), by="1", heads=[head], comparison=None, sections=sections)
+
+
+def test_no_text_becomes_an_element_or_an_attribute() -> None:
+    plain, hostile = _Texts(), _Texts()
+    plain.feed(page.render(report(("a",) * len(HOSTILE)), [None]))
+    text = page.render(report(HOSTILE), [None])
+    hostile.feed(text)
+    assert hostile.elements == plain.elements
+    assert hostile.attributes == plain.attributes
+    assert not {name for name in hostile.attributes if name.startswith("on") or name == "style"}
+    assert HOSTILE[0] in hostile.text
+    assert "\u202e" not in text
+    assert "\x1b" not in text
+    assert "\x00" not in text
+
+
+def test_half_of_a_surrogate_pair_is_written_as_a_replacement() -> None:
+    assert "\N{REPLACEMENT CHARACTER}" in page.render(report(("\ud800",)), [None])
+    page.render(report(("\ud800",)), [None]).encode()
+
+
+def course(*periods: tuple[float, float], width: float = 10.0) -> Course:
+    found, slices = [], []
+    for begin, end in periods:
+        found.append(Period(begin, end, len(slices)))
+        slices += [Slice(begin=begin + number * width) for number in range(int(-(-(end - begin) // width)))]
+    return Course(width=width, periods=found, slices=slices)
+
+
+def test_the_limit_of_a_slice_is_its_mean() -> None:
+    both = course((1000.0, 1030.0), (5000.0, 5020.0))
+    sessions = [(995.0, [Moment(10.0, 1, 8.0), Moment(20.0, 1, 4.0)]), (5010.0, [Moment(15.0, 1, 2.0)])]
+    assert limit_over(both, sessions) == [pytest.approx(6.0), pytest.approx(4.0), None, None, pytest.approx(2.0)]
+    assert limit_over(None, sessions) == []
+    assert worked_s(both) == 50.0
+
+
+def test_a_ledger_is_a_bar_of_all_its_time() -> None:
+    advice, bar, table = ledger(ledger_of({"answering": 60.0, "rpm": 30.0, "end": 10.0}, 100.0, elapsed_s=10.0), "more of it")
+    assert isinstance(advice, Words) and advice.text == "More of it."  # noqa: PT018
+    assert isinstance(bar, Whole)
+    assert [(part.name, part.words) for part in bar.parts] == [
+        ("answering", "60 %"),
+        ("waiting for limits", "30 %"),
+        ("nothing to do", "10 %"),
+    ]
+    assert sum(part.share for part in bar.parts) == pytest.approx(1.0)
+    assert isinstance(table, Table)
+    assert len(table.rows) == 7
+    assert isinstance(ledger(None, None)[0], Words)

@@ -1,0 +1,40 @@
+"""Bars of any values: every value lies in one, and there are few."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.figures import Bar
+from runner.store.spreads import _bars, nice
+
+ANY = st.floats(-1e18, 1e18, allow_nan=False).map(lambda value: float(f"{value:.2e}"))
+TIMES = st.floats(0, 1e5).map(lambda value: float(f"{value:.2e}"))
+WHOLE = st.integers(-(10**6), 10**6).map(lambda value: float(f"{value:.2e}"))
+
+
+@given(st.one_of(*(st.dictionaries(values, st.integers(1, 10**6), min_size=1, max_size=40) for values in (ANY, TIMES, WHOLE))))
+def test_every_value_lies_in_one_bar(found: dict[float, int]) -> None:
+    values = sorted(found.items())
+    bars = _bars(values)
+    assert 1 <= len(bars) <= 60
+    assert sum(bar.number for bar in bars) == sum(found.values())
+    assert [bar.high for bar in bars[:-1]] == [bar.low for bar in bars[1:]]
+    assert all(bar.low < bar.high for bar in bars)
+    # a bound is as exact as the arithmetic of its width
+    slack = 1e-6 * (bars[0].high - bars[0].low)
+    assert bars[0].low <= values[0][0] + slack
+    assert bars[-1].high >= values[-1][0] - slack
+
+
+def test_whole_numbers_have_a_bar_each() -> None:
+    assert _bars([(1.0, 4), (2.0, 1), (5.0, 2)]) == [Bar(1, 2, 4), Bar(2, 3, 1), Bar(3, 4, 0), Bar(4, 5, 0), Bar(5, 6, 2)]
+
+
+@pytest.mark.parametrize("width", [1e-9, 0.013, 0.2, 1.0, 3.1, 26.0, 7e9])
+def test_a_width_is_one_to_count_with(width: float) -> None:
+    found = nice(width)
+    assert width <= found * (1 + 1e-9) <= 2.6 * width
+    digits = found / 10 ** math.floor(math.log10(found) + 1e-9)
+    assert any(math.isclose(digits, step) for step in (1, 2, 2.5, 5))
