@@ -69,8 +69,9 @@ class Summary(Struct, frozen=True, kw_only=True):
     narrowed: bool = False
     # the error code that stopped the session, "deadline" among them; None if none did
     stop_code: str | None = None
-    # failed rows of the whole run by error code, broken ones too; beyond: outcomes that are no longer wanted
+    # failed rows of the whole run by error code, broken too; ok_failed, where it allows so many; outcomes no longer wanted
     causes: Mapping[str, int] = {}
+    ok_failed: int | str | None = None
     beyond: int = 0
     # rows whose answers this session took over from earlier runs; it sent nothing for them, and they are among the skipped; and
     # rows that got the outcome of another row with the same request, in this session (--dedupe)
@@ -78,10 +79,9 @@ class Summary(Struct, frozen=True, kw_only=True):
     shared: int = 0
     # of the skipped: rows that failed
     skipped_failed: int = 0
-    # of a session that asks for the flex tier: its answers that the standard tier gave, at the rates of that
+    # of a session that asks for the flex tier: answers that the standard tier gave, at the rates of that
     standard_tier: int = 0
-    # equal requests are sent once; how many go out then for what is left, and for what failed if that is sent again. None: as
-    # many as those, or it was not counted, as in a large file
+    # equal requests are sent once; how many go out then for what is left, and for what failed, if sent again. None: not known
     dedupe: bool = False
     requests_left: int | None = None
     requests_failed: int | None = None
@@ -99,7 +99,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     cost_now: float | None = None
     # attempts that were billed, or may have been, at prices that are not known
     unpriced_attempts: int = 0
-    # requests that may have been open when earlier sessions were killed, and what of ``cost_perhaps`` is for them
+    # requests perhaps open when earlier sessions were killed, and what of ``cost_perhaps`` is for them
     open_requests: int = 0
     cost_open_requests: float | None = None
     currency: str = CURRENCY

@@ -55,7 +55,8 @@ def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool
         text.append(f"  unknown finish reasons, taken as done: {reasons}; [finish] in the job file sets what they mean")
     if end.failed:
         shows = f"`{command('errors', end.run, db)}` shows why"
-        text.append(f"  {plural(end.failed, one)} failed{_causes(end.causes)}: {shows}")
+        allowed = f"; --ok-failed {end.ok_failed} allows that" if end.ok_failed is not None else ""
+        text.append(f"  {plural(end.failed, one)} failed{_causes(end.causes)}: {shows}{allowed}")
     todo = [one for one in advice(_state(end), db) if not (exported and one.command.startswith("runner export "))]
     return "\n".join([*text, *(lines(todo) if todo else [])])
 

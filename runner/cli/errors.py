@@ -1,5 +1,6 @@
 """``runner errors``: what went wrong in a run, by cause, and the command for each."""
 
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,9 @@ from runner.cli.options import db_option, json_option, run_argument
 _WIDTH = 79
 _INDENT = 12
 _EXAMPLE = 300
+_COMMAND = re.compile(r"`[^`]*`")
+_SPACE = "\0"
+"""Stands for a space at which no line ends."""
 
 
 @click.command(short_help="Show the failed rows of a run by cause, and what to do.")
@@ -99,17 +103,17 @@ def _lines(cause: Any, found: Any, db: str, of: int) -> list[str]:
 
 
 def _wrapped(name: str, words: str) -> list[str]:
-    """Return words behind a name, in lines that a terminal of 80 columns has room for. A word is never broken."""
+    """Return words behind a name, in lines that a terminal of 80 columns has room for. No word or command is broken."""
     first = f"  {name:<{_INDENT - 2}}"
-    return textwrap.wrap(
-        words,
+    lines = textwrap.wrap(
+        _COMMAND.sub(lambda found: found[0].replace(" ", _SPACE), words),
         _WIDTH,
         initial_indent=first,
         subsequent_indent=" " * _INDENT,
         break_long_words=False,
         break_on_hyphens=False,
-        drop_whitespace=True,
-    ) or [first.rstrip()]
+    )
+    return [line.replace(_SPACE, " ") for line in lines] or [first.rstrip()]
 
 
 def _share(number: int, of: int) -> str:

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import msgspec
 from runner.errors import UsageError
 from runner.inputs.keys import whole
 from runner.inputs.options import ReadOptions
-from runner.model import Json, Run
-from runner.session.opening import open_input
+from runner.model import Json, Row, Run
+from runner.session import part
 from runner.several import key_of, keys_of
 from runner.store.samples import settled_keys
 from runner.text import clean, plural
@@ -35,8 +35,7 @@ def read(file: str) -> list[str]:
     if file != "-" and not path.exists():
         raise UsageError(f"there is no file of ids {_name(file)}")
     if file != "-" and path.suffix.lower() in _OPENED:
-        rows = open_input(path, ReadOptions(), path.parent / "no.db").read()
-        found = list(_of_rows(row.fields for row in rows if row.fields is not None))
+        found = list(_of_rows(map(_fields, part.opened(path, ReadOptions()).read())))
     else:
         found = list(_of_text(_text(path, file)))
     if not found:
@@ -70,6 +69,12 @@ def _of_text(text: str) -> Iterator[str]:
         yield from _of_rows(csv.DictReader(io.StringIO(text), delimiter=delimiter))
         return
     yield from lines[1:] if top == "id" else lines
+
+
+def _fields(row: Row) -> Mapping[str, Json]:
+    if row.fields is None:
+        raise UsageError(f"{row.place} {row.line} of the file of ids cannot be read: {row.fault}")
+    return row.fields
 
 
 def _object(line: str) -> dict[str, Any]:

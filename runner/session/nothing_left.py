@@ -13,8 +13,13 @@ from runner.session.continuing import Idle
 from runner.text import plural
 
 
-def summary(run: Run, money: Money) -> Summary:
-    """Return the summary of a session that had nothing to do."""
+def allowed(job: Job, failed: int, *, of: int) -> int | str | None:
+    """Return the setting ``ok_failed`` if rows of a run with ``of`` rows failed, and so many count as success; else None."""
+    return job.ok_failed if failed and job.tolerates(failed, of=of) else None
+
+
+def summary(job: Job, run: Run, money: Money) -> Summary:
+    """Return the summary of a session that had nothing to do. job: as it was given to the session."""
     settled = run.done + run.failed
     rows = run.rows if run.rows is not None else settled // run.answers
     nothing = Quantiles(p50=None, p95=None)
@@ -41,6 +46,7 @@ def summary(run: Run, money: Money) -> Summary:
         stop_reason=None,
         causes=run.causes,
         beyond=run.beyond,
+        ok_failed=allowed(job, run.failed, of=rows * run.answers),
         dedupe=bool(run.settings.get("dedupe")),
         **costs(money, money.spent),
     )
@@ -56,7 +62,7 @@ def _unpriced(job: Job, money: Money) -> tuple[str, ...]:
 
 def nothing_to_do(job: Job, idle: Idle) -> tuple[Started, Finished]:
     """Return the events of a session that had nothing to do."""
-    run, ended = idle.run, summary(idle.run, idle.money)
+    run, ended = idle.run, summary(job, idle.run, idle.money)
     note = f"run {run.id} is finished and {spool.display_name(job.input)} has not changed: nothing is sent"
     restored = min(ended.skipped, ended.wanted)
     failed = min(ended.failed, restored)

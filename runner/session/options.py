@@ -13,6 +13,10 @@ class Asked(Struct, frozen=True, kw_only=True):
     all_rows: bool = False
 
 
+FAILED = Asked()
+"""The failed rows."""
+
+
 class Choice(Struct, frozen=True, kw_only=True):
     """Which rows a retry sends again: with nothing set, the failed ones.
 

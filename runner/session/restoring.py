@@ -15,7 +15,7 @@ from runner.session import ids as found_ids
 from runner.session import only
 from runner.session.again import KEPT
 from runner.session.naming import command, store_option
-from runner.session.options import Asked, Choice, SessionOptions
+from runner.session.options import FAILED, Asked, Choice, SessionOptions
 from runner.store.reader import StoreReader
 from runner.store.retrying import open_retry
 from runner.text import plural
@@ -49,7 +49,7 @@ def resumed(
     return _restored(run, settings), SessionOptions(run_id=run.id, retry_failed=True)
 
 
-def retried(db: str | Path, run_id: int | None, settings: dict[str, Any], asked: Asked) -> tuple[Job, SessionOptions]:
+def retried(db: str | Path, run_id: int | None, settings: dict[str, Any], asked: Asked = FAILED) -> tuple[Job, SessionOptions]:
     """Return the job and the options that send rows of a run again that have an outcome. asked: which of them.
 
     Raises UsageError, also for a name or an id that means nothing.

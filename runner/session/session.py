@@ -55,7 +55,7 @@ async def execute(
     if isinstance(plan, Idle):
         for event in nothing_left.nothing_to_do(job, plan):
             audience.tell(event)
-        return nothing_left.summary(plan.run, plan.money)
+        return nothing_left.summary(job, plan.run, plan.money)
     again = Again(plan.job, plan.options, store_path, plan.run.id)
     audience.complete = again.told
     async with await in_thread(lambda: owned(plan)) as store:
@@ -229,6 +229,7 @@ class _Session(Foreseen):
         summary = self._summary(now, finished=finished, changed=changed, stop_reason=stop_reason)
         return structs.replace(
             summary,
+            ok_failed=nothing_left.allowed(plan.job, summary.failed + summary.kept, of=summary.wanted),
             dedupe=plan.job.dedupe,
             requests_left=await self._requests(summary.left),
             requests_failed=await self._requests(now.failed, again=True),

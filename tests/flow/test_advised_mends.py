@@ -215,7 +215,7 @@ def test_a_retry_at_a_wrong_address_is_advised_whole(tmp_path: Path) -> None:
         ended = run("retry", "1", "--base-url", server.origin, cwd=tmp_path, env={"OPENAI_API_KEY": "k"})
         assert ended.code == 3, ended
         first = advised(ended.out)[0]
-        assert first.arguments == ("retry", "1", "--base-url", server.base_url)
+        assert first.arguments == ("resume", "1", "--base-url", server.base_url)
         for command in ("status", "errors"):
             assert advised(run(command, cwd=tmp_path, env={"OPENAI_API_KEY": "k"}).out)[0] == first
         assert run(*first.arguments, cwd=tmp_path, env={"OPENAI_API_KEY": "k"}).code == 0

@@ -71,15 +71,19 @@ FAILED = ("--finish-fail", "content_filter")
 @pytest.mark.parametrize(
     ("limit", "low"), [(("--max-cost", "0.0024"), 0.0024), (("--max-tokens-total", "2100"), 2100)], ids=["dollars", "tokens"]
 )
-def test_a_retry_that_reaches_its_budget_goes_on_as_a_retry(desk: Desk, limit: tuple[str, str], low: float) -> None:
+def test_a_retry_that_reaches_its_budget_is_resumed_with_its_rows_and_settings(
+    desk: Desk, limit: tuple[str, str], low: float
+) -> None:
     failing(desk)
     chosen = ("--where", "id != 'row-3'", "--tier", "default", "--max-tokens", "11")
     out, err = desk.command("retry", "1", *FAILED, *chosen, *limit, "-o", "my answers.csv", "--db", "my store.db", code=5)
     sent = desk.biller.requests["r"]
     assert 0 < sent < 11
     words = told(desk)
-    assert words[:2] == ["retry", "1"]
-    assert {*chosen, "my answers.csv"} <= {*words}
+    assert words[:2] == ["resume", "1"]
+    # its rows and settings are in the store
+    assert {*chosen}.isdisjoint(words)
+    assert "my answers.csv" in words
     assert float(words[words.index(limit[0]) + 1]) > low
     assert f"`runner {shlex.join(words)}`" in err
     (first, *_) = advised(out)
@@ -92,11 +96,11 @@ def test_a_retry_that_reaches_its_budget_goes_on_as_a_retry(desk: Desk, limit: t
     assert (desk.folder / "my answers.csv").read_text().count("done") == 11
 
 
-def test_the_next_session_of_a_retry_with_a_budget_of_its_own_is_a_retry(desk: Desk) -> None:
+def test_the_next_session_of_a_retry_with_a_budget_of_its_own_is_resumed(desk: Desk) -> None:
     failing(desk)
     limits = ("--max-cost-session", "0.0004", "--max-cost", "0.0026")
     _, err = desk.command("retry", "1", *FAILED, *limits, "--db", "my store.db", code=5)
-    assert "The next session may spend as much again: `runner retry 1 --finish-fail content_filter --db 'my store.db'`." in err
+    assert "The next session may spend as much again: `runner resume 1 --db 'my store.db'`." in err
     sent = desk.biller.requests["r"]
     desk.command(*told(desk), code=5)
     assert sent < desk.biller.requests["r"] <= 2 * sent

@@ -113,7 +113,7 @@ def test_rows_that_one_session_chooses_leave_the_others_to_the_run(place: Place)
     place.run("--limit", "4")
     mend(place)
     ended = run("retry", "--where", "id == 'r1'", cwd=place.folder)
-    assert "run 1: retrying those that are chosen of 2 failed rows\n" in ended.out
+    assert "run 1: retrying 1 failed row: 1 server_error (r1)\n" in ended.out
     assert "3 done, 1 failed, 8 left of 12 rows, as asked by --where or --sample;" in ended.out
     ended = run("resume", "--where", "prompt in ('p5', 'p6')", cwd=place.folder)
     assert "5 done, 1 failed, 6 left of 12 rows, as asked by --where or --sample;" in ended.out

@@ -124,7 +124,7 @@ def test_an_answer_that_fails_is_retried_alone(desk: Desk) -> None:
     said = run(*desk.command, "--answers", "3", "--concurrency", "1", cwd=desk.folder)
     assert "8 done, 1 failed of 9 answers of 3 rows" in said.out
     errors = run("errors", cwd=desk.folder).out
-    assert "run 1: 1 failed answer\n" in errors
+    assert "run 1: 1 failed answer of 9 (11.1 %)\n" in errors
     assert "example   a (answer 2): " in errors
     shown = json.loads(run("show", "1", "a", "--json", cwd=desk.folder).out)
     assert [(one["key"], one["answer_number"], one["status"]) for one in shown] == [
