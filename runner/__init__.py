@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Waiting,
     )
     from runner.model import Result, Run
+    from runner.session.comparing import Comparison, compare
     from runner.session.estimating import Estimate
     from runner.session.one_by_one import BlockingSession, Session
     from runner.session.pieces import Answer
@@ -47,6 +48,7 @@ _HOMES = {
     "JobSettings": "runner.config.keywords",
     **dict.fromkeys(("Results", "RunSummary"), "runner.session.results"),
     "ArrowStream": "runner.session.sources",
+    **dict.fromkeys(("Comparison", "compare"), "runner.session.comparing"),
     "Estimate": "runner.session.estimating",
     "StopHandle": "runner.session.stopping",
     **dict.fromkeys(("aestimate", "aresume", "aretry", "arun"), "runner.async_api"),
@@ -79,6 +81,7 @@ __all__ = [
     "ArrowStream",
     "AttemptFailed",
     "BlockingSession",
+    "Comparison",
     "Dropped",
     "Estimate",
     "Finished",
@@ -111,6 +114,7 @@ __all__ = [
     "aretry",
     "arun",
     "check",
+    "compare",
     "delete",
     "estimate",
     "events",
