@@ -17,18 +17,16 @@ if TYPE_CHECKING:
         AttemptFailed,
         Dropped,
         Finished,
-        FirstToken,
         Noted,
         Progress,
         RowFinished,
-        RowStarted,
         Started,
         Stopping,
         Summary,
-        Token,
         Waiting,
     )
     from runner.model import Result, Run
+    from runner.row_events import FirstToken, PartialValue, RowStarted, Token
     from runner.session.comparing import Comparison, compare
     from runner.session.estimating import Estimate
     from runner.session.one_by_one import BlockingSession, Session
@@ -45,6 +43,7 @@ _HOMES = {
     ),
     **dict.fromkeys(("RunLockedError", "RunStoppedError", "RunnerError", "StoreError", "UsageError"), "runner.errors"),
     **dict.fromkeys(("Result", "Run"), "runner.model"),
+    **dict.fromkeys(("FirstToken", "PartialValue", "RowStarted", "Token"), "runner.row_events"),
     "JobSettings": "runner.config.keywords",
     **dict.fromkeys(("Results", "RunSummary"), "runner.session.results"),
     "ArrowStream": "runner.session.sources",
@@ -61,15 +60,12 @@ _HOMES = {
             "AttemptFailed",
             "Dropped",
             "Finished",
-            "FirstToken",
             "Noted",
             "Progress",
             "RowFinished",
-            "RowStarted",
             "Started",
             "Stopping",
             "Summary",
-            "Token",
             "Waiting",
         ),
         "runner.event_types",
@@ -88,6 +84,7 @@ __all__ = [
     "FirstToken",
     "JobSettings",
     "Noted",
+    "PartialValue",
     "Progress",
     "Result",
     "Results",

@@ -190,9 +190,9 @@ class UnwantedTextError(StreamError):
 
     kept = True
 
-    def __init__(self, message: str, *, early: bool) -> None:
+    def __init__(self, message: str, *, text: str, early: bool) -> None:
         super().__init__(message, code="stopped_by_rule", verdict="fail")
-        self.early = early
+        self.text, self.early = text, early
 
 
 class AttachmentError(AttemptError):

@@ -27,7 +27,7 @@ from runner.model import Attempt, Entry, Item, Outcome
 from runner.money import Money, asks_for_flex, costs
 from runner.prices.book import PriceBook
 from runner.providers.http import HttpClient, HttpExchange
-from runner.session import budgeting, pricing, to_finish, wiring
+from runner.session import budgeting, pricing, shaped, to_finish, wiring
 from runner.session.again import Raising, plain
 from runner.session.audience import Audience
 from runner.session.background import keep_watch, note_pace, tell_progress, tell_stop
@@ -192,7 +192,7 @@ class Working:
         )
         attempts.avoid(self._used_seeds)
         if isinstance(attempts, HeardAttempts) and self._hear is not None:
-            attempts.tell(self._hear, self._listens)
+            attempts.tell(self._hear, self._listens, shaped.values_of(job))
         return attempts
 
     def _workers(self) -> int:
