@@ -32,6 +32,7 @@ ATTACHMENT = "attachment"
 """Error code of a row with a file that cannot be sent."""
 
 INVALID_OUTPUT = "invalid_output"
+STOPPED_BY_RULE = "stopped_by_rule"
 """Error code of an answer that does not fit the schema."""
 
 
@@ -191,7 +192,7 @@ class UnwantedTextError(StreamError):
     kept = True
 
     def __init__(self, message: str, *, text: str, early: bool) -> None:
-        super().__init__(message, code="stopped_by_rule", verdict="fail")
+        super().__init__(message, code=STOPPED_BY_RULE, verdict="fail")
         self.text, self.early = text, early
 
 

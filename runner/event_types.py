@@ -103,6 +103,10 @@ class Summary(Struct, frozen=True, kw_only=True):
     # requests that may have been open when earlier sessions were killed, and what of ``cost_perhaps`` is for them
     open_requests: int = 0
     cost_open_requests: float | None = None
+    # of the whole run: answers that were ended before their end, and an estimate of what that saved (``store.early``)
+    ended_early: int = 0
+    estimated_saved_tokens: int | None = None
+    estimated_saved_cost: float | None = None
     currency: str = CURRENCY
 
     @property

@@ -39,6 +39,8 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     if books.input_tokens is not None or books.output_tokens is not None or budget is not None:
         lines.append(f"  tokens        {_tokens(books)}{_budget_of_tokens(books, budget)}")
     lines += _cost(books, run)
+    if (words := money.ended_early(books)) is not None:
+        lines.append(f"  ended early   {words}")
     for name, measured in (("first token", books.time_to_first_token), ("whole answer", books.duration)):
         if measured.p50 is not None:
             lines.append(f"  {name:12}  {output.quantiles(measured)}")

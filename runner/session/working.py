@@ -38,6 +38,7 @@ from runner.session.meter import Meter
 from runner.session.reached import Progress
 from runner.session.stats import SessionStats
 from runner.session.stopping import BY_PROGRAM
+from runner.store import early
 from runner.store.checkpoint import RunStore
 from runner.store.counts import RunCounts
 
@@ -259,8 +260,17 @@ class Working:
             standard_tier=stats.standard_tier if asks_for_flex(self._job.tier, self._job.params.extra_body) else 0,
             cost_now=costs(self._books.now, None)["cost"],
             **costs(money, self._projected(money, now, more.get("left", 0))),
+            **self._saved(),
             **more,
         )
+
+    def _saved(self) -> dict[str, Any]:
+        """Return what ending answers early has saved. Reads the store, so it is for the end of a session."""
+        # without it, the summary says less
+        with suppress(StoreError):
+            if self._job.fail_fast or self._job.stop_when is not None:
+                return early.told(early.read(self._store.path, self._store.run_id))
+        return {}
 
     def _projected(self, money: Money, now: RunCounts, left: int) -> int | None:
         """Return what the run will have cost, in picodollars; None if unknown. left: its rows without an outcome."""

@@ -11,7 +11,7 @@ from msgspec import Struct
 from runner.event_types import Quantiles
 from runner.money import CURRENCY, STANDARD, Costs, Money, Projection, asks_for_flex, costs, projected, tier_asked, tier_of
 from runner.several import answers_in
-from runner.store import database
+from runner.store import database, early
 from runner.store.counts import further
 from runner.store.schema import attempts, items, prices, runs, samples
 from runner.store.spending import Fetch, money_of, of_run, rates_of, tokens_of, used_of
@@ -85,6 +85,10 @@ class Totals(Struct, frozen=True, kw_only=True):
     # are sent once (--dedupe). None: it is not known, or they are as many as what is left
     shared: int = 0
     requests_left: int | None = None
+    # answers that were ended before their end (fail_fast, stop_when), and an estimate of what that saved; None: nothing tells it
+    ended_early: int = 0
+    estimated_saved_tokens: int | None = None
+    estimated_saved_cost: float | None = None
     currency: str = CURRENCY
 
 
@@ -138,6 +142,7 @@ def add_up(fetch: Fetch, run_id: int, *, active: bool = False) -> Totals:
         killed_requests=money.killed_requests,
         shared=rows.shared,
         requests_left=rows.requests_left,
+        **early.told(early.saved(fetch, run_id) if early.CODES & {row.code for row in failed} else early.NOTHING),
         **_costs(fetch, run_id, money, rows, answered=any(row.code is None for row in groups)),
     )
 
