@@ -8,7 +8,7 @@ from runner.config.settings import SETTINGS, Setting
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
 BEGIN, END = "<!-- made by tests/support/settings_page.py -->\n", "<!-- end -->\n"
-HEAD = "| key | option | variable | value | default | another run | what it does |\n|---|---|---|---|---|---|---|\n"
+HEAD = "| key, option, variable | value | default | another run | what it does |\n|---|---|---|---|---|\n"
 KINDS = {
     "text": "text",
     "int": "whole number",
@@ -35,9 +35,8 @@ def table() -> str:
 def cells(setting: Setting) -> tuple[str, ...]:
     """Return the cells of a setting's row."""
     return (
-        f"`{setting.key}`",
-        f"`{setting.option}`",
-        f"`{setting.variable}`",
+        # three columns of long names would leave no room for what it does
+        f"`{setting.key}`<br>`{setting.option}`<br>`{setting.variable}`",
         value(setting),
         default(setting),
         "yes" if setting.answer else "no",

@@ -1,0 +1,133 @@
+"""Generates ``docs/reference/events.md`` and ``docs/reference/python.md`` from the code: fields, signatures and docstrings."""
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+from options_page import BEGIN, END
+from pages import Part
+
+import runner
+from runner import event_types
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+EVENTS = {
+    "Of a session": ("Started", "Saved", "Noted", "Progress", "Stopping", "Finished"),
+    "Of rows": ("RowStarted", "FirstToken", "Token", "AttemptFailed", "RowFinished", "Waiting", "Dropped"),
+    "What they hold": ("Summary", "Quantiles"),
+}
+GROUPS = {
+    "Runs": ("run", "resume", "retry", "estimate", "check", "delete"),
+    "What a store has": ("runs", "status", "results", "export"),
+    "In an event loop": ("arun", "aresume", "aretry", "aestimate", "stream", "events"),
+    "One prompt at a time": ("Session", "BlockingSession"),
+    "Stopping": ("StopHandle",),
+    "Rows and results": ("Result", "Results", "RunSummary", "Run", "Estimate", "Stream", "Answer", "ArrowStream", "JobSettings"),
+    "Texts from streams": ("texts", "sentences", "values"),
+    "Errors": ("RunnerError", "UsageError", "StoreError", "RunLockedError", "RunStoppedError"),
+}
+WIDTH = 100
+
+
+def events() -> str:
+    """Return a section for each event, with its fields as the code has them."""
+    return "\n" + "\n".join(
+        f"## {title}\n\n" + "\n".join(described(event_types.__name__, name) for name in names) for title, names in EVENTS.items()
+    )
+
+
+def api() -> str:
+    """Return a section for each public name, in groups. Events have a page of their own."""
+    grouped = [name for names in GROUPS.values() for name in names]
+    elsewhere = {name for names in EVENTS.values() for name in names} | {"__version__"}
+    missing = set(runner.__all__) - set(grouped) - elsewhere
+    assert not missing, f"in which group of tests/support/api_pages.py are {sorted(missing)}?"
+    homes = {name: getattr(runner, name).__module__ for name in grouped}
+    return "\n" + "\n".join(
+        f"## {title}\n\n" + "\n".join(described(homes[name], name) for name in names) for title, names in GROUPS.items()
+    )
+
+
+def described(module: str, name: str) -> str:
+    """Return the section of a name: what its docstring says, and its signature or its fields and methods."""
+    source = inspect.getsource(import_module(module))
+    node = next(one for one in ast.parse(source).body if getattr(one, "name", "") == name and not _overload(one))
+    assert isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    code = _class(node, source.splitlines()) if isinstance(node, ast.ClassDef) else signature(node)
+    return f"### {name}\n\n{_prose(node)}\n\n```pyi\n{code}\n```\n"
+
+
+def signature(node: "ast.FunctionDef | ast.AsyncFunctionDef") -> str:
+    """Return the first line of a function, with a parameter in each line if it is long."""
+    empty = type(node)(**{**dict(ast.iter_fields(node)), "body": [ast.Expr(ast.Constant(...))], "decorator_list": []})
+    line = ast.unparse(ast.fix_missing_locations(empty)).replace(":\n    ...", ": ...")
+    if len(line) <= WIDTH:
+        return line
+    head, _, rest = line.partition("(")
+    inside, _, tail = rest.rpartition(") -> ")
+    parts = (re.sub(r"^(\w+: .+?)=(.+)$", r"\1 = \2", one) for one in _split(inside))
+    return f"{head}(\n" + "".join(f"    {one},\n" for one in parts) + f") -> {tail}"
+
+
+def _split(text: str) -> list[str]:
+    """Return the parameters of a signature: commas inside of brackets and quotation marks part nothing."""
+    parts, depth, quoted = [""], 0, ""
+    for letter in text:
+        if letter in "'\"" and quoted in ("", letter):
+            quoted = "" if quoted else letter
+        depth += 0 if quoted else (letter in "([{") - (letter in ")]}")
+        if letter == "," and not depth and not quoted:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
+def _class(node: ast.ClassDef, lines: list[str]) -> str:
+    """Return the fields of a class with their comments, and its public methods."""
+    bases = ", ".join(ast.unparse(base) for base in node.bases)
+    body: list[str] = []
+    for one in node.body:
+        if isinstance(one, ast.AnnAssign) and not ast.unparse(one.target).startswith("_"):
+            body += [*_comments(lines, one.lineno - 1), ast.unparse(one)]
+        elif isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) and not one.name.startswith("_"):
+            body += _method(one)
+    shown = textwrap.indent("\n".join(body) or "...", "    ")
+    return f"class {node.name}{f'({bases})' if bases else ''}:\n{shown}"
+
+
+def _method(node: "ast.FunctionDef | ast.AsyncFunctionDef") -> Iterator[str]:
+    if _overload(node):
+        return
+    said = (ast.get_docstring(node) or "").split("\n\n")[0]
+    yield from ("", *(f"# {line}" for line in said.splitlines()))
+    if any(ast.unparse(one) == "property" for one in node.decorator_list):
+        yield "@property"
+    yield signature(node)
+
+
+def _overload(node: ast.AST) -> bool:
+    return any(ast.unparse(one).endswith("overload") for one in getattr(node, "decorator_list", []))
+
+
+def _comments(lines: list[str], at: int) -> list[str]:
+    """Return the comment right above a line."""
+    found: list[str] = []
+    while lines[at - 1].strip().startswith("#"):
+        at -= 1
+        found.insert(0, lines[at].strip())
+    return found
+
+
+def _prose(node: "ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef") -> str:
+    """Return a docstring for a page: names of modules are not told, and a line that explains a parameter begins an item."""
+    text = re.sub(r"``([^`]+)``", r"`\1`", ast.get_docstring(node) or "")
+    return text.replace("<", r"\<")
+
+
+PARTS = (Part(REFERENCE / "events.md", BEGIN, END, events), Part(REFERENCE / "python.md", BEGIN, END, api))
+"""The parts in their pages."""
