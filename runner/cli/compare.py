@@ -16,11 +16,14 @@ _CELL = 24
 
 @click.command()
 @click.argument("words", metavar="RUN RUN", nargs=2, type=run_name)
+@click.option("--on", metavar="NAMES", help="Compare only these fields of the answers, separated by commas; default: all.")
 @click.option("--output", "-o", metavar="FILE", help="Write the pairs of answers as a table: .csv, .parquet, .xlsx, ...")
 @click.option("--format", "format_", metavar="FORMAT", help="Its format; default: the ending of FILE.")
 @db_option
 @json_option
-def compare(words: tuple[int | str, int | str], output: str | None, format_: str | None, db: str, as_json: bool) -> None:
+def compare(
+    words: tuple[int | str, int | str], on: str | None, output: str | None, format_: str | None, db: str, as_json: bool
+) -> None:
     """Show two runs side by side: same answers, changed ones, cost, tokens and time.
 
     Each RUN is its number or its prompt file. Rows are matched by their ids, and rows without an id by their content.
@@ -37,7 +40,7 @@ def compare(words: tuple[int | str, int | str], output: str | None, format_: str
         raise UsageError("--json prints on standard output, and so would -o -; name a file for one of them")
     left, right = (_number(chosen.run_number(word, db)) for word in words)
     notes: list[str] = []
-    found = comparing.compare(left, right, db=db, output=output, format=format_, notes=notes)
+    found = comparing.compare(left, right, db=db, on=on, output=output, format=format_, notes=notes)
     elsewhere = output is not None and is_standard_output(output)
     click.echo(texts.to_json(found) if as_json else "\n".join(_lines(found)), err=elsewhere)
     if output is not None and not as_json:

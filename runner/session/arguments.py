@@ -186,7 +186,7 @@ _KINDS: dict[str, Callable[[Any], str | None]] = {
         ("new", "accept_changes", "strict", "trust", "raw", "csv_escape", "csv_excel", "prompt", "vacuum", "progress"), _flag
     ),
     **dict.fromkeys(("prefix_fields", "manifest"), _flag),
-    **dict.fromkeys(("only", "columns"), _names),
+    **dict.fromkeys(("only", "columns", "on"), _names),
     "order": _name,
     "run_id": _number,
     "run_ids": _numbers,

@@ -20,13 +20,13 @@ from runner.interfaces import Exporter
 from runner.model import Json, Run
 from runner.session import arguments, outputs
 from runner.session.agreement import Agreement, Tally, common
-from runner.session.exporting import own_fields
+from runner.session.exporting import listed, own_fields
 from runner.session.naming import DEFAULT_STORE, store_path
 from runner.session.outputs import Output
 from runner.several import row_of
 from runner.store.comparing import Pair, PairReader
 from runner.store.totals import Totals
-from runner.text import encodable
+from runner.text import clean, encodable
 
 _EXAMPLES = 5
 _FIRST: Mapping[str, Kind] = {
@@ -97,19 +97,22 @@ def compare(
     right: int,
     *,
     db: str | Path = DEFAULT_STORE,
+    on: str | Sequence[str] | None = None,
     output: str | Path | None = None,
     format: str | None = None,  # noqa: A002 - the option's name
     notes: list[str] | None = None,
 ) -> Comparison:
     """Return two runs of a store side by side. Rows are matched by their ids, and rows without an id by their content.
 
-    output: a file to which the pairs are written as a table. format: as for ``runner.export``. notes: receives a sentence for
-    each kind of change that was made to texts in that file. Takes constant memory. Raises UsageError, StoreError.
+    on: the fields of the schemas that are compared, by default all that both runs have. output: a file to which the pairs are
+    written as a table. format: as for ``runner.export``. notes: receives a sentence for each kind of change that was made to
+    texts in that file. Takes constant memory. Raises UsageError, StoreError.
     """
     for run_id in (left, right):
         arguments.check(run_id=run_id, db=db, notes=notes)
         if run_id is None:
             raise UsageError("name both runs by their numbers (`runner list` shows them)")
+    arguments.check(on=on)
     if output is not None:
         arguments.check(output=output, format=format)
     if left == right:
@@ -120,14 +123,28 @@ def compare(
             _refuse(wanted, reader)
         stack.enter_context(reader.snapshot())
         both = reader.run(left), reader.run(right)
-        found = _compared(reader, both)
+        fields = _fields(both, listed(on))
+        found = _compared(reader, both, fields)
         if wanted is not None:
-            _write(wanted, reader, both, found.rows, notes)
+            _write(wanted, reader, both, found.rows, notes, fields=fields)
         return found
 
 
-def _compared(reader: PairReader, both: tuple[Run, Run]) -> Comparison:
-    tally, outcomes, other, examples = _tally(both), Counter[str](), 0, list[Change]()
+def _fields(both: tuple[Run, Run], wanted: Sequence[str]) -> list[str] | None:
+    """Return the fields that are compared; None where not both runs have a schema. Raises UsageError for one that is none."""
+    left, right = (fields_in(run.settings) for run in both)
+    shared = common(left, right)
+    for name in wanted:
+        if name not in shared:
+            names = f"the fields of both: {', '.join(map(clean, shared))}" if shared else "they have none in common"
+            raise UsageError(f"{name!r} is no field of the answers of run {both[0].id} and run {both[1].id}; {names}")
+    if any(not isinstance(run.settings.get("schema"), dict) for run in both):
+        return None
+    return [name for name in shared if not wanted or name in wanted]
+
+
+def _compared(reader: PairReader, both: tuple[Run, Run], fields: Sequence[str] | None) -> Comparison:
+    tally, outcomes, other, examples = Tally(fields), Counter[str](), 0, list[Change]()
     for pair in reader.pairs(*both):
         outcomes[f"{pair.left_status}_{pair.right_status}"] += 1
         other += not pair.alike
@@ -164,18 +181,6 @@ def _compared(reader: PairReader, both: tuple[Run, Run]) -> Comparison:
         settings=_settings(left, right),
         examples=tuple(examples),
     )
-
-
-def _tally(both: tuple[Run, Run]) -> Tally:
-    """Return what counts the pairs: by fields where both runs have a schema, else by texts."""
-    if any(not isinstance(run.settings.get("schema"), dict) for run in both):
-        return Tally()
-    return Tally(_common(both))
-
-
-def _common(both: tuple[Run, Run]) -> list[str]:
-    left, right = (fields_in(run.settings) for run in both)
-    return common(left, right)
 
 
 def _change(pair: Pair, fields: Sequence[str]) -> Change:
@@ -216,10 +221,18 @@ def _refuse(output: Output, reader: PairReader) -> None:
     outputs.refuse_among([output], reader, manifest=False)
 
 
-def _write(output: Output, reader: PairReader, both: tuple[Run, Run], rows: int, notes: list[str] | None) -> None:
+def _write(
+    output: Output,
+    reader: PairReader,
+    both: tuple[Run, Run],
+    rows: int,
+    notes: list[str] | None,
+    *,
+    fields: Sequence[str] | None,
+) -> None:
     """Write the pairs as a table."""
-    own, fields, write = own_fields(reader, both[0]), _common(both), cast("Exporter", output.module.write)
-    names = _columns(own, fields, getattr(output.module, "ALIKE", spelt))
+    own, write = own_fields(reader, both[0]), cast("Exporter", output.module.write)
+    names = _columns(own, fields or (), getattr(output.module, "ALIKE", spelt))
     for what, size, most in (("rows", rows, "MOST_ROWS"), ("columns", len(names), "MOST_COLUMNS")):
         if hasattr(output.module, most):
             outputs.refuse_size(output, what, size, getattr(output.module, most), "take another format")
@@ -227,7 +240,7 @@ def _write(output: Output, reader: PairReader, both: tuple[Run, Run], rows: int,
     if output.kind == "csv":
         more = {"raw": False, "kept": names[: len(own) + 1], "excel": False}
     if outputs.takes(write, "kinds"):
-        more["kinds"] = _kinds(reader, both, own, fields)
+        more["kinds"] = _kinds(reader, both, own, fields or ())
     if notes is not None and outputs.takes(write, "notes"):
         more["notes"] = notes
     with open_output(output.place, output.form) as out:
@@ -256,8 +269,10 @@ def _kinds(reader: PairReader, both: tuple[Run, Run], own: Sequence[str], fields
     return [kinds.of("id"), *map(kinds.of, own), *_FIRST.values(), *(side[name] for name in fields for side in sides)]
 
 
-def _records(reader: PairReader, both: tuple[Run, Run], own: Sequence[str], fields: Sequence[str]) -> Iterator[list[object]]:
-    tally = _tally(both)
+def _records(
+    reader: PairReader, both: tuple[Run, Run], own: Sequence[str], fields: Sequence[str] | None
+) -> Iterator[list[object]]:
+    tally = Tally(fields)
     for pair in reader.pairs(*both, fields=True):
         own_id, values = pair.id_and_fields()
         same = tally.add(pair.left_text, pair.right_text) if pair.both_done else None
@@ -265,7 +280,7 @@ def _records(reader: PairReader, both: tuple[Run, Run], own: Sequence[str], fiel
         states = [pair.answer_number, pair.left_status, pair.right_status, same, *texts, pair.left_code, pair.right_code]
         # a failed row may have kept a text that does not fit
         left, right = (_values(text) if pair.both_done else {} for text in texts)
-        sides = (side.get(name) for name in fields for side in (left, right))
+        sides = (side.get(name) for name in fields or () for side in (left, right))
         yield [own_id, *map(values.get, own), *states, *sides]
 
 
