@@ -10,6 +10,7 @@ import msgspec
 from runner import origin
 from runner.answer_shape import fields_in
 from runner.errors import UsageError
+from runner.exports.answer_fields import values
 from runner.inputs.choosing import Rows
 from runner.inputs.content import Content
 from runner.inputs.keys import whole
@@ -22,8 +23,6 @@ from runner.store import database
 from runner.store.answered import Answered, AnsweredRows
 from runner.store.reader import StoreReader
 from runner.text import plural
-
-_DECODE = msgspec.json.Decoder().decode
 
 
 class Answers(NamedTuple):
@@ -66,7 +65,7 @@ class Answers(NamedTuple):
         fields = {"id": id_ if number == 1 else f"{id_}#{number}", **own}
         fields.pop("params", None)
         ours: dict[str, Json] = {ANSWER: row.text, **({NUMBER: number} if self.several else {})}
-        return added(fields, {**ours, **_values(row.text, self.named)} if self.named else ours)
+        return added(fields, {**ours, **dict(zip(self.named.values(), values(row.text, [*self.named]), strict=True))})
 
     def measured(self) -> Content:
         """Hash the rows. Two runs with the same rows and answers have the same content."""
@@ -139,14 +138,3 @@ def _field_names(run: Run) -> dict[str, str]:
         name = f"{ANSWER}_{field}"
         names[field] = f"{ANSWER}_{name}" if name == NUMBER else name
     return names
-
-
-def _values(text: str | None, names: Mapping[str, str]) -> dict[str, Json]:
-    """Return the fields of an answer by their names in the row; None for those that it does not have."""
-    try:
-        found = _DECODE(text or "")
-    except (msgspec.DecodeError, RecursionError):
-        # a store that somebody has changed
-        found = None
-    get = found.get if isinstance(found, dict) else {}.get
-    return {name: get(field) for field, name in names.items()}

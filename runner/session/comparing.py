@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
-import msgspec
 from msgspec import Struct
 
 from runner.answer_shape import FieldKind, fields_in
@@ -36,7 +35,6 @@ _FIRST: Mapping[str, Kind] = {
     **dict.fromkeys(("left_text", "right_text", "left_error_code", "right_error_code"), "text"),
 }
 """The columns of a table of pairs behind the rows' own fields, and what they hold."""
-_DECODE = msgspec.json.Decoder().decode
 
 
 class Change(Struct, frozen=True, kw_only=True):
@@ -184,8 +182,8 @@ def _compared(reader: PairReader, both: tuple[Run, Run], fields: Sequence[str] |
 
 
 def _change(pair: Pair, fields: Sequence[str]) -> Change:
-    left, right = _values(pair.left_text), _values(pair.right_text)
-    differ = tuple(name for name in fields if left.get(name) != right.get(name))
+    values = zip(fields, *(answer_fields.values(text, fields) for text in (pair.left_text, pair.right_text)), strict=True)
+    differ = tuple(name for name, left, right in values if left != right)
     texts = encodable(pair.left_text or ""), encodable(pair.right_text or "")
     return Change(id=row_of(pair.key), answer_number=pair.answer_number, left=texts[0], right=texts[1], fields=differ)
 
@@ -279,14 +277,6 @@ def _records(
         texts = [pair.left_text, pair.right_text]
         states = [pair.answer_number, pair.left_status, pair.right_status, same, *texts, pair.left_code, pair.right_code]
         # a failed row may have kept a text that does not fit
-        left, right = (_values(text) if pair.both_done else {} for text in texts)
-        sides = (side.get(name) for name in fields or () for side in (left, right))
+        left, right = (answer_fields.values(text if pair.both_done else None, fields or ()) for text in texts)
+        sides = (value for both_sides in zip(left, right, strict=True) for value in both_sides)
         yield [own_id, *map(values.get, own), *states, *sides]
-
-
-def _values(text: str | None) -> dict[str, Json]:
-    try:
-        found = _DECODE(text or "")
-    except (msgspec.DecodeError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
