@@ -12,6 +12,7 @@ from desk import Asked, Desk, opened
 from processes import assert_clean, count, rows, run
 from processes import runner as started
 from raw_server import HANG, Received, Reply, anthropic_answer, openai_answer, whole
+from test_policy import bench
 
 import runner
 from runner.several import key_of, seed_of
@@ -303,24 +304,25 @@ def test_a_key_has_the_same_seed_for_ever() -> None:
     assert seed_of(key_of("\ud800", 2)) is not None
 
 
-@pytest.mark.parametrize("first", ["refused", "unfit"])
-def test_a_seed_that_is_refused_during_a_repair_is_left_out_and_the_repair_goes_on(tmp_path: Path, first: str) -> None:
-    """The answer that does not fit and the refusal of the seed come in either order."""
-    good, bad = '{"mood": "good"}', '{"mood": "great"}'
-    refusal = whole("400 Bad Request", {"error": {"message": "Invalid request", "type": "invalid_request_error"}})
-    bodies: list[dict[str, Any]] = []
+BAD, GOOD = (openai_answer(f'{{"mood": "{mood}"}}') for mood in ("great", "good"))
+NAMELESS = whole("400 Bad Request", {"error": {"message": "Invalid request", "type": "invalid_request_error"}})
 
-    def answer(request: Received) -> Reply:
-        body = request.json
-        bodies.append(body)
-        is_repair = len(body["messages"]) > 1
-        if "seed" in body and (is_repair or first == "refused"):
-            return refusal
-        if is_repair or "seed" not in {*bodies[0], *body} or (len(bodies) == 1 and "seed" not in body):
-            return openai_answer(good)
-        return openai_answer(bad)
 
-    with opened(tmp_path, Asked(), ROWS[:1]) as desk, in_thread(RawServer(answer)) as server:
-        given = {**desk.job(2), "base_url": server.base_url, "fields": "mood: good|bad", "concurrency": 1}
-        summary = runner.run(desk.prompts, **given)
-        assert (summary.done, summary.failed) == (2, 0), bodies
+@pytest.mark.parametrize(
+    ("replies", "seeded", "messages"),
+    [
+        ([GOOD, NAMELESS, BAD, GOOD], [False, True, False, False], [1, 1, 1, 3]),
+        ([GOOD, BAD, NAMELESS, GOOD], [False, True, True, False], [1, 1, 3, 3]),
+    ],
+    ids=["before", "during"],
+)
+def test_a_repair_goes_on_without_a_seed_that_is_refused(
+    tmp_path: Path, replies: list[Reply], seeded: list[bool], messages: list[int]
+) -> None:
+    """The second answer does not fit, and its seed is refused before that or when it is asked for again."""
+    with bench(tmp_path, replies, 1) as desk:
+        summary = desk.run(fields="mood: good|bad", answers=2, concurrency=1)
+        sent = [request.json for request in desk.server.requests]
+    assert (summary.done, summary.failed, summary.attempts_now) == (2, 0, 4)
+    assert ["seed" in one for one in sent] == seeded
+    assert [len(one["messages"]) for one in sent] == messages
