@@ -50,7 +50,7 @@ class PairReader(StoreReader):
         Answers that one of them wants no longer are left out. Takes constant memory.
         """
         with self._decoded():
-            yield from map(Pair._make, self._tuples(_joined(left, right, fields=fields)))
+            yield from (Pair(*row) for row in self._tuples(_joined(left, right, fields=fields)))
 
     def number(self, left: Run, right: Run) -> int:
         """Return how many outcomes both runs have."""
