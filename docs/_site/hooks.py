@@ -20,6 +20,9 @@ OUTSIDE = {
 }
 """Pages of the repository that are pages of the site, and their names there."""
 
+TITLES = {"readme.md": {"First steps": "readme.md"}}
+"""Pages that have another title in the menu than above their text."""
+
 _LINK = re.compile(r"(?P<text>!?\[(?:[^\[\]]|\[[^\]]*\])*\])\((?P<target>[^)\s#]*)(?P<anchor>#[^)\s]*)?\)")
 _FENCE = re.compile(r"(^```.*?^```$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^## (.+)$|\]\(([^)#\s]+\.md)\)", re.MULTILINE)
@@ -38,7 +41,7 @@ def on_config(config: Any) -> Any:
         if page and page not in seen:
             seen.add(page)
             sections.setdefault(section, []).append(page)
-    config["nav"] = [{name: pages} for name, pages in sections.items()]
+    config["nav"] = [{name: [TITLES.get(page, page) for page in pages]} for name, pages in sections.items()]
     return config
 
 
@@ -64,6 +67,9 @@ def links_of_site(markdown: str, source: str, name: str, repo_url: str = "") -> 
             return link[0]
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         there = name_on_site(path)
+        if not (ROOT / path).exists():
+            # mkdocs says so
+            return link[0]
         if there:
             return f"{text}({posixpath.relpath(there, posixpath.dirname(name) or '.')}{anchor})"
         return f"{text}({repo_url}/blob/main/{path}{anchor})" if repo_url else text.strip("[]")

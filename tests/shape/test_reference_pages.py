@@ -3,6 +3,7 @@
 import pytest
 from options_page import PAGE
 from reference_pages import PARTS
+from schema_page import comments
 
 from runner.cli.commands import cli
 
@@ -22,3 +23,11 @@ def test_every_option_of_every_command_is_there() -> None:
             word for option in command.params for word in option.opts if word.startswith("-") and f"`{word}`" not in section
         ]
         assert not missing, name
+
+
+def test_every_column_has_its_own_comment() -> None:
+    said = comments()
+    assert len(said) > 40
+    # the last comment of one table is not the first of the next
+    assert said["items", "position"].startswith("line in the input")
+    assert ("items", "id") not in said

@@ -4,9 +4,10 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from options_page import BEGIN, END
 from pages import Part
@@ -17,16 +18,16 @@ from runner import event_types
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 EVENTS = {
     "Of a session": ("Started", "Saved", "Noted", "Progress", "Stopping", "Finished"),
-    "Of rows": ("RowStarted", "FirstToken", "Token", "AttemptFailed", "RowFinished", "Waiting", "Dropped"),
+    "Of rows": ("RowStarted", "FirstToken", "Token", "PartialValue", "AttemptFailed", "RowFinished", "Waiting", "Dropped"),
     "What they hold": ("Summary", "Quantiles"),
 }
 GROUPS = {
     "Runs": ("run", "resume", "retry", "estimate", "check", "delete"),
-    "What a store has": ("runs", "status", "results", "export"),
+    "What a store has": ("runs", "status", "results", "export", "compare"),
     "In an event loop": ("arun", "aresume", "aretry", "aestimate", "stream", "events"),
     "One prompt at a time": ("Session", "BlockingSession"),
     "Stopping": ("StopHandle",),
-    "Rows and results": ("Result", "Results", "RunSummary", "Run", "Estimate", "Stream", "Answer", "ArrowStream", "JobSettings"),
+    "Rows and results": ("Result", "Results", "RunSummary", "Run", "Estimate", "Comparison", "Stream", "Answer", "ArrowStream", "JobSettings"),
     "Texts from streams": ("texts", "sentences", "values"),
     "Errors": ("RunnerError", "UsageError", "StoreError", "RunLockedError", "RunStoppedError"),
 }
@@ -35,20 +36,22 @@ WIDTH = 100
 
 def events() -> str:
     """Return a section for each event, with its fields as the code has them."""
-    return "\n" + "\n".join(
-        f"## {title}\n\n" + "\n".join(described(event_types.__name__, name) for name in names) for title, names in EVENTS.items()
-    )
+    known = {**vars(event_types), **{name: getattr(runner, name) for name in runner.__all__}}
+    return _sections({title: [known[name] for name in names] for title, names in EVENTS.items()})
 
 
 def api() -> str:
     """Return a section for each public name, in groups. Events have a page of their own."""
-    grouped = [name for names in GROUPS.values() for name in names]
-    elsewhere = {name for names in EVENTS.values() for name in names} | {"__version__"}
-    missing = set(runner.__all__) - set(grouped) - elsewhere
-    assert not missing, f"in which group of tests/support/api_pages.py are {sorted(missing)}?"
-    homes = {name: getattr(runner, name).__module__ for name in grouped}
+    named = {name for names in (*GROUPS.values(), *EVENTS.values()) for name in names} | {"__version__"}
+    groups = {**GROUPS, "More": [name for name in runner.__all__ if name not in named]}
+    return _sections({title: [getattr(runner, name) for name in names] for title, names in groups.items()})
+
+
+def _sections(groups: Mapping[str, Sequence[Any]]) -> str:
     return "\n" + "\n".join(
-        f"## {title}\n\n" + "\n".join(described(homes[name], name) for name in names) for title, names in GROUPS.items()
+        f"## {title}\n\n" + "\n".join(described(one.__module__, one.__name__) for one in group)
+        for title, group in groups.items()
+        if group
     )
 
 
@@ -124,9 +127,27 @@ def _comments(lines: list[str], at: int) -> list[str]:
 
 
 def _prose(node: "ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef") -> str:
-    """Return a docstring for a page: names of modules are not told, and a line that explains a parameter begins an item."""
-    text = re.sub(r"``([^`]+)``", r"`\1`", ast.get_docstring(node) or "")
-    return text.replace("<", r"\<")
+    """Return a docstring for a page: what explains a parameter is an item of a list."""
+    text = re.sub(r"``([^`]+)``", r"`\1`", ast.get_docstring(node) or "").replace("<", r"\<")
+    name = "|".join(sorted(_parameters(node), key=len, reverse=True)) or "(?!)"
+    begins = re.compile(rf"(?:^|(?<=[.)] ))((?:(?:{name})(?:, | and ))*(?:{name})): ")
+    paragraphs = []
+    for paragraph in text.split("\n\n"):
+        marked = begins.sub(r"\n* `\1`: ", re.sub(r"(?<=\. )Raises ", "\n\nRaises ", paragraph.replace("\n", " ")))
+        # a blank line before the first item
+        paragraphs.append(re.sub(r" *\n", "\n", marked.replace("\n* ", "\n\n* ", 1)).strip())
+    return "\n\n".join(paragraphs)
+
+
+def _parameters(node: "ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef") -> set[str]:
+    """Return the parameters of a function, or of what makes an object of a class."""
+    if isinstance(node, ast.ClassDef):
+        made = [one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
+        fields = {one.target.id for one in node.body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)}
+        return fields.union(*map(_parameters, made))
+    given = node.args
+    every = [*given.posonlyargs, *given.args, *given.kwonlyargs, *filter(None, (given.vararg, given.kwarg))]
+    return {one.arg for one in every} - {"self"}
 
 
 PARTS = (Part(REFERENCE / "events.md", BEGIN, END, events), Part(REFERENCE / "python.md", BEGIN, END, api))

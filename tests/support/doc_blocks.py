@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 Kind = Literal["shell", "session", "python", "file", "shown", "unknown"]
 
 SHELL = {"sh", "bash", "shell"}
-SHOWN = {"text", "json", "jsonl", "toml", "yaml", "sql", "csv", "html", "diff", "ini", "md", "markdown"}
+SHOWN = {"text", "json", "jsonl", "toml", "yaml", "sql", "csv", "html", "diff", "ini", "md", "markdown", "pyi"}
 PROGRAMS = {
     *("runner", "python", "python3", "pip", "pipx", "uv", "uvx", "export", "source", "cd", "mkdir", "cp", "mv", "rm", "umask"),
     *("kill", "cat", "head", "tail", "wc", "sort", "grep", "sed", "awk", "jq", "ls", "echo", "printf", "sqlite3", "datasette"),
@@ -37,7 +37,8 @@ class Block(NamedTuple):
     @property
     def place(self) -> str:
         """The page and the line, as editors take them."""
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
+        page = self.page.relative_to(ROOT) if self.page.is_relative_to(ROOT) else self.page.name
+        return f"{page}:{self.line}"
 
     def commands(self) -> list[str]:
         """Return the commands of a block for a shell, each with its further lines."""

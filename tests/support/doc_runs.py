@@ -40,12 +40,12 @@ class Stock:
         """Make it in this empty folder."""
         self._folder = folder
 
-    def bring(self, folder: Path) -> None:
-        """Copy the store into a folder."""
+    def bring(self, to: Path) -> None:
+        """Copy the store, in place of one that is there."""
         path = self._folder / "runner.db"
         if not path.exists():
             _fill(self._folder)
-        shutil.copy(path, folder / "runner.db")
+        shutil.copy(path, to)
 
 
 def _fill(folder: Path) -> None:
@@ -101,6 +101,8 @@ class Sitting:
         text = block.notes.get("not run")
         if text is not None:
             assert text, f"{block.place}: why is it not run? <!-- not run: reason -->"
+            for words in runner_commands(block.text):
+                read_by_click(words, block.place)
         elif block.kind == "file":
             path = self.folder / block.notes["file"]
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,13 +140,15 @@ class Sitting:
         assert ended.code == 0, f"{place}\n{ended.out[-2000:]}\n{ended.err[-4000:]}"
 
     def _needs(self, block: Block) -> None:
-        if block.notes.get("needs") == "a store":
-            self._store.bring(self.folder)
+        needs = block.notes.get("needs")
+        if needs is not None:
+            assert needs.startswith("a store"), f"{block.place}: nobody knows {needs!r}; 'a store' or 'a store as NAME'"
+            self._store.bring(self.folder / (needs.removeprefix("a store").removeprefix(" as ") or "runner.db"))
 
     def _command(self, block: Block, command: str) -> None:
         for words in runner_commands(command):
             read_by_click(words, block.place)
-        first = command.split(maxsplit=1)[0]
+        first = next((word for word in command.split() if not re.match(r"\w+=", word)), "")
         if first in NOT_HERE or CAMPAIGN.match(command):
             return
         self._look_at_store(command)
@@ -180,7 +184,7 @@ class Sitting:
         names = {words[0] for words in runner_commands(command)}
         reads = READS_A_STORE & names or re.search(r"\brun:\d|\brunner\.db\b", command)
         if reads and not (self.folder / "runner.db").exists():
-            self._store.bring(self.folder)
+            self._store.bring(self.folder / "runner.db")
 
     def _simulate(self, words: list[str]) -> None:
         """Serve as the page says, on a free port; what the page sends to its port goes there."""

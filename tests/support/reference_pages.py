@@ -2,10 +2,11 @@
 
 import api_pages
 import options_page
+import schema_page
 import settings_page
 import verdict_page
 
-PARTS = (settings_page.PART, verdict_page.PART, options_page.PART, *api_pages.PARTS)
+PARTS = (settings_page.PART, verdict_page.PART, options_page.PART, schema_page.PART, *api_pages.PARTS)
 
 if __name__ == "__main__":
     for part in PARTS:

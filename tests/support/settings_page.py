@@ -8,7 +8,7 @@ from runner.config.settings import SETTINGS, Setting
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
 BEGIN, END = "<!-- made by tests/support/settings_page.py -->\n", "<!-- end -->\n"
-HEAD = "| key, option, variable | value | default | another run | what it does |\n|---|---|---|---|---|\n"
+HEAD = "| key, option, variable | what it does | value | default | another run |\n|---|---|---|---|---|\n"
 KINDS = {
     "text": "text",
     "int": "whole number",
@@ -37,10 +37,10 @@ def cells(setting: Setting) -> tuple[str, ...]:
     return (
         # three columns of long names would leave no room for what it does
         f"`{setting.key}`<br>`{setting.option}`<br>`{setting.variable}`",
+        setting.help.replace("|", r"\|"),
         value(setting),
         default(setting),
         "yes" if setting.answer else "no",
-        setting.help.replace("|", r"\|"),
     )
 
 
