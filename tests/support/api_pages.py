@@ -27,7 +27,10 @@ GROUPS = {
     "In an event loop": ("arun", "aresume", "aretry", "aestimate", "stream", "events"),
     "One prompt at a time": ("Session", "BlockingSession"),
     "Stopping": ("StopHandle",),
-    "Rows and results": ("Result", "Results", "RunSummary", "Run", "Estimate", "Comparison", "Stream", "Answer", "ArrowStream", "JobSettings"),
+    "Rows and results": (
+        *("Result", "Results", "RunSummary", "Run", "Estimate", "Comparison", "Stream", "Answer", "ArrowStream"),
+        "JobSettings",
+    ),
     "Texts from streams": ("texts", "sentences", "values"),
     "Errors": ("RunnerError", "UsageError", "StoreError", "RunLockedError", "RunStoppedError"),
 }
