@@ -27,6 +27,9 @@ processes: Any = import_module("processes")
 ROWS = 60
 _TOGETHER = 2
 """Runs that go on at the same time, each in a process of its own."""
+_SHAPED = 3
+"""Each third run has a schema, repairs and two answers of each row; half of these end answers early that cannot fit."""
+_SHAPE = ("--fields", "mood: good|bad, why: str, n: int", "--repairs", "2", "--answers", "2", "--max-tokens", "300")
 
 
 class Look(NamedTuple):
@@ -76,7 +79,7 @@ async def killed_run(seed: int, folder: Path, kills: int = 3) -> list[Look]:
         tokens=30,
         reasoning_tokens=chance.choice([0, 10]),
         hints=False,
-        faults={"truncate": 0.05, "500": 0.05},
+        faults={"truncate": 0.05, "500": 0.05, **({"invalid_json": 0.4} if seed % _SHAPED == 0 else {})},
         prices=parse_prices(json.dumps(prices)),
     )
     with (where / "p.jsonl").open("w") as file:
@@ -90,12 +93,14 @@ async def killed_run(seed: int, folder: Path, kills: int = 3) -> list[Look]:
         words = ["run", "p.jsonl", "--provider", dialect, "--base-url", simulator.base_url(dialect), "--model", "m"]
         words += ["--prices", json.dumps(prices), "--max-tokens", "60", "--concurrency", chance.choice(["3", "8", "auto"])]
         words += [] if chance.random() < 0.8 else ["--no-stream"]
+        words += [*_SHAPE, *(["--fail-fast"] if seed % (2 * _SHAPED) == 0 else [])] if seed % _SHAPED == 0 else []
         for kill in range(1, kills + 1):
             if not await _killed(words, where, simulator, chance):
                 break
             found.append(await _look(seed, kill, where, simulator, told=told))
         with processes.runner(*words, cwd=where) as process:
-            assert (await asyncio.to_thread(process.ended)).code == 0
+            # an answer that never fits makes its row fail
+            assert (await asyncio.to_thread(process.ended)).code in ((0, 1) if seed % _SHAPED == 0 else (0,))
         found.append(await _look(seed, kills, where, simulator, told=told))
     return found
 

@@ -20,6 +20,12 @@ class AnswerShape(Struct, frozen=True, kw_only=True):
     strict: bool = False
 
 
+def arguments_of(extra: Mapping[str, Any]) -> str | None:
+    """Return the arguments with which a model has called the tool of the schema; None if it has not. extra: of its answer."""
+    calls = extra.get("tool_calls") or []
+    return next((call["arguments"] for call in calls if call.get("name") == SHAPE_NAME), None)
+
+
 FieldKind: TypeAlias = Literal["int", "float", "bool", "text", "other"]
 """What a field of an answer holds, if it holds anything. other: lists, objects, and what may be of several kinds."""
 

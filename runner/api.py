@@ -35,32 +35,9 @@ from runner.store.reader import StoreReader
 from runner.store.totals import Totals
 
 __all__ = [
-    "DEFAULT_STORE",
-    "Check",
-    "Description",
-    "check",
-    "check_job",
-    "deletable",
-    "delete",
-    "dependent",
-    "describe",
-    "dry_run",
-    "erase",
-    "errors",
-    "estimate",
-    "estimate_job",
-    "execute",
-    "export",
-    "report",
-    "results",
-    "resume",
-    "resumed",
-    "retried",
-    "retry",
-    "run",
-    "runs",
-    "spooled",
-    "status",
+    "DEFAULT_STORE", "Check", "Description", "check", "check_job", "deletable", "delete", "dependent", "describe", "dry_run", "erase",
+    "errors", "estimate", "estimate_job", "execute", "export", "report", "results", "resume", "resumed", "retried", "retry", "run",
+    "runs", "spooled", "status",
 ]  # fmt: skip
 
 T = TypeVar("T")

@@ -32,6 +32,7 @@ ATTACHMENT = "attachment"
 """Error code of a row with a file that cannot be sent."""
 
 INVALID_OUTPUT = "invalid_output"
+STOPPED_BY_RULE = "stopped_by_rule"
 """Error code of an answer that does not fit the schema."""
 
 
@@ -190,9 +191,9 @@ class UnwantedTextError(StreamError):
 
     kept = True
 
-    def __init__(self, message: str, *, early: bool) -> None:
-        super().__init__(message, code="stopped_by_rule", verdict="fail")
-        self.early = early
+    def __init__(self, message: str, *, text: str, early: bool) -> None:
+        super().__init__(message, code=STOPPED_BY_RULE, verdict="fail")
+        self.text, self.early = text, early
 
 
 class AttachmentError(AttemptError):

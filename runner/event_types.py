@@ -1,13 +1,14 @@
 """The events of a session: what an observer receives, what a listener hears, and the summary. Durations are float seconds."""
 
 from collections.abc import Mapping
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from msgspec import Struct
 
 from runner.model import Attempt, Outcome, Result
 from runner.money import CURRENCY
 from runner.pace import Pace
+from runner.row_events import RowEvent
 from runner.time_ledger import TimeLedger
 
 INPUT_CHANGED = "the prompt file changed while it was read"
@@ -102,6 +103,10 @@ class Summary(Struct, frozen=True, kw_only=True):
     # requests perhaps open when earlier sessions were killed, and what of ``cost_perhaps`` is for them
     open_requests: int = 0
     cost_open_requests: float | None = None
+    # of the whole run: answers that were ended before their end, and an estimate of what that saved (``store.early``)
+    ended_early: int = 0
+    estimated_saved_tokens: int | None = None
+    estimated_saved_cost: float | None = None
     currency: str = CURRENCY
     # where the time of this session went; None: it sent nothing
     time: TimeLedger | None = None
@@ -216,49 +221,6 @@ class Finished(Struct, frozen=True, kw_only=True):
 
 Event: TypeAlias = Started | Saved | Noted | Progress | Stopping | Finished
 """Everything that an observer receives."""
-
-
-class RowStarted(Struct, frozen=True, kw_only=True):
-    """A request for a row goes out."""
-
-    # as in its result
-    id: str | int | float
-    # its line in the prompt file, or its number
-    line: int
-    # 1 is the first for this row, over all sessions; behind a higher one, its text starts over
-    attempt: int
-    model: str
-    # which of several answers of its row, counted from 1; so in the next ones
-    answer_number: int = 1
-
-
-class FirstToken(Struct, frozen=True, kw_only=True):
-    """The first piece of text or reasoning of an attempt has come."""
-
-    id: str | int | float
-    attempt: int
-    # seconds since its request went out
-    after_s: float
-    answer_number: int = 1
-
-
-class Token(Struct, frozen=True, kw_only=True):
-    """A piece of an answer has come: what one read of the connection brought of its text or of its reasoning.
-
-    The text may still change: it starts over where ``at`` is 0. What counts is the result of the row.
-    """
-
-    id: str | int | float
-    attempt: int
-    kind: Literal["text", "reasoning"]
-    text: str
-    # characters of this kind that came before; less than the sum of the pieces: the text starts over at this point
-    at: int
-    answer_number: int = 1
-
-
-RowEvent: TypeAlias = RowStarted | FirstToken | Token
-"""What a listener hears of a row while its attempts are under way."""
 
 
 class AttemptFailed(Struct, frozen=True, kw_only=True):

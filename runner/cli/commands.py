@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from runner.cli.compare import compare
 from runner.cli.delete import delete
 from runner.cli.errors import errors
 from runner.cli.estimate import estimate
@@ -179,5 +180,5 @@ def check(named: tuple[str, ...], db: str, as_json: bool, trust: bool, **setting
     sys.exit(1 if report.broken else 0)
 
 
-for _command in (delete, errors, estimate, export, init, report, retry, show, simulate, try_):
+for _command in (compare, delete, errors, estimate, export, init, report, retry, show, simulate, try_):
     cli.add_command(_command)

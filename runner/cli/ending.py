@@ -90,6 +90,8 @@ def _measured(end: Summary) -> list[str]:
         text.append(f"  cost          {words or money.UNKNOWN}")
     if (words := money.standard_tier(end)) is not None:
         text.append(f"  service tier  {words}{now}")
+    if (words := money.ended_early(end)) is not None:
+        text.append(f"  ended early   {words}")
     for name, measured in (("first token", end.time_to_first_token), ("whole answer", end.duration)):
         if measured.p50 is not None:
             text.append(f"  {name:12}  {quantiles(measured)}")

@@ -100,6 +100,17 @@ def standard_tier(of: Totals | Summary) -> str | None:
     return f"{plural(number, 'answer')} came from the standard tier, at its price" if number else None
 
 
+def ended_early(of: Totals | Summary) -> str | None:
+    """Return the words for answers that were ended before their end; None if there are none."""
+    if not of.ended_early:
+        return None
+    words = plural(of.ended_early, "answer")
+    if of.estimated_saved_tokens is None:
+        return f"{words}; no whole answer tells how much that saved"
+    cost = "" if of.estimated_saved_cost is None else f" ({amount(of.estimated_saved_cost)})"
+    return f"{words}; saved about {plural(of.estimated_saved_tokens, 'token')}{cost}, estimated by the whole answers"
+
+
 def amount(dollars: float) -> str:
     """Return dollars as a person reads them."""
     return shown(round(dollars * PICO))

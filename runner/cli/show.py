@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from runner.cli import output
 from runner.cli.options import db_option, json_option
 from runner.cli.typed import run_name
 
@@ -80,7 +81,6 @@ def _builtins(found: Any, own: dict[str, Any], files: Any) -> dict[str, Any]:
 
 def _text(run: Any, found: Any, files: Any) -> str:
     """Return a row for a person. Foreign text is made harmless; answers keep their lines."""
-    from runner.cli import output
     from runner.errors import BAD_ROW
     from runner.origin import place_of
     from runner.session.opening import media_fields
@@ -101,14 +101,7 @@ def _text(run: Any, found: Any, files: Any) -> str:
     lines += [f"with a seed of its own: {found.made_seed}"] if found.made_seed is not None else []
     lines += [f"not sent: row {clean(found.same_as)} asked the same, and this is its answer"] if found.same_as is not None else []
     lines += [_taken_from(found.taken_from)] if found.taken_from is not None else []
-    for one in found.attempts:
-        told = [f"attempt {one.number}  {output.date(one.started_at)}", f"{one.duration_s:.2f} s"]
-        told += [f"first token {one.time_to_first_token_s:.2f} s"] if one.time_to_first_token_s is not None else []
-        told += [f"HTTP {one.status}"] if one.status is not None else []
-        told += [] if one.sent else ["never sent"]
-        told += _tokens(one)
-        told += [f"{clean(one.error_code)}: {clean(one.error or '', 500)}"] if one.error_code else []
-        lines.append(", ".join(told))
+    lines += map(_attempt, found.attempts)
     if found.status == "failed":
         lines.append(f"failed: {clean(found.error_code or 'unknown')}: {clean(found.error or '', 500)}")
     for name, value in found.extra.items():
@@ -120,6 +113,21 @@ def _text(run: Any, found: Any, files: Any) -> str:
         why = clean(old.error_code or old.finish_reason or "no finish reason")
         lines += [f"answer until {output.date(old.replaced_at)} ({why}):", _shown(old.text)]
     return "\n".join(lines)
+
+
+def _attempt(one: Any) -> str:
+    """Return the line about an attempt."""
+    from runner.cli import output
+    from runner.text import clean, plural
+
+    told = [f"attempt {one.number}  {output.date(one.started_at)}", f"{one.duration_s:.2f} s"]
+    told += [f"first token {one.time_to_first_token_s:.2f} s"] if one.time_to_first_token_s is not None else []
+    told += [f"HTTP {one.status}"] if one.status is not None else []
+    told += [] if one.sent else ["never sent"]
+    told += _tokens(one)
+    told += [f"ended early, saved about {plural(saved, 'token')}"] if (saved := one.estimated_saved_tokens) is not None else []
+    told += [f"{clean(one.error_code)}: {clean(one.error or '', 500)}"] if one.error_code else []
+    return ", ".join(told)
 
 
 def _beside(name: str, value: Any) -> list[str]:

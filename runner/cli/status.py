@@ -40,7 +40,7 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     budget = run.settings.get("max_tokens_total")
     if books.input_tokens is not None or books.output_tokens is not None or budget is not None:
         lines.append(f"  tokens        {_tokens(books)}{_budget_of_tokens(books, budget)}")
-    lines += _cost(books, run) + time_spent.lines(books.time)
+    lines += [*_cost(books, run), *_ended_early(books), *time_spent.lines(books.time)]
     for name, measured in (("first token", books.time_to_first_token), ("whole answer", books.duration)):
         if measured.p50 is not None:
             lines.append(f"  {name:12}  {output.quantiles(measured)}")
@@ -106,6 +106,11 @@ def _cost(books: Totals, run: Run) -> list[str]:
         tier = tier_asked(settings.get("tier"), extra if isinstance(extra, dict) else None)
         words = unpriced.unknown(str(settings.get("model")), settings.get("prices"), tier)
     return [f"  cost          {words}{of}"]
+
+
+def _ended_early(books: Totals) -> list[str]:
+    words = money.ended_early(books)
+    return [f"  ended early   {words}"] if words is not None else []
 
 
 def _budget_of_tokens(books: Totals, budget: object) -> str:

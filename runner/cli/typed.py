@@ -12,8 +12,8 @@ from runner.version import __version__
 ALIASES = {"ls": "list", "runs": "list", "continue": "resume"}
 """Names under which a command is known too; they are not listed."""
 ORDER = (
-    "init", "check", "estimate", "try", "run", "resume", "retry", "status", "list", "errors", "show", "export", "report",
-    "delete", "simulate",
+    "init", "check", "estimate", "try", "run", "resume", "retry", "status", "list", "errors", "show", "compare", "export",
+    "report", "delete", "simulate",
 )  # fmt: skip
 """The commands as --help lists them: in the order in which they are needed."""
 _INSTEAD = {
@@ -40,6 +40,7 @@ _INSTEAD = {
     "estimate": "runner check FILE",
     "info": "runner status",
     "watch": "runner status --watch",
+    "diff": "runner compare RUN RUN",
     "failed": "runner errors",
     "failures": "runner errors",
     "results": "runner export -o answers.csv",

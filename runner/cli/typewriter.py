@@ -10,12 +10,12 @@ from contextlib import suppress
 from typing import IO
 
 from runner.cli.fitting import fitted
-from runner.event_types import RowEvent, RowStarted, Token
 from runner.media import Media
 from runner.model import Attempt, Completion, Json, Request
 from runner.progress.screen import GREEN, RED, YELLOW
 from runner.progress.terminal import is_live
 from runner.providers.finish import is_cut
+from runner.row_events import RowEvent, RowStarted, Token
 from runner.text import as_text, clean, plural, redact
 
 DIM = "2"

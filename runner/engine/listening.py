@@ -1,27 +1,38 @@
 """Tells a listener of the pieces of answers as they come. A session without a listener uses none of this."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
 from runner.admission import Permit
+from runner.answer_shape import SHAPE_NAME
 from runner.engine.attempt import Attempts
 from runner.engine.task import Task
 from runner.errors import AttemptError
-from runner.event_types import FirstToken, RowEvent, RowStarted, Token
 from runner.interfaces import Decoder, Emit, Exchange
-from runner.model import Attempt, Completion, Item, ServerSentEvent, Stage
+from runner.model import Attempt, Completion, Item, Json
+from runner.passing import Growth, PassingDecoder
+from runner.row_events import FirstToken, PartialValue, RowEvent, RowStarted, Token
 from runner.several import number_of, row_of
 from runner.text import Redactor
 
 Hear: TypeAlias = Callable[[RowEvent], None]
 """Called in the event loop, so it must not block. It raises nothing."""
 
-Pieces: TypeAlias = tuple[list[list[str]], list[list[str]]]
-"""The pieces of text and those of reasoning: lists that only grow. Another list in the place of one replaces it."""
-
 Kind: TypeAlias = Literal["text", "reasoning"]
 
 E = TypeVar("E", bound=Exchange)
+
+
+class Following(Protocol):
+    """Reads the JSON of one answer while it comes."""
+
+    def take(self, piece: str, at: int) -> Json:
+        """Take a piece. Return the value so far; None if it is the same as before, or is not looked at yet."""
+        ...
+
+    def last(self, text: str) -> Json:
+        """Return the value of the whole text; None if it is the same as before."""
+        ...
 
 
 class HeardAttempts(Attempts[E]):
@@ -29,10 +40,16 @@ class HeardAttempts(Attempts[E]):
 
     _hear: Hear
     _listens: Callable[[Item], bool] | None = None
+    _values: Callable[[], Following] | None = None
 
-    def tell(self, hear: Hear, listens: Callable[[Item], bool] | None = None) -> None:
-        """Tell a listener of each attempt. listens: tells of which rows; None: of all."""
-        self._hear, self._listens, self._decoder = hear, listens, self._telling
+    def tell(
+        self, hear: Hear, listens: Callable[[Item], bool] | None = None, values: Callable[[], Following] | None = None
+    ) -> None:
+        """Tell a listener of each attempt. listens: tells of which rows; None: of all.
+
+        values: makes for each attempt what reads its answer as JSON; None: no values are told.
+        """
+        self._hear, self._listens, self._values, self._decoder = hear, listens, values, self._telling
 
     def _telling(self, task: Task) -> Decoder:
         """Return a decoder that tells what it takes."""
@@ -41,8 +58,11 @@ class HeardAttempts(Attempts[E]):
             return self._provider.decoder()
         which: dict[str, Any] = {"id": row_id(item), "attempt": number, "answer_number": number_of(item.key)}
         self._hear(RowStarted(**which, line=item.position, model=item.request.model))
-        task.heard = TellingDecoder(self._provider.decoder(), item, number, self._hear, self._redactor, self._clock)
-        return task.heard
+        telling = TellingDecoder(self._provider.decoder(), item, number, self._hear, self._redactor, self._clock)
+        if self._values is not None:
+            telling.follow(self._values())
+        task.heard = telling
+        return telling
 
     async def _attempt(self, task: Task, permit: Permit, emit: Emit) -> tuple[Attempt, Completion | AttemptError]:
         attempt, result = await super()._attempt(task, permit, emit)
@@ -58,93 +78,75 @@ def row_id(item: Item) -> str | int | float:
     return cast("str | int | float", row_of(item.key) if own is None else own)
 
 
-class TellingDecoder:
+class TellingDecoder(PassingDecoder):
     """A decoder that tells what another one has taken. It is one for each attempt.
 
-    redactor: removes secrets from what is told; what may be the beginning of one is held back until more has come.
+    redactor: removes secrets from what is told; what may be the beginning of one is held back until more has come. A plug-in's
+    decoder may have no pieces: its answers are told when they are complete.
     """
 
     def __init__(
         self, decoder: Decoder, item: Item, attempt: int, hear: Hear, redactor: Redactor, clock: Callable[[], float]
     ) -> None:
-        self._decoder = decoder
-        # a plug-in's decoder may have none: its answers are told when they are complete
-        self._pieces: Callable[[], Pieces] | None = getattr(decoder, "pieces", None)
+        super().__init__(decoder)
         self._which: dict[str, Any] = {"id": row_id(item), "attempt": attempt, "answer_number": number_of(item.key)}
-        self._hear = hear
+        self._hear, self._redactor = hear, redactor
         self._clock, self._start = clock, clock()
         self._first = True
         self._text, self._reasoning = _Voice("text", self._say, redactor), _Voice("reasoning", self._say, redactor)
+        # what reads the answer as JSON; and what the model says to the tool of the schema, once it has called that
+        self._following: Following | None = None
+        self._called: _Voice | None = None
 
-    @property
-    def stage(self) -> Stage:
-        """As the other decoder."""
-        return self._decoder.stage
-
-    @property
-    def complete(self) -> bool:
-        """As the other decoder."""
-        return self._decoder.complete
-
-    @property
-    def ended(self) -> bool:
-        """As the other decoder."""
-        return self._decoder.ended
-
-    @property
-    def started(self) -> bool:
-        """As the other decoder."""
-        return self._decoder.started
-
-    @property
-    def text_chars(self) -> int:
-        """As the other decoder."""
-        return self._decoder.text_chars
-
-    def feed(self, event: ServerSentEvent) -> None:
-        """Take one event, and tell what it has brought."""
-        self._decoder.feed(event)
-        self._look()
-
-    def feed_all(self, events: Sequence[ServerSentEvent]) -> None:
-        """Take the events of one read, and tell what they have brought."""
-        self._decoder.feed_all(events)
-        self._look()
+    def follow(self, following: Following) -> None:
+        """Tell the JSON of the answer too."""
+        self._following = following
 
     def whole(self, body: bytes) -> None:
         """Take a plain JSON answer, and tell it."""
-        self._decoder.whole(body)
-        self._look()
-
-    def completion(self) -> Completion:
-        """As the other decoder."""
-        return self._decoder.completion()
+        super().whole(body)
+        self._taken()
 
     def finish(self, completion: Completion) -> None:
         """Tell what is left, so that what was told is what the answer says."""
         reasoning = completion.extra.get("reasoning")
         self._reasoning.finish(reasoning if isinstance(reasoning, str) else "")
         self._text.finish(completion.text)
+        if self._following is not None:
+            self._tell_value(self._following.last(completion.text))
 
-    def _look(self) -> None:
-        if self._pieces is not None:
-            text, reasoning = self._pieces()
+    def _taken(self) -> None:
+        if self.pieces is not None:
+            text, reasoning = self.pieces()
             # what a model thinks comes before what it says
             self._reasoning.look(reasoning)
             self._text.look(text)
+        if self._following is not None and self.arguments is not None:
+            arguments = self.arguments(SHAPE_NAME)
+            if arguments is not None:
+                if self._called is None:
+                    self._called = _Voice("text", self._say_to_tool, self._redactor)
+                self._called.look([arguments])
+
+    def _say_to_tool(self, _: Kind, text: str, at: int) -> None:
+        if self._following is not None:
+            self._tell_value(self._following.take(text, at))
+
+    def _tell_value(self, value: Json) -> None:
+        if value is not None:
+            self._hear(PartialValue(**self._which, value=value))
 
     def _say(self, kind: Kind, text: str, at: int) -> None:
         if self._first:
             self._first = False
             self._hear(FirstToken(**self._which, after_s=self._clock() - self._start))
         self._hear(Token(**self._which, kind=kind, text=text, at=at))
+        if kind == "text" and self._following is not None and self._called is None:
+            self._tell_value(self._following.take(text, at))
 
 
 class _Voice:
-    """What an attempt has said of one kind.
-
-    heard: from the decoder. told: to the listener, which lacks the end that may belong to a secret.
-    """
+    """What an attempt has said of one kind. What is told lacks the end that may belong to a secret."""
 
     def __init__(
         self,
@@ -153,38 +155,17 @@ class _Voice:
         redactor: Redactor,
     ) -> None:
         self._kind, self._say, self._redactor = kind, say, redactor
-        self._lists: list[list[str]] = []
-        # how many pieces of each list have been heard
-        self._counts: list[int] = []
-        self._held = ""
+        self._growth, self._held = Growth(), ""
         self._told: list[str] = []
         self._at = 0
 
     def look(self, lists: list[list[str]]) -> None:
         """Tell what has come since the last look."""
-        known = self._lists
-        if len(lists) < len(known) or any(now is not then for now, then in zip(lists, known, strict=False)):
-            self._replaced(lists)
-            return
-        for number, pieces in enumerate(lists):
-            if number == len(known):
-                known.append(pieces)
-                self._counts.append(0)
-            count = self._counts[number]
-            if len(pieces) > count:
-                self._counts[number] = len(pieces)
-                self._add(pieces[count] if len(pieces) == count + 1 else "".join(pieces[count:]))
-
-    def _replaced(self, lists: list[list[str]]) -> None:
-        """Tell what is new if the pieces begin with those before; otherwise start over."""
-        before = "".join("".join(pieces[:count]) for pieces, count in zip(self._lists, self._counts, strict=True))
-        whole = "".join(map("".join, lists))
-        self._lists, self._counts = list(lists), [len(pieces) for pieces in lists]
-        if whole.startswith(before):
-            self._add(whole[len(before) :])
-        else:
+        new, again = self._growth.new(lists)
+        if again:
             self._restart()
-            self._add(whole)
+        if new:
+            self._add(new)
 
     def _add(self, text: str) -> None:
         self._held += text

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from msgspec import structs
 
 from runner.admission import Permit
+from runner.answer_shape import arguments_of
 from runner.engine.judge import Judge
 from runner.engine.task import Files, Task
-from runner.errors import AttemptError, InvalidAnswerError
+from runner.errors import AttemptError, InvalidAnswerError, UnwantedTextError
 from runner.interfaces import Provider
 from runner.model import Attempt, Completion, Message, Request
 
@@ -55,9 +56,13 @@ def answer_of(task: Task, error: AttemptError) -> Completion | None:
     """Return the answer to keep with a row that fails: what the model said, be it to a tool; None if none is kept."""
     if not error.kept or task.answer is None:
         return None
-    if not isinstance(error, InvalidAnswerError) or error.early or error.text is task.answer.text:
+    if not isinstance(error, InvalidAnswerError | UnwantedTextError) or error.text == task.answer.text:
         return task.answer
-    return structs.replace(task.answer, text=error.text)
+    if not error.early:
+        return structs.replace(task.answer, text=error.text)
+    # its own text may hold secrets, which the answer does not
+    called = arguments_of(task.answer.extra)
+    return task.answer if called is None else structs.replace(task.answer, text=called)
 
 
 def _asking(request: Request, messages: tuple[Message, ...], error: InvalidAnswerError) -> Request:

@@ -56,24 +56,25 @@ def kinds_of(texts: Iterable[str | None], fields: Mapping[str, Kind]) -> list[Ki
     """
     kinds, doubtful = Kinds(), [name for name, kind in fields.items() if kind not in _ANY]
     for text in texts if doubtful else ():
-        kinds.see(dict(zip(doubtful, _values(text, doubtful), strict=True)))
+        kinds.see(dict(zip(doubtful, values(text, doubtful), strict=True)))
     return [kinds.of(name, kind) for name, kind in fields.items()]
+
+
+def values(text: object, fields: Sequence[str]) -> list[Json]:
+    """Return the values of the fields of an answer; None for each that it does not have, and for all of what is no object."""
+    try:
+        found = _DECODE(text) if fields and isinstance(text, str) else None
+    except (msgspec.DecodeError, RecursionError):
+        # a store that somebody has changed
+        found = None
+    get = found.get if isinstance(found, dict) else {}.get
+    return [get(name) for name in fields]
 
 
 def _filled(records: Iterable[Sequence[object]], columns: Sequence[str], fields: Sequence[str]) -> Iterator[list[object]]:
     at, text, status = place(columns), columns.index("text"), columns.index("status")
     none: list[object] = [None] * len(fields)
     for record in records:
-        values = list(record)
-        values[at:at] = _values(record[text], fields) if record[status] == "done" else none
-        yield values
-
-
-def _values(text: object, fields: Sequence[str]) -> list[Json]:
-    try:
-        found = _DECODE(text) if isinstance(text, str) else None
-    except (msgspec.DecodeError, RecursionError):
-        # a store that somebody has changed
-        found = None
-    get = found.get if isinstance(found, dict) else {}.get
-    return [get(name) for name in fields]
+        found = list(record)
+        found[at:at] = values(record[text], fields) if record[status] == "done" else none
+        yield found

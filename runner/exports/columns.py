@@ -66,7 +66,7 @@ def columns(
     columns that most exports have not. prefix: each own field gets a prefix. alike: names for which it returns the same are one.
     """
     ours = parts.names
-    named = _columns_of(own, [name for name in ours if name != "metadata"], alike, prefix=prefix)
+    named = of_rows(own, [name for name in ours if name != "metadata"], alike, prefix=prefix)
     return [*ours[:_METADATA_AT], *named, *ours[_METADATA_AT + 1 + (not prompt) :]]
 
 
@@ -94,8 +94,11 @@ def picked(records: Iterable[Sequence[object]], places: Sequence[int]) -> Iterat
         yield [record[place] for place in places]
 
 
-def _columns_of(own: Sequence[str], ours: Sequence[str], alike: Callable[[str], str], *, prefix: bool) -> list[str]:
-    """Return the columns of the rows' own fields: their names, with ``input_`` in front where another column has that name."""
+def of_rows(own: Sequence[str], ours: Sequence[str], alike: Callable[[str], str], *, prefix: bool) -> list[str]:
+    """Return the columns of the rows' own fields: their names, with ``input_`` in front where another column has that name.
+
+    ours: the names of the other columns. The other arguments: as for ``columns``.
+    """
     taken = set(map(alike, ours))
     kept = set[str]()
     for name in () if prefix else own:

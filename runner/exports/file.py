@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from secrets import token_hex
 from tempfile import TemporaryDirectory
 from typing import IO, Any, Literal, TypeAlias
 
 from runner.errors import StoreError, UsageError
+from runner.exports import remains
 
 Form: TypeAlias = Literal["text", "bytes", "path"]
 """What a format writes to: a text file, a file of bytes, or a file that it opens itself by its path."""
@@ -101,12 +101,14 @@ def _opened(file: Path | int, form: Form) -> IO[Any]:
 
 @contextmanager
 def _complete_or_absent(path: Path, form: Form) -> Iterator[Any]:
+    remains.remove(path.parent)
     # The name is known before the file is there, so that whatever ends the export, a signal included, removes the file.
-    unfinished = path.with_name(f".export-{token_hex(8)}.tmp")
+    unfinished = path.with_name(remains.name())
     try:
         # mode 0600: an export is private
         handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with _opened(handle, form) as file:
+            remains.hold(file.fileno())
             yield unfinished if form == "path" else file
             file.flush()
             os.fsync(file.fileno())

@@ -123,6 +123,10 @@ class BaseDecoder(ABC):
             return [self._text[:]], [self._reasoning[:]]
         return [self._text], [self._reasoning]
 
+    def arguments(self, name: str) -> list[str] | None:
+        """Return the pieces of the arguments of the first call of a tool so far; None if it was not called."""
+        return next((call.arguments for call in self._tools.values() if call.name == name), None)
+
     def completion(self) -> Completion:
         """Return what has been collected."""
         text = "".join(self._text)

@@ -13,7 +13,7 @@ from runner.providers.explain import Destination, explain
 from runner.providers.finish import Finish
 from runner.providers.lenient_json import decode_json, table
 from runner.providers.reasonless import Reasonless
-from runner.providers.watched import WatchedDecoder
+from runner.providers.watched import Watch, WatchedDecoder
 from runner.several import SEED_NAMES
 
 DOUBTS = 3
@@ -24,8 +24,8 @@ class Rules(NamedTuple):
     """What a job asks of answers. check: returns an answer as it counts, or why it does not. watch: see ``WatchedDecoder``."""
 
     check: Callable[[Completion], Completion | AttemptError] | None = None
-    # returns for each attempt what looks at its text
-    watch: Callable[[], Callable[[str, int], None]] | None = None
+    # returns for each attempt what looks at its answer
+    watch: Callable[[], Watch] | None = None
 
 
 _NO_RULES = Rules()

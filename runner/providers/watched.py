@@ -1,74 +1,55 @@
 """A decoder whose answer is looked at while it comes, so that one that is of no use can be ended."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 from runner.interfaces import Decoder
-from runner.model import Completion, ServerSentEvent, Stage
+from runner.passing import Growth, PassingDecoder
+
+Look: TypeAlias = Callable[[str, int], None]
+"""Called with all that has come so far, and how many characters of it are new. Raises what ends the answer."""
 
 
-class WatchedDecoder:
-    """A decoder that shows its text as it grows. It is one for each attempt.
+class Watch(NamedTuple):
+    """What looks at one answer. text: at its text. called: at the arguments with which the model calls ``tool``; None: nobody."""
 
-    look: called with the whole text so far, and how much of it is new; raises what ends the answer. A decoder without pieces of
-    text, and an answer that is complete, are not looked at.
+    text: Look
+    called: Look | None = None
+    tool: str = ""
+
+
+class WatchedDecoder(PassingDecoder):
+    """A decoder that shows its answer as it grows.
+
+    A decoder without pieces of text, an answer in one piece, and one that is complete, are not looked at.
     """
 
-    def __init__(self, decoder: Decoder, look: Callable[[str, int], None]) -> None:
-        self._decoder, self._look = decoder, look
-        self._read: Callable[[], tuple[list[list[str]], list[list[str]]]] | None = getattr(decoder, "pieces", None)
-        if self._read is not None:
-            # whoever listens finds the pieces here
-            self.pieces = self._read
-        self._chars = self._seen = 0
+    def __init__(self, decoder: Decoder, watch: Watch) -> None:
+        super().__init__(decoder)
+        self._watch, self._chars = watch, 0
+        self._text, self._called = _Shown(watch.text), _Shown(watch.called) if watch.called is not None else None
 
-    @property
-    def stage(self) -> Stage:
-        """As the other decoder."""
-        return self._decoder.stage
-
-    @property
-    def complete(self) -> bool:
-        """As the other decoder."""
-        return self._decoder.complete
-
-    @property
-    def ended(self) -> bool:
-        """As the other decoder."""
-        return self._decoder.ended
-
-    @property
-    def started(self) -> bool:
-        """As the other decoder."""
-        return self._decoder.started
-
-    @property
-    def text_chars(self) -> int:
-        """As the other decoder."""
-        return self._decoder.text_chars
-
-    def feed(self, event: ServerSentEvent) -> None:
-        """Take one event, and show what it has brought."""
-        self._decoder.feed(event)
-        self._show()
-
-    def feed_all(self, events: Sequence[ServerSentEvent]) -> None:
-        """Take the events of one read, and show what they have brought."""
-        self._decoder.feed_all(events)
-        self._show()
-
-    def whole(self, body: bytes) -> None:
-        """Take a plain JSON answer. It is complete, so it is not looked at here."""
-        self._decoder.whole(body)
-
-    def completion(self) -> Completion:
-        """As the other decoder."""
-        return self._decoder.completion()
-
-    def _show(self) -> None:
-        if self._read is None or self._decoder.complete or self._decoder.text_chars == self._chars:
+    def _taken(self) -> None:
+        if self._decoder.complete or self._decoder.text_chars == self._chars:
             return
         self._chars = self._decoder.text_chars
-        text = "".join(map("".join, self._read()[0]))
-        new, self._seen = len(text) - self._seen, len(text)
-        if new > 0:
-            self._look(text, new)
+        if self.pieces is not None:
+            self._text.show(self.pieces()[0])
+        if self._called is not None and self.arguments is not None:
+            arguments = self.arguments(self._watch.tool)
+            if arguments is not None:
+                self._called.show([arguments])
+
+
+class _Shown:
+    """Shows one text as it grows."""
+
+    def __init__(self, look: Look) -> None:
+        self._look, self._growth, self._whole = look, Growth(), ""
+
+    def show(self, lists: Sequence[list[str]]) -> None:
+        """Show the pieces if there are new ones."""
+        new, again = self._growth.new(list(lists))
+        self._whole = new if again else self._whole + new
+        if new:
+            self._look(self._whole, len(new))

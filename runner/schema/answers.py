@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec import structs
 
-from runner.answer_shape import SHAPE_NAME
+from runner.answer_shape import arguments_of
 from runner.errors import InvalidAnswerError
 from runner.model import Completion, Json
 from runner.schema.growing import Growing
@@ -35,7 +35,7 @@ class AnswerCheck:
     def __call__(self, completion: Completion) -> Completion | InvalidAnswerError:
         """Return an answer with its JSON as text, or the error that says why it does not fit."""
         text, extra = completion.text, completion.extra
-        if extra and (call := _called(completion)) is not None:
+        if extra and (call := arguments_of(extra)) is not None:
             text = call
             extra = {name: value for name, value in extra.items() if name != "tool_calls"}
         try:
@@ -64,9 +64,3 @@ class AnswerCheck:
         except FaultError:
             return False
         return not parsed.notes and not self._validator.faults(parsed.value)
-
-
-def _called(completion: Completion) -> str | None:
-    """Return the arguments with which the model has called the tool of the schema; None if it has not."""
-    calls = completion.extra.get("tool_calls") or []
-    return next((call["arguments"] for call in calls if call.get("name") == SHAPE_NAME), None)

@@ -1,6 +1,6 @@
 """The answers of a run as an input, ``run:12``: each answered row with its own fields and its answer."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +8,9 @@ from typing import NamedTuple
 import msgspec
 
 from runner import origin
+from runner.answer_shape import fields_in
 from runner.errors import UsageError
+from runner.exports.answer_fields import values
 from runner.inputs.choosing import Rows
 from runner.inputs.content import Content
 from runner.inputs.keys import whole
@@ -36,6 +38,7 @@ class Answers(NamedTuple):
     store: Path
     about: tuple[str, ...]
     several: bool = False
+    named: Mapping[str, str] = {}
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -49,7 +52,20 @@ class Answers(NamedTuple):
         for row in self.rows:
             index = min(row.position // origin.LINES, len(places) - 1)
             size = len(row.fields or "") + len(row.text or "")
-            yield Row(line=row.position, fields=_fields(self.store, row, several=self.several), size=size, place=places[index])
+            yield Row(line=row.position, fields=self._of_row(row), size=size, place=places[index])
+
+    def _of_row(self, row: Answered) -> dict[str, Json]:
+        """Return the fields of a row: its id, its own, and the answer. What it set for its own request is not passed on.
+
+        Of several answers, the first keeps the id of the row, as it had it when it was the only one.
+        """
+        own, number = _stored(self.store, row), number_of(row.key)
+        given = whole(own.pop("id", None))
+        id_ = row_of(row.key) if given is None else given
+        fields = {"id": id_ if number == 1 else f"{id_}#{number}", **own}
+        fields.pop("params", None)
+        ours: dict[str, Json] = {ANSWER: row.text, **({NUMBER: number} if self.several else {})}
+        return added(fields, {**ours, **dict(zip(self.named.values(), values(row.text, [*self.named]), strict=True))})
 
     def measured(self) -> Content:
         """Hash the rows. Two runs with the same rows and answers have the same content."""
@@ -73,9 +89,10 @@ def opened(source: Path, store: Path) -> Answers:
         raise UsageError(
             f"run {run.id} has no answers yet, so there is nothing to send; `{command('status', run.id, store)}` shows it"
         )
-    first = next(iter(rows), None)
-    about = (*_remarks(run, len(rows)), *(_own_answer(run, _stored(store, first), several=several) if first is not None else ()))
-    return Answers(run, rows, origin.files_in(run.settings), store, about, several)
+    first, names = next(iter(rows), None), _field_names(run)
+    ours = (ANSWER, *((NUMBER,) if several else ()), *names.values())
+    about = (*_remarks(run, len(rows)), *(_own_answer(run, _stored(store, first), ours) if first is not None else ()))
+    return Answers(run, rows, origin.files_in(run.settings), store, about, several, names)
 
 
 def folder_of_files(source: Path, store: Path) -> str:
@@ -101,8 +118,8 @@ def _remarks(run: Run, answered: int) -> Iterator[str]:
         yield f"run {run.id} has not kept what its rows asked (keep_rows = false), so only their other fields are there"
 
 
-def _own_answer(run: Run, fields: Mapping[str, Json], *, several: bool) -> Iterator[str]:
-    for ours in (ANSWER, NUMBER) if several else (ANSWER,):
+def _own_answer(run: Run, fields: Mapping[str, Json], names: Iterable[str]) -> Iterator[str]:
+    for ours in names:
         if ours in fields:
             yield f"the rows of run {run.id} have a field {ours} of their own, which is called {free(fields, ours)} here"
 
@@ -114,14 +131,10 @@ def _stored(store: Path, row: Answered) -> dict[str, Json]:
         raise database.store_error(store, "read", error) from error
 
 
-def _fields(store: Path, row: Answered, *, several: bool) -> dict[str, Json]:
-    """Return the fields of a row: its id, its own, and the answer. What it set for its own request is not passed on.
-
-    Of several answers, the first keeps the id of the row, as it had it when it was the only one.
-    """
-    own, number = _stored(store, row), number_of(row.key)
-    given = whole(own.pop("id", None))
-    id_ = row_of(row.key) if given is None else given
-    fields = {"id": id_ if number == 1 else f"{id_}#{number}", **own}
-    fields.pop("params", None)
-    return added(fields, {ANSWER: row.text, **({NUMBER: number} if several else {})})
+def _field_names(run: Run) -> dict[str, str]:
+    """Return the fields of the answers of a run, each with the name of the row's field that it becomes: ``answer_NAME``."""
+    names: dict[str, str] = {}
+    for field in fields_in(run.settings):
+        name = f"{ANSWER}_{field}"
+        names[field] = f"{ANSWER}_{name}" if name == NUMBER else name
+    return names

@@ -204,7 +204,7 @@ _KINDS: dict[str, Callable[[Any], str | None]] = {
         ("new", "accept_changes", "strict", "trust", "raw", "csv_escape", "csv_excel", "prompt", "vacuum", "progress"), _flag
     ),
     **dict.fromkeys(("prefix_fields", "manifest"), _flag),
-    **dict.fromkeys(("only", "columns", "classes"), _names),
+    **dict.fromkeys(("only", "columns", "classes", "on"), _names),
     "ids": _ids,
     "all_rows": _flag,
     "order": _name,

@@ -22,13 +22,14 @@ from runner.config.endpoint import Endpoint
 from runner.config.job import Job
 from runner.engine.stop import Stop
 from runner.errors import RunnerError, RunStoppedError, StoreError, UsageError
-from runner.event_types import RowEvent, Summary
+from runner.event_types import Summary
 from runner.inputs import objects
 from runner.inputs.keys import asks_the_same, base_key, fingerprint, whole
 from runner.inputs.prompts import asked, make_item
 from runner.interfaces import Items, Provider
 from runner.model import Entry, Item, Json, Outcome, Result, Row
 from runner.providers.http import HttpClient
+from runner.row_events import RowEvent
 from runner.session import backlog
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog

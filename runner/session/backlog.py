@@ -14,11 +14,13 @@ from contextlib import AbstractContextManager, aclosing
 from typing import Literal, TypeAlias
 
 import anyio
+from msgspec import structs
 
 from runner.engine.stop import Stop
-from runner.event_types import Dropped, FirstToken, Progress, RowEvent, StreamEvent, Token
+from runner.event_types import Dropped, Progress, StreamEvent
 from runner.interfaces import Emit, Handle, Items
 from runner.model import Item, Outcome
+from runner.row_events import FirstToken, PartialValue, RowEvent, Token
 
 AHEAD = 1_000
 """Rows that may be begun, at most, while the reader has not taken their results."""
@@ -44,7 +46,14 @@ class _Pieces:
         """Return all pieces as one token."""
         token = self.token
         text = "".join(self.parts)
-        return Token(id=token.id, attempt=token.attempt, kind=token.kind, text=text, at=token.at)
+        return structs.replace(token, text=text)
+
+
+class _Newest:
+    """A value on the queue, in whose place a later one of the same attempt comes: only the newest tells anything."""
+
+    def __init__(self, value: PartialValue) -> None:
+        self.value = value
 
 
 Element: TypeAlias = StreamEvent | Settled
@@ -58,7 +67,9 @@ class Backlog:
 
     def __init__(self, on_slow: OnSlow = "wait") -> None:
         self._drops = on_slow == "drop"
-        self._queue: deque[Element | _Pieces] = deque()
+        self._queue: deque[Element | _Pieces | _Newest] = deque()
+        # the value on the queue of each attempt
+        self._values: dict[tuple[object, int, int], _Newest] = {}
         # the latest piece on the queue of each attempt and kind
         self._latest: dict[tuple[object, int, int, str], _Pieces] = {}
         # rows that have passed the gate and were not taken
@@ -108,6 +119,9 @@ class Backlog:
 
     def hear(self, event: RowEvent) -> None:
         """Put what comes of an answer on the queue."""
+        if isinstance(event, PartialValue):
+            self._hear_value(event)
+            return
         if not isinstance(event, Token):
             if self._drops and isinstance(event, FirstToken) and len(self._queue) >= LONG:
                 return
@@ -124,12 +138,21 @@ class Backlog:
             self._latest[place] = pieces = _Pieces(event)
             self._append(pieces)
 
+    def _hear_value(self, event: PartialValue) -> None:
+        place = (event.id, event.answer_number, event.attempt)
+        waiting = self._values.get(place)
+        if waiting is not None:
+            waiting.value = event
+        elif not self._drops or len(self._queue) < LONG:
+            self._values[place] = newest = _Newest(event)
+            self._append(newest)
+
     def end(self) -> None:
         """Record that nothing more will come."""
         self._closed = True
         self._some.set()
 
-    def _append(self, element: Element | _Pieces) -> None:
+    def _append(self, element: Element | _Pieces | _Newest) -> None:
         self._queue.append(element)
         self._some.set()
 
@@ -168,7 +191,11 @@ class Backlog:
         self._let_in()
         return elements
 
-    def _whole(self, element: Element | _Pieces) -> Element:
+    def _whole(self, element: Element | _Pieces | _Newest) -> Element:
+        if isinstance(element, _Newest):
+            value = element.value
+            del self._values[value.id, value.answer_number, value.attempt]
+            return value
         if not isinstance(element, _Pieces):
             return element
         token = element.token

@@ -2,18 +2,17 @@
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
+from runner.answer_shape import SHAPE_NAME, arguments_of
 from runner.config.job import Job
 from runner.errors import AttemptError, InvalidAnswerError, UnwantedTextError
 from runner.model import Completion
+from runner.providers.watched import Watch
 from runner.session import shaped
 
 if TYPE_CHECKING:
     from runner.schema.growing import Growing
-
-Look: TypeAlias = Callable[[str, int], None]
-"""Looks at the text of an answer so far, and how much of it is new. Raises what ends the answer."""
 
 _WINDOW = 4_000
 """Characters before new text in which a match may begin, while the answer comes. The whole answer is searched at its end."""
@@ -29,21 +28,28 @@ def check_of(job: Job) -> Callable[[Completion], Completion | AttemptError] | No
         return check
 
     def checked(completion: Completion) -> Completion | AttemptError:
-        found = rule.search(completion.text)
-        if found is not None:
-            return _unwanted(found, early=False)
+        # what the model says to the tool of the schema is its answer
+        called = arguments_of(completion.extra) if check is not None else None
+        for text in (completion.text, called or ""):
+            if (found := rule.search(text)) is not None:
+                return _unwanted(found, text, early=False)
         return completion if check is None else check(completion)
 
     return checked
 
 
-def watch_of(job: Job) -> Callable[[], Look] | None:
-    """Return what makes for each attempt of a job what looks at its text; None if nothing does. Raises UsageError."""
+def watch_of(job: Job) -> Callable[[], Watch] | None:
+    """Return what makes for each attempt of a job what looks at its answer; None if nothing does. Raises UsageError."""
     rule, check = _rule(job), shaped.check_of(job) if job.fail_fast else None
     growing = check.growing() if check is not None else None
     if rule is None and growing is None:
         return None
-    return lambda: _Looking(rule, growing).look
+    if job.schema is None:
+        return lambda: Watch(_Looking(rule, None).look)
+    shape = shaped.shape_of(job)
+    # where the model has to call a tool, what it says besides is no answer
+    said = None if shape is not None and shape.how == "tool" else growing
+    return lambda: Watch(_Looking(rule, said).look, _Looking(rule, growing).look, SHAPE_NAME)
 
 
 def _rule(job: Job) -> re.Pattern[str] | None:
@@ -60,13 +66,13 @@ class _Looking:
         """Look at the text so far. Raises UnwantedTextError, InvalidAnswerError."""
         size = len(text)
         if self._rule is not None and (found := self._rule.search(text, max(0, size - new - _WINDOW))) is not None:
-            raise _unwanted(found, early=True)
+            raise _unwanted(found, text, early=True)
         if self._growing is not None and size >= self._next:
             self._next = int(size * _GROWTH) + _STEP
             if (fault := self._growing.fault(text)) is not None:
                 raise InvalidAnswerError(f"the answer can no longer fit the schema: {fault}", text=text, early=True)
 
 
-def _unwanted(found: re.Match[str], *, early: bool) -> UnwantedTextError:
+def _unwanted(found: re.Match[str], text: str, *, early: bool) -> UnwantedTextError:
     words = found[0] if len(found[0]) <= _SHOWN else found[0][: _SHOWN - 1] + "…"
-    return UnwantedTextError(f"the answer has {words!r}, which stop_when finds", early=early)
+    return UnwantedTextError(f"the answer has {words!r}, which stop_when finds", text=text, early=early)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache, cached_property
-from inspect import signature
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, cast
@@ -172,7 +171,7 @@ def _prepared(output: Output, rows: _Rows) -> _Shape:
     """Return what a file is to hold. Raises UsageError for what its format cannot hold, before anything is written."""
     if hasattr(output.module, "MOST_ROWS"):
         size = rows.reader.size(rows.run.id, rows.chosen)
-        _refuse_size(output, "rows", size, output.module.MOST_ROWS, "take another format, or fewer rows")
+        outputs.refuse_size(output, "rows", size, output.module.MOST_ROWS, "take another format, or fewer rows")
     if output.is_whole:
         without_files = getattr(output.module, "WHOLE_REQUESTS", False)
         return _Shape(whole.columns(rows.parts), {}, lambda: rows.whole(without_files=without_files))
@@ -182,12 +181,12 @@ def _prepared(output: Output, rows: _Rows) -> _Shape:
     theirs = {*range(len(given(names, len(own)))), *answered}
     places = _chosen(names, only.listed(flags.get("columns"))) or _glance(names, output, theirs)
     if hasattr(output.module, "MOST_COLUMNS"):
-        _refuse_size(output, "columns", len(places or names), output.module.MOST_COLUMNS, "choose some with --columns")
+        outputs.refuse_size(output, "columns", len(places or names), output.module.MOST_COLUMNS, "choose some with --columns")
     more: dict[str, Any] = {}
     if output.kind == "csv":
         kept = [] if flags.get("csv_escape") else given(names, len(own))
         more = {"raw": flags.get("raw", False), "kept": kept, "excel": flags.get("csv_excel", False)}
-    if _takes(output.module.write, "kinds"):
+    if outputs.takes(output.module.write, "kinds"):
         kinds = _kinds(names, rows, answered)
         more["kinds"] = [kinds[place] for place in places or range(len(names))]
     if places is None:
@@ -200,7 +199,7 @@ def _written(output: Output, shape: _Shape, rows: _Rows, notes: list[str] | None
     """Write a file, and its manifest if that is wanted; return the number of rows. several: notes say of which file they are."""
     exporter, said = cast("Exporter", output.module.write), list[str]()
     more = dict(shape.more)
-    if _takes(exporter, "notes"):
+    if outputs.takes(exporter, "notes"):
         more["notes"] = said
     with open_output(output.place, output.form) as out:
         count = exporter(shape.names, shape.records(), out, **more)
@@ -209,22 +208,6 @@ def _written(output: Output, shape: _Shape, rows: _Rows, notes: list[str] | None
     if rows.flags.get("manifest"):
         manifest.write(output, rows.reader, rows.run.id, manifest.Written(count, shape.names, dict(rows.flags)))
     return count
-
-
-def _takes(write: Callable[..., Any], name: str) -> bool:
-    """Return True if a format's function has a parameter of this name."""
-    try:
-        return name in signature(write, follow_wrapped=False).parameters
-    except ValueError:
-        # written in C, and silent about its arguments
-        return False
-
-
-def _refuse_size(output: Output, what: str, size: int, most: int, advice: str) -> None:
-    """Raise UsageError for more rows or columns than a format has room for."""
-    if size > most:
-        kind = output.kind.replace("_", "-")
-        raise UsageError(f"{kind} has room for {most:,} {what}, and the export has {size:,}; {advice}")
 
 
 def _chosen(names: Sequence[str], wanted: Sequence[str]) -> list[int] | None:

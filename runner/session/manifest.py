@@ -37,7 +37,10 @@ _TEMPLATE = ("prompt", "messages", "system")
 _OF_THIS_MACHINE = ("input", origin.STORED, "files_root", "prompt_file", "system_file")
 """Settings that are paths."""
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
-_COST = ("currency", "cost", "cost_failed_attempts", "cost_perhaps", "unpriced_attempts")
+_COST = (
+    *("currency", "cost", "cost_failed_attempts", "cost_perhaps", "unpriced_attempts", "killed_requests"),
+    "cost_open_requests",
+)
 
 
 class Written(NamedTuple):

@@ -1,9 +1,10 @@
 """The files that an export is to write: the format of each, and which of them are refused."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from runner import origin
 from runner.config import plugins
@@ -86,6 +87,22 @@ def refuse_among(outputs: Sequence[Output], reader: StoreReader, *, manifest: bo
         if not seen.isdisjoint(names):
             raise UsageError(f"{output.place} is named twice; name each output once")
         seen |= names
+
+
+def takes(write: Callable[..., Any], name: str) -> bool:
+    """Return True if a format's function has a parameter of this name."""
+    try:
+        return name in signature(write, follow_wrapped=False).parameters
+    except ValueError:
+        # written in C, and silent about its arguments
+        return False
+
+
+def refuse_size(output: Output, what: str, size: int, most: int, advice: str) -> None:
+    """Raise UsageError for more rows or columns than a format has room for."""
+    if size > most:
+        kind = output.kind.replace("_", "-")
+        raise UsageError(f"{kind} has room for {most:,} {what}, and the export has {size:,}; {advice}")
 
 
 def refuse_early(places: Sequence[str], store: Path, prompts: Path) -> None:

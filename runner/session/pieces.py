@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from typing import Any, TypeAlias
 
+import msgspec
+
 from runner.errors import UsageError
-from runner.event_types import Token
-from runner.model import Result
+from runner.model import Json, Result
+from runner.row_events import PartialValue, Token
 from runner.session.asks import Asks
 from runner.session.blocking import LoopThread
 from runner.text import clean
@@ -49,19 +52,42 @@ class Answer(AsyncIterator[Token]):
         """Stop listening. What was sent is paid for, and its answer is saved."""
         await self._pieces.aclose()
 
+    async def values(self) -> AsyncGenerator[Json, None]:
+        """Ask, and yield the JSON of an answer with a schema as far as it has come, each time that there is more of it.
+
+        The last value is the answer. An answer that the store has is one value. Nothing is yielded for one that is no JSON.
+        """
+        some = False
+        async with aclosing(self._heard()) as elements:
+            async for element in elements:
+                if isinstance(element, PartialValue):
+                    some = True
+                    yield element.value
+        if not some and self.result is not None and self.result.status == "done":
+            with suppress(msgspec.DecodeError, RecursionError):
+                yield msgspec.json.decode(self.result.text or "")
+
     async def _told(self) -> AsyncGenerator[Token, None]:
-        asks, some = self._asks(), False
+        some = False
+        async with aclosing(self._heard()) as elements:
+            async for element in elements:
+                if isinstance(element, Token):
+                    some = True
+                    yield element
+        if (result := self.result) is not None and not some and result.text:
+            yield Token(id=result.id, attempt=result.attempts, kind="text", text=result.text, at=0)
+
+    async def _heard(self) -> AsyncGenerator[object, None]:
+        """Yield what is told of the row until it has its result."""
+        asks = self._asks()
         with asks.heard(self._fields) as told:
             asking = asyncio.create_task(asks.ask(self._fields))
             asking.add_done_callback(lambda _: told.end())
             try:
                 while elements := await told.take(_BATCH):
-                    for token in (element for element in elements if isinstance(element, Token)):
-                        some = True
-                        yield token
-                self.result = result = await asking
-                if not some and result.text:
-                    yield Token(id=result.id, attempt=result.attempts, kind="text", text=result.text, at=0)
+                    for element in elements:
+                        yield element
+                self.result = await asking
             finally:
                 asking.cancel()
 
@@ -86,9 +112,22 @@ class BlockingAnswer(Iterator[Token]):
             raise StopIteration
         return token
 
+    def values(self) -> Iterator[Json]:
+        """Yield the JSON of the answer as far as it has come. See ``Answer.values``."""
+        values = self._answer.values()
+        while one := self._loop.call(_next(values)):
+            yield one[0]
+
     def close(self) -> None:
         """Stop listening. What was sent is paid for, and its answer is saved."""
         self._loop.call(self._answer.aclose())
+
+
+async def _next(values: AsyncGenerator[Json, None]) -> tuple[Json] | None:
+    """Return the next value; None at the end."""
+    async for value in values:
+        return (value,)
+    return None
 
 
 def fields_of(prompt: Any, own: str | int | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The results of a run as a Python program reads them: row by row, as a list, or as a table of another library."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import structs
 
 from runner.answer_shape import fields_in
+from runner.errors import RunnerError
 from runner.event_types import Summary
 from runner.exports import answer_fields, frames, html
 from runner.exports.columns import columns, records
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 _SHOWN = 20
 """Rows that a notebook shows."""
 _OWN = 6
-"""Columns of the rows' own fields that it shows."""
+"""Columns of the rows' own fields that it shows, and of the fields of answers."""
 
 
 class Results:
@@ -47,6 +49,11 @@ class Results:
     def run(self) -> int:
         """The number of the run."""
         return self._run.id
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings of the run, without secrets."""
+        return self._run.settings
 
     def __iter__(self) -> Iterator[Result]:
         asked = asked_in(self._run.settings)
@@ -108,11 +115,15 @@ class Results:
         first = list(islice(self, _SHOWN))
         own = list(dict.fromkeys(name for result in first for name in result.metadata))[:_OWN]
         failed = any(result.error is not None for result in first)
-        header = ["id", *columns(own)[1 : 1 + len(own)], "prompt", "text", "status", *(["error"] if failed else [])]
+        before, behind = ["id", *columns(own)[1 : 1 + len(own)], "prompt", "text"], ["status", *(["error"] if failed else [])]
+        fields = [*fields_in(self._run.settings)][:_OWN]
+        header = [*before, *answer_fields.named([*before, *behind], fields), *behind]
         rows = [
             [result.id if not isinstance(result.id, int) else str(result.id)]
             + [result.metadata.get(name) for name in own]
-            + [result.prompt, result.text, result.status]
+            + [result.prompt, result.text]
+            + answer_fields.values(result.text if result.status == "done" else None, fields)
+            + [result.status]
             + ([result.error] if failed else [])
             for result in first
         ]
@@ -143,6 +154,10 @@ class RunSummary(Summary, frozen=True, kw_only=True):
         pairs += [("attempts of this session", self.attempts_now), ("input tokens", self.input_tokens)]
         cost = None if self.cost is None else shown(round(self.cost * PICO))
         pairs += [("output tokens", self.output_tokens), ("cost of the run", cost), ("time", f"{self.elapsed_s:,.1f} s")]
+        # a run that was deleted since has none
+        with suppress(RunnerError):
+            fields = [*fields_in(self.results().settings)]
+            pairs += [("fields of the answers", ", ".join(fields))] if fields else []
         pairs += [(f"failed: {code}", number) for code, number in sorted(self.causes.items())[:_SHOWN]]
         return html.table((), [pair for pair in pairs if pair[1] is not None], str(self))
 

@@ -1,7 +1,8 @@
 """The schema of a job, as its requests ask for it and as its answers are checked."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from runner.answer_shape import SHAPE_NAME, AnswerShape, How
@@ -14,6 +15,7 @@ from runner.providers.finish import is_cut
 
 if TYPE_CHECKING:
     from runner.schema.answers import AnswerCheck
+    from runner.schema.partial import Partial
 
 _SHOWN = 3
 """Changes of a schema that a note tells."""
@@ -60,6 +62,19 @@ def check_of(job: Job) -> "AnswerCheck | None":
     from runner.schema.answers import AnswerCheck
 
     return AnswerCheck(job.schema, is_cut)
+
+
+def values_of(job: Job) -> "Callable[[], Partial] | None":
+    """Return what makes for each attempt of a job what reads its answer while it comes; None without a schema."""
+    if job.schema is None:
+        return None
+    # imported here, as above
+    from runner.schema.partial import follower
+
+    # who has not its library wants no values
+    with suppress(UsageError):
+        return follower()
+    return None
 
 
 def notes(job: Job) -> list[str]:

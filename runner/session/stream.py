@@ -61,8 +61,9 @@ def events(
 ) -> "Stream[StreamEvent]":
     """Run a source of prompts and yield what happens, in an ``async for``. As ``stream``, with events in place of results.
 
-    The events are classes of ``runner``: ``Started``, ``RowStarted``, ``FirstToken``, ``Token``, ``AttemptFailed``,
-    ``RowFinished`` with the result, ``Waiting``, ``Noted``, ``Progress``, ``Stopping``, ``Dropped`` and ``Finished``.
+    The events are classes of ``runner``: ``Started``, ``RowStarted``, ``FirstToken``, ``Token``, ``PartialValue`` (of an answer
+    with a schema), ``AttemptFailed``, ``RowFinished`` with the result, ``Waiting``, ``Noted``, ``Progress``, ``Stopping``,
+    ``Dropped`` and ``Finished``.
     on_slow: with "wait" a slow reader slows the run and misses nothing, although pieces of an answer may come joined. With "drop"
     pieces of answers are left out while 10,000 events wait, and ``Dropped`` counts them; results are never left out.
     """

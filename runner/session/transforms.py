@@ -8,7 +8,8 @@ import re
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any, TypeAlias
 
-from runner.event_types import RowFinished, StreamEvent, Token
+from runner.event_types import RowFinished, StreamEvent
+from runner.row_events import PartialValue, Token
 
 RowId: TypeAlias = str | int | float | tuple[str | int | float, int]
 """The id of a row; of its second answer and of further ones, the id and the number of the answer (``answers``)."""
@@ -43,25 +44,26 @@ async def values(events: AsyncIterable[StreamEvent]) -> AsyncIterator[tuple[RowI
     jiter is not installed (the extra ``schema``).
     """
     # imported here: few programs want it
-    from runner.schema.partial import Partial
+    from runner.schema.partial import Partial, follower
 
-    so_far, read = dict[RowId, tuple[str, Any]](), Partial().of
+    followed, told, made = dict[RowId, Partial](), set[RowId](), follower()
     async for event in events:
-        if isinstance(event, Token) and event.kind == "text":
+        if isinstance(event, PartialValue):
             row = _which(event.id, event.answer_number)
-            before, last = so_far.get(row, ("", None))
-            if event.at > len(before):
-                continue
-            text = before[: event.at] + event.text
-            value = read(text)
-            so_far[row] = text, last if value is None else value
+            # from now on the session itself reads the JSON of this row
+            told.add(row)
+            value = event.value if followed.setdefault(row, made()).is_new(event.value) else None
+        elif isinstance(event, Token) and event.kind == "text":
+            row = _which(event.id, event.answer_number)
+            value = None if row in told else followed.setdefault(row, made()).take(event.text, event.at)
         elif isinstance(event, RowFinished):
             row = _which(event.result.id, event.result.answer_number)
-            last = so_far.pop(row, ("", None))[1]
-            value = read(event.result.text or "") if event.result.status == "done" else None
+            told.discard(row)
+            one = followed.pop(row, None) or made()
+            value = one.last(event.result.text or "") if event.result.status == "done" else None
         else:
             continue
-        if value is not None and value != last:
+        if value is not None:
             yield row, value
 
 

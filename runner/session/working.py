@@ -28,7 +28,7 @@ from runner.model import Attempt, Entry, Item, Outcome
 from runner.money import Money, asks_for_flex, costs
 from runner.prices.book import PriceBook
 from runner.providers.http import HttpClient, HttpExchange
-from runner.session import budgeting, pricing, to_finish, wiring
+from runner.session import budgeting, pricing, shaped, to_finish, wiring
 from runner.session.again import Raising, plain
 from runner.session.audience import Audience
 from runner.session.background import keep_watch, note_pace, tell_progress, tell_stop
@@ -41,6 +41,7 @@ from runner.session.meter import Meter
 from runner.session.reached import Progress
 from runner.session.stats import SessionStats
 from runner.session.stopping import BY_PROGRAM
+from runner.store import early
 from runner.store.checkpoint import RunStore
 from runner.store.counts import RunCounts
 
@@ -206,7 +207,7 @@ class Working:
         )
         attempts.avoid(self._used_seeds)
         if isinstance(attempts, HeardAttempts) and self._hear is not None:
-            attempts.tell(self._hear, self._listens)
+            attempts.tell(self._hear, self._listens, shaped.values_of(job))
         return attempts
 
     def _workers(self) -> int:
@@ -274,8 +275,17 @@ class Working:
             cost_now=costs(self._books.now, None)["cost"],
             time=with_advice(self._noting.time()),
             **costs(money, self._projected(money, now, more.get("left", 0))),
+            **self._saved(),
             **more,
         )
+
+    def _saved(self) -> dict[str, Any]:
+        """Return what ending answers early has saved. Reads the store, so it is for the end of a session."""
+        # without it, the summary says less
+        with suppress(StoreError):
+            if self._job.fail_fast or self._job.stop_when is not None:
+                return early.told(early.read(self._store.path, self._store.run_id))
+        return {}
 
     def _projected(self, money: Money, now: RunCounts, left: int) -> int | None:
         """Return what the run will have cost, in picodollars; None if unknown. left: its rows without an outcome."""

@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 
 from runner.model import Json
 from runner.several import MARK, number_of, row_of
-from runner.store import database
+from runner.store import database, early
 from runner.store.former import FormerAnswer, answers
 from runner.store.reuse import IS_TAKEN_OVER
 from runner.store.schema import attempts, items, replaced, reused
@@ -34,8 +34,11 @@ class Sent(Struct, frozen=True, kw_only=True):
     response_id: str | None
     error_code: str | None
     error: str | None
+    # output tokens that were saved by ending its answer early: an estimate (``early``); None: it was not, or nothing tells it
+    estimated_saved_tokens: int | None = None
 
 
+_COLUMNS = Sent.__struct_fields__[:-1]
 _DIGITS = 18
 """Of the longest number that SQLite can hold in any case."""
 
@@ -93,18 +96,22 @@ def story(store: Path, run_id: int, key: str) -> list[Story]:
             row = connection.execute(of_run.where(items.c.position == int(key)).order_by(items.c.id.desc())).first()
             key = key if row is None else row_of(row.key)
             rows = {row.key: row for row in connection.execute(of_run.where(_is_of(items.c.key, key)))}
-        columns = [attempts.c[name] for name in Sent.__struct_fields__]
+        columns = [attempts.c[name] for name in _COLUMNS]
         # no index holds the answered ones, so this reads all attempts: an answer that was replaced is told too
         sent_for = (attempts.c.run_id == run_id, _is_of(attempts.c.item_key, key))
-        found = list(connection.execute(sa.select(attempts.c.item_key, *columns).where(*sent_for).order_by(attempts.c.id)))
+        selected = sa.select(attempts.c.item_key, early.is_early(), *columns).where(*sent_for).order_by(attempts.c.id)
+        found = list(connection.execute(selected))
+        like = early.usual(lambda all_: list(connection.execute(all_)), run_id) if any(one[1] for one in found) else None
         mine = (replaced.c.run_id == run_id, _is_of(replaced.c.item_key, key))
         former = list(answers(connection, store, *mine))
         taken_over = (IS_TAKEN_OVER, items.c.run_id == run_id, _is_of(items.c.key, key))
         bought = connection.execute(sa.select(reused).join(items, sa.and_(*taken_over))).mappings()
         taken: dict[str, Mapping[Any, Any]] = {one["item_key"]: one for one in bought}
     sent: dict[str, list[Sent]] = {}
-    for item, *values in found:
-        sent.setdefault(item, []).append(Sent(**dict(zip(Sent.__struct_fields__, values, strict=True))))
+    for item, ended, *values in found:
+        of = dict(zip(_COLUMNS, values, strict=True))
+        saved = max(0, round(like.saved(of["bytes_received"]))) if ended and like is not None else None
+        sent.setdefault(item, []).append(Sent(**of, estimated_saved_tokens=saved))
     keys = sorted(rows.keys() | sent.keys(), key=number_of)
     stories = (_story(store, one, rows.get(one), sent.get(one, []), taken.get(one)) for one in keys)
     return [structs.replace(one, former=[old for old in former if old.answer_number == one.answer_number]) for one in stories]

@@ -11,7 +11,7 @@ from msgspec import Struct
 from runner.event_types import Quantiles
 from runner.money import CURRENCY, STANDARD, Costs, Money, Projection, asks_for_flex, costs, projected, tier_asked, tier_of
 from runner.several import answers_in
-from runner.store import database
+from runner.store import database, early
 from runner.store.counts import further
 from runner.store.retrying import number_pending
 from runner.store.schema import attempts, items, prices, runs, samples
@@ -90,6 +90,10 @@ class Totals(Struct, frozen=True, kw_only=True):
     # are sent once (--dedupe). None: it is not known, or they are as many as what is left
     shared: int = 0
     requests_left: int | None = None
+    # answers that were ended before their end (fail_fast, stop_when), and an estimate of what that saved; None: nothing tells it
+    ended_early: int = 0
+    estimated_saved_tokens: int | None = None
+    estimated_saved_cost: float | None = None
     currency: str = CURRENCY
     # where the time of all sessions went; None: it is not known
     time: TimeLedger | None = None
@@ -147,6 +151,7 @@ def add_up(fetch: Fetch, run_id: int, *, active: bool = False) -> Totals:
         requests_left=rows.requests_left,
         retry_left=fetch(number_pending(run_id))[0][0],
         time=time_of(fetch, run_id),
+        **early.told(early.saved(fetch, run_id) if early.CODES & {row.code for row in failed} else early.NOTHING),
         **_costs(fetch, run_id, money, rows, answered=any(row.code is None for row in groups)),
     )
 

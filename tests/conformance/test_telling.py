@@ -12,8 +12,8 @@ from test_providers import DIALECTS, EXPECTED, recorded
 from test_streams import CUTS, STREAMS, cut
 
 from runner.engine.listening import TellingDecoder
-from runner.event_types import FirstToken, RowEvent, Token
 from runner.model import Completion, Item, Request
+from runner.row_events import FirstToken, RowEvent, Token
 from runner.text import Redactor
 
 ITEM = Item(key="k", position=1, request=Request(model="m", messages=()), metadata={"id": 7}, fingerprint=0)

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from desk import Asked, Desk, numbered
+from desk import Asked, Desk, numbered, opened
 from processes import QUICK, Simulated, simulator, write_prompts
-from raw_server import RawServer, in_thread
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +30,5 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
     """A folder with a prompt file of twelve rows with ids, and a server that echoes."""
-    asked = Asked()
-    with in_thread(RawServer(asked)) as server:
-        desk = Desk(tmp_path, server, asked)
-        desk.write(numbered(ids=True))
+    with opened(tmp_path, Asked(), numbered(ids=True)) as desk:
         yield desk

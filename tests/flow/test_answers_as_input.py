@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from desk import Asked, Desk
 from processes import count, run, runner
-from raw_server import HANG, RawServer, Reply, in_thread, whole
+from raw_server import HANG, RawServer, Reply, in_thread, openai_answer, whole
 
 import runner as package
 from runner.errors import UsageError
+from runner.event_types import Started
 
 FAULTY = whole("400 Bad Request", {"error": {"message": "too odd", "type": "invalid_request_error"}})
 JUDGE = "Right? {{ text }} = {{ answer }}"
@@ -215,3 +216,21 @@ def test_a_job_file_that_somebody_sent_asks_before_answers_leave(desk: Desk) -> 
     (desk.folder.parent / "aside").mkdir()
     (desk.folder.parent / "aside" / "prompts.jsonl").write_text('{"prompt": "secret"}\n')
     assert "wants to send the file" in refused(desk, "run", "sent.toml")
+
+
+def test_the_fields_of_answers_with_a_schema_are_fields_of_the_rows(desk: Desk) -> None:
+    """A field of the row that has such a name keeps another one; the answer is there as a whole too."""
+    write(desk, 3, answer_mood="own")
+    answer = '{"mood": "good", "number": 7, "tags": ["a"]}'
+    desk.asked.refused = {f"Say text {n}": openai_answer(answer) for n in range(3)}
+    ask(desk, desk.prompts, fields="mood: good|bad, number: int, tags: list[str]", schema_mode="none")
+    prompt = "{{ answer_mood }} {{ answer_answer_number }} {{ answer_tags[0] }} {{ answer_mood_2 }} {{ answer }}"
+    notes = list[str]()
+
+    def observe(event: object) -> None:
+        notes.extend(event.notes if isinstance(event, Started) else [])
+
+    ended = ask(desk, "run:1", prompt, where="answer_answer_number == 7 and id != 'r2'", observe=observe)
+    assert (ended.done, ended.rows) == (2, 2)
+    assert desk.asked[f"good 7 a own {answer}"] == 2
+    assert any("have a field answer_mood of their own, which is called answer_mood_2 here" in note for note in notes)

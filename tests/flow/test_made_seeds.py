@@ -8,10 +8,11 @@ from typing import Any
 
 import anyio
 import pytest
-from desk import Asked, Desk
+from desk import Asked, Desk, opened
 from processes import assert_clean, count, rows, run
 from processes import runner as started
-from raw_server import HANG, RawServer, Received, Reply, anthropic_answer, in_thread, openai_answer, whole
+from raw_server import HANG, Received, Reply, anthropic_answer, openai_answer, whole
+from test_policy import bench
 
 import runner
 from runner.several import key_of, seed_of
@@ -57,14 +58,8 @@ def asked() -> Seeded:
 
 @pytest.fixture
 def desk(tmp_path: Path, asked: Seeded) -> Iterator[Desk]:
-    with in_thread(RawServer(asked)) as server:
-        desk = Desk(tmp_path, server, asked)
-        desk.write(ROWS)
+    with opened(tmp_path, asked, ROWS) as desk:
         yield desk
-
-
-def job(desk: Desk, answers: int | None, **more: Any) -> dict[str, Any]:
-    return {"db": desk.store, "model": "m", "base_url": desk.server.base_url, "answers": answers, **more}
 
 
 def shown(desk: Desk, number: int = 1) -> list[Any]:
@@ -87,19 +82,19 @@ def expected(*more: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 @pytest.mark.parametrize("more", [{}, {"headers": {"x-team": "1"}}, {"max_tokens": 5, "max_tokens_total": 10_000}], ids=str)
 def test_the_first_answer_has_none_and_each_other_one_its_own(desk: Desk, asked: Seeded, more: dict[str, Any]) -> None:
-    runner.run(desk.prompts, **job(desk, 3, **more))
+    runner.run(desk.prompts, **desk.job(3, **more))
     assert asked.seeds() == expected(SECOND, THIRD)
     assert len({*SECOND.values(), *THIRD.values()}) == 4
     assert shown(desk) == in_order(SECOND, THIRD)
 
 
 def test_the_first_answer_is_sent_as_without_others(desk: Desk, asked: Seeded) -> None:
-    runner.run(desk.prompts, **job(desk, None))
+    runner.run(desk.prompts, **desk.job(None))
     alone = {prompt: bodies[0] for prompt, bodies in asked.bodies.items()}
     # what is bought stays, and only the others are sent
-    more = runner.run(desk.prompts, **job(desk, 2))
+    more = runner.run(desk.prompts, **desk.job(2))
     assert (more.run, more.attempts_now, more.done) == (1, 2, 4)
-    runner.run(desk.prompts, new=True, reuse=False, **job(desk, 2, concurrency=1))
+    runner.run(desk.prompts, new=True, reuse=False, **desk.job(2, concurrency=1))
     assert {prompt: bodies[2] for prompt, bodies in asked.bodies.items()} == alone
     assert asked.bodies["one"][1] == asked.bodies["one"][3]
 
@@ -121,7 +116,7 @@ def test_a_killed_run_sends_the_same_again(desk: Desk, asked: Seeded) -> None:
 
 def test_a_retry_sends_the_same_again(desk: Desk, asked: Seeded) -> None:
     asked.refusal = {"error": {"message": "too odd", "code": "content_policy_violation"}}
-    assert runner.run(desk.prompts, **job(desk, 2)).failed == 2
+    assert runner.run(desk.prompts, **desk.job(2)).failed == 2
     refused, asked.refusal = shown(desk), None
     before = {prompt: set(bodies) for prompt, bodies in asked.bodies.items()}
     assert runner.retry(db=desk.store).done == 4
@@ -136,7 +131,7 @@ def test_what_is_shown_of_them(desk: Desk, asked: Seeded) -> None:
         *desk.command, "--provider", "anthropic", "--max-tokens", "9", "--answers", "2", "--dry-run", "1", cwd=desk.folder
     )
     assert "answer 2 is asked for in the same way, without a seed of its own" in unseeded.err
-    runner.run(desk.prompts, **job(desk, 2))
+    runner.run(desk.prompts, **desk.job(2))
     # what is printed is what is sent for the first answer
     assert {line.encode() for line in unsent.out.splitlines()} == {min(bodies, key=len) for bodies in asked.bodies.values()}
     story = json.loads(run("show", "a", "--json", cwd=desk.folder).out)
@@ -146,7 +141,7 @@ def test_what_is_shown_of_them(desk: Desk, asked: Seeded) -> None:
 
 def test_a_stream_of_results_sends_them_too(desk: Desk, asked: Seeded) -> None:
     async def read() -> list[str | None]:
-        async with runner.stream(desk.prompts, **job(desk, 2)) as results:
+        async with runner.stream(desk.prompts, **desk.job(2)) as results:
             return [result.text async for result in results]
 
     assert len(anyio.run(read)) == 4
@@ -194,7 +189,7 @@ def test_a_prompt_about_seeds_teaches_nothing_by_itself(desk: Desk, asked: Seede
     # the server refuses the row and quotes it: the trial without the seed is refused too, so the other row keeps its seed
     asked.refused["plant a seed"] = whole("400 Bad Request", {"error": {"message": "Invalid request: plant a seed"}})
     desk.write([{"id": "p", "prompt": "plant a seed"}, ROWS[1]])
-    ended = runner.run(desk.prompts, **job(desk, 2, concurrency=1))
+    ended = runner.run(desk.prompts, **desk.job(2, concurrency=1))
     seed = seed_of(key_of("p", 2))
     assert (ended.done, ended.failed, asked.seeds()) == (2, 2, {"plant a seed": [None, None, seed], "b": [None, SECOND["b"]]})
     # a retry begins with the seed again
@@ -206,12 +201,12 @@ def test_a_prompt_about_seeds_teaches_nothing_by_itself(desk: Desk, asked: Seede
 def test_a_seed_of_the_user_that_is_refused_stops_as_ever(desk: Desk, asked: Seeded) -> None:
     asked.refusal = REFUSALS[0]
     with pytest.raises(runner.RunStoppedError, match="m does not take seed"):
-        runner.run(desk.prompts, **job(desk, 2, seed=5, strict_params=True))
+        runner.run(desk.prompts, **desk.job(2, seed=5, strict_params=True))
 
 
 def test_anthropic_has_none(desk: Desk, asked: Seeded) -> None:
     asked.anthropic = True
-    runner.run(desk.prompts, **job(desk, 2, provider="anthropic", max_tokens=9))
+    runner.run(desk.prompts, **desk.job(2, provider="anthropic", max_tokens=9))
     assert (asked.total(), asked.seeds()) == (4, {"a": [None, None], "b": [None, None]})
     assert rows(desk.store, "SELECT DISTINCT made_seed FROM items") == [(None,)]
     assert shown(desk) == [None] * 4
@@ -225,39 +220,39 @@ def test_what_the_user_says_of_seeds_counts(desk: Desk, asked: Seeded) -> None:
         {"extra_body": {"seed": None}},
     ]
     desk.write([{"id": str(number), "prompt": str(number), **more} for number, more in enumerate(own)])
-    runner.run(desk.prompts, **job(desk, 2))
+    runner.run(desk.prompts, **desk.job(2))
     assert asked.seeds() == {"0": [100, 101], "1": [None, None], "2": ["x", "x"], "3": [None, None]}
     assert rows(desk.store, "SELECT DISTINCT made_seed FROM items") == [(None,)]
 
 
 def test_a_copy_and_an_answer_that_is_taken_over_show_what_was_sent(desk: Desk, asked: Seeded) -> None:
     desk.write([{"id": one, "prompt": "one"} for one in "abc"])
-    ended = runner.run(desk.prompts, dedupe=True, **job(desk, 2))
+    ended = runner.run(desk.prompts, dedupe=True, **desk.job(2))
     assert (ended.attempts_now, ended.shared, shown(desk)) == (2, 4, [None, SECOND["a"]] * 3)
     # another template asks the same: both answers are those of the other row, in either order, each with its seed
     desk.write([{"id": "z", "prompt": "one"}])
-    new = runner.run(desk.prompts, prompt="{{ prompt }}", **job(desk, 2))
+    new = runner.run(desk.prompts, prompt="{{ prompt }}", **desk.job(2))
     assert (new.run, new.reused, new.attempts_now) == (2, 2, 0)
     assert set(shown(desk, 2)) == {None, SECOND["a"]}
 
 
 def test_a_seed_that_was_taken_over_is_not_sent_for_the_same_request(desk: Desk, asked: Seeded) -> None:
     desk.write([{"id": "q", "prompt": "one"}])
-    runner.run(desk.prompts, **job(desk, 2))
+    runner.run(desk.prompts, **desk.job(2))
     x = desk.folder / "x.jsonl"
     x.write_text('{"id": "x", "prompt": "one"}\n')
-    assert runner.run(x, **job(desk, 2)).reused == 2
+    assert runner.run(x, **desk.job(2)).reused == 2
     bought = seed_of(key_of("q", 2))
     assert bought is not None
     assert set(shown(desk, 2)) == {None, bought}
     # what q would ask for, the run has under another key
     x.write_text('{"id": "x", "prompt": "one"}\n{"id": "q", "prompt": "one"}\n')
     asked.bodies.clear()
-    assert runner.run(x, **job(desk, 2)).attempts_now == 2
+    assert runner.run(x, **desk.job(2)).attempts_now == 2
     assert asked.seeds() == {"a": [None, bought + 1]}
     assert sorted(seed for seed in shown(desk, 2) if seed) == [bought, bought + 1]
     # a session that goes on finds the same
-    runner.run(x, **job(desk, 3))
+    runner.run(x, **desk.job(3))
     assert len({seed for seed in shown(desk, 2) if seed}) == 4
     told = run("show", "2", "x", cwd=desk.folder).out
     assert "taken over from run 1, row q (answer 2)" in told
@@ -282,23 +277,23 @@ def test_used_seeds_are_passed_over_to_the_end_and_from_the_beginning() -> None:
 def test_the_seed_is_no_part_of_what_is_asked(desk: Desk, asked: Seeded) -> None:
     # two rows that ask the same have one answer each, without seeds; a row of a new run takes both
     desk.write([{"id": one, "prompt": "one"} for one in "ab"])
-    runner.run(desk.prompts, **job(desk, None))
+    runner.run(desk.prompts, **desk.job(None))
     desk.write([{"id": "z", "prompt": "one"}])
-    new = runner.run(desk.prompts, prompt="{{ prompt }}", **job(desk, 2))
+    new = runner.run(desk.prompts, prompt="{{ prompt }}", **desk.job(2))
     assert (new.reused, new.attempts_now, asked.total()) == (2, 0, 2)
     assert shown(desk, 2) == [None, None]
 
 
 def test_rows_that_ask_the_same_are_not_answered_alike(desk: Desk, asked: Seeded) -> None:
     desk.write([{"prompt": "one"}, {"prompt": "one"}])
-    runner.run(desk.prompts, **job(desk, 3))
+    runner.run(desk.prompts, **desk.job(3))
     assert len({seed for seed in asked.seeds()["a"] if seed is not None}) == 4
 
 
 def test_a_row_with_a_picture_has_them_too(desk: Desk, asked: Seeded) -> None:
     (desk.folder / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
     desk.write([{"id": "a", "prompt": "look", "images": "a.png"}])
-    runner.run(desk.prompts, **job(desk, 2))
+    runner.run(desk.prompts, **desk.job(2))
     (bodies,) = asked.bodies.values()
     assert {json.loads(body).get("seed") for body in bodies} == {None, SECOND["a"]}
     assert all(b"base64" in body for body in bodies)
@@ -311,3 +306,27 @@ def test_a_key_has_the_same_seed_for_ever() -> None:
     assert all(0 < (seed_of(key_of(str(row), 2)) or 0) < 2**31 - 1 for row in range(1_000))
     # a file may have an id that is no valid Unicode
     assert seed_of(key_of("\ud800", 2)) is not None
+
+
+BAD, GOOD = (openai_answer(f'{{"mood": "{mood}"}}') for mood in ("great", "good"))
+NAMELESS = whole("400 Bad Request", {"error": {"message": "Invalid request", "type": "invalid_request_error"}})
+
+
+@pytest.mark.parametrize(
+    ("replies", "seeded", "messages"),
+    [
+        ([GOOD, NAMELESS, BAD, GOOD], [False, True, False, False], [1, 1, 1, 3]),
+        ([GOOD, BAD, NAMELESS, GOOD], [False, True, True, False], [1, 1, 3, 3]),
+    ],
+    ids=["before", "during"],
+)
+def test_a_repair_goes_on_without_a_seed_that_is_refused(
+    tmp_path: Path, replies: list[Reply], seeded: list[bool], messages: list[int]
+) -> None:
+    """The second answer does not fit, and its seed is refused before that or when it is asked for again."""
+    with bench(tmp_path, replies, 1) as desk:
+        summary = desk.run(fields="mood: good|bad", answers=2, concurrency=1)
+        sent = [request.json for request in desk.server.requests]
+    assert (summary.done, summary.failed, summary.attempts_now) == (2, 0, 4)
+    assert ["seed" in one for one in sent] == seeded
+    assert [len(one["messages"]) for one in sent] == messages

@@ -11,10 +11,10 @@ from typing import Any
 
 import anyio
 import pytest
-from desk import Asked, Desk
+from desk import Asked, Desk, opened
 from processes import assert_clean, count, rows, run
 from processes import runner as started
-from raw_server import HANG, RawServer, Received, Reply, in_thread, openai_answer, whole
+from raw_server import HANG, Received, Reply, openai_answer, whole
 
 import runner
 from runner.config.job import load_job
@@ -48,15 +48,8 @@ class Numbered(Asked):
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
-    asked = Numbered()
-    with in_thread(RawServer(asked)) as server:
-        desk = Desk(tmp_path, server, asked)
-        desk.write(ROWS)
+    with opened(tmp_path, Numbered(), ROWS) as desk:
         yield desk
-
-
-def job(desk: Desk, answers: int | None, **more: Any) -> dict[str, Any]:
-    return {"db": desk.store, "model": "m", "base_url": desk.server.base_url, "answers": answers, **more}
 
 
 def exported(desk: Desk, number: int = 1) -> list[dict[str, Any]]:
@@ -65,8 +58,8 @@ def exported(desk: Desk, number: int = 1) -> list[dict[str, Any]]:
 
 
 def test_fewer_answers_of_a_finished_run_are_counted_and_the_others_are_kept(desk: Desk) -> None:
-    runner.run(desk.prompts, **job(desk, 4))
-    fewer = runner.run(desk.prompts, **job(desk, 2))
+    runner.run(desk.prompts, **desk.job(4))
+    fewer = runner.run(desk.prompts, **desk.job(2))
     assert (fewer.answers, fewer.done, fewer.finished, fewer.attempts_now) == (2, 6, True, 0)
     run_, books = runner.status(db=desk.store)
     assert (run_.answers, run_.done, books.attempts, books.finish_reasons) == (2, 6, 12, {"stop": 6})
@@ -74,19 +67,19 @@ def test_fewer_answers_of_a_finished_run_are_counted_and_the_others_are_kept(des
     assert "answers       6 done, 0 failed, 0 left of 6 answers of 3 rows" in shown
     assert len(exported(desk)) == 12
     # without the option the run keeps that number, and all of before are wanted again where it is said
-    assert runner.run(desk.prompts, **job(desk, None)).done == 6
-    again = runner.run(desk.prompts, **job(desk, 4))
+    assert runner.run(desk.prompts, **desk.job(None)).done == 6
+    again = runner.run(desk.prompts, **desk.job(4))
     assert (again.done, again.attempts_now, desk.asked.total()) == (12, 0, 12)
     assert rows(desk.store, "SELECT what, old, new FROM history") == [("answers", "4", "2"), ("answers", "2", "4")]
 
 
 def test_more_answers_are_more_of_the_same_run_and_only_the_missing_are_bought(desk: Desk) -> None:
-    first = runner.run(desk.prompts, **job(desk, 2))
+    first = runner.run(desk.prompts, **desk.job(2))
     assert (first.rows, first.answers, first.done, first.finished) == (3, 2, 6, True)
     # without the option a run keeps its number
     for same in (None, 2):
-        assert runner.run(desk.prompts, **job(desk, same)).attempts_now == 0
-    more = runner.run(desk.prompts, **job(desk, 4))
+        assert runner.run(desk.prompts, **desk.job(same)).attempts_now == 0
+    more = runner.run(desk.prompts, **desk.job(4))
     assert (more.run, more.attempts_now, more.done, more.left) == (1, 6, 12, 0)
     assert desk.asked == Counter({"one": 4, "two": 4, "three": 4})
     found = exported(desk)
@@ -101,8 +94,8 @@ def test_more_answers_are_more_of_the_same_run_and_only_the_missing_are_bought(d
 
 
 def test_fewer_answers_keep_what_there_is_and_buy_no_more(desk: Desk) -> None:
-    runner.run(desk.prompts, limit=1, **job(desk, 3))
-    ended = runner.run(desk.prompts, **job(desk, 2))
+    runner.run(desk.prompts, limit=1, **desk.job(3))
+    ended = runner.run(desk.prompts, **desk.job(2))
     assert (ended.run, ended.attempts_now, ended.done, ended.left, ended.finished) == (1, 4, 6, 0, True)
     assert Counter(line["id"] for line in exported(desk)) == Counter({"a": 3, 7: 2, exported(desk)[-1]["id"]: 2})
     state, books = runner.status(db=desk.store)
@@ -112,7 +105,7 @@ def test_fewer_answers_keep_what_there_is_and_buy_no_more(desk: Desk) -> None:
 
 
 def test_one_answer_leaves_an_export_as_it_was(desk: Desk) -> None:
-    runner.run(desk.prompts, **job(desk, None))
+    runner.run(desk.prompts, **desk.job(None))
     assert "answer_number" not in exported(desk)[0]
     assert "same_as" not in exported(desk)[0]
 
@@ -148,8 +141,8 @@ def test_a_killed_run_goes_on_with_the_answers_that_are_missing(desk: Desk) -> N
 
 
 def test_a_kill_right_after_more_were_asked_for_forgets_none(desk: Desk) -> None:
-    runner.run(desk.prompts, **job(desk, 1))
-    options = {key: value for key, value in job(desk, 2).items() if key != "db"}
+    runner.run(desk.prompts, **desk.job(1))
+    options = {key: value for key, value in desk.job(2).items() if key != "db"}
 
     async def begun(answers: int) -> None:
         before = runner.status(db=desk.store)[0]
@@ -161,33 +154,33 @@ def test_a_kill_right_after_more_were_asked_for_forgets_none(desk: Desk) -> None
             pass
 
     anyio.run(begun, 2)
-    ended = runner.run(desk.prompts, **job(desk, None))
+    ended = runner.run(desk.prompts, **desk.job(None))
     assert (ended.attempts_now, ended.done, ended.finished) == (3, 6, True)
     anyio.run(begun, 3)
     # new rows behind a beginning that is no longer settled
     desk.write([*ROWS, {"id": "d", "prompt": "four"}])
-    ended = runner.run(desk.prompts, **job(desk, None))
+    ended = runner.run(desk.prompts, **desk.job(None))
     assert (ended.done, ended.finished) == (12, True)
     assert desk.asked == Counter({"one": 3, "two": 3, "three": 3, "four": 3})
 
 
 def test_seeds_are_those_of_the_user_each_with_its_number(desk: Desk) -> None:
     desk.write([{"prompt": "one"}, {"prompt": "two", "seed": 100}, {"prompt": "three", "extra_body": {"seed": 7}}])
-    runner.run(desk.prompts, **job(desk, 3, seed=5, concurrency=1))
+    runner.run(desk.prompts, **desk.job(3, seed=5, concurrency=1))
     assert desk.asked.seeds == [5, 6, 7, 100, 101, 102, 7, 8, 9]  # type: ignore[attr-defined]
 
 
 def test_an_id_of_a_user_is_never_an_answer_of_another_row(desk: Desk) -> None:
     desk.write([{"id": "a", "prompt": "one"}, {"id": "a#2", "prompt": "two"}, {"id": f"a{MARK}2", "prompt": "three"}])
-    ended = runner.run(desk.prompts, **job(desk, 2))
+    ended = runner.run(desk.prompts, **desk.job(2))
     assert (ended.done, ended.broken) == (4, 2)
     assert desk.asked == Counter({"one": 2, "two": 2})
     assert {line["error_code"] for line in exported(desk)} == {None, "bad_row"}
 
 
 def test_a_new_run_takes_answers_over_number_by_number(desk: Desk) -> None:
-    runner.run(desk.prompts, prompt="{{ prompt }}", **job(desk, 2))
-    new = runner.run(desk.prompts, prompt="{{ prompt }}{{ '' }}", **job(desk, 3))
+    runner.run(desk.prompts, prompt="{{ prompt }}", **desk.job(2))
+    new = runner.run(desk.prompts, prompt="{{ prompt }}{{ '' }}", **desk.job(3))
     assert (new.run, new.reused, new.attempts_now, new.done) == (2, 6, 3, 9)
     texts = [line["text"] for line in exported(desk, 2)]
     assert len(set(texts)) == 9
@@ -195,11 +188,11 @@ def test_a_new_run_takes_answers_over_number_by_number(desk: Desk) -> None:
 
 
 def test_the_answers_of_a_run_are_rows_for_the_next_one(desk: Desk) -> None:
-    runner.run(desk.prompts, **job(desk, 1))
-    chained = {**job(desk, None), "prompt": "judge {{ answer }} {{ answer_number | default(1) }}"}
+    runner.run(desk.prompts, **desk.job(1))
+    chained = {**desk.job(None), "prompt": "judge {{ answer }} {{ answer_number | default(1) }}"}
     runner.run("run:1", **chained)
     before = desk.asked.total()
-    runner.run(desk.prompts, **job(desk, 2))
+    runner.run(desk.prompts, **desk.job(2))
     judged = runner.run("run:1", **chained)
     # the first answers keep their ids, and are not judged again
     assert (judged.run, judged.attempts_now, judged.done) == (2, 3, 6)
@@ -209,8 +202,8 @@ def test_the_answers_of_a_run_are_rows_for_the_next_one(desk: Desk) -> None:
 
 def test_an_id_that_is_the_name_of_an_answer_is_refused_as_an_input(desk: Desk) -> None:
     desk.write([*ROWS[:2], {"id": "a#2", "prompt": "four"}])
-    runner.run(desk.prompts, **job(desk, 2))
-    chained = job(desk, None, prompt="Right? {{ answer }}", model="judge")
+    runner.run(desk.prompts, **desk.job(2))
+    chained = desk.job(None, prompt="Right? {{ answer }}", model="judge")
     with pytest.raises(
         UsageError, match=r"duplicate id 'a#2' .*\. Answer 2 of a row a is called a#2 here, and a row has that id"
     ):
@@ -221,7 +214,7 @@ def test_an_id_that_is_the_name_of_an_answer_is_refused_as_an_input(desk: Desk) 
 def test_texts_and_sentences_tell_the_answers_of_a_row_apart(desk: Desk) -> None:
     async def read(transform: Any) -> dict[Any, str]:
         found = dict[Any, str]()
-        async with runner.events(desk.prompts, **job(desk, 3)) as events:
+        async with runner.events(desk.prompts, **desk.job(3)) as events:
             async for row, text in transform(events):
                 found[row] = text
         return found
@@ -237,15 +230,15 @@ def test_texts_and_sentences_tell_the_answers_of_a_row_apart(desk: Desk) -> None
 
 
 def test_a_changed_row_gets_new_answers_of_every_number(desk: Desk) -> None:
-    runner.run(desk.prompts, **job(desk, 2))
+    runner.run(desk.prompts, **desk.job(2))
     desk.write([{**ROWS[0], "prompt": "changed"}, *ROWS[1:]])
-    ended = runner.run(desk.prompts, accept_changes=True, **job(desk, None))
+    ended = runner.run(desk.prompts, accept_changes=True, **desk.job(None))
     assert (ended.attempts_now, ended.done) == (2, 6)
     assert desk.asked["changed"] == 2
 
 
 def test_the_limit_counts_rows(desk: Desk) -> None:
-    ended = runner.run(desk.prompts, limit=2, **job(desk, 3))
+    ended = runner.run(desk.prompts, limit=2, **desk.job(3))
     assert (ended.done, ended.left) == (6, 3)
 
 
@@ -256,13 +249,13 @@ def test_equal_answers_are_warned_of(desk: Desk) -> None:
 
 
 def test_a_session_of_asks_refuses_it(desk: Desk) -> None:
-    with pytest.raises(UsageError, match="an ask has one answer"), runner.Session(**job(desk, 2)):
+    with pytest.raises(UsageError, match="an ask has one answer"), runner.Session(**desk.job(2)):
         pass
     assert not desk.store.exists()
 
 
 def test_the_views_show_the_id_and_the_number(desk: Desk) -> None:
-    runner.run(desk.prompts, limit=1, **job(desk, 2))
+    runner.run(desk.prompts, limit=1, **desk.job(2))
     assert rows(desk.store, "SELECT key, answer_number FROM answers ORDER BY 2") == [("a", 1), ("a", 2)]
     with closing(sqlite3.connect(desk.store)) as store:
         assert store.execute("SELECT rows, answers, done FROM overview").fetchall() == [(3, 2, 2)]

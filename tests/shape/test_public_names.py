@@ -146,7 +146,7 @@ def assigned(module: ast.Module, name: str) -> ast.expr:
 def codes() -> set[str]:
     """Every error code that the package can produce, read off its source; the simulator is the other side."""
     found = texts(assigned(tree(PACKAGE / "providers" / "rules.py"), "Code"))
-    for name in ("BAD_ROW", "ATTACHMENT", "INVALID_OUTPUT"):
+    for name in ("BAD_ROW", "ATTACHMENT", "INVALID_OUTPUT", "STOPPED_BY_RULE"):
         found |= texts(assigned(tree(PACKAGE / "errors.py"), name))
     # AttemptTimeoutError makes its code from the timeout that expired
     found |= {f"timeout_{name.removesuffix('_s')}" for name in Timeouts.__struct_fields__ if name.endswith("_s")}

@@ -18,16 +18,19 @@ from runner import event_types
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 EVENTS = {
     "Of a session": ("Started", "Saved", "Noted", "Progress", "Stopping", "Finished"),
-    "Of rows": ("RowStarted", "FirstToken", "Token", "AttemptFailed", "RowFinished", "Waiting", "Dropped"),
+    "Of rows": ("RowStarted", "FirstToken", "Token", "PartialValue", "AttemptFailed", "RowFinished", "Waiting", "Dropped"),
     "What they hold": ("Summary", "Quantiles"),
 }
 GROUPS = {
     "Runs": ("run", "resume", "retry", "estimate", "check", "delete"),
-    "What a store has": ("runs", "status", "results", "export"),
+    "What a store has": ("runs", "status", "results", "export", "compare"),
     "In an event loop": ("arun", "aresume", "aretry", "aestimate", "stream", "events"),
     "One prompt at a time": ("Session", "BlockingSession"),
     "Stopping": ("StopHandle",),
-    "Rows and results": ("Result", "Results", "RunSummary", "Run", "Estimate", "Stream", "Answer", "ArrowStream", "JobSettings"),
+    "Rows and results": (
+        *("Result", "Results", "RunSummary", "Run", "Estimate", "Comparison", "Stream", "Answer", "ArrowStream"),
+        "JobSettings",
+    ),
     "Texts from streams": ("texts", "sentences", "values"),
     "Errors": ("RunnerError", "UsageError", "StoreError", "RunLockedError", "RunStoppedError"),
 }

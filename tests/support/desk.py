@@ -3,11 +3,13 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from processes import assert_clean, rows, run
-from raw_server import RawServer, Received, Reply, openai_answer
+from raw_server import RawServer, Received, Reply, in_thread, openai_answer
 
 ROWS = 12
 _PROGRESS = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d .*  [\d,]+ done, ")
@@ -32,6 +34,10 @@ class Desk:
     def __init__(self, folder: Path, server: RawServer, asked: Asked) -> None:
         self.folder, self.server, self.asked = folder, server, asked
         self.store, self.prompts = folder / "runner.db", folder / "prompts.jsonl"
+
+    def job(self, answers: int | None, **more: Any) -> dict[str, Any]:
+        """Return the arguments of a run that wants so many answers of each row."""
+        return {"db": self.store, "model": "m", "base_url": self.server.base_url, "answers": answers, **more}
 
     def write(self, lines: list[dict[str, Any]], end: str = "\n") -> None:
         self.prompts.write_text("\n".join(json.dumps(line) for line in lines) + end)
@@ -60,3 +66,12 @@ class Desk:
 
 def numbered(*, ids: bool) -> list[dict[str, Any]]:
     return [{**({"id": f"row-{one}"} if ids else {}), "prompt": f"prompt {one}"} for one in range(ROWS)]
+
+
+@contextmanager
+def opened(folder: Path, asked: Asked, lines: list[dict[str, Any]]) -> Iterator[Desk]:
+    """Yield a desk with these lines, whose server answers as ``asked`` does."""
+    with in_thread(RawServer(asked)) as server:
+        desk = Desk(folder, server, asked)
+        desk.write(lines)
+        yield desk

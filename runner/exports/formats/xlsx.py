@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from runner.errors import UsageError
+from runner.exports import remains
 from runner.exports.kinds import text_of
 from runner.text import plural
 
@@ -37,7 +38,7 @@ def write(columns: Sequence[str], records: Iterable[Sequence[object]], out: Path
     import xlsxwriter
 
     # what the library keeps on the disk is beside the export, where there has to be room for it anyway
-    with TemporaryDirectory(prefix=".export-", dir=out.parent) as folder:
+    with TemporaryDirectory(prefix=remains.beside(out), dir=out.parent) as folder:
         book = xlsxwriter.Workbook(str(out), {"constant_memory": True, "tmpdir": folder})
         # the file of the cells may have more than 4 GiB before it is packed
         book.use_zip64()

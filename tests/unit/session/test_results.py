@@ -137,6 +137,15 @@ def test_a_notebook_shows_foreign_text_as_text(ended: runner.RunSummary, tmp_pat
     assert "25 of 30 done, as asked by --limit; 5 left" in many._repr_html_()
 
 
+def test_a_notebook_shows_the_fields_of_answers(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"provider": "simulator", "fields": "mood: good|bad, text: str"}
+    end = runner.run(["a", "b"], db=tmp_path / "runner.db", **settings)
+    shown = re.sub("<[^>]*>", "|", end.results()._repr_html_())
+    assert "|prompt||text||mood||answer_text||status|" in shown
+    assert re.search(r"\|(good|bad)\|", shown)
+    assert "|fields of the answers||mood, text|" in re.sub("<[^>]*>", "|", end._repr_html_())
+
+
 def test_a_short_cell_stays_in_one_line_and_a_long_one_keeps_some_width(ended: runner.RunSummary) -> None:
     of = {text: style for style, text in re.findall(r'<t[dh] style="([^"]*)">([^<]*)<', ended.results()._repr_html_())}
     for text in ("status", "done", "a"):

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.event_types import Noted, RowFinished, StreamEvent, Token
+from runner.event_types import Noted, RowFinished, StreamEvent
 from runner.model import Result
+from runner.row_events import Token
 from runner.session.transforms import sentences, texts, values
 
 pytestmark = pytest.mark.quick

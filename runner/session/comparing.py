@@ -1,0 +1,283 @@
+"""Compares two runs: which answers are the same, what changed, and what each run took."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, cast
+
+from msgspec import Struct
+
+from runner.answer_shape import FieldKind, fields_in
+from runner.config.settings import BY_NAME
+from runner.errors import UsageError
+from runner.exports import answer_fields
+from runner.exports.columns import of_rows, spelt
+from runner.exports.file import open_output
+from runner.exports.kinds import Kind, Kinds
+from runner.interfaces import Exporter
+from runner.model import Json, Run
+from runner.session import arguments, outputs
+from runner.session.agreement import Agreement, Tally, common
+from runner.session.exporting import own_fields
+from runner.session.naming import DEFAULT_STORE, store_path
+from runner.session.only import listed
+from runner.session.outputs import Output
+from runner.several import row_of
+from runner.store.comparing import Pair, PairReader
+from runner.store.totals import Totals
+from runner.text import clean, encodable
+
+_EXAMPLES = 5
+_FIRST: Mapping[str, Kind] = {
+    "answer_number": "int",
+    **dict.fromkeys(("left_status", "right_status"), "text"),
+    "same": "bool",
+    **dict.fromkeys(("left_text", "right_text", "left_error_code", "right_error_code"), "text"),
+}
+"""The columns of a table of pairs behind the rows' own fields, and what they hold."""
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """An answer that is not the same in both runs. fields: the names of those that differ; empty without a schema."""
+
+    id: str
+    answer_number: int
+    left: str
+    right: str
+    fields: tuple[str, ...] = ()
+
+
+class Comparison(Struct, frozen=True, kw_only=True):
+    """Two runs side by side. What is a pair has the left run first. With several answers of each row, it counts answers."""
+
+    # the numbers of the runs
+    runs: tuple[int, int]
+    # answers that are wanted of each row
+    answers: tuple[int, int]
+    # with an outcome in both runs; only those are compared
+    rows: int
+    # of the rows that both have answered
+    same: int
+    changed: int
+    only_left: int
+    only_right: int
+    # same / (same + changed); and Cohen's kappa (``Agreement``); None where they cannot be told
+    agreement: float | None
+    kappa: float | None
+    # the fields that the schemas of both runs have
+    fields: Mapping[str, Agreement]
+    # of ``rows``: how many are done or failed, left and right
+    outcomes: Mapping[str, int]
+    # of ``rows``: those whose own fields are others in the two runs, under the same id
+    other_fields: int
+    # dollars of the whole runs, and what they may have cost in addition; None: not known
+    cost: tuple[float | None, float | None]
+    cost_perhaps: tuple[float | None, float | None]
+    # input and output together, and each; None: no attempt reported any
+    tokens: tuple[int | None, int | None]
+    input_tokens: tuple[int | None, int | None]
+    output_tokens: tuple[int | None, int | None]
+    # what all attempts took together, and the median of the answers
+    seconds: tuple[float, float]
+    median_seconds: tuple[float | None, float | None]
+    # outcomes of the whole runs; of the done, those taken over from earlier runs, which cost nothing
+    done: tuple[int, int]
+    failed: tuple[int, int]
+    reused: tuple[int, int]
+    # settings that make answers and are not the same
+    settings: Mapping[str, tuple[Json, Json]]
+    # the first changed answers, in the order of the input
+    examples: tuple[Change, ...]
+
+
+def compare(
+    left: int,
+    right: int,
+    *,
+    db: str | Path = DEFAULT_STORE,
+    on: str | Sequence[str] | None = None,
+    output: str | Path | None = None,
+    format: str | None = None,  # noqa: A002 - the option's name
+    notes: list[str] | None = None,
+) -> Comparison:
+    """Return two runs of a store side by side. Rows are matched by their ids, and rows without an id by their content.
+
+    on: the fields of the schemas that are compared, by default all that both runs have. output: a file to which the pairs are
+    written as a table. format: as for ``runner.export``. notes: receives a sentence for each kind of change that was made to
+    texts in that file. Takes constant memory. Raises UsageError, StoreError.
+    """
+    for run_id in (left, right):
+        arguments.check(run_id=run_id, db=db, notes=notes)
+        if run_id is None:
+            raise UsageError("name both runs by their numbers (`runner list` shows them)")
+    arguments.check(on=on)
+    if output is not None:
+        arguments.check(output=output, format=format)
+    if left == right:
+        raise UsageError(f"both are run {left}; name two runs (`runner list` shows them)")
+    with PairReader(store_path(db)) as reader, ExitStack() as stack:
+        wanted = None if output is None else outputs.of(output, format)
+        if wanted is not None:
+            _refuse(wanted, reader)
+        stack.enter_context(reader.snapshot())
+        both = reader.run(left), reader.run(right)
+        fields = _fields(both, listed(on))
+        found = _compared(reader, both, fields)
+        if wanted is not None:
+            _write(wanted, reader, both, found.rows, notes, fields=fields)
+        return found
+
+
+def _fields(both: tuple[Run, Run], wanted: Sequence[str]) -> list[str] | None:
+    """Return the fields that are compared; None where not both runs have a schema. Raises UsageError for one that is none."""
+    left, right = (fields_in(run.settings) for run in both)
+    shared = common(left, right)
+    for name in wanted:
+        if name not in shared:
+            names = f"the fields of both: {', '.join(map(clean, shared))}" if shared else "they have none in common"
+            raise UsageError(f"{name!r} is no field of the answers of run {both[0].id} and run {both[1].id}; {names}")
+    if any(not isinstance(run.settings.get("schema"), dict) for run in both):
+        return None
+    return [name for name in shared if not wanted or name in wanted]
+
+
+def _compared(reader: PairReader, both: tuple[Run, Run], fields: Sequence[str] | None) -> Comparison:
+    tally, outcomes, other, examples = Tally(fields), Counter[str](), 0, list[Change]()
+    for pair in reader.pairs(*both):
+        outcomes[f"{pair.left_status}_{pair.right_status}"] += 1
+        other += not pair.alike
+        if pair.both_done and not tally.add(pair.left_text, pair.right_text) and len(examples) < _EXAMPLES:
+            examples.append(_change(pair, [*tally.fields]))
+    rows, totals = outcomes.total(), [reader.totals(run.id) for run in both]
+    whole = tally.whole
+    # without the rows themselves (keep_rows = false) nothing can be said of their fields
+    kept = all(run.settings.get("keep_rows") is not False for run in both)
+    left, right = both
+    return Comparison(
+        runs=(left.id, right.id),
+        answers=(left.answers, right.answers),
+        rows=rows,
+        same=whole.same,
+        changed=whole.changed,
+        only_left=max(0, left.done + left.failed - rows),
+        only_right=max(0, right.done + right.failed - rows),
+        agreement=whole.agreement,
+        kappa=whole.kappa,
+        fields=tally.fields,
+        outcomes={f"{one}_{two}": outcomes[f"{one}_{two}"] for one in ("done", "failed") for two in ("done", "failed")},
+        other_fields=other if kept else 0,
+        cost=_of(totals, "cost"),
+        cost_perhaps=_of(totals, "cost_perhaps"),
+        tokens=_each(totals, _tokens),
+        input_tokens=_of(totals, "input_tokens"),
+        output_tokens=_of(totals, "output_tokens"),
+        seconds=(reader.seconds(left), reader.seconds(right)),
+        median_seconds=_each(totals, lambda books: books.duration.p50),
+        done=(left.done, right.done),
+        failed=(left.failed, right.failed),
+        reused=(left.reused, right.reused),
+        settings=_settings(left, right),
+        examples=tuple(examples),
+    )
+
+
+def _change(pair: Pair, fields: Sequence[str]) -> Change:
+    values = zip(fields, *(answer_fields.values(text, fields) for text in (pair.left_text, pair.right_text)), strict=True)
+    differ = tuple(name for name, left, right in values if left != right)
+    texts = encodable(pair.left_text or ""), encodable(pair.right_text or "")
+    return Change(id=row_of(pair.key), answer_number=pair.answer_number, left=texts[0], right=texts[1], fields=differ)
+
+
+def _settings(left: Run, right: Run) -> dict[str, tuple[Json, Json]]:
+    """Return the answer settings that differ."""
+    named = [name for name, setting in BY_NAME.items() if setting.answer]
+    pairs = {name: (left.settings.get(name), right.settings.get(name)) for name in named}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _tokens(books: Totals) -> int | None:
+    known = [count for count in (books.input_tokens, books.output_tokens) if count is not None]
+    return sum(known) if known else None
+
+
+def _each(totals: Sequence[Totals], of: Any) -> tuple[Any, Any]:
+    return of(totals[0]), of(totals[1])
+
+
+def _of(totals: Sequence[Totals], name: str) -> tuple[Any, Any]:
+    return _each(totals, lambda books: getattr(books, name))
+
+
+# -- the table of pairs
+
+
+def _refuse(output: Output, reader: PairReader) -> None:
+    """Raise UsageError for an output to which no pairs can be written."""
+    if output.is_whole:
+        kind = output.kind.replace("_", "-")
+        raise UsageError(f"{kind} holds the answers of one run, and no pairs of answers; take a table, such as .csv or .parquet")
+    outputs.refuse_among([output], reader, manifest=False)
+
+
+def _write(
+    output: Output,
+    reader: PairReader,
+    both: tuple[Run, Run],
+    rows: int,
+    notes: list[str] | None,
+    *,
+    fields: Sequence[str] | None,
+) -> None:
+    """Write the pairs as a table."""
+    own, write = own_fields(reader, both[0]), cast("Exporter", output.module.write)
+    names = _columns(own, fields or (), getattr(output.module, "ALIKE", spelt))
+    for what, size, most in (("rows", rows, "MOST_ROWS"), ("columns", len(names), "MOST_COLUMNS")):
+        if hasattr(output.module, most):
+            outputs.refuse_size(output, what, size, getattr(output.module, most), "take another format")
+    more: dict[str, Any] = {}
+    if output.kind == "csv":
+        more = {"raw": False, "kept": names[: len(own) + 1], "excel": False}
+    if outputs.takes(write, "kinds"):
+        more["kinds"] = _kinds(reader, both, own, fields or ())
+    if notes is not None and outputs.takes(write, "notes"):
+        more["notes"] = notes
+    with open_output(output.place, output.form) as out:
+        write(names, _records(reader, both, own, fields), out, **more)
+
+
+def _columns(own: Sequence[str], fields: Sequence[str], alike: Any) -> list[str]:
+    """Return the names of the columns: id, the rows' own fields, both answers, and each field of both."""
+    ours = ["id", *_FIRST]
+    names = ["id", *of_rows(own, ours, alike, prefix=False), *_FIRST]
+    sides = [f"{side}_{name}" for name in fields for side in ("left", "right")]
+    return [*names, *answer_fields.named(names, sides, alike)]
+
+
+def _kinds(reader: PairReader, both: tuple[Run, Run], own: Sequence[str], fields: Sequence[str]) -> list[Kind]:
+    """Return what the columns hold. All pairs are read for it."""
+    kinds = Kinds()
+    for pair in reader.pairs(*both, fields=True):
+        own_id, values = pair.id_and_fields()
+        kinds.see({**values, "id": own_id})
+    sides = []
+    for run, text in zip(both, ("left_text", "right_text"), strict=True):
+        of: dict[str, FieldKind] = {name: kind for name, kind in fields_in(run.settings).items() if name in fields}
+        found = answer_fields.kinds_of((getattr(pair, text) for pair in reader.pairs(*both) if pair.both_done), of)
+        sides.append(dict(zip(of, found, strict=True)))
+    return [kinds.of("id"), *map(kinds.of, own), *_FIRST.values(), *(side[name] for name in fields for side in sides)]
+
+
+def _records(
+    reader: PairReader, both: tuple[Run, Run], own: Sequence[str], fields: Sequence[str] | None
+) -> Iterator[list[object]]:
+    tally = Tally(fields)
+    for pair in reader.pairs(*both, fields=True):
+        own_id, values = pair.id_and_fields()
+        same = tally.add(pair.left_text, pair.right_text) if pair.both_done else None
+        texts = [pair.left_text, pair.right_text]
+        states = [pair.answer_number, pair.left_status, pair.right_status, same, *texts, pair.left_code, pair.right_code]
+        # a failed row may have kept a text that does not fit
+        left, right = (answer_fields.values(text if pair.both_done else None, fields or ()) for text in texts)
+        sides = (value for both_sides in zip(left, right, strict=True) for value in both_sides)
+        yield [own_id, *map(values.get, own), *states, *sides]
