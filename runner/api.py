@@ -17,6 +17,7 @@ from runner.interfaces import Observer
 from runner.model import Run
 from runner.progress.watching import watched
 from runner.session import arguments, exporting, session, spelling
+from runner.session.called import name, number_of, tag
 from runner.session.checking import Check, Description, check, check_job, describe
 from runner.session.deleting import deletable, delete, dependent, erase
 from runner.session.dry_run import dry_run
@@ -29,6 +30,7 @@ from runner.session.restoring import resumed, retried
 from runner.session.results import Results, RunSummary, results_of, with_results
 from runner.session.sources import Source, job_of, spooled
 from runner.session.stopping import StopHandle, interruptible, stoppable
+from runner.session.vacuuming import vacuum
 from runner.store.reader import ErrorGroup, StoreReader
 from runner.store.totals import Totals
 
@@ -49,6 +51,7 @@ __all__ = [
     "estimate_job",
     "execute",
     "export",
+    "name",
     "results",
     "resume",
     "resumed",
@@ -58,6 +61,8 @@ __all__ = [
     "runs",
     "spooled",
     "status",
+    "tag",
+    "vacuum",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -100,7 +105,7 @@ def run(
 
 
 def resume(
-    run_id: int | None = None,
+    run_id: int | str | None = None,
     *,
     db: str | Path = DEFAULT_STORE,
     accept_changes: bool = False,
@@ -124,7 +129,7 @@ def resume(
 
 
 def retry(
-    run_id: int | None = None,
+    run_id: int | str | None = None,
     *,
     db: str | Path = DEFAULT_STORE,
     trust: bool = False,
@@ -211,36 +216,35 @@ def runs(*, db: str | Path = DEFAULT_STORE) -> list[Run]:
         return [spelling.told(run, db) for run in reader.runs()]
 
 
-def status(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, Totals]:
+def status(run_id: int | str | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, Totals]:
     """Return a run, by default the newest, with the totals of everything that it sent."""
-    arguments.check(run_id=run_id, db=db)
+    number = number_of(run_id, db)
     with StoreReader(store_path(db)) as reader:
-        run = reader.run(run_id)
+        run = reader.run(number)
         return spelling.told(run, db), reader.totals(run.id)
 
 
-def errors(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, list[ErrorGroup]]:
+def errors(run_id: int | str | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, list[ErrorGroup]]:
     """Return a run, by default the newest, with its failed rows by cause."""
-    arguments.check(run_id=run_id, db=db)
+    number = number_of(run_id, db)
     with StoreReader(store_path(db)) as reader:
-        run = reader.run(run_id)
+        run = reader.run(number)
         return spelling.told(run, db), reader.errors(run.id)
 
 
-def results(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> Results:
+def results(run_id: int | str | None = None, *, db: str | Path = DEFAULT_STORE) -> Results:
     """Return the finished rows of a run, by default the newest: to iterate over, in constant memory, or as a table.
 
     Raises UsageError and StoreError at the call, not when the first row is asked for.
     """
-    arguments.check(run_id=run_id, db=db)
-    return results_of(store_path(db), run_id)
+    return results_of(store_path(db), number_of(run_id, db))
 
 
 @overload
 def export(
     output: str | Path,
     *,
-    run_id: int | None = None,
+    run_id: int | str | None = None,
     db: str | Path = DEFAULT_STORE,
     format: str | None = None,
     notes: list[str] | None = None,
@@ -252,7 +256,7 @@ def export(
 def export(
     output: list[str] | list[Path] | tuple[str | Path, ...],
     *,
-    run_id: int | None = None,
+    run_id: int | str | None = None,
     db: str | Path = DEFAULT_STORE,
     format: Sequence[str | None] | None = None,
     notes: list[str] | None = None,
@@ -263,7 +267,7 @@ def export(
 def export(
     output: str | Path | list[str] | list[Path] | tuple[str | Path, ...],
     *,
-    run_id: int | None = None,
+    run_id: int | str | None = None,
     db: str | Path = DEFAULT_STORE,
     format: str | Sequence[str | None] | None = None,  # noqa: A002 - the option's name
     notes: list[str] | None = None,
@@ -279,10 +283,11 @@ def export(
     """
     if unknown := flags.keys() - ExportFlags.__annotations__.keys():
         raise TypeError(f"export() got an unexpected keyword argument {min(unknown)!r}")
-    arguments.check(run_id=run_id, db=db, notes=notes, **flags)
+    arguments.check(notes=notes, **flags)
+    number = number_of(run_id, db)
     if not isinstance(output, list | tuple):
         arguments.check(output=output, format=format)
-        return exporting.write([(output, cast("str | None", format))], store_path(db), run_id, flags, notes)[0]
+        return exporting.write([(output, cast("str | None", format))], store_path(db), number, flags, notes)[0]
     arguments.check_outputs(output, format)
     formats = [None] * len(output) if format is None else format
-    return exporting.write(list(zip(output, formats, strict=True)), store_path(db), run_id, flags, notes)
+    return exporting.write(list(zip(output, formats, strict=True)), store_path(db), number, flags, notes)

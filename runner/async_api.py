@@ -43,7 +43,7 @@ async def arun(
 
 
 async def aresume(
-    run_id: int | None = None,
+    run_id: int | str | None = None,
     *,
     db: str | Path = DEFAULT_STORE,
     accept_changes: bool = False,
@@ -63,7 +63,7 @@ async def aresume(
 
 
 async def aretry(
-    run_id: int | None = None,
+    run_id: int | str | None = None,
     *,
     db: str | Path = DEFAULT_STORE,
     trust: bool = False,

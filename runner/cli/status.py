@@ -27,11 +27,12 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     settings = run.settings
     where = clean(str(settings.get("base_url") or "the simulator"))
     lines = [
-        f"run {run.id}: {output.state(run)}",
+        f"run {run.id}{f', {clean(run.name)}' if run.name else ''}: {output.state(run)}",
         f"  input         {clean(spool.full_name(run.input))}",
         f"  model         {clean(str(settings.get('model')))} at {where}",
         f"  started       {output.date(run.created_at)}",
         f"  {f'{unit(run.answers)}s':<12}  {_counts(run)}{_shared(run, books)}",
+        *([f"  tags          {clean(', '.join(run.tags))}"] if run.tags else []),
         *_pace(run.pace),
         *_attempts(books),
     ]

@@ -76,13 +76,13 @@ def meant(words: tuple[str, ...]) -> tuple[str | None, str | None]:
     if not words:
         return None, None
     # imported here: what stands for help loads nothing more
-    from runner.origin import run_of
+    from runner.origin import name_of
 
     first, *rest = words
     if rest and _exists(first) and _exists(rest[0]):
         # what a shell makes of *.csv
         raise click.UsageError(f"{first} and {rest[0]} are two files, and one row of one file is asked; name one of them")
-    if first == "-" or rest or not first or run_of(first) is not None or _exists(first) or _is_name(first):
+    if first == "-" or rest or not first or name_of(first) is not None or _exists(first) or _is_name(first):
         return first, (rest[0] if rest else None)
     return None, first
 

@@ -9,6 +9,7 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     run_id: continue this run; None finds the run by input and settings. new: start a new run in any case.
     retry_failed: send failed rows again. accept_changes: send rows again whose prompt has changed since they were answered.
     limit: use only the first so many rows. strict: refuse to start if a row is broken.
+    name, tags: what the run is to be called, and tags that are added to those that it has, as ``runner.labels`` checks them.
     sample: send only so many rows, drawn for an estimate of what all will cost.
     db, outputs: the store and the files of results as a command names them; the commands in messages have these words.
     """
@@ -19,6 +20,8 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     accept_changes: bool = False
     limit: int | None = None
     strict: bool = False
+    name: str | None = None
+    tags: tuple[str, ...] = ()
     sample: int | None = None
     db: str | None = None
     outputs: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ from runner.inputs.prompts import Template, make_item
 from runner.inputs.same_requests import SameRequests
 from runner.inputs.scan import PromptFile, Scan
 from runner.model import Outcome
-from runner.session import budgeting, continuing, identity, pricing, raising, reading, shaped, unfit
+from runner.session import budgeting, called, continuing, identity, pricing, raising, reading, shaped, unfit
 from runner.session.continuing import Chosen, Idle
 from runner.session.identity import Given
 from runner.session.opening import open_input, options_of, rooted, template_of
@@ -118,8 +118,10 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     if chosen.run is not None and options.run_id is None:
         job = budgeting.inherited(job, chosen.run.settings)
     job = raising.settled(job, chosen.run)
+    await in_thread(lambda: called.refuse_name(options, store_path, chosen.run.id if chosen.run is not None else None))
     if continuing.nothing_left(given, chosen, options) and not await in_thread(lambda: _can_be_priced(job, given, chosen)):
         idle = await in_thread(lambda: continuing.idle(job, given, chosen))
+        await in_thread(lambda: called.label(options, store_path, idle.run.id))
         if options.strict and idle.run.broken:
             await in_thread(lambda: _refuse_broken(job, prompts))
         return idle

@@ -8,17 +8,19 @@ from runner.config.job import Job, restore_job
 from runner.errors import UsageError
 from runner.inputs import spool
 from runner.model import Run
+from runner.session.called import number_of
 from runner.session.naming import command, store_option
 from runner.session.options import SessionOptions
 from runner.store.reader import StoreReader
 
 
 def resumed(
-    db: str | Path, run_id: int | None, settings: dict[str, Any], *, accept_changes: bool = False
+    db: str | Path, run_id: int | str | None, settings: dict[str, Any], *, accept_changes: bool = False
 ) -> tuple[Job, SessionOptions]:
-    """Return the job and the options that continue a run."""
+    """Return the job and the options that continue a run, named by its number or its name."""
+    number = number_of(run_id, db)
     with StoreReader(Path(db).resolve()) as reader:
-        if run_id is None:
+        if number is None:
             unfinished = [run for run in reader.runs(counted=False) if run.finished_at is None and not spool.is_asked(run.input)]
             # if every unfinished run is active, take one all the same: its lock refuses it and names the other process
             unfinished = [run for run in unfinished if not run.active] or unfinished
@@ -26,15 +28,16 @@ def resumed(
                 raise UsageError(f"there is no unfinished run in {db}; `runner list{store_option(db)}` shows all runs")
             run = unfinished[-1]
         else:
-            run = reader.run(run_id, counted=False)
+            run = reader.run(number, counted=False)
         _refuse_missing(run, reader)
     return _restored(run, settings), SessionOptions(run_id=run.id, accept_changes=accept_changes)
 
 
-def retried(db: str | Path, run_id: int | None, settings: dict[str, Any]) -> tuple[Job, SessionOptions]:
-    """Return the job and the options that send the failed rows of a run again."""
+def retried(db: str | Path, run_id: int | str | None, settings: dict[str, Any]) -> tuple[Job, SessionOptions]:
+    """Return the job and the options that send the failed rows of a run again, named as in ``resumed``."""
+    number = number_of(run_id, db)
     with StoreReader(Path(db).resolve()) as reader:
-        run = reader.run(run_id, counted=False)
+        run = reader.run(number, counted=False)
         _refuse_missing(run, reader)
     return _restored(run, settings), SessionOptions(run_id=run.id, retry_failed=True)
 

@@ -23,7 +23,7 @@ from runner.money import Money
 from runner.origin import Files
 from runner.pace import Pace
 from runner.several import answers_in, spoken
-from runner.store import database, result_rows, totals
+from runner.store import database, labelling, result_rows, totals
 from runner.store.counts import by_cause, further
 from runner.store.lock import held
 from runner.store.result_rows import ORDER, Asked, Decided, fields_of, located, result_of
@@ -80,7 +80,7 @@ class StoreReader:
         # the results can be read without them
         settings = {row.id: database.settings_of(row.settings) or {} for row in rows}
         counts, causes = self._counts(settings) if counted else ({}, {})
-        taken_over = Counter[int]()
+        called, taken_over = labelling.labels_in(self._fetch), Counter[int]()
         for run_id, number, count in self._fetch(numbers_taken_over()) if counted else ():
             taken_over[run_id] += count if number <= answers_in(settings[run_id]) else 0
         return [
@@ -102,6 +102,7 @@ class StoreReader:
                 stop_reason=row.stop_reason,
                 # a killed session leaves its last pace in the store
                 pace=_pace(row.pace) if active else None,
+                **called.get(row.id, {}),
             )
             for row, active in ((row, held(self.path, row.id)) for row in rows)
         ]
