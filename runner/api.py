@@ -237,7 +237,8 @@ def results(run_id: int | str | None = None, *, db: str | Path = DEFAULT_STORE) 
 
     Raises UsageError and StoreError at the call, not when the first row is asked for.
     """
-    return results_of(store_path(db), number_of(run_id, db))
+    number = number_of(run_id, db)
+    return results_of(store_path(db), number)
 
 
 @overload

@@ -10,7 +10,7 @@ from runner.cli.advice import advice
 from runner.cli.advice import lines as advice_lines
 from runner.durations import clock, format_span
 from runner.inputs import spool
-from runner.model import Run
+from runner.model import Json, Run
 from runner.money import tier_asked
 from runner.pace import LaneState, Pace
 from runner.session import spelling, unpriced
@@ -25,11 +25,10 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     if as_json:
         return output.to_json({"run": run, "books": books})
     settings = run.settings
-    where = clean(str(settings.get("base_url") or "the simulator"))
     lines = [
         f"run {run.id}{f', {clean(run.name)}' if run.name else ''}: {output.state(run)}",
         f"  input         {clean(spool.full_name(run.input))}",
-        f"  model         {clean(str(settings.get('model')))} at {where}",
+        f"  model         {_model(settings)}",
         f"  started       {output.date(run.created_at)}",
         f"  {f'{unit(run.answers)}s':<12}  {_counts(run)}{_shared(run, books)}",
         *([f"  tags          {clean(', '.join(run.tags))}"] if run.tags else []),
@@ -61,6 +60,10 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     left = state.left if books.requests_left is None else books.requests_left
     state = structs.replace(state, budget_left=money.budget_left(books, settings, rows=paid, left=left))
     return "\n".join([*lines, *advice_lines(advice(state, db))])
+
+
+def _model(settings: Mapping[str, Json]) -> str:
+    return f"{clean(str(settings.get('model')))} at {clean(str(settings.get('base_url') or 'the simulator'))}"
 
 
 def _counts(run: Run) -> str:

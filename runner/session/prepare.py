@@ -120,11 +120,7 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     job = raising.settled(job, chosen.run)
     await in_thread(lambda: called.refuse_name(options, store_path, chosen.run.id if chosen.run is not None else None))
     if continuing.nothing_left(given, chosen, options) and not await in_thread(lambda: _can_be_priced(job, given, chosen)):
-        idle = await in_thread(lambda: continuing.idle(job, given, chosen))
-        await in_thread(lambda: called.label(options, store_path, idle.run.id))
-        if options.strict and idle.run.broken:
-            await in_thread(lambda: _refuse_broken(job, prompts))
-        return idle
+        return await in_thread(lambda: _idle(job, given, chosen, options))
     endpoint = find_endpoint(job, os.environ)
     to_read, scanned = await in_thread(lambda: _scanned(job, given, chosen, options))
     await in_thread(lambda: database.prepare(store_path, create=True))
@@ -141,6 +137,15 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
         same_prompt=await in_thread(lambda: unfit.asks_the_same(job, prompts, scanned)),
         same=await in_thread(lambda: same_in(job, to_read, options)),
     )
+
+
+def _idle(job: Job, given: Given, chosen: Chosen, options: SessionOptions) -> Idle:
+    """Return a run of which nothing is left to do. Raises UsageError if a row of it is broken and none may be."""
+    idle = continuing.idle(job, given, chosen)
+    if options.strict and idle.run.broken:
+        _refuse_broken(job, given.prompts)
+    called.label(options, given.store, idle.run.id)
+    return idle
 
 
 def _scanned(job: Job, given: Given, chosen: Chosen, options: SessionOptions) -> tuple[PromptFile, Scan]:
