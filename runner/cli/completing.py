@@ -19,7 +19,8 @@ ENDINGS = (
     ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".text", ".parquet", ".pq", ".xlsx", ".xlsm", ".xls", ".ods",
 )  # fmt: skip
 """Endings of files of rows."""
-PACKED = (".gz", ".bz2", ".xz", ".zst")
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zstd")
+"""Endings of packed files, behind these."""
 NAMES_OF_ROWS = (
     "failed", "done", "whole", "length", "content_filter", "empty",
     "timeout", "network", "server", "rate_limit", "policy", "shape",

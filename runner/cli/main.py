@@ -42,7 +42,7 @@ def main() -> NoReturn:
     code = 0
     try:
         with orderly_end() if reading else nullcontext():
-            cli.main(standalone_mode=False)
+            cli.main(standalone_mode=False, complete_var=VARIABLE)
             sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the user gets a sentence instead of a traceback
         code = _report(error)

@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,10 +18,6 @@ from runner.store import database
 _SPARE = 1.05
 """What is written is a little more than the pages: each has a header in the log."""
 _OF_THE_SYSTEM = ("/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108 - where SQLite looks, in this order
-_OPERATIONS = 20_000
-"""Operations of SQLite after which a signal is looked at."""
-
-
 _PRAGMAS = ("page_count", "freelist_count", "page_size")
 
 
@@ -64,10 +61,9 @@ def vacuum(store: Path, *, done: str = "") -> None:
 
     done: what was done before, as the beginning of the sentence about such a reader.
     """
-    with _explained(store), closing(sqlite3.connect(store, timeout=database.BUSY_S, isolation_level=None)) as connection:
-        # in a call of SQLite, Python would look at no signal before its end
-        connection.set_progress_handler(_go_on, _OPERATIONS)
-        connection.execute("VACUUM")
+    opened = sqlite3.connect(store, timeout=database.BUSY_S, isolation_level=None, check_same_thread=False)
+    with _explained(store), closing(opened) as connection:
+        _interruptible(connection, "VACUUM")
         busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy:
         how = "it comes back when that ends, at the latest with the next run"
@@ -79,8 +75,15 @@ def in_words(size: int) -> str:
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 
-def _go_on() -> int:
-    return 0
+def _interruptible(connection: sqlite3.Connection, statement: str) -> None:
+    """Execute a statement in a thread: in a call of SQLite, the main one would look at no signal before its end."""
+    with ThreadPoolExecutor(1) as pool:
+        executed = pool.submit(connection.execute, statement)
+        try:
+            executed.result()
+        except BaseException:
+            connection.interrupt()
+            raise
 
 
 @contextmanager
@@ -88,9 +91,6 @@ def _explained(store: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorname", None) == "SQLITE_INTERRUPT":
-            # a signal has ended it, as ``_go_on`` was called
-            raise KeyboardInterrupt from None
         raise database.store_error(store, "vacuumed", error) from error
 
 

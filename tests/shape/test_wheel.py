@@ -61,9 +61,7 @@ def manual(names: set[str]) -> str:
     return page
 
 
-def test_the_manual_is_where_man_finds_it_beside_the_command(
-    wheel: zipfile.ZipFile, names: set[str], tmp_path: Path
-) -> None:
+def test_the_manual_is_where_man_finds_it_beside_the_command(wheel: zipfile.ZipFile, names: set[str], tmp_path: Path) -> None:
     page = wheel.read(manual(names))
     assert page == (ROOT / "docs" / "man" / "runner.1").read_bytes()
     if shutil.which("man") is None:

@@ -21,12 +21,12 @@ _SETTINGS = {setting.option: setting.help for setting in SETTINGS}
 _MANY = 20
 """Settings of a command that are not listed with it, but once for all commands."""
 FILES = {
-    "runner.db": "The store, in the current folder unless --db or RUNNER_DB names another one. Files beside it begin with its name.",
+    "runner.db": "The store, in the current folder unless --db or RUNNER_DB names another one.",
     "FILE.toml": "The job file of FILE: settings, by the names in docs/reference/settings.md. `runner init FILE` writes one.",
 }
 ENVIRONMENT = {
     "RUNNER_DB": "The store, where --db is not given.",
-    "RUNNER_MODEL, RUNNER_BASE_URL, ...": "Every setting, by the name of its option. Options override them, and they override a job file.",
+    "RUNNER_MODEL, RUNNER_BASE_URL, ...": "Settings, by the names of their options. Options override them.",
     "OPENAI_API_KEY, ANTHROPIC_API_KEY": "The key for the endpoint; --api-key-env names another variable.",
     "RUNNER_TRACEBACK": "1 shows where an internal error was raised.",
 }
@@ -69,7 +69,8 @@ def lines() -> Iterator[str]:
     yield from table("ENVIRONMENT", ENVIRONMENT)
     yield from table("FILES", FILES)
     yield ".SH SEE ALSO"
-    yield "\\fBsqlite3\\fR(1), which reads the store. \\fBrunner\\fR \\fICOMMAND\\fR \\fB\\-\\-help\\fR shows the same for one command."
+    yield "\\fBsqlite3\\fR(1), which reads the store."
+    yield "\\fBrunner\\fR \\fICOMMAND\\fR \\fB\\-\\-help\\fR shows the same for one command."
 
 
 def of_command(command: click.Command, name: str, parent: click.Context) -> Iterator[str]:

@@ -23,7 +23,7 @@ from runner.errors import RunLockedError, StoreError, UsageError
 from runner.model import Attempt, Completion, Entry, Outcome, Usage
 from runner.pace import LaneState, Pace
 from runner.session import continuing
-from runner.store import connection, compaction, database, deletion
+from runner.store import compaction, connection, database, deletion
 from runner.store.changes import Changes
 from runner.store.checkpoint import _BETWEEN, _DONE_ONLY, _SETTLED, _TRIED, RunCounts, RunStore
 from runner.store.lock import held
