@@ -78,6 +78,8 @@ _OPTIONS = {
     "--timeout": "--attempt-s SECONDS for a whole attempt, --silence-s SECONDS for an answer that stalls",
     "--limit": "only `runner run FILE --limit N` sends the first N rows of a file",
     "--new": "only `runner run FILE --new` starts a new run",
+    "--name": "`runner name RUN NAME` gives a run a name",
+    "--tag": "`runner tag RUN TAG` gives a run a tag",
     "--follow": "`runner status --watch` shows a run until it ends",
     "-f": "`runner status --watch` shows a run until it ends",
     "--force": "--new starts a new run, which sends all rows again",

@@ -8,10 +8,12 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from urllib.parse import quote
 
-_WAIT_S = 0.1
+_WAIT_S, _LONGEST_S = 0.1, 0.3
+"""Seconds for which a lock is waited for, and after which a query is given up: a person waits for the answer."""
 _NAMES = "SELECT name, run_id FROM labels WHERE name IS NOT NULL ORDER BY run_id DESC"
 _INPUTS = "SELECT id, input FROM runs ORDER BY id DESC LIMIT 200"
 _TAGS = "SELECT DISTINCT value FROM labels, json_each(labels.tags) WHERE json_valid(labels.tags)"
@@ -51,6 +53,8 @@ def _read(store: Path, query: str) -> list[tuple[Any, ...]]:
     address = f"file:{quote(os.fsencode(store.resolve()))}?mode=ro"
     try:
         with closing(sqlite3.connect(address, uri=True, timeout=_WAIT_S)) as connection:
+            until = monotonic() + _LONGEST_S
+            connection.set_progress_handler(lambda: monotonic() > until, 10_000)
             return connection.execute(query).fetchall()
     except sqlite3.Error:
         return []

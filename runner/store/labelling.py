@@ -17,7 +17,9 @@ from runner.store.spending import Fetch
 
 def labels_in(fetch: Fetch) -> dict[int, dict[str, Any]]:
     """Return ``name`` and ``tags`` of each run that has any."""
-    return {row.run_id: {"name": row.name, "tags": _tags(row.tags)} for row in fetch(sa.select(labels))}
+    found = fetch(sa.select(labels))
+    # somebody may have changed the store; the runs can be read without their names
+    return {row.run_id: {"name": row.name if isinstance(row.name, str) else None, "tags": _tags(row.tags)} for row in found}
 
 
 def names_in(store: Path) -> dict[str, int]:
@@ -27,7 +29,7 @@ def names_in(store: Path) -> dict[str, int]:
     database.prepare(store, create=False)
     named = sa.select(labels.c.name, labels.c.run_id).where(labels.c.name.is_not(None)).order_by(labels.c.run_id)
     with database.transaction(store, write=False) as connection:
-        return {row.name: row.run_id for row in connection.execute(named)}
+        return {str(row.name): row.run_id for row in connection.execute(named)}
 
 
 def number_of(store: Path, name: str) -> int | None:
