@@ -16,7 +16,7 @@ from runner.event_types import CHOSEN, INPUT_CHANGED, LIMITED, SAMPLED, Finished
 from runner.inputs import source, spool
 from runner.interfaces import Items, Observer
 from runner.model import Entry, Outcome
-from runner.session import called, continuing, nothing_left, prefixes, prepare, reading, wiring
+from runner.session import continuing, nothing_left, prefixes, prepare, reading, wiring
 from runner.session.again import Again
 from runner.session.audience import Audience, with_reason
 from runner.session.backlog import Backlog
@@ -100,7 +100,6 @@ class _Session(Foreseen):
     async def begin(self) -> None:
         """Write what the session changes about its run, and send the event Started."""
         plan = self._plan
-        await in_thread(lambda: called.label(plan.options, plan.given.store, plan.run.id))
         if await self._store.take_up():
             # the rows have other lines than those on which they were found
             self._look.untouched.clear()

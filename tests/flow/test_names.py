@@ -3,7 +3,7 @@
 import json
 import signal
 import sqlite3
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 from desk import Desk, numbered
@@ -46,10 +46,10 @@ def test_a_run_is_found_by_its_name_by_every_command(desk: Desk) -> None:
 
 def test_the_list_shows_names_and_tags_where_there_are_any(desk: Desk) -> None:
     desk.run("--new")
-    assert desk.run(command=("list",)).split("\n")[0].split() == "run state done failed rows started model input".split()
+    assert desk.run(command=("list",)).startswith("run  state ")
     desk.run("--new", "--name", "pilot", "--tag", "team=a", "--tag", "draft")
     head, one, two, _ = desk.run(command=("list",)).split("\n")
-    assert head.split() == "run name state done failed rows started model tags input".split()
+    assert " ".join(head.split()) == "run name state done failed rows started model tags input"
     assert ("pilot" in one, "pilot" in two, "team=a, draft" in two) == (False, True, True)
     assert [line.split()[0] for line in desk.run("--tag", "team", command=("list",)).splitlines()] == ["run", "2"]
     assert desk.run("--tag", "team=b", command=("list",)) == "no run has this tag\n"
@@ -141,7 +141,9 @@ def test_the_answers_of_a_run_by_its_name(desk: Desk) -> None:
     # by its number it is the same run, also once the name has gone to another one
     assert "run 2 is finished" in asked(desk, "run", "run:1", *command).out
     asked(desk, "name", "1", "first")
-    assert refused(desk, "run", "run:pilot", *command) == f"no run of {desk.store} has the name pilot; `runner list` shows the runs"
+    assert (
+        refused(desk, "run", "run:pilot", *command) == f"no run of {desk.store} has the name pilot; `runner list` shows the runs"
+    )
     assert asked(desk, "try", "run:first", *command).code == 0
     (desk.folder / "judge.toml").write_text('input = "run:first"\nprompt = "Right? {{ answer }}"\nmodel = "m"\n')
     ended = asked(desk, "run", "judge.toml", "--base-url", desk.server.base_url)
@@ -167,7 +169,7 @@ def test_python_has_the_same(desk: Desk) -> None:
     for wrong in ({"tags": "team"}, {"tags": [1]}, {"name": 1}):
         with pytest.raises(api.UsageError):
             api.run(desk.prompts, **settings, **wrong)
-    with pytest.raises(api.UsageError, match="no run of .* has the name 'pilot'"):
+    with pytest.raises(api.UsageError, match=r"no run of .* has the name 'pilot'"):
         api.results("pilot", db=desk.store)
     api.delete(["second", 2], db=desk.store)
     assert labels(desk) == []
@@ -209,3 +211,27 @@ def test_labels_that_somebody_has_damaged_are_none(desk: Desk) -> None:
             connection.execute("UPDATE labels SET tags = ?", (text,))
         assert labels(desk) == [(1, "pilot", ())]
         assert asked(desk, "status", "pilot").code == 0
+
+
+def test_of_two_new_runs_that_want_one_name_at_once_one_begins(desk: Desk) -> None:
+    for name in ("a", "b", "c"):
+        (desk.folder / f"{name}.jsonl").write_text(f'{{"prompt": "{name}"}}\n')
+    options = (*desk.command[2:], "--name", "pilot")
+    with ExitStack() as stack:
+        begun = [stack.enter_context(runner("run", f"{name}.jsonl", *options, cwd=desk.folder)) for name in ("a", "b", "c")]
+        ended = [process.ended() for process in begun]
+    assert sorted(one.code for one in ended) == [0, 2, 2]
+    assert all("has the name pilot already" in one.err for one in ended if one.code)
+    # nothing is left of the others, and nothing was sent for them
+    assert ([name for _, name, _ in labels(desk)], desk.asked.total()) == (["pilot"], 1)
+
+
+def test_a_session_that_does_not_begin_names_nothing(desk: Desk) -> None:
+    desk.run("--name", "pilot", "--limit", "3")
+    desk.asked.refused = {"prompt 5": whole("500 Internal Server Error", {"error": {"message": "busy"}}, retry_after="600")}
+    with runner(*desk.command, cwd=desk.folder) as process:
+        process.until(lambda: count(desk.store, "attempts", where="error_code IS NOT NULL") == 1, "a failed attempt")
+        # another process works on the run
+        assert asked(desk, *desk.command, "--name", "other", "--tag", "x").code == 4
+        process.killed()
+    assert labels(desk) == [(1, "pilot", ())]

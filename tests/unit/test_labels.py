@@ -13,7 +13,9 @@ def test_names(name: str) -> None:
     assert checked_name(name) == name
 
 
-@pytest.mark.parametrize("name", ["12", "1_000", "1.5", "1e5", "0x1f", "\N{ARABIC-INDIC DIGIT ONE}\N{ARABIC-INDIC DIGIT TWO}", "_"])
+@pytest.mark.parametrize(
+    "name", ["12", "1_000", "1.5", "1e5", "0x1f", "\N{ARABIC-INDIC DIGIT ONE}\N{ARABIC-INDIC DIGIT TWO}", "_"]
+)
 def test_a_name_is_no_number(name: str) -> None:
     with pytest.raises(UsageError, match="looks like a number"):
         checked_name(name)
