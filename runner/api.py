@@ -171,7 +171,7 @@ def estimate(
     progress = given.pop("progress", None)
     arguments.warn_of_variables()
     with interruptible():
-        options, trust = arguments.of_run(given, db, limit, new=new, accept_changes=False)
+        options, trust = arguments.of_run(given, db, limit, new=new, accept_changes=False, labelled=False)
         arguments.check(sample=sample, observe=observe, progress=progress)
         if not sample:
             with unsent(source, given, trust=trust) as job:

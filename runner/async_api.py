@@ -95,7 +95,7 @@ async def aestimate(
     given: dict[str, Any] = {**settings}
     progress = given.pop("progress", None)
     arguments.warn_of_variables()
-    options, trust = arguments.of_run(given, db, limit, new=new, accept_changes=False)
+    options, trust = arguments.of_run(given, db, limit, new=new, accept_changes=False, labelled=False)
     arguments.check(sample=sample, observe=observe, progress=progress)
     refuse_other_loops()
     refuse_other_loops()

@@ -38,6 +38,8 @@ def delete(run_ids: tuple[int | str, ...], yes: bool, vacuum: bool, db: str, qui
         click.echo(output.listing(found, as_json=False), err=True)
         if not confirmed(f"Delete {'this run' if len(found) == 1 else 'these runs'} with all results?"):
             click.echo("nothing was deleted", err=True)
+            if as_json:
+                click.echo(output.to_json({"deleted": [], "notes": notes, "vacuumed": None}))
             sys.exit(1)
     given_back = api.erase(numbers, db=db, vacuum=vacuum)
     if as_json:

@@ -57,7 +57,7 @@ def _report(error: Exception | KeyboardInterrupt) -> int:
         # a shell asks for completions, and puts what is printed into what is being typed
         return 1
     code = _said(error)
-    if "--json" in sys.argv[1:] and code in _TOLD:
+    if "--json" in sys.argv[1:] and code in _TOLD and not getattr(error, "is_told", False):
         _tell(error, code)
     return code
 

@@ -167,6 +167,7 @@ def _told(screen: "Typewriter", question: "Question", tried: "Tried", *, as_json
     if as_json:
         click.echo(to_json(report(question, tried)))
     if tried.error is not None:
+        tried.error.is_told = as_json
         raise tried.error
     outcome = tried.outcome
     if outcome is None and any(attempt.sent for attempt in tried.attempts) and not as_json:

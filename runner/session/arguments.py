@@ -48,14 +48,16 @@ def check_outputs(places: Any, formats: Any) -> None:
 
 
 def of_run(
-    settings: MutableMapping[str, Any], db: object, limit: Any, *, new: bool, accept_changes: bool
+    settings: MutableMapping[str, Any], db: object, limit: Any, *, new: bool, accept_changes: bool, labelled: bool = True
 ) -> tuple[SessionOptions, bool]:
     """Check the arguments of ``run``, and return the options of its session and ``trust``.
 
-    ``strict``, ``trust``, ``name`` and ``tags`` are taken out of the settings. Raises UsageError.
+    ``strict``, ``trust``, and where a run may be ``labelled`` also ``name`` and ``tags`` are taken out of the settings. Raises
+    UsageError.
     """
     strict, trust = settings.pop("strict", False), settings.pop("trust", False)
-    name, tags = settings.pop("name", None), settings.pop("tags", None) or ()
+    name, tags = (settings.pop("name", None), settings.pop("tags", None)) if labelled else (None, None)
+    tags = () if tags is None else tags
     check(db=db, limit=limit, new=new, accept_changes=accept_changes, strict=strict, trust=trust, called=name, tags=tags)
     options = SessionOptions(
         limit=None if limit is None else index(limit),

@@ -132,6 +132,8 @@ def test_what_is_looked_at_before_a_run(mixed: Desk) -> None:
     assert [("fault" in one, one["line"]) for one in unsent] == [(False, 1), (False, 2), (True, 3)]
     assert told(folder, "try", "prompts.jsonl", *settings)["text"] == "echo 1"
     assert told(folder, "try", "bad", *settings, code=1)["error_code"] == "bad_request"
+    mixed.asked.refused["key"] = whole("401 Unauthorized", {"error": {"message": "no key"}})
+    assert told(folder, "try", "key", *settings, code=3)["error_code"] == "auth"
     begun = told(folder, "init", "prompts.jsonl", "--model", "m")
     assert (folder / begun["file"]).read_text() == begun["text"]
     assert told(folder, "init", "prompts.jsonl", "-o", "-")["file"] is None

@@ -166,7 +166,9 @@ def test_python_has_the_same(desk: Desk) -> None:
     assert api.name("pilot", "second", db=desk.store).name == "second"
     assert api.tag(None, ["b"], remove=["team"], db=desk.store).tags == ("b",)
     assert api.run("run:second", **settings, prompt="{{ answer }}").rows == 12
-    for wrong in ({"tags": "team"}, {"tags": [1]}, {"name": 1}):
+    with pytest.raises(api.UsageError, match="unknown setting 'name'"):
+        api.estimate(desk.prompts, **settings, name="pilot")
+    for wrong in ({"tags": "team"}, {"tags": ""}, {"tags": [1]}, {"name": 1}):
         with pytest.raises(api.UsageError):
             api.run(desk.prompts, **settings, **wrong)
     with pytest.raises(api.UsageError, match=r"no run of .* has the name 'pilot'"):
