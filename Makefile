@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks quick test lint format types layers check wheel lowest bench
+.PHONY: help setup hooks quick test lint format types layers pages check wheel lowest bench
 
 help:    ## list the recipes
 	@sed -n 's/^\([a-z]*\): *## */\1\t/p' Makefile | expand -t 10
@@ -32,6 +32,9 @@ types:   ## mypy
 
 layers:  ## import-linter: which room may import which
 	$(BIN)/lint-imports
+
+pages:   ## write what the code makes of docs: settings, refusals, schemas of --json, the manual page
+	for page in settings_page verdict_page json_schemas man_page; do PYTHONPATH=. $(BIN)/python tests/support/$$page.py || exit 1; done
 
 check:   ## what a change must pass, from scratch, in a copy
 	bash .ci/run

@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from runner.api import check, delete, estimate, export, report, results, resume, retry, run, runs, status
+    from runner.api import check, delete, estimate, export, name, report, results, resume, retry, run, runs, status, tag, vacuum
     from runner.async_api import aestimate, aresume, aretry, arun
     from runner.config.keywords import JobSettings
     from runner.errors import RunLockedError, RunnerError, RunStoppedError, StoreError, UsageError
@@ -39,7 +39,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     **dict.fromkeys(
-        ("check", "delete", "estimate", "export", "report", "resume", "results", "retry", "run", "runs", "status"), "runner.api"
+        (
+            *("check", "delete", "estimate", "export", "name", "report", "resume", "results", "retry", "run", "runs", "status"),
+            *("tag", "vacuum"),
+        ),
+        "runner.api",
     ),
     **dict.fromkeys(("RunLockedError", "RunStoppedError", "RunnerError", "StoreError", "UsageError"), "runner.errors"),
     **dict.fromkeys(("Result", "Run"), "runner.model"),
@@ -116,6 +120,7 @@ __all__ = [
     "estimate",
     "events",
     "export",
+    "name",
     "report",
     "results",
     "resume",
@@ -125,7 +130,9 @@ __all__ = [
     "sentences",
     "status",
     "stream",
+    "tag",
     "texts",
+    "vacuum",
     "values",
 ]
 

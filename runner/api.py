@@ -18,6 +18,7 @@ from runner.interfaces import Observer
 from runner.model import Run
 from runner.progress.watching import watched
 from runner.session import arguments, exporting, faster, reporting, session, spelling
+from runner.session.called import name, number_of, tag
 from runner.session.checking import Check, Description, check, check_job, describe
 from runner.session.deleting import deletable, delete, dependent, erase
 from runner.session.dry_run import dry_run
@@ -31,13 +32,14 @@ from runner.session.restoring import resumed, retried
 from runner.session.results import Results, RunSummary, results_of, with_results
 from runner.session.sources import Source, job_of, spooled
 from runner.session.stopping import StopHandle, interruptible, stoppable
+from runner.session.vacuuming import vacuum
 from runner.store.reader import StoreReader
 from runner.store.totals import Totals
 
 __all__ = [
-    "DEFAULT_STORE", "Check", "Description", "check", "check_job", "deletable", "delete", "dependent", "describe", "dry_run", "erase",
-    "errors", "estimate", "estimate_job", "execute", "export", "report", "results", "resume", "resumed", "retried", "retry", "run",
-    "runs", "spooled", "status",
+    "DEFAULT_STORE", "Check", "Description", "check", "check_job", "deletable", "delete", "dependent", "describe", "dry_run",
+    "erase", "errors", "estimate", "estimate_job", "execute", "export", "name", "report", "results", "resume", "resumed",
+    "retried", "retry", "run", "runs", "spooled", "status", "tag", "vacuum",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -80,7 +82,7 @@ def run(
 
 
 def resume(
-    run_id: int | None = None,
+    run_id: int | str | None = None,
     *,
     db: str | Path = DEFAULT_STORE,
     accept_changes: bool = False,
@@ -104,7 +106,7 @@ def resume(
 
 
 def retry(
-    run_id: int | None = None,
+    run_id: int | str | None = None,
     *,
     classes: str | Sequence[str] | None = None,
     ids: Iterable[str | int] | Path | None = None,
@@ -152,7 +154,7 @@ def estimate(
     progress = given.pop("progress", None)
     arguments.warn_of_variables()
     with interruptible():
-        options, trust = arguments.of_run(given, db, limit, new=new, accept_changes=False)
+        options, trust = arguments.of_run(given, db, limit, new=new, accept_changes=False, labelled=False)
         arguments.check(sample=sample, observe=observe, progress=progress)
         if not sample:
             with unsent(source, given, trust=trust) as job:
@@ -197,35 +199,34 @@ def runs(*, db: str | Path = DEFAULT_STORE) -> list[Run]:
         return [spelling.told(run, db) for run in reader.runs()]
 
 
-def status(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, Totals]:
+def status(run_id: int | str | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, Totals]:
     """Return a run, by default the newest, with the totals of everything that it sent."""
-    arguments.check(run_id=run_id, db=db)
+    number = number_of(run_id, db)
     with StoreReader(store_path(db)) as reader:
-        run = reader.run(run_id)
+        run = reader.run(number)
         books = reader.totals(run.id)
         return spelling.told(run, db), structs.replace(books, time=faster.with_advice(books.time))
 
 
-def errors(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> AbstractContextManager[Found]:
+def errors(run_id: int | str | None = None, *, db: str | Path = DEFAULT_STORE) -> AbstractContextManager[Found]:
     """Return a context with what went wrong in a run, by default the newest, by cause. Raises UsageError, StoreError."""
-    arguments.check(run_id=run_id, db=db)
-    return found(run_id, str(db))
+    return found(number_of(run_id, db), str(db))
 
 
-def results(run_id: int | None = None, *, db: str | Path = DEFAULT_STORE) -> Results:
+def results(run_id: int | str | None = None, *, db: str | Path = DEFAULT_STORE) -> Results:
     """Return the finished rows of a run, by default the newest: to iterate over, in constant memory, or as a table.
 
     Raises UsageError and StoreError at the call, not when the first row is asked for.
     """
-    arguments.check(run_id=run_id, db=db)
-    return results_of(store_path(db), run_id)
+    number = number_of(run_id, db)
+    return results_of(store_path(db), number)
 
 
 @overload
 def export(
     output: str | Path,
     *,
-    run_id: int | None = None,
+    run_id: int | str | None = None,
     db: str | Path = DEFAULT_STORE,
     format: str | None = None,
     notes: list[str] | None = None,
@@ -237,7 +238,7 @@ def export(
 def export(
     output: list[str] | list[Path] | tuple[str | Path, ...],
     *,
-    run_id: int | None = None,
+    run_id: int | str | None = None,
     db: str | Path = DEFAULT_STORE,
     format: Sequence[str | None] | None = None,
     notes: list[str] | None = None,
@@ -248,7 +249,7 @@ def export(
 def export(
     output: str | Path | list[str] | list[Path] | tuple[str | Path, ...],
     *,
-    run_id: int | None = None,
+    run_id: int | str | None = None,
     db: str | Path = DEFAULT_STORE,
     format: str | Sequence[str | None] | None = None,  # noqa: A002 - the option's name
     notes: list[str] | None = None,
@@ -264,19 +265,21 @@ def export(
     """
     if unknown := flags.keys() - ExportFlags.__annotations__.keys():
         raise TypeError(f"export() got an unexpected keyword argument {min(unknown)!r}")
-    arguments.check(run_id=run_id, db=db, notes=notes, **flags)
+    arguments.check(notes=notes, **flags)
+    number = number_of(run_id, db)
     if not isinstance(output, list | tuple):
         arguments.check(output=output, format=format)
-        return exporting.write([(output, cast("str | None", format))], store_path(db), run_id, flags, notes)[0]
+        return exporting.write([(output, cast("str | None", format))], store_path(db), number, flags, notes)[0]
     arguments.check_outputs(output, format)
     formats = [None] * len(output) if format is None else format
-    return exporting.write(list(zip(output, formats, strict=True)), store_path(db), run_id, flags, notes)
+    return exporting.write(list(zip(output, formats, strict=True)), store_path(db), number, flags, notes)
 
 
-def report(output: str | Path = "report.html", *, run_ids: Sequence[int] = (), db: str | Path = DEFAULT_STORE) -> list[int]:
+def report(output: str | Path = "report.html", *, run_ids: Sequence[int | str] = (), db: str | Path = DEFAULT_STORE) -> list[int]:
     """Write one HTML page about a run, by default the newest, or about up to four side by side; return their numbers.
 
     It loads nothing, and holds no keys. ``-`` is standard output. Raises UsageError, StoreError.
     """
-    arguments.check(output=output, run_ids=run_ids, db=db)
-    return reporting.write(output, store_path(db), [index(number) for number in run_ids])
+    arguments.check(output=output, db=db)
+    numbers = [number for one in run_ids if (number := number_of(one, db)) is not None]
+    return reporting.write(output, store_path(db), numbers)

@@ -43,7 +43,7 @@ async def arun(
 
 
 async def aresume(
-    run_id: int | None = None,
+    run_id: int | str | None = None,
     *,
     db: str | Path = DEFAULT_STORE,
     accept_changes: bool = False,
@@ -63,7 +63,7 @@ async def aresume(
 
 
 async def aretry(
-    run_id: int | None = None,
+    run_id: int | str | None = None,
     *,
     classes: str | Sequence[str] | None = None,
     ids: Iterable[str | int] | Path | None = None,
@@ -99,7 +99,7 @@ async def aestimate(
     given: dict[str, Any] = {**settings}
     progress = given.pop("progress", None)
     arguments.warn_of_variables()
-    options, trust = arguments.of_run(given, db, limit, new=new, accept_changes=False)
+    options, trust = arguments.of_run(given, db, limit, new=new, accept_changes=False, labelled=False)
     arguments.check(sample=sample, observe=observe, progress=progress)
     refuse_other_loops()
     refuse_other_loops()

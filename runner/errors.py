@@ -40,6 +40,8 @@ class RunnerError(Exception):
     """Root of the tree. ``str()`` is one sentence for a person. Every error can be pickled, with its attributes."""
 
     exit_code = 70
+    # True for an error that is in what a command has printed as JSON
+    is_told = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         # by default, the class would be called with the message alone

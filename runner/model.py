@@ -233,22 +233,22 @@ class Run(Struct, frozen=True, kw_only=True):
     rows: int | None
     done: int
     failed: int
-    # of the failed: rows from which no request could be made
+    # of the failed: rows from which no request could be made; True if another process is working on the run now
     broken: int
-    # True if another process is working on the run now
     active: bool
-    # why the last session ended early, one sentence; None if it did not, or was killed
+    # why the last session ended early, None if it did not, or was killed; what the current one is doing, None if none is running
     stop_reason: str | None = None
-    # what the current session is doing, as last stored; None if no session is running
     pace: Pace | None = None
-    # failed rows by error code, broken ones too
+    # failed rows by error code, broken ones too; and the code that stopped the last session, None if none did, and in a list
     causes: Mapping[str, int] = {}
-    # the error code that stopped the last session; None if none did, and in a list of runs
     stop_code: str | None = None
     # of the done: taken over from earlier runs; answers that are wanted of each row; outcomes beyond those, counted only here
     reused: int = 0
     answers: int = 1
     beyond: int = 0
+    # what it is called, None: it has no name; and its tags, each a word or word=value
+    name: str | None = None
+    tags: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Run({self.id}, {self.done} done, {self.failed} failed of {'unknown' if self.rows is None else self.rows} rows)"

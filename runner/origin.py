@@ -3,6 +3,7 @@ r"""What the input of a run is called, as the one text that the store keeps: a f
     /data/a.csv                     one file
     /data/a.csv\n/data/b/*.csv       several: absolute paths and patterns, one a line
     run:12                          the rows of run 12 of the same store
+    run:pilot                       the same of the run of that name, until the store is asked for its number
 
 A position of a row in several files is the number of its file and its line there, so it grows over the whole input.
 """
@@ -22,6 +23,7 @@ LINES = 10**10
 STORED = "input_files"
 """Where the settings of a run have its files, if it has read several."""
 _RUN = re.compile(r"run:(\d{1,18})", re.ASCII)
+_CALLED = re.compile(r"run:([^\s:/\\]+)")
 _SHOWN = 3
 
 
@@ -123,6 +125,12 @@ def run_of(origin: str | Path) -> int | None:
     """Return the number of the run whose rows are the input; None if it is made of files."""
     found = _RUN.fullmatch(str(origin))
     return int(found[1]) if found is not None else None
+
+
+def name_of(origin: str | Path) -> str | None:
+    """Return the name, or the number, of the run whose rows are the input; None if it is made of files, which have full paths."""
+    found = _CALLED.fullmatch(str(origin))
+    return found[1] if found is not None else None
 
 
 def is_pattern(name: str | Path) -> bool:

@@ -1,4 +1,4 @@
-"""Finds the run that was named: by its number, or by its prompt file or job file."""
+"""Finds the run that was named: by its number, its name, or its prompt file or job file."""
 
 from pathlib import Path
 
@@ -6,13 +6,16 @@ from runner import origin
 from runner.config.job import load_job
 from runner.errors import UsageError
 from runner.inputs.patterns import as_given
+from runner.labels import spelt
 from runner.model import Run
+from runner.session.answers import numbered
 from runner.session.identity import resolved
 from runner.session.naming import file_word, store_option
 from runner.session.overlap import MOST_RUNS, same_rows
+from runner.store import labelling
 from runner.store.reader import StoreReader
 from runner.store.runs import known_runs
-from runner.text import shell_word
+from runner.text import nearest, shell_word
 
 
 class _LedElsewhereError(UsageError):
@@ -26,9 +29,24 @@ def run_number(name: int | str | None, db: str, *, unfinished: bool = False) -> 
     """
     if not isinstance(name, str):
         return name
-    if not Path(name).exists() and not origin.is_pattern(name):
-        raise UsageError(f"RUN is the number of a run (`runner list` shows them) or its prompt file, and {name!r} is neither")
-    return _run_over(name, db, unfinished=unfinished)
+    store, called = Path(db).resolve(), labelling.names_in(Path(db).resolve())
+    number = called.get(spelt(name))
+    is_file = Path(name).exists() or origin.is_pattern(name)
+    if number is None and not is_file:
+        close = nearest(name, called)
+        meant = f"; did you mean {close!r}?" if close else ""
+        raise UsageError(
+            "RUN is the number or the name of a run (`runner list` shows them), or its prompt file, and "
+            f"{name!r} is none of these{meant}"
+        )
+    if number is None:
+        return _run_over(name, db, unfinished=unfinished)
+    over = _run_over(name, db, unfinished=unfinished) if is_file and _is_input(name, db) else number
+    if over != number:
+        raise UsageError(
+            f"{name} is the name of run {number}, and the prompt file of run {over} of {store}; name the run by its number"
+        )
+    return number
 
 
 def export_names(words: tuple[int | str, ...], outputs: tuple[str, ...], db: str) -> tuple[int | None, list[str]]:
@@ -39,15 +57,16 @@ def export_names(words: tuple[int | str, ...], outputs: tuple[str, ...], db: str
     runs, files = [word for word in words if isinstance(word, int)], [word for word in words if isinstance(word, str)]
     named: int | None = runs[0] if runs else None
     found = list(outputs)
+    called = labelling.names_in(Path(db).resolve())
     for word in files:
-        if named is None and Path(word).exists() and _is_input(word, db):
+        if named is None and (spelt(word) in called or (Path(word).exists() and _is_input(word, db))):
             named = run_number(word, db)
         elif not found:
             found.append(word)
         else:
             both = " ".join(f"-o {shell_word(name)}" for name in (*found, word))
             raise UsageError(
-                f"RUN is a number or the prompt file of a run, and {word} is neither; to write several files: "
+                f"RUN is the number, the name or the prompt file of a run, and {word} is none of these; to write several files: "
                 f"`runner export {both}`"
             )
     if len(runs) > 1:
@@ -74,6 +93,7 @@ def _run_over(file: str, db: str, *, unfinished: bool = False) -> int:
     """Return the number of the newest run over a prompt file, or over that of a job file. Raises UsageError if there is none."""
     path = Path(file)
     given = load_job(path, {}, {}).input if path.suffix.lower() == ".toml" else as_given(path)
+    given = numbered(given, Path(db).resolve())
     source = resolved(given)
     with StoreReader(Path(db).resolve()) as reader:
         runs = reader.runs(counted=False)

@@ -6,11 +6,14 @@ from typing import Any
 import click
 
 from runner.cli.compare import compare
+from runner.cli.completing import complete_tags
+from runner.cli.completion import completion
 from runner.cli.delete import delete
 from runner.cli.errors import errors
 from runner.cli.estimate import estimate
 from runner.cli.export import export
 from runner.cli.init import init
+from runner.cli.labels import name, tag
 from runner.cli.options import (
     accept_changes_option,
     continue_options,
@@ -22,6 +25,7 @@ from runner.cli.options import (
     json_option,
     output_option,
     quiet_option,
+    rows_argument,
     run_argument,
     setting_options,
     show_config_option,
@@ -36,6 +40,7 @@ from runner.cli.signals import orderly_end
 from runner.cli.simulate import simulate
 from runner.cli.trial import try_
 from runner.cli.typed import Commands, one_or_several
+from runner.cli.vacuum import vacuum
 from runner.errors import UsageError
 from runner.version import __version__
 
@@ -55,12 +60,14 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("named", metavar="FILE...", nargs=-1, required=True)
+@rows_argument
 @setting_options()
 @db_option
 @click.option("--limit", type=count(1), metavar="N", help="Use only the first N rows of the file.")
 @click.option("--new", is_flag=True, help="Start a new run, even if there is one to continue.")
 @accept_changes_option
+@click.option("--name", metavar="NAME", help="Name of the run, by which other commands find it.")
+@click.option("--tag", "tags", metavar="TAG", multiple=True, help="Tag for the run: a word, or word=value; repeatable.")
 @output_option
 @click.option("--strict", is_flag=True, help="Refuse to start if a row is broken.")
 @dry_run_option
@@ -69,7 +76,7 @@ def cli() -> None:
 @yes_option
 @quiet_option
 @json_option
-@gathered("options", "limit", "new", "accept_changes", "strict")
+@gathered("options", "limit", "new", "accept_changes", "strict", "name", "tags")
 @gathered("shown", "quiet", "as_json", "outputs", "yes")
 @gathered("instead", "dry_run", "show_config")
 def run(named: tuple[str, ...], db: str, trust: bool, instead: Any, shown: Any, options: dict[str, Any], **settings: Any) -> None:
@@ -77,15 +84,20 @@ def run(named: tuple[str, ...], db: str, trust: bool, instead: Any, shown: Any, 
 
     FILE is a file of rows (JSON lines, CSV, text and others), a job file (.toml) that names one, or - for standard input. For a
     file of rows, settings are read from a .toml file of the same name, if there is one. A named pipe is read like standard input.
-    Several files, or a pattern such as 'data/*.csv', are one input. run:12 is the rows of run 12 with their answers.
+    Several files, or a pattern such as 'data/*.csv', are one input. run:12 is the rows of run 12 with their answers, and so is
+    run:NAME.
     Options override RUNNER_* variables, and these override the .toml file.
     """
     from runner import api
     from runner.cli import foreground, output
     from runner.cli.trusting import asked
     from runner.config.job import load_job
+    from runner.labels import checked_name, checked_tags
     from runner.session.options import SessionOptions
 
+    if options["name"] is not None:
+        options["name"] = checked_name(options["name"])
+    options["tags"] = checked_tags(options["tags"])
     if instead["show_config"] and instead["dry_run"] is not None:
         raise UsageError("--show-config and --dry-run exclude each other; choose one of them")
     job = load_job(one_or_several(named), given_settings(settings))
@@ -109,8 +121,8 @@ def run(named: tuple[str, ...], db: str, trust: bool, instead: Any, shown: Any, 
 def resume(run_id: int | str | None, db: str, accept_changes: bool, trust: bool, shown: Any, **settings: Any) -> None:
     """Continue an unfinished run.
 
-    RUN is its number or its prompt file; the default is the newest unfinished run. --base-url and --api-key-env move the run to
-    another server or key. The model and what else makes the answers can be changed here only if no row is answered yet.
+    RUN is its number, its name or its prompt file; the default is the newest unfinished run. --base-url and --api-key-env move
+    the run to another server or key. The model and what else makes the answers can be changed only while no row is answered.
     """
     from runner import api
     from runner.cli import chosen, foreground
@@ -129,7 +141,7 @@ def resume(run_id: int | str | None, db: str, accept_changes: bool, trust: bool,
 def status(run_id: int | str | None, db: str, as_json: bool, watch: bool) -> None:
     """Show one run in full.
 
-    RUN is its number or its prompt file; the default is the newest run.
+    RUN is its number, its name or its prompt file; the default is the newest run.
     """
     from runner import api
     from runner.cli import chosen, fitting
@@ -144,14 +156,22 @@ def status(run_id: int | str | None, db: str, as_json: bool, watch: bool) -> Non
 
 
 @cli.command("list")
+@click.option(
+    "--tag", "tags", metavar="TAG", multiple=True, help="Only runs with this tag; repeatable.", shell_complete=complete_tags
+)
 @db_option
 @json_option
-def list_(db: str, as_json: bool) -> None:
-    """List all runs of the store."""
+def list_(tags: tuple[str, ...], db: str, as_json: bool) -> None:
+    """List all runs of the store, or those that have certain tags.
+
+    --tag team lists the runs that have team as a tag, with any value; --tag team=a those with this value.
+    """
     from runner import api
     from runner.cli import output
+    from runner.labels import checked_tags, matches
 
-    click.echo(output.listing(api.runs(db=db), as_json=as_json))
+    wanted = checked_tags(tags)
+    click.echo(output.listing([run for run in api.runs(db=db) if matches(run.tags, wanted)], tags=wanted, as_json=as_json))
 
 
 @cli.command()
@@ -180,5 +200,21 @@ def check(named: tuple[str, ...], db: str, as_json: bool, trust: bool, **setting
     sys.exit(1 if report.broken else 0)
 
 
-for _command in (compare, delete, errors, estimate, export, init, report, retry, show, simulate, try_):
+for _command in (
+    compare,
+    completion,
+    delete,
+    errors,
+    estimate,
+    export,
+    init,
+    name,
+    report,
+    retry,
+    show,
+    simulate,
+    tag,
+    try_,
+    vacuum,
+):
     cli.add_command(_command)

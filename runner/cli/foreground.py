@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+import msgspec
 from msgspec import structs
 
 from runner import api
@@ -16,6 +17,7 @@ from runner.config.job import Job
 from runner.engine.stop import Stop
 from runner.errors import RunStoppedError, StoreError
 from runner.event_types import Event, Started, Summary
+from runner.exports.file import is_standard_output
 from runner.interfaces import Observer
 from runner.session.blocking import blocking
 from runner.session.expecting import Confirm
@@ -23,7 +25,7 @@ from runner.session.options import SessionOptions
 from runner.session.outputs import refuse_early
 from runner.session.signals import STOP_SIGNALS, exit_code, on_signals
 from runner.session.stopping import StopHandle
-from runner.text import clean, redact
+from runner.text import clean, json_text, redact
 
 
 def drive(
@@ -41,7 +43,7 @@ def drive(
         return _session(job, db, options, observe, begun, confirming.confirm(job, yes=yes))
     finally:
         if outputs and begun and not isinstance(sys.exc_info()[1], KeyboardInterrupt | StoreError):
-            _export(begun[0], db, outputs, quiet=quiet or as_json)
+            _export(begun[0], db, outputs, quiet=quiet, as_json=as_json)
 
 
 def sample(job: Job, db: str, options: SessionOptions, *, quiet: bool, yes: bool) -> int:
@@ -51,10 +53,15 @@ def sample(job: Job, db: str, options: SessionOptions, *, quiet: bool, yes: bool
     return _session(job, db, structs.replace(options, db=db), observe, [], confirming.confirm(job, yes=yes))
 
 
-def _export(run: int, db: str, targets: tuple[str, ...], *, quiet: bool) -> None:
+def _export(run: int, db: str, targets: tuple[str, ...], *, quiet: bool, as_json: bool) -> None:
     notes: list[str] = []
     written = api.export(targets, run_id=run, db=db, notes=notes)
-    if not quiet:
+    if as_json:
+        # where the rows are written to standard output, they are what is printed
+        if not any(map(is_standard_output, targets)):
+            files = texts.written(written, targets, formats=[None] * len(targets), manifest=False)
+            print(json_text(msgspec.json.encode({"event": "exported", "run": run, "files": files, "notes": notes})), flush=True)
+    elif not quiet:
         for sentence in [*texts.exported(chosen.exported(run, db)[0], None, written, targets, db), *notes]:
             print(sentence, flush=True)
 

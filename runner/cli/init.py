@@ -2,11 +2,15 @@
 
 import shutil
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.cli.options import given_settings, setting_options
+from runner.cli.completing import complete_rows
+from runner.cli.options import given_settings, json_option, setting_options
+
+if TYPE_CHECKING:
+    from runner.session.starting import Begun
 
 _SETTINGS = (
     "provider", "model", "input_format", "encoding", "delimiter", "sheet", "id_column", "prompt", "system", "fields", "max_cost",
@@ -15,7 +19,7 @@ _SETTINGS = (
 
 
 @click.command()
-@click.argument("files", metavar="[FILE]...", type=click.Path(), nargs=-1)
+@click.argument("files", metavar="[FILE]...", type=click.Path(), nargs=-1, shell_complete=complete_rows)
 @setting_options(*_SETTINGS)
 @click.option(
     "--output",
@@ -23,7 +27,8 @@ _SETTINGS = (
     metavar="FILE",
     help="Job file to write, ending in .toml; - prints it. Default: beside FILE, by its name; for several job.toml.",
 )
-def init(files: tuple[str, ...], output: str | None, **settings: Any) -> None:
+@json_option
+def init(files: tuple[str, ...], output: str | None, as_json: bool, **settings: Any) -> None:
     """Write a job file for FILE, to be edited.
 
     It looks at the columns of FILE and proposes a prompt and an id. Other settings are in it too, turned off. Options are written
@@ -36,9 +41,12 @@ def init(files: tuple[str, ...], output: str | None, **settings: Any) -> None:
     from runner.text import clean
 
     source = starting.source(files)
-    if not files:
+    if not files and not as_json:
         click.echo(f"{clean(str(source))} is the only file of rows here", err=True)
     begun = starting.begin(source, output, given_settings(settings))
+    if as_json:
+        _tell(begun, source)
+        return
     if begun.job_file is None:
         click.echo(begun.text, nl=False)
         return
@@ -47,3 +55,19 @@ def init(files: tuple[str, ...], output: str | None, **settings: Any) -> None:
     # a terminal may have more room than a line of advice has by default
     wide = max(COLUMNS, shutil.get_terminal_size().columns - 1) if sys.stdout.isatty() else COLUMNS
     click.echo("\n".join(advice_lines([Advice(command, words) for command, words in begun.commands], wide)))
+
+
+def _tell(begun: "Begun", source: object) -> None:
+    """Print what was written, and what may be done next, as JSON."""
+    from runner.cli.output import to_json
+
+    told = {
+        "input": str(source),
+        "file": str(begun.job_file) if begun.job_file is not None else None,
+        "text": begun.text,
+        "rows": begun.survey.rows,
+        "counted": begun.survey.counted,
+        "prompt_column": begun.survey.text,
+        "next": [{"command": command, "why": words} for command, words in begun.commands],
+    }
+    click.echo(to_json(told))

@@ -13,12 +13,15 @@ from typing import NoReturn
 import click
 
 from runner.cli.commands import cli
+from runner.cli.completion import VARIABLE
 from runner.cli.signals import orderly_end
 from runner.cli.typed import hint
 from runner.errors import RunnerError
 
 _OUTPUT_TROUBLE = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
 
+_TOLD = (1, 2, 3, 4, 5, 70)
+"""Exit codes of errors, and not of signals and of a reader that has left."""
 _SENDING = {"estimate", "run", "resume", "retry", "simulate", "try"}
 """The commands that open connections."""
 
@@ -39,7 +42,7 @@ def main() -> NoReturn:
     code = 0
     try:
         with orderly_end() if reading else nullcontext():
-            cli.main(standalone_mode=False)
+            cli.main(standalone_mode=False, complete_var=VARIABLE)
             sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the user gets a sentence instead of a traceback
         code = _report(error)
@@ -49,6 +52,17 @@ def main() -> NoReturn:
 
 
 def _report(error: Exception | KeyboardInterrupt) -> int:
+    """Print an error as one sentence on standard error, with ``--json`` as a line of JSON too, and return the exit code."""
+    if VARIABLE in os.environ:
+        # a shell asks for completions, and puts what is printed into what is being typed
+        return 1
+    code = _said(error)
+    if "--json" in sys.argv[1:] and code in _TOLD and not getattr(error, "is_told", False):
+        _tell(error, code)
+    return code
+
+
+def _said(error: Exception | KeyboardInterrupt) -> int:
     """Print an error as one sentence on standard error and return the exit code."""
     if isinstance(error, click.ClickException):
         words = hint(error, sys.argv[1:])
@@ -110,6 +124,19 @@ def _show(error: click.ClickException) -> None:
     error.show(words)
     for line in words.getvalue().splitlines():
         _say(line)
+
+
+def _tell(error: Exception | KeyboardInterrupt, code: int) -> None:
+    """Print an error as a line of JSON, for a program that reads standard output alone."""
+    # imported here: most commands end without an error
+    import msgspec
+
+    from runner.text import encodable_tree, json_text, redact
+
+    words = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    told = {"event": "error", "exit_code": code, "code": getattr(error, "code", None), "message": redact(words)}
+    with suppress(OSError):
+        click.echo(json_text(msgspec.json.encode(encodable_tree(told))))
 
 
 def _complain(sentence: str) -> None:

@@ -10,6 +10,17 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from runner.cli.completing import (
+    Completer,
+    choices,
+    complete_file,
+    complete_files,
+    complete_model,
+    complete_plugins,
+    complete_rows,
+    complete_run,
+    complete_variable,
+)
 from runner.cli.typed import run_name
 from runner.config.settings import SETTINGS, Setting, parse_count, unknown_variables
 
@@ -60,6 +71,21 @@ _METAVARS = {
 }
 
 
+_COMPLETERS: dict[str, Completer] = {
+    "provider": complete_plugins("providers"),
+    "input_format": complete_plugins("inputs"),
+    "model": complete_model,
+    "api_key_env": complete_variable,
+    "schema": complete_files(".json"),
+    "prompt_file": complete_file,
+    "system_file": complete_file,
+    "files_root": complete_file,
+    "concurrency": choices("auto"),
+    "prices": choices("list"),
+}
+"""What a shell is offered for the values of settings that have no choices."""
+
+
 def _option(setting: Setting) -> Callable[[F], F]:
     default = f"  [default: {setting.default:g}]" if isinstance(setting.default, int | float) else ""
     default = f"  [default: {setting.default}]" if setting.kind == "slots" or (setting.choices and setting.default) else default
@@ -77,6 +103,7 @@ def _option(setting: Setting) -> Callable[[F], F]:
         type=_number if setting.kind in ("int", "float") else str,
         metavar=metavar,
         help=setting.help + default,
+        shell_complete=choices(*setting.choices) if setting.choices else _COMPLETERS.get(setting.name),
     )
 
 
@@ -93,7 +120,13 @@ def setting_options(*names: str) -> Callable[[F], F]:
 
 
 db_option = click.option(
-    "--db", default="runner.db", envvar="RUNNER_DB", show_default=True, metavar="FILE", help="Store file (SQLite)."
+    "--db",
+    default="runner.db",
+    envvar="RUNNER_DB",
+    show_default=True,
+    metavar="FILE",
+    help="Store file (SQLite).",
+    shell_complete=complete_files(".db", ".sqlite", ".sqlite3"),
 )
 
 
@@ -115,6 +148,7 @@ output_option = click.option(
     metavar="FILE",
     multiple=True,
     help="Write the results to FILE at the end, also after Ctrl-C: .csv, .jsonl, .parquet, .xlsx, .sqlite or .md. Repeatable.",
+    shell_complete=complete_file,
 )
 accept_changes_option = click.option(
     "--accept-changes", is_flag=True, help="Send finished rows again if their prompt has changed."
@@ -128,7 +162,9 @@ dry_run_option = click.option(
     help="Print the request of the first row, or of the first N; send nothing.",
 )
 show_config_option = click.option("--show-config", is_flag=True, help="Print every setting and its source; send nothing.")
-run_argument = click.argument("run_id", metavar="[RUN]", type=run_name, required=False)
+run_argument = click.argument("run_id", metavar="[RUN]", type=run_name, required=False, shell_complete=complete_run)
+any_run_argument = click.argument("run_id", metavar="RUN", type=run_name, shell_complete=complete_run)
+rows_argument = click.argument("named", metavar="FILE...", nargs=-1, required=True, shell_complete=complete_rows)
 
 
 def continue_options(command: F) -> F:

@@ -1,7 +1,7 @@
 """What people read: summaries, the list of runs, errors and checks, as text or as JSON. Foreign text passes ``text.clean``."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import click
@@ -15,13 +15,16 @@ from runner.event_types import AS_ASKED, Quantiles
 from runner.exports.file import is_standard_output
 from runner.inputs import spool
 from runner.model import Run
-from runner.session import oversized, prepare, spelling
+from runner.session import outputs, oversized, prepare, spelling
 from runner.session.dry_run import Unsent
 from runner.session.naming import command
 from runner.session.stopping import STOPPED_BY
+from runner.session.vacuuming import Vacuumed
 from runner.several import unit
+from runner.store.compaction import in_words
 from runner.text import clean, encodable_tree, json_text, plural, shell_word
 
+NO_RUNS = "no runs yet; start one with `runner run FILE`"
 _MAX_SHOWN = 20
 _CHECKED = (
     "rows", "broken", "broken_rows", "duplicates", "duplicate_ids", "identical", "oversized", "examples", "refusal", "missing",
@@ -40,22 +43,25 @@ def stopped(reason: str, verb: str) -> str:
     return clean(reason) if reason.startswith(STOPPED_BY) else f"{verb}: {clean(reason)}"
 
 
-def listing(runs: Sequence[Run], *, as_json: bool) -> str:
-    """Return a table of all runs."""
+def listing(runs: Sequence[Run], *, tags: Collection[str] = (), as_json: bool) -> str:
+    """Return a table of runs. tags: those by which they were chosen. Names and tags have columns where a run has any."""
     if as_json:
         return to_json(list(runs))
     if not runs:
-        return "no runs yet; start one with `runner run FILE`"
-    rows = [("run", "state", "done", "failed", "rows", "started", "model", "input")]
+        return f"no run has {'this tag' if len(tags) == 1 else 'these tags'}" if tags else NO_RUNS
+    named, tagged = any(run.name for run in runs), any(run.tags for run in runs)
+    rows = [("run", *(["name"] * named), "state", "done", "failed", "rows", "started", "model", *(["tags"] * tagged), "input")]
     rows += [
         (
             str(run.id),
+            *([clean(run.name or "")] * named),
             state(run),
             f"{run.done:,}",
             f"{run.failed:,}",
             count(_every(run)),
             date(run.created_at),
             clean(str(run.settings.get("model")), 30),
+            *([clean(", ".join(run.tags), 40)] * tagged),
             clean(spool.full_name(run.input)),
         )
         for run in runs
@@ -117,6 +123,28 @@ def exported(run: Run, fuller: Run | None, counts: Sequence[int], targets: Seque
         to = " ".join(f"-o {shell_word(target)}" for target in targets)
         words.append(f"{more}; to export it: `{command('export', fuller.id, db)} {to}`")
     return words
+
+
+def written(
+    counts: Sequence[int], targets: Sequence[str], *, formats: Sequence[str | None], manifest: bool
+) -> list[dict[str, Any]]:
+    """Return what is told of files of results for ``--json``. formats: the names that were given."""
+    outputs_of = [outputs.of(target, name) for target, name in zip(targets, formats, strict=True)]
+    return [
+        {
+            "file": target,
+            "format": output.kind.replace("_", "-"),
+            "rows": count,
+            "manifest": str(output.manifest) if manifest else None,
+        }
+        for count, target, output in zip(counts, targets, outputs_of, strict=True)
+    ]
+
+
+def vacuumed(done: Vacuumed) -> str:
+    """Say what was given back to the disk."""
+    before, after = in_words(done.bytes_before), in_words(done.bytes_after)
+    return f"{clean(done.store)}: {before} before, {after} now"
 
 
 def check(report: Check, *, as_json: bool) -> str:

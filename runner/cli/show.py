@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from runner.cli import output
+from runner.cli.completing import complete_run_alone
 from runner.cli.options import db_option, json_option
 from runner.cli.typed import run_name
 
@@ -14,14 +15,14 @@ _LEAST = 10
 
 
 @click.command()
-@click.argument("words", metavar="[RUN] ID", nargs=-1, required=True)
+@click.argument("words", metavar="[RUN] ID", nargs=-1, required=True, shell_complete=complete_run_alone)
 @db_option
 @json_option
 def show(words: tuple[str, ...], db: str, as_json: bool) -> None:
     """Show one row whole: its request, each attempt, its answer.
 
-    ID is the id of the row, or its line (of several files, b.csv:17). RUN is the number of its run or its prompt file; the
-    default is the newest run.
+    ID is the id of the row, or its line (of several files, b.csv:17). RUN is the number or the name of its run, or its prompt
+    file; the default is the newest run.
     """
     from pathlib import Path
 

@@ -1,11 +1,12 @@
 """``runner simulate``: run the simulator as a server of its own."""
 
+import json
 import os
 from typing import Any
 
 import click
 
-from runner.cli.options import count, seconds
+from runner.cli.options import count, json_option, seconds
 from runner.errors import UsageError
 
 
@@ -56,7 +57,10 @@ from runner.errors import UsageError
 @click.option(
     "--prices", metavar="FILE", help="Prices by model, as in a job file: .toml, .json, or JSON itself. Default: 1 and 4 dollars."
 )
-def simulate(port: int, key_env: str | None, faults: tuple[str, ...], prices: str | None, **behaviour: Any) -> None:
+@json_option
+def simulate(
+    port: int, key_env: str | None, faults: tuple[str, ...], prices: str | None, as_json: bool, **behaviour: Any
+) -> None:
     """Serve synthetic answers on this machine.
 
     The server is an OpenAI and an Anthropic endpoint on loopback, and runs until Ctrl-C. GET /invoice says what the answers
@@ -79,9 +83,14 @@ def simulate(port: int, key_env: str | None, faults: tuple[str, ...], prices: st
 
     async def serve(stop: Stop) -> None:
         async with Simulator(simulated, port=port) as simulator:
-            click.echo(f"openai     base_url {simulator.base_url('openai')}")
-            click.echo(f"anthropic  base_url {simulator.base_url('anthropic')}")
-            click.echo("answers are synthetic; press Ctrl-C to stop")
+            urls = {dialect: simulator.base_url(dialect) for dialect in ("openai", "anthropic")}
+            if as_json:
+                # one line, so that who reads it need not wait for the end
+                click.echo(json.dumps({**urls, "pid": os.getpid()}))
+            else:
+                for dialect, url in urls.items():
+                    click.echo(f"{dialect:9}  base_url {url}")
+                click.echo("answers are synthetic; press Ctrl-C to stop")
             await stop.wait()
 
     handle = StopHandle()

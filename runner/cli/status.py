@@ -11,7 +11,7 @@ from runner.cli.advice import advice
 from runner.cli.advice import lines as advice_lines
 from runner.durations import clock, format_span
 from runner.inputs import spool
-from runner.model import Run
+from runner.model import Json, Run
 from runner.money import tier_asked
 from runner.pace import LaneState, Pace
 from runner.session import spelling, unpriced
@@ -26,14 +26,14 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
     if as_json:
         return _json(run, books)
     settings = run.settings
-    where = clean(str(settings.get("base_url") or "the simulator"))
     lines = [
-        f"run {run.id}: {output.state(run)}",
+        f"run {run.id}{f', {clean(run.name)}' if run.name else ''}: {output.state(run)}",
         f"  input         {clean(spool.full_name(run.input))}",
-        f"  model         {clean(str(settings.get('model')))} at {where}",
+        f"  model         {_model(settings)}",
         f"  started       {output.date(run.created_at)}",
         f"  {f'{unit(run.answers)}s':<12}  {_counts(run)}{_shared(run, books)}",
         *_retry(books),
+        *([f"  tags          {clean(', '.join(run.tags))}"] if run.tags else []),
         *_pace(run.pace),
         *_attempts(books),
     ]
@@ -68,6 +68,10 @@ def _json(run: Run, books: Totals) -> str:
     sent = msgspec.to_builtins(books)
     # where the time went is beside what was sent, not part of it
     return output.to_json({"run": run, "books": sent, "time": sent.pop("time")})
+
+
+def _model(settings: Mapping[str, Json]) -> str:
+    return f"{clean(str(settings.get('model')))} at {clean(str(settings.get('base_url') or 'the simulator'))}"
 
 
 def _counts(run: Run) -> str:

@@ -76,13 +76,13 @@ def meant(words: tuple[str, ...]) -> tuple[str | None, str | None]:
     if not words:
         return None, None
     # imported here: what stands for help loads nothing more
-    from runner.origin import run_of
+    from runner.origin import name_of
 
     first, *rest = words
     if rest and _exists(first) and _exists(rest[0]):
         # what a shell makes of *.csv
         raise click.UsageError(f"{first} and {rest[0]} are two files, and one row of one file is asked; name one of them")
-    if first == "-" or rest or not first or run_of(first) is not None or _exists(first) or _is_name(first):
+    if first == "-" or rest or not first or name_of(first) is not None or _exists(first) or _is_name(first):
         return first, (rest[0] if rest else None)
     return None, first
 
@@ -167,6 +167,7 @@ def _told(screen: "Typewriter", question: "Question", tried: "Tried", *, as_json
     if as_json:
         click.echo(to_json(report(question, tried)))
     if tried.error is not None:
+        tried.error.is_told = as_json
         raise tried.error
     outcome = tried.outcome
     if outcome is None and any(attempt.sent for attempt in tried.attempts) and not as_json:

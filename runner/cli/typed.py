@@ -13,7 +13,7 @@ ALIASES = {"ls": "list", "runs": "list", "continue": "resume"}
 """Names under which a command is known too; they are not listed."""
 ORDER = (
     "init", "check", "estimate", "try", "run", "resume", "retry", "status", "list", "errors", "show", "compare", "export",
-    "report", "delete", "simulate",
+    "report", "name", "tag", "delete", "vacuum", "simulate", "completion",
 )  # fmt: skip
 """The commands as --help lists them: in the order in which they are needed."""
 _INSTEAD = {
@@ -46,6 +46,9 @@ _INSTEAD = {
     "results": "runner export -o answers.csv",
     "download": "runner export -o answers.csv",
     "serve": "runner simulate",
+    "rename": "runner name RUN NAME",
+    "label": "runner tag RUN TAG",
+    "compact": "runner vacuum",
     "rm": "runner delete RUN",
     "remove": "runner delete RUN",
     "del": "runner delete RUN",
@@ -78,6 +81,8 @@ _OPTIONS = {
     "--timeout": "--attempt-s SECONDS for a whole attempt, --silence-s SECONDS for an answer that stalls",
     "--limit": "only `runner run FILE --limit N` sends the first N rows of a file",
     "--new": "only `runner run FILE --new` starts a new run",
+    "--name": "`runner name RUN NAME` gives a run a name",
+    "--tag": "`runner tag RUN TAG` gives a run a tag",
     "--follow": "`runner status --watch` shows a run until it ends",
     "-f": "`runner status --watch` shows a run until it ends",
     "--force": "--new starts a new run, which sends all rows again",
@@ -117,7 +122,7 @@ class Commands(click.Group):
         word = args[0]
         if word in ALIASES:
             word = ALIASES[word]
-        elif self.get_command(ctx, word) is None and not word.startswith("-"):
+        elif self.get_command(ctx, word) is None and not word.startswith("-") and not ctx.resilient_parsing:
             raise click.UsageError(f"there is no command {word!r}{self._meant(word)}", ctx)
         return super().resolve_command(ctx, [word, *args[1:]])
 
@@ -170,16 +175,19 @@ def one_or_several(files: Sequence[str]) -> str | list[Path]:
 
 
 def run_name(value: Any) -> int | str:
-    """Read the argument RUN: the number of a run, or a file."""
+    """Read the argument RUN: the number of a run, its name or a file."""
     text = str(value)
     return int(text) if text.isascii() and text.isdigit() else text
 
 
-def number_of_run(value: Any) -> int:
-    """Read the number of a run that is to be deleted: a file would not tell which of its runs."""
+def number_or_name(value: Any) -> int | str:
+    """Read the number or the name of a run that is to be deleted: a file would not tell which of its runs."""
+    # imported here: --help needs no names
+    from runner.labels import is_name
+
     named = run_name(value)
-    if isinstance(named, str):
-        raise click.BadParameter(f"{named!r} is not the number of a run; `runner list` shows the numbers")
+    if isinstance(named, str) and not is_name(named):
+        raise click.BadParameter(f"{named!r} is neither the number nor the name of a run; `runner list` shows both")
     return named
 
 

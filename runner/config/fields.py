@@ -201,7 +201,7 @@ def _check_references(name: str, text: str, where: str) -> None:
 
 
 def _relative(file: Path, source: Path) -> str:
-    if origin.run_of(source) is not None:
+    if origin.name_of(source) is not None:
         # the rows of a run are in no folder
         return str(file.absolute())
     try:

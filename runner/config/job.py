@@ -223,7 +223,7 @@ def load_job(file: Named, options: Mapping[str, Any], environment: Mapping[str, 
 
 def _is_beside(source: Path, job_file: Path) -> bool:
     """Return True for files in the folder of the job file, or below it, and for what is piped in. Rows of a run are not there."""
-    if origin.run_of(source) is not None:
+    if origin.name_of(source) is not None:
         return False
     if not source.is_absolute():
         return True

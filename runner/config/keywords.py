@@ -102,10 +102,13 @@ class StreamSettings(JobSettings, total=False):
     """What ``stream`` and ``events`` take beside their own arguments.
 
     strict: refuse to start if a row is broken. trust: allow what only the job file asks for, secrets to a server and code.
+    name: what the run is to be called. tags: marks that it gets, each a word or word=value.
     """
 
     strict: bool
     trust: bool
+    name: str | None
+    tags: Sequence[str] | None
 
 
 class RunSettings(StreamSettings, total=False):

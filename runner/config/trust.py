@@ -94,7 +94,7 @@ def key_grants(job: Job, module: ModuleType, environment: Mapping[str, str], key
     if "input" in job.unvouched:
         # any text file may be an input
         names = " and ".join(origin.names_of(job.input))
-        uses.append((f"the file {names}" if origin.run_of(job.input) is None else f"the answers of {names}", True, False))
+        uses.append((f"the file {names}" if origin.name_of(job.input) is None else f"the answers of {names}", True, False))
     return [
         Grant(kind="key", what=what, where=where, vouched=host_vouched and (named or own), own=own) for what, named, own in uses
     ]

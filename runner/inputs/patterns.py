@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 from runner import origin
 from runner.errors import UsageError
 from runner.inputs.compression import unpacked
+from runner.labels import is_name
 
 Named: TypeAlias = str | Path | Sequence[str | Path]
 """An input as it is named: a file, a pattern, ``run:12``, or several files and patterns."""
@@ -28,17 +29,19 @@ class Match(NamedTuple):
 
 
 def run_named(name: str | Path) -> Path | None:
-    """Return ``run:12`` as an input; None for what is no run. Raises UsageError for ``run:`` without a number.
+    """Return ``run:12`` or ``run:pilot`` as an input; None for what is no run. Raises UsageError for ``run:`` without any.
 
     ``./run:12`` is a file of that name. ``Path`` does not tell them apart, so a path is a run only if there is no such file.
     """
     text = str(name)
-    number = origin.run_of(text)
+    number, called = origin.run_of(text), origin.name_of(text)
     if not text.startswith("run:") or ((number is None or isinstance(name, Path)) and os.path.lexists(text)):
         return None
-    if number is None:
-        raise UsageError(f"{text} names no run; an input of answers is run: and a number, as in run:12 (`runner list`)")
-    return Path(f"run:{number}")
+    if number is None and (called is None or not is_name(called)):
+        raise UsageError(
+            f"{text} names no run; an input of answers is run: and the number or the name of a run, as in run:12 (`runner list`)"
+        )
+    return Path(f"run:{called if number is None else number}")
 
 
 def several(names: Sequence[str | Path], job_file: Path | None = None) -> Path:

@@ -19,7 +19,7 @@ from runner.model import Json, Row, Run
 from runner.origin import Files
 from runner.session.naming import command
 from runner.several import amount, number_of, row_of, unit
-from runner.store import database
+from runner.store import database, labelling
 from runner.store.answered import Answered, AnsweredRows
 from runner.store.reader import StoreReader
 from runner.text import plural
@@ -93,6 +93,17 @@ def opened(source: Path, store: Path) -> Answers:
     ours = (ANSWER, *((NUMBER,) if several else ()), *names.values())
     about = (*_remarks(run, len(rows)), *(_own_answer(run, _stored(store, first), ours) if first is not None else ()))
     return Answers(run, rows, origin.files_in(run.settings), store, about, several, names)
+
+
+def numbered(source: Path, store: Path) -> Path:
+    """Return an input that is the answers of a run by the number of that run. Raises UsageError if none has its name."""
+    called = origin.name_of(source)
+    if called is None or origin.run_of(source) is not None:
+        return source
+    number = labelling.number_of(store, called)
+    if number is None:
+        raise UsageError(f"no run of {store} has the name {called}; `runner list` shows the runs")
+    return Path(f"run:{number}")
 
 
 def folder_of_files(source: Path, store: Path) -> str:

@@ -18,6 +18,7 @@ from runner.errors import UsageError
 from runner.event_types import Event
 from runner.inputs.keys import whole
 from runner.interfaces import Observer
+from runner.labels import checked_name, checked_tags, is_name
 from runner.prices.sample import LEAST
 from runner.session import only
 from runner.session.audience import logger
@@ -50,16 +51,26 @@ def check_outputs(places: Any, formats: Any) -> None:
 
 
 def of_run(
-    settings: MutableMapping[str, Any], db: object, limit: Any, *, new: bool, accept_changes: bool
+    settings: MutableMapping[str, Any], db: object, limit: Any, *, new: bool, accept_changes: bool, labelled: bool = True
 ) -> tuple[SessionOptions, bool]:
     """Check the arguments of ``run``, and return the options of its session and ``trust``.
 
-    ``strict`` and ``trust`` are taken out of the settings. Raises UsageError.
+    ``strict``, ``trust``, and where a run may be ``labelled`` also ``name`` and ``tags`` are taken out of the settings. Raises
+    UsageError.
     """
     strict, trust = settings.pop("strict", False), settings.pop("trust", False)
-    check(db=db, limit=limit, new=new, accept_changes=accept_changes, strict=strict, trust=trust)
-    number = None if limit is None else index(limit)
-    return SessionOptions(limit=number, new=new, accept_changes=accept_changes, strict=strict), trust
+    name, tags = (settings.pop("name", None), settings.pop("tags", None)) if labelled else (None, None)
+    tags = () if tags is None else tags
+    check(db=db, limit=limit, new=new, accept_changes=accept_changes, strict=strict, trust=trust, called=name, tags=tags)
+    options = SessionOptions(
+        limit=None if limit is None else index(limit),
+        new=new,
+        accept_changes=accept_changes,
+        strict=strict,
+        name=checked_name(name) if name is not None else None,
+        tags=checked_tags(tags),
+    )
+    return options, trust
 
 
 def of_retry(classes: Any, ids: Any, *, all_rows: bool) -> Asked:
@@ -135,14 +146,18 @@ def _is_whole(value: object) -> bool:
     return hasattr(value, "__index__") and not isinstance(value, bool)
 
 
+def _names_run(value: object) -> bool:
+    return _is_whole(value) or (isinstance(value, str) and is_name(value))
+
+
 def _number(value: object) -> str | None:
-    return None if value is None or _is_whole(value) else "the number of a run, a whole number"
+    return None if value is None or _names_run(value) else "the number of a run, a whole number, or its name"
 
 
 def _numbers(value: Any) -> str | None:
     good = isinstance(value, Collection) and not isinstance(value, (str, bytes, bytearray, memoryview, Mapping))
-    good = good and all(_is_whole(number) for number in value)
-    return None if good else "a list of the numbers of runs, such as [1, 2]"
+    good = good and all(_names_run(number) for number in value)
+    return None if good else "a list of the numbers of runs, such as [1, 2], or of their names"
 
 
 def _limit(value: Any) -> str | None:
@@ -184,6 +199,11 @@ def _ids(value: Any) -> str | None:
     return None if good else "a list of ids, each a text or a whole number, or the pathlib.Path of a file of them"
 
 
+def _tags(value: Any) -> str | None:
+    good = isinstance(value, list | tuple) and all(isinstance(tag, str) for tag in value)
+    return None if good else 'a list of texts, such as ["pilot", "team=a"]'
+
+
 def _session_name(value: object) -> str | None:
     good = isinstance(value, str) and value.replace("-", "").replace("_", "").isalnum() and len(value) <= _LONGEST_NAME
     return None if good else "letters, digits, - and _, up to 60 of them"
@@ -215,6 +235,8 @@ _KINDS: dict[str, Callable[[Any], str | None]] = {
     "observe": _observe,
     "format": _name,
     "name": _session_name,
+    "called": _name,
+    "tags": _tags,
     "on_slow": _on_slow,
     "notes": _list,
 }

@@ -9,17 +9,22 @@ from runner import origin
 from runner.errors import RunLockedError
 from runner.inputs import spool
 from runner.model import Run
-from runner.session import arguments
+from runner.session import arguments, vacuuming
+from runner.session.called import numbers_of
 from runner.session.naming import DEFAULT_STORE
+from runner.session.vacuuming import Vacuumed
 from runner.store import database, deletion
 from runner.store.reader import StoreReader
 
 
-def deletable(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE) -> list[Run]:
-    """Return the runs with these numbers. Raises UsageError if one does not exist, RunLockedError if one is being worked on."""
-    arguments.check(run_ids=run_ids, db=db)
+def deletable(run_ids: Sequence[int | str], *, db: str | Path = DEFAULT_STORE) -> list[Run]:
+    """Return the runs with these numbers and names.
+
+    Raises UsageError if one does not exist, RunLockedError if one is being worked on.
+    """
+    numbers = sorted(set(map(index, numbers_of(run_ids, db))))
     with StoreReader(Path(db).resolve()) as reader:
-        found = [reader.run(run_id) for run_id in sorted(set(map(index, run_ids)))]
+        found = [reader.run(number) for number in numbers]
     for run in found:
         if run.active:
             raise RunLockedError(f"run {run.id} is being worked on by another process; stop it first. Nothing was deleted")
@@ -38,26 +43,29 @@ def dependent(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE) -> list
     ]
 
 
-def delete(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE, vacuum: bool = False) -> None:
+def delete(run_ids: Sequence[int | str], *, db: str | Path = DEFAULT_STORE, vacuum: bool = False) -> None:
     """Delete runs with all their rows and attempts, their lock files, and the copies of inputs that only they read.
 
-    vacuum: give the space back to the disk, which rewrites the whole store. Raises UsageError if a run does not exist,
-    RunLockedError if a process is working on one; then nothing is deleted. Prompt files are left alone. Warns (UserWarning) of
-    each run that reads the answers of a deleted one; where warnings are errors, it raises that and deletes nothing.
+    run_ids: their numbers, or their names. vacuum: give the space back to the disk, which writes the whole store anew. Raises
+    UsageError if a run does not exist, RunLockedError if a process is working on one (with ``vacuum``: on any of the store);
+    then nothing is deleted. Prompt files are left alone. Warns (UserWarning) of each run that reads the answers of a deleted one;
+    where warnings are errors, it raises that and deletes nothing.
     """
-    deletable(run_ids, db=db)
-    for sentence in dependent(run_ids, db=db):
+    numbers = [run.id for run in deletable(run_ids, db=db)]
+    for sentence in dependent(numbers, db=db):
         warnings.warn(sentence, stacklevel=2)
-    erase(run_ids, db=db, vacuum=vacuum)
+    erase(numbers, db=db, vacuum=vacuum)
 
 
-def erase(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE, vacuum: bool = False) -> None:
-    """Do what ``delete`` does, and say nothing of other runs."""
+def erase(run_ids: Sequence[int], *, db: str | Path = DEFAULT_STORE, vacuum: bool = False) -> Vacuumed | None:
+    """Do what ``delete`` does, and say nothing of other runs. Return what ``vacuum`` gave back."""
     arguments.check(run_ids=run_ids, db=db, vacuum=vacuum)
     store = Path(db).resolve()
     database.prepare(store, create=False)
+    if vacuum:
+        # before anything is deleted
+        vacuuming.refuse(store, besides=run_ids, kept="Nothing was deleted")
     for name in deletion.delete(store, [index(number) for number in run_ids]):
         if (copy := spool.copy_of(store, name)) is not None:
             copy.unlink(missing_ok=True)
-    if vacuum:
-        deletion.vacuum(store)
+    return vacuuming.given_back(store, done="the runs are deleted, but ") if vacuum else None

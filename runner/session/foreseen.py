@@ -14,7 +14,7 @@ from runner.errors import RunnerError, StoreError
 from runner.inputs import source
 from runner.money import Money, Projection
 from runner.prices.sample import Drawn
-from runner.session import asked_again, budgeting, rest, reuse, unpriced
+from runner.session import asked_again, budgeting, called, rest, reuse, unpriced
 from runner.session.again import Again
 from runner.session.audience import Audience
 from runner.session.backlog import Backlog
@@ -85,6 +85,8 @@ class Foreseen(Working):
                 self._cost = (cost.sentence,)
             elif cost is None and (unknown := await self._unpriced(to_send)) is not None:
                 self._cost = (unknown,)
+            # another new run may have got the name meanwhile
+            await in_thread(lambda: called.label(self._plan.options, self._plan.given.store, self._plan.run.id))
         except BaseException:
             # whatever it was, nothing has been sent
             with anyio.CancelScope(shield=True), suppress(StoreError):

@@ -61,6 +61,8 @@ def write(output: Output, reader: StoreReader, run_id: int, written: Written) ->
         "export": _export(output, written),
         "run": {
             "number": run.id,
+            "name": run.name,
+            "tags": run.tags,
             "created_at": _instant(run.created_at),
             "finished_at": _instant(run.finished_at),
             "stop_reason": run.stop_reason,

@@ -64,6 +64,7 @@ def rooted(job: Job, store: Path) -> Job:
     For a stream it is the current one, also when it is resumed elsewhere; for the answers of a run, that of this run. What the
     rows of a run have set, they have set for their own requests there. Asked again as they are, they keep their pictures.
     """
+    job = structs.replace(job, input=answers.numbered(job.input, store))
     if origin.run_of(job.input) is None:
         of_stream = job.files_root is None and spool.is_stream(job.input)
         return structs.replace(job, files_root=str(Path.cwd())) if of_stream else job

@@ -36,6 +36,7 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     retry_failed: send rows again that have an outcome, and no others. choice: which; None: those that the last retry of the run,
     which was interrupted, has left. accept_changes: send rows again whose prompt has changed since they were answered.
     limit: use only the first so many rows. strict: refuse to start if a row is broken.
+    name, tags: what the run is to be called, and tags that are added to those that it has, as ``runner.labels`` checks them.
     sample: send only so many rows, drawn for an estimate of what all will cost.
     db, outputs: the store and the files of results as a command names them; the commands in messages have these words.
     """
@@ -47,6 +48,8 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     accept_changes: bool = False
     limit: int | None = None
     strict: bool = False
+    name: str | None = None
+    tags: tuple[str, ...] = ()
     sample: int | None = None
     db: str | None = None
     outputs: tuple[str, ...] = ()

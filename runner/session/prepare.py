@@ -19,7 +19,7 @@ from runner.inputs.prompts import Template, make_item
 from runner.inputs.same_requests import SameRequests
 from runner.inputs.scan import PromptFile, Scan
 from runner.model import Outcome
-from runner.session import budgeting, continuing, identity, pricing, raising, reading, shaped, unfit
+from runner.session import budgeting, called, continuing, identity, pricing, raising, reading, shaped, unfit
 from runner.session.continuing import Chosen, Idle
 from runner.session.identity import Given
 from runner.session.opening import open_input, options_of, rooted, template_of
@@ -118,11 +118,9 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
     if chosen.run is not None and options.run_id is None:
         job = budgeting.inherited(job, chosen.run.settings)
     job = raising.settled(job, chosen.run)
+    await in_thread(lambda: called.refuse_name(options, store_path, chosen.run.id if chosen.run is not None else None))
     if continuing.nothing_left(given, chosen, options) and not await in_thread(lambda: _can_be_priced(job, given, chosen)):
-        idle = await in_thread(lambda: continuing.idle(job, given, chosen))
-        if options.strict and idle.run.broken:
-            await in_thread(lambda: _refuse_broken(job, prompts))
-        return idle
+        return await in_thread(lambda: _idle(job, given, chosen, options))
     endpoint = find_endpoint(job, os.environ)
     to_read, scanned = await in_thread(lambda: _scanned(job, given, chosen, options))
     await in_thread(lambda: database.prepare(store_path, create=True))
@@ -139,6 +137,15 @@ async def prepare(job: Job, store_path: Path, options: SessionOptions) -> Plan |
         same_prompt=await in_thread(lambda: unfit.asks_the_same(job, prompts, scanned)),
         same=await in_thread(lambda: same_in(job, to_read, options)),
     )
+
+
+def _idle(job: Job, given: Given, chosen: Chosen, options: SessionOptions) -> Idle:
+    """Return a run of which nothing is left to do. Raises UsageError if a row of it is broken and none may be."""
+    idle = continuing.idle(job, given, chosen)
+    if options.strict and idle.run.broken:
+        _refuse_broken(job, given.prompts)
+    called.label(options, given.store, idle.run.id)
+    return idle
 
 
 def _scanned(job: Job, given: Given, chosen: Chosen, options: SessionOptions) -> tuple[PromptFile, Scan]:

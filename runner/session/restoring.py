@@ -14,6 +14,7 @@ from runner.model import Run
 from runner.session import ids as found_ids
 from runner.session import only
 from runner.session.again import KEPT
+from runner.session.called import number_of
 from runner.session.naming import command, store_option
 from runner.session.options import FAILED, Asked, Choice, SessionOptions
 from runner.store.reader import StoreReader
@@ -22,11 +23,12 @@ from runner.text import plural
 
 
 def resumed(
-    db: str | Path, run_id: int | None, settings: dict[str, Any], *, accept_changes: bool = False
+    db: str | Path, run_id: int | str | None, settings: dict[str, Any], *, accept_changes: bool = False
 ) -> tuple[Job, SessionOptions]:
-    """Return the job and the options that continue a run."""
+    """Return the job and the options that continue a run, named by its number or its name."""
+    number = number_of(run_id, db)
     with StoreReader(Path(db).resolve()) as reader:
-        if run_id is None:
+        if number is None:
             unfinished = [run for run in reader.runs(counted=False) if run.finished_at is None and not spool.is_asked(run.input)]
             # if every unfinished run is active, take one all the same: its lock refuses it and names the other process
             unfinished = [run for run in unfinished if not run.active] or unfinished
@@ -34,7 +36,7 @@ def resumed(
                 raise UsageError(f"there is no unfinished run in {db}; `runner list{store_option(db)}` shows all runs")
             run = unfinished[-1]
         else:
-            run = reader.run(run_id, counted=False)
+            run = reader.run(number, counted=False)
         _refuse_missing(run, reader)
         retry = open_retry(reader.path, run.id)
     if retry is None:
@@ -49,14 +51,17 @@ def resumed(
     return _restored(run, settings), SessionOptions(run_id=run.id, retry_failed=True)
 
 
-def retried(db: str | Path, run_id: int | None, settings: dict[str, Any], asked: Asked = FAILED) -> tuple[Job, SessionOptions]:
+def retried(
+    db: str | Path, run_id: int | str | None, settings: dict[str, Any], asked: Asked = FAILED
+) -> tuple[Job, SessionOptions]:
     """Return the job and the options that send rows of a run again that have an outcome. asked: which of them.
 
     Raises UsageError, also for a name or an id that means nothing.
     """
+    number = number_of(run_id, db)
     file, given = (asked.ids, found_ids.read(str(asked.ids))) if isinstance(asked.ids, Path) else (None, asked.ids)
     with StoreReader(Path(db).resolve()) as reader:
-        run = reader.run(run_id, counted=False)
+        run = reader.run(number, counted=False)
         _refuse_missing(run, reader)
         keys = None if given is None else found_ids.found(given, reader.path, run, file)
         choice = Choice(classes=asked.classes, ids=keys, all_rows=asked.all_rows)

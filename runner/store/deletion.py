@@ -1,14 +1,13 @@
 """Deletes runs from a store, with everything that belongs to them."""
 
-import sqlite3
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from runner import origin
-from runner.errors import RunLockedError, StoreError, UsageError
+from runner.errors import RunLockedError, UsageError
 from runner.store import database
 from runner.store.changes import entries
 from runner.store.lock import RunLock
@@ -16,6 +15,7 @@ from runner.store.schema import (
     attempts,
     history,
     items,
+    labels,
     prices,
     replaced,
     reservations,
@@ -27,6 +27,9 @@ from runner.store.schema import (
     sessions,
     variants,
 )
+
+_OF_RUNS = (items, attempts, variants, reused, prices, reservations, samples, retried, retries, replaced, sessions, labels)
+"""The tables whose rows go with their run."""
 
 
 def delete(store: Path, run_ids: Sequence[int]) -> list[str]:
@@ -48,7 +51,7 @@ def delete(store: Path, run_ids: Sequence[int]) -> list[str]:
             before = sa.select(history.c.old).where(history.c.run_id.in_(numbers), history.c.what == "input")
             queries = (sa.select(runs.c.input).where(of_these), before)
             inputs = {name for query in queries for path in connection.execute(query).scalars() for name in _file_names(path)}
-            for table in (items, attempts, variants, reused, prices, reservations, samples, retried, retries, replaced, sessions):
+            for table in _OF_RUNS:
                 connection.execute(sa.delete(table).where(table.c.run_id.in_(numbers)))
             connection.execute(sa.delete(runs).where(of_these))
             # the numbers are not used again
@@ -62,19 +65,6 @@ def delete(store: Path, run_ids: Sequence[int]) -> list[str]:
 
 def _file_names(source: str | None) -> list[str]:
     return [Path(name).name for name in origin.names_of(source)] if source is not None else []
-
-
-def vacuum(store: Path) -> None:
-    """Rewrite the store without the space that was freed. Raises StoreError, also if a reader keeps the file as it is."""
-    try:
-        with closing(sqlite3.connect(store, timeout=database.BUSY_S, isolation_level=None)) as connection:
-            connection.execute("VACUUM")
-            busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    except sqlite3.Error as error:
-        raise database.store_error(store, "vacuumed", error) from error
-    if busy:
-        how = "it comes back when that ends, at the latest with the next run"
-        raise StoreError(f"the runs are deleted, but something still reads {store}, so their space is not given back yet; {how}")
 
 
 def _refuse_missing(store: Path, run_id: int) -> None:

@@ -23,7 +23,7 @@ from runner.money import Money
 from runner.origin import Files
 from runner.pace import Pace
 from runner.several import answers_in, spoken
-from runner.store import database, result_rows, totals
+from runner.store import database, labelling, result_rows, totals
 from runner.store.counts import by_cause, further
 from runner.store.lock import held
 from runner.store.result_rows import ORDER, Asked, Decided, fields_of, located, result_of
@@ -35,10 +35,8 @@ from runner.store.totals import Totals
 
 _NEWEST = 100
 """Failed attempts among which the one that stopped a session is looked for: those that were open then came after it."""
-_REFUSED = " (every row was refused for "
-"""Words of the stop of a run whose rows the server no longer took; the attempt has the code of the refusal."""
-REACHED = "the budget of "
-"""How the stop of a run begins that has reached its budget."""
+_REFUSED, REACHED = " (every row was refused for ", "the budget of "
+"""Words of the stop of a run whose rows the server no longer took (the attempt has the code), or that has reached its budget."""
 _BEYOND = "beyond"
 """Beside the statuses: the outcomes that are no longer wanted."""
 _BATCH = 50
@@ -80,7 +78,7 @@ class StoreReader:
         # the results can be read without them
         settings = {row.id: database.settings_of(row.settings) or {} for row in rows}
         counts, causes = self._counts(settings) if counted else ({}, {})
-        taken_over = Counter[int]()
+        called, taken_over = labelling.labels_in(self._fetch), Counter[int]()
         for run_id, number, count in self._fetch(numbers_taken_over()) if counted else ():
             taken_over[run_id] += count if number <= answers_in(settings[run_id]) else 0
         return [
@@ -102,6 +100,7 @@ class StoreReader:
                 stop_reason=row.stop_reason,
                 # a killed session leaves its last pace in the store
                 pace=_pace(row.pace) if active else None,
+                **called.get(row.id, {}),
             )
             for row, active in ((row, held(self.path, row.id)) for row in rows)
         ]

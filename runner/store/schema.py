@@ -14,10 +14,10 @@ from runner.store.views import VIEWS
 APPLICATION_ID = 0x50524E52
 """Written into the file's header, so that another program's database is never taken for a store. "PRNR" in ASCII."""
 
-VERSION = 13
+VERSION = 14
 """SQLite's ``user_version``; every migration raises it by one."""
 
-HEAD = "0013"
+HEAD = "0014"
 """The newest migration. A test compares it with the one that Alembic finds."""
 
 _REVISION = """
@@ -258,6 +258,17 @@ sessions = sa.Table(
     sa.Column("time", sa.Text, nullable=False),
     sa.Column("timeline", sa.Text, nullable=False),
     sa.UniqueConstraint("run_id", "began_at"),
+)
+
+# what a run is called and marked with; a run without both may have no entry
+labels = sa.Table(
+    "labels",
+    metadata,
+    sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("name", sa.Text),
+    # a JSON list of texts, each word or word=value
+    sa.Column("tags", sa.Text, nullable=False, server_default="[]"),
+    sa.UniqueConstraint("name"),
 )
 
 # what was changed about a run after it began: its address, its input, its end; kept when the run is deleted

@@ -155,8 +155,10 @@ def test_what_is_no_run_to_read_is_one_sentence(desk: Desk) -> None:
     assert "run 1 has no answers yet" in refused(desk, *command(desk, "run:1"))
     desk.asked.refused = {}
     package.retry(1, db=desk.store)
-    for name in ("run:", "run:last", "run:1x", "run:" + 30 * "9"):
-        assert "names no run; an input of answers is run: and a number" in refused(desk, *command(desk, name)), name
+    for name in ("run:", "run:1,2", "run:a b", "run:" + 30 * "9"):
+        assert "names no run; an input of answers is run: and the number or the name of a run" in refused(
+            desk, *command(desk, name)
+        ), name
     assert "there is no run 2 in" in refused(desk, *command(desk, "run:2"))
     assert "there is no run 0 in" in refused(desk, *command(desk, "run:0"))
     # a file of that name is a file

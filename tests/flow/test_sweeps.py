@@ -6,16 +6,16 @@ What needs strace or a tmpfs is skipped where there is none, with a reason that 
 import functools
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from processes import HANG_S, Ended, Started, assert_clean, count, rows, until
+from small_disks import fill, small_disk
 from sweeping import CALLS, CONCURRENCY, SCENES, Bench, Fault, Stage, Verdict, go_on, hit, items_of, judge, not_here, stage
 
 missing = functools.cache(not_here)
@@ -97,32 +97,6 @@ def gone(bench: Bench, calls: str) -> Ended:
 
 
 # a disk that is full
-
-
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """Mount a tmpfs of that size."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    if shutil.which("mount") is None:
-        pytest.skip("not run: there is no mount")
-    tried = subprocess.run(command, capture_output=True, text=True, check=False)
-    if tried.returncode:
-        pytest.skip(f"not run: no tmpfs may be mounted here ({tried.stderr.splitlines()[0]})")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def fill(path: Path) -> None:
-    """Take all the space that is left."""
-    with path.open("wb", buffering=0) as file:
-        try:
-            while file.write(b"x" * 4096):
-                pass
-        except OSError:
-            return
 
 
 def full(ended: Ended) -> None:

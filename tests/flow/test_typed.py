@@ -90,8 +90,9 @@ def test_a_name_of_another_locale_blocks_no_other_file(folder: Path, server: Sim
         (("--db", "x.db", "run", "prompts.jsonl"), "Options go behind the command: `runner run FILE --db ...`."),
         (("run", "prompts.jsonl", "other.jsonl"), "there is no file other.jsonl"),
         (("check", "prompts.jsonl", "other.jsonl"), "there is no file other.jsonl"),
-        (("delete", "prompts.jsonl"), "'prompts.jsonl' is not the number of a run; `runner list` shows the numbers"),
-        (("delete", "all"), "'all' is not the number of a run; `runner list` shows the numbers"),
+        (("delete", "prompts.jsonl"), "no run of runner.db has the name 'prompts.jsonl'; `runner list` shows the runs"),
+        (("delete", "all"), "no run of runner.db has the name 'all'; `runner list` shows the runs"),
+        (("delete", "./p.jsonl"), "'./p.jsonl' is neither the number nor the name of a run; `runner list` shows both"),
     ],
 )
 def test_what_cannot_be_meant_so_is_told_how_it_can(folder: Path, arguments: tuple[str, ...], words: str) -> None:
@@ -130,8 +131,8 @@ def test_a_name_that_no_prompt_file_can_have(folder: Path, command: str, name: s
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("resume", "nothing.jsonl"), ("RUN is the number of a run", "nothing.jsonl")),
-        (("status", "1a"), ("RUN is the number of a run", "runner list")),
+        (("resume", "nothing.jsonl"), ("RUN is the number or the name of a run", "nothing.jsonl")),
+        (("status", "1a"), ("RUN is the number or the name of a run", "runner list")),
         (("resume", "new.jsonl"), ("no run over new.jsonl", "runner run new.jsonl")),
         (("export",), ("runner export -o answers.csv",)),
         (("export", "a.csv", "b.csv"), ("runner export -o a.csv -o b.csv",)),

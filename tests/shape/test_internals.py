@@ -20,7 +20,7 @@ DOCUMENTED = {
     "aiosqlite": set[str](),
     "alembic": {"command", "config"},
     "anyio": {"abc", "from_thread", "lowlevel", "to_thread"},
-    "click": set[str](),
+    "click": {"shell_completion"},
     "filelock": set[str](),
     "httpx": set[str](),
     "msgspec": {"json", "structs"},

@@ -1,6 +1,8 @@
 """The wheel holds what a run needs, migrations included, and nothing else; it is run elsewhere."""
 
 import email
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -58,10 +60,30 @@ def test_what_a_report_is_made_of_is_in_it(names: set[str]) -> None:
 def test_nothing_else_is_in_it(names: set[str]) -> None:
     for name in names:
         top, *rest = name.split("/")
-        assert top == "runner" or top.endswith(".dist-info"), name
+        assert top == "runner" or top.endswith(".dist-info") or name == manual(names), name
         assert "tests" not in rest
         assert "__pycache__" not in rest
         assert not name.endswith((".db", ".pyc", ".toml", ".jsonl", ".csv"))
+
+
+def manual(names: set[str]) -> str:
+    """The manual page, in the folder of what goes beside the command."""
+    (page,) = [name for name in names if name.partition(".data/")[2] == "data/share/man/man1/runner.1"]
+    return page
+
+
+def test_the_manual_is_where_man_finds_it_beside_the_command(wheel: zipfile.ZipFile, names: set[str], tmp_path: Path) -> None:
+    page = wheel.read(manual(names))
+    assert page == (ROOT / "docs" / "man" / "runner.1").read_bytes()
+    if shutil.which("man") is None:
+        pytest.skip("not run: there is no man here")
+    for folder in ("bin", "share/man/man1"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "share/man/man1/runner.1").write_bytes(page)
+    path = os.pathsep.join([str(tmp_path / "bin"), os.environ["PATH"]])
+    environment = {name: value for name, value in os.environ.items() if name != "MANPATH"} | {"PATH": path}
+    found = subprocess.run(["man", "-w", "runner"], env=environment, capture_output=True, text=True, check=False)
+    assert found.stdout.strip() == str(tmp_path / "share/man/man1/runner.1"), found.stderr
 
 
 def test_the_command_and_the_licence_are_in_it(wheel: zipfile.ZipFile, names: set[str]) -> None:

@@ -91,7 +91,7 @@ def test_a_flag_is_true_or_false_and_no_text(folder: Path, value: Any) -> None:
     refused("vacuum", runner.delete, [1], vacuum=value)
 
 
-@pytest.mark.parametrize("value", ["1", b"1", 1.0, True, [1], "p.jsonl"])
+@pytest.mark.parametrize("value", ["1", b"1", 1.0, True, [1], "p/q.jsonl", "run:1"])
 def test_the_number_of_a_run_is_a_whole_number(folder: Path, value: Any) -> None:
     for call in READING.values():
         refused("run_id", call, value)

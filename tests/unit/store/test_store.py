@@ -23,7 +23,7 @@ from runner.errors import RunLockedError, StoreError, UsageError
 from runner.model import Attempt, Completion, Entry, Outcome, Usage
 from runner.pace import LaneState, Pace
 from runner.session import continuing
-from runner.store import connection, database, deletion, looking_up
+from runner.store import compaction, connection, database, deletion, looking_up
 from runner.store.changes import Changes
 from runner.store.checkpoint import RunCounts, RunStore
 from runner.store.lock import held
@@ -1408,7 +1408,7 @@ async def test_runs_are_deleted_with_all_that_is_theirs(path: Path) -> None:
     # the last one that reads a file names it, and no number is used twice
     assert deletion.delete(path, [2]) == ["p.jsonl"]
     assert begin(path).id == 3
-    deletion.vacuum(path)
+    compaction.vacuum(path)
     assert rows(path, "PRAGMA integrity_check") == [("ok",)]
 
 
