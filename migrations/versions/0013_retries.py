@@ -59,11 +59,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_replaced")),
     )
     op.create_index("ix_replaced_run_id_item_key", "replaced", ["run_id", "item_key"])
-    op.execute("PRAGMA user_version = 12")
+    op.execute("PRAGMA user_version = 13")
 
 
 def downgrade() -> None:
     op.drop_table("replaced")
     op.drop_table("retried")
     op.drop_table("retries")
-    op.execute("PRAGMA user_version = 11")
+    op.execute("PRAGMA user_version = 12")

@@ -19,9 +19,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name="fk_labels_run_id_runs"),
         sa.UniqueConstraint("name", name="uq_labels_name"),
     )
-    op.execute("PRAGMA user_version = 12")
+    op.execute("PRAGMA user_version = 14")
 
 
 def downgrade() -> None:
     op.drop_table("labels")
-    op.execute("PRAGMA user_version = 11")
+    op.execute("PRAGMA user_version = 13")

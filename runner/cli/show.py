@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-from runner.cli import output
 from runner.cli.completing import complete_run_alone
 from runner.cli.options import db_option, json_option
 from runner.cli.typed import run_name
@@ -82,6 +81,7 @@ def _builtins(found: Any, own: dict[str, Any], files: Any) -> dict[str, Any]:
 
 def _text(run: Any, found: Any, files: Any) -> str:
     """Return a row for a person. Foreign text is made harmless; answers keep their lines."""
+    from runner.cli import output
     from runner.errors import BAD_ROW
     from runner.origin import place_of
     from runner.session.opening import media_fields
