@@ -72,6 +72,8 @@ def test_there_are_commands_and_programs() -> None:
 
 WRONG = {
     "an option that there is not": ("    runner list --colour\n", "No such option '--colour'"),
+    "behind words of its own": ("    # first this\n    A=1 runner list --colour\n", "No such option '--colour'"),
+    "below something else": ("    nonsense\n    runner list\n", "exit code 127"),
     "a command that fails": ("```sh\nrunner show nobody\n```\n", "exit code 2"),
     "a program of a shell that fails": ("```sh\nfor n in 1; do false; done\n```\n", "exit code 1"),
     "a command in a session": ("```console\n$ runner show nobody\nno such row\n```\n", "exit code 2"),

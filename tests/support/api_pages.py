@@ -68,11 +68,12 @@ def signature(node: "ast.FunctionDef | ast.AsyncFunctionDef") -> str:
     """Return the first line of a function, with a parameter in each line if it is long."""
     empty = type(node)(**{**dict(ast.iter_fields(node)), "body": [ast.Expr(ast.Constant(...))], "decorator_list": []})
     line = ast.unparse(ast.fix_missing_locations(empty)).replace(":\n    ...", ": ...")
-    if len(line) <= WIDTH:
-        return line
     head, _, rest = line.partition("(")
     inside, _, tail = rest.rpartition(") -> ")
-    parts = (re.sub(r"^(\w+: .+?)=(.+)$", r"\1 = \2", one) for one in _split(inside))
+    parts = [re.sub(r"^(\w+: .+?)=(.+)$", r"\1 = \2", one) for one in _split(inside)]
+    line = f"{head}({', '.join(parts)}) -> {tail}"
+    if len(line) <= WIDTH:
+        return line
     return f"{head}(\n" + "".join(f"    {one},\n" for one in parts) + f") -> {tail}"
 
 

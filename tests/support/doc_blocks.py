@@ -136,8 +136,10 @@ def _kind(language: str, text: str) -> Kind:
         return "unknown"
     if re.search(r"^\$ ", text, re.MULTILINE):
         return "session"
-    first = text.split(maxsplit=1)[0] if text.strip() else ""
-    return "shell" if first in PROGRAMS else "shown"
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    # after variables that are set for it
+    first = next((word for word in (lines[0].split() if lines else []) if not re.match(r"\w+=", word)), "")
+    return "shell" if first in PROGRAMS or any(re.match(r"runner [a-z]", line) for line in lines) else "shown"
 
 
 def _notes(lines: list[str], at: int) -> dict[str, str]:

@@ -28,7 +28,7 @@ def section(name: str, command: click.Command, parent: click.Context) -> str:
     # an option may have the name of a setting and be another: those of the simulator, `estimate --sample`
     shared = [one for one in options if SETTING.get(one.opts[0]) == one.help]
     own = [row(one, context) for one in options if one not in shared]
-    table = ["| option | value | default | what it does |", "|---|---|---|---|", *own]
+    table = ["| option | what it does | value | default |", "|---|---|---|---|", *own]
     parts = [f"## {name}", f"`{usage}`", inspect.cleandoc(command.help or "").replace("<", r"\<")]
     if own:
         parts.append("\n".join(table))
@@ -43,7 +43,7 @@ def row(option: click.Option, context: click.Context) -> str:
     names = "<br>".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
     value = "" if option.is_flag else f"`{option.make_metavar(context)}`"
     default = "" if option.is_flag or not option.show_default else f"`{option.get_default(context)}`"
-    cells = (names, value, default, option.help or "")
+    cells = (names, option.help or "", value, default)
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
