@@ -12,8 +12,8 @@ import pytest
 from processes import QUICK, Ended, Simulated, environment, run, simulator
 from shown_commands import ROOT, Shown, commands
 
-from runner import errors
 from runner.config.settings import SETTINGS
+from runner.remedies import ADVICE
 
 SKILL = "docs/agents/SKILL.md"
 PAGE = (ROOT / SKILL).read_text(encoding="utf-8")
@@ -82,7 +82,7 @@ def test_every_option_code_and_exit_code_of_the_skill_exists() -> None:
     others = {"--json", "--version", "--sample", "--only", "--class", "--db", "--new", "--trust", "--yes"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", PAGE)) - names - others == set()
     codes = {"invalid_output", "bad_row", "context_length", "content_policy"}
-    assert codes <= set(errors.ADVICE)
+    assert codes <= set(ADVICE)
     table = PAGE.partition("| exit code |")[2].partition("\n\n")[0]
     assert [int(code) for code in re.findall(r"^\| (\d+)", table, re.MULTILINE)] == [0, 1, 2, 3, 4, 5, 130]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import ADVICE
+from runner.remedies import ADVICE
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "guides" / "troubleshooting.md").read_text(encoding="utf-8")

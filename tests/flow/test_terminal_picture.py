@@ -8,7 +8,7 @@ import terminal_picture as picture
 
 def test_the_picture_says_what_a_session_says_now() -> None:
     stored = picture.PICTURE.read_text(encoding="utf-8")
-    now = picture.session(rows=200, most=16)
+    now = picture.session(rows=200, most=16, look_at=45)
     assert picture.words(picture.seen(stored)) == picture.words(now.text), (
         "python tests/support/terminal_picture.py draws it anew"
     )

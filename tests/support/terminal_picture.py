@@ -102,15 +102,18 @@ def percent(text: str) -> int:
     return int(shown[-1]) if shown else 0
 
 
-def session(rows: int = ROWS, most: int = 256) -> Terminal:
-    """Let the two sessions happen, and return the terminal as it is in the middle of the second. most: requests that are open."""
+def session(rows: int = ROWS, most: int = 256, look_at: int = 75) -> Terminal:
+    """Let the two sessions happen, and return the terminal as it is in the middle of the second.
+
+    most: requests that are open at a time. look_at: how far the second session is then, in percent.
+    """
     terminal = Terminal()
     with tempfile.TemporaryDirectory() as place, simulator(*_SIMULATED) as server:
         folder = Path(place)
         (folder / "reviews.toml").write_text(f"max_concurrency = {most}\n{_JOB}")
         (folder / "reviews.csv").write_text("id,review\n" + "".join(f"r{one},Good coffee no. {one}\n" for one in range(rows)))
         env = {"OPENAI_BASE_URL": server.openai, "OPENAI_API_KEY": "none", "TERM": "xterm-256color"}
-        for stop_at, stopped in ((25, True), (75, False)):
+        for stop_at, stopped in ((25, True), (look_at, False)):
             terminal.type(" ".join(("runner", *COMMAND)))
             ours, theirs = pty.openpty()
             fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
