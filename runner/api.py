@@ -9,7 +9,7 @@ from typing import Any, TypeVar, Unpack, cast, overload
 from msgspec import structs
 
 from runner.config.job import Job
-from runner.config.keywords import EstimateSettings, JobSettings, RunSettings
+from runner.config.keywords import EstimateSettings, JobSettings, RetrySettings, RunSettings
 from runner.config.trust import allowed
 from runner.engine.listening import Hear
 from runner.engine.stop import Stop
@@ -110,13 +110,10 @@ def retry(
     *,
     classes: str | Sequence[str] | None = None,
     ids: Iterable[str | int] | Path | None = None,
-    all_rows: bool = False,
     db: str | Path = DEFAULT_STORE,
-    trust: bool = False,
     stop: StopHandle | str | Sequence[str] | None = None,
     observe: Observer | None = None,
-    progress: bool | None = None,
-    **settings: Unpack[JobSettings],
+    **settings: Unpack[RetrySettings],
 ) -> RunSummary:
     """Send rows of a run again, by default the failed ones of the newest run, and no others. The other arguments: as for ``run``.
 
@@ -127,6 +124,7 @@ def retry(
     """
     given: dict[str, Any] = {**settings}
     handle = arguments.handle(stop, given)
+    progress, trust, all_rows = given.pop("progress", None), given.pop("trust", False), given.pop("all_rows", False)
     arguments.warn_of_variables()
     with interruptible():
         arguments.check(run_id=run_id, db=db, trust=trust, observe=observe, progress=progress)

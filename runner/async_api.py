@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 from msgspec import structs
 
-from runner.config.keywords import EstimateSettings, JobSettings, RunSettings
+from runner.config.keywords import EstimateSettings, JobSettings, RetrySettings, RunSettings
 from runner.interfaces import Observer
 from runner.progress.watching import watched
 from runner.session import arguments, restoring
@@ -67,17 +67,15 @@ async def aretry(
     *,
     classes: str | Sequence[str] | None = None,
     ids: Iterable[str | int] | Path | None = None,
-    all_rows: bool = False,
     db: str | Path = DEFAULT_STORE,
-    trust: bool = False,
     stop: StopHandle | str | Sequence[str] | None = None,
     observe: Observer | None = None,
-    progress: bool | None = None,
-    **settings: Unpack[JobSettings],
+    **settings: Unpack[RetrySettings],
 ) -> RunSummary:
     """Do what ``retry`` does, in the running event loop, as ``arun``."""
     given: dict[str, Any] = {**settings}
     handle = arguments.handle(stop, given)
+    progress, trust, all_rows = given.pop("progress", None), given.pop("trust", False), given.pop("all_rows", False)
     arguments.warn_of_variables()
     chosen = arguments.of_retry(classes, ids, all_rows=all_rows)
     arguments.check(run_id=run_id, db=db, trust=trust)

@@ -127,12 +127,9 @@ def advice(state: State, db: str) -> list[Advice]:
     if state.asked:
         return [_why(state, command("errors")), export] if state.failed and not state.errors_shown else [export]
     sent = state.failed - state.broken
-    worth_it = sent > 0 and not OF_THE_ROW.issuperset(state.causes)
-    refused = state.stop_code == "bad_request" and sent > 0
+    worth_it, refused = sent > 0 and not OF_THE_ROW.issuperset(state.causes), state.stop_code == "bad_request" and sent > 0
     if state.retry_left and not state.missing:
-        others = plural(state.retry_left, state.unit)
-        command_line = command("resume", *_moved(state), *_of_resume(state))
-        return [Advice(command_line, f"{_when(state)}sends {others} that the retry has left", state.retry_left), export]
+        return [_rest_of_retry(state, command("resume", *_moved(state), *_of_resume(state))), export]
     retries, raised = state.raised.retries, state.raised.options
     when = _when(state) if refused or state.missing else ""
     retry = Advice(command("retry", *_moved(state), *_of_retry(state)), f"{when}{_again(state, sent)}", sent)
@@ -155,6 +152,12 @@ def advice(state: State, db: str) -> list[Advice]:
         return [retry, export]
     name = ("retry" if sent else "resume") if state.errors_shown else "errors"
     return [_of_errors(state, command(name), sent), export]
+
+
+def _rest_of_retry(state: State, command: str) -> Advice:
+    """Return the way on with a retry that was interrupted."""
+    rows = plural(state.retry_left, state.unit)
+    return Advice(command, f"{_when(state)}sends {rows} that the retry has left", state.retry_left)
 
 
 def _of_errors(state: State, command: str, sent: int) -> Advice:

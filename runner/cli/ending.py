@@ -45,9 +45,7 @@ def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool
         its, answers = ("its", "answer is") if end.kept == 1 else ("their", "answers are")
         causes = f"`{command('status', end.run, db)}` counts the causes"
         text.append(f"  {plural(end.kept, f'answered {one}')} failed when sent again; {its} old {answers} kept; {causes}")
-    if end.retry_left:
-        are, keep = ("is", "keeps its result") if end.retry_left == 1 else ("are", "keep their results")
-        text.append(f"  {plural(end.retry_left, one)} of the retry {are} still to be asked again, and {keep} until then")
+    text += _left_of_retry(end, one)
     if end.changed and (changed := prepare.changed_rows(end.changed)) not in told:
         text.append(f"  {changed}")
     if end.unknown_finish:
@@ -59,6 +57,14 @@ def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool
         text.append(f"  {plural(end.failed, one)} failed{_causes(end.causes)}: {shows}{allowed}")
     todo = [one for one in advice(_state(end), db) if not (exported and one.command.startswith("runner export "))]
     return "\n".join([*text, *(lines(todo) if todo else [])])
+
+
+def _left_of_retry(end: Summary, one: str) -> list[str]:
+    """Say what a retry that was interrupted is still to ask. one: what is counted."""
+    if not end.retry_left:
+        return []
+    are, keep = ("is", "keeps its result") if end.retry_left == 1 else ("are", "keep their results")
+    return [f"  {plural(end.retry_left, one)} of the retry {are} still to be asked again, and {keep} until then"]
 
 
 def _earlier(end: Summary) -> str:

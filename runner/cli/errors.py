@@ -58,6 +58,27 @@ def _json(found: Any, db: str) -> Iterator[str]:
 def _text(found: Any, db: str) -> str:
     from runner.cli import output
     from runner.cli.advice import advice, lines
+    from runner.several import unit
+    from runner.text import plural
+
+    run = found.run
+    text = [_head(found, db)]
+    next_lines = lines(advice(output.state_of(run, errors_shown=True, retry_left=found.retry_left), db))
+    for cause in found.failed:
+        text += _lines(cause, found, db, run.failed if len(found.failed) > 1 else 0)
+    if found.answered:
+        number = sum(cause.count for cause in found.answered)
+        text.append(
+            f"{plural(number, f'answered {unit(run.answers)}')} of doubtful shape{_share(number, run.done + run.failed)}:"
+        )
+    for cause in found.answered:
+        text += _lines(cause, found, db, 0)
+    return "\n".join([*text, *next_lines])
+
+
+def _head(found: Any, db: str) -> str:
+    """Say how many rows failed; if none did, why the run was stopped."""
+    from runner.cli import output
     from runner.event_types import AS_ASKED
     from runner.inputs import spool
     from runner.session import spelling
@@ -65,24 +86,13 @@ def _text(found: Any, db: str) -> str:
     from runner.several import unit
     from runner.text import plural
 
-    run = found.run
-    text, every = [], run.done + run.failed
-    next_lines = lines(advice(output.state_of(run, errors_shown=True, retry_left=found.retry_left), db))
+    run, every = found.run, found.run.done + found.run.failed
     if found.failed:
-        text.append(f"run {run.id}: {plural(run.failed, f'failed {unit(run.answers)}')} of {every:,}{_share(run.failed, every)}")
-    elif run.stop_reason and run.stop_reason not in AS_ASKED:
+        return f"run {run.id}: {plural(run.failed, f'failed {unit(run.answers)}')} of {every:,}{_share(run.failed, every)}"
+    if run.stop_reason and run.stop_reason not in AS_ASKED:
         reason = in_full(spelling.stop_reason(run) or "", run.id, db, asked=spool.is_asked(run.input))
-        text.append(f"no failed rows; run {run.id} was {output.stopped(reason, 'stopped')}")
-    else:
-        text.append(f"run {run.id} has no failed rows")
-    for cause in found.failed:
-        text += _lines(cause, found, db, run.failed if len(found.failed) > 1 else 0)
-    if found.answered:
-        number = sum(cause.count for cause in found.answered)
-        text.append(f"{plural(number, f'answered {unit(run.answers)}')} of doubtful shape{_share(number, every)}:")
-    for cause in found.answered:
-        text += _lines(cause, found, db, 0)
-    return "\n".join([*text, *next_lines])
+        return f"no failed rows; run {run.id} was {output.stopped(reason, 'stopped')}"
+    return f"run {run.id} has no failed rows"
 
 
 def _lines(cause: Any, found: Any, db: str, of: int) -> list[str]:

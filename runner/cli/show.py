@@ -110,10 +110,20 @@ def _text(run: Any, found: Any, files: Any) -> str:
     if found.text is not None:
         notes = f", {clean(found.notes)}" if found.notes else ""
         lines += [f"answer ({clean(found.finish_reason or 'no finish reason')}{notes}):", _shown(found.text)]
-    for old in found.former:
+    lines += _former(found.former)
+    return "\n".join(lines)
+
+
+def _former(answers: Any) -> list[str]:
+    """Return the answers that a row had before, oldest first."""
+    from runner.cli import output
+    from runner.text import clean
+
+    lines = []
+    for old in answers:
         why = clean(old.error_code or old.finish_reason or "no finish reason")
         lines += [f"answer until {output.date(old.replaced_at)} ({why}):", _shown(old.text)]
-    return "\n".join(lines)
+    return lines
 
 
 def _attempt(one: Any) -> str:

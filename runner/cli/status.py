@@ -37,7 +37,7 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
         *_pace(run.pace),
         *_attempts(books),
     ]
-    budget = run.settings.get("max_tokens_total")
+    budget = settings.get("max_tokens_total")
     if books.input_tokens is not None or books.output_tokens is not None or budget is not None:
         lines.append(f"  tokens        {_tokens(books)}{_budget_of_tokens(books, budget)}")
     lines += [*_cost(books, run), *_ended_early(books), *time_spent.lines(books.time)]
@@ -55,13 +55,15 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
         lines.append(f"  service tier  {tiers}{standard}")
     elif (words := money.standard_tier(books)) is not None:
         lines.append(f"  service tier  {words}")
-    if run.active and watched:
-        return "\n".join(lines)
+    return "\n".join(lines if run.active and watched else [*lines, *_next(run, books, db)])
+
+
+def _next(run: Run, books: Totals, db: str) -> list[str]:
     state = structs.replace(output.state_of(run, retry_left=books.retry_left), requests_left=books.requests_left)
     paid = run.done + run.failed - run.broken - run.reused - books.shared
     left = state.left if books.requests_left is None else books.requests_left
-    state = structs.replace(state, budget_left=money.budget_left(books, settings, rows=paid, left=left))
-    return "\n".join([*lines, *advice_lines(advice(state, db))])
+    state = structs.replace(state, budget_left=money.budget_left(books, run.settings, rows=paid, left=left))
+    return advice_lines(advice(state, db))
 
 
 def _json(run: Run, books: Totals) -> str:

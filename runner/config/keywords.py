@@ -120,6 +120,17 @@ class RunSettings(StreamSettings, total=False):
     progress: bool | None
 
 
+class RetrySettings(JobSettings, total=False):
+    """What ``retry`` and ``aretry`` take beside their own arguments.
+
+    all_rows: every row that has an outcome. trust, progress: as in ``RunSettings``.
+    """
+
+    all_rows: bool
+    trust: bool
+    progress: bool | None
+
+
 class EstimateSettings(CommonSettings, total=False):
     """What ``estimate`` takes beside its own arguments, as ``RunSettings``."""
 
