@@ -81,7 +81,6 @@ def _builtins(found: Any, own: dict[str, Any], files: Any) -> dict[str, Any]:
 
 def _text(run: Any, found: Any, files: Any) -> str:
     """Return a row for a person. Foreign text is made harmless; answers keep their lines."""
-    from runner.cli import output
     from runner.errors import BAD_ROW
     from runner.origin import place_of
     from runner.session.opening import media_fields
