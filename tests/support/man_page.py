@@ -57,6 +57,8 @@ def lines() -> Iterator[str]:
     yield "\\fBrunner\\fR \\fICOMMAND\\fR [\\fIOPTION\\fR]... [\\fIARGUMENT\\fR]..."
     yield ".SH DESCRIPTION"
     yield from paragraphs(cli.help or "")
+    yield ".PP"
+    yield from folded("Every command has the option --help, or -h.")
     yield ".SH COMMANDS"
     with click.Context(cli, info_name="runner") as context:
         for name in cli.list_commands(context):
@@ -94,10 +96,10 @@ def is_setting(parameter: click.Parameter) -> bool:
 
 
 def of_options(parameters: list[click.Parameter], context: click.Context) -> Iterator[str]:
-    """Yield an entry for each option among parameters."""
+    """Yield an entry for each option among parameters. That of the help, which all commands have, is named once."""
     for parameter in parameters:
         record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
-        if record is not None:
+        if record is not None and "--help" not in parameter.opts:
             yield from (".TP", f"\\fB{escaped(record[0])}\\fR", *folded(record[1]))
 
 
