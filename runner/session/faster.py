@@ -66,8 +66,8 @@ def _of_limits(time: TimeLedger) -> str | None:
     cause = max(causes, key=time.share)
     share = _percent(time.share(cause))
     if cause == "pause":
-        first = f"{share} of the time nothing was sent, after the server had refused requests"
-        return f"{first}: ask for a higher limit, or name the limits with --rpm and --tpm, so that it refuses none"
+        first = f"{share} of the time requests waited after the server had refused some"
+        return f"{first}: ask for a higher limit, or set --rpm, --tpm or --concurrency to what it takes"
     if cause == "capacity":
         return f"{share} of the time flex had no capacity: with a shorter --flex-patience rows go at the standard price sooner"
     if cause == "budget":

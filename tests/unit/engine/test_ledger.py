@@ -133,6 +133,13 @@ async def test_an_outage_is_told_from_retries() -> None:
     assert found.idle_s < 8
 
 
+async def test_a_server_that_cannot_be_reached_is_down_though_few_rows_show_it() -> None:
+    world = Measured(Paced(lambda _: 0.4, 0.6, fault=lambda _, since: REFUSED if since < 5 else None), ceiling=3, tuned=False)
+    found = await world.measured(3)
+    divided(found, answering=3, outage=found.total_s - 3 - found.idle_s, idle=found.idle_s)
+    assert found.outage_s > 3 * 5
+
+
 async def test_an_outage_with_errors_of_the_server() -> None:
     def fault(_item: str, since: float) -> AttemptError | None:
         return busy() if 10 <= since < 110 else None
@@ -214,6 +221,7 @@ async def test_two_models_one_of_which_is_paused() -> None:
     assert found.answering_s == pytest.approx(160, rel=0.01)
     assert found.causes["pause"] + found.causes.get("end", 0) == pytest.approx(found.total_s - 160, rel=0.02)
     assert found.causes["pause"] > 8 * 80
+    assert found.total_s == pytest.approx(8 * found.elapsed_s, rel=0.001)
 
 
 async def test_a_stop_ends_the_count_of_what_waits() -> None:

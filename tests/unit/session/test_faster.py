@@ -36,8 +36,8 @@ def ledger(causes: dict[str, float], **more: Any) -> TimeLedger:
         (
             ledger({"pause": 50, "answering": 50}),
             (
-                "50 % of the time nothing was sent, after the server had refused requests: ask for a higher limit, or name the "
-                "limits with --rpm and --tpm, so that it refuses none"
+                "50 % of the time requests waited after the server had refused some: ask for a higher limit, or set --rpm, "
+                "--tpm or --concurrency to what it takes"
             ),
         ),
         (
