@@ -40,7 +40,8 @@ def both(store: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser(one: Path, both: Path) -> Iterator[Any]:
+    # the pages come first: no other event loop can run in this thread as long as the browser is driven from it
     with chromium() as found:
         yield found
 
