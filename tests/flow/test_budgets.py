@@ -79,7 +79,7 @@ def test_a_reached_budget_is_a_clean_stop_and_the_command_that_it_names_finishes
     assert "; the budget is $0.0004" in said
     assert "the budget of $0.0004 (--max-cost) is reached" in said
     assert f"next: runner {' '.join(command)}" in said
-    run_, _ = json.loads(desk.command("status", "--json")[0]).values()
+    run_ = json.loads(desk.command("status", "--json")[0])["run"]
     assert run_["stop_code"] == "budget"
     sent = desk.biller.requests["r"]
     # the same words, and nothing is sent

@@ -7,9 +7,9 @@ minute are those of the lane, for the account and the endpoint are the same.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from runner.engine.limits.first_tokens import FirstTokens
 from runner.engine.limits.gate import Gate
 from runner.engine.limits.ledger import Ledger
+from runner.engine.limits.line import Line
 from runner.engine.limits.slots import START, Slots
 
 KEPT_S = 10.0
@@ -25,7 +25,7 @@ class Fallback:
 
     def __init__(self, slots: Slots, clock: Callable[[], float], ledger: Ledger) -> None:
         self.slots, self._clock = slots, clock
-        self.line = ledger.line(lambda: self.slots.out, FirstTokens())
+        self.line = Line(ledger, lambda: self.slots.out)
         self.gate = Gate()
         # the next of them waits for a slot or a place, and for no pause or outage
         self._ready = False

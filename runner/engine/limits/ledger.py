@@ -20,7 +20,7 @@ from runner.model import Attempt
 
 FULL = ""
 """A row waits for a slot, and for nothing else: it tells nothing about free slots."""
-_TURN, _READING, _END = "turn", "reading", "end"
+_READING, _END = "reading", "end"
 _REFUSED = {"rate_limited": "pause", "no_capacity": "capacity"}
 _UNREACHED = frozenset({"connect", "dns", "proxy", "timeout_connect", "tls"})
 
@@ -57,7 +57,8 @@ class Ledger:
         # slots in force, and of these, those that requests hold; what the lines allow together
         self._slots, self._out, self._allowed = slots, 0, 0
         self._requests = 0
-        self._lines: list[Line] = []
+        # of each line
+        self.first_tokens: list[FirstTokens] = []
         # seconds of requests that have released their slots, and of free slots; by cause
         self._spent = dict.fromkeys((*_REFUSED.values(), "answering", "failed", "outage", "sending", "saving"), 0.0)
         self._free: dict[str, float] = {}
@@ -81,13 +82,6 @@ class Ledger:
         """Count no further."""
         self.settle()
         self._runs = False
-
-    def line(self, limit: Callable[[], int], first_tokens: FirstTokens) -> "Line":
-        """Return the line of a queue with slots of its own. limit: returns how many it adds to those of the session."""
-        line = Line(self, limit, first_tokens)
-        self._lines.append(line)
-        line.sized()
-        return line
 
     def rest(self, cause: str) -> None:
         """Record why free slots have no row from now on."""
@@ -121,12 +115,13 @@ class Ledger:
         passed_s, self._at = now - self._at, now
         if passed_s <= 0 or not self._runs:
             return
-        out = self._out
-        slots = max(self._slots, out)
-        self._total_s += slots * passed_s
+        slots, out = self._slots, self._out
         self._held_s += out * passed_s
         if slots > out:
+            self._total_s += slots * passed_s
             self._divide(slots - out, passed_s)
+        else:
+            self._total_s += out * passed_s
 
     def _divide(self, free: float, passed_s: float) -> None:
         spent = self._free
@@ -152,7 +147,7 @@ class Ledger:
         causes = dict(self._spent)
         for cause, seconds in self._free.items():
             causes[cause] = causes.get(cause, 0.0) + seconds
-        tokens = [line.first_tokens for line in self._lines]
+        tokens = self.first_tokens
         queue_s = sum(one.beyond_s() for one in tokens)
         open_s = self._out * (self._at - self._start) - self._admitted_s
         causes["answering"] += open_s - queue_s
@@ -198,9 +193,14 @@ class Ledger:
         self._resting[cause] = self._resting.get(cause, 0) + rows
         self._waiting += rows
 
-    def hold(self, permit: Permit) -> None:
-        """Record that a request holds a slot."""
+    def hold(self, permit: Permit, cause: str) -> None:
+        """Record that a request holds a slot, whose row has waited for this cause."""
         self.settle()
+        if cause == FULL:
+            self._full -= 1
+        else:
+            self._ready[cause] -= 1
+            self._waiting -= 1
         self._out += 1
         self._admitted_s += permit.admitted_at - self._start
 
@@ -225,51 +225,6 @@ class Ledger:
         spent["saving"] += self._at - ended_at
         spent[cause] += ended_at - sent_at
         return cause
-
-
-class Line:
-    """A queue of rows that could go, with the slots that they go to. A context for each row while it waits for its permit."""
-
-    __slots__ = ("_ledger", "_limit", "_rows", "_size", "_why", "first_tokens")
-
-    def __init__(self, ledger: Ledger, limit: Callable[[], int], first_tokens: FirstTokens) -> None:
-        self._ledger, self._limit, self.first_tokens = ledger, limit, first_tokens
-        self._size = self._rows = 0
-        self._why = _TURN
-
-    def __enter__(self) -> None:
-        self._rows += 1
-        self._ledger.wait(self._why, 1)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._ledger.wait(self._why, -1)
-        self._rows -= 1
-
-    def waits_for(self, cause: str | None) -> None:
-        """Record why the first row of the queue waits, and the others behind it; None: it waits for nothing."""
-        why = _TURN if cause is None else cause
-        if why != self._why:
-            self._ledger.wait(self._why, -self._rows)
-            self._why = why
-            self._ledger.wait(why, self._rows)
-
-    def sized(self) -> None:
-        """Look how many slots there are now."""
-        if (size := self._limit()) != self._size:
-            self._ledger.allow(size - self._size)
-            self._size = size
-
-    def took(self, permit: Permit) -> None:
-        """Record that a request has got a slot."""
-        self.sized()
-        self._ledger.hold(permit)
-
-    def gave_back(self, permit: Permit, attempt: Attempt | None, *, out_of_service: bool) -> None:
-        """Divide the time for which a request held its slot. attempt: None if none was made. out_of_service: in an outage."""
-        cause = self._ledger.release(permit, attempt, out_of_service=out_of_service)
-        self.sized()
-        if attempt is not None and attempt.time_to_first_token_s is not None and cause == "answering":
-            self.first_tokens.add(min(attempt.time_to_first_token_s, attempt.duration_s))
 
 
 class Resting:

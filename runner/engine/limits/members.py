@@ -5,9 +5,9 @@ from contextlib import AbstractContextManager
 from runner.admission import Failure, Permit, Standing
 from runner.engine.clock import Clock
 from runner.engine.limits.fallback import Fallback
-from runner.engine.limits.first_tokens import FirstTokens
 from runner.engine.limits.holding import Holding
-from runner.engine.limits.ledger import FULL, Line
+from runner.engine.limits.ledger import FULL
+from runner.engine.limits.line import Line
 from runner.engine.limits.outage import Outage
 from runner.engine.limits.pause import Pause
 from runner.engine.limits.places import Places
@@ -28,7 +28,7 @@ class Members:
         self._slots, self._places, self._clock = slots, places, clock.monotonic
         # after what slots open one after the other: the start, a pause or an outage
         self._reopens = "turn"
-        self._own_line = places.ledger.line(lambda: slots.limit, FirstTokens())
+        self._own_line = Line(places.ledger, lambda: slots.limit)
         # the requests that fell back from flex to the standard tier; None until flex has had no capacity
         self._fallback: Fallback | None = None
         self._pause = Pause(clock.monotonic)

@@ -5,16 +5,23 @@ from collections.abc import AsyncGenerator, Callable
 
 import anyio
 import pytest
+from msgspec import structs
 from virtual import BACKEND
 from world import REFUSED, USAGE, Decoder, Exchange, Server, World, an_item, busy, limited
 
+from runner.engine.clock import Clock
+from runner.engine.limits import Lanes, Limits
 from runner.engine.limits.first_tokens import BLOCK, FirstTokens
 from runner.engine.limits.ledger import Ledger, Reading
-from runner.errors import AttemptError
+from runner.engine.prefixes import only_head
+from runner.engine.warming import Warming
+from runner.errors import AttemptError, ProviderError
+from runner.interfaces import Handle, Items
 from runner.model import Completion, Entry, Item, Outcome
 from runner.time_ledger import PARTS, TimeLedger, ledger_of
 
 pytestmark = pytest.mark.anyio
+FLEX_FULL = ProviderError("full", code="no_capacity", verdict="retry", status=429, throttled=True)
 
 
 @pytest.fixture
@@ -238,6 +245,51 @@ async def test_a_cancelled_session_adds_up() -> None:
 # -- whatever happens
 
 
+async def test_rows_that_fall_back_from_flex_add_up() -> None:
+    """Flex has no capacity for an hour; after ten minutes each row goes to the standard tier, which has slots of its own."""
+
+    def fault(_item: str, since: float) -> AttemptError | None:
+        return FLEX_FULL if since < 595 else None
+
+    world = Measured(Paced(lambda _: 0.5, 0.5, fault=fault, late=False), ceiling=8, tuned=True)
+    items = [structs.replace(one, request=structs.replace(one.request, tier="flex")) for one in map(an_item, range(30))]
+    found = await world.measured(items)
+    assert world.failed == []
+    assert found.causes["capacity"] > 0.9 * found.total_s
+    assert found.answering_s == pytest.approx(30, rel=0.01)
+
+
+async def test_rows_of_a_prefix_that_wait_until_it_is_warm_are_ours() -> None:
+    """Twenty rows share a prefix: one goes alone for the four seconds until its answer begins."""
+
+    class Warmed(Measured):
+        def around(self, items: Items, handle: Handle) -> tuple[Items, Handle]:
+            head = (0, 10)
+            warming = Warming(only_head(head), anyio.current_time, shared=True)
+            self.attempts.begun, warming.holds = warming.begun, self.lanes.ledger.holds
+            return warming.items(items), warming.handle(handle)
+
+    world = Warmed(Paced(lambda _: 4.0, 1.0), ceiling=20, tuned=False)
+    found = await world.measured([an_item(f"the same head {number}") for number in range(20)])
+    # the slot of the first is free while the others are answered
+    divided(found, answering=20 * 5, runner=19 * 4, idle=4)
+    assert found.causes["warming"] == pytest.approx(19 * 4, rel=0.01)
+
+
+async def test_rows_that_wait_for_a_budget_are_held_by_a_limit_and_no_row_by_who_gives_none() -> None:
+    lanes = Lanes(Limits(ceiling=8, tuned=False), Clock(monotonic=anyio.current_time))
+    lane, ledger = lanes.of("m"), lanes.ledger
+    ledger.begin()
+    with lane.resting(lane.enter(0), "budget"), lane.resting(lane.enter(0), "budget"):
+        await anyio.sleep(10)
+    ledger.asks(True)
+    await anyio.sleep(5)
+    ledger.asks(False)
+    with ledger.resting("reader"):
+        await anyio.sleep(1)
+    divided(adds_up(ledger.read()), limits=2 * 10, runner=6 * 10 + 7, idle=8 * 5 + 1)
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_the_parts_add_up_whatever_happens(seed: int) -> None:
     draw = random.Random(seed)
@@ -248,7 +300,7 @@ async def test_the_parts_add_up_whatever_happens(seed: int) -> None:
         if down <= since < down + draw.choice([0, 0, 25]):
             return draw.choice([REFUSED, busy(), busy(529)])
         if draw.random() < chance:
-            return draw.choice([limited(), limited(3.0), busy(), busy(529), REFUSED])
+            return draw.choice([limited(), limited(3.0), busy(), busy(529), REFUSED, FLEX_FULL])
         return None
 
     server = Server(draw.choice([6, 40, 10_000]), service=(0.1, draw.choice([0.5, 6.0])), fault=fault, seed=seed)
@@ -257,6 +309,8 @@ async def test_the_parts_add_up_whatever_happens(seed: int) -> None:
     world.save_s = draw.choice([0.0, 0.05])
     models = draw.choice([["m"], ["m", "n", "o"]])
     items = [an_item(number, model=draw.choice(models)) for number in range(draw.choice([3, 100, 200]))]
+    if draw.random() < 0.3:
+        items = [structs.replace(one, request=structs.replace(one.request, tier="flex")) for one in items]
     if draw.random() < 0.3:
         world.lanes.ledger.begin()
         with anyio.move_on_after(draw.uniform(1, 30)):

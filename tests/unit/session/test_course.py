@@ -1,6 +1,7 @@
 """What a session keeps of its course: a bounded line of moments, whose means are exact whatever is left out."""
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -38,7 +39,7 @@ def test_however_long_a_session_is_the_moments_are_few_and_add_up(ticks: int) ->
     ends = [0.0, *(one.at for one in moments)]
     assert ends == sorted(ends)
     assert ends[-1] == pytest.approx(at_s + 0.1, abs=0.01)
-    passed = [two - one for one, two in zip(ends, ends[1:], strict=False)]
+    passed = [two - one for one, two in pairwise(ends)]
     assert sum(one.in_flight * s for one, s in zip(moments, passed, strict=True)) == pytest.approx(held_s + 0.2, rel=0.02)
     assert sum(one.slots * s for one, s in zip(moments, passed, strict=True)) == pytest.approx(total_s + 0.8, rel=0.02)
     # but for the newest, which are finer until they are joined, and the end

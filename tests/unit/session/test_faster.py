@@ -28,18 +28,24 @@ def ledger(causes: dict[str, float], **more: Any) -> TimeLedger:
         ),
         (
             ledger({"input_tpm": 60, "answering": 40}, limits={"input_tpm": 2e6}, own_limits=("input_tpm",)),
-            "60 % of the time the limit of 2,000,000 input tokens a minute held requests back: "
-            "raise --input-tpm, if the server allows more",
+            (
+                "60 % of the time the limit of 2,000,000 input tokens a minute held requests back: "
+                "raise --input-tpm, if the server allows more"
+            ),
         ),
         (
             ledger({"pause": 50, "answering": 50}),
-            "50 % of the time nothing was sent, after the server had refused requests: ask for a higher limit, or name the "
-            "limits with --rpm and --tpm, so that it refuses none",
+            (
+                "50 % of the time nothing was sent, after the server had refused requests: ask for a higher limit, or name the "
+                "limits with --rpm and --tpm, so that it refuses none"
+            ),
         ),
         (
             ledger({"answering": 20, "first_token": 80}, **SPEED),
-            "the server took 3 s to its first token with 60 requests in flight, and 0.4 s at best: more at once will not be "
-            "faster, more of its replicas will",
+            (
+                "the server took 3 s to its first token with 60 requests in flight, and 0.4 s at best: more at once will not be "
+                "faster, more of its replicas will"
+            ),
         ),
         (
             ledger({"answering": 98, "turn": 2}),
@@ -60,8 +66,10 @@ def ledger(causes: dict[str, float], **more: Any) -> TimeLedger:
         ),
         (
             ledger({"answering": 100}, busy_s=96.0),
-            "this process is the limit, it computed 96 % of the time: several processes do more: give each a part of the rows "
-            "as an input of its own",
+            (
+                "this process is the limit, it computed 96 % of the time: several processes do more: give each a part of the "
+                "rows as an input of its own"
+            ),
         ),
     ],
 )
@@ -96,14 +104,14 @@ def sentences() -> list[str]:
 
 
 def test_each_option_in_a_sentence_exists_and_takes_its_value() -> None:
-    known = {option: setting for setting in SETTINGS for option in (setting.option, setting.option.replace("--", "--no-"))}
+    known = {setting.option: setting for setting in SETTINGS}
+    known |= {setting.option.replace("--", "--no-"): setting for setting in SETTINGS if setting.kind == "bool"}
     found = [pair for words in sentences() for pair in re.findall(r"(--[a-z-]+)(?: (\d+))?", words)]
     assert {"--concurrency", "--rpm", "--db", "--max-cost", "--flex-patience", "--no-warm-prefix"} <= {name for name, _ in found}
     for name, value in found:
         if name == "--db":
             continue
-        if value:
-            assert str(check(known[name], value, "given")) == value
+        assert not value or check(known[name], int(value), "given") == int(value)
         assert name in known
 
 
