@@ -40,7 +40,8 @@ def both(store: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser(one: Path, both: Path) -> Iterator[Any]:
+    # the pages come first: no other event loop can run in this thread as long as the browser is driven from it
     with chromium() as found:
         yield found
 
@@ -169,13 +170,31 @@ def test_light_and_dark_follow_the_reader(browser: Any, one: Path) -> None:
     background = "getComputedStyle(document.body).backgroundColor"
     with Opened(browser, one, color_scheme="light") as opened:
         light = opened.page.evaluate(background)
+        assert _bars_are_painted(opened.page)
         opened.page.click("#theme")
         switched = opened.page.evaluate(background)
+        assert _bars_are_painted(opened.page)
     with Opened(browser, one, color_scheme="dark") as opened:
         dark = opened.page.evaluate(background)
         assert opened.page.get_attribute("#theme", "aria-pressed") == "true"
     assert light != dark
     assert switched == dark
+
+
+def _bars_are_painted(page: Any) -> bool:
+    """Return True if a chart of bars has the colour that bars of answers have now."""
+    return bool(
+        page.evaluate(
+            """() => {
+                const canvas = document.querySelector("[data-chart=ended-0] canvas");
+                const wanted = getComputedStyle(document.documentElement).getPropertyValue("--done").trim();
+                const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+                const hex = (at) => `#${[0, 1, 2].map((part) => data[at + part].toString(16).padStart(2, "0")).join("")}`;
+                for (let at = 0; at < data.length; at += 4) if (data[at + 3] === 255 && hex(at) === wanted) return true;
+                return false;
+            }"""
+        )
+    )
 
 
 def test_times_are_those_of_the_reader_and_of_utc(browser: Any, one: Path) -> None:

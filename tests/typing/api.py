@@ -42,6 +42,7 @@ def settings() -> None:
 def results() -> None:
     found = runner.run("rows.csv").results()
     assert_type(runner.export("a.csv", only="failed", columns=["id", "text"]), int)
+    assert_type(runner.report("r.html", run_ids=[1, 2]), list[int])
     assert_type(runner.export(["a.csv", "b.parquet"], format=[None, "parquet"], manifest=True), list[int])
     assert_type(found, runner.Results)
     for result in runner.results(1, db="runner.db"):

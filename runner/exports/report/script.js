@@ -266,7 +266,8 @@
   function paint() {
     const chosen = root.dataset.theme || (dark.matches ? "dark" : "light");
     theme.setAttribute("aria-pressed", String(chosen === "dark"));
-    for (const plot of plots) plot.redraw(false);
+    // the paths too: those of bars keep their colours
+    for (const plot of plots) plot.redraw(true);
   }
 
   document.querySelector(".switches").hidden = false;
