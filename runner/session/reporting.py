@@ -9,8 +9,11 @@ from runner.answer_shape import fields_in
 from runner.errors import UsageError
 from runner.exports.file import is_standard_output, open_output
 from runner.exports.report import over_time, page, sections
+from runner.exports.report.agreements import Agreed, agreement
+from runner.exports.report.blocks import Block
 from runner.exports.report.sections import Told
 from runner.inputs import overwriting
+from runner.session.comparing import compare
 from runner.session.outputs import files_read
 from runner.session.run_facts import facts_of
 from runner.store.database import store_error
@@ -35,7 +38,7 @@ def write(output: str | Path, store: Path, run_ids: Sequence[int]) -> list[int]:
         _refuse(wanted)
         with reader.snapshot():
             told = [_told(reader, number) for number in wanted]
-    made = sections.report_of(told, time.time(), __version__)
+    made = sections.report_of(told, _agreement(store, wanted), time.time(), __version__)
     with open_output(output) as out:
         out.write(page.render(made, [over_time.axis(one.figures.course) for one in told]))
     return wanted
@@ -46,6 +49,15 @@ def _refuse(wanted: Sequence[int]) -> None:
         raise UsageError(f"a report shows up to {MOST} runs side by side, not {len(wanted)}; name fewer")
     if len(set(wanted)) < len(wanted):
         raise UsageError("a run is named twice; name each run once")
+
+
+def _agreement(store: Path, wanted: Sequence[int]) -> list[Block]:
+    if len(wanted) != 2:
+        return []
+    left, right = wanted
+    found = compare(left, right, db=store)
+    fields = {name: Agreed(one.same, one.changed, one.kappa) for name, one in found.fields.items()}
+    return agreement(found.rows, Agreed(found.same, found.changed, found.kappa), fields)
 
 
 def _told(reader: StoreReader, number: int) -> Told:

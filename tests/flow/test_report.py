@@ -107,6 +107,16 @@ def test_figures_in_a_page_are_those_of_status(store: Path, one: Path) -> None:
         assert re.search(rf'<span class="code">{code}</span></th><td class="number">{count:,}</td>', text)
 
 
+def test_two_runs_say_how_far_they_agree(store: Path, both: Path) -> None:
+    found = api.compare(1, 2, db=store)
+    told = (
+        f"{found.rows} rows in common, {found.same + found.changed} answered by both; {found.same} of these answers are the same."
+    )
+    assert told in both.read_text()
+    assert found.fields["mood"].same > 0
+    assert f'<span class="code">mood</span></th><td class="number">{found.fields["mood"].same}</td>' in both.read_text()
+
+
 def test_no_script_and_no_request_but_those_of_the_page(browser: Any, both: Path) -> None:
     with Opened(browser, both) as opened:
         page = opened.page

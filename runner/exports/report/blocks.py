@@ -143,6 +143,8 @@ class Report(Struct, frozen=True, kw_only=True):
     by: str
     heads: Sequence[Head]
     comparison: Table | None
+    # of two runs, how far their answers agree
+    agreement: Sequence[Block]
     sections: Sequence[Section]
 
 

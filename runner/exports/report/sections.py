@@ -25,8 +25,11 @@ class _Kind(NamedTuple):
     make: Callable[[Told, int], Sequence[Block]]
 
 
-def report_of(told: Sequence[Told], made: float, by: str) -> Report:
-    """Return a report of runs, side by side if there are several. made: when, seconds since the epoch. by: version of runner."""
+def report_of(told: Sequence[Told], agreement: Sequence[Block], made: float, by: str) -> Report:
+    """Return a report of runs, side by side if there are several.
+
+    agreement: of two runs. made: when, seconds since the epoch. by: version of runner.
+    """
     numbers = " and ".join(str(one.facts.number) for one in told)
     return Report(
         title=f"Report of {'run' if len(told) == 1 else 'runs'} {numbers}: {told[0].facts.input}",
@@ -34,6 +37,7 @@ def report_of(told: Sequence[Told], made: float, by: str) -> Report:
         by=by,
         heads=[heads.head(one.facts, one.figures) for one in told],
         comparison=heads.comparison([(one.facts, one.figures) for one in told]),
+        agreement=agreement,
         sections=[
             Section(
                 name=kind.name,

@@ -131,7 +131,7 @@ def report(texts: tuple[str, ...]) -> Report:
         whole=Whole(words=texts[0], parts=[]),
     )
     sections = [Section(name="a", title=texts[0], words=texts[0], blocks=[blocks])]  # type: ignore[list-item]
-    return Report(title=texts[0], made=Instant(-5.0), by="1", heads=[head], comparison=None, sections=sections)
+    return Report(title=texts[0], made=Instant(-5.0), by="1", heads=[head], comparison=None, agreement=[], sections=sections)
 
 
 def test_no_text_becomes_an_element_or_an_attribute() -> None:
