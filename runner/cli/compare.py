@@ -15,14 +15,14 @@ _CELL = 24
 
 
 @click.command()
-@click.argument("words", metavar="RUN RUN", nargs=2, type=run_name)
+@click.argument("words", metavar="RUN RUN", nargs=-1, type=run_name)
 @click.option("--on", metavar="NAMES", help="Compare only these fields of the answers, separated by commas; default: all.")
 @click.option("--output", "-o", metavar="FILE", help="Write the pairs of answers as a table: .csv, .parquet, .xlsx, ...")
 @click.option("--format", "format_", metavar="FORMAT", help="Its format; default: the ending of FILE.")
 @db_option
 @json_option
 def compare(
-    words: tuple[int | str, int | str], on: str | None, output: str | None, format_: str | None, db: str, as_json: bool
+    words: tuple[int | str, ...], on: str | None, output: str | None, format_: str | None, db: str, as_json: bool
 ) -> None:
     """Show two runs side by side: same answers, changed ones, cost, tokens and time.
 
@@ -34,6 +34,8 @@ def compare(
     from runner.exports.file import is_standard_output
     from runner.session import comparing
 
+    if len(words) != 2:
+        raise UsageError("name two runs, by their numbers or their prompt files: `runner compare 1 2`")
     if format_ and output is None:
         raise UsageError("--format is that of --output; name the file to write, as in `-o pairs.csv`")
     if as_json and output is not None and is_standard_output(output):
