@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from runner.cli.completing import complete_file, complete_plugins, complete_run
 from runner.cli.options import db_option, json_option
 from runner.cli.typed import run_name
 
@@ -12,13 +13,25 @@ _WIDTH = 100
 """Columns of an answer that is shown as an example."""
 _CELL = 24
 """Columns of a setting that is shown beside that of the other run."""
+_NO_TABLES = ("messages", "openai-batch")
+"""Formats that hold the answers of one run."""
 
 
 @click.command()
-@click.argument("words", metavar="RUN RUN", nargs=-1, type=run_name)
+@click.argument("words", metavar="RUN RUN", nargs=-1, type=run_name, shell_complete=complete_run)
 @click.option("--on", metavar="NAMES", help="Compare only these fields of the answers, separated by commas; default: all.")
-@click.option("--output", "-o", metavar="FILE", help="Write the pairs of answers as a table: .csv, .parquet, .xlsx, ...")
-@click.option("--format", "format_", metavar="FORMAT", help="Its format; default: the ending of FILE.")
+@click.option(
+    *("--output", "-o"),
+    metavar="FILE",
+    help="Write the pairs of answers as a table: .csv, .parquet, .xlsx, ...",
+    shell_complete=complete_file,
+)
+@click.option(
+    *("--format", "format_"),
+    metavar="FORMAT",
+    help="Its format; default: the ending of FILE.",
+    shell_complete=complete_plugins("exports", *_NO_TABLES),
+)
 @db_option
 @json_option
 def compare(
@@ -26,7 +39,7 @@ def compare(
 ) -> None:
     """Show two runs side by side: same answers, changed ones, cost, tokens and time.
 
-    Each RUN is its number or its prompt file. Rows are matched by their ids, and rows without an id by their content.
+    Each RUN is its number, its name or its prompt file. Rows are matched by their ids, and rows without an id by their content.
     """
     from runner.cli import chosen
     from runner.cli import output as texts
@@ -35,7 +48,7 @@ def compare(
     from runner.session import comparing
 
     if len(words) != 2:
-        raise UsageError("name two runs, by their numbers or their prompt files: `runner compare 1 2`")
+        raise UsageError("name two runs, by their numbers, their names or their prompt files: `runner compare 1 2`")
     if format_ and output is None:
         raise UsageError("--format is that of --output; name the file to write, as in `-o pairs.csv`")
     if as_json and output is not None and is_standard_output(output):

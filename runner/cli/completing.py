@@ -95,14 +95,15 @@ def complete_only(context: Context, begun: str) -> Iterable[CompletionItem]:
     return [CompletionItem(f"{before}{comma}{word}") for word in words if word.startswith(last)]
 
 
-def complete_plugins(kind: str) -> Completer:
-    """Return what offers the names of plug-ins of a kind, also those of installed packages."""
+def complete_plugins(kind: str, *without: str) -> Completer:
+    """Return what offers the names of plug-ins of a kind, also those of installed packages. without: those that do not fit."""
 
     def complete(_: Context, begun: str) -> Iterable[CompletionItem]:
         # imported here: other values need it not
         from runner.config.plugins import known
 
-        return _begun(begun, [name.replace("_", "-") if kind == "exports" else name for name in known(kind)])
+        names = [name.replace("_", "-") if kind == "exports" else name for name in known(kind)]
+        return _begun(begun, [name for name in names if name not in without])
 
     return _quiet(complete)
 

@@ -24,8 +24,8 @@ _SPACE = "\0"
 def errors(run_id: int | str | None, db: str, as_json: bool) -> None:
     """Show the failed rows of a run by cause, and answers that are cut off, filtered or empty.
 
-    Each cause has a count, an example, some ids, what it cost and the next command. RUN is the number of the run or its prompt
-    file; the default is the newest.
+    Each cause has a count, an example, some ids, what it cost and the next command. RUN is its number, its
+    name or its prompt file; the default is the newest run.
     """
     from runner import api
     from runner.cli import chosen

@@ -12,6 +12,7 @@ from runner.cli.options import (
     given_settings,
     json_option,
     quiet_option,
+    rows_argument,
     setting_options,
     trust_option,
     yes_option,
@@ -34,7 +35,7 @@ _OTHERS = [setting.name for setting in SETTINGS if setting.name != "sample"]
 
 
 @click.command(short_help="Say what a run of FILE will take: tokens, cost and time.")
-@click.argument("named", metavar="FILE...", nargs=-1, required=True)
+@rows_argument
 @click.option(
     "--sample",
     type=count(LEAST),

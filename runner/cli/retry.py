@@ -5,23 +5,33 @@ from typing import Any
 
 import click
 
+from runner.cli.completing import complete_file, complete_only
 from runner.cli.options import continue_options, gathered, given_settings
 
 
 @click.command(short_help="Send the failed rows of a run again, or those that are named.")
 @continue_options
 @click.option(
-    "--class", "classes", metavar="NAMES", multiple=True, help="Which rows: error codes, timeout, network, server, length, ..."
+    *("--class", "classes"),
+    metavar="NAMES",
+    multiple=True,
+    help="Which rows: error codes, timeout, network, server, length, ...",
+    shell_complete=complete_only,
 )
-@click.option("--ids", metavar="FILE", help="Only rows with these ids: one a line, or a column or field id; - is standard input.")
+@click.option(
+    *("--ids", "ids"),
+    metavar="FILE",
+    help="Only rows with these ids: one a line, or a column or field id; - is standard input.",
+    shell_complete=complete_file,
+)
 @click.option("--all", "all_rows", is_flag=True, help="Send done rows again too.")
 @gathered("shown", "quiet", "as_json", "outputs", "yes")
 @gathered("chosen", "classes", "ids", "all_rows")
 def retry(run_id: int | str | None, db: str, trust: bool, shown: Any, chosen: Any, **settings: Any) -> None:
     """Send failed rows of a run again, or those that --class, --ids, --where or --all name, and no other rows.
 
-    RUN is its number or its prompt file; the default is the newest run. --model, --max-tokens and the like hold for the rows that
-    are sent now. --base-url and --api-key-env move the run to another server or key. A row keeps its answer until it has a new
+    RUN is its number, its name or its prompt file; the default is the newest run. --model, --max-tokens and the like hold for the
+    rows that are sent now. --base-url and --api-key-env move the run to another server or key. A row keeps its answer until it has a new
     one. After Ctrl-C or a crash, `runner resume` asks the rows that are left.
     """
     from pathlib import Path

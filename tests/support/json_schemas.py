@@ -17,11 +17,13 @@ from msgspec import Struct
 from runner.config.settings import SETTINGS
 from runner.event_types import Noted, Progress, Started, Stopping, Summary
 from runner.model import Attempt, Params, Run
+from runner.session.comparing import Comparison
 from runner.session.estimating import Estimate
 from runner.session.vacuuming import Vacuumed
-from runner.store.reader import ErrorGroup
+from runner.store.former import FormerAnswer
 from runner.store.story import Sent, Story, TakenFrom
 from runner.store.totals import Totals
+from runner.time_ledger import TimeLedger
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference" / "json"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -216,7 +218,7 @@ def show() -> Page:
     return Page(
         "`runner show --json`: a row, or a list of its answers where there are several",
         {"oneOf": [row, listed(row)]},
-        (Sent, TakenFrom),
+        (FormerAnswer, Sent, TakenFrom),
     )
 
 
@@ -240,7 +242,34 @@ def labelled(command: str) -> Page:
 
 
 def errors() -> Page:
-    return Page("`runner errors --json`", listed(of_struct(ErrorGroup, {"advice": TEXT})))
+    schema = record(
+        {
+            "status": {"enum": ["done", "failed"], "description": "done: the rows are answered, and their answers are doubtful"},
+            "code": {**TEXT, "description": "as --class and --only take it"},
+            "count": WHOLE,
+            "share_of_failed": {**maybe(NUMBER), "description": "from 0 to 1; null for rows that are done"},
+            "share": {**maybe(NUMBER), "description": "of all rows with an outcome, from 0 to 1"},
+            "example_id": TEXT,
+            "example": {**TEXT, "description": "the error of that row; of a done one, its finish reason"},
+            "attempts": {**WHOLE, "description": "all attempts of these rows, and the next five what they took"},
+            **dict.fromkeys(("input_tokens", "output_tokens"), maybe(WHOLE)),
+            **dict.fromkeys(("cost", "cost_perhaps"), maybe(NUMBER)),
+            "unpriced_attempts": WHOLE,
+            "advice": TEXT,
+            "command": {**maybe(TEXT), "description": "asks these rows again; null for those of a program, which asks itself"},
+            "ids": {**TEXTS, "description": "of all these rows"},
+        }
+    )
+    return Page("`runner errors --json`", listed(schema))
+
+
+def status() -> Page:
+    # where the time went is beside what was sent, and no part of it
+    books = of_struct(Totals)
+    books["properties"].pop("time")
+    books["required"].remove("time")
+    schema = record({"run": ref(Run), "books": books, "time": maybe(ref(TimeLedger))})
+    return Page("`runner status --json`", schema, (Run, TimeLedger, Totals))
 
 
 def export() -> Page:
@@ -249,6 +278,7 @@ def export() -> Page:
 
 PAGES: dict[str, Callable[[], Page]] = {
     "check": check,
+    "compare": lambda: Page("`runner compare --json`", ref(Comparison), (Comparison,)),
     "delete": lambda: Page(
         "`runner delete --json`",
         record({"deleted": listed(WHOLE), "notes": TEXTS, "vacuumed": maybe(ref(Vacuumed))}),
@@ -262,13 +292,14 @@ PAGES: dict[str, Callable[[], Page]] = {
     "init": init,
     "list": lambda: Page("`runner list --json`", listed(ref(Run)), (Run,)),
     "name": lambda: labelled("name"),
+    "report": lambda: Page("`runner report --json`", record({"file": TEXT, "runs": listed(WHOLE)})),
     "run": run,
     "show": show,
     "show-config": config,
     "simulate": lambda: Page(
         "The first line of `runner simulate --json`", record({"openai": TEXT, "anthropic": TEXT, "pid": WHOLE}), lines=True
     ),
-    "status": lambda: Page("`runner status --json`", record({"run": ref(Run), "books": ref(Totals)}), (Run, Totals)),
+    "status": status,
     "tag": lambda: labelled("tag"),
     "try": try_,
     "vacuum": lambda: Page("`runner vacuum --json`", ref(Vacuumed), (Vacuumed,)),
