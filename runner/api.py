@@ -18,7 +18,7 @@ from runner.interfaces import Observer
 from runner.model import Run
 from runner.progress.watching import watched
 from runner.session import arguments, exporting, faster, reporting, session, spelling
-from runner.session.called import name, number_of, tag
+from runner.session.called import name, number_of, numbers_of, tag
 from runner.session.checking import Check, Description, check, check_job, describe
 from runner.session.deleting import deletable, delete, dependent, erase
 from runner.session.dry_run import dry_run
@@ -276,8 +276,8 @@ def export(
 def report(output: str | Path = "report.html", *, run_ids: Sequence[int | str] = (), db: str | Path = DEFAULT_STORE) -> list[int]:
     """Write one HTML page about a run, by default the newest, or about up to four side by side; return their numbers.
 
-    It loads nothing, and holds no keys. ``-`` is standard output. Raises UsageError, StoreError.
+    run_ids: their numbers or their names. The page loads nothing, and holds no keys. ``-`` is standard output. Raises UsageError,
+    StoreError.
     """
-    arguments.check(output=output, db=db)
-    numbers = [number for one in run_ids if (number := number_of(one, db)) is not None]
-    return reporting.write(output, store_path(db), numbers)
+    arguments.check(output=output)
+    return reporting.write(output, store_path(db), numbers_of(run_ids, db))

@@ -175,7 +175,7 @@ def list_(tags: tuple[str, ...], db: str, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("named", metavar="FILE...", nargs=-1, required=True)
+@rows_argument
 @setting_options()
 @db_option
 @trust_option

@@ -82,11 +82,13 @@ def estimate(
         code = foreground.sample(kept, db, SessionOptions(sample=sample, **options), quiet=quiet, yes=shown["yes"])
         if code:
             click.echo("runner: the sample is not complete; the same command goes on with it", err=True)
-            sys.exit(code)
-        found = api.estimate_job(kept, db, SessionOptions(limit=options["limit"]))
-        show(found, kept.prices, as_json=shown["as_json"])
-        if found.run is not None and not shown["as_json"]:
+        if not code or shown["as_json"]:
+            # a program gets what can be told by the rows that were sent, and the exit code says that these are not all
+            found = api.estimate_job(kept, db, SessionOptions(limit=options["limit"]))
+            show(found, kept.prices, as_json=shown["as_json"])
+        if not code and found.run is not None and not shown["as_json"]:
             warn_of_failures(found.run, db)
+    sys.exit(code)
 
 
 def show(found: "Estimate", prices: "Json", *, as_json: bool) -> None:

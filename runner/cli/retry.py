@@ -31,8 +31,8 @@ def retry(run_id: int | str | None, db: str, trust: bool, shown: Any, chosen: An
     """Send failed rows of a run again, or those that --class, --ids, --where or --all name, and no other rows.
 
     RUN is its number, its name or its prompt file; the default is the newest run. --model, --max-tokens and the like hold for the
-    rows that are sent now. --base-url and --api-key-env move the run to another server or key. A row keeps its answer until it has a new
-    one. After Ctrl-C or a crash, `runner resume` asks the rows that are left.
+    rows that are sent now. --base-url and --api-key-env move the run to another server or key. A row keeps its answer until it
+    has a new one. After Ctrl-C or a crash, `runner resume` asks the rows that are left.
     """
     from pathlib import Path
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runner.cli.completing import complete_rows
 from runner.cli.options import count, db_option, given_settings, json_option, setting_options, trust_option
 from runner.errors import UsageError
 
@@ -25,7 +26,7 @@ _OF_ROWS = (
 
 
 @click.command("try")
-@click.argument("words", metavar="[FILE] [PROMPT]", nargs=-1)
+@click.argument("words", metavar="[FILE] [PROMPT]", nargs=-1, shell_complete=complete_rows)
 @click.option("--row", type=count(1), metavar="N", help="Ask the row on line N of FILE; default: the first that can be sent.")
 @setting_options()
 @db_option

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from operator import index
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from runner.interfaces import Exporter
 from runner.model import Json, Run
 from runner.session import arguments, outputs
 from runner.session.agreement import Agreement, Tally, common
+from runner.session.called import number_of
 from runner.session.exporting import own_fields
 from runner.session.naming import DEFAULT_STORE, store_path
 from runner.session.only import listed
@@ -92,8 +94,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
 
 def compare(
-    left: int,
-    right: int,
+    left: int | str,
+    right: int | str,
     *,
     db: str | Path = DEFAULT_STORE,
     on: str | Sequence[str] | None = None,
@@ -103,30 +105,34 @@ def compare(
 ) -> Comparison:
     """Return two runs of a store side by side. Rows are matched by their ids, and rows without an id by their content.
 
-    on: the fields of the schemas that are compared, by default all that both runs have. output: a file to which the pairs are
-    written as a table. format: as for ``runner.export``. notes: receives a sentence for each kind of change that was made to
-    texts in that file. Takes constant memory. Raises UsageError, StoreError.
+    left, right: the number or the name of each. on: the fields of the schemas that are compared, by default all that both runs
+    have. output: a file to which the pairs are written as a table. format: as for ``runner.export``. notes: receives a sentence
+    for each kind of change that was made to texts in that file. Takes constant memory. Raises UsageError, StoreError.
     """
-    for run_id in (left, right):
-        arguments.check(run_id=run_id, db=db, notes=notes)
-        if run_id is None:
-            raise UsageError("name both runs by their numbers (`runner list` shows them)")
-    arguments.check(on=on)
+    arguments.check(db=db, on=on, notes=notes)
+    one, other = (_number(run, db) for run in (left, right))
     if output is not None:
         arguments.check(output=output, format=format)
-    if left == right:
-        raise UsageError(f"both are run {left}; name two runs (`runner list` shows them)")
+    if one == other:
+        raise UsageError(f"both are run {one}; name two runs (`runner list` shows them)")
     with PairReader(store_path(db)) as reader, ExitStack() as stack:
         wanted = None if output is None else outputs.of(output, format)
         if wanted is not None:
             _refuse(wanted, reader)
         stack.enter_context(reader.snapshot())
-        both = reader.run(left), reader.run(right)
+        both = reader.run(one), reader.run(other)
         fields = _fields(both, listed(on))
         found = _compared(reader, both, fields)
         if wanted is not None:
             _write(wanted, reader, both, found.rows, notes, fields=fields)
         return found
+
+
+def _number(run: int | str, db: str | Path) -> int:
+    number = number_of(run, db)
+    if number is None:
+        raise UsageError("name both runs by their numbers or their names (`runner list` shows them)")
+    return index(number)
 
 
 def _fields(both: tuple[Run, Run], wanted: Sequence[str]) -> list[str] | None:

@@ -165,7 +165,7 @@ def test_runs_without_a_row_in_common(pairs: Pairs) -> None:
     ("words", "said"),
     [
         (("1", "1"), "both are run 1; name two runs"),
-        (("1",), "name two runs, by their numbers or their prompt files"),
+        (("1",), "name two runs, by their numbers, their names or their prompt files"),
         (("1", "9"), "there is no run 9"),
         (
             ("3", "4", "--on", "model"),

@@ -59,11 +59,16 @@ def test_commands_and_options(here: Path) -> None:
     assert offered("completion", "") == list(SHELLS)
 
 
-@pytest.mark.parametrize("command", ["status", "resume", "retry", "errors", "export", "name", "tag"])
+@pytest.mark.parametrize("command", ["status", "resume", "retry", "errors", "export", "compare", "report", "name", "tag"])
 def test_runs_by_name_and_number_and_else_files(here: Path, command: str) -> None:
     assert offered(command, "") == ["second", "pilot", "3", "2", "1"]
     assert offered(command, "pi") == ["pilot"]
     assert offered(command, "prom") == ["<file>"]
+
+
+def test_each_run_of_several(here: Path) -> None:
+    for command in ("compare", "report"):
+        assert offered(command, "pilot", "sec") == ["second"]
 
 
 def test_values_of_options(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,6 +78,12 @@ def test_values_of_options(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert offered("run", "--model", "") == ["simulated-model"]
     assert offered("run", "--input-format", "js") == ["json", "jsonl"]
     assert {"csv", "openai-batch", "messages"} <= set(offered("export", "--format", ""))
+    # pairs of answers are a table
+    assert {"csv", "openai-batch", "messages"} & set(offered("compare", "1", "2", "--format", "")) == {"csv"}
+    for command in ("compare", "report", "retry", "run", "resume", "export"):
+        assert offered(command, "-o", "pa") == ["<file>"]
+    assert offered("retry", "--ids", "pa") == ["<file>"]
+    assert offered("retry", "--model", "sim") == ["simulated-model"]
     assert offered("export", "--order", "") == ["input", "finished"]
     assert offered("list", "--tag", "") == ["team", "draft", "team=a", "team=b"]
     assert offered("tag", "pilot", "--remove", "dr") == ["draft"]
@@ -84,12 +95,15 @@ def test_values_of_options(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_names_of_rows_one_behind_another(here: Path) -> None:
     assert offered("export", "--only", "bad") == ["bad_row"]
     assert offered("export", "--only", "done,len") == ["done,length"]
+    assert offered("retry", "--class", "bad") == ["bad_row"]
+    assert offered("retry", "pilot", "--class", "timeout,ser") == ["timeout,server"]
 
 
 def test_prompt_files_by_their_endings(here: Path) -> None:
     assert offered("run", "") == ["data/", "job.toml", "more.csv", "packed.csv.gz", "prompts.jsonl"]
     # a folder that is the only one is gone into
-    assert offered("check", "da") == ["data/inner/rows.parquet"]
+    for command in ("check", "estimate", "try"):
+        assert offered(command, "da") == ["data/inner/rows.parquet"]
     assert offered("run", "run:") == ["run:second", "run:pilot", "run:3", "run:2", "run:1"]
     assert offered("run", "notes") == ["<file>"]
     (here / "two words").mkdir(exist_ok=True)

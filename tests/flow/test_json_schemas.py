@@ -10,9 +10,10 @@ import json_schemas
 import jsonschema_rs
 import pytest
 from desk import Desk
-from processes import Ended, piped, run, runner
-from raw_server import whole
+from processes import Ended, count, piped, run, runner
+from raw_server import DONE, USAGE, delta, finish, openai_answer, stream, whole
 
+import runner as api
 from runner.cli.commands import cli
 
 PRICE = ("--prices", '{"m": {"input": 1, "output": 4}}')
@@ -97,6 +98,59 @@ def test_a_session_with_failures_and_what_is_told_of_it(mixed: Desk) -> None:
     assert again[-1]["cost"] is not None
 
 
+def test_rows_that_are_asked_again_and_their_answers_of_before(mixed: Desk) -> None:
+    folder, answers = mixed.folder, mixed.asked.refused
+    answers["1"] = stream(delta("cut"), finish("length"), USAGE, DONE)
+    mixed.run(code=1)
+    length = next(one for one in told(folder, "errors") if one["status"] == "done")
+    assert (length["code"], length["ids"], length["share_of_failed"]) == ("length", ["a"], None)
+    assert length["command"].startswith("runner retry 1 --class length")
+    # a retry that is stopped leaves the row to be asked
+    answers["1"] = whole("401 Unauthorized", {"error": {"message": "no key"}})
+    lines = events(run("retry", "--class", "length", "--json", cwd=folder), code=3)
+    assert next(one for one in lines if one["event"] == "finished")["retry_left"] == 1
+    status = told(folder, "status")
+    assert (status["books"]["retry_left"], status["time"]["total_s"] > 0) == (1, True)
+    del answers["1"]
+    again = events(run("resume", "--json", cwd=folder), code=1)
+    assert next(one for one in again if one["event"] == "finished")["time"]["requests"] == 1
+    row = told(folder, "show", "a")
+    assert (row["text"], [(one["text"], one["finish_reason"]) for one in row["former"]]) == ("echo 1", [("cut", "length")])
+    assert told(folder, "show", "b")["former"] == []
+
+
+def test_errors_where_there_are_none_and_those_of_a_program(desk: Desk) -> None:
+    desk.run()
+    assert told(desk.folder, "errors") == []
+    desk.asked.refused = {"bad": whole("400 Bad Request", {"error": {"message": "no"}})}
+    with api.Session(**desk.job(None)) as session, pytest.raises(api.RunnerError):
+        session.ask("bad")
+    (cause,) = told(desk.folder, "errors")
+    assert (cause["code"], cause["command"], cause["count"]) == ("bad_request", None, 1)
+
+
+def test_two_runs_side_by_side_and_their_report(mixed: Desk) -> None:
+    folder, answers = mixed.folder, mixed.asked.refused
+    mixed.run("--name", "texts", code=1)
+    for name, mood in (("one", "good"), ("two", "bad")):
+        answers["1"] = openai_answer(f'{{"mood": "{mood}"}}')
+        mixed.run("--new", "--name", name, "--fields", "mood: good|bad", code=1)
+    found = told(folder, "compare", "one", "two", "-o", "pairs.csv")
+    assert (found["rows"], found["same"], found["fields"]["mood"]["changed"]) == (3, 0, 1)
+    assert found["examples"] == [
+        {"id": "a", "answer_number": 1, "left": '{"mood": "good"}', "right": '{"mood": "bad"}', "fields": ["mood"]}
+    ]
+    found = told(folder, "compare", "texts", "two")
+    assert (found["fields"], found["settings"]["schema"][0], found["cost"]) == ({}, None, [None, None])
+    # no row in common
+    (folder / "other.jsonl").write_text('{"id": "x", "prompt": "2"}\n')
+    mixed.run(command=("run", "other.jsonl", *mixed.command[2:]))
+    assert told(folder, "compare", "texts", "other.jsonl")["agreement"] is None
+    assert told(folder, "report", "one", "two", "-o", "a.html") == {"file": "a.html", "runs": [2, 3]}
+    assert (told(folder, "report", "-q"), (folder / "report.html").exists()) == ({"file": "report.html", "runs": [4]}, True)
+    assert "name a file to write" in refused(folder, "report", "-o", "-")["message"]
+
+
 def test_names_tags_and_the_end_of_a_run(mixed: Desk) -> None:
     mixed.run(code=1)
     folder = mixed.folder
@@ -160,6 +214,23 @@ def test_a_run_that_is_worked_on_has_a_pace(desk: Desk) -> None:
         process.signal(2)
         lines = events(process.ended(), code=130)
     assert {"stopping", "finished"} <= {one["event"] for one in lines}
+
+
+def test_a_sample_that_is_stopped_tells_what_its_rows_tell(desk: Desk) -> None:
+    desk.asked.refused = {"prompt 3": whole("500 Internal Server Error", {"error": {"message": "busy"}}, retry_after="600")}
+    command = ("estimate", *desk.command[1:], "--max-tokens", "9", *PRICE, "--sample", "12", "--json")
+    with runner(*command, cwd=desk.folder) as process:
+        process.until(lambda: count(desk.store, "items") == 11, "the other rows")
+        process.signal(2)
+        ended = process.ended()
+    assert (ended.code, ended.err.count("\n")) == (130, 1), ended
+    found = fits("estimate", json.loads(ended.out))
+    assert (found["run"], found["rows"], found["rows_left"], found["cost_spent"] > 0) == (1, 12, 1, True)
+    # a deadline stops it too
+    ended = run(*command, "--deadline", "0.2", cwd=desk.folder)
+    assert (ended.code, fits("estimate", json.loads(ended.out))["rows_left"]) == (1, 1)
+    desk.asked.refused = {}
+    assert told(desk.folder, *command[:-1])["rows_left"] == 0
 
 
 def has_pace(store: Path) -> bool:

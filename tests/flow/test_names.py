@@ -44,6 +44,38 @@ def test_a_run_is_found_by_its_name_by_every_command(desk: Desk) -> None:
     assert labels(desk) == [(3, "pilot", ())]
 
 
+def test_what_went_wrong_side_by_side_a_report_and_a_retry_by_names(desk: Desk) -> None:
+    no = whole("400 Bad Request", {"error": {"message": "no"}})
+    desk.asked.refused = {"prompt 1": no, "prompt 2": no}
+    desk.run("--name", "pilot", code=1)
+    del desk.asked.refused["prompt 1"]
+    desk.run("--new", "--name", "second", code=1)
+    assert asked(desk, "errors", "pilot").out.startswith("run 1: 2 failed rows of 12 ")
+    assert asked(desk, "errors", "second").out.startswith("run 2: 1 failed row of 12 ")
+    assert asked(desk, "compare", "pilot", "second").out.startswith("run 1 and run 2: 12 rows in both\n")
+    # a name and a number lead to the same run
+    assert "both are run 1" in refused(desk, "compare", "pilot", "1")
+    assert asked(desk, "report", "second", "pilot").out == "the report of 2 runs is in report.html\n"
+    assert asked(desk, "report", "pilot", "-o", "a.html").out == "the report of run 1 is in a.html\n"
+    for command in (("errors", "pliot"), ("compare", "second", "pliot"), ("report", "pliot"), ("retry", "pliot")):
+        assert refused(desk, *command).endswith("and 'pliot' is none of these; did you mean 'pilot'?")
+    settings = {"db": desk.store}
+    assert api.compare("pilot", "second", **settings).outcomes["failed_done"] == 1
+    assert api.compare("pilot", 2, **settings).runs == (1, 2)
+    assert api.report(desk.folder / "b.html", run_ids=["second", 1], **settings) == [2, 1]
+    for wrong in (lambda: api.compare("pilot", "pliot", **settings), lambda: api.report("c.html", run_ids=["pliot"], **settings)):
+        with pytest.raises(api.UsageError, match="did you mean 'pilot'"):
+            wrong()
+    with pytest.raises(api.UsageError, match="run_ids must be a list"):
+        api.report("c.html", run_ids="pilot", **settings)
+    # only the run that is named is asked again
+    desk.asked.refused = {}
+    sent = desk.asked.total()
+    assert asked(desk, "retry", "pilot", "--class", "bad_request").code == 0
+    assert (desk.asked.total() - sent, api.status("pilot", **settings)[0].failed) == (2, 0)
+    assert api.status("second", **settings)[0].failed == 1
+
+
 def test_the_list_shows_names_and_tags_where_there_are_any(desk: Desk) -> None:
     desk.run("--new")
     assert desk.run(command=("list",)).startswith("run  state ")
