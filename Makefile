@@ -33,8 +33,8 @@ types:   ## mypy
 layers:  ## import-linter: which room may import which
 	$(BIN)/lint-imports
 
-pages:   ## write what the code makes of docs: settings, refusals, schemas of --json, the manual page
-	for page in settings_page verdict_page json_schemas man_page; do PYTHONPATH=. $(BIN)/python tests/support/$$page.py || exit 1; done
+pages:   ## write all that the code makes of docs; without a .venv here: make pages PYTHON=/path/to/python
+	PYTHONPATH=. $(if $(filter file,$(origin PYTHON)),$(BIN)/python,$(PYTHON)) tests/support/reference_pages.py
 
 check:   ## what a change must pass, from scratch, in a copy
 	bash .ci/run

@@ -38,7 +38,7 @@ _JSON = ("settings", "pace", "settled_head")
 _ADVICE = {
     "SQLITE_FULL": "free some space there",
     "SQLITE_IOERR": "check the disk and the system log",
-    "SQLITE_BUSY": "another program has locked it; wait for that program, or end it",
+    "SQLITE_BUSY": "another program has locked it, such as `runner vacuum`; wait for that program, or end it",
     "SQLITE_READONLY": "it is read-only; change its permissions, or name another store with --db",
     "SQLITE_CANTOPEN": "check that its folder can be read and written",
 }

@@ -61,7 +61,7 @@ def test_the_files_are_those_of_the_code() -> None:
     assert {path.name for path in json_schemas.FOLDER.iterdir()} == {f"{name}.schema.json" for name in json_schemas.PAGES}
     for name in json_schemas.PAGES:
         written = (json_schemas.FOLDER / f"{name}.schema.json").read_text(encoding="utf-8")
-        assert written == json_schemas.text(name), "python tests/support/json_schemas.py writes them"
+        assert written == json_schemas.text(name), "`make pages` writes them"
 
 
 def test_every_command_with_json_has_a_schema_and_all_that_print_have_json() -> None:
@@ -123,8 +123,8 @@ def test_errors_where_there_are_none_and_those_of_a_program(desk: Desk) -> None:
     desk.run()
     assert told(desk.folder, "errors") == []
     desk.asked.refused = {"bad": whole("400 Bad Request", {"error": {"message": "no"}})}
-    with api.Session(**desk.job(None)) as session, pytest.raises(api.RunnerError):
-        session.ask("bad")
+    with api.Session(db=desk.store, model="m", base_url=desk.server.base_url) as session:
+        assert session.ask("bad").error_code == "bad_request"
     (cause,) = told(desk.folder, "errors")
     assert (cause["code"], cause["command"], cause["count"]) == ("bad_request", None, 1)
 
@@ -220,15 +220,14 @@ def test_a_sample_that_is_stopped_tells_what_its_rows_tell(desk: Desk) -> None:
     desk.asked.refused = {"prompt 3": whole("500 Internal Server Error", {"error": {"message": "busy"}}, retry_after="600")}
     command = ("estimate", *desk.command[1:], "--max-tokens", "9", *PRICE, "--sample", "12", "--json")
     with runner(*command, cwd=desk.folder) as process:
-        process.until(lambda: count(desk.store, "items") == 11, "the other rows")
+        process.until(lambda: count(desk.store, "attempts", where="error_code IS NOT NULL") == 1, "a failed attempt")
         process.signal(2)
         ended = process.ended()
     assert (ended.code, ended.err.count("\n")) == (130, 1), ended
     found = fits("estimate", json.loads(ended.out))
-    assert (found["run"], found["rows"], found["rows_left"], found["cost_spent"] > 0) == (1, 12, 1, True)
-    # a deadline stops it too
-    ended = run(*command, "--deadline", "0.2", cwd=desk.folder)
-    assert (ended.code, fits("estimate", json.loads(ended.out))["rows_left"]) == (1, 1)
+    assert (found["run"], found["rows"], found["rows_left"] > 0) == (1, 12, True)
+    # what stops a session with a reason of its own is an error
+    assert refused(desk.folder, *command[:-1], "--deadline", "0.1", code=3)["code"] == "deadline"
     desk.asked.refused = {}
     assert told(desk.folder, *command[:-1])["rows_left"] == 0
 

@@ -12,7 +12,7 @@ from runner.config.settings import SETTINGS
 
 def test_the_page_is_that_of_the_commands() -> None:
     written = man_page.PAGE.read_text(encoding="utf-8")
-    assert written == man_page.text(), "python tests/support/man_page.py writes it"
+    assert written == man_page.text(), "`make pages` writes it"
 
 
 def test_it_names_every_command_and_every_option() -> None:

@@ -12,7 +12,7 @@ from runner.cli.commands import cli
 def test_the_page_is_what_the_code_says(part) -> None:
     page = part.page.read_text(encoding="utf-8")
     assert (page.count(part.begin), page.count(part.end)) == (1, 1)
-    assert page == part.written(page), "python tests/support/reference_pages.py writes it anew"
+    assert page == part.written(page), "`make pages` writes it"
 
 
 def test_every_option_of_every_command_is_there() -> None:

@@ -10,7 +10,7 @@ from runner.providers.rules import RULES
 def test_the_table_is_what_the_code_says() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert (page.count(BEGIN), page.count(END)) == (1, 1)
-    assert page == PART.written(page), "python tests/support/reference_pages.py writes the table anew"
+    assert page == PART.written(page), "`make pages` writes the table"
 
 
 def test_every_rule_has_a_row_with_all_cells() -> None:

@@ -1,4 +1,4 @@
-"""Makes ``docs/reference/json``: a JSON Schema for what each command prints with ``--json``. As a script, it writes the files.
+"""Makes ``docs/reference/json``: a JSON Schema for what each command prints with ``--json``.
 
 What is a struct of the code becomes a schema by its types, and the comments of its fields are the descriptions. What a command
 puts together itself is written here.
@@ -362,6 +362,9 @@ def classes_in(kind: Any) -> list[type[Struct]]:
     return [one for part in parts if part is not None for one in classes_in(part)]
 
 
-if __name__ == "__main__":
+def write() -> None:
+    """Write the files, and remove those of commands that are no more."""
+    for left in {path.name for path in FOLDER.iterdir()} - {f"{name}.schema.json" for name in PAGES}:
+        (FOLDER / left).unlink()
     for name in PAGES:
         (FOLDER / f"{name}.schema.json").write_text(text(name), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Makes ``docs/man/runner.1``, the page that ``man runner`` shows, from the commands. As a script, it writes the file.
+"""Makes ``docs/man/runner.1``, the page that ``man runner`` shows, from the commands.
 
 The macros are those of man(7), which groff and mandoc both know.
 """
@@ -134,6 +134,7 @@ def escaped(words: str) -> str:
     return f"\\&{words}" if words.startswith((".", "'")) else words
 
 
-if __name__ == "__main__":
+def write() -> None:
+    """Write the page."""
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(text(), encoding="utf-8")

@@ -1,6 +1,8 @@
-"""Writes all that is generated in the reference anew: ``python tests/support/reference_pages.py``."""
+"""Writes all of the documents that is made from the code: ``make pages``."""
 
 import api_pages
+import json_schemas
+import man_page
 import options_page
 import schema_page
 import settings_page
@@ -11,3 +13,5 @@ PARTS = (settings_page.PART, verdict_page.PART, options_page.PART, schema_page.P
 if __name__ == "__main__":
     for part in PARTS:
         part.write()
+    man_page.write()
+    json_schemas.write()

@@ -1,4 +1,4 @@
-"""Generates the table of ``docs/reference/settings.md`` from the settings. As a script, it writes the table into the page."""
+"""Generates the table of ``docs/reference/settings.md`` from the settings."""
 
 from pathlib import Path
 
@@ -66,7 +66,3 @@ def default(setting: Setting) -> str:
 
 PART = Part(PAGE, BEGIN, END, table)
 """The table in its page."""
-
-
-if __name__ == "__main__":
-    PART.write()

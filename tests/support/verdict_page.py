@@ -1,4 +1,4 @@
-"""Generates the table of refusals in ``docs/reference/errors.md`` from the code. As a script, it writes it into the page."""
+"""Generates the table of refusals in ``docs/reference/errors.md`` from the code."""
 
 from pathlib import Path
 
@@ -70,7 +70,3 @@ def effect(rule: Rule, *, answered: bool) -> str:
 
 PART = Part(PAGE, BEGIN, END, table)
 """The table in its page."""
-
-
-if __name__ == "__main__":
-    PART.write()
