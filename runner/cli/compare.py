@@ -17,7 +17,7 @@ _NO_TABLES = ("messages", "openai-batch")
 """Formats that hold the answers of one run."""
 
 
-@click.command()
+@click.command(short_help="Show two runs side by side: answers, cost, tokens, time.")
 @click.argument("words", metavar="RUN RUN", nargs=-1, type=run_name, shell_complete=complete_run)
 @click.option("--on", metavar="NAMES", help="Compare only these fields of the answers, separated by commas; default: all.")
 @click.option(

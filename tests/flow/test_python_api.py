@@ -6,7 +6,6 @@ import pickle
 import signal
 import sqlite3
 import sys
-import textwrap
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -41,8 +40,12 @@ def documented() -> str:
     """Return the asyncio program of docs/reference/commands.md, with the arguments of these tests."""
     page = (Path(__file__).parents[2] / "docs/reference/commands.md").read_text()
     code = page.partition("```python\n")[2].partition("```")[0]
-    assert '"prompts.jsonl", stop=stop' in code
-    return code.replace("stop=stop", "stop=stop, model='m', base_url=sys.argv[1], concurrency=8, observe=observe")
+    shown = 'print(await asyncio.to_thread(runner.run, "prompts.jsonl", model="gpt-5-mini", stop=stop))'
+    assert shown in code
+    arguments = "stop=stop, base_url=sys.argv[1], concurrency=8, observe=observe"
+    call = shown.removeprefix("print(").removesuffix(")").replace("stop=stop", arguments)
+    ended = 'print("interrupted" if summary.stop_reason == "stopped by Ctrl-C" else summary); sys.exit(130)'
+    return code.replace(shown, f"summary = {call}; {ended}")
 
 
 PROGRAMS = {
@@ -50,14 +53,7 @@ PROGRAMS = {
     "asyncio": CALL + "import asyncio\nasync def main(): work()\nasyncio.run(main())",
     "uvloop": CALL + "import uvloop\nasync def main(): work()\nuvloop.run(main())",
     # as docs/reference/commands.md has it
-    "thread": f"""{OBSERVED}
-import asyncio
-async def main():
-{textwrap.indent(documented(), "    ")}
-    print("interrupted" if summary.stop_reason == "stopped by Ctrl-C" else summary)
-    sys.exit(130)
-asyncio.run(main())
-""",
+    "thread": f"{OBSERVED}\n{documented()}",
     # a cell: the loop runs, and Ctrl-C is Python's own
     "notebook": CALL
     + "import asyncio, signal\nasync def main():\n    signal.signal(signal.SIGINT, signal.default_int_handler)\n    work()\n"
@@ -239,7 +235,7 @@ ERRORS = [
     errors.StreamError("a", code="x", verdict="fail"),
     errors.FinishError("a", code="x", verdict="fail", kept=True),
     errors.InvalidAnswerError("a", text="b", mendable=False, early=True),
-    errors.UnwantedTextError("a", early=True),
+    errors.UnwantedTextError("a", text="b", early=True),
     errors.ProviderError("a", code="x", verdict="stop", status=402, provider_code="y", throttled=True, retry_after_s=1.5),
 ]
 

@@ -69,7 +69,7 @@ def test_the_command_writes_to_standard_output(store: Path, tmp_path: Path) -> N
         (("-o", "runner.db"), "belongs to the store"),
         (("-o", "kept.jsonl"), "which the export would replace"),
         (("-o", "missing/report.html"), "its folder does not exist"),
-        (("nothing.csv",), "is neither"),
+        (("nothing.csv",), "is none of these"),
     ],
 )
 def test_what_no_report_can_be_is_refused(store: Path, words: tuple[str, ...], reason: str) -> None:

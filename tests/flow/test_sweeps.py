@@ -107,7 +107,7 @@ def full(ended: Ended) -> None:
 
 
 def test_x5_a_disk_that_is_full_from_the_start(tmp_path: Path, opened: Stage) -> None:
-    with small_disk(tmp_path / "disk", "256k") as disk:
+    with small_disk(tmp_path / "disk", "512k") as disk:
         bench = Bench(opened, disk, "start", 4)
         fill(disk / "filling")
         full(bench.run(bench.command()))

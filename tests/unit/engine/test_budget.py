@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from typing import Any
 
 import anyio
@@ -302,7 +302,7 @@ async def test_it_is_not_reached_while_rows_wait_for_a_slow_reader(monkeypatch: 
 
     class Read(Bounded):
         def around(self, items: Items, handle: Handle) -> tuple[Items, Handle]:
-            return super().around(read.items(items), read.handle(handle, self.stop))
+            return super().around(read.items(items), read.handle(handle, self.stop, nullcontext()))
 
     world = Read(Server(), 5000)
     read.begin()
