@@ -19,7 +19,6 @@ from runner.event_types import Noted, Progress, Started, Stopping, Summary
 from runner.model import Attempt, Params, Run
 from runner.session.estimating import Estimate
 from runner.session.vacuuming import Vacuumed
-from runner.store.reader import ErrorGroup
 from runner.store.story import Sent, Story, TakenFrom
 from runner.store.totals import Totals
 
@@ -240,7 +239,25 @@ def labelled(command: str) -> Page:
 
 
 def errors() -> Page:
-    return Page("`runner errors --json`", listed(of_struct(ErrorGroup, {"advice": TEXT})))
+    schema = record(
+        {
+            "status": {"enum": ["done", "failed"], "description": "done: the rows are answered, and their answers are doubtful"},
+            "code": {**TEXT, "description": "as --class and --only take it"},
+            "count": WHOLE,
+            "share_of_failed": {**maybe(NUMBER), "description": "from 0 to 1; null for rows that are done"},
+            "share": {**maybe(NUMBER), "description": "of all rows with an outcome, from 0 to 1"},
+            "example_id": TEXT,
+            "example": {**TEXT, "description": "the error of that row; of a done one, its finish reason"},
+            "attempts": {**WHOLE, "description": "all attempts of these rows, and the next five what they took"},
+            **dict.fromkeys(("input_tokens", "output_tokens"), maybe(WHOLE)),
+            **dict.fromkeys(("cost", "cost_perhaps"), maybe(NUMBER)),
+            "unpriced_attempts": WHOLE,
+            "advice": TEXT,
+            "command": {**maybe(TEXT), "description": "asks these rows again; null for those of a program, which asks itself"},
+            "ids": {**TEXTS, "description": "of all these rows"},
+        }
+    )
+    return Page("`runner errors --json`", listed(schema))
 
 
 def export() -> Page:
