@@ -20,6 +20,7 @@ from runner.session.dry_run import Unsent
 from runner.session.naming import command
 from runner.session.stopping import STOPPED_BY
 from runner.session.vacuuming import Vacuumed
+from runner.session.ways import Way
 from runner.several import unit
 from runner.store.compaction import in_words
 from runner.text import clean, encodable_tree, json_text, plural, shell_word
@@ -84,8 +85,11 @@ def state(run: Run) -> str:
     return "limited" if run.stop_reason in AS_ASKED else "interrupted"
 
 
-def state_of(run: Run, *, errors_shown: bool = False, retry_left: int = 0) -> State:
-    """Return what the store knows of a run's state. retry_left: rows that an interrupted retry is still to ask again."""
+def state_of(run: Run, *, errors_shown: bool = False, retry_left: int = 0, ways: Sequence[Way] | None = None) -> State:
+    """Return what the store knows of a run's state. retry_left: rows that an interrupted retry is still to ask again.
+
+    ways: how its failed rows are sent again, where some need more room or time.
+    """
     left = 0 if run.finished_at is not None or run.rows is None else max(0, run.rows * run.answers - run.done - run.failed)
     mend = remedy(spelling.stop_reason(run))
     return State(
@@ -96,6 +100,7 @@ def state_of(run: Run, *, errors_shown: bool = False, retry_left: int = 0) -> St
         retry_left=retry_left,
         broken=run.broken,
         causes=run.causes,
+        ways=ways,
         beyond=run.beyond,
         active=run.active,
         stop_code=run.stop_code,

@@ -13,6 +13,7 @@ from runner.event_types import INPUT_CHANGED, Quantiles, Started, Summary
 from runner.model import Run
 from runner.progress import words
 from runner.session.mending import Found
+from runner.session.ways import Ways
 from runner.store.causes import Cause, CauseReader
 
 NOTHING = Quantiles(p50=None, p95=None)
@@ -140,7 +141,7 @@ def test_a_file_that_changed_is_told_and_waited_for() -> None:
 
 def causes_of(run: Run, *failed: Cause, db: str = "runner.db") -> str:
     with sa.create_engine("sqlite://").connect() as nothing:
-        return errors._text(Found(run, [*failed], [], CauseReader(nothing, 1, 1), 0), db)
+        return errors._text(Found(run, [*failed], [], CauseReader(nothing, 1, 1, ()), 0, Ways(failed)), db)
 
 
 @pytest.mark.parametrize(
