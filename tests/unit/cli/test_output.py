@@ -49,6 +49,16 @@ def test_the_list_counts_rows_that_have_left_the_file() -> None:
     assert line.split()[2:5] == ["4", "1", "5"]
 
 
+def test_a_long_path_in_a_list_shows_its_end_on_a_terminal() -> None:
+    run = a_run(input=f"/{'folder/' * 20}reviews.csv", settings={"model": "m"})
+    head, line = output.listing([run], as_json=False, columns=99).splitlines()
+    assert len(line) == 99
+    assert line.endswith("/reviews.csv")
+    assert "…" in line
+    assert head.endswith("input")
+    assert run.input in output.listing([run], as_json=False)
+
+
 @pytest.mark.parametrize(
     ("rows", "restored", "failed", "said"),
     [
