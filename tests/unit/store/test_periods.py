@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from counted import Counted
 from reported import BEGIN, stored
 
 from runner.figures import Course
@@ -42,23 +43,13 @@ def test_of_many_pauses_the_longest_are_left_out(tmp_path: Path) -> None:
     assert all(0 <= BEGIN + at - one.begin < found.width for one, at in zip(found.periods[1:], behind, strict=True))
 
 
-class Instant(float):
-    """An instant that counts how often one is subtracted from another."""
-
-    subtracted = 0
-
-    def __sub__(self, other: float) -> float:
-        Instant.subtracted += 1
-        return float(self) - float(other)
-
-
 def test_what_finding_the_periods_takes_grows_with_the_pauses_and_no_faster() -> None:
-    number = 1000
+    Counted.subtracted, number = 0, 1000
     # each pause is a second longer than the one before
-    edges = [(Instant(at), Instant(at + 1)) for at in accumulate(range(number), lambda at, more: at + 120.0 + more, initial=0.0)]
+    edges = [(Counted(at), Counted(at + 1)) for at in accumulate(range(number), lambda at, more: at + 120.0 + more, initial=0.0)]
 
     def fetch(_: sa.Select[Any]) -> list[Any]:
         return edges
 
     assert len(_busy(fetch, 1)) == 12
-    assert 0 < Instant.subtracted < 10 * number
+    assert 0 < Counted.subtracted < 10 * number
