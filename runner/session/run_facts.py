@@ -1,6 +1,6 @@
 """What a report tells of a run beside its figures, without the secrets and the folders of this machine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,7 +20,7 @@ _ADVICES = 2
 """Ways to mend one error code that are told."""
 
 
-def facts_of(run: Run, totals: Totals, failed: Sequence[Cause], sessions: Sequence[Session], course: Course | None) -> Facts:
+def facts_of(run: Run, totals: Totals, failed: Sequence[Cause], sessions: Iterable[Session], course: Course | None) -> Facts:
     """Return what a report tells of a run beside its figures. course: what happened over its time."""
     every = max((run.rows or 0) * run.answers, run.done + run.failed)
     return Facts(
@@ -53,7 +53,7 @@ def facts_of(run: Run, totals: Totals, failed: Sequence[Cause], sessions: Sequen
         failures=_failures(failed),
         time=totals.time,
         faster=faster.advice(totals.time) if totals.time is not None else None,
-        limit=ledgers.limit_over(course, [(one.began_at, one.timeline) for one in sessions]),
+        limit=ledgers.limit_over(course, ((one.began_at, one.timeline) for one in sessions)),
         settings=manifest.without_secrets(run.settings),
         versions=_versions(),
     )

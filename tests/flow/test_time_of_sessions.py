@@ -11,6 +11,7 @@ from processes import Simulated, assert_clean, at, count, rows, run, write_promp
 from processes import runner as started
 
 import runner
+from runner.store.reader import StoreReader
 from runner.store.sessions import Session, sessions_of
 from runner.time_ledger import PARTS
 
@@ -30,7 +31,8 @@ def adds_up(time: dict[str, Any]) -> None:
 
 
 def the_sessions(folder: Path) -> list[Session]:
-    return sessions_of(folder / "runner.db", 1)
+    with StoreReader(folder / "runner.db") as reader:
+        return list(sessions_of(reader.fetch, 1))
 
 
 def test_a_killed_session_keeps_what_it_noted_and_later_ones_are_added(server: Simulated, folder: Path) -> None:
