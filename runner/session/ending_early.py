@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from runner.answer_shape import SHAPE_NAME, arguments_of
 from runner.config.job import Job
-from runner.errors import AttemptError, InvalidAnswerError, UnwantedTextError
+from runner.errors import INVALID_OUTPUT, STOPPED_BY_RULE, AttemptError, InvalidAnswerError, UnwantedTextError
 from runner.model import Completion
 from runner.providers.watched import Watch
 from runner.session import shaped
+from runner.store.early import BEGINNINGS
 
 if TYPE_CHECKING:
     from runner.schema.growing import Growing
@@ -70,9 +71,10 @@ class _Looking:
         if self._growing is not None and size >= self._next:
             self._next = int(size * _GROWTH) + _STEP
             if (fault := self._growing.fault(text)) is not None:
-                raise InvalidAnswerError(f"the answer can no longer fit the schema: {fault}", text=text, early=True)
+                raise InvalidAnswerError(f"{BEGINNINGS[INVALID_OUTPUT]}{fault}", text=text, early=True)
 
 
 def _unwanted(found: re.Match[str], text: str, *, early: bool) -> UnwantedTextError:
     words = found[0] if len(found[0]) <= _SHOWN else found[0][: _SHOWN - 1] + "…"
-    return UnwantedTextError(f"the answer has {words!r}, which stop_when finds", text=text, early=early)
+    begin = BEGINNINGS[STOPPED_BY_RULE] if early else "the whole answer has "
+    return UnwantedTextError(f"{begin}{words!r}, which stop_when finds", text=text, early=early)

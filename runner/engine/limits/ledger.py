@@ -55,6 +55,8 @@ class Ledger:
         self._runs = False
         self._start = self._at = clock()
         self._busy_from = 0.0
+        # what it has come to at its end; None: it has not ended
+        self._at_end: Reading | None = None
         # slots in force, and of these, those that requests hold; what the lines allow together
         self._slots, self._out, self._allowed = slots, 0, 0
         self._requests = 0
@@ -80,8 +82,8 @@ class Ledger:
         self._runs = True
 
     def end(self) -> None:
-        """Count no further."""
-        self.settle()
+        """Count no further: what comes later, also of requests that are open now, changes nothing that is read."""
+        self._at_end = self.read()
         self._runs = False
 
     def rest(self, cause: str) -> None:
@@ -140,7 +142,9 @@ class Ledger:
         spent[cause] += free * passed_s
 
     def read(self) -> Reading:
-        """Return what it has come to. Open requests count as answering until they end."""
+        """Return what it has come to, at its end if that was. Open requests count as answering until they end."""
+        if self._at_end is not None:
+            return self._at_end
         self.settle()
         causes = dict(self._spent)
         for cause, seconds in self._free.items():
