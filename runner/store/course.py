@@ -65,8 +65,10 @@ def _busy(fetch: Fetch, run_id: int) -> list[tuple[float, float]]:
     stretches = _joined(found, _PAUSE_S)
     busy_s = sum(end - begin for begin, end in stretches)
     stretches = _joined(stretches, max(_PAUSE_S, _PART * busy_s))
-    while len(stretches) > _MOST_PERIODS:
-        stretches = _joined(stretches, min(after[0] - before[1] for before, after in pairwise(stretches)))
+    if len(stretches) > _MOST_PERIODS:
+        pauses = sorted(after[0] - before[1] for before, after in pairwise(stretches))
+        # as many as there may be, but for one, are longer than this
+        stretches = _joined(stretches, pauses[-_MOST_PERIODS])
     return stretches
 
 

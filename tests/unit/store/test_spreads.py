@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.figures import Bar
-from runner.store.spreads import _bars, nice
+from runner.store.spreads import _bars, _quantiles, nice
 
 ANY = st.floats(-1e18, 1e18, allow_nan=False).map(lambda value: float(f"{value:.2e}"))
 TIMES = st.floats(0, 1e5).map(lambda value: float(f"{value:.2e}"))
@@ -38,3 +38,8 @@ def test_a_width_is_one_to_count_with(width: float) -> None:
     assert width <= found * (1 + 1e-9) <= 2.6 * width
     digits = found / 10 ** math.floor(math.log10(found) + 1e-9)
     assert any(math.isclose(digits, step) for step in (1, 2, 2.5, 5))
+
+
+def test_a_percentile_is_the_value_of_its_rank_counted_upwards() -> None:
+    found = _quantiles([(1.0, 3), (2.0, 1), (7.0, 1)], 5)
+    assert found == {0: 1.0, 1: 1.0, 5: 1.0, 10: 1.0, 25: 1.0, 50: 1.0, 75: 2.0, 90: 7.0, 95: 7.0, 99: 7.0, 100: 7.0}
