@@ -72,7 +72,7 @@ def _told(reader: StoreReader, number: int) -> Told:
         figures = figures_of(reader.fetch, run.id, run.answers, fields_in(run.settings), codes, priced=priced)
     except OverflowError as error:
         raise store_error(reader.path, "read", error) from error
-    facts = facts_of(run, totals, failed, sessions_of(reader.fetch, run.id), figures.course)
+    facts = facts_of(run, totals, failed, sessions_of(reader.fetch, run.id), figures.course, reader.path)
     files = origin.files_in(run.settings)
 
     def place(position: int) -> str:
