@@ -14,27 +14,27 @@ command of each (the first that fits):
     stopped: bad requests        retry, also: resume
     --limit, failed rows         retry, also: resume
     rows are left, any reason    resume                     (a limit, Ctrl-C, the deadline, an error, a changed file, a kill)
-    failed rows, worth a retry   retry, also: export
+    failed rows, worth a retry   retry, also: export        (one for each way, where some need more room, or more time)
     failed rows, all broken      errors                     (it names the lines), also: export
     failed rows, their own fault errors, also: export
     all done                     export
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
 
 from runner.errors import UNKNOWN
 from runner.session import naming
-from runner.session.spelling import OF_THE_ROW, Raised
+from runner.session.spelling import LEFT_OUT, OF_THE_ROW, Raised
+from runner.session.ways import Way
 from runner.text import plural
 
 COLUMNS = 79
 """Columns for a line of advice."""
-# the error code of a service tier that the server does not take, and what goes on without it
 _UNTAKEN = "unsupported_tier"
-_UNTIERED = ("--tier", "default")
+"""The error code of a service tier that the server does not take."""
 _WHEN = {
     "auth": "once the key is right",
     "billing": "once there is credit",
@@ -69,6 +69,8 @@ class State(Struct, frozen=True, kw_only=True):
     broken: int = 0
     # failed rows by error code
     causes: Mapping[str, int] = {}
+    # how the failed rows are sent, where some would fail again as they are; None: each may be sent as it is
+    ways: Sequence[Way] | None = None
     # outcomes of answers that are no longer wanted; none of the other numbers has them, but an export does
     beyond: int = 0
     active: bool = False
@@ -127,21 +129,21 @@ def advice(state: State, db: str) -> list[Advice]:
     if state.asked:
         return [_why(state, command("errors")), export] if state.failed and not state.errors_shown else [export]
     sent = state.failed - state.broken
-    worth_it, refused = sent > 0 and not OF_THE_ROW.issuperset(state.causes), state.stop_code == "bad_request" and sent > 0
+    worth_it = sent > 0 and not OF_THE_ROW.issuperset(state.causes) and (state.ways is None or len(state.ways) > 0)
+    refused = state.stop_code == "bad_request" and sent > 0
     if state.retry_left and not state.missing:
         return [_rest_of_retry(state, command("resume", *_moved(state), *_of_resume(state))), export]
     retries, raised = state.raised.retries, state.raised.options
-    when = _when(state) if refused or state.missing else ""
-    retry = Advice(command("retry", *_moved(state), *_of_retry(state)), f"{when}{_again(state, sent)}", sent)
+    again = _retries(state, sent, _when(state) if refused or state.missing else "", db)
     if retries and sent and not state.missing:
-        return [retry, export]
+        return [*again, export]
     if state.raised.whole is not None and state.to_limit and not state.missing:
         return [Advice(state.raised.whole, f"sends {plural(state.to_limit, state.unit)}, up to --limit", state.to_limit)]
     if state.left:
         resume = _resume(state, command("resume", *_moved(state), *_of_resume(state)))
         if state.missing:
             return [resume, export]
-        return [retry, resume] if refused or (state.limited and worth_it) else [resume]
+        return [*again, resume] if refused or (state.limited and worth_it) else [resume]
     if "--accept-changes" in raised and not state.missing:
         return [Advice(command("resume", *raised), "sends the changed rows that are left", state.done + state.failed), export]
     if state.input_changed:
@@ -149,7 +151,7 @@ def advice(state: State, db: str) -> list[Advice]:
     if not state.failed:
         return [export]
     if worth_it:
-        return [retry, export]
+        return [*again, export]
     name = ("retry" if sent else "resume") if state.errors_shown else "errors"
     return [_of_errors(state, command(name), sent), export]
 
@@ -168,6 +170,20 @@ def _of_errors(state: State, command: str, sent: int) -> Advice:
     if sent:
         return Advice(command, f"{back}once they are mended; {_again(state, sent)}", sent)
     return Advice(command, f"{back}once {_lines(state.broken)} mended; sends {plural(state.broken, state.unit)}", state.broken)
+
+
+def _retries(state: State, sent: int, when: str, db: str) -> list[Advice]:
+    """Return the commands that send the failed rows: one for each way, where some would fail again as they are."""
+    found = []
+    for way in state.ways or [Way(_of_retry(state), (), sent)]:
+        every = way.rows == sent
+        chosen = [] if every else ["--class", ",".join(way.classes)]
+        raised = state.raised.options if state.raised.retries and state.ways else ()
+        command = naming.command("retry", state.run, db, *_moved(state), *chosen, *way.options, *raised)
+        rows = plural(way.rows, f"failed {state.unit}")
+        words = _again(state, sent) if every else f"{_sends(state, way.rows, None, rows, ' again')}{_chosen(state)}"
+        found.append(Advice(command, f"{when}{words}", way.rows))
+    return found
 
 
 def _again(state: State, sent: int) -> str:
@@ -203,13 +219,14 @@ def _moved(state: State) -> tuple[str, ...]:
 def _of_resume(state: State) -> tuple[str, ...]:
     """Return the options with which a resume goes on where the session stopped."""
     raised = () if state.raised.retries else state.raised.options
-    return (*(_UNTIERED if state.stop_code == _UNTAKEN else ()), *raised)
+    return (*(LEFT_OUT[_UNTAKEN] if state.stop_code == _UNTAKEN else ()), *raised)
 
 
 def _of_retry(state: State) -> tuple[str, ...]:
     """Return the options with which a retry goes on where the session stopped, or the failed rows need not fail again."""
     raised = state.raised.options if state.raised.retries else ()
-    return (*(_UNTIERED if state.causes.keys() == {_UNTAKEN} else ()), *raised)
+    (cause, *others) = state.causes or ("",)
+    return (*(LEFT_OUT.get(cause, ()) if not others else ()), *raised)
 
 
 def _resume(state: State, command: str) -> Advice:

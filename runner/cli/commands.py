@@ -168,10 +168,12 @@ def list_(tags: tuple[str, ...], db: str, as_json: bool) -> None:
     """
     from runner import api
     from runner.cli import output
+    from runner.cli.fitting import width_of
     from runner.labels import checked_tags, matches
 
     wanted = checked_tags(tags)
-    click.echo(output.listing([run for run in api.runs(db=db) if matches(run.tags, wanted)], tags=wanted, as_json=as_json))
+    found = [run for run in api.runs(db=db) if matches(run.tags, wanted)]
+    click.echo(output.listing(found, tags=wanted, as_json=as_json, columns=width_of(sys.stdout)))
 
 
 @cli.command()

@@ -1,15 +1,17 @@
 """How a session ended: the summary of ``run``, ``resume`` and ``retry``, with the next command as its last line."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 
 from runner.cli import money, time_spent
 from runner.cli.advice import State, advice, lines
 from runner.cli.output import count, quantiles
-from runner.errors import remedy
+from runner.errors import RunnerError, remedy
 from runner.event_types import INPUT_CHANGED, Summary
-from runner.session import prepare
-from runner.session.naming import command
+from runner.session import prepare, ways
+from runner.session.naming import command, store_path
 from runner.session.spelling import as_asked, how_ended, raised
+from runner.session.ways import Way
 from runner.several import unit
 from runner.text import clean, plural
 
@@ -55,7 +57,7 @@ def summary(end: Summary, db: str, told: Collection[str] = (), *, exported: bool
         shows = f"`{command('errors', end.run, db)}` shows why"
         allowed = f"; --ok-failed {end.ok_failed} allows that" if end.ok_failed is not None else ""
         text.append(f"  {plural(end.failed, one)} failed{_causes(end.causes)}: {shows}{allowed}")
-    todo = [one for one in advice(_state(end), db) if not (exported and one.command.startswith("runner export "))]
+    todo = [one for one in advice(_state(end, db), db) if not (exported and one.command.startswith("runner export "))]
     return "\n".join([*text, *(lines(todo) if todo else [])])
 
 
@@ -110,7 +112,15 @@ def _causes(causes: Mapping[str, int]) -> str:
     return f" ({', '.join([*words, *(['...'] if len(ranked) > _CAUSES else [])])})" if words else ""
 
 
-def _state(end: Summary) -> State:
+def _ways(end: Summary, db: str) -> Sequence[Way] | None:
+    """Return how the failed rows are sent again, where some need more room or time."""
+    # without it, the next command says less
+    with suppress(RunnerError):
+        return ways.needed(end.run, end.causes, store_path(db))
+    return None
+
+
+def _state(end: Summary, db: str) -> State:
     mend = remedy(end.stop_reason)
     return State(
         run=end.run,
@@ -120,6 +130,7 @@ def _state(end: Summary) -> State:
         retry_left=end.retry_left,
         broken=end.broken,
         causes=end.causes,
+        ways=_ways(end, db),
         beyond=end.beyond,
         stop_code=end.stop_code,
         unit=unit(end.answers),

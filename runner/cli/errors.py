@@ -63,7 +63,8 @@ def _text(found: Any, db: str) -> str:
 
     run = found.run
     text = [_head(found, db)]
-    next_lines = lines(advice(output.state_of(run, errors_shown=True, retry_left=found.retry_left), db))
+    state = output.state_of(run, errors_shown=True, retry_left=found.retry_left, ways=found.ways.all())
+    next_lines = lines(advice(state, db))
     for cause in found.failed:
         text += _lines(cause, found, db, run.failed if len(found.failed) > 1 else 0)
     if found.answered:
@@ -106,9 +107,9 @@ def _lines(cause: Any, found: Any, db: str, of: int) -> list[str]:
         more = ", ..." if cause.count > len(cause.ids) else ""
         text += _wrapped("rows", ", ".join(clean(one, 40) for one in cause.ids) + more)
     text += _wrapped("spent", spent) if (spent := _spent(cause)) else []
-    text += _wrapped("to do", mending.to_do(cause, found.run, db))
+    text += _wrapped("to do", mending.to_do(cause, found, db))
     # a command is never broken, so that it can be copied
-    line = mending.command(cause, found.run, db)
+    line = mending.command(cause, found, db)
     return [*text, *([f"  {'command':<{_INDENT - 2}}{line}"] if line is not None else [])]
 
 

@@ -20,7 +20,7 @@ _LEAST = 40
 
 def fitted(text: str, stream: IO[str]) -> str:
     """Return a text for a stream: unchanged, unless that is a terminal and a line is too long for it."""
-    columns = _columns(stream)
+    columns = width_of(stream)
     return text if columns is None else "\n".join(broken(line, columns) for line in text.split("\n"))
 
 
@@ -45,7 +45,7 @@ def broken(line: str, columns: int) -> str:
     return "\n".join([*lines, now])
 
 
-def _columns(stream: IO[str]) -> int | None:
+def width_of(stream: IO[str]) -> int | None:
     """Return the width in which lines are to fit; None for what is no terminal, or does not know its width."""
     try:
         columns = os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0

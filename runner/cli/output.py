@@ -20,12 +20,15 @@ from runner.session.dry_run import Unsent
 from runner.session.naming import command
 from runner.session.stopping import STOPPED_BY
 from runner.session.vacuuming import Vacuumed
+from runner.session.ways import Way
 from runner.several import unit
 from runner.store.compaction import in_words
 from runner.text import clean, encodable_tree, json_text, plural, shell_word
 
 NO_RUNS = "no runs yet; start one with `runner run FILE`"
 _MAX_SHOWN = 20
+_LEAST_PATH = 12
+"""Columns of a path in a list of runs, at least."""
 _CHECKED = (
     "rows", "broken", "broken_rows", "duplicates", "duplicate_ids", "identical", "oversized", "examples", "refusal", "missing",
     "key_source", "row_settings", "nulls", "files", "file_bytes", "unsendable", "unsendable_rows",
@@ -43,8 +46,11 @@ def stopped(reason: str, verb: str) -> str:
     return clean(reason) if reason.startswith(STOPPED_BY) else f"{verb}: {clean(reason)}"
 
 
-def listing(runs: Sequence[Run], *, tags: Collection[str] = (), as_json: bool) -> str:
-    """Return a table of runs. tags: those by which they were chosen. Names and tags have columns where a run has any."""
+def listing(runs: Sequence[Run], *, tags: Collection[str] = (), as_json: bool, columns: int | None = None) -> str:
+    """Return a table of runs. tags: those by which they were chosen. Names and tags have columns where a run has any.
+
+    columns: of the terminal, in which the end of a long path has to do; None: there is none.
+    """
     if as_json:
         return to_json(list(runs))
     if not runs:
@@ -67,6 +73,8 @@ def listing(runs: Sequence[Run], *, tags: Collection[str] = (), as_json: bool) -
         for run in runs
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    room = max(_LEAST_PATH, columns - sum(widths[:-1]) - 2 * len(widths[:-1])) if columns is not None else widths[-1]
+    rows = [(*cells, path if len(path) <= room else f"…{path[1 - room :]}") for *cells, path in rows]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
@@ -84,8 +92,11 @@ def state(run: Run) -> str:
     return "limited" if run.stop_reason in AS_ASKED else "interrupted"
 
 
-def state_of(run: Run, *, errors_shown: bool = False, retry_left: int = 0) -> State:
-    """Return what the store knows of a run's state. retry_left: rows that an interrupted retry is still to ask again."""
+def state_of(run: Run, *, errors_shown: bool = False, retry_left: int = 0, ways: Sequence[Way] | None = None) -> State:
+    """Return what the store knows of a run's state. retry_left: rows that an interrupted retry is still to ask again.
+
+    ways: how its failed rows are sent again, where some need more room or time.
+    """
     left = 0 if run.finished_at is not None or run.rows is None else max(0, run.rows * run.answers - run.done - run.failed)
     mend = remedy(spelling.stop_reason(run))
     return State(
@@ -96,6 +107,7 @@ def state_of(run: Run, *, errors_shown: bool = False, retry_left: int = 0) -> St
         retry_left=retry_left,
         broken=run.broken,
         causes=run.causes,
+        ways=ways,
         beyond=run.beyond,
         active=run.active,
         stop_code=run.stop_code,

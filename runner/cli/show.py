@@ -26,6 +26,7 @@ def show(words: tuple[str, ...], db: str, as_json: bool) -> None:
     from pathlib import Path
 
     from runner.cli import chosen, output
+    from runner.cli.fitting import say
     from runner.errors import UsageError
     from runner.origin import files_in, position_of
     from runner.store.reader import StoreReader
@@ -48,7 +49,7 @@ def show(words: tuple[str, ...], db: str, as_json: bool) -> None:
         told = [_told(run, one, files) for one in found]
         click.echo(output.to_json(told if len(told) > 1 else told[0]))
     else:
-        click.echo("\n\n".join(_text(run, one, files) for one in found))
+        say("\n\n".join(_text(run, one, files) for one in found))
 
 
 def _told(run: Any, found: Any, files: Any) -> dict[str, Any]:

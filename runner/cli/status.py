@@ -14,8 +14,8 @@ from runner.inputs import spool
 from runner.model import Json, Run
 from runner.money import tier_asked
 from runner.pace import LaneState, Pace
-from runner.session import spelling, unpriced
-from runner.session.naming import in_full
+from runner.session import spelling, unpriced, ways
+from runner.session.naming import in_full, store_path
 from runner.several import unit
 from runner.store.totals import Totals
 from runner.text import clean, plural
@@ -59,7 +59,8 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
 
 
 def _next(run: Run, books: Totals, db: str) -> list[str]:
-    state = structs.replace(output.state_of(run, retry_left=books.retry_left), requests_left=books.requests_left)
+    needed = ways.needed(run.id, run.causes, store_path(db))
+    state = structs.replace(output.state_of(run, retry_left=books.retry_left, ways=needed), requests_left=books.requests_left)
     paid = run.done + run.failed - run.broken - run.reused - books.shared
     left = state.left if books.requests_left is None else books.requests_left
     state = structs.replace(state, budget_left=money.budget_left(books, run.settings, rows=paid, left=left))

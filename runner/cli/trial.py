@@ -163,6 +163,7 @@ def _told(screen: "Typewriter", question: "Question", tried: "Tried", *, as_json
     """Say how an answer ended, or why there is none; return the exit code. Raises the error that has stopped it."""
     from runner.cli.output import to_json
     from runner.errors import advice
+    from runner.session import trial
     from runner.session.naming import without_a_run
 
     if as_json:
@@ -176,7 +177,7 @@ def _told(screen: "Typewriter", question: "Question", tried: "Tried", *, as_json
     if outcome is None or as_json:
         return int(outcome is not None and outcome.status == "failed")
     if outcome.completion is not None and outcome.attempt is not None:
-        screen.answer(outcome.completion, outcome.attempt)
+        screen.answer(outcome.completion, outcome.attempt, trial.cost(question, tried))
     if outcome.status == "failed":
         code = outcome.error_code or "unknown"
         failed = f"failed after {len(tried.attempts)} attempts" if len(tried.attempts) > 1 else "failed"

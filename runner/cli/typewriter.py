@@ -126,8 +126,8 @@ class Typewriter:
         self._write(stream, self._painted(words, DIM) if stream is self._err else words)
         self._unfinished = None if words.endswith("\n") else stream
 
-    def answer(self, completion: Completion, attempt: Attempt) -> None:
-        """Finish the answer, and say how it came."""
+    def answer(self, completion: Completion, attempt: Attempt, cost: str | None = None) -> None:
+        """Finish the answer, and say how it came. cost: what was paid for it, failed attempts too; None: not known."""
         self._clear()
         if not self._types:
             text = harmless(completion.text)
@@ -140,7 +140,8 @@ class Typewriter:
         if cut:
             self.say(f"cut off: the answer has reached its limit of tokens{_raised(attempt)}", YELLOW)
         notes = f" ({clean(', '.join(completion.notes))})" if completion.notes else ""
-        self.say(f"{clean(completion.finish_reason, 40)}{notes}, {told(attempt)}", YELLOW if cut else GREEN)
+        paid = f", {cost}" if cost is not None else ""
+        self.say(f"{clean(completion.finish_reason, 40)}{notes}, {told(attempt)}{paid}", YELLOW if cut else GREEN)
 
     def failed(self, line: str, todo: str) -> None:
         """Say why there is no answer, and what to do."""

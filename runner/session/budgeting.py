@@ -144,7 +144,7 @@ class Purse(Tariff):
             return None
         pot = max(self.budget.pots, key=lambda pot: (pot.used + pot.held) / max(1, pot.limit))
         left, held = amount(pot, max(0, pot.limit - pot.used)), amount(pot, pot.held)
-        return f"waiting for room in the budget ({left} left, {held} of it held for rows that are open or wait for a slot)"
+        return f"waiting for room in the budget ({left} left, {held} of it for open rows)"
 
     def used(self, attempt: Attempt, reserved: Reservation) -> Amounts:
         """Return what an attempt has used, or may have."""

@@ -4,29 +4,31 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from runner.errors import advice
+from runner.errors import BAD_ROW, INVALID_OUTPUT, advice
 from runner.inputs import spool
 from runner.model import Run
 from runner.money import PICO
 from runner.providers.finish import EMPTY
-from runner.session import naming, only, spelling, unpriced
+from runner.session import naming, only, spelling, unpriced, ways
+from runner.session.only import LENGTH
+from runner.session.ways import Ways
 from runner.store.causes import Cause, CauseReader, reading
 from runner.store.reader import StoreReader
 from runner.store.retrying import open_retry
 
-_MORE = {"unsupported_tier": ("--tier", "default"), "unsupported_parameter": ("--no-strict-params",)}
-"""By error code: the options with which such rows need not fail again."""
-_BAD_ROW, _CUT = "bad_row", "length"
-
 
 class Found(NamedTuple):
-    """What a run has that can be asked again: failed rows, and answers of doubtful shape. retry_left: of an interrupted retry."""
+    """What a run has that can be asked again: failed rows, and answers of doubtful shape.
+
+    retry_left: of an interrupted retry. ways: how the failed rows and the answers are sent again.
+    """
 
     run: Run
     failed: list[Cause]
     answered: list[Cause]
     reader: CauseReader
     retry_left: int
+    ways: Ways
 
 
 @contextmanager
@@ -35,9 +37,10 @@ def found(run_id: int | None, store: str) -> Iterator[Found]:
     path = naming.store_path(store)
     with StoreReader(path) as reader:
         run = spelling.told(reader.run(run_id), store)
-        reasons, retry = only.doubtful(reader, run), open_retry(path, run.id)
-    with reading(path, run.id, run.answers) as causes:
-        yield Found(run, causes.failed(), causes.answered(reasons, EMPTY), causes, retry.pending if retry else 0)
+        (cut, filtered), retry = only.doubtful(reader, run), open_retry(path, run.id)
+    with reading(path, run.id, run.answers, cut) as causes:
+        failed, answered = causes.failed(), causes.answered(cut | filtered, EMPTY)
+        yield Found(run, failed, answered, causes, retry.pending if retry else 0, ways.of(run, failed, causes, path))
 
 
 def name_of(cause: Cause) -> str:
@@ -46,33 +49,45 @@ def name_of(cause: Cause) -> str:
     return only.kind_of(status, cause.code, cause.finish_reason, cause.notes)
 
 
-def command(cause: Cause, run: Run, db: str) -> str | None:
+def command(cause: Cause, found: Found, db: str) -> str | None:
     """Return the command that asks the rows of a cause once more; None for those of a program, which asks itself."""
+    run = found.run
     if spool.is_asked(run.input):
         return None
-    name, most = name_of(cause), run.settings.get("max_tokens")
-    more = _MORE.get(name, ())
-    if name == _CUT and isinstance(most, int):
-        more = ("--max-tokens", str(2 * most))
-    return naming.command("retry", run.id, db, "--class", name, *more)
+    name = found.ways.class_of(cause) if cause.code is not None else name_of(cause)
+    return naming.command("retry", run.id, db, "--class", name, *found.ways.options(cause))
 
 
-def to_do(cause: Cause, run: Run, db: str) -> str:
-    """Return what to do about a cause, in one sentence or two."""
-    asked, code = spool.is_asked(run.input), cause.code
+def to_do(cause: Cause, found: Found, db: str) -> str:
+    """Return what to do about a cause, in one sentence or two. Of commands, it names those that are about the run in full."""
+    run, asked = found.run, spool.is_asked(found.run.input)
+    words = naming.in_full(advised(cause, asked=asked), run.id, db, asked=asked)
+    if cause.code == INVALID_OUTPUT and found.ways.options(cause) and not ways.is_cut(cause):
+        return f"{words} The command also sends those that were cut, with more room."
+    return words
+
+
+def advised(cause: Cause, *, asked: bool = False) -> str:
+    """Return what to do about a cause. asked: the rows are those of a program."""
+    code = cause.code
+    if ways.is_cut(cause):
+        return _OWN_LIMITS if ways.is_own(cause) else _OF_ANSWERS[LENGTH]
     if code is None:
         return _OF_ANSWERS[name_of(cause)]
-    words = "Correct what was asked, and ask it in a new Session." if asked and code == _BAD_ROW else advice(code, failed=True)
+    if code == INVALID_OUTPUT:
+        return _MISSHAPEN
     if code == unpriced.UNPRICED and not asked:
-        words = unpriced.advice(cause.example)
-    return naming.in_full(words, run.id, db, asked=asked)
+        return unpriced.advice(cause.example)
+    return "Correct what was asked, and ask it in a new Session." if asked and code == BAD_ROW else advice(code, failed=True)
 
 
 _OF_ANSWERS = {
-    _CUT: "The answer was cut at a limit of its length: raise --max-tokens, or ask for shorter answers.",
+    LENGTH: "Answers were cut at a limit of their length: raise --max-tokens, or ask for shorter answers.",
     "content_filter": "A filter of the provider ended the answer: change the prompt, or keep what there is.",
     EMPTY: "The answer has no text: ask again, or change the prompt.",
 }
+_OWN_LIMITS = "Answers were cut at the max_tokens that their rows set: raise it in the prompt file, then run `runner retry`."
+_MISSHAPEN = "Answers do not fit the schema: say in the prompt what is wanted, or raise --repairs; then run `runner retry`."
 
 
 def told(cause: Cause, found: Found, db: str) -> Mapping[str, Any]:
@@ -92,6 +107,6 @@ def told(cause: Cause, found: Found, db: str) -> Mapping[str, Any]:
         "cost": spent.cost / PICO if spent.priced else None,
         "cost_perhaps": spent.perhaps / PICO if spent.priced and spent.perhaps is not None else None,
         "unpriced_attempts": spent.unpriced,
-        "advice": to_do(cause, found.run, db),
-        "command": command(cause, found.run, db),
+        "advice": to_do(cause, found, db),
+        "command": command(cause, found, db),
     }

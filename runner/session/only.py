@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from runner.errors import UsageError
+from runner.errors import INVALID_OUTPUT, UsageError
 from runner.model import Run
 from runner.providers.finish import CUT, EMPTY, FILTERED, normal
 from runner.remedies import ADVICE
@@ -22,7 +22,12 @@ GROUPS = {
 """Names for several error codes."""
 _STATUSES = ("done", "failed")
 _ENDS = {"length": CUT, "content_filter": FILTERED}
-"""Names for done rows by their finish reason."""
+"""Names for rows by the finish reason of their answers."""
+LENGTH = "length"
+FINISH_LENGTH = frozenset(f"finish_{name}" for name in CUT)
+"""Error codes of answers that were cut, where the setting finish makes failures of them."""
+CUT_CODES = frozenset({INVALID_OUTPUT, *FINISH_LENGTH})
+"""Error codes of rows that may have failed because their answers were cut."""
 WHOLE = "whole"
 """The name for done rows that are neither cut, nor filtered, nor empty."""
 NAMES = (*_STATUSES, WHOLE, *_ENDS, EMPTY, *GROUPS)
@@ -47,6 +52,7 @@ def selection(words: Iterable[str], order: str, reader: StoreReader, run: Run, *
         statuses=frozenset(name for name in names if name in _STATUSES),
         codes=_codes(names, reader, run, option),
         reasons=frozenset().union(*(ends[name] for name in names if name in ends)),
+        cut=(CUT_CODES, ends[LENGTH]) if LENGTH in names else None,
         notes=frozenset(name for name in names if name == EMPTY),
         without=(frozenset().union(*ends.values()), frozenset({EMPTY})) if WHOLE in names else None,
         order=found,
@@ -69,9 +75,11 @@ def again(choice: Choice, reader: StoreReader, run: Run) -> Selection:
     return Selection(every=False, statuses=frozenset({"failed"}))
 
 
-def doubtful(reader: StoreReader, run: Run) -> frozenset[str]:
-    """Return the finish reasons in a run of answers that are cut or filtered."""
-    return frozenset(one for one in reader.finish_reasons(run.id) if any(normal(one) in among for among in _ENDS.values()))
+def doubtful(reader: StoreReader, run: Run) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the finish reasons in a run of answers that are cut, and of those that are filtered."""
+    reasons = reader.finish_reasons(run.id)
+    cut, filtered = (frozenset(one for one in reasons if normal(one) in among) for among in _ENDS.values())
+    return cut, filtered
 
 
 def kind_of(status: str, code: str | None, reason: str | None, notes: str | None) -> str:
@@ -84,8 +92,9 @@ def kind_of(status: str, code: str | None, reason: str | None, notes: str | None
 
 def _codes(names: Sequence[str], reader: StoreReader, run: Run, option: str) -> frozenset[str]:
     """Return the error codes among names, those of groups too. Raises UsageError for a name that means nothing."""
-    known = {*ADVICE, *(group.code for group in reader.errors(run.id))}
-    codes = set[str]()
+    codes, known = set[str](), {*ADVICE}
+    if not known.issuperset(name for name in names if name not in GROUPS and name not in NAMES):
+        known |= reader.run(run.id).causes.keys()
     for name in names:
         if name in GROUPS:
             codes |= GROUPS[name]

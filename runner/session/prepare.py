@@ -221,8 +221,8 @@ def notes(plan: Plan, counts: RunCounts, changed: int, taken: Mapping[int, int],
         what = "its rows are looked at again" if same else "its input has changed since"
         sentences.append(f"run {run.id} was finished; {what}")
     elif run.existed and counts.done + counts.failed > sum(taken.values()) and not options.retry_failed:
-        failed = f", {counts.failed:,} failed" if counts.failed else ""
-        sentences.append(f"continuing run {run.id}: {counts.done - sum(taken.values()):,} already done{failed}")
+        # how many are done is in the first line of the session
+        sentences.append(f"continuing run {run.id}")
     if changed:
         sentences.append(changed_rows(changed, accepted=options.accept_changes))
     if plan.same is not None:

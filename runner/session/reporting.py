@@ -13,9 +13,11 @@ from runner.exports.report.agreements import Agreed, agreement
 from runner.exports.report.blocks import Block
 from runner.exports.report.sections import Told
 from runner.inputs import overwriting
+from runner.session import only
 from runner.session.comparing import compare
 from runner.session.outputs import files_read
 from runner.session.run_facts import facts_of
+from runner.store.causes import failed_rows
 from runner.store.database import store_error
 from runner.store.figure_sums import figures_of
 from runner.store.reader import StoreReader
@@ -61,8 +63,10 @@ def _agreement(store: Path, wanted: Sequence[int]) -> list[Block]:
 
 
 def _told(reader: StoreReader, number: int) -> Told:
-    run, totals, failed = reader.run(number), reader.totals(number), reader.errors(number)
-    codes = list(dict.fromkeys(group.code for group in failed))
+    run, totals = reader.run(number), reader.totals(number)
+    cut, _ = only.doubtful(reader, run)
+    failed = failed_rows(reader.fetch, run.id, run.answers, cut)
+    codes = list(run.causes)
     priced = totals.cost is not None
     try:
         figures = figures_of(reader.fetch, run.id, run.answers, fields_in(run.settings), codes, priced=priced)

@@ -10,15 +10,17 @@ from runner.exports.report.blocks import Facts, Failure, Tone
 from runner.figures import Course
 from runner.inputs import spool
 from runner.model import Json, Run
-from runner.remedies import ADVICE
-from runner.session import faster, manifest, spelling
-from runner.store.reader import ErrorGroup
+from runner.session import faster, manifest, mending, spelling
+from runner.store.causes import Cause
 from runner.store.sessions import Session
 from runner.store.totals import Totals
 from runner.text import redact
 
+_ADVICES = 2
+"""Ways to mend one error code that are told."""
 
-def facts_of(run: Run, totals: Totals, failed: Sequence[ErrorGroup], sessions: Sequence[Session], course: Course | None) -> Facts:
+
+def facts_of(run: Run, totals: Totals, failed: Sequence[Cause], sessions: Sequence[Session], course: Course | None) -> Facts:
     """Return what a report tells of a run beside its figures. course: what happened over its time."""
     every = max((run.rows or 0) * run.answers, run.done + run.failed)
     return Facts(
@@ -57,19 +59,19 @@ def facts_of(run: Run, totals: Totals, failed: Sequence[ErrorGroup], sessions: S
     )
 
 
-def _failures(failed: Sequence[ErrorGroup]) -> list[Failure]:
-    """Return the failed rows by error code, most frequent first, with each kind of message."""
-    by_code: dict[str, list[ErrorGroup]] = {}
-    for group in failed:
-        by_code.setdefault(group.code, []).append(group)
+def _failures(failed: Sequence[Cause]) -> list[Failure]:
+    """Return the failed rows by error code, most frequent first, with what to do and each kind of message."""
+    by_code: dict[str, list[Cause]] = {}
+    for cause in failed:
+        by_code.setdefault(mending.name_of(cause), []).append(cause)
     found = [
         Failure(
             code=code,
-            count=sum(group.count for group in groups),
-            advice=ADVICE.get(code, ""),
-            messages=[(redact(group.example), group.count, group.example_id) for group in groups],
+            count=sum(cause.count for cause in causes),
+            advice=" ".join([*dict.fromkeys(map(mending.advised, causes))][:_ADVICES]),
+            messages=[(redact(cause.example), cause.count, cause.example_id) for cause in causes],
         )
-        for code, groups in by_code.items()
+        for code, causes in by_code.items()
     ]
     return sorted(found, key=lambda one: (-one.count, one.code))
 

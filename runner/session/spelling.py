@@ -30,10 +30,12 @@ from runner.text import plural, shell_word
 OF_THE_ROW = frozenset(
     {
         *(ATTACHMENT, BAD_ROW, "bad_request", "content_policy", "context_length", "not_found", "size_cap", "too_large"),
-        *("unbounded", "unpriced"),
+        *("stopped_by_rule", "unbounded", "unpriced"),
     }
 )
 """Error codes of rows that would fail again as they are: so would others with the same request."""
+LEFT_OUT = {"unsupported_tier": ("--tier", "default"), "unsupported_parameter": ("--no-strict-params",)}
+"""By error code: the options with which such rows need not fail again."""
 
 _RAISED = re.compile(r"`runner (resume|retry|run|estimate)\b([^`]*)`\.$")
 _SPENT = ("--max-cost", "--max-tokens-total")

@@ -25,11 +25,14 @@ from runner.inputs.prompts import make_item
 from runner.inputs.scan import PromptFile
 from runner.interfaces import Provider
 from runner.model import Attempt, Item, Outcome, Row
+from runner.money import shown
 from runner.providers.http import HttpClient, HttpExchange
 from runner.session import unfit, wiring
 from runner.session.background import keep_watch
+from runner.session.books import Books
 from runner.session.naming import without_a_run
 from runner.session.opening import open_input, options_of, rooted, template_of
+from runner.session.pricing import price_book
 from runner.text import plural
 
 LOOK_S = 0.5
@@ -230,3 +233,17 @@ async def _end(stop: Stop, scope: anyio.CancelScope) -> None:
     await stop.wait()
     await anyio.sleep(stop.grace_s)
     scope.cancel()
+
+
+def cost(question: Question, tried: Tried) -> str | None:
+    """Return what all attempts have cost, as a person reads it; None if that is not known as a whole.
+
+    Raises UsageError for prices that cannot be read.
+    """
+    book = price_book(question.job)
+    if book is None:
+        return None
+    books = Books(book)
+    books.add([attempt for attempt in books.priced(tried.attempts) if isinstance(attempt, Attempt)])
+    money = books.money
+    return shown(money.spent) if money.known and not money.unpriced and money.perhaps == 0 else None

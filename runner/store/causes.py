@@ -3,23 +3,28 @@
 All is added up in SQL, and ids are read one by one, so that memory does not grow with the rows.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from runner.errors import BAD_ROW, INVALID_OUTPUT
 from runner.several import spoken
 from runner.store import database
 from runner.store.cost import billed, cost, perhaps, unknown
-from runner.store.counts import by_cause, cause
 from runner.store.schema import attempts, items, prices
+from runner.store.spending import of_run
 
 SHOWN = 5
 """Ids of a cause that are kept."""
 _READ = 1_000
+_NO_CODE, _UNPRICED = "unknown", "unpriced"
+Fetch: TypeAlias = Callable[[sa.Select[Any]], Sequence[Any]]
+"""Returns all rows of a statement."""
+_Key: TypeAlias = tuple[sa.ColumnElement[Any], ...]
 
 
 class Spent(Struct, frozen=True, kw_only=True):
@@ -54,6 +59,7 @@ class Cause(Struct, frozen=True, kw_only=True):
     """Results that share a cause. code: of failed rows; None for answers, which share finish reason and notes.
 
     example_id, example: the first of them, and its error; of answers, the finish reason. prefix: what the errors have in common.
+    finish_reason: of failed rows, if it says why they failed. own_limits: how many of the rows set max_tokens themselves.
     """
 
     code: str | None
@@ -63,40 +69,42 @@ class Cause(Struct, frozen=True, kw_only=True):
     count: int
     example_id: str
     example: str
+    own_limits: int = 0
     ids: list[str] = []
     spent: Spent = Spent()
 
 
 class CauseReader:
-    """The causes of one run, in one state of the store. answers: how many of each row are wanted."""
+    """The causes of one run, in one state of the store.
 
-    def __init__(self, connection: sa.Connection, run_id: int, answers: int) -> None:
-        self._connection, self._run, self._answers = connection, run_id, answers
+    answers: how many of each row are wanted. cut: the finish reasons of answers that were cut.
+    """
+
+    def __init__(self, connection: sa.Connection, run_id: int, answers: int, cut: Collection[str]) -> None:
+        self._connection, self._run, self._answers, self._cut = connection, run_id, answers, cut
 
     def failed(self) -> list[Cause]:
         """Return the failed rows by cause, most frequent first."""
-        groups, key = self._rows(by_cause(self._run, self._answers)), (items.c.error_code, cause())
-        spent = self._spent([items.c.status == "failed"], key)
-        ids = self._first([items.c.status == "failed"], key)
+        found, key, those = self.counted(), _key(self._cut), [items.c.status == "failed"]
+        if not found:
+            return []
+        spent, ids = self._spent(those, key), self._first(those, key)
+        groups = [(_stored(one.code), one.prefix, one.finish_reason) for one in found]
         return [
-            Cause(
-                code=code or "unknown",
-                prefix=prefix,
-                count=count,
-                example_id=spoken(first),
-                example=error or "",
-                ids=ids.get((code, prefix), []),
-                spent=spent.get((code, prefix), Spent()),
-            )
-            for code, count, first, error, _, prefix in groups
+            structs.replace(one, ids=ids.get(group, []), spent=spent.get(group, Spent()))
+            for one, group in zip(found, groups, strict=True)
         ]
+
+    def counted(self) -> list[Cause]:
+        """Return the failed rows by cause as ``failed`` does, without their ids and what they took."""
+        return failed_rows(self._rows, self._run, self._answers, self._cut)
 
     def answered(self, reasons: Collection[str], note: str) -> list[Cause]:
         """Return the answers that have one of these finish reasons, or the note, by reason and notes."""
         noted = sa.func.instr(sa.literal(",") + sa.func.coalesce(items.c.notes, "") + ",", f",{note},") > 0
         odd = [items.c.status == "done", sa.or_(items.c.finish_reason.in_(sorted(reasons)), noted)]
         key = (items.c.finish_reason, items.c.notes)
-        columns = (*key, sa.func.count(), items.c.key, sa.func.min(items.c.position))
+        columns = (*key, sa.func.count(), _own_limits(), items.c.key, sa.func.min(items.c.position))
         groups = self._rows(sa.select(*columns).where(*self._mine(odd)).group_by(*key).order_by(sa.func.count().desc()))
         if not groups:
             return []
@@ -107,12 +115,13 @@ class CauseReader:
                 finish_reason=reason,
                 notes=notes,
                 count=count,
+                own_limits=own,
                 example_id=spoken(first),
                 example=f"the answer ended with {reason}" if reason else "the answer has no finish reason",
                 ids=ids.get((reason, notes), []),
                 spent=spent.get((reason, notes), Spent()),
             )
-            for reason, notes, count, first, _ in groups
+            for reason, notes, count, own, first, _ in groups
         ]
 
     def ids(self, of: Cause) -> Iterator[str]:
@@ -120,11 +129,22 @@ class CauseReader:
         if of.code is None:
             those = [items.c.status == "done", items.c.finish_reason.is_(of.finish_reason), items.c.notes.is_(of.notes)]
         else:
-            code = items.c.error_code.is_(None) if of.code == "unknown" else items.c.error_code == of.code
-            those = [items.c.status == "failed", code, cause().is_(of.prefix)]
+            values = zip(_key(self._cut), (_stored(of.code), of.prefix, of.finish_reason), strict=True)
+            those = [items.c.status == "failed", *(column.is_(value) for column, value in values)]
         statement = sa.select(items.c.key).where(*self._mine(those)).order_by(items.c.position, items.c.id)
         for key in self._connection.execution_options(yield_per=_READ).execute(statement).scalars():
             yield spoken(key)
+
+    def longest(self) -> int | None:
+        """Return the most tokens that an answer of the run has; None if no attempt reported any."""
+        longest: int | None = self._rows(sa.select(sa.func.max(attempts.c.output_tokens)).where(of_run(self._run)))[0][0]
+        return longest
+
+    def longest_s(self, code: str) -> float | None:
+        """Return the seconds that the longest attempt took which failed with a code; None if none did."""
+        failed = (attempts.c.run_id == self._run, attempts.c.error_code == code)
+        longest_s: float | None = self._rows(sa.select(sa.func.max(attempts.c.duration_s)).where(*failed))[0][0]
+        return longest_s
 
     def _mine(self, those: list[sa.ColumnElement[bool]]) -> list[sa.ColumnElement[bool]]:
         return [items.c.run_id == self._run, items.c.answer_number <= self._answers, *those]
@@ -132,29 +152,28 @@ class CauseReader:
     def _rows(self, statement: sa.Select[Any]) -> list[Any]:
         return list(self._connection.execute(statement))
 
-    def _first(self, those: list[sa.ColumnElement[bool]], key: tuple[Any, Any]) -> Mapping[tuple[Any, Any], list[str]]:
+    def _first(self, those: list[sa.ColumnElement[bool]], key: _Key) -> Mapping[tuple[Any, ...], list[str]]:
         """Return the first ids of each group."""
         place = sa.func.row_number().over(partition_by=key, order_by=(items.c.position, items.c.id)).label("place")
-        named = [one.label(name) for one, name in zip(key, ("one", "other"), strict=True)]
+        named = [one.label(f"part_{number}") for number, one in enumerate(key)]
         numbered = sa.select(*named, items.c.key, place).where(*self._mine(those)).subquery()
-        found: dict[tuple[Any, Any], list[str]] = {}
-        columns = numbered.c
-        for one, other, name in self._rows(
-            sa.select(columns.one, columns.other, columns.key).where(columns.place <= SHOWN).order_by(columns.place)
-        ):
-            found.setdefault((one, other), []).append(spoken(name))
+        *parts, name, nth = numbered.c
+        found: dict[tuple[Any, ...], list[str]] = {}
+        for *group, first in self._rows(sa.select(*parts, name).where(nth <= SHOWN).order_by(nth)):
+            found.setdefault(tuple(group), []).append(spoken(first))
         return found
 
-    def _spent(self, those: list[sa.ColumnElement[bool]], key: tuple[Any, Any]) -> Mapping[tuple[Any, Any], Spent]:
+    def _spent(self, those: list[sa.ColumnElement[bool]], key: _Key) -> Mapping[tuple[Any, ...], Spent]:
         """Add up what all attempts of each group took: the one that led to its outcome, and the failed ones."""
         of_row = (attempts.c.run_id == items.c.run_id, attempts.c.item_key == items.c.key, attempts.c.error_code.is_not(None))
         led = (attempts.c.id == items.c.attempt_id, attempts.c.error_code.is_(None))
-        found: dict[tuple[Any, Any], Spent] = {}
+        found: dict[tuple[Any, ...], Spent] = {}
         for joined in (of_row, led):
             source = items.join(attempts, sa.and_(*joined)).outerjoin(prices, prices.c.id == attempts.c.price_id)
             statement = sa.select(*key, *_AMOUNTS).select_from(source).where(*self._mine(those)).group_by(*key)
-            for one, other, *amounts, unlimited in self._rows(statement):
-                count, read, written, known, beyond, unpriced, priced = amounts
+            for values in self._rows(statement):
+                group = tuple(values[: len(key)])
+                count, read, written, known, beyond, unpriced, priced, unlimited = values[len(key) :]
                 took = Spent(
                     attempts=count,
                     input_tokens=read,
@@ -164,8 +183,63 @@ class CauseReader:
                     unpriced=unpriced or 0,
                     priced=priced or 0,
                 )
-                found[one, other] = found.get((one, other), Spent()).plus(took)
+                found[group] = found.get(group, Spent()).plus(took)
         return found
+
+
+def failed_rows(fetch: Fetch, run_id: int, answers: int, cut: Collection[str]) -> list[Cause]:
+    """Return the failed rows of a run by cause, most frequent first, without their ids and what they took.
+
+    answers: how many of each row are wanted. cut: the finish reasons of answers that were cut.
+    """
+    key = _key(cut)
+    # SQLite takes the other columns from the row that has the minimum
+    columns = (*key, sa.func.count(), _own_limits(), items.c.key, items.c.error, sa.func.min(items.c.position))
+    mine = (items.c.run_id == run_id, items.c.status == "failed", items.c.answer_number <= answers)
+    return [
+        Cause(
+            code=code or _NO_CODE,
+            prefix=prefix,
+            finish_reason=reason,
+            count=count,
+            own_limits=own,
+            example_id=spoken(first),
+            example=error or "",
+        )
+        for code, prefix, reason, count, own, first, error, _ in fetch(
+            sa.select(*columns).where(*mine).group_by(*key).order_by(sa.func.count().desc())
+        )
+    ]
+
+
+def _stored(code: str | None) -> str | None:
+    """Return an error code as it is in the store."""
+    return None if code == _NO_CODE else code
+
+
+def _key(cut: Collection[str]) -> _Key:
+    """Return what failed rows of one cause have in common."""
+    return (items.c.error_code, _prefix(), _cut_by(cut))
+
+
+def _prefix() -> sa.ColumnElement[Any]:
+    """Return what the errors of failed rows with one code have in common."""
+    # a message begins with the provider's own error code and a colon; that of a broken row begins with its line
+    prefix = sa.func.substr(items.c.error, 1, sa.func.instr(items.c.error, ": "))
+    # each model without a price is a cause of its own, for which something else is to be done
+    whole = items.c.error_code == _UNPRICED
+    return sa.case((items.c.error_code == BAD_ROW, ""), (whole, items.c.error), else_=prefix)
+
+
+def _cut_by(cut: Collection[str]) -> sa.ColumnElement[Any]:
+    """Return the finish reason of an answer that does not fit the schema as it was cut; NULL for all else."""
+    is_cut = sa.and_(items.c.error_code == INVALID_OUTPUT, items.c.finish_reason.in_(sorted(cut)))
+    return sa.case((is_cut, items.c.finish_reason))
+
+
+def _own_limits() -> sa.ColumnElement[int]:
+    """Count the rows that set max_tokens themselves. A quotation mark within a text has another mark before it."""
+    return sa.func.count(sa.case((sa.func.instr(items.c.metadata, '"max_tokens":') > 0, 1)))
 
 
 _A, _P = "attempts", "prices"
@@ -187,7 +261,7 @@ def _sum(one: int | None, other: int | None) -> int | None:
 
 
 @contextmanager
-def reading(store: Path, run_id: int, answers: int) -> Iterator[CauseReader]:
-    """Yield what reads the causes of a run. Raises StoreError."""
+def reading(store: Path, run_id: int, answers: int, cut: Collection[str]) -> Iterator[CauseReader]:
+    """Yield what reads the causes of a run. cut: the finish reasons of answers that were cut. Raises StoreError."""
     with database.transaction(store, write=False) as connection:
-        yield CauseReader(connection, run_id, answers)
+        yield CauseReader(connection, run_id, answers, cut)

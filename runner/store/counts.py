@@ -12,7 +12,6 @@ from runner.store.schema import attempts, items
 
 Fetch: TypeAlias = Callable[[sa.Select[Any]], Awaitable[Sequence[Any]]]
 """Returns all rows of a statement."""
-_UNPRICED = "unpriced"
 
 
 class RunCounts(Struct, frozen=True, kw_only=True):
@@ -105,27 +104,3 @@ def further() -> sa.Select[Any]:
     columns = (items.c.run_id, items.c.answer_number, items.c.status, items.c.error_code)
     # the condition of an index, in its words
     return sa.select(*columns, sa.func.count()).where(sa.text("answer_number > 1")).group_by(*columns)
-
-
-def cause() -> sa.ColumnElement[Any]:
-    """Return what the errors of failed rows with one code have in common."""
-    # a message begins with the provider's own error code and a colon; that of a broken row begins with its line
-    prefix = sa.func.substr(items.c.error, 1, sa.func.instr(items.c.error, ": "))
-    # each model without a price is a cause of its own, for which something else is to be done
-    whole = items.c.error_code == _UNPRICED
-    return sa.case((items.c.error_code == BAD_ROW, ""), (whole, items.c.error), else_=prefix)
-
-
-def by_cause(run_id: int, answers: int) -> sa.Select[Any]:
-    """Count the failed rows of a run by error code and cause, most frequent first, with key, message and line of the first one.
-
-    Behind them comes the cause. answers: how many of each row are wanted.
-    """
-    # SQLite takes the other columns from the row that has the minimum
-    columns = (items.c.error_code, sa.func.count(), items.c.key, items.c.error, sa.func.min(items.c.position), cause())
-    return (
-        sa.select(*columns)
-        .where(items.c.run_id == run_id, items.c.status == "failed", items.c.answer_number <= answers)
-        .group_by(items.c.error_code, cause())
-        .order_by(sa.func.count().desc())
-    )

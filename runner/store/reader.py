@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import msgspec
 import sqlalchemy as sa
-from msgspec import Struct
 
 from runner import origin
 from runner.errors import BAD_ROW, UsageError
@@ -22,9 +21,9 @@ from runner.model import Result, Run
 from runner.money import Money
 from runner.origin import Files
 from runner.pace import Pace
-from runner.several import answers_in, spoken
+from runner.several import answers_in
 from runner.store import database, labelling, result_rows, totals
-from runner.store.counts import by_cause, further
+from runner.store.counts import further
 from runner.store.lock import held
 from runner.store.result_rows import ORDER, Asked, Decided, fields_of, located, result_of
 from runner.store.reuse import numbers_taken_over
@@ -42,16 +41,6 @@ _BEYOND = "beyond"
 _BATCH = 50
 """Rows read from the driver at once: few enough that long answers do not fill the memory."""
 _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-class ErrorGroup(Struct, frozen=True, kw_only=True):
-    """The failed rows of a run that share a cause."""
-
-    code: str
-    count: int
-    # key and error message of the first of them
-    example_id: str
-    example: str
 
 
 class StoreReader:
@@ -156,15 +145,6 @@ class StoreReader:
         reached = "budget" if run.stop_reason.startswith(REACHED) else None
         return next((code for code, words in said if words and run.stop_reason.startswith(words)), reached)
 
-    def errors(self, run_id: int) -> list[ErrorGroup]:
-        """Return the failed rows of a run grouped by cause, most frequent first."""
-        statement = by_cause(run_id, self.run(run_id, counted=False).answers)
-        # SQLite takes the other columns from the row that has the minimum
-        return [
-            ErrorGroup(code=code or "unknown", count=count, example_id=spoken(key), example=error or "")
-            for code, count, key, error, *_ in self._fetch(statement)
-        ]
-
     def totals(self, run_id: int) -> Totals:
         """Add up everything that a run sent."""
         with nullcontext() if self._snapshot is not None else self.snapshot():
@@ -241,9 +221,9 @@ class StoreReader:
         return [name for name in names if name != "id" and name not in besides]
 
     def finish_reasons(self, run_id: int) -> list[str]:
-        """Return the finish reasons of the answers of a run, as they are stored."""
-        done = (items.c.run_id == run_id, items.c.status == "done", items.c.finish_reason.is_not(None))
-        return [reason for (reason,) in self._fetch(sa.select(items.c.finish_reason).where(*done).distinct())]
+        """Return the finish reasons of the answers of a run, as they are stored; also of those that count as failures."""
+        answered = (items.c.run_id == run_id, items.c.finish_reason.is_not(None))
+        return [reason for (reason,) in self._fetch(sa.select(items.c.finish_reason).where(*answered).distinct())]
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -25,6 +25,8 @@ class Selection(Struct, frozen=True, kw_only=True):
     # of done rows: finish reasons as they are stored, and the notes on answers
     reasons: frozenset[str] = frozenset()
     notes: frozenset[str] = frozenset()
+    # failed rows with one of these codes whose answers have one of these finish reasons; None: not asked for
+    cut: "tuple[frozenset[str], frozenset[str]] | None" = None
     # done rows that have none of these reasons and notes; None: not asked for
     without: "tuple[frozenset[str], frozenset[str]] | None" = None
     order: Order = "input"
@@ -38,6 +40,9 @@ class Selection(Struct, frozen=True, kw_only=True):
             wanted.append(failed & items.c.error_code.in_(sorted(self.codes)))
         if self.reasons or self.notes:
             wanted.append(done & _has(self.reasons, self.notes))
+        if self.cut is not None:
+            codes, reasons = self.cut
+            wanted.append(failed & items.c.error_code.in_(sorted(codes)) & items.c.finish_reason.in_(sorted(reasons)))
         if self.without is not None:
             wanted.append(done & ~_has(*self.without))
         return sa.true() if self.every else sa.or_(sa.false(), *wanted)

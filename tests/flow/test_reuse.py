@@ -225,7 +225,7 @@ def test_behind_a_limit_the_next_session_goes_on(bench: Bench) -> None:
     assert (first.reused, first.done, first.left) == (2, 2, 2)
     second = bench.ask(prompt=MENDED)
     assert (second.run, second.reused, second.done_now, bench.asked.total()) == (first.run, 1, 1, 5)
-    assert any("continuing run 2: 2 already done" in note for note in bench.said)
+    assert "continuing run 2" in bench.said
 
 
 @pytest.mark.parametrize("part", [{"where": "name != 'Bert'"}, {"sample": 3, "sample_seed": 1}])

@@ -1,6 +1,5 @@
 """The site of the documents: built strictly, the same as on a forge, without a network, and it opens in a real browser."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import Opened, chromium
 from markdown_it import MarkdownIt
 from processes import environment
 
@@ -25,7 +25,6 @@ OUTSIDE = {
 PAGES = [*(ROOT / name for name in OUTSIDE), *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
 COUNTED = {"li", "ol", "ul", "table", "tr", "pre", "blockquote", "h2", "h3"}
-CHROMIUM = os.environ.get("RUNNER_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 pytest.importorskip("material", reason="not run: mkdocs-material is not installed")
 
@@ -116,36 +115,26 @@ def test_a_link_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("not run: there is no chromium")
-    api = pytest.importorskip("playwright.sync_api", reason="not run: playwright is not installed")
-    with api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_it_opens_and_searches_from_the_disk(site: Path, browser: Any, scheme: str, width: int) -> None:
-    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
-    page = context.new_page()
-    said: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    for name in ("index.html", "readme.html", "guides/local-servers.html", "reference/settings.html"):
-        page.goto((site / name).as_uri())
-        # tables scroll by themselves: the page is never wider than the window
-        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), name
-        wanted = {"light": "default", "dark": "slate"}[scheme]
-        assert page.evaluate("document.body.dataset.mdColorScheme") == wanted
-    if width < 1000:
-        page.click("label.md-header__button[for=__search]")
-    # it listens to keys
-    page.locator("input.md-search__input").press_sequentially("flex_patience")
-    page.wait_for_selector(".md-search-result__link", timeout=30_000)
-    assert "settings" in page.inner_text(".md-search-result__list").lower()
-    context.close()
-    assert said == []
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    window = {"width": width, "height": 900}
+    with Opened(browser, site / "index.html", color_scheme=scheme, viewport=window) as opened:
+        page = opened.page
+        for name in ("index.html", "readme.html", "guides/local-servers.html", "reference/settings.html"):
+            page.goto((site / name).as_uri())
+            # tables scroll by themselves: the page is never wider than the window
+            assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), name
+            wanted = {"light": "default", "dark": "slate"}[scheme]
+            assert page.evaluate("document.body.dataset.mdColorScheme") == wanted
+        if width < 1000:
+            page.click("label.md-header__button[for=__search]")
+        # it listens to keys
+        page.locator("input.md-search__input").press_sequentially("flex_patience")
+        page.wait_for_selector(".md-search-result__link", timeout=30_000)
+        assert "settings" in page.inner_text(".md-search-result__list").lower()
+        assert opened.said == []
+        assert [url for url in opened.asked if not url.startswith(("file:", "data:", "blob:"))] == []

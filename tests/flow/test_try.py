@@ -404,3 +404,9 @@ def test_without_a_model_nothing_is_sent(folder: Folder) -> None:
     ended = run("try", "Hi", "--base-url", folder.server.base_url, cwd=folder.path)
     assert (ended.code, ended.err) == (2, "runner: no model is set; set model in the job file, or use --model\n")
     assert folder.sent == []
+
+
+def test_what_an_answer_cost_is_told_where_its_price_is_known(folder: Folder) -> None:
+    told = folder.tried("hi", "--prices", '{"m": {"input": 1, "output": 2}}').err.splitlines()[-1]
+    # 7 tokens in and 3 out, of dollars per million
+    assert told.endswith(", m-1, $0.000013")

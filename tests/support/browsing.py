@@ -32,12 +32,11 @@ def chromium() -> Iterator[Any]:
     found = path()
     if found is None:
         pytest.skip("not run: there is no chromium")
-    from playwright.sync_api import Error, sync_playwright
-
-    with sync_playwright() as play:
+    api = pytest.importorskip("playwright.sync_api", reason="not run: playwright is not installed")
+    with api.sync_playwright() as play:
         try:
             browser = play.chromium.launch(executable_path=found, headless=True, args=list(FLAGS))
-        except Error as error:
+        except api.Error as error:
             pytest.skip(f"not run: chromium does not start here ({str(error).splitlines()[0]})")
         try:
             yield browser

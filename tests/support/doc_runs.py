@@ -28,7 +28,7 @@ ADDRESSES = (
 
 READS_A_STORE = {
     *("status", "list", "export", "errors", "show", "retry", "resume", "delete"),
-    *("report", "compare", "timeline", "vacuum", "tag"),
+    *("report", "compare", "vacuum", "tag"),
 }
 _KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "AZURE_OPENAI_API_KEY", "OPENROUTER_API_KEY")
 

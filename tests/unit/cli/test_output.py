@@ -13,6 +13,7 @@ from runner.event_types import INPUT_CHANGED, Quantiles, Started, Summary
 from runner.model import Run
 from runner.progress import words
 from runner.session.mending import Found
+from runner.session.ways import Ways
 from runner.store.causes import Cause, CauseReader
 
 NOTHING = Quantiles(p50=None, p95=None)
@@ -46,6 +47,16 @@ def a_run(**more: Any) -> Run:
 def test_the_list_counts_rows_that_have_left_the_file() -> None:
     line = output.listing([a_run(rows=2, done=4, failed=1)], as_json=False).splitlines()[1]
     assert line.split()[2:5] == ["4", "1", "5"]
+
+
+def test_a_long_path_in_a_list_shows_its_end_on_a_terminal() -> None:
+    run = a_run(input=f"/{'folder/' * 20}reviews.csv", settings={"model": "m"})
+    head, line = output.listing([run], as_json=False, columns=99).splitlines()
+    assert len(line) == 99
+    assert line.endswith("/reviews.csv")
+    assert "…" in line
+    assert head.endswith("input")
+    assert run.input in output.listing([run], as_json=False)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +151,7 @@ def test_a_file_that_changed_is_told_and_waited_for() -> None:
 
 def causes_of(run: Run, *failed: Cause, db: str = "runner.db") -> str:
     with sa.create_engine("sqlite://").connect() as nothing:
-        return errors._text(Found(run, [*failed], [], CauseReader(nothing, 1, 1), 0), db)
+        return errors._text(Found(run, [*failed], [], CauseReader(nothing, 1, 1, ()), 0, Ways(failed)), db)
 
 
 @pytest.mark.parametrize(

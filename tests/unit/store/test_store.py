@@ -24,6 +24,7 @@ from runner.model import Attempt, Completion, Entry, Outcome, Usage
 from runner.pace import LaneState, Pace
 from runner.session import continuing
 from runner.store import compaction, connection, database, deletion, looking_up
+from runner.store.causes import failed_rows, reading
 from runner.store.changes import Changes
 from runner.store.checkpoint import RunCounts, RunStore
 from runner.store.lock import held
@@ -1045,8 +1046,8 @@ async def test_errors_by_cause(path: Path) -> None:
     await fill(
         path, failed("c", 3, code="cut"), failed("b", 2), failed("a", 1, code="cut"), done("d", 4), failed("e", 5, code="cut")
     )
-    with StoreReader(path) as reader:
-        first, second = reader.errors(1)
+    with reading(path, 1, 1, ()) as causes:
+        first, second = causes.failed()
     assert (first.code, first.count, first.example_id, first.example) == ("cut", 3, "a", "cut!")
     assert (second.code, second.count, second.example_id) == ("server_error", 1, "b")
 
@@ -1292,7 +1293,7 @@ async def test_reading_goes_on_while_a_writer_is_in_a_transaction(path: Path) ->
         assert [one.id for one in reader.results(1)] == ["a", "b"]
         assert reader.run().done == 1
         assert reader.totals(1).attempts == 2
-        assert len(reader.errors(1)) == 1
+        assert len(failed_rows(reader.fetch, 1, 1, ())) == 1
         writer.execute("COMMIT")
         assert [one.id for one in reader.results(1)] == ["b"]
 
