@@ -31,7 +31,7 @@ def test_the_job_waits_for_its_server_stops_at_the_signal_and_continues_when_it_
     command.chmod(0o755)
     # the pauses of the script are shorter here, and noted
     pause = tmp_path / "bin" / "sleep"
-    pause.write_text(f'#!/bin/sh\ntouch {shlex.quote(str(tmp_path / "waited"))}\nexec /bin/sleep 0.1\n')
+    pause.write_text(f"#!/bin/sh\ntouch {shlex.quote(str(tmp_path / 'waited'))}\nexec /bin/sleep 0.1\n")
     pause.chmod(0o755)
     (tmp_path / "reviews.csv").write_text("id,text\n" + "".join(f"r{n},Fine {n}.\n" for n in range(ROWS)))
     nodes = [tmp_path / "node-1", tmp_path / "node-2"]

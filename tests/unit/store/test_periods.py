@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from counted import Counted
 from reported import BEGIN, stored
 
 from runner.figures import Course
@@ -49,8 +48,6 @@ def test_of_many_pauses_the_longest_are_left_out(tmp_path: Path) -> None:
     assert all(0 <= BEGIN + at - one.begin < found.width for one, at in zip(found.periods[1:], behind, strict=True))
 
 
-<<<<<<< HEAD
-=======
 def began(path: Path, *seconds: float) -> Path:
     """Note that sessions of the run began at these seconds."""
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -95,20 +92,14 @@ class Instant(float):
         return float(self) - float(other)
 
 
->>>>>>> g-page
 def test_what_finding_the_periods_takes_grows_with_the_pauses_and_no_faster() -> None:
-    Counted.subtracted, number = 0, 1000
+    number = 1000
     # each pause is a second longer than the one before
-    edges = [(Counted(at), Counted(at + 1)) for at in accumulate(range(number), lambda at, more: at + 120.0 + more, initial=0.0)]
+    edges = [(Instant(at), Instant(at + 1)) for at in accumulate(range(number), lambda at, more: at + 120.0 + more, initial=0.0)]
 
     def fetch(_: sa.Select[Any]) -> list[Any]:
         return edges
 
-<<<<<<< HEAD
-    assert len(_busy(fetch, 1)) == 12
-    assert 0 < Counted.subtracted < 10 * number
-=======
     _, shown = _shown(_stretches(fetch, 1, ()))
     assert len(shown) == 12
     assert 0 < Instant.subtracted < 10 * number
->>>>>>> g-page
