@@ -17,6 +17,7 @@ from runner.session import only
 from runner.session.comparing import compare
 from runner.session.outputs import files_read
 from runner.session.run_facts import facts_of
+from runner.several import unit
 from runner.store.causes import failed_rows
 from runner.store.database import store_error
 from runner.store.figure_sums import figures_of
@@ -59,7 +60,8 @@ def _agreement(store: Path, wanted: Sequence[int]) -> list[Block]:
     left, right = wanted
     found = compare(left, right, db=store)
     fields = {name: Agreed(one.same, one.changed, one.kappa) for name, one in found.fields.items()}
-    return agreement(found.rows, Agreed(found.same, found.changed, found.kappa), fields)
+    whole = Agreed(found.same, found.changed, found.kappa)
+    return agreement(found.rows, whole, fields, unit(min(found.answers)))
 
 
 def _told(reader: StoreReader, number: int) -> Told:

@@ -31,7 +31,7 @@ def axis(course: Course | None) -> dict[str, Any] | None:
 
 def worked_s(course: Course | None) -> float:
     """Return for how long requests were under way, without pauses in between."""
-    return sum(one.end - one.begin for one in course.periods) if course is not None else 0.0
+    return course.worked_s if course is not None else 0.0
 
 
 def _firsts(course: Course) -> list[int]:

@@ -185,7 +185,7 @@ def course(*periods: tuple[float, float], width: float = 10.0) -> Course:
     for begin, end in periods:
         found.append(Period(begin, end, len(slices)))
         slices += [Slice(begin=begin + number * width) for number in range(int(-(-(end - begin) // width)))]
-    return Course(width=width, periods=found, slices=slices)
+    return Course(width=width, periods=found, slices=slices, worked_s=sum(end - begin for begin, end in periods))
 
 
 def test_the_limit_of_a_slice_is_its_mean() -> None:
