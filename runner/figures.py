@@ -54,12 +54,14 @@ class Slice(Struct, kw_only=True):
 
 
 class Course(Struct, frozen=True, kw_only=True):
-    """What happened over time. Where nothing was sent for long, time is left out between two periods."""
+    """What happened over time. Where nothing was sent for long, and between two sessions, time is left out."""
 
     # seconds of a slice
     width: float
     periods: Sequence[Period]
     slices: Sequence[Slice]
+    # seconds for which requests were under way, also without such times for which there is no period of their own
+    worked_s: float
 
 
 class Cause(Struct, frozen=True, kw_only=True):

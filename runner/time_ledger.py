@@ -10,6 +10,16 @@ from msgspec import Struct
 
 PARTS = ("answering_s", "limits_s", "retry_wait_s", "server_queue_s", "outage_s", "runner_s", "idle_s")
 """The parts, in the order in which they are shown. They add up to ``total_s``."""
+NAMES: Mapping[str, str] = {
+    "answering_s": "answering",
+    "limits_s": "waiting for limits",
+    "retry_wait_s": "waiting for retries",
+    "server_queue_s": "in the server's queue",
+    "outage_s": "server down",
+    "runner_s": "this process",
+    "idle_s": "no row left",
+}
+"""What people read for each part, in a terminal and in a report."""
 CAUSES: Mapping[str, str] = {
     # a request is under way, and brings an answer; or it brings none
     "answering": "answering_s",

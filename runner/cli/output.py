@@ -61,7 +61,7 @@ def listing(runs: Sequence[Run], *, tags: Collection[str] = (), as_json: bool, c
         (
             str(run.id),
             *([clean(run.name or "")] * named),
-            state(run),
+            spelling.state(run),
             f"{run.done:,}",
             f"{run.failed:,}",
             count(_every(run)),
@@ -81,15 +81,6 @@ def listing(runs: Sequence[Run], *, tags: Collection[str] = (), as_json: bool, c
 def _every(run: Run) -> int | None:
     """Return all rows of a run, or all answers that it wants; rows that are no longer in the file keep their outcomes."""
     return None if run.rows is None else max(run.rows * run.answers, run.done + run.failed)
-
-
-def state(run: Run) -> str:
-    """Return the state of a run in one word."""
-    if run.active:
-        return "running"
-    if run.finished_at is not None:
-        return "finished"
-    return "limited" if run.stop_reason in AS_ASKED else "interrupted"
 
 
 def state_of(run: Run, *, errors_shown: bool = False, retry_left: int = 0, ways: Sequence[Way] | None = None) -> State:

@@ -27,7 +27,7 @@ def status(run: Run, books: Totals, *, db: str, as_json: bool, watched: bool = F
         return _json(run, books)
     settings = run.settings
     lines = [
-        f"run {run.id}{f', {clean(run.name)}' if run.name else ''}: {output.state(run)}",
+        f"run {run.id}{f', {clean(run.name)}' if run.name else ''}: {spelling.state(run)}",
         f"  input         {clean(spool.full_name(run.input))}",
         f"  model         {_model(settings)}",
         f"  started       {output.date(run.created_at)}",

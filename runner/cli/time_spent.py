@@ -3,20 +3,11 @@
 import textwrap
 
 from runner.session.faster import is_telling
-from runner.time_ledger import PARTS, TimeLedger
+from runner.time_ledger import NAMES, PARTS, TimeLedger
 
 WIDTH = 80
 _INDENT = " " * 16
 _TIED = "\N{NO-BREAK SPACE}"
-_NAMES = {
-    "answering_s": "answering",
-    "limits_s": "waiting for limits",
-    "retry_wait_s": "waiting for retries",
-    "server_queue_s": "in the server's queue",
-    "outage_s": "server down",
-    "runner_s": "this process",
-    "idle_s": "no row left",
-}
 
 
 def lines(time: TimeLedger | None) -> list[str]:
@@ -25,7 +16,7 @@ def lines(time: TimeLedger | None) -> list[str]:
         return []
     shares = sorted(percents(time).items(), key=lambda share: -share[1])
     # a number and its name stay on one line
-    words = ", ".join(f"{percent} % {_NAMES[part]}".replace(" ", _TIED) for part, percent in shares if percent)
+    words = ", ".join(f"{percent} % {NAMES[part]}".replace(" ", _TIED) for part, percent in shares if percent)
     return [*_wrapped(f"  time          {words}"), *(_wrapped(f"{_INDENT}{time.advice}") if time.advice else [])]
 
 

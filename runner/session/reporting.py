@@ -18,6 +18,7 @@ from runner.session import only
 from runner.session.comparing import compared, fields_of
 from runner.session.outputs import files_read
 from runner.session.run_facts import facts_of
+from runner.several import unit
 from runner.store.causes import failed_rows
 from runner.store.comparing import PairReader
 from runner.store.database import store_error
@@ -62,7 +63,8 @@ def _agreement(reader: PairReader, runs: Sequence[Run]) -> list[Block]:
     both = runs[0], runs[1]
     found = compared(reader, both, fields_of(both))
     fields = {name: Agreed(one.same, one.changed, one.kappa) for name, one in found.fields.items()}
-    return agreement(found.rows, Agreed(found.same, found.changed, found.kappa), fields)
+    whole = Agreed(found.same, found.changed, found.kappa)
+    return agreement(found.rows, whole, fields, unit(min(found.answers)))
 
 
 def _told(reader: StoreReader, run: Run) -> Told:
@@ -75,7 +77,7 @@ def _told(reader: StoreReader, run: Run) -> Told:
         figures = figures_of(reader.fetch, run.id, run.answers, fields_in(run.settings), codes, priced=priced)
     except OverflowError as error:
         raise store_error(reader.path, "read", error) from error
-    facts = facts_of(run, totals, failed, sessions_of(reader.fetch, run.id), figures.course)
+    facts = facts_of(run, totals, failed, sessions_of(reader.fetch, run.id), figures.course, reader.path)
     files = origin.files_in(run.settings)
 
     def place(position: int) -> str:

@@ -1,5 +1,6 @@
 """What a report tells of a run beside its figures, without the secrets and the folders of this machine."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,17 +12,23 @@ from runner.figures import Course
 from runner.inputs import spool
 from runner.model import Json, Run
 from runner.session import faster, manifest, mending, spelling
+from runner.session.naming import in_full
 from runner.store.causes import Cause
 from runner.store.sessions import Session
 from runner.store.totals import Totals
 from runner.text import redact
 
+_TONES: Mapping[str, Tone] = {"running": "one", "finished": "done", "limited": "refused", "interrupted": "refused"}
+_FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/'\"`]+/)+|\b[A-Za-z]:\\(?:[^\s\\'\"`]+\\)+")
+"""The folders of an absolute path, in a sentence."""
 _ADVICES = 2
 """Ways to mend one error code that are told."""
 
 
-def facts_of(run: Run, totals: Totals, failed: Sequence[Cause], sessions: Iterable[Session], course: Course | None) -> Facts:
-    """Return what a report tells of a run beside its figures. course: what happened over its time."""
+def facts_of(
+    run: Run, totals: Totals, failed: Sequence[Cause], sessions: Iterable[Session], course: Course | None, db: Path
+) -> Facts:
+    """Return what a report tells of a run beside its figures. course: what happened over its time. db: the store."""
     every = max((run.rows or 0) * run.answers, run.done + run.failed)
     return Facts(
         number=run.id,
@@ -29,7 +36,7 @@ def facts_of(run: Run, totals: Totals, failed: Sequence[Cause], sessions: Iterab
         model=str(run.settings.get("model") or "no model"),
         where=_host(run.settings),
         state=_state(run),
-        stop_reason=redact(spelling.stop_reason(run) or "") or None,
+        stopped=_stopped(run, db),
         begun=run.created_at,
         answers=run.answers,
         rows=run.rows,
@@ -50,7 +57,7 @@ def facts_of(run: Run, totals: Totals, failed: Sequence[Cause], sessions: Iterab
         unpriced=totals.unpriced_attempts,
         saved_by_cache=totals.cost_saved_by_cache,
         finish_reasons=totals.finish_reasons,
-        failures=_failures(failed),
+        failures=_failures(failed, run, db),
         time=totals.time,
         faster=faster.advice(totals.time) if totals.time is not None else None,
         limit=ledgers.limit_over(course, ((one.began_at, one.timeline) for one in sessions)),
@@ -59,8 +66,13 @@ def facts_of(run: Run, totals: Totals, failed: Sequence[Cause], sessions: Iterab
     )
 
 
-def _failures(failed: Sequence[Cause]) -> list[Failure]:
+def _failures(failed: Sequence[Cause], run: Run, db: Path) -> list[Failure]:
     """Return the failed rows by error code, most frequent first, with what to do and each kind of message."""
+
+    def advised(cause: Cause) -> str:
+        return in_full(mending.advised(cause, asked=asked), run.id, db.name, asked=asked)
+
+    asked = spool.is_asked(run.input)
     by_code: dict[str, list[Cause]] = {}
     for cause in failed:
         by_code.setdefault(mending.name_of(cause), []).append(cause)
@@ -68,7 +80,7 @@ def _failures(failed: Sequence[Cause]) -> list[Failure]:
         Failure(
             code=code,
             count=sum(cause.count for cause in causes),
-            advice=" ".join([*dict.fromkeys(map(mending.advised, causes))][:_ADVICES]),
+            advice=" ".join([*dict.fromkeys(map(advised, causes))][:_ADVICES]),
             messages=[(redact(cause.example), cause.count, cause.example_id) for cause in causes],
         )
         for code, causes in by_code.items()
@@ -94,11 +106,17 @@ def _host(settings: Mapping[str, Json]) -> str:
 
 
 def _state(run: Run) -> tuple[str, Tone]:
-    if run.active:
-        return "running", "one"
-    if run.finished_at is not None:
-        return "finished", "done"
-    return ("stopped", "refused") if run.stop_reason else ("not finished", "refused")
+    state = spelling.state(run)
+    return state, _TONES[state]
+
+
+def _stopped(run: Run, db: Path) -> str | None:
+    """Return why a run stopped; None while it runs, and where nobody has stored a reason.
+
+    Its commands name the store without its folder, as they name files: the report goes to others.
+    """
+    reason = spelling.told(run, db.name).stop_reason
+    return None if run.active or not reason else _FOLDERS.sub("", redact(reason)).removeprefix("stopped ")
 
 
 def _versions() -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from runner.config.job import restore_job
 from runner.config.settings import SETTINGS
 from runner.durations import clock
 from runner.errors import ATTACHMENT, BAD_ROW, UNKNOWN, RunnerError, remedy, to_address
-from runner.event_types import CHOSEN, LIMITED, Summary
+from runner.event_types import AS_ASKED, CHOSEN, LIMITED, Summary
 from runner.inputs import spool
 from runner.model import Run
 from runner.money import Money, shown
@@ -71,6 +71,15 @@ class Raised(NamedTuple):
     chosen: bool = False
     in_part: bool = False
     whole: str | None = None
+
+
+def state(run: Run) -> str:
+    """Return the state of a run in one word."""
+    if run.active:
+        return "running"
+    if run.finished_at is not None:
+        return "finished"
+    return "limited" if run.stop_reason in AS_ASKED else "interrupted"
 
 
 def stop_reason(run: Run) -> str | None:

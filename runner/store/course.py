@@ -1,27 +1,31 @@
 """What happened over the time of a run: counted in SQL by slices of time, in constant memory."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
 from runner.figures import Cause, Course, Period, Slice
 from runner.store.cost import billed, cost, perhaps
-from runner.store.schema import attempts, prices
-from runner.store.spending import Fetch, of_run
+from runner.store.schema import attempts, prices, sessions
+from runner.store.spending import Fetch, of_run, once
 
 _SLICES = 72
 """Slices at most, apart from those that the ends of periods add."""
 _MOST_PERIODS = 12
 _PAUSE_S = 60.0
-"""A pause is left out if nothing was under way for longer than this, and for longer than a part of all other time."""
+"""A pause within a session is left out if nothing was under way for longer than this, and for longer than a part of all other
+time. What lies between two sessions is left out however short it is."""
 _PART = 0.02
 _SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 """Widths of slices that a person can read."""
 _REFUSED = ("rate_limited", "overloaded", "no_capacity")
 """Error codes of attempts that a limit of the server refused."""
+Stretch: TypeAlias = tuple[float, float]
+"""From an instant to another."""
 _BEGUN, _ENDED = attempts.c.started_at, attempts.c.started_at + attempts.c.duration_s
 
 
@@ -30,12 +34,12 @@ def course_of(fetch: Fetch, run_id: int) -> tuple[Course | None, list[Cause]]:
 
     Raises OverflowError for times that no clock shows: somebody has changed the store.
     """
-    busy = _busy(fetch, run_id)
+    busy = _stretches(fetch, run_id, _begins(fetch, run_id))
     if not busy:
         return None, []
-    width = _width(busy)
+    width, shown = _shown(busy)
     periods, first = list[Period](), 0
-    for earliest, end in busy:
+    for earliest, end in shown:
         # at an instant that a clock shows
         begin = earliest // width * width
         periods.append(Period(begin, end, first))
@@ -48,43 +52,69 @@ def course_of(fetch: Fetch, run_id: int) -> tuple[Course | None, list[Cause]]:
     for group in groups:
         _count(slices[min(max(group.at, 0), len(slices) - 1)], group)
     _open(slices, width, fetch(_edges(run_id, _BEGUN, periods, width)), fetch(_edges(run_id, _ENDED, periods, width)))
-    return Course(width=width, periods=periods, slices=slices), _causes(groups)
+    return Course(width=width, periods=periods, slices=slices, worked_s=_seconds(busy)), _causes(groups)
 
 
 def _within(period: Period, after: Period) -> range:
     return range(after.first - period.first)
 
 
-def _busy(fetch: Fetch, run_id: int) -> list[tuple[float, float]]:
-    """Return the stretches of time in which requests were under way, without long pauses."""
-    minute = sa.cast(_BEGUN / 60, sa.Integer).label("minute")
-    edges = sa.select(sa.func.min(_BEGUN), sa.func.max(_ENDED)).where(of_run(run_id)).group_by(minute).order_by(minute)
+def _begins(fetch: Fetch, run_id: int) -> list[float]:
+    """Return when each session of the run began, in order."""
+    began_at = sessions.c.began_at
+    return [instant for (instant,) in fetch(sa.select(began_at).where(sessions.c.run_id == run_id).order_by(began_at))]
+
+
+def _stretches(fetch: Fetch, run_id: int, begins: Sequence[float]) -> list[Stretch]:
+    """Return the stretches of time in which requests were under way, without long pauses and what lies between two sessions.
+
+    begins: when each session began.
+    """
+    groups: list[Any] = [sa.cast(_BEGUN / 60, sa.Integer).label("minute")]
+    if len(begins) > 1:
+        of_session = (sessions.c.run_id == run_id) & (sessions.c.began_at <= _BEGUN)
+        groups.append(sa.select(sa.func.max(sessions.c.began_at)).where(of_session).scalar_subquery().label("session"))
+    edges = sa.select(sa.func.min(_BEGUN), sa.func.max(_ENDED)).where(of_run(run_id)).group_by(*groups)
     found = [(begin, max(begin, end)) for begin, end in fetch(edges)]
     if not all(math.isfinite(end - begin) for begin, end in found):
         raise OverflowError("an attempt has a time that no clock shows")
-    stretches = _joined(found, _PAUSE_S)
-    busy_s = sum(end - begin for begin, end in stretches)
-    stretches = _joined(stretches, max(_PAUSE_S, _PART * busy_s))
+    stretches = _joined(found, _PAUSE_S, begins)
+    return _joined(stretches, max(_PAUSE_S, _PART * _seconds(stretches)), begins)
+
+
+def _shown(stretches: list[Stretch]) -> tuple[float, list[Stretch]]:
+    """Return the width of a slice and the periods that are shown."""
     if len(stretches) > _MOST_PERIODS:
         pauses = sorted(after[0] - before[1] for before, after in pairwise(stretches))
         # as many as there may be, but for one, are longer than this
         stretches = _joined(stretches, pauses[-_MOST_PERIODS])
-    return stretches
+    width = _width(stretches)
+    # what is shorter than a slice is not to be seen
+    return width, _joined(stretches, min(width, _PAUSE_S))
 
 
-def _joined(stretches: Sequence[tuple[float, float]], pause: float) -> list[tuple[float, float]]:
-    """Join stretches between which there is no longer pause than this."""
-    found: list[tuple[float, float]] = []
+def _seconds(stretches: Sequence[Stretch]) -> float:
+    return sum(end - begin for begin, end in stretches)
+
+
+def _joined(stretches: Sequence[Stretch], pause: float, begins: Sequence[float] = ()) -> list[Stretch]:
+    """Join stretches between which there is no longer pause than this. begins: no pause is joined in which one of these lies."""
+    found: list[Stretch] = []
     for begin, end in sorted(stretches):
-        if found and begin - found[-1][1] <= pause:
-            found[-1] = (found[-1][0], max(found[-1][1], end))
+        last = found[-1] if found else None
+        if last and (begin <= last[1] or (begin - last[1] <= pause and not _is_between(begins, last[1], begin))):
+            found[-1] = (last[0], max(last[1], end))
         else:
             found.append((begin, end))
     return found
 
 
-def _width(busy: Sequence[tuple[float, float]]) -> float:
-    least = max(sum(end - begin for begin, end in busy) / _SLICES, _SECONDS[0])
+def _is_between(instants: Sequence[float], after: float, until: float) -> bool:
+    return bisect_right(instants, after) < bisect_right(instants, until)
+
+
+def _width(busy: Sequence[Stretch]) -> float:
+    least = max(_seconds(busy) / _SLICES, _SECONDS[0])
     days = 86400.0
     return next((width for width in _SECONDS if width >= least), days * -int(-least // days))
 
@@ -102,27 +132,26 @@ def _at(instant: sa.ColumnElement[float], periods: Sequence[Period], width: floa
 
 def _ends(run_id: int, periods: Sequence[Period], width: float) -> sa.Select[Any]:
     """Count the attempts of a run by the slice in which they ended, and by how; with their tokens and their money."""
-    a, priced, is_billed = attempts.c, prices.c.input.is_not(None), sa.literal_column(billed("attempts"), sa.Boolean)
+    a, is_billed = attempts.c, sa.literal_column(billed("attempts"), sa.Boolean)
     spent = sa.literal_column(f"coalesce({cost('attempts', 'prices')}, 0) / 1e12", sa.Float)
     beyond = sa.literal_column(f"{perhaps('attempts', 'prices')} / 1e12", sa.Float)
     place, code = _at(_ENDED, periods, width).label("at"), a.error_code.label("code")
-    return (
-        sa.select(
-            place,
-            code,
-            sa.func.count().label("count"),
-            sa.func.sum(a.duration_s).label("seconds"),
-            sa.func.sum(a.input_tokens).label("input_tokens"),
-            sa.func.sum(a.output_tokens).label("output_tokens"),
-            sa.func.sum(spent).filter(is_billed, priced).label("cost"),
-            sa.func.sum(beyond).filter(is_billed, priced).label("perhaps"),
-            sa.func.count().filter(is_billed, priced, beyond.is_(None)).label("unlimited"),
-            sa.func.count().filter(is_billed, ~priced).label("unpriced"),
-        )
-        .select_from(attempts.outerjoin(prices, prices.c.id == a.price_id))
-        .where(of_run(run_id))
-        .group_by(place, code)
-    )
+    amounts = (a.duration_s, a.input_tokens, a.output_tokens, prices.c.input.is_not(None).label("priced"))
+    columns = (place, code, *amounts, is_billed.label("billed"), spent.label("spent"), beyond.label("beyond"))
+    source = attempts.outerjoin(prices, prices.c.id == a.price_id)
+    row = once(sa.select(*columns).select_from(source).where(of_run(run_id))).c
+    return sa.select(
+        row.at,
+        row.code,
+        sa.func.count().label("count"),
+        sa.func.sum(row.duration_s).label("seconds"),
+        sa.func.sum(row.input_tokens).label("input_tokens"),
+        sa.func.sum(row.output_tokens).label("output_tokens"),
+        sa.func.sum(row.spent).filter(row.billed, row.priced).label("cost"),
+        sa.func.sum(row.beyond).filter(row.billed, row.priced).label("perhaps"),
+        sa.func.count().filter(row.billed, row.priced, row.beyond.is_(None)).label("unlimited"),
+        sa.func.count().filter(row.billed, ~row.priced).label("unpriced"),
+    ).group_by(row.at, row.code)
 
 
 def _count(one: Slice, group: Any) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from processes import run
 from reported import HOSTILE, SETTINGS, entries, stored
 
 import runner as api
+from runner import event_types
 
 ROWS = 200
 MOST_BYTES = 300_000
@@ -105,6 +108,43 @@ def test_figures_in_a_page_are_those_of_status(store: Path, one: Path) -> None:
     assert f"{told.done:,} of {ROWS} rows done, {told.failed:,} failed, with {totals.attempts:,} requests" in text
     for code, count in told.causes.items():
         assert re.search(rf'<span class="code">{code}</span></th><td class="number">{count:,}</td>', text)
+
+
+@pytest.mark.parametrize(
+    ("reason", "state", "told"),
+    [
+        ("no connection to http://127.0.0.1:9/v1 (Connection refused)", "interrupted", True),
+        ("stopped by Ctrl-C", "interrupted", True),
+        (event_types.LIMITED, "limited", True),
+        (None, "interrupted", False),
+    ],
+)
+def test_why_a_run_stopped_is_said_in_the_words_of_status(tmp_path: Path, reason: str | None, state: str, told: bool) -> None:
+    db, page = stored(tmp_path / "runner.db", entries(4), rows=9), tmp_path / "report.html"
+    with closing(sqlite3.connect(db)) as connection, connection:
+        connection.execute("UPDATE runs SET stop_reason = ?", (reason,))
+    api.report(page, db=db)
+    words = run("status", cwd=tmp_path).out
+    text = page.read_text()
+    assert f"run 1: {state}\n" in words
+    assert re.search(rf'<span class="state fill-\w+">{state}</span>', text)
+    assert ("Stopped: " in text) == ("  stopped  " in words) == told
+    if reason is not None:
+        sentence = reason.removeprefix("stopped ")
+        assert f"Stopped: {sentence}\n" in re.sub("<[^>]+>", "", text)
+        assert f"  stopped       {sentence}\n" in words
+
+
+def test_commands_of_a_report_name_its_run_and_no_folder(tmp_path: Path) -> None:
+    db, page = stored(tmp_path / "other.db", entries(40), rows=50), tmp_path / "report.html"
+    with closing(sqlite3.connect(db)) as connection, connection:
+        reason = "the budget of 1 is reached: continue with `runner run /home/somebody/p.jsonl --max-cost 2`."
+        connection.execute("UPDATE runs SET stop_reason = ?", (reason,))
+    api.report(page, db=db)
+    text = page.read_text()
+    assert "<code>runner run p.jsonl --max-cost 2</code>" in text
+    assert "<code>runner retry 1 --db other.db</code>" in text
+    assert "somebody" not in text
 
 
 def test_two_runs_say_how_far_they_agree(store: Path, both: Path) -> None:

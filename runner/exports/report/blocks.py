@@ -131,6 +131,8 @@ class Head(Struct, frozen=True, kw_only=True):
     state: tuple[str, Tone]
     begun: Instant
     sentence: str
+    # why the run stopped
+    stopped: str | None
     tiles: Sequence[Tile]
     whole: Whole
 
@@ -156,7 +158,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     model: str
     where: str
     state: tuple[str, Tone]
-    stop_reason: str | None
+    # why it stopped, with commands between backticks
+    stopped: str | None
     begun: float
     answers: int
     rows: int | None

@@ -19,6 +19,7 @@ def head(facts: Facts, figures: Figures) -> Head:
         state=facts.state,
         begun=Instant(facts.begun),
         sentence=_sentence(facts, figures),
+        stopped=facts.stopped,
         tiles=_tiles(facts, figures),
         whole=outcomes(facts),
     )

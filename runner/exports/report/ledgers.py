@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 from runner.exports.report import words
 from runner.exports.report.blocks import Block, Cell, Part, Share, Table, Tone, Whole, Words
 from runner.figures import Course, Period
-from runner.time_ledger import PARTS, Moment, TimeLedger
+from runner.time_ledger import NAMES, PARTS, Moment, TimeLedger
 
-_NAMES: dict[str, tuple[str, Tone, str]] = {
-    "answering_s": ("answering", "done", "the server worked on requests"),
-    "limits_s": ("waiting for limits", "refused", "limits per minute, pauses that the server asked for, a budget"),
-    "retry_wait_s": ("waiting for retries", "two", "rows waited for their next attempt"),
-    "server_queue_s": ("queue of the server", "four", "the first token took longer than at best"),
-    "outage_s": ("outage", "failed", "the server did not respond"),
-    "runner_s": ("runner itself", "one", "reading, sending, saving"),
-    "idle_s": ("nothing to do", "left", "no row was left to send, or nobody took the answers"),
+_TOLD: dict[str, tuple[Tone, str]] = {
+    "answering_s": ("done", "the server worked on requests"),
+    "limits_s": ("refused", "limits per minute, pauses that the server asked for, a budget"),
+    "retry_wait_s": ("two", "rows waited for their next attempt"),
+    "server_queue_s": ("four", "the first token took longer than at best"),
+    "outage_s": ("failed", "the server did not respond"),
+    "runner_s": ("one", "reading, sending, saving"),
+    "idle_s": ("left", "no row was left to send, or nobody took the answers"),
 }
 
 
@@ -23,7 +23,7 @@ def ledger(time: TimeLedger | None, advice: str | None) -> list[Block]:
     """Return the ledger as a bar and a table. advice: what would make the run faster, in a sentence."""
     if time is None or not time.total_s:
         return [Words("No session of this run has noted where its time went.")]
-    parts = [(*_NAMES[name], getattr(time, name)) for name in PARTS]
+    parts = [(NAMES[name], *_TOLD[name], getattr(time, name)) for name in PARTS]
     bar = Whole(
         words=", ".join(f"{name} {words.percent(seconds, time.total_s)}" for name, _, _, seconds in parts),
         parts=[

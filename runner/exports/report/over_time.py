@@ -31,7 +31,7 @@ def axis(course: Course | None) -> dict[str, Any] | None:
 
 def worked_s(course: Course | None) -> float:
     """Return for how long requests were under way, without pauses in between."""
-    return sum(one.end - one.begin for one in course.periods) if course is not None else 0.0
+    return course.worked_s if course is not None else 0.0
 
 
 def _firsts(course: Course) -> list[int]:
@@ -43,10 +43,10 @@ def _pauses(course: Course) -> list[Block]:
     if not number:
         return []
     left_out = sum(after.begin - before.end for before, after in zip(course.periods, course.periods[1:], strict=False))
-    pauses = "A pause" if number == 1 else f"{number} pauses"
-    return [
-        Words(f"{pauses} of {words.seconds(left_out)} in all, with nothing under way, are left out; dashed lines show where.")
-    ]
+    told = words.seconds(left_out)
+    if number == 1:
+        return [Words(f"A pause of {told}, with nothing under way, is left out; a dashed line shows where.")]
+    return [Words(f"{number} pauses of {told} in all, with nothing under way, are left out; dashed lines show where.")]
 
 
 def _unit(course: Course, most: float) -> tuple[float, str]:

@@ -5,8 +5,9 @@ page allows its own two scripts and its own styles by their hashes, and nothing 
 """
 
 import hashlib
+import re
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
@@ -21,6 +22,7 @@ from runner.text import clean, encodable, encodable_tree, json_text
 _HERE = files("runner.exports.report")
 _CHARTS = ("vendored", "uPlot.iife.min.js")
 _KINDS: dict[type, str] = {Chart: "chart", Table: "table", Whole: "whole", Words: "words", Fold: "fold"}
+_OPTION = re.compile(r"(?<!\S)(--[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)")
 _CELLS: dict[type, str] = {Instant: "instant", Prose: "prose", Share: "share", Code: "code"}
 
 
@@ -32,7 +34,7 @@ def render(report: Report, axes: Sequence[Any]) -> str:
         autoescape=True, finalize=_harmless, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(kind=lambda block: _KINDS[type(block)], cell=lambda cell: _CELLS.get(type(cell), "text"))
-    environment.filters.update(iso=_iso, utc=_utc, points=lambda share: f"{100 * share:.3f}", narrow=_narrow)
+    environment.filters.update(iso=_iso, utc=_utc, points=lambda share: f"{100 * share:.3f}", narrow=_narrow, pieces=_pieces)
     return environment.from_string(_read("page.html")).render(
         report=report,
         policy=_policy(styles, scripts),
@@ -80,6 +82,15 @@ def _harmless(value: object) -> object:
 def _narrow(blocks: Sequence[Block]) -> int:
     """Return how many blocks do not take the whole width of the page."""
     return sum(isinstance(block, Chart) or (isinstance(block, Table) and not block.wide) for block in blocks)
+
+
+def _pieces(sentence: str) -> Iterator[tuple[bool, str]]:
+    """Yield the parts of a sentence of our own: whether each is a command or an option, and its text."""
+    for place, part in enumerate(sentence.split("`")):
+        if place % 2:
+            yield True, part
+        else:
+            yield from ((number % 2 == 1, text) for number, text in enumerate(_OPTION.split(part)) if text)
 
 
 def _iso(instant: Instant) -> str:

@@ -10,7 +10,7 @@ from runner.exports.report.blocks import Block, Cell, Code, Facts, Fold, Prose, 
 from runner.exports.report.spreads import CHARACTERS, Measure, bars
 from runner.figures import Cause, Extreme, FieldFigures, Figures
 from runner.several import spoken
-from runner.text import encodable_tree
+from runner.text import encodable_tree, plural
 
 Place = Callable[[int], str]
 """Returns where a row stands in its file, by ``items.position``."""
@@ -67,11 +67,11 @@ def _about_money(facts: Facts) -> list[Block]:
         saved = facts.saved_by_cache
         told.append(f"Caches {'saved' if saved > 0 else 'cost'} {words.money(abs(saved))}.")
     if facts.unpriced:
-        told.append(f"{facts.unpriced:,} requests have no known price and are in no sum.")
+        told.append(f"{plural(facts.unpriced, 'request')} with no known price: in no sum.")
     if facts.cached_tokens:
-        told.append(f"{facts.cached_tokens:,} of the input tokens came from a cache.")
+        told.append(f"Input tokens from a cache: {facts.cached_tokens:,}.")
     if facts.reasoning_tokens:
-        told.append(f"{facts.reasoning_tokens:,} of the output tokens were reasoning.")
+        told.append(f"Output tokens of reasoning: {facts.reasoning_tokens:,}.")
     return [Words(" ".join(told))] if told else []
 
 
@@ -186,7 +186,7 @@ def _field(field: FieldFigures, name: str) -> Block:
     what = f"Field {_cut(field.name, 60)}"
     if field.spread is not None:
         title, unit = (f"{what}, length", "characters") if field.is_length else (what, "value")
-        missing = f" {field.missing:,} answers have no such value." if field.missing else ""
+        missing = f" Answers without such a value: {field.missing:,}." if field.missing else ""
         sentence = f"{'Characters of the text.' if field.is_length else 'Its values.'}{missing}"
         return bars(
             Measure(f"field-{name}", title, sentence, "three", unit, words.figure, field.is_length or field.kind == "int"),
@@ -214,7 +214,7 @@ def settings(facts: Facts) -> list[Block]:
         head=["package", "version"],
         rows=[[name, found] for name, found in facts.versions],
     )
-    return [Fold(title=f"{len(rows)} settings", table=table), Fold(title="Versions", table=versions)]
+    return [Fold(title=plural(len(rows), "setting"), table=table), Fold(title="Versions", table=versions)]
 
 
 def _setting(value: object) -> str:

@@ -28,10 +28,11 @@ from runner.exports.report.blocks import (
     Words,
 )
 from runner.exports.report.ledgers import ledger, limit_over
-from runner.exports.report.over_time import worked_s
+from runner.exports.report.over_time import charts, worked_s
 from runner.figures import Course, Period, Slice
-from runner.time_ledger import Moment, ledger_of
+from runner.time_ledger import NAMES, Moment, ledger_of
 
+DOCS = Path(__file__).parents[3] / "docs"
 VENDORED = Path(runner.__file__).parent / "exports" / "report" / "vendored"
 
 
@@ -129,6 +130,7 @@ def report(texts: tuple[str, ...]) -> Report:
         state=(texts[0], "done"),
         begun=Instant(1e18),
         sentence=texts[0],
+        stopped=texts[0],
         tiles=[Tile(texts[0], texts[0], texts[0])],
         whole=Whole(words=texts[0], parts=[]),
     )
@@ -160,6 +162,30 @@ def test_figures_cannot_end_their_element() -> None:
     assert [charts[f"c{number}"]["kind"] for number in range(len(texts))] == [*texts]
 
 
+@pytest.mark.parametrize(
+    ("sentence", "codes"),
+    [
+        ("set --rpm, --tpm or --concurrency.", ["--rpm", "--tpm", "--concurrency"]),
+        ("then run `runner retry 1 --db a.db`, or (--repairs)", ["runner retry 1 --db a.db"]),
+        ("a dash -- and a--b are words", []),
+        ("", []),
+    ],
+)
+def test_commands_and_options_of_a_sentence_are_code_without_what_follows_them(sentence: str, codes: list[str]) -> None:
+    text = page.render(report((sentence,)), [None])
+    assert re.findall("<code>([^<]*)</code>", text)[: len(codes)] == codes
+    assert ("<code>" in text) == bool(codes)
+
+
+def test_one_and_several_are_told_apart() -> None:
+    one, several = course((0.0, 10.0), (100.0, 110.0)), course((0.0, 10.0), (100.0, 110.0), (200.0, 210.0))
+    told = [charts(each, 0, [], priced=False)[-1] for each in (one, several)]
+    assert told == [
+        Words("A pause of 90 s, with nothing under way, is left out; a dashed line shows where."),
+        Words("2 pauses of 3 min in all, with nothing under way, are left out; dashed lines show where."),
+    ]
+
+
 def test_half_of_a_surrogate_pair_is_written_as_a_replacement() -> None:
     assert "\N{REPLACEMENT CHARACTER}" in page.render(report(("\ud800",)), [None])
     page.render(report(("\ud800",)), [None]).encode()
@@ -170,7 +196,7 @@ def course(*periods: tuple[float, float], width: float = 10.0) -> Course:
     for begin, end in periods:
         found.append(Period(begin, end, len(slices)))
         slices += [Slice(begin=begin + number * width) for number in range(int(-(-(end - begin) // width)))]
-    return Course(width=width, periods=found, slices=slices)
+    return Course(width=width, periods=found, slices=slices, worked_s=sum(end - begin for begin, end in periods))
 
 
 def test_the_limit_of_a_slice_is_its_mean() -> None:
@@ -196,6 +222,15 @@ def test_what_limits_take_grows_with_the_moments_and_not_with_the_periods_beside
     assert 0 < Counted.subtracted <= 2 * number * len(moments)
 
 
+def test_a_ledger_has_the_words_of_the_terminal_and_of_the_reference() -> None:
+    page_of_time, _ = (DOCS / "reference" / "time.md").read_text().split("`causes` has")
+    shown = re.findall(r"^\| `(\w+_s)` \| ([^|]+) \|", page_of_time, re.MULTILINE)
+    assert dict(shown) == NAMES
+    _, table = ledger(ledger_of({"answering": 1.0}, 1.0, elapsed_s=1.0), None)
+    assert isinstance(table, Table)
+    assert [row[0] for row in table.rows] == list(NAMES.values())
+
+
 def test_a_ledger_is_a_bar_of_all_its_time() -> None:
     advice, bar, table = ledger(ledger_of({"answering": 60.0, "rpm": 30.0, "end": 10.0}, 100.0, elapsed_s=10.0), "more of it")
     assert isinstance(advice, Words) and advice.text == "More of it."  # noqa: PT018
@@ -203,7 +238,7 @@ def test_a_ledger_is_a_bar_of_all_its_time() -> None:
     assert [(part.name, part.words) for part in bar.parts] == [
         ("answering", "60 %"),
         ("waiting for limits", "30 %"),
-        ("nothing to do", "10 %"),
+        ("no row left", "10 %"),
     ]
     assert sum(part.share for part in bar.parts) == pytest.approx(1.0)
     assert isinstance(table, Table)

@@ -913,7 +913,9 @@ def test_a_store_that_another_program_never_lets_go_is_refused(tmp_path: Path, m
     path.touch()
     with sqlite(path) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreError, match=r"locked \(another program has locked it"):
+        with pytest.raises(
+            StoreError, match=r"locked \(another program has locked it, such as `runner vacuum`; wait for that program"
+        ):
             database.prepare(path, create=True)
         other.execute("ROLLBACK")
 
