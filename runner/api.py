@@ -200,7 +200,7 @@ def runs(*, db: str | Path = DEFAULT_STORE) -> list[Run]:
 def status(run_id: int | str | None = None, *, db: str | Path = DEFAULT_STORE) -> tuple[Run, Totals]:
     """Return a run, by default the newest, with the totals of everything that it sent."""
     number = number_of(run_id, db)
-    with StoreReader(store_path(db)) as reader:
+    with StoreReader(store_path(db)) as reader, reader.snapshot():
         run = reader.run(number)
         books = reader.totals(run.id)
         return spelling.told(run, db), structs.replace(books, time=faster.with_advice(books.time))

@@ -1,6 +1,7 @@
 """What a report's page is made of: the library as it was released, numbers as a person reads them, texts that stay texts."""
 
 import hashlib
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -149,6 +150,16 @@ def test_no_text_becomes_an_element_or_an_attribute() -> None:
     assert "\u202e" not in text
     assert "\x1b" not in text
     assert "\x00" not in text
+
+
+def test_figures_cannot_end_their_element() -> None:
+    # an end tag may have a space in the place of its end
+    texts = (*HOSTILE, "</script ", "<!--<script ")
+    found = re.search(r'id="figures">(.*?)</script', page.render(report(texts), [None]), re.DOTALL)
+    assert found is not None
+    assert not set("<>&") & set(found[1])
+    charts = json.loads(found[1])["charts"]
+    assert [charts[f"c{number}"]["kind"] for number in range(len(texts))] == [*texts]
 
 
 @pytest.mark.parametrize(
