@@ -61,17 +61,32 @@ class _Looking:
     """Looks at one answer."""
 
     def __init__(self, rule: re.Pattern[str] | None, growing: "Growing | None") -> None:
-        self._rule, self._growing, self._next = rule, growing, _STEP
+        self._rule, self._growing = rule, growing
+        self._start()
 
-    def look(self, text: str, new: int) -> None:
-        """Look at the text so far. Raises UnwantedTextError, InvalidAnswerError."""
-        size = len(text)
-        if self._rule is not None and (found := self._rule.search(text, max(0, size - new - _WINDOW))) is not None:
-            raise _unwanted(found, text, early=True)
-        if self._growing is not None and size >= self._next:
-            self._next = int(size * _GROWTH) + _STEP
+    def _start(self) -> None:
+        # how long it is when it is looked at for its schema; its end, in which the rule looks
+        self._pieces, self._size, self._next, self._end = list[str](), 0, _STEP, ""
+
+    def look(self, new: str, again: bool) -> None:
+        """Take the text that is new, and look at the answer. Raises UnwantedTextError, InvalidAnswerError."""
+        if again:
+            self._start()
+        self._pieces.append(new)
+        self._size += len(new)
+        if self._rule is not None and (found := self._found(self._rule, new)) is not None:
+            raise _unwanted(found, "".join(self._pieces), early=True)
+        if self._growing is not None and self._size >= self._next:
+            self._next = int(self._size * _GROWTH) + _STEP
+            text = "".join(self._pieces)
             if (fault := self._growing.fault(text)) is not None:
                 raise InvalidAnswerError(f"{BEGINNINGS[INVALID_OUTPUT]}{fault}", text=text, early=True)
+
+    def _found(self, rule: re.Pattern[str], new: str) -> re.Match[str] | None:
+        end = self._end + new
+        # what is before the window is for a rule that looks behind; and ^ is found only where the answer begins
+        self._end = end[-2 * _WINDOW :]
+        return rule.search(end, max(0, len(end) - len(new) - _WINDOW))
 
 
 def _unwanted(found: re.Match[str], text: str, *, early: bool) -> UnwantedTextError:
