@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,11 +11,13 @@ from typing import Any
 
 import pytest
 from browsing import Opened, chromium
+from msgspec import structs
 from processes import run
 from reported import HOSTILE, SETTINGS, entries, stored
 
 import runner as api
 from runner import event_types
+from runner.model import Outcome, Usage
 
 ROWS = 200
 MOST_BYTES = 300_000
@@ -155,6 +158,26 @@ def test_two_runs_say_how_far_they_agree(store: Path, both: Path) -> None:
     assert told in both.read_text()
     assert found.fields["mood"].same > 0
     assert f'<span class="code">mood</span></th><td class="number">{found.fields["mood"].same}</td>' in both.read_text()
+
+
+def test_charts_of_the_same_measure_have_one_scale_and_say_when_it_is_logarithmic(store: Path, tmp_path: Path) -> None:
+    usage = Usage(input_tokens=20, output_tokens=5)
+    quick = [
+        structs.replace(one, attempt=structs.replace(one.attempt, duration_s=0.42, time_to_first_token_s=0.4, usage=usage))
+        for one in entries(30, seed=2)
+        if isinstance(one, Outcome) and one.status == "done" and one.attempt is not None
+    ]
+    db = shutil.copy(store, tmp_path / "runner.db")
+    stored(db, [*quick])
+    for numbers in ([3], [1, 3]):
+        api.report(tmp_path / "report.html", run_ids=numbers, db=db)
+        text = (tmp_path / "report.html").read_text()
+        (data,) = re.findall(r'id="figures">(.*?)</script>', text, re.DOTALL)
+        charts = json.loads(data)["charts"]
+        for measure in ("first", "between", "whole", "input", "output"):
+            assert len({tuple(charts[f"{measure}-{place}"]["edges"]) for place in range(len(numbers))}) == 1
+        titles = re.findall(r"<h4>([^<]+)</h4>\s*<p [^>]*>[^<]*The axis is logarithmic", text)
+        assert titles.count("Time from token to token") == (0 if len(numbers) == 1 else 2)
 
 
 def test_no_script_and_no_request_but_those_of_the_page(browser: Any, both: Path) -> None:
